@@ -1,0 +1,160 @@
+//! What turns a model's bytes into something that computes: the traits that a backend implements.
+//!
+//! A [`Backend`] loads a [`BackendGraph`], which is immutable and shared by every guest and thread; a graph opens
+//! [`BackendContext`]s, each of which is used by one call at a time. The engine checks what can be checked without
+//! the backend (handles, indexes, lengths, limits) before it calls one, and catches its panics.
+
+#[cfg(all(feature = "candle", not(loom)))]
+pub mod candle;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::nn::{Encoding, Error, Target, TensorDescription, TensorView};
+
+/// Loads graphs of some encodings for some targets.
+pub trait Backend: Send + Sync + 'static {
+    /// A short name for logs and statistics.
+    fn name(&self) -> &str;
+
+    /// Whether this backend takes models of `encoding` for `target`. Cheap: asked at every load.
+    fn supports(&self, encoding: Encoding, target: Target) -> bool;
+
+    /// Builds a graph. Called without any lock held, and from several threads at once.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEncoding`](crate::nn::ErrorKind::InvalidEncoding) for bytes that are no such model,
+    /// [`UnsupportedOperation`](crate::nn::ErrorKind::UnsupportedOperation) for a model that this backend can't run,
+    /// [`TooLarge`](crate::nn::ErrorKind::TooLarge) where it would take more than
+    /// [`memory_limit`](LoadRequest::memory_limit).
+    fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error>;
+}
+
+/// What is to be loaded.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct LoadRequest<'a> {
+    /// The model's bytes, in as many parts as its encoding has (ONNX: one). A guest may have written them: they
+    /// are an attack until checked.
+    pub parts: &'a [&'a [u8]],
+    /// What the bytes claim to be.
+    pub encoding: Encoding,
+    /// Where the graph is to run.
+    pub target: Target,
+    /// The configuration of a named model, in whatever form the backend documents.
+    pub config: Option<&'a str>,
+    /// Bytes that the graph may take once it is loaded.
+    pub memory_limit: usize,
+}
+
+impl<'a> LoadRequest<'a> {
+    /// A request without a configuration and without a bound on memory.
+    #[must_use]
+    pub const fn new(parts: &'a [&'a [u8]], encoding: Encoding, target: Target) -> Self {
+        Self { parts, encoding, target, config: None, memory_limit: usize::MAX }
+    }
+}
+
+/// A loaded model.
+pub trait BackendGraph: Send + Sync + 'static {
+    /// The inputs, in the order of their indexes.
+    fn inputs(&self) -> &[TensorDescription];
+
+    /// The outputs, in the order of their indexes.
+    fn outputs(&self) -> &[TensorDescription];
+
+    /// Opens a context. It keeps alive whatever of the graph it needs.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the backend from opening one.
+    fn init_context(&self) -> Result<Box<dyn BackendContext>, Error>;
+
+    /// Bytes that the graph holds, for accounting; an estimate will do.
+    fn memory(&self) -> usize;
+}
+
+/// The inputs, scratch memory and outputs of one stream of inferences.
+pub trait BackendContext: Send + 'static {
+    /// Takes a copy of `tensor` as the input at `index`, which is less than the number of inputs.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) for a type or shape that the model does not take.
+    fn set_input(&mut self, index: usize, tensor: TensorView<'_>) -> Result<(), Error>;
+
+    /// Computes every output from the inputs. Called without any lock or epoch guard held.
+    ///
+    /// A context keeps its inputs: a second call computes from the same ones.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) where an input is missing,
+    /// [`TooLarge`](crate::nn::ErrorKind::TooLarge) past the control's memory limit, and what
+    /// [`ComputeControl::check`] gives, which a backend asks between operators.
+    fn compute(&mut self, control: &ComputeControl) -> Result<(), Error>;
+
+    /// The output at `index`, which is less than the number of outputs, of the last successful `compute`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) before the first successful `compute`.
+    fn output(&self, index: usize) -> Result<TensorView<'_>, Error>;
+}
+
+/// Ends a compute from outside. Clones are the same token.
+#[derive(Debug, Clone, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// Asks the compute to end at the next operator.
+    pub fn cancel(&self) {
+        // Relaxed: the flag carries no data with it.
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called on any clone.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What bounds one compute: a token that cancels it, a deadline, and the memory it may take.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ComputeControl {
+    /// Cancels the compute from outside.
+    pub cancel: CancelToken,
+    /// When the compute is to be over.
+    pub deadline: Option<Instant>,
+    /// Bytes of tensors, intermediate ones and outputs together, that may be alive at one time.
+    pub memory_limit: usize,
+}
+
+impl Default for ComputeControl {
+    /// Never cancelled, no deadline, no bound on memory.
+    fn default() -> Self {
+        Self { cancel: CancelToken::default(), deadline: None, memory_limit: usize::MAX }
+    }
+}
+
+impl ComputeControl {
+    /// Whether to go on. One load, and a look at the clock where there is a deadline.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](crate::nn::ErrorKind::Timeout) past the deadline,
+    /// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) once cancelled.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.cancel.is_cancelled() {
+            return Err(Error::runtime_error("compute: cancelled"));
+        }
+        match self.deadline {
+            Some(deadline) if Instant::now() >= deadline => Err(Error::timeout("compute: the deadline passed")),
+            _ => Ok(()),
+        }
+    }
+}
