@@ -26,6 +26,10 @@ pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
 #[cfg(not(loom))]
 impl<T> UnsafeCell<T> {
+    pub const fn new(value: T) -> Self {
+        Self(std::cell::UnsafeCell::new(value))
+    }
+
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
         f(self.0.get())
@@ -40,14 +44,10 @@ impl<T> UnsafeCell<T> {
 /// A count to which one thread at a time adds, and that any thread reads.
 ///
 /// An addition is a load and a store, without a locked instruction.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct OwnerCounter(atomic::AtomicU64);
 
 impl OwnerCounter {
-    pub fn new() -> Self {
-        Self(atomic::AtomicU64::new(0))
-    }
-
     #[inline]
     pub fn increment(&self) {
         // Relaxed: a statistic, which orders nothing. loom's threads are one thread to the slab and so share its

@@ -8,21 +8,17 @@
 //!   and back by one compare-exchange, whose winner gets the handle.
 //! * **T2.** Each binding of a slot has a tag one higher than the one before. A slot at its last tag is not put on
 //!   the free list again, so no guest handle ever names a second binding.
-//! * **T3.** Pages are never moved or freed while the table lives.
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::ptr;
 
 use crate::Pool;
 use crate::handle::{GuestHandle, Handle, KEY_BITS, KEY_MASK, Kind, TAG_BITS};
 use crate::pool::Layout;
-use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use crate::pool::pages::{Geometry, Pages};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Slots of the first page, and of the second; each later one has twice as many as the one before.
-const FIRST_PAGE_BITS: u32 = if cfg!(loom) { 1 } else { 6 };
 const CAPACITY: u32 = 1 << GuestHandle::INDEX_BITS;
-const PAGES: usize = (GuestHandle::INDEX_BITS - FIRST_PAGE_BITS) as usize + 1;
 const LAST_TAG: u64 = (1 << TAG_BITS) - 1;
 /// The generation bits of a key, of which no key has all.
 const VACANT: u64 = ((1 << 17) - 1) << (KEY_BITS - 17);
@@ -55,9 +51,9 @@ const VACANT: u64 = ((1 << 17) - 1) << (KEY_BITS - 17);
 /// 2^19 bindings at a time. Each of the 2^19 indexes serves 4,095 bindings and is then given up: some 2^31 over the
 /// table's life. Memory is 8 bytes an index, taken as indexes are first used.
 pub struct HandleTable<T> {
-    pages: [AtomicPtr<AtomicU64>; PAGES],
-    /// The first free index and one, or 0, in the lower half; in the upper a count that tells one visit of an index
-    /// to the top of the list from the next.
+    words: Pages<Word, Doubling>,
+    /// The first free index and one, or 0, in the lower half; in the upper how often an index was put on the list,
+    /// which tells one visit of an index to its top from the next. It can't wrap: there are fewer bindings than 2^31.
     free: AtomicU64,
     /// Indexes from here on were never used.
     fresh: AtomicU32,
@@ -83,7 +79,7 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
     #[must_use]
     pub fn new<L: Layout>(pool: &Pool<T, L>, kind: Kind) -> Self {
         Self {
-            pages: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
+            words: Pages::new(),
             free: AtomicU64::new(0),
             fresh: AtomicU32::new(0),
             pool_tag: pool.tag_bits(),
@@ -177,14 +173,9 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
         self.word(guest_handle.index())
     }
 
-    /// The word at `index`, if its page is there.
     #[inline]
     fn word(&self, index: u32) -> Option<&AtomicU64> {
-        let (page, offset) = page_and_offset(index);
-        // Acquire: pairs with the Release in `grow`.
-        let words = self.pages.get(page)?.load(Ordering::Acquire);
-        // SAFETY: null, or a page of this length or more that lives as long as the table (T3).
-        (!words.is_null()).then(|| unsafe { &*words.add(offset) })
+        self.words.get(u64::from(index)).map(|word| &word.0)
     }
 
     /// An index for this thread alone, free or fresh, and its word, which is vacant.
@@ -207,8 +198,7 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
             .fresh
             .try_update(Ordering::Release, Ordering::Relaxed, |fresh| (fresh < CAPACITY).then_some(fresh + 1))
             .ok()?;
-        self.grow(index);
-        self.word(index).map(|word| (index, word))
+        self.words.get_or_grow(u64::from(index)).map(|word| (index, &word.0))
     }
 
     /// Puts an index that was just unbound on the free list.
@@ -222,33 +212,6 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
             match self.free.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
-            }
-        }
-    }
-
-    /// Makes the page of `index`, if it isn't there.
-    fn grow(&self, index: u32) {
-        if self.word(index).is_some() {
-            return;
-        }
-        let (page, _) = page_and_offset(index);
-        let words: Box<[AtomicU64]> = (0..page_len(page)).map(|_| AtomicU64::new(vacant(0, 0))).collect();
-        let new = Box::into_raw(words).cast::<AtomicU64>();
-        // Release: pairs with the Acquire in `word`. Relaxed on failure: `word` loads the other's page itself.
-        if self.pages[page].compare_exchange(ptr::null_mut(), new, Ordering::Release, Ordering::Relaxed).is_err() {
-            // SAFETY: just made, of this length, and seen by nobody.
-            unsafe { free_page(new, page) };
-        }
-    }
-}
-
-impl<T> Drop for HandleTable<T> {
-    fn drop(&mut self) {
-        for (page, words) in self.pages.iter().enumerate() {
-            let words = words.load(Ordering::Acquire);
-            if !words.is_null() {
-                // SAFETY: made in `grow`, and `&mut self` says that nobody reads it.
-                unsafe { free_page(words, page) };
             }
         }
     }
@@ -269,22 +232,35 @@ const fn is_vacant(word: u64) -> bool {
     word & VACANT == VACANT
 }
 
-/// Page 0 has the first `1 << FIRST_PAGE_BITS` indexes, page `p` those from `1 << (FIRST_PAGE_BITS + p - 1)` on.
-#[inline]
-const fn page_and_offset(index: u32) -> (usize, usize) {
-    let bits = u32::BITS - (index >> FIRST_PAGE_BITS).leading_zeros();
-    let first = if bits == 0 { 0 } else { 1 << (FIRST_PAGE_BITS + bits - 1) };
-    (bits as usize, (index - first) as usize)
+/// A slot's word.
+struct Word(AtomicU64);
+
+impl Default for Word {
+    /// Of a slot that was never bound.
+    fn default() -> Self {
+        Self(AtomicU64::new(vacant(0, 0)))
+    }
 }
 
-const fn page_len(page: usize) -> usize {
-    if page == 0 { 1 << FIRST_PAGE_BITS } else { 1 << (FIRST_PAGE_BITS as usize + page - 1) }
+/// Page 0 has the first `1 << FIRST_BITS` indexes, page `p` those from `1 << (FIRST_BITS + p - 1)` up to twice that.
+struct Doubling;
+
+impl Doubling {
+    const FIRST_BITS: u32 = if cfg!(loom) { 1 } else { 6 };
 }
 
-/// # Safety
-///
-/// `words` is the page with this number, and nobody uses it any more.
-unsafe fn free_page(words: *mut AtomicU64, page: usize) {
-    // SAFETY: the caller's promise.
-    drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(words, page_len(page))) });
+impl Geometry for Doubling {
+    const ROWS: usize = (GuestHandle::INDEX_BITS - Self::FIRST_BITS) as usize + 1;
+
+    #[inline]
+    fn locate(index: u64) -> (usize, usize) {
+        let row = u64::BITS - (index >> Self::FIRST_BITS).leading_zeros();
+        let first = if row == 0 { 0 } else { 1 << (Self::FIRST_BITS + row - 1) };
+        (row as usize, (index - first) as usize)
+    }
+
+    #[inline]
+    fn len(row: usize) -> usize {
+        1 << (Self::FIRST_BITS as usize + row.saturating_sub(1))
+    }
 }

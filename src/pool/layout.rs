@@ -61,8 +61,8 @@ impl<L: Layout> Shape<L> {
     /// The slab counts generations modulo one less than a power of two: after this one comes 0 again.
     const LAST_GENERATION: u64 = (1 << Self::GENERATION_BITS) - 2;
 
-    /// Rows of a directory's table of pages that belong to one thread: any page that the bits of an address can
-    /// name, so that no address of one thread's is found among another's.
+    /// Rows of the directory that belong to one thread: any page that the bits of an address can name, so that no
+    /// address of one thread's is found among another's.
     pub(super) const PAGES_STRIDE: usize = (L::MAX_PAGES + 2).next_power_of_two();
 
     /// That the slab divides its keys as this type does.
@@ -106,7 +106,7 @@ impl<L: Layout> Shape<L> {
 
     #[inline]
     pub(super) const fn page_len(page: usize) -> usize {
-        L::INITIAL_PAGE_SIZE << page
+        if page < L::MAX_PAGES { L::INITIAL_PAGE_SIZE << page } else { 0 }
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_slab_counts_generations_as_the_layout_says() {
-        let slab = sharded_slab::Slab::<u8, Tiny>::new_with_config();
+        let slab: sharded_slab::Slab<u8, Tiny> = sharded_slab::Slab::new_with_config::<Tiny>();
         let mut generations = Vec::new();
         loop {
             let key = slab.insert(0).expect("one slot is enough") as u64;

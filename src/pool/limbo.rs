@@ -9,6 +9,7 @@ use super::layout::{Layout, Shape};
 use super::slot::Slot;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
+#[derive(Default)]
 pub(super) struct Limbo {
     head: AtomicU64,
     /// Removals that have left the stack for a grace period.
@@ -46,10 +47,6 @@ impl Chain {
 }
 
 impl Limbo {
-    pub(super) fn new() -> Self {
-        Self { head: AtomicU64::new(0), sealed: AtomicU64::new(0), reclaimed: AtomicU64::new(0) }
-    }
-
     /// What is on the stack now, to link the first slot to.
     #[inline]
     pub(super) fn top(&self) -> Chain {

@@ -29,6 +29,7 @@ mod error;
 mod iter;
 mod layout;
 mod limbo;
+pub(crate) mod pages;
 mod slot;
 mod stats;
 mod storage;
@@ -200,7 +201,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
         let inner = &*self.inner;
         let slot = inner.slot(handle)?;
         let place = Shape::<L>::place(handle.key());
-        let shard = inner.directory.shard(Shape::<L>::thread(place))?;
+        let shard = inner.directory.shard(place)?;
         let top = shard.limbo.top();
         let value = slot.retire(handle.to_bits(), top.link::<L>(handle.key()))?;
         // SAFETY: from `Arc::into_raw`; the pool's own reference goes only after the push below (I3, I5).
@@ -234,7 +235,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     /// removed meanwhile at most once. Walks every slot that was ever used.
     pub fn iter<'a>(&'a self, guard: &'a Guard) -> Iter<'a, T> {
         let _ = guard;
-        Iter::new(self.inner.directory.pages().flatten(), self.inner.tag.bits())
+        Iter::new(self.inner.directory.slots(), self.inner.tag.bits())
     }
 
     /// Removes the entries of which `keep` says `false`, and says how many it removed itself. As consistent as
@@ -332,9 +333,10 @@ impl<T: Send + Sync, L: Layout> Inner<T, L> {
         loop {
             match vacant {
                 Some(vacant) if Shape::<L>::is_last_generation(vacant.key()) => {
-                    let thread = Shape::<L>::thread(Shape::<L>::place(vacant.key()));
+                    if let Some((_, shard)) = self.directory.grow(Shape::<L>::place(vacant.key())) {
+                        shard.owner.retired_slots.increment();
+                    }
                     vacant.fill(Entry::nothing());
-                    self.directory.shard_or_grow(thread).owner.retired_slots.increment();
                 }
                 Some(vacant) => return Ok(vacant),
                 None if collections.next().is_some() => collect(),
@@ -349,8 +351,7 @@ impl<T: Send + Sync, L: Layout> Inner<T, L> {
         let key = vacant.key();
         let handle = self.handle(key);
         let place = Shape::<L>::place(key);
-        let shard = self.directory.shard_or_grow(Shape::<L>::thread(place));
-        let slot = self.directory.slot_or_grow(place);
+        let Some((slot, shard)) = self.directory.grow(place) else { unreachable!("a key of the slab has a place") };
         let entry = Entry::new(value);
         let address = entry.address();
         vacant.fill(entry);
@@ -363,8 +364,7 @@ impl<T: Send + Sync, L: Layout> Inner<T, L> {
     /// Gives the slots of a chain back to the slab. The grace period of each removal in it is over.
     fn release(&self, chain: Chain) {
         let (count, mut place) = (chain.count::<L>(), chain.first::<L>());
-        let (Some(shard), Some(first)) = (self.directory.shard(Shape::<L>::thread(place)), self.directory.slot(place))
-        else {
+        let (Some(shard), Some(first)) = (self.directory.shard(place), self.directory.slot(place)) else {
             unreachable!("a chain is of slots that were published");
         };
         if !threads::admitted() {

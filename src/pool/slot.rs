@@ -3,7 +3,6 @@
 use crate::sync::UnsafeCell;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// All zeros is a slot in which nothing was ever published.
 pub(super) struct Slot<T> {
     /// The live handle. Otherwise a word without a tag, which no handle equals: 0 at first, after a removal what
     /// the [limbo](super::limbo) keeps there.
@@ -12,12 +11,13 @@ pub(super) struct Slot<T> {
     value: UnsafeCell<*const T>,
 }
 
-impl<T> Slot<T> {
-    #[cfg(loom)]
-    pub(super) fn new() -> Self {
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
         Self { word: AtomicU64::new(0), value: UnsafeCell::new(std::ptr::null()) }
     }
+}
 
+impl<T> Slot<T> {
     /// Makes `value` what `handle` resolves to.
     ///
     /// # Safety
