@@ -34,33 +34,42 @@ fn get_against_remove() {
     });
 }
 
-/// I1, I3, I4: a place that is used again gives neither the old handle the new value nor a half-written one the
-/// guessed handle.
+/// I1, I3, I4: the old handle of a place that is used again gives the old value or none.
 #[test]
 fn get_against_remove_and_reinsert() {
     explore("get against remove and reinsert", || {
-        let pool = new_pool();
-        let handle = pool.insert(Payload::new(1)).unwrap();
-        let remover = Arc::clone(&pool);
-        let remover = thread::spawn(move || {
-            drop(remover.remove(handle));
-            collect();
-            remover.insert(Payload::new(2)).unwrap()
-        });
-        {
-            let guard = pin();
-            if let Some(value) = pool.get(handle, &guard) {
-                assert_eq!(value.read(), 1);
-            }
-            if let Some(value) = pool.get(next(handle), &guard) {
-                assert_eq!(value.read(), 2);
-            }
-        }
-        let second = remover.join().unwrap();
-        let guard = pin();
-        assert!(pool.get(handle, &guard).is_none());
-        assert_eq!(pool.get(second, &guard).unwrap().read(), 2);
+        get_against_reuse(|handle| (handle, 1));
     });
+}
+
+/// I1, I4, I5: the guessed next handle of a place that is used again gives the whole new value or none.
+#[test]
+fn get_of_the_next_handle_against_remove_and_reinsert() {
+    explore("get of the next handle against remove and reinsert", || {
+        get_against_reuse(|handle| (next(handle), 2));
+    });
+}
+
+fn get_against_reuse(probe: impl Fn(Handle<Payload>) -> (Handle<Payload>, u64)) {
+    let pool = new_pool();
+    let first = pool.insert(Payload::new(1)).unwrap();
+    let other = Arc::clone(&pool);
+    let other = thread::spawn(move || {
+        drop(other.remove(first));
+        collect();
+        other.insert(Payload::new(2)).unwrap()
+    });
+    let (probed, expected) = probe(first);
+    {
+        let guard = pin();
+        if let Some(value) = pool.get(probed, &guard) {
+            assert_eq!(value.read(), expected);
+        }
+    }
+    let second = other.join().unwrap();
+    let guard = pin();
+    assert!(pool.get(first, &guard).is_none());
+    assert_eq!(pool.get(second, &guard).unwrap().read(), 2);
 }
 
 /// I2: one of two removals gets the value.
@@ -87,9 +96,8 @@ fn get_of_a_guessed_handle_against_its_insert() {
     explore("get of a guessed handle against its insert", || {
         let pool = new_pool();
         let first = pool.insert(Payload::new(0)).unwrap();
-        drop(pool.remove(first));
-        collect();
-        let guess = next(first);
+        // The slab's next place.
+        let guess = Handle::from_bits(first.to_bits() + 1).unwrap();
         let inserter = Arc::clone(&pool);
         let inserter = thread::spawn(move || inserter.insert(Payload::new(1)).unwrap());
         if let Some(value) = pool.get(guess, &pin()) {

@@ -52,14 +52,9 @@ pub struct OwnerCounter(atomic::AtomicU64);
 
 impl OwnerCounter {
     #[inline]
-    pub fn increment(&self) {
-        // Relaxed: a statistic, which orders nothing. loom's threads are one thread to the slab and so share its
-        // shard: there, and nowhere else, two may add at once.
-        if cfg!(loom) {
-            self.0.fetch_add(1, atomic::Ordering::Relaxed);
-        } else {
-            self.0.store(self.0.load(atomic::Ordering::Relaxed) + 1, atomic::Ordering::Relaxed);
-        }
+    pub fn add(&self, count: u64) {
+        // Relaxed: a statistic, which orders nothing.
+        self.0.store(self.0.load(atomic::Ordering::Relaxed) + count, atomic::Ordering::Relaxed);
     }
 
     #[inline]

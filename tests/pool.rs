@@ -137,36 +137,6 @@ fn a_handle_of_another_pool_is_refused() {
 }
 
 #[test]
-fn a_stale_handle_never_resolves_in_100_000_reuses_of_its_slot() {
-    let pool = Pool::new();
-    let stale = pool.insert(0_u32).unwrap();
-    let place = stale.to_bits() & ((1 << 35) - 1);
-    pool.remove(stale);
-    let mut reuses = 0;
-    while reuses < 100_000 {
-        let handle = pool.insert(1).unwrap();
-        reuses += u32::from(handle.to_bits() & ((1 << 35) - 1) == place);
-        assert!(!pool.contains(stale) && pool.get(stale, &pin()).is_none());
-        assert!(pool.remove(handle).is_some());
-        pool.flush();
-    }
-}
-
-#[test]
-fn the_slab_alone_resolves_a_stale_key_after_8_191_reuses() {
-    let slab = sharded_slab::Slab::new();
-    let stale = slab.insert(0).unwrap();
-    slab.remove(stale);
-    let resolved_after = (1..100_000).find(|_| {
-        let key = slab.insert(1).unwrap();
-        let resolved = slab.get(stale).is_some();
-        slab.remove(key);
-        resolved
-    });
-    assert_eq!(resolved_after, Some(8191), "what the pool exists to rule out");
-}
-
-#[test]
 fn any_number_is_a_handle_that_resolves_to_nothing() {
     let pool = Pool::new();
     let live: Vec<_> = (0..100).map(|value| pool.insert(value).unwrap()).collect();
@@ -405,8 +375,8 @@ fn a_slot_at_its_last_generation_is_given_up() {
             Err(_) => thread::yield_now(),
         }
     };
-    // 2 + 4 slots, each of which served generations 0 to 5 and gave up 6.
-    assert_eq!((made.len(), value), (36, 36));
+    // 2 + 4 slots of 8 generations.
+    assert_eq!((made.len(), value), (48, 48));
     assert_eq!(pool.stats().retired_slots, 6);
     assert!(made.iter().all(|handle| !pool.contains(*handle)));
 }

@@ -1,25 +1,30 @@
-//! Where every slot and every shard's bookkeeping is.
+//! Where every slot and every thread's shard is.
 
 use crossbeam_utils::CachePadded;
 
 use super::layout::{Layout, Shape};
 use super::limbo::Limbo;
+use super::magazine::Magazines;
 use super::pages::{Geometry, Pages};
 use super::slot::Slot;
 use crate::sync::OwnerCounter;
 
-/// What belongs to the entries that one thread inserted, or the threads that had its number before it.
+/// What one thread has of a pool, and after it the thread that gets its number.
 #[derive(Default)]
 pub(super) struct Shard {
-    /// Written by the inserting thread alone; on cache lines of its own, so that removals elsewhere don't slow it.
     pub(super) owner: CachePadded<Owner>,
+    /// Written by the thread too, and claimed from by any.
     pub(super) limbo: CachePadded<Limbo>,
 }
 
+/// Used by the thread alone (I7), but for the counters, which any may read.
 #[derive(Default)]
 pub(super) struct Owner {
+    pub(super) vacant: Magazines,
     pub(super) inserted: OwnerCounter,
     pub(super) retired_slots: OwnerCounter,
+    /// Entries whose values this thread let go of, whoever removed them.
+    pub(super) reclaimed: OwnerCounter,
 }
 
 /// The slots by place, and the shards by thread.
@@ -75,20 +80,19 @@ impl<T, L: Layout> Directory<T, L> {
         self.slots.get(place)
     }
 
-    /// The shard of the slot at `place`, if it is there.
+    /// The slot at a place that the slab has given, in a page that is made if need be. `None` never.
     #[inline]
-    pub(super) fn shard(&self, place: u64) -> Option<&Shard> {
-        self.shards.get(Shape::<L>::thread(place) as u64)
+    pub(super) fn grow(&self, place: u64) -> Option<&Slot<T>> {
+        self.slots.get_or_grow(place)
     }
 
-    /// The slot at the place of a key that the slab handed out, and its shard. `None` never.
+    /// The shard of the thread with this number, made if need be. `None` past the last.
     #[inline]
-    pub(super) fn grow(&self, place: u64) -> Option<(&Slot<T>, &Shard)> {
-        let shard = self.shards.get_or_grow(Shape::<L>::thread(place) as u64)?;
-        Some((self.slots.get_or_grow(place)?, shard))
+    pub(super) fn shard(&self, thread: usize) -> Option<&Shard> {
+        self.shards.get_or_grow(thread as u64)
     }
 
-    pub(super) fn shards(&self) -> impl Iterator<Item = &Shard> {
+    pub(super) fn shards(&self) -> impl Iterator<Item = &Shard> + Clone {
         self.shards.iter()
     }
 

@@ -8,11 +8,13 @@ use crate::handle::TAG_BITS;
 ///
 /// [`Standard`] is the one to use; the others exist for models and tests that must reach a bound.
 pub trait Layout: sharded_slab::Config + Send + Sync + 'static {
-    /// Removals from one shard that wait for a grace period together.
+    /// Removals by one thread that wait for a grace period together.
     const BATCH: u64;
+    /// Vacant slots in a magazine, of which a thread keeps two.
+    const MAGAZINE: u64;
 }
 
-/// 4,096 threads, 2,097,120 entries for each, 131,071 generations of each entry's slot.
+/// 4,096 threads, 2,097,120 entries for each, 131,072 generations of each entry's slot.
 #[derive(Debug, Clone, Copy)]
 pub struct Standard;
 
@@ -25,6 +27,7 @@ impl sharded_slab::Config for Standard {
 
 impl Layout for Standard {
     const BATCH: u64 = 64;
+    const MAGAZINE: u64 = 128;
 }
 
 /// A few slots of a few generations each, for models and for tests that use a slot up. Every removal is a batch.
@@ -42,12 +45,13 @@ impl sharded_slab::Config for Tiny {
     const MAX_THREADS: usize = 64;
     const MAX_PAGES: usize = 2;
     const INITIAL_PAGE_SIZE: usize = 2;
-    // Three bits of generation: 7 of them.
+    // Three bits of generation: 8 of them.
     const RESERVED_BITS: usize = 50;
 }
 
 impl Layout for Tiny {
     const BATCH: u64 = 1;
+    const MAGAZINE: u64 = 2;
 }
 
 /// What follows from a [`Layout`].
@@ -63,8 +67,6 @@ impl<L: Layout> Shape<L> {
     pub(super) const PLACE_BITS: u32 = Self::ADDRESS_BITS + Self::THREAD_BITS;
     const PLACE_MASK: u64 = (1 << Self::PLACE_BITS) - 1;
     const GENERATION_BITS: u32 = u64::BITS - L::RESERVED_BITS as u32 - Self::PLACE_BITS;
-    /// The slab counts generations modulo one less than a power of two: after this one comes 0 again.
-    const LAST_GENERATION: u64 = (1 << Self::GENERATION_BITS) - 2;
 
     /// Rows of the directory that belong to one thread: any page that the bits of an address can name, so that no
     /// address of one thread's is found among another's.
@@ -89,10 +91,11 @@ impl<L: Layout> Shape<L> {
         key & !Self::PLACE_MASK
     }
 
-    /// Whether the slab would go back to generation 0 after this key.
+    /// The key of the next entry at this place; `None` after the last (I4).
     #[inline]
-    pub(super) const fn is_last_generation(key: u64) -> bool {
-        key >> Self::PLACE_BITS == Self::LAST_GENERATION
+    pub(super) const fn next_generation(key: u64) -> Option<u64> {
+        let next = key + (1 << Self::PLACE_BITS);
+        if next >> (Self::PLACE_BITS + Self::GENERATION_BITS) == 0 { Some(next) } else { None }
     }
 
     #[inline]
@@ -124,7 +127,6 @@ mod tests {
     #[test]
     fn the_standard_layout_leaves_the_tag_its_bits() {
         assert_eq!((Std::ADDRESS_BITS, Std::THREAD_BITS, Std::GENERATION_BITS), (22, 13, 17));
-        assert_eq!(Std::LAST_GENERATION, 131_070);
     }
 
     #[test]
@@ -140,19 +142,20 @@ mod tests {
     }
 
     #[test]
-    fn the_slab_counts_generations_as_the_layout_says() {
-        let slab: sharded_slab::Slab<u8, Tiny> = sharded_slab::Slab::new_with_config::<Tiny>();
-        let mut generations = Vec::new();
-        loop {
-            let key = slab.insert(0).expect("one slot is enough") as u64;
-            let generation = key >> Shape::<Tiny>::PLACE_BITS;
-            if generations.contains(&generation) {
-                break;
-            }
-            generations.push(generation);
-            assert_eq!(generation == Shape::<Tiny>::LAST_GENERATION, Shape::<Tiny>::is_last_generation(key));
-            assert!(slab.remove(key as usize));
+    fn generations_end_where_their_bits_do() {
+        assert_eq!(Std::next_generation(5), Some(5 + (1 << 35)));
+        assert_eq!(Std::next_generation((1 << 52) - 1), None);
+        assert_eq!(Std::next_generation((1 << 52) - (1 << 35) - 1), Some((1 << 52) - 1));
+    }
+
+    #[test]
+    fn the_slab_gives_places_as_the_layout_divides_them() {
+        let slab: sharded_slab::Slab<(), Standard> = sharded_slab::Slab::new_with_config::<Standard>();
+        for address in 0..100 {
+            let place = slab.insert(()).expect("it is empty") as u64;
+            assert_eq!(place & ((1 << Std::ADDRESS_BITS) - 1), address);
+            assert_eq!(Std::generation_bits(place), 0);
+            assert!(Std::thread(place) < <Standard as sharded_slab::Config>::MAX_THREADS);
         }
-        assert_eq!(generations, (0..=Shape::<Tiny>::LAST_GENERATION).collect::<Vec<_>>());
     }
 }

@@ -1,101 +1,89 @@
-//! Removed entries that wait to be deferred together: a stack of slots, linked through their own words.
+//! Removed entries that wait to be deferred together: a ring for each removing thread.
 //!
-//! A removal costs one compare-exchange here, and a grace period is asked for once for a whole batch. The word of a
-//! retired slot has no tag; it keeps the generation of the key that was live there, for the slab, and below it
-//! the place of the next slot down the stack. The head is the place of the top slot, and above it how many there
-//! are: that count, not the bottom slot's link, says where a chain ends.
+//! The thread that a ring belongs to adds places at its tail, with two plain stores; any thread may claim all that
+//! is there, with one compare-exchange of the head, to ask for one grace period for all of it. So what an idle
+//! thread has removed is not stuck with it.
 
-use super::layout::{Layout, Shape};
-use super::slot::Slot;
+use super::layout::Layout;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-#[derive(Default)]
+/// Places of a ring, and the most that are claimed at once. A [`Layout`] may claim earlier.
+const RING: usize = 64;
+
 pub(super) struct Limbo {
+    /// Removals so far. Written by the ring's thread alone.
+    tail: AtomicU64,
+    /// Of those, how many were claimed.
     head: AtomicU64,
-    /// Removals that have left the stack for a grace period.
-    sealed: AtomicU64,
-    /// Removals whose entries have gone back to the slab.
-    reclaimed: AtomicU64,
+    places: [AtomicU64; RING_LEN],
 }
 
-/// Retired slots, each in this chain alone (I5): `count` above the first one's place. 0 is an empty chain.
-#[derive(Clone, Copy)]
-pub(super) struct Chain(u64);
+/// loom's atomics take time to make, and its layouts claim at every removal or two.
+const RING_LEN: usize = if cfg!(loom) { 2 } else { RING };
 
-impl Chain {
-    const EMPTY: Self = Self(0);
-
-    fn new<L: Layout>(count: u64, first: u64) -> Self {
-        Self(count << Shape::<L>::PLACE_BITS | first)
+impl Default for Limbo {
+    fn default() -> Self {
+        Self { tail: AtomicU64::new(0), head: AtomicU64::new(0), places: std::array::from_fn(|_| AtomicU64::new(0)) }
     }
+}
 
-    #[inline]
-    pub(super) fn count<L: Layout>(self) -> u64 {
-        self.0 >> Shape::<L>::PLACE_BITS
-    }
+/// What was claimed from a ring.
+pub(super) struct Claimed {
+    places: [u64; RING_LEN],
+    count: usize,
+}
 
-    #[inline]
-    pub(super) fn first<L: Layout>(self) -> u64 {
-        Shape::<L>::place(self.0)
-    }
-
-    /// The word of a slot that held `key` and comes on top of this chain.
-    #[inline]
-    pub(super) fn link<L: Layout>(self, key: u64) -> u64 {
-        Shape::<L>::generation_bits(key) | self.first::<L>()
+impl Claimed {
+    /// Each place is the claimer's alone (I5).
+    pub(super) fn places(&self) -> &[u64] {
+        &self.places[..self.count]
     }
 }
 
 impl Limbo {
-    /// What is on the stack now, to link the first slot to.
+    /// Adds a place, as the ring's thread, and says whether there is a batch to claim now. Then it must be claimed
+    /// before the next one is added.
     #[inline]
-    pub(super) fn top(&self) -> Chain {
-        // Relaxed: only a guess, which `push` checks.
-        Chain(self.head.load(Ordering::Relaxed))
+    pub(super) fn push<L: Layout>(&self, place: u64) -> bool {
+        const { assert!(L::BATCH as usize <= RING_LEN) };
+        // Relaxed: this thread's own.
+        let tail = self.tail.load(Ordering::Relaxed);
+        // Relaxed: a claimer that reads this place too early finds the head moved, and has no claim (see `claim`).
+        self.places[tail as usize % RING_LEN].store(place, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `claim`; whoever claims the place sees it, and that this thread is done
+        // with the slot.
+        self.tail.store(tail + 1, Ordering::Release);
+        // Acquire: pairs with the Release in `claim`, so that the next push writes over a place after its claimer has
+        // read it. An old head makes for an early claim, which finds out.
+        tail + 1 - self.head.load(Ordering::Acquire) >= L::BATCH
     }
 
-    /// Puts the slots from `first` down to `last`, `count` of them, on the stack, and says how many are there now.
+    /// Takes all that is there, if there is anything.
     ///
-    /// `last` is linked to `top` by its word already, and is the sole access to it the caller's.
-    #[inline]
-    pub(super) fn push<T, L: Layout>(&self, first: u64, last: &Slot<T>, count: u64, mut top: Chain) -> u64 {
+    /// The places are read before the head is moved, while the ring's thread may write the next ones. It writes over
+    /// one of these only after it has seen the head beyond it (it claims a full ring before it adds to it), and then
+    /// another claim's compare-exchange has taken the place after `head` in the head's order: this one fails.
+    pub(super) fn claim(&self) -> Option<Claimed> {
+        // Acquire: pairs with the Release of another claim's compare-exchange, so that the tail isn't older.
+        let mut head = self.head.load(Ordering::Acquire);
         loop {
-            let total = top.count::<L>() + count;
-            // Release: pairs with the Acquire in `seal`; whoever takes the chain sees its words, and that this
-            // thread is done with the values' cells.
-            let new = Chain::new::<L>(total, first);
-            match self.head.compare_exchange_weak(top.0, new.0, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return total,
-                Err(now) => {
-                    top = Chain(now);
-                    last.set_retired_word(top.link::<L>(last.retired_word()));
-                }
+            let tail = self.tail.load(Ordering::Acquire);
+            let count = tail.checked_sub(head).filter(|count| *count > 0)? as usize;
+            debug_assert!(count <= RING_LEN);
+            let mut places = [0; RING_LEN];
+            for (place, at) in places.iter_mut().zip(head..tail) {
+                *place = self.places[at as usize % RING_LEN].load(Ordering::Relaxed);
+            }
+            // Release: what this thread read comes before what the ring's thread writes there next. Acquire: as above.
+            match self.head.compare_exchange(head, tail, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(Claimed { places, count }),
+                Err(now) => head = now,
             }
         }
     }
 
-    /// Takes the whole stack.
-    pub(super) fn seal<L: Layout>(&self) -> Option<Chain> {
-        // Acquire: pairs with every Release in `push` that built the stack, through the head's release sequence.
-        let chain = Chain(self.head.swap(Chain::EMPTY.0, Ordering::Acquire));
-        let count = chain.count::<L>();
-        self.sealed.fetch_add(count, Ordering::Relaxed);
-        (count > 0).then_some(chain)
-    }
-
-    /// A sealed chain has come back unreleased, and is pushed again.
-    pub(super) fn unseal(&self, count: u64) {
-        self.sealed.fetch_sub(count, Ordering::Relaxed);
-    }
-
-    pub(super) fn add_reclaimed(&self, count: u64) {
-        self.reclaimed.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// Removals so far, and how many of their entries have gone back to the slab. The second is read first, so that
-    /// it is never the larger of the two.
-    pub(super) fn counts<L: Layout>(&self) -> (u64, u64) {
-        let reclaimed = self.reclaimed.load(Ordering::Relaxed);
-        (self.sealed.load(Ordering::Relaxed) + self.top().count::<L>(), reclaimed)
+    /// Removals so far.
+    pub(super) fn pushed(&self) -> u64 {
+        self.tail.load(Ordering::Relaxed)
     }
 }

@@ -1,19 +1,20 @@
 //! [`Pool<T>`]: `Arc<T>`s under handles, shared by every thread of the process without a lock.
 //!
-//! A slab owns the entries ([`storage`]), a directory publishes which handle is live at which place
-//! ([`directory`], [`slot`]), removed entries are gathered ([`limbo`]) and go back to the slab after a grace period
-//! ([`crate::epoch`]). Every `unsafe` block here stands on some of these:
+//! The slab says where there is room ([`places`]), and a directory has a slot for each place, in which the live handle
+//! and its value are ([`directory`], [`slot`]). Removed entries are gathered ([`limbo`]), let go of after a grace period
+//! ([`crate::epoch`]), and their slots used again ([`magazine`]). Every `unsafe` block here stands on some of these:
 //!
-//! * **I1.** While a slot's word is a handle, the slot's value is the address of the `Arc` that the slab's entry
-//!   of that key owns.
+//! * **I1.** While a slot's word is a handle, its value is the address of an `Arc` that the slot owns.
 //! * **I2.** A word leaves a handle once, by the compare-exchange of one removal, which is its winner.
-//! * **I3.** An entry is taken from the slab, and so its slot written again, only after every guard that was
-//!   pinned at its removal is gone. Until then the value lives.
-//! * **I4.** A key is handed out once: the slab's generations grow, and a slot at its last one is never taken again.
-//! * **I5.** A retired slot is its winner's until it is pushed, then in one stack or chain, whose taker alone
-//!   touches its word until the entry is taken.
-//! * **I6.** Slab, pages and shards live until no reader, removal or chain can reach them: each chain holds the
-//!   pool's inside, and the pool's drop lets go of it after a grace period.
+//! * **I3.** A slot's value is let go of, and the slot written again, only after every guard that was pinned at its
+//!   removal is gone.
+//! * **I4.** A handle is given out once: each entry of a slot has the next generation, and after the last there is none.
+//! * **I5.** A slot that isn't live belongs to one party, which alone touches it: the insertion that fills it, the
+//!   winner of its removal, a ring, a claim, a deferral, a magazine, the depot. It passes on with a Release and an
+//!   Acquire, or within a thread.
+//! * **I6.** Slots and shards live until no reader, removal or deferral can reach them: each deferral holds the pool's
+//!   inside, and the pool's drop lets go of it after a grace period.
+//! * **I7.** A thread's shard is its own while it lives, but for the claims from its ring.
 //!
 //! Where two calls meet at one slot:
 //!
@@ -24,20 +25,23 @@
 //! * *get and the next insert at the place*: a guard from before the removal keeps the slot from being written (I3);
 //!   any later one sees the removal, and the new word is another handle (I4).
 
+mod chain;
 mod directory;
 mod error;
 mod iter;
 mod layout;
 mod limbo;
+mod magazine;
 pub(crate) mod pages;
+mod places;
 mod slot;
 mod stats;
-mod storage;
 mod tag;
 mod threads;
 
 use std::fmt;
 use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use error::InsertError;
 pub use iter::Iter;
@@ -47,13 +51,15 @@ pub use threads::MAX_INSERTING_THREADS;
 
 use crate::epoch::{Guard, pin};
 use crate::handle::Handle;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, thread_local};
+use chain::{Chain, link};
 use directory::{Directory, Shard};
 use layout::Shape;
-use limbo::Chain;
+use limbo::Limbo;
+use magazine::Depot;
+use places::Places;
 use slot::Slot;
-use storage::{Entry, Storage, Vacant};
 use tag::PoolTag;
 
 /// Pins and flushes that an unhindered collection takes: the epoch has to advance twice past a deferral.
@@ -61,8 +67,8 @@ const COLLECTIONS: usize = 3;
 
 /// Lock-free storage of `Arc<T>`s under [`Handle`]s.
 ///
-/// Look-ups are wait-free and write to no shared memory. Insertions and removals are lock-free; an insertion's
-/// slot is in a part of the pool that belongs to its thread. Every operation may run at the same time as every other.
+/// Look-ups are wait-free and write to no shared memory. Insertions and removals are lock-free; an insertion takes a
+/// slot that its thread has at hand. Every operation may run at the same time as every other.
 ///
 /// A removed entry's handle resolves to nothing at once and for ever; the pool's own reference to the value is let
 /// go of after a grace period, in batches, on whichever thread collects then. [`flush`](Self::flush) asks for it
@@ -86,9 +92,8 @@ const COLLECTIONS: usize = 3;
 ///
 /// # Limits
 ///
-/// [`MAX_INSERTING_THREADS`] threads at a time, and 2,097,120 entries inserted by each of them. Each slot serves
-/// 131,070 entries and is then given up, so that no handle ever names a later one. Pages of slots are kept until the
-/// pool is dropped.
+/// [`MAX_INSERTING_THREADS`] threads at a time, and 2,097,120 slots for each of them. A slot serves 131,072 entries
+/// and is then given up, so that no handle ever names a later one. Slots are kept until the pool is dropped.
 ///
 /// A handle of another pool is refused by its tag, of which there are 4,095: a pool may share its tag with one
 /// that was dropped 4,095 pools ago, or with a live one where more than that are alive.
@@ -97,14 +102,17 @@ pub struct Pool<T: Send + Sync + 'static, L: Layout = Standard> {
 }
 
 struct Inner<T: Send + Sync + 'static, L: Layout> {
-    storage: Storage<T, L>,
     directory: Directory<T, L>,
+    depot: Depot,
+    places: Places<L>,
     tag: PoolTag,
+    /// Removals by threads without a number, which have no shard to count them.
+    removed_elsewhere: AtomicU64,
 }
 
 // SAFETY: the raw addresses inside are those of `Arc<T>`s, given out as `&T` and `Arc<T>`.
 unsafe impl<T: Send + Sync, L: Layout> Send for Inner<T, L> {}
-// SAFETY: as above; cells are written by one thread at a time (I3).
+// SAFETY: as above; a cell is written by one thread at a time, while no other reads it (I3, I5, I7).
 unsafe impl<T: Send + Sync, L: Layout> Sync for Inner<T, L> {}
 
 impl<T: Send + Sync> Pool<T> {
@@ -128,9 +136,11 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     pub fn with_layout() -> Self {
         Self {
             inner: ManuallyDrop::new(Arc::new(Inner {
-                storage: Storage::new(),
                 directory: Directory::new(),
+                depot: Depot::default(),
+                places: Places::new(),
                 tag: PoolTag::new(),
+                removed_elsewhere: AtomicU64::new(0),
             })),
         }
     }
@@ -143,13 +153,13 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     #[inline]
     pub fn insert<V: Into<Arc<T>>>(&self, value: V) -> Result<Handle<T>, InsertError<V>> {
         match self.inner.reserve() {
-            Ok(vacant) => Ok(self.inner.fill(vacant, value.into())),
+            Ok(vacant) => Ok(vacant.fill(value.into())),
             Err(refusal) => Err(refusal.with(value)),
         }
     }
 
     /// Stores what `make` makes of the handle that it will have. Until then the handle resolves to nothing. A panic
-    /// of `make` passes through and leaves the pool as it was.
+    /// of `make` passes through; the handle that it saw is never given out again.
     ///
     /// # Errors
     ///
@@ -161,8 +171,8 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     ) -> Result<Handle<T>, InsertError<F>> {
         match self.inner.reserve() {
             Ok(vacant) => {
-                let value = make(self.inner.handle(vacant.key())).into();
-                Ok(self.inner.fill(vacant, value))
+                let value = make(vacant.handle()).into();
+                Ok(vacant.fill(value))
             }
             Err(refusal) => Err(refusal.with(make)),
         }
@@ -200,14 +210,20 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     pub fn remove(&self, handle: Handle<T>) -> Option<Arc<T>> {
         let inner = &*self.inner;
         let slot = inner.slot(handle)?;
-        let place = Shape::<L>::place(handle.key());
-        let shard = inner.directory.shard(place)?;
-        let top = shard.limbo.top();
-        let value = slot.retire(handle.to_bits(), top.link::<L>(handle.key()))?;
-        // SAFETY: from `Arc::into_raw`; the pool's own reference goes only after the push below (I3, I5).
+        let value = slot.retire(handle.to_bits(), link::<L>(handle.key(), 0))?;
+        // SAFETY: from `Arc::into_raw`; the slot's own reference goes only after what follows (I3, I5).
         let value = unsafe { clone_of(value) };
-        if shard.limbo.push::<T, L>(place, slot, 1, top) >= L::BATCH {
-            seal(&self.inner, shard);
+        let place = Shape::<L>::place(handle.key());
+        match threads::number().and_then(|thread| inner.directory.shard(thread)) {
+            Some(shard) => {
+                if shard.limbo.push::<L>(place) {
+                    claim(&self.inner, &shard.limbo);
+                }
+            }
+            None => {
+                inner.removed_elsewhere.fetch_add(1, Ordering::Relaxed);
+                defer(&self.inner, Chain::new::<L>(1, place));
+            }
         }
         Some(value)
     }
@@ -253,7 +269,8 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     /// Counts of what was done. Cheap; each is read on its own.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        PoolStats::sum::<L>(self.inner.directory.shards())
+        let elsewhere = self.inner.removed_elsewhere.load(Ordering::Relaxed);
+        PoolStats::sum(self.inner.directory.shards(), elsewhere)
     }
 
     /// Hands every removal to the collector and collects what may be collected now.
@@ -261,7 +278,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     /// Where no other thread is pinned, every value that was removed before the call is let go of when it returns.
     pub fn flush(&self) {
         for shard in self.inner.directory.shards() {
-            seal(&self.inner, shard);
+            claim(&self.inner, &shard.limbo);
         }
         collect();
     }
@@ -304,107 +321,155 @@ impl Refusal {
     }
 }
 
+/// A vacant slot that is this thread's to fill. Dropped unfilled it goes back, its generation spent.
+struct Vacant<'a, T: Send + Sync + 'static, L: Layout> {
+    inner: &'a Inner<T, L>,
+    shard: &'a Shard,
+    slot: &'a Slot<T>,
+    key: u64,
+}
+
+impl<T: Send + Sync, L: Layout> Vacant<'_, T, L> {
+    #[inline]
+    fn handle(&self) -> Handle<T> {
+        let Some(handle) = Handle::from_bits(self.inner.tag.bits() | self.key) else {
+            unreachable!("a tag is never 0")
+        };
+        handle
+    }
+
+    #[inline]
+    fn fill(self, value: Arc<T>) -> Handle<T> {
+        let vacant = ManuallyDrop::new(self);
+        let handle = vacant.handle();
+        // SAFETY: a vacant slot, and ours alone (I5).
+        unsafe { vacant.slot.publish(Arc::into_raw(value), handle.to_bits()) };
+        vacant.shard.owner.inserted.add(1);
+        handle
+    }
+}
+
+impl<T: Send + Sync, L: Layout> Drop for Vacant<'_, T, L> {
+    fn drop(&mut self) {
+        self.inner.vacate(self.shard, self.key);
+    }
+}
+
 impl<T: Send + Sync, L: Layout> Inner<T, L> {
     #[inline]
     fn slot(&self, handle: Handle<T>) -> Option<&Slot<T>> {
         self.directory.slot(Shape::<L>::place(handle.key()))
     }
 
-    fn handle(&self, key: u64) -> Handle<T> {
-        let Some(handle) = Handle::from_bits(self.tag.bits() | key) else { unreachable!("a tag is never 0") };
-        handle
-    }
-
     #[inline]
     fn reserve(&self) -> Result<Vacant<'_, T, L>, Refusal> {
-        if !threads::admitted() {
-            return Err(Refusal::TooManyThreads);
-        }
-        match self.storage.vacant() {
-            Some(vacant) if !Shape::<L>::is_last_generation(vacant.key()) => Ok(vacant),
-            first => self.reserve_slowly(first),
-        }
-    }
-
-    /// Gives up slots at their last generation (I4); where there is no other, collects and looks again.
-    #[cold]
-    fn reserve_slowly<'a>(&'a self, mut vacant: Option<Vacant<'a, T, L>>) -> Result<Vacant<'a, T, L>, Refusal> {
-        let mut collections = 0..COLLECTIONS;
-        loop {
-            match vacant {
-                Some(vacant) if Shape::<L>::is_last_generation(vacant.key()) => {
-                    if let Some((_, shard)) = self.directory.grow(Shape::<L>::place(vacant.key())) {
-                        shard.owner.retired_slots.increment();
-                    }
-                    vacant.fill(Entry::nothing());
-                }
-                Some(vacant) => return Ok(vacant),
-                None if collections.next().is_some() => collect(),
-                None => return Err(Refusal::Full),
-            }
-            vacant = self.storage.vacant();
-        }
-    }
-
-    #[inline]
-    fn fill(&self, vacant: Vacant<'_, T, L>, value: Arc<T>) -> Handle<T> {
-        let key = vacant.key();
-        let handle = self.handle(key);
-        let place = Shape::<L>::place(key);
-        let Some((slot, shard)) = self.directory.grow(place) else { unreachable!("a key of the slab has a place") };
-        let entry = Entry::new(value);
-        let address = entry.address();
-        vacant.fill(entry);
-        // SAFETY: the key is ours alone (I4), and its slot was last retired before the slab's entry was taken (I3).
-        unsafe { slot.publish(address, handle.to_bits()) };
-        shard.owner.inserted.increment();
-        handle
-    }
-
-    /// Gives the slots of a chain back to the slab. The grace period of each removal in it is over.
-    fn release(&self, chain: Chain) {
-        let (count, mut place) = (chain.count::<L>(), chain.first::<L>());
-        let (Some(shard), Some(first)) = (self.directory.shard(place), self.directory.slot(place)) else {
-            unreachable!("a chain is of slots that were published");
+        let shard = threads::number().and_then(|thread| self.directory.shard(thread));
+        let shard = shard.ok_or(Refusal::TooManyThreads)?;
+        // SAFETY: the shard is this thread's (I7).
+        let (place, word) = match unsafe { shard.owner.vacant.take(&self.directory, &self.depot) } {
+            Some(vacant) => vacant,
+            None => self.make_room(shard)?,
         };
-        if !threads::admitted() {
-            // The slab may have no number for this thread: another one's turn, after another grace period.
-            let last = (1..count)
-                .fold(first, |slot, _| self.directory.slot(Shape::<L>::place(slot.retired_word())).unwrap_or(slot));
-            shard.limbo.unseal(count);
-            let top = shard.limbo.top();
-            last.set_retired_word(top.link::<L>(last.retired_word()));
-            shard.limbo.push::<T, L>(place, last, count, top);
-            return;
+        let slot = self.directory.grow(place).ok_or(Refusal::Full)?;
+        Ok(Vacant { inner: self, shard, slot, key: Shape::<L>::generation_bits(word) | place })
+    }
+
+    /// A slot that was never used, or failing that one which a collection gives back.
+    #[cold]
+    fn make_room(&self, shard: &Shard) -> Result<(u64, u64), Refusal> {
+        if let Some(place) = self.places.fresh() {
+            return Ok((place, 0));
         }
-        let _releasing = Releasing::begin();
-        for _ in 0..count {
-            let Some(slot) = self.directory.slot(place) else { unreachable!("as above") };
-            let word = slot.retired_word();
-            let entry = self.storage.take(Shape::<L>::generation_bits(word) | place);
-            debug_assert!(entry.is_some(), "taken by nobody else (I2, I5)");
-            // What its destructor does here, this pool's own calls included, finds everything in order.
-            drop(entry);
-            place = Shape::<L>::place(word);
+        for _ in 0..COLLECTIONS {
+            collect();
+            // SAFETY: the shard is this thread's (I7).
+            if let Some(vacant) = unsafe { shard.owner.vacant.take(&self.directory, &self.depot) } {
+                return Ok(vacant);
+            }
         }
-        shard.limbo.add_reclaimed(count);
-        #[cfg(loom)]
-        crate::verification::RECLAMATIONS.with(|entries| entries.set(entries.get() + count));
+        Err(Refusal::Full)
+    }
+
+    /// Makes the slot of `key` this thread's to use for the next generation, or gives it up after the last (I4).
+    #[inline]
+    fn vacate(&self, shard: &Shard, key: u64) {
+        match Shape::<L>::next_generation(key) {
+            // SAFETY: the shard is this thread's (I7), and the slot too (I5).
+            Some(next) => unsafe { shard.owner.vacant.give(next, &self.directory, &self.depot) },
+            None => shard.owner.retired_slots.add(1),
+        }
+    }
+
+    /// Links what was claimed from a ring.
+    fn chain(&self, places: &[u64]) -> Chain {
+        let mut chain = Chain::EMPTY;
+        for place in places.iter().rev() {
+            let Some(slot) = self.directory.slot(*place) else { unreachable!("it was live") };
+            slot.set_vacant_word(link::<L>(slot.vacant_word(), chain.first::<L>()));
+            chain = Chain::new::<L>(chain.count::<L>() + 1, *place);
+        }
+        chain
     }
 }
 
-/// Has the shard's removals released after a grace period.
-#[cold]
-fn seal<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>, shard: &Shard) {
-    if let Some(chain) = shard.limbo.seal::<L>() {
-        let inner = Arc::clone(inner);
-        let guard = pin();
-        // SAFETY: `inner` keeps alive what is reached (I6), and the chain is this closure's alone (I5).
-        unsafe { guard.defer(move || inner.release(chain)) };
-        if !Releasing::is_under_way() {
-            guard.flush();
+impl<T: Send + Sync + 'static, L: Layout> Drop for Inner<T, L> {
+    /// Lets go of what is live, and of what was removed and never claimed. What was claimed holds the pool's inside,
+    /// and so was released before.
+    fn drop(&mut self) {
+        let tag = self.tag.bits();
+        let live = self.directory.slots().filter_map(|slot| Some(slot.live(tag)?.1));
+        let claimed = self.directory.shards().filter_map(|shard| shard.limbo.claim());
+        let removed = claimed.flat_map(|claimed| claimed.places().to_vec());
+        // SAFETY: nobody else has anything of this pool (I6), so every slot is ours.
+        let removed = removed.filter_map(|place| Some(unsafe { self.directory.slot(place)?.value() }));
+        for value in live.chain(removed) {
+            // SAFETY: the slot's own reference, once: a slot is live or removed.
+            unsafe { let_go(value) };
         }
     }
+}
+
+/// Has what is in a ring released after a grace period.
+#[cold]
+fn claim<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>, limbo: &Limbo) {
+    if let Some(claimed) = limbo.claim() {
+        defer(inner, inner.chain(claimed.places()));
+    }
+}
+
+/// Has a chain released after a grace period.
+#[cold]
+fn defer<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>, chain: Chain) {
+    let inner = Arc::clone(inner);
+    let guard = pin();
+    // SAFETY: `inner` keeps alive what is reached (I6), and the chain is this closure's alone (I5).
+    unsafe { guard.defer(move || release(&inner, chain)) };
+    if !Releasing::is_under_way() {
+        guard.flush();
+    }
+}
+
+/// Lets go of the values of a chain and makes its slots vacant. The grace period of each removal in it is over.
+fn release<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>, chain: Chain) {
+    let _releasing = Releasing::begin();
+    let Some(shard) = threads::number().and_then(|thread| inner.directory.shard(thread)) else {
+        // One thread too many, with no magazines to fill: another one's turn, after another grace period.
+        return defer(inner, chain);
+    };
+    let mut place = chain.first::<L>();
+    for _ in 0..chain.count::<L>() {
+        let Some(slot) = inner.directory.slot(place) else { unreachable!("it was live") };
+        let word = slot.vacant_word();
+        // SAFETY: the slot is this chain's (I5).
+        let value = unsafe { slot.value() };
+        inner.vacate(shard, Shape::<L>::generation_bits(word) | place);
+        // SAFETY: the slot's own reference, once (I1, I3). Whatever the destructor calls finds all in order.
+        unsafe { let_go(value) };
+        shard.owner.reclaimed.add(1);
+        place = Shape::<L>::place(word);
+    }
+    #[cfg(loom)]
+    crate::verification::RECLAMATIONS.with(|entries| entries.set(entries.get() + chain.count::<L>()));
 }
 
 /// Collects what may be collected now. Not from within a destructor that a collection runs: a value that removes
@@ -456,5 +521,21 @@ unsafe fn clone_of<T>(value: *const T) -> Arc<T> {
     unsafe {
         Arc::increment_strong_count(value);
         Arc::from_raw(value)
+    }
+}
+
+/// Drops a reference. A panic of the value's destructor ends here: whoever collects is rarely the one whom it
+/// concerns, and has more to collect.
+///
+/// # Safety
+///
+/// `value` came from [`Arc::into_raw`], and its reference is the caller's to drop.
+#[inline]
+unsafe fn let_go<T>(value: *const T) {
+    // SAFETY: the caller's promise.
+    let value = unsafe { Arc::from_raw(value) };
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        // Its destructor might panic too.
+        std::mem::forget(payload);
     }
 }

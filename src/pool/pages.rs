@@ -110,7 +110,7 @@ impl<P: Default, G: Geometry> Pages<P, G> {
     }
 
     /// Every element of the pages that are there.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &P> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &P> + Clone {
         let used = self.used.load(Ordering::Acquire);
         self.rows[..used].iter().enumerate().flat_map(|(row, cell)| {
             let page = cell.load(Ordering::Acquire);

@@ -4,10 +4,10 @@ use crate::sync::UnsafeCell;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) struct Slot<T> {
-    /// The live handle. Otherwise a word without a tag, which no handle equals: 0 at first, after a removal what
-    /// the [limbo](super::limbo) keeps there.
+    /// The live handle. Otherwise a word without a tag, which no handle equals: 0 at first, after a removal the
+    /// generation, and where the slot is in a [chain](super::chain) the next one's place.
     word: AtomicU64,
-    /// The live value's address, in an `Arc` that the slab owns.
+    /// The live value's address, of an `Arc` that the slot owns.
     value: UnsafeCell<*const T>,
 }
 
@@ -22,7 +22,7 @@ impl<T> Slot<T> {
     ///
     /// # Safety
     ///
-    /// The caller holds the vacant entry of the slab that `handle` is the key of (so by I3 nobody reads `value`).
+    /// The slot is vacant and the caller's alone, so that nobody reads `value` (I3, I5).
     #[inline]
     pub(super) unsafe fn publish(&self, value: *const T, handle: u64) {
         // SAFETY: nobody else reads or writes the cell, says the caller.
@@ -69,24 +69,35 @@ impl<T> Slot<T> {
     pub(super) fn retire(&self, handle: u64, word: u64) -> Option<*const T> {
         debug_assert_eq!(word & tag_mask(), 0);
         // Acquire: pairs with the Release in `publish`, for the value. What comes after the removal is ordered by
-        // the limbo's own Release; a failure reads nothing.
+        // the limbo's own Release, or by the deferral; a failure reads nothing.
         self.word.compare_exchange(handle, word, Ordering::Acquire, Ordering::Relaxed).ok()?;
         // SAFETY: the next write waits for this removal's release (I3), which its winner has yet to ask for.
         Some(self.value.with(|cell| unsafe { *cell }))
     }
 
-    /// The word of a retired slot, to which its chain's holder has sole access (I5).
+    /// The value of a retired slot whose grace period is over, or of a pool that is being dropped.
+    ///
+    /// # Safety
+    ///
+    /// The slot is the caller's alone (I5).
     #[inline]
-    pub(super) fn retired_word(&self) -> u64 {
-        // Relaxed: ordered by how the chain came to its holder.
+    pub(super) unsafe fn value(&self) -> *const T {
+        // SAFETY: the caller's promise.
+        self.value.with(|cell| unsafe { *cell })
+    }
+
+    /// The word of a slot that isn't live and is the caller's alone (I5).
+    #[inline]
+    pub(super) fn vacant_word(&self) -> u64 {
+        // Relaxed: ordered by how the slot came to the caller.
         self.word.load(Ordering::Relaxed)
     }
 
-    /// As [`retired_word`](Self::retired_word), to write.
+    /// As [`vacant_word`](Self::vacant_word), to write.
     #[inline]
-    pub(super) fn set_retired_word(&self, word: u64) {
+    pub(super) fn set_vacant_word(&self, word: u64) {
         debug_assert_eq!(word & tag_mask(), 0);
-        // Relaxed: published with the chain, by the Release on the limbo's head.
+        // Relaxed: ordered by how the slot goes on from here.
         self.word.store(word, Ordering::Relaxed);
     }
 }

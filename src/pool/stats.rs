@@ -1,7 +1,6 @@
 //! What a pool has done so far.
 
 use super::directory::Shard;
-use super::layout::Layout;
 
 /// Counts since the pool was made. Read one after the other: between two of them the pool goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,16 +19,17 @@ pub struct PoolStats {
 }
 
 impl PoolStats {
-    pub(super) fn sum<'a, L: Layout>(shards: impl Iterator<Item = &'a Shard>) -> Self {
-        let mut stats = Self::default();
+    pub(super) fn sum<'a>(shards: impl Iterator<Item = &'a Shard> + Clone, removed_elsewhere: u64) -> Self {
+        let mut stats = Self { removed: removed_elsewhere, ..Self::default() };
+        // Read before the removals, so that it is never more than those.
+        let reclaimed: u64 = shards.clone().map(|shard| shard.owner.reclaimed.get()).sum();
         for shard in shards {
-            let (removed, reclaimed) = shard.limbo.counts::<L>();
-            stats.removed += removed;
-            stats.awaiting_reclamation += removed.saturating_sub(reclaimed);
+            stats.removed += shard.limbo.pushed();
             stats.inserted += shard.owner.inserted.get();
             stats.retired_slots += shard.owner.retired_slots.get();
         }
         stats.live = stats.inserted.saturating_sub(stats.removed);
+        stats.awaiting_reclamation = stats.removed.saturating_sub(reclaimed);
         stats
     }
 }

@@ -1,0 +1,33 @@
+//! What becomes of a stale handle as its slot is used again and again. In a process of its own: elsewhere another
+//! thread may be the one that collects, and the slot then goes to that one.
+#![cfg(not(loom))]
+
+use graphpool::{Pool, pin};
+
+#[test]
+fn a_stale_handle_never_resolves_in_100_000_reuses_of_its_slot() {
+    const PLACE: u64 = (1 << 35) - 1;
+    let pool = Pool::new();
+    let stale = pool.insert(0_u32).unwrap();
+    pool.remove(stale);
+    pool.flush();
+    for _ in 0..100_000 {
+        let handle = pool.insert(1).unwrap();
+        assert_eq!(handle.to_bits() & PLACE, stale.to_bits() & PLACE, "the slot vacated last is used first");
+        assert!(!pool.contains(stale) && pool.get(stale, &pin()).is_none() && pool.remove(stale).is_none());
+        assert!(pool.remove(handle).is_some());
+        pool.flush();
+    }
+
+    // What the pool exists to rule out.
+    let slab = sharded_slab::Slab::new();
+    let stale = slab.insert(0).unwrap();
+    slab.remove(stale);
+    let resolved_after = (1..100_000).find(|_| {
+        let key = slab.insert(1).unwrap();
+        let resolved = slab.get(stale).is_some();
+        slab.remove(key);
+        resolved
+    });
+    assert_eq!(resolved_after, Some(8191));
+}
