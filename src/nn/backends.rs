@@ -35,6 +35,7 @@ impl Backends {
                 result => return result,
             }
         }
-        Err(refusal.unwrap_or_else(|| Error::unsupported(format!("{call}: no backend takes {encoding:?} for {target:?}"))))
+        Err(refusal
+            .unwrap_or_else(|| Error::unsupported(format!("{call}: no backend takes {encoding:?} for {target:?}"))))
     }
 }

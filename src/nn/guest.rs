@@ -153,8 +153,7 @@ impl Guest {
         let call = "compute";
         let Self { inner } = self;
         let context = inner.context(call, context)?;
-        let control =
-            ComputeControl { memory_limit: inner.limits.max_compute_memory(), ..ComputeControl::default() };
+        let control = ComputeControl { memory_limit: inner.limits.max_compute_memory(), ..ComputeControl::default() };
         let mut reached = false;
         let result = context.with(call, |backend| {
             reached = true;

@@ -71,9 +71,9 @@ impl ModelSource {
             .map(|part| match part {
                 Part::Bytes(bytes) => Ok(Cow::Borrowed(&**bytes)),
                 // The path is the host's: the guest learns only what went wrong.
-                Part::Path(path) => fs::read(path).map(Cow::Owned).map_err(|error| {
-                    Error::runtime_error(format!("load_by_name: the model's file: {}", error.kind()))
-                }),
+                Part::Path(path) => fs::read(path)
+                    .map(Cow::Owned)
+                    .map_err(|error| Error::runtime_error(format!("load_by_name: the model's file: {}", error.kind()))),
             })
             .collect()
     }

@@ -39,7 +39,9 @@ impl Budget {
             .map(|_| ())
             .map_err(|used| {
                 let Self { what, bound, .. } = self;
-                Error::too_large(format!("{call}: {amount} more {what} where the guest has {used} and may have {bound}"))
+                Error::too_large(format!(
+                    "{call}: {amount} more {what} where the guest has {used} and may have {bound}"
+                ))
             })
     }
 
