@@ -87,9 +87,13 @@ impl Engine {
         self.inner.registry.register(name, source, encoding, target)
     }
 
-    /// Takes the name away, and says whether it was there. Guests that have loaded it keep their graphs, and a build
-    /// that is under way still reaches those who wait for it.
-    pub fn remove_model(&self, name: &str) -> bool {
+    /// Takes the name away. Guests that have loaded it keep their graphs, and a build that is under way still reaches
+    /// those who wait for it. Of several calls with one name, one succeeds.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](super::ErrorKind::NotFound) where no model has the name.
+    pub fn remove_model(&self, name: &str) -> Result<(), Error> {
         self.inner.registry.remove(name)
     }
 

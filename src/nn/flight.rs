@@ -37,12 +37,11 @@ impl<T: Clone> SingleFlight<T> {
             if let Some(value) = self.value.get() {
                 return Ok(value.clone());
             }
-            match &*current {
-                Some(attempt) => (Arc::clone(attempt), false),
-                None => {
-                    let attempt = Arc::new(Attempt { result: Mutex::new(None), ended: Condvar::new() });
-                    (Arc::clone(current.insert(attempt)), true)
-                }
+            if let Some(attempt) = &*current {
+                (Arc::clone(attempt), false)
+            } else {
+                let attempt = Arc::new(Attempt { result: Mutex::new(None), ended: Condvar::new() });
+                (Arc::clone(current.insert(attempt)), true)
             }
         };
         if mine {

@@ -20,7 +20,9 @@ use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Kind, Pool
 /// One wasm instance's view of an [`Engine`](super::Engine): its own handles, its own limits.
 ///
 /// Clones are the same guest, for the threads of one instance; every call may be made from any of them at any time.
-/// The handles of a guest mean nothing to another, and a graph's handle nothing where a context is wanted.
+/// Like file descriptors, handles mean something in their guest alone: the same number in another names something of
+/// that one's own, or nothing. A graph's handle is nothing where a context is wanted, and one that was given back is
+/// nothing for ever.
 ///
 /// Dropping the last clone gives back everything that the guest still holds.
 #[derive(Clone)]

@@ -134,8 +134,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Removes a name; `false` where it was not there, or another call has removed it.
-    pub(super) fn remove(&self, name: &str) -> bool {
+    /// Removes a name, if it is there.
+    pub(super) fn remove(&self, name: &str) -> Result<(), Error> {
         let mut there = false;
         self.models.rcu(|models| {
             there = models.contains_key(name);
@@ -146,7 +146,7 @@ impl Registry {
             models.remove(name);
             StdArc::new(models)
         });
-        there
+        if there { Ok(()) } else { Err(no_model("remove_model", name)) }
     }
 
     pub(super) fn clear(&self) {
@@ -167,7 +167,7 @@ impl Registry {
     pub(super) fn get(&self, name: &str) -> Result<StdArc<NamedModel>, Error> {
         // The snapshot is let go of at once: a build may take minutes.
         let model = self.models.load().get(name).map(StdArc::clone);
-        model.ok_or_else(|| Error::not_found(format!("load_by_name: no model is named {}", Quoted(name))))
+        model.ok_or_else(|| no_model("load_by_name", name))
     }
 }
 
@@ -193,4 +193,8 @@ impl NamedModel {
             Ok(graph)
         })
     }
+}
+
+fn no_model(call: &str, name: &str) -> Error {
+    Error::not_found(format!("{call}: no model is named {}", Quoted(name)))
 }

@@ -54,7 +54,7 @@ fn a_thousand_loads_by_name_make_one_build() {
         watch.open();
     });
     assert_eq!((watch.loads(), engine.stats().loaded), (1, 1));
-    assert!(engine.remove_model("gated"));
+    engine.remove_model("gated").unwrap();
     watch.all_gone();
 }
 
@@ -93,7 +93,7 @@ fn a_build_of_one_name_keeps_no_other_name_waiting() {
         engine.guest().load_by_name("quick").unwrap();
         // Nor the registry.
         register(&engine, "new", "anything");
-        assert!(engine.remove_model("quick"));
+        engine.remove_model("quick").unwrap();
         watch.open();
         slow.join().unwrap().unwrap();
     });
@@ -121,8 +121,8 @@ fn a_name_is_taken_until_it_is_removed_and_guests_keep_what_they_loaded() {
     assert_eq!(error.message(), "register_model: the name \"m\" is taken");
     let guest = engine.guest();
     let graph = guest.load_by_name("m").unwrap();
-    assert!(engine.remove_model("m"));
-    assert!(!engine.remove_model("m"));
+    engine.remove_model("m").unwrap();
+    assert_eq!(engine.remove_model("m").unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(guest.load_by_name("m").unwrap_err().kind(), ErrorKind::NotFound);
     guest.init_execution_context(graph).unwrap();
     engine.register_model("m", source(), Encoding::Onnx, Target::Cpu).unwrap();
