@@ -1,11 +1,12 @@
 //! The engine: one for a process, shared by all of its guests.
 
-use std::fmt;
 use std::sync::Arc as StdArc;
+use std::{fmt, mem};
 
 use super::backends::Backends;
 use super::check::Quoted;
 use super::graph::Graph;
+use super::panics::shield;
 use super::pools::Pools;
 use super::reaper::Reaper;
 use super::registry::{ModelSource, Registry};
@@ -39,7 +40,6 @@ pub(super) struct Inner {
     pub(super) counters: StdArc<Counters>,
     reaper: StdArc<Reaper>,
     limits: Limits,
-    /// Last: whatever a backend has made is gone before it.
     backends: Backends,
 }
 
@@ -195,6 +195,10 @@ impl Drop for Inner {
         self.registry.clear();
         self.pools.flush();
         self.reaper.finish();
+        // Last: whatever a backend has made is gone before it. A panic must not reach the guest that happens to be the
+        // last to go.
+        let backends = mem::take(&mut self.backends);
+        let _ = shield(&self.counters, "drop", || drop(backends));
     }
 }
 

@@ -262,13 +262,11 @@ impl Guest {
         of_context: fn(&Context) -> &StdArc<[TensorDescription]>,
     ) -> Result<StdArc<[TensorDescription]>, Error> {
         // A handle says which kind it is: at most one of the tables knows it.
-        if let Ok(loaded) = self.inner.graph(call, handle) {
+        if let Some(loaded) = self.inner.find_graph(handle) {
             return Ok(StdArc::clone(of_graph(loaded.graph())));
         }
-        match self.inner.context(call, handle) {
-            Ok(context) => Ok(StdArc::clone(of_context(&context))),
-            Err(_) => Err(no_such(call, "graph or context", handle)),
-        }
+        let context = self.inner.find_context(handle).ok_or_else(|| no_such(call, "graph or context", handle))?;
+        Ok(StdArc::clone(of_context(&context)))
     }
 
     pub(super) fn new(engine: StdArc<Inner>, limits: Limits) -> Self {
@@ -292,14 +290,20 @@ impl fmt::Debug for Guest {
 }
 
 impl GuestInner {
+    fn find_graph(&self, handle: GuestHandle) -> Option<Arc<LoadedGraph>> {
+        self.graphs.resolve(handle).and_then(|handle| self.engine.pools.graphs.acquire(handle))
+    }
+
+    fn find_context(&self, handle: GuestHandle) -> Option<Arc<Context>> {
+        self.contexts.resolve(handle).and_then(|handle| self.engine.pools.contexts.acquire(handle))
+    }
+
     fn graph(&self, call: &str, handle: GuestHandle) -> Result<Arc<LoadedGraph>, Error> {
-        let found = self.graphs.resolve(handle).and_then(|handle| self.engine.pools.graphs.acquire(handle));
-        found.ok_or_else(|| no_such(call, "graph", handle))
+        self.find_graph(handle).ok_or_else(|| no_such(call, "graph", handle))
     }
 
     fn context(&self, call: &str, handle: GuestHandle) -> Result<Arc<Context>, Error> {
-        let found = self.contexts.resolve(handle).and_then(|handle| self.engine.pools.contexts.acquire(handle));
-        found.ok_or_else(|| no_such(call, "context", handle))
+        self.find_context(handle).ok_or_else(|| no_such(call, "context", handle))
     }
 
     fn reserve_graph(&self, call: &str) -> Result<Reservation, Error> {

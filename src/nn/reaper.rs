@@ -214,3 +214,119 @@ impl Shared {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread::ThreadId;
+
+    use super::*;
+    use crate::backend::BackendContext;
+    use crate::nn::{Error, TensorDescription};
+
+    /// Tells where it was dropped, after it has met `at` where that is given.
+    struct Dying {
+        places: Arc<Mutex<Vec<ThreadId>>>,
+        at: Option<Arc<Barrier>>,
+    }
+
+    impl Drop for Dying {
+        fn drop(&mut self) {
+            if let Some(barrier) = &self.at {
+                barrier.wait();
+                barrier.wait();
+            }
+            self.places.lock().unwrap().push(thread::current().id());
+        }
+    }
+
+    impl BackendGraph for Dying {
+        fn inputs(&self) -> &[TensorDescription] {
+            &[]
+        }
+
+        fn outputs(&self) -> &[TensorDescription] {
+            &[]
+        }
+
+        fn init_context(&self) -> Result<Box<dyn BackendContext>, Error> {
+            Err(Error::unsupported("none"))
+        }
+
+        fn memory(&self) -> usize {
+            1
+        }
+    }
+
+    struct Scene {
+        reaper: Arc<Reaper>,
+        places: Arc<Mutex<Vec<ThreadId>>>,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Self { reaper: Reaper::new(Arc::new(Pools::new()), Arc::default()), places: Arc::default() }
+        }
+
+        fn bury(&self, at: Option<&Arc<Barrier>>) {
+            let counters = self.reaper.counters();
+            Counters::born(&counters.graphs, 1);
+            Counters::born(&counters.graph_bytes, 1);
+            let graph = Dying { places: Arc::clone(&self.places), at: at.cloned() };
+            self.reaper.bury(Remains { graph: Box::new(graph), bytes: 1 });
+        }
+
+        /// How many were dropped on this thread, and how many on others.
+        fn places(&self) -> (usize, usize) {
+            let places = self.places.lock().unwrap();
+            let here = places.iter().filter(|place| **place == thread::current().id()).count();
+            (here, places.len() - here)
+        }
+
+        fn alive(&self) -> usize {
+            let stats = self.reaper.counters().read();
+            assert_eq!(stats.graphs, stats.graph_bytes);
+            stats.graphs
+        }
+    }
+
+    #[test]
+    fn a_graph_dies_on_the_thread_and_all_are_dead_when_it_ends() {
+        let scene = Scene::new();
+        for _ in 0..10 {
+            scene.bury(None);
+        }
+        scene.reaper.finish();
+        assert_eq!((scene.places(), scene.alive()), ((0, 10), 0));
+        // It has ended, so the next dies here.
+        scene.bury(None);
+        scene.reaper.flush();
+        scene.reaper.finish();
+        assert_eq!((scene.places(), scene.alive()), ((1, 10), 0));
+    }
+
+    #[test]
+    fn without_a_thread_a_graph_dies_where_it_is_handed_over() {
+        let scene = Scene::new();
+        scene.reaper.started.set(false).unwrap();
+        scene.bury(None);
+        assert_eq!((scene.places(), scene.alive()), ((1, 0), 0));
+        scene.reaper.finish();
+    }
+
+    #[test]
+    fn no_more_than_the_bound_wait_for_the_thread() {
+        let scene = Scene::new();
+        let barrier = Arc::new(Barrier::new(2));
+        scene.bury(Some(&barrier));
+        barrier.wait();
+        // The thread is inside the first one's destructor.
+        for _ in 0..MOST_WAITING + 9 {
+            scene.bury(None);
+        }
+        assert_eq!((scene.places(), scene.alive()), ((10, 0), MOST_WAITING));
+        barrier.wait();
+        scene.reaper.finish();
+        assert_eq!((scene.places(), scene.alive()), ((10, MOST_WAITING), 0));
+    }
+}

@@ -33,7 +33,7 @@ impl Budget {
 
     fn take(&self, call: &str, amount: usize) -> Result<(), Error> {
         self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(amount).filter(|sum| *sum <= self.bound)
             })
             .map(|_| ())
@@ -130,7 +130,7 @@ impl Charge {
     /// One more holder, or `None` when the last has let go.
     pub(super) fn hold(self: &Arc<Self>) -> Option<Hold> {
         self.holders
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |holders| (holders > 0).then(|| holders + 1))
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |holders| (holders > 0).then(|| holders + 1))
             .ok()
             .map(|_| Hold(Arc::clone(self)))
     }
