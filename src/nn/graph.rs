@@ -3,7 +3,7 @@
 use std::sync::Arc as StdArc;
 
 use super::panics::shield;
-use super::reaper::{Reaper, Remains};
+use super::reaper::Reaper;
 use super::stats::Counters;
 use super::usage::{Charge, Hold, Reservation};
 use super::{Error, TensorDescription};
@@ -70,7 +70,7 @@ impl Graph {
 impl Drop for Graph {
     fn drop(&mut self) {
         if let Some(graph) = self.backend.take() {
-            self.reaper.bury(Remains { graph, bytes: self.bytes });
+            self.reaper.bury(graph, self.bytes);
         }
     }
 }

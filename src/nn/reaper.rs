@@ -32,11 +32,23 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_m
 /// How long a reaper that is to end waits for guards. What they still hold is dropped by whoever collects it.
 const LAST_WAIT: Duration = Duration::from_millis(100);
 
-/// What is left of a graph.
-pub(super) struct Remains {
-    pub(super) graph: Box<dyn BackendGraph>,
-    /// As they were counted in [`Counters::graph_bytes`].
-    pub(super) bytes: usize,
+/// What is left of a graph. R1 and R2 are kept by its own drop, wherever that comes: on the thread, in its stead, or in
+/// a queue that the thread has left.
+struct Remains {
+    /// `None` only while it is dropped.
+    graph: Option<Box<dyn BackendGraph>>,
+    bytes: usize,
+    counters: Arc<Counters>,
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        let graph = self.graph.take();
+        // The error is for the guest that called, and no guest has: the panic is counted.
+        let _ = shield(&self.counters, "drop", || drop(graph));
+        Counters::died(&self.counters.graphs, 1);
+        Counters::died(&self.counters.graph_bytes, self.bytes);
+    }
 }
 
 enum Task {
@@ -86,8 +98,10 @@ impl Reaper {
         &self.shared.counters
     }
 
-    /// Has `remains` dropped on the thread, or drops them here where there is none or too much waits for it.
-    pub(super) fn bury(&self, remains: Remains) {
+    /// Has `graph`, which was counted with `bytes`, dropped on the thread, or drops it here where there is none or too
+    /// much waits for it.
+    pub(super) fn bury(&self, graph: Box<dyn BackendGraph>, bytes: usize) {
+        let remains = Remains { graph: Some(graph), bytes, counters: Arc::clone(self.counters()) };
         // Relaxed: R3 bounds a number, and no data hangs on it.
         let waiting = self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         if waiting >= MOST_WAITING || !self.started() {
@@ -158,12 +172,8 @@ fn spawn(f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
 }
 
 impl Shared {
-    /// R2. Counts the graph as gone, whatever its destructor did.
-    fn lay_to_rest(&self, Remains { graph, bytes }: Remains) {
-        // The error is for the guest that called, and no guest has: the panic is counted.
-        let _ = shield(&self.counters, "drop", || drop(graph));
-        Counters::died(&self.counters.graphs, 1);
-        Counters::died(&self.counters.graph_bytes, bytes);
+    fn lay_to_rest(&self, remains: Remains) {
+        drop(remains);
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -273,7 +283,7 @@ mod tests {
             Counters::born(&counters.graphs, 1);
             Counters::born(&counters.graph_bytes, 1);
             let graph = Dying { places: Arc::clone(&self.places), at: at.cloned() };
-            self.reaper.bury(Remains { graph: Box::new(graph), bytes: 1 });
+            self.reaper.bury(Box::new(graph), 1);
         }
 
         /// How many were dropped on this thread, and how many on others.
