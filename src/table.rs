@@ -15,9 +15,11 @@ use std::marker::PhantomData;
 use crate::Pool;
 use crate::handle::{GuestHandle, Handle, KEY_BITS, KEY_MASK, Kind, TAG_BITS};
 use crate::pool::Layout;
-use crate::pool::pages::{Geometry, Pages};
+use crate::pool::pages::{Doubling, Pages};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+/// Slots of the first page.
+const FIRST_PAGE: u64 = if cfg!(loom) { 2 } else { 64 };
 const CAPACITY: u32 = 1 << GuestHandle::INDEX_BITS;
 const LAST_TAG: u64 = (1 << TAG_BITS) - 1;
 /// The generation bits of a key, of which no key has all.
@@ -51,7 +53,7 @@ const VACANT: u64 = ((1 << 17) - 1) << (KEY_BITS - 17);
 /// 2^19 bindings at a time. Each of the 2^19 indexes serves 4,095 bindings and is then given up: some 2^31 over the
 /// table's life. Memory is 8 bytes an index, taken as indexes are first used.
 pub struct HandleTable<T> {
-    words: Pages<Word, Doubling>,
+    words: Pages<Word, Doubling<FIRST_PAGE, { GuestHandle::INDEX_BITS }>>,
     /// The first free index and one, or 0, in the lower half; in the upper how often an index was put on the list,
     /// which tells one visit of an index to its top from the next. It can't wrap: there are fewer bindings than 2^31.
     free: AtomicU64,
@@ -239,28 +241,5 @@ impl Default for Word {
     /// Of a slot that was never bound.
     fn default() -> Self {
         Self(AtomicU64::new(vacant(0, 0)))
-    }
-}
-
-/// Page 0 has the first `1 << FIRST_BITS` indexes, page `p` those from `1 << (FIRST_BITS + p - 1)` up to twice that.
-struct Doubling;
-
-impl Doubling {
-    const FIRST_BITS: u32 = if cfg!(loom) { 1 } else { 6 };
-}
-
-impl Geometry for Doubling {
-    const ROWS: usize = (GuestHandle::INDEX_BITS - Self::FIRST_BITS) as usize + 1;
-
-    #[inline]
-    fn locate(index: u64) -> (usize, usize) {
-        let row = u64::BITS - (index >> Self::FIRST_BITS).leading_zeros();
-        let first = if row == 0 { 0 } else { 1 << (Self::FIRST_BITS + row - 1) };
-        (row as usize, (index - first) as usize)
-    }
-
-    #[inline]
-    fn len(row: usize) -> usize {
-        1 << (Self::FIRST_BITS as usize + row.saturating_sub(1))
     }
 }

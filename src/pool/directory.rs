@@ -28,8 +28,9 @@ pub(super) struct Directory<T, L: Layout> {
     shards: Pages<Shard, OneEach<L>>,
 }
 
-/// `PAGES_STRIDE` rows for each thread.
-impl<L: Layout> Geometry for Shape<L> {
+// SAFETY: `page_and_offset` keeps the offset below the page's length, which is 0 for the pages of a thread's rows that
+// the slab doesn't have. There are `PAGES_STRIDE` rows for each thread.
+unsafe impl<L: Layout> Geometry for Shape<L> {
     const ROWS: usize = L::MAX_THREADS * Self::PAGES_STRIDE;
 
     #[inline]
@@ -47,7 +48,8 @@ impl<L: Layout> Geometry for Shape<L> {
 /// A page of one element for each thread.
 struct OneEach<L>(std::marker::PhantomData<L>);
 
-impl<L: Layout> Geometry for OneEach<L> {
+// SAFETY: 0 is less than 1.
+unsafe impl<L: Layout> Geometry for OneEach<L> {
     const ROWS: usize = L::MAX_THREADS;
 
     #[inline]

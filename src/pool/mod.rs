@@ -385,9 +385,9 @@ impl<T: Send + Sync, L: Layout> Inner<T, L> {
             debug_assert!(entry.is_some(), "taken by nobody else (I2, I5)");
             // What its destructor does here, this pool's own calls included, finds everything in order.
             drop(entry);
-            shard.limbo.add_reclaimed(1);
             place = Shape::<L>::place(word);
         }
+        shard.limbo.add_reclaimed(count);
         #[cfg(loom)]
         crate::verification::RECLAMATIONS.with(|entries| entries.set(entries.get() + count));
     }

@@ -7,15 +7,41 @@ use std::ptr;
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Where the element with a number is.
-pub(crate) trait Geometry {
+///
+/// # Safety
+///
+/// For every number at all, the offset that `locate` gives is less than `len` of the row that it gives, unless that
+/// is 0 or the row is past the last.
+pub(crate) unsafe trait Geometry {
     /// Pages.
     const ROWS: usize;
 
-    /// The page and the offset in it. Total: a number that names no element has a row or an offset out of bounds.
+    /// The page and the offset in it.
     fn locate(number: u64) -> (usize, usize);
 
-    /// Elements of a page.
+    /// Elements of a page; 0 for one that is never made.
     fn len(row: usize) -> usize;
+}
+
+/// The indexes below `1 << BITS`. Page `p` has `FIRST << p` of them, the last page as many as the first.
+pub(crate) struct Doubling<const FIRST: u64, const BITS: u32>;
+
+// SAFETY: with `FIRST` added, the numbers of page `p` are those from `FIRST << p` to twice that, cut off where
+// `1 << BITS` ends: `FIRST` numbers into the last page. The last page is the one that holds it.
+unsafe impl<const FIRST: u64, const BITS: u32> Geometry for Doubling<FIRST, BITS> {
+    const ROWS: usize = (BITS - FIRST.ilog2()) as usize + 1;
+
+    #[inline]
+    fn locate(index: u64) -> (usize, usize) {
+        let shifted = (index & ((1 << BITS) - 1)) + FIRST;
+        let row = shifted.ilog2() - FIRST.ilog2();
+        (row as usize, (shifted - (FIRST << row)) as usize)
+    }
+
+    #[inline]
+    fn len(row: usize) -> usize {
+        if row + 1 == Self::ROWS { FIRST as usize } else { (FIRST as usize) << row }
+    }
 }
 
 /// Shared by readers and growers without a lock.
@@ -37,11 +63,16 @@ impl<P: Default, G: Geometry> Pages<P, G> {
     pub(crate) fn get(&self, number: u64) -> Option<&P> {
         let (row, offset) = G::locate(number);
         // Acquire: pairs with the Release in `grow`; whoever sees the page sees its elements.
-        let page = self.rows.get(row)?.load(Ordering::Acquire);
-        if page.is_null() || offset >= G::len(row) {
+        if row >= G::ROWS {
             return None;
         }
-        // SAFETY: the page has `G::len(row)` elements, and lives as long as `self`.
+        // SAFETY: there are `ROWS` of them.
+        let page = unsafe { self.rows.get_unchecked(row) }.load(Ordering::Acquire);
+        if page.is_null() {
+            return None;
+        }
+        // SAFETY: a page that is there has `G::len(row)` elements, of which `offset` is one, and lives as long as
+        // `self`.
         Some(unsafe { &*page.add(offset) })
     }
 
@@ -58,7 +89,7 @@ impl<P: Default, G: Geometry> Pages<P, G> {
     fn grow(&self, number: u64) -> Option<&P> {
         let (row, offset) = G::locate(number);
         let cell = self.rows.get(row)?;
-        if offset >= G::len(row) {
+        if G::len(row) == 0 {
             return None;
         }
         let new: Box<[P]> = (0..G::len(row)).map(|_| P::default()).collect();
@@ -120,4 +151,20 @@ fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
 #[cfg(loom)]
 fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
     (0..len).map(|_| AtomicPtr::new(ptr::null_mut())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_index_has_a_place_of_its_own() {
+        type Few = Doubling<4, 10>;
+        let places: Vec<_> = (0..1 << 10).map(Few::locate).collect();
+        assert_eq!(places[0], (0, 0));
+        assert!(places.is_sorted(), "and they are in order");
+        assert_eq!(places.iter().collect::<std::collections::BTreeSet<_>>().len(), 1 << 10);
+        assert!(places.iter().all(|(row, offset)| *offset < Few::len(*row)));
+        assert_eq!((0..Few::ROWS).map(Few::len).sum::<usize>(), 1 << 10);
+    }
 }
