@@ -4,6 +4,8 @@
 
 mod backends;
 mod calls;
+#[cfg(feature = "candle")]
+mod candle;
 mod concurrency;
 mod limits;
 mod names;
