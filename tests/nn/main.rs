@@ -9,4 +9,5 @@ mod candle;
 mod concurrency;
 mod limits;
 mod names;
+mod oracle;
 mod panics;
