@@ -1,0 +1,13 @@
+//! The wasi-nn engine as a host uses it, with backends of the tests' own.
+
+#![cfg(all(feature = "nn", not(loom)))]
+
+mod backends;
+mod calls;
+#[cfg(feature = "candle")]
+mod candle;
+mod concurrency;
+mod limits;
+mod names;
+mod oracle;
+mod panics;
