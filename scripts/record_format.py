@@ -47,9 +47,11 @@ class Column:
 
 def run(session, inputs, output_names):
     """The outputs of `session` for each row of `inputs`, one inference for each, stacked."""
+    columns = {column.name: column.values() for column in inputs}
     rows = []
     for row in range(len(inputs[0].stored)):
-        feed = {column.name: column.values()[row] for column in inputs}
+        # A row of scalars is a numpy scalar, which onnxruntime does not take for an array.
+        feed = {name: np.asarray(values[row]) for name, values in columns.items()}
         rows.append(session.run(output_names, feed))
     return [np.stack(outputs) for outputs in zip(*rows)]
 
