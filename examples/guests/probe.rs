@@ -2,19 +2,11 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use graphpool::nn::{Error, ErrorKind, Guest, GuestHandle};
+use graphpool::nn::{Error, ErrorKind, Guest};
+use graphpool::{GuestHandle, Kind};
 
 use crate::random::Random;
 use crate::record::Row;
-
-/// Graph or context.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// What a load gives.
-    Graph,
-    /// What an opening gives.
-    Context,
-}
 
 /// Why a handle must not resolve.
 #[derive(Clone, Copy)]

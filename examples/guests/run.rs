@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use graphpool::backend::CandleBackend;
 use graphpool::nn::{Encoding, Engine, ModelSource, Stats, Target};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
@@ -68,7 +67,7 @@ impl Progress {
 /// Runs the guests for as long as `options` says; an error is a call of theirs that should have succeeded.
 pub fn run(options: &Options) -> Result<Report, String> {
     let record = Record::open(&options.model)?;
-    let engine = Engine::builder().backend(CandleBackend::default()).build().map_err(|error| error.to_string())?;
+    let engine = Engine::new();
     engine
         .register_model(&record.name, ModelSource::bytes(record.model.clone()), Encoding::Onnx, Target::Cpu)
         .map_err(|error| error.to_string())?;
@@ -102,7 +101,8 @@ pub fn run(options: &Options) -> Result<Report, String> {
     })?;
     let elapsed = start.elapsed();
 
-    world.engine.unregister_model(&world.record.name).map_err(|error| error.to_string())?;
+    // The name holds its graph, which is to be gone at the end like all others.
+    world.engine.remove_model(&world.record.name);
     let alive = settle(&world.engine);
     Ok(Report::new(options, &world.record, &tallies, elapsed, &alive))
 }
