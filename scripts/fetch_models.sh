@@ -22,7 +22,7 @@ case "${1-}" in
 esac
 
 wheels=$(mktemp -d)
-trap 'rm -rf "$wheels"' EXIT
+trap 'rm -rf "$wheels" .cache/models/*.fresh.$$' EXIT
 
 # Whether the file at $1 has the SHA-256 $2. In Python, for no command of that name is on every system.
 has_sum() {
