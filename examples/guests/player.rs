@@ -111,7 +111,9 @@ impl<'a> Player<'a> {
 
     fn load(&mut self, tally: &mut Tally, random: &mut Random) -> Result<(), Error> {
         let World { record, .. } = self.world;
-        let graph = if random.one_in(8) {
+        // By name a model is built once; from bytes it may be built anew, which is long work for a big one.
+        let rarity = 8 + record.model.len() / 65_536;
+        let graph = if random.one_in(rarity) {
             self.guest.load(&[&record.model], Encoding::Onnx, Target::Cpu)?
         } else {
             self.guest.load_by_name(&record.name)?
