@@ -1,6 +1,46 @@
 //! One process-wide, lock-free pool of graph handles, and a wasi-nn engine on top of it.
 
+mod epoch;
+mod handle;
+pub mod pool;
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod sync;
+#[cfg(not(loom))]
+mod sync;
+mod table;
+
 #[cfg(feature = "nn")]
 pub mod backend;
 #[cfg(feature = "nn")]
 pub mod nn;
+
+pub use epoch::{Guard, pin};
+pub use handle::{GuestHandle, Handle, Kind};
+pub use pool::{InsertError, Pool, PoolStats};
+pub use table::{BindError, HandleTable};
+
+/// What the models look at, under `--cfg loom` only.
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod verification {
+    use std::sync::atomic::AtomicU64;
+
+    /// Entries that went back to the slab, over all executions.
+    pub static RECLAMATIONS: AtomicU64 = AtomicU64::new(0);
+}
+
+/// Runs an example of the documentation: as it is, and under `--cfg loom` as a model, outside of which loom's types
+/// don't work.
+#[doc(hidden)]
+pub fn doctest(example: impl Fn() + Send + Sync + 'static) {
+    #[cfg(not(loom))]
+    example();
+    #[cfg(loom)]
+    {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(1);
+        model.max_branches = 100_000;
+        model.check(example);
+    }
+}

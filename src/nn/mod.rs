@@ -1,9 +1,127 @@
-//! wasi-nn for hosts: an [`Engine`](self) for the process, a guest for each wasm instance.
+//! wasi-nn for hosts: an [`Engine`] for the process, a [`Guest`] for each wasm instance.
+//!
+//! The engine owns the models, the backends that run them and the names under which the host gives them out. A guest
+//! is one instance's view of it: 32-bit handles that mean something in that guest alone, counted against [`Limits`].
+//! Whatever a guest passes in — bytes, handles, indexes, sizes — it gets an [`Error`] or what it asked for; no guest
+//! can make the host panic, wait for another guest's compute, or keep memory past its own end.
+//!
+//! ```
+//! use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
+//! use graphpool::nn::{
+//!     Encoding, Engine, Error, ErrorKind, ModelSource, Target, Tensor, TensorDescription, TensorType, TensorView,
+//! };
+//!
+//! /// A backend whose models are the four bytes of an f32, and multiply their input by it.
+//! struct Scale;
+//! # struct Graph(f32, [TensorDescription; 1]);
+//! # struct Context(f32, Option<f32>, Option<Tensor>);
+//! # impl Backend for Scale {
+//! #     fn name(&self) -> &str {
+//! #         "scale"
+//! #     }
+//! #     fn supports(&self, encoding: Encoding, _: Target) -> bool {
+//! #         encoding == Encoding::Onnx
+//! #     }
+//! #     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
+//! #         let bytes = request.parts.concat().try_into().map_err(|_| Error::invalid_encoding("not an f32"))?;
+//! #         let one = TensorDescription { name: "x".into(), ty: TensorType::F32, dimensions: Some(vec![]) };
+//! #         Ok(Box::new(Graph(f32::from_le_bytes(bytes), [one])))
+//! #     }
+//! # }
+//! # impl BackendGraph for Graph {
+//! #     fn inputs(&self) -> &[TensorDescription] {
+//! #         &self.1
+//! #     }
+//! #     fn outputs(&self) -> &[TensorDescription] {
+//! #         &self.1
+//! #     }
+//! #     fn init_context(&self) -> Result<Box<dyn BackendContext>, Error> {
+//! #         Ok(Box::new(Context(self.0, None, None)))
+//! #     }
+//! #     fn memory(&self) -> usize {
+//! #         4
+//! #     }
+//! # }
+//! # impl BackendContext for Context {
+//! #     fn set_input(&mut self, _: usize, tensor: TensorView<'_>) -> Result<(), Error> {
+//! #         self.1 = tensor.to_owned().to_f32().and_then(|elements| elements.first().copied());
+//! #         Ok(())
+//! #     }
+//! #     fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
+//! #         let x = self.1.ok_or_else(|| Error::invalid_argument("no input"))?;
+//! #         self.2 = Some(Tensor::from_f32(vec![], &[x * self.0])?);
+//! #         Ok(())
+//! #     }
+//! #     fn output(&self, _: usize) -> Result<TensorView<'_>, Error> {
+//! #         self.2.as_ref().map(Tensor::view).ok_or_else(|| Error::invalid_argument("nothing computed"))
+//! #     }
+//! # }
+//! # graphpool::doctest(|| {
+//! # fn example() -> Result<(), Error> {
+//!
+//! // The host: once for the process.
+//! let engine = Engine::builder().backend(Scale).build();
+//! let half = 0.5_f32.to_le_bytes().to_vec();
+//! engine.register_model("half", ModelSource::bytes(half), Encoding::Onnx, Target::Cpu)?;
+//!
+//! // Once for each wasm instance; its calls go here.
+//! let guest = engine.guest();
+//! let graph = guest.load_by_name("half")?;
+//! let context = guest.init_execution_context(graph)?;
+//! guest.set_input(context, 0, Tensor::from_f32(vec![], &[42.0])?.view())?;
+//! guest.compute(context)?;
+//! assert_eq!(guest.output(context, "x")?.to_f32(), Some(vec![21.0]));
+//!
+//! // A handle means nothing in another guest, nor where another kind is wanted.
+//! assert_eq!(engine.guest().compute(context).unwrap_err().kind(), ErrorKind::InvalidArgument);
+//! assert_eq!(guest.compute(graph).unwrap_err().kind(), ErrorKind::InvalidArgument);
+//!
+//! // When the instance ends, everything that it held goes with it.
+//! drop(guest);
+//! assert_eq!(engine.stats().contexts, 0);
+//! # Ok(())
+//! # }
+//! # example().unwrap();
+//! # });
+//! ```
+//!
+//! # What goes when
+//!
+//! A graph lives as long as a handle, a name, a context or a running call holds it; a context as long as its handle
+//! or the call that is inside it. The memory of a context goes on the thread that gives the context back, that of a
+//! graph on a thread of the engine's: at once, not when some reader next collects.
+//!
+//! # What a panic costs
+//!
+//! A backend that panics gives [`RuntimeError`](ErrorKind::RuntimeError). If it was inside a context, that context
+//! gives the same error from then on, until it is dropped. Nothing else is lost. (With `panic = "abort"` there is
+//! nothing to catch: a host that wants this must unwind.)
 
+mod backends;
+mod check;
+mod claim;
+mod context;
 mod encoding;
+mod engine;
 mod error;
+mod flight;
+mod graph;
+mod guest;
+mod limits;
+mod panics;
+mod pools;
+mod reaper;
+mod registry;
+mod stats;
 mod tensor;
+mod usage;
 
+pub use check::TensorId;
 pub use encoding::{Encoding, Target};
+pub use engine::{Engine, EngineBuilder};
 pub use error::{Error, ErrorCode, ErrorKind, MESSAGE_BYTES};
+pub use guest::Guest;
+pub use limits::Limits;
+pub use registry::ModelSource;
+pub use stats::Stats;
 pub use tensor::{Tensor, TensorDescription, TensorType, TensorView, element_count};

@@ -1,0 +1,91 @@
+//! Epoch-based reclamation: a collector of the crate's own, and the [`Guard`] that holds it back.
+//!
+//! The contract, on which the pool stands:
+//!
+//! * **E1.** What is deferred under a guard runs once, on any thread, after every guard that was held when it was
+//!   deferred is dropped or re-pinned.
+//! * **E2.** A thread that pins after the deferral sees every write that came before it.
+//! * **E3.** What a guard's holder read happens before what was deferred runs.
+//!
+//! [crossbeam-epoch](crossbeam_epoch) keeps it (Fraser, *Practical lock-freedom*, 2004). The collector isn't its
+//! default one: a guard of another crate can't hold our garbage back, and a reader of ours never runs another
+//! crate's destructors.
+//!
+//! Under `--cfg loom` a model of the contract takes its place, which reclaims at the first moment that the
+//! contract allows; under `--cfg loom --cfg crossbeam_loom` the real one runs inside the models.
+
+#[cfg(not(all(loom, not(crossbeam_loom))))]
+#[path = "epoch/crossbeam.rs"]
+mod imp;
+
+#[cfg(all(loom, not(crossbeam_loom)))]
+#[path = "epoch/model.rs"]
+mod imp;
+
+use std::fmt;
+
+/// Re-pins between two collections by [`Guard::repin`].
+const REPINS_BETWEEN_COLLECTIONS: u32 = 128;
+
+/// Keeps this thread pinned: what it reads from a [`Pool`](crate::Pool) stays where it is.
+///
+/// A held guard holds back the reclamation of everything that is removed meanwhile, from every pool of the
+/// process. Hold one for microseconds, or [`repin`](Self::repin) it; for what lasts longer there is
+/// [`Pool::acquire`](crate::Pool::acquire).
+///
+/// Guards nest at the cost of a counter. A guard stays on its thread.
+pub struct Guard {
+    inner: imp::Guard,
+    repins: u32,
+}
+
+/// Pins this thread.
+///
+/// Costs one store to a cache line of the thread's own and a full fence. Every 128th outermost pin of a thread
+/// also collects, which may run destructors of values that were removed from a pool.
+#[inline]
+#[must_use = "the thread is pinned for as long as the guard lives"]
+pub fn pin() -> Guard {
+    Guard { inner: imp::pin(), repins: 0 }
+}
+
+impl Guard {
+    /// Lets go of what was read and pins anew, so that one guard serves a worker for its whole life.
+    ///
+    /// Costs a load where the epoch stands still; it has no fence on x86-64, and one on other processors. Every
+    /// 128th call also collects, which may run destructors. Does nothing where another guard of this thread is
+    /// alive.
+    #[inline]
+    pub fn repin(&mut self) {
+        self.inner.repin();
+        self.repins = self.repins.wrapping_add(1);
+        if self.repins.is_multiple_of(REPINS_BETWEEN_COLLECTIONS) {
+            self.flush();
+        }
+    }
+
+    /// Hands what this thread has deferred to the collector and collects what may be collected now, which may run
+    /// destructors.
+    ///
+    /// What a pool still gathers before it defers it is [`Pool::flush`](crate::Pool::flush)'s.
+    #[cold]
+    pub fn flush(&self) {
+        self.inner.flush();
+    }
+
+    /// Runs `f` once, after the grace period.
+    ///
+    /// # Safety
+    ///
+    /// `f` must be sound to run on any thread and at any later time.
+    pub(crate) unsafe fn defer<F: FnOnce()>(&self, f: F) {
+        // SAFETY: the caller's promise.
+        unsafe { self.inner.defer(f) }
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").finish_non_exhaustive()
+    }
+}

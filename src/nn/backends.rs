@@ -1,0 +1,41 @@
+//! The backends of an engine, and which of them gets a model.
+
+use super::panics::shield;
+use super::stats::Counters;
+use super::{Encoding, Error, ErrorKind};
+use crate::backend::{Backend, BackendGraph, LoadRequest};
+
+/// Backends in the order in which they are asked.
+#[derive(Default)]
+pub(super) struct Backends(Vec<Box<dyn Backend>>);
+
+impl Backends {
+    pub(super) fn push(&mut self, backend: Box<dyn Backend>) {
+        self.0.push(backend);
+    }
+
+    /// Has the first backend that takes the encoding for the target build the graph. With
+    /// [`Encoding::Autodetect`], one that does not recognise the bytes passes them on to the next.
+    pub(super) fn load(
+        &self,
+        counters: &Counters,
+        call: &str,
+        request: &LoadRequest<'_>,
+    ) -> Result<Box<dyn BackendGraph>, Error> {
+        let LoadRequest { encoding, target, .. } = *request;
+        let mut refusal = None;
+        for backend in &self.0 {
+            if !shield(counters, call, || backend.supports(encoding, target))? {
+                continue;
+            }
+            match shield(counters, call, || backend.load(request))? {
+                Err(error) if encoding == Encoding::Autodetect && error.kind() == ErrorKind::InvalidEncoding => {
+                    refusal = Some(error);
+                }
+                result => return result,
+            }
+        }
+        Err(refusal
+            .unwrap_or_else(|| Error::unsupported(format!("{call}: no backend takes {encoding:?} for {target:?}"))))
+    }
+}

@@ -1,0 +1,179 @@
+//! What the engine checks of a guest's tensors before a backend sees them.
+
+use std::fmt;
+
+use super::tensor::Shape;
+use super::{Error, Limits, TensorDescription, TensorView};
+
+/// Names an input or output of a graph: by its index (`0`) or by its name (`"logits"`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TensorId<'a> {
+    /// Its place, from 0.
+    Index(u32),
+    /// The name that the model gives it. Where a model gives one name twice, the first has it.
+    Name(&'a str),
+}
+
+impl From<u32> for TensorId<'_> {
+    fn from(index: u32) -> Self {
+        Self::Index(index)
+    }
+}
+
+impl<'a> From<&'a str> for TensorId<'a> {
+    fn from(name: &'a str) -> Self {
+        Self::Name(name)
+    }
+}
+
+/// The place of `id` among `descriptions`, which are the graph's `what`: "input" or "output".
+pub(super) fn place<'d>(
+    call: &str,
+    what: &str,
+    id: TensorId<'_>,
+    descriptions: &'d [TensorDescription],
+) -> Result<(usize, &'d TensorDescription), Error> {
+    match id {
+        TensorId::Index(index) => {
+            let index = index as usize;
+            descriptions.get(index).map(|description| (index, description)).ok_or_else(|| {
+                let count = descriptions.len();
+                Error::invalid_argument(format!("{call}: no {what} {index}, the graph has {count}"))
+            })
+        }
+        TensorId::Name(name) => descriptions
+            .iter()
+            .enumerate()
+            .find(|(_, description)| description.name == name)
+            .ok_or_else(|| Error::invalid_argument(format!("{call}: no {what} is named {}", Quoted(name)))),
+    }
+}
+
+/// Whether `tensor` is within the guest's limits and is what `description` says.
+pub(super) fn input(
+    call: &str,
+    limits: &Limits,
+    index: usize,
+    description: &TensorDescription,
+    tensor: TensorView<'_>,
+) -> Result<(), Error> {
+    let (rank, bytes) = (tensor.dimensions().len(), tensor.data().len());
+    let (max_rank, max_bytes) = (limits.max_tensor_rank(), limits.max_tensor_bytes());
+    if rank > max_rank {
+        return Err(Error::too_large(format!("{call}: a tensor of {rank} dimensions where {max_rank} are allowed")));
+    }
+    if bytes > max_bytes {
+        return Err(Error::too_large(format!("{call}: a tensor of {bytes} bytes where {max_bytes} are allowed")));
+    }
+    let fits = description.dimensions.as_ref().is_none_or(|sizes| {
+        sizes.len() == rank
+            && sizes.iter().zip(tensor.dimensions()).all(|(expected, size)| expected.is_none_or(|e| e == *size))
+    });
+    if description.ty == tensor.ty() && fits {
+        return Ok(());
+    }
+    Err(Error::invalid_argument(format!(
+        "{call}: input {index} is {:?} {}, given {:?} {}",
+        description.ty,
+        Expected(description.dimensions.as_deref()),
+        tensor.ty(),
+        Shape(tensor.dimensions()),
+    )))
+}
+
+/// Displays a name in quotes, cut to a length that fits a message: a guest chooses how long it is.
+pub(super) struct Quoted<'a>(pub(super) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 64;
+        let start = self.0.get(..self.0.floor_char_boundary(MOST)).unwrap_or_default();
+        write!(f, "{start:?}{}", if start.len() < self.0.len() { "…" } else { "" })
+    }
+}
+
+/// Displays the sizes of a description as [`Shape`] does, with `?` for one that may differ.
+struct Expected<'a>(Option<&'a [Option<u32>]>);
+
+impl fmt::Display for Expected<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(sizes) = self.0 else { return f.write_str("of any shape") };
+        f.write_str("[")?;
+        for (place, size) in sizes.iter().take(8).enumerate() {
+            if place > 0 {
+                f.write_str("×")?;
+            }
+            match size {
+                Some(size) => write!(f, "{size}")?,
+                None => f.write_str("?")?,
+            }
+        }
+        if sizes.len() > 8 {
+            write!(f, "×… {} in all", sizes.len())?;
+        }
+        f.write_str("]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{ErrorKind, TensorType};
+
+    fn description(name: &str, dimensions: Option<Vec<Option<u32>>>) -> TensorDescription {
+        TensorDescription { name: name.into(), ty: TensorType::U8, dimensions }
+    }
+
+    fn check(limits: &Limits, dimensions: &[u32], expected: Option<Vec<Option<u32>>>) -> Result<(), Error> {
+        let data = vec![0; dimensions.iter().product::<u32>() as usize];
+        let tensor = TensorView::new(dimensions, TensorType::U8, &data).unwrap();
+        input("set_input", limits, 0, &description("x", expected), tensor)
+    }
+
+    #[test]
+    fn a_tensor_is_found_by_index_and_by_name_and_not_past_the_end() {
+        let inputs = [description("a", None), description("b", None), description("b", None)];
+        assert_eq!(place("c", "input", TensorId::from(2), &inputs).unwrap().0, 2);
+        assert_eq!(place("c", "input", TensorId::from("b"), &inputs).unwrap().0, 1);
+        for id in [TensorId::Index(3), TensorId::Index(u32::MAX), TensorId::Name(""), TensorId::Name("A")] {
+            assert_eq!(place("c", "input", id, &inputs).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        }
+    }
+
+    #[test]
+    fn fixed_sizes_must_be_equal_and_open_ones_need_not() {
+        let limits = Limits::default();
+        assert!(check(&limits, &[2, 3], None).is_ok());
+        assert!(check(&limits, &[2, 3], Some(vec![None, Some(3)])).is_ok());
+        let error = check(&limits, &[2, 4], Some(vec![None, Some(3)])).unwrap_err();
+        assert_eq!(error.message(), "set_input: input 0 is U8 [?×3], given U8 [2×4]");
+        assert!(check(&limits, &[2], Some(vec![None, Some(3)])).is_err());
+        assert!(check(&limits, &[], Some(vec![])).is_ok());
+    }
+
+    #[test]
+    fn another_type_is_refused() {
+        let tensor = TensorView::new(&[1], TensorType::F32, &[0; 4]).unwrap();
+        let error = input("set_input", &Limits::default(), 4, &description("x", None), tensor).unwrap_err();
+        assert_eq!(error.message(), "set_input: input 4 is U8 of any shape, given F32 [1]");
+    }
+
+    #[test]
+    fn rank_and_bytes_may_be_at_their_bounds_and_not_past_them() {
+        let limits = Limits::default().tensor_rank(2).tensor_bytes(6);
+        assert!(check(&limits, &[2, 3], None).is_ok());
+        for (dimensions, words) in [(&[1, 1, 1][..], "3 dimensions where 2"), (&[7], "7 bytes where 6")] {
+            let error = check(&limits, dimensions, None).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TooLarge);
+            assert!(error.message().contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_is_quoted_in_part() {
+        assert_eq!(Quoted("a\"b").to_string(), r#""a\"b""#);
+        let long = "é".repeat(1_000_000);
+        assert!(Quoted(&long).to_string().len() < 100);
+    }
+}

@@ -1,0 +1,212 @@
+//! The engine: one for a process, shared by all of its guests.
+
+use std::sync::Arc as StdArc;
+use std::{fmt, mem};
+
+use super::backends::Backends;
+use super::check::Quoted;
+use super::graph::Graph;
+use super::panics::shield;
+use super::pools::Pools;
+use super::reaper::Reaper;
+use super::registry::{ModelSource, Registry};
+use super::stats::{Counters, Stats};
+use super::{Encoding, Error, Guest, Limits, Target};
+use crate::backend::{Backend, LoadRequest};
+use crate::sync::Arc;
+
+/// The process-wide home of graphs: backends, named models, and the pools that its guests' handles lead to.
+///
+/// Clones are the same engine. It lives until the last clone and the last [`Guest`] are gone; then the names go, and
+/// the drop returns when every model is released, which happens on a thread of the engine's own. (Where a
+/// [`Guard`](crate::Guard) is held meanwhile, the little that it protects goes with the next collection instead.)
+#[derive(Clone)]
+pub struct Engine {
+    inner: StdArc<Inner>,
+}
+
+/// Collects what an [`Engine`] is made of; from [`Engine::builder`].
+#[derive(Default)]
+#[must_use]
+pub struct EngineBuilder {
+    backends: Backends,
+    limits: Limits,
+}
+
+/// What guests share.
+pub(super) struct Inner {
+    pub(super) pools: StdArc<Pools>,
+    pub(super) registry: Registry,
+    pub(super) counters: StdArc<Counters>,
+    reaper: StdArc<Reaper>,
+    limits: Limits,
+    backends: Backends,
+}
+
+impl Engine {
+    /// An engine with the backends that the crate was built with (the candle backend, with the feature `candle`) and
+    /// the default [`Limits`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().built_in_backends().build()
+    }
+
+    /// A builder with no backend and the default [`Limits`].
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
+    }
+
+    /// A guest with the engine's limits: one for each wasm instance.
+    #[must_use]
+    pub fn guest(&self) -> Guest {
+        self.guest_with(self.inner.limits)
+    }
+
+    /// A guest with limits of its own.
+    #[must_use]
+    pub fn guest_with(&self, limits: Limits) -> Guest {
+        Guest::new(StdArc::clone(&self.inner), limits)
+    }
+
+    /// Gives guests a model to load by `name`. Nothing is read or built before a guest first asks for it; then it is
+    /// built once, however many ask, and stays until the name is removed. A build that fails is reported to every
+    /// guest that waited for it, and the next one to ask tries again.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the name is taken,
+    /// [`TooLarge`](super::ErrorKind::TooLarge) for a name longer than [`Limits::max_name_bytes`].
+    pub fn register_model(
+        &self,
+        name: &str,
+        source: ModelSource,
+        encoding: Encoding,
+        target: Target,
+    ) -> Result<(), Error> {
+        check_name("register_model", name, &self.inner.limits)?;
+        self.inner.registry.register(name, source, encoding, target)
+    }
+
+    /// Takes the name away. Guests that have loaded it keep their graphs, and a build that is under way still reaches
+    /// those who wait for it. Of several calls with one name, one succeeds.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](super::ErrorKind::NotFound) where no model has the name.
+    pub fn remove_model(&self, name: &str) -> Result<(), Error> {
+        self.inner.registry.remove(name)
+    }
+
+    /// The names that guests can load, sorted.
+    #[must_use]
+    pub fn model_names(&self) -> Vec<String> {
+        self.inner.registry.names()
+    }
+
+    /// The limits of a guest from [`guest`](Self::guest).
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// Numbers of this engine. Costs a few loads for every live thread that has used the pools.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let Inner { pools, registry, counters, .. } = &*self.inner;
+        Stats {
+            graph_handles: pools.graphs.len(),
+            names: registry.len(),
+            awaiting_reclamation: pools.awaiting_reclamation(),
+            ..counters.read()
+        }
+    }
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("limits", self.limits()).field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl EngineBuilder {
+    /// Adds a backend. Of several that take an encoding for a target, the one added first gets the model.
+    pub fn backend(mut self, backend: impl Backend) -> Self {
+        self.backends.push(Box::new(backend));
+        self
+    }
+
+    /// Adds the backends that the crate was built with.
+    pub fn built_in_backends(self) -> Self {
+        #[cfg(all(feature = "candle", not(loom)))]
+        let built_in = self.backend(crate::backend::candle::CandleBackend::default());
+        #[cfg(not(all(feature = "candle", not(loom))))]
+        let built_in = self;
+        built_in
+    }
+
+    /// Sets what a guest may have where it is given no limits of its own.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The engine.
+    #[must_use]
+    pub fn build(self) -> Engine {
+        let Self { backends, limits } = self;
+        let (pools, counters) = (StdArc::new(Pools::new()), StdArc::<Counters>::default());
+        let reaper = Reaper::new(StdArc::clone(&pools), StdArc::clone(&counters));
+        Engine {
+            inner: StdArc::new(Inner { pools, registry: Registry::default(), counters, reaper, limits, backends }),
+        }
+    }
+}
+
+impl fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineBuilder").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// Builds a graph, on this thread and without any lock.
+    pub(super) fn build(&self, call: &str, request: &LoadRequest<'_>) -> Result<Arc<Graph>, Error> {
+        if request.parts.is_empty() {
+            return Err(Error::invalid_argument(format!("{call}: a model of no parts")));
+        }
+        let backend = self.backends.load(&self.counters, call, request)?;
+        Graph::new(call, backend, &self.reaper).map(Arc::new)
+    }
+
+    /// To be called after removals from the pools: what was removed is released without a further call by anyone.
+    pub(super) fn release_removed(&self) {
+        self.reaper.flush();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.registry.clear();
+        self.pools.flush();
+        self.reaper.finish();
+        // Last: whatever a backend has made is gone before it. A panic must not reach the guest that happens to be the
+        // last to go.
+        let backends = mem::take(&mut self.backends);
+        let _ = shield(&self.counters, "drop", || drop(backends));
+    }
+}
+
+/// Whether a name is short enough to be looked up.
+pub(super) fn check_name(call: &str, name: &str, limits: &Limits) -> Result<(), Error> {
+    let (bytes, bound) = (name.len(), limits.max_name_bytes());
+    if bytes <= bound {
+        return Ok(());
+    }
+    Err(Error::too_large(format!("{call}: the name {} has {bytes} bytes where {bound} are allowed", Quoted(name))))
+}

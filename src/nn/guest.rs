@@ -1,0 +1,365 @@
+//! A guest: what one wasm instance sees of the engine.
+//!
+//! Every call resolves its handle with a few atomic loads (the guest's table, then the engine's pool) to a reference
+//! of its own, and holds no lock and no epoch guard while it is inside a backend.
+
+use std::fmt;
+use std::sync::Arc as StdArc;
+
+use super::check::{self, TensorId};
+use super::context::{Context, Keep};
+use super::engine::{Inner, check_name};
+use super::graph::{Graph, LoadedGraph};
+use super::stats::Counters;
+use super::usage::{Reservation, Usage};
+use super::{Encoding, Error, Limits, Target, Tensor, TensorDescription, TensorView};
+use crate::backend::{BackendContext, ComputeControl, LoadRequest};
+use crate::sync::Arc;
+use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Kind, Pool};
+
+/// One wasm instance's view of an [`Engine`](super::Engine): its own handles, its own limits.
+///
+/// Clones are the same guest, for the threads of one instance; every call may be made from any of them at any time.
+/// Like file descriptors, handles mean something in their guest alone: the same number in another names something of
+/// that one's own, or nothing. A graph's handle is nothing where a context is wanted, and one that was given back is
+/// nothing for ever.
+///
+/// Dropping the last clone gives back everything that the guest still holds.
+#[derive(Clone)]
+pub struct Guest {
+    inner: StdArc<GuestInner>,
+}
+
+struct GuestInner {
+    engine: StdArc<Inner>,
+    graphs: HandleTable<LoadedGraph>,
+    contexts: HandleTable<Context>,
+    usage: StdArc<Usage>,
+    limits: Limits,
+}
+
+/// Graphs.
+impl Guest {
+    /// Loads a model from its bytes, in as many parts as its encoding has. The bytes may be anything at all.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEncoding`](super::ErrorKind::InvalidEncoding) for bytes that are no such model,
+    /// [`UnsupportedOperation`](super::ErrorKind::UnsupportedOperation) where no backend takes the encoding for the
+    /// target, or the backend can't run the model, [`TooLarge`](super::ErrorKind::TooLarge) past
+    /// [`Limits::max_graphs`] or [`Limits::max_model_bytes`],
+    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) for no parts at all,
+    /// [`RuntimeError`](super::ErrorKind::RuntimeError) where the backend panics.
+    pub fn load(&self, parts: &[&[u8]], encoding: Encoding, target: Target) -> Result<GuestHandle, Error> {
+        let call = "load";
+        let Self { inner } = self;
+        let slot = inner.reserve_graph(call)?;
+        let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
+        let mut bytes = Reservation::new(&inner.usage, |usage| &usage.model_bytes, call, given)?;
+        let request = LoadRequest {
+            memory_limit: inner.usage.model_bytes.left().saturating_add(given),
+            ..LoadRequest::new(parts, encoding, target)
+        };
+        let graph = inner.engine.build(call, &request)?;
+        bytes.resize(call, graph.bytes())?;
+        inner.add_graph(call, graph, slot, bytes)
+    }
+
+    /// Loads a model that the host has registered. Builds it where no guest has loaded it before, or waits for the
+    /// guest that does; loads of other models go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](super::ErrorKind::NotFound) where no model has the name,
+    /// [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_graphs`] or [`Limits::max_name_bytes`],
+    /// and what the build gives.
+    pub fn load_by_name(&self, name: &str) -> Result<GuestHandle, Error> {
+        let call = "load_by_name";
+        let Self { inner } = self;
+        check_name(call, name, &inner.limits)?;
+        let slot = inner.reserve_graph(call)?;
+        let model = inner.engine.registry.get(name)?;
+        let graph = model.graph(|request| inner.engine.build(call, request))?;
+        // The model is the host's, and counts for no guest.
+        let bytes = Reservation::new(&inner.usage, |usage| &usage.model_bytes, call, 0)?;
+        inner.add_graph(call, graph, slot, bytes)
+    }
+
+    /// Opens a context of the graph. It keeps the model alive, even after the graph is unloaded.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such graph,
+    /// [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_contexts`], and what the backend gives.
+    pub fn init_execution_context(&self, graph: GuestHandle) -> Result<GuestHandle, Error> {
+        let call = "init_execution_context";
+        let Self { inner } = self;
+        let loaded = inner.graph(call, graph)?;
+        let slot = Reservation::new(&inner.usage, |usage| &usage.contexts, call, 1)?;
+        let bytes = loaded.hold().ok_or_else(|| no_such(call, "graph", graph))?;
+        let backend = loaded.graph().init_context(call)?;
+        let keep = Keep { _graph: Arc::clone(loaded.graph()), _slot: slot, _bytes: bytes };
+        let context = Context::new(loaded.graph(), backend, keep);
+        add(call, &inner.engine.pools.contexts, &inner.contexts, context)
+    }
+
+    /// Gives the graph's handle back. Its contexts go on.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such graph.
+    pub fn unload(&self, graph: GuestHandle) -> Result<(), Error> {
+        let Self { inner } = self;
+        let handle = inner.graphs.unbind(graph).ok_or_else(|| no_such("unload", "graph", graph))?;
+        inner.remove_graph(handle);
+        inner.engine.release_removed();
+        Ok(())
+    }
+}
+
+/// Contexts.
+///
+/// A context is used by one call at a time: a second one meets [`Busy`](super::ErrorKind::Busy) at once. Different
+/// contexts never wait for each other. Each call gives [`InvalidArgument`](super::ErrorKind::InvalidArgument) where
+/// the guest has no such context, and [`RuntimeError`](super::ErrorKind::RuntimeError) where the backend panics, and
+/// at every call after that.
+impl Guest {
+    /// Gives the context a copy of `tensor` as its input `input`: a `u32` for its index or a `&str` for its name.
+    ///
+    /// # Errors
+    ///
+    /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where there is no
+    /// such input, or it has another type or other fixed sizes; [`TooLarge`](super::ErrorKind::TooLarge) past
+    /// [`Limits::max_tensor_rank`] or [`Limits::max_tensor_bytes`].
+    pub fn set_input<'a>(
+        &self,
+        context: GuestHandle,
+        input: impl Into<TensorId<'a>>,
+        tensor: TensorView<'_>,
+    ) -> Result<(), Error> {
+        let call = "set_input";
+        let context = self.inner.context(call, context)?;
+        let (index, description) = check::place(call, "input", input.into(), context.inputs())?;
+        check::input(call, &self.inner.limits, index, description, tensor)?;
+        context.with(call, |backend| backend.set_input(index, tensor))
+    }
+
+    /// Computes every output from the inputs, which stay: a second call computes from the same ones.
+    ///
+    /// # Errors
+    ///
+    /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where an input is
+    /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_compute_memory`], and what the backend
+    /// gives.
+    pub fn compute(&self, context: GuestHandle) -> Result<(), Error> {
+        let call = "compute";
+        let Self { inner } = self;
+        let context = inner.context(call, context)?;
+        let control = ComputeControl { memory_limit: inner.limits.max_compute_memory(), ..ComputeControl::default() };
+        let mut reached = false;
+        let result = context.with(call, |backend| {
+            reached = true;
+            backend.compute(&control)
+        });
+        match &result {
+            Ok(()) => Counters::count(&inner.engine.counters.computes),
+            Err(_) if reached => Counters::count(&inner.engine.counters.failed_computes),
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// Copies the data of an output of the last compute into `buffer`, and says how many bytes that were.
+    ///
+    /// # Errors
+    ///
+    /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where there is no
+    /// such output, or nothing was computed yet; [`TooLarge`](super::ErrorKind::TooLarge) where `buffer` is shorter
+    /// than the data, and then nothing is written.
+    pub fn get_output<'a>(
+        &self,
+        context: GuestHandle,
+        output: impl Into<TensorId<'a>>,
+        buffer: &mut [u8],
+    ) -> Result<usize, Error> {
+        let call = "get_output";
+        self.with_output(call, context, output.into(), |tensor| {
+            let (data, room) = (tensor.data(), buffer.len());
+            let start = buffer.get_mut(..data.len()).ok_or_else(|| {
+                Error::too_large(format!("{call}: the output has {} bytes, the buffer {room}", data.len()))
+            })?;
+            start.copy_from_slice(data);
+            Ok(data.len())
+        })
+    }
+
+    /// An output of the last compute, with its dimensions.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_output`](Self::get_output), but for the buffer.
+    pub fn output<'a>(&self, context: GuestHandle, output: impl Into<TensorId<'a>>) -> Result<Tensor, Error> {
+        self.with_output("output", context, output.into(), |tensor| Ok(tensor.to_owned()))
+    }
+
+    /// Gives the context back. A call that is inside it ends as it would have, and only then its memory goes.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such context.
+    pub fn drop_context(&self, context: GuestHandle) -> Result<(), Error> {
+        let Self { inner } = self;
+        let handle = inner.contexts.unbind(context).ok_or_else(|| no_such("drop_context", "context", context))?;
+        inner.remove_context(handle);
+        inner.engine.release_removed();
+        Ok(())
+    }
+
+    fn with_output<R>(
+        &self,
+        call: &str,
+        context: GuestHandle,
+        output: TensorId<'_>,
+        f: impl FnOnce(TensorView<'_>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let context = self.inner.context(call, context)?;
+        let (index, _) = check::place(call, "output", output, context.outputs())?;
+        context.with(call, |backend: &mut dyn BackendContext| f(backend.output(index)?))
+    }
+}
+
+/// Descriptions.
+impl Guest {
+    /// The inputs of a graph, or of the graph of a context, in the order of their indexes.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has neither.
+    pub fn inputs(&self, graph_or_context: GuestHandle) -> Result<StdArc<[TensorDescription]>, Error> {
+        self.describe("inputs", graph_or_context, Graph::inputs, Context::inputs)
+    }
+
+    /// The outputs of a graph, or of the graph of a context, in the order of their indexes.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has neither.
+    pub fn outputs(&self, graph_or_context: GuestHandle) -> Result<StdArc<[TensorDescription]>, Error> {
+        self.describe("outputs", graph_or_context, Graph::outputs, Context::outputs)
+    }
+
+    /// What this guest may have.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    fn describe(
+        &self,
+        call: &str,
+        handle: GuestHandle,
+        of_graph: fn(&Graph) -> &StdArc<[TensorDescription]>,
+        of_context: fn(&Context) -> &StdArc<[TensorDescription]>,
+    ) -> Result<StdArc<[TensorDescription]>, Error> {
+        // A handle says which kind it is: at most one of the tables knows it.
+        if let Some(loaded) = self.inner.find_graph(handle) {
+            return Ok(StdArc::clone(of_graph(loaded.graph())));
+        }
+        let context = self.inner.find_context(handle).ok_or_else(|| no_such(call, "graph or context", handle))?;
+        Ok(StdArc::clone(of_context(&context)))
+    }
+
+    pub(super) fn new(engine: StdArc<Inner>, limits: Limits) -> Self {
+        Counters::born(&engine.counters.guests, 1);
+        let graphs = HandleTable::new(&engine.pools.graphs, Kind::Graph);
+        let contexts = HandleTable::new(&engine.pools.contexts, Kind::Context);
+        let usage = Usage::new(&limits);
+        Self { inner: StdArc::new(GuestInner { engine, graphs, contexts, usage, limits }) }
+    }
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let GuestInner { graphs, contexts, limits, .. } = &*self.inner;
+        f.debug_struct("Guest")
+            .field("graphs", &graphs.len())
+            .field("contexts", &contexts.len())
+            .field("limits", limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GuestInner {
+    fn find_graph(&self, handle: GuestHandle) -> Option<Arc<LoadedGraph>> {
+        self.graphs.resolve(handle).and_then(|handle| self.engine.pools.graphs.acquire(handle))
+    }
+
+    fn find_context(&self, handle: GuestHandle) -> Option<Arc<Context>> {
+        self.contexts.resolve(handle).and_then(|handle| self.engine.pools.contexts.acquire(handle))
+    }
+
+    fn graph(&self, call: &str, handle: GuestHandle) -> Result<Arc<LoadedGraph>, Error> {
+        self.find_graph(handle).ok_or_else(|| no_such(call, "graph", handle))
+    }
+
+    fn context(&self, call: &str, handle: GuestHandle) -> Result<Arc<Context>, Error> {
+        self.find_context(handle).ok_or_else(|| no_such(call, "context", handle))
+    }
+
+    fn reserve_graph(&self, call: &str) -> Result<Reservation, Error> {
+        Reservation::new(&self.usage, |usage| &usage.graphs, call, 1)
+    }
+
+    fn add_graph(
+        &self,
+        call: &str,
+        graph: Arc<Graph>,
+        slot: Reservation,
+        bytes: Reservation,
+    ) -> Result<GuestHandle, Error> {
+        add(call, &self.engine.pools.graphs, &self.graphs, LoadedGraph::new(graph, slot, bytes))
+    }
+
+    fn remove_graph(&self, handle: Handle<LoadedGraph>) {
+        if let Some(loaded) = self.engine.pools.graphs.remove(handle) {
+            loaded.unloaded();
+        }
+    }
+
+    fn remove_context(&self, handle: Handle<Context>) {
+        if let Some(context) = self.engine.pools.contexts.remove(handle) {
+            context.close();
+        }
+    }
+}
+
+impl Drop for GuestInner {
+    fn drop(&mut self) {
+        // Contexts first, so that the last reference of a graph goes with its handle.
+        self.contexts.drain().for_each(|handle| self.remove_context(handle));
+        self.graphs.drain().for_each(|handle| self.remove_graph(handle));
+        self.engine.release_removed();
+        Counters::died(&self.engine.counters.guests, 1);
+    }
+}
+
+/// Puts `value` into the pool and its handle into the guest's table, or drops it.
+fn add<T: Send + Sync + 'static>(
+    call: &str,
+    pool: &Pool<T>,
+    table: &HandleTable<T>,
+    value: T,
+) -> Result<GuestHandle, Error> {
+    let handle = pool.insert(Arc::new(value)).map_err(|error| match error {
+        InsertError::Full(_) => Error::busy(format!("{call}: the engine's pool is full")),
+        _ => Error::busy(format!("{call}: too many threads use the engine's pool")),
+    })?;
+    table.bind(handle).map_err(|_: BindError| {
+        pool.remove(handle);
+        Error::too_large(format!("{call}: the guest has used up its handles"))
+    })
+}
+
+fn no_such(call: &str, what: &str, handle: GuestHandle) -> Error {
+    Error::invalid_argument(format!("{call}: the guest has no {what} {:#010x}", handle.to_bits()))
+}

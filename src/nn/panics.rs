@@ -1,0 +1,62 @@
+//! Calls into a backend: a panic there ends that call, with an error, and nothing else.
+
+use std::any::Any;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::Error;
+use super::stats::Counters;
+
+/// What `f` returns, or [`RuntimeError`](super::ErrorKind::RuntimeError) naming `call` where it panics. Counts panics.
+///
+/// Whoever calls this must not let anything that `f` changed be used after the error: that is what
+/// `AssertUnwindSafe` asserts here.
+pub(super) fn shield<R>(counters: &Counters, call: &str, f: impl FnOnce() -> R) -> Result<R, Error> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
+        Counters::count(&counters.panics);
+        Error::runtime_error(format!("{call}: the backend panicked: {}", in_words(payload)))
+    })
+}
+
+/// The message of a panic. A payload of any other type is leaked: its destructor might panic in its turn.
+fn in_words(payload: Box<dyn Any + Send>) -> String {
+    match payload.downcast::<&'static str>() {
+        Ok(message) => (*message).to_owned(),
+        Err(payload) => match payload.downcast::<String>() {
+            Ok(message) => *message,
+            Err(payload) => {
+                mem::forget(payload);
+                "with no message".to_owned()
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::panic_any;
+
+    use super::*;
+    use crate::nn::ErrorKind;
+
+    #[test]
+    fn a_panic_becomes_a_runtime_error_with_its_message() {
+        let error = shield(&Counters::default(), "compute", || panic!("at {}", 7)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RuntimeError);
+        assert_eq!(error.message(), "compute: the backend panicked: at 7");
+        let error = shield(&Counters::default(), "load", || panic!("plain")).unwrap_err();
+        assert_eq!(error.message(), "load: the backend panicked: plain");
+    }
+
+    #[test]
+    fn a_payload_whose_destructor_panics_is_not_dropped() {
+        struct Trap;
+        impl Drop for Trap {
+            fn drop(&mut self) {
+                panic!("dropped");
+            }
+        }
+        let error = shield(&Counters::default(), "compute", || panic_any(Trap)).unwrap_err();
+        assert_eq!(error.message(), "compute: the backend panicked: with no message");
+    }
+}

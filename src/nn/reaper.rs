@@ -1,0 +1,342 @@
+//! The thread on which models die.
+//!
+//! A graph's last reference may go on any thread: one that unloads, one whose compute ends, one that merely looks up
+//! a handle and, pinned, collects what others have removed. Freeing gigabytes there, or running a destructor that
+//! panics, would make a reader pay for another's model. So a [`Graph`](super::graph::Graph) hands what its backend
+//! made to its engine's reaper instead, and the reaper also sees to it that a removed entry needs no further call by
+//! anyone: it flushes the pools until nothing awaits reclamation.
+//!
+//! * R1: everything that was handed over is dropped exactly once, whether a thread could be started or not.
+//! * R2: no panic of a destructor leaves this module.
+//! * R3: no more than [`MOST_WAITING`] models wait; past that whoever hands over the next drops it, so that guests
+//!   that load and unload cannot outrun the reaper without end.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SendError, Sender};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use super::panics::shield;
+use super::pools::Pools;
+use super::stats::Counters;
+use crate::backend::BackendGraph;
+
+/// Models that may wait for the thread at one time.
+const MOST_WAITING: usize = 64;
+
+/// The pauses between two flushes while a guard somewhere holds up reclamation: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// How long a reaper that is to end waits for guards. What they still hold is dropped by whoever collects it.
+const LAST_WAIT: Duration = Duration::from_millis(100);
+
+/// What is left of a graph. R1 and R2 are kept by its own drop, wherever that comes: on the thread, in its stead, or in
+/// a queue that the thread has left.
+struct Remains {
+    /// `None` only while it is dropped.
+    graph: Option<Box<dyn BackendGraph>>,
+    bytes: usize,
+    counters: Arc<Counters>,
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        let graph = self.graph.take();
+        // The error is for the guest that called, and no guest has: the panic is counted.
+        let _ = shield(&self.counters, "drop", || drop(graph));
+        Counters::died(&self.counters.graphs, 1);
+        Counters::died(&self.counters.graph_bytes, self.bytes);
+    }
+}
+
+enum Task {
+    Bury(Remains),
+    Flush,
+    End,
+}
+
+/// A handle to the thread, which starts with the first task.
+pub(super) struct Reaper {
+    tasks: Sender<Task>,
+    shared: Arc<Shared>,
+    /// Taken by the thread when it starts.
+    receiver: Mutex<Option<Receiver<Task>>>,
+    /// Whether it could be started.
+    started: OnceLock<bool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the handle and the thread share.
+struct Shared {
+    pools: Arc<Pools>,
+    counters: Arc<Counters>,
+    waiting: AtomicUsize,
+    /// A `Flush` is on its way: one is enough.
+    flush_asked: AtomicBool,
+}
+
+impl Reaper {
+    pub(super) fn new(pools: Arc<Pools>, counters: Arc<Counters>) -> Arc<Self> {
+        let (tasks, receiver) = mpsc::channel();
+        Arc::new(Self {
+            tasks,
+            shared: Arc::new(Shared {
+                pools,
+                counters,
+                waiting: AtomicUsize::new(0),
+                flush_asked: AtomicBool::new(false),
+            }),
+            receiver: Mutex::new(Some(receiver)),
+            started: OnceLock::new(),
+            thread: Mutex::new(None),
+        })
+    }
+
+    pub(super) fn counters(&self) -> &Arc<Counters> {
+        &self.shared.counters
+    }
+
+    /// Has `graph`, which was counted with `bytes`, dropped on the thread, or drops it here where there is none or too
+    /// much waits for it.
+    pub(super) fn bury(&self, graph: Box<dyn BackendGraph>, bytes: usize) {
+        let remains = Remains { graph: Some(graph), bytes, counters: Arc::clone(self.counters()) };
+        // Relaxed: R3 bounds a number, and no data hangs on it.
+        let waiting = self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        if waiting >= MOST_WAITING || !self.started() {
+            return self.shared.lay_to_rest(remains);
+        }
+        if let Err(SendError(Task::Bury(remains))) = self.tasks.send(Task::Bury(remains)) {
+            self.shared.lay_to_rest(remains);
+        }
+    }
+
+    /// Flushes the pools here, and has the thread go on flushing them where that was not enough.
+    pub(super) fn flush(&self) {
+        self.shared.pools.flush();
+        if self.shared.pools.awaiting_reclamation() == 0 {
+            return;
+        }
+        // AcqRel: pairs with the swap of the thread. Either that finds `true`, and its flush comes after this one, or
+        // it came first, and another `Flush` is sent.
+        if !self.shared.flush_asked.swap(true, Ordering::AcqRel) && self.started() {
+            // Refused only by a thread that has ended, after its last flush.
+            let _ = self.tasks.send(Task::Flush);
+        }
+    }
+
+    /// Ends the thread, once it has done all that was asked of it. Waits for it, except on the thread itself.
+    pub(super) fn finish(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = self.tasks.send(Task::End);
+            if thread.thread().id() != thread::current().id() {
+                // It catches every panic that it can meet.
+                let _ = thread.join();
+            }
+        }
+    }
+
+    fn started(&self) -> bool {
+        *self.started.get_or_init(|| {
+            let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let Some(receiver) = receiver else { return false };
+            let shared = Arc::clone(&self.shared);
+            match spawn(move || shared.run(&receiver)) {
+                Ok(thread) => {
+                    *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+                    true
+                }
+                Err(_) => false,
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Reaper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reaper").field("started", &self.started.get()).finish_non_exhaustive()
+    }
+}
+
+/// Under loom a thread that the model does not know cannot touch the pools, so there is none.
+#[cfg(loom)]
+fn spawn(_: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(not(loom))]
+fn spawn(f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("graphpool-reaper".into()).spawn(f)
+}
+
+impl Shared {
+    fn lay_to_rest(&self, remains: Remains) {
+        drop(remains);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn run(&self, tasks: &Receiver<Task>) {
+        let mut pause = None;
+        loop {
+            let task = match pause {
+                None => tasks.recv().unwrap_or(Task::End),
+                Some(pause) => tasks.recv_timeout(pause).unwrap_or_else(|error| match error {
+                    RecvTimeoutError::Timeout => Task::Flush,
+                    RecvTimeoutError::Disconnected => Task::End,
+                }),
+            };
+            match task {
+                Task::Bury(remains) => self.lay_to_rest(remains),
+                Task::Flush => {
+                    // Acquire: pairs with the AcqRel of `Reaper::flush`.
+                    self.flush_asked.swap(false, Ordering::AcqRel);
+                    pause = self.flush(pause);
+                }
+                Task::End => break,
+            }
+        }
+        self.end(tasks);
+    }
+
+    /// Flushes, and says how long to wait before the next flush, if there is to be one.
+    fn flush(&self, pause: Option<Duration>) -> Option<Duration> {
+        self.pools.flush();
+        (self.pools.awaiting_reclamation() > 0).then(|| pause.map_or(PAUSES.0, |pause| PAUSES.1.min(pause * 2)))
+    }
+
+    fn end(&self, tasks: &Receiver<Task>) {
+        let start = Instant::now();
+        let mut pause = None;
+        loop {
+            pause = self.flush(pause);
+            // What the flush has released comes back here as tasks.
+            while let Ok(task) = tasks.try_recv() {
+                if let Task::Bury(remains) = task {
+                    self.lay_to_rest(remains);
+                }
+            }
+            match pause {
+                Some(pause) if start.elapsed() < LAST_WAIT => thread::sleep(pause),
+                _ => break,
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread::ThreadId;
+
+    use super::*;
+    use crate::backend::BackendContext;
+    use crate::nn::{Error, TensorDescription};
+
+    /// Tells where it was dropped, after it has met `at` where that is given.
+    struct Dying {
+        places: Arc<Mutex<Vec<ThreadId>>>,
+        at: Option<Arc<Barrier>>,
+    }
+
+    impl Drop for Dying {
+        fn drop(&mut self) {
+            if let Some(barrier) = &self.at {
+                barrier.wait();
+                barrier.wait();
+            }
+            self.places.lock().unwrap().push(thread::current().id());
+        }
+    }
+
+    impl BackendGraph for Dying {
+        fn inputs(&self) -> &[TensorDescription] {
+            &[]
+        }
+
+        fn outputs(&self) -> &[TensorDescription] {
+            &[]
+        }
+
+        fn init_context(&self) -> Result<Box<dyn BackendContext>, Error> {
+            Err(Error::unsupported("none"))
+        }
+
+        fn memory(&self) -> usize {
+            1
+        }
+    }
+
+    struct Scene {
+        reaper: Arc<Reaper>,
+        places: Arc<Mutex<Vec<ThreadId>>>,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Self { reaper: Reaper::new(Arc::new(Pools::new()), Arc::default()), places: Arc::default() }
+        }
+
+        fn bury(&self, at: Option<&Arc<Barrier>>) {
+            let counters = self.reaper.counters();
+            Counters::born(&counters.graphs, 1);
+            Counters::born(&counters.graph_bytes, 1);
+            let graph = Dying { places: Arc::clone(&self.places), at: at.cloned() };
+            self.reaper.bury(Box::new(graph), 1);
+        }
+
+        /// How many were dropped on this thread, and how many on others.
+        fn places(&self) -> (usize, usize) {
+            let places = self.places.lock().unwrap();
+            let here = places.iter().filter(|place| **place == thread::current().id()).count();
+            (here, places.len() - here)
+        }
+
+        fn alive(&self) -> usize {
+            let stats = self.reaper.counters().read();
+            assert_eq!(stats.graphs, stats.graph_bytes);
+            stats.graphs
+        }
+    }
+
+    #[test]
+    fn a_graph_dies_on_the_thread_and_all_are_dead_when_it_ends() {
+        let scene = Scene::new();
+        for _ in 0..10 {
+            scene.bury(None);
+        }
+        scene.reaper.finish();
+        assert_eq!((scene.places(), scene.alive()), ((0, 10), 0));
+        // It has ended, so the next dies here.
+        scene.bury(None);
+        scene.reaper.flush();
+        scene.reaper.finish();
+        assert_eq!((scene.places(), scene.alive()), ((1, 10), 0));
+    }
+
+    #[test]
+    fn without_a_thread_a_graph_dies_where_it_is_handed_over() {
+        let scene = Scene::new();
+        scene.reaper.started.set(false).unwrap();
+        scene.bury(None);
+        assert_eq!((scene.places(), scene.alive()), ((1, 0), 0));
+        scene.reaper.finish();
+    }
+
+    #[test]
+    fn no_more_than_the_bound_wait_for_the_thread() {
+        let scene = Scene::new();
+        let barrier = Arc::new(Barrier::new(2));
+        scene.bury(Some(&barrier));
+        barrier.wait();
+        // The thread is inside the first one's destructor.
+        for _ in 0..MOST_WAITING + 9 {
+            scene.bury(None);
+        }
+        assert_eq!((scene.places(), scene.alive()), ((10, 0), MOST_WAITING));
+        barrier.wait();
+        scene.reaper.finish();
+        assert_eq!((scene.places(), scene.alive()), ((10, MOST_WAITING), 0));
+    }
+}

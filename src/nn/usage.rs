@@ -1,0 +1,231 @@
+//! What a guest holds, counted against its limits.
+//!
+//! * U1: a [`Budget`] never counts more than its bound, at no moment and for no number of threads.
+//! * U2: what a [`Reservation`] took is given back exactly once.
+//! * U3: a [`Charge`] is given back when the last of its holders has let go, and nobody can hold it after that.
+//!
+//! The counters carry no data from thread to thread, so all their accesses are Relaxed: what U1 to U3 say is about the
+//! order of changes of one word each.
+
+use std::sync::Arc;
+
+use super::{Error, Limits};
+use crate::sync::atomic::{AtomicUsize, Ordering};
+
+/// A count with a bound.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// What is counted, in the words of an error: "graphs", "bytes of models".
+    what: &'static str,
+    bound: usize,
+    used: AtomicUsize,
+}
+
+impl Budget {
+    pub(super) fn new(what: &'static str, bound: usize) -> Self {
+        Self { what, bound, used: AtomicUsize::new(0) }
+    }
+
+    /// What may still be taken; out of date as soon as it is read.
+    pub(super) fn left(&self) -> usize {
+        self.bound.saturating_sub(self.used.load(Ordering::Relaxed))
+    }
+
+    fn take(&self, call: &str, amount: usize) -> Result<(), Error> {
+        self.used
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(amount).filter(|sum| *sum <= self.bound)
+            })
+            .map(|_| ())
+            .map_err(|used| {
+                let Self { what, bound, .. } = self;
+                Error::too_large(format!(
+                    "{call}: {amount} more {what} where the guest has {used} and may have {bound}"
+                ))
+            })
+    }
+
+    fn give_back(&self, amount: usize) {
+        self.used.fetch_sub(amount, Ordering::Relaxed);
+    }
+}
+
+/// The budgets of one guest.
+#[derive(Debug)]
+pub(super) struct Usage {
+    pub(super) graphs: Budget,
+    pub(super) contexts: Budget,
+    pub(super) model_bytes: Budget,
+}
+
+impl Usage {
+    pub(super) fn new(limits: &Limits) -> Arc<Self> {
+        Arc::new(Self {
+            graphs: Budget::new("graphs", limits.max_graphs()),
+            contexts: Budget::new("contexts", limits.max_contexts()),
+            model_bytes: Budget::new("bytes of models", limits.max_model_bytes()),
+        })
+    }
+}
+
+/// Part of a budget, given back when it is dropped or earlier.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    usage: Arc<Usage>,
+    budget: fn(&Usage) -> &Budget,
+    amount: AtomicUsize,
+}
+
+impl Reservation {
+    /// Takes `amount` of what `budget` picks, or gives [`TooLarge`](super::ErrorKind::TooLarge).
+    pub(super) fn new(
+        usage: &Arc<Usage>,
+        budget: fn(&Usage) -> &Budget,
+        call: &str,
+        amount: usize,
+    ) -> Result<Self, Error> {
+        budget(usage).take(call, amount)?;
+        Ok(Self { usage: Arc::clone(usage), budget, amount: AtomicUsize::new(amount) })
+    }
+
+    /// Changes the amount. What was taken before stays taken where more is refused.
+    pub(super) fn resize(&mut self, call: &str, amount: usize) -> Result<(), Error> {
+        let budget = (self.budget)(&self.usage);
+        let taken = self.amount.load(Ordering::Relaxed);
+        match amount.checked_sub(taken) {
+            Some(more) => budget.take(call, more)?,
+            None => budget.give_back(taken - amount),
+        }
+        self.amount.store(amount, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives the whole amount back; `true` for the call that did, where there was any.
+    pub(super) fn give_back(&self) -> bool {
+        let amount = self.amount.swap(0, Ordering::Relaxed);
+        (self.budget)(&self.usage).give_back(amount);
+        amount > 0
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+/// A reservation that several hold: a graph's handle and the contexts of that graph.
+#[derive(Debug)]
+pub(super) struct Charge {
+    reservation: Reservation,
+    holders: AtomicUsize,
+}
+
+impl Charge {
+    /// A charge with one holder, who lets go with [`let_go`](Self::let_go).
+    pub(super) fn new(reservation: Reservation) -> Arc<Self> {
+        Arc::new(Self { reservation, holders: AtomicUsize::new(1) })
+    }
+
+    /// One more holder, or `None` when the last has let go.
+    pub(super) fn hold(self: &Arc<Self>) -> Option<Hold> {
+        self.holders
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |holders| (holders > 0).then(|| holders + 1))
+            .ok()
+            .map(|_| Hold(Arc::clone(self)))
+    }
+
+    /// Once for the holder that [`new`](Self::new) made.
+    pub(super) fn let_go(&self) {
+        if self.holders.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.reservation.give_back();
+        }
+    }
+}
+
+/// One holder of a [`Charge`].
+#[derive(Debug)]
+pub(super) struct Hold(Arc<Charge>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.let_go();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::nn::ErrorKind;
+
+    fn usage(bytes: usize) -> Arc<Usage> {
+        Usage::new(&Limits::default().model_bytes(bytes))
+    }
+
+    fn reserve(usage: &Arc<Usage>, amount: usize) -> Result<Reservation, Error> {
+        Reservation::new(usage, |usage| &usage.model_bytes, "load", amount)
+    }
+
+    #[test]
+    fn the_bound_itself_may_be_taken_and_one_more_may_not() {
+        let usage = usage(10);
+        let all = reserve(&usage, 10).unwrap();
+        let error = reserve(&usage, 1).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+        assert_eq!(error.message(), "load: 1 more bytes of models where the guest has 10 and may have 10");
+        drop(all);
+        assert!(reserve(&usage, usize::MAX).is_err());
+        assert_eq!(usage.model_bytes.left(), 10);
+    }
+
+    #[test]
+    fn a_refused_resize_changes_nothing() {
+        let usage = usage(10);
+        let mut part = reserve(&usage, 4).unwrap();
+        assert!(part.resize("load", 11).is_err());
+        assert_eq!(usage.model_bytes.left(), 6);
+        part.resize("load", 10).unwrap();
+        assert_eq!(usage.model_bytes.left(), 0);
+        part.resize("load", 1).unwrap();
+        assert_eq!(usage.model_bytes.left(), 9);
+        assert!(part.give_back());
+        assert!(!part.give_back());
+        drop(part);
+        assert_eq!(usage.model_bytes.left(), 10);
+    }
+
+    #[test]
+    fn a_charge_lasts_as_long_as_any_holder() {
+        let usage = usage(10);
+        let charge = Charge::new(reserve(&usage, 3).unwrap());
+        let hold = charge.hold().unwrap();
+        charge.let_go();
+        assert_eq!(usage.model_bytes.left(), 7);
+        drop(hold);
+        assert_eq!(usage.model_bytes.left(), 10);
+        assert!(charge.hold().is_none());
+    }
+
+    #[test]
+    fn many_threads_never_take_more_than_the_bound() {
+        let usage = usage(7);
+        let highest = std::sync::atomic::AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2_000 {
+                        if let Ok(part) = reserve(&usage, 2) {
+                            let used = usage.model_bytes.used.load(Ordering::Relaxed);
+                            highest.fetch_max(used, Ordering::Relaxed);
+                            drop(part);
+                        }
+                    }
+                });
+            }
+        });
+        assert!(highest.into_inner() <= 7);
+        assert_eq!(usage.model_bytes.left(), 7);
+    }
+}

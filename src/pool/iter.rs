@@ -1,0 +1,38 @@
+//! A walk over the live entries.
+
+use std::fmt;
+
+use super::slot::Slot;
+use crate::handle::Handle;
+
+/// The entries of a pool, from [`Pool::iter`](super::Pool::iter).
+pub struct Iter<'a, T> {
+    slots: Box<dyn Iterator<Item = &'a Slot<T>> + 'a>,
+    tag: u64,
+}
+
+impl<'a, T> Iter<'a, T> {
+    /// The caller's guard is held for `'a`.
+    pub(super) fn new(slots: impl Iterator<Item = &'a Slot<T>> + 'a, tag: u64) -> Self {
+        Self { slots: Box::new(slots), tag }
+    }
+}
+
+impl<'a, T> Iterator for Iter<'a, T> {
+    type Item = (Handle<T>, &'a T);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let tag = self.tag;
+        self.slots.find_map(|slot| {
+            let (bits, value) = slot.live(tag)?;
+            // SAFETY: live when it was read, under the guard that is held for `'a` (I1, I3).
+            Some((Handle::from_bits(bits)?, unsafe { &*value }))
+        })
+    }
+}
+
+impl<T> fmt::Debug for Iter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,153 @@
+//! How a key divides into generation, thread and address, and the bounds that follow.
+
+use std::marker::PhantomData;
+
+use crate::handle::TAG_BITS;
+
+/// The division of a handle's 52 lower bits, and how removals are gathered.
+///
+/// [`Standard`] is the one to use; the others exist for models and tests that must reach a bound.
+pub trait Layout: sharded_slab::Config + Send + Sync + 'static {
+    /// Removals from one shard that wait for a grace period together.
+    const BATCH: u64;
+}
+
+/// 4,096 threads, 2,097,120 entries for each, 131,071 generations of each entry's slot.
+#[derive(Debug, Clone, Copy)]
+pub struct Standard;
+
+impl sharded_slab::Config for Standard {
+    const MAX_THREADS: usize = 4096;
+    const MAX_PAGES: usize = 16;
+    const INITIAL_PAGE_SIZE: usize = 32;
+    const RESERVED_BITS: usize = TAG_BITS as usize;
+}
+
+impl Layout for Standard {
+    const BATCH: u64 = 64;
+}
+
+/// A few slots of a few generations each, for models and for tests that use a slot up. Every removal is a batch.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Tiny;
+
+impl sharded_slab::Config for Tiny {
+    // The slab numbers the threads of the whole process and takes a number back late.
+    const MAX_THREADS: usize = 64;
+    const MAX_PAGES: usize = 2;
+    const INITIAL_PAGE_SIZE: usize = 2;
+    // Three bits of generation: 7 of them.
+    const RESERVED_BITS: usize = 50;
+}
+
+impl Layout for Tiny {
+    const BATCH: u64 = 1;
+}
+
+/// What follows from a [`Layout`].
+///
+/// The lower bits of a key, thread and address, are a *place*: where a slot is, whatever it holds.
+pub(super) struct Shape<L>(PhantomData<L>);
+
+impl<L: Layout> Shape<L> {
+    const FIRST_PAGE_BITS: u32 = L::INITIAL_PAGE_SIZE.trailing_zeros();
+    const ADDRESS_BITS: u32 = L::MAX_PAGES as u32 + Self::FIRST_PAGE_BITS + 1;
+    const THREAD_BITS: u32 = L::MAX_THREADS.trailing_zeros() + 1;
+    /// Where the generation begins.
+    pub(super) const PLACE_BITS: u32 = Self::ADDRESS_BITS + Self::THREAD_BITS;
+    const PLACE_MASK: u64 = (1 << Self::PLACE_BITS) - 1;
+    const GENERATION_BITS: u32 = u64::BITS - L::RESERVED_BITS as u32 - Self::PLACE_BITS;
+    /// The slab counts generations modulo one less than a power of two: after this one comes 0 again.
+    const LAST_GENERATION: u64 = (1 << Self::GENERATION_BITS) - 2;
+
+    /// Rows of the directory that belong to one thread: any page that the bits of an address can name, so that no
+    /// address of one thread's is found among another's.
+    pub(super) const PAGES_STRIDE: usize = (L::MAX_PAGES + 2).next_power_of_two();
+
+    /// That the slab divides its keys as this type does.
+    pub(super) const AGREES: () = {
+        assert!(usize::BITS == u64::BITS);
+        assert!(L::MAX_THREADS.is_power_of_two() && L::INITIAL_PAGE_SIZE.is_power_of_two());
+        assert!(L::RESERVED_BITS as u32 >= TAG_BITS);
+        assert!(sharded_slab::Slab::<(), L>::USED_BITS == (Self::PLACE_BITS + Self::GENERATION_BITS) as usize);
+    };
+
+    #[inline]
+    pub(super) const fn place(key: u64) -> u64 {
+        key & Self::PLACE_MASK
+    }
+
+    /// The bits of a key above its place, where they are.
+    #[inline]
+    pub(super) const fn generation_bits(key: u64) -> u64 {
+        key & !Self::PLACE_MASK
+    }
+
+    /// Whether the slab would go back to generation 0 after this key.
+    #[inline]
+    pub(super) const fn is_last_generation(key: u64) -> bool {
+        key >> Self::PLACE_BITS == Self::LAST_GENERATION
+    }
+
+    #[inline]
+    pub(super) const fn thread(place: u64) -> usize {
+        (place >> Self::ADDRESS_BITS) as usize
+    }
+
+    /// The page and the offset in it. Page `p` has `INITIAL_PAGE_SIZE << p` slots.
+    #[inline]
+    pub(super) const fn page_and_offset(place: u64) -> (usize, usize) {
+        let address = place & ((1 << Self::ADDRESS_BITS) - 1);
+        let shifted = address + L::INITIAL_PAGE_SIZE as u64;
+        let page = shifted.ilog2() - Self::FIRST_PAGE_BITS;
+        (page as usize, (shifted - ((L::INITIAL_PAGE_SIZE as u64) << page)) as usize)
+    }
+
+    #[inline]
+    pub(super) const fn page_len(page: usize) -> usize {
+        if page < L::MAX_PAGES { L::INITIAL_PAGE_SIZE << page } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Std = Shape<Standard>;
+
+    #[test]
+    fn the_standard_layout_leaves_the_tag_its_bits() {
+        assert_eq!((Std::ADDRESS_BITS, Std::THREAD_BITS, Std::GENERATION_BITS), (22, 13, 17));
+        assert_eq!(Std::LAST_GENERATION, 131_070);
+    }
+
+    #[test]
+    fn addresses_fall_into_pages_that_double() {
+        assert_eq!(Std::page_and_offset(0), (0, 0));
+        assert_eq!(Std::page_and_offset(31), (0, 31));
+        assert_eq!(Std::page_and_offset(32), (1, 0));
+        assert_eq!(Std::page_and_offset(95), (1, 63));
+        assert_eq!(Std::page_and_offset(96), (2, 0));
+        let last = 32 * ((1 << 16) - 1) - 1;
+        assert_eq!(Std::page_and_offset(last), (15, Std::page_len(15) - 1));
+        assert!(Std::page_and_offset((1 << 22) - 1).0 < Std::PAGES_STRIDE);
+    }
+
+    #[test]
+    fn the_slab_counts_generations_as_the_layout_says() {
+        let slab: sharded_slab::Slab<u8, Tiny> = sharded_slab::Slab::new_with_config::<Tiny>();
+        let mut generations = Vec::new();
+        loop {
+            let key = slab.insert(0).expect("one slot is enough") as u64;
+            let generation = key >> Shape::<Tiny>::PLACE_BITS;
+            if generations.contains(&generation) {
+                break;
+            }
+            generations.push(generation);
+            assert_eq!(generation == Shape::<Tiny>::LAST_GENERATION, Shape::<Tiny>::is_last_generation(key));
+            assert!(slab.remove(key as usize));
+        }
+        assert_eq!(generations, (0..=Shape::<Tiny>::LAST_GENERATION).collect::<Vec<_>>());
+    }
+}

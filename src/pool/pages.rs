@@ -1,0 +1,117 @@
+//! Arrays in pages, each made at first use and never moved or freed before the whole: what the pool's directory and
+//! the guest tables grow by.
+
+use std::marker::PhantomData;
+use std::ptr;
+
+use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+/// Where the element with a number is.
+pub(crate) trait Geometry {
+    /// Pages.
+    const ROWS: usize;
+
+    /// The page and the offset in it. Total: a number that names no element has a row or an offset out of bounds.
+    fn locate(number: u64) -> (usize, usize);
+
+    /// Elements of a page.
+    fn len(row: usize) -> usize;
+}
+
+/// Shared by readers and growers without a lock.
+pub(crate) struct Pages<P, G: Geometry> {
+    rows: Box<[AtomicPtr<P>]>,
+    /// One more than the highest row that has a page: what a walk needs to look at.
+    used: AtomicUsize,
+    _geometry: PhantomData<fn(G)>,
+}
+
+impl<P: Default, G: Geometry> Pages<P, G> {
+    /// No pages. The table of them is zeros, which cost no memory until a page is made.
+    pub(crate) fn new() -> Self {
+        Self { rows: null_pointers(G::ROWS), used: AtomicUsize::new(0), _geometry: PhantomData }
+    }
+
+    /// The element with this number, if its page is there. Wait-free: two loads, the element's own not counted.
+    #[inline]
+    pub(crate) fn get(&self, number: u64) -> Option<&P> {
+        let (row, offset) = G::locate(number);
+        // Acquire: pairs with the Release in `grow`; whoever sees the page sees its elements.
+        let page = self.rows.get(row)?.load(Ordering::Acquire);
+        if page.is_null() || offset >= G::len(row) {
+            return None;
+        }
+        // SAFETY: the page has `G::len(row)` elements, and lives as long as `self`.
+        Some(unsafe { &*page.add(offset) })
+    }
+
+    /// The element with this number, in a page that is made if need be. `None` for a number out of bounds.
+    #[inline]
+    pub(crate) fn get_or_grow(&self, number: u64) -> Option<&P> {
+        match self.get(number) {
+            None => self.grow(number),
+            found => found,
+        }
+    }
+
+    #[cold]
+    fn grow(&self, number: u64) -> Option<&P> {
+        let (row, offset) = G::locate(number);
+        let cell = self.rows.get(row)?;
+        if offset < G::len(row) && cell.load(Ordering::Relaxed).is_null() {
+            let page: Box<[P]> = (0..G::len(row)).map(|_| P::default()).collect();
+            let page = Box::into_raw(page).cast();
+            // Release: pairs with the Acquire in `get`. Relaxed on failure: `get` looks again.
+            if cell.compare_exchange(ptr::null_mut(), page, Ordering::Release, Ordering::Relaxed).is_err() {
+                // SAFETY: just made, of this length, and seen by nobody.
+                unsafe { free::<P>(page, G::len(row)) };
+            }
+            // Release: pairs with the Acquire in `iter`, so that a walk misses no page that came before it.
+            self.used.fetch_max(row + 1, Ordering::Release);
+        }
+        self.get(number)
+    }
+
+    /// Every element of the pages that are there.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &P> {
+        let used = self.used.load(Ordering::Acquire);
+        self.rows[..used].iter().enumerate().flat_map(|(row, cell)| {
+            let page = cell.load(Ordering::Acquire);
+            let len = if page.is_null() { 0 } else { G::len(row) };
+            // SAFETY: as in `get`.
+            (0..len).map(move |offset| unsafe { &*page.add(offset) })
+        })
+    }
+}
+
+impl<P, G: Geometry> Drop for Pages<P, G> {
+    fn drop(&mut self) {
+        let used = self.used.load(Ordering::Acquire);
+        for (row, cell) in self.rows[..used].iter().enumerate() {
+            let page = cell.load(Ordering::Acquire);
+            if !page.is_null() {
+                // SAFETY: made in `grow` with this length, and `&mut self` says that nobody reads it.
+                unsafe { free::<P>(page, G::len(row)) };
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// `page` came from a `Box<[P]>` of this length, and nobody uses it any more.
+unsafe fn free<P>(page: *mut P, len: usize) {
+    // SAFETY: the caller's promise.
+    drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(page, len)) });
+}
+
+#[cfg(not(loom))]
+fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
+    // SAFETY: zeros are null pointers.
+    unsafe { Box::new_zeroed_slice(len).assume_init() }
+}
+
+#[cfg(loom)]
+fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
+    (0..len).map(|_| AtomicPtr::new(ptr::null_mut())).collect()
+}

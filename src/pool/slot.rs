@@ -1,0 +1,96 @@
+//! One entry of the directory: which handle is live at a place, and where its value is.
+
+use crate::sync::UnsafeCell;
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+pub(super) struct Slot<T> {
+    /// The live handle. Otherwise a word without a tag, which no handle equals: 0 at first, after a removal what
+    /// the [limbo](super::limbo) keeps there.
+    word: AtomicU64,
+    /// The live value's address, in an `Arc` that the slab owns.
+    value: UnsafeCell<*const T>,
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self { word: AtomicU64::new(0), value: UnsafeCell::new(std::ptr::null()) }
+    }
+}
+
+impl<T> Slot<T> {
+    /// Makes `value` what `handle` resolves to.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the vacant entry of the slab that `handle` is the key of (so by I3 nobody reads `value`).
+    #[inline]
+    pub(super) unsafe fn publish(&self, value: *const T, handle: u64) {
+        // SAFETY: nobody else reads or writes the cell, says the caller.
+        self.value.with_mut(|cell| unsafe { *cell = value });
+        // Release: pairs with the Acquire in `read`, `live` and `retire`; whoever sees the handle sees the value.
+        self.word.store(handle, Ordering::Release);
+    }
+
+    /// The value of `handle`, if it is live.
+    ///
+    /// The address is that of a live value (I1) and stays so while a guard is held that was pinned before the
+    /// call (I3).
+    #[inline]
+    pub(super) fn read(&self, handle: u64) -> Option<*const T> {
+        // Acquire: pairs with the Release in `publish`.
+        if self.word.load(Ordering::Acquire) != handle {
+            return None;
+        }
+        // SAFETY: no write can meet this read. The next `publish` comes after the grace period of this handle's
+        // removal (I3), and the caller is pinned since before it.
+        Some(self.value.with(|cell| unsafe { *cell }))
+    }
+
+    /// Whether `handle` is live.
+    #[inline]
+    pub(super) fn holds(&self, handle: u64) -> bool {
+        // Acquire: so that what this thread does next comes after the insertion that it was told of.
+        self.word.load(Ordering::Acquire) == handle
+    }
+
+    /// The handle that is live here and its value, as [`read`](Self::read) gives it.
+    pub(super) fn live(&self, tag: u64) -> Option<(u64, *const T)> {
+        // Relaxed: `read` loads it again.
+        let word = self.word.load(Ordering::Relaxed);
+        if word & tag_mask() != tag {
+            return None;
+        }
+        self.read(word).map(|value| (word, value))
+    }
+
+    /// Takes `handle` out and leaves `word`, which has no tag, in its place: the value's address to the one
+    /// caller that does (I2).
+    #[inline]
+    pub(super) fn retire(&self, handle: u64, word: u64) -> Option<*const T> {
+        debug_assert_eq!(word & tag_mask(), 0);
+        // Acquire: pairs with the Release in `publish`, for the value. What comes after the removal is ordered by
+        // the limbo's own Release; a failure reads nothing.
+        self.word.compare_exchange(handle, word, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        // SAFETY: the next write waits for this removal's release (I3), which its winner has yet to ask for.
+        Some(self.value.with(|cell| unsafe { *cell }))
+    }
+
+    /// The word of a retired slot, to which its chain's holder has sole access (I5).
+    #[inline]
+    pub(super) fn retired_word(&self) -> u64 {
+        // Relaxed: ordered by how the chain came to its holder.
+        self.word.load(Ordering::Relaxed)
+    }
+
+    /// As [`retired_word`](Self::retired_word), to write.
+    #[inline]
+    pub(super) fn set_retired_word(&self, word: u64) {
+        debug_assert_eq!(word & tag_mask(), 0);
+        // Relaxed: published with the chain, by the Release on the limbo's head.
+        self.word.store(word, Ordering::Relaxed);
+    }
+}
+
+const fn tag_mask() -> u64 {
+    !crate::handle::KEY_MASK
+}

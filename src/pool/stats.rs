@@ -1,0 +1,35 @@
+//! What a pool has done so far.
+
+use super::directory::Shard;
+use super::layout::Layout;
+
+/// Counts since the pool was made. Read one after the other: between two of them the pool goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Entries that are live.
+    pub live: u64,
+    /// Entries that were ever inserted.
+    pub inserted: u64,
+    /// Entries that were removed.
+    pub removed: u64,
+    /// Removed entries of whose values the pool has yet to let go.
+    pub awaiting_reclamation: u64,
+    /// Slots that are used up: they have served every generation that a handle has room for.
+    pub retired_slots: u64,
+}
+
+impl PoolStats {
+    pub(super) fn sum<'a, L: Layout>(shards: impl Iterator<Item = &'a Shard>) -> Self {
+        let mut stats = Self::default();
+        for shard in shards {
+            let (removed, reclaimed) = shard.limbo.counts::<L>();
+            stats.removed += removed;
+            stats.awaiting_reclamation += removed.saturating_sub(reclaimed);
+            stats.inserted += shard.owner.inserted.get();
+            stats.retired_slots += shard.owner.retired_slots.get();
+        }
+        stats.live = stats.inserted.saturating_sub(stats.removed);
+        stats
+    }
+}

@@ -1,0 +1,66 @@
+//! The primitives that the core synchronises with: std's, or loom's under `--cfg loom`.
+//!
+//! Everything whose interleavings a model explores comes from here. What stays on std on purpose (process-wide
+//! counts, tags, the slab) says so where it is used.
+
+#[cfg(not(loom))]
+pub use std::{
+    sync::{Arc, Mutex, MutexGuard, TryLockError, atomic},
+    thread_local,
+};
+
+#[cfg(loom)]
+pub use loom::{
+    cell::UnsafeCell,
+    sync::{Arc, Mutex, MutexGuard, atomic},
+    thread_local,
+};
+#[cfg(loom)]
+pub use std::sync::TryLockError;
+
+/// std's cell behind loom's interface, which tells reads from writes.
+#[cfg(not(loom))]
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+#[cfg(not(loom))]
+impl<T> UnsafeCell<T> {
+    pub const fn new(value: T) -> Self {
+        Self(std::cell::UnsafeCell::new(value))
+    }
+
+    #[inline]
+    pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        f(self.0.get())
+    }
+
+    #[inline]
+    pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
+    }
+}
+
+/// A count to which one thread at a time adds, and that any thread reads.
+///
+/// An addition is a load and a store, without a locked instruction.
+#[derive(Debug, Default)]
+pub struct OwnerCounter(atomic::AtomicU64);
+
+impl OwnerCounter {
+    #[inline]
+    pub fn increment(&self) {
+        // Relaxed: a statistic, which orders nothing. loom's threads are one thread to the slab and so share its
+        // shard: there, and nowhere else, two may add at once.
+        if cfg!(loom) {
+            self.0.fetch_add(1, atomic::Ordering::Relaxed);
+        } else {
+            self.0.store(self.0.load(atomic::Ordering::Relaxed) + 1, atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(atomic::Ordering::Relaxed)
+    }
+}

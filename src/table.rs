@@ -1,0 +1,266 @@
+//! [`HandleTable<T>`]: a guest's 32-bit handles for entries of one pool.
+//!
+//! A slot is one atomic word: the 12 bits of the slot's tag above the 52 bits of the pool's key. A key whose
+//! generation bits are all ones is none that the slab hands out; such a word is vacant, and its lower bits are the
+//! next free index.
+//!
+//! * **T1.** A word goes from vacant to bound by the one thread that took its index from the free list or fresh,
+//!   and back by one compare-exchange, whose winner gets the handle.
+//! * **T2.** Each binding of a slot has a tag one higher than the one before. A slot at its last tag is not put on
+//!   the free list again, so no guest handle ever names a second binding.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::Pool;
+use crate::handle::{GuestHandle, Handle, KEY_BITS, KEY_MASK, Kind, TAG_BITS};
+use crate::pool::Layout;
+use crate::pool::pages::{Geometry, Pages};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+const CAPACITY: u32 = 1 << GuestHandle::INDEX_BITS;
+const LAST_TAG: u64 = (1 << TAG_BITS) - 1;
+/// The generation bits of a key, of which no key has all.
+const VACANT: u64 = ((1 << 17) - 1) << (KEY_BITS - 17);
+
+/// A guest's own handle space for one kind of thing: 32-bit [`GuestHandle`]s for [`Handle`]s of one pool.
+///
+/// It owns nothing: what is bound stays in the pool, and may be removed from it while the binding lasts. A guest
+/// handle that was unbound, made up, bound in another table, or is of another kind resolves to nothing, always.
+///
+/// [`bind`](Self::bind), [`resolve`](Self::resolve) and [`unbind`](Self::unbind) are lock-free (`resolve` is
+/// wait-free and writes nothing) and may run at the same time on any threads.
+///
+/// ```
+/// use graphpool::{HandleTable, Kind, Pool};
+///
+/// # graphpool::doctest(|| {
+/// let pool = Pool::new();
+/// let table = HandleTable::new(&pool, Kind::Graph);
+/// let handle = pool.insert("a graph").unwrap();
+///
+/// let guest_handle = table.bind(handle).unwrap();
+/// assert_eq!(table.resolve(guest_handle), Some(handle));
+/// assert_eq!(table.unbind(guest_handle), Some(handle));
+/// assert_eq!(table.resolve(guest_handle), None);
+/// # });
+/// ```
+///
+/// # Limits
+///
+/// 2^19 bindings at a time. Each of the 2^19 indexes serves 4,095 bindings and is then given up: some 2^31 over the
+/// table's life. Memory is 8 bytes an index, taken as indexes are first used.
+pub struct HandleTable<T> {
+    words: Pages<Word, Doubling>,
+    /// The first free index and one, or 0, in the lower half; in the upper how often an index was put on the list,
+    /// which tells one visit of an index to its top from the next. It can't wrap: there are fewer bindings than 2^31.
+    free: AtomicU64,
+    /// Indexes from here on were never used.
+    fresh: AtomicU32,
+    pool_tag: u64,
+    kind: Kind,
+    _names: PhantomData<fn() -> T>,
+}
+
+/// Nothing was bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Every index is bound or used up.
+    #[error("the handle table is full: all of its {CAPACITY} indexes are bound or used up")]
+    Full,
+    /// The handle is of another pool than the table.
+    #[error("the handle is of another pool")]
+    ForeignHandle,
+}
+
+impl<T: Send + Sync + 'static> HandleTable<T> {
+    /// An empty table for entries of `pool`. Allocates nothing yet.
+    #[must_use]
+    pub fn new<L: Layout>(pool: &Pool<T, L>, kind: Kind) -> Self {
+        Self {
+            words: Pages::new(),
+            free: AtomicU64::new(0),
+            fresh: AtomicU32::new(0),
+            pool_tag: pool.tag_bits(),
+            kind,
+            _names: PhantomData,
+        }
+    }
+
+    /// Gives `handle` a guest handle that this table never gave out before.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::Full`] where no index is left, [`BindError::ForeignHandle`] for a handle of another pool.
+    pub fn bind(&self, handle: Handle<T>) -> Result<GuestHandle, BindError> {
+        if handle.to_bits() & !KEY_MASK != self.pool_tag || is_vacant(handle.key()) {
+            return Err(BindError::ForeignHandle);
+        }
+        let (index, word) = self.take_index().ok_or(BindError::Full)?;
+        // Relaxed: the index is ours (T1), and came to us with its word.
+        let tag = (word.load(Ordering::Relaxed) >> KEY_BITS) + 1;
+        // Release: pairs with the Acquire in `resolve`; who resolves the handle sees the entry that it names.
+        word.store(tag << KEY_BITS | handle.key(), Ordering::Release);
+        Ok(GuestHandle::new(self.kind, tag, index))
+    }
+
+    /// What the guest handle is bound to. Wait-free: two loads.
+    #[inline]
+    #[must_use]
+    pub fn resolve(&self, guest_handle: GuestHandle) -> Option<Handle<T>> {
+        let word = self.word_of(guest_handle)?.load(Ordering::Acquire);
+        self.bound(guest_handle, word)
+    }
+
+    /// Ends the binding. Of several calls with one guest handle, one gets what it was bound to.
+    #[inline]
+    pub fn unbind(&self, guest_handle: GuestHandle) -> Option<Handle<T>> {
+        let word = self.word_of(guest_handle)?;
+        // Acquire: as in `resolve`.
+        let current = word.load(Ordering::Acquire);
+        let handle = self.bound(guest_handle, current)?;
+        let tag = guest_handle.tag();
+        // Relaxed: the word is handed on by the free list, below, and a look-up of it ends here.
+        word.compare_exchange(current, vacant(tag, 0), Ordering::Relaxed, Ordering::Relaxed).ok()?;
+        if tag != LAST_TAG {
+            self.give_index(guest_handle.index(), tag, word);
+        }
+        Some(handle)
+    }
+
+    /// Unbinds everything that is bound, one binding for each step of the iterator, and gives what it was bound to.
+    /// A binding made meanwhile may be left.
+    pub fn drain(&self) -> impl Iterator<Item = Handle<T>> + '_ {
+        self.bindings().filter_map(|guest_handle| self.unbind(guest_handle))
+    }
+
+    /// How many are bound. Walks every index that was ever used.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bindings().count()
+    }
+
+    /// Whether nothing is bound. Walks the indexes until one is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bindings().next().is_none()
+    }
+
+    /// The guest handles that are bound, each at the moment of its step.
+    fn bindings(&self) -> impl Iterator<Item = GuestHandle> + '_ {
+        // Acquire: pairs with the Release in `take_index`, so that a later walk sees no fewer indexes.
+        (0..self.fresh.load(Ordering::Acquire)).filter_map(|index| {
+            let word = self.word(index)?.load(Ordering::Acquire);
+            (word >> KEY_BITS != 0 && !is_vacant(word)).then(|| GuestHandle::new(self.kind, word >> KEY_BITS, index))
+        })
+    }
+
+    /// The handle in `word`, if that is the guest handle's binding.
+    #[inline]
+    fn bound(&self, guest_handle: GuestHandle, word: u64) -> Option<Handle<T>> {
+        if word >> KEY_BITS != guest_handle.tag() || is_vacant(word) {
+            return None;
+        }
+        Handle::from_bits(self.pool_tag | word & KEY_MASK)
+    }
+
+    #[inline]
+    fn word_of(&self, guest_handle: GuestHandle) -> Option<&AtomicU64> {
+        if guest_handle.kind() != self.kind {
+            return None;
+        }
+        self.word(guest_handle.index())
+    }
+
+    #[inline]
+    fn word(&self, index: u32) -> Option<&AtomicU64> {
+        self.words.get(u64::from(index)).map(|word| &word.0)
+    }
+
+    /// An index for this thread alone, free or fresh, and its word, which is vacant.
+    fn take_index(&self) -> Option<(u32, &AtomicU64)> {
+        // Acquire: pairs with the Release in `give_index`, for the word.
+        let mut head = self.free.load(Ordering::Acquire);
+        while let Some(index) = (head as u32).checked_sub(1) {
+            let word = self.word(index)?;
+            // Perhaps another thread's already, and its word anything: then the list's head has changed, and with it
+            // the count of visits.
+            let next = word.load(Ordering::Relaxed) as u32;
+            let new = (head & !u64::from(u32::MAX)) | u64::from(next);
+            match self.free.compare_exchange_weak(head, new, Ordering::Acquire, Ordering::Acquire) {
+                Ok(_) => return Some((index, word)),
+                Err(now) => head = now,
+            }
+        }
+        // Release: see `bindings`. Relaxed on failure: a full table is full.
+        let index = self
+            .fresh
+            .try_update(Ordering::Release, Ordering::Relaxed, |fresh| (fresh < CAPACITY).then_some(fresh + 1))
+            .ok()?;
+        self.words.get_or_grow(u64::from(index)).map(|word| (index, &word.0))
+    }
+
+    /// Puts an index that was just unbound on the free list.
+    fn give_index(&self, index: u32, tag: u64, word: &AtomicU64) {
+        let mut head = self.free.load(Ordering::Relaxed);
+        loop {
+            // Relaxed: published by the Release below.
+            word.store(vacant(tag, head as u32), Ordering::Relaxed);
+            let visits = (head >> 32).wrapping_add(1);
+            let new = visits << 32 | u64::from(index + 1);
+            match self.free.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for HandleTable<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandleTable").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+const fn vacant(tag: u64, next: u32) -> u64 {
+    tag << KEY_BITS | VACANT | next as u64
+}
+
+#[inline]
+const fn is_vacant(word: u64) -> bool {
+    word & VACANT == VACANT
+}
+
+/// A slot's word.
+struct Word(AtomicU64);
+
+impl Default for Word {
+    /// Of a slot that was never bound.
+    fn default() -> Self {
+        Self(AtomicU64::new(vacant(0, 0)))
+    }
+}
+
+/// Page 0 has the first `1 << FIRST_BITS` indexes, page `p` those from `1 << (FIRST_BITS + p - 1)` up to twice that.
+struct Doubling;
+
+impl Doubling {
+    const FIRST_BITS: u32 = if cfg!(loom) { 1 } else { 6 };
+}
+
+impl Geometry for Doubling {
+    const ROWS: usize = (GuestHandle::INDEX_BITS - Self::FIRST_BITS) as usize + 1;
+
+    #[inline]
+    fn locate(index: u64) -> (usize, usize) {
+        let row = u64::BITS - (index >> Self::FIRST_BITS).leading_zeros();
+        let first = if row == 0 { 0 } else { 1 << (Self::FIRST_BITS + row - 1) };
+        (row as usize, (index - first) as usize)
+    }
+
+    #[inline]
+    fn len(row: usize) -> usize {
+        1 << (Self::FIRST_BITS as usize + row.saturating_sub(1))
+    }
+}

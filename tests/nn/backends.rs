@@ -1,0 +1,315 @@
+//! Two backends: one that computes, and one that misbehaves in every way that a backend can.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
+use graphpool::nn::{Encoding, Engine, Error, Target, Tensor, TensorDescription, TensorType, TensorView};
+
+/// What the tests see of the backends from outside.
+#[derive(Clone, Default)]
+pub struct Watch(Arc<Watched>);
+
+#[derive(Default)]
+struct Watched {
+    loads: AtomicUsize,
+    alive: AtomicUsize,
+    memory_limit: AtomicUsize,
+    gate: Gate,
+}
+
+/// Holds computes (or loads) up until the test opens it.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<(usize, bool)>,
+    changed: Condvar,
+}
+
+impl Watch {
+    /// Models that were built.
+    pub fn loads(&self) -> usize {
+        self.0.loads.load(Ordering::SeqCst)
+    }
+
+    /// Graphs and contexts of the backends that are not destroyed yet.
+    pub fn alive(&self) -> usize {
+        self.0.alive.load(Ordering::SeqCst)
+    }
+
+    /// The bound on memory that came with the last load.
+    pub fn memory_limit(&self) -> usize {
+        self.0.memory_limit.load(Ordering::SeqCst)
+    }
+
+    /// Lets every call that waits at the gate go on, and every later one pass.
+    pub fn open(&self) {
+        self.0.gate.state.lock().unwrap().1 = true;
+        self.0.gate.changed.notify_all();
+    }
+
+    /// Waits until `count` calls have come to the gate.
+    pub fn wait_for(&self, count: usize) {
+        let gate = &self.0.gate;
+        drop(gate.changed.wait_while(gate.state.lock().unwrap(), |(entered, _)| *entered < count).unwrap());
+    }
+
+    fn pass(&self) {
+        let gate = &self.0.gate;
+        let mut state = gate.state.lock().unwrap();
+        state.0 += 1;
+        gate.changed.notify_all();
+        drop(gate.changed.wait_while(state, |(_, open)| !*open).unwrap());
+    }
+
+    /// An engine with both backends.
+    pub fn engine(&self) -> Engine {
+        Engine::builder().backend(Affine(self.clone())).backend(Trouble(self.clone())).build()
+    }
+
+    /// Waits until nothing of the backends is left.
+    pub fn all_gone(&self) {
+        eventually(|| self.alive() == 0);
+    }
+}
+
+/// Waits for something that other threads bring about.
+pub fn eventually(mut done: impl FnMut() -> bool) {
+    for _ in 0..2_000 {
+        if done() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("it did not come about in 10 s");
+}
+
+struct Alive(Watch);
+
+impl Alive {
+    fn new(watch: &Watch) -> Self {
+        watch.0.alive.fetch_add(1, Ordering::SeqCst);
+        Self(watch.clone())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.0.alive.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Computes `y = a·x + b` for vectors of a fixed length. Takes ONNX, by which it means [`Model::bytes`].
+struct Affine(Watch);
+
+/// A model of [`Affine`].
+#[derive(Clone, Copy)]
+pub struct Model {
+    pub length: u32,
+    pub a: f32,
+    pub b: f32,
+    /// What the graph says of its memory.
+    pub memory: u32,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self { length: 2, a: 2.0, b: 1.0, memory: 100 }
+    }
+}
+
+impl Model {
+    pub fn bytes(self) -> Vec<u8> {
+        [*b"AFF1", self.length.to_le_bytes(), self.a.to_le_bytes(), self.b.to_le_bytes(), self.memory.to_le_bytes()]
+            .concat()
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (words, []) = bytes.as_chunks::<4>() else { return None };
+        let [magic, length, a, b, memory] = *words else { return None };
+        (magic == *b"AFF1").then(|| Self {
+            length: u32::from_le_bytes(length),
+            a: f32::from_le_bytes(a),
+            b: f32::from_le_bytes(b),
+            memory: u32::from_le_bytes(memory),
+        })
+    }
+}
+
+impl Backend for Affine {
+    fn name(&self) -> &'static str {
+        "affine"
+    }
+
+    fn supports(&self, encoding: Encoding, target: Target) -> bool {
+        matches!(encoding, Encoding::Onnx | Encoding::Autodetect) && target == Target::Cpu
+    }
+
+    fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
+        let model = Model::parse(&request.parts.concat()).ok_or_else(|| Error::invalid_encoding("not affine"))?;
+        self.0.0.loads.fetch_add(1, Ordering::SeqCst);
+        self.0.0.memory_limit.store(request.memory_limit, Ordering::SeqCst);
+        Ok(Box::new(AffineGraph::new(model, &self.0)))
+    }
+}
+
+struct AffineGraph {
+    model: Model,
+    x: [TensorDescription; 1],
+    y: [TensorDescription; 1],
+    alive: Alive,
+}
+
+impl AffineGraph {
+    fn new(model: Model, watch: &Watch) -> Self {
+        let [x, y] = ["x", "y"].map(|name| {
+            [TensorDescription { name: name.into(), ty: TensorType::F32, dimensions: Some(vec![Some(model.length)]) }]
+        });
+        Self { model, x, y, alive: Alive::new(watch) }
+    }
+}
+
+impl BackendGraph for AffineGraph {
+    fn inputs(&self) -> &[TensorDescription] {
+        &self.x
+    }
+
+    fn outputs(&self) -> &[TensorDescription] {
+        &self.y
+    }
+
+    fn init_context(&self) -> Result<Box<dyn BackendContext>, Error> {
+        Ok(Box::new(AffineContext { model: self.model, x: None, y: None, _alive: Alive::new(&self.alive.0) }))
+    }
+
+    fn memory(&self) -> usize {
+        self.model.memory as usize
+    }
+}
+
+struct AffineContext {
+    model: Model,
+    x: Option<Vec<f32>>,
+    y: Option<Tensor>,
+    _alive: Alive,
+}
+
+impl BackendContext for AffineContext {
+    fn set_input(&mut self, _: usize, tensor: TensorView<'_>) -> Result<(), Error> {
+        self.x = tensor.to_owned().to_f32();
+        Ok(())
+    }
+
+    fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
+        let x = self.x.as_ref().ok_or_else(|| Error::invalid_argument("no input"))?;
+        if size_of_val(&**x) > control.memory_limit {
+            return Err(Error::too_large("no room for the output"));
+        }
+        let y: Vec<f32> = x.iter().map(|x| self.model.a * x + self.model.b).collect();
+        self.y = Some(Tensor::from_f32(vec![self.model.length], &y)?);
+        Ok(())
+    }
+
+    fn output(&self, _: usize) -> Result<TensorView<'_>, Error> {
+        self.y.as_ref().map(Tensor::view).ok_or_else(|| Error::invalid_argument("nothing computed"))
+    }
+}
+
+/// Misbehaves where its model's text says so: `supports` (never), `load`, `describe`, `init`, `set_input`, `compute`,
+/// `output`, `drop graph`, `drop context` panic; `gate` and `gate load` wait; `fail load` fails. Takes `PyTorch`.
+struct Trouble(Watch);
+
+impl Backend for Trouble {
+    fn name(&self) -> &'static str {
+        "trouble"
+    }
+
+    fn supports(&self, encoding: Encoding, target: Target) -> bool {
+        assert!(target != Target::Tpu, "supports");
+        matches!(encoding, Encoding::PyTorch | Encoding::Autodetect)
+    }
+
+    fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
+        self.0.0.loads.fetch_add(1, Ordering::SeqCst);
+        let what = String::from_utf8(request.parts.concat()).map_err(|_| Error::invalid_encoding("not a text"))?;
+        match &*what {
+            "load" => panic!("load"),
+            "fail load" => return Err(Error::runtime_error("as it was told")),
+            "gate load" | "gate fail" => self.0.pass(),
+            _ => {}
+        }
+        if what == "gate fail" {
+            return Err(Error::runtime_error("as it was told"));
+        }
+        let byte = TensorDescription { name: "byte".into(), ty: TensorType::U8, dimensions: None };
+        Ok(Box::new(TroubleGraph { what, byte: [byte], alive: Alive::new(&self.0) }))
+    }
+}
+
+struct TroubleGraph {
+    what: String,
+    byte: [TensorDescription; 1],
+    alive: Alive,
+}
+
+impl BackendGraph for TroubleGraph {
+    fn inputs(&self) -> &[TensorDescription] {
+        assert!(self.what != "describe", "describe");
+        &self.byte
+    }
+
+    fn outputs(&self) -> &[TensorDescription] {
+        &self.byte
+    }
+
+    fn init_context(&self) -> Result<Box<dyn BackendContext>, Error> {
+        assert!(self.what != "init", "init");
+        Ok(Box::new(TroubleContext { what: self.what.clone(), byte: [0], alive: Alive::new(&self.alive.0) }))
+    }
+
+    fn memory(&self) -> usize {
+        0
+    }
+}
+
+impl Drop for TroubleGraph {
+    fn drop(&mut self) {
+        assert!(self.what != "drop graph", "drop graph");
+    }
+}
+
+struct TroubleContext {
+    what: String,
+    byte: [u8; 1],
+    alive: Alive,
+}
+
+impl BackendContext for TroubleContext {
+    fn set_input(&mut self, _: usize, _: TensorView<'_>) -> Result<(), Error> {
+        assert!(self.what != "set_input", "set_input");
+        Ok(())
+    }
+
+    fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
+        match &*self.what {
+            "compute" => panic!("compute"),
+            "gate" => self.alive.0.pass(),
+            "slow" => thread::sleep(Duration::from_millis(2)),
+            _ => {}
+        }
+        self.byte = [7];
+        Ok(())
+    }
+
+    fn output(&self, _: usize) -> Result<TensorView<'_>, Error> {
+        assert!(self.what != "output", "output");
+        TensorView::new(&[], TensorType::U8, &self.byte)
+    }
+}
+
+impl Drop for TroubleContext {
+    fn drop(&mut self) {
+        assert!(self.what != "drop context", "drop context");
+    }
+}

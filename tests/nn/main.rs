@@ -1,0 +1,10 @@
+//! The wasi-nn engine as a host uses it, with backends of the tests' own.
+
+#![cfg(all(feature = "nn", not(loom)))]
+
+mod backends;
+mod calls;
+mod concurrency;
+mod limits;
+mod names;
+mod panics;

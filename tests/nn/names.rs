@@ -1,0 +1,153 @@
+//! Named models.
+
+use std::sync::Barrier;
+use std::thread;
+use std::{env, fs, process};
+
+use graphpool::nn::{Encoding, Engine, ErrorKind, ModelSource, Target};
+
+use crate::backends::{Model, Watch, eventually};
+
+fn register(engine: &Engine, name: &str, text: &str) {
+    let source = ModelSource::bytes(text.as_bytes().to_vec());
+    engine.register_model(name, source, Encoding::PyTorch, Target::Cpu).unwrap();
+}
+
+#[test]
+fn nothing_is_built_before_a_guest_asks_and_then_it_is_shared() {
+    let watch = Watch::default();
+    let engine = watch.engine();
+    engine.register_model("a", ModelSource::bytes(Model::default().bytes()), Encoding::Onnx, Target::Cpu).unwrap();
+    register(&engine, "b", "anything");
+    assert_eq!((watch.loads(), engine.model_names()), (0, vec!["a".to_owned(), "b".to_owned()]));
+    let (one, two) = (engine.guest(), engine.guest());
+    let graphs = [one.load_by_name("a"), one.load_by_name("a"), two.load_by_name("a")].map(Result::unwrap);
+    assert_eq!(watch.loads(), 1);
+    assert_ne!(graphs[0], graphs[1]);
+    assert_eq!((engine.stats().graphs, engine.stats().graph_handles, engine.stats().names), (1, 3, 2));
+    // One guest's unloading is nothing to the others, and the name keeps the graph.
+    one.unload(graphs[0]).unwrap();
+    one.init_execution_context(graphs[1]).unwrap();
+    drop((one, two));
+    engine.guest().load_by_name("a").unwrap();
+    assert_eq!(watch.loads(), 1);
+}
+
+#[test]
+fn a_thousand_loads_by_name_make_one_build() {
+    let watch = Watch::default();
+    let engine = watch.engine();
+    register(&engine, "gated", "gate load");
+    let barrier = Barrier::new(10);
+    thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| {
+                barrier.wait();
+                for _ in 0..100 {
+                    let guest = engine.guest();
+                    let graph = guest.load_by_name("gated").unwrap();
+                    guest.init_execution_context(graph).unwrap();
+                }
+            });
+        }
+        watch.wait_for(1);
+        watch.open();
+    });
+    assert_eq!((watch.loads(), engine.stats().loaded), (1, 1));
+    engine.remove_model("gated").unwrap();
+    watch.all_gone();
+}
+
+#[test]
+fn a_build_that_fails_is_reported_to_all_that_waited_and_may_be_tried_again() {
+    let watch = Watch::default();
+    let engine = watch.engine();
+    register(&engine, "bad", "gate fail");
+    let builds = thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| engine.guest().load_by_name("bad").unwrap_err().message().to_owned()))
+            .collect();
+        watch.wait_for(1);
+        // All have called by now, as far as can be seen from outside.
+        eventually(|| engine.stats().guests == 8);
+        watch.open();
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), "as it was told");
+        }
+        watch.loads()
+    });
+    assert!(builds < 8, "{builds} builds for 8 that asked at once");
+    assert!(engine.guest().load_by_name("bad").is_err());
+    assert_eq!(watch.loads(), builds + 1);
+}
+
+#[test]
+fn a_build_of_one_name_keeps_no_other_name_waiting() {
+    let watch = Watch::default();
+    let engine = watch.engine();
+    register(&engine, "slow", "gate load");
+    register(&engine, "quick", "anything");
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| engine.guest().load_by_name("slow").map(drop));
+        watch.wait_for(1);
+        engine.guest().load_by_name("quick").unwrap();
+        // Nor the registry.
+        register(&engine, "new", "anything");
+        engine.remove_model("quick").unwrap();
+        watch.open();
+        slow.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_panic_of_the_backend_fails_the_build_and_no_more() {
+    let watch = Watch::default();
+    let engine = watch.engine();
+    register(&engine, "load", "load");
+    for _ in 0..3 {
+        let error = engine.guest().load_by_name("load").unwrap_err();
+        assert_eq!(error.message(), "load_by_name: the backend panicked: load");
+    }
+    assert_eq!(engine.stats().panics, 3);
+}
+
+#[test]
+fn a_name_is_taken_until_it_is_removed_and_guests_keep_what_they_loaded() {
+    let watch = Watch::default();
+    let engine = watch.engine();
+    register(&engine, "m", "anything");
+    let source = || ModelSource::bytes(Model::default().bytes());
+    let error = engine.register_model("m", source(), Encoding::Onnx, Target::Cpu).unwrap_err();
+    assert_eq!(error.message(), "register_model: the name \"m\" is taken");
+    let guest = engine.guest();
+    let graph = guest.load_by_name("m").unwrap();
+    engine.remove_model("m").unwrap();
+    assert_eq!(engine.remove_model("m").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(guest.load_by_name("m").unwrap_err().kind(), ErrorKind::NotFound);
+    guest.init_execution_context(graph).unwrap();
+    engine.register_model("m", source(), Encoding::Onnx, Target::Cpu).unwrap();
+    let new = guest.load_by_name("m").unwrap();
+    assert_eq!((&*guest.inputs(graph).unwrap()[0].name, &*guest.inputs(new).unwrap()[0].name), ("byte", "x"));
+}
+
+#[test]
+fn a_model_in_files_is_read_at_its_first_use() {
+    let watch = Watch::default();
+    let engine = watch.engine();
+    let folder = env::temp_dir().join(format!("graphpool-names-{}", process::id()));
+    let (head, tail) = (folder.join("head"), folder.join("tail"));
+    let source = ModelSource::path(&head).and(ModelSource::path(&tail));
+    engine.register_model("files", source, Encoding::Onnx, Target::Cpu).unwrap();
+    let error = engine.guest().load_by_name("files").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RuntimeError);
+    assert!(!error.message().contains("head"), "the guest learns a path of the host's: {error}");
+
+    fs::create_dir_all(&folder).unwrap();
+    let bytes = Model::default().bytes();
+    fs::write(&head, &bytes[..8]).unwrap();
+    fs::write(&tail, &bytes[8..]).unwrap();
+    engine.guest().load_by_name("files").unwrap();
+    // Not a second time.
+    fs::remove_dir_all(&folder).unwrap();
+    engine.guest().load_by_name("files").unwrap();
+}
