@@ -102,7 +102,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
     let elapsed = start.elapsed();
 
     // The name holds its graph, which is to be gone at the end like all others.
-    world.engine.remove_model(&world.record.name);
+    world.engine.remove_model(&world.record.name).map_err(|error| error.to_string())?;
     let alive = settle(&world.engine);
     Ok(Report::new(options, &world.record, &tallies, elapsed, &alive))
 }
