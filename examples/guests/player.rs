@@ -88,9 +88,9 @@ impl<'a> Player<'a> {
         match random.below(100) {
             0..6 if self.graphs.len() < GRAPHS => self.load(tally, random),
             6..20 if self.contexts.len() < CONTEXTS => self.open(tally, random),
-            20..24 => self.unload(tally, random),
-            24..30 => self.close(tally, random),
-            30..45 => {
+            20..26 => self.unload(tally, random),
+            26..38 => self.close(tally, random),
+            38..50 => {
                 self.probe(tally, random);
                 Ok(())
             }
