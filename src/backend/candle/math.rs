@@ -55,6 +55,7 @@ pub(crate) fn tanh(x: f32) -> f32 {
     let q = q * s + 2.268_434_7e-3;
     let q = q * s + 4.893_525_2e-3;
     let result = c * p / q;
+    let result = if x.abs() >= LIMIT { 1.0_f32.copysign(x) } else { result };
     // Near 0 the tangent is its argument, to the last bit.
     if x.abs() < 4e-4 { x } else { result }
 }

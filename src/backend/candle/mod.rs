@@ -66,6 +66,17 @@ impl CandleBackend {
     }
 }
 
+/// The tensor in a file of its own, as the test data of ONNX has them: one `TensorProto`.
+///
+/// # Errors
+///
+/// [`InvalidEncoding`](crate::nn::ErrorKind::InvalidEncoding) for bytes that are no such tensor,
+/// [`UnsupportedOperation`](crate::nn::ErrorKind::UnsupportedOperation) for one of another element type.
+pub fn decode_tensor(bytes: &[u8]) -> Result<value::Value, Error> {
+    let tensor = <decode::TensorProto as prost::Message>::decode(bytes);
+    check::tensor(&tensor.map_err(|error| Error::invalid_encoding(format!("no tensor: {error}")))?)
+}
+
 impl Default for CandleBackend {
     fn default() -> Self {
         Self::new()
