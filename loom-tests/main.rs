@@ -1,1 +1,9 @@
+//! The core under loom: `RUSTFLAGS="--cfg loom" cargo test --release`.
+//!
+//! Each model names the invariants that it checks. Every test prints how many executions it went through, whether
+//! those were all there are or all within a bound, and in how many of them memory was reclaimed.
 #![cfg(loom)]
+
+mod pool;
+mod support;
+mod table;

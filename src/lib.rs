@@ -24,10 +24,12 @@ pub use table::{BindError, HandleTable};
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod verification {
-    use std::sync::atomic::AtomicU64;
+    use std::cell::Cell;
 
-    /// Entries that went back to the slab, over all executions.
-    pub static RECLAMATIONS: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        /// Entries that went back to the slab, over all executions of the models that this thread has run.
+        pub static RECLAMATIONS: Cell<u64> = const { Cell::new(0) };
+    }
 }
 
 /// Runs an example of the documentation: as it is, and under `--cfg loom` as a model, outside of which loom's types

@@ -10,9 +10,12 @@ pub use std::{
 };
 
 #[cfg(loom)]
+#[path = "sync/loom_atomic.rs"]
+pub mod atomic;
+#[cfg(loom)]
 pub use loom::{
     cell::UnsafeCell,
-    sync::{Arc, Mutex, MutexGuard, atomic},
+    sync::{Arc, Mutex, MutexGuard},
     thread_local,
 };
 #[cfg(loom)]

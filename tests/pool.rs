@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Weak};
 use std::thread;
 
-use graphpool::pool::MAX_INSERTING_THREADS;
+use graphpool::pool::{MAX_INSERTING_THREADS, Tiny};
 use graphpool::{Handle, InsertError, Pool, pin};
 
 /// A value that counts its drops.
@@ -387,4 +387,41 @@ fn churn_of_many_threads_mixes_nothing_up() {
     assert_eq!(pool.clear(), live);
     settle(&pool);
     assert_eq!(drops.load(Ordering::Relaxed), made);
+}
+
+#[test]
+fn a_slot_at_its_last_generation_is_given_up() {
+    let pool: Pool<u32, Tiny> = Pool::with_layout();
+    let mut made = Vec::new();
+    let value = loop {
+        match pool.insert(made.len() as u32) {
+            Ok(handle) => {
+                assert!(!made.contains(&handle), "a handle came twice");
+                made.push(handle);
+                assert!(pool.remove(handle).is_some());
+            }
+            Err(InsertError::Full(value)) if pool.stats().awaiting_reclamation == 0 => break value,
+            // Another test's guard holds the last removals back.
+            Err(_) => thread::yield_now(),
+        }
+    };
+    // 2 + 4 slots, each of which served generations 0 to 5 and gave up 6.
+    assert_eq!((made.len(), value), (36, 36));
+    assert_eq!(pool.stats().retired_slots, 6);
+    assert!(made.iter().all(|handle| !pool.contains(*handle)));
+}
+
+#[test]
+fn a_full_pool_gives_the_value_back_and_takes_the_next_after_a_removal() {
+    let pool: Pool<String, Tiny> = Pool::with_layout();
+    let handles: Vec<_> = (0..6).map(|value| pool.insert(value.to_string()).unwrap()).collect();
+    assert_eq!(pool.insert(String::from("seventh")).unwrap_err().into_inner(), "seventh");
+    let refused = pool.insert_with(|_| -> String { unreachable!("nothing can be stored") });
+    assert!(matches!(refused, Err(InsertError::Full(_))));
+    pool.remove(handles[3]).unwrap();
+    while pool.insert(String::from("eighth")).is_err() {
+        thread::yield_now();
+    }
+    assert!(pool.insert(String::from("ninth")).is_err());
+    assert_eq!(pool.len(), 6);
 }

@@ -1,25 +1,30 @@
 //! Who may use a context now, and who takes it down: one word, three transitions, nobody ever waits.
 //!
 //! ```text
-//!            claim                    close
-//!   IDLE ───────────▶ BUSY     IDLE ────────▶ CLOSED             the closer takes it down
-//!   IDLE ◀─────────── BUSY     BUSY ────────▶ BUSY | CLOSED      then release ▶ CLOSED: the user takes it down
-//!            release
+//!            claim
+//!      ┌───────────────▶
+//!   IDLE               BUSY
+//!    │ ◀───────────────┘ │
+//!    │      release      │
+//!    │ close             │ close
+//!    ▼                   ▼
+//!   CLOSED              CLOSED
+//!   the closer          the user, who finds it
+//!   takes it down       at release, takes it down
 //! ```
 //!
 //! * C1: between a successful [`claim`](Claim::claim) and its [`release`](Claim::release) no other claim succeeds.
 //! * C2: of all calls of [`close`](Claim::close) and `release`, exactly one is told to take the context down, and
 //!   after that no claim succeeds.
 //!
-//! C2, by who comes first in the word's order of changes: if `close` finds IDLE, no claim succeeds after it and so no
-//! release follows. If it finds BUSY, the release that ends that claim finds CLOSED, and no other release can. If it
-//! finds CLOSED, an earlier `close` has settled the matter.
+//! C2, by what the first `close` finds in the word: if IDLE, no claim succeeds after it and so no release follows. If
+//! BUSY, the release that ends that claim finds CLOSED, and there is no other. Every later `close` finds CLOSED.
 
-use crate::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::atomic::{AtomicU32, Ordering};
 
-const IDLE: u8 = 0;
-const BUSY: u8 = 1;
-const CLOSED: u8 = 2;
+const IDLE: u32 = 0;
+const BUSY: u32 = 1;
+const CLOSED: u32 = 2;
 
 /// Why a claim was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +38,7 @@ pub(super) enum Refused {
 /// The right to use what it stands beside.
 #[derive(Debug)]
 pub(super) struct Claim {
-    word: AtomicU8,
+    word: AtomicU32,
 }
 
 /// Who is to take down what was claimed.
@@ -48,7 +53,7 @@ pub(super) enum TakeDown {
 
 impl Claim {
     pub(super) fn new() -> Self {
-        Self { word: AtomicU8::new(IDLE) }
+        Self { word: AtomicU32::new(IDLE) }
     }
 
     /// Takes the claim if nobody has it. One compare-exchange.
@@ -57,22 +62,25 @@ impl Claim {
         // behind is seen. Relaxed on failure: nothing is read on the strength of it.
         match self.word.compare_exchange(IDLE, BUSY, Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => Ok(()),
-            Err(word) if word & CLOSED == 0 => Err(Refused::Busy),
+            Err(BUSY) => Err(Refused::Busy),
             Err(_) => Err(Refused::Closed),
         }
     }
 
     /// Gives the claim back. Only for whoever holds it.
     pub(super) fn release(&self) -> TakeDown {
-        // Release: pairs with the Acquire of the next `claim`, or of the `close` that finds the word IDLE. Nothing is
-        // acquired: a closer that found BUSY has left nothing to be seen.
-        if self.word.fetch_and(!BUSY, Ordering::Release) & CLOSED == 0 { TakeDown::NotMine } else { TakeDown::Mine }
+        // Release: pairs with the Acquire of the next `claim`, or of the `close` that finds the word IDLE. Relaxed on
+        // failure: a closer that found BUSY has left nothing to be seen.
+        match self.word.compare_exchange(BUSY, IDLE, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => TakeDown::NotMine,
+            Err(_) => TakeDown::Mine,
+        }
     }
 
     /// Lets no further claim succeed.
     pub(super) fn close(&self) -> TakeDown {
         // Acquire: pairs with the Release of the last `release`, whose leavings the closer takes down if it finds IDLE.
-        if self.word.fetch_or(CLOSED, Ordering::Acquire) == IDLE { TakeDown::Mine } else { TakeDown::NotMine }
+        if self.word.swap(CLOSED, Ordering::Acquire) == IDLE { TakeDown::Mine } else { TakeDown::NotMine }
     }
 }
 
@@ -105,5 +113,65 @@ mod tests {
         assert_eq!(claim.claim(), Err(Refused::Closed));
         assert_eq!(claim.release(), TakeDown::Mine);
         assert_eq!(claim.close(), TakeDown::NotMine);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use loom::cell::UnsafeCell;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+    use crate::sync::atomic::AtomicUsize;
+
+    /// What is claimed: loom reports two accesses to it that nothing keeps apart.
+    struct Claimed {
+        claim: Claim,
+        cell: UnsafeCell<()>,
+        taken_down: AtomicUsize,
+    }
+
+    impl Claimed {
+        fn end(&self, take_down: TakeDown) {
+            if take_down == TakeDown::Mine {
+                self.cell.with_mut(|_| ());
+                self.taken_down.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+
+        fn call(&self) -> bool {
+            let claimed = self.claim.claim().is_ok();
+            if claimed {
+                self.cell.with_mut(|_| ());
+                self.end(self.claim.release());
+            }
+            claimed
+        }
+    }
+
+    /// C1 and C2, every interleaving: two users and one who closes.
+    #[test]
+    fn one_user_at_a_time_and_one_who_takes_it_down() {
+        loom::model(|| {
+            let claimed =
+                Arc::new(Claimed { claim: Claim::new(), cell: UnsafeCell::new(()), taken_down: AtomicUsize::new(0) });
+            let others = [
+                thread::spawn({
+                    let claimed = Arc::clone(&claimed);
+                    move || {
+                        claimed.call();
+                    }
+                }),
+                thread::spawn({
+                    let claimed = Arc::clone(&claimed);
+                    move || claimed.end(claimed.claim.close())
+                }),
+            ];
+            claimed.call();
+            others.into_iter().for_each(|other| other.join().unwrap());
+            assert_eq!(claimed.taken_down.load(Ordering::Relaxed), 1);
+            assert!(!claimed.call());
+        });
     }
 }

@@ -229,3 +229,55 @@ mod tests {
         assert_eq!(usage.model_bytes.left(), 7);
     }
 }
+
+#[cfg(all(test, loom))]
+mod models {
+    use loom::thread;
+
+    use super::*;
+
+    fn reserve(usage: &Arc<Usage>, amount: usize) -> Option<Reservation> {
+        Reservation::new(usage, |usage| &usage.model_bytes, "load", amount).ok()
+    }
+
+    /// U1 and U2, every interleaving: two threads, each of which takes more than half.
+    #[test]
+    fn two_never_have_more_than_the_bound_together() {
+        loom::model(|| {
+            let usage = Usage::new(&Limits::default().model_bytes(3));
+            let take = |usage: &Arc<Usage>| {
+                let part = reserve(usage, 2);
+                assert!(usage.model_bytes.used.load(Ordering::Relaxed) <= 3);
+                part.is_some()
+            };
+            let other = thread::spawn({
+                let usage = Arc::clone(&usage);
+                move || take(&usage)
+            });
+            let mine = take(&usage);
+            assert!(other.join().unwrap() || mine);
+            assert_eq!(usage.model_bytes.left(), 3);
+        });
+    }
+
+    /// U3, every interleaving: the handle is given back while a context is opened.
+    #[test]
+    fn whoever_holds_a_charge_finds_it_reserved() {
+        loom::model(|| {
+            let usage = Usage::new(&Limits::default().model_bytes(1));
+            let charge = Charge::new(reserve(&usage, 1).unwrap());
+            let other = thread::spawn({
+                let (usage, charge) = (Arc::clone(&usage), Arc::clone(&charge));
+                move || {
+                    if let Some(hold) = charge.hold() {
+                        assert_eq!(usage.model_bytes.left(), 0);
+                        drop(hold);
+                    }
+                }
+            });
+            charge.let_go();
+            other.join().unwrap();
+            assert_eq!(usage.model_bytes.left(), 1);
+        });
+    }
+}

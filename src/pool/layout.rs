@@ -32,6 +32,11 @@ impl Layout for Standard {
 #[derive(Debug, Clone, Copy)]
 pub struct Tiny;
 
+impl Tiny {
+    /// What a handle and the next one at its place differ by: what an attacker would add.
+    pub const GENERATION: u64 = 1 << Shape::<Self>::PLACE_BITS;
+}
+
 impl sharded_slab::Config for Tiny {
     // The slab numbers the threads of the whole process and takes a number back late.
     const MAX_THREADS: usize = 64;

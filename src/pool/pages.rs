@@ -58,18 +58,24 @@ impl<P: Default, G: Geometry> Pages<P, G> {
     fn grow(&self, number: u64) -> Option<&P> {
         let (row, offset) = G::locate(number);
         let cell = self.rows.get(row)?;
-        if offset < G::len(row) && cell.load(Ordering::Relaxed).is_null() {
-            let page: Box<[P]> = (0..G::len(row)).map(|_| P::default()).collect();
-            let page = Box::into_raw(page).cast();
-            // Release: pairs with the Acquire in `get`. Relaxed on failure: `get` looks again.
-            if cell.compare_exchange(ptr::null_mut(), page, Ordering::Release, Ordering::Relaxed).is_err() {
-                // SAFETY: just made, of this length, and seen by nobody.
-                unsafe { free::<P>(page, G::len(row)) };
-            }
-            // Release: pairs with the Acquire in `iter`, so that a walk misses no page that came before it.
-            self.used.fetch_max(row + 1, Ordering::Release);
+        if offset >= G::len(row) {
+            return None;
         }
-        self.get(number)
+        let new: Box<[P]> = (0..G::len(row)).map(|_| P::default()).collect();
+        let new = Box::into_raw(new).cast();
+        // Release: pairs with the Acquire in `get`. Acquire on failure: to use the other thread's page.
+        let page = match cell.compare_exchange(ptr::null_mut(), new, Ordering::Release, Ordering::Acquire) {
+            Ok(_) => new,
+            Err(other) => {
+                // SAFETY: just made, of this length, and seen by nobody.
+                unsafe { free::<P>(new, G::len(row)) };
+                other
+            }
+        };
+        // Release: pairs with the Acquire in `iter`, so that a walk misses no page that came before it.
+        self.used.fetch_max(row + 1, Ordering::Release);
+        // SAFETY: as in `get`.
+        Some(unsafe { &*page.add(offset) })
     }
 
     /// Every element of the pages that are there.

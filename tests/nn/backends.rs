@@ -1,9 +1,10 @@
 //! Two backends: one that computes, and one that misbehaves in every way that a backend can.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread;
 use std::time::Duration;
+use std::{env, thread};
 
 use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
 use graphpool::nn::{Encoding, Engine, Error, Target, Tensor, TensorDescription, TensorType, TensorView};
@@ -83,6 +84,18 @@ pub fn eventually(mut done: impl FnMut() -> bool) {
         thread::sleep(Duration::from_millis(5));
     }
     panic!("it did not come about in 10 s");
+}
+
+/// Whether this is a process of the test's own, in which no other test collects what it has removed. Where it is not,
+/// runs the test in one.
+pub fn is_alone(test: &str) -> bool {
+    const ALONE: &str = "GRAPHPOOL_TEST_ALONE";
+    if env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let status = Command::new(env::current_exe().unwrap()).args([test, "--exact"]).env(ALONE, "1").status().unwrap();
+    assert!(status.success());
+    false
 }
 
 struct Alive(Watch);

@@ -6,7 +6,7 @@ use std::thread;
 use graphpool::GuestHandle;
 use graphpool::nn::{Encoding, ErrorKind, Guest, Limits, ModelSource, Target, Tensor, TensorType, TensorView};
 
-use crate::backends::{Model, Watch, eventually};
+use crate::backends::{Model, Watch, eventually, is_alone};
 
 fn gated(guest: &Guest) -> (GuestHandle, GuestHandle) {
     let graph = guest.load(&[b"gate"], Encoding::PyTorch, Target::Cpu).unwrap();
@@ -123,6 +123,9 @@ fn many_threads_that_load_at_once_get_exactly_as_many_graphs_as_the_bound_says()
 
 #[test]
 fn a_guard_that_is_held_delays_the_end_of_a_model_and_nothing_else() {
+    if !is_alone("concurrency::a_guard_that_is_held_delays_the_end_of_a_model_and_nothing_else") {
+        return;
+    }
     let watch = Watch::default();
     let engine = watch.engine();
     let guest = engine.guest_with(Limits::default().graphs(1).contexts(1));

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# clippy and rustdoc, with every warning an error.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cargo clippy --workspace --all-targets --locked -- -D warnings
+cargo clippy --no-default-features --lib --locked -- -D warnings
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked

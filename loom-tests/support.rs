@@ -1,0 +1,148 @@
+//! What the models share: how one is run, and a payload whose use after its end is seen.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use graphpool::pool::Tiny;
+use graphpool::{pin, verification};
+use loom::cell::UnsafeCell;
+
+/// The pool that the models are about: few slots, few generations, every removal a batch of its own.
+pub type Pool<T> = graphpool::Pool<T, Tiny>;
+
+pub fn new_pool<T: Send + Sync>() -> loom::sync::Arc<Pool<T>> {
+    loom::sync::Arc::new(Pool::with_layout())
+}
+
+/// Runs a model to its end: every execution that loom's memory model allows.
+pub fn explore(name: &str, model: impl Fn() + Send + Sync + 'static) {
+    run(name, None, model);
+}
+
+/// Runs a model through every execution with at most `preemptions` involuntary switches.
+pub fn explore_bounded(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    run(name, Some(preemptions), model);
+}
+
+fn run(name: &str, mut bound: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
+    // The real collector has many more steps than its contract; LOOM_EPOCH_BOUND bounds what would not end.
+    if cfg!(crossbeam_loom) {
+        let most = std::env::var("LOOM_EPOCH_BOUND").ok().and_then(|bound| bound.parse().ok()).unwrap_or(2);
+        bound = Some(bound.map_or(most, |bound| bound.min(most)));
+    }
+    let counts = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    let start = Instant::now();
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 100_000;
+    builder.preemption_bound = bound;
+    let count = Arc::clone(&counts);
+    builder.check(move || {
+        quarantine::release();
+        count[0].fetch_add(1, Ordering::Relaxed);
+        let before = reclaimed_here();
+        model();
+        if reclaimed_here() > before {
+            count[1].fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let [executions, reclaiming] = [&counts[0], &counts[1]].map(|count| count.load(Ordering::Relaxed));
+    let extent = bound.map_or("complete".to_string(), |bound| format!("all with {bound} preemptions"));
+    eprintln!(
+        "{name}: {executions} executions, {extent}, {reclaiming} reclaimed, {:.1} s",
+        start.elapsed().as_secs_f64()
+    );
+}
+
+/// Models of several tests run side by side, each on a thread of its own with its own count.
+fn reclaimed_here() -> u64 {
+    verification::RECLAMATIONS.with(std::cell::Cell::get)
+}
+
+/// Lets the real collector advance far enough to reclaim; its contract needs none of this.
+pub fn collect() {
+    if cfg!(crossbeam_loom) {
+        for _ in 0..3 {
+            pin().flush();
+        }
+    }
+}
+
+/// A value that sees its own use after its end, as a race or as a failed assertion.
+pub struct Payload {
+    live: UnsafeCell<bool>,
+    value: u64,
+    /// Makes the allocation one that the quarantine knows by its size.
+    _size: [u8; quarantine::SIZE - 2 * size_of::<usize>() - size_of::<(UnsafeCell<bool>, u64)>()],
+}
+
+// SAFETY: loom reports every race on the cell.
+unsafe impl Sync for Payload {}
+
+impl Payload {
+    pub fn new(value: u64) -> Self {
+        Self { live: UnsafeCell::new(true), value, _size: [0; _] }
+    }
+
+    pub fn read(&self) -> u64 {
+        // SAFETY: loom reports the read if anything is written at the same time.
+        self.live.with(|live| assert!(unsafe { *live }, "read after its end"));
+        self.value
+    }
+}
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        self.live.with_mut(|live| {
+            // SAFETY: loom reports the write if anything else is at the same time.
+            let live = unsafe { &mut *live };
+            assert!(*live, "dropped twice");
+            *live = false;
+        });
+    }
+}
+
+/// Keeps the memory of payloads until the execution is over, so that a use after their end is a report and not
+/// undefined behaviour.
+mod quarantine {
+    use super::{GlobalAlloc, Layout, RefCell, System};
+
+    /// No other allocation is of this size.
+    pub const SIZE: usize = 1912;
+
+    thread_local! {
+        static KEPT: RefCell<Vec<(*mut u8, Layout)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    struct Quarantine;
+
+    #[global_allocator]
+    static QUARANTINE: Quarantine = Quarantine;
+
+    // SAFETY: the system's allocator, whose blocks of one size are freed later than they might be.
+    unsafe impl GlobalAlloc for Quarantine {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            // SAFETY: the caller's promise.
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+            let kept = layout.size() == SIZE && KEPT.try_with(|kept| kept.borrow_mut().push((block, layout))).is_ok();
+            if !kept {
+                // SAFETY: the caller's promise.
+                unsafe { System.dealloc(block, layout) };
+            }
+        }
+    }
+
+    /// Frees what earlier executions of this thread left.
+    pub fn release() {
+        let blocks = KEPT.with(|kept| std::mem::take(&mut *kept.borrow_mut()));
+        for (block, layout) in blocks {
+            // SAFETY: taken from `dealloc`, once.
+            unsafe { System.dealloc(block, layout) };
+        }
+    }
+}
