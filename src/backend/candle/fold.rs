@@ -1,0 +1,70 @@
+//! Constants computed at load: a step whose inputs are all known is run once, and its results take its place.
+//!
+//! A guest writes the constants, so that folding has budgets: of work over the whole model, of memory for one
+//! step. A step past either is left for the run, which has a deadline; so is one that fails.
+
+use super::meter::{Cx, Meter};
+use super::node::Args;
+use super::ops::Kernel;
+use super::plan::Source;
+use super::value::Value;
+use crate::backend::ComputeControl;
+
+/// Elements that folding may read and write over a whole model.
+const WORK: usize = 1 << 28;
+
+/// Bytes that one folded step may allocate.
+const STEP_BYTES: usize = 1 << 28;
+
+/// Elements of the inputs of a step whose work grows faster than they do.
+const HEAVY_ELEMENTS: usize = 1 << 14;
+
+/// Bytes by which results may outgrow inputs: a step that makes much out of little is better run than kept.
+const GROWTH: usize = 1 << 20;
+
+/// Operators whose work is more than a few steps for each element read or written.
+const HEAVY: [&str; 9] = ["MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "If", "MaxPool", "AveragePool", "Resize"];
+
+/// What is left of the budget.
+pub(crate) struct Folding {
+    work: usize,
+}
+
+impl Folding {
+    /// The budget of one model.
+    pub(crate) const fn new() -> Self {
+        Self { work: WORK }
+    }
+
+    /// The results of a step, where every input is known and the budget allows.
+    pub(crate) fn fold(
+        &mut self,
+        operator: &str,
+        kernel: &Kernel,
+        inputs: &[Source],
+        outputs: usize,
+    ) -> Option<Vec<Value>> {
+        let mut args = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            args.push(match input {
+                Source::Absent => None,
+                Source::Constant(value) => Some(value.clone()),
+                Source::Slot { .. } => return None,
+            });
+        }
+        let elements = args.iter().flatten().map(Value::len).sum::<usize>();
+        let bytes = args.iter().flatten().map(Value::bytes).sum::<usize>();
+        if elements > self.work || (HEAVY.contains(&operator) && elements > HEAVY_ELEMENTS) {
+            return None;
+        }
+        let control = ComputeControl::default();
+        let limit = STEP_BYTES.min(bytes.saturating_mul(2).saturating_add(GROWTH));
+        let meter = Meter::new(limit);
+        let results = kernel(Args::new(args), &Cx { control: &control, meter: &meter }).ok()?;
+        let made = results.iter().map(Value::len).sum::<usize>();
+        // A constant's own tensor, however large, is no work.
+        let spent = if operator == "Constant" { 1 } else { elements.saturating_add(made).saturating_add(1) };
+        self.work = self.work.saturating_sub(spent);
+        (results.len() >= outputs).then_some(results)
+    }
+}

@@ -1,0 +1,104 @@
+//! ONNX models on the CPU: an ONNX front end of our own over candle-core.
+//!
+//! A guest hands the host any bytes, so that a model is an attack until it is checked: [`decode`] bounds what
+//! decoding allocates, [`check`] looks at every tensor, `plan` compiles the graph once into steps that every context
+//! shares, and `run` charges each operator's memory to the compute's budget before the operator allocates it. What
+//! isn't supported is refused at load, by name and opset; [`operators`] lists what is.
+//!
+//! * No number in a model or a tensor makes the process panic, abort or allocate beyond its budget.
+//! * A graph is immutable; contexts of one graph share its weights and wait for nothing.
+//! * One compute uses the thread that called it and no other.
+
+mod check;
+pub mod decode;
+mod fold;
+mod graph;
+mod math;
+mod meter;
+mod node;
+mod ops;
+mod plan;
+mod run;
+mod scan;
+pub mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::Port;
+pub use graph::{CandleContext, CandleGraph};
+pub use ops::{LATEST_OPSET, Operator, operators};
+
+use super::{Backend, BackendGraph, LoadRequest};
+use crate::nn::{Encoding, Error, Target};
+
+/// Loads ONNX models for the CPU.
+///
+/// Matrix products are candle's, and candle hands large ones to rayon's threads. That would make the computes of
+/// several threads wait for each other, so that [`new`](Self::new) turns it off, once and for the whole process:
+/// each compute then uses its own thread. A process that also multiplies matrices with the same version of the
+/// `gemm` crate and wants them spread over threads uses [`with_gemm_threads`](Self::with_gemm_threads) instead.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct CandleBackend {}
+
+impl CandleBackend {
+    /// The backend. Turns off, for the process, the threads that the `gemm` crate spreads a product over.
+    #[must_use]
+    pub fn new() -> Self {
+        gemm::set_threading_threshold(usize::MAX);
+        Self {}
+    }
+
+    /// The backend, with the `gemm` crate's threads left as they are.
+    #[must_use]
+    pub const fn with_gemm_threads() -> Self {
+        Self {}
+    }
+
+    /// Loads a model and gives its graph as it is, for callers that want more types than wasi-nn has.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::load`].
+    pub fn load_graph(&self, model: &[u8], memory_limit: usize) -> Result<CandleGraph, Error> {
+        CandleGraph::load(model, memory_limit)
+    }
+}
+
+/// The tensor in a file of its own, as the test data of ONNX has them: one `TensorProto`.
+///
+/// # Errors
+///
+/// [`InvalidEncoding`](crate::nn::ErrorKind::InvalidEncoding) for bytes that are no such tensor,
+/// [`UnsupportedOperation`](crate::nn::ErrorKind::UnsupportedOperation) for one of another element type.
+pub fn decode_tensor(bytes: &[u8]) -> Result<value::Value, Error> {
+    let tensor = <decode::TensorProto as prost::Message>::decode(bytes);
+    check::tensor(&tensor.map_err(|error| Error::invalid_encoding(format!("no tensor: {error}")))?)
+}
+
+impl Default for CandleBackend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Backend for CandleBackend {
+    fn name(&self) -> &'static str {
+        "candle"
+    }
+
+    fn supports(&self, encoding: Encoding, target: Target) -> bool {
+        matches!(encoding, Encoding::Onnx | Encoding::Autodetect) && target == Target::Cpu
+    }
+
+    fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
+        if !self.supports(request.encoding, request.target) {
+            return Err(Error::unsupported("the candle backend runs ONNX models on the CPU"));
+        }
+        let [model] = request.parts else {
+            return Err(Error::invalid_encoding(format!("an ONNX model is 1 part, not {}", request.parts.len())));
+        };
+        Ok(Box::new(CandleGraph::load(model, request.memory_limit)?))
+    }
+}

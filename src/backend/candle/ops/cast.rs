@@ -1,0 +1,116 @@
+//! Cast and CastLike: from any element type to any other.
+//!
+//! A float becomes an integer by cutting its fraction, and the nearest integer where it is out of range; an
+//! integer becomes a narrower one by dropping its upper bits.
+
+use half::{bf16, f16};
+
+use super::super::meter::Cx;
+use super::super::node::Node;
+use super::super::value::{Element, ElementType, Value};
+use super::broadcast::map;
+use super::{Kernel, Operator, since};
+use crate::nn::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[since(6, "Cast", (1, 1), cast), since(15, "CastLike", (2, 2), cast_like)];
+
+/// A type that can be made from a number.
+trait Target: Element {
+    fn from_integer(number: i128) -> Self;
+    fn from_float(number: f64) -> Self;
+}
+
+macro_rules! targets {
+    ($($ty:ty)*) => {$(
+        impl Target for $ty {
+            fn from_integer(number: i128) -> Self { number as Self }
+            fn from_float(number: f64) -> Self { number as Self }
+        }
+    )*};
+}
+
+targets!(f32 f64 i8 i16 i32 i64 u8 u16 u32 u64);
+
+impl Target for bool {
+    fn from_integer(number: i128) -> Self {
+        number != 0
+    }
+    fn from_float(number: f64) -> Self {
+        number != 0.0
+    }
+}
+
+impl Target for f16 {
+    fn from_integer(number: i128) -> Self {
+        Self::from_f64(number as f64)
+    }
+    fn from_float(number: f64) -> Self {
+        Self::from_f64(number)
+    }
+}
+
+impl Target for bf16 {
+    fn from_integer(number: i128) -> Self {
+        Self::from_f64(number as f64)
+    }
+    fn from_float(number: f64) -> Self {
+        Self::from_f64(number)
+    }
+}
+
+fn to<T: Target>(value: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    match value.ty() {
+        ElementType::F32 => map(value, cx, |x: f32| T::from_float(f64::from(x))),
+        ElementType::F64 => map(value, cx, T::from_float),
+        ElementType::F16 => map(value, cx, |x: f16| T::from_float(x.to_f64())),
+        ElementType::Bf16 => map(value, cx, |x: bf16| T::from_float(x.to_f64())),
+        ElementType::I8 => map(value, cx, |x: i8| T::from_integer(i128::from(x))),
+        ElementType::I16 => map(value, cx, |x: i16| T::from_integer(i128::from(x))),
+        ElementType::I32 => map(value, cx, |x: i32| T::from_integer(i128::from(x))),
+        ElementType::I64 => map(value, cx, |x: i64| T::from_integer(i128::from(x))),
+        ElementType::U8 => map(value, cx, |x: u8| T::from_integer(i128::from(x))),
+        ElementType::U16 => map(value, cx, |x: u16| T::from_integer(i128::from(x))),
+        ElementType::U32 => map(value, cx, |x: u32| T::from_integer(i128::from(x))),
+        ElementType::U64 => map(value, cx, |x: u64| T::from_integer(i128::from(x))),
+        ElementType::Bool => map(value, cx, |x: bool| T::from_integer(i128::from(x))),
+    }
+}
+
+/// The value with its elements converted to `ty`.
+pub(super) fn convert(value: Value, ty: ElementType, cx: &Cx<'_>) -> Result<Value, Error> {
+    if value.ty() == ty {
+        return Ok(value);
+    }
+    match ty {
+        ElementType::F16 => to::<f16>(&value, cx),
+        ElementType::Bf16 => to::<bf16>(&value, cx),
+        ElementType::F32 => to::<f32>(&value, cx),
+        ElementType::F64 => to::<f64>(&value, cx),
+        ElementType::I8 => to::<i8>(&value, cx),
+        ElementType::I16 => to::<i16>(&value, cx),
+        ElementType::I32 => to::<i32>(&value, cx),
+        ElementType::I64 => to::<i64>(&value, cx),
+        ElementType::U8 => to::<u8>(&value, cx),
+        ElementType::U16 => to::<u16>(&value, cx),
+        ElementType::U32 => to::<u32>(&value, cx),
+        ElementType::U64 => to::<u64>(&value, cx),
+        ElementType::Bool => to::<bool>(&value, cx),
+    }
+}
+
+fn cast(node: &Node<'_>) -> Result<Kernel, Error> {
+    let number = node.int("to")?.ok_or_else(|| Error::invalid_encoding("attribute to is missing"))?;
+    // Both are about 8-bit floats, which are refused.
+    node.ignore(&["saturate", "round_mode"]);
+    let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
+    let ty = ty.ok_or_else(|| Error::unsupported(format!("element type {number}")))?;
+    Ok(Box::new(move |mut args, cx| Ok(vec![convert(args.take(0)?, ty, cx)?])))
+}
+
+fn cast_like(node: &Node<'_>) -> Result<Kernel, Error> {
+    node.ignore(&["saturate", "round_mode"]);
+    Ok(Box::new(|mut args, cx| {
+        let ty = args.get(1)?.ty();
+        Ok(vec![convert(args.take(0)?, ty, cx)?])
+    }))
+}

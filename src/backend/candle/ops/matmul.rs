@@ -1,0 +1,259 @@
+//! Matrix products: MatMul and Gemm, and the product that convolutions and recurrences are made of.
+//!
+//! Products of floats are candle's; those of integers, which candle lacks, are plain loops.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, Layout, Shape};
+use half::f16;
+
+use super::super::meter::{Charge, Cx};
+use super::super::node::Node;
+use super::super::value::{Dims, Element, ElementType, Value, count};
+use super::broadcast::{expand, runs, shape};
+use super::cast::convert;
+use super::elementwise::{Number, with_numbers};
+use super::{Kernel, Operator, no_type, product, since};
+use crate::nn::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[since(1, "MatMul", (2, 2), matmul), since(7, "Gemm", (2, 3), gemm)];
+
+/// A type that candle multiplies matrices of.
+pub(super) trait Float: Number {
+    fn unwrap(storage: CpuStorage) -> Option<Vec<Self>>;
+}
+
+macro_rules! float {
+    ($ty:ty, $name:ident) => {
+        impl Float for $ty {
+            fn unwrap(storage: CpuStorage) -> Option<Vec<Self>> {
+                if let CpuStorage::$name(elements) = storage { Some(elements) } else { None }
+            }
+        }
+    };
+}
+
+float!(f32, F32);
+float!(f64, F64);
+float!(f16, F16);
+
+/// Matrices in a storage: where the first begins and how far apart batches, rows and columns are.
+#[derive(Clone, Copy)]
+pub(super) struct Matrices<'a> {
+    pub(super) storage: &'a CpuStorage,
+    pub(super) start: usize,
+    pub(super) batch: usize,
+    pub(super) row: usize,
+    pub(super) column: usize,
+}
+
+impl<'a> Matrices<'a> {
+    /// Row-major matrices one after the other.
+    pub(super) fn rows(storage: &'a CpuStorage, rows: usize, columns: usize) -> Self {
+        Self { storage, start: 0, batch: rows * columns, row: columns, column: 1 }
+    }
+
+    /// The same matrices with rows and columns exchanged.
+    pub(super) fn transposed(self) -> Self {
+        Self { row: self.column, column: self.row, ..self }
+    }
+}
+
+/// How many products of which size.
+#[derive(Clone, Copy)]
+pub(super) struct Size {
+    pub(super) batch: usize,
+    pub(super) m: usize,
+    pub(super) n: usize,
+    pub(super) k: usize,
+}
+
+/// The products of `batch` pairs of matrices, m×k by k×n, row-major one after the other.
+pub(super) fn multiply<T: Float>(
+    a: Matrices<'_>,
+    b: Matrices<'_>,
+    size: Size,
+    cx: &Cx<'_>,
+) -> Result<(Vec<T>, Charge), Error> {
+    let Size { batch, m, n, k } = size;
+    let charge = cx.charge::<T>(&[batch, m, n])?;
+    let elements = count(&[batch, m, n])?;
+    if elements == 0 || k == 0 {
+        return Ok((vec![T::default(); elements], charge));
+    }
+    let layout = |matrices: Matrices<'_>, rows: usize, columns: usize| {
+        let strides = vec![matrices.batch, matrices.row, matrices.column];
+        Layout::new(Shape::from((batch, rows, columns)), strides, matrices.start)
+    };
+    let result = a.storage.matmul(b.storage, (batch, m, n, k), &layout(a, m, k), &layout(b, k, n));
+    let result = result.map_err(|error| Error::runtime_error(format!("matrix product: {error}")))?;
+    let elements = T::unwrap(result).ok_or_else(|| Error::runtime_error("a product of another type"))?;
+    Ok((elements, charge))
+}
+
+fn matmul(_: &Node<'_>) -> Result<Kernel, Error> {
+    Ok(Box::new(|mut args, cx| {
+        let (a, b) = (args.take(0)?, args.take(1)?);
+        if a.ty() != b.ty() {
+            return Err(Error::invalid_argument(format!("{:?} by {:?}", a.ty(), b.ty())));
+        }
+        Ok(vec![match a.ty() {
+            ElementType::F32 => product_of(a, b, cx, floats::<f32>)?,
+            ElementType::F64 => product_of(a, b, cx, floats::<f64>)?,
+            ElementType::F16 => product_of(a, b, cx, floats::<f16>)?,
+            ElementType::Bf16 => {
+                let (a, b) = (convert(a, ElementType::F32, cx)?, convert(b, ElementType::F32, cx)?);
+                convert(product_of(a, b, cx, floats::<f32>)?, ElementType::Bf16, cx)?
+            }
+            ElementType::Bool => return Err(no_type(&a)),
+            _ => with_numbers!(a, T => product_of(a, b, cx, integers::<T>))?,
+        }])
+    }))
+}
+
+/// Products of matrices that lie one after the other in both operands, or of all of `a` by the one in `b`.
+type Product<T> = fn(&Value, &Value, Size, bool, &Cx<'_>) -> Result<(Vec<T>, Charge), Error>;
+
+fn floats<T: Float>(a: &Value, b: &Value, size: Size, one_b: bool, cx: &Cx<'_>) -> Result<(Vec<T>, Charge), Error> {
+    let left = Matrices::rows(a.storage()?, size.m, size.k);
+    let mut right = Matrices::rows(b.storage()?, size.k, size.n);
+    if one_b {
+        right.batch = 0;
+    }
+    multiply(left, right, size, cx)
+}
+
+fn integers<T: Number>(a: &Value, b: &Value, size: Size, one_b: bool, cx: &Cx<'_>) -> Result<(Vec<T>, Charge), Error> {
+    let Size { batch, m, n, k } = size;
+    let (left, right) = (a.elements::<T>()?, b.elements::<T>()?);
+    let (mut out, charge) = cx.scratch::<T>(count(&[batch, m, n])?)?;
+    for index in 0..batch {
+        let right = if one_b { right } else { &right[index * k * n..(index + 1) * k * n] };
+        for row in 0..m {
+            let left = &left[(index * m + row) * k..(index * m + row + 1) * k];
+            let start = out.len();
+            out.resize(start + n, T::default());
+            for (&x, right) in left.iter().zip(right.chunks_exact(n.max(1))) {
+                out[start..].iter_mut().zip(right).for_each(|(out, &y)| *out = out.plus(x.times(y)));
+            }
+        }
+    }
+    Ok((out, charge))
+}
+
+/// MatMul of operands of any rank.
+fn product_of<T: Element>(a: Value, b: Value, cx: &Cx<'_>, multiply: Product<T>) -> Result<Value, Error> {
+    let (vector_a, vector_b) = (a.rank() == 1, b.rank() == 1);
+    // A vector is a row on the left and a column on the right.
+    let a = if vector_a {
+        let dims = vec![1, a.len()];
+        a.reshaped(dims)?
+    } else {
+        a
+    };
+    let b = if vector_b {
+        let dims = vec![b.len(), 1];
+        b.reshaped(dims)?
+    } else {
+        b
+    };
+    let (&[ref batch_a @ .., m, k], &[ref batch_b @ .., rows, n]) = (a.dims(), b.dims()) else {
+        return Err(Error::invalid_argument("a scalar is no matrix"));
+    };
+    if k != rows {
+        return Err(Error::invalid_argument(format!("{} by {}", Dims(a.dims()), Dims(b.dims()))));
+    }
+    let batch_dims = shape(batch_a, batch_b)?;
+    let mut dims = batch_dims.clone();
+    if !vector_a {
+        dims.push(m);
+    }
+    if !vector_b {
+        dims.push(n);
+    }
+    count(&dims)?;
+    let (elements, charge) = if product(batch_b) == 1 {
+        // One matrix on the right: all rows on the left at once.
+        let size = Size { batch: 1, m: product(batch_a) * m, n, k };
+        multiply(&a, &b, size, true, cx)?
+    } else {
+        let (dims_a, dims_b) = ([batch_dims.as_slice(), &[m, k]].concat(), [batch_dims.as_slice(), &[k, n]].concat());
+        let a = if a.dims() == dims_a { a } else { expand::<T>(&a, &dims_a, cx)? };
+        let b = if b.dims() == dims_b { b } else { expand::<T>(&b, &dims_b, cx)? };
+        multiply(&a, &b, Size { batch: product(&batch_dims), m, n, k }, false, cx)?
+    };
+    Value::charged(dims, elements, charge)
+}
+
+fn gemm(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (alpha, beta) = (node.float("alpha", 1.0)?, node.float("beta", 1.0)?);
+    let (flip_a, flip_b) = (node.flag("transA", false)?, node.flag("transB", false)?);
+    Ok(Box::new(move |mut args, cx| {
+        let (a, b) = (args.take(0)?, args.take(1)?);
+        let ty = a.ty();
+        let through = match ty {
+            ElementType::F64 => ElementType::F64,
+            ElementType::F32 | ElementType::F16 | ElementType::Bf16 => ElementType::F32,
+            _ => return Err(no_type(&a)),
+        };
+        if b.ty() != ty {
+            return Err(Error::invalid_argument(format!("{ty:?} by {:?}", b.ty())));
+        }
+        let (a, b) = (convert(a, through, cx)?, convert(b, through, cx)?);
+        let (&[rows_a, columns_a], &[rows_b, columns_b]) = (a.dims(), b.dims()) else {
+            return Err(Error::invalid_argument("two dimensions are wanted"));
+        };
+        let (m, k) = if flip_a { (columns_a, rows_a) } else { (rows_a, columns_a) };
+        let (inner, n) = if flip_b { (columns_b, rows_b) } else { (rows_b, columns_b) };
+        if inner != k {
+            return Err(Error::invalid_argument(format!("{m}×{k} by {inner}×{n}")));
+        }
+        let left = Matrices::rows(a.storage()?, rows_a, columns_a);
+        let right = Matrices::rows(b.storage()?, rows_b, columns_b);
+        let left = if flip_a { left.transposed() } else { left };
+        let right = if flip_b { right.transposed() } else { right };
+        let size = Size { batch: 1, m, n, k };
+        let bias = args.take(2).ok().map(|bias| convert(bias, through, cx)).transpose()?;
+        let result = if through == ElementType::F64 {
+            combine::<f64>(left, right, size, bias, (alpha, beta), cx)?
+        } else {
+            combine::<f32>(left, right, size, bias, (alpha, beta), cx)?
+        };
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+/// alpha · a · b + beta · bias.
+fn combine<T: Float>(
+    a: Matrices<'_>,
+    b: Matrices<'_>,
+    size: Size,
+    bias: Option<Value>,
+    (alpha, beta): (f32, f32),
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    let (mut elements, charge) = multiply::<T>(a, b, size, cx)?;
+    if (alpha - 1.0).abs() > 0.0 {
+        let alpha = T::from_f64(f64::from(alpha));
+        elements.iter_mut().for_each(|x| *x = x.times(alpha));
+    }
+    let dims = vec![size.m, size.n];
+    if let Some(bias) = bias {
+        if shape(bias.dims(), &dims)? != dims {
+            return Err(Error::invalid_argument(format!("a bias of {}", Dims(bias.dims()))));
+        }
+        let beta = T::from_f64(f64::from(beta));
+        let addends = bias.elements::<T>()?;
+        runs(&dims, [bias.dims()], |run| {
+            let out = &mut elements[run.out..run.out + run.len];
+            let i = run.starts[0];
+            if run.steps == [1] {
+                let addends = &addends[i..i + run.len];
+                out.iter_mut().zip(addends).for_each(|(x, &c)| *x = x.plus(beta.times(c)));
+            } else {
+                let c = beta.times(addends[i]);
+                out.iter_mut().for_each(|x| *x = x.plus(c));
+            }
+        });
+    }
+    Value::charged(dims, elements, charge)
+}

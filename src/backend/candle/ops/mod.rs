@@ -1,0 +1,144 @@
+//! The operators: one table from domain, name and opset to what builds them.
+//!
+//! Each family has a file of its own and lists its operators in a constant; [`operators`] is all of them, for
+//! documentation and for the compiler alike.
+
+mod activation;
+mod broadcast;
+mod cast;
+mod compare;
+mod constant;
+mod control;
+mod conv;
+mod elementwise;
+mod gather;
+mod layout;
+mod lstm;
+mod matmul;
+mod norm;
+mod pad;
+mod pool;
+mod reduce;
+mod resize;
+mod select;
+mod shape;
+mod slice;
+mod softmax;
+mod window;
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use super::meter::Cx;
+use super::node::{Args, Node};
+use super::value::Value;
+use crate::nn::Error;
+
+/// The newest version of ai.onnx that the table was written against.
+pub const LATEST_OPSET: i64 = 25;
+
+/// What an operator does at run time.
+pub(crate) type Kernel = Box<dyn Fn(Args, &Cx<'_>) -> Result<Vec<Value>, Error> + Send + Sync>;
+
+/// Reads a node's attributes and gives what runs it.
+pub(crate) type Build = fn(&Node<'_>) -> Result<Kernel, Error>;
+
+/// An operator that the candle backend runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Operator {
+    /// The domain; empty for ai.onnx.
+    pub domain: &'static str,
+    /// The name.
+    pub name: &'static str,
+    /// The first opset at which it is supported.
+    pub since: i64,
+    /// The last one.
+    pub until: i64,
+    /// The least and the most inputs.
+    pub(crate) inputs: (usize, usize),
+    pub(crate) build: Build,
+}
+
+const MANY: usize = usize::MAX;
+
+/// An operator of ai.onnx from `since` on.
+const fn since(since: i64, name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
+    Operator { domain: "", name, since, until: LATEST_OPSET, inputs, build }
+}
+
+/// An operator of ai.onnx from `since` until `until`.
+const fn between(since: i64, until: i64, name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
+    Operator { domain: "", name, since, until, inputs, build }
+}
+
+/// Every operator, by family.
+pub fn operators() -> impl Iterator<Item = &'static Operator> {
+    [
+        activation::OPERATORS,
+        cast::OPERATORS,
+        compare::OPERATORS,
+        constant::OPERATORS,
+        control::OPERATORS,
+        conv::OPERATORS,
+        elementwise::OPERATORS,
+        gather::OPERATORS,
+        layout::OPERATORS,
+        lstm::OPERATORS,
+        matmul::OPERATORS,
+        norm::OPERATORS,
+        pad::OPERATORS,
+        pool::OPERATORS,
+        reduce::OPERATORS,
+        resize::OPERATORS,
+        shape::OPERATORS,
+        slice::OPERATORS,
+        softmax::OPERATORS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// The operator of this name at this opset, or why there is none.
+pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Result<&'static Operator, &'static str> {
+    type Table = HashMap<(&'static str, &'static str), Vec<&'static Operator>>;
+    static TABLE: LazyLock<Table> = LazyLock::new(|| {
+        let mut table = Table::new();
+        for operator in operators() {
+            table.entry((operator.domain, operator.name)).or_default().push(operator);
+        }
+        table
+    });
+    let rows = TABLE.get(&(domain, name)).ok_or("no such operator here")?;
+    let row = rows.iter().find(|row| (row.since..=row.until).contains(&opset));
+    row.copied().ok_or("not supported at this opset")
+}
+
+/// An axis of a tensor of `rank` dimensions, counted from the end where it is negative.
+fn axis(axis: i64, rank: usize) -> Result<usize, Error> {
+    let counted = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
+    let found = counted.and_then(|axis| usize::try_from(axis).ok()).filter(|&axis| axis < rank);
+    found.ok_or_else(|| Error::invalid_argument(format!("axis {axis} of {rank} dimensions")))
+}
+
+/// A set of axes, sorted, each once.
+fn axes(axes: &[i64], rank: usize) -> Result<Vec<usize>, Error> {
+    if axes.len() > rank {
+        return Err(Error::invalid_argument(format!("{} axes of {rank} dimensions", axes.len())));
+    }
+    let mut sorted = axes.iter().map(|&one| axis(one, rank)).collect::<Result<Vec<_>, _>>()?;
+    sorted.sort_unstable();
+    if sorted.windows(2).any(|pair| pair.first() == pair.last()) {
+        return Err(Error::invalid_argument("an axis is named twice"));
+    }
+    Ok(sorted)
+}
+
+/// The product of some dimensions of a value; no overflow, as V2 says.
+fn product(dims: &[usize]) -> usize {
+    dims.iter().product()
+}
+
+/// A type that an operator doesn't take.
+fn no_type(value: &Value) -> Error {
+    Error::unsupported(format!("elements of {:?}", value.ty()))
+}

@@ -1,0 +1,174 @@
+//! Normalizations: BatchNormalization, InstanceNormalization, LayerNormalization.
+
+use super::super::meter::Cx;
+use super::super::node::Node;
+use super::super::value::{Dims, ElementType, Value, count};
+use super::broadcast::shape;
+use super::cast::convert;
+use super::{Kernel, Operator, axis, no_type, product, since};
+use crate::nn::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(7, "BatchNormalization", (5, 5), batch),
+    since(6, "InstanceNormalization", (3, 3), instance),
+    since(17, "LayerNormalization", (2, 3), layer),
+];
+
+/// Floats, with the type they are to go back to.
+fn floats(value: Value, cx: &Cx<'_>) -> Result<(Value, ElementType), Error> {
+    let ty = value.ty();
+    match ty {
+        ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16 => {
+            Ok((convert(value, ElementType::F32, cx)?, ty))
+        }
+        _ => Err(no_type(&value)),
+    }
+}
+
+/// The elements of a parameter that has one for each of `channels`.
+fn parameter(value: &Value, channels: usize) -> Result<&[f32], Error> {
+    let elements = value.elements::<f32>()?;
+    if elements.len() != channels {
+        return Err(Error::invalid_argument(format!("{} parameters for {channels} channels", elements.len())));
+    }
+    Ok(elements)
+}
+
+/// Scale and shift of each channel: what a batch normalization comes down to outside training.
+fn scales(parameters: [&[f32]; 4], epsilon: f32) -> Vec<(f32, f32)> {
+    let [scale, bias, mean, variance] = parameters;
+    let one = |((scale, bias), (mean, variance)): ((&f32, &f32), (&f32, &f32))| {
+        let scale = scale / (variance + epsilon).sqrt();
+        (scale, bias - mean * scale)
+    };
+    scale.iter().zip(bias).zip(mean.iter().zip(variance)).map(one).collect()
+}
+
+fn batch(node: &Node<'_>) -> Result<Kernel, Error> {
+    let epsilon = node.float("epsilon", 1e-5)?;
+    node.ignore(&["momentum"]);
+    node.at_most(1)?;
+    if node.opset >= 14 && node.flag("training_mode", false)? {
+        return Err(Error::unsupported("training"));
+    }
+    if node.opset < 9 && !node.flag("spatial", true)? {
+        return Err(Error::unsupported("statistics for each place"));
+    }
+    Ok(Box::new(move |mut args, cx| {
+        let (mut value, ty) = floats(args.take(0)?, cx)?;
+        let channels = value.dims().get(1).copied().unwrap_or(1);
+        let parameters = (1..5).map(|index| convert(args.take(index)?, ElementType::F32, cx));
+        let parameters = parameters.collect::<Result<Vec<_>, Error>>()?;
+        let [scale, bias, mean, variance] = parameters.as_slice() else {
+            return Err(Error::invalid_argument("parameters are missing"));
+        };
+        let of = |value| parameter(value, channels);
+        let scales = scales([of(scale)?, of(bias)?, of(mean)?, of(variance)?], epsilon);
+        let plane = product(value.dims().get(2..).unwrap_or_default());
+        if plane == 0 || channels == 0 {
+            return Ok(vec![convert(value, ty, cx)?]);
+        }
+        let apply = |elements: &mut [f32]| {
+            for (plane, (scale, shift)) in elements.chunks_exact_mut(plane).zip(scales.iter().cycle()) {
+                plane.iter_mut().for_each(|x| *x = *x * scale + shift);
+            }
+        };
+        let result = if let Some(elements) = value.elements_mut::<f32>() {
+            apply(elements);
+            value
+        } else {
+            let elements = value.elements::<f32>()?;
+            cx.output::<f32>(value.dims())?.write(0.0, |out| {
+                out.copy_from_slice(elements);
+                apply(out);
+            })?
+        };
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+/// Mean and one over the standard deviation of a row.
+fn statistics(row: &[f32], epsilon: f32) -> (f32, f32) {
+    let sum = |f: &dyn Fn(f32) -> f32| {
+        let (chunks, rest) = row.as_chunks::<8>();
+        let mut parts = [0.0_f32; 8];
+        for chunk in chunks {
+            parts.iter_mut().zip(chunk).for_each(|(part, &x)| *part += f(x));
+        }
+        parts.iter().sum::<f32>() + rest.iter().map(|&x| f(x)).sum::<f32>()
+    };
+    let len = row.len() as f32;
+    let mean = sum(&|x| x) / len;
+    let variance = sum(&|x| (x - mean) * (x - mean)) / len;
+    (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
+fn instance(node: &Node<'_>) -> Result<Kernel, Error> {
+    let epsilon = node.float("epsilon", 1e-5)?;
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let channels = value.dims().get(1).copied().unwrap_or(1);
+        let (scale, bias) = (floats(args.take(1)?, cx)?.0, floats(args.take(2)?, cx)?.0);
+        let (scale, bias) = (parameter(&scale, channels)?, parameter(&bias, channels)?);
+        let plane = product(value.dims().get(2..).unwrap_or_default());
+        let elements = value.elements::<f32>()?;
+        let result = cx.output::<f32>(value.dims())?.append(|out| {
+            if plane == 0 {
+                return;
+            }
+            for (row, (scale, bias)) in elements.chunks_exact(plane).zip(scale.iter().zip(bias).cycle()) {
+                let (mean, inverse) = statistics(row, epsilon);
+                out.extend(row.iter().map(|x| (x - mean) * inverse * scale + bias));
+            }
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+fn layer(node: &Node<'_>) -> Result<Kernel, Error> {
+    let epsilon = node.float("epsilon", 1e-5)?;
+    let at = node.int("axis")?.unwrap_or(-1);
+    // The statistics are computed in f32 whatever the type, as the default says.
+    if node.int("stash_type")?.unwrap_or(1) != 1 {
+        return Err(Error::unsupported("statistics in another type than f32"));
+    }
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let at = axis(at, value.rank())?;
+        let (outer, inner) = value.dims().split_at(at);
+        let (rows, width) = (product(outer), product(inner));
+        let mut parameter = |index| -> Result<Option<Value>, Error> {
+            let Ok(value) = args.take(index) else { return Ok(None) };
+            let value = floats(value, cx)?.0;
+            if shape(value.dims(), inner)? != inner {
+                return Err(Error::invalid_argument(format!("{} for {}", Dims(value.dims()), Dims(inner))));
+            }
+            super::broadcast::expand::<f32>(&value, inner, cx).map(Some)
+        };
+        let (scale, bias) = (parameter(1)?, parameter(2)?);
+        let scale = scale.ok_or_else(|| Error::invalid_argument("the scale is missing"))?;
+        let scale = scale.elements::<f32>()?;
+        let bias = bias.as_ref().map(Value::elements::<f32>).transpose()?;
+        let mut kept: Vec<usize> = outer.to_vec();
+        kept.resize(value.rank(), 1);
+        let (mut means, means_charge) = cx.scratch::<f32>(count(&kept)?)?;
+        let (mut inverses, inverses_charge) = cx.scratch::<f32>(count(&kept)?)?;
+        let elements = value.elements::<f32>()?;
+        let result = cx.output::<f32>(value.dims())?.append(|out| {
+            for row in 0..rows {
+                let row = &elements[row * width..(row + 1) * width];
+                let (mean, inverse) = statistics(row, epsilon);
+                means.push(mean);
+                inverses.push(inverse);
+                let scaled = row.iter().zip(scale).map(|(x, scale)| (x - mean) * inverse * scale);
+                match bias {
+                    Some(bias) => out.extend(scaled.zip(bias).map(|(x, bias)| x + bias)),
+                    None => out.extend(scaled),
+                }
+            }
+        })?;
+        let means = Value::charged(kept.clone(), means, means_charge)?;
+        let inverses = Value::charged(kept, inverses, inverses_charge)?;
+        Ok(vec![convert(result, ty, cx)?, means, inverses])
+    }))
+}

@@ -1,0 +1,149 @@
+//! Pad, by a constant, by the edge, by reflection or around. A negative pad cuts.
+
+use super::super::meter::Cx;
+use super::super::node::Node;
+use super::super::value::{Element, Value, strides, with_elements};
+use super::select::{affordable, offsets, select};
+use super::{Kernel, Operator, axis, between, since};
+use crate::nn::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[between(2, 10, "Pad", (1, 1), pad), since(11, "Pad", (2, 4), pad)];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Constant,
+    Edge,
+    Reflect,
+    Wrap,
+}
+
+fn pad(node: &Node<'_>) -> Result<Kernel, Error> {
+    let mode = match node.string("mode", "constant")? {
+        "constant" => Mode::Constant,
+        "edge" => Mode::Edge,
+        "reflect" => Mode::Reflect,
+        "wrap" if node.opset >= 19 => Mode::Wrap,
+        _ => return Err(Error::unsupported("this mode")),
+    };
+    let (mut fixed, mut number) = (None, 0.0);
+    if node.opset < 11 {
+        fixed = node.ints("pads")?.map(<[i64]>::to_vec);
+        number = node.float("value", 0.0)?;
+    }
+    Ok(Box::new(move |args, cx| {
+        let value = args.get(0)?;
+        let pads = match &fixed {
+            Some(pads) => pads.clone(),
+            None => args.get(1)?.to_i64s()?,
+        };
+        let axes = match args.option(3) {
+            Some(axes) => axes.to_i64s()?,
+            None => (0..value.rank() as i64).collect(),
+        };
+        if pads.len() != 2 * axes.len() {
+            return Err(Error::invalid_argument(format!("{} pads of {} axes", pads.len(), axes.len())));
+        }
+        let mut ends = vec![(0_i64, 0_i64); value.rank()];
+        for (place, &at) in axes.iter().enumerate() {
+            ends[axis(at, value.rank())?] = (pads[place], pads[place + axes.len()]);
+        }
+        let mut dims = Vec::with_capacity(ends.len());
+        for (&dim, (before, after)) in value.dims().iter().zip(&ends) {
+            let padded = (dim as i64).checked_add(*before).and_then(|sum| sum.checked_add(*after));
+            let padded = padded.and_then(|dim| usize::try_from(dim).ok());
+            dims.push(padded.ok_or_else(|| Error::invalid_argument("a padded dimension below 0 or past the largest"))?);
+        }
+        affordable(&dims, value, cx)?;
+        if mode == Mode::Constant {
+            return Ok(vec![with_elements!(value, |elements| {
+                let filler = match args.option(2) {
+                    Some(filler) => same(elements, filler)?.first().copied().unwrap_or_default(),
+                    None => element(elements, number),
+                };
+                constant(elements, value.dims(), &ends, &dims, filler, cx)
+            })?]);
+        }
+        let lists = value.dims().iter().zip(&ends).zip(&dims).zip(strides(value.dims()));
+        let lists = lists.map(|(((&dim, &(before, _)), &padded), stride)| {
+            if dim == 0 && padded > 0 {
+                return Err(Error::invalid_argument("nothing to pad with"));
+            }
+            offsets((0..padded).map(|place| source(place as i64 - before, dim as i64, mode) as usize), stride, cx)
+        });
+        Ok(vec![select(value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
+    }))
+}
+
+fn same<'a, T: Element>(_: &[T], value: &'a Value) -> Result<&'a [T], Error> {
+    value.elements::<T>()
+}
+
+/// The attribute's number in the elements' type; before opset 11 those are floats.
+fn element<T: Element>(_: &[T], number: f32) -> T {
+    let narrow: Option<T> = (&number as &dyn std::any::Any).downcast_ref::<T>().copied();
+    narrow.unwrap_or_default()
+}
+
+/// The index in `0..dim` that stands at `place`, which may lie outside.
+fn source(place: i64, dim: i64, mode: Mode) -> i64 {
+    match mode {
+        Mode::Edge | Mode::Constant => place.clamp(0, dim - 1),
+        Mode::Wrap => place.rem_euclid(dim),
+        // There and back again, the ends once each.
+        Mode::Reflect if dim == 1 => 0,
+        Mode::Reflect => {
+            let turn = 2 * (dim - 1);
+            let along = place.rem_euclid(turn);
+            along.min(turn - along)
+        }
+    }
+}
+
+fn constant<T: Element>(
+    elements: &[T],
+    old: &[usize],
+    ends: &[(i64, i64)],
+    new: &[usize],
+    filler: T,
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    cx.output(new)?.write(filler, |out| {
+        // What remains of each dimension: where it begins in the old tensor and in the new, and its length.
+        let kept = old.iter().zip(ends).map(|(&dim, &(before, after))| {
+            let first = (-before).max(0);
+            let len = (dim as i64 - first - (-after).max(0)).max(0);
+            (first as usize, before.max(0) as usize, len as usize)
+        });
+        let kept: Vec<_> = kept.collect();
+        if kept.iter().any(|&(_, _, len)| len == 0) {
+            return;
+        }
+        let (Some((&(first, begin, len), outer)), old_steps, new_steps) =
+            (kept.split_last(), strides(old), strides(new))
+        else {
+            if let (Some(out), Some(element)) = (out.first_mut(), elements.first()) {
+                *out = *element;
+            }
+            return;
+        };
+        let mut index = vec![0_usize; outer.len()];
+        let rows = outer.iter().map(|&(_, _, len)| len).product::<usize>();
+        for _ in 0..rows {
+            let (mut from, mut to) = (first, begin);
+            for ((index, &(first, begin, _)), (old, new)) in
+                index.iter().zip(outer).zip(old_steps.iter().zip(&new_steps))
+            {
+                from += (first + index) * old;
+                to += (begin + index) * new;
+            }
+            out[to..to + len].copy_from_slice(&elements[from..from + len]);
+            for (index, &(_, _, len)) in index.iter_mut().zip(outer).rev() {
+                *index += 1;
+                if *index < len {
+                    break;
+                }
+                *index = 0;
+            }
+        }
+    })
+}

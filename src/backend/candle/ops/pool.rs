@@ -1,0 +1,183 @@
+//! Pools: MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, over one to three spatial dimensions.
+
+use super::super::meter::Cx;
+use super::super::node::Node;
+use super::super::value::{Dims, ElementType, Value, count};
+use super::cast::convert;
+use super::reduce::row_means;
+use super::window::{Slide, Window};
+use super::{Kernel, Operator, no_type, product, since};
+use crate::nn::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(1, "MaxPool", (1, 1), max_pool),
+    since(1, "AveragePool", (1, 1), average_pool),
+    since(1, "GlobalMaxPool", (1, 1), |_| global(true)),
+    since(1, "GlobalAveragePool", (1, 1), |_| global(false)),
+];
+
+/// A pool's window over a value: three slides, and the output's dimensions.
+struct Pool {
+    slides: [Slide; 3],
+    dims: Vec<usize>,
+}
+
+fn pool(window: &Window, value: &Value) -> Result<Pool, Error> {
+    let [n, c, spatial @ ..] = value.dims() else {
+        return Err(Error::invalid_argument(format!("{} has no spatial dimensions", Dims(value.dims()))));
+    };
+    let kernel = window.kernel().ok_or_else(|| Error::invalid_encoding("attribute kernel_shape is missing"))?;
+    let over = window.over(spatial, kernel)?;
+    let slides = match *over.as_slice() {
+        [x] => [Slide::UNIT, Slide::UNIT, x],
+        [y, x] => [Slide::UNIT, y, x],
+        [z, y, x] => [z, y, x],
+        _ => return Err(Error::unsupported(format!("{} spatial dimensions", spatial.len()))),
+    };
+    let mut dims = vec![*n, *c];
+    dims.extend(over.iter().map(|slide| slide.output));
+    Ok(Pool { slides, dims })
+}
+
+/// Floats of a pool, with the type they are to go back to.
+fn floats(value: Value, cx: &Cx<'_>) -> Result<(Value, ElementType), Error> {
+    let ty = value.ty();
+    match ty {
+        // Integers of 8 bits go through f32 and back unharmed.
+        ElementType::F32
+        | ElementType::F64
+        | ElementType::F16
+        | ElementType::Bf16
+        | ElementType::I8
+        | ElementType::U8 => Ok((convert(value, ElementType::F32, cx)?, ty)),
+        _ => Err(no_type(&value)),
+    }
+}
+
+fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
+    let window = Window::new(node)?.ceil(node.opset >= 10 && node.flag("ceil_mode", false)?);
+    let by_column = node.opset >= 8 && node.flag("storage_order", false)?;
+    let indices = node.outputs() > 1;
+    node.at_most(2)?;
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let Pool { slides: [zs, ys, xs], dims } = pool(&window, &value)?;
+        let elements = value.elements::<f32>()?;
+        let plane = zs.input * ys.input * xs.input;
+        let spans = |slide: &Slide| -> Vec<(usize, usize)> { (0..slide.output).map(|at| slide.inside(at)).collect() };
+        let (deep, high, wide) = (spans(&zs), spans(&ys), spans(&xs));
+        let wanted = if indices { count(&dims)? } else { 0 };
+        let (mut found, charge) = cx.scratch::<i64>(wanted)?;
+        let result = cx.output::<f32>(&dims)?.append(|out| {
+            if plane == 0 {
+                return;
+            }
+            for (index, plane_elements) in elements.chunks_exact(plane).enumerate() {
+                for (z, &(z_first, z_end)) in deep.iter().enumerate() {
+                    for (y, &(y_first, y_end)) in high.iter().enumerate() {
+                        for (x, &(x_first, x_end)) in wide.iter().enumerate() {
+                            let (mut best, mut place) = (f32::NEG_INFINITY, 0);
+                            for dz in z_first..z_end {
+                                let slab = zs.source(z, dz) * ys.input;
+                                for dy in y_first..y_end {
+                                    let line = (slab + ys.source(y, dy)) * xs.input;
+                                    for dx in x_first..x_end {
+                                        let at = line + xs.source(x, dx);
+                                        let element = plane_elements[at];
+                                        if element > best || element.is_nan() {
+                                            (best, place) = (element, at);
+                                        }
+                                    }
+                                }
+                            }
+                            out.push(best);
+                            if indices {
+                                found.push(
+                                    (index * plane + turned(place, by_column, ys.input, xs.input, zs.input)) as i64,
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        })?;
+        let result = convert(result, ty, cx)?;
+        Ok(if indices { vec![result, Value::charged(dims, found, charge)?] } else { vec![result] })
+    }))
+}
+
+/// An index within a plane, counted by columns if asked for.
+fn turned(place: usize, by_column: bool, height: usize, width: usize, depth: usize) -> usize {
+    if !by_column {
+        return place;
+    }
+    let (x, y, z) = (place % width, place / width % height, place / width / height);
+    z + depth * (y + height * x)
+}
+
+fn average_pool(node: &Node<'_>) -> Result<Kernel, Error> {
+    let window = Window::new(node)?.ceil(node.opset >= 10 && node.flag("ceil_mode", false)?);
+    let pads_count = node.opset >= 7 && node.flag("count_include_pad", false)?;
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let Pool { slides: [zs, ys, xs], dims } = pool(&window, &value)?;
+        let elements = value.elements::<f32>()?;
+        let plane = zs.input * ys.input * xs.input;
+        let span = |slide: &Slide, at: usize| {
+            let (first, end) = slide.inside(at);
+            (first, end, if pads_count { slide.over_padded(at) } else { end - first })
+        };
+        let spans =
+            |slide: &Slide| -> Vec<(usize, usize, usize)> { (0..slide.output).map(|at| span(slide, at)).collect() };
+        let (deep, high, wide) = (spans(&zs), spans(&ys), spans(&xs));
+        let result = cx.output::<f32>(&dims)?.append(|out| {
+            if plane == 0 {
+                return;
+            }
+            for plane in elements.chunks_exact(plane) {
+                for (z, &(z_first, z_end, z_count)) in deep.iter().enumerate() {
+                    for (y, &(y_first, y_end, y_count)) in high.iter().enumerate() {
+                        for (x, &(x_first, x_end, x_count)) in wide.iter().enumerate() {
+                            let mut sum = 0.0;
+                            for dz in z_first..z_end {
+                                let slab = zs.source(z, dz) * ys.input;
+                                for dy in y_first..y_end {
+                                    let line = (slab + ys.source(y, dy)) * xs.input;
+                                    for dx in x_first..x_end {
+                                        sum += plane[line + xs.source(x, dx)];
+                                    }
+                                }
+                            }
+                            // A window over nothing but pads gives 0.
+                            out.push(sum / (z_count * y_count * x_count).max(1) as f32);
+                        }
+                    }
+                }
+            }
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+fn global(largest: bool) -> Result<Kernel, Error> {
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let [n, c, spatial @ ..] = value.dims() else {
+            return Err(Error::invalid_argument(format!("{} has no spatial dimensions", Dims(value.dims()))));
+        };
+        let (outer, inner) = (n * c, product(spatial));
+        if inner == 0 {
+            return Err(Error::invalid_argument("a pool over nothing"));
+        }
+        let mut dims = vec![*n, *c];
+        dims.resize(value.rank(), 1);
+        let result = if largest {
+            let elements = value.elements::<f32>()?;
+            let row = |row: &[f32]| row.iter().copied().fold(f32::NEG_INFINITY, |top, x| if x < top { top } else { x });
+            cx.output::<f32>(&dims)?.collect(elements.chunks_exact(inner).map(row))?
+        } else {
+            row_means(&value, outer, inner, &dims, cx)?
+        };
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}

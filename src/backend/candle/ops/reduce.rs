@@ -1,0 +1,213 @@
+//! Reductions over axes: ReduceSum and its kin, ArgMax, ArgMin.
+//!
+//! Axes are an attribute, and an input as of opset 13 (ReduceSum) or 18 (the others); without any, all are meant.
+
+use super::super::meter::Cx;
+use super::super::node::Node;
+use super::super::value::{Element, ElementType, Value, strides};
+use super::cast::convert;
+use super::elementwise::{Number, with_numbers};
+use super::layout::permute;
+use super::{Kernel, Operator, axes, axis, product, since};
+use crate::nn::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(1, "ReduceSum", (1, 2), |node| reduce(node, 13, Reduction::Sum)),
+    since(1, "ReduceMean", (1, 2), |node| reduce(node, 18, Reduction::Mean)),
+    since(1, "ReduceMax", (1, 2), |node| reduce(node, 18, Reduction::Max)),
+    since(1, "ReduceMin", (1, 2), |node| reduce(node, 18, Reduction::Min)),
+    since(1, "ReduceProd", (1, 2), |node| reduce(node, 18, Reduction::Product)),
+    since(1, "ReduceL1", (1, 2), |node| reduce(node, 18, Reduction::L1)),
+    since(1, "ReduceL2", (1, 2), |node| reduce(node, 18, Reduction::L2)),
+    since(1, "ReduceSumSquare", (1, 2), |node| reduce(node, 18, Reduction::SumSquare)),
+    since(1, "ReduceLogSum", (1, 2), |node| reduce(node, 18, Reduction::LogSum)),
+    since(1, "ReduceLogSumExp", (1, 2), |node| reduce(node, 18, Reduction::LogSumExp)),
+    since(1, "ArgMax", (1, 1), |node| extreme(node, true)),
+    since(1, "ArgMin", (1, 1), |node| extreme(node, false)),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Reduction {
+    Sum,
+    Mean,
+    Max,
+    Min,
+    Product,
+    L1,
+    L2,
+    SumSquare,
+    LogSum,
+    LogSumExp,
+}
+
+fn reduce(node: &Node<'_>, as_input: i64, reduction: Reduction) -> Result<Kernel, Error> {
+    let fixed = if node.opset < as_input { node.ints("axes")?.map(<[i64]>::to_vec) } else { None };
+    let keep = node.flag("keepdims", true)?;
+    let nothing_is_nothing = node.opset >= as_input && node.flag("noop_with_empty_axes", false)?;
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        let list = match (&fixed, args.option(1)) {
+            (Some(list), _) => list.clone(),
+            (None, Some(list)) => list.to_i64s()?,
+            (None, None) => Vec::new(),
+        };
+        let reduced = match (list.is_empty(), nothing_is_nothing) {
+            // The function is still applied to each element.
+            (true, true) => Vec::new(),
+            (true, false) => (0..value.rank()).collect(),
+            (false, _) => axes(&list, value.rank())?,
+        };
+        let kept: Vec<usize> = (0..value.rank()).filter(|place| !reduced.contains(place)).collect();
+        let dims: Vec<usize> = value
+            .dims()
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| keep || !reduced.contains(place))
+            .map(|(place, &dim)| if reduced.contains(&place) { 1 } else { dim })
+            .collect();
+        let outer: usize = kept.iter().map(|&place| value.dims()[place]).product();
+        let inner: usize = reduced.iter().map(|&place| value.dims()[place]).product();
+
+        // Reducing the leading axes needs no transposition: whole rows are folded together.
+        let leading = reduced.iter().enumerate().all(|(index, &place)| index == place);
+        if leading
+            && inner > 0
+            && outer > 1
+            && value.ty() == ElementType::F32
+            && matches!(reduction, Reduction::Sum | Reduction::Mean | Reduction::Max | Reduction::Min)
+        {
+            return Ok(vec![rows(&value, inner, outer, &dims, reduction, cx)?]);
+        }
+        let order: Vec<usize> = kept.iter().chain(&reduced).copied().collect();
+        let value = permute(value, &order, cx)?;
+        Ok(vec![with_numbers!(value, T => {
+            let elements = value.elements::<T>()?;
+            cx.output::<T>(&dims)?.collect((0..outer).map(|row| fold(&elements[row * inner..(row + 1) * inner], reduction)))
+        })?])
+    }))
+}
+
+/// The reduction of one row.
+fn fold<T: Number>(row: &[T], reduction: Reduction) -> T {
+    let wide = |f: fn(f64, f64) -> f64, start: f64| row.iter().fold(start, |sum, x| f(sum, x.to_f64()));
+    let one = |x: f64| T::from_f64(x);
+    match reduction {
+        Reduction::Sum if T::TYPE == ElementType::F32 => one(sum(row, |x| x)),
+        Reduction::Sum => row.iter().fold(T::default(), |sum, &x| sum.plus(x)),
+        Reduction::Mean => one(sum(row, |x| x) / row.len() as f64),
+        Reduction::Max => row.iter().copied().reduce(T::most).unwrap_or_else(|| lowest::<T>(f64::NEG_INFINITY)),
+        Reduction::Min => row.iter().copied().reduce(T::least).unwrap_or_else(|| lowest::<T>(f64::INFINITY)),
+        Reduction::Product => row.iter().fold(one(1.0), |product, &x| product.times(x)),
+        Reduction::L1 => one(sum(row, f64::abs)),
+        Reduction::L2 => one(sum(row, |x| x * x).sqrt()),
+        Reduction::SumSquare => one(sum(row, |x| x * x)),
+        Reduction::LogSum => one(sum(row, |x| x).ln()),
+        Reduction::LogSumExp => {
+            let top = wide(f64::max, f64::NEG_INFINITY);
+            let top = if top.is_finite() { top } else { 0.0 };
+            one(top + row.iter().map(|x| (x.to_f64() - top).exp()).sum::<f64>().ln())
+        }
+    }
+}
+
+/// What the extreme of nothing is: the other end of the type's range.
+fn lowest<T: Number>(infinity: f64) -> T {
+    // A conversion to an integer gives the end of its range.
+    T::from_f64(infinity)
+}
+
+/// A sum in f64, in four parts so that additions don't wait for each other.
+fn sum<T: Number>(row: &[T], f: impl Fn(f64) -> f64) -> f64 {
+    let (chunks, rest) = row.as_chunks::<4>();
+    let mut parts = [0.0_f64; 4];
+    for chunk in chunks {
+        for (part, x) in parts.iter_mut().zip(chunk) {
+            *part += f(x.to_f64());
+        }
+    }
+    parts.iter().sum::<f64>() + rest.iter().map(|x| f(x.to_f64())).sum::<f64>()
+}
+
+/// A reduction over the leading axes.
+fn rows(
+    value: &Value,
+    count: usize,
+    width: usize,
+    dims: &[usize],
+    reduction: Reduction,
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    let elements = value.elements::<f32>()?;
+    let f: fn(f32, f32) -> f32 = match reduction {
+        Reduction::Max => f32::most,
+        Reduction::Min => f32::least,
+        _ => f32::plus,
+    };
+    cx.output::<f32>(dims)?.write(0.0, |out| {
+        out.copy_from_slice(&elements[..width]);
+        for row in elements.chunks_exact(width).skip(1) {
+            out.iter_mut().zip(row).for_each(|(out, &x)| *out = f(*out, x));
+        }
+        if reduction == Reduction::Mean {
+            let scale = 1.0 / count as f32;
+            out.iter_mut().for_each(|out| *out *= scale);
+        }
+    })
+}
+
+fn extreme(node: &Node<'_>, largest: bool) -> Result<Kernel, Error> {
+    let at = node.int("axis")?.unwrap_or(0);
+    let keep = node.flag("keepdims", true)?;
+    let last = node.opset >= 12 && node.flag("select_last_index", false)?;
+    Ok(Box::new(move |args, cx| {
+        let value = args.get(0)?;
+        let at = axis(at, value.rank())?;
+        let (dim, step) = (value.dims()[at], strides(value.dims())[at]);
+        let mut dims = value.dims().to_vec();
+        if keep {
+            dims[at] = 1;
+        } else {
+            dims.remove(at);
+        }
+        let outer = product(&value.dims()[..at]);
+        if dim == 0 && product(&dims) > 0 {
+            return Err(Error::invalid_argument("the extreme of nothing"));
+        }
+        let inner = product(&value.dims()[at + 1..]);
+        Ok(vec![with_numbers!(*value, T => {
+            let elements = value.elements::<T>()?;
+            let places = (0..outer).flat_map(|block| (0..inner).map(move |place| block * dim * inner + place));
+            cx.output::<i64>(&dims)?.collect(places.map(|start| {
+                winner(elements, start, dim, step, |new: T, old: T| {
+                    (if largest { new > old } else { new < old }) || (last && new == old)
+                })
+            }))
+        })?])
+    }))
+}
+
+/// The index of the element that beats every one before it.
+fn winner<T: Element>(elements: &[T], start: usize, dim: usize, step: usize, beats: impl Fn(T, T) -> bool) -> i64 {
+    let (mut best, mut place) = (elements[start], 0);
+    for index in 1..dim {
+        let element = elements[start + index * step];
+        if beats(element, best) {
+            (best, place) = (element, index);
+        }
+    }
+    place as i64
+}
+
+/// The mean over the trailing `inner` elements of each of `outer` rows, for the global pools.
+pub(super) fn row_means(
+    value: &Value,
+    outer: usize,
+    inner: usize,
+    dims: &[usize],
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    let value = convert(value.clone(), ElementType::F32, cx)?;
+    let elements = value.elements::<f32>()?;
+    let row = |row: usize| fold(&elements[row * inner..(row + 1) * inner], Reduction::Mean);
+    cx.output::<f32>(dims)?.collect((0..outer).map(row))
+}

@@ -1,0 +1,399 @@
+//! A graph, compiled once into the steps that every context runs.
+//!
+//! * P1: a step's inputs are constants, or slots that an earlier step, an input or a capture has filled.
+//! * P2: a slot is written once in a run, and is emptied at its last use.
+//! * P3: every step is needed by some output.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+
+use super::check::{shown, tensor};
+use super::decode::{GraphProto, NodeProto};
+use super::fold::Folding;
+use super::node::{Node, Subgraph};
+use super::ops::{self, Kernel};
+use super::value::Value;
+use crate::nn::Error;
+
+/// Nodes that a model may have, those of its subgraphs counted.
+const MAX_NODES: usize = 1 << 20;
+
+/// Where a step finds an input.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// An optional input that was left out.
+    Absent,
+    /// Known at load.
+    Constant(Value),
+    /// Computed before.
+    Slot {
+        /// Which slot.
+        index: usize,
+        /// Whether nothing reads the slot afterwards.
+        last: bool,
+    },
+}
+
+/// One operator to run.
+pub(crate) struct Step {
+    /// Operator, node and opset, for messages.
+    pub(crate) label: String,
+    pub(crate) kernel: Kernel,
+    pub(crate) inputs: Vec<Source>,
+    /// The slot that each output goes to; none for one that nobody reads.
+    pub(crate) outputs: Vec<Option<usize>>,
+}
+
+/// A compiled graph.
+pub(crate) struct Plan {
+    pub(crate) slots: usize,
+    /// The slots of the inputs, and after them those of the values captured from outside.
+    pub(crate) inputs: Vec<usize>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) outputs: Vec<Source>,
+    /// Bytes of the constants that the steps hold.
+    pub(crate) memory: usize,
+}
+
+/// What is known of a name.
+#[derive(Clone)]
+enum Known {
+    Constant(Value),
+    Slot(usize),
+}
+
+/// The names in force in one graph, and those of the graphs around it.
+struct Scope<'a> {
+    names: HashMap<&'a str, Known>,
+    outer: Option<&'a dyn Resolve>,
+    /// Names taken from outside, with the slots that they were given here.
+    captured: RefCell<Vec<(String, usize)>>,
+    slots: Cell<usize>,
+}
+
+trait Resolve {
+    fn resolve(&self, name: &str) -> Option<Known>;
+}
+
+impl Resolve for Scope<'_> {
+    fn resolve(&self, name: &str) -> Option<Known> {
+        if let Some(known) = self.names.get(name) {
+            return Some(known.clone());
+        }
+        if let Some((_, slot)) = self.captured.borrow().iter().find(|(captured, _)| captured == name) {
+            return Some(Known::Slot(*slot));
+        }
+        match self.outer?.resolve(name)? {
+            constant @ Known::Constant(_) => Some(constant),
+            Known::Slot(_) => {
+                let slot = self.slot();
+                self.captured.borrow_mut().push((name.to_owned(), slot));
+                Some(Known::Slot(slot))
+            }
+        }
+    }
+}
+
+impl<'a> Scope<'a> {
+    fn slot(&self) -> usize {
+        let slot = self.slots.get();
+        self.slots.set(slot + 1);
+        slot
+    }
+
+    fn define(&mut self, name: &'a str, known: Known) -> Result<(), Error> {
+        match self.names.entry(name) {
+            Entry::Occupied(_) => Err(Error::invalid_encoding(format!("{} is defined twice", shown(name)))),
+            Entry::Vacant(entry) => {
+                entry.insert(known);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What compiling needs besides the graph: the opsets, and what folding may still take.
+pub(crate) struct Compiler<'a> {
+    pub(crate) opsets: HashMap<&'a str, i64>,
+    pub(crate) folding: Folding,
+    pub(crate) nodes: usize,
+}
+
+impl Compiler<'_> {
+    /// Compiles a model's graph. `inputs` are the names that a run gives values to, in their order.
+    pub(crate) fn graph(&mut self, graph: &GraphProto, inputs: &[&str]) -> Result<Plan, Error> {
+        self.compile(graph, inputs, None).map(|(plan, _)| plan)
+    }
+
+    fn compile<'g>(
+        &mut self,
+        graph: &'g GraphProto,
+        inputs: &[&'g str],
+        outer: Option<&'g dyn Resolve>,
+    ) -> Result<(Plan, Vec<String>), Error> {
+        if !graph.sparse_initializer.is_empty() {
+            return Err(Error::unsupported("sparse initializers"));
+        }
+        self.nodes = self.nodes.saturating_add(graph.node.len());
+        if self.nodes > MAX_NODES {
+            return Err(Error::too_large(format!("the model has more than {MAX_NODES} nodes")));
+        }
+        let mut scope = Scope { names: HashMap::new(), outer, captured: RefCell::default(), slots: Cell::default() };
+        let mut input_slots = Vec::with_capacity(inputs.len());
+        for &name in inputs {
+            let slot = scope.slot();
+            scope.define(name, Known::Slot(slot))?;
+            input_slots.push(slot);
+        }
+        for initializer in &graph.initializer {
+            let name = initializer.name.as_deref().unwrap_or("");
+            scope.define(name, Known::Constant(tensor(initializer)?))?;
+        }
+
+        let mut steps = Vec::new();
+        for index in order(graph)? {
+            let Some(node) = graph.node.get(index) else { continue };
+            self.node(node, &mut scope, &mut steps)?;
+        }
+
+        let mut outputs = Vec::with_capacity(graph.output.len());
+        for output in &graph.output {
+            let name = output.name.as_deref().unwrap_or("");
+            outputs.push(match scope.resolve(name) {
+                Some(Known::Constant(value)) => Source::Constant(value),
+                Some(Known::Slot(index)) => Source::Slot { index, last: false },
+                None => {
+                    return Err(Error::invalid_encoding(format!("output {} is computed nowhere", shown(name))));
+                }
+            });
+        }
+        let captured = scope.captured.into_inner();
+        input_slots.extend(captured.iter().map(|(_, slot)| *slot));
+        let mut plan = Plan { slots: scope.slots.get(), inputs: input_slots, steps, outputs, memory: 0 };
+        plan.prune();
+        plan.release();
+        plan.memory = plan.constants();
+        Ok((plan, captured.into_iter().map(|(name, _)| name).collect()))
+    }
+
+    fn node<'g>(&mut self, node: &'g NodeProto, scope: &mut Scope<'g>, steps: &mut Vec<Step>) -> Result<(), Error> {
+        let name = node.op_type.as_deref().unwrap_or("");
+        let domain = match node.domain.as_deref().unwrap_or("") {
+            "ai.onnx" => "",
+            domain => domain,
+        };
+        let opset = self.opsets.get(domain).copied();
+        let label = label(node, domain, opset);
+        let explain = |error: Error| Error::new(error.kind(), format!("{label}: {}", error.message()));
+        let opset =
+            opset.ok_or_else(|| Error::unsupported(format!("{label}: the model imports no operator set for it")))?;
+        let operator = ops::find(domain, name, opset).map_err(|why| Error::unsupported(format!("{label}: {why}")))?;
+
+        let mut inputs = Vec::with_capacity(node.input.len());
+        for input in &node.input {
+            inputs.push(match (input.as_str(), scope.resolve(input)) {
+                ("", _) => Source::Absent,
+                (_, Some(Known::Constant(value))) => Source::Constant(value),
+                (_, Some(Known::Slot(index))) => Source::Slot { index, last: false },
+                (_, None) => {
+                    let why = format!("{label}: input {} is defined nowhere", shown(input));
+                    return Err(Error::invalid_encoding(why));
+                }
+            });
+        }
+        let (least, most) = operator.inputs;
+        if inputs.len() < least || inputs.len() > most {
+            return Err(Error::invalid_encoding(format!("{label}: {} inputs", inputs.len())));
+        }
+        if inputs.iter().take(least).any(|input| matches!(input, Source::Absent)) {
+            return Err(Error::invalid_encoding(format!("{label}: an input that must be given is left out")));
+        }
+
+        let subgraphs = self.subgraphs(node, scope, &mut inputs)?;
+        let constants = inputs.iter().map(|input| match input {
+            Source::Constant(value) => Some(value.clone()),
+            _ => None,
+        });
+        let node = Node::new(node, opset, constants.collect(), subgraphs);
+        let kernel = (operator.build)(&node).map_err(explain)?;
+        node.all_read().map_err(explain)?;
+
+        if let Some(values) = self.folding.fold(name, &kernel, &inputs, node.outputs()) {
+            for (output, value) in node.proto.output.iter().zip(values) {
+                if !output.is_empty() {
+                    scope.define(output, Known::Constant(value))?;
+                }
+            }
+            return Ok(());
+        }
+        let mut outputs = Vec::with_capacity(node.outputs());
+        for output in node.proto.output.iter().take(node.outputs()) {
+            if output.is_empty() {
+                outputs.push(None);
+            } else {
+                let slot = scope.slot();
+                scope.define(output, Known::Slot(slot))?;
+                outputs.push(Some(slot));
+            }
+        }
+        steps.push(Step { label, kernel, inputs, outputs });
+        Ok(())
+    }
+
+    /// Compiles the graphs in a node's attributes; what they take from outside becomes inputs of the node.
+    fn subgraphs<'g>(
+        &mut self,
+        node: &'g NodeProto,
+        scope: &Scope<'g>,
+        inputs: &mut Vec<Source>,
+    ) -> Result<Vec<(&'g str, Subgraph)>, Error> {
+        let mut subgraphs = Vec::new();
+        for attribute in &node.attribute {
+            let Some(graph) = &attribute.g else { continue };
+            let formal: Vec<&str> = graph.input.iter().filter_map(|input| input.name.as_deref()).collect();
+            let (plan, captured) = self.compile(graph, &formal, Some(scope))?;
+            let mut captures = Vec::with_capacity(captured.len());
+            for name in captured {
+                if let Some(Known::Slot(index)) = scope.resolve(&name) {
+                    captures.push(inputs.len());
+                    inputs.push(Source::Slot { index, last: false });
+                }
+            }
+            let name = attribute.name.as_deref().unwrap_or("");
+            subgraphs.push((name, Subgraph { plan: Arc::new(plan), captures }));
+        }
+        Ok(subgraphs)
+    }
+}
+
+/// An operator, its node and its opset, for messages.
+fn label(node: &NodeProto, domain: &str, opset: Option<i64>) -> String {
+    use std::fmt::Write as _;
+    let mut label: String = node.op_type.as_deref().unwrap_or("").chars().take(40).collect();
+    if !domain.is_empty() {
+        label = format!("{label} of {}", shown(domain));
+    }
+    // The first output names a node that has no name.
+    let name = node.name.as_deref().filter(|name| !name.is_empty());
+    if let Some(name) = name.or_else(|| node.output.first().map(String::as_str)) {
+        label = format!("{label} {}", shown(name));
+    }
+    if let Some(opset) = opset {
+        // Writing to a string can't fail.
+        let _ = write!(label, " (opset {opset})");
+    }
+    label
+}
+
+/// The names that a node reads, those that its subgraphs take from outside included.
+fn reads<'g>(node: &'g NodeProto, names: &mut Vec<&'g str>) {
+    names.extend(node.input.iter().map(String::as_str).filter(|name| !name.is_empty()));
+    for graph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
+        for node in &graph.node {
+            reads(node, names);
+        }
+        names.extend(graph.output.iter().filter_map(|output| output.name.as_deref()));
+    }
+}
+
+/// The nodes in an order in which each comes after what it reads; the order of the file, where that is one.
+fn order(graph: &GraphProto) -> Result<Vec<usize>, Error> {
+    let mut producers = HashMap::new();
+    for (index, node) in graph.node.iter().enumerate() {
+        for output in node.output.iter().filter(|output| !output.is_empty()) {
+            if producers.insert(output.as_str(), index).is_some() {
+                return Err(Error::invalid_encoding(format!("{} is defined twice", shown(output))));
+            }
+        }
+    }
+    let mut waits_for = vec![0_usize; graph.node.len()];
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); graph.node.len()];
+    let mut names = Vec::new();
+    for (index, (node, waits)) in graph.node.iter().zip(&mut waits_for).enumerate() {
+        names.clear();
+        reads(node, &mut names);
+        names.sort_unstable();
+        names.dedup();
+        for producer in names.iter().filter_map(|name| producers.get(name)) {
+            *waits += 1;
+            if let Some(readers) = readers.get_mut(*producer) {
+                readers.push(index);
+            }
+        }
+    }
+    let ready = waits_for.iter().enumerate().filter(|(_, waits)| **waits == 0);
+    let mut ready: BinaryHeap<_> = ready.map(|(index, _)| Reverse(index)).collect();
+    let mut order = Vec::with_capacity(graph.node.len());
+    while let Some(Reverse(index)) = ready.pop() {
+        order.push(index);
+        for &reader in readers.get(index).into_iter().flatten() {
+            if let Some(waits) = waits_for.get_mut(reader) {
+                *waits -= 1;
+                if *waits == 0 {
+                    ready.push(Reverse(reader));
+                }
+            }
+        }
+    }
+    if order.len() < graph.node.len() {
+        let stuck = waits_for.iter().position(|&waits| waits > 0).and_then(|index| graph.node.get(index));
+        let label = stuck.map(|node| label(node, "", None)).unwrap_or_default();
+        return Err(Error::invalid_encoding(format!("{label}: part of a cycle, or behind one")));
+    }
+    Ok(order)
+}
+
+impl Plan {
+    /// Drops the steps that no output needs, and the outputs that nobody reads.
+    fn prune(&mut self) {
+        let mut needed = vec![false; self.slots];
+        let need = |source: &Source, needed: &mut Vec<bool>| {
+            if let Source::Slot { index, .. } = source
+                && let Some(needed) = needed.get_mut(*index)
+            {
+                *needed = true;
+            }
+        };
+        for output in &self.outputs {
+            need(output, &mut needed);
+        }
+        let mut kept = Vec::with_capacity(self.steps.len());
+        for mut step in self.steps.drain(..).rev() {
+            for output in &mut step.outputs {
+                *output = output.filter(|&slot| needed.get(slot) == Some(&true));
+            }
+            if step.outputs.iter().any(Option::is_some) {
+                for input in &step.inputs {
+                    need(input, &mut needed);
+                }
+                kept.push(step);
+            }
+        }
+        kept.reverse();
+        self.steps = kept;
+    }
+
+    /// Marks the last use of each slot.
+    fn release(&mut self) {
+        let mut used = vec![false; self.slots];
+        let steps = self.steps.iter_mut().rev().flat_map(|step| step.inputs.iter_mut().rev());
+        for source in self.outputs.iter_mut().rev().chain(steps) {
+            if let Source::Slot { index, last } = source
+                && let Some(used) = used.get_mut(*index)
+            {
+                *last = !*used;
+                *used = true;
+            }
+        }
+    }
+
+    /// Bytes of the constants that the plan holds, each as often as it is used: an estimate.
+    fn constants(&self) -> usize {
+        let steps = self.steps.iter().flat_map(|step| &step.inputs);
+        let sources = steps.chain(&self.outputs);
+        sources.map(|source| if let Source::Constant(value) = source { value.bytes() } else { 0 }).sum()
+    }
+}

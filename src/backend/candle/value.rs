@@ -1,0 +1,431 @@
+//! The tensors that a plan computes with.
+//!
+//! A [`Value`] is immutable once made and cheap to clone: its elements are shared. They lie row-major without gaps,
+//! in candle's own storage wherever candle has the type, so that candle's matrix product takes them as they are.
+//!
+//! * V1: a value has exactly as many elements as its dimensions say.
+//! * V2: the product of its dimensions, each zero counted as one, is at most [`MAX_ELEMENTS`]; strides and offsets
+//!   made of them never overflow.
+//! * V3: it has at most [`MAX_RANK`] dimensions.
+
+use std::sync::Arc;
+
+use candle_core::CpuStorage;
+use half::{bf16, f16};
+
+use super::meter::Charge;
+use crate::nn::Error;
+
+/// Dimensions that a value may have at the most.
+pub const MAX_RANK: usize = 32;
+
+/// Elements that a value may have at the most: few enough that 16 bytes of each can be addressed.
+pub const MAX_ELEMENTS: usize = isize::MAX as usize / 16;
+
+/// The element types that the candle backend computes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ElementType {
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of a binary32.
+    Bf16,
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary64.
+    F64,
+    /// Signed, 8 bits.
+    I8,
+    /// Signed, 16 bits.
+    I16,
+    /// Signed, 32 bits.
+    I32,
+    /// Signed, 64 bits.
+    I64,
+    /// Unsigned, 8 bits.
+    U8,
+    /// Unsigned, 16 bits.
+    U16,
+    /// Unsigned, 32 bits.
+    U32,
+    /// Unsigned, 64 bits.
+    U64,
+    /// True or false.
+    Bool,
+}
+
+impl ElementType {
+    /// From the number that ONNX has for it (`TensorProto.DataType`); `None` for those that are not supported.
+    #[must_use]
+    pub const fn from_onnx(number: i32) -> Option<Self> {
+        Some(match number {
+            1 => Self::F32,
+            2 => Self::U8,
+            3 => Self::I8,
+            4 => Self::U16,
+            5 => Self::I16,
+            6 => Self::I32,
+            7 => Self::I64,
+            9 => Self::Bool,
+            10 => Self::F16,
+            11 => Self::F64,
+            12 => Self::U32,
+            13 => Self::U64,
+            16 => Self::Bf16,
+            _ => return None,
+        })
+    }
+
+    /// Bytes of one element.
+    #[must_use]
+    pub const fn size(self) -> usize {
+        match self {
+            Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 2,
+            Self::F32 | Self::I32 | Self::U32 => 4,
+            Self::F64 | Self::I64 | Self::U64 => 8,
+        }
+    }
+}
+
+/// Where the elements are.
+#[derive(Debug)]
+pub(crate) enum Data {
+    /// Every type that candle has.
+    Candle(CpuStorage),
+    /// Booleans.
+    Bool(Vec<bool>),
+    /// Signed, 8 bits.
+    I8(Vec<i8>),
+    /// Unsigned, 16 bits.
+    U16(Vec<u16>),
+    /// Unsigned, 64 bits.
+    U64(Vec<u64>),
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// A Rust type that elements of a [`Value`] have.
+pub trait Element: Copy + Default + PartialEq + Send + Sync + sealed::Sealed + 'static {
+    /// The element type.
+    const TYPE: ElementType;
+
+    #[doc(hidden)]
+    #[expect(private_interfaces, reason = "sealed: only this module implements and calls it")]
+    fn wrap(elements: Vec<Self>) -> Data;
+    #[doc(hidden)]
+    #[expect(private_interfaces, reason = "sealed: only this module implements and calls it")]
+    fn slice(data: &Data) -> Option<&[Self]>;
+    #[doc(hidden)]
+    #[expect(private_interfaces, reason = "sealed: only this module implements and calls it")]
+    fn slice_mut(data: &mut Data) -> Option<&mut [Self]>;
+}
+
+macro_rules! elements {
+    ($($ty:ty, $name:ident, ($($pattern:tt)+), $elements:ident;)*) => {$(
+        impl sealed::Sealed for $ty {}
+        impl Element for $ty {
+            const TYPE: ElementType = ElementType::$name;
+            #[expect(private_interfaces, reason = "sealed: only this module implements and calls it")]
+            fn wrap($elements: Vec<Self>) -> Data {
+                $($pattern)+
+            }
+            #[expect(private_interfaces, reason = "sealed: only this module implements and calls it")]
+            fn slice(data: &Data) -> Option<&[Self]> {
+                if let $($pattern)+ = data { Some($elements) } else { None }
+            }
+            #[expect(private_interfaces, reason = "sealed: only this module implements and calls it")]
+            fn slice_mut(data: &mut Data) -> Option<&mut [Self]> {
+                if let $($pattern)+ = data { Some($elements) } else { None }
+            }
+        }
+    )*};
+}
+
+elements! {
+    f16, F16, (Data::Candle(CpuStorage::F16(elements))), elements;
+    bf16, Bf16, (Data::Candle(CpuStorage::BF16(elements))), elements;
+    f32, F32, (Data::Candle(CpuStorage::F32(elements))), elements;
+    f64, F64, (Data::Candle(CpuStorage::F64(elements))), elements;
+    i8, I8, (Data::I8(elements)), elements;
+    i16, I16, (Data::Candle(CpuStorage::I16(elements))), elements;
+    i32, I32, (Data::Candle(CpuStorage::I32(elements))), elements;
+    i64, I64, (Data::Candle(CpuStorage::I64(elements))), elements;
+    u8, U8, (Data::Candle(CpuStorage::U8(elements))), elements;
+    u16, U16, (Data::U16(elements)), elements;
+    u32, U32, (Data::Candle(CpuStorage::U32(elements))), elements;
+    u64, U64, (Data::U64(elements)), elements;
+    bool, Bool, (Data::Bool(elements)), elements;
+}
+
+/// Runs a body with the elements of a value as a slice of their own type.
+macro_rules! with_elements {
+    ($value:expr, |$elements:ident| $body:expr) => {{
+        use $crate::backend::candle::value::ElementType;
+        match $value.ty() {
+            ElementType::F16 => with_elements!(@ half::f16, $value, $elements, $body),
+            ElementType::Bf16 => with_elements!(@ half::bf16, $value, $elements, $body),
+            ElementType::F32 => with_elements!(@ f32, $value, $elements, $body),
+            ElementType::F64 => with_elements!(@ f64, $value, $elements, $body),
+            ElementType::I8 => with_elements!(@ i8, $value, $elements, $body),
+            ElementType::I16 => with_elements!(@ i16, $value, $elements, $body),
+            ElementType::I32 => with_elements!(@ i32, $value, $elements, $body),
+            ElementType::I64 => with_elements!(@ i64, $value, $elements, $body),
+            ElementType::U8 => with_elements!(@ u8, $value, $elements, $body),
+            ElementType::U16 => with_elements!(@ u16, $value, $elements, $body),
+            ElementType::U32 => with_elements!(@ u32, $value, $elements, $body),
+            ElementType::U64 => with_elements!(@ u64, $value, $elements, $body),
+            ElementType::Bool => with_elements!(@ bool, $value, $elements, $body),
+        }
+    }};
+    (@ $ty:ty, $value:expr, $elements:ident, $body:expr) => {{
+        let $elements: &[$ty] = $value.elements::<$ty>()?;
+        $body
+    }};
+}
+pub(crate) use with_elements;
+
+#[derive(Debug)]
+struct Buffer {
+    data: Data,
+    ty: ElementType,
+    /// Gives the bytes back to the budget they were charged to.
+    _charge: Charge,
+}
+
+/// A tensor: dimensions and shared elements.
+#[derive(Debug, Clone)]
+pub struct Value {
+    dims: Vec<usize>,
+    buffer: Arc<Buffer>,
+}
+
+impl Value {
+    /// A value of these elements, charged to no budget.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) where there are not as many elements as `dims` say,
+    /// [`TooLarge`](crate::nn::ErrorKind::TooLarge) past [`MAX_RANK`] or [`MAX_ELEMENTS`].
+    pub fn new<T: Element>(dims: Vec<usize>, elements: Vec<T>) -> Result<Self, Error> {
+        Self::charged(dims, elements, Charge::none())
+    }
+
+    /// A value of these elements that gives `charge` back when the last clone is gone.
+    pub(crate) fn charged<T: Element>(dims: Vec<usize>, elements: Vec<T>, charge: Charge) -> Result<Self, Error> {
+        let count = count(&dims)?;
+        if count != elements.len() {
+            return Err(Error::invalid_argument(format!(
+                "{} elements where {} wants {count}",
+                elements.len(),
+                Dims(&dims)
+            )));
+        }
+        Ok(Self { dims, buffer: Arc::new(Buffer { data: T::wrap(elements), ty: T::TYPE, _charge: charge }) })
+    }
+
+    /// A value of no dimension.
+    ///
+    /// # Errors
+    ///
+    /// None: one element always fits.
+    pub fn scalar<T: Element>(element: T) -> Result<Self, Error> {
+        Self::new(Vec::new(), vec![element])
+    }
+
+    /// The sizes, outermost first; none for a scalar.
+    #[must_use]
+    pub fn dims(&self) -> &[usize] {
+        &self.dims
+    }
+
+    /// The number of dimensions.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        self.dims.len()
+    }
+
+    /// The number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    /// Whether it has no element.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.dims.contains(&0)
+    }
+
+    /// The element type.
+    #[must_use]
+    pub fn ty(&self) -> ElementType {
+        self.buffer.ty
+    }
+
+    /// Bytes of the elements.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.len() * self.ty().size()
+    }
+
+    /// The elements, row-major.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) where they are of another type.
+    pub fn elements<T: Element>(&self) -> Result<&[T], Error> {
+        T::slice(&self.buffer.data)
+            .ok_or_else(|| Error::invalid_argument(format!("elements are {:?}, not {:?}", self.ty(), T::TYPE)))
+    }
+
+    /// The elements where nobody else holds them, so that an operator may overwrite them.
+    pub(crate) fn elements_mut<T: Element>(&mut self) -> Option<&mut [T]> {
+        T::slice_mut(&mut Arc::get_mut(&mut self.buffer)?.data)
+    }
+
+    /// Candle's storage of the elements, for its matrix product.
+    pub(crate) fn storage(&self) -> Result<&CpuStorage, Error> {
+        match &self.buffer.data {
+            Data::Candle(storage) => Ok(storage),
+            _ => Err(Error::unsupported(format!("a matrix product of {:?}", self.ty()))),
+        }
+    }
+
+    /// The same elements under other dimensions.
+    pub(crate) fn reshaped(mut self, dims: Vec<usize>) -> Result<Self, Error> {
+        let wanted = count(&dims)?;
+        if wanted != self.len() {
+            return Err(Error::invalid_argument(format!("{} can't be read as {}", Dims(&self.dims), Dims(&dims))));
+        }
+        self.dims = dims;
+        Ok(self)
+    }
+
+    /// The elements of a tensor of shapes, axes or counts: i64, or i32 where the operator takes that too.
+    pub(crate) fn to_i64s(&self) -> Result<Vec<i64>, Error> {
+        match self.ty() {
+            ElementType::I64 => Ok(self.elements::<i64>()?.to_vec()),
+            ElementType::I32 => Ok(self.elements::<i32>()?.iter().map(|&element| i64::from(element)).collect()),
+            other => Err(Error::invalid_argument(format!("{other:?} where integers are wanted"))),
+        }
+    }
+
+    /// The one element of a tensor of integers.
+    pub(crate) fn to_i64(&self) -> Result<i64, Error> {
+        match self.to_i64s()?.as_slice() {
+            [one] => Ok(*one),
+            other => Err(Error::invalid_argument(format!("{} elements where one is wanted", other.len()))),
+        }
+    }
+
+    /// The elements as little-endian bytes; a boolean is 0 or 1.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        fn bytes<T: Copy, const N: usize>(elements: &[T], to: impl Fn(T) -> [u8; N]) -> Vec<u8> {
+            let mut bytes = vec![0; elements.len() * N];
+            for (bytes, &element) in bytes.as_chunks_mut::<N>().0.iter_mut().zip(elements) {
+                *bytes = to(element);
+            }
+            bytes
+        }
+        match &self.buffer.data {
+            Data::Bool(elements) => bytes(elements, |element| [u8::from(element)]),
+            Data::I8(elements) => bytes(elements, i8::to_le_bytes),
+            Data::U16(elements) => bytes(elements, u16::to_le_bytes),
+            Data::U64(elements) => bytes(elements, u64::to_le_bytes),
+            Data::Candle(CpuStorage::U8(elements)) => elements.clone(),
+            Data::Candle(CpuStorage::U32(elements)) => bytes(elements, u32::to_le_bytes),
+            Data::Candle(CpuStorage::I16(elements)) => bytes(elements, i16::to_le_bytes),
+            Data::Candle(CpuStorage::I32(elements)) => bytes(elements, i32::to_le_bytes),
+            Data::Candle(CpuStorage::I64(elements)) => bytes(elements, i64::to_le_bytes),
+            Data::Candle(CpuStorage::F16(elements)) => bytes(elements, f16::to_le_bytes),
+            Data::Candle(CpuStorage::BF16(elements)) => bytes(elements, bf16::to_le_bytes),
+            Data::Candle(CpuStorage::F32(elements)) => bytes(elements, f32::to_le_bytes),
+            Data::Candle(CpuStorage::F64(elements)) => bytes(elements, f64::to_le_bytes),
+            Data::Candle(_) => Vec::new(),
+        }
+    }
+
+    /// A value of `ty` from little-endian bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) where the data is not exactly as long as `dims`
+    /// and `ty` say, or a boolean is neither 0 nor 1.
+    pub fn from_bytes(dims: Vec<usize>, ty: ElementType, data: &[u8]) -> Result<Self, Error> {
+        fn elements<T, const N: usize>(data: &[u8], from: impl Fn([u8; N]) -> T) -> Vec<T> {
+            data.as_chunks::<N>().0.iter().map(|&bytes| from(bytes)).collect()
+        }
+        if count(&dims)?.checked_mul(ty.size()) != Some(data.len()) {
+            let message = format!("{} bytes of data for {ty:?} in {}", data.len(), Dims(&dims));
+            return Err(Error::invalid_argument(message));
+        }
+        match ty {
+            ElementType::F16 => Self::new(dims, elements(data, f16::from_le_bytes)),
+            ElementType::Bf16 => Self::new(dims, elements(data, bf16::from_le_bytes)),
+            ElementType::F32 => Self::new(dims, elements(data, f32::from_le_bytes)),
+            ElementType::F64 => Self::new(dims, elements(data, f64::from_le_bytes)),
+            ElementType::I8 => Self::new(dims, elements(data, i8::from_le_bytes)),
+            ElementType::I16 => Self::new(dims, elements(data, i16::from_le_bytes)),
+            ElementType::I32 => Self::new(dims, elements(data, i32::from_le_bytes)),
+            ElementType::I64 => Self::new(dims, elements(data, i64::from_le_bytes)),
+            ElementType::U8 => Self::new(dims, data.to_vec()),
+            ElementType::U16 => Self::new(dims, elements(data, u16::from_le_bytes)),
+            ElementType::U32 => Self::new(dims, elements(data, u32::from_le_bytes)),
+            ElementType::U64 => Self::new(dims, elements(data, u64::from_le_bytes)),
+            ElementType::Bool if data.iter().all(|&byte| byte <= 1) => {
+                Self::new(dims, data.iter().map(|&byte| byte == 1).collect())
+            }
+            ElementType::Bool => Err(Error::invalid_argument("a boolean is neither 0 nor 1")),
+        }
+    }
+}
+
+/// Elements of a value of these dimensions.
+///
+/// # Errors
+///
+/// [`TooLarge`](crate::nn::ErrorKind::TooLarge) past [`MAX_RANK`] or [`MAX_ELEMENTS`], zeros counted as ones.
+pub(crate) fn count(dims: &[usize]) -> Result<usize, Error> {
+    if dims.len() > MAX_RANK {
+        return Err(Error::too_large(format!("{} dimensions, {MAX_RANK} at the most", dims.len())));
+    }
+    dims.iter()
+        .try_fold(1_usize, |count, &dim| count.checked_mul(dim.max(1)))
+        .filter(|&count| count <= MAX_ELEMENTS)
+        .map(|count| if dims.contains(&0) { 0 } else { count })
+        .ok_or_else(|| Error::too_large(format!("{} has more elements than can be addressed", Dims(dims))))
+}
+
+/// Elements from one index of each dimension to the next.
+pub(crate) fn strides(dims: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; dims.len()];
+    let mut step = 1;
+    for (stride, &dim) in strides.iter_mut().zip(dims).rev() {
+        *stride = step;
+        step *= dim.max(1);
+    }
+    strides
+}
+
+/// Displays dimensions as `[2×3×…]`, eight of them at the most.
+pub(crate) struct Dims<'a>(pub(crate) &'a [usize]);
+
+impl std::fmt::Display for Dims<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[")?;
+        for (place, size) in self.0.iter().take(8).enumerate() {
+            if place > 0 {
+                f.write_str("×")?;
+            }
+            write!(f, "{size}")?;
+        }
+        if self.0.len() > 8 {
+            write!(f, "×… {} in all", self.0.len())?;
+        }
+        f.write_str("]")
+    }
+}
