@@ -102,6 +102,7 @@ macro_rules! integers {
             fn remainder(self, other: Self) -> Self { if other == 0 { 0 } else { self.wrapping_rem(other) } }
             fn divides(self) -> bool { self != 0 }
             fn from_f64(number: f64) -> Self { number as Self }
+            #[allow(clippy::cast_lossless, reason = "not so for 64 bits")]
             fn to_f64(self) -> f64 { self as f64 }
         }
     )*};

@@ -88,17 +88,16 @@ fn gather_nd(node: &Node<'_>) -> Result<Kernel, Error> {
         let (each, whole) = (product(lookups), product(&value.dims()[batch..]));
         count(&dims)?;
         let list = indices.to_i64s()?;
-        let mut starts = Vec::with_capacity(if depth == 0 { 0 } else { list.len() / depth });
-        if depth > 0 {
-            for (number, tuple) in list.chunks_exact(depth).enumerate() {
-                let mut offset = 0;
-                for (&index, &dim) in tuple.iter().zip(indexed) {
-                    offset = offset * dim + place(index, dim)?;
-                }
-                starts.push(number / each.max(1) * whole + offset * inner);
-            }
-        } else {
+        if depth == 0 {
             return Err(Error::unsupported("indices of no dimension"));
+        }
+        let mut starts = Vec::new();
+        for (number, tuple) in list.chunks_exact(depth).enumerate() {
+            let mut offset = 0;
+            for (&index, &dim) in tuple.iter().zip(indexed) {
+                offset = offset * dim + place(index, dim)?;
+            }
+            starts.push(number / each.max(1) * whole + offset * inner);
         }
         Ok(vec![with_elements!(value, |elements| take(elements, &starts, inner, cx.output(&dims)?))?])
     }))
