@@ -6,6 +6,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Layout, Shape};
 use half::f16;
 
+use super::super::kernel;
 use super::super::meter::{Charge, Cx};
 use super::super::node::Node;
 use super::super::value::{Dims, Element, ElementType, Value, count};
@@ -79,6 +80,19 @@ pub(super) fn multiply<T: Float>(
     let elements = count(&[batch, m, n])?;
     if elements == 0 || k == 0 {
         return Ok((vec![T::default(); elements], charge));
+    }
+    if kernel::suits(m, n, k)
+        && (a.column, b.column) == (1, 1)
+        && let (CpuStorage::F32(left), CpuStorage::F32(right)) = (a.storage, b.storage)
+    {
+        let mut out = vec![0.0; elements];
+        for (index, out) in out.chunks_exact_mut(m * n).enumerate() {
+            let left = kernel::Rows { elements: &left[a.start + index * a.batch..], pitch: a.row };
+            let right = kernel::Rows { elements: &right[b.start + index * b.batch..], pitch: b.row };
+            kernel::product(left, right, out, n, k);
+        }
+        let out = T::unwrap(CpuStorage::F32(out)).ok_or_else(|| Error::runtime_error("a product of another type"))?;
+        return Ok((out, charge));
     }
     let layout = |matrices: Matrices<'_>, rows: usize, columns: usize| {
         let strides = vec![matrices.batch, matrices.row, matrices.column];
