@@ -4,6 +4,7 @@
 //! product does. [`product`] computes those here, and those of one to three rows, which are bound by memory anyway;
 //! larger ones stay candle's, whose blocking is better.
 
+#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for wide vectors")]
 #![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are what matrices and their sizes are called")]
 
 use std::sync::LazyLock;
@@ -246,9 +247,31 @@ impl WithSimd for Dots<'_> {
     }
 }
 
+/// A loop that the compiler turns into vector instructions; everything in it is to be inlined.
+pub(crate) trait Loop {
+    /// Runs it.
+    fn run(self);
+}
+
+/// Runs a loop compiled for the widest vectors there are.
+pub(crate) fn wide_loop(body: impl Loop) {
+    Arch::new().dispatch(Wide(body));
+}
+
+struct Wide<L>(L);
+
+impl<L: Loop> WithSimd for Wide<L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.0.run();
+    }
+}
+
 /// `f` of each element, in place.
 pub(crate) fn map(elements: &mut [f32], f: impl Fn(f32) -> f32) {
-    Arch::new().dispatch(Map { elements, f });
+    wide_loop(Map { elements, f });
 }
 
 struct Map<'a, F> {
@@ -256,11 +279,9 @@ struct Map<'a, F> {
     f: F,
 }
 
-impl<F: Fn(f32) -> f32> WithSimd for Map<'_, F> {
-    type Output = ();
-
+impl<F: Fn(f32) -> f32> Loop for Map<'_, F> {
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn run(self) {
         for element in self.elements {
             *element = (self.f)(*element);
         }

@@ -51,22 +51,21 @@ fn gather_elements(node: &Node<'_>) -> Result<Kernel, Error> {
         let list = indices.to_i64s()?;
         let steps = strides(value.dims());
         let dim = value.dims()[at];
-        Ok(vec![with_elements!(value, |elements| cx.output(indices.dims())?.try_write(Default::default(), |out| {
-            let mut index = vec![0_usize; indices.rank()];
-            for (out, &found) in out.iter_mut().zip(&list) {
-                let found = place(found, dim)?;
-                let offset: usize = index.iter().zip(&steps).map(|(index, step)| index * step).sum();
-                *out = elements[offset - index[at] * steps[at] + found * steps[at]];
-                for (index, &dim) in index.iter_mut().zip(indices.dims()).rev() {
-                    *index += 1;
-                    if *index < dim {
-                        break;
-                    }
-                    *index = 0;
+        let mut places = Vec::new();
+        let mut index = vec![0_usize; indices.rank()];
+        for &found in &list {
+            let found = place(found, dim)?;
+            let offset: usize = index.iter().zip(&steps).map(|(index, step)| index * step).sum();
+            places.push(offset - index[at] * steps[at] + found * steps[at]);
+            for (index, &dim) in index.iter_mut().zip(indices.dims()).rev() {
+                *index += 1;
+                if *index < dim {
+                    break;
                 }
+                *index = 0;
             }
-            Ok(())
-        }))?])
+        }
+        Ok(vec![with_elements!(value, |elements| take(elements, &places, 1, cx.output(indices.dims())?))?])
     }))
 }
 

@@ -28,8 +28,7 @@ fn drive(graph: &CandleGraph) -> Result<Vec<Value>, Error> {
         let Some(count) = count else { return Err(Error::too_large("an input too large to try")) };
         inputs.push(Value::from_bytes(dims, port.ty, &vec![0; count * port.ty.size()])?);
     }
-    let mut control = ComputeControl::default();
-    control.memory_limit = 1 << 24;
+    let control = ComputeControl { memory_limit: 1 << 24, ..ComputeControl::default() };
     graph.run(inputs, &control)
 }
 
@@ -256,8 +255,7 @@ fn the_budget_is_of_what_is_alive_at_one_time() {
     // The caller keeps a clone: what nobody else holds would be overwritten and cost nothing.
     let kept = counting(&[1 << 18]);
     let x = || vec![kept.clone()];
-    let mut control = ComputeControl::default();
-    control.memory_limit = 4 << 20;
+    let mut control = ComputeControl { memory_limit: 4 << 20, ..ComputeControl::default() };
     graph.run(x(), &control).unwrap();
     control.memory_limit = 1 << 19;
     assert_eq!(graph.run(x(), &control).unwrap_err().kind(), ErrorKind::TooLarge);
