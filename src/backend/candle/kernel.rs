@@ -1,7 +1,7 @@
 //! Loops over f32 in the widest vectors that the processor has, without unsafe code.
 //!
 //! candle asks the system for the number of processors at every matrix product, which takes longer than a small
-//! product does. [`product`] computes those here, and those of one to three rows, which are bound by memory anyway;
+//! product does. [`product`] and [`add_dots`] compute those here, and those of one to three rows, which are bound by memory anyway;
 //! larger ones stay candle's, whose blocking is better.
 
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for wide vectors")]
@@ -41,6 +41,13 @@ fn wide() -> bool {
 pub(crate) fn suits(m: usize, n: usize, k: usize) -> bool {
     let small = m.saturating_mul(n).saturating_mul(k) <= SMALL && k <= LONGEST;
     wide() && n > 1 && (m <= FEW_ROWS || small)
+}
+
+/// Whether [`add_dots`] for each row is the better way to multiply m×k by k×n, where the right-hand matrix lies
+/// column by column.
+pub(crate) fn suits_dots(m: usize, n: usize, k: usize) -> bool {
+    const ROWS: usize = 32;
+    wide() && (m <= ROWS || n == 1) && (m <= FEW_ROWS || m.saturating_mul(n).saturating_mul(k) <= SMALL)
 }
 
 /// A matrix whose rows are `pitch` elements apart and contiguous in themselves.
