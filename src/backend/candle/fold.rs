@@ -1,7 +1,7 @@
 //! Constants computed at load: a step whose inputs are all known is run once, and its results take its place.
 //!
-//! A guest writes the constants, so that folding has budgets: of work over the whole model, of memory for one
-//! step. A step past either is left for the run, which has a deadline; so is one that fails.
+//! A guest writes the constants, so that folding has budgets: of work and of memory over the whole model, and of
+//! memory for one step. A step past either is left for the run, which has a deadline; so is one that fails.
 
 use super::meter::{Cx, Meter};
 use super::node::Args;
@@ -28,12 +28,13 @@ const HEAVY: [&str; 9] = ["MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "If
 /// What is left of the budget.
 pub(crate) struct Folding {
     work: usize,
+    bytes: usize,
 }
 
 impl Folding {
-    /// The budget of one model.
-    pub(crate) const fn new() -> Self {
-        Self { work: WORK }
+    /// The budget of one model, whose results may take `bytes` in all.
+    pub(crate) const fn new(bytes: usize) -> Self {
+        Self { work: WORK, bytes }
     }
 
     /// The results of a step, where every input is known and the budget allows.
@@ -58,13 +59,17 @@ impl Folding {
             return None;
         }
         let control = ComputeControl::default();
-        let limit = STEP_BYTES.min(bytes.saturating_mul(2).saturating_add(GROWTH));
+        let limit = STEP_BYTES.min(self.bytes).min(bytes.saturating_mul(2).saturating_add(GROWTH));
         let meter = Meter::new(limit);
         let results = kernel(Args::new(args), &Cx { control: &control, meter: &meter }).ok()?;
         let made = results.iter().map(Value::len).sum::<usize>();
-        // A constant's own tensor, however large, is no work.
-        let spent = if operator == "Constant" { 1 } else { elements.saturating_add(made).saturating_add(1) };
-        self.work = self.work.saturating_sub(spent);
+        // A constant's own tensor, however large, is no work and takes no more than the model did.
+        if operator == "Constant" {
+            self.work = self.work.saturating_sub(1);
+        } else {
+            self.work = self.work.saturating_sub(elements.saturating_add(made).saturating_add(1));
+            self.bytes = self.bytes.saturating_sub(results.iter().map(Value::bytes).sum());
+        }
         (results.len() >= outputs).then_some(results)
     }
 }

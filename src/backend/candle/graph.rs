@@ -56,7 +56,7 @@ impl CandleGraph {
         }
         let (inputs, outputs) = ports(&graph)?;
         let names: Vec<&str> = inputs.iter().map(|port| port.name.as_str()).collect();
-        let mut compiler = Compiler { opsets, folding: Folding::new(), nodes: 0 };
+        let mut compiler = Compiler { opsets, folding: Folding::new(memory_limit), nodes: 0 };
         let plan = compiler.graph(&graph, &names)?;
         if plan.memory > memory_limit {
             let why = format!("the graph takes {} bytes, the limit is {memory_limit}", plan.memory);

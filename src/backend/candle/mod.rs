@@ -13,6 +13,7 @@ mod check;
 pub mod decode;
 mod fold;
 mod graph;
+mod kernel;
 mod math;
 mod meter;
 mod node;

@@ -255,15 +255,15 @@ impl Compiler<'_> {
             let Some(graph) = &attribute.g else { continue };
             let formal: Vec<&str> = graph.input.iter().filter_map(|input| input.name.as_deref()).collect();
             let (plan, captured) = self.compile(graph, &formal, Some(scope))?;
-            let mut captures = Vec::with_capacity(captured.len());
+            let mut places = Vec::with_capacity(captured.len());
             for name in captured {
                 if let Some(Known::Slot(index)) = scope.resolve(&name) {
-                    captures.push(inputs.len());
+                    places.push(inputs.len());
                     inputs.push(Source::Slot { index, last: false });
                 }
             }
             let name = attribute.name.as_deref().unwrap_or("");
-            subgraphs.push((name, Subgraph { plan: Arc::new(plan), captures }));
+            subgraphs.push((name, Subgraph { plan: Arc::new(plan), captures: places }));
         }
         Ok(subgraphs)
     }

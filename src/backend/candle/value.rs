@@ -313,14 +313,6 @@ impl Value {
         }
     }
 
-    /// The one element of a tensor of integers.
-    pub(crate) fn to_i64(&self) -> Result<i64, Error> {
-        match self.to_i64s()?.as_slice() {
-            [one] => Ok(*one),
-            other => Err(Error::invalid_argument(format!("{} elements where one is wanted", other.len()))),
-        }
-    }
-
     /// The elements as little-endian bytes; a boolean is 0 or 1.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {

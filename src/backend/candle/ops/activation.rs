@@ -2,10 +2,10 @@
 
 use half::{bf16, f16};
 
-use super::super::math;
 use super::super::meter::Cx;
 use super::super::node::Node;
 use super::super::value::{ElementType, Value};
+use super::super::{kernel, math};
 use super::broadcast::{map, map_into, zip_into};
 use super::elementwise::{Number, with_numbers};
 use super::{Kernel, Operator, between, no_type, since};
@@ -67,11 +67,24 @@ fn float(
     double: impl Fn(f64) -> f64 + Send + Sync + 'static,
 ) -> Result<Kernel, Error> {
     numbers(move |value, cx| match value.ty() {
-        ElementType::F32 => map_into(value, cx, &single),
+        ElementType::F32 => singles(value, cx, &single),
         ElementType::F64 => map_into(value, cx, &double),
         ElementType::F16 => map_into(value, cx, |x: f16| f16::from_f32(single(x.to_f32()))),
         ElementType::Bf16 => map_into(value, cx, |x: bf16| bf16::from_f32(single(x.to_f32()))),
         _ => Err(no_type(&value)),
+    })
+}
+
+/// A function of f32, in the widest vectors there are.
+fn singles(mut value: Value, cx: &Cx<'_>, f: impl Fn(f32) -> f32) -> Result<Value, Error> {
+    if let Some(elements) = value.elements_mut::<f32>() {
+        kernel::map(elements, f);
+        return Ok(value);
+    }
+    let elements = value.elements::<f32>()?;
+    cx.output::<f32>(value.dims())?.append(|out| {
+        out.extend_from_slice(elements);
+        kernel::map(out, f);
     })
 }
 

@@ -58,28 +58,61 @@ impl Target for bf16 {
     }
 }
 
-fn to<T: Target>(value: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
+/// A number of any type, on its way from one type to another.
+#[derive(Clone, Copy)]
+enum Number {
+    Integer(i128),
+    Float(f64),
+}
+
+fn numbers<T: Element>(value: &Value, to: impl Fn(T) -> Number, visit: &mut dyn FnMut(Number)) -> Result<(), Error> {
+    value.elements::<T>()?.iter().for_each(|&element| visit(to(element)));
+    Ok(())
+}
+
+/// Visits every element. By way of a common type, since each pair of types would have a loop of its own otherwise.
+fn each(value: &Value, visit: &mut dyn FnMut(Number)) -> Result<(), Error> {
     match value.ty() {
-        ElementType::F32 => map(value, cx, |x: f32| T::from_float(f64::from(x))),
-        ElementType::F64 => map(value, cx, T::from_float),
-        ElementType::F16 => map(value, cx, |x: f16| T::from_float(x.to_f64())),
-        ElementType::Bf16 => map(value, cx, |x: bf16| T::from_float(x.to_f64())),
-        ElementType::I8 => map(value, cx, |x: i8| T::from_integer(i128::from(x))),
-        ElementType::I16 => map(value, cx, |x: i16| T::from_integer(i128::from(x))),
-        ElementType::I32 => map(value, cx, |x: i32| T::from_integer(i128::from(x))),
-        ElementType::I64 => map(value, cx, |x: i64| T::from_integer(i128::from(x))),
-        ElementType::U8 => map(value, cx, |x: u8| T::from_integer(i128::from(x))),
-        ElementType::U16 => map(value, cx, |x: u16| T::from_integer(i128::from(x))),
-        ElementType::U32 => map(value, cx, |x: u32| T::from_integer(i128::from(x))),
-        ElementType::U64 => map(value, cx, |x: u64| T::from_integer(i128::from(x))),
-        ElementType::Bool => map(value, cx, |x: bool| T::from_integer(i128::from(x))),
+        ElementType::F32 => numbers(value, |x: f32| Number::Float(f64::from(x)), visit),
+        ElementType::F64 => numbers(value, Number::Float, visit),
+        ElementType::F16 => numbers(value, |x: f16| Number::Float(x.to_f64()), visit),
+        ElementType::Bf16 => numbers(value, |x: bf16| Number::Float(x.to_f64()), visit),
+        ElementType::I8 => numbers(value, |x: i8| Number::Integer(i128::from(x)), visit),
+        ElementType::I16 => numbers(value, |x: i16| Number::Integer(i128::from(x)), visit),
+        ElementType::I32 => numbers(value, |x: i32| Number::Integer(i128::from(x)), visit),
+        ElementType::I64 => numbers(value, |x: i64| Number::Integer(i128::from(x)), visit),
+        ElementType::U8 => numbers(value, |x: u8| Number::Integer(i128::from(x)), visit),
+        ElementType::U16 => numbers(value, |x: u16| Number::Integer(i128::from(x)), visit),
+        ElementType::U32 => numbers(value, |x: u32| Number::Integer(i128::from(x)), visit),
+        ElementType::U64 => numbers(value, |x: u64| Number::Integer(i128::from(x)), visit),
+        ElementType::Bool => numbers(value, |x: bool| Number::Integer(i128::from(x)), visit),
     }
+}
+
+fn to<T: Target>(value: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    let (mut elements, charge) = cx.scratch::<T>(value.len())?;
+    each(value, &mut |number| {
+        elements.push(match number {
+            Number::Integer(number) => T::from_integer(number),
+            Number::Float(number) => T::from_float(number),
+        });
+    })?;
+    Value::charged(value.dims().to_vec(), elements, charge)
 }
 
 /// The value with its elements converted to `ty`.
 pub(super) fn convert(value: Value, ty: ElementType, cx: &Cx<'_>) -> Result<Value, Error> {
     if value.ty() == ty {
         return Ok(value);
+    }
+    // The pairs that models convert between at every inference.
+    match (value.ty(), ty) {
+        (ElementType::I64, ElementType::F32) => return map(&value, cx, |x: i64| x as f32),
+        (ElementType::F32, ElementType::I64) => return map(&value, cx, |x: f32| x as i64),
+        (ElementType::U8, ElementType::F32) => return map(&value, cx, |x: u8| f32::from(x)),
+        (ElementType::F32, ElementType::F16) => return map(&value, cx, f16::from_f32),
+        (ElementType::F16, ElementType::F32) => return map(&value, cx, f16::to_f32),
+        _ => {}
     }
     match ty {
         ElementType::F16 => to::<f16>(&value, cx),

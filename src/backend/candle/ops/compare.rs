@@ -11,11 +11,17 @@ use crate::nn::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
     since(7, "Equal", (2, 2), |_| compare(equal)),
-    since(7, "Less", (2, 2), |_| compare(|a, b, cx| with_numbers!(a, T => zip(a, b, cx, |a: T, b: T| a < b)))),
-    since(7, "Greater", (2, 2), |_| compare(|a, b, cx| with_numbers!(a, T => zip(a, b, cx, |a: T, b: T| a > b)))),
-    since(12, "LessOrEqual", (2, 2), |_| compare(|a, b, cx| with_numbers!(a, T => zip(a, b, cx, |a: T, b: T| a <= b)))),
+    since(7, "Less", (2, 2), |_| {
+        compare(|a, b, cx| with_numbers!(a, T => zip(a, b, cx, (|a: T, b: T| a < b) as fn(T, T) -> bool)))
+    }),
+    since(7, "Greater", (2, 2), |_| {
+        compare(|a, b, cx| with_numbers!(a, T => zip(a, b, cx, (|a: T, b: T| a > b) as fn(T, T) -> bool)))
+    }),
+    since(12, "LessOrEqual", (2, 2), |_| {
+        compare(|a, b, cx| with_numbers!(a, T => zip(a, b, cx, (|a: T, b: T| a <= b) as fn(T, T) -> bool)))
+    }),
     since(12, "GreaterOrEqual", (2, 2), |_| {
-        compare(|a, b, cx| with_numbers!(a, T => zip(a, b, cx, |a: T, b: T| a >= b)))
+        compare(|a, b, cx| with_numbers!(a, T => zip(a, b, cx, (|a: T, b: T| a >= b) as fn(T, T) -> bool)))
     }),
     since(7, "And", (2, 2), |_| logic(|a, b| a & b)),
     since(7, "Or", (2, 2), |_| logic(|a, b| a | b)),
@@ -36,7 +42,7 @@ fn equal(a: &Value, b: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
     if a.ty() == ElementType::Bool {
         return zip(a, b, cx, |a: bool, b: bool| a == b);
     }
-    with_numbers!(*a, T => zip(a, b, cx, |a: T, b: T| a == b))
+    with_numbers!(*a, T => zip(a, b, cx, (|a: T, b: T| a == b) as fn(T, T) -> bool))
 }
 
 fn logic(f: fn(bool, bool) -> bool) -> Result<Kernel, Error> {

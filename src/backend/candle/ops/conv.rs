@@ -3,6 +3,9 @@
 //! A convolution is one matrix product: the patches under the kernel are laid out as columns (im2col), which a
 //! kernel of 1 doesn't even need. One filter a channel (depthwise) is a sum of shifted rows instead.
 
+#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for wide vectors")]
+
+use super::super::kernel;
 use super::super::meter::Cx;
 use super::super::node::Node;
 use super::super::value::{Dims, ElementType, Value, count};
@@ -88,6 +91,8 @@ fn convolve(
     let image = channels * product(spatial);
     if depth == 1 && groups > 1 {
         let taps = weights.elements::<f32>()?;
+        // What a stride makes the filters rearrange: at most twice a plane.
+        let _charge = cx.charge::<f32>(&[2, rows.input, columns.input])?;
         return cx.output::<f32>(&dims)?.write(0.0, |out| {
             for (index, out) in out.chunks_exact_mut(places).enumerate() {
                 let (batch, filter) = (index / filters, index % filters);
@@ -154,6 +159,7 @@ fn biases(bias: Option<&Value>, filters: usize) -> Result<Option<&[f32]>, Error>
 }
 
 /// The outputs of a dimension whose source under kernel place `at` is inside: first, and one past the last.
+#[inline]
 fn reach(slide: &Slide, at: usize) -> (usize, usize) {
     let offset = at * slide.dilation;
     let first = slide.before.saturating_sub(offset).div_ceil(slide.stride);
@@ -191,23 +197,55 @@ fn im2col(image: &[f32], rows: Slide, columns: Slide, out: &mut Vec<f32>) {
 
 /// Adds to `out` the convolution of one plane by one kernel.
 fn depthwise(plane: &[f32], taps: &[f32], out: &mut [f32], rows: Slide, columns: Slide) {
-    for (y, out) in out.chunks_exact_mut(columns.output).enumerate() {
-        let (top, bottom) = rows.inside(y);
-        for row in top..bottom {
-            let line = rows.source(y, row) * columns.input;
-            let line = &plane[line..line + columns.input];
-            for column in 0..columns.kernel {
-                let (first, end) = reach(&columns, column);
-                if first == end {
-                    continue;
-                }
-                let tap = taps[row * columns.kernel + column];
-                let source = &line[columns.source(first, column)..];
-                let out = &mut out[first..end];
-                if columns.stride == 1 {
-                    out.iter_mut().zip(source).for_each(|(out, x)| *out += tap * x);
-                } else {
-                    out.iter_mut().zip(source.iter().step_by(columns.stride)).for_each(|(out, x)| *out += tap * x);
+    if columns.stride == 1 {
+        kernel::wide_loop(Shifted { plane, pitch: columns.input, phase: 0, taps, out, rows, columns });
+        return;
+    }
+    // Elements that are a stride apart are put side by side, so that every sum is over contiguous rows.
+    let phase = columns.input.div_ceil(columns.stride);
+    // A stride past the whole line leaves as many sequences as there are elements.
+    let pitch = phase * columns.stride.min(columns.input);
+    let mut split = vec![0.0; rows.input * pitch];
+    for (line, split) in plane.chunks_exact(columns.input).zip(split.chunks_exact_mut(pitch)) {
+        for (first, split) in split.chunks_exact_mut(phase).enumerate() {
+            split.iter_mut().zip(line[first..].iter().step_by(columns.stride)).for_each(|(split, x)| *split = *x);
+        }
+    }
+    kernel::wide_loop(Shifted { plane: &split, pitch, phase, taps, out, rows, columns });
+}
+
+/// A sum of shifted rows: lines of a plane are `pitch` apart, and elements a stride apart are side by side, each
+/// such sequence `phase` long.
+struct Shifted<'a> {
+    plane: &'a [f32],
+    pitch: usize,
+    phase: usize,
+    taps: &'a [f32],
+    out: &'a mut [f32],
+    rows: Slide,
+    columns: Slide,
+}
+
+impl kernel::Loop for Shifted<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { plane, pitch, phase, taps, out, rows, columns } = self;
+        for (y, out) in out.chunks_exact_mut(columns.output).enumerate() {
+            let (top, bottom) = rows.inside(y);
+            for row in top..bottom {
+                let line = rows.source(y, row) * pitch;
+                let line = &plane[line..line + pitch];
+                for column in 0..columns.kernel {
+                    let (first, end) = reach(&columns, column);
+                    if first == end {
+                        continue;
+                    }
+                    let source = columns.source(first, column);
+                    let start = source % columns.stride * phase + source / columns.stride;
+                    let tap = taps[row * columns.kernel + column];
+                    for (out, x) in out[first..end].iter_mut().zip(&line[start..]) {
+                        *out += tap * x;
+                    }
                 }
             }
         }

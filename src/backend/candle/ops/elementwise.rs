@@ -102,6 +102,7 @@ macro_rules! integers {
             fn remainder(self, other: Self) -> Self { if other == 0 { 0 } else { self.wrapping_rem(other) } }
             fn divides(self) -> bool { self != 0 }
             fn from_f64(number: f64) -> Self { number as Self }
+            #[allow(clippy::cast_lossless, reason = "not so for 64 bits")]
             fn to_f64(self) -> f64 { self as f64 }
         }
     )*};
@@ -138,31 +139,43 @@ macro_rules! with_numbers {
 }
 pub(super) use with_numbers;
 
+/// An operation in a loop of its own for the types that computations are made of; the others share one loop, so
+/// that the crate doesn't hold the same loop a hundred times.
+macro_rules! arithmetic {
+    ($a:ident, $b:ident, $cx:ident, $operation:ident) => {
+        match $a.ty() {
+            ElementType::F32 => zip_into($a, $b, $cx, f32::$operation),
+            ElementType::I64 => zip_into($a, $b, $cx, i64::$operation),
+            _ => with_numbers!($a, T => zip_into($a, $b, $cx, T::$operation as fn(T, T) -> T)),
+        }
+    };
+}
+
 pub(super) fn add(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
-    with_numbers!(a, T => zip_into(a, b, cx, T::plus))
+    arithmetic!(a, b, cx, plus)
 }
 
 fn sub(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
-    with_numbers!(a, T => zip_into(a, b, cx, T::minus))
+    arithmetic!(a, b, cx, minus)
 }
 
 pub(super) fn mul(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
-    with_numbers!(a, T => zip_into(a, b, cx, T::times))
+    arithmetic!(a, b, cx, times)
 }
 
 fn div(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
     with_numbers!(a, T => {
-        no_zero::<T>(&b)?;
-        zip_into(a, b, cx, T::over)
-    })
+        no_zero::<T>(&b)
+    })?;
+    arithmetic!(a, b, cx, over)
 }
 
 fn min(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
-    with_numbers!(a, T => zip_into(a, b, cx, T::least))
+    arithmetic!(a, b, cx, least)
 }
 
 fn max(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
-    with_numbers!(a, T => zip_into(a, b, cx, T::most))
+    arithmetic!(a, b, cx, most)
 }
 
 fn no_zero<T: Number>(divisors: &Value) -> Result<(), Error> {
@@ -233,7 +246,7 @@ fn modulo(node: &Node<'_>) -> Result<Kernel, Error> {
         }
         Ok(vec![with_numbers!(a, T => {
             no_zero::<T>(&b)?;
-            zip_into(a, b, cx, if fmod { T::remainder } else { T::modulo })
+            zip_into(a, b, cx, if fmod { T::remainder } else { T::modulo } as fn(T, T) -> T)
         })?])
     }))
 }

@@ -51,22 +51,21 @@ fn gather_elements(node: &Node<'_>) -> Result<Kernel, Error> {
         let list = indices.to_i64s()?;
         let steps = strides(value.dims());
         let dim = value.dims()[at];
-        Ok(vec![with_elements!(value, |elements| cx.output(indices.dims())?.try_write(Default::default(), |out| {
-            let mut index = vec![0_usize; indices.rank()];
-            for (out, &found) in out.iter_mut().zip(&list) {
-                let found = place(found, dim)?;
-                let offset: usize = index.iter().zip(&steps).map(|(index, step)| index * step).sum();
-                *out = elements[offset - index[at] * steps[at] + found * steps[at]];
-                for (index, &dim) in index.iter_mut().zip(indices.dims()).rev() {
-                    *index += 1;
-                    if *index < dim {
-                        break;
-                    }
-                    *index = 0;
+        let mut places = Vec::new();
+        let mut index = vec![0_usize; indices.rank()];
+        for &found in &list {
+            let found = place(found, dim)?;
+            let offset: usize = index.iter().zip(&steps).map(|(index, step)| index * step).sum();
+            places.push(offset - index[at] * steps[at] + found * steps[at]);
+            for (index, &dim) in index.iter_mut().zip(indices.dims()).rev() {
+                *index += 1;
+                if *index < dim {
+                    break;
                 }
+                *index = 0;
             }
-            Ok(())
-        }))?])
+        }
+        Ok(vec![with_elements!(value, |elements| take(elements, &places, 1, cx.output(indices.dims())?))?])
     }))
 }
 
@@ -88,17 +87,16 @@ fn gather_nd(node: &Node<'_>) -> Result<Kernel, Error> {
         let (each, whole) = (product(lookups), product(&value.dims()[batch..]));
         count(&dims)?;
         let list = indices.to_i64s()?;
-        let mut starts = Vec::with_capacity(if depth == 0 { 0 } else { list.len() / depth });
-        if depth > 0 {
-            for (number, tuple) in list.chunks_exact(depth).enumerate() {
-                let mut offset = 0;
-                for (&index, &dim) in tuple.iter().zip(indexed) {
-                    offset = offset * dim + place(index, dim)?;
-                }
-                starts.push(number / each.max(1) * whole + offset * inner);
-            }
-        } else {
+        if depth == 0 {
             return Err(Error::unsupported("indices of no dimension"));
+        }
+        let mut starts = Vec::new();
+        for (number, tuple) in list.chunks_exact(depth).enumerate() {
+            let mut offset = 0;
+            for (&index, &dim) in tuple.iter().zip(indexed) {
+                offset = offset * dim + place(index, dim)?;
+            }
+            starts.push(number / each.max(1) * whole + offset * inner);
         }
         Ok(vec![with_elements!(value, |elements| take(elements, &starts, inner, cx.output(&dims)?))?])
     }))

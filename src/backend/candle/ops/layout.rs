@@ -2,7 +2,7 @@
 
 use super::super::meter::Cx;
 use super::super::node::Node;
-use super::super::value::{Dims, Value, strides, with_elements};
+use super::super::value::{Dims, Element, Value, strides, with_elements};
 use super::broadcast::{expand, shape};
 use super::constant::dims;
 use super::select::{affordable, offsets, select};
@@ -171,20 +171,17 @@ fn tile(_: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
+/// The value broadcast to `out`; the elements are there to say its type.
+fn typed<T: Element>(_: &[T], value: &Value, out: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
+    expand::<T>(value, out, cx)
+}
+
 fn expand_to(_: &Node<'_>) -> Result<Kernel, Error> {
     Ok(Box::new(|mut args, cx| {
         let value = args.take(0)?;
         let out = shape(value.dims(), &dims(args.get(1)?)?)?;
         if value.dims() == out {
             return Ok(vec![value]);
-        }
-        fn typed<T: super::super::value::Element>(
-            _: &[T],
-            value: &Value,
-            out: &[usize],
-            cx: &Cx<'_>,
-        ) -> Result<Value, Error> {
-            expand::<T>(value, out, cx)
         }
         Ok(vec![with_elements!(value, |elements| typed(elements, &value, &out, cx))?])
     }))

@@ -1,9 +1,9 @@
 //! LSTM, forwards, backwards and both, with the standard activations.
 
-use super::super::math;
 use super::super::meter::Cx;
 use super::super::node::Node;
 use super::super::value::{Dims, Value, count};
+use super::super::{kernel, math};
 use super::matmul::{Matrices, Size, multiply};
 use super::{Kernel, Operator, since};
 use crate::nn::Error;
@@ -141,9 +141,7 @@ fn recur(
         for (row, gates) in gates.chunks_exact_mut(4 * hidden).enumerate() {
             let h = &mut h[row * hidden..(row + 1) * hidden];
             let c = &mut c[row * hidden..(row + 1) * hidden];
-            for (gate, weights) in gates.iter_mut().zip(recurrent.chunks_exact(hidden)) {
-                *gate += dot(weights, h);
-            }
+            kernel::add_dots(recurrent, h, gates);
             let (input, rest) = gates.split_at(hidden);
             let (output, rest) = rest.split_at(hidden);
             let (forget, cell) = rest.split_at(hidden);
@@ -156,16 +154,4 @@ fn recur(
         visit(step, h);
     }
     Ok(())
-}
-
-/// A sum of products in sixteen parts, so that additions don't wait for each other.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let ((a_chunks, a_rest), (b_chunks, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
-    let mut parts = [0.0_f32; 16];
-    for (a, b) in a_chunks.iter().zip(b_chunks) {
-        for ((part, a), b) in parts.iter_mut().zip(a).zip(b) {
-            *part += a * b;
-        }
-    }
-    parts.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }

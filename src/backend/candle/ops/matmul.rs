@@ -6,6 +6,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Layout, Shape};
 use half::f16;
 
+use super::super::kernel;
 use super::super::meter::{Charge, Cx};
 use super::super::node::Node;
 use super::super::value::{Dims, Element, ElementType, Value, count};
@@ -80,6 +81,12 @@ pub(super) fn multiply<T: Float>(
     if elements == 0 || k == 0 {
         return Ok((vec![T::default(); elements], charge));
     }
+    if let (CpuStorage::F32(left), CpuStorage::F32(right)) = (a.storage, b.storage)
+        && let Some(out) = small((a, left), (b, right), size)
+    {
+        let out = T::unwrap(CpuStorage::F32(out)).ok_or_else(|| Error::runtime_error("a product of another type"))?;
+        return Ok((out, charge));
+    }
     let layout = |matrices: Matrices<'_>, rows: usize, columns: usize| {
         let strides = vec![matrices.batch, matrices.row, matrices.column];
         Layout::new(Shape::from((batch, rows, columns)), strides, matrices.start)
@@ -88,6 +95,32 @@ pub(super) fn multiply<T: Float>(
     let result = result.map_err(|error| Error::runtime_error(format!("matrix product: {error}")))?;
     let elements = T::unwrap(result).ok_or_else(|| Error::runtime_error("a product of another type"))?;
     Ok((elements, charge))
+}
+
+/// The products where they are small and lie as the kernels want them.
+fn small((a, left): (Matrices<'_>, &[f32]), (b, right): (Matrices<'_>, &[f32]), size: Size) -> Option<Vec<f32>> {
+    let Size { batch, m, n, k } = size;
+    let by_columns = b.row == 1 && (n == 1 || b.column == k) && kernel::suits_dots(m, n, k);
+    let by_rows = b.column == 1 && kernel::suits(m, n, k);
+    if a.column != 1 || !(by_columns || by_rows) {
+        return None;
+    }
+    let mut out = vec![0.0; batch * m * n];
+    for (index, out) in out.chunks_exact_mut(m * n).enumerate() {
+        let (left, right) = (&left[a.start + index * a.batch..], &right[b.start + index * b.batch..]);
+        if !by_columns {
+            let (left, right) =
+                (kernel::Rows { elements: left, pitch: a.row }, kernel::Rows { elements: right, pitch: b.row });
+            kernel::product(left, right, out, n, k);
+        } else if n == 1 && a.row == k {
+            kernel::add_dots(left, &right[..k], out);
+        } else {
+            for (row, out) in out.chunks_exact_mut(n).enumerate() {
+                kernel::add_dots(right, &left[row * a.row..row * a.row + k], out);
+            }
+        }
+    }
+    Some(out)
 }
 
 fn matmul(_: &Node<'_>) -> Result<Kernel, Error> {

@@ -3,6 +3,12 @@
 //! Each family has a file of its own and lists its operators in a constant; [`operators`] is all of them, for
 //! documentation and for the compiler alike.
 
+#![expect(clippy::doc_markdown, reason = "operators are named as ONNX names them")]
+#![expect(clippy::unnecessary_wraps, reason = "every constructor has the type that the table wants")]
+#![expect(clippy::float_cmp, reason = "where floats are compared, exactly is what is meant")]
+#![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are what matrices and their sizes are called")]
+#![expect(clippy::needless_for_each, reason = "one line a loop, of which there are many")]
+
 mod activation;
 mod broadcast;
 mod cast;

@@ -76,7 +76,7 @@ fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
                 for (z, &(z_first, z_end)) in deep.iter().enumerate() {
                     for (y, &(y_first, y_end)) in high.iter().enumerate() {
                         for (x, &(x_first, x_end)) in wide.iter().enumerate() {
-                            let (mut best, mut place) = (f32::NEG_INFINITY, 0);
+                            let (mut best, mut winner) = (f32::NEG_INFINITY, 0);
                             for dz in z_first..z_end {
                                 let slab = zs.source(z, dz) * ys.input;
                                 for dy in y_first..y_end {
@@ -85,7 +85,7 @@ fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
                                         let at = line + xs.source(x, dx);
                                         let element = plane_elements[at];
                                         if element > best || element.is_nan() {
-                                            (best, place) = (element, at);
+                                            (best, winner) = (element, at);
                                         }
                                     }
                                 }
@@ -93,7 +93,7 @@ fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
                             out.push(best);
                             if indices {
                                 found.push(
-                                    (index * plane + turned(place, by_column, ys.input, xs.input, zs.input)) as i64,
+                                    (index * plane + turned(winner, by_column, ys.input, xs.input, zs.input)) as i64,
                                 );
                             }
                         }

@@ -46,6 +46,10 @@ fn reduce(node: &Node<'_>, as_input: i64, reduction: Reduction) -> Result<Kernel
     let nothing_is_nothing = node.opset >= as_input && node.flag("noop_with_empty_axes", false)?;
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
+        let ty = value.ty();
+        // Booleans are numbers here: the largest of them is whether any is true.
+        let extreme = matches!(reduction, Reduction::Max | Reduction::Min);
+        let value = if ty == ElementType::Bool && extreme { convert(value, ElementType::U8, cx)? } else { value };
         let list = match (&fixed, args.option(1)) {
             (Some(list), _) => list.clone(),
             (None, Some(list)) => list.to_i64s()?,
@@ -80,10 +84,11 @@ fn reduce(node: &Node<'_>, as_input: i64, reduction: Reduction) -> Result<Kernel
         }
         let order: Vec<usize> = kept.iter().chain(&reduced).copied().collect();
         let value = permute(value, &order, cx)?;
-        Ok(vec![with_numbers!(value, T => {
+        let result = with_numbers!(value, T => {
             let elements = value.elements::<T>()?;
             cx.output::<T>(&dims)?.collect((0..outer).map(|row| fold(&elements[row * inner..(row + 1) * inner], reduction)))
-        })?])
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
     }))
 }
 

@@ -180,14 +180,16 @@ impl Resize {
     /// The place in the input that an output index stands for.
     fn place(&self, index: usize, input: usize, output: usize, scale: f32) -> f32 {
         let (at, old, new) = (index as f32, input as f32, output as f32);
+        // What the output's size would be were it no whole number.
+        let exact = scale * old;
         match self.transform {
             Transform::Asymmetric => at / scale,
             Transform::HalfPixel => (at + 0.5) / scale - 0.5,
             Transform::PytorchHalfPixel if output > 1 => (at + 0.5) / scale - 0.5,
-            Transform::AlignCorners if output > 1 => at * (old - 1.0) / (new - 1.0),
+            Transform::AlignCorners if exact > 1.0 => at * (old - 1.0) / (exact - 1.0),
             Transform::PytorchHalfPixel | Transform::AlignCorners => 0.0,
             Transform::HalfPixelSymmetric => {
-                let adjustment = new / (scale * old);
+                let adjustment = new / exact;
                 let center = old / 2.0;
                 center * (1.0 - adjustment) + (at + 0.5) / scale - 0.5
             }

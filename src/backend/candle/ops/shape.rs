@@ -87,20 +87,27 @@ fn flatten(node: &Node<'_>) -> Result<Kernel, Error> {
 }
 
 /// Axes from an attribute, or from the second input as of opset 13.
-fn listed(node: &Node<'_>) -> Result<impl Fn(&Args) -> Result<Option<Vec<i64>>, Error> + use<>, Error> {
-    let fixed = if node.opset < 13 { node.ints("axes")?.map(<[i64]>::to_vec) } else { None };
-    Ok(move |args: &Args| match (&fixed, args.option(1)) {
-        (Some(axes), _) => Ok(Some(axes.clone())),
-        (None, Some(axes)) => axes.to_i64s().map(Some),
-        (None, None) => Ok(None),
-    })
+struct Listed(Option<Vec<i64>>);
+
+impl Listed {
+    fn new(node: &Node<'_>) -> Result<Self, Error> {
+        Ok(Self(if node.opset < 13 { node.ints("axes")?.map(<[i64]>::to_vec) } else { None }))
+    }
+
+    fn axes(&self, args: &Args) -> Result<Option<Vec<i64>>, Error> {
+        match (&self.0, args.option(1)) {
+            (Some(axes), _) => Ok(Some(axes.clone())),
+            (None, Some(axes)) => axes.to_i64s().map(Some),
+            (None, None) => Ok(None),
+        }
+    }
 }
 
 fn squeeze(node: &Node<'_>) -> Result<Kernel, Error> {
-    let listed = listed(node)?;
+    let listed = Listed::new(node)?;
     Ok(Box::new(move |mut args, _| {
         let value = args.take(0)?;
-        let squeezed = match listed(&args)? {
+        let squeezed = match listed.axes(&args)? {
             Some(list) => axes(&list, value.rank())?,
             None => value.dims().iter().enumerate().filter(|(_, dim)| **dim == 1).map(|(place, _)| place).collect(),
         };
@@ -114,10 +121,10 @@ fn squeeze(node: &Node<'_>) -> Result<Kernel, Error> {
 }
 
 fn unsqueeze(node: &Node<'_>) -> Result<Kernel, Error> {
-    let listed = listed(node)?;
+    let listed = Listed::new(node)?;
     Ok(Box::new(move |mut args, _| {
         let value = args.take(0)?;
-        let list = listed(&args)?.ok_or_else(|| Error::invalid_argument("no axes"))?;
+        let list = listed.axes(&args)?.ok_or_else(|| Error::invalid_argument("no axes"))?;
         let rank = value.rank() + list.len();
         if rank > super::super::value::MAX_RANK {
             return Err(Error::too_large(format!("{rank} dimensions")));

@@ -3,10 +3,10 @@
 //! Before opset 13 the axis (1 by default) splits the dimensions in two and the function is taken over all of the
 //! second part; from then on it is taken along the axis (the last by default) alone.
 
-use super::super::math;
 use super::super::meter::Cx;
 use super::super::node::Node;
 use super::super::value::{ElementType, Value};
+use super::super::{kernel, math};
 use super::cast::convert;
 use super::layout::permute;
 use super::{Kernel, Operator, axis, no_type, product, since};
@@ -83,7 +83,7 @@ fn sum(row: &[f32]) -> f32 {
 /// Softmax of one row, in place.
 pub(super) fn softmax_row(row: &mut [f32]) {
     let top = largest(row);
-    row.iter_mut().for_each(|x| *x = math::exp(*x - top));
+    kernel::map(row, |x| math::exp(x - top));
     let scale = 1.0 / sum(row);
     row.iter_mut().for_each(|x| *x *= scale);
 }

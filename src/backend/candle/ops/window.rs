@@ -43,6 +43,7 @@ impl Slide {
     pub(super) const UNIT: Self = Self { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, before: 0, after: 0 };
 
     /// The places of the kernel that lie over the input at output `index`: first, and one past the last.
+    #[inline]
     pub(super) fn inside(&self, index: usize) -> (usize, usize) {
         let start = index * self.stride;
         let first = self.before.saturating_sub(start).div_ceil(self.dilation);
@@ -51,6 +52,7 @@ impl Slide {
     }
 
     /// The input's index under place `at` of the kernel at output `index`, where it is inside.
+    #[inline]
     pub(super) fn source(&self, index: usize, at: usize) -> usize {
         index * self.stride + at * self.dilation - self.before
     }

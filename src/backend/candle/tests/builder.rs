@@ -73,8 +73,7 @@ impl Model {
 
     /// Loads and runs the model, under a budget of 64 MiB.
     pub fn run(&self, inputs: Vec<Value>) -> Result<Vec<Value>, Error> {
-        let mut control = ComputeControl::default();
-        control.memory_limit = 1 << 26;
+        let control = ComputeControl { memory_limit: 1 << 26, ..ComputeControl::default() };
         self.load()?.run(inputs, &control)
     }
 
@@ -178,6 +177,6 @@ pub fn close(found: &[f32], wanted: &[f32]) {
     assert_eq!(found.len(), wanted.len(), "{found:?} {wanted:?}");
     for (index, (found, wanted)) in found.iter().zip(wanted).enumerate() {
         let fine = (found - wanted).abs() <= 1e-5 + 1e-5 * wanted.abs();
-        assert!(fine || found == wanted, "element {index}: {found} instead of {wanted}");
+        assert!(fine || found.to_bits() == wanted.to_bits(), "element {index}: {found} instead of {wanted}");
     }
 }

@@ -1,4 +1,7 @@
 //! What the candle backend promises, tried on models that the tests build themselves.
 
 mod builder;
+mod families;
 mod first;
+mod hostile;
+mod silent;
