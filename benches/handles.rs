@@ -144,7 +144,9 @@ fn hot(criterion: &mut Criterion) {
         let held = Arc::clone(&pool);
         let read = Arc::new(move |times: u64| {
             let guard = pin();
-            (0..times).for_each(|_| drop(black_box(held.get(black_box(handle), &guard))));
+            for _ in 0..times {
+                black_box(held.get(black_box(handle), &guard));
+            }
         });
         group.bench_function(format!("graphpool, guard held, {threads} threads"), |bencher| {
             bencher.iter_custom(|times| on_threads(threads, times, &read));

@@ -5,7 +5,7 @@
 
 #[cfg(not(loom))]
 pub use std::{
-    sync::{Arc, Mutex, MutexGuard, TryLockError, atomic},
+    sync::{Arc, atomic},
     thread_local,
 };
 
@@ -13,13 +13,7 @@ pub use std::{
 #[path = "sync/loom_atomic.rs"]
 pub mod atomic;
 #[cfg(loom)]
-pub use loom::{
-    cell::UnsafeCell,
-    sync::{Arc, Mutex, MutexGuard},
-    thread_local,
-};
-#[cfg(loom)]
-pub use std::sync::TryLockError;
+pub use loom::{cell::UnsafeCell, sync::Arc, thread_local};
 
 /// std's cell behind loom's interface, which tells reads from writes.
 #[cfg(not(loom))]

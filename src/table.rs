@@ -37,7 +37,7 @@ const VACANT: u64 = ((1 << 17) - 1) << (KEY_BITS - 17);
 /// use graphpool::{HandleTable, Kind, Pool};
 ///
 /// # graphpool::doctest(|| {
-/// let pool = Pool::new();
+/// let pool: Pool<&str> = Pool::new();
 /// let table = HandleTable::new(&pool, Kind::Graph);
 /// let handle = pool.insert("a graph").unwrap();
 ///

@@ -37,7 +37,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     prop::collection::vec(call, 0..200)
 }
 
-fn some(made: &[Handle<u32>], index: &Index) -> Option<Handle<u32>> {
+fn some(made: &[Handle<u32>], index: Index) -> Option<Handle<u32>> {
     (!made.is_empty()).then(|| *index.get(made))
 }
 
@@ -60,18 +60,18 @@ proptest! {
                     made.push(handle);
                     live.insert(handle, handle.to_bits() as u32);
                 }
-                Call::Get(index) => if let Some(handle) = some(&made, &index) {
+                Call::Get(index) => if let Some(handle) = some(&made, index) {
                     prop_assert_eq!(pool.get(handle, &pin()).copied(), live.get(&handle).copied());
                     prop_assert_eq!(pool.contains(handle), live.contains_key(&handle));
                 },
-                Call::Acquire(index) => if let Some(handle) = some(&made, &index) {
+                Call::Acquire(index) => if let Some(handle) = some(&made, index) {
                     prop_assert_eq!(pool.acquire(handle).as_deref().copied(), live.get(&handle).copied());
                 },
-                Call::Remove(index) => if let Some(handle) = some(&made, &index) {
+                Call::Remove(index) => if let Some(handle) = some(&made, index) {
                     prop_assert_eq!(pool.remove(handle).as_deref().copied(), live.remove(&handle));
                 },
                 Call::Forge(index, bits) => {
-                    let near = some(&made, &index).map_or(bits, |handle| handle.to_bits() ^ bits & bits >> 7);
+                    let near = some(&made, index).map_or(bits, |handle| handle.to_bits() ^ bits & bits >> 7);
                     if let Some(forged) = Handle::from_bits(near) {
                         prop_assert_eq!(pool.get(forged, &pin()).copied(), live.get(&forged).copied());
                     }

@@ -1,8 +1,8 @@
 //! [`Pool<T>`]: `Arc<T>`s under handles, shared by every thread of the process without a lock.
 //!
-//! The slab says where there is room ([`places`]), and a directory has a slot for each place, in which the live handle
-//! and its value are ([`directory`], [`slot`]). Removed entries are gathered ([`limbo`]), let go of after a grace period
-//! ([`crate::epoch`]), and their slots used again ([`magazine`]). Every `unsafe` block here stands on some of these:
+//! The slab says where there is room (`places`), and a directory has a slot for each place, in which the live handle
+//! and its value are (`directory`, `slot`). Removed entries are gathered (`limbo`), let go of after a grace period
+//! (`epoch`), and their slots used again (`magazine`). Every `unsafe` block here stands on some of these:
 //!
 //! * **I1.** While a slot's word is a handle, its value is the address of an `Arc` that the slot owns.
 //! * **I2.** A word leaves a handle once, by the compare-exchange of one removal, which is its winner.
@@ -39,6 +39,7 @@ mod stats;
 mod tag;
 mod threads;
 
+use std::cell::Cell;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,7 +52,7 @@ pub use threads::MAX_INSERTING_THREADS;
 
 use crate::epoch::{Guard, pin};
 use crate::handle::Handle;
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, thread_local};
 use chain::{Chain, link};
 use directory::{Directory, Shard};
@@ -183,6 +184,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     ///
     /// Wait-free: two or three loads, and no write to shared memory.
     #[inline]
+    #[must_use]
     pub fn get<'g>(&self, handle: Handle<T>, guard: &'g Guard) -> Option<&'g T> {
         let _ = guard;
         let value = self.inner.slot(handle)?.read(handle.to_bits())?;
@@ -207,6 +209,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     /// Readers that hold a guard keep their references. The pool's own reference goes after the grace period.
     /// This may collect, and so run destructors of values that were removed earlier.
     #[inline]
+    #[expect(clippy::must_use_candidate, reason = "called for what it does as often as for what it gives")]
     pub fn remove(&self, handle: Handle<T>) -> Option<Arc<T>> {
         let inner = &*self.inner;
         let slot = inner.slot(handle)?;
@@ -214,16 +217,13 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
         // SAFETY: from `Arc::into_raw`; the slot's own reference goes only after what follows (I3, I5).
         let value = unsafe { clone_of(value) };
         let place = Shape::<L>::place(handle.key());
-        match threads::number().and_then(|thread| inner.directory.shard(thread)) {
-            Some(shard) => {
-                if shard.limbo.push::<L>(place) {
-                    claim(&self.inner, &shard.limbo);
-                }
+        if let Some(shard) = threads::number().and_then(|thread| inner.directory.shard(thread)) {
+            if shard.limbo.push::<L>(place) {
+                claim(&self.inner, &shard.limbo);
             }
-            None => {
-                inner.removed_elsewhere.fetch_add(1, Ordering::Relaxed);
-                defer(&self.inner, Chain::new::<L>(1, place));
-            }
+        } else {
+            inner.removed_elsewhere.fetch_add(1, Ordering::Relaxed);
+            defer(&self.inner, Chain::new::<L>(1, place));
         }
         Some(value)
     }
@@ -249,6 +249,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
 
     /// The live entries, in no order. Weakly consistent: what is live throughout is given once, what is inserted or
     /// removed meanwhile at most once. Walks every slot that was ever used.
+    #[must_use]
     pub fn iter<'a>(&'a self, guard: &'a Guard) -> Iter<'a, T> {
         let _ = guard;
         Iter::new(self.inner.directory.slots(), self.inner.tag.bits())
@@ -262,6 +263,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     }
 
     /// Removes every entry that is live now, and says how many it removed itself.
+    #[expect(clippy::must_use_candidate, reason = "called for what it does")]
     pub fn clear(&self) -> usize {
         self.retain(|_, _| false)
     }
@@ -484,8 +486,7 @@ fn collect() {
 }
 
 thread_local! {
-    // An atomic for want of a const cell that loom's thread-locals take; nobody else sees it.
-    static RELEASING: AtomicBool = AtomicBool::new(false);
+    static RELEASING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Marks this thread as one that runs destructors.
@@ -495,18 +496,18 @@ struct Releasing {
 
 impl Releasing {
     fn begin() -> Self {
-        Self { outer: RELEASING.try_with(|flag| flag.swap(true, Ordering::Relaxed)).unwrap_or(true) }
+        Self { outer: RELEASING.try_with(|flag| flag.replace(true)).unwrap_or(true) }
     }
 
     /// A thread that is being torn down counts as one: the next will collect.
     fn is_under_way() -> bool {
-        RELEASING.try_with(|flag| flag.load(Ordering::Relaxed)).unwrap_or(true)
+        RELEASING.try_with(Cell::get).unwrap_or(true)
     }
 }
 
 impl Drop for Releasing {
     fn drop(&mut self) {
-        let _ = RELEASING.try_with(|flag| flag.store(self.outer, Ordering::Relaxed));
+        let _ = RELEASING.try_with(|flag| flag.set(self.outer));
     }
 }
 
