@@ -1,7 +1,7 @@
 //! ONNX models on the CPU: an ONNX front end of our own over candle-core.
 //!
 //! A guest hands the host any bytes, so that a model is an attack until it is checked: [`decode`] bounds what
-//! decoding allocates, [`check`] looks at every tensor, `plan` compiles the graph once into steps that every context
+//! decoding allocates, `check` looks at every tensor, `plan` compiles the graph once into steps that every context
 //! shares, and `run` charges each operator's memory to the compute's budget before the operator allocates it. What
 //! isn't supported is refused at load, by name and opset; [`operators`] lists what is.
 //!
@@ -11,6 +11,7 @@
 
 mod check;
 pub mod decode;
+mod dims;
 mod fold;
 mod graph;
 mod kernel;
