@@ -119,7 +119,7 @@ pub(crate) const fn carrier(ty: ElementType) -> TensorType {
     }
 }
 
-/// The type of an input or output; `needed` refuses one that says no type.
+/// An input or output of a graph; one that is no tensor is refused.
 pub(crate) fn port(info: &ValueInfoProto) -> Result<Port, Error> {
     let name = info.name.clone().unwrap_or_default();
     if name.is_empty() {

@@ -1,7 +1,7 @@
 //! The protobuf messages of an ONNX model, as far as this backend reads them.
 //!
 //! Written by hand against the published field numbers: no `protoc`, no build script. Fields that are not listed
-//! (documentation, annotations, training) are skipped by the decoder without being stored. `decode` bounds what
+//! (documentation, annotations, training) are skipped by the decoder without being stored. Decoding bounds what
 //! the decoded form takes before it makes any of it, and prost bounds the nesting to 100 messages.
 
 use prost::Message;

@@ -11,6 +11,7 @@
 
 mod check;
 pub mod decode;
+mod dims;
 mod fold;
 mod graph;
 mod kernel;

@@ -1,0 +1,57 @@
+//! Dimensions: how many elements they make, how far apart these lie, and how they are told.
+//!
+//! [`count`] is where every size that a model or a tensor chooses is bounded.
+
+use crate::nn::Error;
+
+/// Dimensions that a value may have at the most.
+pub const MAX_RANK: usize = 32;
+
+/// Elements that a value may have at the most: few enough that 16 bytes of each can be addressed.
+pub const MAX_ELEMENTS: usize = isize::MAX as usize / 16;
+
+/// Elements of a value of these dimensions.
+///
+/// # Errors
+///
+/// [`TooLarge`](crate::nn::ErrorKind::TooLarge) past [`MAX_RANK`] or [`MAX_ELEMENTS`], zeros counted as ones.
+pub(crate) fn count(dims: &[usize]) -> Result<usize, Error> {
+    if dims.len() > MAX_RANK {
+        return Err(Error::too_large(format!("{} dimensions, {MAX_RANK} at the most", dims.len())));
+    }
+    dims.iter()
+        .try_fold(1_usize, |count, &dim| count.checked_mul(dim.max(1)))
+        .filter(|&count| count <= MAX_ELEMENTS)
+        .map(|count| if dims.contains(&0) { 0 } else { count })
+        .ok_or_else(|| Error::too_large(format!("{} has more elements than can be addressed", Dims(dims))))
+}
+
+/// Elements from one index of each dimension to the next.
+pub(crate) fn strides(dims: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; dims.len()];
+    let mut step = 1;
+    for (stride, &dim) in strides.iter_mut().zip(dims).rev() {
+        *stride = step;
+        step *= dim.max(1);
+    }
+    strides
+}
+
+/// Displays dimensions as `[2×3×…]`, eight of them at the most.
+pub(crate) struct Dims<'a>(pub(crate) &'a [usize]);
+
+impl std::fmt::Display for Dims<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[")?;
+        for (place, size) in self.0.iter().take(8).enumerate() {
+            if place > 0 {
+                f.write_str("×")?;
+            }
+            write!(f, "{size}")?;
+        }
+        if self.0.len() > 8 {
+            write!(f, "×… {} in all", self.0.len())?;
+        }
+        f.write_str("]")
+    }
+}
