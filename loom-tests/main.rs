@@ -5,5 +5,6 @@
 #![cfg(loom)]
 
 mod pool;
+mod session;
 mod support;
 mod table;

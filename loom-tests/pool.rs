@@ -5,7 +5,7 @@ use graphpool::{Handle, pin};
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::support::{Payload, collect, explore, new_pool};
+use crate::support::{Payload, Pool, collect, explore, explore_bounded, new_pool};
 
 /// The handle that the next entry at this place will have.
 fn next<T>(handle: Handle<T>) -> Handle<T> {
@@ -142,5 +142,166 @@ fn drop_of_the_pool_against_a_reference() {
         drop(pool);
         collect();
         reader.join().unwrap();
+    });
+}
+
+/// I1, I3: an owned reference that was taken outlives the removal and every other reference.
+#[test]
+fn acquire_against_remove() {
+    explore("acquire against remove", || {
+        let pool = new_pool();
+        let handle = pool.insert(Payload::new(1)).unwrap();
+        let other = Arc::clone(&pool);
+        let other = thread::spawn(move || {
+            drop(other.remove(handle));
+            collect();
+        });
+        let owned = pool.acquire(handle);
+        other.join().unwrap();
+        pool.flush();
+        if let Some(value) = owned {
+            assert_eq!(value.read(), 1);
+        }
+        assert!(pool.acquire(handle).is_none());
+    });
+}
+
+/// I3: what was read before a re-pin is not held by it; what is read after it is.
+#[test]
+fn repin_against_remove() {
+    explore("re-pin against remove", || {
+        let pool = new_pool();
+        let handle = pool.insert(Payload::new(1)).unwrap();
+        let other = Arc::clone(&pool);
+        let other = thread::spawn(move || {
+            drop(other.remove(handle));
+            collect();
+        });
+        let mut guard = pin();
+        guard.repin();
+        if let Some(value) = pool.get(handle, &guard) {
+            assert_eq!(value.read(), 1);
+        }
+        drop(guard);
+        other.join().unwrap();
+    });
+}
+
+/// I1, I3: a walk gives whole, live entries while others come and go, and one that stays is given.
+#[test]
+fn walk_against_insert_and_remove() {
+    explore("walk against insert and remove", || {
+        let pool = new_pool();
+        let stays = pool.insert(Payload::new(1)).unwrap();
+        let goes = pool.insert(Payload::new(2)).unwrap();
+        let other = Arc::clone(&pool);
+        let other = thread::spawn(move || {
+            drop(other.remove(goes));
+            other.insert(Payload::new(3)).unwrap();
+        });
+        let guard = pin();
+        let values: Vec<_> = pool.iter(&guard).map(|(_, value)| value.read()).collect();
+        assert!(values.contains(&1) && pool.contains(stays));
+        assert!(values.iter().all(|value| (1..=3).contains(value)));
+        drop(guard);
+        other.join().unwrap();
+    });
+}
+
+/// I2: `retain` and a removal of the same entry count it once between them.
+#[test]
+fn retain_against_remove() {
+    explore("retain against remove", || {
+        let pool = new_pool();
+        let handle = pool.insert(Payload::new(1)).unwrap();
+        let kept = pool.insert(Payload::new(2)).unwrap();
+        let other = Arc::clone(&pool);
+        let other = thread::spawn(move || other.remove(handle).is_some());
+        let removed = pool.retain(|_, value| value.read() == 2);
+        assert_eq!(removed + usize::from(other.join().unwrap()), 1);
+        assert!(pool.contains(kept));
+    });
+}
+
+/// I1, I2: `clear` against an insertion: what it misses is still there, whole.
+#[test]
+fn clear_against_insert() {
+    explore("clear against insert", || {
+        let pool = new_pool();
+        pool.insert(Payload::new(1)).unwrap();
+        let other = Arc::clone(&pool);
+        let other = thread::spawn(move || other.insert(Payload::new(2)).unwrap());
+        let removed = pool.clear();
+        let second = other.join().unwrap();
+        let guard = pin();
+        let left = pool.get(second, &guard).map(Payload::read);
+        assert_eq!((removed, left), if left.is_some() { (1, Some(2)) } else { (2, None) });
+    });
+}
+
+/// I3, I5: a destructor that removes another entry of the pool runs once, and finds all in order.
+#[test]
+fn a_destructor_that_uses_the_pool_against_get() {
+    struct Chained {
+        payload: Payload,
+        next: Option<(Arc<Pool<Chained>>, Handle<Chained>)>,
+    }
+    impl Drop for Chained {
+        fn drop(&mut self) {
+            if let Some((pool, next)) = self.next.take() {
+                assert!(pool.remove(next).is_some());
+            }
+        }
+    }
+    explore("a destructor that uses the pool against get", || {
+        let pool: Arc<Pool<Chained>> = new_pool();
+        let second = pool.insert(Chained { payload: Payload::new(2), next: None }).unwrap();
+        let next = Some((Arc::clone(&pool), second));
+        let first = pool.insert(Chained { payload: Payload::new(1), next }).unwrap();
+        let other = Arc::clone(&pool);
+        let other = thread::spawn(move || {
+            drop(other.remove(first));
+            collect();
+        });
+        {
+            let guard = pin();
+            if let Some(value) = pool.get(second, &guard) {
+                assert_eq!(value.payload.read(), 2);
+            }
+        }
+        other.join().unwrap();
+        pool.flush();
+        assert!(pool.is_empty());
+    });
+}
+
+/// I1 to I5 with three threads: two readers, one of which is pinned throughout, and a removal with its next entry.
+#[test]
+fn two_gets_against_remove_and_reinsert_with_3_preemptions() {
+    explore_bounded("two gets against remove and reinsert", 3, || {
+        let pool = new_pool();
+        let first = pool.insert(Payload::new(1)).unwrap();
+        let reader = Arc::clone(&pool);
+        let reader = thread::spawn(move || {
+            let guard = pin();
+            if let Some(value) = reader.get(first, &guard) {
+                assert_eq!(value.read(), 1);
+            }
+        });
+        let writer = Arc::clone(&pool);
+        let writer = thread::spawn(move || {
+            drop(writer.remove(first));
+            collect();
+            writer.insert(Payload::new(2)).unwrap()
+        });
+        {
+            let guard = pin();
+            if let Some(value) = pool.get(next(first), &guard) {
+                assert_eq!(value.read(), 2);
+            }
+        }
+        reader.join().unwrap();
+        let second = writer.join().unwrap();
+        assert_eq!(pool.get(second, &pin()).map(Payload::read), Some(2));
     });
 }

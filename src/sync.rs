@@ -13,7 +13,20 @@ pub use std::{
 #[path = "sync/loom_atomic.rs"]
 pub mod atomic;
 #[cfg(loom)]
-pub use loom::{cell::UnsafeCell, sync::Arc, thread_local};
+pub use loom::{cell::UnsafeCell, sync::Arc};
+
+/// loom's macro, which knows no `const` initialiser.
+#[cfg(loom)]
+macro_rules! modelled_thread_local {
+    (static $name:ident: $value:ty = const $init:block;) => {
+        loom::thread_local! { static $name: $value = $init; }
+    };
+    (static $name:ident: $value:ty = $init:expr;) => {
+        loom::thread_local! { static $name: $value = $init; }
+    };
+}
+#[cfg(loom)]
+pub(crate) use modelled_thread_local as thread_local;
 
 /// std's cell behind loom's interface, which tells reads from writes.
 #[cfg(not(loom))]
