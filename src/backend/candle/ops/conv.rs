@@ -235,56 +235,20 @@ impl kernel::Loop for Shifted<'_> {
             for row in top..bottom {
                 let line = rows.source(y, row) * pitch;
                 let line = &plane[line..line + pitch];
-                let taps = &taps[row * columns.kernel..(row + 1) * columns.kernel];
-                let at = |out: usize, column: usize| {
-                    let source = columns.source(out, column);
-                    source % columns.stride * phase + source / columns.stride
-                };
-                // Outputs that every tap reaches, for the widths of kernel that have a loop of their own.
-                let (mut begin, mut stop) = (0, columns.output);
                 for column in 0..columns.kernel {
                     let (first, end) = reach(&columns, column);
-                    (begin, stop) = (begin.max(first), stop.min(end));
-                }
-                let (begin, stop) = match taps.len() {
-                    3 | 5 if begin < stop => (begin, stop),
-                    _ => (0, 0),
-                };
-                match (taps.as_array::<3>(), taps.as_array::<5>()) {
-                    (Some(taps), _) if begin < stop => fused(taps, line, |tap| at(begin, tap), &mut out[begin..stop]),
-                    (_, Some(taps)) if begin < stop => fused(taps, line, |tap| at(begin, tap), &mut out[begin..stop]),
-                    _ => {}
-                }
-                for (column, &tap) in taps.iter().enumerate() {
-                    let (first, end) = reach(&columns, column);
-                    for (first, end) in [(first, end.min(begin)), (first.max(stop), end)] {
-                        if first < end {
-                            let source = &line[at(first, column)..];
-                            for (out, x) in out[first..end].iter_mut().zip(source) {
-                                *out += tap * x;
-                            }
-                        }
+                    if first == end {
+                        continue;
+                    }
+                    let source = columns.source(first, column);
+                    let start = source % columns.stride * phase + source / columns.stride;
+                    let tap = taps[row * columns.kernel + column];
+                    for (out, x) in out[first..end].iter_mut().zip(&line[start..]) {
+                        *out += tap * x;
                     }
                 }
             }
         }
-    }
-}
-
-/// Adds `N` shifted rows at once: each element of the output is read and written once.
-#[inline(always)]
-fn fused<const N: usize>(taps: &[f32; N], line: &[f32], start: impl Fn(usize) -> usize, out: &mut [f32]) {
-    let mut sources: [&[f32]; N] = [&[]; N];
-    for (tap, source) in sources.iter_mut().enumerate() {
-        let start = start(tap);
-        *source = &line[start..start + out.len()];
-    }
-    for (index, out) in out.iter_mut().enumerate() {
-        let mut sum = *out;
-        for (tap, source) in taps.iter().zip(&sources) {
-            sum += tap * source[index];
-        }
-        *out = sum;
     }
 }
 
