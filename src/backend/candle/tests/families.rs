@@ -154,3 +154,35 @@ fn matrices_multiply_in_batches() {
     let (dims, elements) = model.floats(vec![counting(&[1, 1, 2]), counting(&[2, 2, 1])]);
     assert_eq!((dims, elements), (vec![2, 1, 1], vec![1.0, 3.0]));
 }
+
+#[test]
+fn one_filter_a_channel_is_a_dense_convolution_with_zeros() {
+    for (size, stride, pad, dilation) in [
+        (1, 1, 0, 1),
+        (2, 1, 1, 1),
+        (3, 1, 1, 1),
+        (3, 2, 1, 1),
+        (3, 3, 0, 2),
+        (5, 1, 2, 1),
+        (5, 2, 2, 1),
+        (5, 4, 3, 2),
+        (3, 20, 1, 1),
+    ] {
+        let taps = size * size;
+        let own: Vec<f32> = (0..2 * taps).map(|index| ((index * 5) % 7) as f32 - 3.0).collect();
+        let mut dense = vec![0.0; 4 * taps];
+        dense[..taps].copy_from_slice(&own[..taps]);
+        dense[3 * taps..].copy_from_slice(&own[taps..]);
+        let side = size as i64;
+        let attributes = [
+            ints("strides", &[stride, stride]),
+            ints("pads", &[pad, pad, pad, pad]),
+            ints("dilations", &[dilation; 2]),
+        ];
+        let grouped = [attributes.as_slice(), &[int("group", 2)]].concat();
+        let grouped = one(11, "Conv", "w", &grouped).weights("w", &[2, 1, side, side], &own);
+        let dense = one(11, "Conv", "w", &attributes).weights("w", &[2, 2, side, side], &dense);
+        let x = || vec![counting(&[1, 2, 9, 13])];
+        assert_eq!(grouped.floats(x()), dense.floats(x()), "{size} {stride} {pad} {dilation}");
+    }
+}
