@@ -4,13 +4,13 @@ use graphpool::{HandleTable, Kind};
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::support::{Payload, collect, explore, new_pool};
+use crate::support::{Payload, collect, explore, explore_bounded, new_pool};
 
 /// I1 to I3, T1: the guest is dropped while one of its calls runs. The call has its object to the end or never had
 /// it, and the object dies once.
 #[test]
-fn drop_of_a_guest_against_a_call() {
-    explore("drop of a guest against a call", || {
+fn drop_of_a_guest_against_a_call_with_3_preemptions() {
+    explore_bounded("drop of a guest against a call", 3, || {
         let pool = new_pool();
         let table = Arc::new(HandleTable::new(&pool, Kind::Context));
         let context = table.bind(pool.insert(Payload::new(1)).unwrap()).unwrap();
@@ -33,8 +33,8 @@ fn drop_of_a_guest_against_a_call() {
 /// I1, I4, T2: a handle that is unloaded by one thread and used by another resolves to its own object or to nothing,
 /// not to the one that is loaded next, although index and slot are used again.
 #[test]
-fn a_call_against_unload_and_load() {
-    explore("a call against unload and load", || {
+fn a_call_against_unload_and_load_with_3_preemptions() {
+    explore_bounded("a call against unload and load", 3, || {
         let pool = new_pool();
         let table = Arc::new(HandleTable::new(&pool, Kind::Graph));
         let graph = table.bind(pool.insert(Payload::new(1)).unwrap()).unwrap();
