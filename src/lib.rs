@@ -1,5 +1,6 @@
 //! One process-wide, lock-free pool of graph handles, and a wasi-nn engine on top of it.
 
+pub mod docs;
 mod epoch;
 mod handle;
 pub mod pool;

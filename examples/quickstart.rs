@@ -1,0 +1,22 @@
+//! The example of the README: `cargo run --release --example quickstart`.
+
+#[cfg(loom)]
+fn main() {}
+
+#[cfg(not(loom))]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    use graphpool::nn::{Encoding, Engine, ModelSource, Target, Tensor};
+
+    // Once for the process.
+    let engine = Engine::new();
+    engine.register_model("digits", ModelSource::path("examples/models/digits/digits.onnx"), Encoding::Onnx, Target::Cpu)?;
+
+    // Once for each wasm instance. Its handles are u32s that mean nothing in any other guest.
+    let guest = engine.guest();
+    let graph = guest.load_by_name("digits")?;
+    let context = guest.init_execution_context(graph)?;
+    guest.set_input(context, 0, Tensor::from_f32(vec![1, 1, 8, 8], &[0.5; 64])?.view())?;
+    guest.compute(context)?;
+    println!("{:?}", guest.output(context, "probabilities")?.to_f32());
+    Ok(()) // Dropping the guest gives back everything that it still holds.
+}
