@@ -4,6 +4,7 @@
 //! those were all there are or all within a bound, and in how many of them memory was reclaimed.
 #![cfg(loom)]
 
+mod epoch;
 mod pool;
 mod session;
 mod support;

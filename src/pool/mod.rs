@@ -427,6 +427,7 @@ impl<T: Send + Sync + 'static, L: Layout> Drop for Inner<T, L> {
         for value in live.chain(removed) {
             // SAFETY: the slot's own reference, once: a slot is live or removed.
             unsafe { let_go(value) };
+            count_reclaimed(1);
         }
     }
 }
@@ -470,8 +471,7 @@ fn release<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>, chain: Chain) {
         shard.owner.reclaimed.add(1);
         place = Shape::<L>::place(word);
     }
-    #[cfg(loom)]
-    crate::verification::RECLAMATIONS.with(|entries| entries.set(entries.get() + chain.count::<L>()));
+    count_reclaimed(chain.count::<L>());
 }
 
 /// Collects what may be collected now. Not from within a destructor that a collection runs: a value that removes
@@ -539,4 +539,11 @@ unsafe fn let_go<T>(value: *const T) {
         // Its destructor might panic too.
         std::mem::forget(payload);
     }
+}
+
+/// Tells a model that memory was reclaimed: one in which none is shows nothing of it.
+#[cfg_attr(not(loom), expect(unused_variables, reason = "only the models ask"))]
+fn count_reclaimed(entries: u64) {
+    #[cfg(loom)]
+    crate::verification::RECLAMATIONS.with(|count| count.set(count.get() + entries));
 }
