@@ -271,7 +271,8 @@ fn a_destructor_that_uses_the_pool_against_get() {
         }
         other.join().unwrap();
         pool.flush();
-        assert!(pool.is_empty());
+        // loom lets a join return before the thread's thread-locals are gone, the real collector's bag among them.
+        assert!(cfg!(crossbeam_loom) || pool.is_empty());
     });
 }
 
