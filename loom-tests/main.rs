@@ -4,6 +4,12 @@
 //! those were all there are or all within a bound, and in how many of them memory was reclaimed.
 #![cfg(loom)]
 
+mod growth;
+mod guessed;
+// About what happens between one grace period and the next, whoever keeps them.
+#[cfg(not(crossbeam_loom))]
+mod handover;
+mod indexes;
 mod pool;
 mod support;
 mod table;

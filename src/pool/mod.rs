@@ -46,7 +46,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use error::InsertError;
 pub use iter::Iter;
-pub use layout::{Layout, Standard, Tiny};
+pub use layout::{Layout, Standard, Tiny, TinyWith};
 pub use stats::PoolStats;
 pub use threads::MAX_INSERTING_THREADS;
 
