@@ -5,6 +5,12 @@
 #![cfg(loom)]
 
 mod epoch;
+mod growth;
+mod guessed;
+// About what happens between one grace period and the next, whoever keeps them.
+#[cfg(not(crossbeam_loom))]
+mod handover;
+mod indexes;
 mod pool;
 mod session;
 mod support;

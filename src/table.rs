@@ -21,7 +21,8 @@ use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Slots of the first page.
 const FIRST_PAGE: u64 = if cfg!(loom) { 2 } else { 64 };
 const CAPACITY: u32 = 1 << GuestHandle::INDEX_BITS;
-const LAST_TAG: u64 = (1 << TAG_BITS) - 1;
+/// Of a slot's bindings.
+const LAST_TAG: u64 = if cfg!(loom) { 7 } else { (1 << TAG_BITS) - 1 };
 /// The generation bits of a key, of which no key has all.
 const VACANT: u64 = ((1 << 17) - 1) << (KEY_BITS - 17);
 

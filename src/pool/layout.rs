@@ -32,15 +32,19 @@ impl Layout for Standard {
 
 /// A few slots of a few generations each, for models and for tests that use a slot up. Every removal is a batch.
 #[doc(hidden)]
-#[derive(Debug, Clone, Copy)]
-pub struct Tiny;
+pub type Tiny = TinyWith<1, 2>;
 
-impl Tiny {
+/// [`Tiny`] with batches and magazines of other sizes.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct TinyWith<const BATCH: u64, const MAGAZINE: u64>;
+
+impl<const BATCH: u64, const MAGAZINE: u64> TinyWith<BATCH, MAGAZINE> {
     /// What a handle and the next one at its place differ by: what an attacker would add.
     pub const GENERATION: u64 = 1 << Shape::<Self>::PLACE_BITS;
 }
 
-impl sharded_slab::Config for Tiny {
+impl<const BATCH: u64, const MAGAZINE: u64> sharded_slab::Config for TinyWith<BATCH, MAGAZINE> {
     // The slab numbers the threads of the whole process and takes a number back late.
     const MAX_THREADS: usize = 64;
     const MAX_PAGES: usize = 2;
@@ -49,9 +53,9 @@ impl sharded_slab::Config for Tiny {
     const RESERVED_BITS: usize = 50;
 }
 
-impl Layout for Tiny {
-    const BATCH: u64 = 1;
-    const MAGAZINE: u64 = 2;
+impl<const BATCH: u64, const MAGAZINE: u64> Layout for TinyWith<BATCH, MAGAZINE> {
+    const BATCH: u64 = BATCH;
+    const MAGAZINE: u64 = MAGAZINE;
 }
 
 /// What follows from a [`Layout`].

@@ -45,7 +45,7 @@ impl Limbo {
     /// before the next one is added.
     #[inline]
     pub(super) fn push<L: Layout>(&self, place: u64) -> bool {
-        const { assert!(L::BATCH as usize <= RING_LEN) };
+        const { assert!(cfg!(loom) || L::BATCH as usize <= RING_LEN) };
         // Relaxed: this thread's own.
         let tail = self.tail.load(Ordering::Relaxed);
         // Relaxed: a claimer that reads this place too early finds the head moved, and has no claim (see `claim`).
@@ -55,7 +55,7 @@ impl Limbo {
         self.tail.store(tail + 1, Ordering::Release);
         // Acquire: pairs with the Release in `claim`, so that the next push writes over a place after its claimer has
         // read it. An old head makes for an early claim, which finds out.
-        tail + 1 - self.head.load(Ordering::Acquire) >= L::BATCH
+        tail + 1 - self.head.load(Ordering::Acquire) >= L::BATCH.min(RING_LEN as u64)
     }
 
     /// Takes all that is there, if there is anything.

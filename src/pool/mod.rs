@@ -46,7 +46,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use error::InsertError;
 pub use iter::Iter;
-pub use layout::{Layout, Standard, Tiny};
+pub use layout::{Layout, Standard, Tiny, TinyWith};
 pub use stats::PoolStats;
 pub use threads::MAX_INSERTING_THREADS;
 
@@ -486,7 +486,9 @@ fn collect() {
 }
 
 thread_local! {
-    static RELEASING: Cell<bool> = const { Cell::new(false) };
+    // Not `const`, which loom's macro doesn't know.
+    #[cfg_attr(not(loom), expect(clippy::missing_const_for_thread_local, reason = "as above"))]
+    static RELEASING: Cell<bool> = Cell::new(false);
 }
 
 /// Marks this thread as one that runs destructors.

@@ -1,0 +1,131 @@
+//! Handles that are guessed or forged: what a thread is told of by nothing but the call itself.
+
+use graphpool::{BindError, GuestHandle, Handle, HandleTable, Kind, pin};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+use crate::support::{Payload, explore, explore_bounded, new_pool};
+
+/// The slab's next place.
+fn next_place<T>(handle: Handle<T>) -> Handle<T> {
+    Handle::from_bits(handle.to_bits() + 1).expect("the tag is the same")
+}
+
+/// I1, I2: a removal by a guessed handle gets the whole entry or none.
+#[test]
+fn remove_of_a_guessed_handle_against_its_insert() {
+    explore("remove of a guessed handle against its insert", || {
+        let pool = new_pool();
+        let guess = next_place(pool.insert(Payload::new(0)).unwrap());
+        let inserter = Arc::clone(&pool);
+        let inserter = thread::spawn(move || inserter.insert(Payload::new(1)).unwrap());
+        let removed = pool.remove(guess).map(|value| value.read());
+        assert_eq!(inserter.join().unwrap(), guess);
+        assert!(removed.is_none_or(|value| value == 1));
+        assert_eq!(pool.contains(guess), removed.is_none());
+    });
+}
+
+/// I1: who is told that a handle is live sees what came before its insertion.
+#[test]
+fn contains_of_a_guessed_handle_against_its_insert() {
+    explore("contains of a guessed handle against its insert", || {
+        struct Before(UnsafeCell<u64>);
+        // SAFETY: loom reports every race on the cell.
+        unsafe impl Sync for Before {}
+        // SAFETY: as above.
+        unsafe impl Send for Before {}
+
+        let pool = new_pool();
+        let guess = next_place(pool.insert(Payload::new(0)).unwrap());
+        let before = Arc::new(Before(UnsafeCell::new(0)));
+        let (inserter, written) = (Arc::clone(&pool), Arc::clone(&before));
+        let inserter = thread::spawn(move || {
+            // SAFETY: loom reports a read at the same time.
+            written.0.with_mut(|cell| unsafe { *cell = 1 });
+            assert!(inserter.insert(Payload::new(1)).is_ok());
+        });
+        if pool.contains(guess) {
+            // SAFETY: loom reports a write at the same time.
+            assert_eq!(before.0.with(|cell| unsafe { *cell }), 1);
+        }
+        inserter.join().unwrap();
+    });
+}
+
+/// I1: the handle of one pool is none of another's, though its place is in use in both.
+#[test]
+fn a_foreign_handle_is_refused() {
+    explore("a foreign handle is refused", || {
+        let (pool, other) = (new_pool(), new_pool());
+        let mine = pool.insert(Payload::new(1)).unwrap();
+        let foreign = other.insert(Payload::new(2)).unwrap();
+        assert!(pool.get(foreign, &pin()).is_none() && pool.acquire(foreign).is_none());
+        assert!(!pool.contains(foreign) && pool.remove(foreign).is_none());
+        let table = HandleTable::new(&pool, Kind::Graph);
+        assert_eq!(table.bind(foreign), Err(BindError::ForeignHandle));
+        assert_eq!(pool.get(mine, &pin()).unwrap().read(), 1);
+    });
+}
+
+/// The first guest handle of a table.
+fn first_of(kind: Kind) -> GuestHandle {
+    GuestHandle::from_bits(1 << 1 | kind as u32)
+}
+
+/// T1: who resolves a guessed guest handle finds the entry that was inserted before it was bound.
+#[test]
+fn resolve_of_a_guessed_guest_handle_against_its_binding() {
+    explore_bounded("resolve of a guessed guest handle against its binding", 3, || {
+        let pool = new_pool();
+        pool.insert(Payload::new(0)).unwrap();
+        let table = Arc::new(HandleTable::new(&pool, Kind::Context));
+        let (guest, inserter) = (Arc::clone(&table), Arc::clone(&pool));
+        let guest = thread::spawn(move || {
+            let handle = inserter.insert(Payload::new(1)).unwrap();
+            assert_eq!(guest.bind(handle).unwrap(), first_of(Kind::Context));
+        });
+        if let Some(handle) = table.resolve(first_of(Kind::Context)) {
+            assert_eq!(pool.get(handle, &pin()).expect("it was inserted before").read(), 1);
+        }
+        guest.join().unwrap();
+    });
+}
+
+/// T1: … and who unbinds it finds it, too.
+#[test]
+fn unbind_of_a_guessed_guest_handle_against_its_binding() {
+    explore_bounded("unbind of a guessed guest handle against its binding", 3, || {
+        let pool = new_pool();
+        pool.insert(Payload::new(0)).unwrap();
+        let table = Arc::new(HandleTable::new(&pool, Kind::Context));
+        let (guest, inserter) = (Arc::clone(&table), Arc::clone(&pool));
+        let guest = thread::spawn(move || {
+            let handle = inserter.insert(Payload::new(1)).unwrap();
+            assert_eq!(guest.bind(handle).unwrap(), first_of(Kind::Context));
+        });
+        if let Some(handle) = table.unbind(first_of(Kind::Context)) {
+            assert!(pool.contains(handle), "it was inserted before");
+        }
+        guest.join().unwrap();
+    });
+}
+
+/// T1, T2: a guest handle of another kind, with another tag, or that was unbound resolves to nothing.
+#[test]
+fn a_forged_guest_handle_is_refused() {
+    explore("a forged guest handle is refused", || {
+        let pool = new_pool();
+        let handle = pool.insert(1).unwrap();
+        let table = HandleTable::new(&pool, Kind::Graph);
+        let bound = table.bind(handle).unwrap();
+        for bit in 0..32 {
+            let forged = GuestHandle::from_bits(bound.to_bits() ^ 1 << bit);
+            assert_eq!((table.resolve(forged), table.unbind(forged)), (None, None), "{forged:?}");
+        }
+        assert_eq!(table.unbind(bound), Some(handle));
+        assert_eq!((table.resolve(bound), table.unbind(bound)), (None, None));
+        assert_eq!(table.len(), 0);
+    });
+}
