@@ -13,7 +13,20 @@ pub use std::{
 #[path = "sync/loom_atomic.rs"]
 pub mod atomic;
 #[cfg(loom)]
-pub use loom::{cell::UnsafeCell, sync::Arc, thread_local};
+pub use loom::{cell::UnsafeCell, sync::Arc};
+
+/// loom's, which doesn't know of constants, for one thread-local that perhaps is one.
+#[cfg(loom)]
+macro_rules! loom_thread_local {
+    (static $name:ident: $type:ty = const { $init:expr };) => {
+        loom::thread_local! { static $name: $type = $init; }
+    };
+    (static $name:ident: $type:ty = $init:expr;) => {
+        loom::thread_local! { static $name: $type = $init; }
+    };
+}
+#[cfg(loom)]
+pub(crate) use loom_thread_local as thread_local;
 
 /// std's cell behind loom's interface, which tells reads from writes.
 #[cfg(not(loom))]
