@@ -4,6 +4,9 @@
 //! those were all there are or all within a bound, and in how many of them memory was reclaimed.
 #![cfg(loom)]
 
+#[path = "../tests/history/mod.rs"]
+mod history;
+mod linearizability;
 mod pool;
 mod support;
 mod table;
