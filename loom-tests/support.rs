@@ -1,7 +1,7 @@
 //! What the models share: how one is run, and a payload whose use after its end is seen.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -68,18 +68,23 @@ fn check(bound: Option<usize>, model: impl Fn() + Send + Sync + 'static) -> [u64
     builder.check(move || {
         quarantine::release();
         count[0].fetch_add(1, Ordering::Relaxed);
-        let before = reclaimed_here();
+        begin();
         model();
-        if reclaimed_here() > before {
+        if verification::RECLAMATIONS.get() > BEFORE.get() {
             count[1].fetch_add(1, Ordering::Relaxed);
         }
     });
     [&counts[0], &counts[1]].map(|count| count.load(Ordering::Relaxed))
 }
 
-/// Models of several tests run side by side, each on a thread of its own with its own count.
-fn reclaimed_here() -> u64 {
-    verification::RECLAMATIONS.with(std::cell::Cell::get)
+thread_local! {
+    /// Models of several tests run side by side, each on a thread of its own with its own count.
+    static BEFORE: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Where what the model is about begins: what was reclaimed before isn't counted.
+pub fn begin() {
+    BEFORE.set(verification::RECLAMATIONS.get());
 }
 
 /// Lets the real collector advance far enough to reclaim; its contract needs none of this.

@@ -1,10 +1,18 @@
-//! The primitives that the core synchronises with: std's, or loom's under `--cfg loom`.
+//! The primitives that the core synchronises with: std's, loom's under `--cfg loom`, or shuttle's under
+//! `--cfg shuttle`.
 //!
 //! Everything whose interleavings a model explores comes from here. What stays on std on purpose (process-wide
 //! counts, tags, the slab) says so where it is used.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub use std::{
+    sync::{Arc, atomic},
+    thread_local,
+};
+
+#[cfg(shuttle)]
+pub use shuttle::{
+    lazy_static,
     sync::{Arc, atomic},
     thread_local,
 };
@@ -13,7 +21,7 @@ pub use std::{
 #[path = "sync/loom_atomic.rs"]
 pub mod atomic;
 #[cfg(loom)]
-pub use loom::{cell::UnsafeCell, sync::Arc};
+pub use loom::{cell::UnsafeCell, lazy_static, sync::Arc};
 
 /// loom's, which doesn't know of constants, for one thread-local that perhaps is one.
 #[cfg(loom)]

@@ -113,12 +113,8 @@ fn two_removals_that_both_win_have_no_order() {
 
 #[test]
 fn two_insertions_that_miss_each_other_have_no_order_together_but_one_at_each_place() {
-    let calls = [
-        (0, 1, insert(1, H)),
-        (2, 3, contains(OTHER, false)),
-        (4, 5, insert(2, OTHER)),
-        (6, 7, contains(H, false)),
-    ];
+    let calls =
+        [(0, 1, insert(1, H)), (2, 3, contains(OTHER, false)), (4, 5, insert(2, OTHER)), (6, 7, contains(H, false))];
     // Threads of two calls each that nothing else orders.
     let mut threads = history(&calls);
     for (at, after) in [(0, 0), (1, 0b0001), (2, 0), (3, 0b0100)] {

@@ -1,1 +1,82 @@
-//! Programs over a table.
+//! Programs of two and three threads over a table (T1 and T2).
+
+mod play;
+
+use super::pairs;
+use crate::support::explore_all;
+use play::Step::{self, Bind, Drain, Hear, Resolve, Tell, Unbind};
+use play::Which::{Bound, Fresh, NextOfBound, NextOfStale, Own, Stale, Told};
+use play::{Program, Which, execute};
+
+type Script = Vec<Step>;
+
+fn look_ups(which: Which) -> Vec<Script> {
+    [Resolve, Unbind].map(|call| vec![call(which)]).to_vec()
+}
+
+/// Every call, with each guest handle that needs nothing before it.
+fn all_calls() -> Vec<Script> {
+    let look_ups = [Bound, Stale, NextOfStale, NextOfBound, Fresh].into_iter().flat_map(look_ups);
+    look_ups.chain([vec![Bind], vec![Drain]]).collect()
+}
+
+fn after(first: &[Step], then: Vec<Script>) -> Vec<Script> {
+    then.into_iter().map(|then| [first, &then].concat()).collect()
+}
+
+fn explore(name: &str, bound: Option<usize>, programs: Vec<Program>) {
+    let models = programs.into_iter().map(|program| move || execute(&program));
+    explore_all(&format!("table: {name}"), bound, models);
+}
+
+#[test]
+fn every_pair_of_calls() {
+    let calls = all_calls();
+    let programs = calls.iter().enumerate().flat_map(|(at, call)| pairs(std::slice::from_ref(call), &calls[at..]));
+    explore("every pair of calls", None, programs.collect());
+}
+
+/// The second takes the bound one's index again, or the stale one's.
+#[test]
+fn two_calls_that_use_an_index_again_against_every_call() {
+    let own = after(&[Bind], look_ups(Own));
+    let reuse = [vec![Unbind(Bound), Bind], vec![Bind, Bind]];
+    explore(
+        "two calls that use an index again against every call",
+        None,
+        pairs(&[own, reuse.to_vec()].concat(), &all_calls()),
+    );
+}
+
+/// Both take from the free list and put on it: what ABA would break.
+#[test]
+fn two_calls_that_use_an_index_again_against_their_like() {
+    let reuse = [vec![Unbind(Bound), Bind], vec![Bind, Unbind(Own)], vec![Bind, Bind]];
+    let programs = reuse.iter().enumerate().flat_map(|(at, call)| pairs(std::slice::from_ref(call), &reuse[at..]));
+    explore("two calls that use an index again against their like", None, programs.collect());
+}
+
+#[test]
+fn a_call_with_a_guest_handle_that_the_other_thread_has_told_of() {
+    let told = after(&[Hear], look_ups(Told));
+    let tells = [vec![Bind, Tell], vec![Bind, Tell, Unbind(Own)], vec![Bind, Unbind(Own), Tell]];
+    let mut programs = pairs(&tells, &told);
+    let hears = after(&[Hear], [Bound, NextOfBound].into_iter().flat_map(look_ups).collect());
+    programs.extend(pairs(&[vec![Unbind(Bound), Tell]], &hears));
+    explore("a call with a guest handle that the other thread has told of", None, programs);
+}
+
+#[test]
+fn three_threads_within_three_preemptions() {
+    let programs = [
+        [vec![Unbind(Bound)], vec![Unbind(Bound)], vec![Resolve(Bound)]],
+        [vec![Unbind(Bound)], vec![Bind], vec![Resolve(NextOfBound)]],
+        [vec![Bind], vec![Bind], vec![Bind]],
+        [vec![Bind, Unbind(Own)], vec![Bind, Unbind(Own)], vec![Bind]],
+        [vec![Drain], vec![Bind], vec![Unbind(Bound)]],
+        [vec![Bind, Tell], vec![Hear, Unbind(Told)], vec![Drain]],
+    ];
+    for program in programs {
+        explore(&format!("three threads {program:?}"), Some(3), vec![program.to_vec()]);
+    }
+}

@@ -470,7 +470,7 @@ fn release<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>, chain: Chain) {
         shard.owner.reclaimed.add(1);
         place = Shape::<L>::place(word);
     }
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     crate::verification::RECLAMATIONS.with(|entries| entries.set(entries.get() + chain.count::<L>()));
 }
 

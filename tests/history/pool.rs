@@ -8,11 +8,23 @@ use super::{History, Operation};
 /// A call of a pool's, by the number of its handle and by its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Call {
-    Insert { value: u64, handle: u64 },
+    Insert {
+        value: u64,
+        handle: u64,
+    },
     /// `get` and `acquire`.
-    Get { handle: u64, value: Option<u64> },
-    Contains { handle: u64, live: bool },
-    Remove { handle: u64, value: Option<u64> },
+    Get {
+        handle: u64,
+        value: Option<u64>,
+    },
+    Contains {
+        handle: u64,
+        live: bool,
+    },
+    Remove {
+        handle: u64,
+        value: Option<u64>,
+    },
 }
 
 impl Call {
