@@ -19,8 +19,7 @@ enum Call {
     Unbind(usize),
     /// Of a number that differs from a binding's in these bits.
     Forge(usize, u32),
-    /// So many steps of it.
-    Drain(usize),
+    Drain,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -29,6 +28,8 @@ struct Expected {
     /// The entry of each binding.
     bound: BTreeMap<usize, usize>,
     found: Option<usize>,
+    /// The entries of the bindings that the last call ended.
+    drained: Vec<usize>,
 }
 
 impl ReferenceStateMachine for Expected {
@@ -52,7 +53,7 @@ impl ReferenceStateMachine for Expected {
             5 => binding.clone().prop_map(Call::Resolve),
             6 => binding.clone().prop_map(Call::Unbind),
             4 => (binding, bits).prop_map(|(binding, bits)| Call::Forge(binding, bits)),
-            1 => (0..4_usize).prop_map(Call::Drain),
+            1 => Just(Call::Drain),
         ]
         .boxed()
     }
@@ -73,8 +74,8 @@ impl ReferenceStateMachine for Expected {
             }
             Call::Resolve(binding) => state.found = state.bound.get(binding).copied(),
             Call::Unbind(binding) => state.found = state.bound.remove(binding),
-            // Which ones it takes is the table's affair: `apply` below unbinds the same.
-            Call::Drain(_) | Call::Forge(..) | Call::BindForeign => {}
+            Call::Drain => state.drained = std::mem::take(&mut state.bound).into_values().collect(),
+            Call::Forge(..) | Call::BindForeign => {}
         }
         state
     }
@@ -86,4 +87,68 @@ struct Played {
     table: HandleTable<usize>,
     handles: Vec<Handle<usize>>,
     made: Vec<GuestHandle>,
+}
+
+impl Played {
+    fn entry(&self, handle: Option<Handle<usize>>) -> Option<usize> {
+        let entry = |handle| self.handles.iter().position(|known| *known == handle).expect("it was never bound");
+        handle.map(entry)
+    }
+}
+
+impl StateMachineTest for Played {
+    type SystemUnderTest = Self;
+    type Reference = Expected;
+
+    fn init_test(_: &Expected) -> Self {
+        let (pool, foreign) = (Pool::new(), Pool::new());
+        let table = HandleTable::new(&pool, Kind::Context);
+        let handles = (0..ENTRIES).map(|entry| pool.insert(entry).unwrap()).collect();
+        Self { pool, foreign, table, handles, made: Vec::new() }
+    }
+
+    fn apply(mut state: Self, expected: &Expected, call: Call) -> Self {
+        let table = &state.table;
+        match call {
+            Call::Bind(entry) => {
+                let bound = table.bind(state.handles[entry]).unwrap();
+                assert!(!state.made.contains(&bound), "a guest handle came twice");
+                assert_eq!(bound.kind(), Kind::Context);
+                state.made.push(bound);
+            }
+            Call::BindForeign => {
+                let foreign = state.foreign.insert(0).unwrap();
+                assert_eq!(table.bind(foreign), Err(BindError::ForeignHandle));
+            }
+            Call::Resolve(binding) => assert_eq!(state.entry(table.resolve(state.made[binding])), expected.found),
+            Call::Unbind(binding) => assert_eq!(state.entry(table.unbind(state.made[binding])), expected.found),
+            Call::Forge(binding, bits) => {
+                let forged = GuestHandle::from_bits(state.made[binding].to_bits() ^ bits);
+                let named = state.made.iter().position(|made| *made == forged);
+                let entry = named.and_then(|binding| expected.bound.get(&binding).copied());
+                assert_eq!(state.entry(table.resolve(forged)), entry);
+                assert!(entry.is_some() || table.unbind(forged).is_none());
+            }
+            Call::Drain => {
+                let mut drained: Vec<_> = table.drain().filter_map(|handle| state.entry(Some(handle))).collect();
+                drained.sort_unstable();
+                let mut expected = expected.drained.clone();
+                expected.sort_unstable();
+                assert_eq!(drained, expected);
+            }
+        }
+        state
+    }
+
+    fn check_invariants(state: &Self, expected: &Expected) {
+        assert_eq!(state.table.len(), expected.bound.len());
+        assert_eq!(state.table.is_empty(), expected.bound.is_empty());
+        assert_eq!(state.pool.len(), ENTRIES, "a table owns nothing");
+    }
+}
+
+prop_state_machine! {
+    #![proptest_config(super::config("tests/regressions/table.txt"))]
+    #[test]
+    fn the_table_answers_as_a_map_does(sequential 1..200 => Played);
 }
