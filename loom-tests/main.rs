@@ -4,8 +4,10 @@
 //! those were all there are or all within a bound, and in how many of them memory was reclaimed.
 #![cfg(loom)]
 
+#[cfg(not(crossbeam_loom))]
 #[path = "../tests/history/mod.rs"]
 mod history;
+#[cfg(not(crossbeam_loom))]
 mod linearizability;
 mod pool;
 mod support;

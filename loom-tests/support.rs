@@ -32,9 +32,6 @@ pub fn explore_all<M: Fn() + Send + Sync + 'static>(
     let (mut programs, mut executions, mut reclaiming) = (0, 0, 0);
     for model in models {
         let counts = check(bound, model);
-        if counts[0] > 3000 {
-            eprintln!("TMP {name} #{programs} {}", counts[0]);
-        }
         (programs, executions, reclaiming) = (programs + 1, executions + counts[0], reclaiming + counts[1]);
     }
     eprintln!("{name}: {programs} programs, {}", report(bound, [executions, reclaiming], start));

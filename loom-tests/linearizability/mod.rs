@@ -9,6 +9,9 @@
 //! What is promised, and so what is looked for, is an order **for each place of a pool and each index of a table**:
 //! all handles that ever share a slot, together. Real time plays no part, since loom's memory is weak: a call that
 //! nothing orders after another may miss it.
+//!
+//! Under the model of the epoch only: the real collector's steps would make each of some hundred programs as large as
+//! the models that are about it.
 
 mod pool;
 mod table;

@@ -29,14 +29,15 @@ fn is_large(program: &Program) -> bool {
     let has = |script: &Script, is: fn(&Step) -> bool| script.iter().any(is);
     let removes = |script| has(script, |step| matches!(step, Clear | Remove(_)) && *step != Remove(Stale));
     let pins = |script| has(script, |step| matches!(step, Clear | Get(_) | Acquire(_)));
-    let calls = program.iter().flatten().filter(|step| !matches!(step, Tell | Hear)).count();
-    calls > 2 && (0..2).any(|at| removes(&program[at]) && pins(&program[1 - at]))
+    (0..2).any(|at| removes(&program[at]) && pins(&program[1 - at]))
 }
 
 fn explore(name: &str, programs: Vec<Program>) {
     let (large, small): (Vec<_>, Vec<_>) = programs.into_iter().partition(is_large);
     explore_within(name, None, small);
-    explore_within(&format!("{name} (the large ones)"), Some(3), large);
+    if !large.is_empty() {
+        explore_within(&format!("{name} (the large ones)"), Some(3), large);
+    }
 }
 
 fn explore_within(name: &str, bound: Option<usize>, programs: Vec<Program>) {
@@ -48,7 +49,7 @@ fn explore_within(name: &str, bound: Option<usize>, programs: Vec<Program>) {
 fn every_pair_of_look_ups_and_removals() {
     let calls = all_look_ups();
     let programs = calls.iter().enumerate().flat_map(|(at, call)| pairs(std::slice::from_ref(call), &calls[at..]));
-    explore("every pair of look-ups and removals", programs.collect());
+    explore_within("every pair of look-ups and removals", None, programs.collect());
 }
 
 #[test]
@@ -56,7 +57,7 @@ fn an_insertion_against_every_call() {
     let mut programs = pairs(&[vec![Insert]], &all_look_ups());
     programs.extend(pairs(&all_look_ups(), &[vec![Insert]]));
     programs.push(vec![vec![Insert], vec![Insert]]);
-    explore("an insertion against every call", programs);
+    explore_within("an insertion against every call", None, programs);
 }
 
 /// The second insertion of the main thread takes the live entry's place, the other thread's own the one that it removed.
@@ -113,7 +114,7 @@ fn what_threads_write_at_two_places_may_have_no_one_order_where_they_dont_pin() 
 fn three_threads_within_three_preemptions() {
     let programs = [
         [vec![Remove(Live)], vec![Remove(Live)], vec![Get(Live)]],
-        [vec![Remove(Live), Insert], vec![Get(Live)], vec![Contains(NextOfLive)]],
+        [vec![Remove(Live), Insert], vec![Contains(Live)], vec![Contains(NextOfLive)]],
         [vec![Insert], vec![Insert], vec![Contains(Fresh)]],
         [vec![Insert, Remove(Own)], vec![Contains(NextOfStale)], vec![Remove(NextOfStale)]],
         [vec![Hear, Contains(Told)], vec![Insert, Tell], vec![Remove(Fresh)]],
