@@ -13,12 +13,12 @@ pub const CALLS: usize = 8;
 
 /// Runs `test` under schedules of both kinds: random ones, and some with few preemptions at places drawn at random
 /// (Burckhardt et al., *A randomized scheduler with probabilistic guarantees of finding bugs*, 2010).
-pub fn explore(name: &str, schedules: usize, test: impl Fn() + Send + Sync + Clone + 'static) {
+pub fn explore(name: &str, times: usize, test: impl Fn() + Send + Sync + Clone + 'static) {
     let seed = std::env::var("SHUTTLE_RANDOM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_260_412);
-    run(&format!("{name}: random schedules"), seed, RandomScheduler::new_from_seed(seed, schedules), test.clone());
+    run(&format!("{name}: random schedules"), seed, RandomScheduler::new_from_seed(seed, times), test.clone());
     for depth in [2, 4] {
-        let scheduler = PctScheduler::new_from_seed(seed, depth, schedules / 2);
-        run(&format!("{name}: PCT of depth {depth}"), seed, scheduler, test.clone());
+        let pct = PctScheduler::new_from_seed(seed, depth, times / 2);
+        run(&format!("{name}: PCT of depth {depth}"), seed, pct, test.clone());
     }
 }
 
@@ -27,14 +27,14 @@ fn run(name: &str, seed: u64, scheduler: impl Scheduler + 'static, test: impl Fn
     let mut config = Config::new();
     config.silence_warnings = true;
     let count = Arc::clone(&reclaiming);
-    let schedules = Runner::new(scheduler, config).run(move || {
+    let times = Runner::new(scheduler, config).run(move || {
         let before = graphpool::verification::RECLAMATIONS.get();
         test();
         let reclaimed = graphpool::verification::RECLAMATIONS.get() > before;
         count.fetch_add(reclaimed.into(), Ordering::Relaxed);
     });
     let reclaiming = reclaiming.load(Ordering::Relaxed);
-    eprintln!("{name}: {schedules} schedules, {reclaiming} reclaimed, seed {seed}");
+    eprintln!("{name}: {times} schedules, {reclaiming} reclaimed, seed {seed}");
 }
 
 /// What the threads of an execution have done and what they know of. std's, so that recording is no switch point.

@@ -73,6 +73,7 @@ impl OwnerCounter {
     }
 
     #[inline]
+    #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(atomic::Ordering::Relaxed)
     }

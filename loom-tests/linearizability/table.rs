@@ -5,7 +5,7 @@ mod play;
 use super::pairs;
 use crate::support::explore_all;
 use play::Step::{self, Bind, Drain, Hear, Resolve, Tell, Unbind};
-use play::Which::{Bound, Fresh, NextOfBound, NextOfStale, Own, Stale, Told};
+use play::Which::{Bound, Earlier, Fresh, NextOfBound, NextOfStale, Own, Stale, Told};
 use play::{Program, Which, execute};
 
 type Script = Vec<Step>;
@@ -47,12 +47,18 @@ fn two_calls_that_use_an_index_again_against_every_look_up() {
     explore("two calls that use an index again against every look-up", None, pairs(&reuses(), &look_ups));
 }
 
-/// Both take from the free list and put on it: what ABA would break.
 #[test]
 fn two_calls_that_use_an_index_again_against_their_like_within_three_preemptions() {
     let mut programs = pairs(&reuses(), &[vec![Bind]]);
     programs.extend(pairs(&reuses(), &reuses()));
     explore("two calls that use an index again against their like", Some(3), programs);
+}
+
+/// ABA: the first index of the free list comes back while another thread is taking it, but the second doesn't.
+#[test]
+fn an_index_that_comes_back_while_it_is_taken_within_three_preemptions() {
+    let programs = pairs(&[vec![Unbind(Bound), Bind, Bind]], &[vec![Bind, Bind, Unbind(Earlier)]]);
+    explore("an index that comes back while it is taken", Some(3), programs);
 }
 
 #[test]

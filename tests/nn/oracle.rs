@@ -293,12 +293,12 @@ impl StateMachineTest for Played {
         state
     }
 
-    fn check_invariants(state: &Self, expected: &Expected) {
+    fn check_invariants(Self { engine, given, .. }: &Self, expected: &Expected) {
         let [one, two] = &expected.sessions;
-        let stats = state.engine.stats();
+        let stats = engine.stats();
         assert_eq!(stats.contexts, one.contexts.len() + two.contexts.len());
         assert_eq!(stats.graph_handles, one.graphs.len() + two.graphs.len());
-        assert_eq!((stats.guests, state.given.len()), (2, expected.given));
+        assert_eq!((stats.guests, given.len()), (2, expected.given));
     }
 
     fn teardown(state: Self, _: Expected) {

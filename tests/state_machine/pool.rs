@@ -22,13 +22,25 @@ enum Call {
     Flush,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Value {
+    Given(u32),
+    /// The entry's own handle.
+    Handle,
+}
+
+impl Value {
+    fn is_even(self) -> bool {
+        matches!(self, Self::Given(value) if value % 2 == 0)
+    }
+}
+
 /// What the pool ought to have, and to have answered last.
 #[derive(Debug, Clone, Default)]
 struct Expected {
-    /// Every entry that was ever inserted. Those that know their handle have no value of their own.
-    inserted: Vec<Option<u32>>,
-    live: BTreeMap<usize, Option<u32>>,
-    found: Option<Option<u32>>,
+    inserted: usize,
+    live: BTreeMap<usize, Value>,
+    found: Option<Value>,
     removed: usize,
 }
 
@@ -42,11 +54,11 @@ impl ReferenceStateMachine for Expected {
 
     fn transitions(state: &Self) -> BoxedStrategy<Call> {
         let insert = prop_oneof![4 => any::<u32>().prop_map(Call::Insert), 1 => Just(Call::InsertKnowing)];
-        if state.inserted.is_empty() {
+        if state.inserted == 0 {
             return insert.boxed();
         }
         // The newest ones are the likeliest to be live.
-        let count = state.inserted.len();
+        let count = state.inserted;
         let entry = prop_oneof![0..count, count.saturating_sub(4)..count];
         let bits = prop_oneof![(0..64_u32).prop_map(|bit| 1 << bit), any::<u64>(), Just(1 << 35)];
         prop_oneof![
@@ -66,9 +78,9 @@ impl ReferenceStateMachine for Expected {
     fn preconditions(state: &Self, call: &Call) -> bool {
         match call {
             Call::Get(entry) | Call::Acquire(entry) | Call::Contains(entry) | Call::Remove(entry) => {
-                *entry < state.inserted.len()
+                *entry < state.inserted
             }
-            Call::Forge(entry, bits) => *entry < state.inserted.len() && *bits != 0,
+            Call::Forge(entry, bits) => *entry < state.inserted && *bits != 0,
             _ => true,
         }
     }
@@ -77,15 +89,15 @@ impl ReferenceStateMachine for Expected {
         let before = state.live.len();
         match call {
             Call::Insert(_) | Call::InsertKnowing => {
-                let value = if let Call::Insert(value) = call { Some(*value) } else { None };
-                state.live.insert(state.inserted.len(), value);
-                state.inserted.push(value);
+                let value = if let Call::Insert(value) = call { Value::Given(*value) } else { Value::Handle };
+                state.live.insert(state.inserted, value);
+                state.inserted += 1;
             }
             Call::Get(entry) | Call::Acquire(entry) | Call::Contains(entry) => {
                 state.found = state.live.get(entry).copied();
             }
             Call::Remove(entry) => state.found = state.live.remove(entry),
-            Call::RetainEven => state.live.retain(|_, value| value.is_some_and(|value| value % 2 == 0)),
+            Call::RetainEven => state.live.retain(|_, value| value.is_even()),
             Call::Clear => state.live.clear(),
             Call::Forge(..) | Call::Flush => {}
         }
@@ -94,9 +106,8 @@ impl ReferenceStateMachine for Expected {
     }
 }
 
-/// A value, or none where the entry holds its own handle.
 struct Entry {
-    value: Option<u32>,
+    value: Value,
     handle: Option<u64>,
 }
 
@@ -111,13 +122,10 @@ impl Played {
         self.handles.push(handle);
     }
 
-    fn seen(&self, entry: usize, found: Option<&Entry>) -> Option<Option<u32>> {
-        found.map(|found| {
-            if found.value.is_none() {
-                assert_eq!(found.handle, Some(self.handles[entry].to_bits()), "it was told its handle");
-            }
-            found.value
-        })
+    fn seen(&self, entry: usize, found: Option<&Entry>) -> Option<Value> {
+        let Entry { value, handle } = found?;
+        assert!(*value != Value::Handle || *handle == Some(self.handles[entry].to_bits()), "it was told its handle");
+        Some(*value)
     }
 }
 
@@ -133,11 +141,11 @@ impl StateMachineTest for Played {
         let pool = &state.pool;
         match call {
             Call::Insert(value) => {
-                let handle = pool.insert(Entry { value: Some(value), handle: None }).unwrap();
+                let handle = pool.insert(Entry { value: Value::Given(value), handle: None }).unwrap();
                 state.expect_inserted(handle);
             }
             Call::InsertKnowing => {
-                let entry = |handle: Handle<Entry>| Entry { value: None, handle: Some(handle.to_bits()) };
+                let entry = |handle: Handle<Entry>| Entry { value: Value::Handle, handle: Some(handle.to_bits()) };
                 let handle = pool.insert_with(entry).unwrap();
                 state.expect_inserted(handle);
             }
@@ -164,7 +172,7 @@ impl StateMachineTest for Played {
                 }
             }
             Call::RetainEven => {
-                let removed = pool.retain(|_, entry| entry.value.is_some_and(|value| value % 2 == 0));
+                let removed = pool.retain(|_, entry| entry.value.is_even());
                 assert_eq!(removed, expected.removed);
             }
             Call::Clear => assert_eq!(pool.clear(), expected.removed),
@@ -173,11 +181,11 @@ impl StateMachineTest for Played {
         state
     }
 
-    fn check_invariants(state: &Self, expected: &Expected) {
-        let stats = state.pool.stats();
-        assert_eq!(state.pool.len(), expected.live.len());
-        assert_eq!(state.pool.is_empty(), expected.live.is_empty());
-        assert_eq!((stats.inserted, stats.live), (expected.inserted.len() as u64, expected.live.len() as u64));
+    fn check_invariants(Self { pool, .. }: &Self, expected: &Expected) {
+        let stats = pool.stats();
+        assert_eq!(pool.len(), expected.live.len());
+        assert_eq!(pool.is_empty(), expected.live.is_empty());
+        assert_eq!((stats.inserted, stats.live), (expected.inserted as u64, expected.live.len() as u64));
         assert_eq!(stats.removed, stats.inserted - stats.live);
     }
 

@@ -26,6 +26,8 @@ pub enum Which {
     Fresh,
     /// This thread's last.
     Own,
+    /// Its last but one.
+    Earlier,
     /// The other thread's, as it was told.
     Told,
 }
@@ -43,7 +45,7 @@ pub enum Step {
 }
 
 use Step::{Bind, Drain, Hear, Resolve, Tell, Unbind};
-use Which::{Bound, Fresh, NextOfBound, NextOfStale, Own, Stale, Told};
+use Which::{Bound, Earlier, Fresh, NextOfBound, NextOfStale, Own, Stale, Told};
 
 /// What each thread does; the first is the main one's, which has made what the program starts with.
 pub type Program = Vec<Vec<Step>>;
@@ -69,6 +71,7 @@ struct Player<'a> {
     /// The bound and the stale one.
     given: [u32; 2],
     own: u32,
+    earlier: u32,
     told: u32,
 }
 
@@ -82,6 +85,7 @@ impl Player<'_> {
             NextOfBound => bound + TAG,
             Fresh => bound + INDEX,
             Own => self.own,
+            Earlier => self.earlier,
             Told => self.told,
         }
     }
@@ -107,6 +111,7 @@ impl Player<'_> {
         Event::Call(match step {
             Bind => {
                 let handle = self.handles.pop().expect("a script has two bindings at most");
+                self.earlier = self.own;
                 self.own = table.bind(handle).unwrap().to_bits();
                 Call::Bind { handle: handle.to_bits(), bound: self.own }
             }
@@ -134,7 +139,7 @@ pub fn execute(program: &Program) {
     let mut handles = || handles.by_ref().take(2).collect::<Vec<_>>();
     let log = StdArc::new(Log::new());
     let part = Part { log: &log, known: 0 };
-    let mut main = Player { table: &table, part, handles: handles(), given: [0; 2], own: 0, told: 0 };
+    let mut main = Player { table: &table, part, handles: handles(), given: [0; 2], own: 0, earlier: 0, told: 0 };
     main.play(&[Bind]);
     main.given[1] = main.own;
     main.play(&[Bind, Unbind(Stale)]);
@@ -147,7 +152,7 @@ pub fn execute(program: &Program) {
             let (table, log, script, handles) = (Arc::clone(&table), StdArc::clone(&log), script.clone(), handles());
             thread::spawn(move || {
                 let part = Part { log: &log, known };
-                let mut player = Player { table: &table, part, handles, given, own: 0, told: 0 };
+                let mut player = Player { table: &table, part, handles, given, own: 0, earlier: 0, told: 0 };
                 player.play(&script);
                 player.part.known
             })
