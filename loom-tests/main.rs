@@ -11,6 +11,11 @@ mod guessed;
 #[cfg(not(crossbeam_loom))]
 mod handover;
 mod indexes;
+#[cfg(not(crossbeam_loom))]
+#[path = "../tests/history/mod.rs"]
+mod history;
+#[cfg(not(crossbeam_loom))]
+mod linearizability;
 mod pool;
 mod session;
 mod support;

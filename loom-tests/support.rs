@@ -1,7 +1,7 @@
 //! What the models share: how one is run, and a payload whose use after its end is seen.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -22,43 +22,69 @@ pub fn explore(name: &str, model: impl Fn() + Send + Sync + 'static) {
     run(name, None, model);
 }
 
-/// Runs a model through every execution with at most `preemptions` involuntary switches.
-pub fn explore_bounded(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
-    run(name, Some(preemptions), model);
+/// Runs a group of models, as [`explore`] or within `bound`, and prints one line for all.
+pub fn explore_all<M: Fn() + Send + Sync + 'static>(
+    name: &str,
+    bound: Option<usize>,
+    models: impl IntoIterator<Item = M>,
+) {
+    let start = Instant::now();
+    let (mut programs, mut executions, mut reclaiming) = (0, 0, 0);
+    for model in models {
+        let counts = check(bound, model);
+        (programs, executions, reclaiming) = (programs + 1, executions + counts[0], reclaiming + counts[1]);
+    }
+    eprintln!("{name}: {programs} programs, {}", report(bound, [executions, reclaiming], start));
 }
 
-fn run(name: &str, mut bound: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
-    // The real collector has many more steps than its contract; LOOM_EPOCH_BOUND bounds what would not end.
-    if cfg!(crossbeam_loom) {
-        let most = std::env::var("LOOM_EPOCH_BOUND").ok().and_then(|bound| bound.parse().ok()).unwrap_or(2);
-        bound = Some(bound.map_or(most, |bound| bound.min(most)));
-    }
-    let counts = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+fn run(name: &str, bound: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
     let start = Instant::now();
+    let counts = check(bound, model);
+    eprintln!("{name}: {}", report(bound, counts, start));
+}
+
+fn report(bound: Option<usize>, [executions, reclaiming]: [u64; 2], start: Instant) -> String {
+    let extent = within(bound).map_or("complete".to_string(), |bound| format!("all with {bound} preemptions"));
+    let seconds = start.elapsed().as_secs_f64();
+    format!("{executions} executions, {extent}, {reclaiming} reclaimed, {seconds:.1} s")
+}
+
+/// The real collector has many more steps than its contract; `LOOM_EPOCH_BOUND` bounds what would not end.
+fn within(bound: Option<usize>) -> Option<usize> {
+    if !cfg!(crossbeam_loom) {
+        return bound;
+    }
+    let most = std::env::var("LOOM_EPOCH_BOUND").ok().and_then(|bound| bound.parse().ok()).unwrap_or(2);
+    Some(bound.map_or(most, |bound| bound.min(most)))
+}
+
+/// How many executions there were, and in how many of them memory was reclaimed.
+fn check(bound: Option<usize>, model: impl Fn() + Send + Sync + 'static) -> [u64; 2] {
+    let counts = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 100_000;
-    builder.preemption_bound = bound;
+    builder.preemption_bound = within(bound);
     let count = Arc::clone(&counts);
     builder.check(move || {
         quarantine::release();
         count[0].fetch_add(1, Ordering::Relaxed);
-        let before = reclaimed_here();
+        begin();
         model();
-        if reclaimed_here() > before {
+        if verification::RECLAMATIONS.get() > BEFORE.get() {
             count[1].fetch_add(1, Ordering::Relaxed);
         }
     });
-    let [executions, reclaiming] = [&counts[0], &counts[1]].map(|count| count.load(Ordering::Relaxed));
-    let extent = bound.map_or("complete".to_string(), |bound| format!("all with {bound} preemptions"));
-    eprintln!(
-        "{name}: {executions} executions, {extent}, {reclaiming} reclaimed, {:.1} s",
-        start.elapsed().as_secs_f64()
-    );
+    [&counts[0], &counts[1]].map(|count| count.load(Ordering::Relaxed))
 }
 
-/// Models of several tests run side by side, each on a thread of its own with its own count.
-fn reclaimed_here() -> u64 {
-    verification::RECLAMATIONS.with(std::cell::Cell::get)
+thread_local! {
+    /// Models of several tests run side by side, each on a thread of its own with its own count.
+    static BEFORE: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Where what the model is about begins: what was reclaimed before isn't counted.
+pub fn begin() {
+    BEFORE.set(verification::RECLAMATIONS.get());
 }
 
 /// Lets the real collector advance far enough to reclaim; its contract needs none of this.

@@ -11,14 +11,14 @@
 //! default one: a guard of another crate can't hold our garbage back, and a reader of ours never runs another
 //! crate's destructors.
 //!
-//! Under `--cfg loom` a model of the contract takes its place, which reclaims at the first moment that the
+//! Under `--cfg loom` or `--cfg shuttle` a model of the contract takes its place, which reclaims at the first moment that the
 //! contract allows; under `--cfg loom --cfg crossbeam_loom` the real one runs inside the models.
 
-#[cfg(not(all(loom, not(crossbeam_loom))))]
+#[cfg(not(any(all(loom, not(crossbeam_loom)), shuttle)))]
 #[path = "epoch/crossbeam.rs"]
 mod imp;
 
-#[cfg(all(loom, not(crossbeam_loom)))]
+#[cfg(any(all(loom, not(crossbeam_loom)), shuttle))]
 #[path = "epoch/model.rs"]
 mod imp;
 

@@ -21,8 +21,8 @@ pub use handle::{GuestHandle, Handle, Kind};
 pub use pool::{InsertError, Pool, PoolStats};
 pub use table::{BindError, HandleTable};
 
-/// What the models look at, under `--cfg loom` only.
-#[cfg(loom)]
+/// What the models look at.
+#[cfg(any(loom, shuttle))]
 #[doc(hidden)]
 pub mod verification {
     use std::cell::Cell;

@@ -1,10 +1,18 @@
-//! The primitives that the core synchronises with: std's, or loom's under `--cfg loom`.
+//! The primitives that the core synchronises with: std's, loom's under `--cfg loom`, or shuttle's under
+//! `--cfg shuttle`.
 //!
 //! Everything whose interleavings a model explores comes from here. What stays on std on purpose (process-wide
 //! counts, tags, the slab) says so where it is used.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub use std::{
+    sync::{Arc, atomic},
+    thread_local,
+};
+
+#[cfg(shuttle)]
+pub use shuttle::{
+    lazy_static,
     sync::{Arc, atomic},
     thread_local,
 };
@@ -13,20 +21,20 @@ pub use std::{
 #[path = "sync/loom_atomic.rs"]
 pub mod atomic;
 #[cfg(loom)]
-pub use loom::{cell::UnsafeCell, sync::Arc};
+pub use loom::{cell::UnsafeCell, lazy_static, sync::Arc};
 
-/// loom's macro, which knows no `const` initialiser.
+/// loom's, which doesn't know of constants, for one thread-local that perhaps is one.
 #[cfg(loom)]
-macro_rules! modelled_thread_local {
-    (static $name:ident: $value:ty = const $init:block;) => {
-        loom::thread_local! { static $name: $value = $init; }
+macro_rules! loom_thread_local {
+    (static $name:ident: $type:ty = const { $init:expr };) => {
+        loom::thread_local! { static $name: $type = $init; }
     };
-    (static $name:ident: $value:ty = $init:expr;) => {
-        loom::thread_local! { static $name: $value = $init; }
+    (static $name:ident: $type:ty = $init:expr;) => {
+        loom::thread_local! { static $name: $type = $init; }
     };
 }
 #[cfg(loom)]
-pub(crate) use modelled_thread_local as thread_local;
+pub(crate) use loom_thread_local as thread_local;
 
 /// std's cell behind loom's interface, which tells reads from writes.
 #[cfg(not(loom))]
@@ -65,6 +73,7 @@ impl OwnerCounter {
     }
 
     #[inline]
+    #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(atomic::Ordering::Relaxed)
     }

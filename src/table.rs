@@ -118,6 +118,10 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
 
     /// Ends the binding. Of several calls with one guest handle, one gets what it was bound to.
     #[inline]
+    #[cfg_attr(
+        loom,
+        expect(clippy::must_use_candidate, reason = "called for what it does; std's atomics tell the lint")
+    )]
     pub fn unbind(&self, guest_handle: GuestHandle) -> Option<Handle<T>> {
         let word = self.word_of(guest_handle)?;
         // Acquire: as in `resolve`.

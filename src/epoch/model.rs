@@ -1,20 +1,19 @@
-//! A model of the contract (E1 to E3) for loom, which reclaims at the first moment that the contract allows.
+//! A model of the contract (E1 to E3) for loom and shuttle, which reclaims at the first moment that the contract allows.
 //!
-//! Which guards are pinned, and what waits for which of them, is kept in std types, in which loom sees neither a
+//! Which guards are pinned, and what waits for which of them, is kept in std types, in which neither sees a
 //! switch point nor an edge. So each access comes after a [`tick`](State::tick), and the edges that the contract
-//! promises, no more, are stated with loom's own atomics.
+//! promises, no more, are stated with atomics of its own.
 
-use loom::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-loom::lazy_static! {
-    static ref STATE: State = State {
-        book: Mutex::new(Book::default()),
-        ticks: AtomicUsize::new(0),
-        unpins: AtomicUsize::new(0),
-    };
+use crate::sync::atomic::{AtomicUsize, Ordering, fence};
+use crate::sync::lazy_static;
+
+lazy_static! {
+    static ref STATE: State =
+        State { book: Mutex::new(Book::default()), ticks: AtomicUsize::new(0), unpins: AtomicUsize::new(0) };
 }
 
 struct State {
@@ -35,7 +34,7 @@ struct Deferred {
     run: Box<dyn FnOnce()>,
 }
 
-// SAFETY: loom runs its threads one at a time, on one thread of the system.
+// SAFETY: loom and shuttle run their threads one at a time, on one thread of the system.
 unsafe impl Send for Book {}
 
 impl State {

@@ -486,9 +486,7 @@ fn collect() {
 }
 
 thread_local! {
-    // Not `const`, which loom's macro doesn't know.
-    #[cfg_attr(not(loom), expect(clippy::missing_const_for_thread_local, reason = "as above"))]
-    static RELEASING: Cell<bool> = Cell::new(false);
+    static RELEASING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Marks this thread as one that runs destructors.
@@ -544,8 +542,8 @@ unsafe fn let_go<T>(value: *const T) {
 }
 
 /// Tells a model that memory was reclaimed: one in which none is shows nothing of it.
-#[cfg_attr(not(loom), expect(unused_variables, reason = "only the models ask"))]
+#[cfg_attr(not(any(loom, shuttle)), expect(unused_variables, reason = "only the models ask"))]
 fn count_reclaimed(entries: u64) {
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     crate::verification::RECLAMATIONS.with(|count| count.set(count.get() + entries));
 }

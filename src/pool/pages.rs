@@ -142,13 +142,13 @@ unsafe fn free<P>(page: *mut P, len: usize) {
     drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(page, len)) });
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
     // SAFETY: zeros are null pointers.
     unsafe { Box::new_zeroed_slice(len).assume_init() }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
     (0..len).map(|_| AtomicPtr::new(ptr::null_mut())).collect()
 }

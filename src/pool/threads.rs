@@ -3,8 +3,8 @@
 //! They are the slab's: it numbers every thread of the process that inserts into any slab, and a number is free again
 //! when its thread has ended. It has room for 4,096, and panics past that; so a thread asks here first.
 
-#[cfg_attr(not(loom), path = "threads/slab.rs")]
-#[cfg_attr(loom, path = "threads/modelled.rs")]
+#[cfg_attr(not(any(loom, shuttle)), path = "threads/slab.rs")]
+#[cfg_attr(any(loom, shuttle), path = "threads/modelled.rs")]
 mod numbers;
 
 /// Threads that may insert at the same time, in the whole process and over all pools.
@@ -20,7 +20,7 @@ pub(super) fn number() -> Option<usize> {
     numbers::number()
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

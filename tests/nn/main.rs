@@ -1,6 +1,6 @@
 //! The wasi-nn engine as a host uses it, with backends of the tests' own.
 
-#![cfg(all(feature = "nn", not(loom)))]
+#![cfg(all(feature = "nn", not(any(loom, shuttle))))]
 
 mod backends;
 mod calls;
