@@ -18,20 +18,23 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Repeats `burst`, which says how many operations it did, for the time of a round. What a thread does once, to
-    /// register itself and to fill its caches, is done before the clock starts.
+    /// Repeats `burst`, which says how many operations it did, for the time of a round, and gives the median of their
+    /// times for one operation: a burst takes much less than the system's time slice, so what other processes take is
+    /// in few of them, and everything that a subject does now and then is in all. What a thread does once, to register
+    /// itself and to fill its caches, is done before.
     pub fn run(&self, mut burst: impl FnMut() -> u64) -> f64 {
         burst();
+        let mut figures = Vec::with_capacity(1 << 14);
         self.barrier.wait();
         let start = Instant::now();
-        let mut operations = 0;
-        loop {
-            operations += burst();
-            let elapsed = start.elapsed();
-            if elapsed >= self.time {
-                return elapsed.as_nanos() as f64 / operations as f64;
-            }
+        let mut before = Duration::ZERO;
+        while before < self.time {
+            let operations = burst();
+            let now = start.elapsed();
+            figures.push((now - before).as_nanos() as f64 / operations as f64);
+            before = now;
         }
+        median(figures)
     }
 }
 
