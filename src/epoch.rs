@@ -23,9 +23,13 @@ mod imp;
 mod imp;
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Re-pins between two collections by [`Guard::repin`].
 const REPINS_BETWEEN_COLLECTIONS: u32 = 128;
+
+/// What is deferred and has yet to run, in the process. std's atomic under loom too: nothing is ordered by it.
+static DEFERRED: AtomicUsize = AtomicUsize::new(0);
 
 /// Keeps this thread pinned: what it reads from a [`Pool`](crate::Pool) stays where it is.
 ///
@@ -52,14 +56,23 @@ pub fn pin() -> Guard {
 impl Guard {
     /// Lets go of what was read and pins anew, so that one guard serves a worker for its whole life.
     ///
-    /// Costs a load where the epoch stands still; it has no fence on x86-64, and one on other processors. Every
-    /// 128th call also collects, which may run destructors. Does nothing where another guard of this thread is
-    /// alive.
+    /// Costs a load where the epoch stands still; it has no fence on x86-64, and one on other processors. Every 128th
+    /// call also collects where something waits for that, which may run destructors. Does nothing where another guard of
+    /// this thread is alive.
     #[inline]
     pub fn repin(&mut self) {
         self.inner.repin();
         self.repins = self.repins.wrapping_add(1);
         if self.repins.is_multiple_of(REPINS_BETWEEN_COLLECTIONS) {
+            self.collect();
+        }
+    }
+
+    /// Flushes where something is deferred: the pass over all threads is not for those that only read.
+    #[cold]
+    fn collect(&self) {
+        // Relaxed: what a re-pin misses, a later one finds.
+        if DEFERRED.load(Ordering::Relaxed) != 0 {
             self.flush();
         }
     }
@@ -79,8 +92,13 @@ impl Guard {
     ///
     /// `f` must be sound to run on any thread and at any later time.
     pub(crate) unsafe fn defer<F: FnOnce()>(&self, f: F) {
+        DEFERRED.fetch_add(1, Ordering::Relaxed);
+        let counted = move || {
+            DEFERRED.fetch_sub(1, Ordering::Relaxed);
+            f();
+        };
         // SAFETY: the caller's promise.
-        unsafe { self.inner.defer(f) }
+        unsafe { self.inner.defer(counted) }
     }
 }
 

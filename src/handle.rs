@@ -68,6 +68,13 @@ impl<T> Handle<T> {
         }
     }
 
+    /// The handle of a key in the pool whose tag, where a handle has it, is `tag`.
+    #[inline]
+    pub(crate) fn new(tag: NonZeroU64, key: u64) -> Self {
+        debug_assert!(tag.get() & KEY_MASK == 0 && key & !KEY_MASK == 0);
+        Self { bits: tag | key, _names: PhantomData }
+    }
+
     /// The slab's key.
     #[inline]
     pub(crate) const fn key(self) -> u64 {

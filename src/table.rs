@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::num::NonZeroU64;
 
 use crate::Pool;
 use crate::handle::{GuestHandle, Handle, KEY_BITS, KEY_MASK, Kind, TAG_BITS};
@@ -23,8 +24,8 @@ const FIRST_PAGE: u64 = if cfg!(loom) { 2 } else { 64 };
 const CAPACITY: u32 = 1 << GuestHandle::INDEX_BITS;
 /// Of a slot's bindings.
 const LAST_TAG: u64 = if cfg!(loom) { 7 } else { (1 << TAG_BITS) - 1 };
-/// The generation bits of a key, of which no key has all.
-const VACANT: u64 = ((1 << 17) - 1) << (KEY_BITS - 17);
+/// Every bit of a key's generation, and the highest of its thread, which no key has: the least number that is none.
+const VACANT: u64 = ((1 << 18) - 1) << (KEY_BITS - 18);
 
 /// A guest's own handle space for one kind of thing: 32-bit [`GuestHandle`]s for [`Handle`]s of one pool.
 ///
@@ -60,7 +61,7 @@ pub struct HandleTable<T> {
     free: AtomicU64,
     /// Indexes from here on were never used.
     fresh: AtomicU32,
-    pool_tag: u64,
+    pool_tag: NonZeroU64,
     kind: Kind,
     _names: PhantomData<fn() -> T>,
 }
@@ -97,7 +98,7 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
     ///
     /// [`BindError::Full`] where no index is left, [`BindError::ForeignHandle`] for a handle of another pool.
     pub fn bind(&self, handle: Handle<T>) -> Result<GuestHandle, BindError> {
-        if handle.to_bits() & !KEY_MASK != self.pool_tag || is_vacant(handle.key()) {
+        if handle.to_bits() & !KEY_MASK != self.pool_tag.get() || is_vacant(handle.key()) {
             return Err(BindError::ForeignHandle);
         }
         let (index, word) = self.take_index().ok_or(BindError::Full)?;
@@ -166,10 +167,9 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
     /// The handle in `word`, if that is the guest handle's binding.
     #[inline]
     fn bound(&self, guest_handle: GuestHandle, word: u64) -> Option<Handle<T>> {
-        if word >> KEY_BITS != guest_handle.tag() || is_vacant(word) {
-            return None;
-        }
-        Handle::from_bits(self.pool_tag | word & KEY_MASK)
+        // The key alone, where the tags are the same; otherwise something above any key.
+        let key = word ^ guest_handle.tag() << KEY_BITS;
+        (key < VACANT).then(|| Handle::new(self.pool_tag, key))
     }
 
     #[inline]

@@ -1,5 +1,7 @@
 //! Where every slot and every thread's shard is.
 
+use std::ops::Range;
+
 use crossbeam_utils::CachePadded;
 
 use super::layout::{Layout, Shape};
@@ -33,29 +35,32 @@ pub(super) struct Directory<T, L: Layout> {
     shards: Pages<Shard, OneEach<L>>,
 }
 
-// SAFETY: `page_and_offset` keeps the offset below the page's length, which is 0 for the pages of a thread's rows that
-// the slab doesn't have. There are `PAGES_STRIDE` rows for each thread.
+// SAFETY: an address is in the range of its page, which is empty for the pages of a thread's rows that the slab
+// doesn't have. There are `PAGES_STRIDE` rows for each thread.
 unsafe impl<L: Layout> Geometry for Shape<L> {
     const ROWS: usize = L::MAX_THREADS * Self::PAGES_STRIDE;
+    /// A number may claim to be of a thread past the last.
+    const TOTAL: bool = false;
 
     #[inline]
     fn locate(place: u64) -> (usize, usize) {
-        let (page, offset) = Self::page_and_offset(place);
-        (Self::thread(place) * Self::PAGES_STRIDE + page, offset)
+        let (page, address) = Self::page_and_address(place);
+        (Self::thread(place) * Self::PAGES_STRIDE + page, address)
     }
 
     #[inline]
-    fn len(row: usize) -> usize {
-        Self::page_len(row % Self::PAGES_STRIDE)
+    fn range(row: usize) -> Range<usize> {
+        Self::addresses(row % Self::PAGES_STRIDE)
     }
 }
 
 /// A page of one element for each thread.
 struct OneEach<L>(std::marker::PhantomData<L>);
 
-// SAFETY: 0 is less than 1.
+// SAFETY: 0 is in its range.
 unsafe impl<L: Layout> Geometry for OneEach<L> {
     const ROWS: usize = L::MAX_THREADS;
+    const TOTAL: bool = false;
 
     #[inline]
     fn locate(thread: u64) -> (usize, usize) {
@@ -63,8 +68,8 @@ unsafe impl<L: Layout> Geometry for OneEach<L> {
     }
 
     #[inline]
-    fn len(_: usize) -> usize {
-        1
+    fn range(_: usize) -> Range<usize> {
+        0..1
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a key divides into generation, thread and address, and the bounds that follow.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use crate::handle::TAG_BITS;
 
@@ -107,18 +108,21 @@ impl<L: Layout> Shape<L> {
         (place >> Self::ADDRESS_BITS) as usize
     }
 
-    /// The page and the offset in it. Page `p` has `INITIAL_PAGE_SIZE << p` slots.
+    /// The page and the address, which counts on from page to page. Page `p` has `INITIAL_PAGE_SIZE << p` slots.
     #[inline]
-    pub(super) const fn page_and_offset(place: u64) -> (usize, usize) {
+    pub(super) const fn page_and_address(place: u64) -> (usize, usize) {
         let address = place & ((1 << Self::ADDRESS_BITS) - 1);
-        let shifted = address + L::INITIAL_PAGE_SIZE as u64;
-        let page = shifted.ilog2() - Self::FIRST_PAGE_BITS;
-        (page as usize, (shifted - ((L::INITIAL_PAGE_SIZE as u64) << page)) as usize)
+        let page = (address + L::INITIAL_PAGE_SIZE as u64).ilog2() - Self::FIRST_PAGE_BITS;
+        (page as usize, address as usize)
     }
 
-    #[inline]
-    pub(super) const fn page_len(page: usize) -> usize {
-        if page < L::MAX_PAGES { L::INITIAL_PAGE_SIZE << page } else { 0 }
+    /// The addresses of a page; none past the last page.
+    pub(super) const fn addresses(page: usize) -> Range<usize> {
+        if page >= L::MAX_PAGES {
+            return 0..0;
+        }
+        let start = (L::INITIAL_PAGE_SIZE << page) - L::INITIAL_PAGE_SIZE;
+        start..start + (L::INITIAL_PAGE_SIZE << page)
     }
 }
 
@@ -135,14 +139,15 @@ mod tests {
 
     #[test]
     fn addresses_fall_into_pages_that_double() {
-        assert_eq!(Std::page_and_offset(0), (0, 0));
-        assert_eq!(Std::page_and_offset(31), (0, 31));
-        assert_eq!(Std::page_and_offset(32), (1, 0));
-        assert_eq!(Std::page_and_offset(95), (1, 63));
-        assert_eq!(Std::page_and_offset(96), (2, 0));
-        let last = 32 * ((1 << 16) - 1) - 1;
-        assert_eq!(Std::page_and_offset(last), (15, Std::page_len(15) - 1));
-        assert!(Std::page_and_offset((1 << 22) - 1).0 < Std::PAGES_STRIDE);
+        assert_eq!((Std::addresses(0), Std::addresses(1), Std::addresses(2)), (0..32, 32..96, 96..224));
+        for address in [0, 31, 32, 95, 96, 32 * ((1 << 16) - 1) - 1] {
+            let (page, same) = Std::page_and_address(address);
+            assert_eq!(same as u64, address);
+            assert!(Std::addresses(page).contains(&same), "{address} in page {page}");
+        }
+        let past_the_last = Std::page_and_address((1 << 22) - 1).0;
+        assert!(past_the_last < Std::PAGES_STRIDE);
+        assert!(Std::addresses(past_the_last).is_empty());
     }
 
     #[test]

@@ -42,6 +42,7 @@ mod threads;
 use std::cell::Cell;
 use std::fmt;
 use std::mem::ManuallyDrop;
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use error::InsertError;
@@ -252,7 +253,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     #[must_use]
     pub fn iter<'a>(&'a self, guard: &'a Guard) -> Iter<'a, T> {
         let _ = guard;
-        Iter::new(self.inner.directory.slots(), self.inner.tag.bits())
+        Iter::new(self.inner.directory.slots(), self.inner.tag.bits().get())
     }
 
     /// Removes the entries of which `keep` says `false`, and says how many it removed itself. As consistent as
@@ -286,7 +287,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     }
 
     /// The tag that this pool's handles have, where they have it.
-    pub(crate) fn tag_bits(&self) -> u64 {
+    pub(crate) fn tag_bits(&self) -> NonZeroU64 {
         self.inner.tag.bits()
     }
 }
@@ -334,10 +335,7 @@ struct Vacant<'a, T: Send + Sync + 'static, L: Layout> {
 impl<T: Send + Sync, L: Layout> Vacant<'_, T, L> {
     #[inline]
     fn handle(&self) -> Handle<T> {
-        let Some(handle) = Handle::from_bits(self.inner.tag.bits() | self.key) else {
-            unreachable!("a tag is never 0")
-        };
-        handle
+        Handle::new(self.inner.tag.bits(), self.key)
     }
 
     #[inline]
@@ -418,7 +416,7 @@ impl<T: Send + Sync + 'static, L: Layout> Drop for Inner<T, L> {
     /// Lets go of what is live, and of what was removed and never claimed. What was claimed holds the pool's inside,
     /// and so was released before.
     fn drop(&mut self) {
-        let tag = self.tag.bits();
+        let tag = self.tag.bits().get();
         let live = self.directory.slots().filter_map(|slot| Some(slot.live(tag)?.1));
         let claimed = self.directory.shards().filter_map(|shard| shard.limbo.claim());
         let removed = claimed.flat_map(|claimed| claimed.places().to_vec());
@@ -486,7 +484,8 @@ fn collect() {
 }
 
 thread_local! {
-    static RELEASING: Cell<bool> = const { Cell::new(false) };
+    #[cfg_attr(not(loom), expect(clippy::missing_const_for_thread_local, reason = "loom's macro takes no `const`"))]
+    static RELEASING: Cell<bool> = Cell::new(false);
 }
 
 /// Marks this thread as one that runs destructors.

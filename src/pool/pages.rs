@@ -2,25 +2,30 @@
 //! the guest tables grow by.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::ptr;
 
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Where the element with a number is.
 ///
+/// Pages stand in rows, and each has the elements of a range of indexes.
+///
 /// # Safety
 ///
-/// For every number at all, the offset that `locate` gives is less than `len` of the row that it gives, unless that
-/// is 0 or the row is past the last.
+/// For every number at all, its index is in the range of its row, unless that is empty or the row is past the last;
+/// and that is never where `TOTAL` says so.
 pub(crate) unsafe trait Geometry {
     /// Pages.
     const ROWS: usize;
+    /// Whether every number at all is in one of the rows.
+    const TOTAL: bool;
 
-    /// The page and the offset in it.
+    /// The row and the index.
     fn locate(number: u64) -> (usize, usize);
 
-    /// Elements of a page; 0 for one that is never made.
-    fn len(row: usize) -> usize;
+    /// The indexes of a page; none for one that is never made.
+    fn range(row: usize) -> Range<usize>;
 }
 
 /// The indexes below `1 << BITS`. Page `p` has `FIRST << p` of them, the last page as many as the first.
@@ -30,22 +35,27 @@ pub(crate) struct Doubling<const FIRST: u64, const BITS: u32>;
 // `1 << BITS` ends: `FIRST` numbers into the last page. The last page is the one that holds it.
 unsafe impl<const FIRST: u64, const BITS: u32> Geometry for Doubling<FIRST, BITS> {
     const ROWS: usize = (BITS - FIRST.ilog2()) as usize + 1;
+    const TOTAL: bool = true;
 
     #[inline]
     fn locate(index: u64) -> (usize, usize) {
-        let shifted = (index & ((1 << BITS) - 1)) + FIRST;
-        let row = shifted.ilog2() - FIRST.ilog2();
-        (row as usize, (shifted - (FIRST << row)) as usize)
+        let index = index & ((1 << BITS) - 1);
+        let row = (index + FIRST).ilog2() - FIRST.ilog2();
+        (row as usize, index as usize)
     }
 
     #[inline]
-    fn len(row: usize) -> usize {
-        if row + 1 == Self::ROWS { FIRST as usize } else { (FIRST as usize) << row }
+    fn range(row: usize) -> Range<usize> {
+        let first = FIRST as usize;
+        let start = (first << row) - first;
+        start..start + if row + 1 == Self::ROWS { first } else { first << row }
     }
 }
 
 /// Shared by readers and growers without a lock.
 pub(crate) struct Pages<P, G: Geometry> {
+    /// For each page that is there the address that the element of index 0 would have beside the page's own, so that
+    /// a look-up adds the index and is done; null for the others.
     rows: Box<[AtomicPtr<P>]>,
     /// One more than the highest row that has a page: what a walk needs to look at.
     used: AtomicUsize,
@@ -61,19 +71,19 @@ impl<P: Default, G: Geometry> Pages<P, G> {
     /// The element with this number, if its page is there. Wait-free: two loads, the element's own not counted.
     #[inline]
     pub(crate) fn get(&self, number: u64) -> Option<&P> {
-        let (row, offset) = G::locate(number);
+        let (row, index) = G::locate(number);
+        if !G::TOTAL && row >= G::ROWS {
+            return None;
+        }
+        // SAFETY: there are `ROWS` of them, and `row` is one.
+        let cell = unsafe { self.rows.get_unchecked(row) };
         // Acquire: pairs with the Release in `grow`; whoever sees the page sees its elements.
-        if row >= G::ROWS {
+        let base = cell.load(Ordering::Acquire);
+        if base.is_null() {
             return None;
         }
-        // SAFETY: there are `ROWS` of them.
-        let page = unsafe { self.rows.get_unchecked(row) }.load(Ordering::Acquire);
-        if page.is_null() {
-            return None;
-        }
-        // SAFETY: a page that is there has `G::len(row)` elements, of which `offset` is one, and lives as long as
-        // `self`.
-        Some(unsafe { &*page.add(offset) })
+        // SAFETY: a page that is there has the elements of its row's range, of which `index` is in it.
+        Some(unsafe { element(base, index) })
     }
 
     /// The element with this number, in a page that is made if need be. `None` for a number out of bounds.
@@ -87,36 +97,36 @@ impl<P: Default, G: Geometry> Pages<P, G> {
 
     #[cold]
     fn grow(&self, number: u64) -> Option<&P> {
-        let (row, offset) = G::locate(number);
+        let (row, index) = G::locate(number);
         let cell = self.rows.get(row)?;
-        if G::len(row) == 0 {
+        let range = G::range(row);
+        if range.is_empty() {
             return None;
         }
-        let new: Box<[P]> = (0..G::len(row)).map(|_| P::default()).collect();
-        let new = Box::into_raw(new).cast();
+        let new = allocate(range.clone());
         // Release: pairs with the Acquire in `get`. Acquire on failure: to use the other thread's page.
-        let page = match cell.compare_exchange(ptr::null_mut(), new, Ordering::Release, Ordering::Acquire) {
+        let base = match cell.compare_exchange(ptr::null_mut(), new, Ordering::Release, Ordering::Acquire) {
             Ok(_) => new,
             Err(other) => {
-                // SAFETY: just made, of this length, and seen by nobody.
-                unsafe { free::<P>(new, G::len(row)) };
+                // SAFETY: just made, of this range, and seen by nobody.
+                unsafe { free::<P>(new, range) };
                 other
             }
         };
         // Release: pairs with the Acquire in `iter`, so that a walk misses no page that came before it.
         self.used.fetch_max(row + 1, Ordering::Release);
         // SAFETY: as in `get`.
-        Some(unsafe { &*page.add(offset) })
+        Some(unsafe { element(base, index) })
     }
 
     /// Every element of the pages that are there.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &P> + Clone {
         let used = self.used.load(Ordering::Acquire);
         self.rows[..used].iter().enumerate().flat_map(|(row, cell)| {
-            let page = cell.load(Ordering::Acquire);
-            let len = if page.is_null() { 0 } else { G::len(row) };
+            let base = cell.load(Ordering::Acquire);
+            let range = if base.is_null() { 0..0 } else { G::range(row) };
             // SAFETY: as in `get`.
-            (0..len).map(move |offset| unsafe { &*page.add(offset) })
+            range.map(move |index| unsafe { element(base, index) })
         })
     }
 }
@@ -125,10 +135,10 @@ impl<P, G: Geometry> Drop for Pages<P, G> {
     fn drop(&mut self) {
         let used = self.used.load(Ordering::Acquire);
         for (row, cell) in self.rows[..used].iter().enumerate() {
-            let page = cell.load(Ordering::Acquire);
-            if !page.is_null() {
-                // SAFETY: made in `grow` with this length, and `&mut self` says that nobody reads it.
-                unsafe { free::<P>(page, G::len(row)) };
+            let base = cell.load(Ordering::Acquire);
+            if !base.is_null() {
+                // SAFETY: made in `grow` with this range, and `&mut self` says that nobody reads it.
+                unsafe { free::<P>(base, G::range(row)) };
             }
         }
     }
@@ -136,10 +146,38 @@ impl<P, G: Geometry> Drop for Pages<P, G> {
 
 /// # Safety
 ///
-/// `page` came from a `Box<[P]>` of this length, and nobody uses it any more.
-unsafe fn free<P>(page: *mut P, len: usize) {
+/// `base` is that of a page which has the index and lives for `'a`.
+#[inline]
+unsafe fn element<'a, P>(base: *mut P, index: usize) -> &'a P {
+    let element = base.wrapping_add(index);
+    // SAFETY: inside of the page's allocation, says the caller, and so not null.
+    unsafe {
+        std::hint::assert_unchecked(!element.is_null());
+        &*element
+    }
+}
+
+/// A page of these indexes, by where its element 0 would be; never null.
+fn allocate<P: Default>(range: Range<usize>) -> *mut P {
+    let mut pages = Vec::new();
+    loop {
+        let mut page: Box<[P]> = range.clone().map(|_| P::default()).collect();
+        let base = page.as_mut_ptr().wrapping_sub(range.start);
+        if !base.is_null() {
+            return Box::into_raw(page).cast::<P>().wrapping_sub(range.start);
+        }
+        // By chance just so far up in memory: kept meanwhile, so that the next one is elsewhere.
+        pages.push(page);
+    }
+}
+
+/// # Safety
+///
+/// `base` came from [`allocate`] with this range, and nobody uses the page any more.
+unsafe fn free<P>(base: *mut P, range: Range<usize>) {
+    let page = ptr::slice_from_raw_parts_mut(base.wrapping_add(range.start), range.len());
     // SAFETY: the caller's promise.
-    drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(page, len)) });
+    drop(unsafe { Box::from_raw(page) });
 }
 
 #[cfg(not(any(loom, shuttle)))]
@@ -163,8 +201,9 @@ mod tests {
         let places: Vec<_> = (0..1 << 10).map(Few::locate).collect();
         assert_eq!(places[0], (0, 0));
         assert!(places.is_sorted(), "and they are in order");
-        assert_eq!(places.iter().collect::<std::collections::BTreeSet<_>>().len(), 1 << 10);
-        assert!(places.iter().all(|(row, offset)| *offset < Few::len(*row)));
-        assert_eq!((0..Few::ROWS).map(Few::len).sum::<usize>(), 1 << 10);
+        assert!(places.iter().enumerate().all(|(number, (_, index))| number == *index));
+        assert!(places.iter().all(|(row, index)| *row < Few::ROWS && Few::range(*row).contains(index)));
+        assert!((1..Few::ROWS).all(|row| Few::range(row - 1).end == Few::range(row).start));
+        assert_eq!(Few::range(Few::ROWS - 1).end, 1 << 10);
     }
 }
