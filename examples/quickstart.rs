@@ -9,12 +9,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Once for the process.
     let engine = Engine::new();
-    engine.register_model(
-        "digits",
-        ModelSource::path("examples/models/digits/digits.onnx"),
-        Encoding::Onnx,
-        Target::Cpu,
-    )?;
+    let model = ModelSource::path("examples/models/digits/digits.onnx");
+    engine.register_model("digits", model, Encoding::Onnx, Target::Cpu)?;
 
     // Once for each wasm instance. Its handles are u32s that mean nothing in any other guest.
     let guest = engine.guest();

@@ -10,10 +10,10 @@ mod guessed;
 // About what happens between one grace period and the next, whoever keeps them.
 #[cfg(not(crossbeam_loom))]
 mod handover;
-mod indexes;
 #[cfg(not(crossbeam_loom))]
 #[path = "../tests/history/mod.rs"]
 mod history;
+mod indexes;
 #[cfg(not(crossbeam_loom))]
 mod linearizability;
 mod pool;

@@ -1,8 +1,8 @@
 //! [`HandleTable<T>`]: a guest's 32-bit handles for entries of one pool.
 //!
-//! A slot is one atomic word: the 12 bits of the slot's tag above the 52 bits of the pool's key. A key whose
-//! generation bits are all ones is none that the slab hands out; such a word is vacant, and its lower bits are the
-//! next free index.
+//! A slot is one atomic word: the 12 bits of the slot's tag above the 52 bits of the pool's key. No key has all bits of
+//! the generation and the highest of the thread, which is a number below 4,096 in 13 bits; a word that has them is
+//! vacant, and its lower bits are the next free index.
 //!
 //! * **T1.** A word goes from vacant to bound by the one thread that took its index from the free list or fresh,
 //!   and back by one compare-exchange, whose winner gets the handle.
@@ -12,11 +12,12 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use crate::Pool;
 use crate::handle::{GuestHandle, Handle, KEY_BITS, KEY_MASK, Kind, TAG_BITS};
-use crate::pool::Layout;
 use crate::pool::pages::{Doubling, Pages};
+use crate::pool::{Layout, PoolTag};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Slots of the first page.
@@ -29,8 +30,9 @@ const VACANT: u64 = ((1 << 18) - 1) << (KEY_BITS - 18);
 
 /// A guest's own handle space for one kind of thing: 32-bit [`GuestHandle`]s for [`Handle`]s of one pool.
 ///
-/// It owns nothing: what is bound stays in the pool, and may be removed from it while the binding lasts. A guest
-/// handle that was unbound, made up, bound in another table, or is of another kind resolves to nothing, always.
+/// It owns nothing: what is bound stays in the pool, and may be removed from it while the binding lasts. A number
+/// means what this table has bound under it, or nothing: a guest handle that was unbound never resolves again, one of
+/// the other kind never does, and one of another table's is just a number here.
 ///
 /// [`bind`](Self::bind), [`resolve`](Self::resolve) and [`unbind`](Self::unbind) are lock-free (`resolve` is
 /// wait-free and writes nothing) and may run at the same time on any threads.
@@ -62,6 +64,8 @@ pub struct HandleTable<T> {
     /// Indexes from here on were never used.
     fresh: AtomicU32,
     pool_tag: NonZeroU64,
+    /// Keeps the tag from another pool.
+    _tag: Arc<PoolTag>,
     kind: Kind,
     _names: PhantomData<fn() -> T>,
 }
@@ -79,14 +83,15 @@ pub enum BindError {
 }
 
 impl<T: Send + Sync + 'static> HandleTable<T> {
-    /// An empty table for entries of `pool`. Allocates nothing yet.
+    /// An empty table for entries of `pool`, whose tag no other pool gets while the table lives.
     #[must_use]
     pub fn new<L: Layout>(pool: &Pool<T, L>, kind: Kind) -> Self {
         Self {
             words: Pages::new(),
             free: AtomicU64::new(0),
             fresh: AtomicU32::new(0),
-            pool_tag: pool.tag_bits(),
+            pool_tag: pool.tag().bits(),
+            _tag: Arc::clone(pool.tag()),
             kind,
             _names: PhantomData,
         }

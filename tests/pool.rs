@@ -2,10 +2,10 @@
 #![cfg(not(loom))]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Weak};
+use std::sync::{Arc, Weak};
 use std::thread;
 
-use graphpool::pool::{MAX_INSERTING_THREADS, Tiny};
+use graphpool::pool::Tiny;
 use graphpool::{Handle, InsertError, Pool, pin};
 
 /// A value that counts its drops.
@@ -248,52 +248,6 @@ fn a_walk_gives_every_entry_once() {
 }
 
 #[test]
-fn threads_past_the_bound_get_an_error_and_their_value_back() {
-    const THREADS: usize = 4200;
-    let pool = Arc::new(Pool::new());
-    let (all_inserted, done) = (Arc::new(Barrier::new(THREADS + 1)), Arc::new(Barrier::new(THREADS + 1)));
-    let threads: Vec<_> = (0..THREADS)
-        .map(|value| {
-            let (pool, all_inserted, done) = (Arc::clone(&pool), Arc::clone(&all_inserted), Arc::clone(&done));
-            thread::Builder::new()
-                .stack_size(64 << 10)
-                .spawn(move || {
-                    let outcome = pool.insert(value);
-                    all_inserted.wait();
-                    done.wait();
-                    match outcome {
-                        Ok(handle) => pool.remove(handle).map(|found| assert_eq!(*found, value)).is_some(),
-                        Err(InsertError::TooManyThreads(back)) => {
-                            assert_eq!(back, value);
-                            false
-                        }
-                        Err(error) => panic!("{error}"),
-                    }
-                })
-                .unwrap()
-        })
-        .collect();
-    all_inserted.wait();
-    let live = pool.len();
-    // Other tests of this process insert too.
-    assert!(live <= MAX_INSERTING_THREADS && live > MAX_INSERTING_THREADS - 100, "{live}");
-    done.wait();
-    let stored = threads.into_iter().map(|thread| thread.join().unwrap()).filter(|stored| *stored).count();
-    assert_eq!(stored, live);
-    // Those places are free again.
-    let pool = Arc::new(Pool::new());
-    let again: Vec<_> = (0..100)
-        .map(|value| {
-            thread::spawn({
-                let pool = Arc::clone(&pool);
-                move || pool.insert(value).is_ok()
-            })
-        })
-        .collect();
-    assert!(again.into_iter().all(|thread| thread.join().unwrap()));
-}
-
-#[test]
 fn what_an_ended_thread_removed_is_reclaimed_by_another() {
     let drops = counter();
     let pool = Arc::new(Pool::new());
@@ -371,8 +325,12 @@ fn a_slot_at_its_last_generation_is_given_up() {
                 assert!(pool.remove(handle).is_some());
             }
             Err(InsertError::Full(value)) if pool.stats().awaiting_reclamation == 0 => break value,
-            // Another test's guard holds the last removals back.
-            Err(_) => thread::yield_now(),
+            // Another test's guard holds the last removals back, or another test's thread collects them.
+            Err(InsertError::Full(_)) => {
+                pool.flush();
+                thread::yield_now();
+            }
+            Err(error) => panic!("{error}"),
         }
     };
     // 2 + 4 slots of 8 generations.

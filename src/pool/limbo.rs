@@ -69,7 +69,7 @@ impl Limbo {
         loop {
             let tail = self.tail.load(Ordering::Acquire);
             let count = tail.checked_sub(head).filter(|count| *count > 0)? as usize;
-            debug_assert!(count <= RING_LEN);
+            // More than the ring holds where the head is an old one: then the compare-exchange fails.
             let mut places = [0; RING_LEN];
             for (place, at) in places.iter_mut().zip(head..tail) {
                 *place = self.places[at as usize % RING_LEN].load(Ordering::Relaxed);

@@ -7,19 +7,32 @@
 
 use super::chain::{Chain, link};
 use super::directory::Directory;
-use super::layout::Layout;
+use super::layout::{Layout, Shape};
+use super::slot::Slot;
 use crate::sync::UnsafeCell;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Vacant slots, by place; the last one is known, so that the whole can be linked to something.
 #[derive(Clone, Copy)]
-struct Magazine {
+pub(super) struct Magazine {
     slots: Chain,
     last: u64,
 }
 
 impl Magazine {
-    const EMPTY: Self = Self { slots: Chain::EMPTY, last: 0 };
+    pub(super) const EMPTY: Self = Self { slots: Chain::EMPTY, last: 0 };
+
+    /// Puts a vacant slot of the caller's in, whose next generation is that of `key`.
+    #[inline]
+    pub(super) fn put<T, L: Layout>(&mut self, key: u64, directory: &Directory<T, L>) {
+        let place = Shape::<L>::place(key);
+        let Some(slot) = directory.slot(place) else { return };
+        slot.set_vacant_word(link::<L>(key, self.slots.first::<L>()));
+        if self.slots == Chain::EMPTY {
+            self.last = place;
+        }
+        self.slots = Chain::new::<L>(self.slots.count::<L>() + 1, place);
+    }
 }
 
 /// A thread's magazines.
@@ -38,13 +51,17 @@ impl Default for Magazines {
 }
 
 impl Magazines {
-    /// A vacant slot's place and the word in it.
+    /// A vacant slot, and the key of its next entry.
     ///
     /// # Safety
     ///
     /// The caller is the thread that the magazines belong to (I7).
     #[inline]
-    pub(super) unsafe fn take<T, L: Layout>(&self, directory: &Directory<T, L>, depot: &Depot) -> Option<(u64, u64)> {
+    pub(super) unsafe fn take<'a, T, L: Layout>(
+        &self,
+        directory: &'a Directory<T, L>,
+        depot: &Depot,
+    ) -> Option<(&'a Slot<T>, u64)> {
         self.0.with_mut(|pair| {
             // SAFETY: the thread's own, and nothing here comes back to it.
             let Pair { loaded, previous } = unsafe { &mut *pair };
@@ -55,12 +72,13 @@ impl Magazines {
                 }
             }
             let place = loaded.slots.first::<L>();
-            let word = directory.slot(place)?.vacant_word();
+            let slot = directory.slot(place)?;
+            let word = slot.vacant_word();
             loaded.slots = match loaded.slots.count::<L>() {
                 1 => Chain::EMPTY,
                 count => Chain::new::<L>(count - 1, link_of::<L>(word)),
             };
-            Some((place, word))
+            Some((slot, Shape::<L>::generation_bits(word) | place))
         })
     }
 
@@ -75,18 +93,10 @@ impl Magazines {
             // SAFETY: as in `take`.
             let Pair { loaded, previous } = unsafe { &mut *pair };
             if loaded.slots.count::<L>() == L::MAGAZINE {
-                if previous.slots != Chain::EMPTY {
-                    depot.give(*previous, directory);
-                }
+                depot.give(*previous, directory);
                 *previous = std::mem::replace(loaded, Magazine::EMPTY);
             }
-            let place = super::layout::Shape::<L>::place(key);
-            let Some(slot) = directory.slot(place) else { return };
-            slot.set_vacant_word(link::<L>(key, loaded.slots.first::<L>()));
-            if loaded.slots == Chain::EMPTY {
-                loaded.last = place;
-            }
-            loaded.slots = Chain::new::<L>(loaded.slots.count::<L>() + 1, place);
+            loaded.put(key, directory);
         });
     }
 }
@@ -94,7 +104,7 @@ impl Magazines {
 /// The place of the next slot, in a vacant slot's word.
 #[inline]
 fn link_of<L: Layout>(word: u64) -> u64 {
-    super::layout::Shape::<L>::place(word)
+    Shape::<L>::place(word)
 }
 
 /// The vacant slots that no thread keeps: a stack, to which any thread adds chains, and from which one takes all.
@@ -102,9 +112,12 @@ fn link_of<L: Layout>(word: u64) -> u64 {
 pub(super) struct Depot(AtomicU64);
 
 impl Depot {
-    /// Adds a magazine.
+    /// Adds a magazine, if there is anything in it.
     #[cold]
-    fn give<T, L: Layout>(&self, magazine: Magazine, directory: &Directory<T, L>) {
+    pub(super) fn give<T, L: Layout>(&self, magazine: Magazine, directory: &Directory<T, L>) {
+        if magazine.slots == Chain::EMPTY {
+            return;
+        }
         let Some(last) = directory.slot(magazine.last) else { return };
         let mut top = Chain(self.0.load(Ordering::Relaxed));
         loop {
@@ -138,7 +151,7 @@ impl Depot {
             if self.0.compare_exchange(Chain::EMPTY.0, rest.0, Ordering::Release, Ordering::Relaxed).is_ok() {
                 break;
             }
-            // What others gave meanwhile is small: put it on top of the rest.
+            // Put what others gave meanwhile on top of the rest.
             let others = Chain(self.0.swap(Chain::EMPTY.0, Ordering::Acquire));
             if let Some(before) = others.count::<L>().checked_sub(1) {
                 let bottom = directory.slot(nth(directory, others.first::<L>(), before)?)?;

@@ -28,49 +28,43 @@
 mod chain;
 mod directory;
 mod error;
+mod inner;
 mod iter;
 mod layout;
 mod limbo;
 mod magazine;
 pub(crate) mod pages;
 mod places;
+mod reclaim;
 mod slot;
 mod stats;
 mod tag;
 mod threads;
 
-use std::cell::Cell;
 use std::fmt;
 use std::mem::ManuallyDrop;
-use std::num::NonZeroU64;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use error::InsertError;
 pub use iter::Iter;
-pub use layout::{Layout, Standard, Tiny, TinyWith};
+pub use layout::{Layout, Standard, Tiny};
 pub use stats::PoolStats;
+pub(crate) use tag::PoolTag;
 pub use threads::MAX_INSERTING_THREADS;
 
 use crate::epoch::{Guard, pin};
 use crate::handle::Handle;
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Arc, thread_local};
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering;
 use chain::{Chain, link};
-use directory::{Directory, Shard};
+use inner::{Inner, reserve};
 use layout::Shape;
-use limbo::Limbo;
-use magazine::Depot;
-use places::Places;
-use slot::Slot;
-use tag::PoolTag;
-
-/// Pins and flushes that an unhindered collection takes: the epoch has to advance twice past a deferral.
-const COLLECTIONS: usize = 3;
+use reclaim::{claim, clone_of, collect, defer};
 
 /// Lock-free storage of `Arc<T>`s under [`Handle`]s.
 ///
-/// Look-ups are wait-free and write to no shared memory. Insertions and removals are lock-free; an insertion takes a
-/// slot that its thread has at hand. Every operation may run at the same time as every other.
+/// Look-ups are wait-free and write to no shared memory. Insertions and removals are lock-free, but for the allocator
+/// and for a thread's first fresh slot, which has the slab number the thread under a lock; an insertion takes a slot that
+/// its thread has at hand. Every operation may run at the same time as every other.
 ///
 /// A removed entry's handle resolves to nothing at once and for ever; the pool's own reference to the value is let
 /// go of after a grace period, in batches, on whichever thread collects then. [`flush`](Self::flush) asks for it
@@ -97,28 +91,14 @@ const COLLECTIONS: usize = 3;
 /// [`MAX_INSERTING_THREADS`] threads at a time, and 2,097,120 slots for each of them. A slot serves 131,072 entries
 /// and is then given up, so that no handle ever names a later one. Slots are kept until the pool is dropped.
 ///
-/// A handle of another pool is refused by its tag, of which there are 4,095: a pool may share its tag with one
-/// that was dropped 4,095 pools ago, or with a live one where more than that are alive.
+/// A handle of another pool is refused by its tag, of which there are 4,095. A tag that is let go of is used again, as
+/// late as can be; a pool and the tables of its handles hold it. Where more than 4,095 are held, pools share them.
 pub struct Pool<T: Send + Sync + 'static, L: Layout = Standard> {
     inner: ManuallyDrop<Arc<Inner<T, L>>>,
 }
 
-struct Inner<T: Send + Sync + 'static, L: Layout> {
-    directory: Directory<T, L>,
-    depot: Depot,
-    places: Places<L>,
-    tag: PoolTag,
-    /// Removals by threads without a number, which have no shard to count them.
-    removed_elsewhere: AtomicU64,
-}
-
-// SAFETY: the raw addresses inside are those of `Arc<T>`s, given out as `&T` and `Arc<T>`.
-unsafe impl<T: Send + Sync, L: Layout> Send for Inner<T, L> {}
-// SAFETY: as above; a cell is written by one thread at a time, while no other reads it (I3, I5, I7).
-unsafe impl<T: Send + Sync, L: Layout> Sync for Inner<T, L> {}
-
 impl<T: Send + Sync> Pool<T> {
-    /// An empty pool. Takes address space for its tables (2 MiB and some), and memory as they are used.
+    /// An empty pool. Takes address space for its tables (1 MiB and some), and memory as they are used.
     #[must_use]
     pub fn new() -> Self {
         Self::with_layout()
@@ -136,15 +116,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     #[doc(hidden)]
     #[must_use]
     pub fn with_layout() -> Self {
-        Self {
-            inner: ManuallyDrop::new(Arc::new(Inner {
-                directory: Directory::new(),
-                depot: Depot::default(),
-                places: Places::new(),
-                tag: PoolTag::new(),
-                removed_elsewhere: AtomicU64::new(0),
-            })),
-        }
+        Self { inner: ManuallyDrop::new(Arc::new(Inner::new())) }
     }
 
     /// Stores a value, or an `Arc` of one, and gives it a handle that no other entry ever had or will have.
@@ -154,7 +126,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     /// Gives `value` back where this thread's part of the pool is full, or where too many threads insert.
     #[inline]
     pub fn insert<V: Into<Arc<T>>>(&self, value: V) -> Result<Handle<T>, InsertError<V>> {
-        match self.inner.reserve() {
+        match reserve(&self.inner) {
             Ok(vacant) => Ok(vacant.fill(value.into())),
             Err(refusal) => Err(refusal.with(value)),
         }
@@ -171,7 +143,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
         &self,
         make: F,
     ) -> Result<Handle<T>, InsertError<F>> {
-        match self.inner.reserve() {
+        match reserve(&self.inner) {
             Ok(vacant) => {
                 let value = make(vacant.handle()).into();
                 Ok(vacant.fill(value))
@@ -223,7 +195,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
                 claim(&self.inner, &shard.limbo);
             }
         } else {
-            inner.removed_elsewhere.fetch_add(1, Ordering::Relaxed);
+            inner.elsewhere.removed.fetch_add(1, Ordering::Relaxed);
             defer(&self.inner, Chain::new::<L>(1, place));
         }
         Some(value)
@@ -272,29 +244,41 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     /// Counts of what was done. Cheap; each is read on its own.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        let elsewhere = self.inner.removed_elsewhere.load(Ordering::Relaxed);
-        PoolStats::sum(self.inner.directory.shards(), elsewhere)
+        PoolStats::sum(self.inner.directory.shards(), &self.inner.elsewhere)
     }
 
     /// Hands every removal to the collector and collects what may be collected now.
     ///
-    /// Where no other thread is pinned, every value that was removed before the call is let go of when it returns.
+    /// Where no thread is pinned, this one included, and none of them collects, every value that was removed before
+    /// the call is let go of when it returns. From within a value's destructor it collects nothing: whoever runs that
+    /// does when it is done.
     pub fn flush(&self) {
         for shard in self.inner.directory.shards() {
             claim(&self.inner, &shard.limbo);
         }
-        collect();
+        // A collection takes so many deferrals and no more.
+        let mut awaiting = u64::MAX;
+        loop {
+            collect();
+            let now = self.stats().awaiting_reclamation;
+            if now == 0 || now >= awaiting {
+                return;
+            }
+            awaiting = now;
+        }
     }
 
-    /// The tag that this pool's handles have, where they have it.
-    pub(crate) fn tag_bits(&self) -> NonZeroU64 {
-        self.inner.tag.bits()
+    /// The tag that this pool's handles have, for as long as the caller keeps it.
+    pub(crate) fn tag(&self) -> &std::sync::Arc<PoolTag> {
+        &self.inner.tag
     }
 }
 
 impl<T: Send + Sync, L: Layout> Drop for Pool<T, L> {
-    /// Lets go of every value, once, after the grace period: at once where no other thread is pinned.
+    /// Lets go of every value, once, after the grace period: at once where no thread is pinned, otherwise when
+    /// something else collects later.
     fn drop(&mut self) {
+        self.flush();
         // SAFETY: taken once, here.
         let inner = unsafe { ManuallyDrop::take(&mut self.inner) };
         // SAFETY: values are Send, and `inner` keeps alive what its drop needs.
@@ -307,242 +291,4 @@ impl<T: Send + Sync, L: Layout> fmt::Debug for Pool<T, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("stats", &self.stats()).finish_non_exhaustive()
     }
-}
-
-/// Why nothing could be stored.
-enum Refusal {
-    Full,
-    TooManyThreads,
-}
-
-impl Refusal {
-    fn with<V>(self, value: V) -> InsertError<V> {
-        match self {
-            Self::Full => InsertError::Full(value),
-            Self::TooManyThreads => InsertError::TooManyThreads(value),
-        }
-    }
-}
-
-/// A vacant slot that is this thread's to fill. Dropped unfilled it goes back, its generation spent.
-struct Vacant<'a, T: Send + Sync + 'static, L: Layout> {
-    inner: &'a Inner<T, L>,
-    shard: &'a Shard,
-    slot: &'a Slot<T>,
-    key: u64,
-}
-
-impl<T: Send + Sync, L: Layout> Vacant<'_, T, L> {
-    #[inline]
-    fn handle(&self) -> Handle<T> {
-        Handle::new(self.inner.tag.bits(), self.key)
-    }
-
-    #[inline]
-    fn fill(self, value: Arc<T>) -> Handle<T> {
-        let vacant = ManuallyDrop::new(self);
-        let handle = vacant.handle();
-        // SAFETY: a vacant slot, and ours alone (I5).
-        unsafe { vacant.slot.publish(Arc::into_raw(value), handle.to_bits()) };
-        vacant.shard.owner.inserted.add(1);
-        handle
-    }
-}
-
-impl<T: Send + Sync, L: Layout> Drop for Vacant<'_, T, L> {
-    fn drop(&mut self) {
-        self.inner.vacate(self.shard, self.key);
-    }
-}
-
-impl<T: Send + Sync, L: Layout> Inner<T, L> {
-    #[inline]
-    fn slot(&self, handle: Handle<T>) -> Option<&Slot<T>> {
-        self.directory.slot(Shape::<L>::place(handle.key()))
-    }
-
-    #[inline]
-    fn reserve(&self) -> Result<Vacant<'_, T, L>, Refusal> {
-        let shard = threads::number().and_then(|thread| self.directory.shard(thread));
-        let shard = shard.ok_or(Refusal::TooManyThreads)?;
-        // SAFETY: the shard is this thread's (I7).
-        let (place, word) = match unsafe { shard.owner.vacant.take(&self.directory, &self.depot) } {
-            Some(vacant) => vacant,
-            None => self.make_room(shard)?,
-        };
-        let slot = self.directory.grow(place).ok_or(Refusal::Full)?;
-        Ok(Vacant { inner: self, shard, slot, key: Shape::<L>::generation_bits(word) | place })
-    }
-
-    /// A slot that was never used, or failing that one which a collection gives back.
-    #[cold]
-    fn make_room(&self, shard: &Shard) -> Result<(u64, u64), Refusal> {
-        if let Some(place) = self.places.fresh() {
-            return Ok((place, 0));
-        }
-        for _ in 0..COLLECTIONS {
-            collect();
-            // SAFETY: the shard is this thread's (I7).
-            if let Some(vacant) = unsafe { shard.owner.vacant.take(&self.directory, &self.depot) } {
-                return Ok(vacant);
-            }
-        }
-        Err(Refusal::Full)
-    }
-
-    /// Makes the slot of `key` this thread's to use for the next generation, or gives it up after the last (I4).
-    #[inline]
-    fn vacate(&self, shard: &Shard, key: u64) {
-        match Shape::<L>::next_generation(key) {
-            // SAFETY: the shard is this thread's (I7), and the slot too (I5).
-            Some(next) => unsafe { shard.owner.vacant.give(next, &self.directory, &self.depot) },
-            None => shard.owner.retired_slots.add(1),
-        }
-    }
-
-    /// Links what was claimed from a ring.
-    fn chain(&self, places: &[u64]) -> Chain {
-        let mut chain = Chain::EMPTY;
-        for place in places.iter().rev() {
-            let Some(slot) = self.directory.slot(*place) else { unreachable!("it was live") };
-            slot.set_vacant_word(link::<L>(slot.vacant_word(), chain.first::<L>()));
-            chain = Chain::new::<L>(chain.count::<L>() + 1, *place);
-        }
-        chain
-    }
-}
-
-impl<T: Send + Sync + 'static, L: Layout> Drop for Inner<T, L> {
-    /// Lets go of what is live, and of what was removed and never claimed. What was claimed holds the pool's inside,
-    /// and so was released before.
-    fn drop(&mut self) {
-        let tag = self.tag.bits().get();
-        let live = self.directory.slots().filter_map(|slot| Some(slot.live(tag)?.1));
-        let claimed = self.directory.shards().filter_map(|shard| shard.limbo.claim());
-        let removed = claimed.flat_map(|claimed| claimed.places().to_vec());
-        // SAFETY: nobody else has anything of this pool (I6), so every slot is ours.
-        let removed = removed.filter_map(|place| Some(unsafe { self.directory.slot(place)?.value() }));
-        for value in live.chain(removed) {
-            // SAFETY: the slot's own reference, once: a slot is live or removed.
-            unsafe { let_go(value) };
-            count_reclaimed(1);
-        }
-    }
-}
-
-/// Has what is in a ring released after a grace period.
-#[cold]
-fn claim<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>, limbo: &Limbo) {
-    if let Some(claimed) = limbo.claim() {
-        defer(inner, inner.chain(claimed.places()));
-    }
-}
-
-/// Has a chain released after a grace period.
-#[cold]
-fn defer<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>, chain: Chain) {
-    let inner = Arc::clone(inner);
-    let guard = pin();
-    // SAFETY: `inner` keeps alive what is reached (I6), and the chain is this closure's alone (I5).
-    unsafe { guard.defer(move || release(&inner, chain)) };
-    if !Releasing::is_under_way() {
-        guard.flush();
-    }
-}
-
-/// Lets go of the values of a chain and makes its slots vacant. The grace period of each removal in it is over.
-fn release<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>, chain: Chain) {
-    let _releasing = Releasing::begin();
-    let Some(shard) = threads::number().and_then(|thread| inner.directory.shard(thread)) else {
-        // One thread too many, with no magazines to fill: another one's turn, after another grace period.
-        return defer(inner, chain);
-    };
-    let mut place = chain.first::<L>();
-    for _ in 0..chain.count::<L>() {
-        let Some(slot) = inner.directory.slot(place) else { unreachable!("it was live") };
-        let word = slot.vacant_word();
-        // SAFETY: the slot is this chain's (I5).
-        let value = unsafe { slot.value() };
-        inner.vacate(shard, Shape::<L>::generation_bits(word) | place);
-        // SAFETY: the slot's own reference, once (I1, I3). Whatever the destructor calls finds all in order.
-        unsafe { let_go(value) };
-        shard.owner.reclaimed.add(1);
-        place = Shape::<L>::place(word);
-    }
-    count_reclaimed(chain.count::<L>());
-}
-
-/// Collects what may be collected now. Not from within a destructor that a collection runs: a value that removes
-/// another that removes another would take as much stack as there are values.
-#[cold]
-fn collect() {
-    if !Releasing::is_under_way() {
-        for _ in 0..COLLECTIONS {
-            pin().flush();
-        }
-    }
-}
-
-thread_local! {
-    #[cfg_attr(not(loom), expect(clippy::missing_const_for_thread_local, reason = "loom's macro takes no `const`"))]
-    static RELEASING: Cell<bool> = Cell::new(false);
-}
-
-/// Marks this thread as one that runs destructors.
-struct Releasing {
-    outer: bool,
-}
-
-impl Releasing {
-    fn begin() -> Self {
-        Self { outer: RELEASING.try_with(|flag| flag.replace(true)).unwrap_or(true) }
-    }
-
-    /// A thread that is being torn down counts as one: the next will collect.
-    fn is_under_way() -> bool {
-        RELEASING.try_with(Cell::get).unwrap_or(true)
-    }
-}
-
-impl Drop for Releasing {
-    fn drop(&mut self) {
-        let _ = RELEASING.try_with(|flag| flag.set(self.outer));
-    }
-}
-
-/// A reference of the caller's own.
-///
-/// # Safety
-///
-/// `value` came from [`Arc::into_raw`], and a reference to it is alive during the call.
-#[inline]
-unsafe fn clone_of<T>(value: *const T) -> Arc<T> {
-    // SAFETY: the caller's promise.
-    unsafe {
-        Arc::increment_strong_count(value);
-        Arc::from_raw(value)
-    }
-}
-
-/// Drops a reference. A panic of the value's destructor ends here: whoever collects is rarely the one whom it
-/// concerns, and has more to collect.
-///
-/// # Safety
-///
-/// `value` came from [`Arc::into_raw`], and its reference is the caller's to drop.
-#[inline]
-unsafe fn let_go<T>(value: *const T) {
-    // SAFETY: the caller's promise.
-    let value = unsafe { Arc::from_raw(value) };
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        // Its destructor might panic too.
-        std::mem::forget(payload);
-    }
-}
-
-/// Tells a model that memory was reclaimed: one in which none is shows nothing of it.
-#[cfg_attr(not(any(loom, shuttle)), expect(unused_variables, reason = "only the models ask"))]
-fn count_reclaimed(entries: u64) {
-    #[cfg(any(loom, shuttle))]
-    crate::verification::RECLAMATIONS.with(|count| count.set(count.get() + entries));
 }

@@ -4,6 +4,9 @@
 //! [`magazine`](super::magazine). The slab's own recycling would be two compare-exchanges more for each entry, and
 //! would bring slots back cold.
 
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::layout::Layout;
 
 pub(super) struct Places<L: Layout>(sharded_slab::Slab<(), L>);
@@ -13,11 +16,22 @@ impl<L: Layout> Places<L> {
         Self(sharded_slab::Slab::new_with_config())
     }
 
-    /// A place that was never given before, in this thread's part; `None` when that is used up. The thread is
-    /// [numbered](super::threads).
+    /// A place that was never given before, of generation 0; `None` where this thread's part is used up, or where the
+    /// slab has no number for this thread: it has room for 4,096, other users of the crate included, and panics past
+    /// that.
     #[cold]
     pub(super) fn fresh(&self) -> Option<u64> {
-        // Of generation 0, since nothing is ever taken out.
-        self.0.insert(()).map(|place| place as u64)
+        thread_local! {
+            static REFUSED: Cell<bool> = const { Cell::new(false) };
+        }
+        if REFUSED.try_with(Cell::get).unwrap_or(true) {
+            return None;
+        }
+        let place = catch_unwind(AssertUnwindSafe(|| self.0.insert(())));
+        if place.is_err() {
+            // A thread keeps its number for life.
+            let _ = REFUSED.try_with(|refused| refused.set(true));
+        }
+        place.ok()?.map(|place| place as u64)
     }
 }

@@ -1,6 +1,8 @@
 //! What a pool has done so far.
 
 use super::directory::Shard;
+use super::inner::Elsewhere;
+use crate::sync::atomic::Ordering;
 
 /// Counts since the pool was made. Read one after the other: between two of them the pool goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,10 +21,13 @@ pub struct PoolStats {
 }
 
 impl PoolStats {
-    pub(super) fn sum<'a>(shards: impl Iterator<Item = &'a Shard> + Clone, removed_elsewhere: u64) -> Self {
-        let mut stats = Self { removed: removed_elsewhere, ..Self::default() };
+    pub(super) fn sum<'a>(shards: impl Iterator<Item = &'a Shard> + Clone, elsewhere: &Elsewhere) -> Self {
+        let mut stats = Self::default();
         // Read before the removals, so that it is never more than those.
-        let reclaimed: u64 = shards.clone().map(|shard| shard.owner.reclaimed.get()).sum();
+        let reclaimed = elsewhere.reclaimed.load(Ordering::Relaxed)
+            + shards.clone().map(|shard| shard.owner.reclaimed.get()).sum::<u64>();
+        stats.removed = elsewhere.removed.load(Ordering::Relaxed);
+        stats.retired_slots = elsewhere.retired_slots.load(Ordering::Relaxed);
         for shard in shards {
             stats.removed += shard.limbo.pushed();
             stats.inserted += shard.owner.inserted.get();

@@ -14,9 +14,9 @@ static HELD: [AtomicU64; TAGS / 64] = [const { AtomicU64::new(0) }; TAGS / 64];
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// A pool's tag: never 0, and no other live pool's while there are 4,095 of them or fewer. Past that, tags are
-/// shared. A tag that is let go of comes back last.
+/// shared. One that is let go of comes back as late as can be.
 #[derive(Debug)]
-pub(super) struct PoolTag {
+pub(crate) struct PoolTag {
     /// Where a handle has it.
     bits: NonZeroU64,
     held: bool,
@@ -39,7 +39,7 @@ impl PoolTag {
 
     /// The tag where a handle has it.
     #[inline]
-    pub(super) fn bits(&self) -> NonZeroU64 {
+    pub(crate) fn bits(&self) -> NonZeroU64 {
         self.bits
     }
 }

@@ -1,16 +1,14 @@
-//! The numbers of threads, by which each has a shard of its own in every pool.
-//!
-//! They are the slab's: it numbers every thread of the process that inserts into any slab, and a number is free again
-//! when its thread has ended. It has room for 4,096, and panics past that; so a thread asks here first.
+//! The numbers of threads, by which each that inserts or removes has a shard of its own in every pool.
 
-#[cfg_attr(not(any(loom, shuttle)), path = "threads/slab.rs")]
+#[cfg_attr(not(any(loom, shuttle)), path = "threads/bitmap.rs")]
 #[cfg_attr(any(loom, shuttle), path = "threads/modelled.rs")]
 mod numbers;
 
-/// Threads that may insert at the same time, in the whole process and over all pools.
+/// Threads that may insert at the same time, in the whole process and over all pools. Those that have removed something
+/// count too.
 ///
-/// 64 fewer than the slab has shards: it keeps a number back, and a thread that ends gives up its place here a
-/// moment before its number there.
+/// 64 fewer than sharded-slab has room for, which numbers the threads that ask it for places, and gives a number out
+/// again some time after its thread has ended.
 pub const MAX_INSERTING_THREADS: usize = 4096 - 64;
 
 /// This thread's number, which no other thread has while this one lives: what makes its shard its own (I7). `None`
@@ -18,6 +16,12 @@ pub const MAX_INSERTING_THREADS: usize = 4096 - 64;
 #[inline]
 pub(super) fn number() -> Option<usize> {
     numbers::number()
+}
+
+/// This thread's number, if it has inserted or removed before.
+#[inline]
+pub(super) fn number_if_any() -> Option<usize> {
+    numbers::number_if_any()
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]

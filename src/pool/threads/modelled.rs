@@ -13,8 +13,12 @@ thread_local! {
     static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "as the slab's, which may have none")]
+#[expect(clippy::unnecessary_wraps, reason = "as of the process's threads, which may have none")]
 pub fn number() -> Option<usize> {
     // Where the execution is over and its thread-locals are gone, one thread is left.
     Some(NUMBER.try_with(|number| *number).unwrap_or(0))
+}
+
+pub fn number_if_any() -> Option<usize> {
+    number()
 }

@@ -1,0 +1,157 @@
+//! From a removal to a vacant slot: the deferral, the release, and the destructors that it runs.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::chain::Chain;
+use super::inner::Inner;
+use super::layout::{Layout, Shape};
+use super::limbo::Limbo;
+use super::magazine::Magazine;
+use super::threads;
+use crate::epoch::pin;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Arc, thread_local};
+
+/// Pins and flushes that an unhindered collection takes: the epoch has to advance twice past a deferral.
+const PASSES: usize = 3;
+
+/// Has what is in a ring released after a grace period.
+#[cold]
+pub(super) fn claim<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>, limbo: &Limbo) {
+    if let Some(claimed) = limbo.claim() {
+        defer(inner, inner.chain(claimed.places()));
+    }
+}
+
+/// Has a chain released after a grace period.
+#[cold]
+pub(super) fn defer<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>, chain: Chain) {
+    let inner = Arc::clone(inner);
+    let guard = pin();
+    // SAFETY: `inner` keeps alive what is reached (I6), and the chain is this closure's alone (I5).
+    unsafe { guard.defer(move || release(&inner, chain)) };
+    if !Releasing::puts_off() {
+        guard.flush();
+    }
+}
+
+/// Lets go of the values of a chain and makes its slots vacant. The grace period of each removal in it is over.
+fn release<T: Send + Sync, L: Layout>(inner: &Inner<T, L>, chain: Chain) {
+    let _releasing = Releasing::begin();
+    // Whoever only reads collects too, and gets no number for that: what it vacates goes to the depot.
+    let shard = threads::number_if_any().and_then(|thread| inner.directory.shard(thread));
+    let mut vacated = Magazine::EMPTY;
+    let mut place = chain.first::<L>();
+    for _ in 0..chain.count::<L>() {
+        let Some(slot) = inner.directory.slot(place) else { unreachable!("it was live") };
+        let word = slot.vacant_word();
+        // SAFETY: the slot is this chain's (I5).
+        let value = unsafe { slot.value() };
+        let key = Shape::<L>::generation_bits(word) | place;
+        match shard {
+            Some(shard) => inner.vacate(shard, key),
+            None => match Shape::<L>::next_generation(key) {
+                Some(next) => vacated.put(next, &inner.directory),
+                None => drop(inner.elsewhere.retired_slots.fetch_add(1, Ordering::Relaxed)),
+            },
+        }
+        // SAFETY: the slot's own reference, once (I1, I3). Whatever the destructor calls finds all in order.
+        unsafe { let_go(value) };
+        match shard {
+            Some(shard) => shard.owner.reclaimed.add(1),
+            None => drop(inner.elsewhere.reclaimed.fetch_add(1, Ordering::Relaxed)),
+        }
+        place = Shape::<L>::place(word);
+    }
+    inner.depot.give(vacated, &inner.directory);
+    count_reclaimed(chain.count::<L>());
+}
+
+/// Collects what may be collected now. Not from within a destructor that a collection runs: a value that removes
+/// another that removes another would take as much stack as there are values.
+#[cold]
+pub(super) fn collect() {
+    if !Releasing::puts_off() {
+        for _ in 0..PASSES {
+            pin().flush();
+        }
+    }
+}
+
+thread_local! {
+    static RELEASING: Cell<bool> = const { Cell::new(false) };
+}
+
+thread_local! {
+    static PUT_OFF: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks this thread as one that runs destructors. The outermost mark collects at its end what was put off meanwhile.
+pub(super) struct Releasing {
+    outermost: bool,
+}
+
+impl Releasing {
+    pub(super) fn begin() -> Self {
+        Self { outermost: !RELEASING.try_with(|flag| flag.replace(true)).unwrap_or(true) }
+    }
+
+    /// Whether a collection has to wait, which is then remembered.
+    fn puts_off() -> bool {
+        let releasing = RELEASING.try_with(Cell::get).unwrap_or(true);
+        if releasing {
+            let _ = PUT_OFF.try_with(|flag| flag.set(true));
+        }
+        releasing
+    }
+}
+
+impl Drop for Releasing {
+    fn drop(&mut self) {
+        if self.outermost {
+            // Still marked: what this collects puts off in turn, and takes one more round, not one more level.
+            while PUT_OFF.try_with(Cell::take).unwrap_or(false) {
+                pin().flush();
+            }
+            let _ = RELEASING.try_with(|flag| flag.set(false));
+        }
+    }
+}
+
+/// A reference of the caller's own.
+///
+/// # Safety
+///
+/// `value` came from [`Arc::into_raw`], and a reference to it is alive during the call.
+#[inline]
+pub(super) unsafe fn clone_of<T>(value: *const T) -> Arc<T> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        Arc::increment_strong_count(value);
+        Arc::from_raw(value)
+    }
+}
+
+/// Drops a reference. A panic of the value's destructor ends here: whoever collects is rarely the one whom it
+/// concerns, and has more to collect.
+///
+/// # Safety
+///
+/// `value` came from [`Arc::into_raw`], and its reference is the caller's to drop.
+#[inline]
+pub(super) unsafe fn let_go<T>(value: *const T) {
+    // SAFETY: the caller's promise.
+    let value = unsafe { Arc::from_raw(value) };
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        // Its destructor might panic too.
+        std::mem::forget(payload);
+    }
+}
+
+/// Tells a model that memory was reclaimed: one in which none is shows nothing of it.
+#[cfg_attr(not(any(loom, shuttle)), expect(unused_variables, reason = "only the models ask"))]
+pub(super) fn count_reclaimed(entries: u64) {
+    #[cfg(any(loom, shuttle))]
+    crate::verification::RECLAMATIONS.with(|count| count.set(count.get() + entries));
+}

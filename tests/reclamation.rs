@@ -1,0 +1,84 @@
+//! What one call reclaims, and where the numbers end. In a process of its own: elsewhere another thread may be pinned,
+//! or be the one that collects.
+#![cfg(not(any(loom, shuttle)))]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use graphpool::{HandleTable, Kind, Pool, pin};
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn everything_at_once() {
+    one_flush_lets_go_of_all_that_was_removed();
+    a_pool_that_is_dropped_lets_go_of_all();
+    a_thread_that_only_reads_reclaims_what_others_removed();
+    every_generation_of_a_slot_can_be_bound();
+}
+
+fn one_flush_lets_go_of_all_that_was_removed() {
+    let drops = Arc::new(AtomicUsize::new(0));
+    let pool = Pool::new();
+    for _ in 0..5000 {
+        pool.insert(Counted(Arc::clone(&drops))).unwrap();
+    }
+    assert_eq!(pool.clear(), 5000);
+    pool.flush();
+    assert_eq!((pool.stats().awaiting_reclamation, drops.load(Ordering::Relaxed)), (0, 5000));
+}
+
+fn a_pool_that_is_dropped_lets_go_of_all() {
+    let drops = Arc::new(AtomicUsize::new(0));
+    let pool = Pool::new();
+    for _ in 0..5000 {
+        pool.insert(Counted(Arc::clone(&drops))).unwrap();
+    }
+    pool.retain(|handle, _| handle.to_bits() % 2 == 0);
+    drop(pool);
+    assert_eq!(drops.load(Ordering::Relaxed), 5000);
+}
+
+fn a_thread_that_only_reads_reclaims_what_others_removed() {
+    let drops = Arc::new(AtomicUsize::new(0));
+    let pool = Pool::new();
+    let reader = pin();
+    for _ in 0..5000 {
+        pool.remove(pool.insert(Counted(Arc::clone(&drops))).unwrap());
+    }
+    pool.flush();
+    assert_eq!(drops.load(Ordering::Relaxed), 0, "a guard is held");
+    drop(reader);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while drops.load(Ordering::Relaxed) < 5000 {
+                pin().flush();
+            }
+        });
+    });
+    assert_eq!(pool.stats().awaiting_reclamation, 0);
+    let slots: std::collections::BTreeSet<_> =
+        (0..5000).map(|_| pool.insert(Counted(Arc::clone(&drops))).unwrap().to_bits() & ((1 << 35) - 1)).collect();
+    assert!(slots.into_iter().all(|slot| slot & 0x003F_FFFF < 5000), "the slots that were vacated are used again");
+}
+
+fn every_generation_of_a_slot_can_be_bound() {
+    let pool = Pool::new();
+    let table = HandleTable::new(&pool, Kind::Graph);
+    for entry in 0..1 << 17 {
+        let handle = pool.insert(entry).unwrap();
+        assert_eq!(handle.to_bits() >> 35 & ((1 << 17) - 1), entry, "the generation");
+        let bound = table.bind(handle).unwrap();
+        assert_eq!(table.resolve(bound), Some(handle));
+        assert_eq!(table.unbind(bound), Some(handle));
+        assert!(pool.remove(handle).is_some());
+        pool.flush();
+    }
+    assert_eq!(pool.stats().retired_slots, 1);
+}
