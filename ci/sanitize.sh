@@ -54,9 +54,9 @@ valgrind() {
         echo "SKIPPED: no valgrind"
         return 0
     }
-    cargo test --release "${flags[@]}" --target-dir "$target/valgrind" --test stress --no-run
+    cargo test --release "${flags[@]}" --test stress --no-run
     local binary
-    binary=$(find "$target/valgrind/release/deps" -name 'stress-*' -type f -executable -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2)
+    binary=$(cargo test --release "${flags[@]}" --test stress --no-run 2>&1 | sed -n 's/^ *Executable .* (\(.*\))$/\1/p')
     # The collector's own participants are the process's, and reachable at its end.
     STRESS_ROUNDS=${STRESS_ROUNDS:-2000} command valgrind --quiet --error-exitcode=1 --leak-check=full \
         --errors-for-leak-kinds=definite,indirect --fair-sched=yes "$binary"

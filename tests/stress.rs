@@ -95,8 +95,8 @@ impl Shared {
         }
     }
 
-    fn run(&self, seed: u64, rounds: usize) {
-        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    fn run(&self, number: u64, rounds: usize) {
+        let mut random = Random(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let mut seen = Vec::new();
         for round in 0..rounds {
             let place = &self.bound[(random.next() % SHARED as u64) as usize];
@@ -141,7 +141,9 @@ fn nothing_is_lost_mixed_up_or_let_go_of_twice() {
                 thread::spawn(move || shared.run((generation * threads + thread + 1) as u64, rounds / 2))
             })
             .collect();
-        running.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        for thread in running {
+            thread.join().expect("no panic");
+        }
     }
     let live = shared.bound.iter().filter(|place| place.load(Ordering::Relaxed) != 0).count();
     assert_eq!((shared.pool.len(), shared.table.len()), (live, live));
