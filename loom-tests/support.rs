@@ -22,6 +22,11 @@ pub fn explore(name: &str, model: impl Fn() + Send + Sync + 'static) {
     run(name, None, model);
 }
 
+/// Runs a model through every execution with at most `preemptions` involuntary switches.
+pub fn explore_bounded(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    run(name, Some(preemptions), model);
+}
+
 /// Runs a group of models, as [`explore`] or within `bound`, and prints one line for all.
 pub fn explore_all<M: Fn() + Send + Sync + 'static>(
     name: &str,

@@ -1,5 +1,8 @@
 //! One process-wide, lock-free pool of graph handles, and a wasi-nn engine on top of it.
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("graphpool needs a 64-bit target: a handle is 64 bits, as the slab's keys must be");
+
 pub mod docs;
 mod epoch;
 mod handle;

@@ -46,7 +46,7 @@ use std::mem::ManuallyDrop;
 
 pub use error::InsertError;
 pub use iter::Iter;
-pub use layout::{Layout, Standard, Tiny};
+pub use layout::{Layout, Standard, Tiny, TinyWith};
 pub use stats::PoolStats;
 pub(crate) use tag::PoolTag;
 pub use threads::MAX_INSERTING_THREADS;

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# The tests and the stress test under AddressSanitizer with LeakSanitizer, under ThreadSanitizer, and under valgrind.
+#
+#     ci/sanitize.sh [address|thread|valgrind]...
+#
+# The sanitizers need a nightly toolchain, and what is not installed is skipped with a message.
+#
+# What they can't see. std comes compiled, without instrumentation (no -Zbuild-std). AddressSanitizer watches std's
+# allocations all the same, since it replaces the allocator. ThreadSanitizer doesn't know the synchronisation that is
+# inside of std's compiled code, nor any fence, on which crossbeam-epoch stands (its pin): both make it report races
+# that aren't there. So it runs the tests that need neither (those of the table and of one thread), and then the
+# stress test with what crossbeam-epoch frees left out of its reports; what remains is a race in our own accesses to
+# slots, rings and pages. Orderings are loom's to check.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=${CARGO_TARGET_DIR:-$PWD/target}/sanitize
+host=$(rustc -vV | sed -n 's/^host: //p')
+tests=(--test oracle --test pool --test reuse --test stress --test table)
+flags=(--locked --no-default-features)
+
+nightly() {
+    cargo +nightly -V >/dev/null 2>&1 || {
+        echo "SKIPPED: no nightly toolchain, so no sanitizers"
+        return 1
+    }
+}
+
+address() {
+    nightly || return 0
+    RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1 \
+        PROPTEST_CASES=64 STRESS_ROUNDS=${STRESS_ROUNDS:-100000} \
+        cargo +nightly test --release "${flags[@]}" --target "$host" --target-dir "$target/address" "${tests[@]}"
+}
+
+thread() {
+    nightly || return 0
+    local suppressions=$target/thread/suppressions.txt
+    mkdir -p "$target/thread"
+    printf '%s\n' \
+        'race:crossbeam_epoch' \
+        'race:alloc::sync::Arc' \
+        'race:test::' \
+        'race:std::' >"$suppressions"
+    # -Cunsafe-allow-abi-mismatch: std is not instrumented, as said above.
+    RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
+        TSAN_OPTIONS="suppressions=$suppressions halt_on_error=1" STRESS_ROUNDS=${STRESS_ROUNDS:-20000} \
+        cargo +nightly test --release "${flags[@]}" --target "$host" --target-dir "$target/thread" \
+        --test table --test stress
+}
+
+valgrind() {
+    type -P valgrind >/dev/null || {
+        echo "SKIPPED: no valgrind"
+        return 0
+    }
+    cargo test --release "${flags[@]}" --test stress --no-run
+    local binary
+    binary=$(cargo test --release "${flags[@]}" --test stress --no-run 2>&1 | sed -n 's/^ *Executable .* (\(.*\))$/\1/p')
+    # The collector's own participants are the process's, and reachable at its end.
+    STRESS_ROUNDS=${STRESS_ROUNDS:-2000} command valgrind --quiet --error-exitcode=1 --leak-check=full \
+        --errors-for-leak-kinds=definite,indirect --fair-sched=yes "$binary"
+}
+
+[ $# -gt 0 ] || set -- address thread valgrind
+for sanitizer in "$@"; do
+    echo "== $sanitizer"
+    "$sanitizer"
+done
