@@ -1,7 +1,7 @@
 //! The pool's invariants (I1 to I6, `src/pool/mod.rs`).
 
 use graphpool::pool::Tiny;
-use graphpool::{Handle, pin};
+use graphpool::{Handle, pin, verification};
 use loom::sync::Arc;
 use loom::thread;
 
@@ -129,15 +129,21 @@ fn insert_against_insert_on_a_page_that_is_not_there() {
 /// I3, I6: what a guard's holder has read outlives the pool.
 #[test]
 fn drop_of_the_pool_against_a_reference() {
+    struct Counted(Payload);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            verification::RECLAMATIONS.set(verification::RECLAMATIONS.get() + 1);
+        }
+    }
     explore("drop of the pool against a reference", || {
-        let pool = new_pool();
-        let handle = pool.insert(Payload::new(1)).unwrap();
+        let pool: Arc<Pool<Counted>> = new_pool();
+        let handle = pool.insert(Counted(Payload::new(1))).unwrap();
         let reader = Arc::clone(&pool);
         let reader = thread::spawn(move || {
             let guard = pin();
             let value = reader.get(handle, &guard);
             drop(reader);
-            assert_eq!(value.unwrap().read(), 1);
+            assert_eq!(value.unwrap().0.read(), 1);
         });
         drop(pool);
         collect();

@@ -8,7 +8,7 @@ use super::error::InsertError;
 use super::layout::{Layout, Shape};
 use super::magazine::Depot;
 use super::places::Places;
-use super::reclaim::{Releasing, claim, collect, count_reclaimed, let_go};
+use super::reclaim::{Releasing, claim, collect, let_go};
 use super::slot::Slot;
 use super::tag::PoolTag;
 use super::threads;
@@ -174,7 +174,6 @@ impl<T: Send + Sync + 'static, L: Layout> Drop for Inner<T, L> {
         for value in live.chain(removed) {
             // SAFETY: the slot's own reference, once: a slot is live or removed.
             unsafe { let_go(value) };
-            count_reclaimed(1);
         }
     }
 }

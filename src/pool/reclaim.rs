@@ -151,7 +151,7 @@ pub(super) unsafe fn let_go<T>(value: *const T) {
 
 /// Tells a model that memory was reclaimed: one in which none is shows nothing of it.
 #[cfg_attr(not(any(loom, shuttle)), expect(unused_variables, reason = "only the models ask"))]
-pub(super) fn count_reclaimed(entries: u64) {
+fn count_reclaimed(entries: u64) {
     #[cfg(any(loom, shuttle))]
     crate::verification::RECLAMATIONS.with(|count| count.set(count.get() + entries));
 }
