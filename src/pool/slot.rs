@@ -68,9 +68,9 @@ impl<T> Slot<T> {
     #[inline]
     pub(super) fn retire(&self, handle: u64, word: u64) -> Option<*const T> {
         debug_assert_eq!(word & tag_mask(), 0);
-        // Acquire: pairs with the Release in `publish`, for the value. What comes after the removal is ordered by
-        // the limbo's own Release, or by the deferral; a failure reads nothing.
-        self.word.compare_exchange(handle, word, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        // Acquire: pairs with the Release in `publish`, for the value. Release: pairs with the Acquire of look-ups, so
+        // that who finds this entry gone finds those gone that this thread removed before. A failure reads nothing.
+        self.word.compare_exchange(handle, word, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         // SAFETY: the next write waits for this removal's release (I3), which its winner has yet to ask for.
         Some(self.value.with(|cell| unsafe { *cell }))
     }
