@@ -171,6 +171,26 @@ fn give_to_the_depot_against_the_return_of_the_rest() {
     });
 }
 
+/// I5: what a taker puts back on top of others' magazines is linked to them for the next one.
+#[test]
+fn give_and_take_against_the_return_of_the_rest() {
+    explore_bounded("give and take against the return of the rest", 3, || {
+        let (pool, mut made) = used_pool(1, 4);
+        let taker = Arc::clone(&pool);
+        let taker = thread::spawn(move || taker.insert(Payload::new(2)).unwrap());
+        drop(pool.remove(made[0]));
+        // Two from the magazines, and two from the depot or from new places; the pool counts as full while the taker has
+        // all of the depot in hand.
+        for _ in 0..4 {
+            let Ok(handle) = pool.insert(Payload::new(3)) else { break };
+            assert!(!made.contains(&handle), "a handle came twice");
+            made.push(handle);
+        }
+        made.push(taker.join().unwrap());
+        assert_all_there(&pool, made);
+    });
+}
+
 /// I5: two givers both add.
 #[test]
 fn give_to_the_depot_against_give() {
