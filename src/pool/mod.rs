@@ -51,7 +51,7 @@ pub use layout::{Layout, Standard, Tiny};
 pub use stats::PoolStats;
 pub use threads::MAX_INSERTING_THREADS;
 
-use crate::epoch::{Guard, pin};
+use crate::epoch::{Guard, deferrals, pin};
 use crate::handle::Handle;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, thread_local};
@@ -283,7 +283,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
         for shard in self.inner.directory.shards() {
             claim(&self.inner, &shard.limbo);
         }
-        collect();
+        collect_all();
     }
 
     /// The tag that this pool's handles have, where they have it.
@@ -479,6 +479,24 @@ fn collect() {
     if !Releasing::is_under_way() {
         for _ in 0..COLLECTIONS {
             pin().flush();
+        }
+    }
+}
+
+/// Collects until there is nothing more to be had: a collection takes a few of the deferrals that are ready, and behind
+/// a reader that was pinned for long there may be thousands.
+fn collect_all() {
+    collect();
+    // Other models' deferrals would be counted in, and no model defers more than one collection takes.
+    if cfg!(not(loom)) {
+        let mut left = deferrals();
+        while left > 0 {
+            collect();
+            let still_left = deferrals();
+            if still_left >= left {
+                break;
+            }
+            left = still_left;
         }
     }
 }
