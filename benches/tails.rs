@@ -54,8 +54,8 @@ fn latency(rounds: usize, time: Duration) {
             tails.push(round(time, slow, call));
         }
     }
-    let [get, get_slow, churn, churn_slow] = tails.map(Tail::median);
-    row("the clock alone", "", &Tail::median(clock));
+    let [get, get_slow, churn, churn_slow] = tails.each_ref().map(|tails| Tail::median(tails));
+    row("the clock alone", "", &Tail::median(&clock));
     row("get", "churn", &get);
     row("get", "churn, slow destructors", &get_slow);
     row("insert+remove", "churn", &churn);
@@ -122,7 +122,7 @@ struct Tail {
 
 impl Tail {
     /// The median of each.
-    fn median(tails: Vec<Self>) -> Self {
+    fn median(tails: &[Self]) -> Self {
         let middle = |of: fn(&Self) -> u64| {
             let mut values: Vec<_> = tails.iter().map(of).collect();
             values.sort_unstable();
@@ -204,9 +204,13 @@ fn churn(pool: &Pool<u64>, total: u64) {
             for value in 0..total / 2 {
                 let handle = pool.insert(value).expect("there is room");
                 drop(pool.remove(handle));
-                receive.try_iter().for_each(|handle| drop(pool.remove(handle)));
+                for handle in receive.try_iter() {
+                    drop(pool.remove(handle));
+                }
             }
-            receive.iter().for_each(|handle| drop(pool.remove(handle)));
+            for handle in &receive {
+                drop(pool.remove(handle));
+            }
         });
     });
 }
