@@ -53,6 +53,12 @@ pub fn pin() -> Guard {
     Guard { inner: imp::pin(), repins: 0 }
 }
 
+/// How many functions were deferred and have yet to run, in the process.
+pub(crate) fn deferrals() -> usize {
+    // Relaxed: as whoever asks sees it; who waits for its own deferrals has counted them itself.
+    DEFERRED.load(Ordering::Relaxed)
+}
+
 impl Guard {
     /// Lets go of what was read and pins anew, so that one guard serves a worker for its whole life.
     ///
@@ -71,8 +77,8 @@ impl Guard {
     /// Flushes where something is deferred: the pass over all threads is not for those that only read.
     #[cold]
     fn collect(&self) {
-        // Relaxed: what a re-pin misses, a later one finds.
-        if DEFERRED.load(Ordering::Relaxed) != 0 {
+        // What a re-pin misses, a later one finds.
+        if deferrals() != 0 {
             self.flush();
         }
     }

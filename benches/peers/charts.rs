@@ -75,7 +75,9 @@ pub fn scaling(figures: &Figures, machine: &str) -> String {
             let points: Vec<_> =
                 times.enumerate().filter_map(|(number, time)| Some((x_of(number), y_of(scale(time?))))).collect();
             let mut list = String::new();
-            points.iter().for_each(|(x, y)| drop(write!(list, "{x:.1},{y:.1} ")));
+            for (x, y) in &points {
+                let _ = write!(list, "{x:.1},{y:.1} ");
+            }
             let _ = writeln!(body, r#"<polyline class="{}" points="{}"/>"#, class(line), list.trim_end());
             labels.extend(points.last().map(|(_, y)| (*y, line)));
         }

@@ -31,7 +31,7 @@ impl Clock {
         while before < self.time {
             let operations = burst();
             let now = start.elapsed();
-            figures.push((now - before).as_nanos() as f64 / operations as f64);
+            figures.push(now.saturating_sub(before).as_nanos() as f64 / operations as f64);
             before = now;
         }
         median(figures)

@@ -1,6 +1,6 @@
 //! The figures, as a table and as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{fs, io};
@@ -40,8 +40,8 @@ impl Figures {
 
     /// The thread counts that were measured.
     pub fn threads(&self) -> Vec<usize> {
-        let counts: BTreeMap<_, _> = self.0.iter().map(|figure| (figure.threads, ())).collect();
-        counts.into_keys().collect()
+        let counts: BTreeSet<_> = self.0.iter().map(|figure| figure.threads).collect();
+        counts.into_iter().collect()
     }
 
     /// A Markdown table for each workload: a row for each subject, and for each number of threads the time and its

@@ -36,15 +36,15 @@ pub(super) struct Directory<T, L: Layout> {
 }
 
 // SAFETY: an address is in the range of its page, which is empty for the pages of a thread's rows that the slab
-// doesn't have. There are `PAGES_STRIDE` rows for each thread.
+// doesn't have. There are `PAGES_STRIDE` rows for each thread, and the bits of an address name no page past them.
 unsafe impl<L: Layout> Geometry for Shape<L> {
     const ROWS: usize = L::MAX_THREADS * Self::PAGES_STRIDE;
-    /// A number may claim to be of a thread past the last.
-    const TOTAL: bool = false;
+    const TOTAL: bool = true;
+    const FIRST: u64 = L::INITIAL_PAGE_SIZE as u64;
 
     #[inline]
-    fn locate(place: u64) -> (usize, usize) {
-        let (page, address) = Self::page_and_address(place);
+    fn locate(place: u64, first: u64) -> (usize, usize) {
+        let (page, address) = Self::page_and_address(place, first);
         (Self::thread(place) * Self::PAGES_STRIDE + page, address)
     }
 
@@ -61,9 +61,10 @@ struct OneEach<L>(std::marker::PhantomData<L>);
 unsafe impl<L: Layout> Geometry for OneEach<L> {
     const ROWS: usize = L::MAX_THREADS;
     const TOTAL: bool = false;
+    const FIRST: u64 = 1;
 
     #[inline]
-    fn locate(thread: u64) -> (usize, usize) {
+    fn locate(thread: u64, _: u64) -> (usize, usize) {
         (thread as usize, 0)
     }
 

@@ -103,17 +103,19 @@ impl<L: Layout> Shape<L> {
         if next >> (Self::PLACE_BITS + Self::GENERATION_BITS) == 0 { Some(next) } else { None }
     }
 
+    /// A place past the last thread's counts as another's: no slot holds its handle.
     #[inline]
     pub(super) const fn thread(place: u64) -> usize {
-        (place >> Self::ADDRESS_BITS) as usize
+        (place >> Self::ADDRESS_BITS) as usize % L::MAX_THREADS
     }
 
     /// The page and the address, which counts on from page to page. Page `p` has `INITIAL_PAGE_SIZE << p` slots.
+    /// `first` is `INITIAL_PAGE_SIZE`, as [`Pages`](super::pages::Pages) hands it in.
     #[inline]
-    pub(super) const fn page_and_address(place: u64) -> (usize, usize) {
+    pub(super) const fn page_and_address(place: u64, first: u64) -> (usize, usize) {
         let address = place & ((1 << Self::ADDRESS_BITS) - 1);
-        let page = (address + L::INITIAL_PAGE_SIZE as u64).ilog2() - Self::FIRST_PAGE_BITS;
-        (page as usize, address as usize)
+        let page = super::pages::log2(address + first).wrapping_sub(Self::FIRST_PAGE_BITS as usize);
+        (page, address as usize)
     }
 
     /// The addresses of a page; none past the last page.
@@ -141,11 +143,11 @@ mod tests {
     fn addresses_fall_into_pages_that_double() {
         assert_eq!((Std::addresses(0), Std::addresses(1), Std::addresses(2)), (0..32, 32..96, 96..224));
         for address in [0, 31, 32, 95, 96, 32 * ((1 << 16) - 1) - 1] {
-            let (page, same) = Std::page_and_address(address);
+            let (page, same) = Std::page_and_address(address, 32);
             assert_eq!(same as u64, address);
             assert!(Std::addresses(page).contains(&same), "{address} in page {page}");
         }
-        let past_the_last = Std::page_and_address((1 << 22) - 1).0;
+        let past_the_last = Std::page_and_address((1 << 22) - 1, 32).0;
         assert!(past_the_last < Std::PAGES_STRIDE);
         assert!(Std::addresses(past_the_last).is_empty());
     }

@@ -58,7 +58,7 @@ use crate::sync::atomic::Ordering;
 use chain::{Chain, link};
 use inner::{Inner, reserve};
 use layout::Shape;
-use reclaim::{claim, clone_of, collect, defer};
+use reclaim::{claim, clone_of, collect_all, defer};
 
 /// Lock-free storage of `Arc<T>`s under [`Handle`]s.
 ///
@@ -256,16 +256,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
         for shard in self.inner.directory.shards() {
             claim(&self.inner, &shard.limbo);
         }
-        // A collection takes so many deferrals and no more.
-        let mut awaiting = u64::MAX;
-        loop {
-            collect();
-            let now = self.stats().awaiting_reclamation;
-            if now == 0 || now >= awaiting {
-                return;
-            }
-            awaiting = now;
-        }
+        collect_all();
     }
 
     /// The tag that this pool's handles have, for as long as the caller keeps it.
@@ -278,12 +269,11 @@ impl<T: Send + Sync, L: Layout> Drop for Pool<T, L> {
     /// Lets go of every value, once, after the grace period: at once where no thread is pinned, otherwise when
     /// something else collects later.
     fn drop(&mut self) {
-        self.flush();
         // SAFETY: taken once, here.
         let inner = unsafe { ManuallyDrop::take(&mut self.inner) };
         // SAFETY: values are Send, and `inner` keeps alive what its drop needs.
         unsafe { pin().defer(move || drop(inner)) };
-        collect();
+        collect_all();
     }
 }
 

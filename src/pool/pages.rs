@@ -21,8 +21,11 @@ pub(crate) unsafe trait Geometry {
     /// Whether every number at all is in one of the rows.
     const TOTAL: bool;
 
-    /// The row and the index.
-    fn locate(number: u64) -> (usize, usize);
+    /// Elements of the first page.
+    const FIRST: u64;
+
+    /// The row and the index. `first` is `FIRST`.
+    fn locate(number: u64, first: u64) -> (usize, usize);
 
     /// The indexes of a page; none for one that is never made.
     fn range(row: usize) -> Range<usize>;
@@ -37,11 +40,12 @@ unsafe impl<const FIRST: u64, const BITS: u32> Geometry for Doubling<FIRST, BITS
     const ROWS: usize = (BITS - FIRST.ilog2()) as usize + 1;
     const TOTAL: bool = true;
 
+    const FIRST: u64 = FIRST;
+
     #[inline]
-    fn locate(index: u64) -> (usize, usize) {
+    fn locate(index: u64, first: u64) -> (usize, usize) {
         let index = index & ((1 << BITS) - 1);
-        let row = (index + FIRST).ilog2() - FIRST.ilog2();
-        (row as usize, index as usize)
+        (log2(index + first).wrapping_sub(FIRST.ilog2() as usize), index as usize)
     }
 
     #[inline]
@@ -59,19 +63,21 @@ pub(crate) struct Pages<P, G: Geometry> {
     rows: Box<[AtomicPtr<P>]>,
     /// One more than the highest row that has a page: what a walk needs to look at.
     used: AtomicUsize,
+    /// `G::FIRST`, where the compiler doesn't see which number it is. See [`log2`].
+    first: u64,
     _geometry: PhantomData<fn(G)>,
 }
 
 impl<P: Default, G: Geometry> Pages<P, G> {
     /// No pages. The table of them is zeros, which cost no memory until a page is made.
     pub(crate) fn new() -> Self {
-        Self { rows: null_pointers(G::ROWS), used: AtomicUsize::new(0), _geometry: PhantomData }
+        Self { rows: null_pointers(G::ROWS), used: AtomicUsize::new(0), first: G::FIRST, _geometry: PhantomData }
     }
 
     /// The element with this number, if its page is there. Wait-free: two loads, the element's own not counted.
     #[inline]
     pub(crate) fn get(&self, number: u64) -> Option<&P> {
-        let (row, index) = G::locate(number);
+        let (row, index) = G::locate(number, self.first);
         if !G::TOTAL && row >= G::ROWS {
             return None;
         }
@@ -97,7 +103,7 @@ impl<P: Default, G: Geometry> Pages<P, G> {
 
     #[cold]
     fn grow(&self, number: u64) -> Option<&P> {
-        let (row, index) = G::locate(number);
+        let (row, index) = G::locate(number, self.first);
         let cell = self.rows.get(row)?;
         let range = G::range(row);
         if range.is_empty() {
@@ -180,6 +186,16 @@ unsafe fn free<P>(base: *mut P, range: Range<usize>) {
     drop(unsafe { Box::from_raw(page) });
 }
 
+/// The logarithm of a number that isn't 0, and that the compiler takes for one that may be.
+///
+/// x86-64's `bsr` leaves its result's register as it was where the number is 0, so it waits for what that register
+/// held before: in a loop over handles, for the look-up before. For a number that may be 0 the register is set first,
+/// and look-ups run side by side.
+#[inline]
+pub(super) const fn log2(number: u64) -> usize {
+    ((u64::BITS - 1) ^ number.leading_zeros()) as usize
+}
+
 #[cfg(not(any(loom, shuttle)))]
 fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
     // SAFETY: zeros are null pointers.
@@ -198,7 +214,7 @@ mod tests {
     #[test]
     fn every_index_has_a_place_of_its_own() {
         type Few = Doubling<4, 10>;
-        let places: Vec<_> = (0..1 << 10).map(Few::locate).collect();
+        let places: Vec<_> = (0..1 << 10).map(|number| Few::locate(number, 4)).collect();
         assert_eq!(places[0], (0, 0));
         assert!(places.is_sorted(), "and they are in order");
         assert!(places.iter().enumerate().all(|(number, (_, index))| number == *index));

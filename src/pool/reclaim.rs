@@ -9,7 +9,7 @@ use super::layout::{Layout, Shape};
 use super::limbo::Limbo;
 use super::magazine::Magazine;
 use super::threads;
-use crate::epoch::pin;
+use crate::epoch::{deferrals, pin};
 use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, thread_local};
 
@@ -75,6 +75,24 @@ pub(super) fn collect() {
     if !Releasing::puts_off() {
         for _ in 0..PASSES {
             pin().flush();
+        }
+    }
+}
+
+/// Collects until there is nothing more to be had: a collection takes a few of the deferrals that are ready, and behind
+/// a reader that was pinned for long there may be thousands.
+pub(super) fn collect_all() {
+    collect();
+    // Other models' deferrals would be counted in, and no model defers more than one collection takes.
+    if cfg!(not(any(loom, shuttle))) {
+        let mut left = deferrals();
+        while left > 0 {
+            collect();
+            let still_left = deferrals();
+            if still_left >= left {
+                break;
+            }
+            left = still_left;
         }
     }
 }
