@@ -150,10 +150,10 @@ impl ComputeControl {
     /// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) once cancelled.
     pub fn check(&self) -> Result<(), Error> {
         if self.cancel.is_cancelled() {
-            return Err(Error::runtime_error("compute: cancelled"));
+            return Err(Error::runtime_error("cancelled"));
         }
         match self.deadline {
-            Some(deadline) if Instant::now() >= deadline => Err(Error::timeout("compute: the deadline passed")),
+            Some(deadline) if Instant::now() >= deadline => Err(Error::timeout("the deadline passed")),
             _ => Ok(()),
         }
     }

@@ -10,17 +10,16 @@
 use std::sync::{Arc as StdArc, Mutex, MutexGuard, PoisonError};
 
 use super::claim::{Claim, Refused, TakeDown};
-use super::graph::Graph;
+use super::graph::{Graph, GraphUse};
 use super::panics::shield;
 use super::stats::Counters;
 use super::usage::{Hold, Reservation};
 use super::{Error, TensorDescription};
 use crate::backend::BackendContext;
-use crate::sync::Arc;
 
 /// What a context keeps for no use but to let go of it at its end.
 pub(super) struct Keep {
-    pub(super) _graph: Arc<Graph>,
+    pub(super) _graph: GraphUse,
     pub(super) _slot: Reservation,
     pub(super) _bytes: Hold,
 }
@@ -66,19 +65,15 @@ impl Context {
     }
 
     /// Runs `f` with the backend's context, if no other call does.
-    pub(super) fn with<R>(
-        &self,
-        call: &str,
-        f: impl FnOnce(&mut dyn BackendContext) -> Result<R, Error>,
-    ) -> Result<R, Error> {
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut dyn BackendContext) -> Result<R, Error>) -> Result<R, Error> {
         self.claim.claim().map_err(|refused| match refused {
             Refused::Busy => {
                 Counters::count(&self.counters.busy);
-                Error::busy(format!("{call}: another call uses the context"))
+                Error::busy("another call uses the context")
             }
-            Refused::Closed => Error::invalid_argument(format!("{call}: the context was dropped meanwhile")),
+            Refused::Closed => Error::invalid_argument("the context was dropped meanwhile"),
         })?;
-        let result = self.inside_claim(call, f);
+        let result = self.inside_claim(f);
         if self.claim.release() == TakeDown::Mine {
             self.take_down();
         }
@@ -92,17 +87,13 @@ impl Context {
         }
     }
 
-    fn inside_claim<R>(
-        &self,
-        call: &str,
-        f: impl FnOnce(&mut dyn BackendContext) -> Result<R, Error>,
-    ) -> Result<R, Error> {
+    fn inside_claim<R>(&self, f: impl FnOnce(&mut dyn BackendContext) -> Result<R, Error>) -> Result<R, Error> {
         // X2: a statement of its own, so that the lock goes before the call.
         let backend = self.lock().backend.take();
         let Some(mut backend) = backend else {
-            return Err(Error::runtime_error(format!("{call}: the context was lost when its backend panicked")));
+            return Err(Error::runtime_error("the context was lost when its backend panicked"));
         };
-        match shield(&self.counters, call, || f(&mut *backend)) {
+        match shield(&self.counters, || f(&mut *backend)) {
             Ok(result) => {
                 self.lock().backend = Some(backend);
                 result
@@ -129,7 +120,7 @@ impl Context {
 
     fn bury(&self, backend: Box<dyn BackendContext>) {
         // The error has nobody to go to: the panic is counted.
-        let _ = shield(&self.counters, "drop", || drop(backend));
+        let _ = shield(&self.counters, || drop(backend));
         Counters::died(&self.counters.contexts, 1);
     }
 

@@ -1,19 +1,20 @@
 //! The engine: one for a process, shared by all of its guests.
 
 use std::sync::Arc as StdArc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fmt, mem};
 
 use super::backends::Backends;
 use super::check::Quoted;
-use super::graph::Graph;
+use super::graph::{Graph, Origin};
 use super::panics::shield;
 use super::pools::Pools;
 use super::reaper::Reaper;
 use super::registry::{ModelSource, Registry};
 use super::stats::{Counters, Stats};
-use super::{Encoding, Error, Guest, Limits, Target};
+use super::store::Store;
+use super::{Encoding, Error, GraphInfo, Guest, Limits, Target};
 use crate::backend::{Backend, LoadRequest};
-use crate::sync::Arc;
 
 /// The process-wide home of graphs: backends, named models, and the pools that its guests' handles lead to.
 ///
@@ -38,6 +39,7 @@ pub(super) struct Inner {
     pub(super) pools: StdArc<Pools>,
     pub(super) registry: Registry,
     pub(super) counters: StdArc<Counters>,
+    store: StdArc<Store>,
     reaper: StdArc<Reaper>,
     limits: Limits,
     backends: Backends,
@@ -103,6 +105,13 @@ impl Engine {
         self.inner.registry.names()
     }
 
+    /// The graphs in memory that something still uses, in no order. One that is listed may be gone by the time that
+    /// the caller reads of it. Waits for no build.
+    #[must_use]
+    pub fn list_graphs(&self) -> Vec<GraphInfo> {
+        self.inner.store.graphs().iter().map(|graph| GraphInfo::of(graph)).collect()
+    }
+
     /// The limits of a guest from [`guest`](Self::guest).
     #[must_use]
     pub fn limits(&self) -> &Limits {
@@ -163,7 +172,15 @@ impl EngineBuilder {
         let (pools, counters) = (StdArc::new(Pools::new()), StdArc::<Counters>::default());
         let reaper = Reaper::new(StdArc::clone(&pools), StdArc::clone(&counters));
         Engine {
-            inner: StdArc::new(Inner { pools, registry: Registry::default(), counters, reaper, limits, backends }),
+            inner: StdArc::new(Inner {
+                pools,
+                registry: Registry::default(),
+                counters,
+                store: StdArc::default(),
+                reaper,
+                limits,
+                backends,
+            }),
         }
     }
 }
@@ -175,13 +192,17 @@ impl fmt::Debug for EngineBuilder {
 }
 
 impl Inner {
-    /// Builds a graph, on this thread and without any lock.
-    pub(super) fn build(&self, call: &str, request: &LoadRequest<'_>) -> Result<Arc<Graph>, Error> {
-        if request.parts.is_empty() {
-            return Err(Error::invalid_argument(format!("{call}: a model of no parts")));
+    /// The graph of `request`: one that is loaded, or one that is built now, on this thread and without any lock.
+    pub(super) fn build(&self, request: &LoadRequest<'_>) -> Result<StdArc<Graph>, Error> {
+        let LoadRequest { parts, encoding, target, .. } = *request;
+        if parts.is_empty() {
+            return Err(Error::invalid_argument("a model of no parts"));
         }
-        let backend = self.backends.load(&self.counters, call, request)?;
-        Graph::new(call, backend, &self.reaper).map(Arc::new)
+        self.store.get_or_build(request, |listed| {
+            let (backend, graph) = self.backends.load(&self.counters, request)?;
+            let origin = Origin { id: next_id(), key: listed.key(), backend, encoding, target };
+            Graph::new(graph, origin, listed, &self.reaper)
+        })
     }
 
     /// To be called after removals from the pools: what was removed is released without a further call by anyone.
@@ -198,8 +219,14 @@ impl Drop for Inner {
         // Last: whatever a backend has made is gone before it. A panic must not reach the guest that happens to be the
         // last to go.
         let backends = mem::take(&mut self.backends);
-        let _ = shield(&self.counters, "drop", || drop(backends));
+        let _ = shield(&self.counters, || drop(backends));
     }
+}
+
+/// A number that no other call of this gives.
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Whether a name is short enough to be looked up.

@@ -60,7 +60,7 @@ impl Guest {
             memory_limit: inner.usage.model_bytes.left().saturating_add(given),
             ..LoadRequest::new(parts, encoding, target)
         };
-        let graph = inner.engine.build(call, &request)?;
+        let graph = inner.engine.build(&request).map_err(|error| error.of(call))?;
         bytes.resize(call, graph.bytes())?;
         inner.add_graph(call, graph, slot, bytes)
     }
@@ -79,7 +79,7 @@ impl Guest {
         check_name(call, name, &inner.limits)?;
         let slot = inner.reserve_graph(call)?;
         let model = inner.engine.registry.get(name)?;
-        let graph = model.graph(|request| inner.engine.build(call, request))?;
+        let graph = model.graph(|request| inner.engine.build(request)).map_err(|error| error.of(call))?;
         // The model is the host's, and counts for no guest.
         let bytes = Reservation::new(&inner.usage, |usage| &usage.model_bytes, call, 0)?;
         inner.add_graph(call, graph, slot, bytes)
@@ -97,8 +97,8 @@ impl Guest {
         let loaded = inner.graph(call, graph)?;
         let slot = Reservation::new(&inner.usage, |usage| &usage.contexts, call, 1)?;
         let bytes = loaded.hold().ok_or_else(|| no_such(call, "graph", graph))?;
-        let backend = loaded.graph().init_context(call)?;
-        let keep = Keep { _graph: Arc::clone(loaded.graph()), _slot: slot, _bytes: bytes };
+        let backend = loaded.graph().init_context().map_err(|error| error.of(call))?;
+        let keep = Keep { _graph: loaded.graph().in_use(), _slot: slot, _bytes: bytes };
         let context = Context::new(loaded.graph(), backend, keep);
         add(call, &inner.engine.pools.contexts, &inner.contexts, context)
     }
@@ -141,7 +141,7 @@ impl Guest {
         let context = self.inner.context(call, context)?;
         let (index, description) = check::place(call, "input", input.into(), context.inputs())?;
         check::input(call, &self.inner.limits, index, description, tensor)?;
-        context.with(call, |backend| backend.set_input(index, tensor))
+        context.with(|backend| backend.set_input(index, tensor)).map_err(|error| error.of(call))
     }
 
     /// Computes every output from the inputs, which stay: a second call computes from the same ones.
@@ -157,7 +157,7 @@ impl Guest {
         let context = inner.context(call, context)?;
         let control = ComputeControl { memory_limit: inner.limits.max_compute_memory(), ..ComputeControl::default() };
         let mut reached = false;
-        let result = context.with(call, |backend| {
+        let result = context.with(|backend| {
             reached = true;
             backend.compute(&control)
         });
@@ -166,7 +166,7 @@ impl Guest {
             Err(_) if reached => Counters::count(&inner.engine.counters.failed_computes),
             Err(_) => {}
         }
-        result
+        result.map_err(|error| error.of(call))
     }
 
     /// Copies the data of an output of the last compute into `buffer`, and says how many bytes that were.
@@ -224,7 +224,7 @@ impl Guest {
     ) -> Result<R, Error> {
         let context = self.inner.context(call, context)?;
         let (index, _) = check::place(call, "output", output, context.outputs())?;
-        context.with(call, |backend: &mut dyn BackendContext| f(backend.output(index)?))
+        context.with(|backend: &mut dyn BackendContext| f(backend.output(index)?)).map_err(|error| error.of(call))
     }
 }
 
@@ -313,7 +313,7 @@ impl GuestInner {
     fn add_graph(
         &self,
         call: &str,
-        graph: Arc<Graph>,
+        graph: StdArc<Graph>,
         slot: Reservation,
         bytes: Reservation,
     ) -> Result<GuestHandle, Error> {

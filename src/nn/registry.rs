@@ -3,17 +3,16 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc as StdArc, Mutex, PoisonError};
+use std::sync::{Arc as StdArc, Mutex, OnceLock, PoisonError};
 use std::{fmt, fs};
 
 use arc_swap::ArcSwap;
 
 use super::check::Quoted;
-use super::flight::SingleFlight;
+use super::flight::Flight;
 use super::graph::Graph;
 use super::{Encoding, Error, Target};
 use crate::backend::LoadRequest;
-use crate::sync::Arc;
 
 /// Where the bytes of a named model come from.
 ///
@@ -104,7 +103,8 @@ pub(super) struct NamedModel {
     source: Mutex<Option<StdArc<ModelSource>>>,
     encoding: Encoding,
     target: Target,
-    graph: SingleFlight<Arc<Graph>>,
+    graph: OnceLock<StdArc<Graph>>,
+    flight: Flight<StdArc<Graph>>,
 }
 
 impl Registry {
@@ -117,7 +117,7 @@ impl Registry {
         target: Target,
     ) -> Result<(), Error> {
         let source = Mutex::new(Some(StdArc::new(source)));
-        let model = StdArc::new(NamedModel { source, encoding, target, graph: SingleFlight::new() });
+        let model = StdArc::new(NamedModel { source, encoding, target, graph: OnceLock::new(), flight: Flight::new() });
         let mut taken = false;
         self.models.rcu(|models| {
             taken = models.contains_key(name);
@@ -172,12 +172,12 @@ impl Registry {
 }
 
 impl NamedModel {
-    /// The graph, which `build` makes where it is not there yet; see [`SingleFlight`].
+    /// The graph, which `build` makes where it is not there yet; see [`Flight`].
     pub(super) fn graph(
         &self,
-        build: impl FnOnce(&LoadRequest<'_>) -> Result<Arc<Graph>, Error>,
-    ) -> Result<Arc<Graph>, Error> {
-        self.graph.get_or_make(|| {
+        build: impl FnOnce(&LoadRequest<'_>) -> Result<StdArc<Graph>, Error>,
+    ) -> Result<StdArc<Graph>, Error> {
+        let make = || {
             let source = self.source.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let Some(source) = source else {
                 return Err(Error::runtime_error("load_by_name: the model was built before"));
@@ -190,8 +190,9 @@ impl NamedModel {
             };
             let graph = build(&request)?;
             self.source.lock().unwrap_or_else(PoisonError::into_inner).take();
-            Ok(graph)
-        })
+            Ok(self.graph.get_or_init(|| graph).clone())
+        };
+        self.flight.join(|| self.graph.get().cloned(), make).result()
     }
 }
 

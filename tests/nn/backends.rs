@@ -249,8 +249,11 @@ impl Backend for Trouble {
         match &*what {
             "load" => panic!("load"),
             "fail load" => return Err(Error::runtime_error("as it was told")),
-            "gate load" | "gate fail" => self.0.pass(),
+            "gate load" | "gate fail" | "gate needs 100" => self.0.pass(),
             _ => {}
+        }
+        if what == "gate needs 100" && request.memory_limit < 100 {
+            return Err(Error::too_large("it needs 100"));
         }
         if what == "gate fail" {
             return Err(Error::runtime_error("as it was told"));

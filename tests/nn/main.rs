@@ -11,3 +11,4 @@ mod limits;
 mod names;
 mod oracle;
 mod panics;
+mod sharing;
