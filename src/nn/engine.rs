@@ -10,10 +10,10 @@ use super::graph::{Graph, Origin};
 use super::panics::shield;
 use super::pools::Pools;
 use super::reaper::Reaper;
-use super::registry::{ModelSource, Registry};
+use super::registry::Registry;
 use super::stats::{Counters, Stats};
 use super::store::Store;
-use super::{Encoding, Error, GraphInfo, Guest, Limits, Target};
+use super::{Error, GraphInfo, Guest, GuestBuilder, Limits};
 use crate::backend::{Backend, LoadRequest};
 
 /// The process-wide home of graphs: backends, named models, and the pools that its guests' handles lead to.
@@ -23,7 +23,7 @@ use crate::backend::{Backend, LoadRequest};
 /// [`Guard`](crate::Guard) is held meanwhile, the little that it protects goes with the next collection instead.)
 #[derive(Clone)]
 pub struct Engine {
-    inner: StdArc<Inner>,
+    pub(super) inner: StdArc<Inner>,
 }
 
 /// Collects what an [`Engine`] is made of; from [`Engine::builder`].
@@ -67,42 +67,12 @@ impl Engine {
     /// A guest with limits of its own.
     #[must_use]
     pub fn guest_with(&self, limits: Limits) -> Guest {
-        Guest::new(StdArc::clone(&self.inner), limits)
+        self.guest_builder().limits(limits).build()
     }
 
-    /// Gives guests a model to load by `name`. Nothing is read or built before a guest first asks for it; then it is
-    /// built once, however many ask, and stays until the name is removed. A build that fails is reported to every
-    /// guest that waited for it, and the next one to ask tries again.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the name is taken,
-    /// [`TooLarge`](super::ErrorKind::TooLarge) for a name longer than [`Limits::max_name_bytes`].
-    pub fn register_model(
-        &self,
-        name: &str,
-        source: ModelSource,
-        encoding: Encoding,
-        target: Target,
-    ) -> Result<(), Error> {
-        check_name("register_model", name, &self.inner.limits)?;
-        self.inner.registry.register(name, source, encoding, target)
-    }
-
-    /// Takes the name away. Guests that have loaded it keep their graphs, and a build that is under way still reaches
-    /// those who wait for it. Of several calls with one name, one succeeds.
-    ///
-    /// # Errors
-    ///
-    /// [`NotFound`](super::ErrorKind::NotFound) where no model has the name.
-    pub fn remove_model(&self, name: &str) -> Result<(), Error> {
-        self.inner.registry.remove(name)
-    }
-
-    /// The names that guests can load, sorted.
-    #[must_use]
-    pub fn model_names(&self) -> Vec<String> {
-        self.inner.registry.names()
+    /// A builder for a guest that differs from others in more than its limits.
+    pub fn guest_builder(&self) -> GuestBuilder {
+        GuestBuilder::new(StdArc::clone(&self.inner), self.inner.limits)
     }
 
     /// The graphs in memory that something still uses, in no order. One that is listed may be gone by the time that

@@ -3,6 +3,7 @@
 use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::model::NamedModel;
 use super::panics::shield;
 use super::reaper::{Grave, Reaper};
 use super::stats::Counters;
@@ -130,19 +131,34 @@ impl Drop for Graph {
 /// The counts end when the guest unloads the handle, not when the grace period of its entry does: a guest at its
 /// limit that unloads one graph can load another at once.
 pub(super) struct LoadedGraph {
-    graph: StdArc<Graph>,
+    named: Named,
     slot: Reservation,
     charge: StdArc<Charge>,
 }
 
+/// What a handle names.
+pub(super) enum Named {
+    /// One graph, for good.
+    Graph(StdArc<Graph>),
+    /// Whatever version of a named model is current; there is one.
+    Model(StdArc<NamedModel>),
+}
+
 impl LoadedGraph {
-    /// A handle of `graph` that takes `slot` of the guest's handles and `bytes` of its memory for models.
-    pub(super) fn new(graph: StdArc<Graph>, slot: Reservation, bytes: Reservation) -> Self {
-        Self { graph, slot, charge: Charge::new(bytes) }
+    /// A handle of what is `named` that takes `slot` of the guest's handles and `bytes` of its memory for models.
+    pub(super) fn new(named: Named, slot: Reservation, bytes: Reservation) -> Self {
+        Self { named, slot, charge: Charge::new(bytes) }
     }
 
-    pub(super) fn graph(&self) -> &StdArc<Graph> {
-        &self.graph
+    /// The graph that a context runs on which is opened now. No lock.
+    pub(super) fn graph(&self) -> Result<StdArc<Graph>, Error> {
+        match &self.named {
+            Named::Graph(graph) => Ok(StdArc::clone(graph)),
+            Named::Model(model) => {
+                let version = model.current().ok_or_else(|| Error::runtime_error("the model was never built"))?;
+                Ok(StdArc::clone(&version.graph))
+            }
+        }
     }
 
     /// For a context: keeps the model's bytes charged to the guest. `None` once the handle is unloaded and no

@@ -3,13 +3,16 @@
 //! Every call resolves its handle with a few atomic loads (the guest's table, then the engine's pool) to a reference
 //! of its own, and holds no lock and no epoch guard while it is inside a backend.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc as StdArc;
 
 use super::check::{self, TensorId};
 use super::context::{Context, Keep};
 use super::engine::{Inner, check_name};
-use super::graph::{Graph, LoadedGraph};
+use super::graph::{Graph, LoadedGraph, Named};
+use super::model::NamedModel;
+use super::registry::no_model;
 use super::stats::Counters;
 use super::usage::{Reservation, Usage};
 use super::{Encoding, Error, Limits, Target, Tensor, TensorDescription, TensorView};
@@ -36,6 +39,8 @@ struct GuestInner {
     contexts: HandleTable<Context>,
     usage: StdArc<Usage>,
     limits: Limits,
+    /// The names that it may load, where these are not all.
+    models: Option<HashSet<String>>,
 }
 
 /// Graphs.
@@ -62,15 +67,16 @@ impl Guest {
         };
         let graph = inner.engine.build(&request).map_err(|error| error.of(call))?;
         bytes.resize(call, graph.bytes())?;
-        inner.add_graph(call, graph, slot, bytes)
+        inner.add_graph(call, Named::Graph(graph), slot, bytes)
     }
 
     /// Loads a model that the host has registered. Builds it where no guest has loaded it before, or waits for the
-    /// guest that does; loads of other models go on meanwhile.
+    /// guest that does; loads of other models go on meanwhile. The handle means the name: a context runs on the version
+    /// that is current when it is opened; see [`Engine::reload_model`](super::Engine::reload_model).
     ///
     /// # Errors
     ///
-    /// [`NotFound`](super::ErrorKind::NotFound) where no model has the name,
+    /// [`NotFound`](super::ErrorKind::NotFound) where no model has the name, or the guest may not load it,
     /// [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_graphs`] or [`Limits::max_name_bytes`],
     /// and what the build gives.
     pub fn load_by_name(&self, name: &str) -> Result<GuestHandle, Error> {
@@ -78,11 +84,11 @@ impl Guest {
         let Self { inner } = self;
         check_name(call, name, &inner.limits)?;
         let slot = inner.reserve_graph(call)?;
-        let model = inner.engine.registry.get(name)?;
-        let graph = model.graph(|request| inner.engine.build(request)).map_err(|error| error.of(call))?;
+        let model = inner.named_model(name).map_err(|error| error.of(call))?;
+        model.get_or_build(&|request| inner.engine.build(request)).map_err(|error| error.of(call))?;
         // The model is the host's, and counts for no guest.
         let bytes = Reservation::new(&inner.usage, |usage| &usage.model_bytes, call, 0)?;
-        inner.add_graph(call, graph, slot, bytes)
+        inner.add_graph(call, Named::Model(model), slot, bytes)
     }
 
     /// Opens a context of the graph. It keeps the model alive, even after the graph is unloaded.
@@ -97,9 +103,10 @@ impl Guest {
         let loaded = inner.graph(call, graph)?;
         let slot = Reservation::new(&inner.usage, |usage| &usage.contexts, call, 1)?;
         let bytes = loaded.hold().ok_or_else(|| no_such(call, "graph", graph))?;
-        let backend = loaded.graph().init_context().map_err(|error| error.of(call))?;
-        let keep = Keep { _graph: loaded.graph().in_use(), _slot: slot, _bytes: bytes };
-        let context = Context::new(loaded.graph(), backend, keep);
+        let graph = loaded.graph().map_err(|error| error.of(call))?;
+        let backend = graph.init_context().map_err(|error| error.of(call))?;
+        let keep = Keep { _graph: graph.in_use(), _slot: slot, _bytes: bytes };
+        let context = Context::new(&graph, backend, keep);
         add(call, &inner.engine.pools.contexts, &inner.contexts, context)
     }
 
@@ -263,18 +270,18 @@ impl Guest {
     ) -> Result<StdArc<[TensorDescription]>, Error> {
         // A handle says which kind it is: at most one of the tables knows it.
         if let Some(loaded) = self.inner.find_graph(handle) {
-            return Ok(StdArc::clone(of_graph(loaded.graph())));
+            return loaded.graph().map(|graph| StdArc::clone(of_graph(&graph))).map_err(|error| error.of(call));
         }
         let context = self.inner.find_context(handle).ok_or_else(|| no_such(call, "graph or context", handle))?;
         Ok(StdArc::clone(of_context(&context)))
     }
 
-    pub(super) fn new(engine: StdArc<Inner>, limits: Limits) -> Self {
+    pub(super) fn new(engine: StdArc<Inner>, limits: Limits, models: Option<HashSet<String>>) -> Self {
         Counters::born(&engine.counters.guests, 1);
         let graphs = HandleTable::new(&engine.pools.graphs, Kind::Graph);
         let contexts = HandleTable::new(&engine.pools.contexts, Kind::Context);
         let usage = Usage::new(&limits);
-        Self { inner: StdArc::new(GuestInner { engine, graphs, contexts, usage, limits }) }
+        Self { inner: StdArc::new(GuestInner { engine, graphs, contexts, usage, limits, models }) }
     }
 }
 
@@ -306,18 +313,19 @@ impl GuestInner {
         self.find_context(handle).ok_or_else(|| no_such(call, "context", handle))
     }
 
+    fn named_model(&self, name: &str) -> Result<StdArc<NamedModel>, Error> {
+        match &self.models {
+            Some(models) if !models.contains(name) => Err(no_model(name)),
+            _ => self.engine.registry.get(name),
+        }
+    }
+
     fn reserve_graph(&self, call: &str) -> Result<Reservation, Error> {
         Reservation::new(&self.usage, |usage| &usage.graphs, call, 1)
     }
 
-    fn add_graph(
-        &self,
-        call: &str,
-        graph: StdArc<Graph>,
-        slot: Reservation,
-        bytes: Reservation,
-    ) -> Result<GuestHandle, Error> {
-        add(call, &self.engine.pools.graphs, &self.graphs, LoadedGraph::new(graph, slot, bytes))
+    fn add_graph(&self, call: &str, named: Named, slot: Reservation, bytes: Reservation) -> Result<GuestHandle, Error> {
+        add(call, &self.engine.pools.graphs, &self.graphs, LoadedGraph::new(named, slot, bytes))
     }
 
     fn remove_graph(&self, handle: Handle<LoadedGraph>) {

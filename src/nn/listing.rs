@@ -1,6 +1,7 @@
 //! What an engine has, for whoever looks after it.
 
 use super::graph::Graph;
+use super::model::NamedModel;
 use super::{Encoding, Target};
 
 /// A graph in memory, from [`Engine::list_graphs`](super::Engine::list_graphs).
@@ -35,6 +36,35 @@ impl GraphInfo {
             target: origin.target,
             bytes: graph.bytes(),
             contexts: graph.contexts(),
+        }
+    }
+}
+
+/// A named model, from [`Engine::list_models`](super::Engine::list_models).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ModelInfo {
+    /// Its name.
+    pub name: String,
+    /// The encoding that it was registered with.
+    pub encoding: Encoding,
+    /// The target that it was registered with.
+    pub target: Target,
+    /// The number of the current version, from 1; `None` before the first build.
+    pub version: Option<u64>,
+    /// The graph of the current version.
+    pub graph: Option<GraphInfo>,
+}
+
+impl ModelInfo {
+    pub(super) fn of(model: &NamedModel) -> Self {
+        let current = model.current();
+        Self {
+            name: model.name().to_owned(),
+            encoding: model.encoding(),
+            target: model.target(),
+            version: current.as_ref().map(|version| version.number),
+            graph: current.as_ref().map(|version| GraphInfo::of(&version.graph)),
         }
     }
 }

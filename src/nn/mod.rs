@@ -87,7 +87,9 @@
 //!
 //! # What goes when
 //!
-//! A graph lives as long as a handle, a name, a context or a running call holds it; a context as long as its handle
+//! A graph lives as long as a handle, a name, a context or a running call holds it; guests that load equal bytes hold
+//! the same one. A handle of a named model holds the name, so that a version of it which was replaced by a reload goes
+//! when its last context does. A context lives as long as its handle
 //! or the call that is inside it. The memory of a context goes on the thread that gives the context back, that of a
 //! graph on a thread of the engine's: at once, not when some reader next collects.
 //!
@@ -107,24 +109,33 @@ mod error;
 mod flight;
 mod graph;
 mod guest;
+mod guest_builder;
 mod limits;
 mod listing;
+mod model;
+mod names;
 mod panics;
 mod pools;
 mod reaper;
 mod registry;
+mod source;
 mod stats;
 mod store;
 mod tensor;
 mod usage;
+#[cfg(feature = "watch")]
+mod watch;
 
 pub use check::TensorId;
 pub use encoding::{Encoding, Target};
 pub use engine::{Engine, EngineBuilder};
 pub use error::{Error, ErrorCode, ErrorKind, MESSAGE_BYTES};
 pub use guest::Guest;
+pub use guest_builder::GuestBuilder;
 pub use limits::Limits;
-pub use listing::GraphInfo;
-pub use registry::ModelSource;
+pub use listing::{GraphInfo, ModelInfo};
+pub use source::ModelSource;
 pub use stats::Stats;
 pub use tensor::{Tensor, TensorDescription, TensorType, TensorView, element_count};
+#[cfg(feature = "watch")]
+pub use watch::DirectoryWatch;

@@ -11,4 +11,5 @@ mod limits;
 mod names;
 mod oracle;
 mod panics;
+mod reload;
 mod sharing;
