@@ -4,16 +4,19 @@ use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fmt, mem};
 
+use super::admission::Admission;
 use super::backends::Backends;
 use super::check::Quoted;
 use super::graph::{Graph, Origin};
 use super::panics::shield;
 use super::pools::Pools;
-use super::reaper::Reaper;
+use super::reaper::{Grave, Reaper};
 use super::registry::Registry;
 use super::stats::{Counters, Stats};
 use super::store::Store;
-use super::{Error, GraphInfo, Guest, GuestBuilder, Limits};
+use super::usage::{Budget, Reservation, Usage};
+use super::workers::Workers;
+use super::{EngineLimits, Error, GraphInfo, Guest, GuestBuilder, Limits};
 use crate::backend::{Backend, LoadRequest};
 
 /// The process-wide home of graphs: backends, named models, and the pools that its guests' handles lead to.
@@ -32,6 +35,8 @@ pub struct Engine {
 pub struct EngineBuilder {
     backends: Backends,
     limits: Limits,
+    ceiling: Option<Limits>,
+    engine_limits: EngineLimits,
 }
 
 /// What guests share.
@@ -40,8 +45,13 @@ pub(super) struct Inner {
     pub(super) registry: Registry,
     pub(super) counters: StdArc<Counters>,
     store: StdArc<Store>,
+    pub(super) admission: StdArc<Admission>,
+    pub(super) workers: Workers,
+    usage: StdArc<Usage>,
     reaper: StdArc<Reaper>,
     limits: Limits,
+    pub(super) ceiling: Limits,
+    engine_limits: EngineLimits,
     backends: Backends,
 }
 
@@ -88,14 +98,23 @@ impl Engine {
         &self.inner.limits
     }
 
+    /// The limits of the engine itself.
+    #[must_use]
+    pub fn engine_limits(&self) -> &EngineLimits {
+        &self.inner.engine_limits
+    }
+
     /// Numbers of this engine. Costs a few loads for every live thread that has used the pools.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let Inner { pools, registry, counters, .. } = &*self.inner;
+        let Inner { pools, registry, counters, admission, .. } = &*self.inner;
+        let (computing, queued) = admission.load();
         Stats {
             graph_handles: pools.graphs.len(),
             names: registry.len(),
             awaiting_reclamation: pools.awaiting_reclamation(),
+            computing,
+            queued,
             ..counters.read()
         }
     }
@@ -135,10 +154,24 @@ impl EngineBuilder {
         self
     }
 
+    /// Sets what no guest may have more of, whatever limits it is given; no bound where this is not called.
+    pub fn ceiling(mut self, ceiling: Limits) -> Self {
+        self.ceiling = Some(ceiling);
+        self
+    }
+
+    /// Sets what all guests may have together.
+    pub fn engine_limits(mut self, limits: EngineLimits) -> Self {
+        self.engine_limits = limits;
+        self
+    }
+
     /// The engine.
     #[must_use]
     pub fn build(self) -> Engine {
-        let Self { backends, limits } = self;
+        let Self { backends, limits, ceiling, engine_limits } = self;
+        let ceiling = ceiling.unwrap_or(Limits::unlimited());
+        let limits = limits.at_most(&ceiling);
         let (pools, counters) = (StdArc::new(Pools::new()), StdArc::<Counters>::default());
         let reaper = Reaper::new(StdArc::clone(&pools), StdArc::clone(&counters));
         Engine {
@@ -147,8 +180,13 @@ impl EngineBuilder {
                 registry: Registry::default(),
                 counters,
                 store: StdArc::default(),
+                admission: Admission::new(engine_limits.max_computes(), engine_limits.max_queue()),
+                workers: Workers::default(),
+                usage: Usage::of_engine(&engine_limits),
                 reaper,
                 limits,
+                ceiling,
+                engine_limits,
                 backends,
             }),
         }
@@ -169,10 +207,26 @@ impl Inner {
             return Err(Error::invalid_argument("a model of no parts"));
         }
         self.store.get_or_build(request, |listed| {
+            // The call goes before the message where it is reported.
+            let slot = self.reserve(|usage| &usage.graphs, "the model", 1)?;
+            let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
+            let bytes = self.reserve(|usage| &usage.model_bytes, "the model", given)?;
+            let left = self.usage.model_bytes.left().saturating_add(given);
+            let request = &LoadRequest { memory_limit: request.memory_limit.min(left), ..*request };
             let (backend, graph) = self.backends.load(&self.counters, request)?;
             let origin = Origin { id: next_id(), key: listed.key(), backend, encoding, target };
-            Graph::new(graph, origin, listed, &self.reaper)
+            Graph::new(graph, origin, Grave { bytes: 0, listed: Some(listed), room: Some((slot, bytes)) }, &self.reaper)
         })
+    }
+
+    /// Takes `amount` of what all guests may have together.
+    pub(super) fn reserve(
+        &self,
+        budget: fn(&Usage) -> &Budget,
+        call: &str,
+        amount: usize,
+    ) -> Result<Reservation, Error> {
+        Reservation::new(&self.usage, budget, call, amount).inspect_err(|_| Counters::count(&self.counters.refused))
     }
 
     /// To be called after removals from the pools: what was removed is released without a further call by anyone.

@@ -7,7 +7,7 @@ use super::model::NamedModel;
 use super::panics::shield;
 use super::reaper::{Grave, Reaper};
 use super::stats::Counters;
-use super::store::{Key, Listed};
+use super::store::Key;
 use super::usage::{Charge, Hold, Reservation};
 use super::{Encoding, Error, Target, TensorDescription};
 use crate::backend::{BackendContext, BackendGraph};
@@ -18,12 +18,11 @@ pub(super) struct Graph {
     backend: Option<Box<dyn BackendGraph>>,
     inputs: StdArc<[TensorDescription]>,
     outputs: StdArc<[TensorDescription]>,
-    bytes: usize,
     origin: Origin,
     /// Contexts that are open.
     contexts: AtomicUsize,
     /// `None` only while the graph is dropped.
-    listed: Option<Listed>,
+    grave: Option<Grave>,
     reaper: StdArc<Reaper>,
 }
 
@@ -43,7 +42,7 @@ impl Graph {
     pub(super) fn new(
         backend: Box<dyn BackendGraph>,
         origin: Origin,
-        listed: Listed,
+        grave: Grave,
         reaper: &StdArc<Reaper>,
     ) -> Result<Self, Error> {
         let counters = reaper.counters();
@@ -53,10 +52,9 @@ impl Graph {
             backend: None,
             inputs: StdArc::default(),
             outputs: StdArc::default(),
-            bytes: 0,
             origin,
             contexts: AtomicUsize::new(0),
-            listed: Some(listed),
+            grave: Some(grave),
             reaper: StdArc::clone(reaper),
         };
         // From here on it is the reaper that drops it, even where it panics below.
@@ -64,7 +62,13 @@ impl Graph {
         let (inputs, outputs, bytes) =
             shield(counters, || (backend.inputs().into(), backend.outputs().into(), backend.memory()))?;
         Counters::born(&counters.graph_bytes, bytes);
-        (graph.inputs, graph.outputs, graph.bytes) = (inputs, outputs, bytes);
+        (graph.inputs, graph.outputs) = (inputs, outputs);
+        if let Some(grave) = &mut graph.grave {
+            grave.bytes = bytes;
+            if let Some((_, room)) = &mut grave.room {
+                room.resize("the model", bytes)?;
+            }
+        }
         Ok(graph)
     }
 
@@ -78,7 +82,7 @@ impl Graph {
 
     /// Bytes that the model holds, as its backend counts them.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.grave.as_ref().map_or(0, |grave| grave.bytes)
     }
 
     pub(super) fn counters(&self) -> &StdArc<Counters> {
@@ -120,8 +124,8 @@ impl Drop for GraphUse {
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        if let Some(graph) = self.backend.take() {
-            self.reaper.bury(graph, Grave { bytes: self.bytes, _listed: self.listed.take() });
+        if let (Some(graph), Some(grave)) = (self.backend.take(), self.grave.take()) {
+            self.reaper.bury(graph, grave);
         }
     }
 }

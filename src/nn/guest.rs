@@ -6,9 +6,11 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc as StdArc;
+use std::time::Duration;
 
 use super::check::{self, TensorId};
-use super::context::{Context, Keep};
+use super::compute::{Compute, Run};
+use super::context::{Claimed, Context, Held, Keep};
 use super::engine::{Inner, check_name};
 use super::graph::{Graph, LoadedGraph, Named};
 use super::model::NamedModel;
@@ -16,7 +18,7 @@ use super::registry::no_model;
 use super::stats::Counters;
 use super::usage::{Reservation, Usage};
 use super::{Encoding, Error, Limits, Target, Tensor, TensorDescription, TensorView};
-use crate::backend::{BackendContext, ComputeControl, LoadRequest};
+use crate::backend::LoadRequest;
 use crate::sync::Arc;
 use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Kind, Pool};
 
@@ -27,7 +29,7 @@ use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Kind, Pool
 /// that one's own, or nothing. A graph's handle is nothing where a context is wanted, and one that was given back is
 /// nothing for ever.
 ///
-/// Dropping the last clone gives back everything that the guest still holds.
+/// Dropping the last clone cancels what the guest still computes and gives back everything that it still holds.
 #[derive(Clone)]
 pub struct Guest {
     inner: StdArc<GuestInner>,
@@ -102,11 +104,13 @@ impl Guest {
         let Self { inner } = self;
         let loaded = inner.graph(call, graph)?;
         let slot = Reservation::new(&inner.usage, |usage| &usage.contexts, call, 1)?;
+        let engine_slot = inner.engine.reserve(|usage| &usage.contexts, call, 1)?;
         let bytes = loaded.hold().ok_or_else(|| no_such(call, "graph", graph))?;
         let graph = loaded.graph().map_err(|error| error.of(call))?;
         let backend = graph.init_context().map_err(|error| error.of(call))?;
-        let keep = Keep { _graph: graph.in_use(), _slot: slot, _bytes: bytes };
-        let context = Context::new(&graph, backend, keep);
+        let keep = Keep { _graph: graph.in_use(), _slot: slot, _engine_slot: engine_slot, _bytes: bytes };
+        let held = Held::new(Reservation::new(&inner.usage, |usage| &usage.context_bytes, call, 0)?);
+        let context = Context::new(&graph, backend, held, keep);
         add(call, &inner.engine.pools.contexts, &inner.contexts, context)
     }
 
@@ -148,32 +152,67 @@ impl Guest {
         let context = self.inner.context(call, context)?;
         let (index, description) = check::place(call, "input", input.into(), context.inputs())?;
         check::input(call, &self.inner.limits, index, description, tensor)?;
-        context.with(|backend| backend.set_input(index, tensor)).map_err(|error| error.of(call))
+        Claimed::new(&*context, None)
+            .and_then(|mut claimed| {
+                claimed.set_input(call, index, tensor.data().len(), |backend| backend.set_input(index, tensor))
+            })
+            .map_err(|error| error.of(call))
     }
 
-    /// Computes every output from the inputs, which stay: a second call computes from the same ones.
+    /// Computes every output from the inputs, which stay: a second call computes from the same ones. Waits for its turn
+    /// where as many computes run as the engine lets, and returns when it is done.
     ///
     /// # Errors
     ///
     /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where an input is
-    /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_compute_memory`], and what the backend
+    /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_compute_memory`],
+    /// [`Busy`](super::ErrorKind::Busy) past [`Limits::max_computes`] and where the engine's queue is full,
+    /// [`Timeout`](super::ErrorKind::Timeout) past [`Limits::max_compute_time`],
+    /// [`RuntimeError`](super::ErrorKind::RuntimeError) where it is [cancelled](Self::cancel), and what the backend
     /// gives.
     pub fn compute(&self, context: GuestHandle) -> Result<(), Error> {
+        self.run(context, None)?.wait()
+    }
+
+    /// As [`compute`](Self::compute), with `time` for the wait and the compute together where the guest's limits give
+    /// it more.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`compute`](Self::compute).
+    pub fn compute_within(&self, context: GuestHandle, time: Duration) -> Result<(), Error> {
+        self.run(context, Some(time))?.wait()
+    }
+
+    /// As [`compute`](Self::compute), on a thread of the engine's: returns at once, and the future ends when the
+    /// compute does. It has begun, or waits for its turn, before it is first polled; it is cancelled when it is
+    /// dropped, when the guest is, and by [`cancel`](Self::cancel). It keeps the context, though not the guest.
+    pub fn compute_async(&self, context: GuestHandle) -> Compute {
+        self.run(context, None).map_or_else(Compute::ended, Run::start)
+    }
+
+    /// [`compute_async`](Self::compute_async) with a time, as [`compute_within`](Self::compute_within).
+    pub fn compute_async_within(&self, context: GuestHandle, time: Duration) -> Compute {
+        self.run(context, Some(time)).map_or_else(Compute::ended, Run::start)
+    }
+
+    /// Cancels the compute of a context, from any thread: one that waits for its turn ends at once, one that runs when
+    /// its backend next looks at its [`ComputeControl`](crate::backend::ComputeControl), both with
+    /// [`RuntimeError`](super::ErrorKind::RuntimeError). `false` where there is none; a compute that begins later is not
+    /// affected.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such context.
+    pub fn cancel(&self, context: GuestHandle) -> Result<bool, Error> {
+        Ok(self.inner.context("cancel", context)?.cancel())
+    }
+
+    fn run(&self, context: GuestHandle, time: Option<Duration>) -> Result<Run, Error> {
         let call = "compute";
         let Self { inner } = self;
         let context = inner.context(call, context)?;
-        let control = ComputeControl { memory_limit: inner.limits.max_compute_memory(), ..ComputeControl::default() };
-        let mut reached = false;
-        let result = context.with(|backend| {
-            reached = true;
-            backend.compute(&control)
-        });
-        match &result {
-            Ok(()) => Counters::count(&inner.engine.counters.computes),
-            Err(_) if reached => Counters::count(&inner.engine.counters.failed_computes),
-            Err(_) => {}
-        }
-        result.map_err(|error| error.of(call))
+        Run::new(&inner.engine, &inner.usage, &inner.limits, context, time).map_err(|error| error.of(call))
     }
 
     /// Copies the data of an output of the last compute into `buffer`, and says how many bytes that were.
@@ -231,7 +270,9 @@ impl Guest {
     ) -> Result<R, Error> {
         let context = self.inner.context(call, context)?;
         let (index, _) = check::place(call, "output", output, context.outputs())?;
-        context.with(|backend: &mut dyn BackendContext| f(backend.output(index)?)).map_err(|error| error.of(call))
+        Claimed::new(&*context, None)
+            .and_then(|mut claimed| claimed.read(|backend| f(backend.output(index)?)))
+            .map_err(|error| error.of(call))
     }
 }
 
@@ -344,7 +385,12 @@ impl GuestInner {
 impl Drop for GuestInner {
     fn drop(&mut self) {
         // Contexts first, so that the last reference of a graph goes with its handle.
-        self.contexts.drain().for_each(|handle| self.remove_context(handle));
+        self.contexts.drain().for_each(|handle| {
+            if let Some(context) = self.engine.pools.contexts.remove(handle) {
+                context.cancel();
+                context.close();
+            }
+        });
         self.graphs.drain().for_each(|handle| self.remove_graph(handle));
         self.engine.release_removed();
         Counters::died(&self.engine.counters.guests, 1);

@@ -20,7 +20,8 @@ impl GuestBuilder {
         Self { engine, limits, models: None }
     }
 
-    /// Sets what the guest may have; the engine's limits for guests where this is not called.
+    /// Sets what the guest may have, though not above the engine's [ceiling](super::EngineBuilder::ceiling); the
+    /// engine's limits for guests where this is not called.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
@@ -38,6 +39,7 @@ impl GuestBuilder {
     #[must_use]
     pub fn build(self) -> Guest {
         let Self { engine, limits, models } = self;
+        let limits = limits.at_most(&engine.ceiling);
         Guest::new(engine, limits, models)
     }
 }

@@ -99,9 +99,11 @@
 //! gives the same error from then on, until it is dropped. Nothing else is lost. (With `panic = "abort"` there is
 //! nothing to catch: a host that wants this must unwind.)
 
+mod admission;
 mod backends;
 mod check;
 mod claim;
+mod compute;
 mod context;
 mod encoding;
 mod engine;
@@ -125,14 +127,16 @@ mod tensor;
 mod usage;
 #[cfg(feature = "watch")]
 mod watch;
+mod workers;
 
 pub use check::TensorId;
+pub use compute::Compute;
 pub use encoding::{Encoding, Target};
 pub use engine::{Engine, EngineBuilder};
 pub use error::{Error, ErrorCode, ErrorKind, MESSAGE_BYTES};
 pub use guest::Guest;
 pub use guest_builder::GuestBuilder;
-pub use limits::Limits;
+pub use limits::{EngineLimits, Limits};
 pub use listing::{GraphInfo, ModelInfo};
 pub use source::ModelSource;
 pub use stats::Stats;

@@ -22,6 +22,7 @@ use super::panics::shield;
 use super::pools::Pools;
 use super::stats::Counters;
 use super::store::Listed;
+use super::usage::Reservation;
 use crate::backend::BackendGraph;
 
 /// Models that may wait for the thread at one time.
@@ -47,7 +48,9 @@ pub(super) struct Grave {
     /// Bytes that it was counted with.
     pub(super) bytes: usize,
     /// Its place among the graphs of the engine.
-    pub(super) _listed: Option<Listed>,
+    pub(super) listed: Option<Listed>,
+    /// What it takes of the engine's limits.
+    pub(super) room: Option<(Reservation, Reservation)>,
 }
 
 impl Drop for Remains {
@@ -55,6 +58,7 @@ impl Drop for Remains {
         let graph = self.graph.take();
         // The error is for the guest that called, and no guest has: the panic is counted.
         let _ = shield(&self.counters, || drop(graph));
+        drop((self.grave.room.take(), self.grave.listed.take()));
         Counters::died(&self.counters.graphs, 1);
         Counters::died(&self.counters.graph_bytes, self.grave.bytes);
     }
@@ -291,7 +295,7 @@ mod tests {
             Counters::born(&counters.graphs, 1);
             Counters::born(&counters.graph_bytes, 1);
             let graph = Dying { places: Arc::clone(&self.places), at: at.cloned() };
-            self.reaper.bury(Box::new(graph), Grave { bytes: 1, _listed: None });
+            self.reaper.bury(Box::new(graph), Grave { bytes: 1, listed: None, room: None });
         }
 
         /// How many were dropped on this thread, and how many on others.

@@ -15,6 +15,8 @@ pub struct Stats {
     pub graph_bytes: usize,
     /// Graph handles that guests hold.
     pub graph_handles: usize,
+    /// Bytes of the contexts in memory, as their backends count them, and at least those of their inputs.
+    pub context_bytes: usize,
     /// Contexts in memory, from their opening until their backend's destructor has run.
     pub contexts: usize,
     /// Guests that are not yet dropped.
@@ -33,6 +35,16 @@ pub struct Stats {
     pub failed_computes: u64,
     /// Calls that were refused because another call used the same context.
     pub busy: u64,
+    /// Calls that a limit has refused: of the guest's or the engine's, or of the queue of computes.
+    pub refused: u64,
+    /// Computes that were not done in their time, whether they had begun or not.
+    pub timeouts: u64,
+    /// Computes that were cancelled and ended with an error for it.
+    pub cancelled: u64,
+    /// Computes that run now.
+    pub computing: usize,
+    /// Computes that wait for their turn now.
+    pub queued: usize,
     /// Panics of backends, those of their destructors with them.
     pub panics: u64,
 }
@@ -43,6 +55,7 @@ pub(super) struct Counters {
     pub(super) graphs: AtomicUsize,
     pub(super) graph_bytes: AtomicUsize,
     pub(super) contexts: AtomicUsize,
+    pub(super) context_bytes: AtomicUsize,
     pub(super) guests: AtomicUsize,
     pub(super) loaded: AtomicU64,
     pub(super) opened: AtomicU64,
@@ -50,6 +63,9 @@ pub(super) struct Counters {
     pub(super) failed_computes: AtomicU64,
     pub(super) busy: AtomicU64,
     pub(super) panics: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) timeouts: AtomicU64,
+    pub(super) cancelled: AtomicU64,
 }
 
 impl Counters {
@@ -74,6 +90,7 @@ impl Counters {
             graphs: self.graphs.load(Ordering::Relaxed),
             graph_bytes: self.graph_bytes.load(Ordering::Relaxed),
             contexts: self.contexts.load(Ordering::Relaxed),
+            context_bytes: self.context_bytes.load(Ordering::Relaxed),
             guests: self.guests.load(Ordering::Relaxed),
             loaded: self.loaded.load(Ordering::Relaxed),
             opened: self.opened.load(Ordering::Relaxed),
@@ -81,6 +98,9 @@ impl Counters {
             failed_computes: self.failed_computes.load(Ordering::Relaxed),
             busy: self.busy.load(Ordering::Relaxed),
             panics: self.panics.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            timeouts: self.timeouts.load(Ordering::Relaxed),
+            cancelled: self.cancelled.load(Ordering::Relaxed),
             ..Stats::default()
         }
     }

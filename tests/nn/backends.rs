@@ -7,7 +7,9 @@ use std::time::Duration;
 use std::{env, thread};
 
 use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
-use graphpool::nn::{Encoding, Engine, Error, Target, Tensor, TensorDescription, TensorType, TensorView};
+use graphpool::nn::{
+    Encoding, Engine, EngineBuilder, EngineLimits, Error, Target, Tensor, TensorDescription, TensorType, TensorView,
+};
 
 /// What the tests see of the backends from outside.
 #[derive(Clone, Default)]
@@ -66,7 +68,18 @@ impl Watch {
 
     /// An engine with both backends.
     pub fn engine(&self) -> Engine {
-        Engine::builder().backend(Affine(self.clone())).backend(Trouble(self.clone())).build()
+        // However few processors the machine has.
+        self.engine_within(EngineLimits::default().computes(16))
+    }
+
+    /// An engine with both backends and these limits.
+    pub fn engine_within(&self, limits: EngineLimits) -> Engine {
+        self.builder().engine_limits(limits).build()
+    }
+
+    /// An engine to be, with both backends.
+    pub fn builder(&self) -> EngineBuilder {
+        Engine::builder().backend(Affine(self.clone())).backend(Trouble(self.clone()))
     }
 
     /// Waits until nothing of the backends is left.
