@@ -35,7 +35,8 @@ impl Budget {
         self.bound.saturating_sub(self.used.load(Ordering::Relaxed))
     }
 
-    fn take(&self, call: &str, amount: usize) -> Result<(), Error> {
+    /// Takes `amount`, which makes `whole` with what the same holder has taken before.
+    fn take(&self, call: &str, amount: usize, whole: usize) -> Result<(), Error> {
         self.used
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(amount).filter(|sum| *sum <= self.bound)
@@ -43,7 +44,7 @@ impl Budget {
             .map(|_| ())
             .map_err(|used| {
                 let Self { whose, what, bound, .. } = self;
-                let kind = if amount <= *bound { self.refusal } else { ErrorKind::TooLarge };
+                let kind = if whole <= *bound { self.refusal } else { ErrorKind::TooLarge };
                 Error::new(kind, format!("{call}: {amount} more {what} where {whose} has {used} and may have {bound}"))
             })
     }
@@ -104,7 +105,7 @@ impl Reservation {
         call: &str,
         amount: usize,
     ) -> Result<Self, Error> {
-        budget(usage).take(call, amount)?;
+        budget(usage).take(call, amount, amount)?;
         Ok(Self { usage: Arc::clone(usage), budget, amount: AtomicUsize::new(amount) })
     }
 
@@ -113,7 +114,7 @@ impl Reservation {
         let budget = (self.budget)(&self.usage);
         let taken = self.amount.load(Ordering::Relaxed);
         match amount.checked_sub(taken) {
-            Some(more) => budget.take(call, more)?,
+            Some(more) => budget.take(call, more, amount)?,
             None => budget.give_back(taken - amount),
         }
         self.amount.store(amount, Ordering::Relaxed);

@@ -58,6 +58,15 @@ impl Watch {
         drop(gate.changed.wait_while(gate.state.lock().unwrap(), |(entered, _)| *entered < count).unwrap());
     }
 
+    fn enter(&self) {
+        self.0.gate.state.lock().unwrap().0 += 1;
+        self.0.gate.changed.notify_all();
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.gate.state.lock().unwrap().1
+    }
+
     fn pass(&self) {
         let gate = &self.0.gate;
         let mut state = gate.state.lock().unwrap();
@@ -317,13 +326,21 @@ struct TroubleContext {
 impl BackendContext for TroubleContext {
     fn set_input(&mut self, _: usize, _: TensorView<'_>) -> Result<(), Error> {
         assert!(self.what != "set_input", "set_input");
-        Ok(())
+        if self.what == "refuses" { Err(Error::invalid_argument("as it was told")) } else { Ok(()) }
     }
 
-    fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
+    fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
         match &*self.what {
             "compute" => panic!("compute"),
             "gate" => self.alive.0.pass(),
+            // Until it is told to end, or the gate opens.
+            "loop" => {
+                self.alive.0.enter();
+                while !self.alive.0.is_open() {
+                    control.check()?;
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
             "slow" => thread::sleep(Duration::from_millis(2)),
             _ => {}
         }

@@ -2,6 +2,7 @@
 
 #![cfg(all(feature = "nn", not(loom)))]
 
+mod admission;
 mod backends;
 mod calls;
 #[cfg(feature = "candle")]
