@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::admission::{Admission, Full, Permit, Ticket, Withdrawn};
 use super::context::{Claimed, Context};
 use super::engine::Inner;
+use super::observe;
 use super::stats::Counters;
 use super::usage::{Reservation, Usage};
 use super::{Error, ErrorKind, Limits};
@@ -29,6 +30,7 @@ pub(super) struct Run {
     time: Duration,
     _count: Reservation,
     engine: StdArc<Inner>,
+    guest: u64,
 }
 
 impl Run {
@@ -36,6 +38,7 @@ impl Run {
         engine: &StdArc<Inner>,
         usage: &StdArc<Usage>,
         limits: &Limits,
+        guest: u64,
         context: Arc<Context>,
         time: Option<Duration>,
     ) -> Result<Self, Error> {
@@ -49,7 +52,7 @@ impl Run {
         let count = Reservation::new(usage, |usage| &usage.computes, CALL, 1);
         let count = count.inspect_err(|_| Counters::count(&engine.counters.refused))?;
         let claimed = Claimed::new(context, Some(&control.cancel))?;
-        Ok(Self { claimed, control, time, _count: count, engine: StdArc::clone(engine) })
+        Ok(Self { claimed, control, time, _count: count, engine: StdArc::clone(engine), guest })
     }
 
     /// Waits for its turn, and computes.
@@ -127,10 +130,12 @@ impl Run {
         if control.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(self.withdrawn(Withdrawn::Late));
         }
-        let result = self.claimed.compute(|backend| backend.compute(control));
+        let (guest, graph) = (self.guest, self.claimed.context().graph());
+        let claimed = &mut self.claimed;
+        let result = observe::compute(guest, graph, || claimed.compute(|backend| backend.compute(control)));
         drop(permit);
         let counters = &self.engine.counters;
-        result.map_err(|error| {
+        let told = |error: Error| {
             Counters::count(&counters.failed_computes);
             if control.cancel.is_cancelled() {
                 Counters::count(&counters.cancelled);
@@ -139,7 +144,8 @@ impl Run {
                 return Error::timeout(format!("{CALL}: not done within {:?}: {}", self.time, error.message()));
             }
             error.of(CALL)
-        })?;
+        };
+        result.map_err(|error| observe::compute_refused(guest, graph, told(error)))?;
         Counters::count(&counters.computes);
         Ok(())
     }
@@ -147,7 +153,7 @@ impl Run {
     /// The answer for one that never reached the backend.
     fn withdrawn(self, why: Withdrawn) -> Error {
         let counters = &self.engine.counters;
-        match why {
+        let error = match why {
             Withdrawn::Late => {
                 Counters::count(&counters.timeouts);
                 let (time, bound) = (self.time, self.engine.admission.bound());
@@ -157,13 +163,15 @@ impl Run {
                 Counters::count(&counters.cancelled);
                 Error::runtime_error(format!("{CALL}: cancelled before it began"))
             }
-        }
+        };
+        observe::compute_refused(self.guest, self.claimed.context().graph(), error)
     }
 
     fn full(self) -> Error {
         Counters::count(&self.engine.counters.refused);
         let (bound, queue) = (self.engine.admission.bound(), self.engine.admission.queue_bound());
-        Error::busy(format!("{CALL}: {bound} computes run and {queue} wait, as many as may"))
+        let error = Error::busy(format!("{CALL}: {bound} computes run and {queue} wait, as many as may"));
+        observe::compute_refused(self.guest, self.claimed.context().graph(), error)
     }
 }
 

@@ -8,12 +8,13 @@ use super::admission::Admission;
 use super::backends::Backends;
 use super::check::Quoted;
 use super::graph::{Graph, Origin};
+use super::observe;
 use super::panics::shield;
 use super::pools::Pools;
 use super::reaper::{Grave, Reaper};
 use super::registry::Registry;
 use super::stats::{Counters, Stats};
-use super::store::Store;
+use super::store::{Listed, Store};
 use super::usage::{Budget, Reservation, Usage};
 use super::workers::Workers;
 use super::{EngineLimits, Error, GraphInfo, Guest, GuestBuilder, Limits};
@@ -206,17 +207,21 @@ impl Inner {
         if parts.is_empty() {
             return Err(Error::invalid_argument("a model of no parts"));
         }
-        self.store.get_or_build(request, |listed| {
+        let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
+        let build = |listed: Listed| {
             // The call goes before the message where it is reported.
             let slot = self.reserve(|usage| &usage.graphs, "the model", 1)?;
-            let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
             let bytes = self.reserve(|usage| &usage.model_bytes, "the model", given)?;
             let left = self.usage.model_bytes.left().saturating_add(given);
             let request = &LoadRequest { memory_limit: request.memory_limit.min(left), ..*request };
             let (backend, graph) = self.backends.load(&self.counters, request)?;
             let origin = Origin { id: next_id(), key: listed.key(), backend, encoding, target };
-            Graph::new(graph, origin, Grave { bytes: 0, listed: Some(listed), room: Some((slot, bytes)) }, &self.reaper)
-        })
+            let grave = Grave { bytes: 0, listed: Some(listed), room: Some((slot, bytes)) };
+            let graph = Graph::new(graph, origin, grave, &self.reaper)?;
+            observe::built(graph.origin().id, &graph.origin().backend, graph.bytes());
+            Ok(graph)
+        };
+        self.store.get_or_build(request, |listed| observe::build(encoding, target, given, || build(listed)))
     }
 
     /// Takes `amount` of what all guests may have together.
@@ -248,7 +253,7 @@ impl Drop for Inner {
 }
 
 /// A number that no other call of this gives.
-fn next_id() -> u64 {
+pub(super) fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }

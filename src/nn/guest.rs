@@ -10,17 +10,15 @@ use std::time::Duration;
 
 use super::check::{self, TensorId};
 use super::compute::{Compute, Run};
-use super::context::{Claimed, Context, Held, Keep};
-use super::engine::{Inner, check_name};
-use super::graph::{Graph, LoadedGraph, Named};
-use super::model::NamedModel;
-use super::registry::no_model;
+use super::context::{Claimed, Context};
+use super::engine::{Inner, next_id};
+use super::graph::Graph;
+use super::holdings::{GuestInner, no_such};
+use super::observe;
 use super::stats::Counters;
-use super::usage::{Reservation, Usage};
+use super::usage::Usage;
 use super::{Encoding, Error, Limits, Target, Tensor, TensorDescription, TensorView};
-use crate::backend::LoadRequest;
-use crate::sync::Arc;
-use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Kind, Pool};
+use crate::{GuestHandle, HandleTable, Kind};
 
 /// One wasm instance's view of an [`Engine`](super::Engine): its own handles, its own limits.
 ///
@@ -33,16 +31,6 @@ use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Kind, Pool
 #[derive(Clone)]
 pub struct Guest {
     inner: StdArc<GuestInner>,
-}
-
-struct GuestInner {
-    engine: StdArc<Inner>,
-    graphs: HandleTable<LoadedGraph>,
-    contexts: HandleTable<Context>,
-    usage: StdArc<Usage>,
-    limits: Limits,
-    /// The names that it may load, where these are not all.
-    models: Option<HashSet<String>>,
 }
 
 /// Graphs.
@@ -60,16 +48,7 @@ impl Guest {
     pub fn load(&self, parts: &[&[u8]], encoding: Encoding, target: Target) -> Result<GuestHandle, Error> {
         let call = "load";
         let Self { inner } = self;
-        let slot = inner.reserve_graph(call)?;
-        let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
-        let mut bytes = Reservation::new(&inner.usage, |usage| &usage.model_bytes, call, given)?;
-        let request = LoadRequest {
-            memory_limit: inner.usage.model_bytes.left().saturating_add(given),
-            ..LoadRequest::new(parts, encoding, target)
-        };
-        let graph = inner.engine.build(&request).map_err(|error| error.of(call))?;
-        bytes.resize(call, graph.bytes())?;
-        inner.add_graph(call, Named::Graph(graph), slot, bytes)
+        inner.answer(call, observe::load_span(inner.id).in_scope(|| inner.load(call, parts, encoding, target)))
     }
 
     /// Loads a model that the host has registered. Builds it where no guest has loaded it before, or waits for the
@@ -84,13 +63,8 @@ impl Guest {
     pub fn load_by_name(&self, name: &str) -> Result<GuestHandle, Error> {
         let call = "load_by_name";
         let Self { inner } = self;
-        check_name(call, name, &inner.limits)?;
-        let slot = inner.reserve_graph(call)?;
-        let model = inner.named_model(name).map_err(|error| error.of(call))?;
-        model.get_or_build(&|request| inner.engine.build(request)).map_err(|error| error.of(call))?;
-        // The model is the host's, and counts for no guest.
-        let bytes = Reservation::new(&inner.usage, |usage| &usage.model_bytes, call, 0)?;
-        inner.add_graph(call, Named::Model(model), slot, bytes)
+        let load = || inner.load_by_name(call, name);
+        inner.answer(call, observe::load_by_name_span(inner.id, name).in_scope(load))
     }
 
     /// Opens a context of the graph. It keeps the model alive, even after the graph is unloaded.
@@ -101,17 +75,7 @@ impl Guest {
     /// [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_contexts`], and what the backend gives.
     pub fn init_execution_context(&self, graph: GuestHandle) -> Result<GuestHandle, Error> {
         let call = "init_execution_context";
-        let Self { inner } = self;
-        let loaded = inner.graph(call, graph)?;
-        let slot = Reservation::new(&inner.usage, |usage| &usage.contexts, call, 1)?;
-        let engine_slot = inner.engine.reserve(|usage| &usage.contexts, call, 1)?;
-        let bytes = loaded.hold().ok_or_else(|| no_such(call, "graph", graph))?;
-        let graph = loaded.graph().map_err(|error| error.of(call))?;
-        let backend = graph.init_context().map_err(|error| error.of(call))?;
-        let keep = Keep { _graph: graph.in_use(), _slot: slot, _engine_slot: engine_slot, _bytes: bytes };
-        let held = Held::new(Reservation::new(&inner.usage, |usage| &usage.context_bytes, call, 0)?);
-        let context = Context::new(&graph, backend, held, keep);
-        add(call, &inner.engine.pools.contexts, &inner.contexts, context)
+        self.inner.answer(call, self.inner.init_execution_context(call, graph))
     }
 
     /// Gives the graph's handle back. Its contexts go on.
@@ -121,7 +85,8 @@ impl Guest {
     /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such graph.
     pub fn unload(&self, graph: GuestHandle) -> Result<(), Error> {
         let Self { inner } = self;
-        let handle = inner.graphs.unbind(graph).ok_or_else(|| no_such("unload", "graph", graph))?;
+        let handle = inner.graphs.unbind(graph).ok_or_else(|| no_such("unload", "graph", graph));
+        let handle = inner.answer("unload", handle)?;
         inner.remove_graph(handle);
         inner.engine.release_removed();
         Ok(())
@@ -149,14 +114,14 @@ impl Guest {
         tensor: TensorView<'_>,
     ) -> Result<(), Error> {
         let call = "set_input";
-        let context = self.inner.context(call, context)?;
-        let (index, description) = check::place(call, "input", input.into(), context.inputs())?;
-        check::input(call, &self.inner.limits, index, description, tensor)?;
-        Claimed::new(&*context, None)
-            .and_then(|mut claimed| {
-                claimed.set_input(call, index, tensor.data().len(), |backend| backend.set_input(index, tensor))
-            })
-            .map_err(|error| error.of(call))
+        let set = |input: TensorId<'_>| {
+            let context = self.inner.context(call, context)?;
+            let (index, description) = check::place(call, "input", input, context.inputs())?;
+            check::input(call, &self.inner.limits, index, description, tensor)?;
+            let bytes = tensor.data().len();
+            Claimed::new(&*context, None)?.set_input(call, index, bytes, |backend| backend.set_input(index, tensor))
+        };
+        self.inner.answer(call, set(input.into()))
     }
 
     /// Computes every output from the inputs, which stay: a second call computes from the same ones. Waits for its turn
@@ -205,14 +170,15 @@ impl Guest {
     ///
     /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such context.
     pub fn cancel(&self, context: GuestHandle) -> Result<bool, Error> {
-        Ok(self.inner.context("cancel", context)?.cancel())
+        self.inner.answer("cancel", self.inner.context("cancel", context).map(|context| context.cancel()))
     }
 
     fn run(&self, context: GuestHandle, time: Option<Duration>) -> Result<Run, Error> {
         let call = "compute";
         let Self { inner } = self;
-        let context = inner.context(call, context)?;
-        Run::new(&inner.engine, &inner.usage, &inner.limits, context, time).map_err(|error| error.of(call))
+        let context = inner.context(call, context);
+        let run = |context| Run::new(&inner.engine, &inner.usage, &inner.limits, inner.id, context, time);
+        inner.answer(call, context.and_then(run))
     }
 
     /// Copies the data of an output of the last compute into `buffer`, and says how many bytes that were.
@@ -255,7 +221,8 @@ impl Guest {
     /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such context.
     pub fn drop_context(&self, context: GuestHandle) -> Result<(), Error> {
         let Self { inner } = self;
-        let handle = inner.contexts.unbind(context).ok_or_else(|| no_such("drop_context", "context", context))?;
+        let handle = inner.contexts.unbind(context).ok_or_else(|| no_such("drop_context", "context", context));
+        let handle = inner.answer("drop_context", handle)?;
         inner.remove_context(handle);
         inner.engine.release_removed();
         Ok(())
@@ -263,16 +230,17 @@ impl Guest {
 
     fn with_output<R>(
         &self,
-        call: &str,
+        call: &'static str,
         context: GuestHandle,
         output: TensorId<'_>,
         f: impl FnOnce(TensorView<'_>) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        let context = self.inner.context(call, context)?;
-        let (index, _) = check::place(call, "output", output, context.outputs())?;
-        Claimed::new(&*context, None)
-            .and_then(|mut claimed| claimed.read(|backend| f(backend.output(index)?)))
-            .map_err(|error| error.of(call))
+        let read = || {
+            let context = self.inner.context(call, context)?;
+            let (index, _) = check::place(call, "output", output, context.outputs())?;
+            Claimed::new(&*context, None)?.read(|backend| f(backend.output(index)?))
+        };
+        self.inner.answer(call, read())
     }
 }
 
@@ -322,7 +290,7 @@ impl Guest {
         let graphs = HandleTable::new(&engine.pools.graphs, Kind::Graph);
         let contexts = HandleTable::new(&engine.pools.contexts, Kind::Context);
         let usage = Usage::new(&limits);
-        Self { inner: StdArc::new(GuestInner { engine, graphs, contexts, usage, limits, models }) }
+        Self { inner: StdArc::new(GuestInner { engine, graphs, contexts, usage, limits, models, id: next_id() }) }
     }
 }
 
@@ -335,85 +303,4 @@ impl fmt::Debug for Guest {
             .field("limits", limits)
             .finish_non_exhaustive()
     }
-}
-
-impl GuestInner {
-    fn find_graph(&self, handle: GuestHandle) -> Option<Arc<LoadedGraph>> {
-        self.graphs.resolve(handle).and_then(|handle| self.engine.pools.graphs.acquire(handle))
-    }
-
-    fn find_context(&self, handle: GuestHandle) -> Option<Arc<Context>> {
-        self.contexts.resolve(handle).and_then(|handle| self.engine.pools.contexts.acquire(handle))
-    }
-
-    fn graph(&self, call: &str, handle: GuestHandle) -> Result<Arc<LoadedGraph>, Error> {
-        self.find_graph(handle).ok_or_else(|| no_such(call, "graph", handle))
-    }
-
-    fn context(&self, call: &str, handle: GuestHandle) -> Result<Arc<Context>, Error> {
-        self.find_context(handle).ok_or_else(|| no_such(call, "context", handle))
-    }
-
-    fn named_model(&self, name: &str) -> Result<StdArc<NamedModel>, Error> {
-        match &self.models {
-            Some(models) if !models.contains(name) => Err(no_model(name)),
-            _ => self.engine.registry.get(name),
-        }
-    }
-
-    fn reserve_graph(&self, call: &str) -> Result<Reservation, Error> {
-        Reservation::new(&self.usage, |usage| &usage.graphs, call, 1)
-    }
-
-    fn add_graph(&self, call: &str, named: Named, slot: Reservation, bytes: Reservation) -> Result<GuestHandle, Error> {
-        add(call, &self.engine.pools.graphs, &self.graphs, LoadedGraph::new(named, slot, bytes))
-    }
-
-    fn remove_graph(&self, handle: Handle<LoadedGraph>) {
-        if let Some(loaded) = self.engine.pools.graphs.remove(handle) {
-            loaded.unloaded();
-        }
-    }
-
-    fn remove_context(&self, handle: Handle<Context>) {
-        if let Some(context) = self.engine.pools.contexts.remove(handle) {
-            context.close();
-        }
-    }
-}
-
-impl Drop for GuestInner {
-    fn drop(&mut self) {
-        // Contexts first, so that the last reference of a graph goes with its handle.
-        self.contexts.drain().for_each(|handle| {
-            if let Some(context) = self.engine.pools.contexts.remove(handle) {
-                context.cancel();
-                context.close();
-            }
-        });
-        self.graphs.drain().for_each(|handle| self.remove_graph(handle));
-        self.engine.release_removed();
-        Counters::died(&self.engine.counters.guests, 1);
-    }
-}
-
-/// Puts `value` into the pool and its handle into the guest's table, or drops it.
-fn add<T: Send + Sync + 'static>(
-    call: &str,
-    pool: &Pool<T>,
-    table: &HandleTable<T>,
-    value: T,
-) -> Result<GuestHandle, Error> {
-    let handle = pool.insert(Arc::new(value)).map_err(|error| match error {
-        InsertError::Full(_) => Error::busy(format!("{call}: the engine's pool is full")),
-        _ => Error::busy(format!("{call}: too many threads use the engine's pool")),
-    })?;
-    table.bind(handle).map_err(|_: BindError| {
-        pool.remove(handle);
-        Error::too_large(format!("{call}: the guest has used up its handles"))
-    })
-}
-
-fn no_such(call: &str, what: &str, handle: GuestHandle) -> Error {
-    Error::invalid_argument(format!("{call}: the guest has no {what} {:#010x}", handle.to_bits()))
 }

@@ -85,6 +85,17 @@
 //! # });
 //! ```
 //!
+//! # What it tells
+//!
+//! [`Engine::stats`], [`Engine::list_graphs`] and [`Engine::list_models`] say what is there. What happens is told as
+//! `tracing` spans `load`, `build` and `compute` and events `built`, `loaded`, `computed`, `reloaded`,
+//! `reload failed` and `refused`, with the numbers of the guest and the graph as fields. With the feature `metrics`,
+//! the numbers of [`Stats`] go to the recorder of the `metrics` crate as `graphpool_graphs`,
+//! `graphpool_graph_bytes`, `graphpool_contexts`, `graphpool_context_bytes`, `graphpool_guests` (gauges) and
+//! `graphpool_builds_total`, `graphpool_reloads_total`, `graphpool_computes_total`, `graphpool_panics_total`
+//! and so on (counters), along with `graphpool_errors_total` by `call` and `kind` and the histograms
+//! `graphpool_build_seconds` and `graphpool_compute_seconds`.
+//!
 //! # What goes when
 //!
 //! A graph lives as long as a handle, a name, a context or a running call holds it; guests that load equal bytes hold
@@ -112,10 +123,12 @@ mod flight;
 mod graph;
 mod guest;
 mod guest_builder;
+mod holdings;
 mod limits;
 mod listing;
 mod model;
 mod names;
+mod observe;
 mod panics;
 mod pools;
 mod reaper;

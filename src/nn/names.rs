@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use super::engine::{Engine, check_name};
 use super::model::NamedModel;
+use super::observe;
 use super::registry::name_taken;
 use super::source::{encoding_of, files_in, parts_of};
+use super::stats::Counters;
 use super::{Encoding, Error, ModelInfo, ModelSource, Target};
 
 /// Named models.
@@ -136,7 +138,14 @@ impl Engine {
     fn reload(&self, call: &str, name: &str, source: Option<ModelSource>) -> Result<u64, Error> {
         let Self { inner } = self;
         let model = inner.registry.get(name).map_err(|error| error.of(call))?;
-        let version = model.reload(source, &|request| inner.build(request)).map_err(|error| error.of(call))?;
+        let before = model.current().map_or(0, |version| version.number);
+        let version = model
+            .reload(source, &|request| inner.build(request))
+            .map_err(|error| observe::reload_failed(name, error.of(call)))?;
+        if version.number > before {
+            Counters::count(&inner.counters.reloads);
+            observe::reloaded(name, version.number, version.graph.origin().id);
+        }
         Ok(version.number)
     }
 }

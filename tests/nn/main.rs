@@ -10,6 +10,7 @@ mod candle;
 mod concurrency;
 mod limits;
 mod names;
+mod observe;
 mod oracle;
 mod panics;
 mod reload;
