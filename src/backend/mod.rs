@@ -6,10 +6,9 @@
 
 #[cfg(all(feature = "candle", not(loom)))]
 pub mod candle;
+mod control;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+pub use control::{CancelToken, ComputeControl};
 
 use crate::nn::{Encoding, Error, Target, TensorDescription, TensorView};
 
@@ -102,59 +101,10 @@ pub trait BackendContext: Send + 'static {
     ///
     /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) before the first successful `compute`.
     fn output(&self, index: usize) -> Result<TensorView<'_>, Error>;
-}
 
-/// Ends a compute from outside. Clones are the same token.
-#[derive(Debug, Clone, Default)]
-pub struct CancelToken(Arc<AtomicBool>);
-
-impl CancelToken {
-    /// Asks the compute to end at the next operator.
-    pub fn cancel(&self) {
-        // Relaxed: the flag carries no data with it.
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether [`cancel`](Self::cancel) was called on any clone.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// What bounds one compute: a token that cancels it, a deadline, and the memory it may take.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct ComputeControl {
-    /// Cancels the compute from outside.
-    pub cancel: CancelToken,
-    /// When the compute is to be over.
-    pub deadline: Option<Instant>,
-    /// Bytes of tensors, intermediate ones and outputs together, that may be alive at one time.
-    pub memory_limit: usize,
-}
-
-impl Default for ComputeControl {
-    /// Never cancelled, no deadline, no bound on memory.
-    fn default() -> Self {
-        Self { cancel: CancelToken::default(), deadline: None, memory_limit: usize::MAX }
-    }
-}
-
-impl ComputeControl {
-    /// Whether to go on. One load, and a look at the clock where there is a deadline.
-    ///
-    /// # Errors
-    ///
-    /// [`Timeout`](crate::nn::ErrorKind::Timeout) past the deadline,
-    /// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) once cancelled.
-    pub fn check(&self) -> Result<(), Error> {
-        if self.cancel.is_cancelled() {
-            return Err(Error::runtime_error("compute: cancelled"));
-        }
-        match self.deadline {
-            Some(deadline) if Instant::now() >= deadline => Err(Error::timeout("compute: the deadline passed")),
-            _ => Ok(()),
-        }
+    /// Bytes that the context holds between calls, inputs and outputs with them, for accounting; an estimate will do.
+    /// Asked after each `set_input` and `compute`, so cheap. A backend that does not count is taken to hold its inputs.
+    fn memory(&self) -> usize {
+        0
     }
 }

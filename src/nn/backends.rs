@@ -15,27 +15,26 @@ impl Backends {
     }
 
     /// Has the first backend that takes the encoding for the target build the graph. With
-    /// [`Encoding::Autodetect`], one that does not recognise the bytes passes them on to the next.
+    /// [`Encoding::Autodetect`], one that does not recognise the bytes passes them on to the next. With the name of the
+    /// backend that has built it.
     pub(super) fn load(
         &self,
         counters: &Counters,
-        call: &str,
         request: &LoadRequest<'_>,
-    ) -> Result<Box<dyn BackendGraph>, Error> {
+    ) -> Result<(String, Box<dyn BackendGraph>), Error> {
         let LoadRequest { encoding, target, .. } = *request;
         let mut refusal = None;
         for backend in &self.0 {
-            if !shield(counters, call, || backend.supports(encoding, target))? {
+            if !shield(counters, || backend.supports(encoding, target))? {
                 continue;
             }
-            match shield(counters, call, || backend.load(request))? {
+            match shield(counters, || backend.load(request))? {
                 Err(error) if encoding == Encoding::Autodetect && error.kind() == ErrorKind::InvalidEncoding => {
                     refusal = Some(error);
                 }
-                result => return result,
+                result => return Ok((shield(counters, || backend.name().to_owned())?, result?)),
             }
         }
-        Err(refusal
-            .unwrap_or_else(|| Error::unsupported(format!("{call}: no backend takes {encoding:?} for {target:?}"))))
+        Err(refusal.unwrap_or_else(|| Error::unsupported(format!("no backend takes {encoding:?} for {target:?}"))))
     }
 }

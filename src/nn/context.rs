@@ -7,52 +7,103 @@
 //! * X4: what a context holds (its backend's memory, its graph, its share of the guest's limits) goes when it is
 //!   closed and no call is inside, at whichever comes last, and does not wait for the end of a grace period.
 
+use std::ops::Deref;
 use std::sync::{Arc as StdArc, Mutex, MutexGuard, PoisonError};
 
 use super::claim::{Claim, Refused, TakeDown};
-use super::graph::Graph;
+use super::graph::{Graph, GraphUse};
 use super::panics::shield;
 use super::stats::Counters;
 use super::usage::{Hold, Reservation};
 use super::{Error, TensorDescription};
-use crate::backend::BackendContext;
-use crate::sync::Arc;
+use crate::backend::{BackendContext, CancelToken};
 
 /// What a context keeps for no use but to let go of it at its end.
 pub(super) struct Keep {
-    pub(super) _graph: Arc<Graph>,
+    pub(super) _graph: GraphUse,
     pub(super) _slot: Reservation,
+    pub(super) _engine_slot: Reservation,
     pub(super) _bytes: Hold,
 }
 
 /// A graph-execution-context.
 pub(super) struct Context {
     claim: Claim,
-    /// Never contended, and never locked for longer than it takes to move a pointer: only whoever has the claim, or
-    /// is told to take the context down, touches it.
+    /// Never contended but by a cancel, and never locked for longer than it takes to move a few words: only whoever
+    /// has the claim, or is told to take the context down, touches what is not for cancelling.
     inside: Mutex<Inside>,
     inputs: StdArc<[TensorDescription]>,
     outputs: StdArc<[TensorDescription]>,
+    graph: u64,
     counters: StdArc<Counters>,
 }
 
 struct Inside {
     /// `None` while a call uses it, after a panic, and at the end.
-    backend: Option<Box<dyn BackendContext>>,
+    stream: Option<Stream>,
     /// `None` at the end.
     keep: Option<Keep>,
+    /// Of the compute that runs or waits.
+    cancel: Option<CancelToken>,
+}
+
+/// What the backend has, and what is counted for it.
+struct Stream {
+    backend: Box<dyn BackendContext>,
+    held: Held,
+    /// What the statistics count for this context.
+    shown: usize,
+}
+
+/// The inputs of a context, counted against its guest's limits.
+pub(super) struct Held {
+    /// Bytes of each input that is set.
+    inputs: Vec<usize>,
+    total: usize,
+    reservation: Reservation,
+}
+
+impl Held {
+    pub(super) fn new(reservation: Reservation) -> Self {
+        Self { inputs: Vec::new(), total: 0, reservation }
+    }
+
+    /// Counts `bytes` for the input at `index`, where `set` succeeds and the guest has room for them.
+    fn with(
+        &mut self,
+        call: &str,
+        index: usize,
+        bytes: usize,
+        set: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if self.inputs.len() <= index {
+            self.inputs.resize(index + 1, 0);
+        }
+        let Some(input) = self.inputs.get_mut(index) else { return set() };
+        let total = (self.total - *input).saturating_add(bytes);
+        self.reservation.resize(call, total.max(self.total))?;
+        let result = set();
+        if result.is_ok() {
+            (*input, self.total) = (bytes, total);
+        }
+        // Not more than before, and so not refused.
+        self.reservation.resize(call, self.total)?;
+        result
+    }
 }
 
 impl Context {
-    pub(super) fn new(graph: &Graph, backend: Box<dyn BackendContext>, keep: Keep) -> Self {
+    pub(super) fn new(graph: &Graph, backend: Box<dyn BackendContext>, held: Held, keep: Keep) -> Self {
         let counters = StdArc::clone(graph.counters());
         Counters::count(&counters.opened);
         Counters::born(&counters.contexts, 1);
+        let stream = Stream { backend, held, shown: 0 };
         Self {
             claim: Claim::new(),
-            inside: Mutex::new(Inside { backend: Some(backend), keep: Some(keep) }),
+            inside: Mutex::new(Inside { stream: Some(stream), keep: Some(keep), cancel: None }),
             inputs: StdArc::clone(graph.inputs()),
             outputs: StdArc::clone(graph.outputs()),
+            graph: graph.origin().id,
             counters,
         }
     }
@@ -65,24 +116,16 @@ impl Context {
         &self.outputs
     }
 
-    /// Runs `f` with the backend's context, if no other call does.
-    pub(super) fn with<R>(
-        &self,
-        call: &str,
-        f: impl FnOnce(&mut dyn BackendContext) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        self.claim.claim().map_err(|refused| match refused {
-            Refused::Busy => {
-                Counters::count(&self.counters.busy);
-                Error::busy(format!("{call}: another call uses the context"))
-            }
-            Refused::Closed => Error::invalid_argument(format!("{call}: the context was dropped meanwhile")),
-        })?;
-        let result = self.inside_claim(call, f);
-        if self.claim.release() == TakeDown::Mine {
-            self.take_down();
-        }
-        result
+    /// The graph's number in events and listings.
+    pub(super) fn graph(&self) -> u64 {
+        self.graph
+    }
+
+    /// Cancels the compute that runs or waits, if there is one.
+    pub(super) fn cancel(&self) -> bool {
+        // A statement of its own: whoever hears of it may end the compute here, and take the lock.
+        let cancel = self.lock().cancel.clone();
+        cancel.inspect(CancelToken::cancel).is_some()
     }
 
     /// Ends the context: at once, or when the call that is inside leaves.
@@ -92,44 +135,24 @@ impl Context {
         }
     }
 
-    fn inside_claim<R>(
-        &self,
-        call: &str,
-        f: impl FnOnce(&mut dyn BackendContext) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        // X2: a statement of its own, so that the lock goes before the call.
-        let backend = self.lock().backend.take();
-        let Some(mut backend) = backend else {
-            return Err(Error::runtime_error(format!("{call}: the context was lost when its backend panicked")));
-        };
-        match shield(&self.counters, call, || f(&mut *backend)) {
-            Ok(result) => {
-                self.lock().backend = Some(backend);
-                result
-            }
-            // X3.
-            Err(panicked) => {
-                self.bury(backend);
-                Err(panicked)
-            }
-        }
-    }
-
     fn take_down(&self) {
-        let (backend, keep) = {
+        let (stream, keep) = {
             let mut inside = self.lock();
-            (inside.backend.take(), inside.keep.take())
+            (inside.stream.take(), inside.keep.take())
         };
         // The backend's context goes before the graph that it came from.
-        if let Some(backend) = backend {
-            self.bury(backend);
+        if let Some(stream) = stream {
+            self.bury(stream);
         }
         drop(keep);
     }
 
-    fn bury(&self, backend: Box<dyn BackendContext>) {
+    fn bury(&self, stream: Stream) {
+        let Stream { backend, held, shown } = stream;
         // The error has nobody to go to: the panic is counted.
-        let _ = shield(&self.counters, "drop", || drop(backend));
+        let _ = shield(&self.counters, || drop(backend));
+        drop(held);
+        Counters::died(&self.counters.context_bytes, shown);
         Counters::died(&self.counters.contexts, 1);
     }
 
@@ -142,5 +165,111 @@ impl Drop for Context {
     fn drop(&mut self) {
         // Whoever removes a context from its table closes it, so this finds something only where it never got there.
         self.take_down();
+    }
+}
+
+/// The one call that uses a context, until this is dropped.
+pub(super) struct Claimed<C: Deref<Target = Context>> {
+    context: C,
+    /// `None` after a panic.
+    stream: Option<Stream>,
+}
+
+impl<C: Deref<Target = Context>> Claimed<C> {
+    /// The use of `context`, if no other call has it. A compute comes with what cancels it.
+    pub(super) fn new(context: C, cancel: Option<&CancelToken>) -> Result<Self, Error> {
+        context.claim.claim().map_err(|refused| match refused {
+            Refused::Busy => {
+                Counters::count(&context.counters.busy);
+                Error::busy("another call uses the context")
+            }
+            Refused::Closed => Error::invalid_argument("the context was dropped meanwhile"),
+        })?;
+        let stream = {
+            let mut inside = context.lock();
+            inside.cancel = cancel.cloned();
+            inside.stream.take()
+        };
+        let lost = stream.is_none();
+        let claimed = Self { context, stream };
+        if lost {
+            return Err(Error::runtime_error("the context was lost when its backend panicked"));
+        }
+        Ok(claimed)
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Gives the backend an input of `bytes` by way of `set`.
+    pub(super) fn set_input(
+        &mut self,
+        call: &str,
+        index: usize,
+        bytes: usize,
+        set: impl FnOnce(&mut dyn BackendContext) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.run(|backend, held| held.with(call, index, bytes, || set(backend)), true)
+    }
+
+    /// Runs `compute` with the backend's context.
+    pub(super) fn compute(
+        &mut self,
+        compute: impl FnOnce(&mut dyn BackendContext) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.run(|backend, _| compute(backend), true)
+    }
+
+    /// Runs `read` with the backend's context, which that leaves as it is.
+    pub(super) fn read<R>(
+        &mut self,
+        read: impl FnOnce(&mut dyn BackendContext) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        self.run(|backend, _| read(backend), false)
+    }
+
+    fn run<R>(
+        &mut self,
+        f: impl FnOnce(&mut dyn BackendContext, &mut Held) -> Result<R, Error>,
+        changes: bool,
+    ) -> Result<R, Error> {
+        let lost = || Error::runtime_error("the context was lost when its backend panicked");
+        let mut stream = self.stream.take().ok_or_else(lost)?;
+        let counters = &self.context.counters;
+        let ran = shield(counters, || {
+            let result = f(&mut *stream.backend, &mut stream.held);
+            (result, if changes { stream.backend.memory().max(stream.held.total) } else { stream.shown })
+        });
+        match ran {
+            Ok((result, bytes)) => {
+                if bytes > stream.shown {
+                    Counters::born(&counters.context_bytes, bytes - stream.shown);
+                } else if bytes < stream.shown {
+                    Counters::died(&counters.context_bytes, stream.shown - bytes);
+                }
+                stream.shown = bytes;
+                self.stream = Some(stream);
+                result
+            }
+            // X3.
+            Err(panicked) => {
+                self.context.bury(stream);
+                Err(panicked)
+            }
+        }
+    }
+}
+
+impl<C: Deref<Target = Context>> Drop for Claimed<C> {
+    fn drop(&mut self) {
+        {
+            let mut inside = self.context.lock();
+            inside.stream = self.stream.take();
+            inside.cancel = None;
+        }
+        if self.context.claim.release() == TakeDown::Mine {
+            self.context.take_down();
+        }
     }
 }

@@ -1,19 +1,24 @@
 //! The engine: one for a process, shared by all of its guests.
 
 use std::sync::Arc as StdArc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fmt, mem};
 
+use super::admission::Admission;
 use super::backends::Backends;
 use super::check::Quoted;
-use super::graph::Graph;
+use super::graph::{Graph, Origin};
+use super::observe;
 use super::panics::shield;
 use super::pools::Pools;
-use super::reaper::Reaper;
-use super::registry::{ModelSource, Registry};
+use super::reaper::{Grave, Reaper};
+use super::registry::Registry;
 use super::stats::{Counters, Stats};
-use super::{Encoding, Error, Guest, Limits, Target};
+use super::store::{Listed, Store};
+use super::usage::{Budget, Reservation, Usage};
+use super::workers::Workers;
+use super::{EngineLimits, Error, GraphInfo, Guest, GuestBuilder, Limits};
 use crate::backend::{Backend, LoadRequest};
-use crate::sync::Arc;
 
 /// The process-wide home of graphs: backends, named models, and the pools that its guests' handles lead to.
 ///
@@ -22,7 +27,7 @@ use crate::sync::Arc;
 /// [`Guard`](crate::Guard) is held meanwhile, the little that it protects goes with the next collection instead.)
 #[derive(Clone)]
 pub struct Engine {
-    inner: StdArc<Inner>,
+    pub(super) inner: StdArc<Inner>,
 }
 
 /// Collects what an [`Engine`] is made of; from [`Engine::builder`].
@@ -31,6 +36,8 @@ pub struct Engine {
 pub struct EngineBuilder {
     backends: Backends,
     limits: Limits,
+    ceiling: Option<Limits>,
+    engine_limits: EngineLimits,
 }
 
 /// What guests share.
@@ -38,8 +45,14 @@ pub(super) struct Inner {
     pub(super) pools: StdArc<Pools>,
     pub(super) registry: Registry,
     pub(super) counters: StdArc<Counters>,
+    store: StdArc<Store>,
+    pub(super) admission: StdArc<Admission>,
+    pub(super) workers: Workers,
+    usage: StdArc<Usage>,
     reaper: StdArc<Reaper>,
     limits: Limits,
+    pub(super) ceiling: Limits,
+    engine_limits: EngineLimits,
     backends: Backends,
 }
 
@@ -65,42 +78,19 @@ impl Engine {
     /// A guest with limits of its own.
     #[must_use]
     pub fn guest_with(&self, limits: Limits) -> Guest {
-        Guest::new(StdArc::clone(&self.inner), limits)
+        self.guest_builder().limits(limits).build()
     }
 
-    /// Gives guests a model to load by `name`. Nothing is read or built before a guest first asks for it; then it is
-    /// built once, however many ask, and stays until the name is removed. A build that fails is reported to every
-    /// guest that waited for it, and the next one to ask tries again.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the name is taken,
-    /// [`TooLarge`](super::ErrorKind::TooLarge) for a name longer than [`Limits::max_name_bytes`].
-    pub fn register_model(
-        &self,
-        name: &str,
-        source: ModelSource,
-        encoding: Encoding,
-        target: Target,
-    ) -> Result<(), Error> {
-        check_name("register_model", name, &self.inner.limits)?;
-        self.inner.registry.register(name, source, encoding, target)
+    /// A builder for a guest that differs from others in more than its limits.
+    pub fn guest_builder(&self) -> GuestBuilder {
+        GuestBuilder::new(StdArc::clone(&self.inner), self.inner.limits)
     }
 
-    /// Takes the name away. Guests that have loaded it keep their graphs, and a build that is under way still reaches
-    /// those who wait for it. Of several calls with one name, one succeeds.
-    ///
-    /// # Errors
-    ///
-    /// [`NotFound`](super::ErrorKind::NotFound) where no model has the name.
-    pub fn remove_model(&self, name: &str) -> Result<(), Error> {
-        self.inner.registry.remove(name)
-    }
-
-    /// The names that guests can load, sorted.
+    /// The graphs in memory that something still uses, in no order. One that is listed may be gone by the time that
+    /// the caller reads of it. Waits for no build.
     #[must_use]
-    pub fn model_names(&self) -> Vec<String> {
-        self.inner.registry.names()
+    pub fn list_graphs(&self) -> Vec<GraphInfo> {
+        self.inner.store.graphs().iter().map(|graph| GraphInfo::of(graph)).collect()
     }
 
     /// The limits of a guest from [`guest`](Self::guest).
@@ -109,14 +99,23 @@ impl Engine {
         &self.inner.limits
     }
 
+    /// The limits of the engine itself.
+    #[must_use]
+    pub fn engine_limits(&self) -> &EngineLimits {
+        &self.inner.engine_limits
+    }
+
     /// Numbers of this engine. Costs a few loads for every live thread that has used the pools.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let Inner { pools, registry, counters, .. } = &*self.inner;
+        let Inner { pools, registry, counters, admission, .. } = &*self.inner;
+        let (computing, queued) = admission.load();
         Stats {
             graph_handles: pools.graphs.len(),
             names: registry.len(),
             awaiting_reclamation: pools.awaiting_reclamation(),
+            computing,
+            queued,
             ..counters.read()
         }
     }
@@ -156,14 +155,41 @@ impl EngineBuilder {
         self
     }
 
+    /// Sets what no guest may have more of, whatever limits it is given; no bound where this is not called.
+    pub fn ceiling(mut self, ceiling: Limits) -> Self {
+        self.ceiling = Some(ceiling);
+        self
+    }
+
+    /// Sets what all guests may have together.
+    pub fn engine_limits(mut self, limits: EngineLimits) -> Self {
+        self.engine_limits = limits;
+        self
+    }
+
     /// The engine.
     #[must_use]
     pub fn build(self) -> Engine {
-        let Self { backends, limits } = self;
+        let Self { backends, limits, ceiling, engine_limits } = self;
+        let ceiling = ceiling.unwrap_or(Limits::unlimited());
+        let limits = limits.at_most(&ceiling);
         let (pools, counters) = (StdArc::new(Pools::new()), StdArc::<Counters>::default());
         let reaper = Reaper::new(StdArc::clone(&pools), StdArc::clone(&counters));
         Engine {
-            inner: StdArc::new(Inner { pools, registry: Registry::default(), counters, reaper, limits, backends }),
+            inner: StdArc::new(Inner {
+                pools,
+                registry: Registry::default(),
+                counters,
+                store: StdArc::default(),
+                admission: Admission::new(engine_limits.max_computes(), engine_limits.max_queue()),
+                workers: Workers::default(),
+                usage: Usage::of_engine(&engine_limits),
+                reaper,
+                limits,
+                ceiling,
+                engine_limits,
+                backends,
+            }),
         }
     }
 }
@@ -175,13 +201,37 @@ impl fmt::Debug for EngineBuilder {
 }
 
 impl Inner {
-    /// Builds a graph, on this thread and without any lock.
-    pub(super) fn build(&self, call: &str, request: &LoadRequest<'_>) -> Result<Arc<Graph>, Error> {
-        if request.parts.is_empty() {
-            return Err(Error::invalid_argument(format!("{call}: a model of no parts")));
+    /// The graph of `request`: one that is loaded, or one that is built now, on this thread and without any lock.
+    pub(super) fn build(&self, request: &LoadRequest<'_>) -> Result<StdArc<Graph>, Error> {
+        let LoadRequest { parts, encoding, target, .. } = *request;
+        if parts.is_empty() {
+            return Err(Error::invalid_argument("a model of no parts"));
         }
-        let backend = self.backends.load(&self.counters, call, request)?;
-        Graph::new(call, backend, &self.reaper).map(Arc::new)
+        let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
+        let build = |listed: Listed| {
+            // The call goes before the message where it is reported.
+            let slot = self.reserve(|usage| &usage.graphs, "the model", 1)?;
+            let bytes = self.reserve(|usage| &usage.model_bytes, "the model", given)?;
+            let left = self.usage.model_bytes.left().saturating_add(given);
+            let request = &LoadRequest { memory_limit: request.memory_limit.min(left), ..*request };
+            let (backend, graph) = self.backends.load(&self.counters, request)?;
+            let origin = Origin { id: next_id(), key: listed.key(), backend, encoding, target };
+            let grave = Grave { bytes: 0, listed: Some(listed), room: Some((slot, bytes)) };
+            let graph = Graph::new(graph, origin, grave, &self.reaper)?;
+            observe::built(graph.origin().id, &graph.origin().backend, graph.bytes());
+            Ok(graph)
+        };
+        self.store.get_or_build(request, |listed| observe::build(encoding, target, given, || build(listed)))
+    }
+
+    /// Takes `amount` of what all guests may have together.
+    pub(super) fn reserve(
+        &self,
+        budget: fn(&Usage) -> &Budget,
+        call: &str,
+        amount: usize,
+    ) -> Result<Reservation, Error> {
+        Reservation::new(&self.usage, budget, call, amount).inspect_err(|_| Counters::count(&self.counters.refused))
     }
 
     /// To be called after removals from the pools: what was removed is released without a further call by anyone.
@@ -198,8 +248,14 @@ impl Drop for Inner {
         // Last: whatever a backend has made is gone before it. A panic must not reach the guest that happens to be the
         // last to go.
         let backends = mem::take(&mut self.backends);
-        let _ = shield(&self.counters, "drop", || drop(backends));
+        let _ = shield(&self.counters, || drop(backends));
     }
+}
+
+/// A number that no other call of this gives.
+pub(super) fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Whether a name is short enough to be looked up.

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// The longest message that an [`Error`] carries, in bytes.
-pub const MESSAGE_BYTES: usize = 200;
+pub const MESSAGE_BYTES: usize = 199;
 
 /// What went wrong, in the words of wasi-nn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -142,6 +142,15 @@ impl Error {
             message = Cow::Owned(format!("{}…", &message[..end]));
         }
         Self { kind, message }
+    }
+
+    /// This error as the answer to the guest's call: the message begins with `call`, where it did not.
+    #[must_use]
+    pub(super) fn of(self, call: &str) -> Self {
+        if self.message.strip_prefix(call).is_some_and(|rest| rest.starts_with(": ")) {
+            return self;
+        }
+        Self::new(self.kind, format!("{call}: {}", self.message))
     }
 
     /// What went wrong, in the words of wasi-nn.

@@ -1,14 +1,16 @@
 //! A loaded model, and what a guest's handle of it holds.
 
 use std::sync::Arc as StdArc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::model::NamedModel;
 use super::panics::shield;
-use super::reaper::Reaper;
+use super::reaper::{Grave, Reaper};
 use super::stats::Counters;
+use super::store::Key;
 use super::usage::{Charge, Hold, Reservation};
-use super::{Error, TensorDescription};
+use super::{Encoding, Error, Target, TensorDescription};
 use crate::backend::{BackendContext, BackendGraph};
-use crate::sync::Arc;
 
 /// A loaded model: immutable, and alive as long as a handle, a name, a context or a running call holds it.
 pub(super) struct Graph {
@@ -16,13 +18,33 @@ pub(super) struct Graph {
     backend: Option<Box<dyn BackendGraph>>,
     inputs: StdArc<[TensorDescription]>,
     outputs: StdArc<[TensorDescription]>,
-    bytes: usize,
+    origin: Origin,
+    /// Contexts that are open.
+    contexts: AtomicUsize,
+    /// `None` only while the graph is dropped.
+    grave: Option<Grave>,
     reaper: StdArc<Reaper>,
+}
+
+/// Where a graph comes from.
+#[derive(Debug)]
+pub(super) struct Origin {
+    /// Different for each graph of the process.
+    pub(super) id: u64,
+    pub(super) key: Key,
+    pub(super) backend: String,
+    pub(super) encoding: Encoding,
+    pub(super) target: Target,
 }
 
 impl Graph {
     /// Asks `backend` once for all that does not change, so that a backend which panics at it is found out now.
-    pub(super) fn new(call: &str, backend: Box<dyn BackendGraph>, reaper: &StdArc<Reaper>) -> Result<Self, Error> {
+    pub(super) fn new(
+        backend: Box<dyn BackendGraph>,
+        origin: Origin,
+        grave: Grave,
+        reaper: &StdArc<Reaper>,
+    ) -> Result<Self, Error> {
         let counters = reaper.counters();
         Counters::count(&counters.loaded);
         Counters::born(&counters.graphs, 1);
@@ -30,15 +52,23 @@ impl Graph {
             backend: None,
             inputs: StdArc::default(),
             outputs: StdArc::default(),
-            bytes: 0,
+            origin,
+            contexts: AtomicUsize::new(0),
+            grave: Some(grave),
             reaper: StdArc::clone(reaper),
         };
         // From here on it is the reaper that drops it, even where it panics below.
         let backend = graph.backend.insert(backend);
         let (inputs, outputs, bytes) =
-            shield(counters, call, || (backend.inputs().into(), backend.outputs().into(), backend.memory()))?;
+            shield(counters, || (backend.inputs().into(), backend.outputs().into(), backend.memory()))?;
         Counters::born(&counters.graph_bytes, bytes);
-        (graph.inputs, graph.outputs, graph.bytes) = (inputs, outputs, bytes);
+        (graph.inputs, graph.outputs) = (inputs, outputs);
+        if let Some(grave) = &mut graph.grave {
+            grave.bytes = bytes;
+            if let Some((_, room)) = &mut grave.room {
+                room.resize("the model", bytes)?;
+            }
+        }
         Ok(graph)
     }
 
@@ -52,25 +82,50 @@ impl Graph {
 
     /// Bytes that the model holds, as its backend counts them.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.grave.as_ref().map_or(0, |grave| grave.bytes)
     }
 
     pub(super) fn counters(&self) -> &StdArc<Counters> {
         self.reaper.counters()
     }
 
-    pub(super) fn init_context(&self, call: &str) -> Result<Box<dyn BackendContext>, Error> {
+    /// Contexts that are open.
+    pub(super) fn contexts(&self) -> usize {
+        self.contexts.load(Ordering::Relaxed)
+    }
+
+    /// One more context, for as long as what is returned lives.
+    pub(super) fn in_use(self: &StdArc<Self>) -> GraphUse {
+        // Relaxed: a statistic.
+        self.contexts.fetch_add(1, Ordering::Relaxed);
+        GraphUse(StdArc::clone(self))
+    }
+
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    pub(super) fn init_context(&self) -> Result<Box<dyn BackendContext>, Error> {
         match &self.backend {
-            Some(backend) => shield(self.counters(), call, || backend.init_context())?,
-            None => Err(Error::runtime_error(format!("{call}: the graph is gone"))),
+            Some(backend) => shield(self.counters(), || backend.init_context())?,
+            None => Err(Error::runtime_error("the graph is gone")),
         }
+    }
+}
+
+/// A graph that a context uses.
+pub(super) struct GraphUse(StdArc<Graph>);
+
+impl Drop for GraphUse {
+    fn drop(&mut self) {
+        self.0.contexts.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        if let Some(graph) = self.backend.take() {
-            self.reaper.bury(graph, self.bytes);
+        if let (Some(graph), Some(grave)) = (self.backend.take(), self.grave.take()) {
+            self.reaper.bury(graph, grave);
         }
     }
 }
@@ -80,19 +135,34 @@ impl Drop for Graph {
 /// The counts end when the guest unloads the handle, not when the grace period of its entry does: a guest at its
 /// limit that unloads one graph can load another at once.
 pub(super) struct LoadedGraph {
-    graph: Arc<Graph>,
+    named: Named,
     slot: Reservation,
     charge: StdArc<Charge>,
 }
 
+/// What a handle names.
+pub(super) enum Named {
+    /// One graph, for good.
+    Graph(StdArc<Graph>),
+    /// Whatever version of a named model is current; there is one.
+    Model(StdArc<NamedModel>),
+}
+
 impl LoadedGraph {
-    /// A handle of `graph` that takes `slot` of the guest's handles and `bytes` of its memory for models.
-    pub(super) fn new(graph: Arc<Graph>, slot: Reservation, bytes: Reservation) -> Self {
-        Self { graph, slot, charge: Charge::new(bytes) }
+    /// A handle of what is `named` that takes `slot` of the guest's handles and `bytes` of its memory for models.
+    pub(super) fn new(named: Named, slot: Reservation, bytes: Reservation) -> Self {
+        Self { named, slot, charge: Charge::new(bytes) }
     }
 
-    pub(super) fn graph(&self) -> &Arc<Graph> {
-        &self.graph
+    /// The graph that a context runs on which is opened now. No lock.
+    pub(super) fn graph(&self) -> Result<StdArc<Graph>, Error> {
+        match &self.named {
+            Named::Graph(graph) => Ok(StdArc::clone(graph)),
+            Named::Model(model) => {
+                let version = model.current().ok_or_else(|| Error::runtime_error("the model was never built"))?;
+                Ok(StdArc::clone(&version.graph))
+            }
+        }
     }
 
     /// For a context: keeps the model's bytes charged to the guest. `None` once the handle is unloaded and no

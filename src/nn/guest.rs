@@ -3,19 +3,22 @@
 //! Every call resolves its handle with a few atomic loads (the guest's table, then the engine's pool) to a reference
 //! of its own, and holds no lock and no epoch guard while it is inside a backend.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc as StdArc;
+use std::time::Duration;
 
 use super::check::{self, TensorId};
-use super::context::{Context, Keep};
-use super::engine::{Inner, check_name};
-use super::graph::{Graph, LoadedGraph};
+use super::compute::{Compute, Run};
+use super::context::{Claimed, Context};
+use super::engine::{Inner, next_id};
+use super::graph::Graph;
+use super::holdings::{GuestInner, no_such};
+use super::observe;
 use super::stats::Counters;
-use super::usage::{Reservation, Usage};
+use super::usage::Usage;
 use super::{Encoding, Error, Limits, Target, Tensor, TensorDescription, TensorView};
-use crate::backend::{BackendContext, ComputeControl, LoadRequest};
-use crate::sync::Arc;
-use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Kind, Pool};
+use crate::{GuestHandle, HandleTable, Kind};
 
 /// One wasm instance's view of an [`Engine`](super::Engine): its own handles, its own limits.
 ///
@@ -24,18 +27,10 @@ use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Kind, Pool
 /// that one's own, or nothing. A graph's handle is nothing where a context is wanted, and one that was given back is
 /// nothing for ever.
 ///
-/// Dropping the last clone gives back everything that the guest still holds.
+/// Dropping the last clone cancels what the guest still computes and gives back everything that it still holds.
 #[derive(Clone)]
 pub struct Guest {
     inner: StdArc<GuestInner>,
-}
-
-struct GuestInner {
-    engine: StdArc<Inner>,
-    graphs: HandleTable<LoadedGraph>,
-    contexts: HandleTable<Context>,
-    usage: StdArc<Usage>,
-    limits: Limits,
 }
 
 /// Graphs.
@@ -53,36 +48,23 @@ impl Guest {
     pub fn load(&self, parts: &[&[u8]], encoding: Encoding, target: Target) -> Result<GuestHandle, Error> {
         let call = "load";
         let Self { inner } = self;
-        let slot = inner.reserve_graph(call)?;
-        let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
-        let mut bytes = Reservation::new(&inner.usage, |usage| &usage.model_bytes, call, given)?;
-        let request = LoadRequest {
-            memory_limit: inner.usage.model_bytes.left().saturating_add(given),
-            ..LoadRequest::new(parts, encoding, target)
-        };
-        let graph = inner.engine.build(call, &request)?;
-        bytes.resize(call, graph.bytes())?;
-        inner.add_graph(call, graph, slot, bytes)
+        inner.answer(call, observe::load_span(inner.id).in_scope(|| inner.load(call, parts, encoding, target)))
     }
 
     /// Loads a model that the host has registered. Builds it where no guest has loaded it before, or waits for the
-    /// guest that does; loads of other models go on meanwhile.
+    /// guest that does; loads of other models go on meanwhile. The handle means the name: a context runs on the version
+    /// that is current when it is opened; see [`Engine::reload_model`](super::Engine::reload_model).
     ///
     /// # Errors
     ///
-    /// [`NotFound`](super::ErrorKind::NotFound) where no model has the name,
+    /// [`NotFound`](super::ErrorKind::NotFound) where no model has the name, or the guest may not load it,
     /// [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_graphs`] or [`Limits::max_name_bytes`],
     /// and what the build gives.
     pub fn load_by_name(&self, name: &str) -> Result<GuestHandle, Error> {
         let call = "load_by_name";
         let Self { inner } = self;
-        check_name(call, name, &inner.limits)?;
-        let slot = inner.reserve_graph(call)?;
-        let model = inner.engine.registry.get(name)?;
-        let graph = model.graph(|request| inner.engine.build(call, request))?;
-        // The model is the host's, and counts for no guest.
-        let bytes = Reservation::new(&inner.usage, |usage| &usage.model_bytes, call, 0)?;
-        inner.add_graph(call, graph, slot, bytes)
+        let load = || inner.load_by_name(call, name);
+        inner.answer(call, observe::load_by_name_span(inner.id, name).in_scope(load))
     }
 
     /// Opens a context of the graph. It keeps the model alive, even after the graph is unloaded.
@@ -93,14 +75,7 @@ impl Guest {
     /// [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_contexts`], and what the backend gives.
     pub fn init_execution_context(&self, graph: GuestHandle) -> Result<GuestHandle, Error> {
         let call = "init_execution_context";
-        let Self { inner } = self;
-        let loaded = inner.graph(call, graph)?;
-        let slot = Reservation::new(&inner.usage, |usage| &usage.contexts, call, 1)?;
-        let bytes = loaded.hold().ok_or_else(|| no_such(call, "graph", graph))?;
-        let backend = loaded.graph().init_context(call)?;
-        let keep = Keep { _graph: Arc::clone(loaded.graph()), _slot: slot, _bytes: bytes };
-        let context = Context::new(loaded.graph(), backend, keep);
-        add(call, &inner.engine.pools.contexts, &inner.contexts, context)
+        self.inner.answer(call, self.inner.init_execution_context(call, graph))
     }
 
     /// Gives the graph's handle back. Its contexts go on.
@@ -110,7 +85,8 @@ impl Guest {
     /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such graph.
     pub fn unload(&self, graph: GuestHandle) -> Result<(), Error> {
         let Self { inner } = self;
-        let handle = inner.graphs.unbind(graph).ok_or_else(|| no_such("unload", "graph", graph))?;
+        let handle = inner.graphs.unbind(graph).ok_or_else(|| no_such("unload", "graph", graph));
+        let handle = inner.answer("unload", handle)?;
         inner.remove_graph(handle);
         inner.engine.release_removed();
         Ok(())
@@ -138,35 +114,71 @@ impl Guest {
         tensor: TensorView<'_>,
     ) -> Result<(), Error> {
         let call = "set_input";
-        let context = self.inner.context(call, context)?;
-        let (index, description) = check::place(call, "input", input.into(), context.inputs())?;
-        check::input(call, &self.inner.limits, index, description, tensor)?;
-        context.with(call, |backend| backend.set_input(index, tensor))
+        let set = |input: TensorId<'_>| {
+            let context = self.inner.context(call, context)?;
+            let (index, description) = check::place(call, "input", input, context.inputs())?;
+            check::input(call, &self.inner.limits, index, description, tensor)?;
+            let bytes = tensor.data().len();
+            Claimed::new(&*context, None)?.set_input(call, index, bytes, |backend| backend.set_input(index, tensor))
+        };
+        self.inner.answer(call, set(input.into()))
     }
 
-    /// Computes every output from the inputs, which stay: a second call computes from the same ones.
+    /// Computes every output from the inputs, which stay: a second call computes from the same ones. Waits for its turn
+    /// where as many computes run as the engine lets, and returns when it is done.
     ///
     /// # Errors
     ///
     /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where an input is
-    /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_compute_memory`], and what the backend
+    /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_compute_memory`],
+    /// [`Busy`](super::ErrorKind::Busy) past [`Limits::max_computes`] and where the engine's queue is full,
+    /// [`Timeout`](super::ErrorKind::Timeout) past [`Limits::max_compute_time`],
+    /// [`RuntimeError`](super::ErrorKind::RuntimeError) where it is [cancelled](Self::cancel), and what the backend
     /// gives.
     pub fn compute(&self, context: GuestHandle) -> Result<(), Error> {
+        self.run(context, None)?.wait()
+    }
+
+    /// As [`compute`](Self::compute), with `time` for the wait and the compute together where the guest's limits give
+    /// it more.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`compute`](Self::compute).
+    pub fn compute_within(&self, context: GuestHandle, time: Duration) -> Result<(), Error> {
+        self.run(context, Some(time))?.wait()
+    }
+
+    /// As [`compute`](Self::compute), on a thread of the engine's: returns at once, and the future ends when the
+    /// compute does. It has begun, or waits for its turn, before it is first polled; it is cancelled when it is
+    /// dropped, when the guest is, and by [`cancel`](Self::cancel). It keeps the context, though not the guest.
+    pub fn compute_async(&self, context: GuestHandle) -> Compute {
+        self.run(context, None).map_or_else(Compute::ended, Run::start)
+    }
+
+    /// [`compute_async`](Self::compute_async) with a time, as [`compute_within`](Self::compute_within).
+    pub fn compute_async_within(&self, context: GuestHandle, time: Duration) -> Compute {
+        self.run(context, Some(time)).map_or_else(Compute::ended, Run::start)
+    }
+
+    /// Cancels the compute of a context, from any thread: one that waits for its turn ends at once, one that runs when
+    /// its backend next looks at its [`ComputeControl`](crate::backend::ComputeControl), both with
+    /// [`RuntimeError`](super::ErrorKind::RuntimeError). `false` where there is none; a compute that begins later is not
+    /// affected.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such context.
+    pub fn cancel(&self, context: GuestHandle) -> Result<bool, Error> {
+        self.inner.answer("cancel", self.inner.context("cancel", context).map(|context| context.cancel()))
+    }
+
+    fn run(&self, context: GuestHandle, time: Option<Duration>) -> Result<Run, Error> {
         let call = "compute";
         let Self { inner } = self;
-        let context = inner.context(call, context)?;
-        let control = ComputeControl { memory_limit: inner.limits.max_compute_memory(), ..ComputeControl::default() };
-        let mut reached = false;
-        let result = context.with(call, |backend| {
-            reached = true;
-            backend.compute(&control)
-        });
-        match &result {
-            Ok(()) => Counters::count(&inner.engine.counters.computes),
-            Err(_) if reached => Counters::count(&inner.engine.counters.failed_computes),
-            Err(_) => {}
-        }
-        result
+        let context = inner.context(call, context);
+        let run = |context| Run::new(&inner.engine, &inner.usage, &inner.limits, inner.id, context, time);
+        inner.answer(call, context.and_then(run))
     }
 
     /// Copies the data of an output of the last compute into `buffer`, and says how many bytes that were.
@@ -209,7 +221,8 @@ impl Guest {
     /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such context.
     pub fn drop_context(&self, context: GuestHandle) -> Result<(), Error> {
         let Self { inner } = self;
-        let handle = inner.contexts.unbind(context).ok_or_else(|| no_such("drop_context", "context", context))?;
+        let handle = inner.contexts.unbind(context).ok_or_else(|| no_such("drop_context", "context", context));
+        let handle = inner.answer("drop_context", handle)?;
         inner.remove_context(handle);
         inner.engine.release_removed();
         Ok(())
@@ -217,14 +230,17 @@ impl Guest {
 
     fn with_output<R>(
         &self,
-        call: &str,
+        call: &'static str,
         context: GuestHandle,
         output: TensorId<'_>,
         f: impl FnOnce(TensorView<'_>) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        let context = self.inner.context(call, context)?;
-        let (index, _) = check::place(call, "output", output, context.outputs())?;
-        context.with(call, |backend: &mut dyn BackendContext| f(backend.output(index)?))
+        let read = || {
+            let context = self.inner.context(call, context)?;
+            let (index, _) = check::place(call, "output", output, context.outputs())?;
+            Claimed::new(&*context, None)?.read(|backend| f(backend.output(index)?))
+        };
+        self.inner.answer(call, read())
     }
 }
 
@@ -263,18 +279,18 @@ impl Guest {
     ) -> Result<StdArc<[TensorDescription]>, Error> {
         // A handle says which kind it is: at most one of the tables knows it.
         if let Some(loaded) = self.inner.find_graph(handle) {
-            return Ok(StdArc::clone(of_graph(loaded.graph())));
+            return loaded.graph().map(|graph| StdArc::clone(of_graph(&graph))).map_err(|error| error.of(call));
         }
         let context = self.inner.find_context(handle).ok_or_else(|| no_such(call, "graph or context", handle))?;
         Ok(StdArc::clone(of_context(&context)))
     }
 
-    pub(super) fn new(engine: StdArc<Inner>, limits: Limits) -> Self {
+    pub(super) fn new(engine: StdArc<Inner>, limits: Limits, models: Option<HashSet<String>>) -> Self {
         Counters::born(&engine.counters.guests, 1);
         let graphs = HandleTable::new(&engine.pools.graphs, Kind::Graph);
         let contexts = HandleTable::new(&engine.pools.contexts, Kind::Context);
         let usage = Usage::new(&limits);
-        Self { inner: StdArc::new(GuestInner { engine, graphs, contexts, usage, limits }) }
+        Self { inner: StdArc::new(GuestInner { engine, graphs, contexts, usage, limits, models, id: next_id() }) }
     }
 }
 
@@ -287,79 +303,4 @@ impl fmt::Debug for Guest {
             .field("limits", limits)
             .finish_non_exhaustive()
     }
-}
-
-impl GuestInner {
-    fn find_graph(&self, handle: GuestHandle) -> Option<Arc<LoadedGraph>> {
-        self.graphs.resolve(handle).and_then(|handle| self.engine.pools.graphs.acquire(handle))
-    }
-
-    fn find_context(&self, handle: GuestHandle) -> Option<Arc<Context>> {
-        self.contexts.resolve(handle).and_then(|handle| self.engine.pools.contexts.acquire(handle))
-    }
-
-    fn graph(&self, call: &str, handle: GuestHandle) -> Result<Arc<LoadedGraph>, Error> {
-        self.find_graph(handle).ok_or_else(|| no_such(call, "graph", handle))
-    }
-
-    fn context(&self, call: &str, handle: GuestHandle) -> Result<Arc<Context>, Error> {
-        self.find_context(handle).ok_or_else(|| no_such(call, "context", handle))
-    }
-
-    fn reserve_graph(&self, call: &str) -> Result<Reservation, Error> {
-        Reservation::new(&self.usage, |usage| &usage.graphs, call, 1)
-    }
-
-    fn add_graph(
-        &self,
-        call: &str,
-        graph: Arc<Graph>,
-        slot: Reservation,
-        bytes: Reservation,
-    ) -> Result<GuestHandle, Error> {
-        add(call, &self.engine.pools.graphs, &self.graphs, LoadedGraph::new(graph, slot, bytes))
-    }
-
-    fn remove_graph(&self, handle: Handle<LoadedGraph>) {
-        if let Some(loaded) = self.engine.pools.graphs.remove(handle) {
-            loaded.unloaded();
-        }
-    }
-
-    fn remove_context(&self, handle: Handle<Context>) {
-        if let Some(context) = self.engine.pools.contexts.remove(handle) {
-            context.close();
-        }
-    }
-}
-
-impl Drop for GuestInner {
-    fn drop(&mut self) {
-        // Contexts first, so that the last reference of a graph goes with its handle.
-        self.contexts.drain().for_each(|handle| self.remove_context(handle));
-        self.graphs.drain().for_each(|handle| self.remove_graph(handle));
-        self.engine.release_removed();
-        Counters::died(&self.engine.counters.guests, 1);
-    }
-}
-
-/// Puts `value` into the pool and its handle into the guest's table, or drops it.
-fn add<T: Send + Sync + 'static>(
-    call: &str,
-    pool: &Pool<T>,
-    table: &HandleTable<T>,
-    value: T,
-) -> Result<GuestHandle, Error> {
-    let handle = pool.insert(Arc::new(value)).map_err(|error| match error {
-        InsertError::Full(_) => Error::busy(format!("{call}: the engine's pool is full")),
-        _ => Error::busy(format!("{call}: too many threads use the engine's pool")),
-    })?;
-    table.bind(handle).map_err(|_: BindError| {
-        pool.remove(handle);
-        Error::too_large(format!("{call}: the guest has used up its handles"))
-    })
-}
-
-fn no_such(call: &str, what: &str, handle: GuestHandle) -> Error {
-    Error::invalid_argument(format!("{call}: the guest has no {what} {:#010x}", handle.to_bits()))
 }

@@ -85,9 +85,22 @@
 //! # });
 //! ```
 //!
+//! # What it tells
+//!
+//! [`Engine::stats`], [`Engine::list_graphs`] and [`Engine::list_models`] say what is there. What happens is told as
+//! `tracing` spans `load`, `build` and `compute` and events `built`, `loaded`, `computed`, `reloaded`,
+//! `reload failed` and `refused`, with the numbers of the guest and the graph as fields. With the feature `metrics`,
+//! the numbers of [`Stats`] go to the recorder of the `metrics` crate as `graphpool_graphs`,
+//! `graphpool_graph_bytes`, `graphpool_contexts`, `graphpool_context_bytes`, `graphpool_guests` (gauges) and
+//! `graphpool_builds_total`, `graphpool_reloads_total`, `graphpool_computes_total`, `graphpool_panics_total`
+//! and so on (counters), along with `graphpool_errors_total` by `call` and `kind` and the histograms
+//! `graphpool_build_seconds` and `graphpool_compute_seconds`.
+//!
 //! # What goes when
 //!
-//! A graph lives as long as a handle, a name, a context or a running call holds it; a context as long as its handle
+//! A graph lives as long as a handle, a name, a context or a running call holds it; guests that load equal bytes hold
+//! the same one. A handle of a named model holds the name, so that a version of it which was replaced by a reload goes
+//! when its last context does. A context lives as long as its handle
 //! or the call that is inside it. The memory of a context goes on the thread that gives the context back, that of a
 //! graph on a thread of the engine's: at once, not when some reader next collects.
 //!
@@ -97,9 +110,11 @@
 //! gives the same error from then on, until it is dropped. Nothing else is lost. (With `panic = "abort"` there is
 //! nothing to catch: a host that wants this must unwind.)
 
+mod admission;
 mod backends;
 mod check;
 mod claim;
+mod compute;
 mod context;
 mod encoding;
 mod engine;
@@ -107,21 +122,37 @@ mod error;
 mod flight;
 mod graph;
 mod guest;
+mod guest_builder;
+mod holdings;
 mod limits;
+mod listing;
+mod model;
+mod names;
+mod observe;
 mod panics;
 mod pools;
 mod reaper;
 mod registry;
+mod source;
 mod stats;
+mod store;
 mod tensor;
 mod usage;
+#[cfg(feature = "watch")]
+mod watch;
+mod workers;
 
 pub use check::TensorId;
+pub use compute::Compute;
 pub use encoding::{Encoding, Target};
 pub use engine::{Engine, EngineBuilder};
 pub use error::{Error, ErrorCode, ErrorKind, MESSAGE_BYTES};
 pub use guest::Guest;
-pub use limits::Limits;
-pub use registry::ModelSource;
+pub use guest_builder::GuestBuilder;
+pub use limits::{EngineLimits, Limits};
+pub use listing::{GraphInfo, ModelInfo};
+pub use source::ModelSource;
 pub use stats::Stats;
 pub use tensor::{Tensor, TensorDescription, TensorType, TensorView, element_count};
+#[cfg(feature = "watch")]
+pub use watch::DirectoryWatch;

@@ -7,14 +7,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::Error;
 use super::stats::Counters;
 
-/// What `f` returns, or [`RuntimeError`](super::ErrorKind::RuntimeError) naming `call` where it panics. Counts panics.
+/// What `f` returns, or [`RuntimeError`](super::ErrorKind::RuntimeError) where it panics. Counts panics.
 ///
 /// Whoever calls this must not let anything that `f` changed be used after the error: that is what
 /// `AssertUnwindSafe` asserts here.
-pub(super) fn shield<R>(counters: &Counters, call: &str, f: impl FnOnce() -> R) -> Result<R, Error> {
+pub(super) fn shield<R>(counters: &Counters, f: impl FnOnce() -> R) -> Result<R, Error> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
         Counters::count(&counters.panics);
-        Error::runtime_error(format!("{call}: the backend panicked: {}", in_words(payload)))
+        Error::runtime_error(format!("the backend panicked: {}", in_words(payload)))
     })
 }
 
@@ -41,11 +41,11 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_a_runtime_error_with_its_message() {
-        let error = shield(&Counters::default(), "compute", || panic!("at {}", 7)).unwrap_err();
+        let error = shield(&Counters::default(), || panic!("at {}", 7)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RuntimeError);
-        assert_eq!(error.message(), "compute: the backend panicked: at 7");
-        let error = shield(&Counters::default(), "load", || panic!("plain")).unwrap_err();
-        assert_eq!(error.message(), "load: the backend panicked: plain");
+        assert_eq!(error.message(), "the backend panicked: at 7");
+        let error = shield(&Counters::default(), || panic!("plain")).unwrap_err();
+        assert_eq!(error.message(), "the backend panicked: plain");
     }
 
     #[test]
@@ -56,7 +56,7 @@ mod tests {
                 panic!("dropped");
             }
         }
-        let error = shield(&Counters::default(), "compute", || panic_any(Trap)).unwrap_err();
-        assert_eq!(error.message(), "compute: the backend panicked: with no message");
+        let error = shield(&Counters::default(), || panic_any(Trap)).unwrap_err();
+        assert_eq!(error.message(), "the backend panicked: with no message");
     }
 }

@@ -21,6 +21,8 @@ use std::{fmt, io};
 use super::panics::shield;
 use super::pools::Pools;
 use super::stats::Counters;
+use super::store::Listed;
+use super::usage::Reservation;
 use crate::backend::BackendGraph;
 
 /// Models that may wait for the thread at one time.
@@ -37,17 +39,28 @@ const LAST_WAIT: Duration = Duration::from_millis(100);
 struct Remains {
     /// `None` only while it is dropped.
     graph: Option<Box<dyn BackendGraph>>,
-    bytes: usize,
+    grave: Grave,
     counters: Arc<Counters>,
+}
+
+/// What ends with a graph's memory.
+pub(super) struct Grave {
+    /// Bytes that it was counted with.
+    pub(super) bytes: usize,
+    /// Its place among the graphs of the engine.
+    pub(super) listed: Option<Listed>,
+    /// What it takes of the engine's limits.
+    pub(super) room: Option<(Reservation, Reservation)>,
 }
 
 impl Drop for Remains {
     fn drop(&mut self) {
         let graph = self.graph.take();
         // The error is for the guest that called, and no guest has: the panic is counted.
-        let _ = shield(&self.counters, "drop", || drop(graph));
+        let _ = shield(&self.counters, || drop(graph));
+        drop((self.grave.room.take(), self.grave.listed.take()));
         Counters::died(&self.counters.graphs, 1);
-        Counters::died(&self.counters.graph_bytes, self.bytes);
+        Counters::died(&self.counters.graph_bytes, self.grave.bytes);
     }
 }
 
@@ -98,10 +111,9 @@ impl Reaper {
         &self.shared.counters
     }
 
-    /// Has `graph`, which was counted with `bytes`, dropped on the thread, or drops it here where there is none or too
-    /// much waits for it.
-    pub(super) fn bury(&self, graph: Box<dyn BackendGraph>, bytes: usize) {
-        let remains = Remains { graph: Some(graph), bytes, counters: Arc::clone(self.counters()) };
+    /// Has `graph` dropped on the thread, or drops it here where there is none or too much waits for it.
+    pub(super) fn bury(&self, graph: Box<dyn BackendGraph>, grave: Grave) {
+        let remains = Remains { graph: Some(graph), grave, counters: Arc::clone(self.counters()) };
         // Relaxed: R3 bounds a number, and no data hangs on it.
         let waiting = self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         if waiting >= MOST_WAITING || !self.started() {
@@ -283,7 +295,7 @@ mod tests {
             Counters::born(&counters.graphs, 1);
             Counters::born(&counters.graph_bytes, 1);
             let graph = Dying { places: Arc::clone(&self.places), at: at.cloned() };
-            self.reaper.bury(Box::new(graph), 1);
+            self.reaper.bury(Box::new(graph), Grave { bytes: 1, listed: None, room: None });
         }
 
         /// How many were dropped on this thread, and how many on others.

@@ -15,6 +15,8 @@ pub struct Stats {
     pub graph_bytes: usize,
     /// Graph handles that guests hold.
     pub graph_handles: usize,
+    /// Bytes of the contexts in memory, as their backends count them, and at least those of their inputs.
+    pub context_bytes: usize,
     /// Contexts in memory, from their opening until their backend's destructor has run.
     pub contexts: usize,
     /// Guests that are not yet dropped.
@@ -25,6 +27,8 @@ pub struct Stats {
     pub awaiting_reclamation: usize,
     /// Models that a backend has built since the engine was made.
     pub loaded: u64,
+    /// Versions of named models that a reload has made.
+    pub reloads: u64,
     /// Contexts opened since the engine was made.
     pub opened: u64,
     /// Computes that have succeeded.
@@ -33,55 +37,108 @@ pub struct Stats {
     pub failed_computes: u64,
     /// Calls that were refused because another call used the same context.
     pub busy: u64,
+    /// Calls that a limit has refused: of the guest's or the engine's, or of the queue of computes.
+    pub refused: u64,
+    /// Computes that were not done in their time, whether they had begun or not.
+    pub timeouts: u64,
+    /// Computes that were cancelled and ended with an error for it.
+    pub cancelled: u64,
+    /// Computes that run now.
+    pub computing: usize,
+    /// Computes that wait for their turn now.
+    pub queued: usize,
     /// Panics of backends, those of their destructors with them.
     pub panics: u64,
 }
 
-/// The counters behind [`Stats`]. They carry no data from thread to thread: Relaxed everywhere.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) graphs: AtomicUsize,
-    pub(super) graph_bytes: AtomicUsize,
-    pub(super) contexts: AtomicUsize,
-    pub(super) guests: AtomicUsize,
-    pub(super) loaded: AtomicU64,
-    pub(super) opened: AtomicU64,
-    pub(super) computes: AtomicU64,
-    pub(super) failed_computes: AtomicU64,
-    pub(super) busy: AtomicU64,
-    pub(super) panics: AtomicU64,
+/// A number of things that are alive, and the gauge of its name.
+#[derive(Debug)]
+pub(super) struct Alive {
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "the name is what the feature shows"))]
+    name: &'static str,
+    count: AtomicUsize,
+}
+
+/// A number of things that have happened, and the counter of its name.
+#[derive(Debug)]
+pub(super) struct Total {
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "the name is what the feature shows"))]
+    name: &'static str,
+    count: AtomicU64,
+}
+
+macro_rules! counters {
+    (alive { $($alive:ident $gauge:literal,)* } total { $($total:ident $counter:literal,)* }) => {
+        /// The counters behind [`Stats`]. They carry no data from thread to thread: Relaxed everywhere.
+        #[derive(Debug)]
+        pub(super) struct Counters {
+            $(pub(super) $alive: Alive,)*
+            $(pub(super) $total: Total,)*
+        }
+
+        impl Default for Counters {
+            fn default() -> Self {
+                Self {
+                    $($alive: Alive { name: $gauge, count: AtomicUsize::new(0) },)*
+                    $($total: Total { name: $counter, count: AtomicU64::new(0) },)*
+                }
+            }
+        }
+
+        impl Counters {
+            /// What is counted here; the rest of [`Stats`] is zero.
+            pub(super) fn read(&self) -> Stats {
+                Stats {
+                    $($alive: self.$alive.count.load(Ordering::Relaxed),)*
+                    $($total: self.$total.count.load(Ordering::Relaxed),)*
+                    ..Stats::default()
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    alive {
+        graphs "graphpool_graphs",
+        graph_bytes "graphpool_graph_bytes",
+        contexts "graphpool_contexts",
+        context_bytes "graphpool_context_bytes",
+        guests "graphpool_guests",
+    }
+    total {
+        loaded "graphpool_builds_total",
+        reloads "graphpool_reloads_total",
+        opened "graphpool_contexts_opened_total",
+        computes "graphpool_computes_total",
+        failed_computes "graphpool_failed_computes_total",
+        busy "graphpool_busy_contexts_total",
+        panics "graphpool_panics_total",
+        refused "graphpool_limited_total",
+        timeouts "graphpool_timeouts_total",
+        cancelled "graphpool_cancelled_total",
+    }
 }
 
 impl Counters {
     /// One more of a total.
-    pub(super) fn count(total: &AtomicU64) {
-        total.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count(total: &Total) {
+        total.count.fetch_add(1, Ordering::Relaxed);
+        #[cfg(feature = "metrics")]
+        metrics::counter!(total.name).increment(1);
     }
 
     /// `amount` more alive.
-    pub(super) fn born(alive: &AtomicUsize, amount: usize) {
-        alive.fetch_add(amount, Ordering::Relaxed);
+    pub(super) fn born(alive: &Alive, amount: usize) {
+        alive.count.fetch_add(amount, Ordering::Relaxed);
+        #[cfg(feature = "metrics")]
+        metrics::gauge!(alive.name).increment(amount as f64);
     }
 
     /// `amount` fewer alive.
-    pub(super) fn died(alive: &AtomicUsize, amount: usize) {
-        alive.fetch_sub(amount, Ordering::Relaxed);
-    }
-
-    /// What is counted here; the rest of [`Stats`] is zero.
-    pub(super) fn read(&self) -> Stats {
-        Stats {
-            graphs: self.graphs.load(Ordering::Relaxed),
-            graph_bytes: self.graph_bytes.load(Ordering::Relaxed),
-            contexts: self.contexts.load(Ordering::Relaxed),
-            guests: self.guests.load(Ordering::Relaxed),
-            loaded: self.loaded.load(Ordering::Relaxed),
-            opened: self.opened.load(Ordering::Relaxed),
-            computes: self.computes.load(Ordering::Relaxed),
-            failed_computes: self.failed_computes.load(Ordering::Relaxed),
-            busy: self.busy.load(Ordering::Relaxed),
-            panics: self.panics.load(Ordering::Relaxed),
-            ..Stats::default()
-        }
+    pub(super) fn died(alive: &Alive, amount: usize) {
+        alive.count.fetch_sub(amount, Ordering::Relaxed);
+        #[cfg(feature = "metrics")]
+        metrics::gauge!(alive.name).decrement(amount as f64);
     }
 }

@@ -9,21 +9,25 @@
 
 use std::sync::Arc;
 
-use super::{Error, Limits};
+use super::{EngineLimits, Error, ErrorKind, Limits};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// A count with a bound.
 #[derive(Debug)]
 pub(super) struct Budget {
+    /// Whose budget it is, in the words of an error: "the guest".
+    whose: &'static str,
     /// What is counted, in the words of an error: "graphs", "bytes of models".
     what: &'static str,
+    /// The error past the bound, for an amount that would fit if the rest were given back.
+    refusal: ErrorKind,
     bound: usize,
     used: AtomicUsize,
 }
 
 impl Budget {
-    pub(super) fn new(what: &'static str, bound: usize) -> Self {
-        Self { what, bound, used: AtomicUsize::new(0) }
+    pub(super) fn new(whose: &'static str, what: &'static str, refusal: ErrorKind, bound: usize) -> Self {
+        Self { whose, what, refusal, bound, used: AtomicUsize::new(0) }
     }
 
     /// What may still be taken; out of date as soon as it is read.
@@ -31,17 +35,17 @@ impl Budget {
         self.bound.saturating_sub(self.used.load(Ordering::Relaxed))
     }
 
-    fn take(&self, call: &str, amount: usize) -> Result<(), Error> {
+    /// Takes `amount`, which makes `whole` with what the same holder has taken before.
+    fn take(&self, call: &str, amount: usize, whole: usize) -> Result<(), Error> {
         self.used
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(amount).filter(|sum| *sum <= self.bound)
             })
             .map(|_| ())
             .map_err(|used| {
-                let Self { what, bound, .. } = self;
-                Error::too_large(format!(
-                    "{call}: {amount} more {what} where the guest has {used} and may have {bound}"
-                ))
+                let Self { whose, what, bound, .. } = self;
+                let kind = if whole <= *bound { self.refusal } else { ErrorKind::TooLarge };
+                Error::new(kind, format!("{call}: {amount} more {what} where {whose} has {used} and may have {bound}"))
             })
     }
 
@@ -50,20 +54,37 @@ impl Budget {
     }
 }
 
-/// The budgets of one guest.
+/// The budgets of one guest, or of an engine.
 #[derive(Debug)]
 pub(super) struct Usage {
     pub(super) graphs: Budget,
     pub(super) contexts: Budget,
     pub(super) model_bytes: Budget,
+    pub(super) context_bytes: Budget,
+    pub(super) computes: Budget,
 }
 
 impl Usage {
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
+        let budget = |what, bound| Budget::new("the guest", what, ErrorKind::TooLarge, bound);
         Arc::new(Self {
-            graphs: Budget::new("graphs", limits.max_graphs()),
-            contexts: Budget::new("contexts", limits.max_contexts()),
-            model_bytes: Budget::new("bytes of models", limits.max_model_bytes()),
+            graphs: budget("graphs", limits.max_graphs()),
+            contexts: budget("contexts", limits.max_contexts()),
+            model_bytes: budget("bytes of models", limits.max_model_bytes()),
+            context_bytes: budget("bytes of inputs", limits.max_context_bytes()),
+            computes: Budget::new("the guest", "computes", ErrorKind::Busy, limits.max_computes()),
+        })
+    }
+
+    pub(super) fn of_engine(limits: &EngineLimits) -> Arc<Self> {
+        let budget = |what, bound| Budget::new("the engine", what, ErrorKind::Busy, bound);
+        Arc::new(Self {
+            graphs: budget("graphs", limits.max_graphs()),
+            contexts: budget("contexts", limits.max_contexts()),
+            model_bytes: budget("bytes of models", limits.max_model_bytes()),
+            // These have their bounds in each guest and in the admission.
+            context_bytes: budget("bytes of inputs", usize::MAX),
+            computes: budget("computes", usize::MAX),
         })
     }
 }
@@ -84,7 +105,7 @@ impl Reservation {
         call: &str,
         amount: usize,
     ) -> Result<Self, Error> {
-        budget(usage).take(call, amount)?;
+        budget(usage).take(call, amount, amount)?;
         Ok(Self { usage: Arc::clone(usage), budget, amount: AtomicUsize::new(amount) })
     }
 
@@ -93,7 +114,7 @@ impl Reservation {
         let budget = (self.budget)(&self.usage);
         let taken = self.amount.load(Ordering::Relaxed);
         match amount.checked_sub(taken) {
-            Some(more) => budget.take(call, more)?,
+            Some(more) => budget.take(call, more, amount)?,
             None => budget.give_back(taken - amount),
         }
         self.amount.store(amount, Ordering::Relaxed);

@@ -7,7 +7,9 @@ use std::time::Duration;
 use std::{env, thread};
 
 use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
-use graphpool::nn::{Encoding, Engine, Error, Target, Tensor, TensorDescription, TensorType, TensorView};
+use graphpool::nn::{
+    Encoding, Engine, EngineBuilder, EngineLimits, Error, Target, Tensor, TensorDescription, TensorType, TensorView,
+};
 
 /// What the tests see of the backends from outside.
 #[derive(Clone, Default)]
@@ -56,6 +58,15 @@ impl Watch {
         drop(gate.changed.wait_while(gate.state.lock().unwrap(), |(entered, _)| *entered < count).unwrap());
     }
 
+    fn enter(&self) {
+        self.0.gate.state.lock().unwrap().0 += 1;
+        self.0.gate.changed.notify_all();
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.gate.state.lock().unwrap().1
+    }
+
     fn pass(&self) {
         let gate = &self.0.gate;
         let mut state = gate.state.lock().unwrap();
@@ -66,7 +77,18 @@ impl Watch {
 
     /// An engine with both backends.
     pub fn engine(&self) -> Engine {
-        Engine::builder().backend(Affine(self.clone())).backend(Trouble(self.clone())).build()
+        // However few processors the machine has.
+        self.engine_within(EngineLimits::default().computes(16))
+    }
+
+    /// An engine with both backends and these limits.
+    pub fn engine_within(&self, limits: EngineLimits) -> Engine {
+        self.builder().engine_limits(limits).build()
+    }
+
+    /// An engine to be, with both backends.
+    pub fn builder(&self) -> EngineBuilder {
+        Engine::builder().backend(Affine(self.clone())).backend(Trouble(self.clone()))
     }
 
     /// Waits until nothing of the backends is left.
@@ -249,8 +271,11 @@ impl Backend for Trouble {
         match &*what {
             "load" => panic!("load"),
             "fail load" => return Err(Error::runtime_error("as it was told")),
-            "gate load" | "gate fail" => self.0.pass(),
+            "gate load" | "gate fail" | "gate needs 100" => self.0.pass(),
             _ => {}
+        }
+        if what == "gate needs 100" && request.memory_limit < 100 {
+            return Err(Error::too_large("it needs 100"));
         }
         if what == "gate fail" {
             return Err(Error::runtime_error("as it was told"));
@@ -301,13 +326,21 @@ struct TroubleContext {
 impl BackendContext for TroubleContext {
     fn set_input(&mut self, _: usize, _: TensorView<'_>) -> Result<(), Error> {
         assert!(self.what != "set_input", "set_input");
-        Ok(())
+        if self.what == "refuses" { Err(Error::invalid_argument("as it was told")) } else { Ok(()) }
     }
 
-    fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
+    fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
         match &*self.what {
             "compute" => panic!("compute"),
             "gate" => self.alive.0.pass(),
+            // Until it is told to end, or the gate opens.
+            "loop" => {
+                self.alive.0.enter();
+                while !self.alive.0.is_open() {
+                    control.check()?;
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
             "slow" => thread::sleep(Duration::from_millis(2)),
             _ => {}
         }

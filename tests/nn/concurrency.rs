@@ -130,12 +130,14 @@ fn a_guard_that_is_held_delays_the_end_of_a_model_and_nothing_else() {
     let engine = watch.engine();
     let guest = engine.guest_with(Limits::default().graphs(1).contexts(1));
     let guard = graphpool::pin();
-    for round in 1..=10 {
-        let graph = guest.load(&[&Model::default().bytes()], Encoding::Onnx, Target::Cpu).unwrap();
+    for round in 1..=10_u8 {
+        let model = Model { b: round.into(), ..Model::default() };
+        let graph = guest.load(&[&model.bytes()], Encoding::Onnx, Target::Cpu).unwrap();
         let context = guest.init_execution_context(graph).unwrap();
         guest.unload(graph).unwrap();
         // The context's own memory goes at once.
         guest.drop_context(context).unwrap();
+        let round = usize::from(round);
         assert_eq!((engine.stats().graphs, engine.stats().contexts, watch.alive()), (round, 0, round));
     }
     drop(guard);

@@ -1,8 +1,10 @@
 //! Every limit, at its bound and one past it.
 
-use graphpool::nn::{Encoding, ErrorKind, Guest, Limits, ModelSource, Target, Tensor, TensorType, TensorView};
+use graphpool::nn::{
+    Encoding, EngineLimits, ErrorKind, Guest, Limits, ModelSource, Target, Tensor, TensorType, TensorView,
+};
 
-use crate::backends::{Model, Watch};
+use crate::backends::{Model, Watch, eventually};
 
 fn load(guest: &Guest, memory: u32) -> Result<graphpool::GuestHandle, graphpool::nn::Error> {
     guest.load(&[&Model { memory, ..Model::default() }.bytes()], Encoding::Onnx, Target::Cpu)
@@ -149,4 +151,84 @@ fn names_are_bounded_in_bytes() {
     let error = engine.guest().load_by_name(&name).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert!(error.message().contains("257 bytes where 256"), "{error}");
+}
+
+#[test]
+fn the_inputs_of_all_contexts_are_bounded_together() {
+    let engine = Watch::default().engine();
+    let guest = engine.guest_with(Limits::default().context_bytes(16));
+    let graph = load(&guest, 0).unwrap();
+    let [one, two, three] = [(); 3].map(|()| guest.init_execution_context(graph).unwrap());
+    guest.set_input(one, 0, vector(2).view()).unwrap();
+    guest.set_input(two, 0, vector(2).view()).unwrap();
+    let error = guest.set_input(three, 0, vector(2).view()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    assert_eq!(error.message(), "set_input: 8 more bytes of inputs where the guest has 16 and may have 16");
+    // The same input again takes no more; one that was given back makes room.
+    guest.set_input(one, 0, vector(2).view()).unwrap();
+    assert_eq!(engine.stats().context_bytes, 16);
+    guest.drop_context(two).unwrap();
+    assert_eq!(engine.stats().context_bytes, 8);
+    guest.set_input(three, 0, vector(2).view()).unwrap();
+    drop(guest);
+    assert_eq!(engine.stats().context_bytes, 0);
+}
+
+#[test]
+fn an_input_that_the_backend_refuses_is_not_counted() {
+    let guest = Watch::default().engine().guest_with(Limits::default().context_bytes(1));
+    let graph = guest.load(&[b"refuses"], Encoding::PyTorch, Target::Cpu).unwrap();
+    let context = guest.init_execution_context(graph).unwrap();
+    for _ in 0..3 {
+        let byte = TensorView::new(&[1], TensorType::U8, &[0]).unwrap();
+        assert_eq!(guest.set_input(context, 0, byte).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    }
+    let graph = guest.load(&[b"any"], Encoding::PyTorch, Target::Cpu).unwrap();
+    let context = guest.init_execution_context(graph).unwrap();
+    guest.set_input(context, 0, TensorView::new(&[1], TensorType::U8, &[0]).unwrap()).unwrap();
+}
+
+/// All guests together: who could have it if others had less is told to come again, and no one else is.
+#[test]
+fn an_engine_has_no_more_graphs_contexts_and_bytes_than_its_limits_say() {
+    let model = |a: f32, memory| Model { a, memory, ..Model::default() }.bytes();
+    let watch = Watch::default();
+    let engine = watch.engine_within(EngineLimits::default().graphs(2).contexts(1).model_bytes(1_000));
+    let (one, two) = (engine.guest(), engine.guest());
+    let load = |guest: &Guest, a, memory| guest.load(&[&model(a, memory)], Encoding::Onnx, Target::Cpu);
+    let first = load(&one, 1.0, 600).unwrap();
+    let error = load(&two, 2.0, 401).unwrap_err();
+    assert_eq!((error.kind(), watch.memory_limit()), (ErrorKind::Busy, 400));
+    // What was built for nothing counts until it is gone.
+    eventually(|| engine.stats().graphs == 1);
+    assert_eq!(load(&two, 2.0, 1_001).unwrap_err().kind(), ErrorKind::TooLarge);
+    eventually(|| engine.stats().graphs == 1);
+    let second = load(&two, 2.0, 400).unwrap();
+    let error = load(&two, 3.0, 0).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert_eq!(error.message(), "load: the model: 1 more graphs where the engine has 2 and may have 2");
+    // One that is there is no more of them.
+    load(&two, 1.0, 600).unwrap();
+    let context = one.init_execution_context(first).unwrap();
+    let error = two.init_execution_context(second).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert!(error.message().ends_with("1 more contexts where the engine has 1 and may have 1"), "{error}");
+    one.drop_context(context).unwrap();
+    two.init_execution_context(second).unwrap();
+    drop((one, two));
+    eventually(|| engine.stats().graphs == 0);
+    load(&engine.guest(), 3.0, 1_000).unwrap();
+}
+
+#[test]
+fn no_guest_has_more_than_the_ceiling_whatever_limits_it_is_given() {
+    let ceiling = Limits::unlimited().graphs(1).tensor_bytes(8);
+    let engine = Watch::default().builder().ceiling(ceiling).build();
+    assert_eq!(engine.limits(), &Limits::default().graphs(1).tensor_bytes(8));
+    for guest in [engine.guest(), engine.guest_with(Limits::unlimited())] {
+        let context = guest.init_execution_context(load(&guest, 0).unwrap()).unwrap();
+        assert_eq!(load(&guest, 0).unwrap_err().kind(), ErrorKind::TooLarge);
+        assert_eq!(guest.set_input(context, 0, vector(3).view()).unwrap_err().kind(), ErrorKind::TooLarge);
+    }
+    assert_eq!(engine.guest_with(Limits::default().graphs(0)).limits().max_graphs(), 0);
 }

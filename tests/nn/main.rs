@@ -2,6 +2,7 @@
 
 #![cfg(all(feature = "nn", not(any(loom, shuttle))))]
 
+mod admission;
 mod backends;
 mod calls;
 #[cfg(feature = "candle")]
@@ -9,5 +10,8 @@ mod candle;
 mod concurrency;
 mod limits;
 mod names;
+mod observe;
 mod oracle;
 mod panics;
+mod reload;
+mod sharing;

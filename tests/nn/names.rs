@@ -72,7 +72,7 @@ fn a_build_that_fails_is_reported_to_all_that_waited_and_may_be_tried_again() {
         eventually(|| engine.stats().guests == 8);
         watch.open();
         for thread in threads {
-            assert_eq!(thread.join().unwrap(), "as it was told");
+            assert_eq!(thread.join().unwrap(), "load_by_name: as it was told");
         }
         watch.loads()
     });

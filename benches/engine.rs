@@ -1,0 +1,164 @@
+//! `cargo bench --bench engine`: what the engine adds to an inference, how contexts of one graph scale, and the memory
+//! of a hundred guests of one model.
+
+#[cfg(loom)]
+fn main() {}
+
+#[cfg(not(loom))]
+fn main() {
+    bench::main();
+}
+
+#[cfg(not(loom))]
+mod bench {
+    use std::hint::black_box;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use graphpool::GuestHandle;
+    use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
+    use graphpool::nn::{
+        Encoding, Engine, EngineLimits, Error, Guest, Target, TensorDescription, TensorType, TensorView,
+    };
+
+    /// The first byte of a model is how long a compute works, in milliseconds.
+    struct Work;
+
+    struct Graph {
+        time: Duration,
+        bytes: Vec<u8>,
+        one: [TensorDescription; 1],
+    }
+
+    struct Context(Duration, [u8; 4]);
+
+    impl Backend for Work {
+        fn name(&self) -> &'static str {
+            "work"
+        }
+
+        fn supports(&self, _: Encoding, _: Target) -> bool {
+            true
+        }
+
+        fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
+            let bytes = request.parts.concat();
+            let time = Duration::from_millis(bytes.first().copied().unwrap_or_default().into());
+            let one = TensorDescription { name: "x".into(), ty: TensorType::F32, dimensions: Some(vec![Some(1)]) };
+            Ok(Box::new(Graph { time, bytes, one: [one] }))
+        }
+    }
+
+    impl BackendGraph for Graph {
+        fn inputs(&self) -> &[TensorDescription] {
+            &self.one
+        }
+
+        fn outputs(&self) -> &[TensorDescription] {
+            &self.one
+        }
+
+        fn init_context(&self) -> Result<Box<dyn BackendContext>, Error> {
+            Ok(Box::new(Context(self.time, [0; 4])))
+        }
+
+        fn memory(&self) -> usize {
+            self.bytes.len()
+        }
+    }
+
+    impl BackendContext for Context {
+        fn set_input(&mut self, _: usize, tensor: TensorView<'_>) -> Result<(), Error> {
+            self.1.copy_from_slice(tensor.data());
+            Ok(())
+        }
+
+        fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
+            // Work that takes a fixed amount of processor time, not of the wall's: about 1 ms a round.
+            let mut sum = 0_u64;
+            for round in 0..1_000_000 * self.0.as_millis() as u64 {
+                sum = black_box(sum.wrapping_add(round));
+            }
+            Ok(())
+        }
+
+        fn output(&self, _: usize) -> Result<TensorView<'_>, Error> {
+            TensorView::new(&[1], TensorType::F32, &self.1)
+        }
+    }
+
+    fn open(guest: &Guest, bytes: &[u8]) -> GuestHandle {
+        let graph = guest.load(&[bytes], Encoding::Onnx, Target::Cpu).unwrap();
+        guest.init_execution_context(graph).unwrap()
+    }
+
+    fn infer(guest: &Guest, context: GuestHandle) {
+        let mut buffer = [0; 4];
+        guest.set_input(context, 0, TensorView::new(&[1], TensorType::F32, &[1; 4]).unwrap()).unwrap();
+        guest.compute(context).unwrap();
+        assert_eq!(guest.get_output(context, 0, &mut buffer), Ok(4));
+    }
+
+    /// Resident bytes of this process, where the system says.
+    fn resident() -> Option<usize> {
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        line.split_whitespace().nth(1)?.parse::<usize>().ok().map(|kib| kib << 10)
+    }
+
+    pub fn main() {
+        let engine = Engine::builder().backend(Work).engine_limits(EngineLimits::default().computes(2)).build();
+
+        let guest = engine.guest();
+        let context = open(&guest, &[0]);
+        let mut times: Vec<_> = (0..200_000)
+            .map(|_| {
+                let start = Instant::now();
+                infer(&guest, context);
+                start.elapsed()
+            })
+            .collect();
+        times.sort_unstable();
+        let [median, late] = [times.len() / 2, times.len() * 99 / 100].map(|place| times[place].as_nanos());
+        println!("set_input + compute + get_output of a model that does nothing: median {median} ns, 99 % {late} ns");
+
+        let run = |contexts: usize| {
+            let start = Instant::now();
+            let rounds = 300;
+            thread::scope(|scope| {
+                for _ in 0..contexts {
+                    let guest = engine.guest();
+                    scope.spawn(move || {
+                        let context = open(&guest, &[2]);
+                        (0..rounds).for_each(|_| infer(&guest, context));
+                    });
+                }
+            });
+            (contexts * rounds) as f64 / start.elapsed().as_secs_f64()
+        };
+        // The best of some: others may use the machine.
+        let best = |contexts| (0..5).map(|_| run(contexts)).fold(0.0, f64::max);
+        let (one, two) = (best(1), best(2));
+        println!("contexts of one graph: one {one:.0}/s, two {two:.0}/s, {:.2} times", two / one);
+
+        let model = vec![0_u8; 3 << 20];
+        let before = resident();
+        let mut guests = Vec::new();
+        let mut sizes = Vec::new();
+        for count in [1, 100] {
+            while guests.len() < count {
+                let guest = engine.guest();
+                open(&guest, &model);
+                guests.push(guest);
+            }
+            let grown = resident().zip(before).map_or(0, |(now, before)| now.saturating_sub(before));
+            sizes.push(grown.max(1));
+            println!("{count} guests of a model of 3 MiB: {} KiB resident more than before", grown >> 10);
+        }
+        let bytes = engine.stats().graph_bytes >> 10;
+        println!(
+            "100 guests have {:.2} times the memory of one; {bytes} KiB of graphs accounted",
+            sizes[1] as f64 / sizes[0] as f64
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! Everything at once, for as long as you like: two engines, hundreds of guests, models that are reloaded and removed
+//! under load, computes that are cancelled or out of time, backends that fail and panic in every call.
+//!
+//! ```sh
+//! cargo run --release --no-default-features --features nn --example soak -- --seconds 60
+//! ```
+//!
+//! Ends with what was done and what is alive. The exit status is 1 where a stale or foreign handle reached anything,
+//! an output was wrong, a call was refused for no reason, or anything was alive at the end.
+
+#[cfg(not(loom))]
+mod backend;
+#[cfg(not(loom))]
+mod session;
+
+#[cfg(loom)]
+fn main() {}
+
+#[cfg(not(loom))]
+fn main() -> std::process::ExitCode {
+    use std::panic;
+    use std::process::ExitCode;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use graphpool::nn::{Engine, EngineLimits, Limits};
+
+    use crate::session::{Tally, host, play};
+
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let seconds = match &*arguments {
+        [] => 60,
+        [flag, value] if flag == "--seconds" => match value.parse() {
+            Ok(seconds) => seconds,
+            Err(error) => {
+                eprintln!("soak: --seconds {value}: {error}");
+                return ExitCode::from(2);
+            }
+        },
+        _ => {
+            eprintln!("soak: --seconds N is all that it takes");
+            return ExitCode::from(2);
+        }
+    };
+    // The backends panic as they are told, thousands of times.
+    panic::set_hook(Box::new(|_| {}));
+
+    let tally = Tally::default();
+    let stop = AtomicBool::new(false);
+    let engines = [(2, 64), (1, 4)].map(|(computes, queue)| {
+        let limits = EngineLimits::default().computes(computes).queue(queue).graphs(200).contexts(2_000);
+        let guest = Limits::default().graphs(6).contexts(8).context_bytes(24).compute_time(Duration::from_millis(200));
+        Engine::builder().backend(backend::Factor).engine_limits(limits).limits(guest).build()
+    });
+    let (start, time) = (Instant::now(), Duration::from_secs(seconds));
+    thread::scope(|scope| {
+        for (place, engine) in engines.iter().enumerate() {
+            let (tally, stop) = (&tally, &stop);
+            scope.spawn(move || host(engine, tally, stop));
+            for thread in 0..4 {
+                scope.spawn(move || play(engine, place as u64 * 4 + thread, tally, stop));
+            }
+        }
+        while start.elapsed() < time {
+            thread::sleep(Duration::from_secs(1).min(time.saturating_sub(start.elapsed())));
+            println!("{:4} s  {}", start.elapsed().as_secs(), tally.line());
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+
+    let mut failures = tally.failures();
+    for (place, engine) in engines.into_iter().enumerate() {
+        for model in engine.model_names() {
+            let _ = engine.remove_model(&model);
+        }
+        let settled = Instant::now() + Duration::from_secs(10);
+        let alive = loop {
+            let stats = engine.stats();
+            let alive = [
+                stats.graphs,
+                stats.graph_bytes,
+                stats.graph_handles,
+                stats.contexts,
+                stats.context_bytes,
+                stats.guests,
+                stats.computing,
+                stats.queued,
+            ];
+            if alive == [0; 8] || Instant::now() > settled {
+                break alive;
+            }
+            thread::sleep(Duration::from_millis(1));
+        };
+        let stats = engine.stats();
+        println!(
+            "engine {place}: {} builds, {} reloads, {} computes, {} failed, {} panics, {} refused, {} busy, {} timeouts, \
+             {} cancelled",
+            stats.loaded,
+            stats.reloads,
+            stats.computes,
+            stats.failed_computes,
+            stats.panics,
+            stats.refused,
+            stats.busy,
+            stats.timeouts,
+            stats.cancelled
+        );
+        let [graphs, bytes, handles, contexts, context_bytes, guests, computing, queued] = alive;
+        println!(
+            "engine {place} alive: {graphs} graphs of {bytes} bytes, {handles} handles, {contexts} contexts of \
+             {context_bytes} bytes, {guests} guests, {computing} computing, {queued} queued"
+        );
+        if alive != [0; 8] {
+            failures.push(format!("engine {place} has something alive"));
+        }
+    }
+    let alive = backend::ALIVE.load(Ordering::SeqCst);
+    println!("backends alive: {alive}");
+    if alive > 0 {
+        failures.push(format!("{alive} of the backends' graphs and contexts are alive"));
+    }
+    println!("{}", tally.line());
+    failures.iter().for_each(|failure| eprintln!("soak: {failure}"));
+    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,305 @@
+//! A compute: from the claim of its context, through the engine's admission, to the backend and back.
+//!
+//! * M1: a compute that ends for whatever reason (done, refused, late, cancelled, dropped) gives back the claim, its
+//!   permit and its share of the guest's limits, by their drops.
+//! * M2: no epoch guard is held from the moment the context is resolved.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc as StdArc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context as TaskContext, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use super::admission::{Admission, Full, Permit, Ticket, Withdrawn};
+use super::context::{Claimed, Context};
+use super::engine::Inner;
+use super::observe;
+use super::stats::Counters;
+use super::usage::{Reservation, Usage};
+use super::{Error, ErrorKind, Limits};
+use crate::backend::{CancelToken, ComputeControl};
+use crate::sync::Arc;
+
+const CALL: &str = "compute";
+
+/// One compute that has its context.
+pub(super) struct Run {
+    claimed: Claimed<Arc<Context>>,
+    control: ComputeControl,
+    time: Duration,
+    _count: Reservation,
+    engine: StdArc<Inner>,
+    guest: u64,
+}
+
+impl Run {
+    pub(super) fn new(
+        engine: &StdArc<Inner>,
+        usage: &StdArc<Usage>,
+        limits: &Limits,
+        guest: u64,
+        context: Arc<Context>,
+        time: Option<Duration>,
+    ) -> Result<Self, Error> {
+        let time = time.unwrap_or(Duration::MAX).min(limits.max_compute_time());
+        let control = ComputeControl {
+            // `None` for one that is past the end of the clock.
+            deadline: Instant::now().checked_add(time),
+            memory_limit: limits.max_compute_memory(),
+            ..ComputeControl::default()
+        };
+        let count = Reservation::new(usage, |usage| &usage.computes, CALL, 1);
+        let count = count.inspect_err(|_| Counters::count(&engine.counters.refused))?;
+        let claimed = Claimed::new(context, Some(&control.cancel))?;
+        Ok(Self { claimed, control, time, _count: count, engine: StdArc::clone(engine), guest })
+    }
+
+    /// Waits for its turn, and computes.
+    pub(super) fn wait(self) -> Result<(), Error> {
+        if let Some(permit) = self.engine.admission.enter() {
+            return self.compute(permit);
+        }
+        let turn = StdArc::new(Turn::default());
+        let end = StdArc::clone(&turn);
+        // Only now, so that who finds room writes nothing more to what all share.
+        let admission = StdArc::clone(&self.engine.admission);
+        let Ok(ticket) = admission.queue(None, Box::new(move |result| end.come(result))) else {
+            return Err(self.full());
+        };
+        on_cancel(&self.control.cancel, ticket, &admission);
+        loop {
+            match turn.wait(self.control.deadline) {
+                Some(Ok(permit)) => return self.compute(permit),
+                Some(Err(why)) => return Err(self.withdrawn(why)),
+                // It may come yet: what counts is who is first.
+                None => admission.withdraw(ticket, Withdrawn::Late),
+            }
+        }
+    }
+
+    /// Has it computed on a thread of the engine's.
+    pub(super) fn start(self) -> Compute {
+        let (cancel, outcome) = (self.control.cancel.clone(), StdArc::new(Outcome::default()));
+        let engine = StdArc::clone(&self.engine);
+        if let Some(permit) = engine.admission.enter() {
+            self.compute_elsewhere(permit, &outcome);
+            return Compute { outcome, cancel };
+        }
+        let deadline = self.control.deadline;
+        // Where the queue is full, it comes back to be told so.
+        let run = StdArc::new(Mutex::new(Some(self)));
+        let (its, end) = (StdArc::clone(&run), StdArc::clone(&outcome));
+        let turn = move |turn| {
+            // A statement of its own: the lock is not held in the backend.
+            let run = lock(&its).take();
+            match (run, turn) {
+                (Some(run), Ok(permit)) => run.compute_elsewhere(permit, &end),
+                (Some(run), Err(why)) => end.come(Err(run.withdrawn(why))),
+                (None, _) => {}
+            }
+        };
+        match engine.admission.queue(deadline, Box::new(turn)) {
+            Ok(ticket) => on_cancel(&cancel, ticket, &engine.admission),
+            Err(Full) => {
+                let run = lock(&run).take();
+                if let Some(run) = run {
+                    outcome.come(Err(run.full()));
+                }
+            }
+        }
+        Compute { outcome, cancel }
+    }
+
+    fn compute_elsewhere(self, permit: Permit, outcome: &StdArc<Outcome>) {
+        let engine = StdArc::clone(&self.engine);
+        let end = StdArc::clone(outcome);
+        let job = Box::new(move || end.come(self.compute(permit)));
+        if let Err(job) = engine.workers.run(job) {
+            // M1: before its caller hears of it.
+            drop(job);
+            outcome.come(Err(Error::busy("compute: no thread can be started for it")));
+        }
+    }
+
+    fn compute(mut self, permit: Permit) -> Result<(), Error> {
+        let control = &self.control;
+        if control.cancel.is_cancelled() {
+            return Err(self.withdrawn(Withdrawn::Cancelled));
+        }
+        if control.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(self.withdrawn(Withdrawn::Late));
+        }
+        let (guest, graph) = (self.guest, self.claimed.context().graph());
+        let claimed = &mut self.claimed;
+        let result = observe::compute(guest, graph, || claimed.compute(|backend| backend.compute(control)));
+        drop(permit);
+        let counters = &self.engine.counters;
+        let told = |error: Error| {
+            Counters::count(&counters.failed_computes);
+            if control.cancel.is_cancelled() {
+                Counters::count(&counters.cancelled);
+            } else if error.kind() == ErrorKind::Timeout {
+                Counters::count(&counters.timeouts);
+                return Error::timeout(format!("{CALL}: not done within {:?}: {}", self.time, error.message()));
+            }
+            error.of(CALL)
+        };
+        result.map_err(|error| observe::compute_refused(guest, graph, told(error)))?;
+        Counters::count(&counters.computes);
+        Ok(())
+    }
+
+    /// The answer for one that never reached the backend.
+    fn withdrawn(self, why: Withdrawn) -> Error {
+        let counters = &self.engine.counters;
+        let error = match why {
+            Withdrawn::Late => {
+                Counters::count(&counters.timeouts);
+                let (time, bound) = (self.time, self.engine.admission.bound());
+                Error::timeout(format!("{CALL}: not begun within {time:?}: {bound} others ran, as many as may"))
+            }
+            Withdrawn::Cancelled => {
+                Counters::count(&counters.cancelled);
+                Error::runtime_error(format!("{CALL}: cancelled before it began"))
+            }
+        };
+        observe::compute_refused(self.guest, self.claimed.context().graph(), error)
+    }
+
+    fn full(self) -> Error {
+        Counters::count(&self.engine.counters.refused);
+        let (bound, queue) = (self.engine.admission.bound(), self.engine.admission.queue_bound());
+        let error = Error::busy(format!("{CALL}: {bound} computes run and {queue} wait, as many as may"));
+        observe::compute_refused(self.guest, self.claimed.context().graph(), error)
+    }
+}
+
+/// Where a blocked caller hears that its turn has come.
+#[derive(Default)]
+struct Turn {
+    result: Mutex<Option<Result<Permit, Withdrawn>>>,
+    came: Condvar,
+}
+
+impl Turn {
+    fn come(&self, result: Result<Permit, Withdrawn>) {
+        *lock(&self.result) = Some(result);
+        self.came.notify_one();
+    }
+
+    /// `None` where `deadline` passes first.
+    fn wait(&self, deadline: Option<Instant>) -> Option<Result<Permit, Withdrawn>> {
+        let mut result = lock(&self.result);
+        loop {
+            if result.is_some() {
+                return result.take();
+            }
+            result = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => self.came.wait(result).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return None,
+                Some(left) => self.came.wait_timeout(result, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+    }
+}
+
+/// Withdraws a ticket when the compute is cancelled.
+struct Hook {
+    admission: Weak<Admission>,
+    ticket: Ticket,
+}
+
+impl Wake for Hook {
+    fn wake(self: StdArc<Self>) {
+        if let Some(admission) = self.admission.upgrade() {
+            admission.withdraw(self.ticket, Withdrawn::Cancelled);
+        }
+    }
+}
+
+fn on_cancel(cancel: &CancelToken, ticket: Ticket, admission: &StdArc<Admission>) {
+    cancel.wake_on_cancel(Waker::from(StdArc::new(Hook { admission: StdArc::downgrade(admission), ticket })));
+}
+
+/// A compute that runs on a thread of the engine's, from [`Guest::compute_async`](super::Guest::compute_async).
+///
+/// It runs whether it is polled or not, and is cancelled when it is dropped: one that waits for its turn ends at
+/// once, one that runs at the backend's next look at its [`ComputeControl`]. Any runtime's executor will do.
+#[must_use = "a compute that is dropped is cancelled"]
+pub struct Compute {
+    outcome: StdArc<Outcome>,
+    cancel: CancelToken,
+}
+
+#[derive(Default)]
+struct Outcome(Mutex<Progress>);
+
+#[derive(Default)]
+struct Progress {
+    result: Option<Result<(), Error>>,
+    waker: Option<Waker>,
+    ended: bool,
+}
+
+impl Outcome {
+    fn come(&self, result: Result<(), Error>) {
+        let waker = {
+            let mut progress = lock(&self.0);
+            progress.result = Some(result);
+            progress.ended = true;
+            progress.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Compute {
+    /// One that has ended.
+    pub(super) fn ended(error: Error) -> Self {
+        let compute = Self { outcome: StdArc::default(), cancel: CancelToken::default() };
+        compute.outcome.come(Err(error));
+        compute
+    }
+}
+
+impl Future for Compute {
+    type Output = Result<(), Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let mut progress = lock(&self.outcome.0);
+        if let Some(result) = progress.result.take() {
+            return Poll::Ready(result);
+        }
+        if progress.ended {
+            return Poll::Ready(Err(Error::runtime_error(format!("{CALL}: polled after its end"))));
+        }
+        match &mut progress.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            waker => *waker = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Compute {
+    fn drop(&mut self) {
+        // A statement of its own: whoever hears of the cancel may take the lock.
+        let ended = lock(&self.outcome.0).ended;
+        if !ended {
+            self.cancel.cancel();
+        }
+    }
+}
+
+impl fmt::Debug for Compute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compute").field("ended", &lock(&self.outcome.0).ended).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

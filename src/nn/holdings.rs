@@ -1,0 +1,163 @@
+//! What a guest holds, and how its calls find, add and remove it.
+//!
+//! A handle is resolved by a few atomic loads (the guest's table, then the engine's pool) to a reference of the call's own:
+//! no lock, and no epoch guard that outlives the look-up.
+
+use std::collections::HashSet;
+use std::sync::Arc as StdArc;
+
+use super::context::{Context, Held, Keep};
+use super::engine::{Inner, check_name};
+use super::graph::{LoadedGraph, Named};
+use super::model::NamedModel;
+use super::observe;
+use super::registry::no_model;
+use super::stats::Counters;
+use super::usage::{Reservation, Usage};
+use super::{Encoding, Error, Limits, Target};
+use crate::backend::LoadRequest;
+use crate::sync::Arc;
+use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Pool};
+
+/// What the clones of a guest share.
+pub(super) struct GuestInner {
+    pub(super) engine: StdArc<Inner>,
+    pub(super) graphs: HandleTable<LoadedGraph>,
+    pub(super) contexts: HandleTable<Context>,
+    pub(super) usage: StdArc<Usage>,
+    pub(super) limits: Limits,
+    /// The names that it may load, where these are not all.
+    pub(super) models: Option<HashSet<String>>,
+    /// Its number in events.
+    pub(super) id: u64,
+}
+
+impl GuestInner {
+    /// What the guest is told: an error names the call, and is told to whoever watches.
+    pub(super) fn answer<R>(&self, call: &'static str, result: Result<R, Error>) -> Result<R, Error> {
+        result.map_err(|error| observe::refused(self.id, call, error.of(call)))
+    }
+
+    pub(super) fn load(
+        &self,
+        call: &'static str,
+        parts: &[&[u8]],
+        encoding: Encoding,
+        target: Target,
+    ) -> Result<GuestHandle, Error> {
+        let slot = self.reserve_graph(call)?;
+        let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
+        let mut bytes = Reservation::new(&self.usage, |usage| &usage.model_bytes, call, given)?;
+        let request = LoadRequest {
+            memory_limit: self.usage.model_bytes.left().saturating_add(given),
+            ..LoadRequest::new(parts, encoding, target)
+        };
+        let graph = self.engine.build(&request)?;
+        bytes.resize(call, graph.bytes())?;
+        observe::loaded(self.id, graph.origin().id);
+        self.add_graph(call, Named::Graph(graph), slot, bytes)
+    }
+
+    pub(super) fn load_by_name(&self, call: &'static str, name: &str) -> Result<GuestHandle, Error> {
+        check_name(call, name, &self.limits)?;
+        let slot = self.reserve_graph(call)?;
+        let model = self.named_model(name)?;
+        let version = model.get_or_build(&|request| self.engine.build(request))?;
+        observe::loaded(self.id, version.graph.origin().id);
+        // The model is the host's, and counts for no guest.
+        let bytes = Reservation::new(&self.usage, |usage| &usage.model_bytes, call, 0)?;
+        self.add_graph(call, Named::Model(model), slot, bytes)
+    }
+
+    pub(super) fn init_execution_context(&self, call: &'static str, graph: GuestHandle) -> Result<GuestHandle, Error> {
+        let loaded = self.graph(call, graph)?;
+        let slot = Reservation::new(&self.usage, |usage| &usage.contexts, call, 1)?;
+        let engine_slot = self.engine.reserve(|usage| &usage.contexts, call, 1)?;
+        let bytes = loaded.hold().ok_or_else(|| no_such(call, "graph", graph))?;
+        let graph = loaded.graph()?;
+        let backend = graph.init_context()?;
+        let keep = Keep { _graph: graph.in_use(), _slot: slot, _engine_slot: engine_slot, _bytes: bytes };
+        let held = Held::new(Reservation::new(&self.usage, |usage| &usage.context_bytes, call, 0)?);
+        let context = Context::new(&graph, backend, held, keep);
+        add(call, &self.engine.pools.contexts, &self.contexts, context)
+    }
+
+    pub(super) fn find_graph(&self, handle: GuestHandle) -> Option<Arc<LoadedGraph>> {
+        self.graphs.resolve(handle).and_then(|handle| self.engine.pools.graphs.acquire(handle))
+    }
+
+    pub(super) fn find_context(&self, handle: GuestHandle) -> Option<Arc<Context>> {
+        self.contexts.resolve(handle).and_then(|handle| self.engine.pools.contexts.acquire(handle))
+    }
+
+    pub(super) fn graph(&self, call: &str, handle: GuestHandle) -> Result<Arc<LoadedGraph>, Error> {
+        self.find_graph(handle).ok_or_else(|| no_such(call, "graph", handle))
+    }
+
+    pub(super) fn context(&self, call: &str, handle: GuestHandle) -> Result<Arc<Context>, Error> {
+        self.find_context(handle).ok_or_else(|| no_such(call, "context", handle))
+    }
+
+    fn named_model(&self, name: &str) -> Result<StdArc<NamedModel>, Error> {
+        match &self.models {
+            Some(models) if !models.contains(name) => Err(no_model(name)),
+            _ => self.engine.registry.get(name),
+        }
+    }
+
+    fn reserve_graph(&self, call: &str) -> Result<Reservation, Error> {
+        Reservation::new(&self.usage, |usage| &usage.graphs, call, 1)
+    }
+
+    fn add_graph(&self, call: &str, named: Named, slot: Reservation, bytes: Reservation) -> Result<GuestHandle, Error> {
+        add(call, &self.engine.pools.graphs, &self.graphs, LoadedGraph::new(named, slot, bytes))
+    }
+
+    pub(super) fn remove_graph(&self, handle: Handle<LoadedGraph>) {
+        if let Some(loaded) = self.engine.pools.graphs.remove(handle) {
+            loaded.unloaded();
+        }
+    }
+
+    pub(super) fn remove_context(&self, handle: Handle<Context>) {
+        if let Some(context) = self.engine.pools.contexts.remove(handle) {
+            context.close();
+        }
+    }
+}
+
+impl Drop for GuestInner {
+    fn drop(&mut self) {
+        // Contexts first, so that the last reference of a graph goes with its handle.
+        self.contexts.drain().for_each(|handle| {
+            if let Some(context) = self.engine.pools.contexts.remove(handle) {
+                context.cancel();
+                context.close();
+            }
+        });
+        self.graphs.drain().for_each(|handle| self.remove_graph(handle));
+        self.engine.release_removed();
+        Counters::died(&self.engine.counters.guests, 1);
+    }
+}
+
+/// Puts `value` into the pool and its handle into the guest's table, or drops it.
+fn add<T: Send + Sync + 'static>(
+    call: &str,
+    pool: &Pool<T>,
+    table: &HandleTable<T>,
+    value: T,
+) -> Result<GuestHandle, Error> {
+    let handle = pool.insert(Arc::new(value)).map_err(|error| match error {
+        InsertError::Full(_) => Error::busy(format!("{call}: the engine's pool is full")),
+        _ => Error::busy(format!("{call}: too many threads use the engine's pool")),
+    })?;
+    table.bind(handle).map_err(|_: BindError| {
+        pool.remove(handle);
+        Error::too_large(format!("{call}: the guest has used up its handles"))
+    })
+}
+
+pub(super) fn no_such(call: &str, what: &str, handle: GuestHandle) -> Error {
+    Error::invalid_argument(format!("{call}: the guest has no {what} {:#010x}", handle.to_bits()))
+}

@@ -1,0 +1,159 @@
+//! What the host does with names: registers, reloads, removes and lists them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::engine::{Engine, check_name};
+use super::model::NamedModel;
+use super::observe;
+use super::registry::name_taken;
+use super::source::{encoding_of, files_in, parts_of};
+use super::stats::Counters;
+use super::{Encoding, Error, ModelInfo, ModelSource, Target};
+
+/// Named models.
+///
+/// A name has versions: the first is built when a guest first asks for the name, or at once, and each reload makes
+/// the next. A guest's handle of a named model means the name: a context runs on the version that was current when the
+/// context was opened, and on no other, while one that is opened from the same handle later runs on the version that
+/// is current then. An old version goes when its last context does.
+impl Engine {
+    /// Gives guests a model to load by `name`. Nothing is read or built before a guest first asks for it; then it is
+    /// built once, however many ask, and stays until the name is removed. A build that fails is reported to every
+    /// guest that waited for it, and the next one to ask tries again.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the name is taken,
+    /// [`TooLarge`](super::ErrorKind::TooLarge) for a name longer than [`Limits::max_name_bytes`](super::Limits::max_name_bytes).
+    pub fn register_model(
+        &self,
+        name: &str,
+        source: ModelSource,
+        encoding: Encoding,
+        target: Target,
+    ) -> Result<(), Error> {
+        let call = "register_model";
+        check_name(call, name, self.limits())?;
+        let model = Arc::new(NamedModel::new(name, source, encoding, target));
+        self.inner.registry.register(&model).map_err(|error| error.of(call))
+    }
+
+    /// As [`register_model`](Self::register_model), but builds the model first, on this thread: guests see the name
+    /// once it is ready, and not at all where the build fails.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`register_model`](Self::register_model), and what the build gives.
+    pub fn register_model_now(
+        &self,
+        name: &str,
+        source: ModelSource,
+        encoding: Encoding,
+        target: Target,
+    ) -> Result<(), Error> {
+        let call = "register_model_now";
+        check_name(call, name, self.limits())?;
+        let Self { inner } = self;
+        // Before the work; and once more when it is done, as others may have been quicker.
+        if inner.registry.has(name) {
+            return Err(name_taken(name).of(call));
+        }
+        let model = Arc::new(NamedModel::new(name, source, encoding, target));
+        model
+            .get_or_build(&|request| inner.build(request))
+            .and_then(|_| inner.registry.register(&model))
+            .map_err(|error| error.of(call))
+    }
+
+    /// Registers every model file in `directory` by its name without the extension: `.onnx`, `.xml` (with the `.bin`
+    /// of the same name), `.pb`, `.pt`, `.tflite` and `.gguf`. Returns the names. Like
+    /// [`register_model`](Self::register_model), reads none of them now.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError`](super::ErrorKind::RuntimeError) where the directory cannot be read, and those of
+    /// [`register_model`](Self::register_model); the models before the one that gave the error are registered then.
+    pub fn register_directory(&self, directory: impl AsRef<Path>, target: Target) -> Result<Vec<String>, Error> {
+        let call = "register_directory";
+        let files =
+            files_in(directory.as_ref()).map_err(|error| Error::runtime_error(format!("{call}: {}", error.kind())))?;
+        let mut names = Vec::new();
+        for file in files {
+            if let Some((name, source, encoding)) = model_of(&file) {
+                self.register_model(&name, source, encoding, target).map_err(|error| error.of(call))?;
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Builds the model again, from its files, beside the version that guests use, and makes the result the current
+    /// version: contexts opened from now on run on it, others go on where they are. Returns the number of the version,
+    /// which is the one before where the files have not changed. A name that no guest has asked for yet is built.
+    ///
+    /// Both versions are in memory meanwhile. Calls of one name wait for each other.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](super::ErrorKind::NotFound) where no model has the name,
+    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where it came from bytes, which are not kept, and what
+    /// the build gives. The version before stays the current one.
+    pub fn reload_model(&self, name: &str) -> Result<u64, Error> {
+        self.reload("reload_model", name, None)
+    }
+
+    /// As [`reload_model`](Self::reload_model), from another source. The encoding and the target are those with which
+    /// the name was registered.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`reload_model`](Self::reload_model).
+    pub fn replace_model(&self, name: &str, source: ModelSource) -> Result<u64, Error> {
+        self.reload("replace_model", name, Some(source))
+    }
+
+    /// Takes the name away. Guests that have loaded it keep it, in the version that was current, and a build that is
+    /// under way still reaches those who wait for it. Of several calls with one name, one succeeds.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](super::ErrorKind::NotFound) where no model has the name.
+    pub fn remove_model(&self, name: &str) -> Result<(), Error> {
+        self.inner.registry.remove(name).map_err(|error| error.of("remove_model"))
+    }
+
+    /// The names that guests can load, sorted.
+    #[must_use]
+    pub fn model_names(&self) -> Vec<String> {
+        self.inner.registry.all().iter().map(|model| model.name().to_owned()).collect()
+    }
+
+    /// The named models, in the order of their names. Waits for no build.
+    #[must_use]
+    pub fn list_models(&self) -> Vec<ModelInfo> {
+        self.inner.registry.all().iter().map(|model| ModelInfo::of(model)).collect()
+    }
+
+    fn reload(&self, call: &str, name: &str, source: Option<ModelSource>) -> Result<u64, Error> {
+        let Self { inner } = self;
+        let model = inner.registry.get(name).map_err(|error| error.of(call))?;
+        let before = model.current().map_or(0, |version| version.number);
+        let version = model
+            .reload(source, &|request| inner.build(request))
+            .map_err(|error| observe::reload_failed(name, error.of(call)))?;
+        if version.number > before {
+            Counters::count(&inner.counters.reloads);
+            observe::reloaded(name, version.number, version.graph.origin().id);
+        }
+        Ok(version.number)
+    }
+}
+
+/// The name, source and encoding of a model file.
+pub(super) fn model_of(file: &Path) -> Option<(String, ModelSource, Encoding)> {
+    let encoding = encoding_of(file)?;
+    let name = file.file_stem()?.to_str()?.to_owned();
+    let source = parts_of(file.to_owned(), encoding).into_iter().map(ModelSource::path).reduce(ModelSource::and)?;
+    Some((name, source, encoding))
+}

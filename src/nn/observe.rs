@@ -1,0 +1,103 @@
+//! What the engine tells of itself while it works: spans and events of `tracing`, and, with the feature `metrics`,
+//! numbers for the recorder that the host has installed.
+//!
+//! | what | level | fields |
+//! | --- | --- | --- |
+//! | span `load` | debug | `guest`, `name` for a named model |
+//! | span `build` | info | `encoding`, `target`, `bytes` |
+//! | event `built` | info | `graph`, `backend`, `bytes` |
+//! | event `loaded` | debug | `guest`, `graph` |
+//! | span `compute` | trace | `guest`, `graph` |
+//! | event `computed` | trace | `guest`, `graph`, `ok` |
+//! | event `reloaded` | info | `name`, `version`, `graph` |
+//! | event `reload failed` | warn | `name`, `error` |
+//! | event `refused` | debug | `guest`, `call`, `error`; `graph` for a compute |
+//!
+//! No value in them is longer than an error's message, whatever a guest sends.
+
+use tracing::Span;
+
+use super::check::Quoted;
+use super::{Encoding, Error, Target};
+
+pub(super) fn load_span(guest: u64) -> Span {
+    tracing::debug_span!("load", guest)
+}
+
+pub(super) fn load_by_name_span(guest: u64, name: &str) -> Span {
+    tracing::debug_span!("load", guest, name = %Quoted(name))
+}
+
+pub(super) fn loaded(guest: u64, graph: u64) {
+    tracing::debug!(guest, graph, "loaded");
+}
+
+/// Builds in a span.
+pub(super) fn build<R>(encoding: Encoding, target: Target, bytes: usize, build: impl FnOnce() -> R) -> R {
+    let span = tracing::info_span!("build", ?encoding, ?target, bytes);
+    let timer = Timer::start();
+    let result = span.in_scope(build);
+    timer.stop("graphpool_build_seconds");
+    result
+}
+
+pub(super) fn built(graph: u64, backend: &str, bytes: usize) {
+    tracing::info!(graph, backend, bytes, "built");
+}
+
+/// Computes in a span.
+pub(super) fn compute(guest: u64, graph: u64, compute: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+    let span = tracing::trace_span!("compute", guest, graph);
+    let timer = Timer::start();
+    let result = span.in_scope(compute);
+    timer.stop("graphpool_compute_seconds");
+    tracing::trace!(guest, graph, ok = result.is_ok(), "computed");
+    result
+}
+
+/// A compute was refused, or failed.
+pub(super) fn compute_refused(guest: u64, graph: u64, error: Error) -> Error {
+    tracing::debug!(guest, graph, call = "compute", %error, "refused");
+    count_refusal("compute", &error);
+    error
+}
+
+/// A guest's call is answered with an error.
+pub(super) fn refused(guest: u64, call: &'static str, error: Error) -> Error {
+    tracing::debug!(guest, call, %error, "refused");
+    count_refusal(call, &error);
+    error
+}
+
+pub(super) fn reloaded(name: &str, version: u64, graph: u64) {
+    tracing::info!(name = %Quoted(name), version, graph, "reloaded");
+}
+
+pub(super) fn reload_failed(name: &str, error: Error) -> Error {
+    tracing::warn!(name = %Quoted(name), %error, "reload failed");
+    error
+}
+
+#[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "they are the labels of a metric"))]
+fn count_refusal(call: &'static str, error: &Error) {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("graphpool_errors_total", "call" => call, "kind" => error.kind().name()).increment(1);
+}
+
+/// Looks at the clock only where somebody wants to know.
+struct Timer(#[cfg(feature = "metrics")] std::time::Instant);
+
+impl Timer {
+    fn start() -> Self {
+        Self(
+            #[cfg(feature = "metrics")]
+            std::time::Instant::now(),
+        )
+    }
+
+    #[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "it is the name of a metric"))]
+    fn stop(self, name: &'static str) {
+        #[cfg(feature = "metrics")]
+        metrics::histogram!(name).record(self.0.elapsed().as_secs_f64());
+    }
+}

@@ -1,0 +1,171 @@
+//! One copy: models of equal bytes, encoding, target and configuration are one graph, whoever loads them.
+//!
+//! The store does not keep a graph alive; it knows where the living ones are.
+//!
+//! * S1: of one [`Key`] there is at most one graph that can be got here, and no two builds of it overlap.
+//! * S2: an entry is in the map exactly as long as a [`Listed`] of its key exists: in a build, or in a graph until its
+//!   memory is released.
+//! * S3: no lock is held while a backend builds.
+//!
+//! A guest that loads a model which another has loaded finds its load quicker than a first one: who must not learn
+//! even that needs an engine of its own.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::flight::{Flight, Landed};
+use super::graph::Graph;
+use super::{Error, ErrorKind};
+use crate::backend::LoadRequest;
+
+/// A cryptographic digest of all that decides what a backend makes of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key([u8; 32]);
+
+impl Key {
+    fn of(request: &LoadRequest<'_>) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("graphpool 2026 one copy of a model");
+        let mut field = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        field(&[request.encoding as u8, request.target as u8, u8::from(request.config.is_some())]);
+        field(request.config.unwrap_or_default().as_bytes());
+        request.parts.iter().for_each(|part| field(part));
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Where the graphs of an engine are found by what they were made of.
+#[derive(Default)]
+pub(super) struct Store {
+    entries: Mutex<HashMap<Key, Arc<Entry>>>,
+}
+
+struct Entry {
+    graph: Mutex<Weak<Graph>>,
+    flight: Flight<Arc<Graph>>,
+}
+
+/// Keeps an entry in the map.
+pub(super) struct Listed {
+    store: Arc<Store>,
+    key: Key,
+    /// `None` only while it is dropped.
+    entry: Option<Arc<Entry>>,
+}
+
+impl Store {
+    /// The graph of `request`, which `build` makes where there is none.
+    pub(super) fn get_or_build(
+        self: &Arc<Self>,
+        request: &LoadRequest<'_>,
+        build: impl Fn(Listed) -> Result<Graph, Error>,
+    ) -> Result<Arc<Graph>, Error> {
+        let key = Key::of(request);
+        let listed = self.list(key);
+        let Some(entry) = &listed.entry else { return Err(Error::runtime_error("the model is gone")) };
+        loop {
+            let landed = entry.flight.join(
+                || entry.lock().upgrade(),
+                || {
+                    let graph = Arc::new(build(self.list(key))?);
+                    *entry.lock() = Arc::downgrade(&graph);
+                    Ok(graph)
+                },
+            );
+            match landed {
+                // Perhaps too large only for the guest that this one has waited for. It builds itself at the latest
+                // when all that waited with it have.
+                Landed::Others(Err(error)) if matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Busy) => {}
+                landed => return landed.result(),
+            }
+        }
+    }
+
+    /// The graphs that are alive, in no order.
+    pub(super) fn graphs(&self) -> Vec<Arc<Graph>> {
+        // S2: without a further reference to any entry.
+        self.lock().values().filter_map(|entry| entry.lock().upgrade()).collect()
+    }
+
+    fn list(self: &Arc<Self>, key: Key) -> Listed {
+        let fresh = || Arc::new(Entry { graph: Mutex::new(Weak::new()), flight: Flight::new() });
+        let entry = Arc::clone(self.lock().entry(key).or_insert_with(fresh));
+        Listed { store: Arc::clone(self), key, entry: Some(entry) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Entry>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn lock(&self) -> MutexGuard<'_, Weak<Graph>> {
+        self.graph.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listed {
+    pub(super) fn key(&self) -> Key {
+        self.key
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let removed = {
+            let mut entries = self.store.lock();
+            // S2: under the lock, so that of two who let go at once the later finds itself the last.
+            self.entry = None;
+            let last = entries.get(&self.key).is_some_and(|entry| Arc::strong_count(entry) == 1);
+            last.then(|| entries.remove(&self.key))
+        };
+        drop(removed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{Encoding, Target};
+
+    #[test]
+    fn whatever_decides_what_is_built_is_in_the_key() {
+        let parts: [&[&[u8]]; 4] = [&[b"ab"], &[b"a", b"b"], &[b"ab", b""], &[b"b"]];
+        let mut keys = std::collections::HashSet::new();
+        for parts in parts {
+            for encoding in [Encoding::Onnx, Encoding::Autodetect] {
+                for target in [Target::Cpu, Target::Gpu] {
+                    for config in [None, Some(""), Some("x")] {
+                        let request = LoadRequest { config, ..LoadRequest::new(parts, encoding, target) };
+                        assert!(keys.insert(Key::of(&request)), "{request:?}");
+                        let other_limit = LoadRequest { memory_limit: 7, ..request };
+                        assert!(!keys.insert(Key::of(&other_limit)));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_goes_with_the_last_that_is_listed() {
+        let store = Arc::new(Store::default());
+        let key = Key::of(&LoadRequest::new(&[b"m"], Encoding::Onnx, Target::Cpu));
+        let (one, two) = (store.list(key), store.list(key));
+        drop(one);
+        assert_eq!(store.lock().len(), 1);
+        drop(two);
+        assert_eq!(store.lock().len(), 0);
+        let request = LoadRequest::new(&[b"m"], Encoding::Onnx, Target::Cpu);
+        assert!(store.get_or_build(&request, |_| Err(Error::busy("no"))).is_err());
+        assert_eq!(store.lock().len(), 0);
+    }
+}

@@ -1,0 +1,98 @@
+//! What the engine tells of itself.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+
+use graphpool::nn::{Encoding, ModelSource, Target};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+use crate::backends::{Model, Watch};
+
+/// Writes down each span and event as `name field=value …`.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<String>>>);
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        match field.name() {
+            "message" => self.0.insert_str(0, &format!("{value:?}")),
+            name => self.0.push_str(&format!(" {name}={value:?}")),
+        }
+    }
+}
+
+impl Subscriber for Notes {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("graphpool")
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let mut line = Line(format!("<{}>", span.metadata().name()));
+        span.record(&mut line);
+        let mut notes = self.0.lock().unwrap();
+        notes.push(line.0);
+        Id::from_u64(notes.len() as u64)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn loads_builds_computes_reloads_and_refusals_are_told_with_guest_and_graph() {
+    let notes = Notes::default();
+    tracing::subscriber::with_default(notes.clone(), || {
+        let engine = Watch::default().engine();
+        let source = |a| ModelSource::bytes(Model { a, ..Model::default() }.bytes());
+        engine.register_model("m", source(1.0), Encoding::Onnx, Target::Cpu).unwrap();
+        let guest = engine.guest();
+        let graph = guest.load_by_name("m").unwrap();
+        let context = guest.init_execution_context(graph).unwrap();
+        guest.compute(context).unwrap_err();
+        guest
+            .set_input(context, 7, graphpool::nn::TensorView::new(&[0], graphpool::nn::TensorType::U8, &[]).unwrap())
+            .unwrap_err();
+        engine.replace_model("m", source(2.0)).unwrap();
+        engine.replace_model("m", ModelSource::bytes(b"junk".as_slice())).unwrap_err();
+        assert_eq!((engine.stats().reloads, engine.list_graphs().len()), (1, 2));
+    });
+    let notes = notes.0.lock().unwrap();
+    let number = |line: &str, field: &str| {
+        let (_, rest) = line.split_once(&format!(" {field}=")).unwrap();
+        rest.split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let (guest, graph) = (number(&notes[3], "guest"), number(&notes[3], "graph"));
+    let expected = [
+        format!("<load> guest={guest} name=\"m\""),
+        "<build> encoding=Onnx target=Cpu bytes=20".to_owned(),
+        format!("built graph={graph} backend=\"affine\" bytes=100"),
+        format!("loaded guest={guest} graph={graph}"),
+        format!("<compute> guest={guest} graph={graph}"),
+        format!("computed guest={guest} graph={graph} ok=false"),
+        format!("refused guest={guest} graph={graph} call=\"compute\" error=invalid argument: compute: no input"),
+        format!(
+            "refused guest={guest} call=\"set_input\" error=invalid argument: set_input: no input 7, the graph has 1"
+        ),
+        "<build> encoding=Onnx target=Cpu bytes=20".to_owned(),
+        format!("built graph={} backend=\"affine\" bytes=100", number(&notes[9], "graph")),
+        format!("reloaded name=\"m\" version=2 graph={}", number(&notes[9], "graph")),
+        "<build> encoding=Onnx target=Cpu bytes=4".to_owned(),
+        "reload failed name=\"m\" error=invalid encoding: replace_model: not affine".to_owned(),
+    ];
+    assert_eq!(*notes, expected);
+}
