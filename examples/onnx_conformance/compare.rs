@@ -3,8 +3,9 @@
 use graphpool::backend::candle::value::{ElementType, Value};
 use half::{bf16, f16};
 
-/// What ONNX's own runner allows.
-const ABSOLUTE: f64 = 1e-7;
+/// What ONNX's own runner allows, but for the first: 1e-7 there, less than what the suite's own rounding leaves where
+/// zeros should be.
+const ABSOLUTE: f64 = 1e-6;
 const RELATIVE: f64 = 1e-3;
 
 /// One step of a bfloat16. The suite holds them as uint16, where its runner allows more, and cuts where most round.

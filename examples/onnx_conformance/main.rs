@@ -9,7 +9,7 @@
 //! answer or panicked: in all, for the f32 subset and by operator. `--help` has the options.
 //!
 //! * A case passes where every output of every data set has the right type and dimensions, the right integers, and
-//!   floats within what ONNX's own runner allows: 1e-7 absolute plus 1e-3 relative (one step of a bfloat16).
+//!   floats within 1e-6 absolute plus 1e-3 relative (one step of a bfloat16).
 //! * The f32 subset is the 924 cases of ai.onnx alone whose inputs and outputs are f32, i64, i32 or bool, at least one
 //!   of them f32.
 //! * A case whose expected output is known to be wrong is counted apart, with the reason: `case::DISPUTED`.
