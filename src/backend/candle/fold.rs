@@ -1,7 +1,9 @@
 //! Constants computed at load: a step whose inputs are all known is run once, and its results take its place.
 //!
 //! A guest writes the constants, so that folding has budgets: of work and of memory over the whole model, and of
-//! memory for one step. A step past either is left for the run, which has a deadline; so is one that fails.
+//! memory for one step; and of time. A step past either is left for the run, which has a deadline; so is one that fails.
+
+use std::time::{Duration, Instant};
 
 use super::meter::{Cx, Meter};
 use super::node::Args;
@@ -23,18 +25,55 @@ const HEAVY_ELEMENTS: usize = 1 << 14;
 const GROWTH: usize = 1 << 20;
 
 /// Operators whose work is more than a few steps for each element read or written.
-const HEAVY: [&str; 9] = ["MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "If", "MaxPool", "AveragePool", "Resize"];
+const HEAVY: [&str; 29] = [
+    "MatMul",
+    "Gemm",
+    "Conv",
+    "ConvTranspose",
+    "LSTM",
+    "GRU",
+    "RNN",
+    "If",
+    "MaxPool",
+    "AveragePool",
+    "LpPool",
+    "Resize",
+    "MatMulInteger",
+    "ConvInteger",
+    "QLinearMatMul",
+    "QLinearConv",
+    "Einsum",
+    "GridSample",
+    "RoiAlign",
+    "TopK",
+    "NonMaxSuppression",
+    "Unique",
+    "DFT",
+    "STFT",
+    "MelWeightMatrix",
+    "LRN",
+    "Col2Im",
+    "Det",
+    "DeformConv",
+];
+
+/// Operators that may run for as long as they like: they are left for the run, which has a deadline.
+const ENDLESS: [&str; 2] = ["Loop", "Scan"];
+
+/// How long folding may take over a whole model. What is in a branch of an If is bounded by nothing else.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is left of the budget.
 pub(crate) struct Folding {
     work: usize,
     bytes: usize,
+    end: Instant,
 }
 
 impl Folding {
     /// The budget of one model, whose results may take `bytes` in all.
-    pub(crate) const fn new(bytes: usize) -> Self {
-        Self { work: WORK, bytes }
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { work: WORK, bytes, end: Instant::now() + PATIENCE }
     }
 
     /// The results of a step, where every input is known and the budget allows.
@@ -45,6 +84,9 @@ impl Folding {
         inputs: &[Source],
         outputs: usize,
     ) -> Option<Vec<Value>> {
+        if ENDLESS.contains(&operator) {
+            return None;
+        }
         let mut args = Vec::with_capacity(inputs.len());
         for input in inputs {
             args.push(match input {
@@ -58,7 +100,7 @@ impl Folding {
         if elements > self.work || (HEAVY.contains(&operator) && elements > HEAVY_ELEMENTS) {
             return None;
         }
-        let control = ComputeControl::default();
+        let control = ComputeControl { deadline: Some(self.end), ..ComputeControl::default() };
         let limit = STEP_BYTES.min(self.bytes).min(bytes.saturating_mul(2).saturating_add(GROWTH));
         let meter = Meter::new(limit);
         let results = kernel(Args::new(args), &Cx { control: &control, meter: &meter }).ok()?;

@@ -1,8 +1,7 @@
 //! Loops over f32 in the widest vectors that the processor has, without unsafe code.
 //!
-//! candle asks the system for the number of processors at every matrix product, which takes longer than a small
-//! product does. [`product`] and [`add_dots`] compute those here, and those of one to three rows, which are bound by memory anyway;
-//! larger ones stay candle's, whose blocking is better.
+//! [`product`] and [`add_dots`] compute small products, which the `gemm` crate's packing would cost more than, and those
+//! of one to three rows, which are bound by memory anyway; larger ones are `gemm`'s, whose blocking is better.
 
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for wide vectors")]
 #![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are what matrices and their sizes are called")]
@@ -11,7 +10,7 @@ use std::sync::LazyLock;
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Multiplications up to which a product is computed here. Above it candle's blocking wins, by measurement.
+/// Multiplications up to which a product is computed here. Above it gemm's blocking wins, by measurement.
 const SMALL: usize = 3 << 20;
 
 /// Columns on the left up to which a product is computed here: what is copied for the edge is bounded by it.

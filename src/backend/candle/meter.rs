@@ -130,6 +130,12 @@ impl<T: Element> Output<T> {
         self.finish()
     }
 
+    /// As [`append`](Self::append) with a `push` that may fail.
+    pub(crate) fn try_append(mut self, push: impl FnOnce(&mut Vec<T>) -> Result<(), Error>) -> Result<Value, Error> {
+        push(&mut self.elements)?;
+        self.finish()
+    }
+
     fn finish(self) -> Result<Value, Error> {
         Value::charged(self.dims, self.elements, self.charge)
     }

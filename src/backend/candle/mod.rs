@@ -13,6 +13,7 @@ mod check;
 pub mod decode;
 mod dims;
 mod fold;
+mod gemm;
 mod graph;
 mod kernel;
 mod math;
@@ -36,25 +37,15 @@ use crate::nn::{Encoding, Error, Target};
 
 /// Loads ONNX models for the CPU.
 ///
-/// Matrix products are candle's, and candle hands large ones to rayon's threads. That would make the computes of
-/// several threads wait for each other, so that [`new`](Self::new) turns it off, once and for the whole process:
-/// each compute then uses its own thread. A process that also multiplies matrices with the same version of the
-/// `gemm` crate and wants them spread over threads uses [`with_gemm_threads`](Self::with_gemm_threads) instead.
+/// Each compute uses the thread that called it and no other, whatever the process does with rayon's threads.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct CandleBackend {}
 
 impl CandleBackend {
-    /// The backend. Turns off, for the process, the threads that the `gemm` crate spreads a product over.
+    /// The backend.
     #[must_use]
-    pub fn new() -> Self {
-        gemm::set_threading_threshold(usize::MAX);
-        Self {}
-    }
-
-    /// The backend, with the `gemm` crate's threads left as they are.
-    #[must_use]
-    pub const fn with_gemm_threads() -> Self {
+    pub const fn new() -> Self {
         Self {}
     }
 

@@ -31,6 +31,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(10, "ThresholdedRelu", (1, 1), thresholded_relu),
     since(6, "Sigmoid", (1, 1), |_| float(math::sigmoid, |x| 1.0 / (1.0 + (-x).exp()))),
     since(6, "HardSigmoid", (1, 1), hard_sigmoid),
+    since(9, "Shrink", (1, 1), shrink),
     since(14, "HardSwish", (1, 1), |_| floats!(|x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0))),
     since(6, "Tanh", (1, 1), |_| float(math::tanh, f64::tanh)),
     since(20, "Gelu", (1, 1), gelu),
@@ -161,6 +162,22 @@ fn thresholded_relu(node: &Node<'_>) -> Result<Kernel, Error> {
     let alpha = node.float("alpha", 1.0)?;
     let wide = f64::from(alpha);
     float(move |x| if x > alpha { x } else { 0.0 }, move |x| if x > wide { x } else { 0.0 })
+}
+
+fn shrink(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (bias, edge) = (f64::from(node.float("bias", 0.0)?), f64::from(node.float("lambd", 0.5)?));
+    numbers(move |value, cx| {
+        with_numbers!(value, T => map_into(value, cx, |x: T| {
+            let wide = x.to_f64();
+            if wide < -edge {
+                <T as Number>::from_f64(wide + bias)
+            } else if wide > edge {
+                <T as Number>::from_f64(wide - bias)
+            } else {
+                T::default()
+            }
+        }))
+    })
 }
 
 fn hard_sigmoid(node: &Node<'_>) -> Result<Kernel, Error> {

@@ -1,4 +1,4 @@
-//! Conv and ConvTranspose over one or two spatial dimensions.
+//! Conv and ConvTranspose over one to three spatial dimensions.
 //!
 //! A convolution is one matrix product: the patches under the kernel are laid out as columns (im2col), which a
 //! kernel of 1 doesn't even need. One filter a channel (depthwise) is a sum of shifted rows instead.
@@ -24,20 +24,11 @@ fn group(node: &Node<'_>) -> Result<usize, Error> {
     group.ok_or_else(|| Error::invalid_encoding("attribute group is out of range"))
 }
 
-/// A spatial tensor as batch, channels and two spatial dimensions, of which the first may be 1.
+/// A spatial tensor as batch, channels and one to three spatial dimensions.
 fn planes(dims: &[usize]) -> Result<(usize, usize, &[usize]), Error> {
     match dims {
-        [n, c, spatial @ ..] if (1..=2).contains(&spatial.len()) => Ok((*n, *c, spatial)),
-        _ => Err(Error::unsupported(format!("{}: one or two spatial dimensions are supported", Dims(dims)))),
-    }
-}
-
-/// The two slides of a window over one or two dimensions.
-fn two(slides: &[Slide]) -> (Slide, Slide) {
-    match slides {
-        [rows, columns] => (*rows, *columns),
-        [columns] => (Slide::UNIT, *columns),
-        _ => (Slide::UNIT, Slide::UNIT),
+        [n, c, spatial @ ..] if (1..=3).contains(&spatial.len()) => Ok((*n, *c, spatial)),
+        _ => Err(Error::unsupported(format!("{}: one to three spatial dimensions are supported", Dims(dims)))),
     }
 }
 
@@ -77,10 +68,10 @@ fn convolve(
     }
     let bias = biases(bias, filters)?;
     let slides = window.over(spatial, kernel)?;
-    let (rows, columns) = two(&slides);
+    let [slabs, rows, columns] = Slide::three(&slides)?;
     let mut dims = vec![n, filters];
     dims.extend(slides.iter().map(|slide| slide.output));
-    let places = count(&[rows.output, columns.output])?;
+    let places = count(&[slabs.output, rows.output, columns.output])?;
     let elements = value.elements::<f32>()?;
     if count(&dims)? == 0 {
         return cx.output::<f32>(&dims)?.write(0.0, |_| ());
@@ -89,12 +80,13 @@ fn convolve(
         return Err(Error::invalid_argument("a convolution of nothing"));
     }
     let image = channels * product(spatial);
-    if depth == 1 && groups > 1 {
+    if depth == 1 && groups > 1 && spatial.len() < 3 {
         let taps = weights.elements::<f32>()?;
         // What a stride makes the filters rearrange: at most twice a plane.
         let _charge = cx.charge::<f32>(&[2, rows.input, columns.input])?;
-        return cx.output::<f32>(&dims)?.write(0.0, |out| {
+        return cx.output::<f32>(&dims)?.try_write(0.0, |out| {
             for (index, out) in out.chunks_exact_mut(places).enumerate() {
+                cx.control.check()?;
                 let (batch, filter) = (index / filters, index % filters);
                 let channel = filter / (filters / groups);
                 let start = batch * image + channel * product(spatial);
@@ -103,13 +95,14 @@ fn convolve(
                 out.fill(bias.map_or(0.0, |bias| bias[filter]));
                 depthwise(plane, &taps[filter * size..(filter + 1) * size], out, rows, columns);
             }
+            Ok(())
         });
     }
 
     let (patch, filters_each) = (depth * product(kernel), filters / groups);
     let left = Matrices::rows(weights.storage()?, filters_each, patch);
     let size = Size { batch: groups, m: filters_each, n: places, k: patch };
-    let pointwise = [rows, columns].iter().all(|s| s.kernel == 1 && s.stride == 1 && s.before == 0 && s.after == 0);
+    let pointwise = slides.iter().all(|s| s.kernel == 1 && s.stride == 1 && s.before == 0 && s.after == 0);
     let add_bias = |out: &mut [f32]| {
         if let Some(bias) = bias {
             for (index, out) in out.chunks_exact_mut(places).enumerate() {
@@ -129,9 +122,10 @@ fn convolve(
 
     let mut whole: Option<(Vec<f32>, _)> = None;
     for batch in 0..n {
+        cx.control.check()?;
         let image = &elements[batch * image..(batch + 1) * image];
         let patches = cx.output::<f32>(&[channels, product(kernel), places])?;
-        let patches = patches.append(|out| im2col(image, rows, columns, out))?;
+        let patches = patches.try_append(|out| im2col(image, [slabs, rows, columns], out, cx))?;
         let right = Matrices::rows(patches.storage()?, patch, places);
         let (mut out, charge) = multiply::<f32>(left, right, size, cx)?;
         add_bias(&mut out);
@@ -168,30 +162,49 @@ fn reach(slide: &Slide, at: usize) -> (usize, usize) {
 }
 
 /// Appends, for each channel and place of the kernel, the elements that lie under that place at each output.
-fn im2col(image: &[f32], rows: Slide, columns: Slide, out: &mut Vec<f32>) {
-    for plane in image.chunks_exact(rows.input * columns.input) {
-        for row in 0..rows.kernel {
-            let (top, bottom) = reach(&rows, row);
-            for column in 0..columns.kernel {
-                let (first, end) = reach(&columns, column);
-                for y in 0..rows.output {
-                    if !(top..bottom).contains(&y) || first == end {
-                        out.extend(std::iter::repeat_n(0.0, columns.output));
-                        continue;
-                    }
-                    let line = rows.source(y, row) * columns.input;
-                    let start = line + columns.source(first, column);
-                    let len = end - first;
-                    out.extend(std::iter::repeat_n(0.0, first));
-                    if columns.stride == 1 {
-                        out.extend_from_slice(&plane[start..start + len]);
+fn im2col(image: &[f32], [slabs, rows, columns]: [Slide; 3], out: &mut Vec<f32>, cx: &Cx<'_>) -> Result<(), Error> {
+    for volume in image.chunks_exact(slabs.input * rows.input * columns.input) {
+        cx.control.check()?;
+        for slab in 0..slabs.kernel {
+            let (front, back) = reach(&slabs, slab);
+            for tap in 0..rows.kernel * columns.kernel {
+                let (row, column) = (tap / columns.kernel, tap % columns.kernel);
+                for z in 0..slabs.output {
+                    if (front..back).contains(&z) {
+                        let plane = slabs.source(z, slab) * rows.input * columns.input;
+                        shifted(
+                            &volume[plane..plane + rows.input * columns.input],
+                            (rows, row),
+                            (columns, column),
+                            out,
+                        );
                     } else {
-                        out.extend(plane[start..].iter().step_by(columns.stride).take(len));
+                        out.extend(std::iter::repeat_n(0.0, rows.output * columns.output));
                     }
-                    out.extend(std::iter::repeat_n(0.0, columns.output - end));
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// Appends the elements of a plane that lie under one place of the kernel at each output.
+fn shifted(plane: &[f32], (rows, row): (Slide, usize), (columns, column): (Slide, usize), out: &mut Vec<f32>) {
+    let ((top, bottom), (first, end)) = (reach(&rows, row), reach(&columns, column));
+    for y in 0..rows.output {
+        if !(top..bottom).contains(&y) || first == end {
+            out.extend(std::iter::repeat_n(0.0, columns.output));
+            continue;
+        }
+        let start = rows.source(y, row) * columns.input + columns.source(first, column);
+        let len = end - first;
+        out.extend(std::iter::repeat_n(0.0, first));
+        if columns.stride == 1 {
+            out.extend_from_slice(&plane[start..start + len]);
+        } else {
+            out.extend(plane[start..].iter().step_by(columns.stride).take(len));
+        }
+        out.extend(std::iter::repeat_n(0.0, columns.output - end));
     }
 }
 
@@ -286,10 +299,10 @@ fn conv_transpose(node: &Node<'_>) -> Result<Kernel, Error> {
             spread(&window, place, input, kernel, extra, wanted)
         });
         let slides = slides.collect::<Result<Vec<_>, _>>()?;
-        let (rows, columns) = two(&slides);
+        let [slabs, rows, columns] = Slide::three(&slides)?;
         let mut dims = vec![n, filters];
         dims.extend(slides.iter().map(|slide| slide.input));
-        let plane = count(&[rows.input, columns.input])?;
+        let plane = count(&[slabs.input, rows.input, columns.input])?;
         let (places, each) = (product(spatial), channels / groups);
         let taps = filters_each * product(kernel);
         // The kernel is k×m here: channels by filters.
@@ -301,9 +314,10 @@ fn conv_transpose(node: &Node<'_>) -> Result<Kernel, Error> {
                 let right = Matrices { start: batch * channels * places, ..right };
                 let (patches, _charge) = multiply::<f32>(left, right, size, cx)?;
                 for (filter, out) in out.chunks_exact_mut(plane.max(1)).enumerate() {
+                    cx.control.check()?;
                     out.fill(bias.map_or(0.0, |bias| bias[filter]));
                     let len = product(kernel) * places;
-                    col2im(&patches[filter * len..(filter + 1) * len], rows, columns, out);
+                    col2im(&patches[filter * len..(filter + 1) * len], [slabs, rows, columns], out);
                 }
             }
             Ok(())
@@ -346,15 +360,20 @@ fn spread(
 }
 
 /// Adds each patch to the places it came from: im2col backwards.
-fn col2im(patches: &[f32], rows: Slide, columns: Slide, out: &mut [f32]) {
-    let places = rows.output * columns.output;
+fn col2im(patches: &[f32], [slabs, rows, columns]: [Slide; 3], out: &mut [f32]) {
+    let places = slabs.output * rows.output * columns.output;
     for (tap, patch) in patches.chunks_exact(places.max(1)).enumerate() {
+        let (slab, tap) = (tap / (rows.kernel * columns.kernel), tap % (rows.kernel * columns.kernel));
         let (row, column) = (tap / columns.kernel, tap % columns.kernel);
         let ((top, bottom), (first, end)) = (reach(&rows, row), reach(&columns, column));
-        for y in top..bottom {
-            let line = rows.source(y, row) * columns.input;
-            for x in first..end {
-                out[line + columns.source(x, column)] += patch[y * columns.output + x];
+        let (front, back) = reach(&slabs, slab);
+        for z in front..back {
+            for y in top..bottom {
+                let line = (slabs.source(z, slab) * rows.input + rows.source(y, row)) * columns.input;
+                let patch = &patch[(z * rows.output + y) * columns.output..][..columns.output];
+                for x in first..end {
+                    out[line + columns.source(x, column)] += patch[x];
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ pub(super) const OPERATORS: &[Operator] = &[
 ];
 
 /// An index counted from the end where it is negative.
-fn place(index: i64, dim: usize) -> Result<usize, Error> {
+pub(super) fn place(index: i64, dim: usize) -> Result<usize, Error> {
     let counted = if index < 0 { index.checked_add(dim as i64) } else { Some(index) };
     let found = counted.and_then(|index| usize::try_from(index).ok()).filter(|&index| index < dim);
     found.ok_or_else(|| Error::invalid_argument(format!("index {index} of {dim} elements")))

@@ -172,7 +172,7 @@ fn tile(_: &Node<'_>) -> Result<Kernel, Error> {
 }
 
 /// The value broadcast to `out`; the elements are there to say its type.
-fn typed<T: Element>(_: &[T], value: &Value, out: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
+pub(super) fn typed<T: Element>(_: &[T], value: &Value, out: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
     expand::<T>(value, out, cx)
 }
 

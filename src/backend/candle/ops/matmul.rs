@@ -1,11 +1,11 @@
 //! Matrix products: MatMul and Gemm, and the product that convolutions and recurrences are made of.
 //!
-//! Products of floats are candle's; those of integers, which candle lacks, are plain loops.
+//! Products of floats are the `gemm` crate's where they are large; those of integers are plain loops.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, Layout, Shape};
+use candle_core::CpuStorage;
 use half::f16;
 
+use super::super::gemm::{self, Factor, Matrix};
 use super::super::kernel;
 use super::super::meter::{Charge, Cx};
 use super::super::node::Node;
@@ -16,17 +16,21 @@ use super::elementwise::{Number, with_numbers};
 use super::{Kernel, Operator, no_type, product, since};
 use crate::nn::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(1, "MatMul", (2, 2), matmul), since(7, "Gemm", (2, 3), gemm)];
+pub(super) const OPERATORS: &[Operator] = &[since(1, "MatMul", (2, 2), matmul), since(7, "Gemm", (2, 3), general)];
 
-/// A type that candle multiplies matrices of.
-pub(super) trait Float: Number {
+/// A type that matrices are multiplied in.
+pub(super) trait Float: Number + Factor {
     fn unwrap(storage: CpuStorage) -> Option<Vec<Self>>;
+    fn elements(storage: &CpuStorage) -> Option<&[Self]>;
 }
 
 macro_rules! float {
     ($ty:ty, $name:ident) => {
         impl Float for $ty {
             fn unwrap(storage: CpuStorage) -> Option<Vec<Self>> {
+                if let CpuStorage::$name(elements) = storage { Some(elements) } else { None }
+            }
+            fn elements(storage: &CpuStorage) -> Option<&[Self]> {
                 if let CpuStorage::$name(elements) = storage { Some(elements) } else { None }
             }
         }
@@ -76,37 +80,47 @@ pub(super) fn multiply<T: Float>(
     cx: &Cx<'_>,
 ) -> Result<(Vec<T>, Charge), Error> {
     let Size { batch, m, n, k } = size;
-    let charge = cx.charge::<T>(&[batch, m, n])?;
     let elements = count(&[batch, m, n])?;
-    if elements == 0 || k == 0 {
-        return Ok((vec![T::default(); elements], charge));
-    }
     if let (CpuStorage::F32(left), CpuStorage::F32(right)) = (a.storage, b.storage)
-        && let Some(out) = small((a, left), (b, right), size)
+        && let Some((out, charge)) = small((a, left), (b, right), size, cx)?
     {
         let out = T::unwrap(CpuStorage::F32(out)).ok_or_else(|| Error::runtime_error("a product of another type"))?;
         return Ok((out, charge));
     }
-    let layout = |matrices: Matrices<'_>, rows: usize, columns: usize| {
-        let strides = vec![matrices.batch, matrices.row, matrices.column];
-        Layout::new(Shape::from((batch, rows, columns)), strides, matrices.start)
+    let (Some(left), Some(right)) = (T::elements(a.storage), T::elements(b.storage)) else {
+        return Err(Error::invalid_argument("a product of two types"));
     };
-    let result = a.storage.matmul(b.storage, (batch, m, n, k), &layout(a, m, k), &layout(b, k, n));
-    let result = result.map_err(|error| Error::runtime_error(format!("matrix product: {error}")))?;
-    let elements = T::unwrap(result).ok_or_else(|| Error::runtime_error("a product of another type"))?;
-    Ok((elements, charge))
+    let (mut out, charge) = cx.scratch::<T>(elements)?;
+    out.resize(elements, T::default());
+    if elements == 0 || k == 0 {
+        return Ok((out, charge));
+    }
+    for (index, out) in out.chunks_exact_mut(m * n).enumerate() {
+        let left = Matrix { elements: left, start: a.start + index * a.batch, row: a.row, column: a.column };
+        let right = Matrix { elements: right, start: b.start + index * b.batch, row: b.row, column: b.column };
+        gemm::product(left, right, out, (m, n, k), cx)?;
+    }
+    Ok((out, charge))
 }
 
 /// The products where they are small and lie as the kernels want them.
-fn small((a, left): (Matrices<'_>, &[f32]), (b, right): (Matrices<'_>, &[f32]), size: Size) -> Option<Vec<f32>> {
+fn small(
+    (a, left): (Matrices<'_>, &[f32]),
+    (b, right): (Matrices<'_>, &[f32]),
+    size: Size,
+    cx: &Cx<'_>,
+) -> Result<Option<(Vec<f32>, Charge)>, Error> {
     let Size { batch, m, n, k } = size;
     let by_columns = b.row == 1 && (n == 1 || b.column == k) && kernel::suits_dots(m, n, k);
     let by_rows = b.column == 1 && kernel::suits(m, n, k);
-    if a.column != 1 || !(by_columns || by_rows) {
-        return None;
+    let elements = count(&[batch, m, n])?;
+    if elements == 0 || k == 0 || a.column != 1 || !(by_columns || by_rows) {
+        return Ok(None);
     }
-    let mut out = vec![0.0; batch * m * n];
+    let (mut out, charge) = cx.scratch::<f32>(elements)?;
+    out.resize(elements, 0.0);
     for (index, out) in out.chunks_exact_mut(m * n).enumerate() {
+        cx.control.check()?;
         let (left, right) = (&left[a.start + index * a.batch..], &right[b.start + index * b.batch..]);
         if !by_columns {
             let (left, right) =
@@ -120,7 +134,7 @@ fn small((a, left): (Matrices<'_>, &[f32]), (b, right): (Matrices<'_>, &[f32]), 
             }
         }
     }
-    Some(out)
+    Ok(Some((out, charge)))
 }
 
 fn matmul(_: &Node<'_>) -> Result<Kernel, Error> {
@@ -162,6 +176,7 @@ fn integers<T: Number>(a: &Value, b: &Value, size: Size, one_b: bool, cx: &Cx<'_
     for index in 0..batch {
         let right = if one_b { right } else { &right[index * k * n..(index + 1) * k * n] };
         for row in 0..m {
+            cx.control.check()?;
             let left = &left[(index * m + row) * k..(index * m + row + 1) * k];
             let start = out.len();
             out.resize(start + n, T::default());
@@ -217,7 +232,20 @@ fn product_of<T: Element>(a: Value, b: Value, cx: &Cx<'_>, multiply: Product<T>)
     Value::charged(dims, elements, charge)
 }
 
-fn gemm(node: &Node<'_>) -> Result<Kernel, Error> {
+/// The product of two tensors of i32, of any rank; sums wrap around.
+pub(super) fn integer_product(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    product_of(a, b, cx, integers::<i32>)
+}
+
+/// The products of two batches of as many matrices, in f32 or f64.
+pub(super) fn product_in_batches(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    match a.ty() {
+        ElementType::F64 => product_of(a, b, cx, floats::<f64>),
+        _ => product_of(a, b, cx, floats::<f32>),
+    }
+}
+
+fn general(node: &Node<'_>) -> Result<Kernel, Error> {
     let (alpha, beta) = (node.float("alpha", 1.0)?, node.float("beta", 1.0)?);
     let (flip_a, flip_b) = (node.flag("transA", false)?, node.flag("transB", false)?);
     Ok(Box::new(move |mut args, cx| {

@@ -10,24 +10,37 @@
 #![expect(clippy::needless_for_each, reason = "one line a loop, of which there are many")]
 
 mod activation;
+mod bits;
 mod broadcast;
 mod cast;
 mod compare;
 mod constant;
 mod control;
 mod conv;
+mod detect;
+mod einsum;
 mod elementwise;
+mod fourier;
 mod gather;
 mod layout;
-mod lstm;
+mod loss;
 mod matmul;
 mod norm;
+mod order;
 mod pad;
+mod pattern;
 mod pool;
+mod pool_lp;
+mod quantized;
+mod recurrent;
 mod reduce;
 mod resize;
+mod rnn_cells;
+mod sample;
+mod scatter;
 mod select;
 mod shape;
+mod signal;
 mod slice;
 mod softmax;
 mod window;
@@ -81,22 +94,33 @@ const fn between(since: i64, until: i64, name: &'static str, inputs: (usize, usi
 pub fn operators() -> impl Iterator<Item = &'static Operator> {
     [
         activation::OPERATORS,
+        bits::OPERATORS,
         cast::OPERATORS,
         compare::OPERATORS,
         constant::OPERATORS,
         control::OPERATORS,
         conv::OPERATORS,
+        detect::OPERATORS,
+        einsum::OPERATORS,
         elementwise::OPERATORS,
         gather::OPERATORS,
         layout::OPERATORS,
-        lstm::OPERATORS,
+        loss::OPERATORS,
         matmul::OPERATORS,
         norm::OPERATORS,
+        order::OPERATORS,
         pad::OPERATORS,
+        pattern::OPERATORS,
         pool::OPERATORS,
+        pool_lp::OPERATORS,
+        quantized::OPERATORS,
+        recurrent::OPERATORS,
         reduce::OPERATORS,
         resize::OPERATORS,
+        sample::OPERATORS,
+        scatter::OPERATORS,
         shape::OPERATORS,
+        signal::OPERATORS,
         slice::OPERATORS,
         softmax::OPERATORS,
     ]

@@ -1,10 +1,11 @@
-//! Normalizations: BatchNormalization, InstanceNormalization, LayerNormalization.
+//! Normalizations: BatchNormalization, InstanceNormalization, LayerNormalization, and by groups, channels and norms.
 
 use super::super::meter::Cx;
 use super::super::node::Node;
 use super::super::value::{Dims, ElementType, Value, count};
 use super::broadcast::shape;
 use super::cast::convert;
+use super::layout::permute;
 use super::{Kernel, Operator, axis, no_type, product, since};
 use crate::nn::Error;
 
@@ -12,6 +13,10 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(7, "BatchNormalization", (5, 5), batch),
     since(6, "InstanceNormalization", (3, 3), instance),
     since(17, "LayerNormalization", (2, 3), layer),
+    since(18, "GroupNormalization", (3, 3), group),
+    since(1, "LRN", (1, 1), local_response),
+    since(9, "MeanVarianceNormalization", (1, 1), mean_variance),
+    since(1, "LpNormalization", (1, 1), lp),
 ];
 
 /// Floats, with the type they are to go back to.
@@ -47,10 +52,10 @@ fn scales(parameters: [&[f32]; 4], epsilon: f32) -> Vec<(f32, f32)> {
 fn batch(node: &Node<'_>) -> Result<Kernel, Error> {
     let epsilon = node.float("epsilon", 1e-5)?;
     node.ignore(&["momentum"]);
-    node.at_most(1)?;
     if node.opset >= 14 && node.flag("training_mode", false)? {
         return Err(Error::unsupported("training"));
     }
+    node.at_most(1)?;
     if node.opset < 9 && !node.flag("spatial", true)? {
         return Err(Error::unsupported("statistics for each place"));
     }
@@ -170,5 +175,133 @@ fn layer(node: &Node<'_>) -> Result<Kernel, Error> {
         let means = Value::charged(kept.clone(), means, means_charge)?;
         let inverses = Value::charged(kept, inverses, inverses_charge)?;
         Ok(vec![convert(result, ty, cx)?, means, inverses])
+    }))
+}
+
+fn group(node: &Node<'_>) -> Result<Kernel, Error> {
+    let epsilon = node.float("epsilon", 1e-5)?;
+    let groups = node.int("num_groups")?.and_then(|groups| usize::try_from(groups).ok()).filter(|&groups| groups > 0);
+    let groups = groups.ok_or_else(|| Error::invalid_encoding("attribute num_groups is missing"))?;
+    // Before opset 21 there is one scale for each group.
+    let by_group = node.opset < 21;
+    if node.opset >= 21 && node.int("stash_type")?.unwrap_or(1) != 1 {
+        return Err(Error::unsupported("statistics in another type than f32"));
+    }
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let channels = value.dims().get(1).copied().unwrap_or(1);
+        let wanted = if by_group { groups } else { channels };
+        let (scale, bias) = (floats(args.take(1)?, cx)?.0, floats(args.take(2)?, cx)?.0);
+        let (scale, bias) = (parameter(&scale, wanted)?, parameter(&bias, wanted)?);
+        if channels % groups != 0 {
+            return Err(Error::invalid_argument(format!("{channels} channels in {groups} groups")));
+        }
+        let (plane, each) = (product(value.dims().get(2..).unwrap_or_default()), channels / groups);
+        let elements = value.elements::<f32>()?;
+        let result = cx.output::<f32>(value.dims())?.append(|out| {
+            if plane == 0 || each == 0 {
+                return;
+            }
+            for (index, row) in elements.chunks_exact(plane * each).enumerate() {
+                let (mean, inverse) = statistics(row, epsilon);
+                for (place, row) in row.chunks_exact(plane).enumerate() {
+                    let group = index % groups;
+                    let channel = if by_group { group } else { group * each + place };
+                    let (scale, bias) = (scale[channel], bias[channel]);
+                    out.extend(row.iter().map(|x| (x - mean) * inverse * scale + bias));
+                }
+            }
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+/// Divides by the squares of the channels around.
+fn local_response(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (alpha, beta) = (node.float("alpha", 1e-4)?, node.float("beta", 0.75)?);
+    let bias = node.float("bias", 1.0)?;
+    let size =
+        node.int("size")?.and_then(|size| usize::try_from(size).ok()).filter(|size| (1..=1 << 24).contains(size));
+    let size = size.ok_or_else(|| Error::invalid_encoding("attribute size is missing or out of range"))?;
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let channels = value.dims().get(1).copied().unwrap_or(1);
+        let plane = product(value.dims().get(2..).unwrap_or_default());
+        let elements = value.elements::<f32>()?;
+        let result = cx.output::<f32>(value.dims())?.try_append(|out| {
+            if plane == 0 {
+                return Ok(());
+            }
+            for (index, row) in elements.chunks_exact(plane).enumerate() {
+                cx.control.check()?;
+                let (image, channel) = (index / channels, index % channels);
+                let first = channel.saturating_sub((size - 1) / 2);
+                let end = (channel + size / 2 + 1).min(channels);
+                for (place, x) in row.iter().enumerate() {
+                    let squares = (first..end).map(|channel| elements[(image * channels + channel) * plane + place]);
+                    let sum: f32 = squares.map(|x| x * x).sum();
+                    out.push(x / (bias + alpha / size as f32 * sum).powf(beta));
+                }
+            }
+            Ok(())
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+/// Moves the value's `last` axes to the end, normalizes each row that they make, and moves them back.
+fn rows_of(
+    value: Value,
+    last: &[usize],
+    cx: &Cx<'_>,
+    normalize: impl Fn(&[f32], &mut Vec<f32>),
+) -> Result<Value, Error> {
+    let order: Vec<usize> =
+        (0..value.rank()).filter(|place| !last.contains(place)).chain(last.iter().copied()).collect();
+    let width: usize = last.iter().map(|&place| value.dims()[place]).product();
+    let value = permute(value, &order, cx)?;
+    let elements = value.elements::<f32>()?;
+    let result = cx.output::<f32>(value.dims())?.append(|out| {
+        elements.chunks_exact(width.max(1)).for_each(|row| normalize(row, out));
+    })?;
+    let mut back = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(place, &at)| back[at] = place);
+    permute(result, &back, cx)
+}
+
+fn mean_variance(node: &Node<'_>) -> Result<Kernel, Error> {
+    let list = node.ints("axes")?.map_or_else(|| vec![0, 2, 3], <[i64]>::to_vec);
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let last = super::axes(&list, value.rank())?;
+        let result = rows_of(value, &last, cx, |row, out| {
+            let (mean, inverse) = statistics(row, 0.0);
+            // As ONNX writes it: the deviation plus a little.
+            let scale = 1.0 / (1.0 / inverse + 1e-9);
+            out.extend(row.iter().map(|x| (x - mean) * scale));
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+fn lp(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (at, p) = (node.int("axis")?.unwrap_or(-1), node.int("p")?.unwrap_or(2));
+    if ![1, 2].contains(&p) {
+        return Err(Error::invalid_encoding("attribute p is neither 1 nor 2"));
+    }
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let at = axis(at, value.rank())?;
+        let result = rows_of(value, &[at], cx, |row, out| {
+            let norm = if p == 1 {
+                row.iter().map(|x| x.abs()).sum::<f32>()
+            } else {
+                row.iter().map(|x| x * x).sum::<f32>().sqrt()
+            };
+            // A row of zeros stays one.
+            let scale = if norm > 0.0 { 1.0 / norm } else { 1.0 };
+            out.extend(row.iter().map(|x| x * scale));
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
     }))
 }

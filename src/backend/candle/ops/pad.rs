@@ -99,7 +99,7 @@ fn source(place: i64, dim: i64, mode: Mode) -> i64 {
     }
 }
 
-fn constant<T: Element>(
+pub(super) fn constant<T: Element>(
     elements: &[T],
     old: &[usize],
     ends: &[(i64, i64)],

@@ -17,30 +17,25 @@ pub(super) const OPERATORS: &[Operator] = &[
 ];
 
 /// A pool's window over a value: three slides, and the output's dimensions.
-struct Pool {
-    slides: [Slide; 3],
-    dims: Vec<usize>,
+pub(super) struct Pool {
+    pub(super) slides: [Slide; 3],
+    pub(super) dims: Vec<usize>,
 }
 
-fn pool(window: &Window, value: &Value) -> Result<Pool, Error> {
+pub(super) fn pool(window: &Window, value: &Value) -> Result<Pool, Error> {
     let [n, c, spatial @ ..] = value.dims() else {
         return Err(Error::invalid_argument(format!("{} has no spatial dimensions", Dims(value.dims()))));
     };
     let kernel = window.kernel().ok_or_else(|| Error::invalid_encoding("attribute kernel_shape is missing"))?;
     let over = window.over(spatial, kernel)?;
-    let slides = match *over.as_slice() {
-        [x] => [Slide::UNIT, Slide::UNIT, x],
-        [y, x] => [Slide::UNIT, y, x],
-        [z, y, x] => [z, y, x],
-        _ => return Err(Error::unsupported(format!("{} spatial dimensions", spatial.len()))),
-    };
+    let slides = Slide::three(&over)?;
     let mut dims = vec![*n, *c];
     dims.extend(over.iter().map(|slide| slide.output));
     Ok(Pool { slides, dims })
 }
 
 /// Floats of a pool, with the type they are to go back to.
-fn floats(value: Value, cx: &Cx<'_>) -> Result<(Value, ElementType), Error> {
+pub(super) fn floats(value: Value, cx: &Cx<'_>) -> Result<(Value, ElementType), Error> {
     let ty = value.ty();
     match ty {
         // Integers of 8 bits go through f32 and back unharmed.
@@ -68,11 +63,12 @@ fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
         let (deep, high, wide) = (spans(&zs), spans(&ys), spans(&xs));
         let wanted = if indices { count(&dims)? } else { 0 };
         let (mut found, charge) = cx.scratch::<i64>(wanted)?;
-        let result = cx.output::<f32>(&dims)?.append(|out| {
+        let result = cx.output::<f32>(&dims)?.try_append(|out| {
             if plane == 0 {
-                return;
+                return Ok(());
             }
             for (index, plane_elements) in elements.chunks_exact(plane).enumerate() {
+                cx.control.check()?;
                 for (z, &(z_first, z_end)) in deep.iter().enumerate() {
                     for (y, &(y_first, y_end)) in high.iter().enumerate() {
                         for (x, &(x_first, x_end)) in wide.iter().enumerate() {
@@ -100,6 +96,7 @@ fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
                     }
                 }
             }
+            Ok(())
         })?;
         let result = convert(result, ty, cx)?;
         Ok(if indices { vec![result, Value::charged(dims, found, charge)?] } else { vec![result] })
@@ -130,11 +127,12 @@ fn average_pool(node: &Node<'_>) -> Result<Kernel, Error> {
         let spans =
             |slide: &Slide| -> Vec<(usize, usize, usize)> { (0..slide.output).map(|at| span(slide, at)).collect() };
         let (deep, high, wide) = (spans(&zs), spans(&ys), spans(&xs));
-        let result = cx.output::<f32>(&dims)?.append(|out| {
+        let result = cx.output::<f32>(&dims)?.try_append(|out| {
             if plane == 0 {
-                return;
+                return Ok(());
             }
             for plane in elements.chunks_exact(plane) {
+                cx.control.check()?;
                 for (z, &(z_first, z_end, z_count)) in deep.iter().enumerate() {
                     for (y, &(y_first, y_end, y_count)) in high.iter().enumerate() {
                         for (x, &(x_first, x_end, x_count)) in wide.iter().enumerate() {
@@ -154,6 +152,7 @@ fn average_pool(node: &Node<'_>) -> Result<Kernel, Error> {
                     }
                 }
             }
+            Ok(())
         })?;
         Ok(vec![convert(result, ty, cx)?])
     }))

@@ -42,6 +42,16 @@ impl Slide {
     /// A dimension of 1 that nothing slides over.
     pub(super) const UNIT: Self = Self { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, before: 0, after: 0 };
 
+    /// The slides of a window over one to three dimensions, as over three.
+    pub(super) fn three(slides: &[Self]) -> Result<[Self; 3], Error> {
+        match *slides {
+            [x] => Ok([Self::UNIT, Self::UNIT, x]),
+            [y, x] => Ok([Self::UNIT, y, x]),
+            [z, y, x] => Ok([z, y, x]),
+            _ => Err(Error::unsupported(format!("{} spatial dimensions", slides.len()))),
+        }
+    }
+
     /// The places of the kernel that lie over the input at output `index`: first, and one past the last.
     #[inline]
     pub(super) fn inside(&self, index: usize) -> (usize, usize) {

@@ -1,0 +1,223 @@
+//! One test case: where it lies, what it is about, and what running it gives.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs, io, thread};
+
+use graphpool::backend::ComputeControl;
+use graphpool::backend::candle::decode::{ModelProto, TypeProto, ValueInfoProto};
+use graphpool::backend::candle::value::{ElementType, Value};
+use graphpool::backend::candle::{CandleBackend, CandleGraph, Port, decode_tensor};
+use graphpool::nn::ErrorKind;
+use prost::Message;
+
+use crate::compare::difference;
+
+/// Cases whose expected output is wrong, and how that is known.
+pub const DISPUTED: &[(&str, &str)] = &[
+    (
+        "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True",
+        "divides by places past the last pad; ONNX 1.18 corrected it, and onnxruntime 1.32 and ONNX 1.23's reference \
+         give what is given here",
+    ),
+    ("test_qlinearmatmul_2D_int8_float16", WRAPS),
+    ("test_qlinearmatmul_2D_int8_float32", WRAPS),
+    ("test_qlinearmatmul_3D_int8_float16", WRAPS),
+    ("test_qlinearmatmul_3D_int8_float32", WRAPS),
+];
+
+const WRAPS: &str = "lets -236 wrap around to 20, where ONNX's text wants -128; ONNX 1.23 corrected it, and onnxruntime \
+                     1.32 gives what is given here";
+
+/// Where the tests are.
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.cache/node-tests");
+
+/// How long one case may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes that one case may take.
+const MEMORY: usize = 1 << 32;
+
+/// What became of a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Every output is right.
+    Passed,
+    /// Refused, at load or at run, as unsupported.
+    Unsupported,
+    /// Another error.
+    Failed,
+    /// An output is wrong.
+    Wrong,
+    /// The process panicked, aborted or hung.
+    Panicked,
+    /// Wrong by an expectation that is itself wrong.
+    Disputed,
+}
+
+impl Outcome {
+    /// All of them, in the order of the table.
+    pub const ALL: [Self; 6] =
+        [Self::Passed, Self::Unsupported, Self::Failed, Self::Wrong, Self::Panicked, Self::Disputed];
+
+    /// How the table and the record call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Unsupported => "unsupported",
+            Self::Failed => "failed",
+            Self::Wrong => "wrong",
+            Self::Panicked => "panicked",
+            Self::Disputed => "disputed",
+        }
+    }
+}
+
+/// An outcome and, but for a pass, the reason.
+pub struct Verdict {
+    pub outcome: Outcome,
+    pub why: String,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.outcome.name(), self.why)
+    }
+}
+
+/// A case that was run.
+pub struct Case {
+    pub name: String,
+    /// The operator that it is about; for an operator written out as others, that operator.
+    pub operator: String,
+    /// Whether it is of the f32 subset.
+    pub f32_subset: bool,
+    pub verdict: Verdict,
+}
+
+/// Fetches the cases and runs those whose name contains `only`.
+pub fn all(only: &str) -> Result<Vec<Case>, Box<dyn Error>> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/fetch_node_tests.sh");
+    if !Command::new(script).status()?.success() {
+        return Err("the node tests could not be fetched".into());
+    }
+    let folders = fs::read_dir(FOLDER)?.map(|entry| entry.map(|entry| entry.path()));
+    let mut folders = folders.collect::<io::Result<Vec<PathBuf>>>()?;
+    folders.retain(|folder| folder.is_dir() && name(folder).contains(only));
+    folders.sort();
+    folders.iter().map(|folder| outside(folder)).collect()
+}
+
+fn name(folder: &Path) -> String {
+    folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Runs a case in a process of its own.
+fn outside(folder: &Path) -> Result<Case, Box<dyn Error>> {
+    let model = ModelProto::decode(fs::read(folder.join("model.onnx"))?.as_slice())?;
+    let mut child = Command::new(env::current_exe()?);
+    let mut child = child.arg("--case").arg(folder).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let end = Instant::now() + PATIENCE;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > end {
+            child.kill()?;
+        }
+        thread::sleep(Duration::from_micros(200));
+    }
+    let output = child.wait_with_output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (word, why) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+    let outcome = Outcome::ALL.into_iter().find(|outcome| outcome.name() == word);
+    let mut verdict = Verdict { outcome: outcome.unwrap_or(Outcome::Panicked), why: why.to_owned() };
+    let name = name(folder);
+    if let Some((_, why)) = DISPUTED.iter().find(|(disputed, _)| *disputed == name)
+        && verdict.outcome == Outcome::Wrong
+    {
+        verdict = Verdict { outcome: Outcome::Disputed, why: (*why).to_owned() };
+    }
+    Ok(Case { operator: operator(folder, &model), f32_subset: is_f32(&model), name, verdict })
+}
+
+fn operator(folder: &Path, model: &ModelProto) -> String {
+    // `test_x_expanded` is `test_x` with its operator written out as others.
+    let name = name(folder);
+    let base = name.split("_expanded").next().map(|base| folder.with_file_name(base).join("model.onnx"));
+    let base = base.and_then(|file| ModelProto::decode(fs::read(file).ok()?.as_slice()).ok());
+    let graph = base.as_ref().unwrap_or(model).graph.as_ref();
+    let nodes = graph.map(|graph| graph.node.as_slice()).unwrap_or_default();
+    match nodes {
+        [node] => node.op_type.clone().unwrap_or_default(),
+        // Some cases have constants around their operator.
+        _ => {
+            let names: BTreeSet<&str> = nodes.iter().filter_map(|node| node.op_type.as_deref()).collect();
+            names.into_iter().filter(|name| *name != "Constant").collect::<Vec<_>>().join("+")
+        }
+    }
+}
+
+fn is_f32(model: &ModelProto) -> bool {
+    const F32: i32 = 1;
+    let Some(graph) = &model.graph else { return false };
+    let own = |domain: &Option<String>| matches!(domain.as_deref(), None | Some("" | "ai.onnx"));
+    let types = graph.input.iter().chain(&graph.output).map(|info: &ValueInfoProto| match &info.r#type {
+        Some(TypeProto { tensor_type: Some(tensor) }) => tensor.elem_type.unwrap_or(0),
+        _ => 0,
+    });
+    let types: Vec<i32> = types.collect();
+    types.contains(&F32)
+        && types.iter().all(|ty| [F32, 6, 7, 9].contains(ty))
+        && graph.node.iter().all(|node| own(&node.domain))
+        && model.opset_import.iter().all(|import| own(&import.domain))
+}
+
+/// Runs the case in this process.
+pub fn run(folder: &Path) -> Verdict {
+    match attempt(folder) {
+        Ok(None) => Verdict { outcome: Outcome::Passed, why: String::new() },
+        Ok(Some(why)) => Verdict { outcome: Outcome::Wrong, why },
+        Err(error) => {
+            let unsupported = error.downcast_ref::<graphpool::nn::Error>().map(graphpool::nn::Error::kind)
+                == Some(ErrorKind::UnsupportedOperation);
+            let outcome = if unsupported { Outcome::Unsupported } else { Outcome::Failed };
+            Verdict { outcome, why: error.to_string().replace('\n', " ") }
+        }
+    }
+}
+
+/// What is wrong with an output, if anything is.
+fn attempt(folder: &Path) -> Result<Option<String>, Box<dyn Error>> {
+    let graph = CandleBackend::new().load_graph(&fs::read(folder.join("model.onnx"))?, MEMORY)?;
+    let mut control = ComputeControl::default();
+    control.memory_limit = MEMORY;
+    for set in 0.. {
+        let data = folder.join(format!("test_data_set_{set}"));
+        if !data.is_dir() {
+            break;
+        }
+        let (inputs, wanted) =
+            (tensors(&data, "input", graph.input_ports())?, tensors(&data, "output", graph.output_ports())?);
+        let found = CandleGraph::run(&graph, inputs, &control)?;
+        for (index, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
+            if let Some(why) = difference(found, wanted) {
+                return Ok(Some(format!("output {index}: {why}")));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn tensors(folder: &Path, kind: &str, ports: &[Port]) -> Result<Vec<Value>, Box<dyn Error>> {
+    let tensor = |(index, port): (usize, &Port)| -> Result<Value, Box<dyn Error>> {
+        let value = decode_tensor(&fs::read(folder.join(format!("{kind}_{index}.pb")))?)?;
+        // The suite's own files hold bfloat16 as the uint16 of the same bits.
+        if (port.ty, value.ty()) == (ElementType::Bf16, ElementType::U16) {
+            return Ok(Value::from_bytes(value.dims().to_vec(), ElementType::Bf16, &value.to_bytes())?);
+        }
+        Ok(value)
+    };
+    ports.iter().enumerate().map(tensor).collect()
+}

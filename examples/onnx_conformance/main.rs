@@ -1,0 +1,89 @@
+//! The node tests of ONNX 1.17.0, run one by one and counted.
+//!
+//! ```sh
+//! cargo run --release --example onnx_conformance
+//! ```
+//!
+//! Fetches the tests (`scripts/fetch_node_tests.sh`: by pip, checked, kept in `.cache/`), runs each in a process of
+//! its own, so that not even an abort ends the count, and prints how many passed, are unsupported, failed, gave a wrong
+//! answer or panicked: in all, for the f32 subset and by operator. `--help` has the options.
+//!
+//! * A case passes where every output of every data set has the right type and dimensions, the right integers, and
+//!   floats within 1e-6 absolute plus 1e-3 relative (one step of a bfloat16).
+//! * The f32 subset is the 924 cases of ai.onnx alone whose inputs and outputs are f32, i64, i32 or bool, at least one
+//!   of them f32.
+//! * A case whose expected output is known to be wrong is counted apart, with the reason: `case::DISPUTED`.
+
+// candle is no dependency of a loom build.
+#[cfg(not(loom))]
+mod case;
+#[cfg(not(loom))]
+mod compare;
+#[cfg(not(loom))]
+mod report;
+
+#[cfg(not(loom))]
+const HELP: &str = "\
+Runs the node tests of ONNX 1.17.0 on the candle backend.
+
+Usage: cargo run --release --example onnx_conformance -- [OPTIONS]
+
+Options:
+  --check     compare with recorded.txt: exit 1 on any wrong answer or panic, or on fewer passes
+  --record    write recorded.txt
+  --list      print each case that did not pass, with the reason
+  --only TEXT run the cases whose name contains TEXT, and print each
+  --help      this
+";
+
+#[cfg(loom)]
+fn main() {}
+
+#[cfg(not(loom))]
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("onnx_conformance: {error}");
+            std::process::ExitCode::from(2)
+        }
+    }
+}
+
+#[cfg(not(loom))]
+fn run() -> Result<std::process::ExitCode, Box<dyn std::error::Error>> {
+    use lexopt::prelude::*;
+    use std::process::ExitCode;
+
+    let (mut check, mut record, mut list, mut only) = (false, false, false, String::new());
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("check") => check = true,
+            Long("record") => record = true,
+            Long("list") => list = true,
+            Long("only") => (only, list) = (parser.value()?.string()?, true),
+            // What the parent starts: one case, whose outcome is one line.
+            Long("case") => {
+                println!("{}", case::run(std::path::Path::new(&parser.value()?)));
+                return Ok(ExitCode::SUCCESS);
+            }
+            Long("help") | Short('h') => {
+                print!("{HELP}");
+                return Ok(ExitCode::SUCCESS);
+            }
+            _ => return Err(argument.unexpected().into()),
+        }
+    }
+    let cases = case::all(&only)?;
+    let report = report::Report::new(&cases);
+    print!("{report}");
+    if list {
+        report.list();
+    }
+    if record {
+        report.record()?;
+    }
+    let fine = !check || report.check()?;
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,116 @@
+//! Counting outcomes, printing them, and comparing them with those recorded.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+use std::{fs, io};
+
+use crate::case::{Case, Outcome};
+
+const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/onnx_conformance/recorded.txt");
+
+/// What other runtimes written in Rust were found to do on the f32 subset, in 2026-11: passed and wrong.
+const OTHERS: [(&str, usize, usize); 2] = [("tract-onnx 0.23.9", 574, 1), ("rten 0.27", 601, 17)];
+
+#[derive(Default)]
+struct Counts([usize; Outcome::ALL.len()]);
+
+impl Counts {
+    fn of<'a>(cases: impl Iterator<Item = &'a Case>) -> Self {
+        let mut counts = Self::default();
+        cases.for_each(|case| counts.0[case.verdict.outcome as usize] += 1);
+        counts
+    }
+
+    fn get(&self, outcome: Outcome) -> usize {
+        self.0[outcome as usize]
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>5}", self.0.iter().sum::<usize>())?;
+        self.0.iter().try_for_each(|count| write!(f, "{count:>12}"))
+    }
+}
+
+/// The outcomes of a run.
+pub struct Report<'a> {
+    cases: &'a [Case],
+    all: Counts,
+    subset: Counts,
+}
+
+impl<'a> Report<'a> {
+    pub fn new(cases: &'a [Case]) -> Self {
+        let subset = Counts::of(cases.iter().filter(|case| case.f32_subset));
+        Self { cases, all: Counts::of(cases.iter()), subset }
+    }
+
+    /// Prints each case that did not pass.
+    pub fn list(&self) {
+        for case in self.cases.iter().filter(|case| case.verdict.outcome != Outcome::Passed) {
+            println!("{}: {}", case.name, case.verdict);
+        }
+    }
+
+    fn lines(&self) -> String {
+        let mut lines = String::new();
+        for (name, counts) in [("all", &self.all), ("f32", &self.subset)] {
+            for outcome in Outcome::ALL {
+                // Writing to a string can't fail.
+                let _ = writeln!(lines, "{name} {} {}", outcome.name(), counts.get(outcome));
+            }
+        }
+        lines
+    }
+
+    /// Writes the counts to where [`check`](Self::check) reads them.
+    pub fn record(&self) -> io::Result<()> {
+        fs::write(RECORD, self.lines())
+    }
+
+    /// Whether nothing is wrong, nothing panicked and at least as many passed as are recorded.
+    pub fn check(&self) -> io::Result<bool> {
+        let recorded = fs::read_to_string(RECORD)?;
+        let recorded = |name: &str| {
+            let start = format!("{name} passed ");
+            recorded.lines().find_map(|line| line.strip_prefix(&start)?.trim().parse::<usize>().ok())
+        };
+        let mut fine = true;
+        for (name, counts) in [("all", &self.all), ("f32", &self.subset)] {
+            let wanted = recorded(name).ok_or_else(|| io::Error::other("recorded.txt has no such line"))?;
+            let bad = counts.get(Outcome::Wrong) + counts.get(Outcome::Panicked);
+            if bad > 0 || counts.get(Outcome::Passed) < wanted {
+                fine = false;
+                let passed = counts.get(Outcome::Passed);
+                println!("{name}: {bad} wrong or panicked, {passed} passed where {wanted} are recorded");
+            }
+        }
+        Ok(fine)
+    }
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<36}{:>5}", "ONNX 1.17.0 node tests", "cases")?;
+        Outcome::ALL.iter().try_for_each(|outcome| write!(f, "{:>12}", outcome.name()))?;
+        writeln!(f)?;
+        let mut operators: BTreeMap<&str, Vec<&Case>> = BTreeMap::new();
+        for case in self.cases {
+            operators.entry(&case.operator).or_default().push(case);
+        }
+        for (operator, cases) in operators {
+            writeln!(f, "{operator:<36.35}{}", Counts::of(cases.into_iter()))?;
+        }
+        writeln!(f)?;
+        writeln!(f, "{:<36}{}", "all", self.all)?;
+        writeln!(f, "{:<36}{}", "f32 subset", self.subset)?;
+        for (name, passed, wrong) in OTHERS {
+            writeln!(f, "{:<36}{:>5}{passed:>12}{:>12}{:>12}{wrong:>12}", format!("  {name}, recorded"), 924, "", "")?;
+        }
+        for case in self.cases.iter().filter(|case| case.verdict.outcome == Outcome::Disputed) {
+            writeln!(f, "disputed: {}: {}", case.name, case.verdict.why)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! Losses, which models keep from their training: NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss.
+
+use super::super::meter::Cx;
+use super::super::node::{Args, Node};
+use super::super::value::{Dims, ElementType, Value};
+use super::cast::convert;
+use super::{Kernel, Operator, no_type, product, since};
+use crate::nn::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(12, "NegativeLogLikelihoodLoss", (2, 3), |node| loss(node, false)),
+    since(12, "SoftmaxCrossEntropyLoss", (2, 3), |node| loss(node, true)),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Reduction {
+    None,
+    Mean,
+    Sum,
+}
+
+fn loss(node: &Node<'_>, softmax: bool) -> Result<Kernel, Error> {
+    let reduction = match node.string("reduction", "mean")? {
+        "none" => Reduction::None,
+        "mean" => Reduction::Mean,
+        "sum" => Reduction::Sum,
+        _ => return Err(Error::invalid_encoding("a reduction that is none of the three")),
+    };
+    let ignored = node.int("ignore_index")?;
+    let log = softmax && node.outputs() > 1;
+    node.at_most(if softmax { 2 } else { 1 })?;
+    Ok(Box::new(move |mut args, cx| {
+        let scores = args.take(0)?;
+        let ty = scores.ty();
+        if !matches!(ty, ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16) {
+            return Err(no_type(&scores));
+        }
+        let mut scores = convert(scores, ElementType::F32, cx)?;
+        if softmax {
+            scores = log_softmax(&scores, cx)?;
+        }
+        let loss = likelihood(&scores, &mut args, reduction, ignored, cx)?;
+        let mut outputs = vec![convert(loss, ty, cx)?];
+        if log {
+            outputs.push(convert(scores, ty, cx)?);
+        }
+        Ok(outputs)
+    }))
+}
+
+/// Batch, classes, and places of each.
+fn sizes(scores: &Value) -> Result<(usize, usize, usize), Error> {
+    let [n, classes, rest @ ..] = scores.dims() else {
+        return Err(Error::invalid_argument("scores of one dimension"));
+    };
+    Ok((*n, *classes, product(rest)))
+}
+
+/// The logarithm of softmax over the second dimension.
+fn log_softmax(scores: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    let (n, classes, places) = sizes(scores)?;
+    let elements = scores.elements::<f32>()?;
+    cx.output::<f32>(scores.dims())?.write(0.0, |out| {
+        for batch in 0..n {
+            for place in 0..places {
+                let at = |class: usize| (batch * classes + class) * places + place;
+                let top = (0..classes).map(|class| elements[at(class)]).fold(f32::NEG_INFINITY, f32::max);
+                let sum: f32 = (0..classes).map(|class| (elements[at(class)] - top).exp()).sum();
+                (0..classes).for_each(|class| out[at(class)] = elements[at(class)] - top - sum.ln());
+            }
+        }
+    })
+}
+
+fn likelihood(
+    scores: &Value,
+    args: &mut Args,
+    reduction: Reduction,
+    ignored: Option<i64>,
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    let (n, classes, places) = sizes(scores)?;
+    let target = args.get(1)?;
+    if target.dims() != [&[n], &scores.dims()[2..]].concat() {
+        return Err(Error::invalid_argument(format!("targets {} of {}", Dims(target.dims()), Dims(scores.dims()))));
+    }
+    let weights = args.option(2).cloned().map(|weights| convert(weights, ElementType::F32, cx)).transpose()?;
+    let weights = weights.as_ref().map(Value::elements::<f32>).transpose()?;
+    if weights.is_some_and(|weights| weights.len() != classes) {
+        return Err(Error::invalid_argument(format!("weights for other than {classes} classes")));
+    }
+    let elements = scores.elements::<f32>()?;
+    let targets = target.to_i64s()?;
+    let mut total = 0.0;
+    let losses = cx.output::<f32>(target.dims())?.try_append(|out| {
+        for (index, &class) in targets.iter().enumerate() {
+            if Some(class) == ignored {
+                out.push(0.0);
+                continue;
+            }
+            let class = usize::try_from(class).ok().filter(|&class| class < classes);
+            let class = class.ok_or_else(|| Error::invalid_argument(format!("a target that is none of {classes}")))?;
+            let weight = weights.map_or(1.0, |weights| weights[class]);
+            total += weight;
+            out.push(-weight * elements[(index / places * classes + class) * places + index % places]);
+        }
+        Ok(())
+    })?;
+    if reduction == Reduction::None {
+        return Ok(losses);
+    }
+    let sum: f32 = losses.elements::<f32>()?.iter().sum();
+    Value::scalar(if reduction == Reduction::Mean { sum / total } else { sum })
+}
