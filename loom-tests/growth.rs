@@ -81,6 +81,23 @@ fn count_against_first_insertions() {
     });
 }
 
+/// I6, I7: a walk over the shards meets one that is made before those of lower numbers.
+#[test]
+fn count_against_first_insertions_of_two_threads() {
+    explore_bounded("count against first insertions of two threads", 2, || {
+        let pool = new_pool();
+        let inserters = [1, 2].map(|value| {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || assert!(pool.insert(Payload::new(value)).is_ok()))
+        });
+        assert!(pool.len() <= 2);
+        for inserter in inserters {
+            inserter.join().unwrap();
+        }
+        assert_eq!(pool.len(), 2);
+    });
+}
+
 /// T1: two bindings on a page that is not there make it between them.
 #[test]
 fn bind_against_bind_on_a_page_that_is_not_there() {

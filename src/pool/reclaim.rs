@@ -161,8 +161,10 @@ pub(super) unsafe fn clone_of<T>(value: *const T) -> Arc<T> {
 pub(super) unsafe fn let_go<T>(value: *const T) {
     // SAFETY: the caller's promise.
     let value = unsafe { Arc::from_raw(value) };
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        // Its destructor might panic too.
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
+        // What was thrown has a destructor too, which might panic in its turn; there it ends.
+        && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
+    {
         std::mem::forget(payload);
     }
 }
