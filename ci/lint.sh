@@ -4,4 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy --no-default-features --lib --locked -- -D warnings
+cargo clippy --no-default-features --features nn,watch,conformance,metrics --all-targets --locked -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked

@@ -121,6 +121,8 @@ fn main() -> std::process::ExitCode {
         failures.push(format!("{alive} of the backends' graphs and contexts are alive"));
     }
     println!("{}", tally.line());
-    failures.iter().for_each(|failure| eprintln!("soak: {failure}"));
+    for failure in &failures {
+        eprintln!("soak: {failure}");
+    }
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

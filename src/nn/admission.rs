@@ -307,7 +307,7 @@ mod tests {
         assert!(ended.try_recv().is_err());
         // The clock ends one of them, and not the other.
         queue(Some(Instant::now() + Duration::from_millis(20)));
-        queue(Some(Instant::now() + Duration::from_secs(600)));
+        queue(Some(Instant::now() + Duration::from_mins(10)));
         assert_eq!(ended.recv().unwrap().err(), Some(Withdrawn::Late));
         assert_eq!(admission.load(), (1, 1));
         drop(permit);
