@@ -186,7 +186,9 @@ fn a_guest_that_is_dropped_cancels_what_it_computes() {
     let futures = ["loop", "loop"].map(|model| guest.compute_async(context(&guest, model)));
     watch.wait_for(1);
     drop((guest, engine));
-    futures.into_iter().for_each(|future| cancelled(block_on(future)));
+    for future in futures {
+        cancelled(block_on(future));
+    }
     watch.all_gone();
 }
 
@@ -223,7 +225,9 @@ fn a_guest_has_no_more_computes_than_its_limits_say() {
     let other = engine.guest();
     let third = other.compute_async(context(&other, "anything"));
     watch.open();
-    [first, second, third].into_iter().for_each(|future| block_on(future).unwrap());
+    for future in [first, second, third] {
+        block_on(future).unwrap();
+    }
     guest.compute(contexts[2]).unwrap();
 }
 

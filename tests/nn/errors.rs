@@ -17,7 +17,7 @@ fn every_refusal_names_its_call_the_value_and_the_bound_in_under_200_characters(
     let bytes = Model::default().bytes();
     let graph = guest.load(&[&bytes], Encoding::Onnx, Target::Cpu).unwrap();
     let context = guest.init_execution_context(graph).unwrap();
-    let (ones, data) = ([1; 5_000], [0; 400]);
+    let (ones, data) = (vec![1; 5_000], [0; 400]);
     let deep = TensorView::new(&ones, TensorType::U8, &data[..1]).unwrap();
     let wide = TensorView::new(&[100], TensorType::F32, &data).unwrap();
     let forged = GuestHandle::from_bits(0xabcd);

@@ -23,13 +23,12 @@ fn a_released_graph_is_gone_within_100_ms_though_nobody_calls() {
         let model = Model { a: round.into(), ..Model::default() };
         let graph = guest.load(&[&model.bytes()], Encoding::Onnx, Target::Cpu).unwrap();
         let context = guest.init_execution_context(graph).unwrap();
-        match round % 2 {
-            0 => drop(guest),
-            _ => {
-                guest.drop_context(context).unwrap();
-                guest.unload(graph).unwrap();
-                std::mem::forget(guest);
-            }
+        if round % 2 == 0 {
+            drop(guest);
+        } else {
+            guest.drop_context(context).unwrap();
+            guest.unload(graph).unwrap();
+            std::mem::forget(guest);
         }
         let released = Instant::now();
         while watch.alive() > 0 && released.elapsed() < Duration::from_secs(5) {
