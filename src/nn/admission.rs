@@ -19,9 +19,11 @@
 //! compare-exchange of the whole word.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+#[cfg(not(loom))]
+use std::thread;
 use std::time::Instant;
-use std::{io, thread};
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 
