@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy --no-default-features --lib --locked -- -D warnings
+cargo clippy --no-default-features --features nn,watch,conformance,metrics --all-targets --locked -- -D warnings
 RUSTFLAGS="--cfg loom" cargo clippy --no-default-features --features nn --lib --test loom --locked -- -D warnings
 RUSTFLAGS="--cfg shuttle" cargo clippy --no-default-features --lib --test shuttle --locked -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked

@@ -28,18 +28,10 @@ fn main() -> std::process::ExitCode {
 
     use crate::session::{Tally, host, play};
 
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let seconds = match &*arguments {
-        [] => 60,
-        [flag, value] if flag == "--seconds" => match value.parse() {
-            Ok(seconds) => seconds,
-            Err(error) => {
-                eprintln!("soak: --seconds {value}: {error}");
-                return ExitCode::from(2);
-            }
-        },
-        _ => {
-            eprintln!("soak: --seconds N is all that it takes");
+    let seconds = match seconds() {
+        Ok(seconds) => seconds,
+        Err(error) => {
+            eprintln!("soak: {error}");
             return ExitCode::from(2);
         }
     };
@@ -121,6 +113,19 @@ fn main() -> std::process::ExitCode {
         failures.push(format!("{alive} of the backends' graphs and contexts are alive"));
     }
     println!("{}", tally.line());
-    failures.iter().for_each(|failure| eprintln!("soak: {failure}"));
+    for failure in &failures {
+        eprintln!("soak: {failure}");
+    }
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The one option.
+#[cfg(not(loom))]
+fn seconds() -> Result<u64, String> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &*arguments {
+        [] => Ok(60),
+        [flag, value] if flag == "--seconds" => value.parse().map_err(|error| format!("--seconds {value}: {error}")),
+        _ => Err("--seconds N is all that it takes".to_owned()),
+    }
 }

@@ -116,11 +116,11 @@ impl Player {
             5..=8 => self.open(pick, tally),
             9 if !self.graphs.is_empty() => {
                 let (graph, _) = self.graphs.swap_remove(pick % self.graphs.len());
-                self.gone(graph, self.guest.unload(graph), tally);
+                self.gone(graph, &self.guest.unload(graph), tally);
             }
             10 if !self.contexts.is_empty() => {
                 let stream = self.contexts.swap_remove(pick % self.contexts.len());
-                self.gone(stream.handle, self.guest.drop_context(stream.handle), tally);
+                self.gone(stream.handle, &self.guest.drop_context(stream.handle), tally);
             }
             11 if !self.stale.is_empty() => {
                 let stale = self.stale[pick % self.stale.len()];
@@ -141,7 +141,9 @@ impl Player {
                 let futures = [first, second].map(|place| self.guest.compute_async(self.contexts[place].handle));
                 let _ = self.guest.cancel(self.contexts[first].handle);
                 one(&tally.cancelled);
-                futures.into_iter().for_each(|future| drop(finish(future)));
+                for future in futures {
+                    drop(finish(future));
+                }
             }
             _ => self.infer(pick, random, tally),
         }
@@ -155,7 +157,7 @@ impl Player {
         let good = matches!(manner, 'g' | 's');
         match self.guest.load(&[&bytes], Encoding::Onnx, Target::Cpu) {
             Ok(graph) => self.graphs.push((graph, Model { factor, named: false, good })),
-            Err(error) => self.refused(&error, good, tally),
+            Err(error) => Self::refused(&error, good, tally),
         }
     }
 
@@ -165,7 +167,7 @@ impl Player {
             Ok(graph) => self.graphs.push((graph, Model { factor, named: true, good: true })),
             // The host has removed it for a moment.
             Err(error) if error.kind() == ErrorKind::NotFound => one(&tally.refused),
-            Err(error) => self.refused(&error, true, tally),
+            Err(error) => Self::refused(&error, true, tally),
         }
     }
 
@@ -173,7 +175,7 @@ impl Player {
         let Some(&(graph, model)) = self.graphs.get(pick % self.graphs.len().max(1)) else { return };
         match self.guest.init_execution_context(graph) {
             Ok(handle) => self.contexts.push(Stream { handle, model, seen: None }),
-            Err(error) => self.refused(&error, model.good, tally),
+            Err(error) => Self::refused(&error, model.good, tally),
         }
     }
 
@@ -190,7 +192,7 @@ impl Player {
         });
         let output = match computed.and_then(|()| self.guest.output(handle, 0)) {
             Ok(output) => output.to_f32().unwrap_or_default(),
-            Err(error) => return self.refused(&error, model.good, tally),
+            Err(error) => return Self::refused(&error, model.good, tally),
         };
         let factor = if x > 0.0 { output[0] / x } else { 0.0 };
         let right = match (model.named, seen) {
@@ -206,7 +208,7 @@ impl Player {
         }
     }
 
-    fn gone(&mut self, handle: GuestHandle, result: Result<(), Error>, tally: &Tally) {
+    fn gone(&mut self, handle: GuestHandle, result: &Result<(), Error>, tally: &Tally) {
         if result.is_err() {
             one(&tally.unexplained);
         }
@@ -218,7 +220,7 @@ impl Player {
 
     /// A model that misbehaves may be refused with anything; a good one only where a limit, another's use of the same
     /// context, a deadline or a cancel says so.
-    fn refused(&self, error: &Error, good: bool, tally: &Tally) {
+    fn refused(error: &Error, good: bool, tally: &Tally) {
         let explained = !good
             || matches!(error.kind(), ErrorKind::Busy | ErrorKind::TooLarge | ErrorKind::Timeout)
             || error.message().contains("cancelled");

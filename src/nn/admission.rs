@@ -19,9 +19,11 @@
 //! compare-exchange of the whole word.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+#[cfg(not(loom))]
+use std::thread;
 use std::time::Instant;
-use std::{io, thread};
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -307,7 +309,7 @@ mod tests {
         assert!(ended.try_recv().is_err());
         // The clock ends one of them, and not the other.
         queue(Some(Instant::now() + Duration::from_millis(20)));
-        queue(Some(Instant::now() + Duration::from_secs(600)));
+        queue(Some(Instant::now() + Duration::from_mins(10)));
         assert_eq!(ended.recv().unwrap().err(), Some(Withdrawn::Late));
         assert_eq!(admission.load(), (1, 1));
         drop(permit);

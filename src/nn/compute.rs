@@ -11,7 +11,7 @@ use std::sync::{Arc as StdArc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::admission::{Admission, Full, Permit, Ticket, Withdrawn};
+use super::admission::{Admission, Permit, Ticket, Withdrawn};
 use super::context::{Claimed, Context};
 use super::engine::Inner;
 use super::observe;
@@ -99,13 +99,12 @@ impl Run {
                 (None, _) => {}
             }
         };
-        match engine.admission.queue(deadline, Box::new(turn)) {
-            Ok(ticket) => on_cancel(&cancel, ticket, &engine.admission),
-            Err(Full) => {
-                let run = lock(&run).take();
-                if let Some(run) = run {
-                    outcome.come(Err(run.full()));
-                }
+        if let Ok(ticket) = engine.admission.queue(deadline, Box::new(turn)) {
+            on_cancel(&cancel, ticket, &engine.admission);
+        } else {
+            let run = lock(&run).take();
+            if let Some(run) = run {
+                outcome.come(Err(run.full()));
             }
         }
         Compute { outcome, cancel }

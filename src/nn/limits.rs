@@ -43,7 +43,7 @@ impl Default for Limits {
             computes: 256,
             context_bytes: 1 << 30,
             name_bytes: 256,
-            compute_time: Duration::from_secs(60),
+            compute_time: Duration::from_mins(1),
         }
     }
 }

@@ -115,6 +115,8 @@ mod backends;
 mod check;
 mod claim;
 mod compute;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod context;
 mod encoding;
 mod engine;

@@ -4,10 +4,12 @@
 //! run, and never more than twice as many threads: a job that hands its permit on has not ended yet. A thread that has had nothing to do for a while ends.
 
 use std::collections::VecDeque;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+#[cfg(not(loom))]
+use std::thread;
 use std::time::Duration;
-use std::{io, thread};
 
 /// How long an idle thread waits for the next job.
 const IDLE: Duration = Duration::from_secs(10);

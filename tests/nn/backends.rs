@@ -86,6 +86,16 @@ impl Watch {
         self.builder().engine_limits(limits).build()
     }
 
+    #[cfg(feature = "conformance")]
+    pub fn affine(&self) -> impl Backend {
+        Affine(self.clone())
+    }
+
+    #[cfg(feature = "conformance")]
+    pub fn trouble(&self) -> impl Backend {
+        Trouble(self.clone())
+    }
+
     /// An engine to be, with both backends.
     pub fn builder(&self) -> EngineBuilder {
         Engine::builder().backend(Affine(self.clone())).backend(Trouble(self.clone()))
@@ -183,6 +193,9 @@ impl Backend for Affine {
 
     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
         let model = Model::parse(&request.parts.concat()).ok_or_else(|| Error::invalid_encoding("not affine"))?;
+        if request.memory_limit == 0 {
+            return Err(Error::too_large("no room for it"));
+        }
         self.0.0.loads.fetch_add(1, Ordering::SeqCst);
         self.0.0.memory_limit.store(request.memory_limit, Ordering::SeqCst);
         Ok(Box::new(AffineGraph::new(model, &self.0)))
@@ -237,6 +250,7 @@ impl BackendContext for AffineContext {
     }
 
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
+        control.check()?;
         let x = self.x.as_ref().ok_or_else(|| Error::invalid_argument("no input"))?;
         if size_of_val(&**x) > control.memory_limit {
             return Err(Error::too_large("no room for the output"));

@@ -8,6 +8,10 @@ mod calls;
 #[cfg(feature = "candle")]
 mod candle;
 mod concurrency;
+#[cfg(feature = "conformance")]
+mod conformance;
+mod errors;
+mod lifetime;
 mod limits;
 mod names;
 mod observe;

@@ -1,6 +1,6 @@
 //! What the engine tells of itself.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
 
 use graphpool::nn::{Encoding, ModelSource, Target};
@@ -20,7 +20,7 @@ impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         match field.name() {
             "message" => self.0.insert_str(0, &format!("{value:?}")),
-            name => self.0.push_str(&format!(" {name}={value:?}")),
+            name => write!(self.0, " {name}={value:?}").unwrap(),
         }
     }
 }

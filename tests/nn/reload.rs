@@ -17,10 +17,10 @@ fn register(engine: &Engine, a: f32) {
     engine.register_model("m", model(a), Encoding::Onnx, Target::Cpu).unwrap();
 }
 
-fn run(guest: &Guest, context: GuestHandle) -> f32 {
+fn run(guest: &Guest, context: GuestHandle) -> u64 {
     guest.set_input(context, 0, Tensor::from_f32(vec![2], &[1.0, 1.0]).unwrap().view()).unwrap();
     guest.compute(context).unwrap();
-    guest.output(context, 0).unwrap().to_f32().unwrap()[0]
+    guest.output(context, 0).unwrap().to_f32().unwrap()[0] as u64
 }
 
 /// A directory of the test's own, gone at its end.
@@ -58,16 +58,16 @@ fn new_contexts_run_on_the_new_version_and_old_ones_where_they_are() {
     let old = guest.init_execution_context(graph).unwrap();
     assert_eq!(engine.replace_model("m", model(3.0)), Ok(2));
     let new = guest.init_execution_context(graph).unwrap();
-    assert_eq!((run(&guest, old), run(&guest, new)), (2.0, 3.0));
+    assert_eq!((run(&guest, old), run(&guest, new)), (2, 3));
     assert_eq!(engine.stats().graphs, 2);
     // The old version goes with its last context, though the handle from before is still there.
     guest.drop_context(old).unwrap();
     eventually(|| engine.stats().graphs == 1);
-    assert_eq!(run(&guest, new), 3.0);
+    assert_eq!(run(&guest, new), 3);
     engine.remove_model("m").unwrap();
     // A removed name is nothing to those who have it.
     let last = guest.init_execution_context(graph).unwrap();
-    assert_eq!(run(&guest, last), 3.0);
+    assert_eq!(run(&guest, last), 3);
     drop(guest);
     watch.all_gone();
 }
@@ -87,7 +87,7 @@ fn a_reload_that_fails_leaves_the_version_in_use() {
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert!(error.message().contains("the model \"m\" came from bytes"), "{error}");
     assert_eq!(engine.reload_model("n").unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(run(&guest, guest.init_execution_context(graph).unwrap()), 2.0);
+    assert_eq!(run(&guest, guest.init_execution_context(graph).unwrap()), 2);
     assert_eq!(engine.list_models()[0].version, Some(1));
 }
 
@@ -163,7 +163,7 @@ fn a_reload_under_load_loses_no_inference_and_mixes_no_versions() {
                     let context = guest.init_execution_context(graph).unwrap();
                     let after = published.load(Ordering::SeqCst);
                     let version = run(&guest, context);
-                    assert!((before..=after + 1).contains(&(version as u64)), "{version} of {before} to {after}");
+                    assert!((before..=after + 1).contains(&version), "{version} of {before} to {after}");
                     for _ in 0..3 {
                         assert_eq!(run(&guest, context), version);
                     }
@@ -198,11 +198,11 @@ fn a_directory_gives_a_model_or_many() {
     folder.write("model.onnx", 4.0);
     let guest = engine.guest();
     let context = guest.init_execution_context(guest.load_by_name("two").unwrap()).unwrap();
-    assert_eq!(run(&guest, context), 4.0);
+    assert_eq!(run(&guest, context), 4);
     engine.register_directory(folder.0.join("nowhere"), Target::Cpu).unwrap_err();
     assert_eq!(engine.register_directory(&folder.0, Target::Cpu).unwrap(), ["a", "b", "model"]);
     let context = guest.init_execution_context(guest.load_by_name("b").unwrap()).unwrap();
-    assert_eq!(run(&guest, context), 3.0);
+    assert_eq!(run(&guest, context), 3);
     // The file's next version, when the host says so.
     folder.write("b.onnx", 7.0);
     assert_eq!(engine.reload_model("b"), Ok(2));
@@ -221,7 +221,7 @@ fn a_file_that_is_replaced_in_a_watched_directory_is_a_model_reloaded() {
     let version = || engine.list_models().iter().find(|model| model.name == "m").unwrap().version;
     folder.write("m.onnx", 3.0);
     eventually(|| version() == Some(2));
-    assert_eq!(run(&guest, guest.init_execution_context(graph).unwrap()), 3.0);
+    assert_eq!(run(&guest, guest.init_execution_context(graph).unwrap()), 3);
     // What is no model changes nothing.
     fs::write(folder.0.join("m.onnx"), "junk").unwrap();
     folder.write("n.onnx", 5.0);

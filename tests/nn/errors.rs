@@ -1,0 +1,85 @@
+//! What errors say: the call, the value and the bound, in under 200 characters.
+
+use graphpool::GuestHandle;
+use graphpool::nn::{
+    Encoding, EngineLimits, ErrorCode, ErrorKind, Limits, ModelSource, Target, Tensor, TensorType, TensorView,
+};
+
+use crate::backends::{Model, Watch};
+
+#[test]
+fn every_refusal_names_its_call_the_value_and_the_bound_in_under_200_characters() {
+    let watch = Watch::default();
+    let engine = watch.builder().engine_limits(EngineLimits::default().graphs(3).contexts(2)).build();
+    let long = "é".repeat(5_000);
+    let guest =
+        engine.guest_with(Limits::default().graphs(2).contexts(1).tensor_rank(4).tensor_bytes(99).name_bytes(9));
+    let bytes = Model::default().bytes();
+    let graph = guest.load(&[&bytes], Encoding::Onnx, Target::Cpu).unwrap();
+    let context = guest.init_execution_context(graph).unwrap();
+    let (ones, data) = (vec![1; 5_000], [0; 400]);
+    let deep = TensorView::new(&ones, TensorType::U8, &data[..1]).unwrap();
+    let wide = TensorView::new(&[100], TensorType::F32, &data).unwrap();
+    let forged = GuestHandle::from_bits(0xabcd);
+    let junk = guest.load(&[b"junk"], Encoding::Onnx, Target::Cpu).map(drop);
+    let (invalid, large) = (ErrorKind::InvalidArgument, ErrorKind::TooLarge);
+    let answers = [
+        (junk, ErrorKind::InvalidEncoding, "load", "not affine"),
+        (guest.load(&[], Encoding::Onnx, Target::Cpu).map(drop), invalid, "load", "no parts"),
+        (
+            guest.load(&[b"x"], Encoding::Ggml, Target::Gpu).map(drop),
+            ErrorKind::UnsupportedOperation,
+            "load",
+            "Ggml for Gpu",
+        ),
+        (guest.load_by_name("nosuch").map(drop), ErrorKind::NotFound, "load_by_name", "\"nosuch\""),
+        (guest.load_by_name(&long).map(drop), large, "load_by_name", "10000 bytes where 9"),
+        (guest.init_execution_context(forged).map(drop), invalid, "init_execution_context", "graph 0x0000abcd"),
+        (guest.init_execution_context(graph).map(drop), large, "init_execution_context", "has 1 and may have 1"),
+        (guest.unload(forged), invalid, "unload", "graph 0x0000abcd"),
+        (guest.set_input(forged, 0, deep), invalid, "set_input", "context 0x0000abcd"),
+        (guest.set_input(context, 5, deep), invalid, "set_input", "input 5, the graph has 1"),
+        (guest.set_input(context, &*long, deep), invalid, "set_input", "is named"),
+        (guest.set_input(context, 0, deep), large, "set_input", "5000 dimensions where 4"),
+        (guest.set_input(context, 0, wide), large, "set_input", "400 bytes where 99"),
+        (guest.compute(context), invalid, "compute", "no input"),
+        (guest.compute(forged), invalid, "compute", "context 0x0000abcd"),
+        (guest.output(forged, 0).map(drop), invalid, "output", "context 0x0000abcd"),
+        (
+            guest.get_output(context, u32::MAX, &mut []).map(drop),
+            invalid,
+            "get_output",
+            "output 4294967295, the graph has 1",
+        ),
+        (guest.drop_context(graph), invalid, "drop_context", "has no context"),
+        (guest.cancel(graph).map(drop), invalid, "cancel", "has no context"),
+        (engine.remove_model(&long), ErrorKind::NotFound, "remove_model", "no model is named"),
+        (engine.reload_model("nosuch").map(drop), ErrorKind::NotFound, "reload_model", "\"nosuch\""),
+        (
+            engine.register_model(&long.repeat(9), ModelSource::bytes(vec![]), Encoding::Onnx, Target::Cpu),
+            large,
+            "register_model",
+            "90000 bytes where 256",
+        ),
+    ];
+    for (answer, kind, call, says) in answers {
+        let error = answer.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.message().starts_with(&format!("{call}: ")), "{error}");
+        assert!(error.message().contains(says), "{error}");
+        assert!(error.message().len() < 200 && !error.message()[call.len() + 2..].starts_with(call), "{error}");
+    }
+    guest.set_input(context, 0, Tensor::from_f32(vec![2], &[0.0; 2]).unwrap().view()).unwrap();
+    guest.compute(context).unwrap();
+    let error = guest.get_output(context, 0, &mut [0; 7]).unwrap_err();
+    assert_eq!(error.message(), "get_output: the output has 8 bytes, the buffer 7");
+}
+
+#[test]
+fn a_bad_handle_is_an_invalid_argument_and_a_missing_name_not_found_in_both_forms() {
+    let guest = Watch::default().engine().guest();
+    let handle = guest.compute(GuestHandle::from_bits(3)).unwrap_err();
+    assert_eq!((handle.errno(), handle.code()), (1, ErrorCode::InvalidArgument));
+    let name = guest.load_by_name("nosuch").unwrap_err();
+    assert_eq!((name.errno(), name.code()), (8, ErrorCode::NotFound));
+}
