@@ -135,7 +135,7 @@ fn roi_align(node: &Node<'_>) -> Result<Kernel, Error> {
                 let bin_w = (right - left).max(least) / width as f32;
                 let points = |bin: f32| if sampling > 0 { sampling } else { bin.ceil().max(0.0) as usize };
                 let (rows, columns) = (points(bin_h), points(bin_w));
-                if rows.saturating_mul(columns) > 1 << 24 {
+                if rows.max(1).saturating_mul(columns.max(1)) > 1 << 24 {
                     return Err(Error::too_large("a region of more than 2^24 points for each output"));
                 }
                 for channel in 0..channels {

@@ -107,7 +107,8 @@ fn scatter_elements(node: &Node<'_>) -> Result<Kernel, Error> {
             return Err(Error::invalid_argument(why));
         }
         let list = indices.to_i64s()?;
-        let (mut starts, _charge) = cx.scratch::<u64>(list.len()).map(|(_, charge)| (Vec::new(), charge))?;
+        let _charge = cx.charge::<u64>(&[list.len()])?;
+        let mut starts = Vec::new();
         let (steps, dim) = (strides(value.dims()), value.dims()[at]);
         let mut index = vec![0_usize; indices.rank()];
         for &found in &list {
