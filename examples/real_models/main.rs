@@ -79,6 +79,8 @@ fn main() -> std::process::ExitCode {
         );
         wrong += usize::from(!measured.right);
     }
-    skipped.iter().for_each(|why| println!("skipped: {why}"));
+    for why in skipped {
+        println!("skipped: {why}");
+    }
     if wrong == 0 { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }

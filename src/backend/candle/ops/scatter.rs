@@ -52,7 +52,7 @@ fn reducer<T: Number>(reduction: Reduction) -> fn(T, T) -> T {
 
 /// Applies runs of `inner` updates, each to where its start says.
 fn apply(
-    value: Value,
+    value: &Value,
     updates: &Value,
     starts: &[usize],
     inner: usize,
@@ -66,9 +66,9 @@ fn apply(
         });
     }
     if value.ty() == ElementType::Bool {
-        return Err(super::no_type(&value));
+        return Err(super::no_type(value));
     }
-    with_numbers!(value, T => {
+    with_numbers!(*value, T => {
         replace(value.elements::<T>()?, updates, starts, inner, value.dims(), reducer::<T>(reduction), cx)
     })
 }
@@ -123,7 +123,7 @@ fn scatter_elements(node: &Node<'_>) -> Result<Kernel, Error> {
                 *index = 0;
             }
         }
-        Ok(vec![apply(value, updates, &starts, 1, reduction, cx)?])
+        Ok(vec![apply(&value, updates, &starts, 1, reduction, cx)?])
     }))
 }
 
@@ -158,6 +158,6 @@ fn scatter_nd(node: &Node<'_>) -> Result<Kernel, Error> {
         if inner == 0 {
             return Ok(vec![value]);
         }
-        Ok(vec![apply(value, updates, &starts, inner, reduction, cx)?])
+        Ok(vec![apply(&value, updates, &starts, inner, reduction, cx)?])
     }))
 }
