@@ -7,6 +7,8 @@
 //! * G1: every element that a product reads or writes lies within the slices it was given; this is checked before each.
 //! * G2: a product is cut into parts of about 10 ms, and each part looks at the compute's token.
 
+#![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are what matrices and their sizes are called")]
+
 use gemm::Parallelism;
 
 use super::meter::Cx;

@@ -134,8 +134,8 @@ fn roi_align(node: &Node<'_>) -> Result<Kernel, Error> {
                 let bin_h = (bottom - top).max(least) / height as f32;
                 let bin_w = (right - left).max(least) / width as f32;
                 let points = |bin: f32| if sampling > 0 { sampling } else { bin.ceil().max(0.0) as usize };
-                let (rows, columns) = (points(bin_h), points(bin_w));
-                if rows.saturating_mul(columns) > 1 << 24 {
+                let (down, along) = (points(bin_h), points(bin_w));
+                if down.max(1).saturating_mul(along.max(1)) > 1 << 24 {
                     return Err(Error::too_large("a region of more than 2^24 points for each output"));
                 }
                 for channel in 0..channels {
@@ -143,12 +143,12 @@ fn roi_align(node: &Node<'_>) -> Result<Kernel, Error> {
                     for place in 0..height * width {
                         cx.control.check()?;
                         let (y, x) = ((place / width) as f32, (place % width) as f32);
-                        let mut best = if largest && rows * columns > 0 { f32::NEG_INFINITY } else { 0.0 };
-                        for row in 0..rows {
+                        let mut best = if largest && down * along > 0 { f32::NEG_INFINITY } else { 0.0 };
+                        for row in 0..down {
                             cx.control.check()?;
-                            let y = top + y * bin_h + (row as f32 + 0.5) * bin_h / rows as f32;
-                            for column in 0..columns {
-                                let x = left + x * bin_w + (column as f32 + 0.5) * bin_w / columns as f32;
+                            let y = top + y * bin_h + (row as f32 + 0.5) * bin_h / down as f32;
+                            for column in 0..along {
+                                let x = left + x * bin_w + (column as f32 + 0.5) * bin_w / along as f32;
                                 let parts = corners(y, x, h, w).map(|(at, weight)| weight * plane[at]);
                                 if largest {
                                     best = parts.iter().copied().fold(best, f32::max);
@@ -157,7 +157,7 @@ fn roi_align(node: &Node<'_>) -> Result<Kernel, Error> {
                                 }
                             }
                         }
-                        out.push(if largest { best } else { best / (rows * columns).max(1) as f32 });
+                        out.push(if largest { best } else { best / (down * along).max(1) as f32 });
                     }
                 }
             }

@@ -273,8 +273,8 @@ fn mean_variance(node: &Node<'_>) -> Result<Kernel, Error> {
     let list = node.ints("axes")?.map_or_else(|| vec![0, 2, 3], <[i64]>::to_vec);
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
-        let last = super::axes(&list, value.rank())?;
-        let result = rows_of(value, &last, cx, |row, out| {
+        let folded = super::axes(&list, value.rank())?;
+        let result = rows_of(value, &folded, cx, |row, out| {
             let (mean, inverse) = statistics(row, 0.0);
             // As ONNX writes it: the deviation plus a little.
             let scale = 1.0 / (1.0 / inverse + 1e-9);

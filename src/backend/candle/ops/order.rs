@@ -150,13 +150,12 @@ fn compress(node: &Node<'_>) -> Result<Kernel, Error> {
     Ok(Box::new(move |mut args, cx| {
         let mut value = args.take(0)?;
         let condition = args.get(1)?.elements::<bool>()?;
-        let at = match at {
-            Some(at) => axis(at, value.rank())?,
-            None => {
-                let len = value.len();
-                value = value.reshaped(vec![len])?;
-                0
-            }
+        let at = if let Some(at) = at {
+            axis(at, value.rank())?
+        } else {
+            let len = value.len();
+            value = value.reshaped(vec![len])?;
+            0
         };
         let kept: Vec<usize> = condition
             .iter()
@@ -207,17 +206,13 @@ fn unique(node: &Node<'_>) -> Result<Kernel, Error> {
             return Err(no_type(&value));
         }
         // The axis goes first, so that what is compared lies together.
-        let (rows, order) = match at {
-            Some(at) => {
-                let at = axis(at, value.rank())?;
-                let order: Vec<usize> =
-                    std::iter::once(at).chain((0..value.rank()).filter(|&place| place != at)).collect();
-                (permute(value, &order, cx)?, Some(order))
-            }
-            None => {
-                let len = value.len();
-                (value.reshaped(vec![len])?, None)
-            }
+        let (rows, order) = if let Some(at) = at {
+            let at = axis(at, value.rank())?;
+            let order: Vec<usize> = std::iter::once(at).chain((0..value.rank()).filter(|&place| place != at)).collect();
+            (permute(value, &order, cx)?, Some(order))
+        } else {
+            let len = value.len();
+            (value.reshaped(vec![len])?, None)
         };
         let _charge = cx.charge::<u64>(&[5, rows.dims()[0]])?;
         with_numbers!(rows, T => uniques(rows.elements::<T>()?, rows.dims(), order.as_deref(), sorted, cx))

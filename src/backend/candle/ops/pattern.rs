@@ -49,10 +49,14 @@ fn trilu(node: &Node<'_>) -> Result<Kernel, Error> {
                     let first = (diagonal + 1).clamp(0, columns as i64) as usize;
                     &mut row[first..]
                 };
-                cut.fill(Default::default());
+                clear(cut);
             }
         }))?])
     }))
+}
+
+fn clear<T: Element>(elements: &mut [T]) {
+    elements.fill(T::default());
 }
 
 fn eye(node: &Node<'_>) -> Result<Kernel, Error> {

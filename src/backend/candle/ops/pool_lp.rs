@@ -101,6 +101,7 @@ fn unpool(node: &Node<'_>) -> Result<Kernel, Error> {
         if !fits {
             return Err(Error::invalid_argument(format!("{} in {}", Dims(&inferred), Dims(&dims))));
         }
+        count(&dims)?;
         // The indices are those of the tensor that was pooled, which may be smaller than what is wanted.
         let (whole, steps) = (count(&inferred)?, super::super::value::strides(&dims));
         let steps_inferred = super::super::value::strides(&inferred);

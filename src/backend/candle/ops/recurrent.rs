@@ -140,7 +140,7 @@ impl Recurrence {
                         row.iter_mut().zip(of_r).for_each(|(x, bias)| *x += bias);
                     }
                 }
-                let lane = Lane {
+                let mut lane = Lane {
                     h,
                     c,
                     recurrent: &r.elements::<f32>()?[d * gates * hidden..(d + 1) * gates * hidden],
@@ -151,7 +151,7 @@ impl Recurrence {
                     let start = (step * count_d + d) * cells + row * hidden;
                     out[start..start + hidden].copy_from_slice(h);
                 };
-                recur(cell, &mut parts, lane, size, reverse, lens.as_deref(), cx, visit)?;
+                recur(cell, &mut parts, &mut lane, size, reverse, lens.as_deref(), cx, visit)?;
             }
             Ok(())
         })?;
@@ -198,7 +198,7 @@ fn zeros(cx: &Cx<'_>, dims: &[usize]) -> Result<(Vec<f32>, Charge), Error> {
 fn recur(
     cell: &Cell,
     parts: &mut [f32],
-    lane: Lane<'_>,
+    lane: &mut Lane<'_>,
     size: Sizes,
     reverse: bool,
     lens: Option<&[usize]>,

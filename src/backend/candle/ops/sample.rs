@@ -79,8 +79,11 @@ impl Sampler {
     /// The elements around where a number from -1 to 1 points along a dimension.
     fn taps(self, number: f32, size: usize) -> Taps {
         let length = size as f32;
-        let place =
-            if self.corners { (number + 1.0) / 2.0 * (length - 1.0) } else { ((number + 1.0) * length - 1.0) / 2.0 };
+        let place = if self.corners {
+            f32::midpoint(number, 1.0) * (length - 1.0)
+        } else {
+            ((number + 1.0) * length - 1.0) / 2.0
+        };
         let place = if self.mode == Mode::Nearest { place.round_ties_even() } else { place };
         let (low, high) = self.ends(size);
         let outside = place < low || place > high;

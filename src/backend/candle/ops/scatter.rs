@@ -52,7 +52,7 @@ fn reducer<T: Number>(reduction: Reduction) -> fn(T, T) -> T {
 
 /// Applies runs of `inner` updates, each to where its start says.
 fn apply(
-    value: Value,
+    value: &Value,
     updates: &Value,
     starts: &[usize],
     inner: usize,
@@ -66,9 +66,9 @@ fn apply(
         });
     }
     if value.ty() == ElementType::Bool {
-        return Err(super::no_type(&value));
+        return Err(super::no_type(value));
     }
-    with_numbers!(value, T => {
+    with_numbers!(*value, T => {
         replace(value.elements::<T>()?, updates, starts, inner, value.dims(), reducer::<T>(reduction), cx)
     })
 }
@@ -107,7 +107,8 @@ fn scatter_elements(node: &Node<'_>) -> Result<Kernel, Error> {
             return Err(Error::invalid_argument(why));
         }
         let list = indices.to_i64s()?;
-        let (mut starts, _charge) = cx.scratch::<u64>(list.len()).map(|(_, charge)| (Vec::new(), charge))?;
+        let _charge = cx.charge::<u64>(&[list.len()])?;
+        let mut starts = Vec::new();
         let (steps, dim) = (strides(value.dims()), value.dims()[at]);
         let mut index = vec![0_usize; indices.rank()];
         for &found in &list {
@@ -122,7 +123,7 @@ fn scatter_elements(node: &Node<'_>) -> Result<Kernel, Error> {
                 *index = 0;
             }
         }
-        Ok(vec![apply(value, updates, &starts, 1, reduction, cx)?])
+        Ok(vec![apply(&value, updates, &starts, 1, reduction, cx)?])
     }))
 }
 
@@ -157,6 +158,6 @@ fn scatter_nd(node: &Node<'_>) -> Result<Kernel, Error> {
         if inner == 0 {
             return Ok(vec![value]);
         }
-        Ok(vec![apply(value, updates, &starts, inner, reduction, cx)?])
+        Ok(vec![apply(&value, updates, &starts, inner, reduction, cx)?])
     }))
 }

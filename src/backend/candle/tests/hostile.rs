@@ -14,7 +14,7 @@ use crate::backend::candle::{CandleBackend, CandleGraph};
 use crate::nn::{Error, ErrorKind, MESSAGE_BYTES};
 
 /// Loads the bytes and, where that works, runs the graph on inputs that fit, within 16 MiB.
-fn attack(bytes: &[u8]) -> Result<Vec<Value>, Error> {
+pub fn attack(bytes: &[u8]) -> Result<Vec<Value>, Error> {
     let graph = CandleBackend::new().load_graph(bytes, 1 << 24)?;
     drive(&graph)
 }

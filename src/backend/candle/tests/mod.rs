@@ -4,4 +4,6 @@ mod builder;
 mod families;
 mod first;
 mod hostile;
+mod operators;
+mod regressions;
 mod silent;

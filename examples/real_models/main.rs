@@ -1,0 +1,86 @@
+//! Models of others on real inputs: outputs beside onnxruntime's, times beside onnxruntime's.
+//!
+//! ```sh
+//! scripts/fetch_models.sh --all
+//! cargo run --release --example real_models
+//! ```
+//!
+//! Runs each record of `examples/models` whose model is there, on one thread, and prints the largest difference from
+//! what onnxruntime had recorded, the time of an inference, and onnxruntime's: measured in this run where `python3`
+//! (or what `PYTHON` names) has onnxruntime, by `scripts/time_models.py`, which is asked before and after; the ratio
+//! recorded in `recorded.txt` otherwise. Then two threads on two contexts. A model that was not fetched is named as
+//! skipped. The exit status is 1 where an output is off by more than 1e-4 absolute plus 1e-3 relative.
+
+// candle is no dependency of a loom build.
+#[cfg(not(loom))]
+mod measure;
+#[cfg(not(loom))]
+mod others;
+#[cfg(not(loom))]
+#[path = "../guests/record.rs"]
+#[expect(dead_code, reason = "what the guests check and this example does not")]
+mod record;
+
+#[cfg(loom)]
+fn main() {}
+
+/// The records, in the order of the table.
+#[cfg(not(loom))]
+const MODELS: [&str; 10] = [
+    "digits",
+    "silero-vad",
+    "silero-vad-16k",
+    "silero-vad-ifless",
+    "silero-vad-lstm",
+    "ocr-cls",
+    "ocr-det",
+    "ocr-rec",
+    "magika",
+    "minilm",
+];
+
+#[cfg(not(loom))]
+fn main() -> std::process::ExitCode {
+    let (mut wrong, mut skipped) = (0, Vec::new());
+    println!(
+        "{:<18}{:>5}{:>12}{:>12}{:>14}{:>8}  {:<9}{:>12}",
+        "model", "rows", "worst", "ms", "onnxruntime", "ratio", "", "2 threads"
+    );
+    for name in MODELS {
+        let record = match record::Record::open(name) {
+            Ok(record) => record,
+            Err(why) => {
+                skipped.push(why);
+                continue;
+            }
+        };
+        let before = others::onnxruntime(name);
+        let measured = match measure::measure(&record) {
+            Ok(measured) => measured,
+            Err(error) => {
+                println!("{name:<18}{error}");
+                wrong += 1;
+                continue;
+            }
+        };
+        let theirs = before.map(|before| others::onnxruntime(name).unwrap_or(before).min(before));
+        let (time, ratio, how) = match theirs {
+            Some(time) => (format!("{time:.3}"), Some(measured.ms / time), "same run"),
+            None => ("-".to_owned(), others::recorded(name), "recorded"),
+        };
+        let ratio = ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+        println!(
+            "{name:<18}{:>5}{:>12.1e}{:>12.3}{time:>14}{ratio:>8}  {how:<9}{:>11.2}×{}",
+            record.rows.len(),
+            measured.worst,
+            measured.ms,
+            measured.two_threads,
+            if measured.right { "" } else { "  WRONG" }
+        );
+        wrong += usize::from(!measured.right);
+    }
+    for why in skipped {
+        println!("skipped: {why}");
+    }
+    if wrong == 0 { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
+}
