@@ -30,8 +30,8 @@ pub const DISPUTED: &[(&str, &str)] = &[
     ("test_qlinearmatmul_3D_int8_float32", WRAPS),
 ];
 
-const WRAPS: &str = "lets -236 wrap around to 20, where ONNX's text wants -128; ONNX 1.23 corrected it, and onnxruntime \
-                     1.32 gives what is given here";
+const WRAPS: &str = "lets sums below -128 wrap around (-236 becomes 20, -139 becomes 117), where ONNX's text wants -128; \
+                     ONNX 1.23's suite has -128 there, and onnxruntime 1.32 gives it for these inputs";
 
 /// Where the tests are.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.cache/node-tests");

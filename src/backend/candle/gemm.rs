@@ -1,11 +1,12 @@
 //! The call into the `gemm` crate: products of large matrices, on the thread that asks for them.
 //!
-//! candle's own way to the same code asks the system for the number of processors at every product (a file is read
-//! where `RAYON_NUM_THREADS` is unset) and hands large products to other threads. Measured on a 2-core AVX-512
-//! machine: an 8×8 product 18.6 µs by way of candle, 0.49 µs like this; MiniLM-L3 with 16 tokens 12% faster.
+//! candle's own way to the same code asks for the number of threads at every product: it reads the environment and,
+//! where `RAYON_NUM_THREADS` is unset, /proc/cpuinfo. Measured by way of candle 0.11.1 on a 2-core AVX-512 machine, an
+//! 8×8 product takes 18.6 µs with the variable unset and 0.49 µs with it set. What the direct call gains over the
+//! latter, and on whole models, is not measured yet.
 //!
 //! * G1: every element that a product reads or writes lies within the slices it was given; this is checked before each.
-//! * G2: a product is cut into parts of about 10 ms, and each part looks at the compute's token.
+//! * G2: a product is cut into parts of at least 16 rows, and each part looks at the compute's token.
 
 #![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are what matrices and their sizes are called")]
 
@@ -14,7 +15,7 @@ use gemm::Parallelism;
 use super::meter::Cx;
 use crate::nn::Error;
 
-/// Multiplications of one part: about 10 ms on one core.
+/// Multiplications of one part, where 16 rows are not more.
 const PART: usize = 1 << 28;
 
 /// A type that gemm multiplies matrices of.
