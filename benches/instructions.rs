@@ -42,7 +42,9 @@ mod measured {
         pub fn new() -> Self {
             let pool = Pool::new();
             let used: Vec<_> = (0..TIMES as u64).map(|value| pool.insert(value).expect("there is room")).collect();
-            used.into_iter().for_each(|handle| drop(pool.remove(handle)));
+            for handle in used {
+                drop(pool.remove(handle));
+            }
             pool.flush();
             let handle = pool.insert(7).expect("there is room");
             let table = HandleTable::new(&pool, Kind::Graph);
