@@ -109,21 +109,21 @@ fn look_up_a_guess(look_up: impl Fn(&HandleTable<Payload>, GuestHandle) -> Optio
     // All pages are there, so that nothing but the binding tells of the insertion.
     let first = table.bind(pool.insert(Payload::new(0)).unwrap()).unwrap();
     let guess = GuestHandle::from_bits(first.to_bits() + (1 << 13));
-    let (guest, inserter) = (Arc::clone(&table), Arc::clone(&pool));
-    let guest = thread::spawn(move || {
+    let (binder, inserter) = (Arc::clone(&table), Arc::clone(&pool));
+    let binder = thread::spawn(move || {
         let handle = inserter.insert(Payload::new(1)).unwrap();
-        assert_eq!(guest.bind(handle).unwrap(), guess);
+        assert_eq!(binder.bind(handle).unwrap(), guess);
     });
     if let Some(handle) = look_up(&table, guess) {
         assert!(pool.contains(handle), "it was inserted before");
     }
-    guest.join().unwrap();
+    binder.join().unwrap();
 }
 
-/// T1, T2: a guest handle of another kind, with another tag, or that was unbound resolves to nothing.
+/// T1, T2: a binder handle of another kind, with another tag, or that was unbound resolves to nothing.
 #[test]
 fn a_forged_guest_handle_is_refused() {
-    explore("a forged guest handle is refused", || {
+    explore("a forged binder handle is refused", || {
         let pool = new_pool();
         let handle = pool.insert(1).unwrap();
         let table = HandleTable::new(&pool, Kind::Graph);

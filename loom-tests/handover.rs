@@ -149,10 +149,10 @@ fn give_to_the_depot_against_take() {
         let taker = Arc::clone(&pool);
         let taker = thread::spawn(move || taker.insert(Payload::new(2)).unwrap());
         drop(pool.remove(made[0]));
-        let taken = taker.join().unwrap();
-        assert_eq!(pool.get(taken, &pin()).unwrap().read(), 2);
-        assert!(!made.contains(&taken));
-        made.push(taken);
+        let handles = taker.join().unwrap();
+        assert_eq!(pool.get(handles, &pin()).unwrap().read(), 2);
+        assert!(!made.contains(&handles));
+        made.push(handles);
         assert_all_there(&pool, made);
     });
 }
@@ -200,7 +200,9 @@ fn give_to_the_depot_against_give() {
         let (mine, theirs) = (made[..3].to_vec(), made[3..].to_vec());
         let other = Arc::clone(&pool);
         let remove = |pool: &Pool<_, _>, handles: &[Handle<Payload>]| {
-            handles.iter().for_each(|handle| drop(pool.remove(*handle)));
+            for handle in handles {
+                drop(pool.remove(*handle));
+            }
         };
         remove(&pool, &mine[..2]);
         let other = thread::spawn(move || {

@@ -6,5 +6,8 @@ pub mod design {}
 #[doc = include_str!("verification.md")]
 pub mod verification {}
 
+#[doc = include_str!("mutants.md")]
+pub mod mutants {}
+
 #[doc = include_str!("limitations.md")]
 pub mod limitations {}

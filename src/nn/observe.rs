@@ -95,7 +95,10 @@ impl Timer {
         )
     }
 
-    #[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "it is the name of a metric"))]
+    #[cfg_attr(
+        not(feature = "metrics"),
+        expect(unused_variables, clippy::unused_self, reason = "they are a metric's name and where it began")
+    )]
     fn stop(self, name: &'static str) {
         #[cfg(feature = "metrics")]
         metrics::histogram!(name).record(self.0.elapsed().as_secs_f64());
