@@ -246,6 +246,9 @@ fn clear_against_insert() {
 }
 
 /// I3, I5: a destructor that removes another entry of the pool runs once, and finds all in order.
+///
+/// Not over the real epoch, whose leftovers loom runs when the execution is over: a destructor can't pin then.
+#[cfg(not(crossbeam_loom))]
 #[test]
 fn a_destructor_that_uses_the_pool_against_get() {
     struct Chained {
