@@ -6,64 +6,6 @@ use loom::thread;
 
 use crate::support::{explore, new_pool};
 
-/// T1, T2: a guest handle resolves to what it was bound to, never to what its index is bound to next.
-#[test]
-fn resolve_against_unbind_and_rebind() {
-    explore("resolve against unbind and rebind", || {
-        let pool = new_pool();
-        let (first, second) = (pool.insert(1).unwrap(), pool.insert(2).unwrap());
-        let table = Arc::new(HandleTable::new(&pool, Kind::Graph));
-        let bound = table.bind(first).unwrap();
-        let other = Arc::clone(&table);
-        let other = thread::spawn(move || {
-            assert_eq!(other.unbind(bound), Some(first));
-            other.bind(second).unwrap()
-        });
-        if let Some(resolved) = table.resolve(bound) {
-            assert_eq!(resolved, first);
-        }
-        let rebound = other.join().unwrap();
-        assert_ne!(rebound, bound);
-        assert_eq!(table.resolve(bound), None);
-        assert_eq!(table.resolve(rebound), Some(second));
-    });
-}
-
-/// T1: one of two ends a binding.
-#[test]
-fn unbind_against_unbind() {
-    explore("unbind against unbind", || {
-        let pool = new_pool();
-        let handle = pool.insert(1).unwrap();
-        let table = Arc::new(HandleTable::new(&pool, Kind::Graph));
-        let bound = table.bind(handle).unwrap();
-        let other = Arc::clone(&table);
-        let other = thread::spawn(move || other.unbind(bound));
-        let mine = table.unbind(bound);
-        let theirs = other.join().unwrap();
-        assert!(mine.is_some() != theirs.is_some());
-    });
-}
-
-/// T1, T2: two bindings at the same time have indexes of their own, one of them fresh and one used before.
-#[test]
-fn bind_against_bind() {
-    explore("bind against bind", || {
-        let pool = new_pool();
-        let (first, second) = (pool.insert(1).unwrap(), pool.insert(2).unwrap());
-        let table = Arc::new(HandleTable::new(&pool, Kind::Context));
-        let spent = table.bind(first).unwrap();
-        table.unbind(spent);
-        let other = Arc::clone(&table);
-        let other = thread::spawn(move || other.bind(second).unwrap());
-        let mine = table.bind(first).unwrap();
-        let theirs = other.join().unwrap();
-        assert!(mine != theirs && mine != spent && theirs != spent);
-        assert_eq!((table.resolve(mine), table.resolve(theirs)), (Some(first), Some(second)));
-        assert_eq!(table.resolve(spent), None);
-    });
-}
-
 /// T1, T2: an index that is given back while another thread takes one is in one party's hands at a time.
 #[test]
 fn bind_against_unbind_and_bind() {

@@ -108,6 +108,17 @@ impl Guard {
     }
 }
 
+/// Defers as the pool does, for the models of the contract.
+///
+/// # Safety
+///
+/// As [`Guard::defer`].
+#[cfg(any(loom, shuttle))]
+pub unsafe fn defer<F: FnOnce()>(guard: &Guard, f: F) {
+    // SAFETY: the caller's promise.
+    unsafe { guard.defer(f) }
+}
+
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard").finish_non_exhaustive()

@@ -35,15 +35,7 @@ pub mod verification {
         pub static RECLAMATIONS: Cell<u64> = const { Cell::new(0) };
     }
 
-    /// Defers as the pool does.
-    ///
-    /// # Safety
-    ///
-    /// `f` must be sound to run on any thread and at any later time.
-    pub unsafe fn defer<F: FnOnce()>(guard: &crate::Guard, f: F) {
-        // SAFETY: the caller's promise.
-        unsafe { guard.defer(f) }
-    }
+    pub use crate::epoch::defer;
 }
 
 /// Runs an example of the documentation: as it is, and under `--cfg loom` as a model, outside of which loom's types
