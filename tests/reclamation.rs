@@ -55,12 +55,14 @@ fn a_thread_that_only_reads_reclaims_what_others_removed() {
     pool.flush();
     assert_eq!(drops.load(Ordering::Relaxed), 0, "a guard is held");
     drop(reader);
+    // Joined by hand: a scope's end does not wait for what its threads do on their way out.
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let reader = scope.spawn(|| {
             while drops.load(Ordering::Relaxed) < 5000 {
                 pin().flush();
             }
         });
+        reader.join().unwrap();
     });
     assert_eq!(pool.stats().awaiting_reclamation, 0);
     let slots: std::collections::BTreeSet<_> =
