@@ -21,7 +21,7 @@ pub mod nn;
 
 pub use epoch::{Guard, pin};
 pub use handle::{GuestHandle, Handle, Kind};
-pub use pool::{InsertError, Pool, PoolStats};
+pub use pool::{Insert, InsertError, Pool, PoolStats};
 pub use table::{BindError, HandleTable};
 
 /// What the models look at.

@@ -21,6 +21,8 @@ fn everything_at_once() {
     a_pool_that_is_dropped_lets_go_of_all();
     a_thread_that_only_reads_reclaims_what_others_removed();
     every_generation_of_a_slot_can_be_bound();
+    a_slot_at_its_last_generation_is_given_up();
+    a_full_pool_gives_the_value_back_and_takes_the_next_after_a_removal();
 }
 
 fn one_flush_lets_go_of_all_that_was_removed() {
@@ -83,4 +85,37 @@ fn every_generation_of_a_slot_can_be_bound() {
         pool.flush();
     }
     assert_eq!(pool.stats().retired_slots, 1);
+}
+
+fn a_slot_at_its_last_generation_is_given_up() {
+    let pool: Pool<u32, Tiny> = Pool::with_layout();
+    let mut made = Vec::new();
+    let value = loop {
+        match pool.insert(made.len() as u32) {
+            Ok(handle) => {
+                assert!(!made.contains(&handle), "a handle came twice");
+                made.push(handle);
+                assert!(pool.remove(handle).is_some());
+            }
+            Err(InsertError::Full(value)) if pool.stats().awaiting_reclamation == 0 => break value,
+            Err(InsertError::Full(_)) => pool.flush(),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    // 2 + 4 slots of 8 generations.
+    assert_eq!((made.len(), value), (48, 48));
+    assert_eq!(pool.stats().retired_slots, 6);
+    assert!(made.iter().all(|handle| !pool.contains(*handle)));
+}
+
+fn a_full_pool_gives_the_value_back_and_takes_the_next_after_a_removal() {
+    let pool: Pool<String, Tiny> = Pool::with_layout();
+    let handles: Vec<_> = (0..6).map(|value| pool.insert(value.to_string()).unwrap()).collect();
+    assert_eq!(pool.insert(String::from("seventh")).unwrap_err().into_inner(), "seventh");
+    let refused = pool.insert_with(|_| -> String { unreachable!("nothing can be stored") });
+    assert!(matches!(refused, Err(InsertError::Full(_))));
+    pool.remove(handles[3]).unwrap();
+    pool.insert(String::from("eighth")).unwrap();
+    assert!(pool.insert(String::from("ninth")).is_err());
+    assert_eq!(pool.len(), 6);
 }

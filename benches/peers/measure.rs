@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// One subject under one workload.
 pub trait Contender {
     fn name(&self) -> &'static str;
-    /// Nanoseconds per operation of one thread, the mean over `threads` of them that work at the same time.
+    /// Nanoseconds per operation of one thread, over `threads` of them that work at the same time.
     fn round(&self, threads: usize, time: Duration) -> f64;
 }
 
@@ -18,35 +18,33 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Repeats `burst`, which says how many operations it did, for the time of a round, and gives the median of their
-    /// times for one operation: a burst takes much less than the system's time slice, so what other processes take is
-    /// in few of them, and everything that a subject does now and then is in all. What a thread does once, to register
-    /// itself and to fill its caches, is done before.
+    /// Repeats `burst`, which says how many operations it did, for the time of a round, and gives the mean time for one
+    /// operation: what a thread waited for another is in it. What a thread does once, to register itself and to fill its
+    /// caches, is done before.
     pub fn run(&self, mut burst: impl FnMut() -> u64) -> f64 {
         burst();
-        let mut figures = Vec::with_capacity(1 << 14);
         self.barrier.wait();
         let start = Instant::now();
-        let mut before = Duration::ZERO;
-        while before < self.time {
-            let operations = burst();
-            let now = start.elapsed();
-            figures.push(now.saturating_sub(before).as_nanos() as f64 / operations as f64);
-            before = now;
+        let mut operations = 0;
+        let mut elapsed = Duration::ZERO;
+        while elapsed < self.time {
+            operations += burst();
+            elapsed = start.elapsed();
         }
-        median(figures)
+        elapsed.as_nanos() as f64 / operations as f64
     }
 }
 
-/// The mean of what `work` gives on each of `threads`, which are started before the clock is.
+/// The time for one operation of a thread, on `threads` that work at the same time and were started before the clock
+/// was: of what `work` gives on each the harmonic mean, which is their number by all that they did in the time.
 pub fn on_threads(threads: usize, time: Duration, work: impl Fn(usize, &Clock) -> f64 + Sync) -> f64 {
     let clock = Clock { barrier: Barrier::new(threads), time };
-    let sum: f64 = thread::scope(|scope| {
+    let rate: f64 = thread::scope(|scope| {
         let (work, clock) = (&work, &clock);
         let workers: Vec<_> = (0..threads).map(|thread| scope.spawn(move || work(thread, clock))).collect();
-        workers.into_iter().map(|worker| worker.join().expect("no panic")).sum()
+        workers.into_iter().map(|worker| 1.0 / worker.join().expect("no panic")).sum()
     });
-    sum / threads as f64
+    threads as f64 / rate
 }
 
 /// How long to measure.

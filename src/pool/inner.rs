@@ -8,10 +8,11 @@ use super::error::InsertError;
 use super::layout::{Layout, Shape};
 use super::magazine::Depot;
 use super::places::Places;
-use super::reclaim::{Releasing, claim, collect, let_go};
+use super::reclaim::{Releasing, claim, collect};
 use super::slot::Slot;
 use super::tag::PoolTag;
 use super::threads;
+use super::value::Insert;
 use crate::handle::Handle;
 use crate::sync::Arc;
 use crate::sync::atomic::AtomicU64;
@@ -71,11 +72,11 @@ impl<T: Send + Sync, L: Layout> Vacant<'_, T, L> {
     }
 
     #[inline]
-    pub(super) fn fill(self, value: Arc<T>) -> Handle<T> {
+    pub(super) fn fill(self, value: impl Insert<T>) -> Handle<T> {
         let vacant = ManuallyDrop::new(self);
         let handle = vacant.handle();
         // SAFETY: a vacant slot, and ours alone (I5).
-        unsafe { vacant.slot.publish(Arc::into_raw(value), handle.to_bits()) };
+        unsafe { vacant.slot.publish(value, handle.to_bits()) };
         vacant.shard.owner.inserted.add(1);
         handle
     }
@@ -166,14 +167,17 @@ impl<T: Send + Sync + 'static, L: Layout> Drop for Inner<T, L> {
     fn drop(&mut self) {
         let _releasing = Releasing::begin();
         let tag = self.tag.bits().get();
-        let live = self.directory.slots().filter_map(|slot| Some(slot.live(tag)?.1));
-        let claimed = self.directory.shards().filter_map(|shard| shard.limbo.claim());
-        let removed = claimed.flat_map(|claimed| claimed.places().to_vec());
-        // SAFETY: nobody else has anything of this pool (I6), so every slot is ours.
-        let removed = removed.filter_map(|place| Some(unsafe { self.directory.slot(place)?.value() }));
-        for value in live.chain(removed) {
-            // SAFETY: the slot's own reference, once: a slot is live or removed.
-            unsafe { let_go(value) };
+        // SAFETY, for all of it: nobody else has anything of this pool (I6), so every slot is ours.
+        for claimed in self.directory.shards().filter_map(|shard| shard.limbo.claim()) {
+            for slot in claimed.places().iter().filter_map(|place| self.directory.slot(*place)) {
+                unsafe { slot.release() };
+            }
+        }
+        for slot in self.directory.slots() {
+            if slot.live(tag).is_some() {
+                unsafe { slot.release() };
+            }
+            unsafe { slot.drop_spare() };
         }
     }
 }

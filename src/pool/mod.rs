@@ -40,6 +40,7 @@ mod slot;
 mod stats;
 mod tag;
 mod threads;
+mod value;
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -50,6 +51,7 @@ pub use layout::{Layout, Standard, Tiny, TinyWith};
 pub use stats::PoolStats;
 pub(crate) use tag::PoolTag;
 pub use threads::MAX_INSERTING_THREADS;
+pub use value::Insert;
 
 use crate::epoch::{Guard, pin};
 use crate::handle::Handle;
@@ -58,7 +60,8 @@ use crate::sync::atomic::Ordering;
 use chain::{Chain, link};
 use inner::{Inner, reserve};
 use layout::Shape;
-use reclaim::{claim, clone_of, collect_all, defer};
+use reclaim::{claim, collect_all, defer};
+use value::clone_of;
 
 /// Lock-free storage of `Arc<T>`s under [`Handle`]s.
 ///
@@ -125,9 +128,9 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     ///
     /// Gives `value` back where this thread's part of the pool is full, or where too many threads insert.
     #[inline]
-    pub fn insert<V: Into<Arc<T>>>(&self, value: V) -> Result<Handle<T>, InsertError<V>> {
+    pub fn insert<V: Insert<T>>(&self, value: V) -> Result<Handle<T>, InsertError<V>> {
         match reserve(&self.inner) {
-            Ok(vacant) => Ok(vacant.fill(value.into())),
+            Ok(vacant) => Ok(vacant.fill(value)),
             Err(refusal) => Err(refusal.with(value)),
         }
     }
@@ -139,13 +142,13 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     ///
     /// Gives `make` back, uncalled, where [`insert`](Self::insert) would give the value back.
     #[inline]
-    pub fn insert_with<V: Into<Arc<T>>, F: FnOnce(Handle<T>) -> V>(
+    pub fn insert_with<V: Insert<T>, F: FnOnce(Handle<T>) -> V>(
         &self,
         make: F,
     ) -> Result<Handle<T>, InsertError<F>> {
         match reserve(&self.inner) {
             Ok(vacant) => {
-                let value = make(vacant.handle()).into();
+                let value = make(vacant.handle());
                 Ok(vacant.fill(value))
             }
             Err(refusal) => Err(refusal.with(make)),

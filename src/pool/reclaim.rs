@@ -1,7 +1,6 @@
 //! From a removal to a vacant slot: the deferral, the release, and the destructors that it runs.
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::chain::Chain;
 use super::inner::Inner;
@@ -46,8 +45,8 @@ fn release<T: Send + Sync, L: Layout>(inner: &Inner<T, L>, chain: Chain) {
     for _ in 0..chain.count::<L>() {
         let Some(slot) = inner.directory.slot(place) else { unreachable!("it was live") };
         let word = slot.vacant_word();
-        // SAFETY: the slot is this chain's (I5).
-        let value = unsafe { slot.value() };
+        // SAFETY: the slot is this chain's (I5), whose entries' grace periods are over (I3).
+        unsafe { slot.release() };
         let key = Shape::<L>::generation_bits(word) | place;
         match shard {
             Some(shard) => inner.vacate(shard, key),
@@ -56,8 +55,6 @@ fn release<T: Send + Sync, L: Layout>(inner: &Inner<T, L>, chain: Chain) {
                 None => drop(inner.elsewhere.retired_slots.fetch_add(1, Ordering::Relaxed)),
             },
         }
-        // SAFETY: the slot's own reference, once (I1, I3). Whatever the destructor calls finds all in order.
-        unsafe { let_go(value) };
         match shard {
             Some(shard) => shard.owner.reclaimed.add(1),
             None => drop(inner.elsewhere.reclaimed.fetch_add(1, Ordering::Relaxed)),
@@ -134,38 +131,6 @@ impl Drop for Releasing {
             }
             let _ = RELEASING.try_with(|flag| flag.set(false));
         }
-    }
-}
-
-/// A reference of the caller's own.
-///
-/// # Safety
-///
-/// `value` came from [`Arc::into_raw`], and a reference to it is alive during the call.
-#[inline]
-pub(super) unsafe fn clone_of<T>(value: *const T) -> Arc<T> {
-    // SAFETY: the caller's promise.
-    unsafe {
-        Arc::increment_strong_count(value);
-        Arc::from_raw(value)
-    }
-}
-
-/// Drops a reference. A panic of the value's destructor ends here: whoever collects is rarely the one whom it
-/// concerns, and has more to collect.
-///
-/// # Safety
-///
-/// `value` came from [`Arc::into_raw`], and its reference is the caller's to drop.
-#[inline]
-pub(super) unsafe fn let_go<T>(value: *const T) {
-    // SAFETY: the caller's promise.
-    let value = unsafe { Arc::from_raw(value) };
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
-        // What was thrown has a destructor too, which might panic in its turn; there it ends.
-        && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
-    {
-        std::mem::forget(payload);
     }
 }
 

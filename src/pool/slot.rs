@@ -1,5 +1,6 @@
 //! One entry of the directory: which handle is live at a place, and where its value is.
 
+use super::value::{Value, drop_spare, let_go};
 use crate::sync::UnsafeCell;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,7 +8,8 @@ pub(super) struct Slot<T> {
     /// The live handle. Otherwise a word without a tag, which no handle equals: 0 at first, after a removal the
     /// generation, and where the slot is in a [chain](super::chain) the next one's place.
     word: AtomicU64,
-    /// The live value's address, of an `Arc` that the slot owns.
+    /// The live value's address, of an `Arc` that the slot owns. Once it is let go of, null or a spare: the address where
+    /// the next value may be written.
     value: UnsafeCell<*const T>,
 }
 
@@ -24,9 +26,9 @@ impl<T> Slot<T> {
     ///
     /// The slot is vacant and the caller's alone, so that nobody reads `value` (I3, I5).
     #[inline]
-    pub(super) unsafe fn publish(&self, value: *const T, handle: u64) {
-        // SAFETY: nobody else reads or writes the cell, says the caller.
-        self.value.with_mut(|cell| unsafe { *cell = value });
+    pub(super) unsafe fn publish(&self, value: impl Value<T>, handle: u64) {
+        // SAFETY: nobody else reads or writes the cell, says the caller, and what is in it is the slot's spare.
+        self.value.with_mut(|cell| unsafe { *cell = value.take_in(*cell) });
         // Release: pairs with the Acquire in `read`, `live` and `retire`; whoever sees the handle sees the value.
         self.word.store(handle, Ordering::Release);
     }
@@ -75,15 +77,25 @@ impl<T> Slot<T> {
         Some(self.value.with(|cell| unsafe { *cell }))
     }
 
-    /// The value of a retired slot whose grace period is over, or of a pool that is being dropped.
+    /// Lets go of the value of a retired slot whose grace period is over, or of a pool that is being dropped. Its
+    /// destructor may do anything, but panic any further than this.
     ///
     /// # Safety
     ///
-    /// The slot is the caller's alone (I5).
-    #[inline]
-    pub(super) unsafe fn value(&self) -> *const T {
+    /// The slot is the caller's alone (I5), and its value was not let go of since it was published.
+    pub(super) unsafe fn release(&self) {
+        // SAFETY: the caller's promise; the reference is the slot's own (I1).
+        self.value.with_mut(|cell| unsafe { *cell = let_go(*cell) });
+    }
+
+    /// Frees what is kept for the next value.
+    ///
+    /// # Safety
+    ///
+    /// The slot is the caller's alone (I5), and has no value.
+    pub(super) unsafe fn drop_spare(&self) {
         // SAFETY: the caller's promise.
-        self.value.with(|cell| unsafe { *cell })
+        self.value.with_mut(|cell| unsafe { drop_spare(std::mem::replace(&mut *cell, std::ptr::null())) });
     }
 
     /// The word of a slot that isn't live and is the caller's alone (I5).
