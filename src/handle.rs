@@ -1,15 +1,15 @@
 //! The two kinds of number: [`Handle`], which a host keeps, and [`GuestHandle`], which a guest sees.
 //!
 //! ```text
-//!            63        52 51         35 34       22 21                  0
-//! Handle     │ pool tag │ generation  │ thread    │ address             │
-//!              12 bits    17            13          22
+//!            63        52 51 50 49         33 32       21 20                  0
+//! Handle     │ pool tag │ 0    │ generation  │ thread    │ address             │
+//!              12 bits    2      17            12          21
 //!            31                 13 12           1 0
 //! GuestHandle│ index              │ tag          │ kind │
 //!              19                   12             1
 //! ```
 //!
-//! The lower 52 bits of a handle are the slab's key; how they divide is [`Layout`](crate::pool::Layout)'s affair.
+//! The lower 52 bits of a handle are its key; how they divide is [`Layout`](crate::pool::Layout)'s affair.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -17,9 +17,9 @@ use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::num::NonZeroU64;
 
-/// Bits of the slab's key in a handle, and of the handle in a word of a [`HandleTable`](crate::HandleTable).
+/// Bits of the key in a handle, the highest two of them 0, and of the handle in a word of a [`HandleTable`](crate::HandleTable).
 pub(crate) const KEY_BITS: u32 = 52;
-/// The slab's key in a handle.
+/// The key in a handle.
 pub(crate) const KEY_MASK: u64 = (1 << KEY_BITS) - 1;
 /// Bits above the key: a pool's tag in a handle, a slot's tag in a table's word.
 pub(crate) const TAG_BITS: u32 = u64::BITS - KEY_BITS;
@@ -176,6 +176,12 @@ impl GuestHandle {
     #[inline]
     pub(crate) const fn tag(self) -> u64 {
         (self.0 >> 1) as u64 & ((1 << TAG_BITS) - 1)
+    }
+
+    /// The tag above a key's bits, and the kind in the highest of these, which no key has.
+    #[inline]
+    pub(crate) const fn tag_and_kind(self) -> u64 {
+        (self.0 as u64) << (KEY_BITS - 1)
     }
 
     #[inline]

@@ -1,8 +1,8 @@
 //! [`HandleTable<T>`]: a guest's 32-bit handles for entries of one pool.
 //!
-//! A slot is one atomic word: the 12 bits of the slot's tag above the 52 bits of the pool's key. No key has all bits of
-//! the generation and the highest of the thread, which is a number below 4,096 in 13 bits; a word that has them is
-//! vacant, and its lower bits are the next free index.
+//! A slot is one atomic word: the 12 bits of the slot's tag above the 52 bits of the pool's key. The highest two of a key
+//! are 0. Where the second is 1 the word is vacant, and its lower bits are the next free index; in the highest a look-up
+//! finds the difference between the kinds.
 //!
 //! * **T1.** A word goes from vacant to bound by the one thread that took its index from the free list or fresh,
 //!   and back by one compare-exchange, whose winner gets the handle.
@@ -25,8 +25,8 @@ const FIRST_PAGE: u64 = if cfg!(loom) { 2 } else { 64 };
 const CAPACITY: u32 = 1 << GuestHandle::INDEX_BITS;
 /// Of a slot's bindings.
 const LAST_TAG: u64 = if cfg!(loom) { 7 } else { (1 << TAG_BITS) - 1 };
-/// Every bit of a key's generation, and the highest of its thread, which no key has: the least number that is none.
-const VACANT: u64 = ((1 << 18) - 1) << (KEY_BITS - 18);
+/// The second bit of a key from above, which no key has: the least number that is none.
+const VACANT: u64 = 1 << (KEY_BITS - 2);
 
 /// A guest's own handle space for one kind of thing: 32-bit [`GuestHandle`]s for [`Handle`]s of one pool.
 ///
@@ -67,6 +67,8 @@ pub struct HandleTable<T> {
     /// Keeps the tag from another pool.
     _tag: Arc<PoolTag>,
     kind: Kind,
+    /// What [`GuestHandle::tag_and_kind`] has of the kind.
+    kind_bit: u64,
     _names: PhantomData<fn() -> T>,
 }
 
@@ -93,6 +95,7 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
             pool_tag: pool.tag().bits(),
             _tag: Arc::clone(pool.tag()),
             kind,
+            kind_bit: GuestHandle::new(kind, 0, 0).tag_and_kind(),
             _names: PhantomData,
         }
     }
@@ -103,7 +106,7 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
     ///
     /// [`BindError::Full`] where no index is left, [`BindError::ForeignHandle`] for a handle of another pool.
     pub fn bind(&self, handle: Handle<T>) -> Result<GuestHandle, BindError> {
-        if handle.to_bits() & !KEY_MASK != self.pool_tag.get() || is_vacant(handle.key()) {
+        if handle.to_bits() & !KEY_MASK != self.pool_tag.get() || handle.key() >= VACANT {
             return Err(BindError::ForeignHandle);
         }
         let (index, word) = self.take_index().ok_or(BindError::Full)?;
@@ -118,8 +121,7 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
     #[inline]
     #[must_use]
     pub fn resolve(&self, guest_handle: GuestHandle) -> Option<Handle<T>> {
-        let word = self.word_of(guest_handle)?.load(Ordering::Acquire);
-        self.bound(guest_handle, word)
+        self.words.find(guest_handle.index().into(), |word| self.bound(guest_handle, word.0.load(Ordering::Acquire)))
     }
 
     /// Ends the binding. Of several calls with one guest handle, one gets what it was bound to.
@@ -129,7 +131,7 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
         expect(clippy::must_use_candidate, reason = "called for what it does; std's atomics tell the lint")
     )]
     pub fn unbind(&self, guest_handle: GuestHandle) -> Option<Handle<T>> {
-        let word = self.word_of(guest_handle)?;
+        let word = self.word(guest_handle.index())?;
         // Acquire: as in `resolve`.
         let current = word.load(Ordering::Acquire);
         let handle = self.bound(guest_handle, current)?;
@@ -172,17 +174,10 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
     /// The handle in `word`, if that is the guest handle's binding.
     #[inline]
     fn bound(&self, guest_handle: GuestHandle, word: u64) -> Option<Handle<T>> {
-        // The key alone, where the tags are the same; otherwise something above any key.
-        let key = word ^ guest_handle.tag() << KEY_BITS;
+        // The key alone, where the tags are the same, the kind is the table's and the word isn't vacant; otherwise
+        // something above any key.
+        let key = word ^ guest_handle.tag_and_kind() ^ self.kind_bit;
         (key < VACANT).then(|| Handle::new(self.pool_tag, key))
-    }
-
-    #[inline]
-    fn word_of(&self, guest_handle: GuestHandle) -> Option<&AtomicU64> {
-        if guest_handle.kind() != self.kind {
-            return None;
-        }
-        self.word(guest_handle.index())
     }
 
     #[inline]
@@ -241,7 +236,7 @@ const fn vacant(tag: u64, next: u32) -> u64 {
 
 #[inline]
 const fn is_vacant(word: u64) -> bool {
-    word & VACANT == VACANT
+    word & VACANT != 0
 }
 
 /// A slot's word.

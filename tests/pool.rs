@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
 
-use graphpool::pool::Tiny;
-use graphpool::{Handle, InsertError, Pool, pin};
+use graphpool::{Handle, Pool, pin};
 
 /// A value that counts its drops.
 #[derive(Debug)]

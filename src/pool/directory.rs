@@ -86,6 +86,12 @@ impl<T, L: Layout> Directory<T, L> {
         self.slots.get(place)
     }
 
+    /// What `look` finds in the slot at `place`, if its page is there.
+    #[inline]
+    pub(super) fn find<'a, R>(&'a self, place: u64, look: impl FnOnce(&'a Slot<T>) -> Option<R>) -> Option<R> {
+        self.slots.find(place, look)
+    }
+
     /// The slot at a place that the slab has given, in a page that is made if need be. `None` never.
     #[inline]
     pub(super) fn grow(&self, place: u64) -> Option<&Slot<T>> {

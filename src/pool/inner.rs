@@ -134,9 +134,10 @@ impl<T: Send + Sync, L: Layout> Inner<T, L> {
         }
     }
 
+    /// What `look` finds in the slot that the handle would be in.
     #[inline]
-    pub(super) fn slot(&self, handle: Handle<T>) -> Option<&Slot<T>> {
-        self.directory.slot(Shape::<L>::place(handle.key()))
+    pub(super) fn find<'a, R>(&'a self, handle: Handle<T>, look: impl FnOnce(&'a Slot<T>) -> Option<R>) -> Option<R> {
+        self.directory.find(Shape::<L>::place(handle.key()), look)
     }
 
     /// Makes the slot of `key` this thread's to use for the next generation, or gives it up after the last (I4).

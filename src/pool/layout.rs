@@ -66,24 +66,32 @@ pub(super) struct Shape<L>(PhantomData<L>);
 
 impl<L: Layout> Shape<L> {
     const FIRST_PAGE_BITS: u32 = L::INITIAL_PAGE_SIZE.trailing_zeros();
-    const ADDRESS_BITS: u32 = L::MAX_PAGES as u32 + Self::FIRST_PAGE_BITS + 1;
-    const THREAD_BITS: u32 = L::MAX_THREADS.trailing_zeros() + 1;
+    const ADDRESS_BITS: u32 = L::MAX_PAGES as u32 + Self::FIRST_PAGE_BITS;
+    const THREAD_BITS: u32 = L::MAX_THREADS.trailing_zeros();
     /// Where the generation begins.
     pub(super) const PLACE_BITS: u32 = Self::ADDRESS_BITS + Self::THREAD_BITS;
     const PLACE_MASK: u64 = (1 << Self::PLACE_BITS) - 1;
-    const GENERATION_BITS: u32 = u64::BITS - L::RESERVED_BITS as u32 - Self::PLACE_BITS;
+    /// The slab has one bit more than it needs for the address, and one for the thread. Those are above the generation,
+    /// and 0.
+    const GENERATION_BITS: u32 = u64::BITS - L::RESERVED_BITS as u32 - Self::PLACE_BITS - 2;
 
     /// Rows of the directory that belong to one thread: any page that the bits of an address can name, so that no
     /// address of one thread's is found among another's.
-    pub(super) const PAGES_STRIDE: usize = (L::MAX_PAGES + 2).next_power_of_two();
+    pub(super) const PAGES_STRIDE: usize = (L::MAX_PAGES + 1).next_power_of_two();
 
-    /// That the slab divides its keys as this type does.
+    /// That the slab's keys have as many bits, and leave those that this type takes.
     pub(super) const AGREES: () = {
         assert!(usize::BITS == u64::BITS);
         assert!(L::MAX_THREADS.is_power_of_two() && L::INITIAL_PAGE_SIZE.is_power_of_two());
         assert!(L::RESERVED_BITS as u32 >= TAG_BITS);
-        assert!(sharded_slab::Slab::<(), L>::USED_BITS == (Self::PLACE_BITS + Self::GENERATION_BITS) as usize);
+        assert!(sharded_slab::Slab::<(), L>::USED_BITS == (Self::PLACE_BITS + 2 + Self::GENERATION_BITS) as usize);
     };
+
+    /// The place of a slab's key of generation 0.
+    pub(super) const fn place_of_slab(key: u64) -> u64 {
+        let address_bits = Self::ADDRESS_BITS + 1;
+        (key >> address_bits) << Self::ADDRESS_BITS | key & ((1 << address_bits) - 1)
+    }
 
     #[inline]
     pub(super) const fn place(key: u64) -> u64 {
@@ -136,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_standard_layout_leaves_the_tag_its_bits() {
-        assert_eq!((Std::ADDRESS_BITS, Std::THREAD_BITS, Std::GENERATION_BITS), (22, 13, 17));
+        assert_eq!((Std::ADDRESS_BITS, Std::THREAD_BITS, Std::GENERATION_BITS), (21, 12, 17));
     }
 
     #[test]
@@ -147,24 +155,26 @@ mod tests {
             assert_eq!(same as u64, address);
             assert!(Std::addresses(page).contains(&same), "{address} in page {page}");
         }
-        let past_the_last = Std::page_and_address((1 << 22) - 1, 32).0;
+        let past_the_last = Std::page_and_address((1 << 21) - 1, 32).0;
         assert!(past_the_last < Std::PAGES_STRIDE);
         assert!(Std::addresses(past_the_last).is_empty());
     }
 
     #[test]
     fn generations_end_where_their_bits_do() {
-        assert_eq!(Std::next_generation(5), Some(5 + (1 << 35)));
-        assert_eq!(Std::next_generation((1 << 52) - 1), None);
-        assert_eq!(Std::next_generation((1 << 52) - (1 << 35) - 1), Some((1 << 52) - 1));
+        assert_eq!(Std::next_generation(5), Some(5 + (1 << 33)));
+        assert_eq!(Std::next_generation((1 << 50) - 1), None);
+        assert_eq!(Std::next_generation((1 << 50) - (1 << 33) - 1), Some((1 << 50) - 1));
     }
 
     #[test]
     fn the_slab_gives_places_as_the_layout_divides_them() {
         let slab: sharded_slab::Slab<(), Standard> = sharded_slab::Slab::new_with_config::<Standard>();
         for address in 0..100 {
-            let place = slab.insert(()).expect("it is empty") as u64;
+            let key = slab.insert(()).expect("it is empty") as u64;
+            let place = Std::place_of_slab(key);
             assert_eq!(place & ((1 << Std::ADDRESS_BITS) - 1), address);
+            assert_eq!(Std::thread(place) as u64, key >> 22);
             assert_eq!(Std::generation_bits(place), 0);
             assert!(Std::thread(place) < <Standard as sharded_slab::Config>::MAX_THREADS);
         }

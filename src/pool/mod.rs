@@ -163,7 +163,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     #[must_use]
     pub fn get<'g>(&self, handle: Handle<T>, guard: &'g Guard) -> Option<&'g T> {
         let _ = guard;
-        let value = self.inner.slot(handle)?.read(handle.to_bits())?;
+        let value = self.inner.find(handle, |slot| slot.read(handle.to_bits()))?;
         // SAFETY: it was live when the word was loaded (I1), under a guard that keeps it alive (I3, I6).
         Some(unsafe { &*value })
     }
@@ -175,7 +175,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     #[must_use]
     pub fn acquire(&self, handle: Handle<T>) -> Option<Arc<T>> {
         let _guard = pin();
-        let value = self.inner.slot(handle)?.read(handle.to_bits())?;
+        let value = self.inner.find(handle, |slot| slot.read(handle.to_bits()))?;
         // SAFETY: from `Arc::into_raw`, and under the guard the pool's own reference is alive (I1, I3).
         Some(unsafe { clone_of(value) })
     }
@@ -188,8 +188,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     #[expect(clippy::must_use_candidate, reason = "called for what it does as often as for what it gives")]
     pub fn remove(&self, handle: Handle<T>) -> Option<Arc<T>> {
         let inner = &*self.inner;
-        let slot = inner.slot(handle)?;
-        let value = slot.retire(handle.to_bits(), link::<L>(handle.key(), 0))?;
+        let value = inner.find(handle, |slot| slot.retire(handle.to_bits(), link::<L>(handle.key(), 0)))?;
         // SAFETY: from `Arc::into_raw`; the slot's own reference goes only after what follows (I3, I5).
         let value = unsafe { clone_of(value) };
         let place = Shape::<L>::place(handle.key());
@@ -208,7 +207,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     #[inline]
     #[must_use]
     pub fn contains(&self, handle: Handle<T>) -> bool {
-        self.inner.slot(handle).is_some_and(|slot| slot.holds(handle.to_bits()))
+        self.inner.find(handle, |slot| slot.holds(handle.to_bits()).then_some(())).is_some()
     }
 
     /// Live entries. Exact while nothing is inserted or removed; otherwise somewhere near.

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::layout::Layout;
+use super::layout::{Layout, Shape};
 
 pub(super) struct Places<L: Layout>(sharded_slab::Slab<(), L>);
 
@@ -32,6 +32,6 @@ impl<L: Layout> Places<L> {
             // A thread keeps its number for life.
             let _ = REFUSED.try_with(|refused| refused.set(true));
         }
-        place.ok()?.map(|place| place as u64)
+        place.ok()?.map(|key| Shape::<L>::place_of_slab(key as u64))
     }
 }

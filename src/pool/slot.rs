@@ -45,7 +45,10 @@ impl<T> Slot<T> {
         }
         // SAFETY: no write can meet this read. The next `publish` comes after the grace period of this handle's
         // removal (I3), and the caller is pinned since before it.
-        Some(self.value.with(|cell| unsafe { *cell }))
+        let value = self.value.with(|cell| unsafe { *cell });
+        // SAFETY: of an `Arc` (I1).
+        unsafe { std::hint::assert_unchecked(!value.is_null()) };
+        Some(value)
     }
 
     /// Whether `handle` is live.

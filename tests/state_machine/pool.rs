@@ -60,7 +60,7 @@ impl ReferenceStateMachine for Expected {
         // The newest ones are the likeliest to be live.
         let count = state.inserted;
         let entry = prop_oneof![0..count, count.saturating_sub(4)..count];
-        let bits = prop_oneof![(0..64_u32).prop_map(|bit| 1 << bit), any::<u64>(), Just(1 << 35)];
+        let bits = prop_oneof![(0..64_u32).prop_map(|bit| 1 << bit), any::<u64>(), Just(1 << 33)];
         prop_oneof![
             10 => insert,
             5 => entry.clone().prop_map(Call::Get),
