@@ -5,7 +5,7 @@ use graphpool::{Handle, pin, verification};
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::support::{Payload, Pool, collect, explore, explore_bounded, new_pool};
+use crate::support::{PADDING, Padded, Payload, Pool, Small, collect, explore, explore_bounded, new_pool};
 
 /// The handle that the next entry at this place will have.
 fn next<T>(handle: Handle<T>) -> Handle<T> {
@@ -38,7 +38,35 @@ fn get_against_remove() {
 #[test]
 fn get_against_remove_and_reinsert() {
     explore("get against remove and reinsert", || {
-        get_against_reuse(|handle| (handle, 1));
+        get_against_reuse::<PADDING>(|handle| (handle, 1));
+    });
+}
+
+/// I1, I3: what a guard keeps is not written over by the next value of the place, which goes into the same memory.
+#[test]
+fn get_against_remove_and_reinsert_in_the_same_memory() {
+    explore("get against remove and reinsert in the same memory", || {
+        get_against_reuse::<0>(|handle| (handle, 1));
+    });
+}
+
+/// I1: nor is a value that somebody still has, nor one in use when it is asked whether somebody has.
+#[test]
+fn acquire_against_remove_and_reinsert_in_the_same_memory() {
+    explore("acquire against remove and reinsert in the same memory", || {
+        let pool = new_pool();
+        let first = pool.insert(Small::new(1)).unwrap();
+        let other = Arc::clone(&pool);
+        let other = thread::spawn(move || {
+            drop(other.remove(first));
+            collect();
+            other.insert(Small::new(2)).unwrap()
+        });
+        if let Some(value) = pool.acquire(first) {
+            assert_eq!(value.read(), 1);
+        }
+        let second = other.join().unwrap();
+        assert_eq!(pool.acquire(second).unwrap().read(), 2);
     });
 }
 
@@ -46,18 +74,20 @@ fn get_against_remove_and_reinsert() {
 #[test]
 fn get_of_the_next_handle_against_remove_and_reinsert() {
     explore("get of the next handle against remove and reinsert", || {
-        get_against_reuse(|handle| (next(handle), 2));
+        get_against_reuse::<PADDING>(|handle| (next(handle), 2));
     });
 }
 
-fn get_against_reuse(probe: impl Fn(Handle<Payload>) -> (Handle<Payload>, u64)) {
+fn get_against_reuse<const PADDING: usize>(
+    probe: impl Fn(Handle<Padded<PADDING>>) -> (Handle<Padded<PADDING>>, u64),
+) {
     let pool = new_pool();
-    let first = pool.insert(Payload::new(1)).unwrap();
+    let first = pool.insert(Padded::new(1)).unwrap();
     let other = Arc::clone(&pool);
     let other = thread::spawn(move || {
         drop(other.remove(first));
         collect();
-        other.insert(Payload::new(2)).unwrap()
+        other.insert(Padded::new(2)).unwrap()
     });
     let (probed, expected) = probe(first);
     {

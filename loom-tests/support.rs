@@ -102,19 +102,26 @@ pub fn collect() {
 }
 
 /// A value that sees its own use after its end, as a race or as a failed assertion.
-pub struct Payload {
+pub struct Padded<const PADDING: usize> {
     live: UnsafeCell<bool>,
     value: u64,
-    /// Makes the allocation one that the quarantine knows by its size.
-    _size: [u8; quarantine::SIZE - 2 * size_of::<usize>() - size_of::<(UnsafeCell<bool>, u64)>()],
+    _padding: [u8; PADDING],
 }
 
-// SAFETY: loom reports every race on the cell.
-unsafe impl Sync for Payload {}
+/// One in an allocation that the quarantine knows by its size.
+pub type Payload = Padded<PADDING>;
 
-impl Payload {
+pub const PADDING: usize = quarantine::SIZE - 2 * size_of::<usize>() - size_of::<(UnsafeCell<bool>, u64)>();
+
+/// One so small that the pool writes the next value where it was.
+pub type Small = Padded<0>;
+
+// SAFETY: loom reports every race on the cell.
+unsafe impl<const PADDING: usize> Sync for Padded<PADDING> {}
+
+impl<const PADDING: usize> Padded<PADDING> {
     pub fn new(value: u64) -> Self {
-        Self { live: UnsafeCell::new(true), value, _size: [0; _] }
+        Self { live: UnsafeCell::new(true), value, _padding: [0; _] }
     }
 
     pub fn read(&self) -> u64 {
@@ -124,7 +131,7 @@ impl Payload {
     }
 }
 
-impl Drop for Payload {
+impl<const PADDING: usize> Drop for Padded<PADDING> {
     fn drop(&mut self) {
         self.live.with_mut(|live| {
             // SAFETY: loom reports the write if anything else is at the same time.
