@@ -134,6 +134,10 @@ fn a_forged_guest_handle_is_refused() {
         }
         assert_eq!(table.unbind(bound), Some(handle));
         assert_eq!((table.resolve(bound), table.unbind(bound)), (None, None));
+        for bit in 0..32 {
+            let forged = GuestHandle::from_bits(bound.to_bits() ^ 1 << bit);
+            assert_eq!((table.resolve(forged), table.unbind(forged)), (None, None), "{forged:?} of a vacant index");
+        }
         assert_eq!(table.len(), 0);
     });
 }

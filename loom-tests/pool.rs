@@ -78,9 +78,7 @@ fn get_of_the_next_handle_against_remove_and_reinsert() {
     });
 }
 
-fn get_against_reuse<const PADDING: usize>(
-    probe: impl Fn(Handle<Padded<PADDING>>) -> (Handle<Padded<PADDING>>, u64),
-) {
+fn get_against_reuse<const PADDING: usize>(probe: impl Fn(Handle<Padded<PADDING>>) -> (Handle<Padded<PADDING>>, u64)) {
     let pool = new_pool();
     let first = pool.insert(Padded::new(1)).unwrap();
     let other = Arc::clone(&pool);
@@ -312,6 +310,40 @@ fn a_destructor_that_uses_the_pool_against_get() {
         pool.flush();
         // loom lets a join return before the thread's thread-locals are gone, the real collector's bag among them.
         assert!(cfg!(crossbeam_loom) || pool.is_empty());
+    });
+}
+
+/// I5: a destructor that inserts, into the memory of no value but another slot's, leaves both slots in order.
+#[cfg(not(crossbeam_loom))]
+#[test]
+fn a_destructor_that_inserts_against_get() {
+    struct Renewed {
+        value: Small,
+        pool: Option<Arc<Pool<Renewed>>>,
+    }
+    impl Drop for Renewed {
+        fn drop(&mut self) {
+            if let Some(pool) = self.pool.take() {
+                pool.insert(Renewed { value: Small::new(2), pool: None }).unwrap();
+            }
+        }
+    }
+    explore("a destructor that inserts against get", || {
+        let pool: Arc<Pool<Renewed>> = new_pool();
+        let first = pool.insert(Renewed { value: Small::new(1), pool: Some(Arc::clone(&pool)) }).unwrap();
+        let other = Arc::clone(&pool);
+        let other = thread::spawn(move || drop(other.remove(first)));
+        if let Some(value) = pool.get(first, &pin()) {
+            assert_eq!(value.value.read(), 1);
+        }
+        other.join().unwrap();
+        pool.flush();
+        let third = pool.insert(Renewed { value: Small::new(3), pool: None }).unwrap();
+        let guard = pin();
+        assert_eq!(pool.get(third, &guard).unwrap().value.read(), 3);
+        let mut values: Vec<_> = pool.iter(&guard).map(|(_, value)| value.value.read()).collect();
+        values.sort_unstable();
+        assert_eq!(values, [2, 3]);
     });
 }
 

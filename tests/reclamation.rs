@@ -2,8 +2,8 @@
 //! or be the one that collects.
 #![cfg(not(any(loom, shuttle)))]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use graphpool::pool::Tiny;
 use graphpool::{HandleTable, InsertError, Kind, Pool, pin};
@@ -21,6 +21,7 @@ fn everything_at_once() {
     one_flush_lets_go_of_all_that_was_removed();
     a_pool_that_is_dropped_lets_go_of_all();
     a_thread_that_only_reads_reclaims_what_others_removed();
+    the_next_value_is_written_where_the_last_one_was_unless_somebody_has_it();
     every_generation_of_a_slot_can_be_bound();
     a_slot_at_its_last_generation_is_given_up();
     a_full_pool_gives_the_value_back_and_takes_the_next_after_a_removal();
@@ -71,6 +72,40 @@ fn a_thread_that_only_reads_reclaims_what_others_removed() {
     let slots: std::collections::BTreeSet<_> =
         (0..5000).map(|_| pool.insert(Counted(Arc::clone(&drops))).unwrap().to_bits() & ((1 << 33) - 1)).collect();
     assert!(slots.into_iter().all(|slot| slot & 0x001F_FFFF < 5000), "the slots that were vacated are used again");
+}
+
+fn the_next_value_is_written_where_the_last_one_was_unless_somebody_has_it() {
+    let drops = Arc::new(AtomicUsize::new(0));
+    let pool = Pool::new();
+    let mut handle = pool.insert((1, Counted(Arc::clone(&drops)))).unwrap();
+    let mut replace = |value: i32, held: &mut dyn FnMut(Arc<(i32, Counted)>)| {
+        let before = pool.remove(handle).unwrap();
+        let address = Arc::as_ptr(&before);
+        held(before);
+        pool.flush();
+        handle = pool.insert((value, Counted(Arc::clone(&drops)))).unwrap();
+        let now = pool.acquire(handle).unwrap();
+        assert_eq!(now.0, value);
+        Arc::as_ptr(&now) == address
+    };
+    assert!(replace(2, &mut drop));
+
+    let mut kept = None;
+    assert!(!replace(3, &mut |value| kept = Some(value)));
+    assert_eq!((kept.map(|value| value.0), drops.load(Ordering::Relaxed)), (Some(2), 2));
+
+    let mut weak = Weak::new();
+    assert!(!replace(4, &mut |value| weak = Arc::downgrade(&value)));
+    assert!(weak.upgrade().is_none());
+    assert_eq!(drops.load(Ordering::Relaxed), 3);
+
+    assert!(pool.remove(handle).is_some());
+    pool.flush();
+    let own = Arc::new((5, Counted(Arc::clone(&drops))));
+    let handle = pool.insert(Arc::clone(&own)).unwrap();
+    assert!(Arc::ptr_eq(&own, &pool.acquire(handle).unwrap()), "an Arc stays where it is");
+    drop((own, pool));
+    assert_eq!(drops.load(Ordering::Relaxed), 5);
 }
 
 fn every_generation_of_a_slot_can_be_bound() {

@@ -39,6 +39,8 @@ fn a_handle_of_one_kind_never_resolves_as_the_other() {
     assert_eq!((graph.kind(), context.kind()), (Kind::Graph, Kind::Context));
     assert_eq!((graphs.resolve(context), contexts.resolve(graph)), (None, None));
     assert_eq!((graphs.unbind(context), contexts.unbind(graph)), (None, None));
+    assert_eq!((graphs.unbind(graph), contexts.unbind(context)), (Some(handle), Some(handle)));
+    assert_eq!((graphs.resolve(context), contexts.resolve(graph)), (None, None), "nor where nothing is bound");
 }
 
 #[test]

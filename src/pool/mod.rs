@@ -142,10 +142,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     ///
     /// Gives `make` back, uncalled, where [`insert`](Self::insert) would give the value back.
     #[inline]
-    pub fn insert_with<V: Insert<T>, F: FnOnce(Handle<T>) -> V>(
-        &self,
-        make: F,
-    ) -> Result<Handle<T>, InsertError<F>> {
+    pub fn insert_with<V: Insert<T>, F: FnOnce(Handle<T>) -> V>(&self, make: F) -> Result<Handle<T>, InsertError<F>> {
         match reserve(&self.inner) {
             Ok(vacant) => {
                 let value = make(vacant.handle());

@@ -88,7 +88,9 @@ impl<T> Slot<T> {
     /// The slot is the caller's alone (I5), and its value was not let go of since it was published.
     pub(super) unsafe fn release(&self) {
         // SAFETY: the caller's promise; the reference is the slot's own (I1).
-        self.value.with_mut(|cell| unsafe { *cell = let_go(*cell) });
+        let spare = unsafe { let_go(self.value.with(|cell| *cell)) };
+        // SAFETY: as before: the destructor that ran meanwhile can't have come by the slot.
+        self.value.with_mut(|cell| unsafe { *cell = spare });
     }
 
     /// Frees what is kept for the next value.
