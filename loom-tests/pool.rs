@@ -314,6 +314,8 @@ fn a_destructor_that_uses_the_pool_against_get() {
 }
 
 /// I5: a destructor that inserts, into the memory of no value but another slot's, leaves both slots in order.
+///
+/// Not over the real epoch, whose leftovers loom runs when the execution is over: a destructor can't pin then.
 #[cfg(not(crossbeam_loom))]
 #[test]
 fn a_destructor_that_inserts_against_get() {

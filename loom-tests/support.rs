@@ -28,6 +28,7 @@ pub fn explore_bounded(name: &str, preemptions: usize, model: impl Fn() + Send +
 }
 
 /// Runs a group of models, as [`explore`] or within `bound`, and prints one line for all.
+#[cfg(not(crossbeam_loom))]
 pub fn explore_all<M: Fn() + Send + Sync + 'static>(
     name: &str,
     bound: Option<usize>,

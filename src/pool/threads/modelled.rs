@@ -1,5 +1,6 @@
 //! loom's and shuttle's threads are one thread to std and to the slab: here they have numbers of their own, in each execution.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::sync::{lazy_static, thread_local};
@@ -10,15 +11,17 @@ lazy_static! {
 }
 
 thread_local! {
-    static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "as of the process's threads, which may have none")]
 pub fn number() -> Option<usize> {
-    // Where the execution is over and its thread-locals are gone, one thread is left.
-    Some(NUMBER.try_with(|number| *number).unwrap_or(0))
+    number_if_any().or_else(|| {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        NUMBER.try_with(|number| number.set(Some(next))).ok()?;
+        Some(next)
+    })
 }
 
 pub fn number_if_any() -> Option<usize> {
-    number()
+    NUMBER.try_with(Cell::get).ok().flatten()
 }
