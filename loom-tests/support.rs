@@ -60,7 +60,7 @@ fn within(bound: Option<usize>) -> Option<usize> {
     if !cfg!(crossbeam_loom) {
         return bound;
     }
-    let most = std::env::var("LOOM_EPOCH_BOUND").ok().and_then(|bound| bound.parse().ok()).unwrap_or(2);
+    let most = std::env::var("LOOM_EPOCH_BOUND").ok().and_then(|bound| bound.parse().ok()).unwrap_or(1);
     Some(bound.map_or(most, |bound| bound.min(most)))
 }
 
