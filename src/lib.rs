@@ -19,6 +19,14 @@ pub mod backend;
 #[cfg(feature = "nn")]
 pub mod nn;
 
+/// The models that are inside the crate use what those of `loom-tests/` do.
+#[cfg(all(test, loom))]
+extern crate self as graphpool;
+#[cfg(all(test, loom))]
+#[path = "../loom-tests/support.rs"]
+#[expect(dead_code, reason = "they need less of it")]
+mod model_support;
+
 pub use epoch::{Guard, pin};
 pub use handle::{GuestHandle, Handle, Kind};
 pub use pool::{InsertError, Pool, PoolStats};

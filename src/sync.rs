@@ -6,14 +6,14 @@
 
 #[cfg(not(any(loom, shuttle)))]
 pub use std::{
-    sync::{Arc, atomic},
+    sync::{Arc, Condvar, Mutex, MutexGuard, atomic},
     thread_local,
 };
 
 #[cfg(shuttle)]
 pub use shuttle::{
     lazy_static,
-    sync::{Arc, atomic},
+    sync::{Arc, Condvar, Mutex, MutexGuard, atomic},
     thread_local,
 };
 
@@ -21,7 +21,19 @@ pub use shuttle::{
 #[path = "sync/loom_atomic.rs"]
 pub mod atomic;
 #[cfg(loom)]
-pub use loom::{cell::UnsafeCell, lazy_static, sync::Arc};
+pub use loom::{
+    cell::UnsafeCell,
+    lazy_static,
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+};
+
+#[cfg(all(feature = "nn", not(any(loom, shuttle))))]
+pub use arc_swap::{ArcSwap, ArcSwapOption};
+#[cfg(all(feature = "nn", any(loom, shuttle)))]
+#[path = "sync/modelled_swap.rs"]
+mod swap;
+#[cfg(all(feature = "nn", any(loom, shuttle)))]
+pub use swap::{ArcSwap, ArcSwapOption};
 
 /// loom's, which doesn't know of constants, for one thread-local that perhaps is one.
 #[cfg(loom)]
