@@ -4,16 +4,20 @@
 //! Everything whose interleavings a model explores comes from here. What stays on std on purpose (process-wide
 //! counts, tags, the slab) says so where it is used.
 
+#[cfg(all(feature = "nn", not(any(loom, shuttle))))]
+pub use std::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(any(loom, shuttle)))]
 pub use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, atomic},
+    sync::{Arc, atomic},
     thread_local,
 };
 
+#[cfg(all(feature = "nn", shuttle))]
+pub use shuttle::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(shuttle)]
 pub use shuttle::{
     lazy_static,
-    sync::{Arc, Condvar, Mutex, MutexGuard, atomic},
+    sync::{Arc, atomic},
     thread_local,
 };
 

@@ -439,7 +439,9 @@ mod models {
                 thread::spawn(move || gate.call())
             });
             gate.call();
-            others.into_iter().for_each(|other| other.join().unwrap());
+            for other in others {
+                other.join().unwrap();
+            }
             assert_eq!(gate.admission.load(), (0, 0));
         });
     }
@@ -489,7 +491,9 @@ mod models {
             if let Ok(permit) = turn.wait(None).unwrap() {
                 gate.pass(permit);
             }
-            others.into_iter().for_each(|other| other.join().unwrap());
+            for other in others {
+                other.join().unwrap();
+            }
             gate.assert_ended(1);
         });
     }

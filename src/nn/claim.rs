@@ -170,7 +170,9 @@ mod models {
                 }),
             ];
             claimed.call();
-            others.into_iter().for_each(|other| other.join().unwrap());
+            for other in others {
+                other.join().unwrap();
+            }
             assert_eq!(claimed.taken_down.load(Ordering::Relaxed), 1);
             assert!(!claimed.call());
         });

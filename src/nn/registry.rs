@@ -58,12 +58,12 @@ impl Registry {
 
     /// Every model, in the order of their names.
     pub(super) fn all(&self) -> Vec<Arc<NamedModel>> {
-        self.models.load().values().map(Arc::clone).collect()
+        self.models.load().values().cloned().collect()
     }
 
     pub(super) fn get(&self, name: &str) -> Result<Arc<NamedModel>, Error> {
         // The snapshot is let go of at once: a build may take minutes.
-        self.models.load().get(name).map(Arc::clone).ok_or_else(|| no_model(name))
+        self.models.load().get(name).cloned().ok_or_else(|| no_model(name))
     }
 }
 

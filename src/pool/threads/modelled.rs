@@ -66,12 +66,14 @@ pub fn number_if_any() -> Option<usize> {
 }
 
 /// Whether numbers are used again in the models that this thread of the system runs from here on.
+#[cfg(loom)]
 pub fn used_again(used_again: bool) {
     USED_AGAIN.set(used_again);
 }
 
 /// Whether every thread that had a number has given it back.
 #[cfg(loom)]
+#[must_use]
 pub fn all_given_back() -> bool {
     TAKEN.is_empty()
 }
