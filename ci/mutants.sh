@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Breaks the core in one place at a time, as ci/mutants.txt says, and fails where the models don't notice.
+# Breaks the core or the engine in one place at a time, as ci/mutants.txt says, and fails where the models don't notice.
 #
 #     ci/mutants.sh [--list] [NAME...]
 #
