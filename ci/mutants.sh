@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Breaks the core in one place at a time, as ci/mutants.txt says, and fails where the models don't notice.
+# Breaks the core or the engine in one place at a time, as ci/mutants.txt says, and fails where the models don't notice.
 #
 #     ci/mutants.sh [--list] [NAME...]
 #
@@ -61,15 +61,23 @@ mutate() {
 }
 
 build() {
-    (cd "$tree" && cargo test --release --locked --no-default-features --test loom --no-run --message-format short) \
+    local features="--no-default-features --features nn"
+    # shellcheck disable=SC2086
+    (cd "$tree" && cargo test --release --locked $features --lib --test loom --no-run --message-format short) \
         >"$target/build.log" 2>&1 || return 1
-    binary=$(sed -n 's/^ *Executable .* (\(.*\))$/\1/p' "$target/build.log")
-    case $binary in /*) ;; *) binary=$tree/$binary ;; esac
+    inside=$(executable unittests) outside=$(executable loom-tests)
+}
+
+executable() {
+    local path
+    path=$(sed -n "s/^ *Executable $1.* (\(.*\))\$/\1/p" "$target/build.log")
+    case $path in /*) echo "$path" ;; *) echo "$tree/$path" ;; esac
 }
 
 # Runs one model, by its exact name. True where it fails: a test's exit status, or an abort by a panic in a panic.
 fails() {
-    local status=0
+    local status=0 binary=$outside
+    case $1 in *::models::*) binary=$inside ;; esac
     (timeout "$limit" "$binary" --exact "$1" --test-threads 1 >"$target/run.log" 2>&1) 2>/dev/null || status=$?
     case $status in
     101 | 134 | 139) return 0 ;;
@@ -107,7 +115,7 @@ rm -rf "$tree" && mkdir -p "$tree"
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$tree" 2>/dev/null || true
 [ -e "$tree/src/lib.rs" ] || die "no copy of the tree in $tree"
 build || die "the tree as it is does not build: $(cat "$target/build.log")"
-mapfile -t all < <("$binary" --list | sed -n 's/: test$//p')
+mapfile -t all < <("$outside" --list | sed -n 's/: test$//p'; "$inside" --list | sed -n 's/\(.*::models::.*\): test$/\1/p')
 
 killed=0 survivors=0 failures=() start=$SECONDS
 echo "| mutant | breaks | outcome | by |"

@@ -1,7 +1,7 @@
 //! How slots pass from thread to thread (I5, I7): through rings, claims, magazines and the depot.
 
 use graphpool::pool::TinyWith;
-use graphpool::{Handle, Pool, pin};
+use graphpool::{Handle, Pool, pin, verification};
 use loom::sync::Arc;
 use loom::thread;
 
@@ -17,12 +17,17 @@ const SLOTS: usize = 6;
 /// Of one slot.
 const GENERATIONS: usize = 8;
 
-/// Fills every slot that is left, and asserts that none was lost and that no handle comes twice.
-fn assert_all_there<L: graphpool::pool::Layout>(pool: &Pool<Payload, L>, mut made: Vec<Handle<Payload>>) {
+/// Fills every slot that this thread can have.
+fn fill<L: graphpool::pool::Layout>(pool: &Pool<Payload, L>, made: &mut Vec<Handle<Payload>>) {
     while let Ok(handle) = pool.insert(Payload::new(0)) {
         assert!(!made.contains(&handle), "a handle came twice");
         made.push(handle);
     }
+}
+
+/// Fills every slot that is left, and asserts that none was lost and that no handle comes twice.
+fn assert_all_there<L: graphpool::pool::Layout>(pool: &Pool<Payload, L>, mut made: Vec<Handle<Payload>>) {
+    fill(pool, &mut made);
     assert_eq!(pool.len(), SLOTS, "a slot was lost");
     let guard = pin();
     let live = made.iter().filter(|handle| pool.get(**handle, &guard).is_some_and(|value| value.read() < 100));
@@ -231,6 +236,39 @@ fn take_from_the_depot_against_take() {
         assert_eq!(pool.get(theirs, &pin()).unwrap().read(), 3);
         made.extend([mine, theirs]);
         assert_all_there(&pool, made);
+    });
+}
+
+/// I5, I7: a thread that ends leaves its shard to the next that gets its number, with what it has vacated; or that one
+/// comes before the end and has a number of its own. Nothing of what the two had is lost, and nothing is had by both.
+#[test]
+fn the_end_of_a_thread_against_the_next_with_its_number_with_3_preemptions() {
+    explore_bounded("the end of a thread against the next with its number", 3, || {
+        verification::used_again(true);
+        let pool = Arc::new(Pool::<_, Singles>::with_layout());
+        let ends = Arc::clone(&pool);
+        let ends = thread::spawn(move || {
+            let handle = ends.insert(Payload::new(1)).unwrap();
+            assert_eq!(ends.remove(handle).unwrap().read(), 1);
+            handle
+        });
+        let next = Arc::clone(&pool);
+        let next = thread::spawn(move || next.insert(Payload::new(2)).unwrap());
+        let (first, second) = (ends.join().unwrap(), next.join().unwrap());
+        assert_ne!(first, second, "a handle came twice");
+        // A join may return before the thread's thread-locals are gone.
+        while !verification::all_given_back() {
+            thread::yield_now();
+        }
+        // This thread has the lower number from here on, and the last one the other.
+        let mut made = vec![first, second];
+        fill(&pool, &mut made);
+        let last = Arc::clone(&pool);
+        let last = thread::spawn(move || {
+            fill(&last, &mut made);
+            made
+        });
+        assert_all_there(&pool, last.join().unwrap());
     });
 }
 

@@ -221,6 +221,28 @@ fn repin_against_remove() {
     });
 }
 
+/// I3: what is read before a re-pin is held until then, and what is read after it from then on.
+#[test]
+fn repin_between_reads_against_remove_with_5_preemptions() {
+    explore_bounded("re-pin between reads against remove", 5, || {
+        let pool = new_pool();
+        let handle = pool.insert(Payload::new(1)).unwrap();
+        let other = Arc::clone(&pool);
+        let other = thread::spawn(move || {
+            drop(other.remove(handle));
+            collect();
+        });
+        let mut guard = pin();
+        let read = |guard: &_| pool.get(handle, guard).map(Payload::read);
+        let before = read(&guard);
+        guard.repin();
+        let after = read(&guard);
+        assert!([(None, None), (Some(1), None), (Some(1), Some(1))].contains(&(before, after)));
+        drop(guard);
+        other.join().unwrap();
+    });
+}
+
 /// I1, I3: a walk gives whole, live entries while others come and go, and one that stays is given.
 #[test]
 fn walk_against_insert_and_remove() {

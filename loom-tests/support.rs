@@ -73,6 +73,7 @@ fn check(bound: Option<usize>, model: impl Fn() + Send + Sync + 'static) -> [u64
     let count = Arc::clone(&counts);
     builder.check(move || {
         quarantine::release();
+        verification::used_again(false);
         count[0].fetch_add(1, Ordering::Relaxed);
         begin();
         model();

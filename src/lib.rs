@@ -19,6 +19,14 @@ pub mod backend;
 #[cfg(feature = "nn")]
 pub mod nn;
 
+/// The models that are inside the crate use what those of `loom-tests/` do.
+#[cfg(all(test, loom))]
+extern crate self as graphpool;
+#[cfg(all(test, loom))]
+#[path = "../loom-tests/support.rs"]
+#[expect(dead_code, reason = "they need less of it")]
+mod model_support;
+
 pub use epoch::{Guard, pin};
 pub use handle::{GuestHandle, Handle, Kind};
 pub use pool::{Insert, InsertError, Pool, PoolStats};
@@ -36,6 +44,8 @@ pub mod verification {
     }
 
     pub use crate::epoch::defer;
+    #[cfg(loom)]
+    pub use crate::pool::threads::{all_given_back, used_again};
 }
 
 /// Runs an example of the documentation: as it is, and under `--cfg loom` as a model, outside of which loom's types

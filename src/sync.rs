@@ -4,12 +4,16 @@
 //! Everything whose interleavings a model explores comes from here. What stays on std on purpose (process-wide
 //! counts, tags, the slab) says so where it is used.
 
+#[cfg(all(feature = "nn", not(any(loom, shuttle))))]
+pub use std::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(any(loom, shuttle)))]
 pub use std::{
     sync::{Arc, atomic},
     thread_local,
 };
 
+#[cfg(all(feature = "nn", shuttle))]
+pub use shuttle::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(shuttle)]
 pub use shuttle::{
     lazy_static,
@@ -21,7 +25,19 @@ pub use shuttle::{
 #[path = "sync/loom_atomic.rs"]
 pub mod atomic;
 #[cfg(loom)]
-pub use loom::{cell::UnsafeCell, lazy_static, sync::Arc};
+pub use loom::{
+    cell::UnsafeCell,
+    lazy_static,
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+};
+
+#[cfg(all(feature = "nn", not(any(loom, shuttle))))]
+pub use arc_swap::{ArcSwap, ArcSwapOption};
+#[cfg(all(feature = "nn", any(loom, shuttle)))]
+#[path = "sync/modelled_swap.rs"]
+mod swap;
+#[cfg(all(feature = "nn", any(loom, shuttle)))]
+pub use swap::{ArcSwap, ArcSwapOption};
 
 /// loom's, which doesn't know of constants, for one thread-local that perhaps is one.
 #[cfg(loom)]

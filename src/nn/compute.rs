@@ -7,7 +7,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc as StdArc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc as StdArc, PoisonError, Weak};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use super::stats::Counters;
 use super::usage::{Reservation, Usage};
 use super::{Error, ErrorKind, Limits};
 use crate::backend::{CancelToken, ComputeControl};
-use crate::sync::Arc;
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 const CALL: &str = "compute";
 
@@ -176,19 +176,19 @@ impl Run {
 
 /// Where a blocked caller hears that its turn has come.
 #[derive(Default)]
-struct Turn {
+pub(super) struct Turn {
     result: Mutex<Option<Result<Permit, Withdrawn>>>,
     came: Condvar,
 }
 
 impl Turn {
-    fn come(&self, result: Result<Permit, Withdrawn>) {
+    pub(super) fn come(&self, result: Result<Permit, Withdrawn>) {
         *lock(&self.result) = Some(result);
         self.came.notify_one();
     }
 
     /// `None` where `deadline` passes first.
-    fn wait(&self, deadline: Option<Instant>) -> Option<Result<Permit, Withdrawn>> {
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> Option<Result<Permit, Withdrawn>> {
         let mut result = lock(&self.result);
         loop {
             if result.is_some() {

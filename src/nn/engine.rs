@@ -45,7 +45,7 @@ pub(super) struct Inner {
     pub(super) pools: StdArc<Pools>,
     pub(super) registry: Registry,
     pub(super) counters: StdArc<Counters>,
-    store: StdArc<Store>,
+    pub(super) store: StdArc<Store>,
     pub(super) admission: StdArc<Admission>,
     pub(super) workers: Workers,
     usage: StdArc<Usage>,

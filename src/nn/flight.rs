@@ -4,9 +4,10 @@
 //! * F2: after one run has succeeded no other begins for as long as `find` finds what it made.
 //! * F3: a failure is reported to everyone who waited for that run and to no one who came later, who may try again.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use super::Error;
+use crate::sync::{Arc, Condvar, Mutex};
 
 /// Brings those together who ask for the same value at the same time. The value itself is kept elsewhere.
 pub(super) struct Flight<T> {
@@ -47,30 +48,39 @@ impl<T: Clone> Flight<T> {
     /// `make` puts what it has made where `find` looks, before it returns. `find` is quick: it is asked once without
     /// and once with a lock held, which every caller takes that does not find the value at once.
     pub(super) fn join(&self, find: impl Fn() -> Option<T>, make: impl FnOnce() -> Result<T, Error>) -> Landed<T> {
-        if let Some(value) = find() {
-            return Landed::Own(Ok(value));
+        match self.board(find) {
+            Boarding::Found(value) => Landed::Own(Ok(value)),
+            Boarding::First(landing) => Landed::Own(landing.land(make())),
+            Boarding::Later(attempt) => Landed::Others(attempt.wait()),
         }
-        let (attempt, mine) = {
-            let mut current = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
-            // F2: the value of a run that has succeeded is found before the run leaves `attempt`.
-            if let Some(value) = find() {
-                return Landed::Own(Ok(value));
-            }
-            if let Some(attempt) = &*current {
-                (Arc::clone(attempt), false)
-            } else {
-                let attempt = Arc::new(Attempt { result: Mutex::new(None), ended: Condvar::new() });
-                (Arc::clone(current.insert(attempt)), true)
-            }
-        };
-        if mine {
-            let mut landing = Landing { flight: self, attempt, result: None };
-            let result = make();
-            landing.result = Some(result.clone());
-            return Landed::Own(result);
-        }
-        Landed::Others(attempt.wait())
     }
+
+    fn board(&self, find: impl Fn() -> Option<T>) -> Boarding<'_, T> {
+        if let Some(value) = find() {
+            return Boarding::Found(value);
+        }
+        let mut current = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        // F2: the value of a run that has succeeded is found before the run leaves `attempt`.
+        if let Some(value) = find() {
+            return Boarding::Found(value);
+        }
+        if let Some(attempt) = &*current {
+            return Boarding::Later(Arc::clone(attempt));
+        }
+        let attempt = Arc::new(Attempt { result: Mutex::new(None), ended: Condvar::new() });
+        *current = Some(Arc::clone(&attempt));
+        Boarding::First(Landing { flight: self, attempt, result: None })
+    }
+}
+
+/// What a call of [`Flight::join`] finds.
+enum Boarding<'a, T: Clone> {
+    /// The value.
+    Found(T),
+    /// Nothing: the run is this call's.
+    First(Landing<'a, T>),
+    /// Another call's run.
+    Later(Arc<Attempt<T>>),
 }
 
 impl<T: Clone> Attempt<T> {
@@ -92,6 +102,13 @@ struct Landing<'a, T: Clone> {
     result: Option<Result<T, Error>>,
 }
 
+impl<T: Clone> Landing<'_, T> {
+    fn land(mut self, result: Result<T, Error>) -> Result<T, Error> {
+        self.result = Some(result.clone());
+        result
+    }
+}
+
 impl<T: Clone> Drop for Landing<'_, T> {
     fn drop(&mut self) {
         let result = self.result.take().unwrap_or_else(|| Err(Error::runtime_error("the load was cut off by a panic")));
@@ -101,7 +118,7 @@ impl<T: Clone> Drop for Landing<'_, T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -183,5 +200,156 @@ mod tests {
         let flight = Once::<u8>::new();
         assert!(catch_unwind(AssertUnwindSafe(|| flight.get_or_make(|| panic!("cut")))).is_err());
         assert_eq!(flight.get_or_make(|| Ok(3)), Ok(3));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex as StdMutex;
+
+    use loom::cell::UnsafeCell;
+    use loom::thread;
+
+    use super::*;
+    use crate::model_support::{explore, explore_bounded};
+    use crate::sync::atomic::{AtomicU32, Ordering};
+
+    /// A value that is made once, and who makes it.
+    struct Once {
+        flight: Flight<u32>,
+        value: AtomicU32,
+        /// F1: loom reports two runs of `make` that nothing keeps apart.
+        running: UnsafeCell<()>,
+        made: AtomicU32,
+    }
+
+    impl Once {
+        fn new() -> Arc<Self> {
+            let (value, made) = (AtomicU32::new(0), AtomicU32::new(0));
+            Arc::new(Self { flight: Flight::new(), value, running: UnsafeCell::new(()), made })
+        }
+
+        fn find(&self) -> Option<u32> {
+            Some(self.value.load(Ordering::Acquire)).filter(|value| *value != 0)
+        }
+
+        fn make(&self, value: u32) -> Result<u32, Error> {
+            self.running.with_mut(|_| ());
+            self.made.fetch_add(1, Ordering::Relaxed);
+            if value == 0 {
+                return Err(failed());
+            }
+            self.value.store(value, Ordering::Release);
+            Ok(value)
+        }
+
+        /// Asks for it; 0 is a run that fails.
+        fn join(&self, value: u32) -> Landed<u32> {
+            self.flight.join(|| self.find(), || self.make(value))
+        }
+
+        /// Asks for it, in a run that is cut off. (Not by a panic: loom's threads are one thread to std, and all of
+        /// them would panic.)
+        fn join_and_be_cut_off(&self) -> Landed<u32> {
+            match self.flight.board(|| self.find()) {
+                Boarding::Found(value) => Landed::Own(Ok(value)),
+                Boarding::First(landing) => {
+                    self.running.with_mut(|_| ());
+                    drop(landing);
+                    Landed::Own(Err(failed()))
+                }
+                Boarding::Later(attempt) => Landed::Others(attempt.wait()),
+            }
+        }
+    }
+
+    fn failed() -> Error {
+        Error::busy("failed")
+    }
+
+    /// What calls came to over all executions; a model in which some of it never came shows nothing.
+    #[derive(Default)]
+    struct Seen(StdMutex<BTreeSet<String>>);
+
+    impl Seen {
+        fn note(&self, landed: &Landed<u32>) {
+            let what = match landed {
+                Landed::Own(result) => format!("own {}", result.is_ok()),
+                Landed::Others(result) => format!("others {}", result.is_ok()),
+            };
+            self.0.lock().unwrap().insert(what);
+        }
+
+        fn assert(&self, expected: &[&str]) {
+            let seen = self.0.lock().unwrap();
+            assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    /// F1, F3: one asks in a run that fails, another in one that does not. Whoever waited for the failure is told, and
+    /// may try again at once; whoever did not makes it.
+    fn a_failure_against_another_that_asks(name: &str, fail: fn(&Once) -> Landed<u32>) {
+        let seen = std::sync::Arc::new([Seen::default(), Seen::default()]);
+        let notes = std::sync::Arc::clone(&seen);
+        explore(name, move || {
+            let once = Once::new();
+            let (other, its_notes) = (Arc::clone(&once), std::sync::Arc::clone(&notes));
+            let other = thread::spawn(move || its_notes[1].note(&fail(&other)));
+            let landed = once.join(1);
+            notes[0].note(&landed);
+            if landed.result().is_err() {
+                assert_eq!(once.join(1), Landed::Own(Ok(1)));
+            }
+            other.join().unwrap();
+            assert_eq!(once.join(2), Landed::Own(Ok(1)));
+        });
+        seen[0].assert(&["others false", "own true"]);
+        seen[1].assert(&["others true", "own false", "own true"]);
+    }
+
+    #[test]
+    fn a_run_that_fails_against_another_that_asks() {
+        a_failure_against_another_that_asks("a run that fails against another that asks", |once| once.join(0));
+    }
+
+    #[test]
+    fn a_run_that_is_cut_off_against_another_that_asks() {
+        let name = "a run that is cut off against another that asks";
+        a_failure_against_another_that_asks(name, Once::join_and_be_cut_off);
+    }
+
+    /// F1, F2: of two that ask, one makes it, and both have it.
+    #[test]
+    fn two_that_ask_share_one_run() {
+        let seen = std::sync::Arc::new(Seen::default());
+        let notes = std::sync::Arc::clone(&seen);
+        explore("two that ask share one run", move || {
+            let once = Once::new();
+            let other = Arc::clone(&once);
+            let other = thread::spawn(move || other.join(1));
+            let (mine, theirs) = (once.join(1), other.join().unwrap());
+            notes.note(&mine);
+            assert_eq!((mine.result(), theirs.result()), (Ok(1), Ok(1)));
+            assert_eq!(once.made.load(Ordering::Relaxed), 1);
+        });
+        seen.assert(&["others true", "own true"]);
+    }
+
+    /// F1 to F3 with three threads: nobody who waits is left behind.
+    #[test]
+    fn a_run_that_fails_against_two_that_ask_with_3_preemptions() {
+        explore_bounded("a run that fails against two that ask", 3, || {
+            let once = Once::new();
+            let others: Vec<_> = (0..2)
+                .map(|_| {
+                    let once = Arc::clone(&once);
+                    thread::spawn(move || once.join(0))
+                })
+                .collect();
+            assert_eq!(once.join(0).result(), Err(failed()));
+            assert!(others.into_iter().all(|other| other.join().unwrap().result() == Err(failed())));
+            assert_eq!(once.join(1), Landed::Own(Ok(1)));
+        });
     }
 }

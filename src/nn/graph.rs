@@ -11,6 +11,7 @@ use super::store::Key;
 use super::usage::{Charge, Hold, Reservation};
 use super::{Encoding, Error, Target, TensorDescription};
 use crate::backend::{BackendContext, BackendGraph};
+use crate::sync::Arc;
 
 /// A loaded model: immutable, and alive as long as a handle, a name, a context or a running call holds it.
 pub(super) struct Graph {
@@ -145,7 +146,7 @@ pub(super) enum Named {
     /// One graph, for good.
     Graph(StdArc<Graph>),
     /// Whatever version of a named model is current; there is one.
-    Model(StdArc<NamedModel>),
+    Model(Arc<NamedModel>),
 }
 
 impl LoadedGraph {

@@ -16,6 +16,7 @@ use super::stats::Counters;
 use super::usage::{Reservation, Usage};
 use super::{Encoding, Error, Limits, Target};
 use crate::backend::LoadRequest;
+use crate::pool::Layout;
 use crate::sync::Arc;
 use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Pool};
 
@@ -98,7 +99,7 @@ impl GuestInner {
         self.find_context(handle).ok_or_else(|| no_such(call, "context", handle))
     }
 
-    fn named_model(&self, name: &str) -> Result<StdArc<NamedModel>, Error> {
+    fn named_model(&self, name: &str) -> Result<Arc<NamedModel>, Error> {
         match &self.models {
             Some(models) if !models.contains(name) => Err(no_model(name)),
             _ => self.engine.registry.get(name),
@@ -142,9 +143,9 @@ impl Drop for GuestInner {
 }
 
 /// Puts `value` into the pool and its handle into the guest's table, or drops it.
-fn add<T: Send + Sync + 'static>(
+fn add<T: Send + Sync + 'static, L: Layout>(
     call: &str,
-    pool: &Pool<T>,
+    pool: &Pool<T, L>,
     table: &HandleTable<T>,
     value: T,
 ) -> Result<GuestHandle, Error> {

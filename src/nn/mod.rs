@@ -129,6 +129,8 @@ mod holdings;
 mod limits;
 mod listing;
 mod model;
+#[cfg(all(test, loom))]
+mod models;
 mod names;
 mod observe;
 mod panics;

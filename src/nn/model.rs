@@ -4,24 +4,23 @@
 //! * N2: a version is replaced by a later one, never by none; so what a guest has loaded once is there.
 //! * N3: whoever finds a version takes no lock.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use arc_swap::ArcSwapOption;
+use std::sync::{Arc as StdArc, PoisonError};
 
 use super::check::Quoted;
 use super::flight::Flight;
 use super::graph::Graph;
 use super::{Encoding, Error, ModelSource, Target};
 use crate::backend::LoadRequest;
+use crate::sync::{Arc, ArcSwapOption, Mutex, MutexGuard};
 
 /// What builds a graph for a name.
-pub(super) type Build<'a> = &'a dyn Fn(&LoadRequest<'_>) -> Result<Arc<Graph>, Error>;
+pub(super) type Build<'a> = &'a dyn Fn(&LoadRequest<'_>) -> Result<StdArc<Graph>, Error>;
 
 /// A registered name.
 pub(super) struct NamedModel {
     name: String,
     /// `None` once the model is built, where it would keep the bytes in memory a second time.
-    source: Mutex<Option<Arc<ModelSource>>>,
+    source: Mutex<Option<StdArc<ModelSource>>>,
     encoding: Encoding,
     target: Target,
     current: ArcSwapOption<Version>,
@@ -32,7 +31,7 @@ pub(super) struct NamedModel {
 
 /// What a name stands for until it is reloaded.
 pub(super) struct Version {
-    pub(super) graph: Arc<Graph>,
+    pub(super) graph: StdArc<Graph>,
     /// From 1.
     pub(super) number: u64,
 }
@@ -41,7 +40,7 @@ impl NamedModel {
     pub(super) fn new(name: &str, source: ModelSource, encoding: Encoding, target: Target) -> Self {
         Self {
             name: name.to_owned(),
-            source: Mutex::new(Some(Arc::new(source))),
+            source: Mutex::new(Some(StdArc::new(source))),
             encoding,
             target,
             current: ArcSwapOption::empty(),
@@ -87,7 +86,7 @@ impl NamedModel {
     pub(super) fn reload(&self, source: Option<ModelSource>, build: Build<'_>) -> Result<Arc<Version>, Error> {
         let _building = lock(&self.building);
         let source = match source {
-            Some(source) => Arc::new(source),
+            Some(source) => StdArc::new(source),
             None => lock(&self.source).clone().ok_or_else(|| {
                 let name = Quoted(&self.name);
                 Error::invalid_argument(format!("the model {name} came from bytes, which are gone; replace it instead"))
@@ -97,7 +96,7 @@ impl NamedModel {
     }
 
     /// Only under `building`.
-    fn publish(&self, source: Arc<ModelSource>, build: Build<'_>) -> Result<Arc<Version>, Error> {
+    fn publish(&self, source: StdArc<ModelSource>, build: Build<'_>) -> Result<Arc<Version>, Error> {
         let graph = {
             let parts = source.read(self.encoding)?;
             let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
@@ -108,7 +107,7 @@ impl NamedModel {
         let before = self.current();
         let version = match before {
             // Nothing has changed.
-            Some(before) if Arc::ptr_eq(&before.graph, &graph) => before,
+            Some(before) if StdArc::ptr_eq(&before.graph, &graph) => before,
             before => {
                 let number = before.map_or(1, |before| before.number + 1);
                 let version = Arc::new(Version { graph, number });

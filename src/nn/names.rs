@@ -1,7 +1,6 @@
 //! What the host does with names: registers, reloads, removes and lists them.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::engine::{Engine, check_name};
 use super::model::NamedModel;
@@ -10,6 +9,7 @@ use super::registry::name_taken;
 use super::source::{encoding_of, files_in, parts_of};
 use super::stats::Counters;
 use super::{Encoding, Error, ModelInfo, ModelSource, Target};
+use crate::sync::Arc;
 
 /// Named models.
 ///

@@ -3,16 +3,21 @@
 use super::context::Context;
 use super::graph::LoadedGraph;
 use crate::Pool;
+#[cfg(not(loom))]
+use crate::pool::Standard as EnginesLayout;
+/// Of few slots, since loom makes every atomic of a pool anew for each execution.
+#[cfg(loom)]
+use crate::pool::Tiny as EnginesLayout;
 
 /// Every graph and context that a guest of one engine can name.
 pub(super) struct Pools {
-    pub(super) graphs: Pool<LoadedGraph>,
-    pub(super) contexts: Pool<Context>,
+    pub(super) graphs: Pool<LoadedGraph, EnginesLayout>,
+    pub(super) contexts: Pool<Context, EnginesLayout>,
 }
 
 impl Pools {
     pub(super) fn new() -> Self {
-        Self { graphs: Pool::new(), contexts: Pool::new() }
+        Self { graphs: Pool::with_layout(), contexts: Pool::with_layout() }
     }
 
     /// Hands this thread's removals to the collector, and collects what nobody can read any more.

@@ -1,18 +1,16 @@
 //! The names of an engine: a snapshot of a map, read without a lock.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
 
 use super::Error;
 use super::check::Quoted;
 use super::model::NamedModel;
+use crate::sync::{Arc, ArcSwap};
 
 /// The named models of an engine.
 #[derive(Default)]
 pub(super) struct Registry {
-    models: ArcSwap<HashMap<String, Arc<NamedModel>>>,
+    models: ArcSwap<BTreeMap<String, Arc<NamedModel>>>,
 }
 
 impl Registry {
@@ -24,7 +22,7 @@ impl Registry {
             if taken {
                 return Arc::clone(models);
             }
-            let mut models = HashMap::clone(models);
+            let mut models = BTreeMap::clone(models);
             models.insert(model.name().to_owned(), Arc::clone(model));
             Arc::new(models)
         });
@@ -39,7 +37,7 @@ impl Registry {
             if !there {
                 return Arc::clone(models);
             }
-            let mut models = HashMap::clone(models);
+            let mut models = BTreeMap::clone(models);
             models.remove(name);
             Arc::new(models)
         });
@@ -47,7 +45,7 @@ impl Registry {
     }
 
     pub(super) fn clear(&self) {
-        self.models.store(Arc::default());
+        self.models.store(Arc::new(BTreeMap::new()));
     }
 
     pub(super) fn len(&self) -> usize {
@@ -60,14 +58,12 @@ impl Registry {
 
     /// Every model, in the order of their names.
     pub(super) fn all(&self) -> Vec<Arc<NamedModel>> {
-        let mut models: Vec<_> = self.models.load().values().map(Arc::clone).collect();
-        models.sort_unstable_by(|one, other| one.name().cmp(other.name()));
-        models
+        self.models.load().values().cloned().collect()
     }
 
     pub(super) fn get(&self, name: &str) -> Result<Arc<NamedModel>, Error> {
         // The snapshot is let go of at once: a build may take minutes.
-        self.models.load().get(name).map(Arc::clone).ok_or_else(|| no_model(name))
+        self.models.load().get(name).cloned().ok_or_else(|| no_model(name))
     }
 }
 

@@ -12,12 +12,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use super::flight::{Flight, Landed};
 use super::graph::Graph;
 use super::{Error, ErrorKind};
 use crate::backend::LoadRequest;
+use crate::sync::{Mutex, MutexGuard};
 
 /// A cryptographic digest of all that decides what a backend makes of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,6 +97,11 @@ impl Store {
         self.lock().values().filter_map(|entry| entry.lock().upgrade()).collect()
     }
 
+    #[cfg(all(test, loom))]
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     fn list(self: &Arc<Self>, key: Key) -> Listed {
         let fresh = || Arc::new(Entry { graph: Mutex::new(Weak::new()), flight: Flight::new() });
         let entry = Arc::clone(self.lock().entry(key).or_insert_with(fresh));
@@ -132,7 +138,7 @@ impl Drop for Listed {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::nn::{Encoding, Target};

@@ -256,15 +256,16 @@ mod models {
     use loom::thread;
 
     use super::*;
+    use crate::model_support::explore;
 
     fn reserve(usage: &Arc<Usage>, amount: usize) -> Option<Reservation> {
         Reservation::new(usage, |usage| &usage.model_bytes, "load", amount).ok()
     }
 
-    /// U1 and U2, every interleaving: two threads, each of which takes more than half.
+    /// U1 and U2: two threads, each of which takes more than half.
     #[test]
     fn two_never_have_more_than_the_bound_together() {
-        loom::model(|| {
+        explore("two never have more than the bound together", || {
             let usage = Usage::new(&Limits::default().model_bytes(3));
             let take = |usage: &Arc<Usage>| {
                 let part = reserve(usage, 2);
@@ -281,10 +282,10 @@ mod models {
         });
     }
 
-    /// U3, every interleaving: the handle is given back while a context is opened.
+    /// U3: the handle is given back while a context is opened.
     #[test]
     fn whoever_holds_a_charge_finds_it_reserved() {
-        loom::model(|| {
+        explore("whoever holds a charge finds it reserved", || {
             let usage = Usage::new(&Limits::default().model_bytes(1));
             let charge = Charge::new(reserve(&usage, 1).unwrap());
             let other = thread::spawn({

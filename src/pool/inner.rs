@@ -168,16 +168,19 @@ impl<T: Send + Sync + 'static, L: Layout> Drop for Inner<T, L> {
     fn drop(&mut self) {
         let _releasing = Releasing::begin();
         let tag = self.tag.bits().get();
-        // SAFETY, for all of it: nobody else has anything of this pool (I6), so every slot is ours.
+        // Nobody else has anything of this pool (I6), so every slot is ours.
         for claimed in self.directory.shards().filter_map(|shard| shard.limbo.claim()) {
             for slot in claimed.places().iter().filter_map(|place| self.directory.slot(*place)) {
+                // SAFETY: ours, and removed but not released: it was in a ring.
                 unsafe { slot.release() };
             }
         }
         for slot in self.directory.slots() {
             if slot.live(tag).is_some() {
+                // SAFETY: ours, and live.
                 unsafe { slot.release() };
             }
+            // SAFETY: ours, and without a value: released now, or vacant.
             unsafe { slot.drop_spare() };
         }
     }

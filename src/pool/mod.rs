@@ -39,7 +39,10 @@ mod reclaim;
 mod slot;
 mod stats;
 mod tag;
+#[cfg(not(loom))]
 mod threads;
+#[cfg(loom)]
+pub(crate) mod threads;
 mod value;
 
 use std::fmt;

@@ -1,8 +1,12 @@
 //! The numbers of threads, by which each that inserts or removes has a shard of its own in every pool.
 
-#[cfg_attr(not(any(loom, shuttle)), path = "threads/bitmap.rs")]
+mod bitmap;
+#[cfg_attr(not(any(loom, shuttle)), path = "threads/process.rs")]
 #[cfg_attr(any(loom, shuttle), path = "threads/modelled.rs")]
 mod numbers;
+
+#[cfg(loom)]
+pub use numbers::{all_given_back, used_again};
 
 /// Threads that may insert at the same time, in the whole process and over all pools. Those that have removed something
 /// count too.

@@ -113,6 +113,16 @@ macro_rules! arithmetic {
                 }
 
                 #[track_caller]
+                pub fn fetch_and(&self, value: $value, order: Ordering) -> $value {
+                    self.atomic.fetch_and(value, order)
+                }
+
+                #[track_caller]
+                pub fn fetch_or(&self, value: $value, order: Ordering) -> $value {
+                    self.atomic.fetch_or(value, order)
+                }
+
+                #[track_caller]
                 pub fn fetch_max(&self, value: $value, order: Ordering) -> $value {
                     self.atomic.fetch_max(value, order)
                 }

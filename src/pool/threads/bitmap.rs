@@ -1,54 +1,48 @@
-//! Numbers from a bitmap of the process's, which a thread takes at its first need and gives back at its end.
-
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+//! Which numbers threads have: one bit for each.
 
 use super::MAX_INSERTING_THREADS;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// One bit for each number that a thread has.
-static TAKEN: [AtomicU64; MAX_INSERTING_THREADS / 64] = [const { AtomicU64::new(0) }; MAX_INSERTING_THREADS / 64];
+/// Of 64 numbers each. loom's atomics take time to make.
+const ROWS: usize = if cfg!(loom) { 1 } else { MAX_INSERTING_THREADS / 64 };
 
-thread_local! {
-    static NUMBER: Number = const { Number(Cell::new(None)) };
-}
+pub struct Bitmap([AtomicU64; ROWS]);
 
-/// This thread's number. Once it is given back the thread-local is gone, and with it any way to use the number.
-struct Number(Cell<Option<usize>>);
+impl Bitmap {
+    #[cfg(not(any(loom, shuttle)))]
+    pub const fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; ROWS])
+    }
 
-impl Number {
-    /// The lowest number that is free.
+    #[cfg(any(loom, shuttle))]
+    pub fn new() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+
+    /// Takes the lowest number that is free.
     #[cold]
-    fn take(&self) -> Option<usize> {
-        for (row, taken) in TAKEN.iter().enumerate() {
+    pub fn take(&self) -> Option<usize> {
+        for (row, taken) in self.0.iter().enumerate() {
             let mut free = !taken.load(Ordering::Relaxed);
             while free != 0 {
                 let bit = free & free.wrapping_neg();
-                // Acquire: pairs with the Release in `drop`; what the last thread with the number did is done.
+                // Acquire: pairs with the Release in `give_back`; what the last thread with the number did is done.
                 free = !taken.fetch_or(bit, Ordering::Acquire);
                 if free & bit != 0 {
-                    self.0.set(Some(row * 64 + bit.ilog2() as usize));
-                    return self.0.get();
+                    return Some(row * 64 + bit.ilog2() as usize);
                 }
             }
         }
         None
     }
-}
 
-impl Drop for Number {
-    fn drop(&mut self) {
-        if let Some(number) = self.0.take() {
-            TAKEN[number / 64].fetch_and(!(1 << (number % 64)), Ordering::Release);
-        }
+    pub fn give_back(&self, number: usize) {
+        self.0[number / 64].fetch_and(!(1 << (number % 64)), Ordering::Release);
     }
-}
 
-#[inline]
-pub fn number() -> Option<usize> {
-    NUMBER.try_with(|number| number.0.get().or_else(|| number.take())).ok().flatten()
-}
-
-#[inline]
-pub fn number_if_any() -> Option<usize> {
-    NUMBER.try_with(|number| number.0.get()).ok().flatten()
+    /// Whether no thread has a number.
+    #[cfg(loom)]
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|taken| taken.load(Ordering::Relaxed) == 0)
+    }
 }

@@ -1,0 +1,255 @@
+//! The engine under loom: names, versions, the store and the graphs in it, over a backend that knows what becomes of
+//! what it made.
+//!
+//! An `Arc` of a graph is std's, which has a `Weak`: each of its steps is opaque. What a graph's use and end have to do
+//! with each other is seen by a count that both touch.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::graph::{GraphUse, LoadedGraph, Named};
+use super::usage::{Reservation, Usage};
+use super::{Encoding, Engine, Error, ErrorKind, Limits, ModelSource, Target, TensorDescription, TensorView};
+use crate::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
+use crate::model_support::{explore, explore_bounded};
+use crate::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many graphs of each number, which is their model's only byte, were made and have ended.
+#[derive(Default)]
+struct Lives {
+    made: [AtomicUsize; 3],
+    ended: [AtomicUsize; 3],
+}
+
+impl Lives {
+    fn made(&self, number: u8) -> usize {
+        self.made[usize::from(number)].load(Ordering::Relaxed)
+    }
+
+    fn ended(&self, number: u8) -> usize {
+        self.ended[usize::from(number)].load(Ordering::Relaxed)
+    }
+}
+
+/// Makes a graph of every number but 0.
+struct Recorder(Arc<Lives>);
+
+impl Backend for Recorder {
+    fn name(&self) -> &'static str {
+        "recorder"
+    }
+
+    fn supports(&self, _: Encoding, _: Target) -> bool {
+        true
+    }
+
+    fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
+        let number = request.parts[0][0];
+        self.0.made[usize::from(number)].fetch_add(1, Ordering::Relaxed);
+        if number == 0 {
+            return Err(Error::invalid_encoding("0"));
+        }
+        Ok(Box::new(Recorded { number, again: number, lives: Arc::clone(&self.0) }))
+    }
+}
+
+struct Recorded {
+    number: u8,
+    lives: Arc<Lives>,
+    again: u8,
+}
+
+impl BackendGraph for Recorded {
+    fn inputs(&self) -> &[TensorDescription] {
+        &[]
+    }
+
+    fn outputs(&self) -> &[TensorDescription] {
+        &[]
+    }
+
+    fn init_context(&self) -> Result<Box<dyn BackendContext>, Error> {
+        if self.number != self.again || self.lives.ended(self.number) == self.lives.made(self.number) {
+            return Err(Error::runtime_error("used after its end"));
+        }
+        Ok(Box::new(Opened(self.number)))
+    }
+
+    fn memory(&self) -> usize {
+        1
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        self.lives.ended[usize::from(self.number)].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Its graph's number is its memory.
+struct Opened(u8);
+
+impl BackendContext for Opened {
+    fn set_input(&mut self, _: usize, _: TensorView<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn output(&self, _: usize) -> Result<TensorView<'_>, Error> {
+        Err(Error::invalid_argument("none"))
+    }
+
+    fn memory(&self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+fn engine() -> (Engine, Arc<Lives>) {
+    let lives = Arc::new(Lives::default());
+    (Engine::builder().backend(Recorder(Arc::clone(&lives))).build(), lives)
+}
+
+fn source(number: u8) -> ModelSource {
+    ModelSource::bytes(vec![number])
+}
+
+fn register(engine: &Engine, number: u8) -> Result<(), Error> {
+    engine.register_model("name", source(number), Encoding::Onnx, Target::Cpu)
+}
+
+/// What a context has of its graph, and the number of that.
+struct Use {
+    number: u8,
+    _graph: GraphUse,
+}
+
+/// Loads by name and opens a context, as a guest does, but for the guest's tables and the pools.
+fn load_by_name(engine: &Engine) -> Result<LoadedGraph, Error> {
+    let model = engine.inner.registry.get("name")?;
+    model.get_or_build(&|request| engine.inner.build(request))?;
+    let usage = Usage::new(&Limits::default());
+    let slot = Reservation::new(&usage, |usage| &usage.graphs, "load", 1)?;
+    let bytes = Reservation::new(&usage, |usage| &usage.model_bytes, "load", 0)?;
+    Ok(LoadedGraph::new(Named::Model(model), slot, bytes))
+}
+
+fn open(loaded: &LoadedGraph) -> Use {
+    let graph = loaded.graph().unwrap();
+    let number = graph.init_context().unwrap().memory() as u8;
+    Use { number, _graph: graph.in_use() }
+}
+
+/// N2: a load by name and a context of it, while the name is reloaded. The context is one of the version before or of
+/// the one after, whole; once the reload has returned it is one of the one after; and the version before ends once, with
+/// the last context of it.
+#[test]
+fn load_by_name_against_a_reload_with_5_preemptions() {
+    explore_bounded("load by name against a reload", 5, || {
+        let (engine, lives) = engine();
+        register(&engine, 1).unwrap();
+        load_by_name(&engine).unwrap();
+        let other = engine.clone();
+        let other = thread::spawn(move || {
+            assert_eq!(other.replace_model("name", source(2)), Ok(2));
+            assert_eq!(open(&load_by_name(&other).unwrap()).number, 2);
+        });
+        let loaded = load_by_name(&engine).unwrap();
+        let before = open(&loaded);
+        assert_eq!(lives.ended(before.number), 0);
+        other.join().unwrap();
+        assert_eq!(open(&loaded).number, 2, "the handle means the name");
+        assert_eq!(lives.ended(1), usize::from(before.number != 1));
+        drop(before);
+        assert_eq!((lives.ended(1), lives.ended(2)), (1, 0));
+        drop(loaded);
+        drop(engine);
+        assert_eq!((lives.ended(1), lives.ended(2)), (1, 1));
+    });
+}
+
+/// N1, N2: the first load by name, which builds, against a reload: the reload's version stands.
+#[test]
+fn first_load_by_name_against_a_reload_with_5_preemptions() {
+    explore_bounded("first load by name against a reload", 5, || {
+        let (engine, lives) = engine();
+        register(&engine, 1).unwrap();
+        let other = engine.clone();
+        let other = thread::spawn(move || other.replace_model("name", source(2)).unwrap());
+        let number = open(&load_by_name(&engine).unwrap()).number;
+        let version = other.join().unwrap();
+        assert_eq!((lives.made(1), lives.ended(1)), if version == 2 { (1, 1) } else { (0, 0) });
+        assert!(number == 2 || version == 2);
+        assert_eq!(open(&load_by_name(&engine).unwrap()).number, 2);
+        drop(engine);
+        assert_eq!((lives.made(2), lives.ended(2)), (1, 1));
+    });
+}
+
+/// F3 through an engine: a named model that can't be built, asked for by two.
+#[test]
+fn load_by_name_against_its_like_where_the_build_fails_with_5_preemptions() {
+    explore_bounded("load by name against its like where the build fails", 5, || {
+        let (engine, lives) = engine();
+        register(&engine, 0).unwrap();
+        let other = engine.clone();
+        let kind = |engine: &Engine| load_by_name(engine).err().map(|error| error.kind());
+        let other = thread::spawn(move || kind(&other));
+        assert_eq!(kind(&engine), Some(ErrorKind::InvalidEncoding));
+        assert_eq!(other.join().unwrap(), Some(ErrorKind::InvalidEncoding));
+        assert!((1..=2).contains(&lives.made(0)));
+        assert_eq!(engine.replace_model("name", source(1)), Ok(1));
+        assert_eq!(open(&load_by_name(&engine).unwrap()).number, 1);
+    });
+}
+
+/// A name is registered by one of two, and a removal beside it loses no other.
+#[test]
+fn register_against_register() {
+    explore("register against register", || {
+        let (engine, _) = engine();
+        let other = engine.clone();
+        let other = thread::spawn(move || register(&other, 1).is_ok());
+        let mine = register(&engine, 2).is_ok();
+        assert!(mine != other.join().unwrap());
+        assert_eq!(open(&load_by_name(&engine).unwrap()).number, if mine { 2 } else { 1 });
+    });
+}
+
+/// Two changes of the names at one time are both kept.
+#[test]
+fn register_against_remove_of_another() {
+    explore("register against remove of another", || {
+        let (engine, _) = engine();
+        engine.register_model("gone", source(1), Encoding::Onnx, Target::Cpu).unwrap();
+        let other = engine.clone();
+        let other = thread::spawn(move || other.remove_model("gone").unwrap());
+        register(&engine, 2).unwrap();
+        other.join().unwrap();
+        assert_eq!(engine.model_names(), ["name"]);
+    });
+}
+
+/// S1, S2: of equal bytes that two load at one time there is one graph, and it ends once, with its entry.
+#[test]
+fn load_against_a_load_of_equal_bytes_with_5_preemptions() {
+    explore_bounded("load against a load of equal bytes", 5, || {
+        let (engine, lives) = engine();
+        let load = |engine: &Engine| {
+            let graph = engine.inner.build(&LoadRequest::new(&[&[1]], Encoding::Onnx, Target::Cpu)).unwrap();
+            graph.init_context().unwrap();
+            graph
+        };
+        let other = engine.clone();
+        let other = thread::spawn(move || drop(load(&other)));
+        let mine = load(&engine);
+        other.join().unwrap();
+        assert_eq!(engine.list_graphs().len(), 1);
+        assert_eq!(lives.made(1), lives.ended(1) + 1);
+        drop(mine);
+        assert_eq!(lives.made(1), lives.ended(1));
+        assert_eq!(engine.inner.store.len(), 0);
+    });
+}
