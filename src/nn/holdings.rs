@@ -14,7 +14,7 @@ use super::observe;
 use super::registry::no_model;
 use super::stats::Counters;
 use super::usage::{Reservation, Usage};
-use super::{Encoding, Error, Limits, Target};
+use super::{Encoding, Error, ErrorKind, Limits, Target};
 use crate::backend::LoadRequest;
 use crate::sync::Arc;
 use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Pool};
@@ -35,7 +35,7 @@ pub(super) struct GuestInner {
 impl GuestInner {
     /// What the guest is told: an error names the call, and is told to whoever watches.
     pub(super) fn answer<R>(&self, call: &'static str, result: Result<R, Error>) -> Result<R, Error> {
-        result.map_err(|error| observe::refused(self.id, call, error.of(call)))
+        result.map_err(|error| observe::refused(&self.engine.counters, self.id, call, error.of(call)))
     }
 
     pub(super) fn load(
@@ -77,8 +77,10 @@ impl GuestInner {
         let graph = loaded.graph()?;
         let backend = graph.init_context()?;
         let keep = Keep { _graph: graph.in_use(), _slot: slot, _engine_slot: engine_slot, _bytes: bytes };
-        let held = Held::new(Reservation::new(&self.usage, |usage| &usage.context_bytes, call, 0)?);
-        let context = Context::new(&graph, backend, held, keep);
+        let of_guest = Reservation::new(&self.usage, |usage| &usage.context_bytes, call, 0)?;
+        let of_engine = self.engine.reserve(|usage| &usage.context_bytes, call, 0)?;
+        let context = Context::new(&graph, backend, Held::new(of_guest, of_engine), keep);
+        context.open(call)?;
         add(call, &self.engine.pools.contexts, &self.contexts, context)
     }
 
@@ -148,13 +150,12 @@ fn add<T: Send + Sync + 'static>(
     table: &HandleTable<T>,
     value: T,
 ) -> Result<GuestHandle, Error> {
-    let handle = pool.insert(Arc::new(value)).map_err(|error| match error {
-        InsertError::Full(_) => Error::busy(format!("{call}: the engine's pool is full")),
-        _ => Error::busy(format!("{call}: too many threads use the engine's pool")),
-    })?;
-    table.bind(handle).map_err(|_: BindError| {
+    let handle = pool
+        .insert(Arc::new(value))
+        .map_err(|error: InsertError<_>| Error::limit(ErrorKind::Busy, format!("{call}: {error}")))?;
+    table.bind(handle).map_err(|error: BindError| {
         pool.remove(handle);
-        Error::too_large(format!("{call}: the guest has used up its handles"))
+        Error::limit(ErrorKind::TooLarge, format!("{call}: {error}"))
     })
 }
 

@@ -24,7 +24,7 @@ fn engine(watch: &Watch, computes: usize, queue: usize) -> Engine {
 }
 
 /// The simplest executor: parks the thread until it is woken.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

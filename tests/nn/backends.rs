@@ -8,7 +8,8 @@ use std::{env, thread};
 
 use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
 use graphpool::nn::{
-    Encoding, Engine, EngineBuilder, EngineLimits, Error, Target, Tensor, TensorDescription, TensorType, TensorView,
+    Encoding, Engine, EngineBuilder, EngineLimits, Error, ErrorKind, Target, Tensor, TensorDescription, TensorType,
+    TensorView,
 };
 
 /// What the tests see of the backends from outside.
@@ -265,8 +266,13 @@ impl BackendContext for AffineContext {
     }
 }
 
-/// Misbehaves where its model's text says so: `supports` (never), `load`, `describe`, `init`, `set_input`, `compute`,
-/// `output`, `drop graph`, `drop context` panic; `gate` and `gate load` wait; `fail load` fails. Takes `PyTorch`.
+/// Misbehaves where its model's text says so. Takes `PyTorch`.
+///
+/// * `load`, `describe`, `outputs`, `graph memory`, `init`, `context memory`, `memory after compute`, `set_input`,
+///   `compute`, `output`, `drop graph`, `drop context` panic there, and `supports` does for a TPU.
+/// * `gate`, `gate load`, `gate fail` and `gate drop` wait at the gate, in `compute`, `load` and a graph's destructor.
+/// * `fail load` fails, `refuses` takes no input, `answers 3` has `compute` give the third kind of error.
+/// * `holds 7 then 9` has contexts of 7 bytes, and of 9 after a compute.
 struct Trouble(Watch);
 
 impl Backend for Trouble {
@@ -312,6 +318,7 @@ impl BackendGraph for TroubleGraph {
     }
 
     fn outputs(&self) -> &[TensorDescription] {
+        assert!(self.what != "outputs", "outputs");
         &self.byte
     }
 
@@ -321,12 +328,16 @@ impl BackendGraph for TroubleGraph {
     }
 
     fn memory(&self) -> usize {
+        assert!(self.what != "graph memory", "graph memory");
         0
     }
 }
 
 impl Drop for TroubleGraph {
     fn drop(&mut self) {
+        if self.what == "gate drop" {
+            self.alive.0.pass();
+        }
         assert!(self.what != "drop graph", "drop graph");
     }
 }
@@ -358,6 +369,9 @@ impl BackendContext for TroubleContext {
             "slow" => thread::sleep(Duration::from_millis(2)),
             _ => {}
         }
+        if let Some(kind) = self.what.strip_prefix("answers ") {
+            return Err(Error::new(ErrorKind::ALL[kind.parse::<usize>().unwrap()], "as it was told, ".repeat(99)));
+        }
         self.byte = [7];
         Ok(())
     }
@@ -365,6 +379,15 @@ impl BackendContext for TroubleContext {
     fn output(&self, _: usize) -> Result<TensorView<'_>, Error> {
         assert!(self.what != "output", "output");
         TensorView::new(&[], TensorType::U8, &self.byte)
+    }
+
+    fn memory(&self) -> usize {
+        let computed = self.byte != [0];
+        assert!(self.what != "context memory", "context memory");
+        assert!(self.what != "memory after compute" || !computed, "memory after compute");
+        let mut numbers = self.what.split(' ').filter_map(|word| word.parse::<usize>().ok());
+        let (first, then) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        if computed { then } else { first }
     }
 }
 
