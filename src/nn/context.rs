@@ -154,11 +154,18 @@ impl Context {
         cancel.inspect(CancelToken::cancel).is_some()
     }
 
-    /// Ends the context: at once, or when the call that is inside leaves.
-    pub(super) fn close(&self) {
-        if self.claim.close() == TakeDown::Mine {
+    /// Ends the context: at once, or when the call that is inside leaves, if there is one; `true` then.
+    pub(super) fn close(&self) -> bool {
+        let mine = self.claim.close() == TakeDown::Mine;
+        if mine {
             self.take_down();
         }
+        !mine
+    }
+
+    /// Whether nothing of it is left but its name.
+    pub(super) fn is_gone(&self) -> bool {
+        self.lock().keep.is_none()
     }
 
     fn take_down(&self) {

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc as StdArc;
+use std::sync::{Arc as StdArc, Mutex};
 use std::time::Duration;
 
 use super::check::{self, TensorId};
@@ -217,7 +217,8 @@ impl Guest {
         self.with_output("output", context, output.into(), |tensor| Ok(tensor.to_owned()))
     }
 
-    /// Gives the context back. A call that is inside it ends as it would have, and only then its memory goes.
+    /// Gives the context back. A call that is inside it ends as it would have, and only then its memory goes; what it
+    /// computes is the guest's still, and is cancelled when that is dropped.
     ///
     /// # Errors
     ///
@@ -293,7 +294,9 @@ impl Guest {
         let graphs = HandleTable::new(&engine.pools.graphs, Kind::Graph);
         let contexts = HandleTable::new(&engine.pools.contexts, Kind::Context);
         let usage = Usage::new(&limits);
-        Self { inner: StdArc::new(GuestInner { engine, graphs, contexts, usage, limits, models, id: next_id() }) }
+        let (id, leaving) = (next_id(), Mutex::default());
+        let inner = GuestInner { engine, graphs, contexts, usage, limits, models, id, leaving };
+        Self { inner: StdArc::new(inner) }
     }
 }
 

@@ -4,7 +4,8 @@
 //! no lock, and no epoch guard that outlives the look-up.
 
 use std::collections::HashSet;
-use std::sync::Arc as StdArc;
+use std::mem;
+use std::sync::{Arc as StdArc, Mutex, PoisonError};
 
 use super::context::{Context, Held, Keep};
 use super::engine::{Inner, check_name};
@@ -30,6 +31,9 @@ pub(super) struct GuestInner {
     pub(super) models: Option<HashSet<String>>,
     /// Its number in events.
     pub(super) id: u64,
+    /// Contexts that were given back while a call was inside: what they compute is the guest's still, and to be
+    /// cancelled with it. No more than it may have contexts, and those that are gone.
+    pub(super) leaving: Mutex<Vec<Arc<Context>>>,
 }
 
 impl GuestInner {
@@ -122,8 +126,12 @@ impl GuestInner {
     }
 
     pub(super) fn remove_context(&self, handle: Handle<Context>) {
-        if let Some(context) = self.engine.pools.contexts.remove(handle) {
-            context.close();
+        if let Some(context) = self.engine.pools.contexts.remove(handle)
+            && context.close()
+        {
+            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            leaving.retain(|context| !context.is_gone());
+            leaving.push(context);
         }
     }
 }
@@ -137,6 +145,10 @@ impl Drop for GuestInner {
                 context.close();
             }
         });
+        let leaving = mem::take(self.leaving.get_mut().unwrap_or_else(PoisonError::into_inner));
+        for context in leaving {
+            context.cancel();
+        }
         self.graphs.drain().for_each(|handle| self.remove_graph(handle));
         self.engine.release_removed();
         Counters::died(&self.engine.counters.guests, 1);

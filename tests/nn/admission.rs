@@ -193,6 +193,23 @@ fn a_guest_that_is_dropped_cancels_what_it_computes() {
 }
 
 #[test]
+fn a_guest_that_is_dropped_cancels_the_computes_of_contexts_that_it_gave_back_before() {
+    let watch = Watch::default();
+    let engine = engine(&watch, 1, 8);
+    let guest = engine.guest();
+    let contexts = ["loop", "anything"].map(|model| context(&guest, model));
+    let futures = contexts.map(|context| guest.compute_async(context));
+    watch.wait_for(1);
+    contexts.iter().for_each(|context| guest.drop_context(*context).unwrap());
+    assert_eq!((engine.stats().computing, engine.stats().queued), (1, 1));
+    drop(guest);
+    for future in futures {
+        cancelled(block_on(future));
+    }
+    eventually(|| engine.stats().contexts == 0);
+}
+
+#[test]
 fn futures_end_in_any_order_with_what_their_computes_gave() {
     let watch = Watch::default();
     let engine = engine(&watch, 2, 200);
