@@ -1,10 +1,11 @@
 //! Two backends: one that computes, and one that misbehaves in every way that a backend can.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
-use std::{env, thread};
+use std::{env, mem, thread};
 
 use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
 use graphpool::nn::{
@@ -22,6 +23,22 @@ struct Watched {
     alive: AtomicUsize,
     memory_limit: AtomicUsize,
     gate: Gate,
+    held: Held,
+}
+
+/// Computes of the first backend that stay inside until they are released one by one, or told to end.
+#[derive(Default)]
+struct Held {
+    state: Mutex<HeldState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct HeldState {
+    /// The next compute is to stay.
+    next: bool,
+    entered: usize,
+    released: BTreeSet<usize>,
 }
 
 /// Holds computes (or loads) up until the test opens it.
@@ -57,6 +74,41 @@ impl Watch {
     pub fn wait_for(&self, count: usize) {
         let gate = &self.0.gate;
         drop(gate.changed.wait_while(gate.state.lock().unwrap(), |(entered, _)| *entered < count).unwrap());
+    }
+
+    /// The number that the next compute of the first backend is held by.
+    pub fn hold_next(&self) -> usize {
+        let mut state = self.0.held.state.lock().unwrap();
+        state.next = true;
+        state.entered
+    }
+
+    pub fn wait_for_held(&self, compute: usize) {
+        let held = &self.0.held;
+        let (state, long) = (held.state.lock().unwrap(), Duration::from_secs(10));
+        let (state, waited) = held.changed.wait_timeout_while(state, long, |state| state.entered <= compute).unwrap();
+        drop(state);
+        assert!(!waited.timed_out(), "no compute has come in 10 s");
+    }
+
+    pub fn release(&self, compute: usize) {
+        self.0.held.state.lock().unwrap().released.insert(compute);
+        self.0.held.changed.notify_all();
+    }
+
+    fn hold(&self, control: &ComputeControl) -> Result<(), Error> {
+        let held = &self.0.held;
+        let mut state = held.state.lock().unwrap();
+        if mem::take(&mut state.next) {
+            let compute = state.entered;
+            state.entered += 1;
+            held.changed.notify_all();
+            while !state.released.contains(&compute) {
+                control.check()?;
+                state = held.changed.wait_timeout(state, Duration::from_millis(1)).unwrap().0;
+            }
+        }
+        Ok(())
     }
 
     fn enter(&self) {
@@ -229,7 +281,7 @@ impl BackendGraph for AffineGraph {
     }
 
     fn init_context(&self) -> Result<Box<dyn BackendContext>, Error> {
-        Ok(Box::new(AffineContext { model: self.model, x: None, y: None, _alive: Alive::new(&self.alive.0) }))
+        Ok(Box::new(AffineContext { model: self.model, x: None, y: None, alive: Alive::new(&self.alive.0) }))
     }
 
     fn memory(&self) -> usize {
@@ -241,7 +293,7 @@ struct AffineContext {
     model: Model,
     x: Option<Vec<f32>>,
     y: Option<Tensor>,
-    _alive: Alive,
+    alive: Alive,
 }
 
 impl BackendContext for AffineContext {
@@ -256,6 +308,7 @@ impl BackendContext for AffineContext {
         if size_of_val(&**x) > control.memory_limit {
             return Err(Error::too_large("no room for the output"));
         }
+        self.alive.0.hold(control)?;
         let y: Vec<f32> = x.iter().map(|x| self.model.a * x + self.model.b).collect();
         self.y = Some(Tensor::from_f32(vec![self.model.length], &y)?);
         Ok(())
