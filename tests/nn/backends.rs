@@ -161,14 +161,19 @@ impl Watch {
 }
 
 /// Waits for something that other threads bring about.
-pub fn eventually(mut done: impl FnMut() -> bool) {
+pub fn eventually(done: impl FnMut() -> bool) {
+    assert!(comes_about(done), "it did not come about in 10 s");
+}
+
+/// Whether it does in 10 s.
+pub fn comes_about(mut done: impl FnMut() -> bool) -> bool {
     for _ in 0..2_000 {
         if done() {
-            return;
+            return true;
         }
         thread::sleep(Duration::from_millis(5));
     }
-    panic!("it did not come about in 10 s");
+    false
 }
 
 /// Whether this is a process of the test's own, in which no other test collects what it has removed. Where it is not,
