@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, mem, thread};
 
 use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
@@ -41,6 +41,9 @@ struct HeldState {
     released: BTreeSet<usize>,
 }
 
+/// How long anything waits for a test that has perhaps failed meanwhile: so that it fails, rather than hangs.
+const LONG: Duration = Duration::from_secs(15);
+
 /// Holds computes (or loads) up until the test opens it.
 #[derive(Default)]
 struct Gate {
@@ -73,7 +76,10 @@ impl Watch {
     /// Waits until `count` calls have come to the gate.
     pub fn wait_for(&self, count: usize) {
         let gate = &self.0.gate;
-        drop(gate.changed.wait_while(gate.state.lock().unwrap(), |(entered, _)| *entered < count).unwrap());
+        let state = gate.state.lock().unwrap();
+        let (state, waited) = gate.changed.wait_timeout_while(state, LONG, |(entered, _)| *entered < count).unwrap();
+        drop(state);
+        assert!(!waited.timed_out(), "no {count} calls have come to the gate");
     }
 
     /// The number that the next compute of the first backend is held by.
@@ -85,10 +91,10 @@ impl Watch {
 
     pub fn wait_for_held(&self, compute: usize) {
         let held = &self.0.held;
-        let (state, long) = (held.state.lock().unwrap(), Duration::from_secs(10));
-        let (state, waited) = held.changed.wait_timeout_while(state, long, |state| state.entered <= compute).unwrap();
+        let state = held.state.lock().unwrap();
+        let (state, waited) = held.changed.wait_timeout_while(state, LONG, |state| state.entered <= compute).unwrap();
         drop(state);
-        assert!(!waited.timed_out(), "no compute has come in 10 s");
+        assert!(!waited.timed_out(), "no compute has come");
     }
 
     pub fn release(&self, compute: usize) {
@@ -103,7 +109,8 @@ impl Watch {
             let compute = state.entered;
             state.entered += 1;
             held.changed.notify_all();
-            while !state.released.contains(&compute) {
+            let late = Instant::now() + LONG;
+            while !state.released.contains(&compute) && Instant::now() < late {
                 control.check()?;
                 state = held.changed.wait_timeout(state, Duration::from_millis(1)).unwrap().0;
             }
@@ -125,7 +132,7 @@ impl Watch {
         let mut state = gate.state.lock().unwrap();
         state.0 += 1;
         gate.changed.notify_all();
-        drop(gate.changed.wait_while(state, |(_, open)| !*open).unwrap());
+        drop(gate.changed.wait_timeout_while(state, LONG, |(_, open)| !*open).unwrap());
     }
 
     /// An engine with both backends.
@@ -419,7 +426,8 @@ impl BackendContext for TroubleContext {
             // Until it is told to end, or the gate opens.
             "loop" => {
                 self.alive.0.enter();
-                while !self.alive.0.is_open() {
+                let late = Instant::now() + LONG;
+                while !self.alive.0.is_open() && Instant::now() < late {
                     control.check()?;
                     thread::sleep(Duration::from_millis(1));
                 }
