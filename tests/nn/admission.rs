@@ -200,7 +200,9 @@ fn a_guest_that_is_dropped_cancels_the_computes_of_contexts_that_it_gave_back_be
     let contexts = ["loop", "anything"].map(|model| context(&guest, model));
     let futures = contexts.map(|context| guest.compute_async(context));
     watch.wait_for(1);
-    contexts.iter().for_each(|context| guest.drop_context(*context).unwrap());
+    for context in contexts {
+        guest.drop_context(context).unwrap();
+    }
     assert_eq!((engine.stats().computing, engine.stats().queued), (1, 1));
     drop(guest);
     for future in futures {

@@ -8,29 +8,29 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use crate::backends::{Model, Watch, eventually, is_alone};
 
 /// The sums of all that was told: counters and gauges as they stand, of histograms the number of their values.
-struct Numbers(Snapshotter, BTreeMap<String, f64>);
+struct Numbers(Snapshotter, BTreeMap<String, i64>);
 
 impl Numbers {
-    fn read(&mut self) -> &BTreeMap<String, f64> {
+    fn read(&mut self) -> &BTreeMap<String, i64> {
         // A snapshot takes what it shows, and leaves zero.
         for (key, _, _, value) in self.0.snapshot().into_vec() {
             let key = key.key();
             let labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
             let sum = self.1.entry([&[key.name().to_owned()], &*labels].concat().join(" ")).or_default();
             *sum += match value {
-                DebugValue::Counter(count) => count as f64,
-                DebugValue::Gauge(value) => value.into_inner(),
+                DebugValue::Counter(count) => count as i64,
+                DebugValue::Gauge(value) => value.into_inner() as i64,
                 DebugValue::Histogram(values) => {
                     assert!(values.iter().all(|value| (0.0..60.0).contains(&value.into_inner())), "{key}: {values:?}");
-                    values.len() as f64
+                    values.len() as i64
                 }
             };
         }
         &self.1
     }
 
-    fn is(&mut self, name: &str, value: u32) -> bool {
-        self.read().get(name).copied().unwrap_or(0.0) == f64::from(value)
+    fn is(&mut self, name: &str, value: i64) -> bool {
+        self.read().get(name).copied().unwrap_or(0) == value
     }
 }
 

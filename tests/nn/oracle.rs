@@ -75,7 +75,9 @@ impl Played {
         self.guests[guest] = self::guest(&self.engine);
         let of_guest = |(compute, (of, _)): (&usize, &(usize, Compute))| (*of == guest).then_some(*compute);
         let running: Vec<_> = self.running.iter().filter_map(of_guest).collect();
-        running.into_iter().for_each(|compute| cancelled(self.end(compute)));
+        for compute in running {
+            cancelled(self.end(compute));
+        }
     }
 
     fn call(&mut self, expected: &Expected, transition: &Transition, handle: GuestHandle) -> Result<(), Error> {
@@ -163,10 +165,11 @@ impl StateMachineTest for Played {
         assert_eq!((stats.guests, given.len(), stats.names), (2, expected.given, usize::from(!expected.removed)));
     }
 
-    fn teardown(state: Self, _: Expected) {
-        let Self { watch, engine, guests, running, .. } = state;
+    fn teardown(Self { watch, engine, guests, running, .. }: Self, _: Expected) {
         drop(guests);
-        running.into_values().for_each(|(_, future)| cancelled(block_on(future)));
+        for (_, future) in running.into_values() {
+            cancelled(block_on(future));
+        }
         let _ = engine.remove_model(NAME);
         eventually(|| {
             let stats = engine.stats();
