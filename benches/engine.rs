@@ -140,9 +140,9 @@ mod bench {
                 for _ in 0..threads {
                     let guest = engine.guest();
                     scope.spawn(move || {
-                        let context = open(&guest, &[2]);
+                        let context = open(&guest, &[4]);
                         for _ in 0..rounds {
-                            if bare { work(Duration::from_millis(2)) } else { infer(&guest, context) }
+                            if bare { work(Duration::from_millis(4)) } else { infer(&guest, context) }
                         }
                     });
                 }
