@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, mem, thread};
@@ -164,6 +164,15 @@ impl Watch {
     /// Waits until nothing of the backends is left.
     pub fn all_gone(&self) {
         eventually(|| self.alive() == 0);
+    }
+}
+
+/// Sets its flag when it is dropped, be it by a failure: for threads that go on until then.
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

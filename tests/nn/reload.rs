@@ -7,7 +7,7 @@ use std::{env, fs, process, thread};
 use graphpool::GuestHandle;
 use graphpool::nn::{Encoding, Engine, ErrorKind, Guest, ModelSource, Target, Tensor};
 
-use crate::backends::{Model, Watch, eventually};
+use crate::backends::{Model, Over, Watch, eventually};
 
 fn model(a: f32) -> ModelSource {
     ModelSource::bytes(Model { a, b: 0.0, ..Model::default() }.bytes())
@@ -155,6 +155,7 @@ fn a_reload_under_load_loses_no_inference_and_mixes_no_versions() {
     let (published, over) = (AtomicU64::new(1), AtomicBool::new(false));
     let inferences = AtomicU64::new(0);
     thread::scope(|scope| {
+        let _over = Over(&over);
         for _ in 0..3 {
             scope.spawn(|| {
                 let guest = engine.guest();
@@ -180,7 +181,6 @@ fn a_reload_under_load_loses_no_inference_and_mixes_no_versions() {
             assert_eq!(engine.replace_model("m", model(f32::from(version))), Ok(version.into()));
             published.store(version.into(), Ordering::SeqCst);
         }
-        over.store(true, Ordering::SeqCst);
     });
     eventually(|| engine.stats().graphs == 1);
     let stats = engine.stats();
