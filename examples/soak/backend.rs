@@ -38,6 +38,9 @@ enum Manner {
     PanicsAtCompute,
     PanicsAtOutput,
     PanicsAtDrop,
+    PanicsAtMemory,
+    /// Holds more than a guest may have, once it has computed.
+    Swells,
     Fails,
 }
 
@@ -50,7 +53,7 @@ pub fn model(factor: u32, manner: char) -> Vec<u8> {
 }
 
 /// Every manner of a model, in the letters of [`model`].
-pub const MANNERS: &[char] = &['g', 's', 'f', 'l', 'i', 'p', 'c', 'o', 'd', 'e'];
+pub const MANNERS: &[char] = &['g', 's', 'f', 'l', 'i', 'p', 'c', 'o', 'd', 'm', 'w', 'e'];
 
 impl Backend for Factor {
     fn name(&self) -> &'static str {
@@ -75,6 +78,8 @@ impl Backend for Factor {
             "c" => Manner::PanicsAtCompute,
             "o" => Manner::PanicsAtOutput,
             "d" => Manner::PanicsAtDrop,
+            "m" => Manner::PanicsAtMemory,
+            "w" => Manner::Swells,
             "e" => Manner::Fails,
             _ => return Err(Error::invalid_encoding("no manner")),
         };
@@ -158,7 +163,9 @@ impl BackendContext for Context {
     }
 
     fn memory(&self) -> usize {
-        100
+        let computed = self.y.is_some();
+        assert!(self.manner != Manner::PanicsAtMemory || !computed, "at memory");
+        if self.manner == Manner::Swells && computed { 1_000 } else { 100 }
     }
 }
 

@@ -103,7 +103,8 @@ pub trait BackendContext: Send + 'static {
     fn output(&self, index: usize) -> Result<TensorView<'_>, Error>;
 
     /// Bytes that the context holds between calls, inputs and outputs with them, for accounting; an estimate will do.
-    /// Asked after each `set_input` and `compute`, so cheap. A backend that does not count is taken to hold its inputs.
+    /// Asked at the opening and after each `set_input` and `compute`, so cheap. A backend that does not count is taken to
+    /// hold its inputs. What is more than a limit allows costs the context.
     fn memory(&self) -> usize {
         0
     }

@@ -28,11 +28,13 @@ impl Backends {
             if !shield(counters, || backend.supports(encoding, target))? {
                 continue;
             }
+            // First, so that no graph is left in hands that a panic might empty.
+            let name = shield(counters, || backend.name().to_owned())?;
             match shield(counters, || backend.load(request))? {
                 Err(error) if encoding == Encoding::Autodetect && error.kind() == ErrorKind::InvalidEncoding => {
                     refusal = Some(error);
                 }
-                result => return Ok((shield(counters, || backend.name().to_owned())?, result?)),
+                result => return Ok((name, result?)),
             }
         }
         Err(refusal.unwrap_or_else(|| Error::unsupported(format!("no backend takes {encoding:?} for {target:?}"))))

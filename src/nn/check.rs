@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::tensor::Shape;
-use super::{Error, Limits, TensorDescription, TensorView};
+use super::{Error, ErrorKind, Limits, TensorDescription, TensorView};
 
 /// Names an input or output of a graph: by its index (`0`) or by its name (`"logits"`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +42,12 @@ pub(super) fn place<'d>(
                 Error::invalid_argument(format!("{call}: no {what} {index}, the graph has {count}"))
             })
         }
-        TensorId::Name(name) => descriptions
-            .iter()
-            .enumerate()
-            .find(|(_, description)| description.name == name)
-            .ok_or_else(|| Error::invalid_argument(format!("{call}: no {what} is named {}", Quoted(name)))),
+        TensorId::Name(name) => {
+            descriptions.iter().enumerate().find(|(_, description)| description.name == name).ok_or_else(|| {
+                let (name, count) = (Quoted(name), descriptions.len());
+                Error::invalid_argument(format!("{call}: no {what} is named {name}, the graph has {count}"))
+            })
+        }
     }
 }
 
@@ -61,10 +62,12 @@ pub(super) fn input(
     let (rank, bytes) = (tensor.dimensions().len(), tensor.data().len());
     let (max_rank, max_bytes) = (limits.max_tensor_rank(), limits.max_tensor_bytes());
     if rank > max_rank {
-        return Err(Error::too_large(format!("{call}: a tensor of {rank} dimensions where {max_rank} are allowed")));
+        let why = format!("{call}: input {index} has {rank} dimensions where {max_rank} are allowed");
+        return Err(Error::limit(ErrorKind::TooLarge, why));
     }
     if bytes > max_bytes {
-        return Err(Error::too_large(format!("{call}: a tensor of {bytes} bytes where {max_bytes} are allowed")));
+        let why = format!("{call}: input {index} has {bytes} bytes where {max_bytes} are allowed");
+        return Err(Error::limit(ErrorKind::TooLarge, why));
     }
     let fits = description.dimensions.as_ref().is_none_or(|sizes| {
         sizes.len() == rank
@@ -82,13 +85,19 @@ pub(super) fn input(
     )))
 }
 
-/// Displays a name in quotes, cut to a length that fits a message: a guest chooses how long it is.
+/// Displays a name in quotes, cut to a length that fits a message, escapes counted: a guest chooses what it is.
 pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MOST: usize = 64;
-        let start = self.0.get(..self.0.floor_char_boundary(MOST)).unwrap_or_default();
+        let mut room = MOST;
+        let fits = |character: &char| {
+            let shown = character.escape_debug().map(char::len_utf8).sum();
+            room.checked_sub(shown).inspect(|left| room = *left).is_some()
+        };
+        let length = self.0.chars().take_while(fits).map(char::len_utf8).sum();
+        let start = self.0.get(..length).unwrap_or_default();
         write!(f, "{start:?}{}", if start.len() < self.0.len() { "…" } else { "" })
     }
 }
@@ -119,7 +128,7 @@ impl fmt::Display for Expected<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{ErrorKind, TensorType};
+    use crate::nn::TensorType;
 
     fn description(name: &str, dimensions: Option<Vec<Option<u32>>>) -> TensorDescription {
         TensorDescription { name: name.into(), ty: TensorType::U8, dimensions }
@@ -175,5 +184,7 @@ mod tests {
         assert_eq!(Quoted("a\"b").to_string(), r#""a\"b""#);
         let long = "é".repeat(1_000_000);
         assert!(Quoted(&long).to_string().len() < 100);
+        let escaped = "\u{1}".repeat(1_000_000);
+        assert!(Quoted(&escaped).to_string().len() < 100);
     }
 }

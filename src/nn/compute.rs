@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use super::admission::{Admission, Permit, Ticket, Withdrawn};
 use super::context::{Claimed, Context};
 use super::engine::Inner;
-use super::observe;
+use super::observe::{self, Waiting};
 use super::stats::Counters;
 use super::usage::{Reservation, Usage};
 use super::{Error, ErrorKind, Limits};
+use crate::GuestHandle;
 use crate::backend::{CancelToken, ComputeControl};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -29,6 +30,8 @@ pub(super) struct Run {
     control: ComputeControl,
     time: Duration,
     _count: Reservation,
+    /// From when it is queued until its turn.
+    waiting: Option<Waiting>,
     engine: StdArc<Inner>,
     guest: u64,
 }
@@ -39,7 +42,7 @@ impl Run {
         usage: &StdArc<Usage>,
         limits: &Limits,
         guest: u64,
-        context: Arc<Context>,
+        (context, handle): (Arc<Context>, GuestHandle),
         time: Option<Duration>,
     ) -> Result<Self, Error> {
         let time = time.unwrap_or(Duration::MAX).min(limits.max_compute_time());
@@ -50,16 +53,17 @@ impl Run {
             ..ComputeControl::default()
         };
         let count = Reservation::new(usage, |usage| &usage.computes, CALL, 1);
-        let count = count.inspect_err(|_| Counters::count(&engine.counters.refused))?;
-        let claimed = Claimed::new(context, Some(&control.cancel))?;
-        Ok(Self { claimed, control, time, _count: count, engine: StdArc::clone(engine), guest })
+        let count = count?;
+        let claimed = Claimed::new(context, handle, Some(&control.cancel))?;
+        Ok(Self { claimed, control, time, _count: count, waiting: None, engine: StdArc::clone(engine), guest })
     }
 
     /// Waits for its turn, and computes.
-    pub(super) fn wait(self) -> Result<(), Error> {
+    pub(super) fn wait(mut self) -> Result<(), Error> {
         if let Some(permit) = self.engine.admission.enter() {
             return self.compute(permit);
         }
+        self.waiting = Some(Waiting::start());
         let turn = StdArc::new(Turn::default());
         let end = StdArc::clone(&turn);
         // Only now, so that who finds room writes nothing more to what all share.
@@ -79,13 +83,14 @@ impl Run {
     }
 
     /// Has it computed on a thread of the engine's.
-    pub(super) fn start(self) -> Compute {
+    pub(super) fn start(mut self) -> Compute {
         let (cancel, outcome) = (self.control.cancel.clone(), StdArc::new(Outcome::default()));
         let engine = StdArc::clone(&self.engine);
         if let Some(permit) = engine.admission.enter() {
             self.compute_elsewhere(permit, &outcome);
             return Compute { outcome, cancel };
         }
+        self.waiting = Some(Waiting::start());
         let deadline = self.control.deadline;
         // Where the queue is full, it comes back to be told so.
         let run = StdArc::new(Mutex::new(Some(self)));
@@ -122,6 +127,7 @@ impl Run {
     }
 
     fn compute(mut self, permit: Permit) -> Result<(), Error> {
+        self.waiting = None;
         let control = &self.control;
         if control.cancel.is_cancelled() {
             return Err(self.withdrawn(Withdrawn::Cancelled));
@@ -131,7 +137,7 @@ impl Run {
         }
         let (guest, graph) = (self.guest, self.claimed.context().graph());
         let claimed = &mut self.claimed;
-        let result = observe::compute(guest, graph, || claimed.compute(|backend| backend.compute(control)));
+        let result = observe::compute(guest, graph, || claimed.compute(CALL, |backend| backend.compute(control)));
         drop(permit);
         let counters = &self.engine.counters;
         let told = |error: Error| {
@@ -144,7 +150,9 @@ impl Run {
             }
             error.of(CALL)
         };
-        result.map_err(|error| observe::compute_refused(guest, graph, told(error)))?;
+        if let Err(error) = result {
+            return Err(self.refused(told(error)));
+        }
         Counters::count(&counters.computes);
         Ok(())
     }
@@ -163,14 +171,19 @@ impl Run {
                 Error::runtime_error(format!("{CALL}: cancelled before it began"))
             }
         };
-        observe::compute_refused(self.guest, self.claimed.context().graph(), error)
+        self.refused(error)
     }
 
     fn full(self) -> Error {
-        Counters::count(&self.engine.counters.refused);
         let (bound, queue) = (self.engine.admission.bound(), self.engine.admission.queue_bound());
-        let error = Error::busy(format!("{CALL}: {bound} computes run and {queue} wait, as many as may"));
-        observe::compute_refused(self.guest, self.claimed.context().graph(), error)
+        let error = format!("{CALL}: {bound} computes run and {queue} wait, as many as may");
+        self.refused(Error::limit(ErrorKind::Busy, error))
+    }
+}
+
+impl Run {
+    fn refused(&self, error: Error) -> Error {
+        observe::compute_refused(&self.engine.counters, self.guest, self.claimed.context().graph(), error)
     }
 }
 

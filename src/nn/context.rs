@@ -3,7 +3,8 @@
 //! * X1: while a call is inside the backend no other call is, and none waits for it: it meets
 //!   [`Busy`](super::ErrorKind::Busy).
 //! * X2: no lock is held inside the backend.
-//! * X3: a context whose backend has panicked is never used again; its guest still holds the handle.
+//! * X3: a context whose backend has panicked, or holds more than a limit lets it, is never used again; its guest still
+//!   holds the handle.
 //! * X4: what a context holds (its backend's memory, its graph, its share of the guest's limits) goes when it is
 //!   closed and no call is inside, at whichever comes last, and does not wait for the end of a grace period.
 
@@ -16,6 +17,7 @@ use super::panics::shield;
 use super::stats::Counters;
 use super::usage::{Hold, Reservation};
 use super::{Error, TensorDescription};
+use crate::GuestHandle;
 use crate::backend::{BackendContext, CancelToken};
 
 /// What a context keeps for no use but to let go of it at its end.
@@ -55,20 +57,24 @@ struct Stream {
     shown: usize,
 }
 
-/// The inputs of a context, counted against its guest's limits.
+/// What a context holds, counted against the limits of its guest and of the engine.
 pub(super) struct Held {
     /// Bytes of each input that is set.
     inputs: Vec<usize>,
+    /// Their sum: what a backend holds at least, whatever it says.
     total: usize,
-    reservation: Reservation,
+    reserved: usize,
+    of_guest: Reservation,
+    of_engine: Reservation,
 }
 
 impl Held {
-    pub(super) fn new(reservation: Reservation) -> Self {
-        Self { inputs: Vec::new(), total: 0, reservation }
+    /// Of a context that holds nothing yet, by reservations of nothing.
+    pub(super) fn new(of_guest: Reservation, of_engine: Reservation) -> Self {
+        Self { inputs: Vec::new(), total: 0, reserved: 0, of_guest, of_engine }
     }
 
-    /// Counts `bytes` for the input at `index`, where `set` succeeds and the guest has room for them.
+    /// Counts `bytes` for the input at `index`, where `set` succeeds and there is room for them.
     fn with(
         &mut self,
         call: &str,
@@ -79,16 +85,31 @@ impl Held {
         if self.inputs.len() <= index {
             self.inputs.resize(index + 1, 0);
         }
-        let Some(input) = self.inputs.get_mut(index) else { return set() };
-        let total = (self.total - *input).saturating_add(bytes);
-        self.reservation.resize(call, total.max(self.total))?;
+        let before = self.inputs.get(index).copied().unwrap_or_default();
+        self.reserve(call, self.reserved.saturating_add(bytes.saturating_sub(before)))?;
         let result = set();
-        if result.is_ok() {
-            (*input, self.total) = (bytes, total);
+        if let (Ok(()), Some(input)) = (&result, self.inputs.get_mut(index)) {
+            *input = bytes;
+            self.total = (self.total - before).saturating_add(bytes);
         }
-        // Not more than before, and so not refused.
-        self.reservation.resize(call, self.total)?;
         result
+    }
+
+    /// Counts what the backend holds now, by its own account.
+    fn settle(&mut self, call: &str, bytes: usize) -> Result<(), Error> {
+        self.reserve(call, bytes.max(self.total))
+    }
+
+    fn reserve(&mut self, call: &str, bytes: usize) -> Result<(), Error> {
+        if bytes != self.reserved {
+            self.of_guest.resize(call, bytes)?;
+            if let Err(error) = self.of_engine.resize(call, bytes) {
+                // Less than now, and so not refused.
+                return self.of_guest.resize(call, self.reserved).and(Err(error));
+            }
+            self.reserved = bytes;
+        }
+        Ok(())
     }
 }
 
@@ -121,6 +142,11 @@ impl Context {
         self.graph
     }
 
+    /// Counts what the backend holds from the beginning. For whoever has just made the context.
+    pub(super) fn open(&self, call: &str) -> Result<(), Error> {
+        Claimed::new(self, GuestHandle::from_bits(0), None)?.run(call, |_, _| Ok(()), true)
+    }
+
     /// Cancels the compute that runs or waits, if there is one.
     pub(super) fn cancel(&self) -> bool {
         // A statement of its own: whoever hears of it may end the compute here, and take the lock.
@@ -128,11 +154,18 @@ impl Context {
         cancel.inspect(CancelToken::cancel).is_some()
     }
 
-    /// Ends the context: at once, or when the call that is inside leaves.
-    pub(super) fn close(&self) {
-        if self.claim.close() == TakeDown::Mine {
+    /// Ends the context: at once, or when the call that is inside leaves, if there is one; `true` then.
+    pub(super) fn close(&self) -> bool {
+        let mine = self.claim.close() == TakeDown::Mine;
+        if mine {
             self.take_down();
         }
+        !mine
+    }
+
+    /// Whether nothing of it is left but its name.
+    pub(super) fn is_gone(&self) -> bool {
+        self.lock().keep.is_none()
     }
 
     fn take_down(&self) {
@@ -176,14 +209,16 @@ pub(super) struct Claimed<C: Deref<Target = Context>> {
 }
 
 impl<C: Deref<Target = Context>> Claimed<C> {
-    /// The use of `context`, if no other call has it. A compute comes with what cancels it.
-    pub(super) fn new(context: C, cancel: Option<&CancelToken>) -> Result<Self, Error> {
+    /// The use of the context that its guest calls `handle`, if no other call has it. A compute comes with what cancels
+    /// it.
+    pub(super) fn new(context: C, handle: GuestHandle, cancel: Option<&CancelToken>) -> Result<Self, Error> {
+        let bits = handle.to_bits();
         context.claim.claim().map_err(|refused| match refused {
             Refused::Busy => {
                 Counters::count(&context.counters.busy);
-                Error::busy("another call uses the context")
+                Error::busy(format!("another call uses the context {bits:#010x}, which takes one at a time"))
             }
-            Refused::Closed => Error::invalid_argument("the context was dropped meanwhile"),
+            Refused::Closed => Error::invalid_argument(format!("the context {bits:#010x} was dropped meanwhile")),
         })?;
         let stream = {
             let mut inside = context.lock();
@@ -193,7 +228,9 @@ impl<C: Deref<Target = Context>> Claimed<C> {
         let lost = stream.is_none();
         let claimed = Self { context, stream };
         if lost {
-            return Err(Error::runtime_error("the context was lost when its backend panicked"));
+            return Err(Error::runtime_error(format!(
+                "the context {bits:#010x} was lost, as its backend panicked or held more than a limit lets it"
+            )));
         }
         Ok(claimed)
     }
@@ -210,15 +247,16 @@ impl<C: Deref<Target = Context>> Claimed<C> {
         bytes: usize,
         set: impl FnOnce(&mut dyn BackendContext) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.run(|backend, held| held.with(call, index, bytes, || set(backend)), true)
+        self.run(call, |backend, held| held.with(call, index, bytes, || set(backend)), true)
     }
 
     /// Runs `compute` with the backend's context.
     pub(super) fn compute(
         &mut self,
+        call: &str,
         compute: impl FnOnce(&mut dyn BackendContext) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.run(|backend, _| compute(backend), true)
+        self.run(call, |backend, _| compute(backend), true)
     }
 
     /// Runs `read` with the backend's context, which that leaves as it is.
@@ -226,23 +264,28 @@ impl<C: Deref<Target = Context>> Claimed<C> {
         &mut self,
         read: impl FnOnce(&mut dyn BackendContext) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        self.run(|backend, _| read(backend), false)
+        self.run("", |backend, _| read(backend), false)
     }
 
     fn run<R>(
         &mut self,
+        call: &str,
         f: impl FnOnce(&mut dyn BackendContext, &mut Held) -> Result<R, Error>,
         changes: bool,
     ) -> Result<R, Error> {
-        let lost = || Error::runtime_error("the context was lost when its backend panicked");
-        let mut stream = self.stream.take().ok_or_else(lost)?;
+        let mut stream = self.stream.take().ok_or_else(|| Error::runtime_error("the context was lost"))?;
         let counters = &self.context.counters;
         let ran = shield(counters, || {
             let result = f(&mut *stream.backend, &mut stream.held);
-            (result, if changes { stream.backend.memory().max(stream.held.total) } else { stream.shown })
+            (result, changes.then(|| stream.backend.memory()))
+        });
+        let ran = ran.and_then(|(result, bytes)| {
+            let settled = bytes.map_or(Ok(()), |bytes| stream.held.settle(call, bytes));
+            settled.map(|()| result)
         });
         match ran {
-            Ok((result, bytes)) => {
+            Ok(result) => {
+                let bytes = stream.held.reserved;
                 if bytes > stream.shown {
                     Counters::born(&counters.context_bytes, bytes - stream.shown);
                 } else if bytes < stream.shown {
@@ -253,9 +296,9 @@ impl<C: Deref<Target = Context>> Claimed<C> {
                 result
             }
             // X3.
-            Err(panicked) => {
+            Err(error) => {
                 self.context.bury(stream);
-                Err(panicked)
+                Err(error)
             }
         }
     }

@@ -17,7 +17,7 @@ use super::stats::{Counters, Stats};
 use super::store::{Listed, Store};
 use super::usage::{Budget, Reservation, Usage};
 use super::workers::Workers;
-use super::{EngineLimits, Error, GraphInfo, Guest, GuestBuilder, Limits};
+use super::{EngineLimits, Error, ErrorKind, GraphInfo, Guest, GuestBuilder, Limits};
 use crate::backend::{Backend, LoadRequest};
 
 /// The process-wide home of graphs: backends, named models, and the pools that its guests' handles lead to.
@@ -205,7 +205,7 @@ impl Inner {
     pub(super) fn build(&self, request: &LoadRequest<'_>) -> Result<StdArc<Graph>, Error> {
         let LoadRequest { parts, encoding, target, .. } = *request;
         if parts.is_empty() {
-            return Err(Error::invalid_argument("a model of no parts"));
+            return Err(Error::invalid_argument("0 parts, where a model has 1 or more"));
         }
         let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
         let build = |listed: Listed| {
@@ -231,7 +231,7 @@ impl Inner {
         call: &str,
         amount: usize,
     ) -> Result<Reservation, Error> {
-        Reservation::new(&self.usage, budget, call, amount).inspect_err(|_| Counters::count(&self.counters.refused))
+        Reservation::new(&self.usage, budget, call, amount)
     }
 
     /// To be called after removals from the pools: what was removed is released without a further call by anyone.
@@ -264,5 +264,6 @@ pub(super) fn check_name(call: &str, name: &str, limits: &Limits) -> Result<(), 
     if bytes <= bound {
         return Ok(());
     }
-    Err(Error::too_large(format!("{call}: the name {} has {bytes} bytes where {bound} are allowed", Quoted(name))))
+    let why = format!("{call}: the name {} has {bytes} bytes where {bound} are allowed", Quoted(name));
+    Err(Error::limit(ErrorKind::TooLarge, why))
 }

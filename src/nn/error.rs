@@ -38,6 +38,21 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
+        Self::InvalidArgument,
+        Self::InvalidEncoding,
+        Self::MissingMemory,
+        Self::Busy,
+        Self::RuntimeError,
+        Self::UnsupportedOperation,
+        Self::TooLarge,
+        Self::NotFound,
+        Self::Timeout,
+        Self::Security,
+        Self::Unknown,
+    ];
+
     /// The errno of the core-module form (`wasi_ephemeral_nn`, a `u16` enum of witx).
     ///
     /// That form has no word for a timeout, a security refusal or an unknown error: the first is told as
@@ -126,12 +141,23 @@ pub enum ErrorCode {
 /// Why a call was refused or failed: a kind for the guest's code and a message for whoever reads it.
 ///
 /// The message names the cause in at most [`MESSAGE_BYTES`] bytes however large the offending value was.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{kind}: {message}")]
 pub struct Error {
     kind: ErrorKind,
     message: Cow<'static, str>,
+    /// Whether a limit of the engine's or the guest's has given it, for the statistics.
+    by_limit: bool,
 }
+
+/// Of the same kind and the same words.
+impl PartialEq for Error {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, &self.message) == (other.kind, &other.message)
+    }
+}
+
+impl Eq for Error {}
 
 impl Error {
     /// An error of this kind. A message over [`MESSAGE_BYTES`] is cut, at a character's edge, and ends in `…`.
@@ -141,7 +167,16 @@ impl Error {
             let end = message.floor_char_boundary(MESSAGE_BYTES - '…'.len_utf8());
             message = Cow::Owned(format!("{}…", &message[..end]));
         }
-        Self { kind, message }
+        Self { kind, message, by_limit: false }
+    }
+
+    /// An error of this kind that a limit gives.
+    pub(super) fn limit(kind: ErrorKind, message: String) -> Self {
+        Self { by_limit: true, ..Self::new(kind, message) }
+    }
+
+    pub(super) fn is_by_limit(&self) -> bool {
+        self.by_limit
     }
 
     /// This error as the answer to the guest's call: the message begins with `call`, where it did not.
@@ -150,7 +185,7 @@ impl Error {
         if self.message.strip_prefix(call).is_some_and(|rest| rest.starts_with(": ")) {
             return self;
         }
-        Self::new(self.kind, format!("{call}: {}", self.message))
+        Self { by_limit: self.by_limit, ..Self::new(self.kind, format!("{call}: {}", self.message)) }
     }
 
     /// What went wrong, in the words of wasi-nn.
@@ -217,20 +252,33 @@ mod tests {
     }
 
     #[test]
-    fn every_witx_errno_has_a_kind() {
-        let errnos: std::collections::BTreeSet<u16> = [
-            ErrorKind::InvalidArgument,
-            ErrorKind::InvalidEncoding,
-            ErrorKind::MissingMemory,
-            ErrorKind::Busy,
-            ErrorKind::RuntimeError,
-            ErrorKind::UnsupportedOperation,
-            ErrorKind::TooLarge,
-            ErrorKind::NotFound,
-        ]
-        .into_iter()
-        .map(ErrorKind::errno)
-        .collect();
-        assert_eq!(errnos.into_iter().collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
+    fn every_kind_is_listed_once_and_has_its_errno_and_its_code() {
+        use ErrorCode as Code;
+        // A kind that is new has no arm here.
+        let told = |kind| match kind {
+            ErrorKind::InvalidArgument => (1, Code::InvalidArgument),
+            ErrorKind::InvalidEncoding => (2, Code::InvalidEncoding),
+            ErrorKind::MissingMemory => (3, Code::InvalidArgument),
+            ErrorKind::Busy => (4, Code::RuntimeError),
+            ErrorKind::RuntimeError => (5, Code::RuntimeError),
+            ErrorKind::UnsupportedOperation => (6, Code::UnsupportedOperation),
+            ErrorKind::TooLarge => (7, Code::TooLarge),
+            ErrorKind::NotFound => (8, Code::NotFound),
+            ErrorKind::Timeout => (4, Code::Timeout),
+            ErrorKind::Security => (5, Code::Security),
+            ErrorKind::Unknown => (5, Code::Unknown),
+        };
+        let mut seen = std::collections::HashSet::new();
+        for kind in ErrorKind::ALL {
+            let error = Error::new(kind, "x");
+            assert_eq!((error.errno(), error.code()), told(kind), "{kind}");
+            assert!(seen.insert(kind) && error.to_string() == format!("{}: x", kind.name()));
+        }
+        // Each errno of witx is some kind's, and each code of WIT.
+        for errno in 1..=8 {
+            assert!(ErrorKind::ALL.iter().any(|kind| kind.errno() == errno), "{errno}");
+        }
+        let codes: std::collections::HashSet<_> = ErrorKind::ALL.iter().map(|kind| kind.code()).collect();
+        assert_eq!(codes.len(), 9);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc as StdArc;
+use std::sync::{Arc as StdArc, Mutex};
 use std::time::Duration;
 
 use super::check::{self, TensorId};
@@ -98,7 +98,8 @@ impl Guest {
 /// A context is used by one call at a time: a second one meets [`Busy`](super::ErrorKind::Busy) at once. Different
 /// contexts never wait for each other. Each call gives [`InvalidArgument`](super::ErrorKind::InvalidArgument) where
 /// the guest has no such context, and [`RuntimeError`](super::ErrorKind::RuntimeError) where the backend panics, and
-/// at every call after that.
+/// at every call after that. A context that is found to hold more than a limit lets it gives
+/// [`TooLarge`](super::ErrorKind::TooLarge) or [`Busy`](super::ErrorKind::Busy) once and is lost like that, too.
 impl Guest {
     /// Gives the context a copy of `tensor` as its input `input`: a `u32` for its index or a `&str` for its name.
     ///
@@ -106,7 +107,7 @@ impl Guest {
     ///
     /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where there is no
     /// such input, or it has another type or other fixed sizes; [`TooLarge`](super::ErrorKind::TooLarge) past
-    /// [`Limits::max_tensor_rank`] or [`Limits::max_tensor_bytes`].
+    /// [`Limits::max_tensor_rank`], [`Limits::max_tensor_bytes`] or [`Limits::max_context_bytes`].
     pub fn set_input<'a>(
         &self,
         context: GuestHandle,
@@ -115,11 +116,12 @@ impl Guest {
     ) -> Result<(), Error> {
         let call = "set_input";
         let set = |input: TensorId<'_>| {
-            let context = self.inner.context(call, context)?;
+            let (handle, context) = (context, self.inner.context(call, context)?);
             let (index, description) = check::place(call, "input", input, context.inputs())?;
             check::input(call, &self.inner.limits, index, description, tensor)?;
             let bytes = tensor.data().len();
-            Claimed::new(&*context, None)?.set_input(call, index, bytes, |backend| backend.set_input(index, tensor))
+            Claimed::new(&*context, handle, None)?
+                .set_input(call, index, bytes, |backend| backend.set_input(index, tensor))
         };
         self.inner.answer(call, set(input.into()))
     }
@@ -130,7 +132,8 @@ impl Guest {
     /// # Errors
     ///
     /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where an input is
-    /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_compute_memory`],
+    /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_compute_memory`] or
+    /// [`Limits::max_context_bytes`],
     /// [`Busy`](super::ErrorKind::Busy) past [`Limits::max_computes`] and where the engine's queue is full,
     /// [`Timeout`](super::ErrorKind::Timeout) past [`Limits::max_compute_time`],
     /// [`RuntimeError`](super::ErrorKind::RuntimeError) where it is [cancelled](Self::cancel), and what the backend
@@ -176,9 +179,9 @@ impl Guest {
     fn run(&self, context: GuestHandle, time: Option<Duration>) -> Result<Run, Error> {
         let call = "compute";
         let Self { inner } = self;
-        let context = inner.context(call, context);
-        let run = |context| Run::new(&inner.engine, &inner.usage, &inner.limits, inner.id, context, time);
-        inner.answer(call, context.and_then(run))
+        let found = inner.context(call, context);
+        let run = |found| Run::new(&inner.engine, &inner.usage, &inner.limits, inner.id, (found, context), time);
+        inner.answer(call, found.and_then(run))
     }
 
     /// Copies the data of an output of the last compute into `buffer`, and says how many bytes that were.
@@ -214,7 +217,8 @@ impl Guest {
         self.with_output("output", context, output.into(), |tensor| Ok(tensor.to_owned()))
     }
 
-    /// Gives the context back. A call that is inside it ends as it would have, and only then its memory goes.
+    /// Gives the context back. A call that is inside it ends as it would have, and only then its memory goes; what it
+    /// computes is the guest's still, and is cancelled when that is dropped.
     ///
     /// # Errors
     ///
@@ -236,9 +240,9 @@ impl Guest {
         f: impl FnOnce(TensorView<'_>) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let read = || {
-            let context = self.inner.context(call, context)?;
+            let (handle, context) = (context, self.inner.context(call, context)?);
             let (index, _) = check::place(call, "output", output, context.outputs())?;
-            Claimed::new(&*context, None)?.read(|backend| f(backend.output(index)?))
+            Claimed::new(&*context, handle, None)?.read(|backend| f(backend.output(index)?))
         };
         self.inner.answer(call, read())
     }
@@ -290,7 +294,9 @@ impl Guest {
         let graphs = HandleTable::new(&engine.pools.graphs, Kind::Graph);
         let contexts = HandleTable::new(&engine.pools.contexts, Kind::Context);
         let usage = Usage::new(&limits);
-        Self { inner: StdArc::new(GuestInner { engine, graphs, contexts, usage, limits, models, id: next_id() }) }
+        let (id, leaving) = (next_id(), Mutex::default());
+        let inner = GuestInner { engine, graphs, contexts, usage, limits, models, id, leaving };
+        Self { inner: StdArc::new(inner) }
     }
 }
 

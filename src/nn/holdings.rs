@@ -4,7 +4,8 @@
 //! no lock, and no epoch guard that outlives the look-up.
 
 use std::collections::HashSet;
-use std::sync::Arc as StdArc;
+use std::mem;
+use std::sync::{Arc as StdArc, Mutex, PoisonError};
 
 use super::context::{Context, Held, Keep};
 use super::engine::{Inner, check_name};
@@ -14,7 +15,7 @@ use super::observe;
 use super::registry::no_model;
 use super::stats::Counters;
 use super::usage::{Reservation, Usage};
-use super::{Encoding, Error, Limits, Target};
+use super::{Encoding, Error, ErrorKind, Limits, Target};
 use crate::backend::LoadRequest;
 use crate::pool::Layout;
 use crate::sync::Arc;
@@ -31,12 +32,15 @@ pub(super) struct GuestInner {
     pub(super) models: Option<HashSet<String>>,
     /// Its number in events.
     pub(super) id: u64,
+    /// Contexts that were given back while a call was inside: what they compute is the guest's still, and to be
+    /// cancelled with it. No more than it may have contexts, and those that are gone.
+    pub(super) leaving: Mutex<Vec<Arc<Context>>>,
 }
 
 impl GuestInner {
     /// What the guest is told: an error names the call, and is told to whoever watches.
     pub(super) fn answer<R>(&self, call: &'static str, result: Result<R, Error>) -> Result<R, Error> {
-        result.map_err(|error| observe::refused(self.id, call, error.of(call)))
+        result.map_err(|error| observe::refused(&self.engine.counters, self.id, call, error.of(call)))
     }
 
     pub(super) fn load(
@@ -78,8 +82,10 @@ impl GuestInner {
         let graph = loaded.graph()?;
         let backend = graph.init_context()?;
         let keep = Keep { _graph: graph.in_use(), _slot: slot, _engine_slot: engine_slot, _bytes: bytes };
-        let held = Held::new(Reservation::new(&self.usage, |usage| &usage.context_bytes, call, 0)?);
-        let context = Context::new(&graph, backend, held, keep);
+        let of_guest = Reservation::new(&self.usage, |usage| &usage.context_bytes, call, 0)?;
+        let of_engine = self.engine.reserve(|usage| &usage.context_bytes, call, 0)?;
+        let context = Context::new(&graph, backend, Held::new(of_guest, of_engine), keep);
+        context.open(call)?;
         add(call, &self.engine.pools.contexts, &self.contexts, context)
     }
 
@@ -121,8 +127,12 @@ impl GuestInner {
     }
 
     pub(super) fn remove_context(&self, handle: Handle<Context>) {
-        if let Some(context) = self.engine.pools.contexts.remove(handle) {
-            context.close();
+        if let Some(context) = self.engine.pools.contexts.remove(handle)
+            && context.close()
+        {
+            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            leaving.retain(|context| !context.is_gone());
+            leaving.push(context);
         }
     }
 }
@@ -136,6 +146,10 @@ impl Drop for GuestInner {
                 context.close();
             }
         });
+        let leaving = mem::take(self.leaving.get_mut().unwrap_or_else(PoisonError::into_inner));
+        for context in leaving {
+            context.cancel();
+        }
         self.graphs.drain().for_each(|handle| self.remove_graph(handle));
         self.engine.release_removed();
         Counters::died(&self.engine.counters.guests, 1);
@@ -149,13 +163,12 @@ fn add<T: Send + Sync + 'static, L: Layout>(
     table: &HandleTable<T>,
     value: T,
 ) -> Result<GuestHandle, Error> {
-    let handle = pool.insert(Arc::new(value)).map_err(|error| match error {
-        InsertError::Full(_) => Error::busy(format!("{call}: the engine's pool is full")),
-        _ => Error::busy(format!("{call}: too many threads use the engine's pool")),
-    })?;
-    table.bind(handle).map_err(|_: BindError| {
+    let handle = pool
+        .insert(Arc::new(value))
+        .map_err(|error: InsertError<_>| Error::limit(ErrorKind::Busy, format!("{call}: {error}")))?;
+    table.bind(handle).map_err(|error: BindError| {
         pool.remove(handle);
-        Error::too_large(format!("{call}: the guest has used up its handles"))
+        Error::limit(ErrorKind::TooLarge, format!("{call}: {error}"))
     })
 }
 

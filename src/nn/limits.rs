@@ -30,7 +30,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 64 graphs, 256 contexts, 1 GiB of models, 1 GiB of inputs in contexts, tensors of 256 MiB and 16 dimensions, 256
+    /// 64 graphs, 256 contexts, 1 GiB of models, 1 GiB in contexts, tensors of 256 MiB and 16 dimensions, 256
     /// computes at one time, 1 GiB and 60 s for each of them, names of 256 bytes.
     fn default() -> Self {
         Self {
@@ -116,7 +116,9 @@ bounds! {
     compute_memory max_compute_memory,
     /// Computes that the guest may have at one time, running and waiting together.
     computes max_computes,
-    /// Bytes of the inputs that the guest's contexts may hold together.
+    /// Bytes that the guest's contexts may hold together between calls, as their backends count them
+    /// ([`BackendContext::memory`](crate::backend::BackendContext::memory)), and at least those of their inputs. An
+    /// input is refused before it is taken; a context whose compute leaves it with more is lost.
     context_bytes max_context_bytes,
     /// Bytes of a model's name.
     name_bytes max_name_bytes,
@@ -155,16 +157,24 @@ pub struct EngineLimits {
     graphs: usize,
     contexts: usize,
     model_bytes: usize,
+    context_bytes: usize,
     computes: usize,
     queue: usize,
 }
 
 impl Default for EngineLimits {
     /// As many computes as the machine has processors, and 1,024 that wait; 4,096 graphs, 65,536 contexts, and no bound
-    /// on the bytes of models.
+    /// on the bytes of either.
     fn default() -> Self {
         let computes = thread::available_parallelism().map_or(1, usize::from);
-        Self { graphs: 4_096, contexts: 65_536, model_bytes: usize::MAX, computes, queue: 1_024 }
+        Self {
+            graphs: 4_096,
+            contexts: 65_536,
+            model_bytes: usize::MAX,
+            context_bytes: usize::MAX,
+            computes,
+            queue: 1_024,
+        }
     }
 }
 
@@ -175,6 +185,8 @@ engine_bounds! {
     contexts max_contexts,
     /// Bytes of the models in memory, those of names with them, as their backends count them.
     model_bytes max_model_bytes,
+    /// Bytes that the contexts in memory hold between calls, counted as [`Limits::context_bytes`] does.
+    context_bytes max_context_bytes,
     /// Computes that run at one time; others wait for their turn. At least 1.
     computes max_computes,
     /// Computes that wait at one time; the next is told [`Busy`](super::ErrorKind::Busy).

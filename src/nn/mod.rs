@@ -91,10 +91,11 @@
 //! `tracing` spans `load`, `build` and `compute` and events `built`, `loaded`, `computed`, `reloaded`,
 //! `reload failed` and `refused`, with the numbers of the guest and the graph as fields. With the feature `metrics`,
 //! the numbers of [`Stats`] go to the recorder of the `metrics` crate as `graphpool_graphs`,
-//! `graphpool_graph_bytes`, `graphpool_contexts`, `graphpool_context_bytes`, `graphpool_guests` (gauges) and
+//! `graphpool_graph_bytes`, `graphpool_contexts`, `graphpool_context_bytes`, `graphpool_guests`,
+//! `graphpool_computing`, `graphpool_queued` (gauges) and
 //! `graphpool_builds_total`, `graphpool_reloads_total`, `graphpool_computes_total`, `graphpool_panics_total`
 //! and so on (counters), along with `graphpool_errors_total` by `call` and `kind` and the histograms
-//! `graphpool_build_seconds` and `graphpool_compute_seconds`.
+//! `graphpool_build_seconds`, `graphpool_wait_seconds` (of computes that were queued) and `graphpool_compute_seconds`.
 //!
 //! # What goes when
 //!

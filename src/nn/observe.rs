@@ -18,6 +18,7 @@
 use tracing::Span;
 
 use super::check::Quoted;
+use super::stats::Counters;
 use super::{Encoding, Error, Target};
 
 pub(super) fn load_span(guest: u64) -> Span {
@@ -48,6 +49,7 @@ pub(super) fn built(graph: u64, backend: &str, bytes: usize) {
 /// Computes in a span.
 pub(super) fn compute(guest: u64, graph: u64, compute: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
     let span = tracing::trace_span!("compute", guest, graph);
+    let _computing = Gauge::raise("graphpool_computing");
     let timer = Timer::start();
     let result = span.in_scope(compute);
     timer.stop("graphpool_compute_seconds");
@@ -56,16 +58,16 @@ pub(super) fn compute(guest: u64, graph: u64, compute: impl FnOnce() -> Result<(
 }
 
 /// A compute was refused, or failed.
-pub(super) fn compute_refused(guest: u64, graph: u64, error: Error) -> Error {
+pub(super) fn compute_refused(counters: &Counters, guest: u64, graph: u64, error: Error) -> Error {
     tracing::debug!(guest, graph, call = "compute", %error, "refused");
-    count_refusal("compute", &error);
+    count_refusal(counters, "compute", &error);
     error
 }
 
 /// A guest's call is answered with an error.
-pub(super) fn refused(guest: u64, call: &'static str, error: Error) -> Error {
+pub(super) fn refused(counters: &Counters, guest: u64, call: &'static str, error: Error) -> Error {
     tracing::debug!(guest, call, %error, "refused");
-    count_refusal(call, &error);
+    count_refusal(counters, call, &error);
     error
 }
 
@@ -79,9 +81,54 @@ pub(super) fn reload_failed(name: &str, error: Error) -> Error {
 }
 
 #[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "they are the labels of a metric"))]
-fn count_refusal(call: &'static str, error: &Error) {
+fn count_refusal(counters: &Counters, call: &'static str, error: &Error) {
+    if error.is_by_limit() {
+        Counters::count(&counters.refused);
+    }
     #[cfg(feature = "metrics")]
     metrics::counter!("graphpool_errors_total", "call" => call, "kind" => error.kind().name()).increment(1);
+}
+
+/// A compute that waits for its turn: in the gauge until this is dropped, and then in the histogram.
+pub(super) struct Waiting {
+    _gauge: Gauge,
+    timer: Option<Timer>,
+}
+
+impl Waiting {
+    pub(super) fn start() -> Self {
+        Self { _gauge: Gauge::raise("graphpool_queued"), timer: Some(Timer::start()) }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            timer.stop("graphpool_wait_seconds");
+        }
+    }
+}
+
+/// Makes the gauge of that name higher by one until it is dropped.
+struct Gauge(#[cfg(feature = "metrics")] &'static str);
+
+impl Gauge {
+    #[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "it is a metric's name"))]
+    fn raise(name: &'static str) -> Self {
+        #[cfg(feature = "metrics")]
+        metrics::gauge!(name).increment(1.0);
+        Self(
+            #[cfg(feature = "metrics")]
+            name,
+        )
+    }
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        #[cfg(feature = "metrics")]
+        metrics::gauge!(self.0).decrement(1.0);
+    }
 }
 
 /// Looks at the clock only where somebody wants to know.

@@ -8,11 +8,11 @@
 //!
 //! * R1: everything that was handed over is dropped exactly once, whether a thread could be started or not.
 //! * R2: no panic of a destructor leaves this module.
-//! * R3: no more than [`MOST_WAITING`] models wait; past that whoever hands over the next drops it, so that guests
-//!   that load and unload cannot outrun the reaper without end.
+//! * R3: what waits keeps its place among the engine's graphs, and in their bytes, until it is dropped; so guests that
+//!   load and unload faster than models die meet the engine's limits, and no caller ever pays for another's model.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SendError, Sender};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -24,9 +24,6 @@ use super::stats::Counters;
 use super::store::Listed;
 use super::usage::Reservation;
 use crate::backend::BackendGraph;
-
-/// Models that may wait for the thread at one time.
-const MOST_WAITING: usize = 64;
 
 /// The pauses between two flushes while a guard somewhere holds up reclamation: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
@@ -49,7 +46,7 @@ pub(super) struct Grave {
     pub(super) bytes: usize,
     /// Its place among the graphs of the engine.
     pub(super) listed: Option<Listed>,
-    /// What it takes of the engine's limits.
+    /// R3: what it takes of the engine's limits.
     pub(super) room: Option<(Reservation, Reservation)>,
 }
 
@@ -85,7 +82,6 @@ pub(super) struct Reaper {
 struct Shared {
     pools: Arc<Pools>,
     counters: Arc<Counters>,
-    waiting: AtomicUsize,
     /// A `Flush` is on its way: one is enough.
     flush_asked: AtomicBool,
 }
@@ -95,12 +91,7 @@ impl Reaper {
         let (tasks, receiver) = mpsc::channel();
         Arc::new(Self {
             tasks,
-            shared: Arc::new(Shared {
-                pools,
-                counters,
-                waiting: AtomicUsize::new(0),
-                flush_asked: AtomicBool::new(false),
-            }),
+            shared: Arc::new(Shared { pools, counters, flush_asked: AtomicBool::new(false) }),
             receiver: Mutex::new(Some(receiver)),
             started: OnceLock::new(),
             thread: Mutex::new(None),
@@ -111,16 +102,12 @@ impl Reaper {
         &self.shared.counters
     }
 
-    /// Has `graph` dropped on the thread, or drops it here where there is none or too much waits for it.
+    /// Has `graph` dropped on the thread, or drops it here where there is none.
     pub(super) fn bury(&self, graph: Box<dyn BackendGraph>, grave: Grave) {
         let remains = Remains { graph: Some(graph), grave, counters: Arc::clone(self.counters()) };
-        // Relaxed: R3 bounds a number, and no data hangs on it.
-        let waiting = self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-        if waiting >= MOST_WAITING || !self.started() {
-            return self.shared.lay_to_rest(remains);
-        }
-        if let Err(SendError(Task::Bury(remains))) = self.tasks.send(Task::Bury(remains)) {
-            self.shared.lay_to_rest(remains);
+        if self.started() {
+            // Refused by a thread that has ended: then it comes back, and is dropped here.
+            drop(self.tasks.send(Task::Bury(remains)));
         }
     }
 
@@ -184,11 +171,6 @@ fn spawn(f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
 }
 
 impl Shared {
-    fn lay_to_rest(&self, remains: Remains) {
-        drop(remains);
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
-
     fn run(&self, tasks: &Receiver<Task>) {
         let mut pause = None;
         loop {
@@ -200,7 +182,7 @@ impl Shared {
                 }),
             };
             match task {
-                Task::Bury(remains) => self.lay_to_rest(remains),
+                Task::Bury(remains) => drop(remains),
                 Task::Flush => {
                     // Acquire: pairs with the AcqRel of `Reaper::flush`.
                     self.flush_asked.swap(false, Ordering::AcqRel);
@@ -225,9 +207,7 @@ impl Shared {
             pause = self.flush(pause);
             // What the flush has released comes back here as tasks.
             while let Ok(task) = tasks.try_recv() {
-                if let Task::Bury(remains) = task {
-                    self.lay_to_rest(remains);
-                }
+                drop(task);
             }
             match pause {
                 Some(pause) if start.elapsed() < LAST_WAIT => thread::sleep(pause),
@@ -337,18 +317,18 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_the_bound_wait_for_the_thread() {
+    fn however_many_wait_none_dies_where_it_is_handed_over() {
         let scene = Scene::new();
         let barrier = Arc::new(Barrier::new(2));
         scene.bury(Some(&barrier));
         barrier.wait();
         // The thread is inside the first one's destructor.
-        for _ in 0..MOST_WAITING + 9 {
+        for _ in 0..999 {
             scene.bury(None);
         }
-        assert_eq!((scene.places(), scene.alive()), ((10, 0), MOST_WAITING));
+        assert_eq!((scene.places(), scene.alive()), ((0, 0), 1_000));
         barrier.wait();
         scene.reaper.finish();
-        assert_eq!((scene.places(), scene.alive()), ((10, MOST_WAITING), 0));
+        assert_eq!((scene.places(), scene.alive()), ((0, 1_000), 0));
     }
 }

@@ -37,7 +37,7 @@ pub struct Stats {
     pub failed_computes: u64,
     /// Calls that were refused because another call used the same context.
     pub busy: u64,
-    /// Calls that a limit has refused: of the guest's or the engine's, or of the queue of computes.
+    /// Calls of guests that a limit has refused: of the guest's or the engine's, or of the queue of computes.
     pub refused: u64,
     /// Computes that were not done in their time, whether they had begun or not.
     pub timeouts: u64,

@@ -45,7 +45,10 @@ impl Budget {
             .map_err(|used| {
                 let Self { whose, what, bound, .. } = self;
                 let kind = if whole <= *bound { self.refusal } else { ErrorKind::TooLarge };
-                Error::new(kind, format!("{call}: {amount} more {what} where {whose} has {used} and may have {bound}"))
+                Error::limit(
+                    kind,
+                    format!("{call}: {amount} more {what} where {whose} has {used} and may have {bound}"),
+                )
             })
     }
 
@@ -71,7 +74,7 @@ impl Usage {
             graphs: budget("graphs", limits.max_graphs()),
             contexts: budget("contexts", limits.max_contexts()),
             model_bytes: budget("bytes of models", limits.max_model_bytes()),
-            context_bytes: budget("bytes of inputs", limits.max_context_bytes()),
+            context_bytes: budget("bytes of contexts", limits.max_context_bytes()),
             computes: Budget::new("the guest", "computes", ErrorKind::Busy, limits.max_computes()),
         })
     }
@@ -82,8 +85,8 @@ impl Usage {
             graphs: budget("graphs", limits.max_graphs()),
             contexts: budget("contexts", limits.max_contexts()),
             model_bytes: budget("bytes of models", limits.max_model_bytes()),
-            // These have their bounds in each guest and in the admission.
-            context_bytes: budget("bytes of inputs", usize::MAX),
+            context_bytes: budget("bytes of contexts", limits.max_context_bytes()),
+            // The admission has their bound.
             computes: budget("computes", usize::MAX),
         })
     }

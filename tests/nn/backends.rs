@@ -1,14 +1,16 @@
 //! Two backends: one that computes, and one that misbehaves in every way that a backend can.
 
+use std::collections::BTreeSet;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
-use std::{env, thread};
+use std::time::{Duration, Instant};
+use std::{env, mem, thread};
 
 use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
 use graphpool::nn::{
-    Encoding, Engine, EngineBuilder, EngineLimits, Error, Target, Tensor, TensorDescription, TensorType, TensorView,
+    Encoding, Engine, EngineBuilder, EngineLimits, Error, ErrorKind, Target, Tensor, TensorDescription, TensorType,
+    TensorView,
 };
 
 /// What the tests see of the backends from outside.
@@ -21,7 +23,26 @@ struct Watched {
     alive: AtomicUsize,
     memory_limit: AtomicUsize,
     gate: Gate,
+    held: Held,
 }
+
+/// Computes of the first backend that stay inside until they are released one by one, or told to end.
+#[derive(Default)]
+struct Held {
+    state: Mutex<HeldState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct HeldState {
+    /// The next compute is to stay.
+    next: bool,
+    entered: usize,
+    released: BTreeSet<usize>,
+}
+
+/// How long anything waits for a test that has perhaps failed meanwhile: so that it fails, rather than hangs.
+const LONG: Duration = Duration::from_secs(15);
 
 /// Holds computes (or loads) up until the test opens it.
 #[derive(Default)]
@@ -55,7 +76,46 @@ impl Watch {
     /// Waits until `count` calls have come to the gate.
     pub fn wait_for(&self, count: usize) {
         let gate = &self.0.gate;
-        drop(gate.changed.wait_while(gate.state.lock().unwrap(), |(entered, _)| *entered < count).unwrap());
+        let state = gate.state.lock().unwrap();
+        let (state, waited) = gate.changed.wait_timeout_while(state, LONG, |(entered, _)| *entered < count).unwrap();
+        drop(state);
+        assert!(!waited.timed_out(), "no {count} calls have come to the gate");
+    }
+
+    /// The number that the next compute of the first backend is held by.
+    pub fn hold_next(&self) -> usize {
+        let mut state = self.0.held.state.lock().unwrap();
+        state.next = true;
+        state.entered
+    }
+
+    pub fn wait_for_held(&self, compute: usize) {
+        let held = &self.0.held;
+        let state = held.state.lock().unwrap();
+        let (state, waited) = held.changed.wait_timeout_while(state, LONG, |state| state.entered <= compute).unwrap();
+        drop(state);
+        assert!(!waited.timed_out(), "no compute has come");
+    }
+
+    pub fn release(&self, compute: usize) {
+        self.0.held.state.lock().unwrap().released.insert(compute);
+        self.0.held.changed.notify_all();
+    }
+
+    fn hold(&self, control: &ComputeControl) -> Result<(), Error> {
+        let held = &self.0.held;
+        let mut state = held.state.lock().unwrap();
+        if mem::take(&mut state.next) {
+            let compute = state.entered;
+            state.entered += 1;
+            held.changed.notify_all();
+            let late = Instant::now() + LONG;
+            while !state.released.contains(&compute) && Instant::now() < late {
+                control.check()?;
+                state = held.changed.wait_timeout(state, Duration::from_millis(1)).unwrap().0;
+            }
+        }
+        Ok(())
     }
 
     fn enter(&self) {
@@ -72,7 +132,7 @@ impl Watch {
         let mut state = gate.state.lock().unwrap();
         state.0 += 1;
         gate.changed.notify_all();
-        drop(gate.changed.wait_while(state, |(_, open)| !*open).unwrap());
+        drop(gate.changed.wait_timeout_while(state, LONG, |(_, open)| !*open).unwrap());
     }
 
     /// An engine with both backends.
@@ -107,15 +167,29 @@ impl Watch {
     }
 }
 
+/// Sets its flag when it is dropped, be it by a failure: for threads that go on until then.
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Waits for something that other threads bring about.
-pub fn eventually(mut done: impl FnMut() -> bool) {
+pub fn eventually(done: impl FnMut() -> bool) {
+    assert!(comes_about(done), "it did not come about in 10 s");
+}
+
+/// Whether it does in 10 s.
+pub fn comes_about(mut done: impl FnMut() -> bool) -> bool {
     for _ in 0..2_000 {
         if done() {
-            return;
+            return true;
         }
         thread::sleep(Duration::from_millis(5));
     }
-    panic!("it did not come about in 10 s");
+    false
 }
 
 /// Whether this is a process of the test's own, in which no other test collects what it has removed. Where it is not,
@@ -228,7 +302,7 @@ impl BackendGraph for AffineGraph {
     }
 
     fn init_context(&self) -> Result<Box<dyn BackendContext>, Error> {
-        Ok(Box::new(AffineContext { model: self.model, x: None, y: None, _alive: Alive::new(&self.alive.0) }))
+        Ok(Box::new(AffineContext { model: self.model, x: None, y: None, alive: Alive::new(&self.alive.0) }))
     }
 
     fn memory(&self) -> usize {
@@ -240,7 +314,7 @@ struct AffineContext {
     model: Model,
     x: Option<Vec<f32>>,
     y: Option<Tensor>,
-    _alive: Alive,
+    alive: Alive,
 }
 
 impl BackendContext for AffineContext {
@@ -255,6 +329,7 @@ impl BackendContext for AffineContext {
         if size_of_val(&**x) > control.memory_limit {
             return Err(Error::too_large("no room for the output"));
         }
+        self.alive.0.hold(control)?;
         let y: Vec<f32> = x.iter().map(|x| self.model.a * x + self.model.b).collect();
         self.y = Some(Tensor::from_f32(vec![self.model.length], &y)?);
         Ok(())
@@ -265,8 +340,13 @@ impl BackendContext for AffineContext {
     }
 }
 
-/// Misbehaves where its model's text says so: `supports` (never), `load`, `describe`, `init`, `set_input`, `compute`,
-/// `output`, `drop graph`, `drop context` panic; `gate` and `gate load` wait; `fail load` fails. Takes `PyTorch`.
+/// Misbehaves where its model's text says so. Takes `PyTorch`.
+///
+/// * `load`, `describe`, `outputs`, `graph memory`, `init`, `context memory`, `memory after compute`, `set_input`,
+///   `compute`, `output`, `drop graph`, `drop context` panic there, and `supports` does for a TPU.
+/// * `gate`, `gate load`, `gate fail` and `gate drop` wait at the gate, in `compute`, `load` and a graph's destructor.
+/// * `fail load` fails, `refuses` takes no input, `answers 3` has `compute` give the third kind of error.
+/// * `holds 7 then 9` has contexts of 7 bytes, and of 9 after a compute.
 struct Trouble(Watch);
 
 impl Backend for Trouble {
@@ -312,6 +392,7 @@ impl BackendGraph for TroubleGraph {
     }
 
     fn outputs(&self) -> &[TensorDescription] {
+        assert!(self.what != "outputs", "outputs");
         &self.byte
     }
 
@@ -321,12 +402,16 @@ impl BackendGraph for TroubleGraph {
     }
 
     fn memory(&self) -> usize {
+        assert!(self.what != "graph memory", "graph memory");
         0
     }
 }
 
 impl Drop for TroubleGraph {
     fn drop(&mut self) {
+        if self.what == "gate drop" {
+            self.alive.0.pass();
+        }
         assert!(self.what != "drop graph", "drop graph");
     }
 }
@@ -350,13 +435,17 @@ impl BackendContext for TroubleContext {
             // Until it is told to end, or the gate opens.
             "loop" => {
                 self.alive.0.enter();
-                while !self.alive.0.is_open() {
+                let late = Instant::now() + LONG;
+                while !self.alive.0.is_open() && Instant::now() < late {
                     control.check()?;
                     thread::sleep(Duration::from_millis(1));
                 }
             }
             "slow" => thread::sleep(Duration::from_millis(2)),
             _ => {}
+        }
+        if let Some(kind) = self.what.strip_prefix("answers ") {
+            return Err(Error::new(ErrorKind::ALL[kind.parse::<usize>().unwrap()], "as it was told, ".repeat(99)));
         }
         self.byte = [7];
         Ok(())
@@ -365,6 +454,15 @@ impl BackendContext for TroubleContext {
     fn output(&self, _: usize) -> Result<TensorView<'_>, Error> {
         assert!(self.what != "output", "output");
         TensorView::new(&[], TensorType::U8, &self.byte)
+    }
+
+    fn memory(&self) -> usize {
+        let computed = self.byte != [0];
+        assert!(self.what != "context memory", "context memory");
+        assert!(self.what != "memory after compute" || !computed, "memory after compute");
+        let mut numbers = self.what.split(' ').filter_map(|word| word.parse::<usize>().ok());
+        let (first, then) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        if computed { then } else { first }
     }
 }
 

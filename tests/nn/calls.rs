@@ -68,12 +68,12 @@ fn indexes_names_types_and_sizes_are_checked_before_the_backend_sees_them() {
     for (result, message) in [
         (guest.set_input(context, 1, good.view()), "set_input: no input 1, the graph has 1"),
         (guest.set_input(context, u32::MAX, good.view()), "set_input: no input 4294967295, the graph has 1"),
-        (guest.set_input(context, "y", good.view()), "set_input: no input is named \"y\""),
+        (guest.set_input(context, "y", good.view()), "set_input: no input is named \"y\", the graph has 1"),
         (guest.set_input(context, 0, vector(&[0.0]).view()), "set_input: input 0 is F32 [2], given F32 [1]"),
         (guest.set_input(context, 0, longs), "set_input: input 0 is F32 [2], given I64 [2]"),
         (guest.set_input(context, 0, rank), "set_input: input 0 is F32 [2], given F32 [1×2]"),
         (guest.output(context, 1).map(drop), "output: no output 1, the graph has 1"),
-        (guest.output(context, "x").map(drop), "output: no output is named \"x\""),
+        (guest.output(context, "x").map(drop), "output: no output is named \"x\", the graph has 1"),
         (guest.compute(context), "compute: no input"),
     ] {
         let error = result.unwrap_err();

@@ -38,6 +38,25 @@ fn an_engine_as_it_comes_runs_onnx() {
     }
 }
 
+#[cfg(feature = "conformance")]
+#[test]
+fn the_candle_backend_passes_the_checks_for_backends() {
+    use graphpool::backend::candle::CandleBackend;
+    use graphpool::nn::conformance::Sample;
+
+    let vector = |elements: &[f32]| Tensor::from_f32(vec![2], elements).unwrap();
+    let sample = Sample::new(doubling(), Encoding::Onnx, Target::Cpu, vec![vector(&[1.5, -4.0])]);
+    let report = sample.outputs(vec![vector(&[3.0, -8.0])]).run(&CandleBackend::new());
+    report.assert();
+    assert_eq!(report.checks(), 9);
+
+    // A model of some size, with weights, convolutions and two outputs.
+    let digits = include_bytes!("../../examples/models/digits/digits.onnx");
+    let pixels: Vec<f32> = (0..64).map(|pixel| (pixel % 17) as f32 / 16.0).collect();
+    let image = Tensor::from_f32(vec![1, 1, 8, 8], &pixels).unwrap();
+    Sample::new(digits.to_vec(), Encoding::Onnx, Target::Cpu, vec![image]).run(&CandleBackend::new()).assert();
+}
+
 #[test]
 fn an_engine_as_it_comes_takes_nothing_but_onnx() {
     let guest = Engine::new().guest();

@@ -6,7 +6,7 @@ use std::thread;
 use graphpool::GuestHandle;
 use graphpool::nn::{Encoding, ErrorKind, Guest, Limits, ModelSource, Target, Tensor, TensorType, TensorView};
 
-use crate::backends::{Model, Watch, eventually, is_alone};
+use crate::backends::{Model, Over, Watch, eventually, is_alone};
 
 fn gated(guest: &Guest) -> (GuestHandle, GuestHandle) {
     let graph = guest.load(&[b"gate"], Encoding::PyTorch, Target::Cpu).unwrap();
@@ -211,10 +211,10 @@ fn guests_in_a_crowd_compute_their_own_results_and_leave_nothing() {
                 });
             }
         });
+        let _over = Over(&over);
         for worker in workers {
             worker.join().unwrap();
         }
-        over.store(true, Ordering::Relaxed);
     });
     drop(shared);
     assert_eq!(engine.stats().loaded, 401);

@@ -1,11 +1,69 @@
 //! What errors say: the call, the value and the bound, in under 200 characters.
 
+use std::time::Duration;
+
 use graphpool::GuestHandle;
 use graphpool::nn::{
-    Encoding, EngineLimits, ErrorCode, ErrorKind, Limits, ModelSource, Target, Tensor, TensorType, TensorView,
+    Encoding, EngineLimits, Error, ErrorCode, ErrorKind, Limits, ModelSource, Target, Tensor, TensorType, TensorView,
 };
 
+use crate::admission::block_on;
 use crate::backends::{Model, Watch};
+
+/// What holds of every error that a caller is given.
+fn check(error: &Error, kind: ErrorKind, call: &str, says: &str) {
+    assert_eq!(error.kind(), kind, "{error}");
+    assert_eq!((error.errno(), error.code()), (kind.errno(), kind.code()));
+    let cause = error.message().strip_prefix(&format!("{call}: ")).unwrap_or_else(|| panic!("not {call}: {error}"));
+    assert!(cause.contains(says), "{error}");
+    assert!(error.message().len() < 200, "{error}");
+    // The call is named once.
+    assert!(!cause.starts_with(&format!("{call}: ")), "{error}");
+}
+
+/// A backend may answer with any kind, in any words.
+#[test]
+fn every_kind_of_error_reaches_the_guest_in_both_forms_and_in_under_200_characters() {
+    let engine = Watch::default().engine();
+    let guest = engine.guest();
+    for (place, kind) in ErrorKind::ALL.into_iter().enumerate() {
+        let graph = guest.load(&[format!("answers {place}").as_bytes()], Encoding::PyTorch, Target::Cpu).unwrap();
+        let context = guest.init_execution_context(graph).unwrap();
+        check(&guest.compute(context).unwrap_err(), kind, "compute", "as it was told");
+    }
+    assert_eq!(engine.stats().failed_computes, 11);
+    // No limit of the engine's has refused any of them.
+    assert_eq!(engine.stats().refused, 0);
+}
+
+#[test]
+fn what_is_in_use_full_late_cancelled_or_lost_is_told_with_what_and_how_many() {
+    let watch = Watch::default();
+    let engine = watch.engine_within(EngineLimits::default().computes(1).queue(0));
+    let guest = engine.guest_with(Limits::default().computes(2));
+    let open = |model: &str| {
+        let graph = guest.load(&[model.as_bytes()], Encoding::PyTorch, Target::Cpu).unwrap();
+        guest.init_execution_context(graph).unwrap()
+    };
+    let (running, other, panics) = (open("loop"), open("any"), open("compute"));
+    let named = |context: GuestHandle| format!("the context {:#010x}", context.to_bits());
+    let compute = guest.compute_async(running);
+    watch.wait_for(1);
+    check(&guest.compute(running).unwrap_err(), ErrorKind::Busy, "compute", &named(running));
+    check(&guest.output(running, 0).unwrap_err(), ErrorKind::Busy, "output", &named(running));
+    let full = guest.compute(other).unwrap_err();
+    check(&full, ErrorKind::Busy, "compute", "1 computes run and 0 wait, as many as may");
+    assert_eq!((engine.stats().refused, engine.stats().busy), (1, 2));
+    assert_eq!(guest.cancel(running), Ok(true));
+    check(&block_on(compute).unwrap_err(), ErrorKind::RuntimeError, "compute", "cancelled");
+    let time = Duration::from_millis(150);
+    check(&guest.compute_within(running, time).unwrap_err(), ErrorKind::Timeout, "compute", "not done within 150ms");
+    check(&guest.compute(panics).unwrap_err(), ErrorKind::RuntimeError, "compute", "the backend panicked: compute");
+    check(&guest.compute(panics).unwrap_err(), ErrorKind::RuntimeError, "compute", &named(panics));
+    let mut compute = guest.compute_async(other);
+    block_on(&mut compute).unwrap();
+    check(&block_on(compute).unwrap_err(), ErrorKind::RuntimeError, "compute", "polled after its end");
+}
 
 #[test]
 fn every_refusal_names_its_call_the_value_and_the_bound_in_under_200_characters() {
@@ -25,7 +83,7 @@ fn every_refusal_names_its_call_the_value_and_the_bound_in_under_200_characters(
     let (invalid, large) = (ErrorKind::InvalidArgument, ErrorKind::TooLarge);
     let answers = [
         (junk, ErrorKind::InvalidEncoding, "load", "not affine"),
-        (guest.load(&[], Encoding::Onnx, Target::Cpu).map(drop), invalid, "load", "no parts"),
+        (guest.load(&[], Encoding::Onnx, Target::Cpu).map(drop), invalid, "load", "0 parts, where a model has 1"),
         (
             guest.load(&[b"x"], Encoding::Ggml, Target::Gpu).map(drop),
             ErrorKind::UnsupportedOperation,
@@ -34,12 +92,13 @@ fn every_refusal_names_its_call_the_value_and_the_bound_in_under_200_characters(
         ),
         (guest.load_by_name("nosuch").map(drop), ErrorKind::NotFound, "load_by_name", "\"nosuch\""),
         (guest.load_by_name(&long).map(drop), large, "load_by_name", "10000 bytes where 9"),
+        (guest.load_by_name(&"\u{1}".repeat(99)).map(drop), large, "load_by_name", "99 bytes where 9"),
         (guest.init_execution_context(forged).map(drop), invalid, "init_execution_context", "graph 0x0000abcd"),
         (guest.init_execution_context(graph).map(drop), large, "init_execution_context", "has 1 and may have 1"),
         (guest.unload(forged), invalid, "unload", "graph 0x0000abcd"),
         (guest.set_input(forged, 0, deep), invalid, "set_input", "context 0x0000abcd"),
         (guest.set_input(context, 5, deep), invalid, "set_input", "input 5, the graph has 1"),
-        (guest.set_input(context, &*long, deep), invalid, "set_input", "is named"),
+        (guest.set_input(context, &*long, deep), invalid, "set_input", ", the graph has 1"),
         (guest.set_input(context, 0, deep), large, "set_input", "5000 dimensions where 4"),
         (guest.set_input(context, 0, wide), large, "set_input", "400 bytes where 99"),
         (guest.compute(context), invalid, "compute", "no input"),
@@ -63,11 +122,7 @@ fn every_refusal_names_its_call_the_value_and_the_bound_in_under_200_characters(
         ),
     ];
     for (answer, kind, call, says) in answers {
-        let error = answer.unwrap_err();
-        assert_eq!(error.kind(), kind, "{error}");
-        assert!(error.message().starts_with(&format!("{call}: ")), "{error}");
-        assert!(error.message().contains(says), "{error}");
-        assert!(error.message().len() < 200 && !error.message()[call.len() + 2..].starts_with(call), "{error}");
+        check(&answer.unwrap_err(), kind, call, says);
     }
     guest.set_input(context, 0, Tensor::from_f32(vec![2], &[0.0; 2]).unwrap().view()).unwrap();
     guest.compute(context).unwrap();

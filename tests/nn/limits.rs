@@ -1,13 +1,26 @@
 //! Every limit, at its bound and one past it.
 
+use std::time::Duration;
+
+use graphpool::GuestHandle;
 use graphpool::nn::{
-    Encoding, EngineLimits, ErrorKind, Guest, Limits, ModelSource, Target, Tensor, TensorType, TensorView,
+    Encoding, EngineLimits, Error, ErrorKind, Guest, Limits, ModelSource, Target, Tensor, TensorType, TensorView,
 };
 
 use crate::backends::{Model, Watch, eventually};
 
-fn load(guest: &Guest, memory: u32) -> Result<graphpool::GuestHandle, graphpool::nn::Error> {
+fn load(guest: &Guest, memory: u32) -> Result<GuestHandle, Error> {
     guest.load(&[&Model { memory, ..Model::default() }.bytes()], Encoding::Onnx, Target::Cpu)
+}
+
+/// A context of the backend that does as its model says.
+fn trouble(guest: &Guest, model: &str) -> Result<GuestHandle, Error> {
+    let graph = guest.load(&[model.as_bytes()], Encoding::PyTorch, Target::Cpu)?;
+    guest.init_execution_context(graph)
+}
+
+fn bytes_of(length: u32) -> Tensor {
+    Tensor::new(vec![length], TensorType::U8, vec![0; length as usize]).unwrap()
 }
 
 fn vector(length: u32) -> Tensor {
@@ -114,13 +127,14 @@ fn a_context_that_fails_to_open_leaves_the_counts_as_they_were() {
 
 #[test]
 fn tensors_are_bounded_in_bytes_and_rank() {
-    let guest = Watch::default().engine().guest_with(Limits::default().tensor_bytes(8).tensor_rank(2));
-    let context = guest.init_execution_context(load(&guest, 0).unwrap()).unwrap();
-    guest.set_input(context, 0, vector(2).view()).unwrap();
-    let error = guest.set_input(context, 0, vector(3).view()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TooLarge);
-    let any = guest.load(&[b"any"], Encoding::PyTorch, Target::Cpu).unwrap();
-    let any = guest.init_execution_context(any).unwrap();
+    let engine = Watch::default().engine();
+    let guest = engine.guest_with(Limits::default().tensor_bytes(8).tensor_rank(2));
+    let any = trouble(&guest, "any").unwrap();
+    for (bytes, answer) in [(8, Ok(())), (9, Err("set_input: input 0 has 9 bytes where 8 are allowed".to_owned()))] {
+        let result = guest.set_input(any, 0, bytes_of(bytes).view());
+        assert_eq!(result.map_err(|error| error.message().to_owned()), answer);
+    }
+    assert_eq!(engine.stats().refused, 1);
     for (rank, good) in [(2, true), (3, false), (100_000, false)] {
         let dimensions = vec![1; rank];
         let tensor = TensorView::new(&dimensions, TensorType::U8, &[0]).unwrap();
@@ -163,7 +177,7 @@ fn the_inputs_of_all_contexts_are_bounded_together() {
     guest.set_input(two, 0, vector(2).view()).unwrap();
     let error = guest.set_input(three, 0, vector(2).view()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
-    assert_eq!(error.message(), "set_input: 8 more bytes of inputs where the guest has 16 and may have 16");
+    assert_eq!(error.message(), "set_input: 8 more bytes of contexts where the guest has 16 and may have 16");
     // The same input again takes no more; one that was given back makes room.
     guest.set_input(one, 0, vector(2).view()).unwrap();
     assert_eq!(engine.stats().context_bytes, 16);
@@ -177,15 +191,101 @@ fn the_inputs_of_all_contexts_are_bounded_together() {
 #[test]
 fn an_input_that_the_backend_refuses_is_not_counted() {
     let guest = Watch::default().engine().guest_with(Limits::default().context_bytes(1));
-    let graph = guest.load(&[b"refuses"], Encoding::PyTorch, Target::Cpu).unwrap();
-    let context = guest.init_execution_context(graph).unwrap();
+    let context = trouble(&guest, "refuses").unwrap();
     for _ in 0..3 {
-        let byte = TensorView::new(&[1], TensorType::U8, &[0]).unwrap();
-        assert_eq!(guest.set_input(context, 0, byte).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        let refused = guest.set_input(context, 0, bytes_of(1).view()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
     }
-    let graph = guest.load(&[b"any"], Encoding::PyTorch, Target::Cpu).unwrap();
-    let context = guest.init_execution_context(graph).unwrap();
-    guest.set_input(context, 0, TensorView::new(&[1], TensorType::U8, &[0]).unwrap()).unwrap();
+    guest.set_input(trouble(&guest, "any").unwrap(), 0, bytes_of(1).view()).unwrap();
+}
+
+/// What a backend says of a context's memory, from its opening on.
+#[test]
+fn contexts_are_bounded_in_what_they_hold_and_not_by_their_inputs_alone() {
+    let watch = Watch::default();
+    let engine = watch.engine();
+    let guest = engine.guest_with(Limits::default().context_bytes(10));
+    let full = trouble(&guest, "holds 6 then 10").unwrap();
+    assert_eq!(engine.stats().context_bytes, 6);
+    let error = trouble(&guest, "holds 5").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    assert_eq!(
+        error.message(),
+        "init_execution_context: 5 more bytes of contexts where the guest has 6 and may have 10"
+    );
+    // Nothing is left of the one that was refused.
+    assert_eq!((engine.stats().context_bytes, engine.stats().contexts), (6, 1));
+    guest.compute(full).unwrap();
+    assert_eq!(engine.stats().context_bytes, 10);
+    guest.compute(full).unwrap();
+    guest.drop_context(full).unwrap();
+
+    // One more than the bound costs the context, whose memory goes at once.
+    let swelling = trouble(&guest, "holds 6 then 11").unwrap();
+    let error = guest.compute(swelling).unwrap_err();
+    assert_eq!(error.message(), "compute: 5 more bytes of contexts where the guest has 6 and may have 10");
+    assert_eq!((engine.stats().context_bytes, engine.stats().contexts), (0, 0));
+    let error = guest.compute(swelling).unwrap_err();
+    assert!(error.kind() == ErrorKind::RuntimeError && error.message().contains("was lost"), "{error}");
+    guest.drop_context(swelling).unwrap();
+    trouble(&guest, "holds 10").unwrap();
+}
+
+#[test]
+fn what_the_contexts_of_all_guests_hold_is_bounded_together() {
+    let watch = Watch::default();
+    let engine = watch.engine_within(EngineLimits::default().context_bytes(10));
+    let [one, two] = [engine.guest(), engine.guest()];
+    let first = trouble(&one, "holds 6").unwrap();
+    let second = trouble(&two, "any").unwrap();
+    two.set_input(second, 0, bytes_of(4).view()).unwrap();
+    let error = two.set_input(second, 0, bytes_of(5).view()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert_eq!(error.message(), "set_input: 1 more bytes of contexts where the engine has 10 and may have 10");
+    // More than the bound by itself, whatever others have.
+    assert_eq!(two.set_input(second, 0, bytes_of(11).view()).unwrap_err().kind(), ErrorKind::TooLarge);
+    assert_eq!(engine.stats().context_bytes, 10);
+    one.drop_context(first).unwrap();
+    two.set_input(second, 0, bytes_of(10).view()).unwrap();
+    assert_eq!(engine.stats().context_bytes, 10);
+}
+
+/// Guests that load and unload faster than models die: no caller waits for a destructor, and memory has its bound.
+#[test]
+fn models_that_wait_for_their_end_count_for_the_engine_and_hold_up_no_caller() {
+    let watch = Watch::default();
+    let engine = watch.engine_within(EngineLimits::default().graphs(3));
+    let guest = engine.guest();
+    let load = |bytes: &[u8]| guest.load(&[bytes], Encoding::PyTorch, Target::Cpu);
+    guest.unload(load(b"gate drop").unwrap()).unwrap();
+    watch.wait_for(1);
+    for model in [b"one", b"two"] {
+        // The destructor of the first is not done, and this returns.
+        guest.unload(load(model).unwrap()).unwrap();
+    }
+    assert_eq!(engine.stats().graph_handles, 0);
+    assert_eq!(load(b"three").unwrap_err().kind(), ErrorKind::Busy);
+    watch.open();
+    eventually(|| engine.stats().graphs == 0);
+    load(b"three").unwrap();
+}
+
+#[test]
+fn a_compute_that_has_no_time_is_late_and_one_that_has_all_is_not() {
+    for (time, good) in [(Duration::ZERO, false), (Duration::MAX, true)] {
+        let guest = Watch::default().engine().guest_with(Limits::default().compute_time(time));
+        let computed = guest.compute(trouble(&guest, "any").unwrap()).map_err(|error| error.kind());
+        assert_eq!(computed, if good { Ok(()) } else { Err(ErrorKind::Timeout) });
+    }
+}
+
+#[test]
+fn as_many_computes_run_as_the_machine_has_processors_unless_the_host_says_otherwise() {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    assert_eq!(EngineLimits::default().max_computes(), processors);
+    // None at all would be an engine that does nothing.
+    let guest = Watch::default().engine_within(EngineLimits::default().computes(0)).guest();
+    guest.compute(trouble(&guest, "any").unwrap()).unwrap();
 }
 
 /// All guests together: who could have it if others had less is told to come again, and no one else is.

@@ -13,6 +13,8 @@ mod conformance;
 mod errors;
 mod lifetime;
 mod limits;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod names;
 mod observe;
 mod oracle;

@@ -1,12 +1,13 @@
 //! Named models.
 
 use std::sync::Barrier;
-use std::thread;
-use std::{env, fs, process};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{env, fs, process, thread};
 
-use graphpool::nn::{Encoding, Engine, ErrorKind, ModelSource, Target};
+use graphpool::backend::{Backend, BackendGraph, LoadRequest};
+use graphpool::nn::{Encoding, Engine, Error, ErrorKind, ModelSource, Target};
 
-use crate::backends::{Model, Watch, eventually};
+use crate::backends::{Model, Watch, comes_about, eventually};
 
 fn register(engine: &Engine, name: &str, text: &str) {
     let source = ModelSource::bytes(text.as_bytes().to_vec());
@@ -33,29 +34,121 @@ fn nothing_is_built_before_a_guest_asks_and_then_it_is_shared() {
     assert_eq!(watch.loads(), 1);
 }
 
+/// The condition: a thousand threads, all of which have asked before the build can end.
 #[test]
-fn a_thousand_loads_by_name_make_one_build() {
+fn a_thousand_loads_by_name_at_once_make_one_build() {
+    const THREADS: usize = 1_000;
     let watch = Watch::default();
     let engine = watch.engine();
     register(&engine, "gated", "gate load");
-    let barrier = Barrier::new(10);
+    let loaded = AtomicUsize::new(0);
+    let barrier = Barrier::new(THREADS);
     thread::scope(|scope| {
-        for _ in 0..10 {
-            scope.spawn(|| {
+        for _ in 0..THREADS {
+            let thread = thread::Builder::new().stack_size(256 << 10);
+            let load = || {
+                let guest = engine.guest();
                 barrier.wait();
-                for _ in 0..100 {
-                    let guest = engine.guest();
-                    let graph = guest.load_by_name("gated").unwrap();
-                    guest.init_execution_context(graph).unwrap();
-                }
-            });
+                let graph = guest.load_by_name("gated").unwrap();
+                loaded.fetch_add(1, Ordering::SeqCst);
+                guest.init_execution_context(graph).unwrap();
+            };
+            thread.spawn_scoped(scope, load).unwrap();
         }
         watch.wait_for(1);
+        eventually(|| engine.stats().guests == THREADS);
+        assert_eq!(loaded.load(Ordering::SeqCst), 0);
         watch.open();
     });
     assert_eq!((watch.loads(), engine.stats().loaded), (1, 1));
+    assert_eq!((loaded.into_inner(), engine.stats().opened), (THREADS, THREADS as u64));
     engine.remove_model("gated").unwrap();
     watch.all_gone();
+}
+
+/// Who has a version waits for nobody, not even for a build of the next.
+#[test]
+fn nobody_waits_for_a_name_that_is_ready() {
+    let watch = Watch::default();
+    let engine = watch.engine();
+    register(&engine, "m", "anything");
+    engine.guest().load_by_name("m").unwrap();
+    thread::scope(|scope| {
+        let reload = scope.spawn(|| engine.replace_model("m", ModelSource::bytes(b"gate load".as_slice())));
+        watch.wait_for(1);
+        let use_it = || {
+            let guest = engine.guest();
+            let context = guest.init_execution_context(guest.load_by_name("m")?)?;
+            guest.compute(context)?;
+            Ok::<_, Error>((engine.list_models()[0].version, engine.list_graphs().len()))
+        };
+        let used = scope.spawn(use_it);
+        let in_time = comes_about(|| used.is_finished());
+        // Whatever came of it, so that no thread is left at the gate.
+        watch.open();
+        assert!(in_time, "it waits for the reload");
+        assert_eq!(used.join().unwrap(), Ok((Some(1), 1)));
+        assert_eq!(reload.join().unwrap(), Ok(2));
+    });
+    assert_eq!(engine.list_models()[0].version, Some(2));
+}
+
+#[test]
+fn a_name_that_is_removed_while_it_is_built_is_for_those_who_wait_and_no_one_else() {
+    let watch = Watch::default();
+    let engine = watch.engine();
+    register(&engine, "m", "gate load");
+    thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            let guest = engine.guest();
+            guest.init_execution_context(guest.load_by_name("m")?).map(drop)
+        });
+        watch.wait_for(1);
+        engine.remove_model("m").unwrap();
+        assert_eq!(engine.guest().load_by_name("m").unwrap_err().kind(), ErrorKind::NotFound);
+        // The name is free at once, for another model.
+        engine.register_model("m", ModelSource::bytes(Model::default().bytes()), Encoding::Onnx, Target::Cpu).unwrap();
+        let guest = engine.guest();
+        assert_eq!(guest.inputs(guest.load_by_name("m").unwrap()).unwrap()[0].name, "x");
+        watch.open();
+        assert_eq!(first.join().unwrap(), Ok(()));
+    });
+    // The one that was removed has gone with its last user.
+    eventually(|| engine.list_graphs().len() == 1 && watch.alive() == 1);
+}
+
+#[test]
+fn the_backend_gets_the_configuration_of_a_named_model() {
+    let engine = Engine::builder().backend(Configured).build();
+    for (name, source) in [
+        ("plain", ModelSource::bytes(vec![1])),
+        ("configured", ModelSource::bytes(vec![1]).with_config("streams=2")),
+        ("in parts", ModelSource::bytes(vec![1]).and(ModelSource::bytes(vec![2]).with_config("streams=3"))),
+    ] {
+        engine.register_model(name, source, Encoding::OpenVino, Target::Gpu).unwrap();
+    }
+    let told = |name| engine.guest().load_by_name(name).unwrap_err().message().to_owned();
+    assert_eq!(told("plain"), "load_by_name: [[1]] OpenVino Gpu None");
+    assert_eq!(told("configured"), "load_by_name: [[1]] OpenVino Gpu Some(\"streams=2\")");
+    assert_eq!(told("in parts"), "load_by_name: [[1], [2]] OpenVino Gpu Some(\"streams=3\")");
+}
+
+/// Tells what it is given.
+struct Configured;
+
+impl Backend for Configured {
+    fn name(&self) -> &'static str {
+        "configured"
+    }
+
+    fn supports(&self, _: Encoding, _: Target) -> bool {
+        true
+    }
+
+    fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
+        let LoadRequest { parts, encoding, target, config, .. } = request;
+        Err(Error::runtime_error(format!("{parts:?} {encoding:?} {target:?} {config:?}")))
+    }
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! Backends that panic.
 
-use graphpool::nn::{Encoding, Error, ErrorKind, Guest, Target, TensorType, TensorView};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use graphpool::backend::{Backend, BackendGraph, LoadRequest};
+use graphpool::nn::{Encoding, Engine, Error, ErrorKind, Guest, Target, TensorType, TensorView};
 
 use crate::backends::{Watch, eventually};
 
@@ -20,9 +24,13 @@ fn a_panic_anywhere_ends_that_call_and_leaks_nothing() {
     for (model, call) in [
         ("load", "load"),
         ("describe", "load"),
+        ("outputs", "load"),
+        ("graph memory", "load"),
         ("init", "init_execution_context"),
+        ("context memory", "init_execution_context"),
         ("set_input", "set_input"),
         ("compute", "compute"),
+        ("memory after compute", "compute"),
         ("output", "output"),
     ] {
         let watch = Watch::default();
@@ -44,6 +52,43 @@ fn a_panic_while_backends_are_asked_for_their_encodings_is_caught() {
     let guest = Watch::default().engine().guest();
     let error = guest.load(&[b""], Encoding::PyTorch, Target::Tpu).unwrap_err();
     assert_eq!(error.message(), "load: the backend panicked: supports");
+}
+
+/// Panics when it is asked for its name, and when it is dropped.
+struct Nameless(Arc<AtomicUsize>);
+
+impl Backend for Nameless {
+    fn name(&self) -> &str {
+        panic!("name")
+    }
+
+    fn supports(&self, _: Encoding, _: Target) -> bool {
+        true
+    }
+
+    fn load(&self, _: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
+        unreachable!("nothing is loaded that could not be named")
+    }
+}
+
+impl Drop for Nameless {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        panic!("drop backend");
+    }
+}
+
+#[test]
+fn a_backend_that_panics_at_its_name_and_at_its_end_is_no_more_than_an_error() {
+    let drops = Arc::<AtomicUsize>::default();
+    let engine = Engine::builder().backend(Nameless(Arc::clone(&drops))).build();
+    let guest = engine.guest();
+    drop(engine);
+    let error = guest.load(&[b"any"], Encoding::Onnx, Target::Cpu).unwrap_err();
+    assert_eq!(error.message(), "load: the backend panicked: name");
+    // The last to have the engine meets no panic.
+    drop(guest);
+    assert_eq!(drops.load(Ordering::SeqCst), 1);
 }
 
 #[test]
@@ -84,7 +129,8 @@ fn a_context_whose_backend_panicked_is_lost_and_others_are_not() {
         for result in calls(context) {
             let error = result.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::RuntimeError);
-            assert!(error.message().ends_with("the context was lost when its backend panicked"), "{error}");
+            let lost = format!("the context {:#010x} was lost, as its backend panicked", context.to_bits());
+            assert!(error.message().contains(&lost), "{error}");
         }
         // It never reached the backend again; the graph is as good as it was; and the handle is there to be dropped.
         assert_eq!((engine.stats().panics, watch.alive()), (1, 1));

@@ -7,7 +7,7 @@ use std::{env, fs, process, thread};
 use graphpool::GuestHandle;
 use graphpool::nn::{Encoding, Engine, ErrorKind, Guest, ModelSource, Target, Tensor};
 
-use crate::backends::{Model, Watch, eventually};
+use crate::backends::{Model, Over, Watch, eventually};
 
 fn model(a: f32) -> ModelSource {
     ModelSource::bytes(Model { a, b: 0.0, ..Model::default() }.bytes())
@@ -153,13 +153,17 @@ fn a_reload_under_load_loses_no_inference_and_mixes_no_versions() {
     engine.guest().load_by_name("m").unwrap();
     // Versions that may be met: not before this one is built, not after the next is published.
     let (published, over) = (AtomicU64::new(1), AtomicBool::new(false));
+    let inferences = AtomicU64::new(0);
     thread::scope(|scope| {
+        let _over = Over(&over);
         for _ in 0..3 {
             scope.spawn(|| {
                 let guest = engine.guest();
-                let graph = guest.load_by_name("m").unwrap();
+                let kept = guest.load_by_name("m").unwrap();
                 while !over.load(Ordering::SeqCst) {
                     let before = published.load(Ordering::SeqCst);
+                    let fresh = guest.load_by_name("m").unwrap();
+                    let graph = if before.is_multiple_of(2) { kept } else { fresh };
                     let context = guest.init_execution_context(graph).unwrap();
                     let after = published.load(Ordering::SeqCst);
                     let version = run(&guest, context);
@@ -167,7 +171,9 @@ fn a_reload_under_load_loses_no_inference_and_mixes_no_versions() {
                     for _ in 0..3 {
                         assert_eq!(run(&guest, context), version);
                     }
+                    inferences.fetch_add(4, Ordering::SeqCst);
                     guest.drop_context(context).unwrap();
+                    guest.unload(fresh).unwrap();
                 }
             });
         }
@@ -175,10 +181,11 @@ fn a_reload_under_load_loses_no_inference_and_mixes_no_versions() {
             assert_eq!(engine.replace_model("m", model(f32::from(version))), Ok(version.into()));
             published.store(version.into(), Ordering::SeqCst);
         }
-        over.store(true, Ordering::SeqCst);
     });
     eventually(|| engine.stats().graphs == 1);
-    assert_eq!((watch.loads(), engine.stats().failed_computes), (200, 0));
+    let stats = engine.stats();
+    assert_eq!((watch.loads(), stats.reloads, stats.failed_computes), (200, 199, 0));
+    assert_eq!((stats.computes, stats.contexts), (inferences.into_inner(), 0));
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use std::sync::Barrier;
 use std::thread;
 
-use graphpool::nn::{Encoding, ErrorKind, Guest, Limits, ModelSource, Target};
+use graphpool::backend::{Backend, BackendContext, BackendGraph, LoadRequest};
+use graphpool::nn::{Encoding, Engine, Error, ErrorKind, Guest, Limits, ModelSource, Target, TensorDescription};
 
-use crate::backends::{Model, Watch, eventually};
+use crate::backends::{Model, Watch, eventually, is_alone};
 
 fn load(guest: &Guest, bytes: &[u8]) -> graphpool::GuestHandle {
     guest.load(&[bytes], Encoding::Onnx, Target::Cpu).unwrap()
@@ -113,6 +114,75 @@ fn a_hundred_guests_of_a_model_have_the_memory_of_one() {
     assert_eq!((engine.stats().graph_bytes, engine.stats().graphs, engine.stats().contexts), (3 << 20, 1, 100));
     drop(guests);
     eventually(|| engine.stats().graph_bytes == 0);
+}
+
+/// Keeps the bytes of its models, as a backend does.
+struct Keeper;
+
+struct Kept(Vec<u8>);
+
+impl Backend for Keeper {
+    fn name(&self) -> &'static str {
+        "keeper"
+    }
+
+    fn supports(&self, _: Encoding, _: Target) -> bool {
+        true
+    }
+
+    fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
+        Ok(Box::new(Kept(request.parts.concat())))
+    }
+}
+
+impl BackendGraph for Kept {
+    fn inputs(&self) -> &[TensorDescription] {
+        &[]
+    }
+
+    fn outputs(&self) -> &[TensorDescription] {
+        &[]
+    }
+
+    fn init_context(&self) -> Result<Box<dyn BackendContext>, Error> {
+        Err(Error::unsupported("none"))
+    }
+
+    fn memory(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The condition, by the system's own account.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hundred_guests_of_3_mb_are_resident_in_at_most_1_3_times_the_memory_of_one() {
+    if !is_alone("sharing::a_hundred_guests_of_3_mb_are_resident_in_at_most_1_3_times_the_memory_of_one") {
+        return;
+    }
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+    };
+    let model = vec![7_u8; 3 << 20];
+    let engine = Engine::builder().backend(Keeper).build();
+    let open = || {
+        let guest = engine.guest();
+        load(&guest, &model);
+        guest
+    };
+    // Whatever is made once is there.
+    drop(open());
+    eventually(|| engine.stats().graphs == 0);
+    let before = resident();
+    let first = open();
+    let one = resident() - before;
+    let others: Vec<_> = (1..100).map(|_| open()).collect();
+    let hundred = resident() - before;
+    assert_eq!((engine.stats().graph_handles, engine.stats().graph_bytes), (100, 3 << 20));
+    assert!(one >= 3 << 20 && 10 * hundred <= 13 * one, "{one} for one, {hundred} for a hundred");
+    drop((first, others));
 }
 
 #[test]

@@ -98,7 +98,7 @@ impl CandleGraph {
             }
             fits(port, value.dims())?;
         }
-        self.model.run(inputs, control)
+        self.model.run(inputs, control, &Meter::new(control.memory_limit))
     }
 
     /// Opens a context.
@@ -120,9 +120,8 @@ fn ports(graph: &GraphProto) -> Result<(Vec<Port>, Vec<Port>), Error> {
 }
 
 impl Model {
-    fn run(&self, inputs: Vec<Value>, control: &ComputeControl) -> Result<Vec<Value>, Error> {
-        let meter = Meter::new(control.memory_limit);
-        let outputs = run(&self.plan, inputs, &Cx { control, meter: &meter })?;
+    fn run(&self, inputs: Vec<Value>, control: &ComputeControl, meter: &Arc<Meter>) -> Result<Vec<Value>, Error> {
+        let outputs = run(&self.plan, inputs, &Cx { control, meter })?;
         for (port, value) in self.outputs.iter().zip(&outputs) {
             // A model may lie about its outputs; the caller was told what it says.
             if port.ty != value.ty() {
@@ -198,7 +197,11 @@ impl BackendContext for CandleContext {
             let missing = || Error::invalid_argument(format!("input {} is not set", shown(&port.name)));
             inputs.push(input.clone().ok_or_else(missing)?);
         }
-        let outputs = self.model.run(inputs, control)?;
+        let meter = Meter::new(control.memory_limit);
+        let outputs = self.model.run(inputs, control, &meter)?;
+        // One value may be many outputs, each of which is a copy here.
+        let bytes = outputs.iter().map(|value| value.len().saturating_mul(carrier(value.ty()).size()));
+        let _charge = meter.charge(bytes.fold(0, usize::saturating_add))?;
         self.outputs = outputs.iter().map(carry).collect::<Result<_, _>>()?;
         Ok(())
     }
@@ -208,6 +211,11 @@ impl BackendContext for CandleContext {
             return Err(Error::invalid_argument(format!("output {index}: nothing computed yet")));
         };
         TensorView::new(&output.dims, output.ty, &output.data)
+    }
+
+    fn memory(&self) -> usize {
+        let inputs: usize = self.inputs.iter().flatten().map(Value::bytes).sum();
+        inputs + self.outputs.iter().map(|output| output.data.len()).sum::<usize>()
     }
 }
 

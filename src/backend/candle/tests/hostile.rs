@@ -7,11 +7,11 @@ use prost::Message;
 
 use super::builder::{F32, I64, Model, counting, float, floats, graph, info, int, integers, ints, node, one, tensor};
 use super::first::small;
-use crate::backend::ComputeControl;
 use crate::backend::candle::decode::{GraphProto, TensorProto};
 use crate::backend::candle::value::Value;
 use crate::backend::candle::{CandleBackend, CandleGraph};
-use crate::nn::{Error, ErrorKind, MESSAGE_BYTES};
+use crate::backend::{BackendContext, ComputeControl};
+use crate::nn::{Error, ErrorKind, MESSAGE_BYTES, Tensor};
 
 /// Loads the bytes and, where that works, runs the graph on inputs that fit, within 16 MiB.
 pub fn attack(bytes: &[u8]) -> Result<Vec<Value>, Error> {
@@ -361,4 +361,26 @@ fn every_operator_meets_empty_and_strange_tensors_without_a_panic() {
 fn a_tensor_of_its_own_file_is_checked_like_any_other() {
     assert!(crate::backend::candle::decode_tensor(&floats("a", &[2], &[1.0, 2.0]).encode_to_vec()).is_ok());
     assert!(crate::backend::candle::decode_tensor(&floats("a", &[3], &[1.0, 2.0]).encode_to_vec()).is_err());
+}
+
+/// A context copies each output out, so that one value under many names takes as much memory as many values.
+#[test]
+fn one_value_that_is_many_outputs_is_charged_for_each() {
+    let outputs = |count: usize| {
+        let model = Model::new(13).input("x", F32, &[256]);
+        let mut model = (0..count).fold(model, |model, index| {
+            let name = format!("y{index}");
+            model.node("Identity", "x", &name, &[]).output(&name, F32)
+        });
+        model.graph.name = Some("copies".to_owned());
+        let graph = CandleBackend::new().load_graph(&model.bytes(), usize::MAX).unwrap();
+        let mut context = graph.context();
+        context.set_input(0, Tensor::from_f32(vec![256], &[0.5; 256]).unwrap().view()).unwrap();
+        let control = ComputeControl { memory_limit: 8 << 10, ..ComputeControl::default() };
+        let computed = context.compute(&control).map_err(|error| error.kind());
+        (computed, context.memory())
+    };
+    // A KiB each, and one for the input.
+    assert_eq!(outputs(8), (Ok(()), 9 << 10));
+    assert_eq!(outputs(9), (Err(ErrorKind::TooLarge), 1 << 10));
 }
