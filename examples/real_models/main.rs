@@ -2,6 +2,7 @@
 //!
 //! ```sh
 //! scripts/fetch_models.sh --all
+//! venv/bin/python scripts/make_models.py
 //! cargo run --release --example real_models
 //! ```
 //!
@@ -26,7 +27,7 @@ fn main() {}
 
 /// The records, in the order of the table.
 #[cfg(not(loom))]
-const MODELS: [&str; 10] = [
+const MODELS: [&str; 14] = [
     "digits",
     "silero-vad",
     "silero-vad-16k",
@@ -37,6 +38,10 @@ const MODELS: [&str; 10] = [
     "ocr-rec",
     "magika",
     "minilm",
+    "minilm-128",
+    "mlp",
+    "mlp-32",
+    "squeezenet",
 ];
 
 #[cfg(not(loom))]

@@ -209,6 +209,13 @@ impl BackendContext for CandleContext {
         };
         TensorView::new(&output.dims, output.ty, &output.data)
     }
+
+    /// What lies between calls: the inputs as the model has them and the outputs as they cross the boundary. All else
+    /// that a compute allocates is given back by its end.
+    fn memory(&self) -> usize {
+        let inputs = self.inputs.iter().flatten().map(Value::bytes).sum::<usize>();
+        inputs + self.outputs.iter().map(|output| output.data.len()).sum::<usize>()
+    }
 }
 
 /// Refuses dimensions that are not those of the model.
