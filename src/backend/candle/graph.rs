@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::check::{self, Port, carrier, shown};
 use super::decode::{GraphProto, ModelProto, decode};
 use super::fold::Folding;
+use super::fuse::Packs;
 use super::meter::{Cx, Meter};
 use super::ops::LATEST_OPSET;
 use super::plan::{Compiler, Plan};
@@ -56,7 +57,9 @@ impl CandleGraph {
         }
         let (inputs, outputs) = ports(&graph)?;
         let names: Vec<&str> = inputs.iter().map(|port| port.name.as_str()).collect();
-        let mut compiler = Compiler { opsets, folding: Folding::new(memory_limit), nodes: 0 };
+        // However often a model uses the same weights, they are laid out for few times what the file takes.
+        let packs = Packs::new(memory_limit.min(bytes.len().saturating_mul(4).saturating_add(1 << 20)));
+        let mut compiler = Compiler { opsets, folding: Folding::new(memory_limit), packs, nodes: 0 };
         let plan = compiler.graph(&graph, &names)?;
         if plan.memory > memory_limit {
             let why = format!("the graph takes {} bytes, the limit is {memory_limit}", plan.memory);

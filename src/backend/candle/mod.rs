@@ -13,6 +13,7 @@ mod check;
 pub mod decode;
 mod dims;
 mod fold;
+mod fuse;
 mod gemm;
 mod graph;
 mod kernel;
@@ -20,9 +21,11 @@ mod math;
 mod meter;
 mod node;
 mod ops;
+mod pack;
 mod plan;
 mod run;
 mod scan;
+mod tail;
 pub mod value;
 
 #[cfg(test)]

@@ -49,6 +49,12 @@ fn scales(parameters: [&[f32]; 4], epsilon: f32) -> Vec<(f32, f32)> {
     scale.iter().zip(bias).zip(mean.iter().zip(variance)).map(one).collect()
 }
 
+/// The same, where the four are of one length.
+pub(crate) fn batch_scales(parameters: [&[f32]; 4], epsilon: f32) -> Option<(Vec<f32>, Vec<f32>)> {
+    let same = parameters.iter().all(|parameter| parameter.len() == parameters[0].len());
+    same.then(|| scales(parameters, epsilon).into_iter().unzip())
+}
+
 fn batch(node: &Node<'_>) -> Result<Kernel, Error> {
     let epsilon = node.float("epsilon", 1e-5)?;
     node.ignore(&["momentum"]);
