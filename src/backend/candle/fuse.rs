@@ -10,8 +10,8 @@ use std::sync::Arc;
 use super::node::Node;
 use super::ops::{self, Kernel};
 use super::plan::{Plan, Source};
-use super::tail::{Binary, LONGEST, Op, Operand, Program, Unary};
-use super::value::{ElementType, Value};
+use super::tail::{Batch, Binary, Constants, LONGEST, Op, Operand, Program, Unary};
+use super::value::Value;
 
 /// Readers of a value beyond which a chain does not go on from it.
 const READERS: usize = 8;
@@ -46,7 +46,7 @@ pub(crate) struct Anchor {
 pub(crate) enum Follower {
     Unary(Unary),
     Binary(Binary),
-    Affine(Arc<[f32]>, Arc<[f32]>),
+    Affine(Batch),
 }
 
 /// A layout of weights.
@@ -81,9 +81,15 @@ impl Packs {
         Self { made: HashMap::new(), left: bytes }
     }
 
+    /// Takes `bytes` off the budget.
+    pub(crate) fn take(&mut self, bytes: usize) -> Option<()> {
+        self.left = self.left.checked_sub(bytes)?;
+        Some(())
+    }
+
     /// Room for `len` elements that are in no other pack, where the budget has it.
     pub(crate) fn room(&mut self, len: usize) -> Option<Vec<f32>> {
-        self.left = self.left.checked_sub(len.checked_mul(size_of::<f32>())?)?;
+        self.take(len.checked_mul(size_of::<f32>())?)?;
         let mut room = Vec::new();
         room.try_reserve_exact(len).ok()?;
         Some(room)
@@ -157,16 +163,15 @@ fn clip(node: &Node<'_>) -> Option<Unary> {
 }
 
 fn batch(node: &Node<'_>) -> Option<Follower> {
-    let list = |index: usize| node.constant(index)?.elements::<f32>().ok();
-    let (scale, shift) =
-        ops::batch_scales([list(1)?, list(2)?, list(3)?, list(4)?], node.float("epsilon", 1e-5).ok()?)?;
-    Some(Follower::Affine(scale.into(), shift.into()))
+    let list = |index: usize| Constants::of(node.constant(index)?);
+    let parameters = [list(1)?, list(2)?, list(3)?, list(4)?];
+    Some(Follower::Affine(Batch { parameters, epsilon: node.float("epsilon", 1e-5).ok()? }))
 }
 
 impl Anchor {
     /// A constant as an operand of what follows, where it doesn't make the result larger.
     fn operand(&self, value: &Value) -> Option<Operand> {
-        let elements = (value.ty() == ElementType::F32).then(|| value.elements::<f32>().ok())??;
+        let elements = value.elements::<f32>().ok()?;
         let dims = value.dims();
         let (rank, channels) = (dims.len(), self.channels);
         let most = match self.layout {
@@ -184,7 +189,7 @@ impl Anchor {
             Channels::Last { .. } => rank.checked_sub(1)?,
         };
         let fits = elements.len() == channels && dims.get(place) == Some(&channels);
-        fits.then(|| Operand::Channels(elements.into()))
+        if fits { Constants::of(value).map(Operand::Channels) } else { None }
     }
 
     /// The operator of a step, where all that it reads is among `registers` or constant.
@@ -196,9 +201,9 @@ impl Anchor {
         let [first, rest @ ..] = inputs else { return None };
         Some(match follower {
             Follower::Unary(unary) => Op::Unary(*unary, register(first)?),
-            Follower::Affine(scale, shift) => {
-                let fits = scale.len() == self.channels && matches!(self.layout, Channels::Second { .. });
-                Op::Affine(fits.then(|| register(first))??, Arc::clone(scale), Arc::clone(shift))
+            Follower::Affine(batch) => {
+                let fits = batch.channels() == Some(self.channels) && matches!(self.layout, Channels::Second { .. });
+                Op::Affine(fits.then(|| register(first))??, batch.clone())
             }
             Follower::Binary(binary) => {
                 let operand = |source: &Source| match source {

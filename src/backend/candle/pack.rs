@@ -89,9 +89,14 @@ fn interleave<const R: usize>(a: Strided<'_>, first: usize, from: usize, depth: 
     }
 }
 
-/// Elements of a k×n matrix laid out by [`right`]: columns are filled up to whole panels.
+/// How long a row of a panel of so many columns is: a whole number of vectors.
+pub(crate) fn pitch(columns: usize) -> usize {
+    columns.next_multiple_of(lanes())
+}
+
+/// Elements of a k×n matrix laid out by [`right`]: columns are filled up to whole vectors.
 pub(crate) fn right_len(k: usize, n: usize) -> Option<usize> {
-    k.checked_mul(n.checked_next_multiple_of(width())?)
+    k.checked_mul(n.checked_next_multiple_of(lanes())?)
 }
 
 /// Appends a k×n matrix as the right-hand side of a product: [`right_len`] elements.
@@ -100,6 +105,7 @@ pub(crate) fn right(b: Strided<'_>, k: usize, n: usize, out: &mut Vec<f32>) {
     for (from, depth) in parts(k) {
         for first in (0..n).step_by(width) {
             let columns = width.min(n - first);
+            let blank = pitch(columns) - columns;
             for place in from..from + depth {
                 if b.column == 1 {
                     out.extend_from_slice(&b.elements[place * b.row + first..][..columns]);
@@ -107,7 +113,7 @@ pub(crate) fn right(b: Strided<'_>, k: usize, n: usize, out: &mut Vec<f32>) {
                     let row = &b.elements[place * b.row..];
                     out.extend((first..first + columns).map(|column| row[column * b.column]));
                 }
-                out.extend(std::iter::repeat_n(0.0, width - columns));
+                out.extend(std::iter::repeat_n(0.0, blank));
             }
         }
     }
@@ -141,9 +147,21 @@ impl WithSimd for Product<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        match self.target.columns.div_ceil(S::F32_LANES) {
+            1 => self.run::<S, 1>(simd),
+            2 => self.run::<S, 2>(simd),
+            _ => self.run::<S, VECTORS>(simd),
+        }
+    }
+}
+
+impl Product<'_> {
+    /// The product by a panel of `V` vectors.
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) {
         let Self { left, panel, m, depth, target } = self;
         let Target { out, pitch, first, columns } = target;
-        let width = VECTORS * S::F32_LANES;
+        let width = V * S::F32_LANES;
         let height = rows_of(S::F32_LANES);
         let panel = &panel[..depth * width];
         // What a narrow panel's sums go through: the widest vector there is has 16 lanes.
@@ -153,13 +171,13 @@ impl WithSimd for Product<'_> {
             let left = &left[from * depth..(from + rows) * depth];
             let start = from * pitch + first;
             if columns == width {
-                block(simd, rows, left, panel, &mut out[start..], pitch);
+                block::<S, V>(simd, rows, left, panel, &mut out[start..], pitch);
                 continue;
             }
             for (row, room) in room.chunks_exact_mut(width).take(rows).enumerate() {
                 room[..columns].copy_from_slice(&out[start + row * pitch..][..columns]);
             }
-            block(simd, rows, left, panel, &mut room, width);
+            block::<S, V>(simd, rows, left, panel, &mut room, width);
             for (row, room) in room.chunks_exact(width).take(rows).enumerate() {
                 out[start + row * pitch..][..columns].copy_from_slice(&room[..columns]);
             }
@@ -168,25 +186,25 @@ impl WithSimd for Product<'_> {
 }
 
 #[inline(always)]
-fn block<S: Simd>(simd: S, rows: usize, left: &[f32], panel: &[f32], out: &mut [f32], pitch: usize) {
+fn block<S: Simd, const V: usize>(simd: S, rows: usize, left: &[f32], panel: &[f32], out: &mut [f32], pitch: usize) {
     match rows {
-        1 => sums::<S, 1>(simd, left, panel, out, pitch),
-        2 => sums::<S, 2>(simd, left, panel, out, pitch),
-        3 => sums::<S, 3>(simd, left, panel, out, pitch),
-        4 => sums::<S, 4>(simd, left, panel, out, pitch),
-        5 => sums::<S, 5>(simd, left, panel, out, pitch),
-        6 => sums::<S, 6>(simd, left, panel, out, pitch),
-        7 => sums::<S, 7>(simd, left, panel, out, pitch),
-        _ => sums::<S, TALL>(simd, left, panel, out, pitch),
+        1 => sums::<S, 1, V>(simd, left, panel, out, pitch),
+        2 => sums::<S, 2, V>(simd, left, panel, out, pitch),
+        3 => sums::<S, 3, V>(simd, left, panel, out, pitch),
+        4 => sums::<S, 4, V>(simd, left, panel, out, pitch),
+        5 => sums::<S, 5, V>(simd, left, panel, out, pitch),
+        6 => sums::<S, 6, V>(simd, left, panel, out, pitch),
+        7 => sums::<S, 7, V>(simd, left, panel, out, pitch),
+        _ => sums::<S, TALL, V>(simd, left, panel, out, pitch),
     }
 }
 
-/// `R` rows of sums, kept in registers.
+/// `R` rows of `V` vectors of sums, kept in registers.
 #[inline(always)]
-fn sums<S: Simd, const R: usize>(simd: S, left: &[f32], panel: &[f32], out: &mut [f32], pitch: usize) {
+fn sums<S: Simd, const R: usize, const V: usize>(simd: S, left: &[f32], panel: &[f32], out: &mut [f32], pitch: usize) {
     let (vectors, _) = S::as_simd_f32s(panel);
-    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; R];
-    for (x, y) in left.as_chunks::<R>().0.iter().zip(vectors.as_chunks::<VECTORS>().0) {
+    let mut sums = [[simd.splat_f32s(0.0); V]; R];
+    for (x, y) in left.as_chunks::<R>().0.iter().zip(vectors.as_chunks::<V>().0) {
         for (sums, &x) in sums.iter_mut().zip(x) {
             let x = simd.splat_f32s(x);
             for (sum, &y) in sums.iter_mut().zip(y) {
@@ -195,7 +213,7 @@ fn sums<S: Simd, const R: usize>(simd: S, left: &[f32], panel: &[f32], out: &mut
         }
     }
     for (row, sums) in sums.iter().enumerate() {
-        let (out, _) = S::as_mut_simd_f32s(&mut out[row * pitch..][..VECTORS * S::F32_LANES]);
+        let (out, _) = S::as_mut_simd_f32s(&mut out[row * pitch..][..V * S::F32_LANES]);
         for (out, &sum) in out.iter_mut().zip(sums) {
             *out = simd.add_f32s(*out, sum);
         }
@@ -233,7 +251,7 @@ mod tests {
         right(Strided { elements: &b, row: row_b, column: column_b }, k, n, &mut rights);
         assert_eq!((lefts.len(), Some(rights.len())), (m * k, right_len(k, n)));
         let mut out = vec![1.0; m * n];
-        let padded = n.next_multiple_of(width());
+        let padded = pitch(n);
         for (from, depth) in parts(k) {
             for first in (0..n).step_by(width()) {
                 let panel = &rights[from * padded + first * depth..];

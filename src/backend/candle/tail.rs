@@ -4,8 +4,8 @@
 //! gave; its other operands are constants. A [`Tail`] runs it over a few hundred elements at a time, so that they stay in
 //! the processor's first cache from the first operator to the last.
 
-use std::sync::Arc;
-
+use super::ops::batch_scales;
+use super::value::Value;
 use super::{kernel, math};
 
 /// Elements that a register holds.
@@ -37,6 +37,41 @@ pub(crate) enum Binary {
     Div,
 }
 
+/// Constants, shared with whatever else of the model has them.
+#[derive(Debug, Clone)]
+pub(crate) struct Constants(Value);
+
+impl Constants {
+    /// The elements of `value`; `None` where they are no f32.
+    pub(crate) fn of(value: &Value) -> Option<Self> {
+        value.elements::<f32>().is_ok().then(|| Self(value.clone()))
+    }
+
+    fn elements(&self) -> &[f32] {
+        self.0.elements().unwrap_or_default()
+    }
+}
+
+/// The parameters of a batch normalization: scale, shift, mean and variance of each channel.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    pub(crate) parameters: [Constants; 4],
+    pub(crate) epsilon: f32,
+}
+
+impl Batch {
+    /// The number of channels, where the parameters agree on it.
+    pub(crate) fn channels(&self) -> Option<usize> {
+        let [first, rest @ ..] = self.parameters.each_ref().map(|parameter| parameter.elements().len());
+        rest.iter().all(|&len| len == first).then_some(first)
+    }
+
+    /// What it comes down to: a scale and a shift for each channel.
+    fn scales(&self) -> (Vec<f32>, Vec<f32>) {
+        batch_scales(self.parameters.each_ref().map(Constants::elements), self.epsilon).into_iter().unzip()
+    }
+}
+
 /// What an operator of two reads.
 #[derive(Debug, Clone)]
 pub(crate) enum Operand {
@@ -45,7 +80,7 @@ pub(crate) enum Operand {
     /// A constant for every element.
     Scalar(f32),
     /// A constant for each channel, or for each column.
-    Channels(Arc<[f32]>),
+    Channels(Constants),
 }
 
 /// One operator of a program. It writes the register after those of the operators before it.
@@ -53,15 +88,14 @@ pub(crate) enum Operand {
 pub(crate) enum Op {
     Unary(Unary, usize),
     Binary(Binary, Operand, Operand),
-    /// A scale and a shift for each channel.
-    Affine(usize, Arc<[f32]>, Arc<[f32]>),
+    Affine(usize, Batch),
 }
 
 impl Op {
     fn reads(&self, register: usize) -> bool {
         let is = |operand: &Operand| matches!(operand, Operand::Register(read) if *read == register);
         match self {
-            Self::Unary(_, read) | Self::Affine(read, ..) => *read == register,
+            Self::Unary(_, read) | Self::Affine(read, _) => *read == register,
             Self::Binary(_, a, b) => is(a) || is(b),
         }
     }
@@ -77,6 +111,11 @@ pub(crate) struct Program {
 }
 
 impl Program {
+    /// Bytes that the program takes at the most once it runs over `channels`.
+    pub(crate) fn bytes(&self, channels: usize) -> usize {
+        (2 * self.ops.len() + 1).saturating_mul(channels).saturating_mul(size_of::<f32>())
+    }
+
     /// Whether the first operator adds to what the product gave, and so changes no scale.
     fn starts_with_sum(&self) -> bool {
         matches!(
@@ -110,7 +149,7 @@ impl Program {
             for op in &mut self.ops {
                 let before = |register: &mut usize| *register -= 1;
                 match op {
-                    Op::Unary(_, read) | Op::Affine(read, ..) => before(read),
+                    Op::Unary(_, read) | Op::Affine(read, _) => before(read),
                     Op::Binary(_, a, b) => {
                         for operand in [a, b] {
                             if let Operand::Register(read) = operand {
@@ -133,10 +172,10 @@ impl Program {
         let all = |constant: &Operand| match constant {
             Operand::Register(_) => None,
             Operand::Scalar(constant) => Some(vec![*constant; channels]),
-            Operand::Channels(constants) => Some(constants.to_vec()),
+            Operand::Channels(constants) => Some(constants.elements().to_vec()),
         };
         let found = match first {
-            Op::Affine(_, scale, shift) => (scale.to_vec(), shift.to_vec()),
+            Op::Affine(_, batch) => batch.scales(),
             Op::Binary(Binary::Add, Operand::Register(_), constant)
             | Op::Binary(Binary::Add, constant, Operand::Register(_)) => (vec![1.0; channels], all(constant)?),
             Op::Binary(Binary::Sub, Operand::Register(_), constant) => {
@@ -161,6 +200,8 @@ struct Step {
     to: usize,
     /// Where it reads its second register, if it has one.
     other: Option<usize>,
+    /// The scales and shifts of a normalization.
+    scales: (Vec<f32>, Vec<f32>),
 }
 
 /// A program, ready to run.
@@ -193,7 +234,7 @@ impl Tail {
         let mut steps = Vec::with_capacity(ops.len());
         for (index, op) in ops.iter().enumerate() {
             let (register, second) = match op {
-                Op::Unary(_, read) | Op::Affine(read, ..) => (*read, None),
+                Op::Unary(_, read) | Op::Affine(read, _) => (*read, None),
                 Op::Binary(_, Operand::Register(a), Operand::Register(b)) => (*a, Some(*b)),
                 Op::Binary(_, Operand::Register(a), _) | Op::Binary(_, _, Operand::Register(a)) => (*a, None),
                 Op::Binary(..) => (0, None),
@@ -214,7 +255,8 @@ impl Tail {
                 free.push(places[second]);
             }
             places.push(to);
-            steps.push(Step { op: op.clone(), from, to, other });
+            let scales = if let Op::Affine(_, batch) = op { batch.scales() } else { Default::default() };
+            steps.push(Step { op: op.clone(), from, to, other, scales });
         }
         Self { steps, places: used, result: places[result] }
     }
@@ -259,7 +301,8 @@ impl Step {
         }
         match &self.op {
             Op::Unary(unary, _) => apply(*unary, &mut rooms[self.to][..len]),
-            Op::Affine(_, scale, shift) => {
+            Op::Affine(..) => {
+                let (scale, shift) = &self.scales;
                 let x = &mut rooms[self.to][..len];
                 match at {
                     At::Channel(channel) => {
@@ -327,9 +370,9 @@ fn with_constant(binary: Binary, x: &mut [f32], constant: &Operand, at: At, turn
     let y = match (constant, at) {
         (Operand::Register(_), _) => return,
         (Operand::Scalar(constant), _) => *constant,
-        (Operand::Channels(constants), At::Channel(channel)) => constants[channel],
+        (Operand::Channels(constants), At::Channel(channel)) => constants.elements()[channel],
         (Operand::Channels(constants), At::Columns(first)) => {
-            return pairs(binary, x, &constants[first..first + x.len()], turned);
+            return pairs(binary, x, &constants.elements()[first..first + x.len()], turned);
         }
     };
     match (binary, turned) {
@@ -346,10 +389,14 @@ fn with_constant(binary: Binary, x: &mut [f32], constant: &Operand, at: At, turn
 mod tests {
     use super::*;
 
+    fn constants(elements: Vec<f32>) -> Constants {
+        Constants::of(&Value::new(vec![elements.len()], elements).unwrap()).unwrap()
+    }
+
     #[test]
     fn registers_keep_what_is_read_again() {
         // x · clip(x + 3, 0, 6) / 6, then squared, less a constant of each column.
-        let constants: Arc<[f32]> = (0..CHUNK + 7).map(|index| index as f32).collect();
+        let constants = constants((0..CHUNK + 7).map(|index| index as f32).collect());
         let register = Operand::Register;
         let ops = vec![
             Op::Binary(Binary::Add, register(0), Operand::Scalar(3.0)),
@@ -371,10 +418,12 @@ mod tests {
 
     #[test]
     fn scales_and_shifts_are_taken_off_the_front() {
-        let two: Arc<[f32]> = [2.0, 3.0].into();
+        let two = constants(vec![2.0, 3.0]);
+        let (zero, one) = (constants(vec![0.0; 2]), constants(vec![1.0; 2]));
+        let batch = Batch { parameters: [two.clone(), two.clone(), zero, one], epsilon: 0.0 };
         let ops = vec![
-            Op::Binary(Binary::Mul, Operand::Channels(Arc::clone(&two)), Operand::Register(0)),
-            Op::Affine(1, Arc::clone(&two), Arc::clone(&two)),
+            Op::Binary(Binary::Mul, Operand::Channels(two), Operand::Register(0)),
+            Op::Affine(1, batch),
             Op::Binary(Binary::Sub, Operand::Register(2), Operand::Scalar(1.0)),
             Op::Unary(Unary::Relu, 3),
             Op::Binary(Binary::Mul, Operand::Register(3), Operand::Register(4)),

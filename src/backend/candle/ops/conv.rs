@@ -127,6 +127,8 @@ fn fused(
 ) -> Option<(Kernel, usize)> {
     let (dims, elements) = (weights.dims().to_vec(), weights.elements::<f32>().ok()?);
     let filters = *dims.first()?;
+    let constants = program.bytes(filters);
+    packs.take(constants)?;
     let mut bias = biases(bias, filters).ok()?.map(<[f32]>::to_vec);
     let depthwise = is_depthwise(&dims, groups);
     let affine = program.take_affine(filters);
@@ -152,7 +154,7 @@ fn fused(
         let together = before.iter().zip(scales.iter().zip(&shifts)).map(|(bias, (scale, shift))| bias * scale + shift);
         bias = Some(together.collect());
     }
-    let held = (packed.len() + bias.as_ref().map_or(0, Vec::len)) * size_of::<f32>();
+    let held = packed.len() * size_of::<f32>() + constants;
     let (tail, window) = (Tail::new(program), window.clone());
     let kernel: Kernel = Box::new(move |mut args, cx| {
         let value = args.take(0)?;
@@ -197,13 +199,13 @@ fn convolve(value: &Value, filters: &Filters<'_>, window: &Window, cx: &Cx<'_>) 
     if is_depthwise(weights, groups) && depthwise::suits(rows, columns) {
         let size = product(kernel);
         let mut padded = Padded::new(slides, 1, cx)?;
-        let mut planes = depthwise::Planes::new([rows, columns], [padded.sizes[1], padded.sizes[2]], cx)?;
+        let mut rows_of = depthwise::Planes::new([rows, columns], [padded.sizes[1], padded.sizes[2]], cx)?;
         for (index, out) in out.chunks_exact_mut(places).enumerate() {
             let (batch, filter) = (index / filters, index % filters);
             let channel = batch * channels + filter / (filters / groups);
             let plane = &elements[channel * volume..(channel + 1) * volume];
             let taps = &packed[filter * size..(filter + 1) * size];
-            planes.add(padded.fill(plane), taps, out, cx)?;
+            rows_of.add(padded.fill(plane), taps, out, cx)?;
             tail.run(out, At::Channel(filter), &mut room);
         }
         return Value::charged(dims, out, charge);
@@ -342,7 +344,7 @@ impl Patches {
             self.cut(first..end);
             for (from, depth) in pack::parts(self.patch) {
                 let (mut channel, mut tap) = (from / self.taps.len(), from % self.taps.len());
-                for row in self.panel.chunks_exact_mut(width).take(depth) {
+                for row in self.panel.chunks_exact_mut(pack::pitch(end - first)).take(depth) {
                     lay_row(&image[channel * volume + self.taps[tap]..], &self.segments, self.slides[2].stride, row);
                     tap += 1;
                     if tap == self.taps.len() {

@@ -43,13 +43,14 @@ pub(crate) fn gemm_anchor(node: &Node<'_>) -> Option<Anchor> {
 fn anchor(weights: &Value, turned: bool, rank: Rank, bias: Option<&Value>) -> Option<Anchor> {
     let &[rows, columns] = weights.dims() else { return None };
     let (k, n) = if turned { (columns, rows) } else { (rows, columns) };
-    // Narrower ones would be mostly what fills up a panel.
-    if weights.ty() != ElementType::F32 || k == 0 || n < pack::width() {
+    // Narrower ones would be mostly what fills up a vector.
+    if weights.ty() != ElementType::F32 || k == 0 || n < pack::pitch(1) {
         return None;
     }
     let bias = match bias {
         Some(bias) if bias.len() == n && bias.dims().last() == Some(&n) && bias.rank() <= 2 => {
-            Some(bias.elements::<f32>().ok()?.to_vec())
+            bias.elements::<f32>().ok()?;
+            Some(bias.clone())
         }
         Some(_) => return None,
         None => None,
@@ -57,17 +58,19 @@ fn anchor(weights: &Value, turned: bool, rank: Rank, bias: Option<&Value>) -> Op
     let layout = Channels::Last { rank: (rank == Rank::Two).then_some(2) };
     let weights = weights.clone();
     let build = move |mut program: Program, packs: &mut Packs| -> Option<(Kernel, usize)> {
+        let constants = program.bytes(n);
+        packs.take(constants)?;
         let (row, column) = if turned { (1, k) } else { (n, 1) };
         let way = if turned { Way::Columns } else { Way::Rows };
         let panels = packs.of(&weights, way, pack::right_len(k, n)?, |elements, out| {
             pack::right(Strided { elements, row, column }, k, n, out);
         })?;
-        let mut bias = bias.clone();
+        let mut bias = bias.as_ref().and_then(|bias| bias.elements::<f32>().ok()).map(<[f32]>::to_vec);
         if let Some(shifts) = program.take_sums(n) {
             let before = bias.unwrap_or_else(|| vec![0.0; n]);
             bias = Some(before.iter().zip(&shifts).map(|(bias, shift)| bias + shift).collect());
         }
-        let held = (panels.len() + bias.as_ref().map_or(0, Vec::len)) * size_of::<f32>();
+        let held = panels.len() * size_of::<f32>() + constants;
         let weighted = Weighted { panels, k, n, bias, tail: Tail::new(program) };
         Some((Box::new(move |mut args, cx| Ok(vec![weighted.multiply(&args.take(0)?, rank, cx)?])), held))
     };
@@ -130,7 +133,7 @@ impl Weighted {
     /// Adds the product of `m` rows that are laid out to `out`.
     fn product(&self, left: &[f32], m: usize, out: &mut [f32], cx: &Cx<'_>) -> Result<(), Error> {
         let (k, n, width) = (self.k, self.n, pack::width());
-        let padded = n.next_multiple_of(width);
+        let padded = pack::pitch(n);
         let mut work = PART;
         for (from, depth) in pack::parts(k) {
             for first in (0..n).step_by(width) {
