@@ -242,13 +242,14 @@ mod tests {
         }
     }
 
+    #[expect(clippy::many_single_char_names, reason = "what matrices and their sizes are called")]
     fn check(m: usize, n: usize, k: usize, turned: bool) {
-        let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+        let (x, y) = (numbers(m * k, 1), numbers(k * n, 2));
         let by = |rows: usize, columns: usize| if turned { (1, rows) } else { (columns, 1) };
         let ((row_a, column_a), (row_b, column_b)) = (by(m, k), by(k, n));
         let (mut lefts, mut rights) = (Vec::new(), Vec::new());
-        left(Strided { elements: &a, row: row_a, column: column_a }, m, k, &mut lefts);
-        right(Strided { elements: &b, row: row_b, column: column_b }, k, n, &mut rights);
+        left(Strided { elements: &x, row: row_a, column: column_a }, m, k, &mut lefts);
+        right(Strided { elements: &y, row: row_b, column: column_b }, k, n, &mut rights);
         assert_eq!((lefts.len(), Some(rights.len())), (m * k, right_len(k, n)));
         let mut out = vec![1.0; m * n];
         let padded = pitch(n);
@@ -261,7 +262,7 @@ mod tests {
         }
         for row in 0..m {
             for column in 0..n {
-                let product = |place: usize| a[row * row_a + place * column_a] * b[place * row_b + column * column_b];
+                let product = |place: usize| x[row * row_a + place * column_a] * y[place * row_b + column * column_b];
                 let wanted = 1.0 + (0..k).map(product).sum::<f32>();
                 assert!((out[row * n + column] - wanted).abs() < 1e-6, "{m} {n} {k} {turned}");
             }

@@ -44,10 +44,10 @@ fn convolution(shape: Shape, image: &[f32], weights: &[f32], bias: &[f32]) -> Ve
     };
     let mut result = Vec::new();
     for n in 0..batch {
-        for filter in 0..filters {
+        for (filter, &bias) in bias.iter().enumerate() {
             for y in 0..out(0, high) {
                 for x in 0..out(1, wide) {
-                    let mut sum = f64::from(bias[filter]);
+                    let mut sum = f64::from(bias);
                     for channel in 0..depth {
                         let plane = n * depth * groups + filter / (filters / groups) * depth + channel;
                         for dy in 0..kernel[0] {
