@@ -1,32 +1,52 @@
 #!/usr/bin/env bash
-# Each fuzz target of fuzz/ for so many seconds, under AddressSanitizer.
+# Each fuzz target of fuzz/ and fuzz/onnx/ for so many seconds, under AddressSanitizer.
 #
 #     ci/fuzz.sh [SECONDS [TARGET]...]
 #
 # Needs a nightly toolchain, and is skipped with a message without one. Built with plain cargo and the flags that
-# cargo-fuzz would give, so that nothing need be installed; `cargo fuzz run TARGET` works as well.
+# cargo-fuzz would give, so that nothing need be installed; `cargo fuzz run TARGET` works as well. The corpora are kept
+# in fuzz/corpus and fuzz/onnx/corpus, where git ignores them; that of onnx_bytes begins with the digits model, what was
+# found before, and the node tests where scripts/fetch_node_tests.sh has fetched them.
 set -euo pipefail
-cd "$(dirname "$0")/../fuzz"
+cd "$(dirname "$0")/.."
 
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- pool_ops forged_handles
+[ $# -gt 0 ] || set -- pool_ops forged_handles onnx_bytes onnx_structure
 cargo +nightly -V >/dev/null 2>&1 || {
     echo "SKIPPED: no nightly toolchain, so no fuzzing"
     exit 0
 }
 
 host=$(rustc -vV | sed -n 's/^host: //p')
-target=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
+target=${CARGO_TARGET_DIR:-$PWD/fuzz/target}/fuzz
 flags=(
     -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
     -Ccodegen-units=1 -Cdebug-assertions -Zsanitizer=address
 )
-RUSTFLAGS="${flags[*]}" cargo +nightly build --release --target "$host" --target-dir "$target"
+
+seed() { # The models that onnx_bytes begins with.
+    cp examples/models/digits/digits.onnx "$1/digits.onnx"
+    for model in fuzz/onnx/regressions/*.onnx; do
+        [ ! -f "$model" ] || cp "$model" "$1/"
+    done
+    for model in .cache/node-tests/*/model.onnx; do
+        [ ! -f "$model" ] || cp "$model" "$1/$(basename "$(dirname "$model")").onnx"
+    done
+}
+
 for name in "$@"; do
+    case $name in
+        onnx_*) folder=fuzz/onnx ;;
+        *) folder=fuzz ;;
+    esac
+    (cd "$folder" && RUSTFLAGS="${flags[*]}" cargo +nightly build --release --locked --target "$host" \
+        --target-dir "$target" --bin "$name")
     echo "== $name, $seconds s"
-    mkdir -p "corpus/$name" "artifacts/$name"
-    "$target/$host/release/$name" "corpus/$name" -artifact_prefix="artifacts/$name/" -max_total_time="$seconds" \
-        -timeout=10 -print_final_stats=1
+    corpus=$folder/corpus/$name artifacts=$folder/artifacts/$name
+    mkdir -p "$corpus" "$artifacts"
+    [ "$name" != onnx_bytes ] || seed "$corpus"
+    "$target/$host/release/$name" "$corpus" -artifact_prefix="$artifacts/" -max_total_time="$seconds" \
+        -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
 done

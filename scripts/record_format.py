@@ -56,8 +56,8 @@ def run(session, inputs, output_names):
     return [np.stack(outputs) for outputs in zip(*rows)]
 
 
-def write(folder, model, model_file, inputs, outputs, made_with, labels=None):
-    """Writes the record of `model` (its bytes), which users find at `model_file`."""
+def write(folder, model, model_file, inputs, outputs, made_with, labels=None, of=None):
+    """Writes the record of `model` (its bytes), which users find at `model_file`, in the folder of `of` if given."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for column in [*inputs, *outputs]:
@@ -70,6 +70,8 @@ def write(folder, model, model_file, inputs, outputs, made_with, labels=None):
         "inputs": [column.description() for column in inputs],
         "outputs": [column.description() for column in outputs],
     }
+    if of is not None:
+        record["model"]["of"] = of
     if labels is not None:
         (folder / "labels.bin").write_bytes(np.asarray(labels, np.uint8).tobytes())
         record["labels"] = "labels.bin"

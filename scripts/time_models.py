@@ -24,7 +24,7 @@ def main(name):
     record = json.loads((folder / "record.json").read_text())
     model = folder / record["model"]["file"]
     if not model.is_file():
-        model = ROOT / ".cache" / "models" / name / record["model"]["file"]
+        model = ROOT / ".cache" / "models" / record["model"].get("of", name) / record["model"]["file"]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -79,12 +79,14 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 /// The model, from beside its record or from where `scripts/fetch_models.sh` puts it.
 fn read_model(root: &Path, folder: &Path, name: &str, record: &Value) -> Result<Vec<u8>, String> {
     let file = text(&record["model"]["file"], "model.file")?;
-    let fetched = root.join(".cache").join("models").join(name).join(file);
+    let of = record["model"]["of"].as_str().unwrap_or(name);
+    let fetched = root.join(".cache").join("models").join(of).join(file);
     let committed = folder.join(file);
     let path = if committed.is_file() { committed } else { fetched };
     if !path.is_file() {
         return Err(format!(
-            "{name} is not in .cache/models yet: scripts/fetch_models.sh fetches it (magika and minilm with --all)"
+            "{of} is not in .cache/models yet: scripts/fetch_models.sh fetches it (magika and minilm with --all), \
+             scripts/make_models.py makes it (mlp and squeezenet)"
         ));
     }
     let model = read(&path)?;

@@ -2,10 +2,11 @@
 //!
 //! ```sh
 //! scripts/fetch_models.sh --all
+//! venv/bin/python scripts/make_models.py
 //! cargo run --release --example real_models
 //! ```
 //!
-//! Runs each record of `examples/models` whose model is there, on one thread, and prints the largest difference from
+//! Runs each record of `examples/models` whose model is there (or those named on the command line), on one thread, and prints the largest difference from
 //! what onnxruntime had recorded, the time of an inference, and onnxruntime's: measured in this run where `python3`
 //! (or what `PYTHON` names) has onnxruntime, by `scripts/time_models.py`, which is asked before and after; the ratio
 //! recorded in `recorded.txt` otherwise (one run, on a 2-core machine that others used at the same time). Then two threads on two contexts. A model that was not fetched is named as
@@ -26,7 +27,7 @@ fn main() {}
 
 /// The records, in the order of the table.
 #[cfg(not(loom))]
-const MODELS: [&str; 10] = [
+const MODELS: [&str; 14] = [
     "digits",
     "silero-vad",
     "silero-vad-16k",
@@ -37,6 +38,10 @@ const MODELS: [&str; 10] = [
     "ocr-rec",
     "magika",
     "minilm",
+    "minilm-128",
+    "mlp",
+    "mlp-32",
+    "squeezenet",
 ];
 
 #[cfg(not(loom))]
@@ -46,7 +51,8 @@ fn main() -> std::process::ExitCode {
         "{:<18}{:>5}{:>12}{:>12}{:>14}{:>8}  {:<9}{:>12}",
         "model", "rows", "worst", "ms", "onnxruntime", "ratio", "", "2 threads"
     );
-    for name in MODELS {
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    for name in MODELS.into_iter().filter(|&name| asked.is_empty() || asked.iter().any(|asked| asked == name)) {
         let record = match record::Record::open(name) {
             Ok(record) => record,
             Err(why) => {

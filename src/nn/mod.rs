@@ -158,6 +158,8 @@ pub use limits::{EngineLimits, Limits};
 pub use listing::{GraphInfo, ModelInfo};
 pub use source::ModelSource;
 pub use stats::Stats;
+#[cfg(all(feature = "candle", not(loom)))]
+pub(crate) use tensor::Shape;
 pub use tensor::{Tensor, TensorDescription, TensorType, TensorView, element_count};
 #[cfg(feature = "watch")]
 pub use watch::DirectoryWatch;

@@ -177,9 +177,9 @@ pub struct TensorDescription {
 }
 
 /// Displays dimensions as `[2×3×…]`, eight of them at the most: a guest chooses how many there are.
-pub(crate) struct Shape<'a>(pub(crate) &'a [u32]);
+pub(crate) struct Shape<'a, T>(pub(crate) &'a [T]);
 
-impl std::fmt::Display for Shape<'_> {
+impl<T: std::fmt::Display> std::fmt::Display for Shape<'_, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[")?;
         for (place, size) in self.0.iter().take(8).enumerate() {

@@ -58,6 +58,24 @@ fn the_candle_backend_passes_the_checks_for_backends() {
 }
 
 #[test]
+fn a_context_is_counted_with_its_inputs_and_outputs() {
+    let engine = Engine::new();
+    let guest = engine.guest();
+    let graph = guest.load(&[&doubling()], Encoding::Onnx, Target::Cpu).unwrap();
+    let context = guest.init_execution_context(graph).unwrap();
+    let held = || engine.stats().context_bytes;
+    assert_eq!(held(), 0);
+    guest.set_input(context, "x", Tensor::from_f32(vec![2], &[1.5, -4.0]).unwrap().view()).unwrap();
+    assert_eq!(held(), 8);
+    for _ in 0..2 {
+        guest.compute(context).unwrap();
+        assert_eq!(held(), 16);
+    }
+    guest.drop_context(context).unwrap();
+    assert_eq!(held(), 0);
+}
+
+#[test]
 fn an_engine_as_it_comes_takes_nothing_but_onnx() {
     let guest = Engine::new().guest();
     let load = |encoding| guest.load(&[b"junk"], encoding, Target::Cpu).unwrap_err().kind();

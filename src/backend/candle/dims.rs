@@ -1,8 +1,9 @@
-//! Dimensions: how many elements they make, how far apart these lie, and how they are told.
+//! Dimensions: how many elements they make, and how far apart these lie.
 //!
 //! [`count`] is where every size that a model or a tensor chooses is bounded.
 
 use crate::nn::Error;
+pub(crate) use crate::nn::Shape as Dims;
 
 /// Dimensions that a value may have at the most.
 pub const MAX_RANK: usize = 32;
@@ -35,23 +36,4 @@ pub(crate) fn strides(dims: &[usize]) -> Vec<usize> {
         step *= dim.max(1);
     }
     strides
-}
-
-/// Displays dimensions as `[2×3×…]`, eight of them at the most.
-pub(crate) struct Dims<'a>(pub(crate) &'a [usize]);
-
-impl std::fmt::Display for Dims<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[")?;
-        for (place, size) in self.0.iter().take(8).enumerate() {
-            if place > 0 {
-                f.write_str("×")?;
-            }
-            write!(f, "{size}")?;
-        }
-        if self.0.len() > 8 {
-            write!(f, "×… {} in all", self.0.len())?;
-        }
-        f.write_str("]")
-    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::check::{self, Port, carrier, shown};
 use super::decode::{GraphProto, ModelProto, decode};
 use super::fold::Folding;
+use super::fuse::Packs;
 use super::meter::{Cx, Meter};
 use super::ops::LATEST_OPSET;
 use super::plan::{Compiler, Plan};
@@ -56,7 +57,9 @@ impl CandleGraph {
         }
         let (inputs, outputs) = ports(&graph)?;
         let names: Vec<&str> = inputs.iter().map(|port| port.name.as_str()).collect();
-        let mut compiler = Compiler { opsets, folding: Folding::new(memory_limit), nodes: 0 };
+        // However often a model uses the same weights, they are laid out for few times what the file takes.
+        let packs = Packs::new(memory_limit.min(bytes.len().saturating_mul(4).saturating_add(1 << 20)));
+        let mut compiler = Compiler { opsets, folding: Folding::new(memory_limit), packs, nodes: 0 };
         let plan = compiler.graph(&graph, &names)?;
         if plan.memory > memory_limit {
             let why = format!("the graph takes {} bytes, the limit is {memory_limit}", plan.memory);
@@ -213,8 +216,10 @@ impl BackendContext for CandleContext {
         TensorView::new(&output.dims, output.ty, &output.data)
     }
 
+    /// What lies between calls: the inputs as the model has them and the outputs as they cross the boundary. All else
+    /// that a compute allocates is given back by its end.
     fn memory(&self) -> usize {
-        let inputs: usize = self.inputs.iter().flatten().map(Value::bytes).sum();
+        let inputs = self.inputs.iter().flatten().map(Value::bytes).sum::<usize>();
         inputs + self.outputs.iter().map(|output| output.data.len()).sum::<usize>()
     }
 }

@@ -294,6 +294,26 @@ impl<F: Fn(f32) -> f32> Loop for Map<'_, F> {
     }
 }
 
+/// `f` of each pair of elements, in the first of them.
+pub(crate) fn zip(elements: &mut [f32], others: &[f32], f: impl Fn(f32, f32) -> f32) {
+    wide_loop(Zip { elements, others, f });
+}
+
+struct Zip<'a, F> {
+    elements: &'a mut [f32],
+    others: &'a [f32],
+    f: F,
+}
+
+impl<F: Fn(f32, f32) -> f32> Loop for Zip<'_, F> {
+    #[inline(always)]
+    fn run(self) {
+        for (element, &other) in self.elements.iter_mut().zip(self.others) {
+            *element = (self.f)(*element, other);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

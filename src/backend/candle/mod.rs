@@ -5,6 +5,11 @@
 //! shares, and `run` charges each operator's memory to the compute's budget before the operator allocates it. What
 //! isn't supported is refused at load, by name and opset; [`operators`] lists what is.
 //!
+//! Weights are laid out once, at load, as their product takes them (`pack`), in a budget of four times the file's length;
+//! past it a step runs on them as they are. A convolution or a product by weights takes with it the elementwise operators
+//! that follow (`fuse`, `tail`), batch normalization among them, so that their values go to memory once. Vector
+//! instructions up to AVX-512 are chosen at run time.
+//!
 //! * No number in a model or a tensor makes the process panic, abort or allocate beyond its budget.
 //! * A graph is immutable; contexts of one graph share its weights and wait for nothing.
 //! * One compute uses the thread that called it and no other.
@@ -13,6 +18,7 @@ mod check;
 pub mod decode;
 mod dims;
 mod fold;
+mod fuse;
 mod gemm;
 mod graph;
 mod kernel;
@@ -20,9 +26,11 @@ mod math;
 mod meter;
 mod node;
 mod ops;
+mod pack;
 mod plan;
 mod run;
 mod scan;
+mod tail;
 pub mod value;
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::check::{shown, tensor};
 use super::decode::{GraphProto, NodeProto};
 use super::fold::Folding;
+use super::fuse::{Packs, Part, fuse, part};
 use super::node::{Node, Subgraph};
 use super::ops::{self, Kernel};
 use super::value::Value;
@@ -45,6 +46,10 @@ pub(crate) struct Step {
     pub(crate) inputs: Vec<Source>,
     /// The slot that each output goes to; none for one that nobody reads.
     pub(crate) outputs: Vec<Option<usize>>,
+    /// How the step may become one with others, until that is settled.
+    pub(crate) part: Option<Part>,
+    /// Bytes of weights that the kernel holds itself.
+    pub(crate) held: usize,
 }
 
 /// A compiled graph.
@@ -119,6 +124,7 @@ impl<'a> Scope<'a> {
 pub(crate) struct Compiler<'a> {
     pub(crate) opsets: HashMap<&'a str, i64>,
     pub(crate) folding: Folding,
+    pub(crate) packs: Packs,
     pub(crate) nodes: usize,
 }
 
@@ -174,6 +180,7 @@ impl Compiler<'_> {
         input_slots.extend(captured.iter().map(|(_, slot)| *slot));
         let mut plan = Plan { slots: scope.slots.get(), inputs: input_slots, steps, outputs, memory: 0 };
         plan.prune();
+        fuse(&mut plan, &mut self.packs);
         plan.release();
         plan.memory = plan.constants();
         Ok((plan, captured.into_iter().map(|(name, _)| name).collect()))
@@ -239,7 +246,8 @@ impl Compiler<'_> {
                 outputs.push(Some(slot));
             }
         }
-        steps.push(Step { label, kernel, inputs, outputs });
+        let part = part(domain, name, &node);
+        steps.push(Step { label, kernel, inputs, outputs, part, held: 0 });
         Ok(())
     }
 
@@ -394,6 +402,7 @@ impl Plan {
     fn constants(&self) -> usize {
         let steps = self.steps.iter().flat_map(|step| &step.inputs);
         let sources = steps.chain(&self.outputs);
-        sources.map(|source| if let Source::Constant(value) = source { value.bytes() } else { 0 }).sum()
+        let bytes = |source: &Source| if let Source::Constant(value) = source { value.bytes() } else { 0 };
+        sources.map(bytes).chain(self.steps.iter().map(|step| step.held)).sum()
     }
 }

@@ -109,6 +109,13 @@ pub(super) fn convert(value: Value, ty: ElementType, cx: &Cx<'_>) -> Result<Valu
     match (value.ty(), ty) {
         (ElementType::I64, ElementType::F32) => return map(&value, cx, |x: i64| x as f32),
         (ElementType::F32, ElementType::I64) => return map(&value, cx, |x: f32| x as i64),
+        (ElementType::I32, ElementType::F32) => return map(&value, cx, |x: i32| x as f32),
+        (ElementType::Bool, ElementType::F32) => return map(&value, cx, |x: bool| f32::from(u8::from(x))),
+        (ElementType::F32, ElementType::I32) => return map(&value, cx, |x: f32| x as i32),
+        (ElementType::I32, ElementType::I64) => return map(&value, cx, |x: i32| i64::from(x)),
+        (ElementType::I64, ElementType::I32) => return map(&value, cx, |x: i64| x as i32),
+        (ElementType::Bool, ElementType::I64) => return map(&value, cx, |x: bool| i64::from(x)),
+        (ElementType::Bool, ElementType::I32) => return map(&value, cx, |x: bool| i32::from(x)),
         (ElementType::U8, ElementType::F32) => return map(&value, cx, |x: u8| f32::from(x)),
         (ElementType::F32, ElementType::F16) => return map(&value, cx, f16::from_f32),
         (ElementType::F16, ElementType::F32) => return map(&value, cx, f16::to_f32),

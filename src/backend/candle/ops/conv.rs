@@ -1,39 +1,79 @@
-//! Conv and ConvTranspose over one to three spatial dimensions.
+//! Conv over one to three spatial dimensions.
 //!
-//! A convolution is one matrix product: the patches under the kernel are laid out as columns (im2col), which a
-//! kernel of 1 doesn't even need. One filter a channel (depthwise) is a sum of shifted rows instead.
+//! A convolution is a product of the filters and of the patches under the kernel. The patches are laid out as the
+//! product takes them, a few hundred outputs at a time, so that there is never a matrix of all of them. What comes after
+//! the convolution in the graph, elementwise, is done to those outputs before the next ones (see `tail`). One filter a
+//! channel (depthwise) is a sum of shifted rows instead.
 
-#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for wide vectors")]
+use std::ops::Range;
+use std::sync::Arc;
 
-use super::super::kernel;
-use super::super::meter::Cx;
+use super::super::fuse::{Anchor, Channels, Packs, Way};
+use super::super::meter::{Charge, Cx};
 use super::super::node::Node;
+use super::super::pack::{self, Strided, Target};
+use super::super::tail::{At, Program, Tail};
 use super::super::value::{Dims, ElementType, Value, count};
 use super::cast::convert;
-use super::matmul::{Matrices, Size, multiply};
+use super::depthwise;
 use super::window::{Slide, Window};
 use super::{Kernel, Operator, no_type, product, since};
 use crate::nn::Error;
 
-pub(super) const OPERATORS: &[Operator] =
-    &[since(1, "Conv", (2, 3), conv), since(1, "ConvTranspose", (2, 3), conv_transpose)];
+pub(super) const OPERATORS: &[Operator] = &[since(1, "Conv", (2, 3), conv)];
 
-fn group(node: &Node<'_>) -> Result<usize, Error> {
+/// Panels of outputs that are computed together.
+const PANELS: usize = 8;
+
+pub(super) fn group(node: &Node<'_>) -> Result<usize, Error> {
     let group = node.int("group")?.unwrap_or(1);
     let group = usize::try_from(group).ok().filter(|&group| (1..=1 << 24).contains(&group));
     group.ok_or_else(|| Error::invalid_encoding("attribute group is out of range"))
 }
 
 /// A spatial tensor as batch, channels and one to three spatial dimensions.
-fn planes(dims: &[usize]) -> Result<(usize, usize, &[usize]), Error> {
+pub(super) fn planes(dims: &[usize]) -> Result<(usize, usize, &[usize]), Error> {
     match dims {
         [n, c, spatial @ ..] if (1..=3).contains(&spatial.len()) => Ok((*n, *c, spatial)),
         _ => Err(Error::unsupported(format!("{}: one to three spatial dimensions are supported", Dims(dims)))),
     }
 }
 
-fn refuse_rank(node: &Node<'_>) -> Result<(), Error> {
+pub(super) fn refuse_rank(node: &Node<'_>) -> Result<(), Error> {
     node.constant(1).map_or(Ok(()), |weights| planes(weights.dims()).map(drop))
+}
+
+pub(super) fn biases(bias: Option<&Value>, filters: usize) -> Result<Option<&[f32]>, Error> {
+    let Some(bias) = bias else { return Ok(None) };
+    let elements = bias.elements::<f32>()?;
+    if elements.len() != filters {
+        return Err(Error::invalid_argument(format!("a bias of {} for {filters} filters", elements.len())));
+    }
+    Ok(Some(elements))
+}
+
+/// The filters of a convolution.
+struct Filters<'a> {
+    dims: &'a [usize],
+    groups: usize,
+    /// Laid out as left-hand sides, a group after the other; as they are where they are [`depthwise`].
+    elements: &'a [f32],
+    bias: Option<&'a [f32]>,
+    tail: &'a Tail,
+}
+
+/// Whether the filters take the way of [`depthwise`].
+fn is_depthwise(dims: &[usize], groups: usize) -> bool {
+    groups > 1 && dims.len() < 5 && dims.get(1) == Some(&1) && product(&dims[2..]) <= depthwise::LARGEST
+}
+
+/// Appends the filters of `dims` as left-hand sides, a group after the other.
+fn lay(dims: &[usize], groups: usize, elements: &[f32], out: &mut Vec<f32>) {
+    let each = dims.first().map_or(0, |filters| filters / groups);
+    let patch = product(dims.get(1..).unwrap_or_default());
+    for group in elements.chunks_exact((each * patch).max(1)) {
+        pack::left(Strided { elements: group, row: patch, column: 1 }, each, patch, out);
+    }
 }
 
 fn conv(node: &Node<'_>) -> Result<Kernel, Error> {
@@ -47,333 +87,285 @@ fn conv(node: &Node<'_>) -> Result<Kernel, Error> {
         }
         let single = |value: Value| convert(value, ElementType::F32, cx);
         let bias = args.take(2).ok().map(single).transpose()?;
-        let result = convolve(&single(value)?, &single(weights)?, bias.as_ref(), &window, groups, cx)?;
-        Ok(vec![convert(result, ty, cx)?])
+        let (value, weights) = (single(value)?, single(weights)?);
+        let (filters, ..) = planes(weights.dims())?;
+        let mut elements = weights.elements::<f32>()?;
+        let (mut packed, _charge);
+        if !is_depthwise(weights.dims(), groups) && filters % groups == 0 {
+            (packed, _charge) = cx.scratch::<f32>(elements.len())?;
+            lay(weights.dims(), groups, elements, &mut packed);
+            elements = &packed;
+        }
+        let bias = biases(bias.as_ref(), filters)?;
+        let filters = Filters { dims: weights.dims(), groups, elements, bias, tail: &Tail::default() };
+        Ok(vec![convert(convolve(&value, &filters, &window, cx)?, ty, cx)?])
     }))
 }
 
-fn convolve(
-    value: &Value,
+/// A convolution by constant filters, with what follows it.
+pub(crate) fn anchor(node: &Node<'_>) -> Option<Anchor> {
+    let (window, groups) = (Window::new(node).ok()?, group(node).ok()?);
+    let weights = node.constant(1).filter(|weights| weights.ty() == ElementType::F32 && !weights.is_empty())?.clone();
+    let (filters, ..) = planes(weights.dims()).ok()?;
+    let bias = node.constant(2).cloned();
+    if filters % groups != 0 || (node.has_input(2) && biases(bias.as_ref(), filters).ok()?.is_none()) {
+        return None;
+    }
+    let layout = Channels::Second { rank: weights.rank() };
+    let build =
+        move |program: Program, packs: &mut Packs| fused(program, packs, &weights, bias.as_ref(), &window, groups);
+    Some(Anchor { layout, channels: filters, build: Box::new(build) })
+}
+
+fn fused(
+    mut program: Program,
+    packs: &mut Packs,
     weights: &Value,
     bias: Option<&Value>,
     window: &Window,
     groups: usize,
-    cx: &Cx<'_>,
-) -> Result<Value, Error> {
+) -> Option<(Kernel, usize)> {
+    let (dims, elements) = (weights.dims().to_vec(), weights.elements::<f32>().ok()?);
+    let filters = *dims.first()?;
+    let constants = program.bytes(filters);
+    packs.take(constants)?;
+    let mut bias = biases(bias, filters).ok()?.map(<[f32]>::to_vec);
+    let depthwise = is_depthwise(&dims, groups);
+    let affine = program.take_affine(filters);
+    let scaled = affine.as_ref().is_some_and(|(scales, _)| scales.iter().any(|&scale| scale != 1.0));
+    let packed = if scaled && let Some((scales, _)) = &affine {
+        let each = elements.len() / filters;
+        let mut own = packs.room(elements.len())?;
+        own.extend(elements.iter().enumerate().map(|(index, x)| x * scales[index / each]));
+        if depthwise {
+            Arc::new(own)
+        } else {
+            let mut packed = packs.room(own.len())?;
+            lay(&dims, groups, &own, &mut packed);
+            Arc::new(packed)
+        }
+    } else if depthwise {
+        packs.of(weights, Way::Plain, elements.len(), |elements, out| out.extend_from_slice(elements))?
+    } else {
+        packs.of(weights, Way::Groups(groups), elements.len(), |elements, out| lay(&dims, groups, elements, out))?
+    };
+    if let Some((scales, shifts)) = affine {
+        let before = bias.unwrap_or_else(|| vec![0.0; filters]);
+        let together = before.iter().zip(scales.iter().zip(&shifts)).map(|(bias, (scale, shift))| bias * scale + shift);
+        bias = Some(together.collect());
+    }
+    let held = packed.len() * size_of::<f32>() + constants;
+    let (tail, window) = (Tail::new(program), window.clone());
+    let kernel: Kernel = Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        if value.ty() != ElementType::F32 {
+            return Err(Error::invalid_argument(format!("{:?} by {:?}", value.ty(), ElementType::F32)));
+        }
+        let filters = Filters { dims: &dims, groups, elements: &packed, bias: bias.as_deref(), tail: &tail };
+        Ok(vec![convolve(&value, &filters, &window, cx)?])
+    });
+    Some((kernel, held))
+}
+
+fn convolve(value: &Value, filters: &Filters<'_>, window: &Window, cx: &Cx<'_>) -> Result<Value, Error> {
+    let &Filters { dims: weights, groups, elements: packed, bias, tail } = filters;
     let (n, channels, spatial) = planes(value.dims())?;
-    let (filters, depth, kernel) = planes(weights.dims())?;
+    let (filters, depth, kernel) = planes(weights)?;
     if depth.checked_mul(groups) != Some(channels) || filters % groups != 0 || kernel.len() != spatial.len() {
-        let why = format!("{} by {} in {groups} groups", Dims(value.dims()), Dims(weights.dims()));
+        let why = format!("{} by {} in {groups} groups", Dims(value.dims()), Dims(weights));
         return Err(Error::invalid_argument(why));
     }
-    let bias = biases(bias, filters)?;
     let slides = window.over(spatial, kernel)?;
-    let [slabs, rows, columns] = Slide::three(&slides)?;
+    let slides = Slide::three(&slides)?;
+    let [slabs, rows, columns] = slides;
     let mut dims = vec![n, filters];
-    dims.extend(slides.iter().map(|slide| slide.output));
+    dims.extend(slides.iter().skip(3 - spatial.len()).map(|slide| slide.output));
     let places = count(&[slabs.output, rows.output, columns.output])?;
     let elements = value.elements::<f32>()?;
-    if count(&dims)? == 0 {
+    let total = count(&dims)?;
+    if total == 0 {
         return cx.output::<f32>(&dims)?.write(0.0, |_| ());
     }
     if value.is_empty() {
         return Err(Error::invalid_argument("a convolution of nothing"));
     }
-    let image = channels * product(spatial);
-    if depth == 1 && groups > 1 && spatial.len() < 3 {
-        let taps = weights.elements::<f32>()?;
-        // What a stride makes the filters rearrange: at most twice a plane.
-        let _charge = cx.charge::<f32>(&[2, rows.input, columns.input])?;
-        return cx.output::<f32>(&dims)?.try_write(0.0, |out| {
-            for (index, out) in out.chunks_exact_mut(places).enumerate() {
-                cx.control.check()?;
-                let (batch, filter) = (index / filters, index % filters);
-                let channel = filter / (filters / groups);
-                let start = batch * image + channel * product(spatial);
-                let plane = &elements[start..start + product(spatial)];
-                let size = product(kernel);
-                out.fill(bias.map_or(0.0, |bias| bias[filter]));
-                depthwise(plane, &taps[filter * size..(filter + 1) * size], out, rows, columns);
-            }
-            Ok(())
-        });
+    let (mut out, charge) = cx.scratch::<f32>(total)?;
+    for plane in 0..n * filters {
+        out.resize(out.len() + places, bias.map_or(0.0, |bias| bias[plane % filters]));
     }
 
-    let (patch, filters_each) = (depth * product(kernel), filters / groups);
-    let left = Matrices::rows(weights.storage()?, filters_each, patch);
-    let size = Size { batch: groups, m: filters_each, n: places, k: patch };
-    let pointwise = slides.iter().all(|s| s.kernel == 1 && s.stride == 1 && s.before == 0 && s.after == 0);
-    let add_bias = |out: &mut [f32]| {
-        if let Some(bias) = bias {
-            for (index, out) in out.chunks_exact_mut(places).enumerate() {
-                let bias = bias[index % filters];
-                out.iter_mut().for_each(|x| *x += bias);
-            }
+    let volume = product(spatial);
+    let mut room = tail.room();
+    if is_depthwise(weights, groups) && depthwise::suits(rows, columns) {
+        let size = product(kernel);
+        let mut padded = Padded::new(slides, 1, cx)?;
+        let mut rows_of = depthwise::Planes::new([rows, columns], [padded.sizes[1], padded.sizes[2]], cx)?;
+        for (index, out) in out.chunks_exact_mut(places).enumerate() {
+            let (batch, filter) = (index / filters, index % filters);
+            let channel = batch * channels + filter / (filters / groups);
+            let plane = &elements[channel * volume..(channel + 1) * volume];
+            let taps = &packed[filter * size..(filter + 1) * size];
+            rows_of.add(padded.fill(plane), taps, out, cx)?;
+            tail.run(out, At::Channel(filter), &mut room);
         }
-    };
-    if pointwise && (groups == 1 || n == 1) {
-        let right = Matrices::rows(value.storage()?, patch, places);
-        let (left, size) =
-            if groups == 1 { (Matrices { batch: 0, ..left }, Size { batch: n, ..size }) } else { (left, size) };
-        let (mut out, charge) = multiply::<f32>(left, right, size, cx)?;
-        add_bias(&mut out);
         return Value::charged(dims, out, charge);
     }
 
-    let mut whole: Option<(Vec<f32>, _)> = None;
+    let (patch, each) = (depth * product(kernel), filters / groups);
+    // A depthwise kernel that is too large for its own way is laid out here.
+    let (laid, _charge);
+    let packed = if is_depthwise(weights, groups) {
+        let mut own = cx.scratch::<f32>(packed.len())?;
+        lay(weights, groups, packed, &mut own.0);
+        (laid, _charge) = own;
+        &laid
+    } else {
+        packed
+    };
+    let mut padded = Padded::new(slides, depth, cx)?;
+    let mut patches = Patches::new(&padded, patch, cx)?;
     for batch in 0..n {
-        cx.control.check()?;
-        let image = &elements[batch * image..(batch + 1) * image];
-        let patches = cx.output::<f32>(&[channels, product(kernel), places])?;
-        let patches = patches.try_append(|out| im2col(image, [slabs, rows, columns], out, cx))?;
-        let right = Matrices::rows(patches.storage()?, patch, places);
-        let (mut out, charge) = multiply::<f32>(left, right, size, cx)?;
-        add_bias(&mut out);
-        if n == 1 {
-            return Value::charged(dims, out, charge);
-        }
-        if whole.is_none() {
-            whole = Some(cx.scratch::<f32>(count(&dims)?)?);
-        }
-        if let Some((whole, _)) = &mut whole {
-            whole.extend_from_slice(&out);
-        }
-    }
-    let (whole, charge) = whole.ok_or_else(|| Error::runtime_error("an empty batch"))?;
-    Value::charged(dims, whole, charge)
-}
-
-fn biases(bias: Option<&Value>, filters: usize) -> Result<Option<&[f32]>, Error> {
-    let Some(bias) = bias else { return Ok(None) };
-    let elements = bias.elements::<f32>()?;
-    if elements.len() != filters {
-        return Err(Error::invalid_argument(format!("a bias of {} for {filters} filters", elements.len())));
-    }
-    Ok(Some(elements))
-}
-
-/// The outputs of a dimension whose source under kernel place `at` is inside: first, and one past the last.
-#[inline]
-fn reach(slide: &Slide, at: usize) -> (usize, usize) {
-    let offset = at * slide.dilation;
-    let first = slide.before.saturating_sub(offset).div_ceil(slide.stride);
-    let end = (slide.input + slide.before).saturating_sub(offset).div_ceil(slide.stride).min(slide.output);
-    (first.min(end), end)
-}
-
-/// Appends, for each channel and place of the kernel, the elements that lie under that place at each output.
-fn im2col(image: &[f32], [slabs, rows, columns]: [Slide; 3], out: &mut Vec<f32>, cx: &Cx<'_>) -> Result<(), Error> {
-    for volume in image.chunks_exact(slabs.input * rows.input * columns.input) {
-        cx.control.check()?;
-        for slab in 0..slabs.kernel {
-            let (front, back) = reach(&slabs, slab);
-            for tap in 0..rows.kernel * columns.kernel {
-                let (row, column) = (tap / columns.kernel, tap % columns.kernel);
-                for z in 0..slabs.output {
-                    if (front..back).contains(&z) {
-                        let plane = slabs.source(z, slab) * rows.input * columns.input;
-                        shifted(
-                            &volume[plane..plane + rows.input * columns.input],
-                            (rows, row),
-                            (columns, column),
-                            out,
-                        );
-                    } else {
-                        out.extend(std::iter::repeat_n(0.0, rows.output * columns.output));
-                    }
+        for group in 0..groups {
+            let first = (batch * channels + group * depth) * volume;
+            let image = padded.fill(&elements[first..first + depth * volume]);
+            let left = &packed[group * each * patch..(group + 1) * each * patch];
+            let first = (batch * filters + group * each) * places;
+            let out = &mut out[first..first + each * places];
+            for first in (0..places).step_by(pack::width() * PANELS) {
+                cx.control.check()?;
+                let end = places.min(first + pack::width() * PANELS);
+                patches.multiply(image, left, each, first..end, out);
+                for (filter, out) in out.chunks_exact_mut(places).enumerate() {
+                    tail.run(&mut out[first..end], At::Channel(group * each + filter), &mut room);
                 }
             }
         }
     }
-    Ok(())
+    Value::charged(dims, out, charge)
 }
 
-/// Appends the elements of a plane that lie under one place of the kernel at each output.
-fn shifted(plane: &[f32], (rows, row): (Slide, usize), (columns, column): (Slide, usize), out: &mut Vec<f32>) {
-    let ((top, bottom), (first, end)) = (reach(&rows, row), reach(&columns, column));
-    for y in 0..rows.output {
-        if !(top..bottom).contains(&y) || first == end {
-            out.extend(std::iter::repeat_n(0.0, columns.output));
-            continue;
+/// Volumes with their pads.
+struct Padded {
+    slides: [Slide; 3],
+    /// Sizes with the pads.
+    sizes: [usize; 3],
+    /// Room for the padded volumes; empty where nothing is padded.
+    room: Vec<f32>,
+    _charge: Option<Charge>,
+}
+
+impl Padded {
+    /// Room for `volumes` of them at a time.
+    fn new(slides: [Slide; 3], volumes: usize, cx: &Cx<'_>) -> Result<Self, Error> {
+        let sizes = slides.map(|slide| slide.input + slide.before + slide.after);
+        let [slabs, rows, columns] = sizes;
+        let size = count(&[volumes, slabs, rows, columns])?;
+        if slides.iter().all(|slide| slide.before == 0 && slide.after == 0) {
+            return Ok(Self { slides, sizes, room: Vec::new(), _charge: None });
         }
-        let start = rows.source(y, row) * columns.input + columns.source(first, column);
-        let len = end - first;
-        out.extend(std::iter::repeat_n(0.0, first));
-        if columns.stride == 1 {
-            out.extend_from_slice(&plane[start..start + len]);
+        let (mut room, charge) = cx.scratch::<f32>(size)?;
+        room.resize(size, 0.0);
+        Ok(Self { slides, sizes, room, _charge: Some(charge) })
+    }
+
+    /// The volumes, one after the other, with their pads.
+    fn fill<'a>(&'a mut self, volumes: &'a [f32]) -> &'a [f32] {
+        if self.room.is_empty() {
+            return volumes;
+        }
+        let ([slabs, rows, columns], [deep, high, wide]) = (self.slides, self.sizes);
+        for (index, line) in volumes.chunks_exact(columns.input).enumerate() {
+            let (y, z) = (index % rows.input, index / rows.input);
+            let z = z / slabs.input * deep + z % slabs.input + slabs.before;
+            let start = (z * high + y + rows.before) * wide + columns.before;
+            self.room[start..start + columns.input].copy_from_slice(line);
+        }
+        &self.room
+    }
+}
+
+/// A run of outputs that one panel holds: where in the panel, where in a volume, and how many.
+type Segment = (usize, usize, usize);
+
+/// Lays out patches, panel by panel, and multiplies them.
+struct Patches {
+    slides: [Slide; 3],
+    sizes: [usize; 3],
+    /// Where in a volume each place of the kernel is.
+    taps: Vec<usize>,
+    /// Elements of a patch.
+    patch: usize,
+    segments: Vec<Segment>,
+    panel: Vec<f32>,
+    _charge: Charge,
+}
+
+impl Patches {
+    fn new(padded: &Padded, patch: usize, cx: &Cx<'_>) -> Result<Self, Error> {
+        let (slides, sizes) = (padded.slides, padded.sizes);
+        let [slabs, rows, columns] = slides;
+        let (size, room) = (slabs.kernel * rows.kernel * columns.kernel, pack::DEPTH * pack::width());
+        let charge = cx.charge::<i64>(&[size])?;
+        let mut taps = Vec::with_capacity(size);
+        for z in 0..slabs.kernel {
+            for y in 0..rows.kernel {
+                let line = (z * slabs.dilation * sizes[1] + y * rows.dilation) * sizes[2];
+                taps.extend((0..columns.kernel).map(|x| line + x * columns.dilation));
+            }
+        }
+        Ok(Self { slides, sizes, taps, patch, segments: Vec::new(), panel: vec![0.0; room], _charge: charge })
+    }
+
+    /// The runs of `outputs`.
+    fn cut(&mut self, outputs: Range<usize>) {
+        let ([slabs, rows, columns], [_, high, wide]) = (self.slides, self.sizes);
+        self.segments.clear();
+        let mut output = outputs.start;
+        while output < outputs.end {
+            let (line, x) = (output / columns.output, output % columns.output);
+            let (z, y) = (line / rows.output * slabs.stride, line % rows.output * rows.stride);
+            let source = (z * high + y) * wide + x * columns.stride;
+            let len = (columns.output - x).min(outputs.end - output);
+            match self.segments.last_mut() {
+                // Lines without a gap between them are one.
+                Some((_, before, longer)) if columns.stride == 1 && *before + *longer == source => *longer += len,
+                _ => self.segments.push((output - outputs.start, source, len)),
+            }
+            output += len;
+        }
+    }
+
+    /// Adds the product of `left`, of `m` rows, and of the patches at `outputs` to those columns of `out`.
+    fn multiply(&mut self, image: &[f32], left: &[f32], m: usize, outputs: Range<usize>, out: &mut [f32]) {
+        let (width, pitch) = (pack::width(), out.len() / m.max(1));
+        let volume = product(&self.sizes);
+        for first in outputs.clone().step_by(width) {
+            let end = outputs.end.min(first + width);
+            self.cut(first..end);
+            for (from, depth) in pack::parts(self.patch) {
+                let (mut channel, mut tap) = (from / self.taps.len(), from % self.taps.len());
+                for row in self.panel.chunks_exact_mut(pack::pitch(end - first)).take(depth) {
+                    lay_row(&image[channel * volume + self.taps[tap]..], &self.segments, self.slides[2].stride, row);
+                    tap += 1;
+                    if tap == self.taps.len() {
+                        (channel, tap) = (channel + 1, 0);
+                    }
+                }
+                let target = Target { out: &mut *out, pitch, first, columns: end - first };
+                pack::add_product(&left[from * m..(from + depth) * m], &self.panel, m, depth, target);
+            }
+        }
+    }
+}
+
+/// One row of a panel: what lies under one place of the kernel.
+fn lay_row(source: &[f32], segments: &[Segment], stride: usize, row: &mut [f32]) {
+    for &(at, start, len) in segments {
+        if stride == 1 {
+            row[at..at + len].copy_from_slice(&source[start..start + len]);
         } else {
-            out.extend(plane[start..].iter().step_by(columns.stride).take(len));
-        }
-        out.extend(std::iter::repeat_n(0.0, columns.output - end));
-    }
-}
-
-/// Adds to `out` the convolution of one plane by one kernel.
-fn depthwise(plane: &[f32], taps: &[f32], out: &mut [f32], rows: Slide, columns: Slide) {
-    if columns.stride == 1 {
-        kernel::wide_loop(Shifted { plane, pitch: columns.input, phase: 0, taps, out, rows, columns });
-        return;
-    }
-    // Elements that are a stride apart are put side by side, so that every sum is over contiguous rows.
-    let phase = columns.input.div_ceil(columns.stride);
-    // A stride past the whole line leaves as many sequences as there are elements.
-    let pitch = phase * columns.stride.min(columns.input);
-    let mut split = vec![0.0; rows.input * pitch];
-    for (line, split) in plane.chunks_exact(columns.input).zip(split.chunks_exact_mut(pitch)) {
-        for (first, split) in split.chunks_exact_mut(phase).enumerate() {
-            split.iter_mut().zip(line[first..].iter().step_by(columns.stride)).for_each(|(split, x)| *split = *x);
-        }
-    }
-    kernel::wide_loop(Shifted { plane: &split, pitch, phase, taps, out, rows, columns });
-}
-
-/// A sum of shifted rows: lines of a plane are `pitch` apart, and elements a stride apart are side by side, each
-/// such sequence `phase` long.
-struct Shifted<'a> {
-    plane: &'a [f32],
-    pitch: usize,
-    phase: usize,
-    taps: &'a [f32],
-    out: &'a mut [f32],
-    rows: Slide,
-    columns: Slide,
-}
-
-impl kernel::Loop for Shifted<'_> {
-    #[inline(always)]
-    fn run(self) {
-        let Self { plane, pitch, phase, taps, out, rows, columns } = self;
-        for (y, out) in out.chunks_exact_mut(columns.output).enumerate() {
-            let (top, bottom) = rows.inside(y);
-            for row in top..bottom {
-                let line = rows.source(y, row) * pitch;
-                let line = &plane[line..line + pitch];
-                for column in 0..columns.kernel {
-                    let (first, end) = reach(&columns, column);
-                    if first == end {
-                        continue;
-                    }
-                    let source = columns.source(first, column);
-                    let start = source % columns.stride * phase + source / columns.stride;
-                    let tap = taps[row * columns.kernel + column];
-                    for (out, x) in out[first..end].iter_mut().zip(&line[start..]) {
-                        *out += tap * x;
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn conv_transpose(node: &Node<'_>) -> Result<Kernel, Error> {
-    let (window, groups) = (Window::new(node)?, group(node)?);
-    refuse_rank(node)?;
-    let list = |name| -> Result<Option<Vec<usize>>, Error> {
-        let Some(list) = node.ints(name)? else { return Ok(None) };
-        let size = |&size: &i64| usize::try_from(size).ok().filter(|&size| size <= 1 << 24);
-        let list = list.iter().map(size).collect::<Option<_>>();
-        list.map(Some).ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is out of range")))
-    };
-    let (extra, wanted) = (list("output_padding")?.unwrap_or_default(), list("output_shape")?);
-    Ok(Box::new(move |mut args, cx| {
-        let (value, weights) = (args.take(0)?, args.take(1)?);
-        let ty = value.ty();
-        if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16 | ElementType::F64) {
-            return Err(no_type(&value));
-        }
-        let single = |value: Value| convert(value, ElementType::F32, cx);
-        let bias = args.take(2).ok().map(single).transpose()?;
-        let (value, weights) = (single(value)?, single(weights)?);
-        let (n, channels, spatial) = planes(value.dims())?;
-        let (depth, filters_each, kernel) = planes(weights.dims())?;
-        if depth != channels || channels % groups != 0 || kernel.len() != spatial.len() {
-            let why = format!("{} by {} in {groups} groups", Dims(value.dims()), Dims(weights.dims()));
-            return Err(Error::invalid_argument(why));
-        }
-        window.check(kernel, spatial.len())?;
-        let filters = filters_each.saturating_mul(groups);
-        let bias = biases(bias.as_ref(), filters)?;
-        let slides = spatial.iter().zip(kernel).enumerate().map(|(place, (&input, &kernel))| {
-            let extra = extra.get(place).copied().unwrap_or(0);
-            let wanted = wanted.as_ref().and_then(|list| list.get(place)).copied();
-            spread(&window, place, input, kernel, extra, wanted)
-        });
-        let slides = slides.collect::<Result<Vec<_>, _>>()?;
-        let [slabs, rows, columns] = Slide::three(&slides)?;
-        let mut dims = vec![n, filters];
-        dims.extend(slides.iter().map(|slide| slide.input));
-        let plane = count(&[slabs.input, rows.input, columns.input])?;
-        let (places, each) = (product(spatial), channels / groups);
-        let taps = filters_each * product(kernel);
-        // The kernel is k×m here: channels by filters.
-        let left = Matrices::rows(weights.storage()?, each, taps).transposed();
-        let size = Size { batch: groups, m: taps, n: places, k: each };
-        let result = cx.output::<f32>(&dims)?.try_write(0.0, |out| {
-            for (batch, out) in out.chunks_exact_mut((filters * plane).max(1)).enumerate() {
-                let right = Matrices::rows(value.storage()?, each, places);
-                let right = Matrices { start: batch * channels * places, ..right };
-                let (patches, _charge) = multiply::<f32>(left, right, size, cx)?;
-                for (filter, out) in out.chunks_exact_mut(plane.max(1)).enumerate() {
-                    cx.control.check()?;
-                    out.fill(bias.map_or(0.0, |bias| bias[filter]));
-                    let len = product(kernel) * places;
-                    col2im(&patches[filter * len..(filter + 1) * len], [slabs, rows, columns], out);
-                }
-            }
-            Ok(())
-        })?;
-        Ok(vec![convert(result, ty, cx)?])
-    }))
-}
-
-/// One dimension of a transposed convolution, as the window that goes back from its output to its input.
-fn spread(
-    window: &Window,
-    place: usize,
-    input: usize,
-    kernel: usize,
-    extra: usize,
-    wanted: Option<usize>,
-) -> Result<Slide, Error> {
-    let (stride, dilation) = window.steps(place);
-    let whole = input
-        .checked_sub(1)
-        .and_then(|steps| steps.checked_mul(stride))
-        .and_then(|span| span.checked_add((kernel - 1) * dilation + 1 + extra))
-        .ok_or_else(|| Error::too_large("an output dimension past what can be addressed, or an empty input"))?;
-    let (output, before) = match (wanted, window.pads(place)) {
-        (Some(wanted), _) => {
-            let pads = whole.saturating_sub(wanted);
-            (wanted, if window.odd_at_end() { pads / 2 } else { pads - pads / 2 })
-        }
-        (None, Some((before, after))) => {
-            let output = whole.checked_sub(before + after);
-            (output.ok_or_else(|| Error::invalid_argument("pads larger than the output"))?, before)
-        }
-        (None, None) => {
-            let output = input.saturating_mul(stride);
-            let pads = whole.saturating_sub(output);
-            (output, if window.odd_at_end() { pads / 2 } else { pads - pads / 2 })
-        }
-    };
-    Ok(Slide { input: output, output: input, kernel, stride, dilation, before, after: 0 })
-}
-
-/// Adds each patch to the places it came from: im2col backwards.
-fn col2im(patches: &[f32], [slabs, rows, columns]: [Slide; 3], out: &mut [f32]) {
-    let places = slabs.output * rows.output * columns.output;
-    for (tap, patch) in patches.chunks_exact(places.max(1)).enumerate() {
-        let (slab, tap) = (tap / (rows.kernel * columns.kernel), tap % (rows.kernel * columns.kernel));
-        let (row, column) = (tap / columns.kernel, tap % columns.kernel);
-        let ((top, bottom), (first, end)) = (reach(&rows, row), reach(&columns, column));
-        let (front, back) = reach(&slabs, slab);
-        for z in front..back {
-            for y in top..bottom {
-                let line = (slabs.source(z, slab) * rows.input + rows.source(y, row)) * columns.input;
-                let patch = &patch[(z * rows.output + y) * columns.output..][..columns.output];
-                for x in first..end {
-                    out[line + columns.source(x, column)] += patch[x];
-                }
+            for (element, x) in row[at..at + len].iter_mut().zip(source[start..].iter().step_by(stride)) {
+                *element = *x;
             }
         }
     }

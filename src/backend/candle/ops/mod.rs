@@ -17,12 +17,15 @@ mod compare;
 mod constant;
 mod control;
 mod conv;
+mod conv_transpose;
+mod depthwise;
 mod detect;
 mod einsum;
 mod elementwise;
 mod fourier;
 mod gather;
 mod layout;
+mod lines;
 mod loss;
 mod matmul;
 mod norm;
@@ -43,6 +46,7 @@ mod shape;
 mod signal;
 mod slice;
 mod softmax;
+mod weighted;
 mod window;
 
 use std::collections::HashMap;
@@ -50,6 +54,10 @@ use std::sync::LazyLock;
 
 use super::meter::Cx;
 use super::node::{Args, Node};
+pub(crate) use conv::anchor as conv_anchor;
+pub(crate) use norm::batch_scales;
+pub(crate) use weighted::{gemm_anchor, matmul_anchor};
+
 use super::value::Value;
 use crate::nn::Error;
 
@@ -100,6 +108,7 @@ pub fn operators() -> impl Iterator<Item = &'static Operator> {
         constant::OPERATORS,
         control::OPERATORS,
         conv::OPERATORS,
+        conv_transpose::OPERATORS,
         detect::OPERATORS,
         einsum::OPERATORS,
         elementwise::OPERATORS,

@@ -40,7 +40,7 @@ fn parameter(value: &Value, channels: usize) -> Result<&[f32], Error> {
 }
 
 /// Scale and shift of each channel: what a batch normalization comes down to outside training.
-fn scales(parameters: [&[f32]; 4], epsilon: f32) -> Vec<(f32, f32)> {
+pub(crate) fn batch_scales(parameters: [&[f32]; 4], epsilon: f32) -> Vec<(f32, f32)> {
     let [scale, bias, mean, variance] = parameters;
     let one = |((scale, bias), (mean, variance)): ((&f32, &f32), (&f32, &f32))| {
         let scale = scale / (variance + epsilon).sqrt();
@@ -68,7 +68,7 @@ fn batch(node: &Node<'_>) -> Result<Kernel, Error> {
             return Err(Error::invalid_argument("parameters are missing"));
         };
         let of = |value| parameter(value, channels);
-        let scales = scales([of(scale)?, of(bias)?, of(mean)?, of(variance)?], epsilon);
+        let scales = batch_scales([of(scale)?, of(bias)?, of(mean)?, of(variance)?], epsilon);
         let plane = product(value.dims().get(2..).unwrap_or_default());
         if plane == 0 || channels == 0 {
             return Ok(vec![convert(value, ty, cx)?]);

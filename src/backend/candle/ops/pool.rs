@@ -1,9 +1,10 @@
 //! Pools: MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, over one to three spatial dimensions.
 
-use super::super::meter::Cx;
+use super::super::meter::{Charge, Cx};
 use super::super::node::Node;
 use super::super::value::{Dims, ElementType, Value, count};
 use super::cast::convert;
+use super::lines;
 use super::reduce::row_means;
 use super::window::{Slide, Window};
 use super::{Kernel, Operator, no_type, product, since};
@@ -49,6 +50,29 @@ pub(super) fn floats(value: Value, cx: &Cx<'_>) -> Result<(Value, ElementType), 
     }
 }
 
+/// Charges where the window is at each output of each dimension.
+pub(super) fn charge_spans(slides: [Slide; 3], cx: &Cx<'_>) -> Result<Charge, Error> {
+    cx.charge::<i64>(&[3, slides.iter().map(|slide| slide.output).sum()])
+}
+
+/// Looks at the compute's token every so much work.
+#[derive(Default)]
+pub(super) struct Pace {
+    done: usize,
+}
+
+impl Pace {
+    pub(super) fn step(&mut self, work: usize, cx: &Cx<'_>) -> Result<(), Error> {
+        const PART: usize = 1 << 20;
+        self.done = self.done.saturating_add(work).saturating_add(1);
+        if self.done > PART {
+            self.done = 0;
+            cx.control.check()?;
+        }
+        Ok(())
+    }
+}
+
 fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
     let window = Window::new(node)?.ceil(node.opset >= 10 && node.flag("ceil_mode", false)?);
     let by_column = node.opset >= 8 && node.flag("storage_order", false)?;
@@ -59,8 +83,14 @@ fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
         let Pool { slides: [zs, ys, xs], dims } = pool(&window, &value)?;
         let elements = value.elements::<f32>()?;
         let plane = zs.input * ys.input * xs.input;
+        if !indices && zs.kernel == 1 && zs.input == 1 && plane > 0 && lines::suits(&xs) {
+            let result = lines::max(elements, &dims, ys, xs, cx)?;
+            return Ok(vec![convert(result, ty, cx)?]);
+        }
+        let _charge = charge_spans([zs, ys, xs], cx)?;
         let spans = |slide: &Slide| -> Vec<(usize, usize)> { (0..slide.output).map(|at| slide.inside(at)).collect() };
         let (deep, high, wide) = (spans(&zs), spans(&ys), spans(&xs));
+        let mut pace = Pace::default();
         let wanted = if indices { count(&dims)? } else { 0 };
         let (mut found, charge) = cx.scratch::<i64>(wanted)?;
         let result = cx.output::<f32>(&dims)?.try_append(|out| {
@@ -68,10 +98,10 @@ fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
                 return Ok(());
             }
             for (index, plane_elements) in elements.chunks_exact(plane).enumerate() {
-                cx.control.check()?;
                 for (z, &(z_first, z_end)) in deep.iter().enumerate() {
                     for (y, &(y_first, y_end)) in high.iter().enumerate() {
                         for (x, &(x_first, x_end)) in wide.iter().enumerate() {
+                            pace.step((z_end - z_first) * (y_end - y_first) * (x_end - x_first), cx)?;
                             let (mut best, mut winner) = (f32::NEG_INFINITY, 0);
                             for dz in z_first..z_end {
                                 let slab = zs.source(z, dz) * ys.input;
@@ -120,6 +150,8 @@ fn average_pool(node: &Node<'_>) -> Result<Kernel, Error> {
         let Pool { slides: [zs, ys, xs], dims } = pool(&window, &value)?;
         let elements = value.elements::<f32>()?;
         let plane = zs.input * ys.input * xs.input;
+        let _charge = charge_spans([zs, ys, xs], cx)?;
+        let mut pace = Pace::default();
         let span = |slide: &Slide, at: usize| {
             let (first, end) = slide.inside(at);
             (first, end, if pads_count { slide.over_padded(at) } else { end - first })
@@ -132,10 +164,10 @@ fn average_pool(node: &Node<'_>) -> Result<Kernel, Error> {
                 return Ok(());
             }
             for plane in elements.chunks_exact(plane) {
-                cx.control.check()?;
                 for (z, &(z_first, z_end, z_count)) in deep.iter().enumerate() {
                     for (y, &(y_first, y_end, y_count)) in high.iter().enumerate() {
                         for (x, &(x_first, x_end, x_count)) in wide.iter().enumerate() {
+                            pace.step((z_end - z_first) * (y_end - y_first) * (x_end - x_first), cx)?;
                             let mut sum = 0.0;
                             for dz in z_first..z_end {
                                 let slab = zs.source(z, dz) * ys.input;

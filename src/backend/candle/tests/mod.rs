@@ -3,6 +3,7 @@
 mod builder;
 mod families;
 mod first;
+mod fused;
 mod hostile;
 mod operators;
 mod regressions;

@@ -1,0 +1,137 @@
+//! ConvTranspose over one to three spatial dimensions: a product of the kernel and the input, added up where its parts
+//! fall (im2col backwards).
+
+use super::super::node::Node;
+use super::super::value::Value;
+use super::super::value::{Dims, ElementType, count};
+use super::cast::convert;
+use super::conv::{biases, group, planes, refuse_rank};
+use super::matmul::{Matrices, Size, multiply};
+use super::window::{Slide, Window};
+use super::{Kernel, Operator, no_type, product, since};
+use crate::nn::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[since(1, "ConvTranspose", (2, 3), conv_transpose)];
+
+fn conv_transpose(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (window, groups) = (Window::new(node)?, group(node)?);
+    refuse_rank(node)?;
+    let list = |name| -> Result<Option<Vec<usize>>, Error> {
+        let Some(list) = node.ints(name)? else { return Ok(None) };
+        let size = |&size: &i64| usize::try_from(size).ok().filter(|&size| size <= 1 << 24);
+        let list = list.iter().map(size).collect::<Option<_>>();
+        list.map(Some).ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is out of range")))
+    };
+    let (extra, wanted) = (list("output_padding")?.unwrap_or_default(), list("output_shape")?);
+    Ok(Box::new(move |mut args, cx| {
+        let (value, weights) = (args.take(0)?, args.take(1)?);
+        let ty = value.ty();
+        if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16 | ElementType::F64) {
+            return Err(no_type(&value));
+        }
+        let single = |value: Value| convert(value, ElementType::F32, cx);
+        let bias = args.take(2).ok().map(single).transpose()?;
+        let (value, weights) = (single(value)?, single(weights)?);
+        let (n, channels, spatial) = planes(value.dims())?;
+        let (depth, filters_each, kernel) = planes(weights.dims())?;
+        if depth != channels || channels % groups != 0 || kernel.len() != spatial.len() {
+            let why = format!("{} by {} in {groups} groups", Dims(value.dims()), Dims(weights.dims()));
+            return Err(Error::invalid_argument(why));
+        }
+        window.check(kernel, spatial.len())?;
+        let filters = filters_each.saturating_mul(groups);
+        let bias = biases(bias.as_ref(), filters)?;
+        let slides = spatial.iter().zip(kernel).enumerate().map(|(place, (&input, &kernel))| {
+            let extra = extra.get(place).copied().unwrap_or(0);
+            let wanted = wanted.as_ref().and_then(|list| list.get(place)).copied();
+            spread(&window, place, input, kernel, extra, wanted)
+        });
+        let slides = slides.collect::<Result<Vec<_>, _>>()?;
+        let [slabs, rows, columns] = Slide::three(&slides)?;
+        let mut dims = vec![n, filters];
+        dims.extend(slides.iter().map(|slide| slide.input));
+        let plane = count(&[slabs.input, rows.input, columns.input])?;
+        let (places, each) = (product(spatial), channels / groups);
+        let taps = filters_each * product(kernel);
+        // The kernel is k×m here: channels by filters.
+        let left = Matrices::rows(weights.storage()?, each, taps).transposed();
+        let size = Size { batch: groups, m: taps, n: places, k: each };
+        let result = cx.output::<f32>(&dims)?.try_write(0.0, |out| {
+            for (batch, out) in out.chunks_exact_mut((filters * plane).max(1)).enumerate() {
+                let right = Matrices::rows(value.storage()?, each, places);
+                let right = Matrices { start: batch * channels * places, ..right };
+                let (patches, _charge) = multiply::<f32>(left, right, size, cx)?;
+                for (filter, out) in out.chunks_exact_mut(plane.max(1)).enumerate() {
+                    cx.control.check()?;
+                    out.fill(bias.map_or(0.0, |bias| bias[filter]));
+                    let len = product(kernel) * places;
+                    col2im(&patches[filter * len..(filter + 1) * len], [slabs, rows, columns], out);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+/// One dimension of a transposed convolution, as the window that goes back from its output to its input.
+fn spread(
+    window: &Window,
+    place: usize,
+    input: usize,
+    kernel: usize,
+    extra: usize,
+    wanted: Option<usize>,
+) -> Result<Slide, Error> {
+    let (stride, dilation) = window.steps(place);
+    let whole = input
+        .checked_sub(1)
+        .and_then(|steps| steps.checked_mul(stride))
+        .and_then(|span| span.checked_add((kernel - 1) * dilation + 1 + extra))
+        .ok_or_else(|| Error::too_large("an output dimension past what can be addressed, or an empty input"))?;
+    let (output, before) = match (wanted, window.pads(place)) {
+        (Some(wanted), _) => {
+            let pads = whole.saturating_sub(wanted);
+            (wanted, if window.odd_at_end() { pads / 2 } else { pads - pads / 2 })
+        }
+        (None, Some((before, after))) => {
+            let output = whole.checked_sub(before + after);
+            (output.ok_or_else(|| Error::invalid_argument("pads larger than the output"))?, before)
+        }
+        (None, None) => {
+            let output = input.saturating_mul(stride);
+            let pads = whole.saturating_sub(output);
+            (output, if window.odd_at_end() { pads / 2 } else { pads - pads / 2 })
+        }
+    };
+    Ok(Slide { input: output, output: input, kernel, stride, dilation, before, after: 0 })
+}
+
+/// Adds each patch to the places it came from: im2col backwards.
+fn col2im(patches: &[f32], [slabs, rows, columns]: [Slide; 3], out: &mut [f32]) {
+    let places = slabs.output * rows.output * columns.output;
+    for (tap, patch) in patches.chunks_exact(places.max(1)).enumerate() {
+        let (slab, tap) = (tap / (rows.kernel * columns.kernel), tap % (rows.kernel * columns.kernel));
+        let (row, column) = (tap / columns.kernel, tap % columns.kernel);
+        let ((top, bottom), (first, end)) = (reach(&rows, row), reach(&columns, column));
+        let (front, back) = reach(&slabs, slab);
+        for z in front..back {
+            for y in top..bottom {
+                let line = (slabs.source(z, slab) * rows.input + rows.source(y, row)) * columns.input;
+                let patch = &patch[(z * rows.output + y) * columns.output..][..columns.output];
+                for x in first..end {
+                    out[line + columns.source(x, column)] += patch[x];
+                }
+            }
+        }
+    }
+}
+
+/// The outputs of a dimension whose source under kernel place `at` is inside: first, and one past the last.
+#[inline]
+fn reach(slide: &Slide, at: usize) -> (usize, usize) {
+    let offset = at * slide.dilation;
+    let first = slide.before.saturating_sub(offset).div_ceil(slide.stride);
+    let end = (slide.input + slide.before).saturating_sub(offset).div_ceil(slide.stride).min(slide.output);
+    (first.min(end), end)
+}

@@ -1,0 +1,271 @@
+//! Matrix products of operands that lie as the processor wants them.
+//!
+//! The left-hand matrix lies in blocks of rows, interleaved; the right-hand one in panels of columns, so that the inner
+//! loop reads both from beginning to end. Weights are laid out once, when a model is loaded; what meets them is laid out
+//! as it is needed. Both are cut into parts of [`DEPTH`] along the dimension that is summed over, so that a panel stays
+//! in the processor's cache.
+
+#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for wide vectors")]
+
+use std::sync::LazyLock;
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// Products that are added up before the sums go to memory.
+pub(crate) const DEPTH: usize = 256;
+
+/// Vectors in a row of a panel.
+const VECTORS: usize = 3;
+
+/// Rows of a block where vectors are as wide as registers are many, and elsewhere.
+const TALL: usize = 8;
+const SHORT: usize = 4;
+
+struct Lanes;
+
+impl WithSimd for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        S::F32_LANES
+    }
+}
+
+fn lanes() -> usize {
+    static LANES: LazyLock<usize> = LazyLock::new(|| Arch::new().dispatch(Lanes));
+    *LANES
+}
+
+const fn rows_of(lanes: usize) -> usize {
+    if lanes >= 16 { TALL } else { SHORT }
+}
+
+/// Columns of a panel.
+pub(crate) fn width() -> usize {
+    VECTORS * lanes()
+}
+
+/// Rows of a block.
+fn height() -> usize {
+    rows_of(lanes())
+}
+
+/// A matrix in a slice, by where its first element is and how far apart rows and columns are.
+#[derive(Clone, Copy)]
+pub(crate) struct Strided<'a> {
+    pub(crate) elements: &'a [f32],
+    pub(crate) row: usize,
+    pub(crate) column: usize,
+}
+
+/// The parts of a dimension that is summed over: where each begins and how long it is.
+pub(crate) fn parts(k: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..k).step_by(DEPTH).map(move |from| (from, DEPTH.min(k - from)))
+}
+
+/// Appends an m×k matrix as the left-hand side of a product: `m * k` elements.
+pub(crate) fn left(a: Strided<'_>, m: usize, k: usize, out: &mut Vec<f32>) {
+    let height = height();
+    for (from, depth) in parts(k) {
+        for first in (0..m).step_by(height) {
+            let rows = height.min(m - first);
+            if a.column == 1 && rows == TALL {
+                interleave::<TALL>(a, first, from, depth, out);
+            } else {
+                for place in from..from + depth {
+                    out.extend((first..first + rows).map(|row| a.elements[row * a.row + place * a.column]));
+                }
+            }
+        }
+    }
+}
+
+/// Appends `R` contiguous rows side by side.
+fn interleave<const R: usize>(a: Strided<'_>, first: usize, from: usize, depth: usize, out: &mut Vec<f32>) {
+    let rows: [&[f32]; R] = std::array::from_fn(|row| &a.elements[(first + row) * a.row + from..][..depth]);
+    for place in 0..depth {
+        out.extend_from_slice(&rows.map(|row| row[place]));
+    }
+}
+
+/// How long a row of a panel of so many columns is: a whole number of vectors.
+pub(crate) fn pitch(columns: usize) -> usize {
+    columns.next_multiple_of(lanes())
+}
+
+/// Elements of a k×n matrix laid out by [`right`]: columns are filled up to whole vectors.
+pub(crate) fn right_len(k: usize, n: usize) -> Option<usize> {
+    k.checked_mul(n.checked_next_multiple_of(lanes())?)
+}
+
+/// Appends a k×n matrix as the right-hand side of a product: [`right_len`] elements.
+pub(crate) fn right(b: Strided<'_>, k: usize, n: usize, out: &mut Vec<f32>) {
+    let width = width();
+    for (from, depth) in parts(k) {
+        for first in (0..n).step_by(width) {
+            let columns = width.min(n - first);
+            let blank = pitch(columns) - columns;
+            for place in from..from + depth {
+                if b.column == 1 {
+                    out.extend_from_slice(&b.elements[place * b.row + first..][..columns]);
+                } else {
+                    let row = &b.elements[place * b.row..];
+                    out.extend((first..first + columns).map(|column| row[column * b.column]));
+                }
+                out.extend(std::iter::repeat_n(0.0, blank));
+            }
+        }
+    }
+}
+
+/// Rows of a result, `pitch` apart, of which columns from `first` on, `columns` of them, are meant.
+pub(crate) struct Target<'a> {
+    pub(crate) out: &'a mut [f32],
+    pub(crate) pitch: usize,
+    pub(crate) first: usize,
+    pub(crate) columns: usize,
+}
+
+/// Adds the product of one part of a left-hand matrix (all of its `m` rows) and of one panel to the target's rows.
+pub(crate) fn add_product(left: &[f32], panel: &[f32], m: usize, depth: usize, target: Target<'_>) {
+    if m > 0 && depth > 0 && target.columns > 0 {
+        Arch::new().dispatch(Product { left, panel, m, depth, target });
+    }
+}
+
+struct Product<'a> {
+    left: &'a [f32],
+    panel: &'a [f32],
+    m: usize,
+    depth: usize,
+    target: Target<'a>,
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.target.columns.div_ceil(S::F32_LANES) {
+            1 => self.run::<S, 1>(simd),
+            2 => self.run::<S, 2>(simd),
+            _ => self.run::<S, VECTORS>(simd),
+        }
+    }
+}
+
+impl Product<'_> {
+    /// The product by a panel of `V` vectors.
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) {
+        let Self { left, panel, m, depth, target } = self;
+        let Target { out, pitch, first, columns } = target;
+        let width = V * S::F32_LANES;
+        let height = rows_of(S::F32_LANES);
+        let panel = &panel[..depth * width];
+        // What a narrow panel's sums go through: the widest vector there is has 16 lanes.
+        let mut room = [0.0_f32; TALL * VECTORS * 16];
+        for from in (0..m).step_by(height) {
+            let rows = height.min(m - from);
+            let left = &left[from * depth..(from + rows) * depth];
+            let start = from * pitch + first;
+            if columns == width {
+                block::<S, V>(simd, rows, left, panel, &mut out[start..], pitch);
+                continue;
+            }
+            for (row, room) in room.chunks_exact_mut(width).take(rows).enumerate() {
+                room[..columns].copy_from_slice(&out[start + row * pitch..][..columns]);
+            }
+            block::<S, V>(simd, rows, left, panel, &mut room, width);
+            for (row, room) in room.chunks_exact(width).take(rows).enumerate() {
+                out[start + row * pitch..][..columns].copy_from_slice(&room[..columns]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn block<S: Simd, const V: usize>(simd: S, rows: usize, left: &[f32], panel: &[f32], out: &mut [f32], pitch: usize) {
+    match rows {
+        1 => sums::<S, 1, V>(simd, left, panel, out, pitch),
+        2 => sums::<S, 2, V>(simd, left, panel, out, pitch),
+        3 => sums::<S, 3, V>(simd, left, panel, out, pitch),
+        4 => sums::<S, 4, V>(simd, left, panel, out, pitch),
+        5 => sums::<S, 5, V>(simd, left, panel, out, pitch),
+        6 => sums::<S, 6, V>(simd, left, panel, out, pitch),
+        7 => sums::<S, 7, V>(simd, left, panel, out, pitch),
+        _ => sums::<S, TALL, V>(simd, left, panel, out, pitch),
+    }
+}
+
+/// `R` rows of `V` vectors of sums, kept in registers.
+#[inline(always)]
+fn sums<S: Simd, const R: usize, const V: usize>(simd: S, left: &[f32], panel: &[f32], out: &mut [f32], pitch: usize) {
+    let (vectors, _) = S::as_simd_f32s(panel);
+    let mut sums = [[simd.splat_f32s(0.0); V]; R];
+    for (x, y) in left.as_chunks::<R>().0.iter().zip(vectors.as_chunks::<V>().0) {
+        for (sums, &x) in sums.iter_mut().zip(x) {
+            let x = simd.splat_f32s(x);
+            for (sum, &y) in sums.iter_mut().zip(y) {
+                *sum = simd.mul_add_e_f32s(x, y, *sum);
+            }
+        }
+    }
+    for (row, sums) in sums.iter().enumerate() {
+        let (out, _) = S::as_mut_simd_f32s(&mut out[row * pitch..][..V * S::F32_LANES]);
+        for (out, &sum) in out.iter_mut().zip(sums) {
+            *out = simd.add_f32s(*out, sum);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers that are small integers, so that every order of additions gives the same sum.
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|index| ((index * 7 + seed * 13) % 11) as f32 - 5.0).collect()
+    }
+
+    #[test]
+    fn products_of_every_shape_are_those_of_the_definition() {
+        for m in [1, 2, 3, 4, 5, 6, 7, 8, 9, 21] {
+            for n in [1, 11, 12, 24, 47, 48, 49, 100] {
+                for k in [1, 2, 31, DEPTH, DEPTH + 3] {
+                    for turned in [false, true] {
+                        check(m, n, k, turned);
+                    }
+                }
+            }
+        }
+    }
+
+    #[expect(clippy::many_single_char_names, reason = "what matrices and their sizes are called")]
+    fn check(m: usize, n: usize, k: usize, turned: bool) {
+        let (x, y) = (numbers(m * k, 1), numbers(k * n, 2));
+        let by = |rows: usize, columns: usize| if turned { (1, rows) } else { (columns, 1) };
+        let ((row_a, column_a), (row_b, column_b)) = (by(m, k), by(k, n));
+        let (mut lefts, mut rights) = (Vec::new(), Vec::new());
+        left(Strided { elements: &x, row: row_a, column: column_a }, m, k, &mut lefts);
+        right(Strided { elements: &y, row: row_b, column: column_b }, k, n, &mut rights);
+        assert_eq!((lefts.len(), Some(rights.len())), (m * k, right_len(k, n)));
+        let mut out = vec![1.0; m * n];
+        let padded = pitch(n);
+        for (from, depth) in parts(k) {
+            for first in (0..n).step_by(width()) {
+                let panel = &rights[from * padded + first * depth..];
+                let target = Target { out: &mut out, pitch: n, first, columns: width().min(n - first) };
+                add_product(&lefts[from * m..(from + depth) * m], panel, m, depth, target);
+            }
+        }
+        for row in 0..m {
+            for column in 0..n {
+                let product = |place: usize| x[row * row_a + place * column_a] * y[place * row_b + column * column_b];
+                let wanted = 1.0 + (0..k).map(product).sum::<f32>();
+                assert!((out[row * n + column] - wanted).abs() < 1e-6, "{m} {n} {k} {turned}");
+            }
+        }
+    }
+}
