@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
 use graphpool::GuestHandle;
@@ -166,12 +167,16 @@ fn a_reload_under_load_loses_no_inference_and_mixes_no_versions() {
                     let graph = if before.is_multiple_of(2) { kept } else { fresh };
                     let context = guest.init_execution_context(graph).unwrap();
                     let after = published.load(Ordering::SeqCst);
-                    let version = run(&guest, context);
+                    let infer = || {
+                        let version = run(&guest, context);
+                        inferences.fetch_add(1, Ordering::SeqCst);
+                        version
+                    };
+                    let version = infer();
                     assert!((before..=after + 1).contains(&version), "{version} of {before} to {after}");
                     for _ in 0..3 {
-                        assert_eq!(run(&guest, context), version);
+                        assert_eq!(infer(), version);
                     }
-                    inferences.fetch_add(4, Ordering::SeqCst);
                     guest.drop_context(context).unwrap();
                     guest.unload(fresh).unwrap();
                 }
@@ -180,6 +185,12 @@ fn a_reload_under_load_loses_no_inference_and_mixes_no_versions() {
         for version in 2..=200_u16 {
             assert_eq!(engine.replace_model("m", model(f32::from(version))), Ok(version.into()));
             published.store(version.into(), Ordering::SeqCst);
+            // Each version is met, mostly in the middle of a context's life.
+            let (met, late) = (inferences.load(Ordering::SeqCst), Instant::now() + Duration::from_secs(10));
+            while inferences.load(Ordering::SeqCst) < met + 2 {
+                assert!(Instant::now() < late, "no inference in 10 s, at version {version}");
+                thread::yield_now();
+            }
         }
     });
     eventually(|| engine.stats().graphs == 1);
@@ -238,7 +249,7 @@ fn a_file_that_is_replaced_in_a_watched_directory_is_a_model_reloaded() {
     eventually(|| version() == Some(3));
     drop(following);
     folder.write("o.onnx", 5.0);
-    thread::sleep(std::time::Duration::from_millis(200));
+    thread::sleep(Duration::from_millis(200));
     assert_eq!(engine.model_names(), ["m", "n"]);
     // Another watch takes up where the first has ended, and keeps no engine alive.
     let _following = engine.watch_directory(&folder.0, Target::Cpu).unwrap();
