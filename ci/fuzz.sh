@@ -41,7 +41,7 @@ for name in "$@"; do
         onnx_*) folder=fuzz/onnx ;;
         *) folder=fuzz ;;
     esac
-    (cd "$folder" && RUSTFLAGS="${flags[*]}" cargo +nightly build --release --locked --target "$host" \
+    (cd "$folder" && RUSTFLAGS="${flags[*]}" cargo +nightly build --release --target "$host" \
         --target-dir "$target" --bin "$name")
     echo "== $name, $seconds s"
     corpus=$folder/corpus/$name artifacts=$folder/artifacts/$name

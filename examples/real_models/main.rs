@@ -6,11 +6,12 @@
 //! cargo run --release --example real_models
 //! ```
 //!
-//! Runs each record of `examples/models` whose model is there (or those named on the command line), on one thread, and prints the largest difference from
-//! what onnxruntime had recorded, the time of an inference, and onnxruntime's: measured in this run where `python3`
-//! (or what `PYTHON` names) has onnxruntime, by `scripts/time_models.py`, which is asked before and after; the ratio
-//! recorded in `recorded.txt` otherwise (one run, on a 2-core machine that others used at the same time). Then two threads on two contexts. A model that was not fetched is named as
-//! skipped. The exit status is 1 where an output is off by more than 1e-4 absolute plus 1e-3 relative.
+//! Runs each record of `examples/models` whose model is there (or those named on the command line), on one thread, and
+//! prints the largest difference from what onnxruntime had recorded, the time of an inference, and onnxruntime's:
+//! measured in this run where `python3` (or what `PYTHON` names) has onnxruntime, by `scripts/time_models.py`, which is
+//! asked before and after; the ratio recorded in `recorded.txt` otherwise (one run, on a 2-core machine that others used
+//! at the same time). Then two threads on two contexts. A model that is not there is named as skipped. The exit status is
+//! 1 where an output is off by more than 1e-4 absolute plus 1e-3 relative.
 
 // candle is no dependency of a loom build.
 #[cfg(not(loom))]
