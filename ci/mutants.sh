@@ -60,11 +60,10 @@ mutate() {
     printf %s "${text/"$find"/"${replacements[$1]}"}"
 }
 
+# Builds the models of loom-tests, or with --lib those in the crate too.
 build() {
-    local features="--no-default-features --features nn"
-    # shellcheck disable=SC2086
-    (cd "$tree" && cargo test --release --locked $features --lib --test loom --no-run --message-format short) \
-        >"$target/build.log" 2>&1 || return 1
+    (cd "$tree" && cargo test --release --locked --no-default-features --features nn --test loom "$@" \
+        --no-run --message-format short) >"$target/build.log" 2>&1 || return 1
     inside=$(executable unittests) outside=$(executable loom-tests)
 }
 
@@ -89,10 +88,17 @@ fails() {
 
 # Sets outcome, and by to the model that kills or to a remark.
 try() {
-    local model tried=" "
+    local model tried=" " lib=
     unended=
+    case ${models[$1]} in *::models::*) lib=--lib ;; esac
+    if ! build $lib; then
+        outcome="not built" by=
+        grep -m 3 error "$target/build.log" >&2 || true
+        return
+    fi
     for model in ${models[$1]} "${all[@]}"; do
         case $tried in *" $model "*) continue ;; esac
+        case $model in *::models::*) [ -n "$lib" ] || build ${lib:=--lib} ;; esac
         tried+="$model "
         if fails "$model"; then
             outcome=killed by=$model
@@ -114,7 +120,7 @@ export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=0
 rm -rf "$tree" && mkdir -p "$tree"
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$tree" 2>/dev/null || true
 [ -e "$tree/src/lib.rs" ] || die "no copy of the tree in $tree"
-build || die "the tree as it is does not build: $(cat "$target/build.log")"
+build --lib || die "the tree as it is does not build: $(cat "$target/build.log")"
 mapfile -t all < <("$outside" --list | sed -n 's/: test$//p'; "$inside" --list | sed -n 's/\(.*::models::.*\): test$/\1/p')
 
 killed=0 survivors=0 failures=() start=$SECONDS
@@ -126,12 +132,7 @@ for i in "${!names[@]}"; do
         case " $* " in *" $name "*) ;; *) continue ;; esac
     fi
     mutate "$i" >"$tree/${files[$i]}"
-    if build; then
-        try "$i"
-    else
-        outcome="not built" by=
-        grep -m 3 error "$target/build.log" >&2 || true
-    fi
+    try "$i"
     cp "${files[$i]}" "$tree/${files[$i]}"
     reason=${survives[$i]}
     case $outcome:${reason:+listed} in
