@@ -72,6 +72,7 @@ fn check(bound: Option<usize>, model: impl Fn() + Send + Sync + 'static) -> [u64
     builder.preemption_bound = within(bound);
     let count = Arc::clone(&counts);
     builder.check(move || {
+        nothing_is_left();
         quarantine::release();
         verification::used_again(false);
         count[0].fetch_add(1, Ordering::Relaxed);
@@ -81,12 +82,20 @@ fn check(bound: Option<usize>, model: impl Fn() + Send + Sync + 'static) -> [u64
             count[1].fetch_add(1, Ordering::Relaxed);
         }
     });
+    nothing_is_left();
     [&counts[0], &counts[1]].map(|count| count.load(Ordering::Relaxed))
 }
 
 thread_local! {
     /// Models of several tests run side by side, each on a thread of its own with its own count.
     static BEFORE: Cell<u64> = const { Cell::new(0) };
+    /// [`Padded`] values.
+    static LIVE: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Of the execution before: loom reports what isn't freed, but not a value that is freed without its destructor.
+fn nothing_is_left() {
+    assert_eq!(LIVE.get(), 0, "values whose destructors never ran");
 }
 
 /// Where what the model is about begins: what was reclaimed before isn't counted.
@@ -123,6 +132,7 @@ unsafe impl<const PADDING: usize> Sync for Padded<PADDING> {}
 
 impl<const PADDING: usize> Padded<PADDING> {
     pub fn new(value: u64) -> Self {
+        LIVE.set(LIVE.get() + 1);
         Self { live: UnsafeCell::new(true), value, _padding: [0; _] }
     }
 
@@ -141,6 +151,7 @@ impl<const PADDING: usize> Drop for Padded<PADDING> {
             assert!(*live, "dropped twice");
             *live = false;
         });
+        LIVE.set(LIVE.get() - 1);
     }
 }
 
