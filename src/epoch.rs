@@ -53,6 +53,12 @@ pub fn pin() -> Guard {
     Guard { inner: imp::pin(), repins: 0 }
 }
 
+/// Whether this thread is pinned.
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) fn is_pinned() -> bool {
+    imp::is_pinned()
+}
+
 /// How many functions were deferred and have yet to run, in the process.
 pub(crate) fn deferrals() -> usize {
     // Relaxed: as whoever asks sees it; who waits for its own deferrals has counted them itself.

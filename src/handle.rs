@@ -75,7 +75,7 @@ impl<T> Handle<T> {
         Self { bits: tag | key, _names: PhantomData }
     }
 
-    /// The slab's key.
+    /// The key: generation and place.
     #[inline]
     pub(crate) const fn key(self) -> u64 {
         self.to_bits() & KEY_MASK

@@ -39,7 +39,7 @@ pub mod verification {
     use std::cell::Cell;
 
     thread_local! {
-        /// Entries that went back to the slab, over all executions of the models that this thread has run.
+        /// Entries whose values were let go of, over all executions of the models that this thread has run.
         pub static RECLAMATIONS: Cell<u64> = const { Cell::new(0) };
     }
 

@@ -23,6 +23,11 @@ pub fn pin() -> Guard {
     Guard(LOCAL.try_with(LocalHandle::pin).unwrap_or_else(|_| COLLECTOR.register().pin()))
 }
 
+#[cfg(not(loom))]
+pub fn is_pinned() -> bool {
+    LOCAL.try_with(LocalHandle::is_pinned).unwrap_or(false)
+}
+
 impl Guard {
     #[inline]
     pub fn repin(&mut self) {

@@ -164,7 +164,7 @@ fn add<T: Send + Sync + 'static, L: Layout>(
     value: T,
 ) -> Result<GuestHandle, Error> {
     let handle = pool
-        .insert(Arc::new(value))
+        .insert(value)
         .map_err(|error: InsertError<_>| Error::limit(ErrorKind::Busy, format!("{call}: {error}")))?;
     table.bind(handle).map_err(|error: BindError| {
         pool.remove(handle);

@@ -84,7 +84,7 @@ impl<T: Send + Sync, L: Layout> Vacant<'_, T, L> {
 
 impl<T: Send + Sync, L: Layout> Drop for Vacant<'_, T, L> {
     fn drop(&mut self) {
-        self.inner.vacate(self.shard, self.key);
+        self.inner.vacate(self.shard, self.slot, self.key);
     }
 }
 
@@ -142,11 +142,14 @@ impl<T: Send + Sync, L: Layout> Inner<T, L> {
 
     /// Makes the slot of `key` this thread's to use for the next generation, or gives it up after the last (I4).
     #[inline]
-    pub(super) fn vacate(&self, shard: &Shard, key: u64) {
-        match Shape::<L>::next_generation(key) {
+    pub(super) fn vacate(&self, shard: &Shard, slot: &Slot<T>, key: u64) {
+        if let Some(next) = Shape::<L>::next_generation(key) {
             // SAFETY: the shard is this thread's (I7), and the slot too (I5).
-            Some(next) => unsafe { shard.owner.vacant.give(next, &self.directory, &self.depot) },
-            None => shard.owner.retired_slots.add(1),
+            unsafe { shard.owner.vacant.give(next, &self.directory, &self.depot) };
+        } else {
+            // SAFETY: ours, and without a value.
+            unsafe { slot.drop_spare() };
+            shard.owner.retired_slots.add(1);
         }
     }
 

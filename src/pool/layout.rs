@@ -87,10 +87,16 @@ impl<L: Layout> Shape<L> {
         assert!(sharded_slab::Slab::<(), L>::USED_BITS == (Self::PLACE_BITS + 2 + Self::GENERATION_BITS) as usize);
     };
 
-    /// The place of a slab's key of generation 0.
-    pub(super) const fn place_of_slab(key: u64) -> u64 {
+    /// The place of a slab's key of generation 0. `None` for a key that is divided in another way: then two keys might
+    /// have one place.
+    pub(super) const fn place_of_slab(key: u64) -> Option<u64> {
         let address_bits = Self::ADDRESS_BITS + 1;
-        (key >> address_bits) << Self::ADDRESS_BITS | key & ((1 << address_bits) - 1)
+        let (thread, address) = (key >> address_bits, key & ((1 << address_bits) - 1));
+        if thread < L::MAX_THREADS as u64 && address < Self::addresses(L::MAX_PAGES - 1).end as u64 {
+            Some(thread << Self::ADDRESS_BITS | address)
+        } else {
+            None
+        }
     }
 
     #[inline]
@@ -111,7 +117,7 @@ impl<L: Layout> Shape<L> {
         if next >> (Self::PLACE_BITS + Self::GENERATION_BITS) == 0 { Some(next) } else { None }
     }
 
-    /// A place past the last thread's counts as another's: no slot holds its handle.
+    /// Any number is a place, and is of some thread.
     #[inline]
     pub(super) const fn thread(place: u64) -> usize {
         (place >> Self::ADDRESS_BITS) as usize % L::MAX_THREADS
@@ -172,7 +178,7 @@ mod tests {
         let slab: sharded_slab::Slab<(), Standard> = sharded_slab::Slab::new_with_config::<Standard>();
         for address in 0..100 {
             let key = slab.insert(()).expect("it is empty") as u64;
-            let place = Std::place_of_slab(key);
+            let place = Std::place_of_slab(key).expect("it is divided as the layout says");
             assert_eq!(place & ((1 << Std::ADDRESS_BITS) - 1), address);
             assert_eq!(Std::thread(place) as u64, key >> 22);
             assert_eq!(Std::generation_bits(place), 0);

@@ -63,7 +63,7 @@ use crate::sync::atomic::Ordering;
 use chain::{Chain, link};
 use inner::{Inner, reserve};
 use layout::Shape;
-use reclaim::{claim, collect_all, defer};
+use reclaim::{claim, collect_all, defer, make_way};
 use value::clone_of;
 
 /// Lock-free storage of `Arc<T>`s under [`Handle`]s.
@@ -183,7 +183,8 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     /// Takes the entry out. Of several calls with one handle, one gets the value, at once.
     ///
     /// Readers that hold a guard keep their references. The pool's own reference goes after the grace period.
-    /// This may collect, and so run destructors of values that were removed earlier.
+    /// This may collect, and so run destructors of values that were removed earlier, and yields the processor where
+    /// thousands of removals wait for a thread that is pinned.
     #[inline]
     #[expect(clippy::must_use_candidate, reason = "called for what it does as often as for what it gives")]
     pub fn remove(&self, handle: Handle<T>) -> Option<Arc<T>> {
@@ -195,6 +196,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
         if let Some(shard) = threads::number().and_then(|thread| inner.directory.shard(thread)) {
             if shard.limbo.push::<L>(place) {
                 claim(&self.inner, &shard.limbo);
+                make_way();
             }
         } else {
             inner.elsewhere.removed.fetch_add(1, Ordering::Relaxed);

@@ -32,6 +32,6 @@ impl<L: Layout> Places<L> {
             // A thread keeps its number for life.
             let _ = REFUSED.try_with(|refused| refused.set(true));
         }
-        place.ok()?.map(|key| Shape::<L>::place_of_slab(key as u64))
+        place.ok()?.and_then(|key| Shape::<L>::place_of_slab(key as u64))
     }
 }

@@ -6,8 +6,8 @@ use std::ptr;
 
 use crate::sync::Arc;
 
-/// The largest value whose memory is kept for the next one, in bytes. A pool keeps its slots until it is dropped, and
-/// so as much beside each of them at most.
+/// The largest value whose memory is kept for the next one, in bytes, and the largest alignment. A pool keeps its slots
+/// until it is dropped, and so as much beside each of them at most, and the two counts of the `Arc`.
 const SPARE: usize = 64;
 
 /// What [`Pool::insert`](super::Pool::insert) takes: a `T` or an `Arc<T>`.
@@ -73,7 +73,7 @@ pub(super) unsafe fn clone_of<T>(value: *const T) -> Arc<T> {
 pub(super) unsafe fn let_go<T>(value: *const T) -> *const T {
     // SAFETY: the caller's promise.
     let mut value = unsafe { Arc::from_raw(value) };
-    if size_of::<T>() > SPARE || Arc::get_mut(&mut value).is_none() {
+    if size_of::<T>().max(align_of::<T>()) > SPARE || Arc::get_mut(&mut value).is_none() {
         quietly(|| drop(value));
         return ptr::null();
     }
