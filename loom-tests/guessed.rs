@@ -123,7 +123,7 @@ fn look_up_a_guess(look_up: impl Fn(&HandleTable<Payload>, GuestHandle) -> Optio
 /// T1, T2: a binder handle of another kind, with another tag, or that was unbound resolves to nothing.
 #[test]
 fn a_forged_guest_handle_is_refused() {
-    explore("a forged binder handle is refused", || {
+    explore("a forged guest handle is refused", || {
         let pool = new_pool();
         let handle = pool.insert(1).unwrap();
         let table = HandleTable::new(&pool, Kind::Graph);
