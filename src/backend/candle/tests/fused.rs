@@ -319,3 +319,18 @@ fn a_window_of_many_places_over_many_is_cancelled() {
         assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
     }
 }
+
+#[test]
+fn a_window_wider_than_what_it_gives_is_that_of_the_definition() {
+    // Lines of 65535 elements, each of which gives 63.
+    let conv = super::builder::one(13, "Conv", "w", &[ints("dilations", &[1, 64]), int("group", 2)])
+        .weights("w", &[2, 1, 1, 1024], &[0.5; 2048])
+        .load()
+        .unwrap();
+    let image = Value::new(vec![1, 2, 64, 65535], vec![1.0_f32; 2 * 64 * 65535]).unwrap();
+    let start = std::time::Instant::now();
+    let found = conv.run(vec![image], &crate::backend::ComputeControl::default()).unwrap();
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+    assert_eq!(found[0].dims(), [1, 2, 64, 63]);
+    assert!(found[0].elements::<f32>().unwrap().iter().all(|&x| x == 512.0));
+}
