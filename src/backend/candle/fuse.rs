@@ -240,7 +240,9 @@ pub(crate) fn fuse(plan: &mut Plan, packs: &mut Packs) {
     let mut gone = vec![false; plan.steps.len()];
     for at in 0..plan.steps.len() {
         let Some(step) = plan.steps.get(at) else { continue };
-        let (Some(Part::Anchor(anchor)), [Some(slot)]) = (&step.part, step.outputs.as_slice()) else { continue };
+        let (Some(Part::Anchor(anchor)), [Some(slot)]) = (step.part.as_deref(), step.outputs.as_slice()) else {
+            continue;
+        };
         let chain = follow(plan, anchor, *slot, &readers, &gone);
         let Some((kernel, held)) = (anchor.build)(chain.program, packs) else { continue };
         for step in chain.steps {
@@ -278,7 +280,9 @@ fn follow(plan: &Plan, anchor: &Anchor, slot: usize, readers: &[Vec<usize>], gon
         && ops.len() < LONGEST
     {
         let Some(step) = plan.steps.get(at).filter(|_| gone.get(at) == Some(&false)) else { continue };
-        let (Some(Part::Follower(follower)), [Some(made)]) = (&step.part, step.outputs.as_slice()) else { continue };
+        let (Some(Part::Follower(follower)), [Some(made)]) = (step.part.as_deref(), step.outputs.as_slice()) else {
+            continue;
+        };
         let Some(op) = anchor.follow(follower, &step.inputs, &registers) else { continue };
         ops.push(op);
         steps.push(at);

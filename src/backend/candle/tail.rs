@@ -113,7 +113,9 @@ pub(crate) struct Program {
 impl Program {
     /// Bytes that the program takes at the most once it runs over `channels`.
     pub(crate) fn bytes(&self, channels: usize) -> usize {
-        (2 * self.ops.len() + 1).saturating_mul(channels).saturating_mul(size_of::<f32>())
+        // A normalization keeps its four parameters, and the scales and shifts that they come to.
+        let lists = self.ops.iter().map(|op| if matches!(op, Op::Affine(..)) { 6 } else { 2 }).sum::<usize>();
+        (lists + 1).saturating_mul(channels).saturating_mul(size_of::<f32>())
     }
 
     /// Whether the first operator adds to what the product gave, and so changes no scale.

@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use prost::Message;
 
-use super::builder::{F32, I64, Model, counting, float, floats, graph, info, int, integers, ints, node, one, tensor};
+use super::builder::{BOOL, F32, I64, Model, counting, float, floats, graph, info, int, integers, ints, node, one, tensor};
 use super::first::small;
 use crate::backend::candle::decode::{GraphProto, TensorProto};
 use crate::backend::candle::value::Value;
@@ -383,4 +383,19 @@ fn one_value_that_is_many_outputs_is_charged_for_each() {
     // A KiB each, and one for the input.
     assert_eq!(outputs(8), (Ok(()), 9 << 10));
     assert_eq!(outputs(9), (Err(ErrorKind::TooLarge), 1 << 10));
+}
+
+#[test]
+fn weights_in_a_branch_are_counted() {
+    use crate::backend::BackendGraph as _;
+    let branch = |name: &str| {
+        let model = Model::new(13).weights("w", &[64, 64], &[0.5; 4096]).node("MatMul", "x w", name, &[]);
+        let mut branch = model.output(name, F32).graph;
+        branch.name = Some(name.to_owned());
+        branch
+    };
+    let branches = [graph("then_branch", branch("a")), graph("else_branch", branch("b"))];
+    let mut model = Model::new(13).input("x", F32, &[1, 64]).input("c", BOOL, &[]).output("y", F32);
+    model.graph.node.push(node("If", "c", "y", &branches));
+    assert!(model.load().unwrap().memory() >= 2 * 4096 * 4);
 }
