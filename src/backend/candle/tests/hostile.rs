@@ -399,3 +399,13 @@ fn weights_in_a_branch_are_counted() {
     model.graph.node.push(node("If", "c", "y", &branches));
     assert!(model.load().unwrap().memory() >= 2 * 4096 * 4);
 }
+
+#[test]
+fn a_window_of_one_over_one_has_its_pads() {
+    let attributes = [ints("kernel_shape", &[1, 1, 2]), ints("pads", &[1, 0, 0, 1, 0, 0])];
+    let (dims, elements) = one(13, "MaxPool", "", &attributes)
+        .floats(vec![tensor(&[1, 1, 1, 1, 3], &[1.0, 3.0, 2.0])]);
+    assert_eq!(dims, [1, 1, 3, 1, 2]);
+    let none = f32::NEG_INFINITY;
+    assert_eq!(elements, [none, none, 3.0, 3.0, none, none]);
+}
