@@ -85,8 +85,12 @@ fn conv(node: &Node<'_>) -> Result<Kernel, Error> {
         if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16 | ElementType::F64) {
             return Err(no_type(&value));
         }
+        let bias = args.take(2).ok();
+        if let Some(other) = std::iter::once(&weights).chain(&bias).find(|other| other.ty() != ty) {
+            return Err(Error::invalid_argument(format!("{ty:?} by {:?}", other.ty())));
+        }
         let single = |value: Value| convert(value, ElementType::F32, cx);
-        let bias = args.take(2).ok().map(single).transpose()?;
+        let bias = bias.map(single).transpose()?;
         let (value, weights) = (single(value)?, single(weights)?);
         let (filters, ..) = planes(weights.dims())?;
         let mut elements = weights.elements::<f32>()?;

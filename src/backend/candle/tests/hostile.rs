@@ -409,3 +409,23 @@ fn a_window_of_one_over_one_has_its_pads() {
     let none = f32::NEG_INFINITY;
     assert_eq!(elements, [none, none, 3.0, 3.0, none, none]);
 }
+
+#[test]
+fn a_convolution_of_two_types_is_refused_however_its_weights_come() {
+    use half::f16;
+    let image = || Value::new(vec![1, 1, 2, 2], vec![f16::ONE; 4]).unwrap();
+    let model = |model: Model| {
+        let mut model = model.node("Conv", "x w", "y", &[]).output("y", 10);
+        model.graph.input.insert(0, info("x", 10, None));
+        model
+    };
+    let weights = tensor(&[1, 1, 1, 1], &[2.0]);
+    let constant = model(Model::new(13).weights("w", &[1, 1, 1, 1], &[2.0])).run(vec![image()]);
+    let given = model(Model::new(13).input("w", F32, &[1, 1, 1, 1])).run(vec![image(), weights]);
+    for refused in [constant, given] {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    }
+    let half = Value::new(vec![1, 1, 1, 1], vec![f16::from_f32(2.0)]).unwrap();
+    let outputs = model(Model::new(13).input("w", 10, &[1, 1, 1, 1])).run(vec![image(), half]).unwrap();
+    assert_eq!(outputs[0].elements::<f16>().unwrap(), [f16::from_f32(2.0); 4]);
+}
