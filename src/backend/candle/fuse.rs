@@ -73,12 +73,19 @@ pub(crate) struct Packs {
     /// By the address of the weights, their dimensions and their layout.
     made: HashMap<(usize, Vec<usize>, Way), Pack>,
     left: usize,
+    /// Bytes that the whole model may take.
+    limit: usize,
 }
 
 impl Packs {
-    /// A budget of `bytes`.
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self { made: HashMap::new(), left: bytes }
+    /// A budget of `bytes`, for a model that may take `limit` in all.
+    pub(crate) fn new(bytes: usize, limit: usize) -> Self {
+        Self { made: HashMap::new(), left: bytes.min(limit), limit }
+    }
+
+    /// Spends no more than what a plan that holds `bytes` leaves of the model's limit.
+    pub(crate) fn leave(&mut self, bytes: usize) {
+        self.left = self.left.min(self.limit.saturating_sub(bytes));
     }
 
     /// Takes `bytes` off the budget.

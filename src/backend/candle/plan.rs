@@ -180,6 +180,7 @@ impl Compiler<'_> {
         input_slots.extend(captured.iter().map(|(_, slot)| *slot));
         let mut plan = Plan { slots: scope.slots.get(), inputs: input_slots, steps, outputs, memory: 0 };
         plan.prune();
+        self.packs.leave(plan.constants());
         fuse(&mut plan, &mut self.packs);
         plan.release();
         plan.memory = plan.constants();

@@ -429,3 +429,18 @@ fn a_convolution_of_two_types_is_refused_however_its_weights_come() {
     let outputs = model(Model::new(13).input("w", 10, &[1, 1, 1, 1])).run(vec![image(), half]).unwrap();
     assert_eq!(outputs[0].elements::<f16>().unwrap(), [f16::from_f32(2.0); 4]);
 }
+
+#[test]
+fn what_kernels_may_hold_refuses_no_model() {
+    // Lines of 17 are laid out as lines of 32 or 24.
+    let mut model = Model::new(13).input("x", F32, &[1, 1024]).weights("w", &[1024, 17], &[0.5; 1024 * 17]);
+    for index in 0..8 {
+        model = model.node("MatMul", "x w", &format!("y{index}"), &[]).output(&format!("y{index}"), F32);
+    }
+    let own = 8 * 1024 * 17 * 4;
+    for limit in [own, own + (1 << 18)] {
+        let graph = CandleBackend::new().load_graph(&model.bytes(), limit).unwrap();
+        let outputs = graph.run(vec![tensor(&[1, 1024], &[1.0; 1024])], &ComputeControl::default()).unwrap();
+        assert!(outputs.iter().all(|value| value.elements::<f32>().unwrap() == [512.0; 17]));
+    }
+}
