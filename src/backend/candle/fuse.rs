@@ -73,12 +73,19 @@ pub(crate) struct Packs {
     /// By the address of the weights, their dimensions and their layout.
     made: HashMap<(usize, Vec<usize>, Way), Pack>,
     left: usize,
+    /// Bytes that the whole model may take.
+    limit: usize,
 }
 
 impl Packs {
-    /// A budget of `bytes`.
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self { made: HashMap::new(), left: bytes }
+    /// A budget of `bytes`, for a model that may take `limit` in all.
+    pub(crate) fn new(bytes: usize, limit: usize) -> Self {
+        Self { made: HashMap::new(), left: bytes.min(limit), limit }
+    }
+
+    /// Spends no more than what a plan that holds `bytes` leaves of the model's limit.
+    pub(crate) fn leave(&mut self, bytes: usize) {
+        self.left = self.left.min(self.limit.saturating_sub(bytes));
     }
 
     /// Takes `bytes` off the budget.
@@ -240,7 +247,9 @@ pub(crate) fn fuse(plan: &mut Plan, packs: &mut Packs) {
     let mut gone = vec![false; plan.steps.len()];
     for at in 0..plan.steps.len() {
         let Some(step) = plan.steps.get(at) else { continue };
-        let (Some(Part::Anchor(anchor)), [Some(slot)]) = (&step.part, step.outputs.as_slice()) else { continue };
+        let (Some(Part::Anchor(anchor)), [Some(slot)]) = (step.part.as_deref(), step.outputs.as_slice()) else {
+            continue;
+        };
         let chain = follow(plan, anchor, *slot, &readers, &gone);
         let Some((kernel, held)) = (anchor.build)(chain.program, packs) else { continue };
         for step in chain.steps {
@@ -278,7 +287,9 @@ fn follow(plan: &Plan, anchor: &Anchor, slot: usize, readers: &[Vec<usize>], gon
         && ops.len() < LONGEST
     {
         let Some(step) = plan.steps.get(at).filter(|_| gone.get(at) == Some(&false)) else { continue };
-        let (Some(Part::Follower(follower)), [Some(made)]) = (&step.part, step.outputs.as_slice()) else { continue };
+        let (Some(Part::Follower(follower)), [Some(made)]) = (step.part.as_deref(), step.outputs.as_slice()) else {
+            continue;
+        };
         let Some(op) = anchor.follow(follower, &step.inputs, &registers) else { continue };
         ops.push(op);
         steps.push(at);

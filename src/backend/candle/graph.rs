@@ -58,9 +58,17 @@ impl CandleGraph {
         let (inputs, outputs) = ports(&graph)?;
         let names: Vec<&str> = inputs.iter().map(|port| port.name.as_str()).collect();
         // However often a model uses the same weights, they are laid out for few times what the file takes.
-        let packs = Packs::new(memory_limit.min(bytes.len().saturating_mul(4).saturating_add(1 << 20)));
-        let mut compiler = Compiler { opsets, folding: Folding::new(memory_limit), packs, nodes: 0 };
-        let plan = compiler.graph(&graph, &names)?;
+        let budget = bytes.len().saturating_mul(4).saturating_add(1 << 20);
+        let compile = |budget: usize| {
+            let (opsets, packs) = (opsets.clone(), Packs::new(budget, memory_limit));
+            Compiler { opsets, folding: Folding::new(memory_limit), packs, nodes: 0 }.graph(&graph, &names)
+        };
+        let mut plan = compile(budget)?;
+        if plan.memory > memory_limit {
+            // The model may fit with its weights as they are.
+            drop(plan);
+            plan = compile(0)?;
+        }
         if plan.memory > memory_limit {
             let why = format!("the graph takes {} bytes, the limit is {memory_limit}", plan.memory);
             return Err(Error::too_large(why));

@@ -47,8 +47,8 @@ pub(crate) struct Step {
     /// The slot that each output goes to; none for one that nobody reads.
     pub(crate) outputs: Vec<Option<usize>>,
     /// How the step may become one with others, until that is settled.
-    pub(crate) part: Option<Part>,
-    /// Bytes of weights that the kernel holds itself.
+    pub(crate) part: Option<Box<Part>>,
+    /// Bytes of weights that the kernel holds itself, those of its subgraphs among them.
     pub(crate) held: usize,
 }
 
@@ -180,6 +180,7 @@ impl Compiler<'_> {
         input_slots.extend(captured.iter().map(|(_, slot)| *slot));
         let mut plan = Plan { slots: scope.slots.get(), inputs: input_slots, steps, outputs, memory: 0 };
         plan.prune();
+        self.packs.leave(plan.constants());
         fuse(&mut plan, &mut self.packs);
         plan.release();
         plan.memory = plan.constants();
@@ -224,6 +225,7 @@ impl Compiler<'_> {
             Source::Constant(value) => Some(value.clone()),
             _ => None,
         });
+        let held = subgraphs.iter().map(|(_, subgraph)| subgraph.plan.memory).sum();
         let node = Node::new(node, opset, constants.collect(), subgraphs);
         let kernel = (operator.build)(&node).map_err(explain)?;
         node.all_read().map_err(explain)?;
@@ -246,8 +248,8 @@ impl Compiler<'_> {
                 outputs.push(Some(slot));
             }
         }
-        let part = part(domain, name, &node);
-        steps.push(Step { label, kernel, inputs, outputs, part, held: 0 });
+        let part = part(domain, name, &node).map(Box::new);
+        steps.push(Step { label, kernel, inputs, outputs, part, held });
         Ok(())
     }
 
@@ -398,7 +400,7 @@ impl Plan {
         }
     }
 
-    /// Bytes of the constants that the plan holds, each as often as it is used: an estimate.
+    /// Bytes of the constants that the plan and its subgraphs hold, each as often as it is used: an estimate.
     fn constants(&self) -> usize {
         let steps = self.steps.iter().flat_map(|step| &step.inputs);
         let sources = steps.chain(&self.outputs);

@@ -113,7 +113,9 @@ pub(crate) struct Program {
 impl Program {
     /// Bytes that the program takes at the most once it runs over `channels`.
     pub(crate) fn bytes(&self, channels: usize) -> usize {
-        (2 * self.ops.len() + 1).saturating_mul(channels).saturating_mul(size_of::<f32>())
+        // A normalization keeps its four parameters, and the scales and shifts that they come to.
+        let lists = self.ops.iter().map(|op| if matches!(op, Op::Affine(..)) { 6 } else { 2 }).sum::<usize>();
+        (lists + 1).saturating_mul(channels).saturating_mul(size_of::<f32>())
     }
 
     /// Whether the first operator adds to what the product gave, and so changes no scale.
@@ -139,11 +141,14 @@ impl Program {
         while wanted(self)
             && let Some((scale, shift)) = self.affine(channels)
         {
-            let (scales, shifts) = taken.get_or_insert_with(|| (vec![1.0; channels], vec![0.0; channels]));
-            for channel in 0..channels {
-                scales[channel] *= scale[channel];
-                shifts[channel] = shifts[channel] * scale[channel] + shift[channel];
-            }
+            taken = Some(match &taken {
+                None => (scale, shift),
+                Some((scales, shifts)) => {
+                    let together = scales.iter().zip(&scale).map(|(before, scale)| scaled(*before, *scale)).collect();
+                    let (Some(scales), Some(shifts)) = (together, shifted(shifts, Some(&scale), &shift)) else { break };
+                    (scales, shifts)
+                }
+            });
             self.ops.remove(0);
             self.result -= 1;
             for op in &mut self.ops {
@@ -189,6 +194,21 @@ impl Program {
         // What isn't finite is left where it is: zero times infinity is to come out as it would have.
         (sound && found.0.iter().chain(&found.1).all(|x| x.is_finite())).then_some(found)
     }
+}
+
+/// A number by a scale, where that makes it neither infinite nor so small that it loses digits.
+pub(crate) fn scaled(number: f32, scale: f32) -> Option<f32> {
+    let product = number * scale;
+    (product.is_normal() || product == number || scale == 0.0 || !number.is_finite()).then_some(product)
+}
+
+/// Numbers by their scales, if any, and shifted, where that makes none of them infinite.
+pub(crate) fn shifted(numbers: &[f32], scales: Option<&[f32]>, shifts: &[f32]) -> Option<Vec<f32>> {
+    let shift = |(index, number): (usize, &f32)| {
+        let sum = number * scales.map_or(1.0, |scales| scales[index]) + shifts[index];
+        (sum.is_finite() || !number.is_finite()).then_some(sum)
+    };
+    numbers.iter().enumerate().map(shift).collect()
 }
 
 /// An operator over the room of its operands, one of which it overwrites.

@@ -12,7 +12,7 @@ use super::super::fuse::{Anchor, Channels, Packs, Way};
 use super::super::meter::{Charge, Cx};
 use super::super::node::Node;
 use super::super::pack::{self, Strided, Target};
-use super::super::tail::{At, Program, Tail};
+use super::super::tail::{At, Program, Tail, scaled, shifted};
 use super::super::value::{Dims, ElementType, Value, count};
 use super::cast::convert;
 use super::depthwise;
@@ -85,8 +85,12 @@ fn conv(node: &Node<'_>) -> Result<Kernel, Error> {
         if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16 | ElementType::F64) {
             return Err(no_type(&value));
         }
+        let bias = args.take(2).ok();
+        if let Some(other) = std::iter::once(&weights).chain(&bias).find(|other| other.ty() != ty) {
+            return Err(Error::invalid_argument(format!("{ty:?} by {:?}", other.ty())));
+        }
         let single = |value: Value| convert(value, ElementType::F32, cx);
-        let bias = args.take(2).ok().map(single).transpose()?;
+        let bias = bias.map(single).transpose()?;
         let (value, weights) = (single(value)?, single(weights)?);
         let (filters, ..) = planes(weights.dims())?;
         let mut elements = weights.elements::<f32>()?;
@@ -131,10 +135,19 @@ fn fused(
     packs.take(constants)?;
     let mut bias = biases(bias, filters).ok()?.map(<[f32]>::to_vec);
     let depthwise = is_depthwise(&dims, groups);
-    let affine = program.take_affine(filters);
-    let scaled = affine.as_ref().is_some_and(|(scales, _)| scales.iter().any(|&scale| scale != 1.0));
-    let packed = if scaled && let Some((scales, _)) = &affine {
-        let each = elements.len() / filters;
+    // Scales and shifts become part of the weights and the bias, where a float holds what comes of that.
+    let each = (elements.len() / filters).max(1);
+    let (mut rest, mut scales) = (program.clone(), None);
+    if let Some((found, shifts)) = rest.take_affine(filters) {
+        let mut filters_by = elements.chunks_exact(each).zip(&found);
+        let sound = filters_by.all(|(filter, &scale)| filter.iter().all(|&x| scaled(x, scale).is_some()));
+        let before = bias.clone().unwrap_or_else(|| vec![0.0; filters]);
+        if sound && let Some(together) = shifted(&before, Some(&found), &shifts) {
+            (program, bias) = (rest, Some(together));
+            scales = Some(found).filter(|scales| scales.iter().any(|&scale| scale != 1.0));
+        }
+    }
+    let packed = if let Some(scales) = scales {
         let mut own = packs.room(elements.len())?;
         own.extend(elements.iter().enumerate().map(|(index, x)| x * scales[index / each]));
         if depthwise {
@@ -149,11 +162,6 @@ fn fused(
     } else {
         packs.of(weights, Way::Groups(groups), elements.len(), |elements, out| lay(&dims, groups, elements, out))?
     };
-    if let Some((scales, shifts)) = affine {
-        let before = bias.unwrap_or_else(|| vec![0.0; filters]);
-        let together = before.iter().zip(scales.iter().zip(&shifts)).map(|(bias, (scale, shift))| bias * scale + shift);
-        bias = Some(together.collect());
-    }
     let held = packed.len() * size_of::<f32>() + constants;
     let (tail, window) = (Tail::new(program), window.clone());
     let kernel: Kernel = Box::new(move |mut args, cx| {

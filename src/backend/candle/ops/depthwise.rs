@@ -14,7 +14,7 @@ pub(super) const LARGEST: usize = 1024;
 /// Multiplications between two looks at the compute's token.
 const PART: usize = 1 << 24;
 
-/// Outputs of a line below which lines are computed together, what lies between them too.
+/// Outputs of a line below which lines are computed together, what lies between them too where it is no more than they.
 const SHORT: usize = 64;
 
 /// Whether one line is little enough work.
@@ -46,7 +46,8 @@ impl Planes {
         let stride = columns.stride.min(wide);
         let phase = wide.div_ceil(stride);
         let pitch = if columns.stride == 1 { wide } else { phase * stride };
-        let together = columns.stride == 1 && rows.stride == 1 && columns.output < SHORT;
+        let near = columns.output < SHORT && pitch <= 2 * columns.output;
+        let together = columns.stride == 1 && rows.stride == 1 && near;
         let split = if columns.stride == 1 { 0 } else { high * pitch };
         let lines = if together { rows.output * pitch } else { 0 };
         let charge = cx.charge::<f32>(&[split + lines])?;
@@ -72,7 +73,8 @@ impl Planes {
             }
             &self.split
         };
-        let each = (PART / (columns.output * taps.len()).max(1)).max(1);
+        let line = if self.lines.is_empty() { columns.output } else { pitch };
+        let each = (PART / (line * taps.len()).max(1)).max(1);
         for (index, out) in out.chunks_mut(each * columns.output).enumerate() {
             cx.control.check()?;
             let (first, count) = (index * each, out.len() / columns.output);
@@ -139,5 +141,28 @@ fn block<S: Simd, const V: usize>(simd: S, source: &[f32], offsets: &[usize], ta
     }
     for (out, &sum) in out.iter_mut().zip(&sums) {
         *out = simd.add_f32s(*out, sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::meter::Meter;
+    use super::*;
+    use crate::backend::ComputeControl;
+
+    #[test]
+    fn lines_far_apart_are_computed_one_by_one() {
+        let (control, meter) = (ComputeControl::default(), Meter::new(usize::MAX));
+        let slide = |input: usize, kernel: usize, dilation: usize| {
+            let output = input - (kernel - 1) * dilation;
+            Slide { input, output, kernel, dilation, ..Slide::UNIT }
+        };
+        let together = |wide: usize, kernel: usize, dilation: usize| {
+            let slides = [slide(64, 1, 1), slide(wide, kernel, dilation)];
+            !Planes::new(slides, [64, wide], &Cx { control: &control, meter: &meter }).unwrap().lines.is_empty()
+        };
+        assert!(together(14, 3, 1) && together(9, 5, 1));
+        // 63 outputs of 65535 elements, and 4 of 9.
+        assert!(!together(65535, 1024, 64) && !together(9, 6, 1) && !together(100, 3, 1));
     }
 }

@@ -83,7 +83,8 @@ fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
         let Pool { slides: [zs, ys, xs], dims } = pool(&window, &value)?;
         let elements = value.elements::<f32>()?;
         let plane = zs.input * ys.input * xs.input;
-        if !indices && zs.kernel == 1 && zs.input == 1 && plane > 0 && lines::suits(&xs) {
+        let flat = zs.kernel == 1 && zs.input == 1 && zs.output == 1 && zs.before == 0;
+        if !indices && flat && plane > 0 && lines::suits(&xs) {
             let result = lines::max(elements, &dims, ys, xs, cx)?;
             return Ok(vec![convert(result, ty, cx)?]);
         }

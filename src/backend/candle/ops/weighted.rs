@@ -6,7 +6,7 @@ use super::super::fuse::{Anchor, Channels, Packs, Way};
 use super::super::meter::Cx;
 use super::super::node::Node;
 use super::super::pack::{self, Strided, Target};
-use super::super::tail::{At, Program, Tail};
+use super::super::tail::{At, Program, Tail, shifted};
 use super::super::value::{Dims, ElementType, Value, count};
 use super::{Kernel, product};
 use crate::nn::Error;
@@ -66,9 +66,12 @@ fn anchor(weights: &Value, turned: bool, rank: Rank, bias: Option<&Value>) -> Op
             pack::right(Strided { elements, row, column }, k, n, out);
         })?;
         let mut bias = bias.as_ref().and_then(|bias| bias.elements::<f32>().ok()).map(<[f32]>::to_vec);
-        if let Some(shifts) = program.take_sums(n) {
-            let before = bias.unwrap_or_else(|| vec![0.0; n]);
-            bias = Some(before.iter().zip(&shifts).map(|(bias, shift)| bias + shift).collect());
+        let mut rest = program.clone();
+        if let Some(shifts) = rest.take_sums(n) {
+            let before = bias.clone().unwrap_or_else(|| vec![0.0; n]);
+            if let Some(together) = shifted(&before, None, &shifts) {
+                (program, bias) = (rest, Some(together));
+            }
         }
         let held = panels.len() * size_of::<f32>() + constants;
         let weighted = Weighted { panels, k, n, bias, tail: Tail::new(program) };

@@ -319,3 +319,56 @@ fn a_window_of_many_places_over_many_is_cancelled() {
         assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
     }
 }
+
+#[test]
+fn a_window_wider_than_what_it_gives_is_that_of_the_definition() {
+    // Lines of 65535 elements, each of which gives 63.
+    let conv = super::builder::one(13, "Conv", "w", &[ints("dilations", &[1, 64]), int("group", 2)])
+        .weights("w", &[2, 1, 1, 1024], &[0.5; 2048])
+        .load()
+        .unwrap();
+    let image = Value::new(vec![1, 2, 64, 65535], vec![1.0_f32; 2 * 64 * 65535]).unwrap();
+    let start = std::time::Instant::now();
+    let found = conv.run(vec![image], &crate::backend::ComputeControl::default()).unwrap();
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+    assert_eq!(found[0].dims(), [1, 2, 64, 63]);
+    assert!(found[0].elements::<f32>().unwrap().iter().all(|&x| x == 512.0));
+}
+
+#[test]
+fn constants_past_what_a_float_holds_are_not_put_together() {
+    let cases: [(f32, f32, &[(&str, f32)]); 7] = [
+        (1e20, 0.0, &[("Mul", 1e20)]),
+        (0.0, 1.0, &[("Mul", 1e20), ("Mul", 1e20)]),
+        (1e-25, 1e30, &[("Mul", 1e-25)]),
+        (1e10, 1e10, &[("Mul", 1e-25), ("Mul", 1e-25), ("Mul", 1e25)]),
+        (-3e38, 1.0, &[("Add", 3e38), ("Add", 3e38)]),
+        (-1e20, 1.0, &[("Add", 3e38), ("Mul", 1e-3)]),
+        (1.0, 1.0, &[("Mul", 0.0), ("Add", 2.0)]),
+    ];
+    for (weight, x, follow) in cases {
+        for (op, dims, image) in [("Conv", vec![32, 1, 1, 1], vec![1, 1, 1, 1]), ("MatMul", vec![1, 32], vec![1, 1])] {
+            let run = |constant: bool| {
+                let weights = vec![weight; 32];
+                let mut inputs = vec![tensor(&image, &[x])];
+                let mut model = Model::new(13).input("x", F32, &longs(&image));
+                if constant {
+                    model = model.weights("w", &longs(&dims), &weights);
+                } else {
+                    model = model.input("w", F32, &longs(&dims));
+                    inputs.push(tensor(&dims, &weights));
+                }
+                model = model.node(op, "x w", "y0", &[]);
+                for (index, (op, by)) in follow.iter().enumerate() {
+                    let (from, by_name) = (format!("y{index}"), format!("k{index}"));
+                    model = model.weights(&by_name, &[], &[*by]);
+                    model = model.node(op, &format!("{from} {by_name}"), &format!("y{}", index + 1), &[]);
+                }
+                model.output(&format!("y{}", follow.len()), F32).floats(inputs).1
+            };
+            for (fused, plain) in run(true).into_iter().zip(run(false)) {
+                assert!(fused == plain || (fused / plain - 1.0).abs() < 1e-5, "{op} {weight} {follow:?}: {fused} {plain}");
+            }
+        }
+    }
+}

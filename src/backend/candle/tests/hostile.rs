@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use prost::Message;
 
-use super::builder::{F32, I64, Model, counting, float, floats, graph, info, int, integers, ints, node, one, tensor};
+use super::builder::{BOOL, F32, I64, Model, counting, float, floats, graph, info, int, integers, ints, node, one, tensor};
 use super::first::small;
 use crate::backend::candle::decode::{GraphProto, TensorProto};
 use crate::backend::candle::value::Value;
@@ -383,4 +383,64 @@ fn one_value_that_is_many_outputs_is_charged_for_each() {
     // A KiB each, and one for the input.
     assert_eq!(outputs(8), (Ok(()), 9 << 10));
     assert_eq!(outputs(9), (Err(ErrorKind::TooLarge), 1 << 10));
+}
+
+#[test]
+fn weights_in_a_branch_are_counted() {
+    use crate::backend::BackendGraph as _;
+    let branch = |name: &str| {
+        let model = Model::new(13).weights("w", &[64, 64], &[0.5; 4096]).node("MatMul", "x w", name, &[]);
+        let mut branch = model.output(name, F32).graph;
+        branch.name = Some(name.to_owned());
+        branch
+    };
+    let branches = [graph("then_branch", branch("a")), graph("else_branch", branch("b"))];
+    let mut model = Model::new(13).input("x", F32, &[1, 64]).input("c", BOOL, &[]).output("y", F32);
+    model.graph.node.push(node("If", "c", "y", &branches));
+    assert!(model.load().unwrap().memory() >= 2 * 4096 * 4);
+}
+
+#[test]
+fn a_window_of_one_over_one_has_its_pads() {
+    let attributes = [ints("kernel_shape", &[1, 1, 2]), ints("pads", &[1, 0, 0, 1, 0, 0])];
+    let (dims, elements) = one(13, "MaxPool", "", &attributes)
+        .floats(vec![tensor(&[1, 1, 1, 1, 3], &[1.0, 3.0, 2.0])]);
+    assert_eq!(dims, [1, 1, 3, 1, 2]);
+    let none = f32::NEG_INFINITY;
+    assert_eq!(elements, [none, none, 3.0, 3.0, none, none]);
+}
+
+#[test]
+fn a_convolution_of_two_types_is_refused_however_its_weights_come() {
+    use half::f16;
+    let image = || Value::new(vec![1, 1, 2, 2], vec![f16::ONE; 4]).unwrap();
+    let model = |model: Model| {
+        let mut model = model.node("Conv", "x w", "y", &[]).output("y", 10);
+        model.graph.input.insert(0, info("x", 10, None));
+        model
+    };
+    let weights = tensor(&[1, 1, 1, 1], &[2.0]);
+    let constant = model(Model::new(13).weights("w", &[1, 1, 1, 1], &[2.0])).run(vec![image()]);
+    let given = model(Model::new(13).input("w", F32, &[1, 1, 1, 1])).run(vec![image(), weights]);
+    for refused in [constant, given] {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    }
+    let half = Value::new(vec![1, 1, 1, 1], vec![f16::from_f32(2.0)]).unwrap();
+    let outputs = model(Model::new(13).input("w", 10, &[1, 1, 1, 1])).run(vec![image(), half]).unwrap();
+    assert_eq!(outputs[0].elements::<f16>().unwrap(), [f16::from_f32(2.0); 4]);
+}
+
+#[test]
+fn what_kernels_may_hold_refuses_no_model() {
+    // Lines of 17 are laid out as lines of 32 or 24.
+    let mut model = Model::new(13).input("x", F32, &[1, 1024]).weights("w", &[1024, 17], &[0.5; 1024 * 17]);
+    for index in 0..8 {
+        model = model.node("MatMul", "x w", &format!("y{index}"), &[]).output(&format!("y{index}"), F32);
+    }
+    let own = 8 * 1024 * 17 * 4;
+    for limit in [own, own + (1 << 18)] {
+        let graph = CandleBackend::new().load_graph(&model.bytes(), limit).unwrap();
+        let outputs = graph.run(vec![tensor(&[1, 1024], &[1.0; 1024])], &ComputeControl::default()).unwrap();
+        assert!(outputs.iter().all(|value| value.elements::<f32>().unwrap() == [512.0; 17]));
+    }
 }
