@@ -204,7 +204,8 @@ impl Program {
 /// A number by a scale, where that makes it neither infinite nor so small that it loses digits.
 pub(crate) fn scaled(number: f32, scale: f32) -> Option<f32> {
     let product = number * scale;
-    (product.is_normal() || product == number || scale == 0.0 || !number.is_finite()).then_some(product)
+    let same = number == 0.0 || product.to_bits() == number.to_bits();
+    (product.is_normal() || same || scale == 0.0 || !number.is_finite()).then_some(product)
 }
 
 /// Numbers by their scales, if any, and shifted, where that makes none of them infinite.
