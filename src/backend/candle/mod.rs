@@ -5,10 +5,10 @@
 //! shares, and `run` charges each operator's memory to the compute's budget before the operator allocates it. What
 //! isn't supported is refused at load, by name and opset; [`operators`] lists what is.
 //!
-//! Weights are laid out once, at load, as their product takes them (`pack`), in a budget of four times the file's length;
-//! past it a step runs on them as they are. A convolution or a product by weights takes with it the elementwise operators
-//! that follow (`fuse`, `tail`), batch normalization among them, so that their values go to memory once. Vector
-//! instructions up to AVX-512 are chosen at run time.
+//! Weights are laid out once, at load, as their product takes them (`pack`), in a budget of four times the file's length
+//! and 1 MiB, and no more than the load's limit leaves; past it a step runs on them as they are. A convolution or a
+//! product by weights takes with it the elementwise operators that follow (`fuse`, `tail`), batch normalization among
+//! them, so that their values go to memory once. Vector instructions up to AVX-512 are chosen at run time.
 //!
 //! * No number in a model or a tensor makes the process panic, abort or allocate beyond its budget.
 //! * A graph is immutable; contexts of one graph share its weights and wait for nothing.

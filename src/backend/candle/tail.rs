@@ -4,12 +4,17 @@
 //! gave; its other operands are constants. A [`Tail`] runs it over a few hundred elements at a time, so that they stay in
 //! the processor's first cache from the first operator to the last.
 
+use super::meter::Cx;
 use super::ops::batch_scales;
 use super::value::Value;
 use super::{kernel, math};
+use crate::nn::Error;
 
 /// Elements that a register holds.
 const CHUNK: usize = 512;
+
+/// Results of operators between two looks at the compute's token.
+const PART: usize = 1 << 20;
 
 /// Operators that a program may have.
 pub(crate) const LONGEST: usize = 24;
@@ -199,7 +204,8 @@ impl Program {
 /// A number by a scale, where that makes it neither infinite nor so small that it loses digits.
 pub(crate) fn scaled(number: f32, scale: f32) -> Option<f32> {
     let product = number * scale;
-    (product.is_normal() || product == number || scale == 0.0 || !number.is_finite()).then_some(product)
+    let same = number == 0.0 || product.to_bits() == number.to_bits();
+    (product.is_normal() || same || scale == 0.0 || !number.is_finite()).then_some(product)
 }
 
 /// Numbers by their scales, if any, and shifted, where that makes none of them infinite.
@@ -230,6 +236,13 @@ pub(crate) struct Tail {
     steps: Vec<Step>,
     places: usize,
     result: usize,
+}
+
+/// What a tail runs in.
+pub(crate) struct Room {
+    registers: Vec<f32>,
+    /// Results since the last look at the compute's token.
+    work: usize,
 }
 
 /// Which elements are given to a tail.
@@ -287,21 +300,27 @@ impl Tail {
     }
 
     /// Room to run in.
-    pub(crate) fn room(&self) -> Vec<f32> {
-        vec![0.0; self.places * CHUNK]
+    pub(crate) fn room(&self) -> Room {
+        Room { registers: vec![0.0; self.places * CHUNK], work: 0 }
     }
 
     /// Runs over `elements`, in place.
-    pub(crate) fn run(&self, elements: &mut [f32], at: At, room: &mut [f32]) {
+    pub(crate) fn run(&self, elements: &mut [f32], at: At, room: &mut Room, cx: &Cx<'_>) -> Result<(), Error> {
         if self.is_empty() {
-            return;
+            return Ok(());
         }
+        let Room { registers: room, work } = room;
         for (index, chunk) in elements.chunks_mut(CHUNK).enumerate() {
             let at = match at {
                 At::Channel(channel) => At::Channel(channel),
                 At::Columns(first) => At::Columns(first + index * CHUNK),
             };
             let len = chunk.len();
+            *work += len * self.steps.len();
+            if *work >= PART {
+                *work = 0;
+                cx.control.check()?;
+            }
             room[..len].copy_from_slice(chunk);
             let rooms = room.as_chunks_mut::<CHUNK>().0;
             for step in &self.steps {
@@ -309,6 +328,7 @@ impl Tail {
             }
             chunk.copy_from_slice(&room[self.result * CHUNK..][..len]);
         }
+        Ok(())
     }
 }
 
@@ -407,7 +427,9 @@ fn with_constant(binary: Binary, x: &mut [f32], constant: &Operand, at: At, turn
 
 #[cfg(test)]
 mod tests {
+    use super::super::meter::Meter;
     use super::*;
+    use crate::backend::ComputeControl;
 
     fn constants(elements: Vec<f32>) -> Constants {
         Constants::of(&Value::new(vec![elements.len()], elements).unwrap()).unwrap()
@@ -429,11 +451,24 @@ mod tests {
         let tail = Tail::new(Program { ops, result: 6 });
         let mut found: Vec<f32> = (0..CHUNK + 7).map(|index| (index % 13) as f32 - 6.0).collect();
         let wanted: Vec<f32> = found.clone();
-        tail.run(&mut found, At::Columns(0), &mut tail.room());
+        let (control, meter) = (ComputeControl::default(), Meter::new(0));
+        tail.run(&mut found, At::Columns(0), &mut tail.room(), &Cx { control: &control, meter: &meter }).unwrap();
         for (index, (found, x)) in found.iter().zip(wanted).enumerate() {
             let y = x * (x + 3.0).clamp(0.0, 6.0) / 6.0;
             assert!((found - (index as f32 - y * y)).abs() < 1e-4, "{index}: {found}");
         }
+    }
+
+    #[test]
+    fn a_long_run_is_cancelled() {
+        let tail = Tail::new(Program { ops: vec![Op::Unary(Unary::Erf, 0); 2], result: 2 });
+        let control = ComputeControl { deadline: Some(std::time::Instant::now()), ..ComputeControl::default() };
+        let (meter, mut room) = (Meter::new(0), tail.room());
+        let mut run = |count: usize| {
+            tail.run(&mut vec![1.0; count], At::Channel(0), &mut room, &Cx { control: &control, meter: &meter })
+        };
+        run(PART / 4).unwrap();
+        assert_eq!(run(PART / 4).unwrap_err().kind(), crate::nn::ErrorKind::Timeout);
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub(super) const OPERATORS: &[Operator] = &[since(1, "Conv", (2, 3), conv)];
 /// Panels of outputs that are computed together.
 const PANELS: usize = 8;
 
+/// Multiplications between two looks at the compute's token.
+const PART: usize = 1 << 24;
+
 pub(super) fn group(node: &Node<'_>) -> Result<usize, Error> {
     let group = node.int("group")?.unwrap_or(1);
     let group = usize::try_from(group).ok().filter(|&group| (1..=1 << 24).contains(&group));
@@ -214,7 +217,7 @@ fn convolve(value: &Value, filters: &Filters<'_>, window: &Window, cx: &Cx<'_>) 
             let plane = &elements[channel * volume..(channel + 1) * volume];
             let taps = &packed[filter * size..(filter + 1) * size];
             rows_of.add(padded.fill(plane), taps, out, cx)?;
-            tail.run(out, At::Channel(filter), &mut room);
+            tail.run(out, At::Channel(filter), &mut room, cx)?;
         }
         return Value::charged(dims, out, charge);
     }
@@ -240,11 +243,10 @@ fn convolve(value: &Value, filters: &Filters<'_>, window: &Window, cx: &Cx<'_>) 
             let first = (batch * filters + group * each) * places;
             let out = &mut out[first..first + each * places];
             for first in (0..places).step_by(pack::width() * PANELS) {
-                cx.control.check()?;
                 let end = places.min(first + pack::width() * PANELS);
-                patches.multiply(image, left, each, first..end, out);
+                patches.multiply((image, left), each, first..end, out, cx)?;
                 for (filter, out) in out.chunks_exact_mut(places).enumerate() {
-                    tail.run(&mut out[first..end], At::Channel(group * each + filter), &mut room);
+                    tail.run(&mut out[first..end], At::Channel(group * each + filter), &mut room, cx)?;
                 }
             }
         }
@@ -305,6 +307,8 @@ struct Patches {
     patch: usize,
     segments: Vec<Segment>,
     panel: Vec<f32>,
+    /// Multiplications since the last look at the compute's token.
+    work: usize,
     _charge: Charge,
 }
 
@@ -321,7 +325,8 @@ impl Patches {
                 taps.extend((0..columns.kernel).map(|x| line + x * columns.dilation));
             }
         }
-        Ok(Self { slides, sizes, taps, patch, segments: Vec::new(), panel: vec![0.0; room], _charge: charge })
+        let (segments, panel) = (Vec::new(), vec![0.0; room]);
+        Ok(Self { slides, sizes, taps, patch, segments, panel, work: PART, _charge: charge })
     }
 
     /// The runs of `outputs`.
@@ -343,14 +348,27 @@ impl Patches {
         }
     }
 
-    /// Adds the product of `left`, of `m` rows, and of the patches at `outputs` to those columns of `out`.
-    fn multiply(&mut self, image: &[f32], left: &[f32], m: usize, outputs: Range<usize>, out: &mut [f32]) {
+    /// Adds the product of `left`, of `m` rows, and of the image's patches at `outputs` to those columns of `out`.
+    fn multiply(
+        &mut self,
+        (image, left): (&[f32], &[f32]),
+        m: usize,
+        outputs: Range<usize>,
+        out: &mut [f32],
+        cx: &Cx<'_>,
+    ) -> Result<(), Error> {
         let (width, pitch) = (pack::width(), out.len() / m.max(1));
         let volume = product(&self.sizes);
         for first in outputs.clone().step_by(width) {
             let end = outputs.end.min(first + width);
             self.cut(first..end);
             for (from, depth) in pack::parts(self.patch) {
+                // What is laid out is work too.
+                self.work += (m + 1) * depth * width;
+                if self.work >= PART {
+                    self.work = 0;
+                    cx.control.check()?;
+                }
                 let (mut channel, mut tap) = (from / self.taps.len(), from % self.taps.len());
                 for row in self.panel.chunks_exact_mut(pack::pitch(end - first)).take(depth) {
                     lay_row(&image[channel * volume + self.taps[tap]..], &self.segments, self.slides[2].stride, row);
@@ -363,6 +381,7 @@ impl Patches {
                 pack::add_product(&left[from * m..(from + depth) * m], &self.panel, m, depth, target);
             }
         }
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
-//! Matrix products: MatMul and Gemm, and the product that convolutions and recurrences are made of.
+//! Matrix products: MatMul and Gemm, and the product that transposed convolutions and recurrences are made of.
 //!
-//! Products of floats are the `gemm` crate's where they are large; those of integers are plain loops.
+//! By constant weights a product is `weighted`'s, where it can be. Others of floats are the `gemm` crate's, but for small
+//! ones of f32, which are `kernel`'s; those of integers are plain loops.
 
 use candle_core::CpuStorage;
 use half::f16;

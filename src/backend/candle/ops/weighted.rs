@@ -127,7 +127,7 @@ impl Weighted {
             };
             self.product(left, count, out, cx)?;
             for out in out.chunks_exact_mut(n) {
-                self.tail.run(out, At::Columns(0), &mut room);
+                self.tail.run(out, At::Columns(0), &mut room, cx)?;
             }
         }
         Value::charged(dims, out, charge)

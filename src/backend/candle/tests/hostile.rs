@@ -5,7 +5,9 @@
 use proptest::prelude::*;
 use prost::Message;
 
-use super::builder::{BOOL, F32, I64, Model, counting, float, floats, graph, info, int, integers, ints, node, one, tensor};
+use super::builder::{
+    BOOL, F32, I64, Model, counting, float, floats, graph, info, int, integers, ints, node, one, tensor,
+};
 use super::first::small;
 use crate::backend::candle::decode::{GraphProto, TensorProto};
 use crate::backend::candle::value::Value;
@@ -403,8 +405,7 @@ fn weights_in_a_branch_are_counted() {
 #[test]
 fn a_window_of_one_over_one_has_its_pads() {
     let attributes = [ints("kernel_shape", &[1, 1, 2]), ints("pads", &[1, 0, 0, 1, 0, 0])];
-    let (dims, elements) = one(13, "MaxPool", "", &attributes)
-        .floats(vec![tensor(&[1, 1, 1, 1, 3], &[1.0, 3.0, 2.0])]);
+    let (dims, elements) = one(13, "MaxPool", "", &attributes).floats(vec![tensor(&[1, 1, 1, 1, 3], &[1.0, 3.0, 2.0])]);
     assert_eq!(dims, [1, 1, 3, 1, 2]);
     let none = f32::NEG_INFINITY;
     assert_eq!(elements, [none, none, 3.0, 3.0, none, none]);
@@ -433,7 +434,7 @@ fn a_convolution_of_two_types_is_refused_however_its_weights_come() {
 #[test]
 fn what_kernels_may_hold_refuses_no_model() {
     // Lines of 17 are laid out as lines of 32 or 24.
-    let mut model = Model::new(13).input("x", F32, &[1, 1024]).weights("w", &[1024, 17], &[0.5; 1024 * 17]);
+    let mut model = Model::new(13).input("x", F32, &[1, 1024]).weights("w", &[1024, 17], &vec![0.5; 1024 * 17]);
     for index in 0..8 {
         model = model.node("MatMul", "x w", &format!("y{index}"), &[]).output(&format!("y{index}"), F32);
     }
