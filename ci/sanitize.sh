@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 
 target=${CARGO_TARGET_DIR:-$PWD/target}/sanitize
 host=$(rustc -vV | sed -n 's/^host: //p')
-tests=(--test oracle --test pool --test reuse --test stress --test table)
+tests=(--test state_machine --test pool --test reclamation --test reuse --test stress --test table)
 flags=(--locked --no-default-features)
 
 nightly() {
