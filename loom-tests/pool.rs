@@ -372,6 +372,9 @@ fn a_destructor_that_inserts_against_get() {
 }
 
 /// I1 to I5 with three threads: two readers, one of which is pinned throughout, and a removal with its next entry.
+///
+/// Not over the real epoch, where three threads don't end in minutes.
+#[cfg(not(crossbeam_loom))]
 #[test]
 fn two_gets_against_remove_and_reinsert_with_3_preemptions() {
     explore_bounded("two gets against remove and reinsert", 3, || {
