@@ -8,8 +8,8 @@
 # What they can't see. std comes compiled, without instrumentation (no -Zbuild-std). AddressSanitizer watches std's
 # allocations all the same, since it replaces the allocator. ThreadSanitizer doesn't know the synchronisation inside of
 # std's compiled code, nor any fence (a pin has one, and the end of an Arc), and takes what these order for races. Left
-# out of its reports are therefore the test harness's channel, the slab's numbering of threads (a mutex of std's) and
-# the end of Arcs; what is left to find is a race in plain accesses to slots, rings, magazines and pages that no
+# out of its reports are therefore the test harness's channel, the making of statics, the slab's numbering of threads
+# and the stress test's own lists (each under a mutex of std's), and the end of Arcs; what is left to find is a race in plain accesses to slots, rings, magazines and pages that no
 # suppressed frame is part of. It says nothing of orderings that this machine is too strong to get wrong: those are
 # loom's to check.
 set -euo pipefail
@@ -38,7 +38,8 @@ thread() {
     nightly || return 0
     local suppressions=$target/thread/suppressions.txt
     mkdir -p "$target/thread"
-    printf '%s\n' race:std::sync::mpmc race:sharded_slab::tid race:alloc::sync::Arc >"$suppressions"
+    printf '%s\n' race:std::sync::mpmc race:std::sync::lazy_lock \
+        race:sharded_slab::tid race:alloc::sync::Arc race:alloc::vec::Vec >"$suppressions"
     # -Cunsafe-allow-abi-mismatch: std is not instrumented, as said above.
     RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
         TSAN_OPTIONS="suppressions=$suppressions halt_on_error=1" STRESS_ROUNDS=${STRESS_ROUNDS:-20000} \
