@@ -9,9 +9,9 @@
 # allocations all the same, since it replaces the allocator. ThreadSanitizer doesn't know the synchronisation inside of
 # std's compiled code, nor any fence (a pin has one, and the end of an Arc), and takes what these order for races. Left
 # out of its reports are therefore the test harness's channel, the making of statics, the slab's numbering of threads
-# and the stress test's own lists (each under a mutex of std's), and the end of Arcs; what is left to find is a race in plain accesses to slots, rings, magazines and pages that no
-# suppressed frame is part of. It says nothing of orderings that this machine is too strong to get wrong: those are
-# loom's to check.
+# and the stress test's own lists (each under a mutex of std's), and the end of Arcs; what is left to find is a race in
+# plain accesses to slots, rings, magazines and pages that no suppressed frame is part of. It says nothing of orderings
+# that this machine is too strong to get wrong: those are loom's to check.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
