@@ -84,7 +84,7 @@ fn count_against_first_insertions() {
 /// I6, I7: a walk over the shards meets one that is made before those of lower numbers.
 #[test]
 fn count_against_first_insertions_of_two_threads() {
-    explore_bounded("count against first insertions of two threads", 2, || {
+    explore_bounded("count against first insertions of two threads", 3, || {
         let pool = new_pool();
         let inserters = [1, 2].map(|value| {
             let pool = Arc::clone(&pool);

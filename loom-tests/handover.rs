@@ -199,7 +199,7 @@ fn give_and_take_against_the_return_of_the_rest() {
 /// I5: two givers both add.
 #[test]
 fn give_to_the_depot_against_give() {
-    explore_bounded("give to the depot against give", 2, || {
+    explore_bounded("give to the depot against give", 3, || {
         let pool = Arc::new(Pool::<_, Singles>::with_layout());
         let mut made: Vec<_> = (0..SLOTS).map(|_| pool.insert(Payload::new(1)).unwrap()).collect();
         let (mine, theirs) = (made[..3].to_vec(), made[3..].to_vec());
