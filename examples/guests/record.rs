@@ -36,7 +36,9 @@ pub struct Row {
 impl Record {
     /// The record and model of this name, or in words why there is none.
     pub fn open(name: &str) -> Result<Self, String> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        // A package of the repository may be in a folder of its own.
+        let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        let root = folders.find(|folder| folder.join("examples/models").is_dir()).ok_or("no folder examples/models")?;
         let models = root.join("examples").join("models");
         let names = names(&models)?;
         if !names.iter().any(|known| known == name) {
