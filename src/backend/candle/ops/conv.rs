@@ -16,6 +16,7 @@ use super::super::tail::{At, Program, Tail, scaled, shifted};
 use super::super::value::{Dims, ElementType, Value, count};
 use super::cast::convert;
 use super::depthwise;
+use super::layout::permute;
 use super::window::{Slide, Window};
 use super::{Kernel, Operator, no_type, product, since};
 use crate::nn::Error;
@@ -178,8 +179,8 @@ fn fused(
     Some((kernel, held))
 }
 
-fn convolve(value: &Value, filters: &Filters<'_>, window: &Window, cx: &Cx<'_>) -> Result<Value, Error> {
-    let &Filters { dims: weights, groups, elements: packed, bias, tail } = filters;
+fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Cx<'_>) -> Result<Value, Error> {
+    let &Filters { dims: weights, groups, elements: packed, bias, tail } = convolution;
     let (n, channels, spatial) = planes(value.dims())?;
     let (filters, depth, kernel) = planes(weights)?;
     if depth.checked_mul(groups) != Some(channels) || filters % groups != 0 || kernel.len() != spatial.len() {
@@ -193,24 +194,20 @@ fn convolve(value: &Value, filters: &Filters<'_>, window: &Window, cx: &Cx<'_>) 
     dims.extend(slides.iter().skip(3 - spatial.len()).map(|slide| slide.output));
     let places = count(&[slabs.output, rows.output, columns.output])?;
     let elements = value.elements::<f32>()?;
-    let total = count(&dims)?;
-    if total == 0 {
+    if count(&dims)? == 0 {
         return cx.output::<f32>(&dims)?.write(0.0, |_| ());
     }
     if value.is_empty() {
         return Err(Error::invalid_argument("a convolution of nothing"));
     }
-    let (mut out, charge) = cx.scratch::<f32>(total)?;
-    for plane in 0..n * filters {
-        out.resize(out.len() + places, bias.map_or(0.0, |bias| bias[plane % filters]));
-    }
 
     let volume = product(spatial);
-    let mut room = tail.room();
     if is_depthwise(weights, groups) && depthwise::suits(rows, columns) {
+        let (mut out, charge) = biased(n, places, filters, bias, cx)?;
         let size = product(kernel);
         let mut padded = Padded::new(slides, 1, cx)?;
         let mut rows_of = depthwise::Planes::new([rows, columns], [padded.sizes[1], padded.sizes[2]], cx)?;
+        let mut room = tail.room();
         for (index, out) in out.chunks_exact_mut(places).enumerate() {
             let (batch, filter) = (index / filters, index % filters);
             let channel = batch * channels + filter / (filters / groups);
@@ -221,8 +218,45 @@ fn convolve(value: &Value, filters: &Filters<'_>, window: &Window, cx: &Cx<'_>) 
         }
         return Value::charged(dims, out, charge);
     }
+    if n > 1 && slabs.input + slabs.before + slabs.after == 1 && 2 * places <= pack::width() {
+        // Images of few outputs each fill a panel together, as the slabs of one image.
+        let across = Slide { input: n, output: n, ..slabs };
+        let turned = permute(value.clone().reshaped(vec![n, channels, volume])?, &[1, 0, 2], cx)?;
+        let (out, charge) = products(turned.elements()?, 1, [across, rows, columns], convolution, cx)?;
+        let turned = Value::charged(vec![filters, n, places], out, charge)?;
+        return permute(turned, &[1, 0, 2], cx)?.reshaped(dims);
+    }
+    let (out, charge) = products(elements, n, slides, convolution, cx)?;
+    Value::charged(dims, out, charge)
+}
 
+/// `n` times `filters` planes of `places` outputs that are the bias alone.
+fn biased(
+    n: usize,
+    places: usize,
+    filters: usize,
+    bias: Option<&[f32]>,
+    cx: &Cx<'_>,
+) -> Result<(Vec<f32>, Charge), Error> {
+    let (mut out, charge) = cx.scratch::<f32>(count(&[n, filters, places])?)?;
+    for plane in 0..n * filters {
+        out.resize(out.len() + places, bias.map_or(0.0, |bias| bias[plane % filters]));
+    }
+    Ok((out, charge))
+}
+
+/// The convolution of `n` images as products of the filters and of what lies under the kernel.
+fn products(
+    elements: &[f32],
+    n: usize,
+    slides: [Slide; 3],
+    convolution: &Filters<'_>,
+    cx: &Cx<'_>,
+) -> Result<(Vec<f32>, Charge), Error> {
+    let &Filters { dims: weights, groups, elements: packed, bias, tail } = convolution;
+    let (filters, depth, kernel) = planes(weights)?;
     let (patch, each) = (depth * product(kernel), filters / groups);
+    let (volume, places) = (product(&slides.map(|slide| slide.input)), product(&slides.map(|slide| slide.output)));
     // A depthwise kernel that is too large for its own way is laid out here.
     let (laid, _charge);
     let packed = if is_depthwise(weights, groups) {
@@ -233,11 +267,13 @@ fn convolve(value: &Value, filters: &Filters<'_>, window: &Window, cx: &Cx<'_>) 
     } else {
         packed
     };
+    let (mut out, charge) = biased(n, places, filters, bias, cx)?;
     let mut padded = Padded::new(slides, depth, cx)?;
     let mut patches = Patches::new(&padded, patch, cx)?;
+    let mut room = tail.room();
     for batch in 0..n {
         for group in 0..groups {
-            let first = (batch * channels + group * depth) * volume;
+            let first = (batch * groups + group) * depth * volume;
             let image = padded.fill(&elements[first..first + depth * volume]);
             let left = &packed[group * each * patch..(group + 1) * each * patch];
             let first = (batch * filters + group * each) * places;
@@ -251,7 +287,7 @@ fn convolve(value: &Value, filters: &Filters<'_>, window: &Window, cx: &Cx<'_>) 
             }
         }
     }
-    Value::charged(dims, out, charge)
+    Ok((out, charge))
 }
 
 /// Volumes with their pads.

@@ -116,6 +116,8 @@ fn convolutions_are_those_of_the_definition() {
         Shape { kernel: [1, 1], strides: [2, 2], pads: [0; 4], ..deep },
         Shape { groups: 3, batch: 2, ..PLAIN },
         Shape { groups: 3, kernel: [1, 1], batch: 2, ..PLAIN },
+        Shape { batch: 5, image: [3, 4], pads: [1, 0, 1, 1], ..PLAIN },
+        Shape { batch: 13, image: [1, 9], kernel: [1, 3], strides: [1, 2], groups: 3, ..PLAIN },
         single,
         Shape { filters: 12, batch: 2, ..single },
         Shape { image: [7, 90], ..single },
