@@ -5,7 +5,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::support::{Payload, collect, explore, explore_bounded, new_pool};
+use crate::support::{Payload, explore, explore_bounded, new_pool};
 
 /// The slab's next place.
 fn next_place<T>(handle: Handle<T>) -> Handle<T> {
@@ -51,24 +51,6 @@ fn contains_of_a_guessed_handle_against_its_insert() {
             assert_eq!(before.0.with(|cell| unsafe { *cell }), 1);
         }
         inserter.join().unwrap();
-    });
-}
-
-/// I1, I3: an owned reference is taken from a value that is alive, or not at all.
-#[test]
-fn acquire_against_remove() {
-    explore_bounded("acquire against remove", 3, || {
-        let pool = new_pool();
-        let handle = pool.insert(Payload::new(1)).unwrap();
-        let remover = Arc::clone(&pool);
-        let remover = thread::spawn(move || {
-            drop(remover.remove(handle));
-            collect();
-        });
-        let acquired = pool.acquire(handle);
-        remover.join().unwrap();
-        assert!(acquired.is_none_or(|value| value.read() == 1));
-        assert!(pool.acquire(handle).is_none());
     });
 }
 
