@@ -10,7 +10,8 @@
 //! prints the largest difference from what onnxruntime had recorded, the time of an inference, and onnxruntime's:
 //! measured in this run where `python3` (or what `PYTHON` names) has onnxruntime, by `scripts/time_models.py`, which is
 //! asked before and after; the ratio recorded in `recorded.txt` otherwise (one run, on a 2-core machine that others used
-//! at the same time). Then two threads on two contexts. A model that is not there is named as skipped. The exit status is
+//! at the same time). Then how many times as much two threads do on two contexts, and how many times faster one inference is
+//! that is spread over two threads. A model that is not there is named as skipped. The exit status is
 //! 1 where an output is off by more than 1e-4 absolute plus 1e-3 relative.
 
 // candle is no dependency of a loom build.
@@ -49,8 +50,8 @@ const MODELS: [&str; 14] = [
 fn main() -> std::process::ExitCode {
     let (mut wrong, mut skipped) = (0, Vec::new());
     println!(
-        "{:<18}{:>5}{:>12}{:>12}{:>14}{:>8}  {:<9}{:>12}",
-        "model", "rows", "worst", "ms", "onnxruntime", "ratio", "", "2 threads"
+        "{:<18}{:>5}{:>12}{:>12}{:>14}{:>8}  {:<9}{:>12}{:>12}",
+        "model", "rows", "worst", "ms", "onnxruntime", "ratio", "", "2 contexts", "2 threads"
     );
     let asked: Vec<String> = std::env::args().skip(1).collect();
     for name in MODELS.into_iter().filter(|&name| asked.is_empty() || asked.iter().any(|asked| asked == name)) {
@@ -77,10 +78,11 @@ fn main() -> std::process::ExitCode {
         };
         let ratio = ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
         println!(
-            "{name:<18}{:>5}{:>12.1e}{:>12.3}{time:>14}{ratio:>8}  {how:<9}{:>11.2}×{}",
+            "{name:<18}{:>5}{:>12.1e}{:>12.3}{time:>14}{ratio:>8}  {how:<9}{:>11.2}×{:>11.2}×{}",
             record.rows.len(),
             measured.worst,
             measured.ms,
+            measured.two_contexts,
             measured.two_threads,
             if measured.right { "" } else { "  WRONG" }
         );

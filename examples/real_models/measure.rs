@@ -1,5 +1,6 @@
 //! Runs a record's rows, compares their outputs and times them.
 
+use std::num::NonZeroUsize;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,9 @@ pub struct Measured {
     pub right: bool,
     /// The median time of an inference.
     pub ms: f64,
-    /// Inferences of two threads, as a multiple of one's.
+    /// Inferences of two threads with a context each, as a multiple of one's.
+    pub two_contexts: f64,
+    /// How many times faster an inference is that is spread over two threads.
     pub two_threads: f64,
 }
 
@@ -32,6 +35,7 @@ pub fn measure(record: &Record) -> Result<Measured, Error> {
     let parts = [record.model.as_slice()];
     let request = LoadRequest::new(&parts, Encoding::Onnx, Target::Cpu);
     let graph = CandleBackend::new().load(&request)?;
+    let spread = CandleBackend::with_threads(NonZeroUsize::MIN.saturating_add(1))?.load(&request)?;
     let (mut worst, mut right) = (0.0_f32, true);
     let mut context = graph.init_context()?;
     for row in &record.rows {
@@ -43,9 +47,10 @@ pub fn measure(record: &Record) -> Result<Measured, Error> {
         }
     }
     // By turns, so that what else the machine does falls on both.
-    let (mut one, mut both) = (Vec::new(), Vec::new());
+    let (mut one, mut both, mut halves) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..3 {
         one.extend(times(&*graph, record)?);
+        halves.extend(times(&*spread, record)?);
         let pair = thread::scope(|scope| {
             let threads = [(); 2].map(|()| scope.spawn(|| times(&*graph, record)));
             threads.map(|thread| thread.join().unwrap_or_else(|_| Err(Error::runtime_error("a thread panicked"))))
@@ -54,8 +59,8 @@ pub fn measure(record: &Record) -> Result<Measured, Error> {
             both.extend(times?);
         }
     }
-    let (ms, ms_both) = (median(&mut one), median(&mut both));
-    Ok(Measured { worst, right, ms, two_threads: 2.0 * ms / ms_both })
+    let [ms, ms_both, ms_halves] = [&mut one, &mut both, &mut halves].map(|times| median(times));
+    Ok(Measured { worst, right, ms, two_contexts: 2.0 * ms / ms_both, two_threads: ms / ms_halves })
 }
 
 fn infer(context: &mut dyn BackendContext, row: &Row) -> Result<(), Error> {

@@ -103,7 +103,7 @@ impl Folding {
         let control = ComputeControl { deadline: Some(self.end), ..ComputeControl::default() };
         let limit = STEP_BYTES.min(self.bytes).min(bytes.saturating_mul(2).saturating_add(GROWTH));
         let meter = Meter::new(limit);
-        let results = kernel(Args::new(args), &Cx { control: &control, meter: &meter }).ok()?;
+        let results = kernel(Args::new(args), &Cx::new(&control, &meter)).ok()?;
         let made = results.iter().map(Value::len).sum::<usize>();
         // A constant's own tensor, however large, is no work and takes no more than the model did.
         if operator == "Constant" {

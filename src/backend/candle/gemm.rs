@@ -16,11 +16,14 @@ use gemm::Parallelism;
 use super::meter::Cx;
 use crate::nn::Error;
 
-/// Multiplications of one part, where 16 rows are not more.
+/// Multiplications of one part, where a block of rows is not more.
 const PART: usize = 1 << 28;
 
+/// Rows that are not cut apart.
+const BLOCK: usize = 16;
+
 /// A type that gemm multiplies matrices of.
-pub(crate) trait Factor: Copy + 'static {
+pub(crate) trait Factor: Copy + Send + Sync + 'static {
     const ZERO: Self;
     const ONE: Self;
 }
@@ -71,41 +74,45 @@ pub(crate) fn product<T: Factor>(
     if !a.holds(m, k) || !b.holds(k, n) || m.checked_mul(n) != Some(out.len()) {
         return Err(Error::runtime_error("a matrix product past its operands"));
     }
-    let rows = (PART / n.saturating_mul(k).max(1)).clamp(16, m.max(16));
-    for (index, out) in out.chunks_mut(rows * n).enumerate() {
-        cx.control.check()?;
-        let first = index * rows;
-        // SAFETY: by G1, checked above for the whole product, of which this is the rows from `first` on, as many as
-        // `out` has room for: `a.start + (first + i) * a.row + j * a.column` and `b.start + i * b.row + j * b.column`
-        // are inside of their slices for all i and j of their matrices, and so are the offsets of the pointers here.
-        // `out` is ours alone, holds `out.len() / n` rows of `n` elements, and overlaps neither, being borrowed
-        // mutably. It is initialized. Strides are at most the slices' lengths where they matter, and any `isize` is a
-        // valid stride for a dimension of 1, in which nothing steps.
-        unsafe {
-            gemm::gemm(
-                out.len() / n,
-                n,
-                k,
-                out.as_mut_ptr(),
-                1,
-                n as isize,
-                false,
-                a.elements.as_ptr().add(a.start + first * a.row),
-                a.column as isize,
-                a.row as isize,
-                b.elements.as_ptr().add(b.start),
-                b.column as isize,
-                b.row as isize,
-                T::ZERO,
-                T::ONE,
-                false,
-                false,
-                false,
-                Parallelism::None,
-            );
+    let each = n.saturating_mul(k).max(1);
+    let rows = (PART / each).clamp(BLOCK, m.max(BLOCK));
+    let mut parts = vec![(); cx.parts(m.div_ceil(BLOCK), m.saturating_mul(each))];
+    cx.spread(&mut parts, out, BLOCK * n, |cx, (), start, out| {
+        for (index, out) in out.chunks_mut(rows * n).enumerate() {
+            cx.control.check()?;
+            let first = start / n + index * rows;
+            // SAFETY: by G1, checked above for the whole product, of which this is the rows from `first` on, as many as
+            // `out` has room for: `a.start + (first + i) * a.row + j * a.column` and `b.start + i * b.row +
+            // j * b.column` are inside of their slices for all i and j of their matrices, and so are the offsets of the
+            // pointers here. `out` is ours alone, holds `out.len() / n` rows of `n` elements, and overlaps neither,
+            // being borrowed mutably. It is initialized. Strides are at most the slices' lengths where they matter, and
+            // any `isize` is a valid stride for a dimension of 1, in which nothing steps.
+            unsafe {
+                gemm::gemm(
+                    out.len() / n,
+                    n,
+                    k,
+                    out.as_mut_ptr(),
+                    1,
+                    n as isize,
+                    false,
+                    a.elements.as_ptr().add(a.start + first * a.row),
+                    a.column as isize,
+                    a.row as isize,
+                    b.elements.as_ptr().add(b.start),
+                    b.column as isize,
+                    b.row as isize,
+                    T::ZERO,
+                    T::ONE,
+                    false,
+                    false,
+                    false,
+                    Parallelism::None,
+                );
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -116,7 +123,7 @@ mod tests {
 
     fn run(a: Matrix<'_, f32>, b: Matrix<'_, f32>, out: &mut [f32], size: (usize, usize, usize)) -> Result<(), Error> {
         let control = ComputeControl::default();
-        product(a, b, out, size, &Cx { control: &control, meter: &Meter::new(usize::MAX) })
+        product(a, b, out, size, &Cx::new(&control, &Meter::new(usize::MAX)))
     }
 
     #[test]

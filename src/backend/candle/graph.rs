@@ -11,6 +11,7 @@ use super::meter::{Cx, Meter};
 use super::ops::LATEST_OPSET;
 use super::plan::{Compiler, Plan};
 use super::run::run;
+use super::threads::Threads;
 use super::value::{Dims, ElementType, Value};
 use crate::backend::{BackendContext, BackendGraph, ComputeControl};
 use crate::nn::{Error, TensorDescription, TensorType, TensorView};
@@ -20,6 +21,7 @@ struct Model {
     plan: Plan,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    threads: Option<Arc<Threads>>,
 }
 
 /// A model, compiled. Cheap to open contexts of: they share its weights.
@@ -37,7 +39,7 @@ impl std::fmt::Debug for CandleGraph {
 }
 
 impl CandleGraph {
-    pub(super) fn load(bytes: &[u8], memory_limit: usize) -> Result<Self, Error> {
+    pub(super) fn load(bytes: &[u8], memory_limit: usize, threads: Option<Arc<Threads>>) -> Result<Self, Error> {
         let ModelProto { graph, opset_import, .. } = decode(bytes, memory_limit)?;
         let graph = graph.ok_or_else(|| Error::invalid_encoding("no ONNX model: the bytes hold no graph"))?;
         let mut opsets = HashMap::new();
@@ -76,7 +78,7 @@ impl CandleGraph {
         Ok(Self {
             inputs: inputs.iter().map(Port::description).collect(),
             outputs: outputs.iter().map(Port::description).collect(),
-            model: Arc::new(Model { plan, inputs, outputs }),
+            model: Arc::new(Model { plan, inputs, outputs, threads }),
         })
     }
 
@@ -132,7 +134,8 @@ fn ports(graph: &GraphProto) -> Result<(Vec<Port>, Vec<Port>), Error> {
 
 impl Model {
     fn run(&self, inputs: Vec<Value>, control: &ComputeControl, meter: &Arc<Meter>) -> Result<Vec<Value>, Error> {
-        let outputs = run(&self.plan, inputs, &Cx { control, meter })?;
+        let cx = Cx { threads: self.threads.as_deref(), ..Cx::new(control, meter) };
+        let outputs = run(&self.plan, inputs, &cx)?;
         for (port, value) in self.outputs.iter().zip(&outputs) {
             // A model may lie about its outputs; the caller was told what it says.
             if port.ty != value.ty() {

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::threads::Threads;
 use super::value::{Element, Value, count};
 use crate::backend::ComputeControl;
 use crate::nn::Error;
@@ -61,13 +62,19 @@ impl Drop for Charge {
     }
 }
 
-/// What an operator runs in: the budget and the token of its compute.
+/// What an operator runs in: the budget and the token of its compute, and the threads that it may be spread over.
 pub(crate) struct Cx<'a> {
     pub(crate) control: &'a ComputeControl,
     pub(crate) meter: &'a Arc<Meter>,
+    pub(crate) threads: Option<&'a Threads>,
 }
 
-impl Cx<'_> {
+impl<'a> Cx<'a> {
+    /// For a compute on one thread.
+    pub(crate) const fn new(control: &'a ComputeControl, meter: &'a Arc<Meter>) -> Self {
+        Self { control, meter, threads: None }
+    }
+
     /// Room for a tensor of `dims`, charged.
     pub(crate) fn output<T: Element>(&self, dims: &[usize]) -> Result<Output<T>, Error> {
         let count = count(dims)?;

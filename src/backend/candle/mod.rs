@@ -12,7 +12,7 @@
 //!
 //! * No number in a model or a tensor makes the process panic, abort or allocate beyond its budget.
 //! * A graph is immutable; contexts of one graph share its weights and wait for nothing.
-//! * One compute uses the thread that called it and no other.
+//! * One compute uses the thread that called it and no other, unless the host asks for more ([`CandleBackend::with_threads`]).
 
 mod check;
 pub mod decode;
@@ -31,6 +31,7 @@ mod plan;
 mod run;
 mod scan;
 mod tail;
+mod threads;
 pub mod value;
 
 #[cfg(test)]
@@ -40,21 +41,41 @@ pub use check::Port;
 pub use graph::{CandleContext, CandleGraph};
 pub use ops::{LATEST_OPSET, Operator, operators};
 
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use threads::Threads;
+
 use super::{Backend, BackendGraph, LoadRequest};
 use crate::nn::{Encoding, Error, Target};
 
 /// Loads ONNX models for the CPU.
 ///
-/// Each compute uses the thread that called it and no other, whatever the process does with rayon's threads.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct CandleBackend {}
+/// Each compute uses the thread that called it and no other, whatever the process does with rayon's threads: many guests
+/// are served best so. [`with_threads`](Self::with_threads) is for few guests who wait for large models.
+#[derive(Debug, Clone)]
+pub struct CandleBackend {
+    threads: Option<Arc<Threads>>,
+}
 
 impl CandleBackend {
-    /// The backend.
+    /// The backend, with each compute on the thread that called it.
     #[must_use]
     pub const fn new() -> Self {
-        Self {}
+        Self { threads: None }
+    }
+
+    /// The backend with each compute spread over `threads` threads, the one that called it among them.
+    ///
+    /// The others are started here, and end when the backend, its graphs and their contexts are gone; all computes share
+    /// them. Only products of a million multiplications and more are spread, so that small models gain nothing, and
+    /// each part has room of its own, which its compute's memory limit counts.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) where the threads can't be started.
+    pub fn with_threads(threads: NonZeroUsize) -> Result<Self, Error> {
+        Ok(Self { threads: Threads::new(threads)?.map(Arc::new) })
     }
 
     /// Loads a model and gives its graph as it is, for callers that want more types than wasi-nn has.
@@ -63,7 +84,7 @@ impl CandleBackend {
     ///
     /// As [`Backend::load`].
     pub fn load_graph(&self, model: &[u8], memory_limit: usize) -> Result<CandleGraph, Error> {
-        CandleGraph::load(model, memory_limit)
+        CandleGraph::load(model, memory_limit, self.threads.clone())
     }
 }
 
@@ -100,6 +121,6 @@ impl Backend for CandleBackend {
         let [model] = request.parts else {
             return Err(Error::invalid_encoding(format!("an ONNX model is 1 part, not {}", request.parts.len())));
         };
-        Ok(Box::new(CandleGraph::load(model, request.memory_limit)?))
+        Ok(Box::new(self.load_graph(model, request.memory_limit)?))
     }
 }

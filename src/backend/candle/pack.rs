@@ -47,7 +47,7 @@ pub(crate) fn width() -> usize {
 }
 
 /// Rows of a block.
-fn height() -> usize {
+pub(crate) fn height() -> usize {
     rows_of(lanes())
 }
 

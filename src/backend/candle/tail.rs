@@ -452,7 +452,7 @@ mod tests {
         let mut found: Vec<f32> = (0..CHUNK + 7).map(|index| (index % 13) as f32 - 6.0).collect();
         let wanted: Vec<f32> = found.clone();
         let (control, meter) = (ComputeControl::default(), Meter::new(0));
-        tail.run(&mut found, At::Columns(0), &mut tail.room(), &Cx { control: &control, meter: &meter }).unwrap();
+        tail.run(&mut found, At::Columns(0), &mut tail.room(), &Cx::new(&control, &meter)).unwrap();
         for (index, (found, x)) in found.iter().zip(wanted).enumerate() {
             let y = x * (x + 3.0).clamp(0.0, 6.0) / 6.0;
             assert!((found - (index as f32 - y * y)).abs() < 1e-4, "{index}: {found}");
@@ -464,9 +464,8 @@ mod tests {
         let tail = Tail::new(Program { ops: vec![Op::Unary(Unary::Erf, 0); 2], result: 2 });
         let control = ComputeControl { deadline: Some(std::time::Instant::now()), ..ComputeControl::default() };
         let (meter, mut room) = (Meter::new(0), tail.room());
-        let mut run = |count: usize| {
-            tail.run(&mut vec![1.0; count], At::Channel(0), &mut room, &Cx { control: &control, meter: &meter })
-        };
+        let mut run =
+            |count: usize| tail.run(&mut vec![1.0; count], At::Channel(0), &mut room, &Cx::new(&control, &meter));
         run(PART / 4).unwrap();
         assert_eq!(run(PART / 4).unwrap_err().kind(), crate::nn::ErrorKind::Timeout);
     }

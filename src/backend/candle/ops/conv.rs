@@ -205,17 +205,24 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Cx<'
     if is_depthwise(weights, groups) && depthwise::suits(rows, columns) {
         let (mut out, charge) = biased(n, places, filters, bias, cx)?;
         let size = product(kernel);
-        let mut padded = Padded::new(slides, 1, cx)?;
-        let mut rows_of = depthwise::Planes::new([rows, columns], [padded.sizes[1], padded.sizes[2]], cx)?;
-        let mut room = tail.room();
-        for (index, out) in out.chunks_exact_mut(places).enumerate() {
-            let (batch, filter) = (index / filters, index % filters);
-            let channel = batch * channels + filter / (filters / groups);
-            let plane = &elements[channel * volume..(channel + 1) * volume];
-            let taps = &packed[filter * size..(filter + 1) * size];
-            rows_of.add(padded.fill(plane), taps, out, cx)?;
-            tail.run(out, At::Channel(filter), &mut room, cx)?;
-        }
+        let room = || {
+            let padded = Padded::new(slides, 1, cx)?;
+            let lines = depthwise::Planes::new([rows, columns], [padded.sizes[1], padded.sizes[2]], cx)?;
+            Ok((padded, lines, tail.room()))
+        };
+        let mut rooms = rooms(cx.parts(n * filters, out.len().saturating_mul(size)), room)?;
+        cx.spread(&mut rooms, &mut out, places, |cx, (padded, lines, room), start, out| {
+            for (index, out) in out.chunks_exact_mut(places).enumerate() {
+                let index = start / places + index;
+                let (batch, filter) = (index / filters, index % filters);
+                let channel = batch * channels + filter / (filters / groups);
+                let plane = &elements[channel * volume..(channel + 1) * volume];
+                let taps = &packed[filter * size..(filter + 1) * size];
+                lines.add(padded.fill(plane), taps, out, cx)?;
+                tail.run(out, At::Channel(filter), room, cx)?;
+            }
+            Ok(())
+        })?;
         return Value::charged(dims, out, charge);
     }
     if n > 1 && slabs.input + slabs.before + slabs.after == 1 && 2 * places <= pack::width() {
@@ -269,8 +276,10 @@ fn products(
     };
     let (mut out, charge) = biased(n, places, filters, bias, cx)?;
     let mut padded = Padded::new(slides, depth, cx)?;
-    let mut patches = Patches::new(&padded, patch, cx)?;
-    let mut room = tail.room();
+    let block = pack::height() * places;
+    let multiplications = places.saturating_mul(patch).saturating_mul(each);
+    let room = || Ok((Patches::new(&padded, patch, cx)?, tail.room()));
+    let mut rooms = rooms(cx.parts(each.div_ceil(pack::height()), multiplications), room)?;
     for batch in 0..n {
         for group in 0..groups {
             let first = (batch * groups + group) * depth * volume;
@@ -278,16 +287,25 @@ fn products(
             let left = &packed[group * each * patch..(group + 1) * each * patch];
             let first = (batch * filters + group * each) * places;
             let out = &mut out[first..first + each * places];
-            for first in (0..places).step_by(pack::width() * PANELS) {
-                let end = places.min(first + pack::width() * PANELS);
-                patches.multiply((image, left), each, first..end, out, cx)?;
-                for (filter, out) in out.chunks_exact_mut(places).enumerate() {
-                    tail.run(&mut out[first..end], At::Channel(group * each + filter), &mut room, cx)?;
+            cx.spread(&mut rooms, out, block, |cx, (patches, room), start, out| {
+                let from = start / places;
+                for first in (0..places).step_by(pack::width() * PANELS) {
+                    let end = places.min(first + pack::width() * PANELS);
+                    patches.multiply(image, Left { elements: left, m: each, from }, first..end, out, cx)?;
+                    for (filter, out) in out.chunks_exact_mut(places).enumerate() {
+                        tail.run(&mut out[first..end], At::Channel(group * each + from + filter), room, cx)?;
+                    }
                 }
-            }
+                Ok(())
+            })?;
         }
     }
     Ok((out, charge))
+}
+
+/// A room for each of so many parts.
+fn rooms<R>(parts: usize, room: impl Fn() -> Result<R, Error>) -> Result<Vec<R>, Error> {
+    (0..parts).map(|_| room()).collect()
 }
 
 /// Volumes with their pads.
@@ -332,6 +350,14 @@ impl Padded {
 
 /// A run of outputs that one panel holds: where in the panel, where in a volume, and how many.
 type Segment = (usize, usize, usize);
+
+/// Rows of a left-hand side: as many as the result has, from row `from` of `m`, where a block of rows begins.
+#[derive(Clone, Copy)]
+struct Left<'a> {
+    elements: &'a [f32],
+    m: usize,
+    from: usize,
+}
 
 /// Lays out patches, panel by panel, and multiplies them.
 struct Patches {
@@ -384,16 +410,17 @@ impl Patches {
         }
     }
 
-    /// Adds the product of `left`, of `m` rows, and of the image's patches at `outputs` to those columns of `out`.
+    /// Adds the product of the left-hand rows and of the image's patches at `outputs` to those columns of `out`.
     fn multiply(
         &mut self,
-        (image, left): (&[f32], &[f32]),
-        m: usize,
+        image: &[f32],
+        left: Left<'_>,
         outputs: Range<usize>,
         out: &mut [f32],
         cx: &Cx<'_>,
     ) -> Result<(), Error> {
-        let (width, pitch) = (pack::width(), out.len() / m.max(1));
+        let (width, pitch) = (pack::width(), product(&self.slides.map(|slide| slide.output)));
+        let m = out.len() / pitch.max(1);
         let volume = product(&self.sizes);
         for first in outputs.clone().step_by(width) {
             let end = outputs.end.min(first + width);
@@ -414,7 +441,8 @@ impl Patches {
                     }
                 }
                 let target = Target { out: &mut *out, pitch, first, columns: end - first };
-                pack::add_product(&left[from * m..(from + depth) * m], &self.panel, m, depth, target);
+                let left = &left.elements[from * left.m + left.from * depth..][..m * depth];
+                pack::add_product(left, &self.panel, m, depth, target);
             }
         }
         Ok(())

@@ -159,7 +159,7 @@ mod tests {
         };
         let together = |wide: usize, kernel: usize, dilation: usize| {
             let slides = [slide(64, 1, 1), slide(wide, kernel, dilation)];
-            !Planes::new(slides, [64, wide], &Cx { control: &control, meter: &meter }).unwrap().lines.is_empty()
+            !Planes::new(slides, [64, wide], &Cx::new(&control, &meter)).unwrap().lines.is_empty()
         };
         assert!(together(14, 3, 1) && together(9, 5, 1));
         // 63 outputs of 65535 elements, and 4 of 9.

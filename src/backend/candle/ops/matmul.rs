@@ -96,11 +96,16 @@ pub(super) fn multiply<T: Float>(
     if elements == 0 || k == 0 {
         return Ok((out, charge));
     }
-    for (index, out) in out.chunks_exact_mut(m * n).enumerate() {
-        let left = Matrix { elements: left, start: a.start + index * a.batch, row: a.row, column: a.column };
-        let right = Matrix { elements: right, start: b.start + index * b.batch, row: b.row, column: b.column };
-        gemm::product(left, right, out, (m, n, k), cx)?;
-    }
+    let mut parts = vec![(); cx.parts(batch, elements.saturating_mul(k))];
+    cx.spread(&mut parts, &mut out, m * n, |cx, (), start, out| {
+        for (index, out) in out.chunks_exact_mut(m * n).enumerate() {
+            let index = start / (m * n) + index;
+            let left = Matrix { elements: left, start: a.start + index * a.batch, row: a.row, column: a.column };
+            let right = Matrix { elements: right, start: b.start + index * b.batch, row: b.row, column: b.column };
+            gemm::product(left, right, out, (m, n, k), cx)?;
+        }
+        Ok(())
+    })?;
     Ok((out, charge))
 }
 
@@ -120,21 +125,26 @@ fn small(
     }
     let (mut out, charge) = cx.scratch::<f32>(elements)?;
     out.resize(elements, 0.0);
-    for (index, out) in out.chunks_exact_mut(m * n).enumerate() {
-        cx.control.check()?;
-        let (left, right) = (&left[a.start + index * a.batch..], &right[b.start + index * b.batch..]);
-        if !by_columns {
-            let (left, right) =
-                (kernel::Rows { elements: left, pitch: a.row }, kernel::Rows { elements: right, pitch: b.row });
-            kernel::product(left, right, out, n, k);
-        } else if n == 1 && a.row == k {
-            kernel::add_dots(left, &right[..k], out);
-        } else {
-            for (row, out) in out.chunks_exact_mut(n).enumerate() {
-                kernel::add_dots(right, &left[row * a.row..row * a.row + k], out);
+    let mut parts = vec![(); cx.parts(batch, elements.saturating_mul(k))];
+    cx.spread(&mut parts, &mut out, m * n, |cx, (), start, out| {
+        for (index, out) in out.chunks_exact_mut(m * n).enumerate() {
+            cx.control.check()?;
+            let index = start / (m * n) + index;
+            let (left, right) = (&left[a.start + index * a.batch..], &right[b.start + index * b.batch..]);
+            if !by_columns {
+                let (left, right) =
+                    (kernel::Rows { elements: left, pitch: a.row }, kernel::Rows { elements: right, pitch: b.row });
+                kernel::product(left, right, out, n, k);
+            } else if n == 1 && a.row == k {
+                kernel::add_dots(left, &right[..k], out);
+            } else {
+                for (row, out) in out.chunks_exact_mut(n).enumerate() {
+                    kernel::add_dots(right, &left[row * a.row..row * a.row + k], out);
+                }
             }
         }
-    }
+        Ok(())
+    })?;
     Ok(Some((out, charge)))
 }
 

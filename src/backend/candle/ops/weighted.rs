@@ -113,23 +113,29 @@ impl Weighted {
             Some(bias) => (0..m).for_each(|_| out.extend_from_slice(bias)),
             None => out.resize(m * n, 0.0),
         }
-        let (mut laid, _charge) = cx.scratch::<f32>(if m > 1 { m.min(ROWS) * k } else { 0 })?;
-        let mut room = self.tail.room();
-        for (rows, out) in elements.chunks(ROWS * k).zip(out.chunks_mut(ROWS * n)) {
-            let count = rows.len() / k;
-            // One row is laid out as it is.
-            let left = if count == 1 {
-                rows
-            } else {
-                laid.clear();
-                pack::left(Strided { elements: rows, row: k, column: 1 }, count, k, &mut laid);
-                &laid
-            };
-            self.product(left, count, out, cx)?;
-            for out in out.chunks_exact_mut(n) {
-                self.tail.run(out, At::Columns(0), &mut room, cx)?;
+        let parts = cx.parts(m.div_ceil(pack::height()), m.saturating_mul(n).saturating_mul(k));
+        let laid = if m > 1 { m.min(ROWS) * k } else { 0 };
+        let room = |_| Ok((cx.scratch::<f32>(laid)?, self.tail.room()));
+        let mut rooms = (0..parts).map(room).collect::<Result<Vec<_>, Error>>()?;
+        cx.spread(&mut rooms, &mut out, pack::height() * n, |cx, ((laid, _), room), start, out| {
+            let rows = elements[start / n * k..].chunks(ROWS * k);
+            for (rows, out) in rows.zip(out.chunks_mut(ROWS * n)) {
+                let count = out.len() / n;
+                // One row is laid out as it is.
+                let left = if count == 1 {
+                    &rows[..k]
+                } else {
+                    laid.clear();
+                    pack::left(Strided { elements: rows, row: k, column: 1 }, count, k, laid);
+                    &*laid
+                };
+                self.product(left, count, out, cx)?;
+                for out in out.chunks_exact_mut(n) {
+                    self.tail.run(out, At::Columns(0), room, cx)?;
+                }
             }
-        }
+            Ok(())
+        })?;
         Value::charged(dims, out, charge)
     }
 

@@ -8,3 +8,4 @@ mod hostile;
 mod operators;
 mod regressions;
 mod silent;
+mod threaded;
