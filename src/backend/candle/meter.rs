@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::threads::Threads;
+use super::threads::Crew;
 use super::value::{Element, Value, count};
 use crate::backend::ComputeControl;
 use crate::nn::Error;
@@ -66,13 +66,13 @@ impl Drop for Charge {
 pub(crate) struct Cx<'a> {
     pub(crate) control: &'a ComputeControl,
     pub(crate) meter: &'a Arc<Meter>,
-    pub(crate) threads: Option<&'a Threads>,
+    pub(crate) crew: Option<&'a Crew<'a>>,
 }
 
 impl<'a> Cx<'a> {
     /// For a compute on one thread.
     pub(crate) const fn new(control: &'a ComputeControl, meter: &'a Arc<Meter>) -> Self {
-        Self { control, meter, threads: None }
+        Self { control, meter, crew: None }
     }
 
     /// Room for a tensor of `dims`, charged.

@@ -75,7 +75,7 @@ impl CandleBackend {
     ///
     /// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) where the threads can't be started.
     pub fn with_threads(threads: NonZeroUsize) -> Result<Self, Error> {
-        Ok(Self { threads: Threads::new(threads)?.map(Arc::new) })
+        Ok(Self { threads: Threads::new(threads)? })
     }
 
     /// Loads a model and gives its graph as it is, for callers that want more types than wasi-nn has.
