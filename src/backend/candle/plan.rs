@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::check::{shown, tensor};
@@ -302,10 +302,16 @@ fn label(node: &NodeProto, domain: &str, opset: Option<i64>) -> String {
 fn reads<'g>(node: &'g NodeProto, names: &mut Vec<&'g str>) {
     names.extend(node.input.iter().map(String::as_str).filter(|name| !name.is_empty()));
     for graph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
+        // A name of the subgraph's own may be that of any value outside: of the node's output, where models are merged.
+        let mut own: HashSet<&str> = graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
+        own.extend(graph.input.iter().filter_map(|input| input.name.as_deref()));
+        own.extend(graph.initializer.iter().filter_map(|tensor| tensor.name.as_deref()));
+        let mut inside = Vec::new();
         for node in &graph.node {
-            reads(node, names);
+            reads(node, &mut inside);
         }
-        names.extend(graph.output.iter().filter_map(|output| output.name.as_deref()));
+        inside.extend(graph.output.iter().filter_map(|output| output.name.as_deref()));
+        names.extend(inside.into_iter().filter(|name| !own.contains(name)));
     }
 }
 

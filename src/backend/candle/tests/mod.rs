@@ -1,6 +1,7 @@
 //! What the candle backend promises, tried on models that the tests build themselves.
 
 mod builder;
+mod corners;
 mod families;
 mod first;
 mod fused;

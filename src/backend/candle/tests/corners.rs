@@ -1,0 +1,47 @@
+//! Corners that a comparison with onnxruntime and with ONNX's own reference, over models made at random, led to.
+//!
+//! Expected numbers are worked by hand or, where they have more than two decimals, the reference's.
+
+use super::builder::{BOOL, F32, I64, Model, close, counting, graph, info, tensor};
+use crate::backend::candle::decode::GraphProto;
+use crate::backend::candle::value::Value;
+
+#[test]
+fn a_branch_may_name_its_output_as_the_node_does() {
+    let branch = |op: &str| GraphProto {
+        output: vec![info("y", F32, None)],
+        ..Model::new(16).node(op, "x x", "t", &[]).node("Neg", "t", "y", &[]).graph
+    };
+    let branches = [graph("then_branch", branch("Add")), graph("else_branch", branch("Mul"))];
+    // A name of the branches is also that of a later value outside of them.
+    let model = Model::new(16)
+        .input("x", F32, &[2])
+        .input("condition", BOOL, &[])
+        .output("t", F32)
+        .node("If", "condition", "y", &branches)
+        .node("Exp", "y", "t", &[]);
+    for (condition, wanted) in [(true, [-4.0_f32, -6.0]), (false, [-4.0, -9.0])] {
+        let condition = Value::scalar(condition).unwrap();
+        let (dims, found) = model.floats(vec![tensor(&[2], &[2.0, 3.0]), condition]);
+        assert_eq!(dims, [2]);
+        close(&found, &wanted.map(f32::exp));
+    }
+}
+
+#[test]
+fn a_loop_may_name_its_values_as_the_node_does() {
+    let body = Model::new(16).node("Add", "v x", "y", &[]).node("Identity", "go", "gone", &[]).graph;
+    let body = GraphProto {
+        input: vec![info("i", I64, None), info("go", BOOL, None), info("v", F32, None)],
+        output: vec![info("gone", BOOL, None), info("y", F32, None), info("y", F32, None)],
+        ..body
+    };
+    let model = Model::new(16).input("x", F32, &[2]).integers("trips", &[], &[3]).output("all", F32).node(
+        "Loop",
+        "trips _ x",
+        "y all",
+        &[graph("body", body)],
+    );
+    let wanted = vec![0.0, 2.0, 0.0, 3.0, 0.0, 4.0];
+    assert_eq!(model.floats(vec![counting(&[2])]), (vec![3, 2], wanted));
+}
