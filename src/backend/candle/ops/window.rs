@@ -136,9 +136,9 @@ impl Window {
         }
     }
 
-    /// Whether an odd pad goes to the end.
+    /// Whether the odd one of pads that follow from the sizes goes to the end.
     pub(super) fn odd_at_end(&self) -> bool {
-        self.padding != Padding::Same { odd_at_end: false }
+        self.padding == Padding::Same { odd_at_end: true }
     }
 
     /// Whether the attributes say nothing about more or fewer dimensions than there are.

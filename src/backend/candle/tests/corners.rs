@@ -2,9 +2,26 @@
 //!
 //! Expected numbers are worked by hand or, where they have more than two decimals, the reference's.
 
-use super::builder::{BOOL, F32, I64, Model, close, counting, graph, info, tensor};
+use super::builder::{BOOL, F32, I64, Model, close, counting, graph, info, ints, one, string, tensor};
 use crate::backend::candle::decode::GraphProto;
 use crate::backend::candle::value::Value;
+
+#[test]
+fn a_transposed_convolution_with_an_output_shape_takes_the_odd_place_off_the_beginning() {
+    // Of the whole, 1 2 0 3 4 0 5 6, one place goes.
+    for (auto_pad, wanted) in [
+        ("NOTSET", [2.0, 0.0, 3.0, 4.0, 0.0, 5.0, 6.0]),
+        ("VALID", [2.0, 0.0, 3.0, 4.0, 0.0, 5.0, 6.0]),
+        ("SAME_LOWER", [2.0, 0.0, 3.0, 4.0, 0.0, 5.0, 6.0]),
+        ("SAME_UPPER", [1.0, 2.0, 0.0, 3.0, 4.0, 0.0, 5.0]),
+    ] {
+        let attributes = [ints("strides", &[3]), ints("output_shape", &[7]), string("auto_pad", auto_pad)];
+        let model =
+            one(11, "ConvTranspose", "w", &attributes).weights("w", &[3, 1, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let channels = tensor(&[1, 3, 3], &[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(model.floats(vec![channels]), (vec![1, 1, 7], wanted.to_vec()), "{auto_pad}");
+    }
+}
 
 #[test]
 fn a_branch_may_name_its_output_as_the_node_does() {
