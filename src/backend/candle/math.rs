@@ -66,7 +66,8 @@ pub(crate) fn tanh(x: f32) -> f32 {
 /// The error function, a quotient of polynomials fitted over the range in which it isn't ±1.
 #[inline]
 pub(crate) fn erf(x: f32) -> f32 {
-    let c = x.clamp(-4.0, 4.0);
+    const LIMIT: f32 = 3.92;
+    let c = x.clamp(-LIMIT, LIMIT);
     let s = c * c;
     let p = -2.726_142_2e-10_f32;
     let p = p * s + 2.770_681_4e-8;
@@ -80,7 +81,9 @@ pub(crate) fn erf(x: f32) -> f32 {
     let q = q * s - 1.682_827e-3;
     let q = q * s - 7.373_329e-3;
     let q = q * s - 1.426_473_9e-2;
-    c * p / q
+    let result = c * p / q;
+    // Exactly ±1, so that 1 less it is 0 and not the fit's error, which a factor may make anything.
+    if x.abs() >= LIMIT { 1.0_f32.copysign(x) } else { result }
 }
 
 #[cfg(test)]
@@ -115,6 +118,8 @@ mod tests {
             assert!(f(f32::NAN).is_nan());
         }
         assert_eq!(super::tanh(f32::INFINITY), 1.0);
+        assert_eq!(super::erf(4.0), 1.0);
+        assert_eq!(super::erf(f32::NEG_INFINITY), -1.0);
         assert_eq!(super::sigmoid(f32::NEG_INFINITY), 0.0);
     }
 }

@@ -3,8 +3,13 @@
 //! Expected numbers are worked by hand or, where they have more than two decimals, the reference's.
 
 use super::builder::{BOOL, F32, I64, Model, close, counting, graph, info, ints, one, string, tensor};
-use crate::backend::candle::decode::GraphProto;
+use crate::backend::candle::decode::{AttributeProto, GraphProto};
 use crate::backend::candle::value::Value;
+
+/// The elements of the one output of an operator over `x`.
+fn of(op: &str, opset: i64, attributes: &[AttributeProto], x: &[f32]) -> Vec<f32> {
+    one(opset, op, "", attributes).floats(vec![tensor(&[x.len()], x)]).1
+}
 
 #[test]
 fn a_transposed_convolution_with_an_output_shape_takes_the_odd_place_off_the_beginning() {
@@ -21,6 +26,18 @@ fn a_transposed_convolution_with_an_output_shape_takes_the_odd_place_off_the_beg
         let channels = tensor(&[1, 3, 3], &[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
         assert_eq!(model.floats(vec![channels]), (vec![1, 1, 7], wanted.to_vec()), "{auto_pad}");
     }
+}
+
+#[test]
+fn the_error_function_ends_at_one_and_so_gelu_ends_at_zero() {
+    let far = [-1e30, -1e6, -12.0, -4.0, 4.0, 12.0, 1e6, f32::NEG_INFINITY, f32::INFINITY];
+    let wanted = [-1.0, -1.0, -1.0, -1.0, 1.0, 1.0, 1.0, -1.0, 1.0];
+    assert_eq!(of("Erf", 13, &[], &far), wanted);
+    assert_eq!(of("Gelu", 20, &[], &[-1e30, -1e6, -12.0, 12.0, 1e6]), [0.0, 0.0, 0.0, 12.0, 1e6]);
+    // The same where it follows a product.
+    let model = Model::new(20).input("x", F32, &[1, 1]).weights("w", &[1, 1], &[1.0]).output("y", F32);
+    let model = model.node("MatMul", "x w", "t", &[]).node("Gelu", "t", "y", &[]);
+    assert_eq!(model.floats(vec![tensor(&[1, 1], &[-1e6])]).1, [0.0]);
 }
 
 #[test]
