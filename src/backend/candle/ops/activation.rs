@@ -55,8 +55,8 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(7, "Atan", (1, 1), |_| floats!(|x| x.atan())),
     since(9, "Sinh", (1, 1), |_| floats!(|x| x.sinh())),
     since(9, "Cosh", (1, 1), |_| floats!(|x| x.cosh())),
-    since(9, "Asinh", (1, 1), |_| floats!(|x| x.asinh())),
-    since(9, "Acosh", (1, 1), |_| floats!(|x| x.acosh())),
+    since(9, "Asinh", (1, 1), |_| float(|x| asinh(f64::from(x)) as f32, asinh)),
+    since(9, "Acosh", (1, 1), |_| float(|x| acosh(f64::from(x)) as f32, acosh)),
     since(9, "Atanh", (1, 1), |_| floats!(|x| x.atanh())),
     between(6, 10, "Clip", (1, 1), clip_by_attributes),
     since(11, "Clip", (1, 3), clip_by_inputs),
@@ -149,12 +149,23 @@ fn selu(node: &Node<'_>) -> Result<Kernel, Error> {
     )
 }
 
+/// From here on, `x + √(x² ± 1)` is `2x` to the last bit, and doubling the largest numbers is avoided.
+const LARGE: f64 = 1e100;
+
+fn asinh(x: f64) -> f64 {
+    if x.abs() > LARGE { (x.abs().ln() + std::f64::consts::LN_2).copysign(x) } else { x.asinh() }
+}
+
+fn acosh(x: f64) -> f64 {
+    if x > LARGE { x.ln() + std::f64::consts::LN_2 } else { x.acosh() }
+}
+
 fn celu(node: &Node<'_>) -> Result<Kernel, Error> {
     let alpha = node.float("alpha", 1.0)?;
     let wide = f64::from(alpha);
     float(
-        move |x| x.max(0.0) + (alpha * (x / alpha).exp_m1()).min(0.0),
-        move |x| x.max(0.0) + (wide * (x / wide).exp_m1()).min(0.0),
+        move |x| if x > 0.0 { x } else { alpha * (x / alpha).exp_m1() },
+        move |x| if x > 0.0 { x } else { wide * (x / wide).exp_m1() },
     )
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Expected numbers are worked by hand or, where they have more than two decimals, the reference's.
 
-use super::builder::{BOOL, F32, I64, Model, close, counting, graph, info, ints, one, string, tensor};
+use super::builder::{BOOL, F32, I64, Model, close, counting, float, graph, info, ints, one, string, tensor};
 use crate::backend::candle::decode::{AttributeProto, GraphProto};
 use crate::backend::candle::value::Value;
 
@@ -29,6 +29,13 @@ fn a_transposed_convolution_with_an_output_shape_takes_the_odd_place_off_the_beg
 }
 
 #[test]
+fn what_is_no_number_stays_none_in_celu() {
+    let found = of("Celu", 12, &[float("alpha", 2.0)], &[f32::NAN, -1.0, 3.0]);
+    assert!(found[0].is_nan());
+    close(&found[1..], &[-0.786_938_7, 3.0]);
+}
+
+#[test]
 fn the_error_function_ends_at_one_and_so_gelu_ends_at_zero() {
     let far = [-1e30, -1e6, -12.0, -4.0, 4.0, 12.0, 1e6, f32::NEG_INFINITY, f32::INFINITY];
     let wanted = [-1.0, -1.0, -1.0, -1.0, 1.0, 1.0, 1.0, -1.0, 1.0];
@@ -38,6 +45,12 @@ fn the_error_function_ends_at_one_and_so_gelu_ends_at_zero() {
     let model = Model::new(20).input("x", F32, &[1, 1]).weights("w", &[1, 1], &[1.0]).output("y", F32);
     let model = model.node("MatMul", "x w", "t", &[]).node("Gelu", "t", "y", &[]);
     assert_eq!(model.floats(vec![tensor(&[1, 1], &[-1e6])]).1, [0.0]);
+}
+
+#[test]
+fn inverse_hyperbolic_functions_hold_up_to_the_largest_numbers() {
+    close(&of("Asinh", 9, &[], &[-3.4e38, 3.4e38, 0.5]), &[-89.415_15, 89.415_15, 0.481_211_8]);
+    close(&of("Acosh", 9, &[], &[3.4e38, 1.5]), &[89.415_15, 0.962_423_6]);
 }
 
 #[test]
