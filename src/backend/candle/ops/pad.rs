@@ -3,6 +3,7 @@
 use super::super::meter::Cx;
 use super::super::node::Node;
 use super::super::value::{Element, Value, strides, with_elements};
+use super::cast::convert;
 use super::select::{affordable, offsets, select};
 use super::{Kernel, Operator, axis, between, since};
 use crate::nn::Error;
@@ -55,11 +56,12 @@ fn pad(node: &Node<'_>) -> Result<Kernel, Error> {
         }
         affordable(&dims, value, cx)?;
         if mode == Mode::Constant {
+            let filler = match args.option(2) {
+                Some(filler) => filler.clone(),
+                None => convert(Value::scalar(number)?, value.ty(), cx)?,
+            };
             return Ok(vec![with_elements!(value, |elements| {
-                let filler = match args.option(2) {
-                    Some(filler) => same(elements, filler)?.first().copied().unwrap_or_default(),
-                    None => element(elements, number),
-                };
+                let filler = same(elements, &filler)?.first().copied().unwrap_or_default();
                 constant(elements, value.dims(), &ends, &dims, filler, cx)
             })?]);
         }
@@ -76,12 +78,6 @@ fn pad(node: &Node<'_>) -> Result<Kernel, Error> {
 
 fn same<'a, T: Element>(_: &[T], value: &'a Value) -> Result<&'a [T], Error> {
     value.elements::<T>()
-}
-
-/// The attribute's number in the elements' type; before opset 11 those are floats.
-fn element<T: Element>(_: &[T], number: f32) -> T {
-    let narrow: Option<T> = (&number as &dyn std::any::Any).downcast_ref::<T>().copied();
-    narrow.unwrap_or_default()
 }
 
 /// The index in `0..dim` that stands at `place`, which may lie outside.

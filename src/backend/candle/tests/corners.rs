@@ -2,9 +2,9 @@
 //!
 //! Expected numbers are worked by hand or, where they have more than two decimals, the reference's.
 
-use super::builder::{BOOL, F32, I64, Model, close, counting, float, graph, info, ints, one, string, tensor};
+use super::builder::{BOOL, F32, I64, Model, close, counting, float, graph, info, int, ints, one, string, tensor};
 use crate::backend::candle::decode::{AttributeProto, GraphProto};
-use crate::backend::candle::value::Value;
+use crate::backend::candle::value::{ElementType, Value};
 
 /// The elements of the one output of an operator over `x`.
 fn of(op: &str, opset: i64, attributes: &[AttributeProto], x: &[f32]) -> Vec<f32> {
@@ -45,6 +45,20 @@ fn the_error_function_ends_at_one_and_so_gelu_ends_at_zero() {
     let model = Model::new(20).input("x", F32, &[1, 1]).weights("w", &[1, 1], &[1.0]).output("y", F32);
     let model = model.node("MatMul", "x w", "t", &[]).node("Gelu", "t", "y", &[]);
     assert_eq!(model.floats(vec![tensor(&[1, 1], &[-1e6])]).1, [0.0]);
+}
+
+#[test]
+fn an_old_pad_fills_every_type_of_float_with_its_number() {
+    for (number, ty) in [(1, ElementType::F32), (10, ElementType::F16), (11, ElementType::F64), (16, ElementType::Bf16)]
+    {
+        let model = Model::new(10)
+            .input("x", F32, &[1])
+            .output("y", F32)
+            .node("Cast", "x", "narrow", &[int("to", number)])
+            .node("Pad", "narrow", "padded", &[ints("pads", &[1, 2]), float("value", -1.5)])
+            .node("Cast", "padded", "y", &[int("to", 1)]);
+        assert_eq!(model.floats(vec![tensor(&[1], &[2.0])]).1, [-1.5, 2.0, -1.5, -1.5], "{ty:?}");
+    }
 }
 
 #[test]
