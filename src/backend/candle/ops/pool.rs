@@ -103,7 +103,7 @@ fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
                     for (y, &(y_first, y_end)) in high.iter().enumerate() {
                         for (x, &(x_first, x_end)) in wide.iter().enumerate() {
                             pace.step((z_end - z_first) * (y_end - y_first) * (x_end - x_first), cx)?;
-                            let (mut best, mut winner) = (f32::NEG_INFINITY, 0);
+                            let (mut best, mut winner) = (f32::NEG_INFINITY, None);
                             for dz in z_first..z_end {
                                 let slab = zs.source(z, dz) * ys.input;
                                 for dy in y_first..y_end {
@@ -111,14 +111,16 @@ fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
                                     for dx in x_first..x_end {
                                         let at = line + xs.source(x, dx);
                                         let element = plane_elements[at];
-                                        if element > best || element.is_nan() {
-                                            (best, winner) = (element, at);
+                                        // The first one wins even where it is as low as can be.
+                                        if element > best || element.is_nan() || winner.is_none() {
+                                            (best, winner) = (element, Some(at));
                                         }
                                     }
                                 }
                             }
                             out.push(best);
                             if indices {
+                                let winner = winner.unwrap_or(0);
                                 found.push(
                                     (index * plane + turned(winner, by_column, ys.input, xs.input, zs.input)) as i64,
                                 );

@@ -62,6 +62,16 @@ fn an_old_pad_fills_every_type_of_float_with_its_number() {
 }
 
 #[test]
+fn the_index_of_a_largest_element_is_under_the_window_whatever_is_there() {
+    let low = f32::NEG_INFINITY;
+    let model = Model::new(12).input("x", F32, &[1, 1, 5]).output("top", F32).output("places", I64);
+    let model = model.node("MaxPool", "x", "top places", &[ints("kernel_shape", &[2])]);
+    let outputs = model.run(vec![tensor(&[1, 1, 5], &[1.0, 2.0, low, low, low])]).unwrap();
+    assert_eq!(outputs[0].elements::<f32>().unwrap(), [2.0, 2.0, low, low]);
+    assert_eq!(outputs[1].elements::<i64>().unwrap(), [1, 1, 2, 3]);
+}
+
+#[test]
 fn inverse_hyperbolic_functions_hold_up_to_the_largest_numbers() {
     close(&of("Asinh", 9, &[], &[-3.4e38, 3.4e38, 0.5]), &[-89.415_15, 89.415_15, 0.481_211_8]);
     close(&of("Acosh", 9, &[], &[3.4e38, 1.5]), &[89.415_15, 0.962_423_6]);
