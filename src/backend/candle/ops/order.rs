@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use super::super::meter::Cx;
 use super::super::node::Node;
 use super::super::value::{Dims, Element, ElementType, Value, strides, with_elements};
+use super::cast::convert;
 use super::elementwise::{Number, with_numbers};
 use super::layout::permute;
 use super::pattern::integer;
@@ -88,18 +89,23 @@ fn top_k(node: &Node<'_>) -> Result<Kernel, Error> {
 
 fn running_sum(node: &Node<'_>) -> Result<Kernel, Error> {
     let (exclusive, reverse) = (node.flag("exclusive", false)?, node.flag("reverse", false)?);
-    Ok(Box::new(move |args, cx| {
-        let value = args.get(0)?;
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        let ty = value.ty();
+        // The narrow floats are summed as f32, and rounded where a sum is written.
+        let narrow = matches!(ty, ElementType::F16 | ElementType::Bf16);
+        let value = if narrow { convert(value, ElementType::F32, cx)? } else { value };
         let at = axis(integer(args.get(1)?)?, value.rank())?;
         let (dim, inner) = (value.dims()[at], product(&value.dims()[at + 1..]));
         let outer = product(&value.dims()[..at]);
-        Ok(vec![with_numbers!(value, T => {
+        let result = with_numbers!(value, T => {
             let elements = value.elements::<T>()?;
+            let (mut sums, _charge) = cx.scratch::<T>(inner)?;
+            sums.resize(inner, T::default());
             cx.output::<T>(value.dims())?.write(T::default(), |out| {
                 if inner == 0 {
                     return;
                 }
-                let mut sums = vec![T::default(); inner];
                 for block in 0..outer {
                     sums.fill(T::default());
                     for turn in 0..dim {
@@ -118,7 +124,8 @@ fn running_sum(node: &Node<'_>) -> Result<Kernel, Error> {
                     }
                 }
             })
-        })?])
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
     }))
 }
 

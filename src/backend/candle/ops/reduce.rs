@@ -96,12 +96,15 @@ fn reduce(node: &Node<'_>, as_input: i64, reduction: Reduction) -> Result<Kernel
 fn fold<T: Number>(row: &[T], reduction: Reduction) -> T {
     let wide = |f: fn(f64, f64) -> f64, start: f64| row.iter().fold(start, |sum, x| f(sum, x.to_f64()));
     let one = |x: f64| T::from_f64(x);
+    // Integers wrap around, whatever they are summed in; a narrow float would lose what is small beside the sum so far.
+    let narrow = matches!(T::TYPE, ElementType::F16 | ElementType::Bf16);
     match reduction {
-        Reduction::Sum if T::TYPE == ElementType::F32 => one(sum(row, |x| x)),
+        Reduction::Sum if narrow || T::TYPE == ElementType::F32 => one(sum(row, |x| x)),
         Reduction::Sum => row.iter().fold(T::default(), |sum, &x| sum.plus(x)),
         Reduction::Mean => one(sum(row, |x| x) / row.len() as f64),
         Reduction::Max => row.iter().copied().reduce(T::most).unwrap_or_else(|| lowest::<T>(f64::NEG_INFINITY)),
         Reduction::Min => row.iter().copied().reduce(T::least).unwrap_or_else(|| lowest::<T>(f64::INFINITY)),
+        Reduction::Product if narrow => one(wide(std::ops::Mul::mul, 1.0)),
         Reduction::Product => row.iter().fold(one(1.0), |product, &x| product.times(x)),
         Reduction::L1 => one(sum(row, f64::abs)),
         Reduction::L2 => one(sum(row, |x| x * x).sqrt()),
