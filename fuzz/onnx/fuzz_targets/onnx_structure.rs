@@ -2,4 +2,8 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| graphpool_fuzz_onnx::attack(&graphpool_fuzz_onnx::structure::model(bytes)));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let model = graphpool_fuzz_onnx::structure::model(bytes);
+    graphpool_fuzz_onnx::keep(&model);
+    graphpool_fuzz_onnx::attack(&model);
+});

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Loads the bytes and, where that works, runs the graph on inputs that fit, under a budget of 64 MiB and a deadline of
-//! half a second. A panic, an abort, a hang of ten seconds or 2 GiB of memory is a finding.
+//! half a second. A panic, an abort, a hang of five seconds or 2 GiB of memory is a finding.
 
 pub mod structure;
 
@@ -21,6 +21,18 @@ const MEMORY: usize = 1 << 26;
 
 /// Elements that an input is given at the most.
 const INPUT: usize = 1 << 16;
+
+/// Writes a model to the file that the variable `MODEL_OUT` names, where there is one: what a target made of an input is
+/// kept in that way, to be run again without the fuzzer.
+///
+/// # Panics
+///
+/// Where the file can't be written.
+pub fn keep(model: &[u8]) {
+    if let Some(path) = std::env::var_os("MODEL_OUT") {
+        std::fs::write(path, model).expect("the file that MODEL_OUT names can be written");
+    }
+}
 
 /// Loads and runs a model; whatever is wrong with it must come back as an error with a short message.
 pub fn attack(bytes: &[u8]) {

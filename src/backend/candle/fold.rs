@@ -61,7 +61,7 @@ const HEAVY: [&str; 29] = [
 const ENDLESS: [&str; 2] = ["Loop", "Scan"];
 
 /// How long folding may take over a whole model. What is in a branch of an If is bounded by nothing else.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What is left of the budget.
 pub(crate) struct Folding {
@@ -74,6 +74,12 @@ impl Folding {
     /// The budget of one model, whose results may take `bytes` in all.
     pub(crate) fn new(bytes: usize) -> Self {
         Self { work: WORK, bytes, end: Instant::now() + PATIENCE }
+    }
+
+    /// Elements that may still be read and written.
+    #[cfg(test)]
+    pub(crate) fn work(&self) -> usize {
+        self.work
     }
 
     /// The results of a step, where every input is known and the budget allows.
@@ -101,15 +107,20 @@ impl Folding {
             return None;
         }
         let control = ComputeControl { deadline: Some(self.end), ..ComputeControl::default() };
+        control.check().ok()?;
         let limit = STEP_BYTES.min(self.bytes).min(bytes.saturating_mul(2).saturating_add(GROWTH));
         let meter = Meter::new(limit);
+        if operator != "Constant" {
+            // Work that fails was done too.
+            self.work = self.work.saturating_sub(elements.saturating_add(1));
+        }
         let results = kernel(Args::new(args), &Cx::new(&control, &meter)).ok()?;
         let made = results.iter().map(Value::len).sum::<usize>();
         // A constant's own tensor, however large, is no work and takes no more than the model did.
         if operator == "Constant" {
             self.work = self.work.saturating_sub(1);
         } else {
-            self.work = self.work.saturating_sub(elements.saturating_add(made).saturating_add(1));
+            self.work = self.work.saturating_sub(made);
             self.bytes = self.bytes.saturating_sub(results.iter().map(Value::bytes).sum());
         }
         (results.len() >= outputs).then_some(results)

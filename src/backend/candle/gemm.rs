@@ -7,7 +7,8 @@
 //! 497, Silero 1,800 and 5,750.
 //!
 //! * G1: every element that a product reads or writes lies within the slices it was given; this is checked before each.
-//! * G2: a product is cut into parts of at least 16 rows, and each part looks at the compute's token.
+//! * G2: a product is cut into parts of at least 16 rows, of columns where those are still too many, and of what is summed
+//!   over where that is; each part looks at the compute's token.
 
 #![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are what matrices and their sizes are called")]
 
@@ -16,11 +17,14 @@ use gemm::Parallelism;
 use super::meter::Cx;
 use crate::nn::Error;
 
-/// Multiplications of one part, where a block of rows is not more.
+/// Multiplications of one part, where a block of rows and as many columns are not more.
 const PART: usize = 1 << 28;
 
-/// Rows that are not cut apart.
+/// Rows that are not cut apart, and columns.
 const BLOCK: usize = 16;
+
+/// Products that are added up in one part: more than any model's, so that its sums are those of one call.
+const DEEPEST: usize = 1 << 20;
 
 /// A type that gemm multiplies matrices of.
 pub(crate) trait Factor: Copy + Send + Sync + 'static {
@@ -74,41 +78,50 @@ pub(crate) fn product<T: Factor>(
     if !a.holds(m, k) || !b.holds(k, n) || m.checked_mul(n) != Some(out.len()) {
         return Err(Error::runtime_error("a matrix product past its operands"));
     }
-    let each = n.saturating_mul(k).max(1);
-    let rows = (PART / each).clamp(BLOCK, m.max(BLOCK));
-    let mut parts = vec![(); cx.parts(m.div_ceil(BLOCK), m.saturating_mul(each))];
+    let depth = k.min(DEEPEST);
+    let rows = (PART / n.saturating_mul(depth)).clamp(BLOCK, m.max(BLOCK));
+    let columns = (PART / rows.min(m).saturating_mul(depth)).clamp(BLOCK, n.max(BLOCK));
+    let mut parts = vec![(); cx.parts(m.div_ceil(BLOCK), m.saturating_mul(n.saturating_mul(k)))];
     cx.spread(&mut parts, out, BLOCK * n, |cx, (), start, out| {
         for (index, out) in out.chunks_mut(rows * n).enumerate() {
-            cx.control.check()?;
-            let first = start / n + index * rows;
-            // SAFETY: by G1, checked above for the whole product, of which this is the rows from `first` on, as many as
-            // `out` has room for: `a.start + (first + i) * a.row + j * a.column` and `b.start + i * b.row +
-            // j * b.column` are inside of their slices for all i and j of their matrices, and so are the offsets of the
-            // pointers here. `out` is ours alone, holds `out.len() / n` rows of `n` elements, and overlaps neither,
-            // being borrowed mutably. It is initialized. Strides are at most the slices' lengths where they matter, and
-            // any `isize` is a valid stride for a dimension of 1, in which nothing steps.
-            unsafe {
-                gemm::gemm(
-                    out.len() / n,
-                    n,
-                    k,
-                    out.as_mut_ptr(),
-                    1,
-                    n as isize,
-                    false,
-                    a.elements.as_ptr().add(a.start + first * a.row),
-                    a.column as isize,
-                    a.row as isize,
-                    b.elements.as_ptr().add(b.start),
-                    b.column as isize,
-                    b.row as isize,
-                    T::ZERO,
-                    T::ONE,
-                    false,
-                    false,
-                    false,
-                    Parallelism::None,
-                );
+            let (row, rows) = (start / n + index * rows, out.len() / n);
+            for column in (0..n).step_by(columns) {
+                for place in (0..k).step_by(depth) {
+                    cx.control.check()?;
+                    let (columns, depth) = (columns.min(n - column), depth.min(k - place));
+                    let (out, adds) = (&mut out[column..], place > 0);
+                    // SAFETY: by G1, checked above for the whole product, of which this is the part of `rows` rows from
+                    // `row` on, of `columns` columns from `column` on, and of `depth` summands from `place` on:
+                    // `a.start + (row + i) * a.row + (place + j) * a.column` and
+                    // `b.start + (place + i) * b.row + (column + j) * b.column` are inside of their slices for all i and
+                    // j of the part, and so are the offsets of the pointers here. `out` is ours alone, holds `rows` rows
+                    // that are `n` elements apart, the last of them no shorter than `columns`, and overlaps neither,
+                    // being borrowed mutably. It is initialized. Strides are at most the slices' lengths where they
+                    // matter, and any `isize` is a valid stride for a dimension of 1, in which nothing steps.
+                    unsafe {
+                        gemm::gemm(
+                            rows,
+                            columns,
+                            depth,
+                            out.as_mut_ptr(),
+                            1,
+                            n as isize,
+                            adds,
+                            a.elements.as_ptr().add(a.start + row * a.row + place * a.column),
+                            a.column as isize,
+                            a.row as isize,
+                            b.elements.as_ptr().add(b.start + place * b.row + column * b.column),
+                            b.column as isize,
+                            b.row as isize,
+                            if adds { T::ONE } else { T::ZERO },
+                            T::ONE,
+                            false,
+                            false,
+                            false,
+                            Parallelism::None,
+                        );
+                    }
+                }
             }
         }
         Ok(())
@@ -156,6 +169,21 @@ mod tests {
             assert!(run(wrong, Matrix { row: 3, ..fits }, &mut out, (3, 3, 4)).is_err());
         }
         assert!(run(fits, Matrix { row: 3, ..fits }, &mut out[..8], (3, 3, 4)).is_err());
+    }
+
+    #[test]
+    fn a_product_is_cut_in_every_direction() {
+        // More rows than are least, more columns than go with them, and more summands than one part has.
+        let (m, n, k) = (BLOCK + 3, BLOCK + 2, DEEPEST + 5);
+        let elements: Vec<f32> = (0..k + n + m).map(|index| (index * index % 7) as f32 - 3.0).collect();
+        let of = |start: usize| Matrix { elements: &elements, start, row: 1, column: 1 };
+        let mut out = vec![f32::NAN; m * n];
+        run(of(0), of(1), &mut out, (m, n, k)).unwrap();
+        for (index, found) in out.iter().enumerate() {
+            let (row, column) = (index / n, index % n);
+            let pairs = elements[row..row + k].iter().zip(&elements[1 + column..]);
+            assert!((found - pairs.map(|(x, y)| x * y).sum::<f32>()).abs() < 1e-3, "{row} {column}");
+        }
     }
 
     #[test]

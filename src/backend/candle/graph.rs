@@ -7,7 +7,7 @@ use super::check::{self, Port, carrier, shown};
 use super::decode::{GraphProto, ModelProto, decode};
 use super::fold::Folding;
 use super::fuse::Packs;
-use super::meter::{Cx, Meter};
+use super::meter::{Cx, Meter, PIECE, Pace};
 use super::ops::LATEST_OPSET;
 use super::plan::{Compiler, Plan};
 use super::run::run;
@@ -63,7 +63,7 @@ impl CandleGraph {
         let budget = bytes.len().saturating_mul(4).saturating_add(1 << 20);
         let compile = |budget: usize| {
             let (opsets, packs) = (opsets.clone(), Packs::new(budget, memory_limit));
-            Compiler { opsets, folding: Folding::new(memory_limit), packs, nodes: 0 }.graph(&graph, &names)
+            Compiler { opsets, folding: Folding::new(memory_limit), packs, nodes: 0, nested: 0 }.graph(&graph, &names)
         };
         let mut plan = compile(budget)?;
         if plan.memory > memory_limit {
@@ -217,7 +217,8 @@ impl BackendContext for CandleContext {
         // One value may be many outputs, each of which is a copy here.
         let bytes = outputs.iter().map(|value| value.len().saturating_mul(carrier(value.ty()).size()));
         let _charge = meter.charge(bytes.fold(0, usize::saturating_add))?;
-        self.outputs = outputs.iter().map(carry).collect::<Result<_, _>>()?;
+        let cx = Cx::new(control, &meter);
+        self.outputs = outputs.iter().map(|value| carry(value, &cx)).collect::<Result<_, _>>()?;
         Ok(())
     }
 
@@ -272,23 +273,33 @@ fn receive(dims: Vec<usize>, port: &Port, data: &[u8]) -> Result<Value, Error> {
 }
 
 /// An output in the type that carries it.
-fn carry(value: &Value) -> Result<Carried, Error> {
-    fn widen<T: Copy, const N: usize>(elements: &[T], to: impl Fn(T) -> [u8; N]) -> Vec<u8> {
-        elements.iter().flat_map(|&element| to(element)).collect()
+fn carry(value: &Value, cx: &Cx<'_>) -> Result<Carried, Error> {
+    fn widen<T: Copy, const N: usize>(
+        elements: &[T],
+        to: impl Fn(T) -> [u8; N],
+        cx: &Cx<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        let (mut bytes, mut pace) = (Vec::with_capacity(elements.len() * N), Pace::default());
+        for piece in elements.chunks(PIECE) {
+            pace.step(piece.len(), cx)?;
+            bytes.extend(piece.iter().flat_map(|&element| to(element)));
+        }
+        Ok(bytes)
     }
+    cx.control.check()?;
     let dims = value.dims().iter().map(|&dim| u32::try_from(dim)).collect::<Result<_, _>>();
     let dims = dims.map_err(|_| Error::too_large("an output has a dimension past u32"))?;
     let data = match value.ty() {
-        ElementType::I8 => widen(value.elements::<i8>()?, |element| i32::from(element).to_le_bytes()),
-        ElementType::I16 => widen(value.elements::<i16>()?, |element| i32::from(element).to_le_bytes()),
-        ElementType::U16 => widen(value.elements::<u16>()?, |element| i32::from(element).to_le_bytes()),
-        ElementType::U32 => widen(value.elements::<u32>()?, |element| i64::from(element).to_le_bytes()),
+        ElementType::I8 => widen(value.elements::<i8>()?, |element| i32::from(element).to_le_bytes(), cx)?,
+        ElementType::I16 => widen(value.elements::<i16>()?, |element| i32::from(element).to_le_bytes(), cx)?,
+        ElementType::U16 => widen(value.elements::<u16>()?, |element| i32::from(element).to_le_bytes(), cx)?,
+        ElementType::U32 => widen(value.elements::<u32>()?, |element| i64::from(element).to_le_bytes(), cx)?,
         ElementType::U64 => {
             let elements = value.elements::<u64>()?;
             if elements.iter().any(|&element| i64::try_from(element).is_err()) {
                 return Err(Error::runtime_error("an output of type U64 is past what I64 carries"));
             }
-            widen(elements, u64::to_le_bytes)
+            widen(elements, u64::to_le_bytes, cx)?
         }
         _ => value.to_bytes(),
     };

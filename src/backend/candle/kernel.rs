@@ -17,7 +17,7 @@ const SMALL: usize = 3 << 20;
 const LONGEST: usize = 1 << 14;
 
 /// Rows up to which a product is one pass over the right-hand matrix.
-const FEW_ROWS: usize = 3;
+pub(crate) const FEW_ROWS: usize = 3;
 
 struct Lanes;
 

@@ -62,7 +62,50 @@ impl Drop for Charge {
     }
 }
 
+/// Elements that are gone through without a look at the compute's token, at the most.
+pub(crate) const PIECE: usize = 1 << 16;
+
+/// Looks at the compute's token every so much work. What is one step takes no longer than a few times [`PIECE`].
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    done: usize,
+}
+
+impl Pace {
+    /// Counts so much work, which is about to be done.
+    #[inline]
+    pub(crate) fn step(&mut self, work: usize, cx: &Cx<'_>) -> Result<(), Error> {
+        const PART: usize = 1 << 20;
+        self.done = self.done.saturating_add(work).saturating_add(1);
+        if self.done > PART {
+            self.done = 0;
+            cx.control.check()?;
+        }
+        Ok(())
+    }
+
+    /// Appends `elements` to `out`.
+    pub(crate) fn copy<T: Copy>(&mut self, elements: &[T], out: &mut Vec<T>, cx: &Cx<'_>) -> Result<(), Error> {
+        for piece in elements.chunks(PIECE) {
+            self.step(piece.len(), cx)?;
+            out.extend_from_slice(piece);
+        }
+        Ok(())
+    }
+
+    /// Makes `out` as long as `len`, with more of `element`.
+    pub(crate) fn fill<T: Copy>(&mut self, element: T, len: usize, out: &mut Vec<T>, cx: &Cx<'_>) -> Result<(), Error> {
+        while out.len() < len {
+            let piece = PIECE.min(len - out.len());
+            self.step(piece, cx)?;
+            out.resize(out.len() + piece, element);
+        }
+        Ok(())
+    }
+}
+
 /// What an operator runs in: the budget and the token of its compute, and the threads that it may be spread over.
+#[derive(Clone, Copy)]
 pub(crate) struct Cx<'a> {
     pub(crate) control: &'a ComputeControl,
     pub(crate) meter: &'a Arc<Meter>,
@@ -76,14 +119,14 @@ impl<'a> Cx<'a> {
     }
 
     /// Room for a tensor of `dims`, charged.
-    pub(crate) fn output<T: Element>(&self, dims: &[usize]) -> Result<Output<T>, Error> {
+    pub(crate) fn output<T: Element>(&self, dims: &[usize]) -> Result<Output<'a, T>, Error> {
         let count = count(dims)?;
         let charge = self.meter.charge(count * size_of::<T>())?;
         let mut elements = Vec::new();
         elements
             .try_reserve_exact(count)
             .map_err(|_| Error::too_large(format!("no memory for {count} elements of {:?}", T::TYPE)))?;
-        Ok(Output { dims: dims.to_vec(), elements, count, charge })
+        Ok(Output { dims: dims.into(), elements, count, charge, cx: *self })
     }
 
     /// Room for `count` elements that no tensor will hold, charged.
@@ -92,54 +135,70 @@ impl<'a> Cx<'a> {
         Ok((output.elements, output.charge))
     }
 
-    /// Charges what candle is going to allocate.
+    /// `count` elements that are `element` each, charged.
+    pub(crate) fn filled<T: Element>(&self, element: T, count: usize) -> Result<(Vec<T>, Charge), Error> {
+        let (mut elements, charge) = self.scratch::<T>(count)?;
+        Pace::default().fill(element, count, &mut elements, self)?;
+        Ok((elements, charge))
+    }
+
+    /// Room for a list of up to `count` places, charged.
+    pub(crate) fn list<T>(&self, count: usize) -> Result<(Vec<T>, Charge), Error> {
+        let charge = self.meter.charge(count.saturating_mul(size_of::<T>()))?;
+        let mut list = Vec::new();
+        list.try_reserve_exact(count).map_err(|_| Error::too_large(format!("no memory for a list of {count}")))?;
+        Ok((list, charge))
+    }
+
+    /// Charges what is going to be allocated.
     pub(crate) fn charge<T: Element>(&self, dims: &[usize]) -> Result<Charge, Error> {
         self.meter.charge(count(dims)? * size_of::<T>())
     }
 }
 
 /// Room for one tensor.
-pub(crate) struct Output<T> {
-    dims: Vec<usize>,
+pub(crate) struct Output<'a, T> {
+    dims: Arc<[usize]>,
     elements: Vec<T>,
     count: usize,
     charge: Charge,
+    cx: Cx<'a>,
 }
 
-impl<T: Element> Output<T> {
+impl<T: Element> Output<'_, T> {
     /// The tensor of these elements; as many as there is room for.
     pub(crate) fn collect(mut self, elements: impl Iterator<Item = T>) -> Result<Value, Error> {
-        self.elements.extend(elements.take(self.count));
+        let mut elements = elements.fuse();
+        while self.elements.len() < self.count {
+            self.cx.control.check()?;
+            let (before, piece) = (self.elements.len(), PIECE.min(self.count - self.elements.len()));
+            self.elements.extend(elements.by_ref().take(piece));
+            if self.elements.len() == before {
+                break;
+            }
+        }
         self.finish()
     }
 
-    /// The tensor that `write` makes out of one whose every element is `element`.
-    pub(crate) fn write(mut self, element: T, write: impl FnOnce(&mut [T])) -> Result<Value, Error> {
-        self.elements.resize(self.count, element);
-        write(&mut self.elements);
-        self.finish()
-    }
-
-    /// As [`write`](Self::write) with a `write` that may fail.
-    pub(crate) fn try_write(
+    /// The tensor that `write` makes out of one whose every element is `element`. It is not asked for a tensor without
+    /// elements, whose dimensions may be of any size.
+    pub(crate) fn write(
         mut self,
         element: T,
         write: impl FnOnce(&mut [T]) -> Result<(), Error>,
     ) -> Result<Value, Error> {
-        self.elements.resize(self.count, element);
-        write(&mut self.elements)?;
+        Pace::default().fill(element, self.count, &mut self.elements, &self.cx)?;
+        if self.count > 0 {
+            write(&mut self.elements)?;
+        }
         self.finish()
     }
 
-    /// The tensor of what `push` appends.
-    pub(crate) fn append(mut self, push: impl FnOnce(&mut Vec<T>)) -> Result<Value, Error> {
-        push(&mut self.elements);
-        self.finish()
-    }
-
-    /// As [`append`](Self::append) with a `push` that may fail.
-    pub(crate) fn try_append(mut self, push: impl FnOnce(&mut Vec<T>) -> Result<(), Error>) -> Result<Value, Error> {
-        push(&mut self.elements)?;
+    /// The tensor of what `push` appends. It is not asked for a tensor without elements, as in [`write`](Self::write).
+    pub(crate) fn append(mut self, push: impl FnOnce(&mut Vec<T>) -> Result<(), Error>) -> Result<Value, Error> {
+        if self.count > 0 {
+            push(&mut self.elements)?;
+        }
         self.finish()
     }
 

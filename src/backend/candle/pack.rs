@@ -64,19 +64,33 @@ pub(crate) fn parts(k: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..k).step_by(DEPTH).map(move |from| (from, DEPTH.min(k - from)))
 }
 
-/// Appends an m×k matrix as the left-hand side of a product: `m * k` elements.
-pub(crate) fn left(a: Strided<'_>, m: usize, k: usize, out: &mut Vec<f32>) {
+/// Appends an m×k matrix as the left-hand side of a product: `m * k` elements. Tells `step` of every few thousand of them
+/// before they are laid out.
+pub(crate) fn left<E>(
+    a: Strided<'_>,
+    m: usize,
+    k: usize,
+    out: &mut Vec<f32>,
+    mut step: impl FnMut(usize) -> Result<(), E>,
+) -> Result<(), E> {
     let height = height();
     for (from, depth) in parts(k) {
         for first in (0..m).step_by(height) {
             let rows = height.min(m - first);
-            if a.column == 1 && rows == TALL {
-                interleave::<TALL>(a, first, from, depth, out);
-            } else {
-                for place in from..from + depth {
-                    out.extend((first..first + rows).map(|row| a.elements[row * a.row + place * a.column]));
-                }
-            }
+            step(rows * depth)?;
+            block_of_rows(a, (first, rows), (from, depth), out);
+        }
+    }
+    Ok(())
+}
+
+/// Appends some rows of one part, interleaved.
+fn block_of_rows(a: Strided<'_>, (first, rows): (usize, usize), (from, depth): (usize, usize), out: &mut Vec<f32>) {
+    if a.column == 1 && rows == TALL {
+        interleave::<TALL>(a, first, from, depth, out);
+    } else {
+        for place in from..from + depth {
+            out.extend((first..first + rows).map(|row| a.elements[row * a.row + place * a.column]));
         }
     }
 }
@@ -85,7 +99,11 @@ pub(crate) fn left(a: Strided<'_>, m: usize, k: usize, out: &mut Vec<f32>) {
 fn interleave<const R: usize>(a: Strided<'_>, first: usize, from: usize, depth: usize, out: &mut Vec<f32>) {
     let rows: [&[f32]; R] = std::array::from_fn(|row| &a.elements[(first + row) * a.row + from..][..depth]);
     for place in 0..depth {
-        out.extend_from_slice(&rows.map(|row| row[place]));
+        let mut lane = [0.0; R];
+        for (x, row) in lane.iter_mut().zip(&rows) {
+            *x = row[place];
+        }
+        out.extend_from_slice(&lane);
     }
 }
 
@@ -248,7 +266,13 @@ mod tests {
         let by = |rows: usize, columns: usize| if turned { (1, rows) } else { (columns, 1) };
         let ((row_a, column_a), (row_b, column_b)) = (by(m, k), by(k, n));
         let (mut lefts, mut rights) = (Vec::new(), Vec::new());
-        left(Strided { elements: &x, row: row_a, column: column_a }, m, k, &mut lefts);
+        let mut told = 0;
+        let step = |work: usize| {
+            told += work;
+            Ok::<_, std::convert::Infallible>(())
+        };
+        let Ok(()) = left(Strided { elements: &x, row: row_a, column: column_a }, m, k, &mut lefts, step);
+        assert_eq!(told, m * k);
         right(Strided { elements: &y, row: row_b, column: column_b }, k, n, &mut rights);
         assert_eq!((lefts.len(), Some(rights.len())), (m * k, right_len(k, n)));
         let mut out = vec![1.0; m * n];

@@ -22,6 +22,9 @@ use crate::nn::Error;
 /// Nodes that a model may have, those of its subgraphs counted.
 const MAX_NODES: usize = 1 << 20;
 
+/// Names that subgraphs may read and give, each counted once for every graph around.
+const MAX_NESTED: usize = 1 << 20;
+
 /// Where a step finds an input.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
@@ -74,10 +77,13 @@ enum Known {
 struct Scope<'a> {
     names: HashMap<&'a str, Known>,
     outer: Option<&'a dyn Resolve>,
-    /// Names taken from outside, with the slots that they were given here.
-    captured: RefCell<Vec<(String, usize)>>,
+    /// Names taken from outside, in the order in which they were, and the slots that they were given here.
+    captured: RefCell<Captured>,
     slots: Cell<usize>,
 }
+
+/// Names with their slots, in their order, and where to find each.
+type Captured = (Vec<(String, usize)>, HashMap<String, usize>);
 
 trait Resolve {
     fn resolve(&self, name: &str) -> Option<Known>;
@@ -88,14 +94,16 @@ impl Resolve for Scope<'_> {
         if let Some(known) = self.names.get(name) {
             return Some(known.clone());
         }
-        if let Some((_, slot)) = self.captured.borrow().iter().find(|(captured, _)| captured == name) {
+        if let Some(slot) = self.captured.borrow().1.get(name) {
             return Some(Known::Slot(*slot));
         }
         match self.outer?.resolve(name)? {
             constant @ Known::Constant(_) => Some(constant),
             Known::Slot(_) => {
                 let slot = self.slot();
-                self.captured.borrow_mut().push((name.to_owned(), slot));
+                let (order, slots) = &mut *self.captured.borrow_mut();
+                order.push((name.to_owned(), slot));
+                slots.insert(name.to_owned(), slot);
                 Some(Known::Slot(slot))
             }
         }
@@ -126,6 +134,8 @@ pub(crate) struct Compiler<'a> {
     pub(crate) folding: Folding,
     pub(crate) packs: Packs,
     pub(crate) nodes: usize,
+    /// Names in subgraphs, as [`MAX_NESTED`] counts them.
+    pub(crate) nested: usize,
 }
 
 impl Compiler<'_> {
@@ -160,7 +170,7 @@ impl Compiler<'_> {
         }
 
         let mut steps = Vec::new();
-        for index in order(graph)? {
+        for index in order(graph, &mut self.nested)? {
             let Some(node) = graph.node.get(index) else { continue };
             self.node(node, &mut scope, &mut steps)?;
         }
@@ -176,7 +186,7 @@ impl Compiler<'_> {
                 }
             });
         }
-        let captured = scope.captured.into_inner();
+        let (captured, _) = scope.captured.into_inner();
         input_slots.extend(captured.iter().map(|(_, slot)| *slot));
         let mut plan = Plan { slots: scope.slots.get(), inputs: input_slots, steps, outputs, memory: 0 };
         plan.prune();
@@ -298,25 +308,31 @@ fn label(node: &NodeProto, domain: &str, opset: Option<i64>) -> String {
     label
 }
 
-/// The names that a node reads, those that its subgraphs take from outside included.
-fn reads<'g>(node: &'g NodeProto, names: &mut Vec<&'g str>) {
+/// The names that a node reads, those that its subgraphs take from outside included; `nested` counts what is in these.
+fn reads<'g>(node: &'g NodeProto, names: &mut Vec<&'g str>, nested: &mut usize) -> Result<(), Error> {
     names.extend(node.input.iter().map(String::as_str).filter(|name| !name.is_empty()));
     for graph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
         // A name of the subgraph's own may be that of any value outside: of the node's output, where models are merged.
         let mut own: HashSet<&str> = graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
         own.extend(graph.input.iter().filter_map(|input| input.name.as_deref()));
         own.extend(graph.initializer.iter().filter_map(|tensor| tensor.name.as_deref()));
+        let count = graph.node.iter().map(|node| node.input.len() + 1).sum::<usize>() + graph.output.len();
+        *nested = nested.saturating_add(count).saturating_add(own.len());
+        if *nested > MAX_NESTED {
+            return Err(Error::too_large(format!("the model's subgraphs name more than {MAX_NESTED} values")));
+        }
         let mut inside = Vec::new();
         for node in &graph.node {
-            reads(node, &mut inside);
+            reads(node, &mut inside, nested)?;
         }
         inside.extend(graph.output.iter().filter_map(|output| output.name.as_deref()));
         names.extend(inside.into_iter().filter(|name| !own.contains(name)));
     }
+    Ok(())
 }
 
 /// The nodes in an order in which each comes after what it reads; the order of the file, where that is one.
-fn order(graph: &GraphProto) -> Result<Vec<usize>, Error> {
+fn order(graph: &GraphProto, nested: &mut usize) -> Result<Vec<usize>, Error> {
     let mut producers = HashMap::new();
     for (index, node) in graph.node.iter().enumerate() {
         for output in node.output.iter().filter(|output| !output.is_empty()) {
@@ -330,7 +346,7 @@ fn order(graph: &GraphProto) -> Result<Vec<usize>, Error> {
     let mut names = Vec::new();
     for (index, (node, waits)) in graph.node.iter().zip(&mut waits_for).enumerate() {
         names.clear();
-        reads(node, &mut names);
+        reads(node, &mut names, nested)?;
         names.sort_unstable();
         names.dedup();
         for producer in names.iter().filter_map(|name| producers.get(name)) {

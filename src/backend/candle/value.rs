@@ -194,7 +194,8 @@ struct Buffer {
 /// A tensor: dimensions and shared elements.
 #[derive(Debug, Clone)]
 pub struct Value {
-    dims: Vec<usize>,
+    /// Shared, so that a clone allocates nothing.
+    dims: Arc<[usize]>,
     buffer: Arc<Buffer>,
 }
 
@@ -210,7 +211,12 @@ impl Value {
     }
 
     /// A value of these elements that gives `charge` back when the last clone is gone.
-    pub(crate) fn charged<T: Element>(dims: Vec<usize>, elements: Vec<T>, charge: Charge) -> Result<Self, Error> {
+    pub(crate) fn charged<T: Element>(
+        dims: impl Into<Arc<[usize]>>,
+        elements: Vec<T>,
+        charge: Charge,
+    ) -> Result<Self, Error> {
+        let dims = dims.into();
         let count = count(&dims)?;
         if count != elements.len() {
             return Err(Error::invalid_argument(format!(
@@ -219,7 +225,10 @@ impl Value {
                 Dims(&dims)
             )));
         }
-        Ok(Self { dims, buffer: Arc::new(Buffer { data: T::wrap(elements), ty: T::TYPE, _charge: charge }) })
+        Ok(Self {
+            dims: dims.into(),
+            buffer: Arc::new(Buffer { data: T::wrap(elements), ty: T::TYPE, _charge: charge }),
+        })
     }
 
     /// A value of no dimension.
@@ -296,12 +305,16 @@ impl Value {
         if wanted != self.len() {
             return Err(Error::invalid_argument(format!("{} can't be read as {}", Dims(&self.dims), Dims(&dims))));
         }
-        self.dims = dims;
+        self.dims = dims.into();
         Ok(self)
     }
 
-    /// The elements of a tensor of shapes, axes or counts: i64, or i32 where the operator takes that too.
+    /// The elements of a tensor of shapes, axes or counts: i64, or i32 where the operator takes that too. No more than
+    /// two for each dimension that there can be.
     pub(crate) fn to_i64s(&self) -> Result<Vec<i64>, Error> {
+        if self.len() > 2 * MAX_RANK {
+            return Err(Error::invalid_argument(format!("{} integers where a few are wanted", self.len())));
+        }
         match self.ty() {
             ElementType::I64 => Ok(self.elements::<i64>()?.to_vec()),
             ElementType::I32 => Ok(self.elements::<i32>()?.iter().map(|&element| i64::from(element)).collect()),

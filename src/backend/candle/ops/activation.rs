@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::super::meter::Cx;
+use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{ElementType, Value};
 use super::super::{kernel, math};
@@ -78,14 +78,23 @@ fn float(
 
 /// A function of f32, in the widest vectors there are.
 fn singles(mut value: Value, cx: &Cx<'_>, f: impl Fn(f32) -> f32) -> Result<Value, Error> {
+    let mut pace = Pace::default();
     if let Some(elements) = value.elements_mut::<f32>() {
-        kernel::map(elements, f);
+        for piece in elements.chunks_mut(PIECE) {
+            pace.step(piece.len(), cx)?;
+            kernel::map(piece, &f);
+        }
         return Ok(value);
     }
     let elements = value.elements::<f32>()?;
     cx.output::<f32>(value.dims())?.append(|out| {
-        out.extend_from_slice(elements);
-        kernel::map(out, f);
+        for piece in elements.chunks(PIECE) {
+            pace.step(piece.len(), cx)?;
+            let start = out.len();
+            out.extend_from_slice(piece);
+            kernel::map(&mut out[start..], &f);
+        }
+        Ok(())
     })
 }
 

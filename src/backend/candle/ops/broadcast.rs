@@ -3,7 +3,7 @@
 //! A walk is cut into runs along which each operand either goes on by one or stands still, so that the inner loops
 //! are over plain slices. Dimensions that lie one after the other in every operand are walked as one.
 
-use super::super::meter::Cx;
+use super::super::meter::{Cx, PIECE, Pace};
 use super::super::value::{Dims, Element, Value, strides};
 use crate::nn::Error;
 
@@ -39,15 +39,17 @@ pub(super) struct Run<const N: usize> {
 }
 
 /// Walks operands of these dimensions, each of which broadcasts to `out`.
-pub(super) fn runs<const N: usize>(out: &[usize], operands: [&[usize]; N], visit: impl FnMut(&Run<N>)) {
-    strided_runs(out, &operands.map(|dims| operand_strides(dims, out)), visit);
-}
-
-/// Walks operands by their strides in `out`.
-pub(super) fn strided_runs<const N: usize>(out: &[usize], operands: &[Vec<usize>; N], mut visit: impl FnMut(&Run<N>)) {
+pub(super) fn runs<const N: usize>(
+    out: &[usize],
+    operands: [&[usize]; N],
+    cx: &Cx<'_>,
+    mut visit: impl FnMut(&Run<N>),
+) -> Result<(), Error> {
     if out.contains(&0) {
-        return;
+        return Ok(());
     }
+    let operands = operands.map(|dims| operand_strides(dims, out));
+    let mut pace = Pace::default();
     // The dimensions that matter, outermost first, those that can be walked as one merged.
     let mut merged: Vec<(usize, [usize; N])> = Vec::with_capacity(out.len());
     for (place, &dim) in out.iter().enumerate() {
@@ -68,7 +70,12 @@ pub(super) fn strided_runs<const N: usize>(out: &[usize], operands: &[Vec<usize>
     let mut run = Run { out: 0, len, starts: [0; N], steps };
     let mut index = vec![0_usize; merged.len()];
     loop {
-        visit(&run);
+        for from in (0..len).step_by(PIECE) {
+            let piece = PIECE.min(len - from);
+            pace.step(piece, cx)?;
+            let starts = std::array::from_fn(|operand| run.starts[operand] + from * steps[operand]);
+            visit(&Run { out: run.out + from, len: piece, starts, steps });
+        }
         run.out += len;
         // The next outer index, counted like an odometer.
         let mut moved = false;
@@ -87,7 +94,7 @@ pub(super) fn strided_runs<const N: usize>(out: &[usize], operands: &[Vec<usize>
             }
         }
         if !moved {
-            return;
+            return Ok(());
         }
     }
 }
@@ -103,7 +110,7 @@ pub(super) fn zip<T: Element, U: Element>(
     let (left, right) = (a.elements::<T>()?, b.elements::<T>()?);
     let output = cx.output::<U>(&out)?;
     output.append(|elements| {
-        runs(&out, [a.dims(), b.dims()], |run| {
+        runs(&out, [a.dims(), b.dims()], cx, |run| {
             let ([i, j], len) = (run.starts, run.len);
             match run.steps {
                 [1, 1] => {
@@ -120,7 +127,7 @@ pub(super) fn zip<T: Element, U: Element>(
                 }
                 _ => elements.extend(std::iter::repeat_n(f(left[i], right[j]), len)),
             }
-        });
+        })
     })
 }
 
@@ -136,7 +143,7 @@ pub(super) fn zip_into<T: Element>(
         && let (dims, Some(left)) = (b.dims().to_vec(), a.elements_mut::<T>())
     {
         let right = b.elements::<T>()?;
-        runs(&out, [&dims], |run| {
+        runs(&out, [&dims], cx, |run| {
             let left = &mut left[run.out..run.out + run.len];
             let j = run.starts[0];
             if run.steps == [1] {
@@ -145,14 +152,14 @@ pub(super) fn zip_into<T: Element>(
                 let b = right[j];
                 left.iter_mut().for_each(|a| *a = f(*a, b));
             }
-        });
+        })?;
         return Ok(a);
     }
     if b.dims() == out
         && let (dims, Some(right)) = (a.dims().to_vec(), b.elements_mut::<T>())
     {
         let left = a.elements::<T>()?;
-        runs(&out, [&dims], |run| {
+        runs(&out, [&dims], cx, |run| {
             let right = &mut right[run.out..run.out + run.len];
             let i = run.starts[0];
             if run.steps == [1] {
@@ -161,7 +168,7 @@ pub(super) fn zip_into<T: Element>(
                 let a = left[i];
                 right.iter_mut().for_each(|b| *b = f(a, *b));
             }
-        });
+        })?;
         return Ok(b);
     }
     zip(&a, &b, cx, f)
@@ -170,7 +177,11 @@ pub(super) fn zip_into<T: Element>(
 /// `f` of each element, over the tensor itself where nobody else holds it.
 pub(super) fn map_into<T: Element>(mut value: Value, cx: &Cx<'_>, f: impl Fn(T) -> T) -> Result<Value, Error> {
     if let Some(elements) = value.elements_mut::<T>() {
-        elements.iter_mut().for_each(|element| *element = f(*element));
+        let mut pace = Pace::default();
+        for piece in elements.chunks_mut(PIECE) {
+            pace.step(piece.len(), cx)?;
+            piece.iter_mut().for_each(|element| *element = f(*element));
+        }
         return Ok(value);
     }
     map(&value, cx, f)
@@ -178,20 +189,27 @@ pub(super) fn map_into<T: Element>(mut value: Value, cx: &Cx<'_>, f: impl Fn(T) 
 
 /// `f` of each element.
 pub(super) fn map<T: Element, U: Element>(value: &Value, cx: &Cx<'_>, f: impl Fn(T) -> U) -> Result<Value, Error> {
-    cx.output::<U>(value.dims())?.collect(value.elements::<T>()?.iter().map(|&element| f(element)))
+    let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+    cx.output::<U>(value.dims())?.append(|out| {
+        for piece in elements.chunks(PIECE) {
+            pace.step(piece.len(), cx)?;
+            out.extend(piece.iter().map(|&element| f(element)));
+        }
+        Ok(())
+    })
 }
 
 /// The value, broadcast to `out`.
 pub(super) fn expand<T: Element>(value: &Value, out: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
     let elements = value.elements::<T>()?;
     cx.output::<T>(out)?.append(|expanded| {
-        runs(out, [value.dims()], |run| {
+        runs(out, [value.dims()], cx, |run| {
             let i = run.starts[0];
             if run.steps == [1] {
                 expanded.extend_from_slice(&elements[i..i + run.len]);
             } else {
                 expanded.extend(std::iter::repeat_n(elements[i], run.len));
             }
-        });
+        })
     })
 }

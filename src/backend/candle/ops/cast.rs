@@ -5,7 +5,7 @@
 
 use half::{bf16, f16};
 
-use super::super::meter::Cx;
+use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Element, ElementType, Value};
 use super::broadcast::map;
@@ -65,33 +65,42 @@ enum Number {
     Float(f64),
 }
 
-fn numbers<T: Element>(value: &Value, to: impl Fn(T) -> Number, visit: &mut dyn FnMut(Number)) -> Result<(), Error> {
-    value.elements::<T>()?.iter().for_each(|&element| visit(to(element)));
+fn numbers<T: Element>(
+    value: &Value,
+    to: impl Fn(T) -> Number,
+    cx: &Cx<'_>,
+    visit: &mut dyn FnMut(Number),
+) -> Result<(), Error> {
+    let mut pace = Pace::default();
+    for piece in value.elements::<T>()?.chunks(PIECE) {
+        pace.step(piece.len(), cx)?;
+        piece.iter().for_each(|&element| visit(to(element)));
+    }
     Ok(())
 }
 
 /// Visits every element. By way of a common type, since each pair of types would have a loop of its own otherwise.
-fn each(value: &Value, visit: &mut dyn FnMut(Number)) -> Result<(), Error> {
+fn each(value: &Value, cx: &Cx<'_>, visit: &mut dyn FnMut(Number)) -> Result<(), Error> {
     match value.ty() {
-        ElementType::F32 => numbers(value, |x: f32| Number::Float(f64::from(x)), visit),
-        ElementType::F64 => numbers(value, Number::Float, visit),
-        ElementType::F16 => numbers(value, |x: f16| Number::Float(x.to_f64()), visit),
-        ElementType::Bf16 => numbers(value, |x: bf16| Number::Float(x.to_f64()), visit),
-        ElementType::I8 => numbers(value, |x: i8| Number::Integer(i128::from(x)), visit),
-        ElementType::I16 => numbers(value, |x: i16| Number::Integer(i128::from(x)), visit),
-        ElementType::I32 => numbers(value, |x: i32| Number::Integer(i128::from(x)), visit),
-        ElementType::I64 => numbers(value, |x: i64| Number::Integer(i128::from(x)), visit),
-        ElementType::U8 => numbers(value, |x: u8| Number::Integer(i128::from(x)), visit),
-        ElementType::U16 => numbers(value, |x: u16| Number::Integer(i128::from(x)), visit),
-        ElementType::U32 => numbers(value, |x: u32| Number::Integer(i128::from(x)), visit),
-        ElementType::U64 => numbers(value, |x: u64| Number::Integer(i128::from(x)), visit),
-        ElementType::Bool => numbers(value, |x: bool| Number::Integer(i128::from(x)), visit),
+        ElementType::F32 => numbers(value, |x: f32| Number::Float(f64::from(x)), cx, visit),
+        ElementType::F64 => numbers(value, Number::Float, cx, visit),
+        ElementType::F16 => numbers(value, |x: f16| Number::Float(x.to_f64()), cx, visit),
+        ElementType::Bf16 => numbers(value, |x: bf16| Number::Float(x.to_f64()), cx, visit),
+        ElementType::I8 => numbers(value, |x: i8| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::I16 => numbers(value, |x: i16| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::I32 => numbers(value, |x: i32| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::I64 => numbers(value, |x: i64| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::U8 => numbers(value, |x: u8| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::U16 => numbers(value, |x: u16| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::U32 => numbers(value, |x: u32| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::U64 => numbers(value, |x: u64| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::Bool => numbers(value, |x: bool| Number::Integer(i128::from(x)), cx, visit),
     }
 }
 
 fn to<T: Target>(value: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
     let (mut elements, charge) = cx.scratch::<T>(value.len())?;
-    each(value, &mut |number| {
+    each(value, cx, &mut |number| {
         elements.push(match number {
             Number::Integer(number) => T::from_integer(number),
             Number::Float(number) => T::from_float(number),

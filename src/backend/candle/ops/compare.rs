@@ -69,12 +69,12 @@ fn choose(_: &Node<'_>) -> Result<Kernel, Error> {
         with_elements!(a, |first| {
             let second = same_type(first, b)?;
             let chosen = cx.output(&out)?.append(|chosen| {
-                runs(&out, [condition.dims(), a.dims(), b.dims()], |run| {
+                runs(&out, [condition.dims(), a.dims(), b.dims()], cx, |run| {
                     let ([c, i, j], [dc, di, dj]) = (run.starts, run.steps);
                     chosen.extend((0..run.len).map(|place| {
                         if choices[c + place * dc] { first[i + place * di] } else { second[j + place * dj] }
                     }));
-                });
+                })
             })?;
             Ok(vec![chosen])
         })

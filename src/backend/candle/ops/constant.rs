@@ -46,7 +46,7 @@ fn constant_of_shape(node: &Node<'_>) -> Result<Kernel, Error> {
         let dims = dims(args.get(0)?)?;
         with_elements!(value, |elements| {
             let element = elements.first().copied().unwrap_or_default();
-            Ok(vec![cx.output(&dims)?.write(element, |_| ())?])
+            Ok(vec![cx.output(&dims)?.write(element, |_| Ok(()))?])
         })
     }))
 }

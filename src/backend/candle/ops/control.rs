@@ -3,7 +3,7 @@
 //! A body sees its captures afresh in every turn; each turn looks at the compute's token, and what a turn leaves for
 //! the end is charged, however small it is.
 
-use super::super::meter::{Charge, Cx};
+use super::super::meter::{Charge, Cx, Pace};
 use super::super::node::{Args, Node, Subgraph};
 use super::super::run::run;
 use super::super::value::{Value, with_elements};
@@ -38,8 +38,8 @@ fn boolean(value: &Value) -> Result<bool, Error> {
     }
 }
 
-/// Bytes that the bookkeeping of one value takes, charged for each that is kept.
-const KEPT: usize = 256;
+/// Bytes that the bookkeeping of one value takes, besides its dimensions, charged for each that is kept.
+const KEPT: usize = 320;
 
 /// What the turns of a body leave for the end, each turn's value of each output.
 struct Kept {
@@ -52,12 +52,11 @@ impl Kept {
         Self { values: vec![Vec::new(); outputs], charges: Vec::new() }
     }
 
-    fn push(&mut self, values: impl ExactSizeIterator<Item = Value>, cx: &Cx<'_>) -> Result<(), Error> {
-        if values.len() > 0 {
-            self.charges.push(cx.meter.charge(KEPT * values.len())?);
-        }
+    fn push(&mut self, values: impl Iterator<Item = Value>, cx: &Cx<'_>) -> Result<(), Error> {
         for (kept, value) in self.values.iter_mut().zip(values) {
-            let mut dims = vec![1];
+            self.charges.push(cx.meter.charge(KEPT + value.rank() * size_of::<usize>())?);
+            let mut dims = Vec::with_capacity(value.rank() + 1);
+            dims.push(1);
             dims.extend_from_slice(value.dims());
             kept.push(value.reshaped(dims)?);
         }
@@ -139,7 +138,7 @@ fn slice(value: &Value, index: usize, cx: &Cx<'_>) -> Result<Value, Error> {
     let dims = value.dims().get(1..).unwrap_or_default();
     let len = super::product(dims);
     with_elements!(value, |elements| {
-        cx.output(dims)?.append(|out| out.extend_from_slice(&elements[index * len..(index + 1) * len]))
+        cx.output(dims)?.append(|out| Pace::default().copy(&elements[index * len..(index + 1) * len], out, cx))
     })
 }
 

@@ -5,11 +5,12 @@
 //! the convolution in the graph, elementwise, is done to those outputs before the next ones (see `tail`). One filter a
 //! channel (depthwise) is a sum of shifted rows instead.
 
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::fuse::{Anchor, Channels, Packs, Way};
-use super::super::meter::{Charge, Cx};
+use super::super::meter::{Charge, Cx, Pace};
 use super::super::node::Node;
 use super::super::pack::{self, Strided, Target};
 use super::super::tail::{At, Program, Tail, scaled, shifted};
@@ -73,11 +74,23 @@ fn is_depthwise(dims: &[usize], groups: usize) -> bool {
 
 /// Appends the filters of `dims` as left-hand sides, a group after the other.
 fn lay(dims: &[usize], groups: usize, elements: &[f32], out: &mut Vec<f32>) {
+    let Ok(()) = lay_in_steps::<Infallible>(dims, groups, elements, out, |_| Ok(()));
+}
+
+/// As [`lay`], telling `step` of every few thousand elements.
+fn lay_in_steps<E>(
+    dims: &[usize],
+    groups: usize,
+    elements: &[f32],
+    out: &mut Vec<f32>,
+    mut step: impl FnMut(usize) -> Result<(), E>,
+) -> Result<(), E> {
     let each = dims.first().map_or(0, |filters| filters / groups);
     let patch = product(dims.get(1..).unwrap_or_default());
     for group in elements.chunks_exact((each * patch).max(1)) {
-        pack::left(Strided { elements: group, row: patch, column: 1 }, each, patch, out);
+        pack::left(Strided { elements: group, row: patch, column: 1 }, each, patch, out, &mut step)?;
     }
+    Ok(())
 }
 
 fn conv(node: &Node<'_>) -> Result<Kernel, Error> {
@@ -101,7 +114,8 @@ fn conv(node: &Node<'_>) -> Result<Kernel, Error> {
         let (mut packed, _charge);
         if !is_depthwise(weights.dims(), groups) && filters % groups == 0 {
             (packed, _charge) = cx.scratch::<f32>(elements.len())?;
-            lay(weights.dims(), groups, elements, &mut packed);
+            let mut pace = Pace::default();
+            lay_in_steps(weights.dims(), groups, elements, &mut packed, |work| pace.step(work, cx))?;
             elements = &packed;
         }
         let bias = biases(bias.as_ref(), filters)?;
@@ -195,7 +209,7 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Cx<'
     let places = count(&[slabs.output, rows.output, columns.output])?;
     let elements = value.elements::<f32>()?;
     if count(&dims)? == 0 {
-        return cx.output::<f32>(&dims)?.write(0.0, |_| ());
+        return cx.output::<f32>(&dims)?.write(0.0, |_| Ok(()));
     }
     if value.is_empty() {
         return Err(Error::invalid_argument("a convolution of nothing"));
@@ -218,7 +232,7 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Cx<'
                 let channel = batch * channels + filter / (filters / groups);
                 let plane = &elements[channel * volume..(channel + 1) * volume];
                 let taps = &packed[filter * size..(filter + 1) * size];
-                lines.add(padded.fill(plane), taps, out, cx)?;
+                lines.add(padded.fill(plane, cx)?, taps, out, cx)?;
                 tail.run(out, At::Channel(filter), room, cx)?;
             }
             Ok(())
@@ -246,8 +260,9 @@ fn biased(
     cx: &Cx<'_>,
 ) -> Result<(Vec<f32>, Charge), Error> {
     let (mut out, charge) = cx.scratch::<f32>(count(&[n, filters, places])?)?;
+    let mut pace = Pace::default();
     for plane in 0..n * filters {
-        out.resize(out.len() + places, bias.map_or(0.0, |bias| bias[plane % filters]));
+        pace.fill(bias.map_or(0.0, |bias| bias[plane % filters]), (plane + 1) * places, &mut out, cx)?;
     }
     Ok((out, charge))
 }
@@ -262,13 +277,14 @@ fn products(
 ) -> Result<(Vec<f32>, Charge), Error> {
     let &Filters { dims: weights, groups, elements: packed, bias, tail } = convolution;
     let (filters, depth, kernel) = planes(weights)?;
+    let mut pace = Pace::default();
     let (patch, each) = (depth * product(kernel), filters / groups);
     let (volume, places) = (product(&slides.map(|slide| slide.input)), product(&slides.map(|slide| slide.output)));
     // A depthwise kernel that is too large for its own way is laid out here.
     let (laid, _charge);
     let packed = if is_depthwise(weights, groups) {
         let mut own = cx.scratch::<f32>(packed.len())?;
-        lay(weights, groups, packed, &mut own.0);
+        lay_in_steps(weights, groups, packed, &mut own.0, |work| pace.step(work, cx))?;
         (laid, _charge) = own;
         &laid
     } else {
@@ -283,7 +299,7 @@ fn products(
     for batch in 0..n {
         for group in 0..groups {
             let first = (batch * groups + group) * depth * volume;
-            let image = padded.fill(&elements[first..first + depth * volume]);
+            let image = padded.fill(&elements[first..first + depth * volume], cx)?;
             let left = &packed[group * each * patch..(group + 1) * each * patch];
             let first = (batch * filters + group * each) * places;
             let out = &mut out[first..first + each * places];
@@ -327,24 +343,25 @@ impl Padded {
         if slides.iter().all(|slide| slide.before == 0 && slide.after == 0) {
             return Ok(Self { slides, sizes, room: Vec::new(), _charge: None });
         }
-        let (mut room, charge) = cx.scratch::<f32>(size)?;
-        room.resize(size, 0.0);
+        let (room, charge) = cx.filled(0.0, size)?;
         Ok(Self { slides, sizes, room, _charge: Some(charge) })
     }
 
     /// The volumes, one after the other, with their pads.
-    fn fill<'a>(&'a mut self, volumes: &'a [f32]) -> &'a [f32] {
+    fn fill<'a>(&'a mut self, volumes: &'a [f32], cx: &Cx<'_>) -> Result<&'a [f32], Error> {
         if self.room.is_empty() {
-            return volumes;
+            return Ok(volumes);
         }
+        let mut pace = Pace::default();
         let ([slabs, rows, columns], [deep, high, wide]) = (self.slides, self.sizes);
         for (index, line) in volumes.chunks_exact(columns.input).enumerate() {
+            pace.step(line.len(), cx)?;
             let (y, z) = (index % rows.input, index / rows.input);
             let z = z / slabs.input * deep + z % slabs.input + slabs.before;
             let start = (z * high + y + rows.before) * wide + columns.before;
             self.room[start..start + columns.input].copy_from_slice(line);
         }
-        &self.room
+        Ok(&self.room)
     }
 }
 
@@ -459,5 +476,31 @@ fn lay_row(source: &[f32], segments: &[Segment], stride: usize, row: &mut [f32])
                 *element = *x;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::meter::Meter;
+    use super::*;
+    use crate::backend::ComputeControl;
+
+    #[test]
+    fn a_long_product_of_patches_is_cancelled() {
+        let (control, meter) = (ComputeControl::default(), Meter::new(usize::MAX));
+        let cx = Cx::new(&control, &meter);
+        // A panel of outputs by 1024 taps, for so many filters that a few panels are one part.
+        let (taps, filters) = (1024, PART / 1024 / pack::width() / 4);
+        let columns = Slide { input: taps + 2, output: 3, kernel: taps, ..Slide::UNIT };
+        let padded = Padded::new([Slide::UNIT, Slide::UNIT, columns], 1, &cx).unwrap();
+        let mut patches = Patches::new(&padded, taps, &cx).unwrap();
+        let (image, left) = (vec![1.0; taps + 2], vec![1.0; filters * taps]);
+        let mut out = vec![0.0; filters * 3];
+        let left = Left { elements: &left, m: filters, from: 0 };
+        let mut run = || patches.multiply(&image, left, 0..3, &mut out, &cx);
+        run().unwrap();
+        control.cancel.cancel();
+        run().unwrap();
+        assert!((0..3).any(|_| run().is_err()));
     }
 }

@@ -1,6 +1,7 @@
 //! ConvTranspose over one to three spatial dimensions: a product of the kernel and the input, added up where its parts
 //! fall (im2col backwards).
 
+use super::super::meter::{Cx, Pace};
 use super::super::node::Node;
 use super::super::value::Value;
 use super::super::value::{Dims, ElementType, count};
@@ -56,16 +57,18 @@ fn conv_transpose(node: &Node<'_>) -> Result<Kernel, Error> {
         // The kernel is k×m here: channels by filters.
         let left = Matrices::rows(weights.storage()?, each, taps).transposed();
         let size = Size { batch: groups, m: taps, n: places, k: each };
-        let result = cx.output::<f32>(&dims)?.try_write(0.0, |out| {
+        let result = cx.output::<f32>(&dims)?.write(0.0, |out| {
             for (batch, out) in out.chunks_exact_mut((filters * plane).max(1)).enumerate() {
                 let right = Matrices::rows(value.storage()?, each, places);
                 let right = Matrices { start: batch * channels * places, ..right };
                 let (patches, _charge) = multiply::<f32>(left, right, size, cx)?;
                 for (filter, out) in out.chunks_exact_mut(plane.max(1)).enumerate() {
                     cx.control.check()?;
-                    out.fill(bias.map_or(0.0, |bias| bias[filter]));
+                    if let Some(bias) = bias {
+                        out.fill(bias[filter]);
+                    }
                     let len = product(kernel) * places;
-                    col2im(&patches[filter * len..(filter + 1) * len], [slabs, rows, columns], out);
+                    col2im(&patches[filter * len..(filter + 1) * len], [slabs, rows, columns], out, cx)?;
                 }
             }
             Ok(())
@@ -108,7 +111,8 @@ fn spread(
 }
 
 /// Adds each patch to the places it came from: im2col backwards.
-fn col2im(patches: &[f32], [slabs, rows, columns]: [Slide; 3], out: &mut [f32]) {
+fn col2im(patches: &[f32], [slabs, rows, columns]: [Slide; 3], out: &mut [f32], cx: &Cx<'_>) -> Result<(), Error> {
+    let mut pace = Pace::default();
     let places = slabs.output * rows.output * columns.output;
     for (tap, patch) in patches.chunks_exact(places.max(1)).enumerate() {
         let (slab, tap) = (tap / (rows.kernel * columns.kernel), tap % (rows.kernel * columns.kernel));
@@ -117,6 +121,7 @@ fn col2im(patches: &[f32], [slabs, rows, columns]: [Slide; 3], out: &mut [f32]) 
         let (front, back) = reach(&slabs, slab);
         for z in front..back {
             for y in top..bottom {
+                pace.step(end - first, cx)?;
                 let line = (slabs.source(z, slab) * rows.input + rows.source(y, row)) * columns.input;
                 let patch = &patch[(z * rows.output + y) * columns.output..][..columns.output];
                 for x in first..end {
@@ -124,7 +129,9 @@ fn col2im(patches: &[f32], [slabs, rows, columns]: [Slide; 3], out: &mut [f32]) 
                 }
             }
         }
+        pace.step(1, cx)?;
     }
+    Ok(())
 }
 
 /// The outputs of a dimension whose source under kernel place `at` is inside: first, and one past the last.

@@ -4,7 +4,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::super::meter::{Charge, Cx};
+use super::super::meter::{Charge, Cx, Pace};
 use super::window::Slide;
 use crate::nn::Error;
 
@@ -36,7 +36,7 @@ pub(super) struct Planes {
     offsets: Vec<usize>,
     split: Vec<f32>,
     lines: Vec<f32>,
-    _charge: Charge,
+    _charges: [Charge; 2],
 }
 
 impl Planes {
@@ -50,14 +50,13 @@ impl Planes {
         let together = columns.stride == 1 && rows.stride == 1 && near;
         let split = if columns.stride == 1 { 0 } else { high * pitch };
         let lines = if together { rows.output * pitch } else { 0 };
-        let charge = cx.charge::<f32>(&[split + lines])?;
         let offset = |place: usize| {
             let (y, x) = (place / columns.kernel * rows.dilation, place % columns.kernel * columns.dilation);
             y * pitch + if columns.stride == 1 { x } else { x % columns.stride * phase + x / columns.stride }
         };
         let offsets = (0..rows.kernel * columns.kernel).map(offset).collect();
-        let (split, lines) = (vec![0.0; split], vec![0.0; lines]);
-        Ok(Self { rows, columns, wide, pitch, phase, offsets, split, lines, _charge: charge })
+        let ((split, of_split), (lines, of_lines)) = (cx.filled(0.0, split)?, cx.filled(0.0, lines)?);
+        Ok(Self { rows, columns, wide, pitch, phase, offsets, split, lines, _charges: [of_split, of_lines] })
     }
 
     /// Adds the convolution of a padded plane by one kernel to `out`.
@@ -66,7 +65,9 @@ impl Planes {
         let plane = if columns.stride == 1 {
             plane
         } else {
+            let mut pace = Pace::default();
             for (line, split) in plane.chunks_exact(self.wide).zip(self.split.chunks_exact_mut(pitch)) {
+                pace.step(line.len(), cx)?;
                 for (first, split) in split.chunks_exact_mut(self.phase).enumerate() {
                     split.iter_mut().zip(line[first..].iter().step_by(columns.stride)).for_each(|(to, x)| *to = *x);
                 }

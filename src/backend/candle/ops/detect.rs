@@ -1,8 +1,10 @@
 //! What detectors are made of: NonMaxSuppression, RoiAlign.
 
+use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, count};
-use super::pattern::integer;
+use super::order::sort;
+use super::pattern::{integer, integers};
 use super::{Kernel, Operator, since};
 use crate::nn::Error;
 
@@ -19,6 +21,27 @@ fn overlap(a: Corners, b: Corners) -> f32 {
     let union = area(a) + area(b) - both;
     if area(a) <= 0.0 || area(b) <= 0.0 || union <= 0.0 { 0.0 } else { both / union }
 }
+
+/// Whether a box overlaps none of those that were kept by more than `most`.
+fn apart(
+    corners: &[Corners],
+    index: usize,
+    kept: &[usize],
+    most: f32,
+    pace: &mut Pace,
+    cx: &Cx<'_>,
+) -> Result<bool, Error> {
+    for kept in kept.chunks(PIECE) {
+        pace.step(4 * kept.len(), cx)?;
+        if !kept.iter().all(|&other| overlap(corners[index], corners[other]) <= most) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Bytes that a list of the boxes of one class takes, besides the boxes.
+const LISTED: usize = 256;
 
 fn suppress(node: &Node<'_>) -> Result<Kernel, Error> {
     let centered = node.flag("center_point_box", false)?;
@@ -49,47 +72,54 @@ fn suppress(node: &Node<'_>) -> Result<Kernel, Error> {
         };
         let (most, least) = (float(3)?.unwrap_or(0.0), float(4)?);
         let (boxes, scores) = (boxes.elements::<f32>()?, scores.elements::<f32>()?);
-        let corners: Vec<Corners> = {
-            let _charge = cx.charge::<f32>(&[batches, number, 4])?;
-            boxes
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|&[a, b, c, d]| {
-                    if centered {
-                        [b - d / 2.0, a - c / 2.0, b + d / 2.0, a + c / 2.0]
-                    } else {
-                        [a.min(c), b.min(d), a.max(c), b.max(d)]
-                    }
-                })
-                .collect()
-        };
-        let _charge = cx.charge::<u64>(&[number, 2])?;
-        let (mut found, mut charges) = (Vec::<i64>::new(), Vec::new());
+        let mut pace = Pace::default();
+        let (mut corners, _corners) = cx.list::<Corners>(batches * number)?;
+        for &[a, b, c, d] in boxes.as_chunks::<4>().0 {
+            pace.step(1, cx)?;
+            corners.push(if centered {
+                [b - d / 2.0, a - c / 2.0, b + d / 2.0, a + c / 2.0]
+            } else {
+                [a.min(c), b.min(d), a.max(c), b.max(d)]
+            });
+        }
+        let ((mut order, _order), (mut kept, _kept)) = (cx.list::<usize>(number)?, cx.list::<usize>(number)?);
+        let (mut found, mut charges) = (Vec::new(), Vec::new());
         for batch in 0..batches {
             for class in 0..classes {
+                pace.step(1, cx)?;
                 let scores = &scores[(batch * classes + class) * number..][..number];
                 let corners = &corners[batch * number..][..number];
-                let mut order: Vec<usize> =
-                    (0..number).filter(|&index| least.is_none_or(|least| scores[index] > least)).collect();
-                // Stable: of equal scores the first box comes first.
-                order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-                let mut kept: Vec<usize> = Vec::new();
-                for index in order {
-                    cx.control.check()?;
+                order.clear();
+                for (index, &score) in scores.iter().enumerate() {
+                    pace.step(1, cx)?;
+                    if least.is_none_or(|least| score > least) {
+                        order.push(index);
+                    }
+                }
+                // Of equal scores the first box comes first.
+                sort(&mut order, 1, |&a, &b| scores[b].total_cmp(&scores[a]), cx)?;
+                kept.clear();
+                for &index in &order {
                     if kept.len() >= limit {
                         break;
                     }
-                    if kept.iter().all(|&other| overlap(corners[index], corners[other]) <= most) {
+                    if apart(corners, index, &kept, most, &mut pace, cx)? {
                         kept.push(index);
                     }
                 }
-                charges.push(cx.charge::<i64>(&[kept.len(), 3])?);
-                found.extend(kept.iter().flat_map(|&index| [batch as i64, class as i64, index as i64]));
+                if !kept.is_empty() {
+                    let (mut rows, charge) = cx.list::<[i64; 3]>(kept.len())?;
+                    rows.extend(kept.iter().map(|&index| [batch as i64, class as i64, index as i64]));
+                    // The two lists' own elements.
+                    charges.push((charge, cx.meter.charge(LISTED)?));
+                    found.push(rows);
+                }
             }
         }
-        drop(charges);
-        let result = cx.output::<i64>(&[found.len() / 3, 3])?.append(|out| out.extend_from_slice(&found))?;
+        let rows = found.iter().map(Vec::len).sum::<usize>();
+        let result = cx
+            .output::<i64>(&[rows, 3])?
+            .append(|out| found.iter().try_for_each(|rows| pace.copy(rows.as_flattened(), out, cx)))?;
         Ok(vec![result])
     }))
 }
@@ -115,7 +145,7 @@ fn roi_align(node: &Node<'_>) -> Result<Kernel, Error> {
             _ => return Err(Error::invalid_encoding("a coordinate_transformation_mode that is neither of the two")),
         };
     Ok(Box::new(move |args, cx| {
-        let (value, rois, batches) = (args.get(0)?, args.get(1)?, args.get(2)?.to_i64s()?);
+        let (value, rois, batches) = (args.get(0)?, args.get(1)?, integers(args.get(2)?, cx)?);
         let (&[n, channels, h, w], &[number, 4]) = (value.dims(), rois.dims()) else {
             return Err(Error::invalid_argument(format!("regions {} of {}", Dims(rois.dims()), Dims(value.dims()))));
         };
@@ -125,9 +155,10 @@ fn roi_align(node: &Node<'_>) -> Result<Kernel, Error> {
         }
         let (elements, rois) = (value.elements::<f32>()?, rois.elements::<f32>()?);
         let dims = [number, channels, height, width];
+        let mut pace = Pace::default();
         count(&dims)?;
-        let result = cx.output::<f32>(&dims)?.try_append(|out| {
-            for (roi, &batch) in rois.as_chunks::<4>().0.iter().zip(&batches) {
+        let result = cx.output::<f32>(&dims)?.append(|out| {
+            for (roi, &batch) in rois.as_chunks::<4>().0.iter().zip(&*batches) {
                 let offset = if half { 0.5 } else { 0.0 };
                 let [left, top, right, bottom] = roi.map(|side| side * scale - offset);
                 let least = if half { f32::NEG_INFINITY } else { 1.0 };
@@ -141,13 +172,14 @@ fn roi_align(node: &Node<'_>) -> Result<Kernel, Error> {
                 for channel in 0..channels {
                     let plane = &elements[(batch as usize * channels + channel) * h * w..][..h * w];
                     for place in 0..height * width {
-                        cx.control.check()?;
+                        pace.step(1, cx)?;
                         let (y, x) = ((place / width) as f32, (place % width) as f32);
                         let mut best = if largest && down * along > 0 { f32::NEG_INFINITY } else { 0.0 };
                         for row in 0..down {
-                            cx.control.check()?;
+                            pace.step(1, cx)?;
                             let y = top + y * bin_h + (row as f32 + 0.5) * bin_h / down as f32;
                             for column in 0..along {
+                                pace.step(8, cx)?;
                                 let x = left + x * bin_w + (column as f32 + 0.5) * bin_w / along as f32;
                                 let parts = corners(y, x, h, w).map(|(at, weight)| weight * plane[at]);
                                 if largest {

@@ -3,10 +3,12 @@
 //! Two operands at a time: dimensions that both have and nobody needs afterwards are summed by a matrix product,
 //! those that only one has and nobody needs are summed before.
 
-use super::super::meter::Cx;
+use super::super::dims::MAX_RANK;
+use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, ElementType, Value, count};
 use super::cast::convert;
+use super::elementwise::Number;
 use super::layout::permute;
 use super::matmul::product_in_batches;
 use super::{Kernel, MANY, Operator, no_type, product, since};
@@ -37,6 +39,9 @@ fn term(text: &str) -> Result<Term, Error> {
             |c: char| c.is_ascii_alphabetic().then_some(u32::from(c)).ok_or_else(|| Error::invalid_encoding(WRONG));
         text.chars().map(letter).collect()
     };
+    if text.len() > MAX_RANK + 3 {
+        return Err(Error::invalid_encoding(WRONG));
+    }
     Ok(Term { before: letters(before)?, ellipsis, after: letters(after)? })
 }
 
@@ -58,10 +63,11 @@ fn einsum(node: &Node<'_>) -> Result<Kernel, Error> {
         Some((left, right)) => (left, Some(term(right)?)),
         None => (equation.as_str(), None),
     };
-    let terms = left.split(',').map(term).collect::<Result<Vec<_>, _>>()?;
-    if terms.len() != node.proto.input.len() {
-        return Err(Error::invalid_encoding(format!("{} terms for {} inputs", terms.len(), node.proto.input.len())));
+    let count = left.split(',').count();
+    if count != node.proto.input.len() {
+        return Err(Error::invalid_encoding(format!("{count} terms for {} inputs", node.proto.input.len())));
     }
+    let terms = left.split(',').map(term).collect::<Result<Vec<_>, _>>()?;
     Ok(Box::new(move |mut args, cx| {
         let ty = args.get(0)?.ty();
         let through = match ty {
@@ -102,7 +108,7 @@ fn implied(operands: &[(Value, Vec<Name>)]) -> Vec<Name> {
     let mut all: Vec<Name> = operands.iter().flat_map(|(_, names)| names.iter().copied()).collect();
     all.sort_unstable();
     let open: Vec<Name> = (0..32).filter(|name| all.contains(name)).rev().collect();
-    let once = all.iter().filter(|&&name| name >= 32 && all.iter().filter(|&&other| other == name).count() == 1);
+    let once = all.chunk_by(|a, b| a == b).filter(|same| same.len() == 1).flatten().filter(|&&name| name >= 32);
     open.iter().chain(once).copied().collect()
 }
 
@@ -136,12 +142,13 @@ fn pick<T: super::super::value::Element>(
     len: usize,
     cx: &Cx<'_>,
 ) -> Result<Value, Error> {
-    let (elements, size) = (value.elements::<T>()?, dims[0]);
+    let (elements, size, mut pace) = (value.elements::<T>()?, dims[0], Pace::default());
     cx.output::<T>(dims)?.append(|out| {
         for index in 0..size {
             let start = (index * size + index) * len;
-            out.extend_from_slice(&elements[start..start + len]);
+            pace.copy(&elements[start..start + len], out, cx)?;
         }
+        Ok(())
     })
 }
 
@@ -250,14 +257,22 @@ fn reduced(value: Value, names: &[Name], over: &[Name], cx: &Cx<'_>) -> Result<V
         .collect();
     let grouped = grouped(value, names, [&kept, over, &[]], cx)?;
     let inner = grouped.dims()[1];
-    if grouped.ty() == ElementType::F64 {
-        let elements = grouped.elements::<f64>()?;
-        return cx.output::<f64>(&dims)?.write(0.0, |out| {
-            out.iter_mut().zip(elements.chunks_exact(inner.max(1))).for_each(|(out, row)| *out = row.iter().sum());
-        });
+    match grouped.ty() {
+        ElementType::F64 => sums::<f64>(&grouped, &dims, inner, cx),
+        _ => sums::<f32>(&grouped, &dims, inner, cx),
     }
-    let elements = grouped.elements::<f32>()?;
-    cx.output::<f32>(&dims)?.write(0.0, |out| {
-        out.iter_mut().zip(elements.chunks_exact(inner.max(1))).for_each(|(out, row)| *out = row.iter().sum());
+}
+
+/// The sum of each row of `inner` elements.
+fn sums<T: Number>(value: &Value, dims: &[usize], inner: usize, cx: &Cx<'_>) -> Result<Value, Error> {
+    let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+    cx.output::<T>(dims)?.write(T::default(), |out| {
+        for (out, row) in out.iter_mut().zip(elements.chunks_exact(inner.max(1))) {
+            for piece in row.chunks(PIECE) {
+                pace.step(piece.len(), cx)?;
+                *out = piece.iter().fold(*out, |sum, &x| sum.plus(x));
+            }
+        }
+        Ok(())
     })
 }

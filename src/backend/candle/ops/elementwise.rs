@@ -4,7 +4,7 @@
 
 use half::{bf16, f16};
 
-use super::super::meter::Cx;
+use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Element, ElementType, Value};
 use super::broadcast::{map_into, zip, zip_into};
@@ -165,7 +165,7 @@ pub(super) fn mul(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
 
 fn div(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
     with_numbers!(a, T => {
-        no_zero::<T>(&b)
+        no_zero::<T>(&b, cx)
     })?;
     arithmetic!(a, b, cx, over)
 }
@@ -178,11 +178,15 @@ fn max(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
     arithmetic!(a, b, cx, most)
 }
 
-fn no_zero<T: Number>(divisors: &Value) -> Result<(), Error> {
-    if divisors.elements::<T>()?.iter().all(|divisor| divisor.divides()) {
-        return Ok(());
+fn no_zero<T: Number>(divisors: &Value, cx: &Cx<'_>) -> Result<(), Error> {
+    let mut pace = Pace::default();
+    for piece in divisors.elements::<T>()?.chunks(PIECE) {
+        pace.step(piece.len(), cx)?;
+        if !piece.iter().all(|divisor| divisor.divides()) {
+            return Err(Error::invalid_argument("an integer is divided by zero"));
+        }
     }
-    Err(Error::invalid_argument("an integer is divided by zero"))
+    Ok(())
 }
 
 /// The exponent may be of another type than the base, which the result has.
@@ -245,7 +249,7 @@ fn modulo(node: &Node<'_>) -> Result<Kernel, Error> {
             return Err(no_type(&a));
         }
         Ok(vec![with_numbers!(a, T => {
-            no_zero::<T>(&b)?;
+            no_zero::<T>(&b, cx)?;
             zip_into(a, b, cx, if fmod { T::remainder } else { T::modulo } as fn(T, T) -> T)
         })?])
     }))
@@ -259,6 +263,7 @@ fn variadic(f: Binary) -> Result<Kernel, Error> {
     Ok(Box::new(move |mut args, cx| {
         let mut result = args.take(0)?;
         for index in 1..args.len() {
+            cx.control.check()?;
             result = f(result, args.take(index)?, cx)?;
         }
         Ok(vec![result])

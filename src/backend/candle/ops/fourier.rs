@@ -2,8 +2,11 @@
 
 use std::f64::consts::PI;
 
-use super::super::meter::{Charge, Cx};
+use super::super::meter::{Charge, Cx, Pace};
 use crate::nn::Error;
+
+/// What a sine and a cosine cost, in steps.
+const SLOW: usize = 16;
 
 /// A complex number.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,19 +55,24 @@ impl Transform {
         }
         let size = if len.is_power_of_two() { len } else { (2 * len - 1).next_power_of_two() };
         let charge = cx.charge::<f64>(&[size, 2, 4])?;
-        let room = vec![Complex::default(); size];
+        let mut pace = Pace::default();
+        let mut room = Vec::with_capacity(size);
+        pace.fill(Complex::default(), size, &mut room, cx)?;
         let chirp = if len.is_power_of_two() {
             None
         } else {
             // The square of the index, kept small: the angle repeats after twice the length.
             let angle = |index: usize| -PI * ((index * index) % (2 * len)) as f64 / len as f64;
-            let chirp: Vec<Complex> = (0..len).map(|index| Complex::unit(angle(index))).collect();
-            let mut filter = vec![Complex::default(); size];
-            for (index, number) in chirp.iter().enumerate() {
+            let (mut chirp, mut filter) = (Vec::with_capacity(len), Vec::with_capacity(size));
+            pace.fill(Complex::default(), size, &mut filter, cx)?;
+            for index in 0..len {
+                pace.step(SLOW, cx)?;
+                let number = Complex::unit(angle(index));
+                chirp.push(number);
                 filter[index] = number.conjugate();
                 filter[(size - index) % size] = number.conjugate();
             }
-            radix2(&mut filter, false);
+            radix2(&mut filter, false, &mut pace, cx)?;
             Some((chirp, filter))
         };
         Ok(Self { len, inverse, chirp, room, _charge: charge })
@@ -77,29 +85,40 @@ impl Transform {
         kept: usize,
         cx: &Cx<'_>,
     ) -> Result<&[Complex], Error> {
+        let mut pace = Pace::default();
         cx.control.check()?;
         // The inverse is the conjugate of the transform of the conjugate, divided by the length.
         let inverse = self.inverse;
         let input = |index: usize| if inverse { source(index).conjugate() } else { source(index) };
         match &self.chirp {
             None => {
-                self.room.iter_mut().enumerate().for_each(|(index, room)| *room = input(index));
-                radix2(&mut self.room, false);
+                for (index, room) in self.room.iter_mut().enumerate() {
+                    pace.step(1, cx)?;
+                    *room = input(index);
+                }
+                radix2(&mut self.room, false, &mut pace, cx)?;
             }
             Some((chirp, filter)) => {
-                self.room.fill(Complex::default());
-                for (index, (room, chirp)) in self.room.iter_mut().zip(chirp).enumerate() {
-                    *room = input(index).times(*chirp);
+                for (index, room) in self.room.iter_mut().enumerate() {
+                    pace.step(1, cx)?;
+                    *room = chirp.get(index).map_or_else(Complex::default, |chirp| input(index).times(*chirp));
                 }
-                radix2(&mut self.room, false);
-                self.room.iter_mut().zip(filter).for_each(|(room, filter)| *room = room.times(*filter));
-                radix2(&mut self.room, true);
-                self.room.iter_mut().zip(chirp).for_each(|(room, chirp)| *room = room.times(*chirp));
+                radix2(&mut self.room, false, &mut pace, cx)?;
+                for (room, filter) in self.room.iter_mut().zip(filter) {
+                    pace.step(1, cx)?;
+                    *room = room.times(*filter);
+                }
+                radix2(&mut self.room, true, &mut pace, cx)?;
+                for (room, chirp) in self.room.iter_mut().zip(chirp) {
+                    pace.step(1, cx)?;
+                    *room = room.times(*chirp);
+                }
             }
         }
         if inverse {
             let scale = 1.0 / self.len as f64;
             for number in &mut self.room {
+                pace.step(1, cx)?;
                 *number = Complex { re: number.re * scale, im: -number.im * scale };
             }
         }
@@ -108,13 +127,14 @@ impl Transform {
 }
 
 /// The transform of a power of two of numbers, in place.
-fn radix2(numbers: &mut [Complex], inverse: bool) {
+fn radix2(numbers: &mut [Complex], inverse: bool, pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
     let len = numbers.len();
     let bits = len.trailing_zeros();
     if bits == 0 {
-        return;
+        return Ok(());
     }
     for index in 0..len {
+        pace.step(1, cx)?;
         let other = index.reverse_bits() >> (usize::BITS - bits);
         if index < other {
             numbers.swap(index, other);
@@ -126,6 +146,7 @@ fn radix2(numbers: &mut [Complex], inverse: bool) {
         for block in numbers.chunks_exact_mut(2 * half) {
             let (low, high) = block.split_at_mut(half);
             for (index, (a, b)) in low.iter_mut().zip(high).enumerate() {
+                pace.step(SLOW, cx)?;
                 let turned = b.times(Complex::unit(turn * index as f64));
                 (*a, *b) = (a.plus(turned), a.minus(turned));
             }
@@ -134,6 +155,10 @@ fn radix2(numbers: &mut [Complex], inverse: bool) {
     }
     if inverse {
         let scale = 1.0 / len as f64;
-        numbers.iter_mut().for_each(|number| *number = Complex { re: number.re * scale, im: number.im * scale });
+        for number in numbers {
+            pace.step(1, cx)?;
+            *number = Complex { re: number.re * scale, im: number.im * scale };
+        }
     }
+    Ok(())
 }

@@ -1,7 +1,9 @@
 //! Elements by index: Gather, GatherElements, GatherND.
 
+use super::super::meter::{Cx, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, Element, Value, count, strides, with_elements};
+use super::pattern::integers;
 use super::{Kernel, Operator, axis, product, since};
 use crate::nn::Error;
 
@@ -24,16 +26,22 @@ fn gather(node: &Node<'_>) -> Result<Kernel, Error> {
         let (value, indices) = (args.get(0)?, args.get(1)?);
         let at = axis(at, value.rank())?;
         let dim = value.dims()[at];
-        let places = indices.to_i64s()?.iter().map(|&index| place(index, dim)).collect::<Result<Vec<_>, _>>()?;
+        let (mut places, _charge) = cx.list::<usize>(indices.len())?;
+        let mut pace = Pace::default();
+        for &index in &*integers(indices, cx)? {
+            pace.step(1, cx)?;
+            places.push(place(index, dim)?);
+        }
         let dims = [&value.dims()[..at], indices.dims(), &value.dims()[at + 1..]].concat();
         let (outer, inner) = (product(&value.dims()[..at]), product(&value.dims()[at + 1..]));
         Ok(vec![with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
             for block in 0..outer {
                 for place in &places {
                     let start = (block * dim + place) * inner;
-                    out.extend_from_slice(&elements[start..start + inner]);
+                    pace.copy(&elements[start..start + inner], out, cx)?;
                 }
             }
+            Ok(())
         }))?])
     }))
 }
@@ -48,12 +56,14 @@ fn gather_elements(node: &Node<'_>) -> Result<Kernel, Error> {
             let why = format!("indices {} of {}", Dims(indices.dims()), Dims(value.dims()));
             return Err(Error::invalid_argument(why));
         }
-        let list = indices.to_i64s()?;
+        let list = integers(indices, cx)?;
         let steps = strides(value.dims());
         let dim = value.dims()[at];
-        let mut places = Vec::new();
+        let (mut places, _charge) = cx.list::<usize>(list.len())?;
         let mut index = vec![0_usize; indices.rank()];
-        for &found in &list {
+        let mut pace = Pace::default();
+        for &found in &*list {
+            pace.step(index.len(), cx)?;
             let found = place(found, dim)?;
             let offset: usize = index.iter().zip(&steps).map(|(index, step)| index * step).sum();
             places.push(offset - index[at] * steps[at] + found * steps[at]);
@@ -65,7 +75,7 @@ fn gather_elements(node: &Node<'_>) -> Result<Kernel, Error> {
                 *index = 0;
             }
         }
-        Ok(vec![with_elements!(value, |elements| take(elements, &places, 1, cx.output(indices.dims())?))?])
+        Ok(vec![with_elements!(value, |elements| take(elements, &places, 1, indices.dims(), cx))?])
     }))
 }
 
@@ -86,19 +96,21 @@ fn gather_nd(node: &Node<'_>) -> Result<Kernel, Error> {
         let (indexed, inner) = (&value.dims()[batch..end], product(&value.dims()[end..]));
         let (each, whole) = (product(lookups), product(&value.dims()[batch..]));
         count(&dims)?;
-        let list = indices.to_i64s()?;
+        let list = integers(indices, cx)?;
         if depth == 0 {
             return Err(Error::unsupported("indices of no dimension"));
         }
-        let mut starts = Vec::new();
+        let (mut starts, _charge) = cx.list::<usize>(list.len() / depth)?;
+        let mut pace = Pace::default();
         for (number, tuple) in list.chunks_exact(depth).enumerate() {
+            pace.step(depth, cx)?;
             let mut offset = 0;
             for (&index, &dim) in tuple.iter().zip(indexed) {
                 offset = offset * dim + place(index, dim)?;
             }
             starts.push(number / each.max(1) * whole + offset * inner);
         }
-        Ok(vec![with_elements!(value, |elements| take(elements, &starts, inner, cx.output(&dims)?))?])
+        Ok(vec![with_elements!(value, |elements| take(elements, &starts, inner, &dims, cx))?])
     }))
 }
 
@@ -106,11 +118,14 @@ fn take<T: Element>(
     elements: &[T],
     starts: &[usize],
     inner: usize,
-    output: super::super::meter::Output<T>,
+    dims: &[usize],
+    cx: &Cx<'_>,
 ) -> Result<Value, Error> {
-    output.append(|out| {
+    let mut pace = Pace::default();
+    cx.output(dims)?.append(|out| {
         for &start in starts {
-            out.extend_from_slice(&elements[start..start + inner]);
+            pace.copy(&elements[start..start + inner], out, cx)?;
         }
+        Ok(())
     })
 }

@@ -1,10 +1,11 @@
 //! Operators that move elements about: Transpose, Concat, Split, Tile, Expand, DepthToSpace, SpaceToDepth.
 
-use super::super::meter::Cx;
+use super::super::meter::{Cx, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, Element, Value, strides, with_elements};
 use super::broadcast::{expand, shape};
 use super::constant::dims;
+use super::pattern::integers;
 use super::select::{affordable, offsets, select};
 use super::{Kernel, MANY, Operator, axis, product, since};
 use crate::nn::Error;
@@ -89,12 +90,14 @@ pub(super) fn join(values: &[&Value], at: i64, cx: &Cx<'_>) -> Result<Value, Err
         for value in values.iter().skip(1) {
             parts.push((value.elements()?, product(&value.dims()[at..])));
         }
+        let mut pace = Pace::default();
         cx.output(&dims)?.append(|out| {
             for block in 0..outer {
                 for (elements, len) in &parts {
-                    out.extend_from_slice(&elements[block * len..(block + 1) * len]);
+                    pace.copy(&elements[block * len..(block + 1) * len], out, cx)?;
                 }
             }
+            Ok(())
         })
     })
 }
@@ -115,7 +118,10 @@ fn split(node: &Node<'_>) -> Result<Kernel, Error> {
         let whole = value.dims()[at];
         let parts = match (&fixed, args.option(1)) {
             (Some(list), _) => list.clone(),
-            (None, Some(list)) => list.to_i64s()?,
+            (None, Some(list)) if list.len() == count => integers(list, cx)?.to_vec(),
+            (None, Some(list)) => {
+                return Err(Error::invalid_argument(format!("{} parts for {count} outputs", list.len())));
+            }
             (None, None) => {
                 // All of the same size but the last, which may be smaller.
                 let part = whole.div_ceil(count.max(1));
@@ -135,11 +141,13 @@ fn split(node: &Node<'_>) -> Result<Kernel, Error> {
         for size in sizes {
             let mut dims = value.dims().to_vec();
             dims[at] = size;
+            let mut pace = Pace::default();
             outputs.push(with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
                 for block in 0..outer {
                     let start = (block * whole + begin) * inner;
-                    out.extend_from_slice(&elements[start..start + size * inner]);
+                    pace.copy(&elements[start..start + size * inner], out, cx)?;
                 }
+                Ok(())
             }))?);
             begin += size;
         }

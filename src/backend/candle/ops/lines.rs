@@ -2,15 +2,17 @@
 //! the columns, so that every loop is over elements side by side.
 
 use super::super::kernel;
-use super::super::meter::Cx;
+use super::super::meter::{Cx, Pace};
 use super::super::value::Value;
-use super::pool::Pace;
 use super::window::Slide;
 use crate::nn::Error;
 
+/// Columns of a line that are gone through without a look at the compute's token.
+const LONGEST: usize = 1 << 16;
+
 /// Whether the columns are few and near enough that this is the better way.
 pub(super) fn suits(columns: &Slide) -> bool {
-    columns.kernel <= 64 && columns.stride <= 8 && columns.dilation <= 8
+    columns.kernel <= 64 && columns.stride <= 8 && columns.dilation <= 8 && columns.input.max(columns.output) <= LONGEST
 }
 
 /// The larger one; a NaN wins.
@@ -28,14 +30,15 @@ pub(super) fn max(elements: &[f32], dims: &[usize], rows: Slide, columns: Slide,
     let (mut maxima, _maxima) = cx.scratch::<f32>(starts)?;
     line.resize(padded, f32::NEG_INFINITY);
     let mut pace = Pace::default();
-    cx.output::<f32>(dims)?.try_append(|out| {
+    cx.output::<f32>(dims)?.append(|out| {
         for plane in elements.chunks_exact(rows.input * columns.input) {
             for y in 0..rows.output {
                 let (first, end) = rows.inside(y);
-                pace.step((end - first) * columns.input + columns.kernel * starts, cx)?;
+                pace.step(columns.kernel * starts, cx)?;
                 let inside = &mut line[columns.before..columns.before + columns.input];
                 inside.fill(f32::NEG_INFINITY);
                 for row in first..end {
+                    pace.step(columns.input, cx)?;
                     let start = rows.source(y, row) * columns.input;
                     kernel::zip(inside, &plane[start..start + columns.input], larger);
                 }
@@ -47,7 +50,7 @@ pub(super) fn max(elements: &[f32], dims: &[usize], rows: Slide, columns: Slide,
                 if columns.stride == 1 {
                     out.extend_from_slice(&maxima[..columns.output]);
                 } else {
-                    out.extend(maxima.iter().step_by(columns.stride).take(columns.output));
+                    out.extend(maxima.chunks(columns.stride).take(columns.output).map(|maxima| maxima[0]));
                 }
             }
         }

@@ -1,9 +1,10 @@
 //! Losses, which models keep from their training: NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss.
 
-use super::super::meter::Cx;
+use super::super::meter::{Cx, Pace};
 use super::super::node::{Args, Node};
 use super::super::value::{Dims, ElementType, Value};
 use super::cast::convert;
+use super::pattern::integers;
 use super::{Kernel, Operator, no_type, product, since};
 use crate::nn::Error;
 
@@ -59,16 +60,28 @@ fn sizes(scores: &Value) -> Result<(usize, usize, usize), Error> {
 /// The logarithm of softmax over the second dimension.
 fn log_softmax(scores: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
     let (n, classes, places) = sizes(scores)?;
-    let elements = scores.elements::<f32>()?;
+    let (elements, mut pace) = (scores.elements::<f32>()?, Pace::default());
     cx.output::<f32>(scores.dims())?.write(0.0, |out| {
         for batch in 0..n {
             for place in 0..places {
                 let at = |class: usize| (batch * classes + class) * places + place;
-                let top = (0..classes).map(|class| elements[at(class)]).fold(f32::NEG_INFINITY, f32::max);
-                let sum: f32 = (0..classes).map(|class| (elements[at(class)] - top).exp()).sum();
-                (0..classes).for_each(|class| out[at(class)] = elements[at(class)] - top - sum.ln());
+                let (mut top, mut sum) = (f32::NEG_INFINITY, 0.0);
+                for class in 0..classes {
+                    pace.step(1, cx)?;
+                    top = f32::max(top, elements[at(class)]);
+                }
+                for class in 0..classes {
+                    pace.step(1, cx)?;
+                    sum += (elements[at(class)] - top).exp();
+                }
+                let log = sum.ln();
+                for class in 0..classes {
+                    pace.step(1, cx)?;
+                    out[at(class)] = elements[at(class)] - top - log;
+                }
             }
         }
+        Ok(())
     })
 }
 
@@ -90,10 +103,12 @@ fn likelihood(
         return Err(Error::invalid_argument(format!("weights for other than {classes} classes")));
     }
     let elements = scores.elements::<f32>()?;
-    let targets = target.to_i64s()?;
+    let targets = integers(target, cx)?;
+    let mut pace = Pace::default();
     let mut total = 0.0;
-    let losses = cx.output::<f32>(target.dims())?.try_append(|out| {
+    let losses = cx.output::<f32>(target.dims())?.append(|out| {
         for (index, &class) in targets.iter().enumerate() {
+            pace.step(1, cx)?;
             if Some(class) == ignored {
                 out.push(0.0);
                 continue;
@@ -109,6 +124,10 @@ fn likelihood(
     if reduction == Reduction::None {
         return Ok(losses);
     }
-    let sum: f32 = losses.elements::<f32>()?.iter().sum();
+    let mut sum = 0.0;
+    for loss in losses.elements::<f32>()? {
+        pace.step(1, cx)?;
+        sum += loss;
+    }
     Value::scalar(if reduction == Reduction::Mean { sum / total } else { sum })
 }

@@ -8,7 +8,7 @@ use half::f16;
 
 use super::super::gemm::{self, Factor, Matrix};
 use super::super::kernel;
-use super::super::meter::{Charge, Cx};
+use super::super::meter::{Charge, Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, Element, ElementType, Value, count};
 use super::broadcast::{expand, runs, shape};
@@ -18,6 +18,9 @@ use super::{Kernel, Operator, no_type, product, since};
 use crate::nn::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(1, "MatMul", (2, 2), matmul), since(7, "Gemm", (2, 3), general)];
+
+/// Multiplications of a small product between two looks at the compute's token.
+const PART: usize = 1 << 24;
 
 /// A type that matrices are multiplied in.
 pub(super) trait Float: Number + Factor {
@@ -91,8 +94,7 @@ pub(super) fn multiply<T: Float>(
     let (Some(left), Some(right)) = (T::elements(a.storage), T::elements(b.storage)) else {
         return Err(Error::invalid_argument("a product of two types"));
     };
-    let (mut out, charge) = cx.scratch::<T>(elements)?;
-    out.resize(elements, T::default());
+    let (mut out, charge) = cx.filled(T::default(), elements)?;
     if elements == 0 || k == 0 {
         return Ok((out, charge));
     }
@@ -123,23 +125,39 @@ fn small(
     if elements == 0 || k == 0 || a.column != 1 || !(by_columns || by_rows) {
         return Ok(None);
     }
-    let (mut out, charge) = cx.scratch::<f32>(elements)?;
-    out.resize(elements, 0.0);
+    let (mut out, charge) = cx.filled(0.0, elements)?;
+    // The sums of what is large are cut where they are added up anyway, or between two results.
+    let rows = (PART / k).max(1);
+    let depth = (PART / n).max(4) / 4 * 4;
     let mut parts = vec![(); cx.parts(batch, elements.saturating_mul(k))];
     cx.spread(&mut parts, &mut out, m * n, |cx, (), start, out| {
         for (index, out) in out.chunks_exact_mut(m * n).enumerate() {
             cx.control.check()?;
             let index = start / (m * n) + index;
             let (left, right) = (&left[a.start + index * a.batch..], &right[b.start + index * b.batch..]);
-            if !by_columns {
+            if !by_columns && m <= kernel::FEW_ROWS {
+                for from in (0..k).step_by(depth) {
+                    cx.control.check()?;
+                    let left = kernel::Rows { elements: &left[from..], pitch: a.row };
+                    let right = kernel::Rows { elements: &right[from * b.row..], pitch: b.row };
+                    kernel::product(left, right, out, n, depth.min(k - from));
+                }
+            } else if !by_columns {
                 let (left, right) =
                     (kernel::Rows { elements: left, pitch: a.row }, kernel::Rows { elements: right, pitch: b.row });
                 kernel::product(left, right, out, n, k);
             } else if n == 1 && a.row == k {
-                kernel::add_dots(left, &right[..k], out);
+                for (left, out) in left.chunks(rows * k).zip(out.chunks_mut(rows)) {
+                    cx.control.check()?;
+                    kernel::add_dots(left, &right[..k], out);
+                }
             } else {
                 for (row, out) in out.chunks_exact_mut(n).enumerate() {
-                    kernel::add_dots(right, &left[row * a.row..row * a.row + k], out);
+                    let left = &left[row * a.row..row * a.row + k];
+                    for (right, out) in right.chunks(rows * k).zip(out.chunks_mut(rows)) {
+                        cx.control.check()?;
+                        kernel::add_dots(right, left, out);
+                    }
                 }
             }
         }
@@ -183,16 +201,23 @@ fn floats<T: Float>(a: &Value, b: &Value, size: Size, one_b: bool, cx: &Cx<'_>) 
 fn integers<T: Number>(a: &Value, b: &Value, size: Size, one_b: bool, cx: &Cx<'_>) -> Result<(Vec<T>, Charge), Error> {
     let Size { batch, m, n, k } = size;
     let (left, right) = (a.elements::<T>()?, b.elements::<T>()?);
-    let (mut out, charge) = cx.scratch::<T>(count(&[batch, m, n])?)?;
+    let elements = count(&[batch, m, n])?;
+    let (mut out, charge) = cx.scratch::<T>(elements)?;
+    if elements == 0 {
+        return Ok((out, charge));
+    }
+    let mut pace = Pace::default();
     for index in 0..batch {
         let right = if one_b { right } else { &right[index * k * n..(index + 1) * k * n] };
         for row in 0..m {
-            cx.control.check()?;
             let left = &left[(index * m + row) * k..(index * m + row + 1) * k];
             let start = out.len();
-            out.resize(start + n, T::default());
-            for (&x, right) in left.iter().zip(right.chunks_exact(n.max(1))) {
-                out[start..].iter_mut().zip(right).for_each(|(out, &y)| *out = out.plus(x.times(y)));
+            pace.fill(T::default(), start + n, &mut out, cx)?;
+            for (&x, right) in left.iter().zip(right.chunks_exact(n)) {
+                for (out, right) in out[start..].chunks_mut(PIECE).zip(right.chunks(PIECE)) {
+                    pace.step(right.len(), cx)?;
+                    out.iter_mut().zip(right).for_each(|(out, &y)| *out = out.plus(x.times(y)));
+                }
             }
         }
     }
@@ -306,7 +331,11 @@ fn combine<T: Float>(
     let (mut elements, charge) = multiply::<T>(a, b, size, cx)?;
     if (alpha - 1.0).abs() > 0.0 {
         let alpha = T::from_f64(f64::from(alpha));
-        elements.iter_mut().for_each(|x| *x = x.times(alpha));
+        let mut pace = Pace::default();
+        for piece in elements.chunks_mut(PIECE) {
+            pace.step(piece.len(), cx)?;
+            piece.iter_mut().for_each(|x| *x = x.times(alpha));
+        }
     }
     let dims = vec![size.m, size.n];
     if let Some(bias) = bias {
@@ -315,7 +344,7 @@ fn combine<T: Float>(
         }
         let beta = T::from_f64(f64::from(beta));
         let addends = bias.elements::<T>()?;
-        runs(&dims, [bias.dims()], |run| {
+        runs(&dims, [bias.dims()], cx, |run| {
             let out = &mut elements[run.out..run.out + run.len];
             let i = run.starts[0];
             if run.steps == [1] {
@@ -325,7 +354,7 @@ fn combine<T: Float>(
                 let c = beta.times(addends[i]);
                 out.iter_mut().for_each(|x| *x = x.plus(c));
             }
-        });
+        })?;
     }
     Value::charged(dims, elements, charge)
 }

@@ -1,6 +1,6 @@
 //! Normalizations: BatchNormalization, InstanceNormalization, LayerNormalization, and by groups, channels and norms.
 
-use super::super::meter::Cx;
+use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, ElementType, Value, count};
 use super::broadcast::shape;
@@ -73,19 +73,24 @@ fn batch(node: &Node<'_>) -> Result<Kernel, Error> {
         if plane == 0 || channels == 0 {
             return Ok(vec![convert(value, ty, cx)?]);
         }
-        let apply = |elements: &mut [f32]| {
+        let mut pace = Pace::default();
+        let mut apply = |elements: &mut [f32]| -> Result<(), Error> {
             for (plane, (scale, shift)) in elements.chunks_exact_mut(plane).zip(scales.iter().cycle()) {
-                plane.iter_mut().for_each(|x| *x = *x * scale + shift);
+                for piece in plane.chunks_mut(PIECE) {
+                    pace.step(piece.len(), cx)?;
+                    piece.iter_mut().for_each(|x| *x = *x * scale + shift);
+                }
             }
+            Ok(())
         };
         let result = if let Some(elements) = value.elements_mut::<f32>() {
-            apply(elements);
+            apply(elements)?;
             value
         } else {
             let elements = value.elements::<f32>()?;
-            cx.output::<f32>(value.dims())?.write(0.0, |out| {
-                out.copy_from_slice(elements);
-                apply(out);
+            cx.output::<f32>(value.dims())?.append(|out| {
+                Pace::default().copy(elements, out, cx)?;
+                apply(out)
             })?
         };
         Ok(vec![convert(result, ty, cx)?])
@@ -93,19 +98,33 @@ fn batch(node: &Node<'_>) -> Result<Kernel, Error> {
 }
 
 /// Mean and one over the standard deviation of a row.
-fn statistics(row: &[f32], epsilon: f32) -> (f32, f32) {
-    let sum = |f: &dyn Fn(f32) -> f32| {
-        let (chunks, rest) = row.as_chunks::<8>();
-        let mut parts = [0.0_f32; 8];
+fn statistics(row: &[f32], epsilon: f32, pace: &mut Pace, cx: &Cx<'_>) -> Result<(f32, f32), Error> {
+    let len = row.len() as f32;
+    let mean = sum(row, |x| x, pace, cx)? / len;
+    let variance = sum(row, |x| (x - mean) * (x - mean), pace, cx)? / len;
+    Ok((mean, 1.0 / (variance + epsilon).sqrt()))
+}
+
+/// A sum in eight parts, so that additions don't wait for each other.
+fn sum(row: &[f32], f: impl Fn(f32) -> f32, pace: &mut Pace, cx: &Cx<'_>) -> Result<f32, Error> {
+    let (chunks, rest) = row.as_chunks::<8>();
+    let mut parts = [0.0_f32; 8];
+    for chunks in chunks.chunks(PIECE / 8) {
+        pace.step(chunks.len() * 8, cx)?;
         for chunk in chunks {
             parts.iter_mut().zip(chunk).for_each(|(part, &x)| *part += f(x));
         }
-        parts.iter().sum::<f32>() + rest.iter().map(|&x| f(x)).sum::<f32>()
-    };
-    let len = row.len() as f32;
-    let mean = sum(&|x| x) / len;
-    let variance = sum(&|x| (x - mean) * (x - mean)) / len;
-    (mean, 1.0 / (variance + epsilon).sqrt())
+    }
+    Ok(parts.iter().sum::<f32>() + rest.iter().map(|&x| f(x)).sum::<f32>())
+}
+
+/// Appends `f` of each element of a row.
+fn extend(row: &[f32], f: impl Fn(f32) -> f32, out: &mut Vec<f32>, pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+    for piece in row.chunks(PIECE) {
+        pace.step(piece.len(), cx)?;
+        out.extend(piece.iter().map(|&x| f(x)));
+    }
+    Ok(())
 }
 
 fn instance(node: &Node<'_>) -> Result<Kernel, Error> {
@@ -117,14 +136,13 @@ fn instance(node: &Node<'_>) -> Result<Kernel, Error> {
         let (scale, bias) = (parameter(&scale, channels)?, parameter(&bias, channels)?);
         let plane = product(value.dims().get(2..).unwrap_or_default());
         let elements = value.elements::<f32>()?;
+        let mut pace = Pace::default();
         let result = cx.output::<f32>(value.dims())?.append(|out| {
-            if plane == 0 {
-                return;
-            }
             for (row, (scale, bias)) in elements.chunks_exact(plane).zip(scale.iter().zip(bias).cycle()) {
-                let (mean, inverse) = statistics(row, epsilon);
-                out.extend(row.iter().map(|x| (x - mean) * inverse * scale + bias));
+                let (mean, inverse) = statistics(row, epsilon, &mut pace, cx)?;
+                extend(row, |x| (x - mean) * inverse * scale + bias, out, &mut pace, cx)?;
             }
+            Ok(())
         })?;
         Ok(vec![convert(result, ty, cx)?])
     }))
@@ -159,19 +177,27 @@ fn layer(node: &Node<'_>) -> Result<Kernel, Error> {
         let (mut means, means_charge) = cx.scratch::<f32>(count(&kept)?)?;
         let (mut inverses, inverses_charge) = cx.scratch::<f32>(count(&kept)?)?;
         let elements = value.elements::<f32>()?;
+        let mut pace = Pace::default();
         let result = cx.output::<f32>(value.dims())?.append(|out| {
-            for row in 0..rows {
-                let row = &elements[row * width..(row + 1) * width];
-                let (mean, inverse) = statistics(row, epsilon);
+            for row in elements.chunks_exact(width) {
+                let (mean, inverse) = statistics(row, epsilon, &mut pace, cx)?;
                 means.push(mean);
                 inverses.push(inverse);
-                let scaled = row.iter().zip(scale).map(|(x, scale)| (x - mean) * inverse * scale);
-                match bias {
-                    Some(bias) => out.extend(scaled.zip(bias).map(|(x, bias)| x + bias)),
-                    None => out.extend(scaled),
+                for (index, row) in row.chunks(PIECE).enumerate() {
+                    pace.step(row.len(), cx)?;
+                    let columns = index * PIECE..index * PIECE + row.len();
+                    let scaled = row.iter().zip(&scale[columns.clone()]).map(|(x, scale)| (x - mean) * inverse * scale);
+                    match bias {
+                        Some(bias) => out.extend(scaled.zip(&bias[columns]).map(|(x, bias)| x + bias)),
+                        None => out.extend(scaled),
+                    }
                 }
             }
+            Ok(())
         })?;
+        // Rows of nothing have no mean.
+        pace.fill(f32::NAN, rows, &mut means, cx)?;
+        pace.fill(f32::NAN, rows, &mut inverses, cx)?;
         let means = Value::charged(kept.clone(), means, means_charge)?;
         let inverses = Value::charged(kept, inverses, inverses_charge)?;
         Ok(vec![convert(result, ty, cx)?, means, inverses])
@@ -198,19 +224,18 @@ fn group(node: &Node<'_>) -> Result<Kernel, Error> {
         }
         let (plane, each) = (product(value.dims().get(2..).unwrap_or_default()), channels / groups);
         let elements = value.elements::<f32>()?;
+        let mut pace = Pace::default();
         let result = cx.output::<f32>(value.dims())?.append(|out| {
-            if plane == 0 || each == 0 {
-                return;
-            }
             for (index, row) in elements.chunks_exact(plane * each).enumerate() {
-                let (mean, inverse) = statistics(row, epsilon);
+                let (mean, inverse) = statistics(row, epsilon, &mut pace, cx)?;
                 for (place, row) in row.chunks_exact(plane).enumerate() {
                     let group = index % groups;
                     let channel = if by_group { group } else { group * each + place };
                     let (scale, bias) = (scale[channel], bias[channel]);
-                    out.extend(row.iter().map(|x| (x - mean) * inverse * scale + bias));
+                    extend(row, |x| (x - mean) * inverse * scale + bias, out, &mut pace, cx)?;
                 }
             }
+            Ok(())
         })?;
         Ok(vec![convert(result, ty, cx)?])
     }))
@@ -228,16 +253,14 @@ fn local_response(node: &Node<'_>) -> Result<Kernel, Error> {
         let channels = value.dims().get(1).copied().unwrap_or(1);
         let plane = product(value.dims().get(2..).unwrap_or_default());
         let elements = value.elements::<f32>()?;
-        let result = cx.output::<f32>(value.dims())?.try_append(|out| {
-            if plane == 0 {
-                return Ok(());
-            }
+        let mut pace = Pace::default();
+        let result = cx.output::<f32>(value.dims())?.append(|out| {
             for (index, row) in elements.chunks_exact(plane).enumerate() {
-                cx.control.check()?;
                 let (image, channel) = (index / channels, index % channels);
                 let first = channel.saturating_sub((size - 1) / 2);
                 let end = (channel + size / 2 + 1).min(channels);
                 for (place, x) in row.iter().enumerate() {
+                    pace.step(end - first, cx)?;
                     let squares = (first..end).map(|channel| elements[(image * channels + channel) * plane + place]);
                     let sum: f32 = squares.map(|x| x * x).sum();
                     out.push(x / (bias + alpha / size as f32 * sum).powf(beta));
@@ -254,16 +277,17 @@ fn rows_of(
     value: Value,
     last: &[usize],
     cx: &Cx<'_>,
-    normalize: impl Fn(&[f32], &mut Vec<f32>),
+    normalize: impl Fn(&[f32], &mut Vec<f32>, &mut Pace) -> Result<(), Error>,
 ) -> Result<Value, Error> {
     let order: Vec<usize> =
         (0..value.rank()).filter(|place| !last.contains(place)).chain(last.iter().copied()).collect();
     let width: usize = last.iter().map(|&place| value.dims()[place]).product();
     let value = permute(value, &order, cx)?;
     let elements = value.elements::<f32>()?;
-    let result = cx.output::<f32>(value.dims())?.append(|out| {
-        elements.chunks_exact(width.max(1)).for_each(|row| normalize(row, out));
-    })?;
+    let mut pace = Pace::default();
+    let result = cx
+        .output::<f32>(value.dims())?
+        .append(|out| elements.chunks_exact(width).try_for_each(|row| normalize(row, out, &mut pace)))?;
     let mut back = vec![0; order.len()];
     order.iter().enumerate().for_each(|(place, &at)| back[at] = place);
     permute(result, &back, cx)
@@ -274,11 +298,11 @@ fn mean_variance(node: &Node<'_>) -> Result<Kernel, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
         let folded = super::axes(&list, value.rank())?;
-        let result = rows_of(value, &folded, cx, |row, out| {
-            let (mean, inverse) = statistics(row, 0.0);
+        let result = rows_of(value, &folded, cx, |row, out, pace| {
+            let (mean, inverse) = statistics(row, 0.0, pace, cx)?;
             // As ONNX writes it: the deviation plus a little.
             let scale = 1.0 / (1.0 / inverse + 1e-9);
-            out.extend(row.iter().map(|x| (x - mean) * scale));
+            extend(row, |x| (x - mean) * scale, out, pace, cx)
         })?;
         Ok(vec![convert(result, ty, cx)?])
     }))
@@ -292,15 +316,11 @@ fn lp(node: &Node<'_>) -> Result<Kernel, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
         let at = axis(at, value.rank())?;
-        let result = rows_of(value, &[at], cx, |row, out| {
-            let norm = if p == 1 {
-                row.iter().map(|x| x.abs()).sum::<f32>()
-            } else {
-                row.iter().map(|x| x * x).sum::<f32>().sqrt()
-            };
+        let result = rows_of(value, &[at], cx, |row, out, pace| {
+            let norm = if p == 1 { sum(row, f32::abs, pace, cx)? } else { sum(row, |x| x * x, pace, cx)?.sqrt() };
             // A row of zeros stays one.
             let scale = if norm > 0.0 { 1.0 / norm } else { 1.0 };
-            out.extend(row.iter().map(|x| x * scale));
+            extend(row, |x| x * scale, out, pace, cx)
         })?;
         Ok(vec![convert(result, ty, cx)?])
     }))

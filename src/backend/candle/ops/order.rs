@@ -2,13 +2,13 @@
 
 use std::cmp::Ordering;
 
-use super::super::meter::Cx;
+use super::super::meter::{Charge, Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, Element, ElementType, Value, strides, with_elements};
 use super::cast::convert;
 use super::elementwise::{Number, with_numbers};
 use super::layout::permute;
-use super::pattern::integer;
+use super::pattern::{integer, integers};
 use super::select::{offsets, select};
 use super::{Kernel, Operator, axis, between, no_type, product, since};
 use crate::nn::Error;
@@ -27,6 +27,46 @@ pub(super) const OPERATORS: &[Operator] = &[
 fn order<T: PartialOrd>(a: &T, b: &T) -> Ordering {
     #[expect(clippy::eq_op, reason = "only a NaN is not equal to itself")]
     a.partial_cmp(b).unwrap_or_else(|| (a != a).cmp(&(b != b)))
+}
+
+/// Sorts a list; of equal ones the first stays the first. A comparison takes about `cost` steps.
+///
+/// By pieces, which are then merged, so that the compute's token is looked at however long the list is.
+pub(super) fn sort<T: Copy>(
+    list: &mut [T],
+    cost: usize,
+    compare: impl Fn(&T, &T) -> Ordering,
+    cx: &Cx<'_>,
+) -> Result<(), Error> {
+    let mut pace = Pace::default();
+    let cost = cost.saturating_add(1);
+    let mut sorted = (PIECE / cost).max(1);
+    for piece in list.chunks_mut(sorted) {
+        pace.step(cost.saturating_mul(16).saturating_mul(piece.len()), cx)?;
+        piece.sort_by(&compare);
+    }
+    let (mut room, _charge) = cx.list::<T>(if list.len() > sorted { list.len() } else { 0 })?;
+    while sorted < list.len() {
+        room.clear();
+        for pair in list.chunks(sorted.saturating_mul(2)) {
+            let (mut left, mut right) = pair.split_at(sorted.min(pair.len()));
+            while let (Some((a, rest_left)), Some((b, rest_right))) = (left.split_first(), right.split_first()) {
+                pace.step(cost, cx)?;
+                if compare(b, a).is_lt() {
+                    room.push(*b);
+                    right = rest_right;
+                } else {
+                    room.push(*a);
+                    left = rest_left;
+                }
+            }
+            pace.copy(left, &mut room, cx)?;
+            pace.copy(right, &mut room, cx)?;
+        }
+        list.copy_from_slice(&room);
+        sorted = sorted.saturating_mul(2);
+    }
+    Ok(())
 }
 
 fn top_k(node: &Node<'_>) -> Result<Kernel, Error> {
@@ -51,31 +91,37 @@ fn top_k(node: &Node<'_>) -> Result<Kernel, Error> {
         dims[at] = k;
         let (outer, inner) = (product(&dims[..at]), product(&dims[at + 1..]));
         let indices = cx.output::<i64>(&dims)?;
-        let _charge = cx.charge::<u64>(&[dim])?;
+        let (mut places, _charge) = cx.list::<usize>(if k <= PIECE { dim.min(k + PIECE) } else { dim })?;
+        let mut pace = Pace::default();
         with_numbers!(value, T => {
             let elements = value.elements::<T>()?;
-            let mut places: Vec<usize> = Vec::new();
-            let (mut tops, charge) = cx.scratch::<T>(outer * k * inner)?;
-            tops.resize(outer * k * inner, T::default());
-            let indices = indices.try_write(0, |found| {
+            let (mut tops, charge) = cx.filled(T::default(), outer * k * inner)?;
+            let indices = indices.write(0, |found| {
                 for row in 0..outer * inner {
-                    cx.control.check()?;
-                    let (block, place) = (row / inner, row % inner);
-                    let at = |index: usize| elements[(block * dim + index) * inner + place];
+                    let (block, column) = (row / inner, row % inner);
+                    let at = |index: usize| elements[(block * dim + index) * inner + column];
                     places.clear();
-                    places.extend(0..dim);
                     let compare = |a: &usize, b: &usize| {
                         let order = order(&at(*a), &at(*b));
                         // Of equal ones the first comes first.
                         (if largest { order.reverse() } else { order }).then(a.cmp(b))
                     };
-                    if k > 0 && k < dim {
-                        places.select_nth_unstable_by(k - 1, compare);
+                    // Of each piece those remain that are among the first of all until there.
+                    for first in (0..dim).step_by(PIECE) {
+                        let end = dim.min(first + PIECE);
+                        places.extend(first..end);
+                        pace.step(end - first, cx)?;
+                        if places.len() > k && k <= PIECE {
+                            pace.step(4 * places.len(), cx)?;
+                            places.select_nth_unstable_by(k - 1, compare);
+                            places.truncate(k);
+                        }
                     }
+                    sort(&mut places, 1, compare, cx)?;
                     places.truncate(k);
-                    places.sort_unstable_by(compare);
                     for (rank, &index) in places.iter().enumerate() {
-                        let to = (block * k + rank) * inner + place;
+                        pace.step(1, cx)?;
+                        let to = (block * k + rank) * inner + column;
                         tops[to] = at(index);
                         found[to] = index as i64;
                     }
@@ -100,12 +146,9 @@ fn running_sum(node: &Node<'_>) -> Result<Kernel, Error> {
         let outer = product(&value.dims()[..at]);
         let result = with_numbers!(value, T => {
             let elements = value.elements::<T>()?;
-            let (mut sums, _charge) = cx.scratch::<T>(inner)?;
-            sums.resize(inner, T::default());
+            let (mut sums, _charge) = cx.filled(T::default(), inner)?;
+            let mut pace = Pace::default();
             cx.output::<T>(value.dims())?.write(T::default(), |out| {
-                if inner == 0 {
-                    return;
-                }
                 for block in 0..outer {
                     sums.fill(T::default());
                     for turn in 0..dim {
@@ -113,6 +156,7 @@ fn running_sum(node: &Node<'_>) -> Result<Kernel, Error> {
                         let start = (block * dim + step) * inner;
                         let rows = out[start..start + inner].iter_mut().zip(&elements[start..start + inner]);
                         for (sum, (out, &x)) in sums.iter_mut().zip(rows) {
+                            pace.step(1, cx)?;
                             if exclusive {
                                 *out = *sum;
                             }
@@ -123,30 +167,45 @@ fn running_sum(node: &Node<'_>) -> Result<Kernel, Error> {
                         }
                     }
                 }
+                Ok(())
             })
         })?;
         Ok(vec![convert(result, ty, cx)?])
     }))
 }
 
-fn places_of<T: Element>(elements: &[T]) -> Vec<usize> {
-    elements.iter().enumerate().filter(|(_, x)| **x != T::default()).map(|(place, _)| place).collect()
+/// Where the elements are that are not zero.
+fn places_of<T: Element>(elements: &[T], cx: &Cx<'_>) -> Result<(Vec<usize>, Charge), Error> {
+    let (mut count, mut pace) = (0, Pace::default());
+    for piece in elements.chunks(PIECE) {
+        pace.step(piece.len(), cx)?;
+        count += piece.iter().filter(|x| **x != T::default()).count();
+    }
+    let (mut places, charge) = cx.list::<usize>(count)?;
+    for (place, x) in elements.iter().enumerate() {
+        pace.step(1, cx)?;
+        if *x != T::default() {
+            places.push(place);
+        }
+    }
+    Ok((places, charge))
 }
 
 fn non_zero(_: &Node<'_>) -> Result<Kernel, Error> {
     Ok(Box::new(|args, cx| {
         let value = args.get(0)?;
-        let places: Vec<usize> = with_elements!(value, |elements| {
-            let _charge = cx.charge::<u64>(&[elements.len()])?;
-            places_of(elements)
-        });
+        let (places, _charge) = with_elements!(value, |elements| places_of(elements, cx)?);
         // A scalar counts as one dimension of one element.
         let dims = if value.rank() == 0 { &[1][..] } else { value.dims() };
-        let _charge = cx.charge::<u64>(&[places.len()])?;
+        let mut pace = Pace::default();
         let result = cx.output::<i64>(&[dims.len(), places.len()])?.append(|out| {
             for (&dim, stride) in dims.iter().zip(strides(dims)) {
-                out.extend(places.iter().map(|place| (place / stride % dim.max(1)) as i64));
+                for places in places.chunks(PIECE) {
+                    pace.step(places.len(), cx)?;
+                    out.extend(places.iter().map(|place| (place / stride % dim.max(1)) as i64));
+                }
             }
+            Ok(())
         })?;
         Ok(vec![result])
     }))
@@ -164,13 +223,7 @@ fn compress(node: &Node<'_>) -> Result<Kernel, Error> {
             value = value.reshaped(vec![len])?;
             0
         };
-        let kept: Vec<usize> = condition
-            .iter()
-            .take(value.dims()[at])
-            .enumerate()
-            .filter(|(_, kept)| **kept)
-            .map(|(place, _)| place)
-            .collect();
+        let (kept, _charge) = places_of(&condition[..condition.len().min(value.dims()[at])], cx)?;
         let lists = value.dims().iter().zip(strides(value.dims())).enumerate().map(|(place, (&dim, stride))| {
             if place == at { offsets(kept.iter().copied(), stride, cx) } else { offsets(0..dim, stride, cx) }
         });
@@ -182,7 +235,7 @@ fn compress(node: &Node<'_>) -> Result<Kernel, Error> {
 fn reverse(node: &Node<'_>) -> Result<Kernel, Error> {
     let (batch_axis, time_axis) = (node.int("batch_axis")?.unwrap_or(1), node.int("time_axis")?.unwrap_or(0));
     Ok(Box::new(move |args, cx| {
-        let (value, lens) = (args.get(0)?, args.get(1)?.to_i64s()?);
+        let (value, lens) = (args.get(0)?, integers(args.get(1)?, cx)?);
         let (batch_axis, time_axis) = (axis(batch_axis, value.rank())?, axis(time_axis, value.rank())?);
         let (batch, time) = (value.dims()[batch_axis], value.dims()[time_axis]);
         let fits = lens.len() == batch && lens.iter().all(|&len| (0..=time as i64).contains(&len));
@@ -190,6 +243,7 @@ fn reverse(node: &Node<'_>) -> Result<Kernel, Error> {
             return Err(Error::invalid_argument(format!("{} lengths for {}", lens.len(), Dims(value.dims()))));
         }
         let inner = product(&value.dims()[2..]);
+        let mut pace = Pace::default();
         Ok(vec![with_elements!(value, |elements| cx.output(value.dims())?.append(|out| {
             for first in 0..value.dims()[0] {
                 for second in 0..value.dims()[1] {
@@ -198,9 +252,10 @@ fn reverse(node: &Node<'_>) -> Result<Kernel, Error> {
                     let step = if step < len { len - 1 - step } else { step };
                     let (first, second) = if batch_axis == 0 { (row, step) } else { (step, row) };
                     let start = (first * value.dims()[1] + second) * inner;
-                    out.extend_from_slice(&elements[start..start + inner]);
+                    pace.copy(&elements[start..start + inner], out, cx)?;
                 }
             }
+            Ok(())
         }))?])
     }))
 }
@@ -221,7 +276,6 @@ fn unique(node: &Node<'_>) -> Result<Kernel, Error> {
             let len = value.len();
             (value.reshaped(vec![len])?, None)
         };
-        let _charge = cx.charge::<u64>(&[5, rows.dims()[0]])?;
         with_numbers!(rows, T => uniques(rows.elements::<T>()?, rows.dims(), order.as_deref(), sorted, cx))
     }))
 }
@@ -238,11 +292,20 @@ fn uniques<T: Number>(
     let compare = |a: usize, b: usize| {
         row(a).iter().zip(row(b)).map(|(a, b)| order(a, b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     };
-    let mut places: Vec<usize> = (0..rows).collect();
-    places.sort_by(|&a, &b| compare(a, b));
+    let _charge = cx.charge::<u64>(&[rows, 6])?;
+    let mut pace = Pace::default();
+    let mut places = Vec::with_capacity(rows);
+    for first in (0..rows).step_by(PIECE) {
+        pace.step(PIECE, cx)?;
+        places.extend(first..rows.min(first + PIECE));
+    }
+    sort(&mut places, width, |&a, &b| compare(a, b), cx)?;
     // Each group's first place, and which group each row is in.
-    let (mut firsts, mut counts, mut group) = (Vec::<usize>::new(), Vec::<i64>::new(), vec![0_usize; rows]);
+    let (mut firsts, mut counts) = (Vec::with_capacity(rows), Vec::<i64>::with_capacity(rows));
+    let mut group = Vec::with_capacity(rows);
+    pace.fill(0_usize, rows, &mut group, cx)?;
     for &place in &places {
+        pace.step(width, cx)?;
         match firsts.last() {
             Some(&first) if compare(first, place).is_eq() => {}
             _ => {
@@ -257,14 +320,14 @@ fn uniques<T: Number>(
     }
     let mut ranks: Vec<usize> = (0..firsts.len()).collect();
     if !sorted {
-        ranks.sort_by_key(|&rank| firsts[rank]);
+        sort(&mut ranks, 1, |&a, &b| firsts[a].cmp(&firsts[b]), cx)?;
     }
     let mut new = vec![0_i64; firsts.len()];
     ranks.iter().enumerate().for_each(|(place, &rank)| new[rank] = place as i64);
     let mut out = dims.to_vec();
     out[0] = firsts.len();
     let kept =
-        cx.output::<T>(&out)?.append(|out| ranks.iter().for_each(|&rank| out.extend_from_slice(row(firsts[rank]))))?;
+        cx.output::<T>(&out)?.append(|out| ranks.iter().try_for_each(|&rank| pace.copy(row(firsts[rank]), out, cx)))?;
     let kept = match order_back {
         Some(order) => {
             let mut back = vec![0; order.len()];

@@ -1,6 +1,6 @@
 //! Pad, by a constant, by the edge, by reflection or around. A negative pad cuts.
 
-use super::super::meter::Cx;
+use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Element, Value, strides, with_elements};
 use super::cast::convert;
@@ -112,7 +112,7 @@ pub(super) fn constant<T: Element>(
         });
         let kept: Vec<_> = kept.collect();
         if kept.iter().any(|&(_, _, len)| len == 0) {
-            return;
+            return Ok(());
         }
         let (Some((&(first, begin, len), outer)), old_steps, new_steps) =
             (kept.split_last(), strides(old), strides(new))
@@ -120,8 +120,9 @@ pub(super) fn constant<T: Element>(
             if let (Some(out), Some(element)) = (out.first_mut(), elements.first()) {
                 *out = *element;
             }
-            return;
+            return Ok(());
         };
+        let mut pace = Pace::default();
         let mut index = vec![0_usize; outer.len()];
         let rows = outer.iter().map(|&(_, _, len)| len).product::<usize>();
         for _ in 0..rows {
@@ -132,7 +133,10 @@ pub(super) fn constant<T: Element>(
                 from += (first + index) * old;
                 to += (begin + index) * new;
             }
-            out[to..to + len].copy_from_slice(&elements[from..from + len]);
+            for (out, elements) in out[to..to + len].chunks_mut(PIECE).zip(elements[from..from + len].chunks(PIECE)) {
+                pace.step(elements.len(), cx)?;
+                out.copy_from_slice(elements);
+            }
             for (index, &(_, _, len)) in index.iter_mut().zip(outer).rev() {
                 *index += 1;
                 if *index < len {
@@ -141,5 +145,6 @@ pub(super) fn constant<T: Element>(
                 *index = 0;
             }
         }
+        Ok(())
     })
 }

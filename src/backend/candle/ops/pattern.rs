@@ -1,6 +1,8 @@
 //! Tensors with a pattern, or made to fit one: Trilu, EyeLike, OneHot, CenterCropPad.
 
-use super::super::meter::Cx;
+use std::ops::Deref;
+
+use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Element, ElementType, Value, count, with_elements};
 use super::cast::convert;
@@ -23,6 +25,25 @@ pub(super) fn integer(value: &Value) -> Result<i64, Error> {
     }
 }
 
+/// Integers of a tensor of any size: those of an i64 as they are, others converted, charged.
+pub(super) struct Integers(Value);
+
+impl Deref for Integers {
+    type Target = [i64];
+
+    fn deref(&self) -> &[i64] {
+        self.0.elements().unwrap_or_default()
+    }
+}
+
+/// The integers of a tensor of indices or lengths.
+pub(super) fn integers(value: &Value, cx: &Cx<'_>) -> Result<Integers, Error> {
+    match value.ty() {
+        ElementType::I64 | ElementType::I32 => convert(value.clone(), ElementType::I64, cx).map(Integers),
+        other => Err(Error::invalid_argument(format!("{other:?} where integers are wanted"))),
+    }
+}
+
 /// Keeps the triangle above the k-th diagonal, or that below it.
 fn trilu(node: &Node<'_>) -> Result<Kernel, Error> {
     let upper = node.flag("upper", true)?;
@@ -34,14 +55,12 @@ fn trilu(node: &Node<'_>) -> Result<Kernel, Error> {
         };
         // Past these every diagonal is as good as the next; the sums below don't overflow.
         let k = k.clamp(-(rows as i64), columns as i64);
+        let mut pace = Pace::default();
         Ok(vec![with_elements!(value, |elements| cx.output(value.dims())?.append(|out| {
-            if columns == 0 {
-                return;
-            }
             for (index, row) in elements.chunks_exact(columns).enumerate() {
                 let diagonal = ((index % rows) as i64 + k).clamp(-1, columns as i64);
                 let start = out.len();
-                out.extend_from_slice(row);
+                pace.copy(row, out, cx)?;
                 let row = &mut out[start..];
                 let cut = if upper {
                     &mut row[..diagonal.max(0) as usize]
@@ -49,8 +68,12 @@ fn trilu(node: &Node<'_>) -> Result<Kernel, Error> {
                     let first = (diagonal + 1).clamp(0, columns as i64) as usize;
                     &mut row[first..]
                 };
-                clear(cut);
+                for piece in cut.chunks_mut(PIECE) {
+                    pace.step(piece.len(), cx)?;
+                    clear(piece);
+                }
             }
+            Ok(())
         }))?])
     }))
 }
@@ -71,32 +94,35 @@ fn eye(node: &Node<'_>) -> Result<Kernel, Error> {
             return Err(Error::invalid_argument("two dimensions are wanted"));
         };
         let k = k.clamp(-(rows as i64), columns as i64);
+        let mut pace = Pace::default();
         let ones = cx.output::<u8>(like.dims())?.write(0, |out| {
             for (index, row) in out.chunks_exact_mut(columns.max(1)).enumerate() {
+                pace.step(1, cx)?;
                 if let Some(one) = usize::try_from(index as i64 + k).ok().and_then(|place| row.get_mut(place)) {
                     *one = 1;
                 }
             }
+            Ok(())
         })?;
         Ok(vec![convert(ones, ty.unwrap_or(like.ty()), cx)?])
     }))
 }
 
 /// Indices of OneHot, or its depth: any numbers.
-fn numbers(value: &Value, cx: &Cx<'_>) -> Result<Vec<i64>, Error> {
+fn numbers(value: &Value, cx: &Cx<'_>) -> Result<Integers, Error> {
     if value.ty() == ElementType::Bool {
         return Err(no_type(value));
     }
-    convert(value.clone(), ElementType::I64, cx)?.to_i64s()
+    convert(value.clone(), ElementType::I64, cx).map(Integers)
 }
 
 fn one_hot(node: &Node<'_>) -> Result<Kernel, Error> {
     let at = node.int("axis")?.unwrap_or(-1);
     Ok(Box::new(move |args, cx| {
         let (indices, values) = (args.get(0)?, args.get(2)?);
-        let depth = match numbers(args.get(1)?, cx)?.as_slice() {
-            [depth] => usize::try_from(*depth),
-            other => return Err(Error::invalid_argument(format!("{} depths", other.len()))),
+        let depth = match *numbers(args.get(1)?, cx)? {
+            [depth] => usize::try_from(depth),
+            ref other => return Err(Error::invalid_argument(format!("{} depths", other.len()))),
         };
         let depth = depth.map_err(|_| Error::invalid_argument("a depth below 0"))?;
         let at = axis(at, indices.rank() + 1)?;
@@ -105,18 +131,21 @@ fn one_hot(node: &Node<'_>) -> Result<Kernel, Error> {
         count(&dims)?;
         let inner = product(&indices.dims()[at..]);
         let list = numbers(indices, cx)?;
+        let mut pace = Pace::default();
         Ok(vec![with_elements!(values, |values| {
             let &[off, on] = values else {
                 return Err(Error::invalid_argument(format!("{} values for off and on", values.len())));
             };
             cx.output(&dims)?.write(off, |out| {
                 for (number, &index) in list.iter().enumerate() {
+                    pace.step(1, cx)?;
                     // Negative ones count from the end; what is past either end is nowhere.
                     let index = if index < 0 { index.saturating_add(depth as i64) } else { index };
                     if let Some(place) = usize::try_from(index).ok().filter(|&place| place < depth) {
                         out[(number / inner * depth + place) * inner + number % inner] = on;
                     }
                 }
+                Ok(())
             })
         })?])
     }))

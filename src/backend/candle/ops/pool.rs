@@ -1,6 +1,6 @@
 //! Pools: MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, over one to three spatial dimensions.
 
-use super::super::meter::{Charge, Cx};
+use super::super::meter::{Charge, Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, ElementType, Value, count};
 use super::cast::convert;
@@ -50,27 +50,15 @@ pub(super) fn floats(value: Value, cx: &Cx<'_>) -> Result<(Value, ElementType), 
     }
 }
 
-/// Charges where the window is at each output of each dimension.
-pub(super) fn charge_spans(slides: [Slide; 3], cx: &Cx<'_>) -> Result<Charge, Error> {
-    cx.charge::<i64>(&[3, slides.iter().map(|slide| slide.output).sum()])
-}
-
-/// Looks at the compute's token every so much work.
-#[derive(Default)]
-pub(super) struct Pace {
-    done: usize,
-}
-
-impl Pace {
-    pub(super) fn step(&mut self, work: usize, cx: &Cx<'_>) -> Result<(), Error> {
-        const PART: usize = 1 << 20;
-        self.done = self.done.saturating_add(work).saturating_add(1);
-        if self.done > PART {
-            self.done = 0;
-            cx.control.check()?;
-        }
-        Ok(())
+/// Where the window is at each output of a dimension, charged.
+fn spans<T>(slide: &Slide, span: impl Fn(&Slide, usize) -> T, cx: &Cx<'_>) -> Result<(Vec<T>, Charge), Error> {
+    let (mut spans, charge) = cx.list(slide.output)?;
+    let mut pace = Pace::default();
+    for at in 0..slide.output {
+        pace.step(1, cx)?;
+        spans.push(span(slide, at));
     }
+    Ok((spans, charge))
 }
 
 fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
@@ -88,13 +76,12 @@ fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
             let result = lines::max(elements, &dims, ys, xs, cx)?;
             return Ok(vec![convert(result, ty, cx)?]);
         }
-        let _charge = charge_spans([zs, ys, xs], cx)?;
-        let spans = |slide: &Slide| -> Vec<(usize, usize)> { (0..slide.output).map(|at| slide.inside(at)).collect() };
-        let (deep, high, wide) = (spans(&zs), spans(&ys), spans(&xs));
+        let spans = |slide: &Slide| spans(slide, Slide::inside, cx);
+        let ((deep, _deep), (high, _high), (wide, _wide)) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
         let mut pace = Pace::default();
         let wanted = if indices { count(&dims)? } else { 0 };
         let (mut found, charge) = cx.scratch::<i64>(wanted)?;
-        let result = cx.output::<f32>(&dims)?.try_append(|out| {
+        let result = cx.output::<f32>(&dims)?.append(|out| {
             if plane == 0 {
                 return Ok(());
             }
@@ -102,11 +89,12 @@ fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
                 for (z, &(z_first, z_end)) in deep.iter().enumerate() {
                     for (y, &(y_first, y_end)) in high.iter().enumerate() {
                         for (x, &(x_first, x_end)) in wide.iter().enumerate() {
-                            pace.step((z_end - z_first) * (y_end - y_first) * (x_end - x_first), cx)?;
+                            pace.step(1, cx)?;
                             let (mut best, mut winner) = (f32::NEG_INFINITY, None);
                             for dz in z_first..z_end {
                                 let slab = zs.source(z, dz) * ys.input;
                                 for dy in y_first..y_end {
+                                    pace.step(x_end - x_first, cx)?;
                                     let line = (slab + ys.source(y, dy)) * xs.input;
                                     for dx in x_first..x_end {
                                         let at = line + xs.source(x, dx);
@@ -153,16 +141,14 @@ fn average_pool(node: &Node<'_>) -> Result<Kernel, Error> {
         let Pool { slides: [zs, ys, xs], dims } = pool(&window, &value)?;
         let elements = value.elements::<f32>()?;
         let plane = zs.input * ys.input * xs.input;
-        let _charge = charge_spans([zs, ys, xs], cx)?;
         let mut pace = Pace::default();
         let span = |slide: &Slide, at: usize| {
             let (first, end) = slide.inside(at);
             (first, end, if pads_count { slide.over_padded(at) } else { end - first })
         };
-        let spans =
-            |slide: &Slide| -> Vec<(usize, usize, usize)> { (0..slide.output).map(|at| span(slide, at)).collect() };
-        let (deep, high, wide) = (spans(&zs), spans(&ys), spans(&xs));
-        let result = cx.output::<f32>(&dims)?.try_append(|out| {
+        let spans = |slide: &Slide| spans(slide, span, cx);
+        let ((deep, _deep), (high, _high), (wide, _wide)) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
+        let result = cx.output::<f32>(&dims)?.append(|out| {
             if plane == 0 {
                 return Ok(());
             }
@@ -170,11 +156,12 @@ fn average_pool(node: &Node<'_>) -> Result<Kernel, Error> {
                 for (z, &(z_first, z_end, z_count)) in deep.iter().enumerate() {
                     for (y, &(y_first, y_end, y_count)) in high.iter().enumerate() {
                         for (x, &(x_first, x_end, x_count)) in wide.iter().enumerate() {
-                            pace.step((z_end - z_first) * (y_end - y_first) * (x_end - x_first), cx)?;
+                            pace.step(1, cx)?;
                             let mut sum = 0.0;
                             for dz in z_first..z_end {
                                 let slab = zs.source(z, dz) * ys.input;
                                 for dy in y_first..y_end {
+                                    pace.step(x_end - x_first, cx)?;
                                     let line = (slab + ys.source(y, dy)) * xs.input;
                                     for dx in x_first..x_end {
                                         sum += plane[line + xs.source(x, dx)];
@@ -207,8 +194,18 @@ fn global(largest: bool) -> Result<Kernel, Error> {
         dims.resize(value.rank(), 1);
         let result = if largest {
             let elements = value.elements::<f32>()?;
-            let row = |row: &[f32]| row.iter().copied().fold(f32::NEG_INFINITY, |top, x| if x < top { top } else { x });
-            cx.output::<f32>(&dims)?.collect(elements.chunks_exact(inner).map(row))?
+            let mut pace = Pace::default();
+            cx.output::<f32>(&dims)?.append(|out| {
+                for row in elements.chunks_exact(inner) {
+                    let mut top = f32::NEG_INFINITY;
+                    for piece in row.chunks(PIECE) {
+                        pace.step(piece.len(), cx)?;
+                        top = piece.iter().fold(top, |top, &x| if x < top { top } else { x });
+                    }
+                    out.push(top);
+                }
+                Ok(())
+            })?
         } else {
             row_means(&value, outer, inner, &dims, cx)?
         };

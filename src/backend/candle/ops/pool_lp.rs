@@ -1,9 +1,11 @@
 //! Pools by a power, and the way back from a maximum pool: LpPool, GlobalLpPool, MaxUnpool, Col2Im.
 
+use super::super::meter::{PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, count};
 use super::cast::convert;
 use super::constant::dims as sizes;
+use super::pattern::integers;
 use super::pool::{Pool, floats, pool};
 use super::window::{Slide, Window};
 use super::{Kernel, Operator, product, since};
@@ -29,16 +31,18 @@ fn lp_pool(node: &Node<'_>) -> Result<Kernel, Error> {
         let Pool { slides: [zs, ys, xs], dims } = pool(&window, &value)?;
         let elements = value.elements::<f32>()?;
         let plane = zs.input * ys.input * xs.input;
-        let result = cx.output::<f32>(&dims)?.try_append(|out| {
+        let mut pace = Pace::default();
+        let result = cx.output::<f32>(&dims)?.append(|out| {
             for plane in elements.chunks_exact(plane.max(1)) {
                 for place in 0..zs.output * ys.output * xs.output {
-                    cx.control.check()?;
+                    pace.step(1, cx)?;
                     let (z, rest) = (place / (ys.output * xs.output), place % (ys.output * xs.output));
                     let (y, x) = (rest / xs.output, rest % xs.output);
                     let ((z0, z1), (y0, y1), (x0, x1)) = (zs.inside(z), ys.inside(y), xs.inside(x));
                     let mut sum = 0.0;
                     for dz in z0..z1 {
                         for dy in y0..y1 {
+                            pace.step(x1 - x0, cx)?;
                             let line = (zs.source(z, dz) * ys.input + ys.source(y, dy)) * xs.input;
                             sum += (x0..x1).map(|dx| plane[line + xs.source(x, dx)].abs().powi(p)).sum::<f32>();
                         }
@@ -66,8 +70,18 @@ fn global(node: &Node<'_>) -> Result<Kernel, Error> {
             return Err(Error::invalid_argument("a pool over nothing"));
         }
         let rows = value.elements::<f32>()?.chunks_exact(inner);
-        let norm = |row: &[f32]| row.iter().map(|x| x.abs().powi(p)).sum::<f32>().powf(1.0 / p as f32);
-        let result = cx.output::<f32>(&dims)?.collect(rows.map(norm))?;
+        let mut pace = Pace::default();
+        let result = cx.output::<f32>(&dims)?.append(|out| {
+            for row in rows {
+                let mut sum = 0.0;
+                for piece in row.chunks(PIECE) {
+                    pace.step(piece.len(), cx)?;
+                    sum = piece.iter().fold(sum, |sum, x| sum + x.abs().powi(p));
+                }
+                out.push(sum.powf(1.0 / p as f32));
+            }
+            Ok(())
+        })?;
         Ok(vec![convert(result, ty, cx)?])
     }))
 }
@@ -105,9 +119,11 @@ fn unpool(node: &Node<'_>) -> Result<Kernel, Error> {
         // The indices are those of the tensor that was pooled, which may be smaller than what is wanted.
         let (whole, steps) = (count(&inferred)?, super::super::value::strides(&dims));
         let steps_inferred = super::super::value::strides(&inferred);
-        let (elements, list) = (value.elements::<f32>()?, indices.to_i64s()?);
-        let result = cx.output::<f32>(&dims)?.try_write(0.0, |out| {
-            for (&element, &index) in elements.iter().zip(&list) {
+        let (elements, list) = (value.elements::<f32>()?, integers(indices, cx)?);
+        let mut pace = Pace::default();
+        let result = cx.output::<f32>(&dims)?.write(0.0, |out| {
+            for (&element, &index) in elements.iter().zip(&*list) {
+                pace.step(dims.len(), cx)?;
                 let index = usize::try_from(index).ok().filter(|&index| index < whole);
                 let index =
                     index.ok_or_else(|| Error::invalid_argument(format!("an index past the {whole} elements")))?;
@@ -141,12 +157,13 @@ fn col2im(node: &Node<'_>) -> Result<Kernel, Error> {
         let plane = count(&image)?;
         let (steps, taps) = (super::super::value::strides(&image), super::super::value::strides(&block));
         let turns = super::super::value::strides(&outputs);
+        let mut pace = Pace::default();
         let elements = value.elements::<f32>()?;
-        let result = cx.output::<f32>(&dims)?.try_write(0.0, |out| {
+        let result = cx.output::<f32>(&dims)?.write(0.0, |out| {
             for (row, columns) in elements.chunks_exact(places.max(1)).enumerate() {
-                cx.control.check()?;
                 let (tap, image) = (row % size, row / size);
                 for (place, element) in columns.iter().enumerate() {
+                    pace.step(over.len(), cx)?;
                     let at = over.iter().enumerate().try_fold(0, |at, (axis, slide)| {
                         let index = source(slide, place / turns[axis] % slide.output, tap / taps[axis] % block[axis])?;
                         Some(at + index * steps[axis])

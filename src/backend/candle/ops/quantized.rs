@@ -3,9 +3,10 @@
 //! Products add up in i32, which wraps around, as ONNX says. A number that the target can't hold becomes the end of
 //! its range.
 
-use super::super::meter::Cx;
+use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, ElementType, Value, count};
+use super::broadcast::map;
 use super::cast::convert;
 use super::matmul::integer_product;
 use super::window::{Slide, Window};
@@ -54,21 +55,26 @@ impl Grid {
     }
 
     /// Visits every element with the place of its parameter, in the elements' order.
-    fn visit(&self, mut visit: impl FnMut(usize, usize)) {
-        let mut element = 0;
+    fn visit(&self, cx: &Cx<'_>, mut visit: impl FnMut(usize, usize)) -> Result<(), Error> {
+        let (mut element, mut pace) = (0, Pace::default());
         for outer in 0..self.outer {
             for index in 0..self.dim {
-                for inner in 0..self.inner {
-                    let parameter = match self.along {
-                        None => 0,
-                        Some((0, _)) => index,
-                        Some((blocks, block)) => (outer * blocks + index / block) * self.inner + inner,
-                    };
-                    visit(element, parameter);
-                    element += 1;
+                for first in (0..self.inner).step_by(PIECE) {
+                    let end = self.inner.min(first + PIECE);
+                    pace.step(end - first, cx)?;
+                    for inner in first..end {
+                        let parameter = match self.along {
+                            None => 0,
+                            Some((0, _)) => index,
+                            Some((blocks, block)) => (outer * blocks + index / block) * self.inner + inner,
+                        };
+                        visit(element, parameter);
+                        element += 1;
+                    }
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -124,11 +130,11 @@ fn quantize(node: &Node<'_>) -> Result<Kernel, Error> {
         let zeros = zeros.as_ref().map(Value::elements::<i32>).transpose()?;
         let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
         let result = cx.output::<i32>(value.dims())?.append(|out| {
-            grid.visit(|element, parameter| {
+            grid.visit(cx, |element, parameter| {
                 let steps = f64::from((elements[element] / scales[parameter]).round_ties_even());
                 let zero = zeros.map_or(0, |zeros| zeros[parameter]);
                 out.push(saturated(steps + f64::from(zero), ty));
-            });
+            })
         })?;
         Ok(vec![convert(result, ty, cx)?])
     }))
@@ -155,10 +161,10 @@ fn dequantize(node: &Node<'_>) -> Result<Kernel, Error> {
         let value = convert(value, ElementType::I32, cx)?;
         let (elements, scales) = (value.elements::<i32>()?, scale.elements::<f32>()?);
         let result = cx.output::<f32>(value.dims())?.append(|out| {
-            grid.visit(|element, parameter| {
+            grid.visit(cx, |element, parameter| {
                 let zero = zeros.map_or(0, |zeros| zeros[parameter]);
                 out.push((i64::from(elements[element]) - i64::from(zero)) as f32 * scales[parameter]);
-            });
+            })
         })?;
         Ok(vec![convert(result, ty, cx)?])
     }))
@@ -168,12 +174,15 @@ fn dynamic(_: &Node<'_>) -> Result<Kernel, Error> {
     Ok(Box::new(|args, cx| {
         let value = args.get(0)?;
         let elements = value.elements::<f32>()?;
-        let high = elements.iter().copied().fold(0.0, f32::max);
-        let low = elements.iter().copied().fold(0.0, f32::min);
+        let (mut high, mut low, mut pace) = (0.0, 0.0, Pace::default());
+        for piece in elements.chunks(PIECE) {
+            pace.step(piece.len(), cx)?;
+            high = piece.iter().copied().fold(high, f32::max);
+            low = piece.iter().copied().fold(low, f32::min);
+        }
         let scale = if high > low { (high - low) / 255.0 } else { 1.0 };
         let zero = (-low / scale).clamp(0.0, 255.0).round_ties_even();
-        let steps = |&x: &f32| ((x / scale).round_ties_even() + zero).clamp(0.0, 255.0) as u8;
-        let result = cx.output::<u8>(value.dims())?.collect(elements.iter().map(steps))?;
+        let result = map(value, cx, |x: f32| ((x / scale).round_ties_even() + zero).clamp(0.0, 255.0) as u8)?;
         Ok(vec![result, Value::scalar(scale)?, Value::scalar(zero as u8)?])
     }))
 }
@@ -192,7 +201,7 @@ fn centered(value: Value, zero: Option<&Value>, at: i64, cx: &Cx<'_>) -> Result<
     let zero = convert(zero.clone(), ElementType::I32, cx)?;
     let (elements, zeros) = (value.elements::<i32>()?, zero.elements::<i32>()?);
     cx.output::<i32>(value.dims())?
-        .append(|out| grid.visit(|element, parameter| out.push(elements[element] - zeros[parameter])))
+        .append(|out| grid.visit(cx, |element, parameter| out.push(elements[element] - zeros[parameter])))
 }
 
 fn matmul_integer(_: &Node<'_>) -> Result<Kernel, Error> {
@@ -222,14 +231,15 @@ fn requantized(
         return Err(no_type(zero));
     }
     let zero = convert(zero.clone(), ElementType::I32, cx)?.elements::<i32>()?[0];
-    let factors: Vec<f32> = b.iter().map(|b| a * b / y).collect();
-    let grid = Grid::new(sums, &Value::new(vec![factors.len()], factors.clone())?, at, 0)?;
+    let factors = cx.output::<f32>(&[b.len()])?.collect(b.iter().map(|b| a * b / y))?;
+    let grid = Grid::new(sums, &factors, at, 0)?;
+    let factors = factors.elements::<f32>()?;
     let elements = sums.elements::<i32>()?;
     let result = cx.output::<i32>(sums.dims())?.append(|out| {
-        grid.visit(|element, parameter| {
+        grid.visit(cx, |element, parameter| {
             let number = f64::from(elements[element]) * f64::from(factors[parameter]);
             out.push(saturated((number + f64::from(zero)).round_ties_even(), ty));
-        });
+        })
     })?;
     convert(result, ty, cx)
 }
@@ -303,20 +313,22 @@ fn convolve(
     let places = count(&[zs.output, ys.output, xs.output])?;
     let (elements, taps) = (x.elements::<i32>()?, w.elements::<i32>()?);
     let (plane, size, each) = (product(spatial), product(kernel), filters / groups);
-    cx.output::<i32>(&dims)?.try_write(0, |out| {
-        for (index, out) in out.chunks_exact_mut(places.max(1)).enumerate() {
-            cx.control.check()?;
+    let mut pace = Pace::default();
+    cx.output::<i32>(&dims)?.write(0, |out| {
+        for (index, out) in out.chunks_exact_mut(places).enumerate() {
             let (batch, filter) = (index / filters, index % filters);
             out.fill(bias.map_or(0, |bias| bias[filter]));
             for channel in 0..depth {
                 let from = (batch * channels + filter / each * depth + channel) * plane;
                 let (image, taps) = (&elements[from..from + plane], &taps[(filter * depth + channel) * size..][..size]);
                 for (place, out) in out.iter_mut().enumerate() {
+                    pace.step(1, cx)?;
                     let (z, rest) = (place / (ys.output * xs.output), place % (ys.output * xs.output));
                     let (y, x) = (rest / xs.output, rest % xs.output);
                     let ((z0, z1), (y0, y1), (x0, x1)) = (zs.inside(z), ys.inside(y), xs.inside(x));
                     for dz in z0..z1 {
                         for dy in y0..y1 {
+                            pace.step(x1 - x0, cx)?;
                             let line = (zs.source(z, dz) * ys.input + ys.source(y, dy)) * xs.input;
                             let tap = (dz * ys.kernel + dy) * xs.kernel;
                             for dx in x0..x1 {

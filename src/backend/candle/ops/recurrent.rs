@@ -5,12 +5,13 @@
 
 use super::super::kernel;
 use super::super::math;
-use super::super::meter::{Charge, Cx};
+use super::super::meter::{Charge, Cx, Pace};
 use super::super::node::{Args, Node};
 use super::super::value::{Dims, ElementType, Value, count};
 use super::cast::convert;
 use super::layout::permute;
 use super::matmul::{Matrices, Size, multiply};
+use super::pattern::integers;
 use super::rnn_cells::{Cell, activations};
 use super::{Kernel, Operator, no_type, since};
 use crate::nn::Error;
@@ -106,7 +107,7 @@ impl Recurrence {
             let why = format!("weights {} and {} for {}", Dims(w.dims()), Dims(r.dims()), Dims(x.dims()));
             return Err(Error::invalid_argument(why));
         }
-        let lens = lengths(args.option(4), steps, batch)?;
+        let lens = lengths(args.option(4), steps, batch, cx)?;
         let state = [count_d, batch, hidden];
         let bias = optional(b.as_ref(), &[count_d, gates.saturating_mul(2)])?;
         let (h0, c0) = (optional(h0.as_ref(), &state)?, optional(c0.as_ref(), &state)?);
@@ -117,44 +118,54 @@ impl Recurrence {
 
         let (mut last_h, charge_h) = zeros(cx, &state)?;
         let (mut last_c, charge_c) = zeros(cx, &state)?;
-        let result = cx.output::<f32>(&[steps, count_d, batch, hidden])?.try_write(0.0, |out| {
-            for (d, (&reverse, cell)) in self.directions.iter().zip(&self.cells).enumerate() {
-                let (h, c) = (&mut last_h[d * cells..(d + 1) * cells], &mut last_c[d * cells..(d + 1) * cells]);
-                for (state, initial) in [(&mut *h, h0), (&mut *c, c0)] {
-                    if let Some(initial) = initial {
-                        state.copy_from_slice(&initial[d * cells..(d + 1) * cells]);
-                    }
+        let (mut out, charge) = zeros(cx, &[steps, count_d, batch, hidden])?;
+        let mut pace = Pace::default();
+        for (d, (&reverse, cell)) in self.directions.iter().zip(&self.cells).enumerate() {
+            let (h, c) = (&mut last_h[d * cells..(d + 1) * cells], &mut last_c[d * cells..(d + 1) * cells]);
+            for (state, initial) in [(&mut *h, h0), (&mut *c, c0)] {
+                if let Some(initial) = initial {
+                    state.copy_from_slice(&initial[d * cells..(d + 1) * cells]);
                 }
-                // The input's part of every gate at every step, in one product.
-                let left = Matrices::rows(x.storage()?, steps * batch, input);
-                let right = Matrices::rows(w.storage()?, gates, input);
-                let right = Matrices { start: d * gates * input, ..right }.transposed();
-                let shape = Size { batch: 1, m: steps * batch, n: gates, k: input };
-                let (mut parts, _charge) = multiply::<f32>(left, right, shape, cx)?;
-                let bias = bias.map(|bias| bias[d * 2 * gates..(d + 1) * 2 * gates].split_at(gates));
-                if let Some((of_w, of_r)) = bias {
-                    // A GRU may want the recurrent part's bias inside of a gate; its cell adds it.
-                    let of_r = if cell.resets_late() { &of_r[..2 * hidden] } else { of_r };
-                    for row in parts.chunks_exact_mut(gates.max(1)) {
-                        row.iter_mut().zip(of_w).for_each(|(x, bias)| *x += bias);
-                        row.iter_mut().zip(of_r).for_each(|(x, bias)| *x += bias);
-                    }
-                }
-                let mut lane = Lane {
-                    h,
-                    c,
-                    recurrent: &r.elements::<f32>()?[d * gates * hidden..(d + 1) * gates * hidden],
-                    bias: bias.map(|(_, of_r)| of_r),
-                    peepholes: peepholes.map(|p| &p[d * 3 * hidden..(d + 1) * 3 * hidden]),
-                };
-                let visit = |step: usize, row: usize, h: &[f32]| {
-                    let start = (step * count_d + d) * cells + row * hidden;
-                    out[start..start + hidden].copy_from_slice(h);
-                };
-                recur(cell, &mut parts, &mut lane, size, reverse, lens.as_deref(), cx, visit)?;
             }
-            Ok(())
-        })?;
+            // The input's part of every gate at every step, in one product.
+            let left = Matrices::rows(x.storage()?, steps * batch, input);
+            let right = Matrices::rows(w.storage()?, gates, input);
+            let right = Matrices { start: d * gates * input, ..right }.transposed();
+            let shape = Size { batch: 1, m: steps * batch, n: gates, k: input };
+            let (mut parts, _charge) = multiply::<f32>(left, right, shape, cx)?;
+            let bias = bias.map(|bias| bias[d * 2 * gates..(d + 1) * 2 * gates].split_at(gates));
+            if let Some((of_w, of_r)) = bias {
+                // A GRU may want the recurrent part's bias inside of a gate; its cell adds it.
+                let of_r = if cell.resets_late() { &of_r[..2 * hidden] } else { of_r };
+                for row in parts.chunks_exact_mut(gates.max(1)) {
+                    pace.step(2 * gates, cx)?;
+                    row.iter_mut().zip(of_w).for_each(|(x, bias)| *x += bias);
+                    row.iter_mut().zip(of_r).for_each(|(x, bias)| *x += bias);
+                }
+            }
+            let mut lane = Lane {
+                h,
+                c,
+                recurrent: &r.elements::<f32>()?[d * gates * hidden..(d + 1) * gates * hidden],
+                bias: bias.map(|(_, of_r)| of_r),
+                peepholes: peepholes.map(|p| &p[d * 3 * hidden..(d + 1) * 3 * hidden]),
+            };
+            let visit = |step: usize, row: usize, h: &[f32]| {
+                let start = (step * count_d + d) * cells + row * hidden;
+                out[start..start + hidden].copy_from_slice(h);
+            };
+            recur(
+                cell,
+                &mut parts,
+                &mut lane,
+                size,
+                reverse,
+                lens.as_ref().map(|(lens, _)| lens.as_slice()),
+                cx,
+                visit,
+            )?;
+        }
+        let result = Value::charged(vec![steps, count_d, batch, hidden], out, charge)?;
         let mut outputs = vec![result, Value::charged(state.to_vec(), last_h, charge_h)?];
         if self.kind == Kind::Lstm {
             outputs.push(Value::charged(state.to_vec(), last_c, charge_c)?);
@@ -170,12 +181,20 @@ impl Recurrence {
 }
 
 /// Steps of each sequence of the batch.
-fn lengths(value: Option<&Value>, steps: usize, batch: usize) -> Result<Option<Vec<usize>>, Error> {
+fn lengths(
+    value: Option<&Value>,
+    steps: usize,
+    batch: usize,
+    cx: &Cx<'_>,
+) -> Result<Option<(Vec<usize>, Charge)>, Error> {
     let Some(value) = value else { return Ok(None) };
-    let lens = value.to_i64s()?.iter().map(|&len| usize::try_from(len).ok().filter(|&len| len <= steps)).collect();
-    let lens: Option<Vec<usize>> = lens;
-    let lens = lens.filter(|lens| lens.len() == batch);
-    lens.map(Some).ok_or_else(|| Error::invalid_argument(format!("lengths that are not {batch} of up to {steps}")))
+    let wrong = || Error::invalid_argument(format!("lengths that are not {batch} of up to {steps}"));
+    let given = integers(value, cx)?;
+    let (mut lens, charge) = cx.list::<usize>(given.len())?;
+    for &len in &*given {
+        lens.push(usize::try_from(len).ok().filter(|&len| len <= steps).ok_or_else(wrong)?);
+    }
+    if lens.len() == batch { Ok(Some((lens, charge))) } else { Err(wrong()) }
 }
 
 fn optional<'a>(value: Option<&'a Value>, dims: &[usize]) -> Result<Option<&'a [f32]>, Error> {
@@ -188,9 +207,7 @@ fn optional<'a>(value: Option<&'a Value>, dims: &[usize]) -> Result<Option<&'a [
 
 fn zeros(cx: &Cx<'_>, dims: &[usize]) -> Result<(Vec<f32>, Charge), Error> {
     let count = count(dims)?;
-    let (mut elements, charge) = cx.scratch::<f32>(count)?;
-    elements.resize(count, 0.0);
-    Ok((elements, charge))
+    cx.filled(0.0, count)
 }
 
 /// Runs the steps: `parts` are the gates without the recurrent part.
@@ -211,9 +228,10 @@ fn recur(
     }
     let width = parts.len() / steps.max(1) / batch;
     let mut scratch = vec![0.0; hidden];
+    let mut pace = Pace::default();
     for turn in 0..steps {
-        cx.control.check()?;
         for row in 0..batch {
+            pace.step(width * (hidden / 8 + 1), cx)?;
             let len = lens.map_or(steps, |lens| lens[row]);
             if turn >= len {
                 continue;

@@ -2,7 +2,7 @@
 //!
 //! Axes are an attribute, and an input as of opset 13 (ReduceSum) or 18 (the others); without any, all are meant.
 
-use super::super::meter::Cx;
+use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Element, ElementType, Value, strides};
 use super::cast::convert;
@@ -85,37 +85,57 @@ fn reduce(node: &Node<'_>, as_input: i64, reduction: Reduction) -> Result<Kernel
         let order: Vec<usize> = kept.iter().chain(&reduced).copied().collect();
         let value = permute(value, &order, cx)?;
         let result = with_numbers!(value, T => {
-            let elements = value.elements::<T>()?;
-            cx.output::<T>(&dims)?.collect((0..outer).map(|row| fold(&elements[row * inner..(row + 1) * inner], reduction)))
+            let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+            cx.output::<T>(&dims)?.append(|out| {
+                for row in 0..outer {
+                    out.push(fold(&elements[row * inner..(row + 1) * inner], reduction, &mut pace, cx)?);
+                }
+                Ok(())
+            })
         })?;
         Ok(vec![convert(result, ty, cx)?])
     }))
 }
 
 /// The reduction of one row.
-fn fold<T: Number>(row: &[T], reduction: Reduction) -> T {
-    let wide = |f: fn(f64, f64) -> f64, start: f64| row.iter().fold(start, |sum, x| f(sum, x.to_f64()));
+fn fold<T: Number>(row: &[T], reduction: Reduction, pace: &mut Pace, cx: &Cx<'_>) -> Result<T, Error> {
     let one = |x: f64| T::from_f64(x);
     // Integers wrap around, whatever they are summed in; a narrow float would lose what is small beside the sum so far.
     let narrow = matches!(T::TYPE, ElementType::F16 | ElementType::Bf16);
-    match reduction {
-        Reduction::Sum if narrow || T::TYPE == ElementType::F32 => one(sum(row, |x| x)),
-        Reduction::Sum => row.iter().fold(T::default(), |sum, &x| sum.plus(x)),
-        Reduction::Mean => one(sum(row, |x| x) / row.len() as f64),
-        Reduction::Max => row.iter().copied().reduce(T::most).unwrap_or_else(|| lowest::<T>(f64::NEG_INFINITY)),
-        Reduction::Min => row.iter().copied().reduce(T::least).unwrap_or_else(|| lowest::<T>(f64::INFINITY)),
-        Reduction::Product if narrow => one(wide(std::ops::Mul::mul, 1.0)),
-        Reduction::Product => row.iter().fold(one(1.0), |product, &x| product.times(x)),
-        Reduction::L1 => one(sum(row, f64::abs)),
-        Reduction::L2 => one(sum(row, |x| x * x).sqrt()),
-        Reduction::SumSquare => one(sum(row, |x| x * x)),
-        Reduction::LogSum => one(sum(row, |x| x).ln()),
-        Reduction::LogSumExp => {
-            let top = wide(f64::max, f64::NEG_INFINITY);
-            let top = if top.is_finite() { top } else { 0.0 };
-            one(top + row.iter().map(|x| (x.to_f64() - top).exp()).sum::<f64>().ln())
+    Ok(match reduction {
+        Reduction::Sum if narrow || T::TYPE == ElementType::F32 => one(sum(row, |x| x, pace, cx)?),
+        Reduction::Sum => folded(row, T::default(), T::plus, pace, cx)?,
+        Reduction::Mean => one(sum(row, |x| x, pace, cx)? / row.len() as f64),
+        Reduction::Max | Reduction::Min => {
+            let (f, infinity): (fn(T, T) -> T, _) =
+                if reduction == Reduction::Max { (T::most, f64::NEG_INFINITY) } else { (T::least, f64::INFINITY) };
+            match row.split_first() {
+                Some((&first, rest)) => folded(rest, first, f, pace, cx)?,
+                None => lowest::<T>(infinity),
+            }
         }
+        Reduction::Product if narrow => one(folded(row, 1.0, |product, x| product * x.to_f64(), pace, cx)?),
+        Reduction::Product => folded(row, one(1.0), T::times, pace, cx)?,
+        Reduction::L1 => one(sum(row, f64::abs, pace, cx)?),
+        Reduction::L2 => one(sum(row, |x| x * x, pace, cx)?.sqrt()),
+        Reduction::SumSquare => one(sum(row, |x| x * x, pace, cx)?),
+        Reduction::LogSum => one(sum(row, |x| x, pace, cx)?.ln()),
+        Reduction::LogSumExp => {
+            let top = folded(row, f64::NEG_INFINITY, |top: f64, x| top.max(x.to_f64()), pace, cx)?;
+            let top = if top.is_finite() { top } else { 0.0 };
+            one(top + folded(row, 0.0, |sum, x| sum + (x.to_f64() - top).exp(), pace, cx)?.ln())
+        }
+    })
+}
+
+/// What `f` comes to over a row, from `start` on.
+fn folded<T: Number, U>(row: &[T], start: U, f: impl Fn(U, T) -> U, pace: &mut Pace, cx: &Cx<'_>) -> Result<U, Error> {
+    let mut result = start;
+    for piece in row.chunks(PIECE) {
+        pace.step(piece.len(), cx)?;
+        result = piece.iter().fold(result, |result, &x| f(result, x));
     }
+    Ok(result)
 }
 
 /// What the extreme of nothing is: the other end of the type's range.
@@ -125,15 +145,18 @@ fn lowest<T: Number>(infinity: f64) -> T {
 }
 
 /// A sum in f64, in four parts so that additions don't wait for each other.
-fn sum<T: Number>(row: &[T], f: impl Fn(f64) -> f64) -> f64 {
+fn sum<T: Number>(row: &[T], f: impl Fn(f64) -> f64, pace: &mut Pace, cx: &Cx<'_>) -> Result<f64, Error> {
     let (chunks, rest) = row.as_chunks::<4>();
     let mut parts = [0.0_f64; 4];
-    for chunk in chunks {
-        for (part, x) in parts.iter_mut().zip(chunk) {
-            *part += f(x.to_f64());
+    for chunks in chunks.chunks(PIECE / 4) {
+        pace.step(chunks.len() * 4, cx)?;
+        for chunk in chunks {
+            for (part, x) in parts.iter_mut().zip(chunk) {
+                *part += f(x.to_f64());
+            }
         }
     }
-    parts.iter().sum::<f64>() + rest.iter().map(|x| f(x.to_f64())).sum::<f64>()
+    Ok(parts.iter().sum::<f64>() + rest.iter().map(|x| f(x.to_f64())).sum::<f64>())
 }
 
 /// A reduction over the leading axes.
@@ -152,14 +175,20 @@ fn rows(
         _ => f32::plus,
     };
     cx.output::<f32>(dims)?.write(0.0, |out| {
-        out.copy_from_slice(&elements[..width]);
-        for row in elements.chunks_exact(width).skip(1) {
-            out.iter_mut().zip(row).for_each(|(out, &x)| *out = f(*out, x));
+        let (first, rest) = elements.split_at(width);
+        out.copy_from_slice(first);
+        let mut pace = Pace::default();
+        for row in rest.chunks_exact(width) {
+            for (out, row) in out.chunks_mut(PIECE).zip(row.chunks(PIECE)) {
+                pace.step(row.len(), cx)?;
+                out.iter_mut().zip(row).for_each(|(out, &x)| *out = f(*out, x));
+            }
         }
         if reduction == Reduction::Mean {
             let scale = 1.0 / count as f32;
             out.iter_mut().for_each(|out| *out *= scale);
         }
+        Ok(())
     })
 }
 
@@ -184,26 +213,41 @@ fn extreme(node: &Node<'_>, largest: bool) -> Result<Kernel, Error> {
         let inner = product(&value.dims()[at + 1..]);
         Ok(vec![with_numbers!(*value, T => {
             let elements = value.elements::<T>()?;
-            let places = (0..outer).flat_map(|block| (0..inner).map(move |place| block * dim * inner + place));
-            cx.output::<i64>(&dims)?.collect(places.map(|start| {
-                winner(elements, start, dim, step, |new: T, old: T| {
-                    (if largest { new > old } else { new < old }) || (last && new == old)
-                })
-            }))
+            let beats = |new: T, old: T| (if largest { new > old } else { new < old }) || (last && new == old);
+            let mut pace = Pace::default();
+            cx.output::<i64>(&dims)?.append(|out| {
+                for block in 0..outer {
+                    for place in 0..inner {
+                        out.push(winner(elements, block * dim * inner + place, (dim, step), beats, &mut pace, cx)?);
+                    }
+                }
+                Ok(())
+            })
         })?])
     }))
 }
 
 /// The index of the element that beats every one before it.
-fn winner<T: Element>(elements: &[T], start: usize, dim: usize, step: usize, beats: impl Fn(T, T) -> bool) -> i64 {
-    let (mut best, mut place) = (elements[start], 0);
-    for index in 1..dim {
-        let element = elements[start + index * step];
-        if beats(element, best) {
-            (best, place) = (element, index);
+fn winner<T: Element>(
+    elements: &[T],
+    start: usize,
+    (dim, step): (usize, usize),
+    beats: impl Fn(T, T) -> bool,
+    pace: &mut Pace,
+    cx: &Cx<'_>,
+) -> Result<i64, Error> {
+    let (mut best, mut found) = (elements[start], 0);
+    for first in (0..dim).step_by(PIECE) {
+        let end = dim.min(first + PIECE);
+        pace.step(end - first, cx)?;
+        for index in first..end {
+            let element = elements[start + index * step];
+            if index > 0 && beats(element, best) {
+                (best, found) = (element, index);
+            }
         }
     }
-    place as i64
+    Ok(found as i64)
 }
 
 /// The mean over the trailing `inner` elements of each of `outer` rows, for the global pools.
@@ -216,6 +260,11 @@ pub(super) fn row_means(
 ) -> Result<Value, Error> {
     let value = convert(value.clone(), ElementType::F32, cx)?;
     let elements = value.elements::<f32>()?;
-    let row = |row: usize| fold(&elements[row * inner..(row + 1) * inner], Reduction::Mean);
-    cx.output::<f32>(dims)?.collect((0..outer).map(row))
+    let mut pace = Pace::default();
+    cx.output::<f32>(dims)?.append(|out| {
+        for row in 0..outer {
+            out.push(fold(&elements[row * inner..(row + 1) * inner], Reduction::Mean, &mut pace, cx)?);
+        }
+        Ok(())
+    })
 }

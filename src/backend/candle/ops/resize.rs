@@ -3,7 +3,7 @@
 //! The interpolations are separable: each dimension that changes has a list of sources and weights for every output
 //! index, and is resampled on its own.
 
-use super::super::meter::Cx;
+use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::{Args, Node};
 use super::super::value::{ElementType, Value, strides};
 use super::cast::convert;
@@ -123,7 +123,7 @@ impl Resize {
         let sizes = given(self.inputs.1).map(Value::to_i64s).transpose()?;
         let scales = match (&self.scales, given(self.inputs.0)) {
             (Some(scales), _) => Some(scales.clone()),
-            (None, Some(scales)) => Some(scales.elements::<f32>()?.to_vec()),
+            (None, Some(scales)) => Some(scales.elements::<f32>()?.iter().copied().take(rank + 1).collect()),
             (None, None) => None,
         };
         let wrong = |len: usize| Error::invalid_argument(format!("{len} scales or sizes of {} axes", axes.len()));
@@ -245,21 +245,26 @@ impl Resize {
         let mut dims = value.dims().to_vec();
         dims[at] = output;
         let (outer, inner) = (product(&dims[..at]), product(&dims[at + 1..]));
-        let elements = value.elements::<f32>()?;
+        let (elements, mut pace) = (value.elements::<f32>()?, Pace::default());
         cx.output::<f32>(&dims)?.write(0.0, |out| {
             for block in 0..outer {
                 for index in 0..output {
                     let start = (block * output + index) * inner;
                     let out = &mut out[start..start + inner];
                     for (source, weight) in self.weights(index, input, output, scale) {
+                        pace.step(1, cx)?;
                         if weight != 0.0 {
                             let start = (block * input + source) * inner;
                             let row = &elements[start..start + inner];
-                            out.iter_mut().zip(row).for_each(|(out, x)| *out += weight * x);
+                            for (out, row) in out.chunks_mut(PIECE).zip(row.chunks(PIECE)) {
+                                pace.step(row.len(), cx)?;
+                                out.iter_mut().zip(row).for_each(|(out, x)| *out += weight * x);
+                            }
                         }
                     }
                 }
             }
+            Ok(())
         })
     }
 }

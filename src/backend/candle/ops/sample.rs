@@ -1,6 +1,6 @@
 //! Samples at places between elements: GridSample, AffineGrid.
 
-use super::super::meter::Cx;
+use super::super::meter::{Cx, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, ElementType, Value, count, strides};
 use super::cast::convert;
@@ -136,12 +136,13 @@ fn grid_sample(node: &Node<'_>) -> Result<Kernel, Error> {
         let dims = [&[n, channels], places].concat();
         let (points, plane) = (product(places), product(spatial));
         count(&dims)?;
-        let steps = strides(spatial);
+        let (steps, mut pace) = (strides(spatial), Pace::default());
         let (elements, grid) = (value.elements::<f32>()?, grid.elements::<f32>()?);
-        let result = cx.output::<f32>(&dims)?.try_write(0.0, |out| {
+        let result = cx.output::<f32>(&dims)?.write(0.0, |out| {
             for batch in 0..n {
                 for point in 0..points {
-                    cx.control.check()?;
+                    // What the lists of the sources cost.
+                    pace.step(256, cx)?;
                     let numbers = &grid[(batch * points + point) * width..][..width];
                     // The grid names the last dimension first.
                     let taps = spatial.iter().zip(numbers.iter().rev()).zip(&steps);
@@ -156,6 +157,7 @@ fn grid_sample(node: &Node<'_>) -> Result<Kernel, Error> {
                         sources = sources.iter().flat_map(each).collect();
                     }
                     for channel in 0..channels {
+                        pace.step(sources.len(), cx)?;
                         let row = batch * channels + channel;
                         let plane = &elements[row * plane..(row + 1) * plane];
                         out[row * points + point] = sources.iter().map(|&(at, weight)| weight * plane[at]).sum();
@@ -182,6 +184,7 @@ fn affine_grid(node: &Node<'_>) -> Result<Kernel, Error> {
         let dims = [&[*n], spatial, &[rank]].concat();
         let points = product(spatial);
         count(&dims)?;
+        let mut pace = Pace::default();
         let (matrices, steps) = (theta.elements::<f32>()?, strides(spatial));
         let number = |index: usize, size: usize| {
             if corners {
@@ -194,6 +197,7 @@ fn affine_grid(node: &Node<'_>) -> Result<Kernel, Error> {
             cx.output::<f32>(&dims)?.append(|out| {
                 for matrix in matrices.chunks_exact(rank * (rank + 1)) {
                     for point in 0..points {
+                        pace.step(rank * rank, cx)?;
                         let at = |place: usize| number(point / steps[place] % spatial[place], spatial[place]);
                         // The last dimension comes first.
                         out.extend(matrix.chunks_exact(rank + 1).map(|row| {
@@ -201,6 +205,7 @@ fn affine_grid(node: &Node<'_>) -> Result<Kernel, Error> {
                         }));
                     }
                 }
+                Ok(())
             })?;
         Ok(vec![convert(result, ty, cx)?])
     }))

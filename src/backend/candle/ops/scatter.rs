@@ -2,11 +2,12 @@
 //!
 //! The updates are applied in their order, so that of two with one index the later wins, or both are added up.
 
-use super::super::meter::Cx;
+use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, Element, ElementType, Value, strides, with_elements};
 use super::elementwise::{Number, with_numbers};
 use super::gather::place;
+use super::pattern::integers;
 use super::{Kernel, Operator, axis, between, product, since};
 use crate::nn::Error;
 
@@ -84,12 +85,15 @@ fn replace<T: Element>(
 ) -> Result<Value, Error> {
     let updates = updates.elements::<T>()?;
     cx.output::<T>(dims)?.append(|out| {
-        out.extend_from_slice(elements);
+        let mut pace = Pace::default();
+        pace.copy(elements, out, cx)?;
         for (&start, updates) in starts.iter().zip(updates.chunks_exact(inner.max(1))) {
-            for (out, &update) in out[start..start + inner].iter_mut().zip(updates) {
-                *out = f(*out, update);
+            for (out, updates) in out[start..start + inner].chunks_mut(PIECE).zip(updates.chunks(PIECE)) {
+                pace.step(updates.len(), cx)?;
+                out.iter_mut().zip(updates).for_each(|(out, &update)| *out = f(*out, update));
             }
         }
+        Ok(())
     })
 }
 
@@ -106,12 +110,13 @@ fn scatter_elements(node: &Node<'_>) -> Result<Kernel, Error> {
             let why = format!("{} at {} in {}", Dims(updates.dims()), Dims(indices.dims()), Dims(value.dims()));
             return Err(Error::invalid_argument(why));
         }
-        let list = indices.to_i64s()?;
-        let _charge = cx.charge::<u64>(&[list.len()])?;
-        let mut starts = Vec::new();
+        let list = integers(indices, cx)?;
+        let (mut starts, _charge) = cx.list::<usize>(list.len())?;
+        let mut pace = Pace::default();
         let (steps, dim) = (strides(value.dims()), value.dims()[at]);
         let mut index = vec![0_usize; indices.rank()];
-        for &found in &list {
+        for &found in &*list {
+            pace.step(index.len(), cx)?;
             let found = place(found, dim)?;
             let offset: usize = index.iter().zip(&steps).map(|(index, step)| index * step).sum();
             starts.push(offset - index[at] * steps[at] + found * steps[at]);
@@ -145,10 +150,11 @@ fn scatter_nd(node: &Node<'_>) -> Result<Kernel, Error> {
             return Err(wrong());
         }
         let inner = product(rest);
-        let mut starts = Vec::new();
-        let list = indices.to_i64s()?;
-        let _charge = cx.charge::<u64>(&[list.len() / depth])?;
+        let list = integers(indices, cx)?;
+        let (mut starts, _charge) = cx.list::<usize>(list.len() / depth)?;
+        let mut pace = Pace::default();
         for tuple in list.chunks_exact(depth) {
+            pace.step(depth, cx)?;
             let mut offset = 0;
             for (&index, &dim) in tuple.iter().zip(indexed) {
                 offset = offset * dim + place(index, dim)?;

@@ -3,34 +3,41 @@
 //! Each dimension of the result has a list of offsets; an element of the result is the element of the source at the
 //! sum of its offsets. Runs that lie together in the source are copied as one.
 
-use super::super::meter::Cx;
+use super::super::meter::{Charge, Cx, PIECE, Pace};
 use super::super::value::{Element, Value, count, with_elements};
 use crate::nn::Error;
 
+/// Offsets of the indices of one dimension, charged.
+pub(super) struct Offsets {
+    list: Vec<usize>,
+    _charge: Charge,
+}
+
 /// The offsets of `count` indices of a dimension whose elements are `stride` apart.
 pub(super) fn offsets(
-    indices: impl ExactSizeIterator<Item = usize>,
+    mut indices: impl ExactSizeIterator<Item = usize>,
     stride: usize,
     cx: &Cx<'_>,
-) -> Result<Vec<usize>, Error> {
-    let mut list = Vec::new();
-    // The list is as long as one dimension of the result, which may be refused for its size only afterwards.
-    let _charge = cx.charge::<u64>(&[indices.len()])?;
-    list.try_reserve_exact(indices.len()).map_err(|_| Error::too_large("no memory for a list of indices"))?;
-    list.extend(indices.map(|index| index * stride));
-    Ok(list)
+) -> Result<Offsets, Error> {
+    let (mut list, charge) = cx.list::<usize>(indices.len())?;
+    let mut pace = Pace::default();
+    while indices.len() > 0 {
+        pace.step(PIECE, cx)?;
+        list.extend(indices.by_ref().take(PIECE).map(|index| index * stride));
+    }
+    Ok(Offsets { list, _charge: charge })
 }
 
 /// The elements at the sums of `offsets`, which all lie within the value.
-pub(super) fn select(value: &Value, offsets: &[Vec<usize>], cx: &Cx<'_>) -> Result<Value, Error> {
-    let dims: Vec<usize> = offsets.iter().map(Vec::len).collect();
-    with_elements!(value, |elements| cx.output(&dims)?.append(|out| copy(elements, offsets, out)))
+pub(super) fn select(value: &Value, offsets: &[Offsets], cx: &Cx<'_>) -> Result<Value, Error> {
+    let offsets: Vec<&[usize]> = offsets.iter().map(|offsets| offsets.list.as_slice()).collect();
+    let dims: Vec<usize> = offsets.iter().map(|offsets| offsets.len()).collect();
+    with_elements!(value, |elements| cx.output(&dims)?.append(|out| copy(elements, &offsets, out, cx)))
 }
 
-fn copy<T: Element>(elements: &[T], offsets: &[Vec<usize>], out: &mut Vec<T>) {
-    if offsets.iter().any(Vec::is_empty) {
-        return;
-    }
+/// Copies the elements of one that is not empty.
+fn copy<T: Element>(elements: &[T], offsets: &[&[usize]], out: &mut Vec<T>, cx: &Cx<'_>) -> Result<(), Error> {
+    let mut pace = Pace::default();
     let mut outer = offsets;
     let (mut start, mut len) = (0, 1);
     // Dimensions at the end that lie together in the source become one run.
@@ -45,16 +52,18 @@ fn copy<T: Element>(elements: &[T], offsets: &[Vec<usize>], out: &mut Vec<T>) {
     }
     let mut index = vec![0_usize; outer.len().saturating_sub(1)];
     let [outer @ .., inner] = outer else {
-        out.extend_from_slice(&elements[start..start + len]);
-        return;
+        return pace.copy(&elements[start..start + len], out, cx);
     };
     loop {
         let base = start + outer.iter().zip(&index).map(|(offsets, &index)| offsets[index]).sum::<usize>();
         if len == 1 {
-            out.extend(inner.iter().map(|offset| elements[base + offset]));
+            for inner in inner.chunks(PIECE) {
+                pace.step(inner.len(), cx)?;
+                out.extend(inner.iter().map(|offset| elements[base + offset]));
+            }
         } else {
-            for offset in inner {
-                out.extend_from_slice(&elements[base + offset..base + offset + len]);
+            for offset in *inner {
+                pace.copy(&elements[base + offset..base + offset + len], out, cx)?;
             }
         }
         let mut moved = false;
@@ -67,7 +76,7 @@ fn copy<T: Element>(elements: &[T], offsets: &[Vec<usize>], out: &mut Vec<T>) {
             *index = 0;
         }
         if !moved {
-            return;
+            return Ok(());
         }
     }
 }

@@ -149,7 +149,7 @@ fn dropout(node: &Node<'_>) -> Result<Kernel, Error> {
         if !mask {
             return Ok(vec![value]);
         }
-        let mask = cx.output::<bool>(value.dims())?.write(true, |_| ())?;
+        let mask = cx.output::<bool>(value.dims())?.write(true, |_| Ok(()))?;
         Ok(vec![value, mask])
     }))
 }

@@ -4,7 +4,7 @@
 
 use std::f64::consts::PI;
 
-use super::super::meter::Cx;
+use super::super::meter::{Cx, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, ElementType, Value, count};
 use super::cast::convert;
@@ -92,7 +92,7 @@ fn dft(node: &Node<'_>) -> Result<Kernel, Error> {
         let (outer, inner) = (product(&rest[..at]), product(&rest[at + 1..]));
         let elements = value.elements::<f64>()?;
         let mut transform = Transform::new(len, inverse, cx)?;
-        let result = cx.output::<f64>(&dims)?.try_write(0.0, |out| {
+        let result = cx.output::<f64>(&dims)?.write(0.0, |out| {
             for row in 0..outer * inner {
                 let (block, place) = (row / inner, row % inner);
                 let source = |index: usize| {
@@ -135,7 +135,7 @@ fn stft(node: &Node<'_>) -> Result<Kernel, Error> {
         let elements = signal.elements::<f64>()?;
         let weights = window.as_ref().map(Value::elements::<f64>).transpose()?;
         let mut transform = Transform::new(len, false, cx)?;
-        let result = cx.output::<f64>(&[batch, frames, kept, 2])?.try_append(|out| {
+        let result = cx.output::<f64>(&[batch, frames, kept, 2])?.append(|out| {
             for row in 0..batch * frames {
                 let start = row / frames * samples + row % frames * step;
                 let source = |index: usize| {
@@ -167,14 +167,16 @@ fn mel(node: &Node<'_>) -> Result<Kernel, Error> {
         let (low, high) = (edge(3)?, edge(4)?);
         let rows = len / 2 + 1;
         let step = (high - low) / (bins as f64 + 2.0);
-        let place = |index: usize| {
+        let row_of = |index: usize| {
             let frequency = 700.0 * (10_f64.powf((index as f64 * step + low) / 2595.0) - 1.0);
             // A conversion from below zero, or from no number, gives zero.
             ((len as f64 + 1.0) * frequency / rate).floor() as usize
         };
-        let result = cx.output::<f32>(&[rows, bins])?.try_write(0.0, |out| {
+        let mut pace = Pace::default();
+        let result = cx.output::<f32>(&[rows, bins])?.write(0.0, |out| {
             for bin in 0..bins {
-                let (left, center, right) = (place(bin), place(bin + 1), place(bin + 2));
+                let (left, center, right) = (row_of(bin), row_of(bin + 1), row_of(bin + 2));
+                pace.step(1, cx)?;
                 if left > center || center > right || right > rows {
                     return Err(Error::invalid_argument("frequencies past half the sample rate"));
                 }
@@ -182,11 +184,13 @@ fn mel(node: &Node<'_>) -> Result<Kernel, Error> {
                     out[center * bins + bin] = 1.0;
                 }
                 for row in left..rows.min(center + 1) {
+                    pace.step(1, cx)?;
                     if center > left {
                         out[row * bins + bin] = (row - left) as f32 / (center - left) as f32;
                     }
                 }
                 for row in center..right {
+                    pace.step(1, cx)?;
                     out[row * bins + bin] = (right - row) as f32 / (right - center) as f32;
                 }
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::fuse::{Anchor, Channels, Packs, Way};
-use super::super::meter::Cx;
+use super::super::meter::{Cx, Pace};
 use super::super::node::Node;
 use super::super::pack::{self, Strided, Target};
 use super::super::tail::{At, Program, Tail, shifted};
@@ -109,9 +109,10 @@ impl Weighted {
         let m = product(outer);
         let elements = value.elements::<f32>()?;
         let (mut out, charge) = cx.scratch::<f32>(m * n)?;
+        let mut pace = Pace::default();
         match &self.bias {
-            Some(bias) => (0..m).for_each(|_| out.extend_from_slice(bias)),
-            None => out.resize(m * n, 0.0),
+            Some(bias) => (0..m).try_for_each(|_| pace.copy(bias, &mut out, cx))?,
+            None => pace.fill(0.0, m * n, &mut out, cx)?,
         }
         let parts = cx.parts(m.div_ceil(pack::height()), m.saturating_mul(n).saturating_mul(k));
         let laid = if m > 1 { m.min(ROWS) * k } else { 0 };
@@ -126,7 +127,9 @@ impl Weighted {
                     &rows[..k]
                 } else {
                     laid.clear();
-                    pack::left(Strided { elements: rows, row: k, column: 1 }, count, k, laid);
+                    let rows = Strided { elements: rows, row: k, column: 1 };
+                    let mut pace = Pace::default();
+                    pack::left(rows, count, k, laid, |work| pace.step(work, cx))?;
                     &*laid
                 };
                 self.product(left, count, out, cx)?;

@@ -1,5 +1,6 @@
 //! What the candle backend promises, tried on models that the tests build themselves.
 
+mod bounds;
 mod builder;
 mod corners;
 mod families;
@@ -9,4 +10,5 @@ mod hostile;
 mod operators;
 mod regressions;
 mod silent;
+mod strange;
 mod threaded;
