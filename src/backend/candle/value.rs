@@ -225,10 +225,7 @@ impl Value {
                 Dims(&dims)
             )));
         }
-        Ok(Self {
-            dims: dims.into(),
-            buffer: Arc::new(Buffer { data: T::wrap(elements), ty: T::TYPE, _charge: charge }),
-        })
+        Ok(Self { dims, buffer: Arc::new(Buffer { data: T::wrap(elements), ty: T::TYPE, _charge: charge }) })
     }
 
     /// A value of no dimension.

@@ -72,13 +72,8 @@ fn is_depthwise(dims: &[usize], groups: usize) -> bool {
     groups > 1 && dims.len() < 5 && dims.get(1) == Some(&1) && product(&dims[2..]) <= depthwise::LARGEST
 }
 
-/// Appends the filters of `dims` as left-hand sides, a group after the other.
-fn lay(dims: &[usize], groups: usize, elements: &[f32], out: &mut Vec<f32>) {
-    let Ok(()) = lay_in_steps::<Infallible>(dims, groups, elements, out, |_| Ok(()));
-}
-
-/// As [`lay`], telling `step` of every few thousand elements.
-fn lay_in_steps<E>(
+/// Appends the filters of `dims` as left-hand sides, a group after the other, telling `step` of every few thousand elements.
+fn lay<E>(
     dims: &[usize],
     groups: usize,
     elements: &[f32],
@@ -115,7 +110,7 @@ fn conv(node: &Node<'_>) -> Result<Kernel, Error> {
         if !is_depthwise(weights.dims(), groups) && filters % groups == 0 {
             (packed, _charge) = cx.scratch::<f32>(elements.len())?;
             let mut pace = Pace::default();
-            lay_in_steps(weights.dims(), groups, elements, &mut packed, |work| pace.step(work, cx))?;
+            lay(weights.dims(), groups, elements, &mut packed, |work| pace.step(work, cx))?;
             elements = &packed;
         }
         let bias = biases(bias.as_ref(), filters)?;
@@ -165,6 +160,9 @@ fn fused(
             scales = Some(found).filter(|scales| scales.iter().any(|&scale| scale != 1.0));
         }
     }
+    let at_load = |elements: &[f32], out: &mut Vec<f32>| {
+        let Ok(()) = lay::<Infallible>(&dims, groups, elements, out, |_| Ok(()));
+    };
     let packed = if let Some(scales) = scales {
         let mut own = packs.room(elements.len())?;
         own.extend(elements.iter().enumerate().map(|(index, x)| x * scales[index / each]));
@@ -172,13 +170,13 @@ fn fused(
             Arc::new(own)
         } else {
             let mut packed = packs.room(own.len())?;
-            lay(&dims, groups, &own, &mut packed);
+            at_load(&own, &mut packed);
             Arc::new(packed)
         }
     } else if depthwise {
         packs.of(weights, Way::Plain, elements.len(), |elements, out| out.extend_from_slice(elements))?
     } else {
-        packs.of(weights, Way::Groups(groups), elements.len(), |elements, out| lay(&dims, groups, elements, out))?
+        packs.of(weights, Way::Groups(groups), elements.len(), at_load)?
     };
     let held = packed.len() * size_of::<f32>() + constants;
     let (tail, window) = (Tail::new(program), window.clone());
@@ -284,7 +282,7 @@ fn products(
     let (laid, _charge);
     let packed = if is_depthwise(weights, groups) {
         let mut own = cx.scratch::<f32>(packed.len())?;
-        lay_in_steps(weights, groups, packed, &mut own.0, |work| pace.step(work, cx))?;
+        lay(weights, groups, packed, &mut own.0, |work| pace.step(work, cx))?;
         (laid, _charge) = own;
         &laid
     } else {
