@@ -85,6 +85,7 @@ impl Pace {
     }
 
     /// Appends `elements` to `out`.
+    #[inline]
     pub(crate) fn copy<T: Copy>(&mut self, elements: &[T], out: &mut Vec<T>, cx: &Cx<'_>) -> Result<(), Error> {
         for piece in elements.chunks(PIECE) {
             self.step(piece.len(), cx)?;
@@ -94,6 +95,7 @@ impl Pace {
     }
 
     /// Makes `out` as long as `len`, with more of `element`.
+    #[inline]
     pub(crate) fn fill<T: Copy>(&mut self, element: T, len: usize, out: &mut Vec<T>, cx: &Cx<'_>) -> Result<(), Error> {
         while out.len() < len {
             let piece = PIECE.min(len - out.len());

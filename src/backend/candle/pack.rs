@@ -107,6 +107,22 @@ fn interleave<const R: usize>(a: Strided<'_>, first: usize, from: usize, depth: 
     }
 }
 
+/// Appends the filters of `dims` as left-hand sides, a group after the other, telling `step` of every few thousand elements.
+pub(crate) fn filters<E>(
+    dims: &[usize],
+    groups: usize,
+    elements: &[f32],
+    out: &mut Vec<f32>,
+    mut step: impl FnMut(usize) -> Result<(), E>,
+) -> Result<(), E> {
+    let each = dims.first().map_or(0, |filters| filters / groups);
+    let patch = dims.get(1..).unwrap_or_default().iter().product::<usize>();
+    for group in elements.chunks_exact((each * patch).max(1)) {
+        left(Strided { elements: group, row: patch, column: 1 }, each, patch, out, &mut step)?;
+    }
+    Ok(())
+}
+
 /// How long a row of a panel of so many columns is: a whole number of vectors.
 pub(crate) fn pitch(columns: usize) -> usize {
     columns.next_multiple_of(lanes())

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::super::fuse::{Anchor, Channels, Packs, Way};
 use super::super::meter::{Charge, Cx, Pace};
 use super::super::node::Node;
-use super::super::pack::{self, Strided, Target};
+use super::super::pack::{self, Target};
 use super::super::tail::{At, Program, Tail, scaled, shifted};
 use super::super::value::{Dims, ElementType, Value, count};
 use super::cast::convert;
@@ -72,22 +72,6 @@ fn is_depthwise(dims: &[usize], groups: usize) -> bool {
     groups > 1 && dims.len() < 5 && dims.get(1) == Some(&1) && product(&dims[2..]) <= depthwise::LARGEST
 }
 
-/// Appends the filters of `dims` as left-hand sides, a group after the other, telling `step` of every few thousand elements.
-fn lay<E>(
-    dims: &[usize],
-    groups: usize,
-    elements: &[f32],
-    out: &mut Vec<f32>,
-    mut step: impl FnMut(usize) -> Result<(), E>,
-) -> Result<(), E> {
-    let each = dims.first().map_or(0, |filters| filters / groups);
-    let patch = product(dims.get(1..).unwrap_or_default());
-    for group in elements.chunks_exact((each * patch).max(1)) {
-        pack::left(Strided { elements: group, row: patch, column: 1 }, each, patch, out, &mut step)?;
-    }
-    Ok(())
-}
-
 fn conv(node: &Node<'_>) -> Result<Kernel, Error> {
     let (window, groups) = (Window::new(node)?, group(node)?);
     refuse_rank(node)?;
@@ -110,7 +94,7 @@ fn conv(node: &Node<'_>) -> Result<Kernel, Error> {
         if !is_depthwise(weights.dims(), groups) && filters % groups == 0 {
             (packed, _charge) = cx.scratch::<f32>(elements.len())?;
             let mut pace = Pace::default();
-            lay(weights.dims(), groups, elements, &mut packed, |work| pace.step(work, cx))?;
+            pack::filters(weights.dims(), groups, elements, &mut packed, |work| pace.step(work, cx))?;
             elements = &packed;
         }
         let bias = biases(bias.as_ref(), filters)?;
@@ -161,7 +145,7 @@ fn fused(
         }
     }
     let at_load = |elements: &[f32], out: &mut Vec<f32>| {
-        let Ok(()) = lay::<Infallible>(&dims, groups, elements, out, |_| Ok(()));
+        let Ok(()) = pack::filters::<Infallible>(&dims, groups, elements, out, |_| Ok(()));
     };
     let packed = if let Some(scales) = scales {
         let mut own = packs.room(elements.len())?;
@@ -282,7 +266,7 @@ fn products(
     let (laid, _charge);
     let packed = if is_depthwise(weights, groups) {
         let mut own = cx.scratch::<f32>(packed.len())?;
-        lay(weights, groups, packed, &mut own.0, |work| pace.step(work, cx))?;
+        pack::filters(weights, groups, packed, &mut own.0, |work| pace.step(work, cx))?;
         (laid, _charge) = own;
         &laid
     } else {
