@@ -43,7 +43,7 @@ fn numbers(u: &mut Unstructured<'_>) -> Result<Vec<i64>> {
 }
 
 fn tensor(u: &mut Unstructured<'_>, name: &str) -> Result<TensorProto> {
-    let dims: Vec<i64> = (0..u.int_in_range(0..=4)?).map(|_| u.int_in_range(0..=4)).collect::<Result<_>>()?;
+    let dims: Vec<i64> = (0..u.int_in_range(0..=5)?).map(|_| u.int_in_range(0..=4)).collect::<Result<_>>()?;
     let count = dims.iter().product::<i64>() as usize;
     let mut tensor = TensorProto { name: Some(name.to_owned()), dims, ..TensorProto::default() };
     match u.int_in_range(0..=4)? {
@@ -109,7 +109,7 @@ fn node(u: &mut Unstructured<'_>, names: &mut Vec<String>, depth: usize) -> Resu
 
 fn info(u: &mut Unstructured<'_>, name: &str) -> Result<ValueInfoProto> {
     let dim = |_| -> Result<DimensionProto> { Ok(DimensionProto { dim_value: Some(u.int_in_range(0..=6)?) }) };
-    let shape = TensorShapeProto { dim: (0..3).map(dim).collect::<Result<_>>()? };
+    let shape = TensorShapeProto { dim: (0..u.int_in_range(0..=5)?).map(dim).collect::<Result<_>>()? };
     let elem_type = Some(*u.choose(&[1, 1, 1, 6, 7, 7, 9, 11])?);
     let tensor_type = Some(TensorTypeProto { elem_type, shape: Some(shape) });
     Ok(ValueInfoProto { name: Some(name.to_owned()), r#type: Some(TypeProto { tensor_type }) })

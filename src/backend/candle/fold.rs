@@ -67,13 +67,13 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) struct Folding {
     work: usize,
     bytes: usize,
-    end: Instant,
+    time: Duration,
 }
 
 impl Folding {
     /// The budget of one model, whose results may take `bytes` in all.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { work: WORK, bytes, end: Instant::now() + PATIENCE }
+        Self { work: WORK, bytes, time: PATIENCE }
     }
 
     /// Elements that may still be read and written.
@@ -106,15 +106,18 @@ impl Folding {
         if elements > self.work || (HEAVY.contains(&operator) && elements > HEAVY_ELEMENTS) {
             return None;
         }
-        let control = ComputeControl { deadline: Some(self.end), ..ComputeControl::default() };
-        control.check().ok()?;
+        let start = Instant::now();
+        let control = ComputeControl { deadline: Some(start + self.time), ..ComputeControl::default() };
         let limit = STEP_BYTES.min(self.bytes).min(bytes.saturating_mul(2).saturating_add(GROWTH));
         let meter = Meter::new(limit);
         if operator != "Constant" {
+            control.check().ok()?;
             // Work that fails was done too.
             self.work = self.work.saturating_sub(elements.saturating_add(1));
         }
-        let results = kernel(Args::new(args), &Cx::new(&control, &meter)).ok()?;
+        let results = kernel(Args::new(args), &Cx::new(&control, &meter));
+        self.time = self.time.saturating_sub(start.elapsed());
+        let results = results.ok()?;
         let made = results.iter().map(Value::len).sum::<usize>();
         // A constant's own tensor, however large, is no work and takes no more than the model did.
         if operator == "Constant" {

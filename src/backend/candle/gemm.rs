@@ -1,4 +1,4 @@
-//! The call into the `gemm` crate: products of large matrices, on the thread that asks for them.
+//! The call into the `gemm` crate: products of large matrices, on the compute's threads.
 //!
 //! candle's own way to the same code asks for the number of threads at every product: it reads the environment and,
 //! where `RAYON_NUM_THREADS` is unset, /proc/cpuinfo. Measured by way of candle 0.11.1 on a 2-core AVX-512 machine, an

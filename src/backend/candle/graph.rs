@@ -11,7 +11,7 @@ use super::meter::{Cx, Meter, PIECE, Pace};
 use super::ops::LATEST_OPSET;
 use super::plan::{Compiler, Plan};
 use super::run::run;
-use super::threads::{Crew, Threads};
+use super::threads::Threads;
 use super::value::{Dims, ElementType, Value};
 use crate::backend::{BackendContext, BackendGraph, ComputeControl};
 use crate::nn::{Error, TensorDescription, TensorType, TensorView};
@@ -134,8 +134,7 @@ fn ports(graph: &GraphProto) -> Result<(Vec<Port>, Vec<Port>), Error> {
 
 impl Model {
     fn run(&self, inputs: Vec<Value>, control: &ComputeControl, meter: &Arc<Meter>) -> Result<Vec<Value>, Error> {
-        let crew = self.threads.as_ref().map(Crew::new);
-        let cx = Cx { crew: crew.as_ref(), ..Cx::new(control, meter) };
+        let cx = Cx { threads: self.threads.as_ref(), ..Cx::new(control, meter) };
         let outputs = run(&self.plan, inputs, &cx)?;
         for (port, value) in self.outputs.iter().zip(&outputs) {
             // A model may lie about its outputs; the caller was told what it says.

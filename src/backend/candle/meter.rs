@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::threads::Crew;
+use super::threads::Threads;
 use super::value::{Element, Value, count};
 use crate::backend::ComputeControl;
 use crate::nn::Error;
@@ -84,6 +84,15 @@ impl Pace {
         Ok(())
     }
 
+    /// Makes every element of `out` this one.
+    pub(crate) fn set<T: Copy>(&mut self, element: T, out: &mut [T], cx: &Cx<'_>) -> Result<(), Error> {
+        for piece in out.chunks_mut(PIECE) {
+            self.step(piece.len(), cx)?;
+            piece.fill(element);
+        }
+        Ok(())
+    }
+
     /// Appends `elements` to `out`.
     #[inline]
     pub(crate) fn copy<T: Copy>(&mut self, elements: &[T], out: &mut Vec<T>, cx: &Cx<'_>) -> Result<(), Error> {
@@ -111,13 +120,13 @@ impl Pace {
 pub(crate) struct Cx<'a> {
     pub(crate) control: &'a ComputeControl,
     pub(crate) meter: &'a Arc<Meter>,
-    pub(crate) crew: Option<&'a Crew<'a>>,
+    pub(crate) threads: Option<&'a Arc<Threads>>,
 }
 
 impl<'a> Cx<'a> {
     /// For a compute on one thread.
     pub(crate) const fn new(control: &'a ComputeControl, meter: &'a Arc<Meter>) -> Self {
-        Self { control, meter, crew: None }
+        Self { control, meter, threads: None }
     }
 
     /// Room for a tensor of `dims`, charged.

@@ -67,9 +67,10 @@ impl CandleBackend {
 
     /// The backend with each compute spread over `threads` threads, the one that called it among them.
     ///
-    /// The others are started here, and end when the backend, its graphs and their contexts are gone; all computes share
-    /// them. Only products of a million multiplications and more are spread, so that small models gain nothing, and
-    /// each part has room of its own, which its compute's memory limit counts.
+    /// The others are started here, and end when the backend, its graphs and their contexts are gone. All computes share
+    /// them, none waits for one that another has, and each is kept busy for a millisecond after its last part. Only
+    /// products of millions of multiplications are spread, so that small models gain nothing, and each part has room of
+    /// its own, which its compute's memory limit counts. A compute on a thread of one of rayon's pools stays on it.
     ///
     /// # Errors
     ///

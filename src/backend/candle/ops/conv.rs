@@ -223,7 +223,7 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Cx<'
     }
     if n > 1 && slabs.input + slabs.before + slabs.after == 1 && 2 * places <= pack::width() {
         // Images of few outputs each fill a panel together, as the slabs of one image.
-        let across = Slide { input: n, output: n, ..slabs };
+        let across = Slide { input: n, output: n, ..Slide::UNIT };
         let turned = permute(value.clone().reshaped(vec![n, channels, volume])?, &[1, 0, 2], cx)?;
         let (out, charge) = products(turned.elements()?, 1, [across, rows, columns], convolution, cx)?;
         let turned = Value::charged(vec![filters, n, places], out, charge)?;
@@ -350,7 +350,7 @@ impl Padded {
 /// A run of outputs that one panel holds: where in the panel, where in a volume, and how many.
 type Segment = (usize, usize, usize);
 
-/// Rows of a left-hand side: as many as the result has, from row `from` of `m`, where a block of rows begins.
+/// A left-hand side of `m` rows, and the one, the first of a block, with which ours begin.
 #[derive(Clone, Copy)]
 struct Left<'a> {
     elements: &'a [f32],
@@ -409,6 +409,16 @@ impl Patches {
         }
     }
 
+    /// Counts so many multiplications, which are about to be done.
+    fn step(&mut self, multiplications: usize, cx: &Cx<'_>) -> Result<(), Error> {
+        self.work += multiplications;
+        if self.work >= PART {
+            self.work = 0;
+            cx.control.check()?;
+        }
+        Ok(())
+    }
+
     /// Adds the product of the left-hand rows and of the image's patches at `outputs` to those columns of `out`.
     fn multiply(
         &mut self,
@@ -426,11 +436,7 @@ impl Patches {
             self.cut(first..end);
             for (from, depth) in pack::parts(self.patch) {
                 // What is laid out is work too.
-                self.work += (m + 1) * depth * width;
-                if self.work >= PART {
-                    self.work = 0;
-                    cx.control.check()?;
-                }
+                self.step(depth * width, cx)?;
                 let (mut channel, mut tap) = (from / self.taps.len(), from % self.taps.len());
                 for row in self.panel.chunks_exact_mut(pack::pitch(end - first)).take(depth) {
                     lay_row(&image[channel * volume + self.taps[tap]..], &self.segments, self.slides[2].stride, row);
@@ -439,9 +445,14 @@ impl Patches {
                         (channel, tap) = (channel + 1, 0);
                     }
                 }
-                let target = Target { out: &mut *out, pitch, first, columns: end - first };
-                let left = &left.elements[from * left.m + left.from * depth..][..m * depth];
-                pack::add_product(left, &self.panel, m, depth, target);
+                let most = (PART / (depth * width)).next_multiple_of(pack::height());
+                for top in (0..m).step_by(most) {
+                    let rows = most.min(m - top);
+                    self.step(rows * depth * width, cx)?;
+                    let target = Target { out: &mut out[top * pitch..], pitch, first, columns: end - first };
+                    let left = &left.elements[from * left.m + (left.from + top) * depth..][..rows * depth];
+                    pack::add_product(left, &self.panel, rows, depth, target);
+                }
             }
         }
         Ok(())

@@ -57,15 +57,15 @@ fn conv_transpose(node: &Node<'_>) -> Result<Kernel, Error> {
         // The kernel is k×m here: channels by filters.
         let left = Matrices::rows(weights.storage()?, each, taps).transposed();
         let size = Size { batch: groups, m: taps, n: places, k: each };
+        let mut pace = Pace::default();
         let result = cx.output::<f32>(&dims)?.write(0.0, |out| {
             for (batch, out) in out.chunks_exact_mut((filters * plane).max(1)).enumerate() {
                 let right = Matrices::rows(value.storage()?, each, places);
                 let right = Matrices { start: batch * channels * places, ..right };
                 let (patches, _charge) = multiply::<f32>(left, right, size, cx)?;
                 for (filter, out) in out.chunks_exact_mut(plane.max(1)).enumerate() {
-                    cx.control.check()?;
                     if let Some(bias) = bias {
-                        out.fill(bias[filter]);
+                        pace.set(bias[filter], out, cx)?;
                     }
                     let len = product(kernel) * places;
                     col2im(&patches[filter * len..(filter + 1) * len], [slabs, rows, columns], out, cx)?;

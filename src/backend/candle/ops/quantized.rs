@@ -317,7 +317,7 @@ fn convolve(
     cx.output::<i32>(&dims)?.write(0, |out| {
         for (index, out) in out.chunks_exact_mut(places).enumerate() {
             let (batch, filter) = (index / filters, index % filters);
-            out.fill(bias.map_or(0, |bias| bias[filter]));
+            pace.set(bias.map_or(0, |bias| bias[filter]), out, cx)?;
             for channel in 0..depth {
                 let from = (batch * channels + filter / each * depth + channel) * plane;
                 let (image, taps) = (&elements[from..from + plane], &taps[(filter * depth + channel) * size..][..size]);

@@ -1,7 +1,7 @@
 //! Operators beyond those of the common models, against numbers worked out by hand or by numpy.
 
 use super::super::value::Value;
-use super::builder::{F32, I64, Model, close, counting, graph, int, node, one, string, tensor};
+use super::builder::{F32, I64, Model, close, counting, graph, int, ints, node, one, string, tensor};
 use crate::backend::ComputeControl;
 use crate::nn::ErrorKind;
 
@@ -110,6 +110,15 @@ fn updates_go_where_their_indices_say() {
     assert_eq!(model.floats(vec![counting(&[4])]).1, [0.0, 41.0, 2.0, 23.0]);
     let past = one(18, "ScatterND", "i u", &[]).integers("i", &[1, 1], &[4]).weights("u", &[1], &[1.0]);
     assert_eq!(past.run(vec![counting(&[4])]).unwrap_err().kind(), ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn a_stride_over_a_single_slab_changes_nothing() {
+    let model = one(13, "Conv", "w", &[ints("strides", &[2, 1, 1])]).weights("w", &[2, 1, 1, 1, 1], &[2.0, 3.0]);
+    let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+    let (dims, elements) = model.floats(vec![tensor(&[3, 1, 1, 1, 2], &x)]);
+    assert_eq!(dims, [3, 2, 1, 1, 2]);
+    close(&elements, &[2.0, 4.0, 3.0, 6.0, 6.0, 8.0, 9.0, 12.0, 10.0, 12.0, 15.0, 18.0]);
 }
 
 #[test]
