@@ -108,8 +108,9 @@ fn node(u: &mut Unstructured<'_>, names: &mut Vec<String>, depth: usize) -> Resu
 }
 
 fn info(u: &mut Unstructured<'_>, name: &str) -> Result<ValueInfoProto> {
+    let rank = u.int_in_range(0..=5)?;
     let dim = |_| -> Result<DimensionProto> { Ok(DimensionProto { dim_value: Some(u.int_in_range(0..=6)?) }) };
-    let shape = TensorShapeProto { dim: (0..u.int_in_range(0..=5)?).map(dim).collect::<Result<_>>()? };
+    let shape = TensorShapeProto { dim: (0..rank).map(dim).collect::<Result<_>>()? };
     let elem_type = Some(*u.choose(&[1, 1, 1, 6, 7, 7, 9, 11])?);
     let tensor_type = Some(TensorTypeProto { elem_type, shape: Some(shape) });
     Ok(ValueInfoProto { name: Some(name.to_owned()), r#type: Some(TypeProto { tensor_type }) })
