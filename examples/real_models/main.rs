@@ -29,11 +29,13 @@ fn main() {}
 
 /// The records, in the order of the table.
 #[cfg(not(loom))]
-const MODELS: [&str; 14] = [
+const MODELS: [&str; 16] = [
     "digits",
     "silero-vad",
     "silero-vad-16k",
     "silero-vad-ifless",
+    "silero-vad-half",
+    "silero-vad-openvino",
     "silero-vad-lstm",
     "ocr-cls",
     "ocr-det",
@@ -50,7 +52,7 @@ const MODELS: [&str; 14] = [
 fn main() -> std::process::ExitCode {
     let (mut wrong, mut skipped) = (0, Vec::new());
     println!(
-        "{:<18}{:>5}{:>12}{:>12}{:>14}{:>8}  {:<9}{:>12}{:>12}",
+        "{:<20}{:>5}{:>12}{:>12}{:>14}{:>8}  {:<9}{:>12}{:>12}",
         "model", "rows", "worst", "ms", "onnxruntime", "ratio", "", "2 contexts", "2 threads"
     );
     let asked: Vec<String> = std::env::args().skip(1).collect();
@@ -66,7 +68,7 @@ fn main() -> std::process::ExitCode {
         let measured = match measure::measure(&record) {
             Ok(measured) => measured,
             Err(error) => {
-                println!("{name:<18}{error}");
+                println!("{name:<20}{error}");
                 wrong += 1;
                 continue;
             }
@@ -78,7 +80,7 @@ fn main() -> std::process::ExitCode {
         };
         let ratio = ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
         println!(
-            "{name:<18}{:>5}{:>12.1e}{:>12.3}{time:>14}{ratio:>8}  {how:<9}{:>11.2}×{:>11.2}×{}",
+            "{name:<20}{:>5}{:>12.1e}{:>12.3}{time:>14}{ratio:>8}  {how:<9}{:>11.2}×{:>11.2}×{}",
             record.rows.len(),
             measured.worst,
             measured.ms,

@@ -28,7 +28,7 @@ const TURNS: usize = 10;
 const TURN: Duration = Duration::from_millis(150);
 
 /// The records, in the order of the table.
-const MODELS: [&str; 14] = [
+const MODELS: [&str; 16] = [
     "mlp",
     "mlp-32",
     "squeezenet",
@@ -38,6 +38,8 @@ const MODELS: [&str; 14] = [
     "silero-vad",
     "silero-vad-16k",
     "silero-vad-ifless",
+    "silero-vad-half",
+    "silero-vad-openvino",
     "silero-vad-lstm",
     "ocr-cls",
     "ocr-det",
@@ -60,7 +62,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     println!(
-        "{:<18}{:>14}{:>10}{:>10}{:>10}{:>10}",
+        "{:<20}{:>14}{:>10}{:>10}{:>10}{:>10}",
         "ms (one thread)", "graphpool", "tract", "rten", "/tract", "/rten"
     );
     let mut remarks = Vec::new();
@@ -82,7 +84,7 @@ fn main() -> ExitCode {
             _ => "-".to_owned(),
         };
         let (tract_ms, rten_ms, tract, rten) = (cell(tract), cell(rten), ratio(tract), ratio(rten));
-        println!("{name:<18}{:>14}{tract_ms:>10}{rten_ms:>10}{tract:>10}{rten:>10}", cell(ours));
+        println!("{name:<20}{:>14}{tract_ms:>10}{rten_ms:>10}{tract:>10}{rten:>10}", cell(ours));
     }
     for remark in remarks {
         println!("{remark}");
