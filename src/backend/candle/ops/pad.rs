@@ -45,6 +45,10 @@ fn pad(node: &Node<'_>) -> Result<Kernel, Error> {
             return Err(Error::invalid_argument(format!("{} pads of {} axes", pads.len(), axes.len())));
         }
         let mut ends = vec![(0_i64, 0_i64); value.rank()];
+        // No sum of two pads and an index is past an i64.
+        if let Some(pad) = pads.iter().find(|pad| pad.unsigned_abs() > 1 << 61) {
+            return Err(Error::invalid_argument(format!("a pad of {pad}")));
+        }
         for (place, &at) in axes.iter().enumerate() {
             ends[axis(at, value.rank())?] = (pads[place], pads[place + axes.len()]);
         }

@@ -445,3 +445,18 @@ fn what_kernels_may_hold_refuses_no_model() {
         assert!(outputs.iter().all(|value| value.elements::<f32>().unwrap() == [512.0; 17]));
     }
 }
+
+#[test]
+fn pads_that_cancel_each_other_out_are_refused_where_no_index_holds_them() {
+    for mode in ["constant", "reflect", "edge", "wrap"] {
+        let model = one(19, "Pad", "pads", &[super::builder::string("mode", mode)]).input("pads", I64, &[2]);
+        let pads = |before: i64, after: i64| {
+            let pads = Value::new(vec![2], vec![before, after]).unwrap();
+            model.run(vec![tensor(&[3], &[1.0, 2.0, 3.0]), pads]).map_err(|error| error.kind())
+        };
+        assert_eq!(pads(-1, 1).unwrap()[0].len(), 3);
+        for (before, after) in [(i64::MIN, i64::MAX), (i64::MAX, i64::MIN), (i64::MIN + 1, i64::MAX)] {
+            assert_eq!(pads(before, after).unwrap_err(), ErrorKind::InvalidArgument, "{mode} {before} {after}");
+        }
+    }
+}
