@@ -59,10 +59,13 @@ impl ModelSource {
         self
     }
 
-    /// The configuration that the backend gets with the model, in whatever form it documents.
+    /// The configuration that the backend gets with the model, in whatever form it documents. One of nothing but blanks is
+    /// none.
     #[must_use]
     pub fn with_config(mut self, config: impl Into<String>) -> Self {
-        self.config = Some(config.into());
+        let config = config.into();
+        // What says nothing is the same as none, so that models are not kept twice for it.
+        self.config = (!config.trim().is_empty()).then_some(config);
         self
     }
 

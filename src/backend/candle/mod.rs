@@ -49,7 +49,7 @@ use threads::Threads;
 use super::{Backend, BackendGraph, LoadRequest};
 use crate::nn::{Encoding, Error, Target};
 
-/// Loads ONNX models for the CPU.
+/// Loads ONNX models for the CPU. It has no settings: a model's configuration is refused unless it is empty.
 ///
 /// Each compute uses the thread that called it and no other, whatever the process does with rayon's threads: many guests
 /// are served best so. [`with_threads`](Self::with_threads) is for few guests who wait for large models.
@@ -118,6 +118,11 @@ impl Backend for CandleBackend {
     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
         if !self.supports(request.encoding, request.target) {
             return Err(Error::unsupported("the candle backend runs ONNX models on the CPU"));
+        }
+        // It would ask for what is not done.
+        if let Some(config) = request.config.filter(|config| !config.trim().is_empty()) {
+            let why = format!("configuration {}: the candle backend has no settings", check::shown(config));
+            return Err(Error::invalid_argument(why));
         }
         let [model] = request.parts else {
             return Err(Error::invalid_encoding(format!("an ONNX model is 1 part, not {}", request.parts.len())));

@@ -3,10 +3,12 @@
 //! A body sees its captures afresh in every turn; each turn looks at the compute's token, and what a turn leaves for
 //! the end is charged, however small it is.
 
+use super::super::check;
+use super::super::decode::ValueInfoProto;
 use super::super::meter::{Charge, Cx, Pace};
 use super::super::node::{Args, Node, Subgraph};
 use super::super::run::run;
-use super::super::value::{Value, with_elements};
+use super::super::value::{ElementType, Value, with_elements};
 use super::layout::{join, permute};
 use super::{Kernel, MANY, Operator, axis, since};
 use crate::nn::Error;
@@ -64,14 +66,38 @@ impl Kept {
     }
 
     /// Each output's values one after the other along a new first axis.
-    fn join(self, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
-        let join = |values: Vec<Value>| {
+    fn join(self, declared: &[Declared], cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+        let join = |(values, declared): (Vec<Value>, &Declared)| {
             if values.is_empty() {
-                return Err(Error::unsupported("a body that never ran leaves no shape"));
+                return declared.of_no_turn();
             }
             join(&values.iter().collect::<Vec<_>>(), 0, cx)
         };
-        self.values.into_iter().map(join).collect()
+        self.values.into_iter().zip(declared).map(join).collect()
+    }
+}
+
+/// What a body says of one of its outputs: type and sizes, an open one as 0; none where it says nothing.
+struct Declared(Option<(ElementType, Vec<usize>)>);
+
+impl Declared {
+    /// Of the outputs of the graph in an attribute, from one on.
+    fn outputs(node: &Node<'_>, name: &str, first: usize) -> Vec<Self> {
+        let body = node.proto.attribute.iter().find(|attribute| attribute.name.as_deref() == Some(name));
+        let outputs = body.and_then(|body| body.g.as_ref()).map_or(&[][..], |graph| &graph.output);
+        let declared = |info: &ValueInfoProto| {
+            let port = check::port(info).ok()?;
+            Some((port.ty, port.dims.unwrap_or_default().iter().map(|dim| dim.unwrap_or(0)).collect()))
+        };
+        outputs.get(first..).unwrap_or_default().iter().map(|info| Self(declared(info))).collect()
+    }
+
+    /// What the turns of a body that never ran leave.
+    fn of_no_turn(&self) -> Result<Value, Error> {
+        let Some((ty, dims)) = &self.0 else {
+            return Err(Error::unsupported("a body that never ran and doesn't say what type its output is"));
+        };
+        Value::from_bytes([&[0], dims.as_slice()].concat(), *ty, &[])
     }
 }
 
@@ -91,6 +117,7 @@ fn repeat(node: &Node<'_>) -> Result<Kernel, Error> {
     }
     // With neither input there may be less than two names; captures follow those that there are.
     let given = node.proto.input.len();
+    let declared = Declared::outputs(node, "body", carried + 1);
     Ok(Box::new(move |mut args, cx| {
         let input = |index: usize| if index < given { args.option(index) } else { None };
         let turns = input(0).map(super::pattern::integer).transpose()?.unwrap_or(i64::MAX);
@@ -112,7 +139,7 @@ fn repeat(node: &Node<'_>) -> Result<Kernel, Error> {
             going = outputs.first().map(boolean).transpose()?.unwrap_or(false);
             turn += 1;
         }
-        state.extend(kept.join(cx)?);
+        state.extend(kept.join(&declared, cx)?);
         Ok(state)
     }))
 }
@@ -156,6 +183,7 @@ fn scan(node: &Node<'_>) -> Result<Kernel, Error> {
         (list(node, "scan_input_axes", scanned)?, list(node, "scan_input_directions", scanned)?);
     let (axes_out, backwards_out) =
         (list(node, "scan_output_axes", kept_outputs)?, list(node, "scan_output_directions", kept_outputs)?);
+    let declared = Declared::outputs(node, "body", states);
     Ok(Box::new(move |mut args, cx| {
         let mut state = (0..states).map(|index| args.take(index)).collect::<Result<Vec<_>, _>>()?;
         let sequences = (0..scanned).map(|index| to_front(args.take(states + index)?, axes_in[index], cx));
@@ -183,7 +211,7 @@ fn scan(node: &Node<'_>) -> Result<Kernel, Error> {
                 values.reverse();
             }
         }
-        for (value, &at) in kept.join(cx)?.into_iter().zip(&axes_out) {
+        for (value, &at) in kept.join(&declared, cx)?.into_iter().zip(&axes_out) {
             // Back from the front to where the axis is wanted.
             let at = axis(at, value.rank())?;
             let order: Vec<usize> = (1..=at).chain([0]).chain(at + 1..value.rank()).collect();

@@ -7,6 +7,7 @@ mod families;
 mod first;
 mod fused;
 mod hostile;
+mod loading;
 mod operators;
 mod regressions;
 mod silent;
