@@ -42,11 +42,6 @@ impl Factor for f64 {
     const ONE: Self = 1.0;
 }
 
-impl Factor for half::f16 {
-    const ZERO: Self = Self::ZERO;
-    const ONE: Self = Self::ONE;
-}
-
 /// A matrix in a slice: where its first element is, and how far apart its rows and columns are.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a, T> {

@@ -8,6 +8,7 @@ use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Element, ElementType, Value};
 use super::broadcast::{map_into, zip, zip_into};
+use super::cast::convert;
 use super::{Kernel, MANY, Operator, no_type, since};
 use crate::nn::Error;
 
@@ -20,8 +21,8 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(7, "Pow", (2, 2), |_| binary(power)),
     since(6, "Min", (1, MANY), |_| variadic(min)),
     since(6, "Max", (1, MANY), |_| variadic(max)),
-    since(6, "Sum", (1, MANY), |_| variadic(add)),
-    since(6, "Mean", (1, MANY), mean),
+    since(6, "Sum", (1, MANY), |_| sum(|_| 1.0)),
+    since(6, "Mean", (1, MANY), |_| sum(|count| count as f64)),
 ];
 
 type Binary = fn(Value, Value, &Cx<'_>) -> Result<Value, Error>;
@@ -270,12 +271,28 @@ fn variadic(f: Binary) -> Result<Kernel, Error> {
     }))
 }
 
-fn mean(_: &Node<'_>) -> Result<Kernel, Error> {
-    let sum = variadic(add)?;
-    Ok(Box::new(move |args, cx| {
-        let count = args.len() as f64;
-        let mut sum = sum(args, cx)?;
-        let sum = sum.pop().ok_or_else(|| Error::runtime_error("no sum"))?;
-        Ok(vec![with_numbers!(sum, T => map_into(sum, cx, |x: T| <T as Number>::from_f64(x.to_f64() / count)))?])
+/// The sum of the operands over a number that their count gives; the 16-bit floats are added up as f32, and rounded once.
+fn sum(over: fn(usize) -> f64) -> Result<Kernel, Error> {
+    Ok(Box::new(move |mut args, cx| {
+        let ty = args.get(0)?.ty();
+        let (count, narrow) = (args.len(), matches!(ty, ElementType::F16 | ElementType::Bf16));
+        let mut operand = |index: usize| -> Result<Value, Error> {
+            let value = args.take(index)?;
+            if value.ty() != ty {
+                return Err(Error::invalid_argument(format!("{ty:?} and {:?}", value.ty())));
+            }
+            if narrow { convert(value, ElementType::F32, cx) } else { Ok(value) }
+        };
+        let mut result = operand(0)?;
+        for index in 1..count {
+            cx.control.check()?;
+            result = add(result, operand(index)?, cx)?;
+        }
+        let over = over(count);
+        if over != 1.0 {
+            result =
+                with_numbers!(result, T => map_into(result, cx, |x: T| <T as Number>::from_f64(x.to_f64() / over)))?;
+        }
+        Ok(vec![convert(result, ty, cx)?])
     }))
 }

@@ -3,9 +3,6 @@
 //! By constant weights a product is `weighted`'s, where it can be. Others of floats are the `gemm` crate's, but for small
 //! ones of f32, which are `kernel`'s; those of integers are plain loops.
 
-use candle_core::CpuStorage;
-use half::f16;
-
 use super::super::gemm::{self, Factor, Matrix};
 use super::super::kernel;
 use super::super::meter::{Charge, Cx, PIECE, Pace};
@@ -16,6 +13,7 @@ use super::cast::convert;
 use super::elementwise::{Number, with_numbers};
 use super::{Kernel, Operator, no_type, product, since};
 use crate::nn::Error;
+use candle_core::CpuStorage;
 
 pub(super) const OPERATORS: &[Operator] = &[since(1, "MatMul", (2, 2), matmul), since(7, "Gemm", (2, 3), general)];
 
@@ -43,7 +41,6 @@ macro_rules! float {
 
 float!(f32, F32);
 float!(f64, F64);
-float!(f16, F16);
 
 /// Matrices in a storage: where the first begins and how far apart batches, rows and columns are.
 #[derive(Clone, Copy)]
@@ -175,10 +172,10 @@ fn matmul(_: &Node<'_>) -> Result<Kernel, Error> {
         Ok(vec![match a.ty() {
             ElementType::F32 => product_of(a, b, cx, floats::<f32>)?,
             ElementType::F64 => product_of(a, b, cx, floats::<f64>)?,
-            ElementType::F16 => product_of(a, b, cx, floats::<f16>)?,
-            ElementType::Bf16 => {
+            // The 16-bit floats are summed as f32, and rounded once.
+            ty @ (ElementType::F16 | ElementType::Bf16) => {
                 let (a, b) = (convert(a, ElementType::F32, cx)?, convert(b, ElementType::F32, cx)?);
-                convert(product_of(a, b, cx, floats::<f32>)?, ElementType::Bf16, cx)?
+                convert(product_of(a, b, cx, floats::<f32>)?, ty, cx)?
             }
             ElementType::Bool => return Err(no_type(&a)),
             _ => with_numbers!(a, T => product_of(a, b, cx, integers::<T>))?,

@@ -5,6 +5,7 @@
 use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, Element, ElementType, Value, strides, with_elements};
+use super::cast::convert;
 use super::elementwise::{Number, with_numbers};
 use super::gather::place;
 use super::pattern::integers;
@@ -68,6 +69,12 @@ fn apply(
     }
     if value.ty() == ElementType::Bool {
         return Err(super::no_type(value));
+    }
+    if matches!(value.ty(), ElementType::F16 | ElementType::Bf16) && updates.ty() == value.ty() {
+        // Many updates of one element are added up as f32, and rounded once.
+        let wide = |value: &Value| convert(value.clone(), ElementType::F32, cx);
+        let result = apply(&wide(value)?, &wide(updates)?, starts, inner, reduction, cx)?;
+        return convert(result, value.ty(), cx);
     }
     with_numbers!(*value, T => {
         replace(value.elements::<T>()?, updates, starts, inner, value.dims(), reducer::<T>(reduction), cx)

@@ -8,6 +8,7 @@ mod first;
 mod fused;
 mod hostile;
 mod loading;
+mod narrow;
 mod operators;
 mod regressions;
 mod silent;
