@@ -61,7 +61,8 @@ fn range(_: &Node<'_>) -> Result<Kernel, Error> {
             ($ty:ty) => {{
                 let read = |value: &Value| -> Result<$ty, Error> { Ok(value.elements::<$ty>()?[0]) };
                 let (start, limit, delta) = (read(start)?, read(limit)?, read(delta)?);
-                let steps = ((limit - start) / delta).ceil();
+                // In f64, so that the quotient is not rounded to a whole number.
+                let steps = ((f64::from(limit) - f64::from(start)) / f64::from(delta)).ceil();
                 if delta == 0.0 || !steps.is_finite() {
                     return Err(Error::invalid_argument("a range without an end"));
                 }

@@ -16,10 +16,10 @@ use super::super::pack::{self, Target};
 use super::super::tail::{At, Program, Tail, scaled, shifted};
 use super::super::value::{Dims, ElementType, Value, count};
 use super::cast::convert;
-use super::depthwise;
 use super::layout::permute;
+use super::real::Real;
 use super::window::{Slide, Window};
-use super::{Kernel, Operator, no_type, product, since};
+use super::{Kernel, Operator, conv_double, depthwise, no_type, product, since};
 use crate::nn::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(1, "Conv", (2, 3), conv)];
@@ -48,9 +48,9 @@ pub(super) fn refuse_rank(node: &Node<'_>) -> Result<(), Error> {
     node.constant(1).map_or(Ok(()), |weights| planes(weights.dims()).map(drop))
 }
 
-pub(super) fn biases(bias: Option<&Value>, filters: usize) -> Result<Option<&[f32]>, Error> {
+pub(super) fn biases<T: Real>(bias: Option<&Value>, filters: usize) -> Result<Option<&[T]>, Error> {
     let Some(bias) = bias else { return Ok(None) };
-    let elements = bias.elements::<f32>()?;
+    let elements = bias.elements::<T>()?;
     if elements.len() != filters {
         return Err(Error::invalid_argument(format!("a bias of {} for {filters} filters", elements.len())));
     }
@@ -85,6 +85,9 @@ fn conv(node: &Node<'_>) -> Result<Kernel, Error> {
         if let Some(other) = std::iter::once(&weights).chain(&bias).find(|other| other.ty() != ty) {
             return Err(Error::invalid_argument(format!("{ty:?} by {:?}", other.ty())));
         }
+        if ty == ElementType::F64 {
+            return Ok(vec![conv_double::convolve(&value, &weights, bias.as_ref(), &window, groups, cx)?]);
+        }
         let single = |value: Value| convert(value, ElementType::F32, cx);
         let bias = bias.map(single).transpose()?;
         let (value, weights) = (single(value)?, single(weights)?);
@@ -109,7 +112,7 @@ pub(crate) fn anchor(node: &Node<'_>) -> Option<Anchor> {
     let weights = node.constant(1).filter(|weights| weights.ty() == ElementType::F32 && !weights.is_empty())?.clone();
     let (filters, ..) = planes(weights.dims()).ok()?;
     let bias = node.constant(2).cloned();
-    if filters % groups != 0 || (node.has_input(2) && biases(bias.as_ref(), filters).ok()?.is_none()) {
+    if filters % groups != 0 || (node.has_input(2) && biases::<f32>(bias.as_ref(), filters).ok()?.is_none()) {
         return None;
     }
     let layout = Channels::Second { rank: weights.rank() };
@@ -130,7 +133,7 @@ fn fused(
     let filters = *dims.first()?;
     let constants = program.bytes(filters);
     packs.take(constants)?;
-    let mut bias = biases(bias, filters).ok()?.map(<[f32]>::to_vec);
+    let mut bias = biases::<f32>(bias, filters).ok()?.map(<[f32]>::to_vec);
     let depthwise = is_depthwise(&dims, groups);
     // Scales and shifts become part of the weights and the bias, where a float holds what comes of that.
     let each = (elements.len() / filters).max(1);

@@ -3,13 +3,13 @@
 
 use super::super::meter::{Cx, Pace};
 use super::super::node::Node;
-use super::super::value::Value;
-use super::super::value::{Dims, ElementType, count};
+use super::super::value::{Dims, Value, count};
 use super::cast::convert;
 use super::conv::{biases, group, planes, refuse_rank};
 use super::matmul::{Matrices, Size, multiply};
+use super::real::{Real, beside, floats, with_reals};
 use super::window::{Slide, Window};
-use super::{Kernel, Operator, no_type, product, since};
+use super::{Kernel, Operator, product, since};
 use crate::nn::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(1, "ConvTranspose", (2, 3), conv_transpose)];
@@ -25,14 +25,9 @@ fn conv_transpose(node: &Node<'_>) -> Result<Kernel, Error> {
     };
     let (extra, wanted) = (list("output_padding")?.unwrap_or_default(), list("output_shape")?);
     Ok(Box::new(move |mut args, cx| {
-        let (value, weights) = (args.take(0)?, args.take(1)?);
-        let ty = value.ty();
-        if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16 | ElementType::F64) {
-            return Err(no_type(&value));
-        }
-        let single = |value: Value| convert(value, ElementType::F32, cx);
-        let bias = args.take(2).ok().map(single).transpose()?;
-        let (value, weights) = (single(value)?, single(weights)?);
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let weights = beside(args.take(1)?, value.ty(), cx)?;
+        let bias = args.take(2).ok().map(|bias| beside(bias, value.ty(), cx)).transpose()?;
         let (n, channels, spatial) = planes(value.dims())?;
         let (depth, filters_each, kernel) = planes(weights.dims())?;
         if depth != channels || channels % groups != 0 || kernel.len() != spatial.len() {
@@ -41,7 +36,6 @@ fn conv_transpose(node: &Node<'_>) -> Result<Kernel, Error> {
         }
         window.check(kernel, spatial.len())?;
         let filters = filters_each.saturating_mul(groups);
-        let bias = biases(bias.as_ref(), filters)?;
         let slides = spatial.iter().zip(kernel).enumerate().map(|(place, (&input, &kernel))| {
             let extra = extra.get(place).copied().unwrap_or(0);
             let wanted = wanted.as_ref().and_then(|list| list.get(place)).copied();
@@ -52,29 +46,56 @@ fn conv_transpose(node: &Node<'_>) -> Result<Kernel, Error> {
         let mut dims = vec![n, filters];
         dims.extend(slides.iter().map(|slide| slide.input));
         let plane = count(&[slabs.input, rows.input, columns.input])?;
-        let (places, each) = (product(spatial), channels / groups);
-        let taps = filters_each * product(kernel);
-        // The kernel is k×m here: channels by filters.
-        let left = Matrices::rows(weights.storage()?, each, taps).transposed();
-        let size = Size { batch: groups, m: taps, n: places, k: each };
-        let mut pace = Pace::default();
-        let result = cx.output::<f32>(&dims)?.write(0.0, |out| {
-            for (batch, out) in out.chunks_exact_mut((filters * plane).max(1)).enumerate() {
-                let right = Matrices::rows(value.storage()?, each, places);
-                let right = Matrices { start: batch * channels * places, ..right };
-                let (patches, _charge) = multiply::<f32>(left, right, size, cx)?;
-                for (filter, out) in out.chunks_exact_mut(plane.max(1)).enumerate() {
-                    if let Some(bias) = bias {
-                        pace.set(bias[filter], out, cx)?;
-                    }
-                    let len = product(kernel) * places;
-                    col2im(&patches[filter * len..(filter + 1) * len], [slabs, rows, columns], out, cx)?;
-                }
-            }
-            Ok(())
-        })?;
+        let shape = Shape { slides: [slabs, rows, columns], plane, groups, filters_each, kernel: product(kernel) };
+        let result = with_reals!(value, T => transposed::<T>(&value, &weights, bias.as_ref(), &dims, shape, cx))?;
         Ok(vec![convert(result, ty, cx)?])
     }))
+}
+
+/// The sizes of a transposed convolution.
+#[derive(Clone, Copy)]
+struct Shape {
+    slides: [Slide; 3],
+    /// Outputs of one filter.
+    plane: usize,
+    groups: usize,
+    filters_each: usize,
+    kernel: usize,
+}
+
+fn transposed<T: Real>(
+    value: &Value,
+    weights: &Value,
+    bias: Option<&Value>,
+    dims: &[usize],
+    shape: Shape,
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    let Shape { slides, plane, groups, filters_each, kernel } = shape;
+    let (_, channels, spatial) = planes(value.dims())?;
+    let filters = filters_each.saturating_mul(groups);
+    let bias = biases::<T>(bias, filters)?;
+    let (places, each) = (product(spatial), channels / groups);
+    let taps = filters_each * kernel;
+    // The kernel is k×m here: channels by filters.
+    let left = Matrices::rows(weights.storage()?, each, taps).transposed();
+    let size = Size { batch: groups, m: taps, n: places, k: each };
+    let mut pace = Pace::default();
+    cx.output::<T>(dims)?.write(T::default(), |out| {
+        for (batch, out) in out.chunks_exact_mut((filters * plane).max(1)).enumerate() {
+            let right = Matrices::rows(value.storage()?, each, places);
+            let right = Matrices { start: batch * channels * places, ..right };
+            let (patches, _charge) = multiply::<T>(left, right, size, cx)?;
+            for (filter, out) in out.chunks_exact_mut(plane.max(1)).enumerate() {
+                if let Some(bias) = bias {
+                    pace.set(bias[filter], out, cx)?;
+                }
+                let len = kernel * places;
+                col2im(&patches[filter * len..(filter + 1) * len], slides, out, cx)?;
+            }
+        }
+        Ok(())
+    })
 }
 
 /// One dimension of a transposed convolution, as the window that goes back from its output to its input.
@@ -111,7 +132,7 @@ fn spread(
 }
 
 /// Adds each patch to the places it came from: im2col backwards.
-fn col2im(patches: &[f32], [slabs, rows, columns]: [Slide; 3], out: &mut [f32], cx: &Cx<'_>) -> Result<(), Error> {
+fn col2im<T: Real>(patches: &[T], [slabs, rows, columns]: [Slide; 3], out: &mut [T], cx: &Cx<'_>) -> Result<(), Error> {
     let mut pace = Pace::default();
     let places = slabs.output * rows.output * columns.output;
     for (tap, patch) in patches.chunks_exact(places.max(1)).enumerate() {

@@ -5,6 +5,7 @@ use super::super::node::Node;
 use super::super::value::{Dims, count};
 use super::order::sort;
 use super::pattern::{integer, integers};
+use super::pool::beats;
 use super::{Kernel, Operator, since};
 use crate::nn::Error;
 
@@ -183,7 +184,9 @@ fn roi_align(node: &Node<'_>) -> Result<Kernel, Error> {
                                 let x = left + x * bin_w + (column as f32 + 0.5) * bin_w / along as f32;
                                 let parts = corners(y, x, h, w).map(|(at, weight)| weight * plane[at]);
                                 if largest {
-                                    best = parts.iter().copied().fold(best, f32::max);
+                                    best = parts
+                                        .iter()
+                                        .fold(best, |best, &part| if beats(part, best) { part } else { best });
                                 } else {
                                     best += parts.iter().sum::<f32>();
                                 }

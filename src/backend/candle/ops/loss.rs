@@ -2,10 +2,11 @@
 
 use super::super::meter::{Cx, Pace};
 use super::super::node::{Args, Node};
-use super::super::value::{Dims, ElementType, Value};
+use super::super::value::{Dims, Value};
 use super::cast::convert;
 use super::pattern::integers;
-use super::{Kernel, Operator, no_type, product, since};
+use super::real::{Real, beside, floats, with_reals};
+use super::{Kernel, Operator, product, since};
 use crate::nn::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -31,16 +32,11 @@ fn loss(node: &Node<'_>, softmax: bool) -> Result<Kernel, Error> {
     let log = softmax && node.outputs() > 1;
     node.at_most(if softmax { 2 } else { 1 })?;
     Ok(Box::new(move |mut args, cx| {
-        let scores = args.take(0)?;
-        let ty = scores.ty();
-        if !matches!(ty, ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16) {
-            return Err(no_type(&scores));
-        }
-        let mut scores = convert(scores, ElementType::F32, cx)?;
+        let (mut scores, ty) = floats(args.take(0)?, cx)?;
         if softmax {
-            scores = log_softmax(&scores, cx)?;
+            scores = with_reals!(scores, T => log_softmax::<T>(&scores, cx))?;
         }
-        let loss = likelihood(&scores, &mut args, reduction, ignored, cx)?;
+        let loss = with_reals!(scores, T => likelihood::<T>(&scores, &mut args, reduction, ignored, cx))?;
         let mut outputs = vec![convert(loss, ty, cx)?];
         if log {
             outputs.push(convert(scores, ty, cx)?);
@@ -58,17 +54,17 @@ fn sizes(scores: &Value) -> Result<(usize, usize, usize), Error> {
 }
 
 /// The logarithm of softmax over the second dimension.
-fn log_softmax(scores: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
+fn log_softmax<T: Real>(scores: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
     let (n, classes, places) = sizes(scores)?;
-    let (elements, mut pace) = (scores.elements::<f32>()?, Pace::default());
-    cx.output::<f32>(scores.dims())?.write(0.0, |out| {
+    let (elements, mut pace) = (scores.elements::<T>()?, Pace::default());
+    cx.output::<T>(scores.dims())?.write(T::default(), |out| {
         for batch in 0..n {
             for place in 0..places {
                 let at = |class: usize| (batch * classes + class) * places + place;
-                let (mut top, mut sum) = (f32::NEG_INFINITY, 0.0);
+                let (mut top, mut sum) = (T::NEG_INFINITY, T::default());
                 for class in 0..classes {
                     pace.step(1, cx)?;
-                    top = f32::max(top, elements[at(class)]);
+                    top = top.max(elements[at(class)]);
                 }
                 for class in 0..classes {
                     pace.step(1, cx)?;
@@ -85,7 +81,7 @@ fn log_softmax(scores: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
     })
 }
 
-fn likelihood(
+fn likelihood<T: Real>(
     scores: &Value,
     args: &mut Args,
     reduction: Reduction,
@@ -97,25 +93,25 @@ fn likelihood(
     if target.dims() != [&[n], &scores.dims()[2..]].concat() {
         return Err(Error::invalid_argument(format!("targets {} of {}", Dims(target.dims()), Dims(scores.dims()))));
     }
-    let weights = args.option(2).cloned().map(|weights| convert(weights, ElementType::F32, cx)).transpose()?;
-    let weights = weights.as_ref().map(Value::elements::<f32>).transpose()?;
+    let weights = args.option(2).cloned().map(|weights| beside(weights, T::TYPE, cx)).transpose()?;
+    let weights = weights.as_ref().map(Value::elements::<T>).transpose()?;
     if weights.is_some_and(|weights| weights.len() != classes) {
         return Err(Error::invalid_argument(format!("weights for other than {classes} classes")));
     }
-    let elements = scores.elements::<f32>()?;
+    let elements = scores.elements::<T>()?;
     let targets = integers(target, cx)?;
     let mut pace = Pace::default();
-    let mut total = 0.0;
-    let losses = cx.output::<f32>(target.dims())?.append(|out| {
+    let mut total = T::default();
+    let losses = cx.output::<T>(target.dims())?.append(|out| {
         for (index, &class) in targets.iter().enumerate() {
             pace.step(1, cx)?;
             if Some(class) == ignored {
-                out.push(0.0);
+                out.push(T::default());
                 continue;
             }
             let class = usize::try_from(class).ok().filter(|&class| class < classes);
             let class = class.ok_or_else(|| Error::invalid_argument(format!("a target that is none of {classes}")))?;
-            let weight = weights.map_or(1.0, |weights| weights[class]);
+            let weight = weights.map_or(T::ONE, |weights| weights[class]);
             total += weight;
             out.push(-weight * elements[(index / places * classes + class) * places + index % places]);
         }
@@ -124,8 +120,8 @@ fn likelihood(
     if reduction == Reduction::None {
         return Ok(losses);
     }
-    let mut sum = 0.0;
-    for loss in losses.elements::<f32>()? {
+    let mut sum = T::default();
+    for &loss in losses.elements::<T>()? {
         pace.step(1, cx)?;
         sum += loss;
     }

@@ -1,13 +1,16 @@
 //! Pools: MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, over one to three spatial dimensions.
+//!
+//! The largest of elements with a NaN among them is NaN, as it is for Max and ReduceMax; its index is that of the first.
 
 use super::super::meter::{Charge, Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, ElementType, Value, count};
 use super::cast::convert;
 use super::lines;
+use super::real::{self, Real, with_reals};
 use super::reduce::row_means;
 use super::window::{Slide, Window};
-use super::{Kernel, Operator, no_type, product, since};
+use super::{Kernel, Operator, product, since};
 use crate::nn::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -35,19 +38,18 @@ pub(super) fn pool(window: &Window, value: &Value) -> Result<Pool, Error> {
     Ok(Pool { slides, dims })
 }
 
-/// Floats of a pool, with the type they are to go back to.
+/// Floats of a pool in the type that it is computed in, with the type that they are to go back to.
 pub(super) fn floats(value: Value, cx: &Cx<'_>) -> Result<(Value, ElementType), Error> {
-    let ty = value.ty();
-    match ty {
+    match value.ty() {
         // Integers of 8 bits go through f32 and back unharmed.
-        ElementType::F32
-        | ElementType::F64
-        | ElementType::F16
-        | ElementType::Bf16
-        | ElementType::I8
-        | ElementType::U8 => Ok((convert(value, ElementType::F32, cx)?, ty)),
-        _ => Err(no_type(&value)),
+        ty @ (ElementType::I8 | ElementType::U8) => Ok((convert(value, ElementType::F32, cx)?, ty)),
+        _ => real::floats(value, cx),
     }
+}
+
+/// Whether an element takes the place of the largest one before it: the first NaN takes every other's.
+pub(super) fn beats<T: Real>(element: T, best: T) -> bool {
+    element > best || (element.is_nan() && !best.is_nan())
 }
 
 /// Where the window is at each output of a dimension, charged.
@@ -69,59 +71,71 @@ fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
         let Pool { slides: [zs, ys, xs], dims } = pool(&window, &value)?;
-        let elements = value.elements::<f32>()?;
         let plane = zs.input * ys.input * xs.input;
         let flat = zs.kernel == 1 && zs.input == 1 && zs.output == 1 && zs.before == 0;
-        if !indices && flat && plane > 0 && lines::suits(&xs) {
-            let result = lines::max(elements, &dims, ys, xs, cx)?;
+        if !indices && flat && plane > 0 && value.ty() == ElementType::F32 && lines::suits(&xs) {
+            let result = lines::max(value.elements::<f32>()?, &dims, ys, xs, cx)?;
             return Ok(vec![convert(result, ty, cx)?]);
         }
-        let spans = |slide: &Slide| spans(slide, Slide::inside, cx);
-        let ((deep, _deep), (high, _high), (wide, _wide)) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
-        let mut pace = Pace::default();
-        let wanted = if indices { count(&dims)? } else { 0 };
-        let (mut found, charge) = cx.scratch::<i64>(wanted)?;
-        let result = cx.output::<f32>(&dims)?.append(|out| {
-            if plane == 0 {
-                return Ok(());
-            }
-            for (index, plane_elements) in elements.chunks_exact(plane).enumerate() {
-                for (z, &(z_first, z_end)) in deep.iter().enumerate() {
-                    for (y, &(y_first, y_end)) in high.iter().enumerate() {
-                        for (x, &(x_first, x_end)) in wide.iter().enumerate() {
-                            pace.step(1, cx)?;
-                            let (mut best, mut winner) = (f32::NEG_INFINITY, None);
-                            for dz in z_first..z_end {
-                                let slab = zs.source(z, dz) * ys.input;
-                                for dy in y_first..y_end {
-                                    pace.step(x_end - x_first, cx)?;
-                                    let line = (slab + ys.source(y, dy)) * xs.input;
-                                    for dx in x_first..x_end {
-                                        let at = line + xs.source(x, dx);
-                                        let element = plane_elements[at];
-                                        // The first one wins even where it is as low as can be.
-                                        if element > best || element.is_nan() || winner.is_none() {
-                                            (best, winner) = (element, Some(at));
-                                        }
+        let order = indices.then_some(by_column);
+        let (result, found) = with_reals!(value, T => maxima::<T>(&value, [zs, ys, xs], &dims, order, cx))?;
+        let result = convert(result, ty, cx)?;
+        Ok(std::iter::once(result).chain(found).collect())
+    }))
+}
+
+/// The largest element under each window, and its index where these are wanted: counted by columns or not.
+fn maxima<T: Real>(
+    value: &Value,
+    [zs, ys, xs]: [Slide; 3],
+    dims: &[usize],
+    indices: Option<bool>,
+    cx: &Cx<'_>,
+) -> Result<(Value, Option<Value>), Error> {
+    let (elements, plane) = (value.elements::<T>()?, zs.input * ys.input * xs.input);
+    let spans = |slide: &Slide| spans(slide, Slide::inside, cx);
+    let ((deep, _deep), (high, _high), (wide, _wide)) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
+    let mut pace = Pace::default();
+    let wanted = if indices.is_some() { count(dims)? } else { 0 };
+    let (mut found, charge) = cx.scratch::<i64>(wanted)?;
+    let result = cx.output::<T>(dims)?.append(|out| {
+        if plane == 0 {
+            return Ok(());
+        }
+        for (index, plane_elements) in elements.chunks_exact(plane).enumerate() {
+            for (z, &(z_first, z_end)) in deep.iter().enumerate() {
+                for (y, &(y_first, y_end)) in high.iter().enumerate() {
+                    for (x, &(x_first, x_end)) in wide.iter().enumerate() {
+                        pace.step(1, cx)?;
+                        let (mut best, mut winner) = (T::NEG_INFINITY, None);
+                        for dz in z_first..z_end {
+                            let slab = zs.source(z, dz) * ys.input;
+                            for dy in y_first..y_end {
+                                pace.step(x_end - x_first, cx)?;
+                                let line = (slab + ys.source(y, dy)) * xs.input;
+                                for dx in x_first..x_end {
+                                    let at = line + xs.source(x, dx);
+                                    let element = plane_elements[at];
+                                    // The first one wins even where it is as low as can be.
+                                    if beats(element, best) || winner.is_none() {
+                                        (best, winner) = (element, Some(at));
                                     }
                                 }
                             }
-                            out.push(best);
-                            if indices {
-                                let winner = winner.unwrap_or(0);
-                                found.push(
-                                    (index * plane + turned(winner, by_column, ys.input, xs.input, zs.input)) as i64,
-                                );
-                            }
+                        }
+                        out.push(best);
+                        if let Some(by_column) = indices {
+                            let place = turned(winner.unwrap_or(0), by_column, ys.input, xs.input, zs.input);
+                            found.push((index * plane + place) as i64);
                         }
                     }
                 }
             }
-            Ok(())
-        })?;
-        let result = convert(result, ty, cx)?;
-        Ok(if indices { vec![result, Value::charged(dims, found, charge)?] } else { vec![result] })
-    }))
+        }
+        Ok(())
+    })?;
+    let found = indices.map(|_| Value::charged(dims, found, charge)).transpose()?;
+    Ok((result, found))
 }
 
 /// An index within a plane, counted by columns if asked for.
@@ -138,46 +152,51 @@ fn average_pool(node: &Node<'_>) -> Result<Kernel, Error> {
     let pads_count = node.opset >= 7 && node.flag("count_include_pad", false)?;
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
-        let Pool { slides: [zs, ys, xs], dims } = pool(&window, &value)?;
-        let elements = value.elements::<f32>()?;
-        let plane = zs.input * ys.input * xs.input;
-        let mut pace = Pace::default();
-        let span = |slide: &Slide, at: usize| {
-            let (first, end) = slide.inside(at);
-            (first, end, if pads_count { slide.over_padded(at) } else { end - first })
-        };
-        let spans = |slide: &Slide| spans(slide, span, cx);
-        let ((deep, _deep), (high, _high), (wide, _wide)) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
-        let result = cx.output::<f32>(&dims)?.append(|out| {
-            if plane == 0 {
-                return Ok(());
-            }
-            for plane in elements.chunks_exact(plane) {
-                for (z, &(z_first, z_end, z_count)) in deep.iter().enumerate() {
-                    for (y, &(y_first, y_end, y_count)) in high.iter().enumerate() {
-                        for (x, &(x_first, x_end, x_count)) in wide.iter().enumerate() {
-                            pace.step(1, cx)?;
-                            let mut sum = 0.0;
-                            for dz in z_first..z_end {
-                                let slab = zs.source(z, dz) * ys.input;
-                                for dy in y_first..y_end {
-                                    pace.step(x_end - x_first, cx)?;
-                                    let line = (slab + ys.source(y, dy)) * xs.input;
-                                    for dx in x_first..x_end {
-                                        sum += plane[line + xs.source(x, dx)];
-                                    }
+        let pool = pool(&window, &value)?;
+        let result = with_reals!(value, T => averages::<T>(&value, &pool, pads_count, cx))?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+fn averages<T: Real>(value: &Value, pool: &Pool, pads_count: bool, cx: &Cx<'_>) -> Result<Value, Error> {
+    let &Pool { slides: [zs, ys, xs], ref dims } = pool;
+    let elements = value.elements::<T>()?;
+    let plane = zs.input * ys.input * xs.input;
+    let mut pace = Pace::default();
+    let span = |slide: &Slide, at: usize| {
+        let (first, end) = slide.inside(at);
+        (first, end, if pads_count { slide.over_padded(at) } else { end - first })
+    };
+    let spans = |slide: &Slide| spans(slide, span, cx);
+    let ((deep, _deep), (high, _high), (wide, _wide)) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
+    cx.output::<T>(dims)?.append(|out| {
+        if plane == 0 {
+            return Ok(());
+        }
+        for plane in elements.chunks_exact(plane) {
+            for (z, &(z_first, z_end, z_count)) in deep.iter().enumerate() {
+                for (y, &(y_first, y_end, y_count)) in high.iter().enumerate() {
+                    for (x, &(x_first, x_end, x_count)) in wide.iter().enumerate() {
+                        pace.step(1, cx)?;
+                        let mut sum = T::default();
+                        for dz in z_first..z_end {
+                            let slab = zs.source(z, dz) * ys.input;
+                            for dy in y_first..y_end {
+                                pace.step(x_end - x_first, cx)?;
+                                let line = (slab + ys.source(y, dy)) * xs.input;
+                                for dx in x_first..x_end {
+                                    sum += plane[line + xs.source(x, dx)];
                                 }
                             }
-                            // A window over nothing but pads gives 0.
-                            out.push(sum / (z_count * y_count * x_count).max(1) as f32);
                         }
+                        // A window over nothing but pads gives 0.
+                        out.push(sum / T::from_f64((z_count * y_count * x_count).max(1) as f64));
                     }
                 }
             }
-            Ok(())
-        })?;
-        Ok(vec![convert(result, ty, cx)?])
-    }))
+        }
+        Ok(())
+    })
 }
 
 fn global(largest: bool) -> Result<Kernel, Error> {
@@ -192,23 +211,25 @@ fn global(largest: bool) -> Result<Kernel, Error> {
         }
         let mut dims = vec![*n, *c];
         dims.resize(value.rank(), 1);
-        let result = if largest {
-            let elements = value.elements::<f32>()?;
-            let mut pace = Pace::default();
-            cx.output::<f32>(&dims)?.append(|out| {
-                for row in elements.chunks_exact(inner) {
-                    let mut top = f32::NEG_INFINITY;
-                    for piece in row.chunks(PIECE) {
-                        pace.step(piece.len(), cx)?;
-                        top = piece.iter().fold(top, |top, &x| if x < top { top } else { x });
-                    }
-                    out.push(top);
-                }
-                Ok(())
-            })?
-        } else {
-            row_means(&value, outer, inner, &dims, cx)?
-        };
+        let result = with_reals!(value, T => {
+            if largest { tops::<T>(&value, inner, &dims, cx) } else { row_means::<T>(&value, outer, inner, &dims, cx) }
+        })?;
         Ok(vec![convert(result, ty, cx)?])
     }))
+}
+
+/// The largest of each row of `inner` elements.
+fn tops<T: Real>(value: &Value, inner: usize, dims: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
+    let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+    cx.output::<T>(dims)?.append(|out| {
+        for row in elements.chunks_exact(inner) {
+            let mut top = T::NEG_INFINITY;
+            for piece in row.chunks(PIECE) {
+                pace.step(piece.len(), cx)?;
+                top = piece.iter().fold(top, |top, &x| if beats(x, top) { x } else { top });
+            }
+            out.push(top);
+        }
+        Ok(())
+    })
 }

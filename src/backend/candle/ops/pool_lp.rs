@@ -1,12 +1,13 @@
 //! Pools by a power, and the way back from a maximum pool: LpPool, GlobalLpPool, MaxUnpool, Col2Im.
 
-use super::super::meter::{PIECE, Pace};
+use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
-use super::super::value::{Dims, count};
+use super::super::value::{Dims, Value, count};
 use super::cast::convert;
 use super::constant::dims as sizes;
 use super::pattern::integers;
 use super::pool::{Pool, floats, pool};
+use super::real::{Real, with_reals};
 use super::window::{Slide, Window};
 use super::{Kernel, Operator, product, since};
 use crate::nn::Error;
@@ -28,32 +29,37 @@ fn lp_pool(node: &Node<'_>) -> Result<Kernel, Error> {
     let (window, p) = (Window::new(node)?.ceil(ceil), power(node)?);
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
-        let Pool { slides: [zs, ys, xs], dims } = pool(&window, &value)?;
-        let elements = value.elements::<f32>()?;
-        let plane = zs.input * ys.input * xs.input;
-        let mut pace = Pace::default();
-        let result = cx.output::<f32>(&dims)?.append(|out| {
-            for plane in elements.chunks_exact(plane.max(1)) {
-                for place in 0..zs.output * ys.output * xs.output {
-                    pace.step(1, cx)?;
-                    let (z, rest) = (place / (ys.output * xs.output), place % (ys.output * xs.output));
-                    let (y, x) = (rest / xs.output, rest % xs.output);
-                    let ((z0, z1), (y0, y1), (x0, x1)) = (zs.inside(z), ys.inside(y), xs.inside(x));
-                    let mut sum = 0.0;
-                    for dz in z0..z1 {
-                        for dy in y0..y1 {
-                            pace.step(x1 - x0, cx)?;
-                            let line = (zs.source(z, dz) * ys.input + ys.source(y, dy)) * xs.input;
-                            sum += (x0..x1).map(|dx| plane[line + xs.source(x, dx)].abs().powi(p)).sum::<f32>();
-                        }
-                    }
-                    out.push(sum.powf(1.0 / p as f32));
-                }
-            }
-            Ok(())
-        })?;
+        let pool = pool(&window, &value)?;
+        let result = with_reals!(value, T => powers::<T>(&value, &pool, p, cx))?;
         Ok(vec![convert(result, ty, cx)?])
     }))
+}
+
+fn powers<T: Real>(value: &Value, pool: &Pool, p: i32, cx: &Cx<'_>) -> Result<Value, Error> {
+    let &Pool { slides: [zs, ys, xs], ref dims } = pool;
+    let (elements, root) = (value.elements::<T>()?, T::from_f64(1.0 / f64::from(p)));
+    let plane = zs.input * ys.input * xs.input;
+    let mut pace = Pace::default();
+    cx.output::<T>(dims)?.append(|out| {
+        for plane in elements.chunks_exact(plane.max(1)) {
+            for place in 0..zs.output * ys.output * xs.output {
+                pace.step(1, cx)?;
+                let (z, rest) = (place / (ys.output * xs.output), place % (ys.output * xs.output));
+                let (y, x) = (rest / xs.output, rest % xs.output);
+                let ((z0, z1), (y0, y1), (x0, x1)) = (zs.inside(z), ys.inside(y), xs.inside(x));
+                let mut sum = T::default();
+                for dz in z0..z1 {
+                    for dy in y0..y1 {
+                        pace.step(x1 - x0, cx)?;
+                        let line = (zs.source(z, dz) * ys.input + ys.source(y, dy)) * xs.input;
+                        sum += (x0..x1).map(|dx| plane[line + xs.source(x, dx)].abs().powi(p)).sum::<T>();
+                    }
+                }
+                out.push(sum.powf(root));
+            }
+        }
+        Ok(())
+    })
 }
 
 fn global(node: &Node<'_>) -> Result<Kernel, Error> {
@@ -69,21 +75,26 @@ fn global(node: &Node<'_>) -> Result<Kernel, Error> {
         if inner == 0 {
             return Err(Error::invalid_argument("a pool over nothing"));
         }
-        let rows = value.elements::<f32>()?.chunks_exact(inner);
-        let mut pace = Pace::default();
-        let result = cx.output::<f32>(&dims)?.append(|out| {
-            for row in rows {
-                let mut sum = 0.0;
-                for piece in row.chunks(PIECE) {
-                    pace.step(piece.len(), cx)?;
-                    sum = piece.iter().fold(sum, |sum, x| sum + x.abs().powi(p));
-                }
-                out.push(sum.powf(1.0 / p as f32));
-            }
-            Ok(())
-        })?;
+        let result = with_reals!(value, T => norms::<T>(&value, inner, &dims, p, cx))?;
         Ok(vec![convert(result, ty, cx)?])
     }))
+}
+
+/// The norm of each row of `inner` elements.
+fn norms<T: Real>(value: &Value, inner: usize, dims: &[usize], p: i32, cx: &Cx<'_>) -> Result<Value, Error> {
+    let rows = value.elements::<T>()?.chunks_exact(inner);
+    let (mut pace, root) = (Pace::default(), T::from_f64(1.0 / f64::from(p)));
+    cx.output::<T>(dims)?.append(|out| {
+        for row in rows {
+            let mut sum = T::default();
+            for piece in row.chunks(PIECE) {
+                pace.step(piece.len(), cx)?;
+                sum = piece.iter().fold(sum, |sum, x| sum + x.abs().powi(p));
+            }
+            out.push(sum.powf(root));
+        }
+        Ok(())
+    })
 }
 
 fn unpool(node: &Node<'_>) -> Result<Kernel, Error> {
@@ -119,10 +130,10 @@ fn unpool(node: &Node<'_>) -> Result<Kernel, Error> {
         // The indices are those of the tensor that was pooled, which may be smaller than what is wanted.
         let (whole, steps) = (count(&inferred)?, super::super::value::strides(&dims));
         let steps_inferred = super::super::value::strides(&inferred);
-        let (elements, list) = (value.elements::<f32>()?, integers(indices, cx)?);
+        let list = integers(indices, cx)?;
         let mut pace = Pace::default();
-        let result = cx.output::<f32>(&dims)?.write(0.0, |out| {
-            for (&element, &index) in elements.iter().zip(&*list) {
+        let result = with_reals!(value, T => cx.output::<T>(&dims)?.write(0.0, |out| {
+            for (&element, &index) in value.elements::<T>()?.iter().zip(&*list) {
                 pace.step(dims.len(), cx)?;
                 let index = usize::try_from(index).ok().filter(|&index| index < whole);
                 let index =
@@ -132,7 +143,7 @@ fn unpool(node: &Node<'_>) -> Result<Kernel, Error> {
                 out[at] = element;
             }
             Ok(())
-        })?;
+        }))?;
         Ok(vec![convert(result, ty, cx)?])
     }))
 }
@@ -158,9 +169,8 @@ fn col2im(node: &Node<'_>) -> Result<Kernel, Error> {
         let (steps, taps) = (super::super::value::strides(&image), super::super::value::strides(&block));
         let turns = super::super::value::strides(&outputs);
         let mut pace = Pace::default();
-        let elements = value.elements::<f32>()?;
-        let result = cx.output::<f32>(&dims)?.write(0.0, |out| {
-            for (row, columns) in elements.chunks_exact(places.max(1)).enumerate() {
+        let result = with_reals!(value, T => cx.output::<T>(&dims)?.write(0.0, |out| {
+            for (row, columns) in value.elements::<T>()?.chunks_exact(places.max(1)).enumerate() {
                 let (tap, image) = (row % size, row / size);
                 for (place, element) in columns.iter().enumerate() {
                     pace.step(over.len(), cx)?;
@@ -174,7 +184,7 @@ fn col2im(node: &Node<'_>) -> Result<Kernel, Error> {
                 }
             }
             Ok(())
-        })?;
+        }))?;
         Ok(vec![convert(result, ty, cx)?])
     }))
 }

@@ -3,8 +3,6 @@
 //! The input's part of every gate at every step is one product; what remains of a step is the product of the state
 //! with the recurrent weights and the gates themselves.
 
-use super::super::kernel;
-use super::super::math;
 use super::super::meter::{Charge, Cx, Pace};
 use super::super::node::{Args, Node};
 use super::super::value::{Dims, ElementType, Value, count};
@@ -12,6 +10,7 @@ use super::cast::convert;
 use super::layout::permute;
 use super::matmul::{Matrices, Size, multiply};
 use super::pattern::integers;
+use super::real::{Real, beside, computed_in};
 use super::rnn_cells::{Cell, activations};
 use super::{Kernel, Operator, no_type, since};
 use crate::nn::Error;
@@ -59,16 +58,24 @@ fn recurrence(node: &Node<'_>, kind: Kind) -> Result<Kernel, Error> {
     let batch_first = node.opset >= 14 && node.flag("layout", false)?;
     let cells = activations(node, kind, directions.len())?;
     let recurrence = Recurrence { kind, directions, cells, batch_first };
-    Ok(Box::new(move |args, cx| recurrence.run(args, cx)))
+    Ok(Box::new(move |args, cx| {
+        let first = args.get(0)?;
+        let (ty, through) = (first.ty(), computed_in(first.ty()).ok_or_else(|| no_type(first))?);
+        let outputs = match through {
+            ElementType::F64 => recurrence.run::<f64>(args, cx)?,
+            _ => recurrence.run::<f32>(args, cx)?,
+        };
+        outputs.into_iter().map(|value| convert(value, ty, cx)).collect()
+    }))
 }
 
 /// The state that goes from step to step, and the parameters of one direction.
-struct Lane<'a> {
-    h: &'a mut [f32],
-    c: &'a mut [f32],
-    recurrent: &'a [f32],
-    bias: Option<&'a [f32]>,
-    peepholes: Option<&'a [f32]>,
+struct Lane<'a, T> {
+    h: &'a mut [T],
+    c: &'a mut [T],
+    recurrent: &'a [T],
+    bias: Option<&'a [T]>,
+    peepholes: Option<&'a [T]>,
 }
 
 #[derive(Clone, Copy)]
@@ -79,14 +86,10 @@ struct Sizes {
 }
 
 impl Recurrence {
-    fn run(&self, mut args: Args, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
-        let ty = args.get(0)?.ty();
-        if !matches!(ty, ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16) {
-            return Err(no_type(args.get(0)?));
-        }
+    fn run<T: Real>(&self, mut args: Args, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
         let mut float = |index: usize, order: &[usize]| -> Result<Option<Value>, Error> {
             let Ok(value) = args.take(index) else { return Ok(None) };
-            let value = convert(value, ElementType::F32, cx)?;
+            let value = beside(value, T::TYPE, cx)?;
             let turn = self.batch_first && value.rank() == order.len() && !order.is_empty();
             if turn { permute(value, order, cx).map(Some) } else { Ok(Some(value)) }
         };
@@ -109,9 +112,9 @@ impl Recurrence {
         }
         let lens = lengths(args.option(4), steps, batch, cx)?;
         let state = [count_d, batch, hidden];
-        let bias = optional(b.as_ref(), &[count_d, gates.saturating_mul(2)])?;
-        let (h0, c0) = (optional(h0.as_ref(), &state)?, optional(c0.as_ref(), &state)?);
-        let peepholes = optional(p.as_ref(), &[count_d, hidden.saturating_mul(3)])?;
+        let bias = optional::<T>(b.as_ref(), &[count_d, gates.saturating_mul(2)])?;
+        let (h0, c0) = (optional::<T>(h0.as_ref(), &state)?, optional::<T>(c0.as_ref(), &state)?);
+        let peepholes = optional::<T>(p.as_ref(), &[count_d, hidden.saturating_mul(3)])?;
         let size = Sizes { steps, batch, hidden };
         let cells = batch * hidden;
         count(&[steps, count_d, batch, hidden, 8])?;
@@ -132,25 +135,25 @@ impl Recurrence {
             let right = Matrices::rows(w.storage()?, gates, input);
             let right = Matrices { start: d * gates * input, ..right }.transposed();
             let shape = Size { batch: 1, m: steps * batch, n: gates, k: input };
-            let (mut parts, _charge) = multiply::<f32>(left, right, shape, cx)?;
+            let (mut parts, _charge) = multiply::<T>(left, right, shape, cx)?;
             let bias = bias.map(|bias| bias[d * 2 * gates..(d + 1) * 2 * gates].split_at(gates));
             if let Some((of_w, of_r)) = bias {
                 // A GRU may want the recurrent part's bias inside of a gate; its cell adds it.
                 let of_r = if cell.resets_late() { &of_r[..2 * hidden] } else { of_r };
                 for row in parts.chunks_exact_mut(gates.max(1)) {
                     pace.step(2 * gates, cx)?;
-                    row.iter_mut().zip(of_w).for_each(|(x, bias)| *x += bias);
-                    row.iter_mut().zip(of_r).for_each(|(x, bias)| *x += bias);
+                    row.iter_mut().zip(of_w).for_each(|(x, &bias)| *x += bias);
+                    row.iter_mut().zip(of_r).for_each(|(x, &bias)| *x += bias);
                 }
             }
             let mut lane = Lane {
                 h,
                 c,
-                recurrent: &r.elements::<f32>()?[d * gates * hidden..(d + 1) * gates * hidden],
+                recurrent: &r.elements::<T>()?[d * gates * hidden..(d + 1) * gates * hidden],
                 bias: bias.map(|(_, of_r)| of_r),
                 peepholes: peepholes.map(|p| &p[d * 3 * hidden..(d + 1) * 3 * hidden]),
             };
-            let visit = |step: usize, row: usize, h: &[f32]| {
+            let visit = |step: usize, row: usize, h: &[T]| {
                 let start = (step * count_d + d) * cells + row * hidden;
                 out[start..start + hidden].copy_from_slice(h);
             };
@@ -176,7 +179,7 @@ impl Recurrence {
                 *value = permute(value.clone(), order, cx)?;
             }
         }
-        outputs.into_iter().map(|value| convert(value, ty, cx)).collect()
+        Ok(outputs)
     }
 }
 
@@ -197,37 +200,37 @@ fn lengths(
     if lens.len() == batch { Ok(Some((lens, charge))) } else { Err(wrong()) }
 }
 
-fn optional<'a>(value: Option<&'a Value>, dims: &[usize]) -> Result<Option<&'a [f32]>, Error> {
+fn optional<'a, T: Real>(value: Option<&'a Value>, dims: &[usize]) -> Result<Option<&'a [T]>, Error> {
     match value {
-        Some(value) if value.dims() == dims => value.elements::<f32>().map(Some),
+        Some(value) if value.dims() == dims => value.elements::<T>().map(Some),
         Some(value) => Err(Error::invalid_argument(format!("a parameter of {}", Dims(value.dims())))),
         None => Ok(None),
     }
 }
 
-fn zeros(cx: &Cx<'_>, dims: &[usize]) -> Result<(Vec<f32>, Charge), Error> {
+fn zeros<T: Real>(cx: &Cx<'_>, dims: &[usize]) -> Result<(Vec<T>, Charge), Error> {
     let count = count(dims)?;
-    cx.filled(0.0, count)
+    cx.filled(T::ZERO, count)
 }
 
 /// Runs the steps: `parts` are the gates without the recurrent part.
 #[expect(clippy::too_many_arguments, reason = "the state of a recurrence")]
-fn recur(
+fn recur<T: Real>(
     cell: &Cell,
-    parts: &mut [f32],
-    lane: &mut Lane<'_>,
+    parts: &mut [T],
+    lane: &mut Lane<'_, T>,
     size: Sizes,
     reverse: bool,
     lens: Option<&[usize]>,
     cx: &Cx<'_>,
-    mut visit: impl FnMut(usize, usize, &[f32]),
+    mut visit: impl FnMut(usize, usize, &[T]),
 ) -> Result<(), Error> {
     let Sizes { steps, batch, hidden } = size;
     if hidden == 0 || batch == 0 {
         return Ok(());
     }
     let width = parts.len() / steps.max(1) / batch;
-    let mut scratch = vec![0.0; hidden];
+    let (mut scratch, _charge) = cx.filled(T::ZERO, hidden)?;
     let mut pace = Pace::default();
     for turn in 0..steps {
         for row in 0..batch {
@@ -242,7 +245,7 @@ fn recur(
             let c = &mut lane.c[row * hidden..(row + 1) * hidden];
             match cell {
                 Cell::StandardLstm => {
-                    kernel::add_dots(lane.recurrent, h, gates);
+                    T::add_dots(lane.recurrent, h, gates);
                     if lane.peepholes.is_none() {
                         standard_lstm(gates, h, c);
                     } else {
@@ -250,12 +253,12 @@ fn recur(
                     }
                 }
                 Cell::Lstm(functions) => {
-                    kernel::add_dots(lane.recurrent, h, gates);
+                    T::add_dots(lane.recurrent, h, gates);
                     functions.lstm(gates, h, c, lane.peepholes);
                 }
                 Cell::Gru(functions) => functions.gru(gates, h, lane.recurrent, lane.bias, &mut scratch),
                 Cell::Rnn(functions) => {
-                    kernel::add_dots(lane.recurrent, h, gates);
+                    T::add_dots(lane.recurrent, h, gates);
                     functions.rnn(gates, h);
                 }
             }
@@ -266,14 +269,14 @@ fn recur(
 }
 
 /// The cell that nearly every model has.
-fn standard_lstm(gates: &[f32], h: &mut [f32], c: &mut [f32]) {
+fn standard_lstm<T: Real>(gates: &[T], h: &mut [T], c: &mut [T]) {
     let hidden = h.len();
     let (input, rest) = gates.split_at(hidden);
     let (output, rest) = rest.split_at(hidden);
     let (forget, cell) = rest.split_at(hidden);
     for index in 0..hidden {
-        let kept = math::sigmoid(forget[index]) * c[index];
-        c[index] = kept + math::sigmoid(input[index]) * math::tanh(cell[index]);
-        h[index] = math::sigmoid(output[index]) * math::tanh(c[index]);
+        let kept = forget[index].sigmoid() * c[index];
+        c[index] = kept + input[index].sigmoid() * cell[index].tanh();
+        h[index] = output[index].sigmoid() * c[index].tanh();
     }
 }

@@ -1,6 +1,8 @@
 //! Reductions over axes: ReduceSum and its kin, ArgMax, ArgMin.
 //!
 //! Axes are an attribute, and an input as of opset 13 (ReduceSum) or 18 (the others); without any, all are meant.
+//!
+//! With a NaN among the elements the largest and the smallest of them is NaN, and its index is that of a NaN.
 
 use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
@@ -213,7 +215,12 @@ fn extreme(node: &Node<'_>, largest: bool) -> Result<Kernel, Error> {
         let inner = product(&value.dims()[at + 1..]);
         Ok(vec![with_numbers!(*value, T => {
             let elements = value.elements::<T>()?;
-            let beats = |new: T, old: T| (if largest { new > old } else { new < old }) || (last && new == old);
+            #[expect(clippy::eq_op, reason = "only a NaN is not equal to itself")]
+            let beats = |new: T, old: T| match (new != new, old != old) {
+                (false, false) => (if largest { new > old } else { new < old }) || (last && new == old),
+                // A NaN beats every number.
+                (new, old) => new && (last || !old),
+            };
             let mut pace = Pace::default();
             cx.output::<i64>(&dims)?.append(|out| {
                 for block in 0..outer {
@@ -251,17 +258,15 @@ fn winner<T: Element>(
 }
 
 /// The mean over the trailing `inner` elements of each of `outer` rows, for the global pools.
-pub(super) fn row_means(
+pub(super) fn row_means<T: Number>(
     value: &Value,
     outer: usize,
     inner: usize,
     dims: &[usize],
     cx: &Cx<'_>,
 ) -> Result<Value, Error> {
-    let value = convert(value.clone(), ElementType::F32, cx)?;
-    let elements = value.elements::<f32>()?;
-    let mut pace = Pace::default();
-    cx.output::<f32>(dims)?.append(|out| {
+    let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+    cx.output::<T>(dims)?.append(|out| {
         for row in 0..outer {
             out.push(fold(&elements[row * inner..(row + 1) * inner], Reduction::Mean, &mut pace, cx)?);
         }

@@ -5,10 +5,12 @@
 
 use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::{Args, Node};
-use super::super::value::{ElementType, Value, strides};
+use super::super::value::{Value, strides};
 use super::cast::convert;
+use super::place::{Axis, Rounding, Transform};
+use super::real::{Real, floats, with_reals};
 use super::select::{affordable, offsets, select};
-use super::{Kernel, Operator, axis, between, no_type, product, since};
+use super::{Kernel, Operator, axis, between, product, since};
 use crate::nn::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -23,24 +25,6 @@ enum Mode {
     Nearest,
     Linear,
     Cubic,
-}
-
-/// Which place in the input an output index stands for.
-#[derive(Clone, Copy, PartialEq)]
-enum Transform {
-    HalfPixel,
-    HalfPixelSymmetric,
-    PytorchHalfPixel,
-    AlignCorners,
-    Asymmetric,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Rounding {
-    PreferFloor,
-    PreferCeil,
-    Floor,
-    Ceil,
 }
 
 #[derive(Clone)]
@@ -117,8 +101,7 @@ impl Resize {
             Some(list) => list.iter().map(|&one| axis(one, rank)).collect::<Result<Vec<_>, _>>()?,
             None => (0..rank).collect(),
         };
-        // Input size, output size and scale of each dimension.
-        let mut plan: Vec<(usize, usize, f32)> = value.dims().iter().map(|&dim| (dim, dim, 1.0)).collect();
+        let mut plan: Vec<Axis> = value.dims().iter().map(|&dim| Axis::of_sizes(dim, dim)).collect();
         let given = |index: usize| args.option(index).filter(|value| !value.is_empty());
         let sizes = given(self.inputs.1).map(Value::to_i64s).transpose()?;
         let scales = match (&self.scales, given(self.inputs.0)) {
@@ -134,8 +117,7 @@ impl Resize {
             for (&at, &size) in axes.iter().zip(&sizes) {
                 let output = usize::try_from(size);
                 let output = output.map_err(|_| Error::invalid_argument(format!("a size of {size}")))?;
-                let input = plan[at].0;
-                plan[at] = (input, output, output as f32 / input as f32);
+                plan[at] = Axis::of_sizes(plan[at].input, output);
             }
         } else {
             let scales = scales.ok_or_else(|| Error::invalid_argument("neither scales nor sizes"))?;
@@ -146,119 +128,85 @@ impl Resize {
                 if !scale.is_finite() || scale <= 0.0 {
                     return Err(Error::invalid_argument(format!("a scale of {scale:e}")));
                 }
-                let input = plan[at].0;
-                // Past usize's range, the conversion gives its end, which the budget refuses.
-                plan[at] = (input, (input as f32 * scale).floor() as usize, scale);
+                plan[at] = Axis::of_scale(plan[at].input, scale);
             }
         }
-        let dims: Vec<usize> = plan.iter().map(|&(_, output, _)| output).collect();
+        let dims: Vec<usize> = plan.iter().map(|axis| axis.output).collect();
         affordable(&dims, &value, cx)?;
-        if plan.iter().any(|&(input, output, _)| input == 0 && output > 0) {
+        if plan.iter().any(|axis| axis.input == 0 && axis.output > 0) {
             return Err(Error::invalid_argument("nothing to resize"));
         }
         if self.mode == Mode::Nearest {
             let lists = plan.iter().zip(strides(value.dims()));
-            let lists = lists.map(|(&(input, output, scale), stride)| {
-                let indices = (0..output).map(|index| self.nearest(index, input, output, scale));
-                offsets(indices, stride, cx)
+            let lists = lists.map(|(&axis, stride)| {
+                let nearest = |index: usize| axis.place(index, self.transform).nearest(self.rounding, axis.input);
+                offsets((0..axis.output).map(nearest), stride, cx)
             });
             return select(&value, &lists.collect::<Result<Vec<_>, _>>()?, cx);
         }
-        let ty = value.ty();
-        if !matches!(ty, ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16) {
-            return Err(no_type(&value));
-        }
-        let mut value = convert(value, ElementType::F32, cx)?;
-        for (at, &(input, output, scale)) in plan.iter().enumerate() {
-            if input != output || (scale - 1.0).abs() > 0.0 {
-                value = self.resample(&value, at, output, scale, cx)?;
+        let (mut value, ty) = floats(value, cx)?;
+        for (at, &axis) in plan.iter().enumerate() {
+            if !axis.is_same() {
+                value = with_reals!(value, T => self.resample::<T>(&value, at, axis, cx))?;
             }
         }
         convert(value, ty, cx)
     }
 
-    /// The place in the input that an output index stands for.
-    fn place(&self, index: usize, input: usize, output: usize, scale: f32) -> f32 {
-        let (at, old, new) = (index as f32, input as f32, output as f32);
-        // What the output's size would be were it no whole number.
-        let exact = scale * old;
-        match self.transform {
-            Transform::Asymmetric => at / scale,
-            Transform::HalfPixel => (at + 0.5) / scale - 0.5,
-            Transform::PytorchHalfPixel if output > 1 => (at + 0.5) / scale - 0.5,
-            Transform::AlignCorners if exact > 1.0 => at * (old - 1.0) / (exact - 1.0),
-            Transform::PytorchHalfPixel | Transform::AlignCorners => 0.0,
-            Transform::HalfPixelSymmetric => {
-                let adjustment = new / exact;
-                let center = old / 2.0;
-                center * (1.0 - adjustment) + (at + 0.5) / scale - 0.5
-            }
-        }
-    }
-
-    fn nearest(&self, index: usize, input: usize, output: usize, scale: f32) -> usize {
-        let place = self.place(index, input, output, scale);
-        let rounded = match self.rounding {
-            Rounding::PreferFloor => (place - 0.5).ceil(),
-            Rounding::PreferCeil => (place + 0.5).floor(),
-            Rounding::Floor => place.floor(),
-            Rounding::Ceil => place.ceil(),
-        };
-        // A conversion from below zero gives zero.
-        (rounded as usize).min(input - 1)
-    }
-
     /// Sources and weights of one output index.
-    fn weights(&self, index: usize, input: usize, output: usize, scale: f32) -> [(usize, f32); 4] {
-        let place = self.place(index, input, output, scale);
-        let last = input as i64 - 1;
-        let inside = |at: i64| at.clamp(0, last) as usize;
+    fn weights<T: Real>(&self, index: usize, axis: Axis) -> [(usize, T); 4] {
+        let place = axis.place(index, self.transform);
+        let (first, part) = (place.floor(), place.part());
+        let last = axis.input as i128 - 1;
+        let inside = |at: i128| at.clamp(0, last) as usize;
+        let weight = T::from_f64;
         if self.mode == Mode::Linear {
-            let place = place.clamp(0.0, last as f32);
-            let first = place.floor();
-            let part = place - first;
-            let first = first as i64;
-            return [(inside(first), 1.0 - part), (inside(first + 1), part), (0, 0.0), (0, 0.0)];
+            // Outside there is what is at the edge.
+            let (first, part) = if (0..last).contains(&first) { (first, part) } else { (first.clamp(0, last), 0.0) };
+            let nothing = (0, T::default());
+            return [(inside(first), weight(1.0 - part)), (inside(first + 1), weight(part)), nothing, nothing];
         }
-        let first = place.floor();
-        let part = place - first;
-        let a = self.cubic;
-        let near = |x: f32| ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
-        let far = |x: f32| ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a;
+        let a = f64::from(self.cubic);
+        let near = |x: f64| ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
+        let far = |x: f64| ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a;
         let mut weights = [far(1.0 + part), near(part), near(1.0 - part), far(2.0 - part)];
-        let first = first as i64;
         if self.exclude_outside {
             for (weight, at) in weights.iter_mut().zip(first - 1..) {
                 if !(0..=last).contains(&at) {
                     *weight = 0.0;
                 }
             }
-            let sum: f32 = weights.iter().sum();
+            let sum: f64 = weights.iter().sum();
             weights.iter_mut().for_each(|weight| *weight /= sum);
         }
-        let [w0, w1, w2, w3] = weights;
+        let [w0, w1, w2, w3] = weights.map(weight);
         [(inside(first - 1), w0), (inside(first), w1), (inside(first + 1), w2), (inside(first + 2), w3)]
     }
 
-    fn resample(&self, value: &Value, at: usize, output: usize, scale: f32, cx: &Cx<'_>) -> Result<Value, Error> {
-        let input = value.dims()[at];
+    fn resample<T: Real>(&self, value: &Value, at: usize, axis: Axis, cx: &Cx<'_>) -> Result<Value, Error> {
+        let Axis { input, output, .. } = axis;
         let mut dims = value.dims().to_vec();
         dims[at] = output;
         let (outer, inner) = (product(&dims[..at]), product(&dims[at + 1..]));
-        let (elements, mut pace) = (value.elements::<f32>()?, Pace::default());
-        cx.output::<f32>(&dims)?.write(0.0, |out| {
+        let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+        let (mut weights, _charge) = cx.list::<[(usize, T); 4]>(output)?;
+        for index in 0..output {
+            pace.step(16, cx)?;
+            weights.push(self.weights(index, axis));
+        }
+        cx.output::<T>(&dims)?.write(T::default(), |out| {
             for block in 0..outer {
-                for index in 0..output {
+                for (index, weights) in weights.iter().enumerate() {
                     let start = (block * output + index) * inner;
                     let out = &mut out[start..start + inner];
-                    for (source, weight) in self.weights(index, input, output, scale) {
+                    for &(source, weight) in weights {
                         pace.step(1, cx)?;
-                        if weight != 0.0 {
+                        if weight != T::default() {
                             let start = (block * input + source) * inner;
                             let row = &elements[start..start + inner];
                             for (out, row) in out.chunks_mut(PIECE).zip(row.chunks(PIECE)) {
                                 pace.step(row.len(), cx)?;
-                                out.iter_mut().zip(row).for_each(|(out, x)| *out += weight * x);
+                                out.iter_mut().zip(row).for_each(|(out, &x)| *out += weight * x);
                             }
                         }
                     }

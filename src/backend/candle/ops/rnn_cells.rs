@@ -1,7 +1,7 @@
 //! The cells of recurrent networks, and the activations that they may have.
 
 use super::super::node::Node;
-use super::super::{kernel, math};
+use super::real::Real;
 use super::recurrent::Kind;
 use crate::nn::Error;
 
@@ -22,37 +22,46 @@ enum Activation {
 }
 
 impl Activation {
-    fn apply(self, x: f32) -> f32 {
+    fn apply<T: Real>(self, x: T) -> T {
+        let (zero, one) = (T::ZERO, T::ONE);
+        let of = |number: f32| T::from_f64(f64::from(number));
         match self {
-            Self::Relu => x.max(0.0),
-            Self::Tanh => math::tanh(x),
-            Self::Sigmoid => math::sigmoid(x),
-            Self::Affine(alpha, beta) => alpha * x + beta,
+            // A NaN stays one.
+            Self::Relu => {
+                if x < zero {
+                    zero
+                } else {
+                    x
+                }
+            }
+            Self::Tanh => x.tanh(),
+            Self::Sigmoid => x.sigmoid(),
+            Self::Affine(alpha, beta) => of(alpha) * x + of(beta),
             Self::LeakyRelu(alpha) => {
-                if x < 0.0 {
-                    alpha * x
+                if x < zero {
+                    of(alpha) * x
                 } else {
                     x
                 }
             }
             Self::ThresholdedRelu(alpha) => {
-                if x > alpha {
+                if x > of(alpha) {
                     x
                 } else {
-                    0.0
+                    zero
                 }
             }
-            Self::ScaledTanh(alpha, beta) => alpha * math::tanh(beta * x),
-            Self::HardSigmoid(alpha, beta) => (alpha * x + beta).clamp(0.0, 1.0),
+            Self::ScaledTanh(alpha, beta) => of(alpha) * (of(beta) * x).tanh(),
+            Self::HardSigmoid(alpha, beta) => (of(alpha) * x + of(beta)).clamp(zero, one),
             Self::Elu(alpha) => {
-                if x < 0.0 {
-                    alpha * x.exp_m1()
+                if x < zero {
+                    of(alpha) * x.exp_m1()
                 } else {
                     x
                 }
             }
-            Self::Softsign => x / (1.0 + x.abs()),
-            Self::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
+            Self::Softsign => x / (one + x.abs()),
+            Self::Softplus => x.max(zero) + (-x.abs()).exp().ln_1p(),
         }
     }
 
@@ -145,31 +154,34 @@ impl Cell {
     }
 
     /// The standard LSTM with peepholes.
-    pub(super) fn lstm(gates: &[f32], h: &mut [f32], c: &mut [f32], peepholes: Option<&[f32]>) {
+    pub(super) fn lstm<T: Real>(gates: &[T], h: &mut [T], c: &mut [T], peepholes: Option<&[T]>) {
         let (f, g) = (Activation::Sigmoid, Activation::Tanh);
         Functions { f, g, h: g, clip: None, coupled: false, resets_late: false }.lstm(gates, h, c, peepholes);
     }
 }
 
 impl Functions {
-    fn clipped(&self, x: f32) -> f32 {
+    fn clipped<T: Real>(&self, x: T) -> T {
         match self.clip {
             // A NaN stays one; the bound is positive.
-            Some(clip) => x.clamp(-clip, clip),
+            Some(clip) => {
+                let clip = T::from_f64(f64::from(clip));
+                x.clamp(-clip, clip)
+            }
             None => x,
         }
     }
 
     /// Gates in the order input, output, forget, cell; peepholes in the order input, output, forget.
-    pub(super) fn lstm(&self, gates: &[f32], h: &mut [f32], c: &mut [f32], peepholes: Option<&[f32]>) {
+    pub(super) fn lstm<T: Real>(&self, gates: &[T], h: &mut [T], c: &mut [T], peepholes: Option<&[T]>) {
         let hidden = h.len();
         let gate = |which: usize, index: usize| gates[which * hidden + index];
-        let peep = |which: usize, index: usize| peepholes.map_or(0.0, |p| p[which * hidden + index]);
+        let peep = |which: usize, index: usize| peepholes.map_or(T::ZERO, |p| p[which * hidden + index]);
         for index in 0..hidden {
             let old = c[index];
             let input = self.f.apply(self.clipped(gate(0, index) + peep(0, index) * old));
             let forget = if self.coupled {
-                1.0 - input
+                T::ONE - input
             } else {
                 self.f.apply(self.clipped(gate(2, index) + peep(2, index) * old))
             };
@@ -180,38 +192,38 @@ impl Functions {
     }
 
     /// Gates in the order update, reset, hidden.
-    pub(super) fn gru(
+    pub(super) fn gru<T: Real>(
         &self,
-        gates: &mut [f32],
-        h: &mut [f32],
-        recurrent: &[f32],
-        bias: Option<&[f32]>,
-        scratch: &mut [f32],
+        gates: &mut [T],
+        h: &mut [T],
+        recurrent: &[T],
+        bias: Option<&[T]>,
+        scratch: &mut [T],
     ) {
         let hidden = h.len();
         let (both, last) = gates.split_at_mut(2 * hidden);
         let (of_both, of_last) = recurrent.split_at(2 * hidden * hidden);
-        kernel::add_dots(of_both, h, both);
+        T::add_dots(of_both, h, both);
         let (update, reset) = both.split_at(hidden);
         let reset = |index: usize| self.f.apply(self.clipped(reset[index]));
         if self.resets_late {
             match bias {
                 Some(bias) => scratch.copy_from_slice(&bias[2 * hidden..3 * hidden]),
-                None => scratch.fill(0.0),
+                None => scratch.fill(T::ZERO),
             }
-            kernel::add_dots(of_last, h, scratch);
-            last.iter_mut().zip(scratch.iter()).enumerate().for_each(|(index, (x, part))| *x += reset(index) * part);
+            T::add_dots(of_last, h, scratch);
+            last.iter_mut().zip(scratch.iter()).enumerate().for_each(|(index, (x, part))| *x += reset(index) * *part);
         } else {
-            scratch.iter_mut().zip(h.iter()).enumerate().for_each(|(index, (x, h))| *x = reset(index) * h);
-            kernel::add_dots(of_last, scratch, last);
+            scratch.iter_mut().zip(h.iter()).enumerate().for_each(|(index, (x, h))| *x = reset(index) * *h);
+            T::add_dots(of_last, scratch, last);
         }
         for (index, h) in h.iter_mut().enumerate() {
             let update = self.f.apply(self.clipped(update[index]));
-            *h = (1.0 - update) * self.g.apply(self.clipped(last[index])) + update * *h;
+            *h = (T::ONE - update) * self.g.apply(self.clipped(last[index])) + update * *h;
         }
     }
 
-    pub(super) fn rnn(&self, gates: &[f32], h: &mut [f32]) {
+    pub(super) fn rnn<T: Real>(&self, gates: &[T], h: &mut [T]) {
         h.iter_mut().zip(gates).for_each(|(h, &x)| *h = self.f.apply(self.clipped(x)));
     }
 }

@@ -38,9 +38,9 @@ fn window(node: &Node<'_>, [a, b, c]: [f64; 3]) -> Result<Kernel, Error> {
         let whole = if periodic { size } else { size.saturating_sub(1) } as f64;
         let at = |index: usize| {
             let angle = 2.0 * PI * index as f64 / whole;
-            (a - b * angle.cos() + c * (2.0 * angle).cos()) as f32
+            a - b * angle.cos() + c * (2.0 * angle).cos()
         };
-        let value = cx.output::<f32>(&[size])?.collect((0..size).map(at))?;
+        let value = cx.output::<f64>(&[size])?.collect((0..size).map(at))?;
         Ok(vec![convert(value, ty, cx)?])
     }))
 }
@@ -173,7 +173,7 @@ fn mel(node: &Node<'_>) -> Result<Kernel, Error> {
             ((len as f64 + 1.0) * frequency / rate).floor() as usize
         };
         let mut pace = Pace::default();
-        let result = cx.output::<f32>(&[rows, bins])?.write(0.0, |out| {
+        let result = cx.output::<f64>(&[rows, bins])?.write(0.0, |out| {
             for bin in 0..bins {
                 let (left, center, right) = (row_of(bin), row_of(bin + 1), row_of(bin + 2));
                 pace.step(1, cx)?;
@@ -186,12 +186,12 @@ fn mel(node: &Node<'_>) -> Result<Kernel, Error> {
                 for row in left..rows.min(center + 1) {
                     pace.step(1, cx)?;
                     if center > left {
-                        out[row * bins + bin] = (row - left) as f32 / (center - left) as f32;
+                        out[row * bins + bin] = (row - left) as f64 / (center - left) as f64;
                     }
                 }
                 for row in center..right {
                     pace.step(1, cx)?;
-                    out[row * bins + bin] = (right - row) as f32 / (right - center) as f32;
+                    out[row * bins + bin] = (right - row) as f64 / (right - center) as f64;
                 }
             }
             Ok(())

@@ -3,12 +3,15 @@
 mod bounds;
 mod builder;
 mod corners;
+mod doubles;
 mod families;
 mod first;
 mod fused;
 mod hostile;
 mod loading;
+mod nans;
 mod narrow;
+mod nearest;
 mod operators;
 mod regressions;
 mod silent;
