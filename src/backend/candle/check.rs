@@ -6,6 +6,7 @@
 use half::{bf16, f16};
 
 use super::decode::{TensorProto, TypeProto, ValueInfoProto};
+use super::footprint::allocation;
 use super::value::{Dims, ElementType, Value, count};
 use crate::nn::{Error, TensorDescription, TensorType};
 
@@ -14,6 +15,14 @@ pub(crate) fn shown(name: &str) -> String {
     const LONGEST: usize = 40;
     let plain: String = name.chars().take(LONGEST).map(|c| if c.is_control() { '?' } else { c }).collect();
     if name.chars().nth(LONGEST).is_some() { format!("'{plain}…'") } else { format!("'{plain}'") }
+}
+
+/// The tensor that a `TensorProto` holds, whose own data is freed.
+pub(crate) fn take_tensor(proto: &mut TensorProto) -> Result<Value, Error> {
+    let value = tensor(proto)?;
+    let name = proto.name.take();
+    *proto = TensorProto { name, ..TensorProto::default() };
+    Ok(value)
 }
 
 /// The tensor that a `TensorProto` holds.
@@ -93,6 +102,14 @@ pub struct Port {
 }
 
 impl Port {
+    /// Bytes that the port takes with its description.
+    pub(crate) fn bytes(&self) -> usize {
+        let rank = self.dims.as_ref().map_or(0, Vec::len);
+        let own = size_of::<Self>() + allocation(self.name.len()) + allocation(rank * size_of::<Option<usize>>());
+        let described = allocation(self.name.len()) + allocation(rank * size_of::<Option<u32>>());
+        own + size_of::<TensorDescription>() + described
+    }
+
     /// How the port looks from outside: the type that carries it and the sizes that wasi-nn can say.
     #[must_use]
     pub fn description(&self) -> TensorDescription {

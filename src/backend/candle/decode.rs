@@ -6,6 +6,7 @@
 
 use prost::Message;
 
+use super::footprint::{Budget, allocation};
 use super::scan;
 use crate::nn::Error;
 
@@ -160,6 +161,16 @@ pub struct TensorProto {
     pub data_location: Option<i32>,
 }
 
+impl TensorProto {
+    /// Bytes that its elements take at the most.
+    pub(crate) fn bytes(&self) -> usize {
+        let raw = self.raw_data.as_ref().map_or(0, Vec::len);
+        let narrow = self.float_data.len() + self.int32_data.len();
+        let wide = self.int64_data.len() + self.double_data.len() + self.uint64_data.len();
+        allocation(raw) + allocation(4 * narrow) + allocation(8 * wide)
+    }
+}
+
 /// The name and type of an input or output.
 #[derive(Clone, PartialEq, Message)]
 pub struct ValueInfoProto {
@@ -206,8 +217,8 @@ pub struct DimensionProto {
     pub dim_value: Option<i64>,
 }
 
-/// Decodes a model whose decoded form takes at most `limit` bytes.
-pub(crate) fn decode(bytes: &[u8], limit: usize) -> Result<ModelProto, Error> {
+/// Decodes a model, whose decoded form is taken off the budget.
+pub(crate) fn decode(bytes: &[u8], budget: &mut Budget) -> Result<ModelProto, Error> {
     for (magic, name) in [(&b"GGUF"[..], "GGUF"), (b"PK\x03\x04", "a ZIP archive (PyTorch?)"), (b"\x89HDF", "HDF5")] {
         if bytes.starts_with(magic) {
             return Err(Error::invalid_encoding(format!("the bytes are {name}, not ONNX")));
@@ -219,9 +230,8 @@ pub(crate) fn decode(bytes: &[u8], limit: usize) -> Result<ModelProto, Error> {
     {
         return Err(Error::invalid_encoding("the bytes are safetensors, not ONNX"));
     }
-    let size = scan::decoded_size(bytes)?;
-    if size > limit {
-        return Err(Error::too_large(format!("the model takes {size} bytes decoded, the limit is {limit}")));
-    }
+    let (size, transient) = scan::decoded_size(bytes)?;
+    budget.take(size.saturating_add(transient))?;
+    budget.give_back(transient);
     ModelProto::decode(bytes).map_err(|error| Error::invalid_encoding(format!("no ONNX model: {error}")))
 }

@@ -76,6 +76,11 @@ impl Folding {
         Self { work: WORK, bytes, time: PATIENCE }
     }
 
+    /// Lets results take no more than `bytes` from now on.
+    pub(crate) fn leave(&mut self, bytes: usize) {
+        self.bytes = self.bytes.min(bytes);
+    }
+
     /// Elements that may still be read and written.
     #[cfg(test)]
     pub(crate) fn work(&self) -> usize {

@@ -32,8 +32,8 @@ pub(crate) enum Channels {
 }
 
 /// Makes the kernel of a chain, which reads the step's first input and nothing else, out of the operators after the
-/// anchor. Gives the bytes that the kernel holds too. `None` where the weights would take too much memory.
-pub(crate) type Build = Box<dyn Fn(Program, &mut Packs) -> Option<(Kernel, usize)> + Send + Sync>;
+/// anchor. `None` where the weights would take too much memory.
+pub(crate) type Build = Box<dyn Fn(Program, &mut Packs) -> Option<Kernel> + Send + Sync>;
 
 /// A step by constant weights.
 pub(crate) struct Anchor {
@@ -73,25 +73,38 @@ pub(crate) struct Packs {
     /// By the address of the weights, their dimensions and their layout.
     made: HashMap<(usize, Vec<usize>, Way), Pack>,
     left: usize,
-    /// Bytes that the whole model may take.
-    limit: usize,
+    /// Bytes that kernels hold.
+    spent: usize,
 }
 
 impl Packs {
-    /// A budget of `bytes`, for a model that may take `limit` in all.
-    pub(crate) fn new(bytes: usize, limit: usize) -> Self {
-        Self { made: HashMap::new(), left: bytes.min(limit), limit }
+    /// A budget of `bytes`.
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { made: HashMap::new(), left: bytes, spent: 0 }
     }
 
-    /// Spends no more than what a plan that holds `bytes` leaves of the model's limit.
+    /// Spends no more than `bytes` from now on.
     pub(crate) fn leave(&mut self, bytes: usize) {
-        self.left = self.left.min(self.limit.saturating_sub(bytes));
+        self.left = self.left.min(bytes);
+    }
+
+    /// Bytes that were spent, on layouts and on what else kernels hold.
+    pub(crate) fn spent(&self) -> usize {
+        self.spent
     }
 
     /// Takes `bytes` off the budget.
     pub(crate) fn take(&mut self, bytes: usize) -> Option<()> {
         self.left = self.left.checked_sub(bytes)?;
+        self.spent += bytes;
         Some(())
+    }
+
+    /// Gives the room of so many elements back, which no kernel has.
+    pub(crate) fn free(&mut self, len: usize) {
+        let bytes = len * size_of::<f32>();
+        self.spent = self.spent.saturating_sub(bytes);
+        self.left += bytes;
     }
 
     /// Room for `len` elements that are in no other pack, where the budget has it.
@@ -235,6 +248,10 @@ struct Chain {
 /// Makes one step of each chain.
 pub(crate) fn fuse(plan: &mut Plan, packs: &mut Packs) {
     const OUTSIDE: usize = usize::MAX;
+    if !plan.steps.iter().any(|step| matches!(step.part.as_deref(), Some(Part::Anchor(_)))) {
+        plan.steps.iter_mut().for_each(|step| step.part = None);
+        return;
+    }
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); plan.slots];
     let inputs = plan.steps.iter().enumerate().flat_map(|(at, step)| step.inputs.iter().map(move |input| (at, input)));
     for (at, source) in inputs.chain(plan.outputs.iter().map(|output| (OUTSIDE, output))) {
@@ -251,13 +268,14 @@ pub(crate) fn fuse(plan: &mut Plan, packs: &mut Packs) {
             continue;
         };
         let chain = follow(plan, anchor, *slot, &readers, &gone);
-        let Some((kernel, held)) = (anchor.build)(chain.program, packs) else { continue };
+        let Some(kernel) = (anchor.build)(chain.program, packs) else { continue };
         for step in chain.steps {
             gone[step] = true;
         }
         if let Some(step) = plan.steps.get_mut(at) {
             step.kernel = kernel;
-            step.held = held;
+            // All that it holds is the packs'.
+            step.held = 0;
             step.outputs = vec![Some(chain.slot)];
             step.inputs.truncate(1);
         }

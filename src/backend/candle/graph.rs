@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::check::{self, Port, carrier, shown};
-use super::decode::{GraphProto, ModelProto, decode};
+use super::decode::{GraphProto, ModelProto, TensorProto, decode};
 use super::fold::Folding;
+use super::footprint::{self, Budget};
 use super::fuse::Packs;
 use super::meter::{Cx, Meter, PIECE, Pace};
 use super::ops::LATEST_OPSET;
@@ -22,6 +23,8 @@ struct Model {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     threads: Option<Arc<Threads>>,
+    /// Bytes of all this.
+    memory: usize,
 }
 
 /// A model, compiled. Cheap to open contexts of: they share its weights.
@@ -40,8 +43,9 @@ impl std::fmt::Debug for CandleGraph {
 
 impl CandleGraph {
     pub(super) fn load(bytes: &[u8], memory_limit: usize, threads: Option<Arc<Threads>>) -> Result<Self, Error> {
-        let ModelProto { graph, opset_import, .. } = decode(bytes, memory_limit)?;
-        let graph = graph.ok_or_else(|| Error::invalid_encoding("no ONNX model: the bytes hold no graph"))?;
+        let mut budget = Budget::new(memory_limit);
+        let ModelProto { graph, opset_import, .. } = decode(bytes, &mut budget)?;
+        let mut graph = graph.ok_or_else(|| Error::invalid_encoding("no ONNX model: the bytes hold no graph"))?;
         let mut opsets = HashMap::new();
         for import in &opset_import {
             let domain = match import.domain.as_deref().unwrap_or("") {
@@ -61,26 +65,25 @@ impl CandleGraph {
         }
         let (inputs, outputs) = ports(&graph)?;
         let names: Vec<&str> = inputs.iter().map(|port| port.name.as_str()).collect();
-        // However often a model uses the same weights, they are laid out for few times what the file takes.
-        let budget = bytes.len().saturating_mul(4).saturating_add(1 << 20);
-        let compile = |budget: usize| {
-            let (opsets, packs) = (opsets.clone(), Packs::new(budget, memory_limit));
-            Compiler { opsets, folding: Folding::new(memory_limit), packs, nodes: 0, nested: 0 }.graph(&graph, &names)
-        };
-        let mut plan = compile(budget)?;
-        if plan.memory > memory_limit {
-            // The model may fit with its weights as they are.
-            drop(plan);
-            plan = compile(0)?;
+        if opsets.contains_key("") {
+            gather_tensors(&mut graph);
         }
-        if plan.memory > memory_limit {
-            let why = format!("the graph takes {} bytes, the limit is {memory_limit}", plan.memory);
+        let initial = initial_values(&mut graph, &mut budget)?;
+        // However often a model uses the same weights, they are laid out for few times what the file takes.
+        let packs = Packs::new(bytes.len().saturating_mul(4).saturating_add(1 << 20));
+        let folding = Folding::new(memory_limit);
+        let mut compiler = Compiler { opsets, folding, packs, budget, initial, nodes: 0, nested: 0 };
+        let plan = compiler.graph(&graph, &names)?;
+        let ports: usize = inputs.iter().chain(&outputs).map(Port::bytes).sum();
+        let memory = footprint::of(&plan).saturating_add(compiler.packs.spent()).saturating_add(ports);
+        if memory > memory_limit {
+            let why = format!("the graph takes {memory} bytes, the limit is {memory_limit}");
             return Err(Error::too_large(why));
         }
         Ok(Self {
             inputs: inputs.iter().map(Port::description).collect(),
             outputs: outputs.iter().map(Port::description).collect(),
-            model: Arc::new(Model { plan, inputs, outputs, threads }),
+            model: Arc::new(Model { plan, inputs, outputs, threads, memory }),
         })
     }
 
@@ -124,6 +127,38 @@ impl CandleGraph {
     }
 }
 
+/// Makes initializers of the large constants among the nodes, whose data can be taken out of the model as theirs is.
+fn gather_tensors(graph: &mut GraphProto) {
+    const LARGE: usize = 1 << 12;
+    let GraphProto { node, initializer, .. } = graph;
+    node.retain_mut(|node| {
+        let is_constant = node.op_type.as_deref() == Some("Constant") && node.input.is_empty();
+        let own = matches!(node.domain.as_deref().unwrap_or(""), "" | "ai.onnx");
+        let ([attribute], [output]) = (node.attribute.as_mut_slice(), node.output.as_slice()) else { return true };
+        let is_value = attribute.name.as_deref() == Some("value") && attribute.r#type == Some(4);
+        let plain = attribute.ref_attr_name.is_none() && !output.is_empty();
+        if !(is_constant && own && is_value && plain) {
+            return true;
+        }
+        let Some(mut tensor) = attribute.t.take_if(|tensor| tensor.bytes() >= LARGE) else { return true };
+        tensor.name = Some(output.clone());
+        initializer.push(tensor);
+        false
+    });
+}
+
+/// The values of the initializers, each taken out of the model before the next one is made.
+fn initial_values(graph: &mut GraphProto, budget: &mut Budget) -> Result<Vec<Value>, Error> {
+    let take = |proto: &mut TensorProto| {
+        let bytes = proto.bytes();
+        budget.take(bytes)?;
+        let value = check::take_tensor(proto)?;
+        budget.give_back(bytes);
+        Ok(value)
+    };
+    graph.initializer.iter_mut().map(take).collect()
+}
+
 /// The inputs that a caller gives values to, and the outputs.
 fn ports(graph: &GraphProto) -> Result<(Vec<Port>, Vec<Port>), Error> {
     // Before IR version 4 every weight was also listed as an input.
@@ -163,7 +198,7 @@ impl BackendGraph for CandleGraph {
     }
 
     fn memory(&self) -> usize {
-        self.model.plan.memory
+        self.model.memory
     }
 }
 

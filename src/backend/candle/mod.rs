@@ -18,6 +18,7 @@ mod check;
 pub mod decode;
 mod dims;
 mod fold;
+mod footprint;
 mod fuse;
 mod gemm;
 mod graph;

@@ -11,8 +11,9 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::check::{shown, tensor};
-use super::decode::{GraphProto, NodeProto};
+use super::decode::{GraphProto, NodeProto, TensorProto};
 use super::fold::Folding;
+use super::footprint::{Budget, kept};
 use super::fuse::{Packs, Part, fuse, part};
 use super::node::{Node, Subgraph};
 use super::ops::{self, Kernel};
@@ -44,15 +45,17 @@ pub(crate) enum Source {
 /// One operator to run.
 pub(crate) struct Step {
     /// Operator, node and opset, for messages.
-    pub(crate) label: String,
+    pub(crate) label: Box<str>,
     pub(crate) kernel: Kernel,
     pub(crate) inputs: Vec<Source>,
     /// The slot that each output goes to; none for one that nobody reads.
     pub(crate) outputs: Vec<Option<usize>>,
     /// How the step may become one with others, until that is settled.
     pub(crate) part: Option<Box<Part>>,
-    /// Bytes of weights that the kernel holds itself, those of its subgraphs among them.
+    /// Bytes that the kernel holds besides itself: what it keeps of attributes.
     pub(crate) held: usize,
+    /// The graphs that the kernel runs.
+    pub(crate) subgraphs: Box<[Arc<Plan>]>,
 }
 
 /// A compiled graph.
@@ -62,8 +65,6 @@ pub(crate) struct Plan {
     pub(crate) inputs: Vec<usize>,
     pub(crate) steps: Vec<Step>,
     pub(crate) outputs: Vec<Source>,
-    /// Bytes of the constants that the steps hold.
-    pub(crate) memory: usize,
 }
 
 /// What is known of a name.
@@ -128,11 +129,18 @@ impl<'a> Scope<'a> {
     }
 }
 
+/// Bytes that compiling takes for each node of a graph, and for each name in it, until it is done.
+const PER_NODE: usize = 64;
+const PER_NAME: usize = 128;
+
 /// What compiling needs besides the graph: the opsets, and what folding may still take.
 pub(crate) struct Compiler<'a> {
     pub(crate) opsets: HashMap<&'a str, i64>,
     pub(crate) folding: Folding,
     pub(crate) packs: Packs,
+    pub(crate) budget: Budget,
+    /// The values of the outermost graph's initializers, in their order.
+    pub(crate) initial: Vec<Value>,
     pub(crate) nodes: usize,
     /// Names in subgraphs, as [`MAX_NESTED`] counts them.
     pub(crate) nested: usize,
@@ -157,6 +165,11 @@ impl Compiler<'_> {
         if self.nodes > MAX_NODES {
             return Err(Error::too_large(format!("the model has more than {MAX_NODES} nodes")));
         }
+        let names = graph.node.iter().map(|node| node.input.len() + node.output.len()).sum::<usize>();
+        let names = names + graph.initializer.len() + graph.input.len() + graph.output.len();
+        let transient = graph.node.len() * PER_NODE + names * PER_NAME;
+        self.budget.take(transient + graph.node.len() * size_of::<Step>())?;
+        let mut initial = std::mem::take(&mut self.initial).into_iter();
         let mut scope = Scope { names: HashMap::new(), outer, captured: RefCell::default(), slots: Cell::default() };
         let mut input_slots = Vec::with_capacity(inputs.len());
         for &name in inputs {
@@ -166,10 +179,14 @@ impl Compiler<'_> {
         }
         for initializer in &graph.initializer {
             let name = initializer.name.as_deref().unwrap_or("");
-            scope.define(name, Known::Constant(tensor(initializer)?))?;
+            let value = match initial.next() {
+                Some(value) => value,
+                None => self.owned(initializer)?,
+            };
+            scope.define(name, Known::Constant(value))?;
         }
 
-        let mut steps = Vec::new();
+        let mut steps = Vec::with_capacity(graph.node.len());
         for index in order(graph, &mut self.nested)? {
             let Some(node) = graph.node.get(index) else { continue };
             self.node(node, &mut scope, &mut steps)?;
@@ -188,13 +205,22 @@ impl Compiler<'_> {
         }
         let (captured, _) = scope.captured.into_inner();
         input_slots.extend(captured.iter().map(|(_, slot)| *slot));
-        let mut plan = Plan { slots: scope.slots.get(), inputs: input_slots, steps, outputs, memory: 0 };
+        let mut plan = Plan { slots: scope.slots.get(), inputs: input_slots, steps, outputs };
         plan.prune();
-        self.packs.leave(plan.constants());
+        self.packs.leave(self.budget.left());
+        let before = self.packs.spent();
         fuse(&mut plan, &mut self.packs);
+        self.budget.take(self.packs.spent() - before)?;
         plan.release();
-        plan.memory = plan.constants();
+        plan.steps.shrink_to_fit();
+        self.budget.give_back(transient + (graph.node.len() - plan.steps.len()) * size_of::<Step>());
         Ok((plan, captured.into_iter().map(|(name, _)| name).collect()))
+    }
+
+    /// A tensor of the model, which keeps its own data as well.
+    fn owned(&mut self, proto: &TensorProto) -> Result<Value, Error> {
+        self.budget.take(proto.bytes())?;
+        tensor(proto)
     }
 
     fn node<'g>(&mut self, node: &'g NodeProto, scope: &mut Scope<'g>, steps: &mut Vec<Step>) -> Result<(), Error> {
@@ -235,12 +261,18 @@ impl Compiler<'_> {
             Source::Constant(value) => Some(value.clone()),
             _ => None,
         });
-        let held = subgraphs.iter().map(|(_, subgraph)| subgraph.plan.memory).sum();
+        let plans = subgraphs.iter().map(|(_, subgraph)| Arc::clone(&subgraph.plan)).collect();
+        let tensors = node.attribute.iter().filter_map(|attribute| attribute.t.as_ref()).map(TensorProto::bytes);
+        self.budget.take(tensors.fold(0, usize::saturating_add))?;
+        self.folding.leave(self.budget.left());
         let node = Node::new(node, opset, constants.collect(), subgraphs);
         let kernel = (operator.build)(&node).map_err(explain)?;
         node.all_read().map_err(explain)?;
 
         if let Some(values) = self.folding.fold(name, &kernel, &inputs, node.outputs()) {
+            if name != "Constant" {
+                self.budget.take(values.iter().map(Value::bytes).sum())?;
+            }
             for (output, value) in node.proto.output.iter().zip(values) {
                 if !output.is_empty() {
                     scope.define(output, Known::Constant(value))?;
@@ -259,7 +291,10 @@ impl Compiler<'_> {
             }
         }
         let part = part(domain, name, &node).map(Box::new);
-        steps.push(Step { label, kernel, inputs, outputs, part, held });
+        let (label, held) = (label.into_boxed_str(), kept(&node.proto.attribute));
+        let step = Step { label, kernel, inputs, outputs, part, held, subgraphs: plans };
+        self.budget.take(step.bytes())?;
+        steps.push(step);
         Ok(())
     }
 
@@ -333,7 +368,8 @@ fn reads<'g>(node: &'g NodeProto, names: &mut Vec<&'g str>, nested: &mut usize) 
 
 /// The nodes in an order in which each comes after what it reads; the order of the file, where that is one.
 fn order(graph: &GraphProto, nested: &mut usize) -> Result<Vec<usize>, Error> {
-    let mut producers = HashMap::new();
+    let outputs = graph.node.iter().map(|node| node.output.len()).sum();
+    let mut producers = HashMap::with_capacity(outputs);
     for (index, node) in graph.node.iter().enumerate() {
         for output in node.output.iter().filter(|output| !output.is_empty()) {
             if producers.insert(output.as_str(), index).is_some() {
@@ -341,27 +377,32 @@ fn order(graph: &GraphProto, nested: &mut usize) -> Result<Vec<usize>, Error> {
             }
         }
     }
+    // Who makes what is read, and who reads it.
     let mut waits_for = vec![0_usize; graph.node.len()];
-    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); graph.node.len()];
+    let mut edges = Vec::with_capacity(graph.node.iter().map(|node| node.input.len()).sum());
     let mut names = Vec::new();
     for (index, (node, waits)) in graph.node.iter().zip(&mut waits_for).enumerate() {
         names.clear();
         reads(node, &mut names, nested)?;
         names.sort_unstable();
         names.dedup();
-        for producer in names.iter().filter_map(|name| producers.get(name)) {
+        for &producer in names.iter().filter_map(|name| producers.get(name)) {
             *waits += 1;
-            if let Some(readers) = readers.get_mut(*producer) {
-                readers.push(index);
-            }
+            edges.push((producer, index));
         }
     }
+    drop(producers);
+    edges.sort_unstable();
+    let readers = |producer: usize| {
+        let first = edges.partition_point(|&(of, _)| of < producer);
+        edges.iter().skip(first).take_while(move |&&(of, _)| of == producer).map(|&(_, reader)| reader)
+    };
     let ready = waits_for.iter().enumerate().filter(|(_, waits)| **waits == 0);
     let mut ready: BinaryHeap<_> = ready.map(|(index, _)| Reverse(index)).collect();
     let mut order = Vec::with_capacity(graph.node.len());
     while let Some(Reverse(index)) = ready.pop() {
         order.push(index);
-        for &reader in readers.get(index).into_iter().flatten() {
+        for reader in readers(index) {
             if let Some(waits) = waits_for.get_mut(reader) {
                 *waits -= 1;
                 if *waits == 0 {
@@ -392,8 +433,8 @@ impl Plan {
         for output in &self.outputs {
             need(output, &mut needed);
         }
-        let mut kept = Vec::with_capacity(self.steps.len());
-        for mut step in self.steps.drain(..).rev() {
+        let mut kept = vec![false; self.steps.len()];
+        for (step, kept) in self.steps.iter_mut().zip(&mut kept).rev() {
             for output in &mut step.outputs {
                 *output = output.filter(|&slot| needed.get(slot) == Some(&true));
             }
@@ -401,11 +442,11 @@ impl Plan {
                 for input in &step.inputs {
                     need(input, &mut needed);
                 }
-                kept.push(step);
+                *kept = true;
             }
         }
-        kept.reverse();
-        self.steps = kept;
+        let mut kept = kept.into_iter();
+        self.steps.retain(|_| kept.next().unwrap_or(false));
     }
 
     /// Marks the last use of each slot.
@@ -420,13 +461,5 @@ impl Plan {
                 *used = true;
             }
         }
-    }
-
-    /// Bytes of the constants that the plan and its subgraphs hold, each as often as it is used: an estimate.
-    fn constants(&self) -> usize {
-        let steps = self.steps.iter().flat_map(|step| &step.inputs);
-        let sources = steps.chain(&self.outputs);
-        let bytes = |source: &Source| if let Source::Constant(value) = source { value.bytes() } else { 0 };
-        sources.map(bytes).chain(self.steps.iter().map(|step| step.held)).sum()
     }
 }

@@ -11,7 +11,8 @@ pub(crate) fn run(plan: &Plan, inputs: Vec<Value>, cx: &Cx<'_>) -> Result<Vec<Va
     if inputs.len() != plan.inputs.len() {
         return Err(Error::runtime_error(format!("{} values for {} inputs", inputs.len(), plan.inputs.len())));
     }
-    let mut slots: Vec<Option<Value>> = vec![None; plan.slots];
+    let (mut slots, _charge) = cx.list::<Option<Value>>(plan.slots)?;
+    slots.resize(plan.slots, None);
     for (&slot, value) in plan.inputs.iter().zip(inputs) {
         if let Some(slot) = slots.get_mut(slot) {
             *slot = Some(value);

@@ -6,6 +6,7 @@
 use super::decode::{
     AttributeProto, DimensionProto, EmptyProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
 };
+use super::footprint::allocation;
 use crate::nn::Error;
 
 /// Nesting of messages that the walk follows; the decoder refuses less.
@@ -104,49 +105,76 @@ fn nothing(_: u64) -> Option<Field> {
     None
 }
 
-/// What a vector of few elements may have room for, as a multiple of what it holds: the first allocation is for 4.
-const SLACK: usize = 4;
+/// Fields of a message that may be lists; none of those that are decoded has a higher number.
+const FIELDS: usize = 32;
 
-/// Bytes that the decoded form of a model takes, at the most.
-pub(super) fn decoded_size(bytes: &[u8]) -> Result<usize, Error> {
-    message(bytes, model, MAX_DEPTH)
-        .ok_or_else(|| Error::invalid_encoding("no ONNX model: the bytes are no protobuf message, or a cut one"))
+/// Elements of each list of a message, and bytes of one.
+type Lists = [(usize, usize); FIELDS];
+
+/// Counts one more element of a list.
+fn count(lists: &mut Lists, field: u64, each: usize) {
+    let list = usize::try_from(field).ok().and_then(|field| lists.get_mut(field));
+    if let Some((count, bytes)) = list {
+        *count += 1;
+        *bytes = each.max(*bytes);
+    }
 }
 
-fn message(mut bytes: &[u8], fields: Fields, depth: usize) -> Option<usize> {
+/// Bytes of a vector that grew to so many elements: the first allocation is for 4, and each later one twice the one before.
+fn grown((count, each): (usize, usize)) -> usize {
+    if count == 0 { 0 } else { allocation(count.next_power_of_two().max(4).saturating_mul(each)) }
+}
+
+/// Bytes that the decoded form of a model takes, at the most, and how many more to decode it: the decoder copies what a field
+/// holds twice.
+pub(super) fn decoded_size(bytes: &[u8]) -> Result<(usize, usize), Error> {
+    let mut longest = 0;
+    let size = message(bytes, model, MAX_DEPTH, &mut longest)
+        .ok_or_else(|| Error::invalid_encoding("no ONNX model: the bytes are no protobuf message, or a cut one"))?;
+    Ok((size, allocation(longest)))
+}
+
+fn message(mut bytes: &[u8], fields: Fields, depth: usize, longest: &mut usize) -> Option<usize> {
     let depth = depth.checked_sub(1)?;
-    let mut size = 0_usize;
+    let (mut size, mut lists) = (0_usize, [(0, 0); FIELDS]);
     while !bytes.is_empty() {
         let key = varint(&mut bytes)?;
         match key & 7 {
             // A number outside a packed field; it may be one of many, so that it counts as the widest.
             0 => {
                 varint(&mut bytes)?;
-                size = size.saturating_add(SLACK * size_of::<u64>());
+                count(&mut lists, key >> 3, size_of::<u64>());
             }
             1 => {
                 take(&mut bytes, 8)?;
-                size = size.saturating_add(SLACK * size_of::<f64>());
+                count(&mut lists, key >> 3, size_of::<f64>());
             }
             2 => {
                 let length = usize::try_from(varint(&mut bytes)?).ok()?;
                 let content = take(&mut bytes, length)?;
                 size = size.saturating_add(match fields(key >> 3) {
-                    Some(Field::Message(own, fields)) => (SLACK * own).saturating_add(message(content, fields, depth)?),
-                    Some(Field::Bytes(own)) => (SLACK * own).saturating_add(length),
-                    Some(Field::Packed(each)) => length.saturating_mul(2 * each),
+                    Some(Field::Message(own, fields)) => {
+                        count(&mut lists, key >> 3, own);
+                        message(content, fields, depth, longest)?
+                    }
+                    Some(Field::Bytes(own)) => {
+                        count(&mut lists, key >> 3, own);
+                        *longest = length.max(*longest);
+                        allocation(if length == 0 { 0 } else { length.max(8) })
+                    }
+                    Some(Field::Packed(each)) => allocation(length.saturating_mul(2 * each).max(4 * size_of::<u64>())),
                     None => 0,
                 });
             }
             5 => {
                 take(&mut bytes, 4)?;
-                size = size.saturating_add(SLACK * size_of::<f32>());
+                count(&mut lists, key >> 3, size_of::<f32>());
             }
             // Groups (3 and 4) are no part of any ONNX message; 6 and 7 of none at all.
             _ => return None,
         }
     }
-    Some(size)
+    Some(lists.into_iter().map(grown).fold(size, usize::saturating_add))
 }
 
 fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {

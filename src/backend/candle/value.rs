@@ -15,6 +15,7 @@ use half::{bf16, f16};
 
 pub(crate) use super::dims::{Dims, count, strides};
 pub use super::dims::{MAX_ELEMENTS, MAX_RANK};
+use super::footprint::allocation;
 use super::meter::Charge;
 use crate::nn::Error;
 
@@ -286,6 +287,15 @@ impl Value {
     /// The elements where nobody else holds them, so that an operator may overwrite them.
     pub(crate) fn elements_mut<T: Element>(&mut self) -> Option<&mut [T]> {
         T::slice_mut(&mut Arc::get_mut(&mut self.buffer)?.data)
+    }
+
+    /// The blocks of memory that it shares with its clones, each by its address and with the bytes that it takes: the
+    /// dimensions, and the elements with what is kept of them.
+    pub(crate) fn blocks(&self) -> [(usize, usize); 2] {
+        const COUNTS: usize = 2 * size_of::<usize>();
+        let dims = allocation(COUNTS + size_of_val(&*self.dims));
+        let elements = allocation(COUNTS + size_of::<Buffer>()).saturating_add(allocation(self.bytes()));
+        [(self.dims.as_ptr().addr(), dims), (Arc::as_ptr(&self.buffer).addr(), elements)]
     }
 
     /// Candle's storage of the elements, for its matrix product.

@@ -128,7 +128,7 @@ fn fused(
     bias: Option<&Value>,
     window: &Window,
     groups: usize,
-) -> Option<(Kernel, usize)> {
+) -> Option<Kernel> {
     let (dims, elements) = (weights.dims().to_vec(), weights.elements::<f32>().ok()?);
     let filters = *dims.first()?;
     let constants = program.bytes(filters);
@@ -158,6 +158,7 @@ fn fused(
         } else {
             let mut packed = packs.room(own.len())?;
             at_load(&own, &mut packed);
+            packs.free(own.len());
             Arc::new(packed)
         }
     } else if depthwise {
@@ -165,7 +166,6 @@ fn fused(
     } else {
         packs.of(weights, Way::Groups(groups), elements.len(), at_load)?
     };
-    let held = packed.len() * size_of::<f32>() + constants;
     let (tail, window) = (Tail::new(program), window.clone());
     let kernel: Kernel = Box::new(move |mut args, cx| {
         let value = args.take(0)?;
@@ -175,7 +175,7 @@ fn fused(
         let filters = Filters { dims: &dims, groups, elements: &packed, bias: bias.as_deref(), tail: &tail };
         Ok(vec![convolve(&value, &filters, &window, cx)?])
     });
-    Some((kernel, held))
+    Some(kernel)
 }
 
 fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Cx<'_>) -> Result<Value, Error> {

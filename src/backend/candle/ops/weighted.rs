@@ -57,7 +57,7 @@ fn anchor(weights: &Value, turned: bool, rank: Rank, bias: Option<&Value>) -> Op
     };
     let layout = Channels::Last { rank: (rank == Rank::Two).then_some(2) };
     let weights = weights.clone();
-    let build = move |mut program: Program, packs: &mut Packs| -> Option<(Kernel, usize)> {
+    let build = move |mut program: Program, packs: &mut Packs| -> Option<Kernel> {
         let constants = program.bytes(n);
         packs.take(constants)?;
         let (row, column) = if turned { (1, k) } else { (n, 1) };
@@ -73,9 +73,8 @@ fn anchor(weights: &Value, turned: bool, rank: Rank, bias: Option<&Value>) -> Op
                 (program, bias) = (rest, Some(together));
             }
         }
-        let held = panels.len() * size_of::<f32>() + constants;
         let weighted = Weighted { panels, k, n, bias, tail: Tail::new(program) };
-        Some((Box::new(move |mut args, cx| Ok(vec![weighted.multiply(&args.take(0)?, rank, cx)?])), held))
+        Some(Box::new(move |mut args, cx| Ok(vec![weighted.multiply(&args.take(0)?, rank, cx)?])))
     };
     Some(Anchor { layout, channels: n, build: Box::new(build) })
 }

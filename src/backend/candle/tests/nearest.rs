@@ -117,17 +117,21 @@ fn a_place_on_an_element_is_that_element_alone() {
 }
 
 #[test]
-fn a_sample_half_way_is_the_even_element() {
-    // The place of each number along a size is worked out in f64: a half stays one.
+fn a_sample_beside_the_middle_is_the_element_on_its_side() {
     let model = Model::new(16).input("x", F32, &[1, 1, 1, -1]).input("g", F32, &[1, 1, 1, 2]).output("y", F32);
     let graph = model.node("GridSample", "x g", "y", &[string("mode", "nearest")]).load().unwrap();
-    for size in [2_usize, 4, 8, 16, 64, 1024] {
+    for size in [2_usize, 3, 5, 7, 8, 10, 64, 100, 1000] {
         for at in 0..size - 1 {
-            let number = (2.0 * (at as f32 + 0.5) + 1.0) / size as f32 - 1.0;
-            let grid = Value::new(vec![1, 1, 1, 2], vec![number, 0.0]).unwrap();
-            let outputs = graph.run(vec![counting(&[1, 1, 1, size]), grid], &ComputeControl::default()).unwrap();
-            let wanted = if at % 2 == 0 { at } else { at + 1 };
-            assert_eq!(outputs[0].elements::<f32>().unwrap(), [wanted as f32], "{at} of {size}");
+            let middle = (2.0 * (at as f32 + 0.5) + 1.0) / size as f32 - 1.0;
+            for number in [middle, middle.next_up(), middle.next_down()] {
+                let grid = Value::new(vec![1, 1, 1, 2], vec![number, 0.0]).unwrap();
+                let outputs = graph.run(vec![counting(&[1, 1, 1, size]), grid], &ComputeControl::default()).unwrap();
+                // Twice how far it is past the middle: f64 holds each of the numbers exactly.
+                let past = (f64::from(number) + 1.0) * size as f64 - 1.0 - (2 * at + 1) as f64;
+                let upper = past > 0.0 || (past == 0.0 && at % 2 == 1);
+                let wanted = if upper { at + 1 } else { at };
+                assert_eq!(outputs[0].elements::<f32>().unwrap(), [wanted as f32], "{number:e} of {size}");
+            }
         }
     }
 }
