@@ -125,8 +125,8 @@ fn maxima<T: Real>(
                         }
                         out.push(best);
                         if let Some(by_column) = indices {
-                            let place = turned(winner.unwrap_or(0), by_column, ys.input, xs.input, zs.input);
-                            found.push((index * plane + place) as i64);
+                            let counted = turned(winner.unwrap_or(0), by_column, ys.input, xs.input, zs.input);
+                            found.push((index * plane + counted) as i64);
                         }
                     }
                 }

@@ -101,7 +101,7 @@ fn pools() {
     let x = fine(6);
     let one = ints("kernel_shape", &[1]);
     for op in ["MaxPool", "AveragePool"] {
-        assert_eq!(of(13, op, (&[1, 1, 6], &x), &[], &[one.clone()]), x, "{op}");
+        assert_eq!(of(13, op, (&[1, 1, 6], &x), &[], std::slice::from_ref(&one)), x, "{op}");
     }
     let sizes: Vec<f64> = x.iter().map(|x| x.abs()).collect();
     assert_eq!(of(13, "LpPool", (&[1, 1, 6], &x), &[], &[one, int("p", 1)]), sizes);
@@ -165,11 +165,11 @@ fn softmax_and_losses() {
     let x = [0.0, 1e-9, 2e-9];
     let sum: f64 = x.iter().map(|x: &f64| x.exp()).sum();
     let soft: Vec<f64> = x.iter().map(|x| x.exp() / sum).collect();
-    let logs: Vec<f64> = x.iter().map(|x| x - sum.ln()).collect();
+    let logarithms: Vec<f64> = x.iter().map(|x| x - sum.ln()).collect();
     for (opset, dims) in [(11, &[1, 3][..]), (13, &[1, 3]), (13, &[3, 1])] {
-        let axis = [int("axis", if dims[0] == 3 { 0 } else { 1 })];
+        let axis = [int("axis", i64::from(dims[0] != 3))];
         near(&of(opset, "Softmax", (dims, &x), &[], &axis), &soft);
-        near(&of(opset, "LogSoftmax", (dims, &x), &[], &axis), &logs);
+        near(&of(opset, "LogSoftmax", (dims, &x), &[], &axis), &logarithms);
     }
     assert_eq!(of(13, "Hardmax", (&[1, 2], &[1.0, 1.0 + TINY]), &[], &[]), [0.0, 1.0]);
     let loss = |op: &str, x: &[f64]| {
@@ -178,7 +178,7 @@ fn softmax_and_losses() {
         outputs[0].elements::<f64>().unwrap().to_vec()
     };
     assert_eq!(loss("NegativeLogLikelihoodLoss", &[0.0, 1.0 + TINY]), [-1.0 - TINY]);
-    near(&loss("SoftmaxCrossEntropyLoss", &x), &[-logs[1]]);
+    near(&loss("SoftmaxCrossEntropyLoss", &x), &[-logarithms[1]]);
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn the_index_of_the_extreme_is_that_of_the_first_nan() {
                 assert_eq!(found, [last as f32], "the last {op} of {ty} {row:?}");
             }
             let hard = of(ty, 13, "Hardmax", "", &[1, 3], &row, &[]);
-            assert_eq!(hard.iter().position(|&x| x == 1.0), Some(first), "Hardmax of {ty} {row:?}: {hard:?}");
+            assert_eq!(hard.iter().position(|&x| x > 0.5), Some(first), "Hardmax of {ty} {row:?}: {hard:?}");
             let top = of(ty, 13, "TopK", "one", &[3], &row, &[]);
             assert!(top[0].is_nan(), "TopK of {ty} {row:?}: {top:?}");
             for order in [0, 1] {

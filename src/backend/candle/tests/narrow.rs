@@ -97,7 +97,7 @@ fn convolutions_and_losses_are_summed_wide() {
         assert_eq!(found, [4096.0], "Conv of {ty}");
         let minus = vec![-1.0; ONES];
         let found = narrow(ty, 13, &[(&[ONES, 1], &minus)], |model| {
-            model.integers("t", &[4096], &[0; ONES]).node(
+            model.integers("t", &[4096], &vec![0; ONES]).node(
                 "NegativeLogLikelihoodLoss",
                 "a t",
                 "y",
@@ -122,7 +122,7 @@ fn many_operands_and_many_updates_are_added_up_wide() {
         let ones = vec![1.0; ONES];
         for (op, dims) in [("ScatterND", &[4096, 1][..]), ("ScatterElements", &[4096])] {
             let found = narrow(ty, 18, &[(&[2], &[0.0, 3.0]), (&[ONES], &ones)], |model| {
-                model.integers("i", dims, &[0; ONES]).node(op, "a i b", "y", &[string("reduction", "add")])
+                model.integers("i", dims, &vec![0; ONES]).node(op, "a i b", "y", &[string("reduction", "add")])
             });
             assert_eq!(found, [4096.0, 3.0], "{op} of {ty}");
         }

@@ -1,5 +1,7 @@
 //! Resize takes the nearest element by exact fractions: places and ties that a float would round to either side.
 
+#![expect(clippy::float_cmp, reason = "where floats are compared, exactly is what is meant")]
+
 use super::builder::{F32, I64, Model, counting, string};
 use crate::backend::ComputeControl;
 use crate::backend::candle::CandleGraph;
