@@ -1,5 +1,5 @@
-//! What a model takes of memory, counted by the allocator: what its graph says is what it takes, and a load takes no more
-//! than its limit on its way.
+//! What a model takes of memory, counted by the allocator: what its graph says is what it takes, and a load takes no
+//! more than its limit on its way.
 //!
 //! Alone in its process, and one test, so that nothing else allocates meanwhile.
 

@@ -38,7 +38,7 @@ pub(crate) fn tensor(proto: &TensorProto) -> Result<Value, Error> {
     let number = proto.data_type.unwrap_or(0);
     let Some(ty) = ElementType::from_onnx(number) else {
         return Err(Error::unsupported(format!(
-            "tensor {}: element type {number}",
+            "tensor {}: element type {number} is not supported",
             shown(proto.name.as_deref().unwrap_or(""))
         )));
     };
@@ -147,7 +147,7 @@ pub(crate) fn port(info: &ValueInfoProto) -> Result<Port, Error> {
     };
     let number = tensor.elem_type.unwrap_or(0);
     let Some(ty) = ElementType::from_onnx(number) else {
-        return Err(Error::unsupported(format!("{}: element type {number}", shown(&name))));
+        return Err(Error::unsupported(format!("{}: element type {number} is not supported", shown(&name))));
     };
     // Exporters write an open size as 0, as -1 or as no number at all; a fixed one is positive.
     let open = |dim: Option<i64>| dim.and_then(|dim| usize::try_from(dim).ok()).filter(|&dim| dim > 0);

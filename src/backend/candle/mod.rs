@@ -10,6 +10,12 @@
 //! product by weights takes with it the elementwise operators that follow (`fuse`, `tail`), batch normalization among
 //! them, so that their values go to memory once. Vector instructions up to AVX-512 are chosen at run time.
 //!
+//! Values are computed in the type that they have: f64 in f64, f32 in f32, and the 16-bit floats in f32, rounded once
+//! where a tensor is written. The largest and the smallest of elements with a NaN among them is NaN, whatever the
+//! operator, and its index is that of the first NaN (the last, where `ArgMax` and `ArgMin` are asked for the last of equal
+//! ones); `TopK` takes a NaN for larger than every number. An index that depends on a coordinate is found by exact
+//! fractions in Resize, and in f64 in `GridSample` and Range.
+//!
 //! * No number in a model or a tensor makes the process panic, abort or allocate beyond its budget.
 //! * A graph is immutable; contexts of one graph share its weights and wait for nothing.
 //! * One compute uses the thread that called it and no other, unless the host asks for more ([`CandleBackend::with_threads`]).

@@ -59,7 +59,10 @@ impl<'a> Node<'a> {
     /// Refuses any use of more than `outputs` outputs.
     pub(crate) fn at_most(&self, outputs: usize) -> Result<(), Error> {
         if self.outputs() > outputs {
-            return Err(Error::unsupported(format!("{} outputs", self.outputs())));
+            return Err(Error::unsupported(format!(
+                "{} outputs where {outputs} at the most are supported",
+                self.outputs()
+            )));
         }
         Ok(())
     }
@@ -155,7 +158,7 @@ impl<'a> Node<'a> {
         for attribute in &self.proto.attribute {
             let name = attribute.name.as_deref().unwrap_or("");
             if !read.contains(name) {
-                return Err(Error::unsupported(format!("attribute {}", shown(name))));
+                return Err(Error::unsupported(format!("attribute {} is not supported", shown(name))));
             }
         }
         Ok(())

@@ -159,7 +159,7 @@ impl Compiler<'_> {
         outer: Option<&'g dyn Resolve>,
     ) -> Result<(Plan, Vec<String>), Error> {
         if !graph.sparse_initializer.is_empty() {
-            return Err(Error::unsupported("sparse initializers"));
+            return Err(Error::unsupported("sparse initializers are not supported"));
         }
         self.nodes = self.nodes.saturating_add(graph.node.len());
         if self.nodes > MAX_NODES {
@@ -199,7 +199,7 @@ impl Compiler<'_> {
                 Some(Known::Constant(value)) => Source::Constant(value),
                 Some(Known::Slot(index)) => Source::Slot { index, last: false },
                 None => {
-                    return Err(Error::invalid_encoding(format!("output {} is computed nowhere", shown(name))));
+                    return Err(Error::invalid_encoding(format!("output {} has no producer", shown(name))));
                 }
             });
         }
@@ -243,7 +243,7 @@ impl Compiler<'_> {
                 (_, Some(Known::Constant(value))) => Source::Constant(value),
                 (_, Some(Known::Slot(index))) => Source::Slot { index, last: false },
                 (_, None) => {
-                    let why = format!("{label}: input {} is defined nowhere", shown(input));
+                    let why = format!("{label}: input {} has no producer", shown(input));
                     return Err(Error::invalid_encoding(why));
                 }
             });

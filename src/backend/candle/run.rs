@@ -30,7 +30,7 @@ pub(crate) fn run(plan: &Plan, inputs: Vec<Value>, cx: &Cx<'_>) -> Result<Vec<Va
         let explain = |error: Error| Error::new(error.kind(), format!("{}: {}", step.label, error.message()));
         let results = (step.kernel)(args, cx).map_err(explain)?;
         if results.len() < step.outputs.len() {
-            return Err(explain(Error::unsupported(format!("output {}", results.len()))));
+            return Err(explain(Error::unsupported(format!("output {} is not supported", results.len()))));
         }
         for (slot, value) in step.outputs.iter().zip(results) {
             if let Some(slot) = slot.and_then(|slot| slots.get_mut(slot)) {

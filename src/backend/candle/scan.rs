@@ -120,13 +120,13 @@ fn count(lists: &mut Lists, field: u64, each: usize) {
     }
 }
 
-/// Bytes of a vector that grew to so many elements: the first allocation is for 4, and each later one twice the one before.
+/// Bytes of a vector that grew to so many elements: the first allocation is for 4, each later one twice the one before.
 fn grown((count, each): (usize, usize)) -> usize {
     if count == 0 { 0 } else { allocation(count.next_power_of_two().max(4).saturating_mul(each)) }
 }
 
-/// Bytes that the decoded form of a model takes, at the most, and how many more to decode it: the decoder copies what a field
-/// holds twice.
+/// Bytes that the decoded form of a model takes, at the most, and how many more to decode it: the decoder copies what a
+/// field holds twice.
 pub(super) fn decoded_size(bytes: &[u8]) -> Result<(usize, usize), Error> {
     let mut longest = 0;
     let size = message(bytes, model, MAX_DEPTH, &mut longest)

@@ -302,7 +302,7 @@ impl Value {
     pub(crate) fn storage(&self) -> Result<&CpuStorage, Error> {
         match &self.buffer.data {
             Data::Candle(storage) => Ok(storage),
-            _ => Err(Error::unsupported(format!("a matrix product of {:?}", self.ty()))),
+            _ => Err(Error::unsupported(format!("a matrix product of {:?} is not supported", self.ty()))),
         }
     }
 

@@ -224,7 +224,7 @@ fn gelu(node: &Node<'_>) -> Result<Kernel, Error> {
             |x| 0.5 * x * (1.0 + math::tanh(0.797_884_6 * (x + 0.044_715 * x * x * x))),
             |x| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh()),
         ),
-        _ => Err(Error::unsupported("an approximation other than tanh")),
+        _ => Err(Error::unsupported("an approximation other than tanh is not supported")),
     }
 }
 

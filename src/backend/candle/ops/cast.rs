@@ -152,7 +152,7 @@ fn cast(node: &Node<'_>) -> Result<Kernel, Error> {
     // Both are about 8-bit floats, which are refused.
     node.ignore(&["saturate", "round_mode"]);
     let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
-    let ty = ty.ok_or_else(|| Error::unsupported(format!("element type {number}")))?;
+    let ty = ty.ok_or_else(|| Error::unsupported(format!("element type {number} is not supported")))?;
     Ok(Box::new(move |mut args, cx| Ok(vec![convert(args.take(0)?, ty, cx)?])))
 }
 

@@ -213,7 +213,7 @@ fn pair(
             // A size of 1 goes along with any other.
             Some(size) if size != size_of(&a, name).unwrap_or(1) => {
                 return if name < 32 {
-                    Err(Error::unsupported("an ellipsis that broadcasts"))
+                    Err(Error::unsupported("an ellipsis that broadcasts is not supported"))
                 } else {
                     Err(Error::invalid_argument("one name for two sizes"))
                 };

@@ -98,7 +98,7 @@ fn gather_nd(node: &Node<'_>) -> Result<Kernel, Error> {
         count(&dims)?;
         let list = integers(indices, cx)?;
         if depth == 0 {
-            return Err(Error::unsupported("indices of no dimension"));
+            return Err(Error::unsupported("indices of no dimension are not supported"));
         }
         let (mut starts, _charge) = cx.list::<usize>(list.len() / depth)?;
         let mut pace = Pace::default();

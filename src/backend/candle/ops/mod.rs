@@ -150,9 +150,9 @@ pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Result<&'static Oper
         }
         table
     });
-    let rows = TABLE.get(&(domain, name)).ok_or("no such operator here")?;
+    let rows = TABLE.get(&(domain, name)).ok_or("the operator is not supported")?;
     let row = rows.iter().find(|row| (row.since..=row.until).contains(&opset));
-    row.copied().ok_or("not supported at this opset")
+    row.copied().ok_or("the operator is not supported at this opset")
 }
 
 /// An axis of a tensor of `rank` dimensions, counted from the end where it is negative.
@@ -182,5 +182,5 @@ fn product(dims: &[usize]) -> usize {
 
 /// A type that an operator doesn't take.
 fn no_type(value: &Value) -> Error {
-    Error::unsupported(format!("elements of {:?}", value.ty()))
+    Error::unsupported(format!("elements of type {:?} are not supported", value.ty()))
 }

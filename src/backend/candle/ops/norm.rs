@@ -49,11 +49,11 @@ fn batch(node: &Node<'_>) -> Result<Kernel, Error> {
     let epsilon = node.float("epsilon", 1e-5)?;
     node.ignore(&["momentum"]);
     if node.opset >= 14 && node.flag("training_mode", false)? {
-        return Err(Error::unsupported("training"));
+        return Err(Error::unsupported("training mode is not supported"));
     }
     node.at_most(1)?;
     if node.opset < 9 && !node.flag("spatial", true)? {
-        return Err(Error::unsupported("statistics for each place"));
+        return Err(Error::unsupported("statistics for each place (spatial = 0) are not supported"));
     }
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
@@ -157,7 +157,7 @@ fn layer(node: &Node<'_>) -> Result<Kernel, Error> {
     let at = node.int("axis")?.unwrap_or(-1);
     // As the default says; those of f64 are computed in f64, and given as f32.
     if node.int("stash_type")?.unwrap_or(1) != 1 {
-        return Err(Error::unsupported("statistics in another type than f32"));
+        return Err(Error::unsupported("statistics in another type than f32 (stash_type = 1) are not supported"));
     }
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
@@ -230,7 +230,7 @@ fn group(node: &Node<'_>) -> Result<Kernel, Error> {
     // Before opset 21 there is one scale for each group.
     let by_group = node.opset < 21;
     if node.opset >= 21 && node.int("stash_type")?.unwrap_or(1) != 1 {
-        return Err(Error::unsupported("statistics in another type than f32"));
+        return Err(Error::unsupported("statistics in another type than f32 (stash_type = 1) are not supported"));
     }
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;

@@ -24,7 +24,7 @@ fn pad(node: &Node<'_>) -> Result<Kernel, Error> {
         "edge" => Mode::Edge,
         "reflect" => Mode::Reflect,
         "wrap" if node.opset >= 19 => Mode::Wrap,
-        _ => return Err(Error::unsupported("this mode")),
+        _ => return Err(Error::unsupported("this mode is not supported")),
     };
     let (mut fixed, mut number) = (None, 0.0);
     if node.opset < 11 {

@@ -73,7 +73,7 @@ impl Axis {
 
     /// By a positive and finite scale.
     pub(super) fn of_scale(input: usize, scale: f32) -> Self {
-        // What the output's size is for everyone: a product of floats. Past usize's range, the conversion gives its end,
+        // The size is a product of floats for everyone. Past usize's range, the conversion gives its end,
         // which the budget refuses.
         let output = (input as f32 * scale).floor() as usize;
         let ratio = Self::of_sizes(input, output);
@@ -122,8 +122,8 @@ fn simplest(scale: f32) -> Fraction {
     let whole = |x: f64| (x * below as f64) as i128;
     let between = |other: f32| f64::midpoint(f64::from(scale), f64::from(other));
     let (low, high) = (whole(between(scale.next_down())), whole(between(scale.next_up())));
-    // By continued fractions: the integer between the two if there is one, else what they have in common and one over the
-    // simplest fraction between what is left of them.
+    // By continued fractions: the integer between the two if there is one, else what they have in common and one over
+    // the simplest fraction between what is left of them.
     let (mut low, mut high) = ((low, below), (high, below));
     let (mut before, mut last) = ((0_i128, 1_i128), (1_i128, 0_i128));
     loop {

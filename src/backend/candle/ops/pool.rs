@@ -1,6 +1,6 @@
 //! Pools: MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, over one to three spatial dimensions.
 //!
-//! The largest of elements with a NaN among them is NaN, as it is for Max and ReduceMax; its index is that of the first.
+//! The largest of elements with a NaN among them is NaN, as for Max and ReduceMax; its index is that of the first.
 
 use super::super::meter::{Charge, Cx, PIECE, Pace};
 use super::super::node::Node;

@@ -46,7 +46,7 @@ fn resize(node: &Node<'_>) -> Result<Kernel, Error> {
         // "bilinear" is what opset 7 called it.
         "linear" | "bilinear" => Mode::Linear,
         "cubic" if node.opset >= 11 => Mode::Cubic,
-        _ => return Err(Error::unsupported("this mode")),
+        _ => return Err(Error::unsupported("this mode is not supported")),
     };
     let mut resize = Resize {
         mode,
@@ -69,7 +69,7 @@ fn resize(node: &Node<'_>) -> Result<Kernel, Error> {
             "pytorch_half_pixel" => Transform::PytorchHalfPixel,
             "align_corners" => Transform::AlignCorners,
             "asymmetric" => Transform::Asymmetric,
-            _ => return Err(Error::unsupported("this coordinate_transformation_mode")),
+            _ => return Err(Error::unsupported("this coordinate_transformation_mode is not supported")),
         };
         resize.rounding = match node.string("nearest_mode", "round_prefer_floor")? {
             "round_prefer_floor" => Rounding::PreferFloor,
@@ -87,7 +87,7 @@ fn resize(node: &Node<'_>) -> Result<Kernel, Error> {
         resize.axes = node.ints("axes")?.map(<[i64]>::to_vec);
         let antialias = node.flag("antialias", false)?;
         if antialias || node.string("keep_aspect_ratio_policy", "stretch")? != "stretch" {
-            return Err(Error::unsupported("antialias and keep_aspect_ratio_policy"));
+            return Err(Error::unsupported("antialias and keep_aspect_ratio_policy are not supported"));
         }
     }
     Ok(Box::new(move |mut args, cx| Ok(vec![resize.run(&mut args, cx)?])))

@@ -84,7 +84,7 @@ impl Activation {
             "elu" => Self::Elu(next(alphas, 1.0)),
             "softsign" => Self::Softsign,
             "softplus" => Self::Softplus,
-            _ => return Err(Error::unsupported("an activation that ONNX doesn't name")),
+            _ => return Err(Error::unsupported("an activation that ONNX doesn't name is not supported")),
         })
     }
 }

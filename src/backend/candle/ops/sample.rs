@@ -27,8 +27,8 @@ enum Padding {
     Reflection,
 }
 
-/// Four places along one dimension, none for one outside, and their weights: in f64 whatever the type of the elements, so
-/// that a place in the middle between two of them stays there.
+/// Four places along one dimension, none for one outside, and their weights: in f64 whatever the type of the elements,
+/// so that a place in the middle between two of them stays there.
 type Taps = [(Option<usize>, f64); 4];
 
 #[derive(Clone, Copy)]

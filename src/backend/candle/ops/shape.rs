@@ -127,7 +127,7 @@ fn unsqueeze(node: &Node<'_>) -> Result<Kernel, Error> {
         let list = listed.axes(&args)?.ok_or_else(|| Error::invalid_argument("no axes"))?;
         let rank = value.rank() + list.len();
         if rank > super::super::value::MAX_RANK {
-            return Err(Error::too_large(format!("{rank} dimensions")));
+            return Err(Error::too_large(format!("{rank} dimensions, {} at the most", super::super::value::MAX_RANK)));
         }
         let new = axes(&list, rank)?;
         let mut old = value.dims().iter();
@@ -141,7 +141,7 @@ fn unsqueeze(node: &Node<'_>) -> Result<Kernel, Error> {
 fn dropout(node: &Node<'_>) -> Result<Kernel, Error> {
     node.ignore(&["ratio", "seed"]);
     if node.has_input(2) && !node.constant(2).is_some_and(|mode| mode.elements::<bool>() == Ok(&[false])) {
-        return Err(Error::unsupported("training"));
+        return Err(Error::unsupported("training mode is not supported"));
     }
     let mask = node.outputs() > 1;
     Ok(Box::new(move |mut args, cx| {

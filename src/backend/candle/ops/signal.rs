@@ -26,7 +26,7 @@ pub(super) const OPERATORS: &[Operator] = &[
 fn output_type(node: &Node<'_>) -> Result<ElementType, Error> {
     let number = node.int("output_datatype")?.unwrap_or(1);
     let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
-    ty.ok_or_else(|| Error::unsupported(format!("element type {number}")))
+    ty.ok_or_else(|| Error::unsupported(format!("element type {number} is not supported")))
 }
 
 /// A sum of cosines.
@@ -66,7 +66,7 @@ fn dft(node: &Node<'_>) -> Result<Kernel, Error> {
     let (inverse, one_sided) = (node.flag("inverse", false)?, node.flag("onesided", false)?);
     let fixed = if node.opset < 20 { Some(node.int("axis")?.unwrap_or(1)) } else { None };
     if inverse && one_sided {
-        return Err(Error::unsupported("an inverse of one side"));
+        return Err(Error::unsupported("an inverse transform of one side is not supported"));
     }
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;

@@ -48,7 +48,7 @@ impl Slide {
             [x] => Ok([Self::UNIT, Self::UNIT, x]),
             [y, x] => Ok([Self::UNIT, y, x]),
             [z, y, x] => Ok([z, y, x]),
-            _ => Err(Error::unsupported(format!("{} spatial dimensions", slides.len()))),
+            _ => Err(Error::unsupported(format!("{} spatial dimensions: one to three are supported", slides.len()))),
         }
     }
 

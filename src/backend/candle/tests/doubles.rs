@@ -62,8 +62,8 @@ fn convolutions() {
             assert_eq!(of(13, op, (&dims, &x), &[(weights, &ones)], &[int("group", group)]), x, "{op}");
         }
     }
-    // By the definition, with pads, strides, dilations, groups and a bias, of more outputs than are multiplied together.
-    let (n, channels, filters, groups, input, kernel) = (2, 4, 6, 2, 200, 3);
+    // By the definition, with pads, strides, dilations, groups and a bias, of more outputs than one product has.
+    let (n, channels, filters, groups, input, kernel) = (2, 4, 6, 2, 25_000, 3);
     let (x, w) = (fine(n * channels * input), fine(filters * channels / groups * kernel));
     let bias = fine(filters);
     let found = of(

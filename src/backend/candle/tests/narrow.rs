@@ -1,4 +1,4 @@
-//! Sums of 16-bit floats are added up in a wider type and rounded once: one more is lost on 2048 as f16, on 256 as bf16.
+//! Sums of 16-bit floats are added up in a wider type and rounded once: one more is lost on 2048 as f16, 256 as bf16.
 
 use super::builder::{F32, Model, int, ints, string, tensor};
 

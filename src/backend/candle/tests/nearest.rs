@@ -99,7 +99,7 @@ fn scales_are_the_fractions_that_they_stand_for() {
 
 #[test]
 fn a_place_on_an_element_is_that_element_alone() {
-    // By linear and cubic interpolation every other output is an element; what lies beside it may be as large as can be.
+    // By linear and cubic interpolation some outputs are elements; what lies beside may be as large as can be.
     for mode in ["linear", "cubic"] {
         let attributes = [string("coordinate_transformation_mode", "align_corners"), string("mode", mode)];
         let model = Model::new(13).input("x", F32, &[-1]).output("y", F32).input("sizes", I64, &[1]);
