@@ -54,6 +54,22 @@ fn whatever_may_make_a_difference_makes_another_graph() {
 }
 
 #[test]
+fn a_configuration_that_says_nothing_is_none() {
+    let watch = Watch::default();
+    let engine = watch.engine();
+    let guest = engine.guest();
+    let bytes = Model::default().bytes();
+    load(&guest, &bytes);
+    for config in ["", " ", "\n\t"] {
+        let source = ModelSource::bytes(bytes.clone()).with_config(config);
+        engine.register_model("m", source, Encoding::Onnx, Target::Cpu).unwrap();
+        guest.load_by_name("m").unwrap();
+        engine.remove_model("m").unwrap();
+    }
+    assert_eq!((watch.loads(), engine.stats().graphs), (1, 1));
+}
+
+#[test]
 fn guests_that_load_at_once_share_one_build() {
     let watch = Watch::default();
     let engine = watch.engine();
