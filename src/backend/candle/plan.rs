@@ -210,10 +210,10 @@ impl Compiler<'_> {
         self.packs.leave(self.budget.left());
         let before = self.packs.spent();
         fuse(&mut plan, &mut self.packs);
-        self.budget.take(self.packs.spent() - before)?;
+        self.budget.take(self.packs.spent().saturating_sub(before))?;
         plan.release();
         plan.steps.shrink_to_fit();
-        self.budget.give_back(transient + (graph.node.len() - plan.steps.len()) * size_of::<Step>());
+        self.budget.give_back(transient + graph.node.len().saturating_sub(plan.steps.len()) * size_of::<Step>());
         Ok((plan, captured.into_iter().map(|(name, _)| name).collect()))
     }
 
