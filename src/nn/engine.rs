@@ -23,8 +23,7 @@ use crate::backend::{Backend, LoadRequest};
 /// The process-wide home of graphs: backends, named models, and the pools that its guests' handles lead to.
 ///
 /// Clones are the same engine. It lives until the last clone and the last [`Guest`] are gone; then the names go, and
-/// the drop returns when every model is released, which happens on a thread of the engine's own. (Where a
-/// [`Guard`](crate::Guard) is held meanwhile, the little that it protects goes with the next collection instead.)
+/// the drop returns when every model is released, which happens on a thread of the engine's own.
 #[derive(Clone)]
 pub struct Engine {
     pub(super) inner: StdArc<Inner>,
@@ -234,16 +233,15 @@ impl Inner {
         Reservation::new(&self.usage, budget, call, amount)
     }
 
-    /// To be called after removals from the pools: what was removed is released without a further call by anyone.
-    pub(super) fn release_removed(&self) {
-        self.reaper.flush();
+    /// To be called after removals from the pools: their slots are used again without a further call by anyone.
+    pub(super) fn entries_removed(&self) {
+        self.reaper.flush_soon();
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.registry.clear();
-        self.pools.flush();
         self.reaper.finish();
         // Last: whatever a backend has made is gone before it. A panic must not reach the guest that happens to be the
         // last to go.

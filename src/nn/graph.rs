@@ -133,7 +133,7 @@ impl Drop for Graph {
 
 /// What one handle of a guest names: a graph, and what the guest's limits count for it.
 ///
-/// The counts end when the guest unloads the handle, not when the grace period of its entry does: a guest at its
+/// The counts end when the guest unloads the handle, not when the last call that has resolved it does: a guest at its
 /// limit that unloads one graph can load another at once.
 pub(super) struct LoadedGraph {
     named: Named,

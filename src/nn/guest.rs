@@ -88,7 +88,7 @@ impl Guest {
         let handle = inner.graphs.unbind(graph).ok_or_else(|| no_such("unload", "graph", graph));
         let handle = inner.answer("unload", handle)?;
         inner.remove_graph(handle);
-        inner.engine.release_removed();
+        inner.engine.entries_removed();
         Ok(())
     }
 }
@@ -228,7 +228,7 @@ impl Guest {
         let handle = inner.contexts.unbind(context).ok_or_else(|| no_such("drop_context", "context", context));
         let handle = inner.answer("drop_context", handle)?;
         inner.remove_context(handle);
-        inner.engine.release_removed();
+        inner.engine.entries_removed();
         Ok(())
     }
 

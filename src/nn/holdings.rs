@@ -9,6 +9,7 @@ use std::sync::{Arc as StdArc, Mutex, PoisonError};
 
 use super::context::{Context, Held, Keep};
 use super::engine::{Inner, check_name};
+use super::entry::Entry;
 use super::graph::{LoadedGraph, Named};
 use super::model::NamedModel;
 use super::observe;
@@ -19,13 +20,13 @@ use super::{Encoding, Error, ErrorKind, Limits, Target};
 use crate::backend::LoadRequest;
 use crate::pool::Layout;
 use crate::sync::Arc;
-use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Pool};
+use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Pool, pin};
 
 /// What the clones of a guest share.
 pub(super) struct GuestInner {
     pub(super) engine: StdArc<Inner>,
-    pub(super) graphs: HandleTable<LoadedGraph>,
-    pub(super) contexts: HandleTable<Context>,
+    pub(super) graphs: HandleTable<Entry<LoadedGraph>>,
+    pub(super) contexts: HandleTable<Entry<Context>>,
     pub(super) usage: StdArc<Usage>,
     pub(super) limits: Limits,
     /// The names that it may load, where these are not all.
@@ -33,7 +34,7 @@ pub(super) struct GuestInner {
     /// Its number in events.
     pub(super) id: u64,
     /// Contexts that were given back while a call was inside: what they compute is the guest's still, and to be
-    /// cancelled with it. No more than it may have contexts, and those that are gone.
+    /// cancelled with it. Those that are gone leave when there is no room for one more.
     pub(super) leaving: Mutex<Vec<Arc<Context>>>,
 }
 
@@ -90,11 +91,11 @@ impl GuestInner {
     }
 
     pub(super) fn find_graph(&self, handle: GuestHandle) -> Option<Arc<LoadedGraph>> {
-        self.graphs.resolve(handle).and_then(|handle| self.engine.pools.graphs.acquire(handle))
+        find(&self.engine.pools.graphs, &self.graphs, handle)
     }
 
     pub(super) fn find_context(&self, handle: GuestHandle) -> Option<Arc<Context>> {
-        self.contexts.resolve(handle).and_then(|handle| self.engine.pools.contexts.acquire(handle))
+        find(&self.engine.pools.contexts, &self.contexts, handle)
     }
 
     pub(super) fn graph(&self, call: &str, handle: GuestHandle) -> Result<Arc<LoadedGraph>, Error> {
@@ -120,18 +121,21 @@ impl GuestInner {
         add(call, &self.engine.pools.graphs, &self.graphs, LoadedGraph::new(named, slot, bytes))
     }
 
-    pub(super) fn remove_graph(&self, handle: Handle<LoadedGraph>) {
-        if let Some(loaded) = self.engine.pools.graphs.remove(handle) {
+    pub(super) fn remove_graph(&self, handle: Handle<Entry<LoadedGraph>>) {
+        if let Some(loaded) = remove(&self.engine.pools.graphs, handle) {
             loaded.unloaded();
         }
     }
 
-    pub(super) fn remove_context(&self, handle: Handle<Context>) {
-        if let Some(context) = self.engine.pools.contexts.remove(handle)
+    pub(super) fn remove_context(&self, handle: Handle<Entry<Context>>) {
+        if let Some(context) = remove(&self.engine.pools.contexts, handle)
             && context.close()
         {
             let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-            leaving.retain(|context| !context.is_gone());
+            // Only where there is no room for one more, so that each is looked at a few times in all.
+            if leaving.len() == leaving.capacity() {
+                leaving.retain(|context| !context.is_gone());
+            }
             leaving.push(context);
         }
     }
@@ -141,7 +145,7 @@ impl Drop for GuestInner {
     fn drop(&mut self) {
         // Contexts first, so that the last reference of a graph goes with its handle.
         self.contexts.drain().for_each(|handle| {
-            if let Some(context) = self.engine.pools.contexts.remove(handle) {
+            if let Some(context) = remove(&self.engine.pools.contexts, handle) {
                 context.cancel();
                 context.close();
             }
@@ -151,7 +155,7 @@ impl Drop for GuestInner {
             context.cancel();
         }
         self.graphs.drain().for_each(|handle| self.remove_graph(handle));
-        self.engine.release_removed();
+        self.engine.entries_removed();
         Counters::died(&self.engine.counters.guests, 1);
     }
 }
@@ -159,17 +163,33 @@ impl Drop for GuestInner {
 /// Puts `value` into the pool and its handle into the guest's table, or drops it.
 fn add<T: Send + Sync + 'static, L: Layout>(
     call: &str,
-    pool: &Pool<T, L>,
-    table: &HandleTable<T>,
+    pool: &Pool<Entry<T>, L>,
+    table: &HandleTable<Entry<T>>,
     value: T,
 ) -> Result<GuestHandle, Error> {
-    let handle = pool
-        .insert(value)
-        .map_err(|error: InsertError<_>| Error::limit(ErrorKind::Busy, format!("{call}: {error}")))?;
+    let handle = pool.insert(Entry::new(value)).map_err(|_: InsertError<_>| {
+        let live = pool.len();
+        Error::limit(ErrorKind::Busy, format!("{call}: the engine has no slot for one more handle, with {live} in use"))
+    })?;
     table.bind(handle).map_err(|error: BindError| {
-        pool.remove(handle);
+        remove(pool, handle);
         Error::limit(ErrorKind::TooLarge, format!("{call}: {error}"))
     })
+}
+
+/// What the guest calls `handle`. No lock, and no guard once it is found.
+fn find<T: Send + Sync + 'static, L: Layout>(
+    pool: &Pool<Entry<T>, L>,
+    table: &HandleTable<Entry<T>>,
+    handle: GuestHandle,
+) -> Option<Arc<T>> {
+    let handle = table.resolve(handle)?;
+    pool.get(handle, &pin())?.get()
+}
+
+/// Removes the entry and takes its value out: no guard keeps that in memory.
+fn remove<T: Send + Sync + 'static, L: Layout>(pool: &Pool<Entry<T>, L>, handle: Handle<Entry<T>>) -> Option<Arc<T>> {
+    pool.remove(handle)?.take()
 }
 
 pub(super) fn no_such(call: &str, what: &str, handle: GuestHandle) -> Error {

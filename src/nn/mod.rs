@@ -103,7 +103,7 @@
 //! the same one. A handle of a named model holds the name, so that a version of it which was replaced by a reload goes
 //! when its last context does. A context lives as long as its handle
 //! or the call that is inside it. The memory of a context goes on the thread that gives the context back, that of a
-//! graph on a thread of the engine's: at once, not when some reader next collects.
+//! graph on a thread of the engine's: at once, whoever holds an epoch guard meanwhile.
 //!
 //! # What a panic costs
 //!
@@ -121,6 +121,7 @@ pub mod conformance;
 mod context;
 mod encoding;
 mod engine;
+mod entry;
 mod error;
 mod flight;
 mod graph;

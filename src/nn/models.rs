@@ -7,6 +7,7 @@
 use loom::sync::Arc;
 use loom::thread;
 
+use super::entry::Entry;
 use super::graph::{GraphUse, LoadedGraph, Named};
 use super::usage::{Reservation, Usage};
 use super::{Encoding, Engine, Error, ErrorKind, Limits, ModelSource, Target, TensorDescription, TensorView};
@@ -251,5 +252,44 @@ fn load_against_a_load_of_equal_bytes_with_5_preemptions() {
         drop(mine);
         assert_eq!(lives.made(1), lives.ended(1));
         assert_eq!(engine.inner.store.len(), 0);
+    });
+}
+
+/// G1, G2: a context of a graph is opened while the graph is unloaded, and the pool keeps the cell to the end, as it
+/// does for a guard that somebody holds. Whoever finds the graph has it whole, and it ends with its last user.
+#[test]
+fn a_use_of_a_graph_against_its_removal_under_a_guard_with_5_preemptions() {
+    explore_bounded("a use of a graph against its removal under a guard", 5, || {
+        let (engine, lives) = engine();
+        let usage = Usage::new(&Limits::default());
+        let slot = Reservation::new(&usage, |usage| &usage.graphs, "load", 1).unwrap();
+        let bytes = Reservation::new(&usage, |usage| &usage.model_bytes, "load", 1).unwrap();
+        let graph = engine.inner.build(&LoadRequest::new(&[&[1]], Encoding::Onnx, Target::Cpu)).unwrap();
+        let entry = Arc::new(Entry::new(LoadedGraph::new(Named::Graph(graph), slot, bytes)));
+        let other = Arc::clone(&entry);
+        let other = thread::spawn(move || {
+            other.take().unwrap().unloaded();
+            assert!(other.get().is_none() && other.take().is_none());
+        });
+        let found = entry.get().map(|loaded| open(&loaded));
+        other.join().unwrap();
+        assert_eq!(lives.ended(1), usize::from(found.is_none()));
+        drop(found);
+        assert_eq!((lives.made(1), lives.ended(1)), (1, 1));
+        assert!(entry.get().is_none());
+        drop(engine);
+    });
+}
+
+/// G1: of two that remove one entry, one gets what was in it.
+#[test]
+fn two_removals_of_one_entry() {
+    explore("two removals of one entry", || {
+        let entry = Arc::new(Entry::new(7));
+        let other = Arc::clone(&entry);
+        let other = thread::spawn(move || other.take().is_some());
+        let mine = entry.take().is_some();
+        assert!(mine != other.join().unwrap());
+        assert!(entry.get().is_none());
     });
 }

@@ -1,6 +1,7 @@
 //! The two pools of an engine.
 
 use super::context::Context;
+use super::entry::Entry;
 use super::graph::LoadedGraph;
 use crate::Pool;
 #[cfg(not(loom))]
@@ -11,8 +12,8 @@ use crate::pool::Tiny as EnginesLayout;
 
 /// Every graph and context that a guest of one engine can name.
 pub(super) struct Pools {
-    pub(super) graphs: Pool<LoadedGraph, EnginesLayout>,
-    pub(super) contexts: Pool<Context, EnginesLayout>,
+    pub(super) graphs: Pool<Entry<LoadedGraph>, EnginesLayout>,
+    pub(super) contexts: Pool<Entry<Context>, EnginesLayout>,
 }
 
 impl Pools {
@@ -26,7 +27,7 @@ impl Pools {
         self.contexts.flush();
     }
 
-    /// Removed entries whose grace period is not over.
+    /// Removed entries whose grace period is not over: empty cells.
     pub(super) fn awaiting_reclamation(&self) -> usize {
         (self.graphs.stats().awaiting_reclamation + self.contexts.stats().awaiting_reclamation) as usize
     }

@@ -1,10 +1,12 @@
 //! The thread on which models die.
 //!
-//! A graph's last reference may go on any thread: one that unloads, one whose compute ends, one that merely looks up
-//! a handle and, pinned, collects what others have removed. Freeing gigabytes there, or running a destructor that
-//! panics, would make a reader pay for another's model. So a [`Graph`](super::graph::Graph) hands what its backend
-//! made to its engine's reaper instead, and the reaper also sees to it that a removed entry needs no further call by
-//! anyone: it flushes the pools until nothing awaits reclamation.
+//! A graph's last reference may go on any thread: one that unloads, one whose compute ends. Freeing gigabytes there, or
+//! running a destructor that panics, would make one guest pay for another's model. So a
+//! [`Graph`](super::graph::Graph) hands what its backend made to its engine's reaper instead.
+//!
+//! The reaper also flushes the pools a moment after a removal, until nothing awaits reclamation. A flush looks at every
+//! thread that has used the pools, so no guest's call makes one; and as a removed entry is an empty cell, none is
+//! urgent.
 //!
 //! * R1: everything that was handed over is dropped exactly once, whether a thread could be started or not.
 //! * R2: no panic of a destructor leaves this module.
@@ -25,11 +27,9 @@ use super::store::Listed;
 use super::usage::Reservation;
 use crate::backend::BackendGraph;
 
-/// The pauses between two flushes while a guard somewhere holds up reclamation: the first, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
-
-/// How long a reaper that is to end waits for guards. What they still hold is dropped by whoever collects it.
-const LAST_WAIT: Duration = Duration::from_millis(100);
+/// The pause between a removal and the flush that follows it, so that one flush serves many removals; and the longest
+/// between two flushes while a guard somewhere holds up reclamation.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// What is left of a graph. R1 and R2 are kept by its own drop, wherever that comes: on the thread, in its stead, or in
 /// a queue that the thread has left.
@@ -111,16 +111,12 @@ impl Reaper {
         }
     }
 
-    /// Flushes the pools here, and has the thread go on flushing them where that was not enough.
-    pub(super) fn flush(&self) {
-        self.shared.pools.flush();
-        if self.shared.pools.awaiting_reclamation() == 0 {
-            return;
-        }
-        // AcqRel: pairs with the swap of the thread. Either that finds `true`, and its flush comes after this one, or
-        // it came first, and another `Flush` is sent.
+    /// Has the thread flush the pools a moment later. Where there is no thread, they collect in their own time.
+    pub(super) fn flush_soon(&self) {
+        // AcqRel: pairs with the swap of the thread. Either that finds `true`, and its flush comes after the caller's
+        // removal, or it came first, and another `Flush` is sent.
         if !self.shared.flush_asked.swap(true, Ordering::AcqRel) && self.started() {
-            // Refused only by a thread that has ended, after its last flush.
+            // Refused only by a thread that has ended, whose pools go with the engine.
             let _ = self.tasks.send(Task::Flush);
         }
     }
@@ -172,48 +168,33 @@ fn spawn(f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
 
 impl Shared {
     fn run(&self, tasks: &Receiver<Task>) {
-        let mut pause = None;
+        // When to flush, and the pause before that.
+        let mut next: Option<(Instant, Duration)> = None;
         loop {
-            let task = match pause {
-                None => tasks.recv().unwrap_or(Task::End),
-                Some(pause) => tasks.recv_timeout(pause).unwrap_or_else(|error| match error {
-                    RecvTimeoutError::Timeout => Task::Flush,
-                    RecvTimeoutError::Disconnected => Task::End,
-                }),
+            let task = match next {
+                None => tasks.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some((at, _)) => tasks.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match task {
-                Task::Bury(remains) => drop(remains),
-                Task::Flush => {
-                    // Acquire: pairs with the AcqRel of `Reaper::flush`.
-                    self.flush_asked.swap(false, Ordering::AcqRel);
-                    pause = self.flush(pause);
-                }
-                Task::End => break,
+                Ok(Task::Bury(remains)) => drop(remains),
+                Ok(Task::Flush) => next = next.or_else(|| Some((Instant::now() + PAUSES.0, PAUSES.0))),
+                Err(RecvTimeoutError::Timeout) => next = self.flush(next.map_or(PAUSES.0, |(_, pause)| pause)),
+                Ok(Task::End) | Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        self.end(tasks);
+        // What the destructors of the last graphs have let go of.
+        while let Ok(task) = tasks.try_recv() {
+            drop(task);
+        }
     }
 
-    /// Flushes, and says how long to wait before the next flush, if there is to be one.
-    fn flush(&self, pause: Option<Duration>) -> Option<Duration> {
+    /// Flushes, and says when to flush again where a guard holds something up.
+    fn flush(&self, pause: Duration) -> Option<(Instant, Duration)> {
+        // Acquire: pairs with the AcqRel of `Reaper::flush_soon`.
+        self.flush_asked.swap(false, Ordering::AcqRel);
         self.pools.flush();
-        (self.pools.awaiting_reclamation() > 0).then(|| pause.map_or(PAUSES.0, |pause| PAUSES.1.min(pause * 2)))
-    }
-
-    fn end(&self, tasks: &Receiver<Task>) {
-        let start = Instant::now();
-        let mut pause = None;
-        loop {
-            pause = self.flush(pause);
-            // What the flush has released comes back here as tasks.
-            while let Ok(task) = tasks.try_recv() {
-                drop(task);
-            }
-            match pause {
-                Some(pause) if start.elapsed() < LAST_WAIT => thread::sleep(pause),
-                _ => break,
-            }
-        }
+        let pause = PAUSES.1.min(pause * 2);
+        (self.pools.awaiting_reclamation() > 0).then(|| (Instant::now() + pause, pause))
     }
 }
 
@@ -302,7 +283,7 @@ mod tests {
         assert_eq!((scene.places(), scene.alive()), ((0, 10), 0));
         // It has ended, so the next dies here.
         scene.bury(None);
-        scene.reaper.flush();
+        scene.reaper.flush_soon();
         scene.reaper.finish();
         assert_eq!((scene.places(), scene.alive()), ((1, 10), 0));
     }

@@ -6,7 +6,7 @@ use std::thread;
 use graphpool::GuestHandle;
 use graphpool::nn::{Encoding, ErrorKind, Guest, Limits, ModelSource, Target, Tensor, TensorType, TensorView};
 
-use crate::backends::{Model, Over, Watch, eventually, is_alone};
+use crate::backends::{Model, Over, Watch, eventually};
 
 fn gated(guest: &Guest) -> (GuestHandle, GuestHandle) {
     let graph = guest.load(&[b"gate"], Encoding::PyTorch, Target::Cpu).unwrap();
@@ -119,45 +119,6 @@ fn many_threads_that_load_at_once_get_exactly_as_many_graphs_as_the_bound_says()
         }
     });
     assert_eq!((got.into_inner(), engine.stats().graph_handles), (7, 7));
-}
-
-#[test]
-fn a_guard_that_is_held_delays_the_end_of_a_model_and_nothing_else() {
-    if !is_alone("concurrency::a_guard_that_is_held_delays_the_end_of_a_model_and_nothing_else") {
-        return;
-    }
-    let watch = Watch::default();
-    let engine = watch.engine();
-    let guest = engine.guest_with(Limits::default().graphs(1).contexts(1));
-    let guard = graphpool::pin();
-    for round in 1..=10_u8 {
-        let model = Model { b: round.into(), ..Model::default() };
-        let graph = guest.load(&[&model.bytes()], Encoding::Onnx, Target::Cpu).unwrap();
-        let context = guest.init_execution_context(graph).unwrap();
-        guest.unload(graph).unwrap();
-        // The context's own memory goes at once.
-        guest.drop_context(context).unwrap();
-        let round = usize::from(round);
-        assert_eq!((engine.stats().graphs, engine.stats().contexts, watch.alive()), (round, 0, round));
-    }
-    drop(guard);
-    // With no call by anyone.
-    watch.all_gone();
-}
-
-#[test]
-fn an_engine_that_is_dropped_under_a_guard_waits_a_moment_and_leaves_the_rest_to_the_next_collection() {
-    let watch = Watch::default();
-    let guard = graphpool::pin();
-    let guest = watch.engine().guest();
-    guest.load(&[&Model::default().bytes()], Encoding::Onnx, Target::Cpu).unwrap();
-    drop(guest);
-    assert_eq!(watch.alive(), 1);
-    drop(guard);
-    eventually(|| {
-        graphpool::pin().flush();
-        watch.alive() == 0
-    });
 }
 
 /// Guests come and go, share a named model, load their own, race each other on one shared guest's contexts; nobody

@@ -11,6 +11,7 @@ mod concurrency;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod errors;
+mod guards;
 mod lifetime;
 mod limits;
 #[cfg(feature = "metrics")]
