@@ -37,6 +37,8 @@ impl Backends {
                 result => return Ok((name, result?)),
             }
         }
-        Err(refusal.unwrap_or_else(|| Error::unsupported(format!("no backend takes {encoding:?} for {target:?}"))))
+        Err(refusal.unwrap_or_else(|| {
+            Error::unsupported(format!("no backend supports the encoding {encoding:?} on the target {target:?}"))
+        }))
     }
 }

@@ -39,13 +39,13 @@ pub(super) fn place<'d>(
             let index = index as usize;
             descriptions.get(index).map(|description| (index, description)).ok_or_else(|| {
                 let count = descriptions.len();
-                Error::invalid_argument(format!("{call}: no {what} {index}, the graph has {count}"))
+                Error::invalid_argument(format!("{call}: there is no {what} {index}; the graph has {count}"))
             })
         }
         TensorId::Name(name) => {
             descriptions.iter().enumerate().find(|(_, description)| description.name == name).ok_or_else(|| {
                 let (name, count) = (Quoted(name), descriptions.len());
-                Error::invalid_argument(format!("{call}: no {what} is named {name}, the graph has {count}"))
+                Error::invalid_argument(format!("{call}: no {what} is named {name}; the graph has {count}"))
             })
         }
     }
@@ -62,11 +62,11 @@ pub(super) fn input(
     let (rank, bytes) = (tensor.dimensions().len(), tensor.data().len());
     let (max_rank, max_bytes) = (limits.max_tensor_rank(), limits.max_tensor_bytes());
     if rank > max_rank {
-        let why = format!("{call}: input {index} has {rank} dimensions where {max_rank} are allowed");
+        let why = format!("{call}: input {index} has {rank} dimensions; the limit is {max_rank}");
         return Err(Error::limit(ErrorKind::TooLarge, why));
     }
     if bytes > max_bytes {
-        let why = format!("{call}: input {index} has {bytes} bytes where {max_bytes} are allowed");
+        let why = format!("{call}: input {index} has {bytes} bytes; the limit is {max_bytes}");
         return Err(Error::limit(ErrorKind::TooLarge, why));
     }
     let fits = description.dimensions.as_ref().is_none_or(|sizes| {
@@ -77,7 +77,7 @@ pub(super) fn input(
         return Ok(());
     }
     Err(Error::invalid_argument(format!(
-        "{call}: input {index} is {:?} {}, given {:?} {}",
+        "{call}: input {index} takes {:?} {}; the tensor is {:?} {}",
         description.ty,
         Expected(description.dimensions.as_deref()),
         tensor.ty(),
@@ -156,7 +156,7 @@ mod tests {
         assert!(check(&limits, &[2, 3], None).is_ok());
         assert!(check(&limits, &[2, 3], Some(vec![None, Some(3)])).is_ok());
         let error = check(&limits, &[2, 4], Some(vec![None, Some(3)])).unwrap_err();
-        assert_eq!(error.message(), "set_input: input 0 is U8 [?×3], given U8 [2×4]");
+        assert_eq!(error.message(), "set_input: input 0 takes U8 [?×3]; the tensor is U8 [2×4]");
         assert!(check(&limits, &[2], Some(vec![None, Some(3)])).is_err());
         assert!(check(&limits, &[], Some(vec![])).is_ok());
     }
@@ -165,14 +165,15 @@ mod tests {
     fn another_type_is_refused() {
         let tensor = TensorView::new(&[1], TensorType::F32, &[0; 4]).unwrap();
         let error = input("set_input", &Limits::default(), 4, &description("x", None), tensor).unwrap_err();
-        assert_eq!(error.message(), "set_input: input 4 is U8 of any shape, given F32 [1]");
+        assert_eq!(error.message(), "set_input: input 4 takes U8 of any shape; the tensor is F32 [1]");
     }
 
     #[test]
     fn rank_and_bytes_may_be_at_their_bounds_and_not_past_them() {
         let limits = Limits::default().tensor_rank(2).tensor_bytes(6);
         assert!(check(&limits, &[2, 3], None).is_ok());
-        for (dimensions, words) in [(&[1, 1, 1][..], "3 dimensions where 2"), (&[7], "7 bytes where 6")] {
+        for (dimensions, words) in [(&[1, 1, 1][..], "3 dimensions; the limit is 2"), (&[7], "7 bytes; the limit is 6")]
+        {
             let error = check(&limits, dimensions, None).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::TooLarge);
             assert!(error.message().contains(words), "{error}");

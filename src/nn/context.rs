@@ -41,8 +41,10 @@ pub(super) struct Context {
 }
 
 struct Inside {
-    /// `None` while a call uses it, after a panic, and at the end.
+    /// `None` while a call uses it, once it is lost, and at the end.
     stream: Option<Stream>,
+    /// What the call was told with which it was lost.
+    lost: Option<Error>,
     /// `None` at the end.
     keep: Option<Keep>,
     /// Of the compute that runs or waits.
@@ -75,18 +77,12 @@ impl Held {
     }
 
     /// Counts `bytes` for the input at `index`, where `set` succeeds and there is room for them.
-    fn with(
-        &mut self,
-        call: &str,
-        index: usize,
-        bytes: usize,
-        set: impl FnOnce() -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn with(&mut self, index: usize, bytes: usize, set: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         if self.inputs.len() <= index {
             self.inputs.resize(index + 1, 0);
         }
         let before = self.inputs.get(index).copied().unwrap_or_default();
-        self.reserve(call, self.reserved.saturating_add(bytes.saturating_sub(before)))?;
+        self.reserve(self.reserved.saturating_add(bytes.saturating_sub(before)))?;
         let result = set();
         if let (Ok(()), Some(input)) = (&result, self.inputs.get_mut(index)) {
             *input = bytes;
@@ -96,16 +92,16 @@ impl Held {
     }
 
     /// Counts what the backend holds now, by its own account.
-    fn settle(&mut self, call: &str, bytes: usize) -> Result<(), Error> {
-        self.reserve(call, bytes.max(self.total))
+    fn settle(&mut self, bytes: usize) -> Result<(), Error> {
+        self.reserve(bytes.max(self.total))
     }
 
-    fn reserve(&mut self, call: &str, bytes: usize) -> Result<(), Error> {
+    fn reserve(&mut self, bytes: usize) -> Result<(), Error> {
         if bytes != self.reserved {
-            self.of_guest.resize(call, bytes)?;
-            if let Err(error) = self.of_engine.resize(call, bytes) {
+            self.of_guest.resize(bytes)?;
+            if let Err(error) = self.of_engine.resize(bytes) {
                 // Less than now, and so not refused.
-                return self.of_guest.resize(call, self.reserved).and(Err(error));
+                return self.of_guest.resize(self.reserved).and(Err(error));
             }
             self.reserved = bytes;
         }
@@ -121,7 +117,7 @@ impl Context {
         let stream = Stream { backend, held, shown: 0 };
         Self {
             claim: Claim::new(),
-            inside: Mutex::new(Inside { stream: Some(stream), keep: Some(keep), cancel: None }),
+            inside: Mutex::new(Inside { stream: Some(stream), lost: None, keep: Some(keep), cancel: None }),
             inputs: StdArc::clone(graph.inputs()),
             outputs: StdArc::clone(graph.outputs()),
             graph: graph.origin().id,
@@ -204,7 +200,7 @@ impl Drop for Context {
 /// The one call that uses a context, until this is dropped.
 pub(super) struct Claimed<C: Deref<Target = Context>> {
     context: C,
-    /// `None` after a panic.
+    /// `None` once it is lost.
     stream: Option<Stream>,
 }
 
@@ -220,16 +216,16 @@ impl<C: Deref<Target = Context>> Claimed<C> {
             }
             Refused::Closed => Error::invalid_argument(format!("the context {bits:#010x} was dropped meanwhile")),
         })?;
-        let stream = {
+        let (stream, lost) = {
             let mut inside = context.lock();
             inside.cancel = cancel.cloned();
-            inside.stream.take()
+            (inside.stream.take(), inside.lost.clone())
         };
-        let lost = stream.is_none();
         let claimed = Self { context, stream };
-        if lost {
+        if let Some(lost) = lost {
+            let why = lost.message();
             return Err(Error::runtime_error(format!(
-                "the context {bits:#010x} was lost, as its backend panicked or held more than a limit lets it"
+                "the context {bits:#010x} is poisoned by an earlier call: {why}"
             )));
         }
         Ok(claimed)
@@ -247,7 +243,7 @@ impl<C: Deref<Target = Context>> Claimed<C> {
         bytes: usize,
         set: impl FnOnce(&mut dyn BackendContext) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.run(call, |backend, held| held.with(call, index, bytes, || set(backend)), true)
+        self.run(call, |backend, held| held.with(index, bytes, || set(backend)), true)
     }
 
     /// Runs `compute` with the backend's context.
@@ -262,9 +258,10 @@ impl<C: Deref<Target = Context>> Claimed<C> {
     /// Runs `read` with the backend's context, which that leaves as it is.
     pub(super) fn read<R>(
         &mut self,
+        call: &str,
         read: impl FnOnce(&mut dyn BackendContext) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        self.run("", |backend, _| read(backend), false)
+        self.run(call, |backend, _| read(backend), false)
     }
 
     fn run<R>(
@@ -273,14 +270,15 @@ impl<C: Deref<Target = Context>> Claimed<C> {
         f: impl FnOnce(&mut dyn BackendContext, &mut Held) -> Result<R, Error>,
         changes: bool,
     ) -> Result<R, Error> {
-        let mut stream = self.stream.take().ok_or_else(|| Error::runtime_error("the context was lost"))?;
+        let mut stream =
+            self.stream.take().ok_or_else(|| Error::runtime_error("the context is poisoned by an earlier call"))?;
         let counters = &self.context.counters;
         let ran = shield(counters, || {
             let result = f(&mut *stream.backend, &mut stream.held);
             (result, changes.then(|| stream.backend.memory()))
         });
         let ran = ran.and_then(|(result, bytes)| {
-            let settled = bytes.map_or(Ok(()), |bytes| stream.held.settle(call, bytes));
+            let settled = bytes.map_or(Ok(()), |bytes| stream.held.settle(bytes));
             settled.map(|()| result)
         });
         match ran {
@@ -297,6 +295,8 @@ impl<C: Deref<Target = Context>> Claimed<C> {
             }
             // X3.
             Err(error) => {
+                let error = error.of(call);
+                self.context.lock().lost = Some(error.clone());
                 self.context.bury(stream);
                 Err(error)
             }

@@ -1,5 +1,6 @@
 //! The engine: one for a process, shared by all of its guests.
 
+use std::cell::Cell;
 use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fmt, mem};
@@ -17,7 +18,7 @@ use super::stats::{Counters, Stats};
 use super::store::{Listed, Store};
 use super::usage::{Budget, Reservation, Usage};
 use super::workers::Workers;
-use super::{EngineLimits, Error, ErrorKind, GraphInfo, Guest, GuestBuilder, Limits};
+use super::{Encoding, EngineLimits, Error, ErrorKind, GraphInfo, Guest, GuestBuilder, Limits, ModelSource, Target};
 use crate::backend::{Backend, LoadRequest};
 
 /// The process-wide home of graphs: backends, named models, and the pools that its guests' handles lead to.
@@ -202,15 +203,39 @@ impl fmt::Debug for EngineBuilder {
 impl Inner {
     /// The graph of `request`: one that is loaded, or one that is built now, on this thread and without any lock.
     pub(super) fn build(&self, request: &LoadRequest<'_>) -> Result<StdArc<Graph>, Error> {
+        self.build_with(request, None)
+    }
+
+    /// As [`build`](Self::build), of a named model's source. Its files count before a byte of them is read.
+    pub(super) fn build_from(
+        &self,
+        source: &ModelSource,
+        encoding: Encoding,
+        target: Target,
+    ) -> Result<StdArc<Graph>, Error> {
+        let opened = source.open(encoding)?;
+        let read = self.reserve(|usage| &usage.model_bytes, opened.length_of_files())?;
+        let parts = opened.read()?;
+        let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
+        let request = LoadRequest { config: source.config(), ..LoadRequest::new(&parts, encoding, target) };
+        self.build_with(&request, Some(read))
+    }
+
+    /// Builds, with what is reserved for the request's bytes already.
+    fn build_with(&self, request: &LoadRequest<'_>, reserved: Option<Reservation>) -> Result<StdArc<Graph>, Error> {
         let LoadRequest { parts, encoding, target, .. } = *request;
         if parts.is_empty() {
-            return Err(Error::invalid_argument("0 parts, where a model has 1 or more"));
+            return Err(Error::invalid_argument("the model has 0 parts; it needs 1 or more"));
         }
         let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
+        let reserved = Cell::new(reserved);
         let build = |listed: Listed| {
-            // The call goes before the message where it is reported.
-            let slot = self.reserve(|usage| &usage.graphs, "the model", 1)?;
-            let bytes = self.reserve(|usage| &usage.model_bytes, "the model", given)?;
+            let slot = self.reserve(|usage| &usage.graphs, 1)?;
+            let mut bytes = match reserved.take() {
+                Some(reserved) => reserved,
+                None => self.reserve(|usage| &usage.model_bytes, 0)?,
+            };
+            bytes.settle(given)?;
             let left = self.usage.model_bytes.left().saturating_add(given);
             let request = &LoadRequest { memory_limit: request.memory_limit.min(left), ..*request };
             let (backend, graph) = self.backends.load(&self.counters, request)?;
@@ -224,13 +249,8 @@ impl Inner {
     }
 
     /// Takes `amount` of what all guests may have together.
-    pub(super) fn reserve(
-        &self,
-        budget: fn(&Usage) -> &Budget,
-        call: &str,
-        amount: usize,
-    ) -> Result<Reservation, Error> {
-        Reservation::new(&self.usage, budget, call, amount)
+    pub(super) fn reserve(&self, budget: fn(&Usage) -> &Budget, amount: usize) -> Result<Reservation, Error> {
+        Reservation::of(&self.usage, budget, amount)
     }
 
     /// To be called after removals from the pools: their slots are used again without a further call by anyone.
@@ -262,6 +282,6 @@ pub(super) fn check_name(call: &str, name: &str, limits: &Limits) -> Result<(), 
     if bytes <= bound {
         return Ok(());
     }
-    let why = format!("{call}: the name {} has {bytes} bytes where {bound} are allowed", Quoted(name));
+    let why = format!("{call}: the name {} has {bytes} bytes; the limit is {bound}", Quoted(name));
     Err(Error::limit(ErrorKind::TooLarge, why))
 }

@@ -67,7 +67,7 @@ impl Graph {
         if let Some(grave) = &mut graph.grave {
             grave.bytes = bytes;
             if let Some((_, room)) = &mut grave.room {
-                room.resize("the model", bytes)?;
+                room.settle(bytes)?;
             }
         }
         Ok(graph)

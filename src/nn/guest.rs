@@ -201,7 +201,7 @@ impl Guest {
         self.with_output(call, context, output.into(), |tensor| {
             let (data, room) = (tensor.data(), buffer.len());
             let start = buffer.get_mut(..data.len()).ok_or_else(|| {
-                Error::too_large(format!("{call}: the output has {} bytes, the buffer {room}", data.len()))
+                Error::too_large(format!("{call}: the output has {} bytes; the buffer has {room}", data.len()))
             })?;
             start.copy_from_slice(data);
             Ok(data.len())
@@ -242,7 +242,7 @@ impl Guest {
         let read = || {
             let (handle, context) = (context, self.inner.context(call, context)?);
             let (index, _) = check::place(call, "output", output, context.outputs())?;
-            Claimed::new(&*context, handle, None)?.read(|backend| f(backend.output(index)?))
+            Claimed::new(&*context, handle, None)?.read(call, |backend| f(backend.output(index)?))
         };
         self.inner.answer(call, read())
     }

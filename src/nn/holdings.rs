@@ -59,7 +59,7 @@ impl GuestInner {
             ..LoadRequest::new(parts, encoding, target)
         };
         let graph = self.engine.build(&request)?;
-        bytes.resize(call, graph.bytes())?;
+        bytes.settle(graph.bytes())?;
         observe::loaded(self.id, graph.origin().id);
         self.add_graph(call, Named::Graph(graph), slot, bytes)
     }
@@ -68,7 +68,7 @@ impl GuestInner {
         check_name(call, name, &self.limits)?;
         let slot = self.reserve_graph(call)?;
         let model = self.named_model(name)?;
-        let version = model.get_or_build(&|request| self.engine.build(request))?;
+        let version = model.get_or_build(&self.engine)?;
         observe::loaded(self.id, version.graph.origin().id);
         // The model is the host's, and counts for no guest.
         let bytes = Reservation::new(&self.usage, |usage| &usage.model_bytes, call, 0)?;
@@ -78,13 +78,13 @@ impl GuestInner {
     pub(super) fn init_execution_context(&self, call: &'static str, graph: GuestHandle) -> Result<GuestHandle, Error> {
         let loaded = self.graph(call, graph)?;
         let slot = Reservation::new(&self.usage, |usage| &usage.contexts, call, 1)?;
-        let engine_slot = self.engine.reserve(|usage| &usage.contexts, call, 1)?;
+        let engine_slot = self.engine.reserve(|usage| &usage.contexts, 1)?;
         let bytes = loaded.hold().ok_or_else(|| no_such(call, "graph", graph))?;
         let graph = loaded.graph()?;
         let backend = graph.init_context()?;
         let keep = Keep { _graph: graph.in_use(), _slot: slot, _engine_slot: engine_slot, _bytes: bytes };
         let of_guest = Reservation::new(&self.usage, |usage| &usage.context_bytes, call, 0)?;
-        let of_engine = self.engine.reserve(|usage| &usage.context_bytes, call, 0)?;
+        let of_engine = self.engine.reserve(|usage| &usage.context_bytes, 0)?;
         let context = Context::new(&graph, backend, Held::new(of_guest, of_engine), keep);
         context.open(call)?;
         add(call, &self.engine.pools.contexts, &self.contexts, context)

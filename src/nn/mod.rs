@@ -133,6 +133,7 @@ mod listing;
 mod model;
 #[cfg(all(test, loom))]
 mod models;
+mod name_map;
 mod names;
 mod observe;
 mod panics;

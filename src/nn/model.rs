@@ -3,30 +3,36 @@
 //! * N1: no two builds of one name overlap.
 //! * N2: a version is replaced by a later one, never by none; so what a guest has loaded once is there.
 //! * N3: whoever finds a version takes no lock.
+//! * N4: once its name is removed, no reload gives the model another version.
 
+use std::path::Path;
 use std::sync::{Arc as StdArc, PoisonError};
 
 use super::check::Quoted;
+use super::engine::Inner;
 use super::flight::Flight;
 use super::graph::Graph;
 use super::{Encoding, Error, ModelSource, Target};
-use crate::backend::LoadRequest;
 use crate::sync::{Arc, ArcSwapOption, Mutex, MutexGuard};
-
-/// What builds a graph for a name.
-pub(super) type Build<'a> = &'a dyn Fn(&LoadRequest<'_>) -> Result<StdArc<Graph>, Error>;
 
 /// A registered name.
 pub(super) struct NamedModel {
     name: String,
-    /// `None` once the model is built, where it would keep the bytes in memory a second time.
-    source: Mutex<Option<StdArc<ModelSource>>>,
     encoding: Encoding,
     target: Target,
     current: ArcSwapOption<Version>,
     flight: Flight<Arc<Version>>,
     /// N1: held by whoever builds.
     building: Mutex<()>,
+    /// Held for no longer than it takes to look at it, or to change it and `current` together.
+    state: Mutex<State>,
+}
+
+struct State {
+    /// `None` once the model is built, where it would keep the bytes in memory a second time.
+    source: Option<StdArc<ModelSource>>,
+    /// N4.
+    removed: bool,
 }
 
 /// What a name stands for until it is reloaded.
@@ -36,16 +42,32 @@ pub(super) struct Version {
     pub(super) number: u64,
 }
 
+/// What a build of a name came to.
+pub(super) struct Built {
+    pub(super) version: Arc<Version>,
+    /// Whether this build has made the version: otherwise it is the one before, as nothing has changed.
+    pub(super) is_new: bool,
+}
+
+/// Who builds.
+#[derive(Clone, Copy, PartialEq)]
+enum Builder {
+    /// Guests that have the model already, though its name may be gone.
+    FirstLoad,
+    /// The host, by the name.
+    Reload,
+}
+
 impl NamedModel {
     pub(super) fn new(name: &str, source: ModelSource, encoding: Encoding, target: Target) -> Self {
         Self {
             name: name.to_owned(),
-            source: Mutex::new(Some(StdArc::new(source))),
             encoding,
             target,
             current: ArcSwapOption::empty(),
             flight: Flight::new(),
             building: Mutex::new(()),
+            state: Mutex::new(State { source: Some(StdArc::new(source)), removed: false }),
         }
     }
 
@@ -66,57 +88,86 @@ impl NamedModel {
         self.current.load_full()
     }
 
-    /// The current version, which `build` makes where there is none yet; see [`Flight`].
-    pub(super) fn get_or_build(&self, build: Build<'_>) -> Result<Arc<Version>, Error> {
+    /// The current version, which `engine` builds where there is none yet; see [`Flight`].
+    pub(super) fn get_or_build(&self, engine: &Inner) -> Result<Arc<Version>, Error> {
         let make = || {
             let _building = lock(&self.building);
             // A reload may have been first.
             if let Some(version) = self.current() {
                 return Ok(version);
             }
-            let source = lock(&self.source).clone();
+            let source = lock(&self.state).source.clone();
             let source = source.ok_or_else(|| Error::runtime_error("the model has no source"))?;
-            self.publish(source, build)
+            self.publish(source, engine, Builder::FirstLoad).map(|built| built.version)
         };
         self.flight.join(|| self.current(), make).result()
     }
 
     /// Builds from `source`, or once more from the one that the model has, and makes that the current version. The
-    /// one before is the current one meanwhile, and stays it where the build fails.
-    pub(super) fn reload(&self, source: Option<ModelSource>, build: Build<'_>) -> Result<Arc<Version>, Error> {
+    /// one before is the current one meanwhile, and stays it where the build fails or the name is removed.
+    pub(super) fn reload(&self, source: Option<ModelSource>, engine: &Inner) -> Result<Built, Error> {
         let _building = lock(&self.building);
         let source = match source {
             Some(source) => StdArc::new(source),
-            None => lock(&self.source).clone().ok_or_else(|| {
+            None => lock(&self.state).source.clone().ok_or_else(|| {
                 let name = Quoted(&self.name);
-                Error::invalid_argument(format!("the model {name} came from bytes, which are gone; replace it instead"))
+                Error::invalid_argument(format!(
+                    "the model {name} came from bytes, which are not kept: replace_model takes new ones"
+                ))
             })?,
         };
-        self.publish(source, build)
+        self.publish(source, engine, Builder::Reload)
+    }
+
+    /// Follows the file that it comes from, which may have changed, and may have other parts beside it now. `None`
+    /// where it does not come from that file, or is not built yet: then the first load will read what is there.
+    pub(super) fn follow(&self, file: &Path, source: ModelSource, engine: &Inner) -> Result<Option<Built>, Error> {
+        // Where a first load is under way, it may have read what was there before the change.
+        let _building = lock(&self.building);
+        let source = {
+            let mut state = lock(&self.state);
+            let Some(before) = state.source.as_ref().filter(|source| source.is_from(file)) else { return Ok(None) };
+            let source = StdArc::new(source.with_config_of(before));
+            if self.current().is_none() {
+                state.source = Some(source);
+                return Ok(None);
+            }
+            source
+        };
+        self.publish(source, engine, Builder::Reload).map(Some)
+    }
+
+    /// Whether it comes from that file.
+    pub(super) fn is_from(&self, file: &Path) -> bool {
+        lock(&self.state).source.as_ref().is_some_and(|source| source.is_from(file))
+    }
+
+    /// N4: its name is gone. Those who have the model, or wait for its first version, keep it.
+    pub(super) fn retire(&self) {
+        lock(&self.state).removed = true;
     }
 
     /// Only under `building`.
-    fn publish(&self, source: StdArc<ModelSource>, build: Build<'_>) -> Result<Arc<Version>, Error> {
-        let graph = {
-            let parts = source.read(self.encoding)?;
-            let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
-            let request =
-                LoadRequest { config: source.config(), ..LoadRequest::new(&parts, self.encoding, self.target) };
-            build(&request)?
-        };
-        let before = self.current();
-        let version = match before {
+    fn publish(&self, source: StdArc<ModelSource>, engine: &Inner, builder: Builder) -> Result<Built, Error> {
+        let removed = || Error::not_found(format!("the model {} was removed during the reload", Quoted(&self.name)));
+        let graph = engine.build_from(&source, self.encoding, self.target)?;
+        let mut state = lock(&self.state);
+        // N4: under the lock that `retire` takes, so that a version is published before that or not at all.
+        if state.removed && builder == Builder::Reload {
+            return Err(removed());
+        }
+        let built = match self.current() {
             // Nothing has changed.
-            Some(before) if StdArc::ptr_eq(&before.graph, &graph) => before,
+            Some(before) if StdArc::ptr_eq(&before.graph, &graph) => Built { version: before, is_new: false },
             before => {
                 let number = before.map_or(1, |before| before.number + 1);
                 let version = Arc::new(Version { graph, number });
                 self.current.store(Some(Arc::clone(&version)));
-                version
+                Built { version, is_new: true }
             }
         };
-        *lock(&self.source) = source.is_on_disk().then_some(source);
-        Ok(version)
+        state.source = source.is_on_disk().then_some(source);
+        Ok(built)
     }
 }
 

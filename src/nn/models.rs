@@ -130,7 +130,7 @@ struct Use {
 /// Loads by name and opens a context, as a guest does, but for the guest's tables and the pools.
 fn load_by_name(engine: &Engine) -> Result<LoadedGraph, Error> {
     let model = engine.inner.registry.get("name")?;
-    model.get_or_build(&|request| engine.inner.build(request))?;
+    model.get_or_build(&engine.inner)?;
     let usage = Usage::new(&Limits::default());
     let slot = Reservation::new(&usage, |usage| &usage.graphs, "load", 1)?;
     let bytes = Reservation::new(&usage, |usage| &usage.model_bytes, "load", 0)?;
@@ -291,5 +291,30 @@ fn two_removals_of_one_entry() {
         let mine = entry.take().is_some();
         assert!(mine != other.join().unwrap());
         assert!(entry.get().is_none());
+    });
+}
+
+/// N4: a reload against the removal of its name. Once the name is gone, whoever has the model opens contexts of one
+/// version for good; and a reload that was too late says so, and leaves nothing.
+#[test]
+fn a_reload_against_the_removal_of_its_name_with_5_preemptions() {
+    explore_bounded("a reload against the removal of its name", 5, || {
+        let (engine, lives) = engine();
+        register(&engine, 1).unwrap();
+        let loaded = load_by_name(&engine).unwrap();
+        let other = engine.clone();
+        let other = thread::spawn(move || other.replace_model("name", source(2)).map_err(|error| error.kind()));
+        engine.remove_model("name").unwrap();
+        let number = open(&loaded).number;
+        let reloaded = other.join().unwrap();
+        assert_eq!(open(&loaded).number, number);
+        assert_eq!(reloaded, if number == 2 { Ok(2) } else { Err(ErrorKind::NotFound) });
+        assert_eq!(
+            (lives.made(2), lives.ended(1)),
+            (lives.ended(2) + usize::from(number == 2), usize::from(number == 2))
+        );
+        drop(loaded);
+        drop(engine);
+        assert_eq!((lives.ended(1), lives.ended(2)), (1, lives.made(2)));
     });
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::engine::{Engine, check_name};
-use super::model::NamedModel;
+use super::model::{Built, NamedModel};
 use super::observe;
 use super::registry::name_taken;
-use super::source::{encoding_of, files_in, parts_of};
+use super::source::{models_in, source_of};
 use super::stats::Counters;
 use super::{Encoding, Error, ModelInfo, ModelSource, Target};
 use crate::sync::Arc;
@@ -60,15 +60,13 @@ impl Engine {
             return Err(name_taken(name).of(call));
         }
         let model = Arc::new(NamedModel::new(name, source, encoding, target));
-        model
-            .get_or_build(&|request| inner.build(request))
-            .and_then(|_| inner.registry.register(&model))
-            .map_err(|error| error.of(call))
+        model.get_or_build(inner).and_then(|_| inner.registry.register(&model)).map_err(|error| error.of(call))
     }
 
     /// Registers every model file in `directory` by its name without the extension: `.onnx`, `.xml` (with the `.bin`
-    /// of the same name), `.pb`, `.pt`, `.tflite` and `.gguf`. Returns the names. Like
-    /// [`register_model`](Self::register_model), reads none of them now.
+    /// of the same name), `.pb`, `.pt`, `.tflite` and `.gguf`. Of several files of one name the first in this order is
+    /// the model, and the others are none. Returns the names. Like [`register_model`](Self::register_model), reads none
+    /// of them now.
     ///
     /// # Errors
     ///
@@ -76,12 +74,14 @@ impl Engine {
     /// [`register_model`](Self::register_model); the models before the one that gave the error are registered then.
     pub fn register_directory(&self, directory: impl AsRef<Path>, target: Target) -> Result<Vec<String>, Error> {
         let call = "register_directory";
-        let files =
-            files_in(directory.as_ref()).map_err(|error| Error::runtime_error(format!("{call}: {}", error.kind())))?;
+        let models = models_in(directory.as_ref())
+            .map_err(|error| Error::runtime_error(format!("{call}: the directory cannot be read: {}", error.kind())))?;
         let mut names = Vec::new();
-        for file in files {
-            if let Some((name, source, encoding)) = model_of(&file) {
-                self.register_model(&name, source, encoding, target).map_err(|error| error.of(call))?;
+        for (name, files) in models {
+            if let Some((file, encoding)) = files.first() {
+                check_name(call, &name, self.limits())?;
+                let model = Arc::new(NamedModel::new(&name, source_of(file, *encoding), *encoding, target));
+                self.inner.registry.register(&model).map_err(|error| error.of(call))?;
                 names.push(name);
             }
         }
@@ -96,7 +96,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](super::ErrorKind::NotFound) where no model has the name,
+    /// [`NotFound`](super::ErrorKind::NotFound) where no model has the name, or it is removed meanwhile,
     /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where it came from bytes, which are not kept, and what
     /// the build gives. The version before stays the current one.
     pub fn reload_model(&self, name: &str) -> Result<u64, Error> {
@@ -113,8 +113,9 @@ impl Engine {
         self.reload("replace_model", name, Some(source))
     }
 
-    /// Takes the name away. Guests that have loaded it keep it, in the version that was current, and a build that is
-    /// under way still reaches those who wait for it. Of several calls with one name, one succeeds.
+    /// Takes the name away. Guests that have loaded it keep it, in the version that was current: a reload that is under
+    /// way ends with an error. A first build that is under way still reaches those who wait for it. Of several calls with
+    /// one name, one succeeds.
     ///
     /// # Errors
     ///
@@ -136,24 +137,17 @@ impl Engine {
     }
 
     fn reload(&self, call: &str, name: &str, source: Option<ModelSource>) -> Result<u64, Error> {
-        let Self { inner } = self;
-        let model = inner.registry.get(name).map_err(|error| error.of(call))?;
-        let before = model.current().map_or(0, |version| version.number);
-        let version = model
-            .reload(source, &|request| inner.build(request))
-            .map_err(|error| observe::reload_failed(name, error.of(call)))?;
-        if version.number > before {
-            Counters::count(&inner.counters.reloads);
+        let model = self.inner.registry.get(name).map_err(|error| error.of(call))?;
+        let built = model.reload(source, &self.inner);
+        let built = built.map_err(|error| observe::reload_failed(name, error.of(call)))?;
+        self.count_reload(name, &built);
+        Ok(built.version.number)
+    }
+
+    pub(super) fn count_reload(&self, name: &str, Built { version, is_new }: &Built) {
+        if *is_new {
+            Counters::count(&self.inner.counters.reloads);
             observe::reloaded(name, version.number, version.graph.origin().id);
         }
-        Ok(version.number)
     }
-}
-
-/// The name, source and encoding of a model file.
-pub(super) fn model_of(file: &Path) -> Option<(String, ModelSource, Encoding)> {
-    let encoding = encoding_of(file)?;
-    let name = file.file_stem()?.to_str()?.to_owned();
-    let source = parts_of(file.to_owned(), encoding).into_iter().map(ModelSource::path).reduce(ModelSource::and)?;
-    Some((name, source, encoding))
 }

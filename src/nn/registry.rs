@@ -1,16 +1,15 @@
 //! The names of an engine: a snapshot of a map, read without a lock.
 
-use std::collections::BTreeMap;
-
 use super::Error;
 use super::check::Quoted;
 use super::model::NamedModel;
+use super::name_map::NameMap;
 use crate::sync::{Arc, ArcSwap};
 
 /// The named models of an engine.
 #[derive(Default)]
 pub(super) struct Registry {
-    models: ArcSwap<BTreeMap<String, Arc<NamedModel>>>,
+    models: ArcSwap<NameMap<Arc<NamedModel>>>,
 }
 
 impl Registry {
@@ -18,34 +17,26 @@ impl Registry {
     pub(super) fn register(&self, model: &Arc<NamedModel>) -> Result<(), Error> {
         let mut taken = false;
         self.models.rcu(|models| {
-            taken = models.contains_key(model.name());
-            if taken {
-                return Arc::clone(models);
-            }
-            let mut models = BTreeMap::clone(models);
-            models.insert(model.name().to_owned(), Arc::clone(model));
-            Arc::new(models)
+            let with = models.with(model.name(), Arc::clone(model));
+            taken = with.is_none();
+            with.map_or_else(|| Arc::clone(models), Arc::new)
         });
         if taken { Err(name_taken(model.name())) } else { Ok(()) }
     }
 
-    /// Removes a name, if it is there.
+    /// Removes a name, if it is there. A reload that is under way gives its model no version any more.
     pub(super) fn remove(&self, name: &str) -> Result<(), Error> {
-        let mut there = false;
+        let mut removed = None;
         self.models.rcu(|models| {
-            there = models.contains_key(name);
-            if !there {
-                return Arc::clone(models);
-            }
-            let mut models = BTreeMap::clone(models);
-            models.remove(name);
-            Arc::new(models)
+            let (without, model) = models.without(name).unzip();
+            removed = model;
+            without.map_or_else(|| Arc::clone(models), Arc::new)
         });
-        if there { Ok(()) } else { Err(no_model(name)) }
+        removed.map(|model| model.retire()).ok_or_else(|| no_model(name))
     }
 
     pub(super) fn clear(&self) {
-        self.models.store(Arc::new(BTreeMap::new()));
+        self.models.store(Arc::default());
     }
 
     pub(super) fn len(&self) -> usize {
@@ -53,12 +44,12 @@ impl Registry {
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
-        self.models.load().contains_key(name)
+        self.models.load().get(name).is_some()
     }
 
     /// Every model, in the order of their names.
     pub(super) fn all(&self) -> Vec<Arc<NamedModel>> {
-        self.models.load().values().cloned().collect()
+        self.models.load().values()
     }
 
     pub(super) fn get(&self, name: &str) -> Result<Arc<NamedModel>, Error> {

@@ -1,8 +1,11 @@
 //! Where the bytes of named models come from.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 use super::{Encoding, Error};
 
@@ -78,21 +81,61 @@ impl ModelSource {
         !self.parts.iter().any(|part| matches!(part, Part::Bytes(_)))
     }
 
-    /// The bytes of every part.
-    pub(super) fn read(&self, encoding: Encoding) -> Result<Vec<Cow<'_, [u8]>>, Error> {
+    /// Whether its first part is that file.
+    pub(super) fn is_from(&self, file: &Path) -> bool {
+        matches!(self.parts.first(), Some(Part::Path(path)) if path == file)
+    }
+
+    /// This source with the other one's configuration.
+    pub(super) fn with_config_of(self, other: &Self) -> Self {
+        Self { config: other.config.clone(), ..self }
+    }
+
+    /// Opens every part, and reads none of them.
+    pub(super) fn open(&self, encoding: Encoding) -> Result<Opened<'_>, Error> {
         let mut parts = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
             match part {
-                Part::Bytes(bytes) => parts.push(Cow::Borrowed(&**bytes)),
-                Part::Path(path) => parts.push(read(path)?),
+                Part::Bytes(bytes) => parts.push(OpenPart::Bytes(bytes)),
+                Part::Path(path) => parts.push(open(path)?),
                 Part::Directory(path) => {
                     for file in model_in(path, encoding)? {
-                        parts.push(read(&file)?);
+                        parts.push(open(&file)?);
                     }
                 }
             }
         }
-        Ok(parts)
+        Ok(Opened { parts })
+    }
+}
+
+/// A source whose files are open, and of which nothing is read.
+pub(super) struct Opened<'a> {
+    parts: Vec<OpenPart<'a>>,
+}
+
+enum OpenPart<'a> {
+    Bytes(&'a [u8]),
+    File(File, usize),
+}
+
+impl<'a> Opened<'a> {
+    /// Bytes of all files together: what [`read`](Self::read) will allocate.
+    pub(super) fn length_of_files(&self) -> usize {
+        let lengths = self.parts.iter().map(|part| match part {
+            OpenPart::Bytes(_) => 0,
+            OpenPart::File(_, length) => *length,
+        });
+        lengths.fold(0, usize::saturating_add)
+    }
+
+    /// The bytes of every part. A file that is no longer as long as it was is an error, and is read no further.
+    pub(super) fn read(self) -> Result<Vec<Cow<'a, [u8]>>, Error> {
+        let read = |part| match part {
+            OpenPart::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
+            OpenPart::File(file, length) => read(file, length).map(Cow::Owned),
+        };
+        self.parts.into_iter().map(read).collect()
     }
 }
 
@@ -109,25 +152,48 @@ impl fmt::Debug for ModelSource {
     }
 }
 
+/// The encodings that a file's extension tells, in the order in which files of one name are preferred.
+const ENCODINGS: [Encoding; 6] = [
+    Encoding::Onnx,
+    Encoding::OpenVino,
+    Encoding::TensorFlow,
+    Encoding::PyTorch,
+    Encoding::TensorFlowLite,
+    Encoding::Ggml,
+];
+
 /// The encoding of a model file, by its extension.
-pub(super) fn encoding_of(path: &Path) -> Option<Encoding> {
+fn encoding_of(path: &Path) -> Option<Encoding> {
     let extension = path.extension()?.to_str()?;
-    [
-        Encoding::OpenVino,
-        Encoding::Onnx,
-        Encoding::TensorFlow,
-        Encoding::PyTorch,
-        Encoding::TensorFlowLite,
-        Encoding::Ggml,
-    ]
-    .into_iter()
-    .find(|encoding| extension_of(*encoding) == Some(extension))
+    ENCODINGS.into_iter().find(|encoding| extension_of(*encoding) == Some(extension))
 }
 
 /// The file itself, and what belongs to it: the weights of `OpenVINO`.
-pub(super) fn parts_of(path: PathBuf, encoding: Encoding) -> Vec<PathBuf> {
+fn parts_of(path: PathBuf, encoding: Encoding) -> Vec<PathBuf> {
     let weights = path.with_extension("bin");
     if encoding == Encoding::OpenVino && weights.is_file() { vec![path, weights] } else { vec![path] }
+}
+
+/// The source of a model file, with what belongs to it.
+pub(super) fn source_of(file: &Path, encoding: Encoding) -> ModelSource {
+    let parts = parts_of(file.to_owned(), encoding).into_iter().map(Part::Path).collect();
+    ModelSource { parts, config: None }
+}
+
+/// The models of a directory, by their files' names without the extension, and of one name in the order of
+/// [`ENCODINGS`].
+pub(super) fn models_in(directory: &Path) -> io::Result<BTreeMap<String, Vec<(PathBuf, Encoding)>>> {
+    let mut models = BTreeMap::<String, Vec<(PathBuf, Encoding)>>::new();
+    for file in files_in(directory)? {
+        if let (Some(encoding), Some(name)) = (encoding_of(&file), file.file_stem().and_then(|name| name.to_str())) {
+            models.entry(name.to_owned()).or_default().push((file, encoding));
+        }
+    }
+    let rank = |encoding| ENCODINGS.iter().position(|other| *other == encoding);
+    for files in models.values_mut() {
+        files.sort_by_key(|(_, encoding)| rank(*encoding));
+    }
+    Ok(models)
 }
 
 fn extension_of(encoding: Encoding) -> Option<&'static str> {
@@ -150,7 +216,7 @@ fn model_in(directory: &Path, encoding: Encoding) -> Result<Vec<PathBuf>, Error>
     if usual.is_file() {
         return Ok(parts_of(usual, encoding));
     }
-    let files = files_in(directory).map_err(|error| unreadable(&error))?;
+    let files = files_in(directory).map_err(|error| unreadable("directory", &error))?;
     let mut models = files.into_iter().filter(|path| path.extension().is_some_and(|found| found == extension));
     match (models.next(), models.count()) {
         (Some(model), 0) => Ok(parts_of(model, encoding)),
@@ -175,11 +241,32 @@ pub(super) fn files_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read(path: &Path) -> Result<Cow<'static, [u8]>, Error> {
-    fs::read(path).map(Cow::Owned).map_err(|error| unreadable(&error))
+/// Opens a file, and measures it.
+fn open(path: &Path) -> Result<OpenPart<'static>, Error> {
+    let unreadable = |error: io::Error| unreadable("file", &error);
+    // First, as the opening of a pipe waits for whoever writes to it.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(Error::runtime_error("the model's file is not a regular file"));
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    Ok(OpenPart::File(file, usize::try_from(length).unwrap_or(usize::MAX)))
+}
+
+/// Reads a file of that length, and never more than one byte past it.
+fn read(file: File, length: usize) -> Result<Vec<u8>, Error> {
+    let (most, mut bytes) = (length.saturating_add(1), Vec::new());
+    bytes.try_reserve_exact(most).map_err(|_| unreadable("file", &io::ErrorKind::OutOfMemory.into()))?;
+    file.take(most as u64).read_to_end(&mut bytes).map_err(|error| unreadable("file", &error))?;
+    if bytes.len() == length {
+        return Ok(bytes);
+    }
+    Err(Error::runtime_error(format!(
+        "the model's file has more or fewer bytes than the {length} that its metadata says"
+    )))
 }
 
 /// The path is the host's: the guest learns only what went wrong.
-pub(super) fn unreadable(error: &io::Error) -> Error {
-    Error::runtime_error(format!("the model's file: {}", error.kind()))
+fn unreadable(what: &str, error: &io::Error) -> Error {
+    Error::runtime_error(format!("the model's {what} cannot be read: {}", error.kind()))
 }

@@ -69,7 +69,7 @@ impl<'a> TensorView<'a> {
         let bytes = element_count(dimensions).and_then(|count| count.checked_mul(ty.size()));
         if bytes != Some(data.len()) {
             return Err(Error::invalid_argument(format!(
-                "tensor data has {} bytes where {ty:?} in {} wants {}",
+                "the tensor data has {} bytes; {ty:?} {} needs {}",
                 data.len(),
                 Shape(dimensions),
                 bytes.map_or_else(|| "more than can be addressed".into(), |bytes| bytes.to_string()),

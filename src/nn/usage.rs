@@ -15,10 +15,10 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 /// A count with a bound.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// Whose budget it is, in the words of an error: "the guest".
-    whose: &'static str,
-    /// What is counted, in the words of an error: "graphs", "bytes of models".
+    /// Which limit it is, in the words of an error: "engine model memory".
     what: &'static str,
+    /// What is counted, in the words of an error: "bytes".
+    unit: &'static str,
     /// The error past the bound, for an amount that would fit if the rest were given back.
     refusal: ErrorKind,
     bound: usize,
@@ -26,8 +26,8 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(whose: &'static str, what: &'static str, refusal: ErrorKind, bound: usize) -> Self {
-        Self { whose, what, refusal, bound, used: AtomicUsize::new(0) }
+    fn new(what: &'static str, unit: &'static str, refusal: ErrorKind, bound: usize) -> Self {
+        Self { what, unit, refusal, bound, used: AtomicUsize::new(0) }
     }
 
     /// What may still be taken; out of date as soon as it is read.
@@ -35,21 +35,20 @@ impl Budget {
         self.bound.saturating_sub(self.used.load(Ordering::Relaxed))
     }
 
-    /// Takes `amount`, which makes `whole` with what the same holder has taken before.
-    fn take(&self, call: &str, amount: usize, whole: usize) -> Result<(), Error> {
+    /// Takes `amount`, or says what is in use.
+    fn take(&self, amount: usize) -> Result<(), usize> {
         self.used
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(amount).filter(|sum| *sum <= self.bound)
             })
-            .map(|_| ())
-            .map_err(|used| {
-                let Self { whose, what, bound, .. } = self;
-                let kind = if whole <= *bound { self.refusal } else { ErrorKind::TooLarge };
-                Error::limit(
-                    kind,
-                    format!("{call}: {amount} more {what} where {whose} has {used} and may have {bound}"),
-                )
-            })
+            .map(drop)
+    }
+
+    /// The error for a holder that wants `more` where there is `used`, and would have `whole` then.
+    fn refuse(&self, used: usize, more: usize, whole: usize) -> Error {
+        let Self { what, unit, bound, .. } = self;
+        let kind = if whole <= *bound { self.refusal } else { ErrorKind::TooLarge };
+        Error::limit(kind, format!("{what} limit exceeded: {used} of {bound} {unit} in use, {more} more requested"))
     }
 
     fn give_back(&self, amount: usize) {
@@ -69,25 +68,25 @@ pub(super) struct Usage {
 
 impl Usage {
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
-        let budget = |what, bound| Budget::new("the guest", what, ErrorKind::TooLarge, bound);
+        let budget = |what, unit, bound| Budget::new(what, unit, ErrorKind::TooLarge, bound);
         Arc::new(Self {
-            graphs: budget("graphs", limits.max_graphs()),
-            contexts: budget("contexts", limits.max_contexts()),
-            model_bytes: budget("bytes of models", limits.max_model_bytes()),
-            context_bytes: budget("bytes of contexts", limits.max_context_bytes()),
-            computes: Budget::new("the guest", "computes", ErrorKind::Busy, limits.max_computes()),
+            graphs: budget("graph handle", "handles", limits.max_graphs()),
+            contexts: budget("context", "contexts", limits.max_contexts()),
+            model_bytes: budget("model memory", "bytes", limits.max_model_bytes()),
+            context_bytes: budget("context memory", "bytes", limits.max_context_bytes()),
+            computes: Budget::new("compute", "computes", ErrorKind::Busy, limits.max_computes()),
         })
     }
 
     pub(super) fn of_engine(limits: &EngineLimits) -> Arc<Self> {
-        let budget = |what, bound| Budget::new("the engine", what, ErrorKind::Busy, bound);
+        let budget = |what, unit, bound| Budget::new(what, unit, ErrorKind::Busy, bound);
         Arc::new(Self {
-            graphs: budget("graphs", limits.max_graphs()),
-            contexts: budget("contexts", limits.max_contexts()),
-            model_bytes: budget("bytes of models", limits.max_model_bytes()),
-            context_bytes: budget("bytes of contexts", limits.max_context_bytes()),
+            graphs: budget("engine graph", "graphs", limits.max_graphs()),
+            contexts: budget("engine context", "contexts", limits.max_contexts()),
+            model_bytes: budget("engine model memory", "bytes", limits.max_model_bytes()),
+            context_bytes: budget("engine context memory", "bytes", limits.max_context_bytes()),
             // The admission has their bound.
-            computes: budget("computes", usize::MAX),
+            computes: budget("engine compute", "computes", usize::MAX),
         })
     }
 }
@@ -101,23 +100,44 @@ pub(super) struct Reservation {
 }
 
 impl Reservation {
-    /// Takes `amount` of what `budget` picks, or gives [`TooLarge`](super::ErrorKind::TooLarge).
+    /// Takes `amount` of what `budget` picks, for `call`.
     pub(super) fn new(
         usage: &Arc<Usage>,
         budget: fn(&Usage) -> &Budget,
         call: &str,
         amount: usize,
     ) -> Result<Self, Error> {
-        budget(usage).take(call, amount, amount)?;
+        Self::of(usage, budget, amount).map_err(|error| error.of(call))
+    }
+
+    /// Takes `amount` of what `budget` picks, for whichever call reports the error.
+    pub(super) fn of(usage: &Arc<Usage>, budget: fn(&Usage) -> &Budget, amount: usize) -> Result<Self, Error> {
+        let picked = budget(usage);
+        picked.take(amount).map_err(|used| picked.refuse(used, amount, amount))?;
         Ok(Self { usage: Arc::clone(usage), budget, amount: AtomicUsize::new(amount) })
     }
 
-    /// Changes the amount. What was taken before stays taken where more is refused.
-    pub(super) fn resize(&mut self, call: &str, amount: usize) -> Result<(), Error> {
+    /// Changes the amount of something that is in use. What was taken before stays taken where more is refused.
+    pub(super) fn resize(&mut self, amount: usize) -> Result<(), Error> {
+        self.change(amount).map_err(|(used, more)| (self.budget)(&self.usage).refuse(used, more, amount))
+    }
+
+    /// As [`resize`](Self::resize), for a request that has taken what it knew of before: that is not in use yet, and is
+    /// part of what is requested.
+    pub(super) fn settle(&mut self, amount: usize) -> Result<(), Error> {
+        let taken = self.amount.load(Ordering::Relaxed);
+        self.change(amount).map_err(|(used, _)| {
+            let others = used.saturating_sub(taken);
+            (self.budget)(&self.usage).refuse(others, amount, amount)
+        })
+    }
+
+    /// Where more is refused: what is in use, this with it, and how much more was wanted.
+    fn change(&mut self, amount: usize) -> Result<(), (usize, usize)> {
         let budget = (self.budget)(&self.usage);
         let taken = self.amount.load(Ordering::Relaxed);
         match amount.checked_sub(taken) {
-            Some(more) => budget.take(call, more, amount)?,
+            Some(more) => budget.take(more).map_err(|used| (used, more))?,
             None => budget.give_back(taken - amount),
         }
         self.amount.store(amount, Ordering::Relaxed);
@@ -198,7 +218,7 @@ mod tests {
         let all = reserve(&usage, 10).unwrap();
         let error = reserve(&usage, 1).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooLarge);
-        assert_eq!(error.message(), "load: 1 more bytes of models where the guest has 10 and may have 10");
+        assert_eq!(error.message(), "load: model memory limit exceeded: 10 of 10 bytes in use, 1 more requested");
         drop(all);
         assert!(reserve(&usage, usize::MAX).is_err());
         assert_eq!(usage.model_bytes.left(), 10);
@@ -208,11 +228,19 @@ mod tests {
     fn a_refused_resize_changes_nothing() {
         let usage = usage(10);
         let mut part = reserve(&usage, 4).unwrap();
-        assert!(part.resize("load", 11).is_err());
+        let other = reserve(&usage, 1).unwrap();
+        let words = |result: Result<(), Error>| result.unwrap_err().message().to_owned();
+        let told = "model memory limit exceeded: 5 of 10 bytes in use, 6 more requested";
+        assert_eq!(words(part.resize(10)), told);
+        // What it has taken is of the same request.
+        let told = "model memory limit exceeded: 1 of 10 bytes in use, 10 more requested";
+        assert_eq!(words(part.settle(10)), told);
+        assert_eq!(part.settle(usize::MAX).unwrap_err().kind(), ErrorKind::TooLarge);
+        drop(other);
         assert_eq!(usage.model_bytes.left(), 6);
-        part.resize("load", 10).unwrap();
+        part.resize(10).unwrap();
         assert_eq!(usage.model_bytes.left(), 0);
-        part.resize("load", 1).unwrap();
+        part.settle(1).unwrap();
         assert_eq!(usage.model_bytes.left(), 9);
         assert!(part.give_back());
         assert!(!part.give_back());

@@ -239,7 +239,7 @@ fn a_guest_has_no_more_computes_than_its_limits_say() {
     let [first, second] = [contexts[0], contexts[1]].map(|context| guest.compute_async(context));
     let error = guest.compute(contexts[2]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
-    assert_eq!(error.message(), "compute: 1 more computes where the guest has 2 and may have 2");
+    assert_eq!(error.message(), "compute: compute limit exceeded: 2 of 2 computes in use, 1 more requested");
     // Another has its own.
     let other = engine.guest();
     let third = other.compute_async(context(&other, "anything"));

@@ -51,7 +51,7 @@ fn get_output_writes_all_or_nothing() {
 
     let error = guest.get_output(context, 0, &mut buffer[..7]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
-    assert_eq!(error.message(), "get_output: the output has 8 bytes, the buffer 7");
+    assert_eq!(error.message(), "get_output: the output has 8 bytes; the buffer has 7");
     assert_eq!(buffer, [9; 10]);
     assert_eq!(guest.get_output(context, "y", &mut buffer), Ok(8));
     assert_eq!(buffer, [0, 0, 128, 63, 0, 0, 128, 63, 9, 9]);
@@ -66,14 +66,14 @@ fn indexes_names_types_and_sizes_are_checked_before_the_backend_sees_them() {
     let longs = TensorView::new(&[2], TensorType::I64, &data).unwrap();
     let rank = TensorView::new(&[1, 2], TensorType::F32, &data[..8]).unwrap();
     for (result, message) in [
-        (guest.set_input(context, 1, good.view()), "set_input: no input 1, the graph has 1"),
-        (guest.set_input(context, u32::MAX, good.view()), "set_input: no input 4294967295, the graph has 1"),
-        (guest.set_input(context, "y", good.view()), "set_input: no input is named \"y\", the graph has 1"),
-        (guest.set_input(context, 0, vector(&[0.0]).view()), "set_input: input 0 is F32 [2], given F32 [1]"),
-        (guest.set_input(context, 0, longs), "set_input: input 0 is F32 [2], given I64 [2]"),
-        (guest.set_input(context, 0, rank), "set_input: input 0 is F32 [2], given F32 [1×2]"),
-        (guest.output(context, 1).map(drop), "output: no output 1, the graph has 1"),
-        (guest.output(context, "x").map(drop), "output: no output is named \"x\", the graph has 1"),
+        (guest.set_input(context, 1, good.view()), "set_input: there is no input 1; the graph has 1"),
+        (guest.set_input(context, u32::MAX, good.view()), "set_input: there is no input 4294967295; the graph has 1"),
+        (guest.set_input(context, "y", good.view()), "set_input: no input is named \"y\"; the graph has 1"),
+        (guest.set_input(context, 0, vector(&[0.0]).view()), "set_input: input 0 takes F32 [2]; the tensor is F32 [1]"),
+        (guest.set_input(context, 0, longs), "set_input: input 0 takes F32 [2]; the tensor is I64 [2]"),
+        (guest.set_input(context, 0, rank), "set_input: input 0 takes F32 [2]; the tensor is F32 [1×2]"),
+        (guest.output(context, 1).map(drop), "output: there is no output 1; the graph has 1"),
+        (guest.output(context, "x").map(drop), "output: no output is named \"x\"; the graph has 1"),
         (guest.compute(context), "compute: no input"),
     ] {
         let error = result.unwrap_err();

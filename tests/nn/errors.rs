@@ -83,24 +83,34 @@ fn every_refusal_names_its_call_the_value_and_the_bound_in_under_200_characters(
     let (invalid, large) = (ErrorKind::InvalidArgument, ErrorKind::TooLarge);
     let answers = [
         (junk, ErrorKind::InvalidEncoding, "load", "not affine"),
-        (guest.load(&[], Encoding::Onnx, Target::Cpu).map(drop), invalid, "load", "0 parts, where a model has 1"),
+        (
+            guest.load(&[], Encoding::Onnx, Target::Cpu).map(drop),
+            invalid,
+            "load",
+            "the model has 0 parts; it needs 1 or more",
+        ),
         (
             guest.load(&[b"x"], Encoding::Ggml, Target::Gpu).map(drop),
             ErrorKind::UnsupportedOperation,
             "load",
-            "Ggml for Gpu",
+            "no backend supports the encoding Ggml on the target Gpu",
         ),
         (guest.load_by_name("nosuch").map(drop), ErrorKind::NotFound, "load_by_name", "\"nosuch\""),
-        (guest.load_by_name(&long).map(drop), large, "load_by_name", "10000 bytes where 9"),
-        (guest.load_by_name(&"\u{1}".repeat(99)).map(drop), large, "load_by_name", "99 bytes where 9"),
+        (guest.load_by_name(&long).map(drop), large, "load_by_name", "10000 bytes; the limit is 9"),
+        (guest.load_by_name(&"\u{1}".repeat(99)).map(drop), large, "load_by_name", "99 bytes; the limit is 9"),
         (guest.init_execution_context(forged).map(drop), invalid, "init_execution_context", "graph 0x0000abcd"),
-        (guest.init_execution_context(graph).map(drop), large, "init_execution_context", "has 1 and may have 1"),
+        (
+            guest.init_execution_context(graph).map(drop),
+            large,
+            "init_execution_context",
+            "context limit exceeded: 1 of 1 contexts in use, 1 more requested",
+        ),
         (guest.unload(forged), invalid, "unload", "graph 0x0000abcd"),
         (guest.set_input(forged, 0, deep), invalid, "set_input", "context 0x0000abcd"),
-        (guest.set_input(context, 5, deep), invalid, "set_input", "input 5, the graph has 1"),
-        (guest.set_input(context, &*long, deep), invalid, "set_input", ", the graph has 1"),
-        (guest.set_input(context, 0, deep), large, "set_input", "5000 dimensions where 4"),
-        (guest.set_input(context, 0, wide), large, "set_input", "400 bytes where 99"),
+        (guest.set_input(context, 5, deep), invalid, "set_input", "there is no input 5; the graph has 1"),
+        (guest.set_input(context, &*long, deep), invalid, "set_input", "; the graph has 1"),
+        (guest.set_input(context, 0, deep), large, "set_input", "5000 dimensions; the limit is 4"),
+        (guest.set_input(context, 0, wide), large, "set_input", "400 bytes; the limit is 99"),
         (guest.compute(context), invalid, "compute", "no input"),
         (guest.compute(forged), invalid, "compute", "context 0x0000abcd"),
         (guest.output(forged, 0).map(drop), invalid, "output", "context 0x0000abcd"),
@@ -108,7 +118,7 @@ fn every_refusal_names_its_call_the_value_and_the_bound_in_under_200_characters(
             guest.get_output(context, u32::MAX, &mut []).map(drop),
             invalid,
             "get_output",
-            "output 4294967295, the graph has 1",
+            "there is no output 4294967295; the graph has 1",
         ),
         (guest.drop_context(graph), invalid, "drop_context", "has no context"),
         (guest.cancel(graph).map(drop), invalid, "cancel", "has no context"),
@@ -118,7 +128,7 @@ fn every_refusal_names_its_call_the_value_and_the_bound_in_under_200_characters(
             engine.register_model(&long.repeat(9), ModelSource::bytes(vec![]), Encoding::Onnx, Target::Cpu),
             large,
             "register_model",
-            "90000 bytes where 256",
+            "90000 bytes; the limit is 256",
         ),
     ];
     for (answer, kind, call, says) in answers {
@@ -127,7 +137,7 @@ fn every_refusal_names_its_call_the_value_and_the_bound_in_under_200_characters(
     guest.set_input(context, 0, Tensor::from_f32(vec![2], &[0.0; 2]).unwrap().view()).unwrap();
     guest.compute(context).unwrap();
     let error = guest.get_output(context, 0, &mut [0; 7]).unwrap_err();
-    assert_eq!(error.message(), "get_output: the output has 8 bytes, the buffer 7");
+    assert_eq!(error.message(), "get_output: the output has 8 bytes; the buffer has 7");
 }
 
 #[test]

@@ -36,7 +36,10 @@ fn graphs_are_counted_by_handle_and_one_that_is_given_back_makes_room_at_once() 
     guest.load_by_name("m").unwrap();
     for error in [load(&guest, 0).unwrap_err(), guest.load_by_name("m").unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::TooLarge);
-        assert!(error.message().contains("1 more graphs where the guest has 2 and may have 2"), "{error}");
+        assert!(
+            error.message().contains("graph handle limit exceeded: 2 of 2 handles in use, 1 more requested"),
+            "{error}"
+        );
     }
     // Another guest has limits of its own.
     load(&engine.guest_with(Limits::default().graphs(1)), 0).unwrap();
@@ -66,10 +69,14 @@ fn model_bytes_are_those_that_the_backend_counts() {
     let watch = Watch::default();
     let engine = watch.engine();
     let guest = engine.guest_with(Limits::default().model_bytes(1_000));
+    // What this load has reserved for its own bytes is not in use.
+    let error = load(&guest, 1_001).unwrap_err();
+    assert_eq!(error.message(), "load: model memory limit exceeded: 0 of 1000 bytes in use, 1001 more requested");
     let first = load(&guest, 600).unwrap();
     assert_eq!(watch.memory_limit(), 1_000);
     let error = load(&guest, 401).unwrap_err();
     assert_eq!((error.kind(), watch.memory_limit()), (ErrorKind::TooLarge, 400));
+    assert_eq!(error.message(), "load: model memory limit exceeded: 600 of 1000 bytes in use, 401 more requested");
     load(&guest, 400).unwrap();
     // Not even the model's own 20 bytes have room, so that no backend is asked.
     let loads = watch.loads();
@@ -130,7 +137,7 @@ fn tensors_are_bounded_in_bytes_and_rank() {
     let engine = Watch::default().engine();
     let guest = engine.guest_with(Limits::default().tensor_bytes(8).tensor_rank(2));
     let any = trouble(&guest, "any").unwrap();
-    for (bytes, answer) in [(8, Ok(())), (9, Err("set_input: input 0 has 9 bytes where 8 are allowed".to_owned()))] {
+    for (bytes, answer) in [(8, Ok(())), (9, Err("set_input: input 0 has 9 bytes; the limit is 8".to_owned()))] {
         let result = guest.set_input(any, 0, bytes_of(bytes).view());
         assert_eq!(result.map_err(|error| error.message().to_owned()), answer);
     }
@@ -164,7 +171,7 @@ fn names_are_bounded_in_bytes() {
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     let error = engine.guest().load_by_name(&name).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
-    assert!(error.message().contains("257 bytes where 256"), "{error}");
+    assert!(error.message().contains("257 bytes; the limit is 256"), "{error}");
 }
 
 #[test]
@@ -177,7 +184,7 @@ fn the_inputs_of_all_contexts_are_bounded_together() {
     guest.set_input(two, 0, vector(2).view()).unwrap();
     let error = guest.set_input(three, 0, vector(2).view()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
-    assert_eq!(error.message(), "set_input: 8 more bytes of contexts where the guest has 16 and may have 16");
+    assert_eq!(error.message(), "set_input: context memory limit exceeded: 16 of 16 bytes in use, 8 more requested");
     // The same input again takes no more; one that was given back makes room.
     guest.set_input(one, 0, vector(2).view()).unwrap();
     assert_eq!(engine.stats().context_bytes, 16);
@@ -211,7 +218,7 @@ fn contexts_are_bounded_in_what_they_hold_and_not_by_their_inputs_alone() {
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert_eq!(
         error.message(),
-        "init_execution_context: 5 more bytes of contexts where the guest has 6 and may have 10"
+        "init_execution_context: context memory limit exceeded: 6 of 10 bytes in use, 5 more requested"
     );
     // Nothing is left of the one that was refused.
     assert_eq!((engine.stats().context_bytes, engine.stats().contexts), (6, 1));
@@ -223,10 +230,14 @@ fn contexts_are_bounded_in_what_they_hold_and_not_by_their_inputs_alone() {
     // One more than the bound costs the context, whose memory goes at once.
     let swelling = trouble(&guest, "holds 6 then 11").unwrap();
     let error = guest.compute(swelling).unwrap_err();
-    assert_eq!(error.message(), "compute: 5 more bytes of contexts where the guest has 6 and may have 10");
+    assert_eq!(error.message(), "compute: context memory limit exceeded: 6 of 10 bytes in use, 5 more requested");
     assert_eq!((engine.stats().context_bytes, engine.stats().contexts), (0, 0));
-    let error = guest.compute(swelling).unwrap_err();
-    assert!(error.kind() == ErrorKind::RuntimeError && error.message().contains("was lost"), "{error}");
+    let poisoned = guest.compute(swelling).unwrap_err();
+    assert_eq!(poisoned.kind(), ErrorKind::RuntimeError);
+    assert!(
+        poisoned.message().ends_with(&format!("is poisoned by an earlier call: {}", error.message())),
+        "{poisoned}"
+    );
     guest.drop_context(swelling).unwrap();
     trouble(&guest, "holds 10").unwrap();
 }
@@ -241,7 +252,10 @@ fn what_the_contexts_of_all_guests_hold_is_bounded_together() {
     two.set_input(second, 0, bytes_of(4).view()).unwrap();
     let error = two.set_input(second, 0, bytes_of(5).view()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
-    assert_eq!(error.message(), "set_input: 1 more bytes of contexts where the engine has 10 and may have 10");
+    assert_eq!(
+        error.message(),
+        "set_input: engine context memory limit exceeded: 10 of 10 bytes in use, 1 more requested"
+    );
     // More than the bound by itself, whatever others have.
     assert_eq!(two.set_input(second, 0, bytes_of(11).view()).unwrap_err().kind(), ErrorKind::TooLarge);
     assert_eq!(engine.stats().context_bytes, 10);
@@ -299,6 +313,8 @@ fn an_engine_has_no_more_graphs_contexts_and_bytes_than_its_limits_say() {
     let first = load(&one, 1.0, 600).unwrap();
     let error = load(&two, 2.0, 401).unwrap_err();
     assert_eq!((error.kind(), watch.memory_limit()), (ErrorKind::Busy, 400));
+    let told = "load: engine model memory limit exceeded: 600 of 1000 bytes in use, 401 more requested";
+    assert_eq!(error.message(), told);
     // What was built for nothing counts until it is gone.
     eventually(|| engine.stats().graphs == 1);
     assert_eq!(load(&two, 2.0, 1_001).unwrap_err().kind(), ErrorKind::TooLarge);
@@ -306,13 +322,16 @@ fn an_engine_has_no_more_graphs_contexts_and_bytes_than_its_limits_say() {
     let second = load(&two, 2.0, 400).unwrap();
     let error = load(&two, 3.0, 0).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
-    assert_eq!(error.message(), "load: the model: 1 more graphs where the engine has 2 and may have 2");
+    assert_eq!(error.message(), "load: engine graph limit exceeded: 2 of 2 graphs in use, 1 more requested");
     // One that is there is no more of them.
     load(&two, 1.0, 600).unwrap();
     let context = one.init_execution_context(first).unwrap();
     let error = two.init_execution_context(second).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
-    assert!(error.message().ends_with("1 more contexts where the engine has 1 and may have 1"), "{error}");
+    assert!(
+        error.message().ends_with("engine context limit exceeded: 1 of 1 contexts in use, 1 more requested"),
+        "{error}"
+    );
     one.drop_context(context).unwrap();
     two.init_execution_context(second).unwrap();
     drop((one, two));

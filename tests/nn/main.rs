@@ -11,6 +11,7 @@ mod concurrency;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod errors;
+mod files;
 mod guards;
 mod lifetime;
 mod limits;
@@ -22,3 +23,5 @@ mod oracle;
 mod panics;
 mod reload;
 mod sharing;
+#[cfg(feature = "watch")]
+mod watch;

@@ -244,3 +244,27 @@ fn a_model_in_files_is_read_at_its_first_use() {
     fs::remove_dir_all(&folder).unwrap();
     engine.guest().load_by_name("files").unwrap();
 }
+
+#[test]
+fn as_many_names_as_a_host_likes_are_registered_found_listed_and_removed() {
+    const NAMES: usize = 20_000;
+    let watch = Watch::default();
+    let engine = watch.engine();
+    let name = |number: usize| format!("model {number}");
+    for number in 0..NAMES {
+        register(&engine, &name(number), "anything");
+    }
+    assert!(engine.register_model(&name(7), ModelSource::bytes(vec![]), Encoding::Onnx, Target::Cpu).is_err());
+    assert_eq!((engine.stats().names, engine.model_names().len()), (NAMES, NAMES));
+    assert!(engine.model_names().is_sorted());
+    let guest = engine.guest();
+    for number in (0..NAMES).step_by(1_000) {
+        guest.unload(guest.load_by_name(&name(number)).unwrap()).unwrap();
+    }
+    for number in 0..NAMES {
+        engine.remove_model(&name(number)).unwrap();
+        assert!(engine.remove_model(&name(number)).is_err());
+    }
+    assert_eq!((engine.stats().names, engine.list_models().len()), (0, 0));
+    watch.all_gone();
+}

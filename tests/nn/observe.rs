@@ -90,7 +90,7 @@ fn loads_builds_computes_reloads_and_refusals_are_told_with_guest_and_graph() {
         format!("TRACE computed guest={guest} graph={graph} ok=false"),
         format!("DEBUG refused guest={guest} graph={graph} call=\"compute\" error=invalid argument: compute: no input"),
         format!(
-            "DEBUG refused guest={guest} call=\"set_input\" error=invalid argument: set_input: no input 7, the graph has 1"
+            "DEBUG refused guest={guest} call=\"set_input\" error=invalid argument: set_input: there is no input 7; the graph has 1"
         ),
         "INFO <build> encoding=Onnx target=Cpu bytes=20".to_owned(),
         format!("INFO built graph={} backend=\"affine\" bytes=100", number(&notes[9], "graph")),

@@ -129,8 +129,9 @@ fn a_context_whose_backend_panicked_is_lost_and_others_are_not() {
         for result in calls(context) {
             let error = result.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::RuntimeError);
-            let lost = format!("the context {:#010x} was lost, as its backend panicked", context.to_bits());
-            assert!(error.message().contains(&lost), "{error}");
+            let why = format!("{model}: the backend panicked: {model}");
+            let lost = format!(": the context {:#010x} is poisoned by an earlier call: {why}", context.to_bits());
+            assert!(error.message().ends_with(&lost), "{error}");
         }
         // It never reached the backend again; the graph is as good as it was; and the handle is there to be dropped.
         assert_eq!((engine.stats().panics, watch.alive()), (1, 1));

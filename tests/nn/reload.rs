@@ -86,7 +86,7 @@ fn a_reload_that_fails_leaves_the_version_in_use() {
     }
     let error = engine.reload_model("m").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-    assert!(error.message().contains("the model \"m\" came from bytes"), "{error}");
+    assert!(error.message().contains("the model \"m\" came from bytes, which are not kept"), "{error}");
     assert_eq!(engine.reload_model("n").unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(run(&guest, guest.init_execution_context(graph).unwrap()), 2);
     assert_eq!(engine.list_models()[0].version, Some(1));
@@ -226,34 +226,51 @@ fn a_directory_gives_a_model_or_many() {
     assert_eq!(engine.reload_model("b"), Ok(2));
 }
 
-#[cfg(feature = "watch")]
+/// Guests stay where they were when the name went, and whoever reloads it is told so.
 #[test]
-fn a_file_that_is_replaced_in_a_watched_directory_is_a_model_reloaded() {
+fn a_reload_that_ends_after_its_name_is_gone_moves_nobody() {
     let watch = Watch::default();
     let engine = watch.engine();
-    let folder = Folder::new("watched");
-    folder.write("m.onnx", 2.0);
-    let following = engine.watch_directory(&folder.0, Target::Cpu).unwrap();
+    let text = |text: &'static str| ModelSource::bytes(text.as_bytes());
+    engine.register_model_now("m", text("first"), Encoding::PyTorch, Target::Cpu).unwrap();
     let guest = engine.guest();
     let graph = guest.load_by_name("m").unwrap();
-    let version = || engine.list_models().iter().find(|model| model.name == "m").unwrap().version;
-    folder.write("m.onnx", 3.0);
-    eventually(|| version() == Some(2));
-    assert_eq!(run(&guest, guest.init_execution_context(graph).unwrap()), 3);
-    // What is no model changes nothing.
-    fs::write(folder.0.join("m.onnx"), "junk").unwrap();
-    folder.write("n.onnx", 5.0);
-    eventually(|| engine.model_names() == ["m", "n"]);
-    assert_eq!(version(), Some(2));
-    folder.write("m.onnx", 4.0);
-    eventually(|| version() == Some(3));
-    drop(following);
-    folder.write("o.onnx", 5.0);
-    thread::sleep(Duration::from_millis(200));
-    assert_eq!(engine.model_names(), ["m", "n"]);
-    // Another watch takes up where the first has ended, and keeps no engine alive.
-    let _following = engine.watch_directory(&folder.0, Target::Cpu).unwrap();
-    assert_eq!(engine.model_names(), ["m", "n", "o"]);
-    drop((guest, engine));
-    watch.all_gone();
+    let first = engine.list_graphs()[0].id;
+    thread::scope(|scope| {
+        let reload = scope.spawn(|| engine.replace_model("m", text("gate load")));
+        watch.wait_for(1);
+        engine.remove_model("m").unwrap();
+        // Another of the name is another model.
+        engine.register_model_now("m", text("other"), Encoding::PyTorch, Target::Cpu).unwrap();
+        watch.open();
+        let error = reload.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(error.message(), "replace_model: the model \"m\" was removed during the reload");
+    });
+    guest.init_execution_context(graph).unwrap();
+    let used = engine.list_graphs().into_iter().filter(|graph| graph.contexts == 1).map(|graph| graph.id);
+    assert_eq!(used.collect::<Vec<_>>(), [first]);
+    assert_eq!((engine.list_models()[0].version, engine.stats().reloads), (Some(1), 0));
+    // What it built for nobody is gone.
+    eventually(|| engine.stats().graphs == 2);
+}
+
+#[test]
+fn a_version_is_counted_once_whoever_else_reloads_it() {
+    let watch = Watch::default();
+    let engine = watch.engine();
+    let text = |text: &'static str| ModelSource::bytes(text.as_bytes());
+    engine.register_model_now("m", text("first"), Encoding::PyTorch, Target::Cpu).unwrap();
+    thread::scope(|scope| {
+        let reload = || engine.replace_model("m", text("gate load"));
+        let reloads = [scope.spawn(reload), scope.spawn(reload)];
+        watch.wait_for(1);
+        // The other waits for it by now, as far as can be seen from outside.
+        thread::sleep(Duration::from_millis(50));
+        watch.open();
+        for reload in reloads {
+            assert_eq!(reload.join().unwrap(), Ok(2));
+        }
+    });
+    assert_eq!((watch.loads(), engine.stats().reloads), (2, 1));
 }
