@@ -5,6 +5,7 @@
 //! * N3: whoever finds a version takes no lock.
 //! * N4: once its name is removed, no reload gives the model another version.
 
+#[cfg(feature = "watch")]
 use std::path::Path;
 use std::sync::{Arc as StdArc, PoisonError};
 
@@ -121,6 +122,7 @@ impl NamedModel {
 
     /// Follows the file that it comes from, which may have changed, and may have other parts beside it now. `None`
     /// where it does not come from that file, or is not built yet: then the first load will read what is there.
+    #[cfg(feature = "watch")]
     pub(super) fn follow(&self, file: &Path, source: ModelSource, engine: &Inner) -> Result<Option<Built>, Error> {
         // Where a first load is under way, it may have read what was there before the change.
         let _building = lock(&self.building);
@@ -138,6 +140,7 @@ impl NamedModel {
     }
 
     /// Whether it comes from that file.
+    #[cfg(feature = "watch")]
     pub(super) fn is_from(&self, file: &Path) -> bool {
         lock(&self.state).source.as_ref().is_some_and(|source| source.is_from(file))
     }

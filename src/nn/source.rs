@@ -82,11 +82,13 @@ impl ModelSource {
     }
 
     /// Whether its first part is that file.
+    #[cfg(feature = "watch")]
     pub(super) fn is_from(&self, file: &Path) -> bool {
         matches!(self.parts.first(), Some(Part::Path(path)) if path == file)
     }
 
     /// This source with the other one's configuration.
+    #[cfg(feature = "watch")]
     pub(super) fn with_config_of(self, other: &Self) -> Self {
         Self { config: other.config.clone(), ..self }
     }
@@ -169,7 +171,7 @@ fn encoding_of(path: &Path) -> Option<Encoding> {
 }
 
 /// The file itself, and what belongs to it: the weights of `OpenVINO`.
-fn parts_of(path: PathBuf, encoding: Encoding) -> Vec<PathBuf> {
+pub(super) fn parts_of(path: PathBuf, encoding: Encoding) -> Vec<PathBuf> {
     let weights = path.with_extension("bin");
     if encoding == Encoding::OpenVino && weights.is_file() { vec![path, weights] } else { vec![path] }
 }

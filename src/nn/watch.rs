@@ -2,38 +2,80 @@
 //!
 //! The events only say that something has happened. What has, is found by looking through the directory once it has
 //! been quiet for a moment: so a file that is written in pieces, renamed into place or touched ten times is one reload.
+//!
+//! * W1: a name follows the one file that it was registered from. Other files of the name are nothing to it, and a name
+//!   that the host has from elsewhere is never touched.
+//! * W2: a name is registered when its file is new or has changed, and at no other time.
+//! * W3: a change that comes after a file was read is seen: stamps are taken before a file is read, and the directory is
+//!   watched before it is looked through.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Weak;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
-use std::{fmt, fs};
+use std::{fmt, fs, io};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::engine::{Engine, Inner};
-use super::names::model_of;
-use super::source::files_in;
-use super::{Error, Target};
+use super::source::{models_in, parts_of, source_of};
+use super::{Encoding, Error, Target, observe};
 
 /// How long a directory has to be quiet before it is looked through, and how long a busy one may keep that waiting.
 const QUIET: Duration = Duration::from_millis(50);
 const AT_LAST: Duration = Duration::from_secs(1);
 
-/// A watch on a directory, from [`Engine::watch_directory`]; ends when it is dropped.
+/// How often it is asked whether the path still leads to the directory that is watched: no event tells of a link that
+/// leads elsewhere now.
+const POLL: Duration = Duration::from_secs(1);
+
+/// A watch on a directory, from [`Engine::watch_directory`]; ends when it is dropped, once a reload that it has begun is
+/// done.
+///
+/// ```no_run
+/// # use graphpool::nn::{Engine, Error, Target};
+/// # fn host(engine: &Engine) -> Result<(), Error> {
+/// let watch = engine.watch_directory("models", Target::Cpu)?;
+/// // As long as it lives.
+/// drop(watch);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// One that is not kept has ended already, and the compiler warns of it:
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// # use graphpool::nn::{Engine, Error, Target};
+/// # fn host(engine: &Engine) -> Result<(), Error> {
+/// engine.watch_directory("models", Target::Cpu)?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a watch ends when it is dropped"]
 pub struct DirectoryWatch {
-    /// `None` only while it is dropped. Its end is what ends the thread.
-    watcher: Option<RecommendedWatcher>,
+    wake: SyncSender<()>,
+    ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Engine {
     /// Registers the models in `directory` as [`register_directory`](Self::register_directory) does, but for names that
-    /// are taken, and from then on follows what happens there: a new file is registered, and one that is replaced is
-    /// reloaded, aside, as by [`reload_model`](Self::reload_model), whoever has registered its name. A name whose file is removed stays until the host removes it. A file that
-    /// is no good leaves the version before in use, and is tried again at the next event in the directory.
+    /// are taken, and from then on follows what happens there until the [`DirectoryWatch`] is dropped: a new file is
+    /// registered, and one that is replaced is reloaded, aside, as by [`reload_model`](Self::reload_model).
+    ///
+    /// A name follows the file that it was registered from, be it by this watch, an earlier one or the host, as long as
+    /// the paths are spelt alike. It does not change its encoding: `m.gguf` beside the `m.onnx` that is loaded is nothing
+    /// to it. A name that the host has registered from elsewhere, or replaced by something else, is the host's and stays
+    /// as it is. A name whose file is removed stays until the host removes it, and one that the host has removed comes
+    /// back when its own file changes.
+    ///
+    /// A file that is no good leaves the version before in use, and is tried again at the next event in the directory.
+    /// A file that is a link is followed when the link itself is replaced. The directory may be replaced, or be a link
+    /// that comes to lead elsewhere: within a second or so, what is there then counts.
     ///
     /// Replace files by renaming others over them: one that is written in place might be read half written, though it is
     /// read again when the rest has come. The watch does not keep the engine alive.
@@ -44,27 +86,32 @@ impl Engine {
     /// watch or a thread.
     pub fn watch_directory(&self, directory: impl AsRef<Path>, target: Target) -> Result<DirectoryWatch, Error> {
         let call = "watch_directory";
-        let refused = |error: &dyn fmt::Display| Error::runtime_error(format!("{call}: {error}"));
+        let refused = |what: &str, error: &dyn fmt::Display| Error::runtime_error(format!("{call}: {what}: {error}"));
+        let unwatched = |error: &dyn fmt::Display| refused("the directory cannot be watched", error);
         let directory = directory.as_ref().to_owned();
-        let (events, received) = mpsc::channel();
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading the models is an event, too.
-            if event.is_ok_and(|event| !event.kind.is_access()) {
-                let _ = events.send(());
+        let unread = |error: io::Error| refused("the directory cannot be read", &error.kind());
+        // For their errors; the first look asks again.
+        models_in(&directory).map_err(unread)?;
+        // Room for one: that something has happened is all that it says.
+        let (wake, woken) = mpsc::sync_channel(1);
+        let events = wake.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading the models is an event, too. An error may stand for events that are lost.
+            if event.map_or(true, |event| !event.kind.is_access()) {
+                let _ = events.try_send(());
             }
         })
-        .map_err(|error| refused(&error))?;
-        watcher.watch(&directory, RecursiveMode::NonRecursive).map_err(|error| refused(&error))?;
-        // After the watch has begun, so that nothing is missed between the two.
-        let mut seen = Seen { directory, target, stamps: HashMap::new() };
-        files_in(&seen.directory).map_err(|error| refused(&error.kind()))?;
-        seen.look(self);
-        let engine = std::sync::Arc::downgrade(&self.inner);
+        .map_err(|error| unwatched(&error))?;
+        let mut followed = Followed { directory, target, watcher, armed: None, files: HashMap::new() };
+        followed.arm().map_err(|error| unwatched(&error))?;
+        followed.look(self);
+        let (engine, ended) = (Arc::downgrade(&self.inner), Arc::<AtomicBool>::default());
+        let signals = Signals { woken, ended: Arc::clone(&ended) };
         let thread = thread::Builder::new()
             .name("graphpool-watch".into())
-            .spawn(move || seen.follow(&engine, &received))
-            .map_err(|error| refused(&error))?;
-        Ok(DirectoryWatch { watcher: Some(watcher), thread: Some(thread) })
+            .spawn(move || followed.follow(&engine, &signals))
+            .map_err(|error| refused("no thread can be started", &error.kind()))?;
+        Ok(DirectoryWatch { wake, ended, thread: Some(thread) })
     }
 }
 
@@ -76,7 +123,9 @@ impl fmt::Debug for DirectoryWatch {
 
 impl Drop for DirectoryWatch {
     fn drop(&mut self) {
-        drop(self.watcher.take());
+        // Release: pairs with the Acquire of `Signals::wait`. Where there is no room, the thread is about to wake.
+        self.ended.store(true, Ordering::Release);
+        let _ = self.wake.try_send(());
         if let Some(thread) = self.thread.take()
             && thread.thread().id() != thread::current().id()
         {
@@ -85,79 +134,147 @@ impl Drop for DirectoryWatch {
     }
 }
 
-/// What tells one state of a file from the next.
+/// What tells one state of a file from the next, and one directory from another.
 #[derive(Clone, Copy, PartialEq)]
 struct Stamp {
     modified: Option<SystemTime>,
     length: u64,
-    inode: u64,
+    identity: Identity,
+    /// When anything of it has changed, its times with it.
+    changed: (i64, i64),
 }
+
+type Identity = (u64, u64);
 
 impl Stamp {
     fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         #[cfg(unix)]
-        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+        let (identity, changed) = {
+            use std::os::unix::fs::MetadataExt;
+            ((metadata.dev(), metadata.ino()), (metadata.ctime(), metadata.ctime_nsec()))
+        };
         #[cfg(not(unix))]
-        let inode = 0;
-        Some(Self { modified: metadata.modified().ok(), length: metadata.len(), inode })
+        let (identity, changed) = ((0, 0), (0, 0));
+        Some(Self { modified: metadata.modified().ok(), length: metadata.len(), identity, changed })
     }
 }
 
-/// The directory as the registered models were read from it.
-struct Seen {
-    directory: PathBuf,
-    target: Target,
-    stamps: HashMap<PathBuf, Vec<Option<Stamp>>>,
+/// What wakes the thread.
+struct Signals {
+    woken: Receiver<()>,
+    ended: Arc<AtomicBool>,
 }
 
-impl Seen {
-    fn follow(&mut self, engine: &Weak<Inner>, events: &Receiver<()>) {
-        while events.recv().is_ok() {
-            let first = Instant::now();
-            while first.elapsed() < AT_LAST {
-                match events.recv_timeout(QUIET) {
-                    Ok(()) => {}
-                    Err(RecvTimeoutError::Timeout) => break,
-                    Err(RecvTimeoutError::Disconnected) => return,
+impl Signals {
+    /// Whether it was woken within `time`; `None` where it is to end.
+    fn wait(&self, time: Duration) -> Option<bool> {
+        let woken = self.woken.recv_timeout(time);
+        // Acquire: pairs with the Release of the watch's drop.
+        let ended = self.ended.load(Ordering::Acquire) || woken == Err(RecvTimeoutError::Disconnected);
+        (!ended).then_some(woken.is_ok())
+    }
+}
+
+/// A directory, and what was last seen of its files.
+struct Followed {
+    directory: PathBuf,
+    target: Target,
+    watcher: RecommendedWatcher,
+    /// The directory that the watcher hears of; `None` where that may be another than the path leads to.
+    armed: Option<Identity>,
+    files: HashMap<PathBuf, Seen>,
+}
+
+/// A model's file as it was last looked at.
+struct Seen {
+    /// Of the file, and of the weights that belong to it.
+    stamps: Vec<Option<Stamp>>,
+    /// Its reload has failed, and is to be tried again.
+    failed: bool,
+}
+
+impl Followed {
+    fn follow(&mut self, engine: &Weak<Inner>, signals: &Signals) {
+        while let Some(woken) = signals.wait(POLL) {
+            if woken {
+                let first = Instant::now();
+                while first.elapsed() < AT_LAST {
+                    match signals.wait(QUIET) {
+                        Some(true) => {}
+                        Some(false) => break,
+                        None => return,
+                    }
                 }
+                // The event may be the end of the directory, and another have its number.
+                self.armed = None;
             }
             let Some(inner) = engine.upgrade() else { return };
-            self.look(&Engine { inner });
+            if self.armed.is_none() || self.armed != self.identity() {
+                // Where it can't be watched now, the next poll tries again.
+                let _ = self.arm();
+                self.look(&Engine { inner });
+            }
         }
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        Stamp::of(&self.directory).map(|stamp| stamp.identity)
+    }
+
+    /// Watches the directory that the path leads to now.
+    fn arm(&mut self) -> notify::Result<()> {
+        // Before the watch: where the path leads elsewhere in between, the next poll finds another identity.
+        self.armed = None;
+        let identity = self.identity();
+        // Refused where its directory is gone.
+        let _ = self.watcher.unwatch(&self.directory);
+        self.watcher.watch(&self.directory, RecursiveMode::NonRecursive)?;
+        self.armed = identity;
+        Ok(())
     }
 
     /// Registers what is new and reloads what has changed.
     fn look(&mut self, engine: &Engine) {
-        for (path, stamps) in self.stamps() {
-            if self.stamps.get(&path) == Some(&stamps) {
-                continue;
-            }
-            let Some((name, source, encoding)) = model_of(&path) else { continue };
-            let done = if engine.inner.registry.has(&name) {
-                // One that nobody has asked for yet is read when somebody does.
-                let built = engine.inner.registry.get(&name).is_ok_and(|model| model.current().is_some());
-                !built || engine.replace_model(&name, source).is_ok()
-            } else {
-                engine.register_model(&name, source, encoding, self.target).is_ok()
-            };
-            if done {
-                self.stamps.insert(path, stamps);
+        // Where it can't be read now, what was seen stands.
+        let Ok(models) = models_in(&self.directory) else { return };
+        let mut before = std::mem::take(&mut self.files);
+        for (name, files) in models {
+            for (place, (file, encoding)) in files.iter().enumerate() {
+                // W3: before anything is read.
+                let stamps: Vec<_> = parts_of(file.clone(), *encoding).iter().map(|part| Stamp::of(part)).collect();
+                let seen = before.remove(file);
+                let changed = seen.as_ref().is_none_or(|seen| seen.stamps != stamps);
+                let retry = seen.is_some_and(|seen| seen.failed);
+                let may_register = changed && place == 0;
+                let failed = (changed || retry) && !self.update(engine, &name, (file, *encoding), may_register);
+                self.files.insert(file.clone(), Seen { stamps, failed });
             }
         }
     }
 
-    /// The model files, each with the stamps of its parts.
-    fn stamps(&self) -> HashMap<PathBuf, Vec<Option<Stamp>>> {
-        let models = files_in(&self.directory).unwrap_or_default();
-        models
-            .into_iter()
-            .filter_map(|path| {
-                model_of(&path)?;
-                let weights = path.with_extension("bin");
-                let stamps = vec![Stamp::of(&path), Stamp::of(&weights)];
-                Some((path, stamps))
-            })
-            .collect()
+    /// Has the name of a file follow it; `false` where that has failed.
+    fn update(&self, engine: &Engine, name: &str, (file, encoding): (&Path, Encoding), may_register: bool) -> bool {
+        let source = || source_of(file, encoding);
+        let Ok(model) = engine.inner.registry.get(name) else {
+            // W2. Where it is refused, as the name is too long or has just been taken, it stays so.
+            if may_register {
+                let _ = engine.register_model(name, source(), encoding, self.target);
+            }
+            return true;
+        };
+        // W1.
+        if !model.is_from(file) {
+            return true;
+        }
+        match model.follow(file, source(), &engine.inner) {
+            Ok(Some(built)) => engine.count_reload(name, &built),
+            Ok(None) => {}
+            Err(error) => {
+                observe::reload_failed(name, error.of("watch_directory"));
+                return false;
+            }
+        }
+        true
     }
 }
