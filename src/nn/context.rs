@@ -59,10 +59,17 @@ struct Stream {
     shown: usize,
 }
 
+/// The most bytes of a context's table of inputs that do not count: as with the context itself, their number has a bound.
+const UNCOUNTED: usize = 1 << 10;
+
 /// What a context holds, counted against the limits of its guest and of the engine.
 pub(super) struct Held {
-    /// Bytes of each input that is set.
+    /// Bytes of each input that is set; made for all of them with the first.
     inputs: Vec<usize>,
+    /// How many inputs the graph has.
+    count: usize,
+    /// What that takes, where it is more than a little.
+    table: usize,
     /// Their sum: what a backend holds at least, whatever it says.
     total: usize,
     reserved: usize,
@@ -71,15 +78,17 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Of a context that holds nothing yet, by reservations of nothing.
-    pub(super) fn new(of_guest: Reservation, of_engine: Reservation) -> Self {
-        Self { inputs: Vec::new(), total: 0, reserved: 0, of_guest, of_engine }
+    /// Of a context of so many inputs that holds nothing yet, by reservations of nothing.
+    pub(super) fn new(count: usize, of_guest: Reservation, of_engine: Reservation) -> Self {
+        let bytes = count.saturating_mul(size_of::<usize>());
+        let table = if bytes > UNCOUNTED { bytes } else { 0 };
+        Self { inputs: Vec::new(), count, table, total: 0, reserved: 0, of_guest, of_engine }
     }
 
     /// Counts `bytes` for the input at `index`, where `set` succeeds and there is room for them.
     fn with(&mut self, index: usize, bytes: usize, set: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-        if self.inputs.len() <= index {
-            self.inputs.resize(index + 1, 0);
+        if self.inputs.is_empty() {
+            self.inputs.resize(self.count, 0);
         }
         let before = self.inputs.get(index).copied().unwrap_or_default();
         self.reserve(self.reserved.saturating_add(bytes.saturating_sub(before)))?;
@@ -93,7 +102,7 @@ impl Held {
 
     /// Counts what the backend holds now, by its own account.
     fn settle(&mut self, bytes: usize) -> Result<(), Error> {
-        self.reserve(bytes.max(self.total))
+        self.reserve(bytes.max(self.total).saturating_add(self.table))
     }
 
     fn reserve(&mut self, bytes: usize) -> Result<(), Error> {

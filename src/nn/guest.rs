@@ -276,17 +276,20 @@ impl Guest {
 
     fn describe(
         &self,
-        call: &str,
+        call: &'static str,
         handle: GuestHandle,
         of_graph: fn(&Graph) -> &StdArc<[TensorDescription]>,
         of_context: fn(&Context) -> &StdArc<[TensorDescription]>,
     ) -> Result<StdArc<[TensorDescription]>, Error> {
         // A handle says which kind it is: at most one of the tables knows it.
-        if let Some(loaded) = self.inner.find_graph(handle) {
-            return loaded.graph().map(|graph| StdArc::clone(of_graph(&graph))).map_err(|error| error.of(call));
-        }
-        let context = self.inner.find_context(handle).ok_or_else(|| no_such(call, "graph or context", handle))?;
-        Ok(StdArc::clone(of_context(&context)))
+        let described = if let Some(loaded) = self.inner.find_graph(handle) {
+            loaded.graph().map(|graph| StdArc::clone(of_graph(&graph)))
+        } else {
+            let context = self.inner.find_context(handle);
+            let context = context.ok_or_else(|| no_such(call, "graph or context", handle));
+            context.map(|context| StdArc::clone(of_context(&context)))
+        };
+        self.inner.answer(call, described)
     }
 
     pub(super) fn new(engine: StdArc<Inner>, limits: Limits, models: Option<HashSet<String>>) -> Self {

@@ -85,7 +85,7 @@ impl GuestInner {
         let keep = Keep { _graph: graph.in_use(), _slot: slot, _engine_slot: engine_slot, _bytes: bytes };
         let of_guest = Reservation::new(&self.usage, |usage| &usage.context_bytes, call, 0)?;
         let of_engine = self.engine.reserve(|usage| &usage.context_bytes, 0)?;
-        let context = Context::new(&graph, backend, Held::new(of_guest, of_engine), keep);
+        let context = Context::new(&graph, backend, Held::new(graph.inputs().len(), of_guest, of_engine), keep);
         context.open(call)?;
         add(call, &self.engine.pools.contexts, &self.contexts, context)
     }

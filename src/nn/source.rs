@@ -38,7 +38,8 @@ impl ModelSource {
         Self { parts: vec![Part::Bytes(bytes.into())], config: None }
     }
 
-    /// A model of one part, in a file, which is read when the model is built.
+    /// A model of one part, in a regular file, which is read when the model is built; not before there is room for
+    /// all of it within [`EngineLimits::model_bytes`](super::EngineLimits::model_bytes).
     #[must_use]
     pub fn path(path: impl Into<PathBuf>) -> Self {
         Self { parts: vec![Part::Path(path.into())], config: None }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use graphpool::GuestHandle;
+use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
 use graphpool::nn::{
-    Encoding, EngineLimits, Error, ErrorKind, Guest, Limits, ModelSource, Target, Tensor, TensorType, TensorView,
+    Encoding, EngineLimits, Error, ErrorKind, Guest, Limits, ModelSource, Target, Tensor, TensorDescription,
+    TensorType, TensorView,
 };
 
 use crate::backends::{Model, Watch, eventually};
@@ -350,4 +352,82 @@ fn no_guest_has_more_than_the_ceiling_whatever_limits_it_is_given() {
         assert_eq!(guest.set_input(context, 0, vector(3).view()).unwrap_err().kind(), ErrorKind::TooLarge);
     }
     assert_eq!(engine.guest_with(Limits::default().graphs(0)).limits().max_graphs(), 0);
+}
+
+/// A graph of as many inputs as it says, whose contexts say that they hold nothing.
+struct Wide(Vec<TensorDescription>);
+
+struct WideContext;
+
+impl Backend for Wide {
+    fn name(&self) -> &'static str {
+        "wide"
+    }
+
+    fn supports(&self, encoding: Encoding, _: Target) -> bool {
+        encoding == Encoding::Ggml
+    }
+
+    fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
+        let inputs = String::from_utf8(request.parts.concat()).unwrap().parse().unwrap();
+        let byte = TensorDescription { name: String::new(), ty: TensorType::U8, dimensions: None };
+        Ok(Box::new(Self(vec![byte; inputs])))
+    }
+}
+
+impl BackendGraph for Wide {
+    fn inputs(&self) -> &[TensorDescription] {
+        &self.0
+    }
+
+    fn outputs(&self) -> &[TensorDescription] {
+        &[]
+    }
+
+    fn init_context(&self) -> Result<Box<dyn BackendContext>, Error> {
+        Ok(Box::new(WideContext))
+    }
+
+    fn memory(&self) -> usize {
+        0
+    }
+}
+
+impl BackendContext for WideContext {
+    fn set_input(&mut self, _: usize, _: TensorView<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn output(&self, _: usize) -> Result<TensorView<'_>, Error> {
+        Err(Error::unsupported("none"))
+    }
+}
+
+/// A guest chooses how many inputs its model has, and which of them it sets, to tensors of no bytes.
+#[test]
+fn what_the_engine_keeps_for_each_input_counts_where_they_are_many() {
+    let engine = Watch::default().builder().backend(Wide(vec![])).build();
+    let guest = engine.guest_with(Limits::default().context_bytes(1_000_000));
+    let open = |inputs: &str| {
+        let graph = guest.load(&[inputs.as_bytes()], Encoding::Ggml, Target::Cpu).unwrap();
+        guest.init_execution_context(graph)
+    };
+    let few = open("128").unwrap();
+    assert_eq!(engine.stats().context_bytes, 0);
+    guest.set_input(few, 127, bytes_of(5).view()).unwrap();
+    assert_eq!(engine.stats().context_bytes, 5);
+    let many = open("100000").unwrap();
+    assert_eq!(engine.stats().context_bytes, 5 + 800_000);
+    guest.set_input(many, 99_999, bytes_of(0).view()).unwrap();
+    guest.compute(many).unwrap();
+    assert_eq!(engine.stats().context_bytes, 5 + 800_000);
+    let error = open("25000").unwrap_err();
+    let told = "context memory limit exceeded: 800005 of 1000000 bytes in use, 200000 more requested";
+    assert_eq!(error.message(), format!("init_execution_context: {told}"));
+    guest.drop_context(many).unwrap();
+    open("25000").unwrap();
 }

@@ -71,6 +71,7 @@ fn loads_builds_computes_reloads_and_refusals_are_told_with_guest_and_graph() {
         guest
             .set_input(context, 7, graphpool::nn::TensorView::new(&[0], graphpool::nn::TensorType::U8, &[]).unwrap())
             .unwrap_err();
+        guest.inputs(graphpool::GuestHandle::from_bits(0xabcd)).unwrap_err();
         engine.replace_model("m", source(2.0)).unwrap();
         engine.replace_model("m", ModelSource::bytes(b"junk".as_slice())).unwrap_err();
         assert_eq!((engine.stats().reloads, engine.list_graphs().len()), (1, 2));
@@ -81,6 +82,8 @@ fn loads_builds_computes_reloads_and_refusals_are_told_with_guest_and_graph() {
         rest.split(' ').next().unwrap().parse::<u64>().unwrap()
     };
     let (guest, graph) = (number(&notes[3], "guest"), number(&notes[3], "graph"));
+    let refused =
+        |call, why| format!("DEBUG refused guest={guest} call=\"{call}\" error=invalid argument: {call}: {why}");
     let expected = [
         format!("DEBUG <load> guest={guest} name=\"m\""),
         "INFO <build> encoding=Onnx target=Cpu bytes=20".to_owned(),
@@ -89,12 +92,11 @@ fn loads_builds_computes_reloads_and_refusals_are_told_with_guest_and_graph() {
         format!("TRACE <compute> guest={guest} graph={graph}"),
         format!("TRACE computed guest={guest} graph={graph} ok=false"),
         format!("DEBUG refused guest={guest} graph={graph} call=\"compute\" error=invalid argument: compute: no input"),
-        format!(
-            "DEBUG refused guest={guest} call=\"set_input\" error=invalid argument: set_input: there is no input 7; the graph has 1"
-        ),
+        refused("set_input", "there is no input 7; the graph has 1"),
+        refused("inputs", "the guest has no graph or context 0x0000abcd"),
         "INFO <build> encoding=Onnx target=Cpu bytes=20".to_owned(),
-        format!("INFO built graph={} backend=\"affine\" bytes=100", number(&notes[9], "graph")),
-        format!("INFO reloaded name=\"m\" version=2 graph={}", number(&notes[9], "graph")),
+        format!("INFO built graph={} backend=\"affine\" bytes=100", number(&notes[10], "graph")),
+        format!("INFO reloaded name=\"m\" version=2 graph={}", number(&notes[10], "graph")),
         "INFO <build> encoding=Onnx target=Cpu bytes=4".to_owned(),
         "WARN reload failed name=\"m\" error=invalid encoding: replace_model: not affine".to_owned(),
     ];
