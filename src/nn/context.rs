@@ -59,7 +59,8 @@ struct Stream {
     shown: usize,
 }
 
-/// The most bytes of a context's table of inputs that do not count: as with the context itself, their number has a bound.
+/// The most bytes of a context's table of inputs that do not count: as with the context itself, their number has a
+/// bound.
 const UNCOUNTED: usize = 1 << 10;
 
 /// What a context holds, counted against the limits of its guest and of the engine.

@@ -1,8 +1,8 @@
 //! What the engine's pools hold: a cell that a removal empties.
 //!
 //! A pool keeps a removed entry until no epoch guard protects it any more, and any thread of the process may hold a
-//! guard for as long as it likes. So the entry is a cell of one word, and a removal takes the value out of it: the value
-//! goes with its last user, and only the empty cell waits for the guards.
+//! guard for as long as it likes. So the entry is a cell of one word, and a removal takes the value out of it: the
+//! value goes with its last user, and only the empty cell waits for the guards.
 //!
 //! * G1: of several calls of [`take`](Entry::take) one gets the value, and no [`get`](Entry::get) after it does.
 //! * G2: the value is dropped with the last reference that `get` and `take` have given out, and the cell has none.

@@ -1,7 +1,7 @@
 //! What a guest holds, and how its calls find, add and remove it.
 //!
-//! A handle is resolved by a few atomic loads (the guest's table, then the engine's pool) to a reference of the call's own:
-//! no lock, and no epoch guard that outlives the look-up.
+//! A handle is resolved by a few atomic loads (the guest's table, then the engine's pool) to a reference of the call's
+//! own: no lock, and no epoch guard that outlives the look-up.
 
 use std::collections::HashSet;
 use std::mem;

@@ -118,8 +118,8 @@ bounds! {
     computes max_computes,
     /// Bytes that the guest's contexts may hold together between calls, as their backends count them
     /// ([`BackendContext::memory`](crate::backend::BackendContext::memory)), and at least those of their inputs; and 8
-    /// for each input of a graph that has more than 128. An input is refused before it is taken; a context whose compute
-    /// leaves it with more is lost.
+    /// for each input of a graph that has more than 128. An input is refused before it is taken; a context whose
+    /// compute leaves it with more is lost.
     context_bytes max_context_bytes,
     /// Bytes of a model's name.
     name_bytes max_name_bytes,
@@ -184,8 +184,8 @@ engine_bounds! {
     graphs max_graphs,
     /// Contexts in memory.
     contexts max_contexts,
-    /// Bytes of the models in memory, those of names with them, as their backends count them. The files of a named model
-    /// count while it is built, from before they are read.
+    /// Bytes of the models in memory, those of names with them, as their backends count them. The files of a named
+    /// model count while it is built, from before they are read.
     model_bytes max_model_bytes,
     /// Bytes that the contexts in memory hold between calls, counted as [`Limits::context_bytes`] does.
     context_bytes max_context_bytes,

@@ -144,8 +144,8 @@ fn open(loaded: &LoadedGraph) -> Use {
 }
 
 /// N2: a load by name and a context of it, while the name is reloaded. The context is one of the version before or of
-/// the one after, whole; once the reload has returned it is one of the one after; and the version before ends once, with
-/// the last context of it.
+/// the one after, whole; once the reload has returned it is one of the one after; and the version before ends once,
+/// with the last context of it.
 #[test]
 fn load_by_name_against_a_reload_with_5_preemptions() {
     explore_bounded("load by name against a reload", 5, || {

@@ -114,8 +114,8 @@ impl Engine {
     }
 
     /// Takes the name away. Guests that have loaded it keep it, in the version that was current: a reload that is under
-    /// way ends with an error. A first build that is under way still reaches those who wait for it. Of several calls with
-    /// one name, one succeeds.
+    /// way ends with an error. A first build that is under way still reaches those who wait for it. Of several calls
+    /// with one name, one succeeds.
     ///
     /// # Errors
     ///

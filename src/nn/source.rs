@@ -45,8 +45,8 @@ impl ModelSource {
         Self { parts: vec![Part::Path(path.into())], config: None }
     }
 
-    /// A model in a directory of its own, which is looked through when the model is built. The encoding says which
-    /// file of it is the model: `model.onnx` or else the only `.onnx` for ONNX; likewise `.xml` and the `.bin` of the same
+    /// A model in a directory of its own, which is looked through when the model is built. The encoding says which file
+    /// of it is the model: `model.onnx` or else the only `.onnx` for ONNX; likewise `.xml` and the `.bin` of the same
     /// name for `OpenVINO`, `.pb` for `TensorFlow`, `.pt` for `PyTorch`, `.tflite` for `TensorFlow` Lite and `.gguf`
     /// for GGML.
     #[must_use]

@@ -6,8 +6,8 @@
 //! * W1: a name follows the one file that it was registered from. Other files of the name are nothing to it, and a name
 //!   that the host has from elsewhere is never touched.
 //! * W2: a name is registered when its file is new or has changed, and at no other time.
-//! * W3: a change that comes after a file was read is seen: stamps are taken before a file is read, and the directory is
-//!   watched before it is looked through.
+//! * W3: a change that comes after a file was read is seen: stamps are taken before a file is read, and the directory
+//!   is watched before it is looked through.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -32,8 +32,8 @@ const AT_LAST: Duration = Duration::from_secs(1);
 /// leads elsewhere now.
 const POLL: Duration = Duration::from_secs(1);
 
-/// A watch on a directory, from [`Engine::watch_directory`]; ends when it is dropped, once a reload that it has begun is
-/// done.
+/// A watch on a directory, from [`Engine::watch_directory`]; ends when it is dropped, once a reload that it has begun
+/// is done.
 ///
 /// ```no_run
 /// # use graphpool::nn::{Engine, Error, Target};
@@ -68,17 +68,17 @@ impl Engine {
     /// registered, and one that is replaced is reloaded, aside, as by [`reload_model`](Self::reload_model).
     ///
     /// A name follows the file that it was registered from, be it by this watch, an earlier one or the host, as long as
-    /// the paths are spelt alike. It does not change its encoding: `m.gguf` beside the `m.onnx` that is loaded is nothing
-    /// to it. A name that the host has registered from elsewhere, or replaced by something else, is the host's and stays
-    /// as it is. A name whose file is removed stays until the host removes it, and one that the host has removed comes
-    /// back when its own file changes.
+    /// the paths are spelt alike. It does not change its encoding: `m.gguf` beside the `m.onnx` that is loaded is
+    /// nothing to it. A name that the host has registered from elsewhere, or replaced by something else, is the host's
+    /// and stays as it is. A name whose file is removed stays until the host removes it, and one that the host has
+    /// removed comes back when its own file changes.
     ///
     /// A file that is no good leaves the version before in use, and is tried again at the next event in the directory.
     /// A file that is a link is followed when the link itself is replaced. The directory may be replaced, or be a link
     /// that comes to lead elsewhere: within a second or so, what is there then counts.
     ///
-    /// Replace files by renaming others over them: one that is written in place might be read half written, though it is
-    /// read again when the rest has come. The watch does not keep the engine alive.
+    /// Replace files by renaming others over them: one that is written in place might be read half written, though it
+    /// is read again when the rest has come. The watch does not keep the engine alive.
     ///
     /// # Errors
     ///
