@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 cargo test --locked
 # The features that are not on by default.
 cargo test --locked --no-default-features --features nn,watch,conformance,metrics --test nn
+cargo test --locked --no-default-features --features nn,watch,conformance,metrics --doc nn::
 crates=$(cargo tree --locked --no-default-features --edges normal --prefix none | awk '{print $1, $2}' | sort -u | wc -l)
 echo "crates in the pool's own tree: $crates"
 [ "$crates" -le 12 ]

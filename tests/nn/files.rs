@@ -60,6 +60,10 @@ fn a_reload_of_a_file_over_the_bound_leaves_the_version_and_reads_nothing() {
 
 #[test]
 fn a_length_that_no_memory_holds_is_an_error_without_any_bound() {
+    // A system that promises whatever it is asked for has no such length.
+    if fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() == "1") {
+        return;
+    }
     let watch = Watch::default();
     let folder = Folder::new("unbounded");
     let path = folder.0.join("m.onnx");
