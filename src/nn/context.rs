@@ -5,7 +5,8 @@
 //! * X2: no lock is held inside the backend.
 //! * X3: a context whose backend has panicked, or holds more than a limit lets it, is never used again; its guest still
 //!   holds the handle.
-//! * X4: what a context holds (its backend's memory, its graph, its share of the guest's limits) goes when it is
+//! * X4: of a context that was closed no compute begins: one that waits for its turn is cancelled.
+//! * X5: what a context holds (its backend's memory, its graph, its share of the guest's limits) goes when it is
 //!   closed and no call is inside, at whichever comes last, and does not wait for the end of a grace period.
 
 use std::ops::Deref;
@@ -47,6 +48,8 @@ struct Inside {
     keep: Option<Keep>,
     /// Of the compute that runs or waits.
     cancel: Option<CancelToken>,
+    /// Whether that has begun.
+    begun: bool,
 }
 
 /// What the backend has, and what is counted for it.
@@ -121,7 +124,7 @@ impl Context {
         let stream = Stream { backend, held, shown: 0 };
         Self {
             claim: Claim::new(),
-            inside: Mutex::new(Inside { stream: Some(stream), keep: Some(keep), cancel: None }),
+            inside: Mutex::new(Inside { stream: Some(stream), keep: Some(keep), cancel: None, begun: false }),
             inputs: StdArc::clone(graph.inputs()),
             outputs: StdArc::clone(graph.outputs()),
             graph: graph.origin().id,
@@ -154,13 +157,22 @@ impl Context {
         cancel.inspect(CancelToken::cancel).is_some()
     }
 
-    /// Ends the context: at once, or when the call that is inside leaves, if there is one; `true` then.
+    /// Ends the context: at once, or when the call that is inside leaves, if there is one; `true` then. A compute that
+    /// has not begun is cancelled.
     pub(super) fn close(&self) -> bool {
-        let mine = self.claim.close() == TakeDown::Mine;
-        if mine {
+        if self.claim.close() == TakeDown::Mine {
             self.take_down();
+            return false;
         }
-        !mine
+        let waiting = {
+            let inside = self.lock();
+            inside.cancel.clone().filter(|_| !inside.begun)
+        };
+        // Without the lock: the compute may end here.
+        if let Some(cancel) = waiting {
+            cancel.cancel();
+        }
+        true
     }
 
     /// Whether nothing of it is left but its name.
@@ -213,20 +225,26 @@ impl<C: Deref<Target = Context>> Claimed<C> {
     /// it.
     pub(super) fn new(context: C, handle: GuestHandle, cancel: Option<&CancelToken>) -> Result<Self, Error> {
         let bits = handle.to_bits();
+        let dropped = || Error::invalid_argument(format!("the context {bits:#010x} was dropped meanwhile"));
         context.claim.claim().map_err(|refused| match refused {
             Refused::Busy => {
                 Counters::count(&context.counters.busy);
                 Error::busy(format!("another call uses the context {bits:#010x}, which takes one at a time"))
             }
-            Refused::Closed => Error::invalid_argument(format!("the context {bits:#010x} was dropped meanwhile")),
+            Refused::Closed => dropped(),
         })?;
-        let stream = {
+        let (stream, closed) = {
             let mut inside = context.lock();
             inside.cancel = cancel.cloned();
-            inside.stream.take()
+            inside.begun = false;
+            // X4: whoever closes it from now on finds what cancels the compute.
+            (inside.stream.take(), cancel.is_some() && context.claim.is_closed())
         };
         let lost = stream.is_none();
         let claimed = Self { context, stream };
+        if closed {
+            return Err(dropped());
+        }
         if lost {
             return Err(Error::runtime_error(format!(
                 "the context {bits:#010x} was lost, as its backend panicked or held more than a limit lets it"
@@ -237,6 +255,14 @@ impl<C: Deref<Target = Context>> Claimed<C> {
 
     pub(super) fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// To be called before a compute enters the backend; `false` where the context was closed while it waited.
+    pub(super) fn begin(&self) -> bool {
+        // X4: under the lock, so that whoever closes the context finds it begun, or is found here to have closed it.
+        let mut inside = self.context.lock();
+        inside.begun = true;
+        !self.context.claim.is_closed()
     }
 
     /// Gives the backend an input of `bytes` by way of `set`.

@@ -242,6 +242,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.admission.close();
         self.registry.clear();
         self.pools.flush();
         self.reaper.finish();

@@ -127,6 +127,7 @@ mod graph;
 mod guest;
 mod guest_builder;
 mod holdings;
+mod inside;
 mod limits;
 mod listing;
 mod model;
@@ -142,6 +143,7 @@ mod source;
 mod stats;
 mod store;
 mod tensor;
+mod threads;
 mod usage;
 #[cfg(feature = "watch")]
 mod watch;
