@@ -145,6 +145,7 @@ mod store;
 mod tensor;
 mod threads;
 mod usage;
+mod waits;
 #[cfg(feature = "watch")]
 mod watch;
 mod workers;

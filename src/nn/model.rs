@@ -7,7 +7,7 @@
 use std::sync::{Arc as StdArc, PoisonError};
 
 use super::check::Quoted;
-use super::flight::Flight;
+use super::flight::{Failed, Flight, Landed};
 use super::graph::Graph;
 use super::{Encoding, Error, ModelSource, Target};
 use crate::backend::LoadRequest;
@@ -78,7 +78,11 @@ impl NamedModel {
             let source = source.ok_or_else(|| Error::runtime_error("the model has no source"))?;
             self.publish(source, build)
         };
-        self.flight.join(|| self.current(), make).result()
+        // A named model is built with no guest's bound.
+        match self.flight.join(usize::MAX, || self.current(), || make().map_err(Failed::ForAll)) {
+            Landed::Own(result) | Landed::Others(result) => result,
+            Landed::Short => Err(Error::too_large("the model is too large")),
+        }
     }
 
     /// Builds from `source`, or once more from the one that the model has, and makes that the current version. The

@@ -11,6 +11,7 @@ mod concurrency;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod errors;
+mod fairness;
 mod lifetime;
 mod limits;
 #[cfg(feature = "metrics")]
@@ -20,4 +21,5 @@ mod observe;
 mod oracle;
 mod panics;
 mod reload;
+mod scripted;
 mod sharing;

@@ -189,8 +189,8 @@ mod tests {
         let now = Instant::now();
         let [early, late] = [1, 2].map(|seconds| now.checked_add(std::time::Duration::from_secs(seconds)).unwrap());
         let mut queue = Queue::default();
-        let tickets = [Some(late), None, Some(early)]
-            .map(|deadline| queue.push(1, Entry { deadline, end: Box::new(|_| None) }));
+        let tickets =
+            [Some(late), None, Some(early)].map(|deadline| queue.push(1, Entry { deadline, end: Box::new(|_| None) }));
         assert!(queue.pop_late(now).is_none());
         assert_eq!(queue.next_deadline(), Some(early));
         assert!(queue.pop_late(early).is_some() && queue.pop_late(early).is_none());

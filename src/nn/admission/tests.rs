@@ -78,8 +78,7 @@ fn a_ticket_is_withdrawn_once_and_not_after_its_turn() {
 #[test]
 fn in_a_crowd_no_more_than_the_bound_are_inside_and_everyone_comes_to_an_end() {
     let admission = Admission::new(3, 4);
-    let (inside, highest, ends) =
-        (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+    let (inside, highest, ends) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
     thread::scope(|scope| {
         for thread in 0..8_u64 {
             let (admission, inside, highest, ends) = (&admission, &inside, &highest, &ends);
@@ -173,7 +172,8 @@ fn one_clock_looks_at_all_deadlines_until_the_engine_ends() {
         for millis in [600_000, 1] {
             let deadline = Instant::now() + Duration::from_millis(millis);
             let sender = sender.clone();
-            let tell = move |result: Result<Permit, Withdrawn>| sender.send((thread::current().id(), result.err())).unwrap();
+            let tell =
+                move |result: Result<Permit, Withdrawn>| sender.send((thread::current().id(), result.err())).unwrap();
             let ticket = admission.queue(1, Some(deadline), told(tell)).unwrap();
             if millis > 1 {
                 assert_ne!(admission.lock().clock, Clock::Stopped);
