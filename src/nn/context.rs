@@ -10,7 +10,7 @@
 //!   closed and no call is inside, at whichever comes last, and does not wait for the end of a grace period.
 
 use std::ops::Deref;
-use std::sync::{Arc as StdArc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc as StdArc, PoisonError};
 
 use super::claim::{Claim, Refused, TakeDown};
 use super::graph::{Graph, GraphUse};
@@ -20,6 +20,7 @@ use super::usage::{Hold, Reservation};
 use super::{Error, TensorDescription};
 use crate::GuestHandle;
 use crate::backend::{BackendContext, CancelToken};
+use crate::sync::{Mutex, MutexGuard};
 
 /// What a context keeps for no use but to let go of it at its end.
 pub(super) struct Keep {
@@ -342,3 +343,6 @@ impl<C: Deref<Target = Context>> Drop for Claimed<C> {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

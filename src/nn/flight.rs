@@ -60,6 +60,16 @@ pub(super) enum Landed<T> {
     Short,
 }
 
+impl<T> Landed<T> {
+    /// With `short` for a call that another's run has shown to have too little room.
+    pub(super) fn result(self, short: impl FnOnce() -> Error) -> Result<T, Error> {
+        match self {
+            Self::Own(result) | Self::Others(result) => result,
+            Self::Short => Err(short()),
+        }
+    }
+}
+
 impl<T: Clone> Flight<T> {
     pub(super) fn new() -> Self {
         Self { attempt: Mutex::new(None), awaited: Awaited::new() }

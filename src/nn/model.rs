@@ -7,7 +7,7 @@
 use std::sync::{Arc as StdArc, PoisonError};
 
 use super::check::Quoted;
-use super::flight::{Failed, Flight, Landed};
+use super::flight::{Failed, Flight};
 use super::graph::Graph;
 use super::{Encoding, Error, ModelSource, Target};
 use crate::backend::LoadRequest;
@@ -79,10 +79,8 @@ impl NamedModel {
             self.publish(source, build)
         };
         // A named model is built with no guest's bound.
-        match self.flight.join(usize::MAX, || self.current(), || make().map_err(Failed::ForAll)) {
-            Landed::Own(result) | Landed::Others(result) => result,
-            Landed::Short => Err(Error::too_large("the model is too large")),
-        }
+        let landed = self.flight.join(usize::MAX, || self.current(), || make().map_err(Failed::ForAll));
+        landed.result(|| Error::too_large("the model is too large"))
     }
 
     /// Builds from `source`, or once more from the one that the model has, and makes that the current version. The

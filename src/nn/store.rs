@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, Weak};
 
-use super::flight::{Failed, Flight, Landed};
+use super::flight::{Failed, Flight};
 use super::graph::Graph;
 use super::{Error, ErrorKind};
 use crate::backend::LoadRequest;
@@ -84,15 +84,11 @@ impl Store {
                 Ok(graph)
             },
         );
-        match landed {
-            Landed::Own(result) | Landed::Others(result) => result,
-            // In words of its own: the other's name the other's bound.
-            Landed::Short => {
-                let error =
-                    format!("the model was too large for {room} bytes or more, and {room} are left for it here");
-                Err(Error::limit(ErrorKind::TooLarge, error))
-            }
-        }
+        // In words of its own: the other's name the other's bound.
+        landed.result(|| {
+            let error = format!("the model was too large for {room} bytes or more, and {room} are left for it here");
+            Error::limit(ErrorKind::TooLarge, error)
+        })
     }
 
     /// The graphs that are alive, in no order.

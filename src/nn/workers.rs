@@ -39,6 +39,7 @@ struct State {
     /// Jobs that are still to come.
     reserved: usize,
     threads: usize,
+    /// Threads that wait for a job, or have just been started.
     idle: usize,
     closed: bool,
 }
@@ -90,11 +91,14 @@ impl Shared {
         let shared = Arc::clone(self);
         threads::spawn("graphpool-compute", move || shared.work())?;
         state.threads += 1;
+        // Until it takes a job, so that none is started beside it for the one that it is started for.
+        state.idle += 1;
         Ok(())
     }
 
     fn work(&self) {
         let mut state = self.lock();
+        state.idle -= 1;
         loop {
             if let Some(job) = state.jobs.pop_front() {
                 drop(state);

@@ -15,10 +15,7 @@ impl<T: Clone> Once<T> {
     fn get_or_make(&self, make: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let Self(flight, value) = self;
         let make = || make().map(|made| value.get_or_init(|| made).clone()).map_err(Failed::ForAll);
-        match flight.join(1, || value.get().cloned(), make) {
-            Landed::Own(result) | Landed::Others(result) => result,
-            Landed::Short => panic!("no run is short"),
-        }
+        flight.join(1, || value.get().cloned(), make).result(|| Error::too_large("no run is short"))
     }
 }
 
