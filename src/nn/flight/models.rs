@@ -179,3 +179,31 @@ fn a_run_that_is_short_of_room_against_two_that_ask_with_3_preemptions() {
     });
     seen.assert(&["others true", "own false", "own true", "short"]);
 }
+
+/// F5: of two that each ask for what the other makes while they make their own, one at least is told so, and neither
+/// waits for ever.
+#[test]
+fn two_that_make_what_the_other_asks_for() {
+    let seen = std::sync::Arc::new(Seen::default());
+    let notes = std::sync::Arc::clone(&seen);
+    explore("two that make what the other asks for", move || {
+        let (one, two) = (Once::new(), Once::new());
+        let ask = |own: &Arc<Once>, others: &Arc<Once>| {
+            let (own, others) = (Arc::clone(own), Arc::clone(others));
+            move || {
+                let make = || match others.join(1).result(failed) {
+                    Ok(_) => own.make(1),
+                    Err(error) => Err(Failed::ForAll(error)),
+                };
+                own.flight.join(ROOM, || own.find(), make)
+            }
+        };
+        let other = thread::spawn(ask(&two, &one));
+        let landed = [ask(&one, &two)(), other.join().unwrap()];
+        landed.iter().for_each(|landed| notes.note(landed));
+        // Nothing of it stays.
+        assert_eq!(one.join(1).result(failed), Ok(1));
+        assert_eq!(two.join(1).result(failed), Ok(1));
+    });
+    seen.assert(&["others true", "own false", "own true"]);
+}
