@@ -253,14 +253,16 @@ fn a_second_deadline_against_the_clock_and_leaving_with_3_preemptions() {
         let _threads = Threads::new();
         let gate = Gate::new(1, 2);
         let permit = gate.admission.enter().unwrap();
-        let (_, first) = gate.queue(Some(Instant::now())).unwrap();
-        assert_eq!(first.wait(None).unwrap().err(), Some(Withdrawn::Late));
-        let (_, second) = gate.queue(Some(Instant::now())).unwrap();
+        for _ in 0..2 {
+            let (_, late) = gate.queue(Some(Instant::now())).unwrap();
+            assert_eq!(late.wait(None).unwrap().err(), Some(Withdrawn::Late));
+        }
+        let (_, last) = gate.queue(Some(Instant::now())).unwrap();
         drop(permit);
-        if let Ok(permit) = second.wait(None).unwrap() {
+        if let Ok(permit) = last.wait(None).unwrap() {
             gate.pass(permit);
         }
-        gate.assert_ended(2);
+        gate.assert_ended(3);
         gate.admission.close();
     });
 }
