@@ -191,8 +191,8 @@ impl Run {
                 Error::limit(
                     ErrorKind::Busy,
                     format!(
-                        "{CALL}: the engine's queue of {queue} computes was full, and one of a guest with fewer of them \
-                         took the place of this one"
+                        "{CALL}: the engine's queue of {queue} computes was full, and one of a guest with fewer \
+                         of them took the place of this one"
                     ),
                 )
             }

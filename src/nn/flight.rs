@@ -3,9 +3,9 @@
 //! * F1: no two runs of `make` overlap.
 //! * F2: after one run has succeeded no other begins for as long as `find` finds what it made.
 //! * F3: a failure is reported to everyone who waited for that run and to no one who came later, who may try again.
-//! * F4: a run that fails for want of room decides for nobody with more room than its own caller. Of those who wait, the
-//!   one with the most room runs next, and those with more than the run had go on waiting for it. So whoever waits sees
-//!   one such failure at most before a run with at least as much room as its own.
+//! * F4: a run that fails for want of room decides for nobody with more room than its own caller. Of those who wait,
+//!   the one with the most room runs next, and those with more than the run had go on waiting for it. So whoever waits
+//!   sees one such failure at most before a run with at least as much room as its own.
 //! * F5: nobody waits for a run that waits for it; see [`waits`](super::waits).
 
 use std::collections::BTreeSet;
@@ -77,8 +77,8 @@ impl<T: Clone> Flight<T> {
 
     /// What `find` finds, or what `make` makes, in this call or in another that it waits for.
     ///
-    /// `make` puts what it has made where `find` looks, before it returns, and has `room` for it. `find` is quick: it is
-    /// asked once without and once with a lock held, which every caller takes that does not find the value at once.
+    /// `make` puts what it has made where `find` looks, before it returns, and has `room` for it. `find` is quick: it
+    /// is asked once without and once with a lock held, which every caller takes that does not find the value at once.
     pub(super) fn join(
         &self,
         room: usize,

@@ -134,11 +134,10 @@ impl Guest {
     ///
     /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where an input is
     /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_compute_memory`] or
-    /// [`Limits::max_context_bytes`],
-    /// [`Busy`](super::ErrorKind::Busy) past [`Limits::max_computes`], where the engine's queue is full, where it made
-    /// room there for a guest with fewer computes waiting (see [`EngineLimits::queue`](super::EngineLimits::queue)), and
-    /// where it would have to wait inside a compute of the same engine on the same thread,
-    /// [`Timeout`](super::ErrorKind::Timeout) past [`Limits::max_compute_time`],
+    /// [`Limits::max_context_bytes`], [`Busy`](super::ErrorKind::Busy) past [`Limits::max_computes`], where the
+    /// engine's queue is full, where it made room there for a guest with fewer computes waiting (see
+    /// [`EngineLimits::queue`](super::EngineLimits::queue)), and where it would have to wait inside a compute of the
+    /// same engine on the same thread, [`Timeout`](super::ErrorKind::Timeout) past [`Limits::max_compute_time`],
     /// [`RuntimeError`](super::ErrorKind::RuntimeError) where it is [cancelled](Self::cancel) or the context is given
     /// back before it begins, and what the backend gives.
     pub fn compute(&self, context: GuestHandle) -> Result<(), Error> {

@@ -13,7 +13,8 @@ use super::Error;
 use super::engine::next_id;
 use crate::sync::thread_local;
 
-/// Of the process, as a wait may go through several engines. std's under loom, where no step of it is one of the model's.
+/// Of the process, as a wait may go through several engines. std's under loom, where no step of it is one of the
+/// model's.
 static WAITS: LazyLock<Mutex<Waits>> = LazyLock::new(Mutex::default);
 
 // A number that no other thread has.

@@ -202,8 +202,8 @@ fn a_compute_inside_a_compute_of_its_engine_never_waits_for_the_permit_of_its_ow
         }));
         guest.compute(outer).unwrap();
         for result in hears {
-            let message = "compute: called from inside a compute of this engine, where it may not wait for its turn, and \
-                           the bound of 1 computes is reached";
+            let message = "compute: called from inside a compute of this engine, where it may not wait for its turn, \
+                           and the bound of 1 computes is reached";
             assert!(result.as_ref().err().is_none_or(|error| error.message() == message), "{result:?}");
             assert_eq!(result.map_err(|error| error.kind()), expected);
         }
