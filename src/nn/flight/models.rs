@@ -200,7 +200,9 @@ fn two_that_make_what_the_other_asks_for() {
         };
         let other = thread::spawn(ask(&two, &one));
         let landed = [ask(&one, &two)(), other.join().unwrap()];
-        landed.iter().for_each(|landed| notes.note(landed));
+        for landed in &landed {
+            notes.note(landed);
+        }
         // Nothing of it stays.
         assert_eq!(one.join(1).result(failed), Ok(1));
         assert_eq!(two.join(1).result(failed), Ok(1));
