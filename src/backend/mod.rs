@@ -20,7 +20,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether this backend takes models of `encoding` for `target`. Cheap: asked at every load.
     fn supports(&self, encoding: Encoding, target: Target) -> bool;
 
-    /// Builds a graph. Called without any lock held, and from several threads at once.
+    /// Builds a graph. Called without any lock held, and from several threads at once. It may load others from the same
+    /// engine, but not this one: on this thread that is refused, as the load would wait for itself.
     ///
     /// # Errors
     ///
@@ -85,6 +86,10 @@ pub trait BackendContext: Send + 'static {
     fn set_input(&mut self, index: usize, tensor: TensorView<'_>) -> Result<(), Error>;
 
     /// Computes every output from the inputs. Called without any lock or epoch guard held.
+    ///
+    /// It may start computes of the same engine on this thread, which are refused where they would have to wait for
+    /// their turn: that may be the one that this compute has. One that it starts on another thread and waits for is not
+    /// recognised, and waits until its time is over.
     ///
     /// A context keeps its inputs: a second call computes from the same ones.
     ///

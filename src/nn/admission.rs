@@ -11,54 +11,67 @@
 //!
 //! * A1: `running` is never over the bound, and each of it is one [`Permit`].
 //! * A2: where somebody waits, as many run as may: so there is a permit whose end hands it on.
-//! * A3: of those who wait, the first to come is the first to be let in.
+//! * A3: of those who wait, the next to be let in is the one whose turn it is: guests take turns, and each guest's own
+//!   come in the order in which they were queued. Where the queue is full, a guest that has fewer waiting than another
+//!   gets a place of that one's (Q1 to Q3 of the [queue](queue)). So what one guest queues costs others one turn.
 //! * A4: of everybody who was queued, `end` is called exactly once, without any lock held.
+//! * A5: a permit is handed on by a loop: whoever has no use for it gives it back to the caller of `end`, so that the
+//!   stack does not grow with the queue.
+//! * A6: somebody looks at the deadlines: where one waits that has a deadline, the clock is awake, or wakes by then, or
+//!   could not be started.
 //!
 //! A2, by what changes the word: `waiting` goes up only from a word that says that `running` is at the bound or that
 //! somebody waits already, and `running` goes down only from a word that says that nobody waits; both by one
-//! compare-exchange of the whole word.
+//! compare-exchange of the whole word. Whoever makes room in a full queue leaves the word as it is.
 
-use std::collections::VecDeque;
-use std::io;
+mod queue;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
-#[cfg(not(loom))]
-use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use self::queue::{Entry, Queue};
+use super::threads;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 const WAITING: u64 = 1 << 32;
 const RUNNING: u64 = 1;
 
+/// How long the clock's thread stays without a deadline to look at, so that it is not started for each.
+const LINGER: Duration = Duration::from_secs(10);
+
 /// The gate before the backends of one engine.
 pub(super) struct Admission {
     bound: usize,
     queue_bound: usize,
     word: AtomicU64,
-    queue: Mutex<Queue>,
-    /// For the clock: the earliest deadline may be another.
+    state: Mutex<State>,
+    /// For the clock: it is to look again.
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Queue {
-    entries: VecDeque<Entry>,
-    last: u64,
-    /// Whether the clock runs.
-    clock: bool,
+struct State {
+    queue: Queue,
+    clock: Clock,
+    /// The engine is gone, and the clock to end.
+    closed: bool,
 }
 
-/// What becomes of somebody who was queued.
-pub(super) type End = Box<dyn FnOnce(Result<Permit, Withdrawn>) + Send>;
-
-struct Entry {
-    id: u64,
-    /// When the clock is to end it. `None` for one that looks to that itself.
-    deadline: Option<Instant>,
-    end: End,
+/// What the thread that looks at the deadlines does.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    /// There is none.
+    #[default]
+    Stopped,
+    /// It looks at the queue once more before it sleeps.
+    Awake,
+    Until(Instant),
 }
+
+/// What becomes of somebody who was queued. Gives back a permit that it has no use for.
+pub(super) type End = Box<dyn FnOnce(Result<Permit, Withdrawn>) -> Option<Permit> + Send>;
 
 /// Why somebody left the queue without being let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,18 +80,29 @@ pub(super) enum Withdrawn {
     Late,
     /// The compute was cancelled.
     Cancelled,
+    /// Another guest has the place in the full queue.
+    Displaced,
 }
 
-/// The queue is full.
+/// The queue is full, and nobody in it is to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Full;
+pub(super) struct Full {
+    /// How many of the same guest's wait.
+    pub(super) own: usize,
+}
 
 /// A place in the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket(u64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ticket {
+    guest: u64,
+    number: u64,
+}
 
 /// The right to be inside a backend's compute; handed on when it is dropped.
-pub(super) struct Permit(Arc<Admission>);
+pub(super) struct Permit {
+    /// `None` only while it is dropped.
+    admission: Option<Arc<Admission>>,
+}
 
 impl Admission {
     /// At most `bound` run, and `queue_bound` wait; a bound of 0 is one of 1.
@@ -88,7 +112,7 @@ impl Admission {
             bound: bound.clamp(1, most),
             queue_bound: queue_bound.min(most),
             word: AtomicU64::new(0),
-            queue: Mutex::default(),
+            state: Mutex::default(),
             changed: Condvar::new(),
         })
     }
@@ -115,49 +139,54 @@ impl Admission {
                 (waiting == 0 && running < self.bound).then(|| word + RUNNING)
             })
             .ok()
-            .map(|_| Permit(Arc::clone(self)))
+            .map(|_| self.permit())
     }
 
-    /// Has `end` called with a permit when there is room, perhaps at once; or, if that comes first, when the ticket is
-    /// [withdrawn](Self::withdraw) or `deadline` passes.
-    pub(super) fn queue(self: &Arc<Self>, deadline: Option<Instant>, end: End) -> Result<Ticket, Full> {
-        let mut queue = self.lock();
+    /// Has `end` called with a permit when its turn comes, perhaps at once; or, if that comes first, when the ticket is
+    /// [withdrawn](Self::withdraw), `deadline` passes, or another guest gets the place.
+    pub(super) fn queue(self: &Arc<Self>, guest: u64, deadline: Option<Instant>, end: End) -> Result<Ticket, Full> {
+        let mut state = self.lock();
+        let mut displaced = None;
         loop {
             let word = self.word.load(Ordering::Relaxed);
             let (running, waiting) = parts(word);
-            let room = waiting == 0 && running < self.bound;
-            if !room && waiting >= self.queue_bound {
-                return Err(Full);
-            }
-            let next = if room { word + RUNNING } else { word + WAITING };
-            if self.word.compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-                continue;
-            }
-            queue.last += 1;
-            let ticket = Ticket(queue.last);
-            if room {
-                drop(queue);
-                end(Ok(Permit(Arc::clone(self))));
-            } else {
-                queue.entries.push_back(Entry { id: ticket.0, deadline, end });
-                if deadline.is_some() {
-                    self.wind(&mut queue);
+            if waiting == 0 && running < self.bound {
+                if self.exchange(word, word + RUNNING) {
+                    drop(state);
+                    drop(end(Ok(self.permit())));
+                    // A number that no ticket in the queue has.
+                    return Ok(Ticket { guest, number: 0 });
                 }
+            } else if waiting >= self.queue_bound {
+                displaced = state.queue.displace_for(guest);
+                if displaced.is_none() {
+                    return Err(Full { own: state.queue.length_of(guest) });
+                }
+                break;
+            } else if self.exchange(word, word + WAITING) {
+                break;
             }
-            return Ok(ticket);
         }
+        let ticket = state.queue.push(guest, Entry { deadline, end });
+        if let Some(deadline) = deadline {
+            self.wake_clock(&mut state, deadline);
+        }
+        drop(state);
+        if let Some(entry) = displaced {
+            // No permit comes back where none was given.
+            (entry.end)(Err(Withdrawn::Displaced));
+        }
+        Ok(ticket)
     }
 
     /// Takes somebody out of the queue who is still in it.
     pub(super) fn withdraw(&self, ticket: Ticket, why: Withdrawn) {
         let entry = {
-            let mut queue = self.lock();
-            let place = queue.entries.iter().position(|entry| entry.id == ticket.0);
-            let entry = place.and_then(|place| queue.entries.remove(place));
+            let mut state = self.lock();
+            let entry = state.queue.remove(ticket);
             if entry.is_some() {
                 self.word.fetch_sub(WAITING, Ordering::Relaxed);
             }
-            self.changed.notify_one();
             entry
         };
         if let Some(entry) = entry {
@@ -165,72 +194,102 @@ impl Admission {
         }
     }
 
+    /// Ends the clock. For the end of the engine, when nobody can wait any more.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    fn permit(self: &Arc<Self>) -> Permit {
+        Permit { admission: Some(Arc::clone(self)) }
+    }
+
+    fn exchange(&self, word: u64, next: u64) -> bool {
+        self.word.compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
     fn leave(self: &Arc<Self>) {
         loop {
             let word = self.word.load(Ordering::Relaxed);
             if parts(word).1 == 0 {
-                if self.word.compare_exchange(word, word - RUNNING, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                if self.exchange(word, word - RUNNING) {
                     return;
                 }
                 continue;
             }
             let next = {
-                let mut queue = self.lock();
-                let next = queue.entries.pop_front();
+                let mut state = self.lock();
+                let next = state.queue.pop();
                 if next.is_some() {
                     self.word.fetch_sub(WAITING, Ordering::Relaxed);
-                    self.changed.notify_one();
                 }
                 next
             };
             // A1: the place goes from hand to hand.
             if let Some(next) = next {
-                return (next.end)(Ok(Permit(Arc::clone(self))));
+                match (next.end)(Ok(self.permit())) {
+                    None => return,
+                    // A5: it is this one's to hand on once more.
+                    Some(mut permit) => permit.admission = None,
+                }
             }
         }
     }
 
-    /// Sees to it that somebody looks at the deadlines.
-    fn wind(self: &Arc<Self>, queue: &mut Queue) {
-        if queue.clock {
-            self.changed.notify_one();
-            return;
+    /// Sees to it that somebody looks at the queue by `deadline`.
+    fn wake_clock(self: &Arc<Self>, state: &mut State, deadline: Instant) {
+        match state.clock {
+            Clock::Stopped => {
+                let admission = Arc::clone(self);
+                // Without it a compute that is past its deadline is told so when its turn comes.
+                if threads::spawn("graphpool-clock", move || admission.run_clock()).is_ok() {
+                    state.clock = Clock::Awake;
+                }
+            }
+            Clock::Until(until) if until > deadline => {
+                state.clock = Clock::Awake;
+                self.changed.notify_one();
+            }
+            Clock::Awake | Clock::Until(_) => {}
         }
-        let admission = Arc::clone(self);
-        // Without it a compute that is past its deadline is told so when its turn comes.
-        queue.clock = spawn(move || admission.run_clock()).is_ok();
     }
 
     fn run_clock(&self) {
-        let mut queue = self.lock();
-        loop {
+        let mut state = self.lock();
+        while !state.closed {
             let now = Instant::now();
-            let late = queue.entries.iter().position(|entry| entry.deadline.is_some_and(|deadline| deadline <= now));
-            if let Some(entry) = late.and_then(|place| queue.entries.remove(place)) {
+            if let Some(entry) = state.queue.pop_late(now) {
                 self.word.fetch_sub(WAITING, Ordering::Relaxed);
-                drop(queue);
+                drop(state);
                 // What may panic here is a waker of the host's; the deadlines of others are still to be looked at.
                 let _ = catch_unwind(AssertUnwindSafe(|| (entry.end)(Err(Withdrawn::Late))));
-                queue = self.lock();
+                state = self.lock();
                 continue;
             }
-            let Some(next) = queue.entries.iter().filter_map(|entry| entry.deadline).min() else {
-                queue.clock = false;
-                return;
-            };
-            let pause = next.saturating_duration_since(now);
-            queue = self.changed.wait_timeout(queue, pause).unwrap_or_else(PoisonError::into_inner).0;
+            let next = state.queue.next_deadline();
+            let until = next.unwrap_or(now + LINGER);
+            state.clock = Clock::Until(until);
+            let pause = until.saturating_duration_since(now);
+            let (woken, waited) = self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.clock = Clock::Awake;
+            if next.is_none() && waited.timed_out() && state.queue.next_deadline().is_none() {
+                break;
+            }
         }
+        state.clock = Clock::Stopped;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.leave();
+        if let Some(admission) = self.admission.take() {
+            admission.leave();
+        }
     }
 }
 
@@ -239,124 +298,7 @@ fn parts(word: u64) -> (usize, usize) {
     ((word & u64::from(u32::MAX)) as usize, (word >> 32) as usize)
 }
 
-#[cfg(loom)]
-fn spawn(_: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-#[cfg(not(loom))]
-fn spawn(f: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new().name("graphpool-clock".into()).spawn(f).map(drop)
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use std::sync::atomic::AtomicUsize;
-    use std::sync::mpsc;
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn the_bound_may_run_and_the_next_may_not() {
-        let admission = Admission::new(2, 1);
-        let (one, _two) = (admission.enter().unwrap(), admission.enter().unwrap());
-        assert!(admission.enter().is_none());
-        drop(one);
-        let _three = admission.enter().unwrap();
-        assert_eq!(admission.load(), (2, 0));
-    }
-
-    #[test]
-    fn who_waits_is_let_in_in_turn_and_past_the_queue_is_refused() {
-        let admission = Admission::new(1, 2);
-        let first = admission.enter().unwrap();
-        let (sender, ended) = mpsc::channel();
-        let queue = |name: &'static str| {
-            let sender = sender.clone();
-            admission.queue(None, Box::new(move |result| sender.send((name, result)).unwrap()))
-        };
-        queue("a").unwrap();
-        queue("b").unwrap();
-        assert_eq!(queue("c"), Err(Full));
-        assert_eq!(admission.load(), (1, 2));
-        drop(first);
-        let (name, permit) = ended.recv().unwrap();
-        assert_eq!((name, admission.load()), ("a", (1, 1)));
-        // Nobody who comes now overtakes the one that waits.
-        assert!(admission.enter().is_none());
-        drop(permit);
-        let (name, permit) = ended.recv().unwrap();
-        assert_eq!(name, "b");
-        drop(permit);
-        assert_eq!(admission.load(), (0, 0));
-    }
-
-    #[test]
-    fn a_ticket_is_withdrawn_once_and_not_after_its_turn() {
-        let admission = Admission::new(1, 2);
-        let first = admission.enter().unwrap();
-        let (sender, ended) = mpsc::channel();
-        let queue = |deadline| {
-            let sender = sender.clone();
-            admission.queue(deadline, Box::new(move |result| sender.send(result).unwrap())).unwrap()
-        };
-        let ticket = queue(None);
-        admission.withdraw(ticket, Withdrawn::Cancelled);
-        admission.withdraw(ticket, Withdrawn::Cancelled);
-        assert_eq!((ended.recv().unwrap().err(), admission.load()), (Some(Withdrawn::Cancelled), (1, 0)));
-        let ticket = queue(None);
-        drop(first);
-        let permit = ended.recv().unwrap().unwrap();
-        admission.withdraw(ticket, Withdrawn::Cancelled);
-        assert!(ended.try_recv().is_err());
-        // The clock ends one of them, and not the other.
-        queue(Some(Instant::now() + Duration::from_millis(20)));
-        queue(Some(Instant::now() + Duration::from_mins(10)));
-        assert_eq!(ended.recv().unwrap().err(), Some(Withdrawn::Late));
-        assert_eq!(admission.load(), (1, 1));
-        drop(permit);
-        assert!(ended.recv().unwrap().is_ok());
-    }
-
-    /// A1 and A4, under a crowd.
-    #[test]
-    fn in_a_crowd_no_more_than_the_bound_are_inside_and_everyone_comes_to_an_end() {
-        let admission = Admission::new(3, 4);
-        let (inside, highest, ends) =
-            (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
-        thread::scope(|scope| {
-            for thread in 0..8_u64 {
-                let (admission, inside, highest, ends) = (&admission, &inside, &highest, &ends);
-                scope.spawn(move || {
-                    for round in 0..2_000 {
-                        let (sender, ended) = mpsc::channel();
-                        let permit = match admission.enter() {
-                            Some(permit) => Ok(permit),
-                            None => match admission.queue(None, Box::new(move |end| sender.send(end).unwrap())) {
-                                Ok(ticket) => {
-                                    if (thread + round) % 3 == 0 {
-                                        admission.withdraw(ticket, Withdrawn::Cancelled);
-                                    }
-                                    ended.recv().unwrap()
-                                }
-                                Err(Full) => continue,
-                            },
-                        };
-                        if permit.is_ok() {
-                            highest.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                            thread::yield_now();
-                            inside.fetch_sub(1, Ordering::SeqCst);
-                        }
-                        ends.fetch_add(1, Ordering::SeqCst);
-                    }
-                });
-            }
-        });
-        assert_eq!(admission.load(), (0, 0));
-        assert!((1..=3).contains(&highest.load(Ordering::SeqCst)));
-    }
-}
-
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(all(test, not(loom)))]
+mod tests;

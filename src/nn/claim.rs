@@ -82,6 +82,12 @@ impl Claim {
         // Acquire: pairs with the Release of the last `release`, whose leavings the closer takes down if it finds IDLE.
         if self.word.swap(CLOSED, Ordering::Acquire) == IDLE { TakeDown::Mine } else { TakeDown::NotMine }
     }
+
+    /// Whether [`close`](Self::close) was called. The lock of what it stands beside orders the two.
+    pub(super) fn is_closed(&self) -> bool {
+        // Relaxed: nothing is read on the strength of it.
+        self.word.load(Ordering::Relaxed) == CLOSED
+    }
 }
 
 #[cfg(all(test, not(loom)))]

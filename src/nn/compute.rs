@@ -6,17 +6,20 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc as StdArc, PoisonError, Weak};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::admission::{Admission, Permit, Ticket, Withdrawn};
+use super::admission::{Admission, Full, Permit, Ticket, Withdrawn};
 use super::context::{Claimed, Context};
 use super::engine::Inner;
+use super::inside::{Inside, is_inside};
 use super::observe::{self, Waiting};
 use super::stats::Counters;
 use super::usage::{Reservation, Usage};
+use super::workers::Reserved;
 use super::{Error, ErrorKind, Limits};
 use crate::GuestHandle;
 use crate::backend::{CancelToken, ComputeControl};
@@ -60,16 +63,22 @@ impl Run {
 
     /// Waits for its turn, and computes.
     pub(super) fn wait(mut self) -> Result<(), Error> {
-        if let Some(permit) = self.engine.admission.enter() {
+        let admission = StdArc::clone(&self.engine.admission);
+        if let Some(permit) = admission.enter() {
             return self.compute(permit);
         }
+        self.may_queue()?;
         self.waiting = Some(Waiting::start());
         let turn = StdArc::new(Turn::default());
         let end = StdArc::clone(&turn);
-        // Only now, so that who finds room writes nothing more to what all share.
-        let admission = StdArc::clone(&self.engine.admission);
-        let Ok(ticket) = admission.queue(None, Box::new(move |result| end.come(result))) else {
-            return Err(self.full());
+        // The turn keeps the permit until the caller takes it, who does.
+        let end = Box::new(move |result| {
+            end.come(result);
+            None
+        });
+        let ticket = match admission.queue(self.guest, None, end) {
+            Ok(ticket) => ticket,
+            Err(full) => return Err(self.full(full)),
         };
         on_cancel(&self.control.cancel, ticket, &admission);
         loop {
@@ -84,60 +93,67 @@ impl Run {
 
     /// Has it computed on a thread of the engine's.
     pub(super) fn start(mut self) -> Compute {
-        let (cancel, outcome) = (self.control.cancel.clone(), StdArc::new(Outcome::default()));
         let engine = StdArc::clone(&self.engine);
+        // Now: whoever ends before it is not to find that there is no thread for it.
+        let Ok(thread) = engine.workers.reserve() else {
+            return Compute::ended(self.refused(Error::busy(format!("{CALL}: no thread can be started for it"))));
+        };
+        let (cancel, outcome) = (self.control.cancel.clone(), StdArc::new(Outcome::default()));
         if let Some(permit) = engine.admission.enter() {
-            self.compute_elsewhere(permit, &outcome);
+            self.compute_elsewhere(thread, permit, &outcome);
             return Compute { outcome, cancel };
         }
+        if let Err(error) = self.may_queue() {
+            return Compute::ended(error);
+        }
         self.waiting = Some(Waiting::start());
-        let deadline = self.control.deadline;
+        let (guest, deadline) = (self.guest, self.control.deadline);
         // Where the queue is full, it comes back to be told so.
-        let run = StdArc::new(Mutex::new(Some(self)));
+        let run = StdArc::new(Mutex::new(Some((self, thread))));
         let (its, end) = (StdArc::clone(&run), StdArc::clone(&outcome));
         let turn = move |turn| {
             // A statement of its own: the lock is not held in the backend.
             let run = lock(&its).take();
             match (run, turn) {
-                (Some(run), Ok(permit)) => run.compute_elsewhere(permit, &end),
-                (Some(run), Err(why)) => end.come(Err(run.withdrawn(why))),
-                (None, _) => {}
+                (Some((run, thread)), Ok(permit)) => run.compute_elsewhere(thread, permit, &end),
+                (Some((run, _)), Err(why)) => end.come(Err(run.withdrawn(why))),
+                (None, turn) => return turn.ok(),
             }
+            None
         };
-        if let Ok(ticket) = engine.admission.queue(deadline, Box::new(turn)) {
-            on_cancel(&cancel, ticket, &engine.admission);
-        } else {
-            let run = lock(&run).take();
-            if let Some(run) = run {
-                outcome.come(Err(run.full()));
+        match engine.admission.queue(guest, deadline, Box::new(turn)) {
+            Ok(ticket) => on_cancel(&cancel, ticket, &engine.admission),
+            Err(full) => {
+                let run = lock(&run).take();
+                if let Some((run, _)) = run {
+                    outcome.come(Err(run.full(full)));
+                }
             }
         }
         Compute { outcome, cancel }
     }
 
-    fn compute_elsewhere(self, permit: Permit, outcome: &StdArc<Outcome>) {
+    fn compute_elsewhere(self, thread: Reserved, permit: Permit, outcome: &StdArc<Outcome>) {
         let engine = StdArc::clone(&self.engine);
         let end = StdArc::clone(outcome);
-        let job = Box::new(move || end.come(self.compute(permit)));
-        if let Err(job) = engine.workers.run(job) {
-            // M1: before its caller hears of it.
-            drop(job);
-            outcome.come(Err(Error::busy("compute: no thread can be started for it")));
-        }
+        engine.workers.run(thread, Box::new(move || end.come(self.compute(permit))));
     }
 
     fn compute(mut self, permit: Permit) -> Result<(), Error> {
-        self.waiting = None;
-        let control = &self.control;
-        if control.cancel.is_cancelled() {
+        if self.control.cancel.is_cancelled() || !self.claimed.begin() {
             return Err(self.withdrawn(Withdrawn::Cancelled));
         }
-        if control.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if self.control.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(self.withdrawn(Withdrawn::Late));
         }
+        self.waiting = None;
+        let control = &self.control;
         let (guest, graph) = (self.guest, self.claimed.context().graph());
         let claimed = &mut self.claimed;
-        let result = observe::compute(guest, graph, || claimed.compute(CALL, |backend| backend.compute(control)));
+        let result = {
+            let _inside = Inside::enter(&self.engine.admission);
+            observe::compute(guest, graph, || claimed.compute(CALL, |backend| backend.compute(control)))
+        };
         drop(permit);
         let counters = &self.engine.counters;
         let told = |error: Error| {
@@ -163,25 +179,48 @@ impl Run {
         let error = match why {
             Withdrawn::Late => {
                 Counters::count(&counters.timeouts);
-                let (time, bound) = (self.time, self.engine.admission.bound());
-                Error::timeout(format!("{CALL}: not begun within {time:?}: {bound} others ran, as many as may"))
+                let why = if self.waiting.is_some() { ", as its turn did not come" } else { "" };
+                Error::timeout(format!("{CALL}: not begun within {:?}{why}", self.time))
             }
             Withdrawn::Cancelled => {
                 Counters::count(&counters.cancelled);
                 Error::runtime_error(format!("{CALL}: cancelled before it began"))
             }
+            Withdrawn::Displaced => {
+                let queue = self.engine.admission.queue_bound();
+                Error::limit(
+                    ErrorKind::Busy,
+                    format!(
+                        "{CALL}: the engine's queue of {queue} computes was full, and one of a guest with fewer \
+                         of them took the place of this one"
+                    ),
+                )
+            }
         };
         self.refused(error)
     }
 
-    fn full(self) -> Error {
-        let (bound, queue) = (self.engine.admission.bound(), self.engine.admission.queue_bound());
-        let error = format!("{CALL}: {bound} computes run and {queue} wait, as many as may");
+    fn full(self, Full { own }: Full) -> Error {
+        let queue = self.engine.admission.queue_bound();
+        let error = format!("{CALL}: the engine's queue of {queue} computes is full, {own} of them this guest's");
         self.refused(Error::limit(ErrorKind::Busy, error))
     }
-}
 
-impl Run {
+    /// A compute that is called from inside another of the same engine is not queued: its turn may be the very one that
+    /// its thread has.
+    fn may_queue(&self) -> Result<(), Error> {
+        let admission = &self.engine.admission;
+        if !is_inside(admission) {
+            return Ok(());
+        }
+        let bound = admission.bound();
+        let error = format!(
+            "{CALL}: called from inside a compute of this engine, where it may not wait for its turn, and the bound of \
+             {bound} computes is reached"
+        );
+        Err(self.refused(Error::limit(ErrorKind::Busy, error)))
+    }
+
     fn refused(&self, error: Error) -> Error {
         observe::compute_refused(&self.engine.counters, self.guest, self.claimed.context().graph(), error)
     }
@@ -263,7 +302,8 @@ impl Outcome {
             progress.waker.take()
         };
         if let Some(waker) = waker {
-            waker.wake();
+            // The waker is the host's, and perhaps another guest's than the one whose call has come to this.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }
 }

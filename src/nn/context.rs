@@ -5,11 +5,12 @@
 //! * X2: no lock is held inside the backend.
 //! * X3: a context whose backend has panicked, or holds more than a limit lets it, is never used again; its guest still
 //!   holds the handle.
-//! * X4: what a context holds (its backend's memory, its graph, its share of the guest's limits) goes when it is
+//! * X4: of a context that was closed no compute begins: one that waits for its turn is cancelled.
+//! * X5: what a context holds (its backend's memory, its graph, its share of the guest's limits) goes when it is
 //!   closed and no call is inside, at whichever comes last, and does not wait for the end of a grace period.
 
 use std::ops::Deref;
-use std::sync::{Arc as StdArc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc as StdArc, PoisonError};
 
 use super::claim::{Claim, Refused, TakeDown};
 use super::graph::{Graph, GraphUse};
@@ -19,6 +20,7 @@ use super::usage::{Hold, Reservation};
 use super::{Error, TensorDescription};
 use crate::GuestHandle;
 use crate::backend::{BackendContext, CancelToken};
+use crate::sync::{Mutex, MutexGuard};
 
 /// What a context keeps for no use but to let go of it at its end.
 pub(super) struct Keep {
@@ -49,6 +51,8 @@ struct Inside {
     keep: Option<Keep>,
     /// Of the compute that runs or waits.
     cancel: Option<CancelToken>,
+    /// Whether that has begun.
+    begun: bool,
 }
 
 /// What the backend has, and what is counted for it.
@@ -127,7 +131,13 @@ impl Context {
         let stream = Stream { backend, held, shown: 0 };
         Self {
             claim: Claim::new(),
-            inside: Mutex::new(Inside { stream: Some(stream), lost: None, keep: Some(keep), cancel: None }),
+            inside: Mutex::new(Inside {
+                stream: Some(stream),
+                lost: None,
+                keep: Some(keep),
+                cancel: None,
+                begun: false,
+            }),
             inputs: StdArc::clone(graph.inputs()),
             outputs: StdArc::clone(graph.outputs()),
             graph: graph.origin().id,
@@ -160,13 +170,22 @@ impl Context {
         cancel.inspect(CancelToken::cancel).is_some()
     }
 
-    /// Ends the context: at once, or when the call that is inside leaves, if there is one; `true` then.
+    /// Ends the context: at once, or when the call that is inside leaves, if there is one; `true` then. A compute that
+    /// has not begun is cancelled.
     pub(super) fn close(&self) -> bool {
-        let mine = self.claim.close() == TakeDown::Mine;
-        if mine {
+        if self.claim.close() == TakeDown::Mine {
             self.take_down();
+            return false;
         }
-        !mine
+        let waiting = {
+            let inside = self.lock();
+            inside.cancel.clone().filter(|_| !inside.begun)
+        };
+        // Without the lock: the compute may end here.
+        if let Some(cancel) = waiting {
+            cancel.cancel();
+        }
+        true
     }
 
     /// Whether nothing of it is left but its name.
@@ -219,19 +238,26 @@ impl<C: Deref<Target = Context>> Claimed<C> {
     /// it.
     pub(super) fn new(context: C, handle: GuestHandle, cancel: Option<&CancelToken>) -> Result<Self, Error> {
         let bits = handle.to_bits();
+        let dropped = || Error::invalid_argument(format!("the context {bits:#010x} was dropped meanwhile"));
         context.claim.claim().map_err(|refused| match refused {
             Refused::Busy => {
                 Counters::count(&context.counters.busy);
                 Error::busy(format!("another call uses the context {bits:#010x}, which takes one at a time"))
             }
-            Refused::Closed => Error::invalid_argument(format!("the context {bits:#010x} was dropped meanwhile")),
+            Refused::Closed => dropped(),
         })?;
-        let (stream, lost) = {
+        let (stream, lost, closed) = {
             let mut inside = context.lock();
             inside.cancel = cancel.cloned();
-            (inside.stream.take(), inside.lost.clone())
+            inside.begun = false;
+            // X4: whoever closes it from now on finds what cancels the compute.
+            let closed = cancel.is_some() && context.claim.is_closed();
+            (inside.stream.take(), inside.lost.clone(), closed)
         };
         let claimed = Self { context, stream };
+        if closed {
+            return Err(dropped());
+        }
         if let Some(lost) = lost {
             let why = lost.message();
             return Err(Error::runtime_error(format!(
@@ -243,6 +269,14 @@ impl<C: Deref<Target = Context>> Claimed<C> {
 
     pub(super) fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// To be called before a compute enters the backend; `false` where the context was closed while it waited.
+    pub(super) fn begin(&self) -> bool {
+        // X4: under the lock, so that whoever closes the context finds it begun, or is found here to have closed it.
+        let mut inside = self.context.lock();
+        inside.begun = true;
+        !self.context.claim.is_closed()
     }
 
     /// Gives the backend an input of `bytes` by way of `set`.
@@ -326,3 +360,6 @@ impl<C: Deref<Target = Context>> Drop for Claimed<C> {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

@@ -8,6 +8,7 @@ use std::{fmt, mem};
 use super::admission::Admission;
 use super::backends::Backends;
 use super::check::Quoted;
+use super::flight::Failed;
 use super::graph::{Graph, Origin};
 use super::observe;
 use super::panics::shield;
@@ -214,7 +215,7 @@ impl Inner {
         target: Target,
     ) -> Result<StdArc<Graph>, Error> {
         let opened = source.open(encoding)?;
-        let read = self.reserve(|usage| &usage.model_bytes, opened.length_of_files())?;
+        let read = self.reserve_for_model(|usage| &usage.model_bytes, opened.length_of_files())?;
         let parts = opened.read()?;
         let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
         let request = LoadRequest { config: source.config(), ..LoadRequest::new(&parts, encoding, target) };
@@ -230,22 +231,61 @@ impl Inner {
         let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
         let reserved = Cell::new(reserved);
         let build = |listed: Listed| {
-            let slot = self.reserve(|usage| &usage.graphs, 1)?;
-            let mut bytes = match reserved.take() {
-                Some(reserved) => reserved,
-                None => self.reserve(|usage| &usage.model_bytes, 0)?,
-            };
-            bytes.settle(given)?;
-            let left = self.usage.model_bytes.left().saturating_add(given);
-            let request = &LoadRequest { memory_limit: request.memory_limit.min(left), ..*request };
-            let (backend, graph) = self.backends.load(&self.counters, request)?;
-            let origin = Origin { id: next_id(), key: listed.key(), backend, encoding, target };
-            let grave = Grave { bytes: 0, listed: Some(listed), room: Some((slot, bytes)) };
-            let graph = Graph::new(graph, origin, grave, &self.reaper)?;
-            observe::built(graph.origin().id, &graph.origin().backend, graph.bytes());
-            Ok(graph)
+            let seen = self.reaper.progress();
+            match self.build_once(request, given, reserved.take(), listed.again()) {
+                // Once more, where room was on its way.
+                Err(Failed::ForAll(error)) if error.is_by_limit() && self.reaper.wait(seen, seen.handed_over) => {
+                    self.build_once(request, given, None, listed)
+                }
+                built => built,
+            }
         };
         self.store.get_or_build(request, |listed| observe::build(encoding, target, given, || build(listed)))
+    }
+
+    fn build_once(
+        &self,
+        request: &LoadRequest<'_>,
+        given: usize,
+        reserved: Option<Reservation>,
+        listed: Listed,
+    ) -> Result<Graph, Failed> {
+        let LoadRequest { encoding, target, memory_limit, .. } = *request;
+        let slot = self.reserve_for_model(|usage| &usage.graphs, 1).map_err(Failed::ForAll)?;
+        let bytes = match reserved.filter(|reserved| reserved.amount() == given) {
+            Some(reserved) => reserved,
+            None => self.reserve_for_model(|usage| &usage.model_bytes, given).map_err(Failed::ForAll)?,
+        };
+        let left = self.usage.model_bytes.left().saturating_add(given);
+        let bounded = LoadRequest { memory_limit: memory_limit.min(left), ..*request };
+        let (backend, graph) = self.backends.load(&self.counters, &bounded).map_err(|error| match error.kind() {
+            ErrorKind::TooLarge if memory_limit <= left => Failed::Short(error),
+            // What others have keeps it out: that is the same for everyone, and perhaps not for long.
+            ErrorKind::TooLarge if left < self.engine_limits.max_model_bytes() => {
+                let error = format!("the model needs more than the {left} bytes of models that the engine has left");
+                Failed::ForAll(Error::limit(ErrorKind::Busy, error))
+            }
+            _ => Failed::ForAll(error),
+        })?;
+        let origin = Origin { id: next_id(), key: listed.key(), backend, encoding, target };
+        let grave = Grave { bytes: 0, listed: Some(listed), room: Some((slot, bytes)) };
+        let graph = Graph::new(graph, origin, grave, &self.reaper).map_err(Failed::ForAll)?;
+        observe::built(graph.origin().id, &graph.origin().backend, graph.bytes());
+        Ok(graph)
+    }
+
+    /// Takes `amount` of what the models of all guests may have together; waits for what models that are being
+    /// released have of it, where that is what is lacking.
+    fn reserve_for_model(&self, budget: fn(&Usage) -> &Budget, amount: usize) -> Result<Reservation, Error> {
+        let mut seen = self.reaper.progress();
+        loop {
+            match self.reserve(budget, amount) {
+                Err(error) if error.kind() == ErrorKind::Busy && self.reaper.wait(seen, seen.released + 1) => {
+                    seen = self.reaper.progress_since(seen);
+                }
+                reserved => return reserved,
+            }
+        }
     }
 
     /// Takes `amount` of what all guests may have together.
@@ -261,6 +301,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.admission.close();
         self.registry.clear();
         self.reaper.finish();
         // Last: whatever a backend has made is gone before it. A panic must not reach the guest that happens to be the

@@ -44,7 +44,8 @@ impl Guest {
     /// target, or the backend can't run the model, [`TooLarge`](super::ErrorKind::TooLarge) past
     /// [`Limits::max_graphs`] or [`Limits::max_model_bytes`],
     /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) for no parts at all,
-    /// [`RuntimeError`](super::ErrorKind::RuntimeError) where the backend panics.
+    /// [`RuntimeError`](super::ErrorKind::RuntimeError) where the backend panics, and where a backend calls this inside
+    /// the load that it would have to wait for.
     pub fn load(&self, parts: &[&[u8]], encoding: Encoding, target: Target) -> Result<GuestHandle, Error> {
         let call = "load";
         let Self { inner } = self;
@@ -133,11 +134,12 @@ impl Guest {
     ///
     /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where an input is
     /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_compute_memory`] or
-    /// [`Limits::max_context_bytes`],
-    /// [`Busy`](super::ErrorKind::Busy) past [`Limits::max_computes`] and where the engine's queue is full,
-    /// [`Timeout`](super::ErrorKind::Timeout) past [`Limits::max_compute_time`],
-    /// [`RuntimeError`](super::ErrorKind::RuntimeError) where it is [cancelled](Self::cancel), and what the backend
-    /// gives.
+    /// [`Limits::max_context_bytes`], [`Busy`](super::ErrorKind::Busy) past [`Limits::max_computes`], where the
+    /// engine's queue is full, where it made room there for a guest with fewer computes waiting (see
+    /// [`EngineLimits::queue`](super::EngineLimits::queue)), and where it would have to wait inside a compute of the
+    /// same engine on the same thread, [`Timeout`](super::ErrorKind::Timeout) past [`Limits::max_compute_time`],
+    /// [`RuntimeError`](super::ErrorKind::RuntimeError) where it is [cancelled](Self::cancel) or the context is given
+    /// back before it begins, and what the backend gives.
     pub fn compute(&self, context: GuestHandle) -> Result<(), Error> {
         self.run(context, None)?.wait()
     }
@@ -155,6 +157,7 @@ impl Guest {
     /// As [`compute`](Self::compute), on a thread of the engine's: returns at once, and the future ends when the
     /// compute does. It has begun, or waits for its turn, before it is first polled; it is cancelled when it is
     /// dropped, when the guest is, and by [`cancel`](Self::cancel). It keeps the context, though not the guest.
+    /// [`Busy`](super::ErrorKind::Busy) where no thread can be started for it.
     pub fn compute_async(&self, context: GuestHandle) -> Compute {
         self.run(context, None).map_or_else(Compute::ended, Run::start)
     }
@@ -217,8 +220,9 @@ impl Guest {
         self.with_output("output", context, output.into(), |tensor| Ok(tensor.to_owned()))
     }
 
-    /// Gives the context back. A call that is inside it ends as it would have, and only then its memory goes; what it
-    /// computes is the guest's still, and is cancelled when that is dropped.
+    /// Gives the context back. A compute that waits for its turn is cancelled: nothing of the context begins after this
+    /// has returned. A call that is inside it ends as it would have, and only then its memory goes; what it computes is
+    /// the guest's still, and is cancelled when that is dropped.
     ///
     /// # Errors
     ///

@@ -144,8 +144,9 @@ impl Limits {
 /// Bounds of one engine, over all of its guests. Each is inclusive.
 ///
 /// What would fit if others had less gives [`Busy`](super::ErrorKind::Busy), and the same call may succeed later; what
-/// is more than the bound by itself gives [`TooLarge`](super::ErrorKind::TooLarge). For bounds of single tensors and
-/// computes see [`EngineBuilder::ceiling`](super::EngineBuilder::ceiling).
+/// is more than the bound by itself gives [`TooLarge`](super::ErrorKind::TooLarge). What was given back is no longer
+/// counted: a load that finds no room waits for models that are being released, for up to a second. For bounds of
+/// single tensors and computes see [`EngineBuilder::ceiling`](super::EngineBuilder::ceiling).
 ///
 /// ```
 /// use graphpool::nn::EngineLimits;
@@ -189,8 +190,10 @@ engine_bounds! {
     model_bytes max_model_bytes,
     /// Bytes that the contexts in memory hold between calls, counted as [`Limits::context_bytes`] does.
     context_bytes max_context_bytes,
-    /// Computes that run at one time; others wait for their turn. At least 1.
+    /// Computes that run at one time; others wait for their turn, and guests take turns. At least 1.
     computes max_computes,
-    /// Computes that wait at one time; the next is told [`Busy`](super::ErrorKind::Busy).
+    /// Computes that wait at one time. Where as many do, a guest that has at least two more of them than the guest of
+    /// the next one makes room for it, and its newest is told [`Busy`](super::ErrorKind::Busy); where there is no such
+    /// guest, the next one is.
     queue max_queue,
 }

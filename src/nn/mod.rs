@@ -97,6 +97,19 @@
 //! and so on (counters), along with `graphpool_errors_total` by `call` and `kind` and the histograms
 //! `graphpool_build_seconds`, `graphpool_wait_seconds` (of computes that were queued) and `graphpool_compute_seconds`.
 //!
+//! # Who waits for whom
+//!
+//! As many computes run as [`EngineLimits::computes`] says; others wait, and guests take turns: between two computes of
+//! one guest, each other guest that waits has one. A guest that fills the queue makes room for one with fewer computes
+//! there, down to equal shares, and its newest computes are told [`Busy`](ErrorKind::Busy). So however much other
+//! guests queue, a guest with nothing in the queue gets in as long as there are more places than guests that wait, and
+//! its first turn comes after one turn of each. A turn is as long as a compute takes: [`Limits::compute_time`] and
+//! [`Limits::computes`] say how much of the engine one guest may take up with it.
+//!
+//! Loads of one model at one time are one build. Where that fails for want of the room that its own guest has, the one
+//! with the most room of those who wait builds next, and those with more than the first had go on waiting. So a load
+//! waits for one build of a guest with less room at the most.
+//!
 //! # What goes when
 //!
 //! A graph lives as long as a handle, a name, a context or a running call holds it; guests that load equal bytes hold
@@ -128,6 +141,7 @@ mod graph;
 mod guest;
 mod guest_builder;
 mod holdings;
+mod inside;
 mod limits;
 mod listing;
 mod model;
@@ -144,7 +158,9 @@ mod source;
 mod stats;
 mod store;
 mod tensor;
+mod threads;
 mod usage;
+mod waits;
 #[cfg(feature = "watch")]
 mod watch;
 mod workers;

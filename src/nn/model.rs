@@ -11,7 +11,7 @@ use std::sync::{Arc as StdArc, PoisonError};
 
 use super::check::Quoted;
 use super::engine::Inner;
-use super::flight::Flight;
+use super::flight::{Failed, Flight};
 use super::graph::Graph;
 use super::{Encoding, Error, ModelSource, Target};
 use crate::sync::{Arc, ArcSwapOption, Mutex, MutexGuard};
@@ -101,7 +101,9 @@ impl NamedModel {
             let source = source.ok_or_else(|| Error::runtime_error("the model has no source"))?;
             self.publish(source, engine, Builder::FirstLoad).map(|built| built.version)
         };
-        self.flight.join(|| self.current(), make).result()
+        // A named model is built with no guest's bound.
+        let landed = self.flight.join(usize::MAX, || self.current(), || make().map_err(Failed::ForAll));
+        landed.result(|| Error::too_large("the model is too large"))
     }
 
     /// Builds from `source`, or once more from the one that the model has, and makes that the current version. The

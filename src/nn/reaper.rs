@@ -11,12 +11,14 @@
 //! * R1: everything that was handed over is dropped exactly once, whether a thread could be started or not.
 //! * R2: no panic of a destructor leaves this module.
 //! * R3: what waits keeps its place among the engine's graphs, and in their bytes, until it is dropped; so guests that
-//!   load and unload faster than models die meet the engine's limits, and no caller ever pays for another's model.
+//!   load and unload faster than models die meet the engine's limits.
+//! * R4: what was given back is room for a load: one that finds none waits, for a second at the most, for what was
+//!   handed over before it. No other caller ever pays for another's model.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
@@ -31,6 +33,9 @@ use crate::backend::BackendGraph;
 /// between two flushes while a guard somewhere holds up reclamation.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// How long a load waits for room that models have which are to be dropped.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
+
 /// What is left of a graph. R1 and R2 are kept by its own drop, wherever that comes: on the thread, in its stead, or in
 /// a queue that the thread has left.
 struct Remains {
@@ -38,6 +43,8 @@ struct Remains {
     graph: Option<Box<dyn BackendGraph>>,
     grave: Grave,
     counters: Arc<Counters>,
+    /// Where its end is told, if it was handed to the thread.
+    told: Option<Arc<Shared>>,
 }
 
 /// What ends with a graph's memory.
@@ -58,6 +65,11 @@ impl Drop for Remains {
         drop((self.grave.room.take(), self.grave.listed.take()));
         Counters::died(&self.counters.graphs, 1);
         Counters::died(&self.counters.graph_bytes, self.grave.bytes);
+        // R4: last, so that whoever is woken finds the room.
+        if let Some(shared) = self.told.take() {
+            shared.progress().released += 1;
+            shared.released.notify_all();
+        }
     }
 }
 
@@ -84,6 +96,22 @@ struct Shared {
     counters: Arc<Counters>,
     /// A `Flush` is on its way: one is enough.
     flush_asked: AtomicBool,
+    progress: Mutex<Progress>,
+    /// Wakes those who wait for `progress`.
+    released: Condvar,
+    /// The thread, once it runs.
+    id: OnceLock<ThreadId>,
+}
+
+/// How much the thread has done since the beginning.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Progress {
+    /// Graphs that were handed to it.
+    pub(super) handed_over: u64,
+    /// Those of them that are dropped.
+    pub(super) released: u64,
+    /// Until when somebody waits who has begun to.
+    until: Option<Instant>,
 }
 
 impl Reaper {
@@ -91,7 +119,14 @@ impl Reaper {
         let (tasks, receiver) = mpsc::channel();
         Arc::new(Self {
             tasks,
-            shared: Arc::new(Shared { pools, counters, flush_asked: AtomicBool::new(false) }),
+            shared: Arc::new(Shared {
+                pools,
+                counters,
+                flush_asked: AtomicBool::new(false),
+                progress: Mutex::default(),
+                released: Condvar::new(),
+                id: OnceLock::new(),
+            }),
             receiver: Mutex::new(Some(receiver)),
             started: OnceLock::new(),
             thread: Mutex::new(None),
@@ -104,11 +139,46 @@ impl Reaper {
 
     /// Has `graph` dropped on the thread, or drops it here where there is none.
     pub(super) fn bury(&self, graph: Box<dyn BackendGraph>, grave: Grave) {
-        let remains = Remains { graph: Some(graph), grave, counters: Arc::clone(self.counters()) };
+        let mut remains = Remains { graph: Some(graph), grave, counters: Arc::clone(self.counters()), told: None };
         if self.started() {
+            self.shared.progress().handed_over += 1;
+            remains.told = Some(Arc::clone(&self.shared));
             // Refused by a thread that has ended: then it comes back, and is dropped here.
             drop(self.tasks.send(Task::Bury(remains)));
         }
+    }
+
+    /// How much the thread has done: to be looked at before it is found that there is no room.
+    pub(super) fn progress(&self) -> Progress {
+        *self.shared.progress()
+    }
+
+    /// The same for whoever has waited since `seen`.
+    pub(super) fn progress_since(&self, seen: Progress) -> Progress {
+        Progress { until: seen.until.or_else(|| Instant::now().checked_add(ROOM_WAIT)), ..self.progress() }
+    }
+
+    /// Waits until `released` graphs are, where that many were handed over when `seen` was; R4. `false` where there is
+    /// nothing to wait for, or it has taken too long.
+    pub(super) fn wait(&self, seen: Progress, released: u64) -> bool {
+        let Shared { id, released: woken, .. } = &*self.shared;
+        if seen.released == seen.handed_over || seen.handed_over < released {
+            return false;
+        }
+        // A destructor that loads.
+        if id.get() == Some(&thread::current().id()) {
+            return false;
+        }
+        let until = seen.until.or_else(|| Instant::now().checked_add(ROOM_WAIT));
+        let mut progress = self.shared.progress();
+        while progress.released < released {
+            let left = until.map_or(ROOM_WAIT, |until| until.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return false;
+            }
+            progress = woken.wait_timeout(progress, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
     }
 
     /// Has the thread flush the pools a moment later. Where there is no thread, they collect in their own time.
@@ -167,7 +237,12 @@ fn spawn(f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
 }
 
 impl Shared {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn run(&self, tasks: &Receiver<Task>) {
+        let _ = self.id.set(thread::current().id());
         // When to flush, and the pause before that.
         let mut next: Option<(Instant, Duration)> = None;
         loop {
@@ -201,7 +276,6 @@ impl Shared {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::Barrier;
-    use std::thread::ThreadId;
 
     use super::*;
     use crate::backend::BackendContext;

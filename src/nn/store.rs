@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, Weak};
 
-use super::flight::{Flight, Landed};
+use super::flight::{Failed, Flight};
 use super::graph::Graph;
 use super::{Error, ErrorKind};
 use crate::backend::LoadRequest;
@@ -64,31 +64,31 @@ pub(super) struct Listed {
 }
 
 impl Store {
-    /// The graph of `request`, which `build` makes where there is none.
+    /// The graph of `request`, which `build` makes where there is none, in this call or in another that this one waits
+    /// for. A build that another's bound on memory has ended says nothing to a call with more; see [`Flight`].
     pub(super) fn get_or_build(
         self: &Arc<Self>,
         request: &LoadRequest<'_>,
-        build: impl Fn(Listed) -> Result<Graph, Error>,
+        build: impl FnOnce(Listed) -> Result<Graph, Failed>,
     ) -> Result<Arc<Graph>, Error> {
         let key = Key::of(request);
         let listed = self.list(key);
         let Some(entry) = &listed.entry else { return Err(Error::runtime_error("the model is gone")) };
-        loop {
-            let landed = entry.flight.join(
-                || entry.lock().upgrade(),
-                || {
-                    let graph = Arc::new(build(self.list(key))?);
-                    *entry.lock() = Arc::downgrade(&graph);
-                    Ok(graph)
-                },
-            );
-            match landed {
-                // Perhaps too large only for the guest that this one has waited for. It builds itself at the latest
-                // when all that waited with it have.
-                Landed::Others(Err(error)) if matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Busy) => {}
-                landed => return landed.result(),
-            }
-        }
+        let room = request.memory_limit;
+        let landed = entry.flight.join(
+            room,
+            || entry.lock().upgrade(),
+            || {
+                let graph = Arc::new(build(self.list(key))?);
+                *entry.lock() = Arc::downgrade(&graph);
+                Ok(graph)
+            },
+        );
+        // In words of its own: the other's name the other's bound.
+        landed.result(|| {
+            let error = format!("the model was too large for {room} bytes or more, and {room} are left for it here");
+            Error::limit(ErrorKind::TooLarge, error)
+        })
     }
 
     /// The graphs that are alive, in no order.
@@ -122,6 +122,11 @@ impl Entry {
 impl Listed {
     pub(super) fn key(&self) -> Key {
         self.key
+    }
+
+    /// Another of the same entry.
+    pub(super) fn again(&self) -> Self {
+        self.store.list(self.key)
     }
 }
 
@@ -171,7 +176,7 @@ mod tests {
         drop(two);
         assert_eq!(store.lock().len(), 0);
         let request = LoadRequest::new(&[b"m"], Encoding::Onnx, Target::Cpu);
-        assert!(store.get_or_build(&request, |_| Err(Error::busy("no"))).is_err());
+        assert!(store.get_or_build(&request, |_| Err(Failed::ForAll(Error::busy("no")))).is_err());
         assert_eq!(store.lock().len(), 0);
     }
 }

@@ -117,6 +117,10 @@ impl Reservation {
         Ok(Self { usage: Arc::clone(usage), budget, amount: AtomicUsize::new(amount) })
     }
 
+    pub(super) fn amount(&self) -> usize {
+        self.amount.load(Ordering::Relaxed)
+    }
+
     /// Changes the amount of something that is in use. What was taken before stays taken where more is refused.
     pub(super) fn resize(&mut self, amount: usize) -> Result<(), Error> {
         self.change(amount).map_err(|(used, more)| (self.budget)(&self.usage).refuse(used, more, amount))

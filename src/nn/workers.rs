@@ -1,15 +1,21 @@
 //! The threads on which computes run whose callers do not wait.
 //!
 //! A job comes here only with a permit of the engine's admission, so there are never more of them than computes may
-//! run, and never more than twice as many threads: a job that hands its permit on has not ended yet. A thread that has had nothing to do for a while ends.
+//! run, and never more than twice as many threads: a job that hands its permit on has not ended yet. A thread that has
+//! had nothing to do for a while ends.
+//!
+//! * W1: whoever has [reserved](Workers::reserve) has a thread for its job: one is there until then, even where no more
+//!   can be started. So it is the caller that is told where there is none, and nobody after it.
+//! * W2: every job runs once, though the engine has ended meanwhile.
 
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-#[cfg(not(loom))]
-use std::thread;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+
+use super::threads;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// How long an idle thread waits for the next job.
 const IDLE: Duration = Duration::from_secs(10);
@@ -30,29 +36,46 @@ struct Shared {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
+    /// Jobs that are still to come.
+    reserved: usize,
     threads: usize,
+    /// Threads that wait for a job, or have just been started.
     idle: usize,
     closed: bool,
 }
 
+/// A job that is still to come, for which there is a thread.
+pub(super) struct Reserved(Arc<Shared>);
+
 impl Workers {
-    /// Has `job` run on a thread; gives it back where there is none and none can be started.
-    pub(super) fn run(&self, job: Job) -> Result<(), Job> {
+    /// Sees to it that there is a thread for a job to come, or says why there is none.
+    pub(super) fn reserve(&self) -> io::Result<Reserved> {
+        let mut state = self.0.lock();
+        if state.threads == 0 {
+            self.0.start(&mut state)?;
+        }
+        state.reserved += 1;
+        Ok(Reserved(Arc::clone(&self.0)))
+    }
+
+    /// Has `job` run on a thread.
+    pub(super) fn run(&self, reserved: Reserved, job: Job) {
         let mut state = self.0.lock();
         state.jobs.push_back(job);
         if state.idle >= state.jobs.len() {
             self.0.more.notify_one();
-            return Ok(());
+        } else {
+            // W1: where no more can be started, one of those that are there runs it.
+            let _ = self.0.start(&mut state);
         }
-        let shared = Arc::clone(&self.0);
-        if spawn(move || shared.work()).is_ok() {
-            state.threads += 1;
-        } else if state.threads == 0
-            && let Some(job) = state.jobs.pop_back()
-        {
-            return Err(job);
-        }
-        Ok(())
+        drop(state);
+        drop(reserved);
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.0.lock().reserved -= 1;
     }
 }
 
@@ -64,8 +87,18 @@ impl Drop for Workers {
 }
 
 impl Shared {
+    fn start(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+        let shared = Arc::clone(self);
+        threads::spawn("graphpool-compute", move || shared.work())?;
+        state.threads += 1;
+        // Until it takes a job, so that none is started beside it for the one that it is started for.
+        state.idle += 1;
+        Ok(())
+    }
+
     fn work(&self) {
         let mut state = self.lock();
+        state.idle -= 1;
         loop {
             if let Some(job) = state.jobs.pop_front() {
                 drop(state);
@@ -81,7 +114,8 @@ impl Shared {
             let (woken, waited) = self.more.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
             state = woken;
             state.idle -= 1;
-            if waited.timed_out() && state.jobs.is_empty() {
+            let needed = state.threads == 1 && state.reserved > 0;
+            if waited.timed_out() && state.jobs.is_empty() && !needed {
                 break;
             }
         }
@@ -93,20 +127,10 @@ impl Shared {
     }
 }
 
-/// Under loom a thread that the model does not know cannot touch the pools, so there is none.
-#[cfg(loom)]
-fn spawn(_: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-#[cfg(not(loom))]
-fn spawn(f: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new().name("graphpool-compute".into()).spawn(f).map(drop)
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::mpsc;
+    use std::thread;
 
     use super::*;
 
@@ -117,24 +141,25 @@ mod tests {
         let barrier = Arc::new(std::sync::Barrier::new(3));
         for _ in 0..3 {
             let (barrier, sender) = (Arc::clone(&barrier), sender.clone());
-            assert!(
-                workers
-                    .run(Box::new(move || {
-                        barrier.wait();
-                        sender.send(()).unwrap();
-                        panic!("as it was told");
-                    }))
-                    .is_ok()
-            );
+            let job = move || {
+                barrier.wait();
+                sender.send(()).unwrap();
+                panic!("as it was told");
+            };
+            workers.run(workers.reserve().unwrap(), Box::new(job));
         }
         (0..3).for_each(|_| received.recv().unwrap());
-        assert!(workers.run(Box::new(move || sender.send(()).unwrap())).is_ok());
+        workers.run(workers.reserve().unwrap(), Box::new(move || sender.send(()).unwrap()));
         received.recv().unwrap();
         let shared = Arc::clone(&workers.0);
         assert!(shared.lock().threads <= 4);
+        assert_eq!(shared.lock().reserved, 0);
         drop(workers);
         while shared.lock().threads > 0 {
             thread::yield_now();
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

@@ -64,7 +64,7 @@ fn as_many_run_as_may_the_next_wait_and_the_one_after_is_told_busy() {
         eventually(|| engine.stats().queued == 1);
         let error = guest.compute(context(&guest, "anything")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy);
-        assert_eq!(error.message(), "compute: 2 computes run and 1 wait, as many as may");
+        assert_eq!(error.message(), "compute: the engine's queue of 1 computes is full, 1 of them this guest's");
         let error = block_on(guest.compute_async(context(&guest, "anything"))).unwrap_err();
         assert_eq!((error.kind(), engine.stats().refused), (ErrorKind::Busy, 2));
         assert_eq!((engine.stats().computing, engine.stats().queued), (2, 1));
@@ -119,7 +119,7 @@ fn a_deadline_ends_one_that_runs_and_one_that_waits() {
     ];
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::Timeout);
-        assert_eq!(error.message(), "compute: not begun within 150ms: 1 others ran, as many as may");
+        assert_eq!(error.message(), "compute: not begun within 150ms, as its turn did not come");
     }
     assert_eq!((engine.stats().timeouts, engine.stats().queued), (6, 0));
     watch.open();
@@ -203,12 +203,43 @@ fn a_guest_that_is_dropped_cancels_the_computes_of_contexts_that_it_gave_back_be
     for context in contexts {
         guest.drop_context(context).unwrap();
     }
-    assert_eq!((engine.stats().computing, engine.stats().queued), (1, 1));
+    // What waited has ended.
+    assert_eq!((engine.stats().computing, engine.stats().queued), (1, 0));
     drop(guest);
     for future in futures {
         cancelled(block_on(future));
     }
     eventually(|| engine.stats().contexts == 0);
+}
+
+#[test]
+fn nothing_of_a_context_begins_after_it_was_given_back() {
+    let watch = Watch::default();
+    let engine = engine(&watch, 1, 8);
+    let guest = engine.guest();
+    let running = guest.compute_async(context(&guest, "gate"));
+    watch.wait_for(1);
+    let graph = guest.load(&[b"loop"], Encoding::PyTorch, Target::Cpu).unwrap();
+    let [first, second] = [(); 2].map(|()| guest.init_execution_context(graph).unwrap());
+    let waiting = guest.compute_async(first);
+    thread::scope(|scope| {
+        let blocked = scope.spawn(|| guest.compute(second));
+        eventually(|| engine.stats().queued == 2);
+        for context in [first, second] {
+            guest.drop_context(context).unwrap();
+        }
+        guest.unload(graph).unwrap();
+        // Though nobody has left the backend yet.
+        cancelled(blocked.join().unwrap());
+    });
+    cancelled(block_on(waiting));
+    assert_eq!((engine.stats().queued, engine.stats().contexts, engine.stats().cancelled), (0, 1, 2));
+    watch.open();
+    block_on(running).unwrap();
+    assert_eq!(engine.stats().computes, 1);
+    // One that has no time is late on an idle engine, too.
+    let error = guest.compute_within(context(&guest, "anything"), Duration::ZERO).unwrap_err();
+    assert_eq!(error.message(), "compute: not begun within 0ns");
 }
 
 #[test]

@@ -195,12 +195,18 @@ pub fn comes_about(mut done: impl FnMut() -> bool) -> bool {
 /// Whether this is a process of the test's own, in which no other test collects what it has removed. Where it is not,
 /// runs the test in one.
 pub fn is_alone(test: &str) -> bool {
+    is_alone_with(test, &[])
+}
+
+/// As [`is_alone`], with these variables in the environment.
+pub fn is_alone_with(test: &str, variables: &[(&str, &str)]) -> bool {
     const ALONE: &str = "GRAPHPOOL_TEST_ALONE";
     if env::var_os(ALONE).is_some() {
         return true;
     }
-    let status = Command::new(env::current_exe().unwrap()).args([test, "--exact"]).env(ALONE, "1").status().unwrap();
-    assert!(status.success());
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args([test, "--exact", "--test-threads=1"]).env(ALONE, "1").envs(variables.iter().copied());
+    assert!(command.status().unwrap().success());
     false
 }
 

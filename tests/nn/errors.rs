@@ -52,7 +52,7 @@ fn what_is_in_use_full_late_cancelled_or_lost_is_told_with_what_and_how_many() {
     check(&guest.compute(running).unwrap_err(), ErrorKind::Busy, "compute", &named(running));
     check(&guest.output(running, 0).unwrap_err(), ErrorKind::Busy, "output", &named(running));
     let full = guest.compute(other).unwrap_err();
-    check(&full, ErrorKind::Busy, "compute", "1 computes run and 0 wait, as many as may");
+    check(&full, ErrorKind::Busy, "compute", "queue of 0 computes is full");
     assert_eq!((engine.stats().refused, engine.stats().busy), (1, 2));
     assert_eq!(guest.cancel(running), Ok(true));
     check(&block_on(compute).unwrap_err(), ErrorKind::RuntimeError, "compute", "cancelled");

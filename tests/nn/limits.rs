@@ -266,7 +266,8 @@ fn what_the_contexts_of_all_guests_hold_is_bounded_together() {
     assert_eq!(engine.stats().context_bytes, 10);
 }
 
-/// Guests that load and unload faster than models die: no caller waits for a destructor, and memory has its bound.
+/// Guests that load and unload faster than models die: memory has its bound, and a destructor that does not end holds
+/// up a load that needs its room, for a moment, and no other caller.
 #[test]
 fn models_that_wait_for_their_end_count_for_the_engine_and_hold_up_no_caller() {
     let watch = Watch::default();

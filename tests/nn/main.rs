@@ -11,6 +11,7 @@ mod concurrency;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod errors;
+mod fairness;
 mod files;
 mod guards;
 mod lifetime;
@@ -22,6 +23,7 @@ mod observe;
 mod oracle;
 mod panics;
 mod reload;
+mod scripted;
 mod sharing;
 #[cfg(feature = "watch")]
 mod watch;

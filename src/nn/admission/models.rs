@@ -7,6 +7,7 @@ use loom::thread;
 use super::*;
 use crate::model_support::{explore, explore_bounded};
 use crate::nn::compute::Turn;
+use crate::nn::threads::modelled::Threads;
 use crate::sync::atomic::AtomicUsize;
 
 /// A gate, and how many are inside and have come to an end.
@@ -22,15 +23,20 @@ impl Gate {
         Arc::new(Self { admission: Admission::new(bound, queue_bound), inside, ends })
     }
 
-    /// Queues for what a caller waits for.
+    /// Queues for what a caller of the first guest waits for.
     fn queue(self: &Arc<Self>, deadline: Option<Instant>) -> Result<(Ticket, Arc<Turn>), Full> {
+        self.queue_for(1, deadline)
+    }
+
+    fn queue_for(self: &Arc<Self>, guest: u64, deadline: Option<Instant>) -> Result<(Ticket, Arc<Turn>), Full> {
         let (gate, turn) = (Arc::clone(self), Arc::<Turn>::default());
         let its = Arc::clone(&turn);
         let end = move |result| {
             gate.ends.fetch_add(1, Ordering::Relaxed);
             its.come(result);
+            None
         };
-        Ok((self.admission.queue(deadline, Box::new(end))?, turn))
+        Ok((self.admission.queue(guest, deadline, Box::new(end))?, turn))
     }
 
     fn pass(&self, permit: Permit) {
@@ -124,19 +130,18 @@ fn leaving_against_withdrawing() {
 #[test]
 fn leaving_against_withdrawing_and_a_deadline() {
     explore("leaving against withdrawing and a deadline", || {
+        let _threads = Threads::new();
         let gate = Gate::new(1, 1);
         let permit = gate.admission.enter().unwrap();
         let (ticket, turn) = gate.queue(Some(Instant::now())).unwrap();
-        let clock = Arc::clone(&gate);
-        let others = [thread::spawn(move || drop(permit)), thread::spawn(move || clock.admission.run_clock())];
+        let other = thread::spawn(move || drop(permit));
         gate.admission.withdraw(ticket, Withdrawn::Cancelled);
         if let Ok(permit) = turn.wait(None).unwrap() {
             gate.pass(permit);
         }
-        for other in others {
-            other.join().unwrap();
-        }
+        other.join().unwrap();
         gate.assert_ended(1);
+        gate.admission.close();
     });
 }
 
@@ -155,5 +160,109 @@ fn queueing_against_queueing_for_the_last_place() {
         let (_, turn) = mine.or(theirs).unwrap();
         gate.pass(turn.wait(None).unwrap().unwrap());
         gate.assert_ended(1);
+    });
+}
+
+/// A1, A2: two give back at one time what two others wait for.
+#[test]
+fn leaving_against_leaving() {
+    explore("leaving against leaving", || {
+        let gate = Gate::new(2, 2);
+        let [one, two] = [(); 2].map(|()| gate.admission.enter().unwrap());
+        let (_, first) = gate.queue(None).unwrap();
+        let other = thread::spawn(move || drop(one));
+        drop(two);
+        gate.pass(first.wait(None).unwrap().unwrap());
+        other.join().unwrap();
+        gate.assert_ended(1);
+    });
+}
+
+/// A1 to A3: two that give back at one time let in the first of each guest, and not the second of one.
+#[test]
+fn two_that_give_back_at_once_where_three_wait() {
+    explore("two that give back at once where three wait", || {
+        let gate = Gate::new(2, 3);
+        let [one, two] = [(); 2].map(|()| gate.admission.enter().unwrap());
+        let turns = [1, 1, 2].map(|guest| gate.queue_for(guest, None).unwrap().1);
+        let other = thread::spawn(move || drop(one));
+        drop(two);
+        let permits = [&turns[0], &turns[2]].map(|turn| turn.wait(None).unwrap().unwrap());
+        other.join().unwrap();
+        assert_eq!(gate.admission.load(), (2, 1));
+        drop(permits);
+        gate.pass(turns[1].wait(None).unwrap().unwrap());
+        gate.assert_ended(3);
+    });
+}
+
+/// A4, Q3: in a full queue the second of one guest makes room for another guest, unless it has been let in by then.
+#[test]
+fn leaving_against_making_room() {
+    let seen = Arc::new([StdAtomicUsize::new(0), StdAtomicUsize::new(0)]);
+    let counts = Arc::clone(&seen);
+    explore("leaving against making room", move || {
+        let gate = Gate::new(1, 2);
+        let permit = gate.admission.enter().unwrap();
+        let own = [(); 2].map(|()| gate.queue(None).unwrap().1);
+        let other = Arc::clone(&gate);
+        let other = thread::spawn(move || {
+            let (_, turn) = other.queue_for(2, None).unwrap();
+            other.pass(turn.wait(None).unwrap().unwrap());
+        });
+        drop(permit);
+        gate.pass(own[0].wait(None).unwrap().unwrap());
+        let displaced = match own[1].wait(None).unwrap() {
+            Ok(permit) => {
+                gate.pass(permit);
+                false
+            }
+            Err(why) => why == Withdrawn::Displaced,
+        };
+        other.join().unwrap();
+        gate.assert_ended(3);
+        counts[usize::from(displaced)].fetch_add(1, Ordering::Relaxed);
+    });
+    // Both came.
+    assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) > 0));
+}
+
+/// A6, with the clock as a thread of the model: a deadline that comes before the one for which it sleeps is heard of,
+/// and it ends with the engine.
+#[test]
+fn an_earlier_deadline_against_the_clock() {
+    explore("an earlier deadline against the clock", || {
+        let _threads = Threads::new();
+        let gate = Gate::new(1, 2);
+        let permit = gate.admission.enter().unwrap();
+        let far = Instant::now() + Duration::from_hours(1);
+        let (_, last) = gate.queue(Some(far)).unwrap();
+        let (_, late) = gate.queue(Some(Instant::now())).unwrap();
+        assert_eq!(late.wait(None).unwrap().err(), Some(Withdrawn::Late));
+        drop(permit);
+        gate.pass(last.wait(None).unwrap().unwrap());
+        gate.assert_ended(2);
+        gate.admission.close();
+    });
+}
+
+/// A4, A6: a clock that has looked at a deadline looks at the next one, too, and gives back at one time with another.
+#[test]
+fn a_second_deadline_against_the_clock_and_leaving_with_3_preemptions() {
+    explore_bounded("a second deadline against the clock and leaving", 3, || {
+        let _threads = Threads::new();
+        let gate = Gate::new(1, 2);
+        let permit = gate.admission.enter().unwrap();
+        for _ in 0..2 {
+            let (_, late) = gate.queue(Some(Instant::now())).unwrap();
+            assert_eq!(late.wait(None).unwrap().err(), Some(Withdrawn::Late));
+        }
+        let (_, last) = gate.queue(Some(Instant::now())).unwrap();
+        drop(permit);
+        if let Ok(permit) = last.wait(None).unwrap() {
+            gate.pass(permit);
+        }
+        gate.assert_ended(3);
+        gate.admission.close();
     });
 }

@@ -1,0 +1,211 @@
+use std::collections::BTreeSet;
+use std::sync::Mutex as StdMutex;
+
+use loom::cell::UnsafeCell;
+use loom::thread;
+
+use super::*;
+use crate::model_support::{explore, explore_bounded};
+use crate::sync::atomic::{AtomicU32, Ordering};
+
+/// Of those whom room does not matter to.
+const ROOM: usize = 1;
+
+/// A value that is made once, and who makes it.
+struct Once {
+    flight: Flight<u32>,
+    value: AtomicU32,
+    /// F1: loom reports two runs of `make` that nothing keeps apart.
+    running: UnsafeCell<()>,
+    made: AtomicU32,
+}
+
+impl Once {
+    fn new() -> Arc<Self> {
+        let (value, made) = (AtomicU32::new(0), AtomicU32::new(0));
+        Arc::new(Self { flight: Flight::new(), value, running: UnsafeCell::new(()), made })
+    }
+
+    fn find(&self) -> Option<u32> {
+        Some(self.value.load(Ordering::Acquire)).filter(|value| *value != 0)
+    }
+
+    fn make(&self, value: u32) -> Result<u32, Failed> {
+        self.running.with_mut(|_| ());
+        self.made.fetch_add(1, Ordering::Relaxed);
+        if value == 0 {
+            return Err(Failed::ForAll(failed()));
+        }
+        self.value.store(value, Ordering::Release);
+        Ok(value)
+    }
+
+    /// Asks for it; 0 is a run that fails.
+    fn join(&self, value: u32) -> Landed<u32> {
+        self.flight.join(ROOM, || self.find(), || self.make(value))
+    }
+
+    /// Asks for it, in a run that is cut off. (Not by a panic: loom's threads are one thread to std, and all of
+    /// them would panic.)
+    fn join_and_be_cut_off(&self) -> Landed<u32> {
+        match self.flight.board(ROOM, || self.find()) {
+            Boarding::Found(value) => Landed::Own(Ok(value)),
+            Boarding::First(landing) => {
+                self.running.with_mut(|_| ());
+                drop(landing);
+                Landed::Own(Err(failed()))
+            }
+            Boarding::Later(seat) => match seat.wait() {
+                Waited::Ended(result) => Landed::Others(result),
+                Waited::Short | Waited::Next(_) => panic!("no run is short"),
+            },
+            Boarding::Refused(error) => panic!("nobody waits for itself: {error}"),
+        }
+    }
+}
+
+fn failed() -> Error {
+    Error::busy("failed")
+}
+
+/// What calls came to over all executions; a model in which some of it never came shows nothing.
+#[derive(Default)]
+struct Seen(StdMutex<BTreeSet<String>>);
+
+impl Seen {
+    fn note(&self, landed: &Landed<u32>) {
+        let what = match landed {
+            Landed::Own(result) => format!("own {}", result.is_ok()),
+            Landed::Others(result) => format!("others {}", result.is_ok()),
+            Landed::Short => "short".to_owned(),
+        };
+        self.0.lock().unwrap().insert(what);
+    }
+
+    fn assert(&self, expected: &[&str]) {
+        let seen = self.0.lock().unwrap();
+        assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+    }
+}
+
+/// F1, F3: one asks in a run that fails, another in one that does not. Whoever waited for the failure is told, and
+/// may try again at once; whoever did not makes it.
+fn a_failure_against_another_that_asks(name: &str, fail: fn(&Once) -> Landed<u32>) {
+    let seen = std::sync::Arc::new([Seen::default(), Seen::default()]);
+    let notes = std::sync::Arc::clone(&seen);
+    explore(name, move || {
+        let once = Once::new();
+        let (other, its_notes) = (Arc::clone(&once), std::sync::Arc::clone(&notes));
+        let other = thread::spawn(move || its_notes[1].note(&fail(&other)));
+        let landed = once.join(1);
+        notes[0].note(&landed);
+        if landed.result(failed).is_err() {
+            assert_eq!(once.join(1), Landed::Own(Ok(1)));
+        }
+        other.join().unwrap();
+        assert_eq!(once.join(2), Landed::Own(Ok(1)));
+    });
+    seen[0].assert(&["others false", "own true"]);
+    seen[1].assert(&["others true", "own false", "own true"]);
+}
+
+#[test]
+fn a_run_that_fails_against_another_that_asks() {
+    a_failure_against_another_that_asks("a run that fails against another that asks", |once| once.join(0));
+}
+
+#[test]
+fn a_run_that_is_cut_off_against_another_that_asks() {
+    let name = "a run that is cut off against another that asks";
+    a_failure_against_another_that_asks(name, Once::join_and_be_cut_off);
+}
+
+/// F1, F2: of two that ask, one makes it, and both have it.
+#[test]
+fn two_that_ask_share_one_run() {
+    let seen = std::sync::Arc::new(Seen::default());
+    let notes = std::sync::Arc::clone(&seen);
+    explore("two that ask share one run", move || {
+        let once = Once::new();
+        let other = Arc::clone(&once);
+        let other = thread::spawn(move || other.join(1));
+        let (mine, theirs) = (once.join(1), other.join().unwrap());
+        notes.note(&mine);
+        assert_eq!((mine.result(failed), theirs.result(failed)), (Ok(1), Ok(1)));
+        assert_eq!(once.made.load(Ordering::Relaxed), 1);
+    });
+    seen.assert(&["others true", "own true"]);
+}
+
+/// F1 to F3 with three threads: nobody who waits is left behind.
+#[test]
+fn a_run_that_fails_against_two_that_ask_with_3_preemptions() {
+    explore_bounded("a run that fails against two that ask", 3, || {
+        let once = Once::new();
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let once = Arc::clone(&once);
+                thread::spawn(move || once.join(0))
+            })
+            .collect();
+        assert_eq!(once.join(0).result(failed), Err(failed()));
+        assert!(others.into_iter().all(|other| other.join().unwrap().result(failed) == Err(failed())));
+        assert_eq!(once.join(1), Landed::Own(Ok(1)));
+    });
+}
+
+/// F4: one that is short of room against one with more, and one with as little. The one with more makes it, after one
+/// run of another at the most or two, and nobody else runs it twice; loom reports two runs at one time.
+#[test]
+fn a_run_that_is_short_of_room_against_two_that_ask_with_3_preemptions() {
+    let seen = std::sync::Arc::new(Seen::default());
+    let notes = std::sync::Arc::clone(&seen);
+    explore_bounded("a run that is short of room against two that ask", 3, move || {
+        let once = Once::new();
+        let ask = |room: usize| {
+            let once = Arc::clone(&once);
+            move || {
+                let make = || if room < 2 { once.make(0).map_err(|_| Failed::Short(failed())) } else { once.make(1) };
+                once.flight.join(room, || once.find(), make)
+            }
+        };
+        let others = [thread::spawn(ask(1)), thread::spawn(ask(2))];
+        let mine = ask(1)();
+        let [theirs, large] = others.map(|other| other.join().unwrap());
+        assert_eq!(large.result(failed), Ok(1));
+        assert!(once.made.load(Ordering::Relaxed) <= 3);
+        notes.note(&mine);
+        notes.note(&theirs);
+    });
+    seen.assert(&["others true", "own false", "own true", "short"]);
+}
+
+/// F5: of two that each ask for what the other makes while they make their own, one at least is told so, and neither
+/// waits for ever.
+#[test]
+fn two_that_make_what_the_other_asks_for() {
+    let seen = std::sync::Arc::new(Seen::default());
+    let notes = std::sync::Arc::clone(&seen);
+    explore("two that make what the other asks for", move || {
+        let (one, two) = (Once::new(), Once::new());
+        let ask = |own: &Arc<Once>, others: &Arc<Once>| {
+            let (own, others) = (Arc::clone(own), Arc::clone(others));
+            move || {
+                let make = || match others.join(1).result(failed) {
+                    Ok(_) => own.make(1),
+                    Err(error) => Err(Failed::ForAll(error)),
+                };
+                own.flight.join(ROOM, || own.find(), make)
+            }
+        };
+        let other = thread::spawn(ask(&two, &one));
+        let landed = [ask(&one, &two)(), other.join().unwrap()];
+        for landed in &landed {
+            notes.note(landed);
+        }
+        // Nothing of it stays.
+        assert_eq!(one.join(1).result(failed), Ok(1));
+        assert_eq!(two.join(1).result(failed), Ok(1));
+    });
+    seen.assert(&["others true", "own false", "own true"]);
+}

@@ -1,0 +1,50 @@
+//! How the engine's own threads start.
+
+use std::io;
+
+/// Starts a thread of that name; nobody waits for its end.
+#[cfg(not(loom))]
+pub(super) fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().name(name.into()).spawn(f).map(drop)
+}
+
+/// A thread of the model, where that has asked for the engine's threads; elsewhere none can be started, which keeps the
+/// other models small.
+#[cfg(loom)]
+pub(super) fn spawn(_: &str, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    if !modelled::ASKED_FOR.get() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    loom::thread::spawn(f);
+    Ok(())
+}
+
+/// Whether the engine's threads are part of the model that runs.
+#[cfg(loom)]
+pub(super) mod modelled {
+    use std::cell::Cell;
+
+    std::thread_local! {
+        /// std's: all threads of a model are one thread to it.
+        pub(super) static ASKED_FOR: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Until this is dropped, the engine's threads are threads of the model.
+    #[cfg(test)]
+    pub(in crate::nn) struct Threads(());
+
+    #[cfg(test)]
+    impl Threads {
+        pub(in crate::nn) fn new() -> Self {
+            ASKED_FOR.set(true);
+            Self(())
+        }
+    }
+
+    #[cfg(test)]
+    impl Drop for Threads {
+        fn drop(&mut self) {
+            ASKED_FOR.set(false);
+        }
+    }
+}
