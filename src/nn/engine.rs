@@ -262,7 +262,9 @@ impl Inner {
             ErrorKind::TooLarge if memory_limit <= left => Failed::Short(error),
             // What others have keeps it out: that is the same for everyone, and perhaps not for long.
             ErrorKind::TooLarge if left < self.engine_limits.max_model_bytes() => {
-                let error = format!("the model needs more than the {left} bytes of models that the engine has left");
+                let bound = self.engine_limits.max_model_bytes();
+                let error =
+                    format!("engine model memory limit exceeded: the model needs more than {left} of {bound} bytes");
                 Failed::ForAll(Error::limit(ErrorKind::Busy, error))
             }
             _ => Failed::ForAll(error),

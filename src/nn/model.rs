@@ -13,6 +13,7 @@ use super::check::Quoted;
 use super::engine::Inner;
 use super::flight::{Failed, Flight};
 use super::graph::Graph;
+use super::waits::{Awaited, Holding};
 use super::{Encoding, Error, ModelSource, Target};
 use crate::sync::{Arc, ArcSwapOption, Mutex, MutexGuard};
 
@@ -25,6 +26,8 @@ pub(super) struct NamedModel {
     flight: Flight<Arc<Version>>,
     /// N1: held by whoever builds.
     building: Mutex<()>,
+    /// The same for whoever looks for rings of threads.
+    awaited: Awaited,
     /// Held for no longer than it takes to look at it, or to change it and `current` together.
     state: Mutex<State>,
 }
@@ -68,6 +71,7 @@ impl NamedModel {
             current: ArcSwapOption::empty(),
             flight: Flight::new(),
             building: Mutex::new(()),
+            awaited: Awaited::new(),
             state: Mutex::new(State { source: Some(StdArc::new(source)), removed: false }),
         }
     }
@@ -92,7 +96,7 @@ impl NamedModel {
     /// The current version, which `engine` builds where there is none yet; see [`Flight`].
     pub(super) fn get_or_build(&self, engine: &Inner) -> Result<Arc<Version>, Error> {
         let make = || {
-            let _building = lock(&self.building);
+            let _building = self.start_building()?;
             // A reload may have been first.
             if let Some(version) = self.current() {
                 return Ok(version);
@@ -109,7 +113,7 @@ impl NamedModel {
     /// Builds from `source`, or once more from the one that the model has, and makes that the current version. The
     /// one before is the current one meanwhile, and stays it where the build fails or the name is removed.
     pub(super) fn reload(&self, source: Option<ModelSource>, engine: &Inner) -> Result<Built, Error> {
-        let _building = lock(&self.building);
+        let _building = self.start_building()?;
         let source = match source {
             Some(source) => StdArc::new(source),
             None => lock(&self.state).source.clone().ok_or_else(|| {
@@ -127,7 +131,7 @@ impl NamedModel {
     #[cfg(feature = "watch")]
     pub(super) fn follow(&self, file: &Path, source: ModelSource, engine: &Inner) -> Result<Option<Built>, Error> {
         // Where a first load is under way, it may have read what was there before the change.
-        let _building = lock(&self.building);
+        let _building = self.start_building()?;
         let source = {
             let mut state = lock(&self.state);
             let Some(before) = state.source.as_ref().filter(|source| source.is_from(file)) else { return Ok(None) };
@@ -150,6 +154,15 @@ impl NamedModel {
     /// N4: its name is gone. Those who have the model, or wait for its first version, keep it.
     pub(super) fn retire(&self) {
         lock(&self.state).removed = true;
+    }
+
+    /// N1: waits for another build of the name, unless that waits for this thread.
+    fn start_building(&self) -> Result<(Holding<'_>, MutexGuard<'_, ()>), Error> {
+        let waiting = self.awaited.wait()?;
+        let building = lock(&self.building);
+        drop(waiting);
+        // Let go of before the lock, as it comes first.
+        Ok((self.awaited.hold(), building))
     }
 
     /// Only under `building`.

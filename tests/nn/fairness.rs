@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
-use graphpool::nn::{Encoding, EngineLimits, ErrorKind, Limits, Target};
+use graphpool::nn::{Encoding, EngineLimits, ErrorKind, Limits, ModelSource, Target};
 
 use crate::admission::block_on;
 use crate::backends::{Watch, eventually, is_alone, is_alone_with};
@@ -238,7 +238,37 @@ fn a_load_inside_the_load_of_the_same_model_is_told_so_and_one_of_another_model_
     let long = std::time::Duration::from_secs(15);
     let error = hears.recv_timeout(long).unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RuntimeError);
-    assert_eq!(error.message(), "load: a backend made this load inside the one that it would have to wait for");
+    assert_eq!(error.message(), "load: a backend made this call inside the load that it would have to wait for");
     assert_eq!(hears.recv_timeout(long).unwrap(), Ok(()));
     eventually(|| engine.stats().graph_handles == 2);
+}
+
+#[test]
+fn a_reload_inside_the_load_of_its_own_name_is_told_so() {
+    let place = Arc::<Mutex<Option<Box<dyn Fn() + Send + Sync>>>>::default();
+    let its = Arc::clone(&place);
+    let load = move |_: &graphpool::backend::LoadRequest<'_>| {
+        let inner = its.lock().unwrap().take();
+        inner.inspect(|inner| inner());
+        Ok(())
+    };
+    let engine = Scripted::new(|_| Ok(())).loading(load).engine(EngineLimits::default());
+    let source = |model: u8| ModelSource::bytes(vec![model]);
+    engine.register_model("m", source(1), Encoding::Onnx, Target::Cpu).unwrap();
+    let (told, hears) = mpsc::channel();
+    let (its_engine, guest) = (engine.clone(), engine.guest());
+    *place.lock().unwrap() = Some(Box::new(move || {
+        told.send(its_engine.replace_model("m", ModelSource::bytes(vec![2]))).unwrap();
+        told.send(its_engine.guest().load_by_name("m").map(|_| 0)).unwrap();
+    }));
+    // On a thread of its own, so that the test fails where it hangs.
+    let loading = guest.clone();
+    thread::spawn(move || loading.load_by_name("m").map(drop).unwrap());
+    for call in ["replace_model", "load_by_name"] {
+        let error = hears.recv_timeout(std::time::Duration::from_secs(15)).unwrap().unwrap_err();
+        let message = format!("{call}: a backend made this call inside the load that it would have to wait for");
+        assert_eq!((error.kind(), error.message()), (ErrorKind::RuntimeError, &*message));
+    }
+    eventually(|| engine.stats().graph_handles == 1);
+    assert_eq!(engine.replace_model("m", source(3)), Ok(2));
 }
