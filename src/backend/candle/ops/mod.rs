@@ -65,7 +65,7 @@ use super::value::Value;
 use crate::nn::Error;
 
 /// The newest version of ai.onnx that the table was written against.
-pub const LATEST_OPSET: i64 = 25;
+pub const LATEST_OPSET: i64 = 28;
 
 /// What an operator does at run time.
 pub(crate) type Kernel = Box<dyn Fn(Args, &Cx<'_>) -> Result<Vec<Value>, Error> + Send + Sync>;
