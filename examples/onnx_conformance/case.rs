@@ -66,6 +66,12 @@ pub const SUITES: [Suite; 2] = [
     },
 ];
 
+/// How many steps of a narrow float a case's outputs may be off. The suite rounds attention to the type at every step, as
+/// its written-out form does in an order of its own, where one rounding at the end is nearer to the exact result.
+fn steps(folder: &Path) -> f64 {
+    if name(folder).starts_with("test_attention_") { 2.0 } else { 1.0 }
+}
+
 /// How long one case may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -233,7 +239,7 @@ fn attempt(folder: &Path) -> Result<Option<String>, Box<dyn Error>> {
             (tensors(&data, "input", graph.input_ports())?, tensors(&data, "output", graph.output_ports())?);
         let found = CandleGraph::run(&graph, inputs, &control)?;
         for (index, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
-            if let Some(why) = difference(found, wanted) {
+            if let Some(why) = difference(found, wanted, steps(folder)) {
                 return Ok(Some(format!("output {index}: {why}")));
             }
         }

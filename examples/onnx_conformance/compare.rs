@@ -21,8 +21,8 @@ fn floats(value: &Value) -> Option<Vec<f64>> {
     }
 }
 
-/// How `found` differs from `wanted`, where it does.
-pub fn difference(found: &Value, wanted: &Value) -> Option<String> {
+/// How `found` differs from `wanted`, where it does. A narrow float may be `steps` steps off.
+pub fn difference(found: &Value, wanted: &Value, steps: f64) -> Option<String> {
     if found.ty() != wanted.ty() {
         return Some(format!("{:?} instead of {:?}", found.ty(), wanted.ty()));
     }
@@ -32,7 +32,11 @@ pub fn difference(found: &Value, wanted: &Value) -> Option<String> {
     let (Some(floats_found), Some(floats_wanted)) = (floats(found), floats(wanted)) else {
         return (found.to_bytes() != wanted.to_bytes()).then(|| "other integers".to_owned());
     };
-    let relative = if found.ty() == ElementType::Bf16 { RELATIVE_BF16 } else { RELATIVE };
+    let relative = match found.ty() {
+        ElementType::Bf16 => RELATIVE_BF16 * steps,
+        ElementType::F16 => RELATIVE * steps,
+        _ => RELATIVE,
+    };
     let mut pairs = floats_found.iter().zip(&floats_wanted).enumerate();
     pairs.find_map(|(place, (found, wanted))| {
         #[expect(clippy::float_cmp, reason = "infinities are equal or they are not")]

@@ -10,22 +10,29 @@
 #![expect(clippy::needless_for_each, reason = "one line a loop, of which there are many")]
 
 mod activation;
+mod attention;
+mod bit_cast;
 mod bits;
 mod broadcast;
 mod cast;
+mod causal_conv;
 mod compare;
 mod constant;
 mod control;
 mod conv;
 mod conv_double;
 mod conv_transpose;
+mod cum_prod;
 mod depthwise;
 mod detect;
 mod einsum;
 mod elementwise;
+mod flex_attention;
 mod fourier;
 mod gather;
+mod heads;
 mod layout;
+mod linear_attention;
 mod lines;
 mod loss;
 mod matmul;
@@ -41,7 +48,9 @@ mod real;
 mod recurrent;
 mod reduce;
 mod resize;
+mod rms_norm;
 mod rnn_cells;
+mod rotary;
 mod sample;
 mod scatter;
 mod select;
@@ -49,6 +58,8 @@ mod shape;
 mod signal;
 mod slice;
 mod softmax;
+mod swiglu;
+mod tensor_scatter;
 mod weighted;
 mod window;
 
@@ -105,18 +116,24 @@ const fn between(since: i64, until: i64, name: &'static str, inputs: (usize, usi
 pub fn operators() -> impl Iterator<Item = &'static Operator> {
     [
         activation::OPERATORS,
+        attention::OPERATORS,
+        bit_cast::OPERATORS,
         bits::OPERATORS,
         cast::OPERATORS,
+        causal_conv::OPERATORS,
         compare::OPERATORS,
         constant::OPERATORS,
         control::OPERATORS,
         conv::OPERATORS,
         conv_transpose::OPERATORS,
+        cum_prod::OPERATORS,
         detect::OPERATORS,
         einsum::OPERATORS,
         elementwise::OPERATORS,
+        flex_attention::OPERATORS,
         gather::OPERATORS,
         layout::OPERATORS,
+        linear_attention::OPERATORS,
         loss::OPERATORS,
         matmul::OPERATORS,
         norm::OPERATORS,
@@ -129,12 +146,16 @@ pub fn operators() -> impl Iterator<Item = &'static Operator> {
         recurrent::OPERATORS,
         reduce::OPERATORS,
         resize::OPERATORS,
+        rms_norm::OPERATORS,
+        rotary::OPERATORS,
         sample::OPERATORS,
         scatter::OPERATORS,
         shape::OPERATORS,
         signal::OPERATORS,
         slice::OPERATORS,
         softmax::OPERATORS,
+        swiglu::OPERATORS,
+        tensor_scatter::OPERATORS,
     ]
     .into_iter()
     .flatten()
