@@ -20,7 +20,7 @@ fn cast(node: &Node<'_>) -> Result<Kernel, Error> {
         if value.ty() == ty {
             return Ok(vec![value]);
         }
-        if value.ty().size() != ty.size() {
+        if value.ty().bits() != ty.bits() {
             return Err(Error::invalid_argument(format!("the bits of {:?} as {ty:?}", value.ty())));
         }
         Ok(vec![of_bits(&bits(value, cx)?, ty, cx)?])
@@ -40,6 +40,7 @@ fn bits(value: Value, cx: &Cx<'_>) -> Result<Value, Error> {
         ElementType::F32 => map(&value, cx, f32::to_bits),
         ElementType::I64 => map(&value, cx, i64::cast_unsigned),
         ElementType::F64 => map(&value, cx, f64::to_bits),
+        _ => Ok(value.into_plain()),
     }
 }
 
@@ -65,5 +66,6 @@ fn of_bits(value: &Value, ty: ElementType, cx: &Cx<'_>) -> Result<Value, Error> 
         ElementType::F32 => map(value, cx, f32::from_bits),
         ElementType::I64 => map(value, cx, u64::cast_signed),
         ElementType::F64 => map(value, cx, f64::from_bits),
+        narrow => value.clone().of_codes(narrow),
     }
 }

@@ -45,10 +45,12 @@ fn constant_of_shape(node: &Node<'_>) -> Result<Kernel, Error> {
     }
     Ok(Box::new(move |args, cx| {
         let dims = dims(args.get(0)?)?;
-        with_elements!(value, |elements| {
+        let plain = value.plain();
+        let filled = with_elements!(plain, |elements| {
             let element = elements.first().copied().unwrap_or_default();
-            Ok(vec![cx.output(&dims)?.write(element, |_| Ok(()))?])
-        })
+            cx.output(&dims)?.write(element, |_| Ok(()))
+        })?;
+        Ok(vec![filled.as_before(value.ty())])
     }))
 }
 

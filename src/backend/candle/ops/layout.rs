@@ -85,6 +85,11 @@ pub(super) fn join(values: &[&Value], at: i64, cx: &Cx<'_>) -> Result<Value, Err
         dims[at] = dims[at].saturating_add(value.dims()[at]);
     }
     let outer = product(&dims[..at]);
+    let ty = first.ty();
+    if ty.is_narrow() && values.iter().all(|value| value.ty() == ty) {
+        let plain: Vec<Value> = values.iter().map(|value| value.plain()).collect();
+        return Ok(join(&plain.iter().collect::<Vec<_>>(), at as i64, cx)?.as_before(ty));
+    }
     with_elements!(first, |_elements| {
         let mut parts = vec![(_elements, product(&first.dims()[at..]))];
         for value in values.iter().skip(1) {

@@ -41,7 +41,14 @@ fn scatter(node: &Node<'_>) -> Result<Kernel, Error> {
             }
             starts.push(start);
         }
-        Ok(vec![with_elements!(update, |elements| write(cache, elements, update.dims(), at, &starts, cx))?])
+        let ty = cache.ty();
+        if update.ty() != ty {
+            return Err(Error::invalid_argument(format!("{:?} in a cache of {ty:?}", update.ty())));
+        }
+        let update = update.plain();
+        let written =
+            with_elements!(update, |elements| write(cache.into_plain(), elements, update.dims(), at, &starts, cx))?;
+        Ok(vec![written.as_before(ty)])
     }))
 }
 
