@@ -2,6 +2,7 @@
 
 mod bounds;
 mod builder;
+mod codes;
 mod corners;
 mod doubles;
 mod families;
@@ -12,6 +13,7 @@ mod loading;
 mod nans;
 mod narrow;
 mod nearest;
+mod newest;
 mod operators;
 mod regressions;
 mod silent;
