@@ -23,7 +23,9 @@ mod conv;
 mod conv_double;
 mod conv_transpose;
 mod cum_prod;
+mod deform_conv;
 mod depthwise;
+mod det;
 mod detect;
 mod einsum;
 mod elementwise;
@@ -48,6 +50,7 @@ mod real;
 mod recurrent;
 mod reduce;
 mod resize;
+mod resize_filter;
 mod rms_norm;
 mod rnn_cells;
 mod rotary;
@@ -127,6 +130,8 @@ pub fn operators() -> impl Iterator<Item = &'static Operator> {
         conv::OPERATORS,
         conv_transpose::OPERATORS,
         cum_prod::OPERATORS,
+        deform_conv::OPERATORS,
+        det::OPERATORS,
         detect::OPERATORS,
         einsum::OPERATORS,
         elementwise::OPERATORS,
