@@ -1,7 +1,7 @@
 //! Element types of 8 bits and fewer that no processor computes in: floats of 8 and of 4 bits, integers of 4 and of 2.
 //!
 //! An element is a code, one byte each in memory, its bits the lowest. Operators that only move elements take codes for
-//! bytes; all others see the numbers that they stand for, by way of Cast or DequantizeLinear.
+//! bytes; all others see the numbers that they stand for, by way of `Cast` or `DequantizeLinear`.
 
 use std::sync::LazyLock;
 
@@ -77,12 +77,11 @@ impl Layout {
     fn code(self, number: f64, saturate: bool) -> u8 {
         let sign = if number.is_sign_negative() { self.sign() } else { 0 };
         let nan = match self.special {
-            Special::NegativeZero => self.sign(),
+            // Nothing stands for no number in the last: ONNX's tests want the negative zero.
+            Special::NegativeZero | Special::None => self.sign(),
             Special::Highest => sign | (self.sign() - 1),
             // The first bit of the mantissa says that it is a quiet one.
             Special::Ieee => sign | (self.highest() + 1) | (1 << (self.mantissa - 1)),
-            // Nothing stands for no number: ONNX's tests want the negative zero.
-            Special::None => self.sign(),
         };
         if number.is_nan() {
             return nan;
@@ -105,10 +104,9 @@ impl Layout {
             return if code == 0 && self.special == Special::NegativeZero { 0 } else { sign | code };
         }
         match self.special {
-            _ if saturate => sign | highest,
-            Special::None => sign | highest,
+            special if saturate || special == Special::None => sign | highest,
             Special::Ieee => sign | (highest + 1),
-            Special::Highest | Special::NegativeZero => nan,
+            _ => nan,
         }
     }
 }

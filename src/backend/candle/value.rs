@@ -135,12 +135,10 @@ impl ElementType {
     #[must_use]
     pub const fn size(self) -> usize {
         match self {
-            Self::I8 | Self::U8 | Self::Bool => 1,
-            Self::F8E4M3Fn | Self::F8E4M3Fnuz | Self::F8E5M2 | Self::F8E5M2Fnuz | Self::F8E8M0 => 1,
-            Self::F4E2M1 | Self::U4 | Self::I4 | Self::U2 | Self::I2 => 1,
             Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 2,
             Self::F32 | Self::I32 | Self::U32 => 4,
             Self::F64 | Self::I64 | Self::U64 => 8,
+            _ => 1,
         }
     }
 }
@@ -381,7 +379,7 @@ impl Value {
     }
 
     /// What such an operator made, with the type that went into it.
-    pub(crate) fn as_before(self, ty: ElementType) -> Self {
+    pub(crate) fn retyped(self, ty: ElementType) -> Self {
         if ty.is_narrow() && self.ty == ElementType::U8 { Self { ty, ..self } } else { self }
     }
 

@@ -195,7 +195,7 @@ impl Attention {
         };
         let mut result = convert(result, ty, cx)?;
         if flat {
-            let width = heads.heads.saturating_mul(heads.depth);
+            let width = heads.queries.saturating_mul(heads.depth);
             result = permute(result, &[0, 2, 1, 3], cx)?.reshaped(vec![heads.batch, heads.rows, width])?;
         }
         let mut outputs = vec![result, key, value];
@@ -261,7 +261,7 @@ impl Attention {
         if heads.keys == 0 {
             return Ok(());
         }
-        for head in 0..heads.batch * (heads.heads / heads.group) {
+        for head in 0..heads.batch * (heads.queries / heads.group) {
             for first in (0..shared).step_by(block) {
                 cx.control.check()?;
                 let count = block.min(shared - first);
@@ -299,7 +299,7 @@ impl Attention {
         for (index, row) in scores.chunks_exact_mut(heads.keys).enumerate() {
             let at = at + index;
             let (batch, head, query) =
-                (at / (heads.heads * heads.rows), at / heads.rows % heads.heads, at % heads.rows);
+                (at / (heads.queries * heads.rows), at / heads.rows % heads.queries, at % heads.rows);
             let mut keep = |mode: i64, row: &[T], pace: &mut Pace| match &mut kept {
                 Some(kept) if mode == self.mode => {
                     overwrite(&mut kept[index * heads.keys..(index + 1) * heads.keys], row, pace, cx)

@@ -50,7 +50,7 @@ fn constant_of_shape(node: &Node<'_>) -> Result<Kernel, Error> {
             let element = elements.first().copied().unwrap_or_default();
             cx.output(&dims)?.write(element, |_| Ok(()))
         })?;
-        Ok(vec![filled.as_before(value.ty())])
+        Ok(vec![filled.retyped(value.ty())])
     }))
 }
 

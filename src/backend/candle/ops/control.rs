@@ -168,7 +168,7 @@ fn slice(value: &Value, index: usize, cx: &Cx<'_>) -> Result<Value, Error> {
     let slice = with_elements!(plain, |elements| {
         cx.output(dims)?.append(|out| Pace::default().copy(&elements[index * len..(index + 1) * len], out, cx))
     })?;
-    Ok(slice.as_before(value.ty()))
+    Ok(slice.retyped(value.ty()))
 }
 
 fn scan(node: &Node<'_>) -> Result<Kernel, Error> {

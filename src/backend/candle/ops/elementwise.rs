@@ -268,7 +268,7 @@ fn floored_remainder(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
         if rest == 0.0 {
             return 0.0_f64.copysign(b);
         }
-        if (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
+        if rest.is_sign_negative() == b.is_sign_negative() { rest } else { rest + b }
     }
     // In f64 the remainder of two narrower floats is exact; the sum with a divisor is rounded as often as it would be.
     match a.ty() {

@@ -94,7 +94,7 @@ impl Flex {
         // What the graphs compute in is the model's choice, by default the type that everything here is computed in.
         let inside = self.asked.unwrap_or(T::TYPE);
         let (shared, block, keys) = (heads.shared_rows(), heads.block(), heads.keys);
-        let groups = heads.batch * (heads.heads / heads.group);
+        let groups = heads.batch * (heads.queries / heads.group);
         let mut pace = Pace::default();
         let scores = cx.output::<T>(&heads.all())?.append(|out| {
             for head in 0..groups {

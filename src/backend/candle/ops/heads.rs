@@ -82,7 +82,7 @@ pub(super) fn by_head(value: Value, heads: Option<usize>, cx: &Cx<'_>) -> Result
 pub(super) struct Heads {
     pub(super) batch: usize,
     /// Heads of the queries.
-    pub(super) heads: usize,
+    pub(super) queries: usize,
     /// Heads of the queries that share one of the keys.
     pub(super) group: usize,
     /// Queries.
@@ -103,7 +103,15 @@ impl Heads {
                 if (b, c, s, also, k) == (batch, batch, size, shared, keys)
                     && shared.checked_mul(heads.checked_div(shared).unwrap_or(0)) == Some(heads) =>
             {
-                Self { batch, heads, group: heads.checked_div(shared).unwrap_or(1).max(1), rows, keys, size, depth }
+                Self {
+                    batch,
+                    queries: heads,
+                    group: heads.checked_div(shared).unwrap_or(1).max(1),
+                    rows,
+                    keys,
+                    size,
+                    depth,
+                }
             }
             (query, key, value) => {
                 let why = format!("queries {}, keys {} and values {}", Dims(query), Dims(key), Dims(value));
@@ -111,19 +119,19 @@ impl Heads {
             }
         };
         // All that is computed of them is bounded before any of it is.
-        count(&[found.batch, found.heads, found.rows, found.keys])?;
+        count(&[found.batch, found.queries, found.rows, found.keys])?;
         count(&found.output())?;
         Ok(found)
     }
 
     /// The dimensions of the result.
     pub(super) fn output(&self) -> [usize; 4] {
-        [self.batch, self.heads, self.rows, self.depth]
+        [self.batch, self.queries, self.rows, self.depth]
     }
 
     /// The dimensions of all scores.
     pub(super) fn all(&self) -> [usize; 4] {
-        [self.batch, self.heads, self.rows, self.keys]
+        [self.batch, self.queries, self.rows, self.keys]
     }
 
     /// One over the root of a key's size, by which scores are multiplied unless the model says otherwise.

@@ -88,7 +88,7 @@ pub(super) fn join(values: &[&Value], at: i64, cx: &Cx<'_>) -> Result<Value, Err
     let ty = first.ty();
     if ty.is_narrow() && values.iter().all(|value| value.ty() == ty) {
         let plain: Vec<Value> = values.iter().map(|value| value.plain()).collect();
-        return Ok(join(&plain.iter().collect::<Vec<_>>(), at as i64, cx)?.as_before(ty));
+        return Ok(join(&plain.iter().collect::<Vec<_>>(), at as i64, cx)?.retyped(ty));
     }
     with_elements!(first, |_elements| {
         let mut parts = vec![(_elements, product(&first.dims()[at..]))];

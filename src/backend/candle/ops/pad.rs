@@ -72,7 +72,7 @@ fn pad(node: &Node<'_>) -> Result<Kernel, Error> {
                 let filler = same(elements, &filler)?.first().copied().unwrap_or_default();
                 constant(elements, value.dims(), &ends, &dims, filler, cx)
             })?;
-            return Ok(vec![padded.as_before(value.ty())]);
+            return Ok(vec![padded.retyped(value.ty())]);
         }
         let lists = value.dims().iter().zip(&ends).zip(&dims).zip(strides(value.dims()));
         let lists = lists.map(|(((&dim, &(before, _)), &padded), stride)| {

@@ -260,41 +260,41 @@ impl Filter {
             Mode::Cubic => 2.0 / squeeze,
         };
         let most = (2.0 * reach).ceil() as usize + 2;
-        let (mut starts, of_starts) = cx.list(dimension.output.saturating_add(1))?;
-        let (mut list, of_list) = cx.list(dimension.output.saturating_mul(most))?;
-        let last = dimension.input as i64 - 1;
+        let (mut starts, charge) = cx.list(dimension.output.saturating_add(1))?;
+        let (mut list, also) = cx.list(dimension.output.saturating_mul(most))?;
+        let highest = dimension.input as i64 - 1;
         let mut pace = Pace::default();
         for index in 0..dimension.output {
             pace.step(most, cx)?;
             starts.push(list.len());
-            let Some(place) = self.place(index, dimension) else { continue };
+            let Some(middle) = self.place(index, dimension) else { continue };
             if self.mode == Mode::Nearest {
                 let rounded = match self.rounding {
-                    Rounding::PreferFloor => (place - 0.5).ceil(),
-                    Rounding::PreferCeil => (place + 0.5).floor(),
-                    Rounding::Floor => place.floor(),
-                    Rounding::Ceil => place.ceil(),
+                    Rounding::PreferFloor => (middle - 0.5).ceil(),
+                    Rounding::PreferCeil => (middle + 0.5).floor(),
+                    Rounding::Floor => middle.floor(),
+                    Rounding::Ceil => middle.ceil(),
                 };
-                list.push(((rounded as i64).clamp(0, last) as usize, 1.0));
+                list.push(((rounded as i64).clamp(0, highest) as usize, 1.0));
                 continue;
             }
-            let start = list.len();
+            let before = list.len();
             // What is past an end counts as the element there, or not at all. No place is further out than the input is
             // long, but for the crop's, which lies inside.
-            let place = place.clamp(-(dimension.input as f64), 2.0 * dimension.input as f64);
-            let (first, end) = ((place - reach).floor() as i64, (place + reach).ceil() as i64);
-            for at in first..=end {
-                let weight = self.weight((at as f64 - place) * squeeze);
-                let outside = !(0..=last).contains(&at);
-                if weight != 0.0 && !(outside && self.exclude_outside) && list.len() - start < most {
-                    list.push((at.clamp(0, last) as usize, weight));
+            let middle = middle.clamp(-(dimension.input as f64), 2.0 * dimension.input as f64);
+            let (first, past) = ((middle - reach).floor() as i64, (middle + reach).ceil() as i64);
+            for at in first..=past {
+                let share = self.weight((at as f64 - middle) * squeeze);
+                let outside = !(0..=highest).contains(&at);
+                if share != 0.0 && !(outside && self.exclude_outside) && list.len() - before < most {
+                    list.push((at.clamp(0, highest) as usize, share));
                 }
             }
-            let sum: f64 = list[start..].iter().map(|(_, weight)| weight).sum();
-            list[start..].iter_mut().for_each(|(_, weight)| *weight /= sum);
+            let sum: f64 = list[before..].iter().map(|(_, weight)| weight).sum();
+            list[before..].iter_mut().for_each(|(_, weight)| *weight /= sum);
         }
         starts.push(list.len());
-        Ok(Sources { starts, list, _charges: [of_starts, of_list] })
+        Ok(Sources { starts, list, _charges: [charge, also] })
     }
 
     /// The filter at a distance from its middle.

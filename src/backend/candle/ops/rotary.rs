@@ -25,7 +25,7 @@ fn rotary(node: &Node<'_>) -> Result<Kernel, Error> {
     let heads = Some(count("num_heads")?).filter(|&heads| heads > 0);
     let operator =
         Rotary { interleaved: node.flag("interleaved", false)?, heads, turned: count("rotary_embedding_dim")? };
-    if operator.turned % 2 != 0 {
+    if !operator.turned.is_multiple_of(2) {
         return Err(Error::invalid_encoding("attribute rotary_embedding_dim is odd"));
     }
     Ok(Box::new(move |args, cx| operator.run(args, cx)))
@@ -101,13 +101,13 @@ impl Rotary {
             let mut pace = Pace::default();
             let (first, second) = if by_head { (heads, len) } else { (len, heads) };
             for (index, row) in elements.chunks_exact(size).enumerate() {
-                let (batch, outer, inner) = (index / (first * second), index / second % first, index % second);
-                let place = if by_head { inner } else { outer };
-                let (cosines, sines) = angles.of(batch * len + place)?;
+                let image = index / (first * second);
+                let at = if by_head { index % second } else { index / second % first };
+                let (along, across) = angles.of(image * len + at)?;
                 let start = out.len();
                 pace.copy(row, out, cx)?;
                 pace.step(turned, cx)?;
-                self.turn(row, &mut out[start..start + turned], cosines, sines);
+                self.turn(row, &mut out[start..start + turned], along, across);
             }
             Ok(())
         })?;

@@ -34,7 +34,7 @@ pub(super) fn select(value: &Value, offsets: &[Offsets], cx: &Cx<'_>) -> Result<
     let dims: Vec<usize> = offsets.iter().map(|offsets| offsets.len()).collect();
     let (ty, value) = (value.ty(), value.plain());
     let selected = with_elements!(value, |elements| cx.output(&dims)?.append(|out| copy(elements, &offsets, out, cx)))?;
-    Ok(selected.as_before(ty))
+    Ok(selected.retyped(ty))
 }
 
 /// Copies the elements of one that is not empty.

@@ -48,7 +48,7 @@ fn scatter(node: &Node<'_>) -> Result<Kernel, Error> {
         let update = update.plain();
         let written =
             with_elements!(update, |elements| write(cache.into_plain(), elements, update.dims(), at, &starts, cx))?;
-        Ok(vec![written.as_before(ty)])
+        Ok(vec![written.retyped(ty)])
     }))
 }
 

@@ -6,6 +6,7 @@ mod codes;
 mod corners;
 mod doubles;
 mod families;
+mod filters;
 mod first;
 mod fused;
 mod hostile;

@@ -12,10 +12,10 @@ use super::builder::{BOOL, F32, I64, Model, close, counting, float, graph, int, 
 use crate::backend::ComputeControl;
 use crate::nn::{Error, ErrorKind};
 
-/// A model of one node whose inputs are `values`, `i0` and so on, and whose outputs are f32 but for the type of `ty`.
+/// A model of one node whose inputs are `values`, `i0` and so on, and whose outputs are f32.
 fn model(op: &str, opset: i64, values: &[Value], outputs: usize, attributes: &[AttributeProto]) -> Model {
     let names =
-        |letter: char, count: usize| -> String { (0..count).map(|index| format!("{letter}{index} ")).collect() };
+        |letter: char, count: usize| (0..count).map(|index| format!("{letter}{index}")).collect::<Vec<_>>().join(" ");
     let mut model = Model::new(opset).node(op, &names('i', values.len()), &names('o', outputs), attributes);
     for (index, value) in values.iter().enumerate() {
         let number = (1..27).find(|&number| ElementType::from_onnx(number) == Some(value.ty())).unwrap();
@@ -132,7 +132,7 @@ fn attention_of_nothing_is_nothing() {
         [[[0, 2, 3, 4]; 3], [[1, 0, 3, 4]; 3], [[1, 2, 3, 0]; 3], [[0, 1 << 12, 1 << 12, 1]; 3], [[1, 2, 0, 4]; 3]]
     {
         for outputs in [1, 4] {
-            let values = heads(dims.each_ref().map(|dims| dims.as_slice()));
+            let values = heads(dims.each_ref().map(<[usize; 4]>::as_slice));
             let found = model("Attention", 23, &values, outputs, &[]).run(values).unwrap();
             assert_eq!(found[0].dims(), dims[0], "{dims:?}");
         }
@@ -155,7 +155,7 @@ fn a_long_sequence_takes_no_matrix_of_all_scores() {
     assert_eq!(run(4).unwrap_err().kind(), ErrorKind::TooLarge);
 }
 
-/// A model of one FlexAttention, which has a domain of its own.
+/// A model of one `FlexAttention`, which has a domain of its own.
 fn flex(attributes: &[AttributeProto], values: &[Value]) -> Result<CandleGraph, Error> {
     let mut graph = model("FlexAttention", 26, values, 1, attributes).graph;
     graph.node[0].domain = Some("ai.onnx.preview".to_owned());
@@ -164,7 +164,7 @@ fn flex(attributes: &[AttributeProto], values: &[Value]) -> Result<CandleGraph, 
         version: Some(version),
     };
     let opset_import = vec![set(None, 26), set(Some("ai.onnx.preview"), 1)];
-    let model = ModelProto { ir_version: Some(12), graph: Some(graph), opset_import, ..ModelProto::default() };
+    let model = ModelProto { ir_version: Some(12), graph: Some(graph), opset_import };
     CandleBackend::new().load_graph(&model.encode_to_vec(), usize::MAX)
 }
 
