@@ -32,6 +32,7 @@ fn taps_lie_where_their_offsets_say() {
     assert_eq!(at(0.0, 1.0), [1.0, 0.0, 3.0, 0.0]);
     // Half of what is there and half of nothing.
     assert_eq!(at(0.0, 0.5), [0.5, 0.5, 2.5, 1.5]);
+    assert_eq!(at(0.0, -0.5), [0.0, 0.5, 1.0, 2.5]);
     for far in [1e30, -1e30, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
         assert_eq!(at(far, 0.0), [0.0; 4]);
         assert_eq!(at(0.0, far), [0.0; 4]);
