@@ -233,7 +233,7 @@ macro_rules! with_elements {
             ElementType::U32 => with_elements!(@ u32, $value, $elements, $body),
             ElementType::U64 => with_elements!(@ u64, $value, $elements, $body),
             ElementType::Bool => with_elements!(@ bool, $value, $elements, $body),
-            other => return Err($crate::nn::Error::unsupported(format!("elements of {other:?}"))),
+            other => return Err($crate::nn::Error::unsupported(format!("elements of type {other:?} are not supported"))),
         }
     }};
     (@ $ty:ty, $value:expr, $elements:ident, $body:expr) => {{

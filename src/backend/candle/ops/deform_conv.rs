@@ -80,7 +80,7 @@ fn typed<T: Number>(
         return Err(wrong());
     };
     if spatial.len() != 2 || kernel.len() != 2 {
-        return Err(Error::unsupported("two spatial dimensions are supported"));
+        return Err(Error::unsupported("other than two spatial dimensions are not supported"));
     }
     let slides: [Slide; 2] = window.over(spatial, kernel)?.try_into().map_err(|_| wrong())?;
     let [rows, columns] = slides.map(|slide| slide.output);

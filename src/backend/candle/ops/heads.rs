@@ -47,7 +47,7 @@ pub(super) fn precision(ty: ElementType, asked: Option<ElementType>) -> Result<E
             Ok(ElementType::F64)
         }
         ElementType::F32 | ElementType::F16 | ElementType::Bf16 => Ok(ElementType::F32),
-        _ => Err(Error::unsupported(format!("attention of {ty:?}"))),
+        _ => Err(Error::unsupported(format!("attention of {ty:?} is not supported"))),
     }
 }
 
