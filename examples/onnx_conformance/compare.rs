@@ -21,8 +21,18 @@ fn floats(value: &Value) -> Option<Vec<f64>> {
     }
 }
 
-/// How `found` differs from `wanted`, where it does.
-pub fn difference(found: &Value, wanted: &Value) -> Option<String> {
+/// The codes of floats of 8 bits, each NaN as the same one.
+fn codes(value: &Value) -> Vec<u8> {
+    let is_nan = |code: u8| match value.ty() {
+        ElementType::F8E4M3Fn => code & 0x7f == 0x7f,
+        ElementType::F8E5M2 => code & 0x7f > 0x7c,
+        _ => false,
+    };
+    value.to_bytes().into_iter().map(|code| if is_nan(code) { 0x7f } else { code }).collect()
+}
+
+/// How `found` differs from `wanted`, where it does. A narrow float may be `steps` steps off.
+pub fn difference(found: &Value, wanted: &Value, steps: f64) -> Option<String> {
     if found.ty() != wanted.ty() {
         return Some(format!("{:?} instead of {:?}", found.ty(), wanted.ty()));
     }
@@ -30,9 +40,13 @@ pub fn difference(found: &Value, wanted: &Value) -> Option<String> {
         return Some(format!("dimensions {:?} instead of {:?}", found.dims(), wanted.dims()));
     }
     let (Some(floats_found), Some(floats_wanted)) = (floats(found), floats(wanted)) else {
-        return (found.to_bytes() != wanted.to_bytes()).then(|| "other integers".to_owned());
+        return (codes(found) != codes(wanted)).then(|| "other integers".to_owned());
     };
-    let relative = if found.ty() == ElementType::Bf16 { RELATIVE_BF16 } else { RELATIVE };
+    let relative = match found.ty() {
+        ElementType::Bf16 => RELATIVE_BF16 * steps,
+        ElementType::F16 => RELATIVE * steps,
+        _ => RELATIVE,
+    };
     let mut pairs = floats_found.iter().zip(&floats_wanted).enumerate();
     pairs.find_map(|(place, (found, wanted))| {
         #[expect(clippy::float_cmp, reason = "infinities are equal or they are not")]

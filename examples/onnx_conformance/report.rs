@@ -4,12 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::{fs, io};
 
-use crate::case::{Case, Outcome};
-
-const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/onnx_conformance/recorded.txt");
-
-/// What other runtimes written in Rust were found to do on the f32 subset, in 2026-11: passed and wrong.
-const OTHERS: [(&str, usize, usize); 2] = [("tract-onnx 0.23.9", 574, 1), ("rten 0.27", 601, 17)];
+use crate::case::{Case, Outcome, Suite};
 
 #[derive(Default)]
 struct Counts([usize; Outcome::ALL.len()]);
@@ -35,15 +30,16 @@ impl fmt::Display for Counts {
 
 /// The outcomes of a run.
 pub struct Report<'a> {
+    suite: &'a Suite,
     cases: &'a [Case],
     all: Counts,
     subset: Counts,
 }
 
 impl<'a> Report<'a> {
-    pub fn new(cases: &'a [Case]) -> Self {
+    pub fn new(suite: &'a Suite, cases: &'a [Case]) -> Self {
         let subset = Counts::of(cases.iter().filter(|case| case.f32_subset));
-        Self { cases, all: Counts::of(cases.iter()), subset }
+        Self { suite, cases, all: Counts::of(cases.iter()), subset }
     }
 
     /// Prints each case that did not pass.
@@ -66,24 +62,27 @@ impl<'a> Report<'a> {
 
     /// Writes the counts to where [`check`](Self::check) reads them.
     pub fn record(&self) -> io::Result<()> {
-        fs::write(RECORD, self.lines())
+        fs::write(self.suite.record, self.lines())
     }
 
     /// Whether nothing is wrong, nothing panicked and at least as many passed as are recorded.
     pub fn check(&self) -> io::Result<bool> {
-        let recorded = fs::read_to_string(RECORD)?;
+        let recorded = fs::read_to_string(self.suite.record)?;
         let recorded = |name: &str| {
             let start = format!("{name} passed ");
             recorded.lines().find_map(|line| line.strip_prefix(&start)?.trim().parse::<usize>().ok())
         };
         let mut fine = true;
         for (name, counts) in [("all", &self.all), ("f32", &self.subset)] {
-            let wanted = recorded(name).ok_or_else(|| io::Error::other("recorded.txt has no such line"))?;
+            let wanted = recorded(name).ok_or_else(|| io::Error::other("the record has no such line"))?;
             let bad = counts.get(Outcome::Wrong) + counts.get(Outcome::Panicked);
             if bad > 0 || counts.get(Outcome::Passed) < wanted {
                 fine = false;
                 let passed = counts.get(Outcome::Passed);
-                println!("{name}: {bad} wrong or panicked, {passed} passed where {wanted} are recorded");
+                println!(
+                    "{}, {name}: {bad} wrong or panicked, {passed} passed where {wanted} are recorded",
+                    self.suite.name
+                );
             }
         }
         Ok(fine)
@@ -92,7 +91,7 @@ impl<'a> Report<'a> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<36}{:>5}", "ONNX 1.17.0 node tests", "cases")?;
+        write!(f, "{:<36}{:>5}", self.suite.name, "cases")?;
         Outcome::ALL.iter().try_for_each(|outcome| write!(f, "{:>12}", outcome.name()))?;
         writeln!(f)?;
         let mut operators: BTreeMap<&str, Vec<&Case>> = BTreeMap::new();
@@ -105,7 +104,7 @@ impl fmt::Display for Report<'_> {
         writeln!(f)?;
         writeln!(f, "{:<36}{}", "all", self.all)?;
         writeln!(f, "{:<36}{}", "f32 subset", self.subset)?;
-        for (name, passed, wrong) in OTHERS {
+        for (name, passed, wrong) in self.suite.others {
             writeln!(f, "{:<36}{:>5}{passed:>12}{:>12}{:>12}{wrong:>12}", format!("  {name}, recorded"), 924, "", "")?;
         }
         for case in self.cases.iter().filter(|case| case.verdict.outcome == Outcome::Disputed) {

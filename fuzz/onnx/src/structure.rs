@@ -9,7 +9,7 @@ use graphpool::backend::candle::operators;
 use prost::Message;
 
 /// Attributes that operators read, so that changes hit them.
-const ATTRIBUTES: [&str; 48] = [
+const ATTRIBUTES: [&str; 70] = [
     "axis",
     "axes",
     "perm",
@@ -58,10 +58,32 @@ const ATTRIBUTES: [&str; 48] = [
     "output_padding",
     "inverse",
     "onesided",
+    "activation",
+    "interleaved",
+    "is_causal",
+    "kv_num_heads",
+    "left_window_size",
+    "num_heads",
+    "q_num_heads",
+    "qk_matmul_output_mode",
+    "right_window_size",
+    "rotary_embedding_dim",
+    "round_mode",
+    "saturate",
+    "scale",
+    "softcap",
+    "softmax_precision",
+    "stash_type",
+    "update_rule",
+    "coordinate_transformation_mode",
+    "antialias",
+    "keep_aspect_ratio_policy",
+    "offset_group",
+    "output_dtype",
 ];
 
 /// Strings that attributes have.
-const STRINGS: [&str; 30] = [
+const STRINGS: [&str; 42] = [
     "SAME_UPPER",
     "SAME_LOWER",
     "VALID",
@@ -92,6 +114,18 @@ const STRINGS: [&str; 30] = [
     "CRD",
     "tanh",
     "border",
+    "gated",
+    "delta",
+    "gated_delta",
+    "circular",
+    "silu",
+    "up",
+    "down",
+    "not_larger",
+    "not_smaller",
+    "tf_crop_and_resize",
+    "tf_half_pixel_for_nn",
+    "half_pixel",
 ];
 
 /// A number that is likely to be at an edge of something.
@@ -126,7 +160,10 @@ fn tensor(u: &mut Unstructured<'_>, name: &str) -> Result<TensorProto> {
             tensor.int64_data = (0..count).map(|_| number(u)).collect::<Result<_>>()?;
         }
         _ => {
-            tensor.data_type = Some(*u.choose(&[2, 3, 4, 5, 6, 9, 10, 16])?);
+            tensor.data_type = Some(*u.choose(&[2, 3, 4, 5, 6, 9, 10, 16, 17, 19, 21, 22, 23, 24, 25])?);
+            // Of the types of fewer than 8 bits there are several in each.
+            let each = [(21, 2), (22, 2), (23, 2), (25, 4)].iter().find(|(ty, _)| tensor.data_type == Some(*ty));
+            let count = count.div_ceil(each.map_or(1, |(_, each)| *each));
             tensor.int32_data = (0..count).map(|_| u.int_in_range(0..=1)).collect::<Result<_>>()?;
         }
     }
@@ -146,7 +183,7 @@ fn attribute(u: &mut Unstructured<'_>, depth: usize) -> Result<AttributeProto> {
         _ => made.t = Some(tensor(u, "t")?),
     }
     if depth > 0 && u.ratio(1_u8, 12)? {
-        made.name = Some((*u.choose(&["body", "then_branch", "else_branch"])?).to_owned());
+        made.name = Some((*u.choose(&["body", "then_branch", "else_branch", "score_mod", "prob_mod"])?).to_owned());
         made.g = Some(graph(u, depth - 1)?);
     }
     Ok(made)
@@ -181,7 +218,7 @@ fn info(u: &mut Unstructured<'_>, name: &str) -> Result<ValueInfoProto> {
     let rank = u.int_in_range(0..=5)?;
     let dim = |_| -> Result<DimensionProto> { Ok(DimensionProto { dim_value: Some(u.int_in_range(0..=6)?) }) };
     let shape = TensorShapeProto { dim: (0..rank).map(dim).collect::<Result<_>>()? };
-    let elem_type = Some(*u.choose(&[1, 1, 1, 6, 7, 7, 9, 11])?);
+    let elem_type = Some(*u.choose(&[1, 1, 1, 6, 7, 7, 9, 11, 17, 22])?);
     let tensor_type = Some(TensorTypeProto { elem_type, shape: Some(shape) });
     Ok(ValueInfoProto { name: Some(name.to_owned()), r#type: Some(TypeProto { tensor_type }) })
 }
@@ -245,7 +282,7 @@ fn change(u: &mut Unstructured<'_>, model: &mut ModelProto) -> Result<()> {
             }
             _ => {
                 if let Some(import) = model.opset_import.first_mut() {
-                    import.version = Some(u.int_in_range(1..=25)?);
+                    import.version = Some(u.int_in_range(1..=28)?);
                 }
             }
         }
@@ -262,8 +299,9 @@ fn build(u: &mut Unstructured<'_>) -> Result<ModelProto> {
         change(u, &mut model)?;
         model
     } else {
-        let version = Some(*u.choose(&[8, 11, 13, 17, 18, 20, 21, 22])?);
-        let opset_import = vec![OperatorSetIdProto { domain: None, version }];
+        let version = Some(*u.choose(&[8, 11, 13, 17, 18, 20, 21, 22, 23, 25, 28, 28])?);
+        let preview = OperatorSetIdProto { domain: Some("ai.onnx.preview".to_owned()), version: Some(1) };
+        let opset_import = vec![OperatorSetIdProto { domain: None, version }, preview];
         ModelProto { ir_version: Some(8), graph: Some(graph(u, 2)?), opset_import }
     };
     if u.ratio(1_u8, 8)? {

@@ -7,6 +7,7 @@ use half::{bf16, f16};
 
 use super::decode::{TensorProto, TypeProto, ValueInfoProto};
 use super::footprint::allocation;
+use super::narrow;
 use super::value::{Dims, ElementType, Value, count};
 use crate::nn::{Error, TensorDescription, TensorType};
 
@@ -55,6 +56,20 @@ pub(crate) fn tensor(proto: &TensorProto) -> Result<Value, Error> {
             Err(refuse(format!("{found} elements of data where {} wants {wanted}", Dims(&dims))))
         }
     };
+    if ty.bits() < 8 {
+        // Several in a byte, the first the lowest; the last byte may be filled up.
+        let packed = wanted.div_ceil(8 / ty.bits() as usize);
+        let codes = match &proto.raw_data {
+            Some(raw) if raw.len() == packed => narrow::unpack(raw.iter().copied(), ty.bits(), wanted),
+            None if proto.int32_data.len() == packed => {
+                let bytes: Option<Vec<u8>> = proto.int32_data.iter().map(|&byte| u8::try_from(byte).ok()).collect();
+                let bytes = bytes.ok_or_else(|| refuse(format!("an element that is no {ty:?}")))?;
+                narrow::unpack(bytes.into_iter(), ty.bits(), wanted)
+            }
+            _ => return Err(refuse(format!("data of another length than {packed} for {ty:?} in {}", Dims(&dims)))),
+        };
+        return Value::new(dims, codes)?.of_codes(ty);
+    }
     if let Some(raw) = &proto.raw_data {
         if wanted.checked_mul(ty.size()) != Some(raw.len()) {
             return Err(refuse(format!("{} bytes of data for {ty:?} in {}", raw.len(), Dims(&dims))));
@@ -87,6 +102,7 @@ pub(crate) fn tensor(proto: &TensorProto) -> Result<Value, Error> {
         }),
         ElementType::F16 => from!(int32_data, |element| u16::try_from(element).ok().map(f16::from_bits)),
         ElementType::Bf16 => from!(int32_data, |element| u16::try_from(element).ok().map(bf16::from_bits)),
+        _ => from!(int32_data, |element| u8::try_from(element).ok())?.of_codes(ty),
     }
 }
 
@@ -122,8 +138,9 @@ impl Port {
     }
 }
 
-/// The wasi-nn type that carries elements of `ty`: the same where wasi-nn has it, U8 for a boolean, and the next
-/// wider signed integer for the integers that it lacks (U64 as I64, checked).
+/// The wasi-nn type that carries elements of `ty`: the same where wasi-nn has it, U8 for a boolean and for the bits of a
+/// type of at most 8 that Rust lacks, and the next wider signed integer for the integers that it lacks (U64 as I64,
+/// checked).
 pub(crate) const fn carrier(ty: ElementType) -> TensorType {
     match ty {
         ElementType::F16 => TensorType::F16,
@@ -131,8 +148,9 @@ pub(crate) const fn carrier(ty: ElementType) -> TensorType {
         ElementType::F32 => TensorType::F32,
         ElementType::F64 => TensorType::F64,
         ElementType::U8 | ElementType::Bool => TensorType::U8,
+        ty if ty.is_narrow() => TensorType::U8,
         ElementType::I8 | ElementType::I16 | ElementType::U16 | ElementType::I32 => TensorType::I32,
-        ElementType::U32 | ElementType::U64 | ElementType::I64 => TensorType::I64,
+        _ => TensorType::I64,
     }
 }
 

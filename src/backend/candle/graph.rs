@@ -9,6 +9,7 @@ use super::fold::Folding;
 use super::footprint::{self, Budget};
 use super::fuse::Packs;
 use super::meter::{Cx, Meter, PIECE, Pace};
+use super::narrow;
 use super::ops::LATEST_OPSET;
 use super::plan::{Compiler, Plan};
 use super::run::run;
@@ -46,6 +47,7 @@ impl CandleGraph {
         let mut budget = Budget::new(memory_limit);
         let ModelProto { graph, opset_import, .. } = decode(bytes, &mut budget)?;
         let mut graph = graph.ok_or_else(|| Error::invalid_encoding("no ONNX model: the bytes hold no graph"))?;
+        budget.take(narrow::growth(&graph))?;
         let mut opsets = HashMap::new();
         for import in &opset_import {
             let domain = match import.domain.as_deref().unwrap_or("") {
@@ -212,8 +214,8 @@ struct Carried {
 
 /// One stream of inferences.
 ///
-/// A tensor whose ONNX type wasi-nn lacks is carried by another: a boolean as U8 (0 or 1), I8, I16 and U16 as I32,
-/// U32 and U64 as I64. An input that its own type can't hold is refused, an output past `i64::MAX` is an error.
+/// A tensor whose ONNX type wasi-nn lacks is carried by another: a boolean as U8 (0 or 1), a float of 8 or 4 bits and an
+/// integer of 4 or 2 as U8 (its bits, the lowest of the byte), I8, I16 and U16 as I32, U32 and U64 as I64. An input that its own type can't hold is refused, an output past `i64::MAX` is an error.
 pub struct CandleContext {
     model: Arc<Model>,
     inputs: Vec<Option<Value>>,

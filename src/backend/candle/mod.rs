@@ -31,6 +31,7 @@ mod graph;
 mod kernel;
 mod math;
 mod meter;
+mod narrow;
 mod node;
 mod ops;
 mod pack;

@@ -49,6 +49,26 @@ pub enum ElementType {
     U64,
     /// True or false.
     Bool,
+    /// A float of 8 bits with 4 of exponent and 3 of mantissa, without infinities.
+    F8E4M3Fn,
+    /// The same with another bias and without a negative zero.
+    F8E4M3Fnuz,
+    /// A float of 8 bits with 5 of exponent and 2 of mantissa.
+    F8E5M2,
+    /// The same with another bias, without infinities and without a negative zero.
+    F8E5M2Fnuz,
+    /// A power of two, or NaN.
+    F8E8M0,
+    /// A float of 4 bits with 2 of exponent and 1 of mantissa.
+    F4E2M1,
+    /// Unsigned, 4 bits.
+    U4,
+    /// Signed, 4 bits.
+    I4,
+    /// Unsigned, 2 bits.
+    U2,
+    /// Signed, 2 bits.
+    I2,
 }
 
 impl ElementType {
@@ -69,18 +89,56 @@ impl ElementType {
             12 => Self::U32,
             13 => Self::U64,
             16 => Self::Bf16,
+            17 => Self::F8E4M3Fn,
+            18 => Self::F8E4M3Fnuz,
+            19 => Self::F8E5M2,
+            20 => Self::F8E5M2Fnuz,
+            21 => Self::U4,
+            22 => Self::I4,
+            23 => Self::F4E2M1,
+            24 => Self::F8E8M0,
+            25 => Self::U2,
+            26 => Self::I2,
             _ => return None,
         })
     }
 
-    /// Bytes of one element.
+    /// Whether an element is a code of at most 8 bits, which only a conversion makes a number of.
+    #[must_use]
+    pub const fn is_narrow(self) -> bool {
+        matches!(
+            self,
+            Self::F8E4M3Fn
+                | Self::F8E4M3Fnuz
+                | Self::F8E5M2
+                | Self::F8E5M2Fnuz
+                | Self::F8E8M0
+                | Self::F4E2M1
+                | Self::U4
+                | Self::I4
+                | Self::U2
+                | Self::I2
+        )
+    }
+
+    /// Bits of one element in a model's file.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::U2 | Self::I2 => 2,
+            Self::U4 | Self::I4 | Self::F4E2M1 => 4,
+            _ => 8 * self.size() as u32,
+        }
+    }
+
+    /// Bytes of one element in memory.
     #[must_use]
     pub const fn size(self) -> usize {
         match self {
-            Self::I8 | Self::U8 | Self::Bool => 1,
             Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 2,
             Self::F32 | Self::I32 | Self::U32 => 4,
             Self::F64 | Self::I64 | Self::U64 => 8,
+            _ => 1,
         }
     }
 }
@@ -175,6 +233,7 @@ macro_rules! with_elements {
             ElementType::U32 => with_elements!(@ u32, $value, $elements, $body),
             ElementType::U64 => with_elements!(@ u64, $value, $elements, $body),
             ElementType::Bool => with_elements!(@ bool, $value, $elements, $body),
+            other => return Err($crate::nn::Error::unsupported(format!("elements of type {other:?} are not supported"))),
         }
     }};
     (@ $ty:ty, $value:expr, $elements:ident, $body:expr) => {{
@@ -187,7 +246,6 @@ pub(crate) use with_elements;
 #[derive(Debug)]
 struct Buffer {
     data: Data,
-    ty: ElementType,
     /// Gives the bytes back to the budget they were charged to.
     _charge: Charge,
 }
@@ -197,6 +255,8 @@ struct Buffer {
 pub struct Value {
     /// Shared, so that a clone allocates nothing.
     dims: Arc<[usize]>,
+    /// What the elements are: the buffer's own type, or codes of a narrow one in bytes.
+    ty: ElementType,
     buffer: Arc<Buffer>,
 }
 
@@ -226,7 +286,7 @@ impl Value {
                 Dims(&dims)
             )));
         }
-        Ok(Self { dims, buffer: Arc::new(Buffer { data: T::wrap(elements), ty: T::TYPE, _charge: charge }) })
+        Ok(Self { dims, ty: T::TYPE, buffer: Arc::new(Buffer { data: T::wrap(elements), _charge: charge }) })
     }
 
     /// A value of no dimension.
@@ -265,7 +325,7 @@ impl Value {
     /// The element type.
     #[must_use]
     pub fn ty(&self) -> ElementType {
-        self.buffer.ty
+        self.ty
     }
 
     /// Bytes of the elements.
@@ -280,12 +340,15 @@ impl Value {
     ///
     /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) where they are of another type.
     pub fn elements<T: Element>(&self) -> Result<&[T], Error> {
-        T::slice(&self.buffer.data)
-            .ok_or_else(|| Error::invalid_argument(format!("elements are {:?}, not {:?}", self.ty(), T::TYPE)))
+        let own = if self.ty == T::TYPE { T::slice(&self.buffer.data) } else { None };
+        own.ok_or_else(|| Error::invalid_argument(format!("elements are {:?}, not {:?}", self.ty(), T::TYPE)))
     }
 
     /// The elements where nobody else holds them, so that an operator may overwrite them.
     pub(crate) fn elements_mut<T: Element>(&mut self) -> Option<&mut [T]> {
+        if self.ty != T::TYPE {
+            return None;
+        }
         T::slice_mut(&mut Arc::get_mut(&mut self.buffer)?.data)
     }
 
@@ -298,10 +361,43 @@ impl Value {
         [(self.dims.as_ptr().addr(), dims), (Arc::as_ptr(&self.buffer).addr(), elements)]
     }
 
+    /// The codes of a narrow type.
+    pub(crate) fn codes(&self) -> Result<&[u8], Error> {
+        let codes = if self.ty.is_narrow() { u8::slice(&self.buffer.data) } else { None };
+        codes.ok_or_else(|| Error::invalid_argument(format!("elements are {:?}, no codes", self.ty)))
+    }
+
+    /// The value for an operator that only moves elements: codes of a narrow type as bytes.
+    pub(crate) fn plain(&self) -> Self {
+        self.clone().into_plain()
+    }
+
+    /// The same without another holder of the elements.
+    pub(crate) fn into_plain(self) -> Self {
+        let ty = if self.ty.is_narrow() { ElementType::U8 } else { self.ty };
+        Self { ty, ..self }
+    }
+
+    /// What such an operator made, with the type that went into it.
+    pub(crate) fn retyped(self, ty: ElementType) -> Self {
+        if ty.is_narrow() && self.ty == ElementType::U8 { Self { ty, ..self } } else { self }
+    }
+
+    /// Bytes as the codes of a narrow type, each of which is one.
+    pub(crate) fn of_codes(mut self, ty: ElementType) -> Result<Self, Error> {
+        let bits = ty.bits();
+        let codes = self.elements::<u8>()?;
+        if !ty.is_narrow() || (bits < 8 && codes.iter().any(|code| code >> bits != 0)) {
+            return Err(Error::invalid_argument(format!("a byte that is no {ty:?}")));
+        }
+        self.ty = ty;
+        Ok(self)
+    }
+
     /// Candle's storage of the elements, for its matrix product.
     pub(crate) fn storage(&self) -> Result<&CpuStorage, Error> {
         match &self.buffer.data {
-            Data::Candle(storage) => Ok(storage),
+            Data::Candle(storage) if !self.ty.is_narrow() => Ok(storage),
             _ => Err(Error::unsupported(format!("a matrix product of {:?} is not supported", self.ty()))),
         }
     }
@@ -388,6 +484,7 @@ impl Value {
                 Self::new(dims, data.iter().map(|&byte| byte == 1).collect())
             }
             ElementType::Bool => Err(Error::invalid_argument("a boolean is neither 0 nor 1")),
+            narrow => Self::new(dims, data.to_vec())?.of_codes(narrow),
         }
     }
 }

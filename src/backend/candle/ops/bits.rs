@@ -78,13 +78,15 @@ fn shift(node: &Node<'_>) -> Result<Kernel, Error> {
         "RIGHT" => false,
         _ => return Err(Error::invalid_encoding("a direction that is neither LEFT nor RIGHT")),
     };
-    // Bits shifted out are gone; so are all of them past the width.
+    // Bits shifted out are gone; so are all of them past the width, but for copies of a sign.
+    let signed = node.opset >= 28;
     macro_rules! shifts {
-        ($a:ident, $b:ident, $cx:ident, $($name:ident $ty:ty),*) => {
+        ($a:ident, $b:ident, $cx:ident, |$x:tt| $past:expr, $($name:ident $ty:ty),*) => {
             match $a.ty() {
                 $(ElementType::$name => zip_into($a, $b, $cx, |a: $ty, b: $ty| {
+                    let past = |$x: $ty| $past;
                     let by = u32::try_from(b).unwrap_or(u32::MAX);
-                    if left { a.checked_shl(by).unwrap_or(0) } else { a.checked_shr(by).unwrap_or(0) }
+                    if left { a.checked_shl(by).unwrap_or(0) } else { a.checked_shr(by).unwrap_or(past(a)) }
                 }),)*
                 _ => Err(no_type(&$a)),
             }
@@ -92,6 +94,11 @@ fn shift(node: &Node<'_>) -> Result<Kernel, Error> {
     }
     Ok(Box::new(move |mut args, cx| {
         let (a, b) = (args.take(0)?, args.take(1)?);
-        Ok(vec![shifts!(a, b, cx, U8 u8, U16 u16, U32 u32, U64 u64)?])
+        Ok(vec![match a.ty() {
+            ElementType::I8 | ElementType::I16 | ElementType::I32 | ElementType::I64 if signed => {
+                shifts!(a, b, cx, |a| if a < 0 { -1 } else { 0 }, I8 i8, I16 i16, I32 i32, I64 i64)
+            }
+            _ => shifts!(a, b, cx, |_| 0, U8 u8, U16 u16, U32 u32, U64 u64),
+        }?])
     }))
 }

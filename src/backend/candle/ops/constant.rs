@@ -2,6 +2,7 @@
 
 use super::super::node::Node;
 use super::super::value::{ElementType, Value, with_elements};
+use super::cast::convert;
 use super::{Kernel, Operator, since};
 use crate::nn::Error;
 
@@ -44,16 +45,33 @@ fn constant_of_shape(node: &Node<'_>) -> Result<Kernel, Error> {
     }
     Ok(Box::new(move |args, cx| {
         let dims = dims(args.get(0)?)?;
-        with_elements!(value, |elements| {
+        let plain = value.plain();
+        let filled = with_elements!(plain, |elements| {
             let element = elements.first().copied().unwrap_or_default();
-            Ok(vec![cx.output(&dims)?.write(element, |_| Ok(()))?])
-        })
+            cx.output(&dims)?.write(element, |_| Ok(()))
+        })?;
+        Ok(vec![filled.retyped(value.ty())])
     }))
 }
 
-fn range(_: &Node<'_>) -> Result<Kernel, Error> {
-    Ok(Box::new(|args, cx| {
-        let (start, limit, delta) = (args.get(0)?, args.get(1)?, args.get(2)?);
+fn range(node: &Node<'_>) -> Result<Kernel, Error> {
+    let narrow = node.opset >= 27;
+    if narrow {
+        // The type of sums that are no part of this way to compute it: each element is computed on its own.
+        node.ignore(&["stash_type"]);
+    }
+    Ok(Box::new(move |args, cx| {
+        let ty = args.get(0)?.ty();
+        // A narrow float counts as f32, so that the type's own rounding stops no range.
+        let halves = narrow && matches!(ty, ElementType::F16 | ElementType::Bf16);
+        let bound = |index: usize| -> Result<Value, Error> {
+            let value = args.get(index)?.clone();
+            if value.ty() != ty {
+                return Err(Error::invalid_argument(format!("bounds of {ty:?} and of {:?}", value.ty())));
+            }
+            if halves { convert(value, ElementType::F32, cx) } else { Ok(value) }
+        };
+        let (start, limit, delta) = (&bound(0)?, &bound(1)?, &bound(2)?);
         if start.len() != 1 || limit.len() != 1 || delta.len() != 1 {
             return Err(Error::invalid_argument("a bound that is no scalar"));
         }
@@ -85,13 +103,14 @@ fn range(_: &Node<'_>) -> Result<Kernel, Error> {
                 cx.output::<$ty>(&[steps])?.collect((0..steps).map(|step| (start + step as i128 * delta) as $ty))?
             }};
         }
-        Ok(vec![match start.ty() {
+        let result = match start.ty() {
             ElementType::F32 => floats!(f32),
             ElementType::F64 => floats!(f64),
             ElementType::I16 => integers!(i16),
             ElementType::I32 => integers!(i32),
             ElementType::I64 => integers!(i64),
             _ => return Err(super::no_type(start)),
-        }])
+        };
+        Ok(vec![convert(result, ty, cx)?])
     }))
 }

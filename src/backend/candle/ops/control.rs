@@ -164,9 +164,11 @@ fn to_front(value: Value, at: i64, cx: &Cx<'_>) -> Result<Value, Error> {
 fn slice(value: &Value, index: usize, cx: &Cx<'_>) -> Result<Value, Error> {
     let dims = value.dims().get(1..).unwrap_or_default();
     let len = super::product(dims);
-    with_elements!(value, |elements| {
+    let plain = value.plain();
+    let slice = with_elements!(plain, |elements| {
         cx.output(dims)?.append(|out| Pace::default().copy(&elements[index * len..(index + 1) * len], out, cx))
-    })
+    })?;
+    Ok(slice.retyped(value.ty()))
 }
 
 fn scan(node: &Node<'_>) -> Result<Kernel, Error> {

@@ -243,17 +243,40 @@ fn integer_power(base: i64, exponent: i64) -> i64 {
 
 fn modulo(node: &Node<'_>) -> Result<Kernel, Error> {
     let fmod = node.flag("fmod", false)?;
+    let floored = node.opset >= 28;
     Ok(Box::new(move |mut args, cx| {
         let (a, b) = (args.take(0)?, args.take(1)?);
         let float = matches!(a.ty(), ElementType::F16 | ElementType::Bf16 | ElementType::F32 | ElementType::F64);
         if float && !fmod {
-            return Err(no_type(&a));
+            if !floored {
+                return Err(no_type(&a));
+            }
+            return Ok(vec![floored_remainder(a, b, cx)?]);
         }
         Ok(vec![with_numbers!(a, T => {
             no_zero::<T>(&b, cx)?;
             zip_into(a, b, cx, if fmod { T::remainder } else { T::modulo } as fn(T, T) -> T)
         })?])
     }))
+}
+
+/// The remainder of floats that has the divisor's sign, a zero's included; of a finite number by an infinite one of the
+/// other sign, the divisor.
+fn floored_remainder(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    fn remainder(a: f64, b: f64) -> f64 {
+        let rest = a % b;
+        if rest == 0.0 {
+            return 0.0_f64.copysign(b);
+        }
+        if rest.is_sign_negative() == b.is_sign_negative() { rest } else { rest + b }
+    }
+    // In f64 the remainder of two narrower floats is exact; the sum with a divisor is rounded as often as it would be.
+    match a.ty() {
+        ElementType::F64 => zip_into(a, b, cx, remainder),
+        ElementType::F32 => zip_into(a, b, cx, |a: f32, b: f32| remainder(f64::from(a), f64::from(b)) as f32),
+        ElementType::F16 => zip_into(a, b, cx, |a: f16, b: f16| f16::from_f64(remainder(a.to_f64(), b.to_f64()))),
+        _ => zip_into(a, b, cx, |a: bf16, b: bf16| bf16::from_f64(remainder(a.to_f64(), b.to_f64()))),
+    }
 }
 
 fn binary(f: Binary) -> Result<Kernel, Error> {

@@ -85,6 +85,11 @@ pub(super) fn join(values: &[&Value], at: i64, cx: &Cx<'_>) -> Result<Value, Err
         dims[at] = dims[at].saturating_add(value.dims()[at]);
     }
     let outer = product(&dims[..at]);
+    let ty = first.ty();
+    if ty.is_narrow() && values.iter().all(|value| value.ty() == ty) {
+        let plain: Vec<Value> = values.iter().map(|value| value.plain()).collect();
+        return Ok(join(&plain.iter().collect::<Vec<_>>(), at as i64, cx)?.retyped(ty));
+    }
     with_elements!(first, |_elements| {
         let mut parts = vec![(_elements, product(&first.dims()[at..]))];
         for value in values.iter().skip(1) {
@@ -230,6 +235,11 @@ fn depth_to_space(node: &Node<'_>) -> Result<Kernel, Error> {
 
 fn space_to_depth(node: &Node<'_>) -> Result<Kernel, Error> {
     let block = image(node)?;
+    let order = match if node.opset >= 28 { node.string("mode", "DCR")? } else { "DCR" } {
+        "DCR" => [0, 3, 5, 1, 2, 4],
+        "CRD" => [0, 1, 3, 5, 2, 4],
+        _ => return Err(Error::invalid_encoding("a mode that is neither DCR nor CRD")),
+    };
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let &[n, c, h, w] = value.dims() else {
@@ -240,6 +250,6 @@ fn space_to_depth(node: &Node<'_>) -> Result<Kernel, Error> {
         }
         let out = vec![n, c.saturating_mul(block * block), h / block, w / block];
         let split = vec![n, c, h / block, block, w / block, block];
-        Ok(vec![permute(value.reshaped(split)?, &[0, 3, 5, 1, 2, 4], cx)?.reshaped(out)?])
+        Ok(vec![permute(value.reshaped(split)?, &order, cx)?.reshaped(out)?])
     }))
 }

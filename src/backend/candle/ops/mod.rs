@@ -10,22 +10,31 @@
 #![expect(clippy::needless_for_each, reason = "one line a loop, of which there are many")]
 
 mod activation;
+mod attention;
+mod bit_cast;
 mod bits;
 mod broadcast;
 mod cast;
+mod causal_conv;
 mod compare;
 mod constant;
 mod control;
 mod conv;
 mod conv_double;
 mod conv_transpose;
+mod cum_prod;
+mod deform_conv;
 mod depthwise;
+mod det;
 mod detect;
 mod einsum;
 mod elementwise;
+mod flex_attention;
 mod fourier;
 mod gather;
+mod heads;
 mod layout;
+mod linear_attention;
 mod lines;
 mod loss;
 mod matmul;
@@ -41,7 +50,10 @@ mod real;
 mod recurrent;
 mod reduce;
 mod resize;
+mod resize_filter;
+mod rms_norm;
 mod rnn_cells;
+mod rotary;
 mod sample;
 mod scatter;
 mod select;
@@ -49,6 +61,8 @@ mod shape;
 mod signal;
 mod slice;
 mod softmax;
+mod swiglu;
+mod tensor_scatter;
 mod weighted;
 mod window;
 
@@ -65,7 +79,7 @@ use super::value::Value;
 use crate::nn::Error;
 
 /// The newest version of ai.onnx that the table was written against.
-pub const LATEST_OPSET: i64 = 25;
+pub const LATEST_OPSET: i64 = 28;
 
 /// What an operator does at run time.
 pub(crate) type Kernel = Box<dyn Fn(Args, &Cx<'_>) -> Result<Vec<Value>, Error> + Send + Sync>;
@@ -105,18 +119,26 @@ const fn between(since: i64, until: i64, name: &'static str, inputs: (usize, usi
 pub fn operators() -> impl Iterator<Item = &'static Operator> {
     [
         activation::OPERATORS,
+        attention::OPERATORS,
+        bit_cast::OPERATORS,
         bits::OPERATORS,
         cast::OPERATORS,
+        causal_conv::OPERATORS,
         compare::OPERATORS,
         constant::OPERATORS,
         control::OPERATORS,
         conv::OPERATORS,
         conv_transpose::OPERATORS,
+        cum_prod::OPERATORS,
+        deform_conv::OPERATORS,
+        det::OPERATORS,
         detect::OPERATORS,
         einsum::OPERATORS,
         elementwise::OPERATORS,
+        flex_attention::OPERATORS,
         gather::OPERATORS,
         layout::OPERATORS,
+        linear_attention::OPERATORS,
         loss::OPERATORS,
         matmul::OPERATORS,
         norm::OPERATORS,
@@ -129,12 +151,16 @@ pub fn operators() -> impl Iterator<Item = &'static Operator> {
         recurrent::OPERATORS,
         reduce::OPERATORS,
         resize::OPERATORS,
+        rms_norm::OPERATORS,
+        rotary::OPERATORS,
         sample::OPERATORS,
         scatter::OPERATORS,
         shape::OPERATORS,
         signal::OPERATORS,
         slice::OPERATORS,
         softmax::OPERATORS,
+        swiglu::OPERATORS,
+        tensor_scatter::OPERATORS,
     ]
     .into_iter()
     .flatten()

@@ -64,10 +64,15 @@ fn pad(node: &Node<'_>) -> Result<Kernel, Error> {
                 Some(filler) => filler.clone(),
                 None => convert(Value::scalar(number)?, value.ty(), cx)?,
             };
-            return Ok(vec![with_elements!(value, |elements| {
+            if filler.ty() != value.ty() {
+                return Err(Error::invalid_argument(format!("pads of {:?} for {:?}", filler.ty(), value.ty())));
+            }
+            let (plain, filler) = (value.plain(), filler.plain());
+            let padded = with_elements!(plain, |elements| {
                 let filler = same(elements, &filler)?.first().copied().unwrap_or_default();
                 constant(elements, value.dims(), &ends, &dims, filler, cx)
-            })?]);
+            })?;
+            return Ok(vec![padded.retyped(value.ty())]);
         }
         let lists = value.dims().iter().zip(&ends).zip(&dims).zip(strides(value.dims()));
         let lists = lists.map(|(((&dim, &(before, _)), &padded), stride)| {

@@ -4,10 +4,11 @@
 //! its range.
 
 use super::super::meter::{Cx, PIECE, Pace};
+use super::super::narrow::{self, Rule};
 use super::super::node::Node;
 use super::super::value::{Dims, ElementType, Value, count};
 use super::broadcast::map;
-use super::cast::convert;
+use super::cast::{convert, encode};
 use super::matmul::integer_product;
 use super::window::{Slide, Window};
 use super::{Kernel, Operator, axis, no_type, product, since};
@@ -95,10 +96,19 @@ fn listed_type(node: &Node<'_>, since: i64) -> Result<Option<ElementType>, Error
 /// The integers that a zero point is one of.
 fn is_quantized(ty: ElementType) -> bool {
     matches!(ty, ElementType::U8 | ElementType::I8 | ElementType::U16 | ElementType::I16 | ElementType::I32)
+        || narrow::integer(ty).is_some()
 }
 
-/// Whether an 8-bit or 16-bit type can hold a number, and the nearest one that it can.
+/// The floats that a zero point is one of.
+fn is_quantized_float(ty: ElementType) -> bool {
+    ty.is_narrow() && ty != ElementType::F8E8M0 && narrow::integer(ty).is_none()
+}
+
+/// Whether a type of up to 16 bits can hold a number, and the nearest one that it can.
 fn saturated(number: f64, ty: ElementType) -> i32 {
+    if let Some((low, high)) = narrow::range(ty) {
+        return number.clamp(f64::from(low), f64::from(high)) as i32;
+    }
     let (low, high) = match ty {
         ElementType::U8 => (0.0, 255.0),
         ElementType::I8 => (-128.0, 127.0),
@@ -111,14 +121,15 @@ fn saturated(number: f64, ty: ElementType) -> i32 {
 fn quantize(node: &Node<'_>) -> Result<Kernel, Error> {
     let at = node.int("axis")?.unwrap_or(1);
     let (block, listed) = (block(node)?, listed_type(node, 21)?);
-    // The one is about 8-bit floats, which are refused; the other about how exactly to divide.
+    // The one came with 8-bit floats; the other is about how exactly to divide.
+    let rule = Rule { saturate: node.opset < 19 || node.flag("saturate", true)?, ..Rule::DEFAULT };
     node.ignore(&["saturate", "precision"]);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let scale = convert(args.take(1)?, ElementType::F32, cx)?;
         let zero = args.option(2).cloned();
         let ty = zero.as_ref().map(Value::ty).or(listed).unwrap_or(ElementType::U8);
-        if !is_quantized(ty) || ty == ElementType::I32 {
+        if (!is_quantized(ty) || ty == ElementType::I32) && !is_quantized_float(ty) {
             return Err(Error::unsupported(format!("a quantization to {ty:?}")));
         }
         let grid = Grid::new(&value, &scale, at, block)?;
@@ -126,6 +137,9 @@ fn quantize(node: &Node<'_>) -> Result<Kernel, Error> {
             return Err(Error::invalid_argument("another number of zero points than of scales"));
         }
         let value = convert(value, ElementType::F32, cx)?;
+        if is_quantized_float(ty) {
+            return Ok(vec![encode(&divided(&value, &scale, zero, &grid, cx)?, ty, rule, cx)?]);
+        }
         let zeros = zero.map(|zero| convert(zero, ElementType::I32, cx)).transpose()?;
         let zeros = zeros.as_ref().map(Value::elements::<i32>).transpose()?;
         let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
@@ -140,6 +154,30 @@ fn quantize(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
+/// Elements divided by their scales, with their zero points added: what a float type then holds as nearly as it can.
+fn divided(value: &Value, scale: &Value, zero: Option<Value>, grid: &Grid, cx: &Cx<'_>) -> Result<Value, Error> {
+    let zeros = zero.map(|zero| convert(zero, ElementType::F32, cx)).transpose()?;
+    let zeros = zeros.as_ref().map(Value::elements::<f32>).transpose()?;
+    let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
+    cx.output::<f32>(value.dims())?.append(|out| {
+        grid.visit(cx, |element, parameter| {
+            out.push(elements[element] / scales[parameter] + zeros.map_or(0.0, |zeros| zeros[parameter]));
+        })
+    })
+}
+
+/// Elements of a float type less their zero points, by their scales.
+fn multiplied(value: &Value, scale: &Value, zero: Option<Value>, grid: &Grid, cx: &Cx<'_>) -> Result<Value, Error> {
+    let zeros = zero.map(|zero| convert(zero, ElementType::F32, cx)).transpose()?;
+    let zeros = zeros.as_ref().map(Value::elements::<f32>).transpose()?;
+    let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
+    cx.output::<f32>(value.dims())?.append(|out| {
+        grid.visit(cx, |element, parameter| {
+            out.push((elements[element] - zeros.map_or(0.0, |zeros| zeros[parameter])) * scales[parameter]);
+        })
+    })
+}
+
 fn dequantize(node: &Node<'_>) -> Result<Kernel, Error> {
     let at = node.int("axis")?.unwrap_or(1);
     let (block, listed) = (block(node)?, listed_type(node, 23)?);
@@ -147,7 +185,8 @@ fn dequantize(node: &Node<'_>) -> Result<Kernel, Error> {
         let value = args.take(0)?;
         let scale = args.take(1)?;
         let ty = listed.unwrap_or(scale.ty());
-        if !is_quantized(value.ty()) {
+        let float = is_quantized_float(value.ty());
+        if !is_quantized(value.ty()) && !float {
             return Err(no_type(&value));
         }
         let grid = Grid::new(&value, &scale, at, block)?;
@@ -155,6 +194,10 @@ fn dequantize(node: &Node<'_>) -> Result<Kernel, Error> {
         let zero = args.option(2).cloned();
         if zero.as_ref().is_some_and(|zero| zero.len() != scale.len() || zero.ty() != value.ty()) {
             return Err(Error::invalid_argument("zero points of another number or type than the elements want"));
+        }
+        if float {
+            let value = convert(value, ElementType::F32, cx)?;
+            return Ok(vec![convert(multiplied(&value, &scale, zero, &grid, cx)?, ty, cx)?]);
         }
         let zeros = zero.map(|zero| convert(zero, ElementType::I32, cx)).transpose()?;
         let zeros = zeros.as_ref().map(Value::elements::<i32>).transpose()?;

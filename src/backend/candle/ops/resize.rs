@@ -10,7 +10,7 @@ use super::cast::convert;
 use super::place::{Axis, Rounding, Transform};
 use super::real::{Real, floats, with_reals};
 use super::select::{affordable, offsets, select};
-use super::{Kernel, Operator, axis, between, product, since};
+use super::{Kernel, Operator, axis, between, product, resize_filter, since};
 use crate::nn::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -41,6 +41,9 @@ struct Resize {
 }
 
 fn resize(node: &Node<'_>) -> Result<Kernel, Error> {
+    if let Some(kernel) = resize_filter::build(node)? {
+        return Ok(kernel);
+    }
     let mode = match node.string("mode", "nearest")? {
         "nearest" => Mode::Nearest,
         // "bilinear" is what opset 7 called it.

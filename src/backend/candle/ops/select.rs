@@ -32,7 +32,9 @@ pub(super) fn offsets(
 pub(super) fn select(value: &Value, offsets: &[Offsets], cx: &Cx<'_>) -> Result<Value, Error> {
     let offsets: Vec<&[usize]> = offsets.iter().map(|offsets| offsets.list.as_slice()).collect();
     let dims: Vec<usize> = offsets.iter().map(|offsets| offsets.len()).collect();
-    with_elements!(value, |elements| cx.output(&dims)?.append(|out| copy(elements, &offsets, out, cx)))
+    let (ty, value) = (value.ty(), value.plain());
+    let selected = with_elements!(value, |elements| cx.output(&dims)?.append(|out| copy(elements, &offsets, out, cx)))?;
+    Ok(selected.retyped(ty))
 }
 
 /// Copies the elements of one that is not empty.

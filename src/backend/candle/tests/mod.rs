@@ -2,9 +2,11 @@
 
 mod bounds;
 mod builder;
+mod codes;
 mod corners;
 mod doubles;
 mod families;
+mod filters;
 mod first;
 mod fused;
 mod hostile;
@@ -12,6 +14,7 @@ mod loading;
 mod nans;
 mod narrow;
 mod nearest;
+mod newest;
 mod operators;
 mod regressions;
 mod silent;

@@ -9,7 +9,8 @@ use crate::backend::ComputeControl;
 use crate::nn::MESSAGE_BYTES;
 
 /// Attributes that operators read, besides those that they must have.
-const NAMES: [&str; 62] = [
+const NAMES: [&str; 79] = [
+    "activation",
     "activation_alpha",
     "activations",
     "align_corners",
@@ -43,13 +44,18 @@ const NAMES: [&str; 62] = [
     "exclusive",
     "group",
     "ignore_index",
+    "interleaved",
     "inverse",
+    "is_causal",
     "k",
     "keepdims",
     "kernel_shape",
+    "kv_num_heads",
     "layout",
+    "left_window_size",
     "mode",
     "num_groups",
+    "num_heads",
     "num_outputs",
     "num_scan_inputs",
     "onesided",
@@ -61,17 +67,28 @@ const NAMES: [&str; 62] = [
     "p",
     "pads",
     "perm",
+    "q_num_heads",
+    "qk_matmul_output_mode",
     "reduction",
+    "right_window_size",
+    "rotary_embedding_dim",
+    "round_mode",
     "sampling_ratio",
+    "saturate",
+    "scale",
     "scan_input_axes",
     "size",
+    "softcap",
+    "softmax_precision",
     "sorted",
     "spatial_scale",
     "split",
     "start",
+    "stash_type",
     "strides",
     "then_branch",
     "to",
+    "update_rule",
 ];
 
 /// The kinds of values that an attribute may have, some of them at the ends of their range.
