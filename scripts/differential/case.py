@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .schema import BF16, F16, F32, NUMBERS, schema
+from .schema import BF16, F16, F32, F64, NUMBERS, schema
 
 
 @dataclasses.dataclass
@@ -31,8 +31,10 @@ class Case:
     kind: str = "movement"
     # Graphs that are attributes make the nodes themselves.
     nodes: list = None
-    # What a special case is called.
-    note: str = ""
+    # A case that onnxruntime supports where it doesn't support this one, and what makes its outputs this one's.
+    equivalent: tuple = None
+    # Whether an f64 case is compared with onnxruntime in f32 rather than with the reference, and so less exactly.
+    rough: bool = False
 
     def output_dtypes(self):
         if self.output_types is not None:
@@ -63,7 +65,8 @@ class Case:
         outputs = [f"o{place}" for place in range(self.outputs)]
         nodes = self.nodes
         if nodes is None:
-            nodes = [helper.make_node(self.operator, names, outputs, domain=self.domain, **self.attributes)]
+            nodes = [helper.make_node(self.operator, names, outputs, domain=self.domain)]
+            nodes[0].attribute.extend(self.attribute(*pair) for pair in self.attributes.items())
         graph_inputs, initializers = [], []
         for place, (name, array) in enumerate(zip(names, self.inputs)):
             if array is None:
@@ -89,18 +92,27 @@ class Case:
             imports = [helper.make_opsetid("", 21), helper.make_opsetid(self.domain, self.opset)]
         return helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString()
 
+    def attribute(self, name, value):
+        """An attribute of the type that the schema has: an empty list doesn't say its own."""
+        kind = schema(self.domain, self.operator, self.opset).attributes[name].type.value
+        return helper.make_attribute(name, value, attr_type=kind)
+
     def feed(self):
         """The values of the model's inputs, by name."""
         places = [place for place in range(len(self.inputs)) if place not in self.constants]
         return {f"i{place}": self.inputs[place] for place in places if self.inputs[place] is not None}
 
     def in_f32(self):
-        """The same case with f32 for each f16 and bf16, or None where it has none or other things depend on them."""
-        narrow = [array is not None and array.dtype in (F16, BF16) for array in self.inputs]
+        """The same case with f32 for each f16 and bf16, or None where it has none or other things depend on them.
+
+        With `rough`, for f64 too.
+        """
+        others = (F16, BF16, F64) if self.rough else (F16, BF16)
+        narrow = [array is not None and array.dtype in others for array in self.inputs]
         if not any(narrow) or self.nodes is not None or self.after:
             return None
         inputs = [array.astype(F32) if wide else array for array, wide in zip(self.inputs, narrow)]
-        types = self.output_types and [F32 if t in (F16, BF16) else t for t in self.output_types]
+        types = self.output_types and [F32 if t in others else t for t in self.output_types]
         return dataclasses.replace(self, inputs=inputs, output_types=types)
 
     def write(self, folder, outputs=None):
@@ -125,7 +137,7 @@ class Case:
         inputs = ", ".join(one(*pair) for pair in enumerate(self.inputs))
         attributes = {name: value for name, value in self.attributes.items() if not isinstance(value, onnx.GraphProto)}
         after = "".join(f" then {name}" for name, _ in self.after)
-        return f"{self.operator}-{self.opset}({inputs}) {attributes or ''} {self.note}{after}".strip()
+        return f"{self.operator}-{self.opset}({inputs}) {attributes or ''}{after}".strip()
 
 
 def tensor(array, name):

@@ -28,8 +28,11 @@ def largest(arrays):
     return most
 
 
-def difference(case, found, wanted):
-    """The first way in which two results differ, as (kind, text), or None."""
+def difference(case, found, wanted, in_f32=False):
+    """The first way in which two results differ, as (kind, text), or None.
+
+    `in_f32` says that those wanted were computed in f32, whatever their type is.
+    """
     if len(found) != len(wanted):
         return "count", f"{len(found)} outputs instead of {len(wanted)}"
     for place, (one, other) in enumerate(zip(found, wanted)):
@@ -37,7 +40,7 @@ def difference(case, found, wanted):
             return "type", f"output {place}: {one.dtype} instead of {other.dtype}"
         if one.shape != other.shape:
             return "dims", f"output {place}: dimensions {list(one.shape)} instead of {list(other.shape)}"
-        bad = wrong(case, one, other)
+        bad = wrong(case, one, other, in_f32)
         if bad.any():
             index = np.unravel_index(int(np.argmax(bad)), bad.shape) if bad.ndim else ()
             what = value_kind(one[index], other[index])
@@ -56,7 +59,7 @@ def value_kind(one, other):
     return "value"
 
 
-def wrong(case, found, wanted):
+def wrong(case, found, wanted, in_f32):
     """Where elements differ by more than they may."""
     if found.dtype not in FLOATS:
         if case.kind == "quantized" and found.dtype != np.bool_:
@@ -67,9 +70,11 @@ def wrong(case, found, wanted):
         same = (one == other) | (np.isnan(one) & np.isnan(other))
         if case.kind in ("movement", "exact"):
             return ~same
-        pointwise, summed = UNITS[found.dtype]
+        # What was computed in f32 is no more exact than that.
+        dtype = F32 if in_f32 and found.dtype == F64 else found.dtype
+        pointwise, summed = UNITS[dtype]
         if case.kind == "pointwise":
-            bound = ABSOLUTE[found.dtype] + pointwise * np.abs(other)
+            bound = ABSOLUTE[dtype] + pointwise * np.abs(other)
         else:
             bound = summed * max(1.0, largest([*case.inputs, wanted]))
         near = np.abs(one - other) <= bound

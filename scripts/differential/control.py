@@ -17,6 +17,7 @@ def weight(name, value, dtype):
 
 @operator("If")
 def branch(c):
+    c.opset = max(c.opset, 7)  # Its branches' operators are no older here.
     x = c.random.array(c.random.shape(0, 3), c.random.pick([F32, I64]), "whole")
     # Both branches take x from outside; they differ in shape now and then.
     graphs = {}
@@ -37,6 +38,7 @@ def branch(c):
 
 @operator("Loop")
 def loop(c):
+    c.opset = max(c.opset, 7)  # Its body's operators are no older here.
     turns = c.random.int(0, 4)
     carried = c.random.array(c.random.shape(1, 2, empty=0), F32, "whole")
     scans = c.random.int(0, 1)

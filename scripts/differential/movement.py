@@ -43,7 +43,7 @@ def transpose(c):
 def flatten(c):
     x = any_array(c, c.random.shape(0 if c.opset >= 9 else 1))
     low = -x.ndim if c.opset >= 11 else 0
-    return c.case([x], {"axis": c.random.int(low, x.ndim)} if c.random.chance(0.75) else {})
+    return c.case([x], {"axis": c.random.int(low, x.ndim)} if not x.ndim or c.random.chance(0.75) else {})
 
 
 def factors(c, count):

@@ -1,5 +1,7 @@
 """Quantization, and products of integers."""
 
+import dataclasses
+
 import numpy as np
 
 from .neural import convolved
@@ -113,7 +115,8 @@ def quantized_matmul(c):
     inputs = [c.random.array(first, a, "full"), scale(c, (), kind), zero(c, (), a),
               c.random.array(second, b, "full"), scale(c, row, kind), zero(c, row, b),
               (scale(c, (), F32) * 1000).astype(kind), zero(c, (), y)]
-    return c.case(inputs, output_types=[y], constants={1, 2, 3, 4, 5, 6, 7}, kind="quantized")
+    case = c.case(inputs, output_types=[y], constants={1, 2, 3, 4, 5, 6, 7}, kind="quantized")
+    return unsigned(case, (0, 2), 7)
 
 
 @operator("ConvInteger")
@@ -140,6 +143,20 @@ def quantized_conv(c):
     inputs = [np.asarray(one) for one in inputs]
     if c.random.chance(0.5):
         inputs.append(c.random.rng.integers(-5000, 5000, w.shape[0]).astype(I32))
-    return c.case(inputs, attributes, output_types=[y], constants={1, 2, 3, 4, 5, 6, 7, 8}, kind="quantized")
+    case = c.case(inputs, attributes, output_types=[y], constants={1, 2, 3, 4, 5, 6, 7, 8}, kind="quantized")
+    return unsigned(case, (0, 2), 7)
+
+
+def unsigned(case, ours, result):
+    """The case with the equivalent whose signed inputs and output are shifted into unsigned ones."""
+    inputs = list(case.inputs)
+    signed = inputs[result].dtype == I8
+    for place in (*ours, result):
+        if inputs[place].dtype == I8:
+            inputs[place] = (inputs[place].astype(np.int16) + 128).astype(U8)
+    other = dataclasses.replace(case, inputs=inputs, output_types=[U8])
+    case.equivalent = other, lambda outputs: [
+        (output.astype(np.int16) - 128).astype(I8) if signed else output for output in outputs]
+    return case
 
 

@@ -1,5 +1,7 @@
 """Recurrent networks."""
 
+import dataclasses
+
 import numpy as np
 
 from .registry import operator
@@ -50,4 +52,19 @@ def recurrent(c):
     if c.name == "LSTM" and c.random.chance(0.2):
         attributes["input_forget"] = c.random.int(0, 1)
     most = 3 if c.name == "LSTM" else 2
-    return c.case(inputs, attributes, outputs=c.random.int(1, most), constants={1, 2, 3}, kind="sum")
+    case = c.case(inputs, attributes, outputs=c.random.int(1, most), constants={1, 2, 3}, kind="sum", rough=True)
+    if batch_first:
+        case.equivalent = sequence_first(case)
+    return case
+
+
+def sequence_first(case):
+    """The same with the sequence before the batch, which is all that onnxruntime has, and the way back."""
+    attributes = {name: value for name, value in case.attributes.items() if name != "layout"}
+    inputs = [array if array is None or place not in (0, 5, 6) else array.swapaxes(0, 1).copy()
+              for place, array in enumerate(case.inputs)]
+
+    def back(outputs):
+        # From (length, directions, batch, hidden), and from (directions, batch, hidden).
+        return [outputs[0].transpose(2, 0, 1, 3), *(state.swapaxes(0, 1) for state in outputs[1:])]
+    return dataclasses.replace(case, inputs=inputs, attributes=attributes), back

@@ -12,8 +12,13 @@ from .compare import difference
 from .known import known
 from .oracle import Oracle, Refused
 from .registry import GENERATORS, Context
-from .schema import BF16, F16, versions
+from .schema import BF16, FLOATS, versions
 from .values import Random
+
+
+# In the order in which they are asked.
+ORACLES = ("onnxruntime", "equivalent in onnxruntime", "onnxruntime in f32", "equivalent in onnxruntime in f32",
+           "reference")
 
 
 @dataclasses.dataclass
@@ -107,7 +112,7 @@ class Runner:
         if wanted is None:
             result.outcome, result.why = "unknown", source
             return result
-        differs = difference(case, result.found, wanted)
+        differs = difference(case, result.found, wanted, source.endswith("f32"))
         if differs:
             self.judge(result, differs)
         return result
@@ -115,19 +120,20 @@ class Runner:
     def judge(self, result, differs):
         """What a difference is: known, outvoted by another oracle, or the backend's."""
         case = result.case
-        result.group, result.why = differs
-        if known(case, result.found, result.wanted):
+        kind, result.why = differs
+        result.group = f"{kind} {next((str(a.dtype) for a in case.inputs if a is not None), '')}".strip()
+        if known(case, result.found, result.wanted, result.source):
             result.outcome = "known"
             return
         result.outcome = "different"
         for name, answer in self.others(case, result.source):
-            if difference(case, result.found, answer) is None:
+            if difference(case, result.found, answer, name.endswith("f32")) is None:
                 result.outcome, result.why = "outvoted", f"{result.why}; {name} agrees with the backend"
 
     def expected(self, case):
         """The outputs and who gave them, or None and why there are none."""
         reasons = []
-        for name in ("onnxruntime", "onnxruntime in f32", "reference"):
+        for name in ORACLES:
             try:
                 return self.asked(name, case), name
             except Refused as error:
@@ -135,7 +141,7 @@ class Runner:
         return None, "; ".join(reasons)
 
     def others(self, case, source):
-        for name in ("onnxruntime in f32", "reference"):
+        for name in ORACLES:
             if name != source:
                 try:
                     yield name, self.asked(name, case)
@@ -143,13 +149,18 @@ class Runner:
                     pass
 
     def asked(self, name, case):
+        if name.startswith("equivalent"):
+            if case.equivalent is None:
+                raise Refused("no other form")
+            other, back = case.equivalent
+            return back(self.asked(name.removeprefix("equivalent in "), other))
         if name == "onnxruntime in f32":
             wide = case.in_f32()
             if wide is None:
-                raise Refused("neither f16 nor bf16")
+                raise Refused("no f16 and no bf16")
             answer = self.oracle.ask("onnxruntime", wide.model(), wide.feed())
             with np.errstate(over="ignore"):
-                return [array.astype(dtype) if dtype in (F16, BF16) else array
+                return [array.astype(dtype) if dtype in FLOATS else array
                         for array, dtype in zip(answer, case.output_dtypes())]
         if name == "onnxruntime" and any(array is not None and array.dtype == BF16 for array in case.inputs):
             raise Refused("no bf16 from numpy")

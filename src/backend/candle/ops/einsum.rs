@@ -75,13 +75,14 @@ fn einsum(node: &Node<'_>) -> Result<Kernel, Error> {
             ElementType::F64 => ElementType::F64,
             _ => return Err(no_type(args.get(0)?)),
         };
-        let mut operands = Vec::with_capacity(terms.len());
+        let (mut operands, mut all) = (Vec::with_capacity(terms.len()), Vec::new());
         for (index, term) in terms.iter().enumerate() {
             let value = args.take(index)?;
             if value.ty() != ty {
                 return Err(Error::invalid_argument("operands of different types"));
             }
             let names = term.names(value.rank())?;
+            all.extend_from_slice(&names);
             operands.push(diagonal(convert(value, through, cx)?, names, cx)?);
         }
         let wanted = match &right {
@@ -96,7 +97,7 @@ fn einsum(node: &Node<'_>) -> Result<Kernel, Error> {
                 let open = if term.ellipsis { open.unwrap_or(0) } else { 0 };
                 term.names(term.before.len() + term.after.len() + open)?
             }
-            None => implied(&operands),
+            None => implied(all),
         };
         let result = contract(operands, &wanted, cx)?;
         Ok(vec![convert(result, ty, cx)?])
@@ -104,8 +105,9 @@ fn einsum(node: &Node<'_>) -> Result<Kernel, Error> {
 }
 
 /// The output where the equation names none: the ellipsis, and the letters that occur once, in their order.
-fn implied(operands: &[(Value, Vec<Name>)]) -> Vec<Name> {
-    let mut all: Vec<Name> = operands.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+///
+/// `all` has each name as often as the equation has it: one that a term repeats is a diagonal, and summed.
+fn implied(mut all: Vec<Name>) -> Vec<Name> {
     all.sort_unstable();
     let open: Vec<Name> = (0..32).filter(|name| all.contains(name)).rev().collect();
     let once = all.chunk_by(|a, b| a == b).filter(|same| same.len() == 1).flatten().filter(|&&name| name >= 32);

@@ -195,8 +195,8 @@ fn non_zero(_: &Node<'_>) -> Result<Kernel, Error> {
     Ok(Box::new(|args, cx| {
         let value = args.get(0)?;
         let (places, _charge) = with_elements!(value, |elements| places_of(elements, cx)?);
-        // A scalar counts as one dimension of one element.
-        let dims = if value.rank() == 0 { &[1][..] } else { value.dims() };
+        // A scalar has no dimension, and so each of its elements no index.
+        let dims = value.dims();
         let mut pace = Pace::default();
         let result = cx.output::<i64>(&[dims.len(), places.len()])?.append(|out| {
             for (&dim, stride) in dims.iter().zip(strides(dims)) {

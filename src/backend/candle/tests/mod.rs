@@ -3,6 +3,7 @@
 mod bounds;
 mod builder;
 mod corners;
+mod differential;
 mod doubles;
 mod families;
 mod first;

@@ -1,0 +1,41 @@
+//! What `scripts/differential.py` found: operators that gave something else than their specification says.
+
+use super::builder::{BOOL, F32, I64, Model, counting, float, info, one, string, tensor};
+use crate::backend::candle::value::Value;
+use crate::nn::ErrorKind;
+
+#[test]
+fn a_letter_that_a_term_repeats_is_summed_where_the_output_is_implied() {
+    let model = |equation| one(12, "Einsum", "", &[string("equation", equation)]);
+    assert_eq!(model("ii").floats(vec![counting(&[3, 3])]), (vec![], vec![12.0]));
+    assert_eq!(model("iij").floats(vec![counting(&[2, 2, 2])]), (vec![2], vec![6.0, 8.0]));
+    assert_eq!(model("ii->i").floats(vec![counting(&[3, 3])]), (vec![3], vec![0.0, 4.0, 8.0]));
+}
+
+#[test]
+fn a_scalar_that_is_not_zero_has_no_index() {
+    let model = Model::new(13).input("x", F32, &[]).node("NonZero", "x", "y", &[]).output("y", I64);
+    assert_eq!(model.longs(vec![tensor(&[], &[7.0])]), (vec![0, 1], vec![]));
+    assert_eq!(model.longs(vec![tensor(&[], &[0.0])]), (vec![0, 0], vec![]));
+    let model = Model::new(13).input("x", F32, &[1]).node("NonZero", "x", "y", &[]).output("y", I64);
+    assert_eq!(model.longs(vec![tensor(&[1], &[7.0])]), (vec![1, 1], vec![0]));
+}
+
+#[test]
+fn an_old_mask_has_the_type_of_what_it_masks() {
+    let model = |opset, ty| {
+        let model = Model::new(opset).input("x", F32, &[2]).node("Dropout", "x", "y mask", &[float("ratio", 0.5)]);
+        model.output("y", F32).output("mask", ty).run(vec![tensor(&[2], &[1.0, 2.0])])
+    };
+    assert_eq!(model(7, F32).unwrap()[1].elements::<f32>().unwrap(), [1.0, 1.0]);
+    assert_eq!(model(10, BOOL).unwrap()[1].elements::<bool>().unwrap(), [true, true]);
+}
+
+#[test]
+fn a_mode_that_is_an_input_of_the_model_may_say_that_nothing_is_trained() {
+    let mut model = Model::new(13).input("x", F32, &[2]).output("y", F32).node("Dropout", "x _ mode", "y", &[]);
+    model.graph.input.push(info("mode", BOOL, Some(&[])));
+    let run = |mode: bool| model.run(vec![tensor(&[2], &[1.0, 2.0]), Value::scalar(mode).unwrap()]);
+    assert_eq!(run(false).unwrap()[0].elements::<f32>().unwrap(), [1.0, 2.0]);
+    assert_eq!(run(true).unwrap_err().kind(), ErrorKind::UnsupportedOperation);
+}
