@@ -38,7 +38,7 @@ def branch(c):
 
 @operator("Loop")
 def loop(c):
-    c.opset = max(c.opset, 7)  # Its body's operators are no older here.
+    c.opset = max(c.opset, 9)  # Its body's operators are no older here.
     turns = c.random.int(0, 4)
     carried = c.random.array(c.random.shape(1, 2, empty=0), F32, "whole")
     scans = c.random.int(0, 1)

@@ -7,6 +7,8 @@ enough cases of its operators is reported: then either the oracle has changed or
 import dataclasses
 import typing
 
+import numpy as np
+
 
 @dataclasses.dataclass
 class Known:
@@ -17,30 +19,95 @@ class Known:
     seen: int = 0
 
 
+def of(source, test=lambda case: True):
+    """A test of the case alone that holds where `source` gave the outputs."""
+    return lambda case, found, wanted, by: by.endswith(source) and test(case)
+
+
+def runtime(test):
+    """A test of the case alone where onnxruntime gave the outputs, in whatever form."""
+    return lambda case, found, wanted, by: "onnxruntime" in by and test(case)
+
+
 def reference(test):
-    """A test that holds where the reference gave the outputs."""
-    return lambda case, found, wanted, source: source == "reference" and test(case)
+    return of("reference", test)
 
 
-def before(opset):
-    return reference(lambda case: case.opset < opset)
+def same(case):
+    return case.attributes.get("auto_pad", "").startswith("SAME")
+
+
+def longer(case):
+    """Whether SAME asks for more than what a transposed convolution reaches."""
+    sizes, strides = case.inputs[0].shape[2:], case.attributes.get("strides", [1] * 3)
+    kernel, dilations = case.inputs[1].shape[2:], case.attributes.get("dilations", [1] * 3)
+    return same(case) and any((d - 1) * s + (k - 1) * e + 1 < d * s
+                              for d, s, k, e in zip(sizes, strides, kernel, dilations))
+
+
+def narrower(case):
+    """Whether SAME pads are negative: strides step over more than the kernel covers."""
+    kernel = case.attributes.get("kernel_shape") or case.inputs[1].shape[2:]
+    return same(case) and any(stride > size for stride, size in zip(case.attributes.get("strides", []), kernel))
+
+
+def dilated(case):
+    return same(case) and any(one > 1 for one in case.attributes.get("dilations", []))
+
+
+def defaulted(case):
+    """Whether an activation that has numbers isn't given them."""
+    names = [name for name in case.attributes.get("activations", []) if name in ("Affine", "ThresholdedRelu",
+                                                                                "ScaledTanh")]
+    return bool(names) and "activation_alpha" not in case.attributes
+
+
+def lowest(case, found, wanted, by):
+    """Whether all that differs are -inf, where the type's least number is wanted."""
+    if found[0].shape != wanted[0].shape:
+        return False
+    one, other = found[0].astype(float), wanted[0].astype(float)
+    return bool(((one == other) | (np.isneginf(one) & (other < -6e4))).all())
 
 
 KNOWN = [
-    Known(("Hardmax", "Softmax", "LogSoftmax"), before(13),
+    Known(("Hardmax", "Softmax", "LogSoftmax"), reference(lambda case: case.opset < 13),
           "Before opset 13 these read the tensor as a matrix, which the reference doesn't."),
-    Known(("GlobalMaxPool",), reference(lambda case: True),
-          "The reference drops dimensions."),
-    Known(("AveragePool",), before(7),
+    Known(("GlobalMaxPool",), reference(lambda case: True), "The reference drops dimensions."),
+    Known(("AveragePool",), reference(lambda case: case.opset < 7),
           "Before opset 7 the average leaves pads out; the reference counts them."),
+    Known(("AveragePool", "MaxPool", "LpPool"), reference(lambda case: dilated(case) or narrower(case)),
+          "The reference places SAME pads as if nothing were dilated, and takes negative pads off the input."),
+    Known(("LpPool",), runtime(dilated),
+          "onnxruntime finds SAME pads as if nothing were dilated, and so not the output size of the specification."),
+    Known(("ConvTranspose",), runtime(longer),
+          "SAME gives the input's size times the stride; onnxruntime's output ends where the kernel does."),
+    Known(("MaxPool",), lowest, "onnxruntime begins at the type's least number, so that -inf is never the maximum."),
     Known(("LRN",), reference(lambda case: case.attributes["size"] % 2 == 0),
           "Of an even size the reference takes other channels than the specification says."),
-    Known(("Unique",), reference(lambda case: "axis" in case.attributes and case.attributes.get("sorted") == 0),
-          "The reference takes unsorted rows along the first axis, whatever the axis."),
+    Known(("Unique",), reference(lambda case: case.attributes.get("sorted") == 0),
+          "The reference mixes up the rows where they aren't sorted."),
     Known(("RNN", "GRU", "LSTM"), reference(lambda case: True),
-          "The reference knows neither lengths nor most activations; only where nothing else is known is it asked."),
-    Known(("ReduceLogSumExp",), lambda case, found, wanted, source: case.inputs[0].dtype.kind in "iu",
+          "The reference knows neither lengths nor most activations; it is asked where onnxruntime can't be."),
+    Known(("RNN", "GRU", "LSTM"), runtime(defaulted),
+          "onnxruntime takes 0 where alpha and beta aren't given; the specification takes the operators' defaults."),
+    Known(("ReduceLogSumExp",), lambda case, found, wanted, by: case.inputs[0].dtype.kind in "iu",
           "onnxruntime computes each exponential as an integer; opset 28 has no integers here any more."),
+    Known(("OneHot",), reference(lambda case: case.inputs[2].dtype.kind == "f"),
+          "The reference multiplies and adds where the specification only chooses."),
+    Known(("NonZero",), runtime(lambda case: case.inputs[0].ndim == 0),
+          "A scalar gives no index by the specification; onnxruntime takes it for one element of one dimension."),
+    Known(("Dropout",), lambda case, found, wanted, by: case.opset < 12 and len(found) == 2,
+          "Before opset 12 nothing says what the mask is outside training: here true as later, elsewhere false."),
+    Known(("HannWindow", "HammingWindow", "BlackmanWindow"), runtime(lambda case: True),
+          "onnxruntime computes windows of f64 in f32."),
+    Known(("GridSample",), runtime(lambda case: case.attributes.get("mode", "").endswith("cubic")),
+          "Outside of the border, onnxruntime moves each of the 16 places inside and not the place between them."),
+    Known(("Shrink",), runtime(lambda case: case.inputs[0].dtype.kind in "iu"),
+          "onnxruntime computes integers in f32."),
+    Known(("Resize",), reference(lambda case: "pytorch" in case.attributes.get("coordinate_transformation_mode", "")),
+          "The reference takes the output's size before it is rounded down for that of pytorch_half_pixel."),
+    Known(("Loop",), reference(lambda case: True), "The reference joins scan outputs where they are to be stacked."),
 ]
 
 

@@ -12,6 +12,8 @@ from .schema import FLOATS, F32, I8, I32, NUMBERS, U8
 
 def scale(c, shape=(), dtype=F32):
     """Scales, powers of two now and then, so that ties are exact."""
+    if dtype == I32:
+        return np.asarray(c.random.rng.integers(1, 4, shape)).astype(dtype)
     if c.random.chance(0.5):
         return np.asarray(2.0 ** c.random.rng.integers(-4, 2, shape)).astype(dtype)
     return np.asarray(c.random.rng.uniform(0.01, 0.5, shape)).astype(dtype)
@@ -153,7 +155,7 @@ def unsigned(case, ours, result):
     signed = inputs[result].dtype == I8
     for place in (*ours, result):
         if inputs[place].dtype == I8:
-            inputs[place] = (inputs[place].astype(np.int16) + 128).astype(U8)
+            inputs[place] = np.asarray(inputs[place].astype(np.int16) + 128, U8)
     other = dataclasses.replace(case, inputs=inputs, output_types=[U8])
     case.equivalent = other, lambda outputs: [
         (output.astype(np.int16) - 128).astype(I8) if signed else output for output in outputs]

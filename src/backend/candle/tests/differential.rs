@@ -1,6 +1,7 @@
 //! What `scripts/differential.py` found: operators that gave something else than their specification says.
 
-use super::builder::{BOOL, F32, I64, Model, counting, float, info, one, string, tensor};
+use super::builder::{BOOL, F32, I64, Model, counting, float, info, int, one, string, tensor};
+use crate::backend::candle::decode::AttributeProto;
 use crate::backend::candle::value::Value;
 use crate::nn::ErrorKind;
 
@@ -38,4 +39,24 @@ fn a_mode_that_is_an_input_of_the_model_may_say_that_nothing_is_trained() {
     let run = |mode: bool| model.run(vec![tensor(&[2], &[1.0, 2.0]), Value::scalar(mode).unwrap()]);
     assert_eq!(run(false).unwrap()[0].elements::<f32>().unwrap(), [1.0, 2.0]);
     assert_eq!(run(true).unwrap_err().kind(), ErrorKind::UnsupportedOperation);
+}
+
+#[test]
+fn a_quotient_is_rounded_as_its_scale_is_before_it_is_quantized() {
+    // -31 / 0.3803711 is -81.499 and in f16 -81.5, which goes to the even number.
+    let run = |opset, attributes: &[AttributeProto]| {
+        let model = Model::new(opset)
+            .input("x", F32, &[1])
+            .weights("s", &[], &[0.380_371_1])
+            .node("Cast", "x", "narrow", &[int("to", 10)])
+            .node("Cast", "s", "scale", &[int("to", 10)])
+            .node("Cast", "x", "byte", &[int("to", 3)])
+            .node("Sub", "byte byte", "zero", &[])
+            .node("Squeeze", "zero", "point", &[])
+            .node("QuantizeLinear", "narrow scale point", "y", attributes)
+            .output("y", 3);
+        model.run(vec![tensor(&[1], &[-31.0])]).unwrap()[0].elements::<i8>().unwrap()[0]
+    };
+    assert_eq!((run(21, &[]), run(23, &[])), (-81, -82));
+    assert_eq!((run(23, &[int("precision", 1)]), run(23, &[int("precision", 10)])), (-81, -82));
 }
