@@ -140,6 +140,29 @@ class Case:
         return f"{self.operator}-{self.opset}({inputs}) {attributes or ''}{after}".strip()
 
 
+def widened(case, places, dtype):
+    """The case with the equivalent whose inputs at `places` are of `dtype`, where that is another type.
+
+    For operators that do with a type what they do with a wider one.
+    """
+    old = [case.inputs[place].dtype for place in places if place < len(case.inputs)
+           and case.inputs[place] is not None]
+    if all(one == dtype for one in old):
+        return case
+    types = case.output_dtypes()
+    inputs = [array.astype(dtype) if place in places and array is not None else array
+              for place, array in enumerate(case.inputs)]
+    other = dataclasses.replace(case, inputs=inputs, output_types=[dtype if t in old else t for t in types])
+    case.equivalent = other, lambda outputs: [output.astype(t) for output, t in zip(outputs, types)]
+    return case
+
+
+def at_opset(case, opset):
+    """The case with the equivalent at another opset, for operators that did the same there."""
+    case.equivalent = dataclasses.replace(case, opset=opset), lambda outputs: outputs
+    return case
+
+
 def tensor(array, name):
     return numpy_helper.from_array(np.asarray(array), name).SerializeToString()
 

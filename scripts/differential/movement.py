@@ -1,9 +1,11 @@
 """Operators that move elements, and those that say where they are."""
 
+import dataclasses
+
 import numpy as np
 
 from .registry import operator
-from .schema import BOOL, FLOATS, I32, I64, NUMBERS
+from .schema import BOOL, F32, FLOATS, I32, I64, NUMBERS
 
 
 def any_array(c, shape=None, variable=None, style=None):
@@ -347,8 +349,14 @@ def one_hot(c):
     values = c.random.array((2,), c.dtype("T3"))
     attributes = {"axis": c.random.int(-indices.ndim - 1, indices.ndim)} if c.random.chance(0.7) else {}
     size = np.asarray(depth, c.dtype("T2"))
-    return c.case([indices, size if c.random.chance(0.5) else size.reshape(1), values], attributes,
+    case = c.case([indices, size if c.random.chance(0.5) else size.reshape(1), values], attributes,
                   constants={1, 2}, output_types=[values.dtype])
+    # Small whole numbers, which i64 holds; values of more than 24 bits are left to the reference.
+    inputs = [indices.astype(I64), size.astype(I64), values.astype(F32)]
+    if (values.astype(F32).astype(values.dtype) == values).all():
+        case.equivalent = (dataclasses.replace(case, inputs=inputs, output_types=[F32]),
+                           lambda outputs: [outputs[0].astype(values.dtype)])
+    return case
 
 
 @operator("Compress")

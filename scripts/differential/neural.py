@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from . import reductions
+from .case import at_opset
 from .reductions import contraction
 from .registry import operator
 from .schema import F32, FLOATS, I64
@@ -38,13 +40,16 @@ def spatial_shape(c, low=1, high=3, most=8):
 def convolved(c, dtype, style, weights=None, dilations=True):
     """Input, weights and attributes of a convolution; `weights` is the weights' type where it is another."""
     while True:
-        spatial = spatial_shape(c)
-        kernel = [c.random.int(1, 3) for _ in spatial]
+        spatial = spatial_shape(c) if c.random.chance(0.8) else spatial_shape(c, 1, 2, 24)
+        kernel = [c.random.int(1, 3 if c.random.chance(0.85) else 7) for _ in spatial]
         attributes = window(c, spatial, kernel, dilations)
         if attributes is not None:
             break
     group = c.random.pick([1, 1, 1, 2, 3])
     channels, features = group * c.random.int(1, 3), group * c.random.int(1, 3)
+    if c.random.chance(0.2):
+        # As many as fill vectors and blocks.
+        channels, features = group * c.random.int(6, 20), group * c.random.int(6, 40)
     if c.random.chance(0.2):
         group = channels
         features = channels * c.random.int(1, 2)
@@ -65,15 +70,29 @@ def followed(c, case, channels):
     """Operators that come after, which the backend may join to the product."""
     if case.inputs[0].dtype != F32 or case.opset < 14 or c.random.chance(0.6):
         return case
-    for _ in range(c.random.int(1, 3)):
+    rows = case.inputs[0].ndim
+    for _ in range(c.random.int(1, 4)):
         name = c.random.pick(FOLLOWING)
         second = None
         if name in ("Add", "Mul", "Sub", "Div", "Max"):
-            rank = case.inputs[0].ndim - 2 if case.operator.startswith("Conv") else 0
+            rank = rows - 2 if case.operator == "Conv" else 0
             shape = c.random.pick([(), (1,), (channels, *[1] * rank)])
             second = c.random.array(shape, F32, "positive")
         case.after.append((name, second))
     return case
+
+
+@operator("MatMul")
+def matmul(c):
+    case = reductions.matmul(c)
+    return followed(c, case, case.inputs[1].shape[-1]) if case.inputs[1].ndim > 1 else case
+
+
+@operator("Gemm")
+def gemm(c):
+    case = reductions.gemm(c)
+    turned = case.attributes.get("transB")
+    return followed(c, case, case.inputs[1].shape[0 if turned else 1])
 
 
 @operator("Conv")
@@ -120,7 +139,7 @@ def conv_transpose(c):
               c.random.array((channels, features, *kernel), dtype, style)]
     if c.random.chance(0.5):
         inputs.append(c.random.array((features * group,), dtype, "whole"))
-    return c.case(inputs, attributes, constants={1, 2}, kind="sum")
+    return c.case(inputs, attributes, constants={1, 2}, kind="sum", rough=True)
 
 
 @operator("MaxPool", "AveragePool", "LpPool")
@@ -156,7 +175,9 @@ def global_pool(c):
     x = c.random.array((c.random.int(1, 2), c.random.int(1, 3), *spatial_shape(c)), dtype,
                        c.random.pick(["plain", "whole", "nan"]))
     attributes = {"p": c.random.int(1, 3)} if c.has("p") and c.random.chance(0.6) else {}
-    return c.case([x], attributes, kind="exact" if c.name == "GlobalMaxPool" else "sum", rough=True)
+    case = c.case([x], attributes, kind="exact" if c.name == "GlobalMaxPool" else "sum", rough=True)
+    # onnxruntime has the newest version of this one for no type.
+    return at_opset(case, 21) if c.opset > 21 and c.name == "GlobalLpPool" else case
 
 
 @operator("MaxUnpool")
@@ -178,9 +199,11 @@ def unpool(c):
 
 @operator("LRN")
 def local_response(c):
-    x = c.random.array((c.random.int(1, 2), c.random.int(1, 6), *spatial_shape(c, 1, 2, 4)), c.floats(), "plain")
+    # onnxruntime and the reference have it for four dimensions.
+    spatial = [c.random.int(1, 4) for _ in range(2 if c.random.chance(0.9) else 1)]
+    x = c.random.array((c.random.int(1, 2), c.random.int(1, 6), *spatial), c.floats(), "plain")
     attributes = {name: c.random.float(0.1, 2.0) for name in c.random.some(["alpha", "beta", "bias"])}
-    return c.case([x], {"size": c.random.pick([1, 3, 5, 2, 4]), **attributes}, kind="sum")
+    return c.case([x], {"size": c.random.pick([1, 3, 5, 3, 4]), **attributes}, kind="sum", rough=True)
 
 
 def channelwise(c, low=0):
@@ -262,7 +285,8 @@ def lp_normalization(c):
 @operator("MeanVarianceNormalization")
 def mean_variance(c):
     x = c.random.array([c.random.int(2, 4) for _ in range(4)], c.floats(), "plain")
-    return c.case([x], {"axes": c.random.axes(4, 1, False)} if c.random.chance(0.6) else {}, kind="sum")
+    return c.case([x], {"axes": c.random.axes(4, 1, False)} if c.random.chance(0.6) else {}, kind="sum",
+                  rough=True)
 
 
 @operator("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .case import widened
 from .registry import narrow, operator
 from .schema import FLOATS, I64
 
@@ -92,7 +93,8 @@ def unique(c):
     attributes = {"sorted": c.random.int(0, 1)} if c.random.chance(0.7) else {}
     if c.random.chance(0.5):
         attributes["axis"] = c.random.axis(x.ndim)
-    return c.case([x], attributes, outputs=c.random.int(1, 4))
+    case = c.case([x], attributes, outputs=c.random.int(1, 4))
+    return widened(case, {0}, I64) if x.dtype not in FLOATS and x.dtype != np.uint64 else case
 
 
 def contraction(c, dtype):
@@ -100,14 +102,14 @@ def contraction(c, dtype):
     return c.random.pick(["whole", "plain"] if narrow(dtype) else ["plain", "whole", "nan"])
 
 
-@operator("MatMul")
 def matmul(c):
+    """neural.py adds what may follow."""
     dtype = c.dtype()
     m, k, n = c.random.int(1, 6), c.random.int(1, 9), c.random.int(1, 6)
     if c.random.chance(0.04):
         m, k, n = c.random.pick([(0, k, n), (m, 0, n), (m, k, 0)])
-    if c.random.chance(0.1):
-        k = c.random.int(30, 90)
+    if c.random.chance(0.2):
+        m, k, n = c.random.int(1, 40), c.random.int(30, 300), c.random.int(1, 70)
     batch = c.random.shape(0, 2, 3, empty=0.02)
     first, second = (*c.random.broadcast(batch), m, k), (*c.random.broadcast(batch), k, n)
     if c.random.chance(0.15):
@@ -119,10 +121,11 @@ def matmul(c):
                   kind="sum")
 
 
-@operator("Gemm")
 def gemm(c):
     dtype = c.dtype()
     m, k, n = c.random.int(1, 6), c.random.int(1, 20), c.random.int(1, 6)
+    if c.random.chance(0.2):
+        m, k, n = c.random.int(1, 40), c.random.int(30, 300), c.random.int(1, 70)
     if c.random.chance(0.03):
         m, k, n = c.random.pick([(0, k, n), (m, 0, n), (m, k, 0)])
     style = "plain" if dtype in FLOATS else "whole"

@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import onnx
 
-from . import control, elementwise, image, movement, neural, quantized, recurrent, reductions, signal  # noqa: F401
+from . import control, elementwise, image, language, movement, neural  # noqa: F401
+from . import quantized, recurrent, reductions, signal  # noqa: F401
 from .backend import Failed
 from .compare import difference
 from .known import known

@@ -47,7 +47,12 @@ class Random:
         return self.shuffled(list(values))[:count]
 
     def shape(self, low=0, high=4, most=5, empty=0.04):
-        """A shape of `low` to `high` dimensions; now and then one of them is 0."""
+        """A shape of `low` to `high` dimensions; now and then one of them is 0, or there are few and they are large.
+
+        Large ones reach the loops over whole vectors.
+        """
+        if high > 2 and low < 3 and self.chance(0.08):
+            return tuple(self.int(8, 70) for _ in range(self.int(max(low, 1), 2)))
         dims = [self.int(1, most) for _ in range(self.int(low, high))]
         if dims and self.chance(empty):
             dims[self.int(0, len(dims) - 1)] = 0
