@@ -60,3 +60,13 @@ fn a_quotient_is_rounded_as_its_scale_is_before_it_is_quantized() {
     assert_eq!((run(21, &[]), run(23, &[])), (-81, -82));
     assert_eq!((run(23, &[int("precision", 1)]), run(23, &[int("precision", 10)])), (-81, -82));
 }
+
+#[test]
+fn the_area_tangent_is_odd() {
+    for x in [0.0, 1e-30, 0.25, 0.998_845, 0.999_999_9, 1.0_f32] {
+        let found = one(9, "Atanh", "", &[]).floats(vec![tensor(&[2], &[x, -x])]).1;
+        assert_eq!(found[0].to_bits(), (-found[1]).to_bits(), "{x}");
+        let wanted = f64::from(x).atanh();
+        assert!((f64::from(found[0]) - wanted).abs() <= 1e-6 * wanted || f64::from(found[0]) == wanted, "{x}");
+    }
+}
