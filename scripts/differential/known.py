@@ -9,6 +9,8 @@ import typing
 
 import numpy as np
 
+from .schema import F64
+
 
 @dataclasses.dataclass
 class Known:
@@ -120,6 +122,9 @@ KNOWN = [
           "From opset 23 on the type of the scale says how exactly to divide, so that f32 is another question."),
     Known(("QuantizeLinear",), reference(lambda case: case.opset < 23),
           "Before opset 23 the reference divides in the type of the scale, and onnxruntime in f32."),
+    Known(("Erf", "HardSwish"), reference(lambda case: case.inputs[0].dtype == F64), "The reference computes in f32."),
+    Known(("Gelu",), lambda case, found, wanted, by: case.inputs[0].dtype == F64,
+          "Both know Gelu as a function whose constants are f32."),
     Known(("Loop",), reference(lambda case: True), "The reference joins scan outputs where they are to be stacked."),
 ]
 

@@ -8,7 +8,7 @@ use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, ElementType, Value, count};
 use super::cast::convert;
-use super::elementwise::Number;
+use super::elementwise::{Number, with_numbers};
 use super::layout::permute;
 use super::matmul::product_in_batches;
 use super::{Kernel, MANY, Operator, no_type, product, since};
@@ -71,9 +71,9 @@ fn einsum(node: &Node<'_>) -> Result<Kernel, Error> {
     Ok(Box::new(move |mut args, cx| {
         let ty = args.get(0)?.ty();
         let through = match ty {
-            ElementType::F32 | ElementType::F16 | ElementType::Bf16 => ElementType::F32,
-            ElementType::F64 => ElementType::F64,
-            _ => return Err(no_type(args.get(0)?)),
+            ElementType::F16 | ElementType::Bf16 => ElementType::F32,
+            ElementType::Bool => return Err(no_type(args.get(0)?)),
+            ty => ty,
         };
         let (mut operands, mut all) = (Vec::with_capacity(terms.len()), Vec::new());
         for (index, term) in terms.iter().enumerate() {
@@ -127,11 +127,7 @@ fn diagonal(mut value: Value, mut names: Vec<Name>, cx: &Cx<'_>) -> Result<(Valu
         let rest = moved.dims()[2..].to_vec();
         let len = product(&rest);
         let dims = [&[size], rest.as_slice()].concat();
-        value = if moved.ty() == ElementType::F64 {
-            pick::<f64>(&moved, &dims, len, cx)?
-        } else {
-            pick::<f32>(&moved, &dims, len, cx)?
-        };
+        value = with_numbers!(moved, T => pick::<T>(&moved, &dims, len, cx))?;
         let name = names[first];
         names = std::iter::once(name).chain(names.into_iter().filter(|&other| other != name)).collect();
     }
@@ -185,7 +181,7 @@ fn contract(operands: Vec<(Value, Vec<Name>)>, wanted: &[Name], cx: &Cx<'_>) -> 
         let later: Vec<Name> = operands.as_slice().iter().flat_map(|(_, names)| names.iter().copied()).collect();
         let (last, other) = match next {
             Some(other) => (false, other),
-            None => (true, (one(result.0.ty())?, Vec::new())),
+            None => (true, (convert(Value::scalar(1_i64)?, result.0.ty(), cx)?, Vec::new())),
         };
         result = pair(result, other, |name| wanted.contains(&name) || later.contains(&name), cx)?;
         if last {
@@ -196,10 +192,6 @@ fn contract(operands: Vec<(Value, Vec<Name>)>, wanted: &[Name], cx: &Cx<'_>) -> 
     let order = wanted.iter().map(|name| names.iter().position(|other| other == name)).collect::<Option<Vec<_>>>();
     let order = order.ok_or_else(|| Error::invalid_encoding("a name of the result that no operand has"))?;
     permute(value, &order, cx)
-}
-
-fn one(ty: ElementType) -> Result<Value, Error> {
-    if ty == ElementType::F64 { Value::scalar(1.0_f64) } else { Value::scalar(1.0_f32) }
 }
 
 /// The product of two operands, summed over the dimensions that nobody needs afterwards.
@@ -259,10 +251,7 @@ fn reduced(value: Value, names: &[Name], over: &[Name], cx: &Cx<'_>) -> Result<V
         .collect();
     let grouped = grouped(value, names, [&kept, over, &[]], cx)?;
     let inner = grouped.dims()[1];
-    match grouped.ty() {
-        ElementType::F64 => sums::<f64>(&grouped, &dims, inner, cx),
-        _ => sums::<f32>(&grouped, &dims, inner, cx),
-    }
+    with_numbers!(grouped, T => sums::<T>(&grouped, &dims, inner, cx))
 }
 
 /// The sum of each row of `inner` elements.

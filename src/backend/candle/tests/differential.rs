@@ -70,3 +70,39 @@ fn the_area_tangent_is_odd() {
         assert!((f64::from(found[0]) - wanted).abs() <= 1e-6 * wanted || f64::from(found[0]) == wanted, "{x}");
     }
 }
+
+/// A model of one node from i64 inputs to an i64 output.
+fn of_integers(op: &str, inputs: usize, attributes: &[AttributeProto]) -> Model {
+    let names: Vec<String> = (0..inputs).map(|index| format!("x{index}")).collect();
+    let mut model = Model::new(13).node(op, &names.join(" "), "y", attributes).output("y", I64);
+    model.graph.input.extend(names.iter().map(|name| info(name, I64, None)));
+    model
+}
+
+fn integers(dims: &[usize], elements: &[i64]) -> Value {
+    Value::new(dims.to_vec(), elements.to_vec()).unwrap()
+}
+
+#[test]
+fn integers_are_multiplied_and_summed_as_integers() {
+    // No float holds this one and its neighbours.
+    let large = (1_i64 << 60) + 1;
+    let (a, b) = (|| integers(&[2, 2], &[large, 2, 3, 4]), || integers(&[2, 2], &[1, 0, 0, 1]));
+    let einsum = |equation| of_integers("Einsum", 2, &[string("equation", equation)]).longs(vec![a(), b()]);
+    assert_eq!(einsum("ij,jk->ik"), (vec![2, 2], vec![large, 2, 3, 4]));
+    assert_eq!(einsum("ii,jj->"), (vec![], vec![2 * (large + 4)]));
+    let gemm = of_integers("Gemm", 3, &[int("transA", 1)]);
+    let found = gemm.longs(vec![a(), b(), integers(&[2], &[10, 20])]);
+    assert_eq!(found, (vec![2, 2], vec![large + 10, 23, 12, 24]));
+    let halved = of_integers("Gemm", 2, &[float("alpha", 0.5)]);
+    assert_eq!(halved.run(vec![a(), b()]).unwrap_err().kind(), ErrorKind::UnsupportedOperation);
+}
+
+#[test]
+fn false_comes_before_true() {
+    let model = Model::new(13).input("x", BOOL, &[3]).node("Unique", "x", "y places", &[]);
+    let model = model.output("y", BOOL).output("places", I64);
+    let outputs = model.run(vec![Value::new(vec![3], vec![true, false, true]).unwrap()]).unwrap();
+    assert_eq!(outputs[0].elements::<bool>().unwrap(), [false, true]);
+    assert_eq!(outputs[1].elements::<i64>().unwrap(), [1, 0]);
+}
