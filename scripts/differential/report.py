@@ -17,7 +17,7 @@ MEANING = {
     "broken": "the generator failed",
 }
 # Where an operator had fewer cases than this, an entry of known.py may have been missed by chance.
-ENOUGH = 200
+ENOUGH = 1000
 
 
 class Report:
@@ -46,7 +46,7 @@ class Report:
 
     def fine(self):
         bad = self.outcomes["different"] + self.outcomes["crashed"] + self.outcomes["broken"]
-        return not bad and not self.lacking and not self.stale()
+        return not bad and not self.lacking
 
     def counts(self):
         return "\n".join([f"cases {sum(self.outcomes.values())}"] +
