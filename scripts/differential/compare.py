@@ -7,7 +7,7 @@ The kinds of case say how exactly:
   like differ by one or two units, and f16 and bf16 are rounded once from f32.
 * sum: as many units of the largest element among inputs and outputs: the order of a sum is free, and with it the
   rounding. f16 and bf16 are to be summed in f32 and rounded once.
-* quantized: integers within 1, for a tie may fall either way after a product with a rounded scale; floats as sums.
+* quantized: integers within 1, for a tie may fall either way after a product with a rounded scale; floats as pointwise.
 """
 
 import numpy as np
@@ -68,12 +68,12 @@ def wrong(case, found, wanted, in_f32):
     one, other = found.astype(np.float64), wanted.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         same = (one == other) | (np.isnan(one) & np.isnan(other))
-        if case.kind in ("movement", "exact"):
-            return ~same
         # What was computed in f32 is no more exact than that.
         dtype = F32 if in_f32 and found.dtype == F64 else found.dtype
+        if case.kind in ("movement", "exact") and dtype == found.dtype:
+            return ~same
         pointwise, summed = UNITS[dtype]
-        if case.kind == "pointwise":
+        if case.kind != "sum":
             bound = ABSOLUTE[dtype] + pointwise * np.abs(other)
         else:
             bound = summed * max(1.0, largest([*case.inputs, wanted]))

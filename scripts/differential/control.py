@@ -70,7 +70,8 @@ def scan(c):
     xs = c.random.array(dims, F32, "whole")
     body = helper.make_graph(
         [helper.make_node("Add", ["state", "x"], ["next"]), helper.make_node("Mul", ["next", "x"], ["out"])],
-        "body", [info("state", F32, [size]), info("x", F32, [size])], [info("next", F32, [size]), info("out", F32, [size])])
+        "body", [info("state", F32, [size]), info("x", F32, [size])],
+        [info("next", F32, [size]), info("out", F32, [size])])
     attributes = {"num_scan_inputs": 1}
     if axis or c.random.chance(0.3):
         attributes["scan_input_axes"] = [axis - 2 if c.opset >= 11 and c.random.chance(0.5) else axis]

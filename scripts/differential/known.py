@@ -72,6 +72,15 @@ def lowest(case, found, wanted, by):
     return bool(((one == other) | (np.isneginf(one) & (other < -6e4))).all())
 
 
+def only_nan(case, found, wanted, by):
+    """Whether all that differs is NaN here, and a number is wanted."""
+    if [array.shape for array in found] != [array.shape for array in wanted]:
+        return False
+    one, other = found[0].astype(float), wanted[0].astype(float)
+    differ = ~((one == other) | (np.isnan(one) & np.isnan(other)))
+    return "onnxruntime" in by and bool(np.isnan(one[differ]).all())
+
+
 KNOWN = [
     Known(("Hardmax", "Softmax", "LogSoftmax"), reference(lambda case: case.opset < 13),
           "Before opset 13 these read the tensor as a matrix, which the reference doesn't."),
@@ -92,6 +101,16 @@ KNOWN = [
     Known(("ConvTranspose",), runtime(longer),
           "SAME gives the input's size times the stride; onnxruntime's output ends where the kernel does."),
     Known(("MaxPool",), lowest, "onnxruntime begins at the type's least number, so that -inf is never the maximum."),
+    Known(("MaxPool", "GlobalMaxPool"), only_nan,
+          "A NaN is the maximum of what it is in, as it is of ReduceMax; onnxruntime drops some of them."),
+    Known(("AffineGrid",), runtime(lambda case: 1 in case.inputs[1][2:].tolist()),
+          "Of a size of 1 with aligned corners onnxruntime takes the end of the range, ONNX's function its beginning."),
+    Known(("BatchNormalization",), reference(lambda case: len({array.dtype for array in case.inputs}) > 1),
+          "The reference rounds to the type of the mean."),
+    Known(("GroupNormalization",), runtime(lambda case: case.inputs[0].dtype == F64),
+          "onnxruntime normalizes f64 in f32, the least that stash_type asks for."),
+    Known(("LogSoftmax",), lambda case, found, wanted, by: np.isinf(case.inputs[0].astype(float)).any(),
+          "Beside an infinity all are NaN; onnxruntime gives -inf for some of them in f64."),
     Known(("LRN",), reference(lambda case: case.attributes["size"] % 2 == 0),
           "Of an even size the reference takes other channels than the specification says."),
     Known(("Unique",), reference(lambda case: case.attributes.get("sorted") == 0),
@@ -125,6 +144,10 @@ KNOWN = [
     Known(("Erf", "HardSwish"), reference(lambda case: case.inputs[0].dtype == F64), "The reference computes in f32."),
     Known(("Gelu",), lambda case, found, wanted, by: case.inputs[0].dtype == F64,
           "Both know Gelu as a function whose constants are f32."),
+    Known(("Attention", "FlexAttention"), lambda case, found, wanted, by: case.inputs[0].dtype == F64,
+          "Both oracles take a root of the scale, or the soft cap, in f32."),
+    Known(("RMSNormalization",), reference(lambda case: case.inputs[0].dtype != case.inputs[1].dtype),
+          "The reference rounds to the type of X before it scales; here all is rounded once, to that of the scale."),
     Known(("Loop",), reference(lambda case: True), "The reference joins scan outputs where they are to be stacked."),
 ]
 

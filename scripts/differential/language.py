@@ -136,13 +136,14 @@ def bit_cast(c):
 def swiglu(c):
     dtype, shape = c.dtype(), c.random.shape()
     attributes = {"alpha": c.random.float(0.2, 2.0)} if c.random.chance(0.5) else {}
-    return c.case([c.random.array(shape, dtype, "plain"), c.random.array(shape, dtype, "plain")], attributes, kind="sum")
+    return c.case([c.random.array(shape, dtype, "plain") for _ in range(2)], attributes, kind="sum")
 
 
 @operator("CausalConvWithState")
 def causal_convolution(c):
     random = c.random
-    dtype, batch, channels, length, k = c.dtype(), random.int(1, 2), random.int(1, 3), random.int(1, 5), random.int(1, 4)
+    dtype, batch, channels = c.dtype(), random.int(1, 2), random.int(1, 3)
+    length, k = random.int(1, 5), random.int(1, 4)
     inputs = [random.array((batch, channels, length), dtype, "plain"), random.array((channels, 1, k), dtype, "plain"),
               random.array((channels,), dtype, "plain") if random.chance(0.5) else None,
               random.array((batch, channels, k - 1), dtype, "plain") if random.chance(0.5) else None]

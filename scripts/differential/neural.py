@@ -259,7 +259,8 @@ def layer_normalization(c):
     axis = c.random.axis(len(shape))
     given = axis % len(shape) != len(shape) - 1 or c.random.chance(0.5)
     inner = shape[axis:] if axis >= 0 else shape[axis:]
-    scale = dtype if c.schema.inputs[1].type_str == c.schema.inputs[0].type_str else c.floats(c.schema.inputs[1].type_str)
+    first, second = (port.type_str for port in c.schema.inputs[:2])
+    scale = dtype if second == first else c.floats(second)
     inputs = [c.random.array(shape, dtype, "plain"), c.random.array(inner, scale, "plain")]
     outputs = 1
     if c.name == "LayerNormalization":

@@ -141,7 +141,8 @@ def gemm(c):
     return c.case(inputs, attributes, constants={1, 2}, kind="sum")
 
 
-EQUATIONS = ["ij,jk->ik", "ij,jk", "ij->ji", "ij->", "ij->i", "ij,ij->ij", "i,j->ij", "bij,bjk->bik", "...ij,...jk->...ik",
+EQUATIONS = ["ij,jk->ik", "ij,jk", "ij->ji", "ij->", "ij->i", "ij,ij->ij", "i,j->ij", "bij,bjk->bik",
+             "...ij,...jk->...ik",
              "ij,kj->ik", "ii->i", "ii", "ij,jk,kl->il", "bhid,bhjd->bhij", "...i,...i->...", "i,i", "ij,j->i",
              " i j , j k -> i k ", "iij->j", "a...b->b...a", "ijk,ilm,njm->nlk", "ij,ij->", "...->...", "ab,cd->abcd"]
 

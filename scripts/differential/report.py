@@ -59,7 +59,8 @@ class Report:
                                                                          key=lambda item: item[0]):
                 if kind != outcome:
                     continue
-                lines.append(f"{kind} {operator} [{group}] {count} times, such as case {smallest.number}: {smallest.why}")
+                lines.append(f"{kind} {operator} [{group}] {count} times, such as case {smallest.number}: "
+                             f"{smallest.why}")
                 if smallest.case is not None:
                     lines.append(f"    {smallest.case.text()} ({smallest.source})")
         lines += [f"no generator: {name}" for name in self.lacking]
