@@ -106,3 +106,12 @@ fn false_comes_before_true() {
     assert_eq!(outputs[0].elements::<bool>().unwrap(), [false, true]);
     assert_eq!(outputs[1].elements::<i64>().unwrap(), [1, 0]);
 }
+
+#[test]
+fn an_old_resize_takes_the_next_element_where_fewer_are_left() {
+    let model = one(10, "Resize", "s", &[string("mode", "nearest")]);
+    let run = |scale: f32| model.clone().weights("s", &[1], &[scale]).floats(vec![counting(&[8])]).1;
+    assert_eq!(run(0.75), [0.0, 2.0, 3.0, 4.0, 6.0, 7.0]);
+    assert_eq!(run(0.4), [0.0, 3.0, 5.0]);
+    assert_eq!(run(1.5), [0.0, 0.0, 1.0, 2.0, 2.0, 3.0, 4.0, 4.0, 5.0, 6.0, 6.0, 7.0]);
+}
