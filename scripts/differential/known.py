@@ -77,7 +77,9 @@ def only_nan(case, found, wanted, by):
     if [array.shape for array in found] != [array.shape for array in wanted]:
         return False
     one, other = found[0].astype(float), wanted[0].astype(float)
-    differ = ~((one == other) | (np.isnan(one) & np.isnan(other)))
+    # In f32 an f64 is rounded, and the least number stands for -inf.
+    near = np.isclose(one, other, rtol=1e-5, equal_nan=True) | (np.isneginf(one) & (other < -6e4))
+    differ = ~near
     return "onnxruntime" in by and bool(np.isnan(one[differ]).all())
 
 
@@ -109,8 +111,8 @@ KNOWN = [
           "The reference rounds to the type of the mean."),
     Known(("GroupNormalization",), runtime(lambda case: case.inputs[0].dtype == F64),
           "onnxruntime normalizes f64 in f32, the least that stash_type asks for."),
-    Known(("LogSoftmax",), lambda case, found, wanted, by: np.isinf(case.inputs[0].astype(float)).any(),
-          "Beside an infinity all are NaN; onnxruntime gives -inf for some of them in f64."),
+    Known(("LogSoftmax",), lambda case, found, wanted, by: not np.isfinite(case.inputs[0].astype(float)).all(),
+          "Beside an infinity or a NaN all are NaN; onnxruntime gives numbers for some of them in f64."),
     Known(("LRN",), reference(lambda case: case.attributes["size"] % 2 == 0),
           "Of an even size the reference takes other channels than the specification says."),
     Known(("Unique",), reference(lambda case: case.attributes.get("sorted") == 0),
