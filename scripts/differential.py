@@ -6,11 +6,12 @@
 
 The backend lists its operators; ONNX's schemas say what types, attributes and versions each has; the generators in
 scripts/differential fill them with values, among them those at which operators err. Each case is written in the form
-of ONNX's node tests under target/differential and run by the example onnx_conformance. The outputs are compared with those
-of onnxruntime, or where it doesn't support the case, of the same model in f32 for f16 and bf16, or of ONNX's reference
-evaluator. Printed are counts and, for each kind of refusal and each kind of difference, the smallest case, which is kept
-in target/differential/different. Case NUMBER of a seed is the same however many cases are run. Exits with 1 where a case
-differs that differential/known.py doesn't explain, where the backend crashed, or where an operator has no generator.
+of ONNX's node tests under target/differential and run by the example onnx_conformance. The outputs are compared with
+those of onnxruntime, or where it doesn't support the case, of the same model in f32 for f16 and bf16, or of ONNX's
+reference evaluator. Printed are counts and, for each kind of refusal and each kind of difference, the smallest case,
+which is kept in target/differential/different. Case NUMBER of a seed is the same however many cases are run. Exits
+with 1 where a case differs that differential/known.py doesn't explain, where the backend crashed, or where an
+operator has no generator.
 """
 
 import argparse

@@ -142,7 +142,8 @@ impl Resize {
         if self.mode == Mode::Nearest {
             let lists = plan.iter().zip(strides(value.dims()));
             let lists = lists.map(|(&axis, stride)| {
-                // Opset 10 doesn't say how; its own test takes the next element where there are fewer, as onnxruntime does.
+                // Opset 10 doesn't say how. Its own test takes the next element where there are fewer, as onnxruntime
+                // does.
                 let rounding = if self.ceil && axis.output < axis.input { Rounding::Ceil } else { self.rounding };
                 let nearest = |index: usize| axis.place(index, self.transform).nearest(rounding, axis.input);
                 offsets((0..axis.output).map(nearest), stride, cx)
