@@ -76,7 +76,7 @@ fn steps(folder: &Path) -> f64 {
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Bytes that one case may take.
-const MEMORY: usize = 1 << 32;
+pub const MEMORY: usize = 1 << 32;
 
 /// What became of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -228,8 +228,7 @@ pub fn run(folder: &Path) -> Verdict {
 /// What is wrong with an output, if anything is.
 fn attempt(folder: &Path) -> Result<Option<String>, Box<dyn Error>> {
     let graph = CandleBackend::new().load_graph(&fs::read(folder.join("model.onnx"))?, MEMORY)?;
-    let mut control = ComputeControl::default();
-    control.memory_limit = MEMORY;
+    let control = control();
     for set in 0.. {
         let data = folder.join(format!("test_data_set_{set}"));
         if !data.is_dir() {
@@ -247,7 +246,15 @@ fn attempt(folder: &Path) -> Result<Option<String>, Box<dyn Error>> {
     Ok(None)
 }
 
-fn tensors(folder: &Path, kind: &str, ports: &[Port]) -> Result<Vec<Value>, Box<dyn Error>> {
+/// The bounds of one case.
+pub fn control() -> ComputeControl {
+    let mut control = ComputeControl::default();
+    control.memory_limit = MEMORY;
+    control
+}
+
+/// The tensors of a data set, one for each port.
+pub fn tensors(folder: &Path, kind: &str, ports: &[Port]) -> Result<Vec<Value>, Box<dyn Error>> {
     let tensor = |(index, port): (usize, &Port)| -> Result<Value, Box<dyn Error>> {
         let value = decode_tensor(&fs::read(folder.join(format!("{kind}_{index}.pb")))?)?;
         // The suite's own files hold bfloat16 as the uint16 of the same bits.

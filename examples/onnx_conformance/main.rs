@@ -21,6 +21,8 @@ mod case;
 mod compare;
 #[cfg(not(loom))]
 mod report;
+#[cfg(not(loom))]
+mod serve;
 
 #[cfg(not(loom))]
 const HELP: &str = "\
@@ -33,6 +35,9 @@ Options:
   --record    write recorded.txt and recorded-new.txt
   --list      print each case that did not pass, with the reason
   --only TEXT run the cases whose name contains TEXT, and print each
+  --operators print the operators and element types that the backend has, as JSON
+  --serve     read folders of cases from standard input, one a line; run each, write its outputs beside its inputs, and
+              print a line of JSON (scripts/differential.py asks so)
   --help      this
 ";
 
@@ -66,6 +71,14 @@ fn run() -> Result<std::process::ExitCode, Box<dyn std::error::Error>> {
             // What the parent starts: one case, whose outcome is one line.
             Long("case") => {
                 println!("{}", case::run(std::path::Path::new(&parser.value()?)));
+                return Ok(ExitCode::SUCCESS);
+            }
+            Long("operators") => {
+                println!("{}", serve::operators());
+                return Ok(ExitCode::SUCCESS);
+            }
+            Long("serve") => {
+                serve::serve()?;
                 return Ok(ExitCode::SUCCESS);
             }
             Long("help") | Short('h') => {

@@ -8,7 +8,7 @@ use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Dims, ElementType, Value, count};
 use super::cast::convert;
-use super::elementwise::Number;
+use super::elementwise::{Number, with_numbers};
 use super::layout::permute;
 use super::matmul::product_in_batches;
 use super::{Kernel, MANY, Operator, no_type, product, since};
@@ -71,17 +71,18 @@ fn einsum(node: &Node<'_>) -> Result<Kernel, Error> {
     Ok(Box::new(move |mut args, cx| {
         let ty = args.get(0)?.ty();
         let through = match ty {
-            ElementType::F32 | ElementType::F16 | ElementType::Bf16 => ElementType::F32,
-            ElementType::F64 => ElementType::F64,
-            _ => return Err(no_type(args.get(0)?)),
+            ElementType::F16 | ElementType::Bf16 => ElementType::F32,
+            ElementType::Bool => return Err(no_type(args.get(0)?)),
+            ty => ty,
         };
-        let mut operands = Vec::with_capacity(terms.len());
+        let (mut operands, mut all) = (Vec::with_capacity(terms.len()), Vec::new());
         for (index, term) in terms.iter().enumerate() {
             let value = args.take(index)?;
             if value.ty() != ty {
                 return Err(Error::invalid_argument("operands of different types"));
             }
             let names = term.names(value.rank())?;
+            all.extend_from_slice(&names);
             operands.push(diagonal(convert(value, through, cx)?, names, cx)?);
         }
         let wanted = match &right {
@@ -96,7 +97,7 @@ fn einsum(node: &Node<'_>) -> Result<Kernel, Error> {
                 let open = if term.ellipsis { open.unwrap_or(0) } else { 0 };
                 term.names(term.before.len() + term.after.len() + open)?
             }
-            None => implied(&operands),
+            None => implied(all),
         };
         let result = contract(operands, &wanted, cx)?;
         Ok(vec![convert(result, ty, cx)?])
@@ -104,8 +105,9 @@ fn einsum(node: &Node<'_>) -> Result<Kernel, Error> {
 }
 
 /// The output where the equation names none: the ellipsis, and the letters that occur once, in their order.
-fn implied(operands: &[(Value, Vec<Name>)]) -> Vec<Name> {
-    let mut all: Vec<Name> = operands.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+///
+/// `all` has each name as often as the equation has it: one that a term repeats is a diagonal, and summed.
+fn implied(mut all: Vec<Name>) -> Vec<Name> {
     all.sort_unstable();
     let open: Vec<Name> = (0..32).filter(|name| all.contains(name)).rev().collect();
     let once = all.chunk_by(|a, b| a == b).filter(|same| same.len() == 1).flatten().filter(|&&name| name >= 32);
@@ -125,11 +127,7 @@ fn diagonal(mut value: Value, mut names: Vec<Name>, cx: &Cx<'_>) -> Result<(Valu
         let rest = moved.dims()[2..].to_vec();
         let len = product(&rest);
         let dims = [&[size], rest.as_slice()].concat();
-        value = if moved.ty() == ElementType::F64 {
-            pick::<f64>(&moved, &dims, len, cx)?
-        } else {
-            pick::<f32>(&moved, &dims, len, cx)?
-        };
+        value = with_numbers!(moved, T => pick::<T>(&moved, &dims, len, cx))?;
         let name = names[first];
         names = std::iter::once(name).chain(names.into_iter().filter(|&other| other != name)).collect();
     }
@@ -183,7 +181,7 @@ fn contract(operands: Vec<(Value, Vec<Name>)>, wanted: &[Name], cx: &Cx<'_>) -> 
         let later: Vec<Name> = operands.as_slice().iter().flat_map(|(_, names)| names.iter().copied()).collect();
         let (last, other) = match next {
             Some(other) => (false, other),
-            None => (true, (one(result.0.ty())?, Vec::new())),
+            None => (true, (convert(Value::scalar(1_i64)?, result.0.ty(), cx)?, Vec::new())),
         };
         result = pair(result, other, |name| wanted.contains(&name) || later.contains(&name), cx)?;
         if last {
@@ -194,10 +192,6 @@ fn contract(operands: Vec<(Value, Vec<Name>)>, wanted: &[Name], cx: &Cx<'_>) -> 
     let order = wanted.iter().map(|name| names.iter().position(|other| other == name)).collect::<Option<Vec<_>>>();
     let order = order.ok_or_else(|| Error::invalid_encoding("a name of the result that no operand has"))?;
     permute(value, &order, cx)
-}
-
-fn one(ty: ElementType) -> Result<Value, Error> {
-    if ty == ElementType::F64 { Value::scalar(1.0_f64) } else { Value::scalar(1.0_f32) }
 }
 
 /// The product of two operands, summed over the dimensions that nobody needs afterwards.
@@ -257,10 +251,7 @@ fn reduced(value: Value, names: &[Name], over: &[Name], cx: &Cx<'_>) -> Result<V
         .collect();
     let grouped = grouped(value, names, [&kept, over, &[]], cx)?;
     let inner = grouped.dims()[1];
-    match grouped.ty() {
-        ElementType::F64 => sums::<f64>(&grouped, &dims, inner, cx),
-        _ => sums::<f32>(&grouped, &dims, inner, cx),
-    }
+    with_numbers!(grouped, T => sums::<T>(&grouped, &dims, inner, cx))
 }
 
 /// The sum of each row of `inner` elements.

@@ -10,7 +10,8 @@ use super::super::node::Node;
 use super::super::value::{Dims, Element, ElementType, Value, count};
 use super::broadcast::{expand, runs, shape};
 use super::cast::convert;
-use super::elementwise::{Number, with_numbers};
+use super::elementwise::{Number, add, with_numbers};
+use super::layout::permute;
 use super::{Kernel, Operator, no_type, product, since};
 use crate::nn::Error;
 use candle_core::CpuStorage;
@@ -270,11 +271,12 @@ pub(super) fn integer_product(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, 
     product_of(a, b, cx, integers::<i32>)
 }
 
-/// The products of two batches of as many matrices, in f32 or f64.
+/// The products of two batches of as many matrices, in their own type; those of integers wrap around.
 pub(super) fn product_in_batches(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
     match a.ty() {
         ElementType::F64 => product_of(a, b, cx, floats::<f64>),
-        _ => product_of(a, b, cx, floats::<f32>),
+        ElementType::F32 => product_of(a, b, cx, floats::<f32>),
+        _ => with_numbers!(a, T => product_of(a, b, cx, integers::<T>)),
     }
 }
 
@@ -287,7 +289,14 @@ fn general(node: &Node<'_>) -> Result<Kernel, Error> {
         let through = match ty {
             ElementType::F64 => ElementType::F64,
             ElementType::F32 | ElementType::F16 | ElementType::Bf16 => ElementType::F32,
-            _ => return Err(no_type(&a)),
+            ElementType::Bool => return Err(no_type(&a)),
+            _ => {
+                let scaled = [alpha, beta].map(|factor| (factor - 1.0).abs() > 0.0);
+                if scaled.contains(&true) {
+                    return Err(Error::unsupported("integers by alpha or beta"));
+                }
+                return Ok(vec![general_integers(a, b, args.take(2).ok(), [flip_a, flip_b], cx)?]);
+            }
         };
         if b.ty() != ty {
             return Err(Error::invalid_argument(format!("{ty:?} by {:?}", b.ty())));
@@ -314,6 +323,24 @@ fn general(node: &Node<'_>) -> Result<Kernel, Error> {
         };
         Ok(vec![convert(result, ty, cx)?])
     }))
+}
+
+/// a · b + bias, of integers, which wrap around.
+fn general_integers(a: Value, b: Value, bias: Option<Value>, flip: [bool; 2], cx: &Cx<'_>) -> Result<Value, Error> {
+    if (a.rank(), b.rank()) != (2, 2) || a.ty() != b.ty() {
+        let why = format!("{:?} in {} by {:?} in {}", a.ty(), Dims(a.dims()), b.ty(), Dims(b.dims()));
+        return Err(Error::invalid_argument(why));
+    }
+    let a = if flip[0] { permute(a, &[1, 0], cx)? } else { a };
+    let b = if flip[1] { permute(b, &[1, 0], cx)? } else { b };
+    let result = with_numbers!(a, T => product_of(a, b, cx, integers::<T>))?;
+    match bias {
+        Some(bias) if shape(bias.dims(), result.dims())? != result.dims() => {
+            Err(Error::invalid_argument(format!("a bias of {}", Dims(bias.dims()))))
+        }
+        Some(bias) => add(result, bias, cx),
+        None => Ok(result),
+    }
 }
 
 /// alpha · a · b + beta · bias.

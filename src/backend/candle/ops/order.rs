@@ -10,7 +10,7 @@ use super::elementwise::{Number, with_numbers};
 use super::layout::permute;
 use super::pattern::{integer, integers};
 use super::select::{offsets, select};
-use super::{Kernel, Operator, axis, between, no_type, product, since};
+use super::{Kernel, Operator, axis, between, product, since};
 use crate::nn::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -195,8 +195,8 @@ fn non_zero(_: &Node<'_>) -> Result<Kernel, Error> {
     Ok(Box::new(|args, cx| {
         let value = args.get(0)?;
         let (places, _charge) = with_elements!(value, |elements| places_of(elements, cx)?);
-        // A scalar counts as one dimension of one element.
-        let dims = if value.rank() == 0 { &[1][..] } else { value.dims() };
+        // A scalar has no dimension, and so each of its elements no index.
+        let dims = value.dims();
         let mut pace = Pace::default();
         let result = cx.output::<i64>(&[dims.len(), places.len()])?.append(|out| {
             for (&dim, stride) in dims.iter().zip(strides(dims)) {
@@ -264,9 +264,9 @@ fn unique(node: &Node<'_>) -> Result<Kernel, Error> {
     let (at, sorted) = (node.int("axis")?, node.flag("sorted", true)?);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
-        if value.ty() == ElementType::Bool {
-            return Err(no_type(&value));
-        }
+        let ty = value.ty();
+        // False comes before true, as 0 before 1.
+        let value = if ty == ElementType::Bool { convert(value, ElementType::U8, cx)? } else { value };
         // The axis goes first, so that what is compared lies together.
         let (rows, order) = if let Some(at) = at {
             let at = axis(at, value.rank())?;
@@ -276,7 +276,12 @@ fn unique(node: &Node<'_>) -> Result<Kernel, Error> {
             let len = value.len();
             (value.reshaped(vec![len])?, None)
         };
-        with_numbers!(rows, T => uniques(rows.elements::<T>()?, rows.dims(), order.as_deref(), sorted, cx))
+        let mut outputs =
+            with_numbers!(rows, T => uniques(rows.elements::<T>()?, rows.dims(), order.as_deref(), sorted, cx))?;
+        if let Some(kept) = outputs.first_mut() {
+            *kept = convert(kept.clone(), ty, cx)?;
+        }
+        Ok(outputs)
     }))
 }
 

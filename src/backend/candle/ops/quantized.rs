@@ -3,6 +3,8 @@
 //! Products add up in i32, which wraps around, as ONNX says. A number that the target can't hold becomes the end of
 //! its range.
 
+use half::{bf16, f16};
+
 use super::super::meter::{Cx, PIECE, Pace};
 use super::super::narrow::{self, Rule};
 use super::super::node::Node;
@@ -118,15 +120,42 @@ fn saturated(number: f64, ty: ElementType) -> i32 {
     number.clamp(low, high) as i32
 }
 
+/// The type in which QuantizeLinear divides, `None` for that of the scale. Before opset 23 nothing is said of it, and f32
+/// is what it is elsewhere.
+fn precision(node: &Node<'_>) -> Result<Option<ElementType>, Error> {
+    if node.opset < 23 {
+        return Ok(Some(ElementType::F32));
+    }
+    match node.int("precision")?.unwrap_or(0) {
+        0 => Ok(None),
+        number => match i32::try_from(number).ok().and_then(ElementType::from_onnx) {
+            Some(ty @ (ElementType::F32 | ElementType::F16 | ElementType::Bf16)) => Ok(Some(ty)),
+            _ => Err(Error::unsupported(format!("a precision of element type {number}"))),
+        },
+    }
+}
+
+/// The elements as f16 or bf16 hold them, where one of these is `precision`.
+fn rounded(value: Value, precision: ElementType, cx: &Cx<'_>) -> Result<Value, Error> {
+    match precision {
+        ElementType::F16 | ElementType::Bf16 => convert(value, precision, cx),
+        _ => Ok(value),
+    }
+}
+
 fn quantize(node: &Node<'_>) -> Result<Kernel, Error> {
     let at = node.int("axis")?.unwrap_or(1);
     let (block, listed) = (block(node)?, listed_type(node, 21)?);
-    // The one came with 8-bit floats; the other is about how exactly to divide.
+    // It came with 8-bit floats.
     let rule = Rule { saturate: node.opset < 19 || node.flag("saturate", true)?, ..Rule::DEFAULT };
-    node.ignore(&["saturate", "precision"]);
+    node.ignore(&["saturate"]);
+    let precision = precision(node)?;
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
-        let scale = convert(args.take(1)?, ElementType::F32, cx)?;
+        let scale = args.take(1)?;
+        let precision = precision.unwrap_or(scale.ty());
+        let value = convert(rounded(value, precision, cx)?, ElementType::F32, cx)?;
+        let scale = convert(rounded(scale, precision, cx)?, ElementType::F32, cx)?;
         let zero = args.option(2).cloned();
         let ty = zero.as_ref().map(Value::ty).or(listed).unwrap_or(ElementType::U8);
         if (!is_quantized(ty) || ty == ElementType::I32) && !is_quantized_float(ty) {
@@ -136,7 +165,6 @@ fn quantize(node: &Node<'_>) -> Result<Kernel, Error> {
         if zero.as_ref().is_some_and(|zero| zero.len() != scale.len()) {
             return Err(Error::invalid_argument("another number of zero points than of scales"));
         }
-        let value = convert(value, ElementType::F32, cx)?;
         if is_quantized_float(ty) {
             return Ok(vec![encode(&divided(&value, &scale, zero, &grid, cx)?, ty, rule, cx)?]);
         }
@@ -145,7 +173,14 @@ fn quantize(node: &Node<'_>) -> Result<Kernel, Error> {
         let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
         let result = cx.output::<i32>(value.dims())?.append(|out| {
             grid.visit(cx, |element, parameter| {
-                let steps = f64::from((elements[element] / scales[parameter]).round_ties_even());
+                let quotient = elements[element] / scales[parameter];
+                // A quotient of two numbers of 16 bits that f32 has rounded is rounded to 16 bits as if exact.
+                let quotient = match precision {
+                    ElementType::F16 => f16::from_f32(quotient).to_f32(),
+                    ElementType::Bf16 => bf16::from_f32(quotient).to_f32(),
+                    _ => quotient,
+                };
+                let steps = f64::from(quotient.round_ties_even());
                 let zero = zeros.map_or(0, |zeros| zeros[parameter]);
                 out.push(saturated(steps + f64::from(zero), ty));
             })

@@ -32,6 +32,8 @@ struct Resize {
     mode: Mode,
     transform: Transform,
     rounding: Rounding,
+    /// Whether fewer elements than there were are found by rounding up.
+    ceil: bool,
     cubic: f32,
     exclude_outside: bool,
     axes: Option<Vec<i64>>,
@@ -55,6 +57,7 @@ fn resize(node: &Node<'_>) -> Result<Kernel, Error> {
         mode,
         transform: Transform::Asymmetric,
         rounding: Rounding::Floor,
+        ceil: node.opset == 10,
         cubic: -0.75,
         exclude_outside: false,
         axes: None,
@@ -142,7 +145,10 @@ impl Resize {
         if self.mode == Mode::Nearest {
             let lists = plan.iter().zip(strides(value.dims()));
             let lists = lists.map(|(&axis, stride)| {
-                let nearest = |index: usize| axis.place(index, self.transform).nearest(self.rounding, axis.input);
+                // Opset 10 doesn't say how. Its own test takes the next element where there are fewer, as onnxruntime
+                // does.
+                let rounding = if self.ceil && axis.output < axis.input { Rounding::Ceil } else { self.rounding };
+                let nearest = |index: usize| axis.place(index, self.transform).nearest(rounding, axis.input);
                 offsets((0..axis.output).map(nearest), stride, cx)
             });
             return select(&value, &lists.collect::<Result<Vec<_>, _>>()?, cx);

@@ -2,6 +2,7 @@
 
 use super::super::node::{Args, Node};
 use super::super::value::Value;
+use super::cast::convert;
 use super::{Kernel, Operator, axes, axis, between, product, since};
 use crate::nn::Error;
 
@@ -140,16 +141,19 @@ fn unsqueeze(node: &Node<'_>) -> Result<Kernel, Error> {
 /// Nothing is dropped outside training; the mask says so.
 fn dropout(node: &Node<'_>) -> Result<Kernel, Error> {
     node.ignore(&["ratio", "seed"]);
-    if node.has_input(2) && !node.constant(2).is_some_and(|mode| mode.elements::<bool>() == Ok(&[false])) {
-        return Err(Error::unsupported("training mode is not supported"));
-    }
     let mask = node.outputs() > 1;
+    // Before opset 10 the mask has the type of what it masks.
+    let typed = node.opset < 10;
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
+        if args.option(2).map(Value::elements::<bool>).transpose()?.is_some_and(|mode| mode != [false]) {
+            return Err(Error::unsupported("training mode is not supported"));
+        }
         if !mask {
             return Ok(vec![value]);
         }
         let mask = cx.output::<bool>(value.dims())?.write(true, |_| Ok(()))?;
+        let mask = if typed { convert(mask, value.ty(), cx)? } else { mask };
         Ok(vec![value, mask])
     }))
 }

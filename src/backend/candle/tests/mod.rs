@@ -4,6 +4,7 @@ mod bounds;
 mod builder;
 mod codes;
 mod corners;
+mod differential;
 mod doubles;
 mod families;
 mod filters;
