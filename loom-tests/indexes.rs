@@ -102,17 +102,69 @@ fn bind_against_a_top_that_comes_back() {
     });
 }
 
-/// T2: an index at its last tag is given up.
-#[test]
-fn an_index_at_its_last_tag_is_given_up() {
-    explore("an index at its last tag is given up", || {
-        let (table, [handle]) = table_of();
-        // 4,095 of them outside the models.
-        for tag in 1..=7 {
-            let bound = table.bind(handle).unwrap();
-            assert_eq!(bound.to_bits(), tag << 1);
-            assert_eq!(table.unbind(bound), Some(handle));
+/// Binds and unbinds until the index is at its last tag and rests.
+fn use_up(table: &HandleTable<usize>, handle: Handle<usize>) -> u32 {
+    loop {
+        let bound = table.bind(handle).unwrap();
+        assert_eq!(table.unbind(bound), Some(handle));
+        // 4,095 outside the models.
+        if bound.to_bits() >> 1 & 0xFFF == 7 {
+            return bound.to_bits() >> 13;
         }
-        assert_eq!(table.bind(handle).unwrap().to_bits(), 1 << 13 | 1 << 1, "the next index, from its first tag on");
+    }
+}
+
+/// T2: an index at its last tag rests until all others were used.
+#[test]
+fn an_index_at_its_last_tag_rests() {
+    explore("an index at its last tag rests", || {
+        let (table, [handle]) = table_of();
+        let mut before = Vec::new();
+        // 4 indexes of 7 tags.
+        for number in 0..2 * 28_u32 {
+            let bound = table.bind(handle).unwrap();
+            assert_eq!(bound.to_bits(), ((number / 7 % 4) << 13) | ((number % 7 + 1) << 1));
+            assert_eq!(before.contains(&bound), number >= 28, "each number comes once in a turn");
+            assert_eq!(table.unbind(bound), Some(handle));
+            before.push(bound);
+        }
+    });
+}
+
+/// T1, T2: two that find nothing free or fresh take different indexes from their rest.
+#[test]
+fn bind_against_bind_after_a_turn() {
+    explore("bind against bind after a turn", || {
+        let (table, [first, second]) = table_of();
+        for index in 0..4 {
+            assert_eq!(use_up(&table, first), index);
+        }
+        let other = Arc::clone(&table);
+        let other = thread::spawn(move || other.bind(second).unwrap());
+        let mine = table.bind(first).unwrap();
+        let theirs = other.join().unwrap();
+        assert_bound(&table, &[(mine, first), (theirs, second)]);
+    });
+}
+
+/// T1, T2: an index that goes to its rest is found by whoever binds after that, and by one that binds meanwhile or not.
+#[test]
+fn bind_against_the_last_unbind_of_an_index() {
+    explore("bind against the last unbind of an index", || {
+        let (table, [first, second]) = table_of();
+        // Index 0 is bound with its last tag, the others are bound.
+        for _ in 1..7 {
+            let bound = table.bind(first).unwrap();
+            table.unbind(bound);
+        }
+        let last = table.bind(first).unwrap();
+        let others: Vec<_> = (1..4).map(|_| table.bind(second).unwrap()).collect();
+        let other = Arc::clone(&table);
+        let other = thread::spawn(move || other.unbind(last));
+        let meanwhile = table.bind(second).ok();
+        assert_eq!(other.join().unwrap(), Some(first));
+        let mine = meanwhile.unwrap_or_else(|| table.bind(second).unwrap());
+        assert_eq!(mine.to_bits(), 1 << 1, "index 0, from its first tag on");
+        assert_eq!(table.len(), others.len() + 1);
     });
 }

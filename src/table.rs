@@ -1,13 +1,21 @@
 //! [`HandleTable<T>`]: a guest's 32-bit handles for entries of one pool.
 //!
-//! A slot is one atomic word: the 12 bits of the slot's tag above the 52 bits of the pool's key. The highest two of a key
-//! are 0. Where the second is 1 the word is vacant, and its lower bits are the next free index; in the highest a look-up
-//! finds the difference between the kinds.
+//! A slot is one atomic word:
 //!
-//! * **T1.** A word goes from vacant to bound by the one thread that took its index from the free list or fresh,
-//!   and back by one compare-exchange, whose winner gets the handle.
-//! * **T2.** Each binding of a slot has a tag one higher than the one before. A slot at its last tag is not put on
-//!   the free list again, so no guest handle ever names a second binding.
+//! ```text
+//!  63        52 51 50 49                                             0
+//! │ slot's tag │ 0│ V│ the pool's key, or (V = 1) the next free index │
+//! ```
+//!
+//! V is 1 where the slot is vacant. `bound` XORs the word with the guest handle's tag and, at bit 51, the kind: the
+//! result is a key (below 2^50) exactly if the tags are equal, the kind is the table's and the slot is bound.
+//!
+//! * **T1.** A word goes from vacant to bound by the one thread that took its index from the free list, fresh, or from
+//!   its rest, and back by one compare-exchange, whose winner gets the handle.
+//! * **T2.** Each binding of a slot has a tag one higher than the one before. A slot at its last tag rests: it begins
+//!   anew, at the first tag, only when a turn through all indexes comes by it again. So a guest handle names a second
+//!   binding no earlier than a whole turn after the first, in which every index that is neither bound nor on the free
+//!   list serves all of its tags.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -22,7 +30,7 @@ use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Slots of the first page.
 const FIRST_PAGE: u64 = if cfg!(loom) { 2 } else { 64 };
-const CAPACITY: u32 = 1 << GuestHandle::INDEX_BITS;
+const CAPACITY: u32 = if cfg!(loom) { 4 } else { 1 << GuestHandle::INDEX_BITS };
 /// Of a slot's bindings.
 const LAST_TAG: u64 = if cfg!(loom) { 7 } else { (1 << TAG_BITS) - 1 };
 /// The second bit of a key from above, which no key has: the least number that is none.
@@ -31,8 +39,8 @@ const VACANT: u64 = 1 << (KEY_BITS - 2);
 /// A guest's own handle space for one kind of thing: 32-bit [`GuestHandle`]s for [`Handle`]s of one pool.
 ///
 /// It owns nothing: what is bound stays in the pool, and may be removed from it while the binding lasts. A number
-/// means what this table has bound under it, or nothing: a guest handle that was unbound never resolves again, one of
-/// the other kind never does, and one of another table's is just a number here.
+/// means what this table has bound under it, or nothing: a guest handle that was unbound resolves to nothing (for how
+/// long, see below), one of the other kind never resolves, and one of another table's is just a number here.
 ///
 /// [`bind`](Self::bind), [`resolve`](Self::resolve) and [`unbind`](Self::unbind) are lock-free (`resolve` is
 /// wait-free and writes nothing) and may run at the same time on any threads.
@@ -54,15 +62,20 @@ const VACANT: u64 = 1 << (KEY_BITS - 2);
 ///
 /// # Limits
 ///
-/// 2^19 bindings at a time. Each of the 2^19 indexes serves 4,095 bindings and is then given up: some 2^31 over the
-/// table's life. Memory is 8 bytes an index, taken as indexes are first used.
+/// 2^19 bindings at a time, and any number over the table's life. 32 bits hold some 2^31 guest handles of one kind: all
+/// of them are given out before one comes again, but for those of indexes that stay bound. At 1,000 bindings a second
+/// that takes 24 days, and a guest that has kept a number for so long may find another object of its own under it.
+/// Memory is 8 bytes an index, taken as indexes are first used.
 pub struct HandleTable<T> {
     words: Pages<Word, Doubling<FIRST_PAGE, { GuestHandle::INDEX_BITS }>>,
     /// The first free index and one, or 0, in the lower half; in the upper how often an index was put on the list,
-    /// which tells one visit of an index to its top from the next. It can't wrap: there are fewer bindings than 2^31.
+    /// which tells one visit of an index to its top from the next. It comes back after 2^32 of them.
     free: AtomicU64,
-    /// Indexes from here on were never used.
-    fresh: AtomicU32,
+    /// The turn through all indexes: how many were passed. In the first turn they are fresh, later those that rest are
+    /// taken.
+    passed: AtomicU64,
+    /// Indexes that rest.
+    resting: AtomicU32,
     pool_tag: NonZeroU64,
     /// Keeps the tag from another pool.
     _tag: Arc<PoolTag>,
@@ -76,8 +89,8 @@ pub struct HandleTable<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// Every index is bound or used up.
-    #[error("the handle table is full: all of its {CAPACITY} indexes are bound or used up")]
+    /// Every index is bound.
+    #[error("the handle table is full: all of its {CAPACITY} indexes are bound")]
     Full,
     /// The handle is of another pool than the table.
     #[error("the handle is of another pool")]
@@ -91,7 +104,8 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
         Self {
             words: Pages::new(),
             free: AtomicU64::new(0),
-            fresh: AtomicU32::new(0),
+            passed: AtomicU64::new(0),
+            resting: AtomicU32::new(0),
             pool_tag: pool.tag().bits(),
             _tag: Arc::clone(pool.tag()),
             kind,
@@ -100,7 +114,7 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
         }
     }
 
-    /// Gives `handle` a guest handle that this table never gave out before.
+    /// Gives `handle` a guest handle that this table has not given out before, or not for some 2^31 bindings.
     ///
     /// # Errors
     ///
@@ -138,7 +152,10 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
         let tag = guest_handle.tag();
         // Relaxed: the word is handed on by the free list, below, and a look-up of it ends here.
         word.compare_exchange(current, vacant(tag, 0), Ordering::Relaxed, Ordering::Relaxed).ok()?;
-        if tag != LAST_TAG {
+        if tag == LAST_TAG {
+            // Release: pairs with the Acquire in `take_resting`, so that who finds the count finds the index.
+            self.resting.fetch_add(1, Ordering::Release);
+        } else {
             self.give_index(guest_handle.index(), tag, word);
         }
         Some(handle)
@@ -165,7 +182,8 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
     /// The guest handles that are bound, each at the moment of its step.
     fn bindings(&self) -> impl Iterator<Item = GuestHandle> + '_ {
         // Acquire: pairs with the Release in `take_index`, so that a later walk sees no fewer indexes.
-        (0..self.fresh.load(Ordering::Acquire)).filter_map(|index| {
+        let used = self.passed.load(Ordering::Acquire).min(u64::from(CAPACITY)) as u32;
+        (0..used).filter_map(|index| {
             let word = self.word(index)?.load(Ordering::Acquire);
             (word >> KEY_BITS != 0 && !is_vacant(word)).then(|| GuestHandle::new(self.kind, word >> KEY_BITS, index))
         })
@@ -185,7 +203,7 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
         self.words.get(u64::from(index)).map(|word| &word.0)
     }
 
-    /// An index for this thread alone, free or fresh, and its word, which is vacant.
+    /// An index for this thread alone, free, fresh or rested, and its word, which is vacant.
     fn take_index(&self) -> Option<(u32, &AtomicU64)> {
         // Acquire: pairs with the Release in `give_index`, for the word.
         let mut head = self.free.load(Ordering::Acquire);
@@ -200,12 +218,32 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
                 Err(now) => head = now,
             }
         }
-        // Release: see `bindings`. Relaxed on failure: a full table is full.
-        let index = self
-            .fresh
-            .try_update(Ordering::Release, Ordering::Relaxed, |fresh| (fresh < CAPACITY).then_some(fresh + 1))
-            .ok()?;
-        self.words.get_or_grow(u64::from(index)).map(|word| (index, &word.0))
+        let fresh = |passed| (passed < u64::from(CAPACITY)).then_some(passed + 1);
+        // Release: see `bindings`. Relaxed on failure: there is nothing fresh any more.
+        match self.passed.try_update(Ordering::Release, Ordering::Relaxed, fresh) {
+            Ok(index) => self.words.get_or_grow(index).map(|word| (index as u32, &word.0)),
+            Err(_) => self.take_resting(),
+        }
+    }
+
+    /// The next index of the turn that rests, for this thread alone. It begins at the first tag again.
+    #[cold]
+    fn take_resting(&self) -> Option<(u32, &AtomicU64)> {
+        for _ in 0..CAPACITY {
+            // Acquire: pairs with the Release in `unbind`.
+            if self.resting.load(Ordering::Acquire) == 0 {
+                return None;
+            }
+            let index = (self.passed.fetch_add(1, Ordering::Release) % u64::from(CAPACITY)) as u32;
+            let word = self.word(index)?;
+            // Relaxed: the word is all that the index comes with.
+            let rested = word.compare_exchange(vacant(LAST_TAG, 0), vacant(0, 0), Ordering::Relaxed, Ordering::Relaxed);
+            if rested.is_ok() {
+                self.resting.fetch_sub(1, Ordering::Relaxed);
+                return Some((index, word));
+            }
+        }
+        None
     }
 
     /// Puts an index that was just unbound on the free list.
