@@ -1,5 +1,5 @@
-//! `cargo bench --bench engine`: what the engine adds to an inference, how contexts of one graph scale, and the memory
-//! of a hundred guests of one model.
+//! `cargo bench --bench engine`: what the engine adds to an inference, how contexts of one graph scale, the memory of a
+//! hundred guests of one model, and what idle threads cost.
 
 #[cfg(loom)]
 fn main() {}
@@ -10,7 +10,10 @@ fn main() {
 }
 
 #[cfg(not(loom))]
+#[path = "engine"]
 mod bench {
+    mod idle;
+
     use std::hint::black_box;
     use std::thread;
     use std::time::{Duration, Instant};
@@ -197,5 +200,6 @@ mod bench {
         overhead(&engine);
         parallel(&engine);
         memory(&engine);
+        idle::main(&engine);
     }
 }

@@ -1,4 +1,4 @@
-//! Pages that are made while they are read, and walks over what is there.
+//! Chunks and pages that are made while they are read, and walks over what is there.
 
 use graphpool::{GuestHandle, Handle, HandleTable, Kind, pin};
 use loom::sync::Arc;
@@ -6,14 +6,14 @@ use loom::thread;
 
 use crate::support::{Payload, collect, explore, explore_bounded, new_pool};
 
-/// I1, I6: a look-up by a guessed handle meets the page of its slot as it is made.
+/// I1, I6: a look-up by a guessed handle meets the chunk of its slot as it is made.
 #[test]
-fn get_against_the_making_of_its_page() {
-    explore("get against the making of its page", || {
+fn get_against_the_making_of_its_chunk() {
+    explore("get against the making of its chunk", || {
         let pool = new_pool();
         let first = pool.insert(Payload::new(0)).unwrap();
         pool.insert(Payload::new(0)).unwrap();
-        // The first of the second page.
+        // The first of the second chunk.
         let guess = Handle::from_bits(first.to_bits() + 2).unwrap();
         let inserter = Arc::clone(&pool);
         let inserter = thread::spawn(move || inserter.insert(Payload::new(1)).unwrap());
@@ -32,7 +32,7 @@ fn walk_against_insert() {
         pool.insert(Payload::new(1)).unwrap();
         pool.insert(Payload::new(1)).unwrap();
         let inserter = Arc::clone(&pool);
-        // Into a page that is not there.
+        // Into a chunk that is not there.
         let inserter = thread::spawn(move || assert!(inserter.insert(Payload::new(2)).is_ok()));
         let guard = pin();
         let mut values: Vec<_> = pool.iter(&guard).map(|(_, value)| value.read()).collect();

@@ -1,15 +1,19 @@
 //! Handles that are guessed or forged: what a thread is told of by nothing but the call itself.
 
+use graphpool::pool::Tiny;
 use graphpool::{BindError, GuestHandle, Handle, HandleTable, Kind, pin};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::support::{Payload, explore, explore_bounded, new_pool};
+use crate::support::{Payload, Pool, explore, explore_bounded, new_pool};
 
-/// The slab's next place.
-fn next_place<T>(handle: Handle<T>) -> Handle<T> {
-    Handle::from_bits(handle.to_bits() + 1).expect("the tag is the same")
+/// The handle that the next insertion by another thread gets: at a place in a chunk that is there, so that nothing but
+/// the entry itself tells of it.
+fn next_of_another(pool: &Pool<Payload>) -> Handle<Payload> {
+    let [_, last] = [0, 0].map(|value| pool.insert(Payload::new(value)).unwrap());
+    drop(pool.remove(last));
+    Handle::from_bits(last.to_bits() + Tiny::GENERATION).expect("the tag is the same")
 }
 
 /// I1, I2: a removal by a guessed handle gets the whole entry or none.
@@ -17,7 +21,7 @@ fn next_place<T>(handle: Handle<T>) -> Handle<T> {
 fn remove_of_a_guessed_handle_against_its_insert() {
     explore("remove of a guessed handle against its insert", || {
         let pool = new_pool();
-        let guess = next_place(pool.insert(Payload::new(0)).unwrap());
+        let guess = next_of_another(&pool);
         let inserter = Arc::clone(&pool);
         let inserter = thread::spawn(move || inserter.insert(Payload::new(1)).unwrap());
         let removed = pool.remove(guess).map(|value| value.read());
@@ -38,7 +42,7 @@ fn contains_of_a_guessed_handle_against_its_insert() {
         unsafe impl Send for Before {}
 
         let pool = new_pool();
-        let guess = next_place(pool.insert(Payload::new(0)).unwrap());
+        let guess = next_of_another(&pool);
         let before = Arc::new(Before(UnsafeCell::new(0)));
         let (inserter, written) = (Arc::clone(&pool), Arc::clone(&before));
         let inserter = thread::spawn(move || {
@@ -89,7 +93,9 @@ fn look_up_a_guess(look_up: impl Fn(&HandleTable<Payload>, GuestHandle) -> Optio
     let pool = new_pool();
     let table = Arc::new(HandleTable::new(&pool, Kind::Context));
     // All pages are there, so that nothing but the binding tells of the insertion.
-    let first = table.bind(pool.insert(Payload::new(0)).unwrap()).unwrap();
+    let [kept, last] = [0, 0].map(|value| pool.insert(Payload::new(value)).unwrap());
+    drop(pool.remove(last));
+    let first = table.bind(kept).unwrap();
     let guess = GuestHandle::from_bits(first.to_bits() + (1 << 13));
     let (binder, inserter) = (Arc::clone(&table), Arc::clone(&pool));
     let binder = thread::spawn(move || {

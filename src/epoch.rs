@@ -11,8 +11,8 @@
 //! default one: a guard of another crate can't hold our garbage back, and a reader of ours never runs another
 //! crate's destructors.
 //!
-//! Under `--cfg loom` or `--cfg shuttle` a model of the contract takes its place, which reclaims at the first moment that the
-//! contract allows; under `--cfg loom --cfg crossbeam_loom` the real one runs inside the models.
+//! Under `--cfg loom` or `--cfg shuttle` a model of the contract takes its place, which reclaims at the first moment
+//! that the contract allows; under `--cfg loom --cfg crossbeam_loom` the real one runs inside the models.
 
 #[cfg(not(any(all(loom, not(crossbeam_loom)), shuttle)))]
 #[path = "epoch/crossbeam.rs"]
@@ -22,14 +22,31 @@ mod imp;
 #[path = "epoch/model.rs"]
 mod imp;
 
+pub(crate) mod lanes;
+
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Re-pins between two collections by [`Guard::repin`].
 const REPINS_BETWEEN_COLLECTIONS: u32 = 128;
 
-/// What is deferred and has yet to run, in the process. std's atomic under loom too: nothing is ordered by it.
+/// Pins and flushes that an unhindered collection takes: the epoch has to advance twice past a deferral.
+/// Its model needs none.
+const PASSES: usize = if cfg!(any(all(loom, not(crossbeam_loom)), shuttle)) { 1 } else { 3 };
+
+/// What was ever deferred in the process, and what of it has begun to run. std's atomics under loom too: nothing is
+/// ordered by them.
 static DEFERRED: AtomicUsize = AtomicUsize::new(0);
+static RUN: AtomicUsize = AtomicUsize::new(0);
+
+/// Bags of deferred functions that were handed to the collector, and the number of the last whose functions have run: it
+/// runs them in the order in which it got them. What lies between is what a collection has to get through.
+static BAGS: AtomicUsize = AtomicUsize::new(0);
+static BAGS_RUN: AtomicUsize = AtomicUsize::new(0);
+/// Bags that a collection is sure to get through, of those whose time has come.
+const BAGS_OF_A_PASS: usize = 4;
+/// However many bags there are.
+const MOST_PASSES: usize = 4096;
 
 /// Keeps this thread pinned: what it reads from a [`Pool`](crate::Pool) stays where it is.
 ///
@@ -53,24 +70,40 @@ pub fn pin() -> Guard {
     Guard { inner: imp::pin(), repins: 0 }
 }
 
-/// Whether this thread is pinned.
 #[cfg(not(any(loom, shuttle)))]
-pub(crate) fn is_pinned() -> bool {
-    imp::is_pinned()
-}
+pub(crate) use lanes::this_thread_is_pinned as is_pinned;
 
 /// How many functions were deferred and have yet to run, in the process.
 pub(crate) fn deferrals() -> usize {
+    let run = run_so_far();
+    DEFERRED.load(Ordering::Relaxed).saturating_sub(run)
+}
+
+/// How many deferred functions have begun to run, in the process.
+pub(crate) fn run_so_far() -> usize {
     // Relaxed: as whoever asks sees it; who waits for its own deferrals has counted them itself.
-    DEFERRED.load(Ordering::Relaxed)
+    RUN.load(Ordering::Relaxed)
+}
+
+/// Lets the epoch advance as far as a deferral needs, where nothing hinders it, and runs what is ready.
+pub(crate) fn collect() {
+    let waiting = BAGS.load(Ordering::Relaxed).saturating_sub(BAGS_RUN.load(Ordering::Relaxed));
+    for _ in 0..PASSES + (waiting / BAGS_OF_A_PASS).min(MOST_PASSES) {
+        pin().flush();
+    }
+}
+
+/// Counts a bag that is handed to the collector, and gives its number.
+pub(crate) fn count_bag() -> usize {
+    BAGS.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 impl Guard {
     /// Lets go of what was read and pins anew, so that one guard serves a worker for its whole life.
     ///
     /// Costs a load where the epoch stands still; it has no fence on x86-64, and one on other processors. Every 128th
-    /// call also collects where something waits for that, which may run destructors. Does nothing where another guard of
-    /// this thread is alive.
+    /// call also collects where something waits for that, which may run destructors. Does nothing where another guard
+    /// of this thread is alive.
     #[inline]
     pub fn repin(&mut self) {
         self.inner.repin();
@@ -98,6 +131,11 @@ impl Guard {
         self.inner.flush();
     }
 
+    /// Hands what this thread has deferred to the collector, and collects nothing.
+    pub(crate) fn seal(&self) {
+        self.inner.seal();
+    }
+
     /// Runs `f` once, after the grace period.
     ///
     /// # Safety
@@ -105,8 +143,10 @@ impl Guard {
     /// `f` must be sound to run on any thread and at any later time.
     pub(crate) unsafe fn defer<F: FnOnce()>(&self, f: F) {
         DEFERRED.fetch_add(1, Ordering::Relaxed);
+        let bag = count_bag();
         let counted = move || {
-            DEFERRED.fetch_sub(1, Ordering::Relaxed);
+            RUN.fetch_add(1, Ordering::Relaxed);
+            BAGS_RUN.fetch_max(bag, Ordering::Relaxed);
             f();
         };
         // SAFETY: the caller's promise.

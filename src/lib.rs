@@ -45,7 +45,7 @@ pub mod verification {
 
     pub use crate::epoch::defer;
     #[cfg(loom)]
-    pub use crate::pool::threads::{all_given_back, used_again};
+    pub use crate::epoch::lanes::lent as lanes_are_lent;
 }
 
 /// Runs an example of the documentation: as it is, and under `--cfg loom` as a model, outside of which loom's types

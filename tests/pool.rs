@@ -81,7 +81,7 @@ fn a_panic_of_the_maker_leaves_the_pool_as_it_was() {
     }
     assert_eq!(pool.stats().inserted, 0);
     let handle = pool.insert(1).unwrap();
-    assert_eq!(handle.to_bits() & 0x001F_FFFF, 0, "the first slot was given back each time");
+    assert!(handle.to_bits() & 0x00FF_FFFF < 64, "the slots of the first chunk were given back each time");
     assert_eq!(pool.get(handle, &pin()), Some(&1));
 }
 

@@ -5,18 +5,19 @@
 use graphpool::{Pool, pin};
 
 #[test]
-fn a_stale_handle_never_resolves_in_100_000_reuses_of_its_slot() {
-    const PLACE: u64 = (1 << 33) - 1;
+fn a_stale_handle_never_resolves_in_10_000_reuses_of_its_slot() {
+    const PLACE: u64 = (1 << 24) - 1;
     let pool = Pool::new();
     let stale = pool.insert(0_u32).unwrap();
     pool.remove(stale);
     pool.flush();
-    for _ in 0..100_000 {
+    let mut reuses = 0;
+    while reuses < 10_000 {
         let handle = pool.insert(1).unwrap();
-        assert_eq!(handle.to_bits() & PLACE, stale.to_bits() & PLACE, "the slot vacated last is used first");
+        reuses += u32::from(handle.to_bits() & PLACE == stale.to_bits() & PLACE);
         assert!(!pool.contains(stale) && pool.get(stale, &pin()).is_none() && pool.remove(stale).is_none());
         assert!(pool.remove(handle).is_some());
-        pool.flush();
+        assert!(handle.to_bits() & PLACE < 1024, "vacant slots are used before fresh ones");
     }
 
     // What the pool exists to rule out.

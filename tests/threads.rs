@@ -1,53 +1,156 @@
-//! More threads than a pool has room for. In a process of its own: there is none left for another test.
+//! More threads than anything here has a number for. In a process of its own, which has few others.
 #![cfg(not(any(loom, shuttle)))]
 
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use graphpool::pool::MAX_INSERTING_THREADS;
-use graphpool::{InsertError, Pool};
+use graphpool::{Pool, pin};
+
+/// Runs `each` on so many threads that are alive at the same time, and then `meanwhile` while they are.
+fn on_many_threads(threads: usize, each: impl Fn(usize) + Clone + Send + 'static, meanwhile: impl FnOnce()) {
+    let (begun, done) = (Arc::new(Barrier::new(threads + 1)), Arc::new(Barrier::new(threads + 1)));
+    let threads: Vec<_> = (0..threads)
+        .map(|number| {
+            let (begun, done, each) = (Arc::clone(&begun), Arc::clone(&done), each.clone());
+            let run = move || {
+                each(number);
+                begun.wait();
+                done.wait();
+            };
+            thread::Builder::new().stack_size(64 << 10).spawn(run).unwrap()
+        })
+        .collect();
+    begun.wait();
+    meanwhile();
+    done.wait();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
 
 #[test]
-fn threads_past_the_bound_get_an_error_and_their_value_back() {
+fn every_thread_inserts_and_removes_however_many_there_are() {
+    any_thread_may_insert();
+    a_thread_that_holds_a_guard_may_insert();
+    another_user_of_the_slab_takes_nothing_from_a_pool();
+    a_thread_inserts_while_it_ends();
+}
+
+fn any_thread_may_insert() {
     const THREADS: usize = 4200;
     let pool = Arc::new(Pool::new());
-    let (all_inserted, done) = (Arc::new(Barrier::new(THREADS + 1)), Arc::new(Barrier::new(THREADS + 1)));
-    let threads: Vec<_> = (0..THREADS)
-        .map(|value| {
-            let (pool, all_inserted, done) = (Arc::clone(&pool), Arc::clone(&all_inserted), Arc::clone(&done));
-            thread::Builder::new()
-                .stack_size(64 << 10)
-                .spawn(move || {
-                    let outcome = pool.insert(value);
-                    all_inserted.wait();
-                    done.wait();
-                    match outcome {
-                        Ok(handle) => pool.remove(handle).map(|found| assert_eq!(*found, value)).is_some(),
-                        Err(InsertError::TooManyThreads(back)) => {
-                            assert_eq!(back, value);
-                            false
-                        }
-                        Err(error) => panic!("{error}"),
-                    }
-                })
-                .unwrap()
-        })
-        .collect();
-    all_inserted.wait();
-    let live = pool.len();
-    assert_eq!(live, MAX_INSERTING_THREADS);
-    done.wait();
-    let stored = threads.into_iter().map(|thread| thread.join().unwrap()).filter(|stored| *stored).count();
-    assert_eq!(stored, live);
-    // Those places are free again.
+    let inserting = Arc::clone(&pool);
+    on_many_threads(
+        THREADS,
+        move |number| {
+            let kept = inserting.insert(number).unwrap();
+            let gone = inserting.insert(number).unwrap();
+            assert_eq!(inserting.remove(gone).as_deref(), Some(&number));
+            assert_eq!(inserting.get(kept, &pin()), Some(&number));
+        },
+        || {
+            assert_eq!(pool.len(), THREADS);
+            pool.flush();
+            assert_eq!(pool.stats().awaiting_reclamation, 0, "what a thread removed isn't stuck with it");
+        },
+    );
+    assert_eq!(pool.clear(), THREADS);
+    pool.flush();
+    assert_eq!(pool.stats().awaiting_reclamation, 0);
+}
+
+/// Each needs a participant of its own.
+fn a_thread_that_holds_a_guard_may_insert() {
+    const THREADS: usize = 500;
     let pool = Arc::new(Pool::new());
-    let again: Vec<_> = (0..100)
-        .map(|value| {
-            thread::spawn({
-                let pool = Arc::clone(&pool);
-                move || pool.insert(value).is_ok()
-            })
+    let (inserting, all_pinned) = (Arc::clone(&pool), Arc::new(Barrier::new(THREADS)));
+    on_many_threads(
+        THREADS,
+        move |number| {
+            let guard = pin();
+            all_pinned.wait();
+            let handle = inserting.insert(number).unwrap();
+            assert_eq!(inserting.get(handle, &guard), Some(&number));
+            all_pinned.wait();
+            inserting.remove(handle).unwrap();
+            assert_eq!(inserting.get(handle, &guard), None);
+        },
+        || {
+            pool.flush();
+            assert_eq!((pool.len(), pool.stats().awaiting_reclamation), (0, 0));
+        },
+    );
+}
+
+/// The slab's threads have numbers for the whole process, whoever uses it.
+fn another_user_of_the_slab_takes_nothing_from_a_pool() {
+    let panics = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&panics);
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        before(panic);
+    }));
+    let others: Arc<sharded_slab::Slab<usize, Wide>> = Arc::new(sharded_slab::Slab::new_with_config::<Wide>());
+    let pool = Arc::new(Pool::new());
+    let inserting = Arc::clone(&pool);
+    on_many_threads(
+        6000,
+        move |number| assert!(others.insert(number).is_some()),
+        || {
+            on_many_threads(
+                300,
+                move |number| {
+                    let handles: Vec<_> = (0..100).map(|_| inserting.insert(number).unwrap()).collect();
+                    assert!(handles.iter().all(|handle| inserting.contains(*handle)));
+                },
+                || assert_eq!(pool.len(), 300 * 100),
+            );
+        },
+    );
+    let _ = std::panic::take_hook();
+    assert_eq!(panics.load(std::sync::atomic::Ordering::Relaxed), 0, "a panic hook saw something");
+}
+
+struct Wide;
+
+impl sharded_slab::Config for Wide {
+    const MAX_THREADS: usize = 1 << 14;
+}
+
+/// A destructor of a thread-local inserts and removes when other thread-locals are gone.
+fn a_thread_inserts_while_it_ends() {
+    struct Last(Arc<Pool<usize>>);
+
+    impl Drop for Last {
+        fn drop(&mut self) {
+            let handles: Vec<_> = (0..200).map(|number| self.0.insert(number).unwrap()).collect();
+            let guard = pin();
+            assert!(handles.iter().enumerate().all(|(number, handle)| self.0.get(*handle, &guard) == Some(&number)));
+            assert!(handles[..100].iter().all(|handle| self.0.remove(*handle).is_some()));
+        }
+    }
+
+    thread_local! {
+        static BEFORE: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) };
+        static AFTER: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) };
+    }
+
+    let pool = Arc::new(Pool::new());
+    for _ in 0..20 {
+        let used = Arc::clone(&pool);
+        // Thread-locals end in the order, or against the order, in which they were first used: one is before the
+        // pool's, one after.
+        thread::spawn(move || {
+            BEFORE.with(|last| *last.borrow_mut() = Some(Last(Arc::clone(&used))));
+            used.remove(used.insert(0).unwrap()).unwrap();
+            AFTER.with(|last| *last.borrow_mut() = Some(Last(used)));
         })
-        .collect();
-    assert!(again.into_iter().all(|thread| thread.join().unwrap()));
+        .join()
+        .unwrap();
+    }
+    assert_eq!(pool.len(), 20 * 200);
+    pool.clear();
+    pool.flush();
+    assert_eq!(pool.stats().awaiting_reclamation, 0);
 }

@@ -60,21 +60,21 @@ fn an_insertion_against_every_call() {
     explore_within("an insertion against every call", None, programs);
 }
 
-/// The second insertion of the main thread takes the live entry's place, the other thread's own the one that it removed.
+/// The first insertion takes the place of what was removed before the start or last by its thread.
 #[test]
-fn a_removal_and_an_insertion_against_every_call() {
+fn a_removal_and_an_insertion_against_every_call_within_three_preemptions() {
     let reuse = [vec![Remove(Live), Insert]];
     let others = [all_look_ups(), vec![vec![Insert]]].concat();
     let programs = [pairs(&reuse, &others), pairs(&others, &reuse)].concat();
-    explore("a removal and an insertion against every call", programs);
+    explore_within("a removal and an insertion against every call", Some(3), programs);
 }
 
 #[test]
-fn an_insertion_and_a_call_with_its_handle_against_every_call() {
+fn an_insertion_and_a_call_with_its_handle_against_every_call_within_three_preemptions() {
     let own = after(&[Insert], [Get, Contains, Remove].map(|call| vec![call(Own)]).to_vec());
     let others = [[NextOfStale, Fresh].into_iter().flat_map(look_ups).collect(), vec![vec![Insert]]].concat();
     let programs = [pairs(&own, &others), pairs(&others, &own)].concat();
-    explore("an insertion and a call with its handle against every call", programs);
+    explore_within("an insertion and a call with its handle against every call", Some(3), programs);
 }
 
 #[test]
@@ -96,10 +96,10 @@ fn clear_against_every_call_within_three_preemptions() {
 
 /// The look-up pins, which is a fence: of two threads that each write and then look, one sees the other's.
 #[test]
-fn what_threads_write_at_two_places_has_one_order_where_they_pin_before_they_look() {
+fn what_threads_write_at_two_places_has_one_order_where_they_pin_before_they_look_with_3_preemptions() {
     let program = vec![vec![Insert, Acquire(Fresh)], vec![Insert, Acquire(NextOfStale)]];
     let models = [move || execute(&program, Order::OfAll)];
-    explore_all("pool: writes at two places and look-ups that pin", None, models);
+    explore_all("pool: writes at two places and look-ups that pin", Some(3), models);
 }
 
 /// What isn't promised, and why the other tests look at one place at a time.

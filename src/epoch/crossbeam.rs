@@ -1,7 +1,9 @@
-//! The real thing: crossbeam-epoch with a collector of our own.
+//! The real thing: crossbeam-epoch with a collector of our own, whose participants belong to [lanes](super::lanes).
 
-use crate::sync::thread_local;
 use crossbeam_epoch::{Collector, LocalHandle};
+
+#[cfg(not(loom))]
+use super::lanes::{self, Seat};
 
 #[cfg(not(loom))]
 static COLLECTOR: std::sync::LazyLock<Collector> = std::sync::LazyLock::new(Collector::new);
@@ -11,27 +13,45 @@ loom::lazy_static! {
     static ref COLLECTOR: Collector = Collector::new();
 }
 
-thread_local! {
+#[cfg(loom)]
+loom::thread_local! {
     static LOCAL: LocalHandle = COLLECTOR.register();
 }
 
-pub struct Guard(crossbeam_epoch::Guard);
+/// What is deferred at most before a bag of deferred functions is handed to the collector.
+const BAG: usize = 64;
 
-#[inline]
-pub fn pin() -> Guard {
-    // A destructor of a thread-local may pin after our own thread-local is gone.
-    Guard(LOCAL.try_with(LocalHandle::pin).unwrap_or_else(|_| COLLECTOR.register().pin()))
+pub struct Guard {
+    // Unpinned before the seat is left.
+    pinned: crossbeam_epoch::Guard,
+    #[cfg(not(loom))]
+    _seat: Seat,
+}
+
+/// A participant of the collector.
+#[cfg(not(loom))]
+pub fn register() -> LocalHandle {
+    COLLECTOR.register()
 }
 
 #[cfg(not(loom))]
-pub fn is_pinned() -> bool {
-    LOCAL.try_with(LocalHandle::is_pinned).unwrap_or(false)
+#[expect(clippy::inline_always, reason = "a third of what a pin costs is the call otherwise")]
+#[inline(always)]
+pub fn pin() -> Guard {
+    let seat = lanes::enter();
+    Guard { pinned: lanes::participant(&seat).pin(), _seat: seat }
+}
+
+#[cfg(loom)]
+pub fn pin() -> Guard {
+    // A destructor of a thread-local may pin after our own thread-local is gone.
+    Guard { pinned: LOCAL.try_with(LocalHandle::pin).unwrap_or_else(|_| COLLECTOR.register().pin()) }
 }
 
 impl Guard {
     #[inline]
     pub fn repin(&mut self) {
-        self.0.repin();
+        self.pinned.repin();
         // crossbeam stores the new epoch without a fence. A look-up that runs ahead of its load of the global
         // epoch may then return what was removed and sealed in the old one, and hold it past the two advances that
         // free it. x86-64 keeps loads in order and so can't do that: a load that comes after the sight of the new
@@ -44,7 +64,7 @@ impl Guard {
     }
 
     pub fn flush(&self) {
-        self.0.flush();
+        self.pinned.flush();
     }
 
     /// # Safety
@@ -52,6 +72,13 @@ impl Guard {
     /// As [`super::Guard::defer`].
     pub unsafe fn defer<F: FnOnce()>(&self, f: F) {
         // SAFETY: the caller's promise is the one that is wanted here.
-        unsafe { self.0.defer_unchecked(f) }
+        unsafe { self.pinned.defer_unchecked(f) }
+    }
+
+    /// Hands what this thread has deferred to the collector, without collecting: fills its bag.
+    pub fn seal(&self) {
+        for _ in 0..BAG {
+            self.pinned.defer(|| ());
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! A model of the contract (E1 to E3) for loom and shuttle, which reclaims at the first moment that the contract allows.
+//! A model of the contract (E1 to E3) for loom and shuttle, which reclaims at the first moment that the contract
+//! allows.
 //!
 //! Which guards are pinned, and what waits for which of them, is kept in std types, in which neither sees a
 //! switch point nor an edge. So each access comes after a [`tick`](State::tick), and the edges that the contract
@@ -118,6 +119,10 @@ impl Guard {
     /// Everything is collected as soon as it may be.
     #[expect(clippy::unused_self, reason = "the interface is the real collector's")]
     pub fn flush(&self) {}
+
+    /// As [`flush`](Self::flush).
+    #[expect(clippy::unused_self, reason = "the interface is the real collector's")]
+    pub fn seal(&self) {}
 
     /// # Safety
     ///

@@ -1,115 +1,88 @@
-//! Where every slot and every thread's shard is.
+//! Where every chunk is, by its number.
 
-use std::ops::Range;
+use std::ptr::{self, NonNull};
 
-use crossbeam_utils::CachePadded;
-
-use super::layout::{Layout, Shape};
-use super::limbo::Limbo;
-use super::magazine::Magazines;
-use super::pages::{Geometry, Pages};
+use super::chunk::Chunk;
+use super::layout::{KeyLayout, Layout};
+use super::slab;
 use super::slot::Slot;
-use crate::sync::OwnerCounter;
+use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-/// What one thread has of a pool, and after it the thread that gets its number.
-#[derive(Default)]
-pub(super) struct Shard {
-    pub(super) owner: CachePadded<Owner>,
-    /// Written by the thread too, and claimed from by any.
-    pub(super) limbo: CachePadded<Limbo>,
+/// Chunks by number. The table is zeros, which cost address space and no memory until a number is used.
+pub(super) struct Directory<L> {
+    chunks: Box<[AtomicPtr<Chunk>]>,
+    _layout: std::marker::PhantomData<fn(L)>,
 }
 
-/// Used by the thread alone (I7), but for the counters, which any may read.
-#[derive(Default)]
-pub(super) struct Owner {
-    pub(super) vacant: Magazines,
-    pub(super) inserted: OwnerCounter,
-    pub(super) retired_slots: OwnerCounter,
-    /// Entries whose values this thread let go of, whoever removed them.
-    pub(super) reclaimed: OwnerCounter,
-}
-
-/// The slots by place, and the shards by thread.
-pub(super) struct Directory<T, L: Layout> {
-    slots: Pages<Slot<T>, Shape<L>>,
-    shards: Pages<Shard, OneEach<L>>,
-}
-
-// SAFETY: an address is in the range of its page, which is empty for the pages of a thread's rows that the slab
-// doesn't have. There are `PAGES_STRIDE` rows for each thread, and the bits of an address name no page past them.
-unsafe impl<L: Layout> Geometry for Shape<L> {
-    const ROWS: usize = L::MAX_THREADS * Self::PAGES_STRIDE;
-    const TOTAL: bool = true;
-    const FIRST: u64 = L::INITIAL_PAGE_SIZE as u64;
-
-    #[inline]
-    fn locate(place: u64, first: u64) -> (usize, usize) {
-        let (page, address) = Self::page_and_address(place, first);
-        (Self::thread(place) * Self::PAGES_STRIDE + page, address)
-    }
-
-    #[inline]
-    fn range(row: usize) -> Range<usize> {
-        Self::addresses(row % Self::PAGES_STRIDE)
-    }
-}
-
-/// A page of one element for each thread.
-struct OneEach<L>(std::marker::PhantomData<L>);
-
-// SAFETY: 0 is in its range.
-unsafe impl<L: Layout> Geometry for OneEach<L> {
-    const ROWS: usize = L::MAX_THREADS;
-    const TOTAL: bool = false;
-    const FIRST: u64 = 1;
-
-    #[inline]
-    fn locate(thread: u64, _: u64) -> (usize, usize) {
-        (thread as usize, 0)
-    }
-
-    #[inline]
-    fn range(_: usize) -> Range<usize> {
-        0..1
-    }
-}
-
-impl<T, L: Layout> Directory<T, L> {
+impl<L: Layout> Directory<L> {
     pub(super) fn new() -> Self {
-        const { Shape::<L>::AGREES };
-        Self { slots: Pages::new(), shards: Pages::new() }
+        const { KeyLayout::<L>::FITS };
+        Self { chunks: null_pointers(KeyLayout::<L>::DIRECTORY), _layout: std::marker::PhantomData }
     }
 
-    /// The slot at `place`, if its page is there. Any number may be asked for.
+    /// The slot that an entry with this key is in, if its chunk is there. Any number may be asked for. Wait-free: one
+    /// load.
     #[inline]
-    pub(super) fn slot(&self, place: u64) -> Option<&Slot<T>> {
-        self.slots.get(place)
+    pub(super) fn slot(&self, key: u64) -> Option<&Slot> {
+        let (chunk, slot) = KeyLayout::<L>::chunk_and_slot(key);
+        self.chunk(chunk).map(|chunk| chunk.slot(slot))
     }
 
-    /// What `look` finds in the slot at `place`, if its page is there.
+    /// The chunk with a number below [`KeyLayout::DIRECTORY`], if it is there.
     #[inline]
-    pub(super) fn find<'a, R>(&'a self, place: u64, look: impl FnOnce(&'a Slot<T>) -> Option<R>) -> Option<R> {
-        self.slots.find(place, look)
+    pub(super) fn chunk(&self, number: usize) -> Option<&Chunk> {
+        debug_assert!(number < KeyLayout::<L>::DIRECTORY);
+        // SAFETY: the table has as many entries, and every number that the bits of a place can name is below that.
+        let cell = unsafe { self.chunks.get_unchecked(number) };
+        // Acquire: pairs with the Release in `put`; whoever sees the chunk sees its slots.
+        // SAFETY: a chunk that was there is freed with the directory (I6).
+        unsafe { cell.load(Ordering::Acquire).as_ref() }
     }
 
-    /// The slot at a place that the slab has given, in a page that is made if need be. `None` never.
+    /// The chunk with a number that is there.
     #[inline]
-    pub(super) fn grow(&self, place: u64) -> Option<&Slot<T>> {
-        self.slots.get_or_grow(place)
+    pub(super) fn listed(&self, number: usize) -> &Chunk {
+        self.chunk(number).expect("a chunk is listed only after it was put in the directory")
     }
 
-    /// The shard of the thread with this number, made if need be. `None` past the last.
-    #[inline]
-    pub(super) fn shard(&self, thread: usize) -> Option<&Shard> {
-        self.shards.get_or_grow(thread as u64)
+    /// Makes `chunk` the one with this number, which is no other's.
+    pub(super) fn put(&self, number: usize, chunk: NonNull<Chunk>) {
+        // Release: pairs with the Acquire in `chunk`.
+        self.chunks[number].store(chunk.as_ptr(), Ordering::Release);
     }
 
-    pub(super) fn shards(&self) -> impl Iterator<Item = &Shard> + Clone {
-        self.shards.iter()
+    /// Takes the chunk's number from it. It goes on under another.
+    pub(super) fn forget(&self, number: usize) {
+        self.chunks[number].store(ptr::null_mut(), Ordering::Relaxed);
     }
 
-    /// Every slot that was ever used, and the rest of their pages.
-    pub(super) fn slots(&self) -> impl Iterator<Item = &Slot<T>> {
-        self.slots.iter()
+    /// The chunks that are there among the first `numbers`.
+    pub(super) fn chunks(&self, numbers: usize) -> impl Iterator<Item = &Chunk> {
+        (0..numbers.min(self.chunks.len())).filter_map(|number| self.chunk(number))
     }
+
+    /// Frees every chunk.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses a chunk any more, nor the directory after this.
+    pub(super) unsafe fn free(&mut self, numbers: &AtomicUsize) {
+        for number in 0..numbers.load(Ordering::Relaxed).min(self.chunks.len()) {
+            if let Some(chunk) = NonNull::new(self.chunks[number].load(Ordering::Relaxed)) {
+                // SAFETY: from `slab::make`, under one number, and the caller's promise.
+                unsafe { slab::free(chunk) };
+            }
+        }
+    }
+}
+
+#[cfg(not(any(loom, shuttle)))]
+fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
+    // SAFETY: zeros are null pointers.
+    unsafe { Box::new_zeroed_slice(len).assume_init() }
+}
+
+#[cfg(any(loom, shuttle))]
+fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
+    (0..len).map(|_| AtomicPtr::new(ptr::null_mut())).collect()
 }

@@ -1,40 +1,60 @@
-//! What a pool is inside: its slots, the vacant ones of them, and the tag of its handles.
+//! What a pool is inside: its chunks, the lists of what is vacant, removed and ready, and the tag of its handles.
 
 use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 
-use super::chain::{Chain, link};
-use super::directory::{Directory, Shard};
-use super::error::InsertError;
-use super::layout::{Layout, Shape};
-use super::magazine::Depot;
-use super::places::Places;
-use super::reclaim::{Releasing, claim, collect};
+use crossbeam_utils::CachePadded;
+
+use super::chunk::{Chunk, bits};
+use super::directory::Directory;
+use super::layout::{KeyLayout, Layout};
+use super::pages::{Doubling, Pages};
+use super::reclaim::{ReclaimScope, collect};
+use super::shard::{Owner, Shard};
 use super::slot::Slot;
+use super::stack::List;
 use super::tag::PoolTag;
-use super::threads;
 use super::value::Insert;
+use super::waiting::{begin, reclaim_ready};
+use super::{slab, stats};
+use crate::epoch::lanes::{self, MOST_LANES, Seat};
 use crate::handle::Handle;
 use crate::sync::Arc;
-use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Collections that are tried before a pool is full.
 const COLLECTIONS: usize = 3;
+/// Slots whose values an insertion releases where it finds no vacant one.
+const RELEASES_OF_AN_INSERTION: u32 = 64;
+
+const FIRST_SHARDS: u64 = if cfg!(any(loom, shuttle)) { 4 } else { 16 };
 
 pub(super) struct Inner<T: Send + Sync + 'static, L: Layout> {
-    pub(super) directory: Directory<T, L>,
-    pub(super) depot: Depot,
-    places: Places<L>,
-    /// std's `Arc`: a name, which the tables of the pool's handles hold too.
-    pub(super) tag: std::sync::Arc<PoolTag>,
-    pub(super) elsewhere: Elsewhere,
+    /// What look-ups read, on lines that are written only where a pool is made.
+    read: CachePadded<ReadMostly<L>>,
+    pub(super) vacant: List,
+    pub(super) removed: List,
+    pub(super) ready: List,
+    pub(super) grace: CachePadded<Grace>,
+    shards: Pages<Shard, Doubling<FIRST_SHARDS, { MOST_LANES.ilog2() }>>,
+    /// Chunk numbers from here on were never used.
+    numbers: AtomicUsize,
+    _values: std::marker::PhantomData<T>,
 }
 
-/// What threads without a number did, which have no shard to count it.
+struct ReadMostly<L> {
+    directory: Directory<L>,
+    /// std's `Arc`: a name, which the tables of the pool's handles hold too.
+    tag: std::sync::Arc<PoolTag>,
+}
+
+/// The grace period that the pool waits for.
 #[derive(Default)]
-pub(super) struct Elsewhere {
-    pub(super) removed: AtomicU64,
-    pub(super) reclaimed: AtomicU64,
-    pub(super) retired_slots: AtomicU64,
+pub(super) struct Grace {
+    /// Whether one is under way.
+    pub(super) under_way: AtomicBool,
+    /// How many are over.
+    pub(super) over: AtomicU64,
 }
 
 // SAFETY: the raw addresses inside are those of `Arc<T>`s, given out as `&T` and `Arc<T>`.
@@ -42,149 +62,206 @@ unsafe impl<T: Send + Sync, L: Layout> Send for Inner<T, L> {}
 // SAFETY: as above; a cell is written by one thread at a time, while no other reads it (I3, I5, I7).
 unsafe impl<T: Send + Sync, L: Layout> Sync for Inner<T, L> {}
 
-/// Why nothing could be stored.
-pub(super) enum Refusal {
-    Full,
-    TooManyThreads,
-}
-
-impl Refusal {
-    pub(super) fn with<V>(self, value: V) -> InsertError<V> {
-        match self {
-            Self::Full => InsertError::Full(value),
-            Self::TooManyThreads => InsertError::TooManyThreads(value),
-        }
-    }
-}
-
-/// A vacant slot that is this thread's to fill. Dropped unfilled it goes back, its generation spent.
+/// A vacant slot that is the caller's to fill. Dropped unfilled it goes back, its generation spent.
 pub(super) struct Vacant<'a, T: Send + Sync + 'static, L: Layout> {
     inner: &'a Inner<T, L>,
-    shard: &'a Shard,
-    slot: &'a Slot<T>,
+    seat: Seat,
+    slot: &'a Slot,
     key: u64,
 }
 
 impl<T: Send + Sync, L: Layout> Vacant<'_, T, L> {
     #[inline]
     pub(super) fn handle(&self) -> Handle<T> {
-        Handle::new(self.inner.tag.bits(), self.key)
+        Handle::new(self.inner.tag().bits(), self.key)
     }
 
     #[inline]
     pub(super) fn fill(self, value: impl Insert<T>) -> Handle<T> {
         let vacant = ManuallyDrop::new(self);
         let handle = vacant.handle();
-        // SAFETY: a vacant slot, and ours alone (I5).
-        unsafe { vacant.slot.publish(value, handle.to_bits()) };
-        vacant.shard.owner.inserted.add(1);
+        // SAFETY: a vacant slot, and ours alone (I5), of a pool of `T`.
+        unsafe { vacant.slot.publish::<T>(value, handle.to_bits()) };
+        vacant.inner.owner(&vacant.seat).inserted.add(1);
+        // SAFETY: not used again.
+        drop(unsafe { std::ptr::read(&raw const vacant.seat) });
         handle
     }
 }
 
 impl<T: Send + Sync, L: Layout> Drop for Vacant<'_, T, L> {
     fn drop(&mut self) {
-        self.inner.vacate(self.shard, self.slot, self.key);
+        self.slot.set_vacant_word(KeyLayout::<L>::next_key(self.key));
+        let (chunk, slot) = KeyLayout::<L>::chunk_and_slot(self.key);
+        self.inner.vacate(chunk, 1 << slot, self.inner.owner(&self.seat));
     }
 }
 
-/// A vacant slot: of this thread's magazines, of the depot, a new one, or one that a collection gives back.
+/// A vacant slot: one that this lane has, or of a chunk that has some, or of a new chunk. `None` where the pool is
+/// full.
 #[inline]
-pub(super) fn reserve<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>) -> Result<Vacant<'_, T, L>, Refusal> {
-    let shard = threads::number().and_then(|thread| inner.directory.shard(thread));
-    let shard = shard.ok_or(Refusal::TooManyThreads)?;
-    // SAFETY: the shard is this thread's (I7).
-    let (slot, key) = match unsafe { shard.owner.vacant.take(&inner.directory, &inner.depot) } {
-        Some(vacant) => vacant,
-        None => make_room(inner, shard)?,
-    };
-    Ok(Vacant { inner, shard, slot, key })
+pub(super) fn reserve<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>) -> Option<Vacant<'_, T, L>> {
+    let seat = lanes::enter();
+    let owner = inner.owner(&seat);
+    loop {
+        // SAFETY: the seat holds the lane (I7), and chunks live as long as the pool's inside (I6).
+        if let Some((slot, key)) = unsafe { owner.take() } {
+            return Some(Vacant { inner, seat, slot, key });
+        }
+        if !find_slots(inner, owner) {
+            return None;
+        }
+    }
 }
 
+/// Puts vacant slots into a lane's shard that has none. `false` where the pool is full.
 #[cold]
-fn make_room<'a, T: Send + Sync, L: Layout>(
-    inner: &'a Arc<Inner<T, L>>,
-    shard: &Shard,
-) -> Result<(&'a Slot<T>, u64), Refusal> {
-    if let Some(place) = inner.places.fresh() {
-        // Of generation 0.
-        return Ok((inner.directory.grow(place).ok_or(Refusal::Full)?, place));
-    }
-    for _ in 0..COLLECTIONS {
-        for shard in inner.directory.shards() {
-            claim(inner, &shard.limbo);
+fn find_slots<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>, owner: &Owner) -> bool {
+    for attempt in 0..=COLLECTIONS {
+        reclaim_ready(inner, RELEASES_OF_AN_INSERTION);
+        // SAFETY: the caller holds the lane (I7).
+        if unsafe { owner.has_slots() } {
+            // A destructor that ran meanwhile has found some.
+            return true;
         }
-        collect();
-        // SAFETY: the shard is this thread's (I7).
-        if let Some(vacant) = unsafe { shard.owner.vacant.take(&inner.directory, &inner.depot) } {
-            return Ok(vacant);
+        if let Some((chunk, slots)) = inner.take_vacant().or_else(|| inner.make_chunk()) {
+            // SAFETY: as above; the chunk lives as long as the pool's inside (I6).
+            unsafe { owner.put(chunk, slots) };
+            return true;
+        }
+        if attempt < COLLECTIONS {
+            begin(inner);
+            collect();
         }
     }
-    Err(Refusal::Full)
+    false
 }
 
 impl<T: Send + Sync, L: Layout> Inner<T, L> {
     pub(super) fn new() -> Self {
         Self {
-            directory: Directory::new(),
-            depot: Depot::default(),
-            places: Places::new(),
-            tag: std::sync::Arc::new(PoolTag::new()),
-            elsewhere: Elsewhere::default(),
+            read: CachePadded::new(ReadMostly {
+                directory: Directory::new(),
+                tag: std::sync::Arc::new(PoolTag::new()),
+            }),
+            vacant: List::default(),
+            removed: List::default(),
+            ready: List::default(),
+            grace: CachePadded::default(),
+            shards: Pages::new(),
+            numbers: AtomicUsize::new(0),
+            _values: std::marker::PhantomData,
         }
     }
 
-    /// What `look` finds in the slot that the handle would be in.
     #[inline]
-    pub(super) fn find<'a, R>(&'a self, handle: Handle<T>, look: impl FnOnce(&'a Slot<T>) -> Option<R>) -> Option<R> {
-        self.directory.find(Shape::<L>::place(handle.key()), look)
+    pub(super) fn directory(&self) -> &Directory<L> {
+        &self.read.directory
     }
 
-    /// Makes the slot of `key` this thread's to use for the next generation, or gives it up after the last (I4).
     #[inline]
-    pub(super) fn vacate(&self, shard: &Shard, slot: &Slot<T>, key: u64) {
-        if let Some(next) = Shape::<L>::next_generation(key) {
-            // SAFETY: the shard is this thread's (I7), and the slot too (I5).
-            unsafe { shard.owner.vacant.give(next, &self.directory, &self.depot) };
-        } else {
-            // SAFETY: ours, and without a value.
-            unsafe { slot.drop_spare() };
-            shard.owner.retired_slots.add(1);
+    pub(super) fn tag(&self) -> &std::sync::Arc<PoolTag> {
+        &self.read.tag
+    }
+
+    /// What the holder of a lane has of this pool.
+    #[inline]
+    pub(super) fn owner(&self, seat: &Seat) -> &Owner {
+        let shard = self.shards.get_or_grow(seat.number() as u64);
+        &shard.expect("there are as many shards as lanes").owner
+    }
+
+    pub(super) fn stats(&self) -> stats::PoolStats {
+        stats::PoolStats::sum(self.shards.iter().map(|shard| &*shard.owner))
+    }
+
+    /// Entries that were removed, and those of them whose values were released.
+    pub(super) fn removed_and_reclaimed(&self) -> (u64, u64) {
+        let stats = self.stats();
+        (stats.removed, stats.removed - stats.awaiting_reclamation)
+    }
+
+    /// Every slot that was ever used, and the rest of their chunks.
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        // Acquire: pairs with the Release in `next_number`, so that a walk misses no chunk that came before it.
+        self.directory().chunks(self.numbers.load(Ordering::Acquire)).flat_map(Chunk::slots)
+    }
+
+    /// The vacant slots of a chunk that has some. They are the caller's (I5).
+    fn take_vacant(&self) -> Option<(&Chunk, u64)> {
+        let (number, slots) = self.vacant.take(|number| &self.directory().listed(number).marked.vacant)?;
+        Some((self.directory().listed(number), slots))
+    }
+
+    /// A chunk of vacant slots that are the caller's, where there is a number left.
+    fn make_chunk(&self) -> Option<(&Chunk, u64)> {
+        let number = self.next_number()?;
+        let chunk = slab::make();
+        // SAFETY: it is there until the pool's inside is dropped (I6), and its slots are ours (I5).
+        Some(self.install(number, unsafe { chunk.as_ref() }))
+    }
+
+    fn next_number(&self) -> Option<usize> {
+        // Release: see `slots`. Relaxed on failure: a full pool is full.
+        self.numbers
+            .try_update(Ordering::Release, Ordering::Relaxed, |number| (number < L::CHUNKS).then_some(number + 1))
+            .ok()
+    }
+
+    fn install<'a>(&'a self, number: usize, chunk: &'a Chunk) -> (&'a Chunk, u64) {
+        chunk.number::<L>(number);
+        self.directory().put(number, NonNull::from(chunk));
+        (chunk, KeyLayout::<L>::ALL_SLOTS)
+    }
+
+    /// Makes slots vacant for any thread, but for those that have served their last generation (I4). They are the
+    /// caller's and have no values.
+    pub(super) fn vacate(&self, number: usize, slots: u64, owner: &Owner) {
+        let chunk = self.directory().listed(number);
+        let used_up = bits(slots)
+            .filter(|slot| KeyLayout::<L>::is_used_up(chunk.slot(*slot).vacant_word()))
+            .fold(0, |used_up, slot| used_up | 1 << slot);
+        if used_up != 0 {
+            self.retire(number, chunk, used_up, owner);
+        }
+        if slots != used_up {
+            self.vacant.mark(number, slots & !used_up, |number| &self.directory().listed(number).marked.vacant);
         }
     }
 
-    /// Links what was claimed from a ring.
-    pub(super) fn chain(&self, places: &[u64]) -> Chain {
-        let mut chain = Chain::EMPTY;
-        for place in places.iter().rev() {
-            let Some(slot) = self.directory.slot(*place) else { unreachable!("it was live") };
-            slot.set_vacant_word(link::<L>(slot.vacant_word(), chain.first::<L>()));
-            chain = Chain::new::<L>(chain.count::<L>() + 1, *place);
+    /// Gives slots up. A chunk of which none is left goes on under another number, as a new one (I4).
+    #[cold]
+    fn retire(&self, number: usize, chunk: &Chunk, slots: u64, owner: &Owner) {
+        owner.retired_slots.add(slots.count_ones().into());
+        if chunk.use_up::<L>(slots) {
+            let Some(next) = self.next_number() else { return };
+            self.directory().forget(number);
+            let (_, slots) = self.install(next, chunk);
+            self.vacant.mark(next, slots, |number| &self.directory().listed(number).marked.vacant);
         }
-        chain
     }
 }
 
 impl<T: Send + Sync + 'static, L: Layout> Drop for Inner<T, L> {
-    /// Lets go of what is live, and of what was removed and never claimed. What was claimed holds the pool's inside,
-    /// and so was released before.
+    /// Releases what is live, and what was removed and not yet released. What waits for a grace period holds the pool's
+    /// inside, and so is over.
     fn drop(&mut self) {
-        let _releasing = Releasing::begin();
-        let tag = self.tag.bits().get();
+        let _scope = ReclaimScope::enter();
+        let tag = self.tag().bits().get();
         // Nobody else has anything of this pool (I6), so every slot is ours.
-        for claimed in self.directory.shards().filter_map(|shard| shard.limbo.claim()) {
-            for slot in claimed.places().iter().filter_map(|place| self.directory.slot(*place)) {
-                // SAFETY: ours, and removed but not released: it was in a ring.
-                unsafe { slot.release() };
+        for chunk in self.directory().chunks(self.numbers.load(Ordering::Relaxed)) {
+            let removed = chunk.marked.removed.peek() | chunk.marked.ready.peek();
+            for (number, slot) in chunk.slots().iter().enumerate() {
+                if slot.live(tag).is_some() || removed >> number & 1 == 1 {
+                    // SAFETY: ours, of a pool of `T`, and live or not yet released.
+                    unsafe { slot.release::<T>() };
+                }
+                // SAFETY: ours, and without a value: released now, or vacant.
+                unsafe { slot.free_recycled::<T>() };
             }
         }
-        for slot in self.directory.slots() {
-            if slot.live(tag).is_some() {
-                // SAFETY: ours, and live.
-                unsafe { slot.release() };
-            }
-            // SAFETY: ours, and without a value: released now, or vacant.
-            unsafe { slot.drop_spare() };
-        }
+        let Self { read, numbers, .. } = self;
+        // SAFETY: as above.
+        unsafe { read.directory.free(numbers) };
     }
 }

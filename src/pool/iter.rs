@@ -1,20 +1,22 @@
 //! A walk over the live entries.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use super::slot::Slot;
 use crate::handle::Handle;
 
 /// The entries of a pool, from [`Pool::iter`](super::Pool::iter).
 pub struct Iter<'a, T> {
-    slots: Box<dyn Iterator<Item = &'a Slot<T>> + 'a>,
+    slots: Box<dyn Iterator<Item = &'a Slot> + 'a>,
     tag: u64,
+    _values: PhantomData<&'a T>,
 }
 
 impl<'a, T> Iter<'a, T> {
-    /// The caller's guard is held for `'a`.
-    pub(super) fn new(slots: impl Iterator<Item = &'a Slot<T>> + 'a, tag: u64) -> Self {
-        Self { slots: Box::new(slots), tag }
+    /// The slots of a pool of `T`. The caller's guard is held for `'a`.
+    pub(super) fn new(slots: impl Iterator<Item = &'a Slot> + 'a, tag: u64) -> Self {
+        Self { slots: Box::new(slots), tag, _values: PhantomData }
     }
 }
 
@@ -26,7 +28,7 @@ impl<'a, T> Iterator for Iter<'a, T> {
         self.slots.find_map(|slot| {
             let (bits, value) = slot.live(tag)?;
             // SAFETY: live when it was read, under the guard that is held for `'a` (I1, I3).
-            Some((Handle::from_bits(bits)?, unsafe { &*value }))
+            Some((Handle::from_bits(bits)?, unsafe { &*value.cast() }))
         })
     }
 }

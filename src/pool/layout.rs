@@ -1,144 +1,108 @@
-//! How a key divides into generation, thread and address, and the bounds that follow.
+//! How a key divides into generation and place, and the bounds that follow.
+//!
+//! ```text
+//!  63        52 51 50 49            24 23         6 5        0
+//! │ pool tag   │ 0    │ generation     │ chunk      │ slot     │   a handle of the standard layout
+//!   12           2      26               18           6
+//! ```
+//!
+//! The lower bits of a key, chunk and slot, are a *place*: where a slot is, whatever it holds.
 
 use std::marker::PhantomData;
-use std::ops::Range;
 
-use crate::handle::TAG_BITS;
+use crate::handle::{KEY_BITS, TAG_BITS};
 
-/// The division of a handle's 52 lower bits, and how removals are gathered.
+/// Slots of a chunk: one bit each in a word of marks. loom's atomics take time to make.
+pub(super) const SLOTS: usize = if cfg!(any(loom, shuttle)) { 2 } else { 64 };
+
+/// The division of a handle's lower bits.
 ///
 /// [`Standard`] is the one to use; the others exist for models and tests that must reach a bound.
-pub trait Layout: sharded_slab::Config + Send + Sync + 'static {
-    /// Removals by one thread that wait for a grace period together.
-    const BATCH: u64;
-    /// Vacant slots in a magazine, of which a thread keeps two.
-    const MAGAZINE: u64;
+pub trait Layout: Send + Sync + 'static {
+    /// Slots used of each chunk, as a power of two: at most 64.
+    const SLOT_BITS: u32;
+    /// Chunks.
+    const CHUNKS: usize;
+    /// Bits of the generation: a slot serves as many entries as they can count.
+    const GENERATION_BITS: u32;
 }
 
-/// 4,096 threads, 2,097,120 entries for each, 131,072 generations of each entry's slot.
+/// 262,144 chunks of 64 slots, 67,108,864 generations of each slot.
 #[derive(Debug, Clone, Copy)]
 pub struct Standard;
 
-impl sharded_slab::Config for Standard {
-    const MAX_THREADS: usize = 4096;
-    const MAX_PAGES: usize = 16;
-    const INITIAL_PAGE_SIZE: usize = 32;
-    const RESERVED_BITS: usize = TAG_BITS as usize;
-}
-
 impl Layout for Standard {
-    const BATCH: u64 = 64;
-    const MAGAZINE: u64 = 128;
+    const SLOT_BITS: u32 = 6;
+    const CHUNKS: usize = 1 << 18;
+    const GENERATION_BITS: u32 = 26;
 }
 
-/// A few slots of a few generations each, for models and for tests that use a slot up. Every removal is a batch.
+/// Three chunks of two slots of 8 generations each, for models and for tests that use a slot up.
 #[doc(hidden)]
-pub type Tiny = TinyWith<1, 2>;
+pub type Tiny = TinyWith<1, 3>;
 
-/// [`Tiny`] with batches and magazines of other sizes.
+/// [`Tiny`] with another number of slots and chunks.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
-pub struct TinyWith<const BATCH: u64, const MAGAZINE: u64>;
+pub struct TinyWith<const SLOT_BITS: u32, const CHUNKS: usize>;
 
-impl<const BATCH: u64, const MAGAZINE: u64> TinyWith<BATCH, MAGAZINE> {
+impl<const SLOT_BITS: u32, const CHUNKS: usize> TinyWith<SLOT_BITS, CHUNKS> {
     /// What a handle and the next one at its place differ by: what an attacker would add.
-    pub const GENERATION: u64 = 1 << Shape::<Self>::PLACE_BITS;
+    pub const GENERATION: u64 = 1 << KeyLayout::<Self>::PLACE_BITS;
 }
 
-impl<const BATCH: u64, const MAGAZINE: u64> sharded_slab::Config for TinyWith<BATCH, MAGAZINE> {
-    // The slab numbers the threads of the whole process and takes a number back late.
-    const MAX_THREADS: usize = 64;
-    const MAX_PAGES: usize = 2;
-    const INITIAL_PAGE_SIZE: usize = 2;
-    // Three bits of generation: 8 of them.
-    const RESERVED_BITS: usize = 50;
+impl<const SLOT_BITS: u32, const CHUNKS: usize> Layout for TinyWith<SLOT_BITS, CHUNKS> {
+    const SLOT_BITS: u32 = SLOT_BITS;
+    const CHUNKS: usize = CHUNKS;
+    const GENERATION_BITS: u32 = 3;
 }
 
-impl<const BATCH: u64, const MAGAZINE: u64> Layout for TinyWith<BATCH, MAGAZINE> {
-    const BATCH: u64 = BATCH;
-    const MAGAZINE: u64 = MAGAZINE;
-}
+/// Bit offsets derived from a [`Layout`].
+pub(super) struct KeyLayout<L>(PhantomData<L>);
 
-/// What follows from a [`Layout`].
-///
-/// The lower bits of a key, thread and address, are a *place*: where a slot is, whatever it holds.
-pub(super) struct Shape<L>(PhantomData<L>);
-
-impl<L: Layout> Shape<L> {
-    const FIRST_PAGE_BITS: u32 = L::INITIAL_PAGE_SIZE.trailing_zeros();
-    const ADDRESS_BITS: u32 = L::MAX_PAGES as u32 + Self::FIRST_PAGE_BITS;
-    const THREAD_BITS: u32 = L::MAX_THREADS.trailing_zeros();
+impl<L: Layout> KeyLayout<L> {
+    const CHUNK_BITS: u32 = L::CHUNKS.next_power_of_two().trailing_zeros();
     /// Where the generation begins.
-    pub(super) const PLACE_BITS: u32 = Self::ADDRESS_BITS + Self::THREAD_BITS;
+    pub(super) const PLACE_BITS: u32 = L::SLOT_BITS + Self::CHUNK_BITS;
     const PLACE_MASK: u64 = (1 << Self::PLACE_BITS) - 1;
-    /// The slab has one bit more than it needs for the address, and one for the thread. Those are above the generation,
-    /// and 0.
-    const GENERATION_BITS: u32 = u64::BITS - L::RESERVED_BITS as u32 - Self::PLACE_BITS - 2;
+    /// Where a key ends.
+    const END: u32 = Self::PLACE_BITS + L::GENERATION_BITS;
+    /// Entries of the directory: every chunk number that the bits of a place can name.
+    pub(super) const DIRECTORY: usize = 1 << Self::CHUNK_BITS;
+    /// The marks of a chunk's slots.
+    pub(super) const ALL_SLOTS: u64 = u64::MAX >> (64 - (1 << L::SLOT_BITS));
 
-    /// Rows of the directory that belong to one thread: any page that the bits of an address can name, so that no
-    /// address of one thread's is found among another's.
-    pub(super) const PAGES_STRIDE: usize = (L::MAX_PAGES + 1).next_power_of_two();
-
-    /// That the slab's keys have as many bits, and leave those that this type takes.
-    pub(super) const AGREES: () = {
+    /// That a key leaves the bits free that the tag and the guest table take, and that a slot has its bit.
+    pub(super) const FITS: () = {
         assert!(usize::BITS == u64::BITS);
-        assert!(L::MAX_THREADS.is_power_of_two() && L::INITIAL_PAGE_SIZE.is_power_of_two());
-        assert!(L::RESERVED_BITS as u32 >= TAG_BITS);
-        assert!(sharded_slab::Slab::<(), L>::USED_BITS == (Self::PLACE_BITS + 2 + Self::GENERATION_BITS) as usize);
+        assert!(Self::END + 2 + TAG_BITS <= u64::BITS && Self::END + 2 <= KEY_BITS);
+        assert!(1 << L::SLOT_BITS <= SLOTS && SLOTS <= 64);
+        assert!(L::CHUNKS as u64 <= super::stack::MOST_INDEXES);
     };
 
-    /// The place of a slab's key of generation 0. `None` for a key that is divided in another way: then two keys might
-    /// have one place.
-    pub(super) const fn place_of_slab(key: u64) -> Option<u64> {
-        let address_bits = Self::ADDRESS_BITS + 1;
-        let (thread, address) = (key >> address_bits, key & ((1 << address_bits) - 1));
-        if thread < L::MAX_THREADS as u64 && address < Self::addresses(L::MAX_PAGES - 1).end as u64 {
-            Some(thread << Self::ADDRESS_BITS | address)
-        } else {
-            None
-        }
-    }
-
+    /// The number of the chunk, below [`DIRECTORY`](Self::DIRECTORY), and of the slot in it, below [`SLOTS`].
     #[inline]
-    pub(super) const fn place(key: u64) -> u64 {
-        key & Self::PLACE_MASK
+    pub(super) const fn chunk_and_slot(key: u64) -> (usize, usize) {
+        let place = key & Self::PLACE_MASK;
+        ((place >> L::SLOT_BITS) as usize, (place & ((1 << L::SLOT_BITS) - 1)) as usize)
     }
 
-    /// The bits of a key above its place, where they are.
+    /// The key of the first entry at this place.
     #[inline]
-    pub(super) const fn generation_bits(key: u64) -> u64 {
-        key & !Self::PLACE_MASK
+    pub(super) const fn first_key(chunk: usize, slot: usize) -> u64 {
+        (chunk as u64) << L::SLOT_BITS | slot as u64
     }
 
-    /// The key of the next entry at this place; `None` after the last (I4).
+    /// The key of the next entry at this place; after the last entry a number that [`is_used_up`](Self::is_used_up).
     #[inline]
-    pub(super) const fn next_generation(key: u64) -> Option<u64> {
-        let next = key + (1 << Self::PLACE_BITS);
-        if next >> (Self::PLACE_BITS + Self::GENERATION_BITS) == 0 { Some(next) } else { None }
+    pub(super) const fn next_key(key: u64) -> u64 {
+        key + (1 << Self::PLACE_BITS)
     }
 
-    /// Any number is a place, and is of some thread.
+    /// Whether this is what follows the last key of a place.
     #[inline]
-    pub(super) const fn thread(place: u64) -> usize {
-        (place >> Self::ADDRESS_BITS) as usize % L::MAX_THREADS
-    }
-
-    /// The page and the address, which counts on from page to page. Page `p` has `INITIAL_PAGE_SIZE << p` slots.
-    /// `first` is `INITIAL_PAGE_SIZE`, as [`Pages`](super::pages::Pages) hands it in.
-    #[inline]
-    pub(super) const fn page_and_address(place: u64, first: u64) -> (usize, usize) {
-        let address = place & ((1 << Self::ADDRESS_BITS) - 1);
-        let page = super::pages::log2(address + first).wrapping_sub(Self::FIRST_PAGE_BITS as usize);
-        (page, address as usize)
-    }
-
-    /// The addresses of a page; none past the last page.
-    pub(super) const fn addresses(page: usize) -> Range<usize> {
-        if page >= L::MAX_PAGES {
-            return 0..0;
-        }
-        let start = (L::INITIAL_PAGE_SIZE << page) - L::INITIAL_PAGE_SIZE;
-        start..start + (L::INITIAL_PAGE_SIZE << page)
+    pub(super) const fn is_used_up(key: u64) -> bool {
+        key >> Self::END != 0
     }
 }
 
@@ -146,43 +110,31 @@ impl<L: Layout> Shape<L> {
 mod tests {
     use super::*;
 
-    type Std = Shape<Standard>;
+    type Std = KeyLayout<Standard>;
 
     #[test]
-    fn the_standard_layout_leaves_the_tag_its_bits() {
-        assert_eq!((Std::ADDRESS_BITS, Std::THREAD_BITS, Std::GENERATION_BITS), (21, 12, 17));
+    fn the_standard_layout_has_two_to_the_fifty_keys() {
+        assert_eq!((Std::PLACE_BITS, Std::CHUNK_BITS, Std::END), (24, 18, 50));
+        assert_eq!((Std::ALL_SLOTS, Std::DIRECTORY), (u64::MAX, Standard::CHUNKS));
+        assert_eq!(KeyLayout::<Tiny>::ALL_SLOTS, 0b11);
     }
 
     #[test]
-    fn addresses_fall_into_pages_that_double() {
-        assert_eq!((Std::addresses(0), Std::addresses(1), Std::addresses(2)), (0..32, 32..96, 96..224));
-        for address in [0, 31, 32, 95, 96, 32 * ((1 << 16) - 1) - 1] {
-            let (page, same) = Std::page_and_address(address, 32);
-            assert_eq!(same as u64, address);
-            assert!(Std::addresses(page).contains(&same), "{address} in page {page}");
+    fn a_place_is_a_chunk_and_a_slot() {
+        for (chunk, slot) in [(0, 0), (0, 63), (1, 0), ((1 << 18) - 1, 63)] {
+            let key = Std::first_key(chunk, slot);
+            assert_eq!(Std::chunk_and_slot(key), (chunk, slot));
+            assert_eq!(Std::chunk_and_slot(Std::next_key(key)), (chunk, slot));
         }
-        let past_the_last = Std::page_and_address((1 << 21) - 1, 32).0;
-        assert!(past_the_last < Std::PAGES_STRIDE);
-        assert!(Std::addresses(past_the_last).is_empty());
+        assert_eq!(Std::chunk_and_slot(u64::MAX), ((1 << 18) - 1, 63), "every number is a place");
     }
 
     #[test]
     fn generations_end_where_their_bits_do() {
-        assert_eq!(Std::next_generation(5), Some(5 + (1 << 33)));
-        assert_eq!(Std::next_generation((1 << 50) - 1), None);
-        assert_eq!(Std::next_generation((1 << 50) - (1 << 33) - 1), Some((1 << 50) - 1));
-    }
-
-    #[test]
-    fn the_slab_gives_places_as_the_layout_divides_them() {
-        let slab: sharded_slab::Slab<(), Standard> = sharded_slab::Slab::new_with_config::<Standard>();
-        for address in 0..100 {
-            let key = slab.insert(()).expect("it is empty") as u64;
-            let place = Std::place_of_slab(key).expect("it is divided as the layout says");
-            assert_eq!(place & ((1 << Std::ADDRESS_BITS) - 1), address);
-            assert_eq!(Std::thread(place) as u64, key >> 22);
-            assert_eq!(Std::generation_bits(place), 0);
-            assert!(Std::thread(place) < <Standard as sharded_slab::Config>::MAX_THREADS);
-        }
+        assert_eq!(Std::next_key(5), 5 + (1 << 24));
+        let last = (1 << 50) - 1;
+        assert!(!Std::is_used_up(last));
+        assert!(Std::is_used_up(Std::next_key(last)));
+        assert_eq!(Std::next_key(last) >> KEY_BITS, 0, "which is no handle");
     }
 }

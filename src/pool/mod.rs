@@ -1,20 +1,43 @@
 //! [`Pool<T>`]: `Arc<T>`s under handles, shared by every thread of the process without a lock.
 //!
-//! The slab says where there is room (`places`), and a directory has a slot for each place, in which the live handle
-//! and its value are (`directory`, `slot`). Removed entries are gathered (`limbo`), let go of after a grace period
-//! (`epoch`), and their slots used again (`magazine`). Every `unsafe` block here stands on some of these:
+//! A slot holds one entry after the other. Slots are made 64 at a time, as *chunks* (`chunk`), which a sharded slab
+//! owns (`slab`) and a directory finds by number (`directory`). The life of a slot:
+//!
+//! ```text
+//!            insert                    remove                        a grace period later
+//!  vacant ───────────▶ live ──────────────────────▶ removed ──────────────────────────────▶ ready
+//!    ▲      (word = handle)   (word = next key)               (`waiting`, `epoch`)            │
+//!    └────────────────────────────────────────────────────────────────────────────────────────┘
+//!            release: the value is dropped, its memory kept for the next one
+//! ```
+//!
+//! Vacant, removed and ready slots are *marked*, one bit each in words of their chunk, and chunks with marks are on a
+//! list for each kind (`stack`). An insertion takes all vacant slots of one chunk into the *shard* of its *lane*
+//! (`shard`, `epoch::lanes`) and fills them one by one without another shared write.
+//!
+//! | term | meaning |
+//! | --- | --- |
+//! | place | where a slot is: chunk and number in it |
+//! | generation | how many entries the slot had before |
+//! | key | generation and place; with the pool's tag it is a handle |
+//! | word | what a slot says: its live handle, or the key of its next entry |
+//! | grace period | until every guard is gone that was pinned when it began |
+//! | lane | what a thread holds while it is pinned or changes a pool: one of few, kept or borrowed |
+//!
+//! Every `unsafe` block here stands on some of these:
 //!
 //! * **I1.** While a slot's word is a handle, its value is the address of an `Arc` that the slot owns.
-//! * **I2.** A word leaves a handle once, by the compare-exchange of one removal, which is its winner.
-//! * **I3.** A slot's value is let go of, and the slot written again, only after every guard that was pinned at its
+//! * **I2.** Each live handle is removed exactly once: by the removal whose compare-exchange succeeds.
+//! * **I3.** A slot's value is released, and the slot written again, only after every guard that was pinned at its
 //!   removal is gone.
-//! * **I4.** A handle is given out once: each entry of a slot has the next generation, and after the last there is none.
-//! * **I5.** A slot that isn't live belongs to one party, which alone touches it: the insertion that fills it, the
-//!   winner of its removal, a ring, a claim, a deferral, a magazine, the depot. It passes on with a Release and an
-//!   Acquire, or within a thread.
-//! * **I6.** Slots and shards live until no reader, removal or deferral can reach them: each deferral holds the pool's
-//!   inside, and the pool's drop lets go of it after a grace period.
-//! * **I7.** A thread's shard is its own while it lives, but for the claims from its ring.
+//! * **I4.** A handle is given out once: each entry of a slot has the next generation; after the last the slot is given
+//!   up. A chunk whose slots are all given up goes on under a number that no chunk had.
+//! * **I5.** A slot that is not live has exactly one owner: the insertion that fills it, the shard that has it at hand,
+//!   the winner of its removal, a deferral, the thread that releases it, or the list on which it is marked. Ownership
+//!   is transferred by a release/acquire pair, or stays on one thread.
+//! * **I6.** Chunks and shards live until no reader, removal or deferral can reach them: each deferral holds the pool's
+//!   inside, and the pool's drop releases it after a grace period.
+//! * **I7.** A lane's shard is used by the thread that holds the lane, but for its counters, which any thread may read.
 //!
 //! Where two calls meet at one slot:
 //!
@@ -25,25 +48,22 @@
 //! * *get and the next insert at the place*: a guard from before the removal keeps the slot from being written (I3);
 //!   any later one sees the removal, and the new word is another handle (I4).
 
-mod chain;
+mod chunk;
 mod directory;
 mod error;
 mod inner;
 mod iter;
 mod layout;
-mod limbo;
-mod magazine;
 pub(crate) mod pages;
-mod places;
 mod reclaim;
+mod shard;
+mod slab;
 mod slot;
+mod stack;
 mod stats;
 mod tag;
-#[cfg(not(loom))]
-mod threads;
-#[cfg(loom)]
-pub(crate) mod threads;
 mod value;
+mod waiting;
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -53,28 +73,26 @@ pub use iter::Iter;
 pub use layout::{Layout, Standard, Tiny, TinyWith};
 pub use stats::PoolStats;
 pub(crate) use tag::PoolTag;
-pub use threads::MAX_INSERTING_THREADS;
 pub use value::Insert;
 
-use crate::epoch::{Guard, pin};
+use crate::epoch::{Guard, deferrals, lanes, pin, run_so_far};
 use crate::handle::Handle;
 use crate::sync::Arc;
-use crate::sync::atomic::Ordering;
-use chain::{Chain, link};
 use inner::{Inner, reserve};
-use layout::Shape;
-use reclaim::{claim, collect_all, defer, make_way};
+use layout::KeyLayout;
+use reclaim::{collect, defer};
+use slot::Slot;
 use value::clone_of;
+use waiting::{LOOK, begin, flush, look};
 
 /// Lock-free storage of `Arc<T>`s under [`Handle`]s.
 ///
-/// Look-ups are wait-free and write to no shared memory. Insertions and removals are lock-free, but for the allocator
-/// and for a thread's first fresh slot, which has the slab number the thread under a lock; an insertion takes a slot that
-/// its thread has at hand. Every operation may run at the same time as every other.
+/// Look-ups are wait-free and write to no shared memory. Insertions and removals are lock-free, but for the allocator.
+/// Every operation may run at the same time as every other, on any number of threads, and costs the same however many
+/// threads are idle.
 ///
-/// A removed entry's handle resolves to nothing at once and for ever; the pool's own reference to the value is let
-/// go of after a grace period, in batches, on whichever thread collects then. [`flush`](Self::flush) asks for it
-/// now.
+/// A removed entry's handle resolves to nothing at once and for ever; the pool's own reference to the value is
+/// dropped after a grace period, on whichever thread collects then. [`flush`](Self::flush) asks for it now.
 ///
 /// ```
 /// use graphpool::{Pool, pin};
@@ -94,17 +112,23 @@ use value::clone_of;
 ///
 /// # Limits
 ///
-/// [`MAX_INSERTING_THREADS`] threads at a time, and 2,097,120 slots for each of them. A slot serves 131,072 entries
-/// and is then given up, so that no handle ever names a later one. Slots are kept until the pool is dropped.
+/// 16,777,216 entries at a time, live ones and those that wait for a grace period together. There are 2^50 handles, and
+/// each is given out once: at a million insertions a second they last for 35 years.
+///
+/// Memory is that of the largest number of entries that were live or waiting at a time: 18 bytes a slot, and where
+/// values are of 64 bytes or less the memory of one, which the slot's next value is written to. Any thread fills any
+/// vacant slot, but for up to 63 that each lane has at hand. A chunk of 64 slots is 1,152 bytes, made in one insertion.
+/// Slots are kept until the pool is dropped.
 ///
 /// A handle of another pool is refused by its tag, of which there are 4,095. A tag that is let go of is used again, as
-/// late as can be; a pool and the tables of its handles hold it. Where more than 4,095 are held, pools share them.
+/// late as can be; a pool and the tables of its handles hold it. Where more than 4,095 are held, pools share them. So
+/// "for ever" is the pool's life: the 4,095th pool after it may take its handles for its own.
 pub struct Pool<T: Send + Sync + 'static, L: Layout = Standard> {
     inner: ManuallyDrop<Arc<Inner<T, L>>>,
 }
 
 impl<T: Send + Sync> Pool<T> {
-    /// An empty pool. Takes address space for its tables (1 MiB and some), and memory as they are used.
+    /// An empty pool. Takes address space for its directory (2 MiB), and memory as it is used.
     #[must_use]
     pub fn new() -> Self {
         Self::with_layout()
@@ -129,12 +153,12 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     ///
     /// # Errors
     ///
-    /// Gives `value` back where this thread's part of the pool is full, or where too many threads insert.
+    /// Gives `value` back where the pool is full.
     #[inline]
     pub fn insert<V: Insert<T>>(&self, value: V) -> Result<Handle<T>, InsertError<V>> {
         match reserve(&self.inner) {
-            Ok(vacant) => Ok(vacant.fill(value)),
-            Err(refusal) => Err(refusal.with(value)),
+            Some(vacant) => Ok(vacant.fill(value)),
+            None => Err(InsertError::Full(value)),
         }
     }
 
@@ -147,11 +171,11 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     #[inline]
     pub fn insert_with<V: Insert<T>, F: FnOnce(Handle<T>) -> V>(&self, make: F) -> Result<Handle<T>, InsertError<F>> {
         match reserve(&self.inner) {
-            Ok(vacant) => {
+            Some(vacant) => {
                 let value = make(vacant.handle());
                 Ok(vacant.fill(value))
             }
-            Err(refusal) => Err(refusal.with(make)),
+            None => Err(InsertError::Full(make)),
         }
     }
 
@@ -163,7 +187,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     #[must_use]
     pub fn get<'g>(&self, handle: Handle<T>, guard: &'g Guard) -> Option<&'g T> {
         let _ = guard;
-        let value = self.inner.find(handle, |slot| slot.read(handle.to_bits()))?;
+        let value = self.slot(handle)?.read(handle.to_bits())?.cast();
         // SAFETY: it was live when the word was loaded (I1), under a guard that keeps it alive (I3, I6).
         Some(unsafe { &*value })
     }
@@ -175,32 +199,33 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     #[must_use]
     pub fn acquire(&self, handle: Handle<T>) -> Option<Arc<T>> {
         let _guard = pin();
-        let value = self.inner.find(handle, |slot| slot.read(handle.to_bits()))?;
+        let value = self.slot(handle)?.read(handle.to_bits())?.cast();
         // SAFETY: from `Arc::into_raw`, and under the guard the pool's own reference is alive (I1, I3).
         Some(unsafe { clone_of(value) })
     }
 
     /// Takes the entry out. Of several calls with one handle, one gets the value, at once.
     ///
-    /// Readers that hold a guard keep their references. The pool's own reference goes after the grace period.
-    /// This may collect, and so run destructors of values that were removed earlier, and yields the processor where
-    /// thousands of removals wait for a thread that is pinned.
+    /// Readers that hold a guard keep their references. The pool's own reference goes after the grace period, whether
+    /// or not anybody calls this pool again. Every 64th removal also collects, and so may run destructors of values
+    /// that were removed earlier; it yields the processor where grace periods don't end for long.
     #[inline]
     #[expect(clippy::must_use_candidate, reason = "called for what it does as often as for what it gives")]
     pub fn remove(&self, handle: Handle<T>) -> Option<Arc<T>> {
         let inner = &*self.inner;
-        let value = inner.find(handle, |slot| slot.retire(handle.to_bits(), link::<L>(handle.key(), 0)))?;
+        let key = handle.key();
+        let value = self.slot(handle)?.retire(handle.to_bits(), KeyLayout::<L>::next_key(key))?;
         // SAFETY: from `Arc::into_raw`; the slot's own reference goes only after what follows (I3, I5).
-        let value = unsafe { clone_of(value) };
-        let place = Shape::<L>::place(handle.key());
-        if let Some(shard) = threads::number().and_then(|thread| inner.directory.shard(thread)) {
-            if shard.limbo.push::<L>(place) {
-                claim(&self.inner, &shard.limbo);
-                make_way();
-            }
-        } else {
-            inner.elsewhere.removed.fetch_add(1, Ordering::Relaxed);
-            defer(&self.inner, Chain::new::<L>(1, place));
+        let value = unsafe { clone_of(value.cast()) };
+        let seat = lanes::enter();
+        let owner = inner.owner(&seat);
+        owner.removed.add(1);
+        let (chunk, slot) = KeyLayout::<L>::chunk_and_slot(key);
+        if inner.mark_removed(chunk, 1 << slot) {
+            begin(&self.inner);
+        }
+        if owner.removed.get().is_multiple_of(LOOK) {
+            look(&self.inner, owner);
         }
         Some(value)
     }
@@ -209,7 +234,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     #[inline]
     #[must_use]
     pub fn contains(&self, handle: Handle<T>) -> bool {
-        self.inner.find(handle, |slot| slot.holds(handle.to_bits()).then_some(())).is_some()
+        self.slot(handle).is_some_and(|slot| slot.holds(handle.to_bits()))
     }
 
     /// Live entries. Exact while nothing is inserted or removed; otherwise somewhere near.
@@ -229,7 +254,7 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     #[must_use]
     pub fn iter<'a>(&'a self, guard: &'a Guard) -> Iter<'a, T> {
         let _ = guard;
-        Iter::new(self.inner.directory.slots(), self.inner.tag.bits().get())
+        Iter::new(self.inner.slots(), self.inner.tag().bits().get())
     }
 
     /// Removes the entries of which `keep` says `false`, and says how many it removed itself. As consistent as
@@ -248,36 +273,53 @@ impl<T: Send + Sync, L: Layout> Pool<T, L> {
     /// Counts of what was done. Cheap; each is read on its own.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        PoolStats::sum(self.inner.directory.shards(), &self.inner.elsewhere)
+        self.inner.stats()
     }
 
-    /// Hands every removal to the collector and collects what may be collected now.
+    /// Collects until every value that was removed before the call is released, as far as that may be now.
     ///
-    /// Where no thread is pinned, this one included, and none of them collects, every value that was removed before
-    /// the call is let go of when it returns. From within a value's destructor it collects nothing: whoever runs that
-    /// does when it is done.
+    /// Where no thread is pinned, this one included, and no other collects, all of them are when it returns, and what
+    /// their destructors have removed on this thread, too. From within a value's destructor it does nothing: what is
+    /// removed there is released by whoever runs that, or later. Costs a look at a few counters where nothing waits.
     pub fn flush(&self) {
-        for shard in self.inner.directory.shards() {
-            claim(&self.inner, &shard.limbo);
-        }
-        collect_all();
+        flush(&self.inner);
+    }
+
+    /// The slot that the handle would be in.
+    #[inline]
+    fn slot(&self, handle: Handle<T>) -> Option<&Slot> {
+        self.inner.directory().slot(handle.key())
     }
 
     /// The tag that this pool's handles have, for as long as the caller keeps it.
     pub(crate) fn tag(&self) -> &std::sync::Arc<PoolTag> {
-        &self.inner.tag
+        self.inner.tag()
     }
 }
 
 impl<T: Send + Sync, L: Layout> Drop for Pool<T, L> {
-    /// Lets go of every value, once, after the grace period: at once where no thread is pinned, otherwise when
+    /// Releases every value, once, after the grace period: at once where no thread is pinned, otherwise when
     /// something else collects later.
     fn drop(&mut self) {
         // SAFETY: taken once, here.
         let inner = unsafe { ManuallyDrop::take(&mut self.inner) };
         // SAFETY: values are Send, and `inner` keeps alive what its drop needs.
-        unsafe { pin().defer(move || drop(inner)) };
+        unsafe { defer(move || drop(inner)) };
         collect_all();
+    }
+}
+
+/// Collects until nothing more is to be had.
+fn collect_all() {
+    collect();
+    // Other models' deferrals would be counted in, and no model defers more than one collection takes.
+    if cfg!(not(any(loom, shuttle))) {
+        let mut idle = 0;
+        while deferrals() > 0 && idle < 3 {
+            let before = run_so_far();
+            collect();
+            idle = if run_so_far() == before { idle + 1 } else { 0 };
+        }
     }
 }
 

@@ -1,8 +1,6 @@
 //! What a pool has done so far.
 
-use super::directory::Shard;
-use super::inner::Elsewhere;
-use crate::sync::atomic::Ordering;
+use super::shard::Owner;
 
 /// Counts since the pool was made. Read one after the other: between two of them the pool goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,17 +19,14 @@ pub struct PoolStats {
 }
 
 impl PoolStats {
-    pub(super) fn sum<'a>(shards: impl Iterator<Item = &'a Shard> + Clone, elsewhere: &Elsewhere) -> Self {
-        let mut stats = Self::default();
+    pub(super) fn sum<'a>(shards: impl Iterator<Item = &'a Owner> + Clone) -> Self {
         // Read before the removals, so that it is never more than those.
-        let reclaimed = elsewhere.reclaimed.load(Ordering::Relaxed)
-            + shards.clone().map(|shard| shard.owner.reclaimed.get()).sum::<u64>();
-        stats.removed = elsewhere.removed.load(Ordering::Relaxed);
-        stats.retired_slots = elsewhere.retired_slots.load(Ordering::Relaxed);
-        for shard in shards {
-            stats.removed += shard.limbo.pushed();
-            stats.inserted += shard.owner.inserted.get();
-            stats.retired_slots += shard.owner.retired_slots.get();
+        let reclaimed = shards.clone().map(|owner| owner.reclaimed.get()).sum::<u64>();
+        let mut stats = Self::default();
+        for owner in shards {
+            stats.removed += owner.removed.get();
+            stats.inserted += owner.inserted.get();
+            stats.retired_slots += owner.retired_slots.get();
         }
         stats.live = stats.inserted.saturating_sub(stats.removed);
         stats.awaiting_reclamation = stats.removed.saturating_sub(reclaimed);

@@ -18,13 +18,13 @@ use crate::support::{Payload, Pool, begin, new_pool};
 pub enum Which {
     /// Of an entry that is there from the start.
     Live,
-    /// Of one that was removed before the start. The main thread's next insertion takes its place.
+    /// Of one that was removed before the start. The next insertion takes its place.
     Stale,
     /// The next one at that place, guessed ahead.
     NextOfStale,
     /// The next one at the live entry's place.
     NextOfLive,
-    /// The first one at a place that no entry was at, which the next insertion by another thread takes.
+    /// The first one at a place that no entry was at, which the next insertion but one takes.
     Fresh,
     /// Of this thread's last insertion.
     Own,

@@ -1,0 +1,73 @@
+//! What a lane's holders do, one after the other, under loom.
+
+use super::Lanes;
+use crate::model_support::{explore, explore_bounded};
+use crate::sync::{Arc, UnsafeCell};
+
+/// What each lane has: written by its holder, and read by the next.
+#[derive(Debug)]
+struct Turns(UnsafeCell<u32>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(UnsafeCell::new(0))
+    }
+}
+
+// SAFETY: loom reports every race on the cell.
+unsafe impl Sync for Turns {}
+// SAFETY: as above.
+unsafe impl Send for Turns {}
+
+/// Holds a lane for a moment. loom reports two holders at once, and a holder that doesn't see what the last one did.
+fn hold(lanes: &Lanes<Turns>) -> usize {
+    let lane = lanes.take(None);
+    // SAFETY: lanes live as long as the list.
+    let lane = unsafe { &*lane };
+    // SAFETY: held.
+    lane.own.0.with_mut(|turns| unsafe { *turns += 1 });
+    let number = lane.number();
+    lane.give_back();
+    number
+}
+
+fn turns(lanes: &Lanes<Turns>) -> u32 {
+    let (first, second) = (lanes.take(None), lanes.take(None));
+    [first, second]
+        .map(|lane| {
+            // SAFETY: lanes live as long as the list, and these are held.
+            unsafe { (*lane).own.0.with(|turns| *turns) }
+        })
+        .iter()
+        .sum()
+}
+
+/// L1, L2: two threads that take a lane hold different ones, or one after the other.
+#[test]
+fn a_holder_against_a_holder() {
+    explore("lanes: a holder against a holder", || {
+        let lanes = Arc::new(Lanes::<Turns>::new());
+        let others = Arc::clone(&lanes);
+        let other = loom::thread::spawn(move || hold(&others));
+        let numbers = [hold(&lanes), other.join().expect("no panic")];
+        assert!(numbers.iter().all(|number| *number < 2));
+        assert_eq!(turns(&lanes), 2);
+    });
+}
+
+/// L1, L2: three of them, with a lane that is there before.
+#[test]
+fn two_holders_against_a_third_with_3_preemptions() {
+    explore_bounded("lanes: two holders against a third", 3, || {
+        let lanes = Arc::new(Lanes::<Turns>::new());
+        assert_eq!(hold(&lanes), 0);
+        let others = [(); 2].map(|()| {
+            let lanes = Arc::clone(&lanes);
+            loom::thread::spawn(move || hold(&lanes))
+        });
+        hold(&lanes);
+        for other in others {
+            other.join().expect("no panic");
+        }
+    });
+}
