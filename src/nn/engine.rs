@@ -14,7 +14,7 @@ use super::pools::Pools;
 use super::reaper::{Grave, Reaper};
 use super::registry::Registry;
 use super::stats::{Counters, Stats};
-use super::store::{Listed, Store};
+use super::store::{Key, Listed, Store};
 use super::usage::{Budget, Reservation, Usage};
 use super::workers::Workers;
 use super::{EngineLimits, Error, ErrorKind, GraphInfo, Guest, GuestBuilder, Limits};
@@ -208,6 +208,11 @@ impl Inner {
             return Err(Error::invalid_argument("0 parts, where a model has 1 or more"));
         }
         let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
+        let files = match request.directory {
+            Some(_) => self.backends.files(&self.counters, request)?,
+            None => Vec::new(),
+        };
+        let key = Key::of(request, &files, request.memory_limit.min(self.usage.model_bytes.left()))?;
         let build = |listed: Listed| {
             // The call goes before the message where it is reported.
             let slot = self.reserve(|usage| &usage.graphs, "the model", 1)?;
@@ -221,7 +226,7 @@ impl Inner {
             observe::built(graph.origin().id, &graph.origin().backend, graph.bytes());
             Ok(graph)
         };
-        self.store.get_or_build(request, |listed| observe::build(encoding, target, given, || build(listed)))
+        self.store.get_or_build(key, |listed| observe::build(encoding, target, given, || build(listed)))
     }
 
     /// Takes `amount` of what all guests may have together.

@@ -100,8 +100,11 @@ impl NamedModel {
         let graph = {
             let parts = source.read(self.encoding)?;
             let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
-            let request =
-                LoadRequest { config: source.config(), ..LoadRequest::new(&parts, self.encoding, self.target) };
+            let request = LoadRequest {
+                config: source.config(),
+                directory: source.base(),
+                ..LoadRequest::new(&parts, self.encoding, self.target)
+            };
             build(&request)?
         };
         let before = self.current();

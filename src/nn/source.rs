@@ -78,6 +78,18 @@ impl ModelSource {
         !self.parts.iter().any(|part| matches!(part, Part::Bytes(_)))
     }
 
+    /// The directory of a model of one part on disk, where the model may have more files.
+    pub(super) fn base(&self) -> Option<&Path> {
+        match self.parts.as_slice() {
+            [Part::Path(path)] => match path.parent() {
+                Some(parent) if parent.as_os_str().is_empty() => Some(Path::new(".")),
+                parent => parent,
+            },
+            [Part::Directory(path)] => Some(path),
+            _ => None,
+        }
+    }
+
     /// The bytes of every part.
     pub(super) fn read(&self, encoding: Encoding) -> Result<Vec<Cow<'_, [u8]>>, Error> {
         let mut parts = Vec::with_capacity(self.parts.len());
