@@ -264,7 +264,7 @@ fn build(u: &mut Unstructured<'_>) -> Result<ModelProto> {
     } else {
         let version = Some(*u.choose(&[8, 11, 13, 17, 18, 20, 21, 22])?);
         let opset_import = vec![OperatorSetIdProto { domain: None, version }];
-        ModelProto { ir_version: Some(8), graph: Some(graph(u, 2)?), opset_import }
+        ModelProto { ir_version: Some(8), graph: Some(graph(u, 2)?), opset_import, ..ModelProto::default() }
     };
     if u.ratio(1_u8, 8)? {
         change(u, &mut model)?;

@@ -25,7 +25,7 @@ const HEAVY_ELEMENTS: usize = 1 << 14;
 const GROWTH: usize = 1 << 20;
 
 /// Operators whose work is more than a few steps for each element read or written.
-const HEAVY: [&str; 29] = [
+const HEAVY: [&str; 44] = [
     "MatMul",
     "Gemm",
     "Conv",
@@ -55,6 +55,21 @@ const HEAVY: [&str; 29] = [
     "Col2Im",
     "Det",
     "DeformConv",
+    "Attention",
+    "QAttention",
+    "MultiHeadAttention",
+    "DynamicQuantizeLSTM",
+    "DynamicQuantizeMatMul",
+    "MatMulIntegerToFloat",
+    "FusedMatMul",
+    "FusedGemm",
+    "FusedConv",
+    "QLinearAveragePool",
+    "TreeEnsemble",
+    "TreeEnsembleRegressor",
+    "TreeEnsembleClassifier",
+    "SVMRegressor",
+    "SVMClassifier",
 ];
 
 /// Operators that may run for as long as they like: they are left for the run, which has a deadline.

@@ -23,8 +23,10 @@
 mod check;
 pub mod decode;
 mod dims;
+mod external;
 mod fold;
 mod footprint;
+mod function;
 mod fuse;
 mod gemm;
 mod graph;
@@ -35,9 +37,12 @@ mod node;
 mod ops;
 mod pack;
 mod plan;
+mod random;
 mod run;
 mod scan;
+mod strings;
 mod tail;
+mod texts;
 mod threads;
 pub mod value;
 
@@ -49,6 +54,7 @@ pub use graph::{CandleContext, CandleGraph};
 pub use ops::{LATEST_OPSET, Operator, operators};
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use threads::Threads;
@@ -92,7 +98,7 @@ impl CandleBackend {
     ///
     /// As [`Backend::load`].
     pub fn load_graph(&self, model: &[u8], memory_limit: usize) -> Result<CandleGraph, Error> {
-        CandleGraph::load(model, memory_limit, self.threads.clone())
+        CandleGraph::load(model, None, memory_limit, self.threads.clone())
     }
 }
 
@@ -104,7 +110,12 @@ impl CandleBackend {
 /// [`UnsupportedOperation`](crate::nn::ErrorKind::UnsupportedOperation) for one of another element type.
 pub fn decode_tensor(bytes: &[u8]) -> Result<value::Value, Error> {
     let tensor = <decode::TensorProto as prost::Message>::decode(bytes);
-    check::tensor(&tensor.map_err(|error| Error::invalid_encoding(format!("no tensor: {error}")))?)
+    let tensor = tensor.map_err(|error| Error::invalid_encoding(format!("no tensor: {error}")))?;
+    // A string is one of a graph's, and there is none.
+    if tensor.data_type == Some(8) {
+        return Err(Error::unsupported("strings outside of a model"));
+    }
+    check::tensor(&tensor, &std::cell::RefCell::new(texts::Texts::new()))
 }
 
 impl Default for CandleBackend {
@@ -134,6 +145,14 @@ impl Backend for CandleBackend {
         let [model] = request.parts else {
             return Err(Error::invalid_encoding(format!("an ONNX model is 1 part, not {}", request.parts.len())));
         };
-        Ok(Box::new(self.load_graph(model, request.memory_limit)?))
+        let (directory, limit) = (request.directory, request.memory_limit);
+        Ok(Box::new(CandleGraph::load(model, directory, limit, self.threads.clone())?))
+    }
+
+    fn files(&self, request: &LoadRequest<'_>) -> Result<Vec<PathBuf>, Error> {
+        match (request.parts, request.directory) {
+            ([model], Some(directory)) => external::files(model, directory),
+            _ => Ok(Vec::new()),
+        }
     }
 }

@@ -17,6 +17,7 @@ pub(crate) use super::dims::{Dims, count, strides};
 pub use super::dims::{MAX_ELEMENTS, MAX_RANK};
 use super::footprint::allocation;
 use super::meter::Charge;
+use super::texts::Text;
 use crate::nn::Error;
 
 /// The element types that the candle backend computes with.
@@ -49,10 +50,12 @@ pub enum ElementType {
     U64,
     /// True or false.
     Bool,
+    /// A string of the model's, by its number.
+    String,
 }
 
 impl ElementType {
-    /// From the number that ONNX has for it (`TensorProto.DataType`); `None` for those that are not supported.
+    /// From the number that ONNX has for it (`TensorProto.DataType`); `None` for those that can't be calculated with.
     #[must_use]
     pub const fn from_onnx(number: i32) -> Option<Self> {
         Some(match number {
@@ -79,7 +82,7 @@ impl ElementType {
         match self {
             Self::I8 | Self::U8 | Self::Bool => 1,
             Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 2,
-            Self::F32 | Self::I32 | Self::U32 => 4,
+            Self::F32 | Self::I32 | Self::U32 | Self::String => 4,
             Self::F64 | Self::I64 | Self::U64 => 8,
         }
     }
@@ -98,6 +101,8 @@ pub(crate) enum Data {
     U16(Vec<u16>),
     /// Unsigned, 64 bits.
     U64(Vec<u64>),
+    /// Strings.
+    Text(Vec<Text>),
 }
 
 mod sealed {
@@ -125,15 +130,15 @@ macro_rules! elements {
         impl sealed::Sealed for $ty {}
         impl Element for $ty {
             const TYPE: ElementType = ElementType::$name;
-            #[expect(private_interfaces, reason = "sealed: only this module implements and calls it")]
+            #[allow(private_interfaces, reason = "sealed: only this module implements and calls it; one of the types is private")]
             fn wrap($elements: Vec<Self>) -> Data {
                 $($pattern)+
             }
-            #[expect(private_interfaces, reason = "sealed: only this module implements and calls it")]
+            #[allow(private_interfaces, reason = "sealed: only this module implements and calls it; one of the types is private")]
             fn slice(data: &Data) -> Option<&[Self]> {
                 if let $($pattern)+ = data { Some($elements) } else { None }
             }
-            #[expect(private_interfaces, reason = "sealed: only this module implements and calls it")]
+            #[allow(private_interfaces, reason = "sealed: only this module implements and calls it; one of the types is private")]
             fn slice_mut(data: &mut Data) -> Option<&mut [Self]> {
                 if let $($pattern)+ = data { Some($elements) } else { None }
             }
@@ -155,6 +160,7 @@ elements! {
     u32, U32, (Data::Candle(CpuStorage::U32(elements))), elements;
     u64, U64, (Data::U64(elements)), elements;
     bool, Bool, (Data::Bool(elements)), elements;
+    Text, String, (Data::Text(elements)), elements;
 }
 
 /// Runs a body with the elements of a value as a slice of their own type.
@@ -175,6 +181,7 @@ macro_rules! with_elements {
             ElementType::U32 => with_elements!(@ u32, $value, $elements, $body),
             ElementType::U64 => with_elements!(@ u64, $value, $elements, $body),
             ElementType::Bool => with_elements!(@ bool, $value, $elements, $body),
+            ElementType::String => with_elements!(@ $crate::backend::candle::texts::Text, $value, $elements, $body),
         }
     }};
     (@ $ty:ty, $value:expr, $elements:ident, $body:expr) => {{
@@ -329,7 +336,7 @@ impl Value {
         }
     }
 
-    /// The elements as little-endian bytes; a boolean is 0 or 1.
+    /// The elements as little-endian bytes; a boolean is 0 or 1, and strings have none.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         fn bytes<T: Copy, const N: usize>(elements: &[T], to: impl Fn(T) -> [u8; N]) -> Vec<u8> {
@@ -353,7 +360,7 @@ impl Value {
             Data::Candle(CpuStorage::BF16(elements)) => bytes(elements, bf16::to_le_bytes),
             Data::Candle(CpuStorage::F32(elements)) => bytes(elements, f32::to_le_bytes),
             Data::Candle(CpuStorage::F64(elements)) => bytes(elements, f64::to_le_bytes),
-            Data::Candle(_) => Vec::new(),
+            Data::Candle(_) | Data::Text(_) => Vec::new(),
         }
     }
 
@@ -388,6 +395,7 @@ impl Value {
                 Self::new(dims, data.iter().map(|&byte| byte == 1).collect())
             }
             ElementType::Bool => Err(Error::invalid_argument("a boolean is neither 0 nor 1")),
+            ElementType::String => Err(Error::invalid_argument("strings are no bytes of a fixed length")),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::super::meter::{Cx, PIECE, Pace};
 use super::super::node::Node;
 use super::super::value::{Element, ElementType, Value};
 use super::broadcast::map;
-use super::{Kernel, Operator, since};
+use super::{Kernel, Operator, no_type, since};
 use crate::nn::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(6, "Cast", (1, 1), cast), since(15, "CastLike", (2, 2), cast_like)];
@@ -95,6 +95,7 @@ fn each(value: &Value, cx: &Cx<'_>, visit: &mut dyn FnMut(Number)) -> Result<(),
         ElementType::U32 => numbers(value, |x: u32| Number::Integer(i128::from(x)), cx, visit),
         ElementType::U64 => numbers(value, |x: u64| Number::Integer(i128::from(x)), cx, visit),
         ElementType::Bool => numbers(value, |x: bool| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::String => Err(no_type(value)),
     }
 }
 
@@ -144,6 +145,7 @@ pub(super) fn convert(value: Value, ty: ElementType, cx: &Cx<'_>) -> Result<Valu
         ElementType::U32 => to::<u32>(&value, cx),
         ElementType::U64 => to::<u64>(&value, cx),
         ElementType::Bool => to::<bool>(&value, cx),
+        ElementType::String => Err(Error::unsupported("numbers as strings")),
     }
 }
 

@@ -10,6 +10,7 @@
 #![expect(clippy::needless_for_each, reason = "one line a loop, of which there are many")]
 
 mod activation;
+mod attend;
 mod bits;
 mod broadcast;
 mod cast;
@@ -21,11 +22,17 @@ mod conv_double;
 mod conv_transpose;
 mod depthwise;
 mod detect;
+mod draw;
 mod einsum;
 mod elementwise;
+mod features;
+mod forest;
 mod fourier;
+mod fused_layers;
 mod gather;
+pub(crate) mod labels;
 mod layout;
+mod linear;
 mod lines;
 mod loss;
 mod matmul;
@@ -36,7 +43,9 @@ mod pattern;
 mod place;
 mod pool;
 mod pool_lp;
+mod qlinear;
 mod quantized;
+mod quantized_lstm;
 mod real;
 mod recurrent;
 mod reduce;
@@ -44,13 +53,17 @@ mod resize;
 mod rnn_cells;
 mod sample;
 mod scatter;
+mod scores;
 mod select;
 mod shape;
 mod signal;
 mod slice;
 mod softmax;
+mod svm;
+mod trees;
 mod weighted;
 mod window;
+mod within;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -101,10 +114,27 @@ const fn between(since: i64, until: i64, name: &'static str, inputs: (usize, usi
     Operator { domain: "", name, since, until, inputs, build }
 }
 
+/// The domain of classical machine learning.
+const ML: &str = "ai.onnx.ml";
+
+/// The domain of the operators that onnxruntime adds.
+const MICROSOFT: &str = "com.microsoft";
+
+/// An operator of ai.onnx.ml.
+const fn learning(since: i64, until: i64, name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
+    Operator { domain: ML, name, since, until, inputs, build }
+}
+
+/// An operator of com.microsoft, which has one version.
+const fn microsoft(name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
+    Operator { domain: MICROSOFT, name, since: 1, until: 1, inputs, build }
+}
+
 /// Every operator, by family.
 pub fn operators() -> impl Iterator<Item = &'static Operator> {
     [
         activation::OPERATORS,
+        attend::OPERATORS,
         bits::OPERATORS,
         cast::OPERATORS,
         compare::OPERATORS,
@@ -113,10 +143,15 @@ pub fn operators() -> impl Iterator<Item = &'static Operator> {
         conv::OPERATORS,
         conv_transpose::OPERATORS,
         detect::OPERATORS,
+        draw::OPERATORS,
         einsum::OPERATORS,
         elementwise::OPERATORS,
+        features::OPERATORS,
+        fused_layers::OPERATORS,
         gather::OPERATORS,
+        labels::OPERATORS,
         layout::OPERATORS,
+        linear::OPERATORS,
         loss::OPERATORS,
         matmul::OPERATORS,
         norm::OPERATORS,
@@ -125,7 +160,9 @@ pub fn operators() -> impl Iterator<Item = &'static Operator> {
         pattern::OPERATORS,
         pool::OPERATORS,
         pool_lp::OPERATORS,
+        qlinear::OPERATORS,
         quantized::OPERATORS,
+        quantized_lstm::OPERATORS,
         recurrent::OPERATORS,
         reduce::OPERATORS,
         resize::OPERATORS,
@@ -135,6 +172,8 @@ pub fn operators() -> impl Iterator<Item = &'static Operator> {
         signal::OPERATORS,
         slice::OPERATORS,
         softmax::OPERATORS,
+        svm::OPERATORS,
+        trees::OPERATORS,
     ]
     .into_iter()
     .flatten()

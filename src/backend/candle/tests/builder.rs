@@ -64,7 +64,7 @@ impl Model {
     pub fn bytes(&self) -> Vec<u8> {
         let opset = OperatorSetIdProto { domain: None, version: Some(self.opset) };
         let graph = Some(self.graph.clone());
-        ModelProto { ir_version: Some(8), graph, opset_import: vec![opset] }.encode_to_vec()
+        ModelProto { ir_version: Some(8), graph, opset_import: vec![opset], ..ModelProto::default() }.encode_to_vec()
     }
 
     pub fn load(&self) -> Result<CandleGraph, Error> {
