@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 
-use super::super::decode::{AttributeProto, ModelProto, OperatorSetIdProto, TensorProto};
+use super::super::decode::{AttributeProto, ModelProto, TensorProto};
 use super::super::meter::{Cx, Meter};
 use super::super::node::{Args, Node, Shared};
 use super::super::ops;
@@ -46,9 +46,7 @@ fn bytes(version: i64, op: &str, inputs: &[i32], outputs: &[i32], attributes: &[
 }
 
 fn imported(model: &Model, version: i64) -> Vec<u8> {
-    let mut proto = ModelProto::decode(model.bytes().as_slice()).unwrap();
-    proto.opset_import.push(OperatorSetIdProto { domain: Some("ai.onnx.ml".to_owned()), version: Some(version) });
-    proto.encode_to_vec()
+    Model { imports: vec![("ai.onnx.ml", version)], ..model.clone() }.bytes()
 }
 
 fn load(bytes: &[u8]) -> Result<CandleGraph, Error> {

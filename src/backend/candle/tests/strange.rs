@@ -9,8 +9,9 @@ use crate::backend::ComputeControl;
 use crate::nn::MESSAGE_BYTES;
 
 /// Attributes that operators read, besides those that they must have.
-const NAMES: [&str; 62] = [
+const NAMES: [&str; 77] = [
     "activation_alpha",
+    "activation_params",
     "activations",
     "align_corners",
     "allowzero",
@@ -25,8 +26,12 @@ const NAMES: [&str; 62] = [
     "block_size",
     "blocksize",
     "body",
+    "cats_int64s",
     "ceil_mode",
     "center_point_box",
+    "channels_last",
+    "classlabels_int64s",
+    "classlabels_strings",
     "clip",
     "coordinate_transformation_mode",
     "count_include_pad",
@@ -43,16 +48,21 @@ const NAMES: [&str; 62] = [
     "exclusive",
     "group",
     "ignore_index",
+    "inputdimensions",
     "inverse",
     "k",
     "keepdims",
     "kernel_shape",
     "layout",
     "mode",
+    "n_supports",
+    "n_targets",
     "num_groups",
+    "num_heads",
     "num_outputs",
     "num_scan_inputs",
     "onesided",
+    "opset",
     "output_datatype",
     "output_dtype",
     "output_height",
@@ -61,15 +71,20 @@ const NAMES: [&str; 62] = [
     "p",
     "pads",
     "perm",
+    "qkv_hidden_sizes",
     "reduction",
+    "sample_size",
     "sampling_ratio",
     "scan_input_axes",
+    "seed",
+    "shape",
     "size",
     "sorted",
     "spatial_scale",
     "split",
     "start",
     "strides",
+    "targets",
     "then_branch",
     "to",
 ];
@@ -120,6 +135,7 @@ fn attack(
 ) {
     let outputs: Vec<String> = (0..outputs).map(|index| format!("o{index}")).collect();
     let mut model = Model::new(opset).node(operator.name, &names.join(" "), &outputs.join(" "), attributes);
+    model = model.of_domain(operator.domain, opset);
     for (index, value) in of.iter().enumerate() {
         let number = (1..17).find(|&number| ElementType::from_onnx(number) == Some(value.ty())).unwrap();
         model.graph.input.push(info(&format!("i{index}"), number, None));
