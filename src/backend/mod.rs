@@ -33,13 +33,13 @@ pub trait Backend: Send + Sync + 'static {
     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error>;
 
     /// The files in the request's [`directory`](LoadRequest::directory) that the model keeps its weights in, beside its
-    /// parts. Asked before [`load`](Self::load), and only where there is a directory; the engine takes their content into
-    /// account when it tells models apart. A backend that reads no such files has none.
+    /// parts. Asked before [`load`](Self::load), and only where there is a directory; the engine takes their content
+    /// into account when it tells models apart. A backend that reads no such files has none.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load), and [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) for a file that a model may
-    /// not name.
+    /// As [`load`](Self::load), and [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) for a file that a model
+    /// may not name.
     fn files(&self, _request: &LoadRequest<'_>) -> Result<Vec<PathBuf>, Error> {
         Ok(Vec::new())
     }
@@ -120,8 +120,8 @@ pub trait BackendContext: Send + 'static {
     fn output(&self, index: usize) -> Result<TensorView<'_>, Error>;
 
     /// Bytes that the context holds between calls, inputs and outputs with them, for accounting; an estimate will do.
-    /// Asked at the opening and after each `set_input` and `compute`, so cheap. A backend that does not count is taken to
-    /// hold its inputs. What is more than a limit allows costs the context.
+    /// Asked at the opening and after each `set_input` and `compute`, so cheap. A backend that does not count is taken
+    /// to hold its inputs. What is more than a limit allows costs the context.
     fn memory(&self) -> usize {
         0
     }

@@ -42,9 +42,9 @@ impl ModelSource {
     }
 
     /// A model in a directory of its own, which is looked through when the model is built. The encoding says which
-    /// file of it is the model: `model.onnx` or else the only `.onnx` for ONNX; likewise `.xml` and the `.bin` of the same
-    /// name for `OpenVINO`, `.pb` for `TensorFlow`, `.pt` for `PyTorch`, `.tflite` for `TensorFlow` Lite and `.gguf`
-    /// for GGML.
+    /// file of it is the model: `model.onnx` or else the only `.onnx` for ONNX; likewise `.xml` and the `.bin` of the
+    /// same name for `OpenVINO`, `.pb` for `TensorFlow`, `.pt` for `PyTorch`, `.tflite` for `TensorFlow` Lite and
+    /// `.gguf` for GGML.
     #[must_use]
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         Self { parts: vec![Part::Directory(path.into())], config: None }

@@ -186,7 +186,8 @@ fn tensor(u: &mut Unstructured<'_>, name: &str) -> Result<TensorProto> {
         _ => {
             tensor.data_type = Some(*u.choose(&[2, 3, 4, 5, 6, 8, 9, 10, 16])?);
             if tensor.data_type == Some(8) {
-                tensor.string_data = (0..count).map(|_| Ok(vec![b'a' + u.int_in_range(0..=2)?])).collect::<Result<_>>()?;
+                let text = |_| Ok(vec![b'a' + u.int_in_range(0..=2)?]);
+                tensor.string_data = (0..count).map(text).collect::<Result<_>>()?;
             } else {
                 tensor.int32_data = (0..count).map(|_| u.int_in_range(0..=1)).collect::<Result<_>>()?;
             }

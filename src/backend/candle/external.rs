@@ -70,7 +70,7 @@ impl Message {
             (Self::Model, 7) | (Self::Attribute, 6) => Self::Graph,
             (Self::Model, 25) => Self::Function,
             (Self::Graph, 1) | (Self::Function, 7) => Self::Node,
-            (Self::Graph, 5) | (Self::Attribute, 5) => Self::Tensor,
+            (Self::Graph | Self::Attribute, 5) => Self::Tensor,
             (Self::Node, 5) | (Self::Function, 11) => Self::Attribute,
             (Self::Tensor, 13) => Self::Entry,
             _ => return None,

@@ -1,7 +1,8 @@
 //! Constants computed at load: a step whose inputs are all known is run once, and its results take its place.
 //!
 //! A guest writes the constants, so that folding has budgets: of work and of memory over the whole model, and of
-//! memory for one step; and of time. A step past either is left for the run, which has a deadline; so is one that fails.
+//! memory for one step; and of time. A step past either is left for the run, which has a deadline; so is one that
+//! fails.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
 //! Operators that a model defines itself, by a graph: each use is compiled as the graph's nodes in its place.
 //!
-//! The nodes of a use have names of their own, so that none has to be made up. A file of a few bytes can ask for any number
-//! of nodes this way, which is why uses are bounded: in the depth to which they are nested, in the nodes that all of them
-//! come to, and in what their attributes take.
+//! The nodes of a use have names of their own, so that none has to be made up. A file of a few bytes can ask for any
+//! number of nodes this way, which is why uses are bounded: in the depth to which they are nested, in the nodes that
+//! all of them come to, and in what their attributes take.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -129,8 +129,8 @@ impl CandleGraph {
         &self.model.outputs
     }
 
-    /// Computes the outputs from `inputs`, one for each of [`input_ports`](Self::input_ports), without a context. Those at
-    /// the end that have a default may be left out. Nodes that draw numbers at random begin anew.
+    /// Computes the outputs from `inputs`, one for each of [`input_ports`](Self::input_ports), without a context. Those
+    /// at the end that have a default may be left out. Nodes that draw numbers at random begin anew.
     ///
     /// # Errors
     ///
@@ -302,9 +302,9 @@ struct Carried {
 /// A tensor whose ONNX type wasi-nn lacks is carried by another: a boolean as U8 (0 or 1), I8, I16 and U16 as I32,
 /// U32 and U64 as I64. An input that its own type can't hold is refused, an output past `i64::MAX` is an error.
 ///
-/// A tensor of strings is carried as U8 with one dimension more, the last: each string's bytes, in UTF-8, and after them
-/// zeros up to that dimension's size, which for an output is that of the longest string and at least 1. An output of
-/// `["yes", "no"]` has the dimensions 2×3 and the bytes `yesno\0`. So a string ends at its zeros.
+/// A tensor of strings is carried as U8 with one dimension more, the last: each string's bytes, in UTF-8, and after
+/// them zeros up to that dimension's size, which for an output is that of the longest string and at least 1. An output
+/// of `["yes", "no"]` has the dimensions 2×3 and the bytes `yesno\0`. So a string ends at its zeros.
 pub struct CandleContext {
     model: Arc<Model>,
     inputs: Vec<Option<Value>>,

@@ -172,7 +172,7 @@ pub(crate) struct Compiler<'a> {
     pub(crate) nested: usize,
 }
 
-impl<'a> Compiler<'a> {
+impl Compiler<'_> {
     /// Compiles a model's graph. `inputs` are the names that a run gives values to, in their order.
     pub(crate) fn graph(&mut self, graph: &GraphProto, inputs: &[&str]) -> Result<Plan, Error> {
         self.compile(graph, inputs, None, None).map(|(plan, _)| plan)

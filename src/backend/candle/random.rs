@@ -1,11 +1,11 @@
 //! Random numbers: Philox4x32-10, and how far each node of a context has come.
 //!
-//! The generator is counter-based (J. Salmon, M. Moraes, R. Dror, D. Shaw: "Parallel random numbers: as easy as 1, 2, 3",
-//! SC 2011), so that a node's state is the number of blocks that it has drawn. A context has the states of its nodes: two
-//! contexts don't disturb each other, and a context that computes again goes on where it was.
+//! The generator is counter-based (J. Salmon, M. Moraes, R. Dror, D. Shaw: "Parallel random numbers: as easy as 1, 2,
+//! 3", SC 2011), so that a node's state is the number of blocks that it has drawn. A context has the states of its
+//! nodes: two contexts don't disturb each other, and a context that computes again goes on where it was.
 //!
-//! A node with a seed draws what the seed says, in every context the same. Nodes without one have a stream each of a seed
-//! that every context draws anew from the process's source of hash keys: no two contexts agree.
+//! A node with a seed draws what the seed says, in every context the same. Nodes without one have a stream each of a
+//! seed that every context draws anew from the process's source of hash keys: no two contexts agree.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -53,10 +53,10 @@ impl Randoms {
         // Relaxed: the count alone matters.
         let block = self.drawn.get(node)?.fetch_add(blocks as u64, Ordering::Relaxed);
         Some(match seed {
-            Some(seed) => Stream { key: [seed.to_bits(), 1], stream: 0, block, rest: [0; 4], left: 0 },
+            Some(seed) => Stream { key: [seed.to_bits(), 1], node: 0, block, rest: [0; 4], left: 0 },
             None => Stream {
                 key: [self.seed as u32, (self.seed >> 32) as u32],
-                stream: node as u64,
+                node: node as u64,
                 block,
                 rest: [0; 4],
                 left: 0,
@@ -69,7 +69,7 @@ impl Randoms {
 #[derive(Debug, Clone)]
 pub(crate) struct Stream {
     key: [u32; 2],
-    stream: u64,
+    node: u64,
     block: u64,
     rest: [u32; 4],
     left: usize,
@@ -78,8 +78,8 @@ pub(crate) struct Stream {
 impl Stream {
     fn next(&mut self) -> u32 {
         if self.left == 0 {
-            let (block, stream) = (self.block, self.stream);
-            let counter = [block as u32, (block >> 32) as u32, stream as u32, (stream >> 32) as u32];
+            let (block, node) = (self.block, self.node);
+            let counter = [block as u32, (block >> 32) as u32, node as u32, (node >> 32) as u32];
             self.rest = philox(counter, self.key);
             (self.block, self.left) = (block.wrapping_add(1), 4);
         }

@@ -1,8 +1,8 @@
 //! The strings of a model: each is stored once, and tensors hold their numbers.
 //!
-//! No operator makes a string that the model doesn't name, so that a graph's strings are known at load and every operator
-//! that moves elements moves strings as it moves numbers. A string that a caller gives and the model doesn't name is
-//! [`Text::OTHER`]: it is equal to no string of the model, and no output may have it.
+//! No operator makes a string that the model doesn't name, so that a graph's strings are known at load and every
+//! operator that moves elements moves strings as it moves numbers. A string that a caller gives and the model doesn't
+//! name is [`Text::OTHER`]: it is equal to no string of the model, and no output may have it.
 
 use std::collections::HashMap;
 use std::sync::Arc;

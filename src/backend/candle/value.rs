@@ -130,15 +130,15 @@ macro_rules! elements {
         impl sealed::Sealed for $ty {}
         impl Element for $ty {
             const TYPE: ElementType = ElementType::$name;
-            #[allow(private_interfaces, reason = "sealed: only this module implements and calls it; one of the types is private")]
+            #[allow(private_interfaces, reason = "sealed: only this module implements and calls it")]
             fn wrap($elements: Vec<Self>) -> Data {
                 $($pattern)+
             }
-            #[allow(private_interfaces, reason = "sealed: only this module implements and calls it; one of the types is private")]
+            #[allow(private_interfaces, reason = "sealed: only this module implements and calls it")]
             fn slice(data: &Data) -> Option<&[Self]> {
                 if let $($pattern)+ = data { Some($elements) } else { None }
             }
-            #[allow(private_interfaces, reason = "sealed: only this module implements and calls it; one of the types is private")]
+            #[allow(private_interfaces, reason = "sealed: only this module implements and calls it")]
             fn slice_mut(data: &mut Data) -> Option<&mut [Self]> {
                 if let $($pattern)+ = data { Some($elements) } else { None }
             }

@@ -1,4 +1,5 @@
-//! Attention as com.microsoft has it: Attention, QAttention and MultiHeadAttention, without what is kept from call to call.
+//! Attention as com.microsoft has it: Attention, QAttention and MultiHeadAttention, without what is kept from call to
+//! call.
 
 use super::super::meter::{Cx, Pace};
 use super::super::node::{Args, Node};
@@ -56,8 +57,8 @@ impl Heads {
         permute(value.reshaped(vec![batch, steps, self.count, width / self.count])?, &[0, 2, 1, 3], cx)
     }
 
-    /// The attention of `q` to `k`, which gathers `v`: each batch × steps × width. The mask has a number for each place of
-    /// `k`, or how many there are; the bias is added to the scores.
+    /// The attention of `q` to `k`, which gathers `v`: each batch × steps × width. The mask has a number for each place
+    /// of `k`, or how many there are; the bias is added to the scores.
     fn attend(
         &self,
         [q, k, v]: [Value; 3],

@@ -106,8 +106,8 @@ fn filled<T: Element>(
         return Err(Error::invalid_argument(format!("{} values for {width} features", values.len())));
     }
     let elements = value.elements::<T>()?;
-    let with = |(place, &x): (usize, &T)| if is_missing(x) { values[place % values.len()] } else { x };
-    cx.output::<T>(value.dims())?.collect(elements.iter().enumerate().map(with))
+    let replaced = |(place, &x): (usize, &T)| if is_missing(x) { values[place % values.len()] } else { x };
+    cx.output::<T>(value.dims())?.collect(elements.iter().enumerate().map(replaced))
 }
 
 fn imputer(node: &Node<'_>) -> Result<Kernel, Error> {

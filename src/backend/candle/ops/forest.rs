@@ -162,30 +162,30 @@ impl Forest {
         }
     }
 
-    /// Adds up the scores of one row, whose number of features [`fits`](Self::fits), over `scores` that are 0. `scored` says
-    /// which targets have any.
+    /// Adds up the scores of one row, whose number of features [`fits`](Self::fits), over `scores` that are 0. `seen`
+    /// says which targets have any.
     pub(super) fn score(
         &self,
         row: &[f64],
         scores: &mut [f64],
-        scored: &mut [bool],
+        seen: &mut [bool],
         pace: &mut Pace,
         cx: &Cx<'_>,
     ) -> Result<(), Error> {
-        scored.fill(false);
+        seen.fill(false);
         for &root in &self.roots {
             let (begin, end) = self.leaves[self.leaf(root, row, pace, cx)? as usize];
             let weights = &self.weights[begin as usize..end as usize];
             pace.step(weights.len() + 1, cx)?;
             for &(target, weight) in weights {
-                let (score, scored) = (&mut scores[target as usize], &mut scored[target as usize]);
+                let (score, seen) = (&mut scores[target as usize], &mut seen[target as usize]);
                 *score = match self.aggregate {
                     Aggregate::Sum | Aggregate::Average => *score + weight,
-                    _ if !*scored => weight,
+                    _ if !*seen => weight,
                     Aggregate::Min => score.min(weight),
                     Aggregate::Max => score.max(weight),
                 };
-                *scored = true;
+                *seen = true;
             }
         }
         if self.aggregate == Aggregate::Average {

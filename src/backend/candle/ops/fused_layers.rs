@@ -1,5 +1,5 @@
-//! Operators of com.microsoft that stand for several of ai.onnx, which they are made of here: what onnxruntime's optimizer
-//! and its converters leave in transformer models. Attention is in `attend`.
+//! Operators of com.microsoft that stand for several of ai.onnx, which they are made of here: what onnxruntime's
+//! optimizer and its converters leave in transformer models. Attention is in `attend`.
 
 use super::super::meter::{Cx, Pace};
 use super::super::node::{Args, Node};

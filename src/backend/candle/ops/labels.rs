@@ -1,7 +1,8 @@
 //! Labels and categories of ai.onnx.ml: LabelEncoder, OneHotEncoder, CategoryMapper, ZipMap.
 //!
 //! The tables are made at load. A sequence of maps, which ZipMap makes, has no tensor: its scores are handed on as the
-//! matrix that they are, a column for each class in the order of the labels, which the guest has from the model's author.
+//! matrix that they are, a column for each class in the order of the labels, which the guest has from the model's
+//! author.
 
 use std::collections::HashMap;
 
@@ -31,7 +32,7 @@ trait Key: Element {
 macro_rules! integers {
     ($($ty:ty)*) => {$(
         impl Key for $ty {
-            fn key(self) -> u64 { self as i64 as u64 }
+            fn key(self) -> u64 { i64::from(self) as u64 }
         }
     )*};
 }
@@ -127,7 +128,7 @@ impl Table {
             let &[default] = of(values, default)? else { return Err(Error::invalid_argument("a default of one")) };
             cx.output(value.dims())?.append(|out| {
                 self.visit(value, cx, |place| {
-                    out.push(place.and_then(|place| values.get(place)).copied().unwrap_or(default))
+                    out.push(place.and_then(|place| values.get(place)).copied().unwrap_or(default));
                 })
             })
         })

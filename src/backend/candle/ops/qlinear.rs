@@ -1,4 +1,5 @@
-//! Operators of com.microsoft on quantized tensors: each is the one of ai.onnx on the numbers that the integers stand for.
+//! Operators of com.microsoft on quantized tensors: each is the one of ai.onnx on the numbers that the integers stand
+//! for.
 
 use super::super::meter::Cx;
 use super::super::node::{Args, Node};

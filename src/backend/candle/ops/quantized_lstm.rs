@@ -1,7 +1,7 @@
 //! DynamicQuantizeLSTM of com.microsoft: an LSTM whose weights are integers of 8 bits.
 //!
-//! The input as a whole, and each state at each step, are quantized as DynamicQuantizeLinear does it. Products of integers
-//! are added up in f32, which holds them exactly up to 2²⁴ and to seven digits past that.
+//! The input as a whole, and each state at each step, are quantized as DynamicQuantizeLinear does it. Products of
+//! integers are added up in f32, which holds them exactly up to 2²⁴ and to seven digits past that.
 
 use std::sync::Arc;
 
@@ -221,7 +221,7 @@ impl Lstm {
                     quantize(&elements[(step * batch + index) * input..][..input], &mut row_x, of_x);
                     match bias {
                         Some((of_w, of_r)) => {
-                            row.iter_mut().zip(of_w.iter().zip(of_r)).for_each(|(x, (a, b))| *x = a + b)
+                            row.iter_mut().zip(of_w.iter().zip(of_r)).for_each(|(x, (a, b))| *x = a + b);
                         }
                         None => row.fill(0.0),
                     }

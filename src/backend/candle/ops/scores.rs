@@ -1,4 +1,5 @@
-//! What the classifiers and regressors of ai.onnx.ml have in common: rows of features, labels, and what is done to scores.
+//! What the classifiers and regressors of ai.onnx.ml have in common: rows of features, labels, and what is done to
+//! scores.
 
 use super::super::meter::{Cx, Pace};
 use super::super::node::Node;

@@ -69,7 +69,7 @@ fn wide(node: &Node<'_>, name: &str) -> Result<Vec<f64>, Error> {
 
 /// The length of each of `count` vectors.
 fn length(vectors: &[f64], count: usize) -> Result<usize, Error> {
-    if count == 0 || vectors.is_empty() || vectors.len() % count != 0 {
+    if count == 0 || vectors.is_empty() || !vectors.len().is_multiple_of(count) {
         return Err(Error::invalid_encoding(format!("{} numbers for {count} vectors", vectors.len())));
     }
     Ok(vectors.len() / count)
@@ -235,9 +235,9 @@ impl Coupling {
                 let step = (total - self.qp[t]) / own;
                 p[t] += step;
                 total = (total + step * (step * own + 2.0 * self.qp[t])) / ((1.0 + step) * (1.0 + step));
-                for j in 0..k {
+                for (j, p) in p.iter_mut().enumerate() {
                     self.qp[j] = (self.qp[j] + step * self.q[t * k + j]) / (1.0 + step);
-                    p[j] /= 1.0 + step;
+                    *p /= 1.0 + step;
                 }
             }
         }

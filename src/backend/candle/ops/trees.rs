@@ -1,7 +1,7 @@
 //! Decision trees of ai.onnx.ml: TreeEnsembleRegressor, TreeEnsembleClassifier and TreeEnsemble.
 //!
-//! Where ONNX leaves a classifier of two classes open, it is done as onnxruntime does it: scores of the first class alone
-//! are those of the second, and the label is told from them by 0.5 where none is negative and by 0 else.
+//! Where ONNX leaves a classifier of two classes open, it is done as onnxruntime does it: scores of the first class
+//! alone are those of the second, and the label is told from them by 0.5 where none is negative and by 0 else.
 
 use super::super::meter::Cx;
 use super::super::node::{Args, Node};
@@ -43,11 +43,11 @@ fn regress(forest: &Forest, base: &[f64], transform: Transform, mut args: Args, 
     let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
     forest.fits(columns)?;
     let elements = value.elements::<f64>()?;
-    let (mut scored, _charge) = cx.filled(false, forest.targets)?;
+    let (mut seen, _charge) = cx.filled(false, forest.targets)?;
     // onnxruntime leaves one score as it is, but for the last of them.
     let one = forest.targets == 1 && transform != Transform::Probit;
     collect(rows, forest.targets, cx, |row, scores, pace| {
-        forest.score(&elements[row * columns..(row + 1) * columns], scores, &mut scored, pace, cx)?;
+        forest.score(&elements[row * columns..(row + 1) * columns], scores, &mut seen, pace, cx)?;
         scores.iter_mut().zip(base).for_each(|(score, base)| *score += base);
         if !one {
             transform.apply(scores);
@@ -88,9 +88,9 @@ fn classifier(node: &Node<'_>) -> Result<Kernel, Error> {
         forest.fits(columns)?;
         let elements = value.elements::<f64>()?;
         let (mut places, _charge) = cx.list::<usize>(rows)?;
-        let (mut scored, _charge) = cx.filled(false, forest.targets)?;
+        let (mut seen, _charge) = cx.filled(false, forest.targets)?;
         let result = collect(rows, forest.targets, cx, |row, scores, pace| {
-            forest.score(&elements[row * columns..(row + 1) * columns], scores, &mut scored, pace, cx)?;
+            forest.score(&elements[row * columns..(row + 1) * columns], scores, &mut seen, pace, cx)?;
             scores.iter_mut().zip(&base).for_each(|(score, base)| *score += base);
             let bound = |positive: bool| if positive { 0.5 } else { 0.0 };
             places.push(match kind {
@@ -98,7 +98,7 @@ fn classifier(node: &Node<'_>) -> Result<Kernel, Error> {
                 Kind::First { positive } => usize::from(scores[0] > bound(positive)),
                 Kind::Second { positive } => usize::from(scores[1] > bound(positive)),
                 // A class without any score is not chosen, but where none has one.
-                Kind::Each if base.is_empty() => best(scores, &scored),
+                Kind::Each if base.is_empty() => best(scores, &seen),
                 Kind::Each => highest(scores),
             });
             match kind {
@@ -131,8 +131,8 @@ enum Kind {
 }
 
 /// The place of the highest score of a class that has any.
-fn best(scores: &[f64], scored: &[bool]) -> usize {
-    let pairs = scores.iter().zip(scored).enumerate().filter(|(_, (_, scored))| **scored);
+fn best(scores: &[f64], seen: &[bool]) -> usize {
+    let pairs = scores.iter().zip(seen).enumerate().filter(|(_, (_, seen))| **seen);
     let best = pairs.fold(None, |best, (place, (&score, _))| match best {
         Some((_, top)) if score <= top => best,
         _ => Some((place, score)),

@@ -1,5 +1,5 @@
-//! What a guest sends is bounded in time and memory: every loop whose length it chooses looks at the compute's token, and
-//! every list that it makes the engine keep is charged.
+//! What a guest sends is bounded in time and memory: every loop whose length it chooses looks at the compute's token,
+//! and every list that it makes the engine keep is charged.
 
 use half::f16;
 

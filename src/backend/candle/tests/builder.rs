@@ -75,7 +75,8 @@ impl Model {
     }
 
     pub fn bytes(&self) -> Vec<u8> {
-        let import = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.to_owned()), version: Some(version) };
+        let import =
+            |domain: &str, version| OperatorSetIdProto { domain: Some(domain.to_owned()), version: Some(version) };
         let others = self.imports.iter().map(|&(domain, version)| import(domain, version));
         let opset_import = std::iter::once(import("", self.opset)).chain(others).collect();
         let graph = Some(self.graph.clone());

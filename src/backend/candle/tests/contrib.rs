@@ -1,4 +1,7 @@
-//! The operators that onnxruntime adds, against what onnxruntime 1.32 gives for the same inputs on one thread.
+//! The operators that onnxruntime adds, against what onnxruntime 1.32 gives for the same inputs.
+
+#![expect(clippy::unreadable_literal, reason = "numbers as onnxruntime printed them")]
+#![expect(clippy::too_many_lines, reason = "tables of numbers")]
 
 use super::super::decode::{AttributeProto, OperatorSetIdProto};
 use super::super::value::{Element, ElementType, Value};
@@ -101,9 +104,9 @@ fn run(
 }
 
 #[track_caller]
-fn check(op: &str, attributes: &[AttributeProto], inputs: Vec<Option<Value>>, wanted: &[&[f32]]) {
+fn check(op: &str, attributes: &[AttributeProto], inputs: &[Option<Value>], wanted: &[&[f32]]) {
     for constant in [false, true] {
-        let found = run(op, attributes, &inputs, wanted.len(), constant).unwrap();
+        let found = run(op, attributes, inputs, wanted.len(), constant).unwrap();
         for (found, wanted) in found.iter().zip(wanted) {
             let found: Vec<f32> = match found.ty() {
                 ElementType::I32 => found.elements::<i32>().unwrap().iter().map(|&x| x as f32).collect(),
@@ -119,8 +122,8 @@ fn check(op: &str, attributes: &[AttributeProto], inputs: Vec<Option<Value>>, wa
 
 /// A place that lies half between two integers may become either.
 #[track_caller]
-fn bytes(op: &str, attributes: &[AttributeProto], inputs: Vec<Option<Value>>, wanted: &[u8]) {
-    let found = run(op, attributes, &inputs, 1, false).unwrap();
+fn bytes(op: &str, attributes: &[AttributeProto], inputs: &[Option<Value>], wanted: &[u8]) {
+    let found = run(op, attributes, inputs, 1, false).unwrap();
     let found = found[0].elements::<u8>().unwrap();
     assert_eq!(found.len(), wanted.len(), "{op}");
     assert!(found.iter().zip(wanted).all(|(a, b)| a.abs_diff(*b) <= 1), "{op}: {found:?} instead of {wanted:?}");
@@ -132,7 +135,7 @@ fn an_lstm_of_integers_give_what_onnxruntime_gives() {
     check(
         "DynamicQuantizeLSTM",
         &[int("hidden_size", 2), string("direction", "forward")],
-        vec![
+        &[
             Some(f(&[3, 2, 3])),
             Some(i(&[1, 3, 8])),
             Some(i(&[1, 2, 8])),
@@ -168,7 +171,7 @@ fn an_lstm_of_integers_give_what_onnxruntime_gives() {
     check(
         "DynamicQuantizeLSTM",
         &[int("hidden_size", 2), string("direction", "bidirectional")],
-        vec![
+        &[
             Some(f(&[3, 2, 3])),
             Some(i(&[2, 3, 8])),
             Some(i(&[2, 2, 8])),
@@ -216,7 +219,7 @@ fn an_lstm_of_integers_give_what_onnxruntime_gives() {
     check(
         "DynamicQuantizeLSTM",
         &[int("hidden_size", 2), float("clip", 0.5)],
-        vec![
+        &[
             Some(f(&[3, 2, 3])),
             Some(u(&[1, 3, 8])),
             Some(u(&[1, 2, 8])),
@@ -256,7 +259,7 @@ fn products_of_integers_in_floats_give_what_onnxruntime_gives() {
     check(
         "DynamicQuantizeMatMul",
         &[],
-        vec![
+        &[
             Some(f(&[2, 3])),
             Some(i(&[3, 4])),
             Some(of(&[4], &[0.1_f32, 0.2, 0.3, 0.4])),
@@ -268,7 +271,7 @@ fn products_of_integers_in_floats_give_what_onnxruntime_gives() {
     check(
         "MatMulIntegerToFloat",
         &[],
-        vec![
+        &[
             Some(u(&[2, 3])),
             Some(i(&[3, 4])),
             Some(one(0.1_f32)),
@@ -286,7 +289,7 @@ fn quantized_tensors_give_what_onnxruntime_gives() {
     bytes(
         "QLinearAdd",
         &[],
-        vec![
+        &[
             Some(u(&[2, 3])),
             Some(one(0.1_f32)),
             Some(one(100_u8)),
@@ -301,7 +304,7 @@ fn quantized_tensors_give_what_onnxruntime_gives() {
     bytes(
         "QLinearMul",
         &[],
-        vec![
+        &[
             Some(u(&[2, 3])),
             Some(one(0.1_f32)),
             Some(one(100_u8)),
@@ -316,19 +319,19 @@ fn quantized_tensors_give_what_onnxruntime_gives() {
     bytes(
         "QLinearSigmoid",
         &[],
-        vec![Some(u(&[2, 3])), Some(one(0.1_f32)), Some(one(100_u8)), Some(one(0.005_f32)), Some(one(3_u8))],
+        &[Some(u(&[2, 3])), Some(one(0.1_f32)), Some(one(100_u8)), Some(one(0.005_f32)), Some(one(3_u8))],
         &[3, 3, 17, 153, 201, 203],
     );
     bytes(
         "QLinearLeakyRelu",
         &[float("alpha", 0.1)],
-        vec![Some(u(&[2, 3])), Some(one(0.1_f32)), Some(one(100_u8)), Some(one(0.2_f32)), Some(one(100_u8))],
+        &[Some(u(&[2, 3])), Some(one(0.1_f32)), Some(one(100_u8)), Some(one(0.2_f32)), Some(one(100_u8))],
         &[95, 97, 99, 106, 124, 142],
     );
     bytes(
         "QLinearConcat",
         &[int("axis", 1)],
-        vec![
+        &[
             Some(one(0.2_f32)),
             Some(one(100_u8)),
             Some(u(&[2, 3])),
@@ -343,19 +346,19 @@ fn quantized_tensors_give_what_onnxruntime_gives() {
     bytes(
         "QLinearAveragePool",
         &[ints("kernel_shape", &[2, 2]), ints("pads", &[1, 0, 0, 0])],
-        vec![Some(u(&[1, 2, 3, 3])), Some(one(0.1_f32)), Some(one(100_u8)), Some(one(0.09_f32)), Some(one(99_u8))],
+        &[Some(u(&[1, 2, 3, 3])), Some(one(0.1_f32)), Some(one(100_u8)), Some(one(0.09_f32)), Some(one(99_u8))],
         &[8, 50, 70, 111, 122, 92, 94, 135, 156, 126, 137, 107],
     );
     bytes(
         "QLinearGlobalAveragePool",
         &[],
-        vec![Some(u(&[1, 2, 3, 3])), Some(one(0.1_f32)), Some(one(100_u8)), Some(one(0.09_f32)), Some(one(99_u8))],
+        &[Some(u(&[1, 2, 3, 3])), Some(one(0.1_f32)), Some(one(100_u8)), Some(one(0.09_f32)), Some(one(99_u8))],
         &[89, 111],
     );
     bytes(
         "QLinearSoftmax",
         &[int("axis", -1), int("opset", 13)],
-        vec![Some(u(&[2, 3])), Some(one(0.1_f32)), Some(one(100_u8)), Some(one(0.003_906_25_f32)), Some(one(0_u8))],
+        &[Some(u(&[2, 3])), Some(one(0.1_f32)), Some(one(100_u8)), Some(one(0.003_906_25_f32)), Some(one(0_u8))],
         &[0, 6, 250, 0, 6, 250],
     );
 }
@@ -365,7 +368,7 @@ fn operators_that_stand_for_several_give_what_onnxruntime_gives() {
     check(
         "FusedMatMul",
         &[float("alpha", 0.5), int("transA", 1), int("transB", 1)],
-        vec![Some(f(&[2, 3, 2])), Some(f(&[2, 4, 3]))],
+        &[Some(f(&[2, 3, 2])), Some(f(&[2, 4, 3]))],
         &[&[
             0.59375, -0.9375, -0.75, -0.5625, 0.1875, 0.75, 0.625, 0.5, 0.34375, 0.375, 0.40625, 0.4375, -0.96875,
             -0.90625, -0.84375, -0.78125,
@@ -374,55 +377,55 @@ fn operators_that_stand_for_several_give_what_onnxruntime_gives() {
     check(
         "BiasGelu",
         &[],
-        vec![Some(f(&[2, 3])), Some(f(&[3]))],
+        &[Some(f(&[2, 3])), Some(f(&[3]))],
         &[&[-0.015524104, 0.8413447, -0.15865526, 0.0, 0.5800295, -0.13206221]],
     );
     check(
         "FastGelu",
         &[],
-        vec![Some(f(&[2, 3])), Some(f(&[3]))],
+        &[Some(f(&[2, 3])), Some(f(&[3]))],
         &[&[-0.015084296, 0.841192, -0.15880796, 0.0, 0.5799606, -0.13228577]],
     );
     check(
         "QuickGelu",
         &[float("alpha", 1.7)],
-        vec![Some(f(&[2, 3]))],
+        &[Some(f(&[2, 3]))],
         &[&[-0.13336323, 0.35028356, -0.14971644, 1.1166368, 0.15116978, -0.16380188]],
     );
     check(
         "Gelu",
         &[],
-        vec![Some(f(&[2, 3]))],
+        &[Some(f(&[2, 3]))],
         &[&[-0.13206221, 0.34573123, -0.15426877, 1.1179378, 0.14967658, -0.16997051]],
     );
     check(
         "FusedGemm",
         &[string("activation", "LeakyRelu"), float("activation_alpha", 0.1), int("transB", 1), float("alpha", 0.5)],
-        vec![Some(f(&[2, 3])), Some(f(&[4, 3])), Some(f(&[4]))],
+        &[Some(f(&[2, 3])), Some(f(&[4, 3])), Some(f(&[4]))],
         &[&[-0.021875, -0.003125, -0.0875, 1.03125, -0.17812501, 1.59375, 0.5, 2.15625]],
     );
     check(
         "FusedConv",
         &[string("activation", "Relu"), ints("kernel_shape", &[2, 2])],
-        vec![Some(f(&[1, 2, 3, 3])), Some(f(&[2, 2, 2, 2])), Some(f(&[2])), Some(f(&[1, 2, 2, 2]))],
+        &[Some(f(&[1, 2, 3, 3])), Some(f(&[2, 2, 2, 2])), Some(f(&[2])), Some(f(&[1, 2, 2, 2]))],
         &[&[0.0, 0.0, 0.0, 0.0, 2.75, 0.0, 0.8125, 0.0]],
     );
     check(
         "SkipLayerNormalization",
         &[float("epsilon", 1e-5)],
-        vec![Some(f(&[1, 2, 3])), Some(double(&[1, 2, 3])), Some(f(&[3])), Some(f(&[3])), Some(f(&[3]))],
+        &[Some(f(&[1, 2, 3])), Some(double(&[1, 2, 3])), Some(f(&[3])), Some(f(&[3])), Some(f(&[3]))],
         &[&[0.20309472, 1.1393616, -0.4418762, -2.4595237, 0.7046886, 0.18849808]],
     );
     check(
         "SkipSimplifiedLayerNormalization",
         &[float("epsilon", 1e-5)],
-        vec![Some(f(&[1, 2, 3])), Some(double(&[1, 2, 3])), Some(f(&[3]))],
+        &[Some(f(&[1, 2, 3])), Some(double(&[1, 2, 3])), Some(f(&[3]))],
         &[&[1.8844444, 0.3015111, 0.3015111, -1.8298112, 0.1463849, 0.43915468]],
     );
     check(
         "EmbedLayerNormalization",
         &[float("epsilon", 1e-5)],
-        vec![
+        &[
             Some(of(&[1, 3], &[1_i32, 0, 2])),
             Some(of(&[1, 3], &[0_i32, 1, 1])),
             Some(f(&[3, 4])),
@@ -447,7 +450,7 @@ fn attention_of_several_heads_give_what_onnxruntime_gives() {
     check(
         "Attention",
         &[int("num_heads", 2)],
-        vec![Some(f(&[2, 3, 4])), Some(f(&[4, 12])), Some(f(&[12]))],
+        &[Some(f(&[2, 3, 4])), Some(f(&[4, 12])), Some(f(&[12]))],
         &[&[
             -2.0484116,
             -0.120253354,
@@ -478,7 +481,7 @@ fn attention_of_several_heads_give_what_onnxruntime_gives() {
     check(
         "Attention",
         &[int("num_heads", 2), int("unidirectional", 1)],
-        vec![Some(f(&[2, 3, 4])), Some(f(&[4, 12])), Some(f(&[12])), Some(of(&[2, 3], &[1_i32, 1, 0, 1, 1, 1]))],
+        &[Some(f(&[2, 3, 4])), Some(f(&[4, 12])), Some(f(&[12])), Some(of(&[2, 3], &[1_i32, 1, 0, 1, 1, 1]))],
         &[&[
             -0.8125,
             0.9375,
@@ -509,7 +512,7 @@ fn attention_of_several_heads_give_what_onnxruntime_gives() {
     check(
         "Attention",
         &[int("num_heads", 2)],
-        vec![Some(f(&[2, 3, 4])), Some(f(&[4, 12])), Some(f(&[12])), Some(of(&[2], &[2_i32, 3]))],
+        &[Some(f(&[2, 3, 4])), Some(f(&[4, 12])), Some(f(&[12])), Some(of(&[2], &[2_i32, 3]))],
         &[&[
             -2.0561044,
             -0.11956371,
@@ -540,7 +543,7 @@ fn attention_of_several_heads_give_what_onnxruntime_gives() {
     check(
         "Attention",
         &[int("num_heads", 2), float("scale", 0.3)],
-        vec![Some(f(&[2, 3, 4])), Some(f(&[4, 12])), Some(f(&[12])), None, None, Some(f(&[2, 2, 3, 3]))],
+        &[Some(f(&[2, 3, 4])), Some(f(&[4, 12])), Some(f(&[12])), None, None, Some(f(&[2, 2, 3, 3]))],
         &[&[
             -1.9370953,
             -0.115196854,
@@ -571,7 +574,7 @@ fn attention_of_several_heads_give_what_onnxruntime_gives() {
     check(
         "QAttention",
         &[int("num_heads", 2)],
-        vec![
+        &[
             Some(u(&[2, 3, 4])),
             Some(i(&[4, 12])),
             Some(f(&[12])),
@@ -611,7 +614,7 @@ fn attention_of_several_heads_give_what_onnxruntime_gives() {
     check(
         "MultiHeadAttention",
         &[int("num_heads", 2)],
-        vec![
+        &[
             Some(f(&[2, 3, 4])),
             Some(f(&[2, 5, 4])),
             Some(double(&[2, 5, 4])),

@@ -187,9 +187,12 @@ fn a_function_that_uses_itself_is_refused() {
 fn bomb(levels: usize, width: usize) -> Vec<FunctionProto> {
     let level = |level: usize| {
         let name = |at: usize| if at == 0 { "x".to_owned() } else { format!("t{at}") };
-        let uses = (0..width).map(|at| match level + 1 == levels {
-            true => node("Neg", &name(at), &name(at + 1), &[]),
-            false => call(&format!("F{}", level + 1), &name(at), &name(at + 1), &[]),
+        let uses = (0..width).map(|at| {
+            if level + 1 == levels {
+                node("Neg", &name(at), &name(at + 1), &[])
+            } else {
+                call(&format!("F{}", level + 1), &name(at), &name(at + 1), &[])
+            }
         });
         function(&format!("F{level}"), "x", &name(width), uses.collect())
     };

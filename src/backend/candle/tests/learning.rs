@@ -35,7 +35,7 @@ fn held(name: &str, tensor: TensorProto) -> AttributeProto {
 
 /// The bytes of a model with one operator.
 fn bytes(version: i64, op: &str, inputs: &[i32], outputs: &[i32], attributes: &[AttributeProto]) -> Vec<u8> {
-    let names = |letter: char, count: usize| (0..count).map(|at| format!("{letter}{at} ")).collect::<String>();
+    let names = |letter: char, count: usize| (0..count).map(|at| format!("{letter}{at}")).collect::<Vec<_>>().join(" ");
     let mut model = Model::new(15);
     let mut made = node(op, &names('x', inputs.len()), &names('y', outputs.len()), attributes);
     made.domain = Some("ai.onnx.ml".to_owned());
@@ -199,7 +199,7 @@ fn trees_score_as_onnxruntime_scores() {
     let two = texts("classlabels_strings", &["no", "yes"]);
     let labels = ["yes", "no", "no", "yes", "no"];
     let plain = [0.4, 0.6, 0.6, 0.4, 0.6, 0.4, 0.3, 0.7, 0.7, 0.3];
-    let positive = classes(&[0; 4], &[0.1, 0.4, 0.2, 0.3], &[two.clone()]);
+    let positive = classes(&[0; 4], &[0.1, 0.4, 0.2, 0.3], std::slice::from_ref(&two));
     names("TreeEnsembleClassifier", &positive, rows_and_nan(), &labels, &plain);
     let logistic = classes(&[0; 4], &[0.1, 0.4, 0.2, 0.3], &[two, string("post_transform", "LOGISTIC")]);
     let scores = [0.354_343_7, 0.645_656_3, 0.401_312_35, 0.598_687_65, 0.401_312_35, 0.598_687_65];

@@ -1,5 +1,5 @@
-//! Every operator as no exporter would write it: attributes of other kinds, inputs left out, too many outputs, dimensions
-//! that are nothing or huge. Each gives an error or an answer, never a panic.
+//! Every operator as no exporter would write it: attributes of other kinds, inputs left out, too many outputs,
+//! dimensions that are nothing or huge. Each gives an error or an answer, never a panic.
 
 use super::super::decode::{AttributeProto, TensorProto};
 use super::super::value::{ElementType, Value};
