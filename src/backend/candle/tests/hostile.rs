@@ -135,8 +135,8 @@ fn data_of_another_length_or_elsewhere_is_refused() {
     assert_eq!(model(raw), ErrorKind::InvalidEncoding);
     let outside = TensorProto { data_location: Some(1), ..floats("a", &[0], &[]) };
     assert_eq!(model(outside), ErrorKind::UnsupportedOperation);
-    let strings = TensorProto { data_type: Some(8), ..floats("a", &[0], &[]) };
-    assert_eq!(model(strings), ErrorKind::UnsupportedOperation);
+    let complex = TensorProto { data_type: Some(14), ..floats("a", &[0], &[]) };
+    assert_eq!(model(complex), ErrorKind::UnsupportedOperation);
 }
 
 #[test]
