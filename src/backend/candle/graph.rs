@@ -113,7 +113,7 @@ impl CandleGraph {
         Ok(Self {
             inputs: inputs.iter().map(Port::description).collect(),
             outputs: outputs.iter().map(Port::description).collect(),
-            model: Arc::new(Model { plan, inputs, defaults, outputs, texts, randoms, memory, threads }),
+            model: Arc::new(Model { plan, inputs, defaults, outputs, texts, randoms, threads, memory }),
         })
     }
 

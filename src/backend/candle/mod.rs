@@ -15,7 +15,7 @@
 //! * Operators of ai.onnx.ml and com.microsoft, as far as [`operators`] lists them.
 //! * Strings, which labels and categories are: a guest gives and gets them as [`CandleContext`] says. No operator makes a
 //!   string that the model doesn't name.
-//! * A sequence of maps, which ZipMap makes, is given as the matrix of its scores, a column for each class.
+//! * A sequence of maps, which `ZipMap` makes, is given as the matrix of its scores, a column for each class.
 //! * Functions that a model defines are compiled where they are used; they come before operators of the same name.
 //! * An input that is an initializer too may be given or not, and comes after those that have to be given. In files of IR
 //!   version 3 and older it is a weight and no input, as onnxruntime has it.
