@@ -41,8 +41,10 @@ pub(super) fn opsets(imports: &[OperatorSetIdProto]) -> Result<Opsets<'_>, Error
             let why = format!("the model is of opset {version}; 1 to {LATEST_OPSET} are known here");
             return Err(Error::unsupported(why));
         }
-        if opsets.insert(domain, version).is_some_and(|before| before != version) {
-            return Err(Error::invalid_encoding(format!("two operator sets for the domain {}", shown(domain))));
+        // Tools that merge models repeat what both import.
+        if let Some(before) = opsets.insert(domain, version).filter(|&before| before != version) {
+            let why = format!("two operator sets for the domain {}: {before} and {version}", shown(domain));
+            return Err(Error::invalid_encoding(why));
         }
     }
     Ok(opsets)
