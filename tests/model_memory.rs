@@ -110,7 +110,8 @@ fn chain(count: usize, make: impl Fn(usize, &str, &str) -> NodeProto) -> GraphPr
 
 fn bytes(graph: GraphProto, opset: i64) -> Vec<u8> {
     let opset = OperatorSetIdProto { domain: None, version: Some(opset) };
-    ModelProto { ir_version: Some(8), graph: Some(graph), opset_import: vec![opset] }.encode_to_vec()
+    ModelProto { ir_version: Some(8), graph: Some(graph), opset_import: vec![opset], ..ModelProto::default() }
+        .encode_to_vec()
 }
 
 /// Models of every kind of which much may be kept.

@@ -10,6 +10,8 @@ mod control;
 
 pub use control::{CancelToken, ComputeControl};
 
+use std::path::{Path, PathBuf};
+
 use crate::nn::{Encoding, Error, Target, TensorDescription, TensorView};
 
 /// Loads graphs of some encodings for some targets.
@@ -30,6 +32,18 @@ pub trait Backend: Send + Sync + 'static {
     /// [`TooLarge`](crate::nn::ErrorKind::TooLarge) where it would take more than
     /// [`memory_limit`](LoadRequest::memory_limit).
     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error>;
+
+    /// The files in the request's [`directory`](LoadRequest::directory) that the model keeps its weights in, beside its
+    /// parts. Asked before [`load`](Self::load), and only where there is a directory; the engine takes their content
+    /// into account when it tells models apart. A backend that reads no such files has none.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), and [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) for a file that a model
+    /// may not name.
+    fn files(&self, _request: &LoadRequest<'_>) -> Result<Vec<PathBuf>, Error> {
+        Ok(Vec::new())
+    }
 }
 
 /// What is to be loaded.
@@ -45,6 +59,9 @@ pub struct LoadRequest<'a> {
     pub target: Target,
     /// The configuration of a named model, in whatever form the backend documents.
     pub config: Option<&'a str>,
+    /// Where the model's file lies, where the host has named the model by its path. A model may keep weights in other
+    /// files there. `None` for bytes, so that no guest's model reads a file of the host.
+    pub directory: Option<&'a Path>,
     /// Bytes that the graph may take once it is loaded.
     pub memory_limit: usize,
 }
@@ -53,7 +70,7 @@ impl<'a> LoadRequest<'a> {
     /// A request without a configuration and without a bound on memory.
     #[must_use]
     pub const fn new(parts: &'a [&'a [u8]], encoding: Encoding, target: Target) -> Self {
-        Self { parts, encoding, target, config: None, memory_limit: usize::MAX }
+        Self { parts, encoding, target, config: None, directory: None, memory_limit: usize::MAX }
     }
 }
 
@@ -108,8 +125,8 @@ pub trait BackendContext: Send + 'static {
     fn output(&self, index: usize) -> Result<TensorView<'_>, Error>;
 
     /// Bytes that the context holds between calls, inputs and outputs with them, for accounting; an estimate will do.
-    /// Asked at the opening and after each `set_input` and `compute`, so cheap. A backend that does not count is taken to
-    /// hold its inputs. What is more than a limit allows costs the context.
+    /// Asked at the opening and after each `set_input` and `compute`, so cheap. A backend that does not count is taken
+    /// to hold its inputs. What is more than a limit allows costs the context.
     fn memory(&self) -> usize {
         0
     }

@@ -1,5 +1,7 @@
 //! The backends of an engine, and which of them gets a model.
 
+use std::path::PathBuf;
+
 use super::panics::shield;
 use super::stats::Counters;
 use super::{Encoding, Error, ErrorKind};
@@ -12,6 +14,21 @@ pub(super) struct Backends(Vec<Box<dyn Backend>>);
 impl Backends {
     pub(super) fn push(&mut self, backend: Box<dyn Backend>) {
         self.0.push(backend);
+    }
+
+    /// The files beside the parts that the first backend that takes the encoding for the target will read.
+    pub(super) fn files(&self, counters: &Counters, request: &LoadRequest<'_>) -> Result<Vec<PathBuf>, Error> {
+        let LoadRequest { encoding, target, .. } = *request;
+        for backend in &self.0 {
+            if !shield(counters, || backend.supports(encoding, target))? {
+                continue;
+            }
+            match shield(counters, || backend.files(request))? {
+                Err(error) if encoding == Encoding::Autodetect && error.kind() == ErrorKind::InvalidEncoding => {}
+                result => return result,
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// Has the first backend that takes the encoding for the target build the graph. With

@@ -16,7 +16,7 @@ use super::pools::Pools;
 use super::reaper::{Grave, Reaper};
 use super::registry::Registry;
 use super::stats::{Counters, Stats};
-use super::store::{Listed, Store};
+use super::store::{Key, Listed, Store};
 use super::usage::{Budget, Reservation, Usage};
 use super::workers::Workers;
 use super::{Encoding, EngineLimits, Error, ErrorKind, GraphInfo, Guest, GuestBuilder, Limits, ModelSource, Target};
@@ -218,7 +218,11 @@ impl Inner {
         let read = self.reserve_for_model(|usage| &usage.model_bytes, opened.length_of_files())?;
         let parts = opened.read()?;
         let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
-        let request = LoadRequest { config: source.config(), ..LoadRequest::new(&parts, encoding, target) };
+        let request = LoadRequest {
+            config: source.config(),
+            directory: source.base(),
+            ..LoadRequest::new(&parts, encoding, target)
+        };
         self.build_with(&request, Some(read))
     }
 
@@ -229,6 +233,11 @@ impl Inner {
             return Err(Error::invalid_argument("the model has 0 parts; it needs 1 or more"));
         }
         let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
+        let files = match request.directory {
+            Some(_) => self.backends.files(&self.counters, request)?,
+            None => Vec::new(),
+        };
+        let key = Key::of(request, &files, request.memory_limit.min(self.usage.model_bytes.left()))?;
         let reserved = Cell::new(reserved);
         let build = |listed: Listed| {
             let seen = self.reaper.progress();
@@ -240,7 +249,8 @@ impl Inner {
                 built => built,
             }
         };
-        self.store.get_or_build(request, |listed| observe::build(encoding, target, given, || build(listed)))
+        let room = request.memory_limit;
+        self.store.get_or_build(key, room, |listed| observe::build(encoding, target, given, || build(listed)))
     }
 
     fn build_once(

@@ -45,10 +45,10 @@ impl ModelSource {
         Self { parts: vec![Part::Path(path.into())], config: None }
     }
 
-    /// A model in a directory of its own, which is looked through when the model is built. The encoding says which file
-    /// of it is the model: `model.onnx` or else the only `.onnx` for ONNX; likewise `.xml` and the `.bin` of the same
-    /// name for `OpenVINO`, `.pb` for `TensorFlow`, `.pt` for `PyTorch`, `.tflite` for `TensorFlow` Lite and `.gguf`
-    /// for GGML.
+    /// A model in a directory of its own, which is looked through when the model is built. The encoding says which
+    /// file of it is the model: `model.onnx` or else the only `.onnx` for ONNX; likewise `.xml` and the `.bin` of the
+    /// same name for `OpenVINO`, `.pb` for `TensorFlow`, `.pt` for `PyTorch`, `.tflite` for `TensorFlow` Lite and
+    /// `.gguf` for GGML.
     #[must_use]
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         Self { parts: vec![Part::Directory(path.into())], config: None }
@@ -92,6 +92,18 @@ impl ModelSource {
     #[cfg(feature = "watch")]
     pub(super) fn with_config_of(self, other: &Self) -> Self {
         Self { config: other.config.clone(), ..self }
+    }
+
+    /// The directory of a model of one part on disk, where the model may have more files.
+    pub(super) fn base(&self) -> Option<&Path> {
+        match self.parts.as_slice() {
+            [Part::Path(path)] => match path.parent() {
+                Some(parent) if parent.as_os_str().is_empty() => Some(Path::new(".")),
+                parent => parent,
+            },
+            [Part::Directory(path)] => Some(path),
+            _ => None,
+        }
     }
 
     /// Opens every part, and reads none of them.
@@ -270,6 +282,6 @@ fn read(file: File, length: usize) -> Result<Vec<u8>, Error> {
 }
 
 /// The path is the host's: the guest learns only what went wrong.
-fn unreadable(what: &str, error: &io::Error) -> Error {
+pub(super) fn unreadable(what: &str, error: &io::Error) -> Error {
     Error::runtime_error(format!("the model's {what} cannot be read: {}", error.kind()))
 }

@@ -12,10 +12,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, Weak};
 
 use super::flight::{Failed, Flight};
 use super::graph::Graph;
+use super::source::unreadable;
 use super::{Error, ErrorKind};
 use crate::backend::LoadRequest;
 use crate::sync::{Mutex, MutexGuard};
@@ -25,7 +29,8 @@ use crate::sync::{Mutex, MutexGuard};
 pub(super) struct Key([u8; 32]);
 
 impl Key {
-    fn of(request: &LoadRequest<'_>) -> Self {
+    /// The key of `request`, whose model also reads `files`, which may take `limit` bytes together.
+    pub(super) fn of(request: &LoadRequest<'_>, files: &[PathBuf], limit: usize) -> Result<Self, Error> {
         let mut hasher = blake3::Hasher::new_derive_key("graphpool 2026 one copy of a model");
         let mut field = |bytes: &[u8]| {
             hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -34,7 +39,18 @@ impl Key {
         field(&[request.encoding as u8, request.target as u8, u8::from(request.config.is_some())]);
         field(request.config.unwrap_or_default().as_bytes());
         request.parts.iter().for_each(|part| field(part));
-        Self(*hasher.finalize().as_bytes())
+        let mut left = limit as u64;
+        for file in files {
+            let file = File::open(file).map_err(|error| unreadable("further file", &error))?;
+            let length = file.metadata().map_err(|error| unreadable("further file", &error))?.len();
+            left = left.checked_sub(length).ok_or_else(|| {
+                Error::too_large(format!("the model's further files take more than the {limit} bytes that are left"))
+            })?;
+            hasher.update(&length.to_le_bytes());
+            // No more than was counted, should the file grow meanwhile.
+            hasher.update_reader(file.take(length)).map_err(|error| unreadable("further file", &error))?;
+        }
+        Ok(Self(*hasher.finalize().as_bytes()))
     }
 }
 
@@ -64,17 +80,16 @@ pub(super) struct Listed {
 }
 
 impl Store {
-    /// The graph of `request`, which `build` makes where there is none, in this call or in another that this one waits
-    /// for. A build that another's bound on memory has ended says nothing to a call with more; see [`Flight`].
+    /// The graph of `key`, which `build` makes where there is none, in this call or in another that this one waits for. A
+    /// build that another's bound on memory has ended says nothing to a call with more `room`; see [`Flight`].
     pub(super) fn get_or_build(
         self: &Arc<Self>,
-        request: &LoadRequest<'_>,
+        key: Key,
+        room: usize,
         build: impl FnOnce(Listed) -> Result<Graph, Failed>,
     ) -> Result<Arc<Graph>, Error> {
-        let key = Key::of(request);
         let listed = self.list(key);
         let Some(entry) = &listed.entry else { return Err(Error::runtime_error("the model is gone")) };
-        let room = request.memory_limit;
         let landed = entry.flight.join(
             room,
             || entry.lock().upgrade(),
@@ -148,6 +163,25 @@ mod tests {
     use super::*;
     use crate::nn::{Encoding, Target};
 
+    fn key(request: &LoadRequest<'_>) -> Key {
+        Key::of(request, &[], usize::MAX).unwrap()
+    }
+
+    #[test]
+    fn what_is_in_further_files_is_in_the_key() {
+        let path = std::env::temp_dir().join(format!("graphpool-key-{}", std::process::id()));
+        let request = LoadRequest::new(&[b"m"], Encoding::Onnx, Target::Cpu);
+        let of = |content: &[u8], limit| {
+            std::fs::write(&path, content).unwrap();
+            Key::of(&request, std::slice::from_ref(&path), limit)
+        };
+        let (one, two) = (of(b"one", 3).unwrap(), of(b"two", 3).unwrap());
+        assert!(one != two && one == of(b"one", 9).unwrap() && one != key(&request));
+        assert_eq!(of(b"four", 3).unwrap_err().kind(), ErrorKind::TooLarge);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(Key::of(&request, &[path], 9).unwrap_err().kind(), ErrorKind::RuntimeError);
+    }
+
     #[test]
     fn whatever_decides_what_is_built_is_in_the_key() {
         let parts: [&[&[u8]]; 4] = [&[b"ab"], &[b"a", b"b"], &[b"ab", b""], &[b"b"]];
@@ -157,9 +191,9 @@ mod tests {
                 for target in [Target::Cpu, Target::Gpu] {
                     for config in [None, Some(""), Some("x")] {
                         let request = LoadRequest { config, ..LoadRequest::new(parts, encoding, target) };
-                        assert!(keys.insert(Key::of(&request)), "{request:?}");
+                        assert!(keys.insert(key(&request)), "{request:?}");
                         let other_limit = LoadRequest { memory_limit: 7, ..request };
-                        assert!(!keys.insert(Key::of(&other_limit)));
+                        assert!(!keys.insert(key(&other_limit)));
                     }
                 }
             }
@@ -169,14 +203,13 @@ mod tests {
     #[test]
     fn an_entry_goes_with_the_last_that_is_listed() {
         let store = Arc::new(Store::default());
-        let key = Key::of(&LoadRequest::new(&[b"m"], Encoding::Onnx, Target::Cpu));
+        let key = key(&LoadRequest::new(&[b"m"], Encoding::Onnx, Target::Cpu));
         let (one, two) = (store.list(key), store.list(key));
         drop(one);
         assert_eq!(store.lock().len(), 1);
         drop(two);
         assert_eq!(store.lock().len(), 0);
-        let request = LoadRequest::new(&[b"m"], Encoding::Onnx, Target::Cpu);
-        assert!(store.get_or_build(&request, |_| Err(Failed::ForAll(Error::busy("no")))).is_err());
+        assert!(store.get_or_build(key, usize::MAX, |_| Err(Failed::ForAll(Error::busy("no")))).is_err());
         assert_eq!(store.lock().len(), 0);
     }
 }

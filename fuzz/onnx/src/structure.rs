@@ -2,14 +2,14 @@
 
 use arbitrary::{Result, Unstructured};
 use graphpool::backend::candle::decode::{
-    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    AttributeProto, DimensionProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use graphpool::backend::candle::operators;
 use prost::Message;
 
 /// Attributes that operators read, so that changes hit them.
-const ATTRIBUTES: [&str; 70] = [
+const ATTRIBUTES: [&str; 117] = [
     "axis",
     "axes",
     "perm",
@@ -80,10 +80,57 @@ const ATTRIBUTES: [&str; 70] = [
     "keep_aspect_ratio_policy",
     "offset_group",
     "output_dtype",
+    "n_targets",
+    "targets",
+    "n_supports",
+    "sample_size",
+    "shape",
+    "seed",
+    "nodes_treeids",
+    "nodes_nodeids",
+    "nodes_truenodeids",
+    "nodes_falsenodeids",
+    "nodes_featureids",
+    "nodes_values",
+    "nodes_modes",
+    "nodes_splits",
+    "nodes_trueleafs",
+    "nodes_falseleafs",
+    "tree_roots",
+    "leaf_targetids",
+    "leaf_weights",
+    "membership_values",
+    "target_treeids",
+    "target_nodeids",
+    "target_ids",
+    "target_weights",
+    "class_treeids",
+    "class_nodeids",
+    "class_ids",
+    "class_weights",
+    "classlabels_int64s",
+    "classlabels_ints",
+    "classlabels_strings",
+    "coefficients",
+    "intercepts",
+    "offset",
+    "support_vectors",
+    "vectors_per_class",
+    "kernel_params",
+    "rho",
+    "keys_int64s",
+    "keys_strings",
+    "values_int64s",
+    "values_strings",
+    "cats_int64s",
+    "cats_strings",
+    "inputdimensions",
+    "post_transform",
+    "slope",
 ];
 
 /// Strings that attributes have.
-const STRINGS: [&str; 42] = [
+const STRINGS: [&str; 50] = [
     "SAME_UPPER",
     "SAME_LOWER",
     "VALID",
@@ -126,6 +173,14 @@ const STRINGS: [&str; 42] = [
     "tf_crop_and_resize",
     "tf_half_pixel_for_nn",
     "half_pixel",
+    "BRANCH_LEQ",
+    "BRANCH_GT",
+    "LEAF",
+    "SOFTMAX",
+    "LOGISTIC",
+    "PROBIT",
+    "RBF",
+    "Relu",
 ];
 
 /// A number that is likely to be at an edge of something.
@@ -160,11 +215,16 @@ fn tensor(u: &mut Unstructured<'_>, name: &str) -> Result<TensorProto> {
             tensor.int64_data = (0..count).map(|_| number(u)).collect::<Result<_>>()?;
         }
         _ => {
-            tensor.data_type = Some(*u.choose(&[2, 3, 4, 5, 6, 9, 10, 16, 17, 19, 21, 22, 23, 24, 25])?);
-            // Of the types of fewer than 8 bits there are several in each.
-            let each = [(21, 2), (22, 2), (23, 2), (25, 4)].iter().find(|(ty, _)| tensor.data_type == Some(*ty));
-            let count = count.div_ceil(each.map_or(1, |(_, each)| *each));
-            tensor.int32_data = (0..count).map(|_| u.int_in_range(0..=1)).collect::<Result<_>>()?;
+            tensor.data_type = Some(*u.choose(&[2, 3, 4, 5, 6, 8, 9, 10, 16, 17, 19, 21, 22, 23, 24, 25])?);
+            if tensor.data_type == Some(8) {
+                let text = |_| Ok(vec![b'a' + u.int_in_range(0..=2)?]);
+                tensor.string_data = (0..count).map(text).collect::<Result<_>>()?;
+            } else {
+                // Of the types of fewer than 8 bits there are several in each.
+                let each = [(21, 2), (22, 2), (23, 2), (25, 4)].iter().find(|(ty, _)| tensor.data_type == Some(*ty));
+                let count = count.div_ceil(each.map_or(1, |(_, each)| *each));
+                tensor.int32_data = (0..count).map(|_| u.int_in_range(0..=1)).collect::<Result<_>>()?;
+            }
         }
     }
     if u.ratio(1_u8, 16)? {
@@ -175,9 +235,14 @@ fn tensor(u: &mut Unstructured<'_>, name: &str) -> Result<TensorProto> {
 
 fn attribute(u: &mut Unstructured<'_>, depth: usize) -> Result<AttributeProto> {
     let mut made = AttributeProto { name: Some((*u.choose(&ATTRIBUTES)?).to_owned()), ..AttributeProto::default() };
-    match u.int_in_range(0..=6)? {
+    match u.int_in_range(0..=9)? {
         0..=2 => made.i = Some(number(u)?),
-        3 => made.ints = numbers(u)?,
+        3 | 7 => made.ints = numbers(u)?,
+        8 => made.floats = numbers(u)?.into_iter().map(|number| number as f32 / 2.0).collect(),
+        9 => {
+            let text = |_| Ok(u.choose(&STRINGS)?.as_bytes().to_vec());
+            made.strings = (0..3).map(text).collect::<Result<_>>()?;
+        }
         4 => made.s = Some(u.choose(&STRINGS)?.as_bytes().to_vec()),
         5 => made.f = Some(number(u)? as f32 / 4.0),
         _ => made.t = Some(tensor(u, "t")?),
@@ -187,6 +252,40 @@ fn attribute(u: &mut Unstructured<'_>, depth: usize) -> Result<AttributeProto> {
         made.g = Some(graph(u, depth - 1)?);
     }
     Ok(made)
+}
+
+/// The domain that the functions of a model are of.
+const OWN: &str = "own";
+
+/// A function, which may use itself or another.
+fn function(u: &mut Unstructured<'_>, index: usize) -> Result<FunctionProto> {
+    let mut names = vec!["x0".to_owned(), "x1".to_owned()];
+    let mut made = FunctionProto {
+        name: Some(format!("f{index}")),
+        domain: Some(OWN.to_owned()),
+        input: names.clone(),
+        attribute: vec!["slope".to_owned()],
+        opset_import: imports(17),
+        ..FunctionProto::default()
+    };
+    for _ in 0..u.int_in_range(1..=4)? {
+        let mut inner = node(u, &mut names, 0)?;
+        for attribute in &mut inner.attribute {
+            if u.ratio(1_u8, 3)? {
+                attribute.ref_attr_name = Some("slope".to_owned());
+            }
+        }
+        made.node.push(inner);
+    }
+    made.output = vec![name(u, &names)?];
+    Ok(made)
+}
+
+/// The operator sets that operators and functions are of.
+fn imports(opset: i64) -> Vec<OperatorSetIdProto> {
+    [("", opset), ("ai.onnx.ml", if opset < 20 { 3 } else { 5 }), ("com.microsoft", 1), (OWN, 1)]
+        .map(|(domain, version)| OperatorSetIdProto { domain: Some(domain.to_owned()), version: Some(version) })
+        .into()
 }
 
 /// One of the names defined so far, or none.
@@ -204,12 +303,17 @@ fn node(u: &mut Unstructured<'_>, names: &mut Vec<String>, depth: usize) -> Resu
     // Each is to be there once.
     attributes.dedup_by(|a, b| a.name == b.name);
     names.extend(output.iter().cloned());
+    let (op_type, domain) = if u.ratio(1_u8, 16)? {
+        (format!("f{}", u.int_in_range(0..=2)?), OWN)
+    } else {
+        (operator.name.to_owned(), operator.domain)
+    };
     Ok(NodeProto {
         input,
         output,
-        op_type: Some(operator.name.to_owned()),
+        op_type: Some(op_type),
         attribute: attributes,
-        domain: Some(operator.domain.to_owned()),
+        domain: Some(domain.to_owned()),
         ..NodeProto::default()
     })
 }
@@ -218,7 +322,7 @@ fn info(u: &mut Unstructured<'_>, name: &str) -> Result<ValueInfoProto> {
     let rank = u.int_in_range(0..=5)?;
     let dim = |_| -> Result<DimensionProto> { Ok(DimensionProto { dim_value: Some(u.int_in_range(0..=6)?) }) };
     let shape = TensorShapeProto { dim: (0..rank).map(dim).collect::<Result<_>>()? };
-    let elem_type = Some(*u.choose(&[1, 1, 1, 6, 7, 7, 9, 11, 17, 22])?);
+    let elem_type = Some(*u.choose(&[1, 1, 1, 6, 7, 7, 8, 9, 11, 17, 22])?);
     let tensor_type = Some(TensorTypeProto { elem_type, shape: Some(shape) });
     Ok(ValueInfoProto { name: Some(name.to_owned()), r#type: Some(TypeProto { tensor_type }) })
 }
@@ -263,7 +367,9 @@ fn change(u: &mut Unstructured<'_>, model: &mut ModelProto) -> Result<()> {
             2 if !graph.node.is_empty() => {
                 let at = u.choose_index(graph.node.len())?;
                 let all: Vec<_> = operators().collect();
-                graph.node[at].op_type = Some(u.choose(&all)?.name.to_owned());
+                let operator = u.choose(&all)?;
+                graph.node[at].op_type = Some(operator.name.to_owned());
+                graph.node[at].domain = Some(operator.domain.to_owned());
             }
             3 if !graph.node.is_empty() => {
                 let at = u.choose_index(graph.node.len())?;
@@ -299,10 +405,10 @@ fn build(u: &mut Unstructured<'_>) -> Result<ModelProto> {
         change(u, &mut model)?;
         model
     } else {
-        let version = Some(*u.choose(&[8, 11, 13, 17, 18, 20, 21, 22, 23, 25, 28, 28])?);
-        let preview = OperatorSetIdProto { domain: Some("ai.onnx.preview".to_owned()), version: Some(1) };
-        let opset_import = vec![OperatorSetIdProto { domain: None, version }, preview];
-        ModelProto { ir_version: Some(8), graph: Some(graph(u, 2)?), opset_import }
+        let mut opset_import = imports(*u.choose(&[8, 11, 13, 17, 18, 20, 21, 22, 23, 25, 28, 28])?);
+        opset_import.push(OperatorSetIdProto { domain: Some("ai.onnx.preview".to_owned()), version: Some(1) });
+        let functions = (0..u.int_in_range(0..=2)?).map(|index| function(u, index)).collect::<Result<_>>()?;
+        ModelProto { ir_version: Some(8), graph: Some(graph(u, 2)?), opset_import, functions }
     };
     if u.ratio(1_u8, 8)? {
         change(u, &mut model)?;

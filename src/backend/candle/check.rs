@@ -3,11 +3,14 @@
 //! Dimensions are not negative, element counts don't overflow, a tensor's data is exactly as long as its dimensions
 //! say, and nothing lies outside the file. Names, cycles and operators are checked as the plan is compiled.
 
+use std::cell::RefCell;
+
 use half::{bf16, f16};
 
 use super::decode::{TensorProto, TypeProto, ValueInfoProto};
 use super::footprint::allocation;
 use super::narrow;
+use super::texts::Texts;
 use super::value::{Dims, ElementType, Value, count};
 use crate::nn::{Error, TensorDescription, TensorType};
 
@@ -18,16 +21,19 @@ pub(crate) fn shown(name: &str) -> String {
     if name.chars().nth(LONGEST).is_some() { format!("'{plain}…'") } else { format!("'{plain}'") }
 }
 
+/// The number that ONNX has for strings.
+const STRINGS: i32 = 8;
+
 /// The tensor that a `TensorProto` holds, whose own data is freed.
-pub(crate) fn take_tensor(proto: &mut TensorProto) -> Result<Value, Error> {
-    let value = tensor(proto)?;
+pub(crate) fn take_tensor(proto: &mut TensorProto, texts: &RefCell<Texts>) -> Result<Value, Error> {
+    let value = tensor(proto, texts)?;
     let name = proto.name.take();
     *proto = TensorProto { name, ..TensorProto::default() };
     Ok(value)
 }
 
-/// The tensor that a `TensorProto` holds.
-pub(crate) fn tensor(proto: &TensorProto) -> Result<Value, Error> {
+/// The tensor that a `TensorProto` holds, whose strings go into `texts`.
+pub(crate) fn tensor(proto: &TensorProto, texts: &RefCell<Texts>) -> Result<Value, Error> {
     let refuse =
         |why: String| Error::invalid_encoding(format!("tensor {}: {why}", shown(proto.name.as_deref().unwrap_or(""))));
     if proto.data_location.unwrap_or(0) != 0 || !proto.external_data.is_empty() {
@@ -37,7 +43,7 @@ pub(crate) fn tensor(proto: &TensorProto) -> Result<Value, Error> {
         )));
     }
     let number = proto.data_type.unwrap_or(0);
-    let Some(ty) = ElementType::from_onnx(number) else {
+    let Some(ty) = element_type(number) else {
         return Err(Error::unsupported(format!(
             "tensor {}: element type {number} is not supported",
             shown(proto.name.as_deref().unwrap_or(""))
@@ -85,6 +91,13 @@ pub(crate) fn tensor(proto: &TensorProto) -> Result<Value, Error> {
         }};
     }
     match ty {
+        ElementType::String => {
+            length(proto.string_data.len())?;
+            let mut texts = texts.borrow_mut();
+            let elements = proto.string_data.iter().map(|bytes| str::from_utf8(bytes).map(|text| texts.number(text)));
+            let elements: Result<Vec<_>, _> = elements.collect();
+            Value::new(dims, elements.map_err(|_| refuse("a string that is no UTF-8".to_owned()))?)
+        }
         ElementType::F32 => from!(float_data, Some),
         ElementType::F64 => from!(double_data, Some),
         ElementType::I64 => from!(int64_data, Some),
@@ -104,6 +117,11 @@ pub(crate) fn tensor(proto: &TensorProto) -> Result<Value, Error> {
         ElementType::Bf16 => from!(int32_data, |element| u16::try_from(element).ok().map(bf16::from_bits)),
         _ => from!(int32_data, |element| u8::try_from(element).ok())?.of_codes(ty),
     }
+}
+
+/// The type of a number that ONNX has for element types, strings among them.
+fn element_type(number: i32) -> Option<ElementType> {
+    if number == STRINGS { Some(ElementType::String) } else { ElementType::from_onnx(number) }
 }
 
 /// What a model says of an input or output.
@@ -130,28 +148,35 @@ impl Port {
     #[must_use]
     pub fn description(&self) -> TensorDescription {
         let size = |dim: &Option<usize>| dim.and_then(|dim| u32::try_from(dim).ok());
+        // Strings have one dimension more than their tensor: the bytes of each.
+        let bytes = (self.ty == ElementType::String).then_some(None);
         TensorDescription {
             name: self.name.clone(),
             ty: carrier(self.ty),
-            dimensions: self.dims.as_ref().map(|dims| dims.iter().map(size).collect()),
+            dimensions: self.dims.as_ref().map(|dims| dims.iter().map(size).chain(bytes).collect()),
         }
     }
 }
 
-/// The wasi-nn type that carries elements of `ty`: the same where wasi-nn has it, U8 for a boolean and for the bits of a
-/// type of at most 8 that Rust lacks, and the next wider signed integer for the integers that it lacks (U64 as I64,
-/// checked).
+/// The wasi-nn type that carries elements of `ty`: the same where wasi-nn has it, U8 for a boolean, for a string's bytes
+/// and for the bits of a type of at most 8 that Rust lacks, and the next wider signed integer for the integers that it
+/// lacks (U64 as I64, checked).
 pub(crate) const fn carrier(ty: ElementType) -> TensorType {
     match ty {
         ElementType::F16 => TensorType::F16,
         ElementType::Bf16 => TensorType::Bf16,
         ElementType::F32 => TensorType::F32,
         ElementType::F64 => TensorType::F64,
-        ElementType::U8 | ElementType::Bool => TensorType::U8,
+        ElementType::U8 | ElementType::Bool | ElementType::String => TensorType::U8,
         ty if ty.is_narrow() => TensorType::U8,
         ElementType::I8 | ElementType::I16 | ElementType::U16 | ElementType::I32 => TensorType::I32,
         _ => TensorType::I64,
     }
+}
+
+/// Whether an input or output says that it is a tensor.
+pub(crate) fn is_tensor(info: &ValueInfoProto) -> bool {
+    info.r#type.as_ref().is_some_and(|ty| ty.tensor_type.is_some())
 }
 
 /// An input or output of a graph; one that is no tensor is refused.
@@ -164,7 +189,7 @@ pub(crate) fn port(info: &ValueInfoProto) -> Result<Port, Error> {
         return Err(Error::unsupported(format!("{}: an input or output that is no tensor", shown(&name))));
     };
     let number = tensor.elem_type.unwrap_or(0);
-    let Some(ty) = ElementType::from_onnx(number) else {
+    let Some(ty) = element_type(number) else {
         return Err(Error::unsupported(format!("{}: element type {number} is not supported", shown(&name))));
     };
     // Exporters write an open size as 0, as -1 or as no number at all; a fixed one is positive.

@@ -22,6 +22,41 @@ pub struct ModelProto {
     /// The operator sets, one for each domain, that give the nodes their meaning.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
+    /// Operators that the model defines itself.
+    #[prost(message, repeated, tag = "25")]
+    pub functions: Vec<FunctionProto>,
+}
+
+/// An operator that a model defines by a graph.
+#[derive(Clone, PartialEq, Message)]
+pub struct FunctionProto {
+    /// The operator's name.
+    #[prost(string, optional, tag = "1")]
+    pub name: Option<String>,
+    /// Names of the inputs inside of the graph.
+    #[prost(string, repeated, tag = "4")]
+    pub input: Vec<String>,
+    /// Names of the outputs inside of the graph.
+    #[prost(string, repeated, tag = "5")]
+    pub output: Vec<String>,
+    /// Attributes that a use gives, without a default.
+    #[prost(string, repeated, tag = "6")]
+    pub attribute: Vec<String>,
+    /// The operators of the graph.
+    #[prost(message, repeated, tag = "7")]
+    pub node: Vec<NodeProto>,
+    /// The operator sets that give these their meaning.
+    #[prost(message, repeated, tag = "9")]
+    pub opset_import: Vec<OperatorSetIdProto>,
+    /// The operator's domain.
+    #[prost(string, optional, tag = "10")]
+    pub domain: Option<String>,
+    /// Attributes that a use may give, with their defaults.
+    #[prost(message, repeated, tag = "11")]
+    pub attribute_proto: Vec<AttributeProto>,
+    /// What tells apart functions of one name.
+    #[prost(string, optional, tag = "13")]
+    pub overload: Option<String>,
 }
 
 /// One operator set.
@@ -83,6 +118,9 @@ pub struct NodeProto {
     /// The operator's domain; empty for ai.onnx.
     #[prost(string, optional, tag = "7")]
     pub domain: Option<String>,
+    /// Which of the functions of this name is meant, where there are several.
+    #[prost(string, optional, tag = "8")]
+    pub overload: Option<String>,
 }
 
 /// A named constant of a node.
@@ -138,6 +176,9 @@ pub struct TensorProto {
     /// Elements of the integer types of up to 32 bits, booleans, and the bits of the 16-bit floats.
     #[prost(int32, repeated, tag = "5")]
     pub int32_data: Vec<i32>,
+    /// Elements that are strings.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub string_data: Vec<Vec<u8>>,
     /// Elements of type int64.
     #[prost(int64, repeated, tag = "7")]
     pub int64_data: Vec<i64>,
@@ -153,9 +194,9 @@ pub struct TensorProto {
     /// Elements of types uint32 and uint64.
     #[prost(uint64, repeated, tag = "11")]
     pub uint64_data: Vec<u64>,
-    /// Where the data lies outside this file, counted in order to be refused.
+    /// Where the data lies outside this file: location, offset and length.
     #[prost(message, repeated, tag = "13")]
-    pub external_data: Vec<EmptyProto>,
+    pub external_data: Vec<StringStringEntryProto>,
     /// 1 for data outside this file.
     #[prost(int32, optional, tag = "14")]
     pub data_location: Option<i32>,
@@ -167,8 +208,19 @@ impl TensorProto {
         let raw = self.raw_data.as_ref().map_or(0, Vec::len);
         let narrow = self.float_data.len() + self.int32_data.len();
         let wide = self.int64_data.len() + self.double_data.len() + self.uint64_data.len();
-        allocation(raw) + allocation(4 * narrow) + allocation(8 * wide)
+        allocation(raw) + allocation(4 * narrow) + allocation(8 * wide) + allocation(4 * self.string_data.len())
     }
+}
+
+/// A key and what it stands for.
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct StringStringEntryProto {
+    /// The key.
+    #[prost(string, optional, tag = "1")]
+    pub key: Option<String>,
+    /// What it stands for.
+    #[prost(string, optional, tag = "2")]
+    pub value: Option<String>,
 }
 
 /// The name and type of an input or output.

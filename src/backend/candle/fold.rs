@@ -1,7 +1,8 @@
 //! Constants computed at load: a step whose inputs are all known is run once, and its results take its place.
 //!
 //! A guest writes the constants, so that folding has budgets: of work and of memory over the whole model, and of
-//! memory for one step; and of time. A step past either is left for the run, which has a deadline; so is one that fails.
+//! memory for one step; and of time. A step past either is left for the run, which has a deadline; so is one that
+//! fails.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ const HEAVY_ELEMENTS: usize = 1 << 14;
 const GROWTH: usize = 1 << 20;
 
 /// Operators whose work is more than a few steps for each element read or written.
-const HEAVY: [&str; 33] = [
+const HEAVY: [&str; 47] = [
     "MatMul",
     "Gemm",
     "Conv",
@@ -59,6 +60,20 @@ const HEAVY: [&str; 33] = [
     "FlexAttention",
     "LinearAttention",
     "CausalConvWithState",
+    "QAttention",
+    "MultiHeadAttention",
+    "DynamicQuantizeLSTM",
+    "DynamicQuantizeMatMul",
+    "MatMulIntegerToFloat",
+    "FusedMatMul",
+    "FusedGemm",
+    "FusedConv",
+    "QLinearAveragePool",
+    "TreeEnsemble",
+    "TreeEnsembleRegressor",
+    "TreeEnsembleClassifier",
+    "SVMRegressor",
+    "SVMClassifier",
 ];
 
 /// Operators that may run for as long as they like: they are left for the run, which has a deadline.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::random::Randoms;
 use super::threads::Threads;
 use super::value::{Element, Value, count};
 use crate::backend::ComputeControl;
@@ -121,12 +122,14 @@ pub(crate) struct Cx<'a> {
     pub(crate) control: &'a ComputeControl,
     pub(crate) meter: &'a Arc<Meter>,
     pub(crate) threads: Option<&'a Arc<Threads>>,
+    /// How far the nodes that draw numbers at random have come; none while the model is loaded.
+    pub(crate) randoms: Option<&'a Randoms>,
 }
 
 impl<'a> Cx<'a> {
     /// For a compute on one thread.
     pub(crate) const fn new(control: &'a ComputeControl, meter: &'a Arc<Meter>) -> Self {
-        Self { control, meter, threads: None }
+        Self { control, meter, threads: None, randoms: None }
     }
 
     /// Room for a tensor of `dims`, charged.

@@ -5,10 +5,23 @@
 //! shares, and `run` charges each operator's memory to the compute's budget before the operator allocates it. What
 //! isn't supported is refused at load, by name and opset; [`operators`] lists what is.
 //!
-//! Weights are laid out once, at load, as their product takes them (`pack`), in a budget of four times the file's length
-//! and 1 MiB, and no more than the load's limit leaves; past it a step runs on them as they are. A convolution or a
-//! product by weights takes with it the elementwise operators that follow (`fuse`, `tail`), batch normalization among
-//! them, so that their values go to memory once. Vector instructions up to AVX-512 are chosen at run time.
+//! Weights are laid out once, at load, as their product takes them (`pack`), in a budget of four times the file's
+//! length and 1 MiB, and no more than the load's limit leaves; past it a step runs on them as they are. A convolution
+//! or a product by weights takes with it the elementwise operators that follow (`fuse`, `tail`), batch normalization
+//! among them, so that their values go to memory once. Vector instructions up to AVX-512 are chosen at run time.
+//!
+//! What lies outside of plain tensors and ai.onnx:
+//!
+//! * Operators of ai.onnx.ml and com.microsoft, as far as [`operators`] lists them.
+//! * Strings, which labels and categories are: a guest gives and gets them as [`CandleContext`] says. No operator makes a
+//!   string that the model doesn't name.
+//! * A sequence of maps, which `ZipMap` makes, is given as the matrix of its scores, a column for each class.
+//! * Functions that a model defines are compiled where they are used; they come before operators of the same name.
+//! * An input that is an initializer too may be given or not, and comes after those that have to be given. In files of IR
+//!   version 3 and older it is a weight and no input, as onnxruntime has it.
+//! * Numbers at random follow the seed of their node and otherwise one of the context's own; a context that computes again
+//!   goes on. They are other ones than onnxruntime draws of the same seed.
+//! * Data in other files is read where the host has named the model by its path: the files are in the model's directory.
 //!
 //! Values are computed in the type that they have: f64 in f64, f32 in f32, and the 16-bit floats in f32, rounded once
 //! where a tensor is written. The largest and the smallest of elements with a NaN among them is NaN, whatever the
@@ -18,13 +31,16 @@
 //!
 //! * No number in a model or a tensor makes the process panic, abort or allocate beyond its budget.
 //! * A graph is immutable; contexts of one graph share its weights and wait for nothing.
-//! * One compute uses the thread that called it and no other, unless the host asks for more ([`CandleBackend::with_threads`]).
+//! * One compute uses the thread that called it and no other, unless the host asks for more
+//!   ([`CandleBackend::with_threads`]).
 
 mod check;
 pub mod decode;
 mod dims;
+mod external;
 mod fold;
 mod footprint;
+mod function;
 mod fuse;
 mod gemm;
 mod graph;
@@ -36,9 +52,12 @@ mod node;
 mod ops;
 mod pack;
 mod plan;
+mod random;
 mod run;
 mod scan;
+mod strings;
 mod tail;
+mod texts;
 mod threads;
 pub mod value;
 
@@ -50,6 +69,7 @@ pub use graph::{CandleContext, CandleGraph};
 pub use ops::{LATEST_OPSET, Operator, operators};
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use threads::Threads;
@@ -59,8 +79,8 @@ use crate::nn::{Encoding, Error, Target};
 
 /// Loads ONNX models for the CPU. It has no settings: a model's configuration is refused unless it is empty.
 ///
-/// Each compute uses the thread that called it and no other, whatever the process does with rayon's threads: many guests
-/// are served best so. [`with_threads`](Self::with_threads) is for few guests who wait for large models.
+/// Each compute uses the thread that called it and no other, whatever the process does with rayon's threads: many
+/// guests are served best so. [`with_threads`](Self::with_threads) is for few guests who wait for large models.
 #[derive(Debug, Clone)]
 pub struct CandleBackend {
     threads: Option<Arc<Threads>>,
@@ -75,10 +95,11 @@ impl CandleBackend {
 
     /// The backend with each compute spread over `threads` threads, the one that called it among them.
     ///
-    /// The others are started here, and end when the backend, its graphs and their contexts are gone. All computes share
-    /// them, none waits for one that another has, and each is kept busy for a millisecond after its last part. Only
-    /// products of millions of multiplications are spread, so that small models gain nothing, and each part has room of
-    /// its own, which its compute's memory limit counts. A compute on a thread of one of rayon's pools stays on it.
+    /// The others are started here, and end when the backend, its graphs and their contexts are gone. All computes
+    /// share them, none waits for one that another has, and each is kept busy for a millisecond after its last part.
+    /// Only products of millions of multiplications are spread, so that small models gain nothing, and each part has
+    /// room of its own, which its compute's memory limit counts. A compute on a thread of one of rayon's pools stays on
+    /// it.
     ///
     /// # Errors
     ///
@@ -93,7 +114,7 @@ impl CandleBackend {
     ///
     /// As [`Backend::load`].
     pub fn load_graph(&self, model: &[u8], memory_limit: usize) -> Result<CandleGraph, Error> {
-        CandleGraph::load(model, memory_limit, self.threads.clone())
+        CandleGraph::load(model, None, memory_limit, self.threads.clone())
     }
 }
 
@@ -105,7 +126,12 @@ impl CandleBackend {
 /// [`UnsupportedOperation`](crate::nn::ErrorKind::UnsupportedOperation) for one of another element type.
 pub fn decode_tensor(bytes: &[u8]) -> Result<value::Value, Error> {
     let tensor = <decode::TensorProto as prost::Message>::decode(bytes);
-    check::tensor(&tensor.map_err(|error| Error::invalid_encoding(format!("no tensor: {error}")))?)
+    let tensor = tensor.map_err(|error| Error::invalid_encoding(format!("no tensor: {error}")))?;
+    // A string is one of a graph's, and there is none.
+    if tensor.data_type == Some(8) {
+        return Err(Error::unsupported("strings outside of a model"));
+    }
+    check::tensor(&tensor, &std::cell::RefCell::new(texts::Texts::new()))
 }
 
 impl Default for CandleBackend {
@@ -135,6 +161,14 @@ impl Backend for CandleBackend {
         let [model] = request.parts else {
             return Err(Error::invalid_encoding(format!("an ONNX model is 1 part, not {}", request.parts.len())));
         };
-        Ok(Box::new(self.load_graph(model, request.memory_limit)?))
+        let (directory, limit) = (request.directory, request.memory_limit);
+        Ok(Box::new(CandleGraph::load(model, directory, limit, self.threads.clone())?))
+    }
+
+    fn files(&self, request: &LoadRequest<'_>) -> Result<Vec<PathBuf>, Error> {
+        match (request.parts, request.directory) {
+            ([model], Some(directory)) => external::files(model, directory),
+            _ => Ok(Vec::new()),
+        }
     }
 }

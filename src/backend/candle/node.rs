@@ -2,13 +2,14 @@
 //!
 //! An attribute that no constructor asked for makes the node unsupported: it would mean something that is not done.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::check::{shown, tensor};
 use super::decode::{AttributeProto, NodeProto};
 use super::plan::Plan;
+use super::texts::{Text, Texts};
 use super::value::Value;
 use crate::nn::Error;
 
@@ -20,6 +21,28 @@ pub(crate) struct Subgraph {
     pub(crate) captures: Vec<usize>,
 }
 
+/// What the nodes of a model share while they are built.
+pub(crate) struct Shared {
+    /// The strings that they name.
+    pub(crate) texts: RefCell<Texts>,
+    /// How many of them draw numbers at random.
+    pub(crate) randoms: Cell<usize>,
+    /// Bytes that operators keep of their attributes, and may keep.
+    held: Cell<usize>,
+    limit: usize,
+}
+
+impl Shared {
+    /// Bytes that operators keep of their attributes.
+    pub(crate) fn held(&self) -> usize {
+        self.held.get()
+    }
+
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { texts: RefCell::new(Texts::new()), randoms: Cell::new(0), held: Cell::new(0), limit }
+    }
+}
+
 /// One node, for its constructor.
 pub(crate) struct Node<'a> {
     pub(crate) proto: &'a NodeProto,
@@ -28,6 +51,7 @@ pub(crate) struct Node<'a> {
     /// The inputs whose value is known at load.
     pub(crate) constants: Vec<Option<Value>>,
     pub(crate) subgraphs: Vec<(&'a str, Subgraph)>,
+    shared: &'a Shared,
     read: RefCell<HashSet<&'a str>>,
 }
 
@@ -37,13 +61,22 @@ impl<'a> Node<'a> {
         opset: i64,
         constants: Vec<Option<Value>>,
         subgraphs: Vec<(&'a str, Subgraph)>,
+        shared: &'a Shared,
     ) -> Self {
-        Self { proto, opset, constants, subgraphs, read: RefCell::default() }
+        Self { proto, opset, constants, subgraphs, shared, read: RefCell::default() }
     }
 
     /// Whether the node has an input at `index`.
     pub(crate) fn has_input(&self, index: usize) -> bool {
         self.proto.input.get(index).is_some_and(|name| !name.is_empty())
+    }
+
+    /// Refuses a node that leaves out one of these inputs.
+    pub(crate) fn wants(&self, inputs: &[usize]) -> Result<(), Error> {
+        match inputs.iter().find(|&&index| !self.has_input(index)) {
+            Some(index) => Err(Error::invalid_encoding(format!("input {index} is left out"))),
+            None => Ok(()),
+        }
     }
 
     /// The number of outputs, those at the end that nobody named left out.
@@ -135,7 +168,46 @@ impl<'a> Node<'a> {
     /// A tensor.
     pub(crate) fn tensor(&self, name: &str) -> Result<Option<Value>, Error> {
         let found = self.get(name, 4, |attribute| attribute.t.as_ref())?;
-        found.map(tensor).transpose()
+        found.map(|found| tensor(found, &self.shared.texts)).transpose()
+    }
+
+    /// The numbers of strings.
+    pub(crate) fn texts(&self, name: &str) -> Result<Option<Vec<Text>>, Error> {
+        let Some(strings) = self.strings(name)? else { return Ok(None) };
+        let mut texts = self.shared.texts.borrow_mut();
+        Ok(Some(strings.into_iter().map(|text| texts.number(text)).collect()))
+    }
+
+    /// The number of a string.
+    pub(crate) fn text(&self, name: &str, default: &'static str) -> Result<Text, Error> {
+        let string = self.string(name, default)?;
+        Ok(self.shared.texts.borrow_mut().number(string))
+    }
+
+    /// Counts bytes that the operator keeps of its attributes.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](crate::nn::ErrorKind::TooLarge) where all operators keep more than the load may take.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<(), Error> {
+        let (all, limit) = (self.shared.held.get().saturating_add(bytes), self.shared.limit);
+        if all > limit {
+            return Err(Error::too_large(format!("operators keep {all} bytes of attributes, the limit is {limit}")));
+        }
+        self.shared.held.set(all);
+        Ok(())
+    }
+
+    /// The number of this node among those that draw numbers at random.
+    pub(crate) fn random(&self) -> usize {
+        let number = self.shared.randoms.get();
+        self.shared.randoms.set(number + 1);
+        number
+    }
+
+    /// The attributes of these names, for an operator that this one is made of.
+    pub(crate) fn pass(&self, names: &[&str]) -> Vec<AttributeProto> {
+        names.iter().filter_map(|name| self.attribute(name)).cloned().collect()
     }
 
     /// Marks an attribute as having no bearing on inference.

@@ -14,8 +14,9 @@ use super::check::{shown, tensor};
 use super::decode::{GraphProto, NodeProto, TensorProto};
 use super::fold::Folding;
 use super::footprint::{Budget, kept};
+use super::function::{Bindings, Expansion, Functions, Opsets, bound, domain};
 use super::fuse::{Packs, Part, fuse, part};
-use super::node::{Node, Subgraph};
+use super::node::{Node, Shared, Subgraph};
 use super::ops::{self, Kernel};
 use super::value::Value;
 use crate::nn::Error;
@@ -69,24 +70,29 @@ pub(crate) struct Plan {
 
 /// What is known of a name.
 #[derive(Clone)]
-enum Known {
+pub(super) enum Known {
+    /// An input that the use of a function leaves out.
+    Absent,
     Constant(Value),
     Slot(usize),
 }
 
 /// The names in force in one graph, and those of the graphs around it.
-struct Scope<'a> {
+pub(super) struct Scope<'a> {
     names: HashMap<&'a str, Known>,
     outer: Option<&'a dyn Resolve>,
+    /// The attributes of the function that the graph is part of.
+    bindings: Option<&'a Bindings<'a>>,
     /// Names taken from outside, in the order in which they were, and the slots that they were given here.
     captured: RefCell<Captured>,
-    slots: Cell<usize>,
+    /// How many slots the plan has.
+    pub(super) slots: &'a Cell<usize>,
 }
 
 /// Names with their slots, in their order, and where to find each.
 type Captured = (Vec<(String, usize)>, HashMap<String, usize>);
 
-trait Resolve {
+pub(super) trait Resolve {
     fn resolve(&self, name: &str) -> Option<Known>;
 }
 
@@ -99,7 +105,7 @@ impl Resolve for Scope<'_> {
             return Some(Known::Slot(*slot));
         }
         match self.outer?.resolve(name)? {
-            constant @ Known::Constant(_) => Some(constant),
+            known @ (Known::Constant(_) | Known::Absent) => Some(known),
             Known::Slot(_) => {
                 let slot = self.slot();
                 let (order, slots) = &mut *self.captured.borrow_mut();
@@ -112,13 +118,26 @@ impl Resolve for Scope<'_> {
 }
 
 impl<'a> Scope<'a> {
+    pub(super) fn new(
+        slots: &'a Cell<usize>,
+        outer: Option<&'a dyn Resolve>,
+        bindings: Option<&'a Bindings<'a>>,
+    ) -> Self {
+        Self { names: HashMap::new(), outer, bindings, captured: RefCell::default(), slots }
+    }
+
+    /// What is known of a name that has to be there.
+    pub(super) fn known(&self, name: &str) -> Result<Known, Error> {
+        self.resolve(name).ok_or_else(|| Error::invalid_encoding(format!("{} is defined nowhere", shown(name))))
+    }
+
     fn slot(&self) -> usize {
         let slot = self.slots.get();
         self.slots.set(slot + 1);
         slot
     }
 
-    fn define(&mut self, name: &'a str, known: Known) -> Result<(), Error> {
+    pub(super) fn define(&mut self, name: &'a str, known: Known) -> Result<(), Error> {
         match self.names.entry(name) {
             Entry::Occupied(_) => Err(Error::invalid_encoding(format!("{} is defined twice", shown(name)))),
             Entry::Vacant(entry) => {
@@ -135,7 +154,14 @@ const PER_NAME: usize = 128;
 
 /// What compiling needs besides the graph: the opsets, and what folding may still take.
 pub(crate) struct Compiler<'a> {
-    pub(crate) opsets: HashMap<&'a str, i64>,
+    pub(crate) opsets: &'a Opsets<'a>,
+    pub(crate) functions: &'a Functions<'a>,
+    /// The operator sets of the function that is compiled.
+    pub(crate) local: Option<&'a Opsets<'a>>,
+    pub(crate) expansion: Expansion,
+    /// Graphs and uses of functions that what is compiled lies in.
+    pub(crate) depth: usize,
+    pub(crate) shared: &'a Shared,
     pub(crate) folding: Folding,
     pub(crate) packs: Packs,
     pub(crate) budget: Budget,
@@ -149,7 +175,7 @@ pub(crate) struct Compiler<'a> {
 impl Compiler<'_> {
     /// Compiles a model's graph. `inputs` are the names that a run gives values to, in their order.
     pub(crate) fn graph(&mut self, graph: &GraphProto, inputs: &[&str]) -> Result<Plan, Error> {
-        self.compile(graph, inputs, None).map(|(plan, _)| plan)
+        self.compile(graph, inputs, None, None).map(|(plan, _)| plan)
     }
 
     fn compile<'g>(
@@ -157,6 +183,7 @@ impl Compiler<'_> {
         graph: &'g GraphProto,
         inputs: &[&'g str],
         outer: Option<&'g dyn Resolve>,
+        bindings: Option<&'g Bindings<'g>>,
     ) -> Result<(Plan, Vec<String>), Error> {
         if !graph.sparse_initializer.is_empty() {
             return Err(Error::unsupported("sparse initializers are not supported"));
@@ -170,24 +197,31 @@ impl Compiler<'_> {
         let transient = graph.node.len() * PER_NODE + names * PER_NAME;
         self.budget.take(transient + graph.node.len() * size_of::<Step>())?;
         let mut initial = std::mem::take(&mut self.initial).into_iter();
-        let mut scope = Scope { names: HashMap::new(), outer, captured: RefCell::default(), slots: Cell::default() };
+        self.enter()?;
+        let slots = Cell::new(0);
+        let mut scope = Scope::new(&slots, outer, bindings);
         let mut input_slots = Vec::with_capacity(inputs.len());
         for &name in inputs {
             let slot = scope.slot();
             scope.define(name, Known::Slot(slot))?;
             input_slots.push(slot);
         }
+        let given: HashSet<&str> = if outer.is_none() { inputs.iter().copied().collect() } else { HashSet::new() };
         for initializer in &graph.initializer {
             let name = initializer.name.as_deref().unwrap_or("");
             let value = match initial.next() {
                 Some(value) => value,
                 None => self.owned(initializer)?,
             };
+            // One of the model that is an input too is what the input is where nobody sets it.
+            if given.contains(name) {
+                continue;
+            }
             scope.define(name, Known::Constant(value))?;
         }
 
         let mut steps = Vec::with_capacity(graph.node.len());
-        for index in order(graph, &mut self.nested)? {
+        for index in order(&graph.node, &mut self.nested)? {
             let Some(node) = graph.node.get(index) else { continue };
             self.node(node, &mut scope, &mut steps)?;
         }
@@ -198,14 +232,15 @@ impl Compiler<'_> {
             outputs.push(match scope.resolve(name) {
                 Some(Known::Constant(value)) => Source::Constant(value),
                 Some(Known::Slot(index)) => Source::Slot { index, last: false },
-                None => {
+                Some(Known::Absent) | None => {
                     return Err(Error::invalid_encoding(format!("output {} has no producer", shown(name))));
                 }
             });
         }
         let (captured, _) = scope.captured.into_inner();
         input_slots.extend(captured.iter().map(|(_, slot)| *slot));
-        let mut plan = Plan { slots: scope.slots.get(), inputs: input_slots, steps, outputs };
+        self.depth -= 1;
+        let mut plan = Plan { slots: slots.get(), inputs: input_slots, steps, outputs };
         plan.prune();
         self.packs.leave(self.budget.left());
         let before = self.packs.spent();
@@ -220,16 +255,23 @@ impl Compiler<'_> {
     /// A tensor of the model, which keeps its own data as well.
     fn owned(&mut self, proto: &TensorProto) -> Result<Value, Error> {
         self.budget.take(proto.bytes())?;
-        tensor(proto)
+        tensor(proto, &self.shared.texts)
     }
 
-    fn node<'g>(&mut self, node: &'g NodeProto, scope: &mut Scope<'g>, steps: &mut Vec<Step>) -> Result<(), Error> {
+    pub(super) fn node<'g>(
+        &mut self,
+        node: &'g NodeProto,
+        scope: &mut Scope<'g>,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), Error> {
         let name = node.op_type.as_deref().unwrap_or("");
-        let domain = match node.domain.as_deref().unwrap_or("") {
-            "ai.onnx" => "",
-            domain => domain,
-        };
-        let opset = self.opsets.get(domain).copied();
+        let domain = domain(node.domain.as_deref());
+        let mut bound = bound(node, scope.bindings)?;
+        let functions = self.functions;
+        if let Some(function) = functions.find(node) {
+            return self.call(function, node, &bound, scope, steps);
+        }
+        let opset = self.local.and_then(|local| local.get(domain)).or_else(|| self.opsets.get(domain)).copied();
         let label = label(node, domain, opset);
         let explain = |error: Error| Error::new(error.kind(), format!("{label}: {}", error.message()));
         let opset =
@@ -239,7 +281,7 @@ impl Compiler<'_> {
         let mut inputs = Vec::with_capacity(node.input.len());
         for input in &node.input {
             inputs.push(match (input.as_str(), scope.resolve(input)) {
-                ("", _) => Source::Absent,
+                ("", _) | (_, Some(Known::Absent)) => Source::Absent,
                 (_, Some(Known::Constant(value))) => Source::Constant(value),
                 (_, Some(Known::Slot(index))) => Source::Slot { index, last: false },
                 (_, None) => {
@@ -262,10 +304,17 @@ impl Compiler<'_> {
             _ => None,
         });
         let plans = subgraphs.iter().map(|(_, subgraph)| Arc::clone(&subgraph.plan)).collect();
-        let tensors = node.attribute.iter().filter_map(|attribute| attribute.t.as_ref()).map(TensorProto::bytes);
+        let tensors = bound.attribute.iter().filter_map(|attribute| attribute.t.as_ref()).map(TensorProto::bytes);
         self.budget.take(tensors.fold(0, usize::saturating_add))?;
         self.folding.leave(self.budget.left());
-        let node = Node::new(node, opset, constants.collect(), subgraphs);
+        let proto = node;
+        // What the use of a function leaves out, its nodes leave out.
+        for place in 0..node.input.len() {
+            if matches!(inputs.get(place), Some(Source::Absent)) && !node.input[place].is_empty() {
+                bound.to_mut().input[place].clear();
+            }
+        }
+        let node = Node::new(&bound, opset, constants.collect(), subgraphs, self.shared);
         let kernel = (operator.build)(&node).map_err(explain)?;
         node.all_read().map_err(explain)?;
 
@@ -273,7 +322,7 @@ impl Compiler<'_> {
             if name != "Constant" {
                 self.budget.take(values.iter().map(Value::bytes).sum())?;
             }
-            for (output, value) in node.proto.output.iter().zip(values) {
+            for (output, value) in proto.output.iter().zip(values) {
                 if !output.is_empty() {
                     scope.define(output, Known::Constant(value))?;
                 }
@@ -281,7 +330,7 @@ impl Compiler<'_> {
             return Ok(());
         }
         let mut outputs = Vec::with_capacity(node.outputs());
-        for output in node.proto.output.iter().take(node.outputs()) {
+        for output in proto.output.iter().take(node.outputs()) {
             if output.is_empty() {
                 outputs.push(None);
             } else {
@@ -309,7 +358,7 @@ impl Compiler<'_> {
         for attribute in &node.attribute {
             let Some(graph) = &attribute.g else { continue };
             let formal: Vec<&str> = graph.input.iter().filter_map(|input| input.name.as_deref()).collect();
-            let (plan, captured) = self.compile(graph, &formal, Some(scope))?;
+            let (plan, captured) = self.compile(graph, &formal, Some(scope), scope.bindings)?;
             let mut places = Vec::with_capacity(captured.len());
             for name in captured {
                 if let Some(Known::Slot(index)) = scope.resolve(&name) {
@@ -367,10 +416,10 @@ fn reads<'g>(node: &'g NodeProto, names: &mut Vec<&'g str>, nested: &mut usize) 
 }
 
 /// The nodes in an order in which each comes after what it reads; the order of the file, where that is one.
-fn order(graph: &GraphProto, nested: &mut usize) -> Result<Vec<usize>, Error> {
-    let outputs = graph.node.iter().map(|node| node.output.len()).sum();
+pub(super) fn order(nodes: &[NodeProto], nested: &mut usize) -> Result<Vec<usize>, Error> {
+    let outputs = nodes.iter().map(|node| node.output.len()).sum();
     let mut producers = HashMap::with_capacity(outputs);
-    for (index, node) in graph.node.iter().enumerate() {
+    for (index, node) in nodes.iter().enumerate() {
         for output in node.output.iter().filter(|output| !output.is_empty()) {
             if producers.insert(output.as_str(), index).is_some() {
                 return Err(Error::invalid_encoding(format!("{} is defined twice", shown(output))));
@@ -378,10 +427,10 @@ fn order(graph: &GraphProto, nested: &mut usize) -> Result<Vec<usize>, Error> {
         }
     }
     // Who makes what is read, and who reads it.
-    let mut waits_for = vec![0_usize; graph.node.len()];
-    let mut edges = Vec::with_capacity(graph.node.iter().map(|node| node.input.len()).sum());
+    let mut waits_for = vec![0_usize; nodes.len()];
+    let mut edges = Vec::with_capacity(nodes.iter().map(|node| node.input.len()).sum());
     let mut names = Vec::new();
-    for (index, (node, waits)) in graph.node.iter().zip(&mut waits_for).enumerate() {
+    for (index, (node, waits)) in nodes.iter().zip(&mut waits_for).enumerate() {
         names.clear();
         reads(node, &mut names, nested)?;
         names.sort_unstable();
@@ -399,7 +448,7 @@ fn order(graph: &GraphProto, nested: &mut usize) -> Result<Vec<usize>, Error> {
     };
     let ready = waits_for.iter().enumerate().filter(|(_, waits)| **waits == 0);
     let mut ready: BinaryHeap<_> = ready.map(|(index, _)| Reverse(index)).collect();
-    let mut order = Vec::with_capacity(graph.node.len());
+    let mut order = Vec::with_capacity(nodes.len());
     while let Some(Reverse(index)) = ready.pop() {
         order.push(index);
         for reader in readers(index) {
@@ -411,8 +460,8 @@ fn order(graph: &GraphProto, nested: &mut usize) -> Result<Vec<usize>, Error> {
             }
         }
     }
-    if order.len() < graph.node.len() {
-        let stuck = waits_for.iter().position(|&waits| waits > 0).and_then(|index| graph.node.get(index));
+    if order.len() < nodes.len() {
+        let stuck = waits_for.iter().position(|&waits| waits > 0).and_then(|index| nodes.get(index));
         let label = stuck.map(|node| label(node, "", None)).unwrap_or_default();
         return Err(Error::invalid_encoding(format!("{label}: part of a cycle, or behind one")));
     }

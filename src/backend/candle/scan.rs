@@ -4,7 +4,8 @@
 //! nothing, adds up what the decoder would allocate, so that a hostile model is refused before it costs anything.
 
 use super::decode::{
-    AttributeProto, DimensionProto, EmptyProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
+    AttributeProto, DimensionProto, EmptyProto, FunctionProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
+    TensorProto, ValueInfoProto,
 };
 use super::footprint::allocation;
 use crate::nn::Error;
@@ -30,6 +31,18 @@ fn model(field: u64) -> Option<Field> {
     Some(match field {
         7 => Field::Message(0, graph),
         8 => Field::Message(size_of::<OperatorSetIdProto>(), leaf),
+        25 => Field::Message(size_of::<FunctionProto>(), function),
+        _ => return None,
+    })
+}
+
+fn function(field: u64) -> Option<Field> {
+    Some(match field {
+        1 | 10 | 13 => Field::Bytes(0),
+        4..=6 => Field::Bytes(size_of::<String>()),
+        7 => Field::Message(size_of::<NodeProto>(), node),
+        9 => Field::Message(size_of::<OperatorSetIdProto>(), leaf),
+        11 => Field::Message(size_of::<AttributeProto>(), attribute),
         _ => return None,
     })
 }
@@ -48,7 +61,7 @@ fn graph(field: u64) -> Option<Field> {
 fn node(field: u64) -> Option<Field> {
     Some(match field {
         1 | 2 => Field::Bytes(size_of::<String>()),
-        3 | 4 | 7 => Field::Bytes(0),
+        3 | 4 | 7 | 8 => Field::Bytes(0),
         5 => Field::Message(size_of::<AttributeProto>(), attribute),
         _ => return None,
     })
@@ -71,10 +84,15 @@ fn tensor(field: u64) -> Option<Field> {
         1 | 7 | 11 => Field::Packed(size_of::<i64>()),
         4 | 10 => Field::Packed(1),
         5 => Field::Packed(size_of::<i32>()),
+        6 => Field::Bytes(size_of::<Vec<u8>>()),
         8 | 9 => Field::Bytes(0),
-        13 => Field::Message(size_of::<EmptyProto>(), nothing),
+        13 => Field::Message(size_of::<StringStringEntryProto>(), entry),
         _ => return None,
     })
+}
+
+fn entry(field: u64) -> Option<Field> {
+    matches!(field, 1 | 2).then_some(Field::Bytes(0))
 }
 
 fn value_info(field: u64) -> Option<Field> {
@@ -177,13 +195,13 @@ fn message(mut bytes: &[u8], fields: Fields, depth: usize, longest: &mut usize) 
     Some(lists.into_iter().map(grown).fold(size, usize::saturating_add))
 }
 
-fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+pub(super) fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     let (taken, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
     Some(taken)
 }
 
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
+pub(super) fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for place in 0..10 {
         let (&byte, rest) = bytes.split_first()?;

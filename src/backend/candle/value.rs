@@ -17,6 +17,7 @@ pub(crate) use super::dims::{Dims, count, strides};
 pub use super::dims::{MAX_ELEMENTS, MAX_RANK};
 use super::footprint::allocation;
 use super::meter::Charge;
+use super::texts::Text;
 use crate::nn::Error;
 
 /// The element types that the candle backend computes with.
@@ -69,10 +70,12 @@ pub enum ElementType {
     U2,
     /// Signed, 2 bits.
     I2,
+    /// A string of the model's, by its number.
+    String,
 }
 
 impl ElementType {
-    /// From the number that ONNX has for it (`TensorProto.DataType`); `None` for those that are not supported.
+    /// From the number that ONNX has for it (`TensorProto.DataType`); `None` for those that can't be calculated with.
     #[must_use]
     pub const fn from_onnx(number: i32) -> Option<Self> {
         Some(match number {
@@ -136,7 +139,7 @@ impl ElementType {
     pub const fn size(self) -> usize {
         match self {
             Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 2,
-            Self::F32 | Self::I32 | Self::U32 => 4,
+            Self::F32 | Self::I32 | Self::U32 | Self::String => 4,
             Self::F64 | Self::I64 | Self::U64 => 8,
             _ => 1,
         }
@@ -156,6 +159,8 @@ pub(crate) enum Data {
     U16(Vec<u16>),
     /// Unsigned, 64 bits.
     U64(Vec<u64>),
+    /// Strings.
+    Text(Vec<Text>),
 }
 
 mod sealed {
@@ -183,15 +188,15 @@ macro_rules! elements {
         impl sealed::Sealed for $ty {}
         impl Element for $ty {
             const TYPE: ElementType = ElementType::$name;
-            #[expect(private_interfaces, reason = "sealed: only this module implements and calls it")]
+            #[allow(private_interfaces, reason = "sealed: only this module implements and calls it")]
             fn wrap($elements: Vec<Self>) -> Data {
                 $($pattern)+
             }
-            #[expect(private_interfaces, reason = "sealed: only this module implements and calls it")]
+            #[allow(private_interfaces, reason = "sealed: only this module implements and calls it")]
             fn slice(data: &Data) -> Option<&[Self]> {
                 if let $($pattern)+ = data { Some($elements) } else { None }
             }
-            #[expect(private_interfaces, reason = "sealed: only this module implements and calls it")]
+            #[allow(private_interfaces, reason = "sealed: only this module implements and calls it")]
             fn slice_mut(data: &mut Data) -> Option<&mut [Self]> {
                 if let $($pattern)+ = data { Some($elements) } else { None }
             }
@@ -213,6 +218,7 @@ elements! {
     u32, U32, (Data::Candle(CpuStorage::U32(elements))), elements;
     u64, U64, (Data::U64(elements)), elements;
     bool, Bool, (Data::Bool(elements)), elements;
+    Text, String, (Data::Text(elements)), elements;
 }
 
 /// Runs a body with the elements of a value as a slice of their own type.
@@ -233,6 +239,7 @@ macro_rules! with_elements {
             ElementType::U32 => with_elements!(@ u32, $value, $elements, $body),
             ElementType::U64 => with_elements!(@ u64, $value, $elements, $body),
             ElementType::Bool => with_elements!(@ bool, $value, $elements, $body),
+            ElementType::String => with_elements!(@ $crate::backend::candle::texts::Text, $value, $elements, $body),
             other => return Err($crate::nn::Error::unsupported(format!("elements of type {other:?} are not supported"))),
         }
     }};
@@ -425,7 +432,7 @@ impl Value {
         }
     }
 
-    /// The elements as little-endian bytes; a boolean is 0 or 1.
+    /// The elements as little-endian bytes; a boolean is 0 or 1, and strings have none.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         fn bytes<T: Copy, const N: usize>(elements: &[T], to: impl Fn(T) -> [u8; N]) -> Vec<u8> {
@@ -449,7 +456,7 @@ impl Value {
             Data::Candle(CpuStorage::BF16(elements)) => bytes(elements, bf16::to_le_bytes),
             Data::Candle(CpuStorage::F32(elements)) => bytes(elements, f32::to_le_bytes),
             Data::Candle(CpuStorage::F64(elements)) => bytes(elements, f64::to_le_bytes),
-            Data::Candle(_) => Vec::new(),
+            Data::Candle(_) | Data::Text(_) => Vec::new(),
         }
     }
 
@@ -484,6 +491,7 @@ impl Value {
                 Self::new(dims, data.iter().map(|&byte| byte == 1).collect())
             }
             ElementType::Bool => Err(Error::invalid_argument("a boolean is neither 0 nor 1")),
+            ElementType::String => Err(Error::invalid_argument("strings are no bytes of a fixed length")),
             narrow => Self::new(dims, data.to_vec())?.of_codes(narrow),
         }
     }

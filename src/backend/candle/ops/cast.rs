@@ -10,7 +10,7 @@ use super::super::narrow::{self, Power, Rule};
 use super::super::node::Node;
 use super::super::value::{Element, ElementType, Value};
 use super::broadcast::map;
-use super::{Kernel, Operator, since};
+use super::{Kernel, Operator, no_type, since};
 use crate::nn::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(6, "Cast", (1, 1), cast), since(15, "CastLike", (2, 2), cast_like)];
@@ -96,6 +96,7 @@ fn each(value: &Value, cx: &Cx<'_>, visit: &mut dyn FnMut(Number)) -> Result<(),
         ElementType::U32 => numbers(value, |x: u32| Number::Integer(i128::from(x)), cx, visit),
         ElementType::U64 => numbers(value, |x: u64| Number::Integer(i128::from(x)), cx, visit),
         ElementType::Bool => numbers(value, |x: bool| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::String => Err(no_type(value)),
         ty => {
             let whole = narrow::integer(ty).is_some();
             let mut pace = Pace::default();
@@ -160,6 +161,7 @@ pub(super) fn convert(value: Value, ty: ElementType, cx: &Cx<'_>) -> Result<Valu
         ElementType::U32 => to::<u32>(&value, cx),
         ElementType::U64 => to::<u64>(&value, cx),
         ElementType::Bool => to::<bool>(&value, cx),
+        ElementType::String => Err(Error::unsupported("numbers as strings")),
         narrow => encode(&value, narrow, Rule::DEFAULT, cx),
     }
 }

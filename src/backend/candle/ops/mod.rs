@@ -10,6 +10,7 @@
 #![expect(clippy::needless_for_each, reason = "one line a loop, of which there are many")]
 
 mod activation;
+mod attend;
 mod attention;
 mod bit_cast;
 mod bits;
@@ -27,13 +28,19 @@ mod deform_conv;
 mod depthwise;
 mod det;
 mod detect;
+mod draw;
 mod einsum;
 mod elementwise;
+mod features;
 mod flex_attention;
+mod forest;
 mod fourier;
+mod fused_layers;
 mod gather;
 mod heads;
+pub(crate) mod labels;
 mod layout;
+mod linear;
 mod linear_attention;
 mod lines;
 mod loss;
@@ -45,7 +52,9 @@ mod pattern;
 mod place;
 mod pool;
 mod pool_lp;
+mod qlinear;
 mod quantized;
+mod quantized_lstm;
 mod real;
 mod recurrent;
 mod reduce;
@@ -56,15 +65,19 @@ mod rnn_cells;
 mod rotary;
 mod sample;
 mod scatter;
+mod scores;
 mod select;
 mod shape;
 mod signal;
 mod slice;
 mod softmax;
+mod svm;
 mod swiglu;
 mod tensor_scatter;
+mod trees;
 mod weighted;
 mod window;
+mod within;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -115,10 +128,27 @@ const fn between(since: i64, until: i64, name: &'static str, inputs: (usize, usi
     Operator { domain: "", name, since, until, inputs, build }
 }
 
+/// The domain of classical machine learning.
+const ML: &str = "ai.onnx.ml";
+
+/// The domain of the operators that onnxruntime adds.
+const MICROSOFT: &str = "com.microsoft";
+
+/// An operator of ai.onnx.ml.
+const fn learning(since: i64, until: i64, name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
+    Operator { domain: ML, name, since, until, inputs, build }
+}
+
+/// An operator of com.microsoft, which has one version.
+const fn microsoft(name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
+    Operator { domain: MICROSOFT, name, since: 1, until: 1, inputs, build }
+}
+
 /// Every operator, by family.
 pub fn operators() -> impl Iterator<Item = &'static Operator> {
     [
         activation::OPERATORS,
+        attend::OPERATORS,
         attention::OPERATORS,
         bit_cast::OPERATORS,
         bits::OPERATORS,
@@ -133,11 +163,16 @@ pub fn operators() -> impl Iterator<Item = &'static Operator> {
         deform_conv::OPERATORS,
         det::OPERATORS,
         detect::OPERATORS,
+        draw::OPERATORS,
         einsum::OPERATORS,
         elementwise::OPERATORS,
+        features::OPERATORS,
         flex_attention::OPERATORS,
+        fused_layers::OPERATORS,
         gather::OPERATORS,
+        labels::OPERATORS,
         layout::OPERATORS,
+        linear::OPERATORS,
         linear_attention::OPERATORS,
         loss::OPERATORS,
         matmul::OPERATORS,
@@ -147,7 +182,9 @@ pub fn operators() -> impl Iterator<Item = &'static Operator> {
         pattern::OPERATORS,
         pool::OPERATORS,
         pool_lp::OPERATORS,
+        qlinear::OPERATORS,
         quantized::OPERATORS,
+        quantized_lstm::OPERATORS,
         recurrent::OPERATORS,
         reduce::OPERATORS,
         resize::OPERATORS,
@@ -159,8 +196,10 @@ pub fn operators() -> impl Iterator<Item = &'static Operator> {
         signal::OPERATORS,
         slice::OPERATORS,
         softmax::OPERATORS,
+        svm::OPERATORS,
         swiglu::OPERATORS,
         tensor_scatter::OPERATORS,
+        trees::OPERATORS,
     ]
     .into_iter()
     .flatten()

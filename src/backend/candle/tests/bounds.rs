@@ -1,12 +1,12 @@
-//! What a guest sends is bounded in time and memory: every loop whose length it chooses looks at the compute's token, and
-//! every list that it makes the engine keep is charged.
+//! What a guest sends is bounded in time and memory: every loop whose length it chooses looks at the compute's token,
+//! and every list that it makes the engine keep is charged.
 
 use half::f16;
 
 use super::super::decode::AttributeProto;
 use super::super::fold::Folding;
 use super::super::meter::{Cx, Meter};
-use super::super::node::{Args, Node};
+use super::super::node::{Args, Node, Shared};
 use super::super::ops::{self, Kernel};
 use super::super::value::{Element, Value};
 use super::builder::{BOOL, F32, Model, float, graph, info, int, ints, node, string};
@@ -32,7 +32,8 @@ fn longs(numbers: &[i64]) -> Value {
 fn kernel(opset: i64, op: &str, inputs: usize, outputs: usize, attributes: &[AttributeProto]) -> Kernel {
     let names = |letter: &str, count| (0..count).map(|index| format!("{letter}{index}")).collect::<Vec<_>>().join(" ");
     let proto = node(op, &names("x", inputs), &names("y", outputs), attributes);
-    let node = Node::new(&proto, opset, vec![None; inputs], Vec::new());
+    let shared = Shared::new(usize::MAX);
+    let node = Node::new(&proto, opset, vec![None; inputs], Vec::new(), &shared);
     (ops::find("", op, opset).unwrap().build)(&node).unwrap()
 }
 

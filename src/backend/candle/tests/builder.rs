@@ -21,11 +21,13 @@ pub const BOOL: i32 = 9;
 pub struct Model {
     pub graph: GraphProto,
     pub opset: i64,
+    /// Domains other than ai.onnx, with their versions.
+    pub imports: Vec<(&'static str, i64)>,
 }
 
 impl Model {
     pub fn new(opset: i64) -> Self {
-        Self { graph: GraphProto::default(), opset }
+        Self { graph: GraphProto::default(), opset, imports: Vec::new() }
     }
 
     /// An input; -1 is an open size.
@@ -61,10 +63,24 @@ impl Model {
         self
     }
 
+    /// The model with its nodes in another domain.
+    pub fn of_domain(mut self, domain: &'static str, version: i64) -> Self {
+        if !domain.is_empty() {
+            self.imports.push((domain, version));
+            // Any that is known: no node is of it.
+            self.opset = 17;
+            self.graph.node.iter_mut().for_each(|node| node.domain = Some(domain.to_owned()));
+        }
+        self
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
-        let opset = OperatorSetIdProto { domain: None, version: Some(self.opset) };
+        let import =
+            |domain: &str, version| OperatorSetIdProto { domain: Some(domain.to_owned()), version: Some(version) };
+        let others = self.imports.iter().map(|&(domain, version)| import(domain, version));
+        let opset_import = std::iter::once(import("", self.opset)).chain(others).collect();
         let graph = Some(self.graph.clone());
-        ModelProto { ir_version: Some(8), graph, opset_import: vec![opset] }.encode_to_vec()
+        ModelProto { ir_version: Some(8), graph, opset_import, ..ModelProto::default() }.encode_to_vec()
     }
 
     pub fn load(&self) -> Result<CandleGraph, Error> {

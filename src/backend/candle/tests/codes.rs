@@ -96,13 +96,8 @@ fn a_guest_sees_the_bits_in_bytes_and_cannot_give_others() {
         .output("y", I64)
         .output("z", I4);
     let bytes = model.bytes();
-    let request = LoadRequest {
-        parts: &[&bytes],
-        encoding: Encoding::Onnx,
-        target: Target::Cpu,
-        config: None,
-        memory_limit: 1 << 20,
-    };
+    let parts: [&[u8]; 1] = [&bytes];
+    let request = LoadRequest { memory_limit: 1 << 20, ..LoadRequest::new(&parts, Encoding::Onnx, Target::Cpu) };
     let graph = CandleBackend::new().load(&request).unwrap();
     assert_eq!((graph.inputs()[0].ty, graph.outputs()[1].ty), (TensorType::U8, TensorType::U8));
     let mut context = graph.init_context().unwrap();

@@ -2,7 +2,7 @@
 
 use super::super::decode::AttributeProto;
 use super::super::meter::{Cx, Meter};
-use super::super::node::{Args, Node};
+use super::super::node::{Args, Node, Shared};
 use super::super::ops;
 use super::super::value::Value;
 use super::builder::{F32, Model, close, counting, float, int, ints, node, one, string, tensor};
@@ -202,7 +202,8 @@ fn each_looks_at_the_token_while_it_works() {
     for (op, values, attributes) in cases {
         let names: Vec<String> = (0..values.len()).map(|index| format!("i{index}")).collect();
         let proto = node(op, &names.join(" "), "y", attributes);
-        let made = Node::new(&proto, 22, vec![None; values.len()], Vec::new());
+        let shared = Shared::new(usize::MAX);
+        let made = Node::new(&proto, 22, vec![None; values.len()], Vec::new(), &shared);
         let kernel = (ops::find("", op, 22).unwrap().build)(&made).unwrap();
         let control = ComputeControl::default();
         control.cancel.cancel();

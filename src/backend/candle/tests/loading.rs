@@ -40,7 +40,8 @@ fn an_operator_set_may_be_imported_again_with_the_same_version() {
             version: Some(version),
         };
         let opset_import = imports.iter().map(set).collect();
-        let model = ModelProto { ir_version: Some(8), graph: Some(negation().graph), opset_import };
+        let model =
+            ModelProto { ir_version: Some(8), graph: Some(negation().graph), opset_import, ..ModelProto::default() };
         CandleBackend::new().load_graph(&model.encode_to_vec(), usize::MAX).map(drop)
     };
     load(&[(None, 17), (None, 17)]).unwrap();

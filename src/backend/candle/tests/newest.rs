@@ -4,7 +4,7 @@ use prost::Message;
 
 use super::super::decode::{AttributeProto, ModelProto, OperatorSetIdProto};
 use super::super::meter::{Cx, Meter};
-use super::super::node::{Args, Node};
+use super::super::node::{Args, Node, Shared};
 use super::super::ops;
 use super::super::value::{ElementType, Value};
 use super::super::{CandleBackend, CandleGraph};
@@ -164,7 +164,7 @@ fn flex(attributes: &[AttributeProto], values: &[Value]) -> Result<CandleGraph, 
         version: Some(version),
     };
     let opset_import = vec![set(None, 26), set(Some("ai.onnx.preview"), 1)];
-    let model = ModelProto { ir_version: Some(12), graph: Some(graph), opset_import };
+    let model = ModelProto { ir_version: Some(12), graph: Some(graph), opset_import, functions: Vec::new() };
     CandleBackend::new().load_graph(&model.encode_to_vec(), usize::MAX)
 }
 
@@ -371,7 +371,8 @@ fn each_new_operator_looks_at_the_token_while_it_works() {
     for (op, opset, values, attributes) in cases {
         let names: Vec<String> = (0..values.len()).map(|index| format!("i{index}")).collect();
         let proto = node(op, &names.join(" "), "y", attributes);
-        let node = Node::new(&proto, opset, vec![None; values.len()], Vec::new());
+        let shared = Shared::new(usize::MAX);
+        let node = Node::new(&proto, opset, vec![None; values.len()], Vec::new(), &shared);
         let kernel = (ops::find("", op, opset).unwrap().build)(&node).unwrap();
         let control = ComputeControl::default();
         control.cancel.cancel();

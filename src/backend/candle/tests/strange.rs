@@ -1,5 +1,5 @@
-//! Every operator as no exporter would write it: attributes of other kinds, inputs left out, too many outputs, dimensions
-//! that are nothing or huge. Each gives an error or an answer, never a panic.
+//! Every operator as no exporter would write it: attributes of other kinds, inputs left out, too many outputs,
+//! dimensions that are nothing or huge. Each gives an error or an answer, never a panic.
 
 use super::super::decode::{AttributeProto, TensorProto};
 use super::super::value::{ElementType, Value};
@@ -9,9 +9,10 @@ use crate::backend::ComputeControl;
 use crate::nn::MESSAGE_BYTES;
 
 /// Attributes that operators read, besides those that they must have.
-const NAMES: [&str; 79] = [
+const NAMES: [&str; 93] = [
     "activation",
     "activation_alpha",
+    "activation_params",
     "activations",
     "align_corners",
     "allowzero",
@@ -26,8 +27,12 @@ const NAMES: [&str; 79] = [
     "block_size",
     "blocksize",
     "body",
+    "cats_int64s",
     "ceil_mode",
     "center_point_box",
+    "channels_last",
+    "classlabels_int64s",
+    "classlabels_strings",
     "clip",
     "coordinate_transformation_mode",
     "count_include_pad",
@@ -44,6 +49,7 @@ const NAMES: [&str; 79] = [
     "exclusive",
     "group",
     "ignore_index",
+    "inputdimensions",
     "interleaved",
     "inverse",
     "is_causal",
@@ -54,11 +60,14 @@ const NAMES: [&str; 79] = [
     "layout",
     "left_window_size",
     "mode",
+    "n_supports",
+    "n_targets",
     "num_groups",
     "num_heads",
     "num_outputs",
     "num_scan_inputs",
     "onesided",
+    "opset",
     "output_datatype",
     "output_dtype",
     "output_height",
@@ -69,14 +78,18 @@ const NAMES: [&str; 79] = [
     "perm",
     "q_num_heads",
     "qk_matmul_output_mode",
+    "qkv_hidden_sizes",
     "reduction",
     "right_window_size",
     "rotary_embedding_dim",
     "round_mode",
+    "sample_size",
     "sampling_ratio",
     "saturate",
     "scale",
     "scan_input_axes",
+    "seed",
+    "shape",
     "size",
     "softcap",
     "softmax_precision",
@@ -86,6 +99,7 @@ const NAMES: [&str; 79] = [
     "start",
     "stash_type",
     "strides",
+    "targets",
     "then_branch",
     "to",
     "update_rule",
@@ -137,6 +151,7 @@ fn attack(
 ) {
     let outputs: Vec<String> = (0..outputs).map(|index| format!("o{index}")).collect();
     let mut model = Model::new(opset).node(operator.name, &names.join(" "), &outputs.join(" "), attributes);
+    model = model.of_domain(operator.domain, opset);
     for (index, value) in of.iter().enumerate() {
         let number = (1..17).find(|&number| ElementType::from_onnx(number) == Some(value.ty())).unwrap();
         model.graph.input.push(info(&format!("i{index}"), number, None));
