@@ -1,5 +1,5 @@
-//! Tells rustdoc which model checker the crate is built for. Cargo gives it no `RUSTFLAGS`: without this the examples of
-//! the documentation would be looked for in sources for which this build has no dependencies.
+//! Tells rustdoc which model checker the crate is built for. Cargo gives it no `RUSTFLAGS`: without this the examples
+//! of the documentation would be looked for in sources for which this build has no dependencies.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

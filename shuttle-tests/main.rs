@@ -1,4 +1,5 @@
-//! Long histories under random schedules: `RUSTFLAGS="--cfg shuttle" cargo test --release --no-default-features --test shuttle`.
+//! Long histories under random schedules: `RUSTFLAGS="--cfg shuttle" cargo test --release --no-default-features --test
+//! shuttle`.
 //!
 //! shuttle runs one thread at a time and knows no weak memory; what the models in `loom-tests/` go through to the end
 //! for a few calls, these try at random for many. Each history is checked to be linearizable in real time, as a

@@ -39,8 +39,8 @@ const PASSES: usize = if cfg!(any(all(loom, not(crossbeam_loom)), shuttle)) { 1 
 static DEFERRED: AtomicUsize = AtomicUsize::new(0);
 static RUN: AtomicUsize = AtomicUsize::new(0);
 
-/// Bags of deferred functions that were handed to the collector, and the number of the last whose functions have run: it
-/// runs them in the order in which it got them. What lies between is what a collection has to get through.
+/// Bags of deferred functions that were handed to the collector, and the number of the last whose functions have run:
+/// it runs them in the order in which it got them. What lies between is what a collection has to get through.
 static BAGS: AtomicUsize = AtomicUsize::new(0);
 static BAGS_RUN: AtomicUsize = AtomicUsize::new(0);
 /// Bags that a collection is sure to get through, of those whose time has come.

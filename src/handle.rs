@@ -17,7 +17,8 @@ use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::num::NonZeroU64;
 
-/// Bits of the key in a handle, the highest two of them 0, and of the handle in a word of a [`HandleTable`](crate::HandleTable).
+/// Bits of the key in a handle, the highest two of them 0, and of the handle in a word of a
+/// [`HandleTable`](crate::HandleTable).
 pub(crate) const KEY_BITS: u32 = 52;
 /// The key in a handle.
 pub(crate) const KEY_MASK: u64 = (1 << KEY_BITS) - 1;

@@ -1,4 +1,5 @@
-//! What calls cost while other threads are alive and idle, each of which has used a pool, the engine and a guard before.
+//! What calls cost while other threads are alive and idle, each of which has used a pool, the engine and a guard
+//! before.
 
 use std::hint::black_box;
 use std::sync::{Arc, Barrier};

@@ -19,8 +19,8 @@ pub struct Clock {
 
 impl Clock {
     /// Repeats `burst`, which says how many operations it did, for the time of a round, and gives the mean time for one
-    /// operation: what a thread waited for another is in it. What a thread does once, to register itself and to fill its
-    /// caches, is done before.
+    /// operation: what a thread waited for another is in it. What a thread does once, to register itself and to fill
+    /// its caches, is done before.
     pub fn run(&self, mut burst: impl FnMut() -> u64) -> f64 {
         burst();
         self.barrier.wait();

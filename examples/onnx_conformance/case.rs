@@ -66,8 +66,8 @@ pub const SUITES: [Suite; 2] = [
     },
 ];
 
-/// How many steps of a narrow float a case's outputs may be off. The suite rounds attention to the type at every step, as
-/// its written-out form does in an order of its own, where one rounding at the end is nearer to the exact result.
+/// How many steps of a narrow float a case's outputs may be off. The suite rounds attention to the type at every step,
+/// as its written-out form does in an order of its own, where one rounding at the end is nearer to the exact result.
 fn steps(folder: &Path) -> f64 {
     if name(folder).starts_with("test_attention_") { 2.0 } else { 1.0 }
 }

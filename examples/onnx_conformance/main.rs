@@ -4,8 +4,9 @@
 //! cargo run --release --example onnx_conformance
 //! ```
 //!
-//! Fetches the tests of 1.17.0 (`scripts/fetch_node_tests.sh`: by pip, checked, kept in `.cache/`), takes the newer ones
-//! where `scripts/make_node_tests.sh` has made them, and says so where it has not. Runs each case in a process of its own, so that not even an abort ends the count, and prints how many passed, are unsupported, failed, gave a wrong
+//! Fetches the tests of 1.17.0 (`scripts/fetch_node_tests.sh`: by pip, checked, kept in `.cache/`), takes the newer
+//! ones where `scripts/make_node_tests.sh` has made them, and says so where it has not. Runs each case in a process of
+//! its own, so that not even an abort ends the count, and prints how many passed, are unsupported, failed, gave a wrong
 //! answer or panicked: in all, for the f32 subset and by operator. `--help` has the options.
 //!
 //! * A case passes where every output of every data set has the right type and dimensions, the right integers, and

@@ -9,10 +9,10 @@
 //! Runs each record of `examples/models` whose model is there (or those named on the command line), on one thread, and
 //! prints the largest difference from what onnxruntime had recorded, the time of an inference, and onnxruntime's:
 //! measured in this run where `python3` (or what `PYTHON` names) has onnxruntime, by `scripts/time_models.py`, which is
-//! asked before and after; the ratio recorded in `recorded.txt` otherwise (one run, on a 2-core machine that others used
-//! at the same time). Then how many times as much two threads do on two contexts, and how many times faster one inference is
-//! that is spread over two threads. A model that is not there is named as skipped. The exit status is
-//! 1 where an output is off by more than 1e-4 absolute plus 1e-3 relative.
+//! asked before and after; the ratio recorded in `recorded.txt` otherwise (one run, on a 2-core machine that others
+//! used at the same time). Then how many times as much two threads do on two contexts, and how many times faster one
+//! inference is that is spread over two threads. A model that is not there is named as skipped. The exit status is 1
+//! where an output is off by more than 1e-4 absolute plus 1e-3 relative.
 
 // candle is no dependency of a loom build.
 #[cfg(not(loom))]

@@ -1,10 +1,11 @@
 //! Whether every pair of calls, with handles of every kind, is answered as calls one after the other would be.
 //!
 //! The programs are generated: for each pair of calls and each handle that they can be made with (live, removed,
-//! guessed ahead at a place of either thread's, one's own, heard of from the other thread), one program, run
-//! through all its executions. Of each execution the calls and answers are recorded, with what the program itself
-//! orders: the calls of one thread, what came before a spawn, a join, or a message that was received. The
-//! [checker](crate::history::checker) then looks for an order of the calls that keeps that one and explains every answer.
+//! guessed ahead at a place of either thread's, one's own, heard of from the other thread), one program, run through
+//! all its executions. Of each execution the calls and answers are recorded, with what the program itself orders: the
+//! calls of one thread, what came before a spawn, a join, or a message that was received. The
+//! [checker](crate::history::checker) then looks for an order of the calls that keeps that one and explains every
+//! answer.
 //!
 //! What is promised, and so what is looked for, is an order **for each place of a pool and each index of a table**:
 //! all handles that ever share a slot, together. Real time plays no part, since loom's memory is weak: a call that

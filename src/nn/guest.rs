@@ -169,8 +169,8 @@ impl Guest {
 
     /// Cancels the compute of a context, from any thread: one that waits for its turn ends at once, one that runs when
     /// its backend next looks at its [`ComputeControl`](crate::backend::ComputeControl), both with
-    /// [`RuntimeError`](super::ErrorKind::RuntimeError). `false` where there is none; a compute that begins later is not
-    /// affected.
+    /// [`RuntimeError`](super::ErrorKind::RuntimeError). `false` where there is none; a compute that begins later is
+    /// not affected.
     ///
     /// # Errors
     ///

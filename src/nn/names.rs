@@ -25,7 +25,8 @@ impl Engine {
     /// # Errors
     ///
     /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the name is taken,
-    /// [`TooLarge`](super::ErrorKind::TooLarge) for a name longer than [`Limits::max_name_bytes`](super::Limits::max_name_bytes).
+    /// [`TooLarge`](super::ErrorKind::TooLarge) for a name longer than
+    /// [`Limits::max_name_bytes`](super::Limits::max_name_bytes).
     pub fn register_model(
         &self,
         name: &str,

@@ -63,8 +63,8 @@ impl ModelSource {
         self
     }
 
-    /// The configuration that the backend gets with the model, in whatever form it documents. One of nothing but blanks is
-    /// none.
+    /// The configuration that the backend gets with the model, in whatever form it documents. One of nothing but blanks
+    /// is none.
     #[must_use]
     pub fn with_config(mut self, config: impl Into<String>) -> Self {
         let config = config.into();

@@ -80,8 +80,8 @@ pub(super) struct Listed {
 }
 
 impl Store {
-    /// The graph of `key`, which `build` makes where there is none, in this call or in another that this one waits for. A
-    /// build that another's bound on memory has ended says nothing to a call with more `room`; see [`Flight`].
+    /// The graph of `key`, which `build` makes where there is none, in this call or in another that this one waits for.
+    /// A build that another's bound on memory has ended says nothing to a call with more `room`; see [`Flight`].
     pub(super) fn get_or_build(
         self: &Arc<Self>,
         key: Key,

@@ -6,10 +6,10 @@
 //! cargo run --release --manifest-path benches/onnx-peers/Cargo.toml
 //! ```
 //!
-//! Each engine runs a record's rows on one thread, from inputs that are there to outputs that are there. They take turns,
-//! and the figure of each is its median inference over all turns. An engine that can't run a model has its reason under
-//! the table; one whose outputs are further than 1e-4 (relative above 1) from what onnxruntime had is marked `≠`. Models
-//! can be named on the command line; one that isn't there is skipped.
+//! Each engine runs a record's rows on one thread, from inputs that are there to outputs that are there. They take
+//! turns, and the figure of each is its median inference over all turns. An engine that can't run a model has its
+//! reason under the table; one whose outputs are further than 1e-4 (relative above 1) from what onnxruntime had is
+//! marked `≠`. Models can be named on the command line; one that isn't there is skipped.
 
 mod engines;
 #[path = "../../../examples/guests/record.rs"]

@@ -158,9 +158,9 @@ impl Port {
     }
 }
 
-/// The wasi-nn type that carries elements of `ty`: the same where wasi-nn has it, U8 for a boolean, for a string's bytes
-/// and for the bits of a type of at most 8 that Rust lacks, and the next wider signed integer for the integers that it
-/// lacks (U64 as I64, checked).
+/// The wasi-nn type that carries elements of `ty`: the same where wasi-nn has it, U8 for a boolean, for a string's
+/// bytes and for the bits of a type of at most 8 that Rust lacks, and the next wider signed integer for the integers
+/// that it lacks (U64 as I64, checked).
 pub(crate) const fn carrier(ty: ElementType) -> TensorType {
     match ty {
         ElementType::F16 => TensorType::F16,

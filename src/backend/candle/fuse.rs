@@ -1,8 +1,8 @@
 //! Steps that become one: a convolution or a product by weights, and the elementwise operators after it.
 //!
 //! Each operator that can be the first of such a chain says so with an [`Anchor`], each that can follow with a
-//! [`Follower`]; [`fuse`] finds the chains in a compiled plan. A chain ends where more than one of its values is read by
-//! anything outside of it.
+//! [`Follower`]; [`fuse`] finds the chains in a compiled plan. A chain ends where more than one of its values is read
+//! by anything outside of it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -2,13 +2,13 @@
 //!
 //! candle's own way to the same code asks for the number of threads at every product: it reads the environment and,
 //! where `RAYON_NUM_THREADS` is unset, /proc/cpuinfo. Measured by way of candle 0.11.1 on a 2-core AVX-512 machine, an
-//! 8×8 product takes 18.6 µs with the variable unset and 0.49 µs with it set. Inferences a second of whole models on such a
-//! machine under load, the variable unset, by way of candle and directly: `MiniLM` 251 and 477, the OCR classifier 207 and
-//! 497, Silero 1,800 and 5,750.
+//! 8×8 product takes 18.6 µs with the variable unset and 0.49 µs with it set. Inferences a second of whole models on
+//! such a machine under load, the variable unset, by way of candle and directly: `MiniLM` 251 and 477, the OCR
+//! classifier 207 and 497, Silero 1,800 and 5,750.
 //!
 //! * G1: every element that a product reads or writes lies within the slices it was given; this is checked before each.
-//! * G2: a product is cut into parts of at least 16 rows, of columns where those are still too many, and of what is summed
-//!   over where that is; each part looks at the compute's token.
+//! * G2: a product is cut into parts of at least 16 rows, of columns where those are still too many, and of what is
+//!   summed over where that is; each part looks at the compute's token.
 
 #![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are what matrices and their sizes are called")]
 
@@ -87,12 +87,12 @@ pub(crate) fn product<T: Factor>(
                     let (out, adds) = (&mut out[column..], place > 0);
                     // SAFETY: by G1, checked above for the whole product, of which this is the part of `rows` rows from
                     // `row` on, of `columns` columns from `column` on, and of `depth` summands from `place` on:
-                    // `a.start + (row + i) * a.row + (place + j) * a.column` and
-                    // `b.start + (place + i) * b.row + (column + j) * b.column` are inside of their slices for all i and
-                    // j of the part, and so are the offsets of the pointers here. `out` is ours alone, holds `rows` rows
-                    // that are `n` elements apart, the last of them no shorter than `columns`, and overlaps neither,
-                    // being borrowed mutably. It is initialized. Strides are at most the slices' lengths where they
-                    // matter, and any `isize` is a valid stride for a dimension of 1, in which nothing steps.
+                    // `a.start + (row + i) * a.row + (place + j) * a.column` and `b.start + (place + i) * b.row +
+                    // (column + j) * b.column` are inside of their slices for all i and j of the part, and so are the
+                    // offsets of the pointers here. `out` is ours alone, holds `rows` rows that are `n` elements apart,
+                    // the last of them no shorter than `columns`, and overlaps neither, being borrowed mutably. It is
+                    // initialized. Strides are at most the slices' lengths where they matter, and any `isize` is a
+                    // valid stride for a dimension of 1, in which nothing steps.
                     unsafe {
                         gemm::gemm(
                             rows,

@@ -301,9 +301,9 @@ struct Carried {
 
 /// One stream of inferences.
 ///
-/// A tensor whose ONNX type wasi-nn lacks is carried by another: a boolean as U8 (0 or 1), a float of 8 or 4 bits and an
-/// integer of 4 or 2 as U8 (its bits, the lowest of the byte), I8, I16 and U16 as I32, U32 and U64 as I64. An input that
-/// its own type can't hold is refused, an output past `i64::MAX` is an error.
+/// A tensor whose ONNX type wasi-nn lacks is carried by another: a boolean as U8 (0 or 1), a float of 8 or 4 bits and
+/// an integer of 4 or 2 as U8 (its bits, the lowest of the byte), I8, I16 and U16 as I32, U32 and U64 as I64. An input
+/// that its own type can't hold is refused, an output past `i64::MAX` is an error.
 ///
 /// A tensor of strings is carried as U8 with one dimension more, the last: each string's bytes, in UTF-8, and after
 /// them zeros up to that dimension's size, which for an output is that of the longest string and at least 1. An output

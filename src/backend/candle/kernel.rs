@@ -1,7 +1,7 @@
 //! Loops over f32 in the widest vectors that the processor has, without unsafe code.
 //!
-//! [`product`] and [`add_dots`] compute small products, which the `gemm` crate's packing would cost more than, and those
-//! of one to three rows, which are bound by memory anyway; larger ones are `gemm`'s, whose blocking is better.
+//! [`product`] and [`add_dots`] compute small products, which the `gemm` crate's packing would cost more than, and
+//! those of one to three rows, which are bound by memory anyway; larger ones are `gemm`'s, whose blocking is better.
 
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for wide vectors")]
 #![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are what matrices and their sizes are called")]

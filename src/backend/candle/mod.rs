@@ -13,21 +13,22 @@
 //! What lies outside of plain tensors and ai.onnx:
 //!
 //! * Operators of ai.onnx.ml and com.microsoft, as far as [`operators`] lists them.
-//! * Strings, which labels and categories are: a guest gives and gets them as [`CandleContext`] says. No operator makes a
-//!   string that the model doesn't name.
+//! * Strings, which labels and categories are: a guest gives and gets them as [`CandleContext`] says. No operator makes
+//!   a string that the model doesn't name.
 //! * A sequence of maps, which `ZipMap` makes, is given as the matrix of its scores, a column for each class.
 //! * Functions that a model defines are compiled where they are used; they come before operators of the same name.
-//! * An input that is an initializer too may be given or not, and comes after those that have to be given. In files of IR
-//!   version 3 and older it is a weight and no input, as onnxruntime has it.
-//! * Numbers at random follow the seed of their node and otherwise one of the context's own; a context that computes again
-//!   goes on. They are other ones than onnxruntime draws of the same seed.
-//! * Data in other files is read where the host has named the model by its path: the files are in the model's directory.
+//! * An input that is an initializer too may be given or not, and comes after those that have to be given. In files of
+//!   IR version 3 and older it is a weight and no input, as onnxruntime has it.
+//! * Numbers at random follow the seed of their node and otherwise one of the context's own; a context that computes
+//!   again goes on. They are other ones than onnxruntime draws of the same seed.
+//! * Data in other files is read where the host has named the model by its path: the files are in the model's
+//!   directory.
 //!
 //! Values are computed in the type that they have: f64 in f64, f32 in f32, and the 16-bit floats in f32, rounded once
 //! where a tensor is written. The largest and the smallest of elements with a NaN among them is NaN, whatever the
-//! operator, and its index is that of the first NaN (the last, where `ArgMax` and `ArgMin` are asked for the last of equal
-//! ones); `TopK` takes a NaN for larger than every number. An index that depends on a coordinate is found by exact
-//! fractions in Resize, and in f64 in `GridSample` and Range.
+//! operator, and its index is that of the first NaN (the last, where `ArgMax` and `ArgMin` are asked for the last of
+//! equal ones); `TopK` takes a NaN for larger than every number. An index that depends on a coordinate is found by
+//! exact fractions in Resize, and in f64 in `GridSample` and Range.
 //!
 //! * No number in a model or a tensor makes the process panic, abort or allocate beyond its budget.
 //! * A graph is immutable; contexts of one graph share its weights and wait for nothing.

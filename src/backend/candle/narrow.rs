@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 use super::decode::GraphProto;
 use super::value::ElementType;
 
-/// How a float's bits are laid out: those of the exponent and of the mantissa, what is taken off the exponent, and which
-/// codes stand for no finite number.
+/// How a float's bits are laid out: those of the exponent and of the mantissa, what is taken off the exponent, and
+/// which codes stand for no finite number.
 #[derive(Clone, Copy)]
 struct Layout {
     exponent: u32,

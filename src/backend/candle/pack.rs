@@ -1,9 +1,9 @@
 //! Matrix products of operands that lie as the processor wants them.
 //!
 //! The left-hand matrix lies in blocks of rows, interleaved; the right-hand one in panels of columns, so that the inner
-//! loop reads both from beginning to end. Weights are laid out once, when a model is loaded; what meets them is laid out
-//! as it is needed. Both are cut into parts of [`DEPTH`] along the dimension that is summed over, so that a panel stays
-//! in the processor's cache.
+//! loop reads both from beginning to end. Weights are laid out once, when a model is loaded; what meets them is laid
+//! out as it is needed. Both are cut into parts of [`DEPTH`] along the dimension that is summed over, so that a panel
+//! stays in the processor's cache.
 
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for wide vectors")]
 
@@ -64,8 +64,8 @@ pub(crate) fn parts(k: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..k).step_by(DEPTH).map(move |from| (from, DEPTH.min(k - from)))
 }
 
-/// Appends an m×k matrix as the left-hand side of a product: `m * k` elements. Tells `step` of every few thousand of them
-/// before they are laid out.
+/// Appends an m×k matrix as the left-hand side of a product: `m * k` elements. Tells `step` of every few thousand of
+/// them before they are laid out.
 pub(crate) fn left<E>(
     a: Strided<'_>,
     m: usize,
@@ -107,7 +107,8 @@ fn interleave<const R: usize>(a: Strided<'_>, first: usize, from: usize, depth: 
     }
 }
 
-/// Appends the filters of `dims` as left-hand sides, a group after the other, telling `step` of every few thousand elements.
+/// Appends the filters of `dims` as left-hand sides, a group after the other, telling `step` of every few thousand
+/// elements.
 pub(crate) fn filters<E>(
     dims: &[usize],
     groups: usize,

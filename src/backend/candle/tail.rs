@@ -1,8 +1,8 @@
 //! What is done to the elements of a convolution or a matrix product before they go to memory for good.
 //!
 //! A [`Program`] is a list of elementwise operators over numbered registers, the first of which holds what the product
-//! gave; its other operands are constants. A [`Tail`] runs it over a few hundred elements at a time, so that they stay in
-//! the processor's first cache from the first operator to the last.
+//! gave; its other operands are constants. A [`Tail`] runs it over a few hundred elements at a time, so that they stay
+//! in the processor's first cache from the first operator to the last.
 
 use super::meter::Cx;
 use super::ops::batch_scales;

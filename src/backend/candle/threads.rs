@@ -6,8 +6,8 @@
 //!
 //! * S1: a thread is lent to one compute at a time, and nothing waits for a thread that isn't free: where none is, the
 //!   computing one does every part. So no compute waits for another's.
-//! * S2: threads stay awake for a millisecond after a part, for to wake one may take longer than many a part: on two cores
-//!   of a virtual machine, 32 rows through an MLP went from 1.3 to 1.6 times as fast.
+//! * S2: threads stay awake for a millisecond after a part, for to wake one may take longer than many a part: on two
+//!   cores of a virtual machine, 32 rows through an MLP went from 1.3 to 1.6 times as fast.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,8 +52,8 @@ impl Threads {
 
     /// Keeps the threads awake (S2).
     fn wake(self: &Arc<Self>) {
-        // Relaxed, as everywhere here: nothing but these numbers is told by them. A thread is kept awake by one call at the
-        // most, so that what it does meanwhile is never to stay awake once more.
+        // Relaxed, as everywhere here: nothing but these numbers is told by them. A thread is kept awake by one call at
+        // the most, so that what it does meanwhile is never to stay awake once more.
         if self.awake.compare_exchange(0, self.count, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             let threads = Arc::clone(self);
             self.pool.spawn_broadcast(move |_| {

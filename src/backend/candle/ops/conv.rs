@@ -1,9 +1,9 @@
 //! Conv over one to three spatial dimensions.
 //!
 //! A convolution is a product of the filters and of the patches under the kernel. The patches are laid out as the
-//! product takes them, a few hundred outputs at a time, so that there is never a matrix of all of them. What comes after
-//! the convolution in the graph, elementwise, is done to those outputs before the next ones (see `tail`). One filter a
-//! channel (depthwise) is a sum of shifted rows instead.
+//! product takes them, a few hundred outputs at a time, so that there is never a matrix of all of them. What comes
+//! after the convolution in the graph, elementwise, is done to those outputs before the next ones (see `tail`). One
+//! filter a channel (depthwise) is a sum of shifted rows instead.
 
 use std::convert::Infallible;
 use std::ops::Range;

@@ -294,7 +294,8 @@ fn variadic(f: Binary) -> Result<Kernel, Error> {
     }))
 }
 
-/// The sum of the operands over a number that their count gives; the 16-bit floats are added up as f32, and rounded once.
+/// The sum of the operands over a number that their count gives; the 16-bit floats are added up as f32, and rounded
+/// once.
 fn sum(over: fn(usize) -> f64) -> Result<Kernel, Error> {
     Ok(Box::new(move |mut args, cx| {
         let ty = args.get(0)?.ty();

@@ -1,7 +1,7 @@
 //! Matrix products: MatMul and Gemm, and the product that transposed convolutions and recurrences are made of.
 //!
-//! By constant weights a product is `weighted`'s, where it can be. Others of floats are the `gemm` crate's, but for small
-//! ones of f32, which are `kernel`'s; those of integers are plain loops.
+//! By constant weights a product is `weighted`'s, where it can be. Others of floats are the `gemm` crate's, but for
+//! small ones of f32, which are `kernel`'s; those of integers are plain loops.
 
 use super::super::gemm::{self, Factor, Matrix};
 use super::super::kernel;

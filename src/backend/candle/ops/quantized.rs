@@ -120,8 +120,8 @@ fn saturated(number: f64, ty: ElementType) -> i32 {
     number.clamp(low, high) as i32
 }
 
-/// The type in which QuantizeLinear divides, `None` for that of the scale. Before opset 23 nothing is said of it, and f32
-/// is what it is elsewhere.
+/// The type in which QuantizeLinear divides, `None` for that of the scale. Before opset 23 nothing is said of it, and
+/// f32 is what it is elsewhere.
 fn precision(node: &Node<'_>) -> Result<Option<ElementType>, Error> {
     if node.opset < 23 {
         return Ok(Some(ElementType::F32));
