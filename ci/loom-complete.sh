@@ -4,7 +4,7 @@
 #     ci/loom-complete.sh [SECONDS]
 #
 # For a night: most take longer than a command that people wait for. Prints what each went through; one that does not end
-# in its time is said to be open, and fails nothing. The last results are recorded in ci/loom-complete.txt, by hand.
+# in its time is said to be open, and fails nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 limit=${1:-3600}

@@ -5,7 +5,7 @@ use graphpool::{Handle, Pool, pin, verification};
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::support::{Payload, Small, explore, explore_bounded, new_pool};
+use crate::support::{Payload, Small, explore, explore_all, explore_bounded, new_pool};
 
 /// One slot a chunk, so that chunks come and go on the lists.
 type Singles = TinyWith<0, 3>;
@@ -151,25 +151,61 @@ fn drop_of_the_pool_against_a_removal_that_waits_with_3_preemptions() {
     });
 }
 
-/// I4, I5: slots that go round and round lose nothing, with more of them ready than are released at once.
+/// I4, I5: slots that go round and round lose nothing, with more of them ready than are released at once, whichever of
+/// what waits for a grace period runs first.
 #[test]
 fn slots_go_round() {
-    explore("slots go round", || {
-        let pool = Arc::new(Pool::<_, Tiny>::with_layout());
-        let mut made = Vec::new();
-        for _ in 0..3 {
-            let guard = pin();
-            let handles = [1, 2, 3, 4].map(|value| pool.insert(Payload::new(value)).unwrap());
-            for handle in handles {
-                assert!(pool.remove(handle).is_some());
-            }
-            assert!(!handles.iter().any(|handle| made.contains(handle)));
-            made.extend(handles);
-            drop(guard);
-            pool.flush();
+    explore_all("slots go round", None, [false, true].map(|last_first| move || go_round(last_first)));
+}
+
+fn go_round(last_first: bool) {
+    verification::deferrals_run_last_first(last_first);
+    let pool = Arc::new(Pool::<_, Tiny>::with_layout());
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        let guard = pin();
+        let handles = [1, 2, 3, 4].map(|value| pool.insert(Payload::new(value)).unwrap());
+        for handle in handles {
+            assert!(pool.remove(handle).is_some());
         }
-        assert_all_there(&pool, made, 0);
-    });
+        assert!(!handles.iter().any(|handle| made.contains(handle)));
+        made.extend(handles);
+        drop(guard);
+        pool.flush();
+    }
+    assert_all_there(&pool, made, 0);
+}
+
+/// I3, I5: what waits for a grace period overtakes what began to wait before it, in another pool and in the same. Each
+/// is released once, and no earlier than its guards allow.
+#[test]
+fn get_against_removals_of_two_pools_with_3_preemptions() {
+    let model = |last_first| {
+        verification::deferrals_run_last_first(last_first);
+        let pools = [(); 2].map(|()| Arc::new(Pool::<_, Tiny>::with_layout()));
+        let handles = [0, 1].map(|at| pools[at].insert(Payload::new(at as u64)).unwrap());
+        let removers = pools.clone();
+        let remover = thread::spawn(move || {
+            for (pool, handle) in removers.iter().zip(handles) {
+                drop(pool.remove(handle));
+            }
+        });
+        {
+            let guard = pin();
+            let values = [1, 0].map(|at| pools[at].get(handles[at], &guard));
+            assert!(values[0].is_none_or(|value| value.read() == 1));
+            assert!(values[1].is_none_or(|value| value.read() == 0));
+        }
+        remover.join().unwrap();
+        for pool in pools {
+            assert_all_there(&pool, Vec::new(), 0);
+        }
+    };
+    explore_all(
+        "get against removals of two pools",
+        Some(3),
+        [false, true].map(|last_first| move || model(last_first)),
+    );
 }
 
 /// I4, I5: a slot that one thread removes and another fills comes with its generation, and is written after its last

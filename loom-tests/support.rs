@@ -76,6 +76,8 @@ fn check(bound: Option<usize>, model: impl Fn() + Send + Sync + 'static) -> [u64
         nothing_is_left();
         quarantine::release();
         verification::lanes_are_lent(false);
+        #[cfg(not(crossbeam_loom))]
+        verification::deferrals_run_last_first(false);
         count[0].fetch_add(1, Ordering::Relaxed);
         begin();
         model();

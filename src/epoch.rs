@@ -154,6 +154,9 @@ impl Guard {
     }
 }
 
+#[cfg(any(all(loom, not(crossbeam_loom)), shuttle))]
+pub use imp::last_first;
+
 /// Defers as the pool does, for the models of the contract.
 ///
 /// # Safety

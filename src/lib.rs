@@ -46,6 +46,8 @@ pub mod verification {
     pub use crate::epoch::defer;
     #[cfg(loom)]
     pub use crate::epoch::lanes::lent as lanes_are_lent;
+    #[cfg(not(crossbeam_loom))]
+    pub use crate::epoch::last_first as deferrals_run_last_first;
 }
 
 /// Runs an example of the documentation: as it is, and under `--cfg loom` as a model, outside of which loom's types

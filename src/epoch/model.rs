@@ -5,6 +5,7 @@
 //! switch point nor an edge. So each access comes after a [`tick`](State::tick), and the edges that the contract
 //! promises, no more, are stated with atomics of its own.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,16 @@ use crate::sync::lazy_static;
 lazy_static! {
     static ref STATE: State =
         State { book: Mutex::new(Book::default()), ticks: AtomicUsize::new(0), unpins: AtomicUsize::new(0) };
+}
+
+std::thread_local! {
+    static LAST_FIRST: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether of what may run at the same time the last deferred runs first, in the models that this thread of the system
+/// runs from here on. The contract promises no order.
+pub fn last_first(last_first: bool) {
+    LAST_FIRST.set(last_first);
 }
 
 struct State {
@@ -55,7 +66,11 @@ impl State {
         for deferred in &mut book.deferred {
             deferred.waits_for.remove(&pin);
         }
-        book.deferred.extract_if(.., |deferred| deferred.waits_for.is_empty()).collect()
+        let mut ready: Vec<_> = book.deferred.extract_if(.., |deferred| deferred.waits_for.is_empty()).collect();
+        if LAST_FIRST.get() {
+            ready.reverse();
+        }
+        ready
     }
 
     fn run(&self, ready: Vec<Deferred>) {
