@@ -14,7 +14,7 @@ use super::meter::{Cx, Meter, PIECE, Pace};
 use super::narrow;
 use super::node::Shared;
 use super::ops::labels;
-use super::plan::{Compiler, Plan};
+use super::plan::{Compiler, PER_NAME, Plan};
 use super::random::Randoms;
 use super::run::run;
 use super::texts::{Text, Texts};
@@ -69,7 +69,10 @@ impl CandleGraph {
         budget.take(narrow::growth(&graph))?;
         let (opsets, functions) = (function::opsets(&opset_import)?, Functions::new(&functions)?);
         // In older files every weight is an input as well, and none is meant to be given.
+        let table = PER_NAME.saturating_mul(graph.initializer.len());
+        budget.take(table)?;
         let Ports { inputs, outputs, defaults } = ports(&graph, ir_version.unwrap_or(0) >= 4)?;
+        budget.give_back(table);
         let names: Vec<&str> = inputs.iter().map(|port| port.name.as_str()).collect();
         if opsets.contains_key("") {
             gather_tensors(&mut graph);
@@ -228,9 +231,8 @@ struct Ports {
 
 /// The inputs and outputs of a graph. Where `overridable`, an input that is a weight too can be given instead of it.
 fn ports(graph: &GraphProto, overridable: bool) -> Result<Ports, Error> {
-    let name = |tensor: &'_ TensorProto| tensor.name.clone().unwrap_or_default();
-    let weights: HashMap<String, usize> =
-        graph.initializer.iter().enumerate().map(|(at, one)| (name(one), at)).collect();
+    let weights: HashMap<&str, usize> =
+        graph.initializer.iter().enumerate().map(|(at, one)| (one.name.as_deref().unwrap_or(""), at)).collect();
     let (mut inputs, mut overridden, mut defaults) = (Vec::new(), Vec::new(), Vec::new());
     for info in &graph.input {
         match weights.get(info.name.as_deref().unwrap_or("")) {

@@ -150,7 +150,7 @@ impl<'a> Scope<'a> {
 
 /// Bytes that compiling takes for each node of a graph, and for each name in it, until it is done.
 const PER_NODE: usize = 64;
-const PER_NAME: usize = 128;
+pub(crate) const PER_NAME: usize = 128;
 
 /// What compiling needs besides the graph: the opsets, and what folding may still take.
 pub(crate) struct Compiler<'a> {
