@@ -13,7 +13,8 @@
 //!   floats within 1e-6 absolute plus 1e-3 relative (one step of a bfloat16).
 //! * The f32 subset is the 924 cases of ai.onnx alone whose inputs and outputs are f32, i64, i32 or bool, at least one
 //!   of them f32.
-//! * A case whose expected output is known to be wrong is counted apart, with the reason: `case::DISPUTED`.
+//! * A case whose expected output is known to be wrong, or one of many, is counted apart, with the reason:
+//!   `case::DISPUTED`.
 
 // candle is no dependency of a loom build.
 #[cfg(not(loom))]
