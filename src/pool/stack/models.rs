@@ -161,8 +161,8 @@ fn take_against_take() {
 
 /// M1, M2: the chunk at the top is the same again, but what follows it is not.
 #[test]
-fn take_against_a_top_that_comes_back() {
-    explore_bounded("list: take against a top that comes back with 4 preemptions", 4, || {
+fn take_against_a_top_that_comes_back_with_4_preemptions() {
+    explore_bounded("list: take against a top that comes back", 4, || {
         let slots = Slots::new([0b01, 0b01, 0b01]);
         let other = after(&slots, Slots::take);
         let mut all = [0; CHUNKS];
@@ -197,8 +197,8 @@ fn take_against_a_top_that_comes_back_over_another_with_4_preemptions() {
 
 /// M1, M2: one slot that is marked and taken round and round by two threads is one's at a time.
 #[test]
-fn a_slot_goes_round_between_two() {
-    explore_bounded("list: a slot goes round between two with 4 preemptions", 4, || {
+fn a_slot_goes_round_between_two_with_4_preemptions() {
+    explore_bounded("list: a slot goes round between two", 4, || {
         let slots = Slots::new([0b01, 0b10, 0]);
         let round = |slots: &Slots| {
             if let Some((chunk, marked)) = slots.take() {
