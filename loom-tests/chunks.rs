@@ -39,6 +39,32 @@ fn a_chunk_goes_on_when_the_last_of_its_slots_is_used_up() {
     });
 }
 
+/// M1: a chunk that is found on the list may be taken, used up and gone from its number before it is looked at.
+#[test]
+fn insert_against_the_end_of_the_chunk_that_it_finds_with_3_preemptions() {
+    explore_bounded("insert against the end of the chunk that it finds", 3, || {
+        let pool = Arc::new(Pool::<_, TinyWith<0, 2>>::with_layout());
+        let mut made = Vec::new();
+        for _ in 1..GENERATIONS {
+            made.push(pool.insert(Payload::new(1)).unwrap());
+            drop(pool.remove(*made.last().unwrap()));
+        }
+        let other = Arc::clone(&pool);
+        let other = thread::spawn(move || other.insert(Payload::new(2)).ok());
+        if let Ok(last) = pool.insert(Payload::new(1)) {
+            drop(pool.remove(last));
+            made.push(last);
+        }
+        let theirs = other.join().unwrap();
+        made.extend(theirs);
+        made.extend(pool.insert(Payload::new(3)));
+        let guard = pin();
+        let distinct: std::collections::BTreeSet<_> = made.iter().collect();
+        assert_eq!(distinct.len(), made.len(), "a handle came twice");
+        assert!(theirs.is_none_or(|theirs| pool.get(theirs, &guard).unwrap().read() == 2));
+    });
+}
+
 /// I4, I5: of two that use up the slots of a chunk, the last has it go on, after what the other did with its slot.
 #[test]
 fn the_ends_of_both_slots_of_a_chunk_with_3_preemptions() {
@@ -58,8 +84,8 @@ fn the_ends_of_both_slots_of_a_chunk_with_3_preemptions() {
         let other = Arc::clone(&pool);
         let other = thread::spawn(move || drop(other.remove(last[0])));
         drop(pool.remove(last[1]));
-        // Into the other's slot, perhaps.
-        let mut next = vec![insert()];
+        // Into the other's slot, perhaps; where the other is about to have the chunk go on, there is none yet.
+        let mut next = Vec::from_iter(pool.insert(Payload::new(1)));
         other.join().unwrap();
         assert_eq!(pool.stats().retired_slots, 2);
         next.extend(std::iter::from_fn(|| pool.insert(Payload::new(1)).ok()));

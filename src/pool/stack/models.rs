@@ -41,7 +41,7 @@ impl Slots {
 
     /// Takes what the first chunk of the list has, and uses it.
     fn take(&self) -> Option<(usize, u64)> {
-        let (chunk, slots) = self.list.take(|chunk| &self.marks[chunk])?;
+        let (chunk, slots) = self.list.take(|chunk| Some(&self.marks[chunk]))?;
         assert_ne!(slots, 0, "a listed chunk has marks");
         self.each(chunk, slots);
         Some((chunk, slots))
