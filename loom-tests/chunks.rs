@@ -67,8 +67,8 @@ fn insert_against_the_end_of_the_chunk_that_it_finds_with_3_preemptions() {
 
 /// I4, I5: of two that use up the slots of a chunk, the last has it go on, after what the other did with its slot.
 #[test]
-fn the_ends_of_both_slots_of_a_chunk_with_3_preemptions() {
-    explore_bounded("the ends of both slots of a chunk", 3, || {
+fn the_ends_of_both_slots_of_a_chunk_with_2_preemptions() {
+    explore_bounded("the ends of both slots of a chunk", 2, || {
         let pool = Arc::new(Pool::<_, TinyWith<1, 2>>::with_layout());
         let insert = || pool.insert(Payload::new(1)).unwrap();
         let mut made = Vec::new();
