@@ -147,6 +147,26 @@ fn bind_against_bind_after_a_turn() {
     });
 }
 
+/// T1: of two that find one index resting, one takes it.
+#[test]
+fn bind_against_bind_for_the_only_index_that_rests() {
+    explore("bind against bind for the only index that rests", || {
+        let (table, [first, second]) = table_of();
+        assert_eq!(use_up(&table, first), 0);
+        for _ in 1..4 {
+            table.bind(first).unwrap();
+        }
+        let other = Arc::clone(&table);
+        let other = thread::spawn(move || other.bind(second).ok());
+        let mine = table.bind(second).ok();
+        let theirs = other.join().unwrap();
+        assert!(mine.is_some() != theirs.is_some());
+        let bound = mine.or(theirs).unwrap();
+        assert_eq!((bound.to_bits(), table.resolve(bound)), (1 << 1, Some(second)));
+        assert_eq!(table.len(), 4);
+    });
+}
+
 /// T1, T2: an index that goes to its rest is found by whoever binds after that, and by one that binds meanwhile or not.
 #[test]
 fn bind_against_the_last_unbind_of_an_index() {

@@ -4,10 +4,13 @@
 //! those were all there are or all within a bound, and in how many of them memory was reclaimed.
 #![cfg(loom)]
 
+// About what happens between one grace period and the next, whoever keeps them.
+#[cfg(not(crossbeam_loom))]
+mod chunks;
 mod epoch;
 mod growth;
 mod guessed;
-// About what happens between one grace period and the next, whoever keeps them.
+// As `chunks`.
 #[cfg(not(crossbeam_loom))]
 mod handover;
 #[cfg(not(crossbeam_loom))]

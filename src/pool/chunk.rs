@@ -1,5 +1,8 @@
 //! Slots that are made together: 64 of them, and what is marked of each.
 
+#[cfg(all(test, loom))]
+mod models;
+
 use crossbeam_utils::CachePadded;
 
 use super::layout::{KeyLayout, Layout, SLOTS};

@@ -39,10 +39,10 @@ impl<L: Layout> Directory<L> {
         unsafe { cell.load(Ordering::Acquire).as_ref() }
     }
 
-    /// The chunk with a number that is there.
+    /// The chunk with a number, for an owner of one of its slots, which keeps it there.
     #[inline]
     pub(super) fn listed(&self, number: usize) -> &Chunk {
-        self.chunk(number).expect("a chunk is listed only after it was put in the directory")
+        self.chunk(number).expect("a chunk keeps its number while a slot of it is not used up")
     }
 
     /// Makes `chunk` the one with this number, which is no other's.
@@ -53,7 +53,8 @@ impl<L: Layout> Directory<L> {
 
     /// Takes the chunk's number from it. It goes on under another.
     pub(super) fn forget(&self, number: usize) {
-        self.chunks[number].store(ptr::null_mut(), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `chunk`; whoever finds no chunk where a list had one sees the list without it.
+        self.chunks[number].store(ptr::null_mut(), Ordering::Release);
     }
 
     /// The chunks that are there among the first `numbers`.

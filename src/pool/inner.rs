@@ -189,7 +189,7 @@ impl<T: Send + Sync, L: Layout> Inner<T, L> {
 
     /// The vacant slots of a chunk that has some. They are the caller's (I5).
     fn take_vacant(&self) -> Option<(&Chunk, u64)> {
-        let (number, slots) = self.vacant.take(|number| &self.directory().listed(number).marked.vacant)?;
+        let (number, slots) = self.vacant.take(|number| Some(&self.directory().chunk(number)?.marked.vacant))?;
         Some((self.directory().listed(number), slots))
     }
 

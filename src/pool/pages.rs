@@ -1,6 +1,9 @@
 //! Arrays in pages, each made at first use and never moved or freed before the whole: what the pool's directory and
 //! the guest tables grow by.
 
+#[cfg(all(test, loom))]
+mod models;
+
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr;

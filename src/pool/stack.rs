@@ -83,20 +83,25 @@ impl List {
         }
     }
 
-    /// Takes the chunk at the top off the list, and its marks.
-    pub(super) fn take<'a>(&self, marks: impl Fn(usize) -> &'a Marks) -> Option<(usize, u64)> {
+    /// Takes the chunk at the top off the list, and its marks. `marks` has none for a chunk that is gone.
+    pub(super) fn take<'a>(&self, marks: impl Fn(usize) -> Option<&'a Marks>) -> Option<(usize, u64)> {
         // Acquire: pairs with the Release in `push`, for `next`.
         let mut head = self.head.load(Ordering::Acquire);
         loop {
             let index = (head & MOST_INDEXES).checked_sub(1)? as usize;
+            let Some(own) = marks(index) else {
+                // Taken since the look, and gone after that: what says so comes after a later head.
+                head = self.head.load(Ordering::Acquire);
+                continue;
+            };
             // The chunk may have been taken and listed again meanwhile, so that this is another list's end: then the
             // count of pushes is another too, and the exchange fails.
-            let next = marks(index).next.load(Ordering::Relaxed);
+            let next = own.next.load(Ordering::Relaxed);
             let new = head & !MOST_INDEXES | u64::from(next);
             // Release: keeps the pushes of others visible to whoever finds this head. Acquire: as above.
             match self.head.compare_exchange_weak(head, new, Ordering::AcqRel, Ordering::Acquire) {
                 // Acquire: pairs with the Release in `mark`.
-                Ok(_) => return Some((index, marks(index).word.swap(0, Ordering::Acquire))),
+                Ok(_) => return Some((index, own.word.swap(0, Ordering::Acquire))),
                 Err(now) => head = now,
             }
         }

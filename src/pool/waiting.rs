@@ -92,7 +92,7 @@ pub(super) fn reclaim_ready<T: Send + Sync, L: Layout>(inner: &Inner<T, L>, most
 fn release_ready<T: Send + Sync, L: Layout>(inner: &Inner<T, L>, most: u32) {
     let mut left = most;
     while left > 0
-        && let Some((number, slots)) = inner.ready.take(|number| &inner.directory().listed(number).marked.ready)
+        && let Some((number, slots)) = inner.ready.take(|number| Some(&inner.directory().chunk(number)?.marked.ready))
     {
         release(inner, number, slots);
         left = left.saturating_sub(slots.count_ones());
@@ -177,7 +177,7 @@ impl<T: Send + Sync, L: Layout> Inner<T, L> {
     }
 
     fn take_removed(&self) -> Option<Slots> {
-        self.removed.take(|number| &self.directory().listed(number).marked.removed)
+        self.removed.take(|number| Some(&self.directory().chunk(number)?.marked.removed))
     }
 
     fn mark_ready(&self, number: usize, slots: u64) {

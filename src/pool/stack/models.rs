@@ -41,7 +41,7 @@ impl Slots {
 
     /// Takes what the first chunk of the list has, and uses it.
     fn take(&self) -> Option<(usize, u64)> {
-        let (chunk, slots) = self.list.take(|chunk| &self.marks[chunk])?;
+        let (chunk, slots) = self.list.take(|chunk| Some(&self.marks[chunk]))?;
         assert_ne!(slots, 0, "a listed chunk has marks");
         self.each(chunk, slots);
         Some((chunk, slots))
@@ -132,6 +132,19 @@ fn mark_against_take_of_nothing_else() {
     });
 }
 
+/// M2: what follows a chunk on the list stays there when another is put before it and taken.
+#[test]
+fn mark_against_take_of_another_chunk() {
+    explore("list: mark against take of another chunk", || {
+        let slots = Slots::new([0, 0, 0b01]);
+        let other = after(&slots, |slots| slots.mark(0, 0b10));
+        let mut all = [0; CHUNKS];
+        add(&mut all, slots.take());
+        other.join().expect("no panic");
+        slots.assert_left([0b10 & !all[0], 0, 0b01 & !all[2]]);
+    });
+}
+
 /// M1: two takers take different chunks.
 #[test]
 fn take_against_take() {
@@ -148,8 +161,8 @@ fn take_against_take() {
 
 /// M1, M2: the chunk at the top is the same again, but what follows it is not.
 #[test]
-fn take_against_a_top_that_comes_back() {
-    explore_bounded("list: take against a top that comes back with 4 preemptions", 4, || {
+fn take_against_a_top_that_comes_back_with_4_preemptions() {
+    explore_bounded("list: take against a top that comes back", 4, || {
         let slots = Slots::new([0b01, 0b01, 0b01]);
         let other = after(&slots, Slots::take);
         let mut all = [0; CHUNKS];
@@ -164,10 +177,28 @@ fn take_against_a_top_that_comes_back() {
     });
 }
 
+/// M1, M2: the chunk at the top is the same again after as many pushes as were there before, over another chunk.
+#[test]
+fn take_against_a_top_that_comes_back_over_another_with_4_preemptions() {
+    explore_bounded("list: take against a top that comes back over another", 4, || {
+        let slots = Slots::new([0b01, 0b01, 0]);
+        let other = after(&slots, Slots::take);
+        let mut all = [0; CHUNKS];
+        let (first, second) = (slots.take(), slots.take());
+        slots.mark(2, 0b01);
+        if let Some((chunk, marked)) = first {
+            slots.mark(chunk, marked);
+        }
+        add(&mut all, second);
+        add(&mut all, other.join().expect("no panic"));
+        slots.assert_left(all.map(|taken| 0b01 & !taken));
+    });
+}
+
 /// M1, M2: one slot that is marked and taken round and round by two threads is one's at a time.
 #[test]
-fn a_slot_goes_round_between_two() {
-    explore_bounded("list: a slot goes round between two with 4 preemptions", 4, || {
+fn a_slot_goes_round_between_two_with_4_preemptions() {
+    explore_bounded("list: a slot goes round between two", 4, || {
         let slots = Slots::new([0b01, 0b10, 0]);
         let round = |slots: &Slots| {
             if let Some((chunk, marked)) = slots.take() {
