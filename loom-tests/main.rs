@@ -6,6 +6,7 @@
 
 // About what happens between one grace period and the next, whoever keeps them.
 #[cfg(not(crossbeam_loom))]
+mod boundaries;
 mod chunks;
 mod epoch;
 mod growth;

@@ -71,3 +71,18 @@ fn two_holders_against_a_third_with_3_preemptions() {
         }
     });
 }
+
+/// L1: lanes that are held at once have different numbers, below the count of those that were made.
+#[test]
+fn two_that_keep_their_lanes() {
+    explore("lanes: two that keep their lanes", || {
+        let lanes = Arc::new(Lanes::<Turns>::new());
+        let others = Arc::clone(&lanes);
+        // SAFETY: lanes live as long as the list.
+        let keep = |lanes: &Lanes<Turns>| unsafe { &*lanes.take(None) }.number();
+        let other = loom::thread::spawn(move || keep(&others));
+        let mut numbers = [keep(&lanes), other.join().expect("no panic")];
+        numbers.sort_unstable();
+        assert_eq!(numbers, [0, 1]);
+    });
+}

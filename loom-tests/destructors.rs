@@ -1,0 +1,112 @@
+//! What destructors and makers of values do to the pool that they are called for (I4, I5).
+
+use std::cell::Cell;
+
+use graphpool::pool::Tiny;
+use graphpool::{Handle, Pool, pin};
+use loom::sync::Arc;
+use loom::thread;
+
+use crate::support::{Payload, explore, explore_bounded};
+
+/// I5: an insertion releases a value whose destructor inserts. Of what both find vacant nothing is lost.
+#[test]
+fn insert_that_releases_a_destructor_that_inserts_with_1_preemption() {
+    struct Renewed(Option<Arc<Pool<Renewed, Tiny>>>);
+    impl Drop for Renewed {
+        fn drop(&mut self) {
+            if let Some(pool) = self.0.take() {
+                let _ = pool.insert(Renewed(None));
+            }
+        }
+    }
+    explore_bounded("insert that releases a destructor that inserts", 1, || {
+        let pool = Arc::new(Pool::<_, Tiny>::with_layout());
+        let mut handles: Vec<_> = (0..6).map(|_| pool.insert(Renewed(None)).unwrap()).collect();
+        let other = Arc::clone(&pool);
+        let renewed = handles.pop().unwrap();
+        drop(pool.remove(renewed));
+        handles.push(pool.insert(Renewed(Some(Arc::clone(&pool)))).unwrap());
+        let other = thread::spawn(move || {
+            let _guard = pin();
+            let _ = other.insert(Renewed(None));
+        });
+        {
+            // More than are released at once.
+            let _guard = pin();
+            for handle in handles.into_iter().filter(|handle| pool.remove(*handle).is_some()) {
+                assert!(!pool.contains(handle));
+            }
+        }
+        other.join().unwrap();
+        pool.flush();
+        pool.clear();
+        pool.flush();
+        let filled = std::iter::from_fn(|| pool.insert(Renewed(None)).ok()).count();
+        // What is left of a chunk that the other thread had at hand.
+        assert!(filled >= 5, "a slot was lost");
+    });
+}
+
+/// A destructor that ends another pool, and with it a pool's own drop, ends nothing of what keeps others from running
+/// inside of it.
+#[test]
+fn destructors_that_end_other_pools_run_one_after_the_other() {
+    thread_local! {
+        static RUNNING: Cell<bool> = const { Cell::new(false) };
+        /// A panic in a destructor would end there.
+        static INSIDE: Cell<u32> = const { Cell::new(0) };
+    }
+    struct Chained {
+        next: Option<(Arc<Pool<Chained, Tiny>>, Handle<Chained>)>,
+        other: Option<Pool<Payload, Tiny>>,
+    }
+    impl Drop for Chained {
+        fn drop(&mut self) {
+            INSIDE.set(INSIDE.get() + u32::from(RUNNING.replace(true)));
+            if let Some((pool, next)) = self.next.take() {
+                remove(&pool, next);
+            }
+            drop(self.other.take());
+            RUNNING.set(false);
+        }
+    }
+    /// The pool's reference is the last one.
+    fn remove(pool: &Pool<Chained, Tiny>, handle: Handle<Chained>) {
+        let _guard = pin();
+        drop(pool.remove(handle));
+    }
+    explore("destructors that end other pools run one after the other", || {
+        let pool = Arc::new(Pool::<_, Tiny>::with_layout());
+        let mut next = None;
+        for _ in 0..3 {
+            let other = Pool::with_layout();
+            other.insert(Payload::new(1)).unwrap();
+            let handle = pool.insert(Chained { next: next.take(), other: Some(other) }).unwrap();
+            next = Some((Arc::clone(&pool), handle));
+        }
+        let (_, first) = next.unwrap();
+        remove(&pool, first);
+        pool.flush();
+        assert!(pool.is_empty() && pool.stats().awaiting_reclamation == 0);
+        assert_eq!(INSIDE.get(), 0, "a destructor ran inside of another");
+    });
+}
+
+/// I4, I5: a slot that a maker's panic leaves unfilled is marked when its word is the next key, and not before.
+#[test]
+fn insert_against_a_maker_that_panics_with_3_preemptions() {
+    explore_bounded("insert against a maker that panics", 3, || {
+        let pool = Arc::new(Pool::<Payload, Tiny>::with_layout());
+        let other = Arc::clone(&pool);
+        let other = thread::spawn(move || {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let _ = other.insert_with(|_| -> Payload { std::panic::resume_unwind(Box::new(())) });
+            }));
+            assert!(outcome.is_err());
+        });
+        let mine = pool.insert(Payload::new(1)).unwrap();
+        other.join().unwrap();
+        assert_eq!(pool.get(mine, &pin()).map(Payload::read), Some(1));
+    });
+}
