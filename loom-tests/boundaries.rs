@@ -103,7 +103,11 @@ fn a_chunk_ends_where_there_is_no_other_number() {
         let pool = Pool::<Small, TinyWith<0, 1>>::with_layout();
         at_the_last_generation::<_, 1, _>(&pool);
         let last = pool.insert(Small::new(1)).unwrap();
-        drop(pool.remove(last));
+        {
+            // The pool's reference is the last one, so that the memory is kept.
+            let _guard = pin();
+            drop(pool.remove(last));
+        }
         assert_eq!(pool.stats().retired_slots, 1);
         assert!(pool.insert(Small::new(2)).is_err());
     });

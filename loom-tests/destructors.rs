@@ -11,7 +11,7 @@ use crate::support::{Payload, explore, explore_bounded};
 
 /// I5: an insertion releases a value whose destructor inserts. Of what both find vacant nothing is lost.
 #[test]
-fn insert_that_releases_a_destructor_that_inserts_with_1_preemption() {
+fn insert_that_releases_a_destructor_that_inserts_with_2_preemptions() {
     struct Renewed(Option<Arc<Pool<Renewed, Tiny>>>);
     impl Drop for Renewed {
         fn drop(&mut self) {
@@ -20,31 +20,33 @@ fn insert_that_releases_a_destructor_that_inserts_with_1_preemption() {
             }
         }
     }
-    explore_bounded("insert that releases a destructor that inserts", 1, || {
+    fn fill(pool: &Pool<Renewed, Tiny>) -> usize {
+        std::iter::from_fn(|| pool.insert(Renewed(None)).ok()).count()
+    }
+    explore_bounded("insert that releases a destructor that inserts", 2, || {
         let pool = Arc::new(Pool::<_, Tiny>::with_layout());
-        let mut handles: Vec<_> = (0..6).map(|_| pool.insert(Renewed(None)).unwrap()).collect();
+        let handles: [_; 5] = std::array::from_fn(|_| pool.insert(Renewed(None)).unwrap());
+        let renewed = pool.insert(Renewed(Some(Arc::clone(&pool)))).unwrap();
+        let guard = pin();
+        drop(pool.remove(handles[0]));
         let other = Arc::clone(&pool);
-        let renewed = handles.pop().unwrap();
-        drop(pool.remove(renewed));
-        handles.push(pool.insert(Renewed(Some(Arc::clone(&pool)))).unwrap());
         let other = thread::spawn(move || {
-            let _guard = pin();
-            let _ = other.insert(Renewed(None));
+            let guard = pin();
+            fill(&other);
+            drop(guard);
+            // So that it has none at hand when it ends, whatever ran last.
+            fill(&other);
         });
-        {
-            // More than are released at once.
-            let _guard = pin();
-            for handle in handles.into_iter().filter(|handle| pool.remove(*handle).is_some()) {
-                assert!(!pool.contains(handle));
-            }
+        // Two chunks, of which one is released at once: the one that is removed last.
+        for handle in [renewed, handles[2], handles[3]] {
+            drop(pool.remove(handle));
         }
+        drop(guard);
         other.join().unwrap();
-        pool.flush();
         pool.clear();
         pool.flush();
-        let filled = std::iter::from_fn(|| pool.insert(Renewed(None)).ok()).count();
-        // What is left of a chunk that the other thread had at hand.
-        assert!(filled >= 5, "a slot was lost");
+        assert_eq!(fill(&pool), 6, "a slot was lost");
+        pool.clear();
     });
 }
 

@@ -117,6 +117,7 @@ mod tests {
         assert_eq!((Std::PLACE_BITS, Std::CHUNK_BITS, Std::END), (24, 18, 50));
         assert_eq!((Std::ALL_SLOTS, Std::DIRECTORY), (u64::MAX, Standard::CHUNKS));
         assert_eq!(KeyLayout::<Tiny>::ALL_SLOTS, 0b11);
+        assert_eq!(KeyLayout::<Tiny>::DIRECTORY, 4, "a handle can name chunk 3, which is never there");
     }
 
     #[test]

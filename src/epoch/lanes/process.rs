@@ -198,10 +198,16 @@ fn register(seat: &Seat) -> &LocalHandle {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::collections::BTreeSet;
     use std::sync::{Arc, Barrier};
 
     use super::*;
+
+    thread_local! {
+        static BEFORE: RefCell<Vec<Seat>> = const { RefCell::new(Vec::new()) };
+        static AFTER: RefCell<Vec<Seat>> = const { RefCell::new(Vec::new()) };
+    }
 
     #[test]
     fn a_lane_is_held_by_one_thread_at_a_time_and_by_others_after_it() {
@@ -233,5 +239,25 @@ mod tests {
             assert_eq!(enter().number(), second.number());
         });
         thread.join().expect("no panic");
+    }
+
+    /// Thread-locals end in the order, or against the order, in which they were first used: one list of seats does
+    /// before the count of them, and one after.
+    #[test]
+    fn a_lane_is_held_by_a_seat_that_outlives_the_count_of_seats() {
+        let borrow = || {
+            BEFORE.with(|_| ());
+            // Not a call at which the thread asks to keep a lane.
+            OWN.with(|own| own.calls.set(1));
+            AFTER.with(|_| ());
+            for seats in [&BEFORE, &AFTER] {
+                seats.with_borrow_mut(|seats| seats.extend([enter(), enter()]));
+            }
+            let seat = enter();
+            assert!(seat.borrowed == Borrowed::Shared);
+            seat.lane
+        };
+        let lane = std::thread::spawn(borrow).join().expect("no panic");
+        assert!(lane.held.load(Ordering::Relaxed), "two seats are left, and either of them may be in use");
     }
 }
