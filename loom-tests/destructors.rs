@@ -2,51 +2,70 @@
 
 use std::cell::Cell;
 
-use graphpool::pool::Tiny;
+use graphpool::pool::{Tiny, TinyWith};
 use graphpool::{Handle, Pool, pin};
 use loom::sync::Arc;
+use loom::sync::mpsc::{Receiver, Sender, channel};
 use loom::thread;
 
 use crate::support::{Payload, explore, explore_bounded};
 
 /// I5: an insertion releases a value whose destructor inserts. Of what both find vacant nothing is lost.
 #[test]
-fn insert_that_releases_a_destructor_that_inserts_with_2_preemptions() {
-    struct Renewed(Option<Arc<Pool<Renewed, Tiny>>>);
+fn insert_that_releases_a_destructor_that_inserts_with_1_preemption() {
+    type Four = TinyWith<1, 2>;
+    #[derive(Default)]
+    struct Renewed {
+        pool: Option<Arc<Pool<Renewed, Four>>>,
+        other: Option<Ends>,
+    }
+    struct Ends(Sender<()>, Receiver<()>);
+    // SAFETY: the destructor alone uses them.
+    unsafe impl Sync for Ends {}
     impl Drop for Renewed {
         fn drop(&mut self) {
-            if let Some(pool) = self.0.take() {
-                let _ = pool.insert(Renewed(None));
+            if let Some(pool) = self.pool.take() {
+                let _ = pool.insert(Renewed::default());
+            }
+            if let Some(Ends(pin, pinned)) = self.other.take() {
+                pin.send(()).unwrap();
+                pinned.recv().unwrap();
             }
         }
     }
-    fn fill(pool: &Pool<Renewed, Tiny>) -> usize {
-        std::iter::from_fn(|| pool.insert(Renewed(None)).ok()).count()
+    fn fill(pool: &Pool<Renewed, Four>) -> usize {
+        std::iter::from_fn(|| pool.insert(Renewed::default()).ok()).count()
     }
-    explore_bounded("insert that releases a destructor that inserts", 2, || {
-        let pool = Arc::new(Pool::<_, Tiny>::with_layout());
-        let handles: [_; 5] = std::array::from_fn(|_| pool.insert(Renewed(None)).unwrap());
-        let renewed = pool.insert(Renewed(Some(Arc::clone(&pool)))).unwrap();
-        let guard = pin();
-        drop(pool.remove(handles[0]));
+    explore_bounded("insert that releases a destructor that inserts", 1, || {
+        let pool = Arc::new(Pool::<_, Four>::with_layout());
+        let ((pin_now, is_to_pin), (pinned, is_pinned), (over, is_over)) = (channel(), channel(), channel());
+        let handles = [(); 2].map(|()| pool.insert(Renewed::default()).unwrap());
+        let first = pool.insert(Renewed { other: Some(Ends(pin_now, is_pinned)), pool: None }).unwrap();
+        let renewed = pool.insert(Renewed { pool: Some(Arc::clone(&pool)), other: None }).unwrap();
         let other = Arc::clone(&pool);
         let other = thread::spawn(move || {
+            // After the second grace period began, so that it holds back only what is deferred at that one's end.
+            is_to_pin.recv().unwrap();
             let guard = pin();
-            fill(&other);
+            pinned.send(()).unwrap();
+            is_over.recv().unwrap();
+            let _ = other.insert(Renewed::default());
             drop(guard);
             // So that it has none at hand when it ends, whatever ran last.
             fill(&other);
         });
-        // Two chunks, of which one is released at once: the one that is removed last.
-        for handle in [renewed, handles[2], handles[3]] {
-            drop(pool.remove(handle));
+        {
+            let _guard = pin();
+            // Two chunks, of which one is released at once: the one that is listed last.
+            for handle in [first, renewed, handles[0], handles[1]] {
+                drop(pool.remove(handle));
+            }
         }
-        drop(guard);
+        over.send(()).unwrap();
         other.join().unwrap();
         pool.clear();
         pool.flush();
-        assert_eq!(fill(&pool), 6, "a slot was lost");
-        pool.clear();
+        assert_eq!(fill(&pool), 4, "a slot was lost");
     });
 }
 
