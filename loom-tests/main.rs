@@ -7,17 +7,21 @@
 // About what happens between one grace period and the next, whoever keeps them.
 #[cfg(not(crossbeam_loom))]
 mod boundaries;
+#[cfg(not(crossbeam_loom))]
 mod chunks;
+#[cfg(not(crossbeam_loom))]
+mod destructors;
 mod epoch;
 mod growth;
 mod guessed;
-// As `chunks`.
 #[cfg(not(crossbeam_loom))]
 mod handover;
 #[cfg(not(crossbeam_loom))]
 #[path = "../tests/history/mod.rs"]
 mod history;
 mod indexes;
+#[cfg(not(crossbeam_loom))]
+mod lanes;
 #[cfg(not(crossbeam_loom))]
 mod linearizability;
 mod pool;

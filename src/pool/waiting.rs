@@ -17,7 +17,7 @@ use crate::sync::atomic::Ordering;
 /// Chunks whose removed slots wait for one grace period: what one thread gathers at a time.
 const MOST_CHUNKS: usize = if cfg!(any(loom, shuttle)) { 2 } else { 1 << 14 };
 /// Slots that are released at a grace period's end, and at every [`LOOK`]th removal: more than come in meanwhile.
-const RELEASES: u32 = if cfg!(any(loom, shuttle)) { 1 } else { 512 };
+const RELEASES: u32 = if cfg!(any(loom, shuttle)) { 2 } else { 512 };
 /// Removals of a lane between two collections.
 pub(super) const LOOK: u64 = 64;
 /// Collections without a grace period's end before whoever removes more lets other threads run: likely one of them was

@@ -258,13 +258,15 @@ mod tests {
             seat.number()
         };
         let number = std::thread::spawn(borrow).join().expect("no panic");
-        let mut lane: *const ProcessLane = LANES.newest.load(Ordering::Acquire);
+        let mut link = &LANES.first;
         // SAFETY: lanes live for ever.
-        while let Some(newer) = unsafe { lane.as_ref() }.filter(|lane| lane.number() != number) {
-            lane = newer.older;
-        }
-        // SAFETY: as above.
-        let lane = unsafe { lane.as_ref() }.expect("it was made");
+        let lane = loop {
+            let lane = unsafe { link.load(Ordering::Acquire).as_ref() }.expect("it was made");
+            if lane.number() == number {
+                break lane;
+            }
+            link = &lane.next;
+        };
         assert!(lane.held.load(Ordering::Relaxed), "two seats are left, and either of them may be in use");
     }
 }
