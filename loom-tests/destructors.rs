@@ -78,8 +78,9 @@ fn destructors_that_end_other_pools_run_one_after_the_other() {
         /// A panic in a destructor would end there.
         static INSIDE: Cell<u32> = const { Cell::new(0) };
     }
+    type Chain = Arc<Pool<Chained, Tiny>>;
     struct Chained {
-        next: Option<(Arc<Pool<Chained, Tiny>>, Handle<Chained>)>,
+        next: Option<(Chain, Handle<Chained>)>,
         other: Option<Pool<Payload, Tiny>>,
     }
     impl Drop for Chained {
