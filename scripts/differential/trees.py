@@ -1,9 +1,11 @@
 """Ensembles of decision trees of ai.onnx.ml."""
 
+import dataclasses
+
 import numpy as np
 from onnx import numpy_helper
 
-from .learning import ML, TRANSFORMS, floats, in_floats, labelled, rows
+from .learning import ML, TRANSFORMS, floats, labelled, rows
 from .microsoft import case_of
 from .registry import operator
 from .schema import F32, F64, U8
@@ -25,6 +27,16 @@ def grown(c, width, mode, deep=3):
 def forest(c, width):
     mode = c.random.pick([0, 0, None])
     return [grown(c, width, mode) for _ in range(c.random.int(1, 3))]
+
+
+def earlier(case, dtype):
+    """The case with the equivalent of features in `dtype` before version 5, which says only that there is a newer one.
+
+    onnxruntime refuses that version.
+    """
+    other = dataclasses.replace(case, opset=min(case.opset, 3), inputs=[np.atleast_2d(case.inputs[0]).astype(dtype)])
+    case.equivalent = other, lambda outputs: outputs
+    return case
 
 
 def features(c):
@@ -77,7 +89,7 @@ def tree_regressor(c):
         attributes["base_values"] = floats(c, targets)
     if c.random.chance(0.4):
         attributes["post_transform"] = c.random.pick(TRANSFORMS[:4])
-    return in_floats(case_of(c, [x], attributes))
+    return earlier(case_of(c, [x], attributes), F32)
 
 
 @operator("TreeEnsembleClassifier", domain=ML)
@@ -87,11 +99,11 @@ def tree_classifier(c):
     one = c.random.int(0, 1)
     votes = [one] if classes == 2 and c.random.chance(0.5) else range(classes)
     attributes.update(voted(c, "class", leaves, votes))
-    if c.random.chance(0.3):
+    if c.random.chance(0.3) and set(votes) != {one}:
         attributes["base_values"] = floats(c, classes)
     if c.random.chance(0.5):
         attributes["post_transform"] = c.random.pick(TRANSFORMS[:4])
-    return labelled(c, [x], attributes, classes, "classlabels_int64s")
+    return earlier(labelled(c, [x], attributes, classes, "classlabels_int64s"), x.dtype)
 
 
 @operator("TreeEnsemble", domain=ML)
