@@ -106,6 +106,19 @@ KNOWN = [
     Known(("QLinearAveragePool",),
           runtime(lambda case: case.attributes.get("ceil_mode") and case.attributes.get("count_include_pad")),
           "onnxruntime counts what hangs over past the pads; here this is as AveragePool is, which leaves it out."),
+    Known(("LabelEncoder",),
+          runtime(lambda case: case.opset < 4 and case.inputs[0].dtype == F32 and np.isnan(case.inputs[0]).any()),
+          "Before version 4 onnxruntime finds no NaN among the keys."),
+    Known(("Resize",),
+          runtime(lambda case: "not_smaller" in case.attributes.values() and "axes" in case.attributes),
+          "onnxruntime counts the axes that aren't named, whose scale is 1, among those that are to be no smaller."),
+    Known(("Resize",), reference(lambda case: case.inputs[0].dtype.kind in "iu"),
+          "The reference rounds to integers; onnxruntime cuts, where it has the type, and so does the backend."),
+    Known(("Resize",), reference(lambda case: case.inputs[0].dtype == F64 and
+                                 case.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize"),
+          "The reference computes the places of a crop in f32."),
+    Known(("TreeEnsemble",), runtime(lambda case: case.attributes.get("post_transform") == 3 and
+                                     case.inputs[0].dtype == F64), "onnxruntime normalizes f64 in f32."),
     Known(("TreeEnsemble",), runtime(normalizes),
           "onnxruntime takes 1 for the logistic function and 2 for softmax, ONNX the other way round."),
     Known(("TreeEnsemble", "TreeEnsembleRegressor"), unscored,
@@ -113,8 +126,8 @@ KNOWN = [
     Known(("TreeEnsembleRegressor", "LinearRegressor", "SVMRegressor"),
           reference(lambda case: case.inputs[0].dtype.kind in "iu"), "The reference rounds scores to integers."),
     Known(("TreeEnsembleClassifier",), runtime(two_voted),
-          "Where each of two classes has scores, onnxruntime answers 0 or 1, whatever their labels are, and takes a row "
-          "with one score as if there were no other."),
+          "Where each of two classes has scores, onnxruntime answers 0 or 1, whatever their labels are, and takes a "
+          "row with one score as if there were no other."),
     Known(("TreeEnsembleClassifier",), reference(lambda case: True),
           "The reference fills in the other class whatever the number of classes, and chooses classes without a score; "
           "it is asked where onnxruntime can't be."),
@@ -129,7 +142,7 @@ KNOWN = [
           "The reference fills up dilated kernels with zeros, and multiplies infinities by them."),
     Known(("AveragePool", "LpPool", "MaxPool"), runtime(dilated),
           "onnxruntime finds SAME pads as if nothing were dilated, and so not the output size of the specification."),
-    Known(("LpPool",), runtime(narrower), "onnxruntime takes negative SAME pads off the input; here pads end at 0."),
+    Known(("LpPool", "AveragePool", "QLinearAveragePool"), runtime(narrower), "onnxruntime takes negative SAME pads off the input; here pads end at 0."),
     Known(("ReduceMean",), reference(lambda case: case.inputs[0].size == 0 and case.inputs[0].dtype.kind in "iu"),
           "The mean of no integers is undefined."),
     Known(("Resize",), lambda case, found, wanted, by: "onnxruntime" in by and found[0].shape == case.inputs[0].shape,

@@ -8,7 +8,7 @@ from .schema import BF16, F16, FLOATS
 
 GENERATORS = {}
 
-DRAWN = "Each runtime draws other numbers from the same seed; unit tests have shape, type, range and seed."
+DRAWN = "Each runtime draws other numbers from the same seed; unit tests have distribution, seed and size."
 # Operators that no generator makes cases of, each with the reason.
 INCOMPARABLE = {
     **{("", name): DRAWN for name in ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",

@@ -69,8 +69,8 @@ class Runner:
         return rows
 
     def lacking(self, only):
-        """Operators of the backend that no generator makes cases of."""
-        return sorted({row[1] for row in self.chosen(only) if row[:2] not in GENERATORS and row[:2] not in INCOMPARABLE})
+        """Operators of the backend that no generator makes cases of, and that nothing is said of why not."""
+        return sorted({row[1] for row in self.chosen(only) if row[:2] not in {*GENERATORS, *INCOMPARABLE}})
 
     def make(self, number, only):
         """The row and the case of a number."""
