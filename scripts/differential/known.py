@@ -114,9 +114,11 @@ KNOWN = [
           "onnxruntime counts the axes that aren't named, whose scale is 1, among those that are to be no smaller."),
     Known(("Resize",), reference(lambda case: case.inputs[0].dtype.kind in "iu"),
           "The reference rounds to integers; onnxruntime cuts, where it has the type, and so does the backend."),
-    Known(("Resize",), reference(lambda case: case.inputs[0].dtype == F64 and
-                                 case.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize"),
-          "The reference computes the places of a crop in f32."),
+    Known(("Resize",), reference(lambda case: case.inputs[0].dtype == F64),
+          "The reference computes places in f32, as the scales and the crop are."),
+    Known(("MatMulInteger",), reference(lambda case: len(case.inputs) > 2 and case.inputs[2] is not None and
+                                        case.inputs[2].ndim == 1),
+          "A list of zero points of A is one for each row; the reference takes it for one of each column."),
     Known(("TreeEnsemble",), runtime(lambda case: case.attributes.get("post_transform") == 3 and
                                      case.inputs[0].dtype == F64), "onnxruntime normalizes f64 in f32."),
     Known(("TreeEnsemble",), runtime(normalizes),
@@ -142,7 +144,7 @@ KNOWN = [
           "The reference fills up dilated kernels with zeros, and multiplies infinities by them."),
     Known(("AveragePool", "LpPool", "MaxPool"), runtime(dilated),
           "onnxruntime finds SAME pads as if nothing were dilated, and so not the output size of the specification."),
-    Known(("LpPool", "AveragePool", "QLinearAveragePool"), runtime(narrower), "onnxruntime takes negative SAME pads off the input; here pads end at 0."),
+    Known(("LpPool", "AveragePool", "QLinearAveragePool", "MaxPool"), runtime(narrower), "onnxruntime takes negative SAME pads off the input; here pads end at 0."),
     Known(("ReduceMean",), reference(lambda case: case.inputs[0].size == 0 and case.inputs[0].dtype.kind in "iu"),
           "The mean of no integers is undefined."),
     Known(("Resize",), lambda case, found, wanted, by: "onnxruntime" in by and found[0].shape == case.inputs[0].shape,
