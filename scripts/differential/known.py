@@ -9,7 +9,7 @@ import typing
 
 import numpy as np
 
-from .schema import F64
+from .schema import F32, F64
 
 
 @dataclasses.dataclass
