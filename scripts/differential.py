@@ -11,7 +11,7 @@ those of onnxruntime, or where it doesn't support the case, of the same model in
 reference evaluator. Printed are counts and, for each kind of refusal and each kind of difference, the smallest case,
 which is kept in target/differential/different. Case NUMBER of a seed is the same however many cases are run. Exits
 with 1 where a case differs that differential/known.py doesn't explain, where the backend crashed, or where an
-operator has no generator.
+operator has neither a generator nor, in differential/registry.py, a reason why it can't be compared.
 """
 
 import argparse

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .schema import BF16, F16, F32, F64, NUMBERS, schema
+from .schema import BF16, F16, F32, F64, NUMBERS, known_to_onnx, schema
 
 
 @dataclasses.dataclass
@@ -93,8 +93,10 @@ class Case:
         return helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString()
 
     def attribute(self, name, value):
-        """An attribute of the type that the schema has: an empty list doesn't say its own."""
-        kind = schema(self.domain, self.operator, self.opset).attributes[name].type.value
+        """An attribute of the type that the schema has, where there is one: an empty list doesn't say its own."""
+        kind = None
+        if known_to_onnx(self.domain, self.operator, self.opset):
+            kind = schema(self.domain, self.operator, self.opset).attributes[name].type.value
         return helper.make_attribute(name, value, attr_type=kind)
 
     def feed(self):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .neural import window
 from .registry import operator
 from .schema import F32, I64
 
@@ -142,3 +143,34 @@ def suppression(c):
     return c.case(inputs, attributes, constants={2, 3, 4})
 
 
+@operator("Det")
+def determinant(c):
+    size = c.random.int(1, 5)
+    dims = (*c.random.shape(0, 2, 3), size, size)
+    return c.case([c.random.array(dims, c.floats(), c.random.pick(["plain", "whole"]))], kind="sum", rough=True)
+
+
+@operator("DeformConv")
+def deform_conv(c):
+    dtype, groups, shifted = c.floats(), c.random.int(1, 2), c.random.int(1, 2)
+    # Each group of channels and each group of offsets divides the channels.
+    batch, channels, out = c.random.int(1, 2), groups * shifted * c.random.int(1, 2), groups * c.random.int(1, 2)
+    while True:
+        spatial, kernel = [c.random.int(2, 6) for _ in range(2)], [c.random.int(1, 3) for _ in range(2)]
+        attributes = window(c, spatial, kernel)
+        if attributes is not None and "auto_pad" not in attributes:
+            break
+    pads, ones = attributes.get("pads", [0] * 4), [1, 1]
+    strides, dilations = attributes.get("strides", ones), attributes.get("dilations", ones)
+    places = [(spatial[a] + pads[a] + pads[a + 2] - dilations[a] * (kernel[a] - 1) - 1) // strides[a] + 1
+              for a in range(2)]
+    attributes.update(group=groups, offset_group=shifted)
+    area = kernel[0] * kernel[1]
+    inputs = [c.random.array(dims, dtype, "plain", 1.0) for dims in (
+        (batch, channels, *spatial), (out, channels // groups, *kernel), (batch, 2 * shifted * area, *places), (out,),
+        (batch, shifted * area, *places))]
+    inputs[3] = inputs[3] if c.random.chance(0.5) else None
+    inputs = inputs if c.random.chance(0.5) else inputs[:4]
+    while inputs[-1] is None:
+        inputs.pop()
+    return c.case(inputs, attributes, kind="sum", rough=True)

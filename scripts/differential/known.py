@@ -9,7 +9,7 @@ import typing
 
 import numpy as np
 
-from .schema import F64
+from .schema import F32, F64
 
 
 @dataclasses.dataclass
@@ -83,7 +83,56 @@ def only_nan(case, found, wanted, by):
     return "onnxruntime" in by and bool(np.isnan(one[differ]).all())
 
 
+def normalizes(case):
+    """Whether an ensemble of version 5 asks for softmax or for the logistic function."""
+    return case.attributes.get("post_transform") in (1, 2)
+
+
+def two_voted(case):
+    """Whether there are two classes, each of which leaves give scores to."""
+    return set(case.attributes["class_ids"]) == {0, 1}
+
+
+def unscored(case, found, wanted, by):
+    """Whether all that differs are targets without any score, which have their base value here."""
+    if case.attributes.get("post_transform", "NONE") not in ("NONE", 0):
+        return "base_values" in case.attributes
+    base = np.asarray(case.attributes.get("base_values", 0.0))
+    one, other = found[0].astype(float), wanted[0].astype(float)
+    return bool((np.isclose(one, base) | np.isclose(one, other, 1e-4, 1e-4)).all())
+
+
 KNOWN = [
+    Known(("QLinearAveragePool",),
+          runtime(lambda case: case.attributes.get("ceil_mode") and case.attributes.get("count_include_pad")),
+          "onnxruntime counts what hangs over past the pads; here this is as AveragePool is, which leaves it out."),
+    Known(("LabelEncoder",),
+          runtime(lambda case: case.opset < 4 and case.inputs[0].dtype == F32 and np.isnan(case.inputs[0]).any()),
+          "Before version 4 onnxruntime finds no NaN among the keys."),
+    Known(("Resize",),
+          runtime(lambda case: "not_smaller" in case.attributes.values() and "axes" in case.attributes),
+          "onnxruntime counts the axes that aren't named, whose scale is 1, among those that are to be no smaller."),
+    Known(("Resize",), reference(lambda case: case.inputs[0].dtype.kind in "iu"),
+          "The reference rounds to integers; onnxruntime cuts, where it has the type, and so does the backend."),
+    Known(("Resize",), reference(lambda case: case.inputs[0].dtype == F64),
+          "The reference computes places in f32, as the scales and the crop are."),
+    Known(("MatMulInteger",), reference(lambda case: len(case.inputs) > 2 and case.inputs[2] is not None and
+                                        case.inputs[2].ndim == 1),
+          "A list of zero points of A is one for each row; the reference takes it for one of each column."),
+    Known(("TreeEnsemble",), runtime(lambda case: case.attributes.get("post_transform") == 3 and
+                                     case.inputs[0].dtype == F64), "onnxruntime normalizes f64 in f32."),
+    Known(("TreeEnsemble",), runtime(normalizes),
+          "onnxruntime takes 1 for the logistic function and 2 for softmax, ONNX the other way round."),
+    Known(("TreeEnsemble", "TreeEnsembleRegressor"), unscored,
+          "A target without any score is 0, and its base value where it has one; others give 0 or the least number."),
+    Known(("TreeEnsembleRegressor", "LinearRegressor", "SVMRegressor"),
+          reference(lambda case: case.inputs[0].dtype.kind in "iu"), "The reference rounds scores to integers."),
+    Known(("TreeEnsembleClassifier",), runtime(two_voted),
+          "Where each of two classes has scores, onnxruntime answers 0 or 1, whatever their labels are, and takes a "
+          "row with one score as if there were no other."),
+    Known(("TreeEnsembleClassifier",), reference(lambda case: True),
+          "The reference fills in the other class whatever the number of classes, and chooses classes without a score; "
+          "it is asked where onnxruntime can't be."),
     Known(("Hardmax", "Softmax", "LogSoftmax"), reference(lambda case: case.opset < 13),
           "Before opset 13 these read the tensor as a matrix, which the reference doesn't."),
     Known(("GlobalMaxPool",), reference(lambda case: True), "The reference drops dimensions."),
@@ -95,7 +144,7 @@ KNOWN = [
           "The reference fills up dilated kernels with zeros, and multiplies infinities by them."),
     Known(("AveragePool", "LpPool", "MaxPool"), runtime(dilated),
           "onnxruntime finds SAME pads as if nothing were dilated, and so not the output size of the specification."),
-    Known(("LpPool",), runtime(narrower), "onnxruntime takes negative SAME pads off the input; here pads end at 0."),
+    Known(("LpPool", "AveragePool", "QLinearAveragePool", "MaxPool"), runtime(narrower), "onnxruntime takes negative SAME pads off the input; here pads end at 0."),
     Known(("ReduceMean",), reference(lambda case: case.inputs[0].size == 0 and case.inputs[0].dtype.kind in "iu"),
           "The mean of no integers is undefined."),
     Known(("Resize",), lambda case, found, wanted, by: "onnxruntime" in by and found[0].shape == case.inputs[0].shape,

@@ -254,6 +254,8 @@ def group_normalization(c):
 
 @operator("LayerNormalization", "RMSNormalization")
 def layer_normalization(c):
+    if c.name == "LayerNormalization" and c.opset < 17:
+        return early_layer_normalization(c)
     shape = c.random.shape(1, empty=0)
     dtype = c.floats(c.schema.inputs[0].type_str)
     axis = c.random.axis(len(shape))
@@ -272,6 +274,14 @@ def layer_normalization(c):
         attributes["epsilon"] = c.random.float(1e-5, 0.1)
     types = [scale if c.name == "RMSNormalization" else dtype, F32, F32][:outputs]
     return c.case(inputs, attributes, outputs=outputs, output_types=types, constants={1, 2}, kind="sum")
+
+
+def early_layer_normalization(c):
+    """As onnxruntime had it before ONNX did."""
+    shape = c.random.shape(1, empty=0)
+    inputs = [c.random.array(dims, F32, "plain") for dims in (shape, shape[-1:], shape[-1:])]
+    attributes = {"epsilon": c.random.float(1e-5, 0.1)} if c.random.chance(0.5) else {}
+    return c.case(inputs[:c.random.int(2, 3)], attributes, output_types=[F32], kind="sum")
 
 
 @operator("LpNormalization")

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
+from . import narrow
 from .neural import convolved
 from .registry import operator
 from .schema import FLOATS, F32, I8, I32, NUMBERS, U8
-
 
 
 def scale(c, shape=(), dtype=F32):
@@ -43,6 +43,8 @@ def granularity(c, x):
 
 @operator("QuantizeLinear")
 def quantize(c):
+    if c.opset >= 19 and c.random.chance(0.4):
+        return narrow.quantized(c, scale, granularity)
     kinds = [port.type_str for port in c.schema.inputs]
     source = c.dtype(kinds[0], (*FLOATS, I32))
     x = c.random.array(c.random.shape(), source, c.random.pick(["plain", "whole"]), c.random.pick([2.0, 30.0]))
@@ -65,6 +67,8 @@ def quantize(c):
 
 @operator("DequantizeLinear")
 def dequantize(c):
+    if c.opset >= 19 and c.random.chance(0.4):
+        return narrow.quantized(c, scale, granularity)
     kinds = [port.type_str for port in c.schema.inputs]
     source = c.dtype(kinds[0])
     x = c.random.array(c.random.shape(), source, "full" if source != I32 else "whole")

@@ -8,6 +8,14 @@ from .schema import BF16, F16, FLOATS
 
 GENERATORS = {}
 
+DRAWN = "Each runtime draws other numbers from the same seed; unit tests have distribution, seed and size."
+# Operators that no generator makes cases of, each with the reason.
+INCOMPARABLE = {
+    **{("", name): DRAWN for name in ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
+                                      "Bernoulli", "Multinomial")},
+    ("ai.onnx.ml", "ZipMap"): "Its output is a sequence of maps for the oracles, and a matrix for the backend.",
+}
+
 
 def operator(*names, domain=""):
     """Registers a function from a context to a case for these operators."""

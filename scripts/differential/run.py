@@ -6,13 +6,13 @@ import shutil
 import numpy as np
 import onnx
 
-from . import control, elementwise, image, language, movement, neural  # noqa: F401
-from . import quantized, recurrent, reductions, signal  # noqa: F401
+from . import control, elementwise, image, indexing, language, learning, microsoft, movement  # noqa: F401
+from . import neural, qlinear, quantized, recurrent, reductions, signal, trees  # noqa: F401
 from .backend import Failed
 from .compare import difference
 from .known import known
 from .oracle import Oracle, Refused
-from .registry import GENERATORS, Context
+from .registry import GENERATORS, INCOMPARABLE, Context
 from .schema import BF16, FLOATS, versions
 from .values import Random
 
@@ -69,8 +69,8 @@ class Runner:
         return rows
 
     def lacking(self, only):
-        """Operators of the backend that no generator makes cases of."""
-        return sorted({row[1] for row in self.chosen(only) if row[:2] not in GENERATORS})
+        """Operators of the backend that no generator makes cases of, and that nothing is said of why not."""
+        return sorted({row[1] for row in self.chosen(only) if row[:2] not in {*GENERATORS, *INCOMPARABLE}})
 
     def make(self, number, only):
         """The row and the case of a number."""

@@ -31,6 +31,12 @@ def schema(domain, name, opset):
 
 
 @functools.cache
+def known_to_onnx(domain, name, opset):
+    """Whether ONNX has a schema of the operator at the opset: of com.microsoft it has none."""
+    return any(version <= opset for version in versions(domain, name))
+
+
+@functools.cache
 def allowed(domain, name, opset, types):
     """The element types of each type variable, those of `types` alone; for an input of one type its own."""
     found = schema(domain, name, opset)

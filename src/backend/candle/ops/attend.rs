@@ -21,7 +21,7 @@ struct Heads {
     count: usize,
     causal: bool,
     scale: Option<f32>,
-    /// What is added to the score of a place that is masked.
+    /// What is added to the score of a place that the mask leaves out.
     masked: f32,
     matmul: Kernel,
     add: Kernel,
@@ -125,14 +125,15 @@ impl Heads {
             pace.step(places, cx)?;
             let (image, step) = (index / (self.count * steps) % batch.max(1), index % steps);
             row.iter_mut().for_each(|score| *score *= scale);
-            if self.causal {
-                // The last query is at the last place.
-                let end = (step + 1 + places).saturating_sub(steps).min(places);
-                row[end..].iter_mut().for_each(|score| *score += self.masked);
-            }
             if let Some(mask) = mask {
                 let mask = &mask[image * places..(image + 1) * places];
                 row.iter_mut().zip(mask).for_each(|(score, mask)| *score += mask);
+            }
+            if self.causal {
+                // The last query is at the last place. What is ahead of a query has no part in it, not even where all
+                // that is not ahead is masked.
+                let end = (step + 1 + places).saturating_sub(steps).min(places);
+                row[end..].fill(f32::MIN);
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 use super::super::meter::Cx;
 use super::super::node::{Args, Node};
 use super::super::value::{ElementType, Value};
-use super::within::{apply, of, standard};
+use super::within::{apply, int, of, standard};
 use super::{Kernel, MANY, Operator, microsoft};
 use crate::nn::Error;
 
@@ -74,8 +74,12 @@ fn binary(node: &Node<'_>, name: &str) -> Result<Kernel, Error> {
 }
 
 fn unary(node: &Node<'_>, name: &str, opset: i64, attributes: &[&str]) -> Result<Kernel, Error> {
+    single_input(node, standard(name, opset, node.pass(attributes))?)
+}
+
+fn single_input(node: &Node<'_>, inner: Kernel) -> Result<Kernel, Error> {
     node.wants(&[3])?;
-    let (steps, inner) = (Steps::new()?, standard(name, opset, node.pass(attributes))?);
+    let steps = Steps::new()?;
     Ok(Box::new(move |mut args, cx| {
         let value = steps.take(&mut args, 0, cx)?;
         let result = of(&inner, [value], cx)?;
@@ -86,7 +90,9 @@ fn unary(node: &Node<'_>, name: &str, opset: i64, attributes: &[&str]) -> Result
 fn softmax(node: &Node<'_>) -> Result<Kernel, Error> {
     // The operator set whose softmax is meant.
     let opset = node.int("opset")?.ok_or_else(|| Error::invalid_encoding("attribute opset is missing"))?;
-    unary(node, "Softmax", opset, &["axis"])
+    // Whichever set it is, the last axis stands where none is given.
+    let axis = int("axis", node.int("axis")?.unwrap_or(-1));
+    single_input(node, standard("Softmax", opset, vec![axis])?)
 }
 
 fn pool(node: &Node<'_>, name: &str, attributes: &[&str]) -> Result<Kernel, Error> {
@@ -129,7 +135,7 @@ impl Products {
     pub(super) fn new() -> Result<Self, Error> {
         Ok(Self {
             integers: standard("MatMulInteger", 10, Vec::new())?,
-            cast: standard("Cast", 13, vec![super::within::int("to", 1)])?,
+            cast: standard("Cast", 13, vec![int("to", 1)])?,
             multiply: standard("Mul", 13, Vec::new())?,
             add: standard("Add", 13, Vec::new())?,
         })

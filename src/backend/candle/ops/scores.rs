@@ -3,7 +3,7 @@
 
 use super::super::meter::{Cx, Pace};
 use super::super::node::Node;
-use super::super::value::{Dims, ElementType, Value, with_elements};
+use super::super::value::{Dims, Element, ElementType, Value, with_elements};
 use super::cast::convert;
 use super::no_type;
 use crate::nn::Error;
@@ -144,16 +144,27 @@ pub(super) fn collect(
     rows: usize,
     width: usize,
     cx: &Cx<'_>,
+    row: impl FnMut(usize, &mut [f64], &mut Pace) -> Result<(), Error>,
+) -> Result<Value, Error> {
+    collect_as(|score| score as f32, rows, width, cx, row)
+}
+
+/// Collects rows of scores as what `rounded` makes of each.
+pub(super) fn collect_as<T: Element>(
+    rounded: impl Fn(f64) -> T,
+    rows: usize,
+    width: usize,
+    cx: &Cx<'_>,
     mut row: impl FnMut(usize, &mut [f64], &mut Pace) -> Result<(), Error>,
 ) -> Result<Value, Error> {
     let (mut scores, _charge) = cx.filled(0.0_f64, width)?;
     let mut pace = Pace::default();
-    cx.output::<f32>(&[rows, width])?.append(|out| {
+    cx.output::<T>(&[rows, width])?.append(|out| {
         for index in 0..rows {
             pace.step(width, cx)?;
             scores.fill(0.0);
             row(index, &mut scores, &mut pace)?;
-            out.extend(scores.iter().map(|&score| score as f32));
+            out.extend(scores.iter().map(|&score| rounded(score)));
         }
         Ok(())
     })

@@ -5,10 +5,10 @@
 
 use super::super::meter::Cx;
 use super::super::node::{Args, Node};
-use super::super::value::{ElementType, Value};
+use super::super::value::{Element, ElementType, Value};
 use super::cast::convert;
 use super::forest::{Aggregate, Branch, Forest, Mode, Next, as_long, listed, numbers, tensor_numbers};
-use super::scores::{self, Transform, both, chosen, collect, highest, labels};
+use super::scores::{self, Transform, both, chosen, collect, collect_as, highest, labels};
 use super::{Kernel, Operator, learning, no_type};
 use crate::nn::Error;
 
@@ -36,17 +36,24 @@ fn regressor(node: &Node<'_>) -> Result<Kernel, Error> {
     if !base.is_empty() && base.len() != forest.targets {
         return Err(Error::invalid_encoding(format!("{} base values of {} targets", base.len(), forest.targets)));
     }
-    Ok(Box::new(move |args, cx| Ok(vec![regress(&forest, &base, transform, args, cx)?])))
+    Ok(Box::new(move |args, cx| Ok(vec![regress(&forest, &base, transform, |score| score as f32, args, cx)?])))
 }
 
-fn regress(forest: &Forest, base: &[f64], transform: Transform, mut args: Args, cx: &Cx<'_>) -> Result<Value, Error> {
+fn regress<T: Element>(
+    forest: &Forest,
+    base: &[f64],
+    transform: Transform,
+    rounded: impl Fn(f64) -> T,
+    mut args: Args,
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
     let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
     forest.fits(columns)?;
     let elements = value.elements::<f64>()?;
     let (mut seen, _charge) = cx.filled(false, forest.targets)?;
     // onnxruntime leaves one score as it is, but for the last of them.
     let one = forest.targets == 1 && transform != Transform::Probit;
-    collect(rows, forest.targets, cx, |row, scores, pace| {
+    collect_as(rounded, rows, forest.targets, cx, |row, scores, pace| {
         forest.score(&elements[row * columns..(row + 1) * columns], scores, &mut seen, pace, cx)?;
         scores.iter_mut().zip(base).for_each(|(score, base)| *score += base);
         if !one {
@@ -237,7 +244,11 @@ fn ensemble(node: &Node<'_>) -> Result<Kernel, Error> {
         } else {
             args.get(0)?.clone()
         };
-        let result = regress(&forest, &[], transform, Args::new(vec![Some(value)]), cx)?;
+        let args = Args::new(vec![Some(value)]);
+        if float == ElementType::F64 {
+            return Ok(vec![regress(&forest, &[], transform, |score| score, args, cx)?]);
+        }
+        let result = regress(&forest, &[], transform, |score| score as f32, args, cx)?;
         Ok(vec![convert(result, float, cx)?])
     }))
 }

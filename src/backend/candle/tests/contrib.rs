@@ -690,3 +690,33 @@ fn what_does_not_fit_is_refused_and_never_run() {
         vec![Some(one(0.1_f32)), Some(one(0_u8)), Some(u(&[2])), Some(one(0.1_f32)), Some(one(0_u8)), Some(u(&[2]))];
     assert_eq!(kind(run("QLinearConcat", &[int("axis", 0)], &concat, 1, false)), ErrorKind::InvalidEncoding);
 }
+
+#[test]
+fn what_is_ahead_has_no_part_even_where_the_rest_is_masked() {
+    let mask = of(&[1, 3], &[0_i32, 1, 1]);
+    check(
+        "Attention",
+        &[int("num_heads", 1), int("unidirectional", 1)],
+        &[Some(f(&[1, 3, 2])), Some(f(&[2, 6])), Some(f(&[6])), Some(mask.clone())],
+        &[&[-0.1875, -0.4375, -0.1875, -1.9375, -0.151_839_91, -1.837_003_4]],
+    );
+    check(
+        "MultiHeadAttention",
+        &[int("num_heads", 1), int("unidirectional", 1), float("mask_filter_value", -1.0)],
+        &[Some(f(&[1, 3, 2])), Some(f(&[1, 3, 2])), Some(f(&[1, 3, 2])), None, Some(mask)],
+        &[&[-1.25, 0.5, -0.648_630_4, 1.101_369_7, -0.057_572_037, -0.205_873_01]],
+    );
+}
+
+#[test]
+fn a_quantized_softmax_without_an_axis_takes_the_last_one() {
+    let x = of(&[2, 2, 3], &[0_u8, 10, 20, 30, 0, 5, 1, 2, 40, 7, 7, 7]);
+    for opset in [11, 12, 13] {
+        bytes(
+            "QLinearSoftmax",
+            &[int("opset", opset)],
+            &[Some(x.clone()), Some(one(0.1_f32)), Some(one(0_u8)), Some(one(0.003_906_25_f32)), Some(one(0_u8))],
+            &[23, 63, 170, 226, 11, 19, 5, 5, 246, 85, 85, 85],
+        );
+    }
+}

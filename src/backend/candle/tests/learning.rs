@@ -255,6 +255,28 @@ fn an_ensemble_of_the_newest_kind_looks_into_sets() {
     close(outputs[0].elements().unwrap(), &[0.0, 16.0, 1.0, 8.0, 0.0, 10.0, 4.0, 8.0, 1.0, 8.0]);
 }
 
+#[test]
+fn an_ensemble_of_doubles_answers_in_doubles() {
+    const F64: i32 = 11;
+    let double = |name: &str, values: &[f64]| {
+        let dims = vec![values.len() as i64];
+        held(name, TensorProto { dims, data_type: Some(F64), double_data: values.to_vec(), ..TensorProto::default() })
+    };
+    let weights = [0.1, 0.2, 0.3, 0.7];
+    let doubles = [
+        double("nodes_splits", &[0.0, 0.0, 0.25]),
+        double("leaf_weights", &weights),
+        double("membership_values", &[-3.0, 2.0, f64::NAN]),
+    ];
+    let attributes = with(&ensemble(), &doubles);
+    let graph = load(&bytes(5, "TreeEnsemble", &[F64], &[F64], &attributes)).unwrap();
+    let x = Value::new(vec![1, 2], vec![-1.0_f64, -3.0]).unwrap();
+    let outputs = graph.run(vec![x], &control()).unwrap();
+    let found = outputs[0].elements::<f64>().unwrap();
+    // No float of 32 bits is one of the weights.
+    assert!(found.iter().all(|x| weights.contains(x)), "{found:?}");
+}
+
 #[track_caller]
 fn refused(version: i64, op: &str, attributes: &[AttributeProto], outputs: &[i32], why: &str) {
     let error = load(&bytes(version, op, &[F32], outputs, attributes)).unwrap_err();
