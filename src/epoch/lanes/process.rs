@@ -259,8 +259,8 @@ mod tests {
         };
         let number = std::thread::spawn(borrow).join().expect("no panic");
         let mut link = &LANES.first;
-        // SAFETY: lanes live for ever.
         let lane = loop {
+            // SAFETY: lanes live for ever.
             let lane = unsafe { link.load(Ordering::Acquire).as_ref() }.expect("it was made");
             if lane.number() == number {
                 break lane;
