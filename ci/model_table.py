@@ -15,7 +15,7 @@ PRINTED = re.compile(
     r"^(?:test \S+ \.\.\. )?(?P<name>[^:\n]+(?:: [^:\n]+)?): (?:(?P<programs>\d+) programs, )?(?P<executions>\d+) executions, "
     r"(?:(?P<complete>complete)|all with (?P<bound>\d+) preemptions), (?P<reclaimed>\d+) reclaimed"
 )
-TEST = re.compile(r"((?:^ *///.*\n)*)(?:^ *#\[.*\n)*^ *#\[test\]\n(?:^ *#\[.*\n)*^ *fn \w+\(\) \{\n((?:.*\n)*?)^ {0,4}\}", re.M)
+TEST = re.compile(r"((?:^ *///.*\n)*)(?:^ *#\[.*\n)*^ *#\[test\]\n(?:^ *#\[.*\n)*^ *fn \w+\(\) \{\n((?:.*\n)*?)^\}", re.M)
 EXPLORED = re.compile(r'explore(?:_bounded|_all)?\(\s*"([^"]+)"')
 
 
