@@ -147,7 +147,7 @@ fn yield_if_backlogged<T: Send + Sync, L: Layout>(_: &Inner<T, L>, _: &Owner) {}
 
 /// Releases all that was removed before the call, and what the destructors of that remove on this thread.
 pub(super) fn flush<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>) {
-    if is_reclaiming() {
+    if is_reclaiming() || inner.nothing_waits() {
         return;
     }
     let seat = lanes::enter();
@@ -174,6 +174,12 @@ impl<T: Send + Sync, L: Layout> Inner<T, L> {
     #[inline]
     pub(super) fn mark_removed(&self, number: usize, slots: u64) -> bool {
         self.removed.mark(number, slots, |number| &self.directory().listed(number).marked.removed)
+    }
+
+    /// Whether there is nothing that a flush could release.
+    fn nothing_waits(&self) -> bool {
+        // Acquire: of a grace period that began before the call, by any thread that this one has heard of.
+        !self.grace.under_way.load(Ordering::Acquire) && self.removed.is_empty() && self.ready.is_empty()
     }
 
     fn take_removed(&self) -> Option<Slots> {
