@@ -27,13 +27,13 @@ pub trait Layout: Send + Sync + 'static {
     const GENERATION_BITS: u32;
 }
 
-/// 262,144 chunks of 64 slots, 67,108,864 generations of each slot.
+/// 262,144 chunks of 64 slots, 67,108,864 generations of each slot. Under loom 4 chunks of 2 slots.
 #[derive(Debug, Clone, Copy)]
 pub struct Standard;
 
 impl Layout for Standard {
-    const SLOT_BITS: u32 = 6;
-    const CHUNKS: usize = 1 << 18;
+    const SLOT_BITS: u32 = SLOTS.trailing_zeros();
+    const CHUNKS: usize = if cfg!(any(loom, shuttle)) { 4 } else { 1 << 18 };
     const GENERATION_BITS: u32 = 26;
 }
 
@@ -106,7 +106,7 @@ impl<L: Layout> KeyLayout<L> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 
