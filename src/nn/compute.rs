@@ -23,13 +23,13 @@ use super::workers::Reserved;
 use super::{Error, ErrorKind, Limits};
 use crate::GuestHandle;
 use crate::backend::{CancelToken, ComputeControl};
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 const CALL: &str = "compute";
 
 /// One compute that has its context.
 pub(super) struct Run {
-    claimed: Claimed<Arc<Context>>,
+    claimed: Claimed<StdArc<Context>>,
     control: ComputeControl,
     time: Duration,
     _count: Reservation,
@@ -45,7 +45,7 @@ impl Run {
         usage: &StdArc<Usage>,
         limits: &Limits,
         guest: u64,
-        (context, handle): (Arc<Context>, GuestHandle),
+        (context, handle): (StdArc<Context>, GuestHandle),
         time: Option<Duration>,
     ) -> Result<Self, Error> {
         let time = time.unwrap_or(Duration::MAX).min(limits.max_compute_time());

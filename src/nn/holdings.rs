@@ -18,7 +18,6 @@ use super::stats::Counters;
 use super::usage::{Reservation, Usage};
 use super::{Encoding, Error, ErrorKind, Limits, Target};
 use crate::backend::LoadRequest;
-use crate::pool::Layout;
 use crate::sync::Arc;
 use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Pool, pin};
 
@@ -35,7 +34,7 @@ pub(super) struct GuestInner {
     pub(super) id: u64,
     /// Contexts that were given back while a call was inside: what they compute is the guest's still, and to be
     /// cancelled with it. Those that are gone leave when there is no room for one more.
-    pub(super) leaving: Mutex<Vec<Arc<Context>>>,
+    pub(super) leaving: Mutex<Vec<StdArc<Context>>>,
 }
 
 impl GuestInner {
@@ -90,19 +89,19 @@ impl GuestInner {
         add(call, &self.engine.pools.contexts, &self.contexts, context)
     }
 
-    pub(super) fn find_graph(&self, handle: GuestHandle) -> Option<Arc<LoadedGraph>> {
+    pub(super) fn find_graph(&self, handle: GuestHandle) -> Option<StdArc<LoadedGraph>> {
         find(&self.engine.pools.graphs, &self.graphs, handle)
     }
 
-    pub(super) fn find_context(&self, handle: GuestHandle) -> Option<Arc<Context>> {
+    pub(super) fn find_context(&self, handle: GuestHandle) -> Option<StdArc<Context>> {
         find(&self.engine.pools.contexts, &self.contexts, handle)
     }
 
-    pub(super) fn graph(&self, call: &str, handle: GuestHandle) -> Result<Arc<LoadedGraph>, Error> {
+    pub(super) fn graph(&self, call: &str, handle: GuestHandle) -> Result<StdArc<LoadedGraph>, Error> {
         self.find_graph(handle).ok_or_else(|| no_such(call, "graph", handle))
     }
 
-    pub(super) fn context(&self, call: &str, handle: GuestHandle) -> Result<Arc<Context>, Error> {
+    pub(super) fn context(&self, call: &str, handle: GuestHandle) -> Result<StdArc<Context>, Error> {
         self.find_context(handle).ok_or_else(|| no_such(call, "context", handle))
     }
 
@@ -161,9 +160,9 @@ impl Drop for GuestInner {
 }
 
 /// Puts `value` into the pool and its handle into the guest's table, or drops it.
-fn add<T: Send + Sync + 'static, L: Layout>(
+fn add<T: Send + Sync + 'static>(
     call: &str,
-    pool: &Pool<Entry<T>, L>,
+    pool: &Pool<Entry<T>>,
     table: &HandleTable<Entry<T>>,
     value: T,
 ) -> Result<GuestHandle, Error> {
@@ -178,17 +177,17 @@ fn add<T: Send + Sync + 'static, L: Layout>(
 }
 
 /// What the guest calls `handle`. No lock, and no guard once it is found.
-fn find<T: Send + Sync + 'static, L: Layout>(
-    pool: &Pool<Entry<T>, L>,
+fn find<T: Send + Sync + 'static>(
+    pool: &Pool<Entry<T>>,
     table: &HandleTable<Entry<T>>,
     handle: GuestHandle,
-) -> Option<Arc<T>> {
+) -> Option<StdArc<T>> {
     let handle = table.resolve(handle)?;
     pool.get(handle, &pin())?.get()
 }
 
 /// Removes the entry and takes its value out: no guard keeps that in memory.
-fn remove<T: Send + Sync + 'static, L: Layout>(pool: &Pool<Entry<T>, L>, handle: Handle<Entry<T>>) -> Option<Arc<T>> {
+fn remove<T: Send + Sync + 'static>(pool: &Pool<Entry<T>>, handle: Handle<Entry<T>>) -> Option<StdArc<T>> {
     pool.remove(handle)?.take()
 }
 

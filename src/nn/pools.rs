@@ -4,21 +4,16 @@ use super::context::Context;
 use super::entry::Entry;
 use super::graph::LoadedGraph;
 use crate::Pool;
-#[cfg(not(loom))]
-use crate::pool::Standard as EnginesLayout;
-/// Of few slots, since loom makes every atomic of a pool anew for each execution.
-#[cfg(loom)]
-use crate::pool::Tiny as EnginesLayout;
 
 /// Every graph and context that a guest of one engine can name.
 pub(super) struct Pools {
-    pub(super) graphs: Pool<Entry<LoadedGraph>, EnginesLayout>,
-    pub(super) contexts: Pool<Entry<Context>, EnginesLayout>,
+    pub(super) graphs: Pool<Entry<LoadedGraph>>,
+    pub(super) contexts: Pool<Entry<Context>>,
 }
 
 impl Pools {
     pub(super) fn new() -> Self {
-        Self { graphs: Pool::with_layout(), contexts: Pool::with_layout() }
+        Self { graphs: Pool::new(), contexts: Pool::new() }
     }
 
     /// Hands this thread's removals to the collector, and collects what nobody can read any more.
