@@ -9,9 +9,11 @@
 # allocations all the same, since it replaces the allocator. ThreadSanitizer doesn't know the synchronisation inside of
 # std's compiled code, nor any fence (a pin has one, and the end of an Arc), and takes what these order for races. Left
 # out of its reports are therefore the test harness's channel, the making of statics, the slab's numbering of threads
-# and the stress test's own lists (each under a mutex of std's), and the end of Arcs; what is left to find is a race in
-# plain accesses to slots, rings, magazines and pages that no suppressed frame is part of. It says nothing of orderings
+# (each under a mutex of std's), and the end of Arcs; what is left to find is a race in
+# plain accesses to slots, chunks, pages and lanes that no suppressed frame is part of. It says nothing of orderings
 # that this machine is too strong to get wrong: those are loom's to check.
+#
+# The stress test runs once with few threads, which keep their lanes, and once with more than there are lanes to keep.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -41,10 +43,13 @@ thread() {
     printf '%s\n' race:std::sync::mpmc race:std::sync::lazy_lock \
         race:sharded_slab::tid race:alloc::sync::Arc race:alloc::vec::Vec >"$suppressions"
     # -Cunsafe-allow-abi-mismatch: std is not instrumented, as said above.
-    RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
-        TSAN_OPTIONS="suppressions=$suppressions halt_on_error=1" STRESS_ROUNDS=${STRESS_ROUNDS:-20000} \
-        cargo +nightly test --release "${flags[@]}" --target "$host" --target-dir "$target/thread" \
-        --test stress
+    export RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"
+    export TSAN_OPTIONS="suppressions=$suppressions halt_on_error=1"
+    local run=(cargo +nightly test --release "${flags[@]}" --target "$host" --target-dir "$target/thread" --test stress)
+    export STRESS_ROUNDS=${STRESS_ROUNDS:-20000}
+    "${run[@]}"
+    STRESS_THREADS=100 "${run[@]}"
+    unset RUSTFLAGS TSAN_OPTIONS STRESS_ROUNDS
 }
 
 valgrind() {
