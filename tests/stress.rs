@@ -3,8 +3,8 @@
 //! `STRESS_ROUNDS` says how many rounds each thread goes (20,000), `STRESS_THREADS` how many threads (4).
 #![cfg(not(loom))]
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use graphpool::{GuestHandle, Handle, HandleTable, Kind, Pool, pin};

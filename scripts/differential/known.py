@@ -102,6 +102,17 @@ def unscored(case, found, wanted, by):
     return bool((np.isclose(one, base) | np.isclose(one, other, 1e-4, 1e-4)).all())
 
 
+def crops_alone(case):
+    """Whether Resize crops along an axis whose size it keeps."""
+    if case.attributes.get("coordinate_transformation_mode") != "tf_crop_and_resize" or len(case.inputs) < 3:
+        return False
+    regions, scales = case.inputs[1], case.inputs[2]
+    if scales is None or not scales.size:
+        return False
+    starts, ends = np.split(regions, 2)
+    return bool(((scales == 1) & ((starts != 0) | (ends != 1))).any())
+
+
 KNOWN = [
     Known(("QLinearAveragePool",),
           runtime(lambda case: case.attributes.get("ceil_mode") and case.attributes.get("count_include_pad")),
@@ -147,6 +158,8 @@ KNOWN = [
     Known(("LpPool", "AveragePool", "QLinearAveragePool", "MaxPool"), runtime(narrower), "onnxruntime takes negative SAME pads off the input; here pads end at 0."),
     Known(("ReduceMean",), reference(lambda case: case.inputs[0].size == 0 and case.inputs[0].dtype.kind in "iu"),
           "The mean of no integers is undefined."),
+    Known(("Resize",), runtime(lambda case: case.attributes.get("mode") == "linear" and crops_alone(case)),
+          "onnxruntime crops only the axes whose scale isn't 1; the specification and its reference crop each."),
     Known(("Resize",), lambda case, found, wanted, by: "onnxruntime" in by and found[0].shape == case.inputs[0].shape,
           "onnxruntime copies where no size changes, though the scales aren't 1."),
     Known(("ConvTranspose",), runtime(longer),

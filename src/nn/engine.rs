@@ -9,11 +9,11 @@ use super::admission::Admission;
 use super::backends::Backends;
 use super::check::Quoted;
 use super::flight::Failed;
-use super::graph::{Graph, Origin};
+use super::graph::{Graph, GraphResources, Origin};
 use super::observe;
 use super::panics::shield;
 use super::pools::Pools;
-use super::reaper::{Grave, Reaper};
+use super::reaper::Reaper;
 use super::registry::Registry;
 use super::stats::{Counters, Stats};
 use super::store::{Key, Listed, Store};
@@ -175,7 +175,11 @@ impl EngineBuilder {
         let ceiling = ceiling.unwrap_or(Limits::unlimited());
         let limits = limits.at_most(&ceiling);
         let (pools, counters) = (StdArc::new(Pools::new()), StdArc::<Counters>::default());
-        let reaper = Reaper::new(StdArc::clone(&pools), StdArc::clone(&counters));
+        let flushed = StdArc::clone(&pools);
+        let reaper = StdArc::new(Reaper::new(move || {
+            flushed.flush();
+            flushed.awaiting_reclamation() > 0
+        }));
         Engine {
             inner: StdArc::new(Inner {
                 pools,
@@ -280,8 +284,8 @@ impl Inner {
             _ => Failed::ForAll(error),
         })?;
         let origin = Origin { id: next_id(), key: listed.key(), backend, encoding, target };
-        let grave = Grave { bytes: 0, listed: Some(listed), room: Some((slot, bytes)) };
-        let graph = Graph::new(graph, origin, grave, &self.reaper).map_err(Failed::ForAll)?;
+        let resources = GraphResources { bytes: 0, listed: Some(listed), room: Some((slot, bytes)) };
+        let graph = Graph::new(graph, origin, resources, &self.counters, &self.reaper).map_err(Failed::ForAll)?;
         observe::built(graph.origin().id, &graph.origin().backend, graph.bytes());
         Ok(graph)
     }
@@ -292,7 +296,7 @@ impl Inner {
         let mut seen = self.reaper.progress();
         loop {
             match self.reserve(budget, amount) {
-                Err(error) if error.kind() == ErrorKind::Busy && self.reaper.wait(seen, seen.released + 1) => {
+                Err(error) if error.kind() == ErrorKind::Busy && self.reaper.wait(seen, seen.dropped + 1) => {
                     seen = self.reaper.progress_since(seen);
                 }
                 reserved => return reserved,

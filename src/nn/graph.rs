@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::model::NamedModel;
 use super::panics::shield;
-use super::reaper::{Grave, Reaper};
+use super::reaper::Reaper;
 use super::stats::Counters;
-use super::store::Key;
+use super::store::{Key, Listed};
 use super::usage::{Charge, Hold, Reservation};
 use super::{Encoding, Error, Target, TensorDescription};
 use crate::backend::{BackendContext, BackendGraph};
@@ -23,8 +23,38 @@ pub(super) struct Graph {
     /// Contexts that are open.
     contexts: AtomicUsize,
     /// `None` only while the graph is dropped.
-    grave: Option<Grave>,
+    resources: Option<GraphResources>,
+    counters: StdArc<Counters>,
     reaper: StdArc<Reaper>,
+}
+
+/// What a graph takes of the engine's limits until its memory is free.
+pub(super) struct GraphResources {
+    /// Bytes that it is counted with.
+    pub(super) bytes: usize,
+    /// Its place among the graphs of the engine.
+    pub(super) listed: Option<Listed>,
+    /// One graph, and its bytes.
+    pub(super) room: Option<(Reservation, Reservation)>,
+}
+
+/// What is left of a graph, for the reaper to drop.
+struct PendingDrop {
+    /// `None` only while it is dropped.
+    backend: Option<Box<dyn BackendGraph>>,
+    resources: GraphResources,
+    counters: StdArc<Counters>,
+}
+
+impl Drop for PendingDrop {
+    fn drop(&mut self) {
+        let backend = self.backend.take();
+        // No guest has called, so no guest gets the error: the panic is counted.
+        let _ = shield(&self.counters, || drop(backend));
+        drop((self.resources.room.take(), self.resources.listed.take()));
+        Counters::died(&self.counters.graphs, 1);
+        Counters::died(&self.counters.graph_bytes, self.resources.bytes);
+    }
 }
 
 /// Where a graph comes from.
@@ -43,10 +73,10 @@ impl Graph {
     pub(super) fn new(
         backend: Box<dyn BackendGraph>,
         origin: Origin,
-        grave: Grave,
+        resources: GraphResources,
+        counters: &StdArc<Counters>,
         reaper: &StdArc<Reaper>,
     ) -> Result<Self, Error> {
-        let counters = reaper.counters();
         Counters::count(&counters.loaded);
         Counters::born(&counters.graphs, 1);
         let mut graph = Self {
@@ -55,7 +85,8 @@ impl Graph {
             outputs: StdArc::default(),
             origin,
             contexts: AtomicUsize::new(0),
-            grave: Some(grave),
+            resources: Some(resources),
+            counters: StdArc::clone(counters),
             reaper: StdArc::clone(reaper),
         };
         // From here on it is the reaper that drops it, even where it panics below.
@@ -64,9 +95,9 @@ impl Graph {
             shield(counters, || (backend.inputs().into(), backend.outputs().into(), backend.memory()))?;
         Counters::born(&counters.graph_bytes, bytes);
         (graph.inputs, graph.outputs) = (inputs, outputs);
-        if let Some(grave) = &mut graph.grave {
-            grave.bytes = bytes;
-            if let Some((_, room)) = &mut grave.room {
+        if let Some(resources) = &mut graph.resources {
+            resources.bytes = bytes;
+            if let Some((_, room)) = &mut resources.room {
                 room.settle(bytes)?;
             }
         }
@@ -83,11 +114,11 @@ impl Graph {
 
     /// Bytes that the model holds, as its backend counts them.
     pub(super) fn bytes(&self) -> usize {
-        self.grave.as_ref().map_or(0, |grave| grave.bytes)
+        self.resources.as_ref().map_or(0, |resources| resources.bytes)
     }
 
     pub(super) fn counters(&self) -> &StdArc<Counters> {
-        self.reaper.counters()
+        &self.counters
     }
 
     /// Contexts that are open.
@@ -125,8 +156,9 @@ impl Drop for GraphUse {
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        if let (Some(graph), Some(grave)) = (self.backend.take(), self.grave.take()) {
-            self.reaper.bury(graph, grave);
+        if let Some(resources) = self.resources.take() {
+            let counters = StdArc::clone(&self.counters);
+            self.reaper.drop_later(PendingDrop { backend: self.backend.take(), resources, counters });
         }
     }
 }

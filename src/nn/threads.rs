@@ -2,21 +2,32 @@
 
 use std::io;
 
-/// Starts a thread of that name; nobody waits for its end.
+#[cfg(loom)]
+use loom::thread;
 #[cfg(not(loom))]
-pub(super) fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    std::thread::Builder::new().name(name.into()).spawn(f).map(drop)
+use std::thread;
+
+pub(super) type JoinHandle = thread::JoinHandle<()>;
+pub(super) type Id = thread::ThreadId;
+
+pub(super) fn current_id() -> Id {
+    thread::current().id()
+}
+
+/// Starts a thread of that name.
+#[cfg(not(loom))]
+pub(super) fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle> {
+    thread::Builder::new().name(name.into()).spawn(f)
 }
 
 /// A thread of the model, where that has asked for the engine's threads; elsewhere none can be started, which keeps the
 /// other models small.
 #[cfg(loom)]
-pub(super) fn spawn(_: &str, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(super) fn spawn(_: &str, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle> {
     if !modelled::ASKED_FOR.get() {
         return Err(io::ErrorKind::Unsupported.into());
     }
-    loom::thread::spawn(f);
-    Ok(())
+    Ok(thread::spawn(f))
 }
 
 /// Whether the engine's threads are part of the model that runs.
