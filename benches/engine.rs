@@ -196,7 +196,7 @@ mod bench {
     }
 
     pub fn main() {
-        let engine = Engine::builder().backend(Work).engine_limits(EngineLimits::default().computes(2)).build();
+        let engine = Engine::builder(Work).engine_limits(EngineLimits::default().computes(2)).build();
         overhead(&engine);
         parallel(&engine);
         memory(&engine);

@@ -8,12 +8,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     use std::time::Duration;
 
     use graphpool::nn::{Encoding, Engine, EngineLimits, Limits, ModelSource, Target, Tensor};
+    use graphpool_candle::CandleBackend;
 
     let pixels = Tensor::from_f32(vec![1, 1, 8, 8], &[0.5; 64])?;
 
     // At the start: what all guests may have together, and what each may. Each bound has a default.
-    let engine = Engine::builder()
-        .built_in_backends()
+    let engine = Engine::builder(CandleBackend::new())
         .engine_limits(EngineLimits::default().model_bytes(8 << 30).computes(2).queue(64))
         .limits(Limits::default().contexts(16).compute_time(Duration::from_secs(2)))
         .build();

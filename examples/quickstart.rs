@@ -6,9 +6,10 @@ fn main() {}
 #[cfg(not(loom))]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     use graphpool::nn::{Encoding, Engine, ModelSource, Target, Tensor};
+    use graphpool_candle::CandleBackend;
 
     // Once for the process.
-    let engine = Engine::new();
+    let engine = Engine::new(CandleBackend::new());
     let model = ModelSource::path("examples/models/digits/digits.onnx");
     engine.register_model("digits", model, Encoding::Onnx, Target::Cpu)?;
 

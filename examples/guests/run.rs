@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use graphpool::nn::{Encoding, Engine, ModelSource, Stats, Target};
+use graphpool_candle::CandleBackend;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 use crate::options::Options;
@@ -67,7 +68,7 @@ impl Progress {
 /// Runs the guests for as long as `options` says; an error is a call of theirs that should have succeeded.
 pub fn run(options: &Options) -> Result<Report, String> {
     let record = Record::open(&options.model)?;
-    let engine = Engine::new();
+    let engine = Engine::new(CandleBackend::new());
     engine
         .register_model(&record.name, ModelSource::bytes(record.model.clone()), Encoding::Onnx, Target::Cpu)
         .map_err(|error| error.to_string())?;

@@ -43,7 +43,7 @@ fn main() -> std::process::ExitCode {
     let engines = [(2, 64), (1, 4)].map(|(computes, queue)| {
         let limits = EngineLimits::default().computes(computes).queue(queue).graphs(200).contexts(2_000);
         let guest = Limits::default().graphs(6).contexts(8).context_bytes(600).compute_time(Duration::from_millis(200));
-        Engine::builder().backend(backend::Factor).engine_limits(limits).limits(guest).build()
+        Engine::builder(backend::Factor).engine_limits(limits).limits(guest).build()
     });
     let (start, time) = (Instant::now(), Duration::from_secs(seconds));
     thread::scope(|scope| {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::nn::Error;
+use super::Error;
 
 /// Ends a compute from outside. Clones are the same token.
 #[derive(Clone, Default)]
@@ -78,12 +78,30 @@ impl Default for ComputeControl {
 }
 
 impl ComputeControl {
+    /// The same with another token.
+    #[must_use]
+    pub fn with_cancel(self, cancel: CancelToken) -> Self {
+        Self { cancel, ..self }
+    }
+
+    /// The same with a deadline, or with none.
+    #[must_use]
+    pub fn with_deadline(self, deadline: impl Into<Option<Instant>>) -> Self {
+        Self { deadline: deadline.into(), ..self }
+    }
+
+    /// The same with another bound on memory, in bytes.
+    #[must_use]
+    pub fn with_memory_limit(self, memory_limit: usize) -> Self {
+        Self { memory_limit, ..self }
+    }
+
     /// Whether to go on. One load, and a look at the clock where there is a deadline.
     ///
     /// # Errors
     ///
-    /// [`Timeout`](crate::nn::ErrorKind::Timeout) past the deadline,
-    /// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) once cancelled.
+    /// [`Timeout`](super::ErrorKind::Timeout) past the deadline,
+    /// [`RuntimeError`](super::ErrorKind::RuntimeError) once cancelled.
     pub fn check(&self) -> Result<(), Error> {
         if self.cancel.is_cancelled() {
             return Err(Error::runtime_error("cancelled"));

@@ -4,15 +4,19 @@
 //! [`BackendContext`]s, each of which is used by one call at a time. The engine checks what can be checked without
 //! the backend (handles, indexes, lengths, limits) before it calls one, and catches its panics.
 
-#[cfg(all(feature = "candle", not(loom)))]
-pub mod candle;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod control;
+mod encoding;
+mod error;
+mod tensor;
 
 pub use control::{CancelToken, ComputeControl};
+pub use encoding::{Encoding, Target};
+pub use error::{Error, ErrorCode, ErrorKind, MESSAGE_BYTES};
+pub use tensor::{Shape, Tensor, TensorDescription, TensorType, TensorView, element_count};
 
 use std::path::{Path, PathBuf};
-
-use crate::nn::{Encoding, Error, Target, TensorDescription, TensorView};
 
 /// Loads graphs of some encodings for some targets.
 pub trait Backend: Send + Sync + 'static {
@@ -27,9 +31,9 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`InvalidEncoding`](crate::nn::ErrorKind::InvalidEncoding) for bytes that are no such model,
-    /// [`UnsupportedOperation`](crate::nn::ErrorKind::UnsupportedOperation) for a model that this backend can't run,
-    /// [`TooLarge`](crate::nn::ErrorKind::TooLarge) where it would take more than
+    /// [`InvalidEncoding`](ErrorKind::InvalidEncoding) for bytes that are no such model,
+    /// [`UnsupportedOperation`](ErrorKind::UnsupportedOperation) for a model that this backend can't run,
+    /// [`TooLarge`](ErrorKind::TooLarge) where it would take more than
     /// [`memory_limit`](LoadRequest::memory_limit).
     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error>;
 
@@ -39,7 +43,7 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load), and [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) for a file that a model
+    /// As [`load`](Self::load), and [`InvalidArgument`](ErrorKind::InvalidArgument) for a file that a model
     /// may not name.
     fn files(&self, _request: &LoadRequest<'_>) -> Result<Vec<PathBuf>, Error> {
         Ok(Vec::new())
@@ -72,6 +76,24 @@ impl<'a> LoadRequest<'a> {
     pub const fn new(parts: &'a [&'a [u8]], encoding: Encoding, target: Target) -> Self {
         Self { parts, encoding, target, config: None, directory: None, memory_limit: usize::MAX }
     }
+
+    /// The same with a configuration, or with none.
+    #[must_use]
+    pub fn with_config(self, config: impl Into<Option<&'a str>>) -> Self {
+        Self { config: config.into(), ..self }
+    }
+
+    /// The same with a directory for further files, or with none.
+    #[must_use]
+    pub fn with_directory(self, directory: impl Into<Option<&'a Path>>) -> Self {
+        Self { directory: directory.into(), ..self }
+    }
+
+    /// The same with a bound on memory, in bytes.
+    #[must_use]
+    pub const fn with_memory_limit(self, memory_limit: usize) -> Self {
+        Self { memory_limit, ..self }
+    }
 }
 
 /// A loaded model.
@@ -99,7 +121,7 @@ pub trait BackendContext: Send + 'static {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) for a type or shape that the model does not take.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a type or shape that the model does not take.
     fn set_input(&mut self, index: usize, tensor: TensorView<'_>) -> Result<(), Error>;
 
     /// Computes every output from the inputs. Called without any lock or epoch guard held.
@@ -112,8 +134,8 @@ pub trait BackendContext: Send + 'static {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) where an input is missing,
-    /// [`TooLarge`](crate::nn::ErrorKind::TooLarge) past the control's memory limit, and what
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) where an input is missing,
+    /// [`TooLarge`](ErrorKind::TooLarge) past the control's memory limit, and what
     /// [`ComputeControl::check`] gives, which a backend asks between operators.
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error>;
 
@@ -121,7 +143,7 @@ pub trait BackendContext: Send + 'static {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) before the first successful `compute`.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) before the first successful `compute`.
     fn output(&self, index: usize) -> Result<TensorView<'_>, Error>;
 
     /// Bytes that the context holds between calls, inputs and outputs with them, for accounting; an estimate will do.

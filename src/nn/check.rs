@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::tensor::Shape;
 use super::{Error, ErrorKind, Limits, TensorDescription, TensorView};
+use crate::backend::Shape;
 
 /// Names an input or output of a graph: by its index (`0`) or by its name (`"logits"`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

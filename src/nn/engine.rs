@@ -32,7 +32,6 @@ pub struct Engine {
 }
 
 /// Collects what an [`Engine`] is made of; from [`Engine::builder`].
-#[derive(Default)]
 #[must_use]
 pub struct EngineBuilder {
     backends: Backends,
@@ -58,16 +57,21 @@ pub(super) struct Inner {
 }
 
 impl Engine {
-    /// An engine with the backends that the crate was built with (the candle backend, with the feature `candle`) and
-    /// the default [`Limits`].
+    /// An engine with one backend and the default [`Limits`].
     #[must_use]
-    pub fn new() -> Self {
-        Self::builder().built_in_backends().build()
+    pub fn new(backend: impl Backend) -> Self {
+        Self::builder(backend).build()
     }
 
-    /// A builder with no backend and the default [`Limits`].
-    pub fn builder() -> EngineBuilder {
-        EngineBuilder::default()
+    /// A builder with one backend and the default [`Limits`].
+    pub fn builder(backend: impl Backend) -> EngineBuilder {
+        EngineBuilder {
+            backends: Backends::default(),
+            limits: Limits::default(),
+            ceiling: None,
+            engine_limits: EngineLimits::default(),
+        }
+        .backend(backend)
     }
 
     /// A guest with the engine's limits: one for each wasm instance.
@@ -122,12 +126,6 @@ impl Engine {
     }
 }
 
-impl Default for Engine {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine").field("limits", self.limits()).field("stats", &self.stats()).finish_non_exhaustive()
@@ -135,19 +133,10 @@ impl fmt::Debug for Engine {
 }
 
 impl EngineBuilder {
-    /// Adds a backend. Of several that take an encoding for a target, the one added first gets the model.
+    /// Adds another backend. Of several that take an encoding for a target, the one added first gets the model.
     pub fn backend(mut self, backend: impl Backend) -> Self {
         self.backends.push(Box::new(backend));
         self
-    }
-
-    /// Adds the backends that the crate was built with.
-    pub fn built_in_backends(self) -> Self {
-        #[cfg(all(feature = "candle", not(loom)))]
-        let built_in = self.backend(crate::backend::candle::CandleBackend::default());
-        #[cfg(not(all(feature = "candle", not(loom))))]
-        let built_in = self;
-        built_in
     }
 
     /// Sets what a guest may have where it is given no limits of its own.

@@ -60,7 +60,7 @@
 //! # fn example() -> Result<(), Error> {
 //!
 //! // The host: once for the process.
-//! let engine = Engine::builder().backend(Scale).build();
+//! let engine = Engine::builder(Scale).build();
 //! let half = 0.5_f32.to_le_bytes().to_vec();
 //! engine.register_model("half", ModelSource::bytes(half), Encoding::Onnx, Target::Cpu)?;
 //!
@@ -129,13 +129,9 @@ mod backends;
 mod check;
 mod claim;
 mod compute;
-#[cfg(feature = "conformance")]
-pub mod conformance;
 mod context;
-mod encoding;
 mod engine;
 mod entry;
-mod error;
 mod flight;
 mod graph;
 mod guest;
@@ -157,7 +153,6 @@ mod registry;
 mod source;
 mod stats;
 mod store;
-mod tensor;
 mod threads;
 mod usage;
 mod waits;
@@ -165,19 +160,20 @@ mod waits;
 mod watch;
 mod workers;
 
+#[cfg(feature = "conformance")]
+pub use crate::backend::conformance;
+pub use crate::backend::{
+    Encoding, Error, ErrorCode, ErrorKind, MESSAGE_BYTES, Target, Tensor, TensorDescription, TensorType, TensorView,
+    element_count,
+};
 pub use check::TensorId;
 pub use compute::Compute;
-pub use encoding::{Encoding, Target};
 pub use engine::{Engine, EngineBuilder};
-pub use error::{Error, ErrorCode, ErrorKind, MESSAGE_BYTES};
 pub use guest::Guest;
 pub use guest_builder::GuestBuilder;
 pub use limits::{EngineLimits, Limits};
 pub use listing::{GraphInfo, ModelInfo};
 pub use source::ModelSource;
 pub use stats::Stats;
-#[cfg(all(feature = "candle", not(loom)))]
-pub(crate) use tensor::Shape;
-pub use tensor::{Tensor, TensorDescription, TensorType, TensorView, element_count};
 #[cfg(feature = "watch")]
 pub use watch::DirectoryWatch;

@@ -110,7 +110,7 @@ impl BackendContext for Opened {
 
 fn engine() -> (Engine, Arc<Lives>) {
     let lives = Arc::new(Lives::default());
-    (Engine::builder().backend(Recorder(Arc::clone(&lives))).build(), lives)
+    (Engine::builder(Recorder(Arc::clone(&lives))).build(), lives)
 }
 
 fn source(number: u8) -> ModelSource {

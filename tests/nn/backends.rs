@@ -158,7 +158,7 @@ impl Watch {
 
     /// An engine to be, with both backends.
     pub fn builder(&self) -> EngineBuilder {
-        Engine::builder().backend(Affine(self.clone())).backend(Trouble(self.clone()))
+        Engine::builder(Affine(self.clone())).backend(Trouble(self.clone()))
     }
 
     /// Waits until nothing of the backends is left.

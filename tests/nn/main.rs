@@ -5,8 +5,6 @@
 mod admission;
 mod backends;
 mod calls;
-#[cfg(feature = "candle")]
-mod candle;
 mod concurrency;
 #[cfg(feature = "conformance")]
 mod conformance;

@@ -119,7 +119,7 @@ fn a_name_that_is_removed_while_it_is_built_is_for_those_who_wait_and_no_one_els
 
 #[test]
 fn the_backend_gets_the_configuration_of_a_named_model() {
-    let engine = Engine::builder().backend(Configured).build();
+    let engine = Engine::builder(Configured).build();
     for (name, source) in [
         ("plain", ModelSource::bytes(vec![1])),
         ("configured", ModelSource::bytes(vec![1]).with_config("streams=2")),

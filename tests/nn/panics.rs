@@ -81,7 +81,7 @@ impl Drop for Nameless {
 #[test]
 fn a_backend_that_panics_at_its_name_and_at_its_end_is_no_more_than_an_error() {
     let drops = Arc::<AtomicUsize>::default();
-    let engine = Engine::builder().backend(Nameless(Arc::clone(&drops))).build();
+    let engine = Engine::builder(Nameless(Arc::clone(&drops))).build();
     let guest = engine.guest();
     drop(engine);
     let error = guest.load(&[b"any"], Encoding::Onnx, Target::Cpu).unwrap_err();

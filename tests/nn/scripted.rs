@@ -32,7 +32,7 @@ impl Scripted {
     }
 
     pub fn builder(self) -> EngineBuilder {
-        Engine::builder().backend(self)
+        Engine::builder(self)
     }
 }
 

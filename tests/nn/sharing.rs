@@ -182,7 +182,7 @@ fn a_hundred_guests_of_3_mb_are_resident_in_at_most_1_3_times_the_memory_of_one(
         line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
     };
     let model = vec![7_u8; 3 << 20];
-    let engine = Engine::builder().backend(Keeper).build();
+    let engine = Engine::builder(Keeper).build();
     let open = || {
         let guest = engine.guest();
         load(&guest, &model);

@@ -205,7 +205,7 @@ impl Backend for Telling {
 
 #[test]
 fn weights_that_come_before_the_first_load_belong_to_the_model() {
-    let engine = Engine::builder().backend(Telling).build();
+    let engine = Engine::builder(Telling).build();
     let folder = Folder::new("watch-weights");
     write(&folder.0, "net.xml", &[1]);
     let _following = engine.watch_directory(&folder.0, Target::Cpu).unwrap();
@@ -288,5 +288,5 @@ fn a_watch_ends_with_its_engine_and_keeps_none() {
     watch.all_gone();
     folder.write("m.onnx", 3.0);
     drop(following);
-    assert!(Engine::new().watch_directory(folder.0.join("nowhere"), Target::Cpu).is_err());
+    assert!(watch.engine().watch_directory(folder.0.join("nowhere"), Target::Cpu).is_err());
 }

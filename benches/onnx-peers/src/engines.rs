@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use graphpool::backend::candle::CandleBackend;
+use graphpool_candle::CandleBackend;
 use graphpool::backend::{Backend, BackendContext, ComputeControl, LoadRequest};
 use graphpool::nn::{Encoding, Target, Tensor, TensorType};
 use rten::{NodeId, RunOptions, ThreadPool, Value, ValueOrView};

@@ -7,15 +7,15 @@
 //! Loads the bytes and, where that works, runs the graph on inputs that fit, under a budget of 64 MiB and a deadline of
 //! half a second. A panic, an abort, a hang of five seconds or 2 GiB of memory is a finding.
 
-#[path = "../../../src/backend/candle/tests/regressions/inputs.rs"]
+#[path = "../../../backends/candle/src/tests/regressions/inputs.rs"]
 mod inputs;
 pub mod structure;
 
 use std::time::{Duration, Instant};
 
 use graphpool::backend::ComputeControl;
-use graphpool::backend::candle::value::{ElementType, Value};
-use graphpool::backend::candle::{CandleBackend, Port};
+use graphpool_candle::value::{ElementType, Value};
+use graphpool_candle::{CandleBackend, Port};
 use graphpool::nn::MESSAGE_BYTES;
 
 /// Bytes that a model and its compute may take.

@@ -1,11 +1,11 @@
 //! Models out of bytes: a seed model, and changes to it that keep it a protobuf message.
 
 use arbitrary::{Result, Unstructured};
-use graphpool::backend::candle::decode::{
+use graphpool_candle::decode::{
     AttributeProto, DimensionProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
-use graphpool::backend::candle::operators;
+use graphpool_candle::operators;
 use prost::Message;
 
 /// Attributes that operators read, so that changes hit them.

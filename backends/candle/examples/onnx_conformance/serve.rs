@@ -1,0 +1,56 @@
+//! Cases for another program: it names folders, each is run in this process, and the outputs are left in files.
+//!
+//! What compares them is the other program, which also sees to it that a case that ends this process, or doesn't end,
+//! costs no more than that case.
+
+use std::error::Error;
+use std::io::{BufRead as _, Write as _};
+use std::path::Path;
+use std::{fs, io};
+
+use graphpool_candle::value::ElementType;
+use graphpool_candle::{CandleBackend, CandleGraph, LATEST_OPSET, operators as all_operators};
+use serde_json::{Value as Json, json};
+
+use crate::case::{MEMORY, control, tensors};
+
+/// The newest opset, each operator as domain, name, first and last opset, and the numbers of the element types.
+pub fn operators() -> Json {
+    let operators: Vec<Json> = all_operators().map(|row| json!([row.domain, row.name, row.since, row.until])).collect();
+    let types: Vec<i32> = (0..64).filter(|&number| ElementType::from_onnx(number).is_some()).collect();
+    json!({ "latest": LATEST_OPSET, "operators": operators, "types": types })
+}
+
+/// Answers each line of standard input, a folder, with a line of JSON.
+pub fn serve() -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for folder in io::stdin().lock().lines() {
+        writeln!(out, "{}", answer(Path::new(&folder?)))?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn answer(folder: &Path) -> Json {
+    match run(folder) {
+        Ok(outputs) => json!({ "outputs": outputs }),
+        Err(error) => {
+            let kind =
+                error.downcast_ref::<graphpool::nn::Error>().map_or_else(String::new, |e| format!("{:?}", e.kind()));
+            json!({ "refused": error.to_string(), "kind": kind })
+        }
+    }
+}
+
+/// Runs the first data set and writes output `i` to found_`i`.bin, as little-endian elements; gives types and sizes.
+fn run(folder: &Path) -> Result<Vec<Json>, Box<dyn Error>> {
+    let graph = CandleBackend::new().load_graph(&fs::read(folder.join("model.onnx"))?, MEMORY)?;
+    let data = folder.join("test_data_set_0");
+    let inputs = tensors(&data, "input", graph.input_ports())?;
+    let outputs = CandleGraph::run(&graph, inputs, &control())?;
+    let write = |(index, value): (usize, &graphpool_candle::value::Value)| {
+        fs::write(data.join(format!("found_{index}.bin")), value.to_bytes())?;
+        Ok(json!({ "type": format!("{:?}", value.ty()), "dims": value.dims() }))
+    };
+    outputs.iter().enumerate().map(write).collect()
+}

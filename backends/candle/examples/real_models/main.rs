@@ -1,0 +1,86 @@
+//! Models of others on real inputs: outputs beside onnxruntime's, times beside onnxruntime's.
+//!
+//! ```sh
+//! scripts/fetch_models.sh --all
+//! venv/bin/python scripts/make_models.py
+//! cargo run --release -p graphpool-candle --example real_models
+//! ```
+//!
+//! Runs each record of `examples/models` whose model is there (or those named on the command line), on one thread, and
+//! prints the largest difference from what onnxruntime had recorded, the time of an inference, and onnxruntime's:
+//! measured in this run where `python3` (or what `PYTHON` names) has onnxruntime, by `scripts/time_models.py`, which is
+//! asked before and after; the ratio recorded in `recorded.txt` otherwise (one run, on a 2-core machine that others
+//! used at the same time). Then how many times as much two threads do on two contexts, and how many times faster one
+//! inference is that is spread over two threads. A model that is not there is named as skipped. The exit status is 1
+//! where an output is off by more than 1e-4 absolute plus 1e-3 relative.
+mod measure;
+mod others;
+#[path = "../../../../examples/guests/record.rs"]
+#[expect(dead_code, reason = "what the guests check and this example does not")]
+mod record;
+
+/// The records, in the order of the table.
+const MODELS: [&str; 16] = [
+    "digits",
+    "silero-vad",
+    "silero-vad-16k",
+    "silero-vad-ifless",
+    "silero-vad-half",
+    "silero-vad-openvino",
+    "silero-vad-lstm",
+    "ocr-cls",
+    "ocr-det",
+    "ocr-rec",
+    "magika",
+    "minilm",
+    "minilm-128",
+    "mlp",
+    "mlp-32",
+    "squeezenet",
+];
+fn main() -> std::process::ExitCode {
+    let (mut wrong, mut skipped) = (0, Vec::new());
+    println!(
+        "{:<20}{:>5}{:>12}{:>12}{:>14}{:>8}  {:<9}{:>12}{:>12}",
+        "model", "rows", "worst", "ms", "onnxruntime", "ratio", "", "2 contexts", "2 threads"
+    );
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    for name in MODELS.into_iter().filter(|&name| asked.is_empty() || asked.iter().any(|asked| asked == name)) {
+        let record = match record::Record::open(name) {
+            Ok(record) => record,
+            Err(why) => {
+                skipped.push(why);
+                continue;
+            }
+        };
+        let before = others::onnxruntime(name);
+        let measured = match measure::measure(&record) {
+            Ok(measured) => measured,
+            Err(error) => {
+                println!("{name:<20}{error}");
+                wrong += 1;
+                continue;
+            }
+        };
+        let theirs = before.map(|before| others::onnxruntime(name).unwrap_or(before).min(before));
+        let (time, ratio, how) = match theirs {
+            Some(time) => (format!("{time:.3}"), Some(measured.ms / time), "same run"),
+            None => ("-".to_owned(), others::recorded(name), "recorded"),
+        };
+        let ratio = ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+        println!(
+            "{name:<20}{:>5}{:>12.1e}{:>12.3}{time:>14}{ratio:>8}  {how:<9}{:>11.2}×{:>11.2}×{}",
+            record.rows.len(),
+            measured.worst,
+            measured.ms,
+            measured.two_contexts,
+            measured.two_threads,
+            if measured.right { "" } else { "  WRONG" }
+        );
+        wrong += usize::from(!measured.right);
+    }
+    for why in skipped {
+        println!("skipped: {why}");
+    }
+    if wrong == 0 { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
+}

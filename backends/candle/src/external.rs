@@ -1,0 +1,214 @@
+//! Tensors whose data lies in other files of the model's directory.
+//!
+//! Only a model that the host has named by its path has a directory. A location is relative, has no `..`, and is inside
+//! of the directory once its links are followed; offset and length are checked against the file, and the sum of what is
+//! read against the load's limit, before any of it is read.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+
+use super::check::shown;
+use super::decode::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use super::scan::{take, varint};
+use graphpool::backend::Error;
+
+/// Files that a model may have besides its own.
+const MAX_FILES: usize = 4096;
+
+/// The file of a location.
+fn resolve(directory: &Path, location: &str) -> Result<PathBuf, Error> {
+    let path = Path::new(location);
+    let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+    if !plain || location.is_empty() {
+        let why = format!("the location {} is no relative path inside of the model's directory", shown(location));
+        return Err(Error::invalid_argument(why));
+    }
+    let failed = |error: io::Error| Error::runtime_error(format!("the file {}: {}", shown(location), error.kind()));
+    let directory = fs::canonicalize(directory).map_err(failed)?;
+    let file = fs::canonicalize(directory.join(path)).map_err(failed)?;
+    if !file.starts_with(&directory) {
+        let why = format!("the location {} leads out of the model's directory", shown(location));
+        return Err(Error::invalid_argument(why));
+    }
+    // A pipe or a device would block the load, or have no end.
+    if !fs::metadata(&file).map_err(failed)?.is_file() {
+        return Err(Error::invalid_argument(format!("the location {} is no file", shown(location))));
+    }
+    Ok(file)
+}
+
+/// The files that a model's tensors lie in, found without decoding it.
+pub(super) fn files(model: &[u8], directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut locations = BTreeSet::new();
+    // Bytes that are no message are refused by the load.
+    if walk(model, Message::Model, &mut locations, 128).is_none() {
+        return Ok(Vec::new());
+    }
+    if locations.len() > MAX_FILES {
+        return Err(Error::too_large(format!("the model's data lies in more than {MAX_FILES} files")));
+    }
+    locations.into_iter().map(|location| resolve(directory, location)).collect()
+}
+
+/// The messages that lead to a location.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Message {
+    Model,
+    Function,
+    Graph,
+    Node,
+    Attribute,
+    Tensor,
+    Entry,
+}
+
+impl Message {
+    fn field(self, field: u64) -> Option<Self> {
+        Some(match (self, field) {
+            (Self::Model, 7) | (Self::Attribute, 6) => Self::Graph,
+            (Self::Model, 25) => Self::Function,
+            (Self::Graph, 1) | (Self::Function, 7) => Self::Node,
+            (Self::Graph | Self::Attribute, 5) => Self::Tensor,
+            (Self::Node, 5) | (Self::Function, 11) => Self::Attribute,
+            (Self::Tensor, 13) => Self::Entry,
+            _ => return None,
+        })
+    }
+}
+
+fn walk<'a>(mut bytes: &'a [u8], message: Message, locations: &mut BTreeSet<&'a str>, depth: usize) -> Option<()> {
+    let depth = depth.checked_sub(1)?;
+    let (mut is_location, mut value) = (false, None);
+    while !bytes.is_empty() {
+        let key = varint(&mut bytes)?;
+        match key & 7 {
+            0 => drop(varint(&mut bytes)?),
+            1 => drop(take(&mut bytes, 8)?),
+            2 => {
+                let length = usize::try_from(varint(&mut bytes)?).ok()?;
+                let content = take(&mut bytes, length)?;
+                match (message, key >> 3) {
+                    (Message::Entry, 1) => is_location = content == b"location",
+                    (Message::Entry, 2) => value = str::from_utf8(content).ok(),
+                    (message, field) => {
+                        if let Some(inner) = message.field(field) {
+                            walk(content, inner, locations, depth)?;
+                        }
+                    }
+                }
+            }
+            5 => drop(take(&mut bytes, 4)?),
+            _ => return None,
+        }
+    }
+    // One more than may be, so that the bound is seen to be passed.
+    if is_location && locations.len() <= MAX_FILES {
+        locations.extend(value);
+    }
+    Some(())
+}
+
+/// Reads every tensor's data that lies outside of the model into it. Gives the number of bytes read.
+pub(super) fn embed(model: &mut ModelProto, directory: Option<&Path>, limit: usize) -> Result<usize, Error> {
+    let mut reader = Reader { directory, last: None, left: limit, limit };
+    if let Some(graph) = &mut model.graph {
+        reader.graph(graph)?;
+    }
+    for function in &mut model.functions {
+        reader.nodes(&mut function.node)?;
+        reader.attributes(&mut function.attribute_proto)?;
+    }
+    Ok(limit - reader.left)
+}
+
+struct Reader<'a> {
+    directory: Option<&'a Path>,
+    last: Option<(String, File, u64)>,
+    left: usize,
+    limit: usize,
+}
+
+impl Reader<'_> {
+    fn graph(&mut self, graph: &mut GraphProto) -> Result<(), Error> {
+        graph.initializer.iter_mut().try_for_each(|tensor| self.tensor(tensor))?;
+        self.nodes(&mut graph.node)
+    }
+
+    fn nodes(&mut self, nodes: &mut [NodeProto]) -> Result<(), Error> {
+        nodes.iter_mut().try_for_each(|node| self.attributes(&mut node.attribute))
+    }
+
+    fn attributes(&mut self, attributes: &mut [AttributeProto]) -> Result<(), Error> {
+        for attribute in attributes {
+            if let Some(tensor) = &mut attribute.t {
+                self.tensor(tensor)?;
+            }
+            if let Some(graph) = &mut attribute.g {
+                self.graph(graph)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tensor(&mut self, tensor: &mut TensorProto) -> Result<(), Error> {
+        if tensor.data_location.unwrap_or(0) == 0 && tensor.external_data.is_empty() {
+            return Ok(());
+        }
+        let name = shown(tensor.name.as_deref().unwrap_or(""));
+        let explain = |error: Error| Error::new(error.kind(), format!("tensor {name}: {}", error.message()));
+        let Some(directory) = self.directory else {
+            let why = "its data lies in another file, and only a model that the host names by its path has other files";
+            return Err(explain(Error::unsupported(why)));
+        };
+        let entry = |key: &str| {
+            let found = tensor.external_data.iter().find(|entry| entry.key.as_deref() == Some(key))?;
+            found.value.as_deref()
+        };
+        let number = |key: &str| {
+            let number = entry(key).map(str::parse::<u64>).transpose();
+            number.map_err(|_| explain(Error::invalid_encoding(format!("its {key} is no number"))))
+        };
+        let location = entry("location").unwrap_or("");
+        let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
+        let limit = self.limit;
+        let mut left = self.left;
+        let (file, size) = self.open(directory, location).map_err(explain)?;
+        let rest = size.checked_sub(offset);
+        let length = length.or(rest).filter(|&length| rest.is_some_and(|rest| length <= rest));
+        let Some(length) = length else {
+            let why = format!("its data lies past the end of the file {}, which has {size} bytes", shown(location));
+            return Err(explain(Error::invalid_encoding(why)));
+        };
+        let too_large =
+            || explain(Error::too_large(format!("the model's data takes more than the limit of {limit} bytes")));
+        let bytes = usize::try_from(length).map_err(|_| too_large())?;
+        left = left.checked_sub(bytes).ok_or_else(too_large)?;
+        let mut data = Vec::new();
+        data.try_reserve_exact(bytes).map_err(|_| too_large())?;
+        let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.take(length).read_to_end(&mut data));
+        self.left = left;
+        match read {
+            Ok(read) if read == bytes => {}
+            Ok(_) => return Err(explain(Error::runtime_error("its file became shorter while it was read"))),
+            Err(error) => return Err(explain(Error::runtime_error(format!("its file: {}", error.kind())))),
+        }
+        tensor.raw_data = Some(data);
+        tensor.data_location = None;
+        tensor.external_data.clear();
+        Ok(())
+    }
+
+    /// The file of a location and its length. The last one stays open: models have most tensors in one.
+    fn open(&mut self, directory: &Path, location: &str) -> Result<(&mut File, u64), Error> {
+        let failed = |error: io::Error| Error::runtime_error(format!("the file {}: {}", shown(location), error.kind()));
+        if self.last.as_ref().is_none_or(|(last, ..)| last != location) {
+            let file = File::open(resolve(directory, location)?).map_err(failed)?;
+            let size = file.metadata().map_err(failed)?.len();
+            self.last = Some((location.to_owned(), file, size));
+        }
+        let (_, file, size) = self.last.as_mut().ok_or_else(|| Error::runtime_error("a file is gone"))?;
+        Ok((file, *size))
+    }
+}

@@ -1,0 +1,222 @@
+//! The memory that one compute takes, and what an operator gets to allocate with.
+//!
+//! Nothing an operator makes exists before it is charged: [`Cx::output`] and [`Cx::scratch`] refuse what the budget
+//! doesn't hold, and what they grant is given back when the tensor's last clone goes. So no number in a model or a
+//! tensor can make the process allocate more than its host allows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::random::Randoms;
+use super::threads::Threads;
+use super::value::{Element, Value, count};
+use graphpool::backend::ComputeControl;
+use graphpool::backend::Error;
+
+/// A budget of bytes.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+impl Meter {
+    /// A budget of `limit` bytes.
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { used: AtomicUsize::new(0), limit })
+    }
+
+    /// Takes `bytes` off the budget until the charge is dropped.
+    pub(crate) fn charge(self: &Arc<Self>, bytes: usize) -> Result<Charge, Error> {
+        // Relaxed: only the sum matters, no data is published through it.
+        let update = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
+        match self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, update) {
+            Ok(_) => Ok(Charge { bytes, meter: Some(Arc::clone(self)) }),
+            Err(used) => Err(Error::too_large(format!(
+                "{bytes} bytes more, with {used} in use, pass the memory limit of {}",
+                self.limit
+            ))),
+        }
+    }
+}
+
+/// Bytes taken off a budget, given back on drop.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    bytes: usize,
+    meter: Option<Arc<Meter>>,
+}
+
+impl Charge {
+    /// A charge on no budget.
+    pub(crate) const fn none() -> Self {
+        Self { bytes: 0, meter: None }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if let Some(meter) = &self.meter {
+            // Relaxed: as in `charge`.
+            meter.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Elements that are gone through without a look at the compute's token, at the most.
+pub(crate) const PIECE: usize = 1 << 16;
+
+/// Looks at the compute's token every so much work. What is one step takes no longer than a few times [`PIECE`].
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    done: usize,
+}
+
+impl Pace {
+    /// Counts so much work, which is about to be done.
+    #[inline]
+    pub(crate) fn step(&mut self, work: usize, cx: &Cx<'_>) -> Result<(), Error> {
+        const PART: usize = 1 << 20;
+        self.done = self.done.saturating_add(work).saturating_add(1);
+        if self.done > PART {
+            self.done = 0;
+            cx.control.check()?;
+        }
+        Ok(())
+    }
+
+    /// Makes every element of `out` this one.
+    pub(crate) fn set<T: Copy>(&mut self, element: T, out: &mut [T], cx: &Cx<'_>) -> Result<(), Error> {
+        for piece in out.chunks_mut(PIECE) {
+            self.step(piece.len(), cx)?;
+            piece.fill(element);
+        }
+        Ok(())
+    }
+
+    /// Appends `elements` to `out`.
+    #[inline]
+    pub(crate) fn copy<T: Copy>(&mut self, elements: &[T], out: &mut Vec<T>, cx: &Cx<'_>) -> Result<(), Error> {
+        for piece in elements.chunks(PIECE) {
+            self.step(piece.len(), cx)?;
+            out.extend_from_slice(piece);
+        }
+        Ok(())
+    }
+
+    /// Makes `out` as long as `len`, with more of `element`.
+    #[inline]
+    pub(crate) fn fill<T: Copy>(&mut self, element: T, len: usize, out: &mut Vec<T>, cx: &Cx<'_>) -> Result<(), Error> {
+        while out.len() < len {
+            let piece = PIECE.min(len - out.len());
+            self.step(piece, cx)?;
+            out.resize(out.len() + piece, element);
+        }
+        Ok(())
+    }
+}
+
+/// What an operator runs in: the budget and the token of its compute, and the threads that it may be spread over.
+#[derive(Clone, Copy)]
+pub(crate) struct Cx<'a> {
+    pub(crate) control: &'a ComputeControl,
+    pub(crate) meter: &'a Arc<Meter>,
+    pub(crate) threads: Option<&'a Arc<Threads>>,
+    /// How far the nodes that draw numbers at random have come; none while the model is loaded.
+    pub(crate) randoms: Option<&'a Randoms>,
+}
+
+impl<'a> Cx<'a> {
+    /// For a compute on one thread.
+    pub(crate) const fn new(control: &'a ComputeControl, meter: &'a Arc<Meter>) -> Self {
+        Self { control, meter, threads: None, randoms: None }
+    }
+
+    /// Room for a tensor of `dims`, charged.
+    pub(crate) fn output<T: Element>(&self, dims: &[usize]) -> Result<Output<'a, T>, Error> {
+        let count = count(dims)?;
+        let charge = self.meter.charge(count * size_of::<T>())?;
+        let mut elements = Vec::new();
+        elements
+            .try_reserve_exact(count)
+            .map_err(|_| Error::too_large(format!("no memory for {count} elements of {:?}", T::TYPE)))?;
+        Ok(Output { dims: dims.into(), elements, count, charge, cx: *self })
+    }
+
+    /// Room for `count` elements that no tensor will hold, charged.
+    pub(crate) fn scratch<T: Element>(&self, count: usize) -> Result<(Vec<T>, Charge), Error> {
+        let output = self.output::<T>(&[count])?;
+        Ok((output.elements, output.charge))
+    }
+
+    /// `count` elements that are `element` each, charged.
+    pub(crate) fn filled<T: Element>(&self, element: T, count: usize) -> Result<(Vec<T>, Charge), Error> {
+        let (mut elements, charge) = self.scratch::<T>(count)?;
+        Pace::default().fill(element, count, &mut elements, self)?;
+        Ok((elements, charge))
+    }
+
+    /// Room for a list of up to `count` places, charged.
+    pub(crate) fn list<T>(&self, count: usize) -> Result<(Vec<T>, Charge), Error> {
+        let charge = self.meter.charge(count.saturating_mul(size_of::<T>()))?;
+        let mut list = Vec::new();
+        list.try_reserve_exact(count).map_err(|_| Error::too_large(format!("no memory for a list of {count}")))?;
+        Ok((list, charge))
+    }
+
+    /// Charges what is going to be allocated.
+    pub(crate) fn charge<T: Element>(&self, dims: &[usize]) -> Result<Charge, Error> {
+        self.meter.charge(count(dims)? * size_of::<T>())
+    }
+}
+
+/// Room for one tensor.
+pub(crate) struct Output<'a, T> {
+    dims: Arc<[usize]>,
+    elements: Vec<T>,
+    count: usize,
+    charge: Charge,
+    cx: Cx<'a>,
+}
+
+impl<T: Element> Output<'_, T> {
+    /// The tensor of these elements; as many as there is room for.
+    pub(crate) fn collect(mut self, elements: impl Iterator<Item = T>) -> Result<Value, Error> {
+        let mut elements = elements.fuse();
+        while self.elements.len() < self.count {
+            self.cx.control.check()?;
+            let (before, piece) = (self.elements.len(), PIECE.min(self.count - self.elements.len()));
+            self.elements.extend(elements.by_ref().take(piece));
+            if self.elements.len() == before {
+                break;
+            }
+        }
+        self.finish()
+    }
+
+    /// The tensor that `write` makes out of one whose every element is `element`. It is not asked for a tensor without
+    /// elements, whose dimensions may be of any size.
+    pub(crate) fn write(
+        mut self,
+        element: T,
+        write: impl FnOnce(&mut [T]) -> Result<(), Error>,
+    ) -> Result<Value, Error> {
+        Pace::default().fill(element, self.count, &mut self.elements, &self.cx)?;
+        if self.count > 0 {
+            write(&mut self.elements)?;
+        }
+        self.finish()
+    }
+
+    /// The tensor of what `push` appends. It is not asked for a tensor without elements, as in [`write`](Self::write).
+    pub(crate) fn append(mut self, push: impl FnOnce(&mut Vec<T>) -> Result<(), Error>) -> Result<Value, Error> {
+        if self.count > 0 {
+            push(&mut self.elements)?;
+        }
+        self.finish()
+    }
+
+    fn finish(self) -> Result<Value, Error> {
+        Value::charged(self.dims, self.elements, self.charge)
+    }
+}

@@ -1,0 +1,270 @@
+//! A node as an operator's constructor sees it: attributes read by type, inputs known at load, the opset in force.
+//!
+//! An attribute that no constructor asked for makes the node unsupported: it would mean something that is not done.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::check::{shown, tensor};
+use super::decode::{AttributeProto, NodeProto};
+use super::plan::Plan;
+use super::texts::{Text, Texts};
+use super::value::Value;
+use graphpool::backend::Error;
+
+/// A graph in an attribute, compiled.
+#[derive(Clone)]
+pub(crate) struct Subgraph {
+    pub(crate) plan: Arc<Plan>,
+    /// Which inputs of the node are the values that the graph takes from outside, in the order of its inputs.
+    pub(crate) captures: Vec<usize>,
+}
+
+/// What the nodes of a model share while they are built.
+pub(crate) struct Shared {
+    /// The strings that they name.
+    pub(crate) texts: RefCell<Texts>,
+    /// How many of them draw numbers at random.
+    pub(crate) randoms: Cell<usize>,
+    /// Bytes that operators keep of their attributes, and may keep.
+    held: Cell<usize>,
+    limit: usize,
+}
+
+impl Shared {
+    /// Bytes that operators keep of their attributes.
+    pub(crate) fn held(&self) -> usize {
+        self.held.get()
+    }
+
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { texts: RefCell::new(Texts::new()), randoms: Cell::new(0), held: Cell::new(0), limit }
+    }
+}
+
+/// One node, for its constructor.
+pub(crate) struct Node<'a> {
+    pub(crate) proto: &'a NodeProto,
+    /// The version of the operator set that the model imports.
+    pub(crate) opset: i64,
+    /// The inputs whose value is known at load.
+    pub(crate) constants: Vec<Option<Value>>,
+    pub(crate) subgraphs: Vec<(&'a str, Subgraph)>,
+    shared: &'a Shared,
+    read: RefCell<HashSet<&'a str>>,
+}
+
+impl<'a> Node<'a> {
+    pub(crate) fn new(
+        proto: &'a NodeProto,
+        opset: i64,
+        constants: Vec<Option<Value>>,
+        subgraphs: Vec<(&'a str, Subgraph)>,
+        shared: &'a Shared,
+    ) -> Self {
+        Self { proto, opset, constants, subgraphs, shared, read: RefCell::default() }
+    }
+
+    /// Whether the node has an input at `index`.
+    pub(crate) fn has_input(&self, index: usize) -> bool {
+        self.proto.input.get(index).is_some_and(|name| !name.is_empty())
+    }
+
+    /// Refuses a node that leaves out one of these inputs.
+    pub(crate) fn wants(&self, inputs: &[usize]) -> Result<(), Error> {
+        match inputs.iter().find(|&&index| !self.has_input(index)) {
+            Some(index) => Err(Error::invalid_encoding(format!("input {index} is left out"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The number of outputs, those at the end that nobody named left out.
+    pub(crate) fn outputs(&self) -> usize {
+        self.proto.output.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1)
+    }
+
+    /// The input at `index`, where it is known at load.
+    pub(crate) fn constant(&self, index: usize) -> Option<&Value> {
+        self.constants.get(index)?.as_ref()
+    }
+
+    /// Refuses any use of more than `outputs` outputs.
+    pub(crate) fn at_most(&self, outputs: usize) -> Result<(), Error> {
+        if self.outputs() > outputs {
+            return Err(Error::unsupported(format!(
+                "{} outputs where {outputs} at the most are supported",
+                self.outputs()
+            )));
+        }
+        Ok(())
+    }
+
+    fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
+        let found = self.proto.attribute.iter().find(|attribute| attribute.name.as_deref() == Some(name))?;
+        self.read.borrow_mut().insert(found.name.as_deref()?);
+        Some(found)
+    }
+
+    fn get<T>(
+        &self,
+        name: &str,
+        number: i32,
+        value: impl Fn(&'a AttributeProto) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        let Some(attribute) = self.attribute(name) else { return Ok(None) };
+        if attribute.ref_attr_name.as_deref().is_some_and(|name| !name.is_empty()) {
+            return Err(Error::invalid_encoding(format!("attribute {name} refers to a function's")));
+        }
+        // Files older than IR version 2 don't say the type.
+        if ![0, number].contains(&attribute.r#type.unwrap_or(0)) {
+            return Err(Error::invalid_encoding(format!("attribute {name} has the wrong type")));
+        }
+        value(attribute).map(Some).ok_or_else(|| Error::invalid_encoding(format!("attribute {name} has no value")))
+    }
+
+    /// An integer.
+    pub(crate) fn int(&self, name: &str) -> Result<Option<i64>, Error> {
+        // The protobuf default of a field that was left out is 0, and writers do leave zeros out.
+        self.get(name, 2, |attribute| Some(attribute.i.unwrap_or(0)))
+    }
+
+    /// An integer that is 0 or 1.
+    pub(crate) fn flag(&self, name: &str, default: bool) -> Result<bool, Error> {
+        Ok(self.int(name)?.map_or(default, |value| value != 0))
+    }
+
+    /// A float.
+    pub(crate) fn float(&self, name: &str, default: f32) -> Result<f32, Error> {
+        Ok(self.get(name, 1, |attribute| Some(attribute.f.unwrap_or(0.0)))?.unwrap_or(default))
+    }
+
+    /// A float, where there is one.
+    pub(crate) fn float_option(&self, name: &str) -> Result<Option<f32>, Error> {
+        self.get(name, 1, |attribute| Some(attribute.f.unwrap_or(0.0)))
+    }
+
+    /// A string.
+    pub(crate) fn string(&self, name: &str, default: &'static str) -> Result<&'a str, Error> {
+        let string = self.get(name, 3, |attribute| str::from_utf8(attribute.s.as_deref().unwrap_or_default()).ok())?;
+        Ok(string.unwrap_or(default))
+    }
+
+    /// Integers.
+    pub(crate) fn ints(&self, name: &str) -> Result<Option<&'a [i64]>, Error> {
+        self.get(name, 7, |attribute| Some(attribute.ints.as_slice()))
+    }
+
+    /// Floats.
+    pub(crate) fn floats(&self, name: &str) -> Result<Option<&'a [f32]>, Error> {
+        self.get(name, 6, |attribute| Some(attribute.floats.as_slice()))
+    }
+
+    /// Strings.
+    pub(crate) fn strings(&self, name: &str) -> Result<Option<Vec<&'a str>>, Error> {
+        self.get(name, 8, |attribute| attribute.strings.iter().map(|bytes| str::from_utf8(bytes).ok()).collect())
+    }
+
+    /// A tensor.
+    pub(crate) fn tensor(&self, name: &str) -> Result<Option<Value>, Error> {
+        let found = self.get(name, 4, |attribute| attribute.t.as_ref())?;
+        found.map(|found| tensor(found, &self.shared.texts)).transpose()
+    }
+
+    /// The numbers of strings.
+    pub(crate) fn texts(&self, name: &str) -> Result<Option<Vec<Text>>, Error> {
+        let Some(strings) = self.strings(name)? else { return Ok(None) };
+        let mut texts = self.shared.texts.borrow_mut();
+        Ok(Some(strings.into_iter().map(|text| texts.number(text)).collect()))
+    }
+
+    /// The number of a string.
+    pub(crate) fn text(&self, name: &str, default: &'static str) -> Result<Text, Error> {
+        let string = self.string(name, default)?;
+        Ok(self.shared.texts.borrow_mut().number(string))
+    }
+
+    /// Counts bytes that the operator keeps of its attributes.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) where all operators keep more than the load may take.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<(), Error> {
+        let (all, limit) = (self.shared.held.get().saturating_add(bytes), self.shared.limit);
+        if all > limit {
+            return Err(Error::too_large(format!("operators keep {all} bytes of attributes, the limit is {limit}")));
+        }
+        self.shared.held.set(all);
+        Ok(())
+    }
+
+    /// The number of this node among those that draw numbers at random.
+    pub(crate) fn random(&self) -> usize {
+        let number = self.shared.randoms.get();
+        self.shared.randoms.set(number + 1);
+        number
+    }
+
+    /// The attributes of these names, for an operator that this one is made of.
+    pub(crate) fn pass(&self, names: &[&str]) -> Vec<AttributeProto> {
+        names.iter().filter_map(|name| self.attribute(name)).cloned().collect()
+    }
+
+    /// Marks an attribute as having no bearing on inference.
+    pub(crate) fn ignore(&self, names: &[&str]) {
+        for name in names {
+            self.attribute(name);
+        }
+    }
+
+    /// A graph.
+    pub(crate) fn subgraph(&self, name: &str) -> Result<Subgraph, Error> {
+        self.attribute(name);
+        let found = self.subgraphs.iter().find(|(found, _)| *found == name);
+        found.map(|(_, graph)| graph.clone()).ok_or_else(|| Error::invalid_encoding(format!("no graph {name}")))
+    }
+
+    /// Refuses attributes that nothing has asked for.
+    pub(crate) fn all_read(&self) -> Result<(), Error> {
+        let read = self.read.borrow();
+        for attribute in &self.proto.attribute {
+            let name = attribute.name.as_deref().unwrap_or("");
+            if !read.contains(name) {
+                return Err(Error::unsupported(format!("attribute {} is not supported", shown(name))));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The inputs of one run of an operator, taken out of the plan's slots where this is their last use.
+pub(crate) struct Args {
+    values: Vec<Option<Value>>,
+}
+
+impl Args {
+    pub(crate) fn new(values: Vec<Option<Value>>) -> Self {
+        Self { values }
+    }
+
+    /// The number of inputs, left-out ones counted.
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// The input at `index`.
+    pub(crate) fn get(&self, index: usize) -> Result<&Value, Error> {
+        self.option(index).ok_or_else(|| Error::invalid_argument(format!("input {index} is missing")))
+    }
+
+    /// The input at `index`, where there is one.
+    pub(crate) fn option(&self, index: usize) -> Option<&Value> {
+        self.values.get(index)?.as_ref()
+    }
+
+    /// The input at `index`, taken: an operator that overwrites it saves an allocation.
+    pub(crate) fn take(&mut self, index: usize) -> Result<Value, Error> {
+        let value = self.values.get_mut(index).and_then(Option::take);
+        value.ok_or_else(|| Error::invalid_argument(format!("input {index} is missing")))
+    }
+}

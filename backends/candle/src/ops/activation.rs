@@ -1,0 +1,285 @@
+//! Functions of one tensor, element by element: activations, exponentials, roundings, signs.
+
+use half::{bf16, f16};
+
+use super::super::meter::{Cx, PIECE, Pace};
+use super::super::node::Node;
+use super::super::value::{ElementType, Value};
+use super::super::{kernel, math};
+use super::broadcast::{map, map_into, zip_into};
+use super::elementwise::{Number, with_numbers};
+use super::{Kernel, Operator, between, no_type, since};
+use graphpool::backend::Error;
+
+/// A function of floats, written once for both widths.
+macro_rules! floats {
+    (|$x:ident| $body:expr) => {
+        float(|$x: f32| $body, |$x: f64| $body)
+    };
+}
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(6, "Relu", (1, 1), |_| numbers(|value, cx| with_numbers!(value, T => map_into(value, cx, relu::<T>)))),
+    since(6, "Abs", (1, 1), |_| numbers(|value, cx| with_numbers!(value, T => map_into(value, cx, absolute::<T>)))),
+    since(6, "Neg", (1, 1), |_| numbers(|value, cx| with_numbers!(value, T => map_into(value, cx, negative::<T>)))),
+    since(9, "Sign", (1, 1), |_| numbers(|value, cx| with_numbers!(value, T => map_into(value, cx, sign::<T>)))),
+    since(6, "LeakyRelu", (1, 1), leaky_relu),
+    since(7, "PRelu", (2, 2), prelu),
+    since(6, "Elu", (1, 1), elu),
+    since(6, "Selu", (1, 1), selu),
+    since(12, "Celu", (1, 1), celu),
+    since(10, "ThresholdedRelu", (1, 1), thresholded_relu),
+    since(6, "Sigmoid", (1, 1), |_| float(math::sigmoid, |x| 1.0 / (1.0 + (-x).exp()))),
+    since(6, "HardSigmoid", (1, 1), hard_sigmoid),
+    since(9, "Shrink", (1, 1), shrink),
+    since(14, "HardSwish", (1, 1), |_| floats!(|x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0))),
+    since(6, "Tanh", (1, 1), |_| float(math::tanh, f64::tanh)),
+    since(20, "Gelu", (1, 1), gelu),
+    since(24, "Swish", (1, 1), swish),
+    since(18, "Mish", (1, 1), |_| floats!(|x| x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh())),
+    since(1, "Softplus", (1, 1), |_| floats!(|x| x.max(0.0) + (-x.abs()).exp().ln_1p())),
+    since(1, "Softsign", (1, 1), |_| floats!(|x| x / (1.0 + x.abs()))),
+    since(9, "Erf", (1, 1), |_| float(math::erf, candle_core::cpu::erf::erf_f64)),
+    since(6, "Exp", (1, 1), |_| float(math::exp, f64::exp)),
+    since(6, "Log", (1, 1), |_| floats!(|x| x.ln())),
+    since(6, "Sqrt", (1, 1), |_| floats!(|x| x.sqrt())),
+    since(6, "Reciprocal", (1, 1), |_| floats!(|x| 1.0 / x)),
+    since(6, "Floor", (1, 1), |_| floats!(|x| x.floor())),
+    since(6, "Ceil", (1, 1), |_| floats!(|x| x.ceil())),
+    since(11, "Round", (1, 1), |_| floats!(|x| x.round_ties_even())),
+    since(7, "Sin", (1, 1), |_| floats!(|x| x.sin())),
+    since(7, "Cos", (1, 1), |_| floats!(|x| x.cos())),
+    since(7, "Tan", (1, 1), |_| floats!(|x| x.tan())),
+    since(7, "Asin", (1, 1), |_| floats!(|x| x.asin())),
+    since(7, "Acos", (1, 1), |_| floats!(|x| x.acos())),
+    since(7, "Atan", (1, 1), |_| floats!(|x| x.atan())),
+    since(9, "Sinh", (1, 1), |_| floats!(|x| x.sinh())),
+    since(9, "Cosh", (1, 1), |_| floats!(|x| x.cosh())),
+    since(9, "Asinh", (1, 1), |_| float(|x| asinh(f64::from(x)) as f32, asinh)),
+    since(9, "Acosh", (1, 1), |_| float(|x| acosh(f64::from(x)) as f32, acosh)),
+    // The library's is inexact near -1, and exact near 1.
+    since(9, "Atanh", (1, 1), |_| floats!(|x| x.abs().atanh().copysign(x))),
+    between(6, 10, "Clip", (1, 1), clip_by_attributes),
+    since(11, "Clip", (1, 3), clip_by_inputs),
+];
+
+/// A function of floats; the 16-bit ones go through f32.
+fn float(
+    single: impl Fn(f32) -> f32 + Send + Sync + 'static,
+    double: impl Fn(f64) -> f64 + Send + Sync + 'static,
+) -> Result<Kernel, Error> {
+    numbers(move |value, cx| match value.ty() {
+        ElementType::F32 => singles(value, cx, &single),
+        ElementType::F64 => map_into(value, cx, &double),
+        ElementType::F16 => map_into(value, cx, |x: f16| f16::from_f32(single(x.to_f32()))),
+        ElementType::Bf16 => map_into(value, cx, |x: bf16| bf16::from_f32(single(x.to_f32()))),
+        _ => Err(no_type(&value)),
+    })
+}
+
+/// A function of f32, in the widest vectors there are.
+fn singles(mut value: Value, cx: &Cx<'_>, f: impl Fn(f32) -> f32) -> Result<Value, Error> {
+    let mut pace = Pace::default();
+    if let Some(elements) = value.elements_mut::<f32>() {
+        for piece in elements.chunks_mut(PIECE) {
+            pace.step(piece.len(), cx)?;
+            kernel::map(piece, &f);
+        }
+        return Ok(value);
+    }
+    let elements = value.elements::<f32>()?;
+    cx.output::<f32>(value.dims())?.append(|out| {
+        for piece in elements.chunks(PIECE) {
+            pace.step(piece.len(), cx)?;
+            let start = out.len();
+            out.extend_from_slice(piece);
+            kernel::map(&mut out[start..], &f);
+        }
+        Ok(())
+    })
+}
+
+fn numbers(f: impl Fn(Value, &Cx<'_>) -> Result<Value, Error> + Send + Sync + 'static) -> Result<Kernel, Error> {
+    Ok(Box::new(move |mut args, cx| Ok(vec![f(args.take(0)?, cx)?])))
+}
+
+fn relu<T: Number>(x: T) -> T {
+    // A NaN stays one.
+    if x < T::default() { T::default() } else { x }
+}
+
+fn absolute<T: Number>(x: T) -> T {
+    if x < T::default() { negative(x) } else { x }
+}
+
+fn negative<T: Number>(x: T) -> T {
+    // -0.0 for 0.0, where there is one.
+    T::from_f64(-0.0).minus(x)
+}
+
+fn sign<T: Number>(x: T) -> T {
+    let zero = T::default();
+    if x > zero {
+        T::from_f64(1.0)
+    } else if x < zero {
+        T::from_f64(-1.0)
+    } else {
+        x
+    }
+}
+
+fn leaky_relu(node: &Node<'_>) -> Result<Kernel, Error> {
+    let alpha = node.float("alpha", 0.01)?;
+    let wide = f64::from(alpha);
+    float(move |x| if x < 0.0 { alpha * x } else { x }, move |x| if x < 0.0 { wide * x } else { x })
+}
+
+fn prelu(_: &Node<'_>) -> Result<Kernel, Error> {
+    Ok(Box::new(|mut args, cx| {
+        let (value, slope) = (args.take(0)?, args.take(1)?);
+        Ok(vec![with_numbers!(value, T => {
+            zip_into(value, slope, cx, |x: T, slope: T| if x < T::default() { slope.times(x) } else { x })
+        })?])
+    }))
+}
+
+fn elu(node: &Node<'_>) -> Result<Kernel, Error> {
+    let alpha = node.float("alpha", 1.0)?;
+    let wide = f64::from(alpha);
+    float(move |x| if x < 0.0 { alpha * x.exp_m1() } else { x }, move |x| if x < 0.0 { wide * x.exp_m1() } else { x })
+}
+
+fn selu(node: &Node<'_>) -> Result<Kernel, Error> {
+    let alpha = node.float("alpha", 1.673_263_2)?;
+    let gamma = node.float("gamma", 1.050_701)?;
+    let wide = (f64::from(alpha), f64::from(gamma));
+    float(
+        move |x| gamma * if x > 0.0 { x } else { alpha * x.exp_m1() },
+        move |x| wide.1 * if x > 0.0 { x } else { wide.0 * x.exp_m1() },
+    )
+}
+
+/// From here on, `x + √(x² ± 1)` is `2x` to the last bit, and doubling the largest numbers is avoided.
+const LARGE: f64 = 1e100;
+
+fn asinh(x: f64) -> f64 {
+    if x.abs() > LARGE { (x.abs().ln() + std::f64::consts::LN_2).copysign(x) } else { x.asinh() }
+}
+
+fn acosh(x: f64) -> f64 {
+    if x > LARGE { x.ln() + std::f64::consts::LN_2 } else { x.acosh() }
+}
+
+fn celu(node: &Node<'_>) -> Result<Kernel, Error> {
+    let alpha = node.float("alpha", 1.0)?;
+    let wide = f64::from(alpha);
+    float(
+        move |x| if x > 0.0 { x } else { alpha * (x / alpha).exp_m1() },
+        move |x| if x > 0.0 { x } else { wide * (x / wide).exp_m1() },
+    )
+}
+
+fn thresholded_relu(node: &Node<'_>) -> Result<Kernel, Error> {
+    let alpha = node.float("alpha", 1.0)?;
+    let wide = f64::from(alpha);
+    float(move |x| if x > alpha { x } else { 0.0 }, move |x| if x > wide { x } else { 0.0 })
+}
+
+fn shrink(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (bias, edge) = (f64::from(node.float("bias", 0.0)?), f64::from(node.float("lambd", 0.5)?));
+    numbers(move |value, cx| {
+        with_numbers!(value, T => map_into(value, cx, |x: T| {
+            let wide = x.to_f64();
+            if wide < -edge {
+                <T as Number>::from_f64(wide + bias)
+            } else if wide > edge {
+                <T as Number>::from_f64(wide - bias)
+            } else {
+                T::default()
+            }
+        }))
+    })
+}
+
+fn hard_sigmoid(node: &Node<'_>) -> Result<Kernel, Error> {
+    let alpha = node.float("alpha", 0.2)?;
+    let beta = node.float("beta", 0.5)?;
+    let wide = (f64::from(alpha), f64::from(beta));
+    float(move |x| (alpha * x + beta).clamp(0.0, 1.0), move |x| (wide.0 * x + wide.1).clamp(0.0, 1.0))
+}
+
+fn swish(node: &Node<'_>) -> Result<Kernel, Error> {
+    let alpha = node.float("alpha", 1.0)?;
+    let wide = f64::from(alpha);
+    float(move |x| x * math::sigmoid(alpha * x), move |x| x / (1.0 + (-wide * x).exp()))
+}
+
+fn gelu(node: &Node<'_>) -> Result<Kernel, Error> {
+    use std::f32::consts::FRAC_1_SQRT_2;
+    match node.string("approximate", "none")? {
+        "none" => float(
+            |x| 0.5 * x * (1.0 + math::erf(x * FRAC_1_SQRT_2)),
+            |x| 0.5 * x * (1.0 + candle_core::cpu::erf::erf_f64(x * std::f64::consts::FRAC_1_SQRT_2)),
+        ),
+        "tanh" => float(
+            |x| 0.5 * x * (1.0 + math::tanh(0.797_884_6 * (x + 0.044_715 * x * x * x))),
+            |x| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh()),
+        ),
+        _ => Err(Error::unsupported("an approximation other than tanh is not supported")),
+    }
+}
+
+fn clip_by_attributes(node: &Node<'_>) -> Result<Kernel, Error> {
+    let low = node.float("min", f32::MIN)?;
+    let high = node.float("max", f32::MAX)?;
+    numbers(move |value, cx| clip(value, Some(f64::from(low)), Some(f64::from(high)), cx))
+}
+
+fn clip_by_inputs(_: &Node<'_>) -> Result<Kernel, Error> {
+    Ok(Box::new(|mut args, cx| {
+        let value = args.take(0)?;
+        with_numbers!(value, T => {
+            let bound = |index| -> Result<Option<T>, Error> {
+                let Some(bound) = args.option(index) else { return Ok(None) };
+                match bound.elements::<T>()? {
+                    [bound] => Ok(Some(*bound)),
+                    _ => Err(Error::invalid_argument("a bound that is no scalar")),
+                }
+            };
+            Ok(vec![clip_to(value, bound(1)?, bound(2)?, cx)?])
+        })
+    }))
+}
+
+fn clip(value: Value, low: Option<f64>, high: Option<f64>, cx: &Cx<'_>) -> Result<Value, Error> {
+    with_numbers!(value, T => {
+        clip_to(value, low.map(<T as Number>::from_f64), high.map(<T as Number>::from_f64), cx)
+    })
+}
+
+fn clip_to<T: Number>(value: Value, low: Option<T>, high: Option<T>, cx: &Cx<'_>) -> Result<Value, Error> {
+    // Where the bounds cross, the upper one wins; a NaN stays one.
+    match (low, high) {
+        (None, None) => Ok(value),
+        (Some(low), None) => map_into(value, cx, |x: T| if x < low { low } else { x }),
+        (None, Some(high)) => map_into(value, cx, |x: T| if x > high { high } else { x }),
+        (Some(low), Some(high)) => map_into(value, cx, |x: T| {
+            let x = if x < low { low } else { x };
+            if x > high { high } else { x }
+        }),
+    }
+}
+
+/// Whether each element satisfies `f`, for the predicates of floats.
+pub(super) fn predicate(
+    single: impl Fn(f32) -> bool + Send + Sync + 'static,
+    double: impl Fn(f64) -> bool + Send + Sync + 'static,
+) -> Result<Kernel, Error> {
+    numbers(move |value, cx| match value.ty() {
+        ElementType::F32 => map(&value, cx, &single),
+        ElementType::F64 => map(&value, cx, &double),
+        ElementType::F16 => map(&value, cx, |x: f16| single(x.to_f32())),
+        ElementType::Bf16 => map(&value, cx, |x: bf16| single(x.to_f32())),
+        _ => Err(no_type(&value)),
+    })
+}

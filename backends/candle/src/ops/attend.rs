@@ -1,0 +1,228 @@
+//! Attention as com.microsoft has it: Attention, QAttention and MultiHeadAttention, without what is kept from call to
+//! call.
+
+use super::super::meter::{Cx, Pace};
+use super::super::node::{Args, Node};
+use super::super::value::{Dims, ElementType, Value, count};
+use super::layout::permute;
+use super::qlinear::{Products, Quantized};
+use super::within::{int, of, standard};
+use super::{Kernel, Operator, microsoft, no_type};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    microsoft("Attention", (2, 7), attention),
+    microsoft("QAttention", (5, 9), quantized),
+    microsoft("MultiHeadAttention", (1, 6), multi_head),
+];
+
+/// What the attributes say of the heads.
+struct Heads {
+    count: usize,
+    causal: bool,
+    scale: Option<f32>,
+    /// What is added to the score of a place that the mask leaves out.
+    masked: f32,
+    matmul: Kernel,
+    add: Kernel,
+    softmax: Kernel,
+}
+
+impl Heads {
+    fn new(node: &Node<'_>) -> Result<Self, Error> {
+        let count = node.int("num_heads")?.and_then(|count| usize::try_from(count).ok()).filter(|&count| count > 0);
+        node.at_most(1)?;
+        Ok(Self {
+            count: count.ok_or_else(|| Error::invalid_encoding("attribute num_heads is missing"))?,
+            causal: node.flag("unidirectional", false)?,
+            scale: node.float_option("scale")?.filter(|&scale| scale != 0.0),
+            masked: node.float("mask_filter_value", -10000.0)?,
+            matmul: standard("MatMul", 13, Vec::new())?,
+            add: standard("Add", 13, Vec::new())?,
+            softmax: standard("Softmax", 13, vec![int("axis", -1)])?,
+        })
+    }
+
+    /// Batch, steps and width of a tensor that is to have these.
+    fn dims(&self, value: &Value) -> Result<[usize; 3], Error> {
+        match *value.dims() {
+            [batch, steps, width] if width % self.count == 0 => Ok([batch, steps, width]),
+            _ => Err(Error::invalid_argument(format!("{} for {} heads", Dims(value.dims()), self.count))),
+        }
+    }
+
+    /// From batch × steps × width to batch × heads × steps × width of a head.
+    fn split(&self, value: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+        let [batch, steps, width] = self.dims(&value)?;
+        permute(value.reshaped(vec![batch, steps, self.count, width / self.count])?, &[0, 2, 1, 3], cx)
+    }
+
+    /// The attention of `q` to `k`, which gathers `v`: each batch × steps × width. The mask has a number for each place
+    /// of `k`, or how many there are; the bias is added to the scores.
+    fn attend(
+        &self,
+        [q, k, v]: [Value; 3],
+        mask: Option<&Value>,
+        bias: Option<Value>,
+        cx: &Cx<'_>,
+    ) -> Result<Value, Error> {
+        if q.ty() != ElementType::F32 {
+            return Err(no_type(&q));
+        }
+        let ([batch, steps, width], [_, places, _], [_, _, out]) = (self.dims(&q)?, self.dims(&k)?, self.dims(&v)?);
+        if k.dims() != [batch, places, width] || v.dims() != [batch, places, out] {
+            let why = format!("keys {} and values {} for queries {}", Dims(k.dims()), Dims(v.dims()), Dims(q.dims()));
+            return Err(Error::invalid_argument(why));
+        }
+        let scale = self.scale.unwrap_or_else(|| 1.0 / ((width / self.count) as f32).sqrt());
+        let k = permute(k.reshaped(vec![batch, places, self.count, width / self.count])?, &[0, 2, 3, 1], cx)?;
+        let mut scores = of(&self.matmul, [self.split(q, cx)?, k], cx)?;
+        count(&[batch, self.count, steps, places])?;
+        let mask = mask.map(|mask| self.mask(mask, batch, places, cx)).transpose()?;
+        self.masks(&mut scores, mask.as_ref(), [batch, steps, places], scale, cx)?;
+        if let Some(bias) = bias {
+            let dims = scores.dims().to_vec();
+            scores = of(&self.add, [scores, bias], cx)?;
+            if scores.dims() != dims {
+                return Err(Error::invalid_argument("a bias of other dimensions than the scores"));
+            }
+        }
+        let gathered = of(&self.matmul, [of(&self.softmax, [scores], cx)?, self.split(v, cx)?], cx)?;
+        permute(gathered, &[0, 2, 1, 3], cx)?.reshaped(vec![batch, steps, out])
+    }
+
+    /// What the mask adds for each batch and place.
+    fn mask(&self, mask: &Value, batch: usize, places: usize, cx: &Cx<'_>) -> Result<Value, Error> {
+        let given = mask.elements::<i32>()?;
+        let added = |kept: bool| if kept { 0.0 } else { self.masked };
+        let output = cx.output::<f32>(&[batch, places])?;
+        match *mask.dims() {
+            // How many places there are.
+            [rows] if rows == batch => {
+                let kept = |index: usize| usize::try_from(given[index / places]).is_ok_and(|end| index % places < end);
+                output.collect((0..batch * places).map(|index| added(kept(index))))
+            }
+            [rows, columns] if (rows, columns) == (batch, places) => {
+                output.collect(given.iter().map(|&one| added(one != 0)))
+            }
+            _ => Err(Error::unsupported(format!("a mask {} for {}", Dims(mask.dims()), Dims(&[batch, places])))),
+        }
+    }
+
+    /// Scales the scores and adds what masks say.
+    fn masks(
+        &self,
+        scores: &mut Value,
+        mask: Option<&Value>,
+        [batch, steps, places]: [usize; 3],
+        scale: f32,
+        cx: &Cx<'_>,
+    ) -> Result<(), Error> {
+        let mask = mask.map(Value::elements::<f32>).transpose()?;
+        let elements = scores.elements_mut::<f32>().ok_or_else(|| Error::runtime_error("scores that are shared"))?;
+        let mut pace = Pace::default();
+        for (index, row) in elements.chunks_exact_mut(places.max(1)).enumerate() {
+            pace.step(places, cx)?;
+            let (image, step) = (index / (self.count * steps) % batch.max(1), index % steps);
+            row.iter_mut().for_each(|score| *score *= scale);
+            if let Some(mask) = mask {
+                let mask = &mask[image * places..(image + 1) * places];
+                row.iter_mut().zip(mask).for_each(|(score, mask)| *score += mask);
+            }
+            if self.causal {
+                // The last query is at the last place. What is ahead of a query has no part in it, not even where all
+                // that is not ahead is masked.
+                let end = (step + 1 + places).saturating_sub(steps).min(places);
+                row[end..].fill(f32::MIN);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Queries, keys and values that lie beside each other.
+fn parts(value: &Value, sizes: [usize; 3], cx: &Cx<'_>) -> Result<[Value; 3], Error> {
+    let &[batch, steps, width] = value.dims() else {
+        return Err(Error::invalid_argument("three dimensions are wanted"));
+    };
+    if sizes.iter().try_fold(0_usize, |sum, &size| sum.checked_add(size)) != Some(width) {
+        return Err(Error::invalid_argument(format!("{} in parts of {sizes:?}", Dims(value.dims()))));
+    }
+    let elements = value.elements::<f32>()?;
+    let mut start = 0;
+    let mut part = |size: usize| {
+        let mut pace = Pace::default();
+        let from = start;
+        start += size;
+        cx.output::<f32>(&[batch, steps, size])?
+            .append(|out| elements.chunks_exact(width).try_for_each(|row| pace.copy(&row[from..from + size], out, cx)))
+    };
+    Ok([part(sizes[0])?, part(sizes[1])?, part(sizes[2])?])
+}
+
+/// Sizes of the three parts: those of the attribute, or a third each.
+fn sizes(listed: Option<[usize; 3]>, width: usize) -> [usize; 3] {
+    listed.unwrap_or([width / 3, width / 3, width - 2 * (width / 3)])
+}
+
+fn attention(node: &Node<'_>) -> Result<Kernel, Error> {
+    let heads = Heads::new(node)?;
+    if (4..7).any(|index| index != 5 && node.has_input(index)) || node.flag("do_rotary", false)? {
+        return Err(Error::unsupported("keys and values kept from before, or rotary embeddings"));
+    }
+    node.ignore(&["past_present_share_buffer", "rotary_embedding_dim"]);
+    let listed = match node.ints("qkv_hidden_sizes")?.unwrap_or_default() {
+        [] => None,
+        &[q, k, v] => {
+            let size = |size: i64| usize::try_from(size).map_err(|_| Error::invalid_encoding("a size below 0"));
+            Some([size(q)?, size(k)?, size(v)?])
+        }
+        other => return Err(Error::invalid_encoding(format!("{} qkv_hidden_sizes", other.len()))),
+    };
+    Ok(Box::new(move |mut args, cx| {
+        let mut all = of(&heads.matmul, [args.take(0)?, args.take(1)?], cx)?;
+        if let Ok(bias) = args.take(2) {
+            all = of(&heads.add, [all, bias], cx)?;
+        }
+        let width = all.dims().last().copied().unwrap_or(0);
+        let parts = parts(&all, sizes(listed, width), cx)?;
+        drop(all);
+        Ok(vec![heads.attend(parts, args.option(3), args.option(5).cloned(), cx)?])
+    }))
+}
+
+fn quantized(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (heads, products) = (Heads::new(node)?, Products::new()?);
+    if node.has_input(8) || node.flag("do_rotary", false)? {
+        return Err(Error::unsupported("keys and values kept from before, or rotary embeddings"));
+    }
+    node.ignore(&["past_present_share_buffer"]);
+    Ok(Box::new(move |mut args, cx| {
+        let a = Quantized { value: args.take(0)?, scale: args.take(3)?, zero: args.option(6).cloned() };
+        let b = Quantized { value: args.take(1)?, scale: args.take(4)?, zero: args.option(7).cloned() };
+        let all = products.of(a, b, Some(args.take(2)?), cx)?;
+        let width = all.dims().last().copied().unwrap_or(0);
+        let parts = parts(&all, sizes(None, width), cx)?;
+        drop(all);
+        Ok(vec![heads.attend(parts, args.option(5), None, cx)?])
+    }))
+}
+
+fn multi_head(node: &Node<'_>) -> Result<Kernel, Error> {
+    let heads = Heads::new(node)?;
+    if !node.has_input(1) || !node.has_input(2) {
+        return Err(Error::unsupported("queries, keys and values in one tensor"));
+    }
+    Ok(Box::new(move |mut args: Args, cx| {
+        let mut values = [args.take(0)?, args.take(1)?, args.take(2)?];
+        if let Ok(bias) = args.take(3) {
+            let widths: Vec<usize> = values.iter().map(|value| value.dims().last().copied().unwrap_or(0)).collect();
+            let len = bias.len();
+            let biases = parts(&bias.reshaped(vec![1, 1, len])?, [widths[0], widths[1], widths[2]], cx)?;
+            for (value, bias) in values.iter_mut().zip(biases) {
+                *value = of(&heads.add, [value.clone(), bias], cx)?;
+            }
+        }
+        Ok(vec![heads.attend(values, args.option(4), args.option(5).cloned(), cx)?])
+    }))
+}

@@ -1,0 +1,348 @@
+//! Attention: softmax(scores of queries and keys) times values, with masks, caches and heads that share keys.
+//!
+//! Scores are computed some rows at a time, so that no matrix of all of them exists unless the model asks for it as an
+//! output. Half floats are computed in f32 and rounded once, at the end. A query that may attend to no key gives zeros.
+
+use super::super::meter::{Charge, Cx, PIECE, Pace};
+use super::super::node::{Args, Node};
+use super::super::value::{Dims, ElementType, Value, strides};
+use super::cast::convert;
+use super::heads::{Heads, Real, asked, by_head, each, overwrite, precision, softmax};
+use super::layout::{join, permute};
+use super::{Kernel, Operator, between, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] =
+    &[between(23, 23, "Attention", (3, 6), attention), since(24, "Attention", (3, 7), attention)];
+
+/// What the attributes say.
+struct Attention {
+    opset: i64,
+    causal: bool,
+    /// How many keys before and after its own place a query may attend to.
+    window: [Option<i64>; 2],
+    scale: Option<f64>,
+    softcap: f32,
+    /// What the fourth output holds: the scores as they are, capped, masked, or their softmax.
+    mode: i64,
+    asked: Option<ElementType>,
+    query_heads: Option<usize>,
+    key_heads: Option<usize>,
+    outputs: usize,
+}
+
+fn heads(node: &Node<'_>, name: &str) -> Result<Option<usize>, Error> {
+    let Some(number) = node.int(name)? else { return Ok(None) };
+    let number = usize::try_from(number).ok().filter(|&number| number > 0);
+    number.map(Some).ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is not positive")))
+}
+
+fn window(node: &Node<'_>, name: &str) -> Result<Option<i64>, Error> {
+    match if node.opset >= 25 { node.int(name)?.unwrap_or(-1) } else { -1 } {
+        -1 => Ok(None),
+        size if size >= 0 => Ok(Some(size)),
+        _ => Err(Error::invalid_encoding(format!("attribute {name} is less than -1"))),
+    }
+}
+
+fn attention(node: &Node<'_>) -> Result<Kernel, Error> {
+    let operator = Attention {
+        opset: node.opset,
+        causal: node.flag("is_causal", false)?,
+        window: [window(node, "left_window_size")?, window(node, "right_window_size")?],
+        scale: node.float_option("scale")?.map(f64::from),
+        softcap: node.float("softcap", 0.0)?,
+        mode: node.int("qk_matmul_output_mode")?.unwrap_or(0),
+        asked: asked(node.int("softmax_precision")?)?,
+        query_heads: heads(node, "q_num_heads")?,
+        key_heads: heads(node, "kv_num_heads")?,
+        outputs: node.outputs(),
+    };
+    node.at_most(4)?;
+    if !(0..=3).contains(&operator.mode) {
+        return Err(Error::invalid_encoding("attribute qk_matmul_output_mode is none of 0 to 3"));
+    }
+    if !(operator.softcap >= 0.0 && operator.softcap.is_finite()) {
+        return Err(Error::invalid_encoding("attribute softcap is negative or no number"));
+    }
+    if operator.scale.is_some_and(|scale| !(scale >= 0.0 && scale.is_finite())) {
+        return Err(Error::invalid_encoding("attribute scale is negative or no number"));
+    }
+    if node.has_input(4) != node.has_input(5) {
+        return Err(Error::invalid_encoding("of past_key and past_value, one is left out"));
+    }
+    if node.has_input(6) && node.has_input(4) {
+        return Err(Error::invalid_encoding("nonpad_kv_seqlen beside past_key"));
+    }
+    Ok(Box::new(move |args, cx| operator.run(args, cx)))
+}
+
+/// A mask, broadcast to all scores.
+struct Mask<'a, T> {
+    places: Places<'a, T>,
+    strides: [usize; 4],
+    /// Keys that it says something of; those past it are masked.
+    keys: usize,
+}
+
+enum Places<'a, T> {
+    Allowed(&'a [bool]),
+    Added(&'a [T]),
+}
+
+impl<'a, T: Real> Mask<'a, T> {
+    fn new(value: &'a Value, heads: &Heads, pads: bool) -> Result<Self, Error> {
+        let wrong = || Error::invalid_argument(format!("a mask {} for {}", Dims(value.dims()), Dims(&heads.all())));
+        let (all, own) = (heads.all(), strides(value.dims()));
+        let skipped = all.len().checked_sub(value.rank()).ok_or_else(wrong)?;
+        let (mut strides, mut keys) = ([0; 4], heads.keys);
+        for (place, (&dim, &stride)) in value.dims().iter().zip(&own).enumerate() {
+            let place = place + skipped;
+            if place == 3 && pads && dim < heads.keys {
+                (strides[3], keys) = (stride, dim);
+            } else if dim == all[place] {
+                strides[place] = stride;
+            } else if dim != 1 {
+                return Err(wrong());
+            }
+        }
+        let places = match value.ty() {
+            ElementType::Bool => Places::Allowed(value.elements()?),
+            _ => Places::Added(value.elements()?),
+        };
+        Ok(Self { places, strides, keys })
+    }
+
+    /// Masks the keys from `low` on of one row of scores, of which no more than `keys` are left.
+    fn apply(
+        &self,
+        row: &mut [T],
+        [batch, head, query, low]: [usize; 4],
+        pace: &mut Pace,
+        cx: &Cx<'_>,
+    ) -> Result<(), Error> {
+        let [b, h, q, k] = self.strides;
+        let start = batch * b + head * h + query * q;
+        for (piece, row) in row.chunks_mut(PIECE).enumerate() {
+            pace.step(row.len(), cx)?;
+            let start = start + (low + piece * PIECE) * k;
+            match self.places {
+                Places::Allowed(list) => row.iter_mut().enumerate().for_each(|(place, x)| {
+                    if !list[start + place * k] {
+                        *x = T::LEAST;
+                    }
+                }),
+                Places::Added(list) => {
+                    row.iter_mut().enumerate().for_each(|(place, x)| *x = x.plus(list[start + place * k]));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The inputs, in the type that they are computed in.
+struct Inputs<'a, T> {
+    query: &'a Value,
+    key: &'a Value,
+    value: &'a Value,
+    mask: Option<Mask<'a, T>>,
+    /// How many keys of each of the batch are no padding.
+    lens: Option<Vec<usize>>,
+    /// Keys before the first of this call.
+    past: usize,
+}
+
+impl Attention {
+    fn run(&self, mut args: Args, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+        let (query, key, value) = (args.take(0)?, args.take(1)?, args.take(2)?);
+        let (ty, flat) = (query.ty(), query.rank() == 3);
+        if key.ty() != ty {
+            return Err(Error::invalid_argument(format!("queries of {ty:?} and keys of {:?}", key.ty())));
+        }
+        if key.rank() != query.rank() || value.rank() != query.rank() {
+            return Err(Error::invalid_argument("queries, keys and values of other ranks"));
+        }
+        let query = by_head(query, self.query_heads, cx)?;
+        let (key, value) = (by_head(key, self.key_heads, cx)?, by_head(value, self.key_heads, cx)?);
+        let (key, value, past) = match (args.take(4), args.take(5)) {
+            (Ok(before), Ok(values)) => {
+                let past = before.dims().get(2).copied().unwrap_or(0);
+                (join(&[&before, &key], 2, cx)?, join(&[&values, &value], 2, cx)?, past)
+            }
+            _ => (key, value, 0),
+        };
+        let heads = Heads::new(&query, &key, &value)?;
+        let lens = args.option(6).map(|lens| Self::lens(lens, &heads)).transpose()?;
+        let through = precision(ty, self.asked)?;
+        precision(value.ty(), None)?;
+        let mask = args.take(3).ok();
+        let mask = match mask {
+            Some(mask) if mask.ty() == ElementType::Bool => Some(mask),
+            Some(mask) => {
+                precision(mask.ty(), None)?;
+                Some(convert(mask, through, cx)?)
+            }
+            None => None,
+        };
+        let query = convert(query, through, cx)?;
+        let (keys, values) = (convert(key.clone(), through, cx)?, convert(value.clone(), through, cx)?);
+        let inputs = (&query, &keys, &values, mask.as_ref());
+        let (result, scores) = if through == ElementType::F64 {
+            self.compute::<f64>(inputs, lens, past, &heads, cx)?
+        } else {
+            self.compute::<f32>(inputs, lens, past, &heads, cx)?
+        };
+        let mut result = convert(result, ty, cx)?;
+        if flat {
+            let width = heads.queries.saturating_mul(heads.depth);
+            result = permute(result, &[0, 2, 1, 3], cx)?.reshaped(vec![heads.batch, heads.rows, width])?;
+        }
+        let mut outputs = vec![result, key, value];
+        if let Some(scores) = scores {
+            outputs.push(convert(scores, ty, cx)?);
+        }
+        Ok(outputs)
+    }
+
+    fn lens(value: &Value, heads: &Heads) -> Result<Vec<usize>, Error> {
+        let list = value.elements::<i64>()?;
+        if value.dims() != [heads.batch] {
+            return Err(Error::invalid_argument(format!(
+                "nonpad_kv_seqlen {} for {}",
+                Dims(value.dims()),
+                heads.batch
+            )));
+        }
+        let len = |&len: &i64| usize::try_from(len).ok().filter(|&len| len <= heads.keys);
+        let lens: Option<Vec<usize>> = list.iter().map(len).collect();
+        lens.ok_or_else(|| {
+            Error::invalid_argument(format!("a length in nonpad_kv_seqlen is not of 0 to {}", heads.keys))
+        })
+    }
+
+    /// The result and, where the model wants them, all scores.
+    fn compute<T: Real>(
+        &self,
+        (query, key, value, mask): (&Value, &Value, &Value, Option<&Value>),
+        lens: Option<Vec<usize>>,
+        past: usize,
+        heads: &Heads,
+        cx: &Cx<'_>,
+    ) -> Result<(Value, Option<Value>), Error> {
+        let mask = mask.map(|mask| Mask::new(mask, heads, self.opset >= 24)).transpose()?;
+        let inputs = Inputs { query, key, value, mask, lens, past };
+        let mut all = None;
+        if self.outputs > 3 {
+            all = Some(cx.filled(T::ZERO, product(&heads.all()))?);
+        }
+        let result = cx.output::<T>(&heads.output())?.write(T::ZERO, |out| {
+            self.each(&inputs, heads, out, all.as_mut().map(|(all, _)| all.as_mut_slice()), cx)
+        })?;
+        if heads.depth == 0
+            && let Some((all, _)) = &mut all
+        {
+            self.each(&inputs, heads, &mut [], Some(all), cx)?;
+        }
+        let all = all.map(|(all, charge)| Value::charged(heads.all().to_vec(), all, charge)).transpose()?;
+        Ok((result, all))
+    }
+
+    /// Goes through the heads of the keys and the rows of each.
+    fn each<T: Real>(
+        &self,
+        inputs: &Inputs<'_, T>,
+        heads: &Heads,
+        out: &mut [T],
+        mut all: Option<&mut [T]>,
+        cx: &Cx<'_>,
+    ) -> Result<(), Error> {
+        let (shared, block) = (heads.shared_rows(), heads.block());
+        if heads.keys == 0 {
+            return Ok(());
+        }
+        for head in 0..heads.batch * (heads.queries / heads.group) {
+            for first in (0..shared).step_by(block) {
+                cx.control.check()?;
+                let count = block.min(shared - first);
+                let (scores, charge) = heads.scores((inputs.query, inputs.key), head, (first, count), cx)?;
+                let at = head * shared + first;
+                let kept = all.as_mut().map(|all| &mut all[at * heads.keys..(at + count) * heads.keys]);
+                let weights = self.weights(inputs, heads, (scores, charge), at, kept, cx)?;
+                if heads.depth > 0 {
+                    heads.weigh(
+                        &weights,
+                        inputs.value,
+                        head,
+                        &mut out[at * heads.depth..(at + count) * heads.depth],
+                        cx,
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The softmax of some rows of scores, the first of which is number `at` of all.
+    fn weights<T: Real>(
+        &self,
+        inputs: &Inputs<'_, T>,
+        heads: &Heads,
+        (mut scores, charge): (Vec<T>, Charge),
+        at: usize,
+        mut kept: Option<&mut [T]>,
+        cx: &Cx<'_>,
+    ) -> Result<Value, Error> {
+        let (scale, cap) = (T::from_f64(self.scale.unwrap_or(heads.scale())), T::from_f64(f64::from(self.softcap)));
+        let mut pace = Pace::default();
+        let count = scores.len() / heads.keys;
+        for (index, row) in scores.chunks_exact_mut(heads.keys).enumerate() {
+            let at = at + index;
+            let (batch, head, query) =
+                (at / (heads.queries * heads.rows), at / heads.rows % heads.queries, at % heads.rows);
+            let mut keep = |mode: i64, row: &[T], pace: &mut Pace| match &mut kept {
+                Some(kept) if mode == self.mode => {
+                    overwrite(&mut kept[index * heads.keys..(index + 1) * heads.keys], row, pace, cx)
+                }
+                _ => Ok(()),
+            };
+            each(row, &mut pace, cx, |x| *x = x.times(scale))?;
+            keep(0, row, &mut pace)?;
+            if self.softcap > 0.0 {
+                each(row, &mut pace, cx, |x| *x = x.over(cap).tanh().times(cap))?;
+            }
+            keep(1, row, &mut pace)?;
+            let (low, high) = self.visible(inputs, heads, batch, query);
+            pace.set(T::LEAST, &mut row[..low], cx)?;
+            pace.set(T::LEAST, &mut row[high..], cx)?;
+            if let Some(mask) = &inputs.mask {
+                let (inside, past) = row[low..high].split_at_mut(mask.keys.clamp(low, high) - low);
+                pace.set(T::LEAST, past, cx)?;
+                mask.apply(inside, [batch, head, query, low], &mut pace, cx)?;
+            }
+            keep(2, row, &mut pace)?;
+            softmax(row, &mut pace, cx)?;
+            keep(3, row, &mut pace)?;
+        }
+        Value::charged(vec![count, heads.keys], scores, charge)
+    }
+
+    /// The keys that a query may attend to, the mask left aside: the first, and one past the last.
+    fn visible<T>(&self, inputs: &Inputs<'_, T>, heads: &Heads, batch: usize, query: usize) -> (usize, usize) {
+        let len = inputs.lens.as_ref().map(|lens| lens[batch]);
+        // No sum here overflows: each is of sizes that a tensor has, and of a window's, which saturates.
+        let offset = len.map_or(inputs.past as i64, |len| len as i64 - heads.rows as i64);
+        let place = offset + query as i64;
+        let [left, right] = self.window;
+        let mut high = len.unwrap_or(heads.keys) as i64;
+        if self.causal {
+            high = high.min(place + 1);
+        }
+        if let Some(right) = right {
+            high = high.min(place.saturating_add(right).saturating_add(1));
+        }
+        let low = left.map_or(0, |left| place.saturating_sub(left)).clamp(0, heads.keys as i64);
+        let high = high.clamp(low, heads.keys as i64);
+        (low as usize, high as usize)
+    }
+}

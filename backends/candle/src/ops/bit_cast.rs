@@ -1,0 +1,71 @@
+//! BitCast: the bits of each element read as another type of as many.
+
+use half::{bf16, f16};
+
+use super::super::meter::{Cx, PIECE, Pace};
+use super::super::node::Node;
+use super::super::value::{ElementType, Value};
+use super::broadcast::map;
+use super::{Kernel, Operator, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[since(26, "BitCast", (1, 1), cast)];
+
+fn cast(node: &Node<'_>) -> Result<Kernel, Error> {
+    let number = node.int("to")?.ok_or_else(|| Error::invalid_encoding("attribute to is missing"))?;
+    let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
+    let ty = ty.ok_or_else(|| Error::unsupported(format!("element type {number} is not supported")))?;
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        if value.ty() == ty {
+            return Ok(vec![value]);
+        }
+        if value.ty().bits() != ty.bits() {
+            return Err(Error::invalid_argument(format!("the bits of {:?} as {ty:?}", value.ty())));
+        }
+        Ok(vec![of_bits(&bits(value, cx)?, ty, cx)?])
+    }))
+}
+
+/// The elements as the unsigned integers that have their bits.
+fn bits(value: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    match value.ty() {
+        ElementType::U8 | ElementType::U16 | ElementType::U32 | ElementType::U64 => Ok(value),
+        ElementType::Bool => map(&value, cx, |x: bool| u8::from(x)),
+        ElementType::I8 => map(&value, cx, i8::cast_unsigned),
+        ElementType::I16 => map(&value, cx, i16::cast_unsigned),
+        ElementType::F16 => map(&value, cx, f16::to_bits),
+        ElementType::Bf16 => map(&value, cx, bf16::to_bits),
+        ElementType::I32 => map(&value, cx, i32::cast_unsigned),
+        ElementType::F32 => map(&value, cx, f32::to_bits),
+        ElementType::I64 => map(&value, cx, i64::cast_unsigned),
+        ElementType::F64 => map(&value, cx, f64::to_bits),
+        _ => Ok(value.into_plain()),
+    }
+}
+
+/// The other way round; `value` has unsigned integers of the type's size.
+fn of_bits(value: &Value, ty: ElementType, cx: &Cx<'_>) -> Result<Value, Error> {
+    match ty {
+        ElementType::U8 | ElementType::U16 | ElementType::U32 | ElementType::U64 => Ok(value.clone()),
+        ElementType::Bool => {
+            let mut pace = Pace::default();
+            for piece in value.elements::<u8>()?.chunks(PIECE) {
+                pace.step(piece.len(), cx)?;
+                if piece.iter().any(|&x| x > 1) {
+                    return Err(Error::invalid_argument("a boolean of other bits than 0 and 1"));
+                }
+            }
+            map(value, cx, |x: u8| x == 1)
+        }
+        ElementType::I8 => map(value, cx, u8::cast_signed),
+        ElementType::I16 => map(value, cx, u16::cast_signed),
+        ElementType::F16 => map(value, cx, f16::from_bits),
+        ElementType::Bf16 => map(value, cx, bf16::from_bits),
+        ElementType::I32 => map(value, cx, u32::cast_signed),
+        ElementType::F32 => map(value, cx, f32::from_bits),
+        ElementType::I64 => map(value, cx, u64::cast_signed),
+        ElementType::F64 => map(value, cx, f64::from_bits),
+        narrow => value.clone().of_codes(narrow),
+    }
+}

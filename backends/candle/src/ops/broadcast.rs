@@ -1,0 +1,215 @@
+//! Elementwise walks over tensors of different shapes, under the broadcasting rules of ONNX.
+//!
+//! A walk is cut into runs along which each operand either goes on by one or stands still, so that the inner loops
+//! are over plain slices. Dimensions that lie one after the other in every operand are walked as one.
+
+use super::super::meter::{Cx, PIECE, Pace};
+use super::super::value::{Dims, Element, Value, strides};
+use graphpool::backend::Error;
+
+/// The shape that two shapes broadcast to.
+pub(super) fn shape(a: &[usize], b: &[usize]) -> Result<Vec<usize>, Error> {
+    let rank = a.len().max(b.len());
+    let dim = |dims: &[usize], place: usize| {
+        (place + dims.len()).checked_sub(rank).and_then(|place| dims.get(place)).copied().unwrap_or(1)
+    };
+    (0..rank)
+        .map(|place| match (dim(a, place), dim(b, place)) {
+            (a, b) if a == b => Ok(a),
+            (1, dim) | (dim, 1) => Ok(dim),
+            _ => Err(Error::invalid_argument(format!("{} and {} don't broadcast", Dims(a), Dims(b)))),
+        })
+        .collect()
+}
+
+/// Strides of an operand of `dims` in a walk over `out`; 0 where it stands still.
+fn operand_strides(dims: &[usize], out: &[usize]) -> Vec<usize> {
+    let skipped = out.len().saturating_sub(dims.len());
+    let own = dims.iter().zip(strides(dims)).map(|(&dim, stride)| if dim == 1 { 0 } else { stride });
+    std::iter::repeat_n(0, skipped).chain(own).collect()
+}
+
+/// One run of a walk: `len` elements of the result from `out` on, with where each operand begins and how it steps
+/// (0 or 1, but for transposed walks).
+pub(super) struct Run<const N: usize> {
+    pub(super) out: usize,
+    pub(super) len: usize,
+    pub(super) starts: [usize; N],
+    pub(super) steps: [usize; N],
+}
+
+/// Walks operands of these dimensions, each of which broadcasts to `out`.
+pub(super) fn runs<const N: usize>(
+    out: &[usize],
+    operands: [&[usize]; N],
+    cx: &Cx<'_>,
+    mut visit: impl FnMut(&Run<N>),
+) -> Result<(), Error> {
+    if out.contains(&0) {
+        return Ok(());
+    }
+    let operands = operands.map(|dims| operand_strides(dims, out));
+    let mut pace = Pace::default();
+    // The dimensions that matter, outermost first, those that can be walked as one merged.
+    let mut merged: Vec<(usize, [usize; N])> = Vec::with_capacity(out.len());
+    for (place, &dim) in out.iter().enumerate() {
+        if dim == 1 {
+            continue;
+        }
+        let steps: [usize; N] =
+            std::array::from_fn(|operand| operands.get(operand).and_then(|s| s.get(place)).copied().unwrap_or(0));
+        match merged.last_mut() {
+            Some((before, outer)) if outer.iter().zip(&steps).all(|(&outer, &step)| outer == step * dim) => {
+                *before *= dim;
+                *outer = steps;
+            }
+            _ => merged.push((dim, steps)),
+        }
+    }
+    let (len, steps) = merged.pop().unwrap_or((1, [0; N]));
+    let mut run = Run { out: 0, len, starts: [0; N], steps };
+    let mut index = vec![0_usize; merged.len()];
+    loop {
+        for from in (0..len).step_by(PIECE) {
+            let piece = PIECE.min(len - from);
+            pace.step(piece, cx)?;
+            let starts = std::array::from_fn(|operand| run.starts[operand] + from * steps[operand]);
+            visit(&Run { out: run.out + from, len: piece, starts, steps });
+        }
+        run.out += len;
+        // The next outer index, counted like an odometer.
+        let mut moved = false;
+        for ((index, (dim, steps)), _) in index.iter_mut().zip(&merged).rev().zip(0..) {
+            *index += 1;
+            for (start, step) in run.starts.iter_mut().zip(steps) {
+                *start += step;
+            }
+            if *index < *dim {
+                moved = true;
+                break;
+            }
+            *index = 0;
+            for (start, step) in run.starts.iter_mut().zip(steps) {
+                *start -= step * dim;
+            }
+        }
+        if !moved {
+            return Ok(());
+        }
+    }
+}
+
+/// `f` of each pair of elements of two tensors.
+pub(super) fn zip<T: Element, U: Element>(
+    a: &Value,
+    b: &Value,
+    cx: &Cx<'_>,
+    f: impl Fn(T, T) -> U,
+) -> Result<Value, Error> {
+    let out = shape(a.dims(), b.dims())?;
+    let (left, right) = (a.elements::<T>()?, b.elements::<T>()?);
+    let output = cx.output::<U>(&out)?;
+    output.append(|elements| {
+        runs(&out, [a.dims(), b.dims()], cx, |run| {
+            let ([i, j], len) = (run.starts, run.len);
+            match run.steps {
+                [1, 1] => {
+                    let pairs = left[i..i + len].iter().zip(&right[j..j + len]);
+                    elements.extend(pairs.map(|(&a, &b)| f(a, b)));
+                }
+                [1, _] => {
+                    let b = right[j];
+                    elements.extend(left[i..i + len].iter().map(|&a| f(a, b)));
+                }
+                [_, 1] => {
+                    let a = left[i];
+                    elements.extend(right[j..j + len].iter().map(|&b| f(a, b)));
+                }
+                _ => elements.extend(std::iter::repeat_n(f(left[i], right[j]), len)),
+            }
+        })
+    })
+}
+
+/// As [`zip`], over one of the operands where nobody else holds it and it has the result's shape.
+pub(super) fn zip_into<T: Element>(
+    mut a: Value,
+    mut b: Value,
+    cx: &Cx<'_>,
+    f: impl Fn(T, T) -> T,
+) -> Result<Value, Error> {
+    let out = shape(a.dims(), b.dims())?;
+    if a.dims() == out
+        && let (dims, Some(left)) = (b.dims().to_vec(), a.elements_mut::<T>())
+    {
+        let right = b.elements::<T>()?;
+        runs(&out, [&dims], cx, |run| {
+            let left = &mut left[run.out..run.out + run.len];
+            let j = run.starts[0];
+            if run.steps == [1] {
+                left.iter_mut().zip(&right[j..j + run.len]).for_each(|(a, &b)| *a = f(*a, b));
+            } else {
+                let b = right[j];
+                left.iter_mut().for_each(|a| *a = f(*a, b));
+            }
+        })?;
+        return Ok(a);
+    }
+    if b.dims() == out
+        && let (dims, Some(right)) = (a.dims().to_vec(), b.elements_mut::<T>())
+    {
+        let left = a.elements::<T>()?;
+        runs(&out, [&dims], cx, |run| {
+            let right = &mut right[run.out..run.out + run.len];
+            let i = run.starts[0];
+            if run.steps == [1] {
+                right.iter_mut().zip(&left[i..i + run.len]).for_each(|(b, &a)| *b = f(a, *b));
+            } else {
+                let a = left[i];
+                right.iter_mut().for_each(|b| *b = f(a, *b));
+            }
+        })?;
+        return Ok(b);
+    }
+    zip(&a, &b, cx, f)
+}
+
+/// `f` of each element, over the tensor itself where nobody else holds it.
+pub(super) fn map_into<T: Element>(mut value: Value, cx: &Cx<'_>, f: impl Fn(T) -> T) -> Result<Value, Error> {
+    if let Some(elements) = value.elements_mut::<T>() {
+        let mut pace = Pace::default();
+        for piece in elements.chunks_mut(PIECE) {
+            pace.step(piece.len(), cx)?;
+            piece.iter_mut().for_each(|element| *element = f(*element));
+        }
+        return Ok(value);
+    }
+    map(&value, cx, f)
+}
+
+/// `f` of each element.
+pub(super) fn map<T: Element, U: Element>(value: &Value, cx: &Cx<'_>, f: impl Fn(T) -> U) -> Result<Value, Error> {
+    let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+    cx.output::<U>(value.dims())?.append(|out| {
+        for piece in elements.chunks(PIECE) {
+            pace.step(piece.len(), cx)?;
+            out.extend(piece.iter().map(|&element| f(element)));
+        }
+        Ok(())
+    })
+}
+
+/// The value, broadcast to `out`.
+pub(super) fn expand<T: Element>(value: &Value, out: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
+    let elements = value.elements::<T>()?;
+    cx.output::<T>(out)?.append(|expanded| {
+        runs(out, [value.dims()], cx, |run| {
+            let i = run.starts[0];
+            if run.steps == [1] {
+                expanded.extend_from_slice(&elements[i..i + run.len]);
+            } else {
+                expanded.extend(std::iter::repeat_n(elements[i], run.len));
+            }
+        })
+    })
+}

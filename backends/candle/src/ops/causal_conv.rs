@@ -1,0 +1,91 @@
+//! CausalConvWithState: a depthwise convolution of a sequence that sees only what came before, part of it in a state.
+
+use super::super::math::sigmoid;
+use super::super::meter::{Cx, PIECE, Pace};
+use super::super::node::{Args, Node};
+use super::super::value::{Dims, ElementType, Value, with_elements};
+use super::cast::convert;
+use super::heads::each;
+use super::layout::join;
+use super::{Kernel, Operator, no_type, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[since(27, "CausalConvWithState", (2, 4), convolution)];
+
+fn convolution(node: &Node<'_>) -> Result<Kernel, Error> {
+    let gated = match node.string("activation", "none")? {
+        "none" => false,
+        "silu" | "swish" => true,
+        _ => return Err(Error::invalid_encoding("an activation that is none of none, silu and swish")),
+    };
+    node.at_most(2)?;
+    Ok(Box::new(move |args, cx| run(args, gated, cx)))
+}
+
+fn run(mut args: Args, gated: bool, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+    let (value, weights) = (args.take(0)?, args.take(1)?);
+    let ty = value.ty();
+    if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16) {
+        return Err(no_type(&value));
+    }
+    let (bias, past) = (args.take(2).ok(), args.take(3).ok());
+    let wrong = || Error::invalid_argument(format!("{} by kernels {}", Dims(value.dims()), Dims(weights.dims())));
+    let (&[batch, channels, len], &[filters, 1, taps]) = (value.dims(), weights.dims()) else {
+        return Err(wrong());
+    };
+    if filters != channels || taps == 0 {
+        return Err(wrong());
+    }
+    let before = [batch, channels, taps - 1];
+    let past = match past {
+        Some(past) if past.dims() == before => past,
+        Some(past) => {
+            return Err(Error::invalid_argument(format!("a state {} of {}", Dims(past.dims()), Dims(&before))));
+        }
+        None => convert(cx.output::<f32>(&before)?.write(0.0, |_| Ok(()))?, ty, cx)?,
+    };
+    if bias.as_ref().is_some_and(|bias| bias.dims() != [channels]) {
+        return Err(Error::invalid_argument(format!("a bias of another number than {channels} channels")));
+    }
+    let padded = join(&[&past, &value], 2, cx)?;
+    let single = |value: Value| convert(value, ElementType::F32, cx);
+    let (source, weights) = (single(padded.clone())?, single(weights)?);
+    let bias = bias.map(single).transpose()?;
+    let (source, weights) = (source.elements::<f32>()?, weights.elements::<f32>()?);
+    let bias = bias.as_ref().map(Value::elements::<f32>).transpose()?;
+    let whole = len + taps - 1;
+    let mut pace = Pace::default();
+    let result = cx.output::<f32>(&[batch, channels, len])?.append(|out| {
+        for (index, line) in source.chunks_exact(whole).enumerate() {
+            let channel = index % channels;
+            let start = out.len();
+            pace.fill(bias.map_or(0.0, |bias| bias[channel]), start + len, out, cx)?;
+            for (tap, &weight) in weights[channel * taps..(channel + 1) * taps].iter().enumerate() {
+                for (out, line) in out[start..].chunks_mut(PIECE).zip(line[tap..].chunks(PIECE)) {
+                    pace.step(out.len(), cx)?;
+                    out.iter_mut().zip(line).for_each(|(out, x)| *out += weight * x);
+                }
+            }
+            if gated {
+                each(&mut out[start..], &mut pace, cx, |x| *x *= sigmoid(*x))?;
+            }
+        }
+        Ok(())
+    })?;
+    let state = last(&padded, taps - 1, cx)?;
+    Ok(vec![convert(result, ty, cx)?, state])
+}
+
+/// The last `len` elements of each line of three dimensions.
+fn last(value: &Value, len: usize, cx: &Cx<'_>) -> Result<Value, Error> {
+    let &[batch, channels, whole] = value.dims() else {
+        return Err(Error::invalid_argument("three dimensions are wanted"));
+    };
+    with_elements!(value, |elements| cx.output(&[batch, channels, len])?.append(|out| {
+        let mut pace = Pace::default();
+        for line in elements.chunks_exact(whole) {
+            pace.copy(&line[whole - len..], out, cx)?;
+        }
+        Ok(())
+    }))
+}

@@ -1,0 +1,116 @@
+//! Tensors out of nothing: Constant, ConstantOfShape, Range.
+
+use super::super::node::Node;
+use super::super::value::{ElementType, Value, with_elements};
+use super::cast::convert;
+use super::{Kernel, Operator, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(1, "Constant", (0, 0), constant),
+    since(9, "ConstantOfShape", (1, 1), constant_of_shape),
+    since(11, "Range", (3, 3), range),
+];
+
+fn constant(node: &Node<'_>) -> Result<Kernel, Error> {
+    let value = if let Some(value) = node.tensor("value")? {
+        value
+    } else if let Some(number) = node.float_option("value_float")? {
+        Value::scalar(number)?
+    } else if let Some(number) = node.int("value_int")? {
+        Value::scalar(number)?
+    } else if let Some(numbers) = node.floats("value_floats")? {
+        Value::new(vec![numbers.len()], numbers.to_vec())?
+    } else if let Some(numbers) = node.ints("value_ints")? {
+        Value::new(vec![numbers.len()], numbers.to_vec())?
+    } else {
+        return Err(Error::unsupported("a constant that is neither a tensor nor numbers"));
+    };
+    Ok(Box::new(move |_, _| Ok(vec![value.clone()])))
+}
+
+/// Dimensions out of a tensor of integers.
+pub(super) fn dims(shape: &Value) -> Result<Vec<usize>, Error> {
+    let dim = |&dim: &i64| usize::try_from(dim).map_err(|_| Error::invalid_argument(format!("a dimension of {dim}")));
+    shape.to_i64s()?.iter().map(dim).collect()
+}
+
+fn constant_of_shape(node: &Node<'_>) -> Result<Kernel, Error> {
+    let value = match node.tensor("value")? {
+        Some(value) => value,
+        None => Value::scalar(0.0_f32)?,
+    };
+    if value.len() != 1 {
+        return Err(Error::invalid_encoding("attribute value is to have one element"));
+    }
+    Ok(Box::new(move |args, cx| {
+        let dims = dims(args.get(0)?)?;
+        let plain = value.plain();
+        let filled = with_elements!(plain, |elements| {
+            let element = elements.first().copied().unwrap_or_default();
+            cx.output(&dims)?.write(element, |_| Ok(()))
+        })?;
+        Ok(vec![filled.retyped(value.ty())])
+    }))
+}
+
+fn range(node: &Node<'_>) -> Result<Kernel, Error> {
+    let narrow = node.opset >= 27;
+    if narrow {
+        // The type of sums that are no part of this way to compute it: each element is computed on its own.
+        node.ignore(&["stash_type"]);
+    }
+    Ok(Box::new(move |args, cx| {
+        let ty = args.get(0)?.ty();
+        // A narrow float counts as f32, so that the type's own rounding stops no range.
+        let halves = narrow && matches!(ty, ElementType::F16 | ElementType::Bf16);
+        let bound = |index: usize| -> Result<Value, Error> {
+            let value = args.get(index)?.clone();
+            if value.ty() != ty {
+                return Err(Error::invalid_argument(format!("bounds of {ty:?} and of {:?}", value.ty())));
+            }
+            if halves { convert(value, ElementType::F32, cx) } else { Ok(value) }
+        };
+        let (start, limit, delta) = (&bound(0)?, &bound(1)?, &bound(2)?);
+        if start.len() != 1 || limit.len() != 1 || delta.len() != 1 {
+            return Err(Error::invalid_argument("a bound that is no scalar"));
+        }
+        macro_rules! floats {
+            ($ty:ty) => {{
+                let read = |value: &Value| -> Result<$ty, Error> { Ok(value.elements::<$ty>()?[0]) };
+                let (start, limit, delta) = (read(start)?, read(limit)?, read(delta)?);
+                // In f64, so that the quotient is not rounded to a whole number.
+                let steps = ((f64::from(limit) - f64::from(start)) / f64::from(delta)).ceil();
+                if delta == 0.0 || !steps.is_finite() {
+                    return Err(Error::invalid_argument("a range without an end"));
+                }
+                // Out of usize's range, the conversion gives the nearest number in it.
+                let steps = steps.max(0.0) as usize;
+                cx.output::<$ty>(&[steps])?.collect((0..steps).map(|step| start + step as $ty * delta))?
+            }};
+        }
+        macro_rules! integers {
+            ($ty:ty) => {{
+                let read = |value: &Value| -> Result<i128, Error> { Ok(i128::from(value.elements::<$ty>()?[0])) };
+                let (start, limit, delta) = (read(start)?, read(limit)?, read(delta)?);
+                if delta == 0 {
+                    return Err(Error::invalid_argument("a range without an end"));
+                }
+                let span = limit - start;
+                // Rounded up, towards the limit.
+                let steps = span / delta + i128::from(span % delta != 0 && (span < 0) == (delta < 0));
+                let steps = usize::try_from(steps.max(0)).unwrap_or(usize::MAX);
+                cx.output::<$ty>(&[steps])?.collect((0..steps).map(|step| (start + step as i128 * delta) as $ty))?
+            }};
+        }
+        let result = match start.ty() {
+            ElementType::F32 => floats!(f32),
+            ElementType::F64 => floats!(f64),
+            ElementType::I16 => integers!(i16),
+            ElementType::I32 => integers!(i32),
+            ElementType::I64 => integers!(i64),
+            _ => return Err(super::no_type(start)),
+        };
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}

@@ -1,0 +1,165 @@
+//! ConvTranspose over one to three spatial dimensions: a product of the kernel and the input, added up where its parts
+//! fall (im2col backwards).
+
+use super::super::meter::{Cx, Pace};
+use super::super::node::Node;
+use super::super::value::{Dims, Value, count};
+use super::cast::convert;
+use super::conv::{biases, group, planes, refuse_rank};
+use super::matmul::{Matrices, Size, multiply};
+use super::real::{Real, beside, floats, with_reals};
+use super::window::{Slide, Window};
+use super::{Kernel, Operator, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[since(1, "ConvTranspose", (2, 3), conv_transpose)];
+
+fn conv_transpose(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (window, groups) = (Window::new(node)?, group(node)?);
+    refuse_rank(node)?;
+    let list = |name| -> Result<Option<Vec<usize>>, Error> {
+        let Some(list) = node.ints(name)? else { return Ok(None) };
+        let size = |&size: &i64| usize::try_from(size).ok().filter(|&size| size <= 1 << 24);
+        let list = list.iter().map(size).collect::<Option<_>>();
+        list.map(Some).ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is out of range")))
+    };
+    let (extra, wanted) = (list("output_padding")?.unwrap_or_default(), list("output_shape")?);
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let weights = beside(args.take(1)?, value.ty(), cx)?;
+        let bias = args.take(2).ok().map(|bias| beside(bias, value.ty(), cx)).transpose()?;
+        let (n, channels, spatial) = planes(value.dims())?;
+        let (depth, filters_each, kernel) = planes(weights.dims())?;
+        if depth != channels || channels % groups != 0 || kernel.len() != spatial.len() {
+            let why = format!("{} by {} in {groups} groups", Dims(value.dims()), Dims(weights.dims()));
+            return Err(Error::invalid_argument(why));
+        }
+        window.check(kernel, spatial.len())?;
+        let filters = filters_each.saturating_mul(groups);
+        let slides = spatial.iter().zip(kernel).enumerate().map(|(place, (&input, &kernel))| {
+            let extra = extra.get(place).copied().unwrap_or(0);
+            let wanted = wanted.as_ref().and_then(|list| list.get(place)).copied();
+            spread(&window, place, input, kernel, extra, wanted)
+        });
+        let slides = slides.collect::<Result<Vec<_>, _>>()?;
+        let [slabs, rows, columns] = Slide::three(&slides)?;
+        let mut dims = vec![n, filters];
+        dims.extend(slides.iter().map(|slide| slide.input));
+        let plane = count(&[slabs.input, rows.input, columns.input])?;
+        let shape = Shape { slides: [slabs, rows, columns], plane, groups, filters_each, kernel: product(kernel) };
+        let result = with_reals!(value, T => transposed::<T>(&value, &weights, bias.as_ref(), &dims, shape, cx))?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+/// The sizes of a transposed convolution.
+#[derive(Clone, Copy)]
+struct Shape {
+    slides: [Slide; 3],
+    /// Outputs of one filter.
+    plane: usize,
+    groups: usize,
+    filters_each: usize,
+    kernel: usize,
+}
+
+fn transposed<T: Real>(
+    value: &Value,
+    weights: &Value,
+    bias: Option<&Value>,
+    dims: &[usize],
+    shape: Shape,
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    let Shape { slides, plane, groups, filters_each, kernel } = shape;
+    let (_, channels, spatial) = planes(value.dims())?;
+    let filters = filters_each.saturating_mul(groups);
+    let bias = biases::<T>(bias, filters)?;
+    let (places, each) = (product(spatial), channels / groups);
+    let taps = filters_each * kernel;
+    // The kernel is k×m here: channels by filters.
+    let left = Matrices::rows(weights.storage()?, each, taps).transposed();
+    let size = Size { batch: groups, m: taps, n: places, k: each };
+    let mut pace = Pace::default();
+    cx.output::<T>(dims)?.write(T::default(), |out| {
+        for (batch, out) in out.chunks_exact_mut((filters * plane).max(1)).enumerate() {
+            let right = Matrices::rows(value.storage()?, each, places);
+            let right = Matrices { start: batch * channels * places, ..right };
+            let (patches, _charge) = multiply::<T>(left, right, size, cx)?;
+            for (filter, out) in out.chunks_exact_mut(plane.max(1)).enumerate() {
+                if let Some(bias) = bias {
+                    pace.set(bias[filter], out, cx)?;
+                }
+                let len = kernel * places;
+                col2im(&patches[filter * len..(filter + 1) * len], slides, out, cx)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// One dimension of a transposed convolution, as the window that goes back from its output to its input.
+fn spread(
+    window: &Window,
+    place: usize,
+    input: usize,
+    kernel: usize,
+    extra: usize,
+    wanted: Option<usize>,
+) -> Result<Slide, Error> {
+    let (stride, dilation) = window.steps(place);
+    let whole = input
+        .checked_sub(1)
+        .and_then(|steps| steps.checked_mul(stride))
+        .and_then(|span| span.checked_add((kernel - 1) * dilation + 1 + extra))
+        .ok_or_else(|| Error::too_large("an output dimension past what can be addressed, or an empty input"))?;
+    let (output, before) = match (wanted, window.pads(place)) {
+        (Some(wanted), _) => {
+            let pads = whole.saturating_sub(wanted);
+            (wanted, if window.odd_at_end() { pads / 2 } else { pads - pads / 2 })
+        }
+        (None, Some((before, after))) => {
+            let output = whole.checked_sub(before + after);
+            (output.ok_or_else(|| Error::invalid_argument("pads larger than the output"))?, before)
+        }
+        (None, None) => {
+            let output = input.saturating_mul(stride);
+            let pads = whole.saturating_sub(output);
+            (output, if window.odd_at_end() { pads / 2 } else { pads - pads / 2 })
+        }
+    };
+    Ok(Slide { input: output, output: input, kernel, stride, dilation, before, after: 0 })
+}
+
+/// Adds each patch to the places it came from: im2col backwards.
+fn col2im<T: Real>(patches: &[T], [slabs, rows, columns]: [Slide; 3], out: &mut [T], cx: &Cx<'_>) -> Result<(), Error> {
+    let mut pace = Pace::default();
+    let places = slabs.output * rows.output * columns.output;
+    for (tap, patch) in patches.chunks_exact(places.max(1)).enumerate() {
+        let (slab, tap) = (tap / (rows.kernel * columns.kernel), tap % (rows.kernel * columns.kernel));
+        let (row, column) = (tap / columns.kernel, tap % columns.kernel);
+        let ((top, bottom), (first, end)) = (reach(&rows, row), reach(&columns, column));
+        let (front, back) = reach(&slabs, slab);
+        for z in front..back {
+            for y in top..bottom {
+                pace.step(end - first, cx)?;
+                let line = (slabs.source(z, slab) * rows.input + rows.source(y, row)) * columns.input;
+                let patch = &patch[(z * rows.output + y) * columns.output..][..columns.output];
+                for x in first..end {
+                    out[line + columns.source(x, column)] += patch[x];
+                }
+            }
+        }
+        pace.step(1, cx)?;
+    }
+    Ok(())
+}
+
+/// The outputs of a dimension whose source under kernel place `at` is inside: first, and one past the last.
+#[inline]
+fn reach(slide: &Slide, at: usize) -> (usize, usize) {
+    let offset = at * slide.dilation;
+    let first = slide.before.saturating_sub(offset).div_ceil(slide.stride);
+    let end = (slide.input + slide.before).saturating_sub(offset).div_ceil(slide.stride).min(slide.output);
+    (first.min(end), end)
+}

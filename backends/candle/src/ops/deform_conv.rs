@@ -1,0 +1,186 @@
+//! DeformConv over two dimensions: a convolution whose taps lie where offsets say, between elements by interpolation.
+
+use super::super::meter::{Cx, Pace};
+use super::super::node::{Args, Node};
+use super::super::value::{Dims, ElementType, Value};
+use super::cast::convert;
+use super::conv::{group, refuse_rank};
+use super::elementwise::Number;
+use super::window::{Slide, Window};
+use super::{Kernel, Operator, no_type, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[since(19, "DeformConv", (3, 5), convolution)];
+
+fn convolution(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (window, groups) = (Window::new(node)?, group(node)?);
+    refuse_rank(node)?;
+    let shifted = node.int("offset_group")?.unwrap_or(1);
+    let shifted = usize::try_from(shifted).ok().filter(|&groups| (1..=1 << 24).contains(&groups));
+    let shifted = shifted.ok_or_else(|| Error::invalid_encoding("attribute offset_group is out of range"))?;
+    Ok(Box::new(move |args, cx| run(args, &window, groups, shifted, cx)))
+}
+
+/// The inputs of one call, and how they fit together.
+struct Convolution<'a, T> {
+    elements: &'a [T],
+    weights: &'a [T],
+    offsets: &'a [T],
+    mask: Option<&'a [T]>,
+    bias: Option<&'a [T]>,
+    batch: usize,
+    channels: usize,
+    filters: usize,
+    /// Groups of channels, and groups of them that share offsets.
+    groups: usize,
+    shifted: usize,
+    slides: [Slide; 2],
+}
+
+fn run(mut args: Args, window: &Window, groups: usize, shifted: usize, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+    let value = args.take(0)?;
+    let ty = value.ty();
+    let through = match ty {
+        ElementType::F64 => ElementType::F64,
+        ElementType::F32 | ElementType::F16 | ElementType::Bf16 => ElementType::F32,
+        _ => return Err(no_type(&value)),
+    };
+    let mut inputs = vec![Some(convert(value, through, cx)?)];
+    for index in 1..5 {
+        let input = args.take(index).ok();
+        if input.as_ref().is_some_and(|input| input.ty() != ty) {
+            return Err(Error::invalid_argument(format!("inputs of {ty:?} and of another type")));
+        }
+        inputs.push(input.map(|input| convert(input, through, cx)).transpose()?);
+    }
+    let result = if through == ElementType::F64 {
+        typed::<f64>(&inputs, window, groups, shifted, cx)?
+    } else {
+        typed::<f32>(&inputs, window, groups, shifted, cx)?
+    };
+    Ok(vec![convert(result, ty, cx)?])
+}
+
+fn typed<T: Number>(
+    inputs: &[Option<Value>],
+    window: &Window,
+    groups: usize,
+    shifted: usize,
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    let [Some(value), Some(weights), Some(offsets), bias, mask] = inputs else {
+        return Err(Error::invalid_argument("elements, weights or offsets are missing"));
+    };
+    let wrong = || {
+        let why = format!("{} by {} at {}", Dims(value.dims()), Dims(weights.dims()), Dims(offsets.dims()));
+        Error::invalid_argument(format!("{why} in {groups} groups, {shifted} of offsets"))
+    };
+    let (&[batch, channels, ref spatial @ ..], &[filters, depth, ref kernel @ ..]) = (value.dims(), weights.dims())
+    else {
+        return Err(wrong());
+    };
+    if spatial.len() != 2 || kernel.len() != 2 {
+        return Err(Error::unsupported("other than two spatial dimensions are not supported"));
+    }
+    let slides: [Slide; 2] = window.over(spatial, kernel)?.try_into().map_err(|_| wrong())?;
+    let [rows, columns] = slides.map(|slide| slide.output);
+    let taps = product(kernel);
+    let places = |each: usize| {
+        taps.checked_mul(shifted).and_then(|all| all.checked_mul(each)).map(|all| [batch, all, rows, columns])
+    };
+    let whole = channels % shifted == 0 && filters % groups == 0 && depth.checked_mul(groups) == Some(channels);
+    let masked = mask.as_ref().is_none_or(|mask| places(1).is_some_and(|wanted| mask.dims() == wanted));
+    let biased = bias.as_ref().is_none_or(|bias| bias.dims() == [filters]);
+    if !whole || !masked || !biased || places(2).is_none_or(|wanted| offsets.dims() != wanted) {
+        return Err(wrong());
+    }
+    let convolution = Convolution {
+        elements: value.elements()?,
+        weights: weights.elements()?,
+        offsets: offsets.elements()?,
+        mask: mask.as_ref().map(Value::elements::<T>).transpose()?,
+        bias: bias.as_ref().map(Value::elements::<T>).transpose()?,
+        batch,
+        channels,
+        filters,
+        groups,
+        shifted,
+        slides,
+    };
+    cx.output::<T>(&[batch, filters, rows, columns])?.write(T::default(), |out| convolution.run(out, cx))
+}
+
+impl<T: Number> Convolution<'_, T> {
+    fn run(&self, out: &mut [T], cx: &Cx<'_>) -> Result<(), Error> {
+        let [rows, columns] = self.slides;
+        let taps = rows.kernel * columns.kernel;
+        let (depth, each) = (self.channels / self.groups, self.filters / self.groups);
+        // What lies under the taps of one row of outputs: by channel, tap and column.
+        let width = columns.output;
+        let (mut patch, _charge) =
+            cx.filled(T::default(), super::super::value::count(&[self.channels, taps, width])?)?;
+        let mut pace = Pace::default();
+        for batch in 0..self.batch {
+            for row in 0..rows.output {
+                self.fill(&mut patch, batch, row, &mut pace, cx)?;
+                for filter in 0..self.filters {
+                    let start = ((batch * self.filters + filter) * rows.output + row) * width;
+                    let out = &mut out[start..start + width];
+                    pace.set(self.bias.map_or(T::default(), |bias| bias[filter]), out, cx)?;
+                    let weights = &self.weights[filter * depth * taps..(filter + 1) * depth * taps];
+                    let patch = &patch[filter / each * depth * taps * width..];
+                    for (&weight, line) in weights.iter().zip(patch.chunks_exact(width)) {
+                        pace.step(width, cx)?;
+                        out.iter_mut().zip(line).for_each(|(out, &x)| *out = out.plus(weight.times(x)));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fill(&self, patch: &mut [T], batch: usize, row: usize, pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+        let [rows, columns] = self.slides;
+        let (taps, width) = (rows.kernel * columns.kernel, columns.output);
+        let (plane, shared) = (rows.input * columns.input, self.channels / self.shifted);
+        for (index, line) in patch.chunks_exact_mut(width).enumerate() {
+            pace.step(8 * width, cx)?;
+            let (channel, tap) = (index / taps, index % taps);
+            let plane = &self.elements[(batch * self.channels + channel) * plane..][..plane];
+            // Of the offsets, a plane down and one along for each tap of a group; of the mask, one.
+            let at = (batch * self.shifted + channel / shared) * taps + tap;
+            let of = |list: &'_ [T], plane: usize, column: usize| list[(plane * rows.output + row) * width + column];
+            let (down, along) = (tap / columns.kernel, tap % columns.kernel);
+            let fixed = |slide: Slide, index: usize, tap: usize| {
+                (index * slide.stride + tap * slide.dilation) as f64 - slide.before as f64
+            };
+            let y = fixed(rows, row, down);
+            for (column, out) in line.iter_mut().enumerate() {
+                let y = y + of(self.offsets, 2 * at, column).to_f64();
+                let x = fixed(columns, column, along) + of(self.offsets, 2 * at + 1, column).to_f64();
+                let found = interpolated(plane, [rows.input, columns.input], y, x);
+                *out = self.mask.map_or(found, |mask| found.times(of(mask, at, column)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What lies at a place of a plane, between its elements by interpolation; zero outside, and at no place at all.
+fn interpolated<T: Number>(plane: &[T], [rows, columns]: [usize; 2], y: f64, x: f64) -> T {
+    if !(y > -1.0 && x > -1.0 && y < rows as f64 && x < columns as f64) {
+        return T::default();
+    }
+    let (top, left) = (y.floor(), x.floor());
+    let (down, along) = (y - top, x - left);
+    let mut sum = T::default();
+    for (row, weight_y) in [(top as i64, 1.0 - down), (top as i64 + 1, down)] {
+        for (column, weight_x) in [(left as i64, 1.0 - along), (left as i64 + 1, along)] {
+            if (0..rows as i64).contains(&row) && (0..columns as i64).contains(&column) {
+                let element = plane[row as usize * columns + column as usize];
+                sum = sum.plus(T::from_f64(weight_y * weight_x).times(element));
+            }
+        }
+    }
+    sum
+}

@@ -1,0 +1,169 @@
+//! Convolutions with one filter a channel: sums of shifted rows.
+
+#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for wide vectors")]
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::super::meter::{Charge, Cx, Pace};
+use super::window::Slide;
+use graphpool::backend::Error;
+
+/// Places that a kernel may have at the most.
+pub(super) const LARGEST: usize = 1024;
+
+/// Multiplications between two looks at the compute's token.
+const PART: usize = 1 << 24;
+
+/// Outputs of a line below which lines are computed together, what lies between them too where it is no more than they.
+const SHORT: usize = 64;
+
+/// Whether one line is little enough work.
+pub(super) fn suits(rows: Slide, columns: Slide) -> bool {
+    columns.output.saturating_mul(rows.kernel).saturating_mul(columns.kernel) <= PART
+}
+
+/// Convolves planes of one size.
+pub(super) struct Planes {
+    rows: Slide,
+    columns: Slide,
+    /// Columns of a padded plane.
+    wide: usize,
+    /// Elements from one line to the next, once those that are a stride apart lie side by side.
+    pitch: usize,
+    /// How long each such sequence is.
+    phase: usize,
+    /// Where, from the first, the places of the kernel are.
+    offsets: Vec<usize>,
+    split: Vec<f32>,
+    lines: Vec<f32>,
+    _charges: [Charge; 2],
+}
+
+impl Planes {
+    /// For planes that are `high` by `wide` with their pads.
+    pub(super) fn new([rows, columns]: [Slide; 2], [high, wide]: [usize; 2], cx: &Cx<'_>) -> Result<Self, Error> {
+        // A stride past the whole line leaves as many sequences as there are elements.
+        let stride = columns.stride.min(wide);
+        let phase = wide.div_ceil(stride);
+        let pitch = if columns.stride == 1 { wide } else { phase * stride };
+        let near = columns.output < SHORT && pitch <= 2 * columns.output;
+        let together = columns.stride == 1 && rows.stride == 1 && near;
+        let split = if columns.stride == 1 { 0 } else { high * pitch };
+        let lines = if together { rows.output * pitch } else { 0 };
+        let offset = |place: usize| {
+            let (y, x) = (place / columns.kernel * rows.dilation, place % columns.kernel * columns.dilation);
+            y * pitch + if columns.stride == 1 { x } else { x % columns.stride * phase + x / columns.stride }
+        };
+        let offsets = (0..rows.kernel * columns.kernel).map(offset).collect();
+        let ((split, of_split), (lines, of_lines)) = (cx.filled(0.0, split)?, cx.filled(0.0, lines)?);
+        Ok(Self { rows, columns, wide, pitch, phase, offsets, split, lines, _charges: [of_split, of_lines] })
+    }
+
+    /// Adds the convolution of a padded plane by one kernel to `out`.
+    pub(super) fn add(&mut self, plane: &[f32], taps: &[f32], out: &mut [f32], cx: &Cx<'_>) -> Result<(), Error> {
+        let (rows, columns, pitch) = (self.rows, self.columns, self.pitch);
+        let plane = if columns.stride == 1 {
+            plane
+        } else {
+            let mut pace = Pace::default();
+            for (line, split) in plane.chunks_exact(self.wide).zip(self.split.chunks_exact_mut(pitch)) {
+                pace.step(line.len(), cx)?;
+                for (first, split) in split.chunks_exact_mut(self.phase).enumerate() {
+                    split.iter_mut().zip(line[first..].iter().step_by(columns.stride)).for_each(|(to, x)| *to = *x);
+                }
+            }
+            &self.split
+        };
+        let line = if self.lines.is_empty() { columns.output } else { pitch };
+        let each = (PART / (line * taps.len()).max(1)).max(1);
+        for (index, out) in out.chunks_mut(each * columns.output).enumerate() {
+            cx.control.check()?;
+            let (first, count) = (index * each, out.len() / columns.output);
+            if self.lines.is_empty() {
+                for (y, out) in out.chunks_exact_mut(columns.output).enumerate() {
+                    let source = &plane[(first + y) * rows.stride * pitch..];
+                    Arch::new().dispatch(Shifted { source, offsets: &self.offsets, taps, out });
+                }
+                continue;
+            }
+            let lines = &mut self.lines[..(count - 1) * pitch + columns.output];
+            lines.fill(0.0);
+            let source = &plane[first * pitch..];
+            Arch::new().dispatch(Shifted { source, offsets: &self.offsets, taps, out: lines });
+            for (out, line) in out.chunks_exact_mut(columns.output).zip(lines.chunks(pitch)) {
+                out.iter_mut().zip(line).for_each(|(out, x)| *out += x);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds to each element of `out` those that lie at the offsets from it, each times its tap.
+struct Shifted<'a> {
+    source: &'a [f32],
+    offsets: &'a [usize],
+    taps: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Shifted<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { source, offsets, taps, out } = self;
+        let lanes = S::F32_LANES;
+        let mut at = 0;
+        while at + 4 * lanes <= out.len() {
+            block::<S, 4>(simd, &source[at..], offsets, taps, &mut out[at..at + 4 * lanes]);
+            at += 4 * lanes;
+        }
+        while at + lanes <= out.len() {
+            block::<S, 1>(simd, &source[at..], offsets, taps, &mut out[at..at + lanes]);
+            at += lanes;
+        }
+        for (place, out) in out.iter_mut().enumerate().skip(at) {
+            *out += offsets.iter().zip(taps).map(|(offset, tap)| source[offset + place] * tap).sum::<f32>();
+        }
+    }
+}
+
+/// `V` vectors of outputs.
+#[inline(always)]
+fn block<S: Simd, const V: usize>(simd: S, source: &[f32], offsets: &[usize], taps: &[f32], out: &mut [f32]) {
+    let (out, _) = S::as_mut_simd_f32s(out);
+    let mut sums = [simd.splat_f32s(0.0); V];
+    for (&offset, &tap) in offsets.iter().zip(taps) {
+        let (source, _) = S::as_simd_f32s(&source[offset..offset + V * S::F32_LANES]);
+        let tap = simd.splat_f32s(tap);
+        for (sum, &x) in sums.iter_mut().zip(source) {
+            *sum = simd.mul_add_e_f32s(tap, x, *sum);
+        }
+    }
+    for (out, &sum) in out.iter_mut().zip(&sums) {
+        *out = simd.add_f32s(*out, sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::meter::Meter;
+    use super::*;
+    use graphpool::backend::ComputeControl;
+
+    #[test]
+    fn lines_far_apart_are_computed_one_by_one() {
+        let (control, meter) = (ComputeControl::default(), Meter::new(usize::MAX));
+        let slide = |input: usize, kernel: usize, dilation: usize| {
+            let output = input - (kernel - 1) * dilation;
+            Slide { input, output, kernel, dilation, ..Slide::UNIT }
+        };
+        let together = |wide: usize, kernel: usize, dilation: usize| {
+            let slides = [slide(64, 1, 1), slide(wide, kernel, dilation)];
+            !Planes::new(slides, [64, wide], &Cx::new(&control, &meter)).unwrap().lines.is_empty()
+        };
+        assert!(together(14, 3, 1) && together(9, 5, 1));
+        // 63 outputs of 65535 elements, and 4 of 9.
+        assert!(!together(65535, 1024, 64) && !together(9, 6, 1) && !together(100, 3, 1));
+    }
+}

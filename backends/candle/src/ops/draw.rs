@@ -1,0 +1,195 @@
+//! Numbers at random: RandomNormal, RandomUniform and their kin that take a tensor's shape, Bernoulli, Multinomial.
+//!
+//! The numbers are those of `random`: other ones than another engine would draw of the same seed, of the same
+//! distribution. A node's numbers at one compute follow those of the one before in the same context.
+
+use half::{bf16, f16};
+
+use super::super::meter::{Cx, Pace};
+use super::super::node::Node;
+use super::super::random::Stream;
+use super::super::value::{Dims, Element, ElementType, Value, count};
+use super::cast::convert;
+use super::{Kernel, Operator, no_type, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(1, "RandomNormal", (0, 0), |node| shaped(node, Distribution::normal(node)?)),
+    since(1, "RandomNormalLike", (1, 1), |node| like(node, Distribution::normal(node)?)),
+    since(1, "RandomUniform", (0, 0), |node| shaped(node, Distribution::uniform(node)?)),
+    since(1, "RandomUniformLike", (1, 1), |node| like(node, Distribution::uniform(node)?)),
+    since(15, "Bernoulli", (1, 1), bernoulli),
+    since(7, "Multinomial", (1, 1), multinomial),
+];
+
+/// The distribution of the numbers of a tensor.
+#[derive(Debug, Clone, Copy)]
+enum Distribution {
+    Normal { mean: f64, deviation: f64 },
+    Uniform { low: f64, high: f64 },
+}
+
+impl Distribution {
+    fn normal(node: &Node<'_>) -> Result<Self, Error> {
+        let (mean, deviation) = (node.float("mean", 0.0)?, node.float("scale", 1.0)?);
+        Ok(Self::Normal { mean: f64::from(mean), deviation: f64::from(deviation) })
+    }
+
+    fn uniform(node: &Node<'_>) -> Result<Self, Error> {
+        let (low, high) = (node.float("low", 0.0)?, node.float("high", 1.0)?);
+        Ok(Self::Uniform { low: f64::from(low), high: f64::from(high) })
+    }
+
+    /// A tensor of numbers of it.
+    fn tensor(self, dims: &[usize], ty: ElementType, source: &Source, cx: &Cx<'_>) -> Result<Value, Error> {
+        match ty {
+            ElementType::F32 => self.of(dims, |x| x as f32, source, cx),
+            ElementType::F64 => self.of(dims, |x| x, source, cx),
+            ElementType::F16 => self.of(dims, f16::from_f64, source, cx),
+            ElementType::Bf16 => self.of(dims, bf16::from_f64, source, cx),
+            other => Err(Error::unsupported(format!("random numbers of {other:?}"))),
+        }
+    }
+
+    fn of<T: Element>(
+        self,
+        dims: &[usize],
+        to: impl Fn(f64) -> T,
+        source: &Source,
+        cx: &Cx<'_>,
+    ) -> Result<Value, Error> {
+        let count = count(dims)?;
+        let output = cx.output::<T>(dims)?;
+        // Two numbers take a block.
+        let mut stream = source.draw(count.div_ceil(2), cx)?;
+        let mut spare = None;
+        output.collect((0..count).map(|_| {
+            to(match self {
+                Self::Uniform { low, high } => low + (high - low) * stream.uniform(),
+                Self::Normal { mean, deviation } => {
+                    let normal = spare.take().unwrap_or_else(|| {
+                        let [one, other] = stream.normals();
+                        spare = Some(other);
+                        one
+                    });
+                    mean + deviation * normal
+                }
+            })
+        }))
+    }
+}
+
+/// Where a node's numbers come from.
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    node: usize,
+    seed: Option<f32>,
+}
+
+impl Source {
+    fn new(node: &Node<'_>) -> Result<Self, Error> {
+        Ok(Self { seed: node.float_option("seed")?, node: node.random() })
+    }
+
+    /// The next so many blocks.
+    fn draw(self, blocks: usize, cx: &Cx<'_>) -> Result<Stream, Error> {
+        let stream = cx.randoms.and_then(|randoms| randoms.draw(self.node, self.seed, blocks));
+        stream.ok_or_else(|| Error::unsupported("a random number while the model is loaded"))
+    }
+}
+
+/// The element type that an attribute names.
+fn listed(node: &Node<'_>) -> Result<Option<ElementType>, Error> {
+    let Some(number) = node.int("dtype")? else { return Ok(None) };
+    let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
+    ty.map(Some).ok_or_else(|| Error::unsupported(format!("element type {number}")))
+}
+
+fn shaped(node: &Node<'_>, distribution: Distribution) -> Result<Kernel, Error> {
+    let dims = node.ints("shape")?.ok_or_else(|| Error::invalid_encoding("attribute shape is missing"))?;
+    let dims = dims.iter().map(|&dim| usize::try_from(dim)).collect::<Result<Vec<_>, _>>();
+    let dims = dims.map_err(|_| Error::invalid_encoding("a size below 0"))?;
+    count(&dims)?;
+    let (ty, source) = (listed(node)?.unwrap_or(ElementType::F32), Source::new(node)?);
+    Ok(Box::new(move |_, cx| Ok(vec![distribution.tensor(&dims, ty, &source, cx)?])))
+}
+
+fn like(node: &Node<'_>, distribution: Distribution) -> Result<Kernel, Error> {
+    let (ty, source) = (listed(node)?, Source::new(node)?);
+    Ok(Box::new(move |args, cx| {
+        let value = args.get(0)?;
+        Ok(vec![distribution.tensor(value.dims(), ty.unwrap_or(value.ty()), &source, cx)?])
+    }))
+}
+
+/// 1 with the probability that each element is.
+fn bernoulli(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (ty, source) = (listed(node)?, Source::new(node)?);
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        if !matches!(value.ty(), ElementType::F16 | ElementType::Bf16 | ElementType::F32 | ElementType::F64) {
+            return Err(no_type(&value));
+        }
+        let ty = ty.unwrap_or(value.ty());
+        let value = convert(value, ElementType::F64, cx)?;
+        let elements = value.elements::<f64>()?;
+        if elements.iter().any(|probability| !(0.0..=1.0).contains(probability)) {
+            return Err(Error::invalid_argument("a probability that is not from 0 to 1"));
+        }
+        let output = cx.output::<bool>(value.dims())?;
+        let mut stream = source.draw(elements.len().div_ceil(2), cx)?;
+        let drawn = output.collect(elements.iter().map(|&probability| stream.uniform() < probability))?;
+        Ok(vec![convert(drawn, ty, cx)?])
+    }))
+}
+
+/// Classes, drawn with the probabilities whose logarithms, up to a number added to all, are the rows.
+fn multinomial(node: &Node<'_>) -> Result<Kernel, Error> {
+    let samples = usize::try_from(node.int("sample_size")?.unwrap_or(1));
+    let samples = samples.map_err(|_| Error::invalid_encoding("attribute sample_size is negative"))?;
+    let (ty, source) = (listed(node)?.unwrap_or(ElementType::I32), Source::new(node)?);
+    if !matches!(ty, ElementType::I32 | ElementType::I64) {
+        return Err(Error::unsupported(format!("classes as {ty:?}")));
+    }
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        if !matches!(value.ty(), ElementType::F16 | ElementType::F32 | ElementType::F64) {
+            return Err(no_type(&value));
+        }
+        let value = convert(value, ElementType::F64, cx)?;
+        let &[batch, classes] = value.dims() else {
+            return Err(Error::invalid_argument(format!("{} where rows of classes are wanted", Dims(value.dims()))));
+        };
+        if classes == 0 {
+            return Err(Error::invalid_argument("rows of no class"));
+        }
+        let elements = value.elements::<f64>()?;
+        let output = cx.output::<i64>(&[batch, samples])?;
+        let (mut sums, _charge) = cx.scratch::<f64>(classes)?;
+        let mut stream = source.draw(batch.saturating_mul(samples).div_ceil(2), cx)?;
+        let mut pace = Pace::default();
+        let drawn = output.append(|out| {
+            for row in elements.chunks_exact(classes) {
+                pace.step(8 * classes, cx)?;
+                let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let mut sum = 0.0;
+                sums.clear();
+                for logarithm in row {
+                    sum += (logarithm - top).exp();
+                    sums.push(sum);
+                }
+                if !sum.is_finite() {
+                    return Err(Error::invalid_argument("rows of logarithms that are no probabilities"));
+                }
+                for _ in 0..samples {
+                    pace.step(64, cx)?;
+                    let point = stream.uniform() * sum;
+                    // A class of probability 0 has no point of its own.
+                    out.push(sums.partition_point(|&sum| sum <= point).min(classes - 1) as i64);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(vec![convert(drawn, ty, cx)?])
+    }))
+}

@@ -1,0 +1,322 @@
+//! Arithmetic of two tensors or of any number of them: Add, Sub, Mul, Div, Mod, Pow, Min, Max, Mean, Sum.
+//!
+//! Integers wrap around, as they do everywhere else in ONNX runtimes; a division by zero is an error.
+
+use half::{bf16, f16};
+
+use super::super::meter::{Cx, PIECE, Pace};
+use super::super::node::Node;
+use super::super::value::{Element, ElementType, Value};
+use super::broadcast::{map_into, zip, zip_into};
+use super::cast::convert;
+use super::{Kernel, MANY, Operator, no_type, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(7, "Add", (2, 2), |_| binary(add)),
+    since(7, "Sub", (2, 2), |_| binary(sub)),
+    since(7, "Mul", (2, 2), |_| binary(mul)),
+    since(7, "Div", (2, 2), |_| binary(div)),
+    since(10, "Mod", (2, 2), modulo),
+    since(7, "Pow", (2, 2), |_| binary(power)),
+    since(6, "Min", (1, MANY), |_| variadic(min)),
+    since(6, "Max", (1, MANY), |_| variadic(max)),
+    since(6, "Sum", (1, MANY), |_| sum(|_| 1.0)),
+    since(6, "Mean", (1, MANY), |_| sum(|count| count as f64)),
+];
+
+type Binary = fn(Value, Value, &Cx<'_>) -> Result<Value, Error>;
+
+/// A type that can be calculated with.
+pub(super) trait Number: Element + PartialOrd {
+    fn plus(self, other: Self) -> Self;
+    fn minus(self, other: Self) -> Self;
+    fn times(self, other: Self) -> Self;
+    fn over(self, other: Self) -> Self;
+    fn least(self, other: Self) -> Self;
+    fn most(self, other: Self) -> Self;
+    /// The remainder that has the divisor's sign.
+    fn modulo(self, other: Self) -> Self;
+    /// The remainder that has the dividend's sign.
+    fn remainder(self, other: Self) -> Self;
+    fn divides(self) -> bool;
+    fn from_f64(number: f64) -> Self;
+    fn to_f64(self) -> f64;
+}
+
+macro_rules! floats {
+    ($($ty:ty)*) => {$(
+        impl Number for $ty {
+            fn plus(self, other: Self) -> Self { self + other }
+            fn minus(self, other: Self) -> Self { self - other }
+            fn times(self, other: Self) -> Self { self * other }
+            fn over(self, other: Self) -> Self { self / other }
+            // A NaN wins, as in numpy.
+            fn least(self, other: Self) -> Self { if self < other || self != self { self } else { other } }
+            fn most(self, other: Self) -> Self { if self > other || self != self { self } else { other } }
+            fn modulo(self, other: Self) -> Self {
+                let remainder = self % other;
+                let zero = Self::default();
+                if remainder != zero && (remainder < zero) != (other < zero) { remainder + other } else { remainder }
+            }
+            fn remainder(self, other: Self) -> Self { self % other }
+            fn divides(self) -> bool { true }
+            fn from_f64(number: f64) -> Self { number as Self }
+            fn to_f64(self) -> f64 { f64::from(self) }
+        }
+    )*};
+}
+
+macro_rules! halves {
+    ($($ty:ty)*) => {$(
+        impl Number for $ty {
+            fn plus(self, other: Self) -> Self { self + other }
+            fn minus(self, other: Self) -> Self { self - other }
+            fn times(self, other: Self) -> Self { self * other }
+            fn over(self, other: Self) -> Self { self / other }
+            fn least(self, other: Self) -> Self { if self < other || self.is_nan() { self } else { other } }
+            fn most(self, other: Self) -> Self { if self > other || self.is_nan() { self } else { other } }
+            fn modulo(self, other: Self) -> Self { Self::from_f64(self.to_f64().modulo(other.to_f64())) }
+            fn remainder(self, other: Self) -> Self { Self::from_f64(self.to_f64() % other.to_f64()) }
+            fn divides(self) -> bool { true }
+            fn from_f64(number: f64) -> Self { <$ty>::from_f64(number) }
+            fn to_f64(self) -> f64 { <$ty>::to_f64(self) }
+        }
+    )*};
+}
+
+macro_rules! integers {
+    ($($ty:ty)*) => {$(
+        impl Number for $ty {
+            fn plus(self, other: Self) -> Self { self.wrapping_add(other) }
+            fn minus(self, other: Self) -> Self { self.wrapping_sub(other) }
+            fn times(self, other: Self) -> Self { self.wrapping_mul(other) }
+            // Zero never gets here: the tensor is searched for it first.
+            fn over(self, other: Self) -> Self { if other == 0 { 0 } else { self.wrapping_div(other) } }
+            fn least(self, other: Self) -> Self { self.min(other) }
+            fn most(self, other: Self) -> Self { self.max(other) }
+            #[allow(unused_comparisons, reason = "the sign of an unsigned number")]
+            fn modulo(self, other: Self) -> Self {
+                let remainder = self.remainder(other);
+                if remainder != 0 && (remainder < 0) != (other < 0) { remainder.wrapping_add(other) } else { remainder }
+            }
+            fn remainder(self, other: Self) -> Self { if other == 0 { 0 } else { self.wrapping_rem(other) } }
+            fn divides(self) -> bool { self != 0 }
+            fn from_f64(number: f64) -> Self { number as Self }
+            #[allow(clippy::cast_lossless, reason = "not so for 64 bits")]
+            fn to_f64(self) -> f64 { self as f64 }
+        }
+    )*};
+}
+
+floats!(f32 f64);
+halves!(f16 bf16);
+integers!(i8 i16 i32 i64 u8 u16 u32 u64);
+
+/// Runs a body with the Rust type of a value's numbers.
+macro_rules! with_numbers {
+    ($value:expr, $ty:ident => $body:expr) => {{
+        use $crate::value::ElementType;
+        match $value.ty() {
+            ElementType::F32 => with_numbers!(@ f32, $ty, $body),
+            ElementType::F64 => with_numbers!(@ f64, $ty, $body),
+            ElementType::F16 => with_numbers!(@ half::f16, $ty, $body),
+            ElementType::Bf16 => with_numbers!(@ half::bf16, $ty, $body),
+            ElementType::I8 => with_numbers!(@ i8, $ty, $body),
+            ElementType::I16 => with_numbers!(@ i16, $ty, $body),
+            ElementType::I32 => with_numbers!(@ i32, $ty, $body),
+            ElementType::I64 => with_numbers!(@ i64, $ty, $body),
+            ElementType::U8 => with_numbers!(@ u8, $ty, $body),
+            ElementType::U16 => with_numbers!(@ u16, $ty, $body),
+            ElementType::U32 => with_numbers!(@ u32, $ty, $body),
+            ElementType::U64 => with_numbers!(@ u64, $ty, $body),
+            _ => Err($crate::ops::no_type(&$value)),
+        }
+    }};
+    (@ $rust:ty, $ty:ident, $body:expr) => {{
+        type $ty = $rust;
+        $body
+    }};
+}
+pub(super) use with_numbers;
+
+/// An operation in a loop of its own for the types that computations are made of; the others share one loop, so
+/// that the crate doesn't hold the same loop a hundred times.
+macro_rules! arithmetic {
+    ($a:ident, $b:ident, $cx:ident, $operation:ident) => {
+        match $a.ty() {
+            ElementType::F32 => zip_into($a, $b, $cx, f32::$operation),
+            ElementType::I64 => zip_into($a, $b, $cx, i64::$operation),
+            _ => with_numbers!($a, T => zip_into($a, $b, $cx, T::$operation as fn(T, T) -> T)),
+        }
+    };
+}
+
+pub(super) fn add(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    arithmetic!(a, b, cx, plus)
+}
+
+fn sub(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    arithmetic!(a, b, cx, minus)
+}
+
+pub(super) fn mul(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    arithmetic!(a, b, cx, times)
+}
+
+fn div(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    with_numbers!(a, T => {
+        no_zero::<T>(&b, cx)
+    })?;
+    arithmetic!(a, b, cx, over)
+}
+
+fn min(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    arithmetic!(a, b, cx, least)
+}
+
+fn max(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    arithmetic!(a, b, cx, most)
+}
+
+fn no_zero<T: Number>(divisors: &Value, cx: &Cx<'_>) -> Result<(), Error> {
+    let mut pace = Pace::default();
+    for piece in divisors.elements::<T>()?.chunks(PIECE) {
+        pace.step(piece.len(), cx)?;
+        if !piece.iter().all(|divisor| divisor.divides()) {
+            return Err(Error::invalid_argument("an integer is divided by zero"));
+        }
+    }
+    Ok(())
+}
+
+/// The exponent may be of another type than the base, which the result has.
+fn power(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    match (a.ty(), b.ty()) {
+        (ElementType::F32, ElementType::F32) => match b.elements::<f32>()? {
+            // The exponents that models are full of.
+            [2.0] if b.rank() <= a.rank() => map_into(a, cx, |x: f32| x * x),
+            [0.5] if b.rank() <= a.rank() => map_into(a, cx, f32::sqrt),
+            _ => zip_into(a, b, cx, f32::powf),
+        },
+        (ElementType::F64, ElementType::F64) => zip_into(a, b, cx, f64::powf),
+        (ElementType::I64, ElementType::I64) => zip(&a, &b, cx, integer_power),
+        (ElementType::I32, ElementType::I32) => {
+            zip(&a, &b, cx, |a: i32, b: i32| integer_power(i64::from(a), i64::from(b)) as i32)
+        }
+        _ => {
+            let exponent = with_numbers!(b, T => super::broadcast::map(&b, cx, |x: T| x.to_f64()))?;
+            with_numbers!(a, T => {
+                let base = super::broadcast::map(&a, cx, |x: T| x.to_f64())?;
+                let result = zip_into(base, exponent, cx, f64::powf)?;
+                super::broadcast::map(&result, cx, |x: f64| <T as Number>::from_f64(x))
+            })
+        }
+    }
+}
+
+/// A power that wraps; that of a negative exponent is cut to 0, but for a base of ±1.
+fn integer_power(base: i64, exponent: i64) -> i64 {
+    match (base, exponent) {
+        (1, _) => 1,
+        (-1, _) => {
+            if exponent % 2 == 0 {
+                1
+            } else {
+                -1
+            }
+        }
+        (_, ..0) => 0,
+        _ => {
+            let (mut result, mut square, mut left) = (1_i64, base, exponent);
+            while left > 0 {
+                if left % 2 == 1 {
+                    result = result.wrapping_mul(square);
+                }
+                square = square.wrapping_mul(square);
+                left /= 2;
+            }
+            result
+        }
+    }
+}
+
+fn modulo(node: &Node<'_>) -> Result<Kernel, Error> {
+    let fmod = node.flag("fmod", false)?;
+    let floored = node.opset >= 28;
+    Ok(Box::new(move |mut args, cx| {
+        let (a, b) = (args.take(0)?, args.take(1)?);
+        let float = matches!(a.ty(), ElementType::F16 | ElementType::Bf16 | ElementType::F32 | ElementType::F64);
+        if float && !fmod {
+            if !floored {
+                return Err(no_type(&a));
+            }
+            return Ok(vec![floored_remainder(a, b, cx)?]);
+        }
+        Ok(vec![with_numbers!(a, T => {
+            no_zero::<T>(&b, cx)?;
+            zip_into(a, b, cx, if fmod { T::remainder } else { T::modulo } as fn(T, T) -> T)
+        })?])
+    }))
+}
+
+/// The remainder of floats that has the divisor's sign, a zero's included; of a finite number by an infinite one of the
+/// other sign, the divisor.
+fn floored_remainder(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    fn remainder(a: f64, b: f64) -> f64 {
+        let rest = a % b;
+        if rest == 0.0 {
+            return 0.0_f64.copysign(b);
+        }
+        if rest.is_sign_negative() == b.is_sign_negative() { rest } else { rest + b }
+    }
+    // In f64 the remainder of two narrower floats is exact; the sum with a divisor is rounded as often as it would be.
+    match a.ty() {
+        ElementType::F64 => zip_into(a, b, cx, remainder),
+        ElementType::F32 => zip_into(a, b, cx, |a: f32, b: f32| remainder(f64::from(a), f64::from(b)) as f32),
+        ElementType::F16 => zip_into(a, b, cx, |a: f16, b: f16| f16::from_f64(remainder(a.to_f64(), b.to_f64()))),
+        _ => zip_into(a, b, cx, |a: bf16, b: bf16| bf16::from_f64(remainder(a.to_f64(), b.to_f64()))),
+    }
+}
+
+fn binary(f: Binary) -> Result<Kernel, Error> {
+    Ok(Box::new(move |mut args, cx| Ok(vec![f(args.take(0)?, args.take(1)?, cx)?])))
+}
+
+fn variadic(f: Binary) -> Result<Kernel, Error> {
+    Ok(Box::new(move |mut args, cx| {
+        let mut result = args.take(0)?;
+        for index in 1..args.len() {
+            cx.control.check()?;
+            result = f(result, args.take(index)?, cx)?;
+        }
+        Ok(vec![result])
+    }))
+}
+
+/// The sum of the operands over a number that their count gives; the 16-bit floats are added up as f32, and rounded
+/// once.
+fn sum(over: fn(usize) -> f64) -> Result<Kernel, Error> {
+    Ok(Box::new(move |mut args, cx| {
+        let ty = args.get(0)?.ty();
+        let (count, narrow) = (args.len(), matches!(ty, ElementType::F16 | ElementType::Bf16));
+        let mut operand = |index: usize| -> Result<Value, Error> {
+            let value = args.take(index)?;
+            if value.ty() != ty {
+                return Err(Error::invalid_argument(format!("{ty:?} and {:?}", value.ty())));
+            }
+            if narrow { convert(value, ElementType::F32, cx) } else { Ok(value) }
+        };
+        let mut result = operand(0)?;
+        for index in 1..count {
+            cx.control.check()?;
+            result = add(result, operand(index)?, cx)?;
+        }
+        let over = over(count);
+        if over != 1.0 {
+            result =
+                with_numbers!(result, T => map_into(result, cx, |x: T| <T as Number>::from_f64(x.to_f64() / over)))?;
+        }
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}

@@ -1,0 +1,195 @@
+//! Features of ai.onnx.ml: Scaler, Normalizer, Binarizer, Imputer, ArrayFeatureExtractor, FeatureVectorizer.
+
+use super::super::meter::{Cx, PIECE, Pace};
+use super::super::node::Node;
+use super::super::value::{Dims, Element, ElementType, Value, count, with_elements};
+use super::broadcast::map_into;
+use super::cast::convert;
+use super::elementwise::with_numbers;
+use super::pattern::integers;
+use super::{Kernel, MANY, Operator, learning, no_type};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    learning(1, 5, "Scaler", (1, 1), scaler),
+    learning(1, 5, "Normalizer", (1, 1), normalizer),
+    learning(1, 5, "Binarizer", (1, 1), binarizer),
+    learning(1, 5, "Imputer", (1, 1), imputer),
+    learning(1, 5, "ArrayFeatureExtractor", (2, 2), extractor),
+    learning(1, 5, "FeatureVectorizer", (1, MANY), vectorizer),
+];
+
+/// Numbers as f32, and the length of a row of them: the last of at most two dimensions.
+fn matrix(value: Value, cx: &Cx<'_>) -> Result<(Value, usize), Error> {
+    match value.ty() {
+        ElementType::F32 | ElementType::F64 | ElementType::I32 | ElementType::I64 => {}
+        _ => return Err(no_type(&value)),
+    }
+    let ([width] | [_, width]) = *value.dims() else {
+        return Err(Error::invalid_argument(format!("{} where rows of features are wanted", Dims(value.dims()))));
+    };
+    Ok((convert(value, ElementType::F32, cx)?, width))
+}
+
+/// Appends each row, which `row` writes.
+fn by_rows(value: &Value, width: usize, cx: &Cx<'_>, mut row: impl FnMut(&[f32], &mut [f32])) -> Result<Value, Error> {
+    let elements = value.elements::<f32>()?;
+    let mut pace = Pace::default();
+    cx.output::<f32>(value.dims())?.write(0.0, |out| {
+        for (from, to) in elements.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            pace.step(4 * width, cx)?;
+            row(from, to);
+        }
+        Ok(())
+    })
+}
+
+fn scaler(node: &Node<'_>) -> Result<Kernel, Error> {
+    let list = |name| Ok::<_, Error>(node.floats(name)?.unwrap_or_default().to_vec());
+    let (offset, scale) = (list("offset")?, list("scale")?);
+    if offset.len() != scale.len() || offset.is_empty() {
+        return Err(Error::invalid_encoding(format!("{} offsets and {} scales", offset.len(), scale.len())));
+    }
+    node.hold((offset.len() + scale.len()) * size_of::<f32>())?;
+    Ok(Box::new(move |mut args, cx| {
+        let (value, width) = matrix(args.take(0)?, cx)?;
+        if offset.len() != 1 && offset.len() != width {
+            return Err(Error::invalid_argument(format!("{} offsets for {width} features", offset.len())));
+        }
+        Ok(vec![by_rows(&value, width, cx, |from, to| {
+            let factors = offset.iter().zip(&scale).cycle();
+            to.iter_mut().zip(from).zip(factors).for_each(|((to, x), (offset, scale))| *to = (x - offset) * scale);
+        })?])
+    }))
+}
+
+fn normalizer(node: &Node<'_>) -> Result<Kernel, Error> {
+    let norm: fn(&[f32]) -> f32 = match node.string("norm", "MAX")? {
+        "MAX" => |row| row.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+        "L1" => |row| row.iter().map(|x| x.abs()).sum(),
+        "L2" => |row| row.iter().map(|x| x * x).sum::<f32>().sqrt(),
+        _ => return Err(Error::invalid_encoding("a norm that ONNX doesn't name")),
+    };
+    Ok(Box::new(move |mut args, cx| {
+        let (value, width) = matrix(args.take(0)?, cx)?;
+        Ok(vec![by_rows(&value, width, cx, |from, to| {
+            let norm = norm(from);
+            // A row of norm 0 stays as it is.
+            let norm = if norm == 0.0 { 1.0 } else { norm };
+            to.iter_mut().zip(from).for_each(|(to, x)| *to = x / norm);
+        })?])
+    }))
+}
+
+fn binarizer(node: &Node<'_>) -> Result<Kernel, Error> {
+    let threshold = f64::from(node.float("threshold", 0.0)?);
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        with_numbers!(value, T => {
+            use super::elementwise::Number;
+            let (one, zero) = (<T as Number>::from_f64(1.0), T::default());
+            map_into(value, cx, |x: T| if x.to_f64() > threshold { one } else { zero })
+        })
+        .map(|value| vec![value])
+    }))
+}
+
+/// The values that stand for what is missing: one, or one for each feature.
+fn filled<T: Element>(
+    value: &Value,
+    values: &[T],
+    is_missing: impl Fn(T) -> bool,
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    let width = value.dims().last().copied().unwrap_or(1);
+    if values.len() != 1 && values.len() != width {
+        return Err(Error::invalid_argument(format!("{} values for {width} features", values.len())));
+    }
+    let elements = value.elements::<T>()?;
+    let replaced = |(place, &x): (usize, &T)| if is_missing(x) { values[place % values.len()] } else { x };
+    cx.output::<T>(value.dims())?.collect(elements.iter().enumerate().map(replaced))
+}
+
+fn imputer(node: &Node<'_>) -> Result<Kernel, Error> {
+    let floats = node.floats("imputed_value_floats")?.unwrap_or_default().to_vec();
+    let ints = node.ints("imputed_value_int64s")?.unwrap_or_default().to_vec();
+    let (float, int) = (node.float("replaced_value_float", 0.0)?, node.int("replaced_value_int64")?.unwrap_or(0));
+    if floats.is_empty() == ints.is_empty() {
+        return Err(Error::invalid_encoding("either imputed_value_floats or imputed_value_int64s is wanted"));
+    }
+    node.hold(floats.len() * size_of::<f32>() + ints.len() * size_of::<i64>())?;
+    Ok(Box::new(move |args, cx| {
+        let value = args.get(0)?;
+        match value.ty() {
+            ElementType::F32 if ints.is_empty() => {
+                filled(value, &floats, |x: f32| x == float || (x.is_nan() && float.is_nan()), cx)
+            }
+            ElementType::I64 if floats.is_empty() => filled(value, &ints, |x: i64| x == int, cx),
+            _ => Err(no_type(value)),
+        }
+        .map(|value| vec![value])
+    }))
+}
+
+fn extractor(_: &Node<'_>) -> Result<Kernel, Error> {
+    Ok(Box::new(|args, cx| {
+        let (value, places) = (args.get(0)?, integers(args.get(1)?, cx)?);
+        let Some((&width, outer)) = value.dims().split_last() else {
+            return Err(Error::invalid_argument("a scalar has no features"));
+        };
+        if places.is_empty()
+            || places.iter().any(|&place| usize::try_from(place).is_ok_and(|place| place < width).eq(&false))
+        {
+            return Err(Error::invalid_argument(format!("places that are none of {width} features")));
+        }
+        let mut dims = outer.to_vec();
+        // A vector is one row.
+        if dims.is_empty() {
+            dims.push(1);
+        }
+        dims.push(places.len());
+        count(&dims)?;
+        let mut pace = Pace::default();
+        Ok(vec![with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
+            for row in elements.chunks_exact(width) {
+                for places in places.chunks(PIECE) {
+                    pace.step(places.len(), cx)?;
+                    out.extend(places.iter().map(|&place| row[place as usize]));
+                }
+            }
+            Ok(())
+        }))?])
+    }))
+}
+
+fn vectorizer(node: &Node<'_>) -> Result<Kernel, Error> {
+    let widths = node.ints("inputdimensions")?.unwrap_or_default().iter().map(|&width| usize::try_from(width));
+    let widths = widths.collect::<Result<Vec<_>, _>>().map_err(|_| Error::invalid_encoding("a size below 0"))?;
+    if widths.len() != node.constants.len() {
+        return Err(Error::invalid_encoding(format!("{} sizes of {} inputs", widths.len(), node.constants.len())));
+    }
+    let width = widths.iter().try_fold(0_usize, |sum, &width| sum.checked_add(width));
+    let width = width.ok_or_else(|| Error::invalid_encoding("sizes past what can be counted"))?;
+    Ok(Box::new(move |mut args, cx| {
+        let inputs = (0..widths.len()).map(|index| matrix(args.take(index)?, cx)).collect::<Result<Vec<_>, Error>>()?;
+        let rows = |value: &Value| if let [rows, _] = *value.dims() { rows } else { 1 };
+        let height = inputs.first().map_or(0, |(value, _)| rows(value));
+        if inputs.iter().any(|(value, _)| rows(value) != height) {
+            return Err(Error::invalid_argument("inputs of different numbers of rows"));
+        }
+        let mut pace = Pace::default();
+        Ok(vec![cx.output::<f32>(&[height, width])?.write(0.0, |out| {
+            for (row, mut out) in out.chunks_exact_mut(width).enumerate() {
+                for ((value, columns), &width) in inputs.iter().zip(&widths) {
+                    pace.step(width, cx)?;
+                    // What is more than the size is left out, and what is less is followed by zeros.
+                    let (to, rest) = out.split_at_mut(width);
+                    let taken = width.min(*columns);
+                    to[..taken].copy_from_slice(&value.elements::<f32>()?[row * columns..row * columns + taken]);
+                    out = rest;
+                }
+            }
+            Ok(())
+        })?])
+    }))
+}

@@ -1,0 +1,136 @@
+//! FlexAttention of ai.onnx.preview: attention whose scores and weights pass through graphs of the model's own.
+
+use super::super::meter::{Cx, Pace};
+use super::super::node::{Args, Node, Subgraph};
+use super::super::run::run;
+use super::super::value::{Dims, ElementType, Value};
+use super::cast::convert;
+use super::heads::{Heads, Real, asked, each, precision, softmax};
+use super::{Kernel, Operator};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[Operator {
+    domain: "ai.onnx.preview",
+    name: "FlexAttention",
+    since: 1,
+    until: 1,
+    inputs: (3, 3),
+    build: attention,
+}];
+
+struct Flex {
+    scale: Option<f64>,
+    asked: Option<ElementType>,
+    score: Option<Subgraph>,
+    weight: Option<Subgraph>,
+}
+
+fn modifier(node: &Node<'_>, name: &str) -> Result<Option<Subgraph>, Error> {
+    if !node.subgraphs.iter().any(|(found, _)| *found == name) {
+        return Ok(None);
+    }
+    let graph = node.subgraph(name)?;
+    if graph.plan.inputs.len() != graph.captures.len() + 1 || graph.plan.outputs.len() != 1 {
+        return Err(Error::invalid_encoding(format!("{name} has not one input and one output")));
+    }
+    Ok(Some(graph))
+}
+
+fn attention(node: &Node<'_>) -> Result<Kernel, Error> {
+    let operator = Flex {
+        scale: node.float_option("scale")?.map(f64::from),
+        asked: asked(node.int("softmax_precision")?)?,
+        score: modifier(node, "score_mod")?,
+        weight: modifier(node, "prob_mod")?,
+    };
+    node.at_most(1)?;
+    Ok(Box::new(move |args, cx| operator.run(args, cx)))
+}
+
+/// What the graph makes of `value`, which keeps its dimensions and its type.
+fn modified(graph: Option<&Subgraph>, value: Value, args: &Args, cx: &Cx<'_>) -> Result<Value, Error> {
+    let Some(graph) = graph else { return Ok(value) };
+    let (dims, ty) = (value.dims().to_vec(), value.ty());
+    let mut inputs = vec![value];
+    for &index in &graph.captures {
+        inputs.push(args.get(index)?.clone());
+    }
+    let result = run(&graph.plan, inputs, cx)?.into_iter().next();
+    let result = result.ok_or_else(|| Error::runtime_error("a graph without a result"))?;
+    if result.dims() != dims || result.ty() != ty {
+        let why = format!("a graph makes {:?} {} of {ty:?} {}", result.ty(), Dims(result.dims()), Dims(&dims));
+        return Err(Error::invalid_argument(why));
+    }
+    Ok(result)
+}
+
+impl Flex {
+    fn run(&self, mut args: Args, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+        let (query, key, value) = (args.take(0)?, args.take(1)?, args.take(2)?);
+        let ty = query.ty();
+        if key.ty() != ty || value.ty() != ty {
+            return Err(Error::invalid_argument("queries, keys and values of other types"));
+        }
+        let heads = Heads::new(&query, &key, &value)?;
+        let through = precision(ty, self.asked)?;
+        let (query, key) = (convert(query, through, cx)?, convert(key, through, cx)?);
+        let value = convert(value, through, cx)?;
+        let result = if through == ElementType::F64 {
+            self.compute::<f64>([&query, &key, &value], &heads, &args, cx)?
+        } else {
+            self.compute::<f32>([&query, &key, &value], &heads, &args, cx)?
+        };
+        Ok(vec![convert(result, ty, cx)?])
+    }
+
+    fn compute<T: Real>(
+        &self,
+        [query, key, value]: [&Value; 3],
+        heads: &Heads,
+        args: &Args,
+        cx: &Cx<'_>,
+    ) -> Result<Value, Error> {
+        let scale = T::from_f64(self.scale.unwrap_or(heads.scale()));
+        // What the graphs compute in is the model's choice, by default the type that everything here is computed in.
+        let inside = self.asked.unwrap_or(T::TYPE);
+        let (shared, block, keys) = (heads.shared_rows(), heads.block(), heads.keys);
+        let groups = heads.batch * (heads.queries / heads.group);
+        let mut pace = Pace::default();
+        let scores = cx.output::<T>(&heads.all())?.append(|out| {
+            for head in 0..groups {
+                for first in (0..shared).step_by(block) {
+                    let count = block.min(shared - first);
+                    let (scores, _charge) = heads.scores::<T>((query, key), head, (first, count), cx)?;
+                    let start = out.len();
+                    pace.copy(&scores, out, cx)?;
+                    each(&mut out[start..], &mut pace, cx, |x| *x = x.times(scale))?;
+                }
+            }
+            Ok(())
+        })?;
+        let mut scores = modified(self.score.as_ref(), convert(scores, inside, cx)?, args, cx)?;
+        scores = convert(scores, T::TYPE, cx)?;
+        if keys > 0 {
+            let elements = scores.elements::<T>()?;
+            scores = cx.output::<T>(&heads.all())?.append(|out| {
+                pace.copy(elements, out, cx)?;
+                out.chunks_exact_mut(keys).try_for_each(|row| softmax(row, &mut pace, cx))
+            })?;
+        }
+        let weights = modified(self.weight.as_ref(), convert(scores, inside, cx)?, args, cx)?;
+        let weights = convert(weights, T::TYPE, cx)?;
+        cx.output::<T>(&heads.output())?.write(T::ZERO, |out| {
+            let elements = weights.elements::<T>()?;
+            let size = shared * heads.depth;
+            if keys == 0 {
+                return Ok(());
+            }
+            for (head, out) in out.chunks_exact_mut(size).enumerate() {
+                let part = &elements[head * shared * keys..(head + 1) * shared * keys];
+                let part = cx.output::<T>(&[shared, keys])?.append(|rows| pace.copy(part, rows, cx))?;
+                heads.weigh(&part, value, head, out, cx)?;
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,379 @@
+//! Ensembles of decision trees, checked at load.
+//!
+//! * F1: every branch leads to a node of the ensemble, and none is led to twice: a walk from a root ends after as many
+//!   steps as the tree has nodes.
+//! * F2: every leaf's scores are of targets that there are.
+//!
+//! Numbers are compared as f64, which holds every f32 exactly, and summed up in f64.
+
+use std::collections::HashMap;
+
+use super::super::meter::{Cx, Pace};
+use super::super::node::Node;
+use super::super::value::{ElementType, Value};
+use graphpool::backend::Error;
+
+/// Scores that a row may have.
+const MAX_TARGETS: usize = 1 << 24;
+
+/// How a branch compares a feature to its threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    LessOrEqual,
+    Less,
+    GreaterOrEqual,
+    Greater,
+    Equal,
+    NotEqual,
+    /// Whether the feature is in a set.
+    Member,
+}
+
+impl Mode {
+    /// The one that TreeEnsemble has this number for.
+    pub(super) fn numbered(number: u8) -> Result<Self, Error> {
+        const MODES: [Mode; 7] = [
+            Mode::LessOrEqual,
+            Mode::Less,
+            Mode::GreaterOrEqual,
+            Mode::Greater,
+            Mode::Equal,
+            Mode::NotEqual,
+            Mode::Member,
+        ];
+        let mode = MODES.get(usize::from(number)).copied();
+        mode.ok_or_else(|| Error::invalid_encoding(format!("the mode {number}, which ONNX doesn't name")))
+    }
+
+    /// The one of a name; none for a leaf.
+    fn named(name: &str) -> Result<Option<Self>, Error> {
+        Ok(Some(match name {
+            "LEAF" => return Ok(None),
+            "BRANCH_LEQ" => Self::LessOrEqual,
+            "BRANCH_LT" => Self::Less,
+            "BRANCH_GTE" => Self::GreaterOrEqual,
+            "BRANCH_GT" => Self::Greater,
+            "BRANCH_EQ" => Self::Equal,
+            "BRANCH_NEQ" => Self::NotEqual,
+            _ => return Err(Error::invalid_encoding("a mode that ONNX doesn't name")),
+        }))
+    }
+}
+
+/// Where a branch leads.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Next {
+    Branch(u32),
+    Leaf(u32),
+}
+
+/// A node that compares.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Branch {
+    pub(super) feature: u32,
+    pub(super) mode: Mode,
+    /// Where a NaN goes if it isn't what the comparison says.
+    pub(super) missing: bool,
+    pub(super) threshold: f64,
+    /// The set of [`Mode::Member`], in `members`.
+    pub(super) set: (u32, u32),
+    pub(super) yes: Next,
+    pub(super) no: Next,
+}
+
+/// How the scores of the trees become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aggregate {
+    Sum,
+    Average,
+    Min,
+    Max,
+}
+
+/// An ensemble.
+pub(super) struct Forest {
+    pub(super) branches: Vec<Branch>,
+    pub(super) members: Vec<f64>,
+    /// Where each leaf's scores begin and end.
+    pub(super) leaves: Vec<(u32, u32)>,
+    /// Targets and scores.
+    pub(super) weights: Vec<(u32, f64)>,
+    pub(super) roots: Vec<Next>,
+    pub(super) targets: usize,
+    pub(super) aggregate: Aggregate,
+}
+
+impl Forest {
+    /// Refuses what F1 and F2 forbid. `leaves_shared` where several branches may lead to one leaf.
+    pub(super) fn check(&self, leaves_shared: bool) -> Result<(), Error> {
+        if self.targets == 0 || self.targets > MAX_TARGETS {
+            let why = format!("{} targets, where 1 to {MAX_TARGETS} are possible", self.targets);
+            return Err(Error::invalid_encoding(why));
+        }
+        if self.weights.iter().any(|&(target, _)| target as usize >= self.targets) {
+            return Err(Error::invalid_encoding(format!("a score of a target that is none of {}", self.targets)));
+        }
+        let mut branches = vec![false; self.branches.len()];
+        let mut leaves = vec![false; self.leaves.len()];
+        let mut reached = 0;
+        let mut waiting: Vec<Next> = Vec::new();
+        for &root in &self.roots {
+            waiting.push(root);
+            while let Some(next) = waiting.pop() {
+                let (seen, shared) = match next {
+                    Next::Branch(index) => (branches.get_mut(index as usize), false),
+                    Next::Leaf(index) => (leaves.get_mut(index as usize), leaves_shared),
+                };
+                let seen = seen.ok_or_else(|| Error::invalid_encoding("a branch to a node that isn't there"))?;
+                if *seen && !shared {
+                    return Err(Error::invalid_encoding("a node of a tree is reached in two ways, or from itself"));
+                }
+                reached += usize::from(!*seen);
+                *seen = true;
+                if let Next::Branch(index) = next
+                    && let Some(branch) = self.branches.get(index as usize)
+                {
+                    waiting.extend([branch.yes, branch.no]);
+                }
+            }
+        }
+        if reached < branches.len() + leaves.len() {
+            return Err(Error::invalid_encoding("a node of a tree is reached in no way"));
+        }
+        Ok(())
+    }
+
+    /// Bytes that the ensemble takes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.branches)
+            + size_of_val(&*self.members)
+            + size_of_val(&*self.leaves)
+            + size_of_val(&*self.weights)
+            + size_of_val(&*self.roots)
+    }
+
+    /// Refuses rows that are shorter than the branches want.
+    pub(super) fn fits(&self, columns: usize) -> Result<(), Error> {
+        match self.branches.iter().map(|branch| branch.feature as usize).max() {
+            Some(last) if last >= columns => {
+                Err(Error::invalid_argument(format!("{columns} features for trees that compare feature {last}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds up the scores of one row, whose number of features [`fits`](Self::fits), over `scores` that are 0. `seen`
+    /// says which targets have any.
+    pub(super) fn score(
+        &self,
+        row: &[f64],
+        scores: &mut [f64],
+        seen: &mut [bool],
+        pace: &mut Pace,
+        cx: &Cx<'_>,
+    ) -> Result<(), Error> {
+        seen.fill(false);
+        for &root in &self.roots {
+            let (begin, end) = self.leaves[self.leaf(root, row, pace, cx)? as usize];
+            let weights = &self.weights[begin as usize..end as usize];
+            pace.step(weights.len() + 1, cx)?;
+            for &(target, weight) in weights {
+                let (score, seen) = (&mut scores[target as usize], &mut seen[target as usize]);
+                *score = match self.aggregate {
+                    Aggregate::Sum | Aggregate::Average => *score + weight,
+                    _ if !*seen => weight,
+                    Aggregate::Min => score.min(weight),
+                    Aggregate::Max => score.max(weight),
+                };
+                *seen = true;
+            }
+        }
+        if self.aggregate == Aggregate::Average {
+            scores.iter_mut().for_each(|score| *score /= self.roots.len() as f64);
+        }
+        Ok(())
+    }
+
+    /// The leaf that a row comes to.
+    fn leaf(&self, root: Next, row: &[f64], pace: &mut Pace, cx: &Cx<'_>) -> Result<u32, Error> {
+        let (mut next, mut depth) = (root, 0_usize);
+        loop {
+            let index = match next {
+                Next::Leaf(leaf) => return Ok(leaf),
+                Next::Branch(index) => index,
+            };
+            depth += 1;
+            if depth % 1024 == 0 {
+                pace.step(8 * 1024, cx)?;
+            }
+            let branch = &self.branches[index as usize];
+            let (x, threshold) = (row[branch.feature as usize], branch.threshold);
+            let yes = match branch.mode {
+                Mode::LessOrEqual => x <= threshold,
+                Mode::Less => x < threshold,
+                Mode::GreaterOrEqual => x >= threshold,
+                Mode::Greater => x > threshold,
+                Mode::Equal => x == threshold,
+                Mode::NotEqual => x != threshold,
+                Mode::Member => {
+                    let set = &self.members[branch.set.0 as usize..branch.set.1 as usize];
+                    pace.step(set.len(), cx)?;
+                    set.contains(&x)
+                }
+            };
+            next = if yes || (branch.missing && x.is_nan()) { branch.yes } else { branch.no };
+        }
+    }
+}
+
+/// Numbers of an attribute that is a list of f32 or, from version 3 on, a tensor of f32 or f64 under another name.
+pub(super) fn numbers(node: &Node<'_>, name: &str) -> Result<Vec<f64>, Error> {
+    if let Some(tensor) = node.tensor(&format!("{name}_as_tensor"))? {
+        return tensor_numbers(&tensor);
+    }
+    Ok(node.floats(name)?.unwrap_or_default().iter().map(|&number| f64::from(number)).collect())
+}
+
+/// The numbers of a tensor of floats.
+pub(super) fn tensor_numbers(tensor: &Value) -> Result<Vec<f64>, Error> {
+    Ok(match tensor.ty() {
+        ElementType::F16 => tensor.elements::<half::f16>()?.iter().map(|number| number.to_f64()).collect(),
+        ElementType::F32 => tensor.elements::<f32>()?.iter().map(|&number| f64::from(number)).collect(),
+        ElementType::F64 => tensor.elements::<f64>()?.to_vec(),
+        _ => return Err(super::no_type(tensor)),
+    })
+}
+
+/// Refuses a list that is neither empty nor as long as another.
+pub(super) fn as_long(name: &str, found: usize, wanted: usize, may_be_empty: bool) -> Result<(), Error> {
+    if found == wanted || (may_be_empty && found == 0) {
+        return Ok(());
+    }
+    Err(Error::invalid_encoding(format!("attribute {name} has {found} entries, where the trees have {wanted}")))
+}
+
+/// The ensemble of a TreeEnsembleRegressor or TreeEnsembleClassifier. `prefix` is that of the attributes of the leaves'
+/// scores.
+pub(super) fn listed(node: &Node<'_>, prefix: &str, targets: usize, aggregate: Aggregate) -> Result<Forest, Error> {
+    let ints = |name: &str| Ok::<_, Error>(node.ints(name)?.unwrap_or_default());
+    let modes = node.strings("nodes_modes")?.unwrap_or_default();
+    let count = modes.len();
+    let (trees, ids) = (ints("nodes_treeids")?, ints("nodes_nodeids")?);
+    let (yes, no, features) = (ints("nodes_truenodeids")?, ints("nodes_falsenodeids")?, ints("nodes_featureids")?);
+    let (missing, thresholds) = (ints("nodes_missing_value_tracks_true")?, numbers(node, "nodes_values")?);
+    node.ignore(&["nodes_hitrates", "nodes_hitrates_as_tensor"]);
+    for (name, list) in [
+        ("nodes_treeids", trees),
+        ("nodes_nodeids", ids),
+        ("nodes_truenodeids", yes),
+        ("nodes_falsenodeids", no),
+        ("nodes_featureids", features),
+    ] {
+        as_long(name, list.len(), count, false)?;
+    }
+    as_long("nodes_values", thresholds.len(), count, false)?;
+    as_long("nodes_missing_value_tracks_true", missing.len(), count, true)?;
+    if u32::try_from(count).is_err() {
+        return Err(Error::too_large(format!("{count} nodes of trees")));
+    }
+    // Branches and leaves have numbers of their own.
+    let modes = modes.into_iter().map(Mode::named).collect::<Result<Vec<_>, _>>()?;
+    let (mut branch_count, mut leaf_count) = (0, 0);
+    let mut places = HashMap::with_capacity(count);
+    for ((&tree, &id), mode) in trees.iter().zip(ids).zip(&modes) {
+        let counter = if mode.is_some() { &mut branch_count } else { &mut leaf_count };
+        let next = if mode.is_some() { Next::Branch(*counter) } else { Next::Leaf(*counter) };
+        *counter += 1;
+        if places.insert((tree, id), next).is_some() {
+            return Err(Error::invalid_encoding(format!("the node {id} of tree {tree} is there twice")));
+        }
+    }
+    let find = |tree: i64, id: i64| {
+        let found = places.get(&(tree, id)).copied();
+        found.ok_or_else(|| Error::invalid_encoding(format!("a branch to node {id} of tree {tree}, which isn't there")))
+    };
+    let mut branches = Vec::with_capacity(branch_count as usize);
+    let mut led_to = (vec![false; branch_count as usize], vec![false; leaf_count as usize]);
+    for (index, mode) in modes.iter().enumerate() {
+        let &Some(mode) = mode else { continue };
+        let feature = u32::try_from(features[index]);
+        let branch = Branch {
+            feature: feature.map_err(|_| Error::invalid_encoding(format!("feature {}", features[index])))?,
+            mode,
+            missing: missing.get(index).is_some_and(|&missing| missing != 0),
+            threshold: thresholds[index],
+            set: (0, 0),
+            yes: find(trees[index], yes[index])?,
+            no: find(trees[index], no[index])?,
+        };
+        for next in [branch.yes, branch.no] {
+            match next {
+                Next::Branch(index) => led_to.0[index as usize] = true,
+                Next::Leaf(index) => led_to.1[index as usize] = true,
+            }
+        }
+        branches.push(branch);
+    }
+    let mut roots = Vec::new();
+    let mut last = None;
+    for (&tree, &id) in trees.iter().zip(ids) {
+        let next = find(tree, id)?;
+        let is_root = match next {
+            Next::Branch(index) => !led_to.0[index as usize],
+            Next::Leaf(index) => !led_to.1[index as usize],
+        };
+        if is_root {
+            if last == Some(tree) {
+                return Err(Error::invalid_encoding(format!("the tree {tree} has two roots")));
+            }
+            last = Some(tree);
+            roots.push(next);
+        }
+    }
+    let (leaves, weights) = scores(node, prefix, leaf_count as usize, &places)?;
+    let forest = Forest { branches, members: Vec::new(), leaves, weights, roots, targets, aggregate };
+    forest.check(false)?;
+    node.hold(forest.bytes())?;
+    Ok(forest)
+}
+
+/// The ranges of leaves in a list of targets and scores.
+type Scores = (Vec<(u32, u32)>, Vec<(u32, f64)>);
+
+/// The scores of every leaf; those of branches are never come to.
+fn scores(node: &Node<'_>, prefix: &str, leaves: usize, places: &HashMap<(i64, i64), Next>) -> Result<Scores, Error> {
+    let ints = |name: &str| Ok::<_, Error>(node.ints(&format!("{prefix}_{name}"))?.unwrap_or_default());
+    let (trees, ids, targets) = (ints("treeids")?, ints("nodeids")?, ints("ids")?);
+    let weights = numbers(node, &format!("{prefix}_weights"))?;
+    for (name, found) in [("treeids", trees.len()), ("nodeids", ids.len()), ("ids", targets.len())] {
+        if found != weights.len() {
+            let why = format!("attribute {prefix}_{name} has {found} entries for {} scores", weights.len());
+            return Err(Error::invalid_encoding(why));
+        }
+    }
+    let mut listed = Vec::with_capacity(weights.len());
+    for (index, &weight) in weights.iter().enumerate() {
+        let (tree, id) = (trees[index], ids[index]);
+        let target = u32::try_from(targets[index]);
+        let target = target.map_err(|_| Error::invalid_encoding(format!("a score of target {}", targets[index])))?;
+        match places.get(&(tree, id)) {
+            Some(&Next::Leaf(leaf)) => listed.push((leaf, (target, weight))),
+            Some(Next::Branch(_)) => {}
+            None => {
+                let why = format!("a score of node {id} of tree {tree}, which isn't there");
+                return Err(Error::invalid_encoding(why));
+            }
+        }
+    }
+    // Stable, so that a leaf's scores are added in the order of the file.
+    listed.sort_by_key(|&(leaf, _)| leaf);
+    let mut ranges = vec![(0, 0); leaves];
+    for (place, &(leaf, _)) in (0_u32..).zip(&listed) {
+        let range = &mut ranges[leaf as usize];
+        if range.1 == 0 {
+            range.0 = place;
+        }
+        range.1 = place + 1;
+    }
+    Ok((ranges, listed.into_iter().map(|(_, score)| score).collect()))
+}

@@ -1,0 +1,258 @@
+//! Operators of com.microsoft that stand for several of ai.onnx, which they are made of here: what onnxruntime's
+//! optimizer and its converters leave in transformer models. Attention is in `attend`.
+
+use super::super::meter::{Cx, Pace};
+use super::super::node::{Args, Node};
+use super::super::value::{ElementType, Value};
+use super::cast::convert;
+use super::layout::permute;
+use super::within::{apply, float, of, standard, string};
+use super::{Kernel, Operator, between, microsoft, no_type, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    microsoft("Gelu", (1, 1), |_| gelu("none")),
+    microsoft("BiasGelu", (2, 2), |_| gelu("none")),
+    microsoft("FastGelu", (1, 2), |_| gelu("tanh")),
+    microsoft("QuickGelu", (1, 1), quick_gelu),
+    microsoft("FusedMatMul", (2, 2), matmul),
+    microsoft("FusedGemm", (2, 3), gemm),
+    microsoft("FusedConv", (2, 4), conv),
+    microsoft("SkipLayerNormalization", (3, 5), skip_layer),
+    microsoft("SkipSimplifiedLayerNormalization", (3, 4), skip_root_mean_square),
+    microsoft("EmbedLayerNormalization", (1, 9), embed),
+    // Both are in ai.onnx for onnxruntime, which had the second before ONNX did.
+    since(1, "SimplifiedLayerNormalization", (2, 2), root_mean_square),
+    between(1, 16, "LayerNormalization", (2, 3), |node| {
+        standard("LayerNormalization", 17, node.pass(&["axis", "epsilon", "stash_type"]))
+    }),
+];
+
+fn gelu(approximate: &str) -> Result<Kernel, Error> {
+    let (add, gelu) =
+        (standard("Add", 13, Vec::new())?, standard("Gelu", 20, vec![string("approximate", approximate)])?);
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        let value = match args.take(1) {
+            Ok(bias) => of(&add, [value, bias], cx)?,
+            Err(_) => value,
+        };
+        Ok(vec![of(&gelu, [value], cx)?])
+    }))
+}
+
+fn quick_gelu(node: &Node<'_>) -> Result<Kernel, Error> {
+    standard("Swish", 24, vec![float("alpha", node.float("alpha", 1.702)?)])
+}
+
+/// The value times a number.
+fn scaled(value: Value, factor: f32, multiply: &Kernel, cx: &Cx<'_>) -> Result<Value, Error> {
+    if factor == 1.0 {
+        return Ok(value);
+    }
+    let factor = convert(Value::scalar(factor)?, value.ty(), cx)?;
+    of(multiply, [value, factor], cx)
+}
+
+/// The value with its last two dimensions exchanged.
+fn transposed(value: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    let rank = value.rank();
+    if rank < 2 {
+        return Ok(value);
+    }
+    let mut order: Vec<usize> = (0..rank).collect();
+    order.swap(rank - 2, rank - 1);
+    permute(value, &order, cx)
+}
+
+fn matmul(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (alpha, a, b) = (node.float("alpha", 1.0)?, node.flag("transA", false)?, node.flag("transB", false)?);
+    if node.flag("transBatchA", false)? || node.flag("transBatchB", false)? {
+        return Err(Error::unsupported("a batch that is not in front"));
+    }
+    let (matmul, multiply) = (standard("MatMul", 13, Vec::new())?, standard("Mul", 13, Vec::new())?);
+    Ok(Box::new(move |mut args, cx| {
+        let mut operand = |index, turned| {
+            let value = args.take(index)?;
+            if turned { transposed(value, cx) } else { Ok(value) }
+        };
+        let (a, b) = (operand(0, a)?, operand(1, b)?);
+        Ok(vec![scaled(of(&matmul, [a, b], cx)?, alpha, &multiply, cx)?])
+    }))
+}
+
+/// The activation of a fused operator, with up to two parameters.
+fn activation(name: &str, parameters: &[f32]) -> Result<Kernel, Error> {
+    let parameter = |name, index: usize| parameters.get(index).map(|&value| float(name, value));
+    let named = |names: &[&'static str]| {
+        names.iter().enumerate().filter_map(|(index, name)| parameter(name, index)).collect::<Vec<_>>()
+    };
+    match name {
+        "Relu" | "Tanh" | "Sigmoid" => standard(name, 13, Vec::new()),
+        "LeakyRelu" => standard(name, 16, named(&["alpha"])),
+        "HardSigmoid" => standard(name, 13, named(&["alpha", "beta"])),
+        "Clip" => standard(name, 6, named(&["min", "max"])),
+        _ => Err(Error::unsupported("an activation other than Relu, LeakyRelu, HardSigmoid, Clip, Tanh and Sigmoid")),
+    }
+}
+
+fn gemm(node: &Node<'_>) -> Result<Kernel, Error> {
+    let gemm = standard("Gemm", 13, node.pass(&["alpha", "beta", "transA", "transB"]))?;
+    let name = node.string("activation", "Relu")?;
+    let parameters = [node.float_option("activation_alpha")?, node.float_option("activation_beta")?];
+    let activation = activation(name, &parameters.into_iter().flatten().collect::<Vec<_>>())?;
+    Ok(Box::new(move |args, cx| {
+        let outputs = gemm(args, cx)?;
+        Ok(vec![apply(&activation, outputs.into_iter().map(Some), cx)?])
+    }))
+}
+
+fn conv(node: &Node<'_>) -> Result<Kernel, Error> {
+    let attributes = node.pass(&["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"]);
+    let (conv, add) = (standard("Conv", 11, attributes)?, standard("Add", 13, Vec::new())?);
+    let parameters = node.floats("activation_params")?.unwrap_or_default();
+    let activation = match node.string("activation", "")? {
+        "" => None,
+        name => Some(activation(name, parameters)?),
+    };
+    Ok(Box::new(move |mut args, cx| {
+        let addend = args.take(3).ok();
+        let inputs = vec![Some(args.take(0)?), Some(args.take(1)?), args.take(2).ok()];
+        let mut value = apply(&conv, inputs, cx)?;
+        if let Some(addend) = addend {
+            value = of(&add, [value, addend], cx)?;
+        }
+        Ok(vec![match &activation {
+            Some(activation) => of(activation, [value], cx)?,
+            None => value,
+        }])
+    }))
+}
+
+/// Outputs of a normalization of a sum: the mean and the deviation are for training.
+fn outputs(node: &Node<'_>) -> Result<(), Error> {
+    let wanted = |index: usize| node.proto.output.get(index).is_some_and(|name| !name.is_empty());
+    if wanted(1) || wanted(2) {
+        return Err(Error::unsupported("the mean and the deviation as outputs"));
+    }
+    node.at_most(4)
+}
+
+fn skip_layer(node: &Node<'_>) -> Result<Kernel, Error> {
+    outputs(node)?;
+    let epsilon = node.float("epsilon", 1e-12)?;
+    let (add, layer) =
+        (standard("Add", 13, Vec::new())?, standard("LayerNormalization", 17, vec![float("epsilon", epsilon)])?);
+    Ok(Box::new(move |mut args, cx| {
+        let sum = summed(&mut args, 4, &add, cx)?;
+        let result = apply(&layer, [Some(sum.clone()), Some(args.take(2)?), args.take(3).ok()], cx)?;
+        Ok(four(result, sum))
+    }))
+}
+
+/// The outputs of a normalization of a sum, two of which are not made.
+fn four(result: Value, sum: Value) -> Vec<Value> {
+    vec![result.clone(), result.clone(), result, sum]
+}
+
+/// The first two inputs and the bias at `bias`, if any, added up.
+fn summed(args: &mut Args, bias: usize, add: &Kernel, cx: &Cx<'_>) -> Result<Value, Error> {
+    let (value, skip) = (args.take(0)?, args.take(1)?);
+    let value = match args.take(bias) {
+        Ok(bias) => of(add, [value, bias], cx)?,
+        Err(_) => value,
+    };
+    let dims = value.dims().to_vec();
+    let sum = of(add, [value, skip], cx)?;
+    if sum.dims() == dims {
+        return Ok(sum);
+    }
+    Err(Error::invalid_argument("what is added has more dimensions than what it is added to"))
+}
+
+/// Rows divided by the root of the mean of their squares, and scaled.
+fn normalized(value: Value, scale: Value, axis: i64, epsilon: f32, cx: &Cx<'_>) -> Result<Value, Error> {
+    let ty = value.ty();
+    if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16) {
+        return Err(no_type(&value));
+    }
+    let (value, scale) = (convert(value, ElementType::F32, cx)?, convert(scale, ElementType::F32, cx)?);
+    let at = super::axis(axis, value.rank())?;
+    let width = product(&value.dims()[at..]);
+    let (elements, scale) = (value.elements::<f32>()?, scale.elements::<f32>()?);
+    if scale.len() != width {
+        return Err(Error::invalid_argument(format!("{} scales for rows of {width}", scale.len())));
+    }
+    let mut pace = Pace::default();
+    let result = cx.output::<f32>(value.dims())?.append(|out| {
+        for row in elements.chunks_exact(width) {
+            pace.step(2 * width, cx)?;
+            let squares: f64 = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+            let inverse = (1.0 / (squares / width as f64 + f64::from(epsilon)).sqrt()) as f32;
+            out.extend(row.iter().zip(scale).map(|(x, scale)| x * inverse * scale));
+        }
+        Ok(())
+    })?;
+    convert(result, ty, cx)
+}
+
+fn root_mean_square(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (axis, epsilon) = (node.int("axis")?.unwrap_or(-1), node.float("epsilon", 1e-5)?);
+    if node.int("stash_type")?.unwrap_or(1) != 1 {
+        return Err(Error::unsupported("statistics in another type than f32"));
+    }
+    node.at_most(1)?;
+    Ok(Box::new(move |mut args, cx| Ok(vec![normalized(args.take(0)?, args.take(1)?, axis, epsilon, cx)?])))
+}
+
+fn skip_root_mean_square(node: &Node<'_>) -> Result<Kernel, Error> {
+    outputs(node)?;
+    let (epsilon, add) = (node.float("epsilon", 1e-12)?, standard("Add", 13, Vec::new())?);
+    Ok(Box::new(move |mut args, cx| {
+        let sum = summed(&mut args, 3, &add, cx)?;
+        let result = normalized(sum.clone(), args.take(2)?, -1, epsilon, cx)?;
+        Ok(four(result, sum))
+    }))
+}
+
+/// The embeddings of words, places and segments, added up and normalized.
+fn embed(node: &Node<'_>) -> Result<Kernel, Error> {
+    node.at_most(3)?;
+    node.wants(&[2, 3, 5, 6])?;
+    let epsilon = node.float("epsilon", 1e-12)?;
+    // How the mask's sums are given, of which one way is known.
+    if node.int("mask_index_type")?.unwrap_or(0) != 0 {
+        return Err(Error::unsupported("mask_index_type other than 0"));
+    }
+    let (add, gather) = (standard("Add", 13, Vec::new())?, standard("Gather", 13, Vec::new())?);
+    let layer = standard("LayerNormalization", 17, vec![float("epsilon", epsilon)])?;
+    Ok(Box::new(move |mut args, cx| {
+        let (ids, segments) = (args.take(0)?, args.take(1).ok());
+        let &[batch, steps] = ids.dims() else {
+            return Err(Error::invalid_argument("the words are to be rows of one batch"));
+        };
+        let places = match args.take(8) {
+            Ok(places) => places,
+            Err(_) => cx.output::<i64>(&[1, steps])?.collect((0..steps).map(|step| step as i64))?,
+        };
+        let mut sum = of(&gather, [args.take(2)?, ids], cx)?;
+        sum = of(&add, [sum, of(&gather, [args.take(3)?, places], cx)?], cx)?;
+        if let (Some(segments), Ok(embedding)) = (segments, args.take(4)) {
+            sum = of(&add, [sum, of(&gather, [embedding, segments], cx)?], cx)?;
+        }
+        let result = of(&layer, [sum.clone(), args.take(5)?, args.take(6)?], cx)?;
+        let counts = match args.take(7) {
+            Ok(mask) => {
+                let mask = mask.elements::<i32>()?;
+                if mask.len() != batch * steps {
+                    return Err(Error::invalid_argument("a mask of other dimensions than the words"));
+                }
+                let count = |row: &[i32]| row.iter().filter(|&&one| one == 1).count() as i32;
+                let rows = (0..batch).map(|row| count(&mask[row * steps..(row + 1) * steps]));
+                cx.output::<i32>(&[batch])?.collect(rows)?
+            }
+            Err(_) => cx.output::<i32>(&[batch])?.write(0, |_| Ok(()))?,
+        };
+        Ok(vec![result, counts, sum])
+    }))
+}

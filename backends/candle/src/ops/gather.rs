@@ -1,0 +1,131 @@
+//! Elements by index: Gather, GatherElements, GatherND.
+
+use super::super::meter::{Cx, Pace};
+use super::super::node::Node;
+use super::super::value::{Dims, Element, Value, count, strides, with_elements};
+use super::pattern::integers;
+use super::{Kernel, Operator, axis, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(1, "Gather", (2, 2), gather),
+    since(11, "GatherElements", (2, 2), gather_elements),
+    since(11, "GatherND", (2, 2), gather_nd),
+];
+
+/// An index counted from the end where it is negative.
+pub(super) fn place(index: i64, dim: usize) -> Result<usize, Error> {
+    let counted = if index < 0 { index.checked_add(dim as i64) } else { Some(index) };
+    let found = counted.and_then(|index| usize::try_from(index).ok()).filter(|&index| index < dim);
+    found.ok_or_else(|| Error::invalid_argument(format!("index {index} of {dim} elements")))
+}
+
+fn gather(node: &Node<'_>) -> Result<Kernel, Error> {
+    let at = node.int("axis")?.unwrap_or(0);
+    Ok(Box::new(move |args, cx| {
+        let (value, indices) = (args.get(0)?, args.get(1)?);
+        let at = axis(at, value.rank())?;
+        let dim = value.dims()[at];
+        let (mut places, _charge) = cx.list::<usize>(indices.len())?;
+        let mut pace = Pace::default();
+        for &index in &*integers(indices, cx)? {
+            pace.step(1, cx)?;
+            places.push(place(index, dim)?);
+        }
+        let dims = [&value.dims()[..at], indices.dims(), &value.dims()[at + 1..]].concat();
+        let (outer, inner) = (product(&value.dims()[..at]), product(&value.dims()[at + 1..]));
+        Ok(vec![with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
+            for block in 0..outer {
+                for place in &places {
+                    let start = (block * dim + place) * inner;
+                    pace.copy(&elements[start..start + inner], out, cx)?;
+                }
+            }
+            Ok(())
+        }))?])
+    }))
+}
+
+fn gather_elements(node: &Node<'_>) -> Result<Kernel, Error> {
+    let at = node.int("axis")?.unwrap_or(0);
+    Ok(Box::new(move |args, cx| {
+        let (value, indices) = (args.get(0)?, args.get(1)?);
+        let at = axis(at, value.rank())?;
+        let fits = |(place, (index, dim)): (usize, (&usize, &usize))| place == at || index <= dim;
+        if indices.rank() != value.rank() || !indices.dims().iter().zip(value.dims()).enumerate().all(fits) {
+            let why = format!("indices {} of {}", Dims(indices.dims()), Dims(value.dims()));
+            return Err(Error::invalid_argument(why));
+        }
+        let list = integers(indices, cx)?;
+        let steps = strides(value.dims());
+        let dim = value.dims()[at];
+        let (mut places, _charge) = cx.list::<usize>(list.len())?;
+        let mut index = vec![0_usize; indices.rank()];
+        let mut pace = Pace::default();
+        for &found in &*list {
+            pace.step(index.len(), cx)?;
+            let found = place(found, dim)?;
+            let offset: usize = index.iter().zip(&steps).map(|(index, step)| index * step).sum();
+            places.push(offset - index[at] * steps[at] + found * steps[at]);
+            for (index, &dim) in index.iter_mut().zip(indices.dims()).rev() {
+                *index += 1;
+                if *index < dim {
+                    break;
+                }
+                *index = 0;
+            }
+        }
+        Ok(vec![with_elements!(value, |elements| take(elements, &places, 1, indices.dims(), cx))?])
+    }))
+}
+
+fn gather_nd(node: &Node<'_>) -> Result<Kernel, Error> {
+    let batch = node.int("batch_dims")?.unwrap_or(0);
+    let batch = usize::try_from(batch).map_err(|_| Error::invalid_encoding("attribute batch_dims is negative"))?;
+    Ok(Box::new(move |args, cx| {
+        let (value, indices) = (args.get(0)?, args.get(1)?);
+        let depth = indices.dims().last().copied().unwrap_or(0);
+        let shared = value.dims().get(..batch).filter(|dims| indices.dims().get(..batch) == Some(dims));
+        let end = batch.checked_add(depth).filter(|&end| end <= value.rank() && batch < indices.rank());
+        let (Some(shared), Some(end)) = (shared, end) else {
+            let why = format!("indices {} of {}", Dims(indices.dims()), Dims(value.dims()));
+            return Err(Error::invalid_argument(why));
+        };
+        let lookups = &indices.dims()[batch..indices.rank() - 1];
+        let dims = [shared, lookups, &value.dims()[end..]].concat();
+        let (indexed, inner) = (&value.dims()[batch..end], product(&value.dims()[end..]));
+        let (each, whole) = (product(lookups), product(&value.dims()[batch..]));
+        count(&dims)?;
+        let list = integers(indices, cx)?;
+        if depth == 0 {
+            return Err(Error::unsupported("indices of no dimension are not supported"));
+        }
+        let (mut starts, _charge) = cx.list::<usize>(list.len() / depth)?;
+        let mut pace = Pace::default();
+        for (number, tuple) in list.chunks_exact(depth).enumerate() {
+            pace.step(depth, cx)?;
+            let mut offset = 0;
+            for (&index, &dim) in tuple.iter().zip(indexed) {
+                offset = offset * dim + place(index, dim)?;
+            }
+            starts.push(number / each.max(1) * whole + offset * inner);
+        }
+        Ok(vec![with_elements!(value, |elements| take(elements, &starts, inner, &dims, cx))?])
+    }))
+}
+
+fn take<T: Element>(
+    elements: &[T],
+    starts: &[usize],
+    inner: usize,
+    dims: &[usize],
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    let mut pace = Pace::default();
+    cx.output(dims)?.append(|out| {
+        for &start in starts {
+            pace.copy(&elements[start..start + inner], out, cx)?;
+        }
+        Ok(())
+    })
+}

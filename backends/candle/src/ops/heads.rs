@@ -1,0 +1,225 @@
+//! What the attention operators share: queries, keys and values by head, the scores of these, and their softmax.
+
+use super::super::kernel;
+use super::super::math;
+use super::super::meter::{Charge, Cx, PIECE, Pace};
+use super::super::value::{Dims, ElementType, Value, count};
+use super::layout::permute;
+use super::matmul::{Float, Matrices, Size, multiply};
+use graphpool::backend::Error;
+
+/// Scores that are computed together, so that a long sequence takes no matrix of all of them.
+const SCORES: usize = 1 << 18;
+
+/// A type that attention is computed in.
+pub(super) trait Real: Float {
+    const LEAST: Self;
+    /// Each element to e to the power of what it is above `top`.
+    fn exponentials(row: &mut [Self], top: Self);
+    fn tanh(self) -> Self;
+}
+
+impl Real for f32 {
+    const LEAST: Self = Self::NEG_INFINITY;
+    fn exponentials(row: &mut [Self], top: Self) {
+        kernel::map(row, |x| math::exp(x - top));
+    }
+    fn tanh(self) -> Self {
+        math::tanh(self)
+    }
+}
+
+impl Real for f64 {
+    const LEAST: Self = Self::NEG_INFINITY;
+    fn exponentials(row: &mut [Self], top: Self) {
+        row.iter_mut().for_each(|x| *x = Self::exp(*x - top));
+    }
+    fn tanh(self) -> Self {
+        Self::tanh(self)
+    }
+}
+
+/// The type to compute in for elements of `ty`, where the model may ask for more.
+pub(super) fn precision(ty: ElementType, asked: Option<ElementType>) -> Result<ElementType, Error> {
+    match ty {
+        ElementType::F64 => Ok(ElementType::F64),
+        ElementType::F32 | ElementType::F16 | ElementType::Bf16 if asked == Some(ElementType::F64) => {
+            Ok(ElementType::F64)
+        }
+        ElementType::F32 | ElementType::F16 | ElementType::Bf16 => Ok(ElementType::F32),
+        _ => Err(Error::unsupported(format!("attention of {ty:?} is not supported"))),
+    }
+}
+
+/// The floating type that attribute `softmax_precision` names.
+pub(super) fn asked(number: Option<i64>) -> Result<Option<ElementType>, Error> {
+    match number {
+        None => Ok(None),
+        Some(1) => Ok(Some(ElementType::F32)),
+        Some(10) => Ok(Some(ElementType::F16)),
+        Some(11) => Ok(Some(ElementType::F64)),
+        Some(16) => Ok(Some(ElementType::Bf16)),
+        Some(_) => Err(Error::invalid_encoding("attribute softmax_precision is no floating type")),
+    }
+}
+
+/// A tensor as batch, heads, places and the elements of each; of three dimensions it has its heads side by side.
+pub(super) fn by_head(value: Value, heads: Option<usize>, cx: &Cx<'_>) -> Result<Value, Error> {
+    match (value.dims(), heads) {
+        (&[_, found, _, _], heads) if heads.is_none_or(|heads| heads == found) => Ok(value),
+        (&[batch, len, width], Some(heads)) if heads > 0 && width % heads == 0 => {
+            permute(value.reshaped(vec![batch, len, heads, width / heads])?, &[0, 2, 1, 3], cx)
+        }
+        ([..], _) => {
+            let told = heads.map_or_else(|| "an unknown number of".to_owned(), |heads| heads.to_string());
+            Err(Error::invalid_argument(format!("{} by {told} heads", Dims(value.dims()))))
+        }
+    }
+}
+
+/// How queries, keys and values fit together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heads {
+    pub(super) batch: usize,
+    /// Heads of the queries.
+    pub(super) queries: usize,
+    /// Heads of the queries that share one of the keys.
+    pub(super) group: usize,
+    /// Queries.
+    pub(super) rows: usize,
+    /// Keys.
+    pub(super) keys: usize,
+    /// Elements of a query and of a key.
+    pub(super) size: usize,
+    /// Elements of a value.
+    pub(super) depth: usize,
+}
+
+impl Heads {
+    /// Of tensors of four dimensions.
+    pub(super) fn new(query: &Value, key: &Value, value: &Value) -> Result<Self, Error> {
+        let found = match (query.dims(), key.dims(), value.dims()) {
+            (&[batch, heads, rows, size], &[b, shared, keys, s], &[c, also, k, depth])
+                if (b, c, s, also, k) == (batch, batch, size, shared, keys)
+                    && shared.checked_mul(heads.checked_div(shared).unwrap_or(0)) == Some(heads) =>
+            {
+                Self {
+                    batch,
+                    queries: heads,
+                    group: heads.checked_div(shared).unwrap_or(1).max(1),
+                    rows,
+                    keys,
+                    size,
+                    depth,
+                }
+            }
+            (query, key, value) => {
+                let why = format!("queries {}, keys {} and values {}", Dims(query), Dims(key), Dims(value));
+                return Err(Error::invalid_argument(why));
+            }
+        };
+        // All that is computed of them is bounded before any of it is.
+        count(&[found.batch, found.queries, found.rows, found.keys])?;
+        count(&found.output())?;
+        Ok(found)
+    }
+
+    /// The dimensions of the result.
+    pub(super) fn output(&self) -> [usize; 4] {
+        [self.batch, self.queries, self.rows, self.depth]
+    }
+
+    /// The dimensions of all scores.
+    pub(super) fn all(&self) -> [usize; 4] {
+        [self.batch, self.queries, self.rows, self.keys]
+    }
+
+    /// One over the root of a key's size, by which scores are multiplied unless the model says otherwise.
+    pub(super) fn scale(&self) -> f64 {
+        if self.size == 0 { 1.0 } else { 1.0 / (self.size as f64).sqrt() }
+    }
+
+    /// Rows of scores to one head of the keys: those of every query of the group.
+    pub(super) fn shared_rows(&self) -> usize {
+        self.group * self.rows
+    }
+
+    /// Rows of scores that are computed together.
+    pub(super) fn block(&self) -> usize {
+        (SCORES / self.keys.max(1)).clamp(1, self.shared_rows().max(1))
+    }
+
+    /// The products of `count` queries from `first` on with the keys of a head, which is counted over the batch.
+    pub(super) fn scores<T: Real>(
+        &self,
+        (query, key): (&Value, &Value),
+        head: usize,
+        (first, count): (usize, usize),
+        cx: &Cx<'_>,
+    ) -> Result<(Vec<T>, Charge), Error> {
+        let start = (head * self.shared_rows() + first) * self.size;
+        let left = Matrices { start, ..Matrices::rows(query.storage()?, count, self.size) };
+        let start = head * self.keys * self.size;
+        let right = Matrices { start, ..Matrices::rows(key.storage()?, self.keys, self.size) };
+        multiply(left, right.transposed(), Size { batch: 1, m: count, n: self.keys, k: self.size }, cx)
+    }
+
+    /// The values of a head, weighted by each row of `weights`.
+    pub(super) fn weigh<T: Real>(
+        &self,
+        weights: &Value,
+        value: &Value,
+        head: usize,
+        out: &mut [T],
+        cx: &Cx<'_>,
+    ) -> Result<(), Error> {
+        let rows = weights.dims().first().copied().unwrap_or(0);
+        let left = Matrices::rows(weights.storage()?, rows, self.keys);
+        let start = head * self.keys * self.depth;
+        let right = Matrices { start, ..Matrices::rows(value.storage()?, self.keys, self.depth) };
+        let (found, _charge) = multiply::<T>(left, right, Size { batch: 1, m: rows, n: self.depth, k: self.keys }, cx)?;
+        overwrite(out, &found, &mut Pace::default(), cx)
+    }
+}
+
+/// Makes `out` what `elements` are; both are as long.
+pub(super) fn overwrite<T: Copy>(out: &mut [T], elements: &[T], pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+    for (out, elements) in out.chunks_mut(PIECE).zip(elements.chunks(PIECE)) {
+        pace.step(out.len(), cx)?;
+        out.copy_from_slice(elements);
+    }
+    Ok(())
+}
+
+/// Does something to each element of a row.
+pub(super) fn each<T>(row: &mut [T], pace: &mut Pace, cx: &Cx<'_>, f: impl Fn(&mut T)) -> Result<(), Error> {
+    for piece in row.chunks_mut(PIECE) {
+        pace.step(piece.len(), cx)?;
+        piece.iter_mut().for_each(&f);
+    }
+    Ok(())
+}
+
+/// The softmax of a row, in place. A row that is -∞ everywhere has nothing to attend to and becomes zeros.
+pub(super) fn softmax<T: Real>(row: &mut [T], pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+    let (mut top, mut masked) = (T::LEAST, true);
+    for piece in row.chunks(PIECE) {
+        pace.step(piece.len(), cx)?;
+        top = piece.iter().fold(top, |top, &x| if x > top { x } else { top });
+        // A NaN is above nothing, but no mask put it there.
+        masked &= piece.iter().all(|&x| x == T::LEAST);
+    }
+    if masked {
+        return pace.set(T::ZERO, row, cx);
+    }
+    let mut sums = [T::ZERO; 8];
+    for piece in row.chunks_mut(PIECE) {
+        pace.step(piece.len(), cx)?;
+        T::exponentials(piece, top);
+        for chunk in piece.chunks(8) {
+            sums.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum = sum.plus(x));
+        }
+    }
+    let sum = sums.into_iter().fold(T::ZERO, T::plus);
+    each(row, pace, cx, |x| *x = x.over(sum))
+}

@@ -1,0 +1,289 @@
+//! Labels and categories of ai.onnx.ml: LabelEncoder, OneHotEncoder, CategoryMapper, ZipMap.
+//!
+//! The tables are made at load. A sequence of maps, which ZipMap makes, has no tensor: its scores are handed on as the
+//! matrix that they are, a column for each class in the order of the labels, which the guest has from the model's
+//! author.
+
+use std::collections::HashMap;
+
+use super::super::check::Port;
+use super::super::decode::GraphProto;
+use super::super::meter::{Cx, PIECE, Pace};
+use super::super::node::Node;
+use super::super::texts::Text;
+use super::super::value::{Dims, Element, ElementType, Value, count, with_elements};
+use super::cast::convert;
+use super::{Kernel, ML, Operator, learning, no_type};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    learning(1, 1, "LabelEncoder", (1, 1), by_classes),
+    learning(2, 5, "LabelEncoder", (1, 1), label_encoder),
+    learning(1, 5, "OneHotEncoder", (1, 1), one_hot),
+    learning(1, 5, "CategoryMapper", (1, 1), category_mapper),
+    learning(1, 5, "ZipMap", (1, 1), zip_map),
+];
+
+/// What stands for an element in a table: its bits, so that a NaN is found too.
+trait Key: Element {
+    fn key(self) -> u64;
+}
+
+macro_rules! integers {
+    ($($ty:ty)*) => {$(
+        impl Key for $ty {
+            fn key(self) -> u64 { i64::from(self) as u64 }
+        }
+    )*};
+}
+
+integers!(i64 i32 i16);
+
+macro_rules! floats {
+    ($($ty:ty)*) => {$(
+        impl Key for $ty {
+            fn key(self) -> u64 {
+                // One NaN, and one zero.
+                if self.is_nan() { u64::MAX } else { u64::from((self + 0.0).to_bits()) }
+            }
+        }
+    )*};
+}
+
+floats!(f32 f64);
+
+impl Key for Text {
+    fn key(self) -> u64 {
+        u64::from(self.number())
+    }
+}
+
+/// Runs a body with the elements of a value of keys.
+macro_rules! with_keys {
+    ($value:expr, |$elements:ident| $body:expr) => {
+        match $value.ty() {
+            ElementType::I64 => with_keys!(@ i64, $value, $elements, $body),
+            ElementType::I32 => with_keys!(@ i32, $value, $elements, $body),
+            ElementType::I16 => with_keys!(@ i16, $value, $elements, $body),
+            ElementType::F32 => with_keys!(@ f32, $value, $elements, $body),
+            ElementType::F64 => with_keys!(@ f64, $value, $elements, $body),
+            ElementType::String => with_keys!(@ Text, $value, $elements, $body),
+            _ => Err(no_type($value)),
+        }
+    };
+    (@ $ty:ty, $value:expr, $elements:ident, $body:expr) => {{
+        let $elements: &[$ty] = $value.elements::<$ty>()?;
+        $body
+    }};
+}
+
+/// From an element to the place of its value.
+struct Table {
+    places: HashMap<u64, u32>,
+    ty: ElementType,
+}
+
+/// Bytes of an entry of a table, about.
+const ENTRY: usize = 24;
+
+impl Table {
+    /// The table of these keys; of equal ones the first counts, or the last.
+    fn new(keys: &Value, last: bool, node: &Node<'_>) -> Result<Self, Error> {
+        node.hold(keys.len().saturating_mul(ENTRY))?;
+        let mut places = HashMap::with_capacity(keys.len());
+        with_keys!(keys, |keys| {
+            for (place, key) in (0_u32..).zip(keys) {
+                if last {
+                    places.insert(key.key(), place);
+                } else {
+                    places.entry(key.key()).or_insert(place);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(Self { places, ty: keys.ty() })
+    }
+
+    /// The place of each element's value, where it has one.
+    fn visit(&self, value: &Value, cx: &Cx<'_>, mut visit: impl FnMut(Option<usize>)) -> Result<(), Error> {
+        if value.ty() != self.ty {
+            return Err(no_type(value));
+        }
+        let mut pace = Pace::default();
+        with_keys!(value, |elements| {
+            for piece in elements.chunks(PIECE / 8) {
+                pace.step(piece.len() * 8, cx)?;
+                piece.iter().for_each(|key| visit(self.places.get(&key.key()).map(|&place| place as usize)));
+            }
+            Ok(())
+        })
+    }
+
+    /// Each element's value of `values`, or the one of `default`.
+    fn map(&self, value: &Value, values: &Value, default: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
+        fn of<'a, T: Element>(_: &[T], other: &'a Value) -> Result<&'a [T], Error> {
+            other.elements::<T>()
+        }
+        with_elements!(values, |values| {
+            let &[default] = of(values, default)? else { return Err(Error::invalid_argument("a default of one")) };
+            cx.output(value.dims())?.append(|out| {
+                self.visit(value, cx, |place| {
+                    out.push(place.and_then(|place| values.get(place)).copied().unwrap_or(default));
+                })
+            })
+        })
+    }
+}
+
+/// One list out of attributes of several types.
+fn list(node: &Node<'_>, prefix: &str) -> Result<Option<Value>, Error> {
+    let mut lists = Vec::new();
+    if let Some(floats) = node.floats(&format!("{prefix}_floats"))? {
+        lists.push(Value::new(vec![floats.len()], floats.to_vec())?);
+    }
+    if let Some(ints) = node.ints(&format!("{prefix}_int64s"))? {
+        lists.push(Value::new(vec![ints.len()], ints.to_vec())?);
+    }
+    if let Some(texts) = node.texts(&format!("{prefix}_strings"))? {
+        lists.push(Value::new(vec![texts.len()], texts)?);
+    }
+    // From version 4 on.
+    if let Some(tensor) = node.tensor(&format!("{prefix}_tensor"))? {
+        lists.push(tensor);
+    }
+    if lists.len() > 1 {
+        return Err(Error::invalid_encoding(format!("several lists of {prefix}")));
+    }
+    Ok(lists.pop())
+}
+
+fn label_encoder(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (Some(keys), Some(values)) = (list(node, "keys")?, list(node, "values")?) else {
+        return Err(Error::invalid_encoding("keys or values are missing"));
+    };
+    if keys.len() != values.len() {
+        return Err(Error::invalid_encoding(format!("{} keys and {} values", keys.len(), values.len())));
+    }
+    let floating = node.float("default_float", -0.0)?;
+    let (integer, text) = (node.int("default_int64")?.unwrap_or(-1), node.text("default_string", "_Unused")?);
+    let default = match (node.tensor("default_tensor")?, values.ty()) {
+        (Some(tensor), _) => tensor,
+        (None, ElementType::F32) => Value::scalar(floating)?,
+        (None, ElementType::F64) => Value::scalar(f64::from(floating))?,
+        (None, ElementType::I64) => Value::scalar(integer)?,
+        (None, ElementType::I32) => Value::scalar(i32::try_from(integer).unwrap_or(-1))?,
+        (None, ElementType::I16) => Value::scalar(i16::try_from(integer).unwrap_or(-1))?,
+        (None, ElementType::String) => Value::scalar(text)?,
+        _ => return Err(no_type(&values)),
+    };
+    if default.ty() != values.ty() || default.len() != 1 {
+        return Err(Error::invalid_encoding("attribute default_tensor is not one element of the values' type"));
+    }
+    node.hold(values.bytes())?;
+    let table = Table::new(&keys, false, node)?;
+    Ok(Box::new(move |args, cx| Ok(vec![table.map(args.get(0)?, &values, &default, cx)?])))
+}
+
+/// Strings to integers and integers to strings, whichever comes.
+fn both_ways(node: &Node<'_>, integers: &Value, strings: &Value) -> Result<Kernel, Error> {
+    if integers.len() != strings.len() {
+        return Err(Error::invalid_encoding(format!("{} integers and {} strings", integers.len(), strings.len())));
+    }
+    let integer = Value::scalar(node.int("default_int64")?.unwrap_or(-1))?;
+    let text = Value::scalar(node.text("default_string", "_Unused")?)?;
+    node.hold(integers.bytes() + strings.bytes())?;
+    let (from_integers, from_strings) = (Table::new(integers, true, node)?, Table::new(strings, true, node)?);
+    let (integers, strings) = (integers.clone(), strings.clone());
+    Ok(Box::new(move |args, cx| {
+        let value = args.get(0)?;
+        Ok(vec![if value.ty() == ElementType::String {
+            from_strings.map(value, &integers, &integer, cx)?
+        } else {
+            from_integers.map(value, &strings, &text, cx)?
+        }])
+    }))
+}
+
+fn by_classes(node: &Node<'_>) -> Result<Kernel, Error> {
+    let classes = node.texts("classes_strings")?.unwrap_or_default();
+    let numbers = Value::new(vec![classes.len()], (0..classes.len() as i64).collect())?;
+    both_ways(node, &numbers, &Value::new(vec![classes.len()], classes)?)
+}
+
+fn category_mapper(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (integers, strings) =
+        (node.ints("cats_int64s")?.unwrap_or_default(), node.texts("cats_strings")?.unwrap_or_default());
+    let integers = Value::new(vec![integers.len()], integers.to_vec())?;
+    both_ways(node, &integers, &Value::new(vec![strings.len()], strings)?)
+}
+
+fn one_hot(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (ints, texts) =
+        (node.ints("cats_int64s")?.unwrap_or_default(), node.texts("cats_strings")?.unwrap_or_default());
+    if ints.is_empty() == texts.is_empty() {
+        return Err(Error::invalid_encoding("either cats_int64s or cats_strings is wanted"));
+    }
+    let zeros = node.flag("zeros", true)?;
+    let keys = if texts.is_empty() {
+        Value::new(vec![ints.len()], ints.to_vec())?
+    } else {
+        Value::new(vec![texts.len()], texts)?
+    };
+    let (table, width) = (Table::new(&keys, true, node)?, keys.len());
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        let value = if table.ty == ElementType::I64 { convert(value, ElementType::I64, cx)? } else { value };
+        let dims = [value.dims(), &[width]].concat();
+        count(&dims)?;
+        let (mut start, mut unknown) = (0, false);
+        let result = cx.output::<f32>(&dims)?.write(0.0, |out| {
+            table.visit(&value, cx, |place| {
+                match place {
+                    Some(place) => out[start + place] = 1.0,
+                    None => unknown = true,
+                }
+                start += width;
+            })
+        })?;
+        if unknown && !zeros {
+            return Err(Error::invalid_argument("a category that the model doesn't know"));
+        }
+        Ok(vec![result])
+    }))
+}
+
+/// How many labels a ZipMap has.
+fn labels(node: &Node<'_>) -> Result<usize, Error> {
+    let integers = node.ints("classlabels_int64s")?.map_or(0, <[i64]>::len);
+    let strings = node.strings("classlabels_strings")?.map_or(0, |labels| labels.len());
+    if (integers == 0) == (strings == 0) {
+        return Err(Error::invalid_encoding("either classlabels_int64s or classlabels_strings is wanted"));
+    }
+    Ok(integers.max(strings))
+}
+
+fn zip_map(node: &Node<'_>) -> Result<Kernel, Error> {
+    let width = labels(node)?;
+    Ok(Box::new(move |mut args, cx| {
+        let scores = convert(args.take(0)?, ElementType::F32, cx)?;
+        match *scores.dims() {
+            [columns] if columns == width => Ok(vec![scores.reshaped(vec![1, width])?]),
+            [_, columns] if columns == width => Ok(vec![scores]),
+            _ => Err(Error::invalid_argument(format!("scores {} for {width} labels", Dims(scores.dims())))),
+        }
+    }))
+}
+
+/// The outputs that are sequences of maps, as the matrices that stand for them.
+pub(crate) fn maps(graph: &GraphProto) -> HashMap<String, Port> {
+    let maps = graph
+        .node
+        .iter()
+        .filter(|node| node.op_type.as_deref() == Some("ZipMap") && node.domain.as_deref() == Some(ML));
+    let port = |node: &super::super::decode::NodeProto| {
+        let name = node.output.first()?.clone();
+        let width = node.attribute.iter().map(|attribute| attribute.ints.len().max(attribute.strings.len())).max();
+        Some((name.clone(), Port { name, ty: ElementType::F32, dims: Some(vec![None, width]) }))
+    };
+    maps.filter_map(port).collect()
+}

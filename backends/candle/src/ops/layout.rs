@@ -1,0 +1,255 @@
+//! Operators that move elements about: Transpose, Concat, Split, Tile, Expand, DepthToSpace, SpaceToDepth.
+
+use super::super::meter::{Cx, Pace};
+use super::super::node::Node;
+use super::super::value::{Dims, Element, Value, strides, with_elements};
+use super::broadcast::{expand, shape};
+use super::constant::dims;
+use super::pattern::integers;
+use super::select::{affordable, offsets, select};
+use super::{Kernel, MANY, Operator, axis, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(1, "Transpose", (1, 1), transpose),
+    since(4, "Concat", (1, MANY), concat),
+    since(2, "Split", (1, 2), split),
+    since(6, "Tile", (2, 2), tile),
+    since(8, "Expand", (2, 2), expand_to),
+    since(1, "DepthToSpace", (1, 1), depth_to_space),
+    since(1, "SpaceToDepth", (1, 1), space_to_depth),
+];
+
+fn transpose(node: &Node<'_>) -> Result<Kernel, Error> {
+    let fixed = node.ints("perm")?.map(<[i64]>::to_vec);
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        let permutation = match &fixed {
+            Some(list) if list.len() == value.rank() => {
+                list.iter().map(|&one| axis(one, value.rank())).collect::<Result<_, _>>()?
+            }
+            Some(list) => {
+                let why = format!("{} axes permute {}", list.len(), Dims(value.dims()));
+                return Err(Error::invalid_argument(why));
+            }
+            None => (0..value.rank()).rev().collect::<Vec<_>>(),
+        };
+        Ok(vec![permute(value, &permutation, cx)?])
+    }))
+}
+
+/// The value with its dimensions in another order; `permutation` holds each of them once, or this is an error.
+pub(super) fn permute(value: Value, permutation: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
+    let mut seen = vec![false; value.rank()];
+    for &place in permutation {
+        match seen.get_mut(place) {
+            Some(seen) if !*seen => *seen = true,
+            _ => return Err(Error::invalid_argument("a permutation that names an axis twice")),
+        }
+    }
+    let dims: Vec<usize> = permutation.iter().map(|&place| value.dims()[place]).collect();
+    // Dimensions of 1 may go anywhere without an element moving.
+    let moved = permutation.iter().filter(|&&place| value.dims()[place] != 1);
+    if moved.clone().zip(moved.skip(1)).all(|(a, b)| a < b) {
+        return value.reshaped(dims);
+    }
+    let strides = strides(value.dims());
+    let lists = permutation
+        .iter()
+        .zip(&dims)
+        .map(|(&place, &dim)| offsets(0..dim, strides[place], cx))
+        .collect::<Result<Vec<_>, _>>()?;
+    select(&value, &lists, cx)
+}
+
+fn concat(node: &Node<'_>) -> Result<Kernel, Error> {
+    let at = node.int("axis")?.ok_or_else(|| Error::invalid_encoding("attribute axis is missing"))?;
+    Ok(Box::new(move |args, cx| {
+        let values = (0..args.len()).map(|index| args.get(index)).collect::<Result<Vec<_>, _>>()?;
+        Ok(vec![join(&values, at, cx)?])
+    }))
+}
+
+/// The values one after the other along an axis.
+pub(super) fn join(values: &[&Value], at: i64, cx: &Cx<'_>) -> Result<Value, Error> {
+    let first = values.first().ok_or_else(|| Error::invalid_argument("nothing to join"))?;
+    let at = axis(at, first.rank())?;
+    let mut dims = first.dims().to_vec();
+    dims[at] = 0;
+    for value in values {
+        let same = |(place, (a, b)): (usize, (&usize, &usize))| place == at || a == b;
+        if value.rank() != first.rank() || !value.dims().iter().zip(first.dims()).enumerate().all(same) {
+            let why = format!("{} and {} don't join", Dims(first.dims()), Dims(value.dims()));
+            return Err(Error::invalid_argument(why));
+        }
+        dims[at] = dims[at].saturating_add(value.dims()[at]);
+    }
+    let outer = product(&dims[..at]);
+    let ty = first.ty();
+    if ty.is_narrow() && values.iter().all(|value| value.ty() == ty) {
+        let plain: Vec<Value> = values.iter().map(|value| value.plain()).collect();
+        return Ok(join(&plain.iter().collect::<Vec<_>>(), at as i64, cx)?.retyped(ty));
+    }
+    with_elements!(first, |_elements| {
+        let mut parts = vec![(_elements, product(&first.dims()[at..]))];
+        for value in values.iter().skip(1) {
+            parts.push((value.elements()?, product(&value.dims()[at..])));
+        }
+        let mut pace = Pace::default();
+        cx.output(&dims)?.append(|out| {
+            for block in 0..outer {
+                for (elements, len) in &parts {
+                    pace.copy(&elements[block * len..(block + 1) * len], out, cx)?;
+                }
+            }
+            Ok(())
+        })
+    })
+}
+
+fn split(node: &Node<'_>) -> Result<Kernel, Error> {
+    let at = node.int("axis")?.unwrap_or(0);
+    let fixed = if node.opset < 13 { node.ints("split")?.map(<[i64]>::to_vec) } else { None };
+    let count = node.outputs();
+    if node.opset >= 18
+        && let Some(number) = node.int("num_outputs")?
+        && number != count as i64
+    {
+        return Err(Error::invalid_encoding(format!("{count} outputs where num_outputs is {number}")));
+    }
+    Ok(Box::new(move |args, cx| {
+        let value = args.get(0)?;
+        let at = axis(at, value.rank())?;
+        let whole = value.dims()[at];
+        let parts = match (&fixed, args.option(1)) {
+            (Some(list), _) => list.clone(),
+            (None, Some(list)) if list.len() == count => integers(list, cx)?.to_vec(),
+            (None, Some(list)) => {
+                return Err(Error::invalid_argument(format!("{} parts for {count} outputs", list.len())));
+            }
+            (None, None) => {
+                // All of the same size but the last, which may be smaller.
+                let part = whole.div_ceil(count.max(1));
+                (0..count).map(|index| whole.saturating_sub(index * part).min(part) as i64).collect()
+            }
+        };
+        let sizes = parts.iter().map(|&part| usize::try_from(part).ok()).collect::<Option<Vec<_>>>();
+        let fit = |sizes: &Vec<usize>| {
+            sizes.len() == count && sizes.iter().try_fold(0_usize, |sum, &size| sum.checked_add(size)) == Some(whole)
+        };
+        let sizes = sizes.filter(fit).ok_or_else(|| {
+            Error::invalid_argument(format!("{} parts for {count} outputs don't add up to {whole}", parts.len()))
+        })?;
+        let (outer, inner) = (product(&value.dims()[..at]), product(&value.dims()[at + 1..]));
+        let mut begin = 0;
+        let mut outputs = Vec::with_capacity(count);
+        for size in sizes {
+            let mut dims = value.dims().to_vec();
+            dims[at] = size;
+            let mut pace = Pace::default();
+            outputs.push(with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
+                for block in 0..outer {
+                    let start = (block * whole + begin) * inner;
+                    pace.copy(&elements[start..start + size * inner], out, cx)?;
+                }
+                Ok(())
+            }))?);
+            begin += size;
+        }
+        Ok(outputs)
+    }))
+}
+
+fn tile(_: &Node<'_>) -> Result<Kernel, Error> {
+    Ok(Box::new(|args, cx| {
+        let (value, repeats) = (args.get(0)?, dims(args.get(1)?)?);
+        if repeats.len() != value.rank() {
+            return Err(Error::invalid_argument(format!("{} repeats of {}", repeats.len(), Dims(value.dims()))));
+        }
+        let out = value.dims().iter().zip(&repeats).map(|(&dim, &repeat)| dim.checked_mul(repeat));
+        let out: Option<Vec<usize>> = out.collect();
+        let out = out.ok_or_else(|| Error::too_large("a dimension past what can be addressed"))?;
+        affordable(&out, value, cx)?;
+        if out.contains(&0) {
+            return Ok(vec![with_elements!(value, |elements| {
+                cx.output(&out)?.collect(elements.iter().copied().take(0))
+            })?]);
+        }
+        let lists = value.dims().iter().zip(&out).zip(strides(value.dims()));
+        let lists = lists.map(|((&dim, &out), stride)| {
+            let indices = (0..out).map(|index| index % dim);
+            offsets(indices, stride, cx)
+        });
+        Ok(vec![select(value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
+    }))
+}
+
+/// The value broadcast to `out`; the elements are there to say its type.
+pub(super) fn typed<T: Element>(_: &[T], value: &Value, out: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
+    expand::<T>(value, out, cx)
+}
+
+fn expand_to(_: &Node<'_>) -> Result<Kernel, Error> {
+    Ok(Box::new(|mut args, cx| {
+        let value = args.take(0)?;
+        let out = shape(value.dims(), &dims(args.get(1)?)?)?;
+        if value.dims() == out {
+            return Ok(vec![value]);
+        }
+        Ok(vec![with_elements!(value, |elements| typed(elements, &value, &out, cx))?])
+    }))
+}
+
+/// Batch, channels, height and width, and a block size that is positive.
+fn image(node: &Node<'_>) -> Result<usize, Error> {
+    let block =
+        node.int("blocksize")?.and_then(|size| usize::try_from(size).ok()).filter(|size| (1..65536).contains(size));
+    block.ok_or_else(|| Error::invalid_encoding("attribute blocksize is missing or out of range"))
+}
+
+fn depth_to_space(node: &Node<'_>) -> Result<Kernel, Error> {
+    let block = image(node)?;
+    let columns_first = match if node.opset < 11 { "DCR" } else { node.string("mode", "DCR")? } {
+        "DCR" => false,
+        "CRD" => true,
+        _ => return Err(Error::invalid_encoding("a mode that is neither DCR nor CRD")),
+    };
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        let &[n, c, h, w] = value.dims() else {
+            return Err(Error::invalid_argument("four dimensions are wanted"));
+        };
+        let depth = c / (block * block);
+        if depth * block * block != c {
+            return Err(Error::invalid_argument(format!("{c} channels in blocks of {block}×{block}")));
+        }
+        let out = vec![n, depth, h.saturating_mul(block), w.saturating_mul(block)];
+        let (split, order) = if columns_first {
+            (vec![n, depth, block, block, h, w], [0, 1, 4, 2, 5, 3])
+        } else {
+            (vec![n, block, block, depth, h, w], [0, 3, 4, 1, 5, 2])
+        };
+        Ok(vec![permute(value.reshaped(split)?, &order, cx)?.reshaped(out)?])
+    }))
+}
+
+fn space_to_depth(node: &Node<'_>) -> Result<Kernel, Error> {
+    let block = image(node)?;
+    let order = match if node.opset >= 28 { node.string("mode", "DCR")? } else { "DCR" } {
+        "DCR" => [0, 3, 5, 1, 2, 4],
+        "CRD" => [0, 1, 3, 5, 2, 4],
+        _ => return Err(Error::invalid_encoding("a mode that is neither DCR nor CRD")),
+    };
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        let &[n, c, h, w] = value.dims() else {
+            return Err(Error::invalid_argument("four dimensions are wanted"));
+        };
+        if h % block != 0 || w % block != 0 {
+            return Err(Error::invalid_argument(format!("{h}×{w} in blocks of {block}×{block}")));
+        }
+        let out = vec![n, c.saturating_mul(block * block), h / block, w / block];
+        let split = vec![n, c, h / block, block, w / block, block];
+        Ok(vec![permute(value.reshaped(split)?, &order, cx)?.reshaped(out)?])
+    }))
+}

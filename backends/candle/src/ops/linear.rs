@@ -1,0 +1,110 @@
+//! Linear models of ai.onnx.ml: LinearRegressor and LinearClassifier.
+
+use super::super::meter::{Cx, Pace};
+use super::super::node::Node;
+use super::scores::{self, Transform, both, chosen, collect, highest, labels};
+use super::{Kernel, Operator, learning};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] =
+    &[learning(1, 5, "LinearRegressor", (1, 1), regressor), learning(1, 5, "LinearClassifier", (1, 1), classifier)];
+
+/// Rows of coefficients, one for each score.
+struct Linear {
+    coefficients: Vec<f64>,
+    intercepts: Vec<f64>,
+    targets: usize,
+}
+
+impl Linear {
+    fn new(node: &Node<'_>, targets: Option<usize>) -> Result<Self, Error> {
+        let wide = |numbers: &[f32]| numbers.iter().map(|&number| f64::from(number)).collect::<Vec<_>>();
+        let coefficients = node.floats("coefficients")?.unwrap_or_default();
+        let intercepts = node.floats("intercepts")?.unwrap_or_default();
+        let targets = targets.unwrap_or(intercepts.len());
+        if targets == 0 || coefficients.is_empty() || coefficients.len() % targets != 0 {
+            let why = format!("{} coefficients for {targets} scores", coefficients.len());
+            return Err(Error::invalid_encoding(why));
+        }
+        if !intercepts.is_empty() && intercepts.len() != targets {
+            return Err(Error::invalid_encoding(format!("{} intercepts for {targets} scores", intercepts.len())));
+        }
+        node.hold((coefficients.len() + intercepts.len()).saturating_mul(size_of::<f64>()))?;
+        Ok(Self { coefficients: wide(coefficients), intercepts: wide(intercepts), targets })
+    }
+
+    /// Refuses rows of another length than the model's.
+    fn check(&self, columns: usize) -> Result<(), Error> {
+        let wanted = self.coefficients.len() / self.targets;
+        if columns == wanted {
+            return Ok(());
+        }
+        Err(Error::invalid_argument(format!("{columns} features for a model of {wanted}")))
+    }
+
+    fn scores(&self, row: &[f64], scores: &mut [f64], pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+        for (target, (score, coefficients)) in
+            scores.iter_mut().zip(self.coefficients.chunks_exact(row.len())).enumerate()
+        {
+            pace.step(row.len(), cx)?;
+            let sum: f64 = row.iter().zip(coefficients).map(|(x, coefficient)| x * coefficient).sum();
+            *score = sum + self.intercepts.get(target).copied().unwrap_or(0.0);
+        }
+        Ok(())
+    }
+}
+
+fn regressor(node: &Node<'_>) -> Result<Kernel, Error> {
+    let targets = usize::try_from(node.int("targets")?.unwrap_or(1)).ok();
+    let targets = targets.ok_or_else(|| Error::invalid_encoding("attribute targets is negative"))?;
+    let (linear, transform) = (Linear::new(node, Some(targets))?, Transform::named(node)?);
+    // onnxruntime leaves one score as it is, but for the last of them.
+    let transform = if targets == 1 && transform != Transform::Probit { Transform::None } else { transform };
+    Ok(Box::new(move |mut args, cx| {
+        let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
+        linear.check(columns)?;
+        let elements = value.elements::<f64>()?;
+        Ok(vec![collect(rows, linear.targets, cx, |row, scores, pace| {
+            linear.scores(&elements[row * columns..(row + 1) * columns], scores, pace, cx)?;
+            transform.apply(scores);
+            Ok(())
+        })?])
+    }))
+}
+
+fn classifier(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (labels, transform) = (labels(node, "classlabels_ints")?, Transform::named(node)?);
+    // The scores come in one form, whatever it says.
+    node.ignore(&["multi_class"]);
+    let has_intercepts = node.floats("intercepts")?.is_some_and(|intercepts| !intercepts.is_empty());
+    let linear = Linear::new(node, if has_intercepts { None } else { Some(labels.len()) })?;
+    let two = linear.targets == 1 && labels.len() == 2;
+    if !two && linear.targets != labels.len() || labels.len() < 2 {
+        let why = format!("{} scores for {} labels", linear.targets, labels.len());
+        return Err(Error::invalid_encoding(why));
+    }
+    if two && transform == Transform::Probit {
+        return Err(Error::unsupported("PROBIT of one score for two classes"));
+    }
+    Ok(Box::new(move |mut args, cx| {
+        let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
+        linear.check(columns)?;
+        let elements = value.elements::<f64>()?;
+        let (mut places, _charge) = cx.list::<usize>(rows)?;
+        let result = collect(rows, labels.len(), cx, |row, scores, pace| {
+            let row = &elements[row * columns..(row + 1) * columns];
+            if two {
+                linear.scores(row, &mut scores[..1], pace, cx)?;
+                places.push(usize::from(scores[0] > 0.0));
+                let pair = both(scores[0], true, transform);
+                scores.copy_from_slice(&pair);
+            } else {
+                linear.scores(row, scores, pace, cx)?;
+                places.push(highest(scores));
+                transform.apply(scores);
+            }
+            Ok(())
+        })?;
+        Ok(vec![chosen(&labels, &places, cx)?, result])
+    }))
+}

@@ -1,0 +1,194 @@
+//! LinearAttention: a matrix a head, to which each key and value of a sequence adds, and which each query reads.
+//!
+//! Computed in f32, place by place, as ONNX defines it.
+
+use super::super::math;
+use super::super::meter::{Cx, Pace};
+use super::super::node::{Args, Node};
+use super::super::value::{Dims, ElementType, Value, count};
+use super::cast::convert;
+use super::heads::overwrite;
+use super::{Kernel, Operator, no_type, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[since(27, "LinearAttention", (3, 6), attention)];
+
+struct Linear {
+    heads: usize,
+    shared: usize,
+    scale: f32,
+}
+
+fn attention(node: &Node<'_>) -> Result<Kernel, Error> {
+    let heads = |name: &str| {
+        let number = node.int(name)?.and_then(|number| usize::try_from(number).ok()).filter(|&number| number > 0);
+        number.ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is missing or not positive")))
+    };
+    // Whether the matrix decays, and whether what it holds already is taken off a value.
+    let (gated, delta) = match node.string("update_rule", "gated_delta")? {
+        "linear" => (false, false),
+        "gated" => (true, false),
+        "delta" => (false, true),
+        "gated_delta" => (true, true),
+        _ => return Err(Error::invalid_encoding("an update_rule that is none of the four")),
+    };
+    let (heads, shared, scale) = (heads("q_num_heads")?, heads("kv_num_heads")?, node.float("scale", 0.0)?);
+    let operator = Linear { heads, shared, scale };
+    // How many places a fast way takes at once; the result is the same.
+    node.ignore(&["chunk_size"]);
+    node.at_most(2)?;
+    if heads % shared != 0 {
+        return Err(Error::invalid_encoding(format!("{heads} heads that share {shared}")));
+    }
+    if node.has_input(4) != gated || node.has_input(5) != delta {
+        return Err(Error::invalid_encoding("decay and beta are not those that the update_rule takes"));
+    }
+    Ok(Box::new(move |args, cx| operator.run(args, cx)))
+}
+
+/// Sizes of one call: places, and the elements of a key and of a value.
+struct Sizes {
+    batch: usize,
+    len: usize,
+    key: usize,
+    value: usize,
+}
+
+/// The elements of one input by place and head.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    elements: &'a [f32],
+    heads: usize,
+    size: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn at(&self, place: usize, head: usize) -> &'a [f32] {
+        let start = (place * self.heads + head) * self.size;
+        &self.elements[start..start + self.size]
+    }
+}
+
+impl Linear {
+    fn run(&self, mut args: Args, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+        let mut floats = Vec::with_capacity(6);
+        let mut types = [ElementType::F32; 2];
+        for index in 0..6 {
+            let Ok(value) = args.take(index) else {
+                floats.push(None);
+                continue;
+            };
+            if !matches!(value.ty(), ElementType::F32 | ElementType::F16 | ElementType::Bf16) {
+                return Err(no_type(&value));
+            }
+            match index {
+                0 => types = [value.ty(); 2],
+                3 => types[1] = value.ty(),
+                _ => {}
+            }
+            floats.push(Some(convert(value, ElementType::F32, cx)?));
+        }
+        let [Some(query), Some(key), Some(value), past, decay, beta] = floats.as_slice() else {
+            return Err(Error::invalid_argument("queries, keys or values are missing"));
+        };
+        let wrong = || {
+            let dims = [query, key, value].map(|value| Dims(value.dims()));
+            let why = format!("queries {}, keys {} and values {}", dims[0], dims[1], dims[2]);
+            Error::invalid_argument(format!("{why} by {} and {} heads", self.heads, self.shared))
+        };
+        let (&[batch, len, width], &[b, l, keys], &[c, m, values]) = (query.dims(), key.dims(), value.dims()) else {
+            return Err(wrong());
+        };
+        let size = width / self.heads;
+        let whole = width % self.heads == 0 && values % self.shared == 0 && size.checked_mul(self.shared) == Some(keys);
+        if (b, c, l, m) != (batch, batch, len, len) || !whole {
+            return Err(wrong());
+        }
+        let sizes = Sizes { batch, len, key: size, value: values / self.shared };
+        let decay = decay.as_ref().map(|decay| self.gate(decay, &sizes, &[self.shared, keys])).transpose()?;
+        let beta = beta.as_ref().map(|beta| self.gate(beta, &sizes, &[self.shared, 1])).transpose()?;
+        let query = Rows { elements: query.elements()?, heads: self.heads, size };
+        let key = Rows { elements: key.elements()?, heads: self.shared, size };
+        let value = Rows { elements: value.elements()?, heads: self.shared, size: sizes.value };
+        let dims = [batch, self.shared, size, sizes.value];
+        let mut pace = Pace::default();
+        let (mut state, charge) = cx.filled(0.0_f32, count(&dims)?)?;
+        if let Some(past) = past {
+            if past.dims() != dims {
+                return Err(Error::invalid_argument(format!("a state {} of {}", Dims(past.dims()), Dims(&dims))));
+            }
+            overwrite(&mut state, past.elements()?, &mut pace, cx)?;
+        }
+        let dims_out = [batch, len, self.heads.saturating_mul(sizes.value)];
+        let result = cx
+            .output::<f32>(&dims_out)?
+            .write(0.0, |out| self.recur([query, key, value], [decay, beta], &sizes, &mut state, out, cx))?;
+        let state = Value::charged(dims.to_vec(), state, charge)?;
+        Ok(vec![convert(result, types[0], cx)?, convert(state, types[1], cx)?])
+    }
+
+    /// A gate for each place that has as many elements as one of `widths`.
+    fn gate<'a>(&self, value: &'a Value, sizes: &Sizes, widths: &[usize]) -> Result<Rows<'a>, Error> {
+        match *value.dims() {
+            [batch, len, width] if (batch, len) == (sizes.batch, sizes.len) && widths.contains(&width) => {
+                let heads = if width == 1 { 1 } else { self.shared };
+                Ok(Rows { elements: value.elements()?, heads, size: width / heads })
+            }
+            _ => Err(Error::invalid_argument(format!("a gate {} for {} places", Dims(value.dims()), sizes.len))),
+        }
+    }
+
+    fn recur(
+        &self,
+        [query, key, value]: [Rows<'_>; 3],
+        [decay, beta]: [Option<Rows<'_>>; 2],
+        sizes: &Sizes,
+        state: &mut [f32],
+        out: &mut [f32],
+        cx: &Cx<'_>,
+    ) -> Result<(), Error> {
+        let scale = if self.scale == 0.0 { 1.0 / (sizes.key as f32).sqrt() } else { self.scale };
+        let (group, depth) = (self.heads / self.shared, sizes.value);
+        let (mut new, _charge) = cx.filled(0.0_f32, depth)?;
+        let mut pace = Pace::default();
+        for batch in 0..sizes.batch {
+            for head in 0..self.shared {
+                let start = (batch * self.shared + head) * sizes.key * depth;
+                let state = &mut state[start..start + sizes.key * depth];
+                for place in batch * sizes.len..(batch + 1) * sizes.len {
+                    let (key, value) = (key.at(place, head), value.at(place, head));
+                    if let Some(decay) = decay {
+                        let decay = decay.at(place, head);
+                        for (index, row) in state.chunks_exact_mut(depth).enumerate() {
+                            pace.step(depth, cx)?;
+                            let factor = math::exp(if decay.len() == 1 { decay[0] } else { decay[index] });
+                            row.iter_mut().for_each(|x| *x *= factor);
+                        }
+                    }
+                    new.copy_from_slice(value);
+                    if let Some(beta) = beta {
+                        let beta = if beta.heads == 1 { beta.at(place, 0) } else { beta.at(place, head) };
+                        for (row, k) in state.chunks_exact(depth).zip(key) {
+                            pace.step(depth, cx)?;
+                            new.iter_mut().zip(row).for_each(|(new, x)| *new -= x * k);
+                        }
+                        new.iter_mut().for_each(|new| *new *= beta[0]);
+                    }
+                    for (row, k) in state.chunks_exact_mut(depth).zip(key) {
+                        pace.step(depth, cx)?;
+                        row.iter_mut().zip(&new).for_each(|(x, new)| *x += k * new);
+                    }
+                    for head in head * group..(head + 1) * group {
+                        let start = (place * self.heads + head) * depth;
+                        let out = &mut out[start..start + depth];
+                        for (row, q) in state.chunks_exact(depth).zip(query.at(place, head)) {
+                            pace.step(depth, cx)?;
+                            out.iter_mut().zip(row).for_each(|(out, x)| *out += scale * q * x);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,59 @@
+//! The largest elements under a window of one or two dimensions, line by line: of the lines under the window, then of
+//! the columns, so that every loop is over elements side by side.
+
+use super::super::kernel;
+use super::super::meter::{Cx, Pace};
+use super::super::value::Value;
+use super::window::Slide;
+use graphpool::backend::Error;
+
+/// Columns of a line that are gone through without a look at the compute's token.
+const LONGEST: usize = 1 << 16;
+
+/// Whether the columns are few and near enough that this is the better way.
+pub(super) fn suits(columns: &Slide) -> bool {
+    columns.kernel <= 64 && columns.stride <= 8 && columns.dilation <= 8 && columns.input.max(columns.output) <= LONGEST
+}
+
+/// The larger one; a NaN wins.
+fn larger(best: f32, element: f32) -> f32 {
+    if element > best || element.is_nan() { element } else { best }
+}
+
+/// The maxima of planes, one after the other in `elements`, into a tensor of `dims`.
+pub(super) fn max(elements: &[f32], dims: &[usize], rows: Slide, columns: Slide, cx: &Cx<'_>) -> Result<Value, Error> {
+    // A line with its pads, and the maxima that begin at each of its elements but for the last ones.
+    let reach = (columns.kernel - 1) * columns.dilation;
+    let starts = columns.output.saturating_sub(1) * columns.stride + 1;
+    let padded = (starts + reach).max(columns.before + columns.input);
+    let (mut line, _line) = cx.scratch::<f32>(padded)?;
+    let (mut maxima, _maxima) = cx.scratch::<f32>(starts)?;
+    line.resize(padded, f32::NEG_INFINITY);
+    let mut pace = Pace::default();
+    cx.output::<f32>(dims)?.append(|out| {
+        for plane in elements.chunks_exact(rows.input * columns.input) {
+            for y in 0..rows.output {
+                let (first, end) = rows.inside(y);
+                pace.step(columns.kernel * starts, cx)?;
+                let inside = &mut line[columns.before..columns.before + columns.input];
+                inside.fill(f32::NEG_INFINITY);
+                for row in first..end {
+                    pace.step(columns.input, cx)?;
+                    let start = rows.source(y, row) * columns.input;
+                    kernel::zip(inside, &plane[start..start + columns.input], larger);
+                }
+                maxima.clear();
+                maxima.extend_from_slice(&line[..starts]);
+                for column in 1..columns.kernel {
+                    kernel::zip(&mut maxima, &line[column * columns.dilation..], larger);
+                }
+                if columns.stride == 1 {
+                    out.extend_from_slice(&maxima[..columns.output]);
+                } else {
+                    out.extend(maxima.chunks(columns.stride).take(columns.output).map(|maxima| maxima[0]));
+                }
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,129 @@
+//! Losses, which models keep from their training: NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss.
+
+use super::super::meter::{Cx, Pace};
+use super::super::node::{Args, Node};
+use super::super::value::{Dims, Value};
+use super::cast::convert;
+use super::pattern::integers;
+use super::real::{Real, beside, floats, with_reals};
+use super::{Kernel, Operator, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(12, "NegativeLogLikelihoodLoss", (2, 3), |node| loss(node, false)),
+    since(12, "SoftmaxCrossEntropyLoss", (2, 3), |node| loss(node, true)),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Reduction {
+    None,
+    Mean,
+    Sum,
+}
+
+fn loss(node: &Node<'_>, softmax: bool) -> Result<Kernel, Error> {
+    let reduction = match node.string("reduction", "mean")? {
+        "none" => Reduction::None,
+        "mean" => Reduction::Mean,
+        "sum" => Reduction::Sum,
+        _ => return Err(Error::invalid_encoding("a reduction that is none of the three")),
+    };
+    let ignored = node.int("ignore_index")?;
+    let log = softmax && node.outputs() > 1;
+    node.at_most(if softmax { 2 } else { 1 })?;
+    Ok(Box::new(move |mut args, cx| {
+        let (mut scores, ty) = floats(args.take(0)?, cx)?;
+        if softmax {
+            scores = with_reals!(scores, T => log_softmax::<T>(&scores, cx))?;
+        }
+        let loss = with_reals!(scores, T => likelihood::<T>(&scores, &mut args, reduction, ignored, cx))?;
+        let mut outputs = vec![convert(loss, ty, cx)?];
+        if log {
+            outputs.push(convert(scores, ty, cx)?);
+        }
+        Ok(outputs)
+    }))
+}
+
+/// Batch, classes, and places of each.
+fn sizes(scores: &Value) -> Result<(usize, usize, usize), Error> {
+    let [n, classes, rest @ ..] = scores.dims() else {
+        return Err(Error::invalid_argument("scores of one dimension"));
+    };
+    Ok((*n, *classes, product(rest)))
+}
+
+/// The logarithm of softmax over the second dimension.
+fn log_softmax<T: Real>(scores: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    let (n, classes, places) = sizes(scores)?;
+    let (elements, mut pace) = (scores.elements::<T>()?, Pace::default());
+    cx.output::<T>(scores.dims())?.write(T::default(), |out| {
+        for batch in 0..n {
+            for place in 0..places {
+                let at = |class: usize| (batch * classes + class) * places + place;
+                let (mut top, mut sum) = (T::NEG_INFINITY, T::default());
+                for class in 0..classes {
+                    pace.step(1, cx)?;
+                    top = top.max(elements[at(class)]);
+                }
+                for class in 0..classes {
+                    pace.step(1, cx)?;
+                    sum += (elements[at(class)] - top).exp();
+                }
+                let log = sum.ln();
+                for class in 0..classes {
+                    pace.step(1, cx)?;
+                    out[at(class)] = elements[at(class)] - top - log;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+fn likelihood<T: Real>(
+    scores: &Value,
+    args: &mut Args,
+    reduction: Reduction,
+    ignored: Option<i64>,
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    let (n, classes, places) = sizes(scores)?;
+    let target = args.get(1)?;
+    if target.dims() != [&[n], &scores.dims()[2..]].concat() {
+        return Err(Error::invalid_argument(format!("targets {} of {}", Dims(target.dims()), Dims(scores.dims()))));
+    }
+    let weights = args.option(2).cloned().map(|weights| beside(weights, T::TYPE, cx)).transpose()?;
+    let weights = weights.as_ref().map(Value::elements::<T>).transpose()?;
+    if weights.is_some_and(|weights| weights.len() != classes) {
+        return Err(Error::invalid_argument(format!("weights for other than {classes} classes")));
+    }
+    let elements = scores.elements::<T>()?;
+    let targets = integers(target, cx)?;
+    let mut pace = Pace::default();
+    let mut total = T::default();
+    let losses = cx.output::<T>(target.dims())?.append(|out| {
+        for (index, &class) in targets.iter().enumerate() {
+            pace.step(1, cx)?;
+            if Some(class) == ignored {
+                out.push(T::default());
+                continue;
+            }
+            let class = usize::try_from(class).ok().filter(|&class| class < classes);
+            let class = class.ok_or_else(|| Error::invalid_argument(format!("a target that is none of {classes}")))?;
+            let weight = weights.map_or(T::ONE, |weights| weights[class]);
+            total += weight;
+            out.push(-weight * elements[(index / places * classes + class) * places + index % places]);
+        }
+        Ok(())
+    })?;
+    if reduction == Reduction::None {
+        return Ok(losses);
+    }
+    let mut sum = T::default();
+    for &loss in losses.elements::<T>()? {
+        pace.step(1, cx)?;
+        sum += loss;
+    }
+    Value::scalar(if reduction == Reduction::Mean { sum / total } else { sum })
+}

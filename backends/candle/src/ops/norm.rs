@@ -1,0 +1,352 @@
+//! Normalizations: BatchNormalization, InstanceNormalization, LayerNormalization, and by groups, channels and norms.
+
+use super::super::gemm::Factor as _;
+use super::super::meter::{Cx, PIECE, Pace};
+use super::super::node::{Args, Node};
+use super::super::value::{Dims, ElementType, Value, count};
+use super::broadcast::shape;
+use super::cast::convert;
+use super::elementwise::Number as _;
+use super::layout::permute;
+use super::real::{Real, beside, floats, with_reals};
+use super::{Kernel, Operator, axis, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(7, "BatchNormalization", (5, 5), batch),
+    since(6, "InstanceNormalization", (3, 3), instance),
+    since(17, "LayerNormalization", (2, 3), layer),
+    since(18, "GroupNormalization", (3, 3), group),
+    since(1, "LRN", (1, 1), local_response),
+    since(9, "MeanVarianceNormalization", (1, 1), mean_variance),
+    since(1, "LpNormalization", (1, 1), lp),
+];
+
+/// The elements of a parameter that has one for each of `channels`.
+fn parameter<T: Real>(value: &Value, channels: usize) -> Result<&[T], Error> {
+    let elements = value.elements::<T>()?;
+    if elements.len() != channels {
+        return Err(Error::invalid_argument(format!("{} parameters for {channels} channels", elements.len())));
+    }
+    Ok(elements)
+}
+
+/// Scale and shift of each channel: what a batch normalization comes down to outside training.
+pub(crate) fn batch_scales(parameters: [&[f32]; 4], epsilon: f32) -> Vec<(f32, f32)> {
+    scales(parameters, epsilon)
+}
+
+fn scales<T: Real>(parameters: [&[T]; 4], epsilon: T) -> Vec<(T, T)> {
+    let [scale, bias, mean, variance] = parameters;
+    let one = |((&scale, &bias), (&mean, &variance)): ((&T, &T), (&T, &T))| {
+        let scale = scale / (variance + epsilon).sqrt();
+        (scale, bias - mean * scale)
+    };
+    scale.iter().zip(bias).zip(mean.iter().zip(variance)).map(one).collect()
+}
+
+fn batch(node: &Node<'_>) -> Result<Kernel, Error> {
+    let epsilon = node.float("epsilon", 1e-5)?;
+    node.ignore(&["momentum"]);
+    if node.opset >= 14 && node.flag("training_mode", false)? {
+        return Err(Error::unsupported("training mode is not supported"));
+    }
+    node.at_most(1)?;
+    if node.opset < 9 && !node.flag("spatial", true)? {
+        return Err(Error::unsupported("statistics for each place (spatial = 0) are not supported"));
+    }
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let parameters = (1..5).map(|index| beside(args.take(index)?, value.ty(), cx));
+        let parameters = parameters.collect::<Result<Vec<_>, Error>>()?;
+        let result = with_reals!(value, T => scaled::<T>(value, &parameters, T::from_f64(f64::from(epsilon)), cx))?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+/// Each channel by its scale, with its shift.
+fn scaled<T: Real>(mut value: Value, parameters: &[Value], epsilon: T, cx: &Cx<'_>) -> Result<Value, Error> {
+    let channels = value.dims().get(1).copied().unwrap_or(1);
+    let [scale, bias, mean, variance] = parameters else {
+        return Err(Error::invalid_argument("parameters are missing"));
+    };
+    let of = |value| parameter::<T>(value, channels);
+    let _charge = cx.charge::<T>(&[channels, 2])?;
+    let parameters = [of(scale)?, of(bias)?, of(mean)?, of(variance)?];
+    let scales = scales(parameters, epsilon);
+    let plane = product(value.dims().get(2..).unwrap_or_default());
+    if plane == 0 || channels == 0 {
+        return Ok(value);
+    }
+    let mut pace = Pace::default();
+    let mut apply = |elements: &mut [T]| -> Result<(), Error> {
+        for (plane, &(scale, shift)) in elements.chunks_exact_mut(plane).zip(scales.iter().cycle()) {
+            for piece in plane.chunks_mut(PIECE) {
+                pace.step(piece.len(), cx)?;
+                piece.iter_mut().for_each(|x| *x = *x * scale + shift);
+            }
+        }
+        Ok(())
+    };
+    if let Some(elements) = value.elements_mut::<T>() {
+        apply(elements)?;
+        return Ok(value);
+    }
+    let elements = value.elements::<T>()?;
+    cx.output::<T>(value.dims())?.append(|out| {
+        Pace::default().copy(elements, out, cx)?;
+        apply(out)
+    })
+}
+
+/// Mean and one over the standard deviation of a row.
+fn statistics<T: Real>(row: &[T], epsilon: T, pace: &mut Pace, cx: &Cx<'_>) -> Result<(T, T), Error> {
+    let len = T::from_f64(row.len() as f64);
+    let mean = sum(row, |x| x, pace, cx)? / len;
+    let variance = sum(row, |x| (x - mean) * (x - mean), pace, cx)? / len;
+    Ok((mean, T::ONE / (variance + epsilon).sqrt()))
+}
+
+/// A sum in eight parts, so that additions don't wait for each other.
+fn sum<T: Real>(row: &[T], f: impl Fn(T) -> T, pace: &mut Pace, cx: &Cx<'_>) -> Result<T, Error> {
+    let (chunks, rest) = row.as_chunks::<8>();
+    let mut parts = [T::default(); 8];
+    for chunks in chunks.chunks(PIECE / 8) {
+        pace.step(chunks.len() * 8, cx)?;
+        for chunk in chunks {
+            parts.iter_mut().zip(chunk).for_each(|(part, &x)| *part += f(x));
+        }
+    }
+    Ok(parts.iter().copied().sum::<T>() + rest.iter().map(|&x| f(x)).sum::<T>())
+}
+
+/// Appends `f` of each element of a row.
+fn extend<T: Real>(row: &[T], f: impl Fn(T) -> T, out: &mut Vec<T>, pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+    for piece in row.chunks(PIECE) {
+        pace.step(piece.len(), cx)?;
+        out.extend(piece.iter().map(|&x| f(x)));
+    }
+    Ok(())
+}
+
+fn instance(node: &Node<'_>) -> Result<Kernel, Error> {
+    let epsilon = node.float("epsilon", 1e-5)?;
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (scale, bias) = (beside(args.take(1)?, value.ty(), cx)?, beside(args.take(2)?, value.ty(), cx)?);
+        let result = with_reals!(value, T => {
+            let channels = value.dims().get(1).copied().unwrap_or(1);
+            let (scale, bias) = (parameter::<T>(&scale, channels)?, parameter::<T>(&bias, channels)?);
+            let plane = product(value.dims().get(2..).unwrap_or_default());
+            let (elements, epsilon) = (value.elements::<T>()?, T::from_f64(f64::from(epsilon)));
+            let mut pace = Pace::default();
+            cx.output::<T>(value.dims())?.append(|out| {
+                for (row, (&scale, &bias)) in elements.chunks_exact(plane).zip(scale.iter().zip(bias).cycle()) {
+                    let (mean, inverse) = statistics(row, epsilon, &mut pace, cx)?;
+                    extend(row, |x| (x - mean) * inverse * scale + bias, out, &mut pace, cx)?;
+                }
+                Ok(())
+            })
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+fn layer(node: &Node<'_>) -> Result<Kernel, Error> {
+    let epsilon = node.float("epsilon", 1e-5)?;
+    let at = node.int("axis")?.unwrap_or(-1);
+    // As the default says; those of f64 are computed in f64, and given as f32.
+    if node.int("stash_type")?.unwrap_or(1) != 1 {
+        return Err(Error::unsupported("statistics in another type than f32 (stash_type = 1) are not supported"));
+    }
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (means, inverses, result) =
+            with_reals!(value, T => layers::<T>(&value, &mut args, at, T::from_f64(f64::from(epsilon)), cx))?;
+        // What the statistics are of is what `stash_type` says: f32.
+        let single = |value| convert(value, ElementType::F32, cx);
+        Ok(vec![convert(result, ty, cx)?, single(means)?, single(inverses)?])
+    }))
+}
+
+/// Means, one over the standard deviations, and the normalized rows.
+fn layers<T: Real>(
+    value: &Value,
+    args: &mut Args,
+    at: i64,
+    epsilon: T,
+    cx: &Cx<'_>,
+) -> Result<(Value, Value, Value), Error> {
+    let at = axis(at, value.rank())?;
+    let (outer, inner) = value.dims().split_at(at);
+    let (rows, width) = (product(outer), product(inner));
+    let mut parameter = |index| -> Result<Option<Value>, Error> {
+        let Ok(value) = args.take(index) else { return Ok(None) };
+        let value = beside(value, T::TYPE, cx)?;
+        if shape(value.dims(), inner)? != inner {
+            return Err(Error::invalid_argument(format!("{} for {}", Dims(value.dims()), Dims(inner))));
+        }
+        super::broadcast::expand::<T>(&value, inner, cx).map(Some)
+    };
+    let (scale, bias) = (parameter(1)?, parameter(2)?);
+    let scale = scale.ok_or_else(|| Error::invalid_argument("the scale is missing"))?;
+    let scale = scale.elements::<T>()?;
+    let bias = bias.as_ref().map(Value::elements::<T>).transpose()?;
+    let mut kept: Vec<usize> = outer.to_vec();
+    kept.resize(value.rank(), 1);
+    let (mut means, means_charge) = cx.scratch::<T>(count(&kept)?)?;
+    let (mut inverses, inverses_charge) = cx.scratch::<T>(count(&kept)?)?;
+    let elements = value.elements::<T>()?;
+    let mut pace = Pace::default();
+    let result = cx.output::<T>(value.dims())?.append(|out| {
+        for row in elements.chunks_exact(width) {
+            let (mean, inverse) = statistics(row, epsilon, &mut pace, cx)?;
+            means.push(mean);
+            inverses.push(inverse);
+            for (index, row) in row.chunks(PIECE).enumerate() {
+                pace.step(row.len(), cx)?;
+                let columns = index * PIECE..index * PIECE + row.len();
+                let scaled = row.iter().zip(&scale[columns.clone()]);
+                let scaled = scaled.map(|(&x, &scale)| (x - mean) * inverse * scale);
+                match bias {
+                    Some(bias) => out.extend(scaled.zip(&bias[columns]).map(|(x, &bias)| x + bias)),
+                    None => out.extend(scaled),
+                }
+            }
+        }
+        Ok(())
+    })?;
+    // Rows of nothing have no mean.
+    pace.fill(T::NAN, rows, &mut means, cx)?;
+    pace.fill(T::NAN, rows, &mut inverses, cx)?;
+    let means = Value::charged(kept.clone(), means, means_charge)?;
+    Ok((means, Value::charged(kept, inverses, inverses_charge)?, result))
+}
+
+fn group(node: &Node<'_>) -> Result<Kernel, Error> {
+    let epsilon = node.float("epsilon", 1e-5)?;
+    let groups = node.int("num_groups")?.and_then(|groups| usize::try_from(groups).ok()).filter(|&groups| groups > 0);
+    let groups = groups.ok_or_else(|| Error::invalid_encoding("attribute num_groups is missing"))?;
+    // Before opset 21 there is one scale for each group.
+    let by_group = node.opset < 21;
+    if node.opset >= 21 && node.int("stash_type")?.unwrap_or(1) != 1 {
+        return Err(Error::unsupported("statistics in another type than f32 (stash_type = 1) are not supported"));
+    }
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let channels = value.dims().get(1).copied().unwrap_or(1);
+        let wanted = if by_group { groups } else { channels };
+        let (scale, bias) = (beside(args.take(1)?, value.ty(), cx)?, beside(args.take(2)?, value.ty(), cx)?);
+        if channels % groups != 0 {
+            return Err(Error::invalid_argument(format!("{channels} channels in {groups} groups")));
+        }
+        let (plane, each) = (product(value.dims().get(2..).unwrap_or_default()), channels / groups);
+        let result = with_reals!(value, T => {
+            let (scale, bias) = (parameter::<T>(&scale, wanted)?, parameter::<T>(&bias, wanted)?);
+            let (elements, epsilon) = (value.elements::<T>()?, T::from_f64(f64::from(epsilon)));
+            let mut pace = Pace::default();
+            cx.output::<T>(value.dims())?.append(|out| {
+                for (index, row) in elements.chunks_exact(plane * each).enumerate() {
+                    let (mean, inverse) = statistics(row, epsilon, &mut pace, cx)?;
+                    for (place, row) in row.chunks_exact(plane).enumerate() {
+                        let group = index % groups;
+                        let channel = if by_group { group } else { group * each + place };
+                        let (scale, bias) = (scale[channel], bias[channel]);
+                        extend(row, |x| (x - mean) * inverse * scale + bias, out, &mut pace, cx)?;
+                    }
+                }
+                Ok(())
+            })
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+/// Divides by the squares of the channels around.
+fn local_response(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (alpha, beta) = (node.float("alpha", 1e-4)?, node.float("beta", 0.75)?);
+    let bias = node.float("bias", 1.0)?;
+    let size =
+        node.int("size")?.and_then(|size| usize::try_from(size).ok()).filter(|size| (1..=1 << 24).contains(size));
+    let size = size.ok_or_else(|| Error::invalid_encoding("attribute size is missing or out of range"))?;
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let channels = value.dims().get(1).copied().unwrap_or(1);
+        let plane = product(value.dims().get(2..).unwrap_or_default());
+        let result = with_reals!(value, T => {
+            let elements = value.elements::<T>()?;
+            let of = |number: f32| T::from_f64(f64::from(number));
+            let (each, beta, bias) = (of(alpha) / T::from_f64(size as f64), of(beta), of(bias));
+            let mut pace = Pace::default();
+            cx.output::<T>(value.dims())?.append(|out| {
+            for (index, row) in elements.chunks_exact(plane).enumerate() {
+                let (image, channel) = (index / channels, index % channels);
+                let first = channel.saturating_sub((size - 1) / 2);
+                let end = (channel + size / 2 + 1).min(channels);
+                for (place, &x) in row.iter().enumerate() {
+                    pace.step(end - first, cx)?;
+                    let squares = (first..end).map(|channel| elements[(image * channels + channel) * plane + place]);
+                    let sum: T = squares.map(|x| x * x).sum();
+                    out.push(x / (bias + each * sum).powf(beta));
+                }
+            }
+            Ok(())
+            })
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+/// Moves the value's `last` axes to the end, normalizes each row that they make, and moves them back.
+fn rows_of<T: Real>(
+    value: Value,
+    last: &[usize],
+    cx: &Cx<'_>,
+    normalize: impl Fn(&[T], &mut Vec<T>, &mut Pace) -> Result<(), Error>,
+) -> Result<Value, Error> {
+    let order: Vec<usize> =
+        (0..value.rank()).filter(|place| !last.contains(place)).chain(last.iter().copied()).collect();
+    let width: usize = last.iter().map(|&place| value.dims()[place]).product();
+    let value = permute(value, &order, cx)?;
+    let elements = value.elements::<T>()?;
+    let mut pace = Pace::default();
+    let result = cx
+        .output::<T>(value.dims())?
+        .append(|out| elements.chunks_exact(width).try_for_each(|row| normalize(row, out, &mut pace)))?;
+    let mut back = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(place, &at)| back[at] = place);
+    permute(result, &back, cx)
+}
+
+fn mean_variance(node: &Node<'_>) -> Result<Kernel, Error> {
+    let list = node.ints("axes")?.map_or_else(|| vec![0, 2, 3], <[i64]>::to_vec);
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let folded = super::axes(&list, value.rank())?;
+        let result = with_reals!(value, T => rows_of::<T>(value, &folded, cx, |row, out, pace| {
+            let (mean, inverse) = statistics(row, T::ZERO, pace, cx)?;
+            // As ONNX writes it: the deviation plus a little.
+            let scale = T::ONE / (T::ONE / inverse + T::from_f64(1e-9));
+            extend(row, |x| (x - mean) * scale, out, pace, cx)
+        }))?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+fn lp(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (at, p) = (node.int("axis")?.unwrap_or(-1), node.int("p")?.unwrap_or(2));
+    if ![1, 2].contains(&p) {
+        return Err(Error::invalid_encoding("attribute p is neither 1 nor 2"));
+    }
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let at = axis(at, value.rank())?;
+        let result = with_reals!(value, T => rows_of::<T>(value, &[at], cx, |row, out, pace| {
+            let norm = if p == 1 { sum(row, T::abs, pace, cx)? } else { sum(row, |x| x * x, pace, cx)?.sqrt() };
+            // A row of zeros stays one.
+            let scale = if norm > T::ZERO { T::ONE / norm } else { T::ONE };
+            extend(row, |x| x * scale, out, pace, cx)
+        }))?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}

@@ -1,0 +1,351 @@
+//! Operators that look at the order of elements: TopK, CumSum, NonZero, Compress, ReverseSequence, Unique.
+
+use std::cmp::Ordering;
+
+use super::super::meter::{Charge, Cx, PIECE, Pace};
+use super::super::node::Node;
+use super::super::value::{Dims, Element, ElementType, Value, strides, with_elements};
+use super::cast::convert;
+use super::elementwise::{Number, with_numbers};
+use super::layout::permute;
+use super::pattern::{integer, integers};
+use super::select::{offsets, select};
+use super::{Kernel, Operator, axis, between, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    between(1, 9, "TopK", (1, 1), top_k),
+    since(10, "TopK", (2, 2), top_k),
+    since(11, "CumSum", (2, 2), running_sum),
+    since(9, "NonZero", (1, 1), non_zero),
+    since(9, "Compress", (2, 2), compress),
+    since(10, "ReverseSequence", (2, 2), reverse),
+    since(11, "Unique", (1, 1), unique),
+];
+
+/// The order of two numbers; a NaN comes after everything.
+fn order<T: PartialOrd>(a: &T, b: &T) -> Ordering {
+    #[expect(clippy::eq_op, reason = "only a NaN is not equal to itself")]
+    a.partial_cmp(b).unwrap_or_else(|| (a != a).cmp(&(b != b)))
+}
+
+/// Sorts a list; of equal ones the first stays the first. A comparison takes about `cost` steps.
+///
+/// By pieces, which are then merged, so that the compute's token is looked at however long the list is.
+pub(super) fn sort<T: Copy>(
+    list: &mut [T],
+    cost: usize,
+    compare: impl Fn(&T, &T) -> Ordering,
+    cx: &Cx<'_>,
+) -> Result<(), Error> {
+    let mut pace = Pace::default();
+    let cost = cost.saturating_add(1);
+    let mut sorted = (PIECE / cost).max(1);
+    for piece in list.chunks_mut(sorted) {
+        pace.step(cost.saturating_mul(16).saturating_mul(piece.len()), cx)?;
+        piece.sort_by(&compare);
+    }
+    let (mut room, _charge) = cx.list::<T>(if list.len() > sorted { list.len() } else { 0 })?;
+    while sorted < list.len() {
+        room.clear();
+        for pair in list.chunks(sorted.saturating_mul(2)) {
+            let (mut left, mut right) = pair.split_at(sorted.min(pair.len()));
+            while let (Some((a, rest_left)), Some((b, rest_right))) = (left.split_first(), right.split_first()) {
+                pace.step(cost, cx)?;
+                if compare(b, a).is_lt() {
+                    room.push(*b);
+                    right = rest_right;
+                } else {
+                    room.push(*a);
+                    left = rest_left;
+                }
+            }
+            pace.copy(left, &mut room, cx)?;
+            pace.copy(right, &mut room, cx)?;
+        }
+        list.copy_from_slice(&room);
+        sorted = sorted.saturating_mul(2);
+    }
+    Ok(())
+}
+
+fn top_k(node: &Node<'_>) -> Result<Kernel, Error> {
+    let at = node.int("axis")?.unwrap_or(-1);
+    let fixed = if node.opset < 10 { node.int("k")? } else { None };
+    let largest = node.opset < 11 || node.flag("largest", true)?;
+    if node.opset >= 11 {
+        // What comes in any order may come sorted.
+        node.ignore(&["sorted"]);
+    }
+    Ok(Box::new(move |args, cx| {
+        let value = args.get(0)?;
+        let at = axis(at, value.rank())?;
+        let k = match fixed {
+            Some(k) => k,
+            None => integer(args.get(1)?)?,
+        };
+        let dim = value.dims()[at];
+        let k = usize::try_from(k).ok().filter(|&k| k <= dim);
+        let k = k.ok_or_else(|| Error::invalid_argument(format!("more than the {dim} elements, or less than none")))?;
+        let mut dims = value.dims().to_vec();
+        dims[at] = k;
+        let (outer, inner) = (product(&dims[..at]), product(&dims[at + 1..]));
+        let indices = cx.output::<i64>(&dims)?;
+        let (mut places, _charge) = cx.list::<usize>(if k <= PIECE { dim.min(k + PIECE) } else { dim })?;
+        let mut pace = Pace::default();
+        with_numbers!(value, T => {
+            let elements = value.elements::<T>()?;
+            let (mut tops, charge) = cx.filled(T::default(), outer * k * inner)?;
+            let indices = indices.write(0, |found| {
+                for row in 0..outer * inner {
+                    let (block, column) = (row / inner, row % inner);
+                    let at = |index: usize| elements[(block * dim + index) * inner + column];
+                    places.clear();
+                    let compare = |a: &usize, b: &usize| {
+                        let order = order(&at(*a), &at(*b));
+                        // Of equal ones the first comes first.
+                        (if largest { order.reverse() } else { order }).then(a.cmp(b))
+                    };
+                    // Of each piece those remain that are among the first of all until there.
+                    for first in (0..dim).step_by(PIECE) {
+                        let end = dim.min(first + PIECE);
+                        places.extend(first..end);
+                        pace.step(end - first, cx)?;
+                        if places.len() > k && k <= PIECE {
+                            pace.step(4 * places.len(), cx)?;
+                            places.select_nth_unstable_by(k - 1, compare);
+                            places.truncate(k);
+                        }
+                    }
+                    sort(&mut places, 1, compare, cx)?;
+                    places.truncate(k);
+                    for (rank, &index) in places.iter().enumerate() {
+                        pace.step(1, cx)?;
+                        let to = (block * k + rank) * inner + column;
+                        tops[to] = at(index);
+                        found[to] = index as i64;
+                    }
+                }
+                Ok(())
+            })?;
+            Ok(vec![Value::charged(dims, tops, charge)?, indices])
+        })
+    }))
+}
+
+fn running_sum(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (exclusive, reverse) = (node.flag("exclusive", false)?, node.flag("reverse", false)?);
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        let ty = value.ty();
+        // The narrow floats are summed as f32, and rounded where a sum is written.
+        let narrow = matches!(ty, ElementType::F16 | ElementType::Bf16);
+        let value = if narrow { convert(value, ElementType::F32, cx)? } else { value };
+        let at = axis(integer(args.get(1)?)?, value.rank())?;
+        let (dim, inner) = (value.dims()[at], product(&value.dims()[at + 1..]));
+        let outer = product(&value.dims()[..at]);
+        let result = with_numbers!(value, T => {
+            let elements = value.elements::<T>()?;
+            let (mut sums, _charge) = cx.filled(T::default(), inner)?;
+            let mut pace = Pace::default();
+            cx.output::<T>(value.dims())?.write(T::default(), |out| {
+                for block in 0..outer {
+                    sums.fill(T::default());
+                    for turn in 0..dim {
+                        let step = if reverse { dim - 1 - turn } else { turn };
+                        let start = (block * dim + step) * inner;
+                        let rows = out[start..start + inner].iter_mut().zip(&elements[start..start + inner]);
+                        for (sum, (out, &x)) in sums.iter_mut().zip(rows) {
+                            pace.step(1, cx)?;
+                            if exclusive {
+                                *out = *sum;
+                            }
+                            *sum = sum.plus(x);
+                            if !exclusive {
+                                *out = *sum;
+                            }
+                        }
+                    }
+                }
+                Ok(())
+            })
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+/// Where the elements are that are not zero.
+fn places_of<T: Element>(elements: &[T], cx: &Cx<'_>) -> Result<(Vec<usize>, Charge), Error> {
+    let (mut count, mut pace) = (0, Pace::default());
+    for piece in elements.chunks(PIECE) {
+        pace.step(piece.len(), cx)?;
+        count += piece.iter().filter(|x| **x != T::default()).count();
+    }
+    let (mut places, charge) = cx.list::<usize>(count)?;
+    for (place, x) in elements.iter().enumerate() {
+        pace.step(1, cx)?;
+        if *x != T::default() {
+            places.push(place);
+        }
+    }
+    Ok((places, charge))
+}
+
+fn non_zero(_: &Node<'_>) -> Result<Kernel, Error> {
+    Ok(Box::new(|args, cx| {
+        let value = args.get(0)?;
+        let (places, _charge) = with_elements!(value, |elements| places_of(elements, cx)?);
+        // A scalar has no dimension, and so each of its elements no index.
+        let dims = value.dims();
+        let mut pace = Pace::default();
+        let result = cx.output::<i64>(&[dims.len(), places.len()])?.append(|out| {
+            for (&dim, stride) in dims.iter().zip(strides(dims)) {
+                for places in places.chunks(PIECE) {
+                    pace.step(places.len(), cx)?;
+                    out.extend(places.iter().map(|place| (place / stride % dim.max(1)) as i64));
+                }
+            }
+            Ok(())
+        })?;
+        Ok(vec![result])
+    }))
+}
+
+fn compress(node: &Node<'_>) -> Result<Kernel, Error> {
+    let at = node.int("axis")?;
+    Ok(Box::new(move |mut args, cx| {
+        let mut value = args.take(0)?;
+        let condition = args.get(1)?.elements::<bool>()?;
+        let at = if let Some(at) = at {
+            axis(at, value.rank())?
+        } else {
+            let len = value.len();
+            value = value.reshaped(vec![len])?;
+            0
+        };
+        let (kept, _charge) = places_of(&condition[..condition.len().min(value.dims()[at])], cx)?;
+        let lists = value.dims().iter().zip(strides(value.dims())).enumerate().map(|(place, (&dim, stride))| {
+            if place == at { offsets(kept.iter().copied(), stride, cx) } else { offsets(0..dim, stride, cx) }
+        });
+        Ok(vec![select(&value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
+    }))
+}
+
+/// Reverses the first elements of each sequence of a batch.
+fn reverse(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (batch_axis, time_axis) = (node.int("batch_axis")?.unwrap_or(1), node.int("time_axis")?.unwrap_or(0));
+    Ok(Box::new(move |args, cx| {
+        let (value, lens) = (args.get(0)?, integers(args.get(1)?, cx)?);
+        let (batch_axis, time_axis) = (axis(batch_axis, value.rank())?, axis(time_axis, value.rank())?);
+        let (batch, time) = (value.dims()[batch_axis], value.dims()[time_axis]);
+        let fits = lens.len() == batch && lens.iter().all(|&len| (0..=time as i64).contains(&len));
+        if batch_axis + time_axis != 1 || !fits {
+            return Err(Error::invalid_argument(format!("{} lengths for {}", lens.len(), Dims(value.dims()))));
+        }
+        let inner = product(&value.dims()[2..]);
+        let mut pace = Pace::default();
+        Ok(vec![with_elements!(value, |elements| cx.output(value.dims())?.append(|out| {
+            for first in 0..value.dims()[0] {
+                for second in 0..value.dims()[1] {
+                    let (row, step) = if batch_axis == 0 { (first, second) } else { (second, first) };
+                    let len = lens[row] as usize;
+                    let step = if step < len { len - 1 - step } else { step };
+                    let (first, second) = if batch_axis == 0 { (row, step) } else { (step, row) };
+                    let start = (first * value.dims()[1] + second) * inner;
+                    pace.copy(&elements[start..start + inner], out, cx)?;
+                }
+            }
+            Ok(())
+        }))?])
+    }))
+}
+
+fn unique(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (at, sorted) = (node.int("axis")?, node.flag("sorted", true)?);
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        let ty = value.ty();
+        // False comes before true, as 0 before 1.
+        let value = if ty == ElementType::Bool { convert(value, ElementType::U8, cx)? } else { value };
+        // The axis goes first, so that what is compared lies together.
+        let (rows, order) = if let Some(at) = at {
+            let at = axis(at, value.rank())?;
+            let order: Vec<usize> = std::iter::once(at).chain((0..value.rank()).filter(|&place| place != at)).collect();
+            (permute(value, &order, cx)?, Some(order))
+        } else {
+            let len = value.len();
+            (value.reshaped(vec![len])?, None)
+        };
+        let mut outputs =
+            with_numbers!(rows, T => uniques(rows.elements::<T>()?, rows.dims(), order.as_deref(), sorted, cx))?;
+        if let Some(kept) = outputs.first_mut() {
+            *kept = convert(kept.clone(), ty, cx)?;
+        }
+        Ok(outputs)
+    }))
+}
+
+fn uniques<T: Number>(
+    elements: &[T],
+    dims: &[usize],
+    order_back: Option<&[usize]>,
+    sorted: bool,
+    cx: &Cx<'_>,
+) -> Result<Vec<Value>, Error> {
+    let (rows, width) = (dims[0], product(&dims[1..]));
+    let row = |index: usize| &elements[index * width..(index + 1) * width];
+    let compare = |a: usize, b: usize| {
+        row(a).iter().zip(row(b)).map(|(a, b)| order(a, b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    };
+    let _charge = cx.charge::<u64>(&[rows, 6])?;
+    let mut pace = Pace::default();
+    let mut places = Vec::with_capacity(rows);
+    for first in (0..rows).step_by(PIECE) {
+        pace.step(PIECE, cx)?;
+        places.extend(first..rows.min(first + PIECE));
+    }
+    sort(&mut places, width, |&a, &b| compare(a, b), cx)?;
+    // Each group's first place, and which group each row is in.
+    let (mut firsts, mut counts) = (Vec::with_capacity(rows), Vec::<i64>::with_capacity(rows));
+    let mut group = Vec::with_capacity(rows);
+    pace.fill(0_usize, rows, &mut group, cx)?;
+    for &place in &places {
+        pace.step(width, cx)?;
+        match firsts.last() {
+            Some(&first) if compare(first, place).is_eq() => {}
+            _ => {
+                firsts.push(place);
+                counts.push(0);
+            }
+        }
+        if let Some(count) = counts.last_mut() {
+            *count += 1;
+        }
+        group[place] = firsts.len() - 1;
+    }
+    let mut ranks: Vec<usize> = (0..firsts.len()).collect();
+    if !sorted {
+        sort(&mut ranks, 1, |&a, &b| firsts[a].cmp(&firsts[b]), cx)?;
+    }
+    let mut new = vec![0_i64; firsts.len()];
+    ranks.iter().enumerate().for_each(|(place, &rank)| new[rank] = place as i64);
+    let mut out = dims.to_vec();
+    out[0] = firsts.len();
+    let kept =
+        cx.output::<T>(&out)?.append(|out| ranks.iter().try_for_each(|&rank| pace.copy(row(firsts[rank]), out, cx)))?;
+    let kept = match order_back {
+        Some(order) => {
+            let mut back = vec![0; order.len()];
+            order.iter().enumerate().for_each(|(place, &at)| back[at] = place);
+            permute(kept, &back, cx)?
+        }
+        None => kept,
+    };
+    let found = firsts.len();
+    Ok(vec![
+        kept,
+        cx.output::<i64>(&[found])?.collect(ranks.iter().map(|&rank| firsts[rank] as i64))?,
+        cx.output::<i64>(&[rows])?.collect(group.iter().map(|&rank| new[rank]))?,
+        cx.output::<i64>(&[found])?.collect(ranks.iter().map(|&rank| counts[rank]))?,
+    ])
+}

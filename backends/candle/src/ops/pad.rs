@@ -1,0 +1,159 @@
+//! Pad, by a constant, by the edge, by reflection or around. A negative pad cuts.
+
+use super::super::meter::{Cx, PIECE, Pace};
+use super::super::node::Node;
+use super::super::value::{Element, Value, strides, with_elements};
+use super::cast::convert;
+use super::select::{affordable, offsets, select};
+use super::{Kernel, Operator, axis, between, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[between(2, 10, "Pad", (1, 1), pad), since(11, "Pad", (2, 4), pad)];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Constant,
+    Edge,
+    Reflect,
+    Wrap,
+}
+
+fn pad(node: &Node<'_>) -> Result<Kernel, Error> {
+    let mode = match node.string("mode", "constant")? {
+        "constant" => Mode::Constant,
+        "edge" => Mode::Edge,
+        "reflect" => Mode::Reflect,
+        "wrap" if node.opset >= 19 => Mode::Wrap,
+        _ => return Err(Error::unsupported("this mode is not supported")),
+    };
+    let (mut fixed, mut number) = (None, 0.0);
+    if node.opset < 11 {
+        fixed = node.ints("pads")?.map(<[i64]>::to_vec);
+        number = node.float("value", 0.0)?;
+    }
+    Ok(Box::new(move |args, cx| {
+        let value = args.get(0)?;
+        let pads = match &fixed {
+            Some(pads) => pads.clone(),
+            None => args.get(1)?.to_i64s()?,
+        };
+        let axes = match args.option(3) {
+            Some(axes) => axes.to_i64s()?,
+            None => (0..value.rank() as i64).collect(),
+        };
+        if pads.len() != 2 * axes.len() {
+            return Err(Error::invalid_argument(format!("{} pads of {} axes", pads.len(), axes.len())));
+        }
+        let mut ends = vec![(0_i64, 0_i64); value.rank()];
+        // No sum of two pads and an index is past an i64.
+        if let Some(pad) = pads.iter().find(|pad| pad.unsigned_abs() > 1 << 61) {
+            return Err(Error::invalid_argument(format!("a pad of {pad}")));
+        }
+        for (place, &at) in axes.iter().enumerate() {
+            ends[axis(at, value.rank())?] = (pads[place], pads[place + axes.len()]);
+        }
+        let mut dims = Vec::with_capacity(ends.len());
+        for (&dim, (before, after)) in value.dims().iter().zip(&ends) {
+            let padded = (dim as i64).checked_add(*before).and_then(|sum| sum.checked_add(*after));
+            let padded = padded.and_then(|dim| usize::try_from(dim).ok());
+            dims.push(padded.ok_or_else(|| Error::invalid_argument("a padded dimension below 0 or past the largest"))?);
+        }
+        affordable(&dims, value, cx)?;
+        if mode == Mode::Constant {
+            let filler = match args.option(2) {
+                Some(filler) => filler.clone(),
+                None => convert(Value::scalar(number)?, value.ty(), cx)?,
+            };
+            if filler.ty() != value.ty() {
+                return Err(Error::invalid_argument(format!("pads of {:?} for {:?}", filler.ty(), value.ty())));
+            }
+            let (plain, filler) = (value.plain(), filler.plain());
+            let padded = with_elements!(plain, |elements| {
+                let filler = same(elements, &filler)?.first().copied().unwrap_or_default();
+                constant(elements, value.dims(), &ends, &dims, filler, cx)
+            })?;
+            return Ok(vec![padded.retyped(value.ty())]);
+        }
+        let lists = value.dims().iter().zip(&ends).zip(&dims).zip(strides(value.dims()));
+        let lists = lists.map(|(((&dim, &(before, _)), &padded), stride)| {
+            if dim == 0 && padded > 0 {
+                return Err(Error::invalid_argument("nothing to pad with"));
+            }
+            offsets((0..padded).map(|place| source(place as i64 - before, dim as i64, mode) as usize), stride, cx)
+        });
+        Ok(vec![select(value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
+    }))
+}
+
+fn same<'a, T: Element>(_: &[T], value: &'a Value) -> Result<&'a [T], Error> {
+    value.elements::<T>()
+}
+
+/// The index in `0..dim` that stands at `place`, which may lie outside.
+fn source(place: i64, dim: i64, mode: Mode) -> i64 {
+    match mode {
+        Mode::Edge | Mode::Constant => place.clamp(0, dim - 1),
+        Mode::Wrap => place.rem_euclid(dim),
+        // There and back again, the ends once each.
+        Mode::Reflect if dim == 1 => 0,
+        Mode::Reflect => {
+            let turn = 2 * (dim - 1);
+            let along = place.rem_euclid(turn);
+            along.min(turn - along)
+        }
+    }
+}
+
+pub(super) fn constant<T: Element>(
+    elements: &[T],
+    old: &[usize],
+    ends: &[(i64, i64)],
+    new: &[usize],
+    filler: T,
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    cx.output(new)?.write(filler, |out| {
+        // What remains of each dimension: where it begins in the old tensor and in the new, and its length.
+        let kept = old.iter().zip(ends).map(|(&dim, &(before, after))| {
+            let first = (-before).max(0);
+            let len = (dim as i64 - first - (-after).max(0)).max(0);
+            (first as usize, before.max(0) as usize, len as usize)
+        });
+        let kept: Vec<_> = kept.collect();
+        if kept.iter().any(|&(_, _, len)| len == 0) {
+            return Ok(());
+        }
+        let (Some((&(first, begin, len), outer)), old_steps, new_steps) =
+            (kept.split_last(), strides(old), strides(new))
+        else {
+            if let (Some(out), Some(element)) = (out.first_mut(), elements.first()) {
+                *out = *element;
+            }
+            return Ok(());
+        };
+        let mut pace = Pace::default();
+        let mut index = vec![0_usize; outer.len()];
+        let rows = outer.iter().map(|&(_, _, len)| len).product::<usize>();
+        for _ in 0..rows {
+            let (mut from, mut to) = (first, begin);
+            for ((index, &(first, begin, _)), (old, new)) in
+                index.iter().zip(outer).zip(old_steps.iter().zip(&new_steps))
+            {
+                from += (first + index) * old;
+                to += (begin + index) * new;
+            }
+            for (out, elements) in out[to..to + len].chunks_mut(PIECE).zip(elements[from..from + len].chunks(PIECE)) {
+                pace.step(elements.len(), cx)?;
+                out.copy_from_slice(elements);
+            }
+            for (index, &(_, _, len)) in index.iter_mut().zip(outer).rev() {
+                *index += 1;
+                if *index < len {
+                    break;
+                }
+                *index = 0;
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,198 @@
+//! Tensors with a pattern, or made to fit one: Trilu, EyeLike, OneHot, CenterCropPad.
+
+use std::ops::Deref;
+
+use super::super::meter::{Cx, PIECE, Pace};
+use super::super::node::Node;
+use super::super::value::{Element, ElementType, Value, count, with_elements};
+use super::cast::convert;
+use super::layout::typed;
+use super::{Kernel, Operator, axis, no_type, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(14, "Trilu", (1, 2), trilu),
+    since(9, "EyeLike", (1, 1), eye),
+    since(9, "OneHot", (3, 3), one_hot),
+    since(18, "CenterCropPad", (2, 2), center),
+];
+
+/// The one integer in a tensor.
+pub(super) fn integer(value: &Value) -> Result<i64, Error> {
+    match value.to_i64s()?.as_slice() {
+        [one] => Ok(*one),
+        other => Err(Error::invalid_argument(format!("{} integers where one is wanted", other.len()))),
+    }
+}
+
+/// Integers of a tensor of any size: those of an i64 as they are, others converted, charged.
+pub(super) struct Integers(Value);
+
+impl Deref for Integers {
+    type Target = [i64];
+
+    fn deref(&self) -> &[i64] {
+        self.0.elements().unwrap_or_default()
+    }
+}
+
+/// The integers of a tensor of indices or lengths.
+pub(super) fn integers(value: &Value, cx: &Cx<'_>) -> Result<Integers, Error> {
+    match value.ty() {
+        ElementType::I64 | ElementType::I32 => convert(value.clone(), ElementType::I64, cx).map(Integers),
+        other => Err(Error::invalid_argument(format!("{other:?} where integers are wanted"))),
+    }
+}
+
+/// Keeps the triangle above the k-th diagonal, or that below it.
+fn trilu(node: &Node<'_>) -> Result<Kernel, Error> {
+    let upper = node.flag("upper", true)?;
+    Ok(Box::new(move |args, cx| {
+        let value = args.get(0)?;
+        let k = args.option(1).map(integer).transpose()?.unwrap_or(0);
+        let &[.., rows, columns] = value.dims() else {
+            return Err(Error::invalid_argument("a matrix is wanted"));
+        };
+        // Past these every diagonal is as good as the next; the sums below don't overflow.
+        let k = k.clamp(-(rows as i64), columns as i64);
+        let mut pace = Pace::default();
+        Ok(vec![with_elements!(value, |elements| cx.output(value.dims())?.append(|out| {
+            for (index, row) in elements.chunks_exact(columns).enumerate() {
+                let diagonal = ((index % rows) as i64 + k).clamp(-1, columns as i64);
+                let start = out.len();
+                pace.copy(row, out, cx)?;
+                let row = &mut out[start..];
+                let cut = if upper {
+                    &mut row[..diagonal.max(0) as usize]
+                } else {
+                    let first = (diagonal + 1).clamp(0, columns as i64) as usize;
+                    &mut row[first..]
+                };
+                for piece in cut.chunks_mut(PIECE) {
+                    pace.step(piece.len(), cx)?;
+                    clear(piece);
+                }
+            }
+            Ok(())
+        }))?])
+    }))
+}
+
+fn clear<T: Element>(elements: &mut [T]) {
+    elements.fill(T::default());
+}
+
+fn eye(node: &Node<'_>) -> Result<Kernel, Error> {
+    let ty = node.int("dtype")?.map(|number| {
+        let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
+        ty.ok_or_else(|| Error::unsupported(format!("element type {number}")))
+    });
+    let (ty, k) = (ty.transpose()?, node.int("k")?.unwrap_or(0));
+    Ok(Box::new(move |args, cx| {
+        let like = args.get(0)?;
+        let &[rows, columns] = like.dims() else {
+            return Err(Error::invalid_argument("two dimensions are wanted"));
+        };
+        let k = k.clamp(-(rows as i64), columns as i64);
+        let mut pace = Pace::default();
+        let ones = cx.output::<u8>(like.dims())?.write(0, |out| {
+            for (index, row) in out.chunks_exact_mut(columns.max(1)).enumerate() {
+                pace.step(1, cx)?;
+                if let Some(one) = usize::try_from(index as i64 + k).ok().and_then(|place| row.get_mut(place)) {
+                    *one = 1;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(vec![convert(ones, ty.unwrap_or(like.ty()), cx)?])
+    }))
+}
+
+/// Indices of OneHot, or its depth: any numbers.
+fn numbers(value: &Value, cx: &Cx<'_>) -> Result<Integers, Error> {
+    if value.ty() == ElementType::Bool {
+        return Err(no_type(value));
+    }
+    convert(value.clone(), ElementType::I64, cx).map(Integers)
+}
+
+fn one_hot(node: &Node<'_>) -> Result<Kernel, Error> {
+    let at = node.int("axis")?.unwrap_or(-1);
+    Ok(Box::new(move |args, cx| {
+        let (indices, values) = (args.get(0)?, args.get(2)?);
+        let depth = match *numbers(args.get(1)?, cx)? {
+            [depth] => usize::try_from(depth),
+            ref other => return Err(Error::invalid_argument(format!("{} depths", other.len()))),
+        };
+        let depth = depth.map_err(|_| Error::invalid_argument("a depth below 0"))?;
+        let at = axis(at, indices.rank() + 1)?;
+        let mut dims = indices.dims().to_vec();
+        dims.insert(at, depth);
+        count(&dims)?;
+        let inner = product(&indices.dims()[at..]);
+        let list = numbers(indices, cx)?;
+        let mut pace = Pace::default();
+        Ok(vec![with_elements!(values, |values| {
+            let &[off, on] = values else {
+                return Err(Error::invalid_argument(format!("{} values for off and on", values.len())));
+            };
+            cx.output(&dims)?.write(off, |out| {
+                for (number, &index) in list.iter().enumerate() {
+                    pace.step(1, cx)?;
+                    // Negative ones count from the end; what is past either end is nowhere.
+                    let index = if index < 0 { index.saturating_add(depth as i64) } else { index };
+                    if let Some(place) = usize::try_from(index).ok().filter(|&place| place < depth) {
+                        out[(number / inner * depth + place) * inner + number % inner] = on;
+                    }
+                }
+                Ok(())
+            })
+        })?])
+    }))
+}
+
+/// Cuts what is too long at both ends and pads what is too short with zeros.
+fn center(node: &Node<'_>) -> Result<Kernel, Error> {
+    let listed = node.ints("axes")?.map(<[i64]>::to_vec);
+    Ok(Box::new(move |args, cx| {
+        let (value, shape) = (args.get(0)?, super::constant::dims(args.get(1)?)?);
+        let rank = value.rank();
+        let axes = match &listed {
+            Some(list) => list.iter().map(|&one| axis(one, rank)).collect::<Result<Vec<_>, _>>()?,
+            None => (0..rank).collect(),
+        };
+        if axes.len() != shape.len() {
+            return Err(Error::invalid_argument(format!("{} sizes of {} axes", shape.len(), axes.len())));
+        }
+        let mut dims = value.dims().to_vec();
+        for (&at, &size) in axes.iter().zip(&shape) {
+            dims[at] = size;
+        }
+        count(&dims)?;
+        let ends: Vec<(i64, i64)> = value
+            .dims()
+            .iter()
+            .zip(&dims)
+            .map(|(&old, &new)| {
+                let change = new as i64 - old as i64;
+                // The odd one is cut, or padded, at the end.
+                let before = change / 2;
+                (before, change - before)
+            })
+            .collect();
+        Ok(vec![with_elements!(value, |elements| padded(elements, value, &ends, &dims, cx))?])
+    }))
+}
+
+fn padded<T: Element>(
+    elements: &[T],
+    value: &Value,
+    ends: &[(i64, i64)],
+    dims: &[usize],
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    if value.is_empty() {
+        return typed(&[T::default()], &Value::scalar(T::default())?, dims, cx);
+    }
+    super::pad::constant(elements, value.dims(), ends, dims, T::default(), cx)
+}

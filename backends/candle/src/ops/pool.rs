@@ -1,0 +1,235 @@
+//! Pools: MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, over one to three spatial dimensions.
+//!
+//! The largest of elements with a NaN among them is NaN, as for Max and ReduceMax; its index is that of the first.
+
+use super::super::meter::{Charge, Cx, PIECE, Pace};
+use super::super::node::Node;
+use super::super::value::{Dims, ElementType, Value, count};
+use super::cast::convert;
+use super::lines;
+use super::real::{self, Real, with_reals};
+use super::reduce::row_means;
+use super::window::{Slide, Window};
+use super::{Kernel, Operator, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(1, "MaxPool", (1, 1), max_pool),
+    since(1, "AveragePool", (1, 1), average_pool),
+    since(1, "GlobalMaxPool", (1, 1), |_| global(true)),
+    since(1, "GlobalAveragePool", (1, 1), |_| global(false)),
+];
+
+/// A pool's window over a value: three slides, and the output's dimensions.
+pub(super) struct Pool {
+    pub(super) slides: [Slide; 3],
+    pub(super) dims: Vec<usize>,
+}
+
+pub(super) fn pool(window: &Window, value: &Value) -> Result<Pool, Error> {
+    let [n, c, spatial @ ..] = value.dims() else {
+        return Err(Error::invalid_argument(format!("{} has no spatial dimensions", Dims(value.dims()))));
+    };
+    let kernel = window.kernel().ok_or_else(|| Error::invalid_encoding("attribute kernel_shape is missing"))?;
+    let over = window.over(spatial, kernel)?;
+    let slides = Slide::three(&over)?;
+    let mut dims = vec![*n, *c];
+    dims.extend(over.iter().map(|slide| slide.output));
+    Ok(Pool { slides, dims })
+}
+
+/// Floats of a pool in the type that it is computed in, with the type that they are to go back to.
+pub(super) fn floats(value: Value, cx: &Cx<'_>) -> Result<(Value, ElementType), Error> {
+    match value.ty() {
+        // Integers of 8 bits go through f32 and back unharmed.
+        ty @ (ElementType::I8 | ElementType::U8) => Ok((convert(value, ElementType::F32, cx)?, ty)),
+        _ => real::floats(value, cx),
+    }
+}
+
+/// Whether an element takes the place of the largest one before it: the first NaN takes every other's.
+pub(super) fn beats<T: Real>(element: T, best: T) -> bool {
+    element > best || (element.is_nan() && !best.is_nan())
+}
+
+/// Where the window is at each output of a dimension, charged.
+fn spans<T>(slide: &Slide, span: impl Fn(&Slide, usize) -> T, cx: &Cx<'_>) -> Result<(Vec<T>, Charge), Error> {
+    let (mut spans, charge) = cx.list(slide.output)?;
+    let mut pace = Pace::default();
+    for at in 0..slide.output {
+        pace.step(1, cx)?;
+        spans.push(span(slide, at));
+    }
+    Ok((spans, charge))
+}
+
+fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
+    let window = Window::new(node)?.ceil(node.opset >= 10 && node.flag("ceil_mode", false)?);
+    let by_column = node.opset >= 8 && node.flag("storage_order", false)?;
+    let indices = node.outputs() > 1;
+    node.at_most(2)?;
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let Pool { slides: [zs, ys, xs], dims } = pool(&window, &value)?;
+        let plane = zs.input * ys.input * xs.input;
+        let flat = zs.kernel == 1 && zs.input == 1 && zs.output == 1 && zs.before == 0;
+        if !indices && flat && plane > 0 && value.ty() == ElementType::F32 && lines::suits(&xs) {
+            let result = lines::max(value.elements::<f32>()?, &dims, ys, xs, cx)?;
+            return Ok(vec![convert(result, ty, cx)?]);
+        }
+        let order = indices.then_some(by_column);
+        let (result, found) = with_reals!(value, T => maxima::<T>(&value, [zs, ys, xs], &dims, order, cx))?;
+        let result = convert(result, ty, cx)?;
+        Ok(std::iter::once(result).chain(found).collect())
+    }))
+}
+
+/// The largest element under each window, and its index where these are wanted: counted by columns or not.
+fn maxima<T: Real>(
+    value: &Value,
+    [zs, ys, xs]: [Slide; 3],
+    dims: &[usize],
+    indices: Option<bool>,
+    cx: &Cx<'_>,
+) -> Result<(Value, Option<Value>), Error> {
+    let (elements, plane) = (value.elements::<T>()?, zs.input * ys.input * xs.input);
+    let spans = |slide: &Slide| spans(slide, Slide::inside, cx);
+    let ((deep, _deep), (high, _high), (wide, _wide)) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
+    let mut pace = Pace::default();
+    let wanted = if indices.is_some() { count(dims)? } else { 0 };
+    let (mut found, charge) = cx.scratch::<i64>(wanted)?;
+    let result = cx.output::<T>(dims)?.append(|out| {
+        if plane == 0 {
+            return Ok(());
+        }
+        for (index, plane_elements) in elements.chunks_exact(plane).enumerate() {
+            for (z, &(z_first, z_end)) in deep.iter().enumerate() {
+                for (y, &(y_first, y_end)) in high.iter().enumerate() {
+                    for (x, &(x_first, x_end)) in wide.iter().enumerate() {
+                        pace.step(1, cx)?;
+                        let (mut best, mut winner) = (T::NEG_INFINITY, None);
+                        for dz in z_first..z_end {
+                            let slab = zs.source(z, dz) * ys.input;
+                            for dy in y_first..y_end {
+                                pace.step(x_end - x_first, cx)?;
+                                let line = (slab + ys.source(y, dy)) * xs.input;
+                                for dx in x_first..x_end {
+                                    let at = line + xs.source(x, dx);
+                                    let element = plane_elements[at];
+                                    // The first one wins even where it is as low as can be.
+                                    if beats(element, best) || winner.is_none() {
+                                        (best, winner) = (element, Some(at));
+                                    }
+                                }
+                            }
+                        }
+                        out.push(best);
+                        if let Some(by_column) = indices {
+                            let counted = turned(winner.unwrap_or(0), by_column, ys.input, xs.input, zs.input);
+                            found.push((index * plane + counted) as i64);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    })?;
+    let found = indices.map(|_| Value::charged(dims, found, charge)).transpose()?;
+    Ok((result, found))
+}
+
+/// An index within a plane, counted by columns if asked for.
+fn turned(place: usize, by_column: bool, height: usize, width: usize, depth: usize) -> usize {
+    if !by_column {
+        return place;
+    }
+    let (x, y, z) = (place % width, place / width % height, place / width / height);
+    z + depth * (y + height * x)
+}
+
+fn average_pool(node: &Node<'_>) -> Result<Kernel, Error> {
+    let window = Window::new(node)?.ceil(node.opset >= 10 && node.flag("ceil_mode", false)?);
+    let pads_count = node.opset >= 7 && node.flag("count_include_pad", false)?;
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let pool = pool(&window, &value)?;
+        let result = with_reals!(value, T => averages::<T>(&value, &pool, pads_count, cx))?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+fn averages<T: Real>(value: &Value, pool: &Pool, pads_count: bool, cx: &Cx<'_>) -> Result<Value, Error> {
+    let &Pool { slides: [zs, ys, xs], ref dims } = pool;
+    let elements = value.elements::<T>()?;
+    let plane = zs.input * ys.input * xs.input;
+    let mut pace = Pace::default();
+    let span = |slide: &Slide, at: usize| {
+        let (first, end) = slide.inside(at);
+        (first, end, if pads_count { slide.over_padded(at) } else { end - first })
+    };
+    let spans = |slide: &Slide| spans(slide, span, cx);
+    let ((deep, _deep), (high, _high), (wide, _wide)) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
+    cx.output::<T>(dims)?.append(|out| {
+        if plane == 0 {
+            return Ok(());
+        }
+        for plane in elements.chunks_exact(plane) {
+            for (z, &(z_first, z_end, z_count)) in deep.iter().enumerate() {
+                for (y, &(y_first, y_end, y_count)) in high.iter().enumerate() {
+                    for (x, &(x_first, x_end, x_count)) in wide.iter().enumerate() {
+                        pace.step(1, cx)?;
+                        let mut sum = T::default();
+                        for dz in z_first..z_end {
+                            let slab = zs.source(z, dz) * ys.input;
+                            for dy in y_first..y_end {
+                                pace.step(x_end - x_first, cx)?;
+                                let line = (slab + ys.source(y, dy)) * xs.input;
+                                for dx in x_first..x_end {
+                                    sum += plane[line + xs.source(x, dx)];
+                                }
+                            }
+                        }
+                        // A window over nothing but pads gives 0.
+                        out.push(sum / T::from_f64((z_count * y_count * x_count).max(1) as f64));
+                    }
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+fn global(largest: bool) -> Result<Kernel, Error> {
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let [n, c, spatial @ ..] = value.dims() else {
+            return Err(Error::invalid_argument(format!("{} has no spatial dimensions", Dims(value.dims()))));
+        };
+        let (outer, inner) = (n * c, product(spatial));
+        if inner == 0 {
+            return Err(Error::invalid_argument("a pool over nothing"));
+        }
+        let mut dims = vec![*n, *c];
+        dims.resize(value.rank(), 1);
+        let result = with_reals!(value, T => {
+            if largest { tops::<T>(&value, inner, &dims, cx) } else { row_means::<T>(&value, outer, inner, &dims, cx) }
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+/// The largest of each row of `inner` elements.
+fn tops<T: Real>(value: &Value, inner: usize, dims: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
+    let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+    cx.output::<T>(dims)?.append(|out| {
+        for row in elements.chunks_exact(inner) {
+            let mut top = T::NEG_INFINITY;
+            for piece in row.chunks(PIECE) {
+                pace.step(piece.len(), cx)?;
+                top = piece.iter().fold(top, |top, &x| if beats(x, top) { x } else { top });
+            }
+            out.push(top);
+        }
+        Ok(())
+    })
+}

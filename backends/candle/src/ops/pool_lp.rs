@@ -1,0 +1,195 @@
+//! Pools by a power, and the way back from a maximum pool: LpPool, GlobalLpPool, MaxUnpool, Col2Im.
+
+use super::super::meter::{Cx, PIECE, Pace};
+use super::super::node::Node;
+use super::super::value::{Dims, Value, count};
+use super::cast::convert;
+use super::constant::dims as sizes;
+use super::pattern::integers;
+use super::pool::{Pool, floats, pool};
+use super::real::{Real, with_reals};
+use super::window::{Slide, Window};
+use super::{Kernel, Operator, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(2, "LpPool", (1, 1), lp_pool),
+    since(2, "GlobalLpPool", (1, 1), global),
+    since(9, "MaxUnpool", (2, 3), unpool),
+    since(18, "Col2Im", (3, 3), col2im),
+];
+
+fn power(node: &Node<'_>) -> Result<i32, Error> {
+    let p = i32::try_from(node.int("p")?.unwrap_or(2)).ok().filter(|&p| p > 0);
+    p.ok_or_else(|| Error::invalid_encoding("attribute p is out of range"))
+}
+
+fn lp_pool(node: &Node<'_>) -> Result<Kernel, Error> {
+    let ceil = node.opset >= 18 && node.flag("ceil_mode", false)?;
+    let (window, p) = (Window::new(node)?.ceil(ceil), power(node)?);
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let pool = pool(&window, &value)?;
+        let result = with_reals!(value, T => powers::<T>(&value, &pool, p, cx))?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+fn powers<T: Real>(value: &Value, pool: &Pool, p: i32, cx: &Cx<'_>) -> Result<Value, Error> {
+    let &Pool { slides: [zs, ys, xs], ref dims } = pool;
+    let (elements, root) = (value.elements::<T>()?, T::from_f64(1.0 / f64::from(p)));
+    let plane = zs.input * ys.input * xs.input;
+    let mut pace = Pace::default();
+    cx.output::<T>(dims)?.append(|out| {
+        for plane in elements.chunks_exact(plane.max(1)) {
+            for place in 0..zs.output * ys.output * xs.output {
+                pace.step(1, cx)?;
+                let (z, rest) = (place / (ys.output * xs.output), place % (ys.output * xs.output));
+                let (y, x) = (rest / xs.output, rest % xs.output);
+                let ((z0, z1), (y0, y1), (x0, x1)) = (zs.inside(z), ys.inside(y), xs.inside(x));
+                let mut sum = T::default();
+                for dz in z0..z1 {
+                    for dy in y0..y1 {
+                        pace.step(x1 - x0, cx)?;
+                        let line = (zs.source(z, dz) * ys.input + ys.source(y, dy)) * xs.input;
+                        sum += (x0..x1).map(|dx| plane[line + xs.source(x, dx)].abs().powi(p)).sum::<T>();
+                    }
+                }
+                out.push(sum.powf(root));
+            }
+        }
+        Ok(())
+    })
+}
+
+fn global(node: &Node<'_>) -> Result<Kernel, Error> {
+    let p = power(node)?;
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let [n, c, spatial @ ..] = value.dims() else {
+            return Err(Error::invalid_argument(format!("{} has no spatial dimensions", Dims(value.dims()))));
+        };
+        let mut dims = vec![*n, *c];
+        dims.resize(value.rank(), 1);
+        let inner = product(spatial);
+        if inner == 0 {
+            return Err(Error::invalid_argument("a pool over nothing"));
+        }
+        let result = with_reals!(value, T => norms::<T>(&value, inner, &dims, p, cx))?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+/// The norm of each row of `inner` elements.
+fn norms<T: Real>(value: &Value, inner: usize, dims: &[usize], p: i32, cx: &Cx<'_>) -> Result<Value, Error> {
+    let rows = value.elements::<T>()?.chunks_exact(inner);
+    let (mut pace, root) = (Pace::default(), T::from_f64(1.0 / f64::from(p)));
+    cx.output::<T>(dims)?.append(|out| {
+        for row in rows {
+            let mut sum = T::default();
+            for piece in row.chunks(PIECE) {
+                pace.step(piece.len(), cx)?;
+                sum = piece.iter().fold(sum, |sum, x| sum + x.abs().powi(p));
+            }
+            out.push(sum.powf(root));
+        }
+        Ok(())
+    })
+}
+
+fn unpool(node: &Node<'_>) -> Result<Kernel, Error> {
+    let window = Window::new(node)?;
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let indices = args.get(1)?;
+        let kernel = window.kernel().ok_or_else(|| Error::invalid_encoding("attribute kernel_shape is missing"))?;
+        let [n, c, spatial @ ..] = value.dims() else {
+            return Err(Error::invalid_argument(format!("{} has no spatial dimensions", Dims(value.dims()))));
+        };
+        if indices.dims() != value.dims() {
+            return Err(Error::invalid_argument(format!("indices {} of {}", Dims(indices.dims()), Dims(value.dims()))));
+        }
+        window.check(kernel, spatial.len())?;
+        let mut inferred = vec![*n, *c];
+        for (place, (&size, &kernel)) in spatial.iter().zip(kernel).enumerate() {
+            let (stride, _) = window.steps(place);
+            let (before, after) = window.pads(place).unwrap_or((0, 0));
+            let size = size.checked_sub(1).and_then(|steps| steps.checked_mul(stride)?.checked_add(kernel));
+            let size = size.and_then(|size| size.checked_sub(before + after));
+            inferred.push(size.ok_or_else(|| Error::invalid_argument("a pool of nothing"))?);
+        }
+        let dims = match args.option(2) {
+            Some(shape) => sizes(shape)?,
+            None => inferred.clone(),
+        };
+        let fits = dims.len() == inferred.len() && inferred.iter().zip(&dims).all(|(inferred, dim)| inferred <= dim);
+        if !fits {
+            return Err(Error::invalid_argument(format!("{} in {}", Dims(&inferred), Dims(&dims))));
+        }
+        count(&dims)?;
+        // The indices are those of the tensor that was pooled, which may be smaller than what is wanted.
+        let (whole, steps) = (count(&inferred)?, super::super::value::strides(&dims));
+        let steps_inferred = super::super::value::strides(&inferred);
+        let list = integers(indices, cx)?;
+        let mut pace = Pace::default();
+        let result = with_reals!(value, T => cx.output::<T>(&dims)?.write(0.0, |out| {
+            for (&element, &index) in value.elements::<T>()?.iter().zip(&*list) {
+                pace.step(dims.len(), cx)?;
+                let index = usize::try_from(index).ok().filter(|&index| index < whole);
+                let index =
+                    index.ok_or_else(|| Error::invalid_argument(format!("an index past the {whole} elements")))?;
+                let at = inferred.iter().zip(&steps_inferred).zip(&steps);
+                let at: usize = at.map(|((&dim, &step), &to)| index / step % dim.max(1) * to).sum();
+                out[at] = element;
+            }
+            Ok(())
+        }))?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+/// Adds up the columns that a convolution would take out of an image.
+fn col2im(node: &Node<'_>) -> Result<Kernel, Error> {
+    let window = Window::new(node)?;
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (image, block) = (sizes(args.get(1)?)?, sizes(args.get(2)?)?);
+        let wrong =
+            || Error::invalid_argument(format!("{} for {} by {}", Dims(value.dims()), Dims(&image), Dims(&block)));
+        let &[n, rows, places] = value.dims() else { return Err(wrong()) };
+        let over = window.over(&image, &block)?;
+        let size = count(&block)?;
+        let outputs = over.iter().map(|slide| slide.output).collect::<Vec<_>>();
+        if count(&outputs)? != places || size == 0 || rows % size != 0 {
+            return Err(wrong());
+        }
+        let channels = rows / size;
+        let dims = [&[n, channels], image.as_slice()].concat();
+        let plane = count(&image)?;
+        let (steps, taps) = (super::super::value::strides(&image), super::super::value::strides(&block));
+        let turns = super::super::value::strides(&outputs);
+        let mut pace = Pace::default();
+        let result = with_reals!(value, T => cx.output::<T>(&dims)?.write(0.0, |out| {
+            for (row, columns) in value.elements::<T>()?.chunks_exact(places.max(1)).enumerate() {
+                let (tap, image) = (row % size, row / size);
+                for (place, element) in columns.iter().enumerate() {
+                    pace.step(over.len(), cx)?;
+                    let at = over.iter().enumerate().try_fold(0, |at, (axis, slide)| {
+                        let index = source(slide, place / turns[axis] % slide.output, tap / taps[axis] % block[axis])?;
+                        Some(at + index * steps[axis])
+                    });
+                    if let Some(at) = at {
+                        out[image * plane + at] += element;
+                    }
+                }
+            }
+            Ok(())
+        }))?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+/// The input's index under a place of the kernel, where it is inside.
+fn source(slide: &Slide, index: usize, at: usize) -> Option<usize> {
+    (index * slide.stride + at * slide.dilation).checked_sub(slide.before).filter(|&place| place < slide.input)
+}

@@ -1,0 +1,172 @@
+//! Operators of com.microsoft on quantized tensors: each is the one of ai.onnx on the numbers that the integers stand
+//! for.
+
+use super::super::meter::Cx;
+use super::super::node::{Args, Node};
+use super::super::value::{ElementType, Value};
+use super::within::{apply, int, of, standard};
+use super::{Kernel, MANY, Operator, microsoft};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    microsoft("QLinearAdd", (2, 8), |node| binary(node, "Add")),
+    microsoft("QLinearMul", (2, 8), |node| binary(node, "Mul")),
+    microsoft("QLinearSigmoid", (2, 5), |node| unary(node, "Sigmoid", 13, &[])),
+    microsoft("QLinearLeakyRelu", (2, 5), |node| unary(node, "LeakyRelu", 16, &["alpha"])),
+    microsoft("QLinearSoftmax", (2, 5), softmax),
+    microsoft("QLinearAveragePool", (2, 5), |node| pool(node, "AveragePool", POOL)),
+    microsoft("QLinearGlobalAveragePool", (2, 5), |node| pool(node, "GlobalAveragePool", &[])),
+    microsoft("QLinearConcat", (5, MANY), concat),
+    microsoft("QuantizeLinear", (2, 3), |node| standard("QuantizeLinear", 21, node.pass(&["axis", "block_size"]))),
+    microsoft("DequantizeLinear", (2, 3), |node| standard("DequantizeLinear", 21, node.pass(&["axis", "block_size"]))),
+    microsoft("DynamicQuantizeMatMul", (3, 5), dynamic_matmul),
+    microsoft("MatMulIntegerToFloat", (4, 7), matmul_to_float),
+];
+
+/// The attributes of an average pool.
+const POOL: &[&str] = &["auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides"];
+
+/// From integers to the numbers that they stand for, and back.
+pub(super) struct Steps {
+    dequantize: Kernel,
+    quantize: Kernel,
+}
+
+impl Steps {
+    pub(super) fn new() -> Result<Self, Error> {
+        let kernel = |name| standard(name, 13, Vec::new());
+        Ok(Self { dequantize: kernel("DequantizeLinear")?, quantize: kernel("QuantizeLinear")? })
+    }
+
+    /// The numbers of the tensor at `index`, whose scale and zero point follow it.
+    fn take(&self, args: &mut Args, index: usize, cx: &Cx<'_>) -> Result<Value, Error> {
+        let (value, scale, zero) = (args.take(index)?, args.take(index + 1)?, args.option(index + 2).cloned());
+        single(&scale)?;
+        if !matches!(value.ty(), ElementType::U8 | ElementType::I8) {
+            return Err(super::no_type(&value));
+        }
+        apply(&self.dequantize, [Some(value), Some(scale), zero], cx)
+    }
+
+    /// The integers of numbers; the scale is at `index`, and the zero point behind it.
+    fn back(&self, value: Value, args: &mut Args, index: usize, cx: &Cx<'_>) -> Result<Value, Error> {
+        let (scale, zero) = (args.take(index)?, args.option(index + 1).cloned());
+        single(&scale)?;
+        apply(&self.quantize, [Some(value), Some(scale), zero], cx)
+    }
+}
+
+fn single(scale: &Value) -> Result<(), Error> {
+    match scale.elements::<f32>()? {
+        [_] => Ok(()),
+        other => Err(Error::unsupported(format!("{} scales of one tensor", other.len()))),
+    }
+}
+
+fn binary(node: &Node<'_>, name: &str) -> Result<Kernel, Error> {
+    node.wants(&[3, 4, 6])?;
+    let (steps, inner) = (Steps::new()?, standard(name, 13, Vec::new())?);
+    Ok(Box::new(move |mut args, cx| {
+        let (a, b) = (steps.take(&mut args, 0, cx)?, steps.take(&mut args, 3, cx)?);
+        let result = of(&inner, [a, b], cx)?;
+        Ok(vec![steps.back(result, &mut args, 6, cx)?])
+    }))
+}
+
+fn unary(node: &Node<'_>, name: &str, opset: i64, attributes: &[&str]) -> Result<Kernel, Error> {
+    single_input(node, standard(name, opset, node.pass(attributes))?)
+}
+
+fn single_input(node: &Node<'_>, inner: Kernel) -> Result<Kernel, Error> {
+    node.wants(&[3])?;
+    let steps = Steps::new()?;
+    Ok(Box::new(move |mut args, cx| {
+        let value = steps.take(&mut args, 0, cx)?;
+        let result = of(&inner, [value], cx)?;
+        Ok(vec![steps.back(result, &mut args, 3, cx)?])
+    }))
+}
+
+fn softmax(node: &Node<'_>) -> Result<Kernel, Error> {
+    // The operator set whose softmax is meant.
+    let opset = node.int("opset")?.ok_or_else(|| Error::invalid_encoding("attribute opset is missing"))?;
+    // Whichever set it is, the last axis stands where none is given.
+    let axis = int("axis", node.int("axis")?.unwrap_or(-1));
+    single_input(node, standard("Softmax", opset, vec![axis])?)
+}
+
+fn pool(node: &Node<'_>, name: &str, attributes: &[&str]) -> Result<Kernel, Error> {
+    if node.flag("channels_last", false)? {
+        return Err(Error::unsupported("channels as the last dimension"));
+    }
+    unary(node, name, 19, attributes)
+}
+
+fn concat(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (steps, inner) = (Steps::new()?, standard("Concat", 13, node.pass(&["axis"]))?);
+    let count = (node.constants.len() - 2) / 3;
+    if node.constants.len() != 2 + 3 * count {
+        return Err(Error::invalid_encoding(format!("{} inputs, not 2 and 3 for each tensor", node.constants.len())));
+    }
+    Ok(Box::new(move |mut args, cx| {
+        let values = (0..count).map(|index| steps.take(&mut args, 2 + 3 * index, cx).map(Some));
+        let values = values.collect::<Result<Vec<_>, Error>>()?;
+        let result = apply(&inner, values, cx)?;
+        Ok(vec![steps.back(result, &mut args, 0, cx)?])
+    }))
+}
+
+/// Products of integers as floats.
+pub(super) struct Products {
+    integers: Kernel,
+    cast: Kernel,
+    multiply: Kernel,
+    add: Kernel,
+}
+
+/// What belongs to an operand of integers.
+pub(super) struct Quantized {
+    pub(super) value: Value,
+    pub(super) scale: Value,
+    pub(super) zero: Option<Value>,
+}
+
+impl Products {
+    pub(super) fn new() -> Result<Self, Error> {
+        Ok(Self {
+            integers: standard("MatMulInteger", 10, Vec::new())?,
+            cast: standard("Cast", 13, vec![int("to", 1)])?,
+            multiply: standard("Mul", 13, Vec::new())?,
+            add: standard("Add", 13, Vec::new())?,
+        })
+    }
+
+    /// The product in numbers, with a row added if any.
+    pub(super) fn of(&self, a: Quantized, b: Quantized, bias: Option<Value>, cx: &Cx<'_>) -> Result<Value, Error> {
+        single(&a.scale)?;
+        let sums = apply(&self.integers, [Some(a.value), Some(b.value), a.zero, b.zero], cx)?;
+        let scale = of(&self.multiply, [a.scale, b.scale], cx)?;
+        let product = of(&self.multiply, [of(&self.cast, [sums], cx)?, scale], cx)?;
+        bias.map_or_else(|| Ok(product.clone()), |bias| of(&self.add, [product.clone(), bias], cx))
+    }
+}
+
+fn dynamic_matmul(_: &Node<'_>) -> Result<Kernel, Error> {
+    let (products, dynamic) = (Products::new()?, standard("DynamicQuantizeLinear", 11, Vec::new())?);
+    Ok(Box::new(move |mut args, cx| {
+        let outputs = dynamic(Args::new(vec![Some(args.take(0)?)]), cx)?;
+        let [value, scale, zero] = outputs.try_into().map_err(|_| Error::runtime_error("a quantization in parts"))?;
+        let a = Quantized { value, scale, zero: Some(zero) };
+        let b = Quantized { value: args.take(1)?, scale: args.take(2)?, zero: args.option(3).cloned() };
+        Ok(vec![products.of(a, b, args.option(4).cloned(), cx)?])
+    }))
+}
+
+fn matmul_to_float(_: &Node<'_>) -> Result<Kernel, Error> {
+    let products = Products::new()?;
+    Ok(Box::new(move |mut args, cx| {
+        let a = Quantized { value: args.take(0)?, scale: args.take(2)?, zero: args.option(4).cloned() };
+        let b = Quantized { value: args.take(1)?, scale: args.take(3)?, zero: args.option(5).cloned() };
+        Ok(vec![products.of(a, b, args.option(6).cloned(), cx)?])
+    }))
+}

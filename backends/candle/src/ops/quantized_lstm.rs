@@ -1,0 +1,261 @@
+//! DynamicQuantizeLSTM of com.microsoft: an LSTM whose weights are integers of 8 bits.
+//!
+//! The input as a whole, and each state at each step, are quantized as DynamicQuantizeLinear does it. Products of
+//! integers are added up in f32, which holds them exactly up to 2²⁴ and to seven digits past that.
+
+use std::sync::Arc;
+
+use super::super::kernel;
+use super::super::math;
+use super::super::meter::{Charge, Cx, PIECE, Pace};
+use super::super::node::{Args, Node};
+use super::super::value::{Dims, ElementType, Value, count};
+use super::pattern::integers;
+use super::{Kernel, Operator, microsoft, no_type};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[microsoft("DynamicQuantizeLSTM", (3, 12), lstm)];
+
+/// The weights of one input, a row of integers as f32 for each gate's unit, less their zero points.
+struct Weights {
+    rows: Vec<f32>,
+    /// What an integer stands for in each row.
+    scales: Vec<f32>,
+    _charge: Option<Charge>,
+}
+
+/// The four gates' weights of each direction.
+struct Layers {
+    directions: Vec<Weights>,
+    inner: usize,
+    gates: usize,
+}
+
+/// The attributes.
+struct Lstm {
+    directions: Vec<bool>,
+    clip: Option<f32>,
+    coupled: bool,
+    /// Weights that were known at load: the input's and the state's.
+    known: [Option<Arc<Layers>>; 2],
+}
+
+fn lstm(node: &Node<'_>) -> Result<Kernel, Error> {
+    node.wants(&[8, 9, 10, 11])?;
+    let directions = match node.string("direction", "forward")? {
+        "forward" => vec![false],
+        "reverse" => vec![true],
+        "bidirectional" => vec![false, true],
+        _ => return Err(Error::invalid_encoding("a direction that is none of the three")),
+    };
+    let standard = ["sigmoid", "tanh", "tanh"].iter().cycle();
+    if let Some(names) = node.strings("activations")?
+        && !names.iter().zip(standard).all(|(name, standard)| name.eq_ignore_ascii_case(standard))
+    {
+        return Err(Error::unsupported("activations other than Sigmoid, Tanh and Tanh"));
+    }
+    node.ignore(&["hidden_size", "activation_alpha", "activation_beta"]);
+    let clip = node.float_option("clip")?.filter(|clip| *clip > 0.0);
+    let coupled = node.flag("input_forget", false)?;
+    node.at_most(3)?;
+    let known = |index: usize, scale: usize| -> Result<Option<Arc<Layers>>, Error> {
+        let (Some(value), Some(scale), Some(zero)) =
+            (node.constant(index), node.constant(scale), node.constant(scale + 1))
+        else {
+            return Ok(None);
+        };
+        // What the load has no room for is laid out at each run.
+        if node.hold(value.len().saturating_mul(size_of::<f32>())).is_err() {
+            return Ok(None);
+        }
+        Layers::new([value, scale, zero], None).map(Arc::new).map(Some)
+    };
+    let known = [known(1, 8)?, known(2, 10)?];
+    let lstm = Lstm { directions, clip, coupled, known };
+    Ok(Box::new(move |args, cx| lstm.run(&args, cx)))
+}
+
+impl Layers {
+    /// The weights of directions × inner × gates, each direction's turned so that a row is what a gate's unit sums up.
+    fn new([value, scale, zero]: [&Value; 3], cx: Option<&Cx<'_>>) -> Result<Self, Error> {
+        let &[directions, inner, gates] = value.dims() else {
+            return Err(Error::invalid_argument(format!("weights {} of three dimensions", Dims(value.dims()))));
+        };
+        let scales = scale.elements::<f32>()?;
+        let (rows, columns) = (scales.len() / directions.max(1), inner);
+        if scales.len() != directions * rows || ![1, gates].contains(&rows) || zero.len() != scales.len() {
+            let why = format!("{} scales and {} zero points of {}", scales.len(), zero.len(), Dims(value.dims()));
+            return Err(Error::invalid_argument(why));
+        }
+        let mut layers = Self { directions: Vec::with_capacity(directions), inner, gates };
+        for direction in 0..directions {
+            let (mut turned, charge) = match cx {
+                Some(cx) => {
+                    let (turned, charge) = cx.filled(0.0_f32, columns * gates)?;
+                    (turned, Some(charge))
+                }
+                None => (vec![0.0; columns * gates], None),
+            };
+            let start = direction * columns * gates;
+            let scales = &scales[direction * rows..(direction + 1) * rows];
+            let zeros = direction * rows..(direction + 1) * rows;
+            let mut pace = Pace::default();
+            let mut fill = |integer: &dyn Fn(usize) -> f32, zero: &dyn Fn(usize) -> f32| -> Result<(), Error> {
+                for (gate, row) in turned.chunks_exact_mut(columns.max(1)).enumerate() {
+                    if let Some(cx) = cx {
+                        pace.step(4 * columns, cx)?;
+                    }
+                    let zero = zero(if rows == 1 { 0 } else { gate });
+                    row.iter_mut().enumerate().for_each(|(at, x)| *x = integer(start + at * gates + gate) - zero);
+                }
+                Ok(())
+            };
+            match (value.ty(), zero.ty()) {
+                (ElementType::I8, ElementType::I8) => {
+                    let (integers, zeros) = (value.elements::<i8>()?, &zero.elements::<i8>()?[zeros]);
+                    fill(&|at| f32::from(integers[at]), &|at| f32::from(zeros[at]))?;
+                }
+                (ElementType::U8, ElementType::U8) => {
+                    let (integers, zeros) = (value.elements::<u8>()?, &zero.elements::<u8>()?[zeros]);
+                    fill(&|at| f32::from(integers[at]), &|at| f32::from(zeros[at]))?;
+                }
+                _ => return Err(no_type(value)),
+            }
+            let scales = if rows == 1 { vec![scales[0]; gates] } else { scales.to_vec() };
+            layers.directions.push(Weights { rows: turned, scales, _charge: charge });
+        }
+        Ok(layers)
+    }
+}
+
+/// Scale and zero point of numbers as DynamicQuantizeLinear has them.
+fn parameters(elements: &[f32], pace: &mut Pace, cx: &Cx<'_>) -> Result<(f32, f32), Error> {
+    let (mut high, mut low) = (0.0_f32, 0.0_f32);
+    for piece in elements.chunks(PIECE) {
+        pace.step(piece.len(), cx)?;
+        high = piece.iter().copied().fold(high, f32::max);
+        low = piece.iter().copied().fold(low, f32::min);
+    }
+    let scale = if high > low { (high - low) / 255.0 } else { 1.0 };
+    Ok((scale, (-low / scale).clamp(0.0, 255.0).round_ties_even()))
+}
+
+/// The integers of numbers, less their zero point.
+fn quantize(from: &[f32], to: &mut [f32], (scale, zero): (f32, f32)) {
+    let integer = |x: f32| ((x / scale).round_ties_even() + zero).clamp(0.0, 255.0) - zero;
+    to.iter_mut().zip(from).for_each(|(to, &x)| *to = integer(x));
+}
+
+/// Adds the products of the weights with a row of integers, in what they stand for.
+fn add_products(weights: &Weights, row: &[f32], scale: f32, sums: &mut [f32], gates: &mut [f32]) {
+    sums.fill(0.0);
+    kernel::add_dots(&weights.rows, row, sums);
+    gates.iter_mut().zip(&*sums).zip(&weights.scales).for_each(|((gate, sum), own)| *gate += sum * (scale * own));
+}
+
+fn optional<'a>(value: Option<&'a Value>, dims: &[usize]) -> Result<Option<&'a [f32]>, Error> {
+    match value {
+        Some(value) if value.dims() == dims => value.elements::<f32>().map(Some),
+        Some(value) => Err(Error::invalid_argument(format!("a parameter of {}", Dims(value.dims())))),
+        None => Ok(None),
+    }
+}
+
+impl Lstm {
+    fn run(&self, args: &Args, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+        let x = args.get(0)?;
+        let layers = |known: &Option<Arc<Layers>>, index: usize, scale: usize| match known {
+            Some(known) => Ok(Arc::clone(known)),
+            None => Layers::new([args.get(index)?, args.get(scale)?, args.get(scale + 1)?], Some(cx)).map(Arc::new),
+        };
+        let (w, r) = (layers(&self.known[0], 1, 8)?, layers(&self.known[1], 2, 10)?);
+        let (&[steps, batch, input], hidden, gates) = (x.dims(), r.inner, r.gates) else {
+            return Err(Error::invalid_argument("three dimensions are wanted"));
+        };
+        let count_d = self.directions.len();
+        let fits =
+            (w.directions.len(), r.directions.len()) == (count_d, count_d) && (w.inner, w.gates) == (input, gates);
+        if !fits || hidden.checked_mul(4) != Some(gates) || hidden == 0 || input == 0 {
+            return Err(Error::invalid_argument(format!("weights of other sizes than {} wants", Dims(x.dims()))));
+        }
+        let lengths = args.option(4).map(|lengths| integers(lengths, cx)).transpose()?;
+        let out_of_range = |&len: &i64| usize::try_from(len).is_ok_and(|len| len <= steps).eq(&false);
+        if lengths.as_ref().is_some_and(|lengths| lengths.len() != batch || lengths.iter().any(out_of_range)) {
+            return Err(Error::invalid_argument(format!("lengths that are not {batch} of up to {steps}")));
+        }
+        let state = [count_d, batch, hidden];
+        let bias = optional(args.option(3), &[count_d, 2 * gates])?;
+        let (h0, c0) = (optional(args.option(5), &state)?, optional(args.option(6), &state)?);
+        let peepholes = optional(args.option(7), &[count_d, 3 * hidden])?;
+        let cells = batch * hidden;
+        let dims = [steps, count_d, batch, hidden];
+        let total = count(&dims)?;
+        count(&[steps, batch, gates])?;
+        let ((mut h, charge_h), (mut c, charge_c)) =
+            (cx.filled(0.0_f32, count_d * cells)?, cx.filled(0.0_f32, count_d * cells)?);
+        let (mut out, charge) = cx.filled(0.0_f32, total)?;
+        if let Some(h0) = h0 {
+            h.copy_from_slice(h0);
+        }
+        if let Some(c0) = c0 {
+            c.copy_from_slice(c0);
+        }
+        let mut pace = Pace::default();
+        let elements = x.elements::<f32>()?;
+        let of_x = parameters(elements, &mut pace, cx)?;
+        let ((mut row_x, _x), (mut row_h, _h)) = (cx.filled(0.0_f32, input)?, cx.filled(0.0_f32, hidden)?);
+        let ((mut sums, _sums), (mut row, _row)) = (cx.filled(0.0_f32, gates)?, cx.filled(0.0_f32, gates)?);
+        for (d, &reverse) in self.directions.iter().enumerate() {
+            let (h, c) = (&mut h[d * cells..(d + 1) * cells], &mut c[d * cells..(d + 1) * cells]);
+            let (w, r) = (&w.directions[d], &r.directions[d]);
+            let bias = bias.map(|bias| bias[d * 2 * gates..(d + 1) * 2 * gates].split_at(gates));
+            let peepholes = peepholes.map(|peepholes| &peepholes[d * 3 * hidden..(d + 1) * 3 * hidden]);
+            for turn in 0..steps {
+                for index in 0..batch {
+                    pace.step(gates * (input + hidden) / 8 + 1, cx)?;
+                    let len = lengths.as_ref().map_or(steps, |lengths| lengths[index] as usize);
+                    if turn >= len {
+                        continue;
+                    }
+                    let step = if reverse { len - 1 - turn } else { turn };
+                    quantize(&elements[(step * batch + index) * input..][..input], &mut row_x, of_x);
+                    match bias {
+                        Some((of_w, of_r)) => {
+                            row.iter_mut().zip(of_w.iter().zip(of_r)).for_each(|(x, (a, b))| *x = a + b);
+                        }
+                        None => row.fill(0.0),
+                    }
+                    add_products(w, &row_x, of_x.0, &mut sums, &mut row);
+                    let cell = index * hidden..(index + 1) * hidden;
+                    let of_h = parameters(&h[cell.clone()], &mut pace, cx)?;
+                    quantize(&h[cell.clone()], &mut row_h, of_h);
+                    add_products(r, &row_h, of_h.0, &mut sums, &mut row);
+                    self.cell(&row, &mut h[cell.clone()], &mut c[cell.clone()], peepholes);
+                    out[(step * count_d + d) * cells..][cell.clone()].copy_from_slice(&h[cell]);
+                }
+            }
+        }
+        Ok(vec![
+            Value::charged(dims.to_vec(), out, charge)?,
+            Value::charged(state.to_vec(), h, charge_h)?,
+            Value::charged(state.to_vec(), c, charge_c)?,
+        ])
+    }
+
+    /// Gates in the order input, output, forget, cell; peepholes in the order input, output, forget.
+    fn cell(&self, gates: &[f32], h: &mut [f32], c: &mut [f32], peepholes: Option<&[f32]>) {
+        let hidden = h.len();
+        let clipped = |x: f32| self.clip.map_or(x, |clip| x.clamp(-clip, clip));
+        let peep = |which: usize, index: usize| peepholes.map_or(0.0, |p| p[which * hidden + index]);
+        let gate = |which: usize, index: usize| gates[which * hidden + index];
+        for index in 0..hidden {
+            let old = c[index];
+            let input = math::sigmoid(clipped(gate(0, index) + peep(0, index) * old));
+            let forget =
+                if self.coupled { 1.0 - input } else { math::sigmoid(clipped(gate(2, index) + peep(2, index) * old)) };
+            c[index] = forget * old + input * math::tanh(clipped(gate(3, index)));
+            let output = math::sigmoid(clipped(gate(1, index) + peep(1, index) * c[index]));
+            h[index] = output * math::tanh(c[index]);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The floats that operators compute in: f32, which the 16-bit ones go through, and f64 for tensors of it.
+
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
+
+use super::super::meter::Cx;
+use super::super::value::{ElementType, Value};
+use super::super::{kernel, math};
+use super::cast::convert;
+use super::matmul::Float;
+use super::no_type;
+use graphpool::backend::Error;
+
+/// A float with the functions that operators are made of.
+pub(super) trait Real:
+    Float
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + DivAssign
+    + Sum
+{
+    const NEG_INFINITY: Self;
+    const NAN: Self;
+    fn is_nan(self) -> bool;
+    fn abs(self) -> Self;
+    fn sqrt(self) -> Self;
+    fn powi(self, power: i32) -> Self;
+    fn powf(self, power: Self) -> Self;
+    fn exp(self) -> Self;
+    fn exp_m1(self) -> Self;
+    fn ln(self) -> Self;
+    fn ln_1p(self) -> Self;
+    fn tanh(self) -> Self;
+    fn sigmoid(self) -> Self;
+    /// The larger one; a NaN is left out.
+    fn max(self, other: Self) -> Self;
+    fn clamp(self, low: Self, high: Self) -> Self;
+
+    /// `f` of each element, in place.
+    fn map(elements: &mut [Self], f: impl Fn(Self) -> Self);
+
+    /// Adds to each element of `out` the product of `x` with one row of `rows`, which has as many elements as `x`.
+    fn add_dots(rows: &[Self], x: &[Self], out: &mut [Self]);
+}
+
+macro_rules! functions {
+    ($ty:ident) => {
+        const NEG_INFINITY: Self = $ty::NEG_INFINITY;
+        const NAN: Self = $ty::NAN;
+        fn is_nan(self) -> bool {
+            self.is_nan()
+        }
+        fn abs(self) -> Self {
+            self.abs()
+        }
+        fn sqrt(self) -> Self {
+            self.sqrt()
+        }
+        fn powi(self, power: i32) -> Self {
+            self.powi(power)
+        }
+        fn powf(self, power: Self) -> Self {
+            self.powf(power)
+        }
+        fn exp_m1(self) -> Self {
+            self.exp_m1()
+        }
+        fn ln(self) -> Self {
+            self.ln()
+        }
+        fn ln_1p(self) -> Self {
+            self.ln_1p()
+        }
+        fn max(self, other: Self) -> Self {
+            self.max(other)
+        }
+        fn clamp(self, low: Self, high: Self) -> Self {
+            self.clamp(low, high)
+        }
+    };
+}
+
+impl Real for f32 {
+    functions!(f32);
+    #[inline]
+    fn exp(self) -> Self {
+        math::exp(self)
+    }
+    #[inline]
+    fn tanh(self) -> Self {
+        math::tanh(self)
+    }
+    #[inline]
+    fn sigmoid(self) -> Self {
+        math::sigmoid(self)
+    }
+    fn map(elements: &mut [Self], f: impl Fn(Self) -> Self) {
+        kernel::map(elements, f);
+    }
+    fn add_dots(rows: &[Self], x: &[Self], out: &mut [Self]) {
+        kernel::add_dots(rows, x, out);
+    }
+}
+
+impl Real for f64 {
+    functions!(f64);
+    fn exp(self) -> Self {
+        self.exp()
+    }
+    fn tanh(self) -> Self {
+        self.tanh()
+    }
+    fn sigmoid(self) -> Self {
+        1.0 / (1.0 + (-self).exp())
+    }
+    fn map(elements: &mut [Self], f: impl Fn(Self) -> Self) {
+        elements.iter_mut().for_each(|element| *element = f(*element));
+    }
+    fn add_dots(rows: &[Self], x: &[Self], out: &mut [Self]) {
+        for (out, row) in out.iter_mut().zip(rows.chunks_exact(x.len().max(1))) {
+            *out += row.iter().zip(x).map(|(row, x)| row * x).sum::<Self>();
+        }
+    }
+}
+
+/// The type that floats of `ty` are computed in; `None` for what is no float.
+pub(super) const fn computed_in(ty: ElementType) -> Option<ElementType> {
+    match ty {
+        ElementType::F32 | ElementType::F16 | ElementType::Bf16 => Some(ElementType::F32),
+        ElementType::F64 => Some(ElementType::F64),
+        _ => None,
+    }
+}
+
+/// Floats in the type that they are computed in, with the type that they are to go back to.
+pub(super) fn floats(value: Value, cx: &Cx<'_>) -> Result<(Value, ElementType), Error> {
+    let ty = value.ty();
+    let through = computed_in(ty).ok_or_else(|| no_type(&value))?;
+    Ok((convert(value, through, cx)?, ty))
+}
+
+/// Another operand of the operator whose first one is computed in `through`.
+pub(super) fn beside(value: Value, through: ElementType, cx: &Cx<'_>) -> Result<Value, Error> {
+    if computed_in(value.ty()).is_none() {
+        return Err(no_type(&value));
+    }
+    convert(value, through, cx)
+}
+
+/// Runs a body with the type that the floats of a value are computed in, which they are of.
+macro_rules! with_reals {
+    ($value:expr, $ty:ident => $body:expr) => {{
+        if $value.ty() == $crate::value::ElementType::F64 {
+            type $ty = f64;
+            $body
+        } else {
+            type $ty = f32;
+            $body
+        }
+    }};
+}
+pub(super) use with_reals;

@@ -1,0 +1,282 @@
+//! LSTM, GRU and RNN: forwards, backwards and both, with lengths, peepholes, clipping and all activations of ONNX.
+//!
+//! The input's part of every gate at every step is one product; what remains of a step is the product of the state
+//! with the recurrent weights and the gates themselves.
+
+use super::super::meter::{Charge, Cx, Pace};
+use super::super::node::{Args, Node};
+use super::super::value::{Dims, ElementType, Value, count};
+use super::cast::convert;
+use super::layout::permute;
+use super::matmul::{Matrices, Size, multiply};
+use super::pattern::integers;
+use super::real::{Real, beside, computed_in};
+use super::rnn_cells::{Cell, activations};
+use super::{Kernel, Operator, no_type, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(7, "LSTM", (3, 8), |node| recurrence(node, Kind::Lstm)),
+    since(7, "GRU", (3, 6), |node| recurrence(node, Kind::Gru)),
+    since(7, "RNN", (3, 6), |node| recurrence(node, Kind::Rnn)),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Lstm,
+    Gru,
+    Rnn,
+}
+
+impl Kind {
+    pub(super) const fn gates(self) -> usize {
+        match self {
+            Self::Lstm => 4,
+            Self::Gru => 3,
+            Self::Rnn => 1,
+        }
+    }
+}
+
+/// What the attributes say.
+struct Recurrence {
+    kind: Kind,
+    /// Whether each direction goes backwards.
+    directions: Vec<bool>,
+    cells: Vec<Cell>,
+    batch_first: bool,
+}
+
+fn recurrence(node: &Node<'_>, kind: Kind) -> Result<Kernel, Error> {
+    let directions = match node.string("direction", "forward")? {
+        "forward" => vec![false],
+        "reverse" => vec![true],
+        "bidirectional" => vec![false, true],
+        _ => return Err(Error::invalid_encoding("a direction that is none of the three")),
+    };
+    node.ignore(&["hidden_size"]);
+    let batch_first = node.opset >= 14 && node.flag("layout", false)?;
+    let cells = activations(node, kind, directions.len())?;
+    let recurrence = Recurrence { kind, directions, cells, batch_first };
+    Ok(Box::new(move |args, cx| {
+        let first = args.get(0)?;
+        let (ty, through) = (first.ty(), computed_in(first.ty()).ok_or_else(|| no_type(first))?);
+        let outputs = match through {
+            ElementType::F64 => recurrence.run::<f64>(args, cx)?,
+            _ => recurrence.run::<f32>(args, cx)?,
+        };
+        outputs.into_iter().map(|value| convert(value, ty, cx)).collect()
+    }))
+}
+
+/// The state that goes from step to step, and the parameters of one direction.
+struct Lane<'a, T> {
+    h: &'a mut [T],
+    c: &'a mut [T],
+    recurrent: &'a [T],
+    bias: Option<&'a [T]>,
+    peepholes: Option<&'a [T]>,
+}
+
+#[derive(Clone, Copy)]
+struct Sizes {
+    steps: usize,
+    batch: usize,
+    hidden: usize,
+}
+
+impl Recurrence {
+    fn run<T: Real>(&self, mut args: Args, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+        let mut float = |index: usize, order: &[usize]| -> Result<Option<Value>, Error> {
+            let Ok(value) = args.take(index) else { return Ok(None) };
+            let value = beside(value, T::TYPE, cx)?;
+            let turn = self.batch_first && value.rank() == order.len() && !order.is_empty();
+            if turn { permute(value, order, cx).map(Some) } else { Ok(Some(value)) }
+        };
+        let swapped = [1, 0, 2];
+        let (x, w, r, b) = (float(0, &swapped)?, float(1, &[])?, float(2, &[])?, float(3, &[])?);
+        let (h0, c0, p) = (float(5, &swapped)?, float(6, &swapped)?, float(7, &[])?);
+        let (Some(x), Some(w), Some(r)) = (x, w, r) else {
+            return Err(Error::invalid_argument("an input is missing"));
+        };
+        let (&[steps, batch, input], &[count_w, gates, input_w], &[count_r, gates_r, hidden]) =
+            (x.dims(), w.dims(), r.dims())
+        else {
+            return Err(Error::invalid_argument("three dimensions are wanted"));
+        };
+        let count_d = self.directions.len();
+        let fits = (count_w, count_r, input_w, gates_r) == (count_d, count_d, input, gates);
+        if !fits || hidden.checked_mul(self.kind.gates()) != Some(gates) {
+            let why = format!("weights {} and {} for {}", Dims(w.dims()), Dims(r.dims()), Dims(x.dims()));
+            return Err(Error::invalid_argument(why));
+        }
+        let lens = lengths(args.option(4), steps, batch, cx)?;
+        let state = [count_d, batch, hidden];
+        let bias = optional::<T>(b.as_ref(), &[count_d, gates.saturating_mul(2)])?;
+        let (h0, c0) = (optional::<T>(h0.as_ref(), &state)?, optional::<T>(c0.as_ref(), &state)?);
+        let peepholes = optional::<T>(p.as_ref(), &[count_d, hidden.saturating_mul(3)])?;
+        let size = Sizes { steps, batch, hidden };
+        let cells = batch * hidden;
+        count(&[steps, count_d, batch, hidden, 8])?;
+
+        let (mut last_h, charge_h) = zeros(cx, &state)?;
+        let (mut last_c, charge_c) = zeros(cx, &state)?;
+        let (mut out, charge) = zeros(cx, &[steps, count_d, batch, hidden])?;
+        let mut pace = Pace::default();
+        for (d, (&reverse, cell)) in self.directions.iter().zip(&self.cells).enumerate() {
+            let (h, c) = (&mut last_h[d * cells..(d + 1) * cells], &mut last_c[d * cells..(d + 1) * cells]);
+            for (state, initial) in [(&mut *h, h0), (&mut *c, c0)] {
+                if let Some(initial) = initial {
+                    state.copy_from_slice(&initial[d * cells..(d + 1) * cells]);
+                }
+            }
+            // The input's part of every gate at every step, in one product.
+            let left = Matrices::rows(x.storage()?, steps * batch, input);
+            let right = Matrices::rows(w.storage()?, gates, input);
+            let right = Matrices { start: d * gates * input, ..right }.transposed();
+            let shape = Size { batch: 1, m: steps * batch, n: gates, k: input };
+            let (mut parts, _charge) = multiply::<T>(left, right, shape, cx)?;
+            let bias = bias.map(|bias| bias[d * 2 * gates..(d + 1) * 2 * gates].split_at(gates));
+            if let Some((of_w, of_r)) = bias {
+                // A GRU may want the recurrent part's bias inside of a gate; its cell adds it.
+                let of_r = if cell.resets_late() { &of_r[..2 * hidden] } else { of_r };
+                for row in parts.chunks_exact_mut(gates.max(1)) {
+                    pace.step(2 * gates, cx)?;
+                    row.iter_mut().zip(of_w).for_each(|(x, &bias)| *x += bias);
+                    row.iter_mut().zip(of_r).for_each(|(x, &bias)| *x += bias);
+                }
+            }
+            let mut lane = Lane {
+                h,
+                c,
+                recurrent: &r.elements::<T>()?[d * gates * hidden..(d + 1) * gates * hidden],
+                bias: bias.map(|(_, of_r)| of_r),
+                peepholes: peepholes.map(|p| &p[d * 3 * hidden..(d + 1) * 3 * hidden]),
+            };
+            let visit = |step: usize, row: usize, h: &[T]| {
+                let start = (step * count_d + d) * cells + row * hidden;
+                out[start..start + hidden].copy_from_slice(h);
+            };
+            recur(
+                cell,
+                &mut parts,
+                &mut lane,
+                size,
+                reverse,
+                lens.as_ref().map(|(lens, _)| lens.as_slice()),
+                cx,
+                visit,
+            )?;
+        }
+        let result = Value::charged(vec![steps, count_d, batch, hidden], out, charge)?;
+        let mut outputs = vec![result, Value::charged(state.to_vec(), last_h, charge_h)?];
+        if self.kind == Kind::Lstm {
+            outputs.push(Value::charged(state.to_vec(), last_c, charge_c)?);
+        }
+        if self.batch_first {
+            for value in &mut outputs {
+                let order: &[usize] = if value.rank() == 4 { &[2, 0, 1, 3] } else { &[1, 0, 2] };
+                *value = permute(value.clone(), order, cx)?;
+            }
+        }
+        Ok(outputs)
+    }
+}
+
+/// Steps of each sequence of the batch.
+fn lengths(
+    value: Option<&Value>,
+    steps: usize,
+    batch: usize,
+    cx: &Cx<'_>,
+) -> Result<Option<(Vec<usize>, Charge)>, Error> {
+    let Some(value) = value else { return Ok(None) };
+    let wrong = || Error::invalid_argument(format!("lengths that are not {batch} of up to {steps}"));
+    let given = integers(value, cx)?;
+    let (mut lens, charge) = cx.list::<usize>(given.len())?;
+    for &len in &*given {
+        lens.push(usize::try_from(len).ok().filter(|&len| len <= steps).ok_or_else(wrong)?);
+    }
+    if lens.len() == batch { Ok(Some((lens, charge))) } else { Err(wrong()) }
+}
+
+fn optional<'a, T: Real>(value: Option<&'a Value>, dims: &[usize]) -> Result<Option<&'a [T]>, Error> {
+    match value {
+        Some(value) if value.dims() == dims => value.elements::<T>().map(Some),
+        Some(value) => Err(Error::invalid_argument(format!("a parameter of {}", Dims(value.dims())))),
+        None => Ok(None),
+    }
+}
+
+fn zeros<T: Real>(cx: &Cx<'_>, dims: &[usize]) -> Result<(Vec<T>, Charge), Error> {
+    let count = count(dims)?;
+    cx.filled(T::ZERO, count)
+}
+
+/// Runs the steps: `parts` are the gates without the recurrent part.
+#[expect(clippy::too_many_arguments, reason = "the state of a recurrence")]
+fn recur<T: Real>(
+    cell: &Cell,
+    parts: &mut [T],
+    lane: &mut Lane<'_, T>,
+    size: Sizes,
+    reverse: bool,
+    lens: Option<&[usize]>,
+    cx: &Cx<'_>,
+    mut visit: impl FnMut(usize, usize, &[T]),
+) -> Result<(), Error> {
+    let Sizes { steps, batch, hidden } = size;
+    if hidden == 0 || batch == 0 {
+        return Ok(());
+    }
+    let width = parts.len() / steps.max(1) / batch;
+    let (mut scratch, _charge) = cx.filled(T::ZERO, hidden)?;
+    let mut pace = Pace::default();
+    for turn in 0..steps {
+        for row in 0..batch {
+            pace.step(width * (hidden / 8 + 1), cx)?;
+            let len = lens.map_or(steps, |lens| lens[row]);
+            if turn >= len {
+                continue;
+            }
+            let step = if reverse { len - 1 - turn } else { turn };
+            let gates = &mut parts[(step * batch + row) * width..(step * batch + row + 1) * width];
+            let h = &mut lane.h[row * hidden..(row + 1) * hidden];
+            let c = &mut lane.c[row * hidden..(row + 1) * hidden];
+            match cell {
+                Cell::StandardLstm => {
+                    T::add_dots(lane.recurrent, h, gates);
+                    if lane.peepholes.is_none() {
+                        standard_lstm(gates, h, c);
+                    } else {
+                        Cell::lstm(gates, h, c, lane.peepholes);
+                    }
+                }
+                Cell::Lstm(functions) => {
+                    T::add_dots(lane.recurrent, h, gates);
+                    functions.lstm(gates, h, c, lane.peepholes);
+                }
+                Cell::Gru(functions) => functions.gru(gates, h, lane.recurrent, lane.bias, &mut scratch),
+                Cell::Rnn(functions) => {
+                    T::add_dots(lane.recurrent, h, gates);
+                    functions.rnn(gates, h);
+                }
+            }
+            visit(step, row, h);
+        }
+    }
+    Ok(())
+}
+
+/// The cell that nearly every model has.
+fn standard_lstm<T: Real>(gates: &[T], h: &mut [T], c: &mut [T]) {
+    let hidden = h.len();
+    let (input, rest) = gates.split_at(hidden);
+    let (output, rest) = rest.split_at(hidden);
+    let (forget, cell) = rest.split_at(hidden);
+    for index in 0..hidden {
+        let kept = forget[index].sigmoid() * c[index];
+        c[index] = kept + input[index].sigmoid() * cell[index].tanh();
+        h[index] = output[index].sigmoid() * c[index].tanh();
+    }
+}

@@ -1,0 +1,275 @@
+//! Reductions over axes: ReduceSum and its kin, ArgMax, ArgMin.
+//!
+//! Axes are an attribute, and an input as of opset 13 (ReduceSum) or 18 (the others); without any, all are meant.
+//!
+//! With a NaN among the elements the largest and the smallest of them is NaN, and its index is that of a NaN.
+
+use super::super::meter::{Cx, PIECE, Pace};
+use super::super::node::Node;
+use super::super::value::{Element, ElementType, Value, strides};
+use super::cast::convert;
+use super::elementwise::{Number, with_numbers};
+use super::layout::permute;
+use super::{Kernel, Operator, axes, axis, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(1, "ReduceSum", (1, 2), |node| reduce(node, 13, Reduction::Sum)),
+    since(1, "ReduceMean", (1, 2), |node| reduce(node, 18, Reduction::Mean)),
+    since(1, "ReduceMax", (1, 2), |node| reduce(node, 18, Reduction::Max)),
+    since(1, "ReduceMin", (1, 2), |node| reduce(node, 18, Reduction::Min)),
+    since(1, "ReduceProd", (1, 2), |node| reduce(node, 18, Reduction::Product)),
+    since(1, "ReduceL1", (1, 2), |node| reduce(node, 18, Reduction::L1)),
+    since(1, "ReduceL2", (1, 2), |node| reduce(node, 18, Reduction::L2)),
+    since(1, "ReduceSumSquare", (1, 2), |node| reduce(node, 18, Reduction::SumSquare)),
+    since(1, "ReduceLogSum", (1, 2), |node| reduce(node, 18, Reduction::LogSum)),
+    since(1, "ReduceLogSumExp", (1, 2), |node| reduce(node, 18, Reduction::LogSumExp)),
+    since(1, "ArgMax", (1, 1), |node| extreme(node, true)),
+    since(1, "ArgMin", (1, 1), |node| extreme(node, false)),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Reduction {
+    Sum,
+    Mean,
+    Max,
+    Min,
+    Product,
+    L1,
+    L2,
+    SumSquare,
+    LogSum,
+    LogSumExp,
+}
+
+fn reduce(node: &Node<'_>, as_input: i64, reduction: Reduction) -> Result<Kernel, Error> {
+    let fixed = if node.opset < as_input { node.ints("axes")?.map(<[i64]>::to_vec) } else { None };
+    let keep = node.flag("keepdims", true)?;
+    let nothing_is_nothing = node.opset >= as_input && node.flag("noop_with_empty_axes", false)?;
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        let ty = value.ty();
+        // Booleans are numbers here: the largest of them is whether any is true.
+        let extreme = matches!(reduction, Reduction::Max | Reduction::Min);
+        let value = if ty == ElementType::Bool && extreme { convert(value, ElementType::U8, cx)? } else { value };
+        let list = match (&fixed, args.option(1)) {
+            (Some(list), _) => list.clone(),
+            (None, Some(list)) => list.to_i64s()?,
+            (None, None) => Vec::new(),
+        };
+        let reduced = match (list.is_empty(), nothing_is_nothing) {
+            // The function is still applied to each element.
+            (true, true) => Vec::new(),
+            (true, false) => (0..value.rank()).collect(),
+            (false, _) => axes(&list, value.rank())?,
+        };
+        let kept: Vec<usize> = (0..value.rank()).filter(|place| !reduced.contains(place)).collect();
+        let dims: Vec<usize> = value
+            .dims()
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| keep || !reduced.contains(place))
+            .map(|(place, &dim)| if reduced.contains(&place) { 1 } else { dim })
+            .collect();
+        let outer: usize = kept.iter().map(|&place| value.dims()[place]).product();
+        let inner: usize = reduced.iter().map(|&place| value.dims()[place]).product();
+
+        // Reducing the leading axes needs no transposition: whole rows are folded together.
+        let leading = reduced.iter().enumerate().all(|(index, &place)| index == place);
+        if leading
+            && inner > 0
+            && outer > 1
+            && value.ty() == ElementType::F32
+            && matches!(reduction, Reduction::Sum | Reduction::Mean | Reduction::Max | Reduction::Min)
+        {
+            return Ok(vec![rows(&value, inner, outer, &dims, reduction, cx)?]);
+        }
+        let order: Vec<usize> = kept.iter().chain(&reduced).copied().collect();
+        let value = permute(value, &order, cx)?;
+        let result = with_numbers!(value, T => {
+            let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+            cx.output::<T>(&dims)?.append(|out| {
+                for row in 0..outer {
+                    out.push(fold(&elements[row * inner..(row + 1) * inner], reduction, &mut pace, cx)?);
+                }
+                Ok(())
+            })
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+/// The reduction of one row.
+fn fold<T: Number>(row: &[T], reduction: Reduction, pace: &mut Pace, cx: &Cx<'_>) -> Result<T, Error> {
+    let one = |x: f64| T::from_f64(x);
+    // Integers wrap around, whatever they are summed in; a narrow float would lose what is small beside the sum so far.
+    let narrow = matches!(T::TYPE, ElementType::F16 | ElementType::Bf16);
+    Ok(match reduction {
+        Reduction::Sum if narrow || T::TYPE == ElementType::F32 => one(sum(row, |x| x, pace, cx)?),
+        Reduction::Sum => folded(row, T::default(), T::plus, pace, cx)?,
+        Reduction::Mean => one(sum(row, |x| x, pace, cx)? / row.len() as f64),
+        Reduction::Max | Reduction::Min => {
+            let (f, infinity): (fn(T, T) -> T, _) =
+                if reduction == Reduction::Max { (T::most, f64::NEG_INFINITY) } else { (T::least, f64::INFINITY) };
+            match row.split_first() {
+                Some((&first, rest)) => folded(rest, first, f, pace, cx)?,
+                None => lowest::<T>(infinity),
+            }
+        }
+        Reduction::Product if narrow => one(folded(row, 1.0, |product, x| product * x.to_f64(), pace, cx)?),
+        Reduction::Product => folded(row, one(1.0), T::times, pace, cx)?,
+        Reduction::L1 => one(sum(row, f64::abs, pace, cx)?),
+        Reduction::L2 => one(sum(row, |x| x * x, pace, cx)?.sqrt()),
+        Reduction::SumSquare => one(sum(row, |x| x * x, pace, cx)?),
+        Reduction::LogSum => one(sum(row, |x| x, pace, cx)?.ln()),
+        Reduction::LogSumExp => {
+            let top = folded(row, f64::NEG_INFINITY, |top: f64, x| top.max(x.to_f64()), pace, cx)?;
+            let top = if top.is_finite() { top } else { 0.0 };
+            one(top + folded(row, 0.0, |sum, x| sum + (x.to_f64() - top).exp(), pace, cx)?.ln())
+        }
+    })
+}
+
+/// What `f` comes to over a row, from `start` on.
+fn folded<T: Number, U>(row: &[T], start: U, f: impl Fn(U, T) -> U, pace: &mut Pace, cx: &Cx<'_>) -> Result<U, Error> {
+    let mut result = start;
+    for piece in row.chunks(PIECE) {
+        pace.step(piece.len(), cx)?;
+        result = piece.iter().fold(result, |result, &x| f(result, x));
+    }
+    Ok(result)
+}
+
+/// What the extreme of nothing is: the other end of the type's range.
+fn lowest<T: Number>(infinity: f64) -> T {
+    // A conversion to an integer gives the end of its range.
+    T::from_f64(infinity)
+}
+
+/// A sum in f64, in four parts so that additions don't wait for each other.
+fn sum<T: Number>(row: &[T], f: impl Fn(f64) -> f64, pace: &mut Pace, cx: &Cx<'_>) -> Result<f64, Error> {
+    let (chunks, rest) = row.as_chunks::<4>();
+    let mut parts = [0.0_f64; 4];
+    for chunks in chunks.chunks(PIECE / 4) {
+        pace.step(chunks.len() * 4, cx)?;
+        for chunk in chunks {
+            for (part, x) in parts.iter_mut().zip(chunk) {
+                *part += f(x.to_f64());
+            }
+        }
+    }
+    Ok(parts.iter().sum::<f64>() + rest.iter().map(|x| f(x.to_f64())).sum::<f64>())
+}
+
+/// A reduction over the leading axes.
+fn rows(
+    value: &Value,
+    count: usize,
+    width: usize,
+    dims: &[usize],
+    reduction: Reduction,
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    let elements = value.elements::<f32>()?;
+    let f: fn(f32, f32) -> f32 = match reduction {
+        Reduction::Max => f32::most,
+        Reduction::Min => f32::least,
+        _ => f32::plus,
+    };
+    cx.output::<f32>(dims)?.write(0.0, |out| {
+        let (first, rest) = elements.split_at(width);
+        out.copy_from_slice(first);
+        let mut pace = Pace::default();
+        for row in rest.chunks_exact(width) {
+            for (out, row) in out.chunks_mut(PIECE).zip(row.chunks(PIECE)) {
+                pace.step(row.len(), cx)?;
+                out.iter_mut().zip(row).for_each(|(out, &x)| *out = f(*out, x));
+            }
+        }
+        if reduction == Reduction::Mean {
+            let scale = 1.0 / count as f32;
+            out.iter_mut().for_each(|out| *out *= scale);
+        }
+        Ok(())
+    })
+}
+
+fn extreme(node: &Node<'_>, largest: bool) -> Result<Kernel, Error> {
+    let at = node.int("axis")?.unwrap_or(0);
+    let keep = node.flag("keepdims", true)?;
+    let last = node.opset >= 12 && node.flag("select_last_index", false)?;
+    Ok(Box::new(move |args, cx| {
+        let value = args.get(0)?;
+        let at = axis(at, value.rank())?;
+        let (dim, step) = (value.dims()[at], strides(value.dims())[at]);
+        let mut dims = value.dims().to_vec();
+        if keep {
+            dims[at] = 1;
+        } else {
+            dims.remove(at);
+        }
+        let outer = product(&value.dims()[..at]);
+        if dim == 0 && product(&dims) > 0 {
+            return Err(Error::invalid_argument("the extreme of nothing"));
+        }
+        let inner = product(&value.dims()[at + 1..]);
+        Ok(vec![with_numbers!(*value, T => {
+            let elements = value.elements::<T>()?;
+            #[expect(clippy::eq_op, reason = "only a NaN is not equal to itself")]
+            let beats = |new: T, old: T| match (new != new, old != old) {
+                (false, false) => (if largest { new > old } else { new < old }) || (last && new == old),
+                // A NaN beats every number.
+                (new, old) => new && (last || !old),
+            };
+            let mut pace = Pace::default();
+            cx.output::<i64>(&dims)?.append(|out| {
+                for block in 0..outer {
+                    for place in 0..inner {
+                        out.push(winner(elements, block * dim * inner + place, (dim, step), beats, &mut pace, cx)?);
+                    }
+                }
+                Ok(())
+            })
+        })?])
+    }))
+}
+
+/// The index of the element that beats every one before it.
+fn winner<T: Element>(
+    elements: &[T],
+    start: usize,
+    (dim, step): (usize, usize),
+    beats: impl Fn(T, T) -> bool,
+    pace: &mut Pace,
+    cx: &Cx<'_>,
+) -> Result<i64, Error> {
+    let (mut best, mut found) = (elements[start], 0);
+    for first in (0..dim).step_by(PIECE) {
+        let end = dim.min(first + PIECE);
+        pace.step(end - first, cx)?;
+        for index in first..end {
+            let element = elements[start + index * step];
+            if index > 0 && beats(element, best) {
+                (best, found) = (element, index);
+            }
+        }
+    }
+    Ok(found as i64)
+}
+
+/// The mean over the trailing `inner` elements of each of `outer` rows, for the global pools.
+pub(super) fn row_means<T: Number>(
+    value: &Value,
+    outer: usize,
+    inner: usize,
+    dims: &[usize],
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+    cx.output::<T>(dims)?.append(|out| {
+        for row in 0..outer {
+            out.push(fold(&elements[row * inner..(row + 1) * inner], Reduction::Mean, &mut pace, cx)?);
+        }
+        Ok(())
+    })
+}

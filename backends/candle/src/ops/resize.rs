@@ -1,0 +1,227 @@
+//! Resize and Upsample: nearest, linear and cubic.
+//!
+//! The interpolations are separable: each dimension that changes has a list of sources and weights for every output
+//! index, and is resampled on its own.
+
+use super::super::meter::{Cx, PIECE, Pace};
+use super::super::node::{Args, Node};
+use super::super::value::{Value, strides};
+use super::cast::convert;
+use super::place::{Axis, Rounding, Transform};
+use super::real::{Real, floats, with_reals};
+use super::select::{affordable, offsets, select};
+use super::{Kernel, Operator, axis, between, product, resize_filter, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    between(7, 8, "Upsample", (1, 1), resize),
+    between(9, 9, "Upsample", (2, 2), resize),
+    between(10, 10, "Resize", (2, 2), resize),
+    since(11, "Resize", (1, 4), resize),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Nearest,
+    Linear,
+    Cubic,
+}
+
+#[derive(Clone)]
+struct Resize {
+    mode: Mode,
+    transform: Transform,
+    rounding: Rounding,
+    /// Whether fewer elements than there were are found by rounding up.
+    ceil: bool,
+    cubic: f32,
+    exclude_outside: bool,
+    axes: Option<Vec<i64>>,
+    scales: Option<Vec<f32>>,
+    /// Which inputs hold the scales and the sizes.
+    inputs: (usize, usize),
+}
+
+fn resize(node: &Node<'_>) -> Result<Kernel, Error> {
+    if let Some(kernel) = resize_filter::build(node)? {
+        return Ok(kernel);
+    }
+    let mode = match node.string("mode", "nearest")? {
+        "nearest" => Mode::Nearest,
+        // "bilinear" is what opset 7 called it.
+        "linear" | "bilinear" => Mode::Linear,
+        "cubic" if node.opset >= 11 => Mode::Cubic,
+        _ => return Err(Error::unsupported("this mode is not supported")),
+    };
+    let mut resize = Resize {
+        mode,
+        transform: Transform::Asymmetric,
+        rounding: Rounding::Floor,
+        ceil: node.opset == 10,
+        cubic: -0.75,
+        exclude_outside: false,
+        axes: None,
+        scales: None,
+        inputs: (1, usize::MAX),
+    };
+    if node.opset < 9 {
+        resize.scales = node.floats("scales")?.map(<[f32]>::to_vec);
+    }
+    if node.opset >= 11 {
+        resize.inputs = (2, 3);
+        resize.transform = match node.string("coordinate_transformation_mode", "half_pixel")? {
+            "half_pixel" => Transform::HalfPixel,
+            "half_pixel_symmetric" => Transform::HalfPixelSymmetric,
+            "pytorch_half_pixel" => Transform::PytorchHalfPixel,
+            "align_corners" => Transform::AlignCorners,
+            "asymmetric" => Transform::Asymmetric,
+            _ => return Err(Error::unsupported("this coordinate_transformation_mode is not supported")),
+        };
+        resize.rounding = match node.string("nearest_mode", "round_prefer_floor")? {
+            "round_prefer_floor" => Rounding::PreferFloor,
+            "round_prefer_ceil" => Rounding::PreferCeil,
+            "floor" => Rounding::Floor,
+            "ceil" => Rounding::Ceil,
+            _ => return Err(Error::invalid_encoding("a nearest_mode that is none of the four")),
+        };
+        resize.cubic = node.float("cubic_coeff_a", -0.75)?;
+        resize.exclude_outside = node.flag("exclude_outside", false)?;
+        // Only a transform that is refused reads it.
+        node.ignore(&["extrapolation_value"]);
+    }
+    if node.opset >= 18 {
+        resize.axes = node.ints("axes")?.map(<[i64]>::to_vec);
+        let antialias = node.flag("antialias", false)?;
+        if antialias || node.string("keep_aspect_ratio_policy", "stretch")? != "stretch" {
+            return Err(Error::unsupported("antialias and keep_aspect_ratio_policy are not supported"));
+        }
+    }
+    Ok(Box::new(move |mut args, cx| Ok(vec![resize.run(&mut args, cx)?])))
+}
+
+impl Resize {
+    fn run(&self, args: &mut Args, cx: &Cx<'_>) -> Result<Value, Error> {
+        let value = args.take(0)?;
+        let rank = value.rank();
+        let axes = match &self.axes {
+            Some(list) => list.iter().map(|&one| axis(one, rank)).collect::<Result<Vec<_>, _>>()?,
+            None => (0..rank).collect(),
+        };
+        let mut plan: Vec<Axis> = value.dims().iter().map(|&dim| Axis::of_sizes(dim, dim)).collect();
+        let given = |index: usize| args.option(index).filter(|value| !value.is_empty());
+        let sizes = given(self.inputs.1).map(Value::to_i64s).transpose()?;
+        let scales = match (&self.scales, given(self.inputs.0)) {
+            (Some(scales), _) => Some(scales.clone()),
+            (None, Some(scales)) => Some(scales.elements::<f32>()?.iter().copied().take(rank + 1).collect()),
+            (None, None) => None,
+        };
+        let wrong = |len: usize| Error::invalid_argument(format!("{len} scales or sizes of {} axes", axes.len()));
+        if let Some(sizes) = sizes {
+            if sizes.len() != axes.len() {
+                return Err(wrong(sizes.len()));
+            }
+            for (&at, &size) in axes.iter().zip(&sizes) {
+                let output = usize::try_from(size);
+                let output = output.map_err(|_| Error::invalid_argument(format!("a size of {size}")))?;
+                plan[at] = Axis::of_sizes(plan[at].input, output);
+            }
+        } else {
+            let scales = scales.ok_or_else(|| Error::invalid_argument("neither scales nor sizes"))?;
+            if scales.len() != axes.len() {
+                return Err(wrong(scales.len()));
+            }
+            for (&at, &scale) in axes.iter().zip(&scales) {
+                if !scale.is_finite() || scale <= 0.0 {
+                    return Err(Error::invalid_argument(format!("a scale of {scale:e}")));
+                }
+                plan[at] = Axis::of_scale(plan[at].input, scale);
+            }
+        }
+        let dims: Vec<usize> = plan.iter().map(|axis| axis.output).collect();
+        affordable(&dims, &value, cx)?;
+        if plan.iter().any(|axis| axis.input == 0 && axis.output > 0) {
+            return Err(Error::invalid_argument("nothing to resize"));
+        }
+        if self.mode == Mode::Nearest {
+            let lists = plan.iter().zip(strides(value.dims()));
+            let lists = lists.map(|(&axis, stride)| {
+                // Opset 10 doesn't say how. Its own test takes the next element where there are fewer, as onnxruntime
+                // does.
+                let rounding = if self.ceil && axis.output < axis.input { Rounding::Ceil } else { self.rounding };
+                let nearest = |index: usize| axis.place(index, self.transform).nearest(rounding, axis.input);
+                offsets((0..axis.output).map(nearest), stride, cx)
+            });
+            return select(&value, &lists.collect::<Result<Vec<_>, _>>()?, cx);
+        }
+        let (mut value, ty) = floats(value, cx)?;
+        for (at, &axis) in plan.iter().enumerate() {
+            if !axis.is_same() {
+                value = with_reals!(value, T => self.resample::<T>(&value, at, axis, cx))?;
+            }
+        }
+        convert(value, ty, cx)
+    }
+
+    /// Sources and weights of one output index.
+    fn weights<T: Real>(&self, index: usize, axis: Axis) -> [(usize, T); 4] {
+        let place = axis.place(index, self.transform);
+        let (first, part) = (place.floor(), place.part());
+        let last = axis.input as i128 - 1;
+        let inside = |at: i128| at.clamp(0, last) as usize;
+        let weight = T::from_f64;
+        if self.mode == Mode::Linear {
+            // Outside there is what is at the edge.
+            let (first, part) = if (0..last).contains(&first) { (first, part) } else { (first.clamp(0, last), 0.0) };
+            let nothing = (0, T::default());
+            return [(inside(first), weight(1.0 - part)), (inside(first + 1), weight(part)), nothing, nothing];
+        }
+        let a = f64::from(self.cubic);
+        let near = |x: f64| ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
+        let far = |x: f64| ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a;
+        let mut weights = [far(1.0 + part), near(part), near(1.0 - part), far(2.0 - part)];
+        if self.exclude_outside {
+            for (weight, at) in weights.iter_mut().zip(first - 1..) {
+                if !(0..=last).contains(&at) {
+                    *weight = 0.0;
+                }
+            }
+            let sum: f64 = weights.iter().sum();
+            weights.iter_mut().for_each(|weight| *weight /= sum);
+        }
+        let [w0, w1, w2, w3] = weights.map(weight);
+        [(inside(first - 1), w0), (inside(first), w1), (inside(first + 1), w2), (inside(first + 2), w3)]
+    }
+
+    fn resample<T: Real>(&self, value: &Value, at: usize, axis: Axis, cx: &Cx<'_>) -> Result<Value, Error> {
+        let Axis { input, output, .. } = axis;
+        let mut dims = value.dims().to_vec();
+        dims[at] = output;
+        let (outer, inner) = (product(&dims[..at]), product(&dims[at + 1..]));
+        let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+        let (mut weights, _charge) = cx.list::<[(usize, T); 4]>(output)?;
+        for index in 0..output {
+            pace.step(16, cx)?;
+            weights.push(self.weights(index, axis));
+        }
+        cx.output::<T>(&dims)?.write(T::default(), |out| {
+            for block in 0..outer {
+                for (index, weights) in weights.iter().enumerate() {
+                    let start = (block * output + index) * inner;
+                    let out = &mut out[start..start + inner];
+                    for &(source, weight) in weights {
+                        pace.step(1, cx)?;
+                        if weight != T::default() {
+                            let start = (block * input + source) * inner;
+                            let row = &elements[start..start + inner];
+                            for (out, row) in out.chunks_mut(PIECE).zip(row.chunks(PIECE)) {
+                                pace.step(row.len(), cx)?;
+                                out.iter_mut().zip(row).for_each(|(out, &x)| *out += weight * x);
+                            }
+                        }
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! RMSNormalization: each part of a tensor divided by the root of its mean square, and scaled.
+
+use super::super::meter::{Cx, PIECE, Pace};
+use super::super::node::Node;
+use super::super::value::{Dims, ElementType, Value};
+use super::broadcast::shape;
+use super::cast::convert;
+use super::elementwise::mul;
+use super::heads::{Real, asked, each};
+use super::{Kernel, Operator, axis, no_type, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[since(23, "RMSNormalization", (2, 2), normalization)];
+
+fn normalization(node: &Node<'_>) -> Result<Kernel, Error> {
+    let at = node.int("axis")?.unwrap_or(-1);
+    let epsilon = node.float("epsilon", 1e-5)?;
+    let stash = asked(node.int("stash_type")?)?;
+    Ok(Box::new(move |mut args, cx| {
+        let (value, scale) = (args.take(0)?, args.take(1)?);
+        let ty = scale.ty();
+        if let Some(other) = [&value, &scale].into_iter().find(|value| !is_float(value.ty())) {
+            return Err(no_type(other));
+        }
+        let at = axis(at, value.rank())?;
+        if shape(value.dims(), scale.dims())? != value.dims() {
+            return Err(Error::invalid_argument(format!("a scale {} of {}", Dims(scale.dims()), Dims(value.dims()))));
+        }
+        let wide = value.ty() == ElementType::F64 || stash == Some(ElementType::F64);
+        let through = if wide { ElementType::F64 } else { ElementType::F32 };
+        let (value, scale) = (convert(value, through, cx)?, convert(scale, through, cx)?);
+        let width = product(&value.dims()[at..]);
+        let value = if wide {
+            normalized::<f64>(value, width, epsilon, cx)?
+        } else {
+            normalized::<f32>(value, width, epsilon, cx)?
+        };
+        Ok(vec![convert(mul(value, scale, cx)?, ty, cx)?])
+    }))
+}
+
+fn is_float(ty: ElementType) -> bool {
+    matches!(ty, ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16)
+}
+
+fn normalized<T: Real>(mut value: Value, width: usize, epsilon: f32, cx: &Cx<'_>) -> Result<Value, Error> {
+    let mut pace = Pace::default();
+    let mut rows = |elements: &mut [T]| -> Result<(), Error> {
+        for row in elements.chunks_exact_mut(width.max(1)) {
+            let mut squares = [T::ZERO; 8];
+            for piece in row.chunks(PIECE) {
+                pace.step(piece.len(), cx)?;
+                for chunk in piece.chunks(8) {
+                    squares.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum = sum.plus(x.times(x)));
+                }
+            }
+            let sum = squares.into_iter().fold(T::ZERO, T::plus);
+            let mean = sum.over(T::from_f64(width as f64)).plus(T::from_f64(f64::from(epsilon)));
+            let root = T::from_f64(mean.to_f64().sqrt());
+            each(row, &mut pace, cx, |x| *x = x.over(root))?;
+        }
+        Ok(())
+    };
+    if let Some(elements) = value.elements_mut::<T>() {
+        rows(elements)?;
+        return Ok(value);
+    }
+    let elements = value.elements::<T>()?;
+    cx.output::<T>(value.dims())?.append(|out| {
+        Pace::default().copy(elements, out, cx)?;
+        rows(out)
+    })
+}

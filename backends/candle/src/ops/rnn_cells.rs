@@ -1,0 +1,229 @@
+//! The cells of recurrent networks, and the activations that they may have.
+
+use super::super::node::Node;
+use super::real::Real;
+use super::recurrent::Kind;
+use graphpool::backend::Error;
+
+/// An activation of a recurrence.
+#[derive(Clone, Copy)]
+enum Activation {
+    Relu,
+    Tanh,
+    Sigmoid,
+    Affine(f32, f32),
+    LeakyRelu(f32),
+    ThresholdedRelu(f32),
+    ScaledTanh(f32, f32),
+    HardSigmoid(f32, f32),
+    Elu(f32),
+    Softsign,
+    Softplus,
+}
+
+impl Activation {
+    fn apply<T: Real>(self, x: T) -> T {
+        let (zero, one) = (T::ZERO, T::ONE);
+        let of = |number: f32| T::from_f64(f64::from(number));
+        match self {
+            // A NaN stays one.
+            Self::Relu => {
+                if x < zero {
+                    zero
+                } else {
+                    x
+                }
+            }
+            Self::Tanh => x.tanh(),
+            Self::Sigmoid => x.sigmoid(),
+            Self::Affine(alpha, beta) => of(alpha) * x + of(beta),
+            Self::LeakyRelu(alpha) => {
+                if x < zero {
+                    of(alpha) * x
+                } else {
+                    x
+                }
+            }
+            Self::ThresholdedRelu(alpha) => {
+                if x > of(alpha) {
+                    x
+                } else {
+                    zero
+                }
+            }
+            Self::ScaledTanh(alpha, beta) => of(alpha) * (of(beta) * x).tanh(),
+            Self::HardSigmoid(alpha, beta) => (of(alpha) * x + of(beta)).clamp(zero, one),
+            Self::Elu(alpha) => {
+                if x < zero {
+                    of(alpha) * x.exp_m1()
+                } else {
+                    x
+                }
+            }
+            Self::Softsign => x / (one + x.abs()),
+            Self::Softplus => x.max(zero) + (-x.abs()).exp().ln_1p(),
+        }
+    }
+
+    /// The activation of a name, with its numbers taken off the two lists where it has any.
+    fn named(name: &str, alphas: &mut &[f32], betas: &mut &[f32]) -> Result<Self, Error> {
+        fn next(list: &mut &[f32], default: f32) -> f32 {
+            let Some((&first, rest)) = list.split_first() else { return default };
+            *list = rest;
+            first
+        }
+        Ok(match name.to_ascii_lowercase().as_str() {
+            "relu" => Self::Relu,
+            "tanh" => Self::Tanh,
+            "sigmoid" => Self::Sigmoid,
+            "affine" => Self::Affine(next(alphas, 1.0), next(betas, 0.0)),
+            "leakyrelu" => Self::LeakyRelu(next(alphas, 0.01)),
+            "thresholdedrelu" => Self::ThresholdedRelu(next(alphas, 1.0)),
+            "scaledtanh" => Self::ScaledTanh(next(alphas, 1.0), next(betas, 1.0)),
+            "hardsigmoid" => Self::HardSigmoid(next(alphas, 0.2), next(betas, 0.5)),
+            "elu" => Self::Elu(next(alphas, 1.0)),
+            "softsign" => Self::Softsign,
+            "softplus" => Self::Softplus,
+            _ => return Err(Error::unsupported("an activation that ONNX doesn't name is not supported")),
+        })
+    }
+}
+
+/// The functions of a cell, in ONNX's order: f, g, h.
+pub(super) struct Functions {
+    f: Activation,
+    g: Activation,
+    h: Activation,
+    clip: Option<f32>,
+    /// LSTM: the forget gate is what the input gate leaves.
+    coupled: bool,
+    /// GRU: the reset gate comes after the recurrent product, not before.
+    resets_late: bool,
+}
+
+/// What one step does with its gates.
+pub(super) enum Cell {
+    /// With sigmoid and tanh, and nothing else.
+    StandardLstm,
+    Lstm(Functions),
+    Gru(Functions),
+    Rnn(Functions),
+}
+
+/// The cell of each direction.
+pub(super) fn activations(node: &Node<'_>, kind: Kind, directions: usize) -> Result<Vec<Cell>, Error> {
+    let (each, standard): (usize, &[&str]) = match kind {
+        Kind::Lstm => (3, &["Sigmoid", "Tanh", "Tanh"]),
+        Kind::Gru => (2, &["Sigmoid", "Tanh"]),
+        Kind::Rnn => (1, &["Tanh"]),
+    };
+    let names = match node.strings("activations")? {
+        Some(names) => names,
+        None => standard.iter().copied().cycle().take(each * directions).collect(),
+    };
+    if names.len() != each * directions {
+        return Err(Error::invalid_encoding(format!("{} activations, not {}", names.len(), each * directions)));
+    }
+    let mut alphas = node.floats("activation_alpha")?.unwrap_or_default();
+    let mut betas = node.floats("activation_beta")?.unwrap_or_default();
+    let clip = node.float_option("clip")?.filter(|clip| *clip > 0.0);
+    let coupled = kind == Kind::Lstm && node.flag("input_forget", false)?;
+    let resets_late = kind == Kind::Gru && node.flag("linear_before_reset", false)?;
+    let mut cells = Vec::with_capacity(directions);
+    for names in names.chunks_exact(each) {
+        let is_standard = names.iter().zip(standard).all(|(name, standard)| name.eq_ignore_ascii_case(standard));
+        let mut next = |index: usize| match names.get(index) {
+            Some(name) => Activation::named(name, &mut alphas, &mut betas),
+            None => Ok(Activation::Tanh),
+        };
+        let functions = Functions { f: next(0)?, g: next(1)?, h: next(2)?, clip, coupled, resets_late };
+        cells.push(match kind {
+            Kind::Lstm if is_standard && clip.is_none() && !coupled => Cell::StandardLstm,
+            Kind::Lstm => Cell::Lstm(functions),
+            Kind::Gru => Cell::Gru(functions),
+            Kind::Rnn => Cell::Rnn(functions),
+        });
+    }
+    Ok(cells)
+}
+
+impl Cell {
+    /// Whether the bias of the last gate's recurrent part is added inside of the cell.
+    pub(super) const fn resets_late(&self) -> bool {
+        matches!(self, Self::Gru(functions) if functions.resets_late)
+    }
+
+    /// The standard LSTM with peepholes.
+    pub(super) fn lstm<T: Real>(gates: &[T], h: &mut [T], c: &mut [T], peepholes: Option<&[T]>) {
+        let (f, g) = (Activation::Sigmoid, Activation::Tanh);
+        Functions { f, g, h: g, clip: None, coupled: false, resets_late: false }.lstm(gates, h, c, peepholes);
+    }
+}
+
+impl Functions {
+    fn clipped<T: Real>(&self, x: T) -> T {
+        match self.clip {
+            // A NaN stays one; the bound is positive.
+            Some(clip) => {
+                let clip = T::from_f64(f64::from(clip));
+                x.clamp(-clip, clip)
+            }
+            None => x,
+        }
+    }
+
+    /// Gates in the order input, output, forget, cell; peepholes in the order input, output, forget.
+    pub(super) fn lstm<T: Real>(&self, gates: &[T], h: &mut [T], c: &mut [T], peepholes: Option<&[T]>) {
+        let hidden = h.len();
+        let gate = |which: usize, index: usize| gates[which * hidden + index];
+        let peep = |which: usize, index: usize| peepholes.map_or(T::ZERO, |p| p[which * hidden + index]);
+        for index in 0..hidden {
+            let old = c[index];
+            let input = self.f.apply(self.clipped(gate(0, index) + peep(0, index) * old));
+            let forget = if self.coupled {
+                T::ONE - input
+            } else {
+                self.f.apply(self.clipped(gate(2, index) + peep(2, index) * old))
+            };
+            c[index] = forget * old + input * self.g.apply(self.clipped(gate(3, index)));
+            let output = self.f.apply(self.clipped(gate(1, index) + peep(1, index) * c[index]));
+            h[index] = output * self.h.apply(c[index]);
+        }
+    }
+
+    /// Gates in the order update, reset, hidden.
+    pub(super) fn gru<T: Real>(
+        &self,
+        gates: &mut [T],
+        h: &mut [T],
+        recurrent: &[T],
+        bias: Option<&[T]>,
+        scratch: &mut [T],
+    ) {
+        let hidden = h.len();
+        let (both, last) = gates.split_at_mut(2 * hidden);
+        let (of_both, of_last) = recurrent.split_at(2 * hidden * hidden);
+        T::add_dots(of_both, h, both);
+        let (update, reset) = both.split_at(hidden);
+        let reset = |index: usize| self.f.apply(self.clipped(reset[index]));
+        if self.resets_late {
+            match bias {
+                Some(bias) => scratch.copy_from_slice(&bias[2 * hidden..3 * hidden]),
+                None => scratch.fill(T::ZERO),
+            }
+            T::add_dots(of_last, h, scratch);
+            last.iter_mut().zip(scratch.iter()).enumerate().for_each(|(index, (x, part))| *x += reset(index) * *part);
+        } else {
+            scratch.iter_mut().zip(h.iter()).enumerate().for_each(|(index, (x, h))| *x = reset(index) * *h);
+            T::add_dots(of_last, scratch, last);
+        }
+        for (index, h) in h.iter_mut().enumerate() {
+            let update = self.f.apply(self.clipped(update[index]));
+            *h = (T::ONE - update) * self.g.apply(self.clipped(last[index])) + update * *h;
+        }
+    }
+
+    pub(super) fn rnn<T: Real>(&self, gates: &[T], h: &mut [T]) {
+        h.iter_mut().zip(gates).for_each(|(h, &x)| *h = self.f.apply(self.clipped(x)));
+    }
+}

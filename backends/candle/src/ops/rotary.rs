@@ -1,0 +1,125 @@
+//! RotaryEmbedding: pairs of elements turned by an angle that depends on their place in the sequence.
+
+use super::super::meter::{Cx, Pace};
+use super::super::node::{Args, Node};
+use super::super::value::{Dims, ElementType, Value};
+use super::cast::convert;
+use super::{Kernel, Operator, no_type, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[since(23, "RotaryEmbedding", (3, 4), rotary)];
+
+struct Rotary {
+    interleaved: bool,
+    /// Heads of a tensor of three dimensions.
+    heads: Option<usize>,
+    /// Elements of each head that are turned; all of them where it is 0.
+    turned: usize,
+}
+
+fn rotary(node: &Node<'_>) -> Result<Kernel, Error> {
+    let count = |name: &str| {
+        let number = usize::try_from(node.int(name)?.unwrap_or(0));
+        number.map_err(|_| Error::invalid_encoding(format!("attribute {name} is negative")))
+    };
+    let heads = Some(count("num_heads")?).filter(|&heads| heads > 0);
+    let operator =
+        Rotary { interleaved: node.flag("interleaved", false)?, heads, turned: count("rotary_embedding_dim")? };
+    if !operator.turned.is_multiple_of(2) {
+        return Err(Error::invalid_encoding("attribute rotary_embedding_dim is odd"));
+    }
+    Ok(Box::new(move |args, cx| operator.run(args, cx)))
+}
+
+/// Sines and cosines, and which row of them a place in the sequence takes.
+struct Angles<'a> {
+    cosines: &'a [f32],
+    sines: &'a [f32],
+    half: usize,
+    rows: usize,
+    places: Option<&'a [i64]>,
+}
+
+impl Angles<'_> {
+    /// The cosines and sines for place `index` of all places of the batch.
+    fn of(&self, index: usize) -> Result<(&[f32], &[f32]), Error> {
+        let row = match self.places {
+            None => index,
+            Some(places) => {
+                let row = usize::try_from(places[index]).ok().filter(|&row| row < self.rows);
+                let why = || format!("position {} of {} rows of cosines", places[index], self.rows);
+                row.ok_or_else(|| Error::invalid_argument(why()))?
+            }
+        };
+        let range = row * self.half..(row + 1) * self.half;
+        Ok((&self.cosines[range.clone()], &self.sines[range]))
+    }
+}
+
+impl Rotary {
+    fn run(&self, mut args: Args, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+        let value = args.take(0)?;
+        let ty = value.ty();
+        if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16) {
+            return Err(no_type(&value));
+        }
+        // Batch, places and heads, with the steps of the last two in the order of the elements.
+        let wrong = || Error::invalid_argument(format!("a rotary embedding of {}", Dims(value.dims())));
+        let (batch, len, heads, size, by_head) = match *value.dims() {
+            [batch, heads, len, size] if self.heads.is_none_or(|told| told == heads) => (batch, len, heads, size, true),
+            [batch, len, width] => {
+                let heads = self.heads.filter(|&heads| width % heads == 0).ok_or_else(wrong)?;
+                (batch, len, heads, width / heads, false)
+            }
+            _ => return Err(wrong()),
+        };
+        let turned = if self.turned == 0 { size } else { self.turned };
+        if turned % 2 != 0 || turned > size {
+            return Err(Error::invalid_argument(format!("{turned} of {size} elements turned in pairs")));
+        }
+        let places = args.take(3).ok();
+        let (cosines, sines) = (args.take(1)?, args.take(2)?);
+        let half = turned / 2;
+        let fits = match (&places, cosines.dims()) {
+            (Some(places), &[_, columns]) => columns == half && places.dims() == [batch, len],
+            (None, &[b, l, columns]) => [b, l, columns] == [batch, len, half],
+            _ => false,
+        };
+        if !fits || cosines.dims() != sines.dims() {
+            let why =
+                format!("cosines {} and sines {} for {batch}×{len} places", Dims(cosines.dims()), Dims(sines.dims()));
+            return Err(Error::invalid_argument(why));
+        }
+        let rows = cosines.dims()[0];
+        let (cosines, sines) = (convert(cosines, ElementType::F32, cx)?, convert(sines, ElementType::F32, cx)?);
+        let (cosines, sines) = (cosines.elements()?, sines.elements()?);
+        let places = places.as_ref().map(Value::elements::<i64>).transpose()?;
+        let angles = Angles { cosines, sines, half, rows, places };
+        let value = convert(value, ElementType::F32, cx)?;
+        let elements = value.elements::<f32>()?;
+        let result = cx.output::<f32>(value.dims())?.append(|out| {
+            let mut pace = Pace::default();
+            let (first, second) = if by_head { (heads, len) } else { (len, heads) };
+            for (index, row) in elements.chunks_exact(size).enumerate() {
+                let image = index / (first * second);
+                let at = if by_head { index % second } else { index / second % first };
+                let (along, across) = angles.of(image * len + at)?;
+                let start = out.len();
+                pace.copy(row, out, cx)?;
+                pace.step(turned, cx)?;
+                self.turn(row, &mut out[start..start + turned], along, across);
+            }
+            Ok(())
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
+    }
+
+    fn turn(&self, row: &[f32], out: &mut [f32], cosines: &[f32], sines: &[f32]) {
+        let half = cosines.len();
+        for (pair, (cosine, sine)) in cosines.iter().zip(sines).enumerate() {
+            let (a, b) = if self.interleaved { (2 * pair, 2 * pair + 1) } else { (pair, half + pair) };
+            out[a] = cosine * row[a] - sine * row[b];
+            out[b] = sine * row[a] + cosine * row[b];
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Writes by index: ScatterElements, Scatter, ScatterND.
+//!
+//! The updates are applied in their order, so that of two with one index the later wins, or both are added up.
+
+use super::super::meter::{Cx, PIECE, Pace};
+use super::super::node::Node;
+use super::super::value::{Dims, Element, ElementType, Value, strides, with_elements};
+use super::cast::convert;
+use super::elementwise::{Number, with_numbers};
+use super::gather::place;
+use super::pattern::integers;
+use super::{Kernel, Operator, axis, between, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    between(9, 10, "Scatter", (3, 3), scatter_elements),
+    since(11, "ScatterElements", (3, 3), scatter_elements),
+    since(11, "ScatterND", (3, 3), scatter_nd),
+];
+
+/// What becomes of the element that an update meets.
+#[derive(Clone, Copy, PartialEq)]
+enum Reduction {
+    Replace,
+    Add,
+    Multiply,
+    Most,
+    Least,
+}
+
+fn reduction(node: &Node<'_>) -> Result<Reduction, Error> {
+    if node.opset < 16 {
+        return Ok(Reduction::Replace);
+    }
+    Ok(match node.string("reduction", "none")? {
+        "none" => Reduction::Replace,
+        "add" => Reduction::Add,
+        "mul" => Reduction::Multiply,
+        "max" if node.opset >= 18 => Reduction::Most,
+        "min" if node.opset >= 18 => Reduction::Least,
+        _ => return Err(Error::invalid_encoding("a reduction that is none of those known")),
+    })
+}
+
+fn reducer<T: Number>(reduction: Reduction) -> fn(T, T) -> T {
+    match reduction {
+        Reduction::Replace => |_, new| new,
+        Reduction::Add => T::plus,
+        Reduction::Multiply => T::times,
+        Reduction::Most => T::most,
+        Reduction::Least => T::least,
+    }
+}
+
+/// Applies runs of `inner` updates, each to where its start says.
+fn apply(
+    value: &Value,
+    updates: &Value,
+    starts: &[usize],
+    inner: usize,
+    reduction: Reduction,
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    if reduction == Reduction::Replace {
+        return with_elements!(value, |elements| {
+            let _ = elements;
+            replace(elements, updates, starts, inner, value.dims(), |_, new| new, cx)
+        });
+    }
+    if value.ty() == ElementType::Bool {
+        return Err(super::no_type(value));
+    }
+    if matches!(value.ty(), ElementType::F16 | ElementType::Bf16) && updates.ty() == value.ty() {
+        // Many updates of one element are added up as f32, and rounded once.
+        let wide = |value: &Value| convert(value.clone(), ElementType::F32, cx);
+        let result = apply(&wide(value)?, &wide(updates)?, starts, inner, reduction, cx)?;
+        return convert(result, value.ty(), cx);
+    }
+    with_numbers!(*value, T => {
+        replace(value.elements::<T>()?, updates, starts, inner, value.dims(), reducer::<T>(reduction), cx)
+    })
+}
+
+fn replace<T: Element>(
+    elements: &[T],
+    updates: &Value,
+    starts: &[usize],
+    inner: usize,
+    dims: &[usize],
+    f: impl Fn(T, T) -> T,
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    let updates = updates.elements::<T>()?;
+    cx.output::<T>(dims)?.append(|out| {
+        let mut pace = Pace::default();
+        pace.copy(elements, out, cx)?;
+        for (&start, updates) in starts.iter().zip(updates.chunks_exact(inner.max(1))) {
+            for (out, updates) in out[start..start + inner].chunks_mut(PIECE).zip(updates.chunks(PIECE)) {
+                pace.step(updates.len(), cx)?;
+                out.iter_mut().zip(updates).for_each(|(out, &update)| *out = f(*out, update));
+            }
+        }
+        Ok(())
+    })
+}
+
+fn scatter_elements(node: &Node<'_>) -> Result<Kernel, Error> {
+    let at = node.int("axis")?.unwrap_or(0);
+    let reduction = reduction(node)?;
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        let (indices, updates) = (args.get(1)?, args.get(2)?);
+        let at = axis(at, value.rank())?;
+        let fits = |(place, (index, dim)): (usize, (&usize, &usize))| place == at || index <= dim;
+        let same = indices.rank() == value.rank() && indices.dims() == updates.dims();
+        if !same || !indices.dims().iter().zip(value.dims()).enumerate().all(fits) {
+            let why = format!("{} at {} in {}", Dims(updates.dims()), Dims(indices.dims()), Dims(value.dims()));
+            return Err(Error::invalid_argument(why));
+        }
+        let list = integers(indices, cx)?;
+        let (mut starts, _charge) = cx.list::<usize>(list.len())?;
+        let mut pace = Pace::default();
+        let (steps, dim) = (strides(value.dims()), value.dims()[at]);
+        let mut index = vec![0_usize; indices.rank()];
+        for &found in &*list {
+            pace.step(index.len(), cx)?;
+            let found = place(found, dim)?;
+            let offset: usize = index.iter().zip(&steps).map(|(index, step)| index * step).sum();
+            starts.push(offset - index[at] * steps[at] + found * steps[at]);
+            for (index, &dim) in index.iter_mut().zip(indices.dims()).rev() {
+                *index += 1;
+                if *index < dim {
+                    break;
+                }
+                *index = 0;
+            }
+        }
+        Ok(vec![apply(&value, updates, &starts, 1, reduction, cx)?])
+    }))
+}
+
+fn scatter_nd(node: &Node<'_>) -> Result<Kernel, Error> {
+    let reduction = reduction(node)?;
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        let (indices, updates) = (args.get(1)?, args.get(2)?);
+        let wrong = || {
+            let why = format!("{} at {} in {}", Dims(updates.dims()), Dims(indices.dims()), Dims(value.dims()));
+            Error::invalid_argument(why)
+        };
+        let (&depth, lookups) = indices.dims().split_last().ok_or_else(wrong)?;
+        if depth > value.rank() || depth == 0 {
+            return Err(wrong());
+        }
+        let (indexed, rest) = value.dims().split_at(depth);
+        if updates.dims() != [lookups, rest].concat() {
+            return Err(wrong());
+        }
+        let inner = product(rest);
+        let list = integers(indices, cx)?;
+        let (mut starts, _charge) = cx.list::<usize>(list.len() / depth)?;
+        let mut pace = Pace::default();
+        for tuple in list.chunks_exact(depth) {
+            pace.step(depth, cx)?;
+            let mut offset = 0;
+            for (&index, &dim) in tuple.iter().zip(indexed) {
+                offset = offset * dim + place(index, dim)?;
+            }
+            starts.push(offset * inner);
+        }
+        if inner == 0 {
+            return Ok(vec![value]);
+        }
+        Ok(vec![apply(&value, updates, &starts, inner, reduction, cx)?])
+    }))
+}

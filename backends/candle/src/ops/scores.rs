@@ -1,0 +1,171 @@
+//! What the classifiers and regressors of ai.onnx.ml have in common: rows of features, labels, and what is done to
+//! scores.
+
+use super::super::meter::{Cx, Pace};
+use super::super::node::Node;
+use super::super::value::{Dims, Element, ElementType, Value, with_elements};
+use super::cast::convert;
+use super::no_type;
+use graphpool::backend::Error;
+
+/// A function of the scores of one row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transform {
+    None,
+    Softmax,
+    Logistic,
+    /// As softmax over the scores that are not 0, which stay 0.
+    SoftmaxZero,
+    Probit,
+}
+
+impl Transform {
+    /// The one that the attribute names.
+    pub(super) fn named(node: &Node<'_>) -> Result<Self, Error> {
+        Ok(match node.string("post_transform", "NONE")? {
+            "NONE" => Self::None,
+            "SOFTMAX" => Self::Softmax,
+            "LOGISTIC" => Self::Logistic,
+            "SOFTMAX_ZERO" => Self::SoftmaxZero,
+            "PROBIT" => Self::Probit,
+            _ => return Err(Error::invalid_encoding("a post_transform that ONNX doesn't name")),
+        })
+    }
+
+    /// The one of a number, as TreeEnsemble has it.
+    pub(super) fn numbered(number: i64) -> Result<Self, Error> {
+        Ok(match number {
+            0 => Self::None,
+            1 => Self::Softmax,
+            2 => Self::Logistic,
+            3 => Self::SoftmaxZero,
+            4 => Self::Probit,
+            _ => return Err(Error::invalid_encoding(format!("post_transform {number}, which ONNX doesn't name"))),
+        })
+    }
+
+    /// Changes the scores of one row.
+    pub(super) fn apply(self, scores: &mut [f64]) {
+        match self {
+            Self::None => {}
+            Self::Logistic => scores.iter_mut().for_each(|score| *score = logistic(*score)),
+            Self::Probit => scores.iter_mut().for_each(|score| *score = probit(*score)),
+            Self::Softmax => softmax(scores, |_| true),
+            // What onnxruntime takes for 0.
+            Self::SoftmaxZero => softmax(scores, |score| score.abs() > 1e-7),
+        }
+    }
+}
+
+pub(super) fn logistic(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+fn softmax(scores: &mut [f64], counts: impl Fn(f64) -> bool) {
+    let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let mut sum = 0.0;
+    for score in &mut *scores {
+        *score = if counts(*score) { (*score - top).exp() } else { 0.0 };
+        sum += *score;
+    }
+    if sum > 0.0 {
+        scores.iter_mut().for_each(|score| *score /= sum);
+    }
+}
+
+/// The inverse of the normal distribution, by S. Winitzki's approximation of the inverse error function (2008), which
+/// onnxruntime has too.
+fn probit(x: f64) -> f64 {
+    const A: f64 = 0.147;
+    let y = 2.0 * x - 1.0;
+    let log = ((1.0 - y) * (1.0 + y)).ln();
+    let half = 2.0 / (std::f64::consts::PI * A) + 0.5 * log;
+    let inverse = (-half + (half * half - log / A).sqrt()).sqrt();
+    std::f64::consts::SQRT_2 * if y < 0.0 { -inverse } else { inverse }
+}
+
+/// Rows of features as f64, the number of rows, and that of columns. A vector is one row.
+pub(super) fn rows(value: Value, cx: &Cx<'_>) -> Result<(Value, usize, usize), Error> {
+    match value.ty() {
+        ElementType::F32 | ElementType::F64 | ElementType::I32 | ElementType::I64 => {}
+        _ => return Err(no_type(&value)),
+    }
+    let (rows, columns) = match *value.dims() {
+        [columns] => (1, columns),
+        [rows, columns] => (rows, columns),
+        _ => return Err(Error::invalid_argument(format!("{} where rows of features are wanted", Dims(value.dims())))),
+    };
+    Ok((convert(value, ElementType::F64, cx)?, rows, columns))
+}
+
+/// The labels of classes: integers or strings.
+pub(super) fn labels(node: &Node<'_>, integers: &str) -> Result<Value, Error> {
+    let integers = node.ints(integers)?.unwrap_or_default();
+    let strings = node.texts("classlabels_strings")?.unwrap_or_default();
+    if integers.is_empty() == strings.is_empty() {
+        return Err(Error::invalid_encoding("the labels are to be integers or strings"));
+    }
+    let labels = if strings.is_empty() {
+        Value::new(vec![integers.len()], integers.to_vec())?
+    } else {
+        Value::new(vec![strings.len()], strings)?
+    };
+    node.hold(labels.bytes())?;
+    Ok(labels)
+}
+
+/// The label of each row, by the place that it has among `labels`.
+pub(super) fn chosen(labels: &Value, places: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
+    with_elements!(labels, |labels| {
+        cx.output(&[places.len()])?.collect(places.iter().map(|&place| labels.get(place).copied().unwrap_or_default()))
+    })
+}
+
+/// The place of the highest score, the first of equal ones.
+pub(super) fn highest(scores: &[f64]) -> usize {
+    let best = scores.iter().enumerate().fold(None, |best, (place, &score)| match best {
+        Some((_, top)) if score <= top => best,
+        _ => Some((place, score)),
+    });
+    best.map_or(0, |(place, _)| place)
+}
+
+/// The scores of the two classes of a classifier with one score.
+pub(super) fn both(score: f64, complements: bool, transform: Transform) -> [f64; 2] {
+    match transform {
+        Transform::Logistic => [logistic(-score), logistic(score)],
+        _ if complements => [1.0 - score, score],
+        _ => [-score, score],
+    }
+}
+
+/// Collects rows of scores as f32.
+pub(super) fn collect(
+    rows: usize,
+    width: usize,
+    cx: &Cx<'_>,
+    row: impl FnMut(usize, &mut [f64], &mut Pace) -> Result<(), Error>,
+) -> Result<Value, Error> {
+    collect_as(|score| score as f32, rows, width, cx, row)
+}
+
+/// Collects rows of scores as what `rounded` makes of each.
+pub(super) fn collect_as<T: Element>(
+    rounded: impl Fn(f64) -> T,
+    rows: usize,
+    width: usize,
+    cx: &Cx<'_>,
+    mut row: impl FnMut(usize, &mut [f64], &mut Pace) -> Result<(), Error>,
+) -> Result<Value, Error> {
+    let (mut scores, _charge) = cx.filled(0.0_f64, width)?;
+    let mut pace = Pace::default();
+    cx.output::<T>(&[rows, width])?.append(|out| {
+        for index in 0..rows {
+            pace.step(width, cx)?;
+            scores.fill(0.0);
+            row(index, &mut scores, &mut pace)?;
+            out.extend(scores.iter().map(|&score| rounded(score)));
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,90 @@
+//! Copies of parts of a tensor, in any order: what Slice, Transpose, Tile, Split and Pad come down to.
+//!
+//! Each dimension of the result has a list of offsets; an element of the result is the element of the source at the
+//! sum of its offsets. Runs that lie together in the source are copied as one.
+
+use super::super::meter::{Charge, Cx, PIECE, Pace};
+use super::super::value::{Element, Value, count, with_elements};
+use graphpool::backend::Error;
+
+/// Offsets of the indices of one dimension, charged.
+pub(super) struct Offsets {
+    list: Vec<usize>,
+    _charge: Charge,
+}
+
+/// The offsets of `count` indices of a dimension whose elements are `stride` apart.
+pub(super) fn offsets(
+    mut indices: impl ExactSizeIterator<Item = usize>,
+    stride: usize,
+    cx: &Cx<'_>,
+) -> Result<Offsets, Error> {
+    let (mut list, charge) = cx.list::<usize>(indices.len())?;
+    let mut pace = Pace::default();
+    while indices.len() > 0 {
+        pace.step(PIECE, cx)?;
+        list.extend(indices.by_ref().take(PIECE).map(|index| index * stride));
+    }
+    Ok(Offsets { list, _charge: charge })
+}
+
+/// The elements at the sums of `offsets`, which all lie within the value.
+pub(super) fn select(value: &Value, offsets: &[Offsets], cx: &Cx<'_>) -> Result<Value, Error> {
+    let offsets: Vec<&[usize]> = offsets.iter().map(|offsets| offsets.list.as_slice()).collect();
+    let dims: Vec<usize> = offsets.iter().map(|offsets| offsets.len()).collect();
+    let (ty, value) = (value.ty(), value.plain());
+    let selected = with_elements!(value, |elements| cx.output(&dims)?.append(|out| copy(elements, &offsets, out, cx)))?;
+    Ok(selected.retyped(ty))
+}
+
+/// Copies the elements of one that is not empty.
+fn copy<T: Element>(elements: &[T], offsets: &[&[usize]], out: &mut Vec<T>, cx: &Cx<'_>) -> Result<(), Error> {
+    let mut pace = Pace::default();
+    let mut outer = offsets;
+    let (mut start, mut len) = (0, 1);
+    // Dimensions at the end that lie together in the source become one run.
+    while let [rest @ .., last] = outer {
+        let first = last.first().copied().unwrap_or(0);
+        if last.iter().enumerate().any(|(place, &offset)| offset != first + place * len) {
+            break;
+        }
+        start += first;
+        len *= last.len();
+        outer = rest;
+    }
+    let mut index = vec![0_usize; outer.len().saturating_sub(1)];
+    let [outer @ .., inner] = outer else {
+        return pace.copy(&elements[start..start + len], out, cx);
+    };
+    loop {
+        let base = start + outer.iter().zip(&index).map(|(offsets, &index)| offsets[index]).sum::<usize>();
+        if len == 1 {
+            for inner in inner.chunks(PIECE) {
+                pace.step(inner.len(), cx)?;
+                out.extend(inner.iter().map(|offset| elements[base + offset]));
+            }
+        } else {
+            for offset in *inner {
+                pace.copy(&elements[base + offset..base + offset + len], out, cx)?;
+            }
+        }
+        let mut moved = false;
+        for (index, offsets) in index.iter_mut().zip(outer).rev() {
+            *index += 1;
+            if *index < offsets.len() {
+                moved = true;
+                break;
+            }
+            *index = 0;
+        }
+        if !moved {
+            return Ok(());
+        }
+    }
+}
+
+/// Refuses dimensions of a result before the lists that lead to it are made.
+pub(super) fn affordable(dims: &[usize], value: &Value, cx: &Cx<'_>) -> Result<(), Error> {
+    let bytes = count(dims)?.saturating_mul(value.ty().size());
+    cx.meter.charge(bytes).map(drop)
+}

@@ -1,0 +1,159 @@
+//! Operators that read or change a tensor's dimensions and leave its elements alone.
+
+use super::super::node::{Args, Node};
+use super::super::value::Value;
+use super::cast::convert;
+use super::{Kernel, Operator, axes, axis, between, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(1, "Identity", (1, 1), |_| Ok(Box::new(|mut args, _| Ok(vec![args.take(0)?])))),
+    since(1, "Shape", (1, 1), shape),
+    since(1, "Size", (1, 1), size),
+    between(1, 4, "Reshape", (1, 1), reshape),
+    since(5, "Reshape", (2, 2), reshape),
+    since(1, "Flatten", (1, 1), flatten),
+    since(1, "Squeeze", (1, 2), squeeze),
+    since(1, "Unsqueeze", (1, 2), unsqueeze),
+    since(7, "Dropout", (1, 3), dropout),
+];
+
+fn shape(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (start, end) = (node.int("start")?.unwrap_or(0), node.int("end")?.unwrap_or(i64::MAX));
+    Ok(Box::new(move |args, _| {
+        let dims = args.get(0)?.dims();
+        let rank = dims.len() as i64;
+        let bound = |bound: i64| if bound < 0 { bound.saturating_add(rank) } else { bound }.clamp(0, rank) as usize;
+        let dims = dims.get(bound(start)..bound(end)).unwrap_or_default();
+        Ok(vec![Value::new(vec![dims.len()], dims.iter().map(|&dim| dim as i64).collect())?])
+    }))
+}
+
+fn size(_: &Node<'_>) -> Result<Kernel, Error> {
+    Ok(Box::new(|args, _| Ok(vec![Value::scalar(args.get(0)?.len() as i64)?])))
+}
+
+fn reshape(node: &Node<'_>) -> Result<Kernel, Error> {
+    let fixed = if node.opset < 5 { node.ints("shape")?.map(<[i64]>::to_vec) } else { None };
+    let zero_is_zero = node.opset >= 14 && node.flag("allowzero", false)?;
+    Ok(Box::new(move |mut args, _| {
+        let value = args.take(0)?;
+        let shape = match &fixed {
+            Some(shape) => shape.clone(),
+            None => args.get(1)?.to_i64s()?,
+        };
+        let dims = resolve(&shape, value.dims(), zero_is_zero)?;
+        Ok(vec![value.reshaped(dims)?])
+    }))
+}
+
+/// Dimensions with their zeros and the -1 put in.
+fn resolve(shape: &[i64], old: &[usize], zero_is_zero: bool) -> Result<Vec<usize>, Error> {
+    let mut dims = Vec::with_capacity(shape.len());
+    let mut open = None;
+    for (place, &dim) in shape.iter().enumerate() {
+        dims.push(match dim {
+            0 if zero_is_zero => 0,
+            0 => *old.get(place).ok_or_else(|| Error::invalid_argument("a 0 past the last dimension"))?,
+            -1 if open.is_none() => {
+                open = Some(place);
+                1
+            }
+            dim => usize::try_from(dim).map_err(|_| Error::invalid_argument(format!("a dimension of {dim}")))?,
+        });
+    }
+    if let Some(place) = open {
+        let (rest, total) = (super::super::value::count(&dims)?, product(old));
+        if rest == 0 || total % rest != 0 {
+            return Err(Error::invalid_argument(format!("{total} elements don't divide by {rest}")));
+        }
+        if let Some(dim) = dims.get_mut(place) {
+            *dim = total / rest;
+        }
+    }
+    Ok(dims)
+}
+
+fn flatten(node: &Node<'_>) -> Result<Kernel, Error> {
+    let at = node.int("axis")?.unwrap_or(1);
+    Ok(Box::new(move |mut args, _| {
+        let value = args.take(0)?;
+        // The axis may lie past the last dimension.
+        let rank = value.rank();
+        let at = if at == rank as i64 { rank } else { axis(at, rank)? };
+        let (outer, inner) = value.dims().split_at(at);
+        let dims = vec![product(outer), product(inner)];
+        Ok(vec![value.reshaped(dims)?])
+    }))
+}
+
+/// Axes from an attribute, or from the second input as of opset 13.
+struct Listed(Option<Vec<i64>>);
+
+impl Listed {
+    fn new(node: &Node<'_>) -> Result<Self, Error> {
+        Ok(Self(if node.opset < 13 { node.ints("axes")?.map(<[i64]>::to_vec) } else { None }))
+    }
+
+    fn axes(&self, args: &Args) -> Result<Option<Vec<i64>>, Error> {
+        match (&self.0, args.option(1)) {
+            (Some(axes), _) => Ok(Some(axes.clone())),
+            (None, Some(axes)) => axes.to_i64s().map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+fn squeeze(node: &Node<'_>) -> Result<Kernel, Error> {
+    let listed = Listed::new(node)?;
+    Ok(Box::new(move |mut args, _| {
+        let value = args.take(0)?;
+        let squeezed = match listed.axes(&args)? {
+            Some(list) => axes(&list, value.rank())?,
+            None => value.dims().iter().enumerate().filter(|(_, dim)| **dim == 1).map(|(place, _)| place).collect(),
+        };
+        if squeezed.iter().any(|&place| value.dims().get(place) != Some(&1)) {
+            return Err(Error::invalid_argument("a dimension to be squeezed is not 1"));
+        }
+        let kept = value.dims().iter().enumerate().filter(|(place, _)| !squeezed.contains(place));
+        let dims = kept.map(|(_, &dim)| dim).collect();
+        Ok(vec![value.reshaped(dims)?])
+    }))
+}
+
+fn unsqueeze(node: &Node<'_>) -> Result<Kernel, Error> {
+    let listed = Listed::new(node)?;
+    Ok(Box::new(move |mut args, _| {
+        let value = args.take(0)?;
+        let list = listed.axes(&args)?.ok_or_else(|| Error::invalid_argument("no axes"))?;
+        let rank = value.rank() + list.len();
+        if rank > super::super::value::MAX_RANK {
+            return Err(Error::too_large(format!("{rank} dimensions, {} at the most", super::super::value::MAX_RANK)));
+        }
+        let new = axes(&list, rank)?;
+        let mut old = value.dims().iter();
+        let dims = (0..rank).map(|place| if new.contains(&place) { 1 } else { old.next().copied().unwrap_or(1) });
+        let dims = dims.collect();
+        Ok(vec![value.reshaped(dims)?])
+    }))
+}
+
+/// Nothing is dropped outside training; the mask says so.
+fn dropout(node: &Node<'_>) -> Result<Kernel, Error> {
+    node.ignore(&["ratio", "seed"]);
+    let mask = node.outputs() > 1;
+    // Before opset 10 the mask has the type of what it masks.
+    let typed = node.opset < 10;
+    Ok(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        if args.option(2).map(Value::elements::<bool>).transpose()?.is_some_and(|mode| mode != [false]) {
+            return Err(Error::unsupported("training mode is not supported"));
+        }
+        if !mask {
+            return Ok(vec![value]);
+        }
+        let mask = cx.output::<bool>(value.dims())?.write(true, |_| Ok(()))?;
+        let mask = if typed { convert(mask, value.ty(), cx)? } else { mask };
+        Ok(vec![value, mask])
+    }))
+}

@@ -1,0 +1,201 @@
+//! Signals: DFT, STFT, the windows, MelWeightMatrix.
+//!
+//! Windows and filters in f64, rounded at the end; the transforms are those of `fourier`.
+
+use std::f64::consts::PI;
+
+use super::super::meter::{Cx, Pace};
+use super::super::node::Node;
+use super::super::value::{Dims, ElementType, Value, count};
+use super::cast::convert;
+use super::fourier::{Complex, Transform};
+use super::pattern::integer;
+use super::{Kernel, Operator, axis, between, no_type, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(17, "HannWindow", (1, 1), |node| window(node, [0.5, 0.5, 0.0])),
+    since(17, "HammingWindow", (1, 1), |node| window(node, [25.0 / 46.0, 21.0 / 46.0, 0.0])),
+    since(17, "BlackmanWindow", (1, 1), |node| window(node, [0.42, 0.5, 0.08])),
+    between(17, 19, "DFT", (1, 2), dft),
+    since(20, "DFT", (1, 3), dft),
+    since(17, "STFT", (2, 4), stft),
+    since(17, "MelWeightMatrix", (5, 5), mel),
+];
+
+fn output_type(node: &Node<'_>) -> Result<ElementType, Error> {
+    let number = node.int("output_datatype")?.unwrap_or(1);
+    let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
+    ty.ok_or_else(|| Error::unsupported(format!("element type {number} is not supported")))
+}
+
+/// A sum of cosines.
+fn window(node: &Node<'_>, [a, b, c]: [f64; 3]) -> Result<Kernel, Error> {
+    let (ty, periodic) = (output_type(node)?, node.flag("periodic", true)?);
+    Ok(Box::new(move |args, cx| {
+        let size = integer(args.get(0)?)?;
+        let size = usize::try_from(size).map_err(|_| Error::invalid_argument(format!("a size of {size}")))?;
+        let whole = if periodic { size } else { size.saturating_sub(1) } as f64;
+        let at = |index: usize| {
+            let angle = 2.0 * PI * index as f64 / whole;
+            a - b * angle.cos() + c * (2.0 * angle).cos()
+        };
+        let value = cx.output::<f64>(&[size])?.collect((0..size).map(at))?;
+        Ok(vec![convert(value, ty, cx)?])
+    }))
+}
+
+/// A length given as a tensor of one integer.
+fn length(value: &Value) -> Result<usize, Error> {
+    let length = integer(value)?;
+    let found = usize::try_from(length).ok().filter(|&length| length > 0);
+    found.ok_or_else(|| Error::invalid_argument(format!("a length of {length}")))
+}
+
+fn floats(value: Value, cx: &Cx<'_>) -> Result<(Value, ElementType), Error> {
+    let ty = value.ty();
+    match ty {
+        ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16 => {
+            Ok((convert(value, ElementType::F64, cx)?, ty))
+        }
+        _ => Err(no_type(&value)),
+    }
+}
+
+fn dft(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (inverse, one_sided) = (node.flag("inverse", false)?, node.flag("onesided", false)?);
+    let fixed = if node.opset < 20 { Some(node.int("axis")?.unwrap_or(1)) } else { None };
+    if inverse && one_sided {
+        return Err(Error::unsupported("an inverse transform of one side is not supported"));
+    }
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let at = match (fixed, args.option(2)) {
+            (Some(at), _) => at,
+            (None, Some(at)) => integer(at)?,
+            (None, None) => -2,
+        };
+        let at = axis(at, value.rank())?;
+        let Some((&parts @ (1 | 2), rest)) = value.dims().split_last() else {
+            return Err(Error::invalid_argument(format!("{} has no numbers of one or two parts", Dims(value.dims()))));
+        };
+        if at >= rest.len() || value.is_empty() {
+            return Err(Error::invalid_argument("the axis of the parts, or nothing to transform"));
+        }
+        let given = rest[at];
+        let len = args.option(1).map(length).transpose()?.unwrap_or(given);
+        let kept = if one_sided { len / 2 + 1 } else { len };
+        let mut dims = value.dims().to_vec();
+        dims[at] = kept;
+        dims[rest.len()] = 2;
+        count(&dims)?;
+        let (outer, inner) = (product(&rest[..at]), product(&rest[at + 1..]));
+        let elements = value.elements::<f64>()?;
+        let mut transform = Transform::new(len, inverse, cx)?;
+        let result = cx.output::<f64>(&dims)?.write(0.0, |out| {
+            for row in 0..outer * inner {
+                let (block, place) = (row / inner, row % inner);
+                let source = |index: usize| {
+                    if index >= given {
+                        return Complex::default();
+                    }
+                    let start = ((block * given + index) * inner + place) * parts;
+                    Complex { re: elements[start], im: if parts == 2 { elements[start + 1] } else { 0.0 } }
+                };
+                let found = transform.run(source, kept, cx)?;
+                for (index, number) in found.iter().enumerate() {
+                    let start = ((block * kept + index) * inner + place) * 2;
+                    (out[start], out[start + 1]) = (number.re, number.im);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+fn stft(node: &Node<'_>) -> Result<Kernel, Error> {
+    let one_sided = node.flag("onesided", true)?;
+    Ok(Box::new(move |mut args, cx| {
+        let (signal, ty) = floats(args.take(0)?, cx)?;
+        let step = length(args.get(1)?)?;
+        let window = args.take(2).ok().map(|window| floats(window, cx)).transpose()?.map(|(window, _)| window);
+        let frame = args.option(3).map(length).transpose()?;
+        let (batch, samples, parts) = match *signal.dims() {
+            [batch, samples] => (batch, samples, 1),
+            [batch, samples, parts @ (1 | 2)] => (batch, samples, parts),
+            _ => return Err(Error::invalid_argument(format!("a signal of {}", Dims(signal.dims())))),
+        };
+        let len = frame.or(window.as_ref().map(Value::len)).unwrap_or(samples);
+        if len == 0 || len > samples || window.as_ref().is_some_and(|window| window.len() != len) {
+            return Err(Error::invalid_argument(format!("frames of {len} in {samples} samples, or another window")));
+        }
+        let frames = (samples - len) / step + 1;
+        let kept = if one_sided { len / 2 + 1 } else { len };
+        let elements = signal.elements::<f64>()?;
+        let weights = window.as_ref().map(Value::elements::<f64>).transpose()?;
+        let mut transform = Transform::new(len, false, cx)?;
+        let result = cx.output::<f64>(&[batch, frames, kept, 2])?.append(|out| {
+            for row in 0..batch * frames {
+                let start = row / frames * samples + row % frames * step;
+                let source = |index: usize| {
+                    let weight = weights.map_or(1.0, |weights| weights[index]);
+                    let at = (start + index) * parts;
+                    let im = if parts == 2 { elements[at + 1] } else { 0.0 };
+                    Complex { re: elements[at] * weight, im: im * weight }
+                };
+                let found = transform.run(source, kept, cx)?;
+                out.extend(found.iter().flat_map(|number| [number.re, number.im]));
+            }
+            Ok(())
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+fn mel(node: &Node<'_>) -> Result<Kernel, Error> {
+    let ty = output_type(node)?;
+    Ok(Box::new(move |mut args, cx| {
+        let (bins, len) = (length(args.get(0)?)?, length(args.get(1)?)?);
+        let rate = integer(args.get(2)?)? as f64;
+        let mut edge = |index: usize| -> Result<f64, Error> {
+            match convert(args.take(index)?, ElementType::F64, cx)?.elements::<f64>()? {
+                [edge] => Ok(2595.0 * (1.0 + edge / 700.0).log10()),
+                other => Err(Error::invalid_argument(format!("{} edges", other.len()))),
+            }
+        };
+        let (low, high) = (edge(3)?, edge(4)?);
+        let rows = len / 2 + 1;
+        let step = (high - low) / (bins as f64 + 2.0);
+        let row_of = |index: usize| {
+            let frequency = 700.0 * (10_f64.powf((index as f64 * step + low) / 2595.0) - 1.0);
+            // A conversion from below zero, or from no number, gives zero.
+            ((len as f64 + 1.0) * frequency / rate).floor() as usize
+        };
+        let mut pace = Pace::default();
+        let result = cx.output::<f64>(&[rows, bins])?.write(0.0, |out| {
+            for bin in 0..bins {
+                let (left, center, right) = (row_of(bin), row_of(bin + 1), row_of(bin + 2));
+                pace.step(1, cx)?;
+                if left > center || center > right || right > rows {
+                    return Err(Error::invalid_argument("frequencies past half the sample rate"));
+                }
+                if left == center && center < rows {
+                    out[center * bins + bin] = 1.0;
+                }
+                for row in left..rows.min(center + 1) {
+                    pace.step(1, cx)?;
+                    if center > left {
+                        out[row * bins + bin] = (row - left) as f64 / (center - left) as f64;
+                    }
+                }
+                for row in center..right {
+                    pace.step(1, cx)?;
+                    out[row * bins + bin] = (right - row) as f64 / (right - center) as f64;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}

@@ -1,0 +1,67 @@
+//! Slice.
+
+use super::super::node::Node;
+use super::super::value::strides;
+use super::select::{affordable, offsets, select};
+use super::{Kernel, Operator, axis, between, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[between(1, 9, "Slice", (1, 1), slice), since(10, "Slice", (3, 5), slice)];
+
+fn slice(node: &Node<'_>) -> Result<Kernel, Error> {
+    let mut fixed = Vec::new();
+    if node.opset < 10 {
+        for name in ["starts", "ends", "axes"] {
+            fixed.push(node.ints(name)?.map(<[i64]>::to_vec));
+        }
+    }
+    Ok(Box::new(move |args, cx| {
+        let value = args.get(0)?;
+        let list = |index: usize| match (fixed.is_empty(), args.option(index + 1)) {
+            (false, _) => Ok(fixed.get(index).cloned().flatten()),
+            (true, Some(list)) => list.to_i64s().map(Some),
+            (true, None) => Ok(None),
+        };
+        let missing = || Error::invalid_argument("starts or ends are missing");
+        let (starts, ends) = (list(0)?.ok_or_else(missing)?, list(1)?.ok_or_else(missing)?);
+        let axes = list(2)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+        let steps = list(3)?.unwrap_or_else(|| vec![1; starts.len()]);
+        if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
+            return Err(Error::invalid_argument("starts, ends, axes and steps are not as many"));
+        }
+        // First index, step and number of indices of each dimension.
+        let mut ranges: Vec<(usize, i64, usize)> = value.dims().iter().map(|&dim| (0, 1, dim)).collect();
+        let mut seen = vec![false; ranges.len()];
+        for (((&at, &start), &end), &step) in axes.iter().zip(&starts).zip(&ends).zip(&steps) {
+            let at = axis(at, value.rank())?;
+            if std::mem::replace(&mut seen[at], true) {
+                return Err(Error::invalid_argument("an axis is named twice"));
+            }
+            ranges[at] = range(value.dims()[at] as i64, start, end, step)?;
+        }
+        let dims: Vec<usize> = ranges.iter().map(|&(_, _, count)| count).collect();
+        affordable(&dims, value, cx)?;
+        let lists = ranges.iter().zip(strides(value.dims()));
+        let lists = lists.map(|(&(first, step, count), stride)| {
+            let indices = (0..count).map(|place| (first as i64).wrapping_add(step.wrapping_mul(place as i64)) as usize);
+            offsets(indices, stride, cx)
+        });
+        let lists = lists.collect::<Result<Vec<_>, _>>()?;
+        Ok(vec![select(value, &lists, cx)?])
+    }))
+}
+
+/// First index, step and number of indices; bounds outside the dimension are moved to its ends.
+fn range(dim: i64, start: i64, end: i64, step: i64) -> Result<(usize, i64, usize), Error> {
+    if step == 0 {
+        return Err(Error::invalid_argument("a step of 0"));
+    }
+    let counted = |bound: i64| if bound < 0 { bound.saturating_add(dim) } else { bound };
+    let (low, high) = if step > 0 { (0, dim) } else { (-1, dim - 1) };
+    let start = if step > 0 { counted(start).clamp(0, dim) } else { counted(start).clamp(0.min(high), high) };
+    let end = counted(end).clamp(low.min(high), high);
+    let span = if step > 0 { end - start } else { start - end };
+    // Unsigned, since a step of i64::MIN has no positive counterpart.
+    let count = (span.max(0) as u64).div_ceil(step.unsigned_abs());
+    Ok((start.max(0) as usize, step, count as usize))
+}

@@ -1,0 +1,141 @@
+//! Softmax, LogSoftmax and Hardmax.
+//!
+//! Before opset 13 the axis (1 by default) splits the dimensions in two and the function is taken over all of the
+//! second part; from then on it is taken along the axis (the last by default) alone.
+
+use super::super::meter::{Cx, PIECE, Pace};
+use super::super::node::Node;
+use super::super::value::{ElementType, Value};
+use super::cast::convert;
+use super::layout::permute;
+use super::pool::beats;
+use super::real::{Real, floats};
+use super::{Kernel, Operator, axis, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    since(1, "Softmax", (1, 1), |node| softmax(node, softmax_row, softmax_row)),
+    since(1, "LogSoftmax", (1, 1), |node| softmax(node, log_softmax_row, log_softmax_row)),
+    since(1, "Hardmax", (1, 1), |node| softmax(node, hardmax_row, hardmax_row)),
+];
+
+fn softmax(node: &Node<'_>, single: Row<f32>, double: Row<f64>) -> Result<Kernel, Error> {
+    let flatten = node.opset < 13;
+    let at = node.int("axis")?.unwrap_or(if flatten { 1 } else { -1 });
+    Ok(Box::new(move |mut args, cx| {
+        let (value, ty) = floats(args.take(0)?, cx)?;
+        let rows = |value: Value, width: usize| match value.ty() {
+            ElementType::F64 => rows(value, width, double, cx),
+            _ => rows(value, width, single, cx),
+        };
+        let rank = value.rank();
+        let at = if flatten && at == rank as i64 { rank } else { axis(at, rank)? };
+        let result = if flatten || at + 1 == rank {
+            let width = product(&value.dims()[at..]);
+            rows(value, width)?
+        } else {
+            // The axis goes to the end and comes back.
+            let mut order: Vec<usize> = (0..rank).filter(|&place| place != at).collect();
+            order.push(at);
+            let mut back: Vec<usize> = (0..rank - 1).collect();
+            back.insert(at, rank - 1);
+            let width = value.dims()[at];
+            permute(rows(permute(value, &order, cx)?, width)?, &back, cx)?
+        };
+        Ok(vec![convert(result, ty, cx)?])
+    }))
+}
+
+fn rows<T: Real>(mut value: Value, width: usize, row: Row<T>, cx: &Cx<'_>) -> Result<Value, Error> {
+    if width == 0 {
+        return Ok(value);
+    }
+    let mut pace = Pace::default();
+    if let Some(elements) = value.elements_mut::<T>() {
+        elements.chunks_exact_mut(width).try_for_each(|elements| row(elements, &mut pace, cx))?;
+        return Ok(value);
+    }
+    let elements = value.elements::<T>()?;
+    cx.output::<T>(value.dims())?.append(|out| {
+        pace.copy(elements, out, cx)?;
+        out.chunks_exact_mut(width).try_for_each(|elements| row(elements, &mut pace, cx))
+    })
+}
+
+/// Does something to a row, piece by piece.
+fn pieces<T>(row: &mut [T], pace: &mut Pace, cx: &Cx<'_>, mut f: impl FnMut(&mut [T])) -> Result<(), Error> {
+    for piece in row.chunks_mut(PIECE) {
+        pace.step(piece.len(), cx)?;
+        f(piece);
+    }
+    Ok(())
+}
+
+/// The largest of the elements that are numbers.
+fn largest<T: Real>(row: &mut [T], pace: &mut Pace, cx: &Cx<'_>) -> Result<T, Error> {
+    let mut tops = [T::NEG_INFINITY; 8];
+    pieces(row, pace, cx, |piece| {
+        let (chunks, rest) = piece.as_chunks::<8>();
+        for chunk in chunks {
+            tops.iter_mut().zip(chunk).for_each(|(top, &x)| *top = if x > *top { x } else { *top });
+        }
+        tops.iter_mut().zip(rest).for_each(|(top, &x)| *top = top.max(x));
+    })?;
+    Ok(tops.iter().copied().fold(T::NEG_INFINITY, T::max))
+}
+
+/// A sum in eight parts, so that additions don't wait for each other.
+fn sum<T: Real>(row: &[T], pace: &mut Pace, cx: &Cx<'_>) -> Result<T, Error> {
+    let (chunks, rest) = row.as_chunks::<8>();
+    let mut parts = [T::default(); 8];
+    for chunks in chunks.chunks(PIECE / 8) {
+        pace.step(chunks.len() * 8, cx)?;
+        for chunk in chunks {
+            parts.iter_mut().zip(chunk).for_each(|(part, &x)| *part += x);
+        }
+    }
+    Ok(parts.iter().chain(rest).copied().sum())
+}
+
+/// A function of one row, in place.
+type Row<T> = fn(&mut [T], &mut Pace, &Cx<'_>) -> Result<(), Error>;
+
+fn softmax_row<T: Real>(row: &mut [T], pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+    let top = largest(row, pace, cx)?;
+    pieces(row, pace, cx, |piece| T::map(piece, |x| (x - top).exp()))?;
+    let scale = T::ONE / sum(row, pace, cx)?;
+    pieces(row, pace, cx, |piece| piece.iter_mut().for_each(|x| *x *= scale))
+}
+
+fn log_softmax_row<T: Real>(row: &mut [T], pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+    let top = largest(row, pace, cx)?;
+    let mut total = T::default();
+    pieces(row, pace, cx, |piece| {
+        for x in piece {
+            *x -= top;
+            total += x.exp();
+        }
+    })?;
+    let log = total.ln();
+    pieces(row, pace, cx, |piece| piece.iter_mut().for_each(|x| *x -= log))
+}
+
+fn hardmax_row<T: Real>(row: &mut [T], pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+    // The first of equal ones, and the first that is NaN before all of them.
+    let (mut best, mut winner, mut index) = (T::NEG_INFINITY, 0, 0);
+    pieces(row, pace, cx, |piece| {
+        for &mut x in piece {
+            if beats(x, best) {
+                (best, winner) = (x, index);
+            }
+            index += 1;
+        }
+    })?;
+    let mut index = 0;
+    pieces(row, pace, cx, |piece| {
+        for x in piece {
+            *x = if index == winner { T::ONE } else { T::ZERO };
+            index += 1;
+        }
+    })
+}

@@ -1,0 +1,338 @@
+//! Support vector machines of ai.onnx.ml: SVMRegressor and SVMClassifier.
+//!
+//! Probabilities of several classes are made of those of pairs as libsvm makes them (T.-F. Wu, C.-J. Lin, R. Weng:
+//! "Probability estimates for multi-class classification by pairwise coupling", 2004, second method).
+
+use super::super::meter::{Cx, Pace};
+use super::super::node::Node;
+use super::scores::{self, Transform, both, chosen, collect, highest, labels, logistic};
+use super::{Kernel, Operator, learning};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] =
+    &[learning(1, 5, "SVMRegressor", (1, 1), regressor), learning(1, 5, "SVMClassifier", (1, 1), classifier)];
+
+/// Classes that a classifier may have: their pairs have a score each.
+const MAX_CLASSES: usize = 1 << 12;
+
+/// A function of two vectors.
+#[derive(Debug, Clone, Copy)]
+enum Product {
+    Linear,
+    Poly,
+    Rbf,
+    Sigmoid,
+}
+
+/// The product that the attributes say, and its parameters.
+#[derive(Debug, Clone, Copy)]
+struct Similarity {
+    product: Product,
+    gamma: f64,
+    offset: f64,
+    degree: f64,
+}
+
+impl Similarity {
+    fn new(node: &Node<'_>) -> Result<Self, Error> {
+        let product = match node.string("kernel_type", "LINEAR")? {
+            "LINEAR" => Product::Linear,
+            "POLY" => Product::Poly,
+            "RBF" => Product::Rbf,
+            "SIGMOID" => Product::Sigmoid,
+            _ => return Err(Error::invalid_encoding("a kernel_type that ONNX doesn't name")),
+        };
+        let (gamma, offset, degree) = match node.floats("kernel_params")?.unwrap_or_default() {
+            [] => (0.0, 0.0, 0.0),
+            &[gamma, offset, degree] => (gamma, offset, degree),
+            other => return Err(Error::invalid_encoding(format!("{} kernel_params, not 3", other.len()))),
+        };
+        Ok(Self { product, gamma: f64::from(gamma), offset: f64::from(offset), degree: f64::from(degree) })
+    }
+
+    fn of(self, a: &[f64], b: &[f64]) -> f64 {
+        let dot = || a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        match self.product {
+            Product::Linear => dot(),
+            Product::Poly => (self.gamma * dot() + self.offset).powf(self.degree),
+            Product::Rbf => (-self.gamma * a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>()).exp(),
+            Product::Sigmoid => (self.gamma * dot() + self.offset).tanh(),
+        }
+    }
+}
+
+fn wide(node: &Node<'_>, name: &str) -> Result<Vec<f64>, Error> {
+    let numbers: Vec<f64> = node.floats(name)?.unwrap_or_default().iter().map(|&number| f64::from(number)).collect();
+    node.hold(size_of_val(&*numbers))?;
+    Ok(numbers)
+}
+
+/// The length of each of `count` vectors.
+fn length(vectors: &[f64], count: usize) -> Result<usize, Error> {
+    if count == 0 || vectors.is_empty() || !vectors.len().is_multiple_of(count) {
+        return Err(Error::invalid_encoding(format!("{} numbers for {count} vectors", vectors.len())));
+    }
+    Ok(vectors.len() / count)
+}
+
+fn fits(columns: usize, wanted: usize) -> Result<(), Error> {
+    if columns == wanted {
+        return Ok(());
+    }
+    Err(Error::invalid_argument(format!("{columns} features for a model of {wanted}")))
+}
+
+fn regressor(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (similarity, transform) = (Similarity::new(node)?, Transform::named(node)?);
+    let supports = node.int("n_supports")?.unwrap_or(0);
+    let supports = usize::try_from(supports).map_err(|_| Error::invalid_encoding("n_supports is negative"))?;
+    let (coefficients, vectors) = (wide(node, "coefficients")?, wide(node, "support_vectors")?);
+    let rho = wide(node, "rho")?.first().copied().ok_or_else(|| Error::invalid_encoding("attribute rho is empty"))?;
+    let one_class = node.flag("one_class", false)?;
+    // Without support vectors the coefficients are the only one.
+    let (vectors, coefficients) = if supports == 0 { (coefficients, vec![1.0]) } else { (vectors, coefficients) };
+    let width = length(&vectors, supports.max(1))?;
+    if coefficients.len() != supports.max(1) {
+        return Err(Error::invalid_encoding(format!("{} coefficients for {supports} vectors", coefficients.len())));
+    }
+    Ok(Box::new(move |mut args, cx| {
+        let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
+        fits(columns, width)?;
+        let elements = value.elements::<f64>()?;
+        Ok(vec![collect(rows, 1, cx, |row, scores, pace| {
+            let row = &elements[row * columns..(row + 1) * columns];
+            let mut sum = rho;
+            for (vector, coefficient) in vectors.chunks_exact(width).zip(&coefficients) {
+                pace.step(width, cx)?;
+                sum += coefficient * similarity.of(row, vector);
+            }
+            scores[0] = match (one_class, sum > 0.0) {
+                (false, _) => sum,
+                (true, true) => 1.0,
+                (true, false) => -1.0,
+            };
+            if transform == Transform::Probit {
+                transform.apply(scores);
+            }
+            Ok(())
+        })?])
+    }))
+}
+
+/// A classifier by support vectors: each pair of classes has a score.
+struct Pairs {
+    similarity: Similarity,
+    vectors: Vec<f64>,
+    width: usize,
+    /// A row for each class but one, of a number for each vector.
+    coefficients: Vec<f64>,
+    rho: Vec<f64>,
+    /// Where the vectors of each class begin, and where the last ends.
+    starts: Vec<usize>,
+    /// Slopes and offsets of the probabilities of pairs, where they are wanted.
+    sigmoids: Option<(Vec<f64>, Vec<f64>)>,
+}
+
+impl Pairs {
+    fn new(
+        node: &Node<'_>,
+        classes: usize,
+        counts: &[i64],
+        coefficients: Vec<f64>,
+        rho: Vec<f64>,
+    ) -> Result<Self, Error> {
+        let mut starts = vec![0_usize];
+        for &count in counts {
+            let last = starts.last().copied().unwrap_or(0);
+            let end = usize::try_from(count).ok().and_then(|count| last.checked_add(count));
+            starts.push(end.ok_or_else(|| Error::invalid_encoding(format!("{count} vectors of a class")))?);
+        }
+        let total = starts.last().copied().unwrap_or(0);
+        let vectors = wide(node, "support_vectors")?;
+        let (width, pairs) = (length(&vectors, total)?, classes * (classes - 1) / 2);
+        if counts.len() != classes || coefficients.len() != total.saturating_mul(classes - 1) || rho.len() != pairs {
+            let why = format!(
+                "{} coefficients and {} of rho for {total} vectors of {classes} classes",
+                coefficients.len(),
+                rho.len()
+            );
+            return Err(Error::invalid_encoding(why));
+        }
+        let (slopes, offsets) = (wide(node, "prob_a")?, wide(node, "prob_b")?);
+        if slopes.len() != offsets.len() || ![0, pairs].contains(&slopes.len()) {
+            return Err(Error::invalid_encoding(format!("{} of prob_a and {} of prob_b", slopes.len(), offsets.len())));
+        }
+        let sigmoids = (!slopes.is_empty()).then_some((slopes, offsets));
+        Ok(Self { similarity: Similarity::new(node)?, vectors, width, coefficients, rho, starts, sigmoids })
+    }
+
+    /// The scores of all pairs, and the votes for each class; `products` is room for those with each vector.
+    fn scores(
+        &self,
+        row: &[f64],
+        products: &mut Vec<f64>,
+        votes: &mut [f64],
+        pairs: &mut [f64],
+        (pace, cx): (&mut Pace, &Cx<'_>),
+    ) -> Result<(), Error> {
+        products.clear();
+        for vector in self.vectors.chunks_exact(self.width) {
+            pace.step(self.width, cx)?;
+            products.push(self.similarity.of(row, vector));
+        }
+        votes.fill(0.0);
+        let (count, classes, mut pair) = (products.len(), votes.len(), 0);
+        for i in 0..classes {
+            for j in i + 1..classes {
+                let sum = |class: usize, line: usize| {
+                    let range = self.starts[class]..self.starts[class + 1];
+                    let coefficients = &self.coefficients[line * count..(line + 1) * count][range.clone()];
+                    coefficients.iter().zip(&products[range]).map(|(a, b)| a * b).sum::<f64>()
+                };
+                let vectors = self.starts[i + 1] - self.starts[i] + self.starts[j + 1] - self.starts[j];
+                pace.step(vectors, cx)?;
+                pairs[pair] = self.rho[pair] + sum(i, j - 1) + sum(j, i);
+                votes[if pairs[pair] > 0.0 { i } else { j }] += 1.0;
+                pair += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Room for the coupling of the probabilities of pairs: a matrix, its product, and the estimates.
+struct Coupling {
+    q: Vec<f64>,
+    qp: Vec<f64>,
+}
+
+impl Coupling {
+    /// Makes `p` the probabilities of the classes out of `r`, those of pairs, which are 1 less than their opposites'.
+    fn solve(&mut self, r: &[f64], p: &mut [f64], pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+        let k = p.len();
+        for t in 0..k {
+            pace.step(2 * k, cx)?;
+            p[t] = 1.0 / k as f64;
+            let squares = (0..k).filter(|&j| j != t).map(|j| r[j * k + t] * r[j * k + t]);
+            self.q[t * k + t] = squares.sum();
+            for j in (0..k).filter(|&j| j != t) {
+                self.q[t * k + j] = -r[j * k + t] * r[t * k + j];
+            }
+        }
+        for _ in 0..k.max(100) {
+            let mut total = 0.0;
+            for t in 0..k {
+                pace.step(k, cx)?;
+                self.qp[t] = (0..k).map(|j| self.q[t * k + j] * p[j]).sum();
+                total += p[t] * self.qp[t];
+            }
+            if self.qp.iter().all(|qp| (qp - total).abs() < 0.005 / k as f64) {
+                break;
+            }
+            for t in 0..k {
+                pace.step(3 * k, cx)?;
+                let own = self.q[t * k + t];
+                let step = (total - self.qp[t]) / own;
+                p[t] += step;
+                total = (total + step * (step * own + 2.0 * self.qp[t])) / ((1.0 + step) * (1.0 + step));
+                for (j, p) in p.iter_mut().enumerate() {
+                    self.qp[j] = (self.qp[j] + step * self.q[t * k + j]) / (1.0 + step);
+                    *p /= 1.0 + step;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn classifier(node: &Node<'_>) -> Result<Kernel, Error> {
+    let (labels, transform) = (labels(node, "classlabels_ints")?, Transform::named(node)?);
+    let classes = labels.len();
+    if !(2..=MAX_CLASSES).contains(&classes) {
+        return Err(Error::unsupported(format!("{classes} classes, where 2 to {MAX_CLASSES} are possible")));
+    }
+    let (coefficients, rho) = (wide(node, "coefficients")?, wide(node, "rho")?);
+    let counts = node.ints("vectors_per_class")?.unwrap_or_default();
+    if counts.iter().all(|&count| count == 0) {
+        return linear(node, labels, transform, coefficients, &rho);
+    }
+    let pairs = Pairs::new(node, classes, counts, coefficients, rho)?;
+    if classes == 2 && pairs.sigmoids.is_none() && transform == Transform::Probit {
+        return Err(Error::unsupported("PROBIT of one score for two classes"));
+    }
+    Ok(Box::new(move |mut args, cx| {
+        let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
+        fits(columns, pairs.width)?;
+        let elements = value.elements::<f64>()?;
+        let count = pairs.rho.len();
+        let (mut places, _places) = cx.list::<usize>(rows)?;
+        let (mut products, _products) = cx.scratch::<f64>(pairs.vectors.len() / pairs.width)?;
+        let ((mut votes, _votes), (mut each, _each)) = (cx.filled(0.0_f64, classes)?, cx.filled(0.0_f64, count)?);
+        let square = if pairs.sigmoids.is_some() { classes * classes } else { 0 };
+        let ((mut r, _r), (q, _q), (qp, _qp)) =
+            (cx.filled(0.0_f64, square)?, cx.filled(0.0_f64, square)?, cx.filled(0.0_f64, classes)?);
+        let mut coupling = Coupling { q, qp };
+        let width = if pairs.sigmoids.is_some() { classes } else { count.max(2) };
+        let result = collect(rows, width, cx, |row, scores, pace| {
+            let row = &elements[row * columns..(row + 1) * columns];
+            pairs.scores(row, &mut products, &mut votes, &mut each, (pace, cx))?;
+            // Votes decide, whatever the probabilities are.
+            places.push(highest(&votes));
+            if let Some((slopes, offsets)) = &pairs.sigmoids {
+                let mut pair = 0;
+                for i in 0..classes {
+                    for j in i + 1..classes {
+                        let one = 1.0 - logistic(each[pair] * slopes[pair] + offsets[pair]);
+                        let one = one.clamp(1e-7, 1.0 - 1e-7);
+                        (r[i * classes + j], r[j * classes + i]) = (one, 1.0 - one);
+                        pair += 1;
+                    }
+                }
+                coupling.solve(&r, scores, pace, cx)?;
+                transform.apply(scores);
+                return Ok(());
+            }
+            if classes == 2 {
+                // As onnxruntime gives them: the second score is that of the first class against the second.
+                let complements = matches!(transform, Transform::Softmax | Transform::SoftmaxZero);
+                scores.copy_from_slice(&both(each[0], complements, transform));
+            } else {
+                scores.copy_from_slice(&each);
+                transform.apply(scores);
+            }
+            Ok(())
+        })?;
+        Ok(vec![chosen(&labels, &places, cx)?, result])
+    }))
+}
+
+/// A classifier without support vectors: a row of coefficients for each class.
+fn linear(
+    node: &Node<'_>,
+    labels: super::super::value::Value,
+    transform: Transform,
+    coefficients: Vec<f64>,
+    rho: &[f64],
+) -> Result<Kernel, Error> {
+    let similarity = Similarity::new(node)?;
+    node.ignore(&["support_vectors", "prob_a", "prob_b"]);
+    let (classes, width) = (labels.len(), length(&coefficients, labels.len())?);
+    let rho = rho.first().copied().ok_or_else(|| Error::invalid_encoding("attribute rho is empty"))?;
+    Ok(Box::new(move |mut args, cx| {
+        let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
+        fits(columns, width)?;
+        let elements = value.elements::<f64>()?;
+        let (mut places, _charge) = cx.list::<usize>(rows)?;
+        let result = collect(rows, classes, cx, |row, scores, pace| {
+            let row = &elements[row * columns..(row + 1) * columns];
+            for (score, coefficients) in scores.iter_mut().zip(coefficients.chunks_exact(width)) {
+                pace.step(width, cx)?;
+                *score = rho + similarity.of(row, coefficients);
+            }
+            places.push(highest(scores));
+            transform.apply(scores);
+            Ok(())
+        })?;
+        Ok(vec![chosen(&labels, &places, cx)?, result])
+    }))
+}

@@ -1,0 +1,31 @@
+//! SwiGLU: a · sigmoid(alpha · a) · b.
+
+use half::{bf16, f16};
+
+use super::super::math::sigmoid;
+use super::super::node::Node;
+use super::super::value::{Dims, ElementType};
+use super::broadcast::zip_into;
+use super::{Kernel, Operator, no_type, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[since(28, "SwiGLU", (2, 2), swiglu)];
+
+fn swiglu(node: &Node<'_>) -> Result<Kernel, Error> {
+    let alpha = node.float("alpha", 1.0)?;
+    let single = move |a: f32, b: f32| a * sigmoid(alpha * a) * b;
+    let double = move |a: f64, b: f64| a / (1.0 + (-f64::from(alpha) * a).exp()) * b;
+    Ok(Box::new(move |mut args, cx| {
+        let (a, b) = (args.take(0)?, args.take(1)?);
+        if a.dims() != b.dims() {
+            return Err(Error::invalid_argument(format!("a gate {} of {}", Dims(a.dims()), Dims(b.dims()))));
+        }
+        Ok(vec![match a.ty() {
+            ElementType::F32 => zip_into(a, b, cx, single),
+            ElementType::F64 => zip_into(a, b, cx, double),
+            ElementType::F16 => zip_into(a, b, cx, |a: f16, b: f16| f16::from_f32(single(a.to_f32(), b.to_f32()))),
+            ElementType::Bf16 => zip_into(a, b, cx, |a: bf16, b: bf16| bf16::from_f32(single(a.to_f32(), b.to_f32()))),
+            _ => Err(no_type(&a)),
+        }?])
+    }))
+}

@@ -1,0 +1,91 @@
+//! TensorScatter: new rows of a cache, written over the old ones in place where nobody else holds it.
+
+use super::super::meter::{Cx, Pace};
+use super::super::node::Node;
+use super::super::value::{Dims, Element, Value, with_elements};
+use super::heads::overwrite;
+use super::{Kernel, Operator, axis, product, since};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[since(24, "TensorScatter", (2, 3), scatter)];
+
+fn scatter(node: &Node<'_>) -> Result<Kernel, Error> {
+    let at = node.int("axis")?.unwrap_or(-2);
+    let circular = match node.string("mode", "linear")? {
+        "linear" => false,
+        "circular" => true,
+        _ => return Err(Error::invalid_encoding("a mode that is neither linear nor circular")),
+    };
+    Ok(Box::new(move |mut args, cx| {
+        let cache = args.take(0)?;
+        let update = args.get(1)?;
+        let at = axis(at, cache.rank())?;
+        let same = |(place, (old, new)): (usize, (&usize, &usize))| if place == at { new <= old } else { new == old };
+        let fits = cache.rank() == update.rank() && cache.dims().iter().zip(update.dims()).enumerate().all(same);
+        if at == 0 || !fits {
+            let why = format!("{} along axis {at} of {}", Dims(update.dims()), Dims(cache.dims()));
+            return Err(Error::invalid_argument(why));
+        }
+        let (batch, len, room) = (cache.dims()[0], update.dims()[at], cache.dims()[at]);
+        let (mut starts, _charge) = cx.list::<usize>(batch)?;
+        let indices = args.option(2);
+        if let Some(indices) = indices.filter(|indices| indices.dims() != [batch]) {
+            return Err(Error::invalid_argument(format!("write indices {} for {batch}", Dims(indices.dims()))));
+        }
+        for &index in indices.map(Value::elements::<i64>).transpose()?.unwrap_or_default() {
+            let wrong = || Error::invalid_argument(format!("{len} rows at index {index} of {room}"));
+            let start = usize::try_from(index).map_err(|_| wrong())?;
+            let start = if circular { start.checked_rem(room).unwrap_or(0) } else { start };
+            if !circular && start.checked_add(len).is_none_or(|end| end > room) {
+                return Err(wrong());
+            }
+            starts.push(start);
+        }
+        let ty = cache.ty();
+        if update.ty() != ty {
+            return Err(Error::invalid_argument(format!("{:?} in a cache of {ty:?}", update.ty())));
+        }
+        let update = update.plain();
+        let written =
+            with_elements!(update, |elements| write(cache.into_plain(), elements, update.dims(), at, &starts, cx))?;
+        Ok(vec![written.retyped(ty)])
+    }))
+}
+
+fn write<T: Element>(
+    mut cache: Value,
+    update: &[T],
+    dims: &[usize],
+    at: usize,
+    starts: &[usize],
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    let room = cache.dims()[at];
+    let (len, inner) = (dims[at], product(&dims[at + 1..]));
+    let each = product(&dims[1..at]);
+    let mut pace = Pace::default();
+    let mut rows = |out: &mut [T]| -> Result<(), Error> {
+        if update.is_empty() {
+            return Ok(());
+        }
+        for (block, update) in update.chunks_exact(len * inner).enumerate() {
+            let start = starts.get(block / each).copied().unwrap_or(0);
+            let out = &mut out[block * room * inner..(block + 1) * room * inner];
+            // Those up to the cache's end, and those that begin at its start again.
+            let before = len.min(room - start);
+            let (first, rest) = update.split_at(before * inner);
+            overwrite(&mut out[start * inner..(start + before) * inner], first, &mut pace, cx)?;
+            overwrite(&mut out[..rest.len()], rest, &mut pace, cx)?;
+        }
+        Ok(())
+    };
+    if let Some(out) = cache.elements_mut::<T>() {
+        rows(out)?;
+        return Ok(cache);
+    }
+    let elements = cache.elements::<T>()?;
+    cx.output::<T>(cache.dims())?.append(|out| {
+        Pace::default().copy(elements, out, cx)?;
+        rows(out)
+    })
+}

@@ -1,0 +1,254 @@
+//! Decision trees of ai.onnx.ml: TreeEnsembleRegressor, TreeEnsembleClassifier and TreeEnsemble.
+//!
+//! Where ONNX leaves a classifier of two classes open, it is done as onnxruntime does it: scores of the first class
+//! alone are those of the second, and the label is told from them by 0.5 where none is negative and by 0 else.
+
+use super::super::meter::Cx;
+use super::super::node::{Args, Node};
+use super::super::value::{Element, ElementType, Value};
+use super::cast::convert;
+use super::forest::{Aggregate, Branch, Forest, Mode, Next, as_long, listed, numbers, tensor_numbers};
+use super::scores::{self, Transform, both, chosen, collect, collect_as, highest, labels};
+use super::{Kernel, Operator, learning, no_type};
+use graphpool::backend::Error;
+
+pub(super) const OPERATORS: &[Operator] = &[
+    learning(1, 5, "TreeEnsembleRegressor", (1, 1), regressor),
+    learning(1, 5, "TreeEnsembleClassifier", (1, 1), classifier),
+    learning(5, 5, "TreeEnsemble", (1, 1), ensemble),
+];
+
+fn targets(node: &Node<'_>) -> Result<usize, Error> {
+    let targets = node.int("n_targets")?.unwrap_or(1);
+    usize::try_from(targets).map_err(|_| Error::invalid_encoding(format!("{targets} targets")))
+}
+
+fn regressor(node: &Node<'_>) -> Result<Kernel, Error> {
+    let aggregate = match node.string("aggregate_function", "SUM")? {
+        "SUM" => Aggregate::Sum,
+        "AVERAGE" => Aggregate::Average,
+        "MIN" => Aggregate::Min,
+        "MAX" => Aggregate::Max,
+        _ => return Err(Error::invalid_encoding("an aggregate_function that ONNX doesn't name")),
+    };
+    let forest = listed(node, "target", targets(node)?, aggregate)?;
+    let (base, transform) = (numbers(node, "base_values")?, Transform::named(node)?);
+    if !base.is_empty() && base.len() != forest.targets {
+        return Err(Error::invalid_encoding(format!("{} base values of {} targets", base.len(), forest.targets)));
+    }
+    Ok(Box::new(move |args, cx| Ok(vec![regress(&forest, &base, transform, |score| score as f32, args, cx)?])))
+}
+
+fn regress<T: Element>(
+    forest: &Forest,
+    base: &[f64],
+    transform: Transform,
+    rounded: impl Fn(f64) -> T,
+    mut args: Args,
+    cx: &Cx<'_>,
+) -> Result<Value, Error> {
+    let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
+    forest.fits(columns)?;
+    let elements = value.elements::<f64>()?;
+    let (mut seen, _charge) = cx.filled(false, forest.targets)?;
+    // onnxruntime leaves one score as it is, but for the last of them.
+    let one = forest.targets == 1 && transform != Transform::Probit;
+    collect_as(rounded, rows, forest.targets, cx, |row, scores, pace| {
+        forest.score(&elements[row * columns..(row + 1) * columns], scores, &mut seen, pace, cx)?;
+        scores.iter_mut().zip(base).for_each(|(score, base)| *score += base);
+        if !one {
+            transform.apply(scores);
+        }
+        Ok(())
+    })
+}
+
+fn classifier(node: &Node<'_>) -> Result<Kernel, Error> {
+    let labels = labels(node, "classlabels_int64s")?;
+    let forest = listed(node, "class", labels.len(), Aggregate::Sum)?;
+    let (base, transform) = (numbers(node, "base_values")?, Transform::named(node)?);
+    let first = forest.weights.first().map(|&(class, _)| class);
+    let one_class = forest.weights.iter().all(|&(class, _)| Some(class) == first);
+    let positive = forest.weights.iter().all(|&(_, weight)| weight >= 0.0);
+    let kind = match labels.len() {
+        1 => Kind::One,
+        2 if one_class && first == Some(0) => Kind::First { positive },
+        2 if one_class => Kind::Second { positive },
+        _ => Kind::Each,
+    };
+    let based = match kind {
+        Kind::One | Kind::First { .. } => 1,
+        Kind::Second { .. } => 0,
+        Kind::Each => labels.len(),
+    };
+    if !base.is_empty() && base.len() != based {
+        return Err(Error::unsupported(format!("{} base values where {based} have a meaning", base.len())));
+    }
+    if kind == Kind::One && labels.ty() == ElementType::String {
+        return Err(Error::unsupported("one label that is a string: the other is not known"));
+    }
+    if matches!(kind, Kind::First { .. }) && transform == Transform::Probit {
+        return Err(Error::unsupported("PROBIT of one score for two classes"));
+    }
+    Ok(Box::new(move |mut args, cx| {
+        let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
+        forest.fits(columns)?;
+        let elements = value.elements::<f64>()?;
+        let (mut places, _charge) = cx.list::<usize>(rows)?;
+        let (mut seen, _charge) = cx.filled(false, forest.targets)?;
+        let result = collect(rows, forest.targets, cx, |row, scores, pace| {
+            forest.score(&elements[row * columns..(row + 1) * columns], scores, &mut seen, pace, cx)?;
+            scores.iter_mut().zip(&base).for_each(|(score, base)| *score += base);
+            let bound = |positive: bool| if positive { 0.5 } else { 0.0 };
+            places.push(match kind {
+                Kind::One => usize::from(scores[0] > 0.0),
+                Kind::First { positive } => usize::from(scores[0] > bound(positive)),
+                Kind::Second { positive } => usize::from(scores[1] > bound(positive)),
+                // A class without any score is not chosen, but where none has one.
+                Kind::Each if base.is_empty() => best(scores, &seen),
+                Kind::Each => highest(scores),
+            });
+            match kind {
+                Kind::One if transform != Transform::Probit => {}
+                Kind::First { positive } => scores.copy_from_slice(&both(scores[0], positive, transform)),
+                _ => transform.apply(scores),
+            }
+            Ok(())
+        })?;
+        let labels = if kind == Kind::One {
+            cx.output::<i64>(&[rows])?.collect(places.iter().map(|&place| place as i64))?
+        } else {
+            chosen(&labels, &places, cx)?
+        };
+        Ok(vec![labels, result])
+    }))
+}
+
+/// How a classifier's scores are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// One label, and one score: 1 or 0 is the answer.
+    One,
+    /// Two classes, and scores of the first alone.
+    First { positive: bool },
+    /// Two classes, and scores of the second alone.
+    Second { positive: bool },
+    /// Scores of each class.
+    Each,
+}
+
+/// The place of the highest score of a class that has any.
+fn best(scores: &[f64], seen: &[bool]) -> usize {
+    let pairs = scores.iter().zip(seen).enumerate().filter(|(_, (_, seen))| **seen);
+    let best = pairs.fold(None, |best, (place, (&score, _))| match best {
+        Some((_, top)) if score <= top => best,
+        _ => Some((place, score)),
+    });
+    best.map_or(0, |(place, _)| place)
+}
+
+/// The places of `ids`, whose kind `leaves` tells.
+fn nexts(ids: &[i64], leaves: &[i64]) -> Result<Vec<Next>, Error> {
+    let next = |(&id, &leaf): (&i64, &i64)| {
+        let index = u32::try_from(id).map_err(|_| Error::invalid_encoding(format!("a branch to node {id}")))?;
+        Ok(if leaf == 0 { Next::Branch(index) } else { Next::Leaf(index) })
+    };
+    ids.iter().zip(leaves).map(next).collect()
+}
+
+fn ensemble(node: &Node<'_>) -> Result<Kernel, Error> {
+    let ints = |name: &str| Ok::<_, Error>(node.ints(name)?.unwrap_or_default());
+    let tensor =
+        |name: &str| node.tensor(name)?.ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is missing")));
+    let (modes, splits, weights) = (tensor("nodes_modes")?, tensor("nodes_splits")?, tensor("leaf_weights")?);
+    let float = weights.ty();
+    if splits.ty() != float {
+        return Err(Error::invalid_encoding("splits and weights are of different types"));
+    }
+    let modes = modes.elements::<u8>()?.iter().map(|&mode| Mode::numbered(mode)).collect::<Result<Vec<_>, _>>()?;
+    let (splits, weights) = (tensor_numbers(&splits)?, tensor_numbers(&weights)?);
+    let (features, missing) = (ints("nodes_featureids")?, ints("nodes_missing_value_tracks_true")?);
+    let (yes, no) = (ints("nodes_truenodeids")?, ints("nodes_falsenodeids")?);
+    let (yes_leaves, no_leaves) = (ints("nodes_trueleafs")?, ints("nodes_falseleafs")?);
+    node.ignore(&["nodes_hitrates"]);
+    for (name, found) in [
+        ("nodes_splits", splits.len()),
+        ("nodes_featureids", features.len()),
+        ("nodes_truenodeids", yes.len()),
+        ("nodes_falsenodeids", no.len()),
+        ("nodes_trueleafs", yes_leaves.len()),
+        ("nodes_falseleafs", no_leaves.len()),
+    ] {
+        as_long(name, found, modes.len(), false)?;
+    }
+    as_long("nodes_missing_value_tracks_true", missing.len(), modes.len(), true)?;
+    let (yes, no) = (nexts(yes, yes_leaves)?, nexts(no, no_leaves)?);
+    // The sets lie one after the other, and a NaN ends each.
+    let members = node.tensor("membership_values")?.map_or(Ok(Vec::new()), |tensor| tensor_numbers(&tensor))?;
+    let ended = match members.as_slice() {
+        [sets @ .., last] if last.is_nan() => sets,
+        all => all,
+    };
+    let mut sets = ended.split(|member| member.is_nan());
+    let (mut branches, mut start) = (Vec::with_capacity(modes.len()), 0_u32);
+    for (index, &mode) in modes.iter().enumerate() {
+        let mut set = (0, 0);
+        if mode == Mode::Member {
+            let found = sets.next().ok_or_else(|| Error::invalid_encoding("fewer sets than branches that want one"))?;
+            set = (start, start + found.len() as u32);
+            start = set.1 + 1;
+        }
+        let feature = u32::try_from(features[index]);
+        branches.push(Branch {
+            feature: feature.map_err(|_| Error::invalid_encoding(format!("feature {}", features[index])))?,
+            mode,
+            missing: missing.get(index).is_some_and(|&missing| missing != 0),
+            threshold: splits[index],
+            set,
+            yes: yes[index],
+            no: no[index],
+        });
+    }
+    let leaf_targets = ints("leaf_targetids")?;
+    as_long("leaf_targetids", leaf_targets.len(), weights.len(), false)?;
+    let target = |&target: &i64| u32::try_from(target);
+    let leaf_targets = leaf_targets.iter().map(target).collect::<Result<Vec<_>, _>>();
+    let leaf_targets = leaf_targets.map_err(|_| Error::invalid_encoding("a leaf of a target that there can't be"))?;
+    let roots = ints("tree_roots")?;
+    let forest = Forest {
+        leaves: (0..weights.len() as u32).map(|leaf| (leaf, leaf + 1)).collect(),
+        weights: leaf_targets.into_iter().zip(weights).collect(),
+        roots: nexts(roots, &vec![0; roots.len()])?,
+        targets: targets(node)?,
+        aggregate: match node.int("aggregate_function")?.unwrap_or(1) {
+            0 => Aggregate::Average,
+            1 => Aggregate::Sum,
+            2 => Aggregate::Min,
+            3 => Aggregate::Max,
+            other => return Err(Error::invalid_encoding(format!("aggregate_function {other}"))),
+        },
+        branches,
+        members,
+    };
+    forest.check(true)?;
+    node.hold(forest.bytes())?;
+    let transform = Transform::numbered(node.int("post_transform")?.unwrap_or(0))?;
+    Ok(Box::new(move |args, cx| {
+        let given = args.get(0)?.ty();
+        if given != float {
+            return Err(no_type(args.get(0)?));
+        }
+        // Half floats are compared as what they are.
+        let value = if given == ElementType::F16 {
+            convert(args.get(0)?.clone(), ElementType::F32, cx)?
+        } else {
+            args.get(0)?.clone()
+        };
+        let args = Args::new(vec![Some(value)]);
+        if float == ElementType::F64 {
+            return Ok(vec![regress(&forest, &[], transform, |score| score, args, cx)?]);
+        }
+        let result = regress(&forest, &[], transform, |score| score as f32, args, cx)?;
+        Ok(vec![convert(result, float, cx)?])
+    }))
+}

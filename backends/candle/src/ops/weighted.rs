@@ -1,0 +1,163 @@
+//! MatMul and Gemm by constant weights, which are laid out when the model is loaded, and what follows them.
+
+use std::sync::Arc;
+
+use super::super::fuse::{Anchor, Channels, Packs, Way};
+use super::super::meter::{Cx, Pace};
+use super::super::node::Node;
+use super::super::pack::{self, Strided, Target};
+use super::super::tail::{At, Program, Tail, shifted};
+use super::super::value::{Dims, ElementType, Value, count};
+use super::{Kernel, product};
+use graphpool::backend::Error;
+
+/// Rows that are laid out and multiplied together.
+const ROWS: usize = 128;
+
+/// Multiplications between two looks at the compute's token.
+const PART: usize = 1 << 24;
+
+/// Whether the left-hand side may be of any rank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rank {
+    Any,
+    Two,
+}
+
+/// A MatMul by a constant matrix.
+pub(crate) fn matmul_anchor(node: &Node<'_>) -> Option<Anchor> {
+    anchor(node.constant(1)?, false, Rank::Any, None)
+}
+
+/// A Gemm by a constant matrix, with a constant row added if any.
+pub(crate) fn gemm_anchor(node: &Node<'_>) -> Option<Anchor> {
+    let plain = |name| node.float(name, 1.0).ok().filter(|&factor| factor == 1.0);
+    let (_, _) = (plain("alpha")?, plain("beta")?);
+    if node.flag("transA", false).ok()? {
+        return None;
+    }
+    let bias = if node.has_input(2) { Some(node.constant(2)?) } else { None };
+    anchor(node.constant(1)?, node.flag("transB", false).ok()?, Rank::Two, bias)
+}
+
+fn anchor(weights: &Value, turned: bool, rank: Rank, bias: Option<&Value>) -> Option<Anchor> {
+    let &[rows, columns] = weights.dims() else { return None };
+    let (k, n) = if turned { (columns, rows) } else { (rows, columns) };
+    // Narrower ones would be mostly what fills up a vector.
+    if weights.ty() != ElementType::F32 || k == 0 || n < pack::pitch(1) {
+        return None;
+    }
+    let bias = match bias {
+        Some(bias) if bias.len() == n && bias.dims().last() == Some(&n) && bias.rank() <= 2 => {
+            bias.elements::<f32>().ok()?;
+            Some(bias.clone())
+        }
+        Some(_) => return None,
+        None => None,
+    };
+    let layout = Channels::Last { rank: (rank == Rank::Two).then_some(2) };
+    let weights = weights.clone();
+    let build = move |mut program: Program, packs: &mut Packs| -> Option<Kernel> {
+        let constants = program.bytes(n);
+        packs.take(constants)?;
+        let (row, column) = if turned { (1, k) } else { (n, 1) };
+        let way = if turned { Way::Columns } else { Way::Rows };
+        let panels = packs.of(&weights, way, pack::right_len(k, n)?, |elements, out| {
+            pack::right(Strided { elements, row, column }, k, n, out);
+        })?;
+        let mut bias = bias.as_ref().and_then(|bias| bias.elements::<f32>().ok()).map(<[f32]>::to_vec);
+        let mut rest = program.clone();
+        if let Some(shifts) = rest.take_sums(n) {
+            let before = bias.clone().unwrap_or_else(|| vec![0.0; n]);
+            if let Some(together) = shifted(&before, None, &shifts) {
+                (program, bias) = (rest, Some(together));
+            }
+        }
+        let weighted = Weighted { panels, k, n, bias, tail: Tail::new(program) };
+        Some(Box::new(move |mut args, cx| Ok(vec![weighted.multiply(&args.take(0)?, rank, cx)?])))
+    };
+    Some(Anchor { layout, channels: n, build: Box::new(build) })
+}
+
+/// Weights, laid out, and what is done to their products.
+struct Weighted {
+    panels: Arc<Vec<f32>>,
+    k: usize,
+    n: usize,
+    bias: Option<Vec<f32>>,
+    tail: Tail,
+}
+
+impl Weighted {
+    fn multiply(&self, value: &Value, rank: Rank, cx: &Cx<'_>) -> Result<Value, Error> {
+        let (k, n) = (self.k, self.n);
+        if value.ty() != ElementType::F32 {
+            return Err(Error::invalid_argument(format!("{:?} by {:?}", value.ty(), ElementType::F32)));
+        }
+        if rank == Rank::Two && value.rank() != 2 {
+            return Err(Error::invalid_argument("two dimensions are wanted"));
+        }
+        let [outer @ .., last] = value.dims() else {
+            return Err(Error::invalid_argument("a scalar is no matrix"));
+        };
+        if *last != k {
+            return Err(Error::invalid_argument(format!("{} by {}", Dims(value.dims()), Dims(&[k, n]))));
+        }
+        let dims = [outer, &[n]].concat();
+        count(&dims)?;
+        let m = product(outer);
+        let elements = value.elements::<f32>()?;
+        let (mut out, charge) = cx.scratch::<f32>(m * n)?;
+        let mut pace = Pace::default();
+        match &self.bias {
+            Some(bias) => (0..m).try_for_each(|_| pace.copy(bias, &mut out, cx))?,
+            None => pace.fill(0.0, m * n, &mut out, cx)?,
+        }
+        let parts = cx.parts(m.div_ceil(pack::height()), m.saturating_mul(n).saturating_mul(k));
+        let laid = if m > 1 { m.min(ROWS) * k } else { 0 };
+        let room = |_| Ok((cx.scratch::<f32>(laid)?, self.tail.room()));
+        let mut rooms = (0..parts).map(room).collect::<Result<Vec<_>, Error>>()?;
+        cx.spread(&mut rooms, &mut out, pack::height() * n, |cx, ((laid, _), room), start, out| {
+            let rows = elements[start / n * k..].chunks(ROWS * k);
+            for (rows, out) in rows.zip(out.chunks_mut(ROWS * n)) {
+                let count = out.len() / n;
+                // One row is laid out as it is.
+                let left = if count == 1 {
+                    &rows[..k]
+                } else {
+                    laid.clear();
+                    let rows = Strided { elements: rows, row: k, column: 1 };
+                    let mut pace = Pace::default();
+                    pack::left(rows, count, k, laid, |work| pace.step(work, cx))?;
+                    &*laid
+                };
+                self.product(left, count, out, cx)?;
+                for out in out.chunks_exact_mut(n) {
+                    self.tail.run(out, At::Columns(0), room, cx)?;
+                }
+            }
+            Ok(())
+        })?;
+        Value::charged(dims, out, charge)
+    }
+
+    /// Adds the product of `m` rows that are laid out to `out`.
+    fn product(&self, left: &[f32], m: usize, out: &mut [f32], cx: &Cx<'_>) -> Result<(), Error> {
+        let (k, n, width) = (self.k, self.n, pack::width());
+        let padded = pack::pitch(n);
+        let mut work = PART;
+        for (from, depth) in pack::parts(k) {
+            for first in (0..n).step_by(width) {
+                work += m * depth * width;
+                if work >= PART {
+                    cx.control.check()?;
+                    work = 0;
+                }
+                let panel = &self.panels[from * padded + first * depth..];
+                let target = Target { out: &mut *out, pitch: n, first, columns: width.min(n - first) };
+                pack::add_product(&left[from * m..(from + depth) * m], panel, m, depth, target);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! What convolutions and pools share: a window that slides over padded spatial dimensions.
+
+use super::super::node::Node;
+use super::super::value::Dims;
+use graphpool::backend::Error;
+
+/// The largest kernel, stride, dilation or pad: sums and products of a few of them fit in 64 bits.
+const LARGEST: i64 = 1 << 24;
+
+/// How the pads are found.
+#[derive(Debug, Clone, PartialEq)]
+enum Padding {
+    /// As many at the beginning and end of each dimension.
+    Explicit(Vec<(usize, usize)>),
+    /// As many as make the output the input divided by the stride, the odd one at the end or at the beginning.
+    Same { odd_at_end: bool },
+}
+
+/// Attributes of a sliding window.
+#[derive(Debug, Clone)]
+pub(super) struct Window {
+    kernel: Option<Vec<usize>>,
+    strides: Option<Vec<usize>>,
+    dilations: Option<Vec<usize>>,
+    padding: Padding,
+    ceil: bool,
+}
+
+/// One spatial dimension of a window, resolved.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slide {
+    pub(super) input: usize,
+    pub(super) output: usize,
+    pub(super) kernel: usize,
+    pub(super) stride: usize,
+    pub(super) dilation: usize,
+    pub(super) before: usize,
+    pub(super) after: usize,
+}
+
+impl Slide {
+    /// A dimension of 1 that nothing slides over.
+    pub(super) const UNIT: Self = Self { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, before: 0, after: 0 };
+
+    /// The slides of a window over one to three dimensions, as over three.
+    pub(super) fn three(slides: &[Self]) -> Result<[Self; 3], Error> {
+        match *slides {
+            [x] => Ok([Self::UNIT, Self::UNIT, x]),
+            [y, x] => Ok([Self::UNIT, y, x]),
+            [z, y, x] => Ok([z, y, x]),
+            _ => Err(Error::unsupported(format!("{} spatial dimensions: one to three are supported", slides.len()))),
+        }
+    }
+
+    /// The places of the kernel that lie over the input at output `index`: first, and one past the last.
+    #[inline]
+    pub(super) fn inside(&self, index: usize) -> (usize, usize) {
+        let start = index * self.stride;
+        let first = self.before.saturating_sub(start).div_ceil(self.dilation);
+        let end = (self.input + self.before).saturating_sub(start).div_ceil(self.dilation).min(self.kernel);
+        (first.min(end), end)
+    }
+
+    /// The input's index under place `at` of the kernel at output `index`, where it is inside.
+    #[inline]
+    pub(super) fn source(&self, index: usize, at: usize) -> usize {
+        index * self.stride + at * self.dilation - self.before
+    }
+
+    /// How many places of the kernel lie over the input or its pads.
+    pub(super) fn over_padded(&self, index: usize) -> usize {
+        let room = self.input + self.before + self.after;
+        room.saturating_sub(index * self.stride).div_ceil(self.dilation).min(self.kernel)
+    }
+}
+
+fn sizes(list: Option<&[i64]>, least: i64, name: &str) -> Result<Option<Vec<usize>>, Error> {
+    let Some(list) = list else { return Ok(None) };
+    let size = |&size: &i64| {
+        if (least..=LARGEST).contains(&size) {
+            Ok(size as usize)
+        } else {
+            Err(Error::invalid_encoding(format!("{name} of {size}")))
+        }
+    };
+    list.iter().map(size).collect::<Result<_, _>>().map(Some)
+}
+
+impl Window {
+    /// Reads the attributes of a convolution or pool.
+    pub(super) fn new(node: &Node<'_>) -> Result<Self, Error> {
+        let pads = sizes(node.ints("pads")?, 0, "pads")?.unwrap_or_default();
+        let padding = match node.string("auto_pad", "NOTSET")? {
+            "NOTSET" | "" => {
+                if pads.len() % 2 != 0 {
+                    return Err(Error::invalid_encoding(format!("{} pads", pads.len())));
+                }
+                let (before, after) = pads.split_at(pads.len() / 2);
+                Padding::Explicit(before.iter().copied().zip(after.iter().copied()).collect())
+            }
+            "VALID" => Padding::Explicit(Vec::new()),
+            "SAME_UPPER" => Padding::Same { odd_at_end: true },
+            "SAME_LOWER" => Padding::Same { odd_at_end: false },
+            _ => return Err(Error::invalid_encoding("an auto_pad that is none of the four")),
+        };
+        Ok(Self {
+            kernel: sizes(node.ints("kernel_shape")?, 1, "kernel_shape")?,
+            strides: sizes(node.ints("strides")?, 1, "strides")?,
+            dilations: sizes(node.ints("dilations")?, 1, "dilations")?,
+            padding,
+            ceil: false,
+        })
+    }
+
+    /// Rounds output sizes up.
+    pub(super) fn ceil(self, ceil: bool) -> Self {
+        Self { ceil, ..self }
+    }
+
+    /// The window's size, where the attributes say it.
+    pub(super) fn kernel(&self) -> Option<&[usize]> {
+        self.kernel.as_deref()
+    }
+
+    /// Stride and dilation of one dimension, by default 1.
+    pub(super) fn steps(&self, place: usize) -> (usize, usize) {
+        let of = |list: &Option<Vec<usize>>| list.as_ref().and_then(|list| list.get(place)).copied().unwrap_or(1);
+        (of(&self.strides), of(&self.dilations))
+    }
+
+    /// Explicit pads of one dimension, `None` where they follow from the sizes.
+    pub(super) fn pads(&self, place: usize) -> Option<(usize, usize)> {
+        match &self.padding {
+            Padding::Explicit(pads) => Some(pads.get(place).copied().unwrap_or((0, 0))),
+            Padding::Same { .. } => None,
+        }
+    }
+
+    /// Whether the odd one of pads that follow from the sizes goes to the end.
+    pub(super) fn odd_at_end(&self) -> bool {
+        self.padding == Padding::Same { odd_at_end: true }
+    }
+
+    /// Whether the attributes say nothing about more or fewer dimensions than there are.
+    fn agrees(&self, rank: usize) -> bool {
+        let fits = |list: &Option<Vec<usize>>| list.as_ref().is_none_or(|list| list.len() == rank);
+        let pads = match &self.padding {
+            Padding::Explicit(pads) => pads.is_empty() || pads.len() == rank,
+            Padding::Same { .. } => true,
+        };
+        fits(&self.kernel) && fits(&self.strides) && fits(&self.dilations) && pads
+    }
+
+    /// Refuses attributes of another number of dimensions.
+    pub(super) fn check(&self, kernel: &[usize], rank: usize) -> Result<(), Error> {
+        let sized = kernel.iter().all(|size| (1..=LARGEST as usize).contains(size));
+        if self.agrees(rank) && kernel.len() == rank && sized && self.kernel().is_none_or(|own| own == kernel) {
+            return Ok(());
+        }
+        Err(Error::invalid_argument(format!("attributes and a kernel of {} don't fit {rank} dimensions", Dims(kernel))))
+    }
+
+    /// The window of `kernel` over spatial dimensions `input`.
+    pub(super) fn over(&self, input: &[usize], kernel: &[usize]) -> Result<Vec<Slide>, Error> {
+        self.check(kernel, input.len())?;
+        let slide = |(place, (&input, &kernel)): (usize, (&usize, &usize))| {
+            let (stride, dilation) = self.steps(place);
+            let span = (kernel - 1) * dilation + 1;
+            let too_small = || Error::invalid_argument(format!("a window of {span} over {input} and its pads"));
+            let (output, before, after) = if let Some((before, after)) = self.pads(place) {
+                let room = (input + before + after).checked_sub(span).ok_or_else(too_small)?;
+                let mut output = if self.ceil { room.div_ceil(stride) } else { room / stride } + 1;
+                // A window that begins past the input and its first pads sees nothing.
+                if self.ceil && (output - 1) * stride >= input + before {
+                    output -= 1;
+                }
+                (output, before, after)
+            } else {
+                let output = input.div_ceil(stride);
+                let pads = (output.saturating_sub(1) * stride + span).saturating_sub(input);
+                let (small, large) = (pads / 2, pads - pads / 2);
+                if self.odd_at_end() { (output, small, large) } else { (output, large, small) }
+            };
+            Ok(Slide { input, output, kernel, stride, dilation, before, after })
+        };
+        input.iter().zip(kernel).enumerate().map(slide).collect()
+    }
+}

@@ -1,0 +1,44 @@
+//! One run of a plan.
+
+use super::meter::Cx;
+use super::node::Args;
+use super::plan::{Plan, Source};
+use super::value::Value;
+use graphpool::backend::Error;
+
+/// Computes the plan's outputs from `inputs`: its inputs and, after them, its captures.
+pub(crate) fn run(plan: &Plan, inputs: Vec<Value>, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+    if inputs.len() != plan.inputs.len() {
+        return Err(Error::runtime_error(format!("{} values for {} inputs", inputs.len(), plan.inputs.len())));
+    }
+    let (mut slots, _charge) = cx.list::<Option<Value>>(plan.slots)?;
+    slots.resize(plan.slots, None);
+    for (&slot, value) in plan.inputs.iter().zip(inputs) {
+        if let Some(slot) = slots.get_mut(slot) {
+            *slot = Some(value);
+        }
+    }
+    let read = |source: &Source, slots: &mut [Option<Value>]| match source {
+        Source::Absent => None,
+        Source::Constant(value) => Some(value.clone()),
+        Source::Slot { index, last: true } => slots.get_mut(*index).and_then(Option::take),
+        Source::Slot { index, last: false } => slots.get(*index).and_then(Clone::clone),
+    };
+    for step in &plan.steps {
+        cx.control.check()?;
+        let args = Args::new(step.inputs.iter().map(|source| read(source, &mut slots)).collect());
+        let explain = |error: Error| Error::new(error.kind(), format!("{}: {}", step.label, error.message()));
+        let results = (step.kernel)(args, cx).map_err(explain)?;
+        if results.len() < step.outputs.len() {
+            return Err(explain(Error::unsupported(format!("output {} is not supported", results.len()))));
+        }
+        for (slot, value) in step.outputs.iter().zip(results) {
+            if let Some(slot) = slot.and_then(|slot| slots.get_mut(slot)) {
+                *slot = Some(value);
+            }
+        }
+    }
+    cx.control.check()?;
+    let outputs = plan.outputs.iter().map(|source| read(source, &mut slots));
+    outputs.collect::<Option<Vec<_>>>().ok_or_else(|| Error::runtime_error("an output was not computed"))
+}

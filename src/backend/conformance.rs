@@ -1,0 +1,258 @@
+//! What an engine relies on in a backend, as checks that any backend's author can run.
+//!
+//! ```
+//! # graphpool::doctest(|| {
+//! # use graphpool::backend::{Backend, BackendGraph, LoadRequest};
+//! # use graphpool::nn::{Encoding, Error, Target};
+//! # struct Mine;
+//! # impl Backend for Mine {
+//! #     fn name(&self) -> &str { "mine" }
+//! #     fn supports(&self, _: Encoding, _: Target) -> bool { true }
+//! #     fn load(&self, _: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> { panic!("always") }
+//! # }
+//! use graphpool::nn::conformance::Sample;
+//!
+//! let model = b"the bytes of a small model".to_vec();
+//! let report = Sample::new(model, Encoding::Onnx, Target::Cpu, vec![]).run(&Mine);
+//! // In a test of a backend that is any good: `report.assert()`.
+//! assert!(report.failures().iter().any(|failure| failure.contains("panicked")));
+//! # });
+//! ```
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use super::{
+    Backend, BackendContext, BackendGraph, CancelToken, ComputeControl, Encoding, Error, ErrorKind, LoadRequest,
+    Target, Tensor, TensorDescription,
+};
+
+/// A small model, and inputs that it takes.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    model: Vec<u8>,
+    encoding: Encoding,
+    target: Target,
+    inputs: Vec<Tensor>,
+    outputs: Option<Vec<Tensor>>,
+}
+
+/// What the checks have found; from [`Sample::run`].
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct Report {
+    checks: usize,
+    failures: Vec<String>,
+}
+
+impl Sample {
+    /// A model of one part, and a tensor for each of its inputs.
+    #[must_use]
+    pub fn new(model: Vec<u8>, encoding: Encoding, target: Target, inputs: Vec<Tensor>) -> Self {
+        Self { model, encoding, target, inputs, outputs: None }
+    }
+
+    /// The outputs to expect, bit by bit; without them the checks only ask that they are always the same.
+    #[must_use]
+    pub fn outputs(mut self, outputs: Vec<Tensor>) -> Self {
+        self.outputs = Some(outputs);
+        self
+    }
+
+    /// Runs every check. No panic of the backend leaves it.
+    pub fn run(&self, backend: &dyn Backend) -> Report {
+        let mut report = Report::default();
+        let mut check = |name: &str, f: &dyn Fn() -> Result<(), String>| {
+            report.checks += 1;
+            let failure = match catch_unwind(AssertUnwindSafe(f)) {
+                Ok(Ok(())) => return,
+                Ok(Err(failure)) => failure,
+                Err(_) => "the backend panicked".to_owned(),
+            };
+            report.failures.push(format!("{name}: {failure}"));
+        };
+        check("supports says what load does", &|| self.supports(backend));
+        check("bytes that are no model are refused", &|| self.junk(backend));
+        check("the model and its inputs fit each other", &|| self.described(backend));
+        check("outputs are those of the inputs, and always the same", &|| self.outputs_of(backend));
+        check("nothing can be read or computed too soon", &|| self.too_soon(backend));
+        check("contexts go on when their graph is dropped, and are strangers", &|| self.apart(backend));
+        check("contexts on two threads compute the same", &|| self.threads(backend));
+        check("a cancelled compute, or one that is late, ends", &|| self.ended(backend));
+        check("memory limits are kept", &|| self.limits(backend));
+        report
+    }
+
+    fn load(&self, backend: &dyn Backend) -> Result<Box<dyn BackendGraph>, String> {
+        backend.load(&LoadRequest::new(&[&self.model], self.encoding, self.target)).map_err(|error| error.to_string())
+    }
+
+    fn open(&self, backend: &dyn Backend) -> Result<Box<dyn BackendContext>, String> {
+        self.load(backend)?.init_context().map_err(|error| error.to_string())
+    }
+
+    fn fill(&self, context: &mut dyn BackendContext) -> Result<(), String> {
+        let set = |(index, input): (usize, &Tensor)| context.set_input(index, input.view());
+        self.inputs.iter().enumerate().try_for_each(set).map_err(|error| error.to_string())
+    }
+
+    fn infer(&self, context: &mut dyn BackendContext, outputs: usize) -> Result<Vec<Tensor>, String> {
+        self.fill(context)?;
+        context.compute(&ComputeControl::default()).map_err(|error| error.to_string())?;
+        let read = |index| context.output(index).map(|view| view.to_owned());
+        (0..outputs).map(read).collect::<Result<_, Error>>().map_err(|error| error.to_string())
+    }
+
+    fn supports(&self, backend: &dyn Backend) -> Result<(), String> {
+        ensure(!backend.name().is_empty(), "it has no name")?;
+        ensure(backend.supports(self.encoding, self.target), "it says that it does not take the model")?;
+        self.load(backend).map(drop)
+    }
+
+    fn junk(&self, backend: &dyn Backend) -> Result<(), String> {
+        let half = self.model.get(..self.model.len() / 2).unwrap_or_default();
+        let noise: Vec<u8> = (0..997_u32).map(|place| (place.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        for (what, bytes) in [("nothing", &[][..]), ("noise", &*noise), ("half of the model", half)] {
+            let loaded = backend.load(&LoadRequest::new(&[bytes], self.encoding, self.target));
+            ensure(loaded.is_err(), &format!("{what} is taken for a model"))?;
+        }
+        Ok(())
+    }
+
+    fn described(&self, backend: &dyn Backend) -> Result<(), String> {
+        let graph = self.load(backend)?;
+        let inputs = graph.inputs();
+        ensure(inputs.len() == self.inputs.len(), &format!("{} inputs, {} tensors", inputs.len(), self.inputs.len()))?;
+        for (index, (described, given)) in inputs.iter().zip(&self.inputs).enumerate() {
+            ensure(fits(described, given), &format!("input {index} is {described:?}, not what the sample has"))?;
+        }
+        ensure(!graph.outputs().is_empty(), "it has no outputs")?;
+        let outputs = self.infer(&mut *self.open(backend)?, graph.outputs().len())?;
+        for (index, (described, got)) in graph.outputs().iter().zip(&outputs).enumerate() {
+            ensure(fits(described, got), &format!("output {index} is {described:?}, not what it computes"))?;
+        }
+        Ok(())
+    }
+
+    fn outputs_of(&self, backend: &dyn Backend) -> Result<(), String> {
+        let count = self.load(backend)?.outputs().len();
+        let mut context = self.open(backend)?;
+        let first = self.infer(&mut *context, count)?;
+        if let Some(expected) = &self.outputs {
+            ensure(first == *expected, "they are not those to expect")?;
+        }
+        ensure(self.infer(&mut *context, count)? == first, "they differ the second time")?;
+        // A context keeps its inputs.
+        context.compute(&ComputeControl::default()).map_err(|error| error.to_string())?;
+        let again = context.output(0).map(|view| view.to_owned()).map_err(|error| error.to_string())?;
+        ensure(first.first() == Some(&again), "they differ where the inputs were not set again")
+    }
+
+    fn too_soon(&self, backend: &dyn Backend) -> Result<(), String> {
+        let mut context = self.open(backend)?;
+        ensure(kind(context.output(0)) == Some(ErrorKind::InvalidArgument), "an output before any compute")?;
+        if !self.inputs.is_empty() {
+            let computed = context.compute(&ComputeControl::default());
+            ensure(kind(computed) == Some(ErrorKind::InvalidArgument), "a compute without its inputs")?;
+        }
+        // It is as good as before.
+        self.infer(&mut *context, 1).map(drop)
+    }
+
+    fn apart(&self, backend: &dyn Backend) -> Result<(), String> {
+        let graph = self.load(backend)?;
+        let [mut one, two] =
+            [graph.init_context(), graph.init_context()].map(|context| context.map_err(|error| error.to_string()));
+        drop(graph);
+        let one = one.as_deref_mut().map_err(|error| error.clone())?;
+        self.infer(one, 1)?;
+        ensure(two?.output(0).is_err(), "one context shows the outputs of another")
+    }
+
+    fn threads(&self, backend: &dyn Backend) -> Result<(), String> {
+        let graph = self.load(backend)?;
+        let infer = || {
+            let mut context = graph.init_context().map_err(|error| error.to_string())?;
+            (0..4).map(|_| self.infer(&mut *context, 1)).collect::<Result<Vec<_>, _>>()
+        };
+        let (one, two) = std::thread::scope(|scope| {
+            let other = scope.spawn(infer);
+            (infer(), other.join().unwrap_or_else(|_| Err("the backend panicked".to_owned())))
+        });
+        ensure(one? == two?, "they do not")
+    }
+
+    fn ended(&self, backend: &dyn Backend) -> Result<(), String> {
+        let mut context = self.open(backend)?;
+        self.fill(&mut *context)?;
+        let cancel = CancelToken::default();
+        cancel.cancel();
+        let cancelled = ComputeControl { cancel, ..ComputeControl::default() };
+        let late = ComputeControl { deadline: Some(Instant::now()), ..ComputeControl::default() };
+        ensure(kind(context.compute(&cancelled)) == Some(ErrorKind::RuntimeError), "cancelled, it goes on")?;
+        ensure(kind(context.compute(&late)) == Some(ErrorKind::Timeout), "late, it goes on")?;
+        context.compute(&ComputeControl::default()).map_err(|error| format!("and then it is lost: {error}"))
+    }
+
+    fn limits(&self, backend: &dyn Backend) -> Result<(), String> {
+        let memory = self.load(backend)?.memory();
+        if memory > 0 {
+            let parts: [&[u8]; 1] = [&self.model];
+            let request = LoadRequest::new(&parts, self.encoding, self.target);
+            let loaded = backend.load(&LoadRequest { memory_limit: 0, ..request });
+            ensure(kind(loaded.map(drop)) == Some(ErrorKind::TooLarge), "a graph with no room for it is loaded")?;
+        }
+        let mut context = self.open(backend)?;
+        self.fill(&mut *context)?;
+        let control = ComputeControl { memory_limit: 0, ..ComputeControl::default() };
+        ensure(kind(context.compute(&control)) == Some(ErrorKind::TooLarge), "a compute with no room for it goes on")
+    }
+}
+
+impl Report {
+    /// What failed, each check in a line; empty where none did.
+    #[must_use]
+    pub fn failures(&self) -> &[String] {
+        &self.failures
+    }
+
+    /// Checks that were made.
+    #[must_use]
+    pub const fn checks(&self) -> usize {
+        self.checks
+    }
+
+    /// For a test.
+    ///
+    /// # Panics
+    ///
+    /// Where a check failed.
+    pub fn assert(&self) {
+        assert!(self.failures.is_empty(), "{self}");
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} checks failed", self.failures.len(), self.checks)?;
+        self.failures.iter().try_for_each(|failure| write!(f, "\n  {failure}"))
+    }
+}
+
+fn ensure(good: bool, failure: &str) -> Result<(), String> {
+    if good { Ok(()) } else { Err(failure.to_owned()) }
+}
+
+fn kind<T>(result: Result<T, Error>) -> Option<ErrorKind> {
+    result.err().map(|error| error.kind())
+}
+
+fn fits(described: &TensorDescription, tensor: &Tensor) -> bool {
+    let sizes = described.dimensions.as_ref();
+    described.ty == tensor.ty()
+        && sizes.is_none_or(|sizes| {
+            sizes.len() == tensor.dimensions().len()
+                && sizes.iter().zip(tensor.dimensions()).all(|(size, given)| size.is_none_or(|size| size == *given))
+        })
+}

@@ -1,0 +1,284 @@
+//! What a wasi-nn call can answer instead of success, and how each answer is told to a guest.
+//!
+//! One [`Error`] serves both forms of wasi-nn: [`ErrorKind::errno`] gives the number that the core-module form
+//! (witx) returns, [`ErrorKind::code`] the name that the component form (WIT) has for it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// The longest message that an [`Error`] carries, in bytes.
+pub const MESSAGE_BYTES: usize = 199;
+
+/// What went wrong, in the words of wasi-nn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A handle, index, shape, length or number of the caller's means nothing here.
+    InvalidArgument,
+    /// The bytes are not a model of the encoding that was named.
+    InvalidEncoding,
+    /// A pointer of the guest's lies outside its memory.
+    MissingMemory,
+    /// What was asked for is in use, or a queue is full; the same call may succeed later.
+    Busy,
+    /// The backend failed while it worked.
+    RuntimeError,
+    /// No backend does this, or the model needs an operator that the backend lacks.
+    UnsupportedOperation,
+    /// A limit of the host's forbids it.
+    TooLarge,
+    /// No model has this name.
+    NotFound,
+    /// The deadline passed.
+    Timeout,
+    /// The guest may not do this.
+    Security,
+    /// None of the above.
+    Unknown,
+}
+
+impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
+        Self::InvalidArgument,
+        Self::InvalidEncoding,
+        Self::MissingMemory,
+        Self::Busy,
+        Self::RuntimeError,
+        Self::UnsupportedOperation,
+        Self::TooLarge,
+        Self::NotFound,
+        Self::Timeout,
+        Self::Security,
+        Self::Unknown,
+    ];
+
+    /// The errno of the core-module form (`wasi_ephemeral_nn`, a `u16` enum of witx).
+    ///
+    /// That form has no word for a timeout, a security refusal or an unknown error: the first is told as
+    /// `busy` (4), the others as `runtime_error` (5).
+    #[must_use]
+    pub const fn errno(self) -> u16 {
+        match self {
+            Self::InvalidArgument => 1,
+            Self::InvalidEncoding => 2,
+            Self::MissingMemory => 3,
+            Self::Busy | Self::Timeout => 4,
+            Self::RuntimeError | Self::Security | Self::Unknown => 5,
+            Self::UnsupportedOperation => 6,
+            Self::TooLarge => 7,
+            Self::NotFound => 8,
+        }
+    }
+
+    /// The case of `wasi:nn/errors.error-code` (WIT, 0.2.0-rc-2024-10-28).
+    ///
+    /// That form has no word for `missing-memory` or `busy`: a pointer is told as `invalid-argument`, a
+    /// context in use as `runtime-error`.
+    #[must_use]
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::InvalidArgument | Self::MissingMemory => ErrorCode::InvalidArgument,
+            Self::InvalidEncoding => ErrorCode::InvalidEncoding,
+            Self::Timeout => ErrorCode::Timeout,
+            Self::Busy | Self::RuntimeError => ErrorCode::RuntimeError,
+            Self::UnsupportedOperation => ErrorCode::UnsupportedOperation,
+            Self::TooLarge => ErrorCode::TooLarge,
+            Self::NotFound => ErrorCode::NotFound,
+            Self::Security => ErrorCode::Security,
+            Self::Unknown => ErrorCode::Unknown,
+        }
+    }
+
+    /// The kind in words, as the first words of an [`Error`]'s display.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "invalid argument",
+            Self::InvalidEncoding => "invalid encoding",
+            Self::MissingMemory => "missing memory",
+            Self::Busy => "busy",
+            Self::RuntimeError => "runtime error",
+            Self::UnsupportedOperation => "unsupported operation",
+            Self::TooLarge => "too large",
+            Self::NotFound => "not found",
+            Self::Timeout => "timeout",
+            Self::Security => "security",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The enum `error-code` of the component form, in the order of its definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// `invalid-argument`
+    InvalidArgument,
+    /// `invalid-encoding`
+    InvalidEncoding,
+    /// `timeout`
+    Timeout,
+    /// `runtime-error`
+    RuntimeError,
+    /// `unsupported-operation`
+    UnsupportedOperation,
+    /// `too-large`
+    TooLarge,
+    /// `not-found`
+    NotFound,
+    /// `security`
+    Security,
+    /// `unknown`
+    Unknown,
+}
+
+/// Why a call was refused or failed: a kind for the guest's code and a message for whoever reads it.
+///
+/// The message names the cause in at most [`MESSAGE_BYTES`] bytes however large the offending value was.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{kind}: {message}")]
+pub struct Error {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    /// Whether a limit of the engine's or the guest's has given it, for the statistics.
+    by_limit: bool,
+}
+
+/// Of the same kind and the same words.
+impl PartialEq for Error {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, &self.message) == (other.kind, &other.message)
+    }
+}
+
+impl Eq for Error {}
+
+impl Error {
+    /// An error of this kind. A message over [`MESSAGE_BYTES`] is cut, at a character's edge, and ends in `…`.
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        let mut message = message.into();
+        if message.len() > MESSAGE_BYTES {
+            let end = message.floor_char_boundary(MESSAGE_BYTES - '…'.len_utf8());
+            message = Cow::Owned(format!("{}…", &message[..end]));
+        }
+        Self { kind, message, by_limit: false }
+    }
+
+    /// An error of this kind that a limit gives.
+    pub(crate) fn limit(kind: ErrorKind, message: String) -> Self {
+        Self { by_limit: true, ..Self::new(kind, message) }
+    }
+
+    pub(crate) fn is_by_limit(&self) -> bool {
+        self.by_limit
+    }
+
+    /// This error as the answer to the guest's call: the message begins with `call`, where it did not.
+    #[must_use]
+    pub(crate) fn of(self, call: &str) -> Self {
+        if self.message.strip_prefix(call).is_some_and(|rest| rest.starts_with(": ")) {
+            return self;
+        }
+        Self { by_limit: self.by_limit, ..Self::new(self.kind, format!("{call}: {}", self.message)) }
+    }
+
+    /// What went wrong, in the words of wasi-nn.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The cause, in words.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// [`ErrorKind::errno`] of this error's kind.
+    #[must_use]
+    pub const fn errno(&self) -> u16 {
+        self.kind.errno()
+    }
+
+    /// [`ErrorKind::code`] of this error's kind.
+    #[must_use]
+    pub const fn code(&self) -> ErrorCode {
+        self.kind.code()
+    }
+}
+
+macro_rules! constructors {
+    ($($name:ident $kind:ident),* $(,)?) => {
+        impl Error {
+            $(
+                #[doc = concat!("An error of kind [`ErrorKind::", stringify!($kind), "`].")]
+                pub fn $name(message: impl Into<Cow<'static, str>>) -> Self {
+                    Self::new(ErrorKind::$kind, message)
+                }
+            )*
+        }
+    };
+}
+
+constructors! {
+    invalid_argument InvalidArgument,
+    invalid_encoding InvalidEncoding,
+    missing_memory MissingMemory,
+    busy Busy,
+    runtime_error RuntimeError,
+    unsupported UnsupportedOperation,
+    too_large TooLarge,
+    not_found NotFound,
+    timeout Timeout,
+    security Security,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character() {
+        let error = Error::unsupported("é".repeat(300));
+        assert!(error.message().len() <= MESSAGE_BYTES);
+        assert!(error.message().ends_with('…'));
+        assert_eq!(Error::busy("x".repeat(MESSAGE_BYTES)).message().len(), MESSAGE_BYTES);
+    }
+
+    #[test]
+    fn every_kind_is_listed_once_and_has_its_errno_and_its_code() {
+        use ErrorCode as Code;
+        // A kind that is new has no arm here.
+        let told = |kind| match kind {
+            ErrorKind::InvalidArgument => (1, Code::InvalidArgument),
+            ErrorKind::InvalidEncoding => (2, Code::InvalidEncoding),
+            ErrorKind::MissingMemory => (3, Code::InvalidArgument),
+            ErrorKind::Busy => (4, Code::RuntimeError),
+            ErrorKind::RuntimeError => (5, Code::RuntimeError),
+            ErrorKind::UnsupportedOperation => (6, Code::UnsupportedOperation),
+            ErrorKind::TooLarge => (7, Code::TooLarge),
+            ErrorKind::NotFound => (8, Code::NotFound),
+            ErrorKind::Timeout => (4, Code::Timeout),
+            ErrorKind::Security => (5, Code::Security),
+            ErrorKind::Unknown => (5, Code::Unknown),
+        };
+        let mut seen = std::collections::HashSet::new();
+        for kind in ErrorKind::ALL {
+            let error = Error::new(kind, "x");
+            assert_eq!((error.errno(), error.code()), told(kind), "{kind}");
+            assert!(seen.insert(kind) && error.to_string() == format!("{}: x", kind.name()));
+        }
+        // Each errno of witx is some kind's, and each code of WIT.
+        for errno in 1..=8 {
+            assert!(ErrorKind::ALL.iter().any(|kind| kind.errno() == errno), "{errno}");
+        }
+        let codes: std::collections::HashSet<_> = ErrorKind::ALL.iter().map(|kind| kind.code()).collect();
+        assert_eq!(codes.len(), 9);
+    }
+}

@@ -1,0 +1,231 @@
+//! Tensors as they cross the boundary: dimensions, element type, little-endian bytes.
+
+use super::Error;
+
+/// The element types that wasi-nn has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TensorType {
+    /// IEEE 754 binary16.
+    F16,
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary64.
+    F64,
+    /// The upper half of a binary32.
+    Bf16,
+    /// Unsigned, 8 bits; also what carries a model's booleans (0 or 1).
+    U8,
+    /// Signed, 32 bits.
+    I32,
+    /// Signed, 64 bits.
+    I64,
+}
+
+impl TensorType {
+    /// Every element type.
+    pub const ALL: [Self; 7] = [Self::F16, Self::F32, Self::F64, Self::Bf16, Self::U8, Self::I32, Self::I64];
+
+    /// Bytes of one element.
+    #[must_use]
+    pub const fn size(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::F16 | Self::Bf16 => 2,
+            Self::F32 | Self::I32 => 4,
+            Self::F64 | Self::I64 => 8,
+        }
+    }
+}
+
+/// Elements of a tensor of these dimensions; 1 for none, `None` past `usize::MAX`.
+#[must_use]
+pub fn element_count(dimensions: &[u32]) -> Option<usize> {
+    // A zero anywhere makes the product zero, even where the other factors alone would overflow.
+    if dimensions.contains(&0) {
+        return Some(0);
+    }
+    dimensions.iter().try_fold(1_usize, |count, &size| count.checked_mul(size as usize))
+}
+
+/// A borrowed tensor whose data is as long as its dimensions and type say.
+///
+/// Data is row-major and little-endian, and need not be aligned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TensorView<'a> {
+    dimensions: &'a [u32],
+    ty: TensorType,
+    data: &'a [u8],
+}
+
+impl<'a> TensorView<'a> {
+    /// A view of `data`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`](super::ErrorKind::InvalidArgument) where `data` is not exactly as long as
+    /// `dimensions` and `ty` say.
+    pub fn new(dimensions: &'a [u32], ty: TensorType, data: &'a [u8]) -> Result<Self, Error> {
+        let bytes = element_count(dimensions).and_then(|count| count.checked_mul(ty.size()));
+        if bytes != Some(data.len()) {
+            return Err(Error::invalid_argument(format!(
+                "the tensor data has {} bytes; {ty:?} {} needs {}",
+                data.len(),
+                Shape(dimensions),
+                bytes.map_or_else(|| "more than can be addressed".into(), |bytes| bytes.to_string()),
+            )));
+        }
+        Ok(Self { dimensions, ty, data })
+    }
+
+    /// The sizes, outermost first; none for a scalar.
+    #[must_use]
+    pub const fn dimensions(&self) -> &'a [u32] {
+        self.dimensions
+    }
+
+    /// The element type.
+    #[must_use]
+    pub const fn ty(&self) -> TensorType {
+        self.ty
+    }
+
+    /// The elements, row-major and little-endian.
+    #[must_use]
+    pub const fn data(&self) -> &'a [u8] {
+        self.data
+    }
+
+    /// An owned copy.
+    #[must_use]
+    pub fn to_owned(&self) -> Tensor {
+        Tensor { dimensions: self.dimensions.to_vec(), ty: self.ty, data: self.data.to_vec() }
+    }
+}
+
+/// An owned tensor whose data is as long as its dimensions and type say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    dimensions: Vec<u32>,
+    ty: TensorType,
+    data: Vec<u8>,
+}
+
+impl Tensor {
+    /// A tensor of `data`.
+    ///
+    /// # Errors
+    ///
+    /// As [`TensorView::new`].
+    pub fn new(dimensions: Vec<u32>, ty: TensorType, data: Vec<u8>) -> Result<Self, Error> {
+        TensorView::new(&dimensions, ty, &data)?;
+        Ok(Self { dimensions, ty, data })
+    }
+
+    /// A tensor of f32 elements.
+    ///
+    /// # Errors
+    ///
+    /// As [`TensorView::new`].
+    pub fn from_f32(dimensions: Vec<u32>, elements: &[f32]) -> Result<Self, Error> {
+        let data = elements.iter().flat_map(|element| element.to_le_bytes()).collect();
+        Self::new(dimensions, TensorType::F32, data)
+    }
+
+    /// A view of the whole tensor.
+    #[must_use]
+    pub fn view(&self) -> TensorView<'_> {
+        TensorView { dimensions: &self.dimensions, ty: self.ty, data: &self.data }
+    }
+
+    /// The sizes, outermost first; none for a scalar.
+    #[must_use]
+    pub fn dimensions(&self) -> &[u32] {
+        &self.dimensions
+    }
+
+    /// The element type.
+    #[must_use]
+    pub const fn ty(&self) -> TensorType {
+        self.ty
+    }
+
+    /// The elements, row-major and little-endian.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// The elements of an f32 tensor, or `None` for any other type.
+    #[must_use]
+    pub fn to_f32(&self) -> Option<Vec<f32>> {
+        (self.ty == TensorType::F32)
+            .then(|| self.data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    }
+}
+
+/// What a graph says of one of its inputs or outputs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorDescription {
+    /// The name that the model gives it; empty where the model has none.
+    pub name: String,
+    /// The element type.
+    pub ty: TensorType,
+    /// The sizes, outermost first; `None` for one that may differ from call to call. `None` for the whole
+    /// where even the rank may differ.
+    pub dimensions: Option<Vec<Option<u32>>>,
+}
+
+/// Displays dimensions as `[2×3×…]`, eight of them at the most: a guest chooses how many there are.
+#[derive(Debug)]
+pub struct Shape<'a, T>(pub &'a [T]);
+
+impl<T: std::fmt::Display> std::fmt::Display for Shape<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[")?;
+        for (place, size) in self.0.iter().take(8).enumerate() {
+            if place > 0 {
+                f.write_str("×")?;
+            }
+            write!(f, "{size}")?;
+        }
+        if self.0.len() > 8 {
+            write!(f, "×… {} in all", self.0.len())?;
+        }
+        f.write_str("]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::ErrorKind;
+
+    #[test]
+    fn data_must_be_exactly_as_long_as_the_shape_says() {
+        assert!(TensorView::new(&[2, 3], TensorType::F32, &[0; 24]).is_ok());
+        for wrong in [0, 23, 25] {
+            let error = TensorView::new(&[2, 3], TensorType::F32, &vec![0; wrong]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        }
+    }
+
+    #[test]
+    fn sizes_that_overflow_are_refused_and_zeros_are_not() {
+        assert!(TensorView::new(&[u32::MAX; 3], TensorType::U8, &[]).is_err());
+        assert!(TensorView::new(&[1 << 31, 1 << 31, 4], TensorType::U8, &[]).is_err());
+        assert!(TensorView::new(&[u32::MAX, u32::MAX, u32::MAX, 0], TensorType::F64, &[]).is_ok());
+    }
+
+    #[test]
+    fn a_scalar_has_one_element() {
+        assert!(TensorView::new(&[], TensorType::I64, &[0; 8]).is_ok());
+        assert!(TensorView::new(&[], TensorType::I64, &[]).is_err());
+    }
+
+    #[test]
+    fn a_shape_of_any_rank_is_told_in_a_few_words() {
+        let error = TensorView::new(&[u32::MAX; 1000], TensorType::U8, &[]).unwrap_err();
+        assert!(error.message().contains("1000 in all"), "{error}");
+    }
+}
