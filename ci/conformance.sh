@@ -3,4 +3,4 @@
 # where scripts/make_node_tests.sh has made them; the run says so where it has not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo run --release --locked --example onnx_conformance -- --check
+cargo run --release --locked -p graphpool-candle --example onnx_conformance -- --check

@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
-# The tests, as users run them, and the size of the dependency tree that the pool alone brings.
+# The tests, as users run them, those of the candle backend, and the sizes of the dependency trees that the pool and the
+# engine bring.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo test --locked
+cargo test --locked -p graphpool-candle
 # The features that are not on by default.
 cargo test --locked --no-default-features --features nn,watch,conformance,metrics --test nn
 cargo test --locked --no-default-features --features nn,watch,conformance,metrics --doc nn::
-crates=$(cargo tree --locked --no-default-features --edges normal --prefix none | awk '{print $1, $2}' | sort -u | wc -l)
-echo "crates in the pool's own tree: $crates"
-[ "$crates" -le 12 ]
+crates() {
+    cargo tree --locked -p graphpool --edges normal --prefix none "$@" | awk '{print $1, $2}' | sort -u | wc -l
+}
+pool=$(crates --no-default-features) engine=$(crates)
+echo "crates in the tree of the pool: $pool, of the engine without a backend: $engine"
+[ "$pool" -le 12 ] && [ "$engine" -le 25 ]

@@ -43,8 +43,8 @@ def arguments():
 
 
 def built():
-    subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "--example", "onnx_conformance"], cwd=ROOT,
-                   check=True)
+    subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "-p", "graphpool-candle", "--example",
+                    "onnx_conformance"], cwd=ROOT, check=True)
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     return str(target / "release" / "examples" / "onnx_conformance")
 

@@ -3,7 +3,7 @@
 
     venv/bin/python scripts/time_models.py NAME
 
-Called by `cargo run --release --example real_models`, so that both are timed in the same run.
+Called by `cargo run --release -p graphpool-candle --example real_models`, so that both are timed in the same run.
 """
 
 import json
