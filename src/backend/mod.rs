@@ -10,6 +10,8 @@ mod control;
 mod encoding;
 mod error;
 mod tensor;
+pub mod wire;
+mod words;
 
 pub use control::{CancelToken, ComputeControl};
 pub use encoding::{Encoding, Target};

@@ -77,7 +77,10 @@ impl Figures {
         let figures: Vec<_> = self.0.iter().map(Figure::json).collect();
         fs::write(folder.join("peers.json"), format!("{:#}\n", json!(figures)))?;
         let machine = machine();
-        fs::write(folder.join("peers.md"), format!("# `cargo bench -p graphpool-peers --bench peers`\n\n{machine}\n\n{goals}\n{table}"))?;
+        fs::write(
+            folder.join("peers.md"),
+            format!("# `cargo bench -p graphpool-peers --bench peers`\n\n{machine}\n\n{goals}\n{table}"),
+        )?;
         fs::write(folder.join("peers-bars.svg"), charts::bars(self, &machine))?;
         fs::write(folder.join("peers-scaling.svg"), charts::scaling(self, &machine))
     }
