@@ -152,6 +152,12 @@ fn any_number_is_a_handle_that_resolves_to_nothing() {
     for edge in [0, 1, u64::MAX, 1 << 52, (1 << 52) - 1, !((1 << 52) - 1), 1 << 63] {
         probe(edge);
     }
+    // The right tag, and ones from any bit of the key up or down: the largest generation and past it among them.
+    for shift in 0..52 {
+        let (tag, key) = (live[0].to_bits() & !((1 << 52) - 1), (1 << 52) - 1);
+        probe(tag | key >> shift);
+        probe(tag | key << shift & key);
+    }
     for _ in 0..50_000 {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let random = state ^ state >> 29;

@@ -70,14 +70,15 @@ impl Slot {
         self.read(word).map(|value| (word, value))
     }
 
-    /// Takes `handle` out and leaves `next`, which has no tag, in its place: the value's address to the one
-    /// caller that does (I2).
+    /// Takes `handle` out and leaves `next` in its place, which has no tag where the handle is live: the value's address
+    /// to the one caller that does (I2).
     #[inline]
     pub(super) fn retire(&self, handle: u64, next: u64) -> Option<*const ()> {
-        debug_assert_eq!(next & tag_mask(), 0);
         // Acquire: pairs with the Release in `publish`, for the value. Release: what this thread did before comes
         // before what a thread does that sees the entry gone. A failure reads nothing.
         self.word.compare_exchange(handle, next, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        // Not before: a handle that is made up may have any number above the place.
+        debug_assert_eq!(next & tag_mask(), 0);
         // SAFETY: the next write waits for this removal's release (I3), which its winner has yet to ask for.
         Some(self.value.with(|cell| unsafe { *cell }))
     }
