@@ -7,4 +7,7 @@ cargo clippy --no-default-features --lib --locked -- -D warnings
 cargo clippy --no-default-features --features nn,watch,conformance,metrics --all-targets --locked -- -D warnings
 RUSTFLAGS="--cfg loom" cargo clippy --no-default-features --features nn --lib --test loom --locked -- -D warnings
 RUSTFLAGS="--cfg shuttle" cargo clippy --no-default-features --lib --test shuttle --locked -- -D warnings
-RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+export RUSTDOCFLAGS="-D warnings"
+cargo doc --workspace --no-deps --locked
+cargo doc -p graphpool --all-features --no-deps --locked
+cargo doc -p graphpool --no-default-features --no-deps --locked

@@ -1,4 +1,39 @@
-//! One process-wide, lock-free pool of graph handles, and a wasi-nn engine on top of it.
+//! One process-wide, lock-free pool of graph handles, and a wasi-nn engine on top of it, for those who write WebAssembly
+//! runtimes.
+//!
+//! * [`nn`](mod@nn) is the engine: an `Engine` for the process, a `Guest` for each wasm instance, named models with reload,
+//!   limits, deadlines, cancellation, statistics. Begin there to put wasi-nn into a runtime.
+//! * [`backend`] is what a backend implements, and what engine and backends share: errors, tensors, and the numbers that
+//!   each family of hosts has for them ([`backend::wire`]). The package `graphpool-candle` is the one for ONNX models.
+//! * [`Pool`] and [`HandleTable`] are what the engine is built on, of use for entries of any kind: 64-bit handles that
+//!   name one entry and never a later one, looked up without a lock or a write, and 32-bit handles for each guest.
+//! * [`docs`] has the design, what shows that it is right, its limits and the threat model.
+//!
+//! ```
+//! use graphpool::{HandleTable, Kind, Pool, pin};
+//!
+//! # graphpool::doctest(|| {
+//! // One pool for the process, and a table for each guest.
+//! let pool = Pool::new();
+//! let table = HandleTable::new(&pool, Kind::Graph);
+//! let number = table.bind(pool.insert("a graph").unwrap()).unwrap();
+//!
+//! // A call of the guest: its number, then the entry. No lock, no write to shared memory.
+//! let guard = pin();
+//! assert_eq!(table.resolve(number).and_then(|handle| pool.get(handle, &guard)), Some(&"a graph"));
+//!
+//! // Gone for every thread at once; whoever reads it under a guard may go on.
+//! let handle = table.unbind(number).unwrap();
+//! assert_eq!(pool.remove(handle).as_deref(), Some(&"a graph"));
+//! assert!(table.resolve(number).is_none() && pool.get(handle, &guard).is_none());
+//! # drop(guard);
+//! # });
+//! ```
+//!
+//! Features: `nn` (default) the engine, `watch` reloads of models whose files are replaced, `metrics` numbers for the
+//! `metrics` crate, `conformance` checks for authors of backends. Without features the crate is the pool alone.
+
+#![cfg_attr(not(feature = "nn"), allow(rustdoc::broken_intra_doc_links, reason = "the essays tell of the engine"))]
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("graphpool needs a 64-bit target: a handle is 64 bits, as the slab's keys must be");

@@ -11,3 +11,6 @@ pub mod mutants {}
 
 #[doc = include_str!("limitations.md")]
 pub mod limitations {}
+
+#[doc = include_str!("security.md")]
+pub mod security {}
