@@ -30,6 +30,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(super) use self::queue::Ticket;
 use self::queue::{Entry, Queue};
 use super::threads;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -53,7 +54,7 @@ pub(super) struct Admission {
 
 #[derive(Default)]
 struct State {
-    queue: Queue,
+    queue: Queue<End>,
     clock: Clock,
     /// The engine is gone, and the clock to end.
     closed: bool,
@@ -89,13 +90,6 @@ pub(super) enum Withdrawn {
 pub(super) struct Full {
     /// How many of the same guest's wait.
     pub(super) own: usize,
-}
-
-/// A place in the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ticket {
-    guest: u64,
-    number: u64,
 }
 
 /// The right to be inside a backend's compute; handed on when it is dropped.

@@ -125,6 +125,16 @@ impl fmt::Display for Expected<'_> {
     }
 }
 
+/// Whether a name is short enough to be looked up.
+pub(super) fn check_name(call: &str, name: &str, limits: &Limits) -> Result<(), Error> {
+    let (bytes, bound) = (name.len(), limits.max_name_bytes());
+    if bytes <= bound {
+        return Ok(());
+    }
+    let why = format!("{call}: the name {} has {bytes} bytes; the limit is {bound}", Quoted(name));
+    Err(Error::limit(ErrorKind::TooLarge, why))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::admission::{Admission, Full, Permit, Ticket, Withdrawn};
 use super::context::{Claimed, Context};
-use super::engine::Inner;
+use super::inner::Inner;
 use super::inside::{Inside, is_inside};
 use super::observe::{self, Waiting};
 use super::stats::Counters;

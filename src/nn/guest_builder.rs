@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::engine::Inner;
+use super::inner::Inner;
 use super::{Guest, Limits};
 
 /// Makes a [`Guest`]; from [`Engine::guest_builder`](super::Engine::guest_builder).

@@ -7,10 +7,11 @@ use std::collections::HashSet;
 use std::mem;
 use std::sync::{Arc as StdArc, Mutex, PoisonError};
 
+use super::check::check_name;
 use super::context::{Context, Held, Keep};
-use super::engine::{Inner, check_name};
 use super::entry::Entry;
-use super::graph::{LoadedGraph, Named};
+use super::inner::Inner;
+use super::loaded::{LoadedGraph, Named};
 use super::model::NamedModel;
 use super::observe;
 use super::registry::no_model;
@@ -67,7 +68,7 @@ impl GuestInner {
         check_name(call, name, &self.limits)?;
         let slot = self.reserve_graph(call)?;
         let model = self.named_model(name)?;
-        let version = model.get_or_build(&self.engine)?;
+        let version = model.get_or_build(&*self.engine)?;
         observe::loaded(self.id, version.graph.origin().id);
         // The model is the host's, and counts for no guest.
         let bytes = Reservation::new(&self.usage, |usage| &usage.model_bytes, call, 0)?;

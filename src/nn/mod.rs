@@ -137,9 +137,12 @@ mod graph;
 mod guest;
 mod guest_builder;
 mod holdings;
+mod ids;
+mod inner;
 mod inside;
 mod limits;
 mod listing;
+mod loaded;
 mod model;
 #[cfg(all(test, loom))]
 mod models;

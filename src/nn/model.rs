@@ -10,12 +10,17 @@ use std::path::Path;
 use std::sync::{Arc as StdArc, PoisonError};
 
 use super::check::Quoted;
-use super::engine::Inner;
 use super::flight::{Failed, Flight};
 use super::graph::Graph;
 use super::waits::{Awaited, Holding};
 use super::{Encoding, Error, ModelSource, Target};
 use crate::sync::{Arc, ArcSwapOption, Mutex, MutexGuard};
+
+/// What makes the graph of a source.
+pub(super) trait BuildGraph {
+    /// The graph of `source`: one that is loaded, or one that is built now.
+    fn build_from(&self, source: &ModelSource, encoding: Encoding, target: Target) -> Result<StdArc<Graph>, Error>;
+}
 
 /// A registered name.
 pub(super) struct NamedModel {
@@ -94,7 +99,7 @@ impl NamedModel {
     }
 
     /// The current version, which `engine` builds where there is none yet; see [`Flight`].
-    pub(super) fn get_or_build(&self, engine: &Inner) -> Result<Arc<Version>, Error> {
+    pub(super) fn get_or_build(&self, engine: &impl BuildGraph) -> Result<Arc<Version>, Error> {
         let make = || {
             let _building = self.start_building()?;
             // A reload may have been first.
@@ -112,7 +117,7 @@ impl NamedModel {
 
     /// Builds from `source`, or once more from the one that the model has, and makes that the current version. The
     /// one before is the current one meanwhile, and stays it where the build fails or the name is removed.
-    pub(super) fn reload(&self, source: Option<ModelSource>, engine: &Inner) -> Result<Built, Error> {
+    pub(super) fn reload(&self, source: Option<ModelSource>, engine: &impl BuildGraph) -> Result<Built, Error> {
         let _building = self.start_building()?;
         let source = match source {
             Some(source) => StdArc::new(source),
@@ -129,7 +134,12 @@ impl NamedModel {
     /// Follows the file that it comes from, which may have changed, and may have other parts beside it now. `None`
     /// where it does not come from that file, or is not built yet: then the first load will read what is there.
     #[cfg(feature = "watch")]
-    pub(super) fn follow(&self, file: &Path, source: ModelSource, engine: &Inner) -> Result<Option<Built>, Error> {
+    pub(super) fn follow(
+        &self,
+        file: &Path,
+        source: ModelSource,
+        engine: &impl BuildGraph,
+    ) -> Result<Option<Built>, Error> {
         // Where a first load is under way, it may have read what was there before the change.
         let _building = self.start_building()?;
         let source = {
@@ -166,7 +176,7 @@ impl NamedModel {
     }
 
     /// Only under `building`.
-    fn publish(&self, source: StdArc<ModelSource>, engine: &Inner, builder: Builder) -> Result<Built, Error> {
+    fn publish(&self, source: StdArc<ModelSource>, engine: &impl BuildGraph, builder: Builder) -> Result<Built, Error> {
         let removed = || Error::not_found(format!("the model {} was removed during the reload", Quoted(&self.name)));
         let graph = engine.build_from(&source, self.encoding, self.target)?;
         let mut state = lock(&self.state);

@@ -8,7 +8,9 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::entry::Entry;
-use super::graph::{GraphUse, LoadedGraph, Named};
+use super::graph::GraphUse;
+use super::loaded::{LoadedGraph, Named};
+use super::model::BuildGraph as _;
 use super::usage::{Reservation, Usage};
 use super::{Encoding, Engine, Error, ErrorKind, Limits, ModelSource, Target, TensorDescription, TensorView};
 use crate::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};

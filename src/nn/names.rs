@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::engine::{Engine, check_name};
+use super::check::check_name;
+use super::engine::Engine;
 use super::model::{Built, NamedModel};
 use super::observe;
 use super::registry::name_taken;
@@ -61,7 +62,7 @@ impl Engine {
             return Err(name_taken(name).of(call));
         }
         let model = Arc::new(NamedModel::new(name, source, encoding, target));
-        model.get_or_build(inner).and_then(|_| inner.registry.register(&model)).map_err(|error| error.of(call))
+        model.get_or_build(&**inner).and_then(|_| inner.registry.register(&model)).map_err(|error| error.of(call))
     }
 
     /// Registers every model file in `directory` by its name without the extension: `.onnx`, `.xml` (with the `.bin`
@@ -139,7 +140,7 @@ impl Engine {
 
     fn reload(&self, call: &str, name: &str, source: Option<ModelSource>) -> Result<u64, Error> {
         let model = self.inner.registry.get(name).map_err(|error| error.of(call))?;
-        let built = model.reload(source, &self.inner);
+        let built = model.reload(source, &*self.inner);
         let built = built.map_err(|error| observe::reload_failed(name, error.of(call)))?;
         self.count_reload(name, &built);
         Ok(built.version.number)

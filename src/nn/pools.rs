@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::entry::Entry;
-use super::graph::LoadedGraph;
+use super::loaded::LoadedGraph;
 use crate::Pool;
 
 /// Every graph and context that a guest of one engine can name.

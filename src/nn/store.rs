@@ -18,7 +18,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, Weak};
 
 use super::flight::{Failed, Flight};
-use super::graph::Graph;
 use super::source::unreadable;
 use super::{Error, ErrorKind};
 use crate::backend::LoadRequest;
@@ -61,33 +60,38 @@ impl fmt::Display for Key {
 }
 
 /// Where the graphs of an engine are found by what they were made of.
-#[derive(Default)]
-pub(super) struct Store {
-    entries: Mutex<HashMap<Key, Arc<Entry>>>,
+pub(super) struct Store<G> {
+    entries: Mutex<HashMap<Key, Arc<Entry<G>>>>,
 }
 
-struct Entry {
-    graph: Mutex<Weak<Graph>>,
-    flight: Flight<Arc<Graph>>,
+struct Entry<G> {
+    graph: Mutex<Weak<G>>,
+    flight: Flight<Arc<G>>,
 }
 
 /// Keeps an entry in the map.
-pub(super) struct Listed {
-    store: Arc<Store>,
+pub(super) struct Listed<G> {
+    store: Arc<Store<G>>,
     key: Key,
     /// `None` only while it is dropped.
-    entry: Option<Arc<Entry>>,
+    entry: Option<Arc<Entry<G>>>,
 }
 
-impl Store {
+impl<G> Default for Store<G> {
+    fn default() -> Self {
+        Self { entries: Mutex::default() }
+    }
+}
+
+impl<G> Store<G> {
     /// The graph of `key`, which `build` makes where there is none, in this call or in another that this one waits for.
     /// A build that another's bound on memory has ended says nothing to a call with more `room`; see [`Flight`].
     pub(super) fn get_or_build(
         self: &Arc<Self>,
         key: Key,
         room: usize,
-        build: impl FnOnce(Listed) -> Result<Graph, Failed>,
-    ) -> Result<Arc<Graph>, Error> {
+        build: impl FnOnce(Listed<G>) -> Result<G, Failed>,
+    ) -> Result<Arc<G>, Error> {
         let listed = self.list(key);
         let Some(entry) = &listed.entry else { return Err(Error::runtime_error("the model is gone")) };
         let landed = entry.flight.join(
@@ -107,7 +111,7 @@ impl Store {
     }
 
     /// The graphs that are alive, in no order.
-    pub(super) fn graphs(&self) -> Vec<Arc<Graph>> {
+    pub(super) fn graphs(&self) -> Vec<Arc<G>> {
         // S2: without a further reference to any entry.
         self.lock().values().filter_map(|entry| entry.lock().upgrade()).collect()
     }
@@ -117,24 +121,24 @@ impl Store {
         self.lock().len()
     }
 
-    fn list(self: &Arc<Self>, key: Key) -> Listed {
+    fn list(self: &Arc<Self>, key: Key) -> Listed<G> {
         let fresh = || Arc::new(Entry { graph: Mutex::new(Weak::new()), flight: Flight::new() });
         let entry = Arc::clone(self.lock().entry(key).or_insert_with(fresh));
         Listed { store: Arc::clone(self), key, entry: Some(entry) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Entry>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Entry<G>>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Entry {
-    fn lock(&self) -> MutexGuard<'_, Weak<Graph>> {
+impl<G> Entry<G> {
+    fn lock(&self) -> MutexGuard<'_, Weak<G>> {
         self.graph.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Listed {
+impl<G> Listed<G> {
     pub(super) fn key(&self) -> Key {
         self.key
     }
@@ -145,7 +149,7 @@ impl Listed {
     }
 }
 
-impl Drop for Listed {
+impl<G> Drop for Listed<G> {
     fn drop(&mut self) {
         let removed = {
             let mut entries = self.store.lock();

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::Error;
-use super::engine::next_id;
+use super::ids::next_id;
 use crate::sync::thread_local;
 
 /// Of the process, as a wait may go through several engines. std's under loom, where no step of it is one of the

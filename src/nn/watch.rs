@@ -20,7 +20,8 @@ use std::{fmt, fs, io};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::engine::{Engine, Inner};
+use super::engine::Engine;
+use super::inner::Inner;
 use super::source::{models_in, parts_of, source_of};
 use super::{Encoding, Error, Target, observe};
 
@@ -267,7 +268,7 @@ impl Followed {
         if !model.is_from(file) {
             return true;
         }
-        match model.follow(file, source(), &engine.inner) {
+        match model.follow(file, source(), &*engine.inner) {
             Ok(Some(built)) => engine.count_reload(name, &built),
             Ok(None) => {}
             Err(error) => {

@@ -1,6 +1,5 @@
 //! What a pool is inside: its chunks, the lists of what is vacant, removed and ready, and the tag of its handles.
 
-use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
@@ -9,23 +8,14 @@ use super::chunk::{Chunk, bits};
 use super::directory::Directory;
 use super::layout::{KeyLayout, Layout};
 use super::pages::{Doubling, Pages};
-use super::reclaim::{ReclaimScope, collect};
+use super::reclaim::ReclaimScope;
 use super::shard::{Owner, Shard};
 use super::slot::Slot;
 use super::stack::List;
 use super::tag::PoolTag;
-use super::value::Insert;
-use super::waiting::{begin, reclaim_ready};
 use super::{slab, stats};
-use crate::epoch::lanes::{self, MOST_LANES, Seat};
-use crate::handle::Handle;
-use crate::sync::Arc;
+use crate::epoch::lanes::{MOST_LANES, Seat};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-
-/// Collections that are tried before a pool is full.
-const COLLECTIONS: usize = 3;
-/// Slots whose values an insertion releases where it finds no vacant one.
-const RELEASES_OF_AN_INSERTION: u32 = 64;
 
 const FIRST_SHARDS: u64 = if cfg!(any(loom, shuttle)) { 4 } else { 16 };
 
@@ -61,81 +51,6 @@ pub(super) struct Grace {
 unsafe impl<T: Send + Sync, L: Layout> Send for Inner<T, L> {}
 // SAFETY: as above; a cell is written by one thread at a time, while no other reads it (I3, I5, I7).
 unsafe impl<T: Send + Sync, L: Layout> Sync for Inner<T, L> {}
-
-/// A vacant slot that is the caller's to fill. Dropped unfilled it goes back, its generation spent.
-pub(super) struct Vacant<'a, T: Send + Sync + 'static, L: Layout> {
-    inner: &'a Inner<T, L>,
-    seat: Seat,
-    slot: &'a Slot,
-    key: u64,
-}
-
-impl<T: Send + Sync, L: Layout> Vacant<'_, T, L> {
-    #[inline]
-    pub(super) fn handle(&self) -> Handle<T> {
-        Handle::new(self.inner.tag().bits(), self.key)
-    }
-
-    #[inline]
-    pub(super) fn fill(self, value: impl Insert<T>) -> Handle<T> {
-        let vacant = ManuallyDrop::new(self);
-        let handle = vacant.handle();
-        // SAFETY: a vacant slot, and ours alone (I5), of a pool of `T`.
-        unsafe { vacant.slot.publish::<T>(value, handle.to_bits()) };
-        vacant.inner.owner(&vacant.seat).inserted.add(1);
-        // SAFETY: not used again.
-        drop(unsafe { std::ptr::read(&raw const vacant.seat) });
-        handle
-    }
-}
-
-impl<T: Send + Sync, L: Layout> Drop for Vacant<'_, T, L> {
-    fn drop(&mut self) {
-        self.slot.set_vacant_word(KeyLayout::<L>::next_key(self.key));
-        let (chunk, slot) = KeyLayout::<L>::chunk_and_slot(self.key);
-        self.inner.vacate(chunk, 1 << slot, self.inner.owner(&self.seat));
-    }
-}
-
-/// A vacant slot: one that this lane has, or of a chunk that has some, or of a new chunk. `None` where the pool is
-/// full.
-#[inline]
-pub(super) fn reserve<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>) -> Option<Vacant<'_, T, L>> {
-    let seat = lanes::enter();
-    let owner = inner.owner(&seat);
-    loop {
-        // SAFETY: the seat holds the lane (I7), and chunks live as long as the pool's inside (I6).
-        if let Some((slot, key)) = unsafe { owner.take() } {
-            return Some(Vacant { inner, seat, slot, key });
-        }
-        if !find_slots(inner, owner) {
-            return None;
-        }
-    }
-}
-
-/// Puts vacant slots into a lane's shard that has none. `false` where the pool is full.
-#[cold]
-fn find_slots<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>, owner: &Owner) -> bool {
-    for attempt in 0..=COLLECTIONS {
-        reclaim_ready(inner, RELEASES_OF_AN_INSERTION);
-        // SAFETY: the caller holds the lane (I7).
-        if unsafe { owner.has_slots() } {
-            // A destructor that ran meanwhile has found some.
-            return true;
-        }
-        if let Some((chunk, slots)) = inner.take_vacant().or_else(|| inner.make_chunk()) {
-            // SAFETY: as above; the chunk lives as long as the pool's inside (I6).
-            unsafe { owner.put(chunk, slots) };
-            return true;
-        }
-        if attempt < COLLECTIONS {
-            begin(inner);
-            collect();
-        }
-    }
-    false
-}
 
 impl<T: Send + Sync, L: Layout> Inner<T, L> {
     pub(super) fn new() -> Self {
@@ -188,13 +103,13 @@ impl<T: Send + Sync, L: Layout> Inner<T, L> {
     }
 
     /// The vacant slots of a chunk that has some. They are the caller's (I5).
-    fn take_vacant(&self) -> Option<(&Chunk, u64)> {
+    pub(super) fn take_vacant(&self) -> Option<(&Chunk, u64)> {
         let (number, slots) = self.vacant.take(|number| Some(&self.directory().chunk(number)?.marked.vacant))?;
         Some((self.directory().listed(number), slots))
     }
 
     /// A chunk of vacant slots that are the caller's, where there is a number left.
-    fn make_chunk(&self) -> Option<(&Chunk, u64)> {
+    pub(super) fn make_chunk(&self) -> Option<(&Chunk, u64)> {
         let number = self.next_number()?;
         let chunk = slab::make();
         // SAFETY: it is there until the pool's inside is dropped (I6), and its slots are ours (I5).

@@ -62,6 +62,7 @@ mod slot;
 mod stack;
 mod stats;
 mod tag;
+mod vacant;
 mod value;
 mod waiting;
 
@@ -78,10 +79,11 @@ pub use value::Insert;
 use crate::epoch::{Guard, deferrals, lanes, pin, run_so_far};
 use crate::handle::Handle;
 use crate::sync::Arc;
-use inner::{Inner, reserve};
+use inner::Inner;
 use layout::KeyLayout;
 use reclaim::{collect, defer};
 use slot::Slot;
+use vacant::reserve;
 use value::clone_of;
 use waiting::{LOOK, begin, flush, look};
 

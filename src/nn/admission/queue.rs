@@ -11,20 +11,25 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
-use super::{End, Ticket};
+/// A place in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::nn) struct Ticket {
+    pub(super) guest: u64,
+    /// From 1.
+    pub(super) number: u64,
+}
 
-/// One that waits.
-pub(super) struct Entry {
+/// One that waits, and what ends its wait.
+pub(super) struct Entry<E> {
     /// When the clock is to end it. `None` for one that looks to that itself.
     pub(super) deadline: Option<Instant>,
-    pub(super) end: End,
+    pub(super) end: E,
 }
 
 /// What waits, by guest.
-#[derive(Default)]
-pub(super) struct Queue {
+pub(super) struct Queue<E> {
     /// Guests that have something here.
-    lines: HashMap<u64, Line>,
+    lines: HashMap<u64, Line<E>>,
     /// These guests by their turns.
     turns: BTreeMap<u64, u64>,
     /// These guests by the lengths of their lines.
@@ -35,18 +40,31 @@ pub(super) struct Queue {
 }
 
 /// What waits of one guest, by the number of its ticket.
-struct Line {
+struct Line<E> {
     turn: u64,
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<u64, Entry<E>>,
 }
 
-impl Queue {
+impl<E> Default for Queue<E> {
+    fn default() -> Self {
+        Self {
+            lines: HashMap::new(),
+            turns: BTreeMap::new(),
+            lengths: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            last_ticket: 0,
+            last_turn: 0,
+        }
+    }
+}
+
+impl<E> Queue<E> {
     /// How many of a guest's wait.
     pub(super) fn length_of(&self, guest: u64) -> usize {
         self.lines.get(&guest).map_or(0, |line| line.entries.len())
     }
 
-    pub(super) fn push(&mut self, guest: u64, entry: Entry) -> Ticket {
+    pub(super) fn push(&mut self, guest: u64, entry: Entry<E>) -> Ticket {
         self.last_ticket += 1;
         let ticket = Ticket { guest, number: self.last_ticket };
         if let Some(deadline) = entry.deadline {
@@ -61,7 +79,7 @@ impl Queue {
     }
 
     /// The one whose turn it is; the next one of its guest comes after those of all others.
-    pub(super) fn pop(&mut self) -> Option<Entry> {
+    pub(super) fn pop(&mut self) -> Option<Entry<E>> {
         let (_, guest) = self.turns.pop_first()?;
         let (number, entry) = self.change(guest, |line| line.entries.pop_first())?;
         self.forget_deadline(&entry, Ticket { guest, number });
@@ -75,14 +93,14 @@ impl Queue {
         Some(entry)
     }
 
-    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Entry> {
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Entry<E>> {
         let entry = self.change(ticket.guest, |line| line.entries.remove(&ticket.number))?;
         self.forget_deadline(&entry, ticket);
         Some(entry)
     }
 
     /// Takes out the one that makes room for one more of `guest`, where that has to give way to it (Q3).
-    pub(super) fn displace_for(&mut self, guest: u64) -> Option<Entry> {
+    pub(super) fn displace_for(&mut self, guest: u64) -> Option<Entry<E>> {
         let (longest, other) = *self.lengths.last()?;
         if longest <= self.length_of(guest) + 1 {
             return None;
@@ -93,7 +111,7 @@ impl Queue {
     }
 
     /// Takes out one whose deadline has passed.
-    pub(super) fn pop_late(&mut self, now: Instant) -> Option<Entry> {
+    pub(super) fn pop_late(&mut self, now: Instant) -> Option<Entry<E>> {
         let (_, ticket) = *self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?;
         self.remove(ticket)
     }
@@ -109,7 +127,7 @@ impl Queue {
     }
 
     /// Changes the line of a guest, which goes where it becomes empty.
-    fn change<R>(&mut self, guest: u64, change: impl FnOnce(&mut Line) -> Option<R>) -> Option<R> {
+    fn change<R>(&mut self, guest: u64, change: impl FnOnce(&mut Line<E>) -> Option<R>) -> Option<R> {
         let line = self.lines.get_mut(&guest)?;
         self.lengths.remove(&(line.entries.len(), guest));
         let changed = change(line);
@@ -122,7 +140,7 @@ impl Queue {
         changed
     }
 
-    fn forget_deadline(&mut self, entry: &Entry, ticket: Ticket) {
+    fn forget_deadline(&mut self, entry: &Entry<E>, ticket: Ticket) {
         if let Some(deadline) = entry.deadline {
             self.deadlines.remove(&(deadline, ticket));
         }
@@ -133,12 +151,12 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn entry() -> Entry {
-        Entry { deadline: None, end: Box::new(|_| None) }
+    fn entry() -> Entry<()> {
+        Entry { deadline: None, end: () }
     }
 
     /// The tickets in the order of their turns.
-    fn drain(queue: &mut Queue, mut tickets: Vec<Ticket>) -> Vec<(u64, u64)> {
+    fn drain(queue: &mut Queue<()>, mut tickets: Vec<Ticket>) -> Vec<(u64, u64)> {
         let mut order = Vec::new();
         while queue.pop().is_some() {
             let gone = tickets.extract_if(.., |ticket| {
@@ -189,8 +207,7 @@ mod tests {
         let now = Instant::now();
         let [early, late] = [1, 2].map(|seconds| now.checked_add(std::time::Duration::from_secs(seconds)).unwrap());
         let mut queue = Queue::default();
-        let tickets =
-            [Some(late), None, Some(early)].map(|deadline| queue.push(1, Entry { deadline, end: Box::new(|_| None) }));
+        let tickets = [Some(late), None, Some(early)].map(|deadline| queue.push(1, Entry { deadline, end: () }));
         assert!(queue.pop_late(now).is_none());
         assert_eq!(queue.next_deadline(), Some(early));
         assert!(queue.pop_late(early).is_some() && queue.pop_late(early).is_none());

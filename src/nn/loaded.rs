@@ -1,0 +1,64 @@
+//! What a guest's handle of a graph holds.
+
+use std::sync::Arc as StdArc;
+
+use super::Error;
+use super::graph::Graph;
+use super::model::NamedModel;
+use super::usage::{Charge, Hold, Reservation};
+use crate::sync::Arc;
+
+/// What one handle of a guest names: a graph, and what the guest's limits count for it.
+///
+/// The counts end when the guest unloads the handle, not when the last call that has resolved it does: a guest at its
+/// limit that unloads one graph can load another at once.
+pub(super) struct LoadedGraph {
+    named: Named,
+    slot: Reservation,
+    charge: StdArc<Charge>,
+}
+
+/// What a handle names.
+pub(super) enum Named {
+    /// One graph, for good.
+    Graph(StdArc<Graph>),
+    /// Whatever version of a named model is current; there is one.
+    Model(Arc<NamedModel>),
+}
+
+impl LoadedGraph {
+    /// A handle of what is `named` that takes `slot` of the guest's handles and `bytes` of its memory for models.
+    pub(super) fn new(named: Named, slot: Reservation, bytes: Reservation) -> Self {
+        Self { named, slot, charge: Charge::new(bytes) }
+    }
+
+    /// The graph that a context runs on which is opened now. No lock.
+    pub(super) fn graph(&self) -> Result<StdArc<Graph>, Error> {
+        match &self.named {
+            Named::Graph(graph) => Ok(StdArc::clone(graph)),
+            Named::Model(model) => {
+                let version = model.current().ok_or_else(|| Error::runtime_error("the model was never built"))?;
+                Ok(StdArc::clone(&version.graph))
+            }
+        }
+    }
+
+    /// For a context: keeps the model's bytes charged to the guest. `None` once the handle is unloaded and no
+    /// context is left.
+    pub(super) fn hold(&self) -> Option<Hold> {
+        self.charge.hold()
+    }
+
+    /// The guest has given the handle back. Only the first call counts.
+    pub(super) fn unloaded(&self) {
+        if self.slot.give_back() {
+            self.charge.let_go();
+        }
+    }
+}
+
+impl Drop for LoadedGraph {
+    fn drop(&mut self) {
+        self.unloaded();
+    }
+}
