@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn an_entry_goes_with_the_last_that_is_listed() {
-        let store = Arc::new(Store::default());
+        let store = Arc::new(Store::<()>::default());
         let key = key(&LoadRequest::new(&[b"m"], Encoding::Onnx, Target::Cpu));
         let (one, two) = (store.list(key), store.list(key));
         drop(one);
