@@ -10,7 +10,6 @@ use loom::thread;
 use super::entry::Entry;
 use super::graph::GraphUse;
 use super::loaded::{LoadedGraph, Named};
-use super::model::BuildGraph as _;
 use super::usage::{Reservation, Usage};
 use super::{Encoding, Engine, Error, ErrorKind, Limits, ModelSource, Target, TensorDescription, TensorView};
 use crate::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
@@ -132,7 +131,7 @@ struct Use {
 /// Loads by name and opens a context, as a guest does, but for the guest's tables and the pools.
 fn load_by_name(engine: &Engine) -> Result<LoadedGraph, Error> {
     let model = engine.inner.registry.get("name")?;
-    model.get_or_build(&engine.inner)?;
+    model.get_or_build(&*engine.inner)?;
     let usage = Usage::new(&Limits::default());
     let slot = Reservation::new(&usage, |usage| &usage.graphs, "load", 1)?;
     let bytes = Reservation::new(&usage, |usage| &usage.model_bytes, "load", 0)?;
