@@ -21,6 +21,18 @@ use graphpool::nn::MESSAGE_BYTES;
 /// Bytes that a model and its compute may take.
 const MEMORY: usize = 1 << 26;
 
+/// Writes a model to the file that the variable `MODEL_OUT` names, where there is one: what a target made of an input is
+/// kept in that way, to be run again without the fuzzer.
+///
+/// # Panics
+///
+/// Where the file can't be written.
+pub fn keep(model: &[u8]) {
+    if let Some(path) = std::env::var_os("MODEL_OUT") {
+        std::fs::write(path, model).expect("the file that MODEL_OUT names can be written");
+    }
+}
+
 /// Loads and runs a model; whatever is wrong with it must come back as an error with a short message.
 pub fn attack(bytes: &[u8]) {
     let graph = match CandleBackend::new().load_graph(bytes, MEMORY) {
