@@ -4,6 +4,7 @@ use std::ptr::{self, NonNull};
 
 use super::chunk::Chunk;
 use super::layout::{KeyLayout, Layout};
+use super::pages::null_pointers;
 use super::slab;
 use super::slot::Slot;
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -75,15 +76,4 @@ impl<L: Layout> Directory<L> {
             }
         }
     }
-}
-
-#[cfg(not(any(loom, shuttle)))]
-fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
-    // SAFETY: zeros are null pointers.
-    unsafe { Box::new_zeroed_slice(len).assume_init() }
-}
-
-#[cfg(any(loom, shuttle))]
-fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
-    (0..len).map(|_| AtomicPtr::new(ptr::null_mut())).collect()
 }

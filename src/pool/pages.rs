@@ -202,14 +202,15 @@ pub(super) const fn log2(number: u64) -> usize {
     ((u64::BITS - 1) ^ number.leading_zeros()) as usize
 }
 
+/// So many null pointers, which cost address space and no memory until they are written.
 #[cfg(not(any(loom, shuttle)))]
-fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
+pub(super) fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
     // SAFETY: zeros are null pointers.
     unsafe { Box::new_zeroed_slice(len).assume_init() }
 }
 
 #[cfg(any(loom, shuttle))]
-fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
+pub(super) fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
     (0..len).map(|_| AtomicPtr::new(ptr::null_mut())).collect()
 }
 

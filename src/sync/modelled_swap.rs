@@ -37,13 +37,6 @@ impl<V: Clone> Swap<V> {
         drop(replaced);
     }
 
-    pub fn swap(&self, value: V) -> V {
-        let slot = Slot::new(value);
-        self.stores.fetch_add(1, Ordering::AcqRel);
-        let replaced = mem::replace(&mut *self.slot(), slot);
-        V::clone(&replaced)
-    }
-
     fn load_slot(&self) -> Slot<V> {
         self.stores.fetch_add(0, Ordering::Acquire);
         Slot::clone(&self.slot())
@@ -79,12 +72,6 @@ impl<T> Swap<Arc<T>> {
                 return;
             }
         }
-    }
-}
-
-impl<T> From<Option<Arc<T>>> for Swap<Option<Arc<T>>> {
-    fn from(value: Option<Arc<T>>) -> Self {
-        Self::new(value)
     }
 }
 

@@ -35,6 +35,8 @@
 //! * One compute uses the thread that called it and no other, unless the host asks for more
 //!   ([`CandleBackend::with_threads`]).
 
+#![deny(unsafe_code)]
+
 mod check;
 pub mod decode;
 mod dims;
@@ -43,6 +45,7 @@ mod fold;
 mod footprint;
 mod function;
 mod fuse;
+#[expect(unsafe_code, reason = "the one call into the crate gemm, whose header has what it gains")]
 mod gemm;
 mod graph;
 mod kernel;
