@@ -37,46 +37,41 @@
 
 #![deny(unsafe_code)]
 
-mod check;
-pub mod decode;
-mod dims;
-mod external;
-mod fold;
-mod footprint;
-mod function;
-mod fuse;
-#[expect(unsafe_code, reason = "the one call into the crate gemm, whose header has what it gains")]
-mod gemm;
+mod compile;
+mod compute;
+mod context;
+mod exec;
+mod format;
 mod graph;
-mod kernel;
 mod math;
-mod meter;
-mod narrow;
-mod node;
+mod model;
 mod ops;
-mod pack;
-mod plan;
-mod random;
-mod run;
-mod scan;
+mod quote;
 mod strings;
-mod tail;
-mod texts;
-mod threads;
-pub mod value;
+mod tensor;
 
 #[cfg(test)]
 mod tests;
 
-pub use check::Port;
-pub use graph::{CandleContext, CandleGraph};
-pub use ops::{LATEST_OPSET, Operator, operators};
+pub use context::CandleContext;
+pub use format::messages;
+pub use format::ports::Port;
+pub use graph::CandleGraph;
+pub use ops::operator::{Cost, LATEST_OPSET, Operator};
+pub use ops::operators;
+pub use tensor::dims::{MAX_ELEMENTS, MAX_RANK};
+pub use tensor::element::{Element, ElementType};
+pub use tensor::value::Value;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use threads::Threads;
+use compute::threads::Threads;
+use format::messages::TensorProto;
+use format::{external, tensors};
+use quote::quote;
+use tensor::texts::Texts;
 
 use graphpool::backend::{Backend, BackendGraph, Encoding, Error, LoadRequest, Target};
 
@@ -127,14 +122,14 @@ impl CandleBackend {
 ///
 /// [`InvalidEncoding`](graphpool::backend::ErrorKind::InvalidEncoding) for bytes that are no such tensor,
 /// [`UnsupportedOperation`](graphpool::backend::ErrorKind::UnsupportedOperation) for one of another element type.
-pub fn decode_tensor(bytes: &[u8]) -> Result<value::Value, Error> {
-    let tensor = <decode::TensorProto as prost::Message>::decode(bytes);
+pub fn decode_tensor(bytes: &[u8]) -> Result<Value, Error> {
+    let tensor = <TensorProto as prost::Message>::decode(bytes);
     let tensor = tensor.map_err(|error| Error::invalid_encoding(format!("no tensor: {error}")))?;
     // A string is one of a graph's, and there is none.
     if tensor.data_type == Some(8) {
         return Err(Error::unsupported("strings outside of a model"));
     }
-    check::tensor(&tensor, &std::cell::RefCell::new(texts::Texts::new()))
+    tensors::tensor(&tensor, &std::cell::RefCell::new(Texts::new()))
 }
 
 impl Default for CandleBackend {
@@ -158,7 +153,7 @@ impl Backend for CandleBackend {
         }
         // It would ask for what is not done.
         if let Some(config) = request.config.filter(|config| !config.trim().is_empty()) {
-            let why = format!("configuration {}: the candle backend has no settings", check::shown(config));
+            let why = format!("configuration {}: the candle backend has no settings", quote(config));
             return Err(Error::invalid_argument(why));
         }
         let [model] = request.parts else {

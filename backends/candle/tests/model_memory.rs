@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use graphpool::backend::BackendGraph as _;
 use graphpool_candle::CandleBackend;
-use graphpool_candle::decode::{
+use graphpool_candle::messages::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorTypeProto, TypeProto,
     ValueInfoProto,
 };

@@ -14,7 +14,7 @@ pub mod structure;
 use std::time::{Duration, Instant};
 
 use graphpool::backend::ComputeControl;
-use graphpool_candle::value::{ElementType, Value};
+use graphpool_candle::{ElementType, Value};
 use graphpool_candle::{CandleBackend, Port};
 use graphpool::nn::MESSAGE_BYTES;
 

@@ -1,7 +1,7 @@
 //! Models out of bytes: a seed model, and changes to it that keep it a protobuf message.
 
 use arbitrary::{Result, Unstructured};
-use graphpool_candle::decode::{
+use graphpool_candle::messages::{
     AttributeProto, DimensionProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };

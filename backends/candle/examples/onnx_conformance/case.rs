@@ -2,17 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use std::{env, fs, io, thread};
+use std::{env, fmt, fs, io, thread};
 
 use graphpool::backend::ComputeControl;
 use graphpool::nn::ErrorKind;
-use graphpool_candle::decode::{ModelProto, TypeProto, ValueInfoProto};
-use graphpool_candle::value::{ElementType, Value};
-use graphpool_candle::{CandleBackend, CandleGraph, Port, decode_tensor};
+use graphpool_candle::messages::{ModelProto, TypeProto, ValueInfoProto};
+use graphpool_candle::{CandleBackend, CandleGraph, ElementType, Port, Value, decode_tensor};
 use prost::Message;
 
 use crate::compare::difference;

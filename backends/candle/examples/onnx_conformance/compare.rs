@@ -1,6 +1,6 @@
 //! Whether an output is what it should be.
 
-use graphpool_candle::value::{ElementType, Value};
+use graphpool_candle::{ElementType, Value};
 use half::{bf16, f16};
 
 /// What ONNX's own runner allows, but for the first: 1e-7 there, less than what the suite's own rounding leaves where

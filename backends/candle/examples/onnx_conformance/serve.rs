@@ -8,8 +8,7 @@ use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 use std::{fs, io};
 
-use graphpool_candle::value::ElementType;
-use graphpool_candle::{CandleBackend, CandleGraph, LATEST_OPSET, operators as all_operators};
+use graphpool_candle::{CandleBackend, CandleGraph, ElementType, LATEST_OPSET, operators as all_operators};
 use serde_json::{Value as Json, json};
 
 use crate::case::{MEMORY, control, tensors};
@@ -48,7 +47,7 @@ fn run(folder: &Path) -> Result<Vec<Json>, Box<dyn Error>> {
     let data = folder.join("test_data_set_0");
     let inputs = tensors(&data, "input", graph.input_ports())?;
     let outputs = CandleGraph::run(&graph, inputs, &control())?;
-    let write = |(index, value): (usize, &graphpool_candle::value::Value)| {
+    let write = |(index, value): (usize, &graphpool_candle::Value)| {
         fs::write(data.join(format!("found_{index}.bin")), value.to_bytes())?;
         Ok(json!({ "type": format!("{:?}", value.ty()), "dims": value.dims() }))
     };

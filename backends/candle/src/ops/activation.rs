@@ -2,13 +2,16 @@
 
 use half::{bf16, f16};
 
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::value::{ElementType, Value};
-use super::super::{kernel, math};
-use super::broadcast::{map, map_into, zip_into};
-use super::elementwise::{Number, with_numbers};
-use super::{Kernel, Operator, between, no_type, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::math::program::Unary;
+use crate::math::{functions, simd};
+use crate::ops::broadcast::{map, map_into, zip_into};
+use crate::ops::elementwise::{Number, with_numbers};
+use crate::ops::fusion::Follower;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 /// A function of floats, written once for both widths.
@@ -19,28 +22,32 @@ macro_rules! floats {
 }
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(6, "Relu", (1, 1), |_| numbers(|value, cx| with_numbers!(value, T => map_into(value, cx, relu::<T>)))),
+    since(6, "Relu", (1, 1), |_| numbers(|value, cx| with_numbers!(value, T => map_into(value, cx, relu::<T>))))
+        .follower(|_| unary(Unary::Relu)),
     since(6, "Abs", (1, 1), |_| numbers(|value, cx| with_numbers!(value, T => map_into(value, cx, absolute::<T>)))),
     since(6, "Neg", (1, 1), |_| numbers(|value, cx| with_numbers!(value, T => map_into(value, cx, negative::<T>)))),
     since(9, "Sign", (1, 1), |_| numbers(|value, cx| with_numbers!(value, T => map_into(value, cx, sign::<T>)))),
-    since(6, "LeakyRelu", (1, 1), leaky_relu),
+    since(6, "LeakyRelu", (1, 1), leaky_relu).follower(|node| unary(Unary::LeakyRelu(node.float("alpha", 0.01).ok()?))),
     since(7, "PRelu", (2, 2), prelu),
     since(6, "Elu", (1, 1), elu),
     since(6, "Selu", (1, 1), selu),
     since(12, "Celu", (1, 1), celu),
     since(10, "ThresholdedRelu", (1, 1), thresholded_relu),
-    since(6, "Sigmoid", (1, 1), |_| float(math::sigmoid, |x| 1.0 / (1.0 + (-x).exp()))),
-    since(6, "HardSigmoid", (1, 1), hard_sigmoid),
+    since(6, "Sigmoid", (1, 1), |_| float(functions::sigmoid, |x| 1.0 / (1.0 + (-x).exp())))
+        .follower(|_| unary(Unary::Sigmoid)),
+    since(6, "HardSigmoid", (1, 1), hard_sigmoid)
+        .follower(|node| unary(Unary::HardSigmoid(node.float("alpha", 0.2).ok()?, node.float("beta", 0.5).ok()?))),
     since(9, "Shrink", (1, 1), shrink),
-    since(14, "HardSwish", (1, 1), |_| floats!(|x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0))),
-    since(6, "Tanh", (1, 1), |_| float(math::tanh, f64::tanh)),
-    since(20, "Gelu", (1, 1), gelu),
+    since(14, "HardSwish", (1, 1), |_| floats!(|x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)))
+        .follower(|_| unary(Unary::HardSwish)),
+    since(6, "Tanh", (1, 1), |_| float(functions::tanh, f64::tanh)).follower(|_| unary(Unary::Tanh)),
+    since(20, "Gelu", (1, 1), gelu).follower(fused_gelu),
     since(24, "Swish", (1, 1), swish),
     since(18, "Mish", (1, 1), |_| floats!(|x| x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh())),
     since(1, "Softplus", (1, 1), |_| floats!(|x| x.max(0.0) + (-x.abs()).exp().ln_1p())),
     since(1, "Softsign", (1, 1), |_| floats!(|x| x / (1.0 + x.abs()))),
-    since(9, "Erf", (1, 1), |_| float(math::erf, candle_core::cpu::erf::erf_f64)),
-    since(6, "Exp", (1, 1), |_| float(math::exp, f64::exp)),
+    since(9, "Erf", (1, 1), |_| float(functions::erf, candle_core::cpu::erf::erf_f64)).follower(|_| unary(Unary::Erf)),
+    since(6, "Exp", (1, 1), |_| float(functions::exp, f64::exp)),
     since(6, "Log", (1, 1), |_| floats!(|x| x.ln())),
     since(6, "Sqrt", (1, 1), |_| floats!(|x| x.sqrt())),
     since(6, "Reciprocal", (1, 1), |_| floats!(|x| 1.0 / x)),
@@ -59,15 +66,15 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(9, "Acosh", (1, 1), |_| float(|x| acosh(f64::from(x)) as f32, acosh)),
     // The library's is inexact near -1, and exact near 1.
     since(9, "Atanh", (1, 1), |_| floats!(|x| x.abs().atanh().copysign(x))),
-    between(6, 10, "Clip", (1, 1), clip_by_attributes),
-    since(11, "Clip", (1, 3), clip_by_inputs),
+    since(6, "Clip", (1, 1), clip_by_attributes).until(10).follower(fused_clip),
+    since(11, "Clip", (1, 3), clip_by_inputs).follower(fused_clip),
 ];
 
 /// A function of floats; the 16-bit ones go through f32.
 fn float(
     single: impl Fn(f32) -> f32 + Send + Sync + 'static,
     double: impl Fn(f64) -> f64 + Send + Sync + 'static,
-) -> Result<Kernel, Error> {
+) -> Result<OpFn, Error> {
     numbers(move |value, cx| match value.ty() {
         ElementType::F32 => singles(value, cx, &single),
         ElementType::F64 => map_into(value, cx, &double),
@@ -83,7 +90,7 @@ fn singles(mut value: Value, cx: &Cx<'_>, f: impl Fn(f32) -> f32) -> Result<Valu
     if let Some(elements) = value.elements_mut::<f32>() {
         for piece in elements.chunks_mut(PIECE) {
             pace.step(piece.len(), cx)?;
-            kernel::map(piece, &f);
+            simd::map(piece, &f);
         }
         return Ok(value);
     }
@@ -93,13 +100,13 @@ fn singles(mut value: Value, cx: &Cx<'_>, f: impl Fn(f32) -> f32) -> Result<Valu
             pace.step(piece.len(), cx)?;
             let start = out.len();
             out.extend_from_slice(piece);
-            kernel::map(&mut out[start..], &f);
+            simd::map(&mut out[start..], &f);
         }
         Ok(())
     })
 }
 
-fn numbers(f: impl Fn(Value, &Cx<'_>) -> Result<Value, Error> + Send + Sync + 'static) -> Result<Kernel, Error> {
+fn numbers(f: impl Fn(Value, &Cx<'_>) -> Result<Value, Error> + Send + Sync + 'static) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| Ok(vec![f(args.take(0)?, cx)?])))
 }
 
@@ -128,13 +135,13 @@ fn sign<T: Number>(x: T) -> T {
     }
 }
 
-fn leaky_relu(node: &Node<'_>) -> Result<Kernel, Error> {
+fn leaky_relu(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 0.01)?;
     let wide = f64::from(alpha);
     float(move |x| if x < 0.0 { alpha * x } else { x }, move |x| if x < 0.0 { wide * x } else { x })
 }
 
-fn prelu(_: &Node<'_>) -> Result<Kernel, Error> {
+fn prelu(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|mut args, cx| {
         let (value, slope) = (args.take(0)?, args.take(1)?);
         Ok(vec![with_numbers!(value, T => {
@@ -143,13 +150,13 @@ fn prelu(_: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn elu(node: &Node<'_>) -> Result<Kernel, Error> {
+fn elu(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 1.0)?;
     let wide = f64::from(alpha);
     float(move |x| if x < 0.0 { alpha * x.exp_m1() } else { x }, move |x| if x < 0.0 { wide * x.exp_m1() } else { x })
 }
 
-fn selu(node: &Node<'_>) -> Result<Kernel, Error> {
+fn selu(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 1.673_263_2)?;
     let gamma = node.float("gamma", 1.050_701)?;
     let wide = (f64::from(alpha), f64::from(gamma));
@@ -170,7 +177,7 @@ fn acosh(x: f64) -> f64 {
     if x > LARGE { x.ln() + std::f64::consts::LN_2 } else { x.acosh() }
 }
 
-fn celu(node: &Node<'_>) -> Result<Kernel, Error> {
+fn celu(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 1.0)?;
     let wide = f64::from(alpha);
     float(
@@ -179,13 +186,13 @@ fn celu(node: &Node<'_>) -> Result<Kernel, Error> {
     )
 }
 
-fn thresholded_relu(node: &Node<'_>) -> Result<Kernel, Error> {
+fn thresholded_relu(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 1.0)?;
     let wide = f64::from(alpha);
     float(move |x| if x > alpha { x } else { 0.0 }, move |x| if x > wide { x } else { 0.0 })
 }
 
-fn shrink(node: &Node<'_>) -> Result<Kernel, Error> {
+fn shrink(node: &Node<'_>) -> Result<OpFn, Error> {
     let (bias, edge) = (f64::from(node.float("bias", 0.0)?), f64::from(node.float("lambd", 0.5)?));
     numbers(move |value, cx| {
         with_numbers!(value, T => map_into(value, cx, |x: T| {
@@ -201,41 +208,41 @@ fn shrink(node: &Node<'_>) -> Result<Kernel, Error> {
     })
 }
 
-fn hard_sigmoid(node: &Node<'_>) -> Result<Kernel, Error> {
+fn hard_sigmoid(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 0.2)?;
     let beta = node.float("beta", 0.5)?;
     let wide = (f64::from(alpha), f64::from(beta));
     float(move |x| (alpha * x + beta).clamp(0.0, 1.0), move |x| (wide.0 * x + wide.1).clamp(0.0, 1.0))
 }
 
-fn swish(node: &Node<'_>) -> Result<Kernel, Error> {
+fn swish(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 1.0)?;
     let wide = f64::from(alpha);
-    float(move |x| x * math::sigmoid(alpha * x), move |x| x / (1.0 + (-wide * x).exp()))
+    float(move |x| x * functions::sigmoid(alpha * x), move |x| x / (1.0 + (-wide * x).exp()))
 }
 
-fn gelu(node: &Node<'_>) -> Result<Kernel, Error> {
+fn gelu(node: &Node<'_>) -> Result<OpFn, Error> {
     use std::f32::consts::FRAC_1_SQRT_2;
     match node.string("approximate", "none")? {
         "none" => float(
-            |x| 0.5 * x * (1.0 + math::erf(x * FRAC_1_SQRT_2)),
+            |x| 0.5 * x * (1.0 + functions::erf(x * FRAC_1_SQRT_2)),
             |x| 0.5 * x * (1.0 + candle_core::cpu::erf::erf_f64(x * std::f64::consts::FRAC_1_SQRT_2)),
         ),
         "tanh" => float(
-            |x| 0.5 * x * (1.0 + math::tanh(0.797_884_6 * (x + 0.044_715 * x * x * x))),
+            |x| 0.5 * x * (1.0 + functions::tanh(0.797_884_6 * (x + 0.044_715 * x * x * x))),
             |x| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh()),
         ),
         _ => Err(Error::unsupported("an approximation other than tanh is not supported")),
     }
 }
 
-fn clip_by_attributes(node: &Node<'_>) -> Result<Kernel, Error> {
+fn clip_by_attributes(node: &Node<'_>) -> Result<OpFn, Error> {
     let low = node.float("min", f32::MIN)?;
     let high = node.float("max", f32::MAX)?;
     numbers(move |value, cx| clip(value, Some(f64::from(low)), Some(f64::from(high)), cx))
 }
 
-fn clip_by_inputs(_: &Node<'_>) -> Result<Kernel, Error> {
+fn clip_by_inputs(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|mut args, cx| {
         let value = args.take(0)?;
         with_numbers!(value, T => {
@@ -274,7 +281,7 @@ fn clip_to<T: Number>(value: Value, low: Option<T>, high: Option<T>, cx: &Cx<'_>
 pub(super) fn predicate(
     single: impl Fn(f32) -> bool + Send + Sync + 'static,
     double: impl Fn(f64) -> bool + Send + Sync + 'static,
-) -> Result<Kernel, Error> {
+) -> Result<OpFn, Error> {
     numbers(move |value, cx| match value.ty() {
         ElementType::F32 => map(&value, cx, &single),
         ElementType::F64 => map(&value, cx, &double),
@@ -282,4 +289,28 @@ pub(super) fn predicate(
         ElementType::Bf16 => map(&value, cx, |x: bf16| single(x.to_f32())),
         _ => Err(no_type(&value)),
     })
+}
+
+fn unary(unary: Unary) -> Option<Follower> {
+    Some(Follower::Unary(unary))
+}
+
+fn fused_gelu(node: &Node<'_>) -> Option<Follower> {
+    if node.string("approximate", "none").ok()? == "none" { unary(Unary::Gelu) } else { None }
+}
+
+fn fused_clip(node: &Node<'_>) -> Option<Follower> {
+    if node.opset < 11 {
+        return unary(Unary::Clip(Some(node.float("min", f32::MIN).ok()?), Some(node.float("max", f32::MAX).ok()?)));
+    }
+    let bound = |index: usize| -> Option<Option<f32>> {
+        if !node.has_input(index) {
+            return Some(None);
+        }
+        match node.constant(index)?.elements::<f32>().ok()? {
+            [bound] => Some(Some(*bound)),
+            _ => None,
+        }
+    };
+    unary(Unary::Clip(bound(1)?, bound(2)?))
 }

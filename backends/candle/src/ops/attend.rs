@@ -1,19 +1,21 @@
 //! Attention as com.microsoft has it: Attention, QAttention and MultiHeadAttention, without what is kept from call to
 //! call.
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::{Args, Node};
-use super::super::value::{Dims, ElementType, Value, count};
-use super::layout::permute;
-use super::qlinear::{Products, Quantized};
-use super::within::{int, of, standard};
-use super::{Kernel, Operator, microsoft, no_type};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::layout::permute;
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::operator::{Operator, microsoft};
+use crate::ops::qlinear::{Products, Quantized};
+use crate::ops::within::{int, of, standard};
+use crate::tensor::dims::{Dims, count};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    microsoft("Attention", (2, 7), attention),
-    microsoft("QAttention", (5, 9), quantized),
-    microsoft("MultiHeadAttention", (1, 6), multi_head),
+    microsoft("Attention", (2, 7), attention).heavy(),
+    microsoft("QAttention", (5, 9), quantized).heavy(),
+    microsoft("MultiHeadAttention", (1, 6), multi_head).heavy(),
 ];
 
 /// What the attributes say of the heads.
@@ -23,9 +25,9 @@ struct Heads {
     scale: Option<f32>,
     /// What is added to the score of a place that the mask leaves out.
     masked: f32,
-    matmul: Kernel,
-    add: Kernel,
-    softmax: Kernel,
+    matmul: OpFn,
+    add: OpFn,
+    softmax: OpFn,
 }
 
 impl Heads {
@@ -165,7 +167,7 @@ fn sizes(listed: Option<[usize; 3]>, width: usize) -> [usize; 3] {
     listed.unwrap_or([width / 3, width / 3, width - 2 * (width / 3)])
 }
 
-fn attention(node: &Node<'_>) -> Result<Kernel, Error> {
+fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
     let heads = Heads::new(node)?;
     if (4..7).any(|index| index != 5 && node.has_input(index)) || node.flag("do_rotary", false)? {
         return Err(Error::unsupported("keys and values kept from before, or rotary embeddings"));
@@ -191,7 +193,7 @@ fn attention(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn quantized(node: &Node<'_>) -> Result<Kernel, Error> {
+fn quantized(node: &Node<'_>) -> Result<OpFn, Error> {
     let (heads, products) = (Heads::new(node)?, Products::new()?);
     if node.has_input(8) || node.flag("do_rotary", false)? {
         return Err(Error::unsupported("keys and values kept from before, or rotary embeddings"));
@@ -208,7 +210,7 @@ fn quantized(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn multi_head(node: &Node<'_>) -> Result<Kernel, Error> {
+fn multi_head(node: &Node<'_>) -> Result<OpFn, Error> {
     let heads = Heads::new(node)?;
     if !node.has_input(1) || !node.has_input(2) {
         return Err(Error::unsupported("queries, keys and values in one tensor"));

@@ -3,17 +3,20 @@
 //! Scores are computed some rows at a time, so that no matrix of all of them exists unless the model asks for it as an
 //! output. Half floats are computed in f32 and rounded once, at the end. A query that may attend to no key gives zeros.
 
-use super::super::meter::{Charge, Cx, PIECE, Pace};
-use super::super::node::{Args, Node};
-use super::super::value::{Dims, ElementType, Value, strides};
-use super::cast::convert;
-use super::heads::{Heads, Real, asked, by_head, each, overwrite, precision, softmax};
-use super::layout::{join, permute};
-use super::{Kernel, Operator, between, product, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::cast::convert;
+use crate::ops::heads::{Heads, Real, asked, by_head, each, overwrite, precision, softmax};
+use crate::ops::layout::{join, permute};
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::budget::Charge;
+use crate::tensor::dims::{Dims, product, strides};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] =
-    &[between(23, 23, "Attention", (3, 6), attention), since(24, "Attention", (3, 7), attention)];
+    &[since(23, "Attention", (3, 6), attention).until(23).heavy(), since(24, "Attention", (3, 7), attention).heavy()];
 
 /// What the attributes say.
 struct Attention {
@@ -45,7 +48,7 @@ fn window(node: &Node<'_>, name: &str) -> Result<Option<i64>, Error> {
     }
 }
 
-fn attention(node: &Node<'_>) -> Result<Kernel, Error> {
+fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
     let operator = Attention {
         opset: node.opset,
         causal: node.flag("is_causal", false)?,

@@ -2,16 +2,17 @@
 
 use half::{bf16, f16};
 
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::value::{ElementType, Value};
-use super::broadcast::map;
-use super::{Kernel, Operator, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::broadcast::map;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(26, "BitCast", (1, 1), cast)];
 
-fn cast(node: &Node<'_>) -> Result<Kernel, Error> {
+fn cast(node: &Node<'_>) -> Result<OpFn, Error> {
     let number = node.int("to")?.ok_or_else(|| Error::invalid_encoding("attribute to is missing"))?;
     let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
     let ty = ty.ok_or_else(|| Error::unsupported(format!("element type {number} is not supported")))?;

@@ -1,10 +1,11 @@
 //! Operators on the bits of integers: BitShift, BitwiseAnd, BitwiseOr, BitwiseXor, BitwiseNot.
 
-use super::super::meter::Cx;
-use super::super::node::Node;
-use super::super::value::{ElementType, Value};
-use super::broadcast::{map_into, zip_into};
-use super::{Kernel, Operator, no_type, since};
+use crate::compute::context::Cx;
+use crate::ops::broadcast::{map_into, zip_into};
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 /// Runs a body with the Rust type of a value's integers.
@@ -61,18 +62,18 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(18, "BitwiseNot", (1, 1), not),
 ];
 
-fn binary(f: fn(Value, Value, &Cx<'_>) -> Result<Value, Error>) -> Result<Kernel, Error> {
+fn binary(f: fn(Value, Value, &Cx<'_>) -> Result<Value, Error>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| Ok(vec![f(args.take(0)?, args.take(1)?, cx)?])))
 }
 
-fn not(_: &Node<'_>) -> Result<Kernel, Error> {
+fn not(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|mut args, cx| {
         let value = args.take(0)?;
         Ok(vec![with_integers!(value, T => map_into(value, cx, |x: T| !x))?])
     }))
 }
 
-fn shift(node: &Node<'_>) -> Result<Kernel, Error> {
+fn shift(node: &Node<'_>) -> Result<OpFn, Error> {
     let left = match node.string("direction", "")? {
         "LEFT" => true,
         "RIGHT" => false,

@@ -3,8 +3,10 @@
 //! A walk is cut into runs along which each operand either goes on by one or stands still, so that the inner loops
 //! are over plain slices. Dimensions that lie one after the other in every operand are walked as one.
 
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::value::{Dims, Element, Value, strides};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::tensor::dims::{Dims, strides};
+use crate::tensor::element::Element;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 /// The shape that two shapes broadcast to.
@@ -212,4 +214,9 @@ pub(super) fn expand<T: Element>(value: &Value, out: &[usize], cx: &Cx<'_>) -> R
             }
         })
     })
+}
+
+/// The value broadcast to `out`; the elements are there to say its type.
+pub(super) fn typed<T: Element>(_: &[T], value: &Value, out: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
+    expand::<T>(value, out, cx)
 }

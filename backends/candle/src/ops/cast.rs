@@ -5,12 +5,14 @@
 
 use half::{bf16, f16};
 
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::narrow::{self, Power, Rule};
-use super::super::node::Node;
-use super::super::value::{Element, ElementType, Value};
-use super::broadcast::map;
-use super::{Kernel, Operator, no_type, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::broadcast::map;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::element::{Element, ElementType};
+use crate::tensor::narrow;
+use crate::tensor::narrow::{Power, Rule};
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(6, "Cast", (1, 1), cast), since(15, "CastLike", (2, 2), cast_like)];
@@ -200,7 +202,7 @@ fn converted(value: Value, ty: ElementType, rule: Rule, cx: &Cx<'_>) -> Result<V
     if ty.is_narrow() && value.ty() != ty { encode(&value, ty, rule, cx) } else { convert(value, ty, cx) }
 }
 
-fn cast(node: &Node<'_>) -> Result<Kernel, Error> {
+fn cast(node: &Node<'_>) -> Result<OpFn, Error> {
     let number = node.int("to")?.ok_or_else(|| Error::invalid_encoding("attribute to is missing"))?;
     let rule = rule(node)?;
     let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
@@ -208,7 +210,7 @@ fn cast(node: &Node<'_>) -> Result<Kernel, Error> {
     Ok(Box::new(move |mut args, cx| Ok(vec![converted(args.take(0)?, ty, rule, cx)?])))
 }
 
-fn cast_like(node: &Node<'_>) -> Result<Kernel, Error> {
+fn cast_like(node: &Node<'_>) -> Result<OpFn, Error> {
     let rule = rule(node)?;
     Ok(Box::new(move |mut args, cx| {
         let ty = args.get(1)?.ty();

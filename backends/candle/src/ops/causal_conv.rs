@@ -1,18 +1,20 @@
 //! CausalConvWithState: a depthwise convolution of a sequence that sees only what came before, part of it in a state.
 
-use super::super::math::sigmoid;
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::{Args, Node};
-use super::super::value::{Dims, ElementType, Value, with_elements};
-use super::cast::convert;
-use super::heads::each;
-use super::layout::join;
-use super::{Kernel, Operator, no_type, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::math::functions::sigmoid;
+use crate::ops::cast::convert;
+use crate::ops::heads::each;
+use crate::ops::layout::join;
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::Dims;
+use crate::tensor::element::{ElementType, with_elements};
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(27, "CausalConvWithState", (2, 4), convolution)];
+pub(super) const OPERATORS: &[Operator] = &[since(27, "CausalConvWithState", (2, 4), convolution).heavy()];
 
-fn convolution(node: &Node<'_>) -> Result<Kernel, Error> {
+fn convolution(node: &Node<'_>) -> Result<OpFn, Error> {
     let gated = match node.string("activation", "none")? {
         "none" => false,
         "silu" | "swish" => true,

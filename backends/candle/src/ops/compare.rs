@@ -1,12 +1,13 @@
 //! Comparisons and logic: Equal, Less, Greater and their kin, And, Or, Xor, Not, Where, IsNaN, IsInf.
 
-use super::super::meter::Cx;
-use super::super::node::Node;
-use super::super::value::{ElementType, Value, with_elements};
-use super::activation::predicate;
-use super::broadcast::{map_into, runs, shape, zip, zip_into};
-use super::elementwise::with_numbers;
-use super::{Kernel, Operator, since};
+use crate::compute::context::Cx;
+use crate::ops::activation::predicate;
+use crate::ops::broadcast::{map_into, runs, shape, zip, zip_into};
+use crate::ops::elementwise::with_numbers;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::element::{ElementType, with_elements};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -34,7 +35,7 @@ pub(super) const OPERATORS: &[Operator] = &[
 
 type Compare = fn(&Value, &Value, &Cx<'_>) -> Result<Value, Error>;
 
-fn compare(f: Compare) -> Result<Kernel, Error> {
+fn compare(f: Compare) -> Result<OpFn, Error> {
     Ok(Box::new(move |args, cx| Ok(vec![f(args.get(0)?, args.get(1)?, cx)?])))
 }
 
@@ -45,15 +46,15 @@ fn equal(a: &Value, b: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
     with_numbers!(*a, T => zip(a, b, cx, (|a: T, b: T| a == b) as fn(T, T) -> bool))
 }
 
-fn logic(f: fn(bool, bool) -> bool) -> Result<Kernel, Error> {
+fn logic(f: fn(bool, bool) -> bool) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| Ok(vec![zip_into(args.take(0)?, args.take(1)?, cx, f)?])))
 }
 
-fn not(_: &Node<'_>) -> Result<Kernel, Error> {
+fn not(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|mut args, cx| Ok(vec![map_into(args.take(0)?, cx, |x: bool| !x)?])))
 }
 
-fn is_infinite(node: &Node<'_>) -> Result<Kernel, Error> {
+fn is_infinite(node: &Node<'_>) -> Result<OpFn, Error> {
     let (negative, positive) = (node.flag("detect_negative", true)?, node.flag("detect_positive", true)?);
     predicate(
         move |x| x.is_infinite() && if x > 0.0 { positive } else { negative },
@@ -61,7 +62,7 @@ fn is_infinite(node: &Node<'_>) -> Result<Kernel, Error> {
     )
 }
 
-fn choose(_: &Node<'_>) -> Result<Kernel, Error> {
+fn choose(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let (condition, a, b) = (args.get(0)?, args.get(1)?, args.get(2)?);
         let out = shape(condition.dims(), &shape(a.dims(), b.dims())?)?;
@@ -82,6 +83,6 @@ fn choose(_: &Node<'_>) -> Result<Kernel, Error> {
 }
 
 /// The elements of `value`, which are to be of the same type as `_like`.
-fn same_type<'a, T: super::super::value::Element>(_like: &[T], value: &'a Value) -> Result<&'a [T], Error> {
+fn same_type<'a, T: crate::tensor::element::Element>(_like: &[T], value: &'a Value) -> Result<&'a [T], Error> {
     value.elements::<T>()
 }

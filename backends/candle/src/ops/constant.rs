@@ -1,18 +1,19 @@
 //! Tensors out of nothing: Constant, ConstantOfShape, Range.
 
-use super::super::node::Node;
-use super::super::value::{ElementType, Value, with_elements};
-use super::cast::convert;
-use super::{Kernel, Operator, since};
+use crate::ops::cast::convert;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::element::{ElementType, with_elements};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "Constant", (0, 0), constant),
+    since(1, "Constant", (0, 0), constant).free(),
     since(9, "ConstantOfShape", (1, 1), constant_of_shape),
     since(11, "Range", (3, 3), range),
 ];
 
-fn constant(node: &Node<'_>) -> Result<Kernel, Error> {
+fn constant(node: &Node<'_>) -> Result<OpFn, Error> {
     let value = if let Some(value) = node.tensor("value")? {
         value
     } else if let Some(number) = node.float_option("value_float")? {
@@ -35,7 +36,7 @@ pub(super) fn dims(shape: &Value) -> Result<Vec<usize>, Error> {
     shape.to_i64s()?.iter().map(dim).collect()
 }
 
-fn constant_of_shape(node: &Node<'_>) -> Result<Kernel, Error> {
+fn constant_of_shape(node: &Node<'_>) -> Result<OpFn, Error> {
     let value = match node.tensor("value")? {
         Some(value) => value,
         None => Value::scalar(0.0_f32)?,
@@ -54,7 +55,7 @@ fn constant_of_shape(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn range(node: &Node<'_>) -> Result<Kernel, Error> {
+fn range(node: &Node<'_>) -> Result<OpFn, Error> {
     let narrow = node.opset >= 27;
     if narrow {
         // The type of sums that are no part of this way to compute it: each element is computed on its own.
@@ -109,7 +110,7 @@ fn range(node: &Node<'_>) -> Result<Kernel, Error> {
             ElementType::I16 => integers!(i16),
             ElementType::I32 => integers!(i32),
             ElementType::I64 => integers!(i64),
-            _ => return Err(super::no_type(start)),
+            _ => return Err(crate::tensor::value::no_type(start)),
         };
         Ok(vec![convert(result, ty, cx)?])
     }))

@@ -3,23 +3,28 @@
 //! A body sees its captures afresh in every turn; each turn looks at the compute's token, and what a turn leaves for
 //! the end is charged, however small it is.
 
-use super::super::check;
-use super::super::decode::ValueInfoProto;
-use super::super::meter::{Charge, Cx, Pace};
-use super::super::node::{Args, Node, Subgraph};
-use super::super::run::run;
-use super::super::value::{ElementType, Value, with_elements};
-use super::layout::{join, permute};
-use super::{Kernel, MANY, Operator, axis, since};
+use crate::compute::context::{Cx, Pace};
+use crate::format::messages::ValueInfoProto;
+use crate::format::ports;
+use crate::ops::layout::{join, permute};
+use crate::ops::node::{Args, Node, OpFn, Subgraph};
+use crate::ops::operator::{MANY, Operator, since};
+use crate::tensor::budget::Charge;
+use crate::tensor::dims::axis;
+use crate::tensor::element::{ElementType, with_elements};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] =
-    &[since(1, "If", (1, 1), conditional), since(1, "Loop", (0, MANY), repeat), since(9, "Scan", (1, MANY), scan)];
+pub(super) const OPERATORS: &[Operator] = &[
+    since(1, "If", (1, 1), conditional).heavy(),
+    since(1, "Loop", (0, MANY), repeat).unbounded(),
+    since(9, "Scan", (1, MANY), scan).unbounded(),
+];
 
-fn conditional(node: &Node<'_>) -> Result<Kernel, Error> {
+fn conditional(node: &Node<'_>) -> Result<OpFn, Error> {
     let (yes, no) = (node.subgraph("then_branch")?, node.subgraph("else_branch")?);
     for branch in [&yes, &no] {
-        if branch.plan.outputs.len() != node.outputs() || branch.plan.inputs.len() != branch.captures.len() {
+        if branch.graph.outputs() != node.outputs() || branch.graph.inputs() != branch.captures.len() {
             return Err(Error::invalid_encoding("a branch has other inputs or outputs than the node"));
         }
     }
@@ -29,7 +34,7 @@ fn conditional(node: &Node<'_>) -> Result<Kernel, Error> {
         // A value captured by both branches comes once for each.
         let captures = branch.captures.iter().map(|&index| args.take(index)).collect::<Result<_, _>>()?;
         drop(args);
-        run(&branch.plan, captures, cx)
+        branch.graph.run(captures, cx)
     }))
 }
 
@@ -86,7 +91,7 @@ impl Declared {
         let body = node.proto.attribute.iter().find(|attribute| attribute.name.as_deref() == Some(name));
         let outputs = body.and_then(|body| body.g.as_ref()).map_or(&[][..], |graph| &graph.output);
         let declared = |info: &ValueInfoProto| {
-            let port = check::port(info).ok()?;
+            let port = ports::port(info).ok()?;
             Some((port.ty, port.dims.unwrap_or_default().iter().map(|dim| dim.unwrap_or(0)).collect()))
         };
         outputs.get(first..).unwrap_or_default().iter().map(|info| Self(declared(info))).collect()
@@ -106,11 +111,11 @@ fn captures(body: &Subgraph, args: &mut Args) -> Result<Vec<Value>, Error> {
     body.captures.iter().map(|&index| args.take(index)).collect()
 }
 
-fn repeat(node: &Node<'_>) -> Result<Kernel, Error> {
+fn repeat(node: &Node<'_>) -> Result<OpFn, Error> {
     let body = node.subgraph("body")?;
-    let formal = body.plan.inputs.len().saturating_sub(body.captures.len());
+    let formal = body.graph.inputs().saturating_sub(body.captures.len());
     let carried = formal.checked_sub(2).ok_or_else(|| Error::invalid_encoding("a body of fewer than two inputs"))?;
-    let scans = body.plan.outputs.len().checked_sub(carried + 1);
+    let scans = body.graph.outputs().checked_sub(carried + 1);
     let scans = scans.ok_or_else(|| Error::invalid_encoding("a body of fewer outputs than inputs"))?;
     if node.proto.input.len().max(2) != carried + 2 || node.outputs() > carried + scans {
         return Err(Error::invalid_encoding("a body has other inputs or outputs than the node"));
@@ -120,7 +125,7 @@ fn repeat(node: &Node<'_>) -> Result<Kernel, Error> {
     let declared = Declared::outputs(node, "body", carried + 1);
     Ok(Box::new(move |mut args, cx| {
         let input = |index: usize| if index < given { args.option(index) } else { None };
-        let turns = input(0).map(super::pattern::integer).transpose()?.unwrap_or(i64::MAX);
+        let turns = input(0).map(crate::ops::integers::integer).transpose()?.unwrap_or(i64::MAX);
         let mut going = input(1).map(boolean).transpose()?.unwrap_or(true);
         let mut state = (2..2 + carried).map(|index| args.take(index)).collect::<Result<Vec<_>, _>>()?;
         let captured = captures(&body, &mut args)?;
@@ -132,7 +137,7 @@ fn repeat(node: &Node<'_>) -> Result<Kernel, Error> {
             let mut inputs = vec![Value::scalar(turn)?, Value::scalar(going)?];
             inputs.append(&mut state);
             inputs.extend(captured.iter().cloned());
-            let mut outputs = run(&body.plan, inputs, cx)?;
+            let mut outputs = body.graph.run(inputs, cx)?;
             let scanned = outputs.split_off(carried + 1);
             kept.push(scanned.into_iter(), cx)?;
             state = outputs.split_off(1);
@@ -163,7 +168,7 @@ fn to_front(value: Value, at: i64, cx: &Cx<'_>) -> Result<Value, Error> {
 /// One index of the first dimension.
 fn slice(value: &Value, index: usize, cx: &Cx<'_>) -> Result<Value, Error> {
     let dims = value.dims().get(1..).unwrap_or_default();
-    let len = super::product(dims);
+    let len = crate::tensor::dims::product(dims);
     let plain = value.plain();
     let slice = with_elements!(plain, |elements| {
         cx.output(dims)?.append(|out| Pace::default().copy(&elements[index * len..(index + 1) * len], out, cx))
@@ -171,13 +176,13 @@ fn slice(value: &Value, index: usize, cx: &Cx<'_>) -> Result<Value, Error> {
     Ok(slice.retyped(value.ty()))
 }
 
-fn scan(node: &Node<'_>) -> Result<Kernel, Error> {
+fn scan(node: &Node<'_>) -> Result<OpFn, Error> {
     let body = node.subgraph("body")?;
-    let formal = body.plan.inputs.len().saturating_sub(body.captures.len());
+    let formal = body.graph.inputs().saturating_sub(body.captures.len());
     let scanned = node.int("num_scan_inputs")?.and_then(|count| usize::try_from(count).ok()).filter(|&count| count > 0);
     let scanned = scanned.ok_or_else(|| Error::invalid_encoding("attribute num_scan_inputs is missing"))?;
     let states = formal.checked_sub(scanned).filter(|_| node.proto.input.len() == formal);
-    let kept_outputs = states.and_then(|states| body.plan.outputs.len().checked_sub(states));
+    let kept_outputs = states.and_then(|states| body.graph.outputs().checked_sub(states));
     let (Some(states), Some(kept_outputs)) = (states, kept_outputs) else {
         return Err(Error::invalid_encoding("a body has other inputs or outputs than the node"));
     };
@@ -204,7 +209,7 @@ fn scan(node: &Node<'_>) -> Result<Kernel, Error> {
                 inputs.push(slice(value, if backwards == 0 { turn } else { turns - 1 - turn }, cx)?);
             }
             inputs.extend(captured.iter().cloned());
-            let mut outputs = run(&body.plan, inputs, cx)?;
+            let mut outputs = body.graph.run(inputs, cx)?;
             kept.push(outputs.split_off(states).into_iter(), cx)?;
             state = outputs;
         }

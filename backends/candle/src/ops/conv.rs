@@ -5,57 +5,32 @@
 //! after the convolution in the graph, elementwise, is done to those outputs before the next ones (see `tail`). One
 //! filter a channel (depthwise) is a sum of shifted rows instead.
 
+use crate::ops::patches::{Left, Padded, Patches};
+use crate::ops::window::{biases, group, planes, refuse_rank};
 use std::convert::Infallible;
-use std::ops::Range;
 use std::sync::Arc;
 
-use super::super::fuse::{Anchor, Channels, Packs, Way};
-use super::super::meter::{Charge, Cx, Pace};
-use super::super::node::Node;
-use super::super::pack::{self, Target};
-use super::super::tail::{At, Program, Tail, scaled, shifted};
-use super::super::value::{Dims, ElementType, Value, count};
-use super::cast::convert;
-use super::layout::permute;
-use super::real::Real;
-use super::window::{Slide, Window};
-use super::{Kernel, Operator, conv_double, depthwise, no_type, product, since};
+use crate::compute::context::{Cx, Pace};
+use crate::math::epilogue::{At, Tail};
+use crate::math::pack;
+use crate::math::program::{Program, scaled, shifted};
+use crate::ops::cast::convert;
+use crate::ops::fusion::{Anchor, Channels, Packs, Way};
+use crate::ops::layout::permute;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::ops::window::{Slide, Window};
+use crate::ops::{conv_double, depthwise};
+use crate::tensor::budget::Charge;
+use crate::tensor::dims::{Dims, count, product};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(1, "Conv", (2, 3), conv)];
+pub(super) const OPERATORS: &[Operator] = &[since(1, "Conv", (2, 3), conv).heavy().anchor(anchor)];
 
 /// Panels of outputs that are computed together.
 const PANELS: usize = 8;
-
-/// Multiplications between two looks at the compute's token.
-const PART: usize = 1 << 24;
-
-pub(super) fn group(node: &Node<'_>) -> Result<usize, Error> {
-    let group = node.int("group")?.unwrap_or(1);
-    let group = usize::try_from(group).ok().filter(|&group| (1..=1 << 24).contains(&group));
-    group.ok_or_else(|| Error::invalid_encoding("attribute group is out of range"))
-}
-
-/// A spatial tensor as batch, channels and one to three spatial dimensions.
-pub(super) fn planes(dims: &[usize]) -> Result<(usize, usize, &[usize]), Error> {
-    match dims {
-        [n, c, spatial @ ..] if (1..=3).contains(&spatial.len()) => Ok((*n, *c, spatial)),
-        _ => Err(Error::unsupported(format!("{}: one to three spatial dimensions are supported", Dims(dims)))),
-    }
-}
-
-pub(super) fn refuse_rank(node: &Node<'_>) -> Result<(), Error> {
-    node.constant(1).map_or(Ok(()), |weights| planes(weights.dims()).map(drop))
-}
-
-pub(super) fn biases<T: Real>(bias: Option<&Value>, filters: usize) -> Result<Option<&[T]>, Error> {
-    let Some(bias) = bias else { return Ok(None) };
-    let elements = bias.elements::<T>()?;
-    if elements.len() != filters {
-        return Err(Error::invalid_argument(format!("a bias of {} for {filters} filters", elements.len())));
-    }
-    Ok(Some(elements))
-}
 
 /// The filters of a convolution.
 struct Filters<'a> {
@@ -72,7 +47,7 @@ fn is_depthwise(dims: &[usize], groups: usize) -> bool {
     groups > 1 && dims.len() < 5 && dims.get(1) == Some(&1) && product(&dims[2..]) <= depthwise::LARGEST
 }
 
-fn conv(node: &Node<'_>) -> Result<Kernel, Error> {
+fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
     let (window, groups) = (Window::new(node)?, group(node)?);
     refuse_rank(node)?;
     Ok(Box::new(move |mut args, cx| {
@@ -128,7 +103,7 @@ fn fused(
     bias: Option<&Value>,
     window: &Window,
     groups: usize,
-) -> Option<Kernel> {
+) -> Option<OpFn> {
     let (dims, elements) = (weights.dims().to_vec(), weights.elements::<f32>().ok()?);
     let filters = *dims.first()?;
     let constants = program.bytes(filters);
@@ -167,7 +142,7 @@ fn fused(
         packs.of(weights, Way::Groups(groups), elements.len(), at_load)?
     };
     let (tail, window) = (Tail::new(program), window.clone());
-    let kernel: Kernel = Box::new(move |mut args, cx| {
+    let kernel: OpFn = Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         if value.ty() != ElementType::F32 {
             return Err(Error::invalid_argument(format!("{:?} by {:?}", value.ty(), ElementType::F32)));
@@ -307,196 +282,4 @@ fn products(
 /// A room for each of so many parts.
 fn rooms<R>(parts: usize, room: impl Fn() -> Result<R, Error>) -> Result<Vec<R>, Error> {
     (0..parts).map(|_| room()).collect()
-}
-
-/// Volumes with their pads.
-struct Padded {
-    slides: [Slide; 3],
-    /// Sizes with the pads.
-    sizes: [usize; 3],
-    /// Room for the padded volumes; empty where nothing is padded.
-    room: Vec<f32>,
-    _charge: Option<Charge>,
-}
-
-impl Padded {
-    /// Room for `volumes` of them at a time.
-    fn new(slides: [Slide; 3], volumes: usize, cx: &Cx<'_>) -> Result<Self, Error> {
-        let sizes = slides.map(|slide| slide.input + slide.before + slide.after);
-        let [slabs, rows, columns] = sizes;
-        let size = count(&[volumes, slabs, rows, columns])?;
-        if slides.iter().all(|slide| slide.before == 0 && slide.after == 0) {
-            return Ok(Self { slides, sizes, room: Vec::new(), _charge: None });
-        }
-        let (room, charge) = cx.filled(0.0, size)?;
-        Ok(Self { slides, sizes, room, _charge: Some(charge) })
-    }
-
-    /// The volumes, one after the other, with their pads.
-    fn fill<'a>(&'a mut self, volumes: &'a [f32], cx: &Cx<'_>) -> Result<&'a [f32], Error> {
-        if self.room.is_empty() {
-            return Ok(volumes);
-        }
-        let mut pace = Pace::default();
-        let ([slabs, rows, columns], [deep, high, wide]) = (self.slides, self.sizes);
-        for (index, line) in volumes.chunks_exact(columns.input).enumerate() {
-            pace.step(line.len(), cx)?;
-            let (y, z) = (index % rows.input, index / rows.input);
-            let z = z / slabs.input * deep + z % slabs.input + slabs.before;
-            let start = (z * high + y + rows.before) * wide + columns.before;
-            self.room[start..start + columns.input].copy_from_slice(line);
-        }
-        Ok(&self.room)
-    }
-}
-
-/// A run of outputs that one panel holds: where in the panel, where in a volume, and how many.
-type Segment = (usize, usize, usize);
-
-/// A left-hand side of `m` rows, and the one, the first of a block, with which ours begin.
-#[derive(Clone, Copy)]
-struct Left<'a> {
-    elements: &'a [f32],
-    m: usize,
-    from: usize,
-}
-
-/// Lays out patches, panel by panel, and multiplies them.
-struct Patches {
-    slides: [Slide; 3],
-    sizes: [usize; 3],
-    /// Where in a volume each place of the kernel is.
-    taps: Vec<usize>,
-    /// Elements of a patch.
-    patch: usize,
-    segments: Vec<Segment>,
-    panel: Vec<f32>,
-    /// Multiplications since the last look at the compute's token.
-    work: usize,
-    _charge: Charge,
-}
-
-impl Patches {
-    fn new(padded: &Padded, patch: usize, cx: &Cx<'_>) -> Result<Self, Error> {
-        let (slides, sizes) = (padded.slides, padded.sizes);
-        let [slabs, rows, columns] = slides;
-        let (size, room) = (slabs.kernel * rows.kernel * columns.kernel, pack::DEPTH * pack::width());
-        let charge = cx.charge::<i64>(&[size])?;
-        let mut taps = Vec::with_capacity(size);
-        for z in 0..slabs.kernel {
-            for y in 0..rows.kernel {
-                let line = (z * slabs.dilation * sizes[1] + y * rows.dilation) * sizes[2];
-                taps.extend((0..columns.kernel).map(|x| line + x * columns.dilation));
-            }
-        }
-        let (segments, panel) = (Vec::new(), vec![0.0; room]);
-        Ok(Self { slides, sizes, taps, patch, segments, panel, work: PART, _charge: charge })
-    }
-
-    /// The runs of `outputs`.
-    fn cut(&mut self, outputs: Range<usize>) {
-        let ([slabs, rows, columns], [_, high, wide]) = (self.slides, self.sizes);
-        self.segments.clear();
-        let mut output = outputs.start;
-        while output < outputs.end {
-            let (line, x) = (output / columns.output, output % columns.output);
-            let (z, y) = (line / rows.output * slabs.stride, line % rows.output * rows.stride);
-            let source = (z * high + y) * wide + x * columns.stride;
-            let len = (columns.output - x).min(outputs.end - output);
-            match self.segments.last_mut() {
-                // Lines without a gap between them are one.
-                Some((_, before, longer)) if columns.stride == 1 && *before + *longer == source => *longer += len,
-                _ => self.segments.push((output - outputs.start, source, len)),
-            }
-            output += len;
-        }
-    }
-
-    /// Counts so many multiplications, which are about to be done.
-    fn step(&mut self, multiplications: usize, cx: &Cx<'_>) -> Result<(), Error> {
-        self.work += multiplications;
-        if self.work >= PART {
-            self.work = 0;
-            cx.control.check()?;
-        }
-        Ok(())
-    }
-
-    /// Adds the product of the left-hand rows and of the image's patches at `outputs` to those columns of `out`.
-    fn multiply(
-        &mut self,
-        image: &[f32],
-        left: Left<'_>,
-        outputs: Range<usize>,
-        out: &mut [f32],
-        cx: &Cx<'_>,
-    ) -> Result<(), Error> {
-        let (width, pitch) = (pack::width(), product(&self.slides.map(|slide| slide.output)));
-        let m = out.len() / pitch.max(1);
-        let volume = product(&self.sizes);
-        for first in outputs.clone().step_by(width) {
-            let end = outputs.end.min(first + width);
-            self.cut(first..end);
-            for (from, depth) in pack::parts(self.patch) {
-                // What is laid out is work too.
-                self.step(depth * width, cx)?;
-                let (mut channel, mut tap) = (from / self.taps.len(), from % self.taps.len());
-                for row in self.panel.chunks_exact_mut(pack::pitch(end - first)).take(depth) {
-                    lay_row(&image[channel * volume + self.taps[tap]..], &self.segments, self.slides[2].stride, row);
-                    tap += 1;
-                    if tap == self.taps.len() {
-                        (channel, tap) = (channel + 1, 0);
-                    }
-                }
-                let most = (PART / (depth * width)).next_multiple_of(pack::height());
-                for top in (0..m).step_by(most) {
-                    let rows = most.min(m - top);
-                    self.step(rows * depth * width, cx)?;
-                    let target = Target { out: &mut out[top * pitch..], pitch, first, columns: end - first };
-                    let left = &left.elements[from * left.m + (left.from + top) * depth..][..rows * depth];
-                    pack::add_product(left, &self.panel, rows, depth, target);
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// One row of a panel: what lies under one place of the kernel.
-fn lay_row(source: &[f32], segments: &[Segment], stride: usize, row: &mut [f32]) {
-    for &(at, start, len) in segments {
-        if stride == 1 {
-            row[at..at + len].copy_from_slice(&source[start..start + len]);
-        } else {
-            for (element, x) in row[at..at + len].iter_mut().zip(source[start..].iter().step_by(stride)) {
-                *element = *x;
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::super::meter::Meter;
-    use super::*;
-    use graphpool::backend::ComputeControl;
-
-    #[test]
-    fn a_long_product_of_patches_is_cancelled() {
-        let (control, meter) = (ComputeControl::default(), Meter::new(usize::MAX));
-        let cx = Cx::new(&control, &meter);
-        // A panel of outputs by 1024 taps, for so many filters that a few panels are one part.
-        let (taps, filters) = (1024, PART / 1024 / pack::width() / 4);
-        let columns = Slide { input: taps + 2, output: 3, kernel: taps, ..Slide::UNIT };
-        let padded = Padded::new([Slide::UNIT, Slide::UNIT, columns], 1, &cx).unwrap();
-        let mut patches = Patches::new(&padded, taps, &cx).unwrap();
-        let (image, left) = (vec![1.0; taps + 2], vec![1.0; filters * taps]);
-        let mut out = vec![0.0; filters * 3];
-        let left = Left { elements: &left, m: filters, from: 0 };
-        let mut run = || patches.multiply(&image, left, 0..3, &mut out, &cx);
-        run().unwrap();
-        control.cancel.cancel();
-        run().unwrap();
-        assert!((0..3).any(|_| run().is_err()));
-    }
 }

@@ -1,11 +1,11 @@
 //! Conv of f64: products of the filters and of the patches under the kernel, some outputs at a time.
 
-use super::super::gemm::{self, Matrix};
-use super::super::meter::{Cx, Pace};
-use super::super::value::{Dims, Value, count};
-use super::conv::{biases, planes};
-use super::product;
-use super::window::{Slide, Window};
+use crate::compute::context::{Cx, Pace};
+use crate::math::gemm;
+use crate::math::gemm::Matrix;
+use crate::ops::window::{Slide, Window, biases, planes};
+use crate::tensor::dims::{Dims, count, product};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 /// Elements of the patches that are multiplied together.

@@ -1,20 +1,20 @@
 //! ConvTranspose over one to three spatial dimensions: a product of the kernel and the input, added up where its parts
 //! fall (im2col backwards).
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, Value, count};
-use super::cast::convert;
-use super::conv::{biases, group, planes, refuse_rank};
-use super::matmul::{Matrices, Size, multiply};
-use super::real::{Real, beside, floats, with_reals};
-use super::window::{Slide, Window};
-use super::{Kernel, Operator, product, since};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::cast::convert;
+use crate::ops::matmul::{Matrices, Size, multiply};
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::ops::real::{Real, beside, floats, with_reals};
+use crate::ops::window::{Slide, Window, biases, group, planes, refuse_rank};
+use crate::tensor::dims::{Dims, count, product};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(1, "ConvTranspose", (2, 3), conv_transpose)];
+pub(super) const OPERATORS: &[Operator] = &[since(1, "ConvTranspose", (2, 3), conv_transpose).heavy()];
 
-fn conv_transpose(node: &Node<'_>) -> Result<Kernel, Error> {
+fn conv_transpose(node: &Node<'_>) -> Result<OpFn, Error> {
     let (window, groups) = (Window::new(node)?, group(node)?);
     refuse_rank(node)?;
     let list = |name| -> Result<Option<Vec<usize>>, Error> {

@@ -1,17 +1,19 @@
 //! CumProd: products of all elements up to each, along an axis.
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::Node;
-use super::super::value::{ElementType, Value};
-use super::cast::convert;
-use super::elementwise::{Number, with_numbers};
-use super::pattern::integer;
-use super::{Kernel, Operator, axis, no_type, product, since};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::cast::convert;
+use crate::ops::elementwise::{Number, with_numbers};
+use crate::ops::integers::integer;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::{axis, product};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(26, "CumProd", (2, 2), running_product)];
 
-fn running_product(node: &Node<'_>) -> Result<Kernel, Error> {
+fn running_product(node: &Node<'_>) -> Result<OpFn, Error> {
     let (exclusive, reverse) = (node.flag("exclusive", false)?, node.flag("reverse", false)?);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;

@@ -1,18 +1,19 @@
 //! DeformConv over two dimensions: a convolution whose taps lie where offsets say, between elements by interpolation.
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::{Args, Node};
-use super::super::value::{Dims, ElementType, Value};
-use super::cast::convert;
-use super::conv::{group, refuse_rank};
-use super::elementwise::Number;
-use super::window::{Slide, Window};
-use super::{Kernel, Operator, no_type, product, since};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::cast::convert;
+use crate::ops::elementwise::Number;
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::ops::window::{Slide, Window, group, refuse_rank};
+use crate::tensor::dims::{Dims, product};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(19, "DeformConv", (3, 5), convolution)];
+pub(super) const OPERATORS: &[Operator] = &[since(19, "DeformConv", (3, 5), convolution).heavy()];
 
-fn convolution(node: &Node<'_>) -> Result<Kernel, Error> {
+fn convolution(node: &Node<'_>) -> Result<OpFn, Error> {
     let (window, groups) = (Window::new(node)?, group(node)?);
     refuse_rank(node)?;
     let shifted = node.int("offset_group")?.unwrap_or(1);
@@ -118,7 +119,7 @@ impl<T: Number> Convolution<'_, T> {
         // What lies under the taps of one row of outputs: by channel, tap and column.
         let width = columns.output;
         let (mut patch, _charge) =
-            cx.filled(T::default(), super::super::value::count(&[self.channels, taps, width])?)?;
+            cx.filled(T::default(), crate::tensor::dims::count(&[self.channels, taps, width])?)?;
         let mut pace = Pace::default();
         for batch in 0..self.batch {
             for row in 0..rows.output {

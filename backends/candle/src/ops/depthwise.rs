@@ -4,8 +4,9 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::super::meter::{Charge, Cx, Pace};
-use super::window::Slide;
+use crate::compute::context::{Cx, Pace};
+use crate::ops::window::Slide;
+use crate::tensor::budget::Charge;
 use graphpool::backend::Error;
 
 /// Places that a kernel may have at the most.
@@ -147,8 +148,8 @@ fn block<S: Simd, const V: usize>(simd: S, source: &[f32], offsets: &[usize], ta
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::meter::Meter;
     use super::*;
+    use crate::tensor::budget::Meter;
     use graphpool::backend::ComputeControl;
 
     #[test]

@@ -1,15 +1,17 @@
 //! Det: the determinant of each matrix, by elimination.
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, ElementType};
-use super::cast::convert;
-use super::{Kernel, Operator, no_type, product, since};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::cast::convert;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::{Dims, product};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::no_type;
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(11, "Det", (1, 1), determinant)];
+pub(super) const OPERATORS: &[Operator] = &[since(11, "Det", (1, 1), determinant).heavy()];
 
-fn determinant(_: &Node<'_>) -> Result<Kernel, Error> {
+fn determinant(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|mut args, cx| {
         let value = args.take(0)?;
         let ty = value.ty();

@@ -1,16 +1,16 @@
 //! What detectors are made of: NonMaxSuppression, RoiAlign.
 
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, count};
-use super::order::sort;
-use super::pattern::{integer, integers};
-use super::pool::beats;
-use super::{Kernel, Operator, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::integers::{integer, integers};
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::ops::order::sort;
+use crate::ops::pool::beats;
+use crate::tensor::dims::{Dims, count};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] =
-    &[since(10, "NonMaxSuppression", (2, 5), suppress), since(10, "RoiAlign", (3, 3), roi_align)];
+    &[since(10, "NonMaxSuppression", (2, 5), suppress).heavy(), since(10, "RoiAlign", (3, 3), roi_align).heavy()];
 
 /// Top, left, bottom and right of a box.
 type Corners = [f32; 4];
@@ -44,7 +44,7 @@ fn apart(
 /// Bytes that a list of the boxes of one class takes, besides the boxes.
 const LISTED: usize = 256;
 
-fn suppress(node: &Node<'_>) -> Result<Kernel, Error> {
+fn suppress(node: &Node<'_>) -> Result<OpFn, Error> {
     let centered = node.flag("center_point_box", false)?;
     Ok(Box::new(move |args, cx| {
         let (boxes, scores) = (args.get(0)?, args.get(1)?);
@@ -125,7 +125,7 @@ fn suppress(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn roi_align(node: &Node<'_>) -> Result<Kernel, Error> {
+fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
     let largest = match node.string("mode", "avg")? {
         "avg" => false,
         "max" => true,

@@ -5,12 +5,14 @@
 
 use half::{bf16, f16};
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::Node;
-use super::super::random::Stream;
-use super::super::value::{Dims, Element, ElementType, Value, count};
-use super::cast::convert;
-use super::{Kernel, Operator, no_type, since};
+use crate::compute::context::{Cx, Pace};
+use crate::compute::random::Stream;
+use crate::ops::cast::convert;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::{Dims, count};
+use crate::tensor::element::{Element, ElementType};
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -105,7 +107,7 @@ fn listed(node: &Node<'_>) -> Result<Option<ElementType>, Error> {
     ty.map(Some).ok_or_else(|| Error::unsupported(format!("element type {number}")))
 }
 
-fn shaped(node: &Node<'_>, distribution: Distribution) -> Result<Kernel, Error> {
+fn shaped(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
     let dims = node.ints("shape")?.ok_or_else(|| Error::invalid_encoding("attribute shape is missing"))?;
     let dims = dims.iter().map(|&dim| usize::try_from(dim)).collect::<Result<Vec<_>, _>>();
     let dims = dims.map_err(|_| Error::invalid_encoding("a size below 0"))?;
@@ -114,7 +116,7 @@ fn shaped(node: &Node<'_>, distribution: Distribution) -> Result<Kernel, Error> 
     Ok(Box::new(move |_, cx| Ok(vec![distribution.tensor(&dims, ty, &source, cx)?])))
 }
 
-fn like(node: &Node<'_>, distribution: Distribution) -> Result<Kernel, Error> {
+fn like(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
     let (ty, source) = (listed(node)?, Source::new(node)?);
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
@@ -123,7 +125,7 @@ fn like(node: &Node<'_>, distribution: Distribution) -> Result<Kernel, Error> {
 }
 
 /// 1 with the probability that each element is.
-fn bernoulli(node: &Node<'_>) -> Result<Kernel, Error> {
+fn bernoulli(node: &Node<'_>) -> Result<OpFn, Error> {
     let (ty, source) = (listed(node)?, Source::new(node)?);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
@@ -144,7 +146,7 @@ fn bernoulli(node: &Node<'_>) -> Result<Kernel, Error> {
 }
 
 /// Classes, drawn with the probabilities whose logarithms, up to a number added to all, are the rows.
-fn multinomial(node: &Node<'_>) -> Result<Kernel, Error> {
+fn multinomial(node: &Node<'_>) -> Result<OpFn, Error> {
     let samples = usize::try_from(node.int("sample_size")?.unwrap_or(1));
     let samples = samples.map_err(|_| Error::invalid_encoding("attribute sample_size is negative"))?;
     let (ty, source) = (listed(node)?.unwrap_or(ElementType::I32), Source::new(node)?);

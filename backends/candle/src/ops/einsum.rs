@@ -3,18 +3,19 @@
 //! Two operands at a time: dimensions that both have and nobody needs afterwards are summed by a matrix product,
 //! those that only one has and nobody needs are summed before.
 
-use super::super::dims::MAX_RANK;
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, ElementType, Value, count};
-use super::cast::convert;
-use super::elementwise::{Number, with_numbers};
-use super::layout::permute;
-use super::matmul::product_in_batches;
-use super::{Kernel, MANY, Operator, no_type, product, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::cast::convert;
+use crate::ops::elementwise::{Number, with_numbers};
+use crate::ops::layout::permute;
+use crate::ops::matmul::product_in_batches;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{MANY, Operator, since};
+use crate::tensor::dims::{Dims, MAX_RANK, count, product};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(12, "Einsum", (1, MANY), einsum)];
+pub(super) const OPERATORS: &[Operator] = &[since(12, "Einsum", (1, MANY), einsum).heavy()];
 
 /// A name of a dimension: a letter, or a place of the ellipsis counted from its end.
 type Name = u32;
@@ -57,7 +58,7 @@ impl Term {
     }
 }
 
-fn einsum(node: &Node<'_>) -> Result<Kernel, Error> {
+fn einsum(node: &Node<'_>) -> Result<OpFn, Error> {
     let equation: String = node.string("equation", "")?.split_whitespace().collect();
     let (left, right) = match equation.split_once("->") {
         Some((left, right)) => (left, Some(term(right)?)),
@@ -134,7 +135,7 @@ fn diagonal(mut value: Value, mut names: Vec<Name>, cx: &Cx<'_>) -> Result<(Valu
     Ok((value, names))
 }
 
-fn pick<T: super::super::value::Element>(
+fn pick<T: crate::tensor::element::Element>(
     value: &Value,
     dims: &[usize],
     len: usize,

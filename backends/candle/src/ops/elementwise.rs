@@ -4,19 +4,22 @@
 
 use half::{bf16, f16};
 
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::value::{Element, ElementType, Value};
-use super::broadcast::{map_into, zip, zip_into};
-use super::cast::convert;
-use super::{Kernel, MANY, Operator, no_type, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::math::program::Binary as Fused;
+use crate::ops::broadcast::{map_into, zip, zip_into};
+use crate::ops::cast::convert;
+use crate::ops::fusion::Follower;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{MANY, Operator, since};
+use crate::tensor::element::{Element, ElementType};
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(7, "Add", (2, 2), |_| binary(add)),
-    since(7, "Sub", (2, 2), |_| binary(sub)),
-    since(7, "Mul", (2, 2), |_| binary(mul)),
-    since(7, "Div", (2, 2), |_| binary(div)),
+    since(7, "Add", (2, 2), |_| binary(add)).follower(|_| follower(Fused::Add)),
+    since(7, "Sub", (2, 2), |_| binary(sub)).follower(|_| follower(Fused::Sub)),
+    since(7, "Mul", (2, 2), |_| binary(mul)).follower(|_| follower(Fused::Mul)),
+    since(7, "Div", (2, 2), |_| binary(div)).follower(|_| follower(Fused::Div)),
     since(10, "Mod", (2, 2), modulo),
     since(7, "Pow", (2, 2), |_| binary(power)),
     since(6, "Min", (1, MANY), |_| variadic(min)),
@@ -116,7 +119,7 @@ integers!(i8 i16 i32 i64 u8 u16 u32 u64);
 /// Runs a body with the Rust type of a value's numbers.
 macro_rules! with_numbers {
     ($value:expr, $ty:ident => $body:expr) => {{
-        use $crate::value::ElementType;
+        use $crate::tensor::element::ElementType;
         match $value.ty() {
             ElementType::F32 => with_numbers!(@ f32, $ty, $body),
             ElementType::F64 => with_numbers!(@ f64, $ty, $body),
@@ -130,7 +133,7 @@ macro_rules! with_numbers {
             ElementType::U16 => with_numbers!(@ u16, $ty, $body),
             ElementType::U32 => with_numbers!(@ u32, $ty, $body),
             ElementType::U64 => with_numbers!(@ u64, $ty, $body),
-            _ => Err($crate::ops::no_type(&$value)),
+            _ => Err($crate::tensor::value::no_type(&$value)),
         }
     }};
     (@ $rust:ty, $ty:ident, $body:expr) => {{
@@ -205,11 +208,11 @@ fn power(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
             zip(&a, &b, cx, |a: i32, b: i32| integer_power(i64::from(a), i64::from(b)) as i32)
         }
         _ => {
-            let exponent = with_numbers!(b, T => super::broadcast::map(&b, cx, |x: T| x.to_f64()))?;
+            let exponent = with_numbers!(b, T => crate::ops::broadcast::map(&b, cx, |x: T| x.to_f64()))?;
             with_numbers!(a, T => {
-                let base = super::broadcast::map(&a, cx, |x: T| x.to_f64())?;
+                let base = crate::ops::broadcast::map(&a, cx, |x: T| x.to_f64())?;
                 let result = zip_into(base, exponent, cx, f64::powf)?;
-                super::broadcast::map(&result, cx, |x: f64| <T as Number>::from_f64(x))
+                crate::ops::broadcast::map(&result, cx, |x: f64| <T as Number>::from_f64(x))
             })
         }
     }
@@ -241,7 +244,7 @@ fn integer_power(base: i64, exponent: i64) -> i64 {
     }
 }
 
-fn modulo(node: &Node<'_>) -> Result<Kernel, Error> {
+fn modulo(node: &Node<'_>) -> Result<OpFn, Error> {
     let fmod = node.flag("fmod", false)?;
     let floored = node.opset >= 28;
     Ok(Box::new(move |mut args, cx| {
@@ -279,11 +282,15 @@ fn floored_remainder(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
     }
 }
 
-fn binary(f: Binary) -> Result<Kernel, Error> {
+fn follower(binary: Fused) -> Option<Follower> {
+    Some(Follower::Binary(binary))
+}
+
+fn binary(f: Binary) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| Ok(vec![f(args.take(0)?, args.take(1)?, cx)?])))
 }
 
-fn variadic(f: Binary) -> Result<Kernel, Error> {
+fn variadic(f: Binary) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let mut result = args.take(0)?;
         for index in 1..args.len() {
@@ -296,7 +303,7 @@ fn variadic(f: Binary) -> Result<Kernel, Error> {
 
 /// The sum of the operands over a number that their count gives; the 16-bit floats are added up as f32, and rounded
 /// once.
-fn sum(over: fn(usize) -> f64) -> Result<Kernel, Error> {
+fn sum(over: fn(usize) -> f64) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let ty = args.get(0)?.ty();
         let (count, narrow) = (args.len(), matches!(ty, ElementType::F16 | ElementType::Bf16));

@@ -1,22 +1,24 @@
 //! Features of ai.onnx.ml: Scaler, Normalizer, Binarizer, Imputer, ArrayFeatureExtractor, FeatureVectorizer.
 
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, Element, ElementType, Value, count, with_elements};
-use super::broadcast::map_into;
-use super::cast::convert;
-use super::elementwise::with_numbers;
-use super::pattern::integers;
-use super::{Kernel, MANY, Operator, learning, no_type};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::broadcast::map_into;
+use crate::ops::cast::convert;
+use crate::ops::elementwise::with_numbers;
+use crate::ops::integers::integers;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{MANY, Operator, learning};
+use crate::tensor::dims::{Dims, count};
+use crate::tensor::element::{Element, ElementType, with_elements};
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    learning(1, 5, "Scaler", (1, 1), scaler),
-    learning(1, 5, "Normalizer", (1, 1), normalizer),
-    learning(1, 5, "Binarizer", (1, 1), binarizer),
-    learning(1, 5, "Imputer", (1, 1), imputer),
-    learning(1, 5, "ArrayFeatureExtractor", (2, 2), extractor),
-    learning(1, 5, "FeatureVectorizer", (1, MANY), vectorizer),
+    learning(1, "Scaler", (1, 1), scaler),
+    learning(1, "Normalizer", (1, 1), normalizer),
+    learning(1, "Binarizer", (1, 1), binarizer),
+    learning(1, "Imputer", (1, 1), imputer),
+    learning(1, "ArrayFeatureExtractor", (2, 2), extractor),
+    learning(1, "FeatureVectorizer", (1, MANY), vectorizer),
 ];
 
 /// Numbers as f32, and the length of a row of them: the last of at most two dimensions.
@@ -44,7 +46,7 @@ fn by_rows(value: &Value, width: usize, cx: &Cx<'_>, mut row: impl FnMut(&[f32],
     })
 }
 
-fn scaler(node: &Node<'_>) -> Result<Kernel, Error> {
+fn scaler(node: &Node<'_>) -> Result<OpFn, Error> {
     let list = |name| Ok::<_, Error>(node.floats(name)?.unwrap_or_default().to_vec());
     let (offset, scale) = (list("offset")?, list("scale")?);
     if offset.len() != scale.len() || offset.is_empty() {
@@ -63,7 +65,7 @@ fn scaler(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn normalizer(node: &Node<'_>) -> Result<Kernel, Error> {
+fn normalizer(node: &Node<'_>) -> Result<OpFn, Error> {
     let norm: fn(&[f32]) -> f32 = match node.string("norm", "MAX")? {
         "MAX" => |row| row.iter().copied().fold(f32::NEG_INFINITY, f32::max),
         "L1" => |row| row.iter().map(|x| x.abs()).sum(),
@@ -81,12 +83,12 @@ fn normalizer(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn binarizer(node: &Node<'_>) -> Result<Kernel, Error> {
+fn binarizer(node: &Node<'_>) -> Result<OpFn, Error> {
     let threshold = f64::from(node.float("threshold", 0.0)?);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         with_numbers!(value, T => {
-            use super::elementwise::Number;
+            use crate::ops::elementwise::Number;
             let (one, zero) = (<T as Number>::from_f64(1.0), T::default());
             map_into(value, cx, |x: T| if x.to_f64() > threshold { one } else { zero })
         })
@@ -110,7 +112,7 @@ fn filled<T: Element>(
     cx.output::<T>(value.dims())?.collect(elements.iter().enumerate().map(replaced))
 }
 
-fn imputer(node: &Node<'_>) -> Result<Kernel, Error> {
+fn imputer(node: &Node<'_>) -> Result<OpFn, Error> {
     let floats = node.floats("imputed_value_floats")?.unwrap_or_default().to_vec();
     let ints = node.ints("imputed_value_int64s")?.unwrap_or_default().to_vec();
     let (float, int) = (node.float("replaced_value_float", 0.0)?, node.int("replaced_value_int64")?.unwrap_or(0));
@@ -131,7 +133,7 @@ fn imputer(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn extractor(_: &Node<'_>) -> Result<Kernel, Error> {
+fn extractor(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let (value, places) = (args.get(0)?, integers(args.get(1)?, cx)?);
         let Some((&width, outer)) = value.dims().split_last() else {
@@ -162,7 +164,7 @@ fn extractor(_: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn vectorizer(node: &Node<'_>) -> Result<Kernel, Error> {
+fn vectorizer(node: &Node<'_>) -> Result<OpFn, Error> {
     let widths = node.ints("inputdimensions")?.unwrap_or_default().iter().map(|&width| usize::try_from(width));
     let widths = widths.collect::<Result<Vec<_>, _>>().map_err(|_| Error::invalid_encoding("a size below 0"))?;
     if widths.len() != node.constants.len() {

@@ -1,22 +1,17 @@
 //! FlexAttention of ai.onnx.preview: attention whose scores and weights pass through graphs of the model's own.
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::{Args, Node, Subgraph};
-use super::super::run::run;
-use super::super::value::{Dims, ElementType, Value};
-use super::cast::convert;
-use super::heads::{Heads, Real, asked, each, precision, softmax};
-use super::{Kernel, Operator};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::cast::convert;
+use crate::ops::heads::{Heads, Real, asked, each, precision, softmax};
+use crate::ops::node::{Args, Node, OpFn, Subgraph};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::Dims;
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[Operator {
-    domain: "ai.onnx.preview",
-    name: "FlexAttention",
-    since: 1,
-    until: 1,
-    inputs: (3, 3),
-    build: attention,
-}];
+pub(super) const OPERATORS: &[Operator] =
+    &[since(1, "FlexAttention", (3, 3), attention).until(1).of("ai.onnx.preview").heavy()];
 
 struct Flex {
     scale: Option<f64>,
@@ -30,13 +25,13 @@ fn modifier(node: &Node<'_>, name: &str) -> Result<Option<Subgraph>, Error> {
         return Ok(None);
     }
     let graph = node.subgraph(name)?;
-    if graph.plan.inputs.len() != graph.captures.len() + 1 || graph.plan.outputs.len() != 1 {
+    if graph.graph.inputs() != graph.captures.len() + 1 || graph.graph.outputs() != 1 {
         return Err(Error::invalid_encoding(format!("{name} has not one input and one output")));
     }
     Ok(Some(graph))
 }
 
-fn attention(node: &Node<'_>) -> Result<Kernel, Error> {
+fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
     let operator = Flex {
         scale: node.float_option("scale")?.map(f64::from),
         asked: asked(node.int("softmax_precision")?)?,
@@ -55,7 +50,7 @@ fn modified(graph: Option<&Subgraph>, value: Value, args: &Args, cx: &Cx<'_>) ->
     for &index in &graph.captures {
         inputs.push(args.get(index)?.clone());
     }
-    let result = run(&graph.plan, inputs, cx)?.into_iter().next();
+    let result = graph.graph.run(inputs, cx)?.into_iter().next();
     let result = result.ok_or_else(|| Error::runtime_error("a graph without a result"))?;
     if result.dims() != dims || result.ty() != ty {
         let why = format!("a graph makes {:?} {} of {ty:?} {}", result.ty(), Dims(result.dims()), Dims(&dims));

@@ -8,9 +8,10 @@
 
 use std::collections::HashMap;
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::Node;
-use super::super::value::{ElementType, Value};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::node::Node;
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 /// Scores that a row may have.
@@ -240,7 +241,7 @@ pub(super) fn tensor_numbers(tensor: &Value) -> Result<Vec<f64>, Error> {
         ElementType::F16 => tensor.elements::<half::f16>()?.iter().map(|number| number.to_f64()).collect(),
         ElementType::F32 => tensor.elements::<f32>()?.iter().map(|&number| f64::from(number)).collect(),
         ElementType::F64 => tensor.elements::<f64>()?.to_vec(),
-        _ => return Err(super::no_type(tensor)),
+        _ => return Err(crate::tensor::value::no_type(tensor)),
     })
 }
 

@@ -1,13 +1,15 @@
 //! Operators of com.microsoft that stand for several of ai.onnx, which they are made of here: what onnxruntime's
 //! optimizer and its converters leave in transformer models. Attention is in `attend`.
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::{Args, Node};
-use super::super::value::{ElementType, Value};
-use super::cast::convert;
-use super::layout::permute;
-use super::within::{apply, float, of, standard, string};
-use super::{Kernel, Operator, between, microsoft, no_type, product, since};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::cast::convert;
+use crate::ops::layout::permute;
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::operator::{Operator, microsoft, since};
+use crate::ops::within::{apply, float, of, standard, string};
+use crate::tensor::dims::product;
+use crate::tensor::element::ElementType;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -15,20 +17,21 @@ pub(super) const OPERATORS: &[Operator] = &[
     microsoft("BiasGelu", (2, 2), |_| gelu("none")),
     microsoft("FastGelu", (1, 2), |_| gelu("tanh")),
     microsoft("QuickGelu", (1, 1), quick_gelu),
-    microsoft("FusedMatMul", (2, 2), matmul),
-    microsoft("FusedGemm", (2, 3), gemm),
-    microsoft("FusedConv", (2, 4), conv),
+    microsoft("FusedMatMul", (2, 2), matmul).heavy(),
+    microsoft("FusedGemm", (2, 3), gemm).heavy(),
+    microsoft("FusedConv", (2, 4), conv).heavy(),
     microsoft("SkipLayerNormalization", (3, 5), skip_layer),
     microsoft("SkipSimplifiedLayerNormalization", (3, 4), skip_root_mean_square),
     microsoft("EmbedLayerNormalization", (1, 9), embed),
     // Both are in ai.onnx for onnxruntime, which had the second before ONNX did.
     since(1, "SimplifiedLayerNormalization", (2, 2), root_mean_square),
-    between(1, 16, "LayerNormalization", (2, 3), |node| {
+    since(1, "LayerNormalization", (2, 3), |node| {
         standard("LayerNormalization", 17, node.pass(&["axis", "epsilon", "stash_type"]))
-    }),
+    })
+    .until(16),
 ];
 
-fn gelu(approximate: &str) -> Result<Kernel, Error> {
+fn gelu(approximate: &str) -> Result<OpFn, Error> {
     let (add, gelu) =
         (standard("Add", 13, Vec::new())?, standard("Gelu", 20, vec![string("approximate", approximate)])?);
     Ok(Box::new(move |mut args, cx| {
@@ -41,12 +44,12 @@ fn gelu(approximate: &str) -> Result<Kernel, Error> {
     }))
 }
 
-fn quick_gelu(node: &Node<'_>) -> Result<Kernel, Error> {
+fn quick_gelu(node: &Node<'_>) -> Result<OpFn, Error> {
     standard("Swish", 24, vec![float("alpha", node.float("alpha", 1.702)?)])
 }
 
 /// The value times a number.
-fn scaled(value: Value, factor: f32, multiply: &Kernel, cx: &Cx<'_>) -> Result<Value, Error> {
+fn scaled(value: Value, factor: f32, multiply: &OpFn, cx: &Cx<'_>) -> Result<Value, Error> {
     if factor == 1.0 {
         return Ok(value);
     }
@@ -65,7 +68,7 @@ fn transposed(value: Value, cx: &Cx<'_>) -> Result<Value, Error> {
     permute(value, &order, cx)
 }
 
-fn matmul(node: &Node<'_>) -> Result<Kernel, Error> {
+fn matmul(node: &Node<'_>) -> Result<OpFn, Error> {
     let (alpha, a, b) = (node.float("alpha", 1.0)?, node.flag("transA", false)?, node.flag("transB", false)?);
     if node.flag("transBatchA", false)? || node.flag("transBatchB", false)? {
         return Err(Error::unsupported("a batch that is not in front"));
@@ -82,7 +85,7 @@ fn matmul(node: &Node<'_>) -> Result<Kernel, Error> {
 }
 
 /// The activation of a fused operator, with up to two parameters.
-fn activation(name: &str, parameters: &[f32]) -> Result<Kernel, Error> {
+fn activation(name: &str, parameters: &[f32]) -> Result<OpFn, Error> {
     let parameter = |name, index: usize| parameters.get(index).map(|&value| float(name, value));
     let named = |names: &[&'static str]| {
         names.iter().enumerate().filter_map(|(index, name)| parameter(name, index)).collect::<Vec<_>>()
@@ -96,7 +99,7 @@ fn activation(name: &str, parameters: &[f32]) -> Result<Kernel, Error> {
     }
 }
 
-fn gemm(node: &Node<'_>) -> Result<Kernel, Error> {
+fn gemm(node: &Node<'_>) -> Result<OpFn, Error> {
     let gemm = standard("Gemm", 13, node.pass(&["alpha", "beta", "transA", "transB"]))?;
     let name = node.string("activation", "Relu")?;
     let parameters = [node.float_option("activation_alpha")?, node.float_option("activation_beta")?];
@@ -107,7 +110,7 @@ fn gemm(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn conv(node: &Node<'_>) -> Result<Kernel, Error> {
+fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
     let attributes = node.pass(&["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"]);
     let (conv, add) = (standard("Conv", 11, attributes)?, standard("Add", 13, Vec::new())?);
     let parameters = node.floats("activation_params")?.unwrap_or_default();
@@ -138,7 +141,7 @@ fn outputs(node: &Node<'_>) -> Result<(), Error> {
     node.at_most(4)
 }
 
-fn skip_layer(node: &Node<'_>) -> Result<Kernel, Error> {
+fn skip_layer(node: &Node<'_>) -> Result<OpFn, Error> {
     outputs(node)?;
     let epsilon = node.float("epsilon", 1e-12)?;
     let (add, layer) =
@@ -156,7 +159,7 @@ fn four(result: Value, sum: Value) -> Vec<Value> {
 }
 
 /// The first two inputs and the bias at `bias`, if any, added up.
-fn summed(args: &mut Args, bias: usize, add: &Kernel, cx: &Cx<'_>) -> Result<Value, Error> {
+fn summed(args: &mut Args, bias: usize, add: &OpFn, cx: &Cx<'_>) -> Result<Value, Error> {
     let (value, skip) = (args.take(0)?, args.take(1)?);
     let value = match args.take(bias) {
         Ok(bias) => of(add, [value, bias], cx)?,
@@ -177,7 +180,7 @@ fn normalized(value: Value, scale: Value, axis: i64, epsilon: f32, cx: &Cx<'_>) 
         return Err(no_type(&value));
     }
     let (value, scale) = (convert(value, ElementType::F32, cx)?, convert(scale, ElementType::F32, cx)?);
-    let at = super::axis(axis, value.rank())?;
+    let at = crate::tensor::dims::axis(axis, value.rank())?;
     let width = product(&value.dims()[at..]);
     let (elements, scale) = (value.elements::<f32>()?, scale.elements::<f32>()?);
     if scale.len() != width {
@@ -196,7 +199,7 @@ fn normalized(value: Value, scale: Value, axis: i64, epsilon: f32, cx: &Cx<'_>) 
     convert(result, ty, cx)
 }
 
-fn root_mean_square(node: &Node<'_>) -> Result<Kernel, Error> {
+fn root_mean_square(node: &Node<'_>) -> Result<OpFn, Error> {
     let (axis, epsilon) = (node.int("axis")?.unwrap_or(-1), node.float("epsilon", 1e-5)?);
     if node.int("stash_type")?.unwrap_or(1) != 1 {
         return Err(Error::unsupported("statistics in another type than f32"));
@@ -205,7 +208,7 @@ fn root_mean_square(node: &Node<'_>) -> Result<Kernel, Error> {
     Ok(Box::new(move |mut args, cx| Ok(vec![normalized(args.take(0)?, args.take(1)?, axis, epsilon, cx)?])))
 }
 
-fn skip_root_mean_square(node: &Node<'_>) -> Result<Kernel, Error> {
+fn skip_root_mean_square(node: &Node<'_>) -> Result<OpFn, Error> {
     outputs(node)?;
     let (epsilon, add) = (node.float("epsilon", 1e-12)?, standard("Add", 13, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
@@ -216,7 +219,7 @@ fn skip_root_mean_square(node: &Node<'_>) -> Result<Kernel, Error> {
 }
 
 /// The embeddings of words, places and segments, added up and normalized.
-fn embed(node: &Node<'_>) -> Result<Kernel, Error> {
+fn embed(node: &Node<'_>) -> Result<OpFn, Error> {
     node.at_most(3)?;
     node.wants(&[2, 3, 5, 6])?;
     let epsilon = node.float("epsilon", 1e-12)?;

@@ -1,10 +1,12 @@
 //! Elements by index: Gather, GatherElements, GatherND.
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, Element, Value, count, strides, with_elements};
-use super::pattern::integers;
-use super::{Kernel, Operator, axis, product, since};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::integers::integers;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::{Dims, axis, count, product, strides};
+use crate::tensor::element::{Element, with_elements};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -20,7 +22,7 @@ pub(super) fn place(index: i64, dim: usize) -> Result<usize, Error> {
     found.ok_or_else(|| Error::invalid_argument(format!("index {index} of {dim} elements")))
 }
 
-fn gather(node: &Node<'_>) -> Result<Kernel, Error> {
+fn gather(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(0);
     Ok(Box::new(move |args, cx| {
         let (value, indices) = (args.get(0)?, args.get(1)?);
@@ -46,7 +48,7 @@ fn gather(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn gather_elements(node: &Node<'_>) -> Result<Kernel, Error> {
+fn gather_elements(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(0);
     Ok(Box::new(move |args, cx| {
         let (value, indices) = (args.get(0)?, args.get(1)?);
@@ -79,7 +81,7 @@ fn gather_elements(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn gather_nd(node: &Node<'_>) -> Result<Kernel, Error> {
+fn gather_nd(node: &Node<'_>) -> Result<OpFn, Error> {
     let batch = node.int("batch_dims")?.unwrap_or(0);
     let batch = usize::try_from(batch).map_err(|_| Error::invalid_encoding("attribute batch_dims is negative"))?;
     Ok(Box::new(move |args, cx| {

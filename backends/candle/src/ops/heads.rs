@@ -1,11 +1,13 @@
 //! What the attention operators share: queries, keys and values by head, the scores of these, and their softmax.
 
-use super::super::kernel;
-use super::super::math;
-use super::super::meter::{Charge, Cx, PIECE, Pace};
-use super::super::value::{Dims, ElementType, Value, count};
-use super::layout::permute;
-use super::matmul::{Float, Matrices, Size, multiply};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::math::{functions, simd};
+use crate::ops::layout::permute;
+use crate::ops::matmul::{Float, Matrices, Size, multiply};
+use crate::tensor::budget::Charge;
+use crate::tensor::dims::{Dims, count};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 /// Scores that are computed together, so that a long sequence takes no matrix of all of them.
@@ -22,10 +24,10 @@ pub(super) trait Real: Float {
 impl Real for f32 {
     const LEAST: Self = Self::NEG_INFINITY;
     fn exponentials(row: &mut [Self], top: Self) {
-        kernel::map(row, |x| math::exp(x - top));
+        simd::map(row, |x| functions::exp(x - top));
     }
     fn tanh(self) -> Self {
-        math::tanh(self)
+        functions::tanh(self)
     }
 }
 

@@ -6,22 +6,24 @@
 
 use std::collections::HashMap;
 
-use super::super::check::Port;
-use super::super::decode::GraphProto;
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::texts::Text;
-use super::super::value::{Dims, Element, ElementType, Value, count, with_elements};
-use super::cast::convert;
-use super::{Kernel, ML, Operator, learning, no_type};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::format::messages::GraphProto;
+use crate::format::ports::Port;
+use crate::ops::cast::convert;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{ML, Operator, learning};
+use crate::tensor::dims::{Dims, count};
+use crate::tensor::element::{Element, ElementType, with_elements};
+use crate::tensor::texts::Text;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    learning(1, 1, "LabelEncoder", (1, 1), by_classes),
-    learning(2, 5, "LabelEncoder", (1, 1), label_encoder),
-    learning(1, 5, "OneHotEncoder", (1, 1), one_hot),
-    learning(1, 5, "CategoryMapper", (1, 1), category_mapper),
-    learning(1, 5, "ZipMap", (1, 1), zip_map),
+    learning(1, "LabelEncoder", (1, 1), by_classes).until(1),
+    learning(2, "LabelEncoder", (1, 1), label_encoder),
+    learning(1, "OneHotEncoder", (1, 1), one_hot),
+    learning(1, "CategoryMapper", (1, 1), category_mapper),
+    learning(1, "ZipMap", (1, 1), zip_map),
 ];
 
 /// What stands for an element in a table: its bits, so that a NaN is found too.
@@ -157,7 +159,7 @@ fn list(node: &Node<'_>, prefix: &str) -> Result<Option<Value>, Error> {
     Ok(lists.pop())
 }
 
-fn label_encoder(node: &Node<'_>) -> Result<Kernel, Error> {
+fn label_encoder(node: &Node<'_>) -> Result<OpFn, Error> {
     let (Some(keys), Some(values)) = (list(node, "keys")?, list(node, "values")?) else {
         return Err(Error::invalid_encoding("keys or values are missing"));
     };
@@ -185,7 +187,7 @@ fn label_encoder(node: &Node<'_>) -> Result<Kernel, Error> {
 }
 
 /// Strings to integers and integers to strings, whichever comes.
-fn both_ways(node: &Node<'_>, integers: &Value, strings: &Value) -> Result<Kernel, Error> {
+fn both_ways(node: &Node<'_>, integers: &Value, strings: &Value) -> Result<OpFn, Error> {
     if integers.len() != strings.len() {
         return Err(Error::invalid_encoding(format!("{} integers and {} strings", integers.len(), strings.len())));
     }
@@ -204,20 +206,20 @@ fn both_ways(node: &Node<'_>, integers: &Value, strings: &Value) -> Result<Kerne
     }))
 }
 
-fn by_classes(node: &Node<'_>) -> Result<Kernel, Error> {
+fn by_classes(node: &Node<'_>) -> Result<OpFn, Error> {
     let classes = node.texts("classes_strings")?.unwrap_or_default();
     let numbers = Value::new(vec![classes.len()], (0..classes.len() as i64).collect())?;
     both_ways(node, &numbers, &Value::new(vec![classes.len()], classes)?)
 }
 
-fn category_mapper(node: &Node<'_>) -> Result<Kernel, Error> {
+fn category_mapper(node: &Node<'_>) -> Result<OpFn, Error> {
     let (integers, strings) =
         (node.ints("cats_int64s")?.unwrap_or_default(), node.texts("cats_strings")?.unwrap_or_default());
     let integers = Value::new(vec![integers.len()], integers.to_vec())?;
     both_ways(node, &integers, &Value::new(vec![strings.len()], strings)?)
 }
 
-fn one_hot(node: &Node<'_>) -> Result<Kernel, Error> {
+fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
     let (ints, texts) =
         (node.ints("cats_int64s")?.unwrap_or_default(), node.texts("cats_strings")?.unwrap_or_default());
     if ints.is_empty() == texts.is_empty() {
@@ -262,7 +264,7 @@ fn labels(node: &Node<'_>) -> Result<usize, Error> {
     Ok(integers.max(strings))
 }
 
-fn zip_map(node: &Node<'_>) -> Result<Kernel, Error> {
+fn zip_map(node: &Node<'_>) -> Result<OpFn, Error> {
     let width = labels(node)?;
     Ok(Box::new(move |mut args, cx| {
         let scores = convert(args.take(0)?, ElementType::F32, cx)?;
@@ -280,7 +282,7 @@ pub(crate) fn maps(graph: &GraphProto) -> HashMap<String, Port> {
         .node
         .iter()
         .filter(|node| node.op_type.as_deref() == Some("ZipMap") && node.domain.as_deref() == Some(ML));
-    let port = |node: &super::super::decode::NodeProto| {
+    let port = |node: &crate::format::messages::NodeProto| {
         let name = node.output.first()?.clone();
         let width = node.attribute.iter().map(|attribute| attribute.ints.len().max(attribute.strings.len())).max();
         Some((name.clone(), Port { name, ty: ElementType::F32, dims: Some(vec![None, width]) }))

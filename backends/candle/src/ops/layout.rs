@@ -1,13 +1,15 @@
 //! Operators that move elements about: Transpose, Concat, Split, Tile, Expand, DepthToSpace, SpaceToDepth.
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, Element, Value, strides, with_elements};
-use super::broadcast::{expand, shape};
-use super::constant::dims;
-use super::pattern::integers;
-use super::select::{affordable, offsets, select};
-use super::{Kernel, MANY, Operator, axis, product, since};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::broadcast::{shape, typed};
+use crate::ops::constant::dims;
+use crate::ops::integers::integers;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{MANY, Operator, since};
+use crate::ops::select::{affordable, offsets, select};
+use crate::tensor::dims::{Dims, axis, product, strides};
+use crate::tensor::element::with_elements;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -20,7 +22,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(1, "SpaceToDepth", (1, 1), space_to_depth),
 ];
 
-fn transpose(node: &Node<'_>) -> Result<Kernel, Error> {
+fn transpose(node: &Node<'_>) -> Result<OpFn, Error> {
     let fixed = node.ints("perm")?.map(<[i64]>::to_vec);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
@@ -62,7 +64,7 @@ pub(super) fn permute(value: Value, permutation: &[usize], cx: &Cx<'_>) -> Resul
     select(&value, &lists, cx)
 }
 
-fn concat(node: &Node<'_>) -> Result<Kernel, Error> {
+fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.ok_or_else(|| Error::invalid_encoding("attribute axis is missing"))?;
     Ok(Box::new(move |args, cx| {
         let values = (0..args.len()).map(|index| args.get(index)).collect::<Result<Vec<_>, _>>()?;
@@ -107,7 +109,7 @@ pub(super) fn join(values: &[&Value], at: i64, cx: &Cx<'_>) -> Result<Value, Err
     })
 }
 
-fn split(node: &Node<'_>) -> Result<Kernel, Error> {
+fn split(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(0);
     let fixed = if node.opset < 13 { node.ints("split")?.map(<[i64]>::to_vec) } else { None };
     let count = node.outputs();
@@ -160,7 +162,7 @@ fn split(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn tile(_: &Node<'_>) -> Result<Kernel, Error> {
+fn tile(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let (value, repeats) = (args.get(0)?, dims(args.get(1)?)?);
         if repeats.len() != value.rank() {
@@ -184,12 +186,7 @@ fn tile(_: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-/// The value broadcast to `out`; the elements are there to say its type.
-pub(super) fn typed<T: Element>(_: &[T], value: &Value, out: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
-    expand::<T>(value, out, cx)
-}
-
-fn expand_to(_: &Node<'_>) -> Result<Kernel, Error> {
+fn expand_to(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|mut args, cx| {
         let value = args.take(0)?;
         let out = shape(value.dims(), &dims(args.get(1)?)?)?;
@@ -207,7 +204,7 @@ fn image(node: &Node<'_>) -> Result<usize, Error> {
     block.ok_or_else(|| Error::invalid_encoding("attribute blocksize is missing or out of range"))
 }
 
-fn depth_to_space(node: &Node<'_>) -> Result<Kernel, Error> {
+fn depth_to_space(node: &Node<'_>) -> Result<OpFn, Error> {
     let block = image(node)?;
     let columns_first = match if node.opset < 11 { "DCR" } else { node.string("mode", "DCR")? } {
         "DCR" => false,
@@ -233,7 +230,7 @@ fn depth_to_space(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn space_to_depth(node: &Node<'_>) -> Result<Kernel, Error> {
+fn space_to_depth(node: &Node<'_>) -> Result<OpFn, Error> {
     let block = image(node)?;
     let order = match if node.opset >= 28 { node.string("mode", "DCR")? } else { "DCR" } {
         "DCR" => [0, 3, 5, 1, 2, 4],

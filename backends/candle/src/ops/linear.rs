@@ -1,13 +1,16 @@
 //! Linear models of ai.onnx.ml: LinearRegressor and LinearClassifier.
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::Node;
-use super::scores::{self, Transform, both, chosen, collect, highest, labels};
-use super::{Kernel, Operator, learning};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, learning};
+use crate::ops::scores;
+use crate::ops::scores::{Transform, both, chosen, collect, highest, labels};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] =
-    &[learning(1, 5, "LinearRegressor", (1, 1), regressor), learning(1, 5, "LinearClassifier", (1, 1), classifier)];
+pub(super) const OPERATORS: &[Operator] = &[
+    learning(1, "LinearRegressor", (1, 1), regressor).heavy(),
+    learning(1, "LinearClassifier", (1, 1), classifier).heavy(),
+];
 
 /// Rows of coefficients, one for each score.
 struct Linear {
@@ -54,7 +57,7 @@ impl Linear {
     }
 }
 
-fn regressor(node: &Node<'_>) -> Result<Kernel, Error> {
+fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
     let targets = usize::try_from(node.int("targets")?.unwrap_or(1)).ok();
     let targets = targets.ok_or_else(|| Error::invalid_encoding("attribute targets is negative"))?;
     let (linear, transform) = (Linear::new(node, Some(targets))?, Transform::named(node)?);
@@ -72,7 +75,7 @@ fn regressor(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn classifier(node: &Node<'_>) -> Result<Kernel, Error> {
+fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
     let (labels, transform) = (labels(node, "classlabels_ints")?, Transform::named(node)?);
     // The scores come in one form, whatever it says.
     node.ignore(&["multi_class"]);

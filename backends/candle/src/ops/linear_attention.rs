@@ -2,16 +2,18 @@
 //!
 //! Computed in f32, place by place, as ONNX defines it.
 
-use super::super::math;
-use super::super::meter::{Cx, Pace};
-use super::super::node::{Args, Node};
-use super::super::value::{Dims, ElementType, Value, count};
-use super::cast::convert;
-use super::heads::overwrite;
-use super::{Kernel, Operator, no_type, since};
+use crate::compute::context::{Cx, Pace};
+use crate::math::functions;
+use crate::ops::cast::convert;
+use crate::ops::heads::overwrite;
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::{Dims, count};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(27, "LinearAttention", (3, 6), attention)];
+pub(super) const OPERATORS: &[Operator] = &[since(27, "LinearAttention", (3, 6), attention).heavy()];
 
 struct Linear {
     heads: usize,
@@ -19,7 +21,7 @@ struct Linear {
     scale: f32,
 }
 
-fn attention(node: &Node<'_>) -> Result<Kernel, Error> {
+fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
     let heads = |name: &str| {
         let number = node.int(name)?.and_then(|number| usize::try_from(number).ok()).filter(|&number| number > 0);
         number.ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is missing or not positive")))
@@ -161,7 +163,7 @@ impl Linear {
                         let decay = decay.at(place, head);
                         for (index, row) in state.chunks_exact_mut(depth).enumerate() {
                             pace.step(depth, cx)?;
-                            let factor = math::exp(if decay.len() == 1 { decay[0] } else { decay[index] });
+                            let factor = functions::exp(if decay.len() == 1 { decay[0] } else { decay[index] });
                             row.iter_mut().for_each(|x| *x *= factor);
                         }
                     }

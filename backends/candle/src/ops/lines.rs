@@ -1,10 +1,10 @@
 //! The largest elements under a window of one or two dimensions, line by line: of the lines under the window, then of
 //! the columns, so that every loop is over elements side by side.
 
-use super::super::kernel;
-use super::super::meter::{Cx, Pace};
-use super::super::value::Value;
-use super::window::Slide;
+use crate::compute::context::{Cx, Pace};
+use crate::math::simd;
+use crate::ops::window::Slide;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 /// Columns of a line that are gone through without a look at the compute's token.
@@ -40,12 +40,12 @@ pub(super) fn max(elements: &[f32], dims: &[usize], rows: Slide, columns: Slide,
                 for row in first..end {
                     pace.step(columns.input, cx)?;
                     let start = rows.source(y, row) * columns.input;
-                    kernel::zip(inside, &plane[start..start + columns.input], larger);
+                    simd::zip(inside, &plane[start..start + columns.input], larger);
                 }
                 maxima.clear();
                 maxima.extend_from_slice(&line[..starts]);
                 for column in 1..columns.kernel {
-                    kernel::zip(&mut maxima, &line[column * columns.dilation..], larger);
+                    simd::zip(&mut maxima, &line[column * columns.dilation..], larger);
                 }
                 if columns.stride == 1 {
                     out.extend_from_slice(&maxima[..columns.output]);

@@ -1,12 +1,13 @@
 //! Losses, which models keep from their training: NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss.
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::{Args, Node};
-use super::super::value::{Dims, Value};
-use super::cast::convert;
-use super::pattern::integers;
-use super::real::{Real, beside, floats, with_reals};
-use super::{Kernel, Operator, product, since};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::cast::convert;
+use crate::ops::integers::integers;
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::ops::real::{Real, beside, floats, with_reals};
+use crate::tensor::dims::{Dims, product};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -21,7 +22,7 @@ enum Reduction {
     Sum,
 }
 
-fn loss(node: &Node<'_>, softmax: bool) -> Result<Kernel, Error> {
+fn loss(node: &Node<'_>, softmax: bool) -> Result<OpFn, Error> {
     let reduction = match node.string("reduction", "mean")? {
         "none" => Reduction::None,
         "mean" => Reduction::Mean,

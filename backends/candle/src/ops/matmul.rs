@@ -3,20 +3,27 @@
 //! By constant weights a product is `weighted`'s, where it can be. Others of floats are the `gemm` crate's, but for
 //! small ones of f32, which are `kernel`'s; those of integers are plain loops.
 
-use super::super::gemm::{self, Factor, Matrix};
-use super::super::kernel;
-use super::super::meter::{Charge, Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, Element, ElementType, Value, count};
-use super::broadcast::{expand, runs, shape};
-use super::cast::convert;
-use super::elementwise::{Number, add, with_numbers};
-use super::layout::permute;
-use super::{Kernel, Operator, no_type, product, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::math::gemm::{Factor, Matrix};
+use crate::math::{gemm, simd};
+use crate::ops::broadcast::{expand, runs, shape};
+use crate::ops::cast::convert;
+use crate::ops::elementwise::{Number, add, with_numbers};
+use crate::ops::layout::permute;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::ops::weighted;
+use crate::tensor::budget::Charge;
+use crate::tensor::dims::{Dims, count, product};
+use crate::tensor::element::{Element, ElementType};
+use crate::tensor::value::{Value, no_type};
 use candle_core::CpuStorage;
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(1, "MatMul", (2, 2), matmul), since(7, "Gemm", (2, 3), general)];
+pub(super) const OPERATORS: &[Operator] = &[
+    since(1, "MatMul", (2, 2), matmul).heavy().anchor(weighted::matmul_anchor),
+    since(7, "Gemm", (2, 3), general).heavy().anchor(weighted::gemm_anchor),
+];
 
 /// Multiplications of a small product between two looks at the compute's token.
 const PART: usize = 1 << 24;
@@ -117,8 +124,8 @@ fn small(
     cx: &Cx<'_>,
 ) -> Result<Option<(Vec<f32>, Charge)>, Error> {
     let Size { batch, m, n, k } = size;
-    let by_columns = b.row == 1 && (n == 1 || b.column == k) && kernel::suits_dots(m, n, k);
-    let by_rows = b.column == 1 && kernel::suits(m, n, k);
+    let by_columns = b.row == 1 && (n == 1 || b.column == k) && simd::suits_dots(m, n, k);
+    let by_rows = b.column == 1 && simd::suits(m, n, k);
     let elements = count(&[batch, m, n])?;
     if elements == 0 || k == 0 || a.column != 1 || !(by_columns || by_rows) {
         return Ok(None);
@@ -133,28 +140,28 @@ fn small(
             cx.control.check()?;
             let index = start / (m * n) + index;
             let (left, right) = (&left[a.start + index * a.batch..], &right[b.start + index * b.batch..]);
-            if !by_columns && m <= kernel::FEW_ROWS {
+            if !by_columns && m <= simd::FEW_ROWS {
                 for from in (0..k).step_by(depth) {
                     cx.control.check()?;
-                    let left = kernel::Rows { elements: &left[from..], pitch: a.row };
-                    let right = kernel::Rows { elements: &right[from * b.row..], pitch: b.row };
-                    kernel::product(left, right, out, n, depth.min(k - from));
+                    let left = simd::Rows { elements: &left[from..], pitch: a.row };
+                    let right = simd::Rows { elements: &right[from * b.row..], pitch: b.row };
+                    simd::product(left, right, out, n, depth.min(k - from));
                 }
             } else if !by_columns {
                 let (left, right) =
-                    (kernel::Rows { elements: left, pitch: a.row }, kernel::Rows { elements: right, pitch: b.row });
-                kernel::product(left, right, out, n, k);
+                    (simd::Rows { elements: left, pitch: a.row }, simd::Rows { elements: right, pitch: b.row });
+                simd::product(left, right, out, n, k);
             } else if n == 1 && a.row == k {
                 for (left, out) in left.chunks(rows * k).zip(out.chunks_mut(rows)) {
                     cx.control.check()?;
-                    kernel::add_dots(left, &right[..k], out);
+                    simd::add_dots(left, &right[..k], out);
                 }
             } else {
                 for (row, out) in out.chunks_exact_mut(n).enumerate() {
                     let left = &left[row * a.row..row * a.row + k];
                     for (right, out) in right.chunks(rows * k).zip(out.chunks_mut(rows)) {
                         cx.control.check()?;
-                        kernel::add_dots(right, left, out);
+                        simd::add_dots(right, left, out);
                     }
                 }
             }
@@ -164,7 +171,7 @@ fn small(
     Ok(Some((out, charge)))
 }
 
-fn matmul(_: &Node<'_>) -> Result<Kernel, Error> {
+fn matmul(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|mut args, cx| {
         let (a, b) = (args.take(0)?, args.take(1)?);
         if a.ty() != b.ty() {
@@ -280,7 +287,7 @@ pub(super) fn product_in_batches(a: Value, b: Value, cx: &Cx<'_>) -> Result<Valu
     }
 }
 
-fn general(node: &Node<'_>) -> Result<Kernel, Error> {
+fn general(node: &Node<'_>) -> Result<OpFn, Error> {
     let (alpha, beta) = (node.float("alpha", 1.0)?, node.float("beta", 1.0)?);
     let (flip_a, flip_b) = (node.flag("transA", false)?, node.flag("transB", false)?);
     Ok(Box::new(move |mut args, cx| {

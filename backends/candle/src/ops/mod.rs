@@ -12,6 +12,7 @@
 mod activation;
 mod attend;
 mod attention;
+mod basic;
 mod bit_cast;
 mod bits;
 mod broadcast;
@@ -34,10 +35,11 @@ mod elementwise;
 mod features;
 mod flex_attention;
 mod forest;
-mod fourier;
 mod fused_layers;
+pub(crate) mod fusion;
 mod gather;
 mod heads;
+mod integers;
 pub(crate) mod labels;
 mod layout;
 mod linear;
@@ -45,16 +47,20 @@ mod linear_attention;
 mod lines;
 mod loss;
 mod matmul;
+pub(crate) mod node;
 mod norm;
+pub(crate) mod operator;
 mod order;
 mod pad;
+mod patches;
 mod pattern;
 mod place;
 mod pool;
 mod pool_lp;
 mod qlinear;
-mod quantized;
+mod quantize;
 mod quantized_lstm;
+mod quantized_product;
 mod real;
 mod recurrent;
 mod reduce;
@@ -82,127 +88,14 @@ mod within;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use super::meter::Cx;
-use super::node::{Args, Node};
-pub(crate) use conv::anchor as conv_anchor;
-pub(crate) use norm::batch_scales;
-pub(crate) use weighted::{gemm_anchor, matmul_anchor};
+use crate::ops::operator::Operator;
 
-use super::value::Value;
-use graphpool::backend::Error;
-
-/// The newest version of ai.onnx that the table was written against.
-pub const LATEST_OPSET: i64 = 28;
-
-/// What an operator does at run time.
-pub(crate) type Kernel = Box<dyn Fn(Args, &Cx<'_>) -> Result<Vec<Value>, Error> + Send + Sync>;
-
-/// Reads a node's attributes and gives what runs it.
-pub(crate) type Build = fn(&Node<'_>) -> Result<Kernel, Error>;
-
-/// An operator that the candle backend runs.
-#[derive(Debug, Clone, Copy)]
-pub struct Operator {
-    /// The domain; empty for ai.onnx.
-    pub domain: &'static str,
-    /// The name.
-    pub name: &'static str,
-    /// The first opset at which it is supported.
-    pub since: i64,
-    /// The last one.
-    pub until: i64,
-    /// The least and the most inputs.
-    pub(crate) inputs: (usize, usize),
-    pub(crate) build: Build,
-}
-
-const MANY: usize = usize::MAX;
-
-/// An operator of ai.onnx from `since` on.
-const fn since(since: i64, name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
-    Operator { domain: "", name, since, until: LATEST_OPSET, inputs, build }
-}
-
-/// An operator of ai.onnx from `since` until `until`.
-const fn between(since: i64, until: i64, name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
-    Operator { domain: "", name, since, until, inputs, build }
-}
-
-/// The domain of classical machine learning.
-const ML: &str = "ai.onnx.ml";
-
-/// The domain of the operators that onnxruntime adds.
-const MICROSOFT: &str = "com.microsoft";
-
-/// An operator of ai.onnx.ml.
-const fn learning(since: i64, until: i64, name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
-    Operator { domain: ML, name, since, until, inputs, build }
-}
-
-/// An operator of com.microsoft, which has one version.
-const fn microsoft(name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
-    Operator { domain: MICROSOFT, name, since: 1, until: 1, inputs, build }
-}
+/// The families whose operators are made of others.
+const COMPOSITES: [&[Operator]; 3] = [attend::OPERATORS, fused_layers::OPERATORS, qlinear::OPERATORS];
 
 /// Every operator, by family.
 pub fn operators() -> impl Iterator<Item = &'static Operator> {
-    [
-        activation::OPERATORS,
-        attend::OPERATORS,
-        attention::OPERATORS,
-        bit_cast::OPERATORS,
-        bits::OPERATORS,
-        cast::OPERATORS,
-        causal_conv::OPERATORS,
-        compare::OPERATORS,
-        constant::OPERATORS,
-        control::OPERATORS,
-        conv::OPERATORS,
-        conv_transpose::OPERATORS,
-        cum_prod::OPERATORS,
-        deform_conv::OPERATORS,
-        det::OPERATORS,
-        detect::OPERATORS,
-        draw::OPERATORS,
-        einsum::OPERATORS,
-        elementwise::OPERATORS,
-        features::OPERATORS,
-        flex_attention::OPERATORS,
-        fused_layers::OPERATORS,
-        gather::OPERATORS,
-        labels::OPERATORS,
-        layout::OPERATORS,
-        linear::OPERATORS,
-        linear_attention::OPERATORS,
-        loss::OPERATORS,
-        matmul::OPERATORS,
-        norm::OPERATORS,
-        order::OPERATORS,
-        pad::OPERATORS,
-        pattern::OPERATORS,
-        pool::OPERATORS,
-        pool_lp::OPERATORS,
-        qlinear::OPERATORS,
-        quantized::OPERATORS,
-        quantized_lstm::OPERATORS,
-        recurrent::OPERATORS,
-        reduce::OPERATORS,
-        resize::OPERATORS,
-        rms_norm::OPERATORS,
-        rotary::OPERATORS,
-        sample::OPERATORS,
-        scatter::OPERATORS,
-        shape::OPERATORS,
-        signal::OPERATORS,
-        slice::OPERATORS,
-        softmax::OPERATORS,
-        svm::OPERATORS,
-        swiglu::OPERATORS,
-        tensor_scatter::OPERATORS,
-        trees::OPERATORS,
-    ]
-    .into_iter()
-    .flatten()
+    basic::FAMILIES.into_iter().chain(COMPOSITES).flatten()
 }
 
 /// The operator of this name at this opset, or why there is none.
@@ -218,34 +111,4 @@ pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Result<&'static Oper
     let rows = TABLE.get(&(domain, name)).ok_or("the operator is not supported")?;
     let row = rows.iter().find(|row| (row.since..=row.until).contains(&opset));
     row.copied().ok_or("the operator is not supported at this opset")
-}
-
-/// An axis of a tensor of `rank` dimensions, counted from the end where it is negative.
-fn axis(axis: i64, rank: usize) -> Result<usize, Error> {
-    let counted = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
-    let found = counted.and_then(|axis| usize::try_from(axis).ok()).filter(|&axis| axis < rank);
-    found.ok_or_else(|| Error::invalid_argument(format!("axis {axis} of {rank} dimensions")))
-}
-
-/// A set of axes, sorted, each once.
-fn axes(axes: &[i64], rank: usize) -> Result<Vec<usize>, Error> {
-    if axes.len() > rank {
-        return Err(Error::invalid_argument(format!("{} axes of {rank} dimensions", axes.len())));
-    }
-    let mut sorted = axes.iter().map(|&one| axis(one, rank)).collect::<Result<Vec<_>, _>>()?;
-    sorted.sort_unstable();
-    if sorted.windows(2).any(|pair| pair.first() == pair.last()) {
-        return Err(Error::invalid_argument("an axis is named twice"));
-    }
-    Ok(sorted)
-}
-
-/// The product of some dimensions of a value; no overflow, as V2 says.
-fn product(dims: &[usize]) -> usize {
-    dims.iter().product()
-}
-
-/// A type that an operator doesn't take.
-fn no_type(value: &Value) -> Error {
-    Error::unsupported(format!("elements of type {:?} are not supported", value.ty()))
 }

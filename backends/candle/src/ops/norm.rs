@@ -1,23 +1,27 @@
 //! Normalizations: BatchNormalization, InstanceNormalization, LayerNormalization, and by groups, channels and norms.
 
-use super::super::gemm::Factor as _;
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::{Args, Node};
-use super::super::value::{Dims, ElementType, Value, count};
-use super::broadcast::shape;
-use super::cast::convert;
-use super::elementwise::Number as _;
-use super::layout::permute;
-use super::real::{Real, beside, floats, with_reals};
-use super::{Kernel, Operator, axis, product, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::math::gemm::Factor as _;
+use crate::math::program::{Batch, Constants, batch_scales};
+use crate::ops::broadcast::shape;
+use crate::ops::cast::convert;
+use crate::ops::elementwise::Number as _;
+use crate::ops::fusion::Follower;
+use crate::ops::layout::permute;
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::ops::real::{Real, beside, floats, with_reals};
+use crate::tensor::dims::{Dims, axis, count, product};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(7, "BatchNormalization", (5, 5), batch),
+    since(7, "BatchNormalization", (5, 5), batch).follower(fused_batch),
     since(6, "InstanceNormalization", (3, 3), instance),
     since(17, "LayerNormalization", (2, 3), layer),
     since(18, "GroupNormalization", (3, 3), group),
-    since(1, "LRN", (1, 1), local_response),
+    since(1, "LRN", (1, 1), local_response).heavy(),
     since(9, "MeanVarianceNormalization", (1, 1), mean_variance),
     since(1, "LpNormalization", (1, 1), lp),
 ];
@@ -31,21 +35,7 @@ fn parameter<T: Real>(value: &Value, channels: usize) -> Result<&[T], Error> {
     Ok(elements)
 }
 
-/// Scale and shift of each channel: what a batch normalization comes down to outside training.
-pub(crate) fn batch_scales(parameters: [&[f32]; 4], epsilon: f32) -> Vec<(f32, f32)> {
-    scales(parameters, epsilon)
-}
-
-fn scales<T: Real>(parameters: [&[T]; 4], epsilon: T) -> Vec<(T, T)> {
-    let [scale, bias, mean, variance] = parameters;
-    let one = |((&scale, &bias), (&mean, &variance)): ((&T, &T), (&T, &T))| {
-        let scale = scale / (variance + epsilon).sqrt();
-        (scale, bias - mean * scale)
-    };
-    scale.iter().zip(bias).zip(mean.iter().zip(variance)).map(one).collect()
-}
-
-fn batch(node: &Node<'_>) -> Result<Kernel, Error> {
+fn batch(node: &Node<'_>) -> Result<OpFn, Error> {
     let epsilon = node.float("epsilon", 1e-5)?;
     node.ignore(&["momentum"]);
     if node.opset >= 14 && node.flag("training_mode", false)? {
@@ -73,7 +63,7 @@ fn scaled<T: Real>(mut value: Value, parameters: &[Value], epsilon: T, cx: &Cx<'
     let of = |value| parameter::<T>(value, channels);
     let _charge = cx.charge::<T>(&[channels, 2])?;
     let parameters = [of(scale)?, of(bias)?, of(mean)?, of(variance)?];
-    let scales = scales(parameters, epsilon);
+    let scales = batch_scales(parameters, epsilon, T::sqrt);
     let plane = product(value.dims().get(2..).unwrap_or_default());
     if plane == 0 || channels == 0 {
         return Ok(value);
@@ -129,7 +119,7 @@ fn extend<T: Real>(row: &[T], f: impl Fn(T) -> T, out: &mut Vec<T>, pace: &mut P
     Ok(())
 }
 
-fn instance(node: &Node<'_>) -> Result<Kernel, Error> {
+fn instance(node: &Node<'_>) -> Result<OpFn, Error> {
     let epsilon = node.float("epsilon", 1e-5)?;
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
@@ -152,7 +142,7 @@ fn instance(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn layer(node: &Node<'_>) -> Result<Kernel, Error> {
+fn layer(node: &Node<'_>) -> Result<OpFn, Error> {
     let epsilon = node.float("epsilon", 1e-5)?;
     let at = node.int("axis")?.unwrap_or(-1);
     // As the default says; those of f64 are computed in f64, and given as f32.
@@ -186,7 +176,7 @@ fn layers<T: Real>(
         if shape(value.dims(), inner)? != inner {
             return Err(Error::invalid_argument(format!("{} for {}", Dims(value.dims()), Dims(inner))));
         }
-        super::broadcast::expand::<T>(&value, inner, cx).map(Some)
+        crate::ops::broadcast::expand::<T>(&value, inner, cx).map(Some)
     };
     let (scale, bias) = (parameter(1)?, parameter(2)?);
     let scale = scale.ok_or_else(|| Error::invalid_argument("the scale is missing"))?;
@@ -223,7 +213,7 @@ fn layers<T: Real>(
     Ok((means, Value::charged(kept, inverses, inverses_charge)?, result))
 }
 
-fn group(node: &Node<'_>) -> Result<Kernel, Error> {
+fn group(node: &Node<'_>) -> Result<OpFn, Error> {
     let epsilon = node.float("epsilon", 1e-5)?;
     let groups = node.int("num_groups")?.and_then(|groups| usize::try_from(groups).ok()).filter(|&groups| groups > 0);
     let groups = groups.ok_or_else(|| Error::invalid_encoding("attribute num_groups is missing"))?;
@@ -263,7 +253,7 @@ fn group(node: &Node<'_>) -> Result<Kernel, Error> {
 }
 
 /// Divides by the squares of the channels around.
-fn local_response(node: &Node<'_>) -> Result<Kernel, Error> {
+fn local_response(node: &Node<'_>) -> Result<OpFn, Error> {
     let (alpha, beta) = (node.float("alpha", 1e-4)?, node.float("beta", 0.75)?);
     let bias = node.float("bias", 1.0)?;
     let size =
@@ -318,11 +308,11 @@ fn rows_of<T: Real>(
     permute(result, &back, cx)
 }
 
-fn mean_variance(node: &Node<'_>) -> Result<Kernel, Error> {
+fn mean_variance(node: &Node<'_>) -> Result<OpFn, Error> {
     let list = node.ints("axes")?.map_or_else(|| vec![0, 2, 3], <[i64]>::to_vec);
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
-        let folded = super::axes(&list, value.rank())?;
+        let folded = crate::tensor::dims::axes(&list, value.rank())?;
         let result = with_reals!(value, T => rows_of::<T>(value, &folded, cx, |row, out, pace| {
             let (mean, inverse) = statistics(row, T::ZERO, pace, cx)?;
             // As ONNX writes it: the deviation plus a little.
@@ -333,7 +323,7 @@ fn mean_variance(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn lp(node: &Node<'_>) -> Result<Kernel, Error> {
+fn lp(node: &Node<'_>) -> Result<OpFn, Error> {
     let (at, p) = (node.int("axis")?.unwrap_or(-1), node.int("p")?.unwrap_or(2));
     if ![1, 2].contains(&p) {
         return Err(Error::invalid_encoding("attribute p is neither 1 nor 2"));
@@ -349,4 +339,10 @@ fn lp(node: &Node<'_>) -> Result<Kernel, Error> {
         }))?;
         Ok(vec![convert(result, ty, cx)?])
     }))
+}
+
+fn fused_batch(node: &Node<'_>) -> Option<Follower> {
+    let list = |index: usize| Constants::of(node.constant(index)?);
+    let parameters = [list(1)?, list(2)?, list(3)?, list(4)?];
+    Some(Follower::Affine(Batch { parameters, epsilon: node.float("epsilon", 1e-5).ok()? }))
 }

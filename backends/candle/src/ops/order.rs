@@ -2,25 +2,28 @@
 
 use std::cmp::Ordering;
 
-use super::super::meter::{Charge, Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, Element, ElementType, Value, strides, with_elements};
-use super::cast::convert;
-use super::elementwise::{Number, with_numbers};
-use super::layout::permute;
-use super::pattern::{integer, integers};
-use super::select::{offsets, select};
-use super::{Kernel, Operator, axis, between, product, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::cast::convert;
+use crate::ops::elementwise::{Number, with_numbers};
+use crate::ops::integers::{integer, integers};
+use crate::ops::layout::permute;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::ops::select::{offsets, select};
+use crate::tensor::budget::Charge;
+use crate::tensor::dims::{Dims, axis, product, strides};
+use crate::tensor::element::{Element, ElementType, with_elements};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    between(1, 9, "TopK", (1, 1), top_k),
-    since(10, "TopK", (2, 2), top_k),
+    since(1, "TopK", (1, 1), top_k).until(9).heavy(),
+    since(10, "TopK", (2, 2), top_k).heavy(),
     since(11, "CumSum", (2, 2), running_sum),
     since(9, "NonZero", (1, 1), non_zero),
     since(9, "Compress", (2, 2), compress),
     since(10, "ReverseSequence", (2, 2), reverse),
-    since(11, "Unique", (1, 1), unique),
+    since(11, "Unique", (1, 1), unique).heavy(),
 ];
 
 /// The order of two numbers; a NaN comes after everything.
@@ -69,7 +72,7 @@ pub(super) fn sort<T: Copy>(
     Ok(())
 }
 
-fn top_k(node: &Node<'_>) -> Result<Kernel, Error> {
+fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(-1);
     let fixed = if node.opset < 10 { node.int("k")? } else { None };
     let largest = node.opset < 11 || node.flag("largest", true)?;
@@ -133,7 +136,7 @@ fn top_k(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn running_sum(node: &Node<'_>) -> Result<Kernel, Error> {
+fn running_sum(node: &Node<'_>) -> Result<OpFn, Error> {
     let (exclusive, reverse) = (node.flag("exclusive", false)?, node.flag("reverse", false)?);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
@@ -191,7 +194,7 @@ fn places_of<T: Element>(elements: &[T], cx: &Cx<'_>) -> Result<(Vec<usize>, Cha
     Ok((places, charge))
 }
 
-fn non_zero(_: &Node<'_>) -> Result<Kernel, Error> {
+fn non_zero(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let value = args.get(0)?;
         let (places, _charge) = with_elements!(value, |elements| places_of(elements, cx)?);
@@ -211,7 +214,7 @@ fn non_zero(_: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn compress(node: &Node<'_>) -> Result<Kernel, Error> {
+fn compress(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?;
     Ok(Box::new(move |mut args, cx| {
         let mut value = args.take(0)?;
@@ -232,7 +235,7 @@ fn compress(node: &Node<'_>) -> Result<Kernel, Error> {
 }
 
 /// Reverses the first elements of each sequence of a batch.
-fn reverse(node: &Node<'_>) -> Result<Kernel, Error> {
+fn reverse(node: &Node<'_>) -> Result<OpFn, Error> {
     let (batch_axis, time_axis) = (node.int("batch_axis")?.unwrap_or(1), node.int("time_axis")?.unwrap_or(0));
     Ok(Box::new(move |args, cx| {
         let (value, lens) = (args.get(0)?, integers(args.get(1)?, cx)?);
@@ -260,7 +263,7 @@ fn reverse(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn unique(node: &Node<'_>) -> Result<Kernel, Error> {
+fn unique(node: &Node<'_>) -> Result<OpFn, Error> {
     let (at, sorted) = (node.int("axis")?, node.flag("sorted", true)?);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;

@@ -1,14 +1,16 @@
 //! Pad, by a constant, by the edge, by reflection or around. A negative pad cuts.
 
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::value::{Element, Value, strides, with_elements};
-use super::cast::convert;
-use super::select::{affordable, offsets, select};
-use super::{Kernel, Operator, axis, between, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::cast::convert;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::ops::select::{affordable, offsets, select};
+use crate::tensor::dims::{axis, strides};
+use crate::tensor::element::{Element, with_elements};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[between(2, 10, "Pad", (1, 1), pad), since(11, "Pad", (2, 4), pad)];
+pub(super) const OPERATORS: &[Operator] = &[since(2, "Pad", (1, 1), pad).until(10), since(11, "Pad", (2, 4), pad)];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
@@ -18,7 +20,7 @@ enum Mode {
     Wrap,
 }
 
-fn pad(node: &Node<'_>) -> Result<Kernel, Error> {
+fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
     let mode = match node.string("mode", "constant")? {
         "constant" => Mode::Constant,
         "edge" => Mode::Edge,

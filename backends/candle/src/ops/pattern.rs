@@ -1,13 +1,15 @@
 //! Tensors with a pattern, or made to fit one: Trilu, EyeLike, OneHot, CenterCropPad.
 
-use std::ops::Deref;
+use crate::ops::integers::{Integers, integer};
 
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::value::{Element, ElementType, Value, count, with_elements};
-use super::cast::convert;
-use super::layout::typed;
-use super::{Kernel, Operator, axis, no_type, product, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::broadcast::typed;
+use crate::ops::cast::convert;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::{axis, count, product};
+use crate::tensor::element::{Element, ElementType, with_elements};
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -17,35 +19,8 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(18, "CenterCropPad", (2, 2), center),
 ];
 
-/// The one integer in a tensor.
-pub(super) fn integer(value: &Value) -> Result<i64, Error> {
-    match value.to_i64s()?.as_slice() {
-        [one] => Ok(*one),
-        other => Err(Error::invalid_argument(format!("{} integers where one is wanted", other.len()))),
-    }
-}
-
-/// Integers of a tensor of any size: those of an i64 as they are, others converted, charged.
-pub(super) struct Integers(Value);
-
-impl Deref for Integers {
-    type Target = [i64];
-
-    fn deref(&self) -> &[i64] {
-        self.0.elements().unwrap_or_default()
-    }
-}
-
-/// The integers of a tensor of indices or lengths.
-pub(super) fn integers(value: &Value, cx: &Cx<'_>) -> Result<Integers, Error> {
-    match value.ty() {
-        ElementType::I64 | ElementType::I32 => convert(value.clone(), ElementType::I64, cx).map(Integers),
-        other => Err(Error::invalid_argument(format!("{other:?} where integers are wanted"))),
-    }
-}
-
 /// Keeps the triangle above the k-th diagonal, or that below it.
-fn trilu(node: &Node<'_>) -> Result<Kernel, Error> {
+fn trilu(node: &Node<'_>) -> Result<OpFn, Error> {
     let upper = node.flag("upper", true)?;
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
@@ -82,7 +57,7 @@ fn clear<T: Element>(elements: &mut [T]) {
     elements.fill(T::default());
 }
 
-fn eye(node: &Node<'_>) -> Result<Kernel, Error> {
+fn eye(node: &Node<'_>) -> Result<OpFn, Error> {
     let ty = node.int("dtype")?.map(|number| {
         let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
         ty.ok_or_else(|| Error::unsupported(format!("element type {number}")))
@@ -116,7 +91,7 @@ fn numbers(value: &Value, cx: &Cx<'_>) -> Result<Integers, Error> {
     convert(value.clone(), ElementType::I64, cx).map(Integers)
 }
 
-fn one_hot(node: &Node<'_>) -> Result<Kernel, Error> {
+fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(-1);
     Ok(Box::new(move |args, cx| {
         let (indices, values) = (args.get(0)?, args.get(2)?);
@@ -152,10 +127,10 @@ fn one_hot(node: &Node<'_>) -> Result<Kernel, Error> {
 }
 
 /// Cuts what is too long at both ends and pads what is too short with zeros.
-fn center(node: &Node<'_>) -> Result<Kernel, Error> {
+fn center(node: &Node<'_>) -> Result<OpFn, Error> {
     let listed = node.ints("axes")?.map(<[i64]>::to_vec);
     Ok(Box::new(move |args, cx| {
-        let (value, shape) = (args.get(0)?, super::constant::dims(args.get(1)?)?);
+        let (value, shape) = (args.get(0)?, crate::ops::constant::dims(args.get(1)?)?);
         let rank = value.rank();
         let axes = match &listed {
             Some(list) => list.iter().map(|&one| axis(one, rank)).collect::<Result<Vec<_>, _>>()?,
@@ -194,5 +169,5 @@ fn padded<T: Element>(
     if value.is_empty() {
         return typed(&[T::default()], &Value::scalar(T::default())?, dims, cx);
     }
-    super::pad::constant(elements, value.dims(), ends, dims, T::default(), cx)
+    crate::ops::pad::constant(elements, value.dims(), ends, dims, T::default(), cx)
 }

@@ -2,20 +2,23 @@
 //!
 //! The largest of elements with a NaN among them is NaN, as for Max and ReduceMax; its index is that of the first.
 
-use super::super::meter::{Charge, Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, ElementType, Value, count};
-use super::cast::convert;
-use super::lines;
-use super::real::{self, Real, with_reals};
-use super::reduce::row_means;
-use super::window::{Slide, Window};
-use super::{Kernel, Operator, product, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::cast::convert;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::ops::real::{Real, with_reals};
+use crate::ops::reduce::row_means;
+use crate::ops::window::{Slide, Window};
+use crate::ops::{lines, real};
+use crate::tensor::budget::Charge;
+use crate::tensor::dims::{Dims, count, product};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "MaxPool", (1, 1), max_pool),
-    since(1, "AveragePool", (1, 1), average_pool),
+    since(1, "MaxPool", (1, 1), max_pool).heavy(),
+    since(1, "AveragePool", (1, 1), average_pool).heavy(),
     since(1, "GlobalMaxPool", (1, 1), |_| global(true)),
     since(1, "GlobalAveragePool", (1, 1), |_| global(false)),
 ];
@@ -63,7 +66,7 @@ fn spans<T>(slide: &Slide, span: impl Fn(&Slide, usize) -> T, cx: &Cx<'_>) -> Re
     Ok((spans, charge))
 }
 
-fn max_pool(node: &Node<'_>) -> Result<Kernel, Error> {
+fn max_pool(node: &Node<'_>) -> Result<OpFn, Error> {
     let window = Window::new(node)?.ceil(node.opset >= 10 && node.flag("ceil_mode", false)?);
     let by_column = node.opset >= 8 && node.flag("storage_order", false)?;
     let indices = node.outputs() > 1;
@@ -147,7 +150,7 @@ fn turned(place: usize, by_column: bool, height: usize, width: usize, depth: usi
     z + depth * (y + height * x)
 }
 
-fn average_pool(node: &Node<'_>) -> Result<Kernel, Error> {
+fn average_pool(node: &Node<'_>) -> Result<OpFn, Error> {
     let window = Window::new(node)?.ceil(node.opset >= 10 && node.flag("ceil_mode", false)?);
     let pads_count = node.opset >= 7 && node.flag("count_include_pad", false)?;
     Ok(Box::new(move |mut args, cx| {
@@ -199,7 +202,7 @@ fn averages<T: Real>(value: &Value, pool: &Pool, pads_count: bool, cx: &Cx<'_>) 
     })
 }
 
-fn global(largest: bool) -> Result<Kernel, Error> {
+fn global(largest: bool) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
         let [n, c, spatial @ ..] = value.dims() else {

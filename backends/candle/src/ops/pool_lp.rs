@@ -1,22 +1,23 @@
 //! Pools by a power, and the way back from a maximum pool: LpPool, GlobalLpPool, MaxUnpool, Col2Im.
 
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, Value, count};
-use super::cast::convert;
-use super::constant::dims as sizes;
-use super::pattern::integers;
-use super::pool::{Pool, floats, pool};
-use super::real::{Real, with_reals};
-use super::window::{Slide, Window};
-use super::{Kernel, Operator, product, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::cast::convert;
+use crate::ops::constant::dims as sizes;
+use crate::ops::integers::integers;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::ops::pool::{Pool, floats, pool};
+use crate::ops::real::{Real, with_reals};
+use crate::ops::window::{Slide, Window};
+use crate::tensor::dims::{Dims, count, product};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(2, "LpPool", (1, 1), lp_pool),
+    since(2, "LpPool", (1, 1), lp_pool).heavy(),
     since(2, "GlobalLpPool", (1, 1), global),
     since(9, "MaxUnpool", (2, 3), unpool),
-    since(18, "Col2Im", (3, 3), col2im),
+    since(18, "Col2Im", (3, 3), col2im).heavy(),
 ];
 
 fn power(node: &Node<'_>) -> Result<i32, Error> {
@@ -24,7 +25,7 @@ fn power(node: &Node<'_>) -> Result<i32, Error> {
     p.ok_or_else(|| Error::invalid_encoding("attribute p is out of range"))
 }
 
-fn lp_pool(node: &Node<'_>) -> Result<Kernel, Error> {
+fn lp_pool(node: &Node<'_>) -> Result<OpFn, Error> {
     let ceil = node.opset >= 18 && node.flag("ceil_mode", false)?;
     let (window, p) = (Window::new(node)?.ceil(ceil), power(node)?);
     Ok(Box::new(move |mut args, cx| {
@@ -62,7 +63,7 @@ fn powers<T: Real>(value: &Value, pool: &Pool, p: i32, cx: &Cx<'_>) -> Result<Va
     })
 }
 
-fn global(node: &Node<'_>) -> Result<Kernel, Error> {
+fn global(node: &Node<'_>) -> Result<OpFn, Error> {
     let p = power(node)?;
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
@@ -97,7 +98,7 @@ fn norms<T: Real>(value: &Value, inner: usize, dims: &[usize], p: i32, cx: &Cx<'
     })
 }
 
-fn unpool(node: &Node<'_>) -> Result<Kernel, Error> {
+fn unpool(node: &Node<'_>) -> Result<OpFn, Error> {
     let window = Window::new(node)?;
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
@@ -128,8 +129,8 @@ fn unpool(node: &Node<'_>) -> Result<Kernel, Error> {
         }
         count(&dims)?;
         // The indices are those of the tensor that was pooled, which may be smaller than what is wanted.
-        let (whole, steps) = (count(&inferred)?, super::super::value::strides(&dims));
-        let steps_inferred = super::super::value::strides(&inferred);
+        let (whole, steps) = (count(&inferred)?, crate::tensor::dims::strides(&dims));
+        let steps_inferred = crate::tensor::dims::strides(&inferred);
         let list = integers(indices, cx)?;
         let mut pace = Pace::default();
         let result = with_reals!(value, T => cx.output::<T>(&dims)?.write(0.0, |out| {
@@ -149,7 +150,7 @@ fn unpool(node: &Node<'_>) -> Result<Kernel, Error> {
 }
 
 /// Adds up the columns that a convolution would take out of an image.
-fn col2im(node: &Node<'_>) -> Result<Kernel, Error> {
+fn col2im(node: &Node<'_>) -> Result<OpFn, Error> {
     let window = Window::new(node)?;
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
@@ -166,8 +167,8 @@ fn col2im(node: &Node<'_>) -> Result<Kernel, Error> {
         let channels = rows / size;
         let dims = [&[n, channels], image.as_slice()].concat();
         let plane = count(&image)?;
-        let (steps, taps) = (super::super::value::strides(&image), super::super::value::strides(&block));
-        let turns = super::super::value::strides(&outputs);
+        let (steps, taps) = (crate::tensor::dims::strides(&image), crate::tensor::dims::strides(&block));
+        let turns = crate::tensor::dims::strides(&outputs);
         let mut pace = Pace::default();
         let result = with_reals!(value, T => cx.output::<T>(&dims)?.write(0.0, |out| {
             for (row, columns) in value.elements::<T>()?.chunks_exact(places.max(1)).enumerate() {

@@ -1,11 +1,12 @@
 //! Operators of com.microsoft on quantized tensors: each is the one of ai.onnx on the numbers that the integers stand
 //! for.
 
-use super::super::meter::Cx;
-use super::super::node::{Args, Node};
-use super::super::value::{ElementType, Value};
-use super::within::{apply, int, of, standard};
-use super::{Kernel, MANY, Operator, microsoft};
+use crate::compute::context::Cx;
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::operator::{MANY, Operator, microsoft};
+use crate::ops::within::{apply, int, of, standard};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -14,13 +15,13 @@ pub(super) const OPERATORS: &[Operator] = &[
     microsoft("QLinearSigmoid", (2, 5), |node| unary(node, "Sigmoid", 13, &[])),
     microsoft("QLinearLeakyRelu", (2, 5), |node| unary(node, "LeakyRelu", 16, &["alpha"])),
     microsoft("QLinearSoftmax", (2, 5), softmax),
-    microsoft("QLinearAveragePool", (2, 5), |node| pool(node, "AveragePool", POOL)),
+    microsoft("QLinearAveragePool", (2, 5), |node| pool(node, "AveragePool", POOL)).heavy(),
     microsoft("QLinearGlobalAveragePool", (2, 5), |node| pool(node, "GlobalAveragePool", &[])),
     microsoft("QLinearConcat", (5, MANY), concat),
     microsoft("QuantizeLinear", (2, 3), |node| standard("QuantizeLinear", 21, node.pass(&["axis", "block_size"]))),
     microsoft("DequantizeLinear", (2, 3), |node| standard("DequantizeLinear", 21, node.pass(&["axis", "block_size"]))),
-    microsoft("DynamicQuantizeMatMul", (3, 5), dynamic_matmul),
-    microsoft("MatMulIntegerToFloat", (4, 7), matmul_to_float),
+    microsoft("DynamicQuantizeMatMul", (3, 5), dynamic_matmul).heavy(),
+    microsoft("MatMulIntegerToFloat", (4, 7), matmul_to_float).heavy(),
 ];
 
 /// The attributes of an average pool.
@@ -28,8 +29,8 @@ const POOL: &[&str] = &["auto_pad", "ceil_mode", "count_include_pad", "kernel_sh
 
 /// From integers to the numbers that they stand for, and back.
 pub(super) struct Steps {
-    dequantize: Kernel,
-    quantize: Kernel,
+    dequantize: OpFn,
+    quantize: OpFn,
 }
 
 impl Steps {
@@ -43,7 +44,7 @@ impl Steps {
         let (value, scale, zero) = (args.take(index)?, args.take(index + 1)?, args.option(index + 2).cloned());
         single(&scale)?;
         if !matches!(value.ty(), ElementType::U8 | ElementType::I8) {
-            return Err(super::no_type(&value));
+            return Err(crate::tensor::value::no_type(&value));
         }
         apply(&self.dequantize, [Some(value), Some(scale), zero], cx)
     }
@@ -63,7 +64,7 @@ fn single(scale: &Value) -> Result<(), Error> {
     }
 }
 
-fn binary(node: &Node<'_>, name: &str) -> Result<Kernel, Error> {
+fn binary(node: &Node<'_>, name: &str) -> Result<OpFn, Error> {
     node.wants(&[3, 4, 6])?;
     let (steps, inner) = (Steps::new()?, standard(name, 13, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
@@ -73,11 +74,11 @@ fn binary(node: &Node<'_>, name: &str) -> Result<Kernel, Error> {
     }))
 }
 
-fn unary(node: &Node<'_>, name: &str, opset: i64, attributes: &[&str]) -> Result<Kernel, Error> {
+fn unary(node: &Node<'_>, name: &str, opset: i64, attributes: &[&str]) -> Result<OpFn, Error> {
     single_input(node, standard(name, opset, node.pass(attributes))?)
 }
 
-fn single_input(node: &Node<'_>, inner: Kernel) -> Result<Kernel, Error> {
+fn single_input(node: &Node<'_>, inner: OpFn) -> Result<OpFn, Error> {
     node.wants(&[3])?;
     let steps = Steps::new()?;
     Ok(Box::new(move |mut args, cx| {
@@ -87,7 +88,7 @@ fn single_input(node: &Node<'_>, inner: Kernel) -> Result<Kernel, Error> {
     }))
 }
 
-fn softmax(node: &Node<'_>) -> Result<Kernel, Error> {
+fn softmax(node: &Node<'_>) -> Result<OpFn, Error> {
     // The operator set whose softmax is meant.
     let opset = node.int("opset")?.ok_or_else(|| Error::invalid_encoding("attribute opset is missing"))?;
     // Whichever set it is, the last axis stands where none is given.
@@ -95,14 +96,14 @@ fn softmax(node: &Node<'_>) -> Result<Kernel, Error> {
     single_input(node, standard("Softmax", opset, vec![axis])?)
 }
 
-fn pool(node: &Node<'_>, name: &str, attributes: &[&str]) -> Result<Kernel, Error> {
+fn pool(node: &Node<'_>, name: &str, attributes: &[&str]) -> Result<OpFn, Error> {
     if node.flag("channels_last", false)? {
         return Err(Error::unsupported("channels as the last dimension"));
     }
     unary(node, name, 19, attributes)
 }
 
-fn concat(node: &Node<'_>) -> Result<Kernel, Error> {
+fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
     let (steps, inner) = (Steps::new()?, standard("Concat", 13, node.pass(&["axis"]))?);
     let count = (node.constants.len() - 2) / 3;
     if node.constants.len() != 2 + 3 * count {
@@ -118,10 +119,10 @@ fn concat(node: &Node<'_>) -> Result<Kernel, Error> {
 
 /// Products of integers as floats.
 pub(super) struct Products {
-    integers: Kernel,
-    cast: Kernel,
-    multiply: Kernel,
-    add: Kernel,
+    integers: OpFn,
+    cast: OpFn,
+    multiply: OpFn,
+    add: OpFn,
 }
 
 /// What belongs to an operand of integers.
@@ -151,7 +152,7 @@ impl Products {
     }
 }
 
-fn dynamic_matmul(_: &Node<'_>) -> Result<Kernel, Error> {
+fn dynamic_matmul(_: &Node<'_>) -> Result<OpFn, Error> {
     let (products, dynamic) = (Products::new()?, standard("DynamicQuantizeLinear", 11, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
         let outputs = dynamic(Args::new(vec![Some(args.take(0)?)]), cx)?;
@@ -162,7 +163,7 @@ fn dynamic_matmul(_: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn matmul_to_float(_: &Node<'_>) -> Result<Kernel, Error> {
+fn matmul_to_float(_: &Node<'_>) -> Result<OpFn, Error> {
     let products = Products::new()?;
     Ok(Box::new(move |mut args, cx| {
         let a = Quantized { value: args.take(0)?, scale: args.take(2)?, zero: args.option(4).cloned() };

@@ -5,16 +5,18 @@
 
 use std::sync::Arc;
 
-use super::super::kernel;
-use super::super::math;
-use super::super::meter::{Charge, Cx, PIECE, Pace};
-use super::super::node::{Args, Node};
-use super::super::value::{Dims, ElementType, Value, count};
-use super::pattern::integers;
-use super::{Kernel, Operator, microsoft, no_type};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::math::{functions, simd};
+use crate::ops::integers::integers;
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::operator::{Operator, microsoft};
+use crate::tensor::budget::Charge;
+use crate::tensor::dims::{Dims, count};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[microsoft("DynamicQuantizeLSTM", (3, 12), lstm)];
+pub(super) const OPERATORS: &[Operator] = &[microsoft("DynamicQuantizeLSTM", (3, 12), lstm).heavy()];
 
 /// The weights of one input, a row of integers as f32 for each gate's unit, less their zero points.
 struct Weights {
@@ -40,7 +42,7 @@ struct Lstm {
     known: [Option<Arc<Layers>>; 2],
 }
 
-fn lstm(node: &Node<'_>) -> Result<Kernel, Error> {
+fn lstm(node: &Node<'_>) -> Result<OpFn, Error> {
     node.wants(&[8, 9, 10, 11])?;
     let directions = match node.string("direction", "forward")? {
         "forward" => vec![false],
@@ -149,7 +151,7 @@ fn quantize(from: &[f32], to: &mut [f32], (scale, zero): (f32, f32)) {
 /// Adds the products of the weights with a row of integers, in what they stand for.
 fn add_products(weights: &Weights, row: &[f32], scale: f32, sums: &mut [f32], gates: &mut [f32]) {
     sums.fill(0.0);
-    kernel::add_dots(&weights.rows, row, sums);
+    simd::add_dots(&weights.rows, row, sums);
     gates.iter_mut().zip(&*sums).zip(&weights.scales).for_each(|((gate, sum), own)| *gate += sum * (scale * own));
 }
 
@@ -250,12 +252,15 @@ impl Lstm {
         let gate = |which: usize, index: usize| gates[which * hidden + index];
         for index in 0..hidden {
             let old = c[index];
-            let input = math::sigmoid(clipped(gate(0, index) + peep(0, index) * old));
-            let forget =
-                if self.coupled { 1.0 - input } else { math::sigmoid(clipped(gate(2, index) + peep(2, index) * old)) };
-            c[index] = forget * old + input * math::tanh(clipped(gate(3, index)));
-            let output = math::sigmoid(clipped(gate(1, index) + peep(1, index) * c[index]));
-            h[index] = output * math::tanh(c[index]);
+            let input = functions::sigmoid(clipped(gate(0, index) + peep(0, index) * old));
+            let forget = if self.coupled {
+                1.0 - input
+            } else {
+                functions::sigmoid(clipped(gate(2, index) + peep(2, index) * old))
+            };
+            c[index] = forget * old + input * functions::tanh(clipped(gate(3, index)));
+            let output = functions::sigmoid(clipped(gate(1, index) + peep(1, index) * c[index]));
+            h[index] = output * functions::tanh(c[index]);
         }
     }
 }

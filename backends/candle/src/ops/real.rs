@@ -3,12 +3,12 @@
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
-use super::super::meter::Cx;
-use super::super::value::{ElementType, Value};
-use super::super::{kernel, math};
-use super::cast::convert;
-use super::matmul::Float;
-use super::no_type;
+use crate::compute::context::Cx;
+use crate::math::{functions, simd};
+use crate::ops::cast::convert;
+use crate::ops::matmul::Float;
+use crate::tensor::element::ElementType;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 /// A float with the functions that operators are made of.
@@ -90,21 +90,21 @@ impl Real for f32 {
     functions!(f32);
     #[inline]
     fn exp(self) -> Self {
-        math::exp(self)
+        functions::exp(self)
     }
     #[inline]
     fn tanh(self) -> Self {
-        math::tanh(self)
+        functions::tanh(self)
     }
     #[inline]
     fn sigmoid(self) -> Self {
-        math::sigmoid(self)
+        functions::sigmoid(self)
     }
     fn map(elements: &mut [Self], f: impl Fn(Self) -> Self) {
-        kernel::map(elements, f);
+        simd::map(elements, f);
     }
     fn add_dots(rows: &[Self], x: &[Self], out: &mut [Self]) {
-        kernel::add_dots(rows, x, out);
+        simd::add_dots(rows, x, out);
     }
 }
 
@@ -156,7 +156,7 @@ pub(super) fn beside(value: Value, through: ElementType, cx: &Cx<'_>) -> Result<
 /// Runs a body with the type that the floats of a value are computed in, which they are of.
 macro_rules! with_reals {
     ($value:expr, $ty:ident => $body:expr) => {{
-        if $value.ty() == $crate::value::ElementType::F64 {
+        if $value.ty() == $crate::tensor::element::ElementType::F64 {
             type $ty = f64;
             $body
         } else {

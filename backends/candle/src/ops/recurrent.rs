@@ -3,40 +3,26 @@
 //! The input's part of every gate at every step is one product; what remains of a step is the product of the state
 //! with the recurrent weights and the gates themselves.
 
-use super::super::meter::{Charge, Cx, Pace};
-use super::super::node::{Args, Node};
-use super::super::value::{Dims, ElementType, Value, count};
-use super::cast::convert;
-use super::layout::permute;
-use super::matmul::{Matrices, Size, multiply};
-use super::pattern::integers;
-use super::real::{Real, beside, computed_in};
-use super::rnn_cells::{Cell, activations};
-use super::{Kernel, Operator, no_type, since};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::cast::convert;
+use crate::ops::integers::integers;
+use crate::ops::layout::permute;
+use crate::ops::matmul::{Matrices, Size, multiply};
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::ops::real::{Real, beside, computed_in};
+use crate::ops::rnn_cells::{Cell, Kind, activations};
+use crate::tensor::budget::Charge;
+use crate::tensor::dims::{Dims, count};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(7, "LSTM", (3, 8), |node| recurrence(node, Kind::Lstm)),
-    since(7, "GRU", (3, 6), |node| recurrence(node, Kind::Gru)),
-    since(7, "RNN", (3, 6), |node| recurrence(node, Kind::Rnn)),
+    since(7, "LSTM", (3, 8), |node| recurrence(node, Kind::Lstm)).heavy(),
+    since(7, "GRU", (3, 6), |node| recurrence(node, Kind::Gru)).heavy(),
+    since(7, "RNN", (3, 6), |node| recurrence(node, Kind::Rnn)).heavy(),
 ];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Lstm,
-    Gru,
-    Rnn,
-}
-
-impl Kind {
-    pub(super) const fn gates(self) -> usize {
-        match self {
-            Self::Lstm => 4,
-            Self::Gru => 3,
-            Self::Rnn => 1,
-        }
-    }
-}
 
 /// What the attributes say.
 struct Recurrence {
@@ -47,7 +33,7 @@ struct Recurrence {
     batch_first: bool,
 }
 
-fn recurrence(node: &Node<'_>, kind: Kind) -> Result<Kernel, Error> {
+fn recurrence(node: &Node<'_>, kind: Kind) -> Result<OpFn, Error> {
     let directions = match node.string("direction", "forward")? {
         "forward" => vec![false],
         "reverse" => vec![true],

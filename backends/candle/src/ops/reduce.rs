@@ -4,13 +4,15 @@
 //!
 //! With a NaN among the elements the largest and the smallest of them is NaN, and its index is that of a NaN.
 
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::value::{Element, ElementType, Value, strides};
-use super::cast::convert;
-use super::elementwise::{Number, with_numbers};
-use super::layout::permute;
-use super::{Kernel, Operator, axes, axis, product, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::cast::convert;
+use crate::ops::elementwise::{Number, with_numbers};
+use crate::ops::layout::permute;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::{axes, axis, product, strides};
+use crate::tensor::element::{Element, ElementType};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -42,7 +44,7 @@ enum Reduction {
     LogSumExp,
 }
 
-fn reduce(node: &Node<'_>, as_input: i64, reduction: Reduction) -> Result<Kernel, Error> {
+fn reduce(node: &Node<'_>, as_input: i64, reduction: Reduction) -> Result<OpFn, Error> {
     let fixed = if node.opset < as_input { node.ints("axes")?.map(<[i64]>::to_vec) } else { None };
     let keep = node.flag("keepdims", true)?;
     let nothing_is_nothing = node.opset >= as_input && node.flag("noop_with_empty_axes", false)?;
@@ -194,7 +196,7 @@ fn rows(
     })
 }
 
-fn extreme(node: &Node<'_>, largest: bool) -> Result<Kernel, Error> {
+fn extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(0);
     let keep = node.flag("keepdims", true)?;
     let last = node.opset >= 12 && node.flag("select_last_index", false)?;

@@ -3,21 +3,23 @@
 //! The interpolations are separable: each dimension that changes has a list of sources and weights for every output
 //! index, and is resampled on its own.
 
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::{Args, Node};
-use super::super::value::{Value, strides};
-use super::cast::convert;
-use super::place::{Axis, Rounding, Transform};
-use super::real::{Real, floats, with_reals};
-use super::select::{affordable, offsets, select};
-use super::{Kernel, Operator, axis, between, product, resize_filter, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::cast::convert;
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::ops::place::{Axis, Rounding, Transform};
+use crate::ops::real::{Real, floats, with_reals};
+use crate::ops::resize_filter;
+use crate::ops::select::{affordable, offsets, select};
+use crate::tensor::dims::{axis, product, strides};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    between(7, 8, "Upsample", (1, 1), resize),
-    between(9, 9, "Upsample", (2, 2), resize),
-    between(10, 10, "Resize", (2, 2), resize),
-    since(11, "Resize", (1, 4), resize),
+    since(7, "Upsample", (1, 1), resize).until(8),
+    since(9, "Upsample", (2, 2), resize).until(9),
+    since(10, "Resize", (2, 2), resize).until(10).heavy(),
+    since(11, "Resize", (1, 4), resize).heavy(),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -42,7 +44,7 @@ struct Resize {
     inputs: (usize, usize),
 }
 
-fn resize(node: &Node<'_>) -> Result<Kernel, Error> {
+fn resize(node: &Node<'_>) -> Result<OpFn, Error> {
     if let Some(kernel) = resize_filter::build(node)? {
         return Ok(kernel);
     }

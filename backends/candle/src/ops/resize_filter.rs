@@ -4,12 +4,14 @@
 //! Each dimension has a list of sources and weights for every output index, however many the filter reaches, and is
 //! resampled on its own.
 
-use super::super::meter::{Charge, Cx, PIECE, Pace};
-use super::super::node::{Args, Node};
-use super::super::value::{ElementType, Value};
-use super::cast::convert;
-use super::select::affordable;
-use super::{Kernel, axis, no_type, product};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::cast::convert;
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::select::affordable;
+use crate::tensor::budget::Charge;
+use crate::tensor::dims::{axis, product};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -71,7 +73,7 @@ struct Dimension {
 }
 
 /// What runs a Resize of one of these ways; none where the node asks for none of them.
-pub(super) fn build(node: &Node<'_>) -> Result<Option<Kernel>, Error> {
+pub(super) fn build(node: &Node<'_>) -> Result<Option<OpFn>, Error> {
     if node.opset < 11 {
         return Ok(None);
     }
@@ -161,7 +163,7 @@ impl Filter {
         }
         if !matches!(ty, ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16) {
             // An integer is what is left without the fraction; what rounding took off a whole number is no fraction.
-            value = super::broadcast::map_into(value, cx, |x: f64| (x + (1e-9 * x.abs()).copysign(x)).trunc())?;
+            value = crate::ops::broadcast::map_into(value, cx, |x: f64| (x + (1e-9 * x.abs()).copysign(x)).trunc())?;
         }
         convert(value, ty, cx)
     }

@@ -1,18 +1,20 @@
 //! RMSNormalization: each part of a tensor divided by the root of its mean square, and scaled.
 
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, ElementType, Value};
-use super::broadcast::shape;
-use super::cast::convert;
-use super::elementwise::mul;
-use super::heads::{Real, asked, each};
-use super::{Kernel, Operator, axis, no_type, product, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::broadcast::shape;
+use crate::ops::cast::convert;
+use crate::ops::elementwise::mul;
+use crate::ops::heads::{Real, asked, each};
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::{Dims, axis, product};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(23, "RMSNormalization", (2, 2), normalization)];
 
-fn normalization(node: &Node<'_>) -> Result<Kernel, Error> {
+fn normalization(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(-1);
     let epsilon = node.float("epsilon", 1e-5)?;
     let stash = asked(node.int("stash_type")?)?;

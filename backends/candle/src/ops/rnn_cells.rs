@@ -1,9 +1,26 @@
 //! The cells of recurrent networks, and the activations that they may have.
 
-use super::super::node::Node;
-use super::real::Real;
-use super::recurrent::Kind;
+use crate::ops::node::Node;
+use crate::ops::real::Real;
 use graphpool::backend::Error;
+
+/// Which recurrent operator it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Lstm,
+    Gru,
+    Rnn,
+}
+
+impl Kind {
+    pub(super) const fn gates(self) -> usize {
+        match self {
+            Self::Lstm => 4,
+            Self::Gru => 3,
+            Self::Rnn => 1,
+        }
+    }
+}
 
 /// An activation of a recurrence.
 #[derive(Clone, Copy)]

@@ -1,10 +1,12 @@
 //! RotaryEmbedding: pairs of elements turned by an angle that depends on their place in the sequence.
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::{Args, Node};
-use super::super::value::{Dims, ElementType, Value};
-use super::cast::convert;
-use super::{Kernel, Operator, no_type, since};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::cast::convert;
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::Dims;
+use crate::tensor::element::ElementType;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(23, "RotaryEmbedding", (3, 4), rotary)];
@@ -17,7 +19,7 @@ struct Rotary {
     turned: usize,
 }
 
-fn rotary(node: &Node<'_>) -> Result<Kernel, Error> {
+fn rotary(node: &Node<'_>) -> Result<OpFn, Error> {
     let count = |name: &str| {
         let number = usize::try_from(node.int(name)?.unwrap_or(0));
         number.map_err(|_| Error::invalid_encoding(format!("attribute {name} is negative")))

@@ -1,16 +1,18 @@
 //! Samples at places between elements: GridSample, AffineGrid.
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, ElementType, Value, count, strides};
-use super::cast::convert;
-use super::constant::dims as sizes;
-use super::real::{Real, beside, floats, with_reals};
-use super::{Kernel, Operator, product, since};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::cast::convert;
+use crate::ops::constant::dims as sizes;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::ops::real::{Real, beside, floats, with_reals};
+use crate::tensor::dims::{Dims, count, product, strides};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] =
-    &[since(16, "GridSample", (2, 2), grid_sample), since(20, "AffineGrid", (2, 2), affine_grid)];
+    &[since(16, "GridSample", (2, 2), grid_sample).heavy(), since(20, "AffineGrid", (2, 2), affine_grid)];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
@@ -101,7 +103,7 @@ impl Sampler {
     }
 }
 
-fn grid_sample(node: &Node<'_>) -> Result<Kernel, Error> {
+fn grid_sample(node: &Node<'_>) -> Result<OpFn, Error> {
     let mode = match node.string("mode", "linear")? {
         "nearest" => Mode::Nearest,
         "linear" | "bilinear" => Mode::Linear,
@@ -170,7 +172,7 @@ fn samples<T: Real>(sampler: Sampler, value: &Value, grid: &Value, cx: &Cx<'_>) 
 }
 
 /// The grid that GridSample takes, of affine transformations.
-fn affine_grid(node: &Node<'_>) -> Result<Kernel, Error> {
+fn affine_grid(node: &Node<'_>) -> Result<OpFn, Error> {
     let corners = node.flag("align_corners", false)?;
     Ok(Box::new(move |mut args, cx| {
         let ((theta, ty), size) = (floats(args.take(0)?, cx)?, sizes(args.get(1)?)?);

@@ -2,18 +2,20 @@
 //!
 //! The updates are applied in their order, so that of two with one index the later wins, or both are added up.
 
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, Element, ElementType, Value, strides, with_elements};
-use super::cast::convert;
-use super::elementwise::{Number, with_numbers};
-use super::gather::place;
-use super::pattern::integers;
-use super::{Kernel, Operator, axis, between, product, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::cast::convert;
+use crate::ops::elementwise::{Number, with_numbers};
+use crate::ops::gather::place;
+use crate::ops::integers::integers;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::{Dims, axis, product, strides};
+use crate::tensor::element::{Element, ElementType, with_elements};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    between(9, 10, "Scatter", (3, 3), scatter_elements),
+    since(9, "Scatter", (3, 3), scatter_elements).until(10),
     since(11, "ScatterElements", (3, 3), scatter_elements),
     since(11, "ScatterND", (3, 3), scatter_nd),
 ];
@@ -68,7 +70,7 @@ fn apply(
         });
     }
     if value.ty() == ElementType::Bool {
-        return Err(super::no_type(value));
+        return Err(crate::tensor::value::no_type(value));
     }
     if matches!(value.ty(), ElementType::F16 | ElementType::Bf16) && updates.ty() == value.ty() {
         // Many updates of one element are added up as f32, and rounded once.
@@ -104,7 +106,7 @@ fn replace<T: Element>(
     })
 }
 
-fn scatter_elements(node: &Node<'_>) -> Result<Kernel, Error> {
+fn scatter_elements(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(0);
     let reduction = reduction(node)?;
     Ok(Box::new(move |mut args, cx| {
@@ -139,7 +141,7 @@ fn scatter_elements(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn scatter_nd(node: &Node<'_>) -> Result<Kernel, Error> {
+fn scatter_nd(node: &Node<'_>) -> Result<OpFn, Error> {
     let reduction = reduction(node)?;
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;

@@ -1,11 +1,12 @@
 //! What the classifiers and regressors of ai.onnx.ml have in common: rows of features, labels, and what is done to
 //! scores.
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, Element, ElementType, Value, with_elements};
-use super::cast::convert;
-use super::no_type;
+use crate::compute::context::{Cx, Pace};
+use crate::ops::cast::convert;
+use crate::ops::node::Node;
+use crate::tensor::dims::Dims;
+use crate::tensor::element::{Element, ElementType, with_elements};
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 /// A function of the scores of one row.

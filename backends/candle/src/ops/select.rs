@@ -3,8 +3,11 @@
 //! Each dimension of the result has a list of offsets; an element of the result is the element of the source at the
 //! sum of its offsets. Runs that lie together in the source are copied as one.
 
-use super::super::meter::{Charge, Cx, PIECE, Pace};
-use super::super::value::{Element, Value, count, with_elements};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::tensor::budget::Charge;
+use crate::tensor::dims::count;
+use crate::tensor::element::{Element, with_elements};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 /// Offsets of the indices of one dimension, charged.

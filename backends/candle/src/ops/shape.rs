@@ -1,16 +1,17 @@
 //! Operators that read or change a tensor's dimensions and leave its elements alone.
 
-use super::super::node::{Args, Node};
-use super::super::value::Value;
-use super::cast::convert;
-use super::{Kernel, Operator, axes, axis, between, product, since};
+use crate::ops::cast::convert;
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::{axes, axis, product};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
     since(1, "Identity", (1, 1), |_| Ok(Box::new(|mut args, _| Ok(vec![args.take(0)?])))),
     since(1, "Shape", (1, 1), shape),
     since(1, "Size", (1, 1), size),
-    between(1, 4, "Reshape", (1, 1), reshape),
+    since(1, "Reshape", (1, 1), reshape).until(4),
     since(5, "Reshape", (2, 2), reshape),
     since(1, "Flatten", (1, 1), flatten),
     since(1, "Squeeze", (1, 2), squeeze),
@@ -18,7 +19,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(7, "Dropout", (1, 3), dropout),
 ];
 
-fn shape(node: &Node<'_>) -> Result<Kernel, Error> {
+fn shape(node: &Node<'_>) -> Result<OpFn, Error> {
     let (start, end) = (node.int("start")?.unwrap_or(0), node.int("end")?.unwrap_or(i64::MAX));
     Ok(Box::new(move |args, _| {
         let dims = args.get(0)?.dims();
@@ -29,11 +30,11 @@ fn shape(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn size(_: &Node<'_>) -> Result<Kernel, Error> {
+fn size(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, _| Ok(vec![Value::scalar(args.get(0)?.len() as i64)?])))
 }
 
-fn reshape(node: &Node<'_>) -> Result<Kernel, Error> {
+fn reshape(node: &Node<'_>) -> Result<OpFn, Error> {
     let fixed = if node.opset < 5 { node.ints("shape")?.map(<[i64]>::to_vec) } else { None };
     let zero_is_zero = node.opset >= 14 && node.flag("allowzero", false)?;
     Ok(Box::new(move |mut args, _| {
@@ -63,7 +64,7 @@ fn resolve(shape: &[i64], old: &[usize], zero_is_zero: bool) -> Result<Vec<usize
         });
     }
     if let Some(place) = open {
-        let (rest, total) = (super::super::value::count(&dims)?, product(old));
+        let (rest, total) = (crate::tensor::dims::count(&dims)?, product(old));
         if rest == 0 || total % rest != 0 {
             return Err(Error::invalid_argument(format!("{total} elements don't divide by {rest}")));
         }
@@ -74,7 +75,7 @@ fn resolve(shape: &[i64], old: &[usize], zero_is_zero: bool) -> Result<Vec<usize
     Ok(dims)
 }
 
-fn flatten(node: &Node<'_>) -> Result<Kernel, Error> {
+fn flatten(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(1);
     Ok(Box::new(move |mut args, _| {
         let value = args.take(0)?;
@@ -104,7 +105,7 @@ impl Listed {
     }
 }
 
-fn squeeze(node: &Node<'_>) -> Result<Kernel, Error> {
+fn squeeze(node: &Node<'_>) -> Result<OpFn, Error> {
     let listed = Listed::new(node)?;
     Ok(Box::new(move |mut args, _| {
         let value = args.take(0)?;
@@ -121,14 +122,14 @@ fn squeeze(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn unsqueeze(node: &Node<'_>) -> Result<Kernel, Error> {
+fn unsqueeze(node: &Node<'_>) -> Result<OpFn, Error> {
     let listed = Listed::new(node)?;
     Ok(Box::new(move |mut args, _| {
         let value = args.take(0)?;
         let list = listed.axes(&args)?.ok_or_else(|| Error::invalid_argument("no axes"))?;
         let rank = value.rank() + list.len();
-        if rank > super::super::value::MAX_RANK {
-            return Err(Error::too_large(format!("{rank} dimensions, {} at the most", super::super::value::MAX_RANK)));
+        if rank > crate::tensor::dims::MAX_RANK {
+            return Err(Error::too_large(format!("{rank} dimensions, {} at the most", crate::tensor::dims::MAX_RANK)));
         }
         let new = axes(&list, rank)?;
         let mut old = value.dims().iter();
@@ -139,7 +140,7 @@ fn unsqueeze(node: &Node<'_>) -> Result<Kernel, Error> {
 }
 
 /// Nothing is dropped outside training; the mask says so.
-fn dropout(node: &Node<'_>) -> Result<Kernel, Error> {
+fn dropout(node: &Node<'_>) -> Result<OpFn, Error> {
     node.ignore(&["ratio", "seed"]);
     let mask = node.outputs() > 1;
     // Before opset 10 the mask has the type of what it masks.

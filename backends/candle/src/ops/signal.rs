@@ -4,23 +4,25 @@
 
 use std::f64::consts::PI;
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, ElementType, Value, count};
-use super::cast::convert;
-use super::fourier::{Complex, Transform};
-use super::pattern::integer;
-use super::{Kernel, Operator, axis, between, no_type, product, since};
+use crate::compute::context::{Cx, Pace};
+use crate::math::fourier::{Complex, Transform};
+use crate::ops::cast::convert;
+use crate::ops::integers::integer;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::{Dims, axis, count, product};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
     since(17, "HannWindow", (1, 1), |node| window(node, [0.5, 0.5, 0.0])),
     since(17, "HammingWindow", (1, 1), |node| window(node, [25.0 / 46.0, 21.0 / 46.0, 0.0])),
     since(17, "BlackmanWindow", (1, 1), |node| window(node, [0.42, 0.5, 0.08])),
-    between(17, 19, "DFT", (1, 2), dft),
-    since(20, "DFT", (1, 3), dft),
-    since(17, "STFT", (2, 4), stft),
-    since(17, "MelWeightMatrix", (5, 5), mel),
+    since(17, "DFT", (1, 2), dft).until(19).heavy(),
+    since(20, "DFT", (1, 3), dft).heavy(),
+    since(17, "STFT", (2, 4), stft).heavy(),
+    since(17, "MelWeightMatrix", (5, 5), mel).heavy(),
 ];
 
 fn output_type(node: &Node<'_>) -> Result<ElementType, Error> {
@@ -30,7 +32,7 @@ fn output_type(node: &Node<'_>) -> Result<ElementType, Error> {
 }
 
 /// A sum of cosines.
-fn window(node: &Node<'_>, [a, b, c]: [f64; 3]) -> Result<Kernel, Error> {
+fn window(node: &Node<'_>, [a, b, c]: [f64; 3]) -> Result<OpFn, Error> {
     let (ty, periodic) = (output_type(node)?, node.flag("periodic", true)?);
     Ok(Box::new(move |args, cx| {
         let size = integer(args.get(0)?)?;
@@ -62,7 +64,7 @@ fn floats(value: Value, cx: &Cx<'_>) -> Result<(Value, ElementType), Error> {
     }
 }
 
-fn dft(node: &Node<'_>) -> Result<Kernel, Error> {
+fn dft(node: &Node<'_>) -> Result<OpFn, Error> {
     let (inverse, one_sided) = (node.flag("inverse", false)?, node.flag("onesided", false)?);
     let fixed = if node.opset < 20 { Some(node.int("axis")?.unwrap_or(1)) } else { None };
     if inverse && one_sided {
@@ -114,7 +116,7 @@ fn dft(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn stft(node: &Node<'_>) -> Result<Kernel, Error> {
+fn stft(node: &Node<'_>) -> Result<OpFn, Error> {
     let one_sided = node.flag("onesided", true)?;
     Ok(Box::new(move |mut args, cx| {
         let (signal, ty) = floats(args.take(0)?, cx)?;
@@ -153,7 +155,7 @@ fn stft(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn mel(node: &Node<'_>) -> Result<Kernel, Error> {
+fn mel(node: &Node<'_>) -> Result<OpFn, Error> {
     let ty = output_type(node)?;
     Ok(Box::new(move |mut args, cx| {
         let (bins, len) = (length(args.get(0)?)?, length(args.get(1)?)?);

@@ -1,14 +1,15 @@
 //! Slice.
 
-use super::super::node::Node;
-use super::super::value::strides;
-use super::select::{affordable, offsets, select};
-use super::{Kernel, Operator, axis, between, since};
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::ops::select::{affordable, offsets, select};
+use crate::tensor::dims::{axis, strides};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[between(1, 9, "Slice", (1, 1), slice), since(10, "Slice", (3, 5), slice)];
+pub(super) const OPERATORS: &[Operator] =
+    &[since(1, "Slice", (1, 1), slice).until(9), since(10, "Slice", (3, 5), slice)];
 
-fn slice(node: &Node<'_>) -> Result<Kernel, Error> {
+fn slice(node: &Node<'_>) -> Result<OpFn, Error> {
     let mut fixed = Vec::new();
     if node.opset < 10 {
         for name in ["starts", "ends", "axes"] {

@@ -3,14 +3,16 @@
 //! Before opset 13 the axis (1 by default) splits the dimensions in two and the function is taken over all of the
 //! second part; from then on it is taken along the axis (the last by default) alone.
 
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::node::Node;
-use super::super::value::{ElementType, Value};
-use super::cast::convert;
-use super::layout::permute;
-use super::pool::beats;
-use super::real::{Real, floats};
-use super::{Kernel, Operator, axis, product, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::cast::convert;
+use crate::ops::layout::permute;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::ops::pool::beats;
+use crate::ops::real::{Real, floats};
+use crate::tensor::dims::{axis, product};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -19,7 +21,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(1, "Hardmax", (1, 1), |node| softmax(node, hardmax_row, hardmax_row)),
 ];
 
-fn softmax(node: &Node<'_>, single: Row<f32>, double: Row<f64>) -> Result<Kernel, Error> {
+fn softmax(node: &Node<'_>, single: Row<f32>, double: Row<f64>) -> Result<OpFn, Error> {
     let flatten = node.opset < 13;
     let at = node.int("axis")?.unwrap_or(if flatten { 1 } else { -1 });
     Ok(Box::new(move |mut args, cx| {

@@ -3,14 +3,15 @@
 //! Probabilities of several classes are made of those of pairs as libsvm makes them (T.-F. Wu, C.-J. Lin, R. Weng:
 //! "Probability estimates for multi-class classification by pairwise coupling", 2004, second method).
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::Node;
-use super::scores::{self, Transform, both, chosen, collect, highest, labels, logistic};
-use super::{Kernel, Operator, learning};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, learning};
+use crate::ops::scores;
+use crate::ops::scores::{Transform, both, chosen, collect, highest, labels, logistic};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] =
-    &[learning(1, 5, "SVMRegressor", (1, 1), regressor), learning(1, 5, "SVMClassifier", (1, 1), classifier)];
+    &[learning(1, "SVMRegressor", (1, 1), regressor).heavy(), learning(1, "SVMClassifier", (1, 1), classifier).heavy()];
 
 /// Classes that a classifier may have: their pairs have a score each.
 const MAX_CLASSES: usize = 1 << 12;
@@ -82,7 +83,7 @@ fn fits(columns: usize, wanted: usize) -> Result<(), Error> {
     Err(Error::invalid_argument(format!("{columns} features for a model of {wanted}")))
 }
 
-fn regressor(node: &Node<'_>) -> Result<Kernel, Error> {
+fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
     let (similarity, transform) = (Similarity::new(node)?, Transform::named(node)?);
     let supports = node.int("n_supports")?.unwrap_or(0);
     let supports = usize::try_from(supports).map_err(|_| Error::invalid_encoding("n_supports is negative"))?;
@@ -245,7 +246,7 @@ impl Coupling {
     }
 }
 
-fn classifier(node: &Node<'_>) -> Result<Kernel, Error> {
+fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
     let (labels, transform) = (labels(node, "classlabels_ints")?, Transform::named(node)?);
     let classes = labels.len();
     if !(2..=MAX_CLASSES).contains(&classes) {
@@ -309,11 +310,11 @@ fn classifier(node: &Node<'_>) -> Result<Kernel, Error> {
 /// A classifier without support vectors: a row of coefficients for each class.
 fn linear(
     node: &Node<'_>,
-    labels: super::super::value::Value,
+    labels: crate::tensor::value::Value,
     transform: Transform,
     coefficients: Vec<f64>,
     rho: &[f64],
-) -> Result<Kernel, Error> {
+) -> Result<OpFn, Error> {
     let similarity = Similarity::new(node)?;
     node.ignore(&["support_vectors", "prob_a", "prob_b"]);
     let (classes, width) = (labels.len(), length(&coefficients, labels.len())?);

@@ -2,16 +2,18 @@
 
 use half::{bf16, f16};
 
-use super::super::math::sigmoid;
-use super::super::node::Node;
-use super::super::value::{Dims, ElementType};
-use super::broadcast::zip_into;
-use super::{Kernel, Operator, no_type, since};
+use crate::math::functions::sigmoid;
+use crate::ops::broadcast::zip_into;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::Dims;
+use crate::tensor::element::ElementType;
+use crate::tensor::value::no_type;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(28, "SwiGLU", (2, 2), swiglu)];
 
-fn swiglu(node: &Node<'_>) -> Result<Kernel, Error> {
+fn swiglu(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 1.0)?;
     let single = move |a: f32, b: f32| a * sigmoid(alpha * a) * b;
     let double = move |a: f64, b: f64| a / (1.0 + (-f64::from(alpha) * a).exp()) * b;

@@ -1,15 +1,17 @@
 //! TensorScatter: new rows of a cache, written over the old ones in place where nobody else holds it.
 
-use super::super::meter::{Cx, Pace};
-use super::super::node::Node;
-use super::super::value::{Dims, Element, Value, with_elements};
-use super::heads::overwrite;
-use super::{Kernel, Operator, axis, product, since};
+use crate::compute::context::{Cx, Pace};
+use crate::ops::heads::overwrite;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::{Dims, axis, product};
+use crate::tensor::element::{Element, with_elements};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(24, "TensorScatter", (2, 3), scatter)];
 
-fn scatter(node: &Node<'_>) -> Result<Kernel, Error> {
+fn scatter(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(-2);
     let circular = match node.string("mode", "linear")? {
         "linear" => false,

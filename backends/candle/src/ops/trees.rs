@@ -3,19 +3,21 @@
 //! Where ONNX leaves a classifier of two classes open, it is done as onnxruntime does it: scores of the first class
 //! alone are those of the second, and the label is told from them by 0.5 where none is negative and by 0 else.
 
-use super::super::meter::Cx;
-use super::super::node::{Args, Node};
-use super::super::value::{Element, ElementType, Value};
-use super::cast::convert;
-use super::forest::{Aggregate, Branch, Forest, Mode, Next, as_long, listed, numbers, tensor_numbers};
-use super::scores::{self, Transform, both, chosen, collect, collect_as, highest, labels};
-use super::{Kernel, Operator, learning, no_type};
+use crate::compute::context::Cx;
+use crate::ops::cast::convert;
+use crate::ops::forest::{Aggregate, Branch, Forest, Mode, Next, as_long, listed, numbers, tensor_numbers};
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::operator::{Operator, learning};
+use crate::ops::scores;
+use crate::ops::scores::{Transform, both, chosen, collect, collect_as, highest, labels};
+use crate::tensor::element::{Element, ElementType};
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    learning(1, 5, "TreeEnsembleRegressor", (1, 1), regressor),
-    learning(1, 5, "TreeEnsembleClassifier", (1, 1), classifier),
-    learning(5, 5, "TreeEnsemble", (1, 1), ensemble),
+    learning(1, "TreeEnsembleRegressor", (1, 1), regressor).heavy(),
+    learning(1, "TreeEnsembleClassifier", (1, 1), classifier).heavy(),
+    learning(5, "TreeEnsemble", (1, 1), ensemble).heavy(),
 ];
 
 fn targets(node: &Node<'_>) -> Result<usize, Error> {
@@ -23,7 +25,7 @@ fn targets(node: &Node<'_>) -> Result<usize, Error> {
     usize::try_from(targets).map_err(|_| Error::invalid_encoding(format!("{targets} targets")))
 }
 
-fn regressor(node: &Node<'_>) -> Result<Kernel, Error> {
+fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
     let aggregate = match node.string("aggregate_function", "SUM")? {
         "SUM" => Aggregate::Sum,
         "AVERAGE" => Aggregate::Average,
@@ -63,7 +65,7 @@ fn regress<T: Element>(
     })
 }
 
-fn classifier(node: &Node<'_>) -> Result<Kernel, Error> {
+fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
     let labels = labels(node, "classlabels_int64s")?;
     let forest = listed(node, "class", labels.len(), Aggregate::Sum)?;
     let (base, transform) = (numbers(node, "base_values")?, Transform::named(node)?);
@@ -156,7 +158,7 @@ fn nexts(ids: &[i64], leaves: &[i64]) -> Result<Vec<Next>, Error> {
     ids.iter().zip(leaves).map(next).collect()
 }
 
-fn ensemble(node: &Node<'_>) -> Result<Kernel, Error> {
+fn ensemble(node: &Node<'_>) -> Result<OpFn, Error> {
     let ints = |name: &str| Ok::<_, Error>(node.ints(name)?.unwrap_or_default());
     let tensor =
         |name: &str| node.tensor(name)?.ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is missing")));

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use super::super::fuse::{Anchor, Channels, Packs, Way};
-use super::super::meter::{Cx, Pace};
-use super::super::node::Node;
-use super::super::pack::{self, Strided, Target};
-use super::super::tail::{At, Program, Tail, shifted};
-use super::super::value::{Dims, ElementType, Value, count};
-use super::{Kernel, product};
+use crate::compute::context::{Cx, Pace};
+use crate::math::epilogue::{At, Tail};
+use crate::math::pack;
+use crate::math::pack::{Strided, Target};
+use crate::math::program::{Program, shifted};
+use crate::ops::fusion::{Anchor, Channels, Packs, Way};
+use crate::ops::node::{Node, OpFn};
+use crate::tensor::dims::{Dims, count, product};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 /// Rows that are laid out and multiplied together.
@@ -57,7 +60,7 @@ fn anchor(weights: &Value, turned: bool, rank: Rank, bias: Option<&Value>) -> Op
     };
     let layout = Channels::Last { rank: (rank == Rank::Two).then_some(2) };
     let weights = weights.clone();
-    let build = move |mut program: Program, packs: &mut Packs| -> Option<Kernel> {
+    let build = move |mut program: Program, packs: &mut Packs| -> Option<OpFn> {
         let constants = program.bytes(n);
         packs.take(constants)?;
         let (row, column) = if turned { (1, k) } else { (n, 1) };

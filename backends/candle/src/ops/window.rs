@@ -1,7 +1,9 @@
 //! What convolutions and pools share: a window that slides over padded spatial dimensions.
 
-use super::super::node::Node;
-use super::super::value::Dims;
+use crate::ops::node::Node;
+use crate::ops::real::Real;
+use crate::tensor::dims::Dims;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 /// The largest kernel, stride, dilation or pad: sums and products of a few of them fit in 64 bits.
@@ -185,4 +187,31 @@ impl Window {
         };
         input.iter().zip(kernel).enumerate().map(slide).collect()
     }
+}
+
+pub(super) fn group(node: &Node<'_>) -> Result<usize, Error> {
+    let group = node.int("group")?.unwrap_or(1);
+    let group = usize::try_from(group).ok().filter(|&group| (1..=1 << 24).contains(&group));
+    group.ok_or_else(|| Error::invalid_encoding("attribute group is out of range"))
+}
+
+/// A spatial tensor as batch, channels and one to three spatial dimensions.
+pub(super) fn planes(dims: &[usize]) -> Result<(usize, usize, &[usize]), Error> {
+    match dims {
+        [n, c, spatial @ ..] if (1..=3).contains(&spatial.len()) => Ok((*n, *c, spatial)),
+        _ => Err(Error::unsupported(format!("{}: one to three spatial dimensions are supported", Dims(dims)))),
+    }
+}
+
+pub(super) fn refuse_rank(node: &Node<'_>) -> Result<(), Error> {
+    node.constant(1).map_or(Ok(()), |weights| planes(weights.dims()).map(drop))
+}
+
+pub(super) fn biases<T: Real>(bias: Option<&Value>, filters: usize) -> Result<Option<&[T]>, Error> {
+    let Some(bias) = bias else { return Ok(None) };
+    let elements = bias.elements::<T>()?;
+    if elements.len() != filters {
+        return Err(Error::invalid_argument(format!("a bias of {} for {filters} filters", elements.len())));
+    }
+    Ok(Some(elements))
 }

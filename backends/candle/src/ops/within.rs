@@ -1,15 +1,15 @@
 //! Operators of ai.onnx as parts of others.
 
-use super::super::decode::{AttributeProto, NodeProto};
-use super::super::meter::Cx;
-use super::super::node::{Args, Node, Shared};
-use super::super::value::Value;
-use super::{Kernel, find};
+use crate::compute::context::Cx;
+use crate::format::messages::{AttributeProto, NodeProto};
+use crate::ops::basic;
+use crate::ops::node::{Args, Node, OpFn, Shared};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 /// What runs an operator of ai.onnx with these attributes.
-pub(super) fn standard(name: &str, opset: i64, attribute: Vec<AttributeProto>) -> Result<Kernel, Error> {
-    let operator = find("", name, opset).map_err(|why| Error::unsupported(format!("{name}: {why}")))?;
+pub(super) fn standard(name: &str, opset: i64, attribute: Vec<AttributeProto>) -> Result<OpFn, Error> {
+    let operator = basic::find(name, opset)?;
     // As many inputs as the operators here take at most, and one output.
     let input = (0..4).map(|index| index.to_string()).collect();
     let proto = NodeProto { input, output: vec!["y".to_owned()], attribute, ..NodeProto::default() };
@@ -22,7 +22,7 @@ pub(super) fn standard(name: &str, opset: i64, attribute: Vec<AttributeProto>) -
 
 /// The first output of an operator.
 pub(super) fn apply(
-    kernel: &Kernel,
+    kernel: &OpFn,
     inputs: impl IntoIterator<Item = Option<Value>>,
     cx: &Cx<'_>,
 ) -> Result<Value, Error> {
@@ -31,7 +31,7 @@ pub(super) fn apply(
 }
 
 /// The first output of an operator whose inputs are all there.
-pub(super) fn of<const N: usize>(kernel: &Kernel, inputs: [Value; N], cx: &Cx<'_>) -> Result<Value, Error> {
+pub(super) fn of<const N: usize>(kernel: &OpFn, inputs: [Value; N], cx: &Cx<'_>) -> Result<Value, Error> {
     apply(kernel, inputs.map(Some), cx)
 }
 

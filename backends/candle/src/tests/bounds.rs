@@ -3,15 +3,16 @@
 
 use half::f16;
 
-use super::super::decode::AttributeProto;
-use super::super::fold::Folding;
-use super::super::meter::{Cx, Meter};
-use super::super::node::{Args, Node, Shared};
-use super::super::ops::{self, Kernel};
-use super::super::value::{Element, Value};
-use super::builder::{BOOL, F32, Model, float, graph, info, int, ints, node, string};
-use graphpool::backend::ComputeControl;
-use graphpool::backend::{Error, ErrorKind};
+use crate::compile::fold::Folding;
+use crate::compute::context::Cx;
+use crate::format::messages::AttributeProto;
+use crate::ops;
+use crate::ops::node::{Args, Node, OpFn, Shared};
+use crate::tensor::budget::Meter;
+use crate::tensor::element::Element;
+use crate::tensor::value::Value;
+use crate::tests::builder::{BOOL, F32, Model, float, graph, info, int, ints, node, string};
+use graphpool::backend::{ComputeControl, Error, ErrorKind};
 
 /// Elements enough that an operator which reads each of them once is to look at its token.
 const MANY: usize = 1 << 21;
@@ -29,7 +30,7 @@ fn longs(numbers: &[i64]) -> Value {
 }
 
 /// The kernel of one node that has `inputs` inputs and `outputs` outputs.
-fn kernel(opset: i64, op: &str, inputs: usize, outputs: usize, attributes: &[AttributeProto]) -> Kernel {
+fn kernel(opset: i64, op: &str, inputs: usize, outputs: usize, attributes: &[AttributeProto]) -> OpFn {
     let names = |letter: &str, count| (0..count).map(|index| format!("{letter}{index}")).collect::<Vec<_>>().join(" ");
     let proto = node(op, &names("x", inputs), &names("y", outputs), attributes);
     let shared = Shared::new(usize::MAX);
@@ -38,7 +39,7 @@ fn kernel(opset: i64, op: &str, inputs: usize, outputs: usize, attributes: &[Att
 }
 
 /// Runs a kernel as the plan does, but without a look at the token before it.
-fn within(kernel: &Kernel, inputs: Vec<Value>, control: &ComputeControl) -> Result<Vec<Value>, Error> {
+fn within(kernel: &OpFn, inputs: Vec<Value>, control: &ComputeControl) -> Result<Vec<Value>, Error> {
     let meter = Meter::new(control.memory_limit);
     kernel(Args::new(inputs.into_iter().map(Some).collect()), &Cx::new(control, &meter))
 }
@@ -321,9 +322,9 @@ fn a_long_list_is_sorted_like_a_short_one() {
 fn a_fold_that_fails_is_work_too() {
     let mut folding = Folding::new(1 << 30);
     let before = folding.work();
-    let inputs = [super::super::plan::Source::Constant(ones(&[1 << 10]))];
-    let kernel: Kernel = Box::new(|_, _| Err(Error::runtime_error("no")));
-    assert!(folding.fold("Relu", &kernel, &inputs, 1).is_none());
+    let inputs = [crate::exec::plan::Source::Constant(ones(&[1 << 10]))];
+    let kernel: OpFn = Box::new(|_, _| Err(Error::runtime_error("no")));
+    assert!(folding.fold(crate::Cost::Linear, &kernel, &inputs, 1).is_none());
     assert_eq!(before - folding.work(), (1 << 10) + 1);
 }
 

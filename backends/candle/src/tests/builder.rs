@@ -2,14 +2,13 @@
 
 use prost::Message;
 
-use super::super::decode::{
+use crate::format::messages::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
-use super::super::value::Value;
-use super::super::{CandleBackend, CandleGraph};
-use graphpool::backend::ComputeControl;
-use graphpool::backend::Error;
+use crate::tensor::value::Value;
+use crate::{CandleBackend, CandleGraph};
+use graphpool::backend::{ComputeControl, Error};
 
 /// The numbers of ONNX element types.
 pub const F32: i32 = 1;

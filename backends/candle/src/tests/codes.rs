@@ -1,11 +1,11 @@
 //! Element types of 8 bits and fewer: how files hold them, what moves them, and what refuses them.
 
-use super::super::decode::TensorProto;
-use super::super::value::{ElementType, Value};
-use super::super::{CandleBackend, decode_tensor};
-use super::builder::{F32, I64, Model, int, tensor};
-use graphpool::backend::{Backend, ComputeControl, LoadRequest};
-use graphpool::backend::{Encoding, ErrorKind, Target, TensorType, TensorView};
+use crate::format::messages::TensorProto;
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
+use crate::tests::builder::{F32, I64, Model, int, tensor};
+use crate::{CandleBackend, decode_tensor};
+use graphpool::backend::{Backend, ComputeControl, Encoding, ErrorKind, LoadRequest, Target, TensorType, TensorView};
 use prost::Message;
 
 const I4: i32 = 22;

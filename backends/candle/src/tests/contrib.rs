@@ -3,12 +3,12 @@
 #![expect(clippy::unreadable_literal, reason = "numbers as onnxruntime printed them")]
 #![expect(clippy::too_many_lines, reason = "tables of numbers")]
 
-use super::super::decode::{AttributeProto, OperatorSetIdProto};
-use super::super::value::{Element, ElementType, Value};
-use super::super::{CandleBackend, decode::ModelProto};
-use super::builder::{Model, float, info, int, ints, node, string};
-use graphpool::backend::ComputeControl;
-use graphpool::backend::{Error, ErrorKind};
+use crate::CandleBackend;
+use crate::format::messages::{AttributeProto, ModelProto, OperatorSetIdProto};
+use crate::tensor::element::{Element, ElementType};
+use crate::tensor::value::Value;
+use crate::tests::builder::{Model, float, info, int, ints, node, string};
+use graphpool::backend::{ComputeControl, Error, ErrorKind};
 use prost::Message as _;
 
 /// -1.25, 0.5, -0.5, 1.25 and so on.
@@ -74,7 +74,7 @@ fn run(
     for (at, input) in inputs.iter().enumerate() {
         let Some(input) = input else { continue };
         if constant && at > 0 {
-            model.graph.initializer.push(super::super::decode::TensorProto {
+            model.graph.initializer.push(crate::format::messages::TensorProto {
                 name: Some(format!("x{at}")),
                 dims: input.dims().iter().map(|&dim| dim as i64).collect(),
                 data_type: Some(number(input)),

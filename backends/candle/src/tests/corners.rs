@@ -2,9 +2,12 @@
 //!
 //! Expected numbers are worked by hand or, where they have more than two decimals, the reference's.
 
-use super::builder::{BOOL, F32, I64, Model, close, counting, float, graph, info, int, ints, one, string, tensor};
-use crate::decode::{AttributeProto, GraphProto};
-use crate::value::{ElementType, Value};
+use crate::format::messages::{AttributeProto, GraphProto};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
+use crate::tests::builder::{
+    BOOL, F32, I64, Model, close, counting, float, graph, info, int, ints, one, string, tensor,
+};
 
 /// The elements of the one output of an operator over `x`.
 fn of(op: &str, opset: i64, attributes: &[AttributeProto], x: &[f32]) -> Vec<f32> {

@@ -2,11 +2,10 @@
 
 use prost::Message as _;
 
-use super::super::decode::ModelProto;
-use super::super::{CandleBackend, CandleGraph};
-use super::builder::{F32, I64, Model, integers, tensor};
-use graphpool::backend::{BackendContext as _, ComputeControl};
-use graphpool::backend::{Error, ErrorKind, Tensor, TensorType};
+use crate::format::messages::ModelProto;
+use crate::tests::builder::{F32, I64, Model, integers, tensor};
+use crate::{CandleBackend, CandleGraph};
+use graphpool::backend::{BackendContext as _, ComputeControl, Error, ErrorKind, Tensor, TensorType};
 
 /// `x` times `w`, plus a constant, where `w` is listed before `x` and is 2 and 3 by default.
 fn model() -> Model {
@@ -75,10 +74,10 @@ fn a_default_that_is_not_what_the_input_says_is_refused() {
     let mut other = model();
     other.graph.initializer[0] = integers("w", &[2], &[1, 2]);
     assert!(load(&other, 4).unwrap_err().message().contains("'w' is I64"));
-    other.graph.initializer[0] = super::builder::floats("w", &[3], &[1.0, 2.0, 3.0]);
+    other.graph.initializer[0] = crate::tests::builder::floats("w", &[3], &[1.0, 2.0, 3.0]);
     assert!(load(&other, 4).unwrap_err().message().contains("3]"));
     let mut twice = model();
-    twice.graph.initializer.push(super::builder::floats("c", &[], &[1.0]));
+    twice.graph.initializer.push(crate::tests::builder::floats("c", &[], &[1.0]));
     assert!(load(&twice, 4).unwrap_err().message().contains("twice"));
     let shape = Model::new(13).input("x", F32, &[2]).input("s", I64, &[1]).integers("s", &[1], &[2]);
     let shape = shape.node("Reshape", "x s", "y", &[]).output("y", F32);

@@ -1,8 +1,8 @@
 //! What `scripts/differential.py` found: operators that gave something else than their specification says.
 
-use super::builder::{BOOL, F32, I64, Model, counting, float, info, int, one, string, tensor};
-use crate::decode::AttributeProto;
-use crate::value::Value;
+use crate::format::messages::AttributeProto;
+use crate::tensor::value::Value;
+use crate::tests::builder::{BOOL, F32, I64, Model, counting, float, info, int, one, string, tensor};
 use graphpool::backend::ErrorKind;
 
 #[test]

@@ -1,8 +1,8 @@
 //! Tensors of f64 are computed in f64: digits and magnitudes that f32 has not.
 
-use super::builder::{Model, float, int, ints, string};
-use crate::decode::{AttributeProto, TensorProto};
-use crate::value::Value;
+use crate::format::messages::{AttributeProto, TensorProto};
+use crate::tensor::value::Value;
+use crate::tests::builder::{Model, float, int, ints, string};
 
 const F64: i32 = 11;
 
@@ -186,7 +186,7 @@ fn samples() {
     let (low, high) = (1.0, 1.0 + 4.0 * TINY);
     let between = |part: f64| low + part * (high - low);
     for opset in [10, 11, 18] {
-        let scales: TensorProto = super::builder::floats("s", &[1], &[2.0]);
+        let scales: TensorProto = crate::tests::builder::floats("s", &[1], &[2.0]);
         let inputs = if opset < 11 { "x s" } else { "x _ s" };
         let model = Model::new(opset).input("x", F64, &[2]).initializer(scales).output("y", F64);
         let found =
@@ -230,7 +230,7 @@ fn recurrences() {
 #[test]
 fn windows() {
     let model = |op: &str| {
-        let model = Model::new(17).input("n", super::builder::I64, &[]).output("y", F64);
+        let model = Model::new(17).input("n", crate::tests::builder::I64, &[]).output("y", F64);
         let outputs = model.node(op, "n", "y", &[int("output_datatype", 11)]).run(vec![Value::scalar(7_i64).unwrap()]);
         outputs.unwrap()[0].elements::<f64>().unwrap().to_vec()
     };

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::super::CandleBackend;
-use super::super::decode::{StringStringEntryProto, TensorProto};
-use super::builder::{F32, Model};
+use crate::CandleBackend;
+use crate::format::messages::{StringStringEntryProto, TensorProto};
+use crate::tests::builder::{F32, Model};
 use graphpool::backend::{Backend, BackendGraph, ComputeControl, LoadRequest};
 use graphpool::nn::{Encoding, Engine, Error, ErrorKind, ModelSource, Target, Tensor, TensorType};
 

@@ -1,7 +1,7 @@
 //! Operators of each family against numbers from onnxruntime 1.23.
 
-use super::super::value::Value;
-use super::builder::{F32, I64, Model, close, counting, graph, int, ints, node, one, string, tensor};
+use crate::tensor::value::Value;
+use crate::tests::builder::{F32, I64, Model, close, counting, graph, int, ints, node, one, string, tensor};
 
 fn scaled(dims: &[usize], scale: f32, shift: f32) -> Vec<f32> {
     (0..dims.iter().product()).map(|index: usize| (index as f32 + shift) / scale).collect()

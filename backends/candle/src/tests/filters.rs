@@ -1,19 +1,19 @@
 //! `DeformConv`, `Det` and the rarer ways of Resize, on numbers that don't fit and on some that do.
 
-use super::super::decode::AttributeProto;
-use super::super::meter::{Cx, Meter};
-use super::super::node::{Args, Node, Shared};
-use super::super::ops;
-use super::super::value::Value;
-use super::builder::{F32, Model, close, counting, float, int, ints, node, one, string, tensor};
-use graphpool::backend::ComputeControl;
-use graphpool::backend::{Error, ErrorKind};
+use crate::compute::context::Cx;
+use crate::format::messages::AttributeProto;
+use crate::ops;
+use crate::ops::node::{Args, Node, Shared};
+use crate::tensor::budget::Meter;
+use crate::tensor::value::Value;
+use crate::tests::builder::{F32, Model, close, counting, float, int, ints, node, one, string, tensor};
+use graphpool::backend::{ComputeControl, Error, ErrorKind};
 
 fn deformed(values: &[Value], attributes: &[AttributeProto]) -> Result<Vec<Value>, Error> {
     let mut model = Model::new(22).output("y", F32);
     let names: Vec<String> = (0..values.len()).map(|index| format!("i{index}")).collect();
     for name in &names {
-        model.graph.input.push(super::builder::info(name, F32, None));
+        model.graph.input.push(crate::tests::builder::info(name, F32, None));
     }
     model.node("DeformConv", &names.join(" "), "y", attributes).run(values.to_vec())
 }

@@ -1,10 +1,9 @@
 //! A small convolutional model, end to end through the traits that the engine calls.
 
-use super::builder::{F32, Model, ints};
-use graphpool::backend::{Backend, ComputeControl, LoadRequest};
-use graphpool::backend::{Encoding, ErrorKind, Target, Tensor};
+use crate::tests::builder::{F32, Model, ints};
+use graphpool::backend::{Backend, ComputeControl, Encoding, ErrorKind, LoadRequest, Target, Tensor};
 
-use super::super::CandleBackend;
+use crate::CandleBackend;
 
 /// Convolution, Relu, pooling and a matrix product.
 pub fn small() -> Model {

@@ -2,12 +2,11 @@
 
 use prost::Message as _;
 
-use super::super::decode::{AttributeProto, FunctionProto, ModelProto, NodeProto, OperatorSetIdProto};
-use super::super::value::Value;
-use super::super::{CandleBackend, CandleGraph};
-use super::builder::{BOOL, F32, Model, float, floats, graph, int, node, tensor};
-use graphpool::backend::ComputeControl;
-use graphpool::backend::{Error, ErrorKind};
+use crate::format::messages::{AttributeProto, FunctionProto, ModelProto, NodeProto, OperatorSetIdProto};
+use crate::tensor::value::Value;
+use crate::tests::builder::{BOOL, F32, Model, float, floats, graph, int, node, tensor};
+use crate::{CandleBackend, CandleGraph};
+use graphpool::backend::{ComputeControl, Error, ErrorKind};
 
 /// A use of a function of the domain `own`.
 fn call(name: &str, inputs: &str, outputs: &str, attributes: &[AttributeProto]) -> NodeProto {

@@ -1,9 +1,9 @@
 //! Convolutions and products by weights give what their definitions give, and what follows them the same when it has
 //! become part of them as when it hasn't.
 
-use super::super::decode::AttributeProto;
-use super::super::value::Value;
-use super::builder::{F32, Model, close, float, int, ints, tensor};
+use crate::format::messages::AttributeProto;
+use crate::tensor::value::Value;
+use crate::tests::builder::{F32, Model, close, float, int, ints, tensor};
 
 /// Small numbers, as different ones as there are.
 fn numbers(count: usize, seed: usize) -> Vec<f32> {
@@ -268,7 +268,7 @@ fn products_by_weights_are_those_without() {
                 .output("y", F32)
         };
         let mut base = Model::new(13);
-        base.graph.input.push(super::builder::info("x", F32, None));
+        base.graph.input.push(crate::tests::builder::info("x", F32, None));
         let dims_w = [k as i64, n as i64];
         let fused = rest(base.clone().weights("w", &dims_w, &weights)).floats(vec![x.clone()]);
         let plain = rest(base.input("w", F32, &dims_w)).floats(vec![x, tensor(&[k, n], &weights)]);
@@ -308,8 +308,8 @@ fn weights_used_often_are_laid_out_once() {
 fn a_window_of_many_places_over_many_is_cancelled() {
     let deadline = || std::time::Instant::now() + std::time::Duration::from_millis(50);
     let sizes = [ints("kernel_shape", &[999, 999]), ints("pads", &[499; 4])];
-    let pool = |op: &str| super::builder::one(13, op, "", &sizes).load().unwrap();
-    let conv = super::builder::one(13, "Conv", "w", &[ints("pads", &[499; 4]), int("group", 2)])
+    let pool = |op: &str| crate::tests::builder::one(13, op, "", &sizes).load().unwrap();
+    let conv = crate::tests::builder::one(13, "Conv", "w", &[ints("pads", &[499; 4]), int("group", 2)])
         .weights("w", &[2, 1, 999, 999], &vec![0.5; 2 * 999 * 999])
         .load()
         .unwrap();
@@ -325,7 +325,7 @@ fn a_window_of_many_places_over_many_is_cancelled() {
 #[test]
 fn a_window_wider_than_what_it_gives_is_that_of_the_definition() {
     // Lines of 65535 elements, each of which gives 63.
-    let conv = super::builder::one(13, "Conv", "w", &[ints("dilations", &[1, 64]), int("group", 2)])
+    let conv = crate::tests::builder::one(13, "Conv", "w", &[ints("dilations", &[1, 64]), int("group", 2)])
         .weights("w", &[2, 1, 1, 1024], &[0.5; 2048])
         .load()
         .unwrap();

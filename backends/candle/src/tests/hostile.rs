@@ -5,15 +5,14 @@
 use proptest::prelude::*;
 use prost::Message;
 
-use super::builder::{
+use crate::format::messages::{GraphProto, TensorProto};
+use crate::tensor::value::Value;
+use crate::tests::builder::{
     BOOL, F32, I64, Model, counting, float, floats, graph, info, int, integers, ints, node, one, tensor,
 };
-use super::first::small;
-use crate::decode::{GraphProto, TensorProto};
-use crate::value::Value;
+use crate::tests::first::small;
 use crate::{CandleBackend, CandleGraph};
-use graphpool::backend::{BackendContext, ComputeControl};
-use graphpool::backend::{Error, ErrorKind, MESSAGE_BYTES, Tensor};
+use graphpool::backend::{BackendContext, ComputeControl, Error, ErrorKind, MESSAGE_BYTES, Tensor};
 
 /// Loads the bytes and, where that works, runs the graph on inputs that fit, within 16 MiB.
 pub fn attack(bytes: &[u8]) -> Result<Vec<Value>, Error> {
@@ -450,7 +449,7 @@ fn what_kernels_may_hold_refuses_no_model() {
 #[test]
 fn pads_that_cancel_each_other_out_are_refused_where_no_index_holds_them() {
     for mode in ["constant", "reflect", "edge", "wrap"] {
-        let model = one(19, "Pad", "pads", &[super::builder::string("mode", mode)]).input("pads", I64, &[2]);
+        let model = one(19, "Pad", "pads", &[crate::tests::builder::string("mode", mode)]).input("pads", I64, &[2]);
         let pads = |before: i64, after: i64| {
             let pads = Value::new(vec![2], vec![before, after]).unwrap();
             model.run(vec![tensor(&[3], &[1.0, 2.0, 3.0]), pads]).map_err(|error| error.kind())

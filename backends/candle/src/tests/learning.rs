@@ -2,15 +2,14 @@
 
 use prost::Message as _;
 
-use super::super::decode::{AttributeProto, ModelProto, TensorProto};
-use super::super::meter::{Cx, Meter};
-use super::super::node::{Args, Node, Shared};
-use super::super::ops;
-use super::super::value::Value;
-use super::super::{CandleBackend, CandleGraph};
-use super::builder::{F32, I64, Model, close, float, info, int, ints, node, string, tensor};
-use graphpool::backend::{BackendContext as _, ComputeControl};
-use graphpool::backend::{Error, ErrorKind, Tensor, TensorType};
+use crate::compute::context::Cx;
+use crate::format::messages::{AttributeProto, ModelProto, TensorProto};
+use crate::ops::node::{Args, Node, Shared};
+use crate::tensor::budget::Meter;
+use crate::tensor::value::Value;
+use crate::tests::builder::{F32, I64, Model, close, float, info, int, ints, node, string, tensor};
+use crate::{CandleBackend, CandleGraph, ops};
+use graphpool::backend::{BackendContext as _, ComputeControl, Error, ErrorKind, Tensor, TensorType};
 
 /// The number of strings.
 const TEXT: i32 = 8;
@@ -306,7 +305,7 @@ fn trees_that_are_none_are_refused_when_they_are_loaded() {
     refused(int("n_targets", -1), "targets");
     refused(int("n_targets", 0), "0 targets");
     let refused = |attribute: AttributeProto, why: &str| {
-        super::learning::refused(5, "TreeEnsemble", &with(&ensemble(), &[attribute]), &[F32], why);
+        crate::tests::learning::refused(5, "TreeEnsemble", &with(&ensemble(), &[attribute]), &[F32], why);
     };
     refused(ints("nodes_truenodeids", &[0, 0, 2]), "or from itself");
     refused(ints("nodes_truenodeids", &[7, 0, 2]), "isn't there");
@@ -584,7 +583,8 @@ fn a_string_that_the_model_does_not_name_reaches_no_output() {
     context.set_input(0, tensor.view()).unwrap();
     assert!(context.compute(&control()).unwrap_err().message().contains("doesn't name"));
     // Nor is it compared: two of them may be different.
-    let model = Model::new(19).input("x", TEXT, &[-1]).node("Equal", "x x", "y", &[]).output("y", super::builder::BOOL);
+    let model =
+        Model::new(19).input("x", TEXT, &[-1]).node("Equal", "x x", "y", &[]).output("y", crate::tests::builder::BOOL);
     let graph = model.load().unwrap();
     let value = graph.strings(vec![1], &["unknown"]).unwrap();
     assert_eq!(graph.run(vec![value], &control()).unwrap_err().kind(), ErrorKind::UnsupportedOperation);

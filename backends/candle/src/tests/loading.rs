@@ -2,11 +2,10 @@
 
 use prost::Message;
 
-use super::builder::{BOOL, F32, I64, Model, graph, info, int, tensor};
 use crate::CandleBackend;
-use crate::decode::{GraphProto, ModelProto, OperatorSetIdProto};
-use graphpool::backend::{Backend, LoadRequest};
-use graphpool::backend::{Encoding, ErrorKind, Target};
+use crate::format::messages::{GraphProto, ModelProto, OperatorSetIdProto};
+use crate::tests::builder::{BOOL, F32, I64, Model, graph, info, int, tensor};
+use graphpool::backend::{Backend, Encoding, ErrorKind, LoadRequest, Target};
 
 fn negation() -> Model {
     Model::new(13).input("x", F32, &[2]).output("y", F32).node("Neg", "x", "y", &[])
@@ -79,9 +78,9 @@ fn a_loop_without_turns_leaves_none_of_what_its_body_declares() {
         let mut model = Model::new(16).input("n", I64, &[]).output("v", ty).output("s", ty);
         model.graph.input.push(info("v0", ty, None));
         let model = model.node("Loop", "n _ v0", "v s", &[graph("body", body(ty, dims))]);
-        let zeros = crate::value::ElementType::from_onnx(ty).unwrap();
-        let carried = crate::value::Value::from_bytes(vec![2], zeros, &vec![0; 2 * zeros.size()]).unwrap();
-        let none = crate::value::Value::scalar(0_i64).unwrap();
+        let zeros = crate::tensor::element::ElementType::from_onnx(ty).unwrap();
+        let carried = crate::tensor::value::Value::from_bytes(vec![2], zeros, &vec![0; 2 * zeros.size()]).unwrap();
+        let none = crate::tensor::value::Value::scalar(0_i64).unwrap();
         let outputs = model.run(vec![none, carried]).unwrap();
         assert_eq!((outputs[0].dims(), outputs[1].dims()), (&[2][..], wanted), "{ty} {dims:?}");
         assert_eq!(outputs[1].ty(), zeros);
@@ -97,8 +96,11 @@ fn a_scan_over_nothing_leaves_none_of_what_its_body_declares() {
         ..inner
     };
     for (at, wanted) in [(0, [0, 2]), (1, [2, 0])] {
-        let attributes =
-            [graph("body", inner.clone()), int("num_scan_inputs", 1), super::builder::ints("scan_output_axes", &[at])];
+        let attributes = [
+            graph("body", inner.clone()),
+            int("num_scan_inputs", 1),
+            crate::tests::builder::ints("scan_output_axes", &[at]),
+        ];
         let model = Model::new(16).input("v0", F32, &[2]).input("es", F32, &[-1, 2]).output("v", F32).output("s", F32);
         let model = model.node("Scan", "v0 es", "v s", &attributes);
         let outputs = model.run(vec![tensor(&[2], &[1.0, 2.0]), tensor(&[0, 2], &[])]).unwrap();

@@ -1,7 +1,7 @@
 //! With a NaN among the elements, the largest and the smallest of them is NaN, and its index is that of the first NaN.
 
-use super::builder::{F32, I64, Model, int, ints, string, tensor};
-use crate::decode::AttributeProto;
+use crate::format::messages::AttributeProto;
+use crate::tests::builder::{F32, I64, Model, int, ints, string, tensor};
 
 /// f32, f16, f64 and bf16.
 const FLOATS: [i32; 4] = [1, 10, 11, 16];
@@ -80,7 +80,7 @@ fn elementwise_extremes_keep_a_nan_on_either_side() {
                 assert!(found[0].is_nan(), "{op} of {ty} {pair:?}: {found:?}");
             }
         }
-        for (op, attributes) in [("Relu", vec![]), ("Clip", vec![super::builder::float("min", 0.0)])] {
+        for (op, attributes) in [("Relu", vec![]), ("Clip", vec![crate::tests::builder::float("min", 0.0)])] {
             assert!(of(ty, 10, op, "", &[1], &[f32::NAN], &attributes)[0].is_nan(), "{op} of {ty}");
         }
     }

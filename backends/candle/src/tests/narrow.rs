@@ -1,6 +1,6 @@
 //! Sums of 16-bit floats are added up in a wider type and rounded once: one more is lost on 2048 as f16, 256 as bf16.
 
-use super::builder::{F32, Model, int, ints, string, tensor};
+use crate::tests::builder::{F32, Model, int, ints, string, tensor};
 
 /// The numbers of f16 and bf16 in ONNX.
 const NARROW: [i32; 2] = [10, 16];

@@ -2,9 +2,9 @@
 
 #![expect(clippy::float_cmp, reason = "where floats are compared, exactly is what is meant")]
 
-use super::builder::{F32, I64, Model, counting, string};
 use crate::CandleGraph;
-use crate::value::Value;
+use crate::tensor::value::Value;
+use crate::tests::builder::{F32, I64, Model, counting, string};
 use graphpool::backend::ComputeControl;
 
 const TRANSFORMS: [&str; 5] =

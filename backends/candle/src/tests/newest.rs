@@ -2,15 +2,15 @@
 
 use prost::Message;
 
-use super::super::decode::{AttributeProto, ModelProto, OperatorSetIdProto};
-use super::super::meter::{Cx, Meter};
-use super::super::node::{Args, Node, Shared};
-use super::super::ops;
-use super::super::value::{ElementType, Value};
-use super::super::{CandleBackend, CandleGraph};
-use super::builder::{BOOL, F32, I64, Model, close, counting, float, graph, int, node, one, string, tensor};
-use graphpool::backend::ComputeControl;
-use graphpool::backend::{Error, ErrorKind};
+use crate::compute::context::Cx;
+use crate::format::messages::{AttributeProto, ModelProto, OperatorSetIdProto};
+use crate::ops::node::{Args, Node, Shared};
+use crate::tensor::budget::Meter;
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
+use crate::tests::builder::{BOOL, F32, I64, Model, close, counting, float, graph, int, node, one, string, tensor};
+use crate::{CandleBackend, CandleGraph, ops};
+use graphpool::backend::{ComputeControl, Error, ErrorKind};
 
 /// A model of one node whose inputs are `values`, `i0` and so on, and whose outputs are f32.
 fn model(op: &str, opset: i64, values: &[Value], outputs: usize, attributes: &[AttributeProto]) -> Model {
@@ -19,7 +19,7 @@ fn model(op: &str, opset: i64, values: &[Value], outputs: usize, attributes: &[A
     let mut model = Model::new(opset).node(op, &names('i', values.len()), &names('o', outputs), attributes);
     for (index, value) in values.iter().enumerate() {
         let number = (1..27).find(|&number| ElementType::from_onnx(number) == Some(value.ty())).unwrap();
-        model.graph.input.push(super::builder::info(&format!("i{index}"), number, None));
+        model.graph.input.push(crate::tests::builder::info(&format!("i{index}"), number, None));
     }
     (0..outputs).fold(model, |model, index| model.output(&format!("o{index}"), F32))
 }
@@ -172,7 +172,7 @@ fn flex(attributes: &[AttributeProto], values: &[Value]) -> Result<CandleGraph, 
 fn the_graphs_inside_attention_keep_what_goes_through_them() {
     let body = |op: &str, outputs: &str| {
         let mut graph = Model::new(26).input("s", F32, &[]).node(op, "s", outputs, &[]).graph;
-        graph.output = outputs.split(' ').map(|name| super::builder::info(name, F32, None)).collect();
+        graph.output = outputs.split(' ').map(|name| crate::tests::builder::info(name, F32, None)).collect();
         graph
     };
     let values = heads([&[1, 2, 3, 4], &[1, 1, 5, 4], &[1, 1, 5, 2]]);

@@ -1,20 +1,19 @@
 //! Operators beyond those of the common models, against numbers worked out by hand or by numpy.
 
-use super::super::value::Value;
-use super::builder::{F32, I64, Model, close, counting, graph, int, ints, node, one, string, tensor};
-use graphpool::backend::ComputeControl;
-use graphpool::backend::ErrorKind;
+use crate::tensor::value::Value;
+use crate::tests::builder::{F32, I64, Model, close, counting, graph, int, ints, node, one, string, tensor};
+use graphpool::backend::{ComputeControl, ErrorKind};
 
 /// A body that doubles what it carries, leaves the turn's number, and goes on while `going`.
 fn doubling(going: &str) -> Model {
     let mut model = Model::new(13)
         .input("turn", I64, &[])
-        .input("condition", super::builder::BOOL, &[])
+        .input("condition", crate::tests::builder::BOOL, &[])
         .input("x", F32, &[-1])
         .node("Add", "x x", "twice", &[])
         .node("Identity", "turn", "number", &[]);
     model = model.node("Identity", going, "on", &[]);
-    model.output("on", super::builder::BOOL).output("twice", F32).output("number", I64)
+    model.output("on", crate::tests::builder::BOOL).output("twice", F32).output("number", I64)
 }
 
 fn looped(turns: i64) -> Model {

@@ -1,16 +1,15 @@
 //! Numbers at random: of their distribution, of their context, and of their seed.
 
-use super::super::value::Value;
-use super::builder::{F32, Model, float, int, ints, string, tensor};
-use graphpool::backend::ErrorKind;
-use graphpool::backend::{BackendContext as _, ComputeControl};
+use crate::tensor::value::Value;
+use crate::tests::builder::{F32, Model, float, int, ints, string, tensor};
+use graphpool::backend::{BackendContext as _, ComputeControl, ErrorKind};
 
-fn drawn(op: &str, attributes: &[super::super::decode::AttributeProto]) -> Model {
+fn drawn(op: &str, attributes: &[crate::format::messages::AttributeProto]) -> Model {
     Model::new(17).node(op, "", "y", attributes).output("y", F32)
 }
 
 /// The floats of one compute of a context.
-fn next(context: &mut super::super::CandleContext) -> Vec<f32> {
+fn next(context: &mut crate::CandleContext) -> Vec<f32> {
     context.compute(&ComputeControl::default().with_memory_limit(1 << 24)).unwrap();
     let output = context.output(0).unwrap();
     output.data().as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()

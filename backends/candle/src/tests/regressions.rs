@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::hostile::attack;
-use crate::value::{ElementType, Value};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
+use crate::tests::hostile::attack;
 use crate::{CandleBackend, Port};
-use graphpool::backend::ComputeControl;
-use graphpool::backend::{Error, MESSAGE_BYTES};
+use graphpool::backend::{ComputeControl, Error, MESSAGE_BYTES};
 
 mod inputs;
 

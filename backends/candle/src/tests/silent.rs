@@ -3,7 +3,7 @@
 //! Expected numbers are worked by hand where they are counts and sums; those with more than two decimals are
 //! onnxruntime 1.23's.
 
-use super::builder::{BOOL, F32, I64, Model, close, counting, float, int, ints, one, string, tensor};
+use crate::tests::builder::{BOOL, F32, I64, Model, close, counting, float, int, ints, one, string, tensor};
 
 #[test]
 fn reduce_mean_takes_its_axes_from_an_input_as_of_opset_18() {

@@ -1,12 +1,12 @@
 //! Every operator as no exporter would write it: attributes of other kinds, inputs left out, too many outputs,
 //! dimensions that are nothing or huge. Each gives an error or an answer, never a panic.
 
-use super::super::decode::{AttributeProto, TensorProto};
-use super::super::value::{ElementType, Value};
-use super::super::{CandleBackend, Operator, operators};
-use super::builder::{F32, Model, float, graph, info, int, integers, ints, string};
-use graphpool::backend::ComputeControl;
-use graphpool::backend::MESSAGE_BYTES;
+use crate::format::messages::{AttributeProto, TensorProto};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
+use crate::tests::builder::{F32, Model, float, graph, info, int, integers, ints, string};
+use crate::{CandleBackend, Operator, operators};
+use graphpool::backend::{ComputeControl, MESSAGE_BYTES};
 
 /// Attributes that operators read, besides those that they must have.
 const NAMES: [&str; 93] = [

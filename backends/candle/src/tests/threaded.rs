@@ -2,11 +2,10 @@
 
 use std::num::NonZeroUsize;
 
-use super::builder::{F32, Model, counting, int, ints};
 use crate::CandleBackend;
-use crate::value::Value;
-use graphpool::backend::ComputeControl;
-use graphpool::backend::ErrorKind;
+use crate::tensor::value::Value;
+use crate::tests::builder::{F32, Model, counting, int, ints};
+use graphpool::backend::{ComputeControl, ErrorKind};
 
 /// Runs the model on one, two and three threads.
 fn alike(model: &Model, inputs: &[Value]) {

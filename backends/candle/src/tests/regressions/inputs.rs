@@ -1,6 +1,6 @@
 //! What a model that fuzzing makes is run on. The fuzzer has this file too, so that what it finds is found again.
 
-use super::{ElementType, Port, Value};
+use crate::tests::regressions::{ElementType, Port, Value};
 
 /// Elements that an input is given at the most.
 const INPUT: usize = 1 << 16;

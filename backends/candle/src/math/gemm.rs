@@ -14,7 +14,7 @@
 
 use gemm::Parallelism;
 
-use super::meter::Cx;
+use crate::compute::context::Cx;
 use graphpool::backend::Error;
 
 /// Multiplications of one part, where a block of rows and as many columns are not more.
@@ -125,8 +125,8 @@ pub(crate) fn product<T: Factor>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::meter::Meter;
     use super::*;
+    use crate::tensor::budget::Meter;
     use graphpool::backend::ComputeControl;
 
     fn run(a: Matrix<'_, f32>, b: Matrix<'_, f32>, out: &mut [f32], size: (usize, usize, usize)) -> Result<(), Error> {

@@ -37,3 +37,28 @@ pub(crate) fn strides(dims: &[usize]) -> Vec<usize> {
     }
     strides
 }
+
+/// An axis of a tensor of `rank` dimensions, counted from the end where it is negative.
+pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, Error> {
+    let counted = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
+    let found = counted.and_then(|axis| usize::try_from(axis).ok()).filter(|&axis| axis < rank);
+    found.ok_or_else(|| Error::invalid_argument(format!("axis {axis} of {rank} dimensions")))
+}
+
+/// A set of axes, sorted, each once.
+pub(crate) fn axes(axes: &[i64], rank: usize) -> Result<Vec<usize>, Error> {
+    if axes.len() > rank {
+        return Err(Error::invalid_argument(format!("{} axes of {rank} dimensions", axes.len())));
+    }
+    let mut sorted = axes.iter().map(|&one| axis(one, rank)).collect::<Result<Vec<_>, _>>()?;
+    sorted.sort_unstable();
+    if sorted.windows(2).any(|pair| pair.first() == pair.last()) {
+        return Err(Error::invalid_argument("an axis is named twice"));
+    }
+    Ok(sorted)
+}
+
+/// The product of some dimensions of a value; no overflow, as V2 says.
+pub(crate) fn product(dims: &[usize]) -> usize {
+    dims.iter().product()
+}

@@ -6,11 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::meter::{Cx, Meter};
-use super::node::Args;
-use super::ops::Kernel;
-use super::plan::Source;
-use super::value::Value;
+use crate::compute::context::Cx;
+use crate::exec::plan::Source;
+use crate::ops::node::{Args, OpFn};
+use crate::ops::operator::Cost;
+use crate::tensor::budget::Meter;
+use crate::tensor::value::Value;
 use graphpool::backend::ComputeControl;
 
 /// Elements that folding may read and write over a whole model.
@@ -24,60 +25,6 @@ const HEAVY_ELEMENTS: usize = 1 << 14;
 
 /// Bytes by which results may outgrow inputs: a step that makes much out of little is better run than kept.
 const GROWTH: usize = 1 << 20;
-
-/// Operators whose work is more than a few steps for each element read or written.
-const HEAVY: [&str; 47] = [
-    "MatMul",
-    "Gemm",
-    "Conv",
-    "ConvTranspose",
-    "LSTM",
-    "GRU",
-    "RNN",
-    "If",
-    "MaxPool",
-    "AveragePool",
-    "LpPool",
-    "Resize",
-    "MatMulInteger",
-    "ConvInteger",
-    "QLinearMatMul",
-    "QLinearConv",
-    "Einsum",
-    "GridSample",
-    "RoiAlign",
-    "TopK",
-    "NonMaxSuppression",
-    "Unique",
-    "DFT",
-    "STFT",
-    "MelWeightMatrix",
-    "LRN",
-    "Col2Im",
-    "Det",
-    "DeformConv",
-    "Attention",
-    "FlexAttention",
-    "LinearAttention",
-    "CausalConvWithState",
-    "QAttention",
-    "MultiHeadAttention",
-    "DynamicQuantizeLSTM",
-    "DynamicQuantizeMatMul",
-    "MatMulIntegerToFloat",
-    "FusedMatMul",
-    "FusedGemm",
-    "FusedConv",
-    "QLinearAveragePool",
-    "TreeEnsemble",
-    "TreeEnsembleRegressor",
-    "TreeEnsembleClassifier",
-    "SVMRegressor",
-    "SVMClassifier",
-];
-
-/// Operators that may run for as long as they like: they are left for the run, which has a deadline.
-const ENDLESS: [&str; 2] = ["Loop", "Scan"];
 
 /// How long folding may take over a whole model. What is in a branch of an If is bounded by nothing else.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -107,14 +54,8 @@ impl Folding {
     }
 
     /// The results of a step, where every input is known and the budget allows.
-    pub(crate) fn fold(
-        &mut self,
-        operator: &str,
-        kernel: &Kernel,
-        inputs: &[Source],
-        outputs: usize,
-    ) -> Option<Vec<Value>> {
-        if ENDLESS.contains(&operator) {
+    pub(crate) fn fold(&mut self, cost: Cost, kernel: &OpFn, inputs: &[Source], outputs: usize) -> Option<Vec<Value>> {
+        if cost == Cost::Unbounded {
             return None;
         }
         let mut args = Vec::with_capacity(inputs.len());
@@ -127,14 +68,14 @@ impl Folding {
         }
         let elements = args.iter().flatten().map(Value::len).sum::<usize>();
         let bytes = args.iter().flatten().map(Value::bytes).sum::<usize>();
-        if elements > self.work || (HEAVY.contains(&operator) && elements > HEAVY_ELEMENTS) {
+        if elements > self.work || (cost == Cost::Heavy && elements > HEAVY_ELEMENTS) {
             return None;
         }
         let start = Instant::now();
         let control = ComputeControl::default().with_deadline(start + self.time);
         let limit = STEP_BYTES.min(self.bytes).min(bytes.saturating_mul(2).saturating_add(GROWTH));
         let meter = Meter::new(limit);
-        if operator != "Constant" {
+        if cost != Cost::Free {
             control.check().ok()?;
             // Work that fails was done too.
             self.work = self.work.saturating_sub(elements.saturating_add(1));
@@ -144,7 +85,7 @@ impl Folding {
         let results = results.ok()?;
         let made = results.iter().map(Value::len).sum::<usize>();
         // A constant's own tensor, however large, is no work and takes no more than the model did.
-        if operator == "Constant" {
+        if cost == Cost::Free {
             self.work = self.work.saturating_sub(1);
         } else {
             self.work = self.work.saturating_sub(made);

@@ -5,188 +5,16 @@
 //! by anything outside of it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 
-use super::node::Node;
-use super::ops::{self, Kernel};
-use super::plan::{Plan, Source};
-use super::tail::{Batch, Binary, Constants, LONGEST, Op, Operand, Program, Unary};
-use super::value::Value;
+use crate::exec::plan::{Plan, Source};
+use crate::math::program::{Constants, LONGEST, Op, Operand, Program};
+use crate::ops::fusion::{Anchor, Channels, Follower, Packs, Part};
+use crate::ops::node::Node;
+use crate::ops::operator::{Fusion, Operator};
+use crate::tensor::value::Value;
 
 /// Readers of a value beyond which a chain does not go on from it.
 const READERS: usize = 8;
-
-/// How an operator takes part.
-pub(crate) enum Part {
-    Anchor(Anchor),
-    Follower(Follower),
-}
-
-/// What the constants that follow must fit.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Channels {
-    /// The second of `rank` dimensions is the channel.
-    Second { rank: usize },
-    /// The last dimension is; the rank is `rank` where it is known, 1 or more where not.
-    Last { rank: Option<usize> },
-}
-
-/// Makes the kernel of a chain, which reads the step's first input and nothing else, out of the operators after the
-/// anchor. `None` where the weights would take too much memory.
-pub(crate) type Build = Box<dyn Fn(Program, &mut Packs) -> Option<Kernel> + Send + Sync>;
-
-/// A step by constant weights.
-pub(crate) struct Anchor {
-    pub(crate) layout: Channels,
-    pub(crate) channels: usize,
-    pub(crate) build: Build,
-}
-
-/// An elementwise step, but for what it reads.
-pub(crate) enum Follower {
-    Unary(Unary),
-    Binary(Binary),
-    Affine(Batch),
-}
-
-/// A layout of weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Way {
-    /// As they are.
-    Plain,
-    /// Filters of a convolution in so many groups.
-    Groups(usize),
-    /// The right-hand side of a product.
-    Rows,
-    /// The same out of the transposed matrix.
-    Columns,
-}
-
-/// Weights, kept so that their address stays theirs, and their layout.
-struct Pack {
-    _weights: Value,
-    elements: Arc<Vec<f32>>,
-}
-
-/// Weights as kernels want them, and what may still be spent on more of them.
-pub(crate) struct Packs {
-    /// By the address of the weights, their dimensions and their layout.
-    made: HashMap<(usize, Vec<usize>, Way), Pack>,
-    left: usize,
-    /// Bytes that kernels hold.
-    spent: usize,
-}
-
-impl Packs {
-    /// A budget of `bytes`.
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self { made: HashMap::new(), left: bytes, spent: 0 }
-    }
-
-    /// Spends no more than `bytes` from now on.
-    pub(crate) fn leave(&mut self, bytes: usize) {
-        self.left = self.left.min(bytes);
-    }
-
-    /// Bytes that were spent, on layouts and on what else kernels hold.
-    pub(crate) fn spent(&self) -> usize {
-        self.spent
-    }
-
-    /// Takes `bytes` off the budget.
-    pub(crate) fn take(&mut self, bytes: usize) -> Option<()> {
-        self.left = self.left.checked_sub(bytes)?;
-        self.spent += bytes;
-        Some(())
-    }
-
-    /// Gives the room of so many elements back, which no kernel has.
-    pub(crate) fn free(&mut self, len: usize) {
-        let bytes = len * size_of::<f32>();
-        self.spent = self.spent.saturating_sub(bytes);
-        self.left += bytes;
-    }
-
-    /// Room for `len` elements that are in no other pack, where the budget has it.
-    pub(crate) fn room(&mut self, len: usize) -> Option<Vec<f32>> {
-        self.take(len.checked_mul(size_of::<f32>())?)?;
-        let mut room = Vec::new();
-        room.try_reserve_exact(len).ok()?;
-        Some(room)
-    }
-
-    /// The weights in a layout, of `len` elements, made by `lay` once for all that use them.
-    pub(crate) fn of(
-        &mut self,
-        weights: &Value,
-        way: Way,
-        len: usize,
-        lay: impl FnOnce(&[f32], &mut Vec<f32>),
-    ) -> Option<Arc<Vec<f32>>> {
-        let elements = weights.elements::<f32>().ok()?;
-        let key = (elements.as_ptr().addr(), weights.dims().to_vec(), way);
-        if let Some(pack) = self.made.get(&key) {
-            return Some(Arc::clone(&pack.elements));
-        }
-        let mut room = self.room(len)?;
-        lay(elements, &mut room);
-        let made = Arc::new(room);
-        self.made.insert(key, Pack { _weights: weights.clone(), elements: Arc::clone(&made) });
-        Some(made)
-    }
-}
-
-/// How a node takes part, if it does.
-pub(crate) fn part(domain: &str, name: &str, node: &Node<'_>) -> Option<Part> {
-    if !domain.is_empty() {
-        return None;
-    }
-    let follower = match name {
-        "Conv" => return ops::conv_anchor(node).map(Part::Anchor),
-        "MatMul" => return ops::matmul_anchor(node).map(Part::Anchor),
-        "Gemm" => return ops::gemm_anchor(node).map(Part::Anchor),
-        "Relu" => Follower::Unary(Unary::Relu),
-        "LeakyRelu" => Follower::Unary(Unary::LeakyRelu(node.float("alpha", 0.01).ok()?)),
-        "Sigmoid" => Follower::Unary(Unary::Sigmoid),
-        "HardSigmoid" => {
-            Follower::Unary(Unary::HardSigmoid(node.float("alpha", 0.2).ok()?, node.float("beta", 0.5).ok()?))
-        }
-        "HardSwish" => Follower::Unary(Unary::HardSwish),
-        "Tanh" => Follower::Unary(Unary::Tanh),
-        "Erf" => Follower::Unary(Unary::Erf),
-        "Gelu" if node.string("approximate", "none").ok()? == "none" => Follower::Unary(Unary::Gelu),
-        "Clip" => Follower::Unary(clip(node)?),
-        "Add" => Follower::Binary(Binary::Add),
-        "Sub" => Follower::Binary(Binary::Sub),
-        "Mul" => Follower::Binary(Binary::Mul),
-        "Div" => Follower::Binary(Binary::Div),
-        "BatchNormalization" => batch(node)?,
-        _ => return None,
-    };
-    Some(Part::Follower(follower))
-}
-
-fn clip(node: &Node<'_>) -> Option<Unary> {
-    if node.opset < 11 {
-        return Some(Unary::Clip(Some(node.float("min", f32::MIN).ok()?), Some(node.float("max", f32::MAX).ok()?)));
-    }
-    let bound = |index: usize| -> Option<Option<f32>> {
-        if !node.has_input(index) {
-            return Some(None);
-        }
-        match node.constant(index)?.elements::<f32>().ok()? {
-            [bound] => Some(Some(*bound)),
-            _ => None,
-        }
-    };
-    Some(Unary::Clip(bound(1)?, bound(2)?))
-}
-
-fn batch(node: &Node<'_>) -> Option<Follower> {
-    let list = |index: usize| Constants::of(node.constant(index)?);
-    let parameters = [list(1)?, list(2)?, list(3)?, list(4)?];
-    Some(Follower::Affine(Batch { parameters, epsilon: node.float("epsilon", 1e-5).ok()? }))
-}
 
 impl Anchor {
     /// A constant as an operand of what follows, where it doesn't make the result larger.
@@ -233,6 +61,15 @@ impl Anchor {
                 Op::Binary(*binary, operand(first)?, operand(rest.first()?)?)
             }
         })
+    }
+}
+
+/// How a node becomes one step with others, if it does.
+pub(crate) fn part(operator: &Operator, node: &Node<'_>) -> Option<Part> {
+    match operator.fusion {
+        Fusion::None => None,
+        Fusion::Anchor(anchor) => anchor(node).map(Part::Anchor),
+        Fusion::Follower(follower) => follower(node).map(Part::Follower),
     }
 }
 

@@ -4,64 +4,15 @@
 //! doesn't hold, and what they grant is given back when the tensor's last clone goes. So no number in a model or a
 //! tensor can make the process allocate more than its host allows.
 
+use crate::tensor::budget::{Charge, Meter};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::random::Randoms;
-use super::threads::Threads;
-use super::value::{Element, Value, count};
-use graphpool::backend::ComputeControl;
-use graphpool::backend::Error;
-
-/// A budget of bytes.
-#[derive(Debug)]
-pub(crate) struct Meter {
-    used: AtomicUsize,
-    limit: usize,
-}
-
-impl Meter {
-    /// A budget of `limit` bytes.
-    pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), limit })
-    }
-
-    /// Takes `bytes` off the budget until the charge is dropped.
-    pub(crate) fn charge(self: &Arc<Self>, bytes: usize) -> Result<Charge, Error> {
-        // Relaxed: only the sum matters, no data is published through it.
-        let update = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
-        match self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, update) {
-            Ok(_) => Ok(Charge { bytes, meter: Some(Arc::clone(self)) }),
-            Err(used) => Err(Error::too_large(format!(
-                "{bytes} bytes more, with {used} in use, pass the memory limit of {}",
-                self.limit
-            ))),
-        }
-    }
-}
-
-/// Bytes taken off a budget, given back on drop.
-#[derive(Debug)]
-pub(crate) struct Charge {
-    bytes: usize,
-    meter: Option<Arc<Meter>>,
-}
-
-impl Charge {
-    /// A charge on no budget.
-    pub(crate) const fn none() -> Self {
-        Self { bytes: 0, meter: None }
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        if let Some(meter) = &self.meter {
-            // Relaxed: as in `charge`.
-            meter.used.fetch_sub(self.bytes, Ordering::Relaxed);
-        }
-    }
-}
+use crate::compute::random::Randoms;
+use crate::compute::threads::Threads;
+use crate::tensor::dims::count;
+use crate::tensor::element::Element;
+use crate::tensor::value::Value;
+use graphpool::backend::{ComputeControl, Error};
 
 /// Elements that are gone through without a look at the compute's token, at the most.
 pub(crate) const PIECE: usize = 1 << 16;

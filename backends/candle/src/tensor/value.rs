@@ -8,247 +8,16 @@
 //!   made of them never overflow.
 //! * V3: it has at most [`MAX_RANK`] dimensions.
 
+use crate::tensor::element::{Data, Element, ElementType};
 use std::sync::Arc;
 
 use candle_core::CpuStorage;
 use half::{bf16, f16};
 
-pub(crate) use super::dims::{Dims, count, strides};
-pub use super::dims::{MAX_ELEMENTS, MAX_RANK};
-use super::footprint::allocation;
-use super::meter::Charge;
-use super::texts::Text;
+use crate::tensor::budget::{Charge, allocation};
+pub use crate::tensor::dims::MAX_RANK;
+pub(crate) use crate::tensor::dims::{Dims, count};
 use graphpool::backend::Error;
-
-/// The element types that the candle backend computes with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ElementType {
-    /// IEEE 754 binary16.
-    F16,
-    /// The upper half of a binary32.
-    Bf16,
-    /// IEEE 754 binary32.
-    F32,
-    /// IEEE 754 binary64.
-    F64,
-    /// Signed, 8 bits.
-    I8,
-    /// Signed, 16 bits.
-    I16,
-    /// Signed, 32 bits.
-    I32,
-    /// Signed, 64 bits.
-    I64,
-    /// Unsigned, 8 bits.
-    U8,
-    /// Unsigned, 16 bits.
-    U16,
-    /// Unsigned, 32 bits.
-    U32,
-    /// Unsigned, 64 bits.
-    U64,
-    /// True or false.
-    Bool,
-    /// A float of 8 bits with 4 of exponent and 3 of mantissa, without infinities.
-    F8E4M3Fn,
-    /// The same with another bias and without a negative zero.
-    F8E4M3Fnuz,
-    /// A float of 8 bits with 5 of exponent and 2 of mantissa.
-    F8E5M2,
-    /// The same with another bias, without infinities and without a negative zero.
-    F8E5M2Fnuz,
-    /// A power of two, or NaN.
-    F8E8M0,
-    /// A float of 4 bits with 2 of exponent and 1 of mantissa.
-    F4E2M1,
-    /// Unsigned, 4 bits.
-    U4,
-    /// Signed, 4 bits.
-    I4,
-    /// Unsigned, 2 bits.
-    U2,
-    /// Signed, 2 bits.
-    I2,
-    /// A string of the model's, by its number.
-    String,
-}
-
-impl ElementType {
-    /// From the number that ONNX has for it (`TensorProto.DataType`); `None` for those that can't be calculated with.
-    #[must_use]
-    pub const fn from_onnx(number: i32) -> Option<Self> {
-        Some(match number {
-            1 => Self::F32,
-            2 => Self::U8,
-            3 => Self::I8,
-            4 => Self::U16,
-            5 => Self::I16,
-            6 => Self::I32,
-            7 => Self::I64,
-            9 => Self::Bool,
-            10 => Self::F16,
-            11 => Self::F64,
-            12 => Self::U32,
-            13 => Self::U64,
-            16 => Self::Bf16,
-            17 => Self::F8E4M3Fn,
-            18 => Self::F8E4M3Fnuz,
-            19 => Self::F8E5M2,
-            20 => Self::F8E5M2Fnuz,
-            21 => Self::U4,
-            22 => Self::I4,
-            23 => Self::F4E2M1,
-            24 => Self::F8E8M0,
-            25 => Self::U2,
-            26 => Self::I2,
-            _ => return None,
-        })
-    }
-
-    /// Whether an element is a code of at most 8 bits, which only a conversion makes a number of.
-    #[must_use]
-    pub const fn is_narrow(self) -> bool {
-        matches!(
-            self,
-            Self::F8E4M3Fn
-                | Self::F8E4M3Fnuz
-                | Self::F8E5M2
-                | Self::F8E5M2Fnuz
-                | Self::F8E8M0
-                | Self::F4E2M1
-                | Self::U4
-                | Self::I4
-                | Self::U2
-                | Self::I2
-        )
-    }
-
-    /// Bits of one element in a model's file.
-    #[must_use]
-    pub const fn bits(self) -> u32 {
-        match self {
-            Self::U2 | Self::I2 => 2,
-            Self::U4 | Self::I4 | Self::F4E2M1 => 4,
-            _ => 8 * self.size() as u32,
-        }
-    }
-
-    /// Bytes of one element in memory.
-    #[must_use]
-    pub const fn size(self) -> usize {
-        match self {
-            Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 2,
-            Self::F32 | Self::I32 | Self::U32 | Self::String => 4,
-            Self::F64 | Self::I64 | Self::U64 => 8,
-            _ => 1,
-        }
-    }
-}
-
-/// Where the elements are.
-#[derive(Debug)]
-pub(crate) enum Data {
-    /// Every type that candle has.
-    Candle(CpuStorage),
-    /// Booleans.
-    Bool(Vec<bool>),
-    /// Signed, 8 bits.
-    I8(Vec<i8>),
-    /// Unsigned, 16 bits.
-    U16(Vec<u16>),
-    /// Unsigned, 64 bits.
-    U64(Vec<u64>),
-    /// Strings.
-    Text(Vec<Text>),
-}
-
-mod sealed {
-    pub trait Sealed {}
-}
-
-/// A Rust type that elements of a [`Value`] have.
-pub trait Element: Copy + Default + PartialEq + Send + Sync + sealed::Sealed + 'static {
-    /// The element type.
-    const TYPE: ElementType;
-
-    #[doc(hidden)]
-    #[expect(private_interfaces, reason = "sealed: only this module implements and calls it")]
-    fn wrap(elements: Vec<Self>) -> Data;
-    #[doc(hidden)]
-    #[expect(private_interfaces, reason = "sealed: only this module implements and calls it")]
-    fn slice(data: &Data) -> Option<&[Self]>;
-    #[doc(hidden)]
-    #[expect(private_interfaces, reason = "sealed: only this module implements and calls it")]
-    fn slice_mut(data: &mut Data) -> Option<&mut [Self]>;
-}
-
-macro_rules! elements {
-    ($($ty:ty, $name:ident, ($($pattern:tt)+), $elements:ident;)*) => {$(
-        impl sealed::Sealed for $ty {}
-        impl Element for $ty {
-            const TYPE: ElementType = ElementType::$name;
-            #[allow(private_interfaces, reason = "sealed: only this module implements and calls it")]
-            fn wrap($elements: Vec<Self>) -> Data {
-                $($pattern)+
-            }
-            #[allow(private_interfaces, reason = "sealed: only this module implements and calls it")]
-            fn slice(data: &Data) -> Option<&[Self]> {
-                if let $($pattern)+ = data { Some($elements) } else { None }
-            }
-            #[allow(private_interfaces, reason = "sealed: only this module implements and calls it")]
-            fn slice_mut(data: &mut Data) -> Option<&mut [Self]> {
-                if let $($pattern)+ = data { Some($elements) } else { None }
-            }
-        }
-    )*};
-}
-
-elements! {
-    f16, F16, (Data::Candle(CpuStorage::F16(elements))), elements;
-    bf16, Bf16, (Data::Candle(CpuStorage::BF16(elements))), elements;
-    f32, F32, (Data::Candle(CpuStorage::F32(elements))), elements;
-    f64, F64, (Data::Candle(CpuStorage::F64(elements))), elements;
-    i8, I8, (Data::I8(elements)), elements;
-    i16, I16, (Data::Candle(CpuStorage::I16(elements))), elements;
-    i32, I32, (Data::Candle(CpuStorage::I32(elements))), elements;
-    i64, I64, (Data::Candle(CpuStorage::I64(elements))), elements;
-    u8, U8, (Data::Candle(CpuStorage::U8(elements))), elements;
-    u16, U16, (Data::U16(elements)), elements;
-    u32, U32, (Data::Candle(CpuStorage::U32(elements))), elements;
-    u64, U64, (Data::U64(elements)), elements;
-    bool, Bool, (Data::Bool(elements)), elements;
-    Text, String, (Data::Text(elements)), elements;
-}
-
-/// Runs a body with the elements of a value as a slice of their own type.
-macro_rules! with_elements {
-    ($value:expr, |$elements:ident| $body:expr) => {{
-        use $crate::value::ElementType;
-        match $value.ty() {
-            ElementType::F16 => with_elements!(@ half::f16, $value, $elements, $body),
-            ElementType::Bf16 => with_elements!(@ half::bf16, $value, $elements, $body),
-            ElementType::F32 => with_elements!(@ f32, $value, $elements, $body),
-            ElementType::F64 => with_elements!(@ f64, $value, $elements, $body),
-            ElementType::I8 => with_elements!(@ i8, $value, $elements, $body),
-            ElementType::I16 => with_elements!(@ i16, $value, $elements, $body),
-            ElementType::I32 => with_elements!(@ i32, $value, $elements, $body),
-            ElementType::I64 => with_elements!(@ i64, $value, $elements, $body),
-            ElementType::U8 => with_elements!(@ u8, $value, $elements, $body),
-            ElementType::U16 => with_elements!(@ u16, $value, $elements, $body),
-            ElementType::U32 => with_elements!(@ u32, $value, $elements, $body),
-            ElementType::U64 => with_elements!(@ u64, $value, $elements, $body),
-            ElementType::Bool => with_elements!(@ bool, $value, $elements, $body),
-            ElementType::String => with_elements!(@ $crate::texts::Text, $value, $elements, $body),
-            other => return Err(graphpool::backend::Error::unsupported(format!("elements of type {other:?} are not supported"))),
-        }
-    }};
-    (@ $ty:ty, $value:expr, $elements:ident, $body:expr) => {{
-        let $elements: &[$ty] = $value.elements::<$ty>()?;
-        $body
-    }};
-}
-pub(crate) use with_elements;
 
 #[derive(Debug)]
 struct Buffer {
@@ -495,4 +264,9 @@ impl Value {
             narrow => Self::new(dims, data.to_vec())?.of_codes(narrow),
         }
     }
+}
+
+/// A type that an operator doesn't take.
+pub(crate) fn no_type(value: &Value) -> Error {
+    Error::unsupported(format!("elements of type {:?} are not supported", value.ty()))
 }

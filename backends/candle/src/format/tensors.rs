@@ -3,23 +3,19 @@
 //! Dimensions are not negative, element counts don't overflow, a tensor's data is exactly as long as its dimensions
 //! say, and nothing lies outside the file. Names, cycles and operators are checked as the plan is compiled.
 
+use crate::format::messages::GraphProto;
+use crate::quote::quote;
 use std::cell::RefCell;
 
 use half::{bf16, f16};
 
-use super::decode::{TensorProto, TypeProto, ValueInfoProto};
-use super::footprint::allocation;
-use super::narrow;
-use super::texts::Texts;
-use super::value::{Dims, ElementType, Value, count};
-use graphpool::backend::{Error, TensorDescription, TensorType};
-
-/// A name out of a model, fit for a message.
-pub(crate) fn shown(name: &str) -> String {
-    const LONGEST: usize = 40;
-    let plain: String = name.chars().take(LONGEST).map(|c| if c.is_control() { '?' } else { c }).collect();
-    if name.chars().nth(LONGEST).is_some() { format!("'{plain}…'") } else { format!("'{plain}'") }
-}
+use crate::format::messages::TensorProto;
+use crate::tensor::dims::{Dims, count};
+use crate::tensor::element::ElementType;
+use crate::tensor::narrow;
+use crate::tensor::texts::Texts;
+use crate::tensor::value::Value;
+use graphpool::backend::Error;
 
 /// The number that ONNX has for strings.
 const STRINGS: i32 = 8;
@@ -35,18 +31,18 @@ pub(crate) fn take_tensor(proto: &mut TensorProto, texts: &RefCell<Texts>) -> Re
 /// The tensor that a `TensorProto` holds, whose strings go into `texts`.
 pub(crate) fn tensor(proto: &TensorProto, texts: &RefCell<Texts>) -> Result<Value, Error> {
     let refuse =
-        |why: String| Error::invalid_encoding(format!("tensor {}: {why}", shown(proto.name.as_deref().unwrap_or(""))));
+        |why: String| Error::invalid_encoding(format!("tensor {}: {why}", quote(proto.name.as_deref().unwrap_or(""))));
     if proto.data_location.unwrap_or(0) != 0 || !proto.external_data.is_empty() {
         return Err(Error::unsupported(format!(
             "tensor {}: data outside the model's file",
-            shown(proto.name.as_deref().unwrap_or(""))
+            quote(proto.name.as_deref().unwrap_or(""))
         )));
     }
     let number = proto.data_type.unwrap_or(0);
     let Some(ty) = element_type(number) else {
         return Err(Error::unsupported(format!(
             "tensor {}: element type {number} is not supported",
-            shown(proto.name.as_deref().unwrap_or(""))
+            quote(proto.name.as_deref().unwrap_or(""))
         )));
     };
     let dims = proto
@@ -120,83 +116,23 @@ pub(crate) fn tensor(proto: &TensorProto, texts: &RefCell<Texts>) -> Result<Valu
 }
 
 /// The type of a number that ONNX has for element types, strings among them.
-fn element_type(number: i32) -> Option<ElementType> {
+pub(crate) fn element_type(number: i32) -> Option<ElementType> {
     if number == STRINGS { Some(ElementType::String) } else { ElementType::from_onnx(number) }
 }
 
-/// What a model says of an input or output.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Port {
-    /// The name.
-    pub name: String,
-    /// The element type in the model.
-    pub ty: ElementType,
-    /// The sizes, `None` for one that is open; `None` for the whole where the rank is open.
-    pub dims: Option<Vec<Option<usize>>>,
-}
-
-impl Port {
-    /// Bytes that the port takes with its description.
-    pub(crate) fn bytes(&self) -> usize {
-        let rank = self.dims.as_ref().map_or(0, Vec::len);
-        let own = size_of::<Self>() + allocation(self.name.len()) + allocation(rank * size_of::<Option<usize>>());
-        let described = allocation(self.name.len()) + allocation(rank * size_of::<Option<u32>>());
-        own + size_of::<TensorDescription>() + described
-    }
-
-    /// How the port looks from outside: the type that carries it and the sizes that wasi-nn can say.
-    #[must_use]
-    pub fn description(&self) -> TensorDescription {
-        let size = |dim: &Option<usize>| dim.and_then(|dim| u32::try_from(dim).ok());
-        // Strings have one dimension more than their tensor: the bytes of each.
-        let bytes = (self.ty == ElementType::String).then_some(None);
-        TensorDescription {
-            name: self.name.clone(),
-            ty: carrier(self.ty),
-            dimensions: self.dims.as_ref().map(|dims| dims.iter().map(size).chain(bytes).collect()),
+/// Bytes by which the tensors of a graph outgrow those of the file where each element gets a byte of its own.
+pub(crate) fn growth(graph: &GraphProto) -> usize {
+    let mut growth = 0_usize;
+    let mut add = |tensor: &crate::format::messages::TensorProto| {
+        let ty = ElementType::from_onnx(tensor.data_type.unwrap_or(0));
+        if ty.is_some_and(|ty| ty.bits() < 8) {
+            let bytes = tensor.raw_data.as_ref().map_or(0, Vec::len).max(tensor.int32_data.len());
+            growth = growth.saturating_add(bytes.saturating_mul(4));
         }
-    }
-}
-
-/// The wasi-nn type that carries elements of `ty`: the same where wasi-nn has it, U8 for a boolean, for a string's
-/// bytes and for the bits of a type of at most 8 that Rust lacks, and the next wider signed integer for the integers
-/// that it lacks (U64 as I64, checked).
-pub(crate) const fn carrier(ty: ElementType) -> TensorType {
-    match ty {
-        ElementType::F16 => TensorType::F16,
-        ElementType::Bf16 => TensorType::Bf16,
-        ElementType::F32 => TensorType::F32,
-        ElementType::F64 => TensorType::F64,
-        ElementType::U8 | ElementType::Bool | ElementType::String => TensorType::U8,
-        ty if ty.is_narrow() => TensorType::U8,
-        ElementType::I8 | ElementType::I16 | ElementType::U16 | ElementType::I32 => TensorType::I32,
-        _ => TensorType::I64,
-    }
-}
-
-/// Whether an input or output says that it is a tensor.
-pub(crate) fn is_tensor(info: &ValueInfoProto) -> bool {
-    info.r#type.as_ref().is_some_and(|ty| ty.tensor_type.is_some())
-}
-
-/// An input or output of a graph; one that is no tensor is refused.
-pub(crate) fn port(info: &ValueInfoProto) -> Result<Port, Error> {
-    let name = info.name.clone().unwrap_or_default();
-    if name.is_empty() {
-        return Err(Error::invalid_encoding("an input or output without a name"));
-    }
-    let Some(TypeProto { tensor_type: Some(tensor) }) = &info.r#type else {
-        return Err(Error::unsupported(format!("{}: an input or output that is no tensor", shown(&name))));
     };
-    let number = tensor.elem_type.unwrap_or(0);
-    let Some(ty) = element_type(number) else {
-        return Err(Error::unsupported(format!("{}: element type {number} is not supported", shown(&name))));
-    };
-    // Exporters write an open size as 0, as -1 or as no number at all; a fixed one is positive.
-    let open = |dim: Option<i64>| dim.and_then(|dim| usize::try_from(dim).ok()).filter(|&dim| dim > 0);
-    let dims = tensor.shape.as_ref().map(|shape| shape.dim.iter().map(|dim| open(dim.dim_value)).collect());
-    if dims.as_ref().is_some_and(|dims: &Vec<_>| dims.len() > super::value::MAX_RANK) {
-        return Err(Error::too_large(format!("{}: too many dimensions", shown(&name))));
-    }
-    Ok(Port { name, ty, dims })
+    graph.initializer.iter().for_each(&mut add);
+    let attributes = || graph.node.iter().flat_map(|node| &node.attribute);
+    attributes().filter_map(|attribute| attribute.t.as_ref()).for_each(&mut add);
+    let inside = attributes().filter_map(|attribute| attribute.g.as_ref()).map(self::growth);
+    inside.fold(growth, usize::saturating_add)
 }

@@ -5,13 +5,14 @@
 //! read against the load's limit, before any of it is read.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Component, Path, PathBuf};
+use std::{fs, io};
 
-use super::check::shown;
-use super::decode::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
-use super::scan::{take, varint};
+use crate::format::messages::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::format::scan::{take, varint};
+use crate::quote::quote;
 use graphpool::backend::Error;
 
 /// Files that a model may have besides its own.
@@ -22,25 +23,25 @@ fn resolve(directory: &Path, location: &str) -> Result<PathBuf, Error> {
     let path = Path::new(location);
     let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
     if !plain || location.is_empty() {
-        let why = format!("the location {} is no relative path inside of the model's directory", shown(location));
+        let why = format!("the location {} is no relative path inside of the model's directory", quote(location));
         return Err(Error::invalid_argument(why));
     }
-    let failed = |error: io::Error| Error::runtime_error(format!("the file {}: {}", shown(location), error.kind()));
+    let failed = |error: io::Error| Error::runtime_error(format!("the file {}: {}", quote(location), error.kind()));
     let directory = fs::canonicalize(directory).map_err(failed)?;
     let file = fs::canonicalize(directory.join(path)).map_err(failed)?;
     if !file.starts_with(&directory) {
-        let why = format!("the location {} leads out of the model's directory", shown(location));
+        let why = format!("the location {} leads out of the model's directory", quote(location));
         return Err(Error::invalid_argument(why));
     }
     // A pipe or a device would block the load, or have no end.
     if !fs::metadata(&file).map_err(failed)?.is_file() {
-        return Err(Error::invalid_argument(format!("the location {} is no file", shown(location))));
+        return Err(Error::invalid_argument(format!("the location {} is no file", quote(location))));
     }
     Ok(file)
 }
 
 /// The files that a model's tensors lie in, found without decoding it.
-pub(super) fn files(model: &[u8], directory: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn files(model: &[u8], directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut locations = BTreeSet::new();
     // Bytes that are no message are refused by the load.
     if walk(model, Message::Model, &mut locations, 128).is_none() {
@@ -111,7 +112,7 @@ fn walk<'a>(mut bytes: &'a [u8], message: Message, locations: &mut BTreeSet<&'a 
 }
 
 /// Reads every tensor's data that lies outside of the model into it. Gives the number of bytes read.
-pub(super) fn embed(model: &mut ModelProto, directory: Option<&Path>, limit: usize) -> Result<usize, Error> {
+pub(crate) fn embed(model: &mut ModelProto, directory: Option<&Path>, limit: usize) -> Result<usize, Error> {
     let mut reader = Reader { directory, last: None, left: limit, limit };
     if let Some(graph) = &mut model.graph {
         reader.graph(graph)?;
@@ -156,7 +157,7 @@ impl Reader<'_> {
         if tensor.data_location.unwrap_or(0) == 0 && tensor.external_data.is_empty() {
             return Ok(());
         }
-        let name = shown(tensor.name.as_deref().unwrap_or(""));
+        let name = quote(tensor.name.as_deref().unwrap_or(""));
         let explain = |error: Error| Error::new(error.kind(), format!("tensor {name}: {}", error.message()));
         let Some(directory) = self.directory else {
             let why = "its data lies in another file, and only a model that the host names by its path has other files";
@@ -178,7 +179,7 @@ impl Reader<'_> {
         let rest = size.checked_sub(offset);
         let length = length.or(rest).filter(|&length| rest.is_some_and(|rest| length <= rest));
         let Some(length) = length else {
-            let why = format!("its data lies past the end of the file {}, which has {size} bytes", shown(location));
+            let why = format!("its data lies past the end of the file {}, which has {size} bytes", quote(location));
             return Err(explain(Error::invalid_encoding(why)));
         };
         let too_large =
@@ -202,7 +203,7 @@ impl Reader<'_> {
 
     /// The file of a location and its length. The last one stays open: models have most tensors in one.
     fn open(&mut self, directory: &Path, location: &str) -> Result<(&mut File, u64), Error> {
-        let failed = |error: io::Error| Error::runtime_error(format!("the file {}: {}", shown(location), error.kind()));
+        let failed = |error: io::Error| Error::runtime_error(format!("the file {}: {}", quote(location), error.kind()));
         if self.last.as_ref().is_none_or(|(last, ..)| last != location) {
             let file = File::open(resolve(directory, location)?).map_err(failed)?;
             let size = file.metadata().map_err(failed)?.len();

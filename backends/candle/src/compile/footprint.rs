@@ -1,59 +1,12 @@
 //! What a model takes of the process's memory: while it is loaded, and once it is.
 
+use crate::tensor::budget::allocation;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::decode::AttributeProto;
-use super::plan::{Plan, Source, Step};
-use super::value::Value;
-use graphpool::backend::Error;
-
-/// Bytes that the allocator takes for a block of so many: a multiple of 16 with 8 of its own, and 32 at the least.
-pub(crate) const fn allocation(bytes: usize) -> usize {
-    match bytes.saturating_add(8).checked_next_multiple_of(16) {
-        _ if bytes == 0 => 0,
-        Some(whole) if whole > 32 => whole,
-        Some(_) => 32,
-        None => usize::MAX,
-    }
-}
-
-/// What a load may take until it is over.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    used: usize,
-    limit: usize,
-}
-
-impl Budget {
-    /// A budget of `limit` bytes.
-    pub(crate) const fn new(limit: usize) -> Self {
-        Self { used: 0, limit }
-    }
-
-    /// Takes bytes that are about to be allocated.
-    pub(crate) fn take(&mut self, bytes: usize) -> Result<(), Error> {
-        let used = self.used.saturating_add(bytes);
-        if used > self.limit {
-            return Err(Error::too_large(format!(
-                "to load the model takes {used} bytes or more, the limit is {}",
-                self.limit
-            )));
-        }
-        self.used = used;
-        Ok(())
-    }
-
-    /// Gives back what was taken and is free again.
-    pub(crate) const fn give_back(&mut self, bytes: usize) {
-        self.used = self.used.saturating_sub(bytes);
-    }
-
-    /// Bytes that may still be taken.
-    pub(crate) const fn left(&self) -> usize {
-        self.limit - self.used
-    }
-}
+use crate::exec::plan::{Plan, Source, Step};
+use crate::format::messages::AttributeProto;
+use crate::tensor::value::Value;
 
 /// What an operator keeps of its node's attributes, besides their graphs.
 pub(crate) fn kept(attributes: &[AttributeProto]) -> usize {

@@ -5,8 +5,7 @@
 
 use std::sync::LazyLock;
 
-use super::decode::GraphProto;
-use super::value::ElementType;
+use crate::tensor::element::ElementType;
 
 /// How a float's bits are laid out: those of the exponent and of the mantissa, what is taken off the exponent, and
 /// which codes stand for no finite number.
@@ -238,23 +237,6 @@ pub(crate) fn unpack(bytes: impl Iterator<Item = u8>, bits: u32, count: usize) -
     let mut unpacked = Vec::with_capacity(count);
     unpacked.extend(codes.take(count));
     unpacked
-}
-
-/// Bytes by which the tensors of a graph outgrow those of the file where each element gets a byte of its own.
-pub(crate) fn growth(graph: &GraphProto) -> usize {
-    let mut growth = 0_usize;
-    let mut add = |tensor: &super::decode::TensorProto| {
-        let ty = ElementType::from_onnx(tensor.data_type.unwrap_or(0));
-        if ty.is_some_and(|ty| ty.bits() < 8) {
-            let bytes = tensor.raw_data.as_ref().map_or(0, Vec::len).max(tensor.int32_data.len());
-            growth = growth.saturating_add(bytes.saturating_mul(4));
-        }
-    };
-    graph.initializer.iter().for_each(&mut add);
-    let attributes = || graph.node.iter().flat_map(|node| &node.attribute);
-    attributes().filter_map(|attribute| attribute.t.as_ref()).for_each(&mut add);
-    let inside = attributes().filter_map(|attribute| attribute.g.as_ref()).map(self::growth);
-    inside.fold(growth, usize::saturating_add)
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 //! A byte of protobuf can become a hundred bytes of Rust structs. This walk over the wire format, which allocates
 //! nothing, adds up what the decoder would allocate, so that a hostile model is refused before it costs anything.
 
-use super::decode::{
+use crate::format::messages::{
     AttributeProto, DimensionProto, EmptyProto, FunctionProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
     TensorProto, ValueInfoProto,
 };
-use super::footprint::allocation;
+use crate::tensor::budget::allocation;
 use graphpool::backend::Error;
 
 /// Nesting of messages that the walk follows; the decoder refuses less.
@@ -145,7 +145,7 @@ fn grown((count, each): (usize, usize)) -> usize {
 
 /// Bytes that the decoded form of a model takes, at the most, and how many more to decode it: the decoder copies what a
 /// field holds twice.
-pub(super) fn decoded_size(bytes: &[u8]) -> Result<(usize, usize), Error> {
+pub(crate) fn decoded_size(bytes: &[u8]) -> Result<(usize, usize), Error> {
     let mut longest = 0;
     let size = message(bytes, model, MAX_DEPTH, &mut longest)
         .ok_or_else(|| Error::invalid_encoding("no ONNX model: the bytes are no protobuf message, or a cut one"))?;
@@ -195,13 +195,13 @@ fn message(mut bytes: &[u8], fields: Fields, depth: usize, longest: &mut usize) 
     Some(lists.into_iter().map(grown).fold(size, usize::saturating_add))
 }
 
-pub(super) fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+pub(crate) fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     let (taken, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
     Some(taken)
 }
 
-pub(super) fn varint(bytes: &mut &[u8]) -> Option<u64> {
+pub(crate) fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for place in 0..10 {
         let (&byte, rest) = bytes.split_first()?;

@@ -6,17 +6,33 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::check::{shown, tensor};
-use super::decode::{AttributeProto, NodeProto};
-use super::plan::Plan;
-use super::texts::{Text, Texts};
-use super::value::Value;
+use crate::compute::context::Cx;
+use crate::format::messages::{AttributeProto, NodeProto};
+use crate::format::tensors::tensor;
+use crate::quote::quote;
+use crate::tensor::texts::{Text, Texts};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
+
+/// What an operator does at run time.
+pub(crate) type OpFn = Box<dyn Fn(Args, &Cx<'_>) -> Result<Vec<Value>, Error> + Send + Sync>;
+
+/// A compiled graph, as the operator that it is an attribute of runs it.
+pub(crate) trait RunGraph: Send + Sync {
+    /// The number of its inputs, captures included.
+    fn inputs(&self) -> usize;
+
+    /// The number of its outputs.
+    fn outputs(&self) -> usize;
+
+    /// Computes the outputs from the inputs and, after them, the captures.
+    fn run(&self, inputs: Vec<Value>, cx: &Cx<'_>) -> Result<Vec<Value>, Error>;
+}
 
 /// A graph in an attribute, compiled.
 #[derive(Clone)]
 pub(crate) struct Subgraph {
-    pub(crate) plan: Arc<Plan>,
+    pub(crate) graph: Arc<dyn RunGraph>,
     /// Which inputs of the node are the values that the graph takes from outside, in the order of its inputs.
     pub(crate) captures: Vec<usize>,
 }
@@ -230,7 +246,7 @@ impl<'a> Node<'a> {
         for attribute in &self.proto.attribute {
             let name = attribute.name.as_deref().unwrap_or("");
             if !read.contains(name) {
-                return Err(Error::unsupported(format!("attribute {} is not supported", shown(name))));
+                return Err(Error::unsupported(format!("attribute {} is not supported", quote(name))));
             }
         }
         Ok(())

@@ -1,9 +1,9 @@
 //! One run of a plan.
 
-use super::meter::Cx;
-use super::node::Args;
-use super::plan::{Plan, Source};
-use super::value::Value;
+use crate::compute::context::Cx;
+use crate::exec::plan::{Plan, Source};
+use crate::ops::node::{Args, RunGraph};
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 /// Computes the plan's outputs from `inputs`: its inputs and, after them, its captures.
@@ -41,4 +41,18 @@ pub(crate) fn run(plan: &Plan, inputs: Vec<Value>, cx: &Cx<'_>) -> Result<Vec<Va
     cx.control.check()?;
     let outputs = plan.outputs.iter().map(|source| read(source, &mut slots));
     outputs.collect::<Option<Vec<_>>>().ok_or_else(|| Error::runtime_error("an output was not computed"))
+}
+
+impl RunGraph for Plan {
+    fn inputs(&self) -> usize {
+        self.inputs.len()
+    }
+
+    fn outputs(&self) -> usize {
+        self.outputs.len()
+    }
+
+    fn run(&self, inputs: Vec<Value>, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+        run(self, inputs, cx)
+    }
 }

@@ -5,29 +5,26 @@
 
 use half::{bf16, f16};
 
-use super::super::meter::{Cx, PIECE, Pace};
-use super::super::narrow::{self, Rule};
-use super::super::node::Node;
-use super::super::value::{Dims, ElementType, Value, count};
-use super::broadcast::map;
-use super::cast::{convert, encode};
-use super::matmul::integer_product;
-use super::window::{Slide, Window};
-use super::{Kernel, Operator, axis, no_type, product, since};
+use crate::compute::context::{Cx, PIECE, Pace};
+use crate::ops::broadcast::map;
+use crate::ops::cast::{convert, encode};
+use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, since};
+use crate::tensor::dims::{Dims, axis, product};
+use crate::tensor::element::ElementType;
+use crate::tensor::narrow;
+use crate::tensor::narrow::Rule;
+use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
     since(10, "QuantizeLinear", (2, 3), quantize),
     since(10, "DequantizeLinear", (2, 3), dequantize),
     since(11, "DynamicQuantizeLinear", (1, 1), dynamic),
-    since(10, "MatMulInteger", (2, 4), matmul_integer),
-    since(10, "ConvInteger", (2, 4), conv_integer),
-    since(10, "QLinearMatMul", (8, 8), quantized_matmul),
-    since(10, "QLinearConv", (8, 9), quantized_conv),
 ];
 
 /// Which of its parameters an element takes: one for all, one for each index of an axis, or one for each block of them.
-struct Grid {
+pub(super) struct Grid {
     outer: usize,
     dim: usize,
     inner: usize,
@@ -36,7 +33,7 @@ struct Grid {
 }
 
 impl Grid {
-    fn new(value: &Value, scale: &Value, at: i64, block: usize) -> Result<Self, Error> {
+    pub(super) fn new(value: &Value, scale: &Value, at: i64, block: usize) -> Result<Self, Error> {
         let wrong = || Error::invalid_argument(format!("scales {} of {}", Dims(scale.dims()), Dims(value.dims())));
         if scale.len() == 1 && block == 0 {
             return Ok(Self { outer: 1, dim: 1, inner: value.len(), along: None });
@@ -58,7 +55,7 @@ impl Grid {
     }
 
     /// Visits every element with the place of its parameter, in the elements' order.
-    fn visit(&self, cx: &Cx<'_>, mut visit: impl FnMut(usize, usize)) -> Result<(), Error> {
+    pub(super) fn visit(&self, cx: &Cx<'_>, mut visit: impl FnMut(usize, usize)) -> Result<(), Error> {
         let (mut element, mut pace) = (0, Pace::default());
         for outer in 0..self.outer {
             for index in 0..self.dim {
@@ -107,7 +104,7 @@ fn is_quantized_float(ty: ElementType) -> bool {
 }
 
 /// Whether a type of up to 16 bits can hold a number, and the nearest one that it can.
-fn saturated(number: f64, ty: ElementType) -> i32 {
+pub(super) fn saturated(number: f64, ty: ElementType) -> i32 {
     if let Some((low, high)) = narrow::range(ty) {
         return number.clamp(f64::from(low), f64::from(high)) as i32;
     }
@@ -143,7 +140,7 @@ fn rounded(value: Value, precision: ElementType, cx: &Cx<'_>) -> Result<Value, E
     }
 }
 
-fn quantize(node: &Node<'_>) -> Result<Kernel, Error> {
+fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(1);
     let (block, listed) = (block(node)?, listed_type(node, 21)?);
     // It came with 8-bit floats.
@@ -213,7 +210,7 @@ fn multiplied(value: &Value, scale: &Value, zero: Option<Value>, grid: &Grid, cx
     })
 }
 
-fn dequantize(node: &Node<'_>) -> Result<Kernel, Error> {
+fn dequantize(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(1);
     let (block, listed) = (block(node)?, listed_type(node, 23)?);
     Ok(Box::new(move |mut args, cx| {
@@ -248,7 +245,7 @@ fn dequantize(node: &Node<'_>) -> Result<Kernel, Error> {
     }))
 }
 
-fn dynamic(_: &Node<'_>) -> Result<Kernel, Error> {
+fn dynamic(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let value = args.get(0)?;
         let elements = value.elements::<f32>()?;
@@ -263,161 +260,4 @@ fn dynamic(_: &Node<'_>) -> Result<Kernel, Error> {
         let result = map(value, cx, |x: f32| ((x / scale).round_ties_even() + zero).clamp(0.0, 255.0) as u8)?;
         Ok(vec![result, Value::scalar(scale)?, Value::scalar(zero as u8)?])
     }))
-}
-
-/// The elements less their zero point, as i32; one for all, or one for each index of the axis at `at`.
-fn centered(value: Value, zero: Option<&Value>, at: i64, cx: &Cx<'_>) -> Result<Value, Error> {
-    if !matches!(value.ty(), ElementType::U8 | ElementType::I8) {
-        return Err(no_type(&value));
-    }
-    let value = convert(value, ElementType::I32, cx)?;
-    let Some(zero) = zero else { return Ok(value) };
-    if !matches!(zero.ty(), ElementType::U8 | ElementType::I8) {
-        return Err(no_type(zero));
-    }
-    let grid = Grid::new(&value, zero, at, 0)?;
-    let zero = convert(zero.clone(), ElementType::I32, cx)?;
-    let (elements, zeros) = (value.elements::<i32>()?, zero.elements::<i32>()?);
-    cx.output::<i32>(value.dims())?
-        .append(|out| grid.visit(cx, |element, parameter| out.push(elements[element] - zeros[parameter])))
-}
-
-fn matmul_integer(_: &Node<'_>) -> Result<Kernel, Error> {
-    Ok(Box::new(|mut args, cx| {
-        let (a, b) = (args.take(0)?, args.take(1)?);
-        let rows = if a.rank() > 1 { -2 } else { -1 };
-        let a = centered(a, args.option(2), rows, cx)?;
-        let b = centered(b, args.option(3), -1, cx)?;
-        Ok(vec![integer_product(a, b, cx)?])
-    }))
-}
-
-/// Turns sums back into steps of the result's scale.
-fn requantized(
-    sums: &Value,
-    scales: (&[f32], &[f32], f32),
-    zero: &Value,
-    at: i64,
-    cx: &Cx<'_>,
-) -> Result<Value, Error> {
-    let (a, b, y) = scales;
-    let ([a], true) = (a, y != 0.0) else {
-        return Err(Error::unsupported("a left scale for each row, or a scale of 0"));
-    };
-    let ty = zero.ty();
-    if !matches!(ty, ElementType::U8 | ElementType::I8) || zero.len() != 1 {
-        return Err(no_type(zero));
-    }
-    let zero = convert(zero.clone(), ElementType::I32, cx)?.elements::<i32>()?[0];
-    let factors = cx.output::<f32>(&[b.len()])?.collect(b.iter().map(|b| a * b / y))?;
-    let grid = Grid::new(sums, &factors, at, 0)?;
-    let factors = factors.elements::<f32>()?;
-    let elements = sums.elements::<i32>()?;
-    let result = cx.output::<i32>(sums.dims())?.append(|out| {
-        grid.visit(cx, |element, parameter| {
-            let number = f64::from(elements[element]) * f64::from(factors[parameter]);
-            out.push(saturated((number + f64::from(zero)).round_ties_even(), ty));
-        })
-    })?;
-    convert(result, ty, cx)
-}
-
-fn quantized_matmul(_: &Node<'_>) -> Result<Kernel, Error> {
-    Ok(Box::new(|mut args, cx| {
-        let (a, b) = (args.take(0)?, args.take(3)?);
-        let rows = if a.rank() > 1 { -2 } else { -1 };
-        let a = centered(a, Some(args.get(2)?), rows, cx)?;
-        let b = centered(b, Some(args.get(5)?), -1, cx)?;
-        let sums = integer_product(a, b, cx)?;
-        let scale = |value: Value| convert(value, ElementType::F32, cx);
-        let (a, b, y) = (scale(args.take(1)?)?, scale(args.take(4)?)?, scale(args.take(6)?)?);
-        let &[y] = y.elements::<f32>()? else {
-            return Err(Error::unsupported("more than one scale of the result"));
-        };
-        Ok(vec![requantized(&sums, (a.elements()?, b.elements()?, y), args.get(7)?, -1, cx)?])
-    }))
-}
-
-fn groups(node: &Node<'_>) -> Result<usize, Error> {
-    let group = usize::try_from(node.int("group")?.unwrap_or(1)).ok().filter(|&group| (1..=1 << 24).contains(&group));
-    group.ok_or_else(|| Error::invalid_encoding("attribute group is out of range"))
-}
-
-fn conv_integer(node: &Node<'_>) -> Result<Kernel, Error> {
-    let (window, groups) = (Window::new(node)?, groups(node)?);
-    Ok(Box::new(move |mut args, cx| {
-        let (x, w) = (args.take(0)?, args.take(1)?);
-        let x = centered(x, args.option(2), 0, cx)?;
-        let w = centered(w, args.option(3), 0, cx)?;
-        Ok(vec![convolve(&x, &w, None, &window, groups, cx)?])
-    }))
-}
-
-fn quantized_conv(node: &Node<'_>) -> Result<Kernel, Error> {
-    let (window, groups) = (Window::new(node)?, groups(node)?);
-    Ok(Box::new(move |mut args, cx| {
-        let (x, w) = (args.take(0)?, args.take(3)?);
-        let x = centered(x, Some(args.get(2)?), 0, cx)?;
-        let w = centered(w, Some(args.get(5)?), 0, cx)?;
-        let bias = args.option(8).map(Value::elements::<i32>).transpose()?;
-        let sums = convolve(&x, &w, bias, &window, groups, cx)?;
-        let (a, b, y) = (args.get(1)?.elements()?, args.get(4)?.elements()?, args.get(6)?.elements::<f32>()?);
-        let &[y] = y else { return Err(Error::unsupported("more than one scale of the result")) };
-        Ok(vec![requantized(&sums, (a, b, y), args.get(7)?, 1, cx)?])
-    }))
-}
-
-/// A convolution of integers, place by place: exact, where one in floats would not be.
-fn convolve(
-    x: &Value,
-    w: &Value,
-    bias: Option<&[i32]>,
-    window: &Window,
-    groups: usize,
-    cx: &Cx<'_>,
-) -> Result<Value, Error> {
-    let (&[n, channels, ref spatial @ ..], &[filters, depth, ref kernel @ ..]) = (x.dims(), w.dims()) else {
-        return Err(Error::invalid_argument("tensors without spatial dimensions"));
-    };
-    let fits = depth.checked_mul(groups) == Some(channels) && filters % groups == 0 && kernel.len() == spatial.len();
-    if !fits || bias.is_some_and(|bias| bias.len() != filters) {
-        let why = format!("{} by {} in {groups} groups", Dims(x.dims()), Dims(w.dims()));
-        return Err(Error::invalid_argument(why));
-    }
-    let over = window.over(spatial, kernel)?;
-    let [zs, ys, xs] = Slide::three(&over)?;
-    let mut dims = vec![n, filters];
-    dims.extend(over.iter().map(|slide| slide.output));
-    let places = count(&[zs.output, ys.output, xs.output])?;
-    let (elements, taps) = (x.elements::<i32>()?, w.elements::<i32>()?);
-    let (plane, size, each) = (product(spatial), product(kernel), filters / groups);
-    let mut pace = Pace::default();
-    cx.output::<i32>(&dims)?.write(0, |out| {
-        for (index, out) in out.chunks_exact_mut(places).enumerate() {
-            let (batch, filter) = (index / filters, index % filters);
-            pace.set(bias.map_or(0, |bias| bias[filter]), out, cx)?;
-            for channel in 0..depth {
-                let from = (batch * channels + filter / each * depth + channel) * plane;
-                let (image, taps) = (&elements[from..from + plane], &taps[(filter * depth + channel) * size..][..size]);
-                for (place, out) in out.iter_mut().enumerate() {
-                    pace.step(1, cx)?;
-                    let (z, rest) = (place / (ys.output * xs.output), place % (ys.output * xs.output));
-                    let (y, x) = (rest / xs.output, rest % xs.output);
-                    let ((z0, z1), (y0, y1), (x0, x1)) = (zs.inside(z), ys.inside(y), xs.inside(x));
-                    for dz in z0..z1 {
-                        for dy in y0..y1 {
-                            pace.step(x1 - x0, cx)?;
-                            let line = (zs.source(z, dz) * ys.input + ys.source(y, dy)) * xs.input;
-                            let tap = (dz * ys.kernel + dy) * xs.kernel;
-                            for dx in x0..x1 {
-                                let product = image[line + xs.source(x, dx)].wrapping_mul(taps[tap + dx]);
-                                *out = out.wrapping_add(product);
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        Ok(())
-    })
 }

@@ -6,9 +6,7 @@
 
 use prost::Message;
 
-use super::footprint::{Budget, allocation};
-use super::scan;
-use graphpool::backend::Error;
+use crate::tensor::budget::allocation;
 
 /// A whole model.
 #[derive(Clone, PartialEq, Message)]
@@ -267,23 +265,4 @@ pub struct DimensionProto {
     /// The number, where it is one.
     #[prost(int64, optional, tag = "1")]
     pub dim_value: Option<i64>,
-}
-
-/// Decodes a model, whose decoded form is taken off the budget.
-pub(crate) fn decode(bytes: &[u8], budget: &mut Budget) -> Result<ModelProto, Error> {
-    for (magic, name) in [(&b"GGUF"[..], "GGUF"), (b"PK\x03\x04", "a ZIP archive (PyTorch?)"), (b"\x89HDF", "HDF5")] {
-        if bytes.starts_with(magic) {
-            return Err(Error::invalid_encoding(format!("the bytes are {name}, not ONNX")));
-        }
-    }
-    // A safetensors file begins with the length of its JSON header and the header's brace.
-    if let [header @ .., b'{'] = bytes.get(..9).unwrap_or_default()
-        && header.get(4..) == Some(&[0; 4])
-    {
-        return Err(Error::invalid_encoding("the bytes are safetensors, not ONNX"));
-    }
-    let (size, transient) = scan::decoded_size(bytes)?;
-    budget.take(size.saturating_add(transient))?;
-    budget.give_back(transient);
-    ModelProto::decode(bytes).map_err(|error| Error::invalid_encoding(format!("no ONNX model: {error}")))
 }

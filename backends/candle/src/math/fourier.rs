@@ -2,7 +2,8 @@
 
 use std::f64::consts::PI;
 
-use super::super::meter::{Charge, Cx, Pace};
+use crate::compute::context::{Cx, Pace};
+use crate::tensor::budget::Charge;
 use graphpool::backend::Error;
 
 /// What a sine and a cosine cost, in steps.
@@ -10,9 +11,9 @@ const SLOW: usize = 16;
 
 /// A complex number.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Complex {
-    pub(super) re: f64,
-    pub(super) im: f64,
+pub(crate) struct Complex {
+    pub(crate) re: f64,
+    pub(crate) im: f64,
 }
 
 impl Complex {
@@ -38,7 +39,7 @@ impl Complex {
 }
 
 /// A transform of one length, with room for it.
-pub(super) struct Transform {
+pub(crate) struct Transform {
     len: usize,
     inverse: bool,
     /// A chirp, and its own transform, where the length is no power of two.
@@ -49,7 +50,7 @@ pub(super) struct Transform {
 
 impl Transform {
     /// Prepares transforms of `len` numbers, more than none.
-    pub(super) fn new(len: usize, inverse: bool, cx: &Cx<'_>) -> Result<Self, Error> {
+    pub(crate) fn new(len: usize, inverse: bool, cx: &Cx<'_>) -> Result<Self, Error> {
         if len == 0 || len > 1 << 28 {
             return Err(Error::too_large(format!("a transform of {len} numbers")));
         }
@@ -79,7 +80,7 @@ impl Transform {
     }
 
     /// The first `kept` numbers of the transform of those that `source` gives.
-    pub(super) fn run(
+    pub(crate) fn run(
         &mut self,
         source: impl Fn(usize) -> Complex,
         kept: usize,

@@ -8,23 +8,23 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::check::shown;
-use super::decode::{AttributeProto, FunctionProto, NodeProto, OperatorSetIdProto};
-use super::ops::LATEST_OPSET;
-use super::plan::{Compiler, Known, Scope, Step, order};
+use crate::exec::plan::Step;
+use crate::format::messages::{AttributeProto, FunctionProto, NodeProto, OperatorSetIdProto};
+use crate::ops::operator::LATEST_OPSET;
+use crate::quote::quote;
 use graphpool::backend::Error;
 
 /// Graphs and uses of functions inside of each other.
-pub(super) const MAX_DEPTH: usize = 40;
+pub(crate) const MAX_DEPTH: usize = 40;
 
 /// Nodes that the uses of functions may come to.
 const MAX_EXPANDED: usize = 1 << 17;
 
 /// Versions by domain.
-pub(super) type Opsets<'a> = HashMap<&'a str, i64>;
+pub(crate) type Opsets<'a> = HashMap<&'a str, i64>;
 
 /// A domain's name; that of ai.onnx is empty.
-pub(super) fn domain(domain: Option<&str>) -> &str {
+pub(crate) fn domain(domain: Option<&str>) -> &str {
     match domain.unwrap_or("") {
         "ai.onnx" => "",
         domain => domain,
@@ -32,7 +32,7 @@ pub(super) fn domain(domain: Option<&str>) -> &str {
 }
 
 /// The operator sets that a model or a function imports.
-pub(super) fn opsets(imports: &[OperatorSetIdProto]) -> Result<Opsets<'_>, Error> {
+pub(crate) fn opsets(imports: &[OperatorSetIdProto]) -> Result<Opsets<'_>, Error> {
     let mut opsets = HashMap::new();
     for import in imports {
         let domain = domain(import.domain.as_deref());
@@ -43,7 +43,7 @@ pub(super) fn opsets(imports: &[OperatorSetIdProto]) -> Result<Opsets<'_>, Error
         }
         // Tools that merge models repeat what both import.
         if let Some(before) = opsets.insert(domain, version).filter(|&before| before != version) {
-            let why = format!("two operator sets for the domain {}: {before} and {version}", shown(domain));
+            let why = format!("two operator sets for the domain {}: {before} and {version}", quote(domain));
             return Err(Error::invalid_encoding(why));
         }
     }
@@ -51,16 +51,16 @@ pub(super) fn opsets(imports: &[OperatorSetIdProto]) -> Result<Opsets<'_>, Error
 }
 
 /// One function, and the operator sets of its nodes.
-pub(super) struct Function<'a> {
-    proto: &'a FunctionProto,
-    pub(super) opsets: Opsets<'a>,
+pub(crate) struct Function<'a> {
+    pub(crate) proto: &'a FunctionProto,
+    pub(crate) opsets: Opsets<'a>,
 }
 
 /// The functions of a model, by domain, name and overload.
-pub(super) struct Functions<'a>(HashMap<[String; 3], Function<'a>>);
+pub(crate) struct Functions<'a>(HashMap<[String; 3], Function<'a>>);
 
 impl<'a> Functions<'a> {
-    pub(super) fn new(protos: &'a [FunctionProto]) -> Result<Self, Error> {
+    pub(crate) fn new(protos: &'a [FunctionProto]) -> Result<Self, Error> {
         let mut functions = HashMap::with_capacity(protos.len());
         for proto in protos {
             let name = proto.name.as_deref().unwrap_or("");
@@ -68,7 +68,7 @@ impl<'a> Functions<'a> {
             let function = Function { proto, opsets: opsets(&proto.opset_import)? };
             match functions.entry([domain(proto.domain.as_deref()), name, overload].map(str::to_owned)) {
                 Entry::Occupied(_) => {
-                    return Err(Error::invalid_encoding(format!("the function {} is defined twice", shown(name))));
+                    return Err(Error::invalid_encoding(format!("the function {} is defined twice", quote(name))));
                 }
                 Entry::Vacant(entry) => entry.insert(function),
             };
@@ -76,7 +76,7 @@ impl<'a> Functions<'a> {
         Ok(Self(functions))
     }
 
-    pub(super) fn find(&self, node: &NodeProto) -> Option<&Function<'a>> {
+    pub(crate) fn find(&self, node: &NodeProto) -> Option<&Function<'a>> {
         if self.0.is_empty() {
             return None;
         }
@@ -87,17 +87,17 @@ impl<'a> Functions<'a> {
 }
 
 /// What a use gives for the attributes of its function.
-pub(super) struct Bindings<'a>(HashMap<&'a str, &'a AttributeProto>);
+pub(crate) struct Bindings<'a>(HashMap<&'a str, &'a AttributeProto>);
 
 impl<'a> Bindings<'a> {
-    fn new(function: &'a FunctionProto, node: &'a NodeProto) -> Result<Self, Error> {
+    pub(crate) fn new(function: &'a FunctionProto, node: &'a NodeProto) -> Result<Self, Error> {
         let name = |attribute: &'a AttributeProto| attribute.name.as_deref().unwrap_or("");
         let mut bindings: HashMap<_, _> =
             function.attribute_proto.iter().map(|attribute| (name(attribute), attribute)).collect();
         for attribute in &node.attribute {
             let known = function.attribute.iter().any(|known| known == name(attribute));
             if !known && !bindings.contains_key(name(attribute)) {
-                return Err(Error::unsupported(format!("attribute {}", shown(name(attribute)))));
+                return Err(Error::unsupported(format!("attribute {}", quote(name(attribute)))));
             }
             if attribute.g.is_some() {
                 return Err(Error::unsupported("a graph as an attribute of a function"));
@@ -109,7 +109,7 @@ impl<'a> Bindings<'a> {
 }
 
 /// The node with what its function's use gives in place of the attributes that refer to it.
-pub(super) fn bound<'n>(node: &'n NodeProto, bindings: Option<&Bindings<'_>>) -> Result<Cow<'n, NodeProto>, Error> {
+pub(crate) fn bound<'n>(node: &'n NodeProto, bindings: Option<&Bindings<'_>>) -> Result<Cow<'n, NodeProto>, Error> {
     let referred = |attribute: &AttributeProto| {
         attribute.ref_attr_name.as_deref().filter(|name| !name.is_empty()).map(str::to_owned)
     };
@@ -130,7 +130,7 @@ pub(super) fn bound<'n>(node: &'n NodeProto, bindings: Option<&Bindings<'_>>) ->
         let Some(&given) = bindings.0.get(name.as_str()) else { continue };
         let types = [attribute.r#type.unwrap_or(0), given.r#type.unwrap_or(0)];
         if types[0] != types[1] && !types.contains(&0) {
-            let why = format!("attribute {} has the wrong type", shown(&name));
+            let why = format!("attribute {} has the wrong type", quote(&name));
             return Err(Error::invalid_encoding(why));
         }
         attributes.push(AttributeProto { name: attribute.name.clone(), ref_attr_name: None, ..given.clone() });
@@ -164,19 +164,19 @@ fn weight(node: &NodeProto) -> usize {
 }
 
 /// What the uses of functions have come to.
-pub(super) struct Expansion {
+pub(crate) struct Expansion {
     nodes: usize,
     bytes: usize,
     /// Bytes that they may take.
-    pub(super) limit: usize,
+    pub(crate) limit: usize,
 }
 
 impl Expansion {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { nodes: 0, bytes: 0, limit }
     }
 
-    fn count(&mut self, nodes: &[NodeProto]) -> Result<(), Error> {
+    pub(crate) fn count(&mut self, nodes: &[NodeProto]) -> Result<(), Error> {
         self.nodes = self.nodes.saturating_add(nodes.len());
         if self.nodes > MAX_EXPANDED {
             return Err(Error::too_large(format!("the model's functions come to more than {MAX_EXPANDED} nodes")));
@@ -185,74 +185,6 @@ impl Expansion {
         if self.bytes > self.limit {
             let why = format!("the model's functions come to {} bytes, the limit is {}", self.bytes, self.limit);
             return Err(Error::too_large(why));
-        }
-        Ok(())
-    }
-}
-
-impl<'a> Compiler<'a> {
-    /// Compiles a use of a function: `node`, whose names are those of `scope` and whose attributes those of `bound`.
-    pub(super) fn call<'g>(
-        &mut self,
-        function: &'a Function<'a>,
-        node: &'g NodeProto,
-        bound: &NodeProto,
-        scope: &mut Scope<'g>,
-        steps: &mut Vec<Step>,
-    ) -> Result<(), Error> {
-        let proto = function.proto;
-        let name = shown(proto.name.as_deref().unwrap_or(""));
-        // The innermost function says where it is.
-        let explain = |error: Error| match error.message() {
-            told if told.starts_with("function ") => error,
-            told => Error::new(error.kind(), format!("function {name}: {told}")),
-        };
-        if node.input.len() > proto.input.len() || node.output.len() > proto.output.len() {
-            let given = (node.input.len(), node.output.len());
-            let why = format!(
-                "{} inputs and {} outputs of {} and {}",
-                given.0,
-                given.1,
-                proto.input.len(),
-                proto.output.len()
-            );
-            return Err(explain(Error::invalid_encoding(why)));
-        }
-        let bindings = Bindings::new(proto, bound).map_err(explain)?;
-        self.enter().map_err(explain)?;
-        self.expansion.count(&proto.node).map_err(explain)?;
-        let outputs = {
-            let mut inner = Scope::new(scope.slots, None, Some(&bindings));
-            for (place, formal) in proto.input.iter().enumerate() {
-                let given = node.input.get(place).map_or("", String::as_str);
-                let known = match given {
-                    "" => Known::Absent,
-                    given => scope.known(given).map_err(explain)?,
-                };
-                inner.define(formal, known).map_err(explain)?;
-            }
-            let before = self.local.replace(&function.opsets);
-            for index in order(&proto.node, &mut self.nested).map_err(explain)? {
-                let Some(node) = proto.node.get(index) else { continue };
-                self.node(node, &mut inner, steps).map_err(explain)?;
-            }
-            self.local = before;
-            let outputs = proto.output.iter().zip(&node.output);
-            let wanted = outputs.filter(|(_, name)| !name.is_empty());
-            wanted.map(|(formal, _)| inner.known(formal).map_err(explain)).collect::<Result<Vec<_>, _>>()?
-        };
-        self.depth -= 1;
-        for (name, known) in node.output.iter().filter(|name| !name.is_empty()).zip(outputs) {
-            scope.define(name, known)?;
-        }
-        Ok(())
-    }
-
-    /// Goes one deeper into graphs and functions.
-    pub(super) fn enter(&mut self) -> Result<(), Error> {
-        self.depth += 1;
-        if self.depth > MAX_DEPTH {
-            return Err(Error::too_large(format!("graphs and functions are nested more than {MAX_DEPTH} deep")));
         }
         Ok(())
     }

@@ -1,0 +1,4 @@
+//! A compiled graph and its run.
+
+pub(crate) mod plan;
+pub(crate) mod run;

@@ -1,0 +1,248 @@
+//! Elementwise operators after a product, as a list over numbered registers, and what can be taken off its front.
+
+use crate::tensor::value::Value;
+use std::ops::{Add, Div, Mul, Sub};
+
+/// Operators that a program may have.
+pub(crate) const LONGEST: usize = 24;
+
+/// An operator with one operand and parameters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Unary {
+    Relu,
+    LeakyRelu(f32),
+    Sigmoid,
+    HardSigmoid(f32, f32),
+    HardSwish,
+    Tanh,
+    Erf,
+    Gelu,
+    Clip(Option<f32>, Option<f32>),
+}
+
+/// An operator with two operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+}
+
+/// Constants, shared with whatever else of the model has them.
+#[derive(Debug, Clone)]
+pub(crate) struct Constants(Value);
+
+impl Constants {
+    /// The elements of `value`; `None` where they are no f32.
+    pub(crate) fn of(value: &Value) -> Option<Self> {
+        value.elements::<f32>().is_ok().then(|| Self(value.clone()))
+    }
+
+    pub(crate) fn elements(&self) -> &[f32] {
+        self.0.elements().unwrap_or_default()
+    }
+}
+
+/// The parameters of a batch normalization: scale, shift, mean and variance of each channel.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    pub(crate) parameters: [Constants; 4],
+    pub(crate) epsilon: f32,
+}
+
+impl Batch {
+    /// The number of channels, where the parameters agree on it.
+    pub(crate) fn channels(&self) -> Option<usize> {
+        let [first, rest @ ..] = self.parameters.each_ref().map(|parameter| parameter.elements().len());
+        rest.iter().all(|&len| len == first).then_some(first)
+    }
+
+    /// What it comes down to: a scale and a shift for each channel.
+    pub(crate) fn scales(&self) -> (Vec<f32>, Vec<f32>) {
+        batch_scales(self.parameters.each_ref().map(Constants::elements), self.epsilon, f32::sqrt).into_iter().unzip()
+    }
+}
+
+/// What an operator of two reads.
+#[derive(Debug, Clone)]
+pub(crate) enum Operand {
+    /// What the product gave (0), or what the operator of the number before gave.
+    Register(usize),
+    /// A constant for every element.
+    Scalar(f32),
+    /// A constant for each channel, or for each column.
+    Channels(Constants),
+}
+
+/// One operator of a program. It writes the register after those of the operators before it.
+#[derive(Debug, Clone)]
+pub(crate) enum Op {
+    Unary(Unary, usize),
+    Binary(Binary, Operand, Operand),
+    Affine(usize, Batch),
+}
+
+impl Op {
+    pub(crate) fn reads(&self, register: usize) -> bool {
+        let is = |operand: &Operand| matches!(operand, Operand::Register(read) if *read == register);
+        match self {
+            Self::Unary(_, read) | Self::Affine(read, _) => *read == register,
+            Self::Binary(_, a, b) => is(a) || is(b),
+        }
+    }
+}
+
+/// Elementwise operators after a product.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Program {
+    /// The operators. Operator i writes register i + 1.
+    pub(crate) ops: Vec<Op>,
+    /// The register that is the result.
+    pub(crate) result: usize,
+}
+
+impl Program {
+    /// Bytes that the program takes at the most once it runs over `channels`.
+    pub(crate) fn bytes(&self, channels: usize) -> usize {
+        // A normalization keeps its four parameters, and the scales and shifts that they come to.
+        let lists = self.ops.iter().map(|op| if matches!(op, Op::Affine(..)) { 6 } else { 2 }).sum::<usize>();
+        (lists + 1).saturating_mul(channels).saturating_mul(size_of::<f32>())
+    }
+
+    /// Whether the first operator adds to what the product gave, and so changes no scale.
+    fn starts_with_sum(&self) -> bool {
+        matches!(
+            self.ops.first(),
+            Some(Op::Binary(Binary::Add, Operand::Register(0), _) | Op::Binary(Binary::Add, _, Operand::Register(0)))
+        )
+    }
+
+    /// Takes sums with constants off the front: what they add to each of `channels`, where there are any.
+    pub(crate) fn take_sums(&mut self, channels: usize) -> Option<Vec<f32>> {
+        self.take(channels, Self::starts_with_sum).map(|(_, shifts)| shifts)
+    }
+
+    /// Takes scales and shifts off the front: a scale and a shift for each of `channels`, where there are any.
+    pub(crate) fn take_affine(&mut self, channels: usize) -> Option<(Vec<f32>, Vec<f32>)> {
+        self.take(channels, |_| true)
+    }
+
+    fn take(&mut self, channels: usize, wanted: impl Fn(&Self) -> bool) -> Option<(Vec<f32>, Vec<f32>)> {
+        let mut taken: Option<(Vec<f32>, Vec<f32>)> = None;
+        while wanted(self)
+            && let Some((scale, shift)) = self.affine(channels)
+        {
+            taken = Some(match &taken {
+                None => (scale, shift),
+                Some((scales, shifts)) => {
+                    let together = scales.iter().zip(&scale).map(|(before, scale)| scaled(*before, *scale)).collect();
+                    let (Some(scales), Some(shifts)) = (together, shifted(shifts, Some(&scale), &shift)) else { break };
+                    (scales, shifts)
+                }
+            });
+            self.ops.remove(0);
+            self.result -= 1;
+            for op in &mut self.ops {
+                let before = |register: &mut usize| *register -= 1;
+                match op {
+                    Op::Unary(_, read) | Op::Affine(read, _) => before(read),
+                    Op::Binary(_, a, b) => {
+                        for operand in [a, b] {
+                            if let Operand::Register(read) = operand {
+                                before(read);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        taken
+    }
+
+    /// The first operator as a scale and a shift, where it is one and nothing else reads what it reads.
+    fn affine(&self, channels: usize) -> Option<(Vec<f32>, Vec<f32>)> {
+        let (first, rest) = self.ops.split_first()?;
+        if self.result == 0 || rest.iter().any(|op| op.reads(0)) {
+            return None;
+        }
+        let all = |constant: &Operand| match constant {
+            Operand::Register(_) => None,
+            Operand::Scalar(constant) => Some(vec![*constant; channels]),
+            Operand::Channels(constants) => Some(constants.elements().to_vec()),
+        };
+        let found = match first {
+            Op::Affine(_, batch) => batch.scales(),
+            Op::Binary(Binary::Add, Operand::Register(_), constant)
+            | Op::Binary(Binary::Add, constant, Operand::Register(_)) => (vec![1.0; channels], all(constant)?),
+            Op::Binary(Binary::Sub, Operand::Register(_), constant) => {
+                (vec![1.0; channels], all(constant)?.iter().map(|x| -x).collect())
+            }
+            Op::Binary(Binary::Mul, Operand::Register(_), constant)
+            | Op::Binary(Binary::Mul, constant, Operand::Register(_)) => (all(constant)?, vec![0.0; channels]),
+            _ => return None,
+        };
+        let sound = found.0.len() == channels && found.1.len() == channels;
+        // What isn't finite is left where it is: zero times infinity is to come out as it would have.
+        (sound && found.0.iter().chain(&found.1).all(|x| x.is_finite())).then_some(found)
+    }
+}
+
+/// A number by a scale, where that makes it neither infinite nor so small that it loses digits.
+pub(crate) fn scaled(number: f32, scale: f32) -> Option<f32> {
+    let product = number * scale;
+    let same = number == 0.0 || product.to_bits() == number.to_bits();
+    (product.is_normal() || same || scale == 0.0 || !number.is_finite()).then_some(product)
+}
+
+/// Numbers by their scales, if any, and shifted, where that makes none of them infinite.
+pub(crate) fn shifted(numbers: &[f32], scales: Option<&[f32]>, shifts: &[f32]) -> Option<Vec<f32>> {
+    let shift = |(index, number): (usize, &f32)| {
+        let sum = number * scales.map_or(1.0, |scales| scales[index]) + shifts[index];
+        (sum.is_finite() || !number.is_finite()).then_some(sum)
+    };
+    numbers.iter().enumerate().map(shift).collect()
+}
+
+/// Scale and shift of each channel: what a batch normalization comes down to outside training. The parameters are
+/// scale, bias, mean and variance.
+pub(crate) fn batch_scales<T>(parameters: [&[T]; 4], epsilon: T, root: impl Fn(T) -> T) -> Vec<(T, T)>
+where
+    T: Copy + Add<Output = T> + Sub<Output = T> + Mul<Output = T> + Div<Output = T>,
+{
+    let [scale, bias, mean, variance] = parameters;
+    let one = |((&scale, &bias), (&mean, &variance)): ((&T, &T), (&T, &T))| {
+        let scale = scale / root(variance + epsilon);
+        (scale, bias - mean * scale)
+    };
+    scale.iter().zip(bias).zip(mean.iter().zip(variance)).map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn constants(elements: Vec<f32>) -> Constants {
+        Constants::of(&Value::new(vec![elements.len()], elements).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn scales_and_shifts_are_taken_off_the_front() {
+        let two = constants(vec![2.0, 3.0]);
+        let (zero, one) = (constants(vec![0.0; 2]), constants(vec![1.0; 2]));
+        let batch = Batch { parameters: [two.clone(), two.clone(), zero, one], epsilon: 0.0 };
+        let ops = vec![
+            Op::Binary(Binary::Mul, Operand::Channels(two), Operand::Register(0)),
+            Op::Affine(1, batch),
+            Op::Binary(Binary::Sub, Operand::Register(2), Operand::Scalar(1.0)),
+            Op::Unary(Unary::Relu, 3),
+            Op::Binary(Binary::Mul, Operand::Register(3), Operand::Register(4)),
+        ];
+        let mut program = Program { ops, result: 5 };
+        assert_eq!(program.take_affine(2), Some((vec![4.0, 9.0], vec![1.0, 2.0])));
+        assert_eq!((program.ops.len(), program.result), (2, 2));
+        assert!(program.take_affine(2).is_none());
+        let ops = vec![Op::Binary(Binary::Mul, Operand::Register(0), Operand::Scalar(f32::INFINITY))];
+        assert!(Program { ops, result: 1 }.take_affine(2).is_none());
+    }
+}

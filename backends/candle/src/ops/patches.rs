@@ -1,0 +1,205 @@
+//! Patches of an image, laid out as the right-hand side of a product: one column for each output of a convolution.
+
+use crate::compute::context::{Cx, Pace};
+use crate::math::pack;
+use crate::math::pack::Target;
+use crate::ops::window::Slide;
+use crate::tensor::budget::Charge;
+use crate::tensor::dims::{count, product};
+use graphpool::backend::Error;
+use std::ops::Range;
+
+/// Multiplications between two looks at the compute's token.
+const PART: usize = 1 << 24;
+
+/// Volumes with their pads.
+pub(super) struct Padded {
+    slides: [Slide; 3],
+    /// Sizes with the pads.
+    pub(super) sizes: [usize; 3],
+    /// Room for the padded volumes; empty where nothing is padded.
+    room: Vec<f32>,
+    _charge: Option<Charge>,
+}
+
+impl Padded {
+    /// Room for `volumes` of them at a time.
+    pub(super) fn new(slides: [Slide; 3], volumes: usize, cx: &Cx<'_>) -> Result<Self, Error> {
+        let sizes = slides.map(|slide| slide.input + slide.before + slide.after);
+        let [slabs, rows, columns] = sizes;
+        let size = count(&[volumes, slabs, rows, columns])?;
+        if slides.iter().all(|slide| slide.before == 0 && slide.after == 0) {
+            return Ok(Self { slides, sizes, room: Vec::new(), _charge: None });
+        }
+        let (room, charge) = cx.filled(0.0, size)?;
+        Ok(Self { slides, sizes, room, _charge: Some(charge) })
+    }
+
+    /// The volumes, one after the other, with their pads.
+    pub(super) fn fill<'a>(&'a mut self, volumes: &'a [f32], cx: &Cx<'_>) -> Result<&'a [f32], Error> {
+        if self.room.is_empty() {
+            return Ok(volumes);
+        }
+        let mut pace = Pace::default();
+        let ([slabs, rows, columns], [deep, high, wide]) = (self.slides, self.sizes);
+        for (index, line) in volumes.chunks_exact(columns.input).enumerate() {
+            pace.step(line.len(), cx)?;
+            let (y, z) = (index % rows.input, index / rows.input);
+            let z = z / slabs.input * deep + z % slabs.input + slabs.before;
+            let start = (z * high + y + rows.before) * wide + columns.before;
+            self.room[start..start + columns.input].copy_from_slice(line);
+        }
+        Ok(&self.room)
+    }
+}
+
+/// A run of outputs that one panel holds: where in the panel, where in a volume, and how many.
+pub(super) type Segment = (usize, usize, usize);
+
+/// A left-hand side of `m` rows, and the one, the first of a block, with which ours begin.
+#[derive(Clone, Copy)]
+pub(super) struct Left<'a> {
+    pub(super) elements: &'a [f32],
+    pub(super) m: usize,
+    pub(super) from: usize,
+}
+
+/// Lays out patches, panel by panel, and multiplies them.
+pub(super) struct Patches {
+    slides: [Slide; 3],
+    pub(super) sizes: [usize; 3],
+    /// Where in a volume each place of the kernel is.
+    taps: Vec<usize>,
+    /// Elements of a patch.
+    patch: usize,
+    segments: Vec<Segment>,
+    panel: Vec<f32>,
+    /// Multiplications since the last look at the compute's token.
+    work: usize,
+    _charge: Charge,
+}
+
+impl Patches {
+    pub(super) fn new(padded: &Padded, patch: usize, cx: &Cx<'_>) -> Result<Self, Error> {
+        let (slides, sizes) = (padded.slides, padded.sizes);
+        let [slabs, rows, columns] = slides;
+        let (size, room) = (slabs.kernel * rows.kernel * columns.kernel, pack::DEPTH * pack::width());
+        let charge = cx.charge::<i64>(&[size])?;
+        let mut taps = Vec::with_capacity(size);
+        for z in 0..slabs.kernel {
+            for y in 0..rows.kernel {
+                let line = (z * slabs.dilation * sizes[1] + y * rows.dilation) * sizes[2];
+                taps.extend((0..columns.kernel).map(|x| line + x * columns.dilation));
+            }
+        }
+        let (segments, panel) = (Vec::new(), vec![0.0; room]);
+        Ok(Self { slides, sizes, taps, patch, segments, panel, work: PART, _charge: charge })
+    }
+
+    /// The runs of `outputs`.
+    fn cut(&mut self, outputs: Range<usize>) {
+        let ([slabs, rows, columns], [_, high, wide]) = (self.slides, self.sizes);
+        self.segments.clear();
+        let mut output = outputs.start;
+        while output < outputs.end {
+            let (line, x) = (output / columns.output, output % columns.output);
+            let (z, y) = (line / rows.output * slabs.stride, line % rows.output * rows.stride);
+            let source = (z * high + y) * wide + x * columns.stride;
+            let len = (columns.output - x).min(outputs.end - output);
+            match self.segments.last_mut() {
+                // Lines without a gap between them are one.
+                Some((_, before, longer)) if columns.stride == 1 && *before + *longer == source => *longer += len,
+                _ => self.segments.push((output - outputs.start, source, len)),
+            }
+            output += len;
+        }
+    }
+
+    /// Counts so many multiplications, which are about to be done.
+    fn step(&mut self, multiplications: usize, cx: &Cx<'_>) -> Result<(), Error> {
+        self.work += multiplications;
+        if self.work >= PART {
+            self.work = 0;
+            cx.control.check()?;
+        }
+        Ok(())
+    }
+
+    /// Adds the product of the left-hand rows and of the image's patches at `outputs` to those columns of `out`.
+    pub(super) fn multiply(
+        &mut self,
+        image: &[f32],
+        left: Left<'_>,
+        outputs: Range<usize>,
+        out: &mut [f32],
+        cx: &Cx<'_>,
+    ) -> Result<(), Error> {
+        let (width, pitch) = (pack::width(), product(&self.slides.map(|slide| slide.output)));
+        let m = out.len() / pitch.max(1);
+        let volume = product(&self.sizes);
+        for first in outputs.clone().step_by(width) {
+            let end = outputs.end.min(first + width);
+            self.cut(first..end);
+            for (from, depth) in pack::parts(self.patch) {
+                // What is laid out is work too.
+                self.step(depth * width, cx)?;
+                let (mut channel, mut tap) = (from / self.taps.len(), from % self.taps.len());
+                for row in self.panel.chunks_exact_mut(pack::pitch(end - first)).take(depth) {
+                    lay_row(&image[channel * volume + self.taps[tap]..], &self.segments, self.slides[2].stride, row);
+                    tap += 1;
+                    if tap == self.taps.len() {
+                        (channel, tap) = (channel + 1, 0);
+                    }
+                }
+                let most = (PART / (depth * width)).next_multiple_of(pack::height());
+                for top in (0..m).step_by(most) {
+                    let rows = most.min(m - top);
+                    self.step(rows * depth * width, cx)?;
+                    let target = Target { out: &mut out[top * pitch..], pitch, first, columns: end - first };
+                    let left = &left.elements[from * left.m + (left.from + top) * depth..][..rows * depth];
+                    pack::add_product(left, &self.panel, rows, depth, target);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One row of a panel: what lies under one place of the kernel.
+pub(super) fn lay_row(source: &[f32], segments: &[Segment], stride: usize, row: &mut [f32]) {
+    for &(at, start, len) in segments {
+        if stride == 1 {
+            row[at..at + len].copy_from_slice(&source[start..start + len]);
+        } else {
+            for (element, x) in row[at..at + len].iter_mut().zip(source[start..].iter().step_by(stride)) {
+                *element = *x;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::budget::Meter;
+    use graphpool::backend::ComputeControl;
+
+    #[test]
+    fn a_long_product_of_patches_is_cancelled() {
+        let (control, meter) = (ComputeControl::default(), Meter::new(usize::MAX));
+        let cx = Cx::new(&control, &meter);
+        // A panel of outputs by 1024 taps, for so many filters that a few panels are one part.
+        let (taps, filters) = (1024, PART / 1024 / pack::width() / 4);
+        let columns = Slide { input: taps + 2, output: 3, kernel: taps, ..Slide::UNIT };
+        let padded = Padded::new([Slide::UNIT, Slide::UNIT, columns], 1, &cx).unwrap();
+        let mut patches = Patches::new(&padded, taps, &cx).unwrap();
+        let (image, left) = (vec![1.0; taps + 2], vec![1.0; filters * taps]);
+        let mut out = vec![0.0; filters * 3];
+        let left = Left { elements: &left, m: filters, from: 0 };
+        let mut run = || patches.multiply(&image, left, 0..3, &mut out, &cx);
+        run().unwrap();
+        control.cancel.cancel();
+        run().unwrap();
+        assert!((0..3).any(|_| run().is_err()));
+    }
+}
