@@ -1,6 +1,6 @@
 //! One stream of inferences, and how tensors cross the boundary to a guest.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::compute::random::Randoms;
 use crate::format::ports::{Port, carrier};
 use crate::model::{Model, fits};
@@ -88,7 +88,7 @@ impl BackendContext for CandleContext {
         }
         let meter = Meter::new(control.memory_limit);
         let outputs = self.model.run(inputs, control, &meter, &self.randoms)?;
-        let cx = Cx::new(control, &meter);
+        let cx = ExecContext::new(control, &meter);
         // One value may be many outputs, each of which is a copy here.
         let bytes = outputs.iter().map(|value| {
             let each = match value.ty() {
@@ -140,15 +140,15 @@ fn receive(dims: Vec<usize>, port: &Port, data: &[u8]) -> Result<Value, Error> {
 }
 
 /// An output in the type that carries it.
-fn carry(value: &Value, texts: &Texts, cx: &Cx<'_>) -> Result<Carried, Error> {
+fn carry(value: &Value, texts: &Texts, cx: &ExecContext<'_>) -> Result<Carried, Error> {
     fn widen<T: Copy, const N: usize>(
         elements: &[T],
         to: impl Fn(T) -> [u8; N],
-        cx: &Cx<'_>,
+        cx: &ExecContext<'_>,
     ) -> Result<Vec<u8>, Error> {
-        let (mut bytes, mut pace) = (Vec::with_capacity(elements.len() * N), Pace::default());
+        let (mut bytes, mut checkpoint) = (Vec::with_capacity(elements.len() * N), Checkpoint::default());
         for piece in elements.chunks(PIECE) {
-            pace.step(piece.len(), cx)?;
+            checkpoint.step(piece.len(), cx)?;
             bytes.extend(piece.iter().flat_map(|&element| to(element)));
         }
         Ok(bytes)

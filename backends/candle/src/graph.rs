@@ -16,7 +16,7 @@ use crate::format::messages::{GraphProto, ModelProto, TensorProto, ValueInfoProt
 use crate::format::ports::Port;
 use crate::format::{external, ports as file_ports, tensors};
 use crate::model::{Model, fits};
-use crate::ops::fusion::Packs;
+use crate::ops::fusion::PackedWeights;
 use crate::ops::labels;
 use crate::ops::node::Shared;
 use crate::quote::quote;
@@ -69,7 +69,7 @@ impl CandleGraph {
         let initial = initial_values(&mut graph, &shared, &mut budget)?;
         let defaults: Vec<Value> = defaults.iter().filter_map(|&place| initial.get(place).cloned()).collect();
         // However often a model uses the same weights, they are laid out for few times what the file takes.
-        let packs = Packs::new(bytes.len().saturating_add(outside).saturating_mul(4).saturating_add(1 << 20));
+        let packs = PackedWeights::new(bytes.len().saturating_add(outside).saturating_mul(4).saturating_add(1 << 20));
         let mut compiler = Compiler {
             opsets: &opsets,
             functions: &functions,

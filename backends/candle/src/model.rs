@@ -1,6 +1,6 @@
 //! What the contexts of a graph share.
 
-use crate::compute::context::Cx;
+use crate::compute::context::ExecContext;
 use crate::compute::random::Randoms;
 use crate::compute::threads::Threads;
 use crate::exec::plan::Plan;
@@ -37,7 +37,8 @@ impl Model {
         meter: &Arc<Meter>,
         randoms: &Randoms,
     ) -> Result<Vec<Value>, Error> {
-        let cx = Cx { threads: self.threads.as_ref(), randoms: Some(randoms), ..Cx::new(control, meter) };
+        let cx =
+            ExecContext { threads: self.threads.as_ref(), randoms: Some(randoms), ..ExecContext::new(control, meter) };
         let outputs = run(&self.plan, inputs, &cx)?;
         for (port, value) in self.outputs.iter().zip(&outputs) {
             // A model may lie about its outputs; the caller was told what it says.

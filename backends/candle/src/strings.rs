@@ -1,6 +1,6 @@
 //! Tensors of strings as they cross the boundary: bytes, each string's in a row of its own, filled up with zeros.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::quote::quote;
 use crate::tensor::dims::count;
 use crate::tensor::texts::{Text, Texts};
@@ -35,10 +35,10 @@ pub(crate) fn receive(dims: Vec<usize>, width: usize, data: &[u8], texts: &Texts
 }
 
 /// Bytes of the longest string, at least 1.
-pub(crate) fn width(value: &Value, texts: &Texts, cx: &Cx<'_>) -> Result<usize, Error> {
-    let (mut width, mut pace) = (1, Pace::default());
+pub(crate) fn width(value: &Value, texts: &Texts, cx: &ExecContext<'_>) -> Result<usize, Error> {
+    let (mut width, mut checkpoint) = (1, Checkpoint::default());
     for piece in value.elements::<Text>()?.chunks(PIECE) {
-        pace.step(piece.len(), cx)?;
+        checkpoint.step(piece.len(), cx)?;
         for &text in piece {
             width = width.max(texts.get(text).ok_or_else(foreign)?.len());
         }
@@ -47,14 +47,14 @@ pub(crate) fn width(value: &Value, texts: &Texts, cx: &Cx<'_>) -> Result<usize, 
 }
 
 /// Rows of `width` bytes, for which the caller has charged.
-pub(crate) fn carry(value: &Value, width: usize, texts: &Texts, cx: &Cx<'_>) -> Result<Vec<u8>, Error> {
-    let mut pace = Pace::default();
+pub(crate) fn carry(value: &Value, width: usize, texts: &Texts, cx: &ExecContext<'_>) -> Result<Vec<u8>, Error> {
+    let mut checkpoint = Checkpoint::default();
     let elements = value.elements::<Text>()?;
     let mut bytes = Vec::new();
     let len = elements.len().saturating_mul(width);
     bytes.try_reserve_exact(len).map_err(|_| Error::too_large(format!("no memory for {len} bytes of strings")))?;
     for (row, &text) in elements.iter().enumerate() {
-        pace.step(width, cx)?;
+        checkpoint.step(width, cx)?;
         bytes.extend_from_slice(texts.get(text).ok_or_else(foreign)?.as_bytes());
         bytes.resize((row + 1) * width, 0);
     }

@@ -12,14 +12,14 @@ use std::sync::Arc;
 use crate::compile::fold::Folding;
 use crate::compile::footprint::kept;
 use crate::compile::function::{Bindings, Expansion, Functions, Opsets, bound, domain};
-use crate::compile::fuse::{fuse, part};
+use crate::compile::fuse::{fuse, role};
 use crate::compile::order::{label, order};
 use crate::compile::scope::{Known, Resolve, Scope};
 use crate::exec::plan::{Plan, Source, Step};
 use crate::format::messages::{GraphProto, NodeProto, TensorProto};
 use crate::format::tensors::tensor;
 use crate::ops;
-use crate::ops::fusion::Packs;
+use crate::ops::fusion::PackedWeights;
 use crate::ops::node::{Node, Shared, Subgraph};
 use crate::ops::operator::Cost;
 use crate::quote::quote;
@@ -45,7 +45,7 @@ pub(crate) struct Compiler<'a> {
     pub(crate) depth: usize,
     pub(crate) shared: &'a Shared,
     pub(crate) folding: Folding,
-    pub(crate) packs: Packs,
+    pub(crate) packs: PackedWeights,
     pub(crate) budget: Budget,
     /// The values of the outermost graph's initializers, in their order.
     pub(crate) initial: Vec<Value>,
@@ -220,9 +220,9 @@ impl Compiler<'_> {
                 outputs.push(Some(slot));
             }
         }
-        let part = part(operator, &node).map(Box::new);
+        let role = role(operator, &node).map(Box::new);
         let (label, held) = (label.into_boxed_str(), kept(&node.proto.attribute));
-        let step = Step { label, kernel, inputs, outputs, part, held, subgraphs: plans.into_boxed_slice() };
+        let step = Step { label, kernel, inputs, outputs, role, held, subgraphs: plans.into_boxed_slice() };
         self.budget.take(step.bytes())?;
         steps.push(step);
         Ok(())

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::compute::context::Cx;
+use crate::compute::context::ExecContext;
 use crate::exec::plan::Source;
 use crate::ops::node::{Args, OpFn};
 use crate::ops::operator::Cost;
@@ -80,7 +80,7 @@ impl Folding {
             // Work that fails was done too.
             self.work = self.work.saturating_sub(elements.saturating_add(1));
         }
-        let results = kernel(Args::new(args), &Cx::new(&control, &meter));
+        let results = kernel(Args::new(args), &ExecContext::new(&control, &meter));
         self.time = self.time.saturating_sub(start.elapsed());
         let results = results.ok()?;
         let made = results.iter().map(Value::len).sum::<usize>();

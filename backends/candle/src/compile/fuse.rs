@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::exec::plan::{Plan, Source};
 use crate::math::program::{Constants, LONGEST, Op, Operand, Program};
-use crate::ops::fusion::{Anchor, Channels, Follower, Packs, Part};
+use crate::ops::fusion::{Anchor, Channels, Follower, FusionRole, PackedWeights};
 use crate::ops::node::Node;
 use crate::ops::operator::{Fusion, Operator};
 use crate::tensor::value::Value;
@@ -65,11 +65,11 @@ impl Anchor {
 }
 
 /// How a node becomes one step with others, if it does.
-pub(crate) fn part(operator: &Operator, node: &Node<'_>) -> Option<Part> {
+pub(crate) fn role(operator: &Operator, node: &Node<'_>) -> Option<FusionRole> {
     match operator.fusion {
         Fusion::None => None,
-        Fusion::Anchor(anchor) => anchor(node).map(Part::Anchor),
-        Fusion::Follower(follower) => follower(node).map(Part::Follower),
+        Fusion::Anchor(anchor) => anchor(node).map(FusionRole::Anchor),
+        Fusion::Follower(follower) => follower(node).map(FusionRole::Follower),
     }
 }
 
@@ -83,10 +83,10 @@ struct Chain {
 }
 
 /// Makes one step of each chain.
-pub(crate) fn fuse(plan: &mut Plan, packs: &mut Packs) {
+pub(crate) fn fuse(plan: &mut Plan, packs: &mut PackedWeights) {
     const OUTSIDE: usize = usize::MAX;
-    if !plan.steps.iter().any(|step| matches!(step.part.as_deref(), Some(Part::Anchor(_)))) {
-        plan.steps.iter_mut().for_each(|step| step.part = None);
+    if !plan.steps.iter().any(|step| matches!(step.role.as_deref(), Some(FusionRole::Anchor(_)))) {
+        plan.steps.iter_mut().for_each(|step| step.role = None);
         return;
     }
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); plan.slots];
@@ -101,7 +101,7 @@ pub(crate) fn fuse(plan: &mut Plan, packs: &mut Packs) {
     let mut gone = vec![false; plan.steps.len()];
     for at in 0..plan.steps.len() {
         let Some(step) = plan.steps.get(at) else { continue };
-        let (Some(Part::Anchor(anchor)), [Some(slot)]) = (step.part.as_deref(), step.outputs.as_slice()) else {
+        let (Some(FusionRole::Anchor(anchor)), [Some(slot)]) = (step.role.as_deref(), step.outputs.as_slice()) else {
             continue;
         };
         let chain = follow(plan, anchor, *slot, &readers, &gone);
@@ -120,7 +120,7 @@ pub(crate) fn fuse(plan: &mut Plan, packs: &mut Packs) {
     let mut gone = gone.into_iter();
     plan.steps.retain(|_| !gone.next().unwrap_or(false));
     for step in &mut plan.steps {
-        step.part = None;
+        step.role = None;
     }
 }
 
@@ -142,7 +142,8 @@ fn follow(plan: &Plan, anchor: &Anchor, slot: usize, readers: &[Vec<usize>], gon
         && ops.len() < LONGEST
     {
         let Some(step) = plan.steps.get(at).filter(|_| gone.get(at) == Some(&false)) else { continue };
-        let (Some(Part::Follower(follower)), [Some(made)]) = (step.part.as_deref(), step.outputs.as_slice()) else {
+        let (Some(FusionRole::Follower(follower)), [Some(made)]) = (step.role.as_deref(), step.outputs.as_slice())
+        else {
             continue;
         };
         let Some(op) = anchor.follow(follower, &step.inputs, &registers) else { continue };

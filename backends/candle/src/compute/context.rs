@@ -1,6 +1,6 @@
 //! The memory that one compute takes, and what an operator gets to allocate with.
 //!
-//! Nothing an operator makes exists before it is charged: [`Cx::output`] and [`Cx::scratch`] refuse what the budget
+//! Nothing an operator makes exists before it is charged: [`ExecContext::output`] and [`ExecContext::scratch`] refuse what the budget
 //! doesn't hold, and what they grant is given back when the tensor's last clone goes. So no number in a model or a
 //! tensor can make the process allocate more than its host allows.
 
@@ -14,22 +14,27 @@ use crate::tensor::element::Element;
 use crate::tensor::value::Value;
 use graphpool::backend::{ComputeControl, Error};
 
+/// Steps of a loop between two looks at the compute's token: well under a millisecond of scalar arithmetic.
+pub(crate) const CHECK_INTERVAL: usize = 1 << 20;
+
+/// The same for multiplications of vectors, of which a processor does some 16 in the time of one step.
+pub(crate) const VECTOR_CHECK_INTERVAL: usize = CHECK_INTERVAL << 4;
+
 /// Elements that are gone through without a look at the compute's token, at the most.
 pub(crate) const PIECE: usize = 1 << 16;
 
 /// Looks at the compute's token every so much work. What is one step takes no longer than a few times [`PIECE`].
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct Checkpoint {
     done: usize,
 }
 
-impl Pace {
+impl Checkpoint {
     /// Counts so much work, which is about to be done.
     #[inline]
-    pub(crate) fn step(&mut self, work: usize, cx: &Cx<'_>) -> Result<(), Error> {
-        const PART: usize = 1 << 20;
+    pub(crate) fn step(&mut self, work: usize, cx: &ExecContext<'_>) -> Result<(), Error> {
         self.done = self.done.saturating_add(work).saturating_add(1);
-        if self.done > PART {
+        if self.done > CHECK_INTERVAL {
             self.done = 0;
             cx.control.check()?;
         }
@@ -37,7 +42,7 @@ impl Pace {
     }
 
     /// Makes every element of `out` this one.
-    pub(crate) fn set<T: Copy>(&mut self, element: T, out: &mut [T], cx: &Cx<'_>) -> Result<(), Error> {
+    pub(crate) fn set<T: Copy>(&mut self, element: T, out: &mut [T], cx: &ExecContext<'_>) -> Result<(), Error> {
         for piece in out.chunks_mut(PIECE) {
             self.step(piece.len(), cx)?;
             piece.fill(element);
@@ -47,7 +52,12 @@ impl Pace {
 
     /// Appends `elements` to `out`.
     #[inline]
-    pub(crate) fn copy<T: Copy>(&mut self, elements: &[T], out: &mut Vec<T>, cx: &Cx<'_>) -> Result<(), Error> {
+    pub(crate) fn copy<T: Copy>(
+        &mut self,
+        elements: &[T],
+        out: &mut Vec<T>,
+        cx: &ExecContext<'_>,
+    ) -> Result<(), Error> {
         for piece in elements.chunks(PIECE) {
             self.step(piece.len(), cx)?;
             out.extend_from_slice(piece);
@@ -57,7 +67,13 @@ impl Pace {
 
     /// Makes `out` as long as `len`, with more of `element`.
     #[inline]
-    pub(crate) fn fill<T: Copy>(&mut self, element: T, len: usize, out: &mut Vec<T>, cx: &Cx<'_>) -> Result<(), Error> {
+    pub(crate) fn fill<T: Copy>(
+        &mut self,
+        element: T,
+        len: usize,
+        out: &mut Vec<T>,
+        cx: &ExecContext<'_>,
+    ) -> Result<(), Error> {
         while out.len() < len {
             let piece = PIECE.min(len - out.len());
             self.step(piece, cx)?;
@@ -69,7 +85,7 @@ impl Pace {
 
 /// What an operator runs in: the budget and the token of its compute, and the threads that it may be spread over.
 #[derive(Clone, Copy)]
-pub(crate) struct Cx<'a> {
+pub(crate) struct ExecContext<'a> {
     pub(crate) control: &'a ComputeControl,
     pub(crate) meter: &'a Arc<Meter>,
     pub(crate) threads: Option<&'a Arc<Threads>>,
@@ -77,7 +93,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) randoms: Option<&'a Randoms>,
 }
 
-impl<'a> Cx<'a> {
+impl<'a> ExecContext<'a> {
     /// For a compute on one thread.
     pub(crate) const fn new(control: &'a ComputeControl, meter: &'a Arc<Meter>) -> Self {
         Self { control, meter, threads: None, randoms: None }
@@ -103,7 +119,7 @@ impl<'a> Cx<'a> {
     /// `count` elements that are `element` each, charged.
     pub(crate) fn filled<T: Element>(&self, element: T, count: usize) -> Result<(Vec<T>, Charge), Error> {
         let (mut elements, charge) = self.scratch::<T>(count)?;
-        Pace::default().fill(element, count, &mut elements, self)?;
+        Checkpoint::default().fill(element, count, &mut elements, self)?;
         Ok((elements, charge))
     }
 
@@ -127,7 +143,7 @@ pub(crate) struct Output<'a, T> {
     elements: Vec<T>,
     count: usize,
     charge: Charge,
-    cx: Cx<'a>,
+    cx: ExecContext<'a>,
 }
 
 impl<T: Element> Output<'_, T> {
@@ -152,7 +168,7 @@ impl<T: Element> Output<'_, T> {
         element: T,
         write: impl FnOnce(&mut [T]) -> Result<(), Error>,
     ) -> Result<Value, Error> {
-        Pace::default().fill(element, self.count, &mut self.elements, &self.cx)?;
+        Checkpoint::default().fill(element, self.count, &mut self.elements, &self.cx)?;
         if self.count > 0 {
             write(&mut self.elements)?;
         }

@@ -4,7 +4,7 @@
 //! * P2: a slot is written once in a run, and is emptied at its last use.
 //! * P3: every step is needed by some output.
 
-use crate::ops::fusion::Part;
+use crate::ops::fusion::FusionRole;
 use crate::ops::node::OpFn;
 use crate::tensor::value::Value;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(crate) struct Step {
     /// The slot that each output goes to; none for one that nobody reads.
     pub(crate) outputs: Vec<Option<usize>>,
     /// How the step may become one with others, until that is settled.
-    pub(crate) part: Option<Box<Part>>,
+    pub(crate) role: Option<Box<FusionRole>>,
     /// Bytes that the kernel holds besides itself: what it keeps of attributes.
     pub(crate) held: usize,
     /// The graphs that the kernel runs.

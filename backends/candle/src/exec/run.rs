@@ -1,13 +1,13 @@
 //! One run of a plan.
 
-use crate::compute::context::Cx;
+use crate::compute::context::ExecContext;
 use crate::exec::plan::{Plan, Source};
 use crate::ops::node::{Args, RunGraph};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 /// Computes the plan's outputs from `inputs`: its inputs and, after them, its captures.
-pub(crate) fn run(plan: &Plan, inputs: Vec<Value>, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+pub(crate) fn run(plan: &Plan, inputs: Vec<Value>, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
     if inputs.len() != plan.inputs.len() {
         return Err(Error::runtime_error(format!("{} values for {} inputs", inputs.len(), plan.inputs.len())));
     }
@@ -52,7 +52,7 @@ impl RunGraph for Plan {
         self.outputs.len()
     }
 
-    fn run(&self, inputs: Vec<Value>, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+    fn run(&self, inputs: Vec<Value>, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         run(self, inputs, cx)
     }
 }

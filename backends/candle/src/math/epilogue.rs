@@ -1,19 +1,16 @@
 //! What is done to the elements of a convolution or a matrix product before they go to memory for good.
 //!
 //! A [`Program`] is a list of elementwise operators over numbered registers, the first of which holds what the product
-//! gave; its other operands are constants. A [`Tail`] runs it over a few hundred elements at a time, so that they stay
+//! gave; its other operands are constants. A [`Epilogue`] runs it over a few hundred elements at a time, so that they stay
 //! in the processor's first cache from the first operator to the last.
 
-use crate::compute::context::Cx;
+use crate::compute::context::{CHECK_INTERVAL, ExecContext};
 use crate::math::program::{Binary, Op, Operand, Program, Unary};
 use crate::math::{functions, simd};
 use graphpool::backend::Error;
 
 /// Elements that a register holds.
 const CHUNK: usize = 512;
-
-/// Results of operators between two looks at the compute's token.
-const PART: usize = 1 << 20;
 
 /// An operator over the room of its operands, one of which it overwrites.
 #[derive(Debug)]
@@ -30,29 +27,29 @@ struct Step {
 
 /// A program, ready to run.
 #[derive(Debug, Default)]
-pub(crate) struct Tail {
+pub(crate) struct Epilogue {
     steps: Vec<Step>,
     places: usize,
     result: usize,
 }
 
-/// What a tail runs in.
-pub(crate) struct Room {
+/// What a epilogue runs in.
+pub(crate) struct Scratch {
     registers: Vec<f32>,
     /// Results since the last look at the compute's token.
     work: usize,
 }
 
-/// Which elements are given to a tail.
+/// Which elements are given to a epilogue.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum At {
+pub(crate) enum Placement {
     /// All of one channel.
     Channel(usize),
     /// One of each column, from this one on.
     Columns(usize),
 }
 
-impl Tail {
+impl Epilogue {
     /// Finds room for the program's registers.
     pub(crate) fn new(program: Program) -> Self {
         let Program { ops, result } = program;
@@ -97,25 +94,31 @@ impl Tail {
         self.steps.is_empty()
     }
 
-    /// Room to run in.
-    pub(crate) fn room(&self) -> Room {
-        Room { registers: vec![0.0; self.places * CHUNK], work: 0 }
+    /// Scratch to run in.
+    pub(crate) fn room(&self) -> Scratch {
+        Scratch { registers: vec![0.0; self.places * CHUNK], work: 0 }
     }
 
     /// Runs over `elements`, in place.
-    pub(crate) fn run(&self, elements: &mut [f32], at: At, room: &mut Room, cx: &Cx<'_>) -> Result<(), Error> {
+    pub(crate) fn run(
+        &self,
+        elements: &mut [f32],
+        at: Placement,
+        room: &mut Scratch,
+        cx: &ExecContext<'_>,
+    ) -> Result<(), Error> {
         if self.is_empty() {
             return Ok(());
         }
-        let Room { registers: room, work } = room;
+        let Scratch { registers: room, work } = room;
         for (index, chunk) in elements.chunks_mut(CHUNK).enumerate() {
             let at = match at {
-                At::Channel(channel) => At::Channel(channel),
-                At::Columns(first) => At::Columns(first + index * CHUNK),
+                Placement::Channel(channel) => Placement::Channel(channel),
+                Placement::Columns(first) => Placement::Columns(first + index * CHUNK),
             };
             let len = chunk.len();
             *work += len * self.steps.len();
-            if *work >= PART {
+            if *work >= CHECK_INTERVAL {
                 *work = 0;
                 cx.control.check()?;
             }
@@ -131,7 +134,7 @@ impl Tail {
 }
 
 impl Step {
-    fn run(&self, rooms: &mut [[f32; CHUNK]], len: usize, at: At) {
+    fn run(&self, rooms: &mut [[f32; CHUNK]], len: usize, at: Placement) {
         if self.to != self.from
             && let Ok([to, from]) = rooms.get_disjoint_mut([self.to, self.from])
         {
@@ -143,11 +146,11 @@ impl Step {
                 let (scale, shift) = &self.scales;
                 let x = &mut rooms[self.to][..len];
                 match at {
-                    At::Channel(channel) => {
+                    Placement::Channel(channel) => {
                         let (scale, shift) = (scale[channel], shift[channel]);
                         simd::map(x, |x| x * scale + shift);
                     }
-                    At::Columns(first) => {
+                    Placement::Columns(first) => {
                         simd::zip(x, &scale[first..first + len], |x, scale| x * scale);
                         simd::zip(x, &shift[first..first + len], |x, shift| x + shift);
                     }
@@ -193,8 +196,8 @@ fn apply(unary: Unary, x: &mut [f32]) {
 }
 
 /// `x` by `y`, or the other way round, in `x`.
-fn pairs(binary: Binary, x: &mut [f32], y: &[f32], turned: bool) {
-    match (binary, turned) {
+fn pairs(binary: Binary, x: &mut [f32], y: &[f32], reversed: bool) {
+    match (binary, reversed) {
         (Binary::Add, _) => simd::zip(x, y, |x, y| x + y),
         (Binary::Mul, _) => simd::zip(x, y, |x, y| x * y),
         (Binary::Sub, false) => simd::zip(x, y, |x, y| x - y),
@@ -204,16 +207,16 @@ fn pairs(binary: Binary, x: &mut [f32], y: &[f32], turned: bool) {
     }
 }
 
-fn with_constant(binary: Binary, x: &mut [f32], constant: &Operand, at: At, turned: bool) {
+fn with_constant(binary: Binary, x: &mut [f32], constant: &Operand, at: Placement, reversed: bool) {
     let y = match (constant, at) {
         (Operand::Register(_), _) => return,
         (Operand::Scalar(constant), _) => *constant,
-        (Operand::Channels(constants), At::Channel(channel)) => constants.elements()[channel],
-        (Operand::Channels(constants), At::Columns(first)) => {
-            return pairs(binary, x, &constants.elements()[first..first + x.len()], turned);
+        (Operand::Channels(constants), Placement::Channel(channel)) => constants.elements()[channel],
+        (Operand::Channels(constants), Placement::Columns(first)) => {
+            return pairs(binary, x, &constants.elements()[first..first + x.len()], reversed);
         }
     };
-    match (binary, turned) {
+    match (binary, reversed) {
         (Binary::Add, _) => simd::map(x, |x| x + y),
         (Binary::Mul, _) => simd::map(x, |x| x * y),
         (Binary::Sub, false) => simd::map(x, |x| x - y),
@@ -248,11 +251,13 @@ mod tests {
             Op::Binary(Binary::Mul, register(4), register(4)),
             Op::Binary(Binary::Sub, Operand::Channels(constants), register(5)),
         ];
-        let tail = Tail::new(Program { ops, result: 6 });
+        let epilogue = Epilogue::new(Program { ops, result: 6 });
         let mut found: Vec<f32> = (0..CHUNK + 7).map(|index| (index % 13) as f32 - 6.0).collect();
         let wanted: Vec<f32> = found.clone();
         let (control, meter) = (ComputeControl::default(), Meter::new(0));
-        tail.run(&mut found, At::Columns(0), &mut tail.room(), &Cx::new(&control, &meter)).unwrap();
+        epilogue
+            .run(&mut found, Placement::Columns(0), &mut epilogue.room(), &ExecContext::new(&control, &meter))
+            .unwrap();
         for (index, (found, x)) in found.iter().zip(wanted).enumerate() {
             let y = x * (x + 3.0).clamp(0.0, 6.0) / 6.0;
             assert!((found - (index as f32 - y * y)).abs() < 1e-4, "{index}: {found}");
@@ -261,12 +266,13 @@ mod tests {
 
     #[test]
     fn a_long_run_is_cancelled() {
-        let tail = Tail::new(Program { ops: vec![Op::Unary(Unary::Erf, 0); 2], result: 2 });
+        let epilogue = Epilogue::new(Program { ops: vec![Op::Unary(Unary::Erf, 0); 2], result: 2 });
         let control = ComputeControl::default().with_deadline(std::time::Instant::now());
-        let (meter, mut room) = (Meter::new(0), tail.room());
-        let mut run =
-            |count: usize| tail.run(&mut vec![1.0; count], At::Channel(0), &mut room, &Cx::new(&control, &meter));
-        run(PART / 4).unwrap();
-        assert_eq!(run(PART / 4).unwrap_err().kind(), graphpool::backend::ErrorKind::Timeout);
+        let (meter, mut room) = (Meter::new(0), epilogue.room());
+        let mut run = |count: usize| {
+            epilogue.run(&mut vec![1.0; count], Placement::Channel(0), &mut room, &ExecContext::new(&control, &meter))
+        };
+        run(CHECK_INTERVAL / 4).unwrap();
+        assert_eq!(run(CHECK_INTERVAL / 4).unwrap_err().kind(), graphpool::backend::ErrorKind::Timeout);
     }
 }

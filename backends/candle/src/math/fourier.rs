@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::tensor::budget::Charge;
 use graphpool::backend::Error;
 
@@ -50,30 +50,30 @@ pub(crate) struct Transform {
 
 impl Transform {
     /// Prepares transforms of `len` numbers, more than none.
-    pub(crate) fn new(len: usize, inverse: bool, cx: &Cx<'_>) -> Result<Self, Error> {
+    pub(crate) fn new(len: usize, inverse: bool, cx: &ExecContext<'_>) -> Result<Self, Error> {
         if len == 0 || len > 1 << 28 {
             return Err(Error::too_large(format!("a transform of {len} numbers")));
         }
         let size = if len.is_power_of_two() { len } else { (2 * len - 1).next_power_of_two() };
         let charge = cx.charge::<f64>(&[size, 2, 4])?;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let mut room = Vec::with_capacity(size);
-        pace.fill(Complex::default(), size, &mut room, cx)?;
+        checkpoint.fill(Complex::default(), size, &mut room, cx)?;
         let chirp = if len.is_power_of_two() {
             None
         } else {
             // The square of the index, kept small: the angle repeats after twice the length.
             let angle = |index: usize| -PI * ((index * index) % (2 * len)) as f64 / len as f64;
             let (mut chirp, mut filter) = (Vec::with_capacity(len), Vec::with_capacity(size));
-            pace.fill(Complex::default(), size, &mut filter, cx)?;
+            checkpoint.fill(Complex::default(), size, &mut filter, cx)?;
             for index in 0..len {
-                pace.step(SLOW, cx)?;
+                checkpoint.step(SLOW, cx)?;
                 let number = Complex::unit(angle(index));
                 chirp.push(number);
                 filter[index] = number.conjugate();
                 filter[(size - index) % size] = number.conjugate();
             }
-            radix2(&mut filter, false, &mut pace, cx)?;
+            radix2(&mut filter, false, &mut checkpoint, cx)?;
             Some((chirp, filter))
         };
         Ok(Self { len, inverse, chirp, room, _charge: charge })
@@ -84,9 +84,9 @@ impl Transform {
         &mut self,
         source: impl Fn(usize) -> Complex,
         kept: usize,
-        cx: &Cx<'_>,
+        cx: &ExecContext<'_>,
     ) -> Result<&[Complex], Error> {
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         cx.control.check()?;
         // The inverse is the conjugate of the transform of the conjugate, divided by the length.
         let inverse = self.inverse;
@@ -94,24 +94,24 @@ impl Transform {
         match &self.chirp {
             None => {
                 for (index, room) in self.room.iter_mut().enumerate() {
-                    pace.step(1, cx)?;
+                    checkpoint.step(1, cx)?;
                     *room = input(index);
                 }
-                radix2(&mut self.room, false, &mut pace, cx)?;
+                radix2(&mut self.room, false, &mut checkpoint, cx)?;
             }
             Some((chirp, filter)) => {
                 for (index, room) in self.room.iter_mut().enumerate() {
-                    pace.step(1, cx)?;
+                    checkpoint.step(1, cx)?;
                     *room = chirp.get(index).map_or_else(Complex::default, |chirp| input(index).times(*chirp));
                 }
-                radix2(&mut self.room, false, &mut pace, cx)?;
+                radix2(&mut self.room, false, &mut checkpoint, cx)?;
                 for (room, filter) in self.room.iter_mut().zip(filter) {
-                    pace.step(1, cx)?;
+                    checkpoint.step(1, cx)?;
                     *room = room.times(*filter);
                 }
-                radix2(&mut self.room, true, &mut pace, cx)?;
+                radix2(&mut self.room, true, &mut checkpoint, cx)?;
                 for (room, chirp) in self.room.iter_mut().zip(chirp) {
-                    pace.step(1, cx)?;
+                    checkpoint.step(1, cx)?;
                     *room = room.times(*chirp);
                 }
             }
@@ -119,7 +119,7 @@ impl Transform {
         if inverse {
             let scale = 1.0 / self.len as f64;
             for number in &mut self.room {
-                pace.step(1, cx)?;
+                checkpoint.step(1, cx)?;
                 *number = Complex { re: number.re * scale, im: -number.im * scale };
             }
         }
@@ -128,14 +128,19 @@ impl Transform {
 }
 
 /// The transform of a power of two of numbers, in place.
-fn radix2(numbers: &mut [Complex], inverse: bool, pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+fn radix2(
+    numbers: &mut [Complex],
+    inverse: bool,
+    checkpoint: &mut Checkpoint,
+    cx: &ExecContext<'_>,
+) -> Result<(), Error> {
     let len = numbers.len();
     let bits = len.trailing_zeros();
     if bits == 0 {
         return Ok(());
     }
     for index in 0..len {
-        pace.step(1, cx)?;
+        checkpoint.step(1, cx)?;
         let other = index.reverse_bits() >> (usize::BITS - bits);
         if index < other {
             numbers.swap(index, other);
@@ -147,7 +152,7 @@ fn radix2(numbers: &mut [Complex], inverse: bool, pace: &mut Pace, cx: &Cx<'_>) 
         for block in numbers.chunks_exact_mut(2 * half) {
             let (low, high) = block.split_at_mut(half);
             for (index, (a, b)) in low.iter_mut().zip(high).enumerate() {
-                pace.step(SLOW, cx)?;
+                checkpoint.step(SLOW, cx)?;
                 let turned = b.times(Complex::unit(turn * index as f64));
                 (*a, *b) = (a.plus(turned), a.minus(turned));
             }
@@ -157,7 +162,7 @@ fn radix2(numbers: &mut [Complex], inverse: bool, pace: &mut Pace, cx: &Cx<'_>) 
     if inverse {
         let scale = 1.0 / len as f64;
         for number in numbers {
-            pace.step(1, cx)?;
+            checkpoint.step(1, cx)?;
             *number = Complex { re: number.re * scale, im: number.im * scale };
         }
     }

@@ -14,11 +14,12 @@
 
 use gemm::Parallelism;
 
-use crate::compute::context::Cx;
+use crate::compute::context::{ExecContext, VECTOR_CHECK_INTERVAL};
 use graphpool::backend::Error;
 
-/// Multiplications of one part, where a block of rows and as many columns are not more.
-const PART: usize = 1 << 28;
+/// Multiplications of one call, which can't be stopped: fewer would cost large products time. A block of rows and of
+/// columns may be more.
+const CALL: usize = VECTOR_CHECK_INTERVAL << 4;
 
 /// Rows that are not cut apart, and columns.
 const BLOCK: usize = 16;
@@ -30,11 +31,29 @@ const DEEPEST: usize = 1 << 20;
 pub(crate) trait Factor: Copy + Send + Sync + 'static {
     const ZERO: Self;
     const ONE: Self;
+
+    /// The elements as f32, where they are.
+    fn singles(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
+    /// The other way.
+    fn from_singles(_: Vec<f32>) -> Option<Vec<Self>> {
+        None
+    }
 }
 
 impl Factor for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
+
+    fn singles(elements: &[Self]) -> Option<&[f32]> {
+        Some(elements)
+    }
+
+    fn from_singles(elements: Vec<f32>) -> Option<Vec<Self>> {
+        Some(elements)
+    }
 }
 
 impl Factor for f64 {
@@ -68,16 +87,16 @@ pub(crate) fn product<T: Factor>(
     b: Matrix<'_, T>,
     out: &mut [T],
     (m, n, k): (usize, usize, usize),
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<(), Error> {
     if !a.holds(m, k) || !b.holds(k, n) || m.checked_mul(n) != Some(out.len()) {
         return Err(Error::runtime_error("a matrix product past its operands"));
     }
     let depth = k.min(DEEPEST);
-    let rows = (PART / n.saturating_mul(depth)).clamp(BLOCK, m.max(BLOCK));
-    let columns = (PART / rows.min(m).saturating_mul(depth)).clamp(BLOCK, n.max(BLOCK));
+    let rows = (CALL / n.saturating_mul(depth)).clamp(BLOCK, m.max(BLOCK));
+    let columns = (CALL / rows.min(m).saturating_mul(depth)).clamp(BLOCK, n.max(BLOCK));
     let mut parts = vec![(); cx.parts(m.div_ceil(BLOCK), m.saturating_mul(n.saturating_mul(k)))];
-    cx.spread(&mut parts, out, BLOCK * n, |cx, (), start, out| {
+    cx.parallel_for(&mut parts, out, BLOCK * n, |cx, (), start, out| {
         for (index, out) in out.chunks_mut(rows * n).enumerate() {
             let (row, rows) = (start / n + index * rows, out.len() / n);
             for column in (0..n).step_by(columns) {
@@ -131,7 +150,7 @@ mod tests {
 
     fn run(a: Matrix<'_, f32>, b: Matrix<'_, f32>, out: &mut [f32], size: (usize, usize, usize)) -> Result<(), Error> {
         let control = ComputeControl::default();
-        product(a, b, out, size, &Cx::new(&control, &Meter::new(usize::MAX)))
+        product(a, b, out, size, &ExecContext::new(&control, &Meter::new(usize::MAX)))
     }
 
     #[test]

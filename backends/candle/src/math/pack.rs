@@ -2,7 +2,7 @@
 //!
 //! The left-hand matrix lies in blocks of rows, interleaved; the right-hand one in panels of columns, so that the inner
 //! loop reads both from beginning to end. Weights are laid out once, when a model is loaded; what meets them is laid
-//! out as it is needed. Both are cut into parts of [`DEPTH`] along the dimension that is summed over, so that a panel
+//! out as it is needed. Both are cut into parts of [`KC`] along the dimension that is summed over, so that a panel
 //! stays in the processor's cache.
 
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for wide vectors")]
@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use pulp::{Arch, Simd, WithSimd};
 
 /// Products that are added up before the sums go to memory.
-pub(crate) const DEPTH: usize = 256;
+pub(crate) const KC: usize = 256;
 
 /// Vectors in a row of a panel.
 const VECTORS: usize = 3;
@@ -42,12 +42,12 @@ const fn rows_of(lanes: usize) -> usize {
 }
 
 /// Columns of a panel.
-pub(crate) fn width() -> usize {
+pub(crate) fn nr() -> usize {
     VECTORS * lanes()
 }
 
 /// Rows of a block.
-pub(crate) fn height() -> usize {
+pub(crate) fn mr() -> usize {
     rows_of(lanes())
 }
 
@@ -60,21 +60,21 @@ pub(crate) struct Strided<'a> {
 }
 
 /// The parts of a dimension that is summed over: where each begins and how long it is.
-pub(crate) fn parts(k: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..k).step_by(DEPTH).map(move |from| (from, DEPTH.min(k - from)))
+pub(crate) fn depth_blocks(k: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..k).step_by(KC).map(move |from| (from, KC.min(k - from)))
 }
 
 /// Appends an m×k matrix as the left-hand side of a product: `m * k` elements. Tells `step` of every few thousand of
 /// them before they are laid out.
-pub(crate) fn left<E>(
+pub(crate) fn pack_a<E>(
     a: Strided<'_>,
     m: usize,
     k: usize,
     out: &mut Vec<f32>,
     mut step: impl FnMut(usize) -> Result<(), E>,
 ) -> Result<(), E> {
-    let height = height();
-    for (from, depth) in parts(k) {
+    let height = mr();
+    for (from, depth) in depth_blocks(k) {
         for first in (0..m).step_by(height) {
             let rows = height.min(m - first);
             step(rows * depth)?;
@@ -109,7 +109,7 @@ fn interleave<const R: usize>(a: Strided<'_>, first: usize, from: usize, depth: 
 
 /// Appends the filters of `dims` as left-hand sides, a group after the other, telling `step` of every few thousand
 /// elements.
-pub(crate) fn filters<E>(
+pub(crate) fn pack_filters<E>(
     dims: &[usize],
     groups: usize,
     elements: &[f32],
@@ -119,7 +119,7 @@ pub(crate) fn filters<E>(
     let each = dims.first().map_or(0, |filters| filters / groups);
     let patch = dims.get(1..).unwrap_or_default().iter().product::<usize>();
     for group in elements.chunks_exact((each * patch).max(1)) {
-        left(Strided { elements: group, row: patch, column: 1 }, each, patch, out, &mut step)?;
+        pack_a(Strided { elements: group, row: patch, column: 1 }, each, patch, out, &mut step)?;
     }
     Ok(())
 }
@@ -129,15 +129,15 @@ pub(crate) fn pitch(columns: usize) -> usize {
     columns.next_multiple_of(lanes())
 }
 
-/// Elements of a k×n matrix laid out by [`right`]: columns are filled up to whole vectors.
-pub(crate) fn right_len(k: usize, n: usize) -> Option<usize> {
+/// Elements of a k×n matrix laid out by [`pack_b`]: columns are filled up to whole vectors.
+pub(crate) fn packed_b_len(k: usize, n: usize) -> Option<usize> {
     k.checked_mul(n.checked_next_multiple_of(lanes())?)
 }
 
-/// Appends a k×n matrix as the right-hand side of a product: [`right_len`] elements.
-pub(crate) fn right(b: Strided<'_>, k: usize, n: usize, out: &mut Vec<f32>) {
-    let width = width();
-    for (from, depth) in parts(k) {
+/// Appends a k×n matrix as the right-hand side of a product: [`packed_b_len`] elements.
+pub(crate) fn pack_b(b: Strided<'_>, k: usize, n: usize, out: &mut Vec<f32>) {
+    let width = nr();
+    for (from, depth) in depth_blocks(k) {
         for first in (0..n).step_by(width) {
             let columns = width.min(n - first);
             let blank = pitch(columns) - columns;
@@ -268,7 +268,7 @@ mod tests {
     fn products_of_every_shape_are_those_of_the_definition() {
         for m in [1, 2, 3, 4, 5, 6, 7, 8, 9, 21] {
             for n in [1, 11, 12, 24, 47, 48, 49, 100] {
-                for k in [1, 2, 31, DEPTH, DEPTH + 3] {
+                for k in [1, 2, 31, KC, KC + 3] {
                     for turned in [false, true] {
                         check(m, n, k, turned);
                     }
@@ -288,16 +288,16 @@ mod tests {
             told += work;
             Ok::<_, std::convert::Infallible>(())
         };
-        let Ok(()) = left(Strided { elements: &x, row: row_a, column: column_a }, m, k, &mut lefts, step);
+        let Ok(()) = pack_a(Strided { elements: &x, row: row_a, column: column_a }, m, k, &mut lefts, step);
         assert_eq!(told, m * k);
-        right(Strided { elements: &y, row: row_b, column: column_b }, k, n, &mut rights);
-        assert_eq!((lefts.len(), Some(rights.len())), (m * k, right_len(k, n)));
+        pack_b(Strided { elements: &y, row: row_b, column: column_b }, k, n, &mut rights);
+        assert_eq!((lefts.len(), Some(rights.len())), (m * k, packed_b_len(k, n)));
         let mut out = vec![1.0; m * n];
         let padded = pitch(n);
-        for (from, depth) in parts(k) {
-            for first in (0..n).step_by(width()) {
+        for (from, depth) in depth_blocks(k) {
+            for first in (0..n).step_by(nr()) {
                 let panel = &rights[from * padded + first * depth..];
-                let target = Target { out: &mut out, pitch: n, first, columns: width().min(n - first) };
+                let target = Target { out: &mut out, pitch: n, first, columns: nr().min(n - first) };
                 add_product(&lefts[from * m..(from + depth) * m], panel, m, depth, target);
             }
         }

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::program::Unary;
 use crate::math::{functions, simd};
 use crate::ops::broadcast::{map, map_into, zip_into};
@@ -85,11 +85,11 @@ fn float(
 }
 
 /// A function of f32, in the widest vectors there are.
-fn singles(mut value: Value, cx: &Cx<'_>, f: impl Fn(f32) -> f32) -> Result<Value, Error> {
-    let mut pace = Pace::default();
+fn singles(mut value: Value, cx: &ExecContext<'_>, f: impl Fn(f32) -> f32) -> Result<Value, Error> {
+    let mut checkpoint = Checkpoint::default();
     if let Some(elements) = value.elements_mut::<f32>() {
         for piece in elements.chunks_mut(PIECE) {
-            pace.step(piece.len(), cx)?;
+            checkpoint.step(piece.len(), cx)?;
             simd::map(piece, &f);
         }
         return Ok(value);
@@ -97,7 +97,7 @@ fn singles(mut value: Value, cx: &Cx<'_>, f: impl Fn(f32) -> f32) -> Result<Valu
     let elements = value.elements::<f32>()?;
     cx.output::<f32>(value.dims())?.append(|out| {
         for piece in elements.chunks(PIECE) {
-            pace.step(piece.len(), cx)?;
+            checkpoint.step(piece.len(), cx)?;
             let start = out.len();
             out.extend_from_slice(piece);
             simd::map(&mut out[start..], &f);
@@ -106,7 +106,7 @@ fn singles(mut value: Value, cx: &Cx<'_>, f: impl Fn(f32) -> f32) -> Result<Valu
     })
 }
 
-fn numbers(f: impl Fn(Value, &Cx<'_>) -> Result<Value, Error> + Send + Sync + 'static) -> Result<OpFn, Error> {
+fn numbers(f: impl Fn(Value, &ExecContext<'_>) -> Result<Value, Error> + Send + Sync + 'static) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| Ok(vec![f(args.take(0)?, cx)?])))
 }
 
@@ -258,13 +258,13 @@ fn clip_by_inputs(_: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-fn clip(value: Value, low: Option<f64>, high: Option<f64>, cx: &Cx<'_>) -> Result<Value, Error> {
+fn clip(value: Value, low: Option<f64>, high: Option<f64>, cx: &ExecContext<'_>) -> Result<Value, Error> {
     with_numbers!(value, T => {
         clip_to(value, low.map(<T as Number>::from_f64), high.map(<T as Number>::from_f64), cx)
     })
 }
 
-fn clip_to<T: Number>(value: Value, low: Option<T>, high: Option<T>, cx: &Cx<'_>) -> Result<Value, Error> {
+fn clip_to<T: Number>(value: Value, low: Option<T>, high: Option<T>, cx: &ExecContext<'_>) -> Result<Value, Error> {
     // Where the bounds cross, the upper one wins; a NaN stays one.
     match (low, high) {
         (None, None) => Ok(value),

@@ -1,7 +1,7 @@
 //! Attention as com.microsoft has it: Attention, QAttention and MultiHeadAttention, without what is kept from call to
 //! call.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::layout::permute;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, microsoft};
@@ -54,7 +54,7 @@ impl Heads {
     }
 
     /// From batch × steps × width to batch × heads × steps × width of a head.
-    fn split(&self, value: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    fn split(&self, value: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
         let [batch, steps, width] = self.dims(&value)?;
         permute(value.reshaped(vec![batch, steps, self.count, width / self.count])?, &[0, 2, 1, 3], cx)
     }
@@ -66,7 +66,7 @@ impl Heads {
         [q, k, v]: [Value; 3],
         mask: Option<&Value>,
         bias: Option<Value>,
-        cx: &Cx<'_>,
+        cx: &ExecContext<'_>,
     ) -> Result<Value, Error> {
         if q.ty() != ElementType::F32 {
             return Err(no_type(&q));
@@ -94,7 +94,7 @@ impl Heads {
     }
 
     /// What the mask adds for each batch and place.
-    fn mask(&self, mask: &Value, batch: usize, places: usize, cx: &Cx<'_>) -> Result<Value, Error> {
+    fn mask(&self, mask: &Value, batch: usize, places: usize, cx: &ExecContext<'_>) -> Result<Value, Error> {
         let given = mask.elements::<i32>()?;
         let added = |kept: bool| if kept { 0.0 } else { self.masked };
         let output = cx.output::<f32>(&[batch, places])?;
@@ -118,13 +118,13 @@ impl Heads {
         mask: Option<&Value>,
         [batch, steps, places]: [usize; 3],
         scale: f32,
-        cx: &Cx<'_>,
+        cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
         let mask = mask.map(Value::elements::<f32>).transpose()?;
         let elements = scores.elements_mut::<f32>().ok_or_else(|| Error::runtime_error("scores that are shared"))?;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         for (index, row) in elements.chunks_exact_mut(places.max(1)).enumerate() {
-            pace.step(places, cx)?;
+            checkpoint.step(places, cx)?;
             let (image, step) = (index / (self.count * steps) % batch.max(1), index % steps);
             row.iter_mut().for_each(|score| *score *= scale);
             if let Some(mask) = mask {
@@ -143,7 +143,7 @@ impl Heads {
 }
 
 /// Queries, keys and values that lie beside each other.
-fn parts(value: &Value, sizes: [usize; 3], cx: &Cx<'_>) -> Result<[Value; 3], Error> {
+fn parts(value: &Value, sizes: [usize; 3], cx: &ExecContext<'_>) -> Result<[Value; 3], Error> {
     let &[batch, steps, width] = value.dims() else {
         return Err(Error::invalid_argument("three dimensions are wanted"));
     };
@@ -153,11 +153,12 @@ fn parts(value: &Value, sizes: [usize; 3], cx: &Cx<'_>) -> Result<[Value; 3], Er
     let elements = value.elements::<f32>()?;
     let mut start = 0;
     let mut part = |size: usize| {
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let from = start;
         start += size;
-        cx.output::<f32>(&[batch, steps, size])?
-            .append(|out| elements.chunks_exact(width).try_for_each(|row| pace.copy(&row[from..from + size], out, cx)))
+        cx.output::<f32>(&[batch, steps, size])?.append(|out| {
+            elements.chunks_exact(width).try_for_each(|row| checkpoint.copy(&row[from..from + size], out, cx))
+        })
     };
     Ok([part(sizes[0])?, part(sizes[1])?, part(sizes[2])?])
 }

@@ -3,7 +3,7 @@
 //! Scores are computed some rows at a time, so that no matrix of all of them exists unless the model asks for it as an
 //! output. Half floats are computed in f32 and rounded once, at the end. A query that may attend to no key gives zeros.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::heads::{Heads, Real, asked, by_head, each, overwrite, precision, softmax};
 use crate::ops::layout::{join, permute};
@@ -121,13 +121,13 @@ impl<'a, T: Real> Mask<'a, T> {
         &self,
         row: &mut [T],
         [batch, head, query, low]: [usize; 4],
-        pace: &mut Pace,
-        cx: &Cx<'_>,
+        checkpoint: &mut Checkpoint,
+        cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
         let [b, h, q, k] = self.strides;
         let start = batch * b + head * h + query * q;
         for (piece, row) in row.chunks_mut(PIECE).enumerate() {
-            pace.step(row.len(), cx)?;
+            checkpoint.step(row.len(), cx)?;
             let start = start + (low + piece * PIECE) * k;
             match self.places {
                 Places::Allowed(list) => row.iter_mut().enumerate().for_each(|(place, x)| {
@@ -157,7 +157,7 @@ struct Inputs<'a, T> {
 }
 
 impl Attention {
-    fn run(&self, mut args: Args, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+    fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         let (query, key, value) = (args.take(0)?, args.take(1)?, args.take(2)?);
         let (ty, flat) = (query.ty(), query.rank() == 3);
         if key.ty() != ty {
@@ -231,7 +231,7 @@ impl Attention {
         lens: Option<Vec<usize>>,
         past: usize,
         heads: &Heads,
-        cx: &Cx<'_>,
+        cx: &ExecContext<'_>,
     ) -> Result<(Value, Option<Value>), Error> {
         let mask = mask.map(|mask| Mask::new(mask, heads, self.opset >= 24)).transpose()?;
         let inputs = Inputs { query, key, value, mask, lens, past };
@@ -258,7 +258,7 @@ impl Attention {
         heads: &Heads,
         out: &mut [T],
         mut all: Option<&mut [T]>,
-        cx: &Cx<'_>,
+        cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
         let (shared, block) = (heads.shared_rows(), heads.block());
         if heads.keys == 0 {
@@ -294,38 +294,38 @@ impl Attention {
         (mut scores, charge): (Vec<T>, Charge),
         at: usize,
         mut kept: Option<&mut [T]>,
-        cx: &Cx<'_>,
+        cx: &ExecContext<'_>,
     ) -> Result<Value, Error> {
         let (scale, cap) = (T::from_f64(self.scale.unwrap_or(heads.scale())), T::from_f64(f64::from(self.softcap)));
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let count = scores.len() / heads.keys;
         for (index, row) in scores.chunks_exact_mut(heads.keys).enumerate() {
             let at = at + index;
             let (batch, head, query) =
                 (at / (heads.queries * heads.rows), at / heads.rows % heads.queries, at % heads.rows);
-            let mut keep = |mode: i64, row: &[T], pace: &mut Pace| match &mut kept {
+            let mut keep = |mode: i64, row: &[T], checkpoint: &mut Checkpoint| match &mut kept {
                 Some(kept) if mode == self.mode => {
-                    overwrite(&mut kept[index * heads.keys..(index + 1) * heads.keys], row, pace, cx)
+                    overwrite(&mut kept[index * heads.keys..(index + 1) * heads.keys], row, checkpoint, cx)
                 }
                 _ => Ok(()),
             };
-            each(row, &mut pace, cx, |x| *x = x.times(scale))?;
-            keep(0, row, &mut pace)?;
+            each(row, &mut checkpoint, cx, |x| *x = x.times(scale))?;
+            keep(0, row, &mut checkpoint)?;
             if self.softcap > 0.0 {
-                each(row, &mut pace, cx, |x| *x = x.over(cap).tanh().times(cap))?;
+                each(row, &mut checkpoint, cx, |x| *x = x.over(cap).tanh().times(cap))?;
             }
-            keep(1, row, &mut pace)?;
+            keep(1, row, &mut checkpoint)?;
             let (low, high) = self.visible(inputs, heads, batch, query);
-            pace.set(T::LEAST, &mut row[..low], cx)?;
-            pace.set(T::LEAST, &mut row[high..], cx)?;
+            checkpoint.set(T::LEAST, &mut row[..low], cx)?;
+            checkpoint.set(T::LEAST, &mut row[high..], cx)?;
             if let Some(mask) = &inputs.mask {
                 let (inside, past) = row[low..high].split_at_mut(mask.keys.clamp(low, high) - low);
-                pace.set(T::LEAST, past, cx)?;
-                mask.apply(inside, [batch, head, query, low], &mut pace, cx)?;
+                checkpoint.set(T::LEAST, past, cx)?;
+                mask.apply(inside, [batch, head, query, low], &mut checkpoint, cx)?;
             }
-            keep(2, row, &mut pace)?;
-            softmax(row, &mut pace, cx)?;
-            keep(3, row, &mut pace)?;
+            keep(2, row, &mut checkpoint)?;
+            softmax(row, &mut checkpoint, cx)?;
+            keep(3, row, &mut checkpoint)?;
         }
         Value::charged(vec![count, heads.keys], scores, charge)
     }

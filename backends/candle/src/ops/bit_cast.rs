@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::broadcast::map;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -29,7 +29,7 @@ fn cast(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// The elements as the unsigned integers that have their bits.
-fn bits(value: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+fn bits(value: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     match value.ty() {
         ElementType::U8 | ElementType::U16 | ElementType::U32 | ElementType::U64 => Ok(value),
         ElementType::Bool => map(&value, cx, |x: bool| u8::from(x)),
@@ -46,13 +46,13 @@ fn bits(value: Value, cx: &Cx<'_>) -> Result<Value, Error> {
 }
 
 /// The other way round; `value` has unsigned integers of the type's size.
-fn of_bits(value: &Value, ty: ElementType, cx: &Cx<'_>) -> Result<Value, Error> {
+fn of_bits(value: &Value, ty: ElementType, cx: &ExecContext<'_>) -> Result<Value, Error> {
     match ty {
         ElementType::U8 | ElementType::U16 | ElementType::U32 | ElementType::U64 => Ok(value.clone()),
         ElementType::Bool => {
-            let mut pace = Pace::default();
+            let mut checkpoint = Checkpoint::default();
             for piece in value.elements::<u8>()?.chunks(PIECE) {
-                pace.step(piece.len(), cx)?;
+                checkpoint.step(piece.len(), cx)?;
                 if piece.iter().any(|&x| x > 1) {
                     return Err(Error::invalid_argument("a boolean of other bits than 0 and 1"));
                 }

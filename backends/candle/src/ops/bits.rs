@@ -1,6 +1,6 @@
 //! Operators on the bits of integers: BitShift, BitwiseAnd, BitwiseOr, BitwiseXor, BitwiseNot.
 
-use crate::compute::context::Cx;
+use crate::compute::context::ExecContext;
 use crate::ops::broadcast::{map_into, zip_into};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -62,7 +62,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(18, "BitwiseNot", (1, 1), not),
 ];
 
-fn binary(f: fn(Value, Value, &Cx<'_>) -> Result<Value, Error>) -> Result<OpFn, Error> {
+fn binary(f: fn(Value, Value, &ExecContext<'_>) -> Result<Value, Error>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| Ok(vec![f(args.take(0)?, args.take(1)?, cx)?])))
 }
 

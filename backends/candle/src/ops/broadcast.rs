@@ -3,7 +3,7 @@
 //! A walk is cut into runs along which each operand either goes on by one or stands still, so that the inner loops
 //! are over plain slices. Dimensions that lie one after the other in every operand are walked as one.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::tensor::dims::{Dims, strides};
 use crate::tensor::element::Element;
 use crate::tensor::value::Value;
@@ -44,14 +44,14 @@ pub(super) struct Run<const N: usize> {
 pub(super) fn runs<const N: usize>(
     out: &[usize],
     operands: [&[usize]; N],
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
     mut visit: impl FnMut(&Run<N>),
 ) -> Result<(), Error> {
     if out.contains(&0) {
         return Ok(());
     }
     let operands = operands.map(|dims| operand_strides(dims, out));
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     // The dimensions that matter, outermost first, those that can be walked as one merged.
     let mut merged: Vec<(usize, [usize; N])> = Vec::with_capacity(out.len());
     for (place, &dim) in out.iter().enumerate() {
@@ -74,7 +74,7 @@ pub(super) fn runs<const N: usize>(
     loop {
         for from in (0..len).step_by(PIECE) {
             let piece = PIECE.min(len - from);
-            pace.step(piece, cx)?;
+            checkpoint.step(piece, cx)?;
             let starts = std::array::from_fn(|operand| run.starts[operand] + from * steps[operand]);
             visit(&Run { out: run.out + from, len: piece, starts, steps });
         }
@@ -105,7 +105,7 @@ pub(super) fn runs<const N: usize>(
 pub(super) fn zip<T: Element, U: Element>(
     a: &Value,
     b: &Value,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
     f: impl Fn(T, T) -> U,
 ) -> Result<Value, Error> {
     let out = shape(a.dims(), b.dims())?;
@@ -137,7 +137,7 @@ pub(super) fn zip<T: Element, U: Element>(
 pub(super) fn zip_into<T: Element>(
     mut a: Value,
     mut b: Value,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
     f: impl Fn(T, T) -> T,
 ) -> Result<Value, Error> {
     let out = shape(a.dims(), b.dims())?;
@@ -177,11 +177,11 @@ pub(super) fn zip_into<T: Element>(
 }
 
 /// `f` of each element, over the tensor itself where nobody else holds it.
-pub(super) fn map_into<T: Element>(mut value: Value, cx: &Cx<'_>, f: impl Fn(T) -> T) -> Result<Value, Error> {
+pub(super) fn map_into<T: Element>(mut value: Value, cx: &ExecContext<'_>, f: impl Fn(T) -> T) -> Result<Value, Error> {
     if let Some(elements) = value.elements_mut::<T>() {
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         for piece in elements.chunks_mut(PIECE) {
-            pace.step(piece.len(), cx)?;
+            checkpoint.step(piece.len(), cx)?;
             piece.iter_mut().for_each(|element| *element = f(*element));
         }
         return Ok(value);
@@ -190,11 +190,15 @@ pub(super) fn map_into<T: Element>(mut value: Value, cx: &Cx<'_>, f: impl Fn(T) 
 }
 
 /// `f` of each element.
-pub(super) fn map<T: Element, U: Element>(value: &Value, cx: &Cx<'_>, f: impl Fn(T) -> U) -> Result<Value, Error> {
-    let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+pub(super) fn map<T: Element, U: Element>(
+    value: &Value,
+    cx: &ExecContext<'_>,
+    f: impl Fn(T) -> U,
+) -> Result<Value, Error> {
+    let (elements, mut checkpoint) = (value.elements::<T>()?, Checkpoint::default());
     cx.output::<U>(value.dims())?.append(|out| {
         for piece in elements.chunks(PIECE) {
-            pace.step(piece.len(), cx)?;
+            checkpoint.step(piece.len(), cx)?;
             out.extend(piece.iter().map(|&element| f(element)));
         }
         Ok(())
@@ -202,7 +206,7 @@ pub(super) fn map<T: Element, U: Element>(value: &Value, cx: &Cx<'_>, f: impl Fn
 }
 
 /// The value, broadcast to `out`.
-pub(super) fn expand<T: Element>(value: &Value, out: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
+pub(super) fn expand<T: Element>(value: &Value, out: &[usize], cx: &ExecContext<'_>) -> Result<Value, Error> {
     let elements = value.elements::<T>()?;
     cx.output::<T>(out)?.append(|expanded| {
         runs(out, [value.dims()], cx, |run| {
@@ -217,6 +221,6 @@ pub(super) fn expand<T: Element>(value: &Value, out: &[usize], cx: &Cx<'_>) -> R
 }
 
 /// The value broadcast to `out`; the elements are there to say its type.
-pub(super) fn typed<T: Element>(_: &[T], value: &Value, out: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
+pub(super) fn typed<T: Element>(_: &[T], value: &Value, out: &[usize], cx: &ExecContext<'_>) -> Result<Value, Error> {
     expand::<T>(value, out, cx)
 }

@@ -5,7 +5,7 @@
 
 use half::{bf16, f16};
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::broadcast::map;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -71,19 +71,19 @@ enum Number {
 fn numbers<T: Element>(
     value: &Value,
     to: impl Fn(T) -> Number,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
     visit: &mut dyn FnMut(Number),
 ) -> Result<(), Error> {
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     for piece in value.elements::<T>()?.chunks(PIECE) {
-        pace.step(piece.len(), cx)?;
+        checkpoint.step(piece.len(), cx)?;
         piece.iter().for_each(|&element| visit(to(element)));
     }
     Ok(())
 }
 
 /// Visits every element. By way of a common type, since each pair of types would have a loop of its own otherwise.
-fn each(value: &Value, cx: &Cx<'_>, visit: &mut dyn FnMut(Number)) -> Result<(), Error> {
+fn each(value: &Value, cx: &ExecContext<'_>, visit: &mut dyn FnMut(Number)) -> Result<(), Error> {
     match value.ty() {
         ElementType::F32 => numbers(value, |x: f32| Number::Float(f64::from(x)), cx, visit),
         ElementType::F64 => numbers(value, Number::Float, cx, visit),
@@ -101,9 +101,9 @@ fn each(value: &Value, cx: &Cx<'_>, visit: &mut dyn FnMut(Number)) -> Result<(),
         ElementType::String => Err(no_type(value)),
         ty => {
             let whole = narrow::integer(ty).is_some();
-            let mut pace = Pace::default();
+            let mut checkpoint = Checkpoint::default();
             for piece in value.codes()?.chunks(PIECE) {
-                pace.step(piece.len(), cx)?;
+                checkpoint.step(piece.len(), cx)?;
                 for &code in piece {
                     visit(if whole {
                         Number::Integer(i128::from(narrow::decode_integer(ty, code)))
@@ -117,7 +117,7 @@ fn each(value: &Value, cx: &Cx<'_>, visit: &mut dyn FnMut(Number)) -> Result<(),
     }
 }
 
-fn to<T: Target>(value: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
+fn to<T: Target>(value: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let (mut elements, charge) = cx.scratch::<T>(value.len())?;
     each(value, cx, &mut |number| {
         elements.push(match number {
@@ -129,7 +129,7 @@ fn to<T: Target>(value: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
 }
 
 /// The value with its elements converted to `ty`.
-pub(super) fn convert(value: Value, ty: ElementType, cx: &Cx<'_>) -> Result<Value, Error> {
+pub(super) fn convert(value: Value, ty: ElementType, cx: &ExecContext<'_>) -> Result<Value, Error> {
     if value.ty() == ty {
         return Ok(value);
     }
@@ -169,7 +169,7 @@ pub(super) fn convert(value: Value, ty: ElementType, cx: &Cx<'_>) -> Result<Valu
 }
 
 /// The value as codes of a narrow type.
-pub(super) fn encode(value: &Value, ty: ElementType, rule: Rule, cx: &Cx<'_>) -> Result<Value, Error> {
+pub(super) fn encode(value: &Value, ty: ElementType, rule: Rule, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let whole = narrow::integer(ty).is_some();
     let (mut codes, charge) = cx.scratch::<u8>(value.len())?;
     each(value, cx, &mut |number| {
@@ -198,7 +198,7 @@ fn rule(node: &Node<'_>) -> Result<Rule, Error> {
     Ok(Rule { saturate, power, wrap: node.opset >= 25 })
 }
 
-fn converted(value: Value, ty: ElementType, rule: Rule, cx: &Cx<'_>) -> Result<Value, Error> {
+fn converted(value: Value, ty: ElementType, rule: Rule, cx: &ExecContext<'_>) -> Result<Value, Error> {
     if ty.is_narrow() && value.ty() != ty { encode(&value, ty, rule, cx) } else { convert(value, ty, cx) }
 }
 

@@ -1,6 +1,6 @@
 //! CausalConvWithState: a depthwise convolution of a sequence that sees only what came before, part of it in a state.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::functions::sigmoid;
 use crate::ops::cast::convert;
 use crate::ops::heads::each;
@@ -24,7 +24,7 @@ fn convolution(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |args, cx| run(args, gated, cx)))
 }
 
-fn run(mut args: Args, gated: bool, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+fn run(mut args: Args, gated: bool, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
     let (value, weights) = (args.take(0)?, args.take(1)?);
     let ty = value.ty();
     if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16) {
@@ -56,20 +56,20 @@ fn run(mut args: Args, gated: bool, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
     let (source, weights) = (source.elements::<f32>()?, weights.elements::<f32>()?);
     let bias = bias.as_ref().map(Value::elements::<f32>).transpose()?;
     let whole = len + taps - 1;
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     let result = cx.output::<f32>(&[batch, channels, len])?.append(|out| {
         for (index, line) in source.chunks_exact(whole).enumerate() {
             let channel = index % channels;
             let start = out.len();
-            pace.fill(bias.map_or(0.0, |bias| bias[channel]), start + len, out, cx)?;
+            checkpoint.fill(bias.map_or(0.0, |bias| bias[channel]), start + len, out, cx)?;
             for (tap, &weight) in weights[channel * taps..(channel + 1) * taps].iter().enumerate() {
                 for (out, line) in out[start..].chunks_mut(PIECE).zip(line[tap..].chunks(PIECE)) {
-                    pace.step(out.len(), cx)?;
+                    checkpoint.step(out.len(), cx)?;
                     out.iter_mut().zip(line).for_each(|(out, x)| *out += weight * x);
                 }
             }
             if gated {
-                each(&mut out[start..], &mut pace, cx, |x| *x *= sigmoid(*x))?;
+                each(&mut out[start..], &mut checkpoint, cx, |x| *x *= sigmoid(*x))?;
             }
         }
         Ok(())
@@ -79,14 +79,14 @@ fn run(mut args: Args, gated: bool, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
 }
 
 /// The last `len` elements of each line of three dimensions.
-fn last(value: &Value, len: usize, cx: &Cx<'_>) -> Result<Value, Error> {
+fn last(value: &Value, len: usize, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let &[batch, channels, whole] = value.dims() else {
         return Err(Error::invalid_argument("three dimensions are wanted"));
     };
     with_elements!(value, |elements| cx.output(&[batch, channels, len])?.append(|out| {
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         for line in elements.chunks_exact(whole) {
-            pace.copy(&line[whole - len..], out, cx)?;
+            checkpoint.copy(&line[whole - len..], out, cx)?;
         }
         Ok(())
     }))

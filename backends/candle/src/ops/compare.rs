@@ -1,6 +1,6 @@
 //! Comparisons and logic: Equal, Less, Greater and their kin, And, Or, Xor, Not, Where, IsNaN, IsInf.
 
-use crate::compute::context::Cx;
+use crate::compute::context::ExecContext;
 use crate::ops::activation::predicate;
 use crate::ops::broadcast::{map_into, runs, shape, zip, zip_into};
 use crate::ops::elementwise::with_numbers;
@@ -33,13 +33,13 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(10, "IsInf", (1, 1), is_infinite),
 ];
 
-type Compare = fn(&Value, &Value, &Cx<'_>) -> Result<Value, Error>;
+type Compare = fn(&Value, &Value, &ExecContext<'_>) -> Result<Value, Error>;
 
 fn compare(f: Compare) -> Result<OpFn, Error> {
     Ok(Box::new(move |args, cx| Ok(vec![f(args.get(0)?, args.get(1)?, cx)?])))
 }
 
-fn equal(a: &Value, b: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
+fn equal(a: &Value, b: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     if a.ty() == ElementType::Bool {
         return zip(a, b, cx, |a: bool, b: bool| a == b);
     }

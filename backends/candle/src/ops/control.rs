@@ -3,7 +3,7 @@
 //! A body sees its captures afresh in every turn; each turn looks at the compute's token, and what a turn leaves for
 //! the end is charged, however small it is.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::format::messages::ValueInfoProto;
 use crate::format::ports;
 use crate::ops::layout::{join, permute};
@@ -59,7 +59,7 @@ impl Kept {
         Self { values: vec![Vec::new(); outputs], charges: Vec::new() }
     }
 
-    fn push(&mut self, values: impl Iterator<Item = Value>, cx: &Cx<'_>) -> Result<(), Error> {
+    fn push(&mut self, values: impl Iterator<Item = Value>, cx: &ExecContext<'_>) -> Result<(), Error> {
         for (kept, value) in self.values.iter_mut().zip(values) {
             self.charges.push(cx.meter.charge(KEPT + value.rank() * size_of::<usize>())?);
             let mut dims = Vec::with_capacity(value.rank() + 1);
@@ -71,7 +71,7 @@ impl Kept {
     }
 
     /// Each output's values one after the other along a new first axis.
-    fn join(self, declared: &[Declared], cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+    fn join(self, declared: &[Declared], cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         let join = |(values, declared): (Vec<Value>, &Declared)| {
             if values.is_empty() {
                 return declared.of_no_turn();
@@ -159,19 +159,19 @@ fn list(node: &Node<'_>, name: &str, count: usize) -> Result<Vec<i64>, Error> {
 }
 
 /// The value with the axis `at` moved to the front.
-fn to_front(value: Value, at: i64, cx: &Cx<'_>) -> Result<Value, Error> {
+fn to_front(value: Value, at: i64, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let at = axis(at, value.rank())?;
     let order: Vec<usize> = std::iter::once(at).chain((0..value.rank()).filter(|&place| place != at)).collect();
     permute(value, &order, cx)
 }
 
 /// One index of the first dimension.
-fn slice(value: &Value, index: usize, cx: &Cx<'_>) -> Result<Value, Error> {
+fn slice(value: &Value, index: usize, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let dims = value.dims().get(1..).unwrap_or_default();
     let len = crate::tensor::dims::product(dims);
     let plain = value.plain();
     let slice = with_elements!(plain, |elements| {
-        cx.output(dims)?.append(|out| Pace::default().copy(&elements[index * len..(index + 1) * len], out, cx))
+        cx.output(dims)?.append(|out| Checkpoint::default().copy(&elements[index * len..(index + 1) * len], out, cx))
     })?;
     Ok(slice.retyped(value.ty()))
 }

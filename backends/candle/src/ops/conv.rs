@@ -2,7 +2,7 @@
 //!
 //! A convolution is a product of the filters and of the patches under the kernel. The patches are laid out as the
 //! product takes them, a few hundred outputs at a time, so that there is never a matrix of all of them. What comes
-//! after the convolution in the graph, elementwise, is done to those outputs before the next ones (see `tail`). One
+//! after the convolution in the graph, elementwise, is done to those outputs before the next ones (see `epilogue`). One
 //! filter a channel (depthwise) is a sum of shifted rows instead.
 
 use crate::ops::patches::{Left, Padded, Patches};
@@ -10,12 +10,12 @@ use crate::ops::window::{biases, group, planes, refuse_rank};
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use crate::compute::context::{Cx, Pace};
-use crate::math::epilogue::{At, Tail};
+use crate::compute::context::{Checkpoint, ExecContext};
+use crate::math::epilogue::{Epilogue, Placement};
 use crate::math::pack;
 use crate::math::program::{Program, scaled, shifted};
 use crate::ops::cast::convert;
-use crate::ops::fusion::{Anchor, Channels, Packs, Way};
+use crate::ops::fusion::{Anchor, Channels, PackLayout, PackedWeights};
 use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -39,7 +39,7 @@ struct Filters<'a> {
     /// Laid out as left-hand sides, a group after the other; as they are where they are [`depthwise`].
     elements: &'a [f32],
     bias: Option<&'a [f32]>,
-    tail: &'a Tail,
+    epilogue: &'a Epilogue,
 }
 
 /// Whether the filters take the way of [`depthwise`].
@@ -71,12 +71,12 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
         let (mut packed, _charge);
         if !is_depthwise(weights.dims(), groups) && filters % groups == 0 {
             (packed, _charge) = cx.scratch::<f32>(elements.len())?;
-            let mut pace = Pace::default();
-            pack::filters(weights.dims(), groups, elements, &mut packed, |work| pace.step(work, cx))?;
+            let mut checkpoint = Checkpoint::default();
+            pack::pack_filters(weights.dims(), groups, elements, &mut packed, |work| checkpoint.step(work, cx))?;
             elements = &packed;
         }
         let bias = biases(bias.as_ref(), filters)?;
-        let filters = Filters { dims: weights.dims(), groups, elements, bias, tail: &Tail::default() };
+        let filters = Filters { dims: weights.dims(), groups, elements, bias, epilogue: &Epilogue::default() };
         Ok(vec![convert(convolve(&value, &filters, &window, cx)?, ty, cx)?])
     }))
 }
@@ -91,14 +91,15 @@ pub(crate) fn anchor(node: &Node<'_>) -> Option<Anchor> {
         return None;
     }
     let layout = Channels::Second { rank: weights.rank() };
-    let build =
-        move |program: Program, packs: &mut Packs| fused(program, packs, &weights, bias.as_ref(), &window, groups);
+    let build = move |program: Program, packs: &mut PackedWeights| {
+        fused(program, packs, &weights, bias.as_ref(), &window, groups)
+    };
     Some(Anchor { layout, channels: filters, build: Box::new(build) })
 }
 
 fn fused(
     mut program: Program,
-    packs: &mut Packs,
+    packs: &mut PackedWeights,
     weights: &Value,
     bias: Option<&Value>,
     window: &Window,
@@ -123,7 +124,7 @@ fn fused(
         }
     }
     let at_load = |elements: &[f32], out: &mut Vec<f32>| {
-        let Ok(()) = pack::filters::<Infallible>(&dims, groups, elements, out, |_| Ok(()));
+        let Ok(()) = pack::pack_filters::<Infallible>(&dims, groups, elements, out, |_| Ok(()));
     };
     let packed = if let Some(scales) = scales {
         let mut own = packs.room(elements.len())?;
@@ -137,24 +138,24 @@ fn fused(
             Arc::new(packed)
         }
     } else if depthwise {
-        packs.of(weights, Way::Plain, elements.len(), |elements, out| out.extend_from_slice(elements))?
+        packs.of(weights, PackLayout::Plain, elements.len(), |elements, out| out.extend_from_slice(elements))?
     } else {
-        packs.of(weights, Way::Groups(groups), elements.len(), at_load)?
+        packs.of(weights, PackLayout::Groups(groups), elements.len(), at_load)?
     };
-    let (tail, window) = (Tail::new(program), window.clone());
+    let (epilogue, window) = (Epilogue::new(program), window.clone());
     let kernel: OpFn = Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         if value.ty() != ElementType::F32 {
             return Err(Error::invalid_argument(format!("{:?} by {:?}", value.ty(), ElementType::F32)));
         }
-        let filters = Filters { dims: &dims, groups, elements: &packed, bias: bias.as_deref(), tail: &tail };
+        let filters = Filters { dims: &dims, groups, elements: &packed, bias: bias.as_deref(), epilogue: &epilogue };
         Ok(vec![convolve(&value, &filters, &window, cx)?])
     });
     Some(kernel)
 }
 
-fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Cx<'_>) -> Result<Value, Error> {
-    let &Filters { dims: weights, groups, elements: packed, bias, tail } = convolution;
+fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &ExecContext<'_>) -> Result<Value, Error> {
+    let &Filters { dims: weights, groups, elements: packed, bias, epilogue } = convolution;
     let (n, channels, spatial) = planes(value.dims())?;
     let (filters, depth, kernel) = planes(weights)?;
     if depth.checked_mul(groups) != Some(channels) || filters % groups != 0 || kernel.len() != spatial.len() {
@@ -182,10 +183,10 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Cx<'
         let room = || {
             let padded = Padded::new(slides, 1, cx)?;
             let lines = depthwise::Planes::new([rows, columns], [padded.sizes[1], padded.sizes[2]], cx)?;
-            Ok((padded, lines, tail.room()))
+            Ok((padded, lines, epilogue.room()))
         };
         let mut rooms = rooms(cx.parts(n * filters, out.len().saturating_mul(size)), room)?;
-        cx.spread(&mut rooms, &mut out, places, |cx, (padded, lines, room), start, out| {
+        cx.parallel_for(&mut rooms, &mut out, places, |cx, (padded, lines, room), start, out| {
             for (index, out) in out.chunks_exact_mut(places).enumerate() {
                 let index = start / places + index;
                 let (batch, filter) = (index / filters, index % filters);
@@ -193,13 +194,13 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Cx<'
                 let plane = &elements[channel * volume..(channel + 1) * volume];
                 let taps = &packed[filter * size..(filter + 1) * size];
                 lines.add(padded.fill(plane, cx)?, taps, out, cx)?;
-                tail.run(out, At::Channel(filter), room, cx)?;
+                epilogue.run(out, Placement::Channel(filter), room, cx)?;
             }
             Ok(())
         })?;
         return Value::charged(dims, out, charge);
     }
-    if n > 1 && slabs.input + slabs.before + slabs.after == 1 && 2 * places <= pack::width() {
+    if n > 1 && slabs.input + slabs.before + slabs.after == 1 && 2 * places <= pack::nr() {
         // Images of few outputs each fill a panel together, as the slabs of one image.
         let across = Slide { input: n, output: n, ..Slide::UNIT };
         let turned = permute(value.clone().reshaped(vec![n, channels, volume])?, &[1, 0, 2], cx)?;
@@ -217,12 +218,12 @@ fn biased(
     places: usize,
     filters: usize,
     bias: Option<&[f32]>,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<(Vec<f32>, Charge), Error> {
     let (mut out, charge) = cx.scratch::<f32>(count(&[n, filters, places])?)?;
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     for plane in 0..n * filters {
-        pace.fill(bias.map_or(0.0, |bias| bias[plane % filters]), (plane + 1) * places, &mut out, cx)?;
+        checkpoint.fill(bias.map_or(0.0, |bias| bias[plane % filters]), (plane + 1) * places, &mut out, cx)?;
     }
     Ok((out, charge))
 }
@@ -233,18 +234,18 @@ fn products(
     n: usize,
     slides: [Slide; 3],
     convolution: &Filters<'_>,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<(Vec<f32>, Charge), Error> {
-    let &Filters { dims: weights, groups, elements: packed, bias, tail } = convolution;
+    let &Filters { dims: weights, groups, elements: packed, bias, epilogue } = convolution;
     let (filters, depth, kernel) = planes(weights)?;
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     let (patch, each) = (depth * product(kernel), filters / groups);
     let (volume, places) = (product(&slides.map(|slide| slide.input)), product(&slides.map(|slide| slide.output)));
     // A depthwise kernel that is too large for its own way is laid out here.
     let (laid, _charge);
     let packed = if is_depthwise(weights, groups) {
         let mut own = cx.scratch::<f32>(packed.len())?;
-        pack::filters(weights, groups, packed, &mut own.0, |work| pace.step(work, cx))?;
+        pack::pack_filters(weights, groups, packed, &mut own.0, |work| checkpoint.step(work, cx))?;
         (laid, _charge) = own;
         &laid
     } else {
@@ -252,10 +253,10 @@ fn products(
     };
     let (mut out, charge) = biased(n, places, filters, bias, cx)?;
     let mut padded = Padded::new(slides, depth, cx)?;
-    let block = pack::height() * places;
+    let block = pack::mr() * places;
     let multiplications = places.saturating_mul(patch).saturating_mul(each);
-    let room = || Ok((Patches::new(&padded, patch, cx)?, tail.room()));
-    let mut rooms = rooms(cx.parts(each.div_ceil(pack::height()), multiplications), room)?;
+    let room = || Ok((Patches::new(&padded, patch, cx)?, epilogue.room()));
+    let mut rooms = rooms(cx.parts(each.div_ceil(pack::mr()), multiplications), room)?;
     for batch in 0..n {
         for group in 0..groups {
             let first = (batch * groups + group) * depth * volume;
@@ -263,13 +264,18 @@ fn products(
             let left = &packed[group * each * patch..(group + 1) * each * patch];
             let first = (batch * filters + group * each) * places;
             let out = &mut out[first..first + each * places];
-            cx.spread(&mut rooms, out, block, |cx, (patches, room), start, out| {
+            cx.parallel_for(&mut rooms, out, block, |cx, (patches, room), start, out| {
                 let from = start / places;
-                for first in (0..places).step_by(pack::width() * PANELS) {
-                    let end = places.min(first + pack::width() * PANELS);
+                for first in (0..places).step_by(pack::nr() * PANELS) {
+                    let end = places.min(first + pack::nr() * PANELS);
                     patches.multiply(image, Left { elements: left, m: each, from }, first..end, out, cx)?;
                     for (filter, out) in out.chunks_exact_mut(places).enumerate() {
-                        tail.run(&mut out[first..end], At::Channel(group * each + from + filter), room, cx)?;
+                        epilogue.run(
+                            &mut out[first..end],
+                            Placement::Channel(group * each + from + filter),
+                            room,
+                            cx,
+                        )?;
                     }
                 }
                 Ok(())

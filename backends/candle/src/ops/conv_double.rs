@@ -1,6 +1,6 @@
 //! Conv of f64: products of the filters and of the patches under the kernel, some outputs at a time.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::gemm;
 use crate::math::gemm::Matrix;
 use crate::ops::window::{Slide, Window, biases, planes};
@@ -18,7 +18,7 @@ pub(super) fn convolve(
     bias: Option<&Value>,
     window: &Window,
     groups: usize,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let (n, channels, spatial) = planes(value.dims())?;
     let (filters, depth, kernel) = planes(weights.dims())?;
@@ -40,7 +40,7 @@ pub(super) fn convolve(
     let (mut patches, _patches) = cx.filled(0.0, count(&[patch, together])?)?;
     let (mut sums, _sums) = cx.filled(0.0, count(&[each, together])?)?;
     let (elements, rows) = (value.elements::<f64>()?, weights.elements::<f64>()?);
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     cx.output::<f64>(&dims)?.write(0.0, |out| {
         for (index, out) in out.chunks_exact_mut(each * places).enumerate() {
             let (batch, group) = (index / groups, index % groups);
@@ -50,13 +50,13 @@ pub(super) fn convolve(
                 let len = together.min(places - first);
                 let (patches, sums) = (&mut patches[..patch * len], &mut sums[..each * len]);
                 for (row, patches) in patches.chunks_exact_mut(len).enumerate() {
-                    pace.step(4 * len, cx)?;
+                    checkpoint.step(4 * len, cx)?;
                     lay(image, row, first, slides, patches);
                 }
                 let right = Matrix { elements: &*patches, start: 0, row: len, column: 1 };
                 gemm::product(left, right, sums, (each, len, patch), cx)?;
                 for (filter, sums) in sums.chunks_exact(len).enumerate() {
-                    pace.step(len, cx)?;
+                    checkpoint.step(len, cx)?;
                     let bias = bias.map_or(0.0, |bias| bias[group * each + filter]);
                     let out = &mut out[filter * places + first..][..len];
                     out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum + bias);

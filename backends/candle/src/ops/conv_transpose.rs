@@ -1,9 +1,9 @@
 //! ConvTranspose over one to three spatial dimensions: a product of the kernel and the input, added up where its parts
 //! fall (im2col backwards).
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
+use crate::math::product::{Matrices, Size, multiply};
 use crate::ops::cast::convert;
-use crate::ops::matmul::{Matrices, Size, multiply};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::real::{Real, beside, floats, with_reals};
@@ -39,7 +39,7 @@ fn conv_transpose(node: &Node<'_>) -> Result<OpFn, Error> {
         let slides = spatial.iter().zip(kernel).enumerate().map(|(place, (&input, &kernel))| {
             let extra = extra.get(place).copied().unwrap_or(0);
             let wanted = wanted.as_ref().and_then(|list| list.get(place)).copied();
-            spread(&window, place, input, kernel, extra, wanted)
+            slide_back(&window, place, input, kernel, extra, wanted)
         });
         let slides = slides.collect::<Result<Vec<_>, _>>()?;
         let [slabs, rows, columns] = Slide::three(&slides)?;
@@ -69,7 +69,7 @@ fn transposed<T: Real>(
     bias: Option<&Value>,
     dims: &[usize],
     shape: Shape,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let Shape { slides, plane, groups, filters_each, kernel } = shape;
     let (_, channels, spatial) = planes(value.dims())?;
@@ -78,17 +78,17 @@ fn transposed<T: Real>(
     let (places, each) = (product(spatial), channels / groups);
     let taps = filters_each * kernel;
     // The kernel is k×m here: channels by filters.
-    let left = Matrices::rows(weights.storage()?, each, taps).transposed();
+    let left = Matrices::rows(weights.elements::<T>()?, each, taps).transposed();
     let size = Size { batch: groups, m: taps, n: places, k: each };
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     cx.output::<T>(dims)?.write(T::default(), |out| {
         for (batch, out) in out.chunks_exact_mut((filters * plane).max(1)).enumerate() {
-            let right = Matrices::rows(value.storage()?, each, places);
+            let right = Matrices::rows(value.elements::<T>()?, each, places);
             let right = Matrices { start: batch * channels * places, ..right };
             let (patches, _charge) = multiply::<T>(left, right, size, cx)?;
             for (filter, out) in out.chunks_exact_mut(plane.max(1)).enumerate() {
                 if let Some(bias) = bias {
-                    pace.set(bias[filter], out, cx)?;
+                    checkpoint.set(bias[filter], out, cx)?;
                 }
                 let len = kernel * places;
                 col2im(&patches[filter * len..(filter + 1) * len], slides, out, cx)?;
@@ -99,7 +99,7 @@ fn transposed<T: Real>(
 }
 
 /// One dimension of a transposed convolution, as the window that goes back from its output to its input.
-fn spread(
+fn slide_back(
     window: &Window,
     place: usize,
     input: usize,
@@ -132,8 +132,13 @@ fn spread(
 }
 
 /// Adds each patch to the places it came from: im2col backwards.
-fn col2im<T: Real>(patches: &[T], [slabs, rows, columns]: [Slide; 3], out: &mut [T], cx: &Cx<'_>) -> Result<(), Error> {
-    let mut pace = Pace::default();
+fn col2im<T: Real>(
+    patches: &[T],
+    [slabs, rows, columns]: [Slide; 3],
+    out: &mut [T],
+    cx: &ExecContext<'_>,
+) -> Result<(), Error> {
+    let mut checkpoint = Checkpoint::default();
     let places = slabs.output * rows.output * columns.output;
     for (tap, patch) in patches.chunks_exact(places.max(1)).enumerate() {
         let (slab, tap) = (tap / (rows.kernel * columns.kernel), tap % (rows.kernel * columns.kernel));
@@ -142,7 +147,7 @@ fn col2im<T: Real>(patches: &[T], [slabs, rows, columns]: [Slide; 3], out: &mut 
         let (front, back) = reach(&slabs, slab);
         for z in front..back {
             for y in top..bottom {
-                pace.step(end - first, cx)?;
+                checkpoint.step(end - first, cx)?;
                 let line = (slabs.source(z, slab) * rows.input + rows.source(y, row)) * columns.input;
                 let patch = &patch[(z * rows.output + y) * columns.output..][..columns.output];
                 for x in first..end {
@@ -150,7 +155,7 @@ fn col2im<T: Real>(patches: &[T], [slabs, rows, columns]: [Slide; 3], out: &mut 
                 }
             }
         }
-        pace.step(1, cx)?;
+        checkpoint.step(1, cx)?;
     }
     Ok(())
 }

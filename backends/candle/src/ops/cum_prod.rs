@@ -1,6 +1,6 @@
 //! CumProd: products of all elements up to each, along an axis.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::integers::integer;
@@ -30,20 +30,26 @@ fn running_product(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-fn products<T: Number>(value: &Value, at: usize, exclusive: bool, reverse: bool, cx: &Cx<'_>) -> Result<Value, Error> {
+fn products<T: Number>(
+    value: &Value,
+    at: usize,
+    exclusive: bool,
+    reverse: bool,
+    cx: &ExecContext<'_>,
+) -> Result<Value, Error> {
     let (dim, inner) = (value.dims()[at], product(&value.dims()[at + 1..]));
     let (outer, elements) = (product(&value.dims()[..at]), value.elements::<T>()?);
     let (mut products, _charge) = cx.filled(T::from_f64(1.0), inner)?;
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     cx.output::<T>(value.dims())?.write(T::default(), |out| {
         for block in 0..outer {
-            pace.set(T::from_f64(1.0), &mut products, cx)?;
+            checkpoint.set(T::from_f64(1.0), &mut products, cx)?;
             for turn in 0..dim {
                 let step = if reverse { dim - 1 - turn } else { turn };
                 let start = (block * dim + step) * inner;
                 let rows = out[start..start + inner].iter_mut().zip(&elements[start..start + inner]);
                 for (product, (out, &x)) in products.iter_mut().zip(rows) {
-                    pace.step(1, cx)?;
+                    checkpoint.step(1, cx)?;
                     let before = *product;
                     *product = before.times(x);
                     *out = if exclusive { before } else { *product };

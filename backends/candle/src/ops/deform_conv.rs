@@ -1,6 +1,6 @@
 //! DeformConv over two dimensions: a convolution whose taps lie where offsets say, between elements by interpolation.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::Number;
 use crate::ops::node::{Args, Node, OpFn};
@@ -38,7 +38,13 @@ struct Convolution<'a, T> {
     slides: [Slide; 2],
 }
 
-fn run(mut args: Args, window: &Window, groups: usize, shifted: usize, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+fn run(
+    mut args: Args,
+    window: &Window,
+    groups: usize,
+    shifted: usize,
+    cx: &ExecContext<'_>,
+) -> Result<Vec<Value>, Error> {
     let value = args.take(0)?;
     let ty = value.ty();
     let through = match ty {
@@ -67,7 +73,7 @@ fn typed<T: Number>(
     window: &Window,
     groups: usize,
     shifted: usize,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let [Some(value), Some(weights), Some(offsets), bias, mask] = inputs else {
         return Err(Error::invalid_argument("elements, weights or offsets are missing"));
@@ -112,7 +118,7 @@ fn typed<T: Number>(
 }
 
 impl<T: Number> Convolution<'_, T> {
-    fn run(&self, out: &mut [T], cx: &Cx<'_>) -> Result<(), Error> {
+    fn run(&self, out: &mut [T], cx: &ExecContext<'_>) -> Result<(), Error> {
         let [rows, columns] = self.slides;
         let taps = rows.kernel * columns.kernel;
         let (depth, each) = (self.channels / self.groups, self.filters / self.groups);
@@ -120,18 +126,18 @@ impl<T: Number> Convolution<'_, T> {
         let width = columns.output;
         let (mut patch, _charge) =
             cx.filled(T::default(), crate::tensor::dims::count(&[self.channels, taps, width])?)?;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         for batch in 0..self.batch {
             for row in 0..rows.output {
-                self.fill(&mut patch, batch, row, &mut pace, cx)?;
+                self.fill(&mut patch, batch, row, &mut checkpoint, cx)?;
                 for filter in 0..self.filters {
                     let start = ((batch * self.filters + filter) * rows.output + row) * width;
                     let out = &mut out[start..start + width];
-                    pace.set(self.bias.map_or(T::default(), |bias| bias[filter]), out, cx)?;
+                    checkpoint.set(self.bias.map_or(T::default(), |bias| bias[filter]), out, cx)?;
                     let weights = &self.weights[filter * depth * taps..(filter + 1) * depth * taps];
                     let patch = &patch[filter / each * depth * taps * width..];
                     for (&weight, line) in weights.iter().zip(patch.chunks_exact(width)) {
-                        pace.step(width, cx)?;
+                        checkpoint.step(width, cx)?;
                         out.iter_mut().zip(line).for_each(|(out, &x)| *out = out.plus(weight.times(x)));
                     }
                 }
@@ -140,12 +146,19 @@ impl<T: Number> Convolution<'_, T> {
         Ok(())
     }
 
-    fn fill(&self, patch: &mut [T], batch: usize, row: usize, pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+    fn fill(
+        &self,
+        patch: &mut [T],
+        batch: usize,
+        row: usize,
+        checkpoint: &mut Checkpoint,
+        cx: &ExecContext<'_>,
+    ) -> Result<(), Error> {
         let [rows, columns] = self.slides;
         let (taps, width) = (rows.kernel * columns.kernel, columns.output);
         let (plane, shared) = (rows.input * columns.input, self.channels / self.shifted);
         for (index, line) in patch.chunks_exact_mut(width).enumerate() {
-            pace.step(8 * width, cx)?;
+            checkpoint.step(8 * width, cx)?;
             let (channel, tap) = (index / taps, index % taps);
             let plane = &self.elements[(batch * self.channels + channel) * plane..][..plane];
             // Of the offsets, a plane down and one along for each tap of a group; of the mask, one.

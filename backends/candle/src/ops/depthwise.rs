@@ -4,7 +4,8 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::VECTOR_CHECK_INTERVAL;
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::window::Slide;
 use crate::tensor::budget::Charge;
 use graphpool::backend::Error;
@@ -12,15 +13,12 @@ use graphpool::backend::Error;
 /// Places that a kernel may have at the most.
 pub(super) const LARGEST: usize = 1024;
 
-/// Multiplications between two looks at the compute's token.
-const PART: usize = 1 << 24;
-
 /// Outputs of a line below which lines are computed together, what lies between them too where it is no more than they.
 const SHORT: usize = 64;
 
 /// Whether one line is little enough work.
 pub(super) fn suits(rows: Slide, columns: Slide) -> bool {
-    columns.output.saturating_mul(rows.kernel).saturating_mul(columns.kernel) <= PART
+    columns.output.saturating_mul(rows.kernel).saturating_mul(columns.kernel) <= VECTOR_CHECK_INTERVAL
 }
 
 /// Convolves planes of one size.
@@ -42,7 +40,11 @@ pub(super) struct Planes {
 
 impl Planes {
     /// For planes that are `high` by `wide` with their pads.
-    pub(super) fn new([rows, columns]: [Slide; 2], [high, wide]: [usize; 2], cx: &Cx<'_>) -> Result<Self, Error> {
+    pub(super) fn new(
+        [rows, columns]: [Slide; 2],
+        [high, wide]: [usize; 2],
+        cx: &ExecContext<'_>,
+    ) -> Result<Self, Error> {
         // A stride past the whole line leaves as many sequences as there are elements.
         let stride = columns.stride.min(wide);
         let phase = wide.div_ceil(stride);
@@ -61,14 +63,20 @@ impl Planes {
     }
 
     /// Adds the convolution of a padded plane by one kernel to `out`.
-    pub(super) fn add(&mut self, plane: &[f32], taps: &[f32], out: &mut [f32], cx: &Cx<'_>) -> Result<(), Error> {
+    pub(super) fn add(
+        &mut self,
+        plane: &[f32],
+        taps: &[f32],
+        out: &mut [f32],
+        cx: &ExecContext<'_>,
+    ) -> Result<(), Error> {
         let (rows, columns, pitch) = (self.rows, self.columns, self.pitch);
         let plane = if columns.stride == 1 {
             plane
         } else {
-            let mut pace = Pace::default();
+            let mut checkpoint = Checkpoint::default();
             for (line, split) in plane.chunks_exact(self.wide).zip(self.split.chunks_exact_mut(pitch)) {
-                pace.step(line.len(), cx)?;
+                checkpoint.step(line.len(), cx)?;
                 for (first, split) in split.chunks_exact_mut(self.phase).enumerate() {
                     split.iter_mut().zip(line[first..].iter().step_by(columns.stride)).for_each(|(to, x)| *to = *x);
                 }
@@ -76,7 +84,7 @@ impl Planes {
             &self.split
         };
         let line = if self.lines.is_empty() { columns.output } else { pitch };
-        let each = (PART / (line * taps.len()).max(1)).max(1);
+        let each = (VECTOR_CHECK_INTERVAL / (line * taps.len()).max(1)).max(1);
         for (index, out) in out.chunks_mut(each * columns.output).enumerate() {
             cx.control.check()?;
             let (first, count) = (index * each, out.len() / columns.output);
@@ -161,7 +169,7 @@ mod tests {
         };
         let together = |wide: usize, kernel: usize, dilation: usize| {
             let slides = [slide(64, 1, 1), slide(wide, kernel, dilation)];
-            !Planes::new(slides, [64, wide], &Cx::new(&control, &meter)).unwrap().lines.is_empty()
+            !Planes::new(slides, [64, wide], &ExecContext::new(&control, &meter)).unwrap().lines.is_empty()
         };
         assert!(together(14, 3, 1) && together(9, 5, 1));
         // 63 outputs of 65535 elements, and 4 of 9.

@@ -1,6 +1,6 @@
 //! Det: the determinant of each matrix, by elimination.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -25,12 +25,12 @@ fn determinant(_: &Node<'_>) -> Result<OpFn, Error> {
         let value = convert(value, ElementType::F64, cx)?;
         let elements = value.elements::<f64>()?;
         let (mut room, _charge) = cx.scratch::<f64>(n.saturating_mul(n))?;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let result = cx.output::<f64>(&outer)?.append(|out| {
             for matrix in 0..product(&outer) {
                 room.clear();
-                pace.copy(&elements[matrix * n * n..(matrix + 1) * n * n], &mut room, cx)?;
-                out.push(eliminated(&mut room, n, &mut pace, cx)?);
+                checkpoint.copy(&elements[matrix * n * n..(matrix + 1) * n * n], &mut room, cx)?;
+                out.push(eliminated(&mut room, n, &mut checkpoint, cx)?);
             }
             Ok(())
         })?;
@@ -39,10 +39,10 @@ fn determinant(_: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// The determinant of an n×n matrix, which is lost. Each column is eliminated by the row that is largest in it.
-fn eliminated(matrix: &mut [f64], n: usize, pace: &mut Pace, cx: &Cx<'_>) -> Result<f64, Error> {
+fn eliminated(matrix: &mut [f64], n: usize, checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<f64, Error> {
     let mut determinant = 1.0;
     for column in 0..n {
-        pace.step(n, cx)?;
+        checkpoint.step(n, cx)?;
         let mut pivot = column;
         for row in column + 1..n {
             if matrix[row * n + column].abs() > matrix[pivot * n + column].abs() {
@@ -60,7 +60,7 @@ fn eliminated(matrix: &mut [f64], n: usize, pace: &mut Pace, cx: &Cx<'_>) -> Res
             return Ok(0.0);
         }
         for row in below.chunks_exact_mut(n) {
-            pace.step(n - column, cx)?;
+            checkpoint.step(n - column, cx)?;
             let factor = row[column] / first[column];
             row[column..].iter_mut().zip(&first[column..]).for_each(|(x, first)| *x -= factor * first);
         }

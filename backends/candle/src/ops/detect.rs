@@ -1,6 +1,6 @@
 //! What detectors are made of: NonMaxSuppression, RoiAlign.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::integers::{integer, integers};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -29,11 +29,11 @@ fn apart(
     index: usize,
     kept: &[usize],
     most: f32,
-    pace: &mut Pace,
-    cx: &Cx<'_>,
+    checkpoint: &mut Checkpoint,
+    cx: &ExecContext<'_>,
 ) -> Result<bool, Error> {
     for kept in kept.chunks(PIECE) {
-        pace.step(4 * kept.len(), cx)?;
+        checkpoint.step(4 * kept.len(), cx)?;
         if !kept.iter().all(|&other| overlap(corners[index], corners[other]) <= most) {
             return Ok(false);
         }
@@ -73,10 +73,10 @@ fn suppress(node: &Node<'_>) -> Result<OpFn, Error> {
         };
         let (most, least) = (float(3)?.unwrap_or(0.0), float(4)?);
         let (boxes, scores) = (boxes.elements::<f32>()?, scores.elements::<f32>()?);
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let (mut corners, _corners) = cx.list::<Corners>(batches * number)?;
         for &[a, b, c, d] in boxes.as_chunks::<4>().0 {
-            pace.step(1, cx)?;
+            checkpoint.step(1, cx)?;
             corners.push(if centered {
                 [b - d / 2.0, a - c / 2.0, b + d / 2.0, a + c / 2.0]
             } else {
@@ -87,12 +87,12 @@ fn suppress(node: &Node<'_>) -> Result<OpFn, Error> {
         let (mut found, mut charges) = (Vec::new(), Vec::new());
         for batch in 0..batches {
             for class in 0..classes {
-                pace.step(1, cx)?;
+                checkpoint.step(1, cx)?;
                 let scores = &scores[(batch * classes + class) * number..][..number];
                 let corners = &corners[batch * number..][..number];
                 order.clear();
                 for (index, &score) in scores.iter().enumerate() {
-                    pace.step(1, cx)?;
+                    checkpoint.step(1, cx)?;
                     if least.is_none_or(|least| score > least) {
                         order.push(index);
                     }
@@ -104,7 +104,7 @@ fn suppress(node: &Node<'_>) -> Result<OpFn, Error> {
                     if kept.len() >= limit {
                         break;
                     }
-                    if apart(corners, index, &kept, most, &mut pace, cx)? {
+                    if apart(corners, index, &kept, most, &mut checkpoint, cx)? {
                         kept.push(index);
                     }
                 }
@@ -120,7 +120,7 @@ fn suppress(node: &Node<'_>) -> Result<OpFn, Error> {
         let rows = found.iter().map(Vec::len).sum::<usize>();
         let result = cx
             .output::<i64>(&[rows, 3])?
-            .append(|out| found.iter().try_for_each(|rows| pace.copy(rows.as_flattened(), out, cx)))?;
+            .append(|out| found.iter().try_for_each(|rows| checkpoint.copy(rows.as_flattened(), out, cx)))?;
         Ok(vec![result])
     }))
 }
@@ -156,7 +156,7 @@ fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let (elements, rois) = (value.elements::<f32>()?, rois.elements::<f32>()?);
         let dims = [number, channels, height, width];
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         count(&dims)?;
         let result = cx.output::<f32>(&dims)?.append(|out| {
             for (roi, &batch) in rois.as_chunks::<4>().0.iter().zip(&*batches) {
@@ -173,14 +173,14 @@ fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
                 for channel in 0..channels {
                     let plane = &elements[(batch as usize * channels + channel) * h * w..][..h * w];
                     for place in 0..height * width {
-                        pace.step(1, cx)?;
+                        checkpoint.step(1, cx)?;
                         let (y, x) = ((place / width) as f32, (place % width) as f32);
                         let mut best = if largest && down * along > 0 { f32::NEG_INFINITY } else { 0.0 };
                         for row in 0..down {
-                            pace.step(1, cx)?;
+                            checkpoint.step(1, cx)?;
                             let y = top + y * bin_h + (row as f32 + 0.5) * bin_h / down as f32;
                             for column in 0..along {
-                                pace.step(8, cx)?;
+                                checkpoint.step(8, cx)?;
                                 let x = left + x * bin_w + (column as f32 + 0.5) * bin_w / along as f32;
                                 let parts = corners(y, x, h, w).map(|(at, weight)| weight * plane[at]);
                                 if largest {

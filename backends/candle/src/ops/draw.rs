@@ -5,7 +5,7 @@
 
 use half::{bf16, f16};
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::compute::random::Stream;
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
@@ -43,7 +43,7 @@ impl Distribution {
     }
 
     /// A tensor of numbers of it.
-    fn tensor(self, dims: &[usize], ty: ElementType, source: &Source, cx: &Cx<'_>) -> Result<Value, Error> {
+    fn tensor(self, dims: &[usize], ty: ElementType, source: &Source, cx: &ExecContext<'_>) -> Result<Value, Error> {
         match ty {
             ElementType::F32 => self.of(dims, |x| x as f32, source, cx),
             ElementType::F64 => self.of(dims, |x| x, source, cx),
@@ -58,7 +58,7 @@ impl Distribution {
         dims: &[usize],
         to: impl Fn(f64) -> T,
         source: &Source,
-        cx: &Cx<'_>,
+        cx: &ExecContext<'_>,
     ) -> Result<Value, Error> {
         let count = count(dims)?;
         let output = cx.output::<T>(dims)?;
@@ -94,7 +94,7 @@ impl Source {
     }
 
     /// The next so many blocks.
-    fn draw(self, blocks: usize, cx: &Cx<'_>) -> Result<Stream, Error> {
+    fn draw(self, blocks: usize, cx: &ExecContext<'_>) -> Result<Stream, Error> {
         let stream = cx.randoms.and_then(|randoms| randoms.draw(self.node, self.seed, blocks));
         stream.ok_or_else(|| Error::unsupported("a random number while the model is loaded"))
     }
@@ -169,10 +169,10 @@ fn multinomial(node: &Node<'_>) -> Result<OpFn, Error> {
         let output = cx.output::<i64>(&[batch, samples])?;
         let (mut sums, _charge) = cx.scratch::<f64>(classes)?;
         let mut stream = source.draw(batch.saturating_mul(samples).div_ceil(2), cx)?;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let drawn = output.append(|out| {
             for row in elements.chunks_exact(classes) {
-                pace.step(8 * classes, cx)?;
+                checkpoint.step(8 * classes, cx)?;
                 let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let mut sum = 0.0;
                 sums.clear();
@@ -184,7 +184,7 @@ fn multinomial(node: &Node<'_>) -> Result<OpFn, Error> {
                     return Err(Error::invalid_argument("rows of logarithms that are no probabilities"));
                 }
                 for _ in 0..samples {
-                    pace.step(64, cx)?;
+                    checkpoint.step(64, cx)?;
                     let point = stream.uniform() * sum;
                     // A class of probability 0 has no point of its own.
                     out.push(sums.partition_point(|&sum| sum <= point).min(classes - 1) as i64);

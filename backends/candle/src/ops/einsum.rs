@@ -3,7 +3,7 @@
 //! Two operands at a time: dimensions that both have and nobody needs afterwards are summed by a matrix product,
 //! those that only one has and nobody needs are summed before.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::layout::permute;
@@ -116,7 +116,7 @@ fn implied(mut all: Vec<Name>) -> Vec<Name> {
 }
 
 /// A value in which each name is once: of two dimensions of one name the diagonal is taken.
-fn diagonal(mut value: Value, mut names: Vec<Name>, cx: &Cx<'_>) -> Result<(Value, Vec<Name>), Error> {
+fn diagonal(mut value: Value, mut names: Vec<Name>, cx: &ExecContext<'_>) -> Result<(Value, Vec<Name>), Error> {
     while let Some((first, second)) = repeated(&names) {
         let size = value.dims()[first];
         if value.dims()[second] != size {
@@ -139,13 +139,13 @@ fn pick<T: crate::tensor::element::Element>(
     value: &Value,
     dims: &[usize],
     len: usize,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
-    let (elements, size, mut pace) = (value.elements::<T>()?, dims[0], Pace::default());
+    let (elements, size, mut checkpoint) = (value.elements::<T>()?, dims[0], Checkpoint::default());
     cx.output::<T>(dims)?.append(|out| {
         for index in 0..size {
             let start = (index * size + index) * len;
-            pace.copy(&elements[start..start + len], out, cx)?;
+            checkpoint.copy(&elements[start..start + len], out, cx)?;
         }
         Ok(())
     })
@@ -160,7 +160,7 @@ fn repeated(names: &[Name]) -> Option<(usize, usize)> {
 
 /// A value with its dimensions in groups: those named in each list, one group one dimension. A name that the value
 /// lacks counts as 1.
-fn grouped(value: Value, names: &[Name], groups: [&[Name]; 3], cx: &Cx<'_>) -> Result<Value, Error> {
+fn grouped(value: Value, names: &[Name], groups: [&[Name]; 3], cx: &ExecContext<'_>) -> Result<Value, Error> {
     let place = |name: &Name| names.iter().position(|other| other == name);
     let order: Vec<usize> = groups.iter().flat_map(|group| group.iter().filter_map(place)).collect();
     let sizes = groups.map(|group| group.iter().filter_map(place).map(|place| value.dims()[place]).product::<usize>());
@@ -171,7 +171,7 @@ fn size_of((value, names): &(Value, Vec<Name>), name: Name) -> Option<usize> {
     names.iter().position(|&other| other == name).map(|place| value.dims()[place])
 }
 
-fn contract(operands: Vec<(Value, Vec<Name>)>, wanted: &[Name], cx: &Cx<'_>) -> Result<Value, Error> {
+fn contract(operands: Vec<(Value, Vec<Name>)>, wanted: &[Name], cx: &ExecContext<'_>) -> Result<Value, Error> {
     if repeated(wanted).is_some() {
         return Err(Error::invalid_encoding(WRONG));
     }
@@ -200,7 +200,7 @@ fn pair(
     a: (Value, Vec<Name>),
     b: (Value, Vec<Name>),
     needed: impl Fn(Name) -> bool,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<(Value, Vec<Name>), Error> {
     let (mut batch, mut summed, mut only_a, mut only_b) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for &name in &a.1 {
@@ -240,7 +240,7 @@ fn without(names: &[Name], left_out: &[Name]) -> Vec<Name> {
 }
 
 /// The value summed over some of its dimensions.
-fn reduced(value: Value, names: &[Name], over: &[Name], cx: &Cx<'_>) -> Result<Value, Error> {
+fn reduced(value: Value, names: &[Name], over: &[Name], cx: &ExecContext<'_>) -> Result<Value, Error> {
     if over.is_empty() {
         return Ok(value);
     }
@@ -256,12 +256,12 @@ fn reduced(value: Value, names: &[Name], over: &[Name], cx: &Cx<'_>) -> Result<V
 }
 
 /// The sum of each row of `inner` elements.
-fn sums<T: Number>(value: &Value, dims: &[usize], inner: usize, cx: &Cx<'_>) -> Result<Value, Error> {
-    let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+fn sums<T: Number>(value: &Value, dims: &[usize], inner: usize, cx: &ExecContext<'_>) -> Result<Value, Error> {
+    let (elements, mut checkpoint) = (value.elements::<T>()?, Checkpoint::default());
     cx.output::<T>(dims)?.write(T::default(), |out| {
         for (out, row) in out.iter_mut().zip(elements.chunks_exact(inner.max(1))) {
             for piece in row.chunks(PIECE) {
-                pace.step(piece.len(), cx)?;
+                checkpoint.step(piece.len(), cx)?;
                 *out = piece.iter().fold(*out, |sum, &x| sum.plus(x));
             }
         }

@@ -4,7 +4,8 @@
 
 use half::{bf16, f16};
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::math::gemm::Factor;
 use crate::math::program::Binary as Fused;
 use crate::ops::broadcast::{map_into, zip, zip_into};
 use crate::ops::cast::convert;
@@ -28,7 +29,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(6, "Mean", (1, MANY), |_| sum(|count| count as f64)),
 ];
 
-type Binary = fn(Value, Value, &Cx<'_>) -> Result<Value, Error>;
+type Binary = fn(Value, Value, &ExecContext<'_>) -> Result<Value, Error>;
 
 /// A type that can be calculated with.
 pub(super) trait Number: Element + PartialOrd {
@@ -46,6 +47,11 @@ pub(super) trait Number: Element + PartialOrd {
     fn from_f64(number: f64) -> Self;
     fn to_f64(self) -> f64;
 }
+
+/// A number that matrices are multiplied in.
+pub(super) trait Float: Number + Factor {}
+
+impl<T: Number + Factor> Float for T {}
 
 macro_rules! floats {
     ($($ty:ty)*) => {$(
@@ -155,37 +161,37 @@ macro_rules! arithmetic {
     };
 }
 
-pub(super) fn add(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+pub(super) fn add(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     arithmetic!(a, b, cx, plus)
 }
 
-fn sub(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+fn sub(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     arithmetic!(a, b, cx, minus)
 }
 
-pub(super) fn mul(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+pub(super) fn mul(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     arithmetic!(a, b, cx, times)
 }
 
-fn div(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+fn div(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     with_numbers!(a, T => {
         no_zero::<T>(&b, cx)
     })?;
     arithmetic!(a, b, cx, over)
 }
 
-fn min(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+fn min(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     arithmetic!(a, b, cx, least)
 }
 
-fn max(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+fn max(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     arithmetic!(a, b, cx, most)
 }
 
-fn no_zero<T: Number>(divisors: &Value, cx: &Cx<'_>) -> Result<(), Error> {
-    let mut pace = Pace::default();
+fn no_zero<T: Number>(divisors: &Value, cx: &ExecContext<'_>) -> Result<(), Error> {
+    let mut checkpoint = Checkpoint::default();
     for piece in divisors.elements::<T>()?.chunks(PIECE) {
-        pace.step(piece.len(), cx)?;
+        checkpoint.step(piece.len(), cx)?;
         if !piece.iter().all(|divisor| divisor.divides()) {
             return Err(Error::invalid_argument("an integer is divided by zero"));
         }
@@ -194,7 +200,7 @@ fn no_zero<T: Number>(divisors: &Value, cx: &Cx<'_>) -> Result<(), Error> {
 }
 
 /// The exponent may be of another type than the base, which the result has.
-fn power(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+fn power(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     match (a.ty(), b.ty()) {
         (ElementType::F32, ElementType::F32) => match b.elements::<f32>()? {
             // The exponents that models are full of.
@@ -265,7 +271,7 @@ fn modulo(node: &Node<'_>) -> Result<OpFn, Error> {
 
 /// The remainder of floats that has the divisor's sign, a zero's included; of a finite number by an infinite one of the
 /// other sign, the divisor.
-fn floored_remainder(a: Value, b: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+fn floored_remainder(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     fn remainder(a: f64, b: f64) -> f64 {
         let rest = a % b;
         if rest == 0.0 {

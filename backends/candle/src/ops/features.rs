@@ -1,6 +1,6 @@
 //! Features of ai.onnx.ml: Scaler, Normalizer, Binarizer, Imputer, ArrayFeatureExtractor, FeatureVectorizer.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::broadcast::map_into;
 use crate::ops::cast::convert;
 use crate::ops::elementwise::with_numbers;
@@ -22,7 +22,7 @@ pub(super) const OPERATORS: &[Operator] = &[
 ];
 
 /// Numbers as f32, and the length of a row of them: the last of at most two dimensions.
-fn matrix(value: Value, cx: &Cx<'_>) -> Result<(Value, usize), Error> {
+fn matrix(value: Value, cx: &ExecContext<'_>) -> Result<(Value, usize), Error> {
     match value.ty() {
         ElementType::F32 | ElementType::F64 | ElementType::I32 | ElementType::I64 => {}
         _ => return Err(no_type(&value)),
@@ -34,12 +34,17 @@ fn matrix(value: Value, cx: &Cx<'_>) -> Result<(Value, usize), Error> {
 }
 
 /// Appends each row, which `row` writes.
-fn by_rows(value: &Value, width: usize, cx: &Cx<'_>, mut row: impl FnMut(&[f32], &mut [f32])) -> Result<Value, Error> {
+fn by_rows(
+    value: &Value,
+    width: usize,
+    cx: &ExecContext<'_>,
+    mut row: impl FnMut(&[f32], &mut [f32]),
+) -> Result<Value, Error> {
     let elements = value.elements::<f32>()?;
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     cx.output::<f32>(value.dims())?.write(0.0, |out| {
         for (from, to) in elements.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-            pace.step(4 * width, cx)?;
+            checkpoint.step(4 * width, cx)?;
             row(from, to);
         }
         Ok(())
@@ -101,7 +106,7 @@ fn filled<T: Element>(
     value: &Value,
     values: &[T],
     is_missing: impl Fn(T) -> bool,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let width = value.dims().last().copied().unwrap_or(1);
     if values.len() != 1 && values.len() != width {
@@ -151,11 +156,11 @@ fn extractor(_: &Node<'_>) -> Result<OpFn, Error> {
         }
         dims.push(places.len());
         count(&dims)?;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         Ok(vec![with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
             for row in elements.chunks_exact(width) {
                 for places in places.chunks(PIECE) {
-                    pace.step(places.len(), cx)?;
+                    checkpoint.step(places.len(), cx)?;
                     out.extend(places.iter().map(|&place| row[place as usize]));
                 }
             }
@@ -179,11 +184,11 @@ fn vectorizer(node: &Node<'_>) -> Result<OpFn, Error> {
         if inputs.iter().any(|(value, _)| rows(value) != height) {
             return Err(Error::invalid_argument("inputs of different numbers of rows"));
         }
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         Ok(vec![cx.output::<f32>(&[height, width])?.write(0.0, |out| {
             for (row, mut out) in out.chunks_exact_mut(width).enumerate() {
                 for ((value, columns), &width) in inputs.iter().zip(&widths) {
-                    pace.step(width, cx)?;
+                    checkpoint.step(width, cx)?;
                     // What is more than the size is left out, and what is less is followed by zeros.
                     let (to, rest) = out.split_at_mut(width);
                     let taken = width.min(*columns);

@@ -1,6 +1,6 @@
 //! FlexAttention of ai.onnx.preview: attention whose scores and weights pass through graphs of the model's own.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
 use crate::ops::heads::{Heads, Real, asked, each, precision, softmax};
 use crate::ops::node::{Args, Node, OpFn, Subgraph};
@@ -43,7 +43,7 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// What the graph makes of `value`, which keeps its dimensions and its type.
-fn modified(graph: Option<&Subgraph>, value: Value, args: &Args, cx: &Cx<'_>) -> Result<Value, Error> {
+fn modified(graph: Option<&Subgraph>, value: Value, args: &Args, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let Some(graph) = graph else { return Ok(value) };
     let (dims, ty) = (value.dims().to_vec(), value.ty());
     let mut inputs = vec![value];
@@ -60,7 +60,7 @@ fn modified(graph: Option<&Subgraph>, value: Value, args: &Args, cx: &Cx<'_>) ->
 }
 
 impl Flex {
-    fn run(&self, mut args: Args, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+    fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         let (query, key, value) = (args.take(0)?, args.take(1)?, args.take(2)?);
         let ty = query.ty();
         if key.ty() != ty || value.ty() != ty {
@@ -83,22 +83,22 @@ impl Flex {
         [query, key, value]: [&Value; 3],
         heads: &Heads,
         args: &Args,
-        cx: &Cx<'_>,
+        cx: &ExecContext<'_>,
     ) -> Result<Value, Error> {
         let scale = T::from_f64(self.scale.unwrap_or(heads.scale()));
         // What the graphs compute in is the model's choice, by default the type that everything here is computed in.
         let inside = self.asked.unwrap_or(T::TYPE);
         let (shared, block, keys) = (heads.shared_rows(), heads.block(), heads.keys);
         let groups = heads.batch * (heads.queries / heads.group);
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let scores = cx.output::<T>(&heads.all())?.append(|out| {
             for head in 0..groups {
                 for first in (0..shared).step_by(block) {
                     let count = block.min(shared - first);
                     let (scores, _charge) = heads.scores::<T>((query, key), head, (first, count), cx)?;
                     let start = out.len();
-                    pace.copy(&scores, out, cx)?;
-                    each(&mut out[start..], &mut pace, cx, |x| *x = x.times(scale))?;
+                    checkpoint.copy(&scores, out, cx)?;
+                    each(&mut out[start..], &mut checkpoint, cx, |x| *x = x.times(scale))?;
                 }
             }
             Ok(())
@@ -108,8 +108,8 @@ impl Flex {
         if keys > 0 {
             let elements = scores.elements::<T>()?;
             scores = cx.output::<T>(&heads.all())?.append(|out| {
-                pace.copy(elements, out, cx)?;
-                out.chunks_exact_mut(keys).try_for_each(|row| softmax(row, &mut pace, cx))
+                checkpoint.copy(elements, out, cx)?;
+                out.chunks_exact_mut(keys).try_for_each(|row| softmax(row, &mut checkpoint, cx))
             })?;
         }
         let weights = modified(self.weight.as_ref(), convert(scores, inside, cx)?, args, cx)?;
@@ -122,7 +122,7 @@ impl Flex {
             }
             for (head, out) in out.chunks_exact_mut(size).enumerate() {
                 let part = &elements[head * shared * keys..(head + 1) * shared * keys];
-                let part = cx.output::<T>(&[shared, keys])?.append(|rows| pace.copy(part, rows, cx))?;
+                let part = cx.output::<T>(&[shared, keys])?.append(|rows| checkpoint.copy(part, rows, cx))?;
                 heads.weigh(&part, value, head, out, cx)?;
             }
             Ok(())

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::node::Node;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
@@ -170,14 +170,14 @@ impl Forest {
         row: &[f64],
         scores: &mut [f64],
         seen: &mut [bool],
-        pace: &mut Pace,
-        cx: &Cx<'_>,
+        checkpoint: &mut Checkpoint,
+        cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
         seen.fill(false);
         for &root in &self.roots {
-            let (begin, end) = self.leaves[self.leaf(root, row, pace, cx)? as usize];
+            let (begin, end) = self.leaves[self.leaf(root, row, checkpoint, cx)? as usize];
             let weights = &self.weights[begin as usize..end as usize];
-            pace.step(weights.len() + 1, cx)?;
+            checkpoint.step(weights.len() + 1, cx)?;
             for &(target, weight) in weights {
                 let (score, seen) = (&mut scores[target as usize], &mut seen[target as usize]);
                 *score = match self.aggregate {
@@ -196,7 +196,7 @@ impl Forest {
     }
 
     /// The leaf that a row comes to.
-    fn leaf(&self, root: Next, row: &[f64], pace: &mut Pace, cx: &Cx<'_>) -> Result<u32, Error> {
+    fn leaf(&self, root: Next, row: &[f64], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<u32, Error> {
         let (mut next, mut depth) = (root, 0_usize);
         loop {
             let index = match next {
@@ -205,7 +205,7 @@ impl Forest {
             };
             depth += 1;
             if depth % 1024 == 0 {
-                pace.step(8 * 1024, cx)?;
+                checkpoint.step(8 * 1024, cx)?;
             }
             let branch = &self.branches[index as usize];
             let (x, threshold) = (row[branch.feature as usize], branch.threshold);
@@ -218,7 +218,7 @@ impl Forest {
                 Mode::NotEqual => x != threshold,
                 Mode::Member => {
                     let set = &self.members[branch.set.0 as usize..branch.set.1 as usize];
-                    pace.step(set.len(), cx)?;
+                    checkpoint.step(set.len(), cx)?;
                     set.contains(&x)
                 }
             };

@@ -1,7 +1,7 @@
 //! Operators of com.microsoft that stand for several of ai.onnx, which they are made of here: what onnxruntime's
 //! optimizer and its converters leave in transformer models. Attention is in `attend`.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
 use crate::ops::layout::permute;
 use crate::ops::node::{Args, Node, OpFn};
@@ -49,7 +49,7 @@ fn quick_gelu(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// The value times a number.
-fn scaled(value: Value, factor: f32, multiply: &OpFn, cx: &Cx<'_>) -> Result<Value, Error> {
+fn scaled(value: Value, factor: f32, multiply: &OpFn, cx: &ExecContext<'_>) -> Result<Value, Error> {
     if factor == 1.0 {
         return Ok(value);
     }
@@ -58,7 +58,7 @@ fn scaled(value: Value, factor: f32, multiply: &OpFn, cx: &Cx<'_>) -> Result<Val
 }
 
 /// The value with its last two dimensions exchanged.
-fn transposed(value: Value, cx: &Cx<'_>) -> Result<Value, Error> {
+fn transposed(value: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let rank = value.rank();
     if rank < 2 {
         return Ok(value);
@@ -75,9 +75,9 @@ fn matmul(node: &Node<'_>) -> Result<OpFn, Error> {
     }
     let (matmul, multiply) = (standard("MatMul", 13, Vec::new())?, standard("Mul", 13, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
-        let mut operand = |index, turned| {
+        let mut operand = |index, flip| {
             let value = args.take(index)?;
-            if turned { transposed(value, cx) } else { Ok(value) }
+            if flip { transposed(value, cx) } else { Ok(value) }
         };
         let (a, b) = (operand(0, a)?, operand(1, b)?);
         Ok(vec![scaled(of(&matmul, [a, b], cx)?, alpha, &multiply, cx)?])
@@ -159,7 +159,7 @@ fn four(result: Value, sum: Value) -> Vec<Value> {
 }
 
 /// The first two inputs and the bias at `bias`, if any, added up.
-fn summed(args: &mut Args, bias: usize, add: &OpFn, cx: &Cx<'_>) -> Result<Value, Error> {
+fn summed(args: &mut Args, bias: usize, add: &OpFn, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let (value, skip) = (args.take(0)?, args.take(1)?);
     let value = match args.take(bias) {
         Ok(bias) => of(add, [value, bias], cx)?,
@@ -174,7 +174,7 @@ fn summed(args: &mut Args, bias: usize, add: &OpFn, cx: &Cx<'_>) -> Result<Value
 }
 
 /// Rows divided by the root of the mean of their squares, and scaled.
-fn normalized(value: Value, scale: Value, axis: i64, epsilon: f32, cx: &Cx<'_>) -> Result<Value, Error> {
+fn normalized(value: Value, scale: Value, axis: i64, epsilon: f32, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let ty = value.ty();
     if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16) {
         return Err(no_type(&value));
@@ -186,10 +186,10 @@ fn normalized(value: Value, scale: Value, axis: i64, epsilon: f32, cx: &Cx<'_>) 
     if scale.len() != width {
         return Err(Error::invalid_argument(format!("{} scales for rows of {width}", scale.len())));
     }
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     let result = cx.output::<f32>(value.dims())?.append(|out| {
         for row in elements.chunks_exact(width) {
-            pace.step(2 * width, cx)?;
+            checkpoint.step(2 * width, cx)?;
             let squares: f64 = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
             let inverse = (1.0 / (squares / width as f64 + f64::from(epsilon)).sqrt()) as f32;
             out.extend(row.iter().zip(scale).map(|(x, scale)| x * inverse * scale));

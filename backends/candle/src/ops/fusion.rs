@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How an operator takes part.
-pub(crate) enum Part {
+pub(crate) enum FusionRole {
     Anchor(Anchor),
     Follower(Follower),
 }
@@ -23,7 +23,7 @@ pub(crate) enum Channels {
 
 /// Makes the kernel of a chain, which reads the step's first input and nothing else, out of the operators after the
 /// anchor. `None` where the weights would take too much memory.
-pub(crate) type Build = Box<dyn Fn(Program, &mut Packs) -> Option<OpFn> + Send + Sync>;
+pub(crate) type Build = Box<dyn Fn(Program, &mut PackedWeights) -> Option<OpFn> + Send + Sync>;
 
 /// A step by constant weights.
 pub(crate) struct Anchor {
@@ -41,7 +41,7 @@ pub(crate) enum Follower {
 
 /// A layout of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Way {
+pub(crate) enum PackLayout {
     /// As they are.
     Plain,
     /// Filters of a convolution in so many groups.
@@ -59,15 +59,15 @@ struct Pack {
 }
 
 /// Weights as kernels want them, and what may still be spent on more of them.
-pub(crate) struct Packs {
+pub(crate) struct PackedWeights {
     /// By the address of the weights, their dimensions and their layout.
-    made: HashMap<(usize, Vec<usize>, Way), Pack>,
+    made: HashMap<(usize, Vec<usize>, PackLayout), Pack>,
     left: usize,
     /// Bytes that kernels hold.
     spent: usize,
 }
 
-impl Packs {
+impl PackedWeights {
     /// A budget of `bytes`.
     pub(crate) fn new(bytes: usize) -> Self {
         Self { made: HashMap::new(), left: bytes, spent: 0 }
@@ -109,7 +109,7 @@ impl Packs {
     pub(crate) fn of(
         &mut self,
         weights: &Value,
-        way: Way,
+        way: PackLayout,
         len: usize,
         lay: impl FnOnce(&[f32], &mut Vec<f32>),
     ) -> Option<Arc<Vec<f32>>> {

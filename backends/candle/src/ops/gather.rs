@@ -1,6 +1,6 @@
 //! Elements by index: Gather, GatherElements, GatherND.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -29,9 +29,9 @@ fn gather(node: &Node<'_>) -> Result<OpFn, Error> {
         let at = axis(at, value.rank())?;
         let dim = value.dims()[at];
         let (mut places, _charge) = cx.list::<usize>(indices.len())?;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         for &index in &*integers(indices, cx)? {
-            pace.step(1, cx)?;
+            checkpoint.step(1, cx)?;
             places.push(place(index, dim)?);
         }
         let dims = [&value.dims()[..at], indices.dims(), &value.dims()[at + 1..]].concat();
@@ -40,7 +40,7 @@ fn gather(node: &Node<'_>) -> Result<OpFn, Error> {
             for block in 0..outer {
                 for place in &places {
                     let start = (block * dim + place) * inner;
-                    pace.copy(&elements[start..start + inner], out, cx)?;
+                    checkpoint.copy(&elements[start..start + inner], out, cx)?;
                 }
             }
             Ok(())
@@ -63,9 +63,9 @@ fn gather_elements(node: &Node<'_>) -> Result<OpFn, Error> {
         let dim = value.dims()[at];
         let (mut places, _charge) = cx.list::<usize>(list.len())?;
         let mut index = vec![0_usize; indices.rank()];
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         for &found in &*list {
-            pace.step(index.len(), cx)?;
+            checkpoint.step(index.len(), cx)?;
             let found = place(found, dim)?;
             let offset: usize = index.iter().zip(&steps).map(|(index, step)| index * step).sum();
             places.push(offset - index[at] * steps[at] + found * steps[at]);
@@ -103,9 +103,9 @@ fn gather_nd(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(Error::unsupported("indices of no dimension are not supported"));
         }
         let (mut starts, _charge) = cx.list::<usize>(list.len() / depth)?;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         for (number, tuple) in list.chunks_exact(depth).enumerate() {
-            pace.step(depth, cx)?;
+            checkpoint.step(depth, cx)?;
             let mut offset = 0;
             for (&index, &dim) in tuple.iter().zip(indexed) {
                 offset = offset * dim + place(index, dim)?;
@@ -121,12 +121,12 @@ fn take<T: Element>(
     starts: &[usize],
     inner: usize,
     dims: &[usize],
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     cx.output(dims)?.append(|out| {
         for &start in starts {
-            pace.copy(&elements[start..start + inner], out, cx)?;
+            checkpoint.copy(&elements[start..start + inner], out, cx)?;
         }
         Ok(())
     })

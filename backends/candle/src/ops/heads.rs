@@ -1,9 +1,10 @@
 //! What the attention operators share: queries, keys and values by head, the scores of these, and their softmax.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::math::product::{Matrices, Size, multiply};
 use crate::math::{functions, simd};
+use crate::ops::elementwise::Float;
 use crate::ops::layout::permute;
-use crate::ops::matmul::{Float, Matrices, Size, multiply};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::ElementType;
@@ -66,7 +67,7 @@ pub(super) fn asked(number: Option<i64>) -> Result<Option<ElementType>, Error> {
 }
 
 /// A tensor as batch, heads, places and the elements of each; of three dimensions it has its heads side by side.
-pub(super) fn by_head(value: Value, heads: Option<usize>, cx: &Cx<'_>) -> Result<Value, Error> {
+pub(super) fn by_head(value: Value, heads: Option<usize>, cx: &ExecContext<'_>) -> Result<Value, Error> {
     match (value.dims(), heads) {
         (&[_, found, _, _], heads) if heads.is_none_or(|heads| heads == found) => Ok(value),
         (&[batch, len, width], Some(heads)) if heads > 0 && width % heads == 0 => {
@@ -157,12 +158,12 @@ impl Heads {
         (query, key): (&Value, &Value),
         head: usize,
         (first, count): (usize, usize),
-        cx: &Cx<'_>,
+        cx: &ExecContext<'_>,
     ) -> Result<(Vec<T>, Charge), Error> {
         let start = (head * self.shared_rows() + first) * self.size;
-        let left = Matrices { start, ..Matrices::rows(query.storage()?, count, self.size) };
+        let left = Matrices { start, ..Matrices::rows(query.elements::<T>()?, count, self.size) };
         let start = head * self.keys * self.size;
-        let right = Matrices { start, ..Matrices::rows(key.storage()?, self.keys, self.size) };
+        let right = Matrices { start, ..Matrices::rows(key.elements::<T>()?, self.keys, self.size) };
         multiply(left, right.transposed(), Size { batch: 1, m: count, n: self.keys, k: self.size }, cx)
     }
 
@@ -173,55 +174,65 @@ impl Heads {
         value: &Value,
         head: usize,
         out: &mut [T],
-        cx: &Cx<'_>,
+        cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
         let rows = weights.dims().first().copied().unwrap_or(0);
-        let left = Matrices::rows(weights.storage()?, rows, self.keys);
+        let left = Matrices::rows(weights.elements::<T>()?, rows, self.keys);
         let start = head * self.keys * self.depth;
-        let right = Matrices { start, ..Matrices::rows(value.storage()?, self.keys, self.depth) };
+        let right = Matrices { start, ..Matrices::rows(value.elements::<T>()?, self.keys, self.depth) };
         let (found, _charge) = multiply::<T>(left, right, Size { batch: 1, m: rows, n: self.depth, k: self.keys }, cx)?;
-        overwrite(out, &found, &mut Pace::default(), cx)
+        overwrite(out, &found, &mut Checkpoint::default(), cx)
     }
 }
 
 /// Makes `out` what `elements` are; both are as long.
-pub(super) fn overwrite<T: Copy>(out: &mut [T], elements: &[T], pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+pub(super) fn overwrite<T: Copy>(
+    out: &mut [T],
+    elements: &[T],
+    checkpoint: &mut Checkpoint,
+    cx: &ExecContext<'_>,
+) -> Result<(), Error> {
     for (out, elements) in out.chunks_mut(PIECE).zip(elements.chunks(PIECE)) {
-        pace.step(out.len(), cx)?;
+        checkpoint.step(out.len(), cx)?;
         out.copy_from_slice(elements);
     }
     Ok(())
 }
 
 /// Does something to each element of a row.
-pub(super) fn each<T>(row: &mut [T], pace: &mut Pace, cx: &Cx<'_>, f: impl Fn(&mut T)) -> Result<(), Error> {
+pub(super) fn each<T>(
+    row: &mut [T],
+    checkpoint: &mut Checkpoint,
+    cx: &ExecContext<'_>,
+    f: impl Fn(&mut T),
+) -> Result<(), Error> {
     for piece in row.chunks_mut(PIECE) {
-        pace.step(piece.len(), cx)?;
+        checkpoint.step(piece.len(), cx)?;
         piece.iter_mut().for_each(&f);
     }
     Ok(())
 }
 
 /// The softmax of a row, in place. A row that is -∞ everywhere has nothing to attend to and becomes zeros.
-pub(super) fn softmax<T: Real>(row: &mut [T], pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+pub(super) fn softmax<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<(), Error> {
     let (mut top, mut masked) = (T::LEAST, true);
     for piece in row.chunks(PIECE) {
-        pace.step(piece.len(), cx)?;
+        checkpoint.step(piece.len(), cx)?;
         top = piece.iter().fold(top, |top, &x| if x > top { x } else { top });
         // A NaN is above nothing, but no mask put it there.
         masked &= piece.iter().all(|&x| x == T::LEAST);
     }
     if masked {
-        return pace.set(T::ZERO, row, cx);
+        return checkpoint.set(T::ZERO, row, cx);
     }
     let mut sums = [T::ZERO; 8];
     for piece in row.chunks_mut(PIECE) {
-        pace.step(piece.len(), cx)?;
+        checkpoint.step(piece.len(), cx)?;
         T::exponentials(piece, top);
         for chunk in piece.chunks(8) {
             sums.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum = sum.plus(x));
         }
     }
     let sum = sums.into_iter().fold(T::ZERO, T::plus);
-    each(row, pace, cx, |x| *x = x.over(sum))
+    each(row, checkpoint, cx, |x| *x = x.over(sum))
 }

@@ -1,6 +1,6 @@
 //! Integers that a tensor holds: counts, axes, indices.
 
-use crate::compute::context::Cx;
+use crate::compute::context::ExecContext;
 use crate::ops::cast::convert;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
@@ -27,7 +27,7 @@ impl Deref for Integers {
 }
 
 /// The integers of a tensor of indices or lengths.
-pub(super) fn integers(value: &Value, cx: &Cx<'_>) -> Result<Integers, Error> {
+pub(super) fn integers(value: &Value, cx: &ExecContext<'_>) -> Result<Integers, Error> {
     match value.ty() {
         ElementType::I64 | ElementType::I32 => convert(value.clone(), ElementType::I64, cx).map(Integers),
         other => Err(Error::invalid_argument(format!("{other:?} where integers are wanted"))),

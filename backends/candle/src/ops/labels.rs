@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::format::messages::GraphProto;
 use crate::format::ports::Port;
 use crate::ops::cast::convert;
@@ -107,14 +107,14 @@ impl Table {
     }
 
     /// The place of each element's value, where it has one.
-    fn visit(&self, value: &Value, cx: &Cx<'_>, mut visit: impl FnMut(Option<usize>)) -> Result<(), Error> {
+    fn visit(&self, value: &Value, cx: &ExecContext<'_>, mut visit: impl FnMut(Option<usize>)) -> Result<(), Error> {
         if value.ty() != self.ty {
             return Err(no_type(value));
         }
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         with_keys!(value, |elements| {
             for piece in elements.chunks(PIECE / 8) {
-                pace.step(piece.len() * 8, cx)?;
+                checkpoint.step(piece.len() * 8, cx)?;
                 piece.iter().for_each(|key| visit(self.places.get(&key.key()).map(|&place| place as usize)));
             }
             Ok(())
@@ -122,7 +122,7 @@ impl Table {
     }
 
     /// Each element's value of `values`, or the one of `default`.
-    fn map(&self, value: &Value, values: &Value, default: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
+    fn map(&self, value: &Value, values: &Value, default: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
         fn of<'a, T: Element>(_: &[T], other: &'a Value) -> Result<&'a [T], Error> {
             other.elements::<T>()
         }

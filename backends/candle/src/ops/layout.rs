@@ -1,6 +1,6 @@
 //! Operators that move elements about: Transpose, Concat, Split, Tile, Expand, DepthToSpace, SpaceToDepth.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::broadcast::{shape, typed};
 use crate::ops::constant::dims;
 use crate::ops::integers::integers;
@@ -41,7 +41,7 @@ fn transpose(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// The value with its dimensions in another order; `permutation` holds each of them once, or this is an error.
-pub(super) fn permute(value: Value, permutation: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
+pub(super) fn permute(value: Value, permutation: &[usize], cx: &ExecContext<'_>) -> Result<Value, Error> {
     let mut seen = vec![false; value.rank()];
     for &place in permutation {
         match seen.get_mut(place) {
@@ -73,7 +73,7 @@ fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// The values one after the other along an axis.
-pub(super) fn join(values: &[&Value], at: i64, cx: &Cx<'_>) -> Result<Value, Error> {
+pub(super) fn join(values: &[&Value], at: i64, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let first = values.first().ok_or_else(|| Error::invalid_argument("nothing to join"))?;
     let at = axis(at, first.rank())?;
     let mut dims = first.dims().to_vec();
@@ -97,11 +97,11 @@ pub(super) fn join(values: &[&Value], at: i64, cx: &Cx<'_>) -> Result<Value, Err
         for value in values.iter().skip(1) {
             parts.push((value.elements()?, product(&value.dims()[at..])));
         }
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         cx.output(&dims)?.append(|out| {
             for block in 0..outer {
                 for (elements, len) in &parts {
-                    pace.copy(&elements[block * len..(block + 1) * len], out, cx)?;
+                    checkpoint.copy(&elements[block * len..(block + 1) * len], out, cx)?;
                 }
             }
             Ok(())
@@ -148,11 +148,11 @@ fn split(node: &Node<'_>) -> Result<OpFn, Error> {
         for size in sizes {
             let mut dims = value.dims().to_vec();
             dims[at] = size;
-            let mut pace = Pace::default();
+            let mut checkpoint = Checkpoint::default();
             outputs.push(with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
                 for block in 0..outer {
                     let start = (block * whole + begin) * inner;
-                    pace.copy(&elements[start..start + size * inner], out, cx)?;
+                    checkpoint.copy(&elements[start..start + size * inner], out, cx)?;
                 }
                 Ok(())
             }))?);

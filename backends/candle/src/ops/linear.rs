@@ -1,6 +1,6 @@
 //! Linear models of ai.onnx.ml: LinearRegressor and LinearClassifier.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, learning};
 use crate::ops::scores;
@@ -45,11 +45,17 @@ impl Linear {
         Err(Error::invalid_argument(format!("{columns} features for a model of {wanted}")))
     }
 
-    fn scores(&self, row: &[f64], scores: &mut [f64], pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+    fn scores(
+        &self,
+        row: &[f64],
+        scores: &mut [f64],
+        checkpoint: &mut Checkpoint,
+        cx: &ExecContext<'_>,
+    ) -> Result<(), Error> {
         for (target, (score, coefficients)) in
             scores.iter_mut().zip(self.coefficients.chunks_exact(row.len())).enumerate()
         {
-            pace.step(row.len(), cx)?;
+            checkpoint.step(row.len(), cx)?;
             let sum: f64 = row.iter().zip(coefficients).map(|(x, coefficient)| x * coefficient).sum();
             *score = sum + self.intercepts.get(target).copied().unwrap_or(0.0);
         }
@@ -67,8 +73,8 @@ fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
         linear.check(columns)?;
         let elements = value.elements::<f64>()?;
-        Ok(vec![collect(rows, linear.targets, cx, |row, scores, pace| {
-            linear.scores(&elements[row * columns..(row + 1) * columns], scores, pace, cx)?;
+        Ok(vec![collect(rows, linear.targets, cx, |row, scores, checkpoint| {
+            linear.scores(&elements[row * columns..(row + 1) * columns], scores, checkpoint, cx)?;
             transform.apply(scores);
             Ok(())
         })?])
@@ -94,15 +100,15 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
         linear.check(columns)?;
         let elements = value.elements::<f64>()?;
         let (mut places, _charge) = cx.list::<usize>(rows)?;
-        let result = collect(rows, labels.len(), cx, |row, scores, pace| {
+        let result = collect(rows, labels.len(), cx, |row, scores, checkpoint| {
             let row = &elements[row * columns..(row + 1) * columns];
             if two {
-                linear.scores(row, &mut scores[..1], pace, cx)?;
+                linear.scores(row, &mut scores[..1], checkpoint, cx)?;
                 places.push(usize::from(scores[0] > 0.0));
                 let pair = both(scores[0], true, transform);
                 scores.copy_from_slice(&pair);
             } else {
-                linear.scores(row, scores, pace, cx)?;
+                linear.scores(row, scores, checkpoint, cx)?;
                 places.push(highest(scores));
                 transform.apply(scores);
             }

@@ -2,7 +2,7 @@
 //!
 //! Computed in f32, place by place, as ONNX defines it.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::functions;
 use crate::ops::cast::convert;
 use crate::ops::heads::overwrite;
@@ -72,7 +72,7 @@ impl<'a> Rows<'a> {
 }
 
 impl Linear {
-    fn run(&self, mut args: Args, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+    fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         let mut floats = Vec::with_capacity(6);
         let mut types = [ElementType::F32; 2];
         for index in 0..6 {
@@ -113,13 +113,13 @@ impl Linear {
         let key = Rows { elements: key.elements()?, heads: self.shared, size };
         let value = Rows { elements: value.elements()?, heads: self.shared, size: sizes.value };
         let dims = [batch, self.shared, size, sizes.value];
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let (mut state, charge) = cx.filled(0.0_f32, count(&dims)?)?;
         if let Some(past) = past {
             if past.dims() != dims {
                 return Err(Error::invalid_argument(format!("a state {} of {}", Dims(past.dims()), Dims(&dims))));
             }
-            overwrite(&mut state, past.elements()?, &mut pace, cx)?;
+            overwrite(&mut state, past.elements()?, &mut checkpoint, cx)?;
         }
         let dims_out = [batch, len, self.heads.saturating_mul(sizes.value)];
         let result = cx
@@ -147,12 +147,12 @@ impl Linear {
         sizes: &Sizes,
         state: &mut [f32],
         out: &mut [f32],
-        cx: &Cx<'_>,
+        cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
         let scale = if self.scale == 0.0 { 1.0 / (sizes.key as f32).sqrt() } else { self.scale };
         let (group, depth) = (self.heads / self.shared, sizes.value);
         let (mut new, _charge) = cx.filled(0.0_f32, depth)?;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         for batch in 0..sizes.batch {
             for head in 0..self.shared {
                 let start = (batch * self.shared + head) * sizes.key * depth;
@@ -162,7 +162,7 @@ impl Linear {
                     if let Some(decay) = decay {
                         let decay = decay.at(place, head);
                         for (index, row) in state.chunks_exact_mut(depth).enumerate() {
-                            pace.step(depth, cx)?;
+                            checkpoint.step(depth, cx)?;
                             let factor = functions::exp(if decay.len() == 1 { decay[0] } else { decay[index] });
                             row.iter_mut().for_each(|x| *x *= factor);
                         }
@@ -171,20 +171,20 @@ impl Linear {
                     if let Some(beta) = beta {
                         let beta = if beta.heads == 1 { beta.at(place, 0) } else { beta.at(place, head) };
                         for (row, k) in state.chunks_exact(depth).zip(key) {
-                            pace.step(depth, cx)?;
+                            checkpoint.step(depth, cx)?;
                             new.iter_mut().zip(row).for_each(|(new, x)| *new -= x * k);
                         }
                         new.iter_mut().for_each(|new| *new *= beta[0]);
                     }
                     for (row, k) in state.chunks_exact_mut(depth).zip(key) {
-                        pace.step(depth, cx)?;
+                        checkpoint.step(depth, cx)?;
                         row.iter_mut().zip(&new).for_each(|(x, new)| *x += k * new);
                     }
                     for head in head * group..(head + 1) * group {
                         let start = (place * self.heads + head) * depth;
                         let out = &mut out[start..start + depth];
                         for (row, q) in state.chunks_exact(depth).zip(query.at(place, head)) {
-                            pace.step(depth, cx)?;
+                            checkpoint.step(depth, cx)?;
                             out.iter_mut().zip(row).for_each(|(out, x)| *out += scale * q * x);
                         }
                     }

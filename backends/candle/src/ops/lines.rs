@@ -1,7 +1,7 @@
 //! The largest elements under a window of one or two dimensions, line by line: of the lines under the window, then of
 //! the columns, so that every loop is over elements side by side.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::simd;
 use crate::ops::window::Slide;
 use crate::tensor::value::Value;
@@ -21,7 +21,13 @@ fn larger(best: f32, element: f32) -> f32 {
 }
 
 /// The maxima of planes, one after the other in `elements`, into a tensor of `dims`.
-pub(super) fn max(elements: &[f32], dims: &[usize], rows: Slide, columns: Slide, cx: &Cx<'_>) -> Result<Value, Error> {
+pub(super) fn max(
+    elements: &[f32],
+    dims: &[usize],
+    rows: Slide,
+    columns: Slide,
+    cx: &ExecContext<'_>,
+) -> Result<Value, Error> {
     // A line with its pads, and the maxima that begin at each of its elements but for the last ones.
     let reach = (columns.kernel - 1) * columns.dilation;
     let starts = columns.output.saturating_sub(1) * columns.stride + 1;
@@ -29,16 +35,16 @@ pub(super) fn max(elements: &[f32], dims: &[usize], rows: Slide, columns: Slide,
     let (mut line, _line) = cx.scratch::<f32>(padded)?;
     let (mut maxima, _maxima) = cx.scratch::<f32>(starts)?;
     line.resize(padded, f32::NEG_INFINITY);
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     cx.output::<f32>(dims)?.append(|out| {
         for plane in elements.chunks_exact(rows.input * columns.input) {
             for y in 0..rows.output {
                 let (first, end) = rows.inside(y);
-                pace.step(columns.kernel * starts, cx)?;
+                checkpoint.step(columns.kernel * starts, cx)?;
                 let inside = &mut line[columns.before..columns.before + columns.input];
                 inside.fill(f32::NEG_INFINITY);
                 for row in first..end {
-                    pace.step(columns.input, cx)?;
+                    checkpoint.step(columns.input, cx)?;
                     let start = rows.source(y, row) * columns.input;
                     simd::zip(inside, &plane[start..start + columns.input], larger);
                 }

@@ -1,6 +1,6 @@
 //! Losses, which models keep from their training: NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
 use crate::ops::integers::integers;
 use crate::ops::node::{Args, Node, OpFn};
@@ -55,25 +55,25 @@ fn sizes(scores: &Value) -> Result<(usize, usize, usize), Error> {
 }
 
 /// The logarithm of softmax over the second dimension.
-fn log_softmax<T: Real>(scores: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
+fn log_softmax<T: Real>(scores: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let (n, classes, places) = sizes(scores)?;
-    let (elements, mut pace) = (scores.elements::<T>()?, Pace::default());
+    let (elements, mut checkpoint) = (scores.elements::<T>()?, Checkpoint::default());
     cx.output::<T>(scores.dims())?.write(T::default(), |out| {
         for batch in 0..n {
             for place in 0..places {
                 let at = |class: usize| (batch * classes + class) * places + place;
                 let (mut top, mut sum) = (T::NEG_INFINITY, T::default());
                 for class in 0..classes {
-                    pace.step(1, cx)?;
+                    checkpoint.step(1, cx)?;
                     top = top.max(elements[at(class)]);
                 }
                 for class in 0..classes {
-                    pace.step(1, cx)?;
+                    checkpoint.step(1, cx)?;
                     sum += (elements[at(class)] - top).exp();
                 }
                 let log = sum.ln();
                 for class in 0..classes {
-                    pace.step(1, cx)?;
+                    checkpoint.step(1, cx)?;
                     out[at(class)] = elements[at(class)] - top - log;
                 }
             }
@@ -87,7 +87,7 @@ fn likelihood<T: Real>(
     args: &mut Args,
     reduction: Reduction,
     ignored: Option<i64>,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let (n, classes, places) = sizes(scores)?;
     let target = args.get(1)?;
@@ -101,11 +101,11 @@ fn likelihood<T: Real>(
     }
     let elements = scores.elements::<T>()?;
     let targets = integers(target, cx)?;
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     let mut total = T::default();
     let losses = cx.output::<T>(target.dims())?.append(|out| {
         for (index, &class) in targets.iter().enumerate() {
-            pace.step(1, cx)?;
+            checkpoint.step(1, cx)?;
             if Some(class) == ignored {
                 out.push(T::default());
                 continue;
@@ -123,7 +123,7 @@ fn likelihood<T: Real>(
     }
     let mut sum = T::default();
     for &loss in losses.elements::<T>()? {
-        pace.step(1, cx)?;
+        checkpoint.step(1, cx)?;
         sum += loss;
     }
     Value::scalar(if reduction == Reduction::Mean { sum / total } else { sum })

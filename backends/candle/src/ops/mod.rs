@@ -1,6 +1,6 @@
 //! The operators: one table from domain, name and opset to what builds them.
 //!
-//! Each family has a file of its own and lists its operators in a constant; [`operators`] is all of them, for
+//! Each family has a file of its own and lists its operators in a constant; [`operators`] is all of them, for the
 //! documentation and for the compiler alike.
 
 #![expect(clippy::doc_markdown, reason = "operators are named as ONNX names them")]
@@ -93,7 +93,13 @@ use crate::ops::operator::Operator;
 /// The families whose operators are made of others.
 const COMPOSITES: [&[Operator]; 3] = [attend::OPERATORS, fused_layers::OPERATORS, qlinear::OPERATORS];
 
-/// Every operator, by family.
+/// Every operator that is supported, by family.
+///
+/// *Work* is what folding constants at load goes by: an operator whose work is linear takes a few steps for each element
+/// that it reads or writes. *Fused* operators become one step with others: the first is a product by constant weights,
+/// and those after it are elementwise.
+///
+#[doc = include_str!("../operators.md")]
 pub fn operators() -> impl Iterator<Item = &'static Operator> {
     basic::FAMILIES.into_iter().chain(COMPOSITES).flatten()
 }

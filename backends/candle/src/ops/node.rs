@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::compute::context::Cx;
+use crate::compute::context::ExecContext;
 use crate::format::messages::{AttributeProto, NodeProto};
 use crate::format::tensors::tensor;
 use crate::quote::quote;
@@ -15,7 +15,7 @@ use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 /// What an operator does at run time.
-pub(crate) type OpFn = Box<dyn Fn(Args, &Cx<'_>) -> Result<Vec<Value>, Error> + Send + Sync>;
+pub(crate) type OpFn = Box<dyn Fn(Args, &ExecContext<'_>) -> Result<Vec<Value>, Error> + Send + Sync>;
 
 /// A compiled graph, as the operator that it is an attribute of runs it.
 pub(crate) trait RunGraph: Send + Sync {
@@ -26,7 +26,7 @@ pub(crate) trait RunGraph: Send + Sync {
     fn outputs(&self) -> usize;
 
     /// Computes the outputs from the inputs and, after them, the captures.
-    fn run(&self, inputs: Vec<Value>, cx: &Cx<'_>) -> Result<Vec<Value>, Error>;
+    fn run(&self, inputs: Vec<Value>, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error>;
 }
 
 /// A graph in an attribute, compiled.

@@ -1,6 +1,6 @@
 //! Normalizations: BatchNormalization, InstanceNormalization, LayerNormalization, and by groups, channels and norms.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::gemm::Factor as _;
 use crate::math::program::{Batch, Constants, batch_scales};
 use crate::ops::broadcast::shape;
@@ -55,7 +55,7 @@ fn batch(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// Each channel by its scale, with its shift.
-fn scaled<T: Real>(mut value: Value, parameters: &[Value], epsilon: T, cx: &Cx<'_>) -> Result<Value, Error> {
+fn scaled<T: Real>(mut value: Value, parameters: &[Value], epsilon: T, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let channels = value.dims().get(1).copied().unwrap_or(1);
     let [scale, bias, mean, variance] = parameters else {
         return Err(Error::invalid_argument("parameters are missing"));
@@ -68,11 +68,11 @@ fn scaled<T: Real>(mut value: Value, parameters: &[Value], epsilon: T, cx: &Cx<'
     if plane == 0 || channels == 0 {
         return Ok(value);
     }
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     let mut apply = |elements: &mut [T]| -> Result<(), Error> {
         for (plane, &(scale, shift)) in elements.chunks_exact_mut(plane).zip(scales.iter().cycle()) {
             for piece in plane.chunks_mut(PIECE) {
-                pace.step(piece.len(), cx)?;
+                checkpoint.step(piece.len(), cx)?;
                 piece.iter_mut().for_each(|x| *x = *x * scale + shift);
             }
         }
@@ -84,25 +84,30 @@ fn scaled<T: Real>(mut value: Value, parameters: &[Value], epsilon: T, cx: &Cx<'
     }
     let elements = value.elements::<T>()?;
     cx.output::<T>(value.dims())?.append(|out| {
-        Pace::default().copy(elements, out, cx)?;
+        Checkpoint::default().copy(elements, out, cx)?;
         apply(out)
     })
 }
 
 /// Mean and one over the standard deviation of a row.
-fn statistics<T: Real>(row: &[T], epsilon: T, pace: &mut Pace, cx: &Cx<'_>) -> Result<(T, T), Error> {
+fn statistics<T: Real>(
+    row: &[T],
+    epsilon: T,
+    checkpoint: &mut Checkpoint,
+    cx: &ExecContext<'_>,
+) -> Result<(T, T), Error> {
     let len = T::from_f64(row.len() as f64);
-    let mean = sum(row, |x| x, pace, cx)? / len;
-    let variance = sum(row, |x| (x - mean) * (x - mean), pace, cx)? / len;
+    let mean = sum(row, |x| x, checkpoint, cx)? / len;
+    let variance = sum(row, |x| (x - mean) * (x - mean), checkpoint, cx)? / len;
     Ok((mean, T::ONE / (variance + epsilon).sqrt()))
 }
 
 /// A sum in eight parts, so that additions don't wait for each other.
-fn sum<T: Real>(row: &[T], f: impl Fn(T) -> T, pace: &mut Pace, cx: &Cx<'_>) -> Result<T, Error> {
+fn sum<T: Real>(row: &[T], f: impl Fn(T) -> T, checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<T, Error> {
     let (chunks, rest) = row.as_chunks::<8>();
     let mut parts = [T::default(); 8];
     for chunks in chunks.chunks(PIECE / 8) {
-        pace.step(chunks.len() * 8, cx)?;
+        checkpoint.step(chunks.len() * 8, cx)?;
         for chunk in chunks {
             parts.iter_mut().zip(chunk).for_each(|(part, &x)| *part += f(x));
         }
@@ -111,9 +116,15 @@ fn sum<T: Real>(row: &[T], f: impl Fn(T) -> T, pace: &mut Pace, cx: &Cx<'_>) -> 
 }
 
 /// Appends `f` of each element of a row.
-fn extend<T: Real>(row: &[T], f: impl Fn(T) -> T, out: &mut Vec<T>, pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+fn extend<T: Real>(
+    row: &[T],
+    f: impl Fn(T) -> T,
+    out: &mut Vec<T>,
+    checkpoint: &mut Checkpoint,
+    cx: &ExecContext<'_>,
+) -> Result<(), Error> {
     for piece in row.chunks(PIECE) {
-        pace.step(piece.len(), cx)?;
+        checkpoint.step(piece.len(), cx)?;
         out.extend(piece.iter().map(|&x| f(x)));
     }
     Ok(())
@@ -129,11 +140,11 @@ fn instance(node: &Node<'_>) -> Result<OpFn, Error> {
             let (scale, bias) = (parameter::<T>(&scale, channels)?, parameter::<T>(&bias, channels)?);
             let plane = product(value.dims().get(2..).unwrap_or_default());
             let (elements, epsilon) = (value.elements::<T>()?, T::from_f64(f64::from(epsilon)));
-            let mut pace = Pace::default();
+            let mut checkpoint = Checkpoint::default();
             cx.output::<T>(value.dims())?.append(|out| {
                 for (row, (&scale, &bias)) in elements.chunks_exact(plane).zip(scale.iter().zip(bias).cycle()) {
-                    let (mean, inverse) = statistics(row, epsilon, &mut pace, cx)?;
-                    extend(row, |x| (x - mean) * inverse * scale + bias, out, &mut pace, cx)?;
+                    let (mean, inverse) = statistics(row, epsilon, &mut checkpoint, cx)?;
+                    extend(row, |x| (x - mean) * inverse * scale + bias, out, &mut checkpoint, cx)?;
                 }
                 Ok(())
             })
@@ -165,7 +176,7 @@ fn layers<T: Real>(
     args: &mut Args,
     at: i64,
     epsilon: T,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<(Value, Value, Value), Error> {
     let at = axis(at, value.rank())?;
     let (outer, inner) = value.dims().split_at(at);
@@ -187,14 +198,14 @@ fn layers<T: Real>(
     let (mut means, means_charge) = cx.scratch::<T>(count(&kept)?)?;
     let (mut inverses, inverses_charge) = cx.scratch::<T>(count(&kept)?)?;
     let elements = value.elements::<T>()?;
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     let result = cx.output::<T>(value.dims())?.append(|out| {
         for row in elements.chunks_exact(width) {
-            let (mean, inverse) = statistics(row, epsilon, &mut pace, cx)?;
+            let (mean, inverse) = statistics(row, epsilon, &mut checkpoint, cx)?;
             means.push(mean);
             inverses.push(inverse);
             for (index, row) in row.chunks(PIECE).enumerate() {
-                pace.step(row.len(), cx)?;
+                checkpoint.step(row.len(), cx)?;
                 let columns = index * PIECE..index * PIECE + row.len();
                 let scaled = row.iter().zip(&scale[columns.clone()]);
                 let scaled = scaled.map(|(&x, &scale)| (x - mean) * inverse * scale);
@@ -207,8 +218,8 @@ fn layers<T: Real>(
         Ok(())
     })?;
     // Rows of nothing have no mean.
-    pace.fill(T::NAN, rows, &mut means, cx)?;
-    pace.fill(T::NAN, rows, &mut inverses, cx)?;
+    checkpoint.fill(T::NAN, rows, &mut means, cx)?;
+    checkpoint.fill(T::NAN, rows, &mut inverses, cx)?;
     let means = Value::charged(kept.clone(), means, means_charge)?;
     Ok((means, Value::charged(kept, inverses, inverses_charge)?, result))
 }
@@ -234,15 +245,15 @@ fn group(node: &Node<'_>) -> Result<OpFn, Error> {
         let result = with_reals!(value, T => {
             let (scale, bias) = (parameter::<T>(&scale, wanted)?, parameter::<T>(&bias, wanted)?);
             let (elements, epsilon) = (value.elements::<T>()?, T::from_f64(f64::from(epsilon)));
-            let mut pace = Pace::default();
+            let mut checkpoint = Checkpoint::default();
             cx.output::<T>(value.dims())?.append(|out| {
                 for (index, row) in elements.chunks_exact(plane * each).enumerate() {
-                    let (mean, inverse) = statistics(row, epsilon, &mut pace, cx)?;
+                    let (mean, inverse) = statistics(row, epsilon, &mut checkpoint, cx)?;
                     for (place, row) in row.chunks_exact(plane).enumerate() {
                         let group = index % groups;
                         let channel = if by_group { group } else { group * each + place };
                         let (scale, bias) = (scale[channel], bias[channel]);
-                        extend(row, |x| (x - mean) * inverse * scale + bias, out, &mut pace, cx)?;
+                        extend(row, |x| (x - mean) * inverse * scale + bias, out, &mut checkpoint, cx)?;
                     }
                 }
                 Ok(())
@@ -267,14 +278,14 @@ fn local_response(node: &Node<'_>) -> Result<OpFn, Error> {
             let elements = value.elements::<T>()?;
             let of = |number: f32| T::from_f64(f64::from(number));
             let (each, beta, bias) = (of(alpha) / T::from_f64(size as f64), of(beta), of(bias));
-            let mut pace = Pace::default();
+            let mut checkpoint = Checkpoint::default();
             cx.output::<T>(value.dims())?.append(|out| {
             for (index, row) in elements.chunks_exact(plane).enumerate() {
                 let (image, channel) = (index / channels, index % channels);
                 let first = channel.saturating_sub((size - 1) / 2);
                 let end = (channel + size / 2 + 1).min(channels);
                 for (place, &x) in row.iter().enumerate() {
-                    pace.step(end - first, cx)?;
+                    checkpoint.step(end - first, cx)?;
                     let squares = (first..end).map(|channel| elements[(image * channels + channel) * plane + place]);
                     let sum: T = squares.map(|x| x * x).sum();
                     out.push(x / (bias + each * sum).powf(beta));
@@ -291,18 +302,18 @@ fn local_response(node: &Node<'_>) -> Result<OpFn, Error> {
 fn rows_of<T: Real>(
     value: Value,
     last: &[usize],
-    cx: &Cx<'_>,
-    normalize: impl Fn(&[T], &mut Vec<T>, &mut Pace) -> Result<(), Error>,
+    cx: &ExecContext<'_>,
+    normalize: impl Fn(&[T], &mut Vec<T>, &mut Checkpoint) -> Result<(), Error>,
 ) -> Result<Value, Error> {
     let order: Vec<usize> =
         (0..value.rank()).filter(|place| !last.contains(place)).chain(last.iter().copied()).collect();
     let width: usize = last.iter().map(|&place| value.dims()[place]).product();
     let value = permute(value, &order, cx)?;
     let elements = value.elements::<T>()?;
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     let result = cx
         .output::<T>(value.dims())?
-        .append(|out| elements.chunks_exact(width).try_for_each(|row| normalize(row, out, &mut pace)))?;
+        .append(|out| elements.chunks_exact(width).try_for_each(|row| normalize(row, out, &mut checkpoint)))?;
     let mut back = vec![0; order.len()];
     order.iter().enumerate().for_each(|(place, &at)| back[at] = place);
     permute(result, &back, cx)
@@ -313,11 +324,11 @@ fn mean_variance(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
         let folded = crate::tensor::dims::axes(&list, value.rank())?;
-        let result = with_reals!(value, T => rows_of::<T>(value, &folded, cx, |row, out, pace| {
-            let (mean, inverse) = statistics(row, T::ZERO, pace, cx)?;
+        let result = with_reals!(value, T => rows_of::<T>(value, &folded, cx, |row, out, checkpoint| {
+            let (mean, inverse) = statistics(row, T::ZERO, checkpoint, cx)?;
             // As ONNX writes it: the deviation plus a little.
             let scale = T::ONE / (T::ONE / inverse + T::from_f64(1e-9));
-            extend(row, |x| (x - mean) * scale, out, pace, cx)
+            extend(row, |x| (x - mean) * scale, out, checkpoint, cx)
         }))?;
         Ok(vec![convert(result, ty, cx)?])
     }))
@@ -331,11 +342,11 @@ fn lp(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
         let at = axis(at, value.rank())?;
-        let result = with_reals!(value, T => rows_of::<T>(value, &[at], cx, |row, out, pace| {
-            let norm = if p == 1 { sum(row, T::abs, pace, cx)? } else { sum(row, |x| x * x, pace, cx)?.sqrt() };
+        let result = with_reals!(value, T => rows_of::<T>(value, &[at], cx, |row, out, checkpoint| {
+            let norm = if p == 1 { sum(row, T::abs, checkpoint, cx)? } else { sum(row, |x| x * x, checkpoint, cx)?.sqrt() };
             // A row of zeros stays one.
             let scale = if norm > T::ZERO { T::ONE / norm } else { T::ONE };
-            extend(row, |x| x * scale, out, pace, cx)
+            extend(row, |x| x * scale, out, checkpoint, cx)
         }))?;
         Ok(vec![convert(result, ty, cx)?])
     }))

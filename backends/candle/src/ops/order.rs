@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::integers::{integer, integers};
@@ -39,13 +39,13 @@ pub(super) fn sort<T: Copy>(
     list: &mut [T],
     cost: usize,
     compare: impl Fn(&T, &T) -> Ordering,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<(), Error> {
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     let cost = cost.saturating_add(1);
     let mut sorted = (PIECE / cost).max(1);
     for piece in list.chunks_mut(sorted) {
-        pace.step(cost.saturating_mul(16).saturating_mul(piece.len()), cx)?;
+        checkpoint.step(cost.saturating_mul(16).saturating_mul(piece.len()), cx)?;
         piece.sort_by(&compare);
     }
     let (mut room, _charge) = cx.list::<T>(if list.len() > sorted { list.len() } else { 0 })?;
@@ -54,7 +54,7 @@ pub(super) fn sort<T: Copy>(
         for pair in list.chunks(sorted.saturating_mul(2)) {
             let (mut left, mut right) = pair.split_at(sorted.min(pair.len()));
             while let (Some((a, rest_left)), Some((b, rest_right))) = (left.split_first(), right.split_first()) {
-                pace.step(cost, cx)?;
+                checkpoint.step(cost, cx)?;
                 if compare(b, a).is_lt() {
                     room.push(*b);
                     right = rest_right;
@@ -63,8 +63,8 @@ pub(super) fn sort<T: Copy>(
                     left = rest_left;
                 }
             }
-            pace.copy(left, &mut room, cx)?;
-            pace.copy(right, &mut room, cx)?;
+            checkpoint.copy(left, &mut room, cx)?;
+            checkpoint.copy(right, &mut room, cx)?;
         }
         list.copy_from_slice(&room);
         sorted = sorted.saturating_mul(2);
@@ -95,7 +95,7 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
         let (outer, inner) = (product(&dims[..at]), product(&dims[at + 1..]));
         let indices = cx.output::<i64>(&dims)?;
         let (mut places, _charge) = cx.list::<usize>(if k <= PIECE { dim.min(k + PIECE) } else { dim })?;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         with_numbers!(value, T => {
             let elements = value.elements::<T>()?;
             let (mut tops, charge) = cx.filled(T::default(), outer * k * inner)?;
@@ -113,9 +113,9 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
                     for first in (0..dim).step_by(PIECE) {
                         let end = dim.min(first + PIECE);
                         places.extend(first..end);
-                        pace.step(end - first, cx)?;
+                        checkpoint.step(end - first, cx)?;
                         if places.len() > k && k <= PIECE {
-                            pace.step(4 * places.len(), cx)?;
+                            checkpoint.step(4 * places.len(), cx)?;
                             places.select_nth_unstable_by(k - 1, compare);
                             places.truncate(k);
                         }
@@ -123,7 +123,7 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
                     sort(&mut places, 1, compare, cx)?;
                     places.truncate(k);
                     for (rank, &index) in places.iter().enumerate() {
-                        pace.step(1, cx)?;
+                        checkpoint.step(1, cx)?;
                         let to = (block * k + rank) * inner + column;
                         tops[to] = at(index);
                         found[to] = index as i64;
@@ -150,7 +150,7 @@ fn running_sum(node: &Node<'_>) -> Result<OpFn, Error> {
         let result = with_numbers!(value, T => {
             let elements = value.elements::<T>()?;
             let (mut sums, _charge) = cx.filled(T::default(), inner)?;
-            let mut pace = Pace::default();
+            let mut checkpoint = Checkpoint::default();
             cx.output::<T>(value.dims())?.write(T::default(), |out| {
                 for block in 0..outer {
                     sums.fill(T::default());
@@ -159,7 +159,7 @@ fn running_sum(node: &Node<'_>) -> Result<OpFn, Error> {
                         let start = (block * dim + step) * inner;
                         let rows = out[start..start + inner].iter_mut().zip(&elements[start..start + inner]);
                         for (sum, (out, &x)) in sums.iter_mut().zip(rows) {
-                            pace.step(1, cx)?;
+                            checkpoint.step(1, cx)?;
                             if exclusive {
                                 *out = *sum;
                             }
@@ -178,15 +178,15 @@ fn running_sum(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// Where the elements are that are not zero.
-fn places_of<T: Element>(elements: &[T], cx: &Cx<'_>) -> Result<(Vec<usize>, Charge), Error> {
-    let (mut count, mut pace) = (0, Pace::default());
+fn places_of<T: Element>(elements: &[T], cx: &ExecContext<'_>) -> Result<(Vec<usize>, Charge), Error> {
+    let (mut count, mut checkpoint) = (0, Checkpoint::default());
     for piece in elements.chunks(PIECE) {
-        pace.step(piece.len(), cx)?;
+        checkpoint.step(piece.len(), cx)?;
         count += piece.iter().filter(|x| **x != T::default()).count();
     }
     let (mut places, charge) = cx.list::<usize>(count)?;
     for (place, x) in elements.iter().enumerate() {
-        pace.step(1, cx)?;
+        checkpoint.step(1, cx)?;
         if *x != T::default() {
             places.push(place);
         }
@@ -200,11 +200,11 @@ fn non_zero(_: &Node<'_>) -> Result<OpFn, Error> {
         let (places, _charge) = with_elements!(value, |elements| places_of(elements, cx)?);
         // A scalar has no dimension, and so each of its elements no index.
         let dims = value.dims();
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let result = cx.output::<i64>(&[dims.len(), places.len()])?.append(|out| {
             for (&dim, stride) in dims.iter().zip(strides(dims)) {
                 for places in places.chunks(PIECE) {
-                    pace.step(places.len(), cx)?;
+                    checkpoint.step(places.len(), cx)?;
                     out.extend(places.iter().map(|place| (place / stride % dim.max(1)) as i64));
                 }
             }
@@ -246,7 +246,7 @@ fn reverse(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(Error::invalid_argument(format!("{} lengths for {}", lens.len(), Dims(value.dims()))));
         }
         let inner = product(&value.dims()[2..]);
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         Ok(vec![with_elements!(value, |elements| cx.output(value.dims())?.append(|out| {
             for first in 0..value.dims()[0] {
                 for second in 0..value.dims()[1] {
@@ -255,7 +255,7 @@ fn reverse(node: &Node<'_>) -> Result<OpFn, Error> {
                     let step = if step < len { len - 1 - step } else { step };
                     let (first, second) = if batch_axis == 0 { (row, step) } else { (step, row) };
                     let start = (first * value.dims()[1] + second) * inner;
-                    pace.copy(&elements[start..start + inner], out, cx)?;
+                    checkpoint.copy(&elements[start..start + inner], out, cx)?;
                 }
             }
             Ok(())
@@ -293,7 +293,7 @@ fn uniques<T: Number>(
     dims: &[usize],
     order_back: Option<&[usize]>,
     sorted: bool,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Vec<Value>, Error> {
     let (rows, width) = (dims[0], product(&dims[1..]));
     let row = |index: usize| &elements[index * width..(index + 1) * width];
@@ -301,19 +301,19 @@ fn uniques<T: Number>(
         row(a).iter().zip(row(b)).map(|(a, b)| order(a, b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     };
     let _charge = cx.charge::<u64>(&[rows, 6])?;
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     let mut places = Vec::with_capacity(rows);
     for first in (0..rows).step_by(PIECE) {
-        pace.step(PIECE, cx)?;
+        checkpoint.step(PIECE, cx)?;
         places.extend(first..rows.min(first + PIECE));
     }
     sort(&mut places, width, |&a, &b| compare(a, b), cx)?;
     // Each group's first place, and which group each row is in.
     let (mut firsts, mut counts) = (Vec::with_capacity(rows), Vec::<i64>::with_capacity(rows));
     let mut group = Vec::with_capacity(rows);
-    pace.fill(0_usize, rows, &mut group, cx)?;
+    checkpoint.fill(0_usize, rows, &mut group, cx)?;
     for &place in &places {
-        pace.step(width, cx)?;
+        checkpoint.step(width, cx)?;
         match firsts.last() {
             Some(&first) if compare(first, place).is_eq() => {}
             _ => {
@@ -334,8 +334,9 @@ fn uniques<T: Number>(
     ranks.iter().enumerate().for_each(|(place, &rank)| new[rank] = place as i64);
     let mut out = dims.to_vec();
     out[0] = firsts.len();
-    let kept =
-        cx.output::<T>(&out)?.append(|out| ranks.iter().try_for_each(|&rank| pace.copy(row(firsts[rank]), out, cx)))?;
+    let kept = cx
+        .output::<T>(&out)?
+        .append(|out| ranks.iter().try_for_each(|&rank| checkpoint.copy(row(firsts[rank]), out, cx)))?;
     let kept = match order_back {
         Some(order) => {
             let mut back = vec![0; order.len()];

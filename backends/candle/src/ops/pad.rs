@@ -1,6 +1,6 @@
 //! Pad, by a constant, by the edge, by reflection or around. A negative pad cuts.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -112,7 +112,7 @@ pub(super) fn constant<T: Element>(
     ends: &[(i64, i64)],
     new: &[usize],
     filler: T,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     cx.output(new)?.write(filler, |out| {
         // What remains of each dimension: where it begins in the old tensor and in the new, and its length.
@@ -133,7 +133,7 @@ pub(super) fn constant<T: Element>(
             }
             return Ok(());
         };
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let mut index = vec![0_usize; outer.len()];
         let rows = outer.iter().map(|&(_, _, len)| len).product::<usize>();
         for _ in 0..rows {
@@ -145,7 +145,7 @@ pub(super) fn constant<T: Element>(
                 to += (begin + index) * new;
             }
             for (out, elements) in out[to..to + len].chunks_mut(PIECE).zip(elements[from..from + len].chunks(PIECE)) {
-                pace.step(elements.len(), cx)?;
+                checkpoint.step(elements.len(), cx)?;
                 out.copy_from_slice(elements);
             }
             for (index, &(_, _, len)) in index.iter_mut().zip(outer).rev() {

@@ -1,6 +1,7 @@
 //! Patches of an image, laid out as the right-hand side of a product: one column for each output of a convolution.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::VECTOR_CHECK_INTERVAL;
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::pack;
 use crate::math::pack::Target;
 use crate::ops::window::Slide;
@@ -8,9 +9,6 @@ use crate::tensor::budget::Charge;
 use crate::tensor::dims::{count, product};
 use graphpool::backend::Error;
 use std::ops::Range;
-
-/// Multiplications between two looks at the compute's token.
-const PART: usize = 1 << 24;
 
 /// Volumes with their pads.
 pub(super) struct Padded {
@@ -24,7 +22,7 @@ pub(super) struct Padded {
 
 impl Padded {
     /// Room for `volumes` of them at a time.
-    pub(super) fn new(slides: [Slide; 3], volumes: usize, cx: &Cx<'_>) -> Result<Self, Error> {
+    pub(super) fn new(slides: [Slide; 3], volumes: usize, cx: &ExecContext<'_>) -> Result<Self, Error> {
         let sizes = slides.map(|slide| slide.input + slide.before + slide.after);
         let [slabs, rows, columns] = sizes;
         let size = count(&[volumes, slabs, rows, columns])?;
@@ -36,14 +34,14 @@ impl Padded {
     }
 
     /// The volumes, one after the other, with their pads.
-    pub(super) fn fill<'a>(&'a mut self, volumes: &'a [f32], cx: &Cx<'_>) -> Result<&'a [f32], Error> {
+    pub(super) fn fill<'a>(&'a mut self, volumes: &'a [f32], cx: &ExecContext<'_>) -> Result<&'a [f32], Error> {
         if self.room.is_empty() {
             return Ok(volumes);
         }
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let ([slabs, rows, columns], [deep, high, wide]) = (self.slides, self.sizes);
         for (index, line) in volumes.chunks_exact(columns.input).enumerate() {
-            pace.step(line.len(), cx)?;
+            checkpoint.step(line.len(), cx)?;
             let (y, z) = (index % rows.input, index / rows.input);
             let z = z / slabs.input * deep + z % slabs.input + slabs.before;
             let start = (z * high + y + rows.before) * wide + columns.before;
@@ -80,10 +78,10 @@ pub(super) struct Patches {
 }
 
 impl Patches {
-    pub(super) fn new(padded: &Padded, patch: usize, cx: &Cx<'_>) -> Result<Self, Error> {
+    pub(super) fn new(padded: &Padded, patch: usize, cx: &ExecContext<'_>) -> Result<Self, Error> {
         let (slides, sizes) = (padded.slides, padded.sizes);
         let [slabs, rows, columns] = slides;
-        let (size, room) = (slabs.kernel * rows.kernel * columns.kernel, pack::DEPTH * pack::width());
+        let (size, room) = (slabs.kernel * rows.kernel * columns.kernel, pack::KC * pack::nr());
         let charge = cx.charge::<i64>(&[size])?;
         let mut taps = Vec::with_capacity(size);
         for z in 0..slabs.kernel {
@@ -93,7 +91,7 @@ impl Patches {
             }
         }
         let (segments, panel) = (Vec::new(), vec![0.0; room]);
-        Ok(Self { slides, sizes, taps, patch, segments, panel, work: PART, _charge: charge })
+        Ok(Self { slides, sizes, taps, patch, segments, panel, work: VECTOR_CHECK_INTERVAL, _charge: charge })
     }
 
     /// The runs of `outputs`.
@@ -116,9 +114,9 @@ impl Patches {
     }
 
     /// Counts so many multiplications, which are about to be done.
-    fn step(&mut self, multiplications: usize, cx: &Cx<'_>) -> Result<(), Error> {
+    fn step(&mut self, multiplications: usize, cx: &ExecContext<'_>) -> Result<(), Error> {
         self.work += multiplications;
-        if self.work >= PART {
+        if self.work >= VECTOR_CHECK_INTERVAL {
             self.work = 0;
             cx.control.check()?;
         }
@@ -132,15 +130,15 @@ impl Patches {
         left: Left<'_>,
         outputs: Range<usize>,
         out: &mut [f32],
-        cx: &Cx<'_>,
+        cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
-        let (width, pitch) = (pack::width(), product(&self.slides.map(|slide| slide.output)));
+        let (width, pitch) = (pack::nr(), product(&self.slides.map(|slide| slide.output)));
         let m = out.len() / pitch.max(1);
         let volume = product(&self.sizes);
         for first in outputs.clone().step_by(width) {
             let end = outputs.end.min(first + width);
             self.cut(first..end);
-            for (from, depth) in pack::parts(self.patch) {
+            for (from, depth) in pack::depth_blocks(self.patch) {
                 // What is laid out is work too.
                 self.step(depth * width, cx)?;
                 let (mut channel, mut tap) = (from / self.taps.len(), from % self.taps.len());
@@ -151,7 +149,7 @@ impl Patches {
                         (channel, tap) = (channel + 1, 0);
                     }
                 }
-                let most = (PART / (depth * width)).next_multiple_of(pack::height());
+                let most = (VECTOR_CHECK_INTERVAL / (depth * width)).next_multiple_of(pack::mr());
                 for top in (0..m).step_by(most) {
                     let rows = most.min(m - top);
                     self.step(rows * depth * width, cx)?;
@@ -187,9 +185,9 @@ mod tests {
     #[test]
     fn a_long_product_of_patches_is_cancelled() {
         let (control, meter) = (ComputeControl::default(), Meter::new(usize::MAX));
-        let cx = Cx::new(&control, &meter);
+        let cx = ExecContext::new(&control, &meter);
         // A panel of outputs by 1024 taps, for so many filters that a few panels are one part.
-        let (taps, filters) = (1024, PART / 1024 / pack::width() / 4);
+        let (taps, filters) = (1024, VECTOR_CHECK_INTERVAL / 1024 / pack::nr() / 4);
         let columns = Slide { input: taps + 2, output: 3, kernel: taps, ..Slide::UNIT };
         let padded = Padded::new([Slide::UNIT, Slide::UNIT, columns], 1, &cx).unwrap();
         let mut patches = Patches::new(&padded, taps, &cx).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::ops::integers::{Integers, integer};
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::broadcast::typed;
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
@@ -30,12 +30,12 @@ fn trilu(node: &Node<'_>) -> Result<OpFn, Error> {
         };
         // Past these every diagonal is as good as the next; the sums below don't overflow.
         let k = k.clamp(-(rows as i64), columns as i64);
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         Ok(vec![with_elements!(value, |elements| cx.output(value.dims())?.append(|out| {
             for (index, row) in elements.chunks_exact(columns).enumerate() {
                 let diagonal = ((index % rows) as i64 + k).clamp(-1, columns as i64);
                 let start = out.len();
-                pace.copy(row, out, cx)?;
+                checkpoint.copy(row, out, cx)?;
                 let row = &mut out[start..];
                 let cut = if upper {
                     &mut row[..diagonal.max(0) as usize]
@@ -44,7 +44,7 @@ fn trilu(node: &Node<'_>) -> Result<OpFn, Error> {
                     &mut row[first..]
                 };
                 for piece in cut.chunks_mut(PIECE) {
-                    pace.step(piece.len(), cx)?;
+                    checkpoint.step(piece.len(), cx)?;
                     clear(piece);
                 }
             }
@@ -69,10 +69,10 @@ fn eye(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(Error::invalid_argument("two dimensions are wanted"));
         };
         let k = k.clamp(-(rows as i64), columns as i64);
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let ones = cx.output::<u8>(like.dims())?.write(0, |out| {
             for (index, row) in out.chunks_exact_mut(columns.max(1)).enumerate() {
-                pace.step(1, cx)?;
+                checkpoint.step(1, cx)?;
                 if let Some(one) = usize::try_from(index as i64 + k).ok().and_then(|place| row.get_mut(place)) {
                     *one = 1;
                 }
@@ -84,7 +84,7 @@ fn eye(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// Indices of OneHot, or its depth: any numbers.
-fn numbers(value: &Value, cx: &Cx<'_>) -> Result<Integers, Error> {
+fn numbers(value: &Value, cx: &ExecContext<'_>) -> Result<Integers, Error> {
     if value.ty() == ElementType::Bool {
         return Err(no_type(value));
     }
@@ -106,14 +106,14 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
         count(&dims)?;
         let inner = product(&indices.dims()[at..]);
         let list = numbers(indices, cx)?;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         Ok(vec![with_elements!(values, |values| {
             let &[off, on] = values else {
                 return Err(Error::invalid_argument(format!("{} values for off and on", values.len())));
             };
             cx.output(&dims)?.write(off, |out| {
                 for (number, &index) in list.iter().enumerate() {
-                    pace.step(1, cx)?;
+                    checkpoint.step(1, cx)?;
                     // Negative ones count from the end; what is past either end is nowhere.
                     let index = if index < 0 { index.saturating_add(depth as i64) } else { index };
                     if let Some(place) = usize::try_from(index).ok().filter(|&place| place < depth) {
@@ -164,7 +164,7 @@ fn padded<T: Element>(
     value: &Value,
     ends: &[(i64, i64)],
     dims: &[usize],
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     if value.is_empty() {
         return typed(&[T::default()], &Value::scalar(T::default())?, dims, cx);

@@ -2,7 +2,7 @@
 //!
 //! The largest of elements with a NaN among them is NaN, as for Max and ReduceMax; its index is that of the first.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -42,7 +42,7 @@ pub(super) fn pool(window: &Window, value: &Value) -> Result<Pool, Error> {
 }
 
 /// Floats of a pool in the type that it is computed in, with the type that they are to go back to.
-pub(super) fn floats(value: Value, cx: &Cx<'_>) -> Result<(Value, ElementType), Error> {
+pub(super) fn floats(value: Value, cx: &ExecContext<'_>) -> Result<(Value, ElementType), Error> {
     match value.ty() {
         // Integers of 8 bits go through f32 and back unharmed.
         ty @ (ElementType::I8 | ElementType::U8) => Ok((convert(value, ElementType::F32, cx)?, ty)),
@@ -56,11 +56,11 @@ pub(super) fn beats<T: Real>(element: T, best: T) -> bool {
 }
 
 /// Where the window is at each output of a dimension, charged.
-fn spans<T>(slide: &Slide, span: impl Fn(&Slide, usize) -> T, cx: &Cx<'_>) -> Result<(Vec<T>, Charge), Error> {
+fn spans<T>(slide: &Slide, span: impl Fn(&Slide, usize) -> T, cx: &ExecContext<'_>) -> Result<(Vec<T>, Charge), Error> {
     let (mut spans, charge) = cx.list(slide.output)?;
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     for at in 0..slide.output {
-        pace.step(1, cx)?;
+        checkpoint.step(1, cx)?;
         spans.push(span(slide, at));
     }
     Ok((spans, charge))
@@ -93,12 +93,12 @@ fn maxima<T: Real>(
     [zs, ys, xs]: [Slide; 3],
     dims: &[usize],
     indices: Option<bool>,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<(Value, Option<Value>), Error> {
     let (elements, plane) = (value.elements::<T>()?, zs.input * ys.input * xs.input);
     let spans = |slide: &Slide| spans(slide, Slide::inside, cx);
     let ((deep, _deep), (high, _high), (wide, _wide)) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     let wanted = if indices.is_some() { count(dims)? } else { 0 };
     let (mut found, charge) = cx.scratch::<i64>(wanted)?;
     let result = cx.output::<T>(dims)?.append(|out| {
@@ -109,12 +109,12 @@ fn maxima<T: Real>(
             for (z, &(z_first, z_end)) in deep.iter().enumerate() {
                 for (y, &(y_first, y_end)) in high.iter().enumerate() {
                     for (x, &(x_first, x_end)) in wide.iter().enumerate() {
-                        pace.step(1, cx)?;
+                        checkpoint.step(1, cx)?;
                         let (mut best, mut winner) = (T::NEG_INFINITY, None);
                         for dz in z_first..z_end {
                             let slab = zs.source(z, dz) * ys.input;
                             for dy in y_first..y_end {
-                                pace.step(x_end - x_first, cx)?;
+                                checkpoint.step(x_end - x_first, cx)?;
                                 let line = (slab + ys.source(y, dy)) * xs.input;
                                 for dx in x_first..x_end {
                                     let at = line + xs.source(x, dx);
@@ -161,11 +161,11 @@ fn average_pool(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-fn averages<T: Real>(value: &Value, pool: &Pool, pads_count: bool, cx: &Cx<'_>) -> Result<Value, Error> {
+fn averages<T: Real>(value: &Value, pool: &Pool, pads_count: bool, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let &Pool { slides: [zs, ys, xs], ref dims } = pool;
     let elements = value.elements::<T>()?;
     let plane = zs.input * ys.input * xs.input;
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     let span = |slide: &Slide, at: usize| {
         let (first, end) = slide.inside(at);
         (first, end, if pads_count { slide.over_padded(at) } else { end - first })
@@ -180,12 +180,12 @@ fn averages<T: Real>(value: &Value, pool: &Pool, pads_count: bool, cx: &Cx<'_>) 
             for (z, &(z_first, z_end, z_count)) in deep.iter().enumerate() {
                 for (y, &(y_first, y_end, y_count)) in high.iter().enumerate() {
                     for (x, &(x_first, x_end, x_count)) in wide.iter().enumerate() {
-                        pace.step(1, cx)?;
+                        checkpoint.step(1, cx)?;
                         let mut sum = T::default();
                         for dz in z_first..z_end {
                             let slab = zs.source(z, dz) * ys.input;
                             for dy in y_first..y_end {
-                                pace.step(x_end - x_first, cx)?;
+                                checkpoint.step(x_end - x_first, cx)?;
                                 let line = (slab + ys.source(y, dy)) * xs.input;
                                 for dx in x_first..x_end {
                                     sum += plane[line + xs.source(x, dx)];
@@ -222,13 +222,13 @@ fn global(largest: bool) -> Result<OpFn, Error> {
 }
 
 /// The largest of each row of `inner` elements.
-fn tops<T: Real>(value: &Value, inner: usize, dims: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
-    let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+fn tops<T: Real>(value: &Value, inner: usize, dims: &[usize], cx: &ExecContext<'_>) -> Result<Value, Error> {
+    let (elements, mut checkpoint) = (value.elements::<T>()?, Checkpoint::default());
     cx.output::<T>(dims)?.append(|out| {
         for row in elements.chunks_exact(inner) {
             let mut top = T::NEG_INFINITY;
             for piece in row.chunks(PIECE) {
-                pace.step(piece.len(), cx)?;
+                checkpoint.step(piece.len(), cx)?;
                 top = piece.iter().fold(top, |top, &x| if beats(x, top) { x } else { top });
             }
             out.push(top);

@@ -1,6 +1,6 @@
 //! Pools by a power, and the way back from a maximum pool: LpPool, GlobalLpPool, MaxUnpool, Col2Im.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::constant::dims as sizes;
 use crate::ops::integers::integers;
@@ -36,22 +36,22 @@ fn lp_pool(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-fn powers<T: Real>(value: &Value, pool: &Pool, p: i32, cx: &Cx<'_>) -> Result<Value, Error> {
+fn powers<T: Real>(value: &Value, pool: &Pool, p: i32, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let &Pool { slides: [zs, ys, xs], ref dims } = pool;
     let (elements, root) = (value.elements::<T>()?, T::from_f64(1.0 / f64::from(p)));
     let plane = zs.input * ys.input * xs.input;
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     cx.output::<T>(dims)?.append(|out| {
         for plane in elements.chunks_exact(plane.max(1)) {
             for place in 0..zs.output * ys.output * xs.output {
-                pace.step(1, cx)?;
+                checkpoint.step(1, cx)?;
                 let (z, rest) = (place / (ys.output * xs.output), place % (ys.output * xs.output));
                 let (y, x) = (rest / xs.output, rest % xs.output);
                 let ((z0, z1), (y0, y1), (x0, x1)) = (zs.inside(z), ys.inside(y), xs.inside(x));
                 let mut sum = T::default();
                 for dz in z0..z1 {
                     for dy in y0..y1 {
-                        pace.step(x1 - x0, cx)?;
+                        checkpoint.step(x1 - x0, cx)?;
                         let line = (zs.source(z, dz) * ys.input + ys.source(y, dy)) * xs.input;
                         sum += (x0..x1).map(|dx| plane[line + xs.source(x, dx)].abs().powi(p)).sum::<T>();
                     }
@@ -82,14 +82,14 @@ fn global(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// The norm of each row of `inner` elements.
-fn norms<T: Real>(value: &Value, inner: usize, dims: &[usize], p: i32, cx: &Cx<'_>) -> Result<Value, Error> {
+fn norms<T: Real>(value: &Value, inner: usize, dims: &[usize], p: i32, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let rows = value.elements::<T>()?.chunks_exact(inner);
-    let (mut pace, root) = (Pace::default(), T::from_f64(1.0 / f64::from(p)));
+    let (mut checkpoint, root) = (Checkpoint::default(), T::from_f64(1.0 / f64::from(p)));
     cx.output::<T>(dims)?.append(|out| {
         for row in rows {
             let mut sum = T::default();
             for piece in row.chunks(PIECE) {
-                pace.step(piece.len(), cx)?;
+                checkpoint.step(piece.len(), cx)?;
                 sum = piece.iter().fold(sum, |sum, x| sum + x.abs().powi(p));
             }
             out.push(sum.powf(root));
@@ -132,10 +132,10 @@ fn unpool(node: &Node<'_>) -> Result<OpFn, Error> {
         let (whole, steps) = (count(&inferred)?, crate::tensor::dims::strides(&dims));
         let steps_inferred = crate::tensor::dims::strides(&inferred);
         let list = integers(indices, cx)?;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let result = with_reals!(value, T => cx.output::<T>(&dims)?.write(0.0, |out| {
             for (&element, &index) in value.elements::<T>()?.iter().zip(&*list) {
-                pace.step(dims.len(), cx)?;
+                checkpoint.step(dims.len(), cx)?;
                 let index = usize::try_from(index).ok().filter(|&index| index < whole);
                 let index =
                     index.ok_or_else(|| Error::invalid_argument(format!("an index past the {whole} elements")))?;
@@ -169,12 +169,12 @@ fn col2im(node: &Node<'_>) -> Result<OpFn, Error> {
         let plane = count(&image)?;
         let (steps, taps) = (crate::tensor::dims::strides(&image), crate::tensor::dims::strides(&block));
         let turns = crate::tensor::dims::strides(&outputs);
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let result = with_reals!(value, T => cx.output::<T>(&dims)?.write(0.0, |out| {
             for (row, columns) in value.elements::<T>()?.chunks_exact(places.max(1)).enumerate() {
                 let (tap, image) = (row % size, row / size);
                 for (place, element) in columns.iter().enumerate() {
-                    pace.step(over.len(), cx)?;
+                    checkpoint.step(over.len(), cx)?;
                     let at = over.iter().enumerate().try_fold(0, |at, (axis, slide)| {
                         let index = source(slide, place / turns[axis] % slide.output, tap / taps[axis] % block[axis])?;
                         Some(at + index * steps[axis])

@@ -1,7 +1,7 @@
 //! Operators of com.microsoft on quantized tensors: each is the one of ai.onnx on the numbers that the integers stand
 //! for.
 
-use crate::compute::context::Cx;
+use crate::compute::context::ExecContext;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{MANY, Operator, microsoft};
 use crate::ops::within::{apply, int, of, standard};
@@ -40,7 +40,7 @@ impl Steps {
     }
 
     /// The numbers of the tensor at `index`, whose scale and zero point follow it.
-    fn take(&self, args: &mut Args, index: usize, cx: &Cx<'_>) -> Result<Value, Error> {
+    fn take(&self, args: &mut Args, index: usize, cx: &ExecContext<'_>) -> Result<Value, Error> {
         let (value, scale, zero) = (args.take(index)?, args.take(index + 1)?, args.option(index + 2).cloned());
         single(&scale)?;
         if !matches!(value.ty(), ElementType::U8 | ElementType::I8) {
@@ -50,7 +50,7 @@ impl Steps {
     }
 
     /// The integers of numbers; the scale is at `index`, and the zero point behind it.
-    fn back(&self, value: Value, args: &mut Args, index: usize, cx: &Cx<'_>) -> Result<Value, Error> {
+    fn back(&self, value: Value, args: &mut Args, index: usize, cx: &ExecContext<'_>) -> Result<Value, Error> {
         let (scale, zero) = (args.take(index)?, args.option(index + 1).cloned());
         single(&scale)?;
         apply(&self.quantize, [Some(value), Some(scale), zero], cx)
@@ -143,7 +143,13 @@ impl Products {
     }
 
     /// The product in numbers, with a row added if any.
-    pub(super) fn of(&self, a: Quantized, b: Quantized, bias: Option<Value>, cx: &Cx<'_>) -> Result<Value, Error> {
+    pub(super) fn of(
+        &self,
+        a: Quantized,
+        b: Quantized,
+        bias: Option<Value>,
+        cx: &ExecContext<'_>,
+    ) -> Result<Value, Error> {
         single(&a.scale)?;
         let sums = apply(&self.integers, [Some(a.value), Some(b.value), a.zero, b.zero], cx)?;
         let scale = of(&self.multiply, [a.scale, b.scale], cx)?;

@@ -5,7 +5,7 @@
 
 use half::{bf16, f16};
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::broadcast::map;
 use crate::ops::cast::{convert, encode};
 use crate::ops::node::{Node, OpFn};
@@ -55,13 +55,13 @@ impl Grid {
     }
 
     /// Visits every element with the place of its parameter, in the elements' order.
-    pub(super) fn visit(&self, cx: &Cx<'_>, mut visit: impl FnMut(usize, usize)) -> Result<(), Error> {
-        let (mut element, mut pace) = (0, Pace::default());
+    pub(super) fn visit(&self, cx: &ExecContext<'_>, mut visit: impl FnMut(usize, usize)) -> Result<(), Error> {
+        let (mut element, mut checkpoint) = (0, Checkpoint::default());
         for outer in 0..self.outer {
             for index in 0..self.dim {
                 for first in (0..self.inner).step_by(PIECE) {
                     let end = self.inner.min(first + PIECE);
-                    pace.step(end - first, cx)?;
+                    checkpoint.step(end - first, cx)?;
                     for inner in first..end {
                         let parameter = match self.along {
                             None => 0,
@@ -133,7 +133,7 @@ fn precision(node: &Node<'_>) -> Result<Option<ElementType>, Error> {
 }
 
 /// The elements as f16 or bf16 hold them, where one of these is `precision`.
-fn rounded(value: Value, precision: ElementType, cx: &Cx<'_>) -> Result<Value, Error> {
+fn rounded(value: Value, precision: ElementType, cx: &ExecContext<'_>) -> Result<Value, Error> {
     match precision {
         ElementType::F16 | ElementType::Bf16 => convert(value, precision, cx),
         _ => Ok(value),
@@ -187,7 +187,13 @@ fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// Elements divided by their scales, with their zero points added: what a float type then holds as nearly as it can.
-fn divided(value: &Value, scale: &Value, zero: Option<Value>, grid: &Grid, cx: &Cx<'_>) -> Result<Value, Error> {
+fn divided(
+    value: &Value,
+    scale: &Value,
+    zero: Option<Value>,
+    grid: &Grid,
+    cx: &ExecContext<'_>,
+) -> Result<Value, Error> {
     let zeros = zero.map(|zero| convert(zero, ElementType::F32, cx)).transpose()?;
     let zeros = zeros.as_ref().map(Value::elements::<f32>).transpose()?;
     let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
@@ -199,7 +205,13 @@ fn divided(value: &Value, scale: &Value, zero: Option<Value>, grid: &Grid, cx: &
 }
 
 /// Elements of a float type less their zero points, by their scales.
-fn multiplied(value: &Value, scale: &Value, zero: Option<Value>, grid: &Grid, cx: &Cx<'_>) -> Result<Value, Error> {
+fn multiplied(
+    value: &Value,
+    scale: &Value,
+    zero: Option<Value>,
+    grid: &Grid,
+    cx: &ExecContext<'_>,
+) -> Result<Value, Error> {
     let zeros = zero.map(|zero| convert(zero, ElementType::F32, cx)).transpose()?;
     let zeros = zeros.as_ref().map(Value::elements::<f32>).transpose()?;
     let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
@@ -249,9 +261,9 @@ fn dynamic(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let value = args.get(0)?;
         let elements = value.elements::<f32>()?;
-        let (mut high, mut low, mut pace) = (0.0, 0.0, Pace::default());
+        let (mut high, mut low, mut checkpoint) = (0.0, 0.0, Checkpoint::default());
         for piece in elements.chunks(PIECE) {
-            pace.step(piece.len(), cx)?;
+            checkpoint.step(piece.len(), cx)?;
             high = piece.iter().copied().fold(high, f32::max);
             low = piece.iter().copied().fold(low, f32::min);
         }

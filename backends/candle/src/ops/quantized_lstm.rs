@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::{functions, simd};
 use crate::ops::integers::integers;
 use crate::ops::node::{Args, Node, OpFn};
@@ -79,7 +79,7 @@ fn lstm(node: &Node<'_>) -> Result<OpFn, Error> {
 
 impl Layers {
     /// The weights of directions × inner × gates, each direction's turned so that a row is what a gate's unit sums up.
-    fn new([value, scale, zero]: [&Value; 3], cx: Option<&Cx<'_>>) -> Result<Self, Error> {
+    fn new([value, scale, zero]: [&Value; 3], cx: Option<&ExecContext<'_>>) -> Result<Self, Error> {
         let &[directions, inner, gates] = value.dims() else {
             return Err(Error::invalid_argument(format!("weights {} of three dimensions", Dims(value.dims()))));
         };
@@ -101,11 +101,11 @@ impl Layers {
             let start = direction * columns * gates;
             let scales = &scales[direction * rows..(direction + 1) * rows];
             let zeros = direction * rows..(direction + 1) * rows;
-            let mut pace = Pace::default();
+            let mut checkpoint = Checkpoint::default();
             let mut fill = |integer: &dyn Fn(usize) -> f32, zero: &dyn Fn(usize) -> f32| -> Result<(), Error> {
                 for (gate, row) in turned.chunks_exact_mut(columns.max(1)).enumerate() {
                     if let Some(cx) = cx {
-                        pace.step(4 * columns, cx)?;
+                        checkpoint.step(4 * columns, cx)?;
                     }
                     let zero = zero(if rows == 1 { 0 } else { gate });
                     row.iter_mut().enumerate().for_each(|(at, x)| *x = integer(start + at * gates + gate) - zero);
@@ -131,10 +131,10 @@ impl Layers {
 }
 
 /// Scale and zero point of numbers as DynamicQuantizeLinear has them.
-fn parameters(elements: &[f32], pace: &mut Pace, cx: &Cx<'_>) -> Result<(f32, f32), Error> {
+fn parameters(elements: &[f32], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<(f32, f32), Error> {
     let (mut high, mut low) = (0.0_f32, 0.0_f32);
     for piece in elements.chunks(PIECE) {
-        pace.step(piece.len(), cx)?;
+        checkpoint.step(piece.len(), cx)?;
         high = piece.iter().copied().fold(high, f32::max);
         low = piece.iter().copied().fold(low, f32::min);
     }
@@ -164,7 +164,7 @@ fn optional<'a>(value: Option<&'a Value>, dims: &[usize]) -> Result<Option<&'a [
 }
 
 impl Lstm {
-    fn run(&self, args: &Args, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+    fn run(&self, args: &Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         let x = args.get(0)?;
         let layers = |known: &Option<Arc<Layers>>, index: usize, scale: usize| match known {
             Some(known) => Ok(Arc::clone(known)),
@@ -202,9 +202,9 @@ impl Lstm {
         if let Some(c0) = c0 {
             c.copy_from_slice(c0);
         }
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let elements = x.elements::<f32>()?;
-        let of_x = parameters(elements, &mut pace, cx)?;
+        let of_x = parameters(elements, &mut checkpoint, cx)?;
         let ((mut row_x, _x), (mut row_h, _h)) = (cx.filled(0.0_f32, input)?, cx.filled(0.0_f32, hidden)?);
         let ((mut sums, _sums), (mut row, _row)) = (cx.filled(0.0_f32, gates)?, cx.filled(0.0_f32, gates)?);
         for (d, &reverse) in self.directions.iter().enumerate() {
@@ -214,7 +214,7 @@ impl Lstm {
             let peepholes = peepholes.map(|peepholes| &peepholes[d * 3 * hidden..(d + 1) * 3 * hidden]);
             for turn in 0..steps {
                 for index in 0..batch {
-                    pace.step(gates * (input + hidden) / 8 + 1, cx)?;
+                    checkpoint.step(gates * (input + hidden) / 8 + 1, cx)?;
                     let len = lengths.as_ref().map_or(steps, |lengths| lengths[index] as usize);
                     if turn >= len {
                         continue;
@@ -229,7 +229,7 @@ impl Lstm {
                     }
                     add_products(w, &row_x, of_x.0, &mut sums, &mut row);
                     let cell = index * hidden..(index + 1) * hidden;
-                    let of_h = parameters(&h[cell.clone()], &mut pace, cx)?;
+                    let of_h = parameters(&h[cell.clone()], &mut checkpoint, cx)?;
                     quantize(&h[cell.clone()], &mut row_h, of_h);
                     add_products(r, &row_h, of_h.0, &mut sums, &mut row);
                     self.cell(&row, &mut h[cell.clone()], &mut c[cell.clone()], peepholes);

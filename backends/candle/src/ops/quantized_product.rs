@@ -1,6 +1,6 @@
 //! Products and convolutions of quantized tensors, exact in i32.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
 use crate::ops::matmul::integer_product;
 use crate::ops::node::{Node, OpFn};
@@ -20,7 +20,7 @@ pub(super) const OPERATORS: &[Operator] = &[
 ];
 
 /// The elements less their zero point, as i32; one for all, or one for each index of the axis at `at`.
-fn centered(value: Value, zero: Option<&Value>, at: i64, cx: &Cx<'_>) -> Result<Value, Error> {
+fn centered(value: Value, zero: Option<&Value>, at: i64, cx: &ExecContext<'_>) -> Result<Value, Error> {
     if !matches!(value.ty(), ElementType::U8 | ElementType::I8) {
         return Err(no_type(&value));
     }
@@ -52,7 +52,7 @@ fn requantized(
     scales: (&[f32], &[f32], f32),
     zero: &Value,
     at: i64,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let (a, b, y) = scales;
     let ([a], true) = (a, y != 0.0) else {
@@ -123,7 +123,7 @@ fn convolve(
     bias: Option<&[i32]>,
     window: &Window,
     groups: usize,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let (&[n, channels, ref spatial @ ..], &[filters, depth, ref kernel @ ..]) = (x.dims(), w.dims()) else {
         return Err(Error::invalid_argument("tensors without spatial dimensions"));
@@ -140,22 +140,22 @@ fn convolve(
     let places = count(&[zs.output, ys.output, xs.output])?;
     let (elements, taps) = (x.elements::<i32>()?, w.elements::<i32>()?);
     let (plane, size, each) = (product(spatial), product(kernel), filters / groups);
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     cx.output::<i32>(&dims)?.write(0, |out| {
         for (index, out) in out.chunks_exact_mut(places).enumerate() {
             let (batch, filter) = (index / filters, index % filters);
-            pace.set(bias.map_or(0, |bias| bias[filter]), out, cx)?;
+            checkpoint.set(bias.map_or(0, |bias| bias[filter]), out, cx)?;
             for channel in 0..depth {
                 let from = (batch * channels + filter / each * depth + channel) * plane;
                 let (image, taps) = (&elements[from..from + plane], &taps[(filter * depth + channel) * size..][..size]);
                 for (place, out) in out.iter_mut().enumerate() {
-                    pace.step(1, cx)?;
+                    checkpoint.step(1, cx)?;
                     let (z, rest) = (place / (ys.output * xs.output), place % (ys.output * xs.output));
                     let (y, x) = (rest / xs.output, rest % xs.output);
                     let ((z0, z1), (y0, y1), (x0, x1)) = (zs.inside(z), ys.inside(y), xs.inside(x));
                     for dz in z0..z1 {
                         for dy in y0..y1 {
-                            pace.step(x1 - x0, cx)?;
+                            checkpoint.step(x1 - x0, cx)?;
                             let line = (zs.source(z, dz) * ys.input + ys.source(y, dy)) * xs.input;
                             let tap = (dz * ys.kernel + dy) * xs.kernel;
                             for dx in x0..x1 {

@@ -3,10 +3,10 @@
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
-use crate::compute::context::Cx;
+use crate::compute::context::ExecContext;
 use crate::math::{functions, simd};
 use crate::ops::cast::convert;
-use crate::ops::matmul::Float;
+use crate::ops::elementwise::Float;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
@@ -139,14 +139,14 @@ pub(super) const fn computed_in(ty: ElementType) -> Option<ElementType> {
 }
 
 /// Floats in the type that they are computed in, with the type that they are to go back to.
-pub(super) fn floats(value: Value, cx: &Cx<'_>) -> Result<(Value, ElementType), Error> {
+pub(super) fn floats(value: Value, cx: &ExecContext<'_>) -> Result<(Value, ElementType), Error> {
     let ty = value.ty();
     let through = computed_in(ty).ok_or_else(|| no_type(&value))?;
     Ok((convert(value, through, cx)?, ty))
 }
 
 /// Another operand of the operator whose first one is computed in `through`.
-pub(super) fn beside(value: Value, through: ElementType, cx: &Cx<'_>) -> Result<Value, Error> {
+pub(super) fn beside(value: Value, through: ElementType, cx: &ExecContext<'_>) -> Result<Value, Error> {
     if computed_in(value.ty()).is_none() {
         return Err(no_type(&value));
     }

@@ -3,11 +3,11 @@
 //! The input's part of every gate at every step is one product; what remains of a step is the product of the state
 //! with the recurrent weights and the gates themselves.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
+use crate::math::product::{Matrices, Size, multiply};
 use crate::ops::cast::convert;
 use crate::ops::integers::integers;
 use crate::ops::layout::permute;
-use crate::ops::matmul::{Matrices, Size, multiply};
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::real::{Real, beside, computed_in};
@@ -72,7 +72,7 @@ struct Sizes {
 }
 
 impl Recurrence {
-    fn run<T: Real>(&self, mut args: Args, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+    fn run<T: Real>(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         let mut float = |index: usize, order: &[usize]| -> Result<Option<Value>, Error> {
             let Ok(value) = args.take(index) else { return Ok(None) };
             let value = beside(value, T::TYPE, cx)?;
@@ -108,7 +108,7 @@ impl Recurrence {
         let (mut last_h, charge_h) = zeros(cx, &state)?;
         let (mut last_c, charge_c) = zeros(cx, &state)?;
         let (mut out, charge) = zeros(cx, &[steps, count_d, batch, hidden])?;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         for (d, (&reverse, cell)) in self.directions.iter().zip(&self.cells).enumerate() {
             let (h, c) = (&mut last_h[d * cells..(d + 1) * cells], &mut last_c[d * cells..(d + 1) * cells]);
             for (state, initial) in [(&mut *h, h0), (&mut *c, c0)] {
@@ -117,8 +117,8 @@ impl Recurrence {
                 }
             }
             // The input's part of every gate at every step, in one product.
-            let left = Matrices::rows(x.storage()?, steps * batch, input);
-            let right = Matrices::rows(w.storage()?, gates, input);
+            let left = Matrices::rows(x.elements::<T>()?, steps * batch, input);
+            let right = Matrices::rows(w.elements::<T>()?, gates, input);
             let right = Matrices { start: d * gates * input, ..right }.transposed();
             let shape = Size { batch: 1, m: steps * batch, n: gates, k: input };
             let (mut parts, _charge) = multiply::<T>(left, right, shape, cx)?;
@@ -127,7 +127,7 @@ impl Recurrence {
                 // A GRU may want the recurrent part's bias inside of a gate; its cell adds it.
                 let of_r = if cell.resets_late() { &of_r[..2 * hidden] } else { of_r };
                 for row in parts.chunks_exact_mut(gates.max(1)) {
-                    pace.step(2 * gates, cx)?;
+                    checkpoint.step(2 * gates, cx)?;
                     row.iter_mut().zip(of_w).for_each(|(x, &bias)| *x += bias);
                     row.iter_mut().zip(of_r).for_each(|(x, &bias)| *x += bias);
                 }
@@ -174,7 +174,7 @@ fn lengths(
     value: Option<&Value>,
     steps: usize,
     batch: usize,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Option<(Vec<usize>, Charge)>, Error> {
     let Some(value) = value else { return Ok(None) };
     let wrong = || Error::invalid_argument(format!("lengths that are not {batch} of up to {steps}"));
@@ -194,7 +194,7 @@ fn optional<'a, T: Real>(value: Option<&'a Value>, dims: &[usize]) -> Result<Opt
     }
 }
 
-fn zeros<T: Real>(cx: &Cx<'_>, dims: &[usize]) -> Result<(Vec<T>, Charge), Error> {
+fn zeros<T: Real>(cx: &ExecContext<'_>, dims: &[usize]) -> Result<(Vec<T>, Charge), Error> {
     let count = count(dims)?;
     cx.filled(T::ZERO, count)
 }
@@ -208,7 +208,7 @@ fn recur<T: Real>(
     size: Sizes,
     reverse: bool,
     lens: Option<&[usize]>,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
     mut visit: impl FnMut(usize, usize, &[T]),
 ) -> Result<(), Error> {
     let Sizes { steps, batch, hidden } = size;
@@ -217,10 +217,10 @@ fn recur<T: Real>(
     }
     let width = parts.len() / steps.max(1) / batch;
     let (mut scratch, _charge) = cx.filled(T::ZERO, hidden)?;
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     for turn in 0..steps {
         for row in 0..batch {
-            pace.step(width * (hidden / 8 + 1), cx)?;
+            checkpoint.step(width * (hidden / 8 + 1), cx)?;
             let len = lens.map_or(steps, |lens| lens[row]);
             if turn >= len {
                 continue;

@@ -4,7 +4,7 @@
 //!
 //! With a NaN among the elements the largest and the smallest of them is NaN, and its index is that of a NaN.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::layout::permute;
@@ -89,10 +89,10 @@ fn reduce(node: &Node<'_>, as_input: i64, reduction: Reduction) -> Result<OpFn, 
         let order: Vec<usize> = kept.iter().chain(&reduced).copied().collect();
         let value = permute(value, &order, cx)?;
         let result = with_numbers!(value, T => {
-            let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+            let (elements, mut checkpoint) = (value.elements::<T>()?, Checkpoint::default());
             cx.output::<T>(&dims)?.append(|out| {
                 for row in 0..outer {
-                    out.push(fold(&elements[row * inner..(row + 1) * inner], reduction, &mut pace, cx)?);
+                    out.push(fold(&elements[row * inner..(row + 1) * inner], reduction, &mut checkpoint, cx)?);
                 }
                 Ok(())
             })
@@ -102,41 +102,52 @@ fn reduce(node: &Node<'_>, as_input: i64, reduction: Reduction) -> Result<OpFn, 
 }
 
 /// The reduction of one row.
-fn fold<T: Number>(row: &[T], reduction: Reduction, pace: &mut Pace, cx: &Cx<'_>) -> Result<T, Error> {
+fn fold<T: Number>(
+    row: &[T],
+    reduction: Reduction,
+    checkpoint: &mut Checkpoint,
+    cx: &ExecContext<'_>,
+) -> Result<T, Error> {
     let one = |x: f64| T::from_f64(x);
     // Integers wrap around, whatever they are summed in; a narrow float would lose what is small beside the sum so far.
     let narrow = matches!(T::TYPE, ElementType::F16 | ElementType::Bf16);
     Ok(match reduction {
-        Reduction::Sum if narrow || T::TYPE == ElementType::F32 => one(sum(row, |x| x, pace, cx)?),
-        Reduction::Sum => folded(row, T::default(), T::plus, pace, cx)?,
-        Reduction::Mean => one(sum(row, |x| x, pace, cx)? / row.len() as f64),
+        Reduction::Sum if narrow || T::TYPE == ElementType::F32 => one(sum(row, |x| x, checkpoint, cx)?),
+        Reduction::Sum => folded(row, T::default(), T::plus, checkpoint, cx)?,
+        Reduction::Mean => one(sum(row, |x| x, checkpoint, cx)? / row.len() as f64),
         Reduction::Max | Reduction::Min => {
             let (f, infinity): (fn(T, T) -> T, _) =
                 if reduction == Reduction::Max { (T::most, f64::NEG_INFINITY) } else { (T::least, f64::INFINITY) };
             match row.split_first() {
-                Some((&first, rest)) => folded(rest, first, f, pace, cx)?,
+                Some((&first, rest)) => folded(rest, first, f, checkpoint, cx)?,
                 None => lowest::<T>(infinity),
             }
         }
-        Reduction::Product if narrow => one(folded(row, 1.0, |product, x| product * x.to_f64(), pace, cx)?),
-        Reduction::Product => folded(row, one(1.0), T::times, pace, cx)?,
-        Reduction::L1 => one(sum(row, f64::abs, pace, cx)?),
-        Reduction::L2 => one(sum(row, |x| x * x, pace, cx)?.sqrt()),
-        Reduction::SumSquare => one(sum(row, |x| x * x, pace, cx)?),
-        Reduction::LogSum => one(sum(row, |x| x, pace, cx)?.ln()),
+        Reduction::Product if narrow => one(folded(row, 1.0, |product, x| product * x.to_f64(), checkpoint, cx)?),
+        Reduction::Product => folded(row, one(1.0), T::times, checkpoint, cx)?,
+        Reduction::L1 => one(sum(row, f64::abs, checkpoint, cx)?),
+        Reduction::L2 => one(sum(row, |x| x * x, checkpoint, cx)?.sqrt()),
+        Reduction::SumSquare => one(sum(row, |x| x * x, checkpoint, cx)?),
+        Reduction::LogSum => one(sum(row, |x| x, checkpoint, cx)?.ln()),
         Reduction::LogSumExp => {
-            let top = folded(row, f64::NEG_INFINITY, |top: f64, x| top.max(x.to_f64()), pace, cx)?;
+            let top = folded(row, f64::NEG_INFINITY, |top: f64, x| top.max(x.to_f64()), checkpoint, cx)?;
             let top = if top.is_finite() { top } else { 0.0 };
-            one(top + folded(row, 0.0, |sum, x| sum + (x.to_f64() - top).exp(), pace, cx)?.ln())
+            one(top + folded(row, 0.0, |sum, x| sum + (x.to_f64() - top).exp(), checkpoint, cx)?.ln())
         }
     })
 }
 
 /// What `f` comes to over a row, from `start` on.
-fn folded<T: Number, U>(row: &[T], start: U, f: impl Fn(U, T) -> U, pace: &mut Pace, cx: &Cx<'_>) -> Result<U, Error> {
+fn folded<T: Number, U>(
+    row: &[T],
+    start: U,
+    f: impl Fn(U, T) -> U,
+    checkpoint: &mut Checkpoint,
+    cx: &ExecContext<'_>,
+) -> Result<U, Error> {
     let mut result = start;
     for piece in row.chunks(PIECE) {
-        pace.step(piece.len(), cx)?;
+        checkpoint.step(piece.len(), cx)?;
         result = piece.iter().fold(result, |result, &x| f(result, x));
     }
     Ok(result)
@@ -149,11 +160,16 @@ fn lowest<T: Number>(infinity: f64) -> T {
 }
 
 /// A sum in f64, in four parts so that additions don't wait for each other.
-fn sum<T: Number>(row: &[T], f: impl Fn(f64) -> f64, pace: &mut Pace, cx: &Cx<'_>) -> Result<f64, Error> {
+fn sum<T: Number>(
+    row: &[T],
+    f: impl Fn(f64) -> f64,
+    checkpoint: &mut Checkpoint,
+    cx: &ExecContext<'_>,
+) -> Result<f64, Error> {
     let (chunks, rest) = row.as_chunks::<4>();
     let mut parts = [0.0_f64; 4];
     for chunks in chunks.chunks(PIECE / 4) {
-        pace.step(chunks.len() * 4, cx)?;
+        checkpoint.step(chunks.len() * 4, cx)?;
         for chunk in chunks {
             for (part, x) in parts.iter_mut().zip(chunk) {
                 *part += f(x.to_f64());
@@ -170,7 +186,7 @@ fn rows(
     width: usize,
     dims: &[usize],
     reduction: Reduction,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let elements = value.elements::<f32>()?;
     let f: fn(f32, f32) -> f32 = match reduction {
@@ -181,10 +197,10 @@ fn rows(
     cx.output::<f32>(dims)?.write(0.0, |out| {
         let (first, rest) = elements.split_at(width);
         out.copy_from_slice(first);
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         for row in rest.chunks_exact(width) {
             for (out, row) in out.chunks_mut(PIECE).zip(row.chunks(PIECE)) {
-                pace.step(row.len(), cx)?;
+                checkpoint.step(row.len(), cx)?;
                 out.iter_mut().zip(row).for_each(|(out, &x)| *out = f(*out, x));
             }
         }
@@ -223,11 +239,11 @@ fn extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
                 // A NaN beats every number.
                 (new, old) => new && (last || !old),
             };
-            let mut pace = Pace::default();
+            let mut checkpoint = Checkpoint::default();
             cx.output::<i64>(&dims)?.append(|out| {
                 for block in 0..outer {
                     for place in 0..inner {
-                        out.push(winner(elements, block * dim * inner + place, (dim, step), beats, &mut pace, cx)?);
+                        out.push(winner(elements, block * dim * inner + place, (dim, step), beats, &mut checkpoint, cx)?);
                     }
                 }
                 Ok(())
@@ -242,13 +258,13 @@ fn winner<T: Element>(
     start: usize,
     (dim, step): (usize, usize),
     beats: impl Fn(T, T) -> bool,
-    pace: &mut Pace,
-    cx: &Cx<'_>,
+    checkpoint: &mut Checkpoint,
+    cx: &ExecContext<'_>,
 ) -> Result<i64, Error> {
     let (mut best, mut found) = (elements[start], 0);
     for first in (0..dim).step_by(PIECE) {
         let end = dim.min(first + PIECE);
-        pace.step(end - first, cx)?;
+        checkpoint.step(end - first, cx)?;
         for index in first..end {
             let element = elements[start + index * step];
             if index > 0 && beats(element, best) {
@@ -265,12 +281,12 @@ pub(super) fn row_means<T: Number>(
     outer: usize,
     inner: usize,
     dims: &[usize],
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
-    let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+    let (elements, mut checkpoint) = (value.elements::<T>()?, Checkpoint::default());
     cx.output::<T>(dims)?.append(|out| {
         for row in 0..outer {
-            out.push(fold(&elements[row * inner..(row + 1) * inner], Reduction::Mean, &mut pace, cx)?);
+            out.push(fold(&elements[row * inner..(row + 1) * inner], Reduction::Mean, &mut checkpoint, cx)?);
         }
         Ok(())
     })

@@ -3,7 +3,7 @@
 //! The interpolations are separable: each dimension that changes has a list of sources and weights for every output
 //! index, and is resampled on its own.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -102,7 +102,7 @@ fn resize(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 impl Resize {
-    fn run(&self, args: &mut Args, cx: &Cx<'_>) -> Result<Value, Error> {
+    fn run(&self, args: &mut Args, cx: &ExecContext<'_>) -> Result<Value, Error> {
         let value = args.take(0)?;
         let rank = value.rank();
         let axes = match &self.axes {
@@ -194,15 +194,15 @@ impl Resize {
         [(inside(first - 1), w0), (inside(first), w1), (inside(first + 1), w2), (inside(first + 2), w3)]
     }
 
-    fn resample<T: Real>(&self, value: &Value, at: usize, axis: Axis, cx: &Cx<'_>) -> Result<Value, Error> {
+    fn resample<T: Real>(&self, value: &Value, at: usize, axis: Axis, cx: &ExecContext<'_>) -> Result<Value, Error> {
         let Axis { input, output, .. } = axis;
         let mut dims = value.dims().to_vec();
         dims[at] = output;
         let (outer, inner) = (product(&dims[..at]), product(&dims[at + 1..]));
-        let (elements, mut pace) = (value.elements::<T>()?, Pace::default());
+        let (elements, mut checkpoint) = (value.elements::<T>()?, Checkpoint::default());
         let (mut weights, _charge) = cx.list::<[(usize, T); 4]>(output)?;
         for index in 0..output {
-            pace.step(16, cx)?;
+            checkpoint.step(16, cx)?;
             weights.push(self.weights(index, axis));
         }
         cx.output::<T>(&dims)?.write(T::default(), |out| {
@@ -211,12 +211,12 @@ impl Resize {
                     let start = (block * output + index) * inner;
                     let out = &mut out[start..start + inner];
                     for &(source, weight) in weights {
-                        pace.step(1, cx)?;
+                        checkpoint.step(1, cx)?;
                         if weight != T::default() {
                             let start = (block * input + source) * inner;
                             let row = &elements[start..start + inner];
                             for (out, row) in out.chunks_mut(PIECE).zip(row.chunks(PIECE)) {
-                                pace.step(row.len(), cx)?;
+                                checkpoint.step(row.len(), cx)?;
                                 out.iter_mut().zip(row).for_each(|(out, &x)| *out += weight * x);
                             }
                         }

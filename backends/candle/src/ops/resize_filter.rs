@@ -4,7 +4,7 @@
 //! Each dimension has a list of sources and weights for every output index, however many the filter reaches, and is
 //! resampled on its own.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::select::affordable;
@@ -138,7 +138,7 @@ struct Sources {
 }
 
 impl Filter {
-    fn run(&self, args: &mut Args, cx: &Cx<'_>) -> Result<Value, Error> {
+    fn run(&self, args: &mut Args, cx: &ExecContext<'_>) -> Result<Value, Error> {
         let value = args.take(0)?;
         let ty = value.ty();
         if ty == ElementType::Bool || ty.is_narrow() {
@@ -253,7 +253,7 @@ impl Filter {
         })
     }
 
-    fn sources(&self, dimension: Dimension, cx: &Cx<'_>) -> Result<Sources, Error> {
+    fn sources(&self, dimension: Dimension, cx: &ExecContext<'_>) -> Result<Sources, Error> {
         // Elements that a filter reaches on either side: more of them the more inputs there are to an output.
         let squeeze = if self.antialias { dimension.scale.min(1.0) } else { 1.0 };
         let reach = match self.mode {
@@ -265,9 +265,9 @@ impl Filter {
         let (mut starts, charge) = cx.list(dimension.output.saturating_add(1))?;
         let (mut list, also) = cx.list(dimension.output.saturating_mul(most))?;
         let highest = dimension.input as i64 - 1;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         for index in 0..dimension.output {
-            pace.step(most, cx)?;
+            checkpoint.step(most, cx)?;
             starts.push(list.len());
             let Some(middle) = self.place(index, dimension) else { continue };
             if self.mode == Mode::Nearest {
@@ -311,12 +311,12 @@ impl Filter {
     }
 }
 
-fn resample(value: &Value, at: usize, sources: &Sources, outside: f64, cx: &Cx<'_>) -> Result<Value, Error> {
+fn resample(value: &Value, at: usize, sources: &Sources, outside: f64, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let (input, output) = (value.dims()[at], sources.starts.len() - 1);
     let mut dims = value.dims().to_vec();
     dims[at] = output;
     let (outer, inner) = (product(&dims[..at]), product(&dims[at + 1..]));
-    let (elements, mut pace) = (value.elements::<f64>()?, Pace::default());
+    let (elements, mut checkpoint) = (value.elements::<f64>()?, Checkpoint::default());
     cx.output::<f64>(&dims)?.write(0.0, |out| {
         for block in 0..outer {
             for (index, ends) in sources.starts.windows(2).enumerate() {
@@ -324,13 +324,13 @@ fn resample(value: &Value, at: usize, sources: &Sources, outside: f64, cx: &Cx<'
                 let out = &mut out[start..start + inner];
                 let list = &sources.list[ends[0]..ends[1]];
                 if list.is_empty() {
-                    pace.set(outside, out, cx)?;
+                    checkpoint.set(outside, out, cx)?;
                 }
                 for &(source, weight) in list {
                     let start = (block * input + source) * inner;
                     let row = &elements[start..start + inner];
                     for (out, row) in out.chunks_mut(PIECE).zip(row.chunks(PIECE)) {
-                        pace.step(row.len(), cx)?;
+                        checkpoint.step(row.len(), cx)?;
                         out.iter_mut().zip(row).for_each(|(out, x)| *out += weight * x);
                     }
                 }

@@ -1,6 +1,6 @@
 //! RMSNormalization: each part of a tensor divided by the root of its mean square, and scaled.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::broadcast::shape;
 use crate::ops::cast::convert;
 use crate::ops::elementwise::mul;
@@ -45,13 +45,13 @@ fn is_float(ty: ElementType) -> bool {
     matches!(ty, ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16)
 }
 
-fn normalized<T: Real>(mut value: Value, width: usize, epsilon: f32, cx: &Cx<'_>) -> Result<Value, Error> {
-    let mut pace = Pace::default();
+fn normalized<T: Real>(mut value: Value, width: usize, epsilon: f32, cx: &ExecContext<'_>) -> Result<Value, Error> {
+    let mut checkpoint = Checkpoint::default();
     let mut rows = |elements: &mut [T]| -> Result<(), Error> {
         for row in elements.chunks_exact_mut(width.max(1)) {
             let mut squares = [T::ZERO; 8];
             for piece in row.chunks(PIECE) {
-                pace.step(piece.len(), cx)?;
+                checkpoint.step(piece.len(), cx)?;
                 for chunk in piece.chunks(8) {
                     squares.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum = sum.plus(x.times(x)));
                 }
@@ -59,7 +59,7 @@ fn normalized<T: Real>(mut value: Value, width: usize, epsilon: f32, cx: &Cx<'_>
             let sum = squares.into_iter().fold(T::ZERO, T::plus);
             let mean = sum.over(T::from_f64(width as f64)).plus(T::from_f64(f64::from(epsilon)));
             let root = T::from_f64(mean.to_f64().sqrt());
-            each(row, &mut pace, cx, |x| *x = x.over(root))?;
+            each(row, &mut checkpoint, cx, |x| *x = x.over(root))?;
         }
         Ok(())
     };
@@ -69,7 +69,7 @@ fn normalized<T: Real>(mut value: Value, width: usize, epsilon: f32, cx: &Cx<'_>
     }
     let elements = value.elements::<T>()?;
     cx.output::<T>(value.dims())?.append(|out| {
-        Pace::default().copy(elements, out, cx)?;
+        Checkpoint::default().copy(elements, out, cx)?;
         rows(out)
     })
 }

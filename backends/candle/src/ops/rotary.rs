@@ -1,6 +1,6 @@
 //! RotaryEmbedding: pairs of elements turned by an angle that depends on their place in the sequence.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -59,7 +59,7 @@ impl Angles<'_> {
 }
 
 impl Rotary {
-    fn run(&self, mut args: Args, cx: &Cx<'_>) -> Result<Vec<Value>, Error> {
+    fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         let value = args.take(0)?;
         let ty = value.ty();
         if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16) {
@@ -100,15 +100,15 @@ impl Rotary {
         let value = convert(value, ElementType::F32, cx)?;
         let elements = value.elements::<f32>()?;
         let result = cx.output::<f32>(value.dims())?.append(|out| {
-            let mut pace = Pace::default();
+            let mut checkpoint = Checkpoint::default();
             let (first, second) = if by_head { (heads, len) } else { (len, heads) };
             for (index, row) in elements.chunks_exact(size).enumerate() {
                 let image = index / (first * second);
                 let at = if by_head { index % second } else { index / second % first };
                 let (along, across) = angles.of(image * len + at)?;
                 let start = out.len();
-                pace.copy(row, out, cx)?;
-                pace.step(turned, cx)?;
+                checkpoint.copy(row, out, cx)?;
+                checkpoint.step(turned, cx)?;
                 self.turn(row, &mut out[start..start + turned], along, across);
             }
             Ok(())

@@ -1,6 +1,6 @@
 //! Samples at places between elements: GridSample, AffineGrid.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
 use crate::ops::constant::dims as sizes;
 use crate::ops::node::{Node, OpFn};
@@ -126,7 +126,7 @@ fn grid_sample(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// What lies at each point of the grid, which is of f64.
-fn samples<T: Real>(sampler: Sampler, value: &Value, grid: &Value, cx: &Cx<'_>) -> Result<Value, Error> {
+fn samples<T: Real>(sampler: Sampler, value: &Value, grid: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let wrong = || Error::invalid_argument(format!("a grid {} over {}", Dims(grid.dims()), Dims(value.dims())));
     let (&[n, channels, ref spatial @ ..], &[n_grid, ref places @ .., width]) = (value.dims(), grid.dims()) else {
         return Err(wrong());
@@ -138,13 +138,13 @@ fn samples<T: Real>(sampler: Sampler, value: &Value, grid: &Value, cx: &Cx<'_>) 
     let dims = [&[n, channels], places].concat();
     let (points, plane) = (product(places), product(spatial));
     count(&dims)?;
-    let (steps, mut pace) = (strides(spatial), Pace::default());
+    let (steps, mut checkpoint) = (strides(spatial), Checkpoint::default());
     let (elements, grid) = (value.elements::<T>()?, grid.elements::<f64>()?);
     cx.output::<T>(&dims)?.write(T::default(), |out| {
         for batch in 0..n {
             for point in 0..points {
                 // What the lists of the sources cost.
-                pace.step(256, cx)?;
+                checkpoint.step(256, cx)?;
                 let numbers = &grid[(batch * points + point) * width..][..width];
                 // The grid names the last dimension first.
                 let taps = spatial.iter().zip(numbers.iter().rev()).zip(&steps);
@@ -159,7 +159,7 @@ fn samples<T: Real>(sampler: Sampler, value: &Value, grid: &Value, cx: &Cx<'_>) 
                     sources = sources.iter().flat_map(each).collect();
                 }
                 for channel in 0..channels {
-                    pace.step(sources.len(), cx)?;
+                    checkpoint.step(sources.len(), cx)?;
                     let row = batch * channels + channel;
                     let plane = &elements[row * plane..(row + 1) * plane];
                     let parts = sources.iter().map(|&(at, weight)| T::from_f64(weight) * plane[at]);
@@ -190,10 +190,10 @@ fn affine_grid(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// The places of a grid of `dims` under each of the matrices.
-fn transformed<T: Real>(theta: &Value, dims: &[usize], corners: bool, cx: &Cx<'_>) -> Result<Value, Error> {
+fn transformed<T: Real>(theta: &Value, dims: &[usize], corners: bool, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let [_, spatial @ .., rank] = dims else { return Err(Error::invalid_argument("a grid of no dimensions")) };
     let (rank, points) = (*rank, product(spatial));
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     let (matrices, steps) = (theta.elements::<T>()?, strides(spatial));
     let number = |index: usize, size: usize| {
         let (twice, size) = (2.0 * index as f64, size as f64);
@@ -208,7 +208,7 @@ fn transformed<T: Real>(theta: &Value, dims: &[usize], corners: bool, cx: &Cx<'_
     cx.output::<T>(dims)?.append(|out| {
         for matrix in matrices.chunks_exact(rank * (rank + 1)) {
             for point in 0..points {
-                pace.step(rank * rank, cx)?;
+                checkpoint.step(rank * rank, cx)?;
                 let at = |place: usize| number(point / steps[place] % spatial[place], spatial[place]);
                 // The last dimension comes first.
                 let row = |row: &[T]| row[rank] + (0..rank).map(|place| row[place] * at(rank - 1 - place)).sum::<T>();

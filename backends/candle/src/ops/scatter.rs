@@ -2,7 +2,7 @@
 //!
 //! The updates are applied in their order, so that of two with one index the later wins, or both are added up.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::gather::place;
@@ -61,7 +61,7 @@ fn apply(
     starts: &[usize],
     inner: usize,
     reduction: Reduction,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     if reduction == Reduction::Replace {
         return with_elements!(value, |elements| {
@@ -90,15 +90,15 @@ fn replace<T: Element>(
     inner: usize,
     dims: &[usize],
     f: impl Fn(T, T) -> T,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let updates = updates.elements::<T>()?;
     cx.output::<T>(dims)?.append(|out| {
-        let mut pace = Pace::default();
-        pace.copy(elements, out, cx)?;
+        let mut checkpoint = Checkpoint::default();
+        checkpoint.copy(elements, out, cx)?;
         for (&start, updates) in starts.iter().zip(updates.chunks_exact(inner.max(1))) {
             for (out, updates) in out[start..start + inner].chunks_mut(PIECE).zip(updates.chunks(PIECE)) {
-                pace.step(updates.len(), cx)?;
+                checkpoint.step(updates.len(), cx)?;
                 out.iter_mut().zip(updates).for_each(|(out, &update)| *out = f(*out, update));
             }
         }
@@ -121,11 +121,11 @@ fn scatter_elements(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let list = integers(indices, cx)?;
         let (mut starts, _charge) = cx.list::<usize>(list.len())?;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let (steps, dim) = (strides(value.dims()), value.dims()[at]);
         let mut index = vec![0_usize; indices.rank()];
         for &found in &*list {
-            pace.step(index.len(), cx)?;
+            checkpoint.step(index.len(), cx)?;
             let found = place(found, dim)?;
             let offset: usize = index.iter().zip(&steps).map(|(index, step)| index * step).sum();
             starts.push(offset - index[at] * steps[at] + found * steps[at]);
@@ -161,9 +161,9 @@ fn scatter_nd(node: &Node<'_>) -> Result<OpFn, Error> {
         let inner = product(rest);
         let list = integers(indices, cx)?;
         let (mut starts, _charge) = cx.list::<usize>(list.len() / depth)?;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         for tuple in list.chunks_exact(depth) {
-            pace.step(depth, cx)?;
+            checkpoint.step(depth, cx)?;
             let mut offset = 0;
             for (&index, &dim) in tuple.iter().zip(indexed) {
                 offset = offset * dim + place(index, dim)?;

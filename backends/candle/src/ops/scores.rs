@@ -1,7 +1,7 @@
 //! What the classifiers and regressors of ai.onnx.ml have in common: rows of features, labels, and what is done to
 //! scores.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
 use crate::ops::node::Node;
 use crate::tensor::dims::Dims;
@@ -86,7 +86,7 @@ fn probit(x: f64) -> f64 {
 }
 
 /// Rows of features as f64, the number of rows, and that of columns. A vector is one row.
-pub(super) fn rows(value: Value, cx: &Cx<'_>) -> Result<(Value, usize, usize), Error> {
+pub(super) fn rows(value: Value, cx: &ExecContext<'_>) -> Result<(Value, usize, usize), Error> {
     match value.ty() {
         ElementType::F32 | ElementType::F64 | ElementType::I32 | ElementType::I64 => {}
         _ => return Err(no_type(&value)),
@@ -116,7 +116,7 @@ pub(super) fn labels(node: &Node<'_>, integers: &str) -> Result<Value, Error> {
 }
 
 /// The label of each row, by the place that it has among `labels`.
-pub(super) fn chosen(labels: &Value, places: &[usize], cx: &Cx<'_>) -> Result<Value, Error> {
+pub(super) fn chosen(labels: &Value, places: &[usize], cx: &ExecContext<'_>) -> Result<Value, Error> {
     with_elements!(labels, |labels| {
         cx.output(&[places.len()])?.collect(places.iter().map(|&place| labels.get(place).copied().unwrap_or_default()))
     })
@@ -144,8 +144,8 @@ pub(super) fn both(score: f64, complements: bool, transform: Transform) -> [f64;
 pub(super) fn collect(
     rows: usize,
     width: usize,
-    cx: &Cx<'_>,
-    row: impl FnMut(usize, &mut [f64], &mut Pace) -> Result<(), Error>,
+    cx: &ExecContext<'_>,
+    row: impl FnMut(usize, &mut [f64], &mut Checkpoint) -> Result<(), Error>,
 ) -> Result<Value, Error> {
     collect_as(|score| score as f32, rows, width, cx, row)
 }
@@ -155,16 +155,16 @@ pub(super) fn collect_as<T: Element>(
     rounded: impl Fn(f64) -> T,
     rows: usize,
     width: usize,
-    cx: &Cx<'_>,
-    mut row: impl FnMut(usize, &mut [f64], &mut Pace) -> Result<(), Error>,
+    cx: &ExecContext<'_>,
+    mut row: impl FnMut(usize, &mut [f64], &mut Checkpoint) -> Result<(), Error>,
 ) -> Result<Value, Error> {
     let (mut scores, _charge) = cx.filled(0.0_f64, width)?;
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     cx.output::<T>(&[rows, width])?.append(|out| {
         for index in 0..rows {
-            pace.step(width, cx)?;
+            checkpoint.step(width, cx)?;
             scores.fill(0.0);
-            row(index, &mut scores, &mut pace)?;
+            row(index, &mut scores, &mut checkpoint)?;
             out.extend(scores.iter().map(|&score| rounded(score)));
         }
         Ok(())

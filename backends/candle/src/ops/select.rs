@@ -3,7 +3,7 @@
 //! Each dimension of the result has a list of offsets; an element of the result is the element of the source at the
 //! sum of its offsets. Runs that lie together in the source are copied as one.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::count;
 use crate::tensor::element::{Element, with_elements};
@@ -20,19 +20,19 @@ pub(super) struct Offsets {
 pub(super) fn offsets(
     mut indices: impl ExactSizeIterator<Item = usize>,
     stride: usize,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Offsets, Error> {
     let (mut list, charge) = cx.list::<usize>(indices.len())?;
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     while indices.len() > 0 {
-        pace.step(PIECE, cx)?;
+        checkpoint.step(PIECE, cx)?;
         list.extend(indices.by_ref().take(PIECE).map(|index| index * stride));
     }
     Ok(Offsets { list, _charge: charge })
 }
 
 /// The elements at the sums of `offsets`, which all lie within the value.
-pub(super) fn select(value: &Value, offsets: &[Offsets], cx: &Cx<'_>) -> Result<Value, Error> {
+pub(super) fn select(value: &Value, offsets: &[Offsets], cx: &ExecContext<'_>) -> Result<Value, Error> {
     let offsets: Vec<&[usize]> = offsets.iter().map(|offsets| offsets.list.as_slice()).collect();
     let dims: Vec<usize> = offsets.iter().map(|offsets| offsets.len()).collect();
     let (ty, value) = (value.ty(), value.plain());
@@ -41,8 +41,8 @@ pub(super) fn select(value: &Value, offsets: &[Offsets], cx: &Cx<'_>) -> Result<
 }
 
 /// Copies the elements of one that is not empty.
-fn copy<T: Element>(elements: &[T], offsets: &[&[usize]], out: &mut Vec<T>, cx: &Cx<'_>) -> Result<(), Error> {
-    let mut pace = Pace::default();
+fn copy<T: Element>(elements: &[T], offsets: &[&[usize]], out: &mut Vec<T>, cx: &ExecContext<'_>) -> Result<(), Error> {
+    let mut checkpoint = Checkpoint::default();
     let mut outer = offsets;
     let (mut start, mut len) = (0, 1);
     // Dimensions at the end that lie together in the source become one run.
@@ -57,18 +57,18 @@ fn copy<T: Element>(elements: &[T], offsets: &[&[usize]], out: &mut Vec<T>, cx: 
     }
     let mut index = vec![0_usize; outer.len().saturating_sub(1)];
     let [outer @ .., inner] = outer else {
-        return pace.copy(&elements[start..start + len], out, cx);
+        return checkpoint.copy(&elements[start..start + len], out, cx);
     };
     loop {
         let base = start + outer.iter().zip(&index).map(|(offsets, &index)| offsets[index]).sum::<usize>();
         if len == 1 {
             for inner in inner.chunks(PIECE) {
-                pace.step(inner.len(), cx)?;
+                checkpoint.step(inner.len(), cx)?;
                 out.extend(inner.iter().map(|offset| elements[base + offset]));
             }
         } else {
             for offset in *inner {
-                pace.copy(&elements[base + offset..base + offset + len], out, cx)?;
+                checkpoint.copy(&elements[base + offset..base + offset + len], out, cx)?;
             }
         }
         let mut moved = false;
@@ -87,7 +87,7 @@ fn copy<T: Element>(elements: &[T], offsets: &[&[usize]], out: &mut Vec<T>, cx: 
 }
 
 /// Refuses dimensions of a result before the lists that lead to it are made.
-pub(super) fn affordable(dims: &[usize], value: &Value, cx: &Cx<'_>) -> Result<(), Error> {
+pub(super) fn affordable(dims: &[usize], value: &Value, cx: &ExecContext<'_>) -> Result<(), Error> {
     let bytes = count(dims)?.saturating_mul(value.ty().size());
     cx.meter.charge(bytes).map(drop)
 }

@@ -4,7 +4,7 @@
 
 use std::f64::consts::PI;
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::fourier::{Complex, Transform};
 use crate::ops::cast::convert;
 use crate::ops::integers::integer;
@@ -54,7 +54,7 @@ fn length(value: &Value) -> Result<usize, Error> {
     found.ok_or_else(|| Error::invalid_argument(format!("a length of {length}")))
 }
 
-fn floats(value: Value, cx: &Cx<'_>) -> Result<(Value, ElementType), Error> {
+fn floats(value: Value, cx: &ExecContext<'_>) -> Result<(Value, ElementType), Error> {
     let ty = value.ty();
     match ty {
         ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16 => {
@@ -174,11 +174,11 @@ fn mel(node: &Node<'_>) -> Result<OpFn, Error> {
             // A conversion from below zero, or from no number, gives zero.
             ((len as f64 + 1.0) * frequency / rate).floor() as usize
         };
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         let result = cx.output::<f64>(&[rows, bins])?.write(0.0, |out| {
             for bin in 0..bins {
                 let (left, center, right) = (row_of(bin), row_of(bin + 1), row_of(bin + 2));
-                pace.step(1, cx)?;
+                checkpoint.step(1, cx)?;
                 if left > center || center > right || right > rows {
                     return Err(Error::invalid_argument("frequencies past half the sample rate"));
                 }
@@ -186,13 +186,13 @@ fn mel(node: &Node<'_>) -> Result<OpFn, Error> {
                     out[center * bins + bin] = 1.0;
                 }
                 for row in left..rows.min(center + 1) {
-                    pace.step(1, cx)?;
+                    checkpoint.step(1, cx)?;
                     if center > left {
                         out[row * bins + bin] = (row - left) as f64 / (center - left) as f64;
                     }
                 }
                 for row in center..right {
-                    pace.step(1, cx)?;
+                    checkpoint.step(1, cx)?;
                     out[row * bins + bin] = (right - row) as f64 / (right - center) as f64;
                 }
             }

@@ -3,7 +3,7 @@
 //! Before opset 13 the axis (1 by default) splits the dimensions in two and the function is taken over all of the
 //! second part; from then on it is taken along the axis (the last by default) alone.
 
-use crate::compute::context::{Cx, PIECE, Pace};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
@@ -48,35 +48,40 @@ fn softmax(node: &Node<'_>, single: Row<f32>, double: Row<f64>) -> Result<OpFn, 
     }))
 }
 
-fn rows<T: Real>(mut value: Value, width: usize, row: Row<T>, cx: &Cx<'_>) -> Result<Value, Error> {
+fn rows<T: Real>(mut value: Value, width: usize, row: Row<T>, cx: &ExecContext<'_>) -> Result<Value, Error> {
     if width == 0 {
         return Ok(value);
     }
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     if let Some(elements) = value.elements_mut::<T>() {
-        elements.chunks_exact_mut(width).try_for_each(|elements| row(elements, &mut pace, cx))?;
+        elements.chunks_exact_mut(width).try_for_each(|elements| row(elements, &mut checkpoint, cx))?;
         return Ok(value);
     }
     let elements = value.elements::<T>()?;
     cx.output::<T>(value.dims())?.append(|out| {
-        pace.copy(elements, out, cx)?;
-        out.chunks_exact_mut(width).try_for_each(|elements| row(elements, &mut pace, cx))
+        checkpoint.copy(elements, out, cx)?;
+        out.chunks_exact_mut(width).try_for_each(|elements| row(elements, &mut checkpoint, cx))
     })
 }
 
 /// Does something to a row, piece by piece.
-fn pieces<T>(row: &mut [T], pace: &mut Pace, cx: &Cx<'_>, mut f: impl FnMut(&mut [T])) -> Result<(), Error> {
+fn pieces<T>(
+    row: &mut [T],
+    checkpoint: &mut Checkpoint,
+    cx: &ExecContext<'_>,
+    mut f: impl FnMut(&mut [T]),
+) -> Result<(), Error> {
     for piece in row.chunks_mut(PIECE) {
-        pace.step(piece.len(), cx)?;
+        checkpoint.step(piece.len(), cx)?;
         f(piece);
     }
     Ok(())
 }
 
 /// The largest of the elements that are numbers.
-fn largest<T: Real>(row: &mut [T], pace: &mut Pace, cx: &Cx<'_>) -> Result<T, Error> {
+fn largest<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<T, Error> {
     let mut tops = [T::NEG_INFINITY; 8];
-    pieces(row, pace, cx, |piece| {
+    pieces(row, checkpoint, cx, |piece| {
         let (chunks, rest) = piece.as_chunks::<8>();
         for chunk in chunks {
             tops.iter_mut().zip(chunk).for_each(|(top, &x)| *top = if x > *top { x } else { *top });
@@ -87,11 +92,11 @@ fn largest<T: Real>(row: &mut [T], pace: &mut Pace, cx: &Cx<'_>) -> Result<T, Er
 }
 
 /// A sum in eight parts, so that additions don't wait for each other.
-fn sum<T: Real>(row: &[T], pace: &mut Pace, cx: &Cx<'_>) -> Result<T, Error> {
+fn sum<T: Real>(row: &[T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<T, Error> {
     let (chunks, rest) = row.as_chunks::<8>();
     let mut parts = [T::default(); 8];
     for chunks in chunks.chunks(PIECE / 8) {
-        pace.step(chunks.len() * 8, cx)?;
+        checkpoint.step(chunks.len() * 8, cx)?;
         for chunk in chunks {
             parts.iter_mut().zip(chunk).for_each(|(part, &x)| *part += x);
         }
@@ -100,32 +105,32 @@ fn sum<T: Real>(row: &[T], pace: &mut Pace, cx: &Cx<'_>) -> Result<T, Error> {
 }
 
 /// A function of one row, in place.
-type Row<T> = fn(&mut [T], &mut Pace, &Cx<'_>) -> Result<(), Error>;
+type Row<T> = fn(&mut [T], &mut Checkpoint, &ExecContext<'_>) -> Result<(), Error>;
 
-fn softmax_row<T: Real>(row: &mut [T], pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
-    let top = largest(row, pace, cx)?;
-    pieces(row, pace, cx, |piece| T::map(piece, |x| (x - top).exp()))?;
-    let scale = T::ONE / sum(row, pace, cx)?;
-    pieces(row, pace, cx, |piece| piece.iter_mut().for_each(|x| *x *= scale))
+fn softmax_row<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<(), Error> {
+    let top = largest(row, checkpoint, cx)?;
+    pieces(row, checkpoint, cx, |piece| T::map(piece, |x| (x - top).exp()))?;
+    let scale = T::ONE / sum(row, checkpoint, cx)?;
+    pieces(row, checkpoint, cx, |piece| piece.iter_mut().for_each(|x| *x *= scale))
 }
 
-fn log_softmax_row<T: Real>(row: &mut [T], pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
-    let top = largest(row, pace, cx)?;
+fn log_softmax_row<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<(), Error> {
+    let top = largest(row, checkpoint, cx)?;
     let mut total = T::default();
-    pieces(row, pace, cx, |piece| {
+    pieces(row, checkpoint, cx, |piece| {
         for x in piece {
             *x -= top;
             total += x.exp();
         }
     })?;
     let log = total.ln();
-    pieces(row, pace, cx, |piece| piece.iter_mut().for_each(|x| *x -= log))
+    pieces(row, checkpoint, cx, |piece| piece.iter_mut().for_each(|x| *x -= log))
 }
 
-fn hardmax_row<T: Real>(row: &mut [T], pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+fn hardmax_row<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<(), Error> {
     // The first of equal ones, and the first that is NaN before all of them.
     let (mut best, mut winner, mut index) = (T::NEG_INFINITY, 0, 0);
-    pieces(row, pace, cx, |piece| {
+    pieces(row, checkpoint, cx, |piece| {
         for &mut x in piece {
             if beats(x, best) {
                 (best, winner) = (x, index);
@@ -134,7 +139,7 @@ fn hardmax_row<T: Real>(row: &mut [T], pace: &mut Pace, cx: &Cx<'_>) -> Result<(
         }
     })?;
     let mut index = 0;
-    pieces(row, pace, cx, |piece| {
+    pieces(row, checkpoint, cx, |piece| {
         for x in piece {
             *x = if index == winner { T::ONE } else { T::ZERO };
             index += 1;

@@ -3,7 +3,7 @@
 //! Probabilities of several classes are made of those of pairs as libsvm makes them (T.-F. Wu, C.-J. Lin, R. Weng:
 //! "Probability estimates for multi-class classification by pairwise coupling", 2004, second method).
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, learning};
 use crate::ops::scores;
@@ -100,11 +100,11 @@ fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
         fits(columns, width)?;
         let elements = value.elements::<f64>()?;
-        Ok(vec![collect(rows, 1, cx, |row, scores, pace| {
+        Ok(vec![collect(rows, 1, cx, |row, scores, checkpoint| {
             let row = &elements[row * columns..(row + 1) * columns];
             let mut sum = rho;
             for (vector, coefficient) in vectors.chunks_exact(width).zip(&coefficients) {
-                pace.step(width, cx)?;
+                checkpoint.step(width, cx)?;
                 sum += coefficient * similarity.of(row, vector);
             }
             scores[0] = match (one_class, sum > 0.0) {
@@ -174,11 +174,11 @@ impl Pairs {
         products: &mut Vec<f64>,
         votes: &mut [f64],
         pairs: &mut [f64],
-        (pace, cx): (&mut Pace, &Cx<'_>),
+        (checkpoint, cx): (&mut Checkpoint, &ExecContext<'_>),
     ) -> Result<(), Error> {
         products.clear();
         for vector in self.vectors.chunks_exact(self.width) {
-            pace.step(self.width, cx)?;
+            checkpoint.step(self.width, cx)?;
             products.push(self.similarity.of(row, vector));
         }
         votes.fill(0.0);
@@ -191,7 +191,7 @@ impl Pairs {
                     coefficients.iter().zip(&products[range]).map(|(a, b)| a * b).sum::<f64>()
                 };
                 let vectors = self.starts[i + 1] - self.starts[i] + self.starts[j + 1] - self.starts[j];
-                pace.step(vectors, cx)?;
+                checkpoint.step(vectors, cx)?;
                 pairs[pair] = self.rho[pair] + sum(i, j - 1) + sum(j, i);
                 votes[if pairs[pair] > 0.0 { i } else { j }] += 1.0;
                 pair += 1;
@@ -209,10 +209,16 @@ struct Coupling {
 
 impl Coupling {
     /// Makes `p` the probabilities of the classes out of `r`, those of pairs, which are 1 less than their opposites'.
-    fn solve(&mut self, r: &[f64], p: &mut [f64], pace: &mut Pace, cx: &Cx<'_>) -> Result<(), Error> {
+    fn solve(
+        &mut self,
+        r: &[f64],
+        p: &mut [f64],
+        checkpoint: &mut Checkpoint,
+        cx: &ExecContext<'_>,
+    ) -> Result<(), Error> {
         let k = p.len();
         for t in 0..k {
-            pace.step(2 * k, cx)?;
+            checkpoint.step(2 * k, cx)?;
             p[t] = 1.0 / k as f64;
             let squares = (0..k).filter(|&j| j != t).map(|j| r[j * k + t] * r[j * k + t]);
             self.q[t * k + t] = squares.sum();
@@ -223,7 +229,7 @@ impl Coupling {
         for _ in 0..k.max(100) {
             let mut total = 0.0;
             for t in 0..k {
-                pace.step(k, cx)?;
+                checkpoint.step(k, cx)?;
                 self.qp[t] = (0..k).map(|j| self.q[t * k + j] * p[j]).sum();
                 total += p[t] * self.qp[t];
             }
@@ -231,7 +237,7 @@ impl Coupling {
                 break;
             }
             for t in 0..k {
-                pace.step(3 * k, cx)?;
+                checkpoint.step(3 * k, cx)?;
                 let own = self.q[t * k + t];
                 let step = (total - self.qp[t]) / own;
                 p[t] += step;
@@ -274,9 +280,9 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
             (cx.filled(0.0_f64, square)?, cx.filled(0.0_f64, square)?, cx.filled(0.0_f64, classes)?);
         let mut coupling = Coupling { q, qp };
         let width = if pairs.sigmoids.is_some() { classes } else { count.max(2) };
-        let result = collect(rows, width, cx, |row, scores, pace| {
+        let result = collect(rows, width, cx, |row, scores, checkpoint| {
             let row = &elements[row * columns..(row + 1) * columns];
-            pairs.scores(row, &mut products, &mut votes, &mut each, (pace, cx))?;
+            pairs.scores(row, &mut products, &mut votes, &mut each, (checkpoint, cx))?;
             // Votes decide, whatever the probabilities are.
             places.push(highest(&votes));
             if let Some((slopes, offsets)) = &pairs.sigmoids {
@@ -289,7 +295,7 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
                         pair += 1;
                     }
                 }
-                coupling.solve(&r, scores, pace, cx)?;
+                coupling.solve(&r, scores, checkpoint, cx)?;
                 transform.apply(scores);
                 return Ok(());
             }
@@ -324,10 +330,10 @@ fn linear(
         fits(columns, width)?;
         let elements = value.elements::<f64>()?;
         let (mut places, _charge) = cx.list::<usize>(rows)?;
-        let result = collect(rows, classes, cx, |row, scores, pace| {
+        let result = collect(rows, classes, cx, |row, scores, checkpoint| {
             let row = &elements[row * columns..(row + 1) * columns];
             for (score, coefficients) in scores.iter_mut().zip(coefficients.chunks_exact(width)) {
-                pace.step(width, cx)?;
+                checkpoint.step(width, cx)?;
                 *score = rho + similarity.of(row, coefficients);
             }
             places.push(highest(scores));

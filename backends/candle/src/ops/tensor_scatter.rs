@@ -1,6 +1,6 @@
 //! TensorScatter: new rows of a cache, written over the old ones in place where nobody else holds it.
 
-use crate::compute::context::{Cx, Pace};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::heads::overwrite;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -60,12 +60,12 @@ fn write<T: Element>(
     dims: &[usize],
     at: usize,
     starts: &[usize],
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let room = cache.dims()[at];
     let (len, inner) = (dims[at], product(&dims[at + 1..]));
     let each = product(&dims[1..at]);
-    let mut pace = Pace::default();
+    let mut checkpoint = Checkpoint::default();
     let mut rows = |out: &mut [T]| -> Result<(), Error> {
         if update.is_empty() {
             return Ok(());
@@ -76,8 +76,8 @@ fn write<T: Element>(
             // Those up to the cache's end, and those that begin at its start again.
             let before = len.min(room - start);
             let (first, rest) = update.split_at(before * inner);
-            overwrite(&mut out[start * inner..(start + before) * inner], first, &mut pace, cx)?;
-            overwrite(&mut out[..rest.len()], rest, &mut pace, cx)?;
+            overwrite(&mut out[start * inner..(start + before) * inner], first, &mut checkpoint, cx)?;
+            overwrite(&mut out[..rest.len()], rest, &mut checkpoint, cx)?;
         }
         Ok(())
     };
@@ -87,7 +87,7 @@ fn write<T: Element>(
     }
     let elements = cache.elements::<T>()?;
     cx.output::<T>(cache.dims())?.append(|out| {
-        Pace::default().copy(elements, out, cx)?;
+        Checkpoint::default().copy(elements, out, cx)?;
         rows(out)
     })
 }

@@ -3,7 +3,7 @@
 //! Where ONNX leaves a classifier of two classes open, it is done as onnxruntime does it: scores of the first class
 //! alone are those of the second, and the label is told from them by 0.5 where none is negative and by 0 else.
 
-use crate::compute::context::Cx;
+use crate::compute::context::ExecContext;
 use crate::ops::cast::convert;
 use crate::ops::forest::{Aggregate, Branch, Forest, Mode, Next, as_long, listed, numbers, tensor_numbers};
 use crate::ops::node::{Args, Node, OpFn};
@@ -47,7 +47,7 @@ fn regress<T: Element>(
     transform: Transform,
     rounded: impl Fn(f64) -> T,
     mut args: Args,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
     forest.fits(columns)?;
@@ -55,8 +55,8 @@ fn regress<T: Element>(
     let (mut seen, _charge) = cx.filled(false, forest.targets)?;
     // onnxruntime leaves one score as it is, but for the last of them.
     let one = forest.targets == 1 && transform != Transform::Probit;
-    collect_as(rounded, rows, forest.targets, cx, |row, scores, pace| {
-        forest.score(&elements[row * columns..(row + 1) * columns], scores, &mut seen, pace, cx)?;
+    collect_as(rounded, rows, forest.targets, cx, |row, scores, checkpoint| {
+        forest.score(&elements[row * columns..(row + 1) * columns], scores, &mut seen, checkpoint, cx)?;
         scores.iter_mut().zip(base).for_each(|(score, base)| *score += base);
         if !one {
             transform.apply(scores);
@@ -98,8 +98,8 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
         let elements = value.elements::<f64>()?;
         let (mut places, _charge) = cx.list::<usize>(rows)?;
         let (mut seen, _charge) = cx.filled(false, forest.targets)?;
-        let result = collect(rows, forest.targets, cx, |row, scores, pace| {
-            forest.score(&elements[row * columns..(row + 1) * columns], scores, &mut seen, pace, cx)?;
+        let result = collect(rows, forest.targets, cx, |row, scores, checkpoint| {
+            forest.score(&elements[row * columns..(row + 1) * columns], scores, &mut seen, checkpoint, cx)?;
             scores.iter_mut().zip(&base).for_each(|(score, base)| *score += base);
             let bound = |positive: bool| if positive { 0.5 } else { 0.0 };
             places.push(match kind {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::compute::context::{Cx, Pace};
-use crate::math::epilogue::{At, Tail};
+use crate::compute::context::VECTOR_CHECK_INTERVAL;
+use crate::compute::context::{Checkpoint, ExecContext};
+use crate::math::epilogue::{Epilogue, Placement};
 use crate::math::pack;
 use crate::math::pack::{Strided, Target};
 use crate::math::program::{Program, shifted};
-use crate::ops::fusion::{Anchor, Channels, Packs, Way};
+use crate::ops::fusion::{Anchor, Channels, PackLayout, PackedWeights};
 use crate::ops::node::{Node, OpFn};
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::element::ElementType;
@@ -16,9 +17,6 @@ use graphpool::backend::Error;
 
 /// Rows that are laid out and multiplied together.
 const ROWS: usize = 128;
-
-/// Multiplications between two looks at the compute's token.
-const PART: usize = 1 << 24;
 
 /// Whether the left-hand side may be of any rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +41,9 @@ pub(crate) fn gemm_anchor(node: &Node<'_>) -> Option<Anchor> {
     anchor(node.constant(1)?, node.flag("transB", false).ok()?, Rank::Two, bias)
 }
 
-fn anchor(weights: &Value, turned: bool, rank: Rank, bias: Option<&Value>) -> Option<Anchor> {
+fn anchor(weights: &Value, transposed: bool, rank: Rank, bias: Option<&Value>) -> Option<Anchor> {
     let &[rows, columns] = weights.dims() else { return None };
-    let (k, n) = if turned { (columns, rows) } else { (rows, columns) };
+    let (k, n) = if transposed { (columns, rows) } else { (rows, columns) };
     // Narrower ones would be mostly what fills up a vector.
     if weights.ty() != ElementType::F32 || k == 0 || n < pack::pitch(1) {
         return None;
@@ -60,13 +58,13 @@ fn anchor(weights: &Value, turned: bool, rank: Rank, bias: Option<&Value>) -> Op
     };
     let layout = Channels::Last { rank: (rank == Rank::Two).then_some(2) };
     let weights = weights.clone();
-    let build = move |mut program: Program, packs: &mut Packs| -> Option<OpFn> {
+    let build = move |mut program: Program, packs: &mut PackedWeights| -> Option<OpFn> {
         let constants = program.bytes(n);
         packs.take(constants)?;
-        let (row, column) = if turned { (1, k) } else { (n, 1) };
-        let way = if turned { Way::Columns } else { Way::Rows };
-        let panels = packs.of(&weights, way, pack::right_len(k, n)?, |elements, out| {
-            pack::right(Strided { elements, row, column }, k, n, out);
+        let (row, column) = if transposed { (1, k) } else { (n, 1) };
+        let layout = if transposed { PackLayout::Columns } else { PackLayout::Rows };
+        let panels = packs.of(&weights, layout, pack::packed_b_len(k, n)?, |elements, out| {
+            pack::pack_b(Strided { elements, row, column }, k, n, out);
         })?;
         let mut bias = bias.as_ref().and_then(|bias| bias.elements::<f32>().ok()).map(<[f32]>::to_vec);
         let mut rest = program.clone();
@@ -76,7 +74,7 @@ fn anchor(weights: &Value, turned: bool, rank: Rank, bias: Option<&Value>) -> Op
                 (program, bias) = (rest, Some(together));
             }
         }
-        let weighted = Weighted { panels, k, n, bias, tail: Tail::new(program) };
+        let weighted = Weighted { panels, k, n, bias, epilogue: Epilogue::new(program) };
         Some(Box::new(move |mut args, cx| Ok(vec![weighted.multiply(&args.take(0)?, rank, cx)?])))
     };
     Some(Anchor { layout, channels: n, build: Box::new(build) })
@@ -88,11 +86,11 @@ struct Weighted {
     k: usize,
     n: usize,
     bias: Option<Vec<f32>>,
-    tail: Tail,
+    epilogue: Epilogue,
 }
 
 impl Weighted {
-    fn multiply(&self, value: &Value, rank: Rank, cx: &Cx<'_>) -> Result<Value, Error> {
+    fn multiply(&self, value: &Value, rank: Rank, cx: &ExecContext<'_>) -> Result<Value, Error> {
         let (k, n) = (self.k, self.n);
         if value.ty() != ElementType::F32 {
             return Err(Error::invalid_argument(format!("{:?} by {:?}", value.ty(), ElementType::F32)));
@@ -111,16 +109,16 @@ impl Weighted {
         let m = product(outer);
         let elements = value.elements::<f32>()?;
         let (mut out, charge) = cx.scratch::<f32>(m * n)?;
-        let mut pace = Pace::default();
+        let mut checkpoint = Checkpoint::default();
         match &self.bias {
-            Some(bias) => (0..m).try_for_each(|_| pace.copy(bias, &mut out, cx))?,
-            None => pace.fill(0.0, m * n, &mut out, cx)?,
+            Some(bias) => (0..m).try_for_each(|_| checkpoint.copy(bias, &mut out, cx))?,
+            None => checkpoint.fill(0.0, m * n, &mut out, cx)?,
         }
-        let parts = cx.parts(m.div_ceil(pack::height()), m.saturating_mul(n).saturating_mul(k));
+        let parts = cx.parts(m.div_ceil(pack::mr()), m.saturating_mul(n).saturating_mul(k));
         let laid = if m > 1 { m.min(ROWS) * k } else { 0 };
-        let room = |_| Ok((cx.scratch::<f32>(laid)?, self.tail.room()));
+        let room = |_| Ok((cx.scratch::<f32>(laid)?, self.epilogue.room()));
         let mut rooms = (0..parts).map(room).collect::<Result<Vec<_>, Error>>()?;
-        cx.spread(&mut rooms, &mut out, pack::height() * n, |cx, ((laid, _), room), start, out| {
+        cx.parallel_for(&mut rooms, &mut out, pack::mr() * n, |cx, ((laid, _), room), start, out| {
             let rows = elements[start / n * k..].chunks(ROWS * k);
             for (rows, out) in rows.zip(out.chunks_mut(ROWS * n)) {
                 let count = out.len() / n;
@@ -130,13 +128,13 @@ impl Weighted {
                 } else {
                     laid.clear();
                     let rows = Strided { elements: rows, row: k, column: 1 };
-                    let mut pace = Pace::default();
-                    pack::left(rows, count, k, laid, |work| pace.step(work, cx))?;
+                    let mut checkpoint = Checkpoint::default();
+                    pack::pack_a(rows, count, k, laid, |work| checkpoint.step(work, cx))?;
                     &*laid
                 };
                 self.product(left, count, out, cx)?;
                 for out in out.chunks_exact_mut(n) {
-                    self.tail.run(out, At::Columns(0), room, cx)?;
+                    self.epilogue.run(out, Placement::Columns(0), room, cx)?;
                 }
             }
             Ok(())
@@ -145,14 +143,14 @@ impl Weighted {
     }
 
     /// Adds the product of `m` rows that are laid out to `out`.
-    fn product(&self, left: &[f32], m: usize, out: &mut [f32], cx: &Cx<'_>) -> Result<(), Error> {
-        let (k, n, width) = (self.k, self.n, pack::width());
+    fn product(&self, left: &[f32], m: usize, out: &mut [f32], cx: &ExecContext<'_>) -> Result<(), Error> {
+        let (k, n, width) = (self.k, self.n, pack::nr());
         let padded = pack::pitch(n);
-        let mut work = PART;
-        for (from, depth) in pack::parts(k) {
+        let mut work = VECTOR_CHECK_INTERVAL;
+        for (from, depth) in pack::depth_blocks(k) {
             for first in (0..n).step_by(width) {
                 work += m * depth * width;
-                if work >= PART {
+                if work >= VECTOR_CHECK_INTERVAL {
                     cx.control.check()?;
                     work = 0;
                 }

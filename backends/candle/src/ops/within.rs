@@ -1,6 +1,6 @@
 //! Operators of ai.onnx as parts of others.
 
-use crate::compute::context::Cx;
+use crate::compute::context::ExecContext;
 use crate::format::messages::{AttributeProto, NodeProto};
 use crate::ops::basic;
 use crate::ops::node::{Args, Node, OpFn, Shared};
@@ -24,14 +24,14 @@ pub(super) fn standard(name: &str, opset: i64, attribute: Vec<AttributeProto>) -
 pub(super) fn apply(
     kernel: &OpFn,
     inputs: impl IntoIterator<Item = Option<Value>>,
-    cx: &Cx<'_>,
+    cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let outputs = kernel(Args::new(inputs.into_iter().collect()), cx)?;
     outputs.into_iter().next().ok_or_else(|| Error::runtime_error("an operator without an output"))
 }
 
 /// The first output of an operator whose inputs are all there.
-pub(super) fn of<const N: usize>(kernel: &OpFn, inputs: [Value; N], cx: &Cx<'_>) -> Result<Value, Error> {
+pub(super) fn of<const N: usize>(kernel: &OpFn, inputs: [Value; N], cx: &ExecContext<'_>) -> Result<Value, Error> {
     apply(kernel, inputs.map(Some), cx)
 }
 

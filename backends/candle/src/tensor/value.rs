@@ -170,14 +170,6 @@ impl Value {
         Ok(self)
     }
 
-    /// Candle's storage of the elements, for its matrix product.
-    pub(crate) fn storage(&self) -> Result<&CpuStorage, Error> {
-        match &self.buffer.data {
-            Data::Candle(storage) if !self.ty.is_narrow() => Ok(storage),
-            _ => Err(Error::unsupported(format!("a matrix product of {:?} is not supported", self.ty()))),
-        }
-    }
-
     /// The same elements under other dimensions.
     pub(crate) fn reshaped(mut self, dims: Vec<usize>) -> Result<Self, Error> {
         let wanted = count(&dims)?;

@@ -4,7 +4,7 @@
 use half::f16;
 
 use crate::compile::fold::Folding;
-use crate::compute::context::Cx;
+use crate::compute::context::ExecContext;
 use crate::format::messages::AttributeProto;
 use crate::ops;
 use crate::ops::node::{Args, Node, OpFn, Shared};
@@ -41,7 +41,7 @@ fn kernel(opset: i64, op: &str, inputs: usize, outputs: usize, attributes: &[Att
 /// Runs a kernel as the plan does, but without a look at the token before it.
 fn within(kernel: &OpFn, inputs: Vec<Value>, control: &ComputeControl) -> Result<Vec<Value>, Error> {
     let meter = Meter::new(control.memory_limit);
-    kernel(Args::new(inputs.into_iter().map(Some).collect()), &Cx::new(control, &meter))
+    kernel(Args::new(inputs.into_iter().map(Some).collect()), &ExecContext::new(control, &meter))
 }
 
 /// An operator, the inputs that make it work long, and what else it takes.

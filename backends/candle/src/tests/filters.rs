@@ -1,6 +1,6 @@
 //! `DeformConv`, `Det` and the rarer ways of Resize, on numbers that don't fit and on some that do.
 
-use crate::compute::context::Cx;
+use crate::compute::context::ExecContext;
 use crate::format::messages::AttributeProto;
 use crate::ops;
 use crate::ops::node::{Args, Node, Shared};
@@ -208,7 +208,7 @@ fn each_looks_at_the_token_while_it_works() {
         let control = ComputeControl::default();
         control.cancel.cancel();
         let args = Args::new(values.iter().cloned().map(Some).collect());
-        let error = kernel(args, &Cx::new(&control, &Meter::new(usize::MAX))).map(|_| ()).unwrap_err();
+        let error = kernel(args, &ExecContext::new(&control, &Meter::new(usize::MAX))).map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RuntimeError, "{op}");
     }
 }

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 
-use crate::compute::context::Cx;
+use crate::compute::context::ExecContext;
 use crate::format::messages::{AttributeProto, ModelProto, TensorProto};
 use crate::ops::node::{Args, Node, Shared};
 use crate::tensor::budget::Meter;
@@ -377,7 +377,7 @@ fn cancelled(bytes: &[u8], inputs: Vec<Value>) -> Error {
     let control = ComputeControl::default();
     control.cancel.cancel();
     let meter = Meter::new(1 << 28);
-    kernel(Args::new(inputs.into_iter().map(Some).collect()), &Cx::new(&control, &meter)).unwrap_err()
+    kernel(Args::new(inputs.into_iter().map(Some).collect()), &ExecContext::new(&control, &meter)).unwrap_err()
 }
 
 #[test]

@@ -26,4 +26,5 @@ mod random;
 mod regressions;
 mod silent;
 mod strange;
+mod table;
 mod threaded;
