@@ -47,7 +47,7 @@ mod measured {
             }
             pool.flush();
             let handle = pool.insert(7).expect("there is room");
-            let table = HandleTable::new(&pool, Kind::Graph);
+            let table = HandleTable::new(&pool, Kind::Zero);
             let guest_handle = table.bind(handle).expect("there is room");
             Self { pool, table, handle, guest_handle }
         }

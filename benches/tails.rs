@@ -241,8 +241,8 @@ fn pinned_throughout(pool: &Pool<u64>, total: u64) -> (PoolStats, u64) {
 /// Prints a row, and gives the resident set in MiB.
 fn report(after: &str, stats: &PoolStats) -> f64 {
     let resident = resident_mebibytes();
-    let PoolStats { live, awaiting_reclamation, retired_slots, .. } = stats;
-    println!("| {after} | {resident:.1} | {live} | {awaiting_reclamation} | {retired_slots} |");
+    let PoolStats { live, awaiting_reclamation, exhausted_slots, .. } = stats;
+    println!("| {after} | {resident:.1} | {live} | {awaiting_reclamation} | {exhausted_slots} |");
     resident
 }
 

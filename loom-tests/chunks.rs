@@ -1,7 +1,7 @@
-//! Where chunks and lists of slots end and begin: the last generation, and slots at hand (I4, I5).
+//! The last generation of slots, and the cache of vacant slots (I4, I5).
 
-use graphpool::pool::{Tiny, TinyWith};
-use graphpool::{Handle, Pool, pin};
+use graphpool::pool::for_tests::{LayoutPool, Tiny, TinyWith};
+use graphpool::{Handle, pin};
 use loom::sync::Arc;
 use loom::thread;
 
@@ -9,11 +9,11 @@ use crate::support::{Payload, explore, explore_bounded};
 
 const GENERATIONS: usize = 8;
 
-/// I4: a chunk goes on under another number when both of its slots are used up, and no earlier: and so again.
+/// I4: a chunk is renumbered when both of its slots are exhausted, and no earlier; and a second time.
 #[test]
-fn a_chunk_goes_on_when_the_last_of_its_slots_is_used_up() {
-    explore("a chunk goes on when the last of its slots is used up", || {
-        let pool = Pool::<_, Tiny>::with_layout();
+fn a_chunk_is_renumbered_when_the_last_of_its_slots_is_exhausted() {
+    explore("a chunk is renumbered when the last of its slots is exhausted", || {
+        let pool = LayoutPool::<_, Tiny>::new();
         let mut made: Vec<Handle<Payload>> = Vec::new();
         let insert = |made: &mut Vec<_>| {
             let handle = pool.insert(Payload::new(1)).unwrap();
@@ -28,22 +28,22 @@ fn a_chunk_goes_on_when_the_last_of_its_slots_is_used_up() {
                 let handle = insert(&mut made);
                 drop(pool.remove(handle));
             }
-            assert_eq!(pool.stats().retired_slots, 2 * chunk + 1);
+            assert_eq!(pool.stats().exhausted_slots, 2 * chunk + 1);
             assert_eq!(pool.remove(stays).expect("the chunk has its number").read(), 1);
             for _ in 1..GENERATIONS {
                 let handle = insert(&mut made);
                 drop(pool.remove(handle));
             }
-            assert_eq!(pool.stats().retired_slots, 2 * chunk + 2);
+            assert_eq!(pool.stats().exhausted_slots, 2 * chunk + 2);
         }
     });
 }
 
-/// M1: a chunk that is found on the list may be taken, used up and gone from its number before it is looked at.
+/// M1: a chunk that is found on the stack may be popped, exhausted and renumbered before its marks are read.
 #[test]
-fn insert_against_the_end_of_the_chunk_that_it_finds_with_3_preemptions() {
-    explore_bounded("insert against the end of the chunk that it finds", 3, || {
-        let pool = Arc::new(Pool::<_, TinyWith<0, 2>>::with_layout());
+fn insert_against_the_renumbering_of_the_chunk_that_it_finds_with_3_preemptions() {
+    explore_bounded("insert against the renumbering of the chunk that it finds", 3, || {
+        let pool = Arc::new(LayoutPool::<_, TinyWith<0, 2>>::new());
         let mut made = Vec::new();
         for _ in 1..GENERATIONS {
             made.push(pool.insert(Payload::new(1)).unwrap());
@@ -65,11 +65,12 @@ fn insert_against_the_end_of_the_chunk_that_it_finds_with_3_preemptions() {
     });
 }
 
-/// I4, I5: of two that use up the slots of a chunk, the last has it go on, after what the other did with its slot.
+/// I4, I5: of two threads that exhaust the slots of a chunk, the last renumbers it, after what the other did to its
+/// slot.
 #[test]
-fn the_ends_of_both_slots_of_a_chunk_with_2_preemptions() {
-    explore_bounded("the ends of both slots of a chunk", 2, || {
-        let pool = Arc::new(Pool::<_, TinyWith<1, 2>>::with_layout());
+fn the_last_removals_of_both_slots_of_a_chunk_with_2_preemptions() {
+    explore_bounded("the last removals of both slots of a chunk", 2, || {
+        let pool = Arc::new(LayoutPool::<_, TinyWith<1, 2>>::new());
         let insert = || pool.insert(Payload::new(1)).unwrap();
         let mut made = Vec::new();
         for _ in 1..GENERATIONS {
@@ -84,10 +85,10 @@ fn the_ends_of_both_slots_of_a_chunk_with_2_preemptions() {
         let other = Arc::clone(&pool);
         let other = thread::spawn(move || drop(other.remove(last[0])));
         drop(pool.remove(last[1]));
-        // Into the other's slot, perhaps; where the other is about to have the chunk go on, there is none yet.
+        // Perhaps into the other's slot. None while the other is about to renumber the chunk.
         let mut next = Vec::from_iter(pool.insert(Payload::new(1)));
         other.join().unwrap();
-        assert_eq!(pool.stats().retired_slots, 2);
+        assert_eq!(pool.stats().exhausted_slots, 2);
         next.extend(std::iter::from_fn(|| pool.insert(Payload::new(1)).ok()));
         assert_eq!(next.len(), 2, "one chunk is left");
         let guard = pin();
@@ -98,28 +99,29 @@ fn the_ends_of_both_slots_of_a_chunk_with_2_preemptions() {
     });
 }
 
-/// I5: an insertion that releases a value whose destructor inserts goes on with the slots that this has left at hand.
+/// I5: an insertion that releases a value whose destructor inserts uses the slots that the destructor left in the
+/// cache.
 #[test]
 fn insert_against_a_destructor_that_inserts_with_1_preemption() {
-    struct Renewed(Payload, Option<Arc<Pool<Renewed, Tiny>>>);
+    struct Renewed(Payload, Option<Arc<LayoutPool<Renewed, Tiny>>>);
     impl Drop for Renewed {
         fn drop(&mut self) {
             if let Some(pool) = self.1.take() {
-                // Unless others have all of them.
+                // Fails if the others have all slots.
                 drop(pool.insert(Renewed(Payload::new(2), None)));
             }
         }
     }
     explore_bounded("insert against a destructor that inserts", 1, || {
-        let pool: Arc<Pool<Renewed, Tiny>> = Arc::new(Pool::with_layout());
+        let pool: Arc<LayoutPool<Renewed, Tiny>> = Arc::new(LayoutPool::new());
         let insert = |renewed| pool.insert(Renewed(Payload::new(1), renewed)).unwrap();
         let [renewed, first] = [insert(Some(Arc::clone(&pool))), insert(None)];
         let pair = [insert(None), insert(None)];
         let other = Arc::clone(&pool);
-        // Until there is none, so that nothing is left at hand.
+        // Until the pool is full, so that its cache is empty.
         let other = thread::spawn(move || while other.insert(Renewed(Payload::new(3), None)).is_ok() {});
         {
-            // The grace period of the first is held up, so that those of the others are one.
+            // The guard delays the first grace period, so that the other three removals share the next.
             let _guard = pin();
             for handle in [first, renewed, pair[0], pair[1]] {
                 drop(pool.remove(handle));

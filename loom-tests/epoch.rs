@@ -1,5 +1,5 @@
-//! The epoch's contract (E1 to E3, `src/epoch.rs`), of the model and, under `--cfg crossbeam_loom`, of the real
-//! collector: what the second does is something that the first allows, and the first does it no later.
+//! The epoch's contract (E1 to E3, `src/epoch.rs`), kept by the model and, under `--cfg crossbeam_loom`, by
+//! crossbeam-epoch: the model allows everything that crossbeam-epoch does, and runs a deferred function no later.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU32;
@@ -13,39 +13,39 @@ use loom::thread;
 
 use crate::support::{collect, explore, explore_bounded};
 
-/// Which guards are held, and what waits for which of them, in the order in which loom runs things.
+/// Which guards are held, and which of them the deferred function waits for, in the order in which loom runs the steps.
 #[derive(Default)]
 struct History {
     next: u32,
-    /// Pinned for certain.
+    /// Guards that are certainly pinned.
     held: BTreeSet<u32>,
-    /// Perhaps pinned: from before `pin` to after the drop.
-    there: BTreeSet<u32>,
-    /// The guards that were held at the deferral, and those that perhaps were.
+    /// Guards that may be pinned: from before `pin` to after the drop.
+    may_be_held: BTreeSet<u32>,
+    /// The guards that were certainly held at the deferral, and those that may have been.
     waits_for: Option<[BTreeSet<u32>; 2]>,
     ran: bool,
 }
 
-/// The history, which is std's: each look at it comes after a switch point that orders nothing.
+/// The history in std types: a switch point that orders nothing precedes each access.
 #[derive(Default)]
-struct Book {
+struct Recorder {
     history: Mutex<History>,
     ticks: loom::sync::atomic::AtomicUsize,
 }
 
-impl Book {
+impl Recorder {
     fn lock(&self) -> MutexGuard<'_, History> {
         let _ = self.ticks.compare_exchange(1, 2, Relaxed, Relaxed);
         self.history.lock().unwrap()
     }
 }
 
-type Shared = StdArc<Book>;
+type Shared = StdArc<Recorder>;
 
 impl History {
-    /// With the model what is deferred has run as soon as nothing holds it up: no later than any collector could.
+    /// The model runs a deferred function as soon as every guard that it waits for is gone.
     fn assert_not_late(&self) {
-        let due = self.waits_for.as_ref().is_some_and(|[_, perhaps]| perhaps.is_disjoint(&self.there));
+        let due = self.waits_for.as_ref().is_some_and(|[_, perhaps]| perhaps.is_disjoint(&self.may_be_held));
         assert!(
             cfg!(crossbeam_loom) || self.ran || !due,
             "not run, though every guard from before the deferral is gone"
@@ -53,7 +53,7 @@ impl History {
     }
 }
 
-fn enter(history: &Shared) -> (Guard, u32) {
+fn pin_recorded(history: &Shared) -> (Guard, u32) {
     let number = announce(history);
     let guard = pin();
     history.lock().held.insert(number);
@@ -64,11 +64,11 @@ fn announce(history: &Shared) -> u32 {
     let mut history = history.lock();
     history.next += 1;
     let number = history.next;
-    history.there.insert(number);
+    history.may_be_held.insert(number);
     number
 }
 
-fn leave(history: &Shared, (guard, number): (Guard, u32)) {
+fn unpin_recorded(history: &Shared, (guard, number): (Guard, u32)) {
     history.lock().held.remove(&number);
     drop(guard);
     gone(history, number);
@@ -76,15 +76,15 @@ fn leave(history: &Shared, (guard, number): (Guard, u32)) {
 
 fn gone(history: &Shared, number: u32) {
     let mut history = history.lock();
-    history.there.remove(&number);
+    history.may_be_held.remove(&number);
     history.assert_not_late();
 }
 
-/// Defers, and has `ran` told of it when that runs.
+/// Defers a function that checks the contract and then calls `ran`.
 fn defer(history: &Shared, guard: &Guard, ran: impl FnOnce() + 'static) {
     let mut now = history.lock();
     let before = now.next;
-    now.waits_for = Some([now.held.clone(), now.there.clone()]);
+    now.waits_for = Some([now.held.clone(), now.may_be_held.clone()]);
     drop(now);
     let shared = StdArc::clone(history);
     let run = move || {
@@ -99,26 +99,26 @@ fn defer(history: &Shared, guard: &Guard, ran: impl FnOnce() + 'static) {
     };
     // SAFETY: `run` owns what it uses.
     unsafe { verification::defer(guard, run) };
-    // Who came meanwhile came before or after.
+    // Guards that were announced in the meantime may have been pinned before the deferral or after it.
     let mut now = history.lock();
     let meanwhile = before + 1..=now.next;
     now.waits_for.as_mut().expect("deferred")[1].extend(meanwhile);
 }
 
-/// In how many executions something was seen.
+/// The number of executions in which something was seen.
 type Count = StdArc<AtomicU32>;
 
 fn count(seen: &Count) {
     seen.fetch_add(1, Relaxed);
 }
 
-/// The real collector is under a bound, within which not everything comes.
+/// crossbeam-epoch runs within a bound, in which some cases do not occur.
 fn assert_seen(seen: &Count) {
-    assert!(cfg!(crossbeam_loom) || seen.load(Relaxed) > 0, "what the model is about never came");
+    assert!(cfg!(crossbeam_loom) || seen.load(Relaxed) > 0, "the case that the model is about never occurred");
 }
 
-/// E1: what is deferred runs once, after every guard that was held at the deferral. And with the model it has run
-/// as soon as the last of those is gone: no later than any collector could.
+/// E1: a deferred function runs once, after every guard that was held at the deferral is gone. The model runs it as
+/// soon as the last of them is gone.
 #[test]
 fn a_deferral_against_a_guard() {
     let [mine_last, theirs_last] = [Count::default(), Count::default()];
@@ -127,18 +127,18 @@ fn a_deferral_against_a_guard() {
         let history = Shared::default();
         let other = StdArc::clone(&history);
         let reader = thread::spawn(move || {
-            let held = enter(&other);
-            leave(&other, held);
+            let held = pin_recorded(&other);
+            unpin_recorded(&other, held);
         });
-        let held = enter(&history);
+        let held = pin_recorded(&history);
         let (me, counts) = (thread::current().id(), counts.clone());
         defer(&history, &held.0, move || {
-            // What the real collector has left runs when the execution is over, on no thread of loom's.
+            // crossbeam-epoch runs leftovers after the execution, outside loom's threads.
             if cfg!(not(crossbeam_loom)) {
                 count(&counts[usize::from(thread::current().id() != me)]);
             }
         });
-        leave(&history, held);
+        unpin_recorded(&history, held);
         collect();
         reader.join().unwrap();
         collect();
@@ -148,8 +148,8 @@ fn a_deferral_against_a_guard() {
     assert_seen(&theirs_last);
 }
 
-/// E1: a re-pin lets go of what was held before it, and of nothing after. What was deferred while the first pin was
-/// held doesn't wait for the end of the guard.
+/// E1: a re-pin ends the pin before it. A function that was deferred during the first pin does not wait for the guard's
+/// drop, and one that was deferred after the re-pin does.
 #[test]
 fn a_deferral_against_a_repin_with_5_preemptions() {
     let [by_repin, after] = [Count::default(), Count::default()];
@@ -159,7 +159,7 @@ fn a_deferral_against_a_repin_with_5_preemptions() {
         let other = StdArc::clone(&history);
         let [by_repin, after] = counts.clone();
         let reader = thread::spawn(move || {
-            let (mut guard, first) = enter(&other);
+            let (mut guard, first) = pin_recorded(&other);
             other.lock().held.remove(&first);
             let second = announce(&other);
             guard.repin();
@@ -172,14 +172,14 @@ fn a_deferral_against_a_repin_with_5_preemptions() {
             }
             let waits = now.waits_for.as_ref().is_some_and(|[_, perhaps]| !perhaps.contains(&first));
             drop(now);
-            leave(&other, (guard, second));
+            unpin_recorded(&other, (guard, second));
             if waits {
                 count(&after);
             }
         });
-        let held = enter(&history);
+        let held = pin_recorded(&history);
         defer(&history, &held.0, || ());
-        leave(&history, held);
+        unpin_recorded(&history, held);
         collect();
         reader.join().unwrap();
         assert!(cfg!(crossbeam_loom) || history.lock().ran);
@@ -188,15 +188,15 @@ fn a_deferral_against_a_repin_with_5_preemptions() {
     assert_seen(&after);
 }
 
-/// E2, E3: a cell that is read under a guard by whoever finds it published, and written by what was deferred after it
-/// was unpublished: loom finds the race that there would be.
+/// E2, E3: one thread reads a cell under a guard if it finds it published. The other unpublishes the cell and defers a
+/// write to it. loom would report a race.
 #[test]
 fn a_read_under_a_guard_against_a_deferred_write() {
     struct Cell {
         published: loom::sync::atomic::AtomicBool,
         value: UnsafeCell<u32>,
     }
-    // SAFETY: what is shown here.
+    // SAFETY: the model shows that no write is concurrent with a read.
     unsafe impl Send for Cell {}
     // SAFETY: as above.
     unsafe impl Sync for Cell {}
@@ -207,7 +207,7 @@ fn a_read_under_a_guard_against_a_deferred_write() {
         let reader = thread::spawn(move || {
             let _guard = pin();
             if other.published.load(loom::sync::atomic::Ordering::Acquire) {
-                // SAFETY: loom reports it if not.
+                // SAFETY: loom reports a concurrent write.
                 other.value.with(|value| assert_eq!(unsafe { *value }, 1));
             }
         });
@@ -217,7 +217,7 @@ fn a_read_under_a_guard_against_a_deferred_write() {
             let last = Arc::clone(&cell);
             let write = move || {
                 verification::RECLAMATIONS.with(|count| count.set(count.get() + 1));
-                // SAFETY: as above.
+                // SAFETY: loom reports a concurrent read.
                 last.value.with_mut(|value| unsafe { *value = 2 });
             };
             // SAFETY: `write` owns what it uses.

@@ -1,4 +1,4 @@
-//! Chunks and pages that are made while they are read, and walks over what is there.
+//! Chunks and pages that are allocated while they are read, and walks over all entries.
 
 use graphpool::{GuestHandle, Handle, HandleTable, Kind, pin};
 use loom::sync::Arc;
@@ -6,14 +6,14 @@ use loom::thread;
 
 use crate::support::{Payload, collect, explore, explore_bounded, new_pool};
 
-/// I1, I6: a look-up by a guessed handle meets the chunk of its slot as it is made.
+/// I1, I6: a look-up by a guessed handle while the chunk of its slot is allocated.
 #[test]
-fn get_against_the_making_of_its_chunk() {
-    explore("get against the making of its chunk", || {
+fn get_against_the_allocation_of_its_chunk() {
+    explore("get against the allocation of its chunk", || {
         let pool = new_pool();
         let first = pool.insert(Payload::new(0)).unwrap();
         pool.insert(Payload::new(0)).unwrap();
-        // The first of the second chunk.
+        // The first slot of the second chunk.
         let guess = Handle::from_bits(first.to_bits() + 2).unwrap();
         let inserter = Arc::clone(&pool);
         let inserter = thread::spawn(move || inserter.insert(Payload::new(1)).unwrap());
@@ -24,7 +24,7 @@ fn get_against_the_making_of_its_chunk() {
     });
 }
 
-/// I1: a walk gives whole entries, and those that were there before it once.
+/// I1: a walk gives whole entries, and those that were inserted before it once.
 #[test]
 fn walk_against_insert() {
     explore("walk against insert", || {
@@ -32,7 +32,7 @@ fn walk_against_insert() {
         pool.insert(Payload::new(1)).unwrap();
         pool.insert(Payload::new(1)).unwrap();
         let inserter = Arc::clone(&pool);
-        // Into a chunk that is not there.
+        // Into a new chunk.
         let inserter = thread::spawn(move || assert!(inserter.insert(Payload::new(2)).is_ok()));
         let guard = pin();
         let mut values: Vec<_> = pool.iter(&guard).map(|(_, value)| value.read()).collect();
@@ -42,7 +42,7 @@ fn walk_against_insert() {
     });
 }
 
-/// I1, I3: a walk gives what is live, under a handle that names it, and nothing that was removed before.
+/// I1, I3: a walk gives live entries under their own handles, and no entry that was removed before it.
 #[test]
 fn walk_against_remove_and_reinsert() {
     explore_bounded("walk against remove and reinsert", 3, || {
@@ -68,7 +68,7 @@ fn walk_against_remove_and_reinsert() {
     });
 }
 
-/// I7: two threads that insert into a new pool make one shard each, and neither is lost.
+/// I7: two threads that insert into a new pool have one shard each, and both are counted.
 #[test]
 fn count_against_first_insertions() {
     explore("count against first insertions", || {
@@ -81,7 +81,7 @@ fn count_against_first_insertions() {
     });
 }
 
-/// I6, I7: a walk over the shards meets one that is made before those of lower numbers.
+/// I6, I7: a walk over the shards finds one that is made before those of lower numbers.
 #[test]
 fn count_against_first_insertions_of_two_threads() {
     explore_bounded("count against first insertions of two threads", 3, || {
@@ -98,13 +98,13 @@ fn count_against_first_insertions_of_two_threads() {
     });
 }
 
-/// T1: two bindings on a page that is not there make it between them.
+/// T1: two first bindings on a page use one page.
 #[test]
-fn bind_against_bind_on_a_page_that_is_not_there() {
-    explore("bind against bind on a page that is not there", || {
+fn bind_against_bind_on_a_new_page() {
+    explore("bind against bind on a new page", || {
         let pool = new_pool();
         let (first, second) = (pool.insert(1).unwrap(), pool.insert(2).unwrap());
-        let table = Arc::new(HandleTable::new(&pool, Kind::Graph));
+        let table = Arc::new(HandleTable::for_layout_pool(&pool, Kind::Zero));
         let other = Arc::clone(&table);
         let other = thread::spawn(move || other.bind(second).unwrap());
         let mine = table.bind(first).unwrap();
@@ -114,13 +114,13 @@ fn bind_against_bind_on_a_page_that_is_not_there() {
     });
 }
 
-/// T1: a look-up of a guessed guest handle meets its page as it is made.
+/// T1: a look-up of a guessed guest handle while its page is allocated.
 #[test]
-fn resolve_against_the_making_of_its_page() {
-    explore("resolve against the making of its page", || {
+fn resolve_against_the_allocation_of_its_page() {
+    explore("resolve against the allocation of its page", || {
         let pool = new_pool();
         let handle = pool.insert(1).unwrap();
-        let table = Arc::new(HandleTable::new(&pool, Kind::Context));
+        let table = Arc::new(HandleTable::for_layout_pool(&pool, Kind::One));
         let bound: Vec<_> = (0..2).map(|_| table.bind(handle).unwrap()).collect();
         // The next index, with its first tag.
         let guess = GuestHandle::from_bits(bound[1].to_bits() + (1 << 13));

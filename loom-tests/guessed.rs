@@ -1,6 +1,6 @@
-//! Handles that are guessed or forged: what a thread is told of by nothing but the call itself.
+//! Handles that are guessed or forged, so that only the call itself orders a thread after the insertion.
 
-use graphpool::pool::Tiny;
+use graphpool::pool::for_tests::Tiny;
 use graphpool::{BindError, GuestHandle, Handle, HandleTable, Kind, pin};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -8,8 +8,8 @@ use loom::thread;
 
 use crate::support::{Payload, Pool, explore, explore_bounded, new_pool};
 
-/// The handle that the next insertion by another thread gets: at a place in a chunk that is there, so that nothing but
-/// the entry itself tells of it.
+/// The handle that the next insertion by another thread gets. Its chunk exists already, so that only the slot's word
+/// orders a look-up after the insertion.
 fn next_of_another(pool: &Pool<Payload>) -> Handle<Payload> {
     let [_, last] = [0, 0].map(|value| pool.insert(Payload::new(value)).unwrap());
     drop(pool.remove(last));
@@ -31,7 +31,7 @@ fn remove_of_a_guessed_handle_against_its_insert() {
     });
 }
 
-/// I1: who is told that a handle is live sees what came before its insertion.
+/// I1: a thread for which `contains` is true sees what came before the insertion.
 #[test]
 fn contains_of_a_guessed_handle_against_its_insert() {
     explore("contains of a guessed handle against its insert", || {
@@ -46,19 +46,19 @@ fn contains_of_a_guessed_handle_against_its_insert() {
         let before = Arc::new(Before(UnsafeCell::new(0)));
         let (inserter, written) = (Arc::clone(&pool), Arc::clone(&before));
         let inserter = thread::spawn(move || {
-            // SAFETY: loom reports a read at the same time.
+            // SAFETY: loom reports a concurrent read.
             written.0.with_mut(|cell| unsafe { *cell = 1 });
             assert!(inserter.insert(Payload::new(1)).is_ok());
         });
         if pool.contains(guess) {
-            // SAFETY: loom reports a write at the same time.
+            // SAFETY: loom reports a concurrent write.
             assert_eq!(before.0.with(|cell| unsafe { *cell }), 1);
         }
         inserter.join().unwrap();
     });
 }
 
-/// I1: the handle of one pool is none of another's, though its place is in use in both.
+/// I1: a pool refuses the handle of another pool, although its place is in use in both.
 #[test]
 fn a_foreign_handle_is_refused() {
     explore("a foreign handle is refused", || {
@@ -67,13 +67,13 @@ fn a_foreign_handle_is_refused() {
         let foreign = other.insert(Payload::new(2)).unwrap();
         assert!(pool.get(foreign, &pin()).is_none() && pool.acquire(foreign).is_none());
         assert!(!pool.contains(foreign) && pool.remove(foreign).is_none());
-        let table = HandleTable::new(&pool, Kind::Graph);
+        let table = HandleTable::for_layout_pool(&pool, Kind::Zero);
         assert_eq!(table.bind(foreign), Err(BindError::ForeignHandle));
         assert_eq!(pool.get(mine, &pin()).unwrap().read(), 1);
     });
 }
 
-/// T1: who resolves a guessed guest handle finds the entry that was inserted before it was bound.
+/// T1: a thread that resolves a guessed guest handle finds the entry that was inserted before the binding.
 #[test]
 fn resolve_of_a_guessed_guest_handle_against_its_binding() {
     explore_bounded("resolve of a guessed guest handle against its binding", 3, || {
@@ -81,7 +81,7 @@ fn resolve_of_a_guessed_guest_handle_against_its_binding() {
     });
 }
 
-/// T1: … and who unbinds it finds it, too.
+/// T1: a thread that unbinds a guessed guest handle finds the entry that was inserted before the binding.
 #[test]
 fn unbind_of_a_guessed_guest_handle_against_its_binding() {
     explore_bounded("unbind of a guessed guest handle against its binding", 3, || {
@@ -91,8 +91,8 @@ fn unbind_of_a_guessed_guest_handle_against_its_binding() {
 
 fn look_up_a_guess(look_up: impl Fn(&HandleTable<Payload>, GuestHandle) -> Option<Handle<Payload>>) {
     let pool = new_pool();
-    let table = Arc::new(HandleTable::new(&pool, Kind::Context));
-    // All pages are there, so that nothing but the binding tells of the insertion.
+    let table = Arc::new(HandleTable::for_layout_pool(&pool, Kind::One));
+    // All pages exist already, so that only the binding orders the look-up after the insertion.
     let [kept, last] = [0, 0].map(|value| pool.insert(Payload::new(value)).unwrap());
     drop(pool.remove(last));
     let first = table.bind(kept).unwrap();
@@ -108,13 +108,13 @@ fn look_up_a_guess(look_up: impl Fn(&HandleTable<Payload>, GuestHandle) -> Optio
     binder.join().unwrap();
 }
 
-/// T1, T2: a binder handle of another kind, with another tag, or that was unbound resolves to nothing.
+/// T1, T2: a guest handle of another kind, with another tag, or that was unbound resolves to nothing.
 #[test]
 fn a_forged_guest_handle_is_refused() {
     explore("a forged guest handle is refused", || {
         let pool = new_pool();
         let handle = pool.insert(1).unwrap();
-        let table = HandleTable::new(&pool, Kind::Graph);
+        let table = HandleTable::for_layout_pool(&pool, Kind::Zero);
         let bound = table.bind(handle).unwrap();
         for bit in 0..32 {
             let forged = GuestHandle::from_bits(bound.to_bits() ^ 1 << bit);

@@ -1,13 +1,14 @@
-//! How slots pass from thread to thread (I4, I5, I7): removed, waiting, ready, vacant, and with a lane.
+//! How ownership of slots passes from thread to thread (I4, I5, I7): as removed, deferred, ready and vacant slots, and
+//! with a lane.
 
-use graphpool::pool::{Layout, Tiny, TinyWith};
-use graphpool::{Handle, Pool, pin, verification};
+use graphpool::pool::for_tests::{Layout, LayoutPool, Tiny, TinyWith};
+use graphpool::{Handle, pin, verification};
 use loom::sync::Arc;
 use loom::thread;
 
 use crate::support::{Payload, Small, explore, explore_all, explore_bounded, new_pool};
 
-/// One slot a chunk, so that chunks come and go on the lists.
+/// One slot a chunk, so that chunks are pushed and popped often.
 type Singles = TinyWith<0, 3>;
 
 const GENERATIONS: usize = 8;
@@ -16,17 +17,17 @@ fn slots<L: Layout>() -> usize {
     L::CHUNKS << L::SLOT_BITS
 }
 
-/// Fills every slot that this thread can have.
-fn fill<L: Layout>(pool: &Pool<Payload, L>, made: &mut Vec<Handle<Payload>>) {
+/// Fills every slot that this thread can take.
+fn fill<L: Layout>(pool: &LayoutPool<Payload, L>, made: &mut Vec<Handle<Payload>>) {
     while let Ok(handle) = pool.insert(Payload::new(0)) {
         assert!(!made.contains(&handle), "a handle came twice");
         made.push(handle);
     }
 }
 
-/// Fills every slot that is left, by this thread and by the others, which end when they are full; asserts that none was
-/// lost and that no handle comes twice. `kept` are the slots that other lanes may have and nobody can fill.
-fn assert_all_there<L: Layout>(pool: &Pool<Payload, L>, mut made: Vec<Handle<Payload>>, kept: usize) {
+/// Fills every slot that is left, and asserts that no slot was lost and no handle was given out twice. `kept` is the
+/// number of slots in the caches of other lanes, which this thread cannot fill.
+fn assert_all_there<L: Layout>(pool: &LayoutPool<Payload, L>, mut made: Vec<Handle<Payload>>, kept: usize) {
     pool.flush();
     assert_eq!(pool.stats().awaiting_reclamation, 0);
     fill(pool, &mut made);
@@ -40,7 +41,7 @@ fn assert_all_there<L: Layout>(pool: &Pool<Payload, L>, mut made: Vec<Handle<Pay
 #[test]
 fn flush_against_the_removals_of_another_thread_with_2_preemptions() {
     explore_bounded("flush against the removals of another thread", 2, || {
-        let pool = Arc::new(Pool::<_, Tiny>::with_layout());
+        let pool = Arc::new(LayoutPool::<_, Tiny>::new());
         let made: Vec<_> = [1, 2].map(|value| pool.insert(Payload::new(value)).unwrap()).into();
         let flusher = Arc::clone(&pool);
         let flusher = thread::spawn(move || flusher.flush());
@@ -52,11 +53,11 @@ fn flush_against_the_removals_of_another_thread_with_2_preemptions() {
     });
 }
 
-/// I2, I5: what two threads collect at once is one thread's.
+/// I2, I5: of two threads that flush at once, one releases each slot.
 #[test]
 fn flush_against_flush_with_3_preemptions() {
     explore_bounded("flush against flush", 3, || {
-        let pool = Arc::new(Pool::<_, Tiny>::with_layout());
+        let pool = Arc::new(LayoutPool::<_, Tiny>::new());
         let handles = [1, 2, 3].map(|value| pool.insert(Payload::new(value)).unwrap());
         {
             let _guard = pin();
@@ -72,11 +73,11 @@ fn flush_against_flush_with_3_preemptions() {
     });
 }
 
-/// I3: who holds a guard keeps its values from a flush by another thread, too.
+/// I3: a guard keeps its values alive during a flush by another thread.
 #[test]
 fn get_against_flush_with_3_preemptions() {
     explore_bounded("get against flush", 3, || {
-        let pool = Arc::new(Pool::<_, Tiny>::with_layout());
+        let pool = Arc::new(LayoutPool::<_, Tiny>::new());
         let handle = pool.insert(Payload::new(1)).unwrap();
         let remover = Arc::clone(&pool);
         let remover = thread::spawn(move || {
@@ -93,12 +94,12 @@ fn get_against_flush_with_3_preemptions() {
     });
 }
 
-/// I3, I5: a removal meets the end of the grace period before its own. It is released by itself, after the guard
-/// that was held at it.
+/// I3, I5: a removal during the end of the previous grace period. It is released without a flush, after the guard that
+/// was held at the removal.
 #[test]
 fn remove_against_the_end_of_the_grace_period_before_with_4_preemptions() {
     explore_bounded("remove against the end of the grace period before", 4, || {
-        let pool = Arc::new(Pool::<_, Tiny>::with_layout());
+        let pool = Arc::new(LayoutPool::<_, Tiny>::new());
         let handles = [1, 2].map(|value| pool.insert(Payload::new(value)).unwrap());
         let reader = Arc::clone(&pool);
         let guard = pin();
@@ -111,31 +112,31 @@ fn remove_against_the_end_of_the_grace_period_before_with_4_preemptions() {
         });
         drop(guard);
         reader.join().unwrap();
-        assert_eq!(pool.stats().awaiting_reclamation, 0, "nobody is pinned, and nobody had to flush");
+        assert_eq!(pool.stats().awaiting_reclamation, 0, "no thread is pinned, and no flush was needed");
         assert_all_there(&pool, handles.to_vec(), 0);
     });
 }
 
-/// I5: of two that remove, one has the grace period begin, and what the other removed is not forgotten.
+/// I5: of two threads that remove, one begins the grace period, and the slot of the other is not lost.
 #[test]
 fn remove_against_remove_of_another_with_3_preemptions() {
     explore_bounded("remove against remove of another", 3, || {
-        let pool = Arc::new(Pool::<_, Singles>::with_layout());
+        let pool = Arc::new(LayoutPool::<_, Singles>::new());
         let handles = [1, 2].map(|value| pool.insert(Payload::new(value)).unwrap());
         let other = Arc::clone(&pool);
         let other = thread::spawn(move || drop(other.remove(handles[0])));
         drop(pool.remove(handles[1]));
         other.join().unwrap();
-        assert_eq!(pool.stats().awaiting_reclamation, 0, "nobody is pinned, and nobody had to flush");
+        assert_eq!(pool.stats().awaiting_reclamation, 0, "no thread is pinned, and no flush was needed");
         assert_all_there(&pool, handles.to_vec(), 0);
     });
 }
 
-/// I5: whoever finds nothing to wait for any more has the next grace period begin, if something came meanwhile.
+/// I5: a thread that finds no removed slots checks again, and begins a grace period for slots removed in the meantime.
 #[test]
 fn remove_against_two_removals_of_another_with_3_preemptions() {
     explore_bounded("remove against two removals of another", 3, || {
-        let pool = Arc::new(Pool::<_, Singles>::with_layout());
+        let pool = Arc::new(LayoutPool::<_, Singles>::new());
         let handles = [1, 2, 3].map(|value| pool.insert(Payload::new(value)).unwrap());
         let other = Arc::clone(&pool);
         let other = thread::spawn(move || {
@@ -144,12 +145,12 @@ fn remove_against_two_removals_of_another_with_3_preemptions() {
         });
         drop(pool.remove(handles[2]));
         other.join().unwrap();
-        assert_eq!(pool.stats().awaiting_reclamation, 0, "nobody is pinned, and nobody had to flush");
+        assert_eq!(pool.stats().awaiting_reclamation, 0, "no thread is pinned, and no flush was needed");
         assert_all_there(&pool, handles.to_vec(), 0);
     });
 }
 
-/// I6: what waits for a grace period when the pool ends is released with it, once. (loom reports what never is.)
+/// I6: values that wait for a grace period when the pool is dropped are released, once. (loom reports a leak.)
 #[test]
 fn drop_of_the_pool_against_a_removal_that_waits_with_3_preemptions() {
     explore_bounded("drop of the pool against a removal that waits", 3, || {
@@ -169,16 +170,16 @@ fn drop_of_the_pool_against_a_removal_that_waits_with_3_preemptions() {
     });
 }
 
-/// I4, I5: slots that go round and round lose nothing, with more of them ready than are released at once, whichever of
-/// what waits for a grace period runs first.
+/// I4, I5: no slot is lost when slots are recycled again and again, with more ready slots than are released at once,
+/// and with deferred functions in either order.
 #[test]
-fn slots_go_round() {
-    explore_all("slots go round", None, [false, true].map(|last_first| move || go_round(last_first)));
+fn slots_are_recycled() {
+    explore_all("slots are recycled", None, [false, true].map(|last_first| move || recycle(last_first)));
 }
 
-fn go_round(last_first: bool) {
+fn recycle(last_first: bool) {
     verification::deferrals_run_last_first(last_first);
-    let pool = Arc::new(Pool::<_, Tiny>::with_layout());
+    let pool = Arc::new(LayoutPool::<_, Tiny>::new());
     let mut made = Vec::new();
     for _ in 0..3 {
         let guard = pin();
@@ -194,13 +195,13 @@ fn go_round(last_first: bool) {
     assert_all_there(&pool, made, 0);
 }
 
-/// I3, I5: what waits for a grace period overtakes what began to wait before it, in another pool and in the same. Each
-/// is released once, and no earlier than its guards allow.
+/// I3, I5: deferred functions of two pools run in either order. Each slot is released once, and no earlier than its
+/// guards allow.
 #[test]
 fn get_against_removals_of_two_pools_with_3_preemptions() {
     let model = |last_first| {
         verification::deferrals_run_last_first(last_first);
-        let pools = [(); 2].map(|()| Arc::new(Pool::<_, Tiny>::with_layout()));
+        let pools = [(); 2].map(|()| Arc::new(LayoutPool::<_, Tiny>::new()));
         let handles = [0, 1].map(|at| pools[at].insert(Payload::new(at as u64)).unwrap());
         let removers = pools.clone();
         let remover = thread::spawn(move || {
@@ -226,12 +227,11 @@ fn get_against_removals_of_two_pools_with_3_preemptions() {
     );
 }
 
-/// I4, I5: a slot that one thread removes and another fills comes with its generation, and is written after its last
-/// use.
+/// I4, I5: a slot that one thread removes and another fills has the next generation, and is written after its last use.
 #[test]
 fn remove_against_insert_into_the_last_slots_with_3_preemptions() {
     explore_bounded("remove against insert into the last slots", 3, || {
-        let pool = Arc::new(Pool::<_, Singles>::with_layout());
+        let pool = Arc::new(LayoutPool::<_, Singles>::new());
         let mut made: Vec<_> = (0..3).map(|_| pool.insert(Payload::new(1)).unwrap()).collect();
         let other = Arc::clone(&pool);
         let other = thread::spawn(move || other.insert(Payload::new(2)).ok());
@@ -246,11 +246,11 @@ fn remove_against_insert_into_the_last_slots_with_3_preemptions() {
     });
 }
 
-/// I5: two that find no slot at hand get different ones.
+/// I5: two insertions whose caches are empty get different slots.
 #[test]
 fn insert_against_insert_into_vacant_chunks_with_5_preemptions() {
     explore_bounded("insert against insert into vacant chunks", 5, || {
-        let pool = Arc::new(Pool::<_, Singles>::with_layout());
+        let pool = Arc::new(LayoutPool::<_, Singles>::new());
         let mut made: Vec<_> = (0..3).map(|_| pool.insert(Payload::new(1)).unwrap()).collect();
         for handle in &made {
             drop(pool.remove(*handle));
@@ -266,13 +266,13 @@ fn insert_against_insert_into_vacant_chunks_with_5_preemptions() {
     });
 }
 
-/// I5, I7: threads that borrow a lane for each call have one after the other what it has of a pool, or have lanes of
-/// their own. Nothing of what the lanes have is lost, and nothing is had by two.
+/// I5, I7: threads that borrow a lane for each call use one lane's shard one after the other, or lanes of their own. No
+/// slot of the shards is lost, and none is taken twice.
 #[test]
 fn insert_and_remove_against_insert_with_borrowed_lanes_with_3_preemptions() {
     explore_bounded("insert and remove against insert with borrowed lanes", 3, || {
-        verification::lanes_are_lent(true);
-        let pool = Arc::new(Pool::<_, Tiny>::with_layout());
+        verification::threads_borrow_lanes(true);
+        let pool = Arc::new(LayoutPool::<_, Tiny>::new());
         let other = Arc::clone(&pool);
         let other = thread::spawn(move || {
             let handle = other.insert(Payload::new(1)).unwrap();
@@ -283,7 +283,7 @@ fn insert_and_remove_against_insert_with_borrowed_lanes_with_3_preemptions() {
         let theirs = other.join().unwrap();
         assert_ne!(mine, theirs, "a handle came twice");
         assert_eq!(pool.get(mine, &pin()).unwrap().read(), 2);
-        // With both lanes, whichever of them has slots at hand.
+        // By both lanes, so that the caches of both are used.
         let mut made = vec![mine, theirs];
         fill(&pool, &mut made);
         let guard = pin();
@@ -300,11 +300,11 @@ fn insert_and_remove_against_insert_with_borrowed_lanes_with_3_preemptions() {
     });
 }
 
-/// I4: a slot at its last generation is given up, and its first handle, one more than its last, stays stale.
+/// I4: a slot is exhausted after its last generation, and its first handle, which would be next, stays stale.
 #[test]
-fn get_against_the_end_of_a_slot_with_3_preemptions() {
-    explore_bounded("get against the end of a slot", 3, || {
-        let pool = Arc::new(Pool::<_, TinyWith<0, 2>>::with_layout());
+fn get_against_the_last_generation_of_a_slot_with_3_preemptions() {
+    explore_bounded("get against the last generation of a slot", 3, || {
+        let pool = Arc::new(LayoutPool::<_, TinyWith<0, 2>>::new());
         let mut made: Vec<Handle<Payload>> = Vec::new();
         for _ in 1..GENERATIONS {
             let handle = pool.insert(Payload::new(1)).unwrap();
@@ -321,24 +321,24 @@ fn get_against_the_end_of_a_slot_with_3_preemptions() {
             }
         });
         drop(pool.remove(last));
-        // In the same memory, as chunk 1.
+        // Into the same memory, which is chunk 1 now.
         let next = pool.insert(Payload::new(3));
         made.push(last);
         reader.join().unwrap();
         let next = next.unwrap_or_else(|_| pool.insert(Payload::new(3)).unwrap());
         assert!(!made.contains(&next), "a handle came twice");
         assert_eq!(pool.get(next, &pin()).unwrap().read(), 3);
-        assert_eq!(pool.stats().retired_slots, 1);
+        assert_eq!(pool.stats().exhausted_slots, 1);
     });
 }
 
-/// I3, I4: the memory of a chunk that goes on under another number is read by old handles and by guessed ones. Each
+/// I3, I4: look-ups by old handles and by guessed ones while their chunk is renumbered. Each
 /// gives its own value or none.
 #[test]
-fn get_against_a_chunk_that_goes_on_under_another_number_with_3_preemptions() {
-    explore_bounded("get against a chunk that goes on under another number", 3, || {
+fn get_against_a_chunk_that_is_renumbered_with_3_preemptions() {
+    explore_bounded("get against a chunk that is renumbered", 3, || {
         type Two = TinyWith<0, 2>;
-        let pool = Arc::new(Pool::<_, Two>::with_layout());
+        let pool = Arc::new(LayoutPool::<_, Two>::new());
         for _ in 1..GENERATIONS {
             let handle = pool.insert(Payload::new(1)).unwrap();
             drop(pool.remove(handle));
@@ -363,8 +363,8 @@ fn get_against_a_chunk_that_goes_on_under_another_number_with_3_preemptions() {
     });
 }
 
-/// I1, I6: an `Arc` that is inserted where the memory of a value was kept for the next one is itself what is stored,
-/// and that memory is freed. (loom reports what isn't.)
+/// I1, I6: an `Arc` that is inserted into a slot with recycled memory is stored itself, and the memory is freed. (loom
+/// reports a leak.)
 #[test]
 fn get_against_remove_and_insert_of_an_arc_with_5_preemptions() {
     explore_bounded("get against remove and insert of an Arc", 5, || {
@@ -374,7 +374,7 @@ fn get_against_remove_and_insert_of_an_arc_with_5_preemptions() {
         let other = thread::spawn(move || {
             drop(other.remove(first));
             let own = Arc::new(Small::new(2));
-            let handle = other.insert(Arc::clone(&own)).unwrap();
+            let handle = other.insert_arc(Arc::clone(&own)).unwrap();
             assert!(Arc::ptr_eq(&other.acquire(handle).unwrap(), &own), "an Arc stays where it is");
             handle
         });
@@ -384,16 +384,16 @@ fn get_against_remove_and_insert_of_an_arc_with_5_preemptions() {
         let second = other.join().unwrap();
         assert_eq!(pool.acquire(second).unwrap().read(), 2);
         drop(pool.remove(second));
-        let third = pool.insert(Arc::new(Small::new(3))).unwrap();
+        let third = pool.insert_arc(Arc::new(Small::new(3))).unwrap();
         assert_eq!(pool.acquire(third).unwrap().read(), 3);
     });
 }
 
 /// I4: a handle that a maker saw before it panicked is not given out again.
 #[test]
-fn a_handle_that_was_shown_is_not_given_out_again() {
-    explore("a handle that was shown is not given out again", || {
-        let pool = Arc::new(Pool::<Payload, Tiny>::with_layout());
+fn a_handle_that_a_maker_saw_is_not_given_out_again() {
+    explore("a handle that a maker saw is not given out again", || {
+        let pool = Arc::new(LayoutPool::<Payload, Tiny>::new());
         let mut shown = None;
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let _ = pool.insert_with(|handle| -> Payload {

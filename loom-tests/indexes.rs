@@ -1,4 +1,4 @@
-//! The guest table's free list (T1, T2): an index is one binding's, and a tag is used once.
+//! The guest table's free list and its exhausted indexes (T1, T2): an index has one binding at a time, and a tag once.
 
 use graphpool::{GuestHandle, Handle, HandleTable, Kind};
 use loom::sync::Arc;
@@ -10,7 +10,7 @@ use crate::support::{explore, explore_bounded, new_pool};
 fn table_of<const HANDLES: usize>() -> (Arc<HandleTable<usize>>, [Handle<usize>; HANDLES]) {
     let pool = new_pool();
     let handles = std::array::from_fn(|value| pool.insert(value).unwrap());
-    (Arc::new(HandleTable::new(&pool, Kind::Graph)), handles)
+    (Arc::new(HandleTable::for_layout_pool(&pool, Kind::Zero)), handles)
 }
 
 fn assert_bound(table: &HandleTable<usize>, bindings: &[(GuestHandle, Handle<usize>)]) {
@@ -20,7 +20,7 @@ fn assert_bound(table: &HandleTable<usize>, bindings: &[(GuestHandle, Handle<usi
     assert_eq!(table.len(), bindings.len());
 }
 
-/// T1: of two that unbind, one gets the handle, and the index is free once.
+/// T1: of two threads that unbind, one gets the handle, and the index is free once.
 #[test]
 fn unbind_against_unbind() {
     explore("unbind against unbind", || {
@@ -36,7 +36,7 @@ fn unbind_against_unbind() {
     });
 }
 
-/// T1: two that bind get indexes of their own, free or fresh.
+/// T1: two threads that bind get different indexes, from the free list or never used.
 #[test]
 fn bind_against_bind() {
     explore("bind against bind", || {
@@ -52,7 +52,7 @@ fn bind_against_bind() {
     });
 }
 
-/// T1, T2: an index that was just unbound by another thread comes with its tag.
+/// T1, T2: a thread that takes an index which another thread has just unbound sees its tag.
 #[test]
 fn bind_against_unbind() {
     explore("bind against unbind", || {
@@ -67,7 +67,7 @@ fn bind_against_unbind() {
     });
 }
 
-/// T1: two that unbind both put their indexes on the list.
+/// T1: two threads that unbind both push their indexes on the free list.
 #[test]
 fn unbind_against_unbind_of_another() {
     explore("unbind against unbind of another", || {
@@ -84,10 +84,10 @@ fn unbind_against_unbind_of_another() {
     });
 }
 
-/// T1: the list's top is the same index again, but what follows it is not.
+/// T1: the free list has the same top again, with another index below it.
 #[test]
-fn bind_against_a_top_that_comes_back() {
-    explore_bounded("bind against a top that comes back", 3, || {
+fn bind_against_aba_of_the_top() {
+    explore_bounded("bind against ABA of the top", 3, || {
         let (table, [first, second, third]) = table_of();
         let (one, two) = (table.bind(first).unwrap(), table.bind(second).unwrap());
         table.unbind(one);
@@ -102,8 +102,8 @@ fn bind_against_a_top_that_comes_back() {
     });
 }
 
-/// Binds and unbinds until the index is at its last tag and rests.
-fn use_up(table: &HandleTable<usize>, handle: Handle<usize>) -> u32 {
+/// Binds and unbinds until the index is exhausted.
+fn exhaust(table: &HandleTable<usize>, handle: Handle<usize>) -> u32 {
     loop {
         let bound = table.bind(handle).unwrap();
         assert_eq!(table.unbind(bound), Some(handle));
@@ -114,30 +114,30 @@ fn use_up(table: &HandleTable<usize>, handle: Handle<usize>) -> u32 {
     }
 }
 
-/// T2: an index at its last tag rests until all others were used.
+/// T2: an exhausted index is reused after all other indexes have been used.
 #[test]
-fn an_index_at_its_last_tag_rests() {
-    explore("an index at its last tag rests", || {
+fn an_exhausted_index_is_reused_after_all_others() {
+    explore("an exhausted index is reused after all others", || {
         let (table, [handle]) = table_of();
         let mut before = Vec::new();
         // 4 indexes of 7 tags.
         for number in 0..2 * 28_u32 {
             let bound = table.bind(handle).unwrap();
             assert_eq!(bound.to_bits(), ((number / 7 % 4) << 13) | ((number % 7 + 1) << 1));
-            assert_eq!(before.contains(&bound), number >= 28, "each number comes once in a turn");
+            assert_eq!(before.contains(&bound), number >= 28, "each number is given out once in a scan");
             assert_eq!(table.unbind(bound), Some(handle));
             before.push(bound);
         }
     });
 }
 
-/// T1, T2: two that find nothing free or fresh take different indexes from their rest.
+/// T1, T2: two threads that find only exhausted indexes take different ones.
 #[test]
-fn bind_against_bind_after_a_turn() {
-    explore("bind against bind after a turn", || {
+fn bind_against_bind_of_exhausted_indexes() {
+    explore("bind against bind of exhausted indexes", || {
         let (table, [first, second]) = table_of();
         for index in 0..4 {
-            assert_eq!(use_up(&table, first), index);
+            assert_eq!(exhaust(&table, first), index);
         }
         let other = Arc::clone(&table);
         let other = thread::spawn(move || other.bind(second).unwrap());
@@ -147,12 +147,12 @@ fn bind_against_bind_after_a_turn() {
     });
 }
 
-/// T1: of two that find one index resting, one takes it.
+/// T1: of two threads that find one exhausted index, one takes it.
 #[test]
-fn bind_against_bind_for_the_only_index_that_rests() {
-    explore("bind against bind for the only index that rests", || {
+fn bind_against_bind_for_the_only_exhausted_index() {
+    explore("bind against bind for the only exhausted index", || {
         let (table, [first, second]) = table_of();
-        assert_eq!(use_up(&table, first), 0);
+        assert_eq!(exhaust(&table, first), 0);
         for _ in 1..4 {
             table.bind(first).unwrap();
         }
@@ -167,7 +167,7 @@ fn bind_against_bind_for_the_only_index_that_rests() {
     });
 }
 
-/// T1, T2: an index that goes to its rest is found by whoever binds after that, and by one that binds meanwhile or not.
+/// T1, T2: a binding after the last unbinding of an index finds the index. A concurrent binding may find it.
 #[test]
 fn bind_against_the_last_unbind_of_an_index() {
     explore("bind against the last unbind of an index", || {
@@ -184,7 +184,7 @@ fn bind_against_the_last_unbind_of_an_index() {
         let meanwhile = table.bind(second).ok();
         assert_eq!(other.join().unwrap(), Some(first));
         let mine = meanwhile.unwrap_or_else(|| table.bind(second).unwrap());
-        assert_eq!(mine.to_bits(), 1 << 1, "index 0, from its first tag on");
+        assert_eq!(mine.to_bits(), 1 << 1, "index 0, with tag 1");
         assert_eq!(table.len(), others.len() + 1);
     });
 }

@@ -1,18 +1,18 @@
-//! What threads do with lanes that they borrow for each call (I7).
+//! Threads that borrow a lane for each call (I7).
 
-use graphpool::pool::Tiny;
-use graphpool::{Pool, pin, verification};
+use graphpool::pool::for_tests::{LayoutPool, Tiny};
+use graphpool::{pin, verification};
 use loom::sync::Arc;
 use loom::thread;
 
 use crate::support::{Payload, explore_bounded};
 
-/// I7: what is released outside of any call is counted for a lane that is held until then.
+/// I7: a release that the drop of a guard runs is counted in a lane that the thread still holds.
 #[test]
-fn the_end_of_a_guard_against_remove_with_borrowed_lanes_with_2_preemptions() {
-    explore_bounded("the end of a guard against remove with borrowed lanes", 2, || {
-        verification::lanes_are_lent(true);
-        let pool = Arc::new(Pool::<_, Tiny>::with_layout());
+fn the_drop_of_a_guard_against_remove_with_borrowed_lanes_with_2_preemptions() {
+    explore_bounded("the drop of a guard against remove with borrowed lanes", 2, || {
+        verification::threads_borrow_lanes(true);
+        let pool = Arc::new(LayoutPool::<_, Tiny>::new());
         let handles = [1, 2].map(|value| pool.insert(Payload::new(value)).unwrap());
         let other = Arc::clone(&pool);
         let other = thread::spawn(move || drop(other.remove(handles[1])));

@@ -1,10 +1,10 @@
 //! The core under loom: `RUSTFLAGS="--cfg loom" cargo test --release`.
 //!
-//! Each model names the invariants that it checks. Every test prints how many executions it went through, whether
-//! those were all there are or all within a bound, and in how many of them memory was reclaimed.
+//! Each model names the invariants that it checks. Every test prints how many executions it explored, whether those
+//! were all executions or all within a bound, and in how many of them memory was reclaimed.
 #![cfg(loom)]
 
-// About what happens between one grace period and the next, whoever keeps them.
+// These do not depend on which collector keeps the contract.
 #[cfg(not(crossbeam_loom))]
 mod boundaries;
 #[cfg(not(crossbeam_loom))]

@@ -1,18 +1,18 @@
 //! The pool's invariants (I1 to I6, `src/pool/mod.rs`).
 
-use graphpool::pool::Tiny;
+use graphpool::pool::for_tests::Tiny;
 use graphpool::{Handle, pin, verification};
 use loom::sync::Arc;
 use loom::thread;
 
 use crate::support::{PADDING, Padded, Payload, Pool, Small, collect, explore, explore_bounded, new_pool};
 
-/// The handle that the next entry at this place will have.
+/// The handle of the next entry at this place.
 fn next<T>(handle: Handle<T>) -> Handle<T> {
     Handle::from_bits(handle.to_bits() + Tiny::GENERATION).expect("the tag is the same")
 }
 
-/// I1, I3: a look-up gets a value that lives for as long as the guard, or none.
+/// I1, I3: a look-up gets a value that lives as long as the guard, or none.
 #[test]
 fn get_against_remove() {
     explore("get against remove", || {
@@ -34,7 +34,7 @@ fn get_against_remove() {
     });
 }
 
-/// I1, I3, I4: the old handle of a place that is used again gives the old value or none.
+/// I1, I3, I4: the old handle of a reused slot gives the old value or none.
 #[test]
 fn get_against_remove_and_reinsert() {
     explore("get against remove and reinsert", || {
@@ -42,7 +42,7 @@ fn get_against_remove_and_reinsert() {
     });
 }
 
-/// I1, I3: what a guard keeps is not written over by the next value of the place, which goes into the same memory.
+/// I1, I3: the slot's next value, which is written to the same memory, does not overwrite a value that a guard keeps.
 #[test]
 fn get_against_remove_and_reinsert_in_the_same_memory_with_5_preemptions() {
     explore_bounded("get against remove and reinsert in the same memory", 5, || {
@@ -50,7 +50,7 @@ fn get_against_remove_and_reinsert_in_the_same_memory_with_5_preemptions() {
     });
 }
 
-/// I1: nor is a value that somebody still has, nor one in use when it is asked whether somebody has.
+/// I1: nor does it overwrite a value to which a thread has an `Arc`, or takes one meanwhile.
 #[test]
 fn acquire_against_remove_and_reinsert_in_the_same_memory_with_5_preemptions() {
     explore_bounded("acquire against remove and reinsert in the same memory", 5, || {
@@ -70,7 +70,7 @@ fn acquire_against_remove_and_reinsert_in_the_same_memory_with_5_preemptions() {
     });
 }
 
-/// I1, I4, I5: the guessed next handle of a place that is used again gives the whole new value or none.
+/// I1, I4, I5: the guessed next handle of a reused slot gives the whole new value or none.
 #[test]
 fn get_of_the_next_handle_against_remove_and_reinsert_with_5_preemptions() {
     explore_bounded("get of the next handle against remove and reinsert", 5, || {
@@ -123,7 +123,7 @@ fn remove_against_remove() {
 fn get_of_a_guessed_handle_against_its_insert() {
     explore("get of a guessed handle against its insert", || {
         let pool = new_pool();
-        // In a chunk that is there, so that nothing but the entry tells of it.
+        // In a chunk that exists, so that only the slot's word orders the look-up after the insertion.
         let [_, last] = [0, 0].map(|value| pool.insert(Payload::new(value)).unwrap());
         drop(pool.remove(last));
         let guess = next(last);
@@ -139,7 +139,7 @@ fn get_of_a_guessed_handle_against_its_insert() {
     });
 }
 
-/// I1, I6: two first insertions make a chunk each, and each entry is found in its own.
+/// I1, I6: two first insertions make a chunk each, and each entry is found in its chunk.
 #[test]
 fn insert_against_insert_of_the_first_chunks() {
     explore("insert against insert of the first chunks", || {
@@ -155,7 +155,7 @@ fn insert_against_insert_of_the_first_chunks() {
     });
 }
 
-/// I3, I6: what a guard's holder has read outlives the pool.
+/// I3, I6: a value that was read under a guard outlives the pool.
 #[test]
 fn drop_of_the_pool_against_a_reference() {
     struct Counted(Payload);
@@ -180,7 +180,7 @@ fn drop_of_the_pool_against_a_reference() {
     });
 }
 
-/// I1, I3: an owned reference that was taken outlives the removal and every other reference.
+/// I1, I3: an owned reference outlives the removal and every other reference.
 #[test]
 fn acquire_against_remove() {
     explore("acquire against remove", || {
@@ -201,7 +201,7 @@ fn acquire_against_remove() {
     });
 }
 
-/// I3: what was read before a re-pin is not held by it; what is read after it is.
+/// I3: a value that is read after a re-pin lives as long as the guard.
 #[test]
 fn repin_against_remove() {
     explore("re-pin against remove", || {
@@ -222,7 +222,7 @@ fn repin_against_remove() {
     });
 }
 
-/// I3: what is read before a re-pin is held until then, and what is read after it from then on.
+/// I3: a value that is read before a re-pin lives until the re-pin, and one that is read after it as long as the guard.
 #[test]
 fn repin_between_reads_against_remove_with_5_preemptions() {
     explore_bounded("re-pin between reads against remove", 5, || {
@@ -244,7 +244,7 @@ fn repin_between_reads_against_remove_with_5_preemptions() {
     });
 }
 
-/// I1, I3: a walk gives whole, live entries while others come and go, and one that stays is given.
+/// I1, I3: a walk gives whole, live entries during an insertion and a removal, and every entry that is live throughout.
 #[test]
 fn walk_against_insert_and_remove_with_5_preemptions() {
     explore_bounded("walk against insert and remove", 5, || {
@@ -280,7 +280,7 @@ fn retain_against_remove() {
     });
 }
 
-/// I1, I2: `clear` against an insertion: what it misses is still there, whole.
+/// I1, I2: an entry that `clear` misses is still there, whole.
 #[test]
 fn clear_against_insert() {
     explore("clear against insert", || {
@@ -296,9 +296,9 @@ fn clear_against_insert() {
     });
 }
 
-/// I3, I5: a destructor that removes another entry of the pool runs once, and finds all in order.
+/// I3, I5: a destructor that removes another entry of the pool runs once, and its removal works.
 ///
-/// Not over the real epoch, whose leftovers loom runs when the execution is over: a destructor can't pin then.
+/// Not with crossbeam-epoch: it runs leftovers after the execution, when a destructor cannot pin.
 #[cfg(not(crossbeam_loom))]
 #[test]
 fn a_destructor_that_uses_the_pool_against_get_with_5_preemptions() {
@@ -331,14 +331,14 @@ fn a_destructor_that_uses_the_pool_against_get_with_5_preemptions() {
         }
         other.join().unwrap();
         pool.flush();
-        // loom lets a join return before the thread's thread-locals are gone, the real collector's bag among them.
+        // loom's join returns before the thread's thread-locals are dropped, crossbeam-epoch's bag among them.
         assert!(cfg!(crossbeam_loom) || pool.is_empty());
     });
 }
 
-/// I5: a destructor that inserts, into the memory of no value but another slot's, leaves both slots in order.
+/// I5: a destructor that inserts takes another slot than the one that is being released.
 ///
-/// Not over the real epoch, whose leftovers loom runs when the execution is over: a destructor can't pin then.
+/// Not with crossbeam-epoch: it runs leftovers after the execution, when a destructor cannot pin.
 #[cfg(not(crossbeam_loom))]
 #[test]
 fn a_destructor_that_inserts_against_get() {
@@ -372,9 +372,9 @@ fn a_destructor_that_inserts_against_get() {
     });
 }
 
-/// I1 to I5 with three threads: two readers, one of which is pinned throughout, and a removal with its next entry.
+/// I1 to I5 with three threads: two readers, and one that removes an entry and inserts the next one into its slot.
 ///
-/// Not over the real epoch, where three threads don't end in minutes.
+/// Not with crossbeam-epoch, where three threads take too long.
 #[cfg(not(crossbeam_loom))]
 #[test]
 fn two_gets_against_remove_and_reinsert_with_3_preemptions() {

@@ -6,13 +6,13 @@ use loom::thread;
 
 use crate::support::{Payload, collect, explore, explore_bounded, new_pool};
 
-/// I1 to I3, T1: the guest is dropped while one of its calls runs. The call has its object to the end or never had
-/// it, and the object dies once.
+/// I1 to I3, T1: the guest is dropped while one of its calls runs. The call has its object until it returns, or does
+/// not find it; and the object is dropped once.
 #[test]
 fn drop_of_a_guest_against_a_call_with_3_preemptions() {
     explore_bounded("drop of a guest against a call", 3, || {
         let pool = new_pool();
-        let table = Arc::new(HandleTable::new(&pool, Kind::Context));
+        let table = Arc::new(HandleTable::for_layout_pool(&pool, Kind::One));
         let context = table.bind(pool.insert(Payload::new(1)).unwrap()).unwrap();
         let (other_pool, other_table) = (Arc::clone(&pool), Arc::clone(&table));
         let guest_drop = thread::spawn(move || {
@@ -30,13 +30,13 @@ fn drop_of_a_guest_against_a_call_with_3_preemptions() {
     });
 }
 
-/// I1, I4, T2: a handle that is unloaded by one thread and used by another resolves to its own object or to nothing,
-/// not to the one that is loaded next, although index and slot are used again.
+/// I1, I4, T2: a handle that one thread unloads and another uses resolves to its own object or to nothing, and not to
+/// the next object, which has the same index and slot.
 #[test]
 fn a_call_against_unload_and_load_with_3_preemptions() {
     explore_bounded("a call against unload and load", 3, || {
         let pool = new_pool();
-        let table = Arc::new(HandleTable::new(&pool, Kind::Graph));
+        let table = Arc::new(HandleTable::for_layout_pool(&pool, Kind::Zero));
         let graph = table.bind(pool.insert(Payload::new(1)).unwrap()).unwrap();
         let (other_pool, other_table) = (Arc::clone(&pool), Arc::clone(&table));
         let other = thread::spawn(move || {
@@ -55,18 +55,18 @@ fn a_call_against_unload_and_load_with_3_preemptions() {
     });
 }
 
-/// T1: a binding that another thread learns of as a number resolves there to the whole object.
+/// T1: a guest handle that a thread knows only as a number resolves to the whole object.
 #[test]
 fn a_handle_passed_as_a_number() {
     explore("a handle passed as a number", || {
         let pool = new_pool();
-        let table = Arc::new(HandleTable::new(&pool, Kind::Graph));
+        let table = Arc::new(HandleTable::for_layout_pool(&pool, Kind::Zero));
         let (other_pool, other_table) = (Arc::clone(&pool), Arc::clone(&table));
         let loader = thread::spawn(move || {
             let handle = other_pool.insert(Payload::new(1)).unwrap();
             other_table.bind(handle).unwrap()
         });
-        // Index 0 with the first tag: what the loader will get.
+        // Index 0 with tag 1, which the loader gets.
         let guess = graphpool::GuestHandle::from_bits(2);
         if let Some(handle) = table.resolve(guess) {
             assert_eq!(pool.acquire(handle).expect("bound after it was stored").read(), 1);

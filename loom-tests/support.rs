@@ -1,4 +1,4 @@
-//! What the models share: how one is run, and a payload whose use after its end is seen.
+//! What the models share: how one is run, and a payload that reports its use after its end.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use graphpool::pool::Tiny;
+use graphpool::pool::for_tests::{LayoutPool, Tiny};
 use graphpool::{pin, verification};
 use loom::cell::UnsafeCell;
 
-/// The pool that the models are about: few slots, few generations.
-pub type Pool<T> = graphpool::Pool<T, Tiny>;
+/// A pool with few slots and few generations.
+pub type Pool<T> = LayoutPool<T, Tiny>;
 
 pub fn new_pool<T: Send + Sync>() -> loom::sync::Arc<Pool<T>> {
-    loom::sync::Arc::new(Pool::with_layout())
+    loom::sync::Arc::new(LayoutPool::new())
 }
 
 /// Runs a model to its end: every execution that loom's memory model allows.
@@ -55,8 +55,8 @@ fn report(bound: Option<usize>, [executions, reclaiming]: [u64; 2], start: Insta
     format!("{executions} executions, {extent}, {reclaiming} reclaimed, {seconds:.1} s")
 }
 
-/// Where `LOOM_COMPLETE` is set, models run to their end that are bounded otherwise. The real collector has many more
-/// steps than its contract; `LOOM_EPOCH_BOUND` bounds what would not end.
+/// The bound on preemptions. `LOOM_COMPLETE` removes the bound. crossbeam-epoch has many more steps than the model of
+/// its contract, so `LOOM_EPOCH_BOUND` bounds every model with it.
 fn within(bound: Option<usize>) -> Option<usize> {
     if !cfg!(crossbeam_loom) {
         return bound.filter(|_| std::env::var_os("LOOM_COMPLETE").is_none());
@@ -75,7 +75,7 @@ fn check(bound: Option<usize>, model: impl Fn() + Send + Sync + 'static) -> [u64
     builder.check(move || {
         nothing_is_left();
         quarantine::release();
-        verification::lanes_are_lent(false);
+        verification::threads_borrow_lanes(false);
         #[cfg(not(crossbeam_loom))]
         verification::deferrals_run_last_first(false);
         count[0].fetch_add(1, Ordering::Relaxed);
@@ -96,17 +96,18 @@ thread_local! {
     static LIVE: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Of the execution before: loom reports what isn't freed, but not a value that is freed without its destructor.
+/// Checks the execution before: loom reports memory that is not freed, but not a value that is freed without its
+/// destructor.
 fn nothing_is_left() {
     assert_eq!(LIVE.get(), 0, "values whose destructors never ran");
 }
 
-/// Where what the model is about begins: what was reclaimed before isn't counted.
+/// Begins the part that the model is about: entries that were reclaimed before are not counted.
 pub fn begin() {
     BEFORE.set(verification::RECLAMATIONS.get());
 }
 
-/// Lets the real collector advance far enough to reclaim; its contract needs none of this.
+/// Advances crossbeam-epoch far enough to reclaim. The model of its contract does not need this.
 pub fn collect() {
     if cfg!(crossbeam_loom) {
         for _ in 0..3 {
@@ -115,19 +116,19 @@ pub fn collect() {
     }
 }
 
-/// A value that sees its own use after its end, as a race or as a failed assertion.
+/// A value whose use after its end is a race that loom reports, or a failed assertion.
 pub struct Padded<const PADDING: usize> {
     live: UnsafeCell<bool>,
     value: u64,
     _padding: [u8; PADDING],
 }
 
-/// One in an allocation that the quarantine knows by its size.
+/// A value whose allocation the quarantine recognizes by its size.
 pub type Payload = Padded<PADDING>;
 
 pub const PADDING: usize = quarantine::SIZE - 2 * size_of::<usize>() - size_of::<(UnsafeCell<bool>, u64)>();
 
-/// One so small that the pool writes the next value where it was.
+/// A value so small that the pool recycles its memory.
 pub type Small = Padded<0>;
 
 // SAFETY: loom reports every race on the cell.
@@ -140,7 +141,7 @@ impl<const PADDING: usize> Padded<PADDING> {
     }
 
     pub fn read(&self) -> u64 {
-        // SAFETY: loom reports the read if anything is written at the same time.
+        // SAFETY: loom reports a concurrent write.
         self.live.with(|live| assert!(unsafe { *live }, "read after its end"));
         self.value
     }
@@ -149,7 +150,7 @@ impl<const PADDING: usize> Padded<PADDING> {
 impl<const PADDING: usize> Drop for Padded<PADDING> {
     fn drop(&mut self) {
         self.live.with_mut(|live| {
-            // SAFETY: loom reports the write if anything else is at the same time.
+            // SAFETY: loom reports every concurrent access.
             let live = unsafe { &mut *live };
             assert!(*live, "dropped twice");
             *live = false;
@@ -158,8 +159,8 @@ impl<const PADDING: usize> Drop for Padded<PADDING> {
     }
 }
 
-/// Keeps the memory of payloads until the execution is over, so that a use after their end is a report and not
-/// undefined behaviour.
+/// Keeps the memory of payloads until the execution is over, so that a use after free is a report and not undefined
+/// behaviour.
 mod quarantine {
     use super::{GlobalAlloc, Layout, RefCell, System};
 
@@ -175,23 +176,23 @@ mod quarantine {
     #[global_allocator]
     static QUARANTINE: Quarantine = Quarantine;
 
-    // SAFETY: the system's allocator, whose blocks of one size are freed later than they might be.
+    // SAFETY: forwards to the system's allocator, and frees blocks of one size later.
     unsafe impl GlobalAlloc for Quarantine {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller's promise is the one that is required here.
             unsafe { System.alloc(layout) }
         }
 
         unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
             let kept = layout.size() == SIZE && KEPT.try_with(|kept| kept.borrow_mut().push((block, layout))).is_ok();
             if !kept {
-                // SAFETY: the caller's promise.
+                // SAFETY: the caller's promise is the one that is required here.
                 unsafe { System.dealloc(block, layout) };
             }
         }
     }
 
-    /// Frees what earlier executions of this thread left.
+    /// Frees the memory that earlier executions of this thread left.
     pub fn release() {
         let blocks = KEPT.with(|kept| std::mem::take(&mut *kept.borrow_mut()));
         for (block, layout) in blocks {

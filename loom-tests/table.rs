@@ -6,13 +6,13 @@ use loom::thread;
 
 use crate::support::{explore, new_pool};
 
-/// T1, T2: an index that is given back while another thread takes one is in one party's hands at a time.
+/// T1, T2: an index that one thread frees while another takes one has one owner at a time.
 #[test]
 fn bind_against_unbind_and_bind() {
     explore("bind against unbind and bind", || {
         let pool = new_pool();
         let (first, second) = (pool.insert(1).unwrap(), pool.insert(2).unwrap());
-        let table = Arc::new(HandleTable::new(&pool, Kind::Graph));
+        let table = Arc::new(HandleTable::for_layout_pool(&pool, Kind::Zero));
         let bound = table.bind(first).unwrap();
         let other = Arc::clone(&table);
         let other = thread::spawn(move || {
@@ -26,13 +26,13 @@ fn bind_against_unbind_and_bind() {
     });
 }
 
-/// T1: a drain and an unbind end each binding once between them.
+/// T1: of a drain and an unbind, one ends each binding.
 #[test]
 fn drain_against_unbind() {
     explore("drain against unbind", || {
         let pool = new_pool();
         let handles = [pool.insert(1).unwrap(), pool.insert(2).unwrap()];
-        let table = Arc::new(HandleTable::new(&pool, Kind::Graph));
+        let table = Arc::new(HandleTable::for_layout_pool(&pool, Kind::Zero));
         let bound = handles.map(|handle| table.bind(handle).unwrap());
         let other = Arc::clone(&table);
         let other = thread::spawn(move || other.unbind(bound[1]));
@@ -44,13 +44,13 @@ fn drain_against_unbind() {
     });
 }
 
-/// T1: a drain against a binding: what it misses still resolves.
+/// T1: a binding that a drain misses still resolves.
 #[test]
 fn drain_against_bind() {
     explore("drain against bind", || {
         let pool = new_pool();
         let handle = pool.insert(1).unwrap();
-        let table = Arc::new(HandleTable::new(&pool, Kind::Graph));
+        let table = Arc::new(HandleTable::for_layout_pool(&pool, Kind::Zero));
         let other = Arc::clone(&table);
         let other = thread::spawn(move || other.bind(handle).unwrap());
         let drained = table.drain().count();
@@ -59,19 +59,19 @@ fn drain_against_bind() {
     });
 }
 
-/// A handle of one kind resolves in no table of the other, although tag and index are the ones that are bound there
-/// meanwhile.
+/// A guest handle of one kind does not resolve in a table of the other kind, although its tag and index are bound
+/// there.
 #[test]
 fn a_guessed_handle_of_either_kind_against_bind() {
     explore("a guessed handle of either kind against bind", || {
         let pool = new_pool();
         let handle = pool.insert(1).unwrap();
-        let graphs = HandleTable::new(&pool, Kind::Graph);
+        let graphs = HandleTable::for_layout_pool(&pool, Kind::Zero);
         graphs.bind(handle).unwrap();
-        let contexts = Arc::new(HandleTable::new(&pool, Kind::Context));
+        let contexts = Arc::new(HandleTable::for_layout_pool(&pool, Kind::One));
         let other = Arc::clone(&contexts);
         let other = thread::spawn(move || other.bind(handle).unwrap());
-        // Index 0 with the first tag: of a graph, and of the context that is about to be bound.
+        // Index 0 with tag 1: of a graph, and of the context that is about to be bound.
         let [graph, context] = [2, 3].map(GuestHandle::from_bits);
         assert_eq!((contexts.resolve(graph), contexts.unbind(graph), graphs.resolve(context)), (None, None, None));
         if let Some(resolved) = contexts.resolve(context) {

@@ -1,8 +1,8 @@
-//! The pool: linearizable as a whole, no value let go of under a guard, and every value let go of once.
+//! The pool: linearizable as a whole, no value released under a guard, and every value released once.
 
 use std::sync::{Arc, Mutex};
 
-use graphpool::pool::Tiny;
+use graphpool::pool::for_tests::{LayoutPool, Tiny};
 use graphpool::{Handle, pin};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
@@ -11,9 +11,9 @@ use crate::history::checker::linearize;
 use crate::history::pool::{self, Call};
 use crate::support::{CALLS, Log, THREADS, explore};
 
-type Pool = graphpool::Pool<Payload, Tiny>;
+type Pool = LayoutPool<Payload, Tiny>;
 
-/// Notes its end.
+/// Records its drop.
 struct Payload {
     value: u64,
     ended: Arc<Mutex<Vec<u64>>>,
@@ -32,7 +32,7 @@ struct Player {
 }
 
 impl Player {
-    /// A handle that was given, or one that may be next.
+    /// A handle that was given out, or one that may be next.
     fn some(&self) -> Option<(u64, Handle<Payload>)> {
         let mut random = thread_rng();
         let given = self.log.some(random.r#gen())?;
@@ -46,19 +46,19 @@ impl Player {
 
     fn insert(&self, value: u64) -> Option<Call> {
         let payload = Payload { value, ended: Arc::clone(&self.ended) };
-        // Full, perhaps: then nothing was done.
+        // A full pool stores nothing.
         let handle = self.pool.insert(payload).ok()?.to_bits();
         self.log.given.lock().unwrap().push(handle);
         Some(Call::Insert { value, handle })
     }
 
-    /// Others go on while the guard is held.
+    /// Other threads run while the guard is held.
     fn get(&self, bits: u64, handle: Handle<Payload>) -> Call {
         let guard = pin();
         let value = self.pool.get(handle, &guard).map(|payload| payload.value);
         thread::yield_now();
         if let Some(value) = value {
-            assert!(!self.ended.lock().unwrap().contains(&value), "let go of under a guard");
+            assert!(!self.ended.lock().unwrap().contains(&value), "released under a guard");
         }
         Call::Get { handle: bits, value }
     }
@@ -82,7 +82,7 @@ impl Player {
 }
 
 fn execute() {
-    let (pool, log, ended) = (Arc::new(Pool::with_layout()), Arc::new(Log::new()), Arc::default());
+    let (pool, log, ended) = (Arc::new(LayoutPool::new()), Arc::new(Log::new()), Arc::default());
     let player = Arc::new(Player { pool, log, ended });
     player.log.record(|| player.insert(1));
     let threads: Vec<_> = (1..=THREADS)
@@ -97,7 +97,7 @@ fn execute() {
     let history = player.log.history();
     assert!(linearize::<pool::Pool>(&history).is_some(), "no order of {history:#?}");
 
-    let Ok(Player { pool, ended, .. }) = Arc::try_unwrap(player) else { unreachable!("all have joined") };
+    let Ok(Player { pool, ended, .. }) = Arc::try_unwrap(player) else { unreachable!("all threads have joined") };
     drop(pool);
     let mut ended = ended.lock().unwrap();
     ended.sort_unstable();
@@ -111,7 +111,7 @@ fn execute() {
         .collect();
     inserted.sort_unstable();
     ended.retain(|value| inserted.binary_search(value).is_ok());
-    assert_eq!(*ended, inserted, "each value is let go of once");
+    assert_eq!(*ended, inserted, "each value is released once");
 }
 
 #[test]

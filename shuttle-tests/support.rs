@@ -1,4 +1,4 @@
-//! How schedules are tried.
+//! Runs tests under many schedules.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -37,11 +37,11 @@ fn run(name: &str, seed: u64, scheduler: impl Scheduler + 'static, test: impl Fn
     eprintln!("{name}: {times} schedules, {reclaiming} reclaimed, seed {seed}");
 }
 
-/// What the threads of an execution have done and what they know of. std's, so that recording is no switch point.
+/// The calls of an execution and the handles that were given out, in std types, so that recording is no switch point.
 pub struct Log<C, H> {
     clock: Clock,
     calls: Mutex<Vec<Timed<C>>>,
-    /// Handles that were given so far.
+    /// Handles that were given out so far.
     pub given: Mutex<Vec<H>>,
 }
 
@@ -50,7 +50,7 @@ impl<C, H: Copy> Log<C, H> {
         Self { clock: Clock::default(), calls: Mutex::default(), given: Mutex::default() }
     }
 
-    /// Makes a call and keeps what came of it, if anything did.
+    /// Makes a call and records it, unless the result is `None`.
     pub fn record(&self, call: impl FnOnce() -> Option<C>) {
         let Timed { what, called, answered } = self.clock.time(call);
         if let Some(what) = what {
@@ -58,7 +58,7 @@ impl<C, H: Copy> Log<C, H> {
         }
     }
 
-    /// One of the handles that were given, early or late.
+    /// One of the handles that were given out.
     pub fn some(&self, at: usize) -> Option<H> {
         let given = self.given.lock().unwrap();
         given.get(at % given.len().max(1)).copied()

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use graphpool::pool::Tiny;
-use graphpool::{GuestHandle, Handle, HandleTable, Kind, Pool};
+use graphpool::pool::for_tests::{LayoutPool, Tiny};
+use graphpool::{GuestHandle, Handle, HandleTable, Kind};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 
@@ -19,7 +19,7 @@ fn call(table: &HandleTable<()>, handle: Handle<()>, log: &Log<Call, u32>) -> Op
         return Some(Call::Bind { handle: handle.to_bits(), bound });
     }
     let given = log.some(random.r#gen())?;
-    // One that was given, the next at its index, the first at the next index.
+    // A guest handle that was given out, or the next one at its index, or the first one at the next index.
     let bound = match random.gen_range(0..8) {
         0 => given + (1 << 1),
         1 => given + (1 << 13),
@@ -34,14 +34,14 @@ fn call(table: &HandleTable<()>, handle: Handle<()>, log: &Log<Call, u32>) -> Op
 }
 
 fn execute() {
-    let pool = Pool::<(), Tiny>::with_layout();
+    let pool = LayoutPool::<(), Tiny>::new();
     let first = pool.insert(()).unwrap().to_bits();
-    let table = Arc::new(HandleTable::new(&pool, Kind::Context));
+    let table = Arc::new(HandleTable::for_layout_pool(&pool, Kind::One));
     let log = Arc::new(Log::new());
     let threads: Vec<_> = (1..=THREADS)
         .map(|thread| {
             let (table, log) = (Arc::clone(&table), Arc::clone(&log));
-            // A table doesn't ask whether a handle is live.
+            // A table binds any handle of the pool, live or not.
             let handles = (first + 100 * thread..).filter_map(Handle::from_bits).take(CALLS);
             thread::spawn(move || handles.for_each(|handle| log.record(|| call(&table, handle, &log))))
         })

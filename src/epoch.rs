@@ -1,18 +1,20 @@
-//! Epoch-based reclamation: a collector of the crate's own, and the [`Guard`] that holds it back.
+//! Epoch-based reclamation: a function that is *deferred* runs after every [`Guard`] that was held at that time is
+//! gone.
 //!
-//! The contract, on which the pool stands:
+//! The contract that the pool relies on:
 //!
-//! * **E1.** What is deferred under a guard runs once, on any thread, after every guard that was held when it was
-//!   deferred is dropped or re-pinned.
-//! * **E2.** A thread that pins after the deferral sees every write that came before it.
-//! * **E3.** What a guard's holder read happens before what was deferred runs.
+//! * **E1.** A function that is deferred under a guard runs once, on any thread, after every guard that was held at the
+//!   deferral is dropped or re-pinned.
+//! * **E2.** A thread that pins after the deferral sees every write that came before the deferral.
+//! * **E3.** What a thread read under its guard happens before the deferred function runs.
 //!
-//! [crossbeam-epoch](crossbeam_epoch) keeps it (Fraser, *Practical lock-freedom*, 2004). The collector isn't its
-//! default one: a guard of another crate can't hold our garbage back, and a reader of ours never runs another
-//! crate's destructors.
+//! [crossbeam-epoch](crossbeam_epoch) keeps the contract (Fraser, *Practical lock-freedom*, 2004). The crate has a
+//! collector of its own, so that a guard of another crate does not delay our reclamation, and our readers run no
+//! destructors of other crates.
 //!
-//! Under `--cfg loom` or `--cfg shuttle` a model of the contract takes its place, which reclaims at the first moment
-//! that the contract allows; under `--cfg loom --cfg crossbeam_loom` the real one runs inside the models.
+//! Under `--cfg loom` or `--cfg shuttle` a model of the contract takes its place, which runs a deferred function at the
+//! first moment that the contract allows. Under `--cfg loom --cfg crossbeam_loom` crossbeam-epoch itself runs inside
+//! the models.
 
 #[cfg(not(any(all(loom, not(crossbeam_loom)), shuttle)))]
 #[path = "epoch/crossbeam.rs"]
@@ -30,31 +32,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Re-pins between two collections by [`Guard::repin`].
 const REPINS_BETWEEN_COLLECTIONS: u32 = 128;
 
-/// Pins and flushes that an unhindered collection takes: the epoch has to advance twice past a deferral.
-/// Its model needs none.
+/// Pins and flushes of a collection: the epoch advances twice past a deferral if no thread delays it. The model of the
+/// contract has no epoch.
 const PASSES: usize = if cfg!(any(all(loom, not(crossbeam_loom)), shuttle)) { 1 } else { 3 };
 
-/// What was ever deferred in the process, and what of it has begun to run. std's atomics under loom too: nothing is
-/// ordered by them.
+/// Functions that were ever deferred in the process, and those that have begun to run. std's atomics under loom too:
+/// nothing is ordered by them.
 static DEFERRED: AtomicUsize = AtomicUsize::new(0);
 static RUN: AtomicUsize = AtomicUsize::new(0);
 
-/// Bags of deferred functions that were handed to the collector, and the number of the last whose functions have run:
-/// it runs them in the order in which it got them. What lies between is what a collection has to get through.
+/// Bags of deferred functions that were given to the collector, and the number of the last bag that it has run. It runs
+/// bags in the order in which it got them, so the difference is what a collection has to run.
 static BAGS: AtomicUsize = AtomicUsize::new(0);
 static BAGS_RUN: AtomicUsize = AtomicUsize::new(0);
-/// Bags that a collection is sure to get through, of those whose time has come.
-const BAGS_OF_A_PASS: usize = 4;
-/// However many bags there are.
-const MOST_PASSES: usize = 4096;
+/// Bags whose grace period is over that one pass of a collection runs, at least.
+const BAGS_PER_PASS: usize = 4;
+/// The most passes of one collection.
+const MAX_PASSES: usize = 4096;
 
-/// Keeps this thread pinned: what it reads from a [`Pool`](crate::Pool) stays where it is.
+/// Keeps this thread pinned: a value that it reads from a [`Pool`](crate::Pool) stays alive until the guard is dropped.
 ///
-/// A held guard holds back the reclamation of everything that is removed meanwhile, from every pool of the
-/// process. Hold one for microseconds, or [`repin`](Self::repin) it; for what lasts longer there is
+/// A guard delays the reclamation of everything that is removed while it is held, from every pool of the process. Hold
+/// one for microseconds, or [`repin`](Self::repin) it. For longer uses there is
 /// [`Pool::acquire`](crate::Pool::acquire).
 ///
-/// Guards nest at the cost of a counter. A guard stays on its thread.
+/// Guards nest at the cost of a counter. A guard is not `Send`.
 pub struct Guard {
     inner: imp::Guard,
     repins: u32,
@@ -73,37 +75,38 @@ pub fn pin() -> Guard {
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use lanes::this_thread_is_pinned as is_pinned;
 
-/// How many functions were deferred and have yet to run, in the process.
-pub(crate) fn deferrals() -> usize {
-    let run = run_so_far();
+/// Deferred functions of the process that have not begun to run.
+pub(crate) fn pending_deferrals() -> usize {
+    let run = deferrals_run();
     DEFERRED.load(Ordering::Relaxed).saturating_sub(run)
 }
 
-/// How many deferred functions have begun to run, in the process.
-pub(crate) fn run_so_far() -> usize {
-    // Relaxed: as whoever asks sees it; who waits for its own deferrals has counted them itself.
+/// Deferred functions of the process that have begun to run.
+pub(crate) fn deferrals_run() -> usize {
+    // Relaxed: a count. A thread that waits for its own deferrals has counted them itself.
     RUN.load(Ordering::Relaxed)
 }
 
-/// Lets the epoch advance as far as a deferral needs, where nothing hinders it, and runs what is ready.
+/// Advances the epoch as far as a deferral needs, if no thread delays it, and runs what is ready.
 pub(crate) fn collect() {
     let waiting = BAGS.load(Ordering::Relaxed).saturating_sub(BAGS_RUN.load(Ordering::Relaxed));
     // The bags of other models, which run at the same time, are none of a model's.
-    let more = if cfg!(any(loom, shuttle)) { 0 } else { (waiting / BAGS_OF_A_PASS).min(MOST_PASSES) };
+    let more = if cfg!(any(loom, shuttle)) { 0 } else { (waiting / BAGS_PER_PASS).min(MAX_PASSES) };
     (0..PASSES.saturating_add(more)).for_each(|_| pin().flush());
 }
 
-/// Counts a bag that is handed to the collector, and gives its number.
+/// Counts a bag that is given to the collector. The result is its number.
 pub(crate) fn count_bag() -> usize {
     BAGS.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 impl Guard {
-    /// Lets go of what was read and pins anew, so that one guard serves a worker for its whole life.
+    /// Unpins and pins again, so that one guard serves a worker thread for its whole life. References that were read
+    /// under the guard end here.
     ///
-    /// Costs a load where the epoch stands still; it has no fence on x86-64, and one on other processors. Every 128th
-    /// call also collects where something waits for that, which may run destructors. Does nothing where another guard
-    /// of this thread is alive.
+    /// Costs a load if the epoch has not advanced; there is no fence on x86-64, and one on other processors. Every
+    /// 128th call also collects if functions are deferred, which may run destructors. Does nothing if this thread has
+    /// another guard.
     #[inline]
     pub fn repin(&mut self) {
         self.inner.repin();
@@ -113,30 +116,30 @@ impl Guard {
         }
     }
 
-    /// Flushes where something is deferred: the pass over all threads is not for those that only read.
+    /// Flushes if functions are deferred: threads that only read do not pay for a pass over all participants.
     #[cold]
     fn collect(&self) {
-        // What a re-pin misses, a later one finds.
-        if deferrals() != 0 {
+        if pending_deferrals() != 0 {
             self.flush();
         }
     }
 
-    /// Hands what this thread has deferred to the collector and collects what may be collected now, which may run
-    /// destructors.
+    /// Gives this thread's deferred functions to the collector, and runs those whose grace period is over, which may
+    /// run destructors.
     ///
-    /// What a pool still gathers before it defers it is [`Pool::flush`](crate::Pool::flush)'s.
+    /// A pool defers removals in batches. [`Pool::flush`](crate::Pool::flush) also releases those that it has not
+    /// deferred yet.
     #[cold]
     pub fn flush(&self) {
         self.inner.flush();
     }
 
-    /// Hands what this thread has deferred to the collector, and collects nothing.
+    /// Gives this thread's deferred functions to the collector, and runs none.
     pub(crate) fn seal(&self) {
         self.inner.seal();
     }
 
-    /// Runs `f` once, after the grace period.
+    /// Runs `f` once, after a grace period (E1).
     ///
     /// # Safety
     ///
@@ -149,13 +152,13 @@ impl Guard {
             BAGS_RUN.fetch_max(bag, Ordering::Relaxed);
             f();
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise is the one that is required here.
         unsafe { self.inner.defer(counted) }
     }
 }
 
 #[cfg(any(all(loom, not(crossbeam_loom)), shuttle))]
-pub use imp::last_first;
+pub use imp::run_last_first;
 
 /// Defers as the pool does, for the models of the contract.
 ///
@@ -164,7 +167,7 @@ pub use imp::last_first;
 /// As [`Guard::defer`].
 #[cfg(any(loom, shuttle))]
 pub unsafe fn defer<F: FnOnce()>(guard: &Guard, f: F) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise is the one that is required here.
     unsafe { guard.defer(f) }
 }
 

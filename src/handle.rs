@@ -1,15 +1,17 @@
 //! The two kinds of number: [`Handle`], which a host keeps, and [`GuestHandle`], which a guest sees.
 //!
 //! ```text
-//!            63        52 51 50 49         33 32       21 20                  0
-//! Handle     │ pool tag │ 0    │ generation  │ thread    │ address             │
-//!              12 bits    2      17            12          21
-//!            31                 13 12           1 0
-//! GuestHandle│ index              │ tag          │ kind │
-//!              19                   12             1
+//!             63          52 51 50 49                                     0
+//! Handle      │ pool tag    │ 0  0 │ generation and place                 │
+//!               12            2      50
+//!             └─ TAG_BITS ──┘└─ KEY_BITS: the key ────────────────────────┘
+//!
+//!             31                   13 12            1 0
+//! GuestHandle │ index               │ binding tag    │ kind │
+//!               19                    12               1
 //! ```
 //!
-//! The lower 52 bits of a handle are its key; how they divide is [`Layout`](crate::pool::Layout)'s affair.
+//! How a pool divides a key is in `pool/layout.rs`.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -17,19 +19,18 @@ use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::num::NonZeroU64;
 
-/// Bits of the key in a handle, the highest two of them 0, and of the handle in a word of a
-/// [`HandleTable`](crate::HandleTable).
+/// Bits of a key. Its two highest bits are always 0: a [`HandleTable`](crate::HandleTable) uses them in its words.
 pub(crate) const KEY_BITS: u32 = 52;
-/// The key in a handle.
+/// The bits of a handle that are its key.
 pub(crate) const KEY_MASK: u64 = (1 << KEY_BITS) - 1;
-/// Bits above the key: a pool's tag in a handle, a slot's tag in a table's word.
+/// Bits above the key: the pool's tag in a handle, the binding's tag in a table's word.
 pub(crate) const TAG_BITS: u32 = u64::BITS - KEY_BITS;
 
-/// Names one entry of one [`Pool<T>`](crate::Pool), and never a later one.
+/// Names one entry of one [`Pool<T>`](crate::Pool), and never a later entry.
 ///
 /// 64 bits, `Copy`, never zero (so that `Option<Handle<T>>` is 64 bits too). A handle is a name and not a
-/// capability: whoever can call the pool can also make numbers up, and a number that names nothing live in that
-/// pool resolves to `None`.
+/// capability: any 64-bit number may be tried as a handle, and a number that names no live entry of the pool resolves
+/// to `None`.
 ///
 /// ```
 /// use graphpool::{Handle, Pool};
@@ -38,6 +39,7 @@ pub(crate) const TAG_BITS: u32 = u64::BITS - KEY_BITS;
 /// let pool = Pool::new();
 /// let handle: Handle<&str> = pool.insert("graph").unwrap();
 /// assert_eq!(Handle::from_bits(handle.to_bits()), Some(handle));
+/// assert_eq!(Handle::try_from(u64::from(handle)), Ok(handle));
 /// assert_eq!(size_of::<Option<Handle<&str>>>(), 8);
 /// # });
 /// ```
@@ -45,6 +47,11 @@ pub struct Handle<T> {
     bits: NonZeroU64,
     _names: PhantomData<fn() -> T>,
 }
+
+/// A number that no pool gives out: its highest 12 bits, a handle's pool tag, are 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("{0:#x} is no handle: its highest {TAG_BITS} bits, the pool's tag, are 0")]
+pub struct InvalidHandle(pub u64);
 
 impl<T> Handle<T> {
     /// The handle's number, for C and for logs.
@@ -54,9 +61,9 @@ impl<T> Handle<T> {
         self.bits.get()
     }
 
-    /// The handle that has this number. `None` for a number without a pool's tag, which no pool hands out.
+    /// The handle that has this number. `None` for a number without a pool's tag, which no pool gives out.
     ///
-    /// Any number may be asked for: one that was never handed out, or whose entry is gone, resolves to nothing.
+    /// A number that was never given out, or whose entry was removed, makes a handle that resolves to nothing.
     #[inline]
     #[must_use]
     pub const fn from_bits(bits: u64) -> Option<Self> {
@@ -69,7 +76,7 @@ impl<T> Handle<T> {
         }
     }
 
-    /// The handle of a key in the pool whose tag, where a handle has it, is `tag`.
+    /// The handle of a key in the pool with this tag, whose bits are where a handle has them.
     #[inline]
     pub(crate) fn new(tag: NonZeroU64, key: u64) -> Self {
         debug_assert!(tag.get() & KEY_MASK == 0 && key & !KEY_MASK == 0);
@@ -80,6 +87,22 @@ impl<T> Handle<T> {
     #[inline]
     pub(crate) const fn key(self) -> u64 {
         self.to_bits() & KEY_MASK
+    }
+}
+
+impl<T> From<Handle<T>> for u64 {
+    #[inline]
+    fn from(handle: Handle<T>) -> Self {
+        handle.to_bits()
+    }
+}
+
+impl<T> TryFrom<u64> for Handle<T> {
+    type Error = InvalidHandle;
+
+    #[inline]
+    fn try_from(bits: u64) -> Result<Self, InvalidHandle> {
+        Self::from_bits(bits).ok_or(InvalidHandle(bits))
     }
 }
 
@@ -108,7 +131,7 @@ impl<T> PartialOrd for Handle<T> {
 }
 
 impl<T> Ord for Handle<T> {
-    /// By number; says nothing of age.
+    /// By number, which says nothing about which entry is older.
     fn cmp(&self, other: &Self) -> Ordering {
         self.bits.cmp(&other.bits)
     }
@@ -122,27 +145,38 @@ impl<T> Hash for Handle<T> {
 
 impl<T> fmt::Debug for Handle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Handle({:#018x})", self.bits)
+        write!(f, "Handle({self})")
     }
 }
 
-/// The number by which a wasm guest knows a graph or a context of its own.
+impl<T> fmt::Display for Handle<T> {
+    /// The number in hexadecimal, as `0x0010000000000001`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#018x}", self.bits)
+    }
+}
+
+/// The number by which a guest knows an entry that was bound for it.
 ///
-/// 32 bits, any of which a guest may make up. It means something only in the
+/// 32 bits, and a guest may make up any of them. A guest handle has a meaning only in the
 /// [`HandleTable`](crate::HandleTable) that bound it; 0 is never bound.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GuestHandle(u32);
 
-/// What a guest handle names. One bit of the handle, so that a graph's never resolves where a context is wanted.
+/// The lowest bit of a guest handle. A [`HandleTable`](crate::HandleTable) refuses guest handles of the other kind.
+///
+/// The owner of the tables decides what each kind names: the wasi-nn engine has graphs in tables of kind
+/// [`Zero`](Self::Zero) and contexts in tables of kind [`One`](Self::One), so that a graph's number is no context's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// A loaded graph.
-    Graph = 0,
-    /// A graph execution context.
-    Context = 1,
+    /// Even guest handles.
+    Zero = 0,
+    /// Odd guest handles.
+    One = 1,
 }
 
-const INDEX_SHIFT: u32 = 1 + TAG_BITS;
+const TAG_SHIFT: u32 = 1;
+const INDEX_SHIFT: u32 = TAG_SHIFT + TAG_BITS;
 
 impl GuestHandle {
     /// Bits of the index into the table.
@@ -150,7 +184,7 @@ impl GuestHandle {
 
     #[inline]
     pub(crate) const fn new(kind: Kind, tag: u64, index: u32) -> Self {
-        Self(index << INDEX_SHIFT | (tag as u32) << 1 | kind as u32)
+        Self(index << INDEX_SHIFT | (tag as u32) << TAG_SHIFT | kind as u32)
     }
 
     /// The number that the guest sees.
@@ -160,26 +194,27 @@ impl GuestHandle {
         self.0
     }
 
-    /// The handle that a guest's number is. Every number is one; few resolve.
+    /// The guest handle with this number. Every number makes one; only those that are bound resolve.
     #[inline]
     #[must_use]
     pub const fn from_bits(bits: u32) -> Self {
         Self(bits)
     }
 
-    /// What the handle claims to name.
+    /// The kind that the number claims.
     #[inline]
     #[must_use]
     pub const fn kind(self) -> Kind {
-        if self.0 & 1 == 0 { Kind::Graph } else { Kind::Context }
+        if self.0 & 1 == 0 { Kind::Zero } else { Kind::One }
     }
 
     #[inline]
     pub(crate) const fn tag(self) -> u64 {
-        (self.0 >> 1) as u64 & ((1 << TAG_BITS) - 1)
+        (self.0 >> TAG_SHIFT) as u64 & ((1 << TAG_BITS) - 1)
     }
 
-    /// The tag above a key's bits, and the kind in the highest of these, which no key has.
+    /// The binding's tag and the kind, shifted to where a table's word has them: bits 63 to 52, and bit 51. The index
+    /// is shifted out.
     #[inline]
     pub(crate) const fn tag_and_kind(self) -> u64 {
         (self.0 as u64) << (KEY_BITS - 1)
@@ -188,6 +223,20 @@ impl GuestHandle {
     #[inline]
     pub(crate) const fn index(self) -> u32 {
         self.0 >> INDEX_SHIFT
+    }
+}
+
+impl From<GuestHandle> for u32 {
+    #[inline]
+    fn from(handle: GuestHandle) -> Self {
+        handle.to_bits()
+    }
+}
+
+impl From<u32> for GuestHandle {
+    #[inline]
+    fn from(bits: u32) -> Self {
+        Self::from_bits(bits)
     }
 }
 
@@ -206,7 +255,6 @@ impl fmt::Display for GuestHandle {
 const _: () = {
     assert!(size_of::<Option<Handle<()>>>() == 8);
     assert!(size_of::<GuestHandle>() == 4);
-    assert!(GuestHandle::INDEX_BITS == 19);
 };
 
 #[cfg(test)]
@@ -214,17 +262,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_bits_are_where_the_drawing_has_them() {
+        assert_eq!((TAG_BITS, KEY_BITS), (12, 52));
+        let highest = NonZeroU64::new(0xFFF << 52).expect("not 0");
+        assert_eq!(Handle::<()>::new(highest, 5).to_bits(), 0xFFF0_0000_0000_0005);
+
+        assert_eq!((GuestHandle::INDEX_BITS, INDEX_SHIFT, TAG_SHIFT), (19, 13, 1));
+        assert_eq!(GuestHandle::new(Kind::Zero, 0xFFF, 0).to_bits(), 0xFFF << 1);
+        assert_eq!(GuestHandle::new(Kind::One, 0, (1 << 19) - 1).to_bits(), 0xFFFF_E001);
+        assert_eq!(GuestHandle::from_bits(u32::MAX).tag_and_kind(), 0xFFF << 52 | 1 << 51);
+    }
+
+    #[test]
     fn a_guest_handle_keeps_its_parts() {
-        for (kind, tag, index) in [(Kind::Graph, 1, 0), (Kind::Context, 4095, (1 << 19) - 1), (Kind::Context, 1, 77)] {
+        for (kind, tag, index) in [(Kind::Zero, 1, 0), (Kind::One, 4095, (1 << 19) - 1), (Kind::One, 1, 77)] {
             let handle = GuestHandle::new(kind, tag, index);
             assert_eq!((handle.kind(), handle.tag(), handle.index()), (kind, tag, index));
+            assert_eq!(GuestHandle::from(u32::from(handle)), handle);
         }
     }
 
     #[test]
     fn a_number_without_a_tag_is_no_handle() {
         assert_eq!(Handle::<()>::from_bits(0), None);
-        assert_eq!(Handle::<()>::from_bits(KEY_MASK), None);
-        assert!(Handle::<()>::from_bits(KEY_MASK + 1).is_some());
+        assert_eq!(Handle::<()>::try_from(KEY_MASK), Err(InvalidHandle(KEY_MASK)));
+        assert_eq!(InvalidHandle(5).to_string(), "0x5 is no handle: its highest 12 bits, the pool's tag, are 0");
+        let first = Handle::<()>::try_from(KEY_MASK + 1).expect("it has a tag");
+        assert_eq!((u64::from(first), first.to_string().as_str()), (1 << 52, "0x0010000000000000"));
     }
 }

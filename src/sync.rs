@@ -1,8 +1,7 @@
-//! The primitives that the core synchronises with: std's, loom's under `--cfg loom`, or shuttle's under
-//! `--cfg shuttle`.
+//! The synchronization primitives of the core: std's, loom's under `--cfg loom`, or shuttle's under `--cfg shuttle`.
 //!
-//! Everything whose interleavings a model explores comes from here. What stays on std on purpose (process-wide
-//! counts, tags, the slab) says so where it is used.
+//! Everything whose interleavings a model explores is imported from here. What uses std under a model checker too
+//! (process-wide counts, tags, the slab) says why at its definition.
 
 #[cfg(all(feature = "nn", not(any(loom, shuttle))))]
 pub use std::sync::{Condvar, Mutex, MutexGuard};
@@ -39,7 +38,7 @@ mod swap;
 #[cfg(all(feature = "nn", any(loom, shuttle)))]
 pub use swap::{ArcSwap, ArcSwapOption};
 
-/// loom's, which doesn't know of constants, for one thread-local that perhaps is one.
+/// loom's macro, which has no `const` form, for one thread-local with or without `const`.
 #[cfg(loom)]
 macro_rules! loom_thread_local {
     (static $name:ident: $type:ty = const { $init:expr };) => {
@@ -75,9 +74,9 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// A count to which one thread at a time adds, and that any thread reads.
+/// A count that one thread at a time adds to, and that any thread reads.
 ///
-/// An addition is a load and a store, without a locked instruction.
+/// An addition is a load and a store, with no locked instruction.
 #[derive(Debug, Default)]
 pub struct OwnerCounter(atomic::AtomicU64);
 

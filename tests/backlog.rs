@@ -1,11 +1,11 @@
-//! What a reader that was pinned for long has held back. In a process of its own, where nobody else is pinned.
+//! Reclamation after a reader was pinned for long. In a process of its own, where no other thread is pinned.
 
 #![cfg(not(loom))]
 
 use graphpool::{Pool, pin};
 
 #[test]
-fn a_flush_lets_go_of_all_that_a_reader_held_back() {
+fn a_flush_releases_everything_that_a_reader_delayed() {
     let pool = Pool::new();
     let guard = pin();
     std::thread::scope(|scope| {

@@ -21,7 +21,7 @@ fn counter() -> Arc<AtomicUsize> {
     Arc::default()
 }
 
-/// Collects until the pool awaits nothing, which other tests' guards may hold back for a moment.
+/// Collects until everything is released, which the guards of other tests may delay.
 fn settle<T: Send + Sync>(pool: &Pool<T>) {
     while pool.stats().awaiting_reclamation > 0 {
         pool.flush();
@@ -48,8 +48,8 @@ fn a_value_is_found_until_it_is_removed() {
 fn an_arc_is_stored_as_it_is() {
     let pool = Pool::new();
     let value = Arc::new(String::from("model"));
-    let first = pool.insert(Arc::clone(&value)).unwrap();
-    let second = pool.insert(Arc::clone(&value)).unwrap();
+    let first = pool.insert_arc(Arc::clone(&value)).unwrap();
+    let second = pool.insert_arc(Arc::clone(&value)).unwrap();
     assert_ne!(first, second);
     assert!(Arc::ptr_eq(&pool.acquire(first).unwrap(), &value));
     assert!(Arc::ptr_eq(&pool.remove(second).unwrap(), &value));
@@ -152,7 +152,7 @@ fn any_number_is_a_handle_that_resolves_to_nothing() {
     for edge in [0, 1, u64::MAX, 1 << 52, (1 << 52) - 1, !((1 << 52) - 1), 1 << 63] {
         probe(edge);
     }
-    // The right tag, and ones from any bit of the key up or down: the largest generation and past it among them.
+    // The right tag, and a key of ones from some bit up or down, the largest generation and a larger one among them.
     for shift in 0..52 {
         let (tag, key) = (live[0].to_bits() & !((1 << 52) - 1), (1 << 52) - 1);
         probe(tag | key >> shift);
@@ -162,7 +162,7 @@ fn any_number_is_a_handle_that_resolves_to_nothing() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let random = state ^ state >> 29;
         probe(random);
-        // The right tag, and any generation, thread and address; then a live handle with one bit changed.
+        // The right tag with any generation and place; then a live handle with one bit changed.
         probe(live[0].to_bits() & !((1 << 52) - 1) | random & ((1 << 52) - 1));
         probe(live[(random % 100) as usize].to_bits() ^ 1 << (random >> 58));
     }
@@ -183,7 +183,7 @@ fn a_panicking_destructor_loses_nothing_else() {
     let pool = Pool::new();
     let handles: Vec<_> = (0..200).map(|_| pool.insert(Panics(Arc::clone(&drops))).unwrap()).collect();
     for handle in &handles[..100] {
-        // The caller's reference is not the last one: the pool's is, and its panic ends with it.
+        // The pool's reference is the last one, and a panic is caught where it is dropped.
         drop(pool.remove(*handle).unwrap());
     }
     settle(&pool);
@@ -218,7 +218,7 @@ fn a_destructor_may_use_the_pool() {
             }
         }
     }
-    // A list long enough to overflow the stack, were each drop to run the next.
+    // A list long enough to overflow the stack if each destructor ran the next one.
     const LENGTH: usize = 100_000;
     let drops = counter();
     let pool = Arc::new(Pool::new());
@@ -288,7 +288,7 @@ fn churn_of_many_threads_mixes_nothing_up() {
                         assert_eq!(pool.get(handle, &guard).unwrap().1, handle.to_bits());
                         let old = place.swap(handle.to_bits(), Ordering::AcqRel);
                         if let Some(old) = Handle::from_bits(old) {
-                            // Others see it there, but it leaves the array once: ours to remove.
+                            // Other threads may read it, but only this one took it out of the array.
                             assert!(pool.remove(old).is_some());
                             assert!(pool.get(old, &guard).is_none());
                         }

@@ -1,11 +1,11 @@
-//! What one call reclaims, and where the numbers end. In a process of its own: elsewhere another thread may be pinned,
-//! or be the one that collects.
+//! What one call reclaims, and the last generation. In a process of its own: in another one a thread of another test
+//! may be pinned, or be the one that collects.
 #![cfg(not(any(loom, shuttle)))]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use graphpool::pool::{Tiny, TinyWith};
+use graphpool::pool::for_tests::{LayoutPool, Tiny, TinyWith};
 use graphpool::{HandleTable, InsertError, Kind, Pool, pin};
 
 struct Counted(Arc<AtomicUsize>);
@@ -18,16 +18,16 @@ impl Drop for Counted {
 
 #[test]
 fn everything_at_once() {
-    one_flush_lets_go_of_all_that_was_removed();
-    a_pool_that_is_dropped_lets_go_of_all();
+    one_flush_releases_everything_that_was_removed();
+    a_pool_that_is_dropped_releases_everything();
     a_thread_that_only_reads_reclaims_what_others_removed();
-    the_next_value_is_written_where_the_last_one_was_unless_somebody_has_it();
+    the_next_value_is_written_where_the_last_one_was_unless_it_is_referenced();
     every_generation_of_a_slot_can_be_bound();
-    a_slot_at_its_last_generation_is_given_up();
+    a_slot_is_exhausted_after_its_last_generation();
     a_full_pool_gives_the_value_back_and_takes_the_next_after_a_removal();
 }
 
-fn one_flush_lets_go_of_all_that_was_removed() {
+fn one_flush_releases_everything_that_was_removed() {
     let drops = Arc::new(AtomicUsize::new(0));
     let pool = Pool::new();
     for _ in 0..5000 {
@@ -38,7 +38,7 @@ fn one_flush_lets_go_of_all_that_was_removed() {
     assert_eq!((pool.stats().awaiting_reclamation, drops.load(Ordering::Relaxed)), (0, 5000));
 }
 
-fn a_pool_that_is_dropped_lets_go_of_all() {
+fn a_pool_that_is_dropped_releases_everything() {
     let drops = Arc::new(AtomicUsize::new(0));
     let pool = Pool::new();
     for _ in 0..5000 {
@@ -59,7 +59,7 @@ fn a_thread_that_only_reads_reclaims_what_others_removed() {
     pool.flush();
     assert_eq!(drops.load(Ordering::Relaxed), 0, "a guard is held");
     drop(reader);
-    // Joined by hand: a scope's end does not wait for what its threads do on their way out.
+    // Joined explicitly: the end of a scope does not wait for its threads' thread-locals.
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
             while drops.load(Ordering::Relaxed) < 5000 {
@@ -71,13 +71,13 @@ fn a_thread_that_only_reads_reclaims_what_others_removed() {
     assert_eq!(pool.stats().awaiting_reclamation, 0);
     let slots: std::collections::BTreeSet<_> =
         (0..5000).map(|_| pool.insert(Counted(Arc::clone(&drops))).unwrap().to_bits() & ((1 << 24) - 1)).collect();
-    assert!(slots.into_iter().all(|slot| slot < 5200), "the slots that were vacated are used again");
+    assert!(slots.into_iter().all(|slot| slot < 5200), "vacant slots are reused");
 }
 
-fn the_next_value_is_written_where_the_last_one_was_unless_somebody_has_it() {
+fn the_next_value_is_written_where_the_last_one_was_unless_it_is_referenced() {
     let drops = Arc::new(AtomicUsize::new(0));
-    // Of one slot.
-    let pool: Pool<_, TinyWith<0, 1>> = Pool::with_layout();
+    // A pool of one slot.
+    let pool: LayoutPool<_, TinyWith<0, 1>> = LayoutPool::new();
     let mut handle = pool.insert((1, Counted(Arc::clone(&drops)))).unwrap();
     let mut replace = |value: i32, held: &mut dyn FnMut(Arc<(i32, Counted)>)| {
         let before = pool.remove(handle).unwrap();
@@ -103,15 +103,15 @@ fn the_next_value_is_written_where_the_last_one_was_unless_somebody_has_it() {
     assert!(pool.remove(handle).is_some());
     pool.flush();
     let own = Arc::new((5, Counted(Arc::clone(&drops))));
-    let handle = pool.insert(Arc::clone(&own)).unwrap();
+    let handle = pool.insert_arc(Arc::clone(&own)).unwrap();
     assert!(Arc::ptr_eq(&own, &pool.acquire(handle).unwrap()), "an Arc stays where it is");
     drop((own, pool));
     assert_eq!(drops.load(Ordering::Relaxed), 5);
 }
 
 fn every_generation_of_a_slot_can_be_bound() {
-    let pool: Pool<u64, Tiny> = Pool::with_layout();
-    let table = HandleTable::new(&pool, Kind::Graph);
+    let pool: LayoutPool<u64, Tiny> = LayoutPool::new();
+    let table = HandleTable::for_layout_pool(&pool, Kind::Zero);
     let mut generations = std::collections::BTreeMap::<u64, u64>::new();
     while let Ok(handle) = pool.insert(1) {
         let place = handle.to_bits() & (Tiny::GENERATION - 1);
@@ -125,11 +125,11 @@ fn every_generation_of_a_slot_can_be_bound() {
         pool.flush();
     }
     assert!(generations.values().all(|generations| *generations == 8) && generations.len() == 6);
-    assert_eq!(pool.stats().retired_slots, 6);
+    assert_eq!(pool.stats().exhausted_slots, 6);
 }
 
-fn a_slot_at_its_last_generation_is_given_up() {
-    let pool: Pool<u32, Tiny> = Pool::with_layout();
+fn a_slot_is_exhausted_after_its_last_generation() {
+    let pool: LayoutPool<u32, Tiny> = LayoutPool::new();
     let mut made = Vec::new();
     let value = loop {
         match pool.insert(made.len() as u32) {
@@ -144,12 +144,12 @@ fn a_slot_at_its_last_generation_is_given_up() {
     };
     // 2 + 4 slots of 8 generations.
     assert_eq!((made.len(), value), (48, 48));
-    assert_eq!(pool.stats().retired_slots, 6);
+    assert_eq!(pool.stats().exhausted_slots, 6);
     assert!(made.iter().all(|handle| !pool.contains(*handle)));
 }
 
 fn a_full_pool_gives_the_value_back_and_takes_the_next_after_a_removal() {
-    let pool: Pool<String, Tiny> = Pool::with_layout();
+    let pool: LayoutPool<String, Tiny> = LayoutPool::new();
     let handles: Vec<_> = (0..6).map(|value| pool.insert(value.to_string()).unwrap()).collect();
     assert_eq!(pool.insert(String::from("seventh")).unwrap_err().into_inner(), "seventh");
     let refused = pool.insert_with(|_| -> String { unreachable!("nothing can be stored") });

@@ -1,5 +1,5 @@
-//! What becomes of a stale handle as its slot is used again and again. In a process of its own: elsewhere another
-//! thread may be the one that collects, and the slot then goes to that one.
+//! A stale handle while its slot is reused. In a process of its own: in another one a thread of another test may be the
+//! one that collects, and so have the slot.
 #![cfg(not(loom))]
 
 use graphpool::{Pool, pin};
@@ -17,10 +17,10 @@ fn a_stale_handle_never_resolves_in_10_000_reuses_of_its_slot() {
         reuses += u32::from(handle.to_bits() & PLACE == stale.to_bits() & PLACE);
         assert!(!pool.contains(stale) && pool.get(stale, &pin()).is_none() && pool.remove(stale).is_none());
         assert!(pool.remove(handle).is_some());
-        assert!(handle.to_bits() & PLACE < 1024, "vacant slots are used before fresh ones");
+        assert!(handle.to_bits() & PLACE < 1024, "vacant slots are reused before a chunk is made");
     }
 
-    // What the pool exists to rule out.
+    // The fault that the pool rules out.
     let slab = sharded_slab::Slab::new();
     let stale = slab.insert(0).unwrap();
     slab.remove(stale);

@@ -1,5 +1,5 @@
-//! How many slots a pool makes, and what comes back of what was removed. In a process of its own, where nobody else is
-//! pinned.
+//! How many slots a pool makes, and that every removed entry is released. In a process of its own, where no other
+//! thread is pinned.
 #![cfg(not(any(loom, shuttle)))]
 
 use std::collections::BTreeSet;
@@ -11,19 +11,20 @@ use std::thread;
 use graphpool::{Handle, Pool, pin};
 
 #[test]
-fn slots_are_bounded_and_everything_comes_back() {
-    slots_settle_where_some_threads_insert_and_others_remove();
+fn slots_are_bounded_and_every_entry_is_released() {
+    slots_are_bounded_where_some_threads_insert_and_others_remove();
     a_flush_leaves_nothing_however_much_was_removed();
     destructors_that_flush_and_pin_take_no_stack();
-    a_flush_goes_on_where_destructors_remove_the_next();
+    a_flush_continues_while_destructors_remove_the_next_entry();
     a_value_that_holds_its_own_pool_is_released();
     a_flush_finds_what_idle_threads_removed();
 }
 
 const PLACE: u64 = (1 << 24) - 1;
 
-/// Pairs of threads, of which one inserts and the other removes: what a thread vacates is not where it is filled.
-fn slots_settle_where_some_threads_insert_and_others_remove() {
+/// Pairs of threads, of which one inserts and the other removes: a slot becomes vacant on another thread than the one
+/// that fills it.
+fn slots_are_bounded_where_some_threads_insert_and_others_remove() {
     const PAIRS: usize = 4;
     const WINDOW: usize = 100;
     let pool = Arc::new(Pool::new());
@@ -52,7 +53,7 @@ fn slots_settle_where_some_threads_insert_and_others_remove() {
         thread.join().unwrap();
     }
     let (slots, peak) = (places.lock().unwrap().len() as u64, peak.load(Ordering::Relaxed));
-    // And 64 that each thread may have at hand.
+    // And 64 slots in the cache of each thread's lane.
     let bound = 4 * peak + 2 * PAIRS as u64 * 64;
     assert!(slots <= bound, "{slots} slots for {peak} entries that were live or waiting at a time");
     pool.flush();
@@ -98,7 +99,7 @@ fn destructors_that_flush_and_pin_take_no_stack() {
     on_a_small_stack.unwrap().join().unwrap();
 }
 
-fn a_flush_goes_on_where_destructors_remove_the_next() {
+fn a_flush_continues_while_destructors_remove_the_next_entry() {
     struct Link(Arc<Pool<Link>>, Option<Handle<Link>>);
 
     impl Drop for Link {
@@ -135,7 +136,7 @@ fn a_value_that_holds_its_own_pool_is_released() {
         pool.remove(handle);
     }
     drop(pool);
-    // Nobody can flush the pool any more; threads that pin do.
+    // The pool cannot be flushed any more; threads that pin collect.
     for _ in 0..10_000 {
         drop(pin());
     }

@@ -1,6 +1,6 @@
-//! Threads that use one pool and one table as hard as they can, for as long as is asked: what the sanitizers run.
+//! Threads that use one pool and one table without pause. The sanitizers run this test.
 //!
-//! `STRESS_ROUNDS` says how many rounds each thread goes (20,000), `STRESS_THREADS` how many threads (4).
+//! `STRESS_ROUNDS` is the number of rounds of each thread (20,000), `STRESS_THREADS` the number of threads (4).
 #![cfg(not(loom))]
 
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Drop for Entry {
 struct Shared {
     pool: Pool<Entry>,
     table: HandleTable<Entry>,
-    /// The lower half is a guest handle, or all is 0. Who takes one out unbinds and removes it.
+    /// A guest handle plus one, or 0. The thread that takes it out unbinds it and removes its entry.
     bound: [AtomicU64; SHARED],
     drops: Arc<AtomicUsize>,
     made: AtomicUsize,
@@ -121,19 +121,19 @@ impl Shared {
 }
 
 #[test]
-fn nothing_is_lost_mixed_up_or_let_go_of_twice() {
+fn nothing_is_lost_mixed_up_or_released_twice() {
     let (threads, rounds) = (setting("STRESS_THREADS", 4), setting("STRESS_ROUNDS", 20_000));
     let drops = Arc::new(AtomicUsize::new(0));
     let pool = Pool::new();
     let shared = Arc::new(Shared {
-        table: HandleTable::new(&pool, Kind::Graph),
+        table: HandleTable::new(&pool, Kind::Zero),
         pool,
         bound: [const { AtomicU64::new(0) }; SHARED],
         drops: Arc::clone(&drops),
         made: AtomicUsize::new(0),
     });
     let mut seen = Vec::new();
-    // Two generations of threads, so that the second gets the first's lanes and what it left.
+    // Two generations of threads, so that the second gets the lanes of the first.
     for generation in 0..2 {
         let running: Vec<_> = (0..threads)
             .map(|thread| {

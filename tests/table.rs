@@ -16,7 +16,7 @@ fn pool_and_handle() -> (Pool<u32>, Handle<u32>) {
 #[test]
 fn a_binding_resolves_until_it_is_unbound() {
     let (pool, handle) = pool_and_handle();
-    let table = HandleTable::new(&pool, Kind::Graph);
+    let table = HandleTable::new(&pool, Kind::Zero);
     assert!(table.is_empty());
     let bound = table.bind(handle).unwrap();
     let again = table.bind(handle).unwrap();
@@ -32,11 +32,11 @@ fn a_binding_resolves_until_it_is_unbound() {
 #[test]
 fn a_handle_of_one_kind_never_resolves_as_the_other() {
     let (pool, handle) = pool_and_handle();
-    let graphs = HandleTable::new(&pool, Kind::Graph);
-    let contexts = HandleTable::new(&pool, Kind::Context);
+    let graphs = HandleTable::new(&pool, Kind::Zero);
+    let contexts = HandleTable::new(&pool, Kind::One);
     let graph = graphs.bind(handle).unwrap();
     let context = contexts.bind(handle).unwrap();
-    assert_eq!((graph.kind(), context.kind()), (Kind::Graph, Kind::Context));
+    assert_eq!((graph.kind(), context.kind()), (Kind::Zero, Kind::One));
     assert_eq!((graphs.resolve(context), contexts.resolve(graph)), (None, None));
     assert_eq!((graphs.unbind(context), contexts.unbind(graph)), (None, None));
     assert_eq!((graphs.unbind(graph), contexts.unbind(context)), (Some(handle), Some(handle)));
@@ -46,7 +46,7 @@ fn a_handle_of_one_kind_never_resolves_as_the_other() {
 #[test]
 fn zero_is_never_bound() {
     let (pool, handle) = pool_and_handle();
-    for kind in [Kind::Graph, Kind::Context] {
+    for kind in [Kind::Zero, Kind::One] {
         let table = HandleTable::new(&pool, kind);
         assert_ne!(table.bind(handle).unwrap().to_bits(), 0);
         assert_eq!(table.resolve(GuestHandle::from_bits(0)), None);
@@ -57,15 +57,15 @@ fn zero_is_never_bound() {
 fn a_handle_of_another_pool_is_not_bound() {
     let (pool, _) = pool_and_handle();
     let (_other, foreign) = pool_and_handle();
-    let table = HandleTable::new(&pool, Kind::Graph);
+    let table = HandleTable::new(&pool, Kind::Zero);
     assert_eq!(table.bind(foreign), Err(BindError::ForeignHandle));
     assert!(table.is_empty());
 }
 
 #[test]
-fn no_guest_handle_comes_twice_and_a_used_up_index_is_retired() {
+fn no_guest_handle_comes_twice_and_an_exhausted_index_is_set_aside() {
     let (pool, handle) = pool_and_handle();
-    let table = HandleTable::new(&pool, Kind::Context);
+    let table = HandleTable::new(&pool, Kind::One);
     let mut seen = HashSet::new();
     let mut indexes = BTreeSet::new();
     for _ in 0..3 * 4095 {
@@ -81,7 +81,7 @@ fn no_guest_handle_comes_twice_and_a_used_up_index_is_retired() {
 #[test]
 fn it_grows_to_2_19_indexes_and_then_says_that_it_is_full() {
     let (pool, handle) = pool_and_handle();
-    let table = HandleTable::new(&pool, Kind::Graph);
+    let table = HandleTable::new(&pool, Kind::Zero);
     let bound: Vec<_> = (0..1 << 19).map(|_| table.bind(handle).unwrap()).collect();
     assert_eq!(table.bind(handle), Err(BindError::Full));
     assert_eq!(bound.iter().collect::<HashSet<_>>().len(), 1 << 19);
@@ -97,7 +97,7 @@ fn it_grows_to_2_19_indexes_and_then_says_that_it_is_full() {
 #[test]
 fn any_number_is_a_guest_handle_that_resolves_to_nothing() {
     let (pool, handle) = pool_and_handle();
-    let table = HandleTable::new(&pool, Kind::Graph);
+    let table = HandleTable::new(&pool, Kind::Zero);
     let bound: Vec<_> = (0..1000).map(|_| table.bind(handle).unwrap()).collect();
     for unbound in &bound[..500] {
         table.unbind(*unbound);
@@ -108,7 +108,7 @@ fn any_number_is_a_guest_handle_that_resolves_to_nothing() {
         state ^= state << 13;
         state ^= state >> 17;
         state ^= state << 5;
-        // Any number; one near what is bound.
+        // Any number, and a number near those that are bound.
         for bits in [state, state & 0x007F_FFFF] {
             let guess = GuestHandle::from_bits(bits);
             assert_eq!(table.resolve(guess).is_some(), live.contains(&guess), "{guess:?}");
@@ -119,7 +119,7 @@ fn any_number_is_a_guest_handle_that_resolves_to_nothing() {
 #[test]
 fn threads_bind_and_unbind_without_ever_sharing_a_binding() {
     let pool = Arc::new(Pool::new());
-    let table = Arc::new(HandleTable::new(&pool, Kind::Context));
+    let table = Arc::new(HandleTable::new(&pool, Kind::One));
     let threads: Vec<_> = (0..4)
         .map(|thread| {
             let (pool, table) = (Arc::clone(&pool), Arc::clone(&table));

@@ -1,4 +1,4 @@
-//! More threads than anything here has a number for. In a process of its own, which has few others.
+//! More threads than sharded-slab has numbers for by default. In a process of its own, which has few other threads.
 #![cfg(not(any(loom, shuttle)))]
 
 use std::sync::{Arc, Barrier};
@@ -6,7 +6,7 @@ use std::thread;
 
 use graphpool::{Pool, pin};
 
-/// Runs `each` on so many threads that are alive at the same time, and then `meanwhile` while they are.
+/// Runs `each` on `threads` threads that are alive at the same time, and then `meanwhile` while they are alive.
 fn on_many_threads(threads: usize, each: impl Fn(usize) + Clone + Send + 'static, meanwhile: impl FnOnce()) {
     let (begun, done) = (Arc::new(Barrier::new(threads + 1)), Arc::new(Barrier::new(threads + 1)));
     let threads: Vec<_> = (0..threads)
@@ -51,7 +51,7 @@ fn any_thread_may_insert() {
         || {
             assert_eq!(pool.len(), THREADS);
             pool.flush();
-            assert_eq!(pool.stats().awaiting_reclamation, 0, "what a thread removed isn't stuck with it");
+            assert_eq!(pool.stats().awaiting_reclamation, 0, "the removals of an idle thread are released");
         },
     );
     assert_eq!(pool.clear(), THREADS);
@@ -59,7 +59,7 @@ fn any_thread_may_insert() {
     assert_eq!(pool.stats().awaiting_reclamation, 0);
 }
 
-/// Each needs a participant of its own.
+/// Each thread needs a participant of its own.
 fn a_thread_that_holds_a_guard_may_insert() {
     const THREADS: usize = 500;
     let pool = Arc::new(Pool::new());
@@ -82,7 +82,7 @@ fn a_thread_that_holds_a_guard_may_insert() {
     );
 }
 
-/// The slab's threads have numbers for the whole process, whoever uses it.
+/// A thread has one number in all sharded slabs of the process.
 fn another_user_of_the_slab_takes_nothing_from_a_pool() {
     let panics = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = Arc::clone(&panics);
@@ -118,7 +118,7 @@ impl sharded_slab::Config for Wide {
     const MAX_THREADS: usize = 1 << 14;
 }
 
-/// A destructor of a thread-local inserts and removes when other thread-locals are gone.
+/// The destructor of a thread-local inserts and removes after other thread-locals are dropped.
 fn a_thread_inserts_while_it_ends() {
     struct Last(Arc<Pool<usize>>);
 
@@ -139,8 +139,8 @@ fn a_thread_inserts_while_it_ends() {
     let pool = Arc::new(Pool::new());
     for _ in 0..20 {
         let used = Arc::clone(&pool);
-        // Thread-locals end in the order, or against the order, in which they were first used: one is before the
-        // pool's, one after.
+        // Thread-locals are dropped in the order of their first use, or in the reverse order: one of these is dropped
+        // before the pool's, and one after.
         thread::spawn(move || {
             BEFORE.with(|last| *last.borrow_mut() = Some(Last(Arc::clone(&used))));
             used.remove(used.insert(0).unwrap()).unwrap();

@@ -31,7 +31,7 @@ fn get(criterion: &mut Criterion) {
     let map = RwLock::new(SlotMap::new());
     let map_keys: Vec<_> = (0..ENTRIES).map(|value| map.write().insert(Arc::new(value))).collect();
     let vec: Vec<_> = (0..ENTRIES).map(Arc::new).collect();
-    let table = HandleTable::new(&pool, Kind::Graph);
+    let table = HandleTable::new(&pool, Kind::Zero);
     let guest_handles: Vec<_> = handles.iter().map(|handle| table.bind(*handle).unwrap()).collect();
 
     let mut group = criterion.benchmark_group("get");
@@ -120,7 +120,7 @@ fn insert_and_remove(criterion: &mut Criterion) {
     group.bench_function("graphpool", |bencher| {
         // A table serves 2^31 bindings, which a long run would use up.
         bencher.iter_batched_ref(
-            || HandleTable::new(&pool, Kind::Context),
+            || HandleTable::new(&pool, Kind::One),
             |table| {
                 for _ in 0..1000 {
                     let bound = table.bind(handle).unwrap();

@@ -1,9 +1,9 @@
 //! One guest, played: it loads, opens, computes, checks, drops and probes in random order.
 
+use graphpool::GuestHandle;
 use graphpool::nn::{Encoding, Error, Guest, Target};
-use graphpool::{GuestHandle, Kind};
 
-use crate::probe::{self, Origin};
+use crate::probe::{self, Kind, Origin};
 use crate::random::Random;
 use crate::record::{self, Row};
 use crate::run::World;

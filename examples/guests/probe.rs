@@ -2,11 +2,18 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use graphpool::GuestHandle;
 use graphpool::nn::{Error, ErrorKind, Guest};
-use graphpool::{GuestHandle, Kind};
 
 use crate::random::Random;
 use crate::record::Row;
+
+/// What a handle names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Graph,
+    Context,
+}
 
 /// Why a handle must not resolve.
 #[derive(Clone, Copy)]

@@ -2,7 +2,7 @@
 //! vacant, removed and waiting, used up. What was never given out, or is gone, resolves to nothing.
 #![no_main]
 
-use graphpool::pool::{Layout, Standard, Tiny};
+use graphpool::pool::for_tests::{Layout, LayoutPool, Standard, Tiny};
 use graphpool::{BindError, GuestHandle, Handle, HandleTable, Kind, Pool, pin};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
@@ -21,8 +21,8 @@ struct Attack {
 }
 
 fn attack<L: Layout>(attack: &Attack) {
-    let pool: Pool<u64, L> = Pool::with_layout();
-    let (graphs, contexts) = (HandleTable::new(&pool, Kind::Graph), HandleTable::new(&pool, Kind::Context));
+    let pool: LayoutPool<u64, L> = LayoutPool::new();
+    let (graphs, contexts) = (HandleTable::for_layout_pool(&pool, Kind::Zero), HandleTable::new(&pool, Kind::One));
     let held = attack.held.then(pin);
     let (mut live, mut bound, mut known, mut guests_known) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (number, reuses) in attack.reuses.iter().enumerate() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arbitrary::Arbitrary;
-use graphpool::pool::{Layout, Standard, TinyWith};
+use graphpool::pool::for_tests::{Layout, LayoutPool, Standard, TinyWith};
 use graphpool::{GuestHandle, Handle, HandleTable, InsertError, Kind, Pool, pin};
 use libfuzzer_sys::fuzz_target;
 
@@ -71,8 +71,8 @@ fn pick<T: Copy>(of: &[T], which: Which) -> Option<T> {
 fn run<L: Layout>(calls: Vec<Call>) {
     let drops = Arc::new(AtomicUsize::new(0));
     let mut stored = 0;
-    let pool: Pool<Value, L> = Pool::with_layout();
-    let table = HandleTable::new(&pool, Kind::Graph);
+    let pool: LayoutPool<Value, L> = LayoutPool::new();
+    let table = HandleTable::for_layout_pool(&pool, Kind::Zero);
     let mut oracle = Oracle { live: BTreeMap::new(), made: Vec::new(), bound: BTreeMap::new(), bindings: Vec::new() };
     let mut guard = None;
     let value = |number| Value { number: Box::new(number), drops: Arc::clone(&drops) };

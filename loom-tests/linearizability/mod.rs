@@ -1,18 +1,18 @@
-//! Whether every pair of calls, with handles of every kind, is answered as calls one after the other would be.
+//! Whether concurrent calls are answered as calls in some sequential order would be.
 //!
-//! The programs are generated: for each pair of calls and each handle that they can be made with (live, removed,
-//! guessed ahead at a place of either thread's, one's own, heard of from the other thread), one program, run through
-//! all its executions. Of each execution the calls and answers are recorded, with what the program itself orders: the
-//! calls of one thread, what came before a spawn, a join, or a message that was received. The
-//! [checker](crate::history::checker) then looks for an order of the calls that keeps that one and explains every
-//! answer.
+//! The programs are generated. For each pair of calls, and each handle that they can be made with (live, removed,
+//! guessed at a place of either thread, the thread's own, received from the other thread), there is one program, and
+//! loom explores all of its executions. Each execution records the calls, their answers, and the program's own order:
+//! of the calls of one thread, and of calls before and after a spawn, a join, or a message. The
+//! [checker](crate::history::checker) searches for a sequential order of the calls that keeps the program's order and
+//! explains every answer.
 //!
-//! What is promised, and so what is looked for, is an order **for each place of a pool and each index of a table**:
-//! all handles that ever share a slot, together. Real time plays no part, since loom's memory is weak: a call that
-//! nothing orders after another may miss it.
+//! The pool and the table promise such an order **for each place of a pool and each index of a table**, that is for all
+//! handles that ever share a slot. Real time has no part in it, since loom's memory is weak: a call may miss another
+//! call that the program does not order before it.
 //!
-//! Under the model of the epoch only: the real collector's steps would make each of some hundred programs as large as
-//! the models that are about it.
+//! With the model of the epoch only: with crossbeam-epoch's steps each of some hundred programs would be as large as
+//! the models of the epoch.
 
 mod pool;
 mod table;
@@ -23,16 +23,16 @@ use loom::sync::atomic::{AtomicBool, Ordering};
 
 use crate::history::{History, Set};
 
-/// What the threads of an execution have done, in std's types: recording it must order nothing.
+/// The calls of an execution, in std types: recording must order nothing.
 struct Log<E> {
     history: Mutex<History<E>>,
     message: Message,
 }
 
-/// A handle, or word of a removal, that one thread may pass to another.
+/// A handle that one thread may send to another.
 struct Message {
     sent: AtomicBool,
-    /// What its sender knew, and the handle.
+    /// The operations before the sending, and the handle.
     content: Mutex<(Set, u64)>,
 }
 
@@ -47,7 +47,7 @@ impl<E> Log<E> {
     }
 }
 
-/// One thread's part in an execution: the operations that its next one comes after.
+/// One thread's part in an execution, with the operations that come before its next one.
 struct Part<'a, E> {
     log: &'a Log<E>,
     known: Set,
@@ -58,13 +58,13 @@ impl<E> Part<'_, E> {
         self.known |= self.log.history.lock().unwrap().push(event, self.known);
     }
 
-    fn tell(&self, handle: u64) {
+    fn send(&self, handle: u64) {
         *self.log.message.content.lock().unwrap() = (self.known, handle);
         self.log.message.sent.store(true, Ordering::Release);
     }
 
-    /// The handle, if the message is there.
-    fn hear(&mut self) -> Option<u64> {
+    /// The handle, if the message has been sent.
+    fn receive(&mut self) -> Option<u64> {
         if !self.log.message.sent.load(Ordering::Acquire) {
             return None;
         }
@@ -74,7 +74,8 @@ impl<E> Part<'_, E> {
     }
 }
 
-/// Every pair, in both orders: the first is the main thread's, which has made what the program starts with.
+/// Every pair of scripts. The first of a pair is the main thread's, which has made the entries that the program starts
+/// with.
 fn pairs<S: Clone>(first: &[Vec<S>], second: &[Vec<S>]) -> Vec<Vec<Vec<S>>> {
     first.iter().flat_map(|first| second.iter().map(|second| vec![first.clone(), second.clone()])).collect()
 }

@@ -4,8 +4,8 @@ mod play;
 
 use super::pairs;
 use crate::support::explore_all;
-use play::Step::{self, Acquire, Clear, Contains, Get, Hear, Insert, Remove, Tell};
-use play::Which::{Fresh, Live, NextOfLive, NextOfStale, Own, Stale, Told};
+use play::Step::{self, Acquire, Clear, Contains, Get, Insert, Receive, Remove, Send};
+use play::Which::{Fresh, Live, NextOfLive, NextOfStale, Own, Received, Stale};
 use play::{Order, Program, Which, execute};
 
 type Script = Vec<Step>;
@@ -14,7 +14,7 @@ fn look_ups(which: Which) -> Vec<Script> {
     [Get, Acquire, Contains, Remove].map(|call| vec![call(which)]).to_vec()
 }
 
-/// A look-up of each kind, with each handle that needs nothing before it.
+/// A look-up of each kind, with each handle that exists from the start.
 fn all_look_ups() -> Vec<Script> {
     [Live, Stale, NextOfStale, NextOfLive, Fresh].into_iter().flat_map(look_ups).collect()
 }
@@ -23,8 +23,8 @@ fn after(first: &[Step], then: Vec<Script>) -> Vec<Script> {
     then.into_iter().map(|then| [first, &then].concat()).collect()
 }
 
-/// Whether one thread may remove what another holds under a guard: then there are ten thousands of executions for
-/// each call, since the collector's steps and the guard's may come in any order.
+/// Whether one thread may remove an entry that another reads under a guard. Then each call has tens of thousands of
+/// executions, since the steps of the collector and of the guard may come in any order.
 fn is_large(program: &Program) -> bool {
     let has = |script: &Script, is: fn(&Step) -> bool| script.iter().any(is);
     let removes = |script| has(script, |step| matches!(step, Clear | Remove(_)) && *step != Remove(Stale));
@@ -60,7 +60,7 @@ fn an_insertion_against_every_call() {
     explore_within("an insertion against every call", None, programs);
 }
 
-/// The first insertion takes the place of what was removed before the start or last by its thread.
+/// The insertion takes the place of the entry that was removed before the start, or by its thread just before.
 #[test]
 fn a_removal_and_an_insertion_against_every_call_within_three_preemptions() {
     let reuse = [vec![Remove(Live), Insert]];
@@ -78,14 +78,14 @@ fn an_insertion_and_a_call_with_its_handle_against_every_call_within_three_preem
 }
 
 #[test]
-fn a_call_with_a_handle_that_the_other_thread_has_told_of() {
-    let told = after(&[Hear], look_ups(Told));
-    let tells = [vec![Insert, Tell], vec![Insert, Tell, Remove(Own)], vec![Insert, Remove(Own), Tell]];
-    let mut programs = [pairs(&tells, &told), pairs(&told, &tells)].concat();
-    let removes = [vec![Remove(Live), Tell]];
-    let hears = after(&[Hear], [Live, NextOfLive].into_iter().flat_map(look_ups).collect());
-    programs.extend([pairs(&removes, &hears), pairs(&hears, &removes)].concat());
-    explore("a call with a handle that the other thread has told of", programs);
+fn a_call_with_a_handle_that_the_other_thread_has_sent() {
+    let received = after(&[Receive], look_ups(Received));
+    let sends = [vec![Insert, Send], vec![Insert, Send, Remove(Own)], vec![Insert, Remove(Own), Send]];
+    let mut programs = [pairs(&sends, &received), pairs(&received, &sends)].concat();
+    let removes = [vec![Remove(Live), Send]];
+    let receives = after(&[Receive], [Live, NextOfLive].into_iter().flat_map(look_ups).collect());
+    programs.extend([pairs(&removes, &receives), pairs(&receives, &removes)].concat());
+    explore("a call with a handle that the other thread has sent", programs);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn clear_against_every_call_within_three_preemptions() {
     explore_within("clear against every call", Some(3), pairs(&[vec![Clear]], &others));
 }
 
-/// The look-up pins, which is a fence: of two threads that each write and then look, one sees the other's.
+/// The look-up pins, which is a fence: of two threads that each write and then look up, one sees the other's write.
 #[test]
 fn what_threads_write_at_two_places_has_one_order_where_they_pin_before_they_look_with_3_preemptions() {
     let program = vec![vec![Insert, Acquire(Fresh)], vec![Insert, Acquire(NextOfStale)]];
@@ -102,7 +102,7 @@ fn what_threads_write_at_two_places_has_one_order_where_they_pin_before_they_loo
     explore_all("pool: writes at two places and look-ups that pin", Some(3), models);
 }
 
-/// What isn't promised, and why the other tests look at one place at a time.
+/// An order of all calls is not promised, so the other tests check one place at a time.
 #[test]
 #[should_panic(expected = "no order of [[Insert, Contains(Fresh)], [Insert, Contains(NextOfStale)]]")]
 fn what_threads_write_at_two_places_may_have_no_one_order_where_they_dont_pin() {
@@ -117,7 +117,7 @@ fn three_threads_within_three_preemptions() {
         [vec![Remove(Live), Insert], vec![Contains(Live)], vec![Contains(NextOfLive)]],
         [vec![Insert], vec![Insert], vec![Contains(Fresh)]],
         [vec![Insert, Remove(Own)], vec![Contains(NextOfStale)], vec![Remove(NextOfStale)]],
-        [vec![Hear, Contains(Told)], vec![Insert, Tell], vec![Remove(Fresh)]],
+        [vec![Receive, Contains(Received)], vec![Insert, Send], vec![Remove(Fresh)]],
     ];
     explore_within("three threads", Some(3), programs.map(Vec::from).to_vec());
 }

@@ -4,8 +4,8 @@ mod play;
 
 use super::pairs;
 use crate::support::explore_all;
-use play::Step::{self, Bind, Drain, Hear, Resolve, Tell, Unbind};
-use play::Which::{Bound, Earlier, Fresh, NextOfBound, NextOfStale, Own, Stale, Told};
+use play::Step::{self, Bind, Drain, Receive, Resolve, Send, Unbind};
+use play::Which::{Bound, Earlier, Fresh, NextOfBound, NextOfStale, Own, Received, Stale};
 use play::{Program, Which, execute};
 
 type Script = Vec<Step>;
@@ -14,7 +14,7 @@ fn look_ups(which: Which) -> Vec<Script> {
     [Resolve, Unbind].map(|call| vec![call(which)]).to_vec()
 }
 
-/// Every call but the drain, with each guest handle that needs nothing before it.
+/// Every call except for the drain, with each guest handle that exists from the start.
 fn all_calls() -> Vec<Script> {
     let look_ups = [Bound, Stale, NextOfStale, NextOfBound, Fresh].into_iter().flat_map(look_ups);
     look_ups.chain([vec![Bind]]).collect()
@@ -36,41 +36,42 @@ fn every_pair_of_calls() {
     explore("every pair of calls", None, programs.collect());
 }
 
-/// The second takes the bound one's index again, or the stale one's.
+/// Scripts whose second call reuses the index of the bound or of the stale guest handle.
 fn reuses() -> Vec<Script> {
     vec![vec![Bind, Resolve(Own)], vec![Bind, Unbind(Own)], vec![Unbind(Bound), Bind], vec![Bind, Bind]]
 }
 
 #[test]
-fn two_calls_that_use_an_index_again_against_every_look_up() {
+fn two_calls_that_reuse_an_index_against_every_look_up() {
     let look_ups: Vec<_> = all_calls().into_iter().filter(|call| *call != [Bind]).collect();
-    explore("two calls that use an index again against every look-up", None, pairs(&reuses(), &look_ups));
+    explore("two calls that reuse an index against every look-up", None, pairs(&reuses(), &look_ups));
 }
 
 #[test]
-fn two_calls_that_use_an_index_again_against_their_like_within_three_preemptions() {
+fn two_calls_that_reuse_an_index_against_their_like_within_three_preemptions() {
     let mut programs = pairs(&reuses(), &[vec![Bind]]);
     programs.extend(pairs(&reuses(), &reuses()));
-    // A model's table has room for three more.
+    // The table of a model has room for three more bindings.
     programs.retain(|program| program.iter().flatten().filter(|step| **step == Bind).count() <= 3);
-    explore("two calls that use an index again against their like", Some(3), programs);
+    explore("two calls that reuse an index against their like", Some(3), programs);
 }
 
-/// ABA: the first index of the free list comes back while another thread is taking it, but the second doesn't.
+/// ABA: while one thread takes the top index of the free list, another makes it the top again, with another one below
+/// it.
 #[test]
-fn an_index_that_comes_back_while_it_is_taken_within_three_preemptions() {
+fn an_index_that_is_freed_while_it_is_taken_within_three_preemptions() {
     let programs = pairs(&[vec![Unbind(Bound), Bind, Bind]], &[vec![Bind, Bind, Unbind(Earlier)]]);
-    explore("an index that comes back while it is taken", Some(3), programs);
+    explore("an index that is freed while it is taken", Some(3), programs);
 }
 
 #[test]
-fn a_call_with_a_guest_handle_that_the_other_thread_has_told_of() {
-    let told = after(&[Hear], look_ups(Told));
-    let tells = [vec![Bind, Tell], vec![Bind, Tell, Unbind(Own)], vec![Bind, Unbind(Own), Tell]];
-    let mut programs = pairs(&tells, &told);
-    let hears = after(&[Hear], [Bound, NextOfBound].into_iter().flat_map(look_ups).collect());
-    programs.extend(pairs(&[vec![Unbind(Bound), Tell]], &hears));
-    explore("a call with a guest handle that the other thread has told of", None, programs);
+fn a_call_with_a_guest_handle_that_the_other_thread_has_sent() {
+    let received = after(&[Receive], look_ups(Received));
+    let sends = [vec![Bind, Send], vec![Bind, Send, Unbind(Own)], vec![Bind, Unbind(Own), Send]];
+    let mut programs = pairs(&sends, &received);
+    let receives = after(&[Receive], [Bound, NextOfBound].into_iter().flat_map(look_ups).collect());
+    programs.extend(pairs(&[vec![Unbind(Bound), Send]], &receives));
+    explore("a call with a guest handle that the other thread has sent", None, programs);
 }
 
 #[test]
@@ -79,7 +80,7 @@ fn three_threads_within_three_preemptions() {
         [vec![Unbind(Bound)], vec![Unbind(Bound)], vec![Resolve(Bound)]],
         [vec![Unbind(Bound)], vec![Bind], vec![Resolve(NextOfBound)]],
         [vec![Bind], vec![Bind], vec![Resolve(Fresh)]],
-        [vec![Bind, Tell], vec![Hear, Unbind(Told)], vec![Drain]],
+        [vec![Bind, Send], vec![Receive, Unbind(Received)], vec![Drain]],
     ];
     explore("three threads", Some(3), programs.map(Vec::from).to_vec());
 }

@@ -1,9 +1,9 @@
-//! The real thing: crossbeam-epoch with a collector of our own, whose participants belong to [lanes](super::lanes).
+//! The contract by crossbeam-epoch, with a collector of our own whose participants belong to [lanes](super::lanes).
 
 use crossbeam_epoch::{Collector, LocalHandle};
 
 #[cfg(not(loom))]
-use super::lanes::{self, Seat};
+use super::lanes::{self, LaneGuard};
 
 #[cfg(not(loom))]
 static COLLECTOR: std::sync::LazyLock<Collector> = std::sync::LazyLock::new(Collector::new);
@@ -18,14 +18,14 @@ loom::thread_local! {
     static LOCAL: LocalHandle = COLLECTOR.register();
 }
 
-/// What is deferred at most before a bag of deferred functions is handed to the collector.
+/// Deferred functions that fill a bag, which crossbeam-epoch then gives to the collector.
 const BAG: usize = 64;
 
 pub struct Guard {
-    // Unpinned before the seat is left.
+    // Declared first, and so dropped first: a lane is given up after it is unpinned.
     pinned: crossbeam_epoch::Guard,
     #[cfg(not(loom))]
-    _seat: Seat,
+    _lane: LaneGuard,
 }
 
 /// A participant of the collector.
@@ -38,13 +38,13 @@ pub fn register() -> LocalHandle {
 #[expect(clippy::inline_always, reason = "a third of what a pin costs is the call otherwise")]
 #[inline(always)]
 pub fn pin() -> Guard {
-    let seat = lanes::enter();
-    Guard { pinned: lanes::participant(&seat).pin(), _seat: seat }
+    let lane = lanes::hold();
+    Guard { pinned: lanes::participant(&lane).pin(), _lane: lane }
 }
 
 #[cfg(loom)]
 pub fn pin() -> Guard {
-    // A destructor of a thread-local may pin after our own thread-local is gone.
+    // The destructor of a thread-local may pin after our own thread-local is gone.
     Guard { pinned: LOCAL.try_with(LocalHandle::pin).unwrap_or_else(|_| COLLECTOR.register().pin()) }
 }
 
@@ -52,10 +52,10 @@ impl Guard {
     #[inline]
     pub fn repin(&mut self) {
         self.pinned.repin();
-        // crossbeam stores the new epoch without a fence. A look-up that runs ahead of its load of the global
-        // epoch may then return what was removed and sealed in the old one, and hold it past the two advances that
-        // free it. x86-64 keeps loads in order and so can't do that: a load that comes after the sight of the new
-        // epoch sees every removal sealed under the old one. The memory model, and other processors, need a fence.
+        // crossbeam loads the global epoch and stores it as this participant's, without a fence. A later look-up's
+        // load that is reordered before that load could return an entry that was removed in the old epoch, and use it
+        // past the two advances after which it is freed. x86-64 keeps loads in order: a load after the load of the new
+        // epoch sees every removal of the old one. The memory model and other processors need a fence.
         if cfg!(all(target_arch = "x86_64", not(loom), not(miri))) {
             std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
         } else {
@@ -71,11 +71,11 @@ impl Guard {
     ///
     /// As [`super::Guard::defer`].
     pub unsafe fn defer<F: FnOnce()>(&self, f: F) {
-        // SAFETY: the caller's promise is the one that is wanted here.
+        // SAFETY: the caller's promise is the one that is required here.
         unsafe { self.pinned.defer_unchecked(f) }
     }
 
-    /// Hands what this thread has deferred to the collector, without collecting: fills its bag.
+    /// Fills this thread's bag, so that crossbeam-epoch gives it to the collector without running anything.
     pub fn seal(&self) {
         for _ in 0..BAG {
             self.pinned.defer(|| ());

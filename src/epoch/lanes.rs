@@ -1,50 +1,50 @@
-//! Lanes: what threads need one of each while they are pinned or change a pool, and only then.
+//! Lanes: a thread holds one while it is pinned or changes a pool, and only then.
 //!
-//! An epoch's collector looks at every participant before it advances, and a pool that counts looks at every shard.
-//! Threads come in thousands, most of them idle. So participants and shards belong to lanes: the first threads of the
-//! process keep one each for life, and the others borrow one for each call, or for as long as they hold a guard. There
-//! are as many lanes as were ever held at once, and the participants of all but the first [`KEPT`] go when they are
-//! given back.
+//! A lane has the state that would otherwise be one for each thread: a participant of the epoch, and a shard of each
+//! pool. The collector visits every participant before the epoch advances, and a pool that counts visits every shard. A
+//! process may have thousands of threads, most of them idle, so their number must not matter. The first 32 threads keep
+//! a lane for life. The others borrow one for each call, or for as long as they hold a guard. There are as many lanes
+//! as were ever held at once. The first 64 keep their participant while no thread holds them.
 //!
-//! * **L1.** A lane is held by one thread at a time: taken by a compare-exchange, given back by a store.
-//! * **L2.** What a holder did with its lane comes before what the next one does (Acquire, Release).
+//! * **L1.** One thread at a time holds a lane: it takes it by a compare-exchange, and gives it back by a store.
+//! * **L2.** What a holder did with its lane happens before what the next holder does (Release, Acquire).
 
-#[cfg(all(test, loom))]
-mod models;
 #[cfg_attr(not(any(loom, shuttle)), path = "lanes/process.rs")]
 #[cfg_attr(any(loom, shuttle), path = "lanes/modelled.rs")]
-mod seats;
+mod guards;
+#[cfg(all(test, loom))]
+mod models;
 
 use std::ptr;
 
 use crate::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 #[cfg(loom)]
-pub use seats::lent;
-pub(crate) use seats::{Seat, enter};
+pub use guards::borrow_for_each_call;
+pub(crate) use guards::{LaneGuard, hold};
 #[cfg(not(any(loom, shuttle)))]
-pub(crate) use seats::{participant, this_thread_is_pinned};
+pub(crate) use guards::{participant, this_thread_is_pinned};
 
-/// Lanes that may be held at once. A thread that finds them all held waits for one.
-pub(crate) const MOST_LANES: usize = 1 << 16;
+/// Lanes that may be held at once. A thread that finds all of them held waits for one.
+pub(crate) const MAX_LANES: usize = 1 << 16;
 
-/// One of a list that only grows.
+/// An element of a list that only grows.
 pub(super) struct Lane<P> {
     held: AtomicBool,
-    /// How many lanes are before it.
+    /// Its position in the list.
     number: usize,
     next: AtomicPtr<Lane<P>>,
-    /// The holder's.
+    /// The holder's state.
     #[cfg_attr(any(loom, shuttle), allow(dead_code, reason = "only the models of lanes themselves use it"))]
     pub(super) own: P,
 }
 
-/// Every lane there is.
+/// The list of all lanes.
 pub(super) struct Lanes<P> {
     first: AtomicPtr<Lane<P>>,
 }
 
-// SAFETY: a lane's own part is used by its holder alone (L1, L2), and the rest may be by all.
+// SAFETY: a lane's `own` is used by its holder alone (L1, L2), and the rest is atomic or never written.
 unsafe impl<P> Send for Lanes<P> {}
 // SAFETY: as above.
 unsafe impl<P> Sync for Lanes<P> {}
@@ -60,7 +60,7 @@ impl<P: Default> Lanes<P> {
         Self { first: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// A lane that nobody holds: `hint` where that is one, else the first that is, else a new one.
+    /// Takes a lane that no thread holds: `hint` if it is one, else the first of the list, else a new lane.
     pub(super) fn take(&self, hint: Option<&Lane<P>>) -> *const Lane<P> {
         if let Some(lane) = hint.filter(|lane| lane.take()) {
             return lane;
@@ -68,11 +68,11 @@ impl<P: Default> Lanes<P> {
         let (mut link, mut number) = (&self.first, 0);
         loop {
             // Acquire: pairs with the Release in `append`.
-            // SAFETY: lanes stay until the list is dropped.
+            // SAFETY: lanes live until the list is dropped.
             match unsafe { link.load(Ordering::Acquire).as_ref() } {
                 Some(lane) if lane.take() => return lane,
                 Some(lane) => (link, number) = (&lane.next, number + 1),
-                None if number < MOST_LANES => {
+                None if number < MAX_LANES => {
                     if let Some(lane) = Self::append(link, number) {
                         return lane;
                     }
@@ -85,7 +85,7 @@ impl<P: Default> Lanes<P> {
         }
     }
 
-    /// A new lane at the end of the list, held, unless another came before it.
+    /// Appends a new lane, which this thread holds. `None` if another thread appended one first.
     #[cold]
     fn append(link: &AtomicPtr<Lane<P>>, number: usize) -> Option<*const Lane<P>> {
         let held = AtomicBool::new(true);
@@ -94,7 +94,7 @@ impl<P: Default> Lanes<P> {
         if link.compare_exchange(ptr::null_mut(), lane, Ordering::Release, Ordering::Relaxed).is_ok() {
             return Some(lane);
         }
-        // SAFETY: just made, and seen by nobody.
+        // SAFETY: from `Box::into_raw`, and no other thread has seen it.
         drop(unsafe { Box::from_raw(lane) });
         None
     }
@@ -106,14 +106,15 @@ impl<P> Lane<P> {
     }
 
     fn take(&self) -> bool {
-        // Relaxed: a look, before a write that others would have to wait for.
+        // Relaxed: a cheap check first, since a compare-exchange takes the cache line from the other threads.
         !self.held.load(Ordering::Relaxed)
             // Acquire: pairs with the Release in `give_back` (L2).
             && self.held.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    /// Lets another thread hold the lane. The caller held it and uses it no more.
+    /// Gives the lane back. The caller held it, and does not use it after this call.
     pub(super) fn give_back(&self) {
+        // Release: pairs with the Acquire in `take` (L2).
         self.held.store(false, Ordering::Release);
     }
 }
@@ -122,7 +123,7 @@ impl<P> Drop for Lanes<P> {
     fn drop(&mut self) {
         let mut lane = self.first.load(Ordering::Relaxed);
         while !lane.is_null() {
-            // SAFETY: from `Box::into_raw`, and `&mut self` says that nobody uses it.
+            // SAFETY: from `Box::into_raw`, and `&mut self` excludes other users.
             lane = unsafe { Box::from_raw(lane) }.next.load(Ordering::Relaxed);
         }
     }

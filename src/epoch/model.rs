@@ -1,9 +1,9 @@
-//! A model of the contract (E1 to E3) for loom and shuttle, which reclaims at the first moment that the contract
-//! allows.
+//! A model of the contract (E1 to E3) for loom and shuttle. It runs a deferred function at the first moment that the
+//! contract allows.
 //!
-//! Which guards are pinned, and what waits for which of them, is kept in std types, in which neither sees a
-//! switch point nor an edge. So each access comes after a [`tick`](State::tick), and the edges that the contract
-//! promises, no more, are stated with atomics of its own.
+//! The registry of guards and deferred functions is in std types, where the checkers see neither switch points nor
+//! happens-before edges. So a [`switch_point`](State::switch_point) precedes each access, and the edges that the
+//! contract promises, and no others, are made with the checkers' atomics.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -15,27 +15,27 @@ use crate::sync::lazy_static;
 
 lazy_static! {
     static ref STATE: State =
-        State { book: Mutex::new(Book::default()), ticks: AtomicUsize::new(0), unpins: AtomicUsize::new(0) };
+        State { registry: Mutex::new(Registry::default()), ticks: AtomicUsize::new(0), unpins: AtomicUsize::new(0) };
 }
 
 std::thread_local! {
     static LAST_FIRST: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether of what may run at the same time the last deferred runs first, in the models that this thread of the system
-/// runs from here on. The contract promises no order.
-pub fn last_first(last_first: bool) {
-    LAST_FIRST.set(last_first);
+/// Sets whether, of several functions that may run, the last deferred runs first, in the models that this thread of the
+/// system runs from here on. The contract promises no order.
+pub fn run_last_first(run_last_first: bool) {
+    LAST_FIRST.set(run_last_first);
 }
 
 struct State {
-    book: Mutex<Book>,
+    registry: Mutex<Registry>,
     ticks: AtomicUsize,
     unpins: AtomicUsize,
 }
 
 #[derive(Default)]
-struct Book {
+struct Registry {
     next_pin: u64,
     pinned: BTreeSet<u64>,
     deferred: Vec<Deferred>,
@@ -47,26 +47,25 @@ struct Deferred {
 }
 
 // SAFETY: loom and shuttle run their threads one at a time, on one thread of the system.
-unsafe impl Send for Book {}
+unsafe impl Send for Registry {}
 
 impl State {
-    /// A switch point that loom takes for dependent on every other tick, and that orders nothing: a
-    /// compare-exchange that always fails.
-    fn tick(&self) {
+    /// A compare-exchange that always fails: loom takes it to depend on every other one, and it orders nothing.
+    fn switch_point(&self) {
         let _ = self.ticks.compare_exchange(1, 2, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unpin(&self, pin: u64) -> Vec<Deferred> {
-        let mut book = self.book();
-        book.pinned.remove(&pin);
-        for deferred in &mut book.deferred {
+        let mut registry = self.registry();
+        registry.pinned.remove(&pin);
+        for deferred in &mut registry.deferred {
             deferred.waits_for.remove(&pin);
         }
-        let mut ready: Vec<_> = book.deferred.extract_if(.., |deferred| deferred.waits_for.is_empty()).collect();
+        let mut ready: Vec<_> = registry.deferred.extract_if(.., |deferred| deferred.waits_for.is_empty()).collect();
         if LAST_FIRST.get() {
             ready.reverse();
         }
@@ -75,7 +74,7 @@ impl State {
 
     fn run(&self, ready: Vec<Deferred>) {
         for deferred in ready {
-            // E3: after the reads of everyone who has unpinned.
+            // E3: after the reads of every thread that has unpinned.
             self.unpins.fetch_add(0, Ordering::Acquire);
             (deferred.run)();
         }
@@ -84,8 +83,8 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
-        // The end of an execution: nobody is pinned, so everything may run.
-        let left = std::mem::take(&mut self.book().deferred);
+        // The end of an execution: no thread is pinned, so everything may run.
+        let left = std::mem::take(&mut self.registry().deferred);
         for deferred in left {
             (deferred.run)();
         }
@@ -97,68 +96,68 @@ pub struct Guard {
     _stays_on_its_thread: PhantomData<*mut ()>,
 }
 
-fn enter() -> u64 {
+fn pin_thread() -> u64 {
     let state: &State = &STATE;
-    state.tick();
+    state.switch_point();
     let pin = {
-        let mut book = state.book();
-        book.next_pin += 1;
-        let pin = book.next_pin;
-        book.pinned.insert(pin);
+        let mut registry = state.registry();
+        registry.next_pin += 1;
+        let pin = registry.next_pin;
+        registry.pinned.insert(pin);
         pin
     };
-    // E2.
+    // E2: this thread sees what came before the deferrals of others.
     fence(Ordering::SeqCst);
     pin
 }
 
-fn leave(pin: u64) {
+fn unpin_thread(pin: u64) {
     let state: &State = &STATE;
-    // E3: our reads come before whatever waits for us.
+    // E3: our reads come before the functions that wait for us.
     state.unpins.fetch_add(1, Ordering::Release);
-    state.tick();
+    state.switch_point();
     let ready = state.unpin(pin);
     state.run(ready);
 }
 
 pub fn pin() -> Guard {
-    Guard { pin: enter(), _stays_on_its_thread: PhantomData }
+    Guard { pin: pin_thread(), _stays_on_its_thread: PhantomData }
 }
 
 impl Guard {
     pub fn repin(&mut self) {
-        leave(self.pin);
-        self.pin = enter();
+        unpin_thread(self.pin);
+        self.pin = pin_thread();
     }
 
-    /// Everything is collected as soon as it may be.
-    #[expect(clippy::unused_self, reason = "the interface is the real collector's")]
+    /// Does nothing: a function runs as soon as it may.
+    #[expect(clippy::unused_self, reason = "the interface is that of crossbeam-epoch")]
     pub fn flush(&self) {}
 
     /// As [`flush`](Self::flush).
-    #[expect(clippy::unused_self, reason = "the interface is the real collector's")]
+    #[expect(clippy::unused_self, reason = "the interface is that of crossbeam-epoch")]
     pub fn seal(&self) {}
 
     /// # Safety
     ///
     /// As [`super::Guard::defer`].
-    #[expect(clippy::unused_self, reason = "the interface is the real collector's")]
+    #[expect(clippy::unused_self, reason = "the interface is that of crossbeam-epoch")]
     pub unsafe fn defer<F: FnOnce()>(&self, f: F) {
         let run: Box<dyn FnOnce() + '_> = Box::new(f);
-        // SAFETY: the caller promises that `f` may run at any later time.
+        // SAFETY: the caller promises that `f` may run at any later time, so its lifetime may be extended.
         let run: Box<dyn FnOnce()> = unsafe { std::mem::transmute(run) };
         let state: &State = &STATE;
-        state.tick();
-        // E2: whoever pins from here on sees what came before.
+        state.switch_point();
+        // E2: a thread that pins from here on sees what came before.
         fence(Ordering::SeqCst);
-        let mut book = state.book();
-        let waits_for = book.pinned.clone();
-        book.deferred.push(Deferred { waits_for, run });
+        let mut registry = state.registry();
+        let waits_for = registry.pinned.clone();
+        registry.deferred.push(Deferred { waits_for, run });
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        leave(self.pin);
+        unpin_thread(self.pin);
     }
 }

@@ -16,10 +16,11 @@ use super::holdings::{GuestInner, no_such};
 use super::ids::next_id;
 use super::inner::Inner;
 use super::observe;
+use super::pools;
 use super::stats::Counters;
 use super::usage::Usage;
 use super::{Encoding, Error, Limits, Target, Tensor, TensorDescription, TensorView};
-use crate::{GuestHandle, HandleTable, Kind};
+use crate::{GuestHandle, HandleTable};
 
 /// One wasm instance's view of an [`Engine`](super::Engine): its own handles, its own limits.
 ///
@@ -299,8 +300,8 @@ impl Guest {
 
     pub(super) fn new(engine: StdArc<Inner>, limits: Limits, models: Option<HashSet<String>>) -> Self {
         Counters::born(&engine.counters.guests, 1);
-        let graphs = HandleTable::new(&engine.pools.graphs, Kind::Graph);
-        let contexts = HandleTable::new(&engine.pools.contexts, Kind::Context);
+        let graphs = HandleTable::new(&engine.pools.graphs, pools::GRAPH);
+        let contexts = HandleTable::new(&engine.pools.contexts, pools::CONTEXT);
         let usage = Usage::new(&limits);
         let (id, leaving) = (next_id(), Mutex::default());
         let inner = GuestInner { engine, graphs, contexts, usage, limits, models, id, leaving };

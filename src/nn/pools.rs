@@ -3,7 +3,12 @@
 use super::context::Context;
 use super::entry::Entry;
 use super::loaded::LoadedGraph;
-use crate::Pool;
+use crate::{Kind, Pool};
+
+/// The kind of the guest handles of graphs.
+pub(super) const GRAPH: Kind = Kind::Zero;
+/// The kind of the guest handles of contexts.
+pub(super) const CONTEXT: Kind = Kind::One;
 
 /// Every graph and context that a guest of one engine can name.
 pub(super) struct Pools {

@@ -1,4 +1,9 @@
-//! Slots that are made together: 64 of them, and what is marked of each.
+//! A chunk: 64 slots that are allocated together, and for each state one word of marks, a bit for each slot.
+//!
+//! ```text
+//!  63                    1 0
+//! │ slot 63 │ …  │ slot 1 │ slot 0 │   marks.vacant, marks.removed, marks.ready, marks.exhausted
+//! ```
 
 #[cfg(all(test, loom))]
 mod models;
@@ -7,29 +12,28 @@ use crossbeam_utils::CachePadded;
 
 use super::layout::{KeyLayout, Layout, SLOTS};
 use super::slot::Slot;
-use super::stack::Marks;
+use super::stack::SlotMarks;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 pub(super) struct Chunk {
     slots: [Slot; SLOTS],
-    /// Written by insertions, removals and reclamation: on a line of its own, apart from what look-ups read.
-    pub(super) marked: CachePadded<Marked>,
+    /// On a cache line of its own: insertions, removals and reclamation write it, and look-ups read `slots`.
+    pub(super) marks: CachePadded<ChunkMarks>,
 }
 
-/// Bits of slots, by what they are.
 #[derive(Default)]
-pub(super) struct Marked {
-    pub(super) vacant: Marks,
-    pub(super) removed: Marks,
-    pub(super) ready: Marks,
-    used_up: AtomicU64,
-    /// The key under which the slab owns the chunk, and one; 0 where the pool owns it itself.
+pub(super) struct ChunkMarks {
+    pub(super) vacant: SlotMarks,
+    pub(super) removed: SlotMarks,
+    pub(super) ready: SlotMarks,
+    exhausted: AtomicU64,
+    /// One more than the key under which the slab owns the chunk; 0 for a chunk that the pool owns itself.
     pub(super) slab_key: AtomicUsize,
 }
 
 impl Default for Chunk {
     fn default() -> Self {
-        Self { slots: std::array::from_fn(|_| Slot::default()), marked: CachePadded::default() }
+        Self { slots: std::array::from_fn(|_| Slot::default()), marks: CachePadded::default() }
     }
 }
 
@@ -43,27 +47,26 @@ impl Chunk {
         &self.slots
     }
 
-    /// Makes every slot vacant, of generation 0, as the chunk with this number.
-    ///
-    /// The slots are the caller's alone (I5).
-    pub(super) fn number<L: Layout>(&self, number: usize) {
-        // Relaxed: ordered by how the slots go on from here.
-        self.marked.used_up.store(0, Ordering::Relaxed);
+    /// Makes the chunk the one with this number: every slot becomes vacant, with generation 0. The caller owns the
+    /// slots (I5).
+    pub(super) fn assign_number<L: Layout>(&self, number: usize) {
+        // Relaxed: the transfer of the slots to their next owner orders it.
+        self.marks.exhausted.store(0, Ordering::Relaxed);
         for (slot, at) in self.slots.iter().zip(0..1 << L::SLOT_BITS) {
             slot.set_vacant_word(KeyLayout::<L>::first_key(number, at));
         }
     }
 
-    /// Marks slots that have served their last generation, and says whether that was the last of the chunk.
+    /// Marks slots as exhausted. `true` if with them all slots of the chunk are.
     #[cold]
-    pub(super) fn use_up<L: Layout>(&self, slots: u64) -> bool {
-        // Release and Acquire: whoever marks the last slot owns what the others have marked.
-        let before = self.marked.used_up.fetch_or(slots, Ordering::AcqRel);
+    pub(super) fn mark_exhausted<L: Layout>(&self, slots: u64) -> bool {
+        // AcqRel: the thread that marks the last slot owns all of them (I5), after what the others did to theirs.
+        let before = self.marks.exhausted.fetch_or(slots, Ordering::AcqRel);
         (before | slots) == KeyLayout::<L>::ALL_SLOTS
     }
 }
 
-/// The numbers of the bits that are set.
+/// The numbers of the bits that are 1, the lowest first.
 pub(super) fn bits(mut word: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;

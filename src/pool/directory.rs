@@ -1,4 +1,9 @@
-//! Where every chunk is, by its number.
+//! The directory: a pool's table from a chunk's number to its address.
+//!
+//! ```text
+//!  chunk number   0       1       2              262,143
+//! │ address     │ chunk │ chunk │ null  │  …  │ null    │   null: no chunk has this number (yet, or any more)
+//! ```
 
 use std::ptr::{self, NonNull};
 
@@ -9,7 +14,7 @@ use super::slab;
 use super::slot::Slot;
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-/// Chunks by number. The table is zeros, which cost address space and no memory until a number is used.
+/// The table starts as zero pages, which take address space only until they are written.
 pub(super) struct Directory<L> {
     chunks: Box<[AtomicPtr<Chunk>]>,
     _layout: std::marker::PhantomData<fn(L)>,
@@ -21,44 +26,44 @@ impl<L: Layout> Directory<L> {
         Self { chunks: null_pointers(KeyLayout::<L>::DIRECTORY), _layout: std::marker::PhantomData }
     }
 
-    /// The slot that an entry with this key is in, if its chunk is there. Any number may be asked for. Wait-free: one
-    /// load.
+    /// The slot at a key's place, if its chunk exists. Total: `key` may be any number. Wait-free: one load.
     #[inline]
     pub(super) fn slot(&self, key: u64) -> Option<&Slot> {
         let (chunk, slot) = KeyLayout::<L>::chunk_and_slot(key);
         self.chunk(chunk).map(|chunk| chunk.slot(slot))
     }
 
-    /// The chunk with a number below [`KeyLayout::DIRECTORY`], if it is there.
+    /// The chunk with a number below [`KeyLayout::DIRECTORY`], if it exists.
     #[inline]
     pub(super) fn chunk(&self, number: usize) -> Option<&Chunk> {
         debug_assert!(number < KeyLayout::<L>::DIRECTORY);
-        // SAFETY: the table has as many entries, and every number that the bits of a place can name is below that.
+        // SAFETY: the table has `DIRECTORY` entries, and every chunk number of a key is below that.
         let cell = unsafe { self.chunks.get_unchecked(number) };
-        // Acquire: pairs with the Release in `put`; whoever sees the chunk sees its slots.
-        // SAFETY: a chunk that was there is freed with the directory (I6).
+        // Acquire: pairs with the Release in `insert`. A thread that sees the chunk sees its slots.
+        // SAFETY: a chunk that was in the table is freed with the directory (I6).
         unsafe { cell.load(Ordering::Acquire).as_ref() }
     }
 
-    /// The chunk with a number, for an owner of one of its slots, which keeps it there.
+    /// The chunk with this number. The caller owns one of its slots, so that the chunk keeps its number.
     #[inline]
-    pub(super) fn listed(&self, number: usize) -> &Chunk {
-        self.chunk(number).expect("a chunk keeps its number while a slot of it is not used up")
+    pub(super) fn chunk_in_use(&self, number: usize) -> &Chunk {
+        self.chunk(number).expect("a chunk keeps its number until all of its slots are exhausted")
     }
 
-    /// Makes `chunk` the one with this number, which is no other's.
-    pub(super) fn put(&self, number: usize, chunk: NonNull<Chunk>) {
+    /// Makes `chunk` the one with this number, which no other chunk has.
+    pub(super) fn insert(&self, number: usize, chunk: NonNull<Chunk>) {
         // Release: pairs with the Acquire in `chunk`.
         self.chunks[number].store(chunk.as_ptr(), Ordering::Release);
     }
 
-    /// Takes the chunk's number from it. It goes on under another.
-    pub(super) fn forget(&self, number: usize) {
-        // Release: pairs with the Acquire in `chunk`; whoever finds no chunk where a list had one sees the list without it.
+    /// Takes the number from its chunk, which gets another one.
+    pub(super) fn remove(&self, number: usize) {
+        // Release: pairs with the Acquire in `chunk`. A thread that found the number on a stack and finds no chunk
+        // here sees the stack without it.
         self.chunks[number].store(ptr::null_mut(), Ordering::Release);
     }
 
-    /// The chunks that are there among the first `numbers`.
+    /// The chunks that exist among the first `numbers`.
     pub(super) fn chunks(&self, numbers: usize) -> impl Iterator<Item = &Chunk> {
         (0..numbers.min(self.chunks.len())).filter_map(|number| self.chunk(number))
     }
@@ -67,11 +72,12 @@ impl<L: Layout> Directory<L> {
     ///
     /// # Safety
     ///
-    /// Nobody uses a chunk any more, nor the directory after this.
-    pub(super) unsafe fn free(&mut self, numbers: &AtomicUsize) {
-        for number in 0..numbers.load(Ordering::Relaxed).min(self.chunks.len()) {
+    /// 1. No thread uses a chunk any more.
+    /// 2. The directory is not used after this call.
+    pub(super) unsafe fn free(&mut self, used_numbers: &AtomicUsize) {
+        for number in 0..used_numbers.load(Ordering::Relaxed).min(self.chunks.len()) {
             if let Some(chunk) = NonNull::new(self.chunks[number].load(Ordering::Relaxed)) {
-                // SAFETY: from `slab::make`, under one number, and the caller's promise.
+                // SAFETY: it came from `slab::make`, has one number, and so is freed once (2); no thread uses it (1).
                 unsafe { slab::free(chunk) };
             }
         }

@@ -1,18 +1,20 @@
-//! What an insertion gives back where it can't store.
+//! Why an insertion fails.
 
 use std::fmt;
 
-/// Nothing was stored. Holds what was to be.
+/// The pool stored nothing. Gives back what it could not store.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InsertError<V> {
-    /// Every slot of the pool is live, waits for a reader, or is used up.
-    #[error("the pool is full: each of its slots is live, waits for a pinned thread, or is used up")]
+    /// The pool has no vacant slot: each of its slots is live, or waits for the end of a grace period, or has served
+    /// its last generation.
+    #[error("the pool is full: it has no vacant slot for one more entry, and no room for more slots")]
     Full(V),
 }
 
 impl<V> InsertError<V> {
-    /// What was to be stored.
+    /// What the pool could not store.
+    #[must_use]
     pub fn into_inner(self) -> V {
         match self {
             Self::Full(value) => value,

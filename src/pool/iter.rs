@@ -1,4 +1,4 @@
-//! A walk over the live entries.
+//! The iterator over a pool's live entries.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,7 +6,8 @@ use std::marker::PhantomData;
 use super::slot::Slot;
 use crate::handle::Handle;
 
-/// The entries of a pool, from [`Pool::iter`](super::Pool::iter).
+/// The live entries of a pool, from [`Pool::iter`](super::Pool::iter).
+#[must_use = "iterators are lazy"]
 pub struct Iter<'a, T> {
     slots: Box<dyn Iterator<Item = &'a Slot> + 'a>,
     tag: u64,
@@ -14,7 +15,7 @@ pub struct Iter<'a, T> {
 }
 
 impl<'a, T> Iter<'a, T> {
-    /// The slots of a pool of `T`. The caller's guard is held for `'a`.
+    /// `slots` are those of a pool of `T` with this tag. The caller's guard is held for `'a`.
     pub(super) fn new(slots: impl Iterator<Item = &'a Slot> + 'a, tag: u64) -> Self {
         Self { slots: Box::new(slots), tag, _values: PhantomData }
     }
@@ -26,8 +27,8 @@ impl<'a, T> Iterator for Iter<'a, T> {
     fn next(&mut self) -> Option<Self::Item> {
         let tag = self.tag;
         self.slots.find_map(|slot| {
-            let (bits, value) = slot.live(tag)?;
-            // SAFETY: live when it was read, under the guard that is held for `'a` (I1, I3).
+            let (bits, value) = slot.read_live(tag)?;
+            // SAFETY: the value was live when it was read (I1), and the guard that is held for `'a` keeps it (I3).
             Some((Handle::from_bits(bits)?, unsafe { &*value.cast() }))
         })
     }

@@ -1,100 +1,139 @@
-//! [`Pool<T>`]: `Arc<T>`s under handles, shared by every thread of the process without a lock.
+//! [`Pool<T>`]: values under 64-bit handles, shared by all threads of the process without a lock.
 //!
-//! A slot holds one entry after the other. Slots are made 64 at a time, as *chunks* (`chunk`), which a sharded slab
-//! owns (`slab`) and a directory finds by number (`directory`). The life of a slot:
+//! # The life of a slot
+//!
+//! A value is stored in a *slot*, which serves one entry after another. Slots are allocated 64 at a time, as *chunks*.
+//! A slot is in one of these states:
 //!
 //! ```text
-//!            insert                    remove                        a grace period later
-//!  vacant ───────────▶ live ──────────────────────▶ removed ──────────────────────────────▶ ready
-//!    ▲      (word = handle)   (word = next key)               (`waiting`, `epoch`)            │
-//!    └────────────────────────────────────────────────────────────────────────────────────────┘
-//!            release: the value is dropped, its memory kept for the next one
+//!          insert:                    remove:                   begin_grace_period:
+//!          write the value, then      replace the handle by     take the mark, defer
+//!          word = handle              the next key, set a mark  a function
+//!  ┌────────┐          ┌────────┐            ┌─────────┐            ┌──────────┐
+//!  │ vacant │ ───────▶ │  live  │ ─────────▶ │ removed │ ─────────▶ │ deferred │
+//!  └────────┘          └────────┘            └─────────┘            └──────────┘
+//!      ▲                                                                 │  every guard that was pinned
+//!      │                                                                 ▼  at the deferral is gone
+//!      │                                                            ┌──────────┐
+//!      └─────────────────────────────────────────────────────────── │  ready   │ ──▶ exhausted, instead of vacant:
+//!          release: drop the value, keep its memory, set a mark     └──────────┘     after its last generation
 //! ```
 //!
-//! Vacant, removed and ready slots are *marked*, one bit each in words of their chunk, and chunks with marks are on a
-//! list for each kind (`stack`). An insertion takes all vacant slots of one chunk into the *shard* of its *lane*
-//! (`shard`, `epoch::lanes`) and fills them one by one without another shared write.
+//! Each slot has a *word*, one atomic `u64`. While the slot is live, the word is the whole handle; otherwise it is the
+//! key of the slot's next entry, which no handle equals (`slot` has the drawing).
+//!
+//! * **get** (`LayoutPool::get`, `Slot::read`): the handle's place names a chunk and a slot. The directory gives the
+//!   chunk's address. If the slot's word equals the handle, the slot's value is the entry. That is two loads that are
+//!   shared with other threads, no write, and no loop.
+//! * **insert** (`reserve`, `Slot::publish`): each thread has a cache of vacant slots, from one chunk. The insertion
+//!   takes a slot from it, writes the value and then the word. It refills an empty cache from the stack of chunks with
+//!   vacant slots (`stack`), or with a new chunk (`Inner::make_chunk`).
+//! * **remove** (`LayoutPool::remove`, `Slot::retire`): a compare-exchange replaces the handle in the word by the key
+//!   of the slot's next entry. From then on every look-up of the handle fails. Then the slot is marked as removed.
+//! * **reclamation** (`reclamation`): readers that loaded the word before may still read the value. So the slot waits
+//!   until every guard that was pinned at its removal is gone. Then the pool drops its reference to the value.
+//! * **recycling** (`Inner::make_vacant`, `IntoSlot`): the slot is marked as vacant, for any thread's cache. The memory
+//!   of a small value that had no other reference stays with the slot, and the slot's next value is written there. A
+//!   slot that has served its last generation is exhausted. A chunk whose slots are all exhausted gets a new chunk
+//!   number, with which its slots begin at generation 0 again.
+//!
+//! A state's *mark* is one bit for each slot, in a word of its chunk. Chunks with a mark for a state are on the stack
+//! of that state (`stack`), so that one pop takes the slots of a whole chunk.
+//!
+//! # Glossary
 //!
 //! | term | meaning |
 //! | --- | --- |
-//! | place | where a slot is: chunk and number in it |
-//! | generation | how many entries the slot had before |
-//! | key | generation and place; with the pool's tag it is a handle |
-//! | word | what a slot says: its live handle, or the key of its next entry |
-//! | grace period | until every guard is gone that was pinned when it began |
-//! | lane | what a thread holds while it is pinned or changes a pool: one of few, kept or borrowed |
+//! | entry | a value and the handle under which it was inserted |
+//! | place | chunk number and slot number: where a slot is (`layout`) |
+//! | generation | how many entries the slot had before this one |
+//! | key | generation and place, 50 bits |
+//! | tag | 12 bits that tell pools apart; tag and key make a handle (`tag`) |
+//! | word | a slot's atomic: the live handle, or the key of the slot's next entry |
+//! | pin, guard | a thread is pinned while it has a [`Guard`]; values that it reads stay alive until then (`epoch`) |
+//! | grace period | from a deferral until every guard that was pinned then is gone |
+//! | retire | to take a handle out of its slot's word |
+//! | release | to drop the pool's reference to a value, after the grace period |
+//! | collect | to run the deferred functions whose grace period is over |
+//! | lane | what a thread holds while it is pinned or changes a pool; one thread at a time (`epoch::lanes`) |
+//! | shard | what one lane has of one pool: the cache of vacant slots, and counters (`shard`) |
+//! | slab | the owner of all chunks of all pools (`slab`) |
+//!
+//! # Invariants
 //!
 //! Every `unsafe` block here stands on some of these:
 //!
-//! * **I1.** While a slot's word is a handle, its value is the address of an `Arc` that the slot owns.
+//! * **I1.** While a slot's word is a handle, its value is the address inside an `Arc`, and the slot owns one reference
+//!   of that `Arc`.
 //! * **I2.** Each live handle is removed exactly once: by the removal whose compare-exchange succeeds.
-//! * **I3.** A slot's value is released, and the slot written again, only after every guard that was pinned at its
+//! * **I3.** A slot's value is released, and the slot is written again, only after every guard that was pinned at its
 //!   removal is gone.
-//! * **I4.** A handle is given out once: each entry of a slot has the next generation; after the last the slot is given
-//!   up. A chunk whose slots are all given up goes on under a number that no chunk had.
-//! * **I5.** A slot that is not live has exactly one owner: the insertion that fills it, the shard that has it at hand,
-//!   the winner of its removal, a deferral, the thread that releases it, or the list on which it is marked. Ownership
+//! * **I4.** A handle is given out once. Each entry of a slot has the next generation; after the last one the slot is
+//!   exhausted. A chunk whose slots are all exhausted continues under a number that no chunk had before.
+//! * **I5.** A slot that is not live has exactly one owner: the insertion that fills it, a shard's cache, the removal
+//!   that retired it, a deferred function, the thread that releases it, or the stack on which it is marked. Ownership
 //!   is transferred by a release/acquire pair, or stays on one thread.
-//! * **I6.** Chunks and shards live until no reader, removal or deferral can reach them: each deferral holds the pool's
-//!   inside, and the pool's drop releases it after a grace period.
-//! * **I7.** A lane's shard is used by the thread that holds the lane, but for its counters, which any thread may read.
+//! * **I6.** Chunks and shards live until no reader, removal or deferred function can reach them: each deferred
+//!   function holds a reference to the pool's `Inner`, and the pool's drop releases its own after a grace period.
+//! * **I7.** A lane's shard is used by the thread that holds the lane, except for its counters, which any thread reads.
 //!
 //! Where two calls meet at one slot:
 //!
 //! * *get and insert*: the word is stored after the value (Release, Acquire). A look-up sees the whole entry or none.
-//! * *get and remove*: the look-up that loads the word first keeps a value that lives until its guard is gone (I3);
-//!   the one that comes second finds no handle.
+//! * *get and remove*: a look-up that loads the word before the removal gets a value that lives until its guard is gone
+//!   (I3); one that loads it after the removal gets `None`.
 //! * *remove and remove*: one compare-exchange succeeds (I2).
-//! * *get and the next insert at the place*: a guard from before the removal keeps the slot from being written (I3);
-//!   any later one sees the removal, and the new word is another handle (I4).
+//! * *get and the next insert into the slot*: a guard from before the removal delays the insert's write (I3). A later
+//!   guard sees the removal, and the new word is another handle (I4).
 
 mod chunk;
+mod destructors;
 mod directory;
 mod error;
 mod inner;
 mod iter;
 mod layout;
+mod layout_pool;
 pub(crate) mod pages;
-mod reclaim;
+mod reclamation;
+mod reserve;
 mod shard;
 mod slab;
 mod slot;
 mod stack;
 mod stats;
 mod tag;
-mod vacant;
 mod value;
-mod waiting;
 
 use std::fmt;
-use std::mem::ManuallyDrop;
 
 pub use error::InsertError;
 pub use iter::Iter;
-pub use layout::{Layout, Standard, Tiny, TinyWith};
+pub(crate) use layout::Layout;
+pub(crate) use layout_pool::LayoutPool;
 pub use stats::PoolStats;
 pub(crate) use tag::PoolTag;
-pub use value::Insert;
 
-use crate::epoch::{Guard, deferrals, lanes, pin, run_so_far};
+use crate::epoch::Guard;
 use crate::handle::Handle;
 use crate::sync::Arc;
-use inner::Inner;
-use layout::KeyLayout;
-use reclaim::{collect, defer};
-use slot::Slot;
-use vacant::reserve;
-use value::clone_of;
-use waiting::{LOOK, begin, flush, look};
 
-/// Lock-free storage of `Arc<T>`s under [`Handle`]s.
+/// Pools of other sizes, for tests and model checkers that must reach every bound. Not part of the public interface:
+/// it may change in any version.
+#[doc(hidden)]
+pub mod for_tests {
+    pub use super::layout::{Layout, Standard, Tiny, TinyWith};
+    pub use super::layout_pool::LayoutPool;
+}
+
+/// Lock-free storage of values under [`Handle`]s.
 ///
-/// Look-ups are wait-free and write to no shared memory. Insertions and removals are lock-free, but for the allocator.
-/// Every operation may run at the same time as every other, on any number of threads, and costs the same however many
-/// threads are idle.
+/// Look-ups are wait-free and write to no shared memory. Insertions and removals are lock-free, except for the
+/// allocator. Every operation may run at the same time as every other, on any number of threads. The cost of an
+/// operation does not depend on the number of idle threads.
 ///
-/// A removed entry's handle resolves to nothing at once and for ever; the pool's own reference to the value is
-/// dropped after a grace period, on whichever thread collects then. [`flush`](Self::flush) asks for it now.
+/// A removed entry's handle resolves to nothing from then on. The pool drops its own reference to the value after a
+/// grace period, on the thread that collects then. [`flush`](Self::flush) collects now.
 ///
 /// ```
 /// use graphpool::{Pool, pin};
@@ -108,7 +147,6 @@ use waiting::{LOOK, begin, flush, look};
 /// }
 /// assert_eq!(*pool.remove(handle).unwrap(), "a graph");
 /// assert!(pool.remove(handle).is_none());
-/// assert!(pool.get(handle, &pin()).is_none());
 /// # });
 /// ```
 ///
@@ -117,25 +155,15 @@ use waiting::{LOOK, begin, flush, look};
 /// 16,777,216 entries at a time, live ones and those that wait for a grace period together. There are 2^50 handles, and
 /// each is given out once: at a million insertions a second they last for 35 years.
 ///
-/// Memory is that of the largest number of entries that were live or waiting at a time: 18 bytes a slot, and where
-/// values are of 64 bytes or less the memory of one, which the slot's next value is written to. Any thread fills any
-/// vacant slot, but for up to 63 that each lane has at hand. A chunk of 64 slots is 1,152 bytes, made in one insertion.
-/// Slots are kept until the pool is dropped.
+/// Memory is that of the largest number of entries that were live or waiting at a time: 18 bytes a slot, and for values
+/// of 64 bytes or less the memory of one value, which the slot's next value is written to. Any thread fills any vacant
+/// slot, except for up to 63 slots in the cache of each lane. A chunk of 64 slots is 1,152 bytes, allocated by one
+/// insertion. Slots are kept until the pool is dropped.
 ///
-/// A handle of another pool is refused by its tag, of which there are 4,095. A tag that is let go of is used again, as
-/// late as can be; a pool and the tables of its handles hold it. Where more than 4,095 are held, pools share them. So
-/// "for ever" is the pool's life: the 4,095th pool after it may take its handles for its own.
-pub struct Pool<T: Send + Sync + 'static, L: Layout = Standard> {
-    inner: ManuallyDrop<Arc<Inner<T, L>>>,
-}
-
-impl<T: Send + Sync> Pool<T> {
-    /// An empty pool. Takes address space for its directory (2 MiB), and memory as it is used.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::with_layout()
-    }
-}
+/// A handle of another pool is refused by its tag, of which there are 4,095. A pool and the tables of its handles keep
+/// the tag in use; afterwards it is given to a later pool, as late as possible. If more than 4,095 are in use, pools
+/// share tags. So a pool may take a handle of a pool that was dropped some 4,095 pools before for its own.
+pub struct Pool<T: Send + Sync + 'static>(LayoutPool<T, layout::Standard>);
 
 impl<T: Send + Sync> Default for Pool<T> {
     fn default() -> Self {
@@ -143,190 +171,135 @@ impl<T: Send + Sync> Default for Pool<T> {
     }
 }
 
-impl<T: Send + Sync, L: Layout> Pool<T, L> {
-    /// An empty pool with another division of its handles' bits.
-    #[doc(hidden)]
+impl<T: Send + Sync> Pool<T> {
+    /// An empty pool. Takes address space for its directory (2 MiB), and memory as it is used.
     #[must_use]
-    pub fn with_layout() -> Self {
-        Self { inner: ManuallyDrop::new(Arc::new(Inner::new())) }
+    pub fn new() -> Self {
+        Self(LayoutPool::new())
     }
 
-    /// Stores a value, or an `Arc` of one, and gives it a handle that no other entry ever had or will have.
+    /// Stores a value under a handle that no other entry of the pool ever had or will have.
     ///
     /// # Errors
     ///
-    /// Gives `value` back where the pool is full.
+    /// Gives `value` back if the pool is full.
     #[inline]
-    pub fn insert<V: Insert<T>>(&self, value: V) -> Result<Handle<T>, InsertError<V>> {
-        match reserve(&self.inner) {
-            Some(vacant) => Ok(vacant.fill(value)),
-            None => Err(InsertError::Full(value)),
-        }
+    pub fn insert(&self, value: T) -> Result<Handle<T>, InsertError<T>> {
+        self.0.insert(value)
     }
 
-    /// Stores what `make` makes of the handle that it will have. Until then the handle resolves to nothing. A panic
-    /// of `make` passes through; the handle that it saw is never given out again.
+    /// Stores an `Arc`, as [`insert`](Self::insert) stores a value: the entry is the `Arc`'s own value, not a copy.
     ///
     /// # Errors
     ///
-    /// Gives `make` back, uncalled, where [`insert`](Self::insert) would give the value back.
+    /// Gives `value` back if the pool is full.
     #[inline]
-    pub fn insert_with<V: Insert<T>, F: FnOnce(Handle<T>) -> V>(&self, make: F) -> Result<Handle<T>, InsertError<F>> {
-        match reserve(&self.inner) {
-            Some(vacant) => {
-                let value = make(vacant.handle());
-                Ok(vacant.fill(value))
-            }
-            None => Err(InsertError::Full(make)),
-        }
+    pub fn insert_arc(&self, value: Arc<T>) -> Result<Handle<T>, InsertError<Arc<T>>> {
+        self.0.insert_arc(value)
     }
 
-    /// The value of a live handle, for as long as the guard is held, even where it is removed or the pool is dropped
-    /// meanwhile.
+    /// Stores the value that `make` makes, which may contain its own handle. The handle resolves to nothing until
+    /// `make` has returned. If `make` panics, nothing is stored, and the handle that it saw is never given out.
+    ///
+    /// # Errors
+    ///
+    /// Gives `make` back, uncalled, if the pool is full.
+    #[inline]
+    pub fn insert_with<F: FnOnce(Handle<T>) -> T>(&self, make: F) -> Result<Handle<T>, InsertError<F>> {
+        self.0.insert_with(make)
+    }
+
+    /// The value of a live handle, for as long as the guard is held, even if the entry is removed or the pool is
+    /// dropped in the meantime.
     ///
     /// Wait-free: two or three loads, and no write to shared memory.
     #[inline]
     #[must_use]
     pub fn get<'g>(&self, handle: Handle<T>, guard: &'g Guard) -> Option<&'g T> {
-        let _ = guard;
-        let value = self.slot(handle)?.read(handle.to_bits())?.cast();
-        // SAFETY: it was live when the word was loaded (I1), under a guard that keeps it alive (I3, I6).
-        Some(unsafe { &*value })
+        self.0.get(handle, guard)
     }
 
-    /// An owned reference to the value of a live handle: for whatever outlives a few microseconds.
+    /// An owned reference to the value of a live handle, for uses that last longer than a few microseconds.
     ///
     /// Pins, looks up, and adds one to the value's reference count.
     #[inline]
     #[must_use]
     pub fn acquire(&self, handle: Handle<T>) -> Option<Arc<T>> {
-        let _guard = pin();
-        let value = self.slot(handle)?.read(handle.to_bits())?.cast();
-        // SAFETY: from `Arc::into_raw`, and under the guard the pool's own reference is alive (I1, I3).
-        Some(unsafe { clone_of(value) })
+        self.0.acquire(handle)
     }
 
-    /// Takes the entry out. Of several calls with one handle, one gets the value, at once.
+    /// Removes the entry. Of several calls with one handle, one gets the value, at once.
     ///
-    /// Readers that hold a guard keep their references. The pool's own reference goes after the grace period, whether
-    /// or not anybody calls this pool again. Every 64th removal also collects, and so may run destructors of values
-    /// that were removed earlier; it yields the processor where grace periods don't end for long.
+    /// Readers that hold a guard keep their references. The pool drops its own reference after the grace period, also
+    /// if no thread calls this pool again. Every 64th removal also collects, which may run destructors of values that
+    /// were removed earlier. It yields the processor if grace periods do not end for long.
     #[inline]
-    #[expect(clippy::must_use_candidate, reason = "called for what it does as often as for what it gives")]
+    #[expect(clippy::must_use_candidate, reason = "called for its effect as often as for its result")]
     pub fn remove(&self, handle: Handle<T>) -> Option<Arc<T>> {
-        let inner = &*self.inner;
-        let key = handle.key();
-        let value = self.slot(handle)?.retire(handle.to_bits(), KeyLayout::<L>::next_key(key))?;
-        // SAFETY: from `Arc::into_raw`; the slot's own reference goes only after what follows (I3, I5).
-        let value = unsafe { clone_of(value.cast()) };
-        let seat = lanes::enter();
-        let owner = inner.owner(&seat);
-        owner.removed.add(1);
-        let (chunk, slot) = KeyLayout::<L>::chunk_and_slot(key);
-        if inner.mark_removed(chunk, 1 << slot) {
-            begin(&self.inner);
-        }
-        if owner.removed.get().is_multiple_of(LOOK) {
-            look(&self.inner, owner);
-        }
-        Some(value)
+        self.0.remove(handle)
     }
 
-    /// Whether the handle is live, at the moment of the look.
+    /// Whether the handle is live at the moment of the call.
     #[inline]
     #[must_use]
     pub fn contains(&self, handle: Handle<T>) -> bool {
-        self.slot(handle).is_some_and(|slot| slot.holds(handle.to_bits()))
+        self.0.contains(handle)
     }
 
-    /// Live entries. Exact while nothing is inserted or removed; otherwise somewhere near.
+    /// The number of live entries. Exact while no entry is inserted or removed, otherwise approximate.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.stats().live as usize
+        self.0.len()
     }
 
-    /// Whether there are no live entries, as exactly as [`len`](Self::len) says.
+    /// Whether there are no live entries, as exactly as [`len`](Self::len) tells.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.0.is_empty()
     }
 
-    /// The live entries, in no order. Weakly consistent: what is live throughout is given once, what is inserted or
-    /// removed meanwhile at most once. Walks every slot that was ever used.
-    #[must_use]
+    /// The live entries, in no order. Weakly consistent: an entry that is live throughout the walk is given once, an
+    /// entry that is inserted or removed during the walk at most once. Walks every slot that was ever used.
     pub fn iter<'a>(&'a self, guard: &'a Guard) -> Iter<'a, T> {
-        let _ = guard;
-        Iter::new(self.inner.slots(), self.inner.tag().bits().get())
+        self.0.iter(guard)
     }
 
-    /// Removes the entries of which `keep` says `false`, and says how many it removed itself. As consistent as
-    /// [`iter`](Self::iter); pinned throughout.
-    pub fn retain(&self, mut keep: impl FnMut(Handle<T>, &T) -> bool) -> usize {
-        let guard = pin();
-        self.iter(&guard).filter(|(handle, value)| !keep(*handle, value) && self.remove(*handle).is_some()).count()
+    /// Removes the entries for which `keep` is `false`. The result counts those that this call removed. As consistent
+    /// as [`iter`](Self::iter). This thread is pinned throughout.
+    pub fn retain(&self, keep: impl FnMut(Handle<T>, &T) -> bool) -> usize {
+        self.0.retain(keep)
     }
 
-    /// Removes every entry that is live now, and says how many it removed itself.
-    #[expect(clippy::must_use_candidate, reason = "called for what it does")]
+    /// Removes every entry that is live now. The result counts those that this call removed.
+    #[expect(clippy::must_use_candidate, reason = "called for its effect")]
     pub fn clear(&self) -> usize {
-        self.retain(|_, _| false)
+        self.0.clear()
     }
 
-    /// Counts of what was done. Cheap; each is read on its own.
+    /// Counts of what the pool has done. Cheap; each count is read on its own.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        self.inner.stats()
+        self.0.stats()
     }
 
-    /// Collects until every value that was removed before the call is released, as far as that may be now.
+    /// Releases every value that was removed before the call, as far as its grace period can end now.
     ///
-    /// Where no thread is pinned, this one included, and no other collects, all of them are when it returns, and what
-    /// their destructors have removed on this thread, too. From within a value's destructor it does nothing: what is
-    /// removed there is released by whoever runs that, or later. Costs a look at a few counters where nothing waits.
+    /// If no thread is pinned, including this one, and no other thread collects, all of them are released when it
+    /// returns, and also the values that their destructors have removed on this thread. From a value's destructor it
+    /// does nothing: values that are removed there are released by the collection that runs the destructor, or later.
+    /// Costs a few loads if nothing waits.
     pub fn flush(&self) {
-        flush(&self.inner);
+        self.0.flush();
     }
 
-    /// The slot that the handle would be in.
-    #[inline]
-    fn slot(&self, handle: Handle<T>) -> Option<&Slot> {
-        self.inner.directory().slot(handle.key())
-    }
-
-    /// The tag that this pool's handles have, for as long as the caller keeps it.
-    pub(crate) fn tag(&self) -> &std::sync::Arc<PoolTag> {
-        self.inner.tag()
+    /// The pool, as the tables of its handles see it.
+    pub(crate) fn layout_pool(&self) -> &LayoutPool<T, layout::Standard> {
+        &self.0
     }
 }
 
-impl<T: Send + Sync, L: Layout> Drop for Pool<T, L> {
-    /// Releases every value, once, after the grace period: at once where no thread is pinned, otherwise when
-    /// something else collects later.
-    fn drop(&mut self) {
-        // SAFETY: taken once, here.
-        let inner = unsafe { ManuallyDrop::take(&mut self.inner) };
-        // SAFETY: values are Send, and `inner` keeps alive what its drop needs.
-        unsafe { defer(move || drop(inner)) };
-        collect_all();
-    }
-}
-
-/// Collects until nothing more is to be had.
-fn collect_all() {
-    collect();
-    // Other models' deferrals would be counted in, and no model defers more than one collection takes.
-    if cfg!(not(any(loom, shuttle))) {
-        let mut idle = 0;
-        while deferrals() > 0 && idle < 3 {
-            let before = run_so_far();
-            collect();
-            idle = if run_so_far() == before { idle + 1 } else { 0 };
-        }
-    }
-}
-
-impl<T: Send + Sync, L: Layout> fmt::Debug for Pool<T, L> {
+impl<T: Send + Sync> fmt::Debug for Pool<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("stats", &self.stats()).finish_non_exhaustive()
+        self.0.fmt(f)
     }
 }

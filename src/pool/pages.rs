@@ -1,175 +1,149 @@
-//! Arrays in pages, each made at first use and never moved or freed before the whole: what the pool's directory and
-//! the guest tables grow by.
+//! [`Pages`]: an array that grows by pages, without a lock and without moving an element.
+//!
+//! Page 0 has `FIRST` elements, and page `p` has `FIRST << p`; the last page has `FIRST` elements again, so that all
+//! pages together have `1 << BITS`.
+//!
+//! ```text
+//! index    0        FIRST    3 FIRST              7 FIRST                       (1 << BITS) - FIRST   1 << BITS
+//!          │ page 0  │ page 1 │ page 2             │ page 3           …         │ last page           │
+//! ```
+//!
+//! With `FIRST` added, the indexes of page `p` are those from `FIRST << p` to below `FIRST << (p + 1)`: a logarithm
+//! gives the page. For each page `Pages` keeps the address that element 0 would have if the page began there, so that
+//! the element's address is that *base* plus the index.
 
 #[cfg(all(test, loom))]
 mod models;
 
-use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr;
 
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-/// Where the element with a number is.
-///
-/// Pages stand in rows, and each has the elements of a range of indexes.
-///
-/// # Safety
-///
-/// For every number at all, its index is in the range of its row, unless that is empty or the row is past the last;
-/// and that is never where `TOTAL` says so.
-pub(crate) unsafe trait Geometry {
-    /// Pages.
-    const ROWS: usize;
-    /// Whether every number at all is in one of the rows.
-    const TOTAL: bool;
-
-    /// Elements of the first page.
-    const FIRST: u64;
-
-    /// The row and the index. `first` is `FIRST`.
-    fn locate(number: u64, first: u64) -> (usize, usize);
-
-    /// The indexes of a page; none for one that is never made.
-    fn range(row: usize) -> Range<usize>;
-}
-
-/// The indexes below `1 << BITS`. Page `p` has `FIRST << p` of them, the last page as many as the first.
-pub(crate) struct Doubling<const FIRST: u64, const BITS: u32>;
-
-// SAFETY: with `FIRST` added, the numbers of page `p` are those from `FIRST << p` to twice that, cut off where
-// `1 << BITS` ends: `FIRST` numbers into the last page. The last page is the one that holds it.
-unsafe impl<const FIRST: u64, const BITS: u32> Geometry for Doubling<FIRST, BITS> {
-    const ROWS: usize = (BITS - FIRST.ilog2()) as usize + 1;
-    const TOTAL: bool = true;
-
-    const FIRST: u64 = FIRST;
-
-    #[inline]
-    fn locate(index: u64, first: u64) -> (usize, usize) {
-        let index = index & ((1 << BITS) - 1);
-        (log2(index + first).wrapping_sub(FIRST.ilog2() as usize), index as usize)
-    }
-
-    #[inline]
-    fn range(row: usize) -> Range<usize> {
-        let first = FIRST as usize;
-        let start = (first << row) - first;
-        start..start + if row + 1 == Self::ROWS { first } else { first << row }
-    }
-}
-
-/// Shared by readers and growers without a lock.
-pub(crate) struct Pages<P, G: Geometry> {
-    /// For each page that is there the address that the element of index 0 would have beside the page's own, so that
-    /// a look-up adds the index and is done; null for the others.
-    rows: Box<[AtomicPtr<P>]>,
-    /// One more than the highest row that has a page: what a walk needs to look at.
+/// An array of `1 << BITS` elements, whose pages are allocated at first use and freed with the whole.
+pub(crate) struct Pages<P, const FIRST: u64, const BITS: u32> {
+    /// The base of each page; null for a page that does not exist.
+    bases: Box<[AtomicPtr<P>]>,
+    /// One more than the highest page that exists, for walks.
     used: AtomicUsize,
-    /// `G::FIRST`, where the compiler doesn't see which number it is. See [`log2`].
+    /// `FIRST`, as a value that the compiler does not know. See [`log2`].
     first: u64,
-    _geometry: PhantomData<fn(G)>,
 }
 
-impl<P: Default, G: Geometry> Pages<P, G> {
-    /// No pages. The table of them is zeros, which cost no memory until a page is made.
-    pub(crate) fn new() -> Self {
-        Self { rows: null_pointers(G::ROWS), used: AtomicUsize::new(0), first: G::FIRST, _geometry: PhantomData }
+impl<P, const FIRST: u64, const BITS: u32> Pages<P, FIRST, BITS> {
+    const PAGES: usize = (BITS - FIRST.ilog2()) as usize + 1;
+
+    /// The page and the index of the element that the lower `BITS` bits of `number` name. Total, for every `u64`:
+    /// (1) the page is below [`PAGES`](Self::PAGES), and (2) its [`range`](Self::range) contains the index.
+    #[inline]
+    fn locate(&self, number: u64) -> (usize, usize) {
+        let index = number & ((1 << BITS) - 1);
+        (log2(index + self.first).wrapping_sub(FIRST.ilog2() as usize), index as usize)
     }
 
-    /// The element with this number, if its page is there. Wait-free: two loads, the element's own not counted.
+    /// The indexes of a page's elements.
+    #[inline]
+    fn range(page: usize) -> Range<usize> {
+        let first = FIRST as usize;
+        let start = (first << page) - first;
+        start..start + if page + 1 == Self::PAGES { first } else { first << page }
+    }
+}
+
+impl<P: Default, const FIRST: u64, const BITS: u32> Pages<P, FIRST, BITS> {
+    /// No pages.
+    pub(crate) fn new() -> Self {
+        Self { bases: null_pointers(Self::PAGES), used: AtomicUsize::new(0), first: FIRST }
+    }
+
+    /// The element with this number, if its page exists. Wait-free: two loads.
     #[inline]
     pub(crate) fn get(&self, number: u64) -> Option<&P> {
         self.find(number, Some)
     }
 
-    /// What `look` finds in the element with this number: as [`get`](Self::get), without a second test of whether it
-    /// is there, which the compiler doesn't see through.
+    /// What `read` finds in the element with this number: [`get`](Self::get) and `and_then` in one, with one branch
+    /// where the compiler would make two of them.
     #[inline]
-    pub(crate) fn find<'a, R>(&'a self, number: u64, look: impl FnOnce(&'a P) -> Option<R>) -> Option<R> {
-        let (row, index) = G::locate(number, self.first);
-        if !G::TOTAL && row >= G::ROWS {
-            return None;
-        }
-        // SAFETY: there are `ROWS` of them, and `row` is one.
-        let cell = unsafe { self.rows.get_unchecked(row) };
-        // Acquire: pairs with the Release in `grow`; whoever sees the page sees its elements.
+    pub(crate) fn find<'a, R>(&'a self, number: u64, read: impl FnOnce(&'a P) -> Option<R>) -> Option<R> {
+        let (page, index) = self.locate(number);
+        // SAFETY: there are `PAGES` bases, and the page is below that (`locate`, 1).
+        let cell = unsafe { self.bases.get_unchecked(page) };
+        // Acquire: pairs with the Release in `grow`. A thread that sees the page sees its elements.
         let base = cell.load(Ordering::Acquire);
         if base.is_null() {
             return None;
         }
-        // SAFETY: a page that is there has the elements of its row's range, of which `index` is in it.
-        look(unsafe { element(base, index) })
+        // SAFETY: the page has the elements of its range, which contains the index (`locate`, 2).
+        read(unsafe { element(base, index) })
     }
 
-    /// The element with this number, in a page that is made if need be. `None` for a number out of bounds.
+    /// The element with this number. Allocates its page if need be.
     #[inline]
-    pub(crate) fn get_or_grow(&self, number: u64) -> Option<&P> {
+    pub(crate) fn get_or_grow(&self, number: u64) -> &P {
         match self.get(number) {
             None => self.grow(number),
-            found => found,
+            Some(element) => element,
         }
     }
 
     #[cold]
-    fn grow(&self, number: u64) -> Option<&P> {
-        let (row, index) = G::locate(number, self.first);
-        let cell = self.rows.get(row)?;
-        let range = G::range(row);
-        if range.is_empty() {
-            return None;
-        }
-        let new = allocate(range.clone());
-        // Release: pairs with the Acquire in `get`. Acquire on failure: to use the other thread's page.
+    fn grow(&self, number: u64) -> &P {
+        let (page, index) = self.locate(number);
+        let cell = &self.bases[page];
+        let new = allocate(Self::range(page));
+        // Release: pairs with the Acquire in `find`. Acquire on failure: the other thread's page is used then.
         let base = match cell.compare_exchange(ptr::null_mut(), new, Ordering::Release, Ordering::Acquire) {
             Ok(_) => new,
             Err(other) => {
-                // SAFETY: just made, of this range, and seen by nobody.
-                unsafe { free::<P>(new, range) };
+                // SAFETY: `new` was allocated above with this range (1), and no other thread has seen it (2).
+                unsafe { free::<P>(new, Self::range(page)) };
                 other
             }
         };
-        // Release: pairs with the Acquire in `iter`, so that a walk misses no page that came before it.
-        self.used.fetch_max(row + 1, Ordering::Release);
-        // SAFETY: as in `get`.
-        Some(unsafe { element(base, index) })
+        // Release: pairs with the Acquire in `iter`. A walk sees every page that was made before it.
+        self.used.fetch_max(page + 1, Ordering::Release);
+        // SAFETY: as in `find`.
+        unsafe { element(base, index) }
     }
 
-    /// Every element of the pages that are there.
+    /// All elements of the pages that exist.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &P> + Clone {
         let used = self.used.load(Ordering::Acquire);
-        self.rows[..used].iter().enumerate().flat_map(|(row, cell)| {
+        self.bases[..used].iter().enumerate().flat_map(|(page, cell)| {
             let base = cell.load(Ordering::Acquire);
-            let range = if base.is_null() { 0..0 } else { G::range(row) };
-            // SAFETY: as in `get`.
+            let range = if base.is_null() { 0..0 } else { Self::range(page) };
+            // SAFETY: the page has the elements of its range.
             range.map(move |index| unsafe { element(base, index) })
         })
     }
 }
 
-impl<P, G: Geometry> Drop for Pages<P, G> {
+impl<P, const FIRST: u64, const BITS: u32> Drop for Pages<P, FIRST, BITS> {
     fn drop(&mut self) {
         let used = self.used.load(Ordering::Acquire);
-        for (row, cell) in self.rows[..used].iter().enumerate() {
+        for (page, cell) in self.bases[..used].iter().enumerate() {
             let base = cell.load(Ordering::Acquire);
             if !base.is_null() {
-                // SAFETY: made in `grow` with this range, and `&mut self` says that nobody reads it.
-                unsafe { free::<P>(base, G::range(row)) };
+                // SAFETY: allocated in `grow` with this range (1), and `&mut self` excludes other users (2).
+                unsafe { free::<P>(base, Self::range(page)) };
             }
         }
     }
 }
 
+/// The element with this index of a page.
+///
 /// # Safety
 ///
-/// `base` is that of a page which has the index and lives for `'a`.
+/// `base` is the base of a page that has the index and lives for `'a`.
 #[inline]
 unsafe fn element<'a, P>(base: *mut P, index: usize) -> &'a P {
-    // SAFETY: inside of the page's allocation, says the caller.
+    // SAFETY: by the caller's promise the address is inside the page's allocation.
     unsafe { &*base.wrapping_add(index) }
 }
 
-/// A page of these indexes, by where its element 0 would be; never null.
+/// Allocates a page with these indexes, and gives its base, which is not null.
 fn allocate<P: Default>(range: Range<usize>) -> *mut P {
     let mut pages = Vec::new();
     loop {
@@ -178,34 +152,37 @@ fn allocate<P: Default>(range: Range<usize>) -> *mut P {
         if !base.is_null() {
             return Box::into_raw(page).cast::<P>().wrapping_sub(range.start);
         }
-        // By chance just so far up in memory: kept meanwhile, so that the next one is elsewhere.
+        // The page's address equals the offset of its first element. Kept until the next page has another address.
         pages.push(page);
     }
 }
 
+/// Frees a page.
+///
 /// # Safety
 ///
-/// `base` came from [`allocate`] with this range, and nobody uses the page any more.
+/// 1. `base` came from [`allocate`] with this range.
+/// 2. No thread uses the page any more.
 unsafe fn free<P>(base: *mut P, range: Range<usize>) {
     let page = ptr::slice_from_raw_parts_mut(base.wrapping_add(range.start), range.len());
-    // SAFETY: the caller's promise.
+    // SAFETY: from `Box::into_raw` (1), and freed once (2).
     drop(unsafe { Box::from_raw(page) });
 }
 
-/// The logarithm of a number that isn't 0, and that the compiler takes for one that may be.
+/// The logarithm of a number that is not 0. The compiler must not be able to prove that it is not 0.
 ///
-/// x86-64's `bsr` leaves its result's register as it was where the number is 0, so it waits for what that register
-/// held before: in a loop over handles, for the look-up before. For a number that may be 0 the register is set first,
-/// and look-ups run side by side.
+/// x86-64's `bsr` leaves its destination register unchanged if the number is 0, and so has a false dependency on that
+/// register: in a loop of look-ups each one would wait for the one before. For a number that may be 0 the compiler
+/// sets the register first, and look-ups overlap.
 #[inline]
 pub(super) const fn log2(number: u64) -> usize {
     ((u64::BITS - 1) ^ number.leading_zeros()) as usize
 }
 
-/// So many null pointers, which cost address space and no memory until they are written.
+/// A table of null pointers: zero pages, which take address space only until they are written.
 #[cfg(not(any(loom, shuttle)))]
 pub(super) fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
-    // SAFETY: zeros are null pointers.
+    // SAFETY: an `AtomicPtr` of zero bytes is a null pointer.
     unsafe { Box::new_zeroed_slice(len).assume_init() }
 }
 
@@ -219,14 +196,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_index_has_a_place_of_its_own() {
-        type Few = Doubling<4, 10>;
-        let places: Vec<_> = (0..1 << 10).map(|number| Few::locate(number, 4)).collect();
-        assert_eq!(places[0], (0, 0));
+    fn every_index_is_in_the_page_that_the_drawing_has_it_in() {
+        type Few = Pages<u8, 4, 10>;
+        let pages = Few::new();
+        let places: Vec<_> = (0..1 << 10).map(|number| pages.locate(number)).collect();
+        assert_eq!([places[0], places[4], places[12], places[1020]], [(0, 0), (1, 4), (2, 12), (8, 1020)]);
         assert!(places.is_sorted(), "and they are in order");
         assert!(places.iter().enumerate().all(|(number, (_, index))| number == *index));
-        assert!(places.iter().all(|(row, index)| *row < Few::ROWS && Few::range(*row).contains(index)));
-        assert!((1..Few::ROWS).all(|row| Few::range(row - 1).end == Few::range(row).start));
-        assert_eq!(Few::range(Few::ROWS - 1).end, 1 << 10);
+        assert!(places.iter().all(|(page, index)| *page < Few::PAGES && Few::range(*page).contains(index)));
+        assert!((1..Few::PAGES).all(|page| Few::range(page - 1).end == Few::range(page).start));
+        assert_eq!(Few::range(Few::PAGES - 1), 1020..1024);
+        assert_eq!(pages.locate(u64::MAX), (8, 1023), "every number is an index");
     }
 }

@@ -1,105 +1,97 @@
-//! What the holder of a lane has of a pool: the vacant slots that it fills next, and its counts.
-
-use crossbeam_utils::CachePadded;
+//! A shard: what one lane has of a pool, which is a cache of vacant slots and counters.
 
 use super::chunk::Chunk;
 use super::slot::Slot;
 use crate::sync::{OwnerCounter, UnsafeCell};
 
-/// Used by the holder of its lane alone (I7), but for the counters, which any thread may read.
-#[derive(Default)]
+/// Used by the holder of its lane alone (I7), except for the counters, which any thread may read.
 pub(super) struct Shard {
-    pub(super) owner: CachePadded<Owner>,
-}
-
-pub(super) struct Owner {
-    vacant: UnsafeCell<Vacancies>,
+    cache: UnsafeCell<SlotCache>,
     pub(super) inserted: OwnerCounter,
     pub(super) removed: OwnerCounter,
-    /// Entries whose values this lane's holders released, whoever removed them.
+    /// Entries that holders of this lane released. Any lane may have removed them.
     pub(super) reclaimed: OwnerCounter,
-    pub(super) retired_slots: OwnerCounter,
+    pub(super) exhausted_slots: OwnerCounter,
     #[cfg(not(any(loom, shuttle)))]
     pub(super) backlog: UnsafeCell<Backlog>,
 }
 
-impl Default for Owner {
+impl Default for Shard {
     fn default() -> Self {
         Self {
-            vacant: UnsafeCell::new(Vacancies::default()),
+            cache: UnsafeCell::new(SlotCache::default()),
             inserted: OwnerCounter::default(),
             removed: OwnerCounter::default(),
             reclaimed: OwnerCounter::default(),
-            retired_slots: OwnerCounter::default(),
+            exhausted_slots: OwnerCounter::default(),
             #[cfg(not(any(loom, shuttle)))]
             backlog: UnsafeCell::new(Backlog::default()),
         }
     }
 }
 
-/// Vacant slots of one chunk, which are on no list.
-struct Vacancies {
+/// Vacant slots of one chunk, one bit each, which no stack has.
+struct SlotCache {
     chunk: *const Chunk,
     slots: u64,
 }
 
-impl Default for Vacancies {
+impl Default for SlotCache {
     fn default() -> Self {
         Self { chunk: std::ptr::null(), slots: 0 }
     }
 }
 
-/// How long the pool's grace periods take, as one thread that removes sees it.
+/// Whether the pool's grace periods end, as the removals of this lane see it.
 #[cfg(not(any(loom, shuttle)))]
 #[derive(Default)]
 pub(super) struct Backlog {
-    /// Grace periods of the pool that were over at the last look.
-    pub(super) over: u64,
-    /// Looks since that number rose.
-    pub(super) looks: u32,
+    /// Grace periods that were completed at the last collection.
+    pub(super) completed: u64,
+    /// Collections since that number rose.
+    pub(super) stalled_collections: u32,
 }
 
-impl Owner {
-    /// Takes a vacant slot, and gives the key of its next entry.
+impl Shard {
+    /// Takes a slot from the cache. The result has the key of its next entry.
     ///
     /// # Safety
     ///
     /// 1. The caller holds the lane (I7).
-    /// 2. The chunk that was last put in lives for `'a`.
+    /// 2. The chunk of the last [`refill`](Self::refill) lives for `'a`.
     #[inline]
-    pub(super) unsafe fn take<'a>(&self) -> Option<(&'a Slot, u64)> {
-        self.vacant.with_mut(|vacant| {
-            // SAFETY: the holder's own (1), and nothing here comes back to it.
-            let vacant = unsafe { &mut *vacant };
-            if vacant.slots == 0 {
+    pub(super) unsafe fn take_slot<'a>(&self) -> Option<(&'a Slot, u64)> {
+        self.cache.with_mut(|cache| {
+            // SAFETY: the lane's holder alone uses the cache (1), and nothing below calls back into the shard.
+            let cache = unsafe { &mut *cache };
+            if cache.slots == 0 {
                 return None;
             }
-            let number = vacant.slots.trailing_zeros() as usize;
-            vacant.slots &= vacant.slots - 1;
-            // SAFETY: there are slots, so there is a chunk (2).
-            let slot = unsafe { &*vacant.chunk }.slot(number);
+            let number = cache.slots.trailing_zeros() as usize;
+            cache.slots &= cache.slots - 1;
+            // SAFETY: a cache with slots has a chunk, which lives for `'a` (2).
+            let slot = unsafe { &*cache.chunk }.slot(number);
             Some((slot, slot.vacant_word()))
         })
     }
 
-    /// Whether there is a vacant slot to take.
+    /// Whether the cache has a slot.
     ///
     /// # Safety
     ///
     /// The caller holds the lane (I7).
     pub(super) unsafe fn has_slots(&self) -> bool {
-        // SAFETY: the holder's own.
-        self.vacant.with(|vacant| unsafe { &*vacant }.slots != 0)
+        // SAFETY: the lane's holder alone uses the cache.
+        self.cache.with(|cache| unsafe { &*cache }.slots != 0)
     }
 
-    /// Puts vacant slots of a chunk in, which are the caller's alone.
+    /// Replaces the cache, which must be empty, by vacant slots of a chunk that the caller owns (I5).
     ///
     /// # Safety
     ///
-    /// 1. The caller holds the lane (I7).
-    /// 2. There is none to take.
-    pub(super) unsafe fn put(&self, chunk: &Chunk, slots: u64) {
-        // SAFETY: the holder's own (1).
-        self.vacant.with_mut(|vacant| unsafe { *vacant = Vacancies { chunk, slots } });
+    /// The caller holds the lane (I7).
+    pub(super) unsafe fn refill(&self, chunk: &Chunk, slots: u64) {
+        // SAFETY: the lane's holder alone uses the cache.
+        self.cache.with_mut(|cache| unsafe { *cache = SlotCache { chunk, slots } });
     }
 }

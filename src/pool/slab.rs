@@ -1,10 +1,11 @@
-//! Who owns the chunks: one sharded slab for all pools of the process.
+//! The owner of all chunks: one sharded slab for all pools of the process.
 //!
-//! A pool asks it once for 64 slots and gives the chunk back at its end; look-ups go by the pool's own
-//! [directory](super::directory). [sharded-slab](sharded_slab) numbers the threads that ask it and panics past the last
-//! number that its configuration has room for, or where the thread's own thread-locals are gone. The numbers of this
-//! configuration are more than a system has threads. A thread on its way out, and any that was refused, makes its
-//! chunks without the slab.
+//! A pool asks the slab once for 64 slots, and returns the chunk when the pool is dropped. Look-ups do not use it: they
+//! go through the pool's own [directory](super::directory).
+//!
+//! [sharded-slab](sharded_slab) gives each thread a number. It panics if it has no number left, or if the thread's own
+//! thread-locals are gone. `Config` has more numbers than a system has threads. A thread that ends, and a thread that
+//! the slab has refused once, makes chunks without the slab.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +18,7 @@ use crate::sync::atomic::Ordering;
 struct Config;
 
 impl sharded_slab::Config for Config {
-    /// Half a megabyte of table, once for the process.
+    /// A table of half a megabyte for the process.
     const MAX_THREADS: usize = 1 << 16;
     /// 2,097,120 chunks for each thread.
     const MAX_PAGES: usize = 16;
@@ -29,9 +30,9 @@ static SLAB: LazyLock<sharded_slab::Slab<Owned, Config>> = LazyLock::new(sharded
 /// A chunk that is freed when this is dropped.
 struct Owned(NonNull<Chunk>);
 
-// SAFETY: it frees the chunk, which any thread may, and gives no access to it.
+// SAFETY: an `Owned` only frees its chunk, which any thread may do.
 unsafe impl Send for Owned {}
-// SAFETY: as above.
+// SAFETY: a shared `Owned` gives no access to its chunk.
 unsafe impl Sync for Owned {}
 
 impl Owned {
@@ -42,7 +43,7 @@ impl Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        // SAFETY: leaked in `new`, once, and its pool uses it no more when the slab or `free` drops it.
+        // SAFETY: from `Box::leak` in `new`, and dropped once, by the slab or by `free`, after its pool's last use.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
@@ -51,25 +52,25 @@ impl Drop for Owned {
 enum Access {
     Untried,
     Granted,
-    /// The slab had no number for the thread, or the thread is ending.
+    /// The slab has no number for the thread, or the thread ends.
     Refused,
 }
 
 thread_local! {
     static ACCESS: Cell<Access> = const { Cell::new(Access::Untried) };
-    static LEAVING: Leaving = const { Leaving };
+    static THREAD_END: ThreadEnd = const { ThreadEnd };
 }
 
-/// Made after the slab's own thread-local, and so dropped before it.
-struct Leaving;
+/// Created after the slab's own thread-local, and so dropped before it.
+struct ThreadEnd;
 
-impl Drop for Leaving {
+impl Drop for ThreadEnd {
     fn drop(&mut self) {
         ACCESS.set(Access::Refused);
     }
 }
 
-/// A new chunk, which is in use until [`free`] is called.
+/// Makes a chunk, which lives until [`free`].
 #[cold]
 pub(super) fn make() -> NonNull<Chunk> {
     if ACCESS.get() != Access::Refused {
@@ -78,9 +79,9 @@ pub(super) fn make() -> NonNull<Chunk> {
         let key = catch_unwind(AssertUnwindSafe(|| SLAB.insert(owned)));
         ACCESS.set(if key.is_ok() { Access::Granted } else { Access::Refused });
         if let Ok(Some(key)) = key {
-            let _ = LEAVING.try_with(|_| ());
-            // SAFETY: the slab keeps it until its key is removed.
-            unsafe { chunk.as_ref() }.marked.slab_key.store(key + 1, Ordering::Relaxed);
+            let _ = THREAD_END.try_with(|_| ());
+            // SAFETY: the slab keeps the chunk until its key is removed.
+            unsafe { chunk.as_ref() }.marks.slab_key.store(key + 1, Ordering::Relaxed);
             return chunk;
         }
     }
@@ -92,11 +93,11 @@ pub(super) fn make() -> NonNull<Chunk> {
 /// # Safety
 ///
 /// 1. The chunk came from [`make`] and was not freed before.
-/// 2. Nobody uses it any more.
+/// 2. No thread uses it any more.
 pub(super) unsafe fn free(chunk: NonNull<Chunk>) {
-    // SAFETY: it is there until now (1).
-    match unsafe { chunk.as_ref() }.marked.slab_key.load(Ordering::Relaxed).checked_sub(1) {
-        // A thread that the slab has no number for leaves the chunk to it.
+    // SAFETY: the chunk lives until this call (1).
+    match unsafe { chunk.as_ref() }.marks.slab_key.load(Ordering::Relaxed).checked_sub(1) {
+        // A panic: the slab has no number for this thread, and keeps the chunk.
         Some(key) => drop(catch_unwind(AssertUnwindSafe(|| SLAB.remove(key)))),
         None => drop(Owned(chunk)),
     }

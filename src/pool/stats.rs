@@ -1,8 +1,8 @@
-//! What a pool has done so far.
+//! A pool's counters.
 
-use super::shard::Owner;
+use super::shard::Shard;
 
-/// Counts since the pool was made. Read one after the other: between two of them the pool goes on.
+/// Counts since the pool was made. They are read one after the other, while other threads use the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct PoolStats {
@@ -12,21 +12,21 @@ pub struct PoolStats {
     pub inserted: u64,
     /// Entries that were removed.
     pub removed: u64,
-    /// Removed entries of whose values the pool has yet to let go.
+    /// Removed entries whose values the pool has not released yet.
     pub awaiting_reclamation: u64,
-    /// Slots that are used up: they have served every generation that a handle has room for.
-    pub retired_slots: u64,
+    /// Slots that have served their last generation and are out of use.
+    pub exhausted_slots: u64,
 }
 
 impl PoolStats {
-    pub(super) fn sum<'a>(shards: impl Iterator<Item = &'a Owner> + Clone) -> Self {
-        // Read before the removals, so that it is never more than those.
-        let reclaimed = shards.clone().map(|owner| owner.reclaimed.get()).sum::<u64>();
+    pub(super) fn sum<'a>(shards: impl Iterator<Item = &'a Shard> + Clone) -> Self {
+        // Read before `removed`, so that it is never greater.
+        let reclaimed = shards.clone().map(|shard| shard.reclaimed.get()).sum::<u64>();
         let mut stats = Self::default();
-        for owner in shards {
-            stats.removed += owner.removed.get();
-            stats.inserted += owner.inserted.get();
-            stats.retired_slots += owner.retired_slots.get();
+        for shard in shards {
+            stats.removed += shard.removed.get();
+            stats.inserted += shard.inserted.get();
+            stats.exhausted_slots += shard.exhausted_slots.get();
         }
         stats.live = stats.inserted.saturating_sub(stats.removed);
         stats.awaiting_reclamation = stats.removed.saturating_sub(reclaimed);

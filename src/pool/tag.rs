@@ -1,4 +1,4 @@
-//! The 12 bits that tell the handles of one pool from those of another.
+//! A pool's tag: the highest 12 bits of its handles, by which it refuses the handles of other pools.
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,35 +9,35 @@ const TAGS: usize = 1 << TAG_BITS;
 
 const FIRST: NonZeroU64 = NonZeroU64::new(1 << KEY_BITS).expect("not 0");
 
-/// One bit for each tag that a pool holds. std's atomics under loom too: a tag is a name, nothing is ordered by it.
-static HELD: [AtomicU64; TAGS / 64] = [const { AtomicU64::new(0) }; TAGS / 64];
+/// One bit for each tag in use. std's atomics under loom too: nothing is ordered by them.
+static IN_USE: [AtomicU64; TAGS / 64] = [const { AtomicU64::new(0) }; TAGS / 64];
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// A pool's tag: never 0, and no other live pool's while there are 4,095 of them or fewer. Past that, tags are
-/// shared. One that is let go of comes back as late as can be.
+/// A tag, which is in use until this is dropped. Tags are 1 to 4,095, given out in turn, so that a tag is reused as
+/// late as possible. No two pools have the same tag while at most 4,095 tags are in use; further pools share tags.
 #[derive(Debug)]
 pub(crate) struct PoolTag {
-    /// Where a handle has it.
+    /// The tag in bits 63 to 52, where a handle has it.
     bits: NonZeroU64,
-    held: bool,
+    shared: bool,
 }
 
 impl PoolTag {
     pub(super) fn new() -> Self {
-        let mut shared = FIRST;
+        let mut last = FIRST;
         for _ in 0..TAGS {
             let tag = NEXT.fetch_add(1, Ordering::Relaxed) % TAGS;
             let Some(bits) = NonZeroU64::new((tag as u64) << KEY_BITS) else { continue };
             let bit = 1 << (tag % 64);
-            if HELD[tag / 64].fetch_or(bit, Ordering::Relaxed) & bit == 0 {
-                return Self { bits, held: true };
+            if IN_USE[tag / 64].fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+                return Self { bits, shared: false };
             }
-            shared = bits;
+            last = bits;
         }
-        Self { bits: shared, held: false }
+        Self { bits: last, shared: true }
     }
 
-    /// The tag where a handle has it.
+    /// The tag in bits 63 to 52, where a handle has it.
     #[inline]
     pub(crate) fn bits(&self) -> NonZeroU64 {
         self.bits
@@ -46,9 +46,9 @@ impl PoolTag {
 
 impl Drop for PoolTag {
     fn drop(&mut self) {
-        if self.held {
+        if !self.shared {
             let tag = self.bits.get() >> KEY_BITS;
-            HELD[tag as usize / 64].fetch_and(!(1 << (tag % 64)), Ordering::Relaxed);
+            IN_USE[tag as usize / 64].fetch_and(!(1 << (tag % 64)), Ordering::Relaxed);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Values as the slots have them: the address inside an `Arc`, and between two of them the memory of the last.
+//! A value as its slot has it: the address inside an `Arc`; and its memory, which the slot's next value is written to.
 
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,98 +6,92 @@ use std::ptr;
 
 use crate::sync::Arc;
 
-/// The largest value whose memory is kept for the next one, in bytes, and the largest alignment. A pool keeps its slots
-/// until it is dropped, and so as much beside each of them at most, and the two counts of the `Arc`.
+/// The largest size and alignment of values whose memory is recycled, in bytes. A pool keeps its slots until it is
+/// dropped, and with each slot at most this many bytes and the two counts of an `Arc`.
 const RECYCLED_BYTES: usize = 64;
 
-/// What [`Pool::insert`](super::Pool::insert) takes: a `T` or an `Arc<T>`.
-#[expect(private_bounds, reason = "nobody else's types")]
-pub trait Insert<T>: Value<T> {}
-
-impl<T> Insert<T> for T {}
-
-impl<T> Insert<T> for Arc<T> {}
-
-pub(super) trait Value<T>: Sized {
-    /// The value as one reference of an `Arc`, for [`drop_or_recycle`].
+/// What an insertion stores: a `T` or an `Arc<T>`.
+pub(super) trait IntoSlot<T>: Sized {
+    /// The value as one reference of an `Arc`, as [`drop_or_recycle`] takes it.
     ///
     /// # Safety
     ///
-    /// `recycled` came from [`drop_or_recycle`] and wasn't used since, or is null.
+    /// `recycled` is null, or came from [`drop_or_recycle`] for a `T` and was not used since.
     unsafe fn into_slot(self, recycled: *const T) -> *const T;
 }
 
-impl<T> Value<T> for T {
+impl<T> IntoSlot<T> for T {
     #[inline]
     unsafe fn into_slot(self, recycled: *const T) -> *const T {
         if recycled.is_null() {
             return Arc::into_raw(Arc::new(self));
         }
-        // SAFETY: the memory of a value that is gone, in an `Arc` with one reference: the caller's.
+        // SAFETY: by the caller's promise this is the memory of a dropped `T`, in an `Arc` with one reference.
         unsafe { recycled.cast_mut().write(self) };
         recycled
     }
 }
 
-impl<T> Value<T> for Arc<T> {
+impl<T> IntoSlot<T> for Arc<T> {
     #[inline]
     unsafe fn into_slot(self, recycled: *const T) -> *const T {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise is the one that is required here.
         unsafe { free_recycled(recycled) };
         Self::into_raw(self)
     }
 }
 
-/// A reference of the caller's own.
+/// A new reference to a slot's value.
 ///
 /// # Safety
 ///
-/// `value` came from [`Value::into_slot`], and a reference to it is alive during the call.
+/// 1. `value` came from [`IntoSlot::into_slot`].
+/// 2. A reference to it is alive during the call.
 #[inline]
-pub(super) unsafe fn clone_of<T>(value: *const T) -> Arc<T> {
-    // SAFETY: the caller's promise.
+pub(super) unsafe fn clone_arc<T>(value: *const T) -> Arc<T> {
+    // SAFETY: from `Arc::into_raw` (1), with a count of at least one (2).
     unsafe {
         Arc::increment_strong_count(value);
         Arc::from_raw(value)
     }
 }
 
-/// Drops a reference, and gives the value's memory where that was the last one and the memory is kept; otherwise null.
+/// Drops a reference. If it was the last one and the value is small, its memory is kept and returned; otherwise null.
 ///
-/// A panic of the value's destructor ends here: whoever collects is rarely the one whom it concerns, and has more to
-/// collect.
+/// A panic of the value's destructor is caught here: the thread that collects is seldom the one that removed the
+/// value, and has more to release.
 ///
 /// # Safety
 ///
-/// `value` came from [`Value::into_slot`], and its reference is the caller's to drop.
+/// `value` came from [`IntoSlot::into_slot`], and the caller owns its reference.
 pub(super) unsafe fn drop_or_recycle<T>(value: *const T) -> *const T {
-    // SAFETY: the caller's promise.
+    // SAFETY: from `Arc::into_raw`, and the caller owns the reference.
     let mut value = unsafe { Arc::from_raw(value) };
     if size_of::<T>().max(align_of::<T>()) > RECYCLED_BYTES || Arc::get_mut(&mut value).is_none() {
         catch_and_discard(|| drop(value));
         return ptr::null();
     }
     let recycled = Arc::into_raw(value);
-    // SAFETY: nobody else has a reference, weak ones included, so the value is ours, and used no more.
+    // SAFETY: `get_mut` found no other reference, strong or weak, so the value is ours to drop, once.
     catch_and_discard(|| unsafe { ptr::drop_in_place(recycled.cast_mut()) });
     recycled
 }
 
-/// Frees a recycled, if there is one.
+/// Frees a recycled allocation, if there is one.
 ///
 /// # Safety
 ///
-/// As [`Value::into_slot`].
+/// As [`IntoSlot::into_slot`].
 pub(super) unsafe fn free_recycled<T>(recycled: *const T) {
     if !recycled.is_null() {
-        // SAFETY: from `Arc::into_raw`, and of the same size and alignment; the value is gone.
+        // SAFETY: from `Arc::into_raw`, with the same size and alignment; the value was dropped.
         drop(unsafe { Arc::from_raw(recycled.cast::<MaybeUninit<T>>()) });
     }
 }
 
 fn catch_and_discard(destroy: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(destroy))
-        // What was thrown has a destructor too, which might panic in its turn; there it ends.
+        // The payload has a destructor too, which may panic. A payload of that second panic is leaked.
         && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
     {
         std::mem::forget(payload);

@@ -1,14 +1,13 @@
-//! loom's atomics, each with a companion that makes loom go through every order of its accesses.
+//! loom's atomics, each with a companion that makes loom explore every order of its accesses.
 //!
-//! loom's partial-order reduction remembers one access of an object, the last. A load by one thread that another
-//! thread's load follows is forgotten, and so is never tried after what that other thread stores next: a
-//! load and compare-exchange against a load, the commonest pair there is, runs in one order only (loom 0.7.3:
-//! `last_access` in its `rt/atomic.rs`). So every load here comes after a *tick*: a compare-exchange on the
-//! companion that always fails. It is one that loom takes for dependent on every other, and being relaxed and
-//! without a store it adds no edge: what a load may see stays the memory model's affair. Stores and
-//! read-modify-writes need none, since loom remembers those.
+//! loom's partial-order reduction remembers one access of an object, the last. If thread A loads and then thread B
+//! loads, A's load is forgotten, and is never tried after B's next store. So a load and compare-exchange against a
+//! load, the most common pair, runs in one order only (loom 0.7.3: `last_access` in its `rt/atomic.rs`). Therefore a
+//! *tick* precedes every load here: a compare-exchange on the companion that always fails. loom takes it to depend on
+//! every other tick. It is relaxed and stores nothing, so it adds no edge, and the memory model alone decides what a
+//! load may see. Stores and read-modify-writes need no tick, since loom remembers those.
 //!
-//! With the real epoch there are no ticks: crossbeam's own atomics have none, and the models would not end.
+//! With crossbeam-epoch there are no ticks: its own atomics have none, and the models would take too long.
 
 pub use loom::sync::atomic::{Ordering, fence};
 
@@ -65,7 +64,7 @@ macro_rules! atomics {
                     self.atomic.compare_exchange(current, new, success, failure)
                 }
 
-                /// Never fails without cause: a retry is another compare-exchange, which loom tries anyway.
+                /// Never fails spuriously: a retry is another compare-exchange, which loom explores anyway.
                 #[track_caller]
                 pub fn compare_exchange_weak(
                     &self,

@@ -1,10 +1,10 @@
-//! arc-swap's contract, for loom and shuttle: a cell with an [`Arc`](super::Arc) in it that is read and replaced in one
-//! step each.
+//! A model of arc-swap's contract for loom and shuttle: a cell with an [`Arc`](super::Arc) that is loaded in one step
+//! and replaced in one step.
 //!
-//! A step is opaque, as arc-swap's own words are std's: it comes after a read-modify-write, which is where loom may
-//! switch, and which orders what arc-swap promises to order and no more: what came before a store comes before whatever
-//! loads what was stored. A load comes before no later store. What was replaced is let go of by the store, or by a load
-//! that is still at it.
+//! A step is opaque to the checkers, since it uses std types. A read-modify-write precedes it: there the checkers may
+//! switch threads, and it makes the edge that arc-swap promises, and no other: what came before a store happens before
+//! a load of the value that was stored. A load happens before no later store. The replaced `Arc` is dropped by the
+//! store, or by a load that is in progress.
 
 use std::mem;
 use std::sync::{Arc as Slot, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ pub type ArcSwap<T> = Swap<Arc<T>>;
 pub type ArcSwapOption<T> = Swap<Option<Arc<T>>>;
 
 pub struct Swap<V> {
-    /// std's `Slot`, which is cloned without a switch.
+    /// std's `Arc`, whose clone is no switch point.
     slot: Mutex<Slot<V>>,
     stores: AtomicUsize,
 }
@@ -58,7 +58,7 @@ impl<T> Swap<Arc<T>> {
         self.load_full()
     }
 
-    /// As arc-swap's: `f` is called again for each store that comes between.
+    /// As arc-swap's: `f` is called again if another store came between.
     pub fn rcu(&self, mut f: impl FnMut(&Arc<T>) -> Arc<T>) {
         loop {
             let before = self.load_slot();

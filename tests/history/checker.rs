@@ -1,23 +1,23 @@
-//! The search for an order: Wing and Gong's (*Testing and verifying concurrent objects*, 1993), with Lowe's memory of
-//! where it has been (*Testing for linearizability*, 2017).
+//! The search for a sequential order: Wing and Gong's (*Testing and verifying concurrent objects*, 1993), with Lowe's
+//! memory of visited states (*Testing for linearizability*, 2017).
 
 use std::collections::HashSet;
 use std::hash::Hash;
 
 use super::{History, Set};
 
-/// What a thing does when it is called by one thread.
+/// How an object answers calls of one thread.
 pub trait Specification {
     /// A call with its answer.
     type Operation;
     type State: Clone + Eq + Hash + Default;
 
-    /// The state after the operation; `None` where it can't be answered so in this state.
+    /// The state after the operation; `None` if the state does not allow its answer.
     fn apply(state: &Self::State, operation: &Self::Operation) -> Option<Self::State>;
 }
 
-/// An order of all operations, by their places in the history, in which each comes after those that it is after and
-/// answers as the specification does. `None` where there is no such order.
+/// A sequential order of all operations, by their indexes in the history, that keeps the history's order and in which
+/// every answer is the specification's. `None` if there is no such order.
 pub fn linearize<S: Specification>(history: &History<S::Operation>) -> Option<Vec<usize>> {
     let operations = &history.operations;
     let all = operations.iter().enumerate().fold(0, |set, (at, _)| set | 1 << at);
@@ -46,7 +46,7 @@ pub fn linearize<S: Specification>(history: &History<S::Operation>) -> Option<Ve
     None
 }
 
-/// A point of the search: what was put in order so far, by what last, and which operation to try next.
+/// A node of the search: the operations that are in order so far, the last of them, and the operation to try next.
 struct Step<S> {
     done: Set,
     last: usize,

@@ -1,9 +1,9 @@
-//! Histories of calls, and whether some order of them, one after the other, explains every answer.
+//! Histories of calls, and whether some sequential order of them explains every answer.
 //!
-//! A [`History`] is a set of operations and, for each, those that came before it. What *before* means is the
-//! recorder's choice: [`Clock`] takes it from real time, which is linearizability as Herlihy and Wing define it
-//! (*Linearizability: a correctness condition for concurrent objects*, 1990); the models under loom take it from what
-//! the program itself orders, since a weak memory has no other time.
+//! A [`History`] is a set of operations and, for each, the operations before it. The recorder chooses what *before*
+//! means. [`Clock`] uses real time, which is linearizability as Herlihy and Wing define it (*Linearizability: a
+//! correctness condition for concurrent objects*, 1990). The models under loom use the order that the program itself
+//! makes, since weak memory has no other time.
 
 #![allow(dead_code, reason = "every test target uses its part")]
 
@@ -13,8 +13,8 @@ pub mod table;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// At most this many operations in a history.
-pub const MOST: usize = 64;
+/// The most operations in a history.
+pub const MAX_OPERATIONS: usize = 64;
 
 /// A set of operations, one bit for each, by their places in the history.
 pub type Set = u64;
@@ -26,7 +26,7 @@ pub struct Operation<O> {
     pub after: Set,
 }
 
-/// What happened. No operation is after itself, by way of others or at once.
+/// Operations with a partial order.
 #[derive(Debug, Clone)]
 pub struct History<O> {
     pub operations: Vec<Operation<O>>,
@@ -39,14 +39,14 @@ impl<O> Default for History<O> {
 }
 
 impl<O> History<O> {
-    /// Adds an operation, and gives the set of it alone.
+    /// Adds an operation. The result is the set that has only this operation.
     pub fn push(&mut self, what: O, after: Set) -> Set {
-        assert!(self.operations.len() < MOST, "a set has no bit for it");
+        assert!(self.operations.len() < MAX_OPERATIONS, "a set has no bit for it");
         self.operations.push(Operation { what, after });
         1 << (self.operations.len() - 1)
     }
 
-    /// The operations that `keep` keeps, in the order that they had among each other.
+    /// The operations for which `keep` is true, with the order among them.
     pub fn only(&self, keep: impl Fn(&O) -> bool) -> Self
     where
         O: Clone,
@@ -71,13 +71,13 @@ pub struct Timed<O> {
     pub answered: u64,
 }
 
-/// Counts the calls and answers of one history. std's, under shuttle too: its threads run one at a time, and the
-/// count says in which order.
+/// Counts the calls and answers of one history. std's atomic under shuttle too: its threads run one at a time, in the
+/// order of the count.
 #[derive(Debug, Default)]
 pub struct Clock(AtomicU64);
 
 impl Clock {
-    /// Makes a call, and notes when it was made and answered.
+    /// Makes a call, and records when it was made and answered.
     pub fn time<R>(&self, call: impl FnOnce() -> R) -> Timed<R> {
         let called = self.0.fetch_add(1, Ordering::SeqCst);
         let what = call();

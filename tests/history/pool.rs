@@ -1,11 +1,11 @@
-//! What a pool does: a map in which no handle ever comes twice.
+//! The specification of a pool: a map that gives out no handle twice.
 
 use std::collections::BTreeMap;
 
 use super::checker::{Specification, linearize};
 use super::{History, Operation};
 
-/// A call of a pool's, by the number of its handle and by its value.
+/// A call of a pool with its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Call {
     Insert {
@@ -50,7 +50,7 @@ impl Specification for Pool {
         let live = state.get(&call.handle()).copied().flatten();
         let mut next = state.clone();
         let right = match *call {
-            // Given once, and never again.
+            // A handle is given out once.
             Call::Insert { value, handle } => next.insert(handle, Some(value)).is_none(),
             Call::Get { value, .. } => value == live,
             Call::Contains { live: is_live, .. } => is_live == live.is_some(),

@@ -1,11 +1,11 @@
-//! What a guest's table does: a map in which no guest handle ever comes twice.
+//! The specification of a guest's table: a map that gives out no guest handle twice.
 
 use std::collections::BTreeMap;
 
 use super::History;
 use super::checker::{Specification, linearize};
 
-/// A call of a table's, by the numbers of its guest handle and of the pool's handle that this is bound to.
+/// A call of a table with its answer: the guest handle, and the pool's handle that it is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Call {
     Bind { handle: u64, bound: u32 },
@@ -26,7 +26,7 @@ pub struct Table;
 
 impl Specification for Table {
     type Operation = Call;
-    /// Every guest handle that was ever given, and what those that are bound are bound to.
+    /// Every guest handle that was ever given out, and the handle of those that are bound.
     type State = BTreeMap<u32, Option<u64>>;
 
     fn apply(state: &Self::State, call: &Call) -> Option<Self::State> {

@@ -102,7 +102,7 @@ impl StateMachineTest for Played {
 
     fn init_test(_: &Expected) -> Self {
         let (pool, foreign) = (Pool::new(), Pool::new());
-        let table = HandleTable::new(&pool, Kind::Context);
+        let table = HandleTable::new(&pool, Kind::One);
         let handles = (0..ENTRIES).map(|entry| pool.insert(entry).unwrap()).collect();
         Self { pool, foreign, table, handles, made: Vec::new() }
     }
@@ -113,7 +113,7 @@ impl StateMachineTest for Played {
             Call::Bind(entry) => {
                 let bound = table.bind(state.handles[entry]).unwrap();
                 assert!(!state.made.contains(&bound), "a guest handle came twice");
-                assert_eq!(bound.kind(), Kind::Context);
+                assert_eq!(bound.kind(), Kind::One);
                 state.made.push(bound);
             }
             Call::BindForeign => {

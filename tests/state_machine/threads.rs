@@ -6,7 +6,7 @@
 use std::sync::{Barrier, Mutex};
 use std::thread;
 
-use graphpool::pool::Tiny;
+use graphpool::pool::for_tests::{LayoutPool, Tiny};
 use graphpool::{Handle, Pool, pin};
 use proptest::prelude::*;
 
@@ -53,7 +53,7 @@ impl Log {
         Some((bits, Handle::from_bits(bits)?))
     }
 
-    fn call(&self, pool: &Pool<u64, Tiny>, step: Step, value: u64) -> Option<Timed<Call>> {
+    fn call(&self, pool: &LayoutPool<u64, Tiny>, step: Step, value: u64) -> Option<Timed<Call>> {
         let timed = match step {
             Step::Insert => {
                 let Timed { what, called, answered } = self.clock.time(|| pool.insert(value));
@@ -84,7 +84,7 @@ impl Log {
 }
 
 fn run(scripts: &[Vec<Step>]) -> History<Call> {
-    let pool = Pool::with_layout();
+    let pool = LayoutPool::new();
     let log = Log::default();
     let barrier = Barrier::new(THREADS);
     thread::scope(|scope| {

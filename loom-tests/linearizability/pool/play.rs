@@ -1,8 +1,8 @@
-//! How a program over a pool is run, and what its calls and answers make of its history.
+//! Runs a program over a pool, and checks the history of its calls and answers.
 
 use std::sync::Arc as StdArc;
 
-use graphpool::pool::Tiny;
+use graphpool::pool::for_tests::Tiny;
 use graphpool::{Handle, pin};
 use loom::sync::Arc;
 use loom::thread;
@@ -16,20 +16,20 @@ use crate::support::{Payload, Pool, begin, new_pool};
 /// Which handle a call is made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
-    /// Of an entry that is there from the start.
+    /// Of an entry that is live from the start.
     Live,
-    /// Of one that was removed before the start. The next insertion takes its place.
+    /// Of an entry that was removed before the start. The next insertion takes its place.
     Stale,
-    /// The next one at that place, guessed ahead.
+    /// The next handle at that place, guessed.
     NextOfStale,
-    /// The next one at the live entry's place.
+    /// The next handle at the live entry's place, guessed.
     NextOfLive,
-    /// The first one at a place that no entry was at, which the next insertion but one takes.
+    /// The first handle at an unused place, which the second insertion takes.
     Fresh,
     /// Of this thread's last insertion.
     Own,
-    /// Of the other thread's, as it was told.
-    Told,
+    /// The handle that the other thread has sent.
+    Received,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,32 +40,32 @@ pub enum Step {
     Contains(Which),
     Remove(Which),
     Clear,
-    /// Tells of the last insertion, and of all that this thread has done.
-    Tell,
-    /// Goes on only if it was told.
-    Hear,
+    /// Sends the handle of the last insertion.
+    Send,
+    /// Receives a handle, or ends the script if none was sent yet.
+    Receive,
 }
 
-use Step::{Acquire, Clear, Contains, Get, Hear, Insert, Remove, Tell};
-use Which::{Fresh, Live, NextOfLive, NextOfStale, Own, Stale, Told};
+use Step::{Acquire, Clear, Contains, Get, Insert, Receive, Remove, Send};
+use Which::{Fresh, Live, NextOfLive, NextOfStale, Own, Received, Stale};
 
-/// What each thread does; the first is the main one's, which has made what the program starts with.
+/// A script for each thread. The first is the main thread's, which has made the entries that the program starts with.
 pub type Program = Vec<Vec<Step>>;
 
-/// What is expected of a history.
+/// The order that a history must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// An order of the calls at each place.
     AtEachPlace,
-    /// One of all calls.
+    /// An order of all calls.
     OfAll,
 }
 
-/// What a call does to the history.
+/// What is recorded of a call.
 #[derive(Debug, Clone)]
 enum Event {
     Call(Call),
-    /// The entries that it came by, and how many of them it removed.
+    /// The entries that it found, and how many of them it removed.
     Clear {
         seen: Vec<(u64, u64)>,
         removed: usize,
@@ -82,7 +82,7 @@ struct Player<'a> {
     /// The live and the stale one.
     given: [u64; 2],
     own: u64,
-    told: u64,
+    received: u64,
     next_value: u64,
 }
 
@@ -96,16 +96,16 @@ impl Player<'_> {
             NextOfLive => live + Tiny::GENERATION,
             Fresh => live + 1,
             Own => self.own,
-            Told => self.told,
+            Received => self.received,
         }
     }
 
     fn play(&mut self, script: &[Step]) {
         for step in script {
             match *step {
-                Tell => self.part.tell(self.own),
-                Hear => match self.part.hear() {
-                    Some(handle) => self.told = handle,
+                Send => self.part.send(self.own),
+                Receive => match self.part.receive() {
+                    Some(handle) => self.received = handle,
                     None => return,
                 },
                 _ => {
@@ -150,17 +150,17 @@ impl Player<'_> {
                 });
                 return Event::Clear { seen, removed };
             }
-            Tell | Hear => unreachable!("no calls"),
+            Send | Receive => unreachable!("no calls"),
         })
     }
 }
 
-/// Runs the program once and checks what came of it.
+/// Runs the program once and checks its history.
 pub fn execute(program: &Program, order: Order) {
     let pool = new_pool();
     let log = StdArc::new(Log::new());
     let mut main =
-        Player { pool: &pool, part: Part { log: &log, known: 0 }, given: [0; 2], own: 0, told: 0, next_value: 1 };
+        Player { pool: &pool, part: Part { log: &log, known: 0 }, given: [0; 2], own: 0, received: 0, next_value: 1 };
     main.play(&[Insert]);
     main.given[1] = main.own;
     main.play(&[Insert, Remove(Stale)]);
@@ -173,7 +173,7 @@ pub fn execute(program: &Program, order: Order) {
             let (pool, log, script) = (Arc::clone(&pool), StdArc::clone(&log), script.clone());
             thread::spawn(move || {
                 let part = Part { log: &log, known };
-                let mut player = Player { pool: &pool, part, given, own: 0, told: 0, next_value: 10 * thread };
+                let mut player = Player { pool: &pool, part, given, own: 0, received: 0, next_value: 10 * thread };
                 player.play(&script);
                 player.part.known
             })
@@ -192,9 +192,9 @@ pub fn execute(program: &Program, order: Order) {
     assert!(readings(&log).iter().any(has_an_order), "no order of {program:?} {order:?}: {log:#?}");
 }
 
-/// The histories that the events may stand for. A clear is as many calls as it came by entries, at no one time: it
-/// removed those that it says it did, found the others live and then lost them, and came by a moment at which each
-/// entry that it didn't see was not there.
+/// The histories that the events may stand for. A clear stands for several calls, not at one time: it found each entry
+/// live that it saw, removed as many of them as it says, lost the others to another removal, and found each other entry
+/// absent at some moment.
 fn readings(log: &History<Event>) -> Vec<History<Call>> {
     let inserted = log.operations.iter().filter_map(|operation| match operation.what {
         Event::Call(Call::Insert { handle, .. }) => Some(handle),

@@ -1,4 +1,4 @@
-//! How a program over a table is run, and what its calls and answers make of its history.
+//! Runs a program over a table, and checks the history of its calls and answers.
 
 use std::sync::Arc as StdArc;
 
@@ -14,22 +14,22 @@ use crate::support::new_pool;
 /// Which guest handle a call is made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
-    /// One that is bound from the start.
+    /// A guest handle that is bound from the start.
     Bound,
-    /// One that was unbound before the start. The next binding takes its index.
+    /// A guest handle that was unbound before the start. The next binding takes its index.
     Stale,
-    /// The next one at that index, guessed ahead.
+    /// The next guest handle at that index, guessed.
     NextOfStale,
-    /// The next one at the bound one's index.
+    /// The next guest handle at the bound one's index, guessed.
     NextOfBound,
-    /// The first one at an index that was never used.
+    /// The first guest handle at an index that was never used.
     Fresh,
-    /// This thread's last.
+    /// This thread's last binding.
     Own,
-    /// Its last but one.
+    /// This thread's second-last binding.
     Earlier,
-    /// The other thread's, as it was told.
-    Told,
+    /// The guest handle that the other thread has sent.
+    Received,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,41 +38,41 @@ pub enum Step {
     Resolve(Which),
     Unbind(Which),
     Drain,
-    /// Tells of the last binding, and of all that this thread has done.
-    Tell,
-    /// Goes on only if it was told.
-    Hear,
+    /// Sends the guest handle of the last binding.
+    Send,
+    /// Receives a handle, or ends the script if none was sent yet.
+    Receive,
 }
 
-use Step::{Bind, Drain, Hear, Resolve, Tell, Unbind};
-use Which::{Bound, Earlier, Fresh, NextOfBound, NextOfStale, Own, Stale, Told};
+use Step::{Bind, Drain, Receive, Resolve, Send, Unbind};
+use Which::{Bound, Earlier, Fresh, NextOfBound, NextOfStale, Own, Received, Stale};
 
-/// What each thread does; the first is the main one's, which has made what the program starts with.
+/// A script for each thread. The first is the main thread's, which has made the bindings that the program starts with.
 pub type Program = Vec<Vec<Step>>;
 
-/// What a call does to the history.
+/// What is recorded of a call.
 #[derive(Debug, Clone)]
 enum Event {
     Call(Call),
-    /// What it gave. No handle is bound twice, so that each says which guest handle it was.
+    /// The handles that it gave. No handle is bound twice, so that each tells its guest handle.
     Drain(Vec<u64>),
 }
 
-/// What a guest handle and the next one at its index differ by.
+/// The difference between a guest handle and the next one at its index.
 const TAG: u32 = 1 << 1;
-/// What guest handles of neighbouring indexes differ by.
+/// The difference between guest handles of neighbouring indexes.
 const INDEX: u32 = 1 << 13;
 
 struct Player<'a> {
     table: &'a HandleTable<u64>,
     part: Part<'a, Event>,
-    /// What this thread may bind.
+    /// Handles that this thread may bind.
     handles: Vec<Handle<u64>>,
     /// The bound and the stale one.
     given: [u32; 2],
     own: u32,
     earlier: u32,
-    told: u32,
+    received: u32,
 }
 
 impl Player<'_> {
@@ -86,16 +86,16 @@ impl Player<'_> {
             Fresh => bound + INDEX,
             Own => self.own,
             Earlier => self.earlier,
-            Told => self.told,
+            Received => self.received,
         }
     }
 
     fn play(&mut self, script: &[Step]) {
         for step in script {
             match *step {
-                Tell => self.part.tell(self.own.into()),
-                Hear => match self.part.hear() {
-                    Some(bound) => self.told = u32::try_from(bound).unwrap(),
+                Send => self.part.send(self.own.into()),
+                Receive => match self.part.receive() {
+                    Some(bound) => self.received = u32::try_from(bound).unwrap(),
                     None => return,
                 },
                 _ => {
@@ -124,22 +124,22 @@ impl Player<'_> {
                 Call::Unbind { bound, handle: table.unbind(GuestHandle::from_bits(bound)).map(Handle::to_bits) }
             }
             Drain => return Event::Drain(table.drain().map(Handle::to_bits).collect()),
-            Tell | Hear => unreachable!("no calls"),
+            Send | Receive => unreachable!("no calls"),
         })
     }
 }
 
-/// Runs the program once and checks what came of it.
+/// Runs the program once and checks its history.
 pub fn execute(program: &Program) {
     let pool = new_pool();
-    let table = Arc::new(HandleTable::new(&pool, Kind::Graph));
-    // A table doesn't ask whether they are live.
+    let table = Arc::new(HandleTable::for_layout_pool(&pool, Kind::Zero));
+    // A table binds any handle of the pool, live or not.
     let first = pool.insert(0).unwrap().to_bits();
     let mut handles = (first..).map(|bits| Handle::from_bits(bits).unwrap());
     let mut handles = || handles.by_ref().take(2).collect::<Vec<_>>();
     let log = StdArc::new(Log::new());
     let part = Part { log: &log, known: 0 };
-    let mut main = Player { table: &table, part, handles: handles(), given: [0; 2], own: 0, earlier: 0, told: 0 };
+    let mut main = Player { table: &table, part, handles: handles(), given: [0; 2], own: 0, earlier: 0, received: 0 };
     main.play(&[Bind]);
     main.given[1] = main.own;
     main.play(&[Bind, Unbind(Stale)]);
@@ -152,7 +152,7 @@ pub fn execute(program: &Program) {
             let (table, log, script, handles) = (Arc::clone(&table), StdArc::clone(&log), script.clone(), handles());
             thread::spawn(move || {
                 let part = Part { log: &log, known };
-                let mut player = Player { table: &table, part, handles, given, own: 0, earlier: 0, told: 0 };
+                let mut player = Player { table: &table, part, handles, given, own: 0, earlier: 0, received: 0 };
                 player.play(&script);
                 player.part.known
             })
@@ -167,8 +167,8 @@ pub fn execute(program: &Program) {
     assert!(each_index_is_linearizable(&reading(&log), !(INDEX - 1)), "no order of {program:?}: {log:#?}");
 }
 
-/// What the events stand for. A drain is as many calls as there are guest handles, at no one time: it unbound what it
-/// gave, and came by a moment at which each other one was not bound.
+/// The history that the events stand for. A drain stands for one call for each guest handle, not at one time: it
+/// unbound the handles that it gave, and found each other guest handle unbound at some moment.
 fn reading(log: &History<Event>) -> History<Call> {
     let bindings = log.operations.iter().filter_map(|operation| match operation.what {
         Event::Call(Call::Bind { handle, bound }) => Some((handle, bound)),

@@ -1,5 +1,5 @@
-//! The lanes of an execution under loom or shuttle. Each thread keeps one, but in the models that are about borrowing,
-//! for which [`lent`] is called: in the others that would be steps which show nothing.
+//! The lanes of an execution under loom or shuttle. Each thread keeps one lane. In the models that are about borrowing
+//! ([`borrow_for_each_call`]) it borrows one for each call; in other models that would only add steps.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -9,38 +9,38 @@ use super::{Lane, Lanes};
 use crate::sync::{lazy_static, thread_local};
 
 std::thread_local! {
-    static LENT: Cell<bool> = const { Cell::new(false) };
+    static BORROW_FOR_EACH_CALL: Cell<bool> = const { Cell::new(false) };
 }
 
 lazy_static! {
-    /// std's: which thread has which number is no part of what is modelled.
+    /// std's atomic: the models do not depend on which thread has which number.
     static ref NEXT: AtomicUsize = AtomicUsize::new(0);
 }
 
 lazy_static! {
-    /// Held by whoever has a lane too: threads may outlive the static.
+    /// In an `Arc`, which each borrowed lane holds too: threads may outlive the static.
     static ref LANES: Arc<Lanes<()>> = Arc::new(Lanes::new());
 }
 
 thread_local! {
-    static OWN: Own = Own::default();
+    static THREAD: ThreadLanes = ThreadLanes::default();
 }
 
 #[derive(Default)]
-struct Own {
+struct ThreadLanes {
     kept: Cell<Option<usize>>,
-    /// The number of the lane that is borrowed, and by how many seats.
+    /// The number of the lane that is borrowed, and the number of guards on it.
     borrowed: Cell<Option<usize>>,
     uses: Cell<usize>,
 }
 
-pub(crate) struct Seat {
+pub(crate) struct LaneGuard {
     number: usize,
-    /// Where the seat gives its lane back.
+    /// The lane that this guard gives back.
     lane: Option<(Arc<Lanes<()>>, *const Lane<()>)>,
 }
 
-impl Seat {
+impl LaneGuard {
     pub(crate) fn number(&self) -> usize {
         self.number
     }
@@ -48,49 +48,49 @@ impl Seat {
     fn borrow() -> Self {
         let lanes = Arc::clone(&LANES);
         let lane = lanes.take(None);
-        // SAFETY: it lives as long as `lanes`.
+        // SAFETY: the lane lives as long as `lanes`.
         let number = unsafe { &*lane }.number();
         Self { number, lane: Some((lanes, lane)) }
     }
 }
 
-impl Drop for Seat {
+impl Drop for LaneGuard {
     fn drop(&mut self) {
-        let last = |own: &Own| {
+        let last = |own: &ThreadLanes| {
             let uses = own.uses.get().saturating_sub(1);
             own.uses.set(uses);
             if uses == 0 {
                 own.borrowed.set(None);
             }
         };
-        let _ = OWN.try_with(last);
+        let _ = THREAD.try_with(last);
         if let Some((_lanes, lane)) = &self.lane {
-            // SAFETY: it lives as long as `_lanes`.
+            // SAFETY: the lane lives as long as `_lanes`.
             unsafe { &**lane }.give_back();
         }
     }
 }
 
-pub(crate) fn enter() -> Seat {
-    let enter = |own: &Own| {
-        if !LENT.get() {
+pub(crate) fn hold() -> LaneGuard {
+    let hold = |own: &ThreadLanes| {
+        if !BORROW_FOR_EACH_CALL.get() {
             let number = own.kept.get().unwrap_or_else(|| NEXT.fetch_add(1, Ordering::Relaxed));
             own.kept.set(Some(number));
-            return Seat { number, lane: None };
+            return LaneGuard { number, lane: None };
         }
         own.uses.set(own.uses.get() + 1);
         if let Some(number) = own.borrowed.get() {
-            return Seat { number, lane: None };
+            return LaneGuard { number, lane: None };
         }
-        let seat = Seat::borrow();
-        own.borrowed.set(Some(seat.number));
-        seat
+        let lane = LaneGuard::borrow();
+        own.borrowed.set(Some(lane.number));
+        lane
     };
-    OWN.try_with(enter).unwrap_or_else(|_| Seat::borrow())
+    THREAD.try_with(hold).unwrap_or_else(|_| LaneGuard::borrow())
 }
 
-/// Whether threads borrow a lane for each call, in the models that this thread of the system runs from here on.
+/// Sets whether threads borrow a lane for each call, in the models that this thread of the system runs from here on.
 #[cfg(loom)]
-pub fn lent(lent: bool) {
-    LENT.set(lent);
+pub fn borrow_for_each_call(borrow_for_each_call: bool) {
+    BORROW_FOR_EACH_CALL.set(borrow_for_each_call);
 }

@@ -1,10 +1,10 @@
-//! What a lane's holders do, one after the other, under loom.
+//! Threads that hold lanes, under loom.
 
 use super::Lanes;
 use crate::model_support::{explore, explore_bounded};
 use crate::sync::{Arc, UnsafeCell};
 
-/// What each lane has: written by its holder, and read by the next.
+/// A lane's state: its holder writes it, and the next holder reads it.
 #[derive(Debug)]
 struct Turns(UnsafeCell<u32>);
 
@@ -19,12 +19,13 @@ unsafe impl Sync for Turns {}
 // SAFETY: as above.
 unsafe impl Send for Turns {}
 
-/// Holds a lane for a moment. loom reports two holders at once, and a holder that doesn't see what the last one did.
+/// Holds a lane and gives it back. loom reports two holders at once, and a holder that does not see what the last one
+/// did.
 fn hold(lanes: &Lanes<Turns>) -> usize {
     let lane = lanes.take(None);
     // SAFETY: lanes live as long as the list.
     let lane = unsafe { &*lane };
-    // SAFETY: held.
+    // SAFETY: this thread holds the lane (L1).
     lane.own.0.with_mut(|turns| unsafe { *turns += 1 });
     let number = lane.number();
     lane.give_back();
@@ -42,7 +43,7 @@ fn turns(lanes: &Lanes<Turns>) -> u32 {
         .sum()
 }
 
-/// L1, L2: two threads that take a lane hold different ones, or one after the other.
+/// L1, L2: two threads that take a lane hold different lanes, or one lane after the other.
 #[test]
 fn a_holder_against_a_holder() {
     explore("lanes: a holder against a holder", || {
@@ -55,7 +56,7 @@ fn a_holder_against_a_holder() {
     });
 }
 
-/// L1, L2: three of them, with a lane that is there before.
+/// L1, L2: three threads that take a lane, where one lane exists before.
 #[test]
 fn two_holders_against_a_third_with_3_preemptions() {
     explore_bounded("lanes: two holders against a third", 3, || {
@@ -72,7 +73,7 @@ fn two_holders_against_a_third_with_3_preemptions() {
     });
 }
 
-/// L1: lanes that are held at once have different numbers, below the count of those that were made.
+/// L1: lanes that are held at once have different numbers, below the number of lanes.
 #[test]
 fn two_that_keep_their_lanes() {
     explore("lanes: two that keep their lanes", || {

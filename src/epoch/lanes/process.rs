@@ -1,4 +1,4 @@
-//! The lanes of the process, and which of them a thread holds.
+//! The lanes of the process, and which of them this thread holds.
 
 use std::cell::{Cell, UnsafeCell};
 use std::marker::PhantomData;
@@ -9,45 +9,45 @@ use crossbeam_epoch::LocalHandle;
 use super::{Lane, Lanes};
 use crate::epoch::{self, imp};
 
-/// Threads that keep a lane for life.
-const KEEPERS: usize = 32;
-/// Lanes whose participants are kept while nobody holds them.
-const KEPT: usize = 2 * KEEPERS;
+/// The most threads that keep a lane for life.
+const MAX_KEEPING_THREADS: usize = 32;
+/// Lanes that keep their participant while no thread holds them.
+const KEPT_PARTICIPANTS: usize = 2 * MAX_KEEPING_THREADS;
 /// Calls with a borrowed lane before a thread asks again to keep one.
 const CALLS_BETWEEN_REQUESTS: u32 = 256;
 
 type ProcessLane = Lane<UnsafeCell<Option<LocalHandle>>>;
 
 static LANES: Lanes<UnsafeCell<Option<LocalHandle>>> = Lanes::new();
-static KEEPING: AtomicUsize = AtomicUsize::new(0);
+static KEEPING_THREADS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// The lane that this thread keeps. Without a destructor, so that reading it is one load.
+    /// The lane that this thread keeps for life. The thread-local has no destructor, so that reading it is one load.
     static KEPT_LANE: Cell<Option<&'static ProcessLane>> = const { Cell::new(None) };
-    static OWN: Own = const { Own::new() };
+    static THREAD: ThreadLanes = const { ThreadLanes::new() };
 }
 
-/// What a thread has of the lanes beside the one that it keeps.
-struct Own {
-    /// The lane that is borrowed, and by how many seats.
+/// The lane that a thread borrows, if it keeps none.
+struct ThreadLanes {
+    /// The lane that is borrowed now, and the number of guards on it.
     borrowed: Cell<Option<&'static ProcessLane>>,
     uses: Cell<u32>,
-    /// The lane that was borrowed last.
+    /// The lane that was borrowed last, which is tried first.
     last: Cell<Option<&'static ProcessLane>>,
     calls: Cell<u32>,
 }
 
-impl Own {
+impl ThreadLanes {
     const fn new() -> Self {
         Self { borrowed: Cell::new(None), uses: Cell::new(0), last: Cell::new(None), calls: Cell::new(0) }
     }
 }
 
-impl Drop for Own {
-    /// A lane with a seat that outlives this, in a guard that is in a thread-local of its own, is held for ever.
+impl Drop for ThreadLanes {
+    /// If a guard outlives this, because it is in a thread-local that is dropped later, its lane is never given back.
     fn drop(&mut self) {
         if let Some(lane) = KEPT_LANE.take() {
-            KEEPING.fetch_sub(1, Ordering::Relaxed);
+            KEEPING_THREADS.fetch_sub(1, Ordering::Relaxed);
             if !is_pinned(lane) {
                 give_back(lane);
             }
@@ -55,8 +55,8 @@ impl Drop for Own {
     }
 }
 
-/// The right to use a lane, for as long as this lives. Stays on its thread.
-pub(crate) struct Seat {
+/// Holds a lane for this thread.
+pub(crate) struct LaneGuard {
     lane: &'static ProcessLane,
     borrowed: Borrowed,
     _stays_on_its_thread: PhantomData<*mut ()>,
@@ -66,45 +66,45 @@ pub(crate) struct Seat {
 enum Borrowed {
     /// The thread keeps the lane.
     No,
-    /// With the thread's other seats.
+    /// The thread's guards share the lane; the last one gives it back.
     Shared,
-    /// By this seat, on a thread whose thread-locals are gone.
+    /// This guard alone has the lane: the thread's thread-locals are gone.
     Alone,
 }
 
-impl Seat {
+impl LaneGuard {
     #[inline]
     pub(crate) fn number(&self) -> usize {
         self.lane.number()
     }
 }
 
-impl Drop for Seat {
+impl Drop for LaneGuard {
     #[inline]
     fn drop(&mut self) {
         if self.borrowed != Borrowed::No {
-            leave(self.lane, self.borrowed);
+            release_borrowed(self.lane, self.borrowed);
         }
     }
 }
 
-/// A seat on this thread's lane.
+/// Holds the lane that this thread keeps or has borrowed; otherwise takes one.
 #[inline]
-pub(crate) fn enter() -> Seat {
+pub(crate) fn hold() -> LaneGuard {
     match KEPT_LANE.get() {
-        Some(lane) => Seat { lane, borrowed: Borrowed::No, _stays_on_its_thread: PhantomData },
-        None => enter_without_a_lane(),
+        Some(lane) => LaneGuard { lane, borrowed: Borrowed::No, _stays_on_its_thread: PhantomData },
+        None => hold_without_kept_lane(),
     }
 }
 
 #[cold]
 #[inline(never)]
-fn enter_without_a_lane() -> Seat {
-    let (lane, borrowed) = OWN.try_with(keep_or_borrow).unwrap_or_else(|_| (take(None), Borrowed::Alone));
-    Seat { lane, borrowed, _stays_on_its_thread: PhantomData }
+fn hold_without_kept_lane() -> LaneGuard {
+    let (lane, borrowed) = THREAD.try_with(keep_or_borrow).unwrap_or_else(|_| (take(None), Borrowed::Alone));
+    LaneGuard { lane, borrowed, _stays_on_its_thread: PhantomData }
 }
 
-fn keep_or_borrow(own: &Own) -> (&'static ProcessLane, Borrowed) {
+fn keep_or_borrow(own: &ThreadLanes) -> (&'static ProcessLane, Borrowed) {
     if let Some(lane) = own.borrowed.get() {
         own.uses.set(own.uses.get() + 1);
         return (lane, Borrowed::Shared);
@@ -122,17 +122,19 @@ fn keep_or_borrow(own: &Own) -> (&'static ProcessLane, Borrowed) {
 }
 
 fn may_keep() -> bool {
-    // Relaxed: a count, by which nothing is ordered.
-    KEEPING
-        .try_update(Ordering::Relaxed, Ordering::Relaxed, |keepers| (keepers < KEEPERS).then_some(keepers + 1))
+    // Relaxed: a count, which orders nothing.
+    KEEPING_THREADS
+        .try_update(Ordering::Relaxed, Ordering::Relaxed, |keepers| {
+            (keepers < MAX_KEEPING_THREADS).then_some(keepers + 1)
+        })
         .is_ok()
 }
 
 #[cold]
 #[inline(never)]
-fn leave(lane: &'static ProcessLane, borrowed: Borrowed) {
+fn release_borrowed(lane: &'static ProcessLane, borrowed: Borrowed) {
     if borrowed == Borrowed::Shared {
-        let last = OWN.try_with(|own| {
+        let last = THREAD.try_with(|own| {
             own.uses.set(own.uses.get() - 1);
             let last = own.uses.get() == 0;
             if last {
@@ -140,7 +142,7 @@ fn leave(lane: &'static ProcessLane, borrowed: Borrowed) {
             }
             last
         });
-        // An error: this seat outlives what it was counted by, and there may be others.
+        // An error: the count of guards is gone, so that this may not be the last guard. The lane stays held.
         if last != Ok(true) {
             return;
         }
@@ -149,51 +151,51 @@ fn leave(lane: &'static ProcessLane, borrowed: Borrowed) {
 }
 
 fn take(hint: Option<&'static ProcessLane>) -> &'static ProcessLane {
-    // SAFETY: the list is a static, so its lanes live for ever.
-    unsafe { &*LANES.take(hint.filter(|lane| lane.number() < KEPT)) }
+    // SAFETY: the list is a static, so its lanes are never dropped.
+    unsafe { &*LANES.take(hint.filter(|lane| lane.number() < KEPT_PARTICIPANTS)) }
 }
 
 fn give_back(lane: &'static ProcessLane) {
-    let participant = if lane.number() < KEPT {
+    let participant = if lane.number() < KEPT_PARTICIPANTS {
         None
     } else {
-        // SAFETY: the lane is held by this thread (L1), and no seat has its participant pinned.
+        // SAFETY: this thread holds the lane (L1), and none of its guards has the participant pinned.
         unsafe { (*lane.own.get()).take() }
     };
     lane.give_back();
     if participant.is_some() {
-        // Its end hands one to the collector.
+        // Its drop has given a bag to the collector.
         epoch::count_bag();
     }
 }
 
 /// Whether this thread is pinned.
 pub(crate) fn this_thread_is_pinned() -> bool {
-    let borrowed = || OWN.try_with(|own| own.borrowed.get()).ok().flatten();
+    let borrowed = || THREAD.try_with(|own| own.borrowed.get()).ok().flatten();
     KEPT_LANE.get().or_else(borrowed).is_some_and(is_pinned)
 }
 
-/// Whether a lane that this thread holds is pinned.
+/// Whether the lane's participant is pinned. This thread holds the lane.
 fn is_pinned(lane: &ProcessLane) -> bool {
-    // SAFETY: the lane is this thread's (L1).
+    // SAFETY: this thread holds the lane (L1).
     unsafe { &*lane.own.get() }.as_ref().is_some_and(LocalHandle::is_pinned)
 }
 
-/// The participant of the seat's lane.
+/// The participant of the guard's lane.
 #[inline]
-pub(crate) fn participant(seat: &Seat) -> &LocalHandle {
-    // SAFETY: the lane is this thread's (L1), which drops the participant only where no seat is left.
-    match unsafe { &*seat.lane.own.get() } {
+pub(crate) fn participant(lane: &LaneGuard) -> &LocalHandle {
+    // SAFETY: this thread holds the lane (L1), and drops the participant only when no guard is left.
+    match unsafe { &*lane.lane.own.get() } {
         Some(participant) => participant,
-        None => register(seat),
+        None => register(lane),
     }
 }
 
 #[cold]
 #[inline(never)]
-fn register(seat: &Seat) -> &LocalHandle {
-    // SAFETY: as above, and there is none yet.
-    unsafe { (*seat.lane.own.get()).insert(imp::register()) }
+fn register(lane: &LaneGuard) -> &LocalHandle {
+    // SAFETY: this thread holds the lane (L1), which has no participant yet.
+    unsafe { (*lane.lane.own.get()).insert(imp::register()) }
 }
 
 #[cfg(test)]
@@ -205,68 +207,68 @@ mod tests {
     use super::*;
 
     thread_local! {
-        static BEFORE: RefCell<Vec<Seat>> = const { RefCell::new(Vec::new()) };
-        static AFTER: RefCell<Vec<Seat>> = const { RefCell::new(Vec::new()) };
+        static BEFORE: RefCell<Vec<LaneGuard>> = const { RefCell::new(Vec::new()) };
+        static AFTER: RefCell<Vec<LaneGuard>> = const { RefCell::new(Vec::new()) };
     }
 
     #[test]
-    fn a_lane_is_held_by_one_thread_at_a_time_and_by_others_after_it() {
+    fn one_thread_at_a_time_holds_a_lane_and_another_after_it() {
         let all = Arc::new(Barrier::new(100));
         let threads: Vec<_> = (0..100)
             .map(|_| {
                 let all = Arc::clone(&all);
                 std::thread::spawn(move || {
-                    let seat = enter();
+                    let lane = hold();
                     all.wait();
-                    seat.number()
+                    lane.number()
                 })
             })
             .collect();
         let numbers: BTreeSet<_> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
         assert_eq!(numbers.len(), 100);
-        let later = (0..500).map(|_| std::thread::spawn(|| enter().number()).join().expect("no panic"));
+        let later = (0..500).map(|_| std::thread::spawn(|| hold().number()).join().expect("no panic"));
         let highest = later.max().expect("there were some");
-        // Other tests of this process hold some.
-        assert!(highest < KEPT, "{highest}");
+        // Other tests of this process hold lanes too.
+        assert!(highest < KEPT_PARTICIPANTS, "{highest}");
     }
 
     #[test]
-    fn seats_of_a_thread_are_on_one_lane() {
+    fn the_guards_of_a_thread_are_on_one_lane() {
         let thread = std::thread::spawn(|| {
-            let (first, second) = (enter(), enter());
+            let (first, second) = (hold(), hold());
             assert_eq!(first.number(), second.number());
             drop(first);
-            assert_eq!(enter().number(), second.number());
+            assert_eq!(hold().number(), second.number());
         });
         thread.join().expect("no panic");
     }
 
-    /// Thread-locals end in the order, or against the order, in which they were first used: one list of seats does
-    /// before the count of them, and one after.
+    /// Thread-locals are dropped in the order of their first use, or in the reverse order: one of the two lists of
+    /// guards is dropped before the count of guards, and the other after it.
     #[test]
-    fn a_lane_is_held_by_a_seat_that_outlives_the_count_of_seats() {
+    fn a_guard_that_outlives_the_count_of_guards_keeps_its_lane_held() {
         let borrow = || {
             BEFORE.with(|_| ());
-            // Not a call at which the thread asks to keep a lane.
-            OWN.with(|own| own.calls.set(1));
+            // So that the thread does not ask to keep a lane.
+            THREAD.with(|own| own.calls.set(1));
             AFTER.with(|_| ());
-            for seats in [&BEFORE, &AFTER] {
-                seats.with_borrow_mut(|seats| seats.extend([enter(), enter()]));
+            for guards in [&BEFORE, &AFTER] {
+                guards.with_borrow_mut(|guards| guards.extend([hold(), hold()]));
             }
-            let seat = enter();
-            assert!(seat.borrowed == Borrowed::Shared);
-            seat.number()
+            let lane = hold();
+            assert!(lane.borrowed == Borrowed::Shared);
+            lane.number()
         };
         let number = std::thread::spawn(borrow).join().expect("no panic");
         let mut link = &LANES.first;
         let lane = loop {
-            // SAFETY: lanes live for ever.
-            let lane = unsafe { link.load(Ordering::Acquire).as_ref() }.expect("it was made");
+            // SAFETY: the lanes of a static are never dropped.
+            let lane = unsafe { link.load(Ordering::Acquire).as_ref() }.expect("the lane is in the list");
             if lane.number() == number {
                 break lane;
             }
             link = &lane.next;
         };
-        assert!(lane.held.load(Ordering::Relaxed), "two seats are left, and either of them may be in use");
+        assert!(lane.held.load(Ordering::Relaxed), "two guards are left, and either of them may be in use");
     }
 }

@@ -1,16 +1,16 @@
-//! The list under loom (M1, M2), with slots whose use by two at once is a report.
+//! The stack under loom (M1, M2), with slots for which loom reports two users at once.
 
-use super::{List, Marks};
+use super::{ChunkStack, SlotMarks};
 use crate::model_support::{explore, explore_bounded};
 use crate::sync::{Arc, UnsafeCell};
 
 const CHUNKS: usize = 3;
 const SLOTS: usize = 2;
 
-/// A list, and what its slots hold: written by whoever has taken the slot's mark.
+/// A stack, and for each slot a cell that the thread which has taken the slot's mark writes.
 struct Slots {
-    list: List,
-    marks: [Marks; CHUNKS],
+    stack: ChunkStack,
+    marks: [SlotMarks; CHUNKS],
     turns: [[UnsafeCell<u32>; SLOTS]; CHUNKS],
 }
 
@@ -20,11 +20,11 @@ unsafe impl Sync for Slots {}
 unsafe impl Send for Slots {}
 
 impl Slots {
-    /// `marked` are the slots of each chunk that are marked at the start; chunk 0 is listed last.
+    /// `marked` are the slots of each chunk that are marked at the start; chunk 0 is on top.
     fn new(marked: [u64; CHUNKS]) -> Arc<Self> {
         let slots = Self {
-            list: List::default(),
-            marks: std::array::from_fn(|_| Marks::default()),
+            stack: ChunkStack::default(),
+            marks: std::array::from_fn(|_| SlotMarks::default()),
             turns: std::array::from_fn(|_| std::array::from_fn(|_| UnsafeCell::new(0))),
         };
         for (chunk, marked) in marked.into_iter().enumerate().rev().filter(|(_, marked)| *marked != 0) {
@@ -36,32 +36,32 @@ impl Slots {
     /// Uses slots, and marks them.
     fn mark(&self, chunk: usize, slots: u64) {
         self.each(chunk, slots);
-        self.list.mark(chunk, slots, |chunk| &self.marks[chunk]);
+        self.stack.mark(chunk, slots, |chunk| &self.marks[chunk]);
     }
 
-    /// Takes what the first chunk of the list has, and uses it.
+    /// Takes the marked slots of the top chunk, and uses them.
     fn take(&self) -> Option<(usize, u64)> {
-        let (chunk, slots) = self.list.take(|chunk| Some(&self.marks[chunk]))?;
-        assert_ne!(slots, 0, "a listed chunk has marks");
+        let (chunk, slots) = self.stack.take(|chunk| Some(&self.marks[chunk]))?;
+        assert_ne!(slots, 0, "a chunk on the stack has marks");
         self.each(chunk, slots);
         Some((chunk, slots))
     }
 
     fn each(&self, chunk: usize, slots: u64) {
         for slot in (0..SLOTS).filter(|slot| slots >> slot & 1 == 1) {
-            // SAFETY: the slot is the caller's until it is marked (M1); loom reports where it isn't.
+            // SAFETY: the caller owns the slot until it is marked (M1); loom reports another user.
             self.turns[chunk][slot].with_mut(|turns| unsafe { *turns += 1 });
         }
     }
 
-    /// Takes all that is listed: each chunk once, with the slots that are expected of it.
+    /// Takes all chunks: each one once, with the expected slots.
     fn assert_left(&self, expected: [u64; CHUNKS]) {
         let mut left = [0; CHUNKS];
         while let Some((chunk, slots)) = self.take() {
-            assert_eq!(left[chunk], 0, "a chunk was listed twice");
+            assert_eq!(left[chunk], 0, "a chunk was on the stack twice");
             left[chunk] = slots;
         }
-        assert_eq!(left, expected, "slots were lost, or are there twice");
+        assert_eq!(left, expected, "slots were lost, or taken twice");
     }
 }
 
@@ -75,15 +75,15 @@ fn after<T: Send + 'static>(
 
 fn add(left: &mut [u64; CHUNKS], taken: Option<(usize, u64)>) {
     if let Some((chunk, slots)) = taken {
-        assert_eq!(left[chunk] & slots, 0, "two took one slot");
+        assert_eq!(left[chunk] & slots, 0, "two threads took one slot");
         left[chunk] |= slots;
     }
 }
 
-/// M2: two that mark slots of one chunk list it once, and both slots are there.
+/// M2: two threads that mark slots of one chunk push it once, and both slots are marked.
 #[test]
 fn mark_against_mark_of_the_same_chunk() {
-    explore("list: mark against mark of the same chunk", || {
+    explore("stack: mark against mark of the same chunk", || {
         let slots = Slots::new([0, 0, 0b01]);
         let other = after(&slots, |slots| slots.mark(0, 0b10));
         slots.mark(0, 0b01);
@@ -92,10 +92,10 @@ fn mark_against_mark_of_the_same_chunk() {
     });
 }
 
-/// M2: two that list chunks both do.
+/// M2: two threads that push chunks both do.
 #[test]
 fn mark_against_mark_of_another_chunk() {
-    explore("list: mark against mark of another chunk", || {
+    explore("stack: mark against mark of another chunk", || {
         let slots = Slots::new([0, 0, 0b01]);
         let other = after(&slots, |slots| slots.mark(1, 0b10));
         slots.mark(0, 0b01);
@@ -104,10 +104,10 @@ fn mark_against_mark_of_another_chunk() {
     });
 }
 
-/// M1, M2: a slot that is marked while its chunk is taken goes with it, or is there for the next.
+/// M1, M2: a slot that is marked while its chunk is popped is taken with it, or is left for the next take.
 #[test]
 fn mark_against_take_of_the_same_chunk() {
-    explore("list: mark against take of the same chunk", || {
+    explore("stack: mark against take of the same chunk", || {
         let slots = Slots::new([0b01, 0, 0b11]);
         let other = after(&slots, |slots| slots.mark(0, 0b10));
         let taken = slots.take();
@@ -119,10 +119,10 @@ fn mark_against_take_of_the_same_chunk() {
     });
 }
 
-/// M1: a taker that finds what was marked sees what the marker did.
+/// M1: a thread that takes a mark sees what the thread that set it did before.
 #[test]
 fn mark_against_take_of_nothing_else() {
-    explore("list: mark against take of nothing else", || {
+    explore("stack: mark against take of nothing else", || {
         let slots = Slots::new([0, 0, 0]);
         let other = after(&slots, |slots| slots.mark(0, 0b11));
         let mut all = [0; CHUNKS];
@@ -132,10 +132,10 @@ fn mark_against_take_of_nothing_else() {
     });
 }
 
-/// M2: what follows a chunk on the list stays there when another is put before it and taken.
+/// M2: a chunk stays on the stack when another one is pushed on top of it and popped.
 #[test]
 fn mark_against_take_of_another_chunk() {
-    explore("list: mark against take of another chunk", || {
+    explore("stack: mark against take of another chunk", || {
         let slots = Slots::new([0, 0, 0b01]);
         let other = after(&slots, |slots| slots.mark(0, 0b10));
         let mut all = [0; CHUNKS];
@@ -145,10 +145,10 @@ fn mark_against_take_of_another_chunk() {
     });
 }
 
-/// M1: two takers take different chunks.
+/// M1: two threads that take get different chunks.
 #[test]
 fn take_against_take() {
-    explore("list: take against take", || {
+    explore("stack: take against take", || {
         let slots = Slots::new([0b11, 0b10, 0]);
         let other = after(&slots, Slots::take);
         let mut all = [0; CHUNKS];
@@ -159,15 +159,15 @@ fn take_against_take() {
     });
 }
 
-/// M1, M2: the chunk at the top is the same again, but what follows it is not.
+/// M1, M2: the stack has the same top again, with another chunk below it.
 #[test]
-fn take_against_a_top_that_comes_back_with_4_preemptions() {
-    explore_bounded("list: take against a top that comes back", 4, || {
+fn take_against_aba_of_the_top_with_4_preemptions() {
+    explore_bounded("stack: take against ABA of the top", 4, || {
         let slots = Slots::new([0b01, 0b01, 0b01]);
         let other = after(&slots, Slots::take);
         let mut all = [0; CHUNKS];
         let (first, second) = (slots.take(), slots.take());
-        // What was first on the list is so again, without the second.
+        // The first chunk is on top again, without the second one below it.
         if let Some((chunk, marked)) = first {
             slots.mark(chunk, marked);
         }
@@ -177,10 +177,10 @@ fn take_against_a_top_that_comes_back_with_4_preemptions() {
     });
 }
 
-/// M1, M2: the chunk at the top is the same again after as many pushes as were there before, over another chunk.
+/// M1, M2: the stack has the same top again, over a chunk that was pushed in the meantime.
 #[test]
-fn take_against_a_top_that_comes_back_over_another_with_4_preemptions() {
-    explore_bounded("list: take against a top that comes back over another", 4, || {
+fn take_against_aba_of_the_top_over_another_chunk_with_4_preemptions() {
+    explore_bounded("stack: take against ABA of the top over another chunk", 4, || {
         let slots = Slots::new([0b01, 0b01, 0]);
         let other = after(&slots, Slots::take);
         let mut all = [0; CHUNKS];
@@ -195,10 +195,10 @@ fn take_against_a_top_that_comes_back_over_another_with_4_preemptions() {
     });
 }
 
-/// M1, M2: one slot that is marked and taken round and round by two threads is one's at a time.
+/// M1, M2: a slot that two threads mark and take again and again has one owner at a time.
 #[test]
-fn a_slot_goes_round_between_two_with_4_preemptions() {
-    explore_bounded("list: a slot goes round between two", 4, || {
+fn a_slot_is_passed_between_two_threads_with_4_preemptions() {
+    explore_bounded("stack: a slot is passed between two threads", 4, || {
         let slots = Slots::new([0b01, 0b10, 0]);
         let round = |slots: &Slots| {
             if let Some((chunk, marked)) = slots.take() {

@@ -153,7 +153,7 @@ impl Subject for Table {
 
     fn filled(count: usize) -> (Self, Vec<GuestHandle>) {
         let (pool, handles) = filled(count);
-        let table = HandleTable::new(&pool, Kind::Graph);
+        let table = HandleTable::new(&pool, Kind::Zero);
         let guest_handles = handles.into_iter().map(|handle| table.bind(handle).expect("there is room")).collect();
         (Self { pool, table }, guest_handles)
     }
@@ -210,7 +210,7 @@ impl Subject for Tables {
         let mut tables = Vec::new();
         let mut keys = Vec::new();
         for handles in handles.chunks(BINDINGS) {
-            let table = HandleTable::new(&pool, Kind::Graph);
+            let table = HandleTable::new(&pool, Kind::Zero);
             let number = tables.len() as u32;
             keys.extend(handles.iter().map(|handle| (number, table.bind(*handle).expect("there is room"))));
             tables.push(table);
