@@ -1,4 +1,4 @@
-//! Essays: why the crate is built as it is, what shows that it is right, and where it ends.
+//! Essays: the design and its reasons, the evidence that it is correct, its limits, and the threat model.
 
 #[doc = include_str!("design.md")]
 pub mod design {}
