@@ -97,7 +97,7 @@ fn defer(history: &Shared, guard: &Guard, ran: impl FnOnce() + 'static) {
         drop(now);
         ran();
     };
-    // SAFETY: `run` owns what it uses.
+    // SAFETY: `run` owns what it uses (2), which any thread may use (1).
     unsafe { verification::defer(guard, run) };
     // Guards that were announced in the meantime may have been pinned before the deferral or after it.
     let mut now = history.lock();
@@ -220,7 +220,7 @@ fn a_read_under_a_guard_against_a_deferred_write() {
                 // SAFETY: loom reports a concurrent read.
                 last.value.with_mut(|value| unsafe { *value = 2 });
             };
-            // SAFETY: `write` owns what it uses.
+            // SAFETY: `write` owns what it uses (2), which any thread may use (1).
             unsafe { verification::defer(&guard, write) };
         }
         collect();

@@ -90,7 +90,7 @@ pub(crate) fn deferrals_run() -> usize {
 /// Advances the epoch as far as a deferral needs, if no thread delays it, and runs what is ready.
 pub(crate) fn collect() {
     let waiting = BAGS.load(Ordering::Relaxed).saturating_sub(BAGS_RUN.load(Ordering::Relaxed));
-    // The bags of other models, which run at the same time, are none of a model's.
+    // Models run side by side in one process and share the counts, so a model does not use them.
     let more = if cfg!(any(loom, shuttle)) { 0 } else { (waiting / BAGS_PER_PASS).min(MAX_PASSES) };
     (0..PASSES.saturating_add(more)).for_each(|_| pin().flush());
 }
@@ -143,7 +143,8 @@ impl Guard {
     ///
     /// # Safety
     ///
-    /// `f` must be sound to run on any thread and at any later time.
+    /// 1. `f` may run on any thread.
+    /// 2. `f` may run at any later time: it owns or keeps alive everything that it uses.
     pub(crate) unsafe fn defer<F: FnOnce()>(&self, f: F) {
         DEFERRED.fetch_add(1, Ordering::Relaxed);
         let bag = count_bag();

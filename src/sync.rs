@@ -78,9 +78,9 @@ impl<T> UnsafeCell<T> {
 ///
 /// An addition is a load and a store, with no locked instruction.
 #[derive(Debug, Default)]
-pub struct OwnerCounter(atomic::AtomicU64);
+pub struct SingleWriterCounter(atomic::AtomicU64);
 
-impl OwnerCounter {
+impl SingleWriterCounter {
     #[inline]
     pub fn add(&self, count: u64) {
         // Relaxed: a statistic, which orders nothing.

@@ -36,7 +36,7 @@ pub(super) struct Lane<P> {
     next: AtomicPtr<Lane<P>>,
     /// The holder's state.
     #[cfg_attr(any(loom, shuttle), allow(dead_code, reason = "only the models of lanes themselves use it"))]
-    pub(super) own: P,
+    pub(super) state: P,
 }
 
 /// The list of all lanes.
@@ -44,7 +44,7 @@ pub(super) struct Lanes<P> {
     first: AtomicPtr<Lane<P>>,
 }
 
-// SAFETY: a lane's `own` is used by its holder alone (L1, L2), and the rest is atomic or never written.
+// SAFETY: a lane's `state` is used by its holder alone (L1, L2), and the rest is atomic or never written.
 unsafe impl<P> Send for Lanes<P> {}
 // SAFETY: as above.
 unsafe impl<P> Sync for Lanes<P> {}
@@ -90,7 +90,7 @@ impl<P: Default> Lanes<P> {
     fn append(link: &AtomicPtr<Lane<P>>, number: usize) -> Option<*const Lane<P>> {
         let held = AtomicBool::new(true);
         let lane =
-            Box::into_raw(Box::new(Lane { held, number, next: AtomicPtr::new(ptr::null_mut()), own: P::default() }));
+            Box::into_raw(Box::new(Lane { held, number, next: AtomicPtr::new(ptr::null_mut()), state: P::default() }));
         if link.compare_exchange(ptr::null_mut(), lane, Ordering::Release, Ordering::Relaxed).is_ok() {
             return Some(lane);
         }

@@ -144,7 +144,7 @@ impl Guard {
     #[expect(clippy::unused_self, reason = "the interface is that of crossbeam-epoch")]
     pub unsafe fn defer<F: FnOnce()>(&self, f: F) {
         let run: Box<dyn FnOnce() + '_> = Box::new(f);
-        // SAFETY: the caller promises that `f` may run at any later time, so its lifetime may be extended.
+        // SAFETY: `f` may run at any later time (2), so its lifetime may be extended.
         let run: Box<dyn FnOnce()> = unsafe { std::mem::transmute(run) };
         let state: &State = &STATE;
         state.switch_point();

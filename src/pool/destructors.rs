@@ -50,7 +50,8 @@ impl Drop for ReclaimScope {
 ///
 /// # Safety
 ///
-/// `work` must be sound to run on any thread and at any later time.
+/// 1. `work` may run on any thread.
+/// 2. `work` may run at any later time: it owns or keeps alive everything that it uses.
 pub(super) unsafe fn defer(work: impl FnOnce() + 'static) {
     let guard = pin();
     // SAFETY: the caller's promise is the one that is required here.

@@ -99,6 +99,7 @@ impl<T: Send + Sync, L: Layout> LayoutPool<T, L> {
         if inner.mark_removed(chunk, 1 << slot) {
             begin_grace_period(&self.inner);
         }
+        // Otherwise the removal of another slot of the chunk has begun one, or the end of the one in progress will.
         if shard.removed.get().is_multiple_of(REMOVALS_BETWEEN_COLLECTIONS) {
             collect_after_removals(&self.inner, shard);
         }
@@ -163,7 +164,7 @@ impl<T: Send + Sync, L: Layout> Drop for LayoutPool<T, L> {
     fn drop(&mut self) {
         // SAFETY: taken once, here.
         let inner = unsafe { ManuallyDrop::take(&mut self.inner) };
-        // SAFETY: the values are Send, and `inner` owns what its drop uses (I6).
+        // SAFETY: the values are Send (1), and `inner` owns what its drop uses (2; I6).
         unsafe { defer(move || drop(inner)) };
         collect_all();
     }

@@ -12,12 +12,15 @@
 //!  ┌────────┐          ┌────────┐            ┌─────────┐            ┌──────────┐
 //!  │ vacant │ ───────▶ │  live  │ ─────────▶ │ removed │ ─────────▶ │ deferred │
 //!  └────────┘          └────────┘            └─────────┘            └──────────┘
-//!      ▲                                                                 │  every guard that was pinned
-//!      │                                                                 ▼  at the deferral is gone
+//!      ▲                                                                 │  end_grace_period: every guard that
+//!      │                                                                 ▼  was pinned at the deferral is gone
 //!      │                                                            ┌──────────┐
 //!      └─────────────────────────────────────────────────────────── │  ready   │ ──▶ exhausted, instead of vacant:
 //!          release: drop the value, keep its memory, set a mark     └──────────┘     after its last generation
 //! ```
+//!
+//! Most slots are released as soon as their grace period is over. The end of a grace period releases up to 512 slots;
+//! the others are marked as ready, and released later.
 //!
 //! Each slot has a *word*, one atomic `u64`. While the slot is live, the word is the whole handle; otherwise it is the
 //! key of the slot's next entry, which no handle equals (`slot` has the drawing).
@@ -25,9 +28,9 @@
 //! * **get** (`LayoutPool::get`, `Slot::read`): the handle's place names a chunk and a slot. The directory gives the
 //!   chunk's address. If the slot's word equals the handle, the slot's value is the entry. That is two loads that are
 //!   shared with other threads, no write, and no loop.
-//! * **insert** (`reserve`, `Slot::publish`): each thread has a cache of vacant slots, from one chunk. The insertion
-//!   takes a slot from it, writes the value and then the word. It refills an empty cache from the stack of chunks with
-//!   vacant slots (`stack`), or with a new chunk (`Inner::make_chunk`).
+//! * **insert** (`reserve`, `Slot::publish`): the thread holds a lane, and the lane's shard of this pool has a cache of
+//!   vacant slots, from one chunk. The insertion takes a slot from it, writes the value and then the word. It refills an
+//!   empty cache from the stack of chunks with vacant slots (`stack`), or with a new chunk (`Inner::make_chunk`).
 //! * **remove** (`LayoutPool::remove`, `Slot::retire`): a compare-exchange replaces the handle in the word by the key
 //!   of the slot's next entry. From then on every look-up of the handle fails. Then the slot is marked as removed.
 //! * **reclamation** (`reclamation`): readers that loaded the word before may still read the value. So the slot waits
@@ -37,8 +40,9 @@
 //!   slot that has served its last generation is exhausted. A chunk whose slots are all exhausted gets a new chunk
 //!   number, with which its slots begin at generation 0 again.
 //!
-//! A state's *mark* is one bit for each slot, in a word of its chunk. Chunks with a mark for a state are on the stack
-//! of that state (`stack`), so that one pop takes the slots of a whole chunk.
+//! Vacant, removed and ready slots are *marked*: for each of these states a chunk has a word with one bit for each slot.
+//! Chunks with a mark for a state are on the stack of that state (`stack`), so that one pop takes the marked slots of a
+//! whole chunk.
 //!
 //! # Glossary
 //!
@@ -52,6 +56,7 @@
 //! | word | a slot's atomic: the live handle, or the key of the slot's next entry |
 //! | pin, guard | a thread is pinned while it has a [`Guard`]; values that it reads stay alive until then (`epoch`) |
 //! | grace period | from a deferral until every guard that was pinned then is gone |
+//! | deferred function | runs once, after the grace period that begins with its deferral |
 //! | retire | to take a handle out of its slot's word |
 //! | release | to drop the pool's reference to a value, after the grace period |
 //! | collect | to run the deferred functions whose grace period is over |

@@ -74,7 +74,7 @@ impl<P: Default, const FIRST: u64, const BITS: u32> Pages<P, FIRST, BITS> {
         if base.is_null() {
             return None;
         }
-        // SAFETY: the page has the elements of its range, which contains the index (`locate`, 2).
+        // SAFETY: the page's range contains the index (1; `locate`, 2), and pages live as long as `self` (2).
         read(unsafe { element(base, index) })
     }
 
@@ -103,7 +103,7 @@ impl<P: Default, const FIRST: u64, const BITS: u32> Pages<P, FIRST, BITS> {
         };
         // Release: pairs with the Acquire in `iter`. A walk sees every page that was made before it.
         self.used.fetch_max(page + 1, Ordering::Release);
-        // SAFETY: as in `find`.
+        // SAFETY: the page's range contains the index (1; `locate`, 2), and pages live as long as `self` (2).
         unsafe { element(base, index) }
     }
 
@@ -113,7 +113,7 @@ impl<P: Default, const FIRST: u64, const BITS: u32> Pages<P, FIRST, BITS> {
         self.bases[..used].iter().enumerate().flat_map(|(page, cell)| {
             let base = cell.load(Ordering::Acquire);
             let range = if base.is_null() { 0..0 } else { Self::range(page) };
-            // SAFETY: the page has the elements of its range.
+            // SAFETY: the index is in the page's range (1), and pages live as long as `self` (2).
             range.map(move |index| unsafe { element(base, index) })
         })
     }
@@ -136,10 +136,11 @@ impl<P, const FIRST: u64, const BITS: u32> Drop for Pages<P, FIRST, BITS> {
 ///
 /// # Safety
 ///
-/// `base` is the base of a page that has the index and lives for `'a`.
+/// 1. `base` is the base of a page that has the index.
+/// 2. The page lives for `'a`.
 #[inline]
 unsafe fn element<'a, P>(base: *mut P, index: usize) -> &'a P {
-    // SAFETY: by the caller's promise the address is inside the page's allocation.
+    // SAFETY: the address is inside the page's allocation (1), which lives for `'a` (2).
     unsafe { &*base.wrapping_add(index) }
 }
 

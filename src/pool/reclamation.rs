@@ -48,7 +48,7 @@ pub(super) fn begin_grace_period<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T,
             std::iter::from_fn(|| inner.take_removed()).take(MAX_CHUNKS_PER_GRACE_PERIOD).collect();
         if !removed.is_empty() {
             let inner = Arc::clone(inner);
-            // SAFETY: the values are Send, `inner` keeps the chunks alive (I6), and the closure owns the slots (I5).
+            // SAFETY: the values are Send (1). The closure owns the slots (I5), and `inner` keeps the chunks alive (2; I6).
             unsafe { defer(move || end_grace_period(&inner, removed)) };
             return;
         }
@@ -79,7 +79,7 @@ fn release_ready_then_defer<T: Send + Sync, L: Layout>(inner: &Arc<Inner<T, L>>,
     release_ready(inner, most);
     if !inner.ready.is_empty() {
         let inner = Arc::clone(inner);
-        // SAFETY: the values are Send, and `inner` keeps the chunks alive (I6).
+        // SAFETY: the values are Send (1), and `inner` keeps the chunks alive (2; I6).
         unsafe { defer(move || release_ready_then_defer(&inner, RELEASES_PER_COLLECTION)) };
     }
 }

@@ -2,16 +2,16 @@
 
 use super::chunk::Chunk;
 use super::slot::Slot;
-use crate::sync::{OwnerCounter, UnsafeCell};
+use crate::sync::{SingleWriterCounter, UnsafeCell};
 
 /// Used by the holder of its lane alone (I7), except for the counters, which any thread may read.
 pub(super) struct Shard {
     cache: UnsafeCell<SlotCache>,
-    pub(super) inserted: OwnerCounter,
-    pub(super) removed: OwnerCounter,
+    pub(super) inserted: SingleWriterCounter,
+    pub(super) removed: SingleWriterCounter,
     /// Entries that holders of this lane released. Any lane may have removed them.
-    pub(super) reclaimed: OwnerCounter,
-    pub(super) exhausted_slots: OwnerCounter,
+    pub(super) reclaimed: SingleWriterCounter,
+    pub(super) exhausted_slots: SingleWriterCounter,
     #[cfg(not(any(loom, shuttle)))]
     pub(super) backlog: UnsafeCell<Backlog>,
 }
@@ -20,10 +20,10 @@ impl Default for Shard {
     fn default() -> Self {
         Self {
             cache: UnsafeCell::new(SlotCache::default()),
-            inserted: OwnerCounter::default(),
-            removed: OwnerCounter::default(),
-            reclaimed: OwnerCounter::default(),
-            exhausted_slots: OwnerCounter::default(),
+            inserted: SingleWriterCounter::default(),
+            removed: SingleWriterCounter::default(),
+            reclaimed: SingleWriterCounter::default(),
+            exhausted_slots: SingleWriterCounter::default(),
             #[cfg(not(any(loom, shuttle)))]
             backlog: UnsafeCell::new(Backlog::default()),
         }

@@ -95,7 +95,7 @@ impl Slot {
     /// 1. The caller owns the slot (I5): the grace period of its removal is over, or the pool is being dropped.
     /// 2. Its values are of type `T`, and this one was not released before.
     pub(super) unsafe fn release<T>(&self) {
-        // SAFETY: the slot owns a reference (I1), to a `T` that was not released before (2).
+        // SAFETY: the address came from `into_slot` for a `T` (2), and the slot owns its reference (I1).
         let recycled = unsafe { drop_or_recycle(self.value.with(|cell| *cell).cast::<T>()) };
         // SAFETY: the caller owns the slot (1). The destructor, which ran in between, had no access to it.
         self.value.with_mut(|cell| unsafe { *cell = recycled.cast() });

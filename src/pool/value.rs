@@ -16,7 +16,10 @@ pub(super) trait IntoSlot<T>: Sized {
     ///
     /// # Safety
     ///
-    /// `recycled` is null, or came from [`drop_or_recycle`] for a `T` and was not used since.
+    /// `recycled` is null, or
+    ///
+    /// 1. it came from [`drop_or_recycle`] for a `T`, and
+    /// 2. it was not used since.
     unsafe fn into_slot(self, recycled: *const T) -> *const T;
 }
 
@@ -26,7 +29,7 @@ impl<T> IntoSlot<T> for T {
         if recycled.is_null() {
             return Arc::into_raw(Arc::new(self));
         }
-        // SAFETY: by the caller's promise this is the memory of a dropped `T`, in an `Arc` with one reference.
+        // SAFETY: the memory of a dropped `T`, in an `Arc` with one reference (1), which no one else uses (2).
         unsafe { recycled.cast_mut().write(self) };
         recycled
     }
@@ -63,9 +66,10 @@ pub(super) unsafe fn clone_arc<T>(value: *const T) -> Arc<T> {
 ///
 /// # Safety
 ///
-/// `value` came from [`IntoSlot::into_slot`], and the caller owns its reference.
+/// 1. `value` came from [`IntoSlot::into_slot`].
+/// 2. The caller owns its reference.
 pub(super) unsafe fn drop_or_recycle<T>(value: *const T) -> *const T {
-    // SAFETY: from `Arc::into_raw`, and the caller owns the reference.
+    // SAFETY: from `Arc::into_raw` (1), with a reference that the caller owns (2).
     let mut value = unsafe { Arc::from_raw(value) };
     if size_of::<T>().max(align_of::<T>()) > RECYCLED_BYTES || Arc::get_mut(&mut value).is_none() {
         catch_and_discard(|| drop(value));
@@ -84,7 +88,7 @@ pub(super) unsafe fn drop_or_recycle<T>(value: *const T) -> *const T {
 /// As [`IntoSlot::into_slot`].
 pub(super) unsafe fn free_recycled<T>(recycled: *const T) {
     if !recycled.is_null() {
-        // SAFETY: from `Arc::into_raw`, with the same size and alignment; the value was dropped.
+        // SAFETY: from `Arc::into_raw` (1), freed once (2), with the same size and alignment; the value was dropped.
         drop(unsafe { Arc::from_raw(recycled.cast::<MaybeUninit<T>>()) });
     }
 }

@@ -31,7 +31,7 @@ struct ThreadLanes {
     kept: Cell<Option<usize>>,
     /// The number of the lane that is borrowed, and the number of guards on it.
     borrowed: Cell<Option<usize>>,
-    uses: Cell<usize>,
+    guards: Cell<usize>,
 }
 
 pub(crate) struct LaneGuard {
@@ -56,11 +56,11 @@ impl LaneGuard {
 
 impl Drop for LaneGuard {
     fn drop(&mut self) {
-        let last = |own: &ThreadLanes| {
-            let uses = own.uses.get().saturating_sub(1);
-            own.uses.set(uses);
-            if uses == 0 {
-                own.borrowed.set(None);
+        let last = |thread: &ThreadLanes| {
+            let guards = thread.guards.get().saturating_sub(1);
+            thread.guards.set(guards);
+            if guards == 0 {
+                thread.borrowed.set(None);
             }
         };
         let _ = THREAD.try_with(last);
@@ -72,18 +72,18 @@ impl Drop for LaneGuard {
 }
 
 pub(crate) fn hold() -> LaneGuard {
-    let hold = |own: &ThreadLanes| {
+    let hold = |thread: &ThreadLanes| {
         if !BORROW_FOR_EACH_CALL.get() {
-            let number = own.kept.get().unwrap_or_else(|| NEXT.fetch_add(1, Ordering::Relaxed));
-            own.kept.set(Some(number));
+            let number = thread.kept.get().unwrap_or_else(|| NEXT.fetch_add(1, Ordering::Relaxed));
+            thread.kept.set(Some(number));
             return LaneGuard { number, lane: None };
         }
-        own.uses.set(own.uses.get() + 1);
-        if let Some(number) = own.borrowed.get() {
+        thread.guards.set(thread.guards.get() + 1);
+        if let Some(number) = thread.borrowed.get() {
             return LaneGuard { number, lane: None };
         }
         let lane = LaneGuard::borrow();
-        own.borrowed.set(Some(lane.number));
+        thread.borrowed.set(Some(lane.number));
         lane
     };
     THREAD.try_with(hold).unwrap_or_else(|_| LaneGuard::borrow())

@@ -26,7 +26,7 @@ fn hold(lanes: &Lanes<Turns>) -> usize {
     // SAFETY: lanes live as long as the list.
     let lane = unsafe { &*lane };
     // SAFETY: this thread holds the lane (L1).
-    lane.own.0.with_mut(|turns| unsafe { *turns += 1 });
+    lane.state.0.with_mut(|turns| unsafe { *turns += 1 });
     let number = lane.number();
     lane.give_back();
     number
@@ -37,7 +37,7 @@ fn turns(lanes: &Lanes<Turns>) -> u32 {
     [first, second]
         .map(|lane| {
             // SAFETY: lanes live as long as the list, and these are held.
-            unsafe { (*lane).own.0.with(|turns| *turns) }
+            unsafe { (*lane).state.0.with(|turns| *turns) }
         })
         .iter()
         .sum()

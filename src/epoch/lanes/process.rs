@@ -31,7 +31,7 @@ thread_local! {
 struct ThreadLanes {
     /// The lane that is borrowed now, and the number of guards on it.
     borrowed: Cell<Option<&'static ProcessLane>>,
-    uses: Cell<u32>,
+    guards: Cell<u32>,
     /// The lane that was borrowed last, which is tried first.
     last: Cell<Option<&'static ProcessLane>>,
     calls: Cell<u32>,
@@ -39,7 +39,7 @@ struct ThreadLanes {
 
 impl ThreadLanes {
     const fn new() -> Self {
-        Self { borrowed: Cell::new(None), uses: Cell::new(0), last: Cell::new(None), calls: Cell::new(0) }
+        Self { borrowed: Cell::new(None), guards: Cell::new(0), last: Cell::new(None), calls: Cell::new(0) }
     }
 }
 
@@ -104,20 +104,20 @@ fn hold_without_kept_lane() -> LaneGuard {
     LaneGuard { lane, borrowed, _stays_on_its_thread: PhantomData }
 }
 
-fn keep_or_borrow(own: &ThreadLanes) -> (&'static ProcessLane, Borrowed) {
-    if let Some(lane) = own.borrowed.get() {
-        own.uses.set(own.uses.get() + 1);
+fn keep_or_borrow(thread: &ThreadLanes) -> (&'static ProcessLane, Borrowed) {
+    if let Some(lane) = thread.borrowed.get() {
+        thread.guards.set(thread.guards.get() + 1);
         return (lane, Borrowed::Shared);
     }
-    let lane = take(own.last.get());
-    own.last.set(Some(lane));
-    let calls = own.calls.replace(own.calls.get().wrapping_add(1));
+    let lane = take(thread.last.get());
+    thread.last.set(Some(lane));
+    let calls = thread.calls.replace(thread.calls.get().wrapping_add(1));
     if calls.is_multiple_of(CALLS_BETWEEN_REQUESTS) && may_keep() {
         KEPT_LANE.set(Some(lane));
         return (lane, Borrowed::No);
     }
-    own.borrowed.set(Some(lane));
-    own.uses.set(1);
+    thread.borrowed.set(Some(lane));
+    thread.guards.set(1);
     (lane, Borrowed::Shared)
 }
 
@@ -134,11 +134,11 @@ fn may_keep() -> bool {
 #[inline(never)]
 fn release_borrowed(lane: &'static ProcessLane, borrowed: Borrowed) {
     if borrowed == Borrowed::Shared {
-        let last = THREAD.try_with(|own| {
-            own.uses.set(own.uses.get() - 1);
-            let last = own.uses.get() == 0;
+        let last = THREAD.try_with(|thread| {
+            thread.guards.set(thread.guards.get() - 1);
+            let last = thread.guards.get() == 0;
             if last {
-                own.borrowed.set(None);
+                thread.borrowed.set(None);
             }
             last
         });
@@ -160,7 +160,7 @@ fn give_back(lane: &'static ProcessLane) {
         None
     } else {
         // SAFETY: this thread holds the lane (L1), and none of its guards has the participant pinned.
-        unsafe { (*lane.own.get()).take() }
+        unsafe { (*lane.state.get()).take() }
     };
     lane.give_back();
     if participant.is_some() {
@@ -171,21 +171,21 @@ fn give_back(lane: &'static ProcessLane) {
 
 /// Whether this thread is pinned.
 pub(crate) fn this_thread_is_pinned() -> bool {
-    let borrowed = || THREAD.try_with(|own| own.borrowed.get()).ok().flatten();
+    let borrowed = || THREAD.try_with(|thread| thread.borrowed.get()).ok().flatten();
     KEPT_LANE.get().or_else(borrowed).is_some_and(is_pinned)
 }
 
 /// Whether the lane's participant is pinned. This thread holds the lane.
 fn is_pinned(lane: &ProcessLane) -> bool {
     // SAFETY: this thread holds the lane (L1).
-    unsafe { &*lane.own.get() }.as_ref().is_some_and(LocalHandle::is_pinned)
+    unsafe { &*lane.state.get() }.as_ref().is_some_and(LocalHandle::is_pinned)
 }
 
 /// The participant of the guard's lane.
 #[inline]
 pub(crate) fn participant(lane: &LaneGuard) -> &LocalHandle {
     // SAFETY: this thread holds the lane (L1), and drops the participant only when no guard is left.
-    match unsafe { &*lane.lane.own.get() } {
+    match unsafe { &*lane.lane.state.get() } {
         Some(participant) => participant,
         None => register(lane),
     }
@@ -195,7 +195,7 @@ pub(crate) fn participant(lane: &LaneGuard) -> &LocalHandle {
 #[inline(never)]
 fn register(lane: &LaneGuard) -> &LocalHandle {
     // SAFETY: this thread holds the lane (L1), which has no participant yet.
-    unsafe { (*lane.lane.own.get()).insert(imp::register()) }
+    unsafe { (*lane.lane.state.get()).insert(imp::register()) }
 }
 
 #[cfg(test)]
@@ -250,7 +250,7 @@ mod tests {
         let borrow = || {
             BEFORE.with(|_| ());
             // So that the thread does not ask to keep a lane.
-            THREAD.with(|own| own.calls.set(1));
+            THREAD.with(|thread| thread.calls.set(1));
             AFTER.with(|_| ());
             for guards in [&BEFORE, &AFTER] {
                 guards.with_borrow_mut(|guards| guards.extend([hold(), hold()]));
