@@ -1,4 +1,4 @@
-//! The contract by crossbeam-epoch, with a collector of our own whose participants belong to [lanes](super::lanes).
+//! The contract by crossbeam-epoch, with a collector of our own whose participants belong to [lanes].
 
 use crossbeam_epoch::{Collector, LocalHandle};
 

@@ -192,7 +192,7 @@ pub(super) fn null_pointers<P>(len: usize) -> Box<[AtomicPtr<P>]> {
     (0..len).map(|_| AtomicPtr::new(ptr::null_mut())).collect()
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 
