@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(word(0), 1 << 52 | handle.key(), "tag 1");
         assert_eq!(table.kind_bit, 1 << 51);
 
-        guest_handles.map(|guest_handle| table.unbind(guest_handle));
+        assert_eq!(guest_handles.map(|guest_handle| table.unbind(guest_handle)), [Some(handle); 2]);
         assert_eq!(table.free.load(Ordering::Relaxed), 2 << 32 | 2, "two pushes, index 1 on top");
         assert_eq!((word(1), word(0)), (vacant(1, 1), vacant(1, 0)), "then index 0");
     }
