@@ -7,7 +7,7 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 
 use graphpool::pool::for_tests::{LayoutPool, Tiny};
-use graphpool::{Handle, Pool, pin};
+use graphpool::{Handle, pin};
 use proptest::prelude::*;
 
 use crate::history::checker::linearize;
