@@ -165,8 +165,8 @@ pub struct GuestHandle(u32);
 
 /// The lowest bit of a guest handle. A [`HandleTable`](crate::HandleTable) refuses guest handles of the other kind.
 ///
-/// The owner of the tables decides what each kind names: the wasi-nn engine has graphs in tables of kind
-/// [`Zero`](Self::Zero) and contexts in tables of kind [`One`](Self::One), so that a graph's number is no context's.
+/// The owner of the tables decides what each kind names. A guest with a table of each kind then has no number that
+/// resolves in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Even guest handles.

@@ -3,7 +3,7 @@
 #![no_main]
 
 use graphpool::pool::for_tests::{Layout, LayoutPool, Standard, Tiny};
-use graphpool::{BindError, GuestHandle, Handle, HandleTable, Kind, Pool, pin};
+use graphpool::{BindError, GuestHandle, Handle, HandleTable, Kind, pin};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
@@ -22,7 +22,8 @@ struct Attack {
 
 fn attack<L: Layout>(attack: &Attack) {
     let pool: LayoutPool<u64, L> = LayoutPool::new();
-    let (graphs, contexts) = (HandleTable::for_layout_pool(&pool, Kind::Zero), HandleTable::new(&pool, Kind::One));
+    let (graphs, contexts) =
+        (HandleTable::for_layout_pool(&pool, Kind::Zero), HandleTable::for_layout_pool(&pool, Kind::One));
     let held = attack.held.then(pin);
     let (mut live, mut bound, mut known, mut guests_known) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (number, reuses) in attack.reuses.iter().enumerate() {
@@ -88,6 +89,4 @@ fn attack<L: Layout>(attack: &Attack) {
     assert_eq!((pool.len(), graphs.len(), contexts.len()), (live.len(), bound.len(), 0));
 }
 
-fuzz_target!(|input: Attack| {
-    if input.tiny { attack::<Tiny>(&input) } else { attack::<Standard>(&input) }
-});
+fuzz_target!(|input: Attack| { if input.tiny { attack::<Tiny>(&input) } else { attack::<Standard>(&input) } });

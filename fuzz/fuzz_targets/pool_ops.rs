@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arbitrary::Arbitrary;
 use graphpool::pool::for_tests::{Layout, LayoutPool, Standard, TinyWith};
-use graphpool::{GuestHandle, Handle, HandleTable, InsertError, Kind, Pool, pin};
+use graphpool::{GuestHandle, Handle, HandleTable, InsertError, Kind, pin};
 use libfuzzer_sys::fuzz_target;
 
 /// A handle that was made before, by number, or none.

@@ -83,8 +83,8 @@ fn a_call_with_a_handle_that_the_other_thread_has_sent() {
     let sends = [vec![Insert, Send], vec![Insert, Send, Remove(Own)], vec![Insert, Remove(Own), Send]];
     let mut programs = [pairs(&sends, &received), pairs(&received, &sends)].concat();
     let removes = [vec![Remove(Live), Send]];
-    let receives = after(&[Receive], [Live, NextOfLive].into_iter().flat_map(look_ups).collect());
-    programs.extend([pairs(&removes, &receives), pairs(&receives, &removes)].concat());
+    let others = after(&[Receive], [Live, NextOfLive].into_iter().flat_map(look_ups).collect());
+    programs.extend([pairs(&removes, &others), pairs(&others, &removes)].concat());
     explore("a call with a handle that the other thread has sent", programs);
 }
 

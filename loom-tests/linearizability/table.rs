@@ -69,8 +69,8 @@ fn a_call_with_a_guest_handle_that_the_other_thread_has_sent() {
     let received = after(&[Receive], look_ups(Received));
     let sends = [vec![Bind, Send], vec![Bind, Send, Unbind(Own)], vec![Bind, Unbind(Own), Send]];
     let mut programs = pairs(&sends, &received);
-    let receives = after(&[Receive], [Bound, NextOfBound].into_iter().flat_map(look_ups).collect());
-    programs.extend(pairs(&[vec![Unbind(Bound), Send]], &receives));
+    let others = after(&[Receive], [Bound, NextOfBound].into_iter().flat_map(look_ups).collect());
+    programs.extend(pairs(&[vec![Unbind(Bound), Send]], &others));
     explore("a call with a guest handle that the other thread has sent", None, programs);
 }
 
