@@ -34,7 +34,8 @@
 //! * **remove** (`LayoutPool::remove`, `Slot::retire`): a compare-exchange replaces the handle in the word by the key
 //!   of the slot's next entry. From then on every look-up of the handle fails. Then the slot is marked as removed.
 //! * **reclamation** (`reclamation`): readers that loaded the word before may still read the value. So the slot waits
-//!   until every guard that was pinned at its removal is gone. Then the pool drops its reference to the value.
+//!   until every guard that was pinned at its removal is gone. The deferral comes after the removal, so waiting for the
+//!   guards of the deferral is enough. Then the pool drops its reference to the value.
 //! * **recycling** (`Inner::make_vacant`, `IntoSlot`): the slot is marked as vacant, for any thread's cache. The memory
 //!   of a small value that had no other reference stays with the slot, and the slot's next value is written there. A
 //!   slot that has served its last generation is exhausted. A chunk whose slots are all exhausted gets a new chunk
