@@ -20,6 +20,8 @@ mod names;
 mod observe;
 mod oracle;
 mod panics;
+#[path = "../regressions/mod.rs"]
+mod regressions;
 mod reload;
 mod scripted;
 mod sharing;

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use graphpool::GuestHandle;
 use graphpool::nn::{Compute, Encoding, Engine, Error, ErrorKind, Guest, Limits, ModelSource, Target, Tensor};
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 use proptest_state_machine::{StateMachineTest, prop_state_machine};
 
 use self::expected::{CONTEXTS, Call, Expected, GRAPHS, MODELS, Model, Pick, Session, Transition};
@@ -181,10 +180,7 @@ impl StateMachineTest for Played {
 }
 
 prop_state_machine! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/regressions/guests.txt"))),
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(crate::regressions::kept_in("tests/regressions/guests.txt"))]
     #[test]
     fn every_call_does_what_a_plain_map_says(sequential 1..250 => Played);
 }

@@ -7,16 +7,7 @@
 #[path = "../history/mod.rs"]
 mod history;
 mod pool;
+#[path = "../regressions/mod.rs"]
+mod regressions;
 mod table;
 mod threads;
-
-use proptest::prelude::ProptestConfig;
-use proptest::test_runner::FileFailurePersistence;
-
-/// Failures are kept in the file of this name.
-fn config(kept_in: &'static str) -> ProptestConfig {
-    ProptestConfig {
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(kept_in))),
-        ..ProptestConfig::default()
-    }
-}

@@ -198,7 +198,7 @@ impl StateMachineTest for Played {
 }
 
 prop_state_machine! {
-    #![proptest_config(super::config("tests/regressions/pool.txt"))]
+    #![proptest_config(crate::regressions::kept_in("tests/regressions/pool.txt"))]
     #[test]
     fn the_pool_answers_as_a_map_does(sequential 1..150 => Played);
 }

@@ -148,7 +148,7 @@ impl StateMachineTest for Played {
 }
 
 prop_state_machine! {
-    #![proptest_config(super::config("tests/regressions/table.txt"))]
+    #![proptest_config(crate::regressions::kept_in("tests/regressions/table.txt"))]
     #[test]
     fn the_table_answers_as_a_map_does(sequential 1..200 => Played);
 }

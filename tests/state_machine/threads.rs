@@ -103,7 +103,7 @@ fn run(scripts: &[Vec<Step>]) -> History<Call> {
 }
 
 proptest! {
-    #![proptest_config(super::config("tests/regressions/threads.txt"))]
+    #![proptest_config(crate::regressions::kept_in("tests/regressions/threads.txt"))]
     #[test]
     fn what_three_threads_see_of_a_pool_is_linearizable(scripts in scripts()) {
         for _ in 0..RUNS {

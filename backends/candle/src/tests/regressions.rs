@@ -23,9 +23,11 @@ fn replay(bytes: &[u8]) -> Result<(), Error> {
 #[test]
 fn what_fuzzing_found_is_refused_or_runs() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/onnx/regressions");
-    let Ok(files) = std::fs::read_dir(folder) else { return };
-    let files = files.map(|entry| entry.unwrap().path());
-    for file in files.filter(|file| file.extension().is_some_and(|extension| extension == "onnx")) {
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut models = entries.map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    models.retain(|file| file.extension().is_some_and(|extension| extension == "onnx"));
+    assert!(!models.is_empty(), "{} has no models", folder.display());
+    for file in models {
         if let Err(error) = replay(&std::fs::read(&file).unwrap()) {
             assert!(error.message().len() <= MESSAGE_BYTES, "{}", file.display());
         }
