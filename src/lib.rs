@@ -1,13 +1,13 @@
 //! One process-wide, lock-free pool of graph handles, and a wasi-nn engine on top of it, for WebAssembly runtimes.
 //!
 //! * [`nn`](mod@nn) is the engine: an `Engine` for the process, a `Guest` for each wasm instance, named models with
-//!   reload, limits, deadlines, cancellation, statistics. Begin there to put wasi-nn into a runtime.
+//!   reload, limits, deadlines, cancellation, statistics. [`docs::guide`] puts it into a runtime, step by step.
 //! * [`backend`] has the traits that a backend implements, and what engine and backends share: errors, tensors, and the
 //!   numbers that each family of hosts has for them ([`backend::wire`]). The package `graphpool-candle` is the backend
 //!   for ONNX models.
 //! * [`Pool`] and [`HandleTable`] are what the engine is built on, for entries of any type: 64-bit handles that name
 //!   one entry and never a later one, looked up without a lock or a write, and 32-bit handles for each guest.
-//! * [`docs`] has the design, the evidence that it is correct, its limits and the threat model.
+//! * [`docs`] has the guide, the design, the evidence that it is correct, its limits and the threat model.
 //!
 //! ```
 //! use graphpool::{HandleTable, Kind, Pool, pin};
