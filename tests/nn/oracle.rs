@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use graphpool::GuestHandle;
 use graphpool::nn::{Compute, Encoding, Engine, Error, ErrorKind, Guest, Limits, ModelSource, Target, Tensor};
-use proptest::prelude::*;
 use proptest_state_machine::{StateMachineTest, prop_state_machine};
 
 use self::expected::{CONTEXTS, Call, Expected, GRAPHS, MODELS, Model, Pick, Session, Transition};
