@@ -10,7 +10,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-here=$PWD
 target=${CARGO_TARGET_DIR:-$PWD/target}/aarch64
 root=$target/root
 type -P apt-get dpkg >/dev/null && [ "$(uname -m)" = x86_64 ] || {
@@ -47,32 +46,7 @@ LD_LIBRARY_PATH=$libraries PATH=$root/usr/bin:\$PATH exec $root/usr/bin/aarch64-
 END
 chmod +x "$target/rustc" "$target/cc"
 
-# A package of its own: the library's has dev-dependencies that take longer to build than all the rest.
-mkdir -p "$target/tests/src"
-: >"$target/tests/src/lib.rs"
-cat >"$target/tests/Cargo.toml" <<END
-[package]
-name = "graphpool-aarch64"
-version = "0.0.0"
-edition = "2024"
-
-[workspace]
-
-[dependencies]
-graphpool = { path = "$here", default-features = false }
-sharded-slab = "0.1.7"
-
-[lints.rust]
-unexpected_cfgs = { level = "warn", check-cfg = ["cfg(loom)"] }
-
-[profile.dev]
-opt-level = 1
-END
-for test in pool reuse stress table; do
-    printf '[[test]]\nname = "%s"\npath = "%s/tests/%s.rs"\n' $test "$here" $test >>"$target/tests/Cargo.toml"
-done
-cp Cargo.lock "$target/tests/"
-
+bash ci/pool_package.sh "$target/tests" pool reuse stress table
 cd "$target/tests"
 export RUSTC=$target/rustc CARGO_TARGET_DIR=$target/build
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$target/cc

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The documentation as docs.rs builds it: on nightly, with all features. Skipped with a message without nightly.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cargo +nightly -V >/dev/null 2>&1 || {
+    echo "SKIPPED: no nightly toolchain"
+    exit 0
+}
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/docs
+RUSTDOCFLAGS="--cfg docsrs -D warnings" \
+    cargo +nightly doc --locked --target-dir "$target" -p graphpool -p graphpool-candle --all-features --no-deps --lib

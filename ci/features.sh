@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Every set of features of graphpool builds and documents without a warning.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export RUSTDOCFLAGS="-D warnings"
+sets=()
+for watch in "" watch; do
+    for metrics in "" metrics; do
+        for conformance in "" conformance; do
+            sets+=("nn $watch $metrics $conformance")
+        done
+    done
+done
+for features in "" "${sets[@]}"; do
+    echo "== features: ${features:-none}"
+    cargo clippy --quiet --locked --no-default-features --features "$features" --lib -- -D warnings
+    cargo doc --quiet --locked --no-default-features --features "$features" --no-deps --lib
+done

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Both packages build with the Rust version that Cargo.toml promises. Skipped with a message where it is not installed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+version=$(sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
+rustup run "$version" cargo -V || {
+    echo "SKIPPED: no Rust $version (rustup toolchain install $version --profile minimal)"
+    exit 0
+}
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/msrv
+rustup run "$version" cargo check --locked --target-dir "$target" -p graphpool -p graphpool-candle --all-features --lib
