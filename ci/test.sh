@@ -7,7 +7,7 @@ cargo test --locked
 cargo test --locked -p graphpool-candle
 # The features that are not on by default.
 cargo test --locked --no-default-features --features nn,watch,conformance,metrics --test nn
-cargo test --locked --no-default-features --features nn,watch,conformance,metrics --doc nn::
+cargo test --locked --no-default-features --features nn,watch,conformance,metrics --doc -- nn:: docs::guide
 crates() {
     cargo tree --locked -p graphpool --edges normal --prefix none "$@" | awk '{print $1, $2}' | sort -u | wc -l
 }
