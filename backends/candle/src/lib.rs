@@ -1,4 +1,4 @@
-//! ONNX models on the CPU: an ONNX front end of our own over candle-core.
+//! ONNX models on the CPU: an ONNX front end of our own.
 //!
 //! A guest hands the host any bytes, so that a model is an attack until it is checked: [`decode`] bounds what
 //! decoding allocates, `check` looks at every tensor, `plan` compiles the graph once into steps that every context

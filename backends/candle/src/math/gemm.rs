@@ -1,10 +1,10 @@
 //! The call into the `gemm` crate: products of large matrices, on the compute's threads.
 //!
-//! candle's own way to the same code asks for the number of threads at every product: it reads the environment and,
-//! where `RAYON_NUM_THREADS` is unset, /proc/cpuinfo. Measured by way of candle 0.11.1 on a 2-core AVX-512 machine, an
-//! 8×8 product takes 18.6 µs with the variable unset and 0.49 µs with it set. Inferences a second of whole models on
-//! such a machine under load, the variable unset, by way of candle and directly: `MiniLM` 251 and 477, the OCR
-//! classifier 207 and 497, Silero 1,800 and 5,750.
+//! candle-core's way to the same code asks for the number of threads at every product: it reads the environment and,
+//! where `RAYON_NUM_THREADS` is unset, /proc/cpuinfo. Measured by way of candle-core 0.11.1 on a 2-core AVX-512
+//! machine, an 8×8 product takes 18.6 µs with the variable unset and 0.49 µs with it set. Inferences a second of whole
+//! models on such a machine under load, the variable unset, by way of candle-core and directly: `MiniLM` 251 and 477,
+//! the OCR classifier 207 and 497, Silero 1,800 and 5,750.
 //!
 //! * G1: every element that a product reads or writes lies within the slices it was given; this is checked before each.
 //! * G2: a product is cut into parts of at least 16 rows, of columns where those are still too many, and of what is

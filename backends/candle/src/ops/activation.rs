@@ -46,7 +46,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(18, "Mish", (1, 1), |_| floats!(|x| x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh())),
     since(1, "Softplus", (1, 1), |_| floats!(|x| x.max(0.0) + (-x.abs()).exp().ln_1p())),
     since(1, "Softsign", (1, 1), |_| floats!(|x| x / (1.0 + x.abs()))),
-    since(9, "Erf", (1, 1), |_| float(functions::erf, candle_core::cpu::erf::erf_f64)).follower(|_| unary(Unary::Erf)),
+    since(9, "Erf", (1, 1), |_| float(functions::erf, libm::erf)).follower(|_| unary(Unary::Erf)),
     since(6, "Exp", (1, 1), |_| float(functions::exp, f64::exp)),
     since(6, "Log", (1, 1), |_| floats!(|x| x.ln())),
     since(6, "Sqrt", (1, 1), |_| floats!(|x| x.sqrt())),
@@ -226,7 +226,7 @@ fn gelu(node: &Node<'_>) -> Result<OpFn, Error> {
     match node.string("approximate", "none")? {
         "none" => float(
             |x| 0.5 * x * (1.0 + functions::erf(x * FRAC_1_SQRT_2)),
-            |x| 0.5 * x * (1.0 + candle_core::cpu::erf::erf_f64(x * std::f64::consts::FRAC_1_SQRT_2)),
+            |x| 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2)),
         ),
         "tanh" => float(
             |x| 0.5 * x * (1.0 + functions::tanh(0.797_884_6 * (x + 0.044_715 * x * x * x))),

@@ -1,7 +1,6 @@
 //! Element types, and the Rust types that elements have.
 
 use crate::tensor::texts::Text;
-use candle_core::CpuStorage;
 use half::{bf16, f16};
 
 /// The element types that the candle backend computes with.
@@ -133,18 +132,21 @@ impl ElementType {
 /// Where the elements are.
 #[derive(Debug)]
 pub(crate) enum Data {
-    /// Every type that candle has.
-    Candle(CpuStorage),
-    /// Booleans.
-    Bool(Vec<bool>),
-    /// Signed, 8 bits.
+    F16(Vec<f16>),
+    Bf16(Vec<bf16>),
+    F32(Vec<f32>),
+    F64(Vec<f64>),
     I8(Vec<i8>),
-    /// Unsigned, 16 bits.
+    I16(Vec<i16>),
+    I32(Vec<i32>),
+    I64(Vec<i64>),
+    /// Those of the narrow types, too.
+    U8(Vec<u8>),
     U16(Vec<u16>),
-    /// Unsigned, 64 bits.
+    U32(Vec<u32>),
     U64(Vec<u64>),
-    /// Strings.
-    Text(Vec<Text>),
+    Bool(Vec<bool>),
+    String(Vec<Text>),
 }
 
 mod sealed {
@@ -168,41 +170,41 @@ pub trait Element: Copy + Default + PartialEq + Send + Sync + sealed::Sealed + '
 }
 
 macro_rules! elements {
-    ($($ty:ty, $name:ident, ($($pattern:tt)+), $elements:ident;)*) => {$(
+    ($($ty:ty, $name:ident;)*) => {$(
         impl sealed::Sealed for $ty {}
         impl Element for $ty {
             const TYPE: ElementType = ElementType::$name;
             #[allow(private_interfaces, reason = "sealed: only this module implements and calls it")]
-            fn wrap($elements: Vec<Self>) -> Data {
-                $($pattern)+
+            fn wrap(elements: Vec<Self>) -> Data {
+                Data::$name(elements)
             }
             #[allow(private_interfaces, reason = "sealed: only this module implements and calls it")]
             fn slice(data: &Data) -> Option<&[Self]> {
-                if let $($pattern)+ = data { Some($elements) } else { None }
+                if let Data::$name(elements) = data { Some(elements) } else { None }
             }
             #[allow(private_interfaces, reason = "sealed: only this module implements and calls it")]
             fn slice_mut(data: &mut Data) -> Option<&mut [Self]> {
-                if let $($pattern)+ = data { Some($elements) } else { None }
+                if let Data::$name(elements) = data { Some(elements) } else { None }
             }
         }
     )*};
 }
 
 elements! {
-    f16, F16, (Data::Candle(CpuStorage::F16(elements))), elements;
-    bf16, Bf16, (Data::Candle(CpuStorage::BF16(elements))), elements;
-    f32, F32, (Data::Candle(CpuStorage::F32(elements))), elements;
-    f64, F64, (Data::Candle(CpuStorage::F64(elements))), elements;
-    i8, I8, (Data::I8(elements)), elements;
-    i16, I16, (Data::Candle(CpuStorage::I16(elements))), elements;
-    i32, I32, (Data::Candle(CpuStorage::I32(elements))), elements;
-    i64, I64, (Data::Candle(CpuStorage::I64(elements))), elements;
-    u8, U8, (Data::Candle(CpuStorage::U8(elements))), elements;
-    u16, U16, (Data::U16(elements)), elements;
-    u32, U32, (Data::Candle(CpuStorage::U32(elements))), elements;
-    u64, U64, (Data::U64(elements)), elements;
-    bool, Bool, (Data::Bool(elements)), elements;
-    Text, String, (Data::Text(elements)), elements;
+    f16, F16;
+    bf16, Bf16;
+    f32, F32;
+    f64, F64;
+    i8, I8;
+    i16, I16;
+    i32, I32;
+    i64, I64;
+    u8, U8;
+    u16, U16;
+    u32, U32;
+    u64, U64;
+    bool, Bool;
+    Text, String;
 }
 
 /// Runs a body with the elements of a value as a slice of their own type.

@@ -1,7 +1,6 @@
 //! The tensors that a plan computes with.
 //!
-//! A [`Value`] is immutable once made and cheap to clone: its elements are shared. They lie row-major without gaps,
-//! in candle's own storage wherever candle has the type, so that candle's matrix product takes them as they are.
+//! A [`Value`] is immutable once made and cheap to clone: its elements are shared. They lie row-major without gaps.
 //!
 //! * V1: a value has exactly as many elements as its dimensions say.
 //! * V2: the product of its dimensions, each zero counted as one, is at most [`MAX_ELEMENTS`]; strides and offsets
@@ -11,7 +10,6 @@
 use crate::tensor::element::{Data, Element, ElementType};
 use std::sync::Arc;
 
-use candle_core::CpuStorage;
 use half::{bf16, f16};
 
 use crate::tensor::budget::{Charge, allocation};
@@ -204,20 +202,20 @@ impl Value {
             bytes
         }
         match &self.buffer.data {
-            Data::Bool(elements) => bytes(elements, |element| [u8::from(element)]),
+            Data::F16(elements) => bytes(elements, f16::to_le_bytes),
+            Data::Bf16(elements) => bytes(elements, bf16::to_le_bytes),
+            Data::F32(elements) => bytes(elements, f32::to_le_bytes),
+            Data::F64(elements) => bytes(elements, f64::to_le_bytes),
             Data::I8(elements) => bytes(elements, i8::to_le_bytes),
+            Data::I16(elements) => bytes(elements, i16::to_le_bytes),
+            Data::I32(elements) => bytes(elements, i32::to_le_bytes),
+            Data::I64(elements) => bytes(elements, i64::to_le_bytes),
+            Data::U8(elements) => elements.clone(),
             Data::U16(elements) => bytes(elements, u16::to_le_bytes),
+            Data::U32(elements) => bytes(elements, u32::to_le_bytes),
             Data::U64(elements) => bytes(elements, u64::to_le_bytes),
-            Data::Candle(CpuStorage::U8(elements)) => elements.clone(),
-            Data::Candle(CpuStorage::U32(elements)) => bytes(elements, u32::to_le_bytes),
-            Data::Candle(CpuStorage::I16(elements)) => bytes(elements, i16::to_le_bytes),
-            Data::Candle(CpuStorage::I32(elements)) => bytes(elements, i32::to_le_bytes),
-            Data::Candle(CpuStorage::I64(elements)) => bytes(elements, i64::to_le_bytes),
-            Data::Candle(CpuStorage::F16(elements)) => bytes(elements, f16::to_le_bytes),
-            Data::Candle(CpuStorage::BF16(elements)) => bytes(elements, bf16::to_le_bytes),
-            Data::Candle(CpuStorage::F32(elements)) => bytes(elements, f32::to_le_bytes),
-            Data::Candle(CpuStorage::F64(elements)) => bytes(elements, f64::to_le_bytes),
-            Data::Candle(_) | Data::Text(_) => Vec::new(),
+            Data::Bool(elements) => bytes(elements, |element| [u8::from(element)]),
+            Data::String(_) => Vec::new(),
         }
     }
 
