@@ -21,6 +21,8 @@ target=${CARGO_TARGET_DIR:-$PWD/target}/sanitize
 host=$(rustc -vV | sed -n 's/^host: //p')
 tests=(--test state_machine --test pool --test reclamation --test reuse --test stress --test table)
 flags=(--locked --no-default-features)
+# Reports name lines, and suppressions what is inlined.
+export CARGO_PROFILE_RELEASE_DEBUG=line-tables-only
 
 nightly() {
     cargo +nightly -V >/dev/null 2>&1 || {
