@@ -196,7 +196,7 @@ mod bench {
     }
 
     pub fn main() {
-        let engine = Engine::builder(Work).engine_limits(EngineLimits::default().computes(2)).build();
+        let engine = Engine::builder(Work).with_engine_limits(EngineLimits::default().with_max_computing(2)).build();
         overhead(&engine);
         parallel(&engine);
         memory(&engine);

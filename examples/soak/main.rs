@@ -41,9 +41,17 @@ fn main() -> std::process::ExitCode {
     let tally = Tally::default();
     let stop = AtomicBool::new(false);
     let engines = [(2, 64), (1, 4)].map(|(computes, queue)| {
-        let limits = EngineLimits::default().computes(computes).queue(queue).graphs(200).contexts(2_000);
-        let guest = Limits::default().graphs(6).contexts(8).context_bytes(600).compute_time(Duration::from_millis(200));
-        Engine::builder(backend::Factor).engine_limits(limits).limits(guest).build()
+        let limits = EngineLimits::default()
+            .with_max_computing(computes)
+            .with_max_queued(queue)
+            .with_max_graphs(200)
+            .with_max_contexts(2_000);
+        let guest = Limits::default()
+            .with_max_graphs(6)
+            .with_max_contexts(8)
+            .with_max_context_bytes(600)
+            .with_max_compute_time(Duration::from_millis(200));
+        Engine::builder(backend::Factor).with_engine_limits(limits).with_limits(guest).build()
     });
     let (start, time) = (Instant::now(), Duration::from_secs(seconds));
     thread::scope(|scope| {
@@ -88,13 +96,13 @@ fn main() -> std::process::ExitCode {
         println!(
             "engine {place}: {} builds, {} reloads, {} computes, {} failed, {} panics, {} refused, {} busy, {} timeouts, \
              {} cancelled",
-            stats.loaded,
+            stats.builds,
             stats.reloads,
             stats.computes,
             stats.failed_computes,
             stats.panics,
-            stats.refused,
-            stats.busy,
+            stats.limited,
+            stats.busy_contexts,
             stats.timeouts,
             stats.cancelled
         );

@@ -55,7 +55,7 @@ impl Sample {
 
     /// The outputs to expect, bit by bit; without them the checks only ask that they are always the same.
     #[must_use]
-    pub fn outputs(mut self, outputs: Vec<Tensor>) -> Self {
+    pub fn with_outputs(mut self, outputs: Vec<Tensor>) -> Self {
         self.outputs = Some(outputs);
         self
     }

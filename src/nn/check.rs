@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn rank_and_bytes_may_be_at_their_bounds_and_not_past_them() {
-        let limits = Limits::default().tensor_rank(2).tensor_bytes(6);
+        let limits = Limits::default().with_max_tensor_rank(2).with_max_tensor_bytes(6);
         assert!(check(&limits, &[2, 3], None).is_ok());
         for (dimensions, words) in [(&[1, 1, 1][..], "3 dimensions; the limit is 2"), (&[7], "7 bytes; the limit is 6")]
         {

@@ -52,7 +52,7 @@ impl Run {
         let control = ComputeControl {
             // `None` for one that is past the end of the clock.
             deadline: Instant::now().checked_add(time),
-            memory_limit: limits.max_compute_memory(),
+            memory_limit: limits.max_compute_bytes(),
             ..ComputeControl::default()
         };
         let count = Reservation::new(usage, |usage| &usage.computes, CALL, 1);

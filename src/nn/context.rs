@@ -126,7 +126,7 @@ impl Held {
 impl Context {
     pub(super) fn new(graph: &Graph, backend: Box<dyn BackendContext>, held: Held, keep: Keep) -> Self {
         let counters = StdArc::clone(graph.counters());
-        Counters::count(&counters.opened);
+        Counters::count(&counters.contexts_opened);
         Counters::born(&counters.contexts, 1);
         let stream = Stream { backend, held, shown: 0 };
         Self {
@@ -241,7 +241,7 @@ impl<C: Deref<Target = Context>> Claimed<C> {
         let dropped = || Error::invalid_argument(format!("the context {bits:#010x} was dropped meanwhile"));
         context.claim.claim().map_err(|refused| match refused {
             Refused::Busy => {
-                Counters::count(&context.counters.busy);
+                Counters::count(&context.counters.busy_contexts);
                 Error::busy(format!("another call uses the context {bits:#010x}, which takes one at a time"))
             }
             Refused::Closed => dropped(),

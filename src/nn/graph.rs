@@ -75,7 +75,7 @@ impl Graph {
         counters: &StdArc<Counters>,
         reaper: &StdArc<Reaper>,
     ) -> Result<Self, Error> {
-        Counters::count(&counters.loaded);
+        Counters::count(&counters.builds);
         Counters::born(&counters.graphs, 1);
         let mut graph = Self {
             backend: None,

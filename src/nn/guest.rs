@@ -44,7 +44,7 @@ impl Guest {
     /// [`InvalidEncoding`](super::ErrorKind::InvalidEncoding) for bytes that are no such model,
     /// [`UnsupportedOperation`](super::ErrorKind::UnsupportedOperation) where no backend takes the encoding for the
     /// target, or the backend can't run the model, [`TooLarge`](super::ErrorKind::TooLarge) past
-    /// [`Limits::max_graphs`] or [`Limits::max_model_bytes`],
+    /// [`Limits::max_graphs`] or [`Limits::max_graph_bytes`],
     /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) for no parts at all,
     /// [`RuntimeError`](super::ErrorKind::RuntimeError) where the backend panics, and where a backend calls this inside
     /// the load that it would have to wait for.
@@ -135,11 +135,11 @@ impl Guest {
     /// # Errors
     ///
     /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where an input is
-    /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_compute_memory`] or
+    /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_compute_bytes`] or
     /// [`Limits::max_context_bytes`], [`Busy`](super::ErrorKind::Busy) past [`Limits::max_computes`], where the
     /// engine's queue is full, where it made room there for a guest with fewer computes waiting (see
-    /// [`EngineLimits::queue`](super::EngineLimits::queue)), and where it would have to wait inside a compute of the
-    /// same engine on the same thread, [`Timeout`](super::ErrorKind::Timeout) past [`Limits::max_compute_time`],
+    /// [`EngineLimits::max_queued`](super::EngineLimits::max_queued)), and where it would have to wait inside a compute
+    /// of the same engine on the same thread, [`Timeout`](super::ErrorKind::Timeout) past [`Limits::max_compute_time`],
     /// [`RuntimeError`](super::ErrorKind::RuntimeError) where it is [cancelled](Self::cancel) or the context is given
     /// back before it begins, and what the backend gives.
     pub fn compute(&self, context: GuestHandle) -> Result<(), Error> {

@@ -53,9 +53,9 @@ impl GuestInner {
     ) -> Result<GuestHandle, Error> {
         let slot = self.reserve_graph(call)?;
         let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
-        let mut bytes = Reservation::new(&self.usage, |usage| &usage.model_bytes, call, given)?;
+        let mut bytes = Reservation::new(&self.usage, |usage| &usage.graph_bytes, call, given)?;
         let request = LoadRequest {
-            memory_limit: self.usage.model_bytes.left().saturating_add(given),
+            memory_limit: self.usage.graph_bytes.left().saturating_add(given),
             ..LoadRequest::new(parts, encoding, target)
         };
         let graph = self.engine.build(&request)?;
@@ -71,7 +71,7 @@ impl GuestInner {
         let version = model.get_or_build(&*self.engine)?;
         observe::loaded(self.id, version.graph.origin().id);
         // The model is the host's, and counts for no guest.
-        let bytes = Reservation::new(&self.usage, |usage| &usage.model_bytes, call, 0)?;
+        let bytes = Reservation::new(&self.usage, |usage| &usage.graph_bytes, call, 0)?;
         self.add_graph(call, Named::Model(model), slot, bytes)
     }
 

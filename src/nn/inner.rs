@@ -55,7 +55,7 @@ impl Inner {
             Some(_) => self.backends.files(&self.counters, request)?,
             None => Vec::new(),
         };
-        let key = Key::of(request, &files, request.memory_limit.min(self.usage.model_bytes.left()))?;
+        let key = Key::of(request, &files, request.memory_limit.min(self.usage.graph_bytes.left()))?;
         let reserved = Cell::new(reserved);
         let build = |listed: Listed<Graph>| {
             let seen = self.reaper.progress();
@@ -82,17 +82,17 @@ impl Inner {
         let slot = self.reserve_for_model(|usage| &usage.graphs, 1).map_err(Failed::ForAll)?;
         let bytes = match reserved.filter(|reserved| reserved.amount() == given) {
             Some(reserved) => reserved,
-            None => self.reserve_for_model(|usage| &usage.model_bytes, given).map_err(Failed::ForAll)?,
+            None => self.reserve_for_model(|usage| &usage.graph_bytes, given).map_err(Failed::ForAll)?,
         };
-        let left = self.usage.model_bytes.left().saturating_add(given);
+        let left = self.usage.graph_bytes.left().saturating_add(given);
         let bounded = LoadRequest { memory_limit: memory_limit.min(left), ..*request };
         let (backend, graph) = self.backends.load(&self.counters, &bounded).map_err(|error| match error.kind() {
             ErrorKind::TooLarge if memory_limit <= left => Failed::Short(error),
             // What others have keeps it out: that is the same for everyone, and perhaps not for long.
-            ErrorKind::TooLarge if left < self.engine_limits.max_model_bytes() => {
-                let bound = self.engine_limits.max_model_bytes();
+            ErrorKind::TooLarge if left < self.engine_limits.max_graph_bytes() => {
+                let bound = self.engine_limits.max_graph_bytes();
                 let error =
-                    format!("engine model memory limit exceeded: the model needs more than {left} of {bound} bytes");
+                    format!("engine graph bytes limit exceeded: the model needs more than {left} of {bound} bytes");
                 Failed::ForAll(Error::limit(ErrorKind::Busy, error))
             }
             _ => Failed::ForAll(error),
@@ -133,7 +133,7 @@ impl BuildGraph for Inner {
     /// Its files count before a byte of them is read.
     fn build_from(&self, source: &ModelSource, encoding: Encoding, target: Target) -> Result<StdArc<Graph>, Error> {
         let opened = source.open(encoding)?;
-        let read = self.reserve_for_model(|usage| &usage.model_bytes, opened.length_of_files())?;
+        let read = self.reserve_for_model(|usage| &usage.graph_bytes, opened.length_of_files())?;
         let parts = opened.read()?;
         let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
         let request = LoadRequest {

@@ -99,12 +99,12 @@
 //!
 //! # Who waits for whom
 //!
-//! As many computes run as [`EngineLimits::computes`] says; others wait, and guests take turns: between two computes of
-//! one guest, each other guest that waits has one. A guest that fills the queue makes room for one with fewer computes
-//! there, down to equal shares, and its newest computes are told [`Busy`](ErrorKind::Busy). So however much other
-//! guests queue, a guest with nothing in the queue gets in as long as there are more places than guests that wait, and
-//! its first turn comes after one turn of each. A turn is as long as a compute takes: [`Limits::compute_time`] and
-//! [`Limits::computes`] say how much of the engine one guest may take up with it.
+//! As many computes run as [`EngineLimits::max_computing`] says; others wait, and guests take turns: between two
+//! computes of one guest, each other guest that waits has one. A guest that fills the queue makes room for one with
+//! fewer computes there, down to equal shares, and its newest computes are told [`Busy`](ErrorKind::Busy). So however
+//! much other guests queue, a guest with nothing in the queue gets in as long as there are more places than guests that
+//! wait, and its first turn comes after one turn of each. A turn is as long as a compute takes:
+//! [`Limits::max_compute_time`] and [`Limits::max_computes`] say how much of the engine one guest may take up with it.
 //!
 //! Loads of one model at one time are one build. Where that fails for want of the room that its own guest has, the one
 //! with the most room of those who wait builds next, and those with more than the first had go on waiting. So a load

@@ -134,7 +134,7 @@ fn load_by_name(engine: &Engine) -> Result<LoadedGraph, Error> {
     model.get_or_build(&*engine.inner)?;
     let usage = Usage::new(&Limits::default());
     let slot = Reservation::new(&usage, |usage| &usage.graphs, "load", 1)?;
-    let bytes = Reservation::new(&usage, |usage| &usage.model_bytes, "load", 0)?;
+    let bytes = Reservation::new(&usage, |usage| &usage.graph_bytes, "load", 0)?;
     Ok(LoadedGraph::new(Named::Model(model), slot, bytes))
 }
 
@@ -264,7 +264,7 @@ fn a_use_of_a_graph_against_its_removal_under_a_guard() {
         let (engine, lives) = engine();
         let usage = Usage::new(&Limits::default());
         let slot = Reservation::new(&usage, |usage| &usage.graphs, "load", 1).unwrap();
-        let bytes = Reservation::new(&usage, |usage| &usage.model_bytes, "load", 1).unwrap();
+        let bytes = Reservation::new(&usage, |usage| &usage.graph_bytes, "load", 1).unwrap();
         let graph = engine.inner.build(&LoadRequest::new(&[&[1]], Encoding::Onnx, Target::Cpu)).unwrap();
         let entry = Arc::new(Entry::new(LoadedGraph::new(Named::Graph(graph), slot, bytes)));
         // How far the removal is: a cell's steps are opaque, and its reader has none that loom sees.

@@ -83,7 +83,7 @@ pub(super) fn reload_failed(name: &str, error: Error) -> Error {
 #[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "they are the labels of a metric"))]
 fn count_refusal(counters: &Counters, call: &'static str, error: &Error) {
     if error.is_by_limit() {
-        Counters::count(&counters.refused);
+        Counters::count(&counters.limited);
     }
     #[cfg(feature = "metrics")]
     metrics::counter!("graphpool_errors_total", "call" => call, "kind" => error.kind().name()).increment(1);

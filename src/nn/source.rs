@@ -39,7 +39,7 @@ impl ModelSource {
     }
 
     /// A model of one part, in a regular file, which is read when the model is built; not before there is room for
-    /// all of it within [`EngineLimits::model_bytes`](super::EngineLimits::model_bytes).
+    /// all of it within [`EngineLimits::max_graph_bytes`](super::EngineLimits::max_graph_bytes).
     #[must_use]
     pub fn path(path: impl Into<PathBuf>) -> Self {
         Self { parts: vec![Part::Path(path.into())], config: None }

@@ -138,12 +138,12 @@ impl Watch {
     /// An engine with both backends.
     pub fn engine(&self) -> Engine {
         // However few processors the machine has.
-        self.engine_within(EngineLimits::default().computes(16))
+        self.engine_within(EngineLimits::default().with_max_computing(16))
     }
 
     /// An engine with both backends and these limits.
     pub fn engine_within(&self, limits: EngineLimits) -> Engine {
-        self.builder().engine_limits(limits).build()
+        self.builder().with_engine_limits(limits).build()
     }
 
     #[cfg(feature = "conformance")]
@@ -158,7 +158,7 @@ impl Watch {
 
     /// An engine to be, with both backends.
     pub fn builder(&self) -> EngineBuilder {
-        Engine::builder(Affine(self.clone())).backend(Trouble(self.clone()))
+        Engine::builder(Affine(self.clone())).with_backend(Trouble(self.clone()))
     }
 
     /// Waits until nothing of the backends is left.

@@ -35,7 +35,7 @@ fn a_guest_loads_sets_computes_and_reads() {
 
     let stats = engine.stats();
     assert_eq!((stats.graphs, stats.graph_handles, stats.contexts, stats.guests), (1, 1, 1, 1));
-    assert_eq!((stats.graph_bytes, stats.loaded, stats.opened, stats.computes), (100, 1, 1, 3));
+    assert_eq!((stats.graph_bytes, stats.builds, stats.contexts_opened, stats.computes), (100, 1, 1, 3));
     drop((guest, engine));
     watch.all_gone();
 }

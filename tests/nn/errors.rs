@@ -33,14 +33,14 @@ fn every_kind_of_error_reaches_the_guest_in_both_forms_and_in_under_200_characte
     }
     assert_eq!(engine.stats().failed_computes, 11);
     // No limit of the engine's has refused any of them.
-    assert_eq!(engine.stats().refused, 0);
+    assert_eq!(engine.stats().limited, 0);
 }
 
 #[test]
 fn what_is_in_use_full_late_cancelled_or_lost_is_told_with_what_and_how_many() {
     let watch = Watch::default();
-    let engine = watch.engine_within(EngineLimits::default().computes(1).queue(0));
-    let guest = engine.guest_with(Limits::default().computes(2));
+    let engine = watch.engine_within(EngineLimits::default().with_max_computing(1).with_max_queued(0));
+    let guest = engine.guest_with(Limits::default().with_max_computes(2));
     let open = |model: &str| {
         let graph = guest.load(&[model.as_bytes()], Encoding::PyTorch, Target::Cpu).unwrap();
         guest.init_execution_context(graph).unwrap()
@@ -53,7 +53,7 @@ fn what_is_in_use_full_late_cancelled_or_lost_is_told_with_what_and_how_many() {
     check(&guest.output(running, 0).unwrap_err(), ErrorKind::Busy, "output", &named(running));
     let full = guest.compute(other).unwrap_err();
     check(&full, ErrorKind::Busy, "compute", "queue of 0 computes is full");
-    assert_eq!((engine.stats().refused, engine.stats().busy), (1, 2));
+    assert_eq!((engine.stats().limited, engine.stats().busy_contexts), (1, 2));
     assert_eq!(guest.cancel(running), Ok(true));
     check(&block_on(compute).unwrap_err(), ErrorKind::RuntimeError, "compute", "cancelled");
     let time = Duration::from_millis(150);
@@ -68,10 +68,17 @@ fn what_is_in_use_full_late_cancelled_or_lost_is_told_with_what_and_how_many() {
 #[test]
 fn every_refusal_names_its_call_the_value_and_the_bound_in_under_200_characters() {
     let watch = Watch::default();
-    let engine = watch.builder().engine_limits(EngineLimits::default().graphs(3).contexts(2)).build();
+    let engine =
+        watch.builder().with_engine_limits(EngineLimits::default().with_max_graphs(3).with_max_contexts(2)).build();
     let long = "é".repeat(5_000);
-    let guest =
-        engine.guest_with(Limits::default().graphs(2).contexts(1).tensor_rank(4).tensor_bytes(99).name_bytes(9));
+    let guest = engine.guest_with(
+        Limits::default()
+            .with_max_graphs(2)
+            .with_max_contexts(1)
+            .with_max_tensor_rank(4)
+            .with_max_tensor_bytes(99)
+            .with_max_name_bytes(9),
+    );
     let bytes = Model::default().bytes();
     let graph = guest.load(&[&bytes], Encoding::Onnx, Target::Cpu).unwrap();
     let context = guest.init_execution_context(graph).unwrap();

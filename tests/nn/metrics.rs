@@ -45,7 +45,7 @@ fn the_recorder_is_told_every_number_and_gauges_come_back_to_zero() {
     recorder.install().unwrap();
 
     let watch = Watch::default();
-    let engine = watch.engine_within(EngineLimits::default().computes(1).queue(1));
+    let engine = watch.engine_within(EngineLimits::default().with_max_computing(1).with_max_queued(1));
     let source = |a| ModelSource::bytes(Model { a, ..Model::default() }.bytes());
     engine.register_model("m", source(2.0), Encoding::Onnx, Target::Cpu).unwrap();
     let guest = engine.guest();

@@ -60,8 +60,8 @@ fn a_thousand_loads_by_name_at_once_make_one_build() {
         assert_eq!(loaded.load(Ordering::SeqCst), 0);
         watch.open();
     });
-    assert_eq!((watch.loads(), engine.stats().loaded), (1, 1));
-    assert_eq!((loaded.into_inner(), engine.stats().opened), (THREADS, THREADS as u64));
+    assert_eq!((watch.loads(), engine.stats().builds), (1, 1));
+    assert_eq!((loaded.into_inner(), engine.stats().contexts_opened), (THREADS, THREADS as u64));
     engine.remove_model("gated").unwrap();
     watch.all_gone();
 }

@@ -28,7 +28,9 @@ struct Played {
 }
 
 fn guest(engine: &Engine) -> Guest {
-    engine.guest_with(Limits::default().graphs(GRAPHS).contexts(CONTEXTS).model_bytes(MODELS * 100))
+    engine.guest_with(
+        Limits::default().with_max_graphs(GRAPHS).with_max_contexts(CONTEXTS).with_max_graph_bytes(MODELS * 100),
+    )
 }
 
 fn bytes(model: Model) -> Vec<u8> {

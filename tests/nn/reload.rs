@@ -132,7 +132,7 @@ fn a_guest_may_be_restricted_to_a_list_of_names() {
     let engine = Watch::default().engine();
     register(&engine, 2.0);
     engine.register_model("secret", model(3.0), Encoding::Onnx, Target::Cpu).unwrap();
-    let guest = engine.guest_builder().models(["m", "later"]).build();
+    let guest = engine.guest_builder().with_models(["m", "later"]).build();
     guest.load_by_name("m").unwrap();
     let hidden = guest.load_by_name("secret").unwrap_err();
     assert_eq!(hidden.kind(), ErrorKind::NotFound);
@@ -142,7 +142,7 @@ fn a_guest_may_be_restricted_to_a_list_of_names() {
     assert_eq!(guest.load_by_name("later").unwrap_err().kind(), ErrorKind::NotFound);
     engine.register_model("later", model(4.0), Encoding::Onnx, Target::Cpu).unwrap();
     guest.load_by_name("later").unwrap();
-    assert!(engine.guest_builder().models([""; 0]).build().load_by_name("m").is_err());
+    assert!(engine.guest_builder().with_models([""; 0]).build().load_by_name("m").is_err());
 }
 
 /// The condition: no inference is lost, and no context mixes two versions.
