@@ -104,7 +104,8 @@ impl Guest {
 /// at every call after that. A context that is found to hold more than a limit lets it gives
 /// [`TooLarge`](super::ErrorKind::TooLarge) or [`Busy`](super::ErrorKind::Busy) once and is lost like that, too.
 impl Guest {
-    /// Gives the context a copy of `tensor` as its input `input`: a `u32` for its index or a `&str` for its name.
+    /// Gives the context a copy of `tensor` (a [`TensorView`] or a `&Tensor`) as its input `input`: a `u32` for its index
+    /// or a `&str` for its name.
     ///
     /// # Errors
     ///
@@ -115,9 +116,10 @@ impl Guest {
         &self,
         context: GuestHandle,
         input: impl Into<TensorId<'a>>,
-        tensor: TensorView<'_>,
+        tensor: impl Into<TensorView<'a>>,
     ) -> Result<(), Error> {
         let call = "set_input";
+        let tensor = tensor.into();
         let set = |input: TensorId<'_>| {
             let (handle, context) = (context, self.inner.context(call, context)?);
             let (index, description) = check::place(call, "input", input, context.inputs())?;
@@ -195,19 +197,16 @@ impl Guest {
     ///
     /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where there is no
     /// such output, or nothing was computed yet; [`TooLarge`](super::ErrorKind::TooLarge) where `buffer` is shorter
-    /// than the data, and then nothing is written.
+    /// than the data: then nothing is written, and [`Error::needed_bytes`] is the length of the data.
     pub fn get_output<'a>(
         &self,
         context: GuestHandle,
         output: impl Into<TensorId<'a>>,
         buffer: &mut [u8],
     ) -> Result<usize, Error> {
-        let call = "get_output";
-        self.with_output(call, context, output.into(), |tensor| {
+        self.with_output("get_output", context, output.into(), |tensor| {
             let (data, room) = (tensor.data(), buffer.len());
-            let start = buffer.get_mut(..data.len()).ok_or_else(|| {
-                Error::too_large(format!("{call}: the output has {} bytes; the buffer has {room}", data.len()))
-            })?;
+            let start = buffer.get_mut(..data.len()).ok_or_else(|| Error::short_buffer(data.len(), room))?;
             start.copy_from_slice(data);
             Ok(data.len())
         })

@@ -52,6 +52,7 @@ fn get_output_writes_all_or_nothing() {
     let error = guest.get_output(context, 0, &mut buffer[..7]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert_eq!(error.message(), "get_output: the output has 8 bytes; the buffer has 7");
+    assert_eq!(error.needed_bytes(), Some(8));
     assert_eq!(buffer, [9; 10]);
     assert_eq!(guest.get_output(context, "y", &mut buffer), Ok(8));
     assert_eq!(buffer, [0, 0, 128, 63, 0, 0, 128, 63, 9, 9]);
