@@ -47,7 +47,7 @@ mod bench {
         fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
             let bytes = request.parts.concat();
             let time = Duration::from_millis(bytes.first().copied().unwrap_or_default().into());
-            let one = TensorDescription { name: "x".into(), ty: TensorType::F32, dimensions: Some(vec![Some(1)]) };
+            let one = TensorDescription::new("x", TensorType::F32, Some(vec![Some(1)]));
             Ok(Box::new(Graph { time, bytes, one: [one] }))
         }
     }

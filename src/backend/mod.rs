@@ -7,6 +7,7 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod control;
+mod element;
 mod encoding;
 mod error;
 mod tensor;
@@ -14,6 +15,7 @@ pub mod wire;
 mod words;
 
 pub use control::{CancelToken, ComputeControl};
+pub use element::{Bf16Bits, Element, F16Bits};
 pub use encoding::{Encoding, Target};
 pub use error::{Error, ErrorCode, ErrorKind, MESSAGE_BYTES};
 pub use tensor::{Shape, Tensor, TensorDescription, TensorType, TensorView, element_count};

@@ -6,7 +6,7 @@ use super::{Error, ErrorKind, Limits, TensorDescription, TensorView};
 use crate::backend::Shape;
 
 /// Names an input or output of a graph: by its index (`0`) or by its name (`"logits"`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TensorId<'a> {
     /// Its place, from 0.
@@ -23,6 +23,12 @@ impl From<u32> for TensorId<'_> {
 
 impl<'a> From<&'a str> for TensorId<'a> {
     fn from(name: &'a str) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl<'a> From<&'a String> for TensorId<'a> {
+    fn from(name: &'a String) -> Self {
         Self::Name(name)
     }
 }
@@ -69,11 +75,7 @@ pub(super) fn input(
         let why = format!("{call}: input {index} has {bytes} bytes; the limit is {max_bytes}");
         return Err(Error::limit(ErrorKind::TooLarge, why));
     }
-    let fits = description.dimensions.as_ref().is_none_or(|sizes| {
-        sizes.len() == rank
-            && sizes.iter().zip(tensor.dimensions()).all(|(expected, size)| expected.is_none_or(|e| e == *size))
-    });
-    if description.ty == tensor.ty() && fits {
+    if description.accepts(tensor) {
         return Ok(());
     }
     Err(Error::invalid_argument(format!(
@@ -141,7 +143,7 @@ mod tests {
     use crate::nn::TensorType;
 
     fn description(name: &str, dimensions: Option<Vec<Option<u32>>>) -> TensorDescription {
-        TensorDescription { name: name.into(), ty: TensorType::U8, dimensions }
+        TensorDescription::new(name, TensorType::U8, dimensions)
     }
 
     fn check(limits: &Limits, dimensions: &[u32], expected: Option<Vec<Option<u32>>>) -> Result<(), Error> {

@@ -24,7 +24,7 @@
 //! #     }
 //! #     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
 //! #         let bytes = request.parts.concat().try_into().map_err(|_| Error::invalid_encoding("not an f32"))?;
-//! #         let one = TensorDescription { name: "x".into(), ty: TensorType::F32, dimensions: Some(vec![]) };
+//! #         let one = TensorDescription::new("x", TensorType::F32, Some(vec![]));
 //! #         Ok(Box::new(Graph(f32::from_le_bytes(bytes), [one])))
 //! #     }
 //! # }
@@ -49,7 +49,7 @@
 //! #     }
 //! #     fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
 //! #         let x = self.1.ok_or_else(|| Error::invalid_argument("no input"))?;
-//! #         self.2 = Some(Tensor::from_f32(vec![], &[x * self.0])?);
+//! #         self.2 = Some(Tensor::from_f32([], &[x * self.0])?);
 //! #         Ok(())
 //! #     }
 //! #     fn output(&self, _: usize) -> Result<TensorView<'_>, Error> {
@@ -68,7 +68,7 @@
 //! let guest = engine.guest();
 //! let graph = guest.load_by_name("half")?;
 //! let context = guest.init_execution_context(graph)?;
-//! guest.set_input(context, 0, Tensor::from_f32(vec![], &[42.0])?.view())?;
+//! guest.set_input(context, 0, &Tensor::from_f32([], &[42.0])?)?;
 //! guest.compute(context)?;
 //! assert_eq!(guest.output(context, "x")?.to_f32(), Some(vec![21.0]));
 //!
@@ -166,8 +166,8 @@ mod workers;
 #[cfg(feature = "conformance")]
 pub use crate::backend::conformance;
 pub use crate::backend::{
-    Encoding, Error, ErrorCode, ErrorKind, MESSAGE_BYTES, Target, Tensor, TensorDescription, TensorType, TensorView,
-    element_count,
+    Bf16Bits, Element, Encoding, Error, ErrorCode, ErrorKind, F16Bits, MESSAGE_BYTES, Target, Tensor,
+    TensorDescription, TensorType, TensorView, element_count,
 };
 pub use check::TensorId;
 pub use compute::Compute;

@@ -291,9 +291,8 @@ struct AffineGraph {
 
 impl AffineGraph {
     fn new(model: Model, watch: &Watch) -> Self {
-        let [x, y] = ["x", "y"].map(|name| {
-            [TensorDescription { name: name.into(), ty: TensorType::F32, dimensions: Some(vec![Some(model.length)]) }]
-        });
+        let [x, y] =
+            ["x", "y"].map(|name| [TensorDescription::new(name, TensorType::F32, Some(vec![Some(model.length)]))]);
         Self { model, x, y, alive: Alive::new(watch) }
     }
 }
@@ -380,7 +379,7 @@ impl Backend for Trouble {
         if what == "gate fail" {
             return Err(Error::runtime_error("as it was told"));
         }
-        let byte = TensorDescription { name: "byte".into(), ty: TensorType::U8, dimensions: None };
+        let byte = TensorDescription::new("byte", TensorType::U8, None);
         Ok(Box::new(TroubleGraph { what, byte: [byte], alive: Alive::new(&self.0) }))
     }
 }

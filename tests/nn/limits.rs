@@ -369,7 +369,7 @@ impl Backend for Wide {
 
     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
         let inputs = String::from_utf8(request.parts.concat()).unwrap().parse().unwrap();
-        let byte = TensorDescription { name: String::new(), ty: TensorType::U8, dimensions: None };
+        let byte = TensorDescription::new("", TensorType::U8, None);
         Ok(Box::new(Self(vec![byte; inputs])))
     }
 }
