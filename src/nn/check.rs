@@ -1,6 +1,6 @@
 //! What the engine checks of a guest's tensors before a backend sees them.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use super::{Error, ErrorKind, Limits, TensorDescription, TensorView};
 use crate::backend::Shape;
@@ -85,6 +85,26 @@ pub(super) fn input(
         tensor.ty(),
         Shape(tensor.dimensions()),
     )))
+}
+
+/// The inputs of one call, each with its index: checked as [`input`] does, and none given twice.
+pub(super) fn inputs<'a, I: Into<TensorId<'a>>, T: Into<TensorView<'a>>>(
+    call: &str,
+    limits: &Limits,
+    descriptions: &[TensorDescription],
+    inputs: impl IntoIterator<Item = (I, T)>,
+) -> Result<Vec<(usize, TensorView<'a>)>, Error> {
+    let mut given = vec![false; descriptions.len()];
+    let check = |(id, tensor): (I, T)| {
+        let tensor = tensor.into();
+        let (index, description) = place(call, "input", id.into(), descriptions)?;
+        if mem::replace(&mut given[index], true) {
+            return Err(Error::invalid_argument(format!("{call}: input {index} is given twice")));
+        }
+        input(call, limits, index, description, tensor)?;
+        Ok((index, tensor))
+    };
+    inputs.into_iter().map(check).collect()
 }
 
 /// Displays a name in quotes, cut to a length that fits a message, escapes counted: a guest chooses what it is.

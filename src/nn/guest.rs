@@ -6,10 +6,8 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc as StdArc, Mutex};
-use std::time::Duration;
 
 use super::check::{self, TensorId};
-use super::compute::{Compute, Run};
 use super::context::{Claimed, Context};
 use super::graph::Graph;
 use super::holdings::{GuestInner, no_such};
@@ -32,7 +30,7 @@ use crate::{GuestHandle, HandleTable};
 /// Dropping the last clone cancels what the guest still computes and gives back everything that it still holds.
 #[derive(Clone)]
 pub struct Guest {
-    inner: StdArc<GuestInner>,
+    pub(super) inner: StdArc<GuestInner>,
 }
 
 /// Graphs.
@@ -129,66 +127,6 @@ impl Guest {
                 .set_input(call, index, bytes, |backend| backend.set_input(index, tensor))
         };
         self.inner.answer(call, set(input.into()))
-    }
-
-    /// Computes every output from the inputs, which stay: a second call computes from the same ones. Waits for its turn
-    /// where as many computes run as the engine lets, and returns when it is done.
-    ///
-    /// # Errors
-    ///
-    /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where an input is
-    /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_compute_bytes`] or
-    /// [`Limits::max_context_bytes`], [`Busy`](super::ErrorKind::Busy) past [`Limits::max_computes`], where the
-    /// engine's queue is full, where it made room there for a guest with fewer computes waiting (see
-    /// [`EngineLimits::max_queued`](super::EngineLimits::max_queued)), and where it would have to wait inside a compute
-    /// of the same engine on the same thread, [`Timeout`](super::ErrorKind::Timeout) past [`Limits::max_compute_time`],
-    /// [`RuntimeError`](super::ErrorKind::RuntimeError) where it is [cancelled](Self::cancel) or the context is given
-    /// back before it begins, and what the backend gives.
-    pub fn compute(&self, context: GuestHandle) -> Result<(), Error> {
-        self.run(context, None)?.wait()
-    }
-
-    /// As [`compute`](Self::compute), with `time` for the wait and the compute together where the guest's limits give
-    /// it more.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`compute`](Self::compute).
-    pub fn compute_within(&self, context: GuestHandle, time: Duration) -> Result<(), Error> {
-        self.run(context, Some(time))?.wait()
-    }
-
-    /// As [`compute`](Self::compute), on a thread of the engine's: returns at once, and the future ends when the
-    /// compute does. It has begun, or waits for its turn, before it is first polled; it is cancelled when it is
-    /// dropped, when the guest is, and by [`cancel`](Self::cancel). It keeps the context, though not the guest.
-    /// [`Busy`](super::ErrorKind::Busy) where no thread can be started for it.
-    pub fn compute_async(&self, context: GuestHandle) -> Compute {
-        self.run(context, None).map_or_else(Compute::ended, Run::start)
-    }
-
-    /// [`compute_async`](Self::compute_async) with a time, as [`compute_within`](Self::compute_within).
-    pub fn compute_async_within(&self, context: GuestHandle, time: Duration) -> Compute {
-        self.run(context, Some(time)).map_or_else(Compute::ended, Run::start)
-    }
-
-    /// Cancels the compute of a context, from any thread: one that waits for its turn ends at once, one that runs when
-    /// its backend next looks at its [`ComputeControl`](crate::backend::ComputeControl), both with
-    /// [`RuntimeError`](super::ErrorKind::RuntimeError). `false` where there is none; a compute that begins later is
-    /// not affected.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such context.
-    pub fn cancel(&self, context: GuestHandle) -> Result<bool, Error> {
-        self.inner.answer("cancel", self.inner.context("cancel", context).map(|context| context.cancel()))
-    }
-
-    fn run(&self, context: GuestHandle, time: Option<Duration>) -> Result<Run, Error> {
-        let call = "compute";
-        let Self { inner } = self;
-        let found = inner.context(call, context);
-        let run = |found| Run::new(&inner.engine, &inner.usage, &inner.limits, inner.id, (found, context), time);
-        inner.answer(call, found.and_then(run))
     }
 
     /// Copies the data of an output of the last compute into `buffer`, and says how many bytes that were.

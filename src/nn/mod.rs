@@ -133,11 +133,13 @@ mod context;
 mod engine;
 mod entry;
 mod flight;
+mod future;
 mod graph;
 mod guest;
 mod guest_builder;
 mod holdings;
 mod ids;
+mod inference;
 mod inner;
 mod inside;
 mod limits;
@@ -170,8 +172,9 @@ pub use crate::backend::{
     TensorDescription, TensorType, TensorView, element_count,
 };
 pub use check::TensorId;
-pub use compute::Compute;
+
 pub use engine::{Engine, EngineBuilder};
+pub use future::Compute;
 pub use guest::Guest;
 pub use guest_builder::GuestBuilder;
 pub use limits::{EngineLimits, Limits};

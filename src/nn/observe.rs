@@ -58,9 +58,9 @@ pub(super) fn compute(guest: u64, graph: u64, compute: impl FnOnce() -> Result<(
 }
 
 /// A compute was refused, or failed.
-pub(super) fn compute_refused(counters: &Counters, guest: u64, graph: u64, error: Error) -> Error {
-    tracing::debug!(guest, graph, call = "compute", %error, "refused");
-    count_refusal(counters, "compute", &error);
+pub(super) fn compute_refused(counters: &Counters, call: &'static str, guest: u64, graph: u64, error: Error) -> Error {
+    tracing::debug!(guest, graph, call, %error, "refused");
+    count_refusal(counters, call, &error);
     error
 }
 

@@ -12,6 +12,7 @@ mod errors;
 mod fairness;
 mod files;
 mod guards;
+mod infer;
 mod lifetime;
 mod limits;
 #[cfg(feature = "metrics")]

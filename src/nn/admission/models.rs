@@ -33,7 +33,7 @@ impl Gate {
         let its = Arc::clone(&turn);
         let end = move |result| {
             gate.ends.fetch_add(1, Ordering::Relaxed);
-            its.come(result);
+            its.complete(result);
             None
         };
         Ok((self.admission.queue(guest, deadline, Box::new(end))?, turn))
