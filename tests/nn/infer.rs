@@ -1,8 +1,8 @@
 //! Inferences: inputs, a compute and outputs in one call.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use std::{mem, thread};
 
 use graphpool::GuestHandle;
 use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
@@ -12,7 +12,7 @@ use graphpool::nn::{
 };
 
 use crate::admission::block_on;
-use crate::backends::{Watch, eventually};
+use crate::backends::{Over, Watch, eventually};
 
 /// Whose graphs have the inputs `a` and `b` and the outputs `sum` and `difference`. A compute fails where `a` is 13.
 struct Pair;
@@ -175,42 +175,62 @@ fn a_failed_inference_leaves_what_a_failed_compute_leaves() {
 
 #[test]
 fn threads_on_one_context_each_get_their_own_outputs() {
-    let (guest, context) = pair(&Engine::new(Pair));
-    let done = AtomicUsize::new(0);
+    let engine = Engine::new(Pair);
+    let (guest, context) = pair(&engine);
+    let (over, computes) = (AtomicBool::new(false), AtomicU64::new(4_000));
     let retry = |call: &dyn Fn() -> Result<Vec<Tensor>, Error>| loop {
         match call() {
-            Err(error) if error.kind() == ErrorKind::Busy => thread::yield_now(),
+            Err(error) if error.kind() == ErrorKind::Busy && !over.load(Ordering::SeqCst) => thread::yield_now(),
             result => return result.unwrap(),
         }
     };
     thread::scope(|scope| {
-        for thread in 0..2 {
-            let (guest, done, retry) = (&guest, &done, &retry);
+        let threads = [0, 1].map(|thread| {
+            let (guest, over, retry) = (&guest, &over, &retry);
             scope.spawn(move || {
-                for turn in 0..500 {
+                let failed = Over(over);
+                for turn in 0..2_000 {
                     let (a, b) = (1_000 * (thread + 1), turn);
                     let inputs = [number(a), number(b)];
                     let inputs = [("a", &inputs[0]), ("b", &inputs[1])];
                     let outputs = if turn % 2 == 0 {
-                        retry(&|| guest.infer(context, inputs))
+                        retry(&|| guest.infer(context, inputs.into_iter().inspect(|_| thread::yield_now())))
                     } else {
                         retry(&|| block_on(guest.infer_async(context, inputs)))
                     };
                     assert_eq!(numbers(&outputs), [a + b, a - b]);
                 }
-                done.fetch_add(1, Ordering::SeqCst);
-            });
-        }
+                mem::forget(failed);
+            })
+        });
         // Calls of the other kind come in between two inferences, never into one.
-        let (guest, done) = (&guest, &done);
+        let (guest, its, computes) = (&guest, &over, &computes);
         scope.spawn(move || {
-            while done.load(Ordering::SeqCst) < 2 {
+            while !its.load(Ordering::SeqCst) {
                 let _ = guest.set_input(context, "a", &number(-7));
-                let _ = guest.compute(context);
+                computes.fetch_add(guest.compute(context).is_ok().into(), Ordering::SeqCst);
                 thread::yield_now();
             }
         });
+        let _over = Over(&over);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
+    // None has computed and then not come to its outputs.
+    assert_eq!(engine.stats().computes, computes.into_inner());
+}
+
+#[test]
+fn an_inference_that_comes_while_inputs_are_gathered_is_another() {
+    let (guest, context) = pair(&Engine::new(Pair));
+    let [one, two, nine] = [1, 2, 9].map(number);
+    let mut within = None;
+    let gathered = [("a", &one), ("b", &two)].into_iter().inspect(|(name, _)| {
+        if *name == "b" {
+            within = Some(guest.infer(context, [("a", &nine), ("b", &nine)]));
+        }
+    });
+    assert_eq!(numbers(&guest.infer(context, gathered).unwrap()), [3, -1]);
+    assert_eq!(numbers(&within.unwrap().unwrap()), [18, 0]);
 }
 
 #[test]
