@@ -108,8 +108,8 @@ impl GuestInner {
 
     fn named_model(&self, name: &str) -> Result<Arc<NamedModel>, Error> {
         match &self.models {
-            Some(models) if !models.contains(name) => Err(no_model(name)),
-            _ => self.engine.registry.get(name),
+            Some(models) if !models.contains(name) => Err(no_model(name).into()),
+            _ => Ok(self.engine.registry.get(name)?),
         }
     }
 

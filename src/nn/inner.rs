@@ -19,7 +19,7 @@ use super::stats::Counters;
 use super::store::{Key, Listed, Store};
 use super::usage::{Budget, Reservation, Usage};
 use super::workers::Workers;
-use super::{Encoding, EngineLimits, Error, ErrorKind, Limits, ModelSource, Target};
+use super::{Encoding, EngineLimits, Error, ErrorKind, Limits, ModelError, ModelSource, Target};
 use crate::backend::LoadRequest;
 
 /// What guests share.
@@ -41,14 +41,18 @@ pub(super) struct Inner {
 impl Inner {
     /// The graph of `request`: one that is loaded, or one that is built now, on this thread and without any lock.
     pub(super) fn build(&self, request: &LoadRequest<'_>) -> Result<StdArc<Graph>, Error> {
-        self.build_with(request, None)
+        Ok(self.build_with(request, None)?)
     }
 
     /// Builds, with what is reserved for the request's bytes already.
-    fn build_with(&self, request: &LoadRequest<'_>, reserved: Option<Reservation>) -> Result<StdArc<Graph>, Error> {
+    fn build_with(
+        &self,
+        request: &LoadRequest<'_>,
+        reserved: Option<Reservation>,
+    ) -> Result<StdArc<Graph>, ModelError> {
         let LoadRequest { parts, encoding, target, .. } = *request;
         if parts.is_empty() {
-            return Err(Error::invalid_argument("the model has 0 parts; it needs 1 or more"));
+            return Err(Error::invalid_argument("the model has 0 parts; it needs 1 or more").into());
         }
         let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
         let files = match request.directory {
@@ -68,7 +72,7 @@ impl Inner {
             }
         };
         let room = request.memory_limit;
-        self.store.get_or_build(key, room, |listed| observe::build(encoding, target, given, || build(listed)))
+        Ok(self.store.get_or_build(key, room, |listed| observe::build(encoding, target, given, || build(listed)))?)
     }
 
     fn build_once(
@@ -131,7 +135,12 @@ impl Inner {
 
 impl BuildGraph for Inner {
     /// Its files count before a byte of them is read.
-    fn build_from(&self, source: &ModelSource, encoding: Encoding, target: Target) -> Result<StdArc<Graph>, Error> {
+    fn build_from(
+        &self,
+        source: &ModelSource,
+        encoding: Encoding,
+        target: Target,
+    ) -> Result<StdArc<Graph>, ModelError> {
         let opened = source.open(encoding)?;
         let read = self.reserve_for_model(|usage| &usage.graph_bytes, opened.length_of_files())?;
         let parts = opened.read()?;

@@ -146,6 +146,7 @@ mod limits;
 mod listing;
 mod loaded;
 mod model;
+mod model_error;
 #[cfg(all(test, loom))]
 mod models;
 mod name_map;
@@ -179,6 +180,7 @@ pub use guest::Guest;
 pub use guest_builder::GuestBuilder;
 pub use limits::{EngineLimits, Limits};
 pub use listing::{GraphInfo, ModelInfo};
+pub use model_error::ModelError;
 pub use source::ModelSource;
 pub use stats::Stats;
 #[cfg(feature = "watch")]

@@ -9,17 +9,17 @@
 use std::path::Path;
 use std::sync::{Arc as StdArc, PoisonError};
 
-use super::check::Quoted;
 use super::flight::{Failed, Flight};
 use super::graph::Graph;
 use super::waits::{Awaited, Holding};
-use super::{Encoding, Error, ModelSource, Target};
+use super::{Encoding, Error, ModelError, ModelSource, Target};
 use crate::sync::{Arc, ArcSwapOption, Mutex, MutexGuard};
 
 /// What makes the graph of a source.
 pub(super) trait BuildGraph {
     /// The graph of `source`: one that is loaded, or one that is built now.
-    fn build_from(&self, source: &ModelSource, encoding: Encoding, target: Target) -> Result<StdArc<Graph>, Error>;
+    fn build_from(&self, source: &ModelSource, encoding: Encoding, target: Target)
+    -> Result<StdArc<Graph>, ModelError>;
 }
 
 /// A registered name.
@@ -100,33 +100,34 @@ impl NamedModel {
 
     /// The current version, which `engine` builds where there is none yet; see [`Flight`].
     pub(super) fn get_or_build(&self, engine: &impl BuildGraph) -> Result<Arc<Version>, Error> {
-        let make = || {
-            let _building = self.start_building()?;
-            // A reload may have been first.
-            if let Some(version) = self.current() {
-                return Ok(version);
-            }
-            let source = lock(&self.state).source.clone();
-            let source = source.ok_or_else(|| Error::runtime_error("the model has no source"))?;
-            self.publish(source, engine, Builder::FirstLoad).map(|built| built.version)
-        };
+        let make = || self.build_first(engine).map_err(|error| Failed::ForAll(error.into()));
         // A named model is built with no guest's bound.
-        let landed = self.flight.join(usize::MAX, || self.current(), || make().map_err(Failed::ForAll));
+        let landed = self.flight.join(usize::MAX, || self.current(), make);
         landed.result(|| Error::too_large("the model is too large"))
+    }
+
+    /// Builds the first version, where there is none yet.
+    pub(super) fn build_first(&self, engine: &impl BuildGraph) -> Result<Arc<Version>, ModelError> {
+        let _building = self.start_building()?;
+        // A reload may have been first.
+        if let Some(version) = self.current() {
+            return Ok(version);
+        }
+        let source = lock(&self.state).source.clone();
+        let source = source.ok_or_else(|| Error::runtime_error("the model has no source"))?;
+        self.publish(source, engine, Builder::FirstLoad).map(|built| built.version)
     }
 
     /// Builds from `source`, or once more from the one that the model has, and makes that the current version. The
     /// one before is the current one meanwhile, and stays it where the build fails or the name is removed.
-    pub(super) fn reload(&self, source: Option<ModelSource>, engine: &impl BuildGraph) -> Result<Built, Error> {
+    pub(super) fn reload(&self, source: Option<ModelSource>, engine: &impl BuildGraph) -> Result<Built, ModelError> {
         let _building = self.start_building()?;
         let source = match source {
             Some(source) => StdArc::new(source),
-            None => lock(&self.state).source.clone().ok_or_else(|| {
-                let name = Quoted(&self.name);
-                Error::invalid_argument(format!(
-                    "the model {name} came from bytes, which are not kept: replace_model takes new ones"
-                ))
-            })?,
+            None => {
+                let source = lock(&self.state).source.clone();
+                source.ok_or_else(|| ModelError::BytesNotKept { name: self.name.clone() })?
+            }
         };
         self.publish(source, engine, Builder::Reload)
     }
@@ -139,7 +140,7 @@ impl NamedModel {
         file: &Path,
         source: ModelSource,
         engine: &impl BuildGraph,
-    ) -> Result<Option<Built>, Error> {
+    ) -> Result<Option<Built>, ModelError> {
         // Where a first load is under way, it may have read what was there before the change.
         let _building = self.start_building()?;
         let source = {
@@ -176,13 +177,17 @@ impl NamedModel {
     }
 
     /// Only under `building`.
-    fn publish(&self, source: StdArc<ModelSource>, engine: &impl BuildGraph, builder: Builder) -> Result<Built, Error> {
-        let removed = || Error::not_found(format!("the model {} was removed during the reload", Quoted(&self.name)));
+    fn publish(
+        &self,
+        source: StdArc<ModelSource>,
+        engine: &impl BuildGraph,
+        builder: Builder,
+    ) -> Result<Built, ModelError> {
         let graph = engine.build_from(&source, self.encoding, self.target)?;
         let mut state = lock(&self.state);
         // N4: under the lock that `retire` takes, so that a version is published before that or not at all.
         if state.removed && builder == Builder::Reload {
-            return Err(removed());
+            return Err(ModelError::Removed { name: self.name.clone() });
         }
         let built = match self.current() {
             // Nothing has changed.

@@ -11,7 +11,9 @@ use super::entry::Entry;
 use super::graph::GraphUse;
 use super::loaded::{LoadedGraph, Named};
 use super::usage::{Reservation, Usage};
-use super::{Encoding, Engine, Error, ErrorKind, Limits, ModelSource, Target, TensorDescription, TensorView};
+use super::{
+    Encoding, Engine, Error, ErrorKind, Limits, ModelError, ModelSource, Target, TensorDescription, TensorView,
+};
 use crate::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
 use crate::model_support::{explore, explore_bounded};
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -118,7 +120,7 @@ fn source(number: u8) -> ModelSource {
     ModelSource::bytes(vec![number])
 }
 
-fn register(engine: &Engine, number: u8) -> Result<(), Error> {
+fn register(engine: &Engine, number: u8) -> Result<(), ModelError> {
     engine.register_model("name", source(number), Encoding::Onnx, Target::Cpu)
 }
 
@@ -155,7 +157,7 @@ fn load_by_name_against_a_reload_with_5_preemptions() {
         load_by_name(&engine).unwrap();
         let other = engine.clone();
         let other = thread::spawn(move || {
-            assert_eq!(other.replace_model("name", source(2)), Ok(2));
+            assert_eq!(other.replace_model("name", source(2)).unwrap(), 2);
             assert_eq!(open(&load_by_name(&other).unwrap()).number, 2);
         });
         let loaded = load_by_name(&engine).unwrap();
@@ -202,7 +204,7 @@ fn load_by_name_against_its_like_where_the_build_fails_with_5_preemptions() {
         assert_eq!(kind(&engine), Some(ErrorKind::InvalidEncoding));
         assert_eq!(other.join().unwrap(), Some(ErrorKind::InvalidEncoding));
         assert!((1..=2).contains(&lives.made(0)));
-        assert_eq!(engine.replace_model("name", source(1)), Ok(1));
+        assert_eq!(engine.replace_model("name", source(1)).unwrap(), 1);
         assert_eq!(open(&load_by_name(&engine).unwrap()).number, 1);
     });
 }

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-use super::{Encoding, Error};
+use super::{Encoding, ModelError};
 
 /// Where the bytes of a named model come from.
 ///
@@ -107,7 +107,7 @@ impl ModelSource {
     }
 
     /// Opens every part, and reads none of them.
-    pub(super) fn open(&self, encoding: Encoding) -> Result<Opened<'_>, Error> {
+    pub(super) fn open(&self, encoding: Encoding) -> Result<Opened<'_>, ModelError> {
         let mut parts = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
             match part {
@@ -131,7 +131,8 @@ pub(super) struct Opened<'a> {
 
 enum OpenPart<'a> {
     Bytes(&'a [u8]),
-    File(File, usize),
+    /// With its path and its length.
+    File(File, PathBuf, usize),
 }
 
 impl<'a> Opened<'a> {
@@ -139,16 +140,16 @@ impl<'a> Opened<'a> {
     pub(super) fn length_of_files(&self) -> usize {
         let lengths = self.parts.iter().map(|part| match part {
             OpenPart::Bytes(_) => 0,
-            OpenPart::File(_, length) => *length,
+            OpenPart::File(_, _, length) => *length,
         });
         lengths.fold(0, usize::saturating_add)
     }
 
     /// The bytes of every part. A file that is no longer as long as it was is an error, and is read no further.
-    pub(super) fn read(self) -> Result<Vec<Cow<'a, [u8]>>, Error> {
+    pub(super) fn read(self) -> Result<Vec<Cow<'a, [u8]>>, ModelError> {
         let read = |part| match part {
             OpenPart::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
-            OpenPart::File(file, length) => read(file, length).map(Cow::Owned),
+            OpenPart::File(file, path, length) => read(file, path, length).map(Cow::Owned),
         };
         self.parts.into_iter().map(read).collect()
     }
@@ -197,9 +198,10 @@ pub(super) fn source_of(file: &Path, encoding: Encoding) -> ModelSource {
 
 /// The models of a directory, by their files' names without the extension, and of one name in the order of
 /// [`ENCODINGS`].
-pub(super) fn models_in(directory: &Path) -> io::Result<BTreeMap<String, Vec<(PathBuf, Encoding)>>> {
+pub(super) fn models_in(directory: &Path) -> Result<BTreeMap<String, Vec<(PathBuf, Encoding)>>, ModelError> {
+    let unreadable = |source| ModelError::ReadDirectory { path: directory.to_owned(), source };
     let mut models = BTreeMap::<String, Vec<(PathBuf, Encoding)>>::new();
-    for file in files_in(directory)? {
+    for file in files_in(directory).map_err(unreadable)? {
         if let (Some(encoding), Some(name)) = (encoding_of(&file), file.file_stem().and_then(|name| name.to_str())) {
             models.entry(name.to_owned()).or_default().push((file, encoding));
         }
@@ -223,22 +225,20 @@ fn extension_of(encoding: Encoding) -> Option<&'static str> {
     }
 }
 
-fn model_in(directory: &Path, encoding: Encoding) -> Result<Vec<PathBuf>, Error> {
-    let extension = extension_of(encoding).ok_or_else(|| {
-        Error::invalid_argument("a model in a directory has to have an encoding, and Autodetect is none")
-    })?;
+fn model_in(directory: &Path, encoding: Encoding) -> Result<Vec<PathBuf>, ModelError> {
+    let path = || directory.to_owned();
+    let extension = extension_of(encoding).ok_or_else(|| ModelError::NoExtension { path: path(), encoding })?;
     let usual = directory.join("model").with_extension(extension);
     if usual.is_file() {
         return Ok(parts_of(usual, encoding));
     }
-    let files = files_in(directory).map_err(|error| unreadable("directory", &error))?;
+    let files = files_in(directory).map_err(|source| ModelError::ReadDirectory { path: path(), source })?;
     let mut models = files.into_iter().filter(|path| path.extension().is_some_and(|found| found == extension));
     match (models.next(), models.count()) {
         (Some(model), 0) => Ok(parts_of(model, encoding)),
-        (None, _) => Err(Error::runtime_error(format!("the model's directory has no .{extension} file"))),
-        (_, more) => {
-            let count = more + 1;
-            Err(Error::runtime_error(format!("the model's directory has {count} .{extension} files, none named model")))
+        (first, more) => {
+            let found = usize::from(first.is_some()) + more;
+            Err(ModelError::ModelFile { path: path(), extension, found })
         }
     }
 }
@@ -257,31 +257,27 @@ pub(super) fn files_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Opens a file, and measures it.
-fn open(path: &Path) -> Result<OpenPart<'static>, Error> {
-    let unreadable = |error: io::Error| unreadable("file", &error);
+fn open(path: &Path) -> Result<OpenPart<'static>, ModelError> {
+    let unreadable = |source| ModelError::ReadFile { path: path.to_owned(), source };
     // First, as the opening of a pipe waits for whoever writes to it.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(Error::runtime_error("the model's file is not a regular file"));
+        return Err(ModelError::NotAFile { path: path.to_owned() });
     }
     let file = File::open(path).map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?.len();
-    Ok(OpenPart::File(file, usize::try_from(length).unwrap_or(usize::MAX)))
+    Ok(OpenPart::File(file, path.to_owned(), usize::try_from(length).unwrap_or(usize::MAX)))
 }
 
 /// Reads a file of that length, and never more than one byte past it.
-fn read(file: File, length: usize) -> Result<Vec<u8>, Error> {
+fn read(file: File, path: PathBuf, length: usize) -> Result<Vec<u8>, ModelError> {
     let (most, mut bytes) = (length.saturating_add(1), Vec::new());
-    bytes.try_reserve_exact(most).map_err(|_| unreadable("file", &io::ErrorKind::OutOfMemory.into()))?;
-    file.take(most as u64).read_to_end(&mut bytes).map_err(|error| unreadable("file", &error))?;
-    if bytes.len() == length {
-        return Ok(bytes);
+    let result = match bytes.try_reserve_exact(most) {
+        Ok(()) => file.take(most as u64).read_to_end(&mut bytes),
+        Err(_) => Err(io::ErrorKind::OutOfMemory.into()),
+    };
+    match result {
+        Ok(read) if read == length => Ok(bytes),
+        Ok(_) => Err(ModelError::LengthChanged { path, length }),
+        Err(source) => Err(ModelError::ReadFile { path, source }),
     }
-    Err(Error::runtime_error(format!(
-        "the model's file has more or fewer bytes than the {length} that its metadata says"
-    )))
-}
-
-/// The path is the host's: the guest learns only what went wrong.
-pub(super) fn unreadable(what: &str, error: &io::Error) -> Error {
-    Error::runtime_error(format!("the model's {what} cannot be read: {}", error.kind()))
 }

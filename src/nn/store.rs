@@ -18,8 +18,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, Weak};
 
 use super::flight::{Failed, Flight};
-use super::source::unreadable;
-use super::{Error, ErrorKind};
+use super::{Error, ErrorKind, ModelError};
 use crate::backend::LoadRequest;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -29,7 +28,7 @@ pub(super) struct Key([u8; 32]);
 
 impl Key {
     /// The key of `request`, whose model also reads `files`, which may take `limit` bytes together.
-    pub(super) fn of(request: &LoadRequest<'_>, files: &[PathBuf], limit: usize) -> Result<Self, Error> {
+    pub(super) fn of(request: &LoadRequest<'_>, files: &[PathBuf], limit: usize) -> Result<Self, ModelError> {
         let mut hasher = blake3::Hasher::new_derive_key("graphpool 2026 one copy of a model");
         let mut field = |bytes: &[u8]| {
             hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -39,15 +38,16 @@ impl Key {
         field(request.config.unwrap_or_default().as_bytes());
         request.parts.iter().for_each(|part| field(part));
         let mut left = limit as u64;
-        for file in files {
-            let file = File::open(file).map_err(|error| unreadable("further file", &error))?;
-            let length = file.metadata().map_err(|error| unreadable("further file", &error))?.len();
+        for path in files {
+            let unreadable = |source| ModelError::ReadFile { path: path.clone(), source };
+            let file = File::open(path).map_err(unreadable)?;
+            let length = file.metadata().map_err(unreadable)?.len();
             left = left.checked_sub(length).ok_or_else(|| {
                 Error::too_large(format!("the model's further files take more than the {limit} bytes that are left"))
             })?;
             hasher.update(&length.to_le_bytes());
             // No more than was counted, should the file grow meanwhile.
-            hasher.update_reader(file.take(length)).map_err(|error| unreadable("further file", &error))?;
+            hasher.update_reader(file.take(length)).map_err(unreadable)?;
         }
         Ok(Self(*hasher.finalize().as_bytes()))
     }

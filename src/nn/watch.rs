@@ -16,14 +16,14 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
-use std::{fmt, fs, io};
+use std::{fmt, fs};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::engine::Engine;
 use super::inner::Inner;
 use super::source::{models_in, parts_of, source_of};
-use super::{Encoding, Error, Target, observe};
+use super::{Encoding, ModelError, Target, observe};
 
 /// How long a directory has to be quiet before it is looked through, and how long a busy one may keep that waiting.
 const QUIET: Duration = Duration::from_millis(50);
@@ -37,8 +37,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// is done.
 ///
 /// ```no_run
-/// # use graphpool::nn::{Engine, Error, Target};
-/// # fn host(engine: &Engine) -> Result<(), Error> {
+/// # use graphpool::nn::{Engine, ModelError, Target};
+/// # fn host(engine: &Engine) -> Result<(), ModelError> {
 /// let watch = engine.watch_directory("models", Target::Cpu)?;
 /// // As long as it lives.
 /// drop(watch);
@@ -50,8 +50,8 @@ const POLL: Duration = Duration::from_secs(1);
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
-/// # use graphpool::nn::{Engine, Error, Target};
-/// # fn host(engine: &Engine) -> Result<(), Error> {
+/// # use graphpool::nn::{Engine, ModelError, Target};
+/// # fn host(engine: &Engine) -> Result<(), ModelError> {
 /// engine.watch_directory("models", Target::Cpu)?;
 /// # Ok(())
 /// # }
@@ -83,16 +83,14 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`RuntimeError`](super::ErrorKind::RuntimeError) where the directory cannot be read, or the system refuses a
-    /// watch or a thread.
-    pub fn watch_directory(&self, directory: impl AsRef<Path>, target: Target) -> Result<DirectoryWatch, Error> {
-        let call = "watch_directory";
-        let refused = |what: &str, error: &dyn fmt::Display| Error::runtime_error(format!("{call}: {what}: {error}"));
-        let unwatched = |error: &dyn fmt::Display| refused("the directory cannot be watched", error);
+    /// [`ReadDirectory`](ModelError::ReadDirectory), and [`Watch`](ModelError::Watch) or
+    /// [`Thread`](ModelError::Thread) where the system refuses one.
+    pub fn watch_directory(&self, directory: impl AsRef<Path>, target: Target) -> Result<DirectoryWatch, ModelError> {
         let directory = directory.as_ref().to_owned();
-        let unread = |error: io::Error| refused("the directory cannot be read", &error.kind());
-        // For their errors; the first look asks again.
-        models_in(&directory).map_err(unread)?;
+        let unwatched =
+            |path: &Path, error: notify::Error| ModelError::Watch { path: path.to_owned(), source: Box::new(error) };
+        // For its errors; the first look asks again.
+        models_in(&directory)?;
         // Room for one: that something has happened is all that it says.
         let (wake, woken) = mpsc::sync_channel(1);
         let events = wake.clone();
@@ -102,16 +100,16 @@ impl Engine {
                 let _ = events.try_send(());
             }
         })
-        .map_err(|error| unwatched(&error))?;
+        .map_err(|error| unwatched(&directory, error))?;
         let mut followed = Followed { directory, target, watcher, armed: None, files: HashMap::new() };
-        followed.arm().map_err(|error| unwatched(&error))?;
+        followed.arm().map_err(|error| unwatched(&followed.directory, error))?;
         followed.look(self);
         let (engine, ended) = (Arc::downgrade(&self.inner), Arc::<AtomicBool>::default());
         let signals = Signals { woken, ended: Arc::clone(&ended) };
         let thread = thread::Builder::new()
             .name("graphpool-watch".into())
             .spawn(move || followed.follow(&engine, &signals))
-            .map_err(|error| refused("no thread can be started", &error.kind()))?;
+            .map_err(|source| ModelError::Thread { source })?;
         Ok(DirectoryWatch { wake, ended, thread: Some(thread) })
     }
 }
@@ -272,7 +270,7 @@ impl Followed {
             Ok(Some(built)) => engine.count_reload(name, &built),
             Ok(None) => {}
             Err(error) => {
-                observe::reload_failed(name, error.of("watch_directory"));
+                observe::reload_failed(name, &error);
                 return false;
             }
         }

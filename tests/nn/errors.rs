@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use graphpool::GuestHandle;
 use graphpool::nn::{
-    Encoding, EngineLimits, Error, ErrorCode, ErrorKind, Limits, ModelSource, Target, Tensor, TensorType, TensorView,
+    Encoding, EngineLimits, Error, ErrorCode, ErrorKind, Limits, Target, Tensor, TensorType, TensorView,
 };
 
 use crate::admission::block_on;
@@ -129,14 +129,6 @@ fn every_refusal_names_its_call_the_value_and_the_bound_in_under_200_characters(
         ),
         (guest.drop_context(graph), invalid, "drop_context", "has no context"),
         (guest.cancel(graph).map(drop), invalid, "cancel", "has no context"),
-        (engine.remove_model(&long), ErrorKind::NotFound, "remove_model", "no model is named"),
-        (engine.reload_model("nosuch").map(drop), ErrorKind::NotFound, "reload_model", "\"nosuch\""),
-        (
-            engine.register_model(&long.repeat(9), ModelSource::bytes(vec![]), Encoding::Onnx, Target::Cpu),
-            large,
-            "register_model",
-            "90000 bytes; the limit is 256",
-        ),
     ];
     for (answer, kind, call, says) in answers {
         check(&answer.unwrap_err(), kind, call, says);

@@ -17,6 +17,7 @@ mod lifetime;
 mod limits;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod model_errors;
 mod names;
 mod observe;
 mod oracle;

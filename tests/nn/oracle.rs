@@ -119,10 +119,12 @@ impl Played {
                 self.restart(transition.guest);
                 Ok(())
             }
-            Call::Replace => self.engine.replace_model(NAME, version()).map(drop),
-            Call::ReplaceByJunk => self.engine.replace_model(NAME, ModelSource::bytes(b"junk".as_slice())).map(drop),
-            Call::RemoveName => self.engine.remove_model(NAME),
-            Call::Register => self.engine.register_model(NAME, version(), Encoding::Onnx, Target::Cpu),
+            Call::Replace => Ok(self.engine.replace_model(NAME, version()).map(drop)?),
+            Call::ReplaceByJunk => {
+                Ok(self.engine.replace_model(NAME, ModelSource::bytes(b"junk".as_slice())).map(drop)?)
+            }
+            Call::RemoveName => Ok(self.engine.remove_model(NAME)?),
+            Call::Register => Ok(self.engine.register_model(NAME, version(), Encoding::Onnx, Target::Cpu)?),
         }
     }
 }
