@@ -65,7 +65,8 @@ pub struct LoadRequest<'a> {
     pub encoding: Encoding,
     /// Where the graph is to run.
     pub target: Target,
-    /// The configuration of a named model, in whatever form the backend documents.
+    /// The configuration of a named model, in whatever form the backend documents. Where the host lets guests configure
+    /// the model, a guest may have written it: it is an attack until checked, as the parts are.
     pub config: Option<&'a str>,
     /// Where the model's file lies, where the host has named the model by its path. A model may keep weights in other
     /// files there. `None` for bytes, so that no guest's model reads a file of the host.

@@ -157,6 +157,16 @@ pub(super) fn check_name(call: &str, name: &str, limits: &Limits) -> Result<(), 
     Err(Error::limit(ErrorKind::TooLarge, why))
 }
 
+/// Whether a configuration is short enough to be used.
+pub(super) fn check_config(call: &str, config: &str, limits: &Limits) -> Result<(), Error> {
+    let (bytes, bound) = (config.len(), limits.max_config_bytes());
+    if bytes <= bound {
+        return Ok(());
+    }
+    let why = format!("{call}: the configuration has {bytes} bytes; the limit is {bound}");
+    Err(Error::limit(ErrorKind::TooLarge, why))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

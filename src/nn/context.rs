@@ -13,6 +13,7 @@ use std::ops::Deref;
 use std::sync::{Arc as StdArc, PoisonError};
 
 use super::claim::{Claim, Refused, TakeDown};
+use super::configured::Configured;
 use super::graph::{Graph, GraphUse};
 use super::panics::shield;
 use super::stats::Counters;
@@ -25,6 +26,7 @@ use crate::sync::{Mutex, MutexGuard};
 /// What a context keeps for no use but to let go of it at its end.
 pub(super) struct Keep {
     pub(super) _graph: GraphUse,
+    pub(super) _configured: Option<StdArc<Configured>>,
     pub(super) _slot: Reservation,
     pub(super) _engine_slot: Reservation,
     pub(super) _bytes: Hold,

@@ -68,6 +68,27 @@ impl Guest {
         inner.answer(call, observe::load_by_name_span(inner.id, name).in_scope(load))
     }
 
+    /// Loads a model that the host has registered, with a configuration of the guest's in the place of the host's, where
+    /// the host allows that for the name ([`ModelSource::with_guest_configs`](super::ModelSource::with_guest_configs)).
+    /// What the text means is the backend's.
+    ///
+    /// The handle means a graph beside the name's own. It is shared by all guests that load the name with the same text,
+    /// byte for byte; it stays what it is when the name is reloaded or removed, and goes with its last handle and
+    /// context. After a reload, a load with the same text gives another graph, of the new version. A text of nothing but
+    /// blanks is none: then this is [`load_by_name`](Self::load_by_name), which needs no permission.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`load_by_name`](Self::load_by_name); [`Security`](super::ErrorKind::Security) where the host does not
+    /// allow it for the name; [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_config_bytes`];
+    /// [`Busy`](super::ErrorKind::Busy) where as many graphs with configurations of the name exist as the host allows.
+    pub fn load_by_name_with_config(&self, name: &str, config: &str) -> Result<GuestHandle, Error> {
+        let call = "load_by_name_with_config";
+        let Self { inner } = self;
+        let load = || inner.load_by_name_with_config(call, name, config);
+        inner.answer(call, observe::load_by_name_span(inner.id, name).in_scope(load))
+    }
+
     /// Opens a context of the graph. It keeps the model alive, even after the graph is unloaded.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::mem;
 use std::sync::{Arc as StdArc, Mutex, PoisonError};
 
-use super::check::check_name;
+use super::check::{check_config, check_name};
 use super::context::{Context, Held, Keep};
 use super::entry::Entry;
 use super::inner::Inner;
@@ -75,6 +75,26 @@ impl GuestInner {
         self.add_graph(call, Named::Model(model), slot, bytes)
     }
 
+    pub(super) fn load_by_name_with_config(
+        &self,
+        call: &'static str,
+        name: &str,
+        config: &str,
+    ) -> Result<GuestHandle, Error> {
+        check_config(call, config, &self.limits)?;
+        // Nothing but blanks is none, as where the host gives it.
+        if config.trim().is_empty() {
+            return self.load_by_name(call, name);
+        }
+        check_name(call, name, &self.limits)?;
+        let slot = self.reserve_graph(call)?;
+        let configured = self.named_model(name)?.get_or_build_configured(config, &*self.engine)?;
+        observe::loaded(self.id, configured.graph().origin().id);
+        // The host allows so many of them, and they count for no guest.
+        let bytes = Reservation::new(&self.usage, |usage| &usage.graph_bytes, call, 0)?;
+        self.add_graph(call, Named::Configured(configured), slot, bytes)
+    }
+
     pub(super) fn init_execution_context(&self, call: &'static str, graph: GuestHandle) -> Result<GuestHandle, Error> {
         let loaded = self.graph(call, graph)?;
         let slot = Reservation::new(&self.usage, |usage| &usage.contexts, call, 1)?;
@@ -82,7 +102,13 @@ impl GuestInner {
         let bytes = loaded.hold().ok_or_else(|| no_such(call, "graph", graph))?;
         let graph = loaded.graph()?;
         let backend = graph.init_context()?;
-        let keep = Keep { _graph: graph.in_use(), _slot: slot, _engine_slot: engine_slot, _bytes: bytes };
+        let keep = Keep {
+            _graph: graph.in_use(),
+            _configured: loaded.configured(),
+            _slot: slot,
+            _engine_slot: engine_slot,
+            _bytes: bytes,
+        };
         let of_guest = Reservation::new(&self.usage, |usage| &usage.context_bytes, call, 0)?;
         let of_engine = self.engine.reserve(|usage| &usage.context_bytes, 0)?;
         let context = Context::new(&graph, backend, Held::new(graph.inputs().len(), of_guest, of_engine), keep);

@@ -6,10 +6,10 @@ use std::sync::Arc as StdArc;
 
 use super::admission::Admission;
 use super::backends::Backends;
+use super::build::BuildGraph;
 use super::flight::Failed;
 use super::graph::{Graph, GraphResources, Origin};
 use super::ids::next_id;
-use super::model::BuildGraph;
 use super::observe;
 use super::panics::shield;
 use super::pools::Pools;
@@ -138,6 +138,7 @@ impl BuildGraph for Inner {
     fn build_from(
         &self,
         source: &ModelSource,
+        config: Option<&str>,
         encoding: Encoding,
         target: Target,
     ) -> Result<StdArc<Graph>, ModelError> {
@@ -145,11 +146,7 @@ impl BuildGraph for Inner {
         let read = self.reserve_for_model(|usage| &usage.graph_bytes, opened.length_of_files())?;
         let parts = opened.read()?;
         let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
-        let request = LoadRequest {
-            config: source.config(),
-            directory: source.base(),
-            ..LoadRequest::new(&parts, encoding, target)
-        };
+        let request = LoadRequest { config, directory: source.base(), ..LoadRequest::new(&parts, encoding, target) };
         self.build_with(&request, Some(read))
     }
 }

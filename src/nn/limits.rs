@@ -27,12 +27,14 @@ pub struct Limits {
     max_computes: usize,
     max_context_bytes: usize,
     max_name_bytes: usize,
+    max_config_bytes: usize,
     max_compute_time: Duration,
 }
 
 impl Default for Limits {
     /// 64 graphs, 256 contexts, 1 GiB of models, 1 GiB in contexts, tensors of 256 MiB and 16 dimensions, 256
-    /// computes at one time, 1 GiB and 60 s for each of them, names of 256 bytes.
+    /// computes at one time, 1 GiB and 60 s for each of them, names of 256 bytes and
+    /// configurations of 64 KiB.
     fn default() -> Self {
         Self {
             max_graphs: 64,
@@ -44,6 +46,7 @@ impl Default for Limits {
             max_computes: 256,
             max_context_bytes: 1 << 30,
             max_name_bytes: 256,
+            max_config_bytes: 64 << 10,
             max_compute_time: Duration::from_mins(1),
         }
     }
@@ -124,6 +127,8 @@ bounds! {
     max_context_bytes with_max_context_bytes,
     /// Bytes of a model's name.
     max_name_bytes with_max_name_bytes,
+    /// Bytes of the configuration that the guest gives a named model.
+    max_config_bytes with_max_config_bytes,
 }
 
 impl Limits {

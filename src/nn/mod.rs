@@ -126,9 +126,11 @@
 
 mod admission;
 mod backends;
+mod build;
 mod check;
 mod claim;
 mod compute;
+mod configured;
 mod context;
 mod engine;
 mod entry;

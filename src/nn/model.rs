@@ -9,18 +9,14 @@
 use std::path::Path;
 use std::sync::{Arc as StdArc, PoisonError};
 
+use super::build::BuildGraph;
+use super::check::Quoted;
+use super::configured::{Configurable, Configurations, Configured};
 use super::flight::{Failed, Flight};
 use super::graph::Graph;
 use super::waits::{Awaited, Holding};
 use super::{Encoding, Error, ModelError, ModelSource, Target};
 use crate::sync::{Arc, ArcSwapOption, Mutex, MutexGuard};
-
-/// What makes the graph of a source.
-pub(super) trait BuildGraph {
-    /// The graph of `source`: one that is loaded, or one that is built now.
-    fn build_from(&self, source: &ModelSource, encoding: Encoding, target: Target)
-    -> Result<StdArc<Graph>, ModelError>;
-}
 
 /// A registered name.
 pub(super) struct NamedModel {
@@ -29,6 +25,7 @@ pub(super) struct NamedModel {
     target: Target,
     current: ArcSwapOption<Version>,
     flight: Flight<Arc<Version>>,
+    configurations: Configurations,
     /// N1: held by whoever builds.
     building: Mutex<()>,
     /// The same for whoever looks for rings of threads.
@@ -38,8 +35,10 @@ pub(super) struct NamedModel {
 }
 
 struct State {
-    /// `None` once the model is built, where it would keep the bytes in memory a second time.
+    /// `None` once the model is built, where it would keep the bytes in memory a second time and nobody needs them.
     source: Option<StdArc<ModelSource>>,
+    /// How often a reload has changed what the source gives.
+    generation: u64,
     /// N4.
     removed: bool,
 }
@@ -75,9 +74,10 @@ impl NamedModel {
             target,
             current: ArcSwapOption::empty(),
             flight: Flight::new(),
+            configurations: Configurations::new(),
             building: Mutex::new(()),
             awaited: Awaited::new(),
-            state: Mutex::new(State { source: Some(StdArc::new(source)), removed: false }),
+            state: Mutex::new(State { source: Some(StdArc::new(source)), generation: 0, removed: false }),
         }
     }
 
@@ -104,6 +104,28 @@ impl NamedModel {
         // A named model is built with no guest's bound.
         let landed = self.flight.join(usize::MAX, || self.current(), make);
         landed.result(|| Error::too_large("the model is too large"))
+    }
+
+    /// The graph of the model with a guest's configuration, which `engine` builds where there is none.
+    pub(super) fn get_or_build_configured(
+        &self,
+        config: &str,
+        engine: &impl BuildGraph,
+    ) -> Result<StdArc<Configured>, Error> {
+        let (source, generation) = {
+            let state = lock(&self.state);
+            (state.source.clone(), state.generation)
+        };
+        let source = source.filter(|source| source.guest_configs() > 0).ok_or_else(|| {
+            Error::security(format!("the host does not let guests configure the model {}", Quoted(&self.name)))
+        })?;
+        let model = Configurable { source: &source, generation, encoding: self.encoding, target: self.target };
+        self.configurations.get_or_build(&model, config, engine)
+    }
+
+    /// Graphs with a guest's configuration.
+    pub(super) fn configured(&self) -> usize {
+        self.configurations.count()
     }
 
     /// Builds the first version, where there is none yet.
@@ -146,8 +168,9 @@ impl NamedModel {
         let source = {
             let mut state = lock(&self.state);
             let Some(before) = state.source.as_ref().filter(|source| source.is_from(file)) else { return Ok(None) };
-            let source = StdArc::new(source.with_config_of(before));
+            let source = StdArc::new(source.with_configs_of(before));
             if self.current().is_none() {
+                state.generation += 1;
                 state.source = Some(source);
                 return Ok(None);
             }
@@ -183,7 +206,7 @@ impl NamedModel {
         engine: &impl BuildGraph,
         builder: Builder,
     ) -> Result<Built, ModelError> {
-        let graph = engine.build_from(&source, self.encoding, self.target)?;
+        let graph = engine.build_from(&source, source.config(), self.encoding, self.target)?;
         let mut state = lock(&self.state);
         // N4: under the lock that `retire` takes, so that a version is published before that or not at all.
         if state.removed && builder == Builder::Reload {
@@ -199,7 +222,8 @@ impl NamedModel {
                 Built { version, is_new: true }
             }
         };
-        state.source = source.is_on_disk().then_some(source);
+        state.generation += u64::from(built.is_new && builder == Builder::Reload);
+        state.source = (source.is_on_disk() || source.guest_configs() > 0).then_some(source);
         Ok(built)
     }
 }

@@ -22,6 +22,7 @@ use super::{Encoding, ModelError};
 pub struct ModelSource {
     parts: Vec<Part>,
     config: Option<String>,
+    guest_configs: usize,
 }
 
 #[derive(Clone)]
@@ -32,17 +33,17 @@ enum Part {
 }
 
 impl ModelSource {
-    /// A model of one part, in memory. The engine lets go of the bytes once the model is built.
+    /// A model of one part, in memory. The engine drops the bytes once the model is built.
     #[must_use]
     pub fn bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Self {
-        Self { parts: vec![Part::Bytes(bytes.into())], config: None }
+        Self::of(Part::Bytes(bytes.into()))
     }
 
     /// A model of one part, in a regular file, which is read when the model is built; not before there is room for
     /// all of it within [`EngineLimits::max_graph_bytes`](super::EngineLimits::max_graph_bytes).
     #[must_use]
     pub fn path(path: impl Into<PathBuf>) -> Self {
-        Self { parts: vec![Part::Path(path.into())], config: None }
+        Self::of(Part::Path(path.into()))
     }
 
     /// A model in a directory of its own, which is looked through when the model is built. The encoding says which
@@ -51,15 +52,20 @@ impl ModelSource {
     /// `.gguf` for GGML.
     #[must_use]
     pub fn directory(path: impl Into<PathBuf>) -> Self {
-        Self { parts: vec![Part::Directory(path.into())], config: None }
+        Self::of(Part::Directory(path.into()))
+    }
+
+    fn of(part: Part) -> Self {
+        Self { parts: vec![part], config: None, guest_configs: 0 }
     }
 
     /// Adds the parts of `other` behind these, for encodings that have several. A configuration of `other` is taken
-    /// over where there was none.
+    /// over where there was none, and its [guest configurations](Self::with_guest_configs) where they are more.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.parts.extend(other.parts);
         self.config = self.config.or(other.config);
+        self.guest_configs = self.guest_configs.max(other.guest_configs);
         self
     }
 
@@ -71,6 +77,20 @@ impl ModelSource {
         // What says nothing is the same as none, so that models are not kept twice for it.
         self.config = (!config.trim().is_empty()).then_some(config);
         self
+    }
+
+    /// Lets guests load the model with a configuration of their own
+    /// ([`Guest::load_by_name_with_config`](super::Guest::load_by_name_with_config)), of which there may be `max` graphs
+    /// at one time, over all guests; 0, which is the default, allows none. Each takes the memory of a model of its own.
+    /// The backend gets the guest's text in the place of [`with_config`](Self::with_config)'s, so it must be one that
+    /// treats it as it does a guest's model. A source of bytes keeps them in memory for it.
+    #[must_use]
+    pub fn with_guest_configs(self, max: usize) -> Self {
+        Self { guest_configs: max, ..self }
+    }
+
+    pub(super) fn guest_configs(&self) -> usize {
+        self.guest_configs
     }
 
     pub(super) fn config(&self) -> Option<&str> {
@@ -88,10 +108,10 @@ impl ModelSource {
         matches!(self.parts.first(), Some(Part::Path(path)) if path == file)
     }
 
-    /// This source with the other one's configuration.
+    /// This source with the other one's configuration, and as many configurations of guests.
     #[cfg(feature = "watch")]
-    pub(super) fn with_config_of(self, other: &Self) -> Self {
-        Self { config: other.config.clone(), ..self }
+    pub(super) fn with_configs_of(self, other: &Self) -> Self {
+        Self { config: other.config.clone(), guest_configs: other.guest_configs, ..self }
     }
 
     /// The directory of a model of one part on disk, where the model may have more files.
@@ -193,7 +213,7 @@ pub(super) fn parts_of(path: PathBuf, encoding: Encoding) -> Vec<PathBuf> {
 /// The source of a model file, with what belongs to it.
 pub(super) fn source_of(file: &Path, encoding: Encoding) -> ModelSource {
     let parts = parts_of(file.to_owned(), encoding).into_iter().map(Part::Path).collect();
-    ModelSource { parts, config: None }
+    ModelSource { parts, config: None, guest_configs: 0 }
 }
 
 /// The models of a directory, by their files' names without the extension, and of one name in the order of

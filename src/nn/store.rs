@@ -53,6 +53,16 @@ impl Key {
     }
 }
 
+impl Key {
+    /// The key of a guest's configuration of a named model whose source is the one of that generation.
+    pub(super) fn of_config(config: &str, generation: u64) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("graphpool 2026 a configuration of a named model");
+        hasher.update(&generation.to_le_bytes());
+        hasher.update(config.as_bytes());
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

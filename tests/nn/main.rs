@@ -6,6 +6,7 @@ mod admission;
 mod backends;
 mod calls;
 mod concurrency;
+mod configs;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod errors;
