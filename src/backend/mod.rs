@@ -15,10 +15,10 @@ pub mod wire;
 mod words;
 
 pub use control::{CancelToken, ComputeControl};
-pub use element::{Bf16Bits, Element, F16Bits};
+pub use element::{Bf16Bits, Element, F16Bits, TensorType};
 pub use encoding::{Encoding, Target};
 pub use error::{Error, ErrorCode, ErrorKind, MESSAGE_BYTES};
-pub use tensor::{Shape, Tensor, TensorDescription, TensorType, TensorView, element_count};
+pub use tensor::{Shape, Tensor, TensorDescription, TensorView, element_count};
 
 use std::path::{Path, PathBuf};
 

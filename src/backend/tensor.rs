@@ -1,42 +1,6 @@
 //! Tensors as they cross the boundary: dimensions, element type, little-endian bytes.
 
-use super::{Element, Error};
-
-/// The element types that wasi-nn has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TensorType {
-    /// IEEE 754 binary16.
-    F16,
-    /// IEEE 754 binary32.
-    F32,
-    /// IEEE 754 binary64.
-    F64,
-    /// The upper half of a binary32.
-    Bf16,
-    /// Unsigned, 8 bits; also what carries a model's booleans (0 or 1).
-    U8,
-    /// Signed, 32 bits.
-    I32,
-    /// Signed, 64 bits.
-    I64,
-}
-
-impl TensorType {
-    /// Every element type.
-    pub const ALL: [Self; 7] = [Self::F16, Self::F32, Self::F64, Self::Bf16, Self::U8, Self::I32, Self::I64];
-
-    /// Bytes of one element.
-    #[must_use]
-    pub const fn size(self) -> usize {
-        match self {
-            Self::U8 => 1,
-            Self::F16 | Self::Bf16 => 2,
-            Self::F32 | Self::I32 => 4,
-            Self::F64 | Self::I64 => 8,
-        }
-    }
-}
+use super::{Element, Error, TensorType};
 
 /// Elements of a tensor of these dimensions; 1 for none, `None` past `usize::MAX`.
 #[must_use]

@@ -260,10 +260,13 @@ fn a_load_after_a_reload_is_of_its_version_whoever_else_loads() {
                 }
             });
         }
-        let _over = Over(&over);
+        let (_over, guest) = (Over(&over), engine.guest());
         for version in 2..200 {
+            // One of before is alive all the time.
+            let before = guest.load_by_name_with_config("m", "x").unwrap();
             engine.replace_model("m", model(version).with_guest_configs(8)).unwrap();
             newest.store(version.into(), Ordering::SeqCst);
+            guest.unload(before).unwrap();
         }
     });
     eventually(|| engine.stats().graphs == 1 && configured(&engine) == 0);
