@@ -17,6 +17,7 @@ use std::time::Duration;
 /// assert_eq!(limits.max_contexts(), 8);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_field_names, reason = "each has the name of its getter")]
 pub struct Limits {
     max_graphs: usize,
     max_contexts: usize,
@@ -161,6 +162,7 @@ impl Limits {
 /// assert_eq!(limits.max_computing(), 4);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_field_names, reason = "each has the name of its getter")]
 pub struct EngineLimits {
     max_graphs: usize,
     max_contexts: usize,

@@ -144,13 +144,8 @@ impl NamedModel {
     /// one before is the current one meanwhile, and stays it where the build fails or the name is removed.
     pub(super) fn reload(&self, source: Option<ModelSource>, engine: &impl BuildGraph) -> Result<Built, ModelError> {
         let _building = self.start_building()?;
-        let source = match source {
-            Some(source) => StdArc::new(source),
-            None => {
-                let source = lock(&self.state).source.clone();
-                source.ok_or_else(|| ModelError::BytesNotKept { name: self.name.clone() })?
-            }
-        };
+        let source = source.map(StdArc::new).or_else(|| lock(&self.state).source.clone());
+        let source = source.ok_or_else(|| ModelError::BytesNotKept { name: self.name.clone() })?;
         self.publish(source, engine, Builder::Reload)
     }
 
