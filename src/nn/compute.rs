@@ -13,7 +13,7 @@ use super::admission::{Admission, Full, Permit, Ticket, Withdrawn};
 use super::context::{Claimed, Context};
 use super::future::{Compute, Outcome};
 use super::inner::Inner;
-use super::inside::{Inside, is_inside};
+use super::inside::{ComputeScope, is_inside};
 use super::observe::{self, Waiting};
 use super::stats::Counters;
 use super::usage::{Reservation, Usage};
@@ -183,7 +183,7 @@ impl<R: Send + 'static> Run<R> {
         let (guest, graph) = (self.guest, self.claimed.context().graph());
         let claimed = &mut self.claimed;
         let result = {
-            let _inside = Inside::enter(&self.engine.admission);
+            let _scope = ComputeScope::enter(&self.engine.admission);
             observe::compute(guest, graph, || claimed.compute(call, |backend| backend.compute(control)))
         };
         drop(permit);

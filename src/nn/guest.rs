@@ -10,7 +10,7 @@ use std::sync::{Arc as StdArc, Mutex};
 use super::check::{self, TensorId};
 use super::context::{Claimed, Context};
 use super::graph::Graph;
-use super::holdings::{GuestInner, no_such};
+use super::holdings::{GuestInner, unknown_handle};
 use super::ids::next_id;
 use super::inner::Inner;
 use super::observe;
@@ -49,7 +49,7 @@ impl Guest {
     pub fn load(&self, parts: &[&[u8]], encoding: Encoding, target: Target) -> Result<GuestHandle, Error> {
         let call = "load";
         let Self { inner } = self;
-        inner.answer(call, observe::load_span(inner.id).in_scope(|| inner.load(call, parts, encoding, target)))
+        inner.report(call, observe::load_span(inner.id).in_scope(|| inner.load(call, parts, encoding, target)))
     }
 
     /// Loads a model that the host has registered. Builds it where no guest has loaded it before, or waits for the
@@ -65,7 +65,7 @@ impl Guest {
         let call = "load_by_name";
         let Self { inner } = self;
         let load = || inner.load_by_name(call, name);
-        inner.answer(call, observe::load_by_name_span(inner.id, name).in_scope(load))
+        inner.report(call, observe::load_by_name_span(inner.id, name).in_scope(load))
     }
 
     /// Loads a model that the host has registered, with a configuration of the guest's in the place of the host's, where
@@ -86,7 +86,7 @@ impl Guest {
         let call = "load_by_name_with_config";
         let Self { inner } = self;
         let load = || inner.load_by_name_with_config(call, name, config);
-        inner.answer(call, observe::load_by_name_span(inner.id, name).in_scope(load))
+        inner.report(call, observe::load_by_name_span(inner.id, name).in_scope(load))
     }
 
     /// Opens a context of the graph. It keeps the model alive, even after the graph is unloaded.
@@ -97,7 +97,7 @@ impl Guest {
     /// [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_contexts`], and what the backend gives.
     pub fn init_execution_context(&self, graph: GuestHandle) -> Result<GuestHandle, Error> {
         let call = "init_execution_context";
-        self.inner.answer(call, self.inner.init_execution_context(call, graph))
+        self.inner.report(call, self.inner.init_execution_context(call, graph))
     }
 
     /// Gives the graph's handle back. Its contexts go on.
@@ -107,8 +107,8 @@ impl Guest {
     /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such graph.
     pub fn unload(&self, graph: GuestHandle) -> Result<(), Error> {
         let Self { inner } = self;
-        let handle = inner.graphs.unbind(graph).ok_or_else(|| no_such("unload", "graph", graph));
-        let handle = inner.answer("unload", handle)?;
+        let handle = inner.graphs.unbind(graph).ok_or_else(|| unknown_handle("unload", "graph", graph));
+        let handle = inner.report("unload", handle)?;
         inner.remove_graph(handle);
         inner.engine.entries_removed();
         Ok(())
@@ -147,7 +147,7 @@ impl Guest {
             Claimed::new(&*context, handle, None)?
                 .set_input(call, index, bytes, |backend| backend.set_input(index, tensor))
         };
-        self.inner.answer(call, set(input.into()))
+        self.inner.report(call, set(input.into()))
     }
 
     /// Copies the data of an output of the last compute into `buffer`, and says how many bytes that were.
@@ -189,8 +189,8 @@ impl Guest {
     /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such context.
     pub fn drop_context(&self, context: GuestHandle) -> Result<(), Error> {
         let Self { inner } = self;
-        let handle = inner.contexts.unbind(context).ok_or_else(|| no_such("drop_context", "context", context));
-        let handle = inner.answer("drop_context", handle)?;
+        let handle = inner.contexts.unbind(context).ok_or_else(|| unknown_handle("drop_context", "context", context));
+        let handle = inner.report("drop_context", handle)?;
         inner.remove_context(handle);
         inner.engine.entries_removed();
         Ok(())
@@ -208,7 +208,7 @@ impl Guest {
             let (index, _) = check::place(call, "output", output, context.outputs())?;
             Claimed::new(&*context, handle, None)?.read(call, |backend| f(backend.output(index)?))
         };
-        self.inner.answer(call, read())
+        self.inner.report(call, read())
     }
 }
 
@@ -250,14 +250,14 @@ impl Guest {
             loaded.graph().map(|graph| StdArc::clone(of_graph(&graph)))
         } else {
             let context = self.inner.find_context(handle);
-            let context = context.ok_or_else(|| no_such(call, "graph or context", handle));
+            let context = context.ok_or_else(|| unknown_handle(call, "graph or context", handle));
             context.map(|context| StdArc::clone(of_context(&context)))
         };
-        self.inner.answer(call, described)
+        self.inner.report(call, described)
     }
 
     pub(super) fn new(engine: StdArc<Inner>, limits: Limits, models: Option<HashSet<String>>) -> Self {
-        Counters::born(&engine.counters.guests, 1);
+        Counters::increment(&engine.counters.guests, 1);
         let graphs = HandleTable::new(&engine.pools.graphs, pools::GRAPH);
         let contexts = HandleTable::new(&engine.pools.contexts, pools::CONTEXT);
         let usage = Usage::new(&limits);

@@ -8,7 +8,7 @@ use std::mem;
 use std::sync::{Arc as StdArc, Mutex, PoisonError};
 
 use super::check::{check_config, check_name};
-use super::context::{Context, Held, Keep};
+use super::context::{Context, ContextResources, MemoryCharge};
 use super::entry::Entry;
 use super::inner::Inner;
 use super::loaded::{LoadedGraph, Named};
@@ -40,7 +40,7 @@ pub(super) struct GuestInner {
 
 impl GuestInner {
     /// What the guest is told: an error names the call, and is told to whoever watches.
-    pub(super) fn answer<R>(&self, call: &'static str, result: Result<R, Error>) -> Result<R, Error> {
+    pub(super) fn report<R>(&self, call: &'static str, result: Result<R, Error>) -> Result<R, Error> {
         result.map_err(|error| observe::refused(&self.engine.counters, self.id, call, error.of(call)))
     }
 
@@ -99,10 +99,10 @@ impl GuestInner {
         let loaded = self.graph(call, graph)?;
         let slot = Reservation::new(&self.usage, |usage| &usage.contexts, call, 1)?;
         let engine_slot = self.engine.reserve(|usage| &usage.contexts, 1)?;
-        let bytes = loaded.hold().ok_or_else(|| no_such(call, "graph", graph))?;
+        let bytes = loaded.hold().ok_or_else(|| unknown_handle(call, "graph", graph))?;
         let graph = loaded.graph()?;
         let backend = graph.init_context()?;
-        let keep = Keep {
+        let resources = ContextResources {
             _graph: graph.in_use(),
             _configured: loaded.configured(),
             _slot: slot,
@@ -111,7 +111,8 @@ impl GuestInner {
         };
         let of_guest = Reservation::new(&self.usage, |usage| &usage.context_bytes, call, 0)?;
         let of_engine = self.engine.reserve(|usage| &usage.context_bytes, 0)?;
-        let context = Context::new(&graph, backend, Held::new(graph.inputs().len(), of_guest, of_engine), keep);
+        let context =
+            Context::new(&graph, backend, MemoryCharge::new(graph.inputs().len(), of_guest, of_engine), resources);
         context.open(call)?;
         add(call, &self.engine.pools.contexts, &self.contexts, context)
     }
@@ -125,11 +126,11 @@ impl GuestInner {
     }
 
     pub(super) fn graph(&self, call: &str, handle: GuestHandle) -> Result<StdArc<LoadedGraph>, Error> {
-        self.find_graph(handle).ok_or_else(|| no_such(call, "graph", handle))
+        self.find_graph(handle).ok_or_else(|| unknown_handle(call, "graph", handle))
     }
 
     pub(super) fn context(&self, call: &str, handle: GuestHandle) -> Result<StdArc<Context>, Error> {
-        self.find_context(handle).ok_or_else(|| no_such(call, "context", handle))
+        self.find_context(handle).ok_or_else(|| unknown_handle(call, "context", handle))
     }
 
     fn named_model(&self, name: &str) -> Result<Arc<NamedModel>, Error> {
@@ -182,7 +183,7 @@ impl Drop for GuestInner {
         }
         self.graphs.drain().for_each(|handle| self.remove_graph(handle));
         self.engine.entries_removed();
-        Counters::died(&self.engine.counters.guests, 1);
+        Counters::decrement(&self.engine.counters.guests, 1);
     }
 }
 
@@ -218,6 +219,6 @@ fn remove<T: Send + Sync + 'static>(pool: &Pool<Entry<T>>, handle: Handle<Entry<
     pool.remove(handle)?.take()
 }
 
-pub(super) fn no_such(call: &str, what: &str, handle: GuestHandle) -> Error {
+pub(super) fn unknown_handle(call: &str, what: &str, handle: GuestHandle) -> Error {
     Error::invalid_argument(format!("{call}: the guest has no {what} {:#010x}", handle.to_bits()))
 }

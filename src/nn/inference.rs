@@ -140,7 +140,7 @@ impl Guest {
     ///
     /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such context.
     pub fn cancel(&self, context: GuestHandle) -> Result<bool, Error> {
-        self.inner.answer("cancel", self.inner.context("cancel", context).map(|context| context.cancel()))
+        self.inner.report("cancel", self.inner.context("cancel", context).map(|context| context.cancel()))
     }
 
     fn run(&self, context: GuestHandle, time: Option<Duration>) -> Result<Run<()>, Error> {
@@ -148,7 +148,7 @@ impl Guest {
         let found = inner.context(call, context);
         let run =
             |found| Run::new(COMPUTE, &inner.engine, &inner.usage, &inner.limits, inner.id, (found, context), time);
-        inner.answer(call, found.and_then(run))
+        inner.report(call, found.and_then(run))
     }
 
     fn run_with<'a, I: Into<TensorId<'a>>, T: Into<TensorView<'a>>>(
@@ -166,6 +166,6 @@ impl Guest {
             run.set_inputs(&inputs)?;
             Ok(run)
         };
-        inner.answer(call, run())
+        inner.report(call, run())
     }
 }

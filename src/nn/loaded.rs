@@ -64,7 +64,7 @@ impl LoadedGraph {
     /// The guest has given the handle back. Only the first call counts.
     pub(super) fn unloaded(&self) {
         if self.slot.give_back() {
-            self.charge.let_go();
+            self.charge.release();
         }
     }
 }

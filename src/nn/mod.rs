@@ -128,7 +128,6 @@ mod admission;
 mod backends;
 mod build;
 mod check;
-mod claim;
 mod compute;
 mod configured;
 mod context;
@@ -163,6 +162,7 @@ mod stats;
 mod store;
 mod threads;
 mod usage;
+mod use_lock;
 mod waits;
 #[cfg(feature = "watch")]
 mod watch;

@@ -12,7 +12,7 @@ use std::sync::{Arc as StdArc, PoisonError};
 use super::build::BuildGraph;
 use super::check::Quoted;
 use super::configured::{Configurable, Configurations, Configured};
-use super::flight::{Failed, Flight};
+use super::flight::{Failed, SingleFlight};
 use super::graph::Graph;
 use super::waits::{Awaited, Holding};
 use super::{Encoding, Error, ModelError, ModelSource, Target};
@@ -24,7 +24,7 @@ pub(super) struct NamedModel {
     encoding: Encoding,
     target: Target,
     current: ArcSwapOption<Version>,
-    flight: Flight<Arc<Version>>,
+    flight: SingleFlight<Arc<Version>>,
     configurations: Configurations,
     /// N1: held by whoever builds.
     building: Mutex<()>,
@@ -73,7 +73,7 @@ impl NamedModel {
             encoding,
             target,
             current: ArcSwapOption::empty(),
-            flight: Flight::new(),
+            flight: SingleFlight::new(),
             configurations: Configurations::new(),
             building: Mutex::new(()),
             awaited: Awaited::new(),
@@ -98,12 +98,12 @@ impl NamedModel {
         self.current.load_full()
     }
 
-    /// The current version, which `engine` builds where there is none yet; see [`Flight`].
+    /// The current version, which `engine` builds where there is none yet; see [`SingleFlight`].
     pub(super) fn get_or_build(&self, engine: &impl BuildGraph) -> Result<Arc<Version>, Error> {
         let make = || self.build_first(engine).map_err(|error| Failed::ForAll(error.into()));
         // A named model is built with no guest's bound.
-        let landed = self.flight.join(usize::MAX, || self.current(), make);
-        landed.result(|| Error::too_large("the model is too large"))
+        let outcome = self.flight.join(usize::MAX, || self.current(), make);
+        outcome.result(|| Error::too_large("the model is too large"))
     }
 
     /// The graph of the model with a guest's configuration, which `engine` builds where there is none.

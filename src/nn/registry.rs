@@ -52,7 +52,7 @@ impl Registry {
     }
 
     pub(super) fn get(&self, name: &str) -> Result<Arc<NamedModel>, ModelError> {
-        // The snapshot is let go of at once: a build may take minutes.
+        // The snapshot is dropped at once: a build may take minutes.
         self.models.load().get(name).cloned().ok_or_else(|| no_model(name))
     }
 }

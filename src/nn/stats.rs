@@ -129,14 +129,14 @@ impl Counters {
     }
 
     /// `amount` more alive.
-    pub(super) fn born(alive: &Alive, amount: usize) {
+    pub(super) fn increment(alive: &Alive, amount: usize) {
         alive.count.fetch_add(amount, Ordering::Relaxed);
         #[cfg(feature = "metrics")]
         metrics::gauge!(alive.name).increment(amount as f64);
     }
 
     /// `amount` fewer alive.
-    pub(super) fn died(alive: &Alive, amount: usize) {
+    pub(super) fn decrement(alive: &Alive, amount: usize) {
         alive.count.fetch_sub(amount, Ordering::Relaxed);
         #[cfg(feature = "metrics")]
         metrics::gauge!(alive.name).decrement(amount as f64);

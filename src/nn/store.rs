@@ -17,7 +17,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, Weak};
 
-use super::flight::{Failed, Flight};
+use super::flight::{Failed, SingleFlight};
 use super::{Error, ErrorKind, ModelError};
 use crate::backend::LoadRequest;
 use crate::sync::{Mutex, MutexGuard};
@@ -76,7 +76,7 @@ pub(super) struct Store<G> {
 
 struct Entry<G> {
     graph: Mutex<Weak<G>>,
-    flight: Flight<Arc<G>>,
+    flight: SingleFlight<Arc<G>>,
 }
 
 /// Keeps an entry in the map.
@@ -95,7 +95,7 @@ impl<G> Default for Store<G> {
 
 impl<G> Store<G> {
     /// The graph of `key`, which `build` makes where there is none, in this call or in another that this one waits for.
-    /// A build that another's bound on memory has ended says nothing to a call with more `room`; see [`Flight`].
+    /// A build that another's bound on memory has ended says nothing to a call with more `room`; see [`SingleFlight`].
     pub(super) fn get_or_build(
         self: &Arc<Self>,
         key: Key,
@@ -104,7 +104,7 @@ impl<G> Store<G> {
     ) -> Result<Arc<G>, Error> {
         let listed = self.list(key);
         let Some(entry) = &listed.entry else { return Err(Error::runtime_error("the model is gone")) };
-        let landed = entry.flight.join(
+        let outcome = entry.flight.join(
             room,
             || entry.lock().upgrade(),
             || {
@@ -114,7 +114,7 @@ impl<G> Store<G> {
             },
         );
         // In words of its own: the other's name the other's bound.
-        landed.result(|| {
+        outcome.result(|| {
             let error = format!("the model was too large for {room} bytes or more, and {room} are left for it here");
             Error::limit(ErrorKind::TooLarge, error)
         })
@@ -132,7 +132,7 @@ impl<G> Store<G> {
     }
 
     fn list(self: &Arc<Self>, key: Key) -> Listed<G> {
-        let fresh = || Arc::new(Entry { graph: Mutex::new(Weak::new()), flight: Flight::new() });
+        let fresh = || Arc::new(Entry { graph: Mutex::new(Weak::new()), flight: SingleFlight::new() });
         let entry = Arc::clone(self.lock().entry(key).or_insert_with(fresh));
         Listed { store: Arc::clone(self), key, entry: Some(entry) }
     }

@@ -170,7 +170,7 @@ pub(super) struct Charge {
 }
 
 impl Charge {
-    /// A charge with one holder, who lets go with [`let_go`](Self::let_go).
+    /// A charge with one holder, which ends with [`release`](Self::release).
     pub(super) fn new(reservation: Reservation) -> Arc<Self> {
         Arc::new(Self { reservation, holders: AtomicUsize::new(1) })
     }
@@ -184,7 +184,7 @@ impl Charge {
     }
 
     /// Once for the holder that [`new`](Self::new) made.
-    pub(super) fn let_go(&self) {
+    pub(super) fn release(&self) {
         if self.holders.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.reservation.give_back();
         }
@@ -197,7 +197,7 @@ pub(super) struct Hold(Arc<Charge>);
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.let_go();
+        self.0.release();
     }
 }
 
@@ -257,7 +257,7 @@ mod tests {
         let usage = usage(10);
         let charge = Charge::new(reserve(&usage, 3).unwrap());
         let hold = charge.hold().unwrap();
-        charge.let_go();
+        charge.release();
         assert_eq!(usage.graph_bytes.left(), 7);
         drop(hold);
         assert_eq!(usage.graph_bytes.left(), 10);
@@ -332,7 +332,7 @@ mod models {
                     }
                 }
             });
-            charge.let_go();
+            charge.release();
             other.join().unwrap();
             assert_eq!(usage.graph_bytes.left(), 1);
         });
