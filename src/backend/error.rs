@@ -55,8 +55,8 @@ impl ErrorKind {
 
     /// The errno of the core-module form (`wasi_ephemeral_nn`, a `u16` enum of witx).
     ///
-    /// That form has no word for a timeout, a security refusal or an unknown error: the first is told as
-    /// `busy` (4), the others as `runtime_error` (5).
+    /// That form has no word for a timeout, a security refusal or an unknown error: the first becomes `busy` (4), the
+    /// others `runtime_error` (5).
     #[must_use]
     pub const fn errno(self) -> u16 {
         match self {
@@ -73,8 +73,8 @@ impl ErrorKind {
 
     /// The case of `wasi:nn/errors.error-code` (WIT, 0.2.0-rc-2024-10-28).
     ///
-    /// That form has no word for `missing-memory` or `busy`: a pointer is told as `invalid-argument`, a
-    /// context in use as `runtime-error`.
+    /// That form has no word for `missing-memory` or `busy`: the first becomes `invalid-argument`, the second
+    /// `runtime-error`.
     #[must_use]
     pub const fn code(self) -> ErrorCode {
         match self {
@@ -138,7 +138,7 @@ pub enum ErrorCode {
     Unknown,
 }
 
-/// Why a call was refused or failed: a kind for the guest's code and a message for whoever reads it.
+/// Why a call was refused or failed: a kind for the guest's code and a message for its author.
 ///
 /// The message names the cause in at most [`MESSAGE_BYTES`] bytes however large the offending value was.
 #[derive(Debug, Clone, thiserror::Error)]

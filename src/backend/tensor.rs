@@ -33,7 +33,7 @@ impl<'a> TensorView<'a> {
         let bytes = element_count(dimensions).and_then(|count| count.checked_mul(ty.size()));
         if bytes != Some(data.len()) {
             return Err(Error::invalid_argument(format!(
-                "the tensor data has {} bytes; {ty:?} {} needs {}",
+                "the tensor data has {} bytes; {ty} {} needs {}",
                 data.len(),
                 Shape(dimensions),
                 bytes.map_or_else(|| "more than can be addressed".into(), |bytes| bytes.to_string()),
@@ -211,7 +211,7 @@ impl TensorDescription {
     }
 }
 
-/// Displays dimensions as `[2×3×…]`, eight of them at the most: a guest chooses how many there are.
+/// Displays dimensions as `[2×3]`, at most eight of them and then how many there are: a guest chooses the number.
 #[derive(Debug)]
 pub struct Shape<'a, T>(pub &'a [T]);
 

@@ -79,7 +79,7 @@ pub(super) fn input(
         return Ok(());
     }
     Err(Error::invalid_argument(format!(
-        "{call}: input {index} takes {:?} {}; the tensor is {:?} {}",
+        "{call}: input {index} takes {} {}; the tensor is {} {}",
         description.ty,
         Expected(description.dimensions.as_deref()),
         tensor.ty(),
@@ -198,7 +198,7 @@ mod tests {
         assert!(check(&limits, &[2, 3], None).is_ok());
         assert!(check(&limits, &[2, 3], Some(vec![None, Some(3)])).is_ok());
         let error = check(&limits, &[2, 4], Some(vec![None, Some(3)])).unwrap_err();
-        assert_eq!(error.message(), "set_input: input 0 takes U8 [?×3]; the tensor is U8 [2×4]");
+        assert_eq!(error.message(), "set_input: input 0 takes u8 [?×3]; the tensor is u8 [2×4]");
         assert!(check(&limits, &[2], Some(vec![None, Some(3)])).is_err());
         assert!(check(&limits, &[], Some(vec![])).is_ok());
     }
@@ -207,7 +207,7 @@ mod tests {
     fn another_type_is_refused() {
         let tensor = TensorView::new(&[1], TensorType::F32, &[0; 4]).unwrap();
         let error = input("set_input", &Limits::default(), 4, &description("x", None), tensor).unwrap_err();
-        assert_eq!(error.message(), "set_input: input 4 takes U8 of any shape; the tensor is F32 [1]");
+        assert_eq!(error.message(), "set_input: input 4 takes u8 of any shape; the tensor is fp32 [1]");
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Sets what all guests may have together.
+    /// Sets the bounds of all guests together.
     pub fn with_engine_limits(mut self, limits: EngineLimits) -> Self {
         self.engine_limits = limits;
         self

@@ -24,8 +24,8 @@ use crate::{GuestHandle, HandleTable};
 ///
 /// Clones are the same guest, for the threads of one instance; every call may be made from any of them at any time.
 /// Like file descriptors, handles mean something in their guest alone: the same number in another names something of
-/// that one's own, or nothing. A graph's handle is nothing where a context is wanted, and one that was given back is
-/// nothing for ever.
+/// that one's own, or nothing. A graph's handle is refused where a context is wanted, and one that was given back is
+/// refused until some 2^31 others were given out.
 ///
 /// Dropping the last clone cancels what the guest still computes and gives back everything that it still holds.
 #[derive(Clone)]
@@ -175,7 +175,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// As [`get_output`](Self::get_output), but for the buffer.
+    /// Those of [`get_output`](Self::get_output) except for a short buffer.
     pub fn output<'a>(&self, context: GuestHandle, output: impl Into<TensorId<'a>>) -> Result<Tensor, Error> {
         self.with_output("output", context, output.into(), |tensor| Ok(tensor.to_owned()))
     }

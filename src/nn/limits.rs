@@ -193,15 +193,15 @@ engine_bounds! {
     max_graphs with_max_graphs,
     /// Contexts in memory.
     max_contexts with_max_contexts,
-    /// Bytes of the models in memory, those of names with them, as their backends count them. The files of a named
-    /// model count while it is built, from before they are read.
+    /// Bytes of the models in memory, named ones included, as their backends count them. The files of a named model
+    /// count while it is built, from before they are read.
     max_graph_bytes with_max_graph_bytes,
     /// Bytes that the contexts in memory hold between calls, counted as [`Limits::max_context_bytes`] does.
     max_context_bytes with_max_context_bytes,
     /// Computes that run at one time; others wait for their turn, and guests take turns. At least 1.
     max_computing with_max_computing,
-    /// Computes that wait at one time. Where as many do, a guest that has at least two more of them than the guest of
-    /// the next one makes room for it, and its newest is told [`Busy`](super::ErrorKind::Busy); where there is no such
-    /// guest, the next one is.
+    /// Computes that wait at one time. Where as many do, the next one gets a place if another guest has at least two
+    /// more there than its own guest: the newest of that guest ends with [`Busy`](super::ErrorKind::Busy). Otherwise the
+    /// next one does.
     max_queued with_max_queued,
 }

@@ -96,29 +96,29 @@ mod tests {
 
     #[test]
     fn a_second_claim_is_refused_until_the_first_is_released() {
-        let claim = UseLock::new();
-        claim.claim().unwrap();
-        assert_eq!(claim.claim(), Err(Refused::Busy));
-        assert_eq!(claim.release(), Teardown::NotByCaller);
-        claim.claim().unwrap();
+        let use_lock = UseLock::new();
+        use_lock.claim().unwrap();
+        assert_eq!(use_lock.claim(), Err(Refused::Busy));
+        assert_eq!(use_lock.release(), Teardown::NotByCaller);
+        use_lock.claim().unwrap();
     }
 
     #[test]
     fn whoever_closes_an_idle_one_takes_it_down() {
-        let claim = UseLock::new();
-        assert_eq!(claim.close(), Teardown::ByCaller);
-        assert_eq!(claim.close(), Teardown::NotByCaller);
-        assert_eq!(claim.claim(), Err(Refused::Closed));
+        let use_lock = UseLock::new();
+        assert_eq!(use_lock.close(), Teardown::ByCaller);
+        assert_eq!(use_lock.close(), Teardown::NotByCaller);
+        assert_eq!(use_lock.claim(), Err(Refused::Closed));
     }
 
     #[test]
     fn whoever_uses_it_when_it_is_closed_takes_it_down() {
-        let claim = UseLock::new();
-        claim.claim().unwrap();
-        assert_eq!(claim.close(), Teardown::NotByCaller);
-        assert_eq!(claim.claim(), Err(Refused::Closed));
-        assert_eq!(claim.release(), Teardown::ByCaller);
-        assert_eq!(claim.close(), Teardown::NotByCaller);
+        let use_lock = UseLock::new();
+        use_lock.claim().unwrap();
+        assert_eq!(use_lock.close(), Teardown::NotByCaller);
+        assert_eq!(use_lock.claim(), Err(Refused::Closed));
+        assert_eq!(use_lock.release(), Teardown::ByCaller);
+        assert_eq!(use_lock.close(), Teardown::NotByCaller);
     }
 }
 
@@ -136,14 +136,14 @@ mod models {
     struct Claimed {
         use_lock: UseLock,
         cell: UnsafeCell<()>,
-        taken_down: AtomicUsize,
+        torn_down: AtomicUsize,
     }
 
     impl Claimed {
         fn end(&self, tear_down: Teardown) {
             if tear_down == Teardown::ByCaller {
                 self.cell.with_mut(|_| ());
-                self.taken_down.fetch_add(1, Ordering::Relaxed);
+                self.torn_down.fetch_add(1, Ordering::Relaxed);
             }
         }
 
@@ -164,7 +164,7 @@ mod models {
             let claimed = Arc::new(Claimed {
                 use_lock: UseLock::new(),
                 cell: UnsafeCell::new(()),
-                taken_down: AtomicUsize::new(0),
+                torn_down: AtomicUsize::new(0),
             });
             let others = [
                 thread::spawn({
@@ -175,14 +175,14 @@ mod models {
                 }),
                 thread::spawn({
                     let claimed = Arc::clone(&claimed);
-                    move || claimed.end(claimed.claim.close())
+                    move || claimed.end(claimed.use_lock.close())
                 }),
             ];
             claimed.call();
             for other in others {
                 other.join().unwrap();
             }
-            assert_eq!(claimed.taken_down.load(Ordering::Relaxed), 1);
+            assert_eq!(claimed.torn_down.load(Ordering::Relaxed), 1);
             assert!(!claimed.call());
         });
     }

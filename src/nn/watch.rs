@@ -64,22 +64,21 @@ pub struct DirectoryWatch {
 }
 
 impl Engine {
-    /// Registers the models in `directory` as [`register_directory`](Self::register_directory) does, but for names that
-    /// are taken, and from then on follows what happens there until the [`DirectoryWatch`] is dropped: a new file is
-    /// registered, and one that is replaced is reloaded, aside, as by [`reload_model`](Self::reload_model).
+    /// Registers the models in `directory` as [`register_directory`](Self::register_directory) does, skipping names that
+    /// are taken, and follows the directory until the [`DirectoryWatch`] is dropped: a new file is registered, and a
+    /// file that is replaced is reloaded, as by [`reload_model`](Self::reload_model).
     ///
-    /// A name follows the file that it was registered from, be it by this watch, an earlier one or the host, as long as
-    /// the paths are spelt alike. It does not change its encoding: `m.gguf` beside the `m.onnx` that is loaded is
-    /// nothing to it. A name that the host has registered from elsewhere, or replaced by something else, is the host's
-    /// and stays as it is. A name whose file is removed stays until the host removes it, and one that the host has
-    /// removed comes back when its own file changes.
+    /// A name follows the file that it was registered from (by this watch, an earlier one or the host), as long as the
+    /// paths are spelt alike. It keeps its encoding: where `m.onnx` is loaded, `m.gguf` is ignored. A name that the host
+    /// has registered from another place, or replaced by another source, is left alone. A name whose file is removed
+    /// stays until the host removes it. A name that the host has removed is registered again when its file changes.
     ///
-    /// A file that is no good leaves the version before in use, and is tried again at the next event in the directory.
-    /// A file that is a link is followed when the link itself is replaced. The directory may be replaced, or be a link
-    /// that comes to lead elsewhere: within a second or so, what is there then counts.
+    /// A file that cannot be built leaves the version before in use, and is tried again at the next event in the
+    /// directory. A file that is a link is followed when the link itself is replaced. The directory may be replaced, or
+    /// be a link that is changed to another directory: the watch notices within about a second.
     ///
-    /// Replace files by renaming others over them: one that is written in place might be read half written, though it
-    /// is read again when the rest has come. The watch does not keep the engine alive.
+    /// Replace a file by renaming another over it. One that is written in place may be read when half of it is there; it
+    /// is read again after the next event. The watch does not keep the engine alive.
     ///
     /// # Errors
     ///

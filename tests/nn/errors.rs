@@ -100,7 +100,7 @@ fn every_refusal_names_its_call_the_value_and_the_bound_in_under_200_characters(
             guest.load(&[b"x"], Encoding::Ggml, Target::Gpu).map(drop),
             ErrorKind::UnsupportedOperation,
             "load",
-            "no backend supports the encoding Ggml on the target Gpu",
+            "no backend supports the encoding ggml on the target gpu",
         ),
         (guest.load_by_name("nosuch").map(drop), ErrorKind::NotFound, "load_by_name", "\"nosuch\""),
         (guest.load_by_name(&long).map(drop), large, "load_by_name", "10000 bytes; the limit is 9"),

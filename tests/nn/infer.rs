@@ -123,7 +123,7 @@ fn an_input_that_is_refused_leaves_the_others_unset() {
     for (inputs, message) in [
         ([("a", &nine), ("c", &nine)], "infer: no input is named \"c\"; the graph has 2"),
         ([("a", &nine), ("a", &two)], "infer: input 0 is given twice"),
-        ([("a", &nine), ("b", &row)], "infer: input 1 takes I32 []; the tensor is I32 [1]"),
+        ([("a", &nine), ("b", &row)], "infer: input 1 takes i32 []; the tensor is i32 [1]"),
     ] {
         let error = guest.infer(context, inputs).unwrap_err();
         assert_eq!((error.kind(), error.message()), (ErrorKind::InvalidArgument, message));
