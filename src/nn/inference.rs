@@ -17,13 +17,15 @@ impl Guest {
     /// # Errors
     ///
     /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where an input is
-    /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_compute_bytes`] or
-    /// [`Limits::max_context_bytes`], [`Busy`](super::ErrorKind::Busy) past [`Limits::max_computes`], where the
-    /// engine's queue is full, where it made room there for a guest with fewer computes waiting (see
+    /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past
+    /// [`Limits::max_compute_bytes`](super::Limits::max_compute_bytes) or
+    /// [`Limits::max_context_bytes`](super::Limits::max_context_bytes), [`Busy`](super::ErrorKind::Busy) past
+    /// [`Limits::max_computes`](super::Limits::max_computes), where the engine's queue is full, where it made room
+    /// there for a guest with fewer computes waiting (see
     /// [`EngineLimits::max_queued`](super::EngineLimits::max_queued)), and where it would have to wait inside a compute
-    /// of the same engine on the same thread, [`Timeout`](super::ErrorKind::Timeout) past [`Limits::max_compute_time`],
-    /// [`RuntimeError`](super::ErrorKind::RuntimeError) where it is [cancelled](Self::cancel) or the context is given
-    /// back before it begins, and what the backend gives.
+    /// of the same engine on the same thread, [`Timeout`](super::ErrorKind::Timeout) past
+    /// [`Limits::max_compute_time`](super::Limits::max_compute_time), [`RuntimeError`](super::ErrorKind::RuntimeError)
+    /// where it is [cancelled](Self::cancel) or the context is given back before it begins, and what the backend gives.
     pub fn compute(&self, context: GuestHandle) -> Result<(), Error> {
         self.run(context, None)?.wait()
     }

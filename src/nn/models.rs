@@ -344,8 +344,8 @@ fn load_configured(engine: &Engine) -> (StdArc<Configured>, u8) {
 /// K3: a load with a configuration against a reload. It gives the version before or the one after; once the reload has
 /// returned the one after, though a graph of the one before is alive.
 #[test]
-fn a_load_with_a_configuration_against_a_reload_with_5_preemptions() {
-    explore_bounded("a load with a configuration against a reload", 5, || {
+fn a_load_with_a_configuration_against_a_reload_with_3_preemptions() {
+    explore_bounded("a load with a configuration against a reload", 3, || {
         let (engine, lives) = engine();
         let configurable = |number| source(number).with_guest_configs(2);
         engine.register_model("name", configurable(1), Encoding::Onnx, Target::Cpu).unwrap();
