@@ -230,7 +230,7 @@ fn leaving_against_making_room() {
 /// A6, with the timer as a thread of the model: a deadline that comes before the one for which it sleeps is heard of,
 /// and it ends with the engine.
 #[test]
-fn an_earlier_deadline_against_the_clock() {
+fn an_earlier_deadline_against_the_timer() {
     explore("an earlier deadline against the timer", || {
         let _threads = Threads::new();
         let gate = Gate::new(1, 2);
@@ -248,7 +248,7 @@ fn an_earlier_deadline_against_the_clock() {
 
 /// A4, A6: a timer that has looked at a deadline looks at the next one, too, and gives back at one time with another.
 #[test]
-fn a_second_deadline_against_the_clock_and_leaving_with_3_preemptions() {
+fn a_second_deadline_against_the_timer_and_leaving_with_3_preemptions() {
     explore_bounded("a second deadline against the timer and leaving", 3, || {
         let _threads = Threads::new();
         let gate = Gate::new(1, 2);

@@ -163,7 +163,7 @@ fn a_permit_that_nobody_has_a_use_for_is_handed_on_without_a_call_for_each() {
 
 /// A6: what has a deadline finds the timer that another has left, and an earlier deadline is heard of.
 #[test]
-fn one_clock_looks_at_all_deadlines_until_the_engine_ends() {
+fn one_timer_looks_at_all_deadlines_until_the_engine_ends() {
     let admission = Admission::new(1, 8);
     let permit = admission.enter();
     let (sender, ended) = mpsc::channel();
