@@ -100,7 +100,7 @@ fn numbers(outputs: &[Tensor]) -> Vec<i32> {
 fn inputs_go_in_and_every_output_comes_out() {
     let engine = Engine::new(Pair);
     let (guest, context) = pair(&engine);
-    let long = Duration::from_secs(60);
+    let long = Duration::from_mins(1);
     let [five, three, one] = [5, 3, 1].map(number);
     assert_eq!(numbers(&guest.infer(context, [(1, &three), (0, &five)]).unwrap()), [8, 2]);
     assert_eq!(numbers(&guest.infer_within(context, [("b", one.view())], long).unwrap()), [6, 4]);
@@ -213,7 +213,9 @@ fn threads_on_one_context_each_get_their_own_outputs() {
             }
         });
         let _over = Over(&over);
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
     });
     // None has computed and then not come to its outputs.
     assert_eq!(engine.stats().computes, computes.into_inner());
