@@ -47,7 +47,7 @@ mod bench {
         fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
             let bytes = request.parts.concat();
             let time = Duration::from_millis(bytes.first().copied().unwrap_or_default().into());
-            let one = TensorDescription { name: "x".into(), ty: TensorType::F32, dimensions: Some(vec![Some(1)]) };
+            let one = TensorDescription::new("x", TensorType::F32, Some(vec![Some(1)]));
             Ok(Box::new(Graph { time, bytes, one: [one] }))
         }
     }
@@ -196,7 +196,7 @@ mod bench {
     }
 
     pub fn main() {
-        let engine = Engine::builder(Work).engine_limits(EngineLimits::default().computes(2)).build();
+        let engine = Engine::builder(Work).with_engine_limits(EngineLimits::default().with_max_computing(2)).build();
         overhead(&engine);
         parallel(&engine);
         memory(&engine);

@@ -13,15 +13,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pixels = Tensor::from_f32(vec![1, 1, 8, 8], &[0.5; 64])?;
 
     // At the start: what all guests may have together, and what each may. Each bound has a default.
+    let limits = EngineLimits::default().with_max_graph_bytes(8 << 30).with_max_computing(2).with_max_queued(64);
     let engine = Engine::builder(CandleBackend::new())
-        .engine_limits(EngineLimits::default().model_bytes(8 << 30).computes(2).queue(64))
-        .limits(Limits::default().contexts(16).compute_time(Duration::from_secs(2)))
+        .with_engine_limits(limits)
+        .with_limits(Limits::default().with_max_contexts(16).with_max_compute_time(Duration::from_secs(2)))
         .build();
     let model = ModelSource::path("examples/models/digits/digits.onnx");
     engine.register_model("digits", model, Encoding::Onnx, Target::Cpu)?;
 
     // At an instance's start. In its calls: one method for each function of wasi-nn, with the guest's own numbers.
-    let guest = engine.guest_builder().models(["digits"]).build();
+    let guest = engine.guest_builder().with_models(["digits"]).build();
     let graph = guest.load_by_name("digits")?;
     let context = guest.init_execution_context(graph)?;
     guest.set_input(context, 0, pixels.view())?;

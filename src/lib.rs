@@ -43,6 +43,8 @@ pub mod docs;
 mod epoch;
 mod handle;
 pub mod pool;
+#[cfg(all(doctest, not(loom)))]
+mod promises;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod sync;

@@ -87,7 +87,7 @@ impl Backend for Factor {
         if manner == Manner::FailsToLoad {
             return Err(Error::runtime_error("it fails to load"));
         }
-        let one = TensorDescription { name: "x".into(), ty: TensorType::F32, dimensions: Some(vec![Some(1)]) };
+        let one = TensorDescription::new("x", TensorType::F32, Some(vec![Some(1)]));
         Ok(Box::new(Graph { factor: factor.into(), manner, one: [one], _alive: Alive::new() }))
     }
 }

@@ -24,8 +24,6 @@ fn main() -> std::process::ExitCode {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use graphpool::nn::{Engine, EngineLimits, Limits};
-
     use crate::session::{Tally, host, play};
 
     let seconds = match seconds() {
@@ -40,11 +38,7 @@ fn main() -> std::process::ExitCode {
 
     let tally = Tally::default();
     let stop = AtomicBool::new(false);
-    let engines = [(2, 64), (1, 4)].map(|(computes, queue)| {
-        let limits = EngineLimits::default().computes(computes).queue(queue).graphs(200).contexts(2_000);
-        let guest = Limits::default().graphs(6).contexts(8).context_bytes(600).compute_time(Duration::from_millis(200));
-        Engine::builder(backend::Factor).engine_limits(limits).limits(guest).build()
-    });
+    let engines = [engine(2, 64), engine(1, 4)];
     let (start, time) = (Instant::now(), Duration::from_secs(seconds));
     thread::scope(|scope| {
         for (place, engine) in engines.iter().enumerate() {
@@ -88,13 +82,13 @@ fn main() -> std::process::ExitCode {
         println!(
             "engine {place}: {} builds, {} reloads, {} computes, {} failed, {} panics, {} refused, {} busy, {} timeouts, \
              {} cancelled",
-            stats.loaded,
+            stats.builds,
             stats.reloads,
             stats.computes,
             stats.failed_computes,
             stats.panics,
-            stats.refused,
-            stats.busy,
+            stats.limited,
+            stats.busy_contexts,
             stats.timeouts,
             stats.cancelled
         );
@@ -128,4 +122,22 @@ fn seconds() -> Result<u64, String> {
         [flag, value] if flag == "--seconds" => value.parse().map_err(|error| format!("--seconds {value}: {error}")),
         _ => Err("--seconds N is all that it takes".to_owned()),
     }
+}
+
+/// One with so many computes that run, and that wait.
+#[cfg(not(loom))]
+fn engine(computing: usize, queued: usize) -> graphpool::nn::Engine {
+    use graphpool::nn::{Engine, EngineLimits, Limits};
+
+    let limits = EngineLimits::default()
+        .with_max_computing(computing)
+        .with_max_queued(queued)
+        .with_max_graphs(200)
+        .with_max_contexts(2_000);
+    let guest = Limits::default()
+        .with_max_graphs(6)
+        .with_max_contexts(8)
+        .with_max_context_bytes(600)
+        .with_max_compute_time(std::time::Duration::from_millis(200));
+    Engine::builder(backend::Factor).with_engine_limits(limits).with_limits(guest).build()
 }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use graphpool::GuestHandle;
-use graphpool::nn::{Encoding, Engine, Error, ErrorKind, Guest, ModelSource, Target, Tensor};
+use graphpool::nn::{Encoding, Engine, Error, ErrorKind, Guest, ModelError, ModelSource, Target, Tensor};
 
 use crate::backend::{MANNERS, model};
 
@@ -255,7 +255,7 @@ pub fn host(engine: &Engine, tally: &Tally, stop: &AtomicBool) {
     let random = &mut Random(0x5eed);
     let source = |name: u64, version: u64| ModelSource::bytes(model(((name + 1) * 1_000 + version) as u32, 'g'));
     let register = |name: u64| engine.register_model(&format!("n{name}"), source(name, 0), Encoding::Onnx, Target::Cpu);
-    let fine = |result: Result<(), Error>| {
+    let fine = |result: Result<(), ModelError>| {
         let explained = result.is_ok() || result.is_err_and(|error| error.kind() == ErrorKind::Busy);
         one(if explained { &tally.right } else { &tally.unexplained });
     };

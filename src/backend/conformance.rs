@@ -25,7 +25,7 @@ use std::time::Instant;
 
 use super::{
     Backend, BackendContext, BackendGraph, CancelToken, ComputeControl, Encoding, Error, ErrorKind, LoadRequest,
-    Target, Tensor, TensorDescription,
+    Target, Tensor,
 };
 
 /// A small model, and inputs that it takes.
@@ -55,7 +55,7 @@ impl Sample {
 
     /// The outputs to expect, bit by bit; without them the checks only ask that they are always the same.
     #[must_use]
-    pub fn outputs(mut self, outputs: Vec<Tensor>) -> Self {
+    pub fn with_outputs(mut self, outputs: Vec<Tensor>) -> Self {
         self.outputs = Some(outputs);
         self
     }
@@ -125,12 +125,15 @@ impl Sample {
         let inputs = graph.inputs();
         ensure(inputs.len() == self.inputs.len(), &format!("{} inputs, {} tensors", inputs.len(), self.inputs.len()))?;
         for (index, (described, given)) in inputs.iter().zip(&self.inputs).enumerate() {
-            ensure(fits(described, given), &format!("input {index} is {described:?}, not what the sample has"))?;
+            ensure(
+                described.accepts(given.view()),
+                &format!("input {index} is {described:?}, not what the sample has"),
+            )?;
         }
         ensure(!graph.outputs().is_empty(), "it has no outputs")?;
         let outputs = self.infer(&mut *self.open(backend)?, graph.outputs().len())?;
         for (index, (described, got)) in graph.outputs().iter().zip(&outputs).enumerate() {
-            ensure(fits(described, got), &format!("output {index} is {described:?}, not what it computes"))?;
+            ensure(described.accepts(got.view()), &format!("output {index} is {described:?}, not what it computes"))?;
         }
         Ok(())
     }
@@ -188,8 +191,8 @@ impl Sample {
         self.fill(&mut *context)?;
         let cancel = CancelToken::default();
         cancel.cancel();
-        let cancelled = ComputeControl { cancel, ..ComputeControl::default() };
-        let late = ComputeControl { deadline: Some(Instant::now()), ..ComputeControl::default() };
+        let cancelled = ComputeControl::default().with_cancel(cancel);
+        let late = ComputeControl::default().with_deadline(Instant::now());
         ensure(kind(context.compute(&cancelled)) == Some(ErrorKind::RuntimeError), "cancelled, it goes on")?;
         ensure(kind(context.compute(&late)) == Some(ErrorKind::Timeout), "late, it goes on")?;
         context.compute(&ComputeControl::default()).map_err(|error| format!("and then it is lost: {error}"))
@@ -200,12 +203,12 @@ impl Sample {
         if memory > 0 {
             let parts: [&[u8]; 1] = [&self.model];
             let request = LoadRequest::new(&parts, self.encoding, self.target);
-            let loaded = backend.load(&LoadRequest { memory_limit: 0, ..request });
+            let loaded = backend.load(&request.with_memory_limit(0));
             ensure(kind(loaded.map(drop)) == Some(ErrorKind::TooLarge), "a graph with no room for it is loaded")?;
         }
         let mut context = self.open(backend)?;
         self.fill(&mut *context)?;
-        let control = ComputeControl { memory_limit: 0, ..ComputeControl::default() };
+        let control = ComputeControl::default().with_memory_limit(0);
         ensure(kind(context.compute(&control)) == Some(ErrorKind::TooLarge), "a compute with no room for it goes on")
     }
 }
@@ -246,13 +249,4 @@ fn ensure(good: bool, failure: &str) -> Result<(), String> {
 
 fn kind<T>(result: Result<T, Error>) -> Option<ErrorKind> {
     result.err().map(|error| error.kind())
-}
-
-fn fits(described: &TensorDescription, tensor: &Tensor) -> bool {
-    let sizes = described.dimensions.as_ref();
-    described.ty == tensor.ty()
-        && sizes.is_none_or(|sizes| {
-            sizes.len() == tensor.dimensions().len()
-                && sizes.iter().zip(tensor.dimensions()).all(|(size, given)| size.is_none_or(|size| size == *given))
-        })
 }

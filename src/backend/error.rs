@@ -55,8 +55,8 @@ impl ErrorKind {
 
     /// The errno of the core-module form (`wasi_ephemeral_nn`, a `u16` enum of witx).
     ///
-    /// That form has no word for a timeout, a security refusal or an unknown error: the first is told as
-    /// `busy` (4), the others as `runtime_error` (5).
+    /// That form has no word for a timeout, a security refusal or an unknown error: the first becomes `busy` (4), the
+    /// others `runtime_error` (5).
     #[must_use]
     pub const fn errno(self) -> u16 {
         match self {
@@ -73,8 +73,8 @@ impl ErrorKind {
 
     /// The case of `wasi:nn/errors.error-code` (WIT, 0.2.0-rc-2024-10-28).
     ///
-    /// That form has no word for `missing-memory` or `busy`: a pointer is told as `invalid-argument`, a
-    /// context in use as `runtime-error`.
+    /// That form has no word for `missing-memory` or `busy`: the first becomes `invalid-argument`, the second
+    /// `runtime-error`.
     #[must_use]
     pub const fn code(self) -> ErrorCode {
         match self {
@@ -138,7 +138,7 @@ pub enum ErrorCode {
     Unknown,
 }
 
-/// Why a call was refused or failed: a kind for the guest's code and a message for whoever reads it.
+/// Why a call was refused or failed: a kind for the guest's code and a message for its author.
 ///
 /// The message names the cause in at most [`MESSAGE_BYTES`] bytes however large the offending value was.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -148,12 +148,13 @@ pub struct Error {
     message: Cow<'static, str>,
     /// Whether a limit of the engine's or the guest's has given it, for the statistics.
     by_limit: bool,
+    needed_bytes: Option<usize>,
 }
 
-/// Of the same kind and the same words.
+/// Of the same kind, with the same message and the same needed bytes.
 impl PartialEq for Error {
     fn eq(&self, other: &Self) -> bool {
-        (self.kind, &self.message) == (other.kind, &other.message)
+        (self.kind, &self.message, self.needed_bytes) == (other.kind, &other.message, other.needed_bytes)
     }
 }
 
@@ -167,7 +168,7 @@ impl Error {
             let end = message.floor_char_boundary(MESSAGE_BYTES - '…'.len_utf8());
             message = Cow::Owned(format!("{}…", &message[..end]));
         }
-        Self { kind, message, by_limit: false }
+        Self { kind, message, by_limit: false, needed_bytes: None }
     }
 
     /// An error of this kind that a limit gives.
@@ -179,13 +180,20 @@ impl Error {
         self.by_limit
     }
 
+    /// The error for a buffer of `room` bytes where the data has `needed`.
+    pub(crate) fn short_buffer(needed: usize, room: usize) -> Self {
+        let message = format!("the output has {needed} bytes; the buffer has {room}");
+        Self { needed_bytes: Some(needed), ..Self::too_large(message) }
+    }
+
     /// This error as the answer to the guest's call: the message begins with `call`, where it did not.
     #[must_use]
     pub(crate) fn of(self, call: &str) -> Self {
         if self.message.strip_prefix(call).is_some_and(|rest| rest.starts_with(": ")) {
             return self;
         }
-        Self { by_limit: self.by_limit, ..Self::new(self.kind, format!("{call}: {}", self.message)) }
+        let Self { by_limit, needed_bytes, .. } = self;
+        Self { by_limit, needed_bytes, ..Self::new(self.kind, format!("{call}: {}", self.message)) }
     }
 
     /// What went wrong, in the words of wasi-nn.
@@ -198,6 +206,14 @@ impl Error {
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// How many bytes the buffer must have, where [`get_output`](crate::nn::Guest::get_output) was refused because its
+    /// buffer is shorter than the data. `None` for every other error. Hosts whose `get_output` reports the size together
+    /// with `too_large` (`WasmEdge`) pass it on.
+    #[must_use]
+    pub const fn needed_bytes(&self) -> Option<usize> {
+        self.needed_bytes
     }
 
     /// [`ErrorKind::errno`] of this error's kind.

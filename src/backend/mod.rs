@@ -7,6 +7,7 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod control;
+mod element;
 mod encoding;
 mod error;
 mod tensor;
@@ -14,9 +15,10 @@ pub mod wire;
 mod words;
 
 pub use control::{CancelToken, ComputeControl};
+pub use element::{Bf16Bits, Element, F16Bits, TensorType};
 pub use encoding::{Encoding, Target};
 pub use error::{Error, ErrorCode, ErrorKind, MESSAGE_BYTES};
-pub use tensor::{Shape, Tensor, TensorDescription, TensorType, TensorView, element_count};
+pub use tensor::{Shape, Tensor, TensorDescription, TensorView, element_count};
 
 use std::path::{Path, PathBuf};
 
@@ -63,7 +65,8 @@ pub struct LoadRequest<'a> {
     pub encoding: Encoding,
     /// Where the graph is to run.
     pub target: Target,
-    /// The configuration of a named model, in whatever form the backend documents.
+    /// The configuration of a named model, in whatever form the backend documents. Where the host lets guests configure
+    /// the model, a guest may have written it: it is an attack until checked, as the parts are.
     pub config: Option<&'a str>,
     /// Where the model's file lies, where the host has named the model by its path. A model may keep weights in other
     /// files there. `None` for bytes, so that no guest's model reads a file of the host.

@@ -1,42 +1,6 @@
 //! Tensors as they cross the boundary: dimensions, element type, little-endian bytes.
 
-use super::Error;
-
-/// The element types that wasi-nn has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TensorType {
-    /// IEEE 754 binary16.
-    F16,
-    /// IEEE 754 binary32.
-    F32,
-    /// IEEE 754 binary64.
-    F64,
-    /// The upper half of a binary32.
-    Bf16,
-    /// Unsigned, 8 bits; also what carries a model's booleans (0 or 1).
-    U8,
-    /// Signed, 32 bits.
-    I32,
-    /// Signed, 64 bits.
-    I64,
-}
-
-impl TensorType {
-    /// Every element type.
-    pub const ALL: [Self; 7] = [Self::F16, Self::F32, Self::F64, Self::Bf16, Self::U8, Self::I32, Self::I64];
-
-    /// Bytes of one element.
-    #[must_use]
-    pub const fn size(self) -> usize {
-        match self {
-            Self::U8 => 1,
-            Self::F16 | Self::Bf16 => 2,
-            Self::F32 | Self::I32 => 4,
-            Self::F64 | Self::I64 => 8,
-        }
-    }
-}
+use super::{Element, Error, TensorType};
 
 /// Elements of a tensor of these dimensions; 1 for none, `None` past `usize::MAX`.
 #[must_use]
@@ -50,8 +14,8 @@ pub fn element_count(dimensions: &[u32]) -> Option<usize> {
 
 /// A borrowed tensor whose data is as long as its dimensions and type say.
 ///
-/// Data is row-major and little-endian, and need not be aligned.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Data is row-major and little-endian, and need not be aligned. Two are equal if their dimensions, types and bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TensorView<'a> {
     dimensions: &'a [u32],
     ty: TensorType,
@@ -69,7 +33,7 @@ impl<'a> TensorView<'a> {
         let bytes = element_count(dimensions).and_then(|count| count.checked_mul(ty.size()));
         if bytes != Some(data.len()) {
             return Err(Error::invalid_argument(format!(
-                "the tensor data has {} bytes; {ty:?} {} needs {}",
+                "the tensor data has {} bytes; {ty} {} needs {}",
                 data.len(),
                 Shape(dimensions),
                 bytes.map_or_else(|| "more than can be addressed".into(), |bytes| bytes.to_string()),
@@ -96,6 +60,12 @@ impl<'a> TensorView<'a> {
         self.data
     }
 
+    /// A copy of the elements, or `None` where they are of another type.
+    #[must_use]
+    pub fn to_vec<T: Element>(&self) -> Option<Vec<T>> {
+        (self.ty == T::TYPE).then(|| T::from_data(self.data))
+    }
+
     /// An owned copy.
     #[must_use]
     pub fn to_owned(&self) -> Tensor {
@@ -103,8 +73,30 @@ impl<'a> TensorView<'a> {
     }
 }
 
-/// An owned tensor whose data is as long as its dimensions and type say.
-#[derive(Debug, Clone, PartialEq)]
+impl<'a> From<&'a Tensor> for TensorView<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        tensor.view()
+    }
+}
+
+impl From<TensorView<'_>> for Tensor {
+    fn from(view: TensorView<'_>) -> Self {
+        view.to_owned()
+    }
+}
+
+/// An owned tensor whose data is as long as its dimensions and type say. Equal as [`TensorView`]s are.
+///
+/// ```
+/// use graphpool::nn::{Tensor, TensorType};
+///
+/// let tensor = Tensor::from_slice([2, 1], &[7_i64, -1])?;
+/// assert_eq!((tensor.ty(), tensor.data().len()), (TensorType::I64, 16));
+/// assert_eq!(tensor.to_vec::<i64>(), Some(vec![7, -1]));
+/// assert_eq!(tensor.to_vec::<f32>(), None);
+/// # Ok::<(), graphpool::nn::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Tensor {
     dimensions: Vec<u32>,
     ty: TensorType,
@@ -122,14 +114,22 @@ impl Tensor {
         Ok(Self { dimensions, ty, data })
     }
 
-    /// A tensor of f32 elements.
+    /// A tensor of a copy of `elements`, in row-major order.
     ///
     /// # Errors
     ///
     /// As [`TensorView::new`].
-    pub fn from_f32(dimensions: Vec<u32>, elements: &[f32]) -> Result<Self, Error> {
-        let data = elements.iter().flat_map(|element| element.to_le_bytes()).collect();
-        Self::new(dimensions, TensorType::F32, data)
+    pub fn from_slice<T: Element>(dimensions: impl Into<Vec<u32>>, elements: &[T]) -> Result<Self, Error> {
+        Self::new(dimensions.into(), T::TYPE, T::to_data(elements))
+    }
+
+    /// [`from_slice`](Self::from_slice) for f32, so that literals need no suffix: a bare `0.5` would be an f64 there.
+    ///
+    /// # Errors
+    ///
+    /// As [`TensorView::new`].
+    pub fn from_f32(dimensions: impl Into<Vec<u32>>, elements: &[f32]) -> Result<Self, Error> {
+        Self::from_slice(dimensions, elements)
     }
 
     /// A view of the whole tensor.
@@ -156,16 +156,34 @@ impl Tensor {
         &self.data
     }
 
-    /// The elements of an f32 tensor, or `None` for any other type.
+    /// The elements' bytes, row-major and little-endian, without a copy.
+    #[must_use]
+    pub fn into_data(self) -> Vec<u8> {
+        self.data
+    }
+
+    /// Dimensions, element type and data, without a copy.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<u32>, TensorType, Vec<u8>) {
+        (self.dimensions, self.ty, self.data)
+    }
+
+    /// A copy of the elements, or `None` where they are of another type.
+    #[must_use]
+    pub fn to_vec<T: Element>(&self) -> Option<Vec<T>> {
+        self.view().to_vec()
+    }
+
+    /// [`to_vec`](Self::to_vec) for f32.
     #[must_use]
     pub fn to_f32(&self) -> Option<Vec<f32>> {
-        (self.ty == TensorType::F32)
-            .then(|| self.data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+        self.to_vec()
     }
 }
 
 /// What a graph says of one of its inputs or outputs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct TensorDescription {
     /// The name that the model gives it; empty where the model has none.
     pub name: String,
@@ -176,7 +194,24 @@ pub struct TensorDescription {
     pub dimensions: Option<Vec<Option<u32>>>,
 }
 
-/// Displays dimensions as `[2×3×…]`, eight of them at the most: a guest chooses how many there are.
+impl TensorDescription {
+    /// A description; for the arguments see the fields.
+    pub fn new(name: impl Into<String>, ty: TensorType, dimensions: Option<Vec<Option<u32>>>) -> Self {
+        Self { name: name.into(), ty, dimensions }
+    }
+
+    /// Whether a tensor is of this type and has these sizes.
+    #[must_use]
+    pub fn accepts(&self, tensor: TensorView<'_>) -> bool {
+        self.ty == tensor.ty
+            && self.dimensions.as_ref().is_none_or(|sizes| {
+                sizes.len() == tensor.dimensions.len()
+                    && sizes.iter().zip(tensor.dimensions).all(|(size, given)| size.is_none_or(|size| size == *given))
+            })
+    }
+}
+
+/// Displays dimensions as `[2×3]`, at most eight of them and then how many there are: a guest chooses the number.
 #[derive(Debug)]
 pub struct Shape<'a, T>(pub &'a [T]);
 
@@ -199,7 +234,7 @@ impl<T: std::fmt::Display> std::fmt::Display for Shape<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::ErrorKind;
+    use crate::backend::{Bf16Bits, ErrorKind, F16Bits};
 
     #[test]
     fn data_must_be_exactly_as_long_as_the_shape_says() {
@@ -215,6 +250,31 @@ mod tests {
         assert!(TensorView::new(&[u32::MAX; 3], TensorType::U8, &[]).is_err());
         assert!(TensorView::new(&[1 << 31, 1 << 31, 4], TensorType::U8, &[]).is_err());
         assert!(TensorView::new(&[u32::MAX, u32::MAX, u32::MAX, 0], TensorType::F64, &[]).is_ok());
+    }
+
+    #[test]
+    fn elements_of_every_type_come_back_and_are_of_no_other() {
+        fn check<T: Element + PartialEq + std::fmt::Debug>(elements: [T; 2], data: &[u8]) {
+            let tensor = Tensor::from_slice([1, 2], &elements).unwrap();
+            assert_eq!((tensor.ty(), tensor.data()), (T::TYPE, data));
+            assert_eq!(tensor.to_vec::<T>(), Some(elements.to_vec()));
+            let others = TensorType::ALL.into_iter().filter(|ty| *ty != T::TYPE);
+            for other in others {
+                let other = Tensor::new(vec![1], other, vec![0; other.size()]).unwrap();
+                assert_eq!(other.to_vec::<T>(), None);
+            }
+            assert!(Tensor::from_slice([3], &elements).is_err());
+            assert_eq!(Tensor::from(TensorView::from(&tensor)), tensor);
+            assert_eq!(tensor.clone().into_parts(), (vec![1, 2], T::TYPE, data.to_vec()));
+            assert_eq!(tensor.into_data(), data);
+        }
+        check([1.0_f32, -2.5], &[0, 0, 0x80, 0x3f, 0, 0, 0x20, 0xc0]);
+        check([1.0_f64, -2.0], &[0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0, 0, 0, 0, 0, 0, 0, 0xc0]);
+        check([0_u8, 255], &[0, 255]);
+        check([1_i32, -2], &[1, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff]);
+        check([1_i64, -2], &[1, 0, 0, 0, 0, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+        check([F16Bits(0x3c00), F16Bits(1)], &[0, 0x3c, 1, 0]);
+        check([Bf16Bits(0x3f80), Bf16Bits(1)], &[0x80, 0x3f, 1, 0]);
     }
 
     #[test]

@@ -17,7 +17,7 @@
 //! * A4: of everybody who was queued, `end` is called exactly once, without any lock held.
 //! * A5: a permit is handed on by a loop: whoever has no use for it gives it back to the caller of `end`, so that the
 //!   stack does not grow with the queue.
-//! * A6: somebody looks at the deadlines: where one waits that has a deadline, the clock is awake, or wakes by then, or
+//! * A6: somebody looks at the deadlines: where one waits that has a deadline, the timer is awake, or wakes by then, or
 //!   could not be started.
 //!
 //! A2, by what changes the word: `waiting` goes up only from a word that says that `running` is at the bound or that
@@ -39,7 +39,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 const WAITING: u64 = 1 << 32;
 const RUNNING: u64 = 1;
 
-/// How long the clock's thread stays without a deadline to look at, so that it is not started for each.
+/// How long the timer's thread stays without a deadline to look at, so that it is not started for each.
 const LINGER: Duration = Duration::from_secs(10);
 
 /// The gate before the backends of one engine.
@@ -48,21 +48,21 @@ pub(super) struct Admission {
     queue_bound: usize,
     word: AtomicU64,
     state: Mutex<State>,
-    /// For the clock: it is to look again.
+    /// For the timer: it is to look again.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     queue: Queue<End>,
-    clock: Clock,
-    /// The engine is gone, and the clock to end.
+    timer: Timer,
+    /// The engine is gone, and the timer to end.
     closed: bool,
 }
 
 /// What the thread that looks at the deadlines does.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Clock {
+enum Timer {
     /// There is none.
     #[default]
     Stopped,
@@ -163,7 +163,7 @@ impl Admission {
         }
         let ticket = state.queue.push(guest, Entry { deadline, end });
         if let Some(deadline) = deadline {
-            self.wake_clock(&mut state, deadline);
+            self.wake_timer(&mut state, deadline);
         }
         drop(state);
         if let Some(entry) = displaced {
@@ -188,7 +188,7 @@ impl Admission {
         }
     }
 
-    /// Ends the clock. For the end of the engine, when nobody can wait any more.
+    /// Ends the timer. For the end of the engine, when nobody can wait any more.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_one();
@@ -231,24 +231,24 @@ impl Admission {
     }
 
     /// Sees to it that somebody looks at the queue by `deadline`.
-    fn wake_clock(self: &Arc<Self>, state: &mut State, deadline: Instant) {
-        match state.clock {
-            Clock::Stopped => {
+    fn wake_timer(self: &Arc<Self>, state: &mut State, deadline: Instant) {
+        match state.timer {
+            Timer::Stopped => {
                 let admission = Arc::clone(self);
                 // Without it a compute that is past its deadline is told so when its turn comes.
-                if threads::spawn("graphpool-clock", move || admission.run_clock()).is_ok() {
-                    state.clock = Clock::Awake;
+                if threads::spawn("graphpool-timer", move || admission.timer_loop()).is_ok() {
+                    state.timer = Timer::Awake;
                 }
             }
-            Clock::Until(until) if until > deadline => {
-                state.clock = Clock::Awake;
+            Timer::Until(until) if until > deadline => {
+                state.timer = Timer::Awake;
                 self.changed.notify_one();
             }
-            Clock::Awake | Clock::Until(_) => {}
+            Timer::Awake | Timer::Until(_) => {}
         }
     }
 
-    fn run_clock(&self) {
+    fn timer_loop(&self) {
         let mut state = self.lock();
         while !state.closed {
             let now = Instant::now();
@@ -262,16 +262,16 @@ impl Admission {
             }
             let next = state.queue.next_deadline();
             let until = next.unwrap_or(now + LINGER);
-            state.clock = Clock::Until(until);
+            state.timer = Timer::Until(until);
             let pause = until.saturating_duration_since(now);
             let (woken, waited) = self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner);
             state = woken;
-            state.clock = Clock::Awake;
+            state.timer = Timer::Awake;
             if next.is_none() && waited.timed_out() && state.queue.next_deadline().is_none() {
                 break;
             }
         }
-        state.clock = Clock::Stopped;
+        state.timer = Timer::Stopped;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

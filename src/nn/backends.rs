@@ -55,7 +55,7 @@ impl Backends {
             }
         }
         Err(refusal.unwrap_or_else(|| {
-            Error::unsupported(format!("no backend supports the encoding {encoding:?} on the target {target:?}"))
+            Error::unsupported(format!("no backend supports the encoding {encoding} on the target {target}"))
         }))
     }
 }

@@ -1,12 +1,12 @@
 //! What the engine checks of a guest's tensors before a backend sees them.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use super::{Error, ErrorKind, Limits, TensorDescription, TensorView};
 use crate::backend::Shape;
 
 /// Names an input or output of a graph: by its index (`0`) or by its name (`"logits"`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TensorId<'a> {
     /// Its place, from 0.
@@ -23,6 +23,12 @@ impl From<u32> for TensorId<'_> {
 
 impl<'a> From<&'a str> for TensorId<'a> {
     fn from(name: &'a str) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl<'a> From<&'a String> for TensorId<'a> {
+    fn from(name: &'a String) -> Self {
         Self::Name(name)
     }
 }
@@ -69,20 +75,36 @@ pub(super) fn input(
         let why = format!("{call}: input {index} has {bytes} bytes; the limit is {max_bytes}");
         return Err(Error::limit(ErrorKind::TooLarge, why));
     }
-    let fits = description.dimensions.as_ref().is_none_or(|sizes| {
-        sizes.len() == rank
-            && sizes.iter().zip(tensor.dimensions()).all(|(expected, size)| expected.is_none_or(|e| e == *size))
-    });
-    if description.ty == tensor.ty() && fits {
+    if description.accepts(tensor) {
         return Ok(());
     }
     Err(Error::invalid_argument(format!(
-        "{call}: input {index} takes {:?} {}; the tensor is {:?} {}",
+        "{call}: input {index} takes {} {}; the tensor is {} {}",
         description.ty,
         Expected(description.dimensions.as_deref()),
         tensor.ty(),
         Shape(tensor.dimensions()),
     )))
+}
+
+/// The inputs of one call, each with its index: checked as [`input`] does, and none given twice.
+pub(super) fn inputs<'a, I: Into<TensorId<'a>>, T: Into<TensorView<'a>>>(
+    call: &str,
+    limits: &Limits,
+    descriptions: &[TensorDescription],
+    inputs: impl IntoIterator<Item = (I, T)>,
+) -> Result<Vec<(usize, TensorView<'a>)>, Error> {
+    let mut given = vec![false; descriptions.len()];
+    let check = |(id, tensor): (I, T)| {
+        let tensor = tensor.into();
+        let (index, description) = place(call, "input", id.into(), descriptions)?;
+        if mem::replace(&mut given[index], true) {
+            return Err(Error::invalid_argument(format!("{call}: input {index} is given twice")));
+        }
+        input(call, limits, index, description, tensor)?;
+        Ok((index, tensor))
+    };
+    inputs.into_iter().map(check).collect()
 }
 
 /// Displays a name in quotes, cut to a length that fits a message, escapes counted: a guest chooses what it is.
@@ -135,13 +157,23 @@ pub(super) fn check_name(call: &str, name: &str, limits: &Limits) -> Result<(), 
     Err(Error::limit(ErrorKind::TooLarge, why))
 }
 
+/// Whether a configuration is short enough to be used.
+pub(super) fn check_config(call: &str, config: &str, limits: &Limits) -> Result<(), Error> {
+    let (bytes, bound) = (config.len(), limits.max_config_bytes());
+    if bytes <= bound {
+        return Ok(());
+    }
+    let why = format!("{call}: the configuration has {bytes} bytes; the limit is {bound}");
+    Err(Error::limit(ErrorKind::TooLarge, why))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::nn::TensorType;
 
     fn description(name: &str, dimensions: Option<Vec<Option<u32>>>) -> TensorDescription {
-        TensorDescription { name: name.into(), ty: TensorType::U8, dimensions }
+        TensorDescription::new(name, TensorType::U8, dimensions)
     }
 
     fn check(limits: &Limits, dimensions: &[u32], expected: Option<Vec<Option<u32>>>) -> Result<(), Error> {
@@ -166,7 +198,7 @@ mod tests {
         assert!(check(&limits, &[2, 3], None).is_ok());
         assert!(check(&limits, &[2, 3], Some(vec![None, Some(3)])).is_ok());
         let error = check(&limits, &[2, 4], Some(vec![None, Some(3)])).unwrap_err();
-        assert_eq!(error.message(), "set_input: input 0 takes U8 [?×3]; the tensor is U8 [2×4]");
+        assert_eq!(error.message(), "set_input: input 0 takes u8 [?×3]; the tensor is u8 [2×4]");
         assert!(check(&limits, &[2], Some(vec![None, Some(3)])).is_err());
         assert!(check(&limits, &[], Some(vec![])).is_ok());
     }
@@ -175,12 +207,12 @@ mod tests {
     fn another_type_is_refused() {
         let tensor = TensorView::new(&[1], TensorType::F32, &[0; 4]).unwrap();
         let error = input("set_input", &Limits::default(), 4, &description("x", None), tensor).unwrap_err();
-        assert_eq!(error.message(), "set_input: input 4 takes U8 of any shape; the tensor is F32 [1]");
+        assert_eq!(error.message(), "set_input: input 4 takes u8 of any shape; the tensor is fp32 [1]");
     }
 
     #[test]
     fn rank_and_bytes_may_be_at_their_bounds_and_not_past_them() {
-        let limits = Limits::default().tensor_rank(2).tensor_bytes(6);
+        let limits = Limits::default().with_max_tensor_rank(2).with_max_tensor_bytes(6);
         assert!(check(&limits, &[2, 3], None).is_ok());
         for (dimensions, words) in [(&[1, 1, 1][..], "3 dimensions; the limit is 2"), (&[7], "7 bytes; the limit is 6")]
         {

@@ -1,34 +1,55 @@
-//! A compute: from the claim of its context, through the engine's admission, to the backend and back.
+//! A compute: from the claim of its context, through the engine's admission, to the backend and back. An inference is
+//! one that sets inputs before and reads outputs after, under the same claim.
 //!
 //! * M1: a compute that ends for whatever reason (done, refused, late, cancelled, dropped) gives back the claim, its
 //!   permit and its share of the guest's limits, by their drops.
 //! * M2: no epoch guard is held from the moment the context is resolved.
 
-use std::fmt;
-use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::{Arc as StdArc, PoisonError, Weak};
-use std::task::{Context as TaskContext, Poll, Wake, Waker};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::admission::{Admission, Full, Permit, Ticket, Withdrawn};
 use super::context::{Claimed, Context};
+use super::future::{Compute, Outcome};
 use super::inner::Inner;
-use super::inside::{Inside, is_inside};
+use super::inside::{ComputeScope, is_inside};
 use super::observe::{self, Waiting};
 use super::stats::Counters;
 use super::usage::{Reservation, Usage};
 use super::workers::Reserved;
-use super::{Error, ErrorKind, Limits};
+use super::{Error, ErrorKind, Limits, Tensor, TensorView};
 use crate::GuestHandle;
-use crate::backend::{CancelToken, ComputeControl};
+use crate::backend::{BackendContext, CancelToken, ComputeControl};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-const CALL: &str = "compute";
+/// What a run is for: the call that the guest makes, and what that returns when the backend has computed.
+pub(super) struct Purpose<R> {
+    pub(super) call: &'static str,
+    /// Reads the result out of the context, which no other call can use yet.
+    read: fn(&mut Claimed<StdArc<Context>>) -> Result<R, Error>,
+}
+
+pub(super) const COMPUTE: Purpose<()> = Purpose { call: "compute", read: |_| Ok(()) };
+pub(super) const INFER: Purpose<Vec<Tensor>> = Purpose { call: "infer", read: read_outputs };
+
+fn read_outputs(claimed: &mut Claimed<StdArc<Context>>) -> Result<Vec<Tensor>, Error> {
+    let count = claimed.context().outputs().len();
+    let read =
+        |backend: &mut dyn BackendContext| (0..count).map(|index| Ok(backend.output(index)?.to_owned())).collect();
+    claimed.read(INFER.call, read)
+}
+
+impl<R: Send + 'static> Purpose<R> {
+    /// The future of `run`, which starts now, or of the error.
+    pub(super) fn start(self, run: Result<Run<R>, Error>) -> Compute<R> {
+        run.map_or_else(|error| Compute::failed(self.call, error), Run::start)
+    }
+}
 
 /// One compute that has its context.
-pub(super) struct Run {
+pub(super) struct Run<R> {
+    purpose: Purpose<R>,
     claimed: Claimed<StdArc<Context>>,
     control: ComputeControl,
     time: Duration,
@@ -39,8 +60,9 @@ pub(super) struct Run {
     guest: u64,
 }
 
-impl Run {
+impl<R: Send + 'static> Run<R> {
     pub(super) fn new(
+        purpose: Purpose<R>,
         engine: &StdArc<Inner>,
         usage: &StdArc<Usage>,
         limits: &Limits,
@@ -52,17 +74,24 @@ impl Run {
         let control = ComputeControl {
             // `None` for one that is past the end of the clock.
             deadline: Instant::now().checked_add(time),
-            memory_limit: limits.max_compute_memory(),
+            memory_limit: limits.max_compute_bytes(),
             ..ComputeControl::default()
         };
-        let count = Reservation::new(usage, |usage| &usage.computes, CALL, 1);
-        let count = count?;
+        let count = Reservation::new(usage, |usage| &usage.computes, purpose.call, 1)?;
         let claimed = Claimed::new(context, handle, Some(&control.cancel))?;
-        Ok(Self { claimed, control, time, _count: count, waiting: None, engine: StdArc::clone(engine), guest })
+        Ok(Self { purpose, claimed, control, time, _count: count, waiting: None, engine: StdArc::clone(engine), guest })
+    }
+
+    /// Gives the context its inputs, each with its index.
+    pub(super) fn set_inputs(&mut self, inputs: &[(usize, TensorView<'_>)]) -> Result<(), Error> {
+        inputs.iter().try_for_each(|&(index, tensor)| {
+            let set = |backend: &mut dyn BackendContext| backend.set_input(index, tensor);
+            self.claimed.set_input(self.purpose.call, index, tensor.data().len(), set)
+        })
     }
 
     /// Waits for its turn, and computes.
-    pub(super) fn wait(mut self) -> Result<(), Error> {
+    pub(super) fn wait(mut self) -> Result<R, Error> {
         let admission = StdArc::clone(&self.engine.admission);
         if let Some(permit) = admission.enter() {
             return self.compute(permit);
@@ -73,7 +102,7 @@ impl Run {
         let end = StdArc::clone(&turn);
         // The turn keeps the permit until the caller takes it, who does.
         let end = Box::new(move |result| {
-            end.come(result);
+            end.complete(result);
             None
         });
         let ticket = match admission.queue(self.guest, None, end) {
@@ -92,19 +121,21 @@ impl Run {
     }
 
     /// Has it computed on a thread of the engine's.
-    pub(super) fn start(mut self) -> Compute {
+    pub(super) fn start(mut self) -> Compute<R> {
+        let call = self.purpose.call;
         let engine = StdArc::clone(&self.engine);
-        // Now: whoever ends before it is not to find that there is no thread for it.
+        // Reserved before it is queued, so that its turn finds a thread.
         let Ok(thread) = engine.workers.reserve() else {
-            return Compute::ended(self.refused(Error::busy(format!("{CALL}: no thread can be started for it"))));
+            let error = self.refused(Error::busy(format!("{call}: no thread can be started for it")));
+            return Compute::failed(call, error);
         };
-        let (cancel, outcome) = (self.control.cancel.clone(), StdArc::new(Outcome::default()));
+        let (cancel, outcome) = (self.control.cancel.clone(), StdArc::new(Outcome::new()));
         if let Some(permit) = engine.admission.enter() {
-            self.compute_elsewhere(thread, permit, &outcome);
-            return Compute { outcome, cancel };
+            self.compute_on_worker(thread, permit, &outcome);
+            return Compute { call, outcome, cancel };
         }
         if let Err(error) = self.may_queue() {
-            return Compute::ended(error);
+            return Compute::failed(call, error);
         }
         self.waiting = Some(Waiting::start());
         let (guest, deadline) = (self.guest, self.control.deadline);
@@ -115,8 +146,8 @@ impl Run {
             // A statement of its own: the lock is not held in the backend.
             let run = lock(&its).take();
             match (run, turn) {
-                (Some((run, thread)), Ok(permit)) => run.compute_elsewhere(thread, permit, &end),
-                (Some((run, _)), Err(why)) => end.come(Err(run.withdrawn(why))),
+                (Some((run, thread)), Ok(permit)) => run.compute_on_worker(thread, permit, &end),
+                (Some((run, _)), Err(why)) => end.complete(Err(run.withdrawn(why))),
                 (None, turn) => return turn.ok(),
             }
             None
@@ -126,20 +157,21 @@ impl Run {
             Err(full) => {
                 let run = lock(&run).take();
                 if let Some((run, _)) = run {
-                    outcome.come(Err(run.full(full)));
+                    outcome.complete(Err(run.full(full)));
                 }
             }
         }
-        Compute { outcome, cancel }
+        Compute { call, outcome, cancel }
     }
 
-    fn compute_elsewhere(self, thread: Reserved, permit: Permit, outcome: &StdArc<Outcome>) {
+    fn compute_on_worker(self, thread: Reserved, permit: Permit, outcome: &StdArc<Outcome<R>>) {
         let engine = StdArc::clone(&self.engine);
         let end = StdArc::clone(outcome);
-        engine.workers.run(thread, Box::new(move || end.come(self.compute(permit))));
+        engine.workers.run(thread, Box::new(move || end.complete(self.compute(permit))));
     }
 
-    fn compute(mut self, permit: Permit) -> Result<(), Error> {
+    fn compute(mut self, permit: Permit) -> Result<R, Error> {
+        let Purpose { call, read } = self.purpose;
         if self.control.cancel.is_cancelled() || !self.claimed.begin() {
             return Err(self.withdrawn(Withdrawn::Cancelled));
         }
@@ -151,47 +183,48 @@ impl Run {
         let (guest, graph) = (self.guest, self.claimed.context().graph());
         let claimed = &mut self.claimed;
         let result = {
-            let _inside = Inside::enter(&self.engine.admission);
-            observe::compute(guest, graph, || claimed.compute(CALL, |backend| backend.compute(control)))
+            let _scope = ComputeScope::enter(&self.engine.admission);
+            observe::compute(guest, graph, || claimed.compute(call, |backend| backend.compute(control)))
         };
         drop(permit);
         let counters = &self.engine.counters;
-        let told = |error: Error| {
+        let record_failure = |error: Error| {
             Counters::count(&counters.failed_computes);
             if control.cancel.is_cancelled() {
                 Counters::count(&counters.cancelled);
             } else if error.kind() == ErrorKind::Timeout {
                 Counters::count(&counters.timeouts);
-                return Error::timeout(format!("{CALL}: not done within {:?}: {}", self.time, error.message()));
+                return Error::timeout(format!("{call}: not done within {:?}: {}", self.time, error.message()));
             }
-            error.of(CALL)
+            error.of(call)
         };
         if let Err(error) = result {
-            return Err(self.refused(told(error)));
+            return Err(self.refused(record_failure(error)));
         }
         Counters::count(&counters.computes);
-        Ok(())
+        read(&mut self.claimed).map_err(|error| self.refused(error.of(call)))
     }
 
     /// The answer for one that never reached the backend.
     fn withdrawn(self, why: Withdrawn) -> Error {
+        let call = self.purpose.call;
         let counters = &self.engine.counters;
         let error = match why {
             Withdrawn::Late => {
                 Counters::count(&counters.timeouts);
                 let why = if self.waiting.is_some() { ", as its turn did not come" } else { "" };
-                Error::timeout(format!("{CALL}: not begun within {:?}{why}", self.time))
+                Error::timeout(format!("{call}: not begun within {:?}{why}", self.time))
             }
             Withdrawn::Cancelled => {
                 Counters::count(&counters.cancelled);
-                Error::runtime_error(format!("{CALL}: cancelled before it began"))
+                Error::runtime_error(format!("{call}: cancelled before it began"))
             }
             Withdrawn::Displaced => {
                 let queue = self.engine.admission.queue_bound();
                 Error::limit(
                     ErrorKind::Busy,
                     format!(
-                        "{CALL}: the engine's queue of {queue} computes was full, and one of a guest with fewer \
+                        "{call}: the engine's queue of {queue} computes was full, and one of a guest with fewer \
                          of them took the place of this one"
                     ),
                 )
@@ -201,8 +234,9 @@ impl Run {
     }
 
     fn full(self, Full { own }: Full) -> Error {
+        let call = self.purpose.call;
         let queue = self.engine.admission.queue_bound();
-        let error = format!("{CALL}: the engine's queue of {queue} computes is full, {own} of them this guest's");
+        let error = format!("{call}: the engine's queue of {queue} computes is full, {own} of them this guest's");
         self.refused(Error::limit(ErrorKind::Busy, error))
     }
 
@@ -213,16 +247,22 @@ impl Run {
         if !is_inside(admission) {
             return Ok(());
         }
-        let bound = admission.bound();
+        let (call, bound) = (self.purpose.call, admission.bound());
         let error = format!(
-            "{CALL}: called from inside a compute of this engine, where it may not wait for its turn, and the bound of \
+            "{call}: called from inside a compute of this engine, where it may not wait for its turn, and the bound of \
              {bound} computes is reached"
         );
         Err(self.refused(Error::limit(ErrorKind::Busy, error)))
     }
 
     fn refused(&self, error: Error) -> Error {
-        observe::compute_refused(&self.engine.counters, self.guest, self.claimed.context().graph(), error)
+        observe::compute_refused(
+            &self.engine.counters,
+            self.purpose.call,
+            self.guest,
+            self.claimed.context().graph(),
+            error,
+        )
     }
 }
 
@@ -230,13 +270,13 @@ impl Run {
 #[derive(Default)]
 pub(super) struct Turn {
     result: Mutex<Option<Result<Permit, Withdrawn>>>,
-    came: Condvar,
+    completed: Condvar,
 }
 
 impl Turn {
-    pub(super) fn come(&self, result: Result<Permit, Withdrawn>) {
+    pub(super) fn complete(&self, result: Result<Permit, Withdrawn>) {
         *lock(&self.result) = Some(result);
-        self.came.notify_one();
+        self.completed.notify_one();
     }
 
     /// `None` where `deadline` passes first.
@@ -247,9 +287,9 @@ impl Turn {
                 return result.take();
             }
             result = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => self.came.wait(result).unwrap_or_else(PoisonError::into_inner),
+                None => self.completed.wait(result).unwrap_or_else(PoisonError::into_inner),
                 Some(Duration::ZERO) => return None,
-                Some(left) => self.came.wait_timeout(result, left).unwrap_or_else(PoisonError::into_inner).0,
+                Some(left) => self.completed.wait_timeout(result, left).unwrap_or_else(PoisonError::into_inner).0,
             };
         }
     }
@@ -271,85 +311,6 @@ impl Wake for Hook {
 
 fn on_cancel(cancel: &CancelToken, ticket: Ticket, admission: &StdArc<Admission>) {
     cancel.wake_on_cancel(Waker::from(StdArc::new(Hook { admission: StdArc::downgrade(admission), ticket })));
-}
-
-/// A compute that runs on a thread of the engine's, from [`Guest::compute_async`](super::Guest::compute_async).
-///
-/// It runs whether it is polled or not, and is cancelled when it is dropped: one that waits for its turn ends at
-/// once, one that runs at the backend's next look at its [`ComputeControl`]. Any runtime's executor will do.
-#[must_use = "a compute that is dropped is cancelled"]
-pub struct Compute {
-    outcome: StdArc<Outcome>,
-    cancel: CancelToken,
-}
-
-#[derive(Default)]
-struct Outcome(Mutex<Progress>);
-
-#[derive(Default)]
-struct Progress {
-    result: Option<Result<(), Error>>,
-    waker: Option<Waker>,
-    ended: bool,
-}
-
-impl Outcome {
-    fn come(&self, result: Result<(), Error>) {
-        let waker = {
-            let mut progress = lock(&self.0);
-            progress.result = Some(result);
-            progress.ended = true;
-            progress.waker.take()
-        };
-        if let Some(waker) = waker {
-            // The waker is the host's, and perhaps another guest's than the one whose call has come to this.
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
-        }
-    }
-}
-
-impl Compute {
-    /// One that has ended.
-    pub(super) fn ended(error: Error) -> Self {
-        let compute = Self { outcome: StdArc::default(), cancel: CancelToken::default() };
-        compute.outcome.come(Err(error));
-        compute
-    }
-}
-
-impl Future for Compute {
-    type Output = Result<(), Error>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let mut progress = lock(&self.outcome.0);
-        if let Some(result) = progress.result.take() {
-            return Poll::Ready(result);
-        }
-        if progress.ended {
-            return Poll::Ready(Err(Error::runtime_error(format!("{CALL}: polled after its end"))));
-        }
-        match &mut progress.waker {
-            Some(waker) => waker.clone_from(context.waker()),
-            waker => *waker = Some(context.waker().clone()),
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Compute {
-    fn drop(&mut self) {
-        // A statement of its own: whoever hears of the cancel may take the lock.
-        let ended = lock(&self.outcome.0).ended;
-        if !ended {
-            self.cancel.cancel();
-        }
-    }
-}
-
-impl fmt::Debug for Compute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Compute").field("ended", &lock(&self.outcome.0).ended).finish_non_exhaustive()
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

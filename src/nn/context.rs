@@ -12,19 +12,21 @@
 use std::ops::Deref;
 use std::sync::{Arc as StdArc, PoisonError};
 
-use super::claim::{Claim, Refused, TakeDown};
+use super::configured::Configured;
 use super::graph::{Graph, GraphUse};
 use super::panics::shield;
 use super::stats::Counters;
 use super::usage::{Hold, Reservation};
+use super::use_lock::{Refused, Teardown, UseLock};
 use super::{Error, TensorDescription};
 use crate::GuestHandle;
 use crate::backend::{BackendContext, CancelToken};
 use crate::sync::{Mutex, MutexGuard};
 
-/// What a context keeps for no use but to let go of it at its end.
-pub(super) struct Keep {
+/// What a context holds only so that it is released at the context's end.
+pub(super) struct ContextResources {
     pub(super) _graph: GraphUse,
+    pub(super) _configured: Option<StdArc<Configured>>,
     pub(super) _slot: Reservation,
     pub(super) _engine_slot: Reservation,
     pub(super) _bytes: Hold,
@@ -32,23 +34,23 @@ pub(super) struct Keep {
 
 /// A graph-execution-context.
 pub(super) struct Context {
-    claim: Claim,
-    /// Never contended but by a cancel, and never locked for longer than it takes to move a few words: only whoever
-    /// has the claim, or is told to take the context down, touches what is not for cancelling.
-    inside: Mutex<Inside>,
+    use_lock: UseLock,
+    /// Contended by a cancel only, and locked for no longer than it takes to move a few words: only whoever
+    /// has the claim, or is told to tear the context down, touches what is not for cancelling.
+    state: Mutex<ContextState>,
     inputs: StdArc<[TensorDescription]>,
     outputs: StdArc<[TensorDescription]>,
     graph: u64,
     counters: StdArc<Counters>,
 }
 
-struct Inside {
+struct ContextState {
     /// `None` while a call uses it, once it is lost, and at the end.
-    stream: Option<Stream>,
+    backend_state: Option<BackendState>,
     /// What the call was told with which it was lost.
     lost: Option<Error>,
     /// `None` at the end.
-    keep: Option<Keep>,
+    resources: Option<ContextResources>,
     /// Of the compute that runs or waits.
     cancel: Option<CancelToken>,
     /// Whether that has begun.
@@ -56,11 +58,11 @@ struct Inside {
 }
 
 /// What the backend has, and what is counted for it.
-struct Stream {
+struct BackendState {
     backend: Box<dyn BackendContext>,
-    held: Held,
+    charge: MemoryCharge,
     /// What the statistics count for this context.
-    shown: usize,
+    reported: usize,
 }
 
 /// The most bytes of a context's table of inputs that do not count: as with the context itself, their number has a
@@ -68,7 +70,7 @@ struct Stream {
 const UNCOUNTED: usize = 1 << 10;
 
 /// What a context holds, counted against the limits of its guest and of the engine.
-pub(super) struct Held {
+pub(super) struct MemoryCharge {
     /// Bytes of each input that is set; made for all of them with the first.
     inputs: Vec<usize>,
     /// How many inputs the graph has.
@@ -82,7 +84,7 @@ pub(super) struct Held {
     of_engine: Reservation,
 }
 
-impl Held {
+impl MemoryCharge {
     /// Of a context of so many inputs that holds nothing yet, by reservations of nothing.
     pub(super) fn new(count: usize, of_guest: Reservation, of_engine: Reservation) -> Self {
         let bytes = count.saturating_mul(size_of::<usize>());
@@ -124,17 +126,22 @@ impl Held {
 }
 
 impl Context {
-    pub(super) fn new(graph: &Graph, backend: Box<dyn BackendContext>, held: Held, keep: Keep) -> Self {
+    pub(super) fn new(
+        graph: &Graph,
+        backend: Box<dyn BackendContext>,
+        charge: MemoryCharge,
+        resources: ContextResources,
+    ) -> Self {
         let counters = StdArc::clone(graph.counters());
-        Counters::count(&counters.opened);
-        Counters::born(&counters.contexts, 1);
-        let stream = Stream { backend, held, shown: 0 };
+        Counters::count(&counters.contexts_opened);
+        Counters::increment(&counters.contexts, 1);
+        let backend_state = BackendState { backend, charge, reported: 0 };
         Self {
-            claim: Claim::new(),
-            inside: Mutex::new(Inside {
-                stream: Some(stream),
+            use_lock: UseLock::new(),
+            state: Mutex::new(ContextState {
+                backend_state: Some(backend_state),
                 lost: None,
-                keep: Some(keep),
+                resources: Some(resources),
                 cancel: None,
                 begun: false,
             }),
@@ -173,13 +180,13 @@ impl Context {
     /// Ends the context: at once, or when the call that is inside leaves, if there is one; `true` then. A compute that
     /// has not begun is cancelled.
     pub(super) fn close(&self) -> bool {
-        if self.claim.close() == TakeDown::Mine {
-            self.take_down();
+        if self.use_lock.close() == Teardown::ByCaller {
+            self.tear_down();
             return false;
         }
         let waiting = {
-            let inside = self.lock();
-            inside.cancel.clone().filter(|_| !inside.begun)
+            let state = self.lock();
+            state.cancel.clone().filter(|_| !state.begun)
         };
         // Without the lock: the compute may end here.
         if let Some(cancel) = waiting {
@@ -190,39 +197,39 @@ impl Context {
 
     /// Whether nothing of it is left but its name.
     pub(super) fn is_gone(&self) -> bool {
-        self.lock().keep.is_none()
+        self.lock().resources.is_none()
     }
 
-    fn take_down(&self) {
-        let (stream, keep) = {
-            let mut inside = self.lock();
-            (inside.stream.take(), inside.keep.take())
+    fn tear_down(&self) {
+        let (backend_state, resources) = {
+            let mut state = self.lock();
+            (state.backend_state.take(), state.resources.take())
         };
         // The backend's context goes before the graph that it came from.
-        if let Some(stream) = stream {
-            self.bury(stream);
+        if let Some(backend_state) = backend_state {
+            self.drop_backend(backend_state);
         }
-        drop(keep);
+        drop(resources);
     }
 
-    fn bury(&self, stream: Stream) {
-        let Stream { backend, held, shown } = stream;
+    fn drop_backend(&self, backend_state: BackendState) {
+        let BackendState { backend, charge, reported } = backend_state;
         // The error has nobody to go to: the panic is counted.
         let _ = shield(&self.counters, || drop(backend));
-        drop(held);
-        Counters::died(&self.counters.context_bytes, shown);
-        Counters::died(&self.counters.contexts, 1);
+        drop(charge);
+        Counters::decrement(&self.counters.context_bytes, reported);
+        Counters::decrement(&self.counters.contexts, 1);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ContextState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Context {
     fn drop(&mut self) {
         // Whoever removes a context from its table closes it, so this finds something only where it never got there.
-        self.take_down();
+        self.tear_down();
     }
 }
 
@@ -230,7 +237,7 @@ impl Drop for Context {
 pub(super) struct Claimed<C: Deref<Target = Context>> {
     context: C,
     /// `None` once it is lost.
-    stream: Option<Stream>,
+    backend_state: Option<BackendState>,
 }
 
 impl<C: Deref<Target = Context>> Claimed<C> {
@@ -239,22 +246,22 @@ impl<C: Deref<Target = Context>> Claimed<C> {
     pub(super) fn new(context: C, handle: GuestHandle, cancel: Option<&CancelToken>) -> Result<Self, Error> {
         let bits = handle.to_bits();
         let dropped = || Error::invalid_argument(format!("the context {bits:#010x} was dropped meanwhile"));
-        context.claim.claim().map_err(|refused| match refused {
+        context.use_lock.claim().map_err(|refused| match refused {
             Refused::Busy => {
-                Counters::count(&context.counters.busy);
+                Counters::count(&context.counters.busy_contexts);
                 Error::busy(format!("another call uses the context {bits:#010x}, which takes one at a time"))
             }
             Refused::Closed => dropped(),
         })?;
-        let (stream, lost, closed) = {
-            let mut inside = context.lock();
-            inside.cancel = cancel.cloned();
-            inside.begun = false;
+        let (backend_state, lost, closed) = {
+            let mut state = context.lock();
+            state.cancel = cancel.cloned();
+            state.begun = false;
             // X4: whoever closes it from now on finds what cancels the compute.
-            let closed = cancel.is_some() && context.claim.is_closed();
-            (inside.stream.take(), inside.lost.clone(), closed)
+            let closed = cancel.is_some() && context.use_lock.is_closed();
+            (state.backend_state.take(), state.lost.clone(), closed)
         };
-        let claimed = Self { context, stream };
+        let claimed = Self { context, backend_state };
         if closed {
             return Err(dropped());
         }
@@ -274,9 +281,9 @@ impl<C: Deref<Target = Context>> Claimed<C> {
     /// To be called before a compute enters the backend; `false` where the context was closed while it waited.
     pub(super) fn begin(&self) -> bool {
         // X4: under the lock, so that whoever closes the context finds it begun, or is found here to have closed it.
-        let mut inside = self.context.lock();
-        inside.begun = true;
-        !self.context.claim.is_closed()
+        let mut state = self.context.lock();
+        state.begun = true;
+        !self.context.use_lock.is_closed()
     }
 
     /// Gives the backend an input of `bytes` by way of `set`.
@@ -287,7 +294,7 @@ impl<C: Deref<Target = Context>> Claimed<C> {
         bytes: usize,
         set: impl FnOnce(&mut dyn BackendContext) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.run(call, |backend, held| held.with(index, bytes, || set(backend)), true)
+        self.run(call, |backend, charge| charge.with(index, bytes, || set(backend)), true)
     }
 
     /// Runs `compute` with the backend's context.
@@ -311,37 +318,39 @@ impl<C: Deref<Target = Context>> Claimed<C> {
     fn run<R>(
         &mut self,
         call: &str,
-        f: impl FnOnce(&mut dyn BackendContext, &mut Held) -> Result<R, Error>,
+        f: impl FnOnce(&mut dyn BackendContext, &mut MemoryCharge) -> Result<R, Error>,
         changes: bool,
     ) -> Result<R, Error> {
-        let mut stream =
-            self.stream.take().ok_or_else(|| Error::runtime_error("the context is poisoned by an earlier call"))?;
+        let mut backend_state = self
+            .backend_state
+            .take()
+            .ok_or_else(|| Error::runtime_error("the context is poisoned by an earlier call"))?;
         let counters = &self.context.counters;
         let ran = shield(counters, || {
-            let result = f(&mut *stream.backend, &mut stream.held);
-            (result, changes.then(|| stream.backend.memory()))
+            let result = f(&mut *backend_state.backend, &mut backend_state.charge);
+            (result, changes.then(|| backend_state.backend.memory()))
         });
         let ran = ran.and_then(|(result, bytes)| {
-            let settled = bytes.map_or(Ok(()), |bytes| stream.held.settle(bytes));
+            let settled = bytes.map_or(Ok(()), |bytes| backend_state.charge.settle(bytes));
             settled.map(|()| result)
         });
         match ran {
             Ok(result) => {
-                let bytes = stream.held.reserved;
-                if bytes > stream.shown {
-                    Counters::born(&counters.context_bytes, bytes - stream.shown);
-                } else if bytes < stream.shown {
-                    Counters::died(&counters.context_bytes, stream.shown - bytes);
+                let bytes = backend_state.charge.reserved;
+                if bytes > backend_state.reported {
+                    Counters::increment(&counters.context_bytes, bytes - backend_state.reported);
+                } else if bytes < backend_state.reported {
+                    Counters::decrement(&counters.context_bytes, backend_state.reported - bytes);
                 }
-                stream.shown = bytes;
-                self.stream = Some(stream);
+                backend_state.reported = bytes;
+                self.backend_state = Some(backend_state);
                 result
             }
             // X3.
             Err(error) => {
                 let error = error.of(call);
                 self.context.lock().lost = Some(error.clone());
-                self.context.bury(stream);
+                self.context.drop_backend(backend_state);
                 Err(error)
             }
         }
@@ -351,12 +360,12 @@ impl<C: Deref<Target = Context>> Claimed<C> {
 impl<C: Deref<Target = Context>> Drop for Claimed<C> {
     fn drop(&mut self) {
         {
-            let mut inside = self.context.lock();
-            inside.stream = self.stream.take();
-            inside.cancel = None;
+            let mut state = self.context.lock();
+            state.backend_state = self.backend_state.take();
+            state.cancel = None;
         }
-        if self.context.claim.release() == TakeDown::Mine {
-            self.context.take_down();
+        if self.context.use_lock.release() == Teardown::ByCaller {
+            self.context.tear_down();
         }
     }
 }

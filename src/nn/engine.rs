@@ -48,7 +48,7 @@ impl Engine {
             ceiling: None,
             engine_limits: EngineLimits::default(),
         }
-        .backend(backend)
+        .with_backend(backend)
     }
 
     /// A guest with the engine's limits: one for each wasm instance.
@@ -60,7 +60,7 @@ impl Engine {
     /// A guest with limits of its own.
     #[must_use]
     pub fn guest_with(&self, limits: Limits) -> Guest {
-        self.guest_builder().limits(limits).build()
+        self.guest_builder().with_limits(limits).build()
     }
 
     /// A builder for a guest that differs from others in more than its limits.
@@ -111,25 +111,25 @@ impl fmt::Debug for Engine {
 
 impl EngineBuilder {
     /// Adds another backend. Of several that take an encoding for a target, the one added first gets the model.
-    pub fn backend(mut self, backend: impl Backend) -> Self {
+    pub fn with_backend(mut self, backend: impl Backend) -> Self {
         self.backends.push(Box::new(backend));
         self
     }
 
     /// Sets what a guest may have where it is given no limits of its own.
-    pub fn limits(mut self, limits: Limits) -> Self {
+    pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
     /// Sets what no guest may have more of, whatever limits it is given; no bound where this is not called.
-    pub fn ceiling(mut self, ceiling: Limits) -> Self {
+    pub fn with_ceiling(mut self, ceiling: Limits) -> Self {
         self.ceiling = Some(ceiling);
         self
     }
 
-    /// Sets what all guests may have together.
-    pub fn engine_limits(mut self, limits: EngineLimits) -> Self {
+    /// Sets the bounds of all guests together.
+    pub fn with_engine_limits(mut self, limits: EngineLimits) -> Self {
         self.engine_limits = limits;
         self
     }
@@ -152,7 +152,7 @@ impl EngineBuilder {
                 registry: Registry::default(),
                 counters,
                 store: StdArc::default(),
-                admission: Admission::new(engine_limits.max_computes(), engine_limits.max_queue()),
+                admission: Admission::new(engine_limits.max_computing(), engine_limits.max_queued()),
                 workers: Workers::default(),
                 usage: Usage::of_engine(&engine_limits),
                 reaper,

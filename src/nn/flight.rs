@@ -16,7 +16,7 @@ use super::waits::{Awaited, Holding, Waiting};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 /// Brings those together who ask for the same value at the same time. The value itself is kept elsewhere.
-pub(super) struct Flight<T> {
+pub(super) struct SingleFlight<T> {
     /// What is under way.
     attempt: Mutex<Option<Arc<Attempt<T>>>>,
     /// Held by whoever runs `make`.
@@ -49,28 +49,28 @@ pub(super) enum Failed {
     ForAll(Error),
 }
 
-/// What a call of [`Flight::join`] came to.
+/// What a call of [`SingleFlight::join`] came to.
 #[derive(Debug, PartialEq)]
-pub(super) enum Landed<T> {
+pub(super) enum Outcome<T> {
     /// It was there, or this call has run `make`.
-    Own(Result<T, Error>),
+    Led(Result<T, Error>),
     /// Another call's run made it, or failed.
-    Others(Result<T, Error>),
+    Joined(Result<T, Error>),
     /// Another call's run, which had at least as much room as this one has, failed for want of it.
     Short,
 }
 
-impl<T> Landed<T> {
+impl<T> Outcome<T> {
     /// With `short` for a call that another's run has shown to have too little room.
     pub(super) fn result(self, short: impl FnOnce() -> Error) -> Result<T, Error> {
         match self {
-            Self::Own(result) | Self::Others(result) => result,
+            Self::Led(result) | Self::Joined(result) => result,
             Self::Short => Err(short()),
         }
     }
 }
 
-impl<T: Clone> Flight<T> {
+impl<T: Clone> SingleFlight<T> {
     pub(super) fn new() -> Self {
         Self { attempt: Mutex::new(None), awaited: Awaited::new() }
     }
@@ -84,34 +84,34 @@ impl<T: Clone> Flight<T> {
         room: usize,
         find: impl Fn() -> Option<T>,
         make: impl FnOnce() -> Result<T, Failed>,
-    ) -> Landed<T> {
-        let seat = match self.board(room, find) {
-            Boarding::Found(value) => return Landed::Own(Ok(value)),
-            Boarding::Refused(error) => return Landed::Own(Err(error)),
-            Boarding::First(landing) => return landing.land(make()),
-            Boarding::Later(seat) => seat,
+    ) -> Outcome<T> {
+        let waiter = match self.role(room, find) {
+            Role::Found(value) => return Outcome::Led(Ok(value)),
+            Role::Refused(error) => return Outcome::Led(Err(error)),
+            Role::Leader(leader) => return leader.complete(make()),
+            Role::Follower(waiter) => waiter,
         };
-        match seat.wait() {
-            Waited::Ended(result) => Landed::Others(result),
-            Waited::Short => Landed::Short,
-            Waited::Next(landing) => landing.land(make()),
+        match waiter.wait() {
+            Waited::Ended(result) => Outcome::Joined(result),
+            Waited::Short => Outcome::Short,
+            Waited::Next(leader) => leader.complete(make()),
         }
     }
 
-    fn board(&self, room: usize, find: impl Fn() -> Option<T>) -> Boarding<'_, T> {
+    fn role(&self, room: usize, find: impl Fn() -> Option<T>) -> Role<'_, T> {
         if let Some(value) = find() {
-            return Boarding::Found(value);
+            return Role::Found(value);
         }
         let mut current = lock(&self.attempt);
         // F2: the value of a run that has succeeded is found before the run leaves `attempt`.
         if let Some(value) = find() {
-            return Boarding::Found(value);
+            return Role::Found(value);
         }
         if let Some(attempt) = &*current {
-            // F5: before it has a seat, which it would have to give back.
+            // F5: before it is listed as waiting, which it would have to undo.
             return match self.awaited.wait() {
-                Ok(waiting) => Boarding::Later(Seat::new(self, attempt, room, waiting)),
-                Err(error) => Boarding::Refused(error),
+                Ok(waiting) => Role::Follower(Waiter::new(self, attempt, room, waiting)),
+                Err(error) => Role::Refused(error),
             };
         }
         let attempt = Arc::new(Attempt {
@@ -119,25 +119,25 @@ impl<T: Clone> Flight<T> {
             changed: Condvar::new(),
         });
         *current = Some(Arc::clone(&attempt));
-        Boarding::First(Landing::new(self, attempt, room))
+        Role::Leader(LeaderGuard::new(self, attempt, room))
     }
 }
 
-/// What a call of [`Flight::join`] finds.
-enum Boarding<'a, T: Clone> {
+/// What a call of [`SingleFlight::join`] finds.
+enum Role<'a, T: Clone> {
     /// The value.
     Found(T),
     /// Nothing: the run is this call's.
-    First(Landing<'a, T>),
+    Leader(LeaderGuard<'a, T>),
     /// Another call's run.
-    Later(Seat<'a, T>),
+    Follower(Waiter<'a, T>),
     /// A run that waits for this call.
     Refused(Error),
 }
 
 /// One who waits.
-struct Seat<'a, T: Clone> {
-    flight: &'a Flight<T>,
+struct Waiter<'a, T: Clone> {
+    flight: &'a SingleFlight<T>,
     attempt: Arc<Attempt<T>>,
     room: usize,
     number: u64,
@@ -149,12 +149,12 @@ enum Waited<'a, T: Clone> {
     Ended(Result<T, Error>),
     Short,
     /// The next run is this call's.
-    Next(Landing<'a, T>),
+    Next(LeaderGuard<'a, T>),
 }
 
-impl<'a, T: Clone> Seat<'a, T> {
+impl<'a, T: Clone> Waiter<'a, T> {
     /// Only under the lock of the flight's attempt, which is `attempt`.
-    fn new(flight: &'a Flight<T>, attempt: &Arc<Attempt<T>>, room: usize, waiting: Waiting) -> Self {
+    fn new(flight: &'a SingleFlight<T>, attempt: &Arc<Attempt<T>>, room: usize, waiting: Waiting) -> Self {
         let number = {
             let mut state = lock(&attempt.state);
             state.last += 1;
@@ -182,44 +182,44 @@ impl<'a, T: Clone> Seat<'a, T> {
             state = attempt.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         };
         drop((state, next, waiting));
-        Waited::Next(Landing::new(flight, attempt, room))
+        Waited::Next(LeaderGuard::new(flight, attempt, room))
     }
 }
 
 /// One run of `make`. Ends it when it is dropped, so that nobody waits for ever for one that unwinds.
-struct Landing<'a, T: Clone> {
-    flight: &'a Flight<T>,
+struct LeaderGuard<'a, T: Clone> {
+    flight: &'a SingleFlight<T>,
     attempt: Arc<Attempt<T>>,
     room: usize,
-    outcome: Option<Outcome<T>>,
+    outcome: Option<RunEnd<T>>,
     /// `None` only while it is dropped.
     holding: Option<Holding<'a>>,
 }
 
-enum Outcome<T> {
+enum RunEnd<T> {
     ForAll(Result<T, Error>),
     Short,
 }
 
-impl<'a, T: Clone> Landing<'a, T> {
-    fn new(flight: &'a Flight<T>, attempt: Arc<Attempt<T>>, room: usize) -> Self {
+impl<'a, T: Clone> LeaderGuard<'a, T> {
+    fn new(flight: &'a SingleFlight<T>, attempt: Arc<Attempt<T>>, room: usize) -> Self {
         Self { flight, attempt, room, outcome: None, holding: Some(flight.awaited.hold()) }
     }
 
-    fn land(mut self, made: Result<T, Failed>) -> Landed<T> {
+    fn complete(mut self, made: Result<T, Failed>) -> Outcome<T> {
         let (outcome, result) = match made {
-            Ok(value) => (Outcome::ForAll(Ok(value.clone())), Ok(value)),
-            Err(Failed::ForAll(error)) => (Outcome::ForAll(Err(error.clone())), Err(error)),
-            Err(Failed::Short(error)) => (Outcome::Short, Err(error)),
+            Ok(value) => (RunEnd::ForAll(Ok(value.clone())), Ok(value)),
+            Err(Failed::ForAll(error)) => (RunEnd::ForAll(Err(error.clone())), Err(error)),
+            Err(Failed::Short(error)) => (RunEnd::Short, Err(error)),
         };
         self.outcome = Some(outcome);
-        Landed::Own(result)
+        Outcome::Led(result)
     }
 }
 
-impl<T: Clone> Drop for Landing<'_, T> {
+impl<T: Clone> Drop for LeaderGuard<'_, T> {
     fn drop(&mut self) {
-        let cut_off = || Outcome::ForAll(Err(Error::runtime_error("the load was cut off by a panic")));
+        let cut_off = || RunEnd::ForAll(Err(Error::runtime_error("the load was cut off by a panic")));
         let outcome = self.outcome.take().unwrap_or_else(cut_off);
         // Before another can hold it.
         self.holding = None;
@@ -227,8 +227,8 @@ impl<T: Clone> Drop for Landing<'_, T> {
             let mut current = lock(&self.flight.attempt);
             let mut state = lock(&self.attempt.state);
             match outcome {
-                Outcome::ForAll(result) => state.result = Some(result),
-                Outcome::Short => {
+                RunEnd::ForAll(result) => state.result = Some(result),
+                RunEnd::Short => {
                     let short = state.short.max(Some(self.room));
                     state.short = short;
                     // F4.

@@ -50,8 +50,8 @@ impl Drop for PendingDrop {
         // No guest has called, so no guest gets the error: the panic is counted.
         let _ = shield(&self.counters, || drop(backend));
         drop((self.resources.room.take(), self.resources.listed.take()));
-        Counters::died(&self.counters.graphs, 1);
-        Counters::died(&self.counters.graph_bytes, self.resources.bytes);
+        Counters::decrement(&self.counters.graphs, 1);
+        Counters::decrement(&self.counters.graph_bytes, self.resources.bytes);
     }
 }
 
@@ -75,8 +75,8 @@ impl Graph {
         counters: &StdArc<Counters>,
         reaper: &StdArc<Reaper>,
     ) -> Result<Self, Error> {
-        Counters::count(&counters.loaded);
-        Counters::born(&counters.graphs, 1);
+        Counters::count(&counters.builds);
+        Counters::increment(&counters.graphs, 1);
         let mut graph = Self {
             backend: None,
             inputs: StdArc::default(),
@@ -91,7 +91,7 @@ impl Graph {
         let backend = graph.backend.insert(backend);
         let (inputs, outputs, bytes) =
             shield(counters, || (backend.inputs().into(), backend.outputs().into(), backend.memory()))?;
-        Counters::born(&counters.graph_bytes, bytes);
+        Counters::increment(&counters.graph_bytes, bytes);
         (graph.inputs, graph.outputs) = (inputs, outputs);
         if let Some(resources) = &mut graph.resources {
             resources.bytes = bytes;

@@ -6,13 +6,11 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc as StdArc, Mutex};
-use std::time::Duration;
 
 use super::check::{self, TensorId};
-use super::compute::{Compute, Run};
 use super::context::{Claimed, Context};
 use super::graph::Graph;
-use super::holdings::{GuestInner, no_such};
+use super::holdings::{GuestInner, unknown_handle};
 use super::ids::next_id;
 use super::inner::Inner;
 use super::observe;
@@ -26,13 +24,13 @@ use crate::{GuestHandle, HandleTable};
 ///
 /// Clones are the same guest, for the threads of one instance; every call may be made from any of them at any time.
 /// Like file descriptors, handles mean something in their guest alone: the same number in another names something of
-/// that one's own, or nothing. A graph's handle is nothing where a context is wanted, and one that was given back is
-/// nothing for ever.
+/// that one's own, or nothing. A graph's handle is refused where a context is wanted, and one that was given back is
+/// refused until some 2^31 others were given out.
 ///
 /// Dropping the last clone cancels what the guest still computes and gives back everything that it still holds.
 #[derive(Clone)]
 pub struct Guest {
-    inner: StdArc<GuestInner>,
+    pub(super) inner: StdArc<GuestInner>,
 }
 
 /// Graphs.
@@ -44,14 +42,14 @@ impl Guest {
     /// [`InvalidEncoding`](super::ErrorKind::InvalidEncoding) for bytes that are no such model,
     /// [`UnsupportedOperation`](super::ErrorKind::UnsupportedOperation) where no backend takes the encoding for the
     /// target, or the backend can't run the model, [`TooLarge`](super::ErrorKind::TooLarge) past
-    /// [`Limits::max_graphs`] or [`Limits::max_model_bytes`],
+    /// [`Limits::max_graphs`] or [`Limits::max_graph_bytes`],
     /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) for no parts at all,
     /// [`RuntimeError`](super::ErrorKind::RuntimeError) where the backend panics, and where a backend calls this inside
     /// the load that it would have to wait for.
     pub fn load(&self, parts: &[&[u8]], encoding: Encoding, target: Target) -> Result<GuestHandle, Error> {
         let call = "load";
         let Self { inner } = self;
-        inner.answer(call, observe::load_span(inner.id).in_scope(|| inner.load(call, parts, encoding, target)))
+        inner.report(call, observe::load_span(inner.id).in_scope(|| inner.load(call, parts, encoding, target)))
     }
 
     /// Loads a model that the host has registered. Builds it where no guest has loaded it before, or waits for the
@@ -67,7 +65,28 @@ impl Guest {
         let call = "load_by_name";
         let Self { inner } = self;
         let load = || inner.load_by_name(call, name);
-        inner.answer(call, observe::load_by_name_span(inner.id, name).in_scope(load))
+        inner.report(call, observe::load_by_name_span(inner.id, name).in_scope(load))
+    }
+
+    /// Loads a model that the host has registered, with a configuration of the guest's in the place of the host's, where
+    /// the host allows that for the name ([`ModelSource::with_guest_configs`](super::ModelSource::with_guest_configs)).
+    /// What the text means is the backend's.
+    ///
+    /// The handle means a graph beside the name's own. It is shared by all guests that load the name with the same text,
+    /// byte for byte; it stays what it is when the name is reloaded or removed, and goes with its last handle and
+    /// context. After a reload, a load with the same text gives another graph, of the new version. A text of nothing but
+    /// blanks is none: then this is [`load_by_name`](Self::load_by_name), which needs no permission.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`load_by_name`](Self::load_by_name); [`Security`](super::ErrorKind::Security) where the host does not
+    /// allow it for the name; [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_config_bytes`];
+    /// [`Busy`](super::ErrorKind::Busy) where as many graphs with configurations of the name exist as the host allows.
+    pub fn load_by_name_with_config(&self, name: &str, config: &str) -> Result<GuestHandle, Error> {
+        let call = "load_by_name_with_config";
+        let Self { inner } = self;
+        let load = || inner.load_by_name_with_config(call, name, config);
+        inner.report(call, observe::load_by_name_span(inner.id, name).in_scope(load))
     }
 
     /// Opens a context of the graph. It keeps the model alive, even after the graph is unloaded.
@@ -78,7 +97,7 @@ impl Guest {
     /// [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_contexts`], and what the backend gives.
     pub fn init_execution_context(&self, graph: GuestHandle) -> Result<GuestHandle, Error> {
         let call = "init_execution_context";
-        self.inner.answer(call, self.inner.init_execution_context(call, graph))
+        self.inner.report(call, self.inner.init_execution_context(call, graph))
     }
 
     /// Gives the graph's handle back. Its contexts go on.
@@ -88,8 +107,8 @@ impl Guest {
     /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such graph.
     pub fn unload(&self, graph: GuestHandle) -> Result<(), Error> {
         let Self { inner } = self;
-        let handle = inner.graphs.unbind(graph).ok_or_else(|| no_such("unload", "graph", graph));
-        let handle = inner.answer("unload", handle)?;
+        let handle = inner.graphs.unbind(graph).ok_or_else(|| unknown_handle("unload", "graph", graph));
+        let handle = inner.report("unload", handle)?;
         inner.remove_graph(handle);
         inner.engine.entries_removed();
         Ok(())
@@ -104,7 +123,8 @@ impl Guest {
 /// at every call after that. A context that is found to hold more than a limit lets it gives
 /// [`TooLarge`](super::ErrorKind::TooLarge) or [`Busy`](super::ErrorKind::Busy) once and is lost like that, too.
 impl Guest {
-    /// Gives the context a copy of `tensor` as its input `input`: a `u32` for its index or a `&str` for its name.
+    /// Gives the context a copy of `tensor` (a [`TensorView`] or a `&Tensor`) as its input `input`: a `u32` for its index
+    /// or a `&str` for its name.
     ///
     /// # Errors
     ///
@@ -115,9 +135,10 @@ impl Guest {
         &self,
         context: GuestHandle,
         input: impl Into<TensorId<'a>>,
-        tensor: TensorView<'_>,
+        tensor: impl Into<TensorView<'a>>,
     ) -> Result<(), Error> {
         let call = "set_input";
+        let tensor = tensor.into();
         let set = |input: TensorId<'_>| {
             let (handle, context) = (context, self.inner.context(call, context)?);
             let (index, description) = check::place(call, "input", input, context.inputs())?;
@@ -126,67 +147,7 @@ impl Guest {
             Claimed::new(&*context, handle, None)?
                 .set_input(call, index, bytes, |backend| backend.set_input(index, tensor))
         };
-        self.inner.answer(call, set(input.into()))
-    }
-
-    /// Computes every output from the inputs, which stay: a second call computes from the same ones. Waits for its turn
-    /// where as many computes run as the engine lets, and returns when it is done.
-    ///
-    /// # Errors
-    ///
-    /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where an input is
-    /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_compute_memory`] or
-    /// [`Limits::max_context_bytes`], [`Busy`](super::ErrorKind::Busy) past [`Limits::max_computes`], where the
-    /// engine's queue is full, where it made room there for a guest with fewer computes waiting (see
-    /// [`EngineLimits::queue`](super::EngineLimits::queue)), and where it would have to wait inside a compute of the
-    /// same engine on the same thread, [`Timeout`](super::ErrorKind::Timeout) past [`Limits::max_compute_time`],
-    /// [`RuntimeError`](super::ErrorKind::RuntimeError) where it is [cancelled](Self::cancel) or the context is given
-    /// back before it begins, and what the backend gives.
-    pub fn compute(&self, context: GuestHandle) -> Result<(), Error> {
-        self.run(context, None)?.wait()
-    }
-
-    /// As [`compute`](Self::compute), with `time` for the wait and the compute together where the guest's limits give
-    /// it more.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`compute`](Self::compute).
-    pub fn compute_within(&self, context: GuestHandle, time: Duration) -> Result<(), Error> {
-        self.run(context, Some(time))?.wait()
-    }
-
-    /// As [`compute`](Self::compute), on a thread of the engine's: returns at once, and the future ends when the
-    /// compute does. It has begun, or waits for its turn, before it is first polled; it is cancelled when it is
-    /// dropped, when the guest is, and by [`cancel`](Self::cancel). It keeps the context, though not the guest.
-    /// [`Busy`](super::ErrorKind::Busy) where no thread can be started for it.
-    pub fn compute_async(&self, context: GuestHandle) -> Compute {
-        self.run(context, None).map_or_else(Compute::ended, Run::start)
-    }
-
-    /// [`compute_async`](Self::compute_async) with a time, as [`compute_within`](Self::compute_within).
-    pub fn compute_async_within(&self, context: GuestHandle, time: Duration) -> Compute {
-        self.run(context, Some(time)).map_or_else(Compute::ended, Run::start)
-    }
-
-    /// Cancels the compute of a context, from any thread: one that waits for its turn ends at once, one that runs when
-    /// its backend next looks at its [`ComputeControl`](crate::backend::ComputeControl), both with
-    /// [`RuntimeError`](super::ErrorKind::RuntimeError). `false` where there is none; a compute that begins later is
-    /// not affected.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such context.
-    pub fn cancel(&self, context: GuestHandle) -> Result<bool, Error> {
-        self.inner.answer("cancel", self.inner.context("cancel", context).map(|context| context.cancel()))
-    }
-
-    fn run(&self, context: GuestHandle, time: Option<Duration>) -> Result<Run, Error> {
-        let call = "compute";
-        let Self { inner } = self;
-        let found = inner.context(call, context);
-        let run = |found| Run::new(&inner.engine, &inner.usage, &inner.limits, inner.id, (found, context), time);
-        inner.answer(call, found.and_then(run))
+        self.inner.report(call, set(input.into()))
     }
 
     /// Copies the data of an output of the last compute into `buffer`, and says how many bytes that were.
@@ -195,19 +156,16 @@ impl Guest {
     ///
     /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where there is no
     /// such output, or nothing was computed yet; [`TooLarge`](super::ErrorKind::TooLarge) where `buffer` is shorter
-    /// than the data, and then nothing is written.
+    /// than the data: then nothing is written, and [`Error::needed_bytes`] is the length of the data.
     pub fn get_output<'a>(
         &self,
         context: GuestHandle,
         output: impl Into<TensorId<'a>>,
         buffer: &mut [u8],
     ) -> Result<usize, Error> {
-        let call = "get_output";
-        self.with_output(call, context, output.into(), |tensor| {
+        self.with_output("get_output", context, output.into(), |tensor| {
             let (data, room) = (tensor.data(), buffer.len());
-            let start = buffer.get_mut(..data.len()).ok_or_else(|| {
-                Error::too_large(format!("{call}: the output has {} bytes; the buffer has {room}", data.len()))
-            })?;
+            let start = buffer.get_mut(..data.len()).ok_or_else(|| Error::short_buffer(data.len(), room))?;
             start.copy_from_slice(data);
             Ok(data.len())
         })
@@ -217,7 +175,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// As [`get_output`](Self::get_output), but for the buffer.
+    /// Those of [`get_output`](Self::get_output) except for a short buffer.
     pub fn output<'a>(&self, context: GuestHandle, output: impl Into<TensorId<'a>>) -> Result<Tensor, Error> {
         self.with_output("output", context, output.into(), |tensor| Ok(tensor.to_owned()))
     }
@@ -231,8 +189,8 @@ impl Guest {
     /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such context.
     pub fn drop_context(&self, context: GuestHandle) -> Result<(), Error> {
         let Self { inner } = self;
-        let handle = inner.contexts.unbind(context).ok_or_else(|| no_such("drop_context", "context", context));
-        let handle = inner.answer("drop_context", handle)?;
+        let handle = inner.contexts.unbind(context).ok_or_else(|| unknown_handle("drop_context", "context", context));
+        let handle = inner.report("drop_context", handle)?;
         inner.remove_context(handle);
         inner.engine.entries_removed();
         Ok(())
@@ -250,7 +208,7 @@ impl Guest {
             let (index, _) = check::place(call, "output", output, context.outputs())?;
             Claimed::new(&*context, handle, None)?.read(call, |backend| f(backend.output(index)?))
         };
-        self.inner.answer(call, read())
+        self.inner.report(call, read())
     }
 }
 
@@ -292,14 +250,14 @@ impl Guest {
             loaded.graph().map(|graph| StdArc::clone(of_graph(&graph)))
         } else {
             let context = self.inner.find_context(handle);
-            let context = context.ok_or_else(|| no_such(call, "graph or context", handle));
+            let context = context.ok_or_else(|| unknown_handle(call, "graph or context", handle));
             context.map(|context| StdArc::clone(of_context(&context)))
         };
-        self.inner.answer(call, described)
+        self.inner.report(call, described)
     }
 
     pub(super) fn new(engine: StdArc<Inner>, limits: Limits, models: Option<HashSet<String>>) -> Self {
-        Counters::born(&engine.counters.guests, 1);
+        Counters::increment(&engine.counters.guests, 1);
         let graphs = HandleTable::new(&engine.pools.graphs, pools::GRAPH);
         let contexts = HandleTable::new(&engine.pools.contexts, pools::CONTEXT);
         let usage = Usage::new(&limits);

@@ -20,9 +20,9 @@ impl GuestBuilder {
         Self { engine, limits, models: None }
     }
 
-    /// Sets what the guest may have, though not above the engine's [ceiling](super::EngineBuilder::ceiling); the
+    /// Sets what the guest may have, though not above the engine's [ceiling](super::EngineBuilder::with_ceiling); the
     /// engine's limits for guests where this is not called.
-    pub fn limits(mut self, limits: Limits) -> Self {
+    pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
@@ -30,7 +30,7 @@ impl GuestBuilder {
     /// Restricts the guest to these names. Any other is [`NotFound`](super::ErrorKind::NotFound), word for word as if
     /// no model had it, so that the guest cannot find out what others are given. A name may be registered later. Called
     /// again, it adds names.
-    pub fn models(mut self, names: impl IntoIterator<Item: Into<String>>) -> Self {
+    pub fn with_models(mut self, names: impl IntoIterator<Item: Into<String>>) -> Self {
         self.models.get_or_insert_default().extend(names.into_iter().map(Into::into));
         self
     }

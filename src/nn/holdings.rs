@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::mem;
 use std::sync::{Arc as StdArc, Mutex, PoisonError};
 
-use super::check::check_name;
-use super::context::{Context, Held, Keep};
+use super::check::{check_config, check_name};
+use super::context::{Context, ContextResources, MemoryCharge};
 use super::entry::Entry;
 use super::inner::Inner;
 use super::loaded::{LoadedGraph, Named};
@@ -40,7 +40,7 @@ pub(super) struct GuestInner {
 
 impl GuestInner {
     /// What the guest is told: an error names the call, and is told to whoever watches.
-    pub(super) fn answer<R>(&self, call: &'static str, result: Result<R, Error>) -> Result<R, Error> {
+    pub(super) fn report<R>(&self, call: &'static str, result: Result<R, Error>) -> Result<R, Error> {
         result.map_err(|error| observe::refused(&self.engine.counters, self.id, call, error.of(call)))
     }
 
@@ -53,9 +53,9 @@ impl GuestInner {
     ) -> Result<GuestHandle, Error> {
         let slot = self.reserve_graph(call)?;
         let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
-        let mut bytes = Reservation::new(&self.usage, |usage| &usage.model_bytes, call, given)?;
+        let mut bytes = Reservation::new(&self.usage, |usage| &usage.graph_bytes, call, given)?;
         let request = LoadRequest {
-            memory_limit: self.usage.model_bytes.left().saturating_add(given),
+            memory_limit: self.usage.graph_bytes.left().saturating_add(given),
             ..LoadRequest::new(parts, encoding, target)
         };
         let graph = self.engine.build(&request)?;
@@ -71,21 +71,48 @@ impl GuestInner {
         let version = model.get_or_build(&*self.engine)?;
         observe::loaded(self.id, version.graph.origin().id);
         // The model is the host's, and counts for no guest.
-        let bytes = Reservation::new(&self.usage, |usage| &usage.model_bytes, call, 0)?;
+        let bytes = Reservation::new(&self.usage, |usage| &usage.graph_bytes, call, 0)?;
         self.add_graph(call, Named::Model(model), slot, bytes)
+    }
+
+    pub(super) fn load_by_name_with_config(
+        &self,
+        call: &'static str,
+        name: &str,
+        config: &str,
+    ) -> Result<GuestHandle, Error> {
+        check_config(call, config, &self.limits)?;
+        // Nothing but blanks is none, as where the host gives it.
+        if config.trim().is_empty() {
+            return self.load_by_name(call, name);
+        }
+        check_name(call, name, &self.limits)?;
+        let slot = self.reserve_graph(call)?;
+        let configured = self.named_model(name)?.get_or_build_configured(config, &*self.engine)?;
+        observe::loaded(self.id, configured.graph().origin().id);
+        // The host allows so many of them, and they count for no guest.
+        let bytes = Reservation::new(&self.usage, |usage| &usage.graph_bytes, call, 0)?;
+        self.add_graph(call, Named::Configured(configured), slot, bytes)
     }
 
     pub(super) fn init_execution_context(&self, call: &'static str, graph: GuestHandle) -> Result<GuestHandle, Error> {
         let loaded = self.graph(call, graph)?;
         let slot = Reservation::new(&self.usage, |usage| &usage.contexts, call, 1)?;
         let engine_slot = self.engine.reserve(|usage| &usage.contexts, 1)?;
-        let bytes = loaded.hold().ok_or_else(|| no_such(call, "graph", graph))?;
+        let bytes = loaded.hold().ok_or_else(|| unknown_handle(call, "graph", graph))?;
         let graph = loaded.graph()?;
         let backend = graph.init_context()?;
-        let keep = Keep { _graph: graph.in_use(), _slot: slot, _engine_slot: engine_slot, _bytes: bytes };
+        let resources = ContextResources {
+            _graph: graph.in_use(),
+            _configured: loaded.configured(),
+            _slot: slot,
+            _engine_slot: engine_slot,
+            _bytes: bytes,
+        };
         let of_guest = Reservation::new(&self.usage, |usage| &usage.context_bytes, call, 0)?;
         let of_engine = self.engine.reserve(|usage| &usage.context_bytes, 0)?;
-        let context = Context::new(&graph, backend, Held::new(graph.inputs().len(), of_guest, of_engine), keep);
+        let context =
+            Context::new(&graph, backend, MemoryCharge::new(graph.inputs().len(), of_guest, of_engine), resources);
         context.open(call)?;
         add(call, &self.engine.pools.contexts, &self.contexts, context)
     }
@@ -99,17 +126,17 @@ impl GuestInner {
     }
 
     pub(super) fn graph(&self, call: &str, handle: GuestHandle) -> Result<StdArc<LoadedGraph>, Error> {
-        self.find_graph(handle).ok_or_else(|| no_such(call, "graph", handle))
+        self.find_graph(handle).ok_or_else(|| unknown_handle(call, "graph", handle))
     }
 
     pub(super) fn context(&self, call: &str, handle: GuestHandle) -> Result<StdArc<Context>, Error> {
-        self.find_context(handle).ok_or_else(|| no_such(call, "context", handle))
+        self.find_context(handle).ok_or_else(|| unknown_handle(call, "context", handle))
     }
 
     fn named_model(&self, name: &str) -> Result<Arc<NamedModel>, Error> {
         match &self.models {
-            Some(models) if !models.contains(name) => Err(no_model(name)),
-            _ => self.engine.registry.get(name),
+            Some(models) if !models.contains(name) => Err(no_model(name).into()),
+            _ => Ok(self.engine.registry.get(name)?),
         }
     }
 
@@ -156,7 +183,7 @@ impl Drop for GuestInner {
         }
         self.graphs.drain().for_each(|handle| self.remove_graph(handle));
         self.engine.entries_removed();
-        Counters::died(&self.engine.counters.guests, 1);
+        Counters::decrement(&self.engine.counters.guests, 1);
     }
 }
 
@@ -192,6 +219,6 @@ fn remove<T: Send + Sync + 'static>(pool: &Pool<Entry<T>>, handle: Handle<Entry<
     pool.remove(handle)?.take()
 }
 
-pub(super) fn no_such(call: &str, what: &str, handle: GuestHandle) -> Error {
+pub(super) fn unknown_handle(call: &str, what: &str, handle: GuestHandle) -> Error {
     Error::invalid_argument(format!("{call}: the guest has no {what} {:#010x}", handle.to_bits()))
 }

@@ -6,10 +6,10 @@ use std::sync::Arc as StdArc;
 
 use super::admission::Admission;
 use super::backends::Backends;
+use super::build::BuildGraph;
 use super::flight::Failed;
 use super::graph::{Graph, GraphResources, Origin};
 use super::ids::next_id;
-use super::model::BuildGraph;
 use super::observe;
 use super::panics::shield;
 use super::pools::Pools;
@@ -19,7 +19,7 @@ use super::stats::Counters;
 use super::store::{Key, Listed, Store};
 use super::usage::{Budget, Reservation, Usage};
 use super::workers::Workers;
-use super::{Encoding, EngineLimits, Error, ErrorKind, Limits, ModelSource, Target};
+use super::{Encoding, EngineLimits, Error, ErrorKind, Limits, ModelError, ModelSource, Target};
 use crate::backend::LoadRequest;
 
 /// What guests share.
@@ -41,21 +41,25 @@ pub(super) struct Inner {
 impl Inner {
     /// The graph of `request`: one that is loaded, or one that is built now, on this thread and without any lock.
     pub(super) fn build(&self, request: &LoadRequest<'_>) -> Result<StdArc<Graph>, Error> {
-        self.build_with(request, None)
+        Ok(self.build_with(request, None)?)
     }
 
     /// Builds, with what is reserved for the request's bytes already.
-    fn build_with(&self, request: &LoadRequest<'_>, reserved: Option<Reservation>) -> Result<StdArc<Graph>, Error> {
+    fn build_with(
+        &self,
+        request: &LoadRequest<'_>,
+        reserved: Option<Reservation>,
+    ) -> Result<StdArc<Graph>, ModelError> {
         let LoadRequest { parts, encoding, target, .. } = *request;
         if parts.is_empty() {
-            return Err(Error::invalid_argument("the model has 0 parts; it needs 1 or more"));
+            return Err(Error::invalid_argument("the model has 0 parts; it needs 1 or more").into());
         }
         let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
         let files = match request.directory {
             Some(_) => self.backends.files(&self.counters, request)?,
             None => Vec::new(),
         };
-        let key = Key::of(request, &files, request.memory_limit.min(self.usage.model_bytes.left()))?;
+        let key = Key::of(request, &files, request.memory_limit.min(self.usage.graph_bytes.left()))?;
         let reserved = Cell::new(reserved);
         let build = |listed: Listed<Graph>| {
             let seen = self.reaper.progress();
@@ -68,7 +72,7 @@ impl Inner {
             }
         };
         let room = request.memory_limit;
-        self.store.get_or_build(key, room, |listed| observe::build(encoding, target, given, || build(listed)))
+        Ok(self.store.get_or_build(key, room, |listed| observe::build(encoding, target, given, || build(listed)))?)
     }
 
     fn build_once(
@@ -82,17 +86,17 @@ impl Inner {
         let slot = self.reserve_for_model(|usage| &usage.graphs, 1).map_err(Failed::ForAll)?;
         let bytes = match reserved.filter(|reserved| reserved.amount() == given) {
             Some(reserved) => reserved,
-            None => self.reserve_for_model(|usage| &usage.model_bytes, given).map_err(Failed::ForAll)?,
+            None => self.reserve_for_model(|usage| &usage.graph_bytes, given).map_err(Failed::ForAll)?,
         };
-        let left = self.usage.model_bytes.left().saturating_add(given);
+        let left = self.usage.graph_bytes.left().saturating_add(given);
         let bounded = LoadRequest { memory_limit: memory_limit.min(left), ..*request };
         let (backend, graph) = self.backends.load(&self.counters, &bounded).map_err(|error| match error.kind() {
             ErrorKind::TooLarge if memory_limit <= left => Failed::Short(error),
             // What others have keeps it out: that is the same for everyone, and perhaps not for long.
-            ErrorKind::TooLarge if left < self.engine_limits.max_model_bytes() => {
-                let bound = self.engine_limits.max_model_bytes();
+            ErrorKind::TooLarge if left < self.engine_limits.max_graph_bytes() => {
+                let bound = self.engine_limits.max_graph_bytes();
                 let error =
-                    format!("engine model memory limit exceeded: the model needs more than {left} of {bound} bytes");
+                    format!("engine graph bytes limit exceeded: the model needs more than {left} of {bound} bytes");
                 Failed::ForAll(Error::limit(ErrorKind::Busy, error))
             }
             _ => Failed::ForAll(error),
@@ -131,16 +135,18 @@ impl Inner {
 
 impl BuildGraph for Inner {
     /// Its files count before a byte of them is read.
-    fn build_from(&self, source: &ModelSource, encoding: Encoding, target: Target) -> Result<StdArc<Graph>, Error> {
+    fn build_from(
+        &self,
+        source: &ModelSource,
+        config: Option<&str>,
+        encoding: Encoding,
+        target: Target,
+    ) -> Result<StdArc<Graph>, ModelError> {
         let opened = source.open(encoding)?;
-        let read = self.reserve_for_model(|usage| &usage.model_bytes, opened.length_of_files())?;
+        let read = self.reserve_for_model(|usage| &usage.graph_bytes, opened.length_of_files())?;
         let parts = opened.read()?;
         let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
-        let request = LoadRequest {
-            config: source.config(),
-            directory: source.base(),
-            ..LoadRequest::new(&parts, encoding, target)
-        };
+        let request = LoadRequest { config, directory: source.base(), ..LoadRequest::new(&parts, encoding, target) };
         self.build_with(&request, Some(read))
     }
 }

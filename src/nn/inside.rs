@@ -15,16 +15,16 @@ thread_local! {
 }
 
 /// The current thread is inside a compute of an engine, until this is dropped.
-pub(super) struct Inside(());
+pub(super) struct ComputeScope(());
 
-impl Inside {
+impl ComputeScope {
     pub(super) fn enter(engine: &Admission) -> Self {
         INSIDE.with(|inside| inside.borrow_mut().push(ptr::from_ref(engine)));
         Self(())
     }
 }
 
-impl Drop for Inside {
+impl Drop for ComputeScope {
     fn drop(&mut self) {
         // Each ends on its thread, and before those that were there before it.
         INSIDE.with(|inside| inside.borrow_mut().pop());

@@ -54,6 +54,9 @@ pub struct ModelInfo {
     pub version: Option<u64>,
     /// The graph of the current version.
     pub graph: Option<GraphInfo>,
+    /// Graphs of it that guests have loaded with [a configuration of their
+    /// own](super::ModelSource::with_guest_configs).
+    pub configured: usize,
 }
 
 impl ModelInfo {
@@ -65,6 +68,7 @@ impl ModelInfo {
             target: model.target(),
             version: current.as_ref().map(|version| version.number),
             graph: current.as_ref().map(|version| GraphInfo::of(&version.graph)),
+            configured: model.configured(),
         }
     }
 }

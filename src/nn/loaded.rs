@@ -3,6 +3,7 @@
 use std::sync::Arc as StdArc;
 
 use super::Error;
+use super::configured::Configured;
 use super::graph::Graph;
 use super::model::NamedModel;
 use super::usage::{Charge, Hold, Reservation};
@@ -22,6 +23,8 @@ pub(super) struct LoadedGraph {
 pub(super) enum Named {
     /// One graph, for good.
     Graph(StdArc<Graph>),
+    /// A named model with a guest's configuration, for good.
+    Configured(StdArc<Configured>),
     /// Whatever version of a named model is current; there is one.
     Model(Arc<NamedModel>),
 }
@@ -36,10 +39,19 @@ impl LoadedGraph {
     pub(super) fn graph(&self) -> Result<StdArc<Graph>, Error> {
         match &self.named {
             Named::Graph(graph) => Ok(StdArc::clone(graph)),
+            Named::Configured(configured) => Ok(StdArc::clone(configured.graph())),
             Named::Model(model) => {
                 let version = model.current().ok_or_else(|| Error::runtime_error("the model was never built"))?;
                 Ok(StdArc::clone(&version.graph))
             }
+        }
+    }
+
+    /// For a context: keeps a configured graph's place.
+    pub(super) fn configured(&self) -> Option<StdArc<Configured>> {
+        match &self.named {
+            Named::Configured(configured) => Some(StdArc::clone(configured)),
+            Named::Graph(_) | Named::Model(_) => None,
         }
     }
 
@@ -52,7 +64,7 @@ impl LoadedGraph {
     /// The guest has given the handle back. Only the first call counts.
     pub(super) fn unloaded(&self) {
         if self.slot.give_back() {
-            self.charge.let_go();
+            self.charge.release();
         }
     }
 }

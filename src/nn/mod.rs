@@ -24,7 +24,7 @@
 //! #     }
 //! #     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
 //! #         let bytes = request.parts.concat().try_into().map_err(|_| Error::invalid_encoding("not an f32"))?;
-//! #         let one = TensorDescription { name: "x".into(), ty: TensorType::F32, dimensions: Some(vec![]) };
+//! #         let one = TensorDescription::new("x", TensorType::F32, Some(vec![]));
 //! #         Ok(Box::new(Graph(f32::from_le_bytes(bytes), [one])))
 //! #     }
 //! # }
@@ -49,7 +49,7 @@
 //! #     }
 //! #     fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
 //! #         let x = self.1.ok_or_else(|| Error::invalid_argument("no input"))?;
-//! #         self.2 = Some(Tensor::from_f32(vec![], &[x * self.0])?);
+//! #         self.2 = Some(Tensor::from_f32([], &[x * self.0])?);
 //! #         Ok(())
 //! #     }
 //! #     fn output(&self, _: usize) -> Result<TensorView<'_>, Error> {
@@ -68,7 +68,7 @@
 //! let guest = engine.guest();
 //! let graph = guest.load_by_name("half")?;
 //! let context = guest.init_execution_context(graph)?;
-//! guest.set_input(context, 0, Tensor::from_f32(vec![], &[42.0])?.view())?;
+//! guest.set_input(context, 0, &Tensor::from_f32([], &[42.0])?)?;
 //! guest.compute(context)?;
 //! assert_eq!(guest.output(context, "x")?.to_f32(), Some(vec![21.0]));
 //!
@@ -99,12 +99,12 @@
 //!
 //! # Who waits for whom
 //!
-//! As many computes run as [`EngineLimits::computes`] says; others wait, and guests take turns: between two computes of
-//! one guest, each other guest that waits has one. A guest that fills the queue makes room for one with fewer computes
-//! there, down to equal shares, and its newest computes are told [`Busy`](ErrorKind::Busy). So however much other
-//! guests queue, a guest with nothing in the queue gets in as long as there are more places than guests that wait, and
-//! its first turn comes after one turn of each. A turn is as long as a compute takes: [`Limits::compute_time`] and
-//! [`Limits::computes`] say how much of the engine one guest may take up with it.
+//! As many computes run as [`EngineLimits::max_computing`] says; others wait, and guests take turns: between two
+//! computes of one guest, each other guest that waits has one. A guest that fills the queue makes room for one with
+//! fewer computes there, down to equal shares, and its newest computes are told [`Busy`](ErrorKind::Busy). So however
+//! much other guests queue, a guest with nothing in the queue gets in as long as there are more places than guests that
+//! wait, and its first turn comes after one turn of each. A turn is as long as a compute takes:
+//! [`Limits::max_compute_time`] and [`Limits::max_computes`] say how much of the engine one guest may take up with it.
 //!
 //! Loads of one model at one time are one build. Where that fails for want of the room that its own guest has, the one
 //! with the most room of those who wait builds next, and those with more than the first had go on waiting. So a load
@@ -126,24 +126,28 @@
 
 mod admission;
 mod backends;
+mod build;
 mod check;
-mod claim;
 mod compute;
+mod configured;
 mod context;
 mod engine;
 mod entry;
 mod flight;
+mod future;
 mod graph;
 mod guest;
 mod guest_builder;
 mod holdings;
 mod ids;
+mod inference;
 mod inner;
 mod inside;
 mod limits;
 mod listing;
 mod loaded;
 mod model;
+mod model_error;
 #[cfg(all(test, loom))]
 mod models;
 mod name_map;
@@ -158,6 +162,7 @@ mod stats;
 mod store;
 mod threads;
 mod usage;
+mod use_lock;
 mod waits;
 #[cfg(feature = "watch")]
 mod watch;
@@ -166,16 +171,18 @@ mod workers;
 #[cfg(feature = "conformance")]
 pub use crate::backend::conformance;
 pub use crate::backend::{
-    Encoding, Error, ErrorCode, ErrorKind, MESSAGE_BYTES, Target, Tensor, TensorDescription, TensorType, TensorView,
-    element_count,
+    Bf16Bits, Element, Encoding, Error, ErrorCode, ErrorKind, F16Bits, MESSAGE_BYTES, Target, Tensor,
+    TensorDescription, TensorType, TensorView, element_count,
 };
 pub use check::TensorId;
-pub use compute::Compute;
+
 pub use engine::{Engine, EngineBuilder};
+pub use future::Compute;
 pub use guest::Guest;
 pub use guest_builder::GuestBuilder;
 pub use limits::{EngineLimits, Limits};
 pub use listing::{GraphInfo, ModelInfo};
+pub use model_error::ModelError;
 pub use source::ModelSource;
 pub use stats::Stats;
 #[cfg(feature = "watch")]

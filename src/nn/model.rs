@@ -9,18 +9,14 @@
 use std::path::Path;
 use std::sync::{Arc as StdArc, PoisonError};
 
+use super::build::BuildGraph;
 use super::check::Quoted;
-use super::flight::{Failed, Flight};
+use super::configured::{Configurable, Configurations, Configured};
+use super::flight::{Failed, SingleFlight};
 use super::graph::Graph;
 use super::waits::{Awaited, Holding};
-use super::{Encoding, Error, ModelSource, Target};
+use super::{Encoding, Error, ModelError, ModelSource, Target};
 use crate::sync::{Arc, ArcSwapOption, Mutex, MutexGuard};
-
-/// What makes the graph of a source.
-pub(super) trait BuildGraph {
-    /// The graph of `source`: one that is loaded, or one that is built now.
-    fn build_from(&self, source: &ModelSource, encoding: Encoding, target: Target) -> Result<StdArc<Graph>, Error>;
-}
 
 /// A registered name.
 pub(super) struct NamedModel {
@@ -28,7 +24,8 @@ pub(super) struct NamedModel {
     encoding: Encoding,
     target: Target,
     current: ArcSwapOption<Version>,
-    flight: Flight<Arc<Version>>,
+    flight: SingleFlight<Arc<Version>>,
+    configurations: Configurations,
     /// N1: held by whoever builds.
     building: Mutex<()>,
     /// The same for whoever looks for rings of threads.
@@ -38,8 +35,10 @@ pub(super) struct NamedModel {
 }
 
 struct State {
-    /// `None` once the model is built, where it would keep the bytes in memory a second time.
+    /// `None` once the model is built, where it would keep the bytes in memory a second time and nobody needs them.
     source: Option<StdArc<ModelSource>>,
+    /// How often a reload has changed what the source gives.
+    generation: u64,
     /// N4.
     removed: bool,
 }
@@ -74,10 +73,11 @@ impl NamedModel {
             encoding,
             target,
             current: ArcSwapOption::empty(),
-            flight: Flight::new(),
+            flight: SingleFlight::new(),
+            configurations: Configurations::new(),
             building: Mutex::new(()),
             awaited: Awaited::new(),
-            state: Mutex::new(State { source: Some(StdArc::new(source)), removed: false }),
+            state: Mutex::new(State { source: Some(StdArc::new(source)), generation: 0, removed: false }),
         }
     }
 
@@ -98,36 +98,54 @@ impl NamedModel {
         self.current.load_full()
     }
 
-    /// The current version, which `engine` builds where there is none yet; see [`Flight`].
+    /// The current version, which `engine` builds where there is none yet; see [`SingleFlight`].
     pub(super) fn get_or_build(&self, engine: &impl BuildGraph) -> Result<Arc<Version>, Error> {
-        let make = || {
-            let _building = self.start_building()?;
-            // A reload may have been first.
-            if let Some(version) = self.current() {
-                return Ok(version);
-            }
-            let source = lock(&self.state).source.clone();
-            let source = source.ok_or_else(|| Error::runtime_error("the model has no source"))?;
-            self.publish(source, engine, Builder::FirstLoad).map(|built| built.version)
-        };
+        let make = || self.build_first(engine).map_err(|error| Failed::ForAll(error.into()));
         // A named model is built with no guest's bound.
-        let landed = self.flight.join(usize::MAX, || self.current(), || make().map_err(Failed::ForAll));
-        landed.result(|| Error::too_large("the model is too large"))
+        let outcome = self.flight.join(usize::MAX, || self.current(), make);
+        outcome.result(|| Error::too_large("the model is too large"))
+    }
+
+    /// The graph of the model with a guest's configuration, which `engine` builds where there is none.
+    pub(super) fn get_or_build_configured(
+        &self,
+        config: &str,
+        engine: &impl BuildGraph,
+    ) -> Result<StdArc<Configured>, Error> {
+        let (source, generation) = {
+            let state = lock(&self.state);
+            (state.source.clone(), state.generation)
+        };
+        let source = source.filter(|source| source.guest_configs() > 0).ok_or_else(|| {
+            Error::security(format!("the host does not let guests configure the model {}", Quoted(&self.name)))
+        })?;
+        let model = Configurable { source: &source, generation, encoding: self.encoding, target: self.target };
+        self.configurations.get_or_build(&model, config, engine)
+    }
+
+    /// Graphs with a guest's configuration.
+    pub(super) fn configured(&self) -> usize {
+        self.configurations.count()
+    }
+
+    /// Builds the first version, where there is none yet.
+    pub(super) fn build_first(&self, engine: &impl BuildGraph) -> Result<Arc<Version>, ModelError> {
+        let _building = self.start_building()?;
+        // A reload may have been first.
+        if let Some(version) = self.current() {
+            return Ok(version);
+        }
+        let source = lock(&self.state).source.clone();
+        let source = source.ok_or_else(|| Error::runtime_error("the model has no source"))?;
+        self.publish(source, engine, Builder::FirstLoad).map(|built| built.version)
     }
 
     /// Builds from `source`, or once more from the one that the model has, and makes that the current version. The
     /// one before is the current one meanwhile, and stays it where the build fails or the name is removed.
-    pub(super) fn reload(&self, source: Option<ModelSource>, engine: &impl BuildGraph) -> Result<Built, Error> {
+    pub(super) fn reload(&self, source: Option<ModelSource>, engine: &impl BuildGraph) -> Result<Built, ModelError> {
         let _building = self.start_building()?;
-        let source = match source {
-            Some(source) => StdArc::new(source),
-            None => lock(&self.state).source.clone().ok_or_else(|| {
-                let name = Quoted(&self.name);
-                Error::invalid_argument(format!(
-                    "the model {name} came from bytes, which are not kept: replace_model takes new ones"
-                ))
-            })?,
-        };
+        let source = source.map(StdArc::new).or_else(|| lock(&self.state).source.clone());
+        let source = source.ok_or_else(|| ModelError::BytesNotKept { name: self.name.clone() })?;
         self.publish(source, engine, Builder::Reload)
     }
 
@@ -139,14 +157,15 @@ impl NamedModel {
         file: &Path,
         source: ModelSource,
         engine: &impl BuildGraph,
-    ) -> Result<Option<Built>, Error> {
+    ) -> Result<Option<Built>, ModelError> {
         // Where a first load is under way, it may have read what was there before the change.
         let _building = self.start_building()?;
         let source = {
             let mut state = lock(&self.state);
             let Some(before) = state.source.as_ref().filter(|source| source.is_from(file)) else { return Ok(None) };
-            let source = StdArc::new(source.with_config_of(before));
+            let source = StdArc::new(source.with_configs_of(before));
             if self.current().is_none() {
+                state.generation += 1;
                 state.source = Some(source);
                 return Ok(None);
             }
@@ -176,13 +195,17 @@ impl NamedModel {
     }
 
     /// Only under `building`.
-    fn publish(&self, source: StdArc<ModelSource>, engine: &impl BuildGraph, builder: Builder) -> Result<Built, Error> {
-        let removed = || Error::not_found(format!("the model {} was removed during the reload", Quoted(&self.name)));
-        let graph = engine.build_from(&source, self.encoding, self.target)?;
+    fn publish(
+        &self,
+        source: StdArc<ModelSource>,
+        engine: &impl BuildGraph,
+        builder: Builder,
+    ) -> Result<Built, ModelError> {
+        let graph = engine.build_from(&source, source.config(), self.encoding, self.target)?;
         let mut state = lock(&self.state);
         // N4: under the lock that `retire` takes, so that a version is published before that or not at all.
         if state.removed && builder == Builder::Reload {
-            return Err(removed());
+            return Err(ModelError::Removed { name: self.name.clone() });
         }
         let built = match self.current() {
             // Nothing has changed.
@@ -194,7 +217,8 @@ impl NamedModel {
                 Built { version, is_new: true }
             }
         };
-        state.source = source.is_on_disk().then_some(source);
+        state.generation += u64::from(built.is_new && builder == Builder::Reload);
+        state.source = (source.is_on_disk() || source.guest_configs() > 0).then_some(source);
         Ok(built)
     }
 }

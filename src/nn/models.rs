@@ -4,14 +4,19 @@
 //! An `Arc` of a graph is std's, which has a `Weak`: each of its steps is opaque. What a graph's use and end have to do
 //! with each other is seen by a count that both touch.
 
+use std::sync::Arc as StdArc;
+
 use loom::sync::Arc;
 use loom::thread;
 
+use super::configured::Configured;
 use super::entry::Entry;
 use super::graph::GraphUse;
 use super::loaded::{LoadedGraph, Named};
 use super::usage::{Reservation, Usage};
-use super::{Encoding, Engine, Error, ErrorKind, Limits, ModelSource, Target, TensorDescription, TensorView};
+use super::{
+    Encoding, Engine, Error, ErrorKind, Limits, ModelError, ModelSource, Target, TensorDescription, TensorView,
+};
 use crate::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
 use crate::model_support::{explore, explore_bounded};
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -118,7 +123,7 @@ fn source(number: u8) -> ModelSource {
     ModelSource::bytes(vec![number])
 }
 
-fn register(engine: &Engine, number: u8) -> Result<(), Error> {
+fn register(engine: &Engine, number: u8) -> Result<(), ModelError> {
     engine.register_model("name", source(number), Encoding::Onnx, Target::Cpu)
 }
 
@@ -134,7 +139,7 @@ fn load_by_name(engine: &Engine) -> Result<LoadedGraph, Error> {
     model.get_or_build(&*engine.inner)?;
     let usage = Usage::new(&Limits::default());
     let slot = Reservation::new(&usage, |usage| &usage.graphs, "load", 1)?;
-    let bytes = Reservation::new(&usage, |usage| &usage.model_bytes, "load", 0)?;
+    let bytes = Reservation::new(&usage, |usage| &usage.graph_bytes, "load", 0)?;
     Ok(LoadedGraph::new(Named::Model(model), slot, bytes))
 }
 
@@ -155,7 +160,7 @@ fn load_by_name_against_a_reload_with_5_preemptions() {
         load_by_name(&engine).unwrap();
         let other = engine.clone();
         let other = thread::spawn(move || {
-            assert_eq!(other.replace_model("name", source(2)), Ok(2));
+            assert_eq!(other.replace_model("name", source(2)).unwrap(), 2);
             assert_eq!(open(&load_by_name(&other).unwrap()).number, 2);
         });
         let loaded = load_by_name(&engine).unwrap();
@@ -202,7 +207,7 @@ fn load_by_name_against_its_like_where_the_build_fails_with_5_preemptions() {
         assert_eq!(kind(&engine), Some(ErrorKind::InvalidEncoding));
         assert_eq!(other.join().unwrap(), Some(ErrorKind::InvalidEncoding));
         assert!((1..=2).contains(&lives.made(0)));
-        assert_eq!(engine.replace_model("name", source(1)), Ok(1));
+        assert_eq!(engine.replace_model("name", source(1)).unwrap(), 1);
         assert_eq!(open(&load_by_name(&engine).unwrap()).number, 1);
     });
 }
@@ -264,7 +269,7 @@ fn a_use_of_a_graph_against_its_removal_under_a_guard() {
         let (engine, lives) = engine();
         let usage = Usage::new(&Limits::default());
         let slot = Reservation::new(&usage, |usage| &usage.graphs, "load", 1).unwrap();
-        let bytes = Reservation::new(&usage, |usage| &usage.model_bytes, "load", 1).unwrap();
+        let bytes = Reservation::new(&usage, |usage| &usage.graph_bytes, "load", 1).unwrap();
         let graph = engine.inner.build(&LoadRequest::new(&[&[1]], Encoding::Onnx, Target::Cpu)).unwrap();
         let entry = Arc::new(Entry::new(LoadedGraph::new(Named::Graph(graph), slot, bytes)));
         // How far the removal is: a cell's steps are opaque, and its reader has none that loom sees.
@@ -325,5 +330,52 @@ fn a_reload_against_the_removal_of_its_name_with_5_preemptions() {
         drop(loaded);
         drop(engine);
         assert_eq!((lives.ended(1), lives.ended(2)), (1, lives.made(2)));
+    });
+}
+
+/// The model with a guest's configuration, as a guest loads it but for its tables, and the number of its graph.
+fn load_configured(engine: &Engine) -> (StdArc<Configured>, u8) {
+    let model = engine.inner.registry.get("name").unwrap();
+    let configured = model.get_or_build_configured("configured", &*engine.inner).unwrap();
+    let number = configured.graph().init_context().unwrap().memory() as u8;
+    (configured, number)
+}
+
+/// K3: a load with a configuration against a reload. It gives the version before or the one after; once the reload has
+/// returned the one after, though a graph of the one before is alive.
+#[test]
+fn a_load_with_a_configuration_against_a_reload_with_3_preemptions() {
+    explore_bounded("a load with a configuration against a reload", 3, || {
+        let (engine, lives) = engine();
+        let configurable = |number| source(number).with_guest_configs(2);
+        engine.register_model("name", configurable(1), Encoding::Onnx, Target::Cpu).unwrap();
+        let other = engine.clone();
+        let other = thread::spawn(move || other.replace_model("name", source(2).with_guest_configs(2)).unwrap());
+        let (before, number) = load_configured(&engine);
+        assert_eq!(lives.ended(number), 0);
+        other.join().unwrap();
+        assert_eq!(load_configured(&engine).1, 2);
+        drop(before);
+        assert_eq!(lives.made(1), lives.ended(1));
+        drop(engine);
+        assert_eq!(lives.made(2), lives.ended(2));
+    });
+}
+
+/// K1, K2: two load with one configuration, of which there may be one graph: both have it, and it ends with the last.
+#[test]
+fn two_loads_with_one_configuration_with_5_preemptions() {
+    explore_bounded("two loads with one configuration", 5, || {
+        let (engine, lives) = engine();
+        engine.register_model("name", source(1).with_guest_configs(1), Encoding::Onnx, Target::Cpu).unwrap();
+        let other = engine.clone();
+        let other = thread::spawn(move || load_configured(&other).0);
+        let mine = load_configured(&engine).0;
+        let other = other.join().unwrap();
+        assert!(StdArc::ptr_eq(&mine, &other));
+        assert_eq!((lives.made(1), lives.ended(1), engine.list_models()[0].configured), (1, 0, 1));
+        drop((mine, other));
+        assert_eq!((lives.made(1), lives.ended(1), engine.list_models()[0].configured), (1, 1, 0));
+        drop(engine);
     });
 }

@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use super::check::check_name;
 use super::engine::Engine;
 use super::model::{Built, NamedModel};
 use super::observe;
 use super::registry::name_taken;
 use super::source::{models_in, source_of};
 use super::stats::Counters;
-use super::{Encoding, Error, ModelInfo, ModelSource, Target};
+use super::{Encoding, ModelError, ModelInfo, ModelSource, Target};
 use crate::sync::Arc;
 
 /// Named models.
@@ -25,8 +24,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the name is taken,
-    /// [`TooLarge`](super::ErrorKind::TooLarge) for a name longer than
+    /// [`NameTaken`](ModelError::NameTaken), and [`NameTooLong`](ModelError::NameTooLong) past
     /// [`Limits::max_name_bytes`](super::Limits::max_name_bytes).
     pub fn register_model(
         &self,
@@ -34,11 +32,9 @@ impl Engine {
         source: ModelSource,
         encoding: Encoding,
         target: Target,
-    ) -> Result<(), Error> {
-        let call = "register_model";
-        check_name(call, name, self.limits())?;
-        let model = Arc::new(NamedModel::new(name, source, encoding, target));
-        self.inner.registry.register(&model).map_err(|error| error.of(call))
+    ) -> Result<(), ModelError> {
+        self.check_name(name)?;
+        self.inner.registry.register(&Arc::new(NamedModel::new(name, source, encoding, target)))
     }
 
     /// As [`register_model`](Self::register_model), but builds the model first, on this thread: guests see the name
@@ -46,23 +42,24 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// Those of [`register_model`](Self::register_model), and what the build gives.
+    /// Those of [`register_model`](Self::register_model); those that name a file of the source's, and
+    /// [`Build`](ModelError::Build) where a backend or a limit refuses the model.
     pub fn register_model_now(
         &self,
         name: &str,
         source: ModelSource,
         encoding: Encoding,
         target: Target,
-    ) -> Result<(), Error> {
-        let call = "register_model_now";
-        check_name(call, name, self.limits())?;
+    ) -> Result<(), ModelError> {
+        self.check_name(name)?;
         let Self { inner } = self;
         // Before the work; and once more when it is done, as others may have been quicker.
         if inner.registry.has(name) {
-            return Err(name_taken(name).of(call));
+            return Err(name_taken(name));
         }
         let model = Arc::new(NamedModel::new(name, source, encoding, target));
-        model.get_or_build(&**inner).and_then(|_| inner.registry.register(&model)).map_err(|error| error.of(call))
+        model.build_first(&**inner)?;
+        inner.registry.register(&model)
     }
 
     /// Registers every model file in `directory` by its name without the extension: `.onnx`, `.xml` (with the `.bin`
@@ -72,18 +69,16 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`RuntimeError`](super::ErrorKind::RuntimeError) where the directory cannot be read, and those of
+    /// [`ReadDirectory`](ModelError::ReadDirectory), and those of
     /// [`register_model`](Self::register_model); the models before the one that gave the error are registered then.
-    pub fn register_directory(&self, directory: impl AsRef<Path>, target: Target) -> Result<Vec<String>, Error> {
-        let call = "register_directory";
-        let models = models_in(directory.as_ref())
-            .map_err(|error| Error::runtime_error(format!("{call}: the directory cannot be read: {}", error.kind())))?;
+    pub fn register_directory(&self, directory: impl AsRef<Path>, target: Target) -> Result<Vec<String>, ModelError> {
+        let models = models_in(directory.as_ref())?;
         let mut names = Vec::new();
         for (name, files) in models {
             if let Some((file, encoding)) = files.first() {
-                check_name(call, &name, self.limits())?;
+                self.check_name(&name)?;
                 let model = Arc::new(NamedModel::new(&name, source_of(file, *encoding), *encoding, target));
-                self.inner.registry.register(&model).map_err(|error| error.of(call))?;
+                self.inner.registry.register(&model)?;
                 names.push(name);
             }
         }
@@ -98,11 +93,11 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](super::ErrorKind::NotFound) where no model has the name, or it is removed meanwhile,
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where it came from bytes, which are not kept, and what
-    /// the build gives. The version before stays the current one.
-    pub fn reload_model(&self, name: &str) -> Result<u64, Error> {
-        self.reload("reload_model", name, None)
+    /// [`NotFound`](ModelError::NotFound), [`Removed`](ModelError::Removed) where the name is removed meanwhile,
+    /// [`BytesNotKept`](ModelError::BytesNotKept) for a model of bytes, and those of a build, as
+    /// [`register_model_now`](Self::register_model_now). The version before stays the current one.
+    pub fn reload_model(&self, name: &str) -> Result<u64, ModelError> {
+        self.reload(name, None)
     }
 
     /// As [`reload_model`](Self::reload_model), from another source. The encoding and the target are those with which
@@ -111,8 +106,8 @@ impl Engine {
     /// # Errors
     ///
     /// Those of [`reload_model`](Self::reload_model).
-    pub fn replace_model(&self, name: &str, source: ModelSource) -> Result<u64, Error> {
-        self.reload("replace_model", name, Some(source))
+    pub fn replace_model(&self, name: &str, source: ModelSource) -> Result<u64, ModelError> {
+        self.reload(name, Some(source))
     }
 
     /// Takes the name away. Guests that have loaded it keep it, in the version that was current: a reload that is under
@@ -121,9 +116,9 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](super::ErrorKind::NotFound) where no model has the name.
-    pub fn remove_model(&self, name: &str) -> Result<(), Error> {
-        self.inner.registry.remove(name).map_err(|error| error.of("remove_model"))
+    /// [`NotFound`](ModelError::NotFound) where no model has the name.
+    pub fn remove_model(&self, name: &str) -> Result<(), ModelError> {
+        self.inner.registry.remove(name)
     }
 
     /// The names that guests can load, sorted.
@@ -138,12 +133,16 @@ impl Engine {
         self.inner.registry.all().iter().map(|model| ModelInfo::of(model)).collect()
     }
 
-    fn reload(&self, call: &str, name: &str, source: Option<ModelSource>) -> Result<u64, Error> {
-        let model = self.inner.registry.get(name).map_err(|error| error.of(call))?;
-        let built = model.reload(source, &*self.inner);
-        let built = built.map_err(|error| observe::reload_failed(name, error.of(call)))?;
+    fn reload(&self, name: &str, source: Option<ModelSource>) -> Result<u64, ModelError> {
+        let model = self.inner.registry.get(name)?;
+        let built = model.reload(source, &*self.inner).inspect_err(|error| observe::reload_failed(name, error))?;
         self.count_reload(name, &built);
         Ok(built.version.number)
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), ModelError> {
+        let (bytes, limit) = (name.len(), self.limits().max_name_bytes());
+        if bytes <= limit { Ok(()) } else { Err(ModelError::NameTooLong { bytes, limit }) }
     }
 
     pub(super) fn count_reload(&self, name: &str, Built { version, is_new }: &Built) {

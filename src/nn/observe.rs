@@ -13,13 +13,14 @@
 //! | event `reload failed` | warn | `name`, `error` |
 //! | event `refused` | debug | `guest`, `call`, `error`; `graph` for a compute |
 //!
-//! No value in them is longer than an error's message, whatever a guest sends.
+//! No value in them is longer than an error's message, whatever a guest sends; the error of a reload is the host's, and
+//! names the host's paths.
 
 use tracing::Span;
 
 use super::check::Quoted;
 use super::stats::Counters;
-use super::{Encoding, Error, Target};
+use super::{Encoding, Error, ModelError, Target};
 
 pub(super) fn load_span(guest: u64) -> Span {
     tracing::debug_span!("load", guest)
@@ -58,9 +59,9 @@ pub(super) fn compute(guest: u64, graph: u64, compute: impl FnOnce() -> Result<(
 }
 
 /// A compute was refused, or failed.
-pub(super) fn compute_refused(counters: &Counters, guest: u64, graph: u64, error: Error) -> Error {
-    tracing::debug!(guest, graph, call = "compute", %error, "refused");
-    count_refusal(counters, "compute", &error);
+pub(super) fn compute_refused(counters: &Counters, call: &'static str, guest: u64, graph: u64, error: Error) -> Error {
+    tracing::debug!(guest, graph, call, %error, "refused");
+    count_refusal(counters, call, &error);
     error
 }
 
@@ -75,15 +76,14 @@ pub(super) fn reloaded(name: &str, version: u64, graph: u64) {
     tracing::info!(name = %Quoted(name), version, graph, "reloaded");
 }
 
-pub(super) fn reload_failed(name: &str, error: Error) -> Error {
-    tracing::warn!(name = %Quoted(name), %error, "reload failed");
-    error
+pub(super) fn reload_failed(name: &str, error: &ModelError) {
+    tracing::warn!(name = %Quoted(name), error = %error.chain(), "reload failed");
 }
 
 #[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "they are the labels of a metric"))]
 fn count_refusal(counters: &Counters, call: &'static str, error: &Error) {
     if error.is_by_limit() {
-        Counters::count(&counters.refused);
+        Counters::count(&counters.limited);
     }
     #[cfg(feature = "metrics")]
     metrics::counter!("graphpool_errors_total", "call" => call, "kind" => error.kind().name()).increment(1);

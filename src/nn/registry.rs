@@ -1,7 +1,6 @@
 //! The names of an engine: a snapshot of a map, read without a lock.
 
-use super::Error;
-use super::check::Quoted;
+use super::ModelError;
 use super::model::NamedModel;
 use super::name_map::NameMap;
 use crate::sync::{Arc, ArcSwap};
@@ -14,7 +13,7 @@ pub(super) struct Registry {
 
 impl Registry {
     /// Adds a name, unless it is taken.
-    pub(super) fn register(&self, model: &Arc<NamedModel>) -> Result<(), Error> {
+    pub(super) fn register(&self, model: &Arc<NamedModel>) -> Result<(), ModelError> {
         let mut taken = false;
         self.models.rcu(|models| {
             let with = models.with(model.name(), Arc::clone(model));
@@ -25,7 +24,7 @@ impl Registry {
     }
 
     /// Removes a name, if it is there. A reload that is under way gives its model no version any more.
-    pub(super) fn remove(&self, name: &str) -> Result<(), Error> {
+    pub(super) fn remove(&self, name: &str) -> Result<(), ModelError> {
         let mut removed = None;
         self.models.rcu(|models| {
             let (without, model) = models.without(name).unzip();
@@ -52,17 +51,17 @@ impl Registry {
         self.models.load().values()
     }
 
-    pub(super) fn get(&self, name: &str) -> Result<Arc<NamedModel>, Error> {
-        // The snapshot is let go of at once: a build may take minutes.
+    pub(super) fn get(&self, name: &str) -> Result<Arc<NamedModel>, ModelError> {
+        // The snapshot is dropped at once: a build may take minutes.
         self.models.load().get(name).cloned().ok_or_else(|| no_model(name))
     }
 }
 
 /// What a guest is told of a name that it may not load just as of one that does not exist.
-pub(super) fn no_model(name: &str) -> Error {
-    Error::not_found(format!("no model is named {}", Quoted(name)))
+pub(super) fn no_model(name: &str) -> ModelError {
+    ModelError::NotFound { name: name.to_owned() }
 }
 
-pub(super) fn name_taken(name: &str) -> Error {
-    Error::invalid_argument(format!("the name {} is taken", Quoted(name)))
+pub(super) fn name_taken(name: &str) -> ModelError {
+    ModelError::NameTaken { name: name.to_owned() }
 }

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-use super::{Encoding, Error};
+use super::{Encoding, ModelError};
 
 /// Where the bytes of a named model come from.
 ///
@@ -22,6 +22,7 @@ use super::{Encoding, Error};
 pub struct ModelSource {
     parts: Vec<Part>,
     config: Option<String>,
+    guest_configs: usize,
 }
 
 #[derive(Clone)]
@@ -32,17 +33,17 @@ enum Part {
 }
 
 impl ModelSource {
-    /// A model of one part, in memory. The engine lets go of the bytes once the model is built.
+    /// A model of one part, in memory. The engine drops the bytes once the model is built.
     #[must_use]
     pub fn bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Self {
-        Self { parts: vec![Part::Bytes(bytes.into())], config: None }
+        Self::of(Part::Bytes(bytes.into()))
     }
 
     /// A model of one part, in a regular file, which is read when the model is built; not before there is room for
-    /// all of it within [`EngineLimits::model_bytes`](super::EngineLimits::model_bytes).
+    /// all of it within [`EngineLimits::max_graph_bytes`](super::EngineLimits::max_graph_bytes).
     #[must_use]
     pub fn path(path: impl Into<PathBuf>) -> Self {
-        Self { parts: vec![Part::Path(path.into())], config: None }
+        Self::of(Part::Path(path.into()))
     }
 
     /// A model in a directory of its own, which is looked through when the model is built. The encoding says which
@@ -51,15 +52,20 @@ impl ModelSource {
     /// `.gguf` for GGML.
     #[must_use]
     pub fn directory(path: impl Into<PathBuf>) -> Self {
-        Self { parts: vec![Part::Directory(path.into())], config: None }
+        Self::of(Part::Directory(path.into()))
+    }
+
+    fn of(part: Part) -> Self {
+        Self { parts: vec![part], config: None, guest_configs: 0 }
     }
 
     /// Adds the parts of `other` behind these, for encodings that have several. A configuration of `other` is taken
-    /// over where there was none.
+    /// over where there was none, and its [guest configurations](Self::with_guest_configs) where they are more.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.parts.extend(other.parts);
         self.config = self.config.or(other.config);
+        self.guest_configs = self.guest_configs.max(other.guest_configs);
         self
     }
 
@@ -71,6 +77,20 @@ impl ModelSource {
         // What says nothing is the same as none, so that models are not kept twice for it.
         self.config = (!config.trim().is_empty()).then_some(config);
         self
+    }
+
+    /// Lets guests load the model with a configuration of their own
+    /// ([`Guest::load_by_name_with_config`](super::Guest::load_by_name_with_config)), of which there may be `max` graphs
+    /// at one time, over all guests; 0, which is the default, allows none. Each takes the memory of a model of its own.
+    /// The backend gets the guest's text in the place of [`with_config`](Self::with_config)'s, so it must be one that
+    /// treats it as it does a guest's model. A source of bytes keeps them in memory for it.
+    #[must_use]
+    pub fn with_guest_configs(self, max: usize) -> Self {
+        Self { guest_configs: max, ..self }
+    }
+
+    pub(super) fn guest_configs(&self) -> usize {
+        self.guest_configs
     }
 
     pub(super) fn config(&self) -> Option<&str> {
@@ -88,10 +108,10 @@ impl ModelSource {
         matches!(self.parts.first(), Some(Part::Path(path)) if path == file)
     }
 
-    /// This source with the other one's configuration.
+    /// This source with the other one's configuration, and as many configurations of guests.
     #[cfg(feature = "watch")]
-    pub(super) fn with_config_of(self, other: &Self) -> Self {
-        Self { config: other.config.clone(), ..self }
+    pub(super) fn with_configs_of(self, other: &Self) -> Self {
+        Self { config: other.config.clone(), guest_configs: other.guest_configs, ..self }
     }
 
     /// The directory of a model of one part on disk, where the model may have more files.
@@ -107,7 +127,7 @@ impl ModelSource {
     }
 
     /// Opens every part, and reads none of them.
-    pub(super) fn open(&self, encoding: Encoding) -> Result<Opened<'_>, Error> {
+    pub(super) fn open(&self, encoding: Encoding) -> Result<Opened<'_>, ModelError> {
         let mut parts = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
             match part {
@@ -131,7 +151,8 @@ pub(super) struct Opened<'a> {
 
 enum OpenPart<'a> {
     Bytes(&'a [u8]),
-    File(File, usize),
+    /// With its path and its length.
+    File(File, PathBuf, usize),
 }
 
 impl<'a> Opened<'a> {
@@ -139,16 +160,16 @@ impl<'a> Opened<'a> {
     pub(super) fn length_of_files(&self) -> usize {
         let lengths = self.parts.iter().map(|part| match part {
             OpenPart::Bytes(_) => 0,
-            OpenPart::File(_, length) => *length,
+            OpenPart::File(_, _, length) => *length,
         });
         lengths.fold(0, usize::saturating_add)
     }
 
     /// The bytes of every part. A file that is no longer as long as it was is an error, and is read no further.
-    pub(super) fn read(self) -> Result<Vec<Cow<'a, [u8]>>, Error> {
+    pub(super) fn read(self) -> Result<Vec<Cow<'a, [u8]>>, ModelError> {
         let read = |part| match part {
             OpenPart::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
-            OpenPart::File(file, length) => read(file, length).map(Cow::Owned),
+            OpenPart::File(file, path, length) => read(file, path, length).map(Cow::Owned),
         };
         self.parts.into_iter().map(read).collect()
     }
@@ -192,14 +213,15 @@ pub(super) fn parts_of(path: PathBuf, encoding: Encoding) -> Vec<PathBuf> {
 /// The source of a model file, with what belongs to it.
 pub(super) fn source_of(file: &Path, encoding: Encoding) -> ModelSource {
     let parts = parts_of(file.to_owned(), encoding).into_iter().map(Part::Path).collect();
-    ModelSource { parts, config: None }
+    ModelSource { parts, config: None, guest_configs: 0 }
 }
 
 /// The models of a directory, by their files' names without the extension, and of one name in the order of
 /// [`ENCODINGS`].
-pub(super) fn models_in(directory: &Path) -> io::Result<BTreeMap<String, Vec<(PathBuf, Encoding)>>> {
+pub(super) fn models_in(directory: &Path) -> Result<BTreeMap<String, Vec<(PathBuf, Encoding)>>, ModelError> {
+    let unreadable = |source| ModelError::ReadDirectory { path: directory.to_owned(), source };
     let mut models = BTreeMap::<String, Vec<(PathBuf, Encoding)>>::new();
-    for file in files_in(directory)? {
+    for file in files_in(directory).map_err(unreadable)? {
         if let (Some(encoding), Some(name)) = (encoding_of(&file), file.file_stem().and_then(|name| name.to_str())) {
             models.entry(name.to_owned()).or_default().push((file, encoding));
         }
@@ -223,22 +245,20 @@ fn extension_of(encoding: Encoding) -> Option<&'static str> {
     }
 }
 
-fn model_in(directory: &Path, encoding: Encoding) -> Result<Vec<PathBuf>, Error> {
-    let extension = extension_of(encoding).ok_or_else(|| {
-        Error::invalid_argument("a model in a directory has to have an encoding, and Autodetect is none")
-    })?;
+fn model_in(directory: &Path, encoding: Encoding) -> Result<Vec<PathBuf>, ModelError> {
+    let path = || directory.to_owned();
+    let extension = extension_of(encoding).ok_or_else(|| ModelError::NoExtension { path: path(), encoding })?;
     let usual = directory.join("model").with_extension(extension);
     if usual.is_file() {
         return Ok(parts_of(usual, encoding));
     }
-    let files = files_in(directory).map_err(|error| unreadable("directory", &error))?;
+    let files = files_in(directory).map_err(|source| ModelError::ReadDirectory { path: path(), source })?;
     let mut models = files.into_iter().filter(|path| path.extension().is_some_and(|found| found == extension));
     match (models.next(), models.count()) {
         (Some(model), 0) => Ok(parts_of(model, encoding)),
-        (None, _) => Err(Error::runtime_error(format!("the model's directory has no .{extension} file"))),
-        (_, more) => {
-            let count = more + 1;
-            Err(Error::runtime_error(format!("the model's directory has {count} .{extension} files, none named model")))
+        (first, more) => {
+            let found = usize::from(first.is_some()) + more;
+            Err(ModelError::ModelFile { path: path(), extension, found })
         }
     }
 }
@@ -257,31 +277,27 @@ pub(super) fn files_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Opens a file, and measures it.
-fn open(path: &Path) -> Result<OpenPart<'static>, Error> {
-    let unreadable = |error: io::Error| unreadable("file", &error);
+fn open(path: &Path) -> Result<OpenPart<'static>, ModelError> {
+    let unreadable = |source| ModelError::ReadFile { path: path.to_owned(), source };
     // First, as the opening of a pipe waits for whoever writes to it.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(Error::runtime_error("the model's file is not a regular file"));
+        return Err(ModelError::NotAFile { path: path.to_owned() });
     }
     let file = File::open(path).map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?.len();
-    Ok(OpenPart::File(file, usize::try_from(length).unwrap_or(usize::MAX)))
+    Ok(OpenPart::File(file, path.to_owned(), usize::try_from(length).unwrap_or(usize::MAX)))
 }
 
 /// Reads a file of that length, and never more than one byte past it.
-fn read(file: File, length: usize) -> Result<Vec<u8>, Error> {
+fn read(file: File, path: PathBuf, length: usize) -> Result<Vec<u8>, ModelError> {
     let (most, mut bytes) = (length.saturating_add(1), Vec::new());
-    bytes.try_reserve_exact(most).map_err(|_| unreadable("file", &io::ErrorKind::OutOfMemory.into()))?;
-    file.take(most as u64).read_to_end(&mut bytes).map_err(|error| unreadable("file", &error))?;
-    if bytes.len() == length {
-        return Ok(bytes);
+    let result = match bytes.try_reserve_exact(most) {
+        Ok(()) => file.take(most as u64).read_to_end(&mut bytes),
+        Err(_) => Err(io::ErrorKind::OutOfMemory.into()),
+    };
+    match result {
+        Ok(read) if read == length => Ok(bytes),
+        Ok(_) => Err(ModelError::LengthChanged { path, length }),
+        Err(source) => Err(ModelError::ReadFile { path, source }),
     }
-    Err(Error::runtime_error(format!(
-        "the model's file has more or fewer bytes than the {length} that its metadata says"
-    )))
-}
-
-/// The path is the host's: the guest learns only what went wrong.
-pub(super) fn unreadable(what: &str, error: &io::Error) -> Error {
-    Error::runtime_error(format!("the model's {what} cannot be read: {}", error.kind()))
 }

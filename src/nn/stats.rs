@@ -26,19 +26,19 @@ pub struct Stats {
     /// Entries removed from the pools whose grace period is not over.
     pub awaiting_reclamation: usize,
     /// Models that a backend has built since the engine was made.
-    pub loaded: u64,
+    pub builds: u64,
     /// Versions of named models that a reload has made.
     pub reloads: u64,
     /// Contexts opened since the engine was made.
-    pub opened: u64,
+    pub contexts_opened: u64,
     /// Computes that have succeeded.
     pub computes: u64,
     /// Computes that their backend refused or ended with an error.
     pub failed_computes: u64,
     /// Calls that were refused because another call used the same context.
-    pub busy: u64,
+    pub busy_contexts: u64,
     /// Calls of guests that a limit has refused: of the guest's or the engine's, or of the queue of computes.
-    pub refused: u64,
+    pub limited: u64,
     /// Computes that were not done in their time, whether they had begun or not.
     pub timeouts: u64,
     /// Computes that were cancelled and ended with an error for it.
@@ -107,14 +107,14 @@ counters! {
         guests "graphpool_guests",
     }
     total {
-        loaded "graphpool_builds_total",
+        builds "graphpool_builds_total",
         reloads "graphpool_reloads_total",
-        opened "graphpool_contexts_opened_total",
+        contexts_opened "graphpool_contexts_opened_total",
         computes "graphpool_computes_total",
         failed_computes "graphpool_failed_computes_total",
-        busy "graphpool_busy_contexts_total",
+        busy_contexts "graphpool_busy_contexts_total",
         panics "graphpool_panics_total",
-        refused "graphpool_limited_total",
+        limited "graphpool_limited_total",
         timeouts "graphpool_timeouts_total",
         cancelled "graphpool_cancelled_total",
     }
@@ -129,14 +129,14 @@ impl Counters {
     }
 
     /// `amount` more alive.
-    pub(super) fn born(alive: &Alive, amount: usize) {
+    pub(super) fn increment(alive: &Alive, amount: usize) {
         alive.count.fetch_add(amount, Ordering::Relaxed);
         #[cfg(feature = "metrics")]
         metrics::gauge!(alive.name).increment(amount as f64);
     }
 
     /// `amount` fewer alive.
-    pub(super) fn died(alive: &Alive, amount: usize) {
+    pub(super) fn decrement(alive: &Alive, amount: usize) {
         alive.count.fetch_sub(amount, Ordering::Relaxed);
         #[cfg(feature = "metrics")]
         metrics::gauge!(alive.name).decrement(amount as f64);

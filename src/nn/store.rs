@@ -17,9 +17,8 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, Weak};
 
-use super::flight::{Failed, Flight};
-use super::source::unreadable;
-use super::{Error, ErrorKind};
+use super::flight::{Failed, SingleFlight};
+use super::{Error, ErrorKind, ModelError};
 use crate::backend::LoadRequest;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -29,7 +28,7 @@ pub(super) struct Key([u8; 32]);
 
 impl Key {
     /// The key of `request`, whose model also reads `files`, which may take `limit` bytes together.
-    pub(super) fn of(request: &LoadRequest<'_>, files: &[PathBuf], limit: usize) -> Result<Self, Error> {
+    pub(super) fn of(request: &LoadRequest<'_>, files: &[PathBuf], limit: usize) -> Result<Self, ModelError> {
         let mut hasher = blake3::Hasher::new_derive_key("graphpool 2026 one copy of a model");
         let mut field = |bytes: &[u8]| {
             hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -39,17 +38,28 @@ impl Key {
         field(request.config.unwrap_or_default().as_bytes());
         request.parts.iter().for_each(|part| field(part));
         let mut left = limit as u64;
-        for file in files {
-            let file = File::open(file).map_err(|error| unreadable("further file", &error))?;
-            let length = file.metadata().map_err(|error| unreadable("further file", &error))?.len();
+        for path in files {
+            let unreadable = |source| ModelError::ReadFile { path: path.clone(), source };
+            let file = File::open(path).map_err(unreadable)?;
+            let length = file.metadata().map_err(unreadable)?.len();
             left = left.checked_sub(length).ok_or_else(|| {
                 Error::too_large(format!("the model's further files take more than the {limit} bytes that are left"))
             })?;
             hasher.update(&length.to_le_bytes());
             // No more than was counted, should the file grow meanwhile.
-            hasher.update_reader(file.take(length)).map_err(|error| unreadable("further file", &error))?;
+            hasher.update_reader(file.take(length)).map_err(unreadable)?;
         }
         Ok(Self(*hasher.finalize().as_bytes()))
+    }
+}
+
+impl Key {
+    /// The key of a guest's configuration of a named model whose source is the one of that generation.
+    pub(super) fn of_config(config: &str, generation: u64) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("graphpool 2026 a configuration of a named model");
+        hasher.update(&generation.to_le_bytes());
+        hasher.update(config.as_bytes());
+        Self(*hasher.finalize().as_bytes())
     }
 }
 
@@ -66,7 +76,7 @@ pub(super) struct Store<G> {
 
 struct Entry<G> {
     graph: Mutex<Weak<G>>,
-    flight: Flight<Arc<G>>,
+    flight: SingleFlight<Arc<G>>,
 }
 
 /// Keeps an entry in the map.
@@ -85,7 +95,7 @@ impl<G> Default for Store<G> {
 
 impl<G> Store<G> {
     /// The graph of `key`, which `build` makes where there is none, in this call or in another that this one waits for.
-    /// A build that another's bound on memory has ended says nothing to a call with more `room`; see [`Flight`].
+    /// A build that another's bound on memory has ended says nothing to a call with more `room`; see [`SingleFlight`].
     pub(super) fn get_or_build(
         self: &Arc<Self>,
         key: Key,
@@ -94,7 +104,7 @@ impl<G> Store<G> {
     ) -> Result<Arc<G>, Error> {
         let listed = self.list(key);
         let Some(entry) = &listed.entry else { return Err(Error::runtime_error("the model is gone")) };
-        let landed = entry.flight.join(
+        let outcome = entry.flight.join(
             room,
             || entry.lock().upgrade(),
             || {
@@ -104,7 +114,7 @@ impl<G> Store<G> {
             },
         );
         // In words of its own: the other's name the other's bound.
-        landed.result(|| {
+        outcome.result(|| {
             let error = format!("the model was too large for {room} bytes or more, and {room} are left for it here");
             Error::limit(ErrorKind::TooLarge, error)
         })
@@ -122,7 +132,7 @@ impl<G> Store<G> {
     }
 
     fn list(self: &Arc<Self>, key: Key) -> Listed<G> {
-        let fresh = || Arc::new(Entry { graph: Mutex::new(Weak::new()), flight: Flight::new() });
+        let fresh = || Arc::new(Entry { graph: Mutex::new(Weak::new()), flight: SingleFlight::new() });
         let entry = Arc::clone(self.lock().entry(key).or_insert_with(fresh));
         Listed { store: Arc::clone(self), key, entry: Some(entry) }
     }

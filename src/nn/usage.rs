@@ -15,7 +15,7 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 /// A count with a bound.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// Which limit it is, in the words of an error: "engine model memory".
+    /// Which limit it is, in the words of an error: "engine graph bytes".
     what: &'static str,
     /// What is counted, in the words of an error: "bytes".
     unit: &'static str,
@@ -61,7 +61,7 @@ impl Budget {
 pub(super) struct Usage {
     pub(super) graphs: Budget,
     pub(super) contexts: Budget,
-    pub(super) model_bytes: Budget,
+    pub(super) graph_bytes: Budget,
     pub(super) context_bytes: Budget,
     pub(super) computes: Budget,
 }
@@ -70,10 +70,10 @@ impl Usage {
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
         let budget = |what, unit, bound| Budget::new(what, unit, ErrorKind::TooLarge, bound);
         Arc::new(Self {
-            graphs: budget("graph handle", "handles", limits.max_graphs()),
+            graphs: budget("graph", "graphs", limits.max_graphs()),
             contexts: budget("context", "contexts", limits.max_contexts()),
-            model_bytes: budget("model memory", "bytes", limits.max_model_bytes()),
-            context_bytes: budget("context memory", "bytes", limits.max_context_bytes()),
+            graph_bytes: budget("graph bytes", "bytes", limits.max_graph_bytes()),
+            context_bytes: budget("context bytes", "bytes", limits.max_context_bytes()),
             computes: Budget::new("compute", "computes", ErrorKind::Busy, limits.max_computes()),
         })
     }
@@ -83,8 +83,8 @@ impl Usage {
         Arc::new(Self {
             graphs: budget("engine graph", "graphs", limits.max_graphs()),
             contexts: budget("engine context", "contexts", limits.max_contexts()),
-            model_bytes: budget("engine model memory", "bytes", limits.max_model_bytes()),
-            context_bytes: budget("engine context memory", "bytes", limits.max_context_bytes()),
+            graph_bytes: budget("engine graph bytes", "bytes", limits.max_graph_bytes()),
+            context_bytes: budget("engine context bytes", "bytes", limits.max_context_bytes()),
             // The admission has their bound.
             computes: budget("engine compute", "computes", usize::MAX),
         })
@@ -170,7 +170,7 @@ pub(super) struct Charge {
 }
 
 impl Charge {
-    /// A charge with one holder, who lets go with [`let_go`](Self::let_go).
+    /// A charge with one holder, which ends with [`release`](Self::release).
     pub(super) fn new(reservation: Reservation) -> Arc<Self> {
         Arc::new(Self { reservation, holders: AtomicUsize::new(1) })
     }
@@ -184,7 +184,7 @@ impl Charge {
     }
 
     /// Once for the holder that [`new`](Self::new) made.
-    pub(super) fn let_go(&self) {
+    pub(super) fn release(&self) {
         if self.holders.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.reservation.give_back();
         }
@@ -197,7 +197,7 @@ pub(super) struct Hold(Arc<Charge>);
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.let_go();
+        self.0.release();
     }
 }
 
@@ -209,11 +209,11 @@ mod tests {
     use crate::nn::ErrorKind;
 
     fn usage(bytes: usize) -> Arc<Usage> {
-        Usage::new(&Limits::default().model_bytes(bytes))
+        Usage::new(&Limits::default().with_max_graph_bytes(bytes))
     }
 
     fn reserve(usage: &Arc<Usage>, amount: usize) -> Result<Reservation, Error> {
-        Reservation::new(usage, |usage| &usage.model_bytes, "load", amount)
+        Reservation::new(usage, |usage| &usage.graph_bytes, "load", amount)
     }
 
     #[test]
@@ -222,10 +222,10 @@ mod tests {
         let all = reserve(&usage, 10).unwrap();
         let error = reserve(&usage, 1).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooLarge);
-        assert_eq!(error.message(), "load: model memory limit exceeded: 10 of 10 bytes in use, 1 more requested");
+        assert_eq!(error.message(), "load: graph bytes limit exceeded: 10 of 10 bytes in use, 1 more requested");
         drop(all);
         assert!(reserve(&usage, usize::MAX).is_err());
-        assert_eq!(usage.model_bytes.left(), 10);
+        assert_eq!(usage.graph_bytes.left(), 10);
     }
 
     #[test]
@@ -234,22 +234,22 @@ mod tests {
         let mut part = reserve(&usage, 4).unwrap();
         let other = reserve(&usage, 1).unwrap();
         let words = |result: Result<(), Error>| result.unwrap_err().message().to_owned();
-        let told = "model memory limit exceeded: 5 of 10 bytes in use, 6 more requested";
+        let told = "graph bytes limit exceeded: 5 of 10 bytes in use, 6 more requested";
         assert_eq!(words(part.resize(10)), told);
         // What it has taken is of the same request.
-        let told = "model memory limit exceeded: 1 of 10 bytes in use, 10 more requested";
+        let told = "graph bytes limit exceeded: 1 of 10 bytes in use, 10 more requested";
         assert_eq!(words(part.settle(10)), told);
         assert_eq!(part.settle(usize::MAX).unwrap_err().kind(), ErrorKind::TooLarge);
         drop(other);
-        assert_eq!(usage.model_bytes.left(), 6);
+        assert_eq!(usage.graph_bytes.left(), 6);
         part.resize(10).unwrap();
-        assert_eq!(usage.model_bytes.left(), 0);
+        assert_eq!(usage.graph_bytes.left(), 0);
         part.settle(1).unwrap();
-        assert_eq!(usage.model_bytes.left(), 9);
+        assert_eq!(usage.graph_bytes.left(), 9);
         assert!(part.give_back());
         assert!(!part.give_back());
         drop(part);
-        assert_eq!(usage.model_bytes.left(), 10);
+        assert_eq!(usage.graph_bytes.left(), 10);
     }
 
     #[test]
@@ -257,10 +257,10 @@ mod tests {
         let usage = usage(10);
         let charge = Charge::new(reserve(&usage, 3).unwrap());
         let hold = charge.hold().unwrap();
-        charge.let_go();
-        assert_eq!(usage.model_bytes.left(), 7);
+        charge.release();
+        assert_eq!(usage.graph_bytes.left(), 7);
         drop(hold);
-        assert_eq!(usage.model_bytes.left(), 10);
+        assert_eq!(usage.graph_bytes.left(), 10);
         assert!(charge.hold().is_none());
     }
 
@@ -273,7 +273,7 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..2_000 {
                         if let Ok(part) = reserve(&usage, 2) {
-                            let used = usage.model_bytes.used.load(Ordering::Relaxed);
+                            let used = usage.graph_bytes.used.load(Ordering::Relaxed);
                             highest.fetch_max(used, Ordering::Relaxed);
                             drop(part);
                         }
@@ -282,7 +282,7 @@ mod tests {
             }
         });
         assert!(highest.into_inner() <= 7);
-        assert_eq!(usage.model_bytes.left(), 7);
+        assert_eq!(usage.graph_bytes.left(), 7);
     }
 }
 
@@ -294,17 +294,17 @@ mod models {
     use crate::model_support::explore;
 
     fn reserve(usage: &Arc<Usage>, amount: usize) -> Option<Reservation> {
-        Reservation::new(usage, |usage| &usage.model_bytes, "load", amount).ok()
+        Reservation::new(usage, |usage| &usage.graph_bytes, "load", amount).ok()
     }
 
     /// U1 and U2: two threads, each of which takes more than half.
     #[test]
     fn two_never_have_more_than_the_bound_together() {
         explore("two never have more than the bound together", || {
-            let usage = Usage::new(&Limits::default().model_bytes(3));
+            let usage = Usage::new(&Limits::default().with_max_graph_bytes(3));
             let take = |usage: &Arc<Usage>| {
                 let part = reserve(usage, 2);
-                assert!(usage.model_bytes.used.load(Ordering::Relaxed) <= 3);
+                assert!(usage.graph_bytes.used.load(Ordering::Relaxed) <= 3);
                 part.is_some()
             };
             let other = thread::spawn({
@@ -313,7 +313,7 @@ mod models {
             });
             let mine = take(&usage);
             assert!(other.join().unwrap() || mine);
-            assert_eq!(usage.model_bytes.left(), 3);
+            assert_eq!(usage.graph_bytes.left(), 3);
         });
     }
 
@@ -321,20 +321,20 @@ mod models {
     #[test]
     fn whoever_holds_a_charge_finds_it_reserved() {
         explore("whoever holds a charge finds it reserved", || {
-            let usage = Usage::new(&Limits::default().model_bytes(1));
+            let usage = Usage::new(&Limits::default().with_max_graph_bytes(1));
             let charge = Charge::new(reserve(&usage, 1).unwrap());
             let other = thread::spawn({
                 let (usage, charge) = (Arc::clone(&usage), Arc::clone(&charge));
                 move || {
                     if let Some(hold) = charge.hold() {
-                        assert_eq!(usage.model_bytes.left(), 0);
+                        assert_eq!(usage.graph_bytes.left(), 0);
                         drop(hold);
                     }
                 }
             });
-            charge.let_go();
+            charge.release();
             other.join().unwrap();
-            assert_eq!(usage.model_bytes.left(), 1);
+            assert_eq!(usage.graph_bytes.left(), 1);
         });
     }
 }

@@ -16,14 +16,14 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
-use std::{fmt, fs, io};
+use std::{fmt, fs};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::engine::Engine;
 use super::inner::Inner;
 use super::source::{models_in, parts_of, source_of};
-use super::{Encoding, Error, Target, observe};
+use super::{Encoding, ModelError, Target, observe};
 
 /// How long a directory has to be quiet before it is looked through, and how long a busy one may keep that waiting.
 const QUIET: Duration = Duration::from_millis(50);
@@ -37,8 +37,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// is done.
 ///
 /// ```no_run
-/// # use graphpool::nn::{Engine, Error, Target};
-/// # fn host(engine: &Engine) -> Result<(), Error> {
+/// # use graphpool::nn::{Engine, ModelError, Target};
+/// # fn host(engine: &Engine) -> Result<(), ModelError> {
 /// let watch = engine.watch_directory("models", Target::Cpu)?;
 /// // As long as it lives.
 /// drop(watch);
@@ -50,8 +50,8 @@ const POLL: Duration = Duration::from_secs(1);
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
-/// # use graphpool::nn::{Engine, Error, Target};
-/// # fn host(engine: &Engine) -> Result<(), Error> {
+/// # use graphpool::nn::{Engine, ModelError, Target};
+/// # fn host(engine: &Engine) -> Result<(), ModelError> {
 /// engine.watch_directory("models", Target::Cpu)?;
 /// # Ok(())
 /// # }
@@ -64,35 +64,32 @@ pub struct DirectoryWatch {
 }
 
 impl Engine {
-    /// Registers the models in `directory` as [`register_directory`](Self::register_directory) does, but for names that
-    /// are taken, and from then on follows what happens there until the [`DirectoryWatch`] is dropped: a new file is
-    /// registered, and one that is replaced is reloaded, aside, as by [`reload_model`](Self::reload_model).
+    /// Registers the models in `directory` as [`register_directory`](Self::register_directory) does, skipping names that
+    /// are taken, and follows the directory until the [`DirectoryWatch`] is dropped: a new file is registered, and a
+    /// file that is replaced is reloaded, as by [`reload_model`](Self::reload_model).
     ///
-    /// A name follows the file that it was registered from, be it by this watch, an earlier one or the host, as long as
-    /// the paths are spelt alike. It does not change its encoding: `m.gguf` beside the `m.onnx` that is loaded is
-    /// nothing to it. A name that the host has registered from elsewhere, or replaced by something else, is the host's
-    /// and stays as it is. A name whose file is removed stays until the host removes it, and one that the host has
-    /// removed comes back when its own file changes.
+    /// A name follows the file that it was registered from (by this watch, an earlier one or the host), as long as the
+    /// paths are spelt alike. It keeps its encoding: where `m.onnx` is loaded, `m.gguf` is ignored. A name that the host
+    /// has registered from another place, or replaced by another source, is left alone. A name whose file is removed
+    /// stays until the host removes it. A name that the host has removed is registered again when its file changes.
     ///
-    /// A file that is no good leaves the version before in use, and is tried again at the next event in the directory.
-    /// A file that is a link is followed when the link itself is replaced. The directory may be replaced, or be a link
-    /// that comes to lead elsewhere: within a second or so, what is there then counts.
+    /// A file that cannot be built leaves the version before in use, and is tried again at the next event in the
+    /// directory. A file that is a link is followed when the link itself is replaced. The directory may be replaced, or
+    /// be a link that is changed to another directory: the watch notices within about a second.
     ///
-    /// Replace files by renaming others over them: one that is written in place might be read half written, though it
-    /// is read again when the rest has come. The watch does not keep the engine alive.
+    /// Replace a file by renaming another over it. One that is written in place may be read when half of it is there; it
+    /// is read again after the next event. The watch does not keep the engine alive.
     ///
     /// # Errors
     ///
-    /// [`RuntimeError`](super::ErrorKind::RuntimeError) where the directory cannot be read, or the system refuses a
-    /// watch or a thread.
-    pub fn watch_directory(&self, directory: impl AsRef<Path>, target: Target) -> Result<DirectoryWatch, Error> {
-        let call = "watch_directory";
-        let refused = |what: &str, error: &dyn fmt::Display| Error::runtime_error(format!("{call}: {what}: {error}"));
-        let unwatched = |error: &dyn fmt::Display| refused("the directory cannot be watched", error);
+    /// [`ReadDirectory`](ModelError::ReadDirectory), and [`Watch`](ModelError::Watch) or
+    /// [`Thread`](ModelError::Thread) where the system refuses one.
+    pub fn watch_directory(&self, directory: impl AsRef<Path>, target: Target) -> Result<DirectoryWatch, ModelError> {
         let directory = directory.as_ref().to_owned();
-        let unread = |error: io::Error| refused("the directory cannot be read", &error.kind());
-        // For their errors; the first look asks again.
-        models_in(&directory).map_err(unread)?;
+        let unwatched =
+            |path: &Path, error: notify::Error| ModelError::Watch { path: path.to_owned(), source: Box::new(error) };
+        // For its errors; the first look asks again.
+        models_in(&directory)?;
         // Room for one: that something has happened is all that it says.
         let (wake, woken) = mpsc::sync_channel(1);
         let events = wake.clone();
@@ -102,16 +99,16 @@ impl Engine {
                 let _ = events.try_send(());
             }
         })
-        .map_err(|error| unwatched(&error))?;
+        .map_err(|error| unwatched(&directory, error))?;
         let mut followed = Followed { directory, target, watcher, armed: None, files: HashMap::new() };
-        followed.arm().map_err(|error| unwatched(&error))?;
+        followed.arm().map_err(|error| unwatched(&followed.directory, error))?;
         followed.look(self);
         let (engine, ended) = (Arc::downgrade(&self.inner), Arc::<AtomicBool>::default());
         let signals = Signals { woken, ended: Arc::clone(&ended) };
         let thread = thread::Builder::new()
             .name("graphpool-watch".into())
             .spawn(move || followed.follow(&engine, &signals))
-            .map_err(|error| refused("no thread can be started", &error.kind()))?;
+            .map_err(|source| ModelError::Thread { source })?;
         Ok(DirectoryWatch { wake, ended, thread: Some(thread) })
     }
 }
@@ -272,7 +269,7 @@ impl Followed {
             Ok(Some(built)) => engine.count_reload(name, &built),
             Ok(None) => {}
             Err(error) => {
-                observe::reload_failed(name, error.of("watch_directory"));
+                observe::reload_failed(name, &error);
                 return false;
             }
         }

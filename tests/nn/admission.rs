@@ -20,7 +20,7 @@ fn context(guest: &Guest, model: &str) -> GuestHandle {
 }
 
 fn engine(watch: &Watch, computes: usize, queue: usize) -> Engine {
-    watch.engine_within(EngineLimits::default().computes(computes).queue(queue))
+    watch.engine_within(EngineLimits::default().with_max_computing(computes).with_max_queued(queue))
 }
 
 /// The simplest executor: parks the thread until it is woken.
@@ -66,7 +66,7 @@ fn as_many_run_as_may_the_next_wait_and_the_one_after_is_told_busy() {
         assert_eq!(error.kind(), ErrorKind::Busy);
         assert_eq!(error.message(), "compute: the engine's queue of 1 computes is full, 1 of them this guest's");
         let error = block_on(guest.compute_async(context(&guest, "anything"))).unwrap_err();
-        assert_eq!((error.kind(), engine.stats().refused), (ErrorKind::Busy, 2));
+        assert_eq!((error.kind(), engine.stats().limited), (ErrorKind::Busy, 2));
         assert_eq!((engine.stats().computing, engine.stats().queued), (2, 1));
         watch.open();
         for thread in running.into_iter().chain([waiting]) {
@@ -102,7 +102,7 @@ fn a_deadline_ends_one_that_runs_and_one_that_waits() {
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert_eq!(error.message(), "compute: not done within 150ms: the deadline passed");
     // The guest's own limit, where no time is given or more.
-    let hurried = engine.guest_with(Limits::default().compute_time(SHORT));
+    let hurried = engine.guest_with(Limits::default().with_max_compute_time(SHORT));
     let looping = context(&hurried, "loop");
     assert_eq!(hurried.compute(looping).unwrap_err().kind(), ErrorKind::Timeout);
     let start = Instant::now();
@@ -265,7 +265,7 @@ fn futures_end_in_any_order_with_what_their_computes_gave() {
 fn a_guest_has_no_more_computes_than_its_limits_say() {
     let watch = Watch::default();
     let engine = engine(&watch, 1, 8);
-    let guest = engine.guest_with(Limits::default().computes(2));
+    let guest = engine.guest_with(Limits::default().with_max_computes(2));
     let contexts = ["gate", "anything", "anything"].map(|model| context(&guest, model));
     let [first, second] = [contexts[0], contexts[1]].map(|context| guest.compute_async(context));
     let error = guest.compute(contexts[2]).unwrap_err();

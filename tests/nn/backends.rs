@@ -138,12 +138,12 @@ impl Watch {
     /// An engine with both backends.
     pub fn engine(&self) -> Engine {
         // However few processors the machine has.
-        self.engine_within(EngineLimits::default().computes(16))
+        self.engine_within(EngineLimits::default().with_max_computing(16))
     }
 
     /// An engine with both backends and these limits.
     pub fn engine_within(&self, limits: EngineLimits) -> Engine {
-        self.builder().engine_limits(limits).build()
+        self.builder().with_engine_limits(limits).build()
     }
 
     #[cfg(feature = "conformance")]
@@ -158,7 +158,7 @@ impl Watch {
 
     /// An engine to be, with both backends.
     pub fn builder(&self) -> EngineBuilder {
-        Engine::builder(Affine(self.clone())).backend(Trouble(self.clone()))
+        Engine::builder(Affine(self.clone())).with_backend(Trouble(self.clone()))
     }
 
     /// Waits until nothing of the backends is left.
@@ -291,9 +291,8 @@ struct AffineGraph {
 
 impl AffineGraph {
     fn new(model: Model, watch: &Watch) -> Self {
-        let [x, y] = ["x", "y"].map(|name| {
-            [TensorDescription { name: name.into(), ty: TensorType::F32, dimensions: Some(vec![Some(model.length)]) }]
-        });
+        let [x, y] =
+            ["x", "y"].map(|name| [TensorDescription::new(name, TensorType::F32, Some(vec![Some(model.length)]))]);
         Self { model, x, y, alive: Alive::new(watch) }
     }
 }
@@ -380,7 +379,7 @@ impl Backend for Trouble {
         if what == "gate fail" {
             return Err(Error::runtime_error("as it was told"));
         }
-        let byte = TensorDescription { name: "byte".into(), ty: TensorType::U8, dimensions: None };
+        let byte = TensorDescription::new("byte", TensorType::U8, None);
         Ok(Box::new(TroubleGraph { what, byte: [byte], alive: Alive::new(&self.0) }))
     }
 }

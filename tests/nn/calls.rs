@@ -35,7 +35,7 @@ fn a_guest_loads_sets_computes_and_reads() {
 
     let stats = engine.stats();
     assert_eq!((stats.graphs, stats.graph_handles, stats.contexts, stats.guests), (1, 1, 1, 1));
-    assert_eq!((stats.graph_bytes, stats.loaded, stats.opened, stats.computes), (100, 1, 1, 3));
+    assert_eq!((stats.graph_bytes, stats.builds, stats.contexts_opened, stats.computes), (100, 1, 1, 3));
     drop((guest, engine));
     watch.all_gone();
 }
@@ -52,6 +52,7 @@ fn get_output_writes_all_or_nothing() {
     let error = guest.get_output(context, 0, &mut buffer[..7]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert_eq!(error.message(), "get_output: the output has 8 bytes; the buffer has 7");
+    assert_eq!(error.needed_bytes(), Some(8));
     assert_eq!(buffer, [9; 10]);
     assert_eq!(guest.get_output(context, "y", &mut buffer), Ok(8));
     assert_eq!(buffer, [0, 0, 128, 63, 0, 0, 128, 63, 9, 9]);
@@ -69,9 +70,12 @@ fn indexes_names_types_and_sizes_are_checked_before_the_backend_sees_them() {
         (guest.set_input(context, 1, good.view()), "set_input: there is no input 1; the graph has 1"),
         (guest.set_input(context, u32::MAX, good.view()), "set_input: there is no input 4294967295; the graph has 1"),
         (guest.set_input(context, "y", good.view()), "set_input: no input is named \"y\"; the graph has 1"),
-        (guest.set_input(context, 0, vector(&[0.0]).view()), "set_input: input 0 takes F32 [2]; the tensor is F32 [1]"),
-        (guest.set_input(context, 0, longs), "set_input: input 0 takes F32 [2]; the tensor is I64 [2]"),
-        (guest.set_input(context, 0, rank), "set_input: input 0 takes F32 [2]; the tensor is F32 [1×2]"),
+        (
+            guest.set_input(context, 0, vector(&[0.0]).view()),
+            "set_input: input 0 takes fp32 [2]; the tensor is fp32 [1]",
+        ),
+        (guest.set_input(context, 0, longs), "set_input: input 0 takes fp32 [2]; the tensor is i64 [2]"),
+        (guest.set_input(context, 0, rank), "set_input: input 0 takes fp32 [2]; the tensor is fp32 [1×2]"),
         (guest.output(context, 1).map(drop), "output: there is no output 1; the graph has 1"),
         (guest.output(context, "x").map(drop), "output: no output is named \"x\"; the graph has 1"),
         (guest.compute(context), "compute: no input"),

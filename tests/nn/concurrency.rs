@@ -38,7 +38,7 @@ fn a_second_call_on_a_context_is_told_busy_at_once() {
         compute.join().unwrap().unwrap();
     });
     assert_eq!(guest.output(context, 0).unwrap().data(), [7]);
-    assert_eq!(engine.stats().busy, 4);
+    assert_eq!(engine.stats().busy_contexts, 4);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn contexts_of_one_graph_never_wait_for_each_other() {
 fn a_context_dropped_during_a_compute_dies_when_the_compute_ends() {
     let watch = Watch::default();
     let engine = watch.engine();
-    let guest = engine.guest_with(Limits::default().contexts(1));
+    let guest = engine.guest_with(Limits::default().with_max_contexts(1));
     let (graph, context) = gated(&guest);
     thread::scope(|scope| {
         let compute = scope.spawn(|| guest.compute(context));
@@ -104,7 +104,7 @@ fn a_clone_of_a_guest_may_be_dropped_during_a_compute() {
 fn many_threads_that_load_at_once_get_exactly_as_many_graphs_as_the_bound_says() {
     let watch = Watch::default();
     let engine = watch.engine();
-    let guest = engine.guest_with(Limits::default().graphs(7).model_bytes(7 * 100));
+    let guest = engine.guest_with(Limits::default().with_max_graphs(7).with_max_graph_bytes(7 * 100));
     let got = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -178,7 +178,7 @@ fn guests_in_a_crowd_compute_their_own_results_and_leave_nothing() {
         }
     });
     drop(shared);
-    assert_eq!(engine.stats().loaded, 401);
+    assert_eq!(engine.stats().builds, 401);
     // The named model, which its name keeps.
     eventually(|| watch.alive() == 1);
     eventually(|| {

@@ -11,10 +11,10 @@ fn a_good_backend_passes_and_nothing_of_it_is_left() {
     let input = Tensor::from_f32(vec![2], &[1.0, 2.0]).unwrap();
     let sample = Sample::new(Model::default().bytes(), Encoding::Onnx, Target::Cpu, vec![input.clone()]);
     let right = Tensor::from_f32(vec![2], &[3.0, 5.0]).unwrap();
-    let report = sample.clone().outputs(vec![right]).run(&watch.affine());
+    let report = sample.clone().with_outputs(vec![right]).run(&watch.affine());
     report.assert();
     assert_eq!((report.checks(), watch.alive()), (9, 0));
-    let report = sample.outputs(vec![input]).run(&watch.affine());
+    let report = sample.with_outputs(vec![input]).run(&watch.affine());
     assert_eq!(
         report.failures(),
         ["outputs are those of the inputs, and always the same: they are not those to expect"]

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
-use graphpool::nn::{Encoding, EngineLimits, ErrorKind, Limits, ModelSource, Target};
+use graphpool::nn::{Encoding, EngineLimits, Error, ErrorKind, Limits, ModelSource, Target};
 
 use crate::admission::block_on;
 use crate::backends::{Watch, eventually, is_alone, is_alone_with};
@@ -29,7 +29,7 @@ fn recorded() -> (Scripted, Arc<Barrier>, Arc<Mutex<Vec<u8>>>) {
 #[test]
 fn five_guests_that_fill_the_queue_keep_no_other_out_and_cost_it_one_turn_each() {
     let (scripted, gate, order) = recorded();
-    let engine = scripted.engine(EngineLimits::default().computes(1).queue(20));
+    let engine = scripted.engine(EngineLimits::default().with_max_computing(1).with_max_queued(20));
     let host = engine.guest();
     let running = host.compute_async(context(&host, 0));
     gate.wait();
@@ -54,7 +54,7 @@ fn five_guests_that_fill_the_queue_keep_no_other_out_and_cost_it_one_turn_each()
             refused += 1;
         }
     }
-    assert_eq!((refused, engine.stats().queued, engine.stats().refused), (22, 0, 22));
+    assert_eq!((refused, engine.stats().queued, engine.stats().limited), (22, 0, 22));
     let order = order.lock().unwrap();
     // Each has a turn before any has a second one.
     let mut first: Vec<_> = order[..6].into();
@@ -66,7 +66,7 @@ fn five_guests_that_fill_the_queue_keep_no_other_out_and_cost_it_one_turn_each()
 #[test]
 fn a_guest_whose_computes_fill_the_queue_is_told_how_many_are_its_own() {
     let (scripted, gate, _) = recorded();
-    let engine = scripted.engine(EngineLimits::default().computes(1).queue(2));
+    let engine = scripted.engine(EngineLimits::default().with_max_computing(1).with_max_queued(2));
     let guest = engine.guest();
     let running = guest.compute_async(context(&guest, 0));
     gate.wait();
@@ -101,7 +101,7 @@ fn where_no_thread_can_be_started_each_caller_is_told_so_and_no_stack_overflows(
     }
     assert!(thread::Builder::new().spawn(|| ()).is_err());
     let (scripted, gate, order) = recorded();
-    let engine = scripted.engine(EngineLimits::default().computes(1).queue(10_000));
+    let engine = scripted.engine(EngineLimits::default().with_max_computing(1).with_max_queued(10_000));
     let guest = engine.guest_with(Limits::unlimited());
     let graph = guest.load(&[&[1]], Encoding::Onnx, Target::Cpu).unwrap();
     let first = context(&guest, 0);
@@ -125,7 +125,7 @@ fn guests_with_little_room_restart_the_load_of_nobody_else() {
     let watch = Watch::default();
     let engine = watch.engine();
     let load = |room: usize| {
-        let guest = engine.guest_with(Limits::default().model_bytes(room));
+        let guest = engine.guest_with(Limits::default().with_max_graph_bytes(room));
         guest.load(&[b"gate needs 100"], Encoding::PyTorch, Target::Cpu).map(drop)
     };
     thread::scope(|scope| {
@@ -160,7 +160,7 @@ fn what_unload_gives_back_is_there_for_the_next_load() {
     if !is_alone("fairness::what_unload_gives_back_is_there_for_the_next_load") {
         return;
     }
-    let engine = Scripted::new(|_| Ok(())).engine(EngineLimits::default().graphs(1).model_bytes(1));
+    let engine = Scripted::new(|_| Ok(())).engine(EngineLimits::default().with_max_graphs(1).with_max_graph_bytes(1));
     let (one, two) = (engine.guest(), engine.guest());
     for round in 0..500_u16 {
         let guest = if round % 3 == 0 { &one } else { &two };
@@ -191,8 +191,8 @@ fn a_compute_inside_a_compute_of_its_engine_never_waits_for_the_permit_of_its_ow
             }
             Ok(())
         };
-        let engine = Scripted::new(compute).engine(EngineLimits::default().computes(computes));
-        let guest = engine.guest_with(Limits::default().compute_time(std::time::Duration::from_secs(3)));
+        let engine = Scripted::new(compute).engine(EngineLimits::default().with_max_computing(computes));
+        let guest = engine.guest_with(Limits::default().with_max_compute_time(std::time::Duration::from_secs(3)));
         let [outer, inner] = [0, 1].map(|model| context(&guest, model));
         let (told, hears) = mpsc::channel();
         let its_guest = guest.clone();
@@ -258,17 +258,17 @@ fn a_reload_inside_the_load_of_its_own_name_is_told_so() {
     let (told, hears) = mpsc::channel();
     let (its_engine, guest) = (engine.clone(), engine.guest());
     *place.lock().unwrap() = Some(Box::new(move || {
-        told.send(its_engine.replace_model("m", ModelSource::bytes(vec![2]))).unwrap();
+        told.send(its_engine.replace_model("m", ModelSource::bytes(vec![2])).map_err(Error::from)).unwrap();
         told.send(its_engine.guest().load_by_name("m").map(|_| 0)).unwrap();
     }));
     // On a thread of its own, so that the test fails where it hangs.
     let loading = guest.clone();
     thread::spawn(move || loading.load_by_name("m").map(drop).unwrap());
-    for call in ["replace_model", "load_by_name"] {
+    for call in ["", "load_by_name: "] {
         let error = hears.recv_timeout(std::time::Duration::from_secs(15)).unwrap().unwrap_err();
-        let message = format!("{call}: a backend made this call inside the load that it would have to wait for");
+        let message = format!("{call}a backend made this call inside the load that it would have to wait for");
         assert_eq!((error.kind(), error.message()), (ErrorKind::RuntimeError, &*message));
     }
     eventually(|| engine.stats().graph_handles == 1);
-    assert_eq!(engine.replace_model("m", source(3)), Ok(2));
+    assert_eq!(engine.replace_model("m", source(3)).unwrap(), 2);
 }

@@ -13,8 +13,9 @@ fn load(guest: &Guest, a: f32) -> GuestHandle {
 #[test]
 fn what_is_given_back_leaves_memory_limits_and_listings_though_a_guard_is_held() {
     let watch = Watch::default();
-    let engine = watch.engine_within(EngineLimits::default().graphs(1).contexts(1).model_bytes(100));
-    let guest = engine.guest_with(Limits::default().graphs(1).contexts(1).model_bytes(100));
+    let engine =
+        watch.engine_within(EngineLimits::default().with_max_graphs(1).with_max_contexts(1).with_max_graph_bytes(100));
+    let guest = engine.guest_with(Limits::default().with_max_graphs(1).with_max_contexts(1).with_max_graph_bytes(100));
     let guard = graphpool::pin();
     for round in 0..10_u8 {
         let graph = load(&guest, round.into());

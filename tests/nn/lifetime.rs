@@ -69,7 +69,7 @@ const RELEASES: [(&str, Release); 6] = [
     }),
     ("version replaced", |engine, _, number| {
         let next = named(engine, number);
-        assert_eq!(engine.replace_model("m", next), Ok(2));
+        assert_eq!(engine.replace_model("m", next).unwrap(), 2);
         1
     }),
 ];
@@ -162,7 +162,7 @@ fn a_destructor_may_use_the_engine_and_even_be_the_last_to_have_it() {
         let watch = Watch::default();
         let (told, hears) = mpsc::channel();
         let place = Arc::new(Mutex::new(None));
-        let engine = watch.builder().backend(Curious { engine: Arc::clone(&place), told }).build();
+        let engine = watch.builder().with_backend(Curious { engine: Arc::clone(&place), told }).build();
         engine.register_model("m", ModelSource::bytes(b"named".as_slice()), Encoding::Ggml, Target::Cpu).unwrap();
         *place.lock().unwrap() = Some(engine.clone());
         let guest = engine.guest();

@@ -33,18 +33,15 @@ fn vector(length: u32) -> Tensor {
 fn graphs_are_counted_by_handle_and_one_that_is_given_back_makes_room_at_once() {
     let engine = Watch::default().engine();
     engine.register_model("m", ModelSource::bytes(Model::default().bytes()), Encoding::Onnx, Target::Cpu).unwrap();
-    let guest = engine.guest_with(Limits::default().graphs(2));
+    let guest = engine.guest_with(Limits::default().with_max_graphs(2));
     let first = load(&guest, 0).unwrap();
     guest.load_by_name("m").unwrap();
     for error in [load(&guest, 0).unwrap_err(), guest.load_by_name("m").unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::TooLarge);
-        assert!(
-            error.message().contains("graph handle limit exceeded: 2 of 2 handles in use, 1 more requested"),
-            "{error}"
-        );
+        assert!(error.message().contains("graph limit exceeded: 2 of 2 graphs in use, 1 more requested"), "{error}");
     }
     // Another guest has limits of its own.
-    load(&engine.guest_with(Limits::default().graphs(1)), 0).unwrap();
+    load(&engine.guest_with(Limits::default().with_max_graphs(1)), 0).unwrap();
     let mut last = first;
     for _ in 0..1_000 {
         guest.unload(last).unwrap();
@@ -55,7 +52,7 @@ fn graphs_are_counted_by_handle_and_one_that_is_given_back_makes_room_at_once() 
 
 #[test]
 fn contexts_are_counted_and_one_that_is_given_back_makes_room_at_once() {
-    let guest = Watch::default().engine().guest_with(Limits::default().contexts(2));
+    let guest = Watch::default().engine().guest_with(Limits::default().with_max_contexts(2));
     let graph = load(&guest, 0).unwrap();
     let mut last = guest.init_execution_context(graph).unwrap();
     guest.init_execution_context(graph).unwrap();
@@ -70,15 +67,15 @@ fn contexts_are_counted_and_one_that_is_given_back_makes_room_at_once() {
 fn model_bytes_are_those_that_the_backend_counts() {
     let watch = Watch::default();
     let engine = watch.engine();
-    let guest = engine.guest_with(Limits::default().model_bytes(1_000));
+    let guest = engine.guest_with(Limits::default().with_max_graph_bytes(1_000));
     // What this load has reserved for its own bytes is not in use.
     let error = load(&guest, 1_001).unwrap_err();
-    assert_eq!(error.message(), "load: model memory limit exceeded: 0 of 1000 bytes in use, 1001 more requested");
+    assert_eq!(error.message(), "load: graph bytes limit exceeded: 0 of 1000 bytes in use, 1001 more requested");
     let first = load(&guest, 600).unwrap();
     assert_eq!(watch.memory_limit(), 1_000);
     let error = load(&guest, 401).unwrap_err();
     assert_eq!((error.kind(), watch.memory_limit()), (ErrorKind::TooLarge, 400));
-    assert_eq!(error.message(), "load: model memory limit exceeded: 600 of 1000 bytes in use, 401 more requested");
+    assert_eq!(error.message(), "load: graph bytes limit exceeded: 600 of 1000 bytes in use, 401 more requested");
     load(&guest, 400).unwrap();
     // Not even the model's own 20 bytes have room, so that no backend is asked.
     let loads = watch.loads();
@@ -90,7 +87,7 @@ fn model_bytes_are_those_that_the_backend_counts() {
 
 #[test]
 fn a_model_counts_until_its_last_context_is_gone() {
-    let guest = Watch::default().engine().guest_with(Limits::default().model_bytes(1_000));
+    let guest = Watch::default().engine().guest_with(Limits::default().with_max_graph_bytes(1_000));
     let graph = load(&guest, 1_000).unwrap();
     let contexts = [(); 2].map(|()| guest.init_execution_context(graph).unwrap());
     guest.unload(graph).unwrap();
@@ -106,14 +103,14 @@ fn a_named_model_counts_for_no_guest() {
     let engine = Watch::default().engine();
     let model = Model { memory: 1 << 20, ..Model::default() };
     engine.register_model("big", ModelSource::bytes(model.bytes()), Encoding::Onnx, Target::Cpu).unwrap();
-    let guest = engine.guest_with(Limits::default().model_bytes(20));
+    let guest = engine.guest_with(Limits::default().with_max_graph_bytes(20));
     guest.load_by_name("big").unwrap();
     load(&guest, 20).unwrap();
 }
 
 #[test]
 fn a_load_that_fails_leaves_the_counts_as_they_were() {
-    let guest = Watch::default().engine().guest_with(Limits::default().graphs(1).model_bytes(20));
+    let guest = Watch::default().engine().guest_with(Limits::default().with_max_graphs(1).with_max_graph_bytes(20));
     for _ in 0..10 {
         guest.load(&[b"junk"], Encoding::Onnx, Target::Cpu).unwrap_err();
         guest.load(&[b"load"], Encoding::PyTorch, Target::Cpu).unwrap_err();
@@ -126,7 +123,7 @@ fn a_load_that_fails_leaves_the_counts_as_they_were() {
 
 #[test]
 fn a_context_that_fails_to_open_leaves_the_counts_as_they_were() {
-    let guest = Watch::default().engine().guest_with(Limits::default().contexts(1));
+    let guest = Watch::default().engine().guest_with(Limits::default().with_max_contexts(1));
     let bad = guest.load(&[b"init"], Encoding::PyTorch, Target::Cpu).unwrap();
     for _ in 0..10 {
         assert_eq!(guest.init_execution_context(bad).unwrap_err().kind(), ErrorKind::RuntimeError);
@@ -137,13 +134,13 @@ fn a_context_that_fails_to_open_leaves_the_counts_as_they_were() {
 #[test]
 fn tensors_are_bounded_in_bytes_and_rank() {
     let engine = Watch::default().engine();
-    let guest = engine.guest_with(Limits::default().tensor_bytes(8).tensor_rank(2));
+    let guest = engine.guest_with(Limits::default().with_max_tensor_bytes(8).with_max_tensor_rank(2));
     let any = trouble(&guest, "any").unwrap();
     for (bytes, answer) in [(8, Ok(())), (9, Err("set_input: input 0 has 9 bytes; the limit is 8".to_owned()))] {
         let result = guest.set_input(any, 0, bytes_of(bytes).view());
         assert_eq!(result.map_err(|error| error.message().to_owned()), answer);
     }
-    assert_eq!(engine.stats().refused, 1);
+    assert_eq!(engine.stats().limited, 1);
     for (rank, good) in [(2, true), (3, false), (100_000, false)] {
         let dimensions = vec![1; rank];
         let tensor = TensorView::new(&dimensions, TensorType::U8, &[0]).unwrap();
@@ -154,7 +151,7 @@ fn tensors_are_bounded_in_bytes_and_rank() {
 #[test]
 fn the_memory_of_a_compute_is_bounded_by_the_backend() {
     for (bound, good) in [(8, true), (7, false)] {
-        let guest = Watch::default().engine().guest_with(Limits::default().compute_memory(bound));
+        let guest = Watch::default().engine().guest_with(Limits::default().with_max_compute_bytes(bound));
         let context = guest.init_execution_context(load(&guest, 0).unwrap()).unwrap();
         guest.set_input(context, 0, vector(2).view()).unwrap();
         assert_eq!(guest.compute(context).is_ok(), good);
@@ -179,14 +176,14 @@ fn names_are_bounded_in_bytes() {
 #[test]
 fn the_inputs_of_all_contexts_are_bounded_together() {
     let engine = Watch::default().engine();
-    let guest = engine.guest_with(Limits::default().context_bytes(16));
+    let guest = engine.guest_with(Limits::default().with_max_context_bytes(16));
     let graph = load(&guest, 0).unwrap();
     let [one, two, three] = [(); 3].map(|()| guest.init_execution_context(graph).unwrap());
     guest.set_input(one, 0, vector(2).view()).unwrap();
     guest.set_input(two, 0, vector(2).view()).unwrap();
     let error = guest.set_input(three, 0, vector(2).view()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
-    assert_eq!(error.message(), "set_input: context memory limit exceeded: 16 of 16 bytes in use, 8 more requested");
+    assert_eq!(error.message(), "set_input: context bytes limit exceeded: 16 of 16 bytes in use, 8 more requested");
     // The same input again takes no more; one that was given back makes room.
     guest.set_input(one, 0, vector(2).view()).unwrap();
     assert_eq!(engine.stats().context_bytes, 16);
@@ -199,7 +196,7 @@ fn the_inputs_of_all_contexts_are_bounded_together() {
 
 #[test]
 fn an_input_that_the_backend_refuses_is_not_counted() {
-    let guest = Watch::default().engine().guest_with(Limits::default().context_bytes(1));
+    let guest = Watch::default().engine().guest_with(Limits::default().with_max_context_bytes(1));
     let context = trouble(&guest, "refuses").unwrap();
     for _ in 0..3 {
         let refused = guest.set_input(context, 0, bytes_of(1).view()).unwrap_err();
@@ -213,14 +210,14 @@ fn an_input_that_the_backend_refuses_is_not_counted() {
 fn contexts_are_bounded_in_what_they_hold_and_not_by_their_inputs_alone() {
     let watch = Watch::default();
     let engine = watch.engine();
-    let guest = engine.guest_with(Limits::default().context_bytes(10));
+    let guest = engine.guest_with(Limits::default().with_max_context_bytes(10));
     let full = trouble(&guest, "holds 6 then 10").unwrap();
     assert_eq!(engine.stats().context_bytes, 6);
     let error = trouble(&guest, "holds 5").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert_eq!(
         error.message(),
-        "init_execution_context: context memory limit exceeded: 6 of 10 bytes in use, 5 more requested"
+        "init_execution_context: context bytes limit exceeded: 6 of 10 bytes in use, 5 more requested"
     );
     // Nothing is left of the one that was refused.
     assert_eq!((engine.stats().context_bytes, engine.stats().contexts), (6, 1));
@@ -232,7 +229,7 @@ fn contexts_are_bounded_in_what_they_hold_and_not_by_their_inputs_alone() {
     // One more than the bound costs the context, whose memory goes at once.
     let swelling = trouble(&guest, "holds 6 then 11").unwrap();
     let error = guest.compute(swelling).unwrap_err();
-    assert_eq!(error.message(), "compute: context memory limit exceeded: 6 of 10 bytes in use, 5 more requested");
+    assert_eq!(error.message(), "compute: context bytes limit exceeded: 6 of 10 bytes in use, 5 more requested");
     assert_eq!((engine.stats().context_bytes, engine.stats().contexts), (0, 0));
     let poisoned = guest.compute(swelling).unwrap_err();
     assert_eq!(poisoned.kind(), ErrorKind::RuntimeError);
@@ -247,7 +244,7 @@ fn contexts_are_bounded_in_what_they_hold_and_not_by_their_inputs_alone() {
 #[test]
 fn what_the_contexts_of_all_guests_hold_is_bounded_together() {
     let watch = Watch::default();
-    let engine = watch.engine_within(EngineLimits::default().context_bytes(10));
+    let engine = watch.engine_within(EngineLimits::default().with_max_context_bytes(10));
     let [one, two] = [engine.guest(), engine.guest()];
     let first = trouble(&one, "holds 6").unwrap();
     let second = trouble(&two, "any").unwrap();
@@ -256,7 +253,7 @@ fn what_the_contexts_of_all_guests_hold_is_bounded_together() {
     assert_eq!(error.kind(), ErrorKind::Busy);
     assert_eq!(
         error.message(),
-        "set_input: engine context memory limit exceeded: 10 of 10 bytes in use, 1 more requested"
+        "set_input: engine context bytes limit exceeded: 10 of 10 bytes in use, 1 more requested"
     );
     // More than the bound by itself, whatever others have.
     assert_eq!(two.set_input(second, 0, bytes_of(11).view()).unwrap_err().kind(), ErrorKind::TooLarge);
@@ -271,7 +268,7 @@ fn what_the_contexts_of_all_guests_hold_is_bounded_together() {
 #[test]
 fn models_that_wait_for_their_end_count_for_the_engine_and_hold_up_no_caller() {
     let watch = Watch::default();
-    let engine = watch.engine_within(EngineLimits::default().graphs(3));
+    let engine = watch.engine_within(EngineLimits::default().with_max_graphs(3));
     let guest = engine.guest();
     let load = |bytes: &[u8]| guest.load(&[bytes], Encoding::PyTorch, Target::Cpu);
     guest.unload(load(b"gate drop").unwrap()).unwrap();
@@ -290,7 +287,7 @@ fn models_that_wait_for_their_end_count_for_the_engine_and_hold_up_no_caller() {
 #[test]
 fn a_compute_that_has_no_time_is_late_and_one_that_has_all_is_not() {
     for (time, good) in [(Duration::ZERO, false), (Duration::MAX, true)] {
-        let guest = Watch::default().engine().guest_with(Limits::default().compute_time(time));
+        let guest = Watch::default().engine().guest_with(Limits::default().with_max_compute_time(time));
         let computed = guest.compute(trouble(&guest, "any").unwrap()).map_err(|error| error.kind());
         assert_eq!(computed, if good { Ok(()) } else { Err(ErrorKind::Timeout) });
     }
@@ -299,9 +296,9 @@ fn a_compute_that_has_no_time_is_late_and_one_that_has_all_is_not() {
 #[test]
 fn as_many_computes_run_as_the_machine_has_processors_unless_the_host_says_otherwise() {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    assert_eq!(EngineLimits::default().max_computes(), processors);
+    assert_eq!(EngineLimits::default().max_computing(), processors);
     // None at all would be an engine that does nothing.
-    let guest = Watch::default().engine_within(EngineLimits::default().computes(0)).guest();
+    let guest = Watch::default().engine_within(EngineLimits::default().with_max_computing(0)).guest();
     guest.compute(trouble(&guest, "any").unwrap()).unwrap();
 }
 
@@ -310,13 +307,14 @@ fn as_many_computes_run_as_the_machine_has_processors_unless_the_host_says_other
 fn an_engine_has_no_more_graphs_contexts_and_bytes_than_its_limits_say() {
     let model = |a: f32, memory| Model { a, memory, ..Model::default() }.bytes();
     let watch = Watch::default();
-    let engine = watch.engine_within(EngineLimits::default().graphs(2).contexts(1).model_bytes(1_000));
+    let engine = watch
+        .engine_within(EngineLimits::default().with_max_graphs(2).with_max_contexts(1).with_max_graph_bytes(1_000));
     let (one, two) = (engine.guest(), engine.guest());
     let load = |guest: &Guest, a, memory| guest.load(&[&model(a, memory)], Encoding::Onnx, Target::Cpu);
     let first = load(&one, 1.0, 600).unwrap();
     let error = load(&two, 2.0, 401).unwrap_err();
     assert_eq!((error.kind(), watch.memory_limit()), (ErrorKind::Busy, 400));
-    let told = "load: engine model memory limit exceeded: 600 of 1000 bytes in use, 401 more requested";
+    let told = "load: engine graph bytes limit exceeded: 600 of 1000 bytes in use, 401 more requested";
     assert_eq!(error.message(), told);
     // What was built for nothing counts until it is gone.
     eventually(|| engine.stats().graphs == 1);
@@ -344,15 +342,15 @@ fn an_engine_has_no_more_graphs_contexts_and_bytes_than_its_limits_say() {
 
 #[test]
 fn no_guest_has_more_than_the_ceiling_whatever_limits_it_is_given() {
-    let ceiling = Limits::unlimited().graphs(1).tensor_bytes(8);
-    let engine = Watch::default().builder().ceiling(ceiling).build();
-    assert_eq!(engine.limits(), &Limits::default().graphs(1).tensor_bytes(8));
+    let ceiling = Limits::unlimited().with_max_graphs(1).with_max_tensor_bytes(8);
+    let engine = Watch::default().builder().with_ceiling(ceiling).build();
+    assert_eq!(engine.limits(), &Limits::default().with_max_graphs(1).with_max_tensor_bytes(8));
     for guest in [engine.guest(), engine.guest_with(Limits::unlimited())] {
         let context = guest.init_execution_context(load(&guest, 0).unwrap()).unwrap();
         assert_eq!(load(&guest, 0).unwrap_err().kind(), ErrorKind::TooLarge);
         assert_eq!(guest.set_input(context, 0, vector(3).view()).unwrap_err().kind(), ErrorKind::TooLarge);
     }
-    assert_eq!(engine.guest_with(Limits::default().graphs(0)).limits().max_graphs(), 0);
+    assert_eq!(engine.guest_with(Limits::default().with_max_graphs(0)).limits().max_graphs(), 0);
 }
 
 /// A graph of as many inputs as it says, whose contexts say that they hold nothing.
@@ -371,7 +369,7 @@ impl Backend for Wide {
 
     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
         let inputs = String::from_utf8(request.parts.concat()).unwrap().parse().unwrap();
-        let byte = TensorDescription { name: String::new(), ty: TensorType::U8, dimensions: None };
+        let byte = TensorDescription::new("", TensorType::U8, None);
         Ok(Box::new(Self(vec![byte; inputs])))
     }
 }
@@ -411,8 +409,8 @@ impl BackendContext for WideContext {
 /// A guest chooses how many inputs its model has, and which of them it sets, to tensors of no bytes.
 #[test]
 fn what_the_engine_keeps_for_each_input_counts_where_they_are_many() {
-    let engine = Watch::default().builder().backend(Wide(vec![])).build();
-    let guest = engine.guest_with(Limits::default().context_bytes(1_000_000));
+    let engine = Watch::default().builder().with_backend(Wide(vec![])).build();
+    let guest = engine.guest_with(Limits::default().with_max_context_bytes(1_000_000));
     let open = |inputs: &str| {
         let graph = guest.load(&[inputs.as_bytes()], Encoding::Ggml, Target::Cpu).unwrap();
         guest.init_execution_context(graph)
@@ -427,7 +425,7 @@ fn what_the_engine_keeps_for_each_input_counts_where_they_are_many() {
     guest.compute(many).unwrap();
     assert_eq!(engine.stats().context_bytes, 5 + 800_000);
     let error = open("25000").unwrap_err();
-    let told = "context memory limit exceeded: 800005 of 1000000 bytes in use, 200000 more requested";
+    let told = "context bytes limit exceeded: 800005 of 1000000 bytes in use, 200000 more requested";
     assert_eq!(error.message(), format!("init_execution_context: {told}"));
     guest.drop_context(many).unwrap();
     open("25000").unwrap();

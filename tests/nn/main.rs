@@ -6,16 +6,19 @@ mod admission;
 mod backends;
 mod calls;
 mod concurrency;
+mod configs;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod errors;
 mod fairness;
 mod files;
 mod guards;
+mod infer;
 mod lifetime;
 mod limits;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod model_errors;
 mod names;
 mod observe;
 mod oracle;

@@ -45,12 +45,12 @@ fn the_recorder_is_told_every_number_and_gauges_come_back_to_zero() {
     recorder.install().unwrap();
 
     let watch = Watch::default();
-    let engine = watch.engine_within(EngineLimits::default().computes(1).queue(1));
+    let engine = watch.engine_within(EngineLimits::default().with_max_computing(1).with_max_queued(1));
     let source = |a| ModelSource::bytes(Model { a, ..Model::default() }.bytes());
     engine.register_model("m", source(2.0), Encoding::Onnx, Target::Cpu).unwrap();
     let guest = engine.guest();
     let named = guest.load_by_name("m").unwrap();
-    assert_eq!(engine.replace_model("m", source(3.0)), Ok(2));
+    assert_eq!(engine.replace_model("m", source(3.0)).unwrap(), 2);
     guest.load_by_name("none").unwrap_err();
     let affine = guest.init_execution_context(named).unwrap();
     let data = [0; 8];

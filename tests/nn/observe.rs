@@ -98,7 +98,7 @@ fn loads_builds_computes_reloads_and_refusals_are_told_with_guest_and_graph() {
         format!("INFO built graph={} backend=\"affine\" bytes=100", number(&notes[10], "graph")),
         format!("INFO reloaded name=\"m\" version=2 graph={}", number(&notes[10], "graph")),
         "INFO <build> encoding=Onnx target=Cpu bytes=4".to_owned(),
-        "WARN reload failed name=\"m\" error=invalid encoding: replace_model: not affine".to_owned(),
+        "WARN reload failed name=\"m\" error=the model cannot be built: invalid encoding: not affine".to_owned(),
     ];
     assert_eq!(*notes, expected);
 }

@@ -26,7 +26,9 @@ struct Played {
 }
 
 fn guest(engine: &Engine) -> Guest {
-    engine.guest_with(Limits::default().graphs(GRAPHS).contexts(CONTEXTS).model_bytes(MODELS * 100))
+    engine.guest_with(
+        Limits::default().with_max_graphs(GRAPHS).with_max_contexts(CONTEXTS).with_max_graph_bytes(MODELS * 100),
+    )
 }
 
 fn bytes(model: Model) -> Vec<u8> {
@@ -115,10 +117,12 @@ impl Played {
                 self.restart(transition.guest);
                 Ok(())
             }
-            Call::Replace => self.engine.replace_model(NAME, version()).map(drop),
-            Call::ReplaceByJunk => self.engine.replace_model(NAME, ModelSource::bytes(b"junk".as_slice())).map(drop),
-            Call::RemoveName => self.engine.remove_model(NAME),
-            Call::Register => self.engine.register_model(NAME, version(), Encoding::Onnx, Target::Cpu),
+            Call::Replace => Ok(self.engine.replace_model(NAME, version()).map(drop)?),
+            Call::ReplaceByJunk => {
+                Ok(self.engine.replace_model(NAME, ModelSource::bytes(b"junk".as_slice())).map(drop)?)
+            }
+            Call::RemoveName => Ok(self.engine.remove_model(NAME)?),
+            Call::Register => Ok(self.engine.register_model(NAME, version(), Encoding::Onnx, Target::Cpu)?),
         }
     }
 }

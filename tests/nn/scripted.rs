@@ -28,7 +28,7 @@ impl Scripted {
     }
 
     pub fn engine(self, limits: EngineLimits) -> Engine {
-        self.builder().engine_limits(limits).build()
+        self.builder().with_engine_limits(limits).build()
     }
 
     pub fn builder(self) -> EngineBuilder {

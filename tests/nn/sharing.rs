@@ -101,7 +101,7 @@ fn a_build_that_is_too_large_for_one_guest_is_not_for_another_that_waited() {
     let engine = watch.engine();
     thread::scope(|scope| {
         let small = scope.spawn(|| {
-            let guest = engine.guest_with(Limits::default().model_bytes(99));
+            let guest = engine.guest_with(Limits::default().with_max_graph_bytes(99));
             guest.load(&[b"gate needs 100"], Encoding::PyTorch, Target::Cpu).map(drop)
         });
         watch.wait_for(1);

@@ -46,7 +46,7 @@ fn an_engine_with_the_backend_runs_onnx() {
 fn the_candle_backend_passes_the_checks_for_backends() {
     let vector = |elements: &[f32]| Tensor::from_f32(vec![2], elements).unwrap();
     let sample = Sample::new(doubling(), Encoding::Onnx, Target::Cpu, vec![vector(&[1.5, -4.0])]);
-    let report = sample.outputs(vec![vector(&[3.0, -8.0])]).run(&CandleBackend::new());
+    let report = sample.with_outputs(vec![vector(&[3.0, -8.0])]).run(&CandleBackend::new());
     report.assert();
     assert_eq!(report.checks(), 9);
 

@@ -33,7 +33,7 @@ impl Gate {
         let its = Arc::clone(&turn);
         let end = move |result| {
             gate.ends.fetch_add(1, Ordering::Relaxed);
-            its.come(result);
+            its.complete(result);
             None
         };
         Ok((self.admission.queue(guest, deadline, Box::new(end))?, turn))
@@ -125,7 +125,7 @@ fn leaving_against_withdrawing() {
     });
 }
 
-/// A4: of three that would end it, one does: the permit that comes, the caller, and the clock, for which the
+/// A4: of three that would end it, one does: the permit that comes, the caller, and the timer, for which the
 /// deadline has passed.
 #[test]
 fn leaving_against_withdrawing_and_a_deadline() {
@@ -227,11 +227,11 @@ fn leaving_against_making_room() {
     assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) > 0));
 }
 
-/// A6, with the clock as a thread of the model: a deadline that comes before the one for which it sleeps is heard of,
+/// A6, with the timer as a thread of the model: a deadline that comes before the one for which it sleeps is heard of,
 /// and it ends with the engine.
 #[test]
-fn an_earlier_deadline_against_the_clock() {
-    explore("an earlier deadline against the clock", || {
+fn an_earlier_deadline_against_the_timer() {
+    explore("an earlier deadline against the timer", || {
         let _threads = Threads::new();
         let gate = Gate::new(1, 2);
         let permit = gate.admission.enter().unwrap();
@@ -246,10 +246,10 @@ fn an_earlier_deadline_against_the_clock() {
     });
 }
 
-/// A4, A6: a clock that has looked at a deadline looks at the next one, too, and gives back at one time with another.
+/// A4, A6: a timer that has looked at a deadline looks at the next one, too, and gives back at one time with another.
 #[test]
-fn a_second_deadline_against_the_clock_and_leaving_with_3_preemptions() {
-    explore_bounded("a second deadline against the clock and leaving", 3, || {
+fn a_second_deadline_against_the_timer_and_leaving_with_3_preemptions() {
+    explore_bounded("a second deadline against the timer and leaving", 3, || {
         let _threads = Threads::new();
         let gate = Gate::new(1, 2);
         let permit = gate.admission.enter().unwrap();

@@ -21,7 +21,7 @@ pub(in crate::nn) struct Ticket {
 
 /// One that waits, and what ends its wait.
 pub(super) struct Entry<E> {
-    /// When the clock is to end it. `None` for one that looks to that itself.
+    /// When the timer is to end it. `None` for one that looks to that itself.
     pub(super) deadline: Option<Instant>,
     pub(super) end: E,
 }

@@ -65,7 +65,7 @@ fn a_ticket_is_withdrawn_once_and_not_after_its_turn() {
     let permit = ended.recv().unwrap().unwrap();
     admission.withdraw(ticket, Withdrawn::Cancelled);
     assert!(ended.try_recv().is_err());
-    // The clock ends one of them, and not the other.
+    // The timer ends one of them, and not the other.
     queue(Some(Instant::now() + Duration::from_millis(20)));
     queue(Some(Instant::now() + Duration::from_mins(10)));
     assert_eq!(ended.recv().unwrap().err(), Some(Withdrawn::Late));
@@ -161,13 +161,13 @@ fn a_permit_that_nobody_has_a_use_for_is_handed_on_without_a_call_for_each() {
     thread::Builder::new().stack_size(256 << 10).spawn(handing_on).unwrap().join().unwrap();
 }
 
-/// A6: what has a deadline finds the clock that another has left, and an earlier deadline is heard of.
+/// A6: what has a deadline finds the timer that another has left, and an earlier deadline is heard of.
 #[test]
-fn one_clock_looks_at_all_deadlines_until_the_engine_ends() {
+fn one_timer_looks_at_all_deadlines_until_the_engine_ends() {
     let admission = Admission::new(1, 8);
     let permit = admission.enter();
     let (sender, ended) = mpsc::channel();
-    let mut clock = None;
+    let mut timer = None;
     for _ in 0..20 {
         for millis in [600_000, 1] {
             let deadline = Instant::now() + Duration::from_millis(millis);
@@ -176,18 +176,18 @@ fn one_clock_looks_at_all_deadlines_until_the_engine_ends() {
                 move |result: Result<Permit, Withdrawn>| sender.send((thread::current().id(), result.err())).unwrap();
             let ticket = admission.queue(1, Some(deadline), told(tell)).unwrap();
             if millis > 1 {
-                assert_ne!(admission.lock().clock, Clock::Stopped);
+                assert_ne!(admission.lock().timer, Timer::Stopped);
                 continue;
             }
             let (thread, why) = ended.recv().unwrap();
-            assert_eq!((*clock.get_or_insert(thread), why), (thread, Some(Withdrawn::Late)));
+            assert_eq!((*timer.get_or_insert(thread), why), (thread, Some(Withdrawn::Late)));
             admission.withdraw(Ticket { number: ticket.number - 1, ..ticket }, Withdrawn::Cancelled);
             assert_eq!(ended.recv().unwrap(), (thread::current().id(), Some(Withdrawn::Cancelled)));
         }
     }
     drop(permit);
     admission.close();
-    while admission.lock().clock != Clock::Stopped {
+    while admission.lock().timer != Timer::Stopped {
         thread::yield_now();
     }
 }

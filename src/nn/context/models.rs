@@ -34,11 +34,18 @@ fn context() -> Context {
     let [of_guest, of_engine] =
         [(); 2].map(|()| Reservation::new(&usage, |usage| &usage.context_bytes, "", 0).unwrap());
     let counters = StdArc::<Counters>::default();
-    Counters::born(&counters.contexts, 1);
-    let stream = Stream { backend: Box::new(Nothing), held: Held::new(0, of_guest, of_engine), shown: 0 };
+    Counters::increment(&counters.contexts, 1);
+    let backend_state =
+        BackendState { backend: Box::new(Nothing), charge: MemoryCharge::new(0, of_guest, of_engine), reported: 0 };
     Context {
-        claim: Claim::new(),
-        inside: Mutex::new(Inside { stream: Some(stream), lost: None, keep: None, cancel: None, begun: false }),
+        use_lock: UseLock::new(),
+        state: Mutex::new(ContextState {
+            backend_state: Some(backend_state),
+            lost: None,
+            resources: None,
+            cancel: None,
+            begun: false,
+        }),
         inputs: StdArc::default(),
         outputs: StdArc::default(),
         graph: 0,
@@ -47,7 +54,7 @@ fn context() -> Context {
 }
 
 /// X4, X5: a compute that waits while its context is given back begins before that, or is cancelled; and the context is
-/// taken down once.
+/// torn down once.
 #[test]
 fn a_compute_that_begins_against_the_end_of_its_context() {
     let seen = StdArc::new(StdMutex::new(BTreeSet::new()));

@@ -13,7 +13,7 @@ const ROOM: usize = 1;
 
 /// A value that is made once, and who makes it.
 struct Once {
-    flight: Flight<u32>,
+    flight: SingleFlight<u32>,
     value: AtomicU32,
     /// F1: loom reports two runs of `make` that nothing keeps apart.
     running: UnsafeCell<()>,
@@ -23,7 +23,7 @@ struct Once {
 impl Once {
     fn new() -> Arc<Self> {
         let (value, made) = (AtomicU32::new(0), AtomicU32::new(0));
-        Arc::new(Self { flight: Flight::new(), value, running: UnsafeCell::new(()), made })
+        Arc::new(Self { flight: SingleFlight::new(), value, running: UnsafeCell::new(()), made })
     }
 
     fn find(&self) -> Option<u32> {
@@ -41,25 +41,25 @@ impl Once {
     }
 
     /// Asks for it; 0 is a run that fails.
-    fn join(&self, value: u32) -> Landed<u32> {
+    fn join(&self, value: u32) -> Outcome<u32> {
         self.flight.join(ROOM, || self.find(), || self.make(value))
     }
 
     /// Asks for it, in a run that is cut off. (Not by a panic: loom's threads are one thread to std, and all of
     /// them would panic.)
-    fn join_and_be_cut_off(&self) -> Landed<u32> {
-        match self.flight.board(ROOM, || self.find()) {
-            Boarding::Found(value) => Landed::Own(Ok(value)),
-            Boarding::First(landing) => {
+    fn join_and_be_cut_off(&self) -> Outcome<u32> {
+        match self.flight.role(ROOM, || self.find()) {
+            Role::Found(value) => Outcome::Led(Ok(value)),
+            Role::Leader(leader) => {
                 self.running.with_mut(|_| ());
-                drop(landing);
-                Landed::Own(Err(failed()))
+                drop(leader);
+                Outcome::Led(Err(failed()))
             }
-            Boarding::Later(seat) => match seat.wait() {
-                Waited::Ended(result) => Landed::Others(result),
+            Role::Follower(waiter) => match waiter.wait() {
+                Waited::Ended(result) => Outcome::Joined(result),
                 Waited::Short | Waited::Next(_) => panic!("no run is short"),
             },
-            Boarding::Refused(error) => panic!("nobody waits for itself: {error}"),
+            Role::Refused(error) => panic!("nobody waits for itself: {error}"),
         }
     }
 }
@@ -73,11 +73,11 @@ fn failed() -> Error {
 struct Seen(StdMutex<BTreeSet<String>>);
 
 impl Seen {
-    fn note(&self, landed: &Landed<u32>) {
-        let what = match landed {
-            Landed::Own(result) => format!("own {}", result.is_ok()),
-            Landed::Others(result) => format!("others {}", result.is_ok()),
-            Landed::Short => "short".to_owned(),
+    fn note(&self, outcome: &Outcome<u32>) {
+        let what = match outcome {
+            Outcome::Led(result) => format!("own {}", result.is_ok()),
+            Outcome::Joined(result) => format!("others {}", result.is_ok()),
+            Outcome::Short => "short".to_owned(),
         };
         self.0.lock().unwrap().insert(what);
     }
@@ -90,20 +90,20 @@ impl Seen {
 
 /// F1, F3: one asks in a run that fails, another in one that does not. Whoever waited for the failure is told, and
 /// may try again at once; whoever did not makes it.
-fn a_failure_against_another_that_asks(name: &str, fail: fn(&Once) -> Landed<u32>) {
+fn a_failure_against_another_that_asks(name: &str, fail: fn(&Once) -> Outcome<u32>) {
     let seen = std::sync::Arc::new([Seen::default(), Seen::default()]);
     let notes = std::sync::Arc::clone(&seen);
     explore(name, move || {
         let once = Once::new();
         let (other, its_notes) = (Arc::clone(&once), std::sync::Arc::clone(&notes));
         let other = thread::spawn(move || its_notes[1].note(&fail(&other)));
-        let landed = once.join(1);
-        notes[0].note(&landed);
-        if landed.result(failed).is_err() {
-            assert_eq!(once.join(1), Landed::Own(Ok(1)));
+        let outcome = once.join(1);
+        notes[0].note(&outcome);
+        if outcome.result(failed).is_err() {
+            assert_eq!(once.join(1), Outcome::Led(Ok(1)));
         }
         other.join().unwrap();
-        assert_eq!(once.join(2), Landed::Own(Ok(1)));
+        assert_eq!(once.join(2), Outcome::Led(Ok(1)));
     });
     seen[0].assert(&["others false", "own true"]);
     seen[1].assert(&["others true", "own false", "own true"]);
@@ -150,7 +150,7 @@ fn a_run_that_fails_against_two_that_ask_with_3_preemptions() {
             .collect();
         assert_eq!(once.join(0).result(failed), Err(failed()));
         assert!(others.into_iter().all(|other| other.join().unwrap().result(failed) == Err(failed())));
-        assert_eq!(once.join(1), Landed::Own(Ok(1)));
+        assert_eq!(once.join(1), Outcome::Led(Ok(1)));
     });
 }
 
@@ -199,9 +199,9 @@ fn two_that_make_what_the_other_asks_for() {
             }
         };
         let other = thread::spawn(ask(&two, &one));
-        let landed = [ask(&one, &two)(), other.join().unwrap()];
-        for landed in &landed {
-            notes.note(landed);
+        let outcome = [ask(&one, &two)(), other.join().unwrap()];
+        for outcome in &outcome {
+            notes.note(outcome);
         }
         // Nothing of it stays.
         assert_eq!(one.join(1).result(failed), Ok(1));

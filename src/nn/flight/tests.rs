@@ -5,11 +5,11 @@ use std::thread;
 
 use super::*;
 
-struct Once<T>(Flight<T>, OnceLock<T>);
+struct Once<T>(SingleFlight<T>, OnceLock<T>);
 
 impl<T: Clone> Once<T> {
     fn new() -> Self {
-        Self(Flight::new(), OnceLock::new())
+        Self(SingleFlight::new(), OnceLock::new())
     }
 
     fn get_or_make(&self, make: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
@@ -84,7 +84,7 @@ fn a_run_that_unwinds_lets_the_next_one_begin() {
 /// F4, with those who wait in any order of their room.
 #[test]
 fn a_run_that_is_short_of_room_is_followed_by_the_one_with_the_most() {
-    let (flight, value) = (Flight::new(), OnceLock::new());
+    let (flight, value) = (SingleFlight::new(), OnceLock::new());
     let runs = std::sync::Mutex::new(Vec::new());
     let join = |room: usize, ready: &dyn Fn()| {
         let make = || {
@@ -117,14 +117,14 @@ fn a_run_that_is_short_of_room_is_followed_by_the_one_with_the_most() {
             other
         });
         all_wait.wait();
-        assert_eq!(first.join().unwrap(), Landed::Own(Err(Error::too_large("short"))));
-        let landed = others.map(|other| other.join().unwrap());
-        let made = |landed: &Landed<usize>| matches!(landed, Landed::Others(Ok(9)));
+        assert_eq!(first.join().unwrap(), Outcome::Led(Err(Error::too_large("short"))));
+        let outcome = others.map(|other| other.join().unwrap());
+        let made = |outcome: &Outcome<usize>| matches!(outcome, Outcome::Joined(Ok(9)));
         // The one with the most has made it, and those with more than the first had have that.
-        assert_eq!(landed[2], Landed::Own(Ok(9)));
-        assert!(made(&landed[0]) && made(&landed[3]));
+        assert_eq!(outcome[2], Outcome::Led(Ok(9)));
+        assert!(made(&outcome[0]) && made(&outcome[3]));
         // The others were told, or came to look when it was there.
-        assert!([&landed[1], &landed[4]].into_iter().all(|landed| made(landed) || *landed == Landed::Short));
+        assert!([&outcome[1], &outcome[4]].into_iter().all(|outcome| made(outcome) || *outcome == Outcome::Short));
     });
     assert_eq!(*runs.lock().unwrap(), [3, 9]);
 }

@@ -61,7 +61,7 @@ fn two_jobs_for_one_thread() {
     });
 }
 
-/// Whether both of two jobs have run when the last of them is let go of.
+/// Whether both of two jobs have run when the last of them is dropped.
 struct Both(AtomicUsize);
 
 impl Drop for Both {

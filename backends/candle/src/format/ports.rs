@@ -33,11 +33,8 @@ impl Port {
         let size = |dim: &Option<usize>| dim.and_then(|dim| u32::try_from(dim).ok());
         // Strings have one dimension more than their tensor: the bytes of each.
         let bytes = (self.ty == ElementType::String).then_some(None);
-        TensorDescription {
-            name: self.name.clone(),
-            ty: carrier(self.ty),
-            dimensions: self.dims.as_ref().map(|dims| dims.iter().map(size).chain(bytes).collect()),
-        }
+        let dimensions = self.dims.as_ref().map(|dims| dims.iter().map(size).chain(bytes).collect());
+        TensorDescription::new(self.name.clone(), carrier(self.ty), dimensions)
     }
 }
 

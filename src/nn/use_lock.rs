@@ -1,4 +1,4 @@
-//! Who may use a context now, and who takes it down: one word, three transitions, nobody ever waits.
+//! Who may use a context now, and who tears it down: one word, three transitions, nobody ever waits.
 //!
 //! ```text
 //!            claim
@@ -10,11 +10,11 @@
 //!    ▼                   ▼
 //!   CLOSED              CLOSED
 //!   the closer          the user, who finds it
-//!   takes it down       at release, takes it down
+//!   tears it down       at release, tears it down
 //! ```
 //!
-//! * C1: between a successful [`claim`](Claim::claim) and its [`release`](Claim::release) no other claim succeeds.
-//! * C2: of all calls of [`close`](Claim::close) and `release`, exactly one is told to take the context down, and
+//! * C1: between a successful [`claim`](UseLock::claim) and its [`release`](UseLock::release) no other claim succeeds.
+//! * C2: of all calls of [`close`](UseLock::close) and `release`, exactly one is told to tear the context down, and
 //!   after that no claim succeeds.
 //!
 //! C2, by what the first `close` finds in the word: if IDLE, no claim succeeds after it and so no release follows. If
@@ -37,21 +37,21 @@ pub(super) enum Refused {
 
 /// The right to use what it stands beside.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct UseLock {
     word: AtomicU32,
 }
 
-/// Who is to take down what was claimed.
+/// Who is to tear down what was claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(super) enum TakeDown {
+pub(super) enum Teardown {
     /// The caller, now: nobody else can reach it any more.
-    Mine,
+    ByCaller,
     /// Not the caller.
-    NotMine,
+    NotByCaller,
 }
 
-impl Claim {
+impl UseLock {
     pub(super) fn new() -> Self {
         Self { word: AtomicU32::new(IDLE) }
     }
@@ -68,19 +68,19 @@ impl Claim {
     }
 
     /// Gives the claim back. Only for whoever holds it.
-    pub(super) fn release(&self) -> TakeDown {
+    pub(super) fn release(&self) -> Teardown {
         // Release: pairs with the Acquire of the next `claim`, or of the `close` that finds the word IDLE. Relaxed on
         // failure: a closer that found BUSY has left nothing to be seen.
         match self.word.compare_exchange(BUSY, IDLE, Ordering::Release, Ordering::Relaxed) {
-            Ok(_) => TakeDown::NotMine,
-            Err(_) => TakeDown::Mine,
+            Ok(_) => Teardown::NotByCaller,
+            Err(_) => Teardown::ByCaller,
         }
     }
 
     /// Lets no further claim succeed.
-    pub(super) fn close(&self) -> TakeDown {
-        // Acquire: pairs with the Release of the last `release`, whose leavings the closer takes down if it finds IDLE.
-        if self.word.swap(CLOSED, Ordering::Acquire) == IDLE { TakeDown::Mine } else { TakeDown::NotMine }
+    pub(super) fn close(&self) -> Teardown {
+        // Acquire: pairs with the Release of the last `release`, whose leavings the closer tears down if it finds IDLE.
+        if self.word.swap(CLOSED, Ordering::Acquire) == IDLE { Teardown::ByCaller } else { Teardown::NotByCaller }
     }
 
     /// Whether [`close`](Self::close) was called. The lock of what it stands beside orders the two.
@@ -96,29 +96,29 @@ mod tests {
 
     #[test]
     fn a_second_claim_is_refused_until_the_first_is_released() {
-        let claim = Claim::new();
-        claim.claim().unwrap();
-        assert_eq!(claim.claim(), Err(Refused::Busy));
-        assert_eq!(claim.release(), TakeDown::NotMine);
-        claim.claim().unwrap();
+        let use_lock = UseLock::new();
+        use_lock.claim().unwrap();
+        assert_eq!(use_lock.claim(), Err(Refused::Busy));
+        assert_eq!(use_lock.release(), Teardown::NotByCaller);
+        use_lock.claim().unwrap();
     }
 
     #[test]
     fn whoever_closes_an_idle_one_takes_it_down() {
-        let claim = Claim::new();
-        assert_eq!(claim.close(), TakeDown::Mine);
-        assert_eq!(claim.close(), TakeDown::NotMine);
-        assert_eq!(claim.claim(), Err(Refused::Closed));
+        let use_lock = UseLock::new();
+        assert_eq!(use_lock.close(), Teardown::ByCaller);
+        assert_eq!(use_lock.close(), Teardown::NotByCaller);
+        assert_eq!(use_lock.claim(), Err(Refused::Closed));
     }
 
     #[test]
     fn whoever_uses_it_when_it_is_closed_takes_it_down() {
-        let claim = Claim::new();
-        claim.claim().unwrap();
-        assert_eq!(claim.close(), TakeDown::NotMine);
-        assert_eq!(claim.claim(), Err(Refused::Closed));
-        assert_eq!(claim.release(), TakeDown::Mine);
-        assert_eq!(claim.close(), TakeDown::NotMine);
+        let use_lock = UseLock::new();
+        use_lock.claim().unwrap();
+        assert_eq!(use_lock.close(), Teardown::NotByCaller);
+        assert_eq!(use_lock.claim(), Err(Refused::Closed));
+        assert_eq!(use_lock.release(), Teardown::ByCaller);
+        assert_eq!(use_lock.close(), Teardown::NotByCaller);
     }
 }
 
@@ -134,24 +134,24 @@ mod models {
 
     /// What is claimed: loom reports two accesses to it that nothing keeps apart.
     struct Claimed {
-        claim: Claim,
+        use_lock: UseLock,
         cell: UnsafeCell<()>,
-        taken_down: AtomicUsize,
+        torn_down: AtomicUsize,
     }
 
     impl Claimed {
-        fn end(&self, take_down: TakeDown) {
-            if take_down == TakeDown::Mine {
+        fn end(&self, tear_down: Teardown) {
+            if tear_down == Teardown::ByCaller {
                 self.cell.with_mut(|_| ());
-                self.taken_down.fetch_add(1, Ordering::Relaxed);
+                self.torn_down.fetch_add(1, Ordering::Relaxed);
             }
         }
 
         fn call(&self) -> bool {
-            let claimed = self.claim.claim().is_ok();
+            let claimed = self.use_lock.claim().is_ok();
             if claimed {
                 self.cell.with_mut(|_| ());
-                self.end(self.claim.release());
+                self.end(self.use_lock.release());
             }
             claimed
         }
@@ -160,9 +160,12 @@ mod models {
     /// C1 and C2: two users and one who closes.
     #[test]
     fn one_user_at_a_time_and_one_who_takes_it_down() {
-        explore("one user at a time and one who takes it down", || {
-            let claimed =
-                Arc::new(Claimed { claim: Claim::new(), cell: UnsafeCell::new(()), taken_down: AtomicUsize::new(0) });
+        explore("one user at a time and one who tears it down", || {
+            let claimed = Arc::new(Claimed {
+                use_lock: UseLock::new(),
+                cell: UnsafeCell::new(()),
+                torn_down: AtomicUsize::new(0),
+            });
             let others = [
                 thread::spawn({
                     let claimed = Arc::clone(&claimed);
@@ -172,14 +175,14 @@ mod models {
                 }),
                 thread::spawn({
                     let claimed = Arc::clone(&claimed);
-                    move || claimed.end(claimed.claim.close())
+                    move || claimed.end(claimed.use_lock.close())
                 }),
             ];
             claimed.call();
             for other in others {
                 other.join().unwrap();
             }
-            assert_eq!(claimed.taken_down.load(Ordering::Relaxed), 1);
+            assert_eq!(claimed.torn_down.load(Ordering::Relaxed), 1);
             assert!(!claimed.call());
         });
     }
