@@ -1,14 +1,14 @@
 //! One stream of inferences, and how tensors cross the boundary to a guest.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
-use crate::compute::random::Randoms;
+use crate::compute::random::RandomStates;
 use crate::format::ports::{Port, carrier};
 use crate::model::{Model, fits};
 use crate::quote::quote;
 use crate::strings;
-use crate::tensor::budget::Meter;
+use crate::tensor::budget::ComputeBudget;
 use crate::tensor::element::ElementType;
-use crate::tensor::texts::Texts;
+use crate::tensor::string_table::StringTable;
 use crate::tensor::value::Value;
 use graphpool::backend::{BackendContext, ComputeControl, Error, TensorType, TensorView};
 use std::sync::Arc;
@@ -35,14 +35,14 @@ pub struct CandleContext {
     inputs: Vec<Option<Value>>,
     outputs: Vec<Carried>,
     /// How far each node that draws numbers at random has come.
-    randoms: Randoms,
+    random_states: RandomStates,
 }
 
 impl CandleContext {
     pub(crate) fn new(model: Arc<Model>) -> Self {
         let inputs = vec![None; model.inputs.len()];
-        let randoms = Randoms::new(model.randoms);
-        Self { model, inputs, outputs: Vec::new(), randoms }
+        let random_states = RandomStates::new(model.random_nodes);
+        Self { model, inputs, outputs: Vec::new(), random_states }
     }
 }
 
@@ -69,7 +69,7 @@ impl BackendContext for CandleContext {
                 return Err(Error::invalid_argument(why));
             };
             fits(port, &dims)?;
-            *slot = Some(strings::receive(dims, width, tensor.data(), &self.model.texts, &port.name)?);
+            *slot = Some(strings::from_wire(dims, width, tensor.data(), &self.model.string_table, &port.name)?);
             return Ok(());
         }
         fits(port, &dims)?;
@@ -78,7 +78,7 @@ impl BackendContext for CandleContext {
     }
 
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
-        let Model { inputs: ports, defaults, texts, .. } = &*self.model;
+        let Model { inputs: ports, defaults, string_table, .. } = &*self.model;
         let least = ports.len() - defaults.len();
         let mut inputs = Vec::with_capacity(self.inputs.len());
         for (place, (port, input)) in ports.iter().zip(&self.inputs).enumerate() {
@@ -86,20 +86,20 @@ impl BackendContext for CandleContext {
             let missing = || Error::invalid_argument(format!("input {} is not set", quote(&port.name)));
             inputs.push(input.as_ref().or(default).cloned().ok_or_else(missing)?);
         }
-        let meter = Meter::new(control.memory_limit);
-        let outputs = self.model.run(inputs, control, &meter, &self.randoms)?;
-        let cx = ExecContext::new(control, &meter);
+        let budget = ComputeBudget::new(control.memory_limit);
+        let outputs = self.model.run(inputs, control, &budget, &self.random_states)?;
+        let cx = ExecContext::new(control, &budget);
         // One value may be many outputs, each of which is a copy here.
         let bytes = outputs.iter().map(|value| {
             let each = match value.ty() {
-                ElementType::String => strings::width(value, texts, &cx)?,
+                ElementType::String => strings::width(value, string_table, &cx)?,
                 ty => carrier(ty).size(),
             };
             Ok(value.len().saturating_mul(each))
         });
         let bytes = bytes.collect::<Result<Vec<_>, Error>>()?;
-        let _charge = meter.charge(bytes.into_iter().fold(0, usize::saturating_add))?;
-        self.outputs = outputs.iter().map(|value| carry(value, texts, &cx)).collect::<Result<_, _>>()?;
+        let _charge = budget.charge(bytes.into_iter().fold(0, usize::saturating_add))?;
+        self.outputs = outputs.iter().map(|value| carry(value, string_table, &cx)).collect::<Result<_, _>>()?;
         Ok(())
     }
 
@@ -114,7 +114,7 @@ impl BackendContext for CandleContext {
     /// that a compute allocates is given back by its end.
     fn memory(&self) -> usize {
         let inputs = self.inputs.iter().flatten().map(Value::bytes).sum::<usize>();
-        inputs + self.outputs.iter().map(|output| output.data.len()).sum::<usize>() + self.randoms.bytes()
+        inputs + self.outputs.iter().map(|output| output.data.len()).sum::<usize>() + self.random_states.bytes()
     }
 }
 
@@ -140,7 +140,7 @@ fn receive(dims: Vec<usize>, port: &Port, data: &[u8]) -> Result<Value, Error> {
 }
 
 /// An output in the type that carries it.
-fn carry(value: &Value, texts: &Texts, cx: &ExecContext<'_>) -> Result<Carried, Error> {
+fn carry(value: &Value, string_table: &StringTable, cx: &ExecContext<'_>) -> Result<Carried, Error> {
     fn widen<T: Copy, const N: usize>(
         elements: &[T],
         to: impl Fn(T) -> [u8; N],
@@ -158,9 +158,9 @@ fn carry(value: &Value, texts: &Texts, cx: &ExecContext<'_>) -> Result<Carried, 
     let mut dims = dims.map_err(|_| Error::too_large("an output has a dimension past u32"))?;
     let data = match value.ty() {
         ElementType::String => {
-            let width = strings::width(value, texts, cx)?;
+            let width = strings::width(value, string_table, cx)?;
             dims.push(u32::try_from(width).map_err(|_| Error::too_large("an output has a string past u32"))?);
-            strings::carry(value, width, texts, cx)?
+            strings::to_wire(value, width, string_table, cx)?
         }
         ElementType::I8 => widen(value.elements::<i8>()?, |element| i32::from(element).to_le_bytes(), cx)?,
         ElementType::I16 => widen(value.elements::<i16>()?, |element| i32::from(element).to_le_bytes(), cx)?,

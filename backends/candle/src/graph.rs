@@ -8,7 +8,7 @@ use crate::compile::compiler::{Compiler, PER_NAME};
 use crate::compile::fold::Folding;
 use crate::compile::function::{Expansion, Functions};
 use crate::compile::{footprint, function};
-use crate::compute::random::Randoms;
+use crate::compute::random::RandomStates;
 use crate::compute::threads::Threads;
 use crate::context::CandleContext;
 use crate::format::decode::decode;
@@ -21,9 +21,9 @@ use crate::ops::labels;
 use crate::ops::node::Shared;
 use crate::quote::quote;
 use crate::strings;
-use crate::tensor::budget::{Budget, Meter};
+use crate::tensor::budget::{ComputeBudget, LoadBudget};
 use crate::tensor::dims::Dims;
-use crate::tensor::texts::Text;
+use crate::tensor::string_table::StringId;
 use crate::tensor::value::Value;
 use graphpool::backend::{BackendContext, BackendGraph, ComputeControl, Error, TensorDescription};
 
@@ -48,24 +48,24 @@ impl CandleGraph {
         memory_limit: usize,
         threads: Option<Arc<Threads>>,
     ) -> Result<Self, Error> {
-        let mut budget = Budget::new(memory_limit);
+        let mut budget = LoadBudget::new(memory_limit);
         let mut model = decode(bytes, &mut budget)?;
-        let outside = external::embed(&mut model, directory, budget.left())?;
-        budget.take(outside)?;
+        let outside = external::embed(&mut model, directory, budget.remaining())?;
+        budget.charge(outside)?;
         let ModelProto { ir_version, graph, opset_import, functions } = model;
         let mut graph = graph.ok_or_else(|| Error::invalid_encoding("no ONNX model: the bytes hold no graph"))?;
-        budget.take(tensors::growth(&graph))?;
+        budget.charge(tensors::growth(&graph))?;
         let (opsets, functions) = (function::opsets(&opset_import)?, Functions::new(&functions)?);
         // In older files every weight is an input as well, and none is meant to be given.
         let table = PER_NAME.saturating_mul(graph.initializer.len());
-        budget.take(table)?;
+        budget.charge(table)?;
         let Ports { inputs, outputs, defaults } = ports(&graph, ir_version.unwrap_or(0) >= 4)?;
-        budget.give_back(table);
+        budget.release(table);
         let names: Vec<&str> = inputs.iter().map(|port| port.name.as_str()).collect();
         if opsets.contains_key("") {
             gather_tensors(&mut graph);
         }
-        let shared = Shared::new(budget.left());
+        let shared = Shared::new(budget.remaining());
         let initial = initial_values(&mut graph, &shared, &mut budget)?;
         let defaults: Vec<Value> = defaults.iter().filter_map(|&place| initial.get(place).cloned()).collect();
         // However often a model uses the same weights, they are laid out for few times what the file takes.
@@ -74,7 +74,7 @@ impl CandleGraph {
             opsets: &opsets,
             functions: &functions,
             local: None,
-            expansion: Expansion::new(budget.left()),
+            expansion: Expansion::new(budget.remaining()),
             depth: 0,
             shared: &shared,
             folding: Folding::new(memory_limit),
@@ -87,10 +87,11 @@ impl CandleGraph {
         let plan = compiler.graph(&graph, &names)?;
         let spent = compiler.packs.spent();
         let ports: usize = inputs.iter().chain(&outputs).map(Port::bytes).sum();
-        let own = defaults.iter().map(Value::bytes).fold(shared.held(), usize::saturating_add);
-        let Shared { texts, randoms, .. } = shared;
-        let (texts, randoms) = (texts.into_inner(), randoms.get());
-        let memory = [spent, ports, own, texts.bytes()].into_iter().fold(footprint::of(&plan), usize::saturating_add);
+        let own = defaults.iter().map(Value::bytes).fold(shared.attribute_bytes(), usize::saturating_add);
+        let Shared { string_table, random_nodes, .. } = shared;
+        let (string_table, random_nodes) = (string_table.into_inner(), random_nodes.get());
+        let memory =
+            [spent, ports, own, string_table.bytes()].into_iter().fold(footprint::of(&plan), usize::saturating_add);
         if memory > memory_limit {
             let why = format!("the graph takes {memory} bytes, the limit is {memory_limit}");
             return Err(Error::too_large(why));
@@ -106,7 +107,7 @@ impl CandleGraph {
         Ok(Self {
             inputs: inputs.iter().map(Port::description).collect(),
             outputs: outputs.iter().map(Port::description).collect(),
-            model: Arc::new(Model { plan, inputs, defaults, outputs, texts, randoms, threads, memory }),
+            model: Arc::new(Model { plan, inputs, defaults, outputs, string_table, random_nodes, threads, memory }),
         })
     }
 
@@ -143,7 +144,12 @@ impl CandleGraph {
             fits(port, value.dims())?;
         }
         inputs.extend(defaults.iter().skip(inputs.len() - least).cloned());
-        self.model.run(inputs, control, &Meter::new(control.memory_limit), &Randoms::new(self.model.randoms))
+        self.model.run(
+            inputs,
+            control,
+            &ComputeBudget::new(control.memory_limit),
+            &RandomStates::new(self.model.random_nodes),
+        )
     }
 
     /// A tensor of strings, for [`run`](Self::run). Of a string that the model doesn't name no more is kept than that.
@@ -152,7 +158,7 @@ impl CandleGraph {
     ///
     /// As [`Value::new`].
     pub fn strings(&self, dims: Vec<usize>, strings: &[&str]) -> Result<Value, Error> {
-        Value::new(dims, strings.iter().map(|text| self.model.texts.find(text)).collect::<Vec<Text>>())
+        Value::new(dims, strings.iter().map(|text| self.model.string_table.find(text)).collect::<Vec<StringId>>())
     }
 
     /// The strings of a tensor that [`run`](Self::run) gave.
@@ -162,9 +168,11 @@ impl CandleGraph {
     /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) for a tensor of another type,
     /// [`RuntimeError`](graphpool::backend::ErrorKind::RuntimeError) where one of the strings is none of the model's.
     pub fn strings_of(&self, value: &Value) -> Result<Vec<&str>, Error> {
-        let texts =
-            value.elements::<Text>()?.iter().map(|&text| self.model.texts.get(text).ok_or_else(strings::foreign));
-        texts.collect()
+        let strings = value
+            .elements::<StringId>()?
+            .iter()
+            .map(|&id| self.model.string_table.get(id).ok_or_else(strings::unknown_string));
+        strings.collect()
     }
 
     /// Opens a context.
@@ -195,12 +203,12 @@ fn gather_tensors(graph: &mut GraphProto) {
 }
 
 /// The values of the initializers, each taken out of the model before the next one is made.
-fn initial_values(graph: &mut GraphProto, shared: &Shared, budget: &mut Budget) -> Result<Vec<Value>, Error> {
+fn initial_values(graph: &mut GraphProto, shared: &Shared, budget: &mut LoadBudget) -> Result<Vec<Value>, Error> {
     let take = |proto: &mut TensorProto| {
         let bytes = proto.bytes();
-        budget.take(bytes)?;
-        let value = tensors::take_tensor(proto, &shared.texts)?;
-        budget.give_back(bytes);
+        budget.charge(bytes)?;
+        let value = tensors::take_tensor(proto, &shared.string_table)?;
+        budget.release(bytes);
         Ok(value)
     };
     graph.initializer.iter_mut().map(take).collect()

@@ -71,7 +71,7 @@ use compute::threads::Threads;
 use format::messages::TensorProto;
 use format::{external, tensors};
 use quote::quote;
-use tensor::texts::Texts;
+use tensor::string_table::StringTable;
 
 use graphpool::backend::{Backend, BackendGraph, Encoding, Error, LoadRequest, Target};
 
@@ -129,7 +129,7 @@ pub fn decode_tensor(bytes: &[u8]) -> Result<Value, Error> {
     if tensor.data_type == Some(8) {
         return Err(Error::unsupported("strings outside of a model"));
     }
-    tensors::tensor(&tensor, &std::cell::RefCell::new(Texts::new()))
+    tensors::tensor(&tensor, &std::cell::RefCell::new(StringTable::new()))
 }
 
 impl Default for CandleBackend {

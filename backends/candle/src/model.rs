@@ -1,15 +1,15 @@
 //! What the contexts of a graph share.
 
 use crate::compute::context::ExecContext;
-use crate::compute::random::Randoms;
+use crate::compute::random::RandomStates;
 use crate::compute::threads::Threads;
 use crate::exec::plan::Plan;
 use crate::exec::run::run;
 use crate::format::ports::Port;
 use crate::quote::quote;
-use crate::tensor::budget::Meter;
+use crate::tensor::budget::ComputeBudget;
 use crate::tensor::dims::Dims;
-use crate::tensor::texts::Texts;
+use crate::tensor::string_table::StringTable;
 use crate::tensor::value::Value;
 use graphpool::backend::{ComputeControl, Error};
 use std::sync::Arc;
@@ -21,9 +21,9 @@ pub(crate) struct Model {
     pub(crate) inputs: Vec<Port>,
     pub(crate) defaults: Vec<Value>,
     pub(crate) outputs: Vec<Port>,
-    pub(crate) texts: Texts,
+    pub(crate) string_table: StringTable,
     /// Nodes that draw numbers at random.
-    pub(crate) randoms: usize,
+    pub(crate) random_nodes: usize,
     pub(crate) threads: Option<Arc<Threads>>,
     /// Bytes of all this.
     pub(crate) memory: usize,
@@ -34,11 +34,14 @@ impl Model {
         &self,
         inputs: Vec<Value>,
         control: &ComputeControl,
-        meter: &Arc<Meter>,
-        randoms: &Randoms,
+        budget: &Arc<ComputeBudget>,
+        random_states: &RandomStates,
     ) -> Result<Vec<Value>, Error> {
-        let cx =
-            ExecContext { threads: self.threads.as_ref(), randoms: Some(randoms), ..ExecContext::new(control, meter) };
+        let cx = ExecContext {
+            threads: self.threads.as_ref(),
+            random_states: Some(random_states),
+            ..ExecContext::new(control, budget)
+        };
         let outputs = run(&self.plan, inputs, &cx)?;
         for (port, value) in self.outputs.iter().zip(&outputs) {
             // A model may lie about its outputs; the caller was told what it says.

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::compile::fold::Folding;
-use crate::compile::footprint::kept;
+use crate::compile::footprint::attribute_bytes;
 use crate::compile::function::{Bindings, Expansion, Functions, Opsets, bound, domain};
 use crate::compile::fuse::{fuse, role};
 use crate::compile::order::{label, order};
@@ -23,7 +23,7 @@ use crate::ops::fusion::PackedWeights;
 use crate::ops::node::{Node, Shared, Subgraph};
 use crate::ops::operator::Cost;
 use crate::quote::quote;
-use crate::tensor::budget::Budget;
+use crate::tensor::budget::LoadBudget;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
@@ -46,7 +46,7 @@ pub(crate) struct Compiler<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) folding: Folding,
     pub(crate) packs: PackedWeights,
-    pub(crate) budget: Budget,
+    pub(crate) budget: LoadBudget,
     /// The values of the outermost graph's initializers, in their order.
     pub(crate) initial: Vec<Value>,
     pub(crate) nodes: usize,
@@ -77,7 +77,7 @@ impl Compiler<'_> {
         let names = graph.node.iter().map(|node| node.input.len() + node.output.len()).sum::<usize>();
         let names = names + graph.initializer.len() + graph.input.len() + graph.output.len();
         let transient = graph.node.len() * PER_NODE + names * PER_NAME;
-        self.budget.take(transient + graph.node.len() * size_of::<Step>())?;
+        self.budget.charge(transient + graph.node.len() * size_of::<Step>())?;
         let mut initial = std::mem::take(&mut self.initial).into_iter();
         self.enter()?;
         let slots = Cell::new(0);
@@ -124,20 +124,20 @@ impl Compiler<'_> {
         self.depth -= 1;
         let mut plan = Plan { slots: slots.get(), inputs: input_slots, steps, outputs };
         plan.prune();
-        self.packs.leave(self.budget.left());
+        self.packs.limit_to(self.budget.remaining());
         let before = self.packs.spent();
         fuse(&mut plan, &mut self.packs);
-        self.budget.take(self.packs.spent().saturating_sub(before))?;
+        self.budget.charge(self.packs.spent().saturating_sub(before))?;
         plan.release();
         plan.steps.shrink_to_fit();
-        self.budget.give_back(transient + graph.node.len().saturating_sub(plan.steps.len()) * size_of::<Step>());
+        self.budget.release(transient + graph.node.len().saturating_sub(plan.steps.len()) * size_of::<Step>());
         Ok((plan, captured.into_iter().map(|(name, _)| name).collect()))
     }
 
     /// A tensor of the model, which keeps its own data as well.
     fn owned(&mut self, proto: &TensorProto) -> Result<Value, Error> {
-        self.budget.take(proto.bytes())?;
-        tensor(proto, &self.shared.texts)
+        self.budget.charge(proto.bytes())?;
+        tensor(proto, &self.shared.string_table)
     }
 
     pub(crate) fn node<'g>(
@@ -186,8 +186,8 @@ impl Compiler<'_> {
             _ => None,
         });
         let tensors = bound.attribute.iter().filter_map(|attribute| attribute.t.as_ref()).map(TensorProto::bytes);
-        self.budget.take(tensors.fold(0, usize::saturating_add))?;
-        self.folding.leave(self.budget.left());
+        self.budget.charge(tensors.fold(0, usize::saturating_add))?;
+        self.folding.limit_to(self.budget.remaining());
         let proto = node;
         // What the use of a function leaves out, its nodes leave out.
         for place in 0..node.input.len() {
@@ -201,7 +201,7 @@ impl Compiler<'_> {
 
         if let Some(values) = self.folding.fold(operator.cost, &kernel, &inputs, node.outputs()) {
             if operator.cost != Cost::Free {
-                self.budget.take(values.iter().map(Value::bytes).sum())?;
+                self.budget.charge(values.iter().map(Value::bytes).sum())?;
             }
             for (output, value) in proto.output.iter().zip(values) {
                 if !output.is_empty() {
@@ -221,9 +221,9 @@ impl Compiler<'_> {
             }
         }
         let role = role(operator, &node).map(Box::new);
-        let (label, held) = (label.into_boxed_str(), kept(&node.proto.attribute));
-        let step = Step { label, kernel, inputs, outputs, role, held, subgraphs: plans.into_boxed_slice() };
-        self.budget.take(step.bytes())?;
+        let (label, attribute_bytes) = (label.into_boxed_str(), attribute_bytes(&node.proto.attribute));
+        let step = Step { label, kernel, inputs, outputs, role, attribute_bytes, subgraphs: plans.into_boxed_slice() };
+        self.budget.charge(step.bytes())?;
         steps.push(step);
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::compute::context::ExecContext;
 use crate::exec::plan::Source;
 use crate::ops::node::{Args, OpFn};
 use crate::ops::operator::Cost;
-use crate::tensor::budget::Meter;
+use crate::tensor::budget::ComputeBudget;
 use crate::tensor::value::Value;
 use graphpool::backend::ComputeControl;
 
@@ -43,7 +43,7 @@ impl Folding {
     }
 
     /// Lets results take no more than `bytes` from now on.
-    pub(crate) fn leave(&mut self, bytes: usize) {
+    pub(crate) fn limit_to(&mut self, bytes: usize) {
         self.bytes = self.bytes.min(bytes);
     }
 
@@ -74,13 +74,13 @@ impl Folding {
         let start = Instant::now();
         let control = ComputeControl::default().with_deadline(start + self.time);
         let limit = STEP_BYTES.min(self.bytes).min(bytes.saturating_mul(2).saturating_add(GROWTH));
-        let meter = Meter::new(limit);
+        let budget = ComputeBudget::new(limit);
         if cost != Cost::Free {
             control.check().ok()?;
             // Work that fails was done too.
             self.work = self.work.saturating_sub(elements.saturating_add(1));
         }
-        let results = kernel(Args::new(args), &ExecContext::new(&control, &meter));
+        let results = kernel(Args::new(args), &ExecContext::new(&control, &budget));
         self.time = self.time.saturating_sub(start.elapsed());
         let results = results.ok()?;
         let made = results.iter().map(Value::len).sum::<usize>();

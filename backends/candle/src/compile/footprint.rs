@@ -9,7 +9,7 @@ use crate::format::messages::AttributeProto;
 use crate::tensor::value::Value;
 
 /// What an operator keeps of its node's attributes, besides their graphs.
-pub(crate) fn kept(attributes: &[AttributeProto]) -> usize {
+pub(crate) fn attribute_bytes(attributes: &[AttributeProto]) -> usize {
     let each = |attribute: &AttributeProto| {
         let lists = allocation(8 * attribute.ints.len()) + allocation(4 * attribute.floats.len());
         // Few operators keep a string, in whatever form; none keeps a short one, which names a mode.
@@ -27,7 +27,7 @@ impl Step {
             + allocation(self.outputs.capacity() * size_of::<Option<usize>>())
             + allocation(size_of_val(&*self.kernel))
             + allocation(size_of_val(&*self.subgraphs))
-            + self.held
+            + self.attribute_bytes
     }
 }
 

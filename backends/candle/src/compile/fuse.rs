@@ -112,7 +112,7 @@ pub(crate) fn fuse(plan: &mut Plan, packs: &mut PackedWeights) {
         if let Some(step) = plan.steps.get_mut(at) {
             step.kernel = kernel;
             // All that it holds is the packs'.
-            step.held = 0;
+            step.attribute_bytes = 0;
             step.outputs = vec![Some(chain.slot)];
             step.inputs.truncate(1);
         }

@@ -4,10 +4,10 @@
 //! doesn't hold, and what they grant is given back when the tensor's last clone goes. So no number in a model or a
 //! tensor can make the process allocate more than its host allows.
 
-use crate::tensor::budget::{Charge, Meter};
+use crate::tensor::budget::{Charge, ComputeBudget};
 use std::sync::Arc;
 
-use crate::compute::random::Randoms;
+use crate::compute::random::RandomStates;
 use crate::compute::threads::Threads;
 use crate::tensor::dims::count;
 use crate::tensor::element::Element;
@@ -87,22 +87,22 @@ impl Checkpoint {
 #[derive(Clone, Copy)]
 pub(crate) struct ExecContext<'a> {
     pub(crate) control: &'a ComputeControl,
-    pub(crate) meter: &'a Arc<Meter>,
+    pub(crate) budget: &'a Arc<ComputeBudget>,
     pub(crate) threads: Option<&'a Arc<Threads>>,
     /// How far the nodes that draw numbers at random have come; none while the model is loaded.
-    pub(crate) randoms: Option<&'a Randoms>,
+    pub(crate) random_states: Option<&'a RandomStates>,
 }
 
 impl<'a> ExecContext<'a> {
     /// For a compute on one thread.
-    pub(crate) const fn new(control: &'a ComputeControl, meter: &'a Arc<Meter>) -> Self {
-        Self { control, meter, threads: None, randoms: None }
+    pub(crate) const fn new(control: &'a ComputeControl, budget: &'a Arc<ComputeBudget>) -> Self {
+        Self { control, budget, threads: None, random_states: None }
     }
 
     /// Room for a tensor of `dims`, charged.
     pub(crate) fn output<T: Element>(&self, dims: &[usize]) -> Result<Output<'a, T>, Error> {
         let count = count(dims)?;
-        let charge = self.meter.charge(count * size_of::<T>())?;
+        let charge = self.budget.charge(count * size_of::<T>())?;
         let mut elements = Vec::new();
         elements
             .try_reserve_exact(count)
@@ -125,7 +125,7 @@ impl<'a> ExecContext<'a> {
 
     /// Room for a list of up to `count` places, charged.
     pub(crate) fn list<T>(&self, count: usize) -> Result<(Vec<T>, Charge), Error> {
-        let charge = self.meter.charge(count.saturating_mul(size_of::<T>()))?;
+        let charge = self.budget.charge(count.saturating_mul(size_of::<T>()))?;
         let mut list = Vec::new();
         list.try_reserve_exact(count).map_err(|_| Error::too_large(format!("no memory for a list of {count}")))?;
         Ok((list, charge))
@@ -133,7 +133,7 @@ impl<'a> ExecContext<'a> {
 
     /// Charges what is going to be allocated.
     pub(crate) fn charge<T: Element>(&self, dims: &[usize]) -> Result<Charge, Error> {
-        self.meter.charge(count(dims)? * size_of::<T>())
+        self.budget.charge(count(dims)? * size_of::<T>())
     }
 }
 

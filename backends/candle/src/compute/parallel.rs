@@ -55,7 +55,7 @@ impl ExecContext<'_> {
 mod tests {
     use super::*;
     use crate::compute::threads::Threads;
-    use crate::tensor::budget::Meter;
+    use crate::tensor::budget::ComputeBudget;
     use graphpool::backend::ComputeControl;
     use rayon::ThreadPoolBuilder;
     use std::num::NonZeroUsize;
@@ -68,10 +68,10 @@ mod tests {
 
     #[test]
     fn every_element_is_in_one_part() {
-        let (control, meter) = (ComputeControl::default(), Meter::new(usize::MAX));
+        let (control, budget) = (ComputeControl::default(), ComputeBudget::new(usize::MAX));
         for count in [1, 2, 5] {
             let threads = threads(count);
-            let cx = ExecContext { threads: threads.as_ref(), ..ExecContext::new(&control, &meter) };
+            let cx = ExecContext { threads: threads.as_ref(), ..ExecContext::new(&control, &budget) };
             for (len, unit) in [(1, 1), (2, 1), (30, 7), (31, 5), (0, 3), (40, 8)] {
                 let units = usize::div_ceil(len, unit);
                 let mut rooms = vec![0; cx.parts(units, usize::MAX)];
@@ -91,9 +91,9 @@ mod tests {
 
     #[test]
     fn parts_run_at_the_same_time() {
-        let (control, meter) = (ComputeControl::default(), Meter::new(usize::MAX));
+        let (control, budget) = (ComputeControl::default(), ComputeBudget::new(usize::MAX));
         let threads = threads(3);
-        let cx = ExecContext { threads: threads.as_ref(), ..ExecContext::new(&control, &meter) };
+        let cx = ExecContext { threads: threads.as_ref(), ..ExecContext::new(&control, &budget) };
         // Nobody gets past it before all three are there.
         let barrier = std::sync::Barrier::new(3);
         let wait = |cx: &ExecContext<'_>, (): &mut (), _: usize, _: &mut [u8]| {
@@ -106,9 +106,9 @@ mod tests {
 
     #[test]
     fn a_compute_that_finds_no_thread_free_does_every_part() {
-        let (control, meter) = (ComputeControl::default(), Meter::new(usize::MAX));
+        let (control, budget) = (ComputeControl::default(), ComputeBudget::new(usize::MAX));
         let threads = threads(3).unwrap();
-        let cx = ExecContext { threads: Some(&threads), ..ExecContext::new(&control, &meter) };
+        let cx = ExecContext { threads: Some(&threads), ..ExecContext::new(&control, &budget) };
         let computing = thread::current().id();
         let spread = || {
             let mut ids = [None; 3];
@@ -130,9 +130,9 @@ mod tests {
 
     #[test]
     fn a_thread_of_another_pool_does_every_part() {
-        let (control, meter) = (ComputeControl::default(), Meter::new(usize::MAX));
+        let (control, budget) = (ComputeControl::default(), ComputeBudget::new(usize::MAX));
         let threads = threads(2).unwrap();
-        let cx = ExecContext { threads: Some(&threads), ..ExecContext::new(&control, &meter) };
+        let cx = ExecContext { threads: Some(&threads), ..ExecContext::new(&control, &budget) };
         let other = ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         other.install(|| {
             let part = |_: &ExecContext<'_>, (): &mut (), _: usize, _: &mut [u8]| {

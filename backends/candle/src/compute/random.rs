@@ -30,12 +30,12 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 
 /// The states of a context's nodes.
 #[derive(Debug)]
-pub(crate) struct Randoms {
+pub(crate) struct RandomStates {
     seed: u64,
     drawn: Box<[AtomicU64]>,
 }
 
-impl Randoms {
+impl RandomStates {
     /// The states of `nodes` nodes, each at its beginning.
     pub(crate) fn new(nodes: usize) -> Self {
         // A new state has keys that no other has; hashing nothing with them gives a number that nobody can foresee.
@@ -118,8 +118,8 @@ mod tests {
 
     #[test]
     fn numbers_have_the_moments_of_their_distributions() {
-        let randoms = Randoms::new(1);
-        let mut stream = randoms.draw(0, Some(7.0), 1 << 20).unwrap();
+        let states = RandomStates::new(1);
+        let mut stream = states.draw(0, Some(7.0), 1 << 20).unwrap();
         let count = 1 << 16;
         let (mut sums, mut squares) = ([0.0; 2], [0.0; 2]);
         for _ in 0..count {

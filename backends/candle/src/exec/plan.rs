@@ -36,7 +36,7 @@ pub(crate) struct Step {
     /// How the step may become one with others, until that is settled.
     pub(crate) role: Option<Box<FusionRole>>,
     /// Bytes that the kernel holds besides itself: what it keeps of attributes.
-    pub(crate) held: usize,
+    pub(crate) attribute_bytes: usize,
     /// The graphs that the kernel runs.
     pub(crate) subgraphs: Box<[Arc<Plan>]>,
 }

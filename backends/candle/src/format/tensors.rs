@@ -13,7 +13,7 @@ use crate::format::messages::TensorProto;
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::ElementType;
 use crate::tensor::narrow;
-use crate::tensor::texts::Texts;
+use crate::tensor::string_table::StringTable;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
@@ -21,15 +21,15 @@ use graphpool::backend::Error;
 const STRINGS: i32 = 8;
 
 /// The tensor that a `TensorProto` holds, whose own data is freed.
-pub(crate) fn take_tensor(proto: &mut TensorProto, texts: &RefCell<Texts>) -> Result<Value, Error> {
-    let value = tensor(proto, texts)?;
+pub(crate) fn take_tensor(proto: &mut TensorProto, table: &RefCell<StringTable>) -> Result<Value, Error> {
+    let value = tensor(proto, table)?;
     let name = proto.name.take();
     *proto = TensorProto { name, ..TensorProto::default() };
     Ok(value)
 }
 
-/// The tensor that a `TensorProto` holds, whose strings go into `texts`.
-pub(crate) fn tensor(proto: &TensorProto, texts: &RefCell<Texts>) -> Result<Value, Error> {
+/// The tensor that a `TensorProto` holds, whose strings go into `table`.
+pub(crate) fn tensor(proto: &TensorProto, table: &RefCell<StringTable>) -> Result<Value, Error> {
     let refuse =
         |why: String| Error::invalid_encoding(format!("tensor {}: {why}", quote(proto.name.as_deref().unwrap_or(""))));
     if proto.data_location.unwrap_or(0) != 0 || !proto.external_data.is_empty() {
@@ -89,8 +89,9 @@ pub(crate) fn tensor(proto: &TensorProto, texts: &RefCell<Texts>) -> Result<Valu
     match ty {
         ElementType::String => {
             length(proto.string_data.len())?;
-            let mut texts = texts.borrow_mut();
-            let elements = proto.string_data.iter().map(|bytes| str::from_utf8(bytes).map(|text| texts.number(text)));
+            let mut table = table.borrow_mut();
+            let elements =
+                proto.string_data.iter().map(|bytes| str::from_utf8(bytes).map(|string| table.intern(string)));
             let elements: Result<Vec<_>, _> = elements.collect();
             Value::new(dims, elements.map_err(|_| refuse("a string that is no UTF-8".to_owned()))?)
         }

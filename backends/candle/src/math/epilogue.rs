@@ -95,7 +95,7 @@ impl Epilogue {
     }
 
     /// Scratch to run in.
-    pub(crate) fn room(&self) -> Scratch {
+    pub(crate) fn scratch(&self) -> Scratch {
         Scratch { registers: vec![0.0; self.places * CHUNK], work: 0 }
     }
 
@@ -230,7 +230,7 @@ fn with_constant(binary: Binary, x: &mut [f32], constant: &Operand, at: Placemen
 mod tests {
     use super::*;
     use crate::math::program::Constants;
-    use crate::tensor::budget::Meter;
+    use crate::tensor::budget::ComputeBudget;
     use crate::tensor::value::Value;
     use graphpool::backend::ComputeControl;
 
@@ -254,9 +254,9 @@ mod tests {
         let epilogue = Epilogue::new(Program { ops, result: 6 });
         let mut found: Vec<f32> = (0..CHUNK + 7).map(|index| (index % 13) as f32 - 6.0).collect();
         let wanted: Vec<f32> = found.clone();
-        let (control, meter) = (ComputeControl::default(), Meter::new(0));
+        let (control, budget) = (ComputeControl::default(), ComputeBudget::new(0));
         epilogue
-            .run(&mut found, Placement::Columns(0), &mut epilogue.room(), &ExecContext::new(&control, &meter))
+            .run(&mut found, Placement::Columns(0), &mut epilogue.scratch(), &ExecContext::new(&control, &budget))
             .unwrap();
         for (index, (found, x)) in found.iter().zip(wanted).enumerate() {
             let y = x * (x + 3.0).clamp(0.0, 6.0) / 6.0;
@@ -268,9 +268,9 @@ mod tests {
     fn a_long_run_is_cancelled() {
         let epilogue = Epilogue::new(Program { ops: vec![Op::Unary(Unary::Erf, 0); 2], result: 2 });
         let control = ComputeControl::default().with_deadline(std::time::Instant::now());
-        let (meter, mut room) = (Meter::new(0), epilogue.room());
+        let (budget, mut room) = (ComputeBudget::new(0), epilogue.scratch());
         let mut run = |count: usize| {
-            epilogue.run(&mut vec![1.0; count], Placement::Channel(0), &mut room, &ExecContext::new(&control, &meter))
+            epilogue.run(&mut vec![1.0; count], Placement::Channel(0), &mut room, &ExecContext::new(&control, &budget))
         };
         run(CHECK_INTERVAL / 4).unwrap();
         assert_eq!(run(CHECK_INTERVAL / 4).unwrap_err().kind(), graphpool::backend::ErrorKind::Timeout);

@@ -145,12 +145,12 @@ pub(crate) fn product<T: Factor>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::budget::Meter;
+    use crate::tensor::budget::ComputeBudget;
     use graphpool::backend::ComputeControl;
 
     fn run(a: Matrix<'_, f32>, b: Matrix<'_, f32>, out: &mut [f32], size: (usize, usize, usize)) -> Result<(), Error> {
         let control = ComputeControl::default();
-        product(a, b, out, size, &ExecContext::new(&control, &Meter::new(usize::MAX)))
+        product(a, b, out, size, &ExecContext::new(&control, &ComputeBudget::new(usize::MAX)))
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Element types, and the Rust types that elements have.
 
-use crate::tensor::texts::Text;
+use crate::tensor::string_table::StringId;
 use candle_core::CpuStorage;
 use half::{bf16, f16};
 
@@ -144,7 +144,7 @@ pub(crate) enum Data {
     /// Unsigned, 64 bits.
     U64(Vec<u64>),
     /// Strings.
-    Text(Vec<Text>),
+    String(Vec<StringId>),
 }
 
 mod sealed {
@@ -202,7 +202,7 @@ elements! {
     u32, U32, (Data::Candle(CpuStorage::U32(elements))), elements;
     u64, U64, (Data::U64(elements)), elements;
     bool, Bool, (Data::Bool(elements)), elements;
-    Text, String, (Data::Text(elements)), elements;
+    StringId, String, (Data::String(elements)), elements;
 }
 
 /// Runs a body with the elements of a value as a slice of their own type.
@@ -223,7 +223,7 @@ macro_rules! with_elements {
             ElementType::U32 => with_elements!(@ u32, $value, $elements, $body),
             ElementType::U64 => with_elements!(@ u64, $value, $elements, $body),
             ElementType::Bool => with_elements!(@ bool, $value, $elements, $body),
-            ElementType::String => with_elements!(@ $crate::tensor::texts::Text, $value, $elements, $body),
+            ElementType::String => with_elements!(@ $crate::tensor::string_table::StringId, $value, $elements, $body),
             other => return Err(graphpool::backend::Error::unsupported(format!("elements of type {other:?} are not supported"))),
         }
     }};

@@ -4,5 +4,5 @@ pub(crate) mod budget;
 pub(crate) mod dims;
 pub(crate) mod element;
 pub(crate) mod narrow;
-pub(crate) mod texts;
+pub(crate) mod string_table;
 pub(crate) mod value;

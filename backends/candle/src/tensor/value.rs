@@ -217,7 +217,7 @@ impl Value {
             Data::Candle(CpuStorage::BF16(elements)) => bytes(elements, bf16::to_le_bytes),
             Data::Candle(CpuStorage::F32(elements)) => bytes(elements, f32::to_le_bytes),
             Data::Candle(CpuStorage::F64(elements)) => bytes(elements, f64::to_le_bytes),
-            Data::Candle(_) | Data::Text(_) => Vec::new(),
+            Data::Candle(_) | Data::String(_) => Vec::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::compute::context::ExecContext;
 use crate::format::messages::AttributeProto;
 use crate::ops;
 use crate::ops::node::{Args, Node, OpFn, Shared};
-use crate::tensor::budget::Meter;
+use crate::tensor::budget::ComputeBudget;
 use crate::tensor::element::Element;
 use crate::tensor::value::Value;
 use crate::tests::builder::{BOOL, F32, Model, float, graph, info, int, ints, node, string};
@@ -40,8 +40,8 @@ fn kernel(opset: i64, op: &str, inputs: usize, outputs: usize, attributes: &[Att
 
 /// Runs a kernel as the plan does, but without a look at the token before it.
 fn within(kernel: &OpFn, inputs: Vec<Value>, control: &ComputeControl) -> Result<Vec<Value>, Error> {
-    let meter = Meter::new(control.memory_limit);
-    kernel(Args::new(inputs.into_iter().map(Some).collect()), &ExecContext::new(control, &meter))
+    let budget = ComputeBudget::new(control.memory_limit);
+    kernel(Args::new(inputs.into_iter().map(Some).collect()), &ExecContext::new(control, &budget))
 }
 
 /// An operator, the inputs that make it work long, and what else it takes.

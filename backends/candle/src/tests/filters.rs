@@ -4,7 +4,7 @@ use crate::compute::context::ExecContext;
 use crate::format::messages::AttributeProto;
 use crate::ops;
 use crate::ops::node::{Args, Node, Shared};
-use crate::tensor::budget::Meter;
+use crate::tensor::budget::ComputeBudget;
 use crate::tensor::value::Value;
 use crate::tests::builder::{F32, Model, close, counting, float, int, ints, node, one, string, tensor};
 use graphpool::backend::{ComputeControl, Error, ErrorKind};
@@ -208,7 +208,7 @@ fn each_looks_at_the_token_while_it_works() {
         let control = ComputeControl::default();
         control.cancel.cancel();
         let args = Args::new(values.iter().cloned().map(Some).collect());
-        let error = kernel(args, &ExecContext::new(&control, &Meter::new(usize::MAX))).map(|_| ()).unwrap_err();
+        let error = kernel(args, &ExecContext::new(&control, &ComputeBudget::new(usize::MAX))).map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RuntimeError, "{op}");
     }
 }

@@ -5,7 +5,7 @@ use prost::Message as _;
 use crate::compute::context::ExecContext;
 use crate::format::messages::{AttributeProto, ModelProto, TensorProto};
 use crate::ops::node::{Args, Node, Shared};
-use crate::tensor::budget::Meter;
+use crate::tensor::budget::ComputeBudget;
 use crate::tensor::value::Value;
 use crate::tests::builder::{F32, I64, Model, close, float, info, int, ints, node, string, tensor};
 use crate::{CandleBackend, CandleGraph, ops};
@@ -376,8 +376,8 @@ fn cancelled(bytes: &[u8], inputs: Vec<Value>) -> Error {
     let kernel = (operator.build)(&made).unwrap();
     let control = ComputeControl::default();
     control.cancel.cancel();
-    let meter = Meter::new(1 << 28);
-    kernel(Args::new(inputs.into_iter().map(Some).collect()), &ExecContext::new(&control, &meter)).unwrap_err()
+    let budget = ComputeBudget::new(1 << 28);
+    kernel(Args::new(inputs.into_iter().map(Some).collect()), &ExecContext::new(&control, &budget)).unwrap_err()
 }
 
 #[test]
@@ -581,7 +581,7 @@ fn a_string_that_the_model_does_not_name_reaches_no_output() {
     let mut context = graph.context();
     let tensor = Tensor::new(vec![1, 2], TensorType::U8, b"ab".to_vec()).unwrap();
     context.set_input(0, tensor.view()).unwrap();
-    assert!(context.compute(&control()).unwrap_err().message().contains("doesn't name"));
+    assert!(context.compute(&control()).unwrap_err().message().contains("does not contain"));
     // Nor is it compared: two of them may be different.
     let model =
         Model::new(19).input("x", TEXT, &[-1]).node("Equal", "x x", "y", &[]).output("y", crate::tests::builder::BOOL);

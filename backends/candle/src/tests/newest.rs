@@ -5,7 +5,7 @@ use prost::Message;
 use crate::compute::context::ExecContext;
 use crate::format::messages::{AttributeProto, ModelProto, OperatorSetIdProto};
 use crate::ops::node::{Args, Node, Shared};
-use crate::tensor::budget::Meter;
+use crate::tensor::budget::ComputeBudget;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use crate::tests::builder::{BOOL, F32, I64, Model, close, counting, float, graph, int, node, one, string, tensor};
@@ -378,7 +378,7 @@ fn each_new_operator_looks_at_the_token_while_it_works() {
         control.cancel.cancel();
         // A clone stays here, so that nothing is done in place.
         let args = Args::new(values.iter().cloned().map(Some).collect());
-        let error = kernel(args, &ExecContext::new(&control, &Meter::new(usize::MAX))).map(|_| ()).unwrap_err();
+        let error = kernel(args, &ExecContext::new(&control, &ComputeBudget::new(usize::MAX))).map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RuntimeError, "{op}");
     }
 }
