@@ -1,4 +1,4 @@
-//! Decodes a model, within a budget of bytes.
+//! Decodes the bytes of a model into protobuf messages, within the budget of the load.
 
 use crate::format::messages::ModelProto;
 use crate::format::scan;
@@ -6,7 +6,7 @@ use crate::tensor::budget::LoadBudget;
 use graphpool::backend::Error;
 use prost::Message;
 
-/// Decodes a model, whose decoded form is taken off the budget.
+/// Decodes a model. The size of its decoded form is charged to the budget first.
 pub(crate) fn decode(bytes: &[u8], budget: &mut LoadBudget) -> Result<ModelProto, Error> {
     for (magic, name) in [(&b"GGUF"[..], "GGUF"), (b"PK\x03\x04", "a ZIP archive (PyTorch?)"), (b"\x89HDF", "HDF5")] {
         if bytes.starts_with(magic) {
@@ -22,5 +22,6 @@ pub(crate) fn decode(bytes: &[u8], budget: &mut LoadBudget) -> Result<ModelProto
     let (size, transient) = scan::decoded_size(bytes)?;
     budget.charge(size.saturating_add(transient))?;
     budget.release(transient);
-    ModelProto::decode(bytes).map_err(|error| Error::invalid_encoding(format!("no ONNX model: {error}")))
+    ModelProto::decode(bytes)
+        .map_err(|error| Error::invalid_encoding(format!("the bytes are not an ONNX model: {error}")))
 }
