@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::compute::context::ExecContext;
 use graphpool::backend::Error;
 
-/// The fewest multiplications of a part. Fewer are done faster than a thread is started.
+/// The fewest multiplications of a part. A smaller part costs less than handing it to a thread.
 const PART_MULTIPLICATIONS: usize = 1 << 20;
 
 impl ExecContext<'_> {

@@ -117,8 +117,11 @@ impl Layout {
 /// How a number between two powers of two is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Power {
+    /// To the larger one.
     Up,
+    /// To the smaller one.
     Down,
+    /// To the nearer one; upwards from the middle.
     Nearest,
 }
 
@@ -127,8 +130,9 @@ pub(crate) enum Power {
 pub(crate) struct Rule {
     /// Whether a number out of the type's range becomes the nearest end of the range.
     pub(crate) saturate: bool,
+    /// How powers of two are rounded.
     pub(crate) power: Power,
-    /// Whether a float past an integer's range keeps its lowest bits, and is the nearest integer otherwise.
+    /// Whether a float out of an integer type's range wraps around. Otherwise it becomes the nearest end of the range.
     pub(crate) wrap: bool,
 }
 
