@@ -134,8 +134,8 @@ impl BackendContext for CandleContext {
         TensorView::new(&output.dims, output.ty, &output.data)
     }
 
-    /// Bytes of what is stored between calls: the inputs in the model's types, the outputs in the guest's types, and the
-    /// random number states. A compute frees everything else that it allocates.
+    /// Bytes of what is stored between calls: the inputs in the model's types, the outputs in the guest's types, and
+    /// the random number states. A compute frees everything else that it allocates.
     fn memory(&self) -> usize {
         let inputs = self.inputs.iter().flatten().map(Value::bytes).sum::<usize>();
         inputs + self.outputs.iter().map(|output| output.data.len()).sum::<usize>() + self.random_states.bytes()

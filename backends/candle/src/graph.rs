@@ -145,10 +145,10 @@ impl CandleGraph {
     ///   inputs, and for elements that an operator rejects.
     /// * [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) where the compute needs more than the memory limit.
     /// * [`Timeout`](graphpool::backend::ErrorKind::Timeout) after the deadline.
-    /// * [`UnsupportedOperation`](graphpool::backend::ErrorKind::UnsupportedOperation) for an operator on an element type
-    ///   that it does not support.
-    /// * [`RuntimeError`](graphpool::backend::ErrorKind::RuntimeError) after a cancellation, and for an output of another
-    ///   type than the model declares.
+    /// * [`UnsupportedOperation`](graphpool::backend::ErrorKind::UnsupportedOperation) for an operator on an element
+    ///   type that it does not support.
+    /// * [`RuntimeError`](graphpool::backend::ErrorKind::RuntimeError) after a cancellation, and for an output of
+    ///   another type than the model declares.
     pub fn run(&self, mut inputs: Vec<Value>, control: &ComputeControl) -> Result<Vec<Value>, Error> {
         let Model { inputs: ports, defaults, .. } = &*self.model;
         let (required, most) = (ports.len() - defaults.len(), ports.len());
@@ -174,8 +174,8 @@ impl CandleGraph {
 
     /// A tensor of strings for [`run`](Self::run): `strings` are the elements of a tensor of `dims`, row-major.
     ///
-    /// A string that the model does not contain is not stored: it equals no string of the model, and an output can't have
-    /// it.
+    /// A string that the model does not contain is not stored: it equals no string of the model, and an output can't
+    /// have it.
     ///
     /// # Errors
     ///

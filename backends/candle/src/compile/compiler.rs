@@ -289,7 +289,7 @@ impl<'a> Compiler<'a> {
             let (inputs, outputs) = (node.input.len(), node.output.len());
             let (most_inputs, most_outputs) = (proto.input.len(), proto.output.len());
             let why = format!(
-                "a call has {inputs} inputs and {outputs} outputs, but at most {most_inputs} and {most_outputs} are declared"
+                "a call has {inputs} inputs and {outputs} outputs, and {most_inputs} and {most_outputs} are declared"
             );
             return Err(explain(Error::invalid_encoding(why)));
         }

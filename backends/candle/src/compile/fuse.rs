@@ -1,4 +1,4 @@
-//! Operator fusion: a convolution or a product by constant weights and the elementwise operators after it become one step.
+//! Operator fusion: a product by constant weights and the elementwise operators after it become one step.
 //!
 //! The fused step applies the elementwise operators while the product's result is in the processor's cache, so that
 //! results are written to memory once. An operator that can be the first of a chain has an [`Anchor`], an operator that

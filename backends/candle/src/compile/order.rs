@@ -28,8 +28,8 @@ pub(crate) fn label(node: &NodeProto, domain: &str, opset: Option<i64>) -> Strin
     label
 }
 
-/// Appends the names that a node reads, including those that its subgraphs capture. `subgraph_names` counts the names in
-/// the subgraphs.
+/// Appends the names that a node reads, including those that its subgraphs capture. `subgraph_names` counts the names
+/// in the subgraphs.
 fn reads<'g>(node: &'g NodeProto, names: &mut Vec<&'g str>, subgraph_names: &mut usize) -> Result<(), Error> {
     names.extend(node.input.iter().map(String::as_str).filter(|name| !name.is_empty()));
     for graph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {

@@ -1,8 +1,8 @@
 //! The context in which an operator runs: it allocates memory within the compute's budget and checks for cancellation.
 //!
-//! Operators allocate with [`ExecContext::output`], [`ExecContext::scratch`] and [`ExecContext::list`], which charge the
-//! budget before they allocate. The memory of a tensor is released when its last clone is dropped. So no number in a
-//! model or a tensor can make the process allocate more than its host allows.
+//! Operators allocate with [`ExecContext::output`], [`ExecContext::scratch`] and [`ExecContext::list`], which charge
+//! the budget before they allocate. The memory of a tensor is released when its last clone is dropped. So no number in
+//! a model or a tensor can make the process allocate more than its host allows.
 //!
 //! Every loop whose length a guest can choose has a [`Checkpoint`], so that a compute ends soon after its deadline or
 //! its cancellation.
@@ -156,7 +156,8 @@ pub(crate) struct Output<'a, T> {
 }
 
 impl<T: Element> Output<'_, T> {
-    /// Fills the tensor from an iterator, which has to give as many elements as the tensor has. Further ones are ignored.
+    /// Fills the tensor from an iterator, which has to give as many elements as the tensor has. Further ones are
+    /// ignored.
     pub(crate) fn collect(mut self, elements: impl Iterator<Item = T>) -> Result<Value, Error> {
         let mut elements = elements.fuse();
         while self.elements.len() < self.count {
@@ -172,8 +173,8 @@ impl<T: Element> Output<'_, T> {
 
     /// Fills the tensor with `element`, then lets `write` overwrite the elements.
     ///
-    /// `write` is not called for a tensor without elements: the other dimensions of such a tensor can have any size, and
-    /// a loop over them would take long.
+    /// `write` is not called for a tensor without elements: the other dimensions of such a tensor can have any size,
+    /// and a loop over them would take long.
     pub(crate) fn write(
         mut self,
         element: T,

@@ -15,11 +15,11 @@ impl ExecContext<'_> {
         threads.min(units).min(multiplications / PART_MULTIPLICATIONS).max(1)
     }
 
-    /// Splits `out` into parts and calls `part` for each, with scratch memory of its own and the index of the part's first
-    /// element.
+    /// Splits `out` into parts and calls `part` for each, with scratch memory of its own and the index of the part's
+    /// first element.
     ///
-    /// A part is a multiple of `unit` elements, but for the last. There are at most as many parts as `scratch` has items.
-    /// The calling thread works on parts too, and does all of them if no other thread is free.
+    /// A part is a multiple of `unit` elements, but for the last. There are at most as many parts as `scratch` has
+    /// items. The calling thread works on parts too, and does all of them if no other thread is free.
     pub(crate) fn parallel_for<S: Send, T: Send>(
         &self,
         scratch: &mut [S],

@@ -1,8 +1,8 @@
 //! The threads that computes share if the host asked for computes on several threads.
 //!
 //! Large convolutions and matrix products are split along the rows of their results. The thread that computes works on
-//! parts like the others. An element of a result is the same sum in the same order for every number of threads, with one
-//! exception: the `gemm` crate may choose the order by the number of rows of a part.
+//! parts like the others. An element of a result is the same sum in the same order for every number of threads, with
+//! one exception: the `gemm` crate may choose the order by the number of rows of a part.
 //!
 //! * S1: a thread is lent to at most one compute at a time. A compute takes the threads that are free and never waits
 //!   for one; if none is free, it does every part itself. So no compute waits for another.
@@ -35,8 +35,8 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// Starts the threads for computes on `count` threads each: one fewer, as the computing thread is one of them. `None`
-    /// for a `count` of 1.
+    /// Starts the threads for computes on `count` threads each: one fewer, as the computing thread is one of them.
+    /// `None` for a `count` of 1.
     pub(crate) fn new(count: NonZeroUsize) -> Result<Option<Arc<Self>>, Error> {
         let count = count.get() - 1;
         if count == 0 {
@@ -107,7 +107,8 @@ impl Lent<'_> {
         self.count
     }
 
-    /// The pool of the threads. It has more threads than are lent; a caller must spawn at most [`count`](Self::count) jobs.
+    /// The pool of the threads. It has more threads than are lent; a caller must spawn at most [`count`](Self::count)
+    /// jobs.
     pub(crate) fn pool(&self) -> &ThreadPool {
         &self.threads.pool
     }

@@ -10,6 +10,7 @@ use graphpool::backend::{Error, TensorDescription, TensorType};
 
 /// The name, element type and shape that a model declares for an input or output.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Port {
     /// The name.
     pub name: String,

@@ -1,7 +1,7 @@
 //! Computes how much memory the decoded form of a model takes, without decoding it.
 //!
-//! One byte of protobuf can become a hundred bytes of Rust structs. This pass over the wire format allocates nothing and
-//! adds up what the decoder would allocate, so that a hostile model is refused before any of it is allocated.
+//! One byte of protobuf can become a hundred bytes of Rust structs. This pass over the wire format allocates nothing
+//! and adds up what the decoder would allocate, so that a hostile model is refused before any of it is allocated.
 
 use crate::format::messages::{
     AttributeProto, DimensionProto, EmptyProto, FunctionProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,

@@ -1,4 +1,4 @@
-//! The discrete Fourier transform of a row: radix 2 for lengths that are powers of two, Bluestein's algorithm for others.
+//! The discrete Fourier transform of a row: radix 2 for powers of two, Bluestein's algorithm for other lengths.
 
 use std::f64::consts::PI;
 

@@ -82,7 +82,8 @@ pub(crate) fn erf(x: f32) -> f32 {
     let q = q * s - 7.373_329e-3;
     let q = q * s - 1.426_473_9e-2;
     let result = c * p / q;
-    // Exactly ±1, so that `1 - erf(x)` is 0. Gelu multiplies that difference by `x`, which would magnify the fit's error.
+    // Exactly ±1, so that `1 - erf(x)` is 0. Gelu multiplies that difference by `x`, which would magnify the fit's
+    // error.
     if x.abs() >= LIMIT { 1.0_f32.copysign(x) } else { result }
 }
 

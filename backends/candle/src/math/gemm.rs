@@ -107,15 +107,15 @@ pub(crate) fn product<T: Factor>(
                     let (columns, depth) = (columns.min(n - column), depth.min(k - place));
                     let (out, accumulate) = (&mut out[column..], place > 0);
                     // SAFETY:
-                    // * Reads of `a` and `b`: G1 is checked above for the whole product. This block has `rows` rows from
-                    //   `row`, `columns` columns from `column` and `depth` summands from `place`. So the indexes
+                    // * Reads of `a` and `b`: G1 is checked above for the whole product. This block has `rows` rows
+                    //   from `row`, `columns` columns from `column` and `depth` summands from `place`. So the indexes
                     //   `a.start + (row + i) * a.row + (place + j) * a.column` and `b.start + (place + i) * b.row +
-                    //   (column + j) * b.column` are inside the slices for all i and j of the block; those for i = j = 0
-                    //   are the offsets of the pointers.
+                    //   (column + j) * b.column` are inside the slices for all i and j of the block; those for i = j =
+                    //   0 are the offsets of the pointers.
                     // * Writes to `out`: it is borrowed mutably, so it overlaps neither operand. It is initialized, and
                     //   has `rows` rows with a stride of `n`, the last of which has at least `columns` elements (G1).
-                    // * Strides: a stride of a dimension above 1 is less than its slice's length, so it fits `isize`. For
-                    //   a dimension of 1 the stride is never used.
+                    // * Strides: a stride of a dimension above 1 is less than its slice's length, so it fits `isize`.
+                    //   For a dimension of 1 the stride is never used.
                     unsafe {
                         gemm::gemm(
                             rows,

@@ -1,8 +1,8 @@
 //! Packs matrices and multiplies packed matrices, in the scheme of BLIS (packed A, packed B, micro-kernel).
 //!
 //! The left-hand matrix A is packed into blocks of [`mr`] rows, interleaved; the right-hand matrix B into panels of
-//! [`nr`] columns. So the micro-kernel reads both sequentially. Both are split into blocks of [`KC`] along the dimension
-//! that is summed over, so that a panel stays in the cache.
+//! [`nr`] columns. So the micro-kernel reads both sequentially. Both are split into blocks of [`KC`] along the
+//! dimension that is summed over, so that a panel stays in the cache.
 //!
 //! ```text
 //!          KC                        nr   nr
@@ -176,8 +176,8 @@ pub(crate) struct Target<'a> {
     pub(crate) columns: usize,
 }
 
-/// Adds the product of all `m` rows of a packed left-hand matrix, in one block of `depth` summands, and one panel to the
-/// target.
+/// Adds the product of all `m` rows of a packed left-hand matrix, in one block of `depth` summands, and one panel to
+/// the target.
 pub(crate) fn add_product(left: &[f32], panel: &[f32], m: usize, depth: usize, target: Target<'_>) {
     if m > 0 && depth > 0 && target.columns > 0 {
         Arch::new().dispatch(Product { left, panel, m, depth, target });

@@ -125,13 +125,14 @@ impl Program {
         )
     }
 
-    /// Removes additions of constants from the front. Returns their sum for each of `channels`; `None` if there are none.
+    /// Removes additions of constants from the front. Returns their sum for each of `channels`; `None` if there are
+    /// none.
     pub(crate) fn take_sums(&mut self, channels: usize) -> Option<Vec<f32>> {
         self.take(channels, Self::starts_with_sum).map(|(_, shifts)| shifts)
     }
 
-    /// Removes scales and shifts from the front. Returns the equivalent scale and shift for each of `channels`; `None` if
-    /// there are none.
+    /// Removes scales and shifts from the front. Returns the equivalent scale and shift for each of `channels`; `None`
+    /// if there are none.
     pub(crate) fn take_affine(&mut self, channels: usize) -> Option<(Vec<f32>, Vec<f32>)> {
         self.take(channels, |_| true)
     }
@@ -169,8 +170,8 @@ impl Program {
         taken
     }
 
-    /// The first operator as a scale and a shift of each channel; `None` if it is something else, or if the program needs
-    /// the product's result again.
+    /// The first operator as a scale and a shift of each channel; `None` if it is something else, or if the program
+    /// needs the product's result again.
     fn affine(&self, channels: usize) -> Option<(Vec<f32>, Vec<f32>)> {
         let (first, rest) = self.ops.split_first()?;
         if self.result == 0 || rest.iter().any(|op| op.reads(0)) {

@@ -1,8 +1,8 @@
 //! Vector loops over f32 for the widest vectors of the processor, without unsafe code.
 //!
-//! [`product`] and [`add_dots`] compute small matrix products, for which packing takes longer than it saves, and products
-//! of one to three rows, whose speed is limited by memory. The `gemm` crate, which blocks for the caches, is faster for
-//! larger ones. [`map`] and [`zip`] apply a function to each element.
+//! [`product`] and [`add_dots`] compute small matrix products, for which packing takes longer than it saves, and
+//! products of one to three rows, whose speed is limited by memory. The `gemm` crate, which blocks for the caches, is
+//! faster for larger ones. [`map`] and [`zip`] apply a function to each element.
 
 #![expect(clippy::inline_always, reason = "a function that is not inlined is not compiled for wide vectors")]
 #![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are the usual names of matrices and their sizes")]

@@ -54,13 +54,14 @@ pub enum ElementType {
     U2,
     /// Signed, 2 bits.
     I2,
-    /// A string. Elements are ids in the model's string table; see [`CandleGraph::strings`](crate::CandleGraph::strings).
+    /// A string. Elements are ids in the model's string table; see
+    /// [`CandleGraph::strings`](crate::CandleGraph::strings).
     String,
 }
 
 impl ElementType {
-    /// The type of a number of ONNX's enumeration `TensorProto.DataType`. `None` for strings, complex numbers and numbers
-    /// that are not assigned.
+    /// The type of a number of ONNX's enumeration `TensorProto.DataType`. `None` for strings, complex numbers and
+    /// numbers that are not assigned.
     #[must_use]
     pub const fn from_onnx(number: i32) -> Option<Self> {
         Some(match number {
@@ -91,8 +92,8 @@ impl ElementType {
         })
     }
 
-    /// Whether the type has at most 8 bits and no Rust type of its own. Elements are stored as codes, one in a byte, and
-    /// are converted before they are computed with.
+    /// Whether the type has at most 8 bits and no Rust type of its own. Elements are stored as codes, one in a byte,
+    /// and are converted before they are computed with.
     #[must_use]
     pub const fn is_narrow(self) -> bool {
         matches!(
@@ -209,8 +210,8 @@ elements! {
     StringId, String, (Data::String(elements)), elements;
 }
 
-/// Evaluates an expression with the elements of a value as a slice of their Rust type. An element type without one makes
-/// the enclosing function return an error.
+/// Evaluates an expression with the elements of a value as a slice of their Rust type. For a narrow type, which has
+/// none, the enclosing function returns an error.
 macro_rules! with_elements {
     ($value:expr, |$elements:ident| $body:expr) => {{
         use $crate::tensor::element::ElementType;
@@ -229,7 +230,10 @@ macro_rules! with_elements {
             ElementType::U64 => with_elements!(@ u64, $value, $elements, $body),
             ElementType::Bool => with_elements!(@ bool, $value, $elements, $body),
             ElementType::String => with_elements!(@ $crate::tensor::string_table::StringId, $value, $elements, $body),
-            other => return Err(graphpool::backend::Error::unsupported(format!("elements of type {other:?} are not supported"))),
+            other => {
+                let why = format!("elements of type {other:?} are not supported");
+                return Err(graphpool::backend::Error::unsupported(why));
+            }
         }
     }};
     (@ $ty:ty, $value:expr, $elements:ident, $body:expr) => {{

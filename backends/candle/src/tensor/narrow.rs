@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use crate::tensor::element::ElementType;
 
-/// The layout of a float type: the numbers of exponent and mantissa bits, the exponent's bias, and the codes that are not
-/// finite numbers.
+/// The layout of a float type: the numbers of exponent and mantissa bits, the exponent's bias, and the codes that are
+/// not finite numbers.
 #[derive(Clone, Copy)]
 struct Layout {
     exponent: u32,
@@ -99,7 +99,8 @@ impl Layout {
             1 - self.bias
         };
         let steps = (magnitude / 2.0_f64.powi(exponent - self.mantissa as i32)).round_ties_even();
-        // The code of the binade's first number plus the steps. Rounding up at its end gives the next binade's first code.
+        // The code of the binade's first number plus the steps. Rounding up at its end gives the next binade's first
+        // code.
         let first = f64::from((exponent + self.bias - 1) << self.mantissa);
         let place = first + steps;
         if place <= f64::from(highest) {

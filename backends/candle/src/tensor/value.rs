@@ -40,8 +40,8 @@ pub struct Value {
 }
 
 impl Value {
-    /// A value of `dims` with these elements, in row-major order. It takes the vector without a copy and is charged to no
-    /// memory limit.
+    /// A value of `dims` with these elements, in row-major order. It takes the vector without a copy and is charged to
+    /// no memory limit.
     ///
     /// # Errors
     ///
@@ -186,8 +186,8 @@ impl Value {
         Ok(self)
     }
 
-    /// The elements of a short list such as a shape, axes or pads, of type I64 or I32. A list has at most two elements for
-    /// each of [`MAX_RANK`] dimensions.
+    /// The elements of a short list such as a shape, axes or pads, of type I64 or I32. A list has at most two elements
+    /// for each of [`MAX_RANK`] dimensions.
     pub(crate) fn to_i64s(&self) -> Result<Vec<i64>, Error> {
         if self.len() > 2 * MAX_RANK {
             return Err(Error::invalid_argument(format!(
@@ -203,8 +203,8 @@ impl Value {
         }
     }
 
-    /// A copy of the elements as little-endian bytes. A boolean is 0 or 1, a narrow type has one byte for each element, and
-    /// the result is empty for strings.
+    /// A copy of the elements as little-endian bytes. A boolean is 0 or 1, a narrow type has one byte for each element,
+    /// and the result is empty for strings.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         fn bytes<T: Copy, const N: usize>(elements: &[T], to: impl Fn(T) -> [u8; N]) -> Vec<u8> {
@@ -236,8 +236,8 @@ impl Value {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) for data of another length than `dims` and `ty`
-    /// require, for a byte that is out of range for the type, and for strings;
+    /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) for data of another length than `dims` and
+    /// `ty` require, for a byte that is out of range for the type, and for strings;
     /// [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) as for [`new`](Self::new).
     pub fn from_bytes(dims: Vec<usize>, ty: ElementType, data: &[u8]) -> Result<Self, Error> {
         fn elements<T, const N: usize>(data: &[u8], from: impl Fn([u8; N]) -> T) -> Vec<T> {

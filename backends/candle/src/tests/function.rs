@@ -176,7 +176,7 @@ fn a_function_that_uses_itself_is_refused() {
     let cycle = function("F", "x", "y", vec![node("Add", "x y", "z", &[]), node("Neg", "z", "y", &[])]);
     refused(&uses, vec![cycle], ErrorKind::InvalidEncoding, "cycle");
     let nowhere = function("F", "x", "y", vec![node("Neg", "x", "z", &[])]);
-    refused(&uses, vec![nowhere], ErrorKind::InvalidEncoding, "'y' is defined nowhere");
+    refused(&uses, vec![nowhere], ErrorKind::InvalidEncoding, "'y' has no producer");
     // A function sees no name of the model's.
     let outside = function("F", "a", "y", vec![node("Add", "a x", "y", &[])]);
     refused(&uses, vec![outside], ErrorKind::InvalidEncoding, "'x' has no producer");
