@@ -1,21 +1,17 @@
-//! `DeformConv`, `Det` and the rarer ways of Resize, on numbers that don't fit and on some that do.
+//! `DeformConv`, `Det` and the rarer modes of Resize, with valid and invalid inputs.
 
-use crate::compute::context::ExecContext;
 use crate::format::messages::AttributeProto;
-use crate::ops;
-use crate::ops::node::{Args, Node, Shared};
-use crate::tensor::budget::ComputeBudget;
 use crate::tensor::value::Value;
-use crate::tests::builder::{F32, Model, close, counting, float, int, ints, node, one, string, tensor};
-use graphpool::backend::{ComputeControl, Error, ErrorKind};
+use crate::tests::builder::{
+    F32, Model, cancelled, close, counting, float, info, int, ints, kernel, names, one, string, tensor,
+};
+use graphpool::backend::{Error, ErrorKind};
 
 fn deformed(values: &[Value], attributes: &[AttributeProto]) -> Result<Vec<Value>, Error> {
     let mut model = Model::new(22).output("y", F32);
-    let names: Vec<String> = (0..values.len()).map(|index| format!("i{index}")).collect();
-    for name in &names {
-        model.graph.input.push(crate::tests::builder::info(name, F32, None));
-    }
-    model.node("DeformConv", &names.join(" "), "y", attributes).run(values.to_vec())
+    let names = names('i', values.len());
+    model.graph.input.extend(names.split(' ').map(|name| info(name, F32, None)));
+    model.node("DeformConv", &names, "y", attributes).run(values.to_vec())
 }
 
 #[test]
@@ -186,7 +182,7 @@ fn filters_of_any_reach_stay_within_the_budget() {
 }
 
 #[test]
-fn each_looks_at_the_token_while_it_works() {
+fn filters_check_the_cancel_token_while_they_work() {
     let square = counting(&[1, 1, 1 << 10, 1 << 11]);
     let sizes = Value::new(vec![4], vec![1_i64, 1, 1 << 9, 1 << 11]).unwrap();
     let none = counting(&[0]);
@@ -200,15 +196,7 @@ fn each_looks_at_the_token_while_it_works() {
         ("Resize", vec![square, none.clone(), none, sizes], &linear),
     ];
     for (op, values, attributes) in cases {
-        let names: Vec<String> = (0..values.len()).map(|index| format!("i{index}")).collect();
-        let proto = node(op, &names.join(" "), "y", attributes);
-        let shared = Shared::new(usize::MAX);
-        let made = Node::new(&proto, 22, vec![None; values.len()], Vec::new(), &shared);
-        let kernel = (ops::find("", op, 22).unwrap().build)(&made).unwrap();
-        let control = ComputeControl::default();
-        control.cancel.cancel();
-        let args = Args::new(values.iter().cloned().map(Some).collect());
-        let error = kernel(args, &ExecContext::new(&control, &ComputeBudget::new(usize::MAX))).map(|_| ()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::RuntimeError, "{op}");
+        let kernel = kernel(("", 22), op, values.len(), 1, attributes);
+        assert_eq!(cancelled(&kernel, values.clone()).message(), "cancelled", "{op}");
     }
 }
