@@ -25,7 +25,7 @@ fn longs(numbers: &[i64]) -> Value {
 /// An operator with its opset, inputs for which it works long, and attributes.
 type Long = (&'static str, i64, Vec<Value>, Vec<AttributeProto>);
 
-/// Operators of one tensor, element by element.
+/// Elementwise operators with one input.
 fn of_one() -> Vec<Long> {
     let floats =
         ["Relu", "Abs", "Neg", "Sign", "LeakyRelu", "Elu", "Selu", "Celu", "Sigmoid", "Shrink", "Tanh", "Mish"];
@@ -41,7 +41,7 @@ fn of_one() -> Vec<Long> {
     found
 }
 
-/// Operators of more tensors, element by element.
+/// Elementwise operators with several inputs.
 fn of_two() -> Vec<Long> {
     let mut found: Vec<Long> = Vec::new();
     for op in ["Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Mean", "PRelu", "Equal", "Less"] {
@@ -55,7 +55,7 @@ fn of_two() -> Vec<Long> {
     found.push(("Div", 13, pair(1), Vec::new()));
     found.push(("And", 13, vec![filled(&[MANY], true), filled(&[1], true)], Vec::new()));
     found.push(("Where", 13, vec![filled(&[MANY], true), ones(&[1]), ones(&[1])], Vec::new()));
-    // Many operands, none of which is long by itself.
+    // Operands that are short.
     found.push(("Sum", 13, vec![ones(&[1]); 3], Vec::new()));
     found
 }
@@ -234,7 +234,7 @@ fn lists_of_indices_are_charged() {
     let narrow = || filled(&[count], 0_i32);
     let wide = || filled(&[count, 1], 0_i64);
     let cases: Vec<(&str, Vec<Value>, usize)> = vec![
-        // Bytes of each index: the result's, the list's, and those of the index itself where it is converted.
+        // Bytes for each index: of the result, of the list, and of the converted index.
         ("Gather", vec![filled(&[1], 1_u8), narrow()], 8 + 8),
         ("GatherElements", vec![filled(&[1], 1_u8), narrow()], 1 + 8 + 8),
         ("GatherND", vec![filled(&[1], 1_u8), wide()], 1 + 8),
@@ -275,7 +275,7 @@ fn a_list_of_few_integers_may_not_be_long() {
 
 #[test]
 fn a_long_list_is_sorted_like_a_short_one() {
-    // More than a few pieces, with many that are equal.
+    // A list of several pieces, with many equal elements.
     let count = (1 << 18) + 77;
     let number = |index: usize| (index.wrapping_mul(7919) % 1009) as i64;
     let x = Value::new(vec![count], (0..count).map(number).collect()).unwrap();
@@ -290,13 +290,13 @@ fn a_long_list_is_sorted_like_a_short_one() {
     }
     let found = run_kernel(&kernel(("", 13), "Unique", 1, 4, &[]), vec![x], &control).unwrap();
     assert_eq!(found[0].elements::<i64>().unwrap(), (0..1009).collect::<Vec<_>>());
-    // The first place of each: that of 0 is 0, that of 1 the inverse of 7919 modulo 1009.
+    // The index of the first occurrence of each number.
     let first = |wanted: i64| (0..count).position(|index| number(index) == wanted).unwrap() as i64;
     assert_eq!(found[1].elements::<i64>().unwrap(), (0..1009).map(first).collect::<Vec<_>>());
 }
 
 #[test]
-fn a_fold_that_fails_is_work_too() {
+fn a_fold_that_fails_counts_as_work() {
     let mut folding = Folding::new(1 << 30);
     let before = folding.work();
     let inputs = [crate::exec::plan::Source::Constant(ones(&[1 << 10]))];
@@ -307,7 +307,7 @@ fn a_fold_that_fails_is_work_too() {
 
 #[test]
 fn names_read_through_many_graphs_are_bounded() {
-    // So many names, read through so many graphs.
+    // `names` names, read in a graph inside `depth` others.
     let nested = |names: usize, depth: usize| {
         let list: String = (0..names).map(|_| "x ").collect();
         let mut inner = Model::new(13).node("Sum", &list, "o", &[]).output("o", F32).graph;
@@ -324,14 +324,14 @@ fn names_read_through_many_graphs_are_bounded() {
         model.run(vec![ones(&[1]), filled(&[], true)]).map(|outputs| outputs[0].elements::<f32>().unwrap().to_vec())
     };
     assert_eq!(nested(20_000, 1).unwrap(), [20_000.0]);
-    // As deep as the decoder goes, on the stack of a test's thread.
+    // The deepest nesting that the decoder accepts, on the stack of a test's thread.
     assert_eq!(nested(3, 30).unwrap(), [3.0]);
     let error = nested(100_000, 12).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert!(error.message().contains("subgraphs"), "{error}");
 }
 
-/// A clone of a value of many dimensions is no copy of them.
+/// A clone of a value shares its dimensions.
 #[test]
 fn a_value_read_many_times_takes_little_each_time() {
     let value = ones(&[1; 32]);

@@ -245,7 +245,8 @@ pub fn run_kernel(kernel: &OpFn, inputs: Vec<Value>, control: &ComputeControl) -
     kernel(Args::new(inputs.into_iter().map(Some).collect()), &ExecContext::new(control, &budget))
 }
 
-/// The error of a kernel that runs after its compute was cancelled. It fails if the kernel never checks the cancel token.
+/// The error of a kernel that runs after its compute was cancelled. It fails if the kernel never checks the cancel
+/// token.
 #[track_caller]
 pub fn cancelled(kernel: &OpFn, inputs: Vec<Value>) -> Error {
     let control = ComputeControl::default();

@@ -4,10 +4,10 @@ use crate::format::messages::{AttributeProto, TensorProto};
 use crate::tensor::value::Value;
 use crate::tests::builder::{F64, I64, Model, float, floats, int, ints, string, string_list, value};
 
-/// Differs from 1 by less than f32 can say.
+/// Added to 1, it is lost in f32.
 const TINY: f64 = 1.0 / (1_u64 << 40) as f64;
 
-/// What an operator of an input `x` and constants `p`, `q`, `r` and so on makes of them.
+/// The output of an operator on an input `x` and constants `p`, `q`, `r` and so on.
 fn of(
     opset: i64,
     op: &str,
@@ -40,7 +40,7 @@ fn near(found: &[f64], wanted: &[f64]) {
     }
 }
 
-/// Numbers that only f64 tells apart, of both signs.
+/// Numbers of both signs that are distinct in f64 and equal to ±1 in f32.
 fn fine(count: usize) -> Vec<f64> {
     (0..count).map(|index| (1.0 + TINY * (index + 1) as f64) * if index % 2 == 0 { 1.0 } else { -1.0 }).collect()
 }
@@ -56,7 +56,7 @@ fn convolutions() {
             assert_eq!(of(13, op, (&dims, &x), &[(weights, &ones)], &[int("group", group)]), x, "{op}");
         }
     }
-    // By the definition, with pads, strides, dilations, groups and a bias, of more outputs than one product has.
+    // Compared with the definition: pads, strides, dilations, groups, a bias, and more outputs than one block.
     let (n, channels, filters, groups, input, kernel) = (2, 4, 6, 2, 25_000, 3);
     let (x, w) = (fine(n * channels * input), fine(filters * channels / groups * kernel));
     let bias = fine(filters);
@@ -132,7 +132,7 @@ fn pools() {
 fn normalizations() {
     let ones: (&[i64], &[f64]) = (&[1], &[1.0]);
     let zeros: (&[i64], &[f64]) = (&[1], &[0.0]);
-    // 16777217 is no f32.
+    // 16777217 is not an f32.
     let batch = of(
         13,
         "BatchNormalization",
@@ -141,7 +141,7 @@ fn normalizations() {
         &[float("epsilon", 0.0)],
     );
     near(&batch, &[1.0, 16_777_216.0 + TINY * 1e7 - 16_777_216.0]);
-    // Their squares are past f32's range, and so are they.
+    // The numbers and their squares are out of f32's range.
     let far = [1e39, 2e39, 3e39];
     let wanted = [-1.5_f64.sqrt(), 0.0, 1.5_f64.sqrt()];
     let threes: (&[i64], &[f64]) = (&[3], &[1.0; 3]);
@@ -200,7 +200,7 @@ fn samples() {
 #[test]
 fn recurrences() {
     let affine = string_list("activations", &["Affine"]);
-    // The state is the input and the state before.
+    // Each state is the sum of the input and the previous state.
     let one: (&[i64], &[f64]) = (&[1, 1, 1], &[1.0]);
     let x = [1.0 + TINY, 2.0 - TINY];
     let found = of(14, "RNN", (&[2, 1, 1], &x), &[one, one], &[affine, int("hidden_size", 1)]);

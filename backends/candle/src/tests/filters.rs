@@ -26,7 +26,7 @@ fn taps_lie_where_their_offsets_say() {
     };
     assert_eq!(at(0.0, 0.0), [0.0, 1.0, 2.0, 3.0]);
     assert_eq!(at(0.0, 1.0), [1.0, 0.0, 3.0, 0.0]);
-    // Half of what is there and half of nothing.
+    // Half of an element, and half of the zero outside.
     assert_eq!(at(0.0, 0.5), [0.5, 0.5, 2.5, 1.5]);
     assert_eq!(at(0.0, -0.5), [0.0, 0.5, 1.0, 2.5]);
     for far in [1e30, -1e30, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
@@ -86,7 +86,7 @@ fn a_determinant_is_of_square_matrices() {
     }
 }
 
-/// A Resize of `x` along its one axis, by scales or to sizes.
+/// A Resize of `x` by scales or to sizes.
 fn resized(
     x: Value,
     by: Result<&[f32], &[i64]>,
@@ -110,10 +110,10 @@ fn line(found: Result<Vec<Value>, Error>) -> Vec<f32> {
 fn a_filter_takes_all_that_an_output_covers() {
     let antialias = |mode: &str| [string("mode", mode), int("antialias", 1)];
     let x = || tensor(&[8], &[8.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 8.0]);
-    // Without the filter, an output of four inputs sees two of them.
+    // Without the filter, an output that covers four inputs depends on two of them.
     let found = line(resized(x(), Err(&[2]), &[], &antialias("linear")));
     assert!(found.iter().all(|&x| x > 0.5 && x < 3.0) && (found[0] - found[1]).abs() < 1e-5, "{found:?}");
-    // What is the same everywhere stays that, whatever the size.
+    // A constant input stays constant for every size.
     for mode in ["linear", "cubic"] {
         for size in [1, 2, 3, 7, 8, 20] {
             close(
@@ -165,7 +165,7 @@ fn a_kept_aspect_ratio_is_that_of_one_axis() {
     for sizes in [[i64::MAX, 1], [1 << 40, 1 << 40]] {
         assert_eq!(dims("not_smaller", &sizes).unwrap_err().kind(), ErrorKind::TooLarge, "{sizes:?}");
     }
-    // Of nothing there is no ratio, and nothing comes of it.
+    // An empty input gives an empty output.
     let nothing = resized(counting(&[0]), Err(&[3]), &[], &[string("keep_aspect_ratio_policy", "not_larger")]);
     assert_eq!(nothing.unwrap()[0].dims(), [0]);
 }

@@ -139,7 +139,8 @@ fn convolutions_are_those_of_the_definition() {
     }
 }
 
-/// Checks that a model gives the same with constant weights, which are fused, and with weights as inputs, which are not.
+/// Checks that a model gives the same with constant weights, which are fused, and with weights as inputs, which are
+/// not.
 fn alike(shape: Shape, follow: impl Fn(Model) -> Model) {
     let run = |constant| {
         let (model, inputs, _) = model(shape, constant);

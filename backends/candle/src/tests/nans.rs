@@ -1,4 +1,4 @@
-//! With a NaN among the elements, the largest and the smallest of them is NaN, and its index is that of the first NaN.
+//! The maximum and the minimum of elements with a NaN are NaN, and the index is that of the first NaN.
 
 use crate::format::messages::AttributeProto;
 use crate::tests::builder::{F32, I64, Model, int, ints, string, string_list, tensor};
@@ -6,7 +6,7 @@ use crate::tests::builder::{F32, I64, Model, int, ints, string, string_list, ten
 /// f32, f16, f64 and bf16.
 const FLOATS: [i32; 4] = [1, 10, 11, 16];
 
-/// Rows of three with a NaN in every place, and where the first is.
+/// Rows of three with NaNs at various indexes, and the index of the first NaN.
 const ROWS: [([f32; 3], usize); 5] = [
     ([f32::NAN, 1.5, 0.5], 0),
     ([1.5, f32::NAN, 0.5], 1),
@@ -15,7 +15,7 @@ const ROWS: [([f32; 3], usize); 5] = [
     ([1.5, f32::NAN, f32::NAN], 1),
 ];
 
-/// What an operator of one input makes of the row, as f32.
+/// The output, as f32, of an operator on a row of element type `ty`.
 fn of(
     ty: i32,
     opset: i64,

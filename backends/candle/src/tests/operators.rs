@@ -70,7 +70,7 @@ fn equations_sum_products() {
             .output("y", F32)
     };
     let inputs = || vec![counting(&[2, 2]), counting(&[2, 2])];
-    // [0 1; 2 3] by itself.
+    // [0 1; 2 3] times itself.
     assert_eq!(two("ij,jk->ik").floats(inputs()).1, [2.0, 3.0, 6.0, 11.0]);
     assert_eq!(two("ij,jk").floats(inputs()).1, [2.0, 3.0, 6.0, 11.0]);
     assert_eq!(two("ij,ij->").floats(inputs()).1, [14.0]);
@@ -116,7 +116,7 @@ fn a_stride_over_a_single_slab_changes_nothing() {
 
 #[test]
 fn a_volume_is_convolved_like_its_slabs() {
-    // A kernel that is 1 deep does to each slab what it does to an image.
+    // A kernel of depth 1 treats each slab like an image.
     let taps: Vec<f32> = (0..9).map(|index| index as f32 - 4.0).collect();
     let flat = one(11, "Conv", "w", &[]).weights("w", &[1, 1, 3, 3], &taps);
     let deep = one(11, "Conv", "w", &[]).weights("w", &[1, 1, 1, 3, 3], &taps);

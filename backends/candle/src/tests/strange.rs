@@ -11,7 +11,7 @@ use crate::tests::builder::{
 use crate::{CandleBackend, Operator, operators};
 use graphpool::backend::{ComputeControl, MESSAGE_BYTES};
 
-/// Attributes that operators read, besides those that they must have.
+/// Names of optional attributes that operators read.
 const NAMES: [&str; 93] = [
     "activation",
     "activation_alpha",
@@ -108,7 +108,7 @@ const NAMES: [&str; 93] = [
     "update_rule",
 ];
 
-/// The kinds of values that an attribute may have, some of them at the ends of their range.
+/// Values of an attribute, of every kind and some at the ends of their range.
 fn kinds(name: &str) -> Vec<AttributeProto> {
     let body = Model::new(13).node("Neg", "i0", "inside", &[]).output("inside", F32).graph;
     let tensor = tensor_attribute(name, TensorProto { dims: vec![i64::MAX, 2], ..integers("t", &[0], &[]) });
@@ -127,7 +127,7 @@ fn kinds(name: &str) -> Vec<AttributeProto> {
     ]
 }
 
-/// A value of any type that counts from -1, or begins there and wraps.
+/// A value of any type whose elements count from -1, with wrapping in unsigned types.
 fn counting(ty: ElementType, dims: &[usize]) -> Value {
     let count: usize = dims.iter().product();
     let bytes: Vec<u8> = match ty {
@@ -138,7 +138,7 @@ fn counting(ty: ElementType, dims: &[usize]) -> Value {
     Value::from_bytes(dims.to_vec(), ty, &bytes).unwrap()
 }
 
-/// Loads a model of one node and runs it on such values.
+/// Loads a model of one node and runs it on the values `of`.
 fn attack(
     operator: &Operator,
     opset: i64,

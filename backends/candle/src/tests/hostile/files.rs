@@ -9,7 +9,7 @@ use crate::tests::first::small;
 use crate::tests::hostile::attack;
 use graphpool::backend::{ErrorKind, MESSAGE_BYTES};
 
-/// A model with something of everything: attributes of all kinds, a subgraph, integers, floats, shapes.
+/// A model with attributes of all kinds, subgraphs, integers, floats and shapes.
 fn varied() -> Vec<u8> {
     let branch = |op: &str| {
         let model = Model::new(13).node(op, "m m", "branch", &[]).output("branch", F32);
@@ -88,7 +88,7 @@ fn other_formats_are_refused_by_name() {
 
 #[test]
 fn dimensions_that_multiply_to_nothing_are_refused() {
-    // 2 × i64::MIN is 0 in 64 bits: what passes for no data, and would be read past its end.
+    // 2 × i64::MIN is 0 in 64 bits. A tensor of 0 elements would need no data and be read out of bounds.
     let model = Model::new(13)
         .output("y", F32)
         .initializer(floats("a", &[2, i64::MIN], &[]))
@@ -103,7 +103,7 @@ fn dimensions_that_multiply_to_nothing_are_refused() {
 }
 
 #[test]
-fn data_of_another_length_or_elsewhere_is_refused() {
+fn data_of_a_wrong_length_or_in_another_file_is_refused() {
     let model = |tensor: TensorProto| one(13, "Add", "a", &[]).initializer(tensor).load().unwrap_err().kind();
     assert_eq!(model(floats("a", &[3], &[1.0, 2.0])), ErrorKind::InvalidEncoding);
     let raw = TensorProto { raw_data: Some(vec![0; 7]), float_data: vec![], ..floats("a", &[2], &[]) };
@@ -125,7 +125,7 @@ fn an_unknown_operator_is_refused_by_name_and_opset() {
     let error = one(13, "Frobnicate", "", &[]).load().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnsupportedOperation);
     assert!(error.message().contains("Frobnicate") && error.message().contains("opset 13"), "{error}");
-    // Gelu came with opset 20.
+    // Gelu exists since opset 20.
     assert!(one(19, "Gelu", "", &[]).load().unwrap_err().message().contains("opset 19"));
     let error = one(13, &"x".repeat(100_000), "", &[]).load().unwrap_err();
     assert!(error.message().len() <= MESSAGE_BYTES);
@@ -133,7 +133,7 @@ fn an_unknown_operator_is_refused_by_name_and_opset() {
 }
 
 #[test]
-fn names_are_defined_once_and_nothing_goes_in_circles() {
+fn duplicate_names_and_cycles_are_refused() {
     let twice = one(13, "Relu", "", &[]).node("Relu", "x", "y", &[]);
     assert!(twice.load().unwrap_err().message().contains("twice"));
     let circle =
@@ -146,7 +146,7 @@ fn names_are_defined_once_and_nothing_goes_in_circles() {
 }
 
 #[test]
-fn graphs_nested_without_end_are_refused() {
+fn deeply_nested_graphs_are_refused() {
     let mut inner = Model::new(13).node("Relu", "x", "y", &[]).output("y", F32).graph;
     for _ in 0..200 {
         let branches = [graph("then_branch", inner)];

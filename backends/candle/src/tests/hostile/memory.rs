@@ -7,14 +7,14 @@ use graphpool::backend::{BackendContext, ComputeControl, ErrorKind, Tensor};
 
 #[test]
 fn a_million_nodes_cost_no_more_than_the_limit() {
-    // Two bytes each: an empty node.
+    // An empty node takes two bytes.
     let mut graph = Vec::new();
     graph.extend([0x0a, 0x00].repeat(1_000_000));
     let mut bytes = vec![0x3a];
     prost::encode_length_delimiter(graph.len(), &mut bytes).unwrap();
     bytes.extend(graph);
     assert_eq!(attack(&bytes).unwrap_err().kind(), ErrorKind::TooLarge);
-    // A chain of many, each reading the one before: loaded and run without recursion.
+    // A long chain of nodes is loaded and run without recursion.
     let mut model = Model::new(13).input("x", F32, &[1]).output("n50000", F32).node("Relu", "x", "n0", &[]);
     for index in 0..50_000 {
         model = model.node("Neg", &format!("n{index}"), &format!("n{}", index + 1), &[]);
@@ -22,7 +22,7 @@ fn a_million_nodes_cost_no_more_than_the_limit() {
     assert_eq!(model.floats(vec![tensor(&[1], &[2.0])]).1, [2.0]);
 }
 
-/// Models of a few bytes that ask for more memory than any machine has.
+/// Small models that ask for more memory than any machine has.
 fn greedy() -> Vec<Model> {
     let huge = [1 << 20, 1 << 20];
     let shaped = |op: &str, shape: &[i64]| one(13, op, "s", &[]).integers("s", &[shape.len() as i64], shape);
@@ -49,7 +49,7 @@ fn greedy() -> Vec<Model> {
             .integers("d", &[], &[1])
             .node("Range", "a b d", "y", &[])
             .output("y", I64),
-        // An outer product of what is computed from the input.
+        // An outer product of large vectors that are computed from the input.
         Model::new(13)
             .input("x", F32, &[-1])
             .integers("s", &[1], &[1 << 20])
@@ -75,14 +75,14 @@ fn no_operator_allocates_beyond_the_budget() {
 }
 
 #[test]
-fn the_budget_is_of_what_is_alive_at_one_time() {
-    // A hundred tensors of 1 MiB, two alive at a time, within 4 MiB; not within 1.
+fn the_memory_limit_bounds_what_is_alive_at_a_time() {
+    // A hundred tensors of 1 MiB, two of which are alive at a time.
     let mut model = Model::new(13).input("x", F32, &[-1]).output("n100", F32).node("Neg", "x", "n0", &[]);
     for index in 0..100 {
         model = model.node("Sqrt", &format!("n{index}"), &format!("n{}", index + 1), &[]);
     }
     let graph = model.load().unwrap();
-    // The caller keeps a clone: what nobody else holds would be overwritten and cost nothing.
+    // The caller keeps a clone, so that the first operator can't work in place.
     let kept = counting(&[1 << 18]);
     let x = || vec![kept.clone()];
     let mut control = ComputeControl::default().with_memory_limit(4 << 20);
@@ -94,7 +94,7 @@ fn the_budget_is_of_what_is_alive_at_one_time() {
     assert_eq!(graph.run(x(), &control).unwrap_err().kind(), ErrorKind::RuntimeError);
 }
 
-/// A context copies each output out, so that one value under many names takes as much memory as many values.
+/// A context copies each output, so one value under many names takes as much memory as many values.
 #[test]
 fn one_value_that_is_many_outputs_is_charged_for_each() {
     let outputs = |count: usize| {
@@ -111,7 +111,7 @@ fn one_value_that_is_many_outputs_is_charged_for_each() {
         let computed = context.compute(&control).map_err(|error| error.kind());
         (computed, context.memory())
     };
-    // A KiB each, and one for the input.
+    // 1 KiB for each output, and 1 KiB for the input.
     assert_eq!(outputs(8), (Ok(()), 9 << 10));
     assert_eq!(outputs(9), (Err(ErrorKind::TooLarge), 1 << 10));
 }
@@ -132,8 +132,8 @@ fn weights_in_a_branch_are_counted() {
 }
 
 #[test]
-fn what_kernels_may_hold_refuses_no_model() {
-    // Lines of 17 are laid out as lines of 32 or 24.
+fn a_model_loads_without_memory_for_packed_weights() {
+    // Rows of 17 elements are packed as rows of 32 or 24.
     let mut model = Model::new(13).input("x", F32, &[1, 1024]).weights("w", &[1024, 17], &vec![0.5; 1024 * 17]);
     for index in 0..8 {
         model = model.node("MatMul", "x w", &format!("y{index}"), &[]).output(&format!("y{index}"), F32);

@@ -5,7 +5,7 @@ use crate::tests::builder::{F32, I64, Model, counting, info, int, integers, ints
 use graphpool::backend::{ComputeControl, ErrorKind};
 
 #[test]
-fn integers_at_the_ends_of_their_range_are_no_trap() {
+fn integers_at_the_ends_of_their_range_wrap_or_are_errors() {
     let binary = |op: &str, a: i64, b: i64| {
         let model = Model::new(13).input("a", I64, &[-1]).input("b", I64, &[-1]).output("y", I64);
         let value = |number| Value::new(vec![1], vec![number]).unwrap();
@@ -82,7 +82,7 @@ fn every_operator_meets_empty_and_strange_tensors_without_a_panic() {
                         let _ = index;
                     }
                     let _ = model.run((0..inputs).map(|index| counting(dims(index))).collect());
-                    // The same with integers behind the first.
+                    // The same with integers for all inputs but the first.
                     for input in model.graph.input.iter_mut().skip(1) {
                         *input = info(input.name.as_deref().unwrap(), I64, None);
                     }
@@ -128,7 +128,7 @@ fn a_convolution_of_two_types_is_refused_however_its_weights_come() {
 }
 
 #[test]
-fn pads_that_cancel_each_other_out_are_refused_where_no_index_holds_them() {
+fn pads_that_cancel_each_other_out_are_refused_if_they_overflow() {
     for mode in ["constant", "reflect", "edge", "wrap"] {
         let model = one(19, "Pad", "pads", &[string("mode", mode)]).input("pads", I64, &[2]);
         let pads = |before: i64, after: i64| {

@@ -31,7 +31,7 @@ fn labels_go_from_strings_to_numbers_and_back() {
     let classes = [string_list("classes_strings", &["x", "y"])];
     assert_eq!(run(1, "LabelEncoder", STRING, I64, &classes, &["y", "q"], &[]).1, [1, -1]);
     assert_eq!(run(1, "LabelEncoder", I64, STRING, &classes, &[], &[1, 0, 2]).0, "y x _Unused");
-    // Of equal keys the first counts.
+    // The first of equal keys is used.
     let twice = [ints("keys_int64s", &[1, 2, 1]), string_list("values_strings", &["one", "two", "three"])];
     assert_eq!(run(2, "LabelEncoder", I64, STRING, &twice, &[], &[2, 1, 3]).0, "two one _Unused");
 }
@@ -42,7 +42,7 @@ fn a_map_is_given_as_the_matrix_of_its_scores() {
     let mut made = node("ZipMap", "x", "y", &[string_list("classlabels_strings", &["no", "yes"])]);
     made.domain = Some("ai.onnx.ml".to_owned());
     model.graph.node.push(made);
-    // A sequence of maps is written as a type that is no tensor.
+    // The type of a sequence of maps is not a tensor.
     let mut output = info("y", F32, None);
     output.r#type.as_mut().unwrap().tensor_type = None;
     model.graph.output.push(output);

@@ -12,7 +12,7 @@ use crate::tests::builder::{F32, I64, Model, STRING, close, info, names, node, t
 use crate::{CandleBackend, CandleGraph};
 use graphpool::backend::{ComputeControl, Error};
 
-/// The bytes of a model with one operator.
+/// The bytes of a model of one operator with inputs and outputs of the given element types.
 fn bytes(version: i64, op: &str, inputs: &[i32], outputs: &[i32], attributes: &[AttributeProto]) -> Vec<u8> {
     let mut model = Model::new(15);
     let mut made = node(op, &names('x', inputs.len()), &names('y', outputs.len()), attributes);
@@ -54,7 +54,7 @@ fn gives(op: &str, attributes: &[AttributeProto], inputs: Vec<Value>, wanted: &[
     close(outputs[0].elements().unwrap(), wanted);
 }
 
-/// Labels that are integers, and scores.
+/// Checks the labels and scores of a classifier whose labels are integers.
 #[track_caller]
 fn classifies(op: &str, attributes: &[AttributeProto], rows: Value, labels: &[i64], scores: &[f32]) {
     let outputs = load(&bytes(3, op, &[F32], &[I64, F32], attributes)).unwrap().run(vec![rows], &control()).unwrap();
@@ -62,7 +62,7 @@ fn classifies(op: &str, attributes: &[AttributeProto], rows: Value, labels: &[i6
     close(outputs[1].elements().unwrap(), scores);
 }
 
-/// Labels that are strings, and scores.
+/// Checks the labels and scores of a classifier whose labels are strings.
 #[track_caller]
 fn classifies_strings(op: &str, attributes: &[AttributeProto], rows: Value, labels: &[&str], scores: &[f32]) {
     let graph = load(&bytes(3, op, &[F32], &[STRING, F32], attributes)).unwrap();

@@ -27,7 +27,7 @@ fn a_guest_gives_and_gets_strings_as_rows_of_bytes() {
     let output = context.output(0).unwrap();
     assert_eq!((output.dimensions(), output.ty()), (&[2, 2, 6][..], TensorType::U8));
     assert_eq!(output.data(), b"Hund\0\0Katze\0nichts?\0\0\0\0\0");
-    // Rows of bytes are charged.
+    // The rows of bytes count towards the memory limit.
     let small = control().with_memory_limit(30);
     assert_eq!(context.compute(&small).unwrap_err().kind(), ErrorKind::TooLarge);
 }
@@ -42,7 +42,7 @@ fn a_string_that_the_model_does_not_name_reaches_no_output() {
     let tensor = Tensor::new(vec![1, 2], TensorType::U8, b"ab".to_vec()).unwrap();
     context.set_input(0, tensor.view()).unwrap();
     assert!(context.compute(&control()).unwrap_err().message().contains("does not contain"));
-    // Nor is it compared: two of them may be different.
+    // Comparing it is refused: two unknown strings may differ.
     let model = Model::new(19).input("x", STRING, &[-1]).node("Equal", "x x", "y", &[]).output("y", BOOL);
     let graph = model.load().unwrap();
     let value = graph.strings(vec![1], &["unknown"]).unwrap();

@@ -10,7 +10,7 @@ use crate::tests::learning::{
 };
 use graphpool::backend::ErrorKind;
 
-/// Two trees: one compares feature 0 and takes a NaN for what is low, the other feature 1.
+/// Two trees: the first tests feature 0 and treats NaN as low, the second tests feature 1.
 fn trees() -> Vec<AttributeProto> {
     vec![
         ints("nodes_treeids", &[0, 0, 0, 1, 1, 1]),
@@ -47,7 +47,7 @@ fn classes(ids: &[i64], weights: &[f32], more: &[AttributeProto]) -> Vec<Attribu
 
 #[test]
 fn trees_score_as_onnxruntime_scores() {
-    // The last row's second target has no score; it is 0 there and its base value here.
+    // The last row has no score for the second target: its base value here, 0 in onnxruntime.
     for (name, wanted) in [
         ("SUM", [3.5, 2.25, 5.5, 5.25, 5.5, 5.25, 4.5, 7.25, 4.5, 0.25]),
         ("AVERAGE", [2.0, 1.25, 3.0, 2.75, 3.0, 2.75, 2.5, 3.75, 2.5, 0.25]),
@@ -89,7 +89,7 @@ fn numbers(ty: i32, values: &[f32]) -> TensorProto {
     TensorProto { dims, data_type: Some(F32), float_data: values.to_vec(), ..TensorProto::default() }
 }
 
-/// An ensemble of version 5 whose second branch looks into a set.
+/// An ensemble of version 5 whose second branch tests membership in a set.
 fn ensemble() -> Vec<AttributeProto> {
     vec![
         int("n_targets", 2),
@@ -136,12 +136,12 @@ fn an_ensemble_of_doubles_answers_in_doubles() {
     let x = Value::new(vec![1, 2], vec![-1.0_f64, -3.0]).unwrap();
     let outputs = graph.run(vec![x], &control()).unwrap();
     let found = outputs[0].elements::<f64>().unwrap();
-    // No float of 32 bits is one of the weights.
+    // The weights are not exact in f32.
     assert!(found.iter().all(|x| weights.contains(x)), "{found:?}");
 }
 
 #[test]
-fn trees_that_are_none_are_refused_when_they_are_loaded() {
+fn malformed_trees_are_refused_at_load() {
     let refused = |attribute: AttributeProto, why: &str| {
         super::refused(3, "TreeEnsembleRegressor", &with(&regressor(), &[attribute]), &[F32], why);
     };
@@ -177,7 +177,7 @@ fn trees_that_are_none_are_refused_when_they_are_loaded() {
 
 #[test]
 fn a_cycle_beside_a_tree_is_refused() {
-    // Nodes 3 and 4 lead to each other; each is led to once.
+    // Nodes 3 and 4 are each other's child, so each has one parent.
     let attributes = [
         ints("nodes_treeids", &[0; 7]),
         ints("nodes_nodeids", &[0, 1, 2, 3, 4, 5, 6]),
@@ -194,7 +194,7 @@ fn a_cycle_beside_a_tree_is_refused() {
     refused(3, "TreeEnsembleRegressor", &attributes, &[F32], "reached in no way");
 }
 
-/// A chain of branches, each of which leads to the next one and to a leaf.
+/// A tree that is a chain of branches: the children of each are the next branch and a leaf.
 fn chain(links: i64) -> Vec<AttributeProto> {
     let count = (2 * links + 1) as usize;
     let ids: Vec<i64> = (0..count as i64).collect();
@@ -239,7 +239,7 @@ fn rows_that_are_too_short_for_the_trees_are_refused() {
 }
 
 #[test]
-fn what_the_scores_take_is_charged() {
+fn scores_are_charged() {
     let more = [int("n_targets", 1 << 24)];
     let graph = load(&bytes(3, "TreeEnsembleRegressor", &[F32], &[F32], &with(&regressor(), &more))).unwrap();
     assert_eq!(graph.run(vec![rows()], &control()).unwrap_err().kind(), ErrorKind::TooLarge);

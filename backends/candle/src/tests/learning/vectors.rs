@@ -24,7 +24,7 @@ fn support_vectors_score_as_onnxruntime_scores() {
         ("RBF", [0.879_990_2, 0.089_937_9, -0.472_810_18, -0.134_039_25]),
         ("SIGMOID", [1.494_161_2, -2.017_793, -0.022_459_33, 0.276_463_06]),
     ] {
-        // The offset counts for the products alone.
+        // The offset applies to the kernels of products only.
         let attributes = machine(kind, &[0.5, 0.25, 3.0], &[1.0, -2.0, 0.5], &[0.1]);
         gives("SVMRegressor", &with(&attributes, &[int("n_supports", 3)]), vec![rows()], &wanted);
     }
