@@ -205,6 +205,17 @@ mod tests {
     }
 
     #[test]
+    fn a_cancelled_product_calls_gemm_for_no_block() {
+        let elements = [1.0; 16];
+        let matrix = Matrix { elements: &elements, start: 0, row: 4, column: 1 };
+        let (control, mut out) = (ComputeControl::default(), [0.0; 16]);
+        control.cancel.cancel();
+        let budget = ComputeBudget::new(usize::MAX);
+        let error = product(matrix, matrix, &mut out, (4, 4, 4), &ExecContext::new(&control, &budget)).unwrap_err();
+        assert_eq!((error.message(), out), ("cancelled", [0.0; 16]));
+    }
+
+    #[test]
     fn a_product_in_parts_is_one_product() {
         let (m, n, k) = (40, 3000, 3000);
         let a: Vec<f32> = (0..m * k).map(|index| (index % 3) as f32 - 1.0).collect();
