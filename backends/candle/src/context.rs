@@ -1,48 +1,65 @@
-//! One stream of inferences, and how tensors cross the boundary to a guest.
+//! The execution context of a graph: its inputs and outputs, and their conversion to and from wasi-nn's tensor types.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
-use crate::compute::random::Randoms;
-use crate::format::ports::{Port, carrier};
-use crate::model::{Model, fits};
+use crate::compute::random::RandomStates;
+use crate::format::ports::{Port, wire_type};
+use crate::model::{Model, check_dims};
 use crate::quote::quote;
 use crate::strings;
-use crate::tensor::budget::Meter;
+use crate::tensor::budget::ComputeBudget;
 use crate::tensor::element::ElementType;
-use crate::tensor::texts::Texts;
+use crate::tensor::string_table::StringTable;
 use crate::tensor::value::Value;
 use graphpool::backend::{BackendContext, ComputeControl, Error, TensorType, TensorView};
 use std::sync::Arc;
 
-/// An output, as it crosses the boundary.
+/// An output in the form that a guest reads.
 #[derive(Debug)]
-struct Carried {
+struct WireTensor {
     dims: Vec<u32>,
     ty: TensorType,
     data: Vec<u8>,
 }
 
-/// One stream of inferences.
+/// An execution context of a [`CandleGraph`](crate::CandleGraph): inputs are set, a compute runs, outputs are read.
 ///
-/// A tensor whose ONNX type wasi-nn lacks is carried by another: a boolean as U8 (0 or 1), a float of 8 or 4 bits and
-/// an integer of 4 or 2 as U8 (its bits, the lowest of the byte), I8, I16 and U16 as I32, U32 and U64 as I64. An input
-/// that its own type can't hold is refused, an output past `i64::MAX` is an error.
+/// A context shares the weights of its graph and has its own inputs, outputs and random number states. One call uses it
+/// at a time; contexts of one graph run in parallel without waiting for each other.
 ///
-/// A tensor of strings is carried as U8 with one dimension more, the last: each string's bytes, in UTF-8, and after
-/// them zeros up to that dimension's size, which for an output is that of the longest string and at least 1. An output
-/// of `["yes", "no"]` has the dimensions 2×3 and the bytes `yesno\0`. So a string ends at its zeros.
+/// # Element types
+///
+/// A tensor whose ONNX type wasi-nn lacks has another type for the guest:
+///
+/// | in the model | for the guest |
+/// | --- | --- |
+/// | boolean | U8, 0 or 1 |
+/// | float of 8 or 4 bits, integer of 4 or 2 bits | U8, the bits in the lowest bits of the byte |
+/// | I8, I16, U16 | I32 |
+/// | U32, U64 | I64 |
+/// | string | U8 with one more dimension, as below |
+///
+/// [`set_input`](BackendContext::set_input) refuses an element that is out of range for the model's type. An output
+/// above `i64::MAX` is an error of [`compute`](BackendContext::compute).
+///
+/// # Strings
+///
+/// The last dimension of a tensor of strings is their width in bytes. Each row holds one string as UTF-8, padded with
+/// zero bytes. The width of an output is that of its longest string, at least 1. An output of `["yes", "no"]` has the
+/// dimensions 2×3 and the bytes `yesno\0`. A string therefore can't end with a zero byte.
 pub struct CandleContext {
     model: Arc<Model>,
     inputs: Vec<Option<Value>>,
-    outputs: Vec<Carried>,
-    /// How far each node that draws numbers at random has come.
-    randoms: Randoms,
+    /// The outputs of the last compute that succeeded.
+    outputs: Vec<WireTensor>,
+    /// The states of the nodes that draw random numbers.
+    random_states: RandomStates,
 }
 
 impl CandleContext {
     pub(crate) fn new(model: Arc<Model>) -> Self {
         let inputs = vec![None; model.inputs.len()];
-        let randoms = Randoms::new(model.randoms);
-        Self { model, inputs, outputs: Vec::new(), randoms }
+        let random_states = RandomStates::new(model.random_nodes);
+        Self { model, inputs, outputs: Vec::new(), random_states }
     }
 }
 
@@ -55,78 +72,85 @@ impl std::fmt::Debug for CandleContext {
 impl BackendContext for CandleContext {
     fn set_input(&mut self, index: usize, tensor: TensorView<'_>) -> Result<(), Error> {
         let (Some(port), Some(slot)) = (self.model.inputs.get(index), self.inputs.get_mut(index)) else {
-            return Err(Error::invalid_argument(format!("input {index} of {}", self.model.inputs.len())));
+            let why = format!("input {index} does not exist; the model has {} inputs", self.model.inputs.len());
+            return Err(Error::invalid_argument(why));
         };
-        let wanted = carrier(port.ty);
+        let wanted = wire_type(port.ty);
         if tensor.ty() != wanted {
-            let why = format!("input {} is carried as {wanted:?}, not {:?}", quote(&port.name), tensor.ty());
+            let why = format!("input {} has the type {wanted:?}, not {:?}", quote(&port.name), tensor.ty());
             return Err(Error::invalid_argument(why));
         }
         let mut dims: Vec<usize> = tensor.dimensions().iter().map(|&dim| dim as usize).collect();
         if port.ty == ElementType::String {
             let Some(width) = dims.pop() else {
-                let why = format!("input {} has no dimension for its strings' bytes", quote(&port.name));
+                let why = format!("input {} needs a last dimension, the width of its strings", quote(&port.name));
                 return Err(Error::invalid_argument(why));
             };
-            fits(port, &dims)?;
-            *slot = Some(strings::receive(dims, width, tensor.data(), &self.model.texts, &port.name)?);
+            check_dims(port, &dims)?;
+            *slot = Some(strings::from_wire(dims, width, tensor.data(), &self.model.string_table, &port.name)?);
             return Ok(());
         }
-        fits(port, &dims)?;
-        *slot = Some(receive(dims, port, tensor.data())?);
+        check_dims(port, &dims)?;
+        *slot = Some(from_wire(dims, port, tensor.data())?);
         Ok(())
     }
 
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
-        let Model { inputs: ports, defaults, texts, .. } = &*self.model;
-        let least = ports.len() - defaults.len();
+        let Model { inputs: ports, defaults, string_table, .. } = &*self.model;
+        let required = ports.len() - defaults.len();
         let mut inputs = Vec::with_capacity(self.inputs.len());
         for (place, (port, input)) in ports.iter().zip(&self.inputs).enumerate() {
-            let default = place.checked_sub(least).and_then(|place| defaults.get(place));
+            let default = place.checked_sub(required).and_then(|place| defaults.get(place));
             let missing = || Error::invalid_argument(format!("input {} is not set", quote(&port.name)));
             inputs.push(input.as_ref().or(default).cloned().ok_or_else(missing)?);
         }
-        let meter = Meter::new(control.memory_limit);
-        let outputs = self.model.run(inputs, control, &meter, &self.randoms)?;
-        let cx = ExecContext::new(control, &meter);
-        // One value may be many outputs, each of which is a copy here.
+        let budget = ComputeBudget::new(control.memory_limit);
+        let outputs = self.model.run(inputs, control, &budget, &self.random_states)?;
+        let cx = ExecContext::new(control, &budget);
+        // One value may be several outputs, and each of them is a separate copy.
         let bytes = outputs.iter().map(|value| {
             let each = match value.ty() {
-                ElementType::String => strings::width(value, texts, &cx)?,
-                ty => carrier(ty).size(),
+                ElementType::String => strings::width(value, string_table, &cx)?,
+                ty => wire_type(ty).size(),
             };
             Ok(value.len().saturating_mul(each))
         });
         let bytes = bytes.collect::<Result<Vec<_>, Error>>()?;
-        let _charge = meter.charge(bytes.into_iter().fold(0, usize::saturating_add))?;
-        self.outputs = outputs.iter().map(|value| carry(value, texts, &cx)).collect::<Result<_, _>>()?;
+        let _charge = budget.charge(bytes.into_iter().fold(0, usize::saturating_add))?;
+        self.outputs = outputs.iter().map(|value| to_wire(value, string_table, &cx)).collect::<Result<_, _>>()?;
         Ok(())
     }
 
     fn output(&self, index: usize) -> Result<TensorView<'_>, Error> {
         let Some(output) = self.outputs.get(index) else {
-            return Err(Error::invalid_argument(format!("output {index}: nothing computed yet")));
+            let outputs = self.model.outputs.len();
+            let why = if index < outputs {
+                format!("output {index} is not computed yet")
+            } else {
+                format!("output {index} does not exist; the model has {outputs} outputs")
+            };
+            return Err(Error::invalid_argument(why));
         };
         TensorView::new(&output.dims, output.ty, &output.data)
     }
 
-    /// What lies between calls: the inputs as the model has them and the outputs as they cross the boundary. All else
-    /// that a compute allocates is given back by its end.
+    /// Bytes of what is stored between calls: the inputs in the model's types, the outputs in the guest's types, and
+    /// the random number states. A compute frees everything else that it allocates.
     fn memory(&self) -> usize {
         let inputs = self.inputs.iter().flatten().map(Value::bytes).sum::<usize>();
-        inputs + self.outputs.iter().map(|output| output.data.len()).sum::<usize>() + self.randoms.bytes()
+        inputs + self.outputs.iter().map(|output| output.data.len()).sum::<usize>() + self.random_states.bytes()
     }
 }
 
-/// An input in the type that the model has for it.
-fn receive(dims: Vec<usize>, port: &Port, data: &[u8]) -> Result<Value, Error> {
+/// Converts an input to the type that the model has for it.
+fn from_wire(dims: Vec<usize>, port: &Port, data: &[u8]) -> Result<Value, Error> {
     fn narrow<T, const N: usize>(
         data: &[u8],
         from: impl Fn([u8; N]) -> Option<T>,
         port: &Port,
     ) -> Result<Vec<T>, Error> {
         let elements: Option<Vec<T>> = data.as_chunks::<N>().0.iter().map(|&bytes| from(bytes)).collect();
-        let why = || format!("input {}: an element that {:?} can't hold", quote(&port.name), port.ty);
+        let why = || format!("input {} has an element out of range for {:?}", quote(&port.name), port.ty);
         elements.ok_or_else(|| Error::invalid_argument(why()))
     }
     match port.ty {
@@ -139,8 +163,8 @@ fn receive(dims: Vec<usize>, port: &Port, data: &[u8]) -> Result<Value, Error> {
     }
 }
 
-/// An output in the type that carries it.
-fn carry(value: &Value, texts: &Texts, cx: &ExecContext<'_>) -> Result<Carried, Error> {
+/// Converts an output to the type that the guest reads.
+fn to_wire(value: &Value, string_table: &StringTable, cx: &ExecContext<'_>) -> Result<WireTensor, Error> {
     fn widen<T: Copy, const N: usize>(
         elements: &[T],
         to: impl Fn(T) -> [u8; N],
@@ -155,12 +179,15 @@ fn carry(value: &Value, texts: &Texts, cx: &ExecContext<'_>) -> Result<Carried, 
     }
     cx.control.check()?;
     let dims = value.dims().iter().map(|&dim| u32::try_from(dim)).collect::<Result<Vec<_>, _>>();
-    let mut dims = dims.map_err(|_| Error::too_large("an output has a dimension past u32"))?;
+    let mut dims = dims.map_err(|_| Error::too_large("an output has a dimension of more than 4294967295"))?;
     let data = match value.ty() {
         ElementType::String => {
-            let width = strings::width(value, texts, cx)?;
-            dims.push(u32::try_from(width).map_err(|_| Error::too_large("an output has a string past u32"))?);
-            strings::carry(value, width, texts, cx)?
+            let width = strings::width(value, string_table, cx)?;
+            dims.push(
+                u32::try_from(width)
+                    .map_err(|_| Error::too_large("an output has a string of more than 4294967295 bytes"))?,
+            );
+            strings::to_wire(value, width, string_table, cx)?
         }
         ElementType::I8 => widen(value.elements::<i8>()?, |element| i32::from(element).to_le_bytes(), cx)?,
         ElementType::I16 => widen(value.elements::<i16>()?, |element| i32::from(element).to_le_bytes(), cx)?,
@@ -169,11 +196,11 @@ fn carry(value: &Value, texts: &Texts, cx: &ExecContext<'_>) -> Result<Carried, 
         ElementType::U64 => {
             let elements = value.elements::<u64>()?;
             if elements.iter().any(|&element| i64::try_from(element).is_err()) {
-                return Err(Error::runtime_error("an output of type U64 is past what I64 carries"));
+                return Err(Error::runtime_error("an output of type U64 has an element above the largest I64"));
             }
             widen(elements, u64::to_le_bytes, cx)?
         }
         _ => value.to_bytes(),
     };
-    Ok(Carried { dims, ty: carrier(value.ty()), data })
+    Ok(WireTensor { dims, ty: wire_type(value.ty()), data })
 }

@@ -1,4 +1,4 @@
-//! A loaded model and the contexts that run it.
+//! The load of a model from its bytes to a compiled graph, and the graph as a backend's user sees it.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,26 +8,29 @@ use crate::compile::compiler::{Compiler, PER_NAME};
 use crate::compile::fold::Folding;
 use crate::compile::function::{Expansion, Functions};
 use crate::compile::{footprint, function};
-use crate::compute::random::Randoms;
+use crate::compute::random::RandomStates;
 use crate::compute::threads::Threads;
 use crate::context::CandleContext;
 use crate::format::decode::decode;
 use crate::format::messages::{GraphProto, ModelProto, TensorProto, ValueInfoProto};
 use crate::format::ports::Port;
 use crate::format::{external, ports as file_ports, tensors};
-use crate::model::{Model, fits};
+use crate::model::{Model, check_dims};
 use crate::ops::fusion::PackedWeights;
 use crate::ops::labels;
 use crate::ops::node::Shared;
 use crate::quote::quote;
 use crate::strings;
-use crate::tensor::budget::{Budget, Meter};
+use crate::tensor::budget::{ComputeBudget, LoadBudget};
 use crate::tensor::dims::Dims;
-use crate::tensor::texts::Text;
+use crate::tensor::string_table::StringId;
 use crate::tensor::value::Value;
 use graphpool::backend::{BackendContext, BackendGraph, ComputeControl, Error, TensorDescription};
 
-/// A model, compiled. Cheap to open contexts of: they share its weights.
+/// A compiled model.
+///
+/// It is immutable and can be shared by any number of threads. Contexts share its weights, so opening one allocates
+/// little.
 pub struct CandleGraph {
     model: Arc<Model>,
     inputs: Vec<TensorDescription>,
@@ -42,39 +45,44 @@ impl std::fmt::Debug for CandleGraph {
 }
 
 impl CandleGraph {
+    /// Decodes, checks and compiles a model. `directory` is where its external data is, if it may have any.
+    ///
+    /// The load charges all that it allocates to a budget of `memory_limit` bytes, and the graph takes at most as many.
     pub(crate) fn load(
         bytes: &[u8],
         directory: Option<&Path>,
         memory_limit: usize,
         threads: Option<Arc<Threads>>,
     ) -> Result<Self, Error> {
-        let mut budget = Budget::new(memory_limit);
+        let mut budget = LoadBudget::new(memory_limit);
         let mut model = decode(bytes, &mut budget)?;
-        let outside = external::embed(&mut model, directory, budget.left())?;
-        budget.take(outside)?;
+        let external_bytes = external::embed(&mut model, directory, budget.remaining())?;
+        budget.charge(external_bytes)?;
         let ModelProto { ir_version, graph, opset_import, functions } = model;
-        let mut graph = graph.ok_or_else(|| Error::invalid_encoding("no ONNX model: the bytes hold no graph"))?;
-        budget.take(tensors::growth(&graph))?;
+        let mut graph =
+            graph.ok_or_else(|| Error::invalid_encoding("the bytes are not an ONNX model: they contain no graph"))?;
+        budget.charge(tensors::unpacked_growth(&graph))?;
         let (opsets, functions) = (function::opsets(&opset_import)?, Functions::new(&functions)?);
-        // In older files every weight is an input as well, and none is meant to be given.
+        // Before IR version 4, a file listed every weight as an input too, and a caller could not set it.
         let table = PER_NAME.saturating_mul(graph.initializer.len());
-        budget.take(table)?;
+        budget.charge(table)?;
         let Ports { inputs, outputs, defaults } = ports(&graph, ir_version.unwrap_or(0) >= 4)?;
-        budget.give_back(table);
+        budget.release(table);
         let names: Vec<&str> = inputs.iter().map(|port| port.name.as_str()).collect();
         if opsets.contains_key("") {
-            gather_tensors(&mut graph);
+            constants_to_initializers(&mut graph);
         }
-        let shared = Shared::new(budget.left());
+        let shared = Shared::new(budget.remaining());
         let initial = initial_values(&mut graph, &shared, &mut budget)?;
-        let defaults: Vec<Value> = defaults.iter().filter_map(|&place| initial.get(place).cloned()).collect();
-        // However often a model uses the same weights, they are laid out for few times what the file takes.
-        let packs = PackedWeights::new(bytes.len().saturating_add(outside).saturating_mul(4).saturating_add(1 << 20));
+        let defaults: Vec<Value> = defaults.iter().filter_map(|&index| initial.get(index).cloned()).collect();
+        // A small file can use the same weights in many layouts, so the bound follows from the file's length.
+        let packs =
+            PackedWeights::new(bytes.len().saturating_add(external_bytes).saturating_mul(4).saturating_add(1 << 20));
         let mut compiler = Compiler {
             opsets: &opsets,
             functions: &functions,
-            local: None,
-            expansion: Expansion::new(budget.left()),
+            function_opsets: None,
+            expansion: Expansion::new(budget.remaining()),
             depth: 0,
             shared: &shared,
             folding: Folding::new(memory_limit),
@@ -82,109 +90,134 @@ impl CandleGraph {
             budget,
             initial,
             nodes: 0,
-            nested: 0,
+            subgraph_names: 0,
         };
         let plan = compiler.graph(&graph, &names)?;
-        let spent = compiler.packs.spent();
+        let packed = compiler.packs.spent();
         let ports: usize = inputs.iter().chain(&outputs).map(Port::bytes).sum();
-        let own = defaults.iter().map(Value::bytes).fold(shared.held(), usize::saturating_add);
-        let Shared { texts, randoms, .. } = shared;
-        let (texts, randoms) = (texts.into_inner(), randoms.get());
-        let memory = [spent, ports, own, texts.bytes()].into_iter().fold(footprint::of(&plan), usize::saturating_add);
+        let own = defaults.iter().map(Value::bytes).fold(shared.attribute_bytes(), usize::saturating_add);
+        let Shared { string_table, random_nodes, .. } = shared;
+        let (string_table, random_nodes) = (string_table.into_inner(), random_nodes.get());
+        let memory =
+            [packed, ports, own, string_table.bytes()].into_iter().fold(footprint::of(&plan), usize::saturating_add);
         if memory > memory_limit {
-            let why = format!("the graph takes {memory} bytes, the limit is {memory_limit}");
+            let why = format!("the graph needs {memory} bytes, and the limit is {memory_limit}");
             return Err(Error::too_large(why));
         }
-        let given = inputs.len() - defaults.len();
-        for (port, default) in inputs.iter().skip(given).zip(&defaults) {
-            if port.ty != default.ty() || fits(port, default.dims()).is_err() {
+        let required = inputs.len() - defaults.len();
+        for (port, default) in inputs.iter().skip(required).zip(&defaults) {
+            if port.ty != default.ty() || check_dims(port, default.dims()).is_err() {
                 let (name, dims) = (quote(&port.name), Dims(default.dims()));
-                let why = format!("the default of the input {name} is {:?} {dims}, and the input is not", default.ty());
+                let why = format!(
+                    "the default of input {name} is {:?} {dims}, which the input's type or shape excludes",
+                    default.ty()
+                );
                 return Err(Error::invalid_encoding(why));
             }
         }
         Ok(Self {
             inputs: inputs.iter().map(Port::description).collect(),
             outputs: outputs.iter().map(Port::description).collect(),
-            model: Arc::new(Model { plan, inputs, defaults, outputs, texts, randoms, threads, memory }),
+            model: Arc::new(Model { plan, inputs, defaults, outputs, string_table, random_nodes, threads, memory }),
         })
     }
 
-    /// The inputs with the types that the model has for them.
+    /// The inputs with their types in the model, in the order of [`run`](Self::run): those with a default are last.
     #[must_use]
     pub fn input_ports(&self) -> &[Port] {
         &self.model.inputs
     }
 
-    /// The outputs with the types that the model has for them.
+    /// The outputs with their types in the model, in the order of [`run`](Self::run)'s result.
     #[must_use]
     pub fn output_ports(&self) -> &[Port] {
         &self.model.outputs
     }
 
-    /// Computes the outputs from `inputs`, one for each of [`input_ports`](Self::input_ports), without a context. Those
-    /// at the end that have a default may be left out. Nodes that draw numbers at random begin anew.
+    /// Computes the outputs from `inputs`, one for each of [`input_ports`](Self::input_ports), without a context.
+    ///
+    /// Inputs at the end that have a default may be left out. Nodes that draw random numbers start from their initial
+    /// states. `inputs` are not charged to the memory limit of `control`; all that the compute allocates is.
     ///
     /// # Errors
     ///
-    /// As [`BackendContext::set_input`] and [`BackendContext::compute`].
+    /// * [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) for a wrong number, type or shape of
+    ///   inputs, and for elements that an operator rejects.
+    /// * [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) where the compute needs more than the memory limit.
+    /// * [`Timeout`](graphpool::backend::ErrorKind::Timeout) after the deadline.
+    /// * [`UnsupportedOperation`](graphpool::backend::ErrorKind::UnsupportedOperation) for an operator on an element
+    ///   type that it does not support.
+    /// * [`RuntimeError`](graphpool::backend::ErrorKind::RuntimeError) after a cancellation, and for an output of
+    ///   another type than the model declares.
     pub fn run(&self, mut inputs: Vec<Value>, control: &ComputeControl) -> Result<Vec<Value>, Error> {
         let Model { inputs: ports, defaults, .. } = &*self.model;
-        let least = ports.len() - defaults.len();
-        if inputs.len() < least || inputs.len() > ports.len() {
-            let why = format!("{} inputs for a model of {}", inputs.len(), ports.len());
+        let (required, most) = (ports.len() - defaults.len(), ports.len());
+        if inputs.len() < required || inputs.len() > most {
+            let why = format!("the model takes {required} to {most} inputs, not {}", inputs.len());
             return Err(Error::invalid_argument(why));
         }
         for (port, value) in ports.iter().zip(&inputs) {
             if port.ty != value.ty() {
-                let why = format!("input {} is {:?}, not {:?}", quote(&port.name), port.ty, value.ty());
+                let why = format!("input {} has the type {:?}, not {:?}", quote(&port.name), port.ty, value.ty());
                 return Err(Error::invalid_argument(why));
             }
-            fits(port, value.dims())?;
+            check_dims(port, value.dims())?;
         }
-        inputs.extend(defaults.iter().skip(inputs.len() - least).cloned());
-        self.model.run(inputs, control, &Meter::new(control.memory_limit), &Randoms::new(self.model.randoms))
+        inputs.extend(defaults.iter().skip(inputs.len() - required).cloned());
+        self.model.run(
+            inputs,
+            control,
+            &ComputeBudget::new(control.memory_limit),
+            &RandomStates::new(self.model.random_nodes),
+        )
     }
 
-    /// A tensor of strings, for [`run`](Self::run). Of a string that the model doesn't name no more is kept than that.
+    /// A tensor of strings for [`run`](Self::run): `strings` are the elements of a tensor of `dims`, row-major.
+    ///
+    /// A string that the model does not contain is not stored: it equals no string of the model, and an output can't
+    /// have it.
     ///
     /// # Errors
     ///
     /// As [`Value::new`].
     pub fn strings(&self, dims: Vec<usize>, strings: &[&str]) -> Result<Value, Error> {
-        Value::new(dims, strings.iter().map(|text| self.model.texts.find(text)).collect::<Vec<Text>>())
+        Value::new(dims, strings.iter().map(|text| self.model.string_table.find(text)).collect::<Vec<StringId>>())
     }
 
-    /// The strings of a tensor that [`run`](Self::run) gave.
+    /// The strings of a tensor that [`run`](Self::run) of this graph returned, row-major.
     ///
     /// # Errors
     ///
     /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) for a tensor of another type,
-    /// [`RuntimeError`](graphpool::backend::ErrorKind::RuntimeError) where one of the strings is none of the model's.
+    /// [`RuntimeError`](graphpool::backend::ErrorKind::RuntimeError) for a string that the model does not contain.
     pub fn strings_of(&self, value: &Value) -> Result<Vec<&str>, Error> {
-        let texts =
-            value.elements::<Text>()?.iter().map(|&text| self.model.texts.get(text).ok_or_else(strings::foreign));
-        texts.collect()
+        let strings = value
+            .elements::<StringId>()?
+            .iter()
+            .map(|&id| self.model.string_table.get(id).ok_or_else(strings::unknown_string));
+        strings.collect()
     }
 
-    /// Opens a context.
+    /// Opens a context. It allocates a few bytes for each input and for each node that draws random numbers.
     #[must_use]
     pub fn context(&self) -> CandleContext {
         CandleContext::new(Arc::clone(&self.model))
     }
 }
 
-/// Makes initializers of the large constants among the nodes, whose data can be taken out of the model as theirs is.
-fn gather_tensors(graph: &mut GraphProto) {
+/// Turns `Constant` nodes with large tensors into initializers.
+///
+/// The decoded form of an initializer is freed as soon as its value is made; that of a node is not.
+fn constants_to_initializers(graph: &mut GraphProto) {
     const LARGE: usize = 1 << 12;
     let GraphProto { node, initializer, .. } = graph;
     node.retain_mut(|node| {
         let is_constant = node.op_type.as_deref() == Some("Constant") && node.input.is_empty();
-        let own = matches!(node.domain.as_deref().unwrap_or(""), "" | "ai.onnx");
+        let is_onnx = matches!(node.domain.as_deref().unwrap_or(""), "" | "ai.onnx");
         let ([attribute], [output]) = (node.attribute.as_mut_slice(), node.output.as_slice()) else { return true };
         let is_value = attribute.name.as_deref() == Some("value") && attribute.r#type == Some(4);
         let plain = attribute.ref_attr_name.is_none() && !output.is_empty();
-        if !(is_constant && own && is_value && plain) {
+        if !(is_constant && is_onnx && is_value && plain) {
             return true;
         }
         let Some(mut tensor) = attribute.t.take_if(|tensor| tensor.bytes() >= LARGE) else { return true };
@@ -194,28 +227,29 @@ fn gather_tensors(graph: &mut GraphProto) {
     });
 }
 
-/// The values of the initializers, each taken out of the model before the next one is made.
-fn initial_values(graph: &mut GraphProto, shared: &Shared, budget: &mut Budget) -> Result<Vec<Value>, Error> {
+/// The values of the initializers. The decoded form of each is freed before the next value is made.
+fn initial_values(graph: &mut GraphProto, shared: &Shared, budget: &mut LoadBudget) -> Result<Vec<Value>, Error> {
     let take = |proto: &mut TensorProto| {
         let bytes = proto.bytes();
-        budget.take(bytes)?;
-        let value = tensors::take_tensor(proto, &shared.texts)?;
-        budget.give_back(bytes);
+        budget.charge(bytes)?;
+        let value = tensors::take_tensor(proto, &shared.string_table)?;
+        budget.release(bytes);
         Ok(value)
     };
     graph.initializer.iter_mut().map(take).collect()
 }
 
-/// What a model's graph takes and gives.
+/// The inputs and outputs of a model's graph.
 struct Ports {
-    /// Those without a default first.
+    /// First the inputs without a default.
     inputs: Vec<Port>,
-    /// The places of the defaults among the initializers.
+    /// For each input with a default, the index of its initializer.
     defaults: Vec<usize>,
     outputs: Vec<Port>,
 }
 
-/// The inputs and outputs of a graph. Where `overridable`, an input that is a weight too can be given instead of it.
+/// The inputs and outputs of a graph. An input that is an initializer too is an input with a default where
+/// `overridable`, and no input otherwise.
 fn ports(graph: &GraphProto, overridable: bool) -> Result<Ports, Error> {
     let weights: HashMap<&str, usize> =
         graph.initializer.iter().enumerate().map(|(at, one)| (one.name.as_deref().unwrap_or(""), at)).collect();

@@ -1,39 +1,95 @@
-//! ONNX models on the CPU: an ONNX front end of our own.
+//! A backend for [graphpool]'s wasi-nn engine that loads ONNX models and runs them on the CPU.
 //!
-//! A guest hands the host any bytes, so that a model is an attack until it is checked: [`decode`] bounds what
-//! decoding allocates, `check` looks at every tensor, `plan` compiles the graph once into steps that every context
-//! shares, and `run` charges each operator's memory to the compute's budget before the operator allocates it. What
-//! isn't supported is refused at load, by name and opset; [`operators`] lists what is.
+//! The package reads ONNX files itself, compiles a model's graph to a plan, and runs the plan. Give [`CandleBackend`] to an engine:
 //!
-//! Weights are laid out once, at load, as their product takes them (`pack`), in a budget of four times the file's
-//! length and 1 MiB, and no more than the load's limit leaves; past it a step runs on them as they are. A convolution
-//! or a product by weights takes with it the elementwise operators that follow (`fuse`, `tail`), batch normalization
-//! among them, so that their values go to memory once. Vector instructions up to AVX-512 are chosen at run time.
+//! ```
+//! use graphpool::nn::Engine;
+//! use graphpool_candle::CandleBackend;
 //!
-//! What lies outside of plain tensors and ai.onnx:
+//! let engine = Engine::new(CandleBackend::new());
+//! # let _ = engine;
+//! ```
 //!
-//! * Operators of ai.onnx.ml and com.microsoft, as far as [`operators`] lists them.
-//! * Strings, which labels and categories are: a guest gives and gets them as [`CandleContext`] says. No operator makes
-//!   a string that the model doesn't name.
-//! * A sequence of maps, which `ZipMap` makes, is given as the matrix of its scores, a column for each class.
-//! * Functions that a model defines are compiled where they are used; they come before operators of the same name.
-//! * An input that is an initializer too may be given or not, and comes after those that have to be given. In files of
-//!   IR version 3 and older it is a weight and no input, as onnxruntime has it.
-//! * Numbers at random follow the seed of their node and otherwise one of the context's own; a context that computes
-//!   again goes on. They are other ones than onnxruntime draws of the same seed.
-//! * Data in other files is read where the host has named the model by its path: the files are in the model's
-//!   directory.
+//! Callers who want ONNX's element types without the engine use [`CandleBackend::load_graph`] and [`CandleGraph::run`].
 //!
-//! Values are computed in the type that they have: f64 in f64, f32 in f32, and the 16-bit floats in f32, rounded once
-//! where a tensor is written. The largest and the smallest of elements with a NaN among them is NaN, whatever the
-//! operator, and its index is that of the first NaN (the last, where `ArgMax` and `ArgMin` are asked for the last of
-//! equal ones); `TopK` takes a NaN for larger than every number. An index that depends on a coordinate is found by
-//! exact fractions in Resize, and in f64 in `GridSample` and Range.
+//! # From a model's bytes to a run
 //!
-//! * No number in a model or a tensor makes the process panic, abort or allocate beyond its budget.
-//! * A graph is immutable; contexts of one graph share its weights and wait for nothing.
-//! * One compute uses the thread that called it and no other, unless the host asks for more
-//!   ([`CandleBackend::with_threads`]).
+//! ```text
+//!  load, once                                           run, once for each compute
+//!
+//!  bytes of a model                                     inputs of a guest
+//!    │ format::scan      the memory that it needs         │ context     wasi-nn types to ONNX types
+//!    │ format::decode    bytes to messages                ▼
+//!    │ format::external  weights in other files         values ◄───────┐
+//!    │ format::tensors   messages to values               │ exec::run  │ the steps of the plan in order
+//!    │ compile           names, constant folding,         │ ops        │ the operator of a step
+//!    ▼                   fusion, packed weights           │ math       │ its loops and products
+//!  Plan (exec::plan)                                      │ ───────────┘
+//!    in a Model, which all contexts share                 │ context     ONNX types to wasi-nn types
+//!                                                         ▼
+//!                                                       outputs of a guest
+//! ```
+//!
+//! The source is in modules, each of which uses only modules below it:
+//!
+//! ```text
+//!  graph             CandleGraph: the load, and a run without a context
+//!  context           CandleContext: a guest's inputs and outputs
+//!  model, strings    what contexts share; strings for guests
+//!  compile           from messages to a plan: names, functions, constant folding, fusion
+//!  exec              the plan and its execution
+//!  ops               the operators, with a file for each family, and their table
+//!  math              vector loops, matrix products, fused elementwise operators
+//!  compute           the resources of one compute: memory, deadline, threads, random numbers
+//!  format            the ONNX file: messages, tensors, external data, inputs and outputs
+//!  tensor            values, element types, shapes, memory budgets
+//!  quote             names in error messages
+//! ```
+//!
+//! # What a model can cost
+//!
+//! A guest can pass any bytes as a model, so nothing in them is trusted:
+//!
+//! * No number in a model or a tensor makes the process panic, abort or allocate more than the limit.
+//!   [`LoadRequest::memory_limit`] bounds a load and the loaded graph, [`ComputeControl::memory_limit`] bounds a
+//!   compute. Memory is charged before it is allocated.
+//! * A compute checks its deadline and its cancel token before each operator, and within operators that can take long.
+//! * A load refuses what is not supported, with the operator's name and opset; [`operators`] lists what is supported.
+//! * Work at load is bounded too: constants are folded for at most half a second, function calls expand to at most
+//!   131,072 nodes, and weights are packed into at most four times the file's length and 1 MiB. What exceeds a bound is
+//!   left for the run or refused.
+//!
+//! A graph is immutable. Its contexts share the weights and never wait for each other. A compute runs on the thread
+//! that calls it, unless the host asks for more threads ([`CandleBackend::with_threads`]).
+//!
+//! # What is supported
+//!
+//! ai.onnx up to opset [`LATEST_OPSET`], ai.onnx.ml, and the operators of com.microsoft that exporters of quantized and
+//! optimized transformers use, as [`operators`] lists them. In addition:
+//!
+//! * Strings, for labels and categories. [`CandleContext`] describes how a guest passes them. No operator creates a
+//!   string that the model does not contain.
+//! * `ZipMap`: its sequence of maps is returned as a matrix of scores with one column for each class.
+//! * Functions that a model defines. They take precedence over operators of the same name.
+//! * Inputs with a default: an input that is an initializer too can be set or left out, and comes after the inputs that
+//!   must be set. In files of IR version 3 and older it is an initializer only, as in onnxruntime.
+//! * Random numbers. A node with a seed draws the same sequence in every context, other nodes draw from a seed of the
+//!   context. A context that computes again continues its sequences. The numbers differ from onnxruntime's for the same
+//!   seed.
+//! * Data in other files, if the host has registered the model by its path. The files must be in the model's directory.
+//!
+//! # Numbers
+//!
+//! Values are computed in their own type: f64 in f64, f32 in f32. The 16-bit floats are computed in f32 and rounded
+//! once, when a tensor is written. Vector instructions up to AVX-512 are chosen at run time. An integer index that
+//! depends on a coordinate is computed with exact fractions in Resize, and in f64 in `GridSample` and Range.
+//!
+//! The maximum and the minimum of elements with a NaN among them is NaN, for every operator. Its index is that of the
+//! first NaN, or of the last one where `ArgMax` and `ArgMin` select the last index. `TopK` sorts NaN above every
+//! number.
+//!
+//! [`LoadRequest::memory_limit`]: graphpool::backend::LoadRequest::memory_limit
+//! [`ComputeControl::memory_limit`]: graphpool::backend::ComputeControl::memory_limit
 
 #![deny(unsafe_code)]
 
@@ -54,6 +110,7 @@ mod tensor;
 mod tests;
 
 pub use context::CandleContext;
+#[doc(hidden)]
 pub use format::messages;
 pub use format::ports::Port;
 pub use graph::CandleGraph;
@@ -71,65 +128,90 @@ use compute::threads::Threads;
 use format::messages::TensorProto;
 use format::{external, tensors};
 use quote::quote;
-use tensor::texts::Texts;
+use tensor::string_table::StringTable;
 
 use graphpool::backend::{Backend, BackendGraph, Encoding, Error, LoadRequest, Target};
 
-/// Loads ONNX models for the CPU. It has no settings: a model's configuration is refused unless it is empty.
+/// Loads ONNX models for the CPU.
 ///
-/// Each compute uses the thread that called it and no other, whatever the process does with rayon's threads: many
-/// guests are served best so. [`with_threads`](Self::with_threads) is for few guests who wait for large models.
+/// The backend has no settings: a load with a configuration that is not blank is refused. Clones share their threads.
+///
+/// A compute runs on the thread that calls it and on no other, whatever the process does with rayon. This gives the
+/// highest throughput for many guests. [`with_threads`](Self::with_threads) is for few guests that wait for large
+/// models.
 #[derive(Debug, Clone)]
 pub struct CandleBackend {
     threads: Option<Arc<Threads>>,
 }
 
+// The public types that hosts share between threads or move to other threads.
+const _: () = {
+    const fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<CandleBackend>();
+    is_send_and_sync::<CandleGraph>();
+    is_send_and_sync::<CandleContext>();
+    is_send_and_sync::<Value>();
+    is_send_and_sync::<Port>();
+};
+
 impl CandleBackend {
-    /// The backend, with each compute on the thread that called it.
+    /// A backend whose computes run on the thread that calls them.
     #[must_use]
     pub const fn new() -> Self {
         Self { threads: None }
     }
 
-    /// The backend with each compute spread over `threads` threads, the one that called it among them.
+    /// A backend whose computes run on up to `threads` threads each, including the thread that calls them.
     ///
-    /// The others are started here, and end when the backend, its graphs and their contexts are gone. All computes
-    /// share them, none waits for one that another has, and each is kept busy for a millisecond after its last part.
-    /// Only products of millions of multiplications are spread, so that small models gain nothing, and each part has
-    /// room of its own, which its compute's memory limit counts. A compute on a thread of one of rayon's pools stays on
-    /// it.
+    /// `threads - 1` threads are started here. They end when the backend, its graphs and their contexts are dropped.
+    /// All computes share them: a compute takes those that are free and never waits for one.
+    ///
+    /// * Only matrix products and convolutions of millions of multiplications are split, so small models gain nothing.
+    /// * Each part has scratch memory of its own, which counts towards the compute's memory limit.
+    /// * A thread spins for a millisecond after its last part before it sleeps.
+    /// * A compute on a thread of a rayon pool stays on that thread.
     ///
     /// # Errors
     ///
-    /// [`RuntimeError`](graphpool::backend::ErrorKind::RuntimeError) where the threads can't be started.
+    /// [`RuntimeError`](graphpool::backend::ErrorKind::RuntimeError) if the threads can't be started.
     pub fn with_threads(threads: NonZeroUsize) -> Result<Self, Error> {
         Ok(Self { threads: Threads::new(threads)? })
     }
 
-    /// Loads a model and gives its graph as it is, for callers that want more types than wasi-nn has.
+    /// Loads a model from its bytes, for callers that use ONNX's element types instead of wasi-nn's.
+    ///
+    /// The load and the loaded graph take at most `memory_limit` bytes each. The model can't have data in other files.
     ///
     /// # Errors
     ///
-    /// As [`Backend::load`].
+    /// * [`InvalidEncoding`](graphpool::backend::ErrorKind::InvalidEncoding) for bytes that are not a valid ONNX model.
+    /// * [`UnsupportedOperation`](graphpool::backend::ErrorKind::UnsupportedOperation) for an operator, an opset, an
+    ///   attribute or an element type that is not supported.
+    /// * [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) for a model that needs more memory than the limit, or
+    ///   exceeds a fixed bound such as the number of nodes.
     pub fn load_graph(&self, model: &[u8], memory_limit: usize) -> Result<CandleGraph, Error> {
         CandleGraph::load(model, None, memory_limit, self.threads.clone())
     }
 }
 
-/// The tensor in a file of its own, as the test data of ONNX has them: one `TensorProto`.
+/// Decodes a tensor from the bytes of one `TensorProto` message, the format of ONNX's test data files.
+///
+/// The memory for it is not limited, so the bytes must come from a trusted source.
 ///
 /// # Errors
 ///
-/// [`InvalidEncoding`](graphpool::backend::ErrorKind::InvalidEncoding) for bytes that are no such tensor,
-/// [`UnsupportedOperation`](graphpool::backend::ErrorKind::UnsupportedOperation) for one of another element type.
+/// [`InvalidEncoding`](graphpool::backend::ErrorKind::InvalidEncoding) for bytes that are not a valid tensor,
+/// [`UnsupportedOperation`](graphpool::backend::ErrorKind::UnsupportedOperation) for strings, other unsupported element
+/// types, and data in another file.
 pub fn decode_tensor(bytes: &[u8]) -> Result<Value, Error> {
     let tensor = <TensorProto as prost::Message>::decode(bytes);
-    let tensor = tensor.map_err(|error| Error::invalid_encoding(format!("no tensor: {error}")))?;
-    // A string is one of a graph's, and there is none.
+    let tensor =
+        tensor.map_err(|error| Error::invalid_encoding(format!("the bytes are not an ONNX tensor: {error}")))?;
+    // Strings are ids in a model's string table, and there is no model here.
     if tensor.data_type == Some(8) {
-        return Err(Error::unsupported("strings outside of a model"));
+        return Err(Error::unsupported("a tensor of strings is supported only as part of a model"));
     }
-    tensors::tensor(&tensor, &std::cell::RefCell::new(Texts::new()))
+    tensors::tensor(&tensor, &std::cell::RefCell::new(StringTable::new()))
 }
 
 impl Default for CandleBackend {
@@ -151,13 +233,13 @@ impl Backend for CandleBackend {
         if !self.supports(request.encoding, request.target) {
             return Err(Error::unsupported("the candle backend runs ONNX models on the CPU"));
         }
-        // It would ask for what is not done.
+        // A setting without an effect would mislead the person who wrote it.
         if let Some(config) = request.config.filter(|config| !config.trim().is_empty()) {
-            let why = format!("configuration {}: the candle backend has no settings", quote(config));
+            let why = format!("the candle backend has no settings, and the configuration is {}", quote(config));
             return Err(Error::invalid_argument(why));
         }
         let [model] = request.parts else {
-            return Err(Error::invalid_encoding(format!("an ONNX model is 1 part, not {}", request.parts.len())));
+            return Err(Error::invalid_encoding(format!("an ONNX model has 1 part, not {}", request.parts.len())));
         };
         let (directory, limit) = (request.directory, request.memory_limit);
         Ok(Box::new(CandleGraph::load(model, directory, limit, self.threads.clone())?))

@@ -1,4 +1,4 @@
-//! The engine with the candle backend.
+//! Runs graphpool's engine with the candle backend, and the checks that graphpool has for backends.
 
 #![allow(missing_docs, reason = "a test")]
 
@@ -6,7 +6,7 @@ use graphpool::nn::conformance::Sample;
 use graphpool::nn::{Encoding, Engine, ErrorKind, ModelSource, Target, Tensor};
 use graphpool_candle::CandleBackend;
 
-/// One field of a protobuf message whose value has a length.
+/// A length-delimited field of a protobuf message.
 fn field(number: u8, value: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2, u8::try_from(value.len()).unwrap()], value].concat()
 }
@@ -50,7 +50,7 @@ fn the_candle_backend_passes_the_checks_for_backends() {
     report.assert();
     assert_eq!(report.checks(), 9);
 
-    // A model of some size, with weights, convolutions and two outputs.
+    // A larger model with weights, convolutions and two outputs.
     let digits = include_bytes!("../../../examples/models/digits/digits.onnx");
     let pixels: Vec<f32> = (0..64).map(|pixel| (pixel % 17) as f32 / 16.0).collect();
     let image = Tensor::from_f32(vec![1, 1, 8, 8], &pixels).unwrap();
@@ -63,20 +63,20 @@ fn a_context_is_counted_with_its_inputs_and_outputs() {
     let guest = engine.guest();
     let graph = guest.load(&[&doubling()], Encoding::Onnx, Target::Cpu).unwrap();
     let context = guest.init_execution_context(graph).unwrap();
-    let held = || engine.stats().context_bytes;
-    assert_eq!(held(), 0);
+    let context_bytes = || engine.stats().context_bytes;
+    assert_eq!(context_bytes(), 0);
     guest.set_input(context, "x", Tensor::from_f32(vec![2], &[1.5, -4.0]).unwrap().view()).unwrap();
-    assert_eq!(held(), 8);
+    assert_eq!(context_bytes(), 8);
     for _ in 0..2 {
         guest.compute(context).unwrap();
-        assert_eq!(held(), 16);
+        assert_eq!(context_bytes(), 16);
     }
     guest.drop_context(context).unwrap();
-    assert_eq!(held(), 0);
+    assert_eq!(context_bytes(), 0);
 }
 
 #[test]
-fn an_engine_as_it_comes_takes_nothing_but_onnx() {
+fn an_engine_with_this_backend_alone_loads_only_onnx() {
     let guest = Engine::new(CandleBackend::new()).guest();
     let load = |encoding| guest.load(&[b"junk"], encoding, Target::Cpu).unwrap_err().kind();
     assert_eq!(load(Encoding::Onnx), ErrorKind::InvalidEncoding);

@@ -1,7 +1,7 @@
-//! What a model takes of memory, counted by the allocator: what its graph says is what it takes, and a load takes no
-//! more than its limit on its way.
+//! Measures a model's memory with a counting allocator.
 //!
-//! Alone in its process, and one test, so that nothing else allocates meanwhile.
+//! A graph reports the memory that it takes, and a load never takes more than its limit at any time. The file has one
+//! test, so that nothing else allocates in its process.
 
 #![allow(missing_docs, reason = "a test")]
 
@@ -16,12 +16,13 @@ use graphpool_candle::messages::{
 };
 use prost::Message as _;
 
-/// Counts bytes as the allocator of most Linux systems hands them out: 8 of its own, in steps of 16, 32 at the least.
+/// Counts bytes like glibc's allocator: 8 more than requested, rounded up to a multiple of 16, at least 32.
 struct Counting;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
+/// The bytes that the allocator takes for a request.
 fn taken(bytes: usize) -> usize {
     (bytes + 8).next_multiple_of(16).max(32)
 }
@@ -34,7 +35,7 @@ fn add(bytes: usize) {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: every call is passed on to the system's allocator as it came; counting allocates nothing.
+// SAFETY: every call is forwarded to the system allocator with its arguments unchanged, and counting does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(taken(layout.size()));
@@ -55,7 +56,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // A large block grows where it is.
+        // A large block grows in place, so that old and new block are not counted together.
         add(taken(size).saturating_sub(taken(layout.size())));
         LIVE.fetch_sub(taken(layout.size()).saturating_sub(taken(size)), Ordering::Relaxed);
         // SAFETY: as the caller promises.
@@ -97,7 +98,7 @@ fn value(index: usize) -> String {
     format!("v{index}")
 }
 
-/// A chain of so many nodes from `v0` on, each made from its number, its input and its output.
+/// A chain of `count` nodes that starts at `v0`. `make` creates a node from its index, its input and its output.
 fn chain(count: usize, make: impl Fn(usize, &str, &str) -> NodeProto) -> GraphProto {
     GraphProto {
         node: (0..count).map(|index| make(index, &value(index), &value(index + 1))).collect(),
@@ -113,7 +114,7 @@ fn bytes(graph: GraphProto, opset: i64) -> Vec<u8> {
         .encode_to_vec()
 }
 
-/// Models of every kind of which much may be kept.
+/// Models whose memory is mostly of one kind, with the name of the kind.
 fn models() -> Vec<(&'static str, Vec<u8>)> {
     let plain = chain(40_000, |_, from, to| node("Neg", &[from], to, vec![]));
     let long = "n".repeat(500);
@@ -146,7 +147,7 @@ fn models() -> Vec<(&'static str, Vec<u8>)> {
                 if let [from, _] = node.input.as_mut_slice()
                     && from != "v0"
                 {
-                    // The sum before.
+                    // The output of the addition before.
                     *from = format!("v{}", from[1..].parse::<usize>().unwrap());
                 }
                 node
@@ -201,31 +202,33 @@ fn models() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn a_model_takes_what_its_graph_says_and_no_load_more_than_its_limit() {
-    /// Tables of fixed size and what a few names take.
-    const APART: usize = 64 << 10;
+fn a_graph_reports_its_memory_and_a_load_stays_within_its_limit() {
+    /// The tolerance: tables of fixed size, and a few names.
+    const TOLERANCE: usize = 64 << 10;
     let backend = CandleBackend::new();
-    // Tables that are made once.
+    // The first load creates tables that live as long as the process.
     backend.load_graph(&bytes(chain(3, |_, from, to| node("Neg", &[from], to, vec![])), 13), usize::MAX).unwrap();
     for (name, model) in models() {
         let before = LIVE.load(Ordering::Relaxed);
         let graph = backend.load_graph(&model, usize::MAX).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let (took, says) = (LIVE.load(Ordering::Relaxed) - before, graph.memory());
-        println!("{name}: a file of {}, takes {took}, says {says}", model.len());
-        assert!(says.abs_diff(took) <= took / 5 + APART / 4, "{name}: takes {took}, says {says}");
+        let (allocated, reported) = (LIVE.load(Ordering::Relaxed) - before, graph.memory());
+        let difference = reported.abs_diff(allocated);
+        assert!(difference <= allocated / 5 + TOLERANCE / 4, "{name}: {allocated} allocated, {reported} reported");
         drop(graph);
-        assert!(LIVE.load(Ordering::Relaxed) <= before + 1024, "{name} leaves something");
+        assert!(LIVE.load(Ordering::Relaxed) <= before + 1024, "{name} leaks memory");
+        // Printed here because the test harness allocates for its output.
+        println!("{name}: a file of {} bytes, {allocated} bytes allocated, {reported} reported", model.len());
 
-        let (mut limit, mut loaded) = (says / 2, false);
+        let (mut limit, mut loaded) = (reported / 2, false);
         while !loaded {
             let before = LIVE.load(Ordering::Relaxed);
             PEAK.store(before, Ordering::Relaxed);
             let result = backend.load_graph(&model, limit);
             let peak = PEAK.load(Ordering::Relaxed) - before;
-            assert!(peak <= limit + APART, "{name}: {peak} bytes at a limit of {limit}");
+            assert!(peak <= limit + TOLERANCE, "{name}: {peak} bytes at a limit of {limit}");
             loaded = result.is_ok();
             if loaded {
-                println!("{name}: loads at a limit of {limit}, for which it takes {peak}");
+                println!("{name}: loads with a limit of {limit} bytes and takes at most {peak}");
             }
             limit += limit / 8 + 1;
         }

@@ -1,4 +1,4 @@
-//! One test case: where it lies, what it is about, and what running it gives.
+//! A test case: its folder, its operator, and the outcome of its run.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -15,7 +15,7 @@ use prost::Message;
 
 use crate::compare::difference;
 
-/// Cases whose expected output is wrong, or one of many that are right, and how that is known.
+/// Cases whose expected output is wrong, or one of many that are right, with the evidence.
 pub const DISPUTED: &[(&str, &str)] = &[
     (
         "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True",
@@ -34,32 +34,32 @@ pub const DISPUTED: &[(&str, &str)] = &[
     ("test_qlinearmatmul_3D_int8_float32", WRAPS),
 ];
 
-const DRAWN: &str = "has what numpy's generator drew, where ONNX leaves the generator open";
+const DRAWN: &str = "expects numbers of numpy's generator, and ONNX doesn't specify the generator";
 
 const WRAPS: &str = "lets sums below -128 wrap around (-236 becomes 20, -139 becomes 117), where ONNX's text wants -128; \
                      ONNX 1.23's suite has -128 there, and onnxruntime 1.32 gives it for these inputs";
 
 /// One version's node tests.
 pub struct Suite {
-    /// What they are called.
+    /// The name in reports.
     pub name: &'static str,
-    /// Where they are.
+    /// The folder of the cases.
     folder: &'static str,
-    /// What was recorded of them.
+    /// The file with the recorded counts.
     pub record: &'static str,
-    /// The cases of the f32 subset that others passed and got wrong.
+    /// For each other runtime, the cases of the f32 subset that it passed and that it got wrong.
     pub others: &'static [(&'static str, usize, usize)],
-    /// The script that fetches them; none where the host makes them itself, and a run does without them.
+    /// The script that fetches the cases. `None` if they are made locally; such a suite is optional.
     fetch: Option<&'static str>,
 }
 
-/// The tests that a package shipped last, and those that a newer one makes.
+/// The suites: the last one that a package ships, and the cases that a newer version generates.
 pub const SUITES: [Suite; 2] = [
     Suite {
         name: "ONNX 1.17.0 node tests",
         folder: concat!(env!("CARGO_MANIFEST_DIR"), "/../../.cache/node-tests"),
         record: concat!(env!("CARGO_MANIFEST_DIR"), "/examples/onnx_conformance/recorded.txt"),
-        // What other runtimes written in Rust were found to do, in 2026-11.
+        // Other runtimes in Rust, measured in 2026-11.
         others: &[("tract-onnx 0.23.9", 574, 1), ("rten 0.27", 601, 17)],
         fetch: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/fetch_node_tests.sh")),
     },
@@ -72,32 +72,32 @@ pub const SUITES: [Suite; 2] = [
     },
 ];
 
-/// How many steps of a narrow float a case's outputs may be off. The suite rounds attention to the type at every step,
-/// as its written-out form does in an order of its own, where one rounding at the end is nearer to the exact result.
+/// The tolerance of a case for narrow floats, in steps of the type. The suite rounds attention after every operation,
+/// in another order than this backend, which rounds once at the end and is nearer to the exact result.
 fn steps(folder: &Path) -> f64 {
     if name(folder).starts_with("test_attention_") { 2.0 } else { 1.0 }
 }
 
-/// How long one case may take.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// The time limit of a case.
+const TIME: Duration = Duration::from_mins(1);
 
-/// Bytes that one case may take.
+/// The memory limit of a case, in bytes.
 pub const MEMORY: usize = 1 << 32;
 
-/// What became of a case.
+/// The outcome of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// Every output is right.
+    /// Every output is right within the tolerance.
     Passed,
     /// Refused, at load or at run, as unsupported.
     Unsupported,
-    /// Another error.
+    /// Ended with another error.
     Failed,
     /// An output is wrong.
     Wrong,
     /// The process panicked, aborted or hung.
     Panicked,
-    /// Wrong by an expectation that is itself wrong.
+    /// Wrong, but the expected output is disputed.
     Disputed,
 }
 
@@ -106,7 +106,7 @@ impl Outcome {
     pub const ALL: [Self; 6] =
         [Self::Passed, Self::Unsupported, Self::Failed, Self::Wrong, Self::Panicked, Self::Disputed];
 
-    /// How the table and the record call it.
+    /// The name in the table and in the record.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Passed => "passed",
@@ -119,7 +119,7 @@ impl Outcome {
     }
 }
 
-/// An outcome and, but for a pass, the reason.
+/// An outcome, with the reason unless it passed.
 pub struct Verdict {
     pub outcome: Outcome,
     pub why: String,
@@ -134,14 +134,14 @@ impl fmt::Display for Verdict {
 /// A case that was run.
 pub struct Case {
     pub name: String,
-    /// The operator that it is about; for an operator written out as others, that operator.
+    /// The operator that is tested. For an operator that is expanded to others, that operator.
     pub operator: String,
-    /// Whether it is of the f32 subset.
+    /// Whether the case is in the f32 subset.
     pub f32_subset: bool,
     pub verdict: Verdict,
 }
 
-/// Fetches the suite's cases and runs those whose name contains `only`; none where the suite isn't there.
+/// Fetches the suite's cases and runs those whose name contains `only`. `None` if the suite is missing.
 pub fn all(suite: &Suite, only: &str) -> Result<Option<Vec<Case>>, Box<dyn Error>> {
     match suite.fetch {
         Some(script) if !Command::new(script).status()?.success() => {
@@ -154,19 +154,19 @@ pub fn all(suite: &Suite, only: &str) -> Result<Option<Vec<Case>>, Box<dyn Error
     let mut folders = folders.collect::<io::Result<Vec<PathBuf>>>()?;
     folders.retain(|folder| folder.is_dir() && name(folder).contains(only));
     folders.sort();
-    folders.iter().map(|folder| outside(folder)).collect::<Result<_, _>>().map(Some)
+    folders.iter().map(|folder| run_in_process(folder)).collect::<Result<_, _>>().map(Some)
 }
 
 fn name(folder: &Path) -> String {
     folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Runs a case in a process of its own.
-fn outside(folder: &Path) -> Result<Case, Box<dyn Error>> {
+/// Runs a case in its own process.
+fn run_in_process(folder: &Path) -> Result<Case, Box<dyn Error>> {
     let model = ModelProto::decode(fs::read(folder.join("model.onnx"))?.as_slice())?;
     let mut child = Command::new(env::current_exe()?);
     let mut child = child.arg("--case").arg(folder).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIME;
     while child.try_wait()?.is_none() {
         if Instant::now() > end {
             child.kill()?;
@@ -188,7 +188,7 @@ fn outside(folder: &Path) -> Result<Case, Box<dyn Error>> {
 }
 
 fn operator(folder: &Path, model: &ModelProto) -> String {
-    // `test_x_expanded` is `test_x` with its operator written out as others.
+    // `test_x_expanded` is `test_x` with its operator expanded to others.
     let name = name(folder);
     let base = name.split("_expanded").next().map(|base| folder.with_file_name(base).join("model.onnx"));
     let base = base.and_then(|file| ModelProto::decode(fs::read(file).ok()?.as_slice()).ok());
@@ -197,7 +197,7 @@ fn operator(folder: &Path, model: &ModelProto) -> String {
     if let [node] = nodes {
         return node.op_type.clone().unwrap_or_default();
     }
-    // Some cases have constants around their operator.
+    // Some cases have constants in addition to their operator.
     let names: BTreeSet<&str> = nodes.iter().filter_map(|node| node.op_type.as_deref()).collect();
     names.into_iter().filter(|name| *name != "Constant").collect::<Vec<_>>().join("+")
 }
@@ -231,7 +231,7 @@ pub fn run(folder: &Path) -> Verdict {
     }
 }
 
-/// What is wrong with an output, if anything is.
+/// Runs all data sets of a case. Returns the first difference of an output, if there is one.
 fn attempt(folder: &Path) -> Result<Option<String>, Box<dyn Error>> {
     let graph = CandleBackend::new().load_graph(&fs::read(folder.join("model.onnx"))?, MEMORY)?;
     let control = control();
@@ -252,18 +252,18 @@ fn attempt(folder: &Path) -> Result<Option<String>, Box<dyn Error>> {
     Ok(None)
 }
 
-/// The bounds of one case.
+/// The limits of a case.
 pub fn control() -> ComputeControl {
     let mut control = ComputeControl::default();
     control.memory_limit = MEMORY;
     control
 }
 
-/// The tensors of a data set, one for each port.
+/// Reads the tensors of a data set, one for each port.
 pub fn tensors(folder: &Path, kind: &str, ports: &[Port]) -> Result<Vec<Value>, Box<dyn Error>> {
     let tensor = |(index, port): (usize, &Port)| -> Result<Value, Box<dyn Error>> {
         let value = decode_tensor(&fs::read(folder.join(format!("{kind}_{index}.pb")))?)?;
-        // The suite's own files hold bfloat16 as the uint16 of the same bits.
+        // The suite's files store bfloat16 as uint16 with the same bits.
         if (port.ty, value.ty()) == (ElementType::Bf16, ElementType::U16) {
             return Ok(Value::from_bytes(value.dims().to_vec(), ElementType::Bf16, &value.to_bytes())?);
         }

@@ -1,14 +1,15 @@
-//! Whether an output is what it should be.
+//! Compares an output with the expected one.
 
 use graphpool_candle::{ElementType, Value};
 use half::{bf16, f16};
 
-/// What ONNX's own runner allows, but for the first: 1e-7 there, less than what the suite's own rounding leaves where
-/// zeros should be.
+/// The absolute tolerance. ONNX's own runner allows 1e-7, which is less than the rounding errors in the suite's zeros.
 const ABSOLUTE: f64 = 1e-6;
+
+/// The relative tolerance of ONNX's own runner.
 const RELATIVE: f64 = 1e-3;
 
-/// One step of a bfloat16. The suite holds them as uint16, where its runner allows more, and cuts where most round.
+/// The relative tolerance for bfloat16: one step. The suite truncates to bfloat16 where most runtimes round.
 const RELATIVE_BF16: f64 = 1.0 / 128.0;
 
 fn floats(value: &Value) -> Option<Vec<f64>> {
@@ -21,7 +22,7 @@ fn floats(value: &Value) -> Option<Vec<f64>> {
     }
 }
 
-/// The codes of floats of 8 bits, each NaN as the same one.
+/// The codes of 8-bit floats, with one code for all NaNs, and the bytes of all other types.
 fn codes(value: &Value) -> Vec<u8> {
     let is_nan = |code: u8| match value.ty() {
         ElementType::F8E4M3Fn => code & 0x7f == 0x7f,
@@ -31,7 +32,8 @@ fn codes(value: &Value) -> Vec<u8> {
     value.to_bytes().into_iter().map(|code| if is_nan(code) { 0x7f } else { code }).collect()
 }
 
-/// How `found` differs from `wanted`, where it does. A narrow float may be `steps` steps off.
+/// Describes the first difference between `found` and `wanted`. The tolerance for narrow floats is multiplied by
+/// `steps`.
 pub fn difference(found: &Value, wanted: &Value, steps: f64) -> Option<String> {
     if found.ty() != wanted.ty() {
         return Some(format!("{:?} instead of {:?}", found.ty(), wanted.ty()));

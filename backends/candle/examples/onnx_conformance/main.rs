@@ -1,20 +1,21 @@
-//! The node tests of ONNX 1.17.0, and those that 1.23.2 adds, run one by one and counted.
+//! Runs ONNX's node tests on the candle backend and counts the outcomes: those of 1.17.0, and those that 1.23.2 adds.
 //!
 //! ```sh
 //! cargo run --release -p graphpool-candle --example onnx_conformance
 //! ```
 //!
-//! Fetches the tests of 1.17.0 (`scripts/fetch_node_tests.sh`: by pip, checked, kept in `.cache/`), takes the newer
-//! ones where `scripts/make_node_tests.sh` has made them, and says so where it has not. Runs each case in a process of
-//! its own, so that not even an abort ends the count, and prints how many passed, are unsupported, failed, gave a wrong
-//! answer or panicked: in all, for the f32 subset and by operator. `--help` has the options.
+//! The tests of 1.17.0 are fetched by `scripts/fetch_node_tests.sh` (with pip, verified, stored in `.cache/`). The
+//! newer ones must have been made by `scripts/make_node_tests.sh`; otherwise they are reported as skipped. Each case
+//! runs in its own process, so that an abort ends only that case. The report has the number of cases that passed, are
+//! unsupported, failed, gave a wrong result or panicked: in total, for the f32 subset, and by operator. `--help` lists
+//! the options.
 //!
-//! * A case passes where every output of every data set has the right type and dimensions, the right integers, and
-//!   floats within 1e-6 absolute plus 1e-3 relative (one step of a bfloat16).
+//! * A case passes if every output of every data set has the right type and dimensions, the right integers, and floats
+//!   within 1e-6 absolute plus 1e-3 relative (for a bfloat16, one step).
 //! * The f32 subset is the 924 cases of ai.onnx alone whose inputs and outputs are f32, i64, i32 or bool, at least one
 //!   of them f32.
-//! * A case whose expected output is known to be wrong, or one of many, is counted apart, with the reason:
-//!   `case::DISPUTED`.
+//! * A case whose expected output is known to be wrong, or to be one of many that are right, is counted separately,
+//!   with the reason: `case::DISPUTED`.
 mod case;
 mod compare;
 mod report;
@@ -25,14 +26,14 @@ Runs the node tests of ONNX 1.17.0, and those that 1.23.2 adds, on the candle ba
 Usage: cargo run --release -p graphpool-candle --example onnx_conformance -- [OPTIONS]
 
 Options:
-  --check     compare with what is recorded: exit 1 on any wrong answer or panic, or on fewer passes
+  --check     compare with the recorded counts: exit 1 on a wrong result or a panic, or on fewer passes
   --record    write recorded.txt and recorded-new.txt
   --list      print each case that did not pass, with the reason
   --only TEXT run the cases whose name contains TEXT, and print each
   --operators print the operators and element types that the backend has, as JSON
-  --serve     read folders of cases from standard input, one a line; run each, write its outputs beside its inputs, and
-              print a line of JSON (scripts/differential.py asks so)
-  --help      this
+  --serve     read folders of cases from standard input, one in each line; run each, write its outputs to its folder,
+              and print a line of JSON (for scripts/differential.py)
+  --help      print this
 ";
 fn main() -> std::process::ExitCode {
     match run() {
@@ -55,7 +56,7 @@ fn run() -> Result<std::process::ExitCode, Box<dyn std::error::Error>> {
             Long("record") => record = true,
             Long("list") => list = true,
             Long("only") => (only, list) = (parser.value()?.string()?, true),
-            // What the parent starts: one case, whose outcome is one line.
+            // The child process of a case: prints the outcome in one line.
             Long("case") => {
                 println!("{}", case::run(std::path::Path::new(&parser.value()?)));
                 return Ok(ExitCode::SUCCESS);
@@ -78,7 +79,7 @@ fn run() -> Result<std::process::ExitCode, Box<dyn std::error::Error>> {
     let mut fine = true;
     for suite in &case::SUITES {
         let Some(cases) = case::all(suite, &only)? else {
-            println!("{}: skipped, scripts/make_node_tests.sh makes them", suite.name);
+            println!("{}: skipped; scripts/make_node_tests.sh makes them", suite.name);
             continue;
         };
         let report = report::Report::new(suite, &cases);

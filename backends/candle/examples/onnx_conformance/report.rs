@@ -1,4 +1,4 @@
-//! Counting outcomes, printing them, and comparing them with those recorded.
+//! Counts outcomes, prints them, and compares them with the recorded counts.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -6,6 +6,7 @@ use std::{fs, io};
 
 use crate::case::{Case, Outcome, Suite};
 
+/// The number of cases for each outcome.
 #[derive(Default)]
 struct Counts([usize; Outcome::ALL.len()]);
 
@@ -60,12 +61,12 @@ impl<'a> Report<'a> {
         lines
     }
 
-    /// Writes the counts to where [`check`](Self::check) reads them.
+    /// Records the counts for [`check`](Self::check).
     pub fn record(&self) -> io::Result<()> {
         fs::write(self.suite.record, self.lines())
     }
 
-    /// Whether nothing is wrong, nothing panicked and at least as many passed as are recorded.
+    /// Whether no result is wrong, no case panicked, and at least as many cases passed as are recorded.
     pub fn check(&self) -> io::Result<bool> {
         let recorded = fs::read_to_string(self.suite.record)?;
         let recorded = |name: &str| {

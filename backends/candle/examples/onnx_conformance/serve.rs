@@ -1,7 +1,6 @@
-//! Cases for another program: it names folders, each is run in this process, and the outputs are left in files.
+//! Runs cases for another program, which writes folders to standard input, and writes the outputs to files.
 //!
-//! What compares them is the other program, which also sees to it that a case that ends this process, or doesn't end,
-//! costs no more than that case.
+//! The other program compares the outputs. It also restarts this process after a case that ends it or takes too long.
 
 use std::error::Error;
 use std::io::{BufRead as _, Write as _};
@@ -13,14 +12,15 @@ use serde_json::{Value as Json, json};
 
 use crate::case::{MEMORY, control, tensors};
 
-/// The newest opset, each operator as domain, name, first and last opset, and the numbers of the element types.
+/// The newest opset; for each operator, its domain, its name, and its first and last opset; and ONNX's numbers of the
+/// element types.
 pub fn operators() -> Json {
     let operators: Vec<Json> = all_operators().map(|row| json!([row.domain, row.name, row.since, row.until])).collect();
     let types: Vec<i32> = (0..64).filter(|&number| ElementType::from_onnx(number).is_some()).collect();
     json!({ "latest": LATEST_OPSET, "operators": operators, "types": types })
 }
 
-/// Answers each line of standard input, a folder, with a line of JSON.
+/// Answers each line of standard input, which is a folder, with a line of JSON.
 pub fn serve() -> io::Result<()> {
     let mut out = io::stdout().lock();
     for folder in io::stdin().lock().lines() {
@@ -41,7 +41,8 @@ fn answer(folder: &Path) -> Json {
     }
 }
 
-/// Runs the first data set and writes output `i` to found_`i`.bin, as little-endian elements; gives types and sizes.
+/// Runs the first data set and writes output `i` to found_`i`.bin, as little-endian elements. Returns types and
+/// dimensions.
 fn run(folder: &Path) -> Result<Vec<Json>, Box<dyn Error>> {
     let graph = CandleBackend::new().load_graph(&fs::read(folder.join("model.onnx"))?, MEMORY)?;
     let data = folder.join("test_data_set_0");

@@ -1,4 +1,4 @@
-//! Models of others on real inputs: outputs beside onnxruntime's, times beside onnxruntime's.
+//! Runs published models on real inputs and compares outputs and times with those of onnxruntime.
 //!
 //! ```sh
 //! scripts/fetch_models.sh --all
@@ -6,17 +6,22 @@
 //! cargo run --release -p graphpool-candle --example real_models
 //! ```
 //!
-//! Runs each record of `examples/models` whose model is there (or those named on the command line), on one thread, and
-//! prints the largest difference from what onnxruntime had recorded, the time of an inference, and onnxruntime's:
-//! measured in this run where `python3` (or what `PYTHON` names) has onnxruntime, by `scripts/time_models.py`, which is
-//! asked before and after; the ratio recorded in `recorded.txt` otherwise (one run, on a 2-core machine that others
-//! used at the same time). Then how many times as much two threads do on two contexts, and how many times faster one
-//! inference is that is spread over two threads. A model that is not there is named as skipped. The exit status is 1
-//! where an output is off by more than 1e-4 absolute plus 1e-3 relative.
+//! Each record of `examples/models` whose model is present, or each one that is named on the command line, runs on one
+//! thread. The columns of the table are:
+//!
+//! * the largest difference from the outputs that were recorded with onnxruntime;
+//! * the median time of an inference, and that of onnxruntime. If `python3` (or the program in `PYTHON`) has
+//!   onnxruntime, `scripts/time_models.py` measures it before and after. Otherwise the ratio is the one in
+//!   `recorded.txt`, which is from one run on a shared 2-core machine;
+//! * the throughput of two threads on two contexts, and the speed of an inference on two threads, relative to one
+//!   thread.
+//!
+//! A model that is missing is reported as skipped. The exit status is 1 if an output differs by more than 1e-4 absolute
+//! plus 1e-3 relative.
 mod measure;
 mod others;
 #[path = "../../../../examples/guests/record.rs"]
-#[expect(dead_code, reason = "what the guests check and this example does not")]
+#[expect(dead_code, reason = "used by the guests example only")]
 mod record;
 
 /// The records, in the order of the table.

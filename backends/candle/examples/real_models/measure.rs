@@ -1,4 +1,4 @@
-//! Runs a record's rows, compares their outputs and times them.
+//! Runs the rows of a record, compares their outputs and measures their times.
 
 use std::num::NonZeroUsize;
 use std::thread;
@@ -10,27 +10,30 @@ use graphpool_candle::CandleBackend;
 
 use crate::record::{Record, Row};
 
-/// What the outputs may be off by.
+/// The absolute tolerance of an output.
 const ABSOLUTE: f32 = 1e-4;
+
+/// The relative tolerance of an output.
 const RELATIVE: f32 = 1e-3;
 
-/// How long one measurement runs.
+/// The duration of one measurement.
 const TIME: Duration = Duration::from_millis(500);
 
-/// What came out.
+/// The results of a record.
 pub struct Measured {
     /// The largest difference from the recorded outputs.
     pub worst: f32,
-    /// Whether every output is near enough.
+    /// Whether every output is within the tolerance.
     pub right: bool,
-    /// The median time of an inference.
+    /// The median time of an inference, in milliseconds.
     pub ms: f64,
-    /// Inferences of two threads with a context each, as a multiple of one's.
+    /// The throughput of two threads with a context each, relative to one thread.
     pub two_contexts: f64,
-    /// How many times faster an inference is that is spread over two threads.
+    /// The speed of an inference on two threads, relative to one thread.
     pub two_threads: f64,
 }
 
+/// Compares and measures all rows of a record.
 pub fn measure(record: &Record) -> Result<Measured, Error> {
     let parts = [record.model.as_slice()];
     let request = LoadRequest::new(&parts, Encoding::Onnx, Target::Cpu);
@@ -46,7 +49,7 @@ pub fn measure(record: &Record) -> Result<Measured, Error> {
             right &= near;
         }
     }
-    // By turns, so that what else the machine does falls on both.
+    // Measurements take turns, so that the load of the machine affects all of them alike.
     let (mut one, mut both, mut halves) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..3 {
         one.extend(times(&*graph, record)?);
@@ -70,7 +73,7 @@ fn infer(context: &mut dyn BackendContext, row: &Row) -> Result<(), Error> {
     context.compute(&ComputeControl::default())
 }
 
-/// Milliseconds of each inference, after a few that don't count.
+/// The time of each inference in milliseconds, after a few for warming up.
 fn times(graph: &dyn BackendGraph, record: &Record) -> Result<Vec<f64>, Error> {
     let mut context = graph.init_context()?;
     let mut times = Vec::new();
@@ -94,7 +97,7 @@ fn median(times: &mut [f64]) -> f64 {
     times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The largest difference, and whether every element is near enough.
+/// The largest difference, and whether every element is within the tolerance.
 fn compare(found: TensorView<'_>, wanted: TensorView<'_>) -> (f32, bool) {
     let same = found.ty() == wanted.ty() && found.dimensions() == wanted.dimensions();
     if !same || found.ty() != TensorType::F32 {
@@ -107,7 +110,7 @@ fn compare(found: TensorView<'_>, wanted: TensorView<'_>) -> (f32, bool) {
     for (found, wanted) in floats(found.data()).into_iter().zip(floats(wanted.data())) {
         let difference = (found - wanted).abs();
         worst = worst.max(difference);
-        // Written so that a NaN is near nothing.
+        // Written so that a NaN is out of the tolerance.
         near &= difference <= ABSOLUTE + RELATIVE * wanted.abs();
     }
     (worst, near)

@@ -1,8 +1,7 @@
-//! Constants computed at load: a step whose inputs are all known is run once, and its results take its place.
+//! Constant folding: a node whose inputs are all constant is computed at load, and its results become constants.
 //!
-//! A guest writes the constants, so that folding has budgets: of work and of memory over the whole model, and of
-//! memory for one step; and of time. A step past either is left for the run, which has a deadline; so is one that
-//! fails.
+//! A guest controls the constants, so folding is bounded: in work, memory and time for a whole model, and in memory for
+//! one node. A node that exceeds a bound or fails stays in the plan and is computed by each run, which has a deadline.
 
 use std::time::{Duration, Instant};
 
@@ -10,26 +9,27 @@ use crate::compute::context::ExecContext;
 use crate::exec::plan::Source;
 use crate::ops::node::{Args, OpFn};
 use crate::ops::operator::Cost;
-use crate::tensor::budget::Meter;
+use crate::tensor::budget::ComputeBudget;
 use crate::tensor::value::Value;
 use graphpool::backend::ComputeControl;
 
-/// Elements that folding may read and write over a whole model.
+/// The most elements that folding reads and writes for a whole model.
 const WORK: usize = 1 << 28;
 
-/// Bytes that one folded step may allocate.
+/// The most bytes that folding one node allocates.
 const STEP_BYTES: usize = 1 << 28;
 
-/// Elements of the inputs of a step whose work grows faster than they do.
+/// The most input elements of a node whose work is more than linear in them ([`Cost::Heavy`]).
 const HEAVY_ELEMENTS: usize = 1 << 14;
 
-/// Bytes by which results may outgrow inputs: a step that makes much out of little is better run than kept.
+/// Bytes by which results can exceed twice the size of the inputs. Storing large results of small inputs costs more
+/// memory than computing them in each run saves.
 const GROWTH: usize = 1 << 20;
 
-/// How long folding may take over a whole model. What is in a branch of an If is bounded by nothing else.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// The longest time that folding takes for a whole model. It is the only bound on the work in a branch of an `If`.
+const TIME: Duration = Duration::from_millis(500);
 
-/// What is left of the budget.
+/// The rest of a model's budget for folding: elements, bytes of results, and time.
 pub(crate) struct Folding {
     work: usize,
     bytes: usize,
@@ -37,23 +37,23 @@ pub(crate) struct Folding {
 }
 
 impl Folding {
-    /// The budget of one model, whose results may take `bytes` in all.
+    /// The budget of one model, whose results can take `bytes` in total.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { work: WORK, bytes, time: PATIENCE }
+        Self { work: WORK, bytes, time: TIME }
     }
 
-    /// Lets results take no more than `bytes` from now on.
-    pub(crate) fn leave(&mut self, bytes: usize) {
+    /// Reduces the memory for further results to `bytes`.
+    pub(crate) fn limit_to(&mut self, bytes: usize) {
         self.bytes = self.bytes.min(bytes);
     }
 
-    /// Elements that may still be read and written.
+    /// Elements that can still be read and written.
     #[cfg(test)]
     pub(crate) fn work(&self) -> usize {
         self.work
     }
 
-    /// The results of a step, where every input is known and the budget allows.
+    /// The results of a node, if all its inputs are constant and the budget allows.
     pub(crate) fn fold(&mut self, cost: Cost, kernel: &OpFn, inputs: &[Source], outputs: usize) -> Option<Vec<Value>> {
         if cost == Cost::Unbounded {
             return None;
@@ -74,17 +74,17 @@ impl Folding {
         let start = Instant::now();
         let control = ComputeControl::default().with_deadline(start + self.time);
         let limit = STEP_BYTES.min(self.bytes).min(bytes.saturating_mul(2).saturating_add(GROWTH));
-        let meter = Meter::new(limit);
+        let budget = ComputeBudget::new(limit);
         if cost != Cost::Free {
             control.check().ok()?;
-            // Work that fails was done too.
+            // Charged before the result is known: a node that fails costs its work too.
             self.work = self.work.saturating_sub(elements.saturating_add(1));
         }
-        let results = kernel(Args::new(args), &ExecContext::new(&control, &meter));
+        let results = kernel(Args::new(args), &ExecContext::new(&control, &budget));
         self.time = self.time.saturating_sub(start.elapsed());
         let results = results.ok()?;
         let made = results.iter().map(Value::len).sum::<usize>();
-        // A constant's own tensor, however large, is no work and takes no more than the model did.
+        // A `Constant` node's tensor is part of the model, which is charged already.
         if cost == Cost::Free {
             self.work = self.work.saturating_sub(1);
         } else {

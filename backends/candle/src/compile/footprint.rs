@@ -1,4 +1,4 @@
-//! What a model takes of the process's memory: while it is loaded, and once it is.
+//! Computes the memory that compiled steps and plans take, including the allocator's overhead.
 
 use crate::tensor::budget::allocation;
 use std::collections::HashSet;
@@ -8,11 +8,11 @@ use crate::exec::plan::{Plan, Source, Step};
 use crate::format::messages::AttributeProto;
 use crate::tensor::value::Value;
 
-/// What an operator keeps of its node's attributes, besides their graphs.
-pub(crate) fn kept(attributes: &[AttributeProto]) -> usize {
+/// The most bytes that an operator keeps of its node's attributes. Graphs are counted separately, as plans.
+pub(crate) fn attribute_bytes(attributes: &[AttributeProto]) -> usize {
     let each = |attribute: &AttributeProto| {
         let lists = allocation(8 * attribute.ints.len()) + allocation(4 * attribute.floats.len());
-        // Few operators keep a string, in whatever form; none keeps a short one, which names a mode.
+        // Short strings name a mode, which no operator keeps. A long string is kept in a parsed form, if at all.
         let string = attribute.s.as_ref().map_or(0, Vec::len).saturating_mul(4);
         lists + allocation(if string > 64 { string } else { 0 })
     };
@@ -20,25 +20,26 @@ pub(crate) fn kept(attributes: &[AttributeProto]) -> usize {
 }
 
 impl Step {
-    /// Bytes of the step's own allocations.
+    /// Bytes of the step's allocations, without its constants and the plans of its subgraphs.
     pub(crate) fn bytes(&self) -> usize {
         allocation(self.label.len())
             + allocation(self.inputs.capacity() * size_of::<Source>())
             + allocation(self.outputs.capacity() * size_of::<Option<usize>>())
             + allocation(size_of_val(&*self.kernel))
             + allocation(size_of_val(&*self.subgraphs))
-            + self.held
+            + self.attribute_bytes
     }
 }
 
-/// Adds up plans and constants, each once however many uses it has.
+/// Adds up plans and constants. A plan or a constant that is used several times counts once.
 #[derive(Default)]
 struct Footprint {
+    /// Addresses of what is counted already.
     seen: HashSet<usize>,
     bytes: usize,
 }
 
-/// Bytes that a plan takes with the constants that its steps read, but for what kernels hold laid out.
+/// Bytes that a plan takes with the constants that its steps read. Packed weights are not included.
 pub(crate) fn of(plan: &Plan) -> usize {
     let mut footprint = Footprint::default();
     footprint.plan(plan);

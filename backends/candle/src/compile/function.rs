@@ -1,8 +1,7 @@
-//! Operators that a model defines itself, by a graph: each use is compiled as the graph's nodes in its place.
+//! Functions that a model defines: each call is compiled as the function's nodes, with a scope of its own for names.
 //!
-//! The nodes of a use have names of their own, so that none has to be made up. A file of a few bytes can ask for any
-//! number of nodes this way, which is why uses are bounded: in the depth to which they are nested, in the nodes that
-//! all of them come to, and in what their attributes take.
+//! A small file can expand to any number of nodes this way. So expansion is bounded: in the nesting depth, in the total
+//! number of nodes, and in the total size of their attributes.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,16 +13,16 @@ use crate::ops::operator::LATEST_OPSET;
 use crate::quote::quote;
 use graphpool::backend::Error;
 
-/// Graphs and uses of functions inside of each other.
+/// The deepest nesting of graphs and function calls.
 pub(crate) const MAX_DEPTH: usize = 40;
 
-/// Nodes that the uses of functions may come to.
+/// The most nodes that all function calls of a model expand to.
 const MAX_EXPANDED: usize = 1 << 17;
 
-/// Versions by domain.
+/// The version of each operator set that is imported, by domain.
 pub(crate) type Opsets<'a> = HashMap<&'a str, i64>;
 
-/// A domain's name; that of ai.onnx is empty.
+/// The normalized name of a domain: empty for ai.onnx.
 pub(crate) fn domain(domain: Option<&str>) -> &str {
     match domain.unwrap_or("") {
         "ai.onnx" => "",
@@ -38,19 +37,19 @@ pub(crate) fn opsets(imports: &[OperatorSetIdProto]) -> Result<Opsets<'_>, Error
         let domain = domain(import.domain.as_deref());
         let version = import.version.unwrap_or(1);
         if domain.is_empty() && !(1..=LATEST_OPSET).contains(&version) {
-            let why = format!("the model is of opset {version}; 1 to {LATEST_OPSET} are known here");
+            let why = format!("the model needs opset {version} of ai.onnx, and 1 to {LATEST_OPSET} are supported");
             return Err(Error::unsupported(why));
         }
-        // Tools that merge models repeat what both import.
+        // Tools that merge models write an import twice.
         if let Some(before) = opsets.insert(domain, version).filter(|&before| before != version) {
-            let why = format!("two operator sets for the domain {}: {before} and {version}", quote(domain));
+            let why = format!("domain {} is imported in two versions: {before} and {version}", quote(domain));
             return Err(Error::invalid_encoding(why));
         }
     }
     Ok(opsets)
 }
 
-/// One function, and the operator sets of its nodes.
+/// A function and the operator sets that it imports.
 pub(crate) struct Function<'a> {
     pub(crate) proto: &'a FunctionProto,
     pub(crate) opsets: Opsets<'a>,
@@ -68,7 +67,7 @@ impl<'a> Functions<'a> {
             let function = Function { proto, opsets: opsets(&proto.opset_import)? };
             match functions.entry([domain(proto.domain.as_deref()), name, overload].map(str::to_owned)) {
                 Entry::Occupied(_) => {
-                    return Err(Error::invalid_encoding(format!("the function {} is defined twice", quote(name))));
+                    return Err(Error::invalid_encoding(format!("function {} is defined twice", quote(name))));
                 }
                 Entry::Vacant(entry) => entry.insert(function),
             };
@@ -76,6 +75,7 @@ impl<'a> Functions<'a> {
         Ok(Self(functions))
     }
 
+    /// The function that a node calls, if it calls one. Functions take precedence over operators of the same name.
     pub(crate) fn find(&self, node: &NodeProto) -> Option<&Function<'a>> {
         if self.0.is_empty() {
             return None;
@@ -86,10 +86,11 @@ impl<'a> Functions<'a> {
     }
 }
 
-/// What a use gives for the attributes of its function.
+/// The values of a function's attributes in one call, by name.
 pub(crate) struct Bindings<'a>(HashMap<&'a str, &'a AttributeProto>);
 
 impl<'a> Bindings<'a> {
+    /// The attributes of the call `node`, and the function's defaults for the others.
     pub(crate) fn new(function: &'a FunctionProto, node: &'a NodeProto) -> Result<Self, Error> {
         let name = |attribute: &'a AttributeProto| attribute.name.as_deref().unwrap_or("");
         let mut bindings: HashMap<_, _> =
@@ -97,10 +98,10 @@ impl<'a> Bindings<'a> {
         for attribute in &node.attribute {
             let known = function.attribute.iter().any(|known| known == name(attribute));
             if !known && !bindings.contains_key(name(attribute)) {
-                return Err(Error::unsupported(format!("attribute {}", quote(name(attribute)))));
+                return Err(Error::unsupported(format!("attribute {} is not supported", quote(name(attribute)))));
             }
             if attribute.g.is_some() {
-                return Err(Error::unsupported("a graph as an attribute of a function"));
+                return Err(Error::unsupported("an attribute of a function call that is a graph is not supported"));
             }
             bindings.insert(name(attribute), attribute);
         }
@@ -108,8 +109,11 @@ impl<'a> Bindings<'a> {
     }
 }
 
-/// The node with what its function's use gives in place of the attributes that refer to it.
-pub(crate) fn bound<'n>(node: &'n NodeProto, bindings: Option<&Bindings<'_>>) -> Result<Cow<'n, NodeProto>, Error> {
+/// A node of a function in which each attribute that refers to an attribute of the function has its value in this call.
+pub(crate) fn bind_attributes<'n>(
+    node: &'n NodeProto,
+    bindings: Option<&Bindings<'_>>,
+) -> Result<Cow<'n, NodeProto>, Error> {
     let referred = |attribute: &AttributeProto| {
         attribute.ref_attr_name.as_deref().filter(|name| !name.is_empty()).map(str::to_owned)
     };
@@ -120,13 +124,13 @@ pub(crate) fn bound<'n>(node: &'n NodeProto, bindings: Option<&Bindings<'_>>) ->
     let mut attributes = Vec::with_capacity(node.attribute.len());
     for attribute in &node.attribute {
         let Some(name) = referred(attribute) else {
-            // Its graph is compiled from where it is.
+            // A graph is compiled from the original node, so it is not copied.
             let plain =
                 AttributeProto { name: attribute.name.clone(), r#type: attribute.r#type, ..AttributeProto::default() };
             attributes.push(if attribute.g.is_some() { plain } else { attribute.clone() });
             continue;
         };
-        // An attribute that the use leaves out, and that has no default, is left out here too.
+        // An attribute that the call leaves out and that has no default is left out of the node too.
         let Some(&given) = bindings.0.get(name.as_str()) else { continue };
         let types = [attribute.r#type.unwrap_or(0), given.r#type.unwrap_or(0)];
         if types[0] != types[1] && !types.contains(&0) {
@@ -146,16 +150,16 @@ pub(crate) fn bound<'n>(node: &'n NodeProto, bindings: Option<&Bindings<'_>>) ->
     }))
 }
 
-/// What a node takes in a plan, about: of a function's it is counted for each use.
-fn weight(node: &NodeProto) -> usize {
+/// The approximate size of a node's step and attributes.
+fn approximate_bytes(node: &NodeProto) -> usize {
     let attribute = |attribute: &AttributeProto| {
         let tensor = attribute.t.as_ref().map_or(0, |tensor| {
             let numbers = tensor.float_data.len() + tensor.int32_data.len();
             let wide = tensor.int64_data.len() + tensor.double_data.len() + tensor.uint64_data.len();
-            let texts = tensor.string_data.iter().map(Vec::len).sum::<usize>();
-            tensor.raw_data.as_ref().map_or(0, Vec::len) + 4 * numbers + 8 * wide + texts
+            let strings = tensor.string_data.iter().map(Vec::len).sum::<usize>();
+            tensor.raw_data.as_ref().map_or(0, Vec::len) + 4 * numbers + 8 * wide + strings
         });
-        let strings = attribute.strings.iter().map(|text| text.len() + size_of::<Vec<u8>>()).sum::<usize>();
+        let strings = attribute.strings.iter().map(|string| string.len() + size_of::<Vec<u8>>()).sum::<usize>();
         let string = attribute.s.as_ref().map_or(0, Vec::len);
         tensor + strings + string + 4 * attribute.floats.len() + 8 * attribute.ints.len()
     };
@@ -163,27 +167,31 @@ fn weight(node: &NodeProto) -> usize {
     size_of::<Step>() + names + node.attribute.iter().map(attribute).sum::<usize>()
 }
 
-/// What the uses of functions have come to.
+/// Counts what the function calls of a model expand to.
 pub(crate) struct Expansion {
     nodes: usize,
     bytes: usize,
-    /// Bytes that they may take.
-    pub(crate) limit: usize,
+    /// The most bytes.
+    limit: usize,
 }
 
 impl Expansion {
+    /// Nothing expanded yet, and a limit of `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
         Self { nodes: 0, bytes: 0, limit }
     }
 
+    /// Counts the nodes of one more call.
     pub(crate) fn count(&mut self, nodes: &[NodeProto]) -> Result<(), Error> {
         self.nodes = self.nodes.saturating_add(nodes.len());
         if self.nodes > MAX_EXPANDED {
-            return Err(Error::too_large(format!("the model's functions come to more than {MAX_EXPANDED} nodes")));
+            let why = format!("the model's function calls expand to more than {MAX_EXPANDED} nodes, the most allowed");
+            return Err(Error::too_large(why));
         }
-        self.bytes = nodes.iter().map(weight).fold(self.bytes, usize::saturating_add);
+        self.bytes = nodes.iter().map(approximate_bytes).fold(self.bytes, usize::saturating_add);
         if self.bytes > self.limit {
-            let why = format!("the model's functions come to {} bytes, the limit is {}", self.bytes, self.limit);
+            let why =
+                format!("the model's function calls expand to {} bytes, and the limit is {}", self.bytes, self.limit);
             return Err(Error::too_large(why));
         }
         Ok(())

@@ -1,8 +1,9 @@
-//! Steps that become one: a convolution or a product by weights, and the elementwise operators after it.
+//! Operator fusion: a product by constant weights and the elementwise operators after it become one step.
 //!
-//! Each operator that can be the first of such a chain says so with an [`Anchor`], each that can follow with a
-//! [`Follower`]; [`fuse`] finds the chains in a compiled plan. A chain ends where more than one of its values is read
-//! by anything outside of it.
+//! The fused step applies the elementwise operators while the product's result is in the processor's cache, so that
+//! results are written to memory once. An operator that can be the first of a chain has an [`Anchor`], an operator that
+//! can follow has a [`Follower`]. [`fuse`] finds the chains in a compiled plan. Exactly one value of a chain is read by
+//! steps outside of it, or is an output of the plan.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,11 +14,11 @@ use crate::ops::node::Node;
 use crate::ops::operator::{Fusion, Operator};
 use crate::tensor::value::Value;
 
-/// Readers of a value beyond which a chain does not go on from it.
+/// The most readers of a value through which a chain continues.
 const READERS: usize = 8;
 
 impl Anchor {
-    /// A constant as an operand of what follows, where it doesn't make the result larger.
+    /// A constant as an operand of an elementwise operator, if it does not broadcast the result to a larger shape.
     fn operand(&self, value: &Value) -> Option<Operand> {
         let elements = value.elements::<f32>().ok()?;
         let dims = value.dims();
@@ -40,7 +41,7 @@ impl Anchor {
         if fits { Constants::of(value).map(Operand::Channels) } else { None }
     }
 
-    /// The operator of a step, where all that it reads is among `registers` or constant.
+    /// The operator of a step, if it reads only constants and slots that have a register.
     fn follow(&self, follower: &Follower, inputs: &[Source], registers: &HashMap<usize, usize>) -> Option<Op> {
         let register = |source: &Source| match source {
             Source::Slot { index, .. } => registers.get(index).copied(),
@@ -64,7 +65,7 @@ impl Anchor {
     }
 }
 
-/// How a node becomes one step with others, if it does.
+/// How a node can be fused with others, if it can.
 pub(crate) fn role(operator: &Operator, node: &Node<'_>) -> Option<FusionRole> {
     match operator.fusion {
         Fusion::None => None,
@@ -73,16 +74,17 @@ pub(crate) fn role(operator: &Operator, node: &Node<'_>) -> Option<FusionRole> {
     }
 }
 
-/// What a chain came to.
+/// A chain of steps after an anchor.
 struct Chain {
+    /// The elementwise operators.
     program: Program,
-    /// The steps that are part of it, besides the first.
+    /// The indexes of the steps that the fused step replaces, without the anchor's.
     steps: Vec<usize>,
     /// The slot of its result.
     slot: usize,
 }
 
-/// Makes one step of each chain.
+/// Replaces each chain in the plan by one step. Weights are packed within the budget of `packs`.
 pub(crate) fn fuse(plan: &mut Plan, packs: &mut PackedWeights) {
     const OUTSIDE: usize = usize::MAX;
     if !plan.steps.iter().any(|step| matches!(step.role.as_deref(), Some(FusionRole::Anchor(_)))) {
@@ -111,8 +113,8 @@ pub(crate) fn fuse(plan: &mut Plan, packs: &mut PackedWeights) {
         }
         if let Some(step) = plan.steps.get_mut(at) {
             step.kernel = kernel;
-            // All that it holds is the packs'.
-            step.held = 0;
+            // The fused kernel's memory is charged to the packed weights.
+            step.attribute_bytes = 0;
             step.outputs = vec![Some(chain.slot)];
             step.inputs.truncate(1);
         }
@@ -124,7 +126,7 @@ pub(crate) fn fuse(plan: &mut Plan, packs: &mut PackedWeights) {
     }
 }
 
-/// The longest chain from `slot` on with one result.
+/// The longest chain that starts at `slot`, the anchor's output, and has exactly one result.
 fn follow(plan: &Plan, anchor: &Anchor, slot: usize, readers: &[Vec<usize>], gone: &[bool]) -> Chain {
     let mut best = Chain { program: Program::default(), steps: Vec::new(), slot };
     let (mut ops, mut steps, mut slots) = (Vec::new(), Vec::new(), vec![slot]);
@@ -152,7 +154,7 @@ fn follow(plan: &Plan, anchor: &Anchor, slot: usize, readers: &[Vec<usize>], gon
         slots.push(*made);
         registers.insert(*made, ops.len());
         reach(*made, &mut next);
-        // The values that something else than the chain reads.
+        // Whether a value is read by a step outside of the chain.
         let outside = |slot: &usize| readers_of(*slot).iter().any(|reader| !steps.contains(reader));
         let mut results = slots.iter().enumerate().filter(|(_, slot)| outside(slot));
         if let (Some((result, &slot)), None) = (results.next(), results.next()) {

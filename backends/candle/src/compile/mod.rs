@@ -1,4 +1,15 @@
-//! From the messages of a file to a plan.
+//! Compiles the messages of a graph into a plan, once, at load.
+//!
+//! ```text
+//! GraphProto
+//!    │ order       nodes sorted so that each comes after what it reads
+//!    │ scope       names resolved to constants and slots; functions expanded in place (function)
+//!    │ fold        nodes with constant inputs computed now
+//!    │ prune       steps removed that no output needs (exec::plan)
+//!    │ fuse        a product by weights and the elementwise operators after it become one step
+//!    ▼
+//!   Plan           footprint computes the bytes that it takes
+//! ```
 
 pub(crate) mod compiler;
 pub(crate) mod fold;

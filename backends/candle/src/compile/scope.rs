@@ -1,4 +1,4 @@
-//! The names in force in a graph, those of the graphs around it included.
+//! The scope of a graph: resolves a name to its definition in the graph itself or in the graphs around it.
 
 use crate::compile::function::Bindings;
 use crate::quote::quote;
@@ -8,50 +8,54 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// What is known of a name.
+/// What a name stands for.
 #[derive(Clone)]
-pub(crate) enum Known {
-    /// An input that the use of a function leaves out.
+pub(crate) enum Definition {
+    /// An input of a function that the call leaves out.
     Absent,
+    /// A value that is known at load.
     Constant(Value),
+    /// The slot of a value that a run computes.
     Slot(usize),
 }
 
-/// The names in force in one graph, and those of the graphs around it.
+/// The names that are defined in one graph, with access to the scope around it.
 pub(crate) struct Scope<'a> {
-    names: HashMap<&'a str, Known>,
+    names: HashMap<&'a str, Definition>,
     outer: Option<&'a dyn Resolve>,
-    /// The attributes of the function that the graph is part of.
+    /// The attributes of the function call that is being expanded.
     pub(crate) bindings: Option<&'a Bindings<'a>>,
-    /// Names taken from outside, in the order in which they were, and the slots that they were given here.
+    /// Names captured from the outer scope, with their slots in this graph.
     pub(crate) captured: RefCell<Captured>,
-    /// How many slots the plan has.
+    /// The number of slots that are used in the plan.
     pub(crate) slots: &'a Cell<usize>,
 }
 
-/// Names with their slots, in their order, and where to find each.
+/// Captured names and their slots: as a list in the order of capture, and as a map.
 type Captured = (Vec<(String, usize)>, HashMap<String, usize>);
 
+/// A scope around a graph.
 pub(crate) trait Resolve {
-    fn resolve(&self, name: &str) -> Option<Known>;
+    /// The definition of a name. A slot of an outer scope becomes a capture, with a new slot in this scope.
+    fn resolve(&self, name: &str) -> Option<Definition>;
 }
 
 impl Resolve for Scope<'_> {
-    fn resolve(&self, name: &str) -> Option<Known> {
-        if let Some(known) = self.names.get(name) {
-            return Some(known.clone());
+    fn resolve(&self, name: &str) -> Option<Definition> {
+        if let Some(definition) = self.names.get(name) {
+            return Some(definition.clone());
         }
         if let Some(slot) = self.captured.borrow().1.get(name) {
-            return Some(Known::Slot(*slot));
+            return Some(Definition::Slot(*slot));
         }
         match self.outer?.resolve(name)? {
-            known @ (Known::Constant(_) | Known::Absent) => Some(known),
-            Known::Slot(_) => {
-                let slot = self.slot();
+            definition @ (Definition::Constant(_) | Definition::Absent) => Some(definition),
+            Definition::Slot(_) => {
+                let slot = self.new_slot();
                 let (order, slots) = &mut *self.captured.borrow_mut();
                 order.push((name.to_owned(), slot));
                 slots.insert(name.to_owned(), slot);
-                Some(Known::Slot(slot))
+                Some(Definition::Slot(slot))
             }
         }
     }
@@ -66,22 +70,24 @@ impl<'a> Scope<'a> {
         Self { names: HashMap::new(), outer, bindings, captured: RefCell::default(), slots }
     }
 
-    /// What is known of a name that has to be there.
-    pub(crate) fn known(&self, name: &str) -> Result<Known, Error> {
-        self.resolve(name).ok_or_else(|| Error::invalid_encoding(format!("{} is defined nowhere", quote(name))))
+    /// The definition of a name; an error if there is none.
+    pub(crate) fn resolve_required(&self, name: &str) -> Result<Definition, Error> {
+        self.resolve(name).ok_or_else(|| Error::invalid_encoding(format!("value {} has no producer", quote(name))))
     }
 
-    pub(crate) fn slot(&self) -> usize {
+    /// A slot that is not used yet.
+    pub(crate) fn new_slot(&self) -> usize {
         let slot = self.slots.get();
         self.slots.set(slot + 1);
         slot
     }
 
-    pub(crate) fn define(&mut self, name: &'a str, known: Known) -> Result<(), Error> {
+    /// Defines a name. Each name can be defined once in a graph.
+    pub(crate) fn define(&mut self, name: &'a str, definition: Definition) -> Result<(), Error> {
         match self.names.entry(name) {
-            Entry::Occupied(_) => Err(Error::invalid_encoding(format!("{} is defined twice", quote(name)))),
+            Entry::Occupied(_) => Err(Error::invalid_encoding(format!("value {} is defined twice", quote(name)))),
             Entry::Vacant(entry) => {
-                entry.insert(known);
+                entry.insert(definition);
                 Ok(())
             }
         }

@@ -1,36 +1,42 @@
-//! The memory that one compute takes, and what an operator gets to allocate with.
+//! The context in which an operator runs: it allocates memory within the compute's budget and checks for cancellation.
 //!
-//! Nothing an operator makes exists before it is charged: [`ExecContext::output`] and [`ExecContext::scratch`] refuse what the budget
-//! doesn't hold, and what they grant is given back when the tensor's last clone goes. So no number in a model or a
-//! tensor can make the process allocate more than its host allows.
+//! Operators allocate with [`ExecContext::output`], [`ExecContext::scratch`] and [`ExecContext::list`], which charge
+//! the budget before they allocate. The memory of a tensor is released when its last clone is dropped. So no number in
+//! a model or a tensor can make the process allocate more than its host allows.
+//!
+//! Every loop whose length a guest can choose has a [`Checkpoint`], so that a compute ends soon after its deadline or
+//! its cancellation.
 
-use crate::tensor::budget::{Charge, Meter};
+use crate::tensor::budget::{Charge, ComputeBudget};
 use std::sync::Arc;
 
-use crate::compute::random::Randoms;
+use crate::compute::random::RandomStates;
 use crate::compute::threads::Threads;
 use crate::tensor::dims::count;
 use crate::tensor::element::Element;
 use crate::tensor::value::Value;
 use graphpool::backend::{ComputeControl, Error};
 
-/// Steps of a loop between two looks at the compute's token: well under a millisecond of scalar arithmetic.
+/// Units of work between two checks of deadline and cancel token: well under a millisecond of scalar arithmetic.
 pub(crate) const CHECK_INTERVAL: usize = 1 << 20;
 
-/// The same for multiplications of vectors, of which a processor does some 16 in the time of one step.
+/// The same for multiplications in vector instructions, of which a processor does about 16 in the time of one unit.
 pub(crate) const VECTOR_CHECK_INTERVAL: usize = CHECK_INTERVAL << 4;
 
-/// Elements that are gone through without a look at the compute's token, at the most.
+/// The most elements that a loop processes between two calls of [`Checkpoint::step`].
 pub(crate) const PIECE: usize = 1 << 16;
 
-/// Looks at the compute's token every so much work. What is one step takes no longer than a few times [`PIECE`].
+/// Checks deadline and cancel token once in each [`CHECK_INTERVAL`] units of work.
+///
+/// One call of [`step`](Self::step) should stand for at most a few times [`PIECE`] units.
 #[derive(Debug, Default)]
 pub(crate) struct Checkpoint {
+    /// Work since the last check.
     done: usize,
 }
 
 impl Checkpoint {
-    /// Counts so much work, which is about to be done.
+    /// Counts `work` units that are about to be done. An error ends the compute.
     #[inline]
     pub(crate) fn step(&mut self, work: usize, cx: &ExecContext<'_>) -> Result<(), Error> {
         self.done = self.done.saturating_add(work).saturating_add(1);
@@ -41,7 +47,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Makes every element of `out` this one.
+    /// Sets every element of `out` to `element`.
     pub(crate) fn set<T: Copy>(&mut self, element: T, out: &mut [T], cx: &ExecContext<'_>) -> Result<(), Error> {
         for piece in out.chunks_mut(PIECE) {
             self.step(piece.len(), cx)?;
@@ -65,7 +71,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Makes `out` as long as `len`, with more of `element`.
+    /// Extends `out` to `len` elements with copies of `element`.
     #[inline]
     pub(crate) fn fill<T: Copy>(
         &mut self,
@@ -83,61 +89,64 @@ impl Checkpoint {
     }
 }
 
-/// What an operator runs in: the budget and the token of its compute, and the threads that it may be spread over.
+/// The resources of the compute that an operator runs in.
 #[derive(Clone, Copy)]
 pub(crate) struct ExecContext<'a> {
+    /// Deadline and cancel token.
     pub(crate) control: &'a ComputeControl,
-    pub(crate) meter: &'a Arc<Meter>,
+    pub(crate) budget: &'a Arc<ComputeBudget>,
+    /// Further threads that the compute can use.
     pub(crate) threads: Option<&'a Arc<Threads>>,
-    /// How far the nodes that draw numbers at random have come; none while the model is loaded.
-    pub(crate) randoms: Option<&'a Randoms>,
+    /// The states of the nodes that draw random numbers; `None` while a model is loaded.
+    pub(crate) random_states: Option<&'a RandomStates>,
 }
 
 impl<'a> ExecContext<'a> {
-    /// For a compute on one thread.
-    pub(crate) const fn new(control: &'a ComputeControl, meter: &'a Arc<Meter>) -> Self {
-        Self { control, meter, threads: None, randoms: None }
+    /// A context for a compute on one thread, without random numbers.
+    pub(crate) const fn new(control: &'a ComputeControl, budget: &'a Arc<ComputeBudget>) -> Self {
+        Self { control, budget, threads: None, random_states: None }
     }
 
-    /// Room for a tensor of `dims`, charged.
+    /// Allocates a tensor of `dims`, to be filled.
     pub(crate) fn output<T: Element>(&self, dims: &[usize]) -> Result<Output<'a, T>, Error> {
         let count = count(dims)?;
-        let charge = self.meter.charge(count * size_of::<T>())?;
+        let charge = self.budget.charge(count * size_of::<T>())?;
         let mut elements = Vec::new();
         elements
             .try_reserve_exact(count)
-            .map_err(|_| Error::too_large(format!("no memory for {count} elements of {:?}", T::TYPE)))?;
+            .map_err(|_| Error::too_large(format!("the allocation of {count} elements of {:?} failed", T::TYPE)))?;
         Ok(Output { dims: dims.into(), elements, count, charge, cx: *self })
     }
 
-    /// Room for `count` elements that no tensor will hold, charged.
+    /// Allocates an empty vector for `count` elements that are no tensor. It is charged as long as the charge lives.
     pub(crate) fn scratch<T: Element>(&self, count: usize) -> Result<(Vec<T>, Charge), Error> {
         let output = self.output::<T>(&[count])?;
         Ok((output.elements, output.charge))
     }
 
-    /// `count` elements that are `element` each, charged.
+    /// Allocates a vector of `count` copies of `element`.
     pub(crate) fn filled<T: Element>(&self, element: T, count: usize) -> Result<(Vec<T>, Charge), Error> {
         let (mut elements, charge) = self.scratch::<T>(count)?;
         Checkpoint::default().fill(element, count, &mut elements, self)?;
         Ok((elements, charge))
     }
 
-    /// Room for a list of up to `count` places, charged.
+    /// Allocates an empty vector for `count` items of any type.
     pub(crate) fn list<T>(&self, count: usize) -> Result<(Vec<T>, Charge), Error> {
-        let charge = self.meter.charge(count.saturating_mul(size_of::<T>()))?;
+        let charge = self.budget.charge(count.saturating_mul(size_of::<T>()))?;
         let mut list = Vec::new();
-        list.try_reserve_exact(count).map_err(|_| Error::too_large(format!("no memory for a list of {count}")))?;
+        list.try_reserve_exact(count)
+            .map_err(|_| Error::too_large(format!("the allocation of a list of {count} items failed")))?;
         Ok((list, charge))
     }
 
-    /// Charges what is going to be allocated.
+    /// Charges the elements of a tensor of `dims` that the caller is about to allocate.
     pub(crate) fn charge<T: Element>(&self, dims: &[usize]) -> Result<Charge, Error> {
-        self.meter.charge(count(dims)? * size_of::<T>())
+        self.budget.charge(count(dims)? * size_of::<T>())
     }
 }
 
-/// Room for one tensor.
+/// A tensor that is allocated and charged but not filled yet.
 pub(crate) struct Output<'a, T> {
     dims: Arc<[usize]>,
     elements: Vec<T>,
@@ -147,7 +156,8 @@ pub(crate) struct Output<'a, T> {
 }
 
 impl<T: Element> Output<'_, T> {
-    /// The tensor of these elements; as many as there is room for.
+    /// Fills the tensor from an iterator, which has to give as many elements as the tensor has. Further ones are
+    /// ignored.
     pub(crate) fn collect(mut self, elements: impl Iterator<Item = T>) -> Result<Value, Error> {
         let mut elements = elements.fuse();
         while self.elements.len() < self.count {
@@ -161,8 +171,10 @@ impl<T: Element> Output<'_, T> {
         self.finish()
     }
 
-    /// The tensor that `write` makes out of one whose every element is `element`. It is not asked for a tensor without
-    /// elements, whose dimensions may be of any size.
+    /// Fills the tensor with `element`, then lets `write` overwrite the elements.
+    ///
+    /// `write` is not called for a tensor without elements: the other dimensions of such a tensor can have any size,
+    /// and a loop over them would take long.
     pub(crate) fn write(
         mut self,
         element: T,
@@ -175,7 +187,7 @@ impl<T: Element> Output<'_, T> {
         self.finish()
     }
 
-    /// The tensor of what `push` appends. It is not asked for a tensor without elements, as in [`write`](Self::write).
+    /// Lets `push` append the elements. As in [`write`](Self::write), it is not called for a tensor without elements.
     pub(crate) fn append(mut self, push: impl FnOnce(&mut Vec<T>) -> Result<(), Error>) -> Result<Value, Error> {
         if self.count > 0 {
             push(&mut self.elements)?;

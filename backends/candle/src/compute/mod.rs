@@ -1,4 +1,6 @@
-//! What one compute has at its disposal: a budget of memory, a token to be cancelled by, threads and random numbers.
+//! The resources of one compute: memory budget, deadline and cancel token, threads, random number states.
+//!
+//! [`context::ExecContext`] has them all; each operator gets it as an argument.
 
 pub(crate) mod context;
 pub(crate) mod parallel;

@@ -1,44 +1,47 @@
-//! A loop whose parts run on several threads, where the host has given the backend some.
+//! A parallel loop over parts of an output, on the threads that the host gave the backend.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::compute::context::ExecContext;
 use graphpool::backend::Error;
 
-/// Multiplications that are worth a thread.
-const SHARE: usize = 1 << 20;
+/// The fewest multiplications of a part. A smaller part costs less than handing it to a thread.
+const PART_MULTIPLICATIONS: usize = 1 << 20;
 
 impl ExecContext<'_> {
-    /// How many parts `units` are to be cut into that take so many multiplications together; at least one.
+    /// The number of parts for a loop over `units` with `multiplications` in total; at least one, at most one a thread.
     pub(crate) fn parts(&self, units: usize, multiplications: usize) -> usize {
         let threads = self.threads.map_or(1, |threads| threads.count() + 1);
-        threads.min(units).min(multiplications / SHARE).max(1)
+        threads.min(units).min(multiplications / PART_MULTIPLICATIONS).max(1)
     }
 
-    /// Calls `part` for each part of `out`, of whole units of so many elements, with a room of its own and the index of
-    /// the part's first element. There are as many parts as rooms at the most.
+    /// Splits `out` into parts and calls `part` for each, with scratch memory of its own and the index of the part's
+    /// first element.
+    ///
+    /// A part is a multiple of `unit` elements, but for the last. There are at most as many parts as `scratch` has
+    /// items. The calling thread works on parts too, and does all of them if no other thread is free.
     pub(crate) fn parallel_for<S: Send, T: Send>(
         &self,
-        rooms: &mut [S],
+        scratch: &mut [S],
         out: &mut [T],
         unit: usize,
         part: impl Fn(&ExecContext<'_>, &mut S, usize, &mut [T]) -> Result<(), Error> + Sync,
     ) -> Result<(), Error> {
         let unit = unit.max(1);
-        let len = out.len().div_ceil(unit).div_ceil(rooms.len().max(1)).max(1) * unit;
-        let parts = rooms.iter_mut().zip(out.chunks_mut(len)).enumerate();
+        let len = out.len().div_ceil(unit).div_ceil(scratch.len().max(1)).max(1) * unit;
+        let parts = scratch.iter_mut().zip(out.chunks_mut(len)).enumerate();
         let others = parts.len().saturating_sub(1);
         let parts = Mutex::new(parts);
         let work = |cx: &ExecContext<'_>| -> Result<(), Error> {
             loop {
                 let next = parts.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some((index, (room, out))) = next else { return Ok(()) };
-                part(cx, room, index * len, out)?;
+                let Some((index, (scratch, out))) = next else { return Ok(()) };
+                part(cx, scratch, index * len, out)?;
             }
         };
         let lent = self.threads.map(|threads| threads.lend(others)).filter(|lent| lent.count() > 0);
         let Some(lent) = lent else { return work(self) };
-        // A part is not cut again.
+        // A part is not split again.
         let alone = ExecContext { threads: None, ..*self };
         let mut results: Vec<Result<(), Error>> = (0..lent.count()).map(|_| Ok(())).collect();
         let own = lent.pool().in_place_scope(|scope| {
@@ -55,7 +58,7 @@ impl ExecContext<'_> {
 mod tests {
     use super::*;
     use crate::compute::threads::Threads;
-    use crate::tensor::budget::Meter;
+    use crate::tensor::budget::ComputeBudget;
     use graphpool::backend::ComputeControl;
     use rayon::ThreadPoolBuilder;
     use std::num::NonZeroUsize;
@@ -68,33 +71,33 @@ mod tests {
 
     #[test]
     fn every_element_is_in_one_part() {
-        let (control, meter) = (ComputeControl::default(), Meter::new(usize::MAX));
+        let (control, budget) = (ComputeControl::default(), ComputeBudget::new(usize::MAX));
         for count in [1, 2, 5] {
             let threads = threads(count);
-            let cx = ExecContext { threads: threads.as_ref(), ..ExecContext::new(&control, &meter) };
+            let cx = ExecContext { threads: threads.as_ref(), ..ExecContext::new(&control, &budget) };
             for (len, unit) in [(1, 1), (2, 1), (30, 7), (31, 5), (0, 3), (40, 8)] {
                 let units = usize::div_ceil(len, unit);
-                let mut rooms = vec![0; cx.parts(units, usize::MAX)];
-                assert_eq!(rooms.len(), units.clamp(1, count));
+                let mut sums = vec![0; cx.parts(units, usize::MAX)];
+                assert_eq!(sums.len(), units.clamp(1, count));
                 let mut out = vec![0; len];
-                let part = |_: &ExecContext<'_>, room: &mut usize, start: usize, out: &mut [usize]| {
-                    *room += out.len();
+                let part = |_: &ExecContext<'_>, sum: &mut usize, start: usize, out: &mut [usize]| {
+                    *sum += out.len();
                     assert_eq!(start % unit, 0);
                     (start..).zip(out).for_each(|(index, out)| *out += index + 1);
                     Ok(())
                 };
-                cx.parallel_for(&mut rooms, &mut out, unit, part).unwrap();
-                assert_eq!((out, rooms.iter().sum()), ((1..=len).collect(), len));
+                cx.parallel_for(&mut sums, &mut out, unit, part).unwrap();
+                assert_eq!((out, sums.iter().sum()), ((1..=len).collect(), len));
             }
         }
     }
 
     #[test]
     fn parts_run_at_the_same_time() {
-        let (control, meter) = (ComputeControl::default(), Meter::new(usize::MAX));
+        let (control, budget) = (ComputeControl::default(), ComputeBudget::new(usize::MAX));
         let threads = threads(3);
-        let cx = ExecContext { threads: threads.as_ref(), ..ExecContext::new(&control, &meter) };
-        // Nobody gets past it before all three are there.
+        let cx = ExecContext { threads: threads.as_ref(), ..ExecContext::new(&control, &budget) };
+        // The barrier opens only when three threads wait at it.
         let barrier = std::sync::Barrier::new(3);
         let wait = |cx: &ExecContext<'_>, (): &mut (), _: usize, _: &mut [u8]| {
             barrier.wait();
@@ -106,9 +109,9 @@ mod tests {
 
     #[test]
     fn a_compute_that_finds_no_thread_free_does_every_part() {
-        let (control, meter) = (ComputeControl::default(), Meter::new(usize::MAX));
+        let (control, budget) = (ComputeControl::default(), ComputeBudget::new(usize::MAX));
         let threads = threads(3).unwrap();
-        let cx = ExecContext { threads: Some(&threads), ..ExecContext::new(&control, &meter) };
+        let cx = ExecContext { threads: Some(&threads), ..ExecContext::new(&control, &budget) };
         let computing = thread::current().id();
         let spread = || {
             let mut ids = [None; 3];
@@ -124,15 +127,15 @@ mod tests {
         assert_eq!(spread(), [Some(computing); 3]);
         drop(all);
         assert!(spread().iter().all(Option::is_some));
-        // The last of them was given back.
+        // All threads were returned.
         assert_eq!(threads.lend(5).count(), 2);
     }
 
     #[test]
     fn a_thread_of_another_pool_does_every_part() {
-        let (control, meter) = (ComputeControl::default(), Meter::new(usize::MAX));
+        let (control, budget) = (ComputeControl::default(), ComputeBudget::new(usize::MAX));
         let threads = threads(2).unwrap();
-        let cx = ExecContext { threads: Some(&threads), ..ExecContext::new(&control, &meter) };
+        let cx = ExecContext { threads: Some(&threads), ..ExecContext::new(&control, &budget) };
         let other = ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         other.install(|| {
             let part = |_: &ExecContext<'_>, (): &mut (), _: usize, _: &mut [u8]| {

@@ -1,17 +1,17 @@
-//! Random numbers: Philox4x32-10, and how far each node of a context has come.
+//! Random numbers by the generator Philox4x32-10, and the state of each node that draws them.
 //!
 //! The generator is counter-based (J. Salmon, M. Moraes, R. Dror, D. Shaw: "Parallel random numbers: as easy as 1, 2,
-//! 3", SC 2011), so that a node's state is the number of blocks that it has drawn. A context has the states of its
-//! nodes: two contexts don't disturb each other, and a context that computes again goes on where it was.
+//! 3", SC 2011), so a node's state is the number of blocks that it has drawn. Each context has its own states: contexts
+//! are independent of each other, and a context that computes again continues its sequences.
 //!
-//! A node with a seed draws what the seed says, in every context the same. Nodes without one have a stream each of a
-//! seed that every context draws anew from the process's source of hash keys: no two contexts agree.
+//! A node with a seed draws the same sequence in every context. Nodes without a seed draw from separate streams of a
+//! seed that each context takes from the process's source of hash keys, so their sequences differ between contexts.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A block of four numbers of 32 bits, out of a counter and a key.
+/// The block of four 32-bit numbers for a counter and a key.
 fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     let multiply = |a: u32, b: u32| {
         let product = u64::from(a) * u64::from(b);
@@ -28,17 +28,19 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// The states of a context's nodes.
+/// The states of a context's nodes that draw random numbers.
 #[derive(Debug)]
-pub(crate) struct Randoms {
+pub(crate) struct RandomStates {
+    /// The seed of the nodes that have none in the model.
     seed: u64,
+    /// For each node, the number of blocks that it has drawn.
     drawn: Box<[AtomicU64]>,
 }
 
-impl Randoms {
-    /// The states of `nodes` nodes, each at its beginning.
+impl RandomStates {
+    /// The initial states of `nodes` nodes.
     pub(crate) fn new(nodes: usize) -> Self {
-        // A new state has keys that no other has; hashing nothing with them gives a number that nobody can foresee.
+        // Each `RandomState` has other keys, and the hash of an empty input under them is unpredictable.
         let seed = if nodes == 0 { 0 } else { RandomState::new().build_hasher().finish() };
         Self { seed, drawn: (0..nodes).map(|_| AtomicU64::new(0)).collect() }
     }
@@ -48,9 +50,9 @@ impl Randoms {
         size_of_val(&*self.drawn)
     }
 
-    /// The next `blocks` blocks of a node. None where the context has no such node.
+    /// The next `blocks` blocks of a node. `None` if the context has no such node.
     pub(crate) fn draw(&self, node: usize, seed: Option<f32>, blocks: usize) -> Option<Stream> {
-        // Relaxed: the count alone matters.
+        // Relaxed: only the count matters; no other data is published through it.
         let block = self.drawn.get(node)?.fetch_add(blocks as u64, Ordering::Relaxed);
         Some(match seed {
             Some(seed) => Stream { key: [seed.to_bits(), 1], node: 0, block, rest: [0; 4], left: 0 },
@@ -65,12 +67,13 @@ impl Randoms {
     }
 }
 
-/// Numbers of 32 bits.
+/// A sequence of 32-bit random numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct Stream {
     key: [u32; 2],
     node: u64,
     block: u64,
+    /// The current block, of which the last `left` numbers are not drawn yet.
     rest: [u32; 4],
     left: usize,
 }
@@ -87,7 +90,7 @@ impl Stream {
         self.rest[3 - self.left]
     }
 
-    /// A number from 0 to 1, 1 excluded: 53 bits of two draws.
+    /// A number of the uniform distribution from 0 (included) to 1 (excluded), with 53 random bits.
     pub(crate) fn uniform(&mut self) -> f64 {
         let (high, low) = (u64::from(self.next()), u64::from(self.next()));
         ((high << 32 | low) >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
@@ -95,7 +98,7 @@ impl Stream {
 
     /// Two numbers of the normal distribution of mean 0 and deviation 1 (G. Box, M. Muller, 1958).
     pub(crate) fn normals(&mut self) -> [f64; 2] {
-        // From 0, excluded, to 1.
+        // The logarithm's argument is above 0: `uniform` is below 1.
         let (radius, angle) = ((-2.0 * (1.0 - self.uniform()).ln()).sqrt(), std::f64::consts::TAU * self.uniform());
         [radius * angle.cos(), radius * angle.sin()]
     }
@@ -118,8 +121,8 @@ mod tests {
 
     #[test]
     fn numbers_have_the_moments_of_their_distributions() {
-        let randoms = Randoms::new(1);
-        let mut stream = randoms.draw(0, Some(7.0), 1 << 20).unwrap();
+        let states = RandomStates::new(1);
+        let mut stream = states.draw(0, Some(7.0), 1 << 20).unwrap();
         let count = 1 << 16;
         let (mut sums, mut squares) = ([0.0; 2], [0.0; 2]);
         for _ in 0..count {

@@ -1,13 +1,14 @@
-//! Threads that one compute is spread over, where its host asked for that.
+//! The threads that computes share if the host asked for computes on several threads.
 //!
-//! What is spread is what takes long: the products of convolutions and matrices, cut along rows of their results. The
-//! thread that computes takes parts as the others do. Every element of a result is the same sum, added up in the same
-//! order, however many threads there are, but where the `gemm` crate multiplies: it may go by the number of rows.
+//! Large convolutions and matrix products are split along the rows of their results. The thread that computes works on
+//! parts like the others. An element of a result is the same sum in the same order for every number of threads, with
+//! one exception: the `gemm` crate may choose the order by the number of rows of a part.
 //!
-//! * S1: a thread is lent to one compute at a time, and nothing waits for a thread that isn't free: where none is, the
-//!   computing one does every part. So no compute waits for another's.
-//! * S2: threads stay awake for a millisecond after a part, for to wake one may take longer than many a part: on two
-//!   cores of a virtual machine, 32 rows through an MLP went from 1.3 to 1.6 times as fast.
+//! * S1: a thread is lent to at most one compute at a time. A compute takes the threads that are free and never waits
+//!   for one; if none is free, it does every part itself. So no compute waits for another.
+//! * S2: a thread spins for a millisecond after its last part before it sleeps, because waking a thread can take longer
+//!   than a part. On two cores of a virtual machine, this made 32 rows through an MLP 1.6 instead of 1.3 times as fast
+//!   as one thread.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -19,22 +20,23 @@ use rayon::{ThreadPool, ThreadPoolBuilder, Yield};
 
 use graphpool::backend::Error;
 
-/// How long a thread stays awake without a part to do.
+/// How long a thread spins without work (S2).
 const IDLE: Duration = Duration::from_millis(1);
 
-/// Threads beside those that compute.
+/// Threads that computes can use in addition to their own.
 #[derive(Debug)]
 pub(crate) struct Threads {
     pool: ThreadPool,
     count: usize,
-    /// Threads that are lent to nobody.
+    /// Threads that are not lent.
     free: AtomicUsize,
-    /// Threads that are kept awake.
+    /// Threads that spin.
     awake: AtomicUsize,
 }
 
 impl Threads {
-    /// Threads for computes on `count` of them, `None` where that is the computing one alone.
+    /// Starts the threads for computes on `count` threads each: one fewer, as the computing thread is one of them.
+    /// `None` for a `count` of 1.
     pub(crate) fn new(count: NonZeroUsize) -> Result<Option<Arc<Self>>, Error> {
         let count = count.get() - 1;
         if count == 0 {
@@ -42,25 +44,25 @@ impl Threads {
         }
         let named = ThreadPoolBuilder::new().thread_name(|index| format!("graphpool-candle-{index}"));
         let pool = named.num_threads(count).build();
-        let pool = pool.map_err(|error| Error::runtime_error(format!("no {count} threads: {error}")))?;
+        let pool = pool.map_err(|error| Error::runtime_error(format!("{count} threads can't be started: {error}")))?;
         Ok(Some(Arc::new(Self { pool, count, free: AtomicUsize::new(count), awake: AtomicUsize::new(0) })))
     }
 
-    /// How many threads there are beside the one that computes.
+    /// The number of threads, without the one that computes.
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 
-    /// How many of them are lent to nobody.
+    /// The number of threads that are not lent.
     #[cfg(test)]
     pub(crate) fn free(&self) -> usize {
         self.free.load(Ordering::Relaxed)
     }
 
-    /// Keeps the threads awake (S2).
-    fn wake(self: &Arc<Self>) {
-        // Relaxed, as everywhere here: nothing but these numbers is told by them. A thread is kept awake by one call at
-        // the most, so that what it does meanwhile is never to stay awake once more.
+    /// Makes the threads spin while parts may arrive (S2).
+    fn keep_awake(self: &Arc<Self>) {
+        // Relaxed, as all orderings in this file: only the counts matter; no other data is published through them.
+        // `awake` is 0 only when no thread spins, so a spinning thread never executes a second spin loop as its work.
         if self.awake.compare_exchange(0, self.count, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             let threads = Arc::clone(self);
             self.pool.spawn_broadcast(move |_| {
@@ -77,12 +79,12 @@ impl Threads {
         }
     }
 
-    /// Up to so many of the threads that are free.
+    /// Lends up to `most` of the free threads (S1).
     pub(crate) fn lend(self: &Arc<Self>, most: usize) -> Lent<'_> {
         let mut count = 0;
-        // A thread of some other pool of rayon's would do that pool's work while it waits for ours.
+        // A thread of another rayon pool would execute that pool's work while it waits for ours.
         if most > 0 && rayon::current_thread_index().is_none() {
-            self.wake();
+            self.keep_awake();
             let take = |free: usize| {
                 count = free.min(most);
                 Some(free - count)
@@ -93,19 +95,20 @@ impl Threads {
     }
 }
 
-/// Threads that nobody else has meanwhile (S1).
+/// Threads that are lent to one compute until this is dropped (S1).
 pub(crate) struct Lent<'a> {
     threads: &'a Threads,
     count: usize,
 }
 
 impl Lent<'_> {
-    /// How many there are.
+    /// The number of threads, which may be 0.
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 
-    /// The pool that they run in, with others that may not be used.
+    /// The pool of the threads. It has more threads than are lent; a caller must spawn at most [`count`](Self::count)
+    /// jobs.
     pub(crate) fn pool(&self) -> &ThreadPool {
         &self.threads.pool
     }

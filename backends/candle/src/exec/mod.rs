@@ -1,4 +1,4 @@
-//! A compiled graph and its run.
+//! The compiled form of a graph, [`plan::Plan`], and its execution, [`run::run`].
 
 pub(crate) mod plan;
 pub(crate) mod run;

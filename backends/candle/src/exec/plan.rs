@@ -1,57 +1,62 @@
-//! A compiled graph: the steps that every context runs.
+//! The plan of a graph: a list of steps in the order of their execution, shared by all contexts.
 //!
-//! * P1: a step's inputs are constants, or slots that an earlier step, an input or a capture has filled.
-//! * P2: a slot is written once in a run, and is emptied at its last use.
-//! * P3: every step is needed by some output.
+//! Values that a run computes are stored in numbered slots. A plan keeps three invariants:
+//!
+//! * P1: each input of a step is absent, a constant, or a slot that was written before: by an earlier step, or as an
+//!   input or capture of the plan.
+//! * P2: a run writes each slot at most once, and empties it at its last use.
+//! * P3: every step contributes to an output of the plan.
 
 use crate::ops::fusion::FusionRole;
 use crate::ops::node::OpFn;
 use crate::tensor::value::Value;
 use std::sync::Arc;
 
-/// Where a step finds an input.
+/// Where an input of a step, or an output of a plan, comes from.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     /// An optional input that was left out.
     Absent,
-    /// Known at load.
+    /// A value that is known at load.
     Constant(Value),
-    /// Computed before.
+    /// A value that the run has computed.
     Slot {
-        /// Which slot.
+        /// The slot's index.
         index: usize,
-        /// Whether nothing reads the slot afterwards.
+        /// Whether this is the last use of the slot.
         last: bool,
     },
 }
 
 /// One operator to run.
 pub(crate) struct Step {
-    /// Operator, node and opset, for messages.
+    /// Operator, node and opset, for error messages.
     pub(crate) label: Box<str>,
+    /// The function that computes the outputs.
     pub(crate) kernel: OpFn,
     pub(crate) inputs: Vec<Source>,
-    /// The slot that each output goes to; none for one that nobody reads.
+    /// The slot of each output; `None` for an output that is not used.
     pub(crate) outputs: Vec<Option<usize>>,
-    /// How the step may become one with others, until that is settled.
+    /// How the step can be fused with others. `None` after fusion.
     pub(crate) role: Option<Box<FusionRole>>,
-    /// Bytes that the kernel holds besides itself: what it keeps of attributes.
-    pub(crate) held: usize,
-    /// The graphs that the kernel runs.
+    /// Bytes that the kernel keeps of its node's attributes, in addition to its own size.
+    pub(crate) attribute_bytes: usize,
+    /// The compiled graphs that the kernel runs: the branches of an `If`, the body of a `Loop` or `Scan`.
     pub(crate) subgraphs: Box<[Arc<Plan>]>,
 }
 
 /// A compiled graph.
 pub(crate) struct Plan {
+    /// The number of slots.
     pub(crate) slots: usize,
-    /// The slots of the inputs, and after them those of the values captured from outside.
+    /// The slots of the inputs, followed by the slots of the values captured from outer graphs.
     pub(crate) inputs: Vec<usize>,
     pub(crate) steps: Vec<Step>,
     pub(crate) outputs: Vec<Source>,
 }
 
 impl Plan {
-    /// Drops the steps that no output needs, and the outputs that nobody reads.
+    /// Removes the steps that no output needs (P3), and marks the outputs of steps that are not used.
     pub(crate) fn prune(&mut self) {
         let mut needed = vec![false; self.slots];
         let need = |source: &Source, needed: &mut Vec<bool>| {
@@ -80,8 +85,8 @@ impl Plan {
         self.steps.retain(|_| kept.next().unwrap_or(false));
     }
 
-    /// Marks the last use of each slot.
-    pub(crate) fn release(&mut self) {
+    /// Marks the last use of each slot (P2).
+    pub(crate) fn mark_last_uses(&mut self) {
         let mut used = vec![false; self.slots];
         let steps = self.steps.iter_mut().rev().flat_map(|step| step.inputs.iter_mut().rev());
         for source in self.outputs.iter_mut().rev().chain(steps) {

@@ -1,4 +1,4 @@
-//! One run of a plan.
+//! Executes a plan: runs its steps in order, with values in slots.
 
 use crate::compute::context::ExecContext;
 use crate::exec::plan::{Plan, Source};
@@ -6,10 +6,16 @@ use crate::ops::node::{Args, RunGraph};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-/// Computes the plan's outputs from `inputs`: its inputs and, after them, its captures.
+/// Computes the plan's outputs from `inputs`, which are its inputs followed by its captures.
+///
+/// The deadline and the cancel token are checked before each step. An error names the step in its message.
 pub(crate) fn run(plan: &Plan, inputs: Vec<Value>, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
     if inputs.len() != plan.inputs.len() {
-        return Err(Error::runtime_error(format!("{} values for {} inputs", inputs.len(), plan.inputs.len())));
+        return Err(Error::runtime_error(format!(
+            "a graph with {} inputs got {} values",
+            plan.inputs.len(),
+            inputs.len()
+        )));
     }
     let (mut slots, _charge) = cx.list::<Option<Value>>(plan.slots)?;
     slots.resize(plan.slots, None);
@@ -30,7 +36,10 @@ pub(crate) fn run(plan: &Plan, inputs: Vec<Value>, cx: &ExecContext<'_>) -> Resu
         let explain = |error: Error| Error::new(error.kind(), format!("{}: {}", step.label, error.message()));
         let results = (step.kernel)(args, cx).map_err(explain)?;
         if results.len() < step.outputs.len() {
-            return Err(explain(Error::unsupported(format!("output {} is not supported", results.len()))));
+            return Err(explain(Error::unsupported(format!(
+                "output {} of this operator is not supported",
+                results.len()
+            ))));
         }
         for (slot, value) in step.outputs.iter().zip(results) {
             if let Some(slot) = slot.and_then(|slot| slots.get_mut(slot)) {

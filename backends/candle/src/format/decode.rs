@@ -1,13 +1,13 @@
-//! Decodes a model, within a budget of bytes.
+//! Decodes the bytes of a model into protobuf messages, within the budget of the load.
 
 use crate::format::messages::ModelProto;
 use crate::format::scan;
-use crate::tensor::budget::Budget;
+use crate::tensor::budget::LoadBudget;
 use graphpool::backend::Error;
 use prost::Message;
 
-/// Decodes a model, whose decoded form is taken off the budget.
-pub(crate) fn decode(bytes: &[u8], budget: &mut Budget) -> Result<ModelProto, Error> {
+/// Decodes a model. The size of its decoded form is charged to the budget first.
+pub(crate) fn decode(bytes: &[u8], budget: &mut LoadBudget) -> Result<ModelProto, Error> {
     for (magic, name) in [(&b"GGUF"[..], "GGUF"), (b"PK\x03\x04", "a ZIP archive (PyTorch?)"), (b"\x89HDF", "HDF5")] {
         if bytes.starts_with(magic) {
             return Err(Error::invalid_encoding(format!("the bytes are {name}, not ONNX")));
@@ -20,7 +20,8 @@ pub(crate) fn decode(bytes: &[u8], budget: &mut Budget) -> Result<ModelProto, Er
         return Err(Error::invalid_encoding("the bytes are safetensors, not ONNX"));
     }
     let (size, transient) = scan::decoded_size(bytes)?;
-    budget.take(size.saturating_add(transient))?;
-    budget.give_back(transient);
-    ModelProto::decode(bytes).map_err(|error| Error::invalid_encoding(format!("no ONNX model: {error}")))
+    budget.charge(size.saturating_add(transient))?;
+    budget.release(transient);
+    ModelProto::decode(bytes)
+        .map_err(|error| Error::invalid_encoding(format!("the bytes are not an ONNX model: {error}")))
 }

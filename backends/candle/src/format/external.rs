@@ -1,8 +1,8 @@
-//! Tensors whose data lies in other files of the model's directory.
+//! Reads tensor data that a model keeps in other files of its directory.
 //!
-//! Only a model that the host has named by its path has a directory. A location is relative, has no `..`, and is inside
-//! of the directory once its links are followed; offset and length are checked against the file, and the sum of what is
-//! read against the load's limit, before any of it is read.
+//! Only a model that the host has named by its path has a directory. A location must be a relative path without `..`,
+//! and must be inside the directory after symbolic links are resolved. Offset and length are checked against the file's
+//! length, and the sum of all lengths against the load's limit, before the data is read.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -15,45 +15,48 @@ use crate::format::scan::{take, varint};
 use crate::quote::quote;
 use graphpool::backend::Error;
 
-/// Files that a model may have besides its own.
+/// The most data files that a model can have.
 const MAX_FILES: usize = 4096;
 
-/// The file of a location.
+/// The path of a location's file.
 fn resolve(directory: &Path, location: &str) -> Result<PathBuf, Error> {
     let path = Path::new(location);
     let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
     if !plain || location.is_empty() {
-        let why = format!("the location {} is no relative path inside of the model's directory", quote(location));
+        let why = format!("location {} is not a relative path without '..'", quote(location));
         return Err(Error::invalid_argument(why));
     }
-    let failed = |error: io::Error| Error::runtime_error(format!("the file {}: {}", quote(location), error.kind()));
+    let failed =
+        |error: io::Error| Error::runtime_error(format!("file {} can't be read: {}", quote(location), error.kind()));
     let directory = fs::canonicalize(directory).map_err(failed)?;
     let file = fs::canonicalize(directory.join(path)).map_err(failed)?;
     if !file.starts_with(&directory) {
-        let why = format!("the location {} leads out of the model's directory", quote(location));
+        let why = format!("location {} is outside of the model's directory", quote(location));
         return Err(Error::invalid_argument(why));
     }
-    // A pipe or a device would block the load, or have no end.
+    // A pipe or a device could block the load or be endless.
     if !fs::metadata(&file).map_err(failed)?.is_file() {
-        return Err(Error::invalid_argument(format!("the location {} is no file", quote(location))));
+        return Err(Error::invalid_argument(format!("location {} is not a regular file", quote(location))));
     }
     Ok(file)
 }
 
-/// The files that a model's tensors lie in, found without decoding it.
+/// The data files that a model names, found by a pass over its bytes without decoding it.
 pub(crate) fn files(model: &[u8], directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut locations = BTreeSet::new();
-    // Bytes that are no message are refused by the load.
+    // The load reports malformed bytes.
     if walk(model, Message::Model, &mut locations, 128).is_none() {
         return Ok(Vec::new());
     }
     if locations.len() > MAX_FILES {
-        return Err(Error::too_large(format!("the model's data lies in more than {MAX_FILES} files")));
+        return Err(Error::too_large(format!(
+            "the model names more than {MAX_FILES} data files, the most that are allowed"
+        )));
     }
     locations.into_iter().map(|location| resolve(directory, location)).collect()
 }
 
-/// The messages that lead to a location.
+/// The messages on the way from a model to a location.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Message {
     Model,
@@ -66,6 +69,7 @@ enum Message {
 }
 
 impl Message {
+    /// The kind of message that a field holds.
     fn field(self, field: u64) -> Option<Self> {
         Some(match (self, field) {
             (Self::Model, 7) | (Self::Attribute, 6) => Self::Graph,
@@ -79,6 +83,7 @@ impl Message {
     }
 }
 
+/// Collects the locations in a message; `None` where the bytes are malformed or nested too deeply.
 fn walk<'a>(mut bytes: &'a [u8], message: Message, locations: &mut BTreeSet<&'a str>, depth: usize) -> Option<()> {
     let depth = depth.checked_sub(1)?;
     let (mut is_location, mut value) = (false, None);
@@ -104,16 +109,16 @@ fn walk<'a>(mut bytes: &'a [u8], message: Message, locations: &mut BTreeSet<&'a 
             _ => return None,
         }
     }
-    // One more than may be, so that the bound is seen to be passed.
+    // One more than the limit is collected, so that the caller sees the limit exceeded.
     if is_location && locations.len() <= MAX_FILES {
         locations.extend(value);
     }
     Some(())
 }
 
-/// Reads every tensor's data that lies outside of the model into it. Gives the number of bytes read.
+/// Reads all external data into the model's tensors. Returns the number of bytes read, at most `limit`.
 pub(crate) fn embed(model: &mut ModelProto, directory: Option<&Path>, limit: usize) -> Result<usize, Error> {
-    let mut reader = Reader { directory, last: None, left: limit, limit };
+    let mut reader = Reader { directory, last: None, remaining: limit, limit };
     if let Some(graph) = &mut model.graph {
         reader.graph(graph)?;
     }
@@ -121,13 +126,15 @@ pub(crate) fn embed(model: &mut ModelProto, directory: Option<&Path>, limit: usi
         reader.nodes(&mut function.node)?;
         reader.attributes(&mut function.attribute_proto)?;
     }
-    Ok(limit - reader.left)
+    Ok(limit - reader.remaining)
 }
 
 struct Reader<'a> {
     directory: Option<&'a Path>,
+    /// The file that was opened last, with its location and length.
     last: Option<(String, File, u64)>,
-    left: usize,
+    /// Bytes that can still be read.
+    remaining: usize,
     limit: usize,
 }
 
@@ -160,7 +167,8 @@ impl Reader<'_> {
         let name = quote(tensor.name.as_deref().unwrap_or(""));
         let explain = |error: Error| Error::new(error.kind(), format!("tensor {name}: {}", error.message()));
         let Some(directory) = self.directory else {
-            let why = "its data lies in another file, and only a model that the host names by its path has other files";
+            let why =
+                "its data is in another file, which is allowed only for a model that the host registered by its path";
             return Err(explain(Error::unsupported(why)));
         };
         let entry = |key: &str| {
@@ -169,31 +177,33 @@ impl Reader<'_> {
         };
         let number = |key: &str| {
             let number = entry(key).map(str::parse::<u64>).transpose();
-            number.map_err(|_| explain(Error::invalid_encoding(format!("its {key} is no number"))))
+            number.map_err(|_| explain(Error::invalid_encoding(format!("its {key} is not a number"))))
         };
         let location = entry("location").unwrap_or("");
         let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
         let limit = self.limit;
-        let mut left = self.left;
+        let remaining = self.remaining;
         let (file, size) = self.open(directory, location).map_err(explain)?;
         let rest = size.checked_sub(offset);
         let length = length.or(rest).filter(|&length| rest.is_some_and(|rest| length <= rest));
         let Some(length) = length else {
-            let why = format!("its data lies past the end of the file {}, which has {size} bytes", quote(location));
+            let why = format!("its data ends after the end of file {}, which has {size} bytes", quote(location));
             return Err(explain(Error::invalid_encoding(why)));
         };
         let too_large =
-            || explain(Error::too_large(format!("the model's data takes more than the limit of {limit} bytes")));
+            || explain(Error::too_large(format!("the model's external data exceeds the remaining {limit} bytes")));
         let bytes = usize::try_from(length).map_err(|_| too_large())?;
-        left = left.checked_sub(bytes).ok_or_else(too_large)?;
+        let remaining = remaining.checked_sub(bytes).ok_or_else(too_large)?;
         let mut data = Vec::new();
         data.try_reserve_exact(bytes).map_err(|_| too_large())?;
         let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.take(length).read_to_end(&mut data));
-        self.left = left;
+        self.remaining = remaining;
         match read {
             Ok(read) if read == bytes => {}
-            Ok(_) => return Err(explain(Error::runtime_error("its file became shorter while it was read"))),
-            Err(error) => return Err(explain(Error::runtime_error(format!("its file: {}", error.kind())))),
+            Ok(_) => return Err(explain(Error::runtime_error("its file was truncated while it was read"))),
+            Err(error) => {
+                return Err(explain(Error::runtime_error(format!("its file can't be read: {}", error.kind()))));
+            }
         }
         tensor.raw_data = Some(data);
         tensor.data_location = None;
@@ -201,15 +211,17 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The file of a location and its length. The last one stays open: models have most tensors in one.
+    /// The file of a location and its length. The last file stays open, as most models have one file for all tensors.
     fn open(&mut self, directory: &Path, location: &str) -> Result<(&mut File, u64), Error> {
-        let failed = |error: io::Error| Error::runtime_error(format!("the file {}: {}", quote(location), error.kind()));
+        let failed = |error: io::Error| {
+            Error::runtime_error(format!("file {} can't be read: {}", quote(location), error.kind()))
+        };
         if self.last.as_ref().is_none_or(|(last, ..)| last != location) {
             let file = File::open(resolve(directory, location)?).map_err(failed)?;
             let size = file.metadata().map_err(failed)?.len();
             self.last = Some((location.to_owned(), file, size));
         }
-        let (_, file, size) = self.last.as_mut().ok_or_else(|| Error::runtime_error("a file is gone"))?;
+        let (_, file, size) = self.last.as_mut().ok_or_else(|| Error::runtime_error("no data file is open"))?;
         Ok((file, *size))
     }
 }

@@ -1,8 +1,14 @@
-//! The protobuf messages of an ONNX model, as far as this backend reads them.
+//! The protobuf messages of an ONNX model, with the fields that this backend reads.
 //!
-//! Written by hand against the published field numbers: no `protoc`, no build script. Fields that are not listed
-//! (documentation, annotations, training) are skipped by the decoder without being stored. Decoding bounds what
-//! the decoded form takes before it makes any of it, and prost bounds the nesting to 100 messages.
+//! **This module is not covered by semantic versioning.** It is public so that tests and fuzz targets outside of the
+//! package can build models, and any release may change it. The messages derive `Message` of the `prost` version that
+//! this package depends on.
+//!
+//! The structs are written by hand from the field numbers of `onnx.proto`, so that the build needs no `protoc` and no
+//! build script. The decoder skips all other fields (documentation, annotations, training) without storing them. The
+//! memory of the decoded form is computed and charged before decoding starts, and prost limits nesting to 100 messages.
+//!
+//! Fields are optional as in the protobuf definition, and their names are those of `onnx.proto`.
 
 use prost::Message;
 
@@ -17,7 +23,7 @@ pub struct ModelProto {
     /// The graph that an inference evaluates.
     #[prost(message, optional, tag = "7")]
     pub graph: Option<GraphProto>,
-    /// The operator sets, one for each domain, that give the nodes their meaning.
+    /// The operator sets of the nodes, one for each domain.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
     /// Operators that the model defines itself.
@@ -37,22 +43,22 @@ pub struct FunctionProto {
     /// Names of the outputs inside of the graph.
     #[prost(string, repeated, tag = "5")]
     pub output: Vec<String>,
-    /// Attributes that a use gives, without a default.
+    /// Names of the attributes without a default.
     #[prost(string, repeated, tag = "6")]
     pub attribute: Vec<String>,
     /// The operators of the graph.
     #[prost(message, repeated, tag = "7")]
     pub node: Vec<NodeProto>,
-    /// The operator sets that give these their meaning.
+    /// The operator sets of the nodes.
     #[prost(message, repeated, tag = "9")]
     pub opset_import: Vec<OperatorSetIdProto>,
     /// The operator's domain.
     #[prost(string, optional, tag = "10")]
     pub domain: Option<String>,
-    /// Attributes that a use may give, with their defaults.
+    /// The attributes with a default, each with it.
     #[prost(message, repeated, tag = "11")]
     pub attribute_proto: Vec<AttributeProto>,
-    /// What tells apart functions of one name.
+    /// Distinguishes functions of the same domain and name.
     #[prost(string, optional, tag = "13")]
     pub overload: Option<String>,
 }
@@ -77,46 +83,46 @@ pub struct GraphProto {
     /// A name.
     #[prost(string, optional, tag = "2")]
     pub name: Option<String>,
-    /// The weights.
+    /// Constant tensors, most of them weights.
     #[prost(message, repeated, tag = "5")]
     pub initializer: Vec<TensorProto>,
-    /// The inputs, which may include the weights.
+    /// The inputs, which may include initializers.
     #[prost(message, repeated, tag = "11")]
     pub input: Vec<ValueInfoProto>,
     /// The outputs.
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
-    /// Weights in a sparse form, counted in order to be refused.
+    /// Sparse constant tensors. They are decoded as empty messages, so that a model that has them is refused.
     #[prost(message, repeated, tag = "15")]
     pub sparse_initializer: Vec<EmptyProto>,
 }
 
-/// A message of which only the presence matters.
+/// A message of which only the presence is read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Message)]
 pub struct EmptyProto {}
 
 /// One use of an operator.
 #[derive(Clone, PartialEq, Message)]
 pub struct NodeProto {
-    /// Names of the inputs; an empty one is an optional input left out.
+    /// Names of the inputs; an empty name is an optional input that is left out.
     #[prost(string, repeated, tag = "1")]
     pub input: Vec<String>,
-    /// Names of the outputs; an empty one is not wanted.
+    /// Names of the outputs; an empty name is an output that is not used.
     #[prost(string, repeated, tag = "2")]
     pub output: Vec<String>,
-    /// A name for messages.
+    /// The node's name, used in error messages.
     #[prost(string, optional, tag = "3")]
     pub name: Option<String>,
-    /// The operator.
+    /// The operator's name.
     #[prost(string, optional, tag = "4")]
     pub op_type: Option<String>,
-    /// Its attributes.
+    /// The attributes.
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
     /// The operator's domain; empty for ai.onnx.
     #[prost(string, optional, tag = "7")]
     pub domain: Option<String>,
-    /// Which of the functions of this name is meant, where there are several.
+    /// Selects one of several functions of the same domain and name.
     #[prost(string, optional, tag = "8")]
     pub overload: Option<String>,
 }
@@ -151,10 +157,10 @@ pub struct AttributeProto {
     /// Strings.
     #[prost(bytes = "vec", repeated, tag = "9")]
     pub strings: Vec<Vec<u8>>,
-    /// Which of the fields holds the value.
+    /// The number of the attribute's type, which says which field has the value.
     #[prost(int32, optional, tag = "20")]
     pub r#type: Option<i32>,
-    /// The attribute of an enclosing function, where there is one.
+    /// The attribute of the enclosing function whose value this attribute takes.
     #[prost(string, optional, tag = "21")]
     pub ref_attr_name: Option<String>,
 }
@@ -165,7 +171,7 @@ pub struct TensorProto {
     /// The sizes, outermost first.
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
-    /// The element type.
+    /// The number of the element type (`TensorProto.DataType`).
     #[prost(int32, optional, tag = "2")]
     pub data_type: Option<i32>,
     /// Elements of type float.
@@ -192,16 +198,16 @@ pub struct TensorProto {
     /// Elements of types uint32 and uint64.
     #[prost(uint64, repeated, tag = "11")]
     pub uint64_data: Vec<u64>,
-    /// Where the data lies outside this file: location, offset and length.
+    /// The entries `location`, `offset` and `length` of data in another file.
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<StringStringEntryProto>,
-    /// 1 for data outside this file.
+    /// 1 if the data is in another file, 0 or absent otherwise.
     #[prost(int32, optional, tag = "14")]
     pub data_location: Option<i32>,
 }
 
 impl TensorProto {
-    /// Bytes that its elements take at the most.
+    /// The most bytes that the elements take in memory.
     pub(crate) fn bytes(&self) -> usize {
         let raw = self.raw_data.as_ref().map_or(0, Vec::len);
         let narrow = self.float_data.len() + self.int32_data.len();
@@ -210,13 +216,13 @@ impl TensorProto {
     }
 }
 
-/// A key and what it stands for.
+/// A key and its value.
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
 pub struct StringStringEntryProto {
     /// The key.
     #[prost(string, optional, tag = "1")]
     pub key: Option<String>,
-    /// What it stands for.
+    /// The value.
     #[prost(string, optional, tag = "2")]
     pub value: Option<String>,
 }
@@ -232,10 +238,10 @@ pub struct ValueInfoProto {
     pub r#type: Option<TypeProto>,
 }
 
-/// A type: a tensor's, or one that this backend refuses.
+/// The type of an input or output. Only tensors are supported.
 #[derive(Clone, PartialEq, Message)]
 pub struct TypeProto {
-    /// A tensor's.
+    /// The type of a tensor; `None` for any other kind of type.
     #[prost(message, optional, tag = "1")]
     pub tensor_type: Option<TensorTypeProto>,
 }
@@ -243,10 +249,10 @@ pub struct TypeProto {
 /// Element type and shape of a tensor.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorTypeProto {
-    /// The element type.
+    /// The number of the element type (`TensorProto.DataType`).
     #[prost(int32, optional, tag = "1")]
     pub elem_type: Option<i32>,
-    /// The shape; none where even the rank is open.
+    /// The shape; `None` where the rank is open.
     #[prost(message, optional, tag = "2")]
     pub shape: Option<TensorShapeProto>,
 }
@@ -259,10 +265,10 @@ pub struct TensorShapeProto {
     pub dim: Vec<DimensionProto>,
 }
 
-/// One size: a number, or open.
+/// One size, fixed or open.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Message)]
 pub struct DimensionProto {
-    /// The number, where it is one.
+    /// The size, if it is fixed.
     #[prost(int64, optional, tag = "1")]
     pub dim_value: Option<i64>,
 }

@@ -1,7 +1,7 @@
-//! How much memory a model takes once decoded, found out without decoding it.
+//! Computes how much memory the decoded form of a model takes, without decoding it.
 //!
-//! A byte of protobuf can become a hundred bytes of Rust structs. This walk over the wire format, which allocates
-//! nothing, adds up what the decoder would allocate, so that a hostile model is refused before it costs anything.
+//! One byte of protobuf can become a hundred bytes of Rust structs. This pass over the wire format allocates nothing
+//! and adds up what the decoder would allocate, so that a hostile model is refused before any of it is allocated.
 
 use crate::format::messages::{
     AttributeProto, DimensionProto, EmptyProto, FunctionProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
@@ -10,21 +10,21 @@ use crate::format::messages::{
 use crate::tensor::budget::allocation;
 use graphpool::backend::Error;
 
-/// Nesting of messages that the walk follows; the decoder refuses less.
+/// The deepest nesting of messages that the scan follows. The decoder's own limit is lower.
 const MAX_DEPTH: usize = 128;
 
 /// What a length-delimited field holds.
 #[derive(Clone, Copy)]
 enum Field {
-    /// A message that takes this many bytes besides what is in it.
+    /// A message: the size of its struct, and its fields.
     Message(usize, Fields),
-    /// Bytes or a string, with this many bytes of bookkeeping.
+    /// Bytes or a string: the size of its struct.
     Bytes(usize),
-    /// Numbers, packed, which take up to this many bytes for each byte of input.
+    /// Packed numbers: the most bytes that they take for each byte of input.
     Packed(usize),
 }
 
-/// The length-delimited fields of a message, by number.
+/// The length-delimited fields of a message that are decoded, by field number.
 type Fields = fn(u64) -> Option<Field>;
 
 fn model(field: u64) -> Option<Field> {
@@ -123,13 +123,13 @@ fn nothing(_: u64) -> Option<Field> {
     None
 }
 
-/// Fields of a message that may be lists; none of those that are decoded has a higher number.
+/// Field numbers for which list lengths are counted. Every field that is decoded has a lower number.
 const FIELDS: usize = 32;
 
-/// Elements of each list of a message, and bytes of one.
+/// For each field number: the elements of its list, and the largest size of an element.
 type Lists = [(usize, usize); FIELDS];
 
-/// Counts one more element of a list.
+/// Counts one more element of a field's list.
 fn count(lists: &mut Lists, field: u64, each: usize) {
     let list = usize::try_from(field).ok().and_then(|field| lists.get_mut(field));
     if let Some((count, bytes)) = list {
@@ -138,27 +138,30 @@ fn count(lists: &mut Lists, field: u64, each: usize) {
     }
 }
 
-/// Bytes of a vector that grew to so many elements: the first allocation is for 4, each later one twice the one before.
+/// Bytes of a vector that grew to `count` elements of `each` bytes: its capacity starts at 4 and doubles.
 fn grown((count, each): (usize, usize)) -> usize {
     if count == 0 { 0 } else { allocation(count.next_power_of_two().max(4).saturating_mul(each)) }
 }
 
-/// Bytes that the decoded form of a model takes, at the most, and how many more to decode it: the decoder copies what a
-/// field holds twice.
+/// The most bytes that the decoded form of a model takes, and the most that decoding needs in addition.
+///
+/// The decoder copies the content of a field into a buffer before it stores it, so the longest field counts again.
 pub(crate) fn decoded_size(bytes: &[u8]) -> Result<(usize, usize), Error> {
     let mut longest = 0;
-    let size = message(bytes, model, MAX_DEPTH, &mut longest)
-        .ok_or_else(|| Error::invalid_encoding("no ONNX model: the bytes are no protobuf message, or a cut one"))?;
+    let size = message(bytes, model, MAX_DEPTH, &mut longest).ok_or_else(|| {
+        Error::invalid_encoding("the bytes are not an ONNX model: they are not a complete protobuf message")
+    })?;
     Ok((size, allocation(longest)))
 }
 
+/// The size of one message without its struct; `None` where the bytes are malformed or nested too deeply.
 fn message(mut bytes: &[u8], fields: Fields, depth: usize, longest: &mut usize) -> Option<usize> {
     let depth = depth.checked_sub(1)?;
     let (mut size, mut lists) = (0_usize, [(0, 0); FIELDS]);
     while !bytes.is_empty() {
         let key = varint(&mut bytes)?;
         match key & 7 {
-            // A number outside a packed field; it may be one of many, so that it counts as the widest.
+            // An unpacked number. It may be one of a list, so it counts as an element of the largest size.
             0 => {
                 varint(&mut bytes)?;
                 count(&mut lists, key >> 3, size_of::<u64>());
@@ -188,19 +191,21 @@ fn message(mut bytes: &[u8], fields: Fields, depth: usize, longest: &mut usize) 
                 take(&mut bytes, 4)?;
                 count(&mut lists, key >> 3, size_of::<f32>());
             }
-            // Groups (3 and 4) are no part of any ONNX message; 6 and 7 of none at all.
+            // ONNX messages have no groups (wire types 3 and 4), and 6 and 7 are no wire types.
             _ => return None,
         }
     }
     Some(lists.into_iter().map(grown).fold(size, usize::saturating_add))
 }
 
+/// Removes `length` bytes from the front and returns them; `None` if there are fewer.
 pub(crate) fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     let (taken, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
     Some(taken)
 }
 
+/// Removes a variable-length integer from the front and returns it; `None` if it is incomplete or too long.
 pub(crate) fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for place in 0..10 {

@@ -1,64 +1,67 @@
-//! What is done to the elements of a convolution or a matrix product before they go to memory for good.
+//! Executes the elementwise operators that are fused with a convolution or a matrix product.
 //!
-//! A [`Program`] is a list of elementwise operators over numbered registers, the first of which holds what the product
-//! gave; its other operands are constants. A [`Epilogue`] runs it over a few hundred elements at a time, so that they stay
-//! in the processor's first cache from the first operator to the last.
+//! A [`Program`] is a list of elementwise operators over numbered registers and constants; register 0 is the product's
+//! result. An [`Epilogue`] is a program with memory assigned to its registers. It runs all operators over a few hundred
+//! elements before it goes on to the next ones, so that the elements stay in the first-level cache.
 
 use crate::compute::context::{CHECK_INTERVAL, ExecContext};
 use crate::math::program::{Binary, Op, Operand, Program, Unary};
 use crate::math::{functions, simd};
 use graphpool::backend::Error;
 
-/// Elements that a register holds.
+/// The elements of a register.
 const CHUNK: usize = 512;
 
-/// An operator over the room of its operands, one of which it overwrites.
+/// An operator with the buffers that its registers are assigned to. It overwrites one of its operands where it can.
 #[derive(Debug)]
 struct Step {
     op: Op,
-    /// Where it reads its first register and where it writes.
+    /// The buffer of the first operand that is a register.
     from: usize,
+    /// The buffer of the result.
     to: usize,
-    /// Where it reads its second register, if it has one.
+    /// The buffer of the second operand that is a register, if there is one.
     other: Option<usize>,
     /// The scales and shifts of a normalization.
     scales: (Vec<f32>, Vec<f32>),
 }
 
-/// A program, ready to run.
+/// A program whose registers have buffers.
 #[derive(Debug, Default)]
 pub(crate) struct Epilogue {
     steps: Vec<Step>,
-    places: usize,
+    /// The number of buffers.
+    buffers: usize,
+    /// The buffer of the program's result.
     result: usize,
 }
 
-/// What a epilogue runs in.
+/// The memory in which an epilogue runs.
 pub(crate) struct Scratch {
-    registers: Vec<f32>,
-    /// Results since the last look at the compute's token.
+    buffers: Vec<f32>,
+    /// Results since the last check of deadline and cancel token.
     work: usize,
 }
 
-/// Which elements are given to a epilogue.
+/// Which elements of the product an epilogue gets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Placement {
-    /// All of one channel.
+    /// Elements of one channel.
     Channel(usize),
-    /// One of each column, from this one on.
+    /// Elements of consecutive columns, from this column on.
     Columns(usize),
 }
 
 impl Epilogue {
-    /// Finds room for the program's registers.
+    /// Assigns buffers to the program's registers. A buffer is reused after the last read of its register.
     pub(crate) fn new(program: Program) -> Self {
         let Program { ops, result } = program;
         let last_read = |register: usize| {
             let read = ops.iter().rposition(|op| op.reads(register));
             if register == result { usize::MAX } else { read.unwrap_or(0) }
         };
-        // The place of each register, and the places that are free.
-        let (mut places, mut free, mut used) = (vec![0], Vec::new(), 1);
+        // The buffer of each register, and the buffers that are free.
+        let (mut buffers, mut free, mut used) = (vec![0], Vec::new(), 1);
         let mut steps = Vec::with_capacity(ops.len());
         for (index, op) in ops.iter().enumerate() {
             let (register, second) = match op {
@@ -67,7 +70,7 @@ impl Epilogue {
                 Op::Binary(_, Operand::Register(a), _) | Op::Binary(_, _, Operand::Register(a)) => (*a, None),
                 Op::Binary(..) => (0, None),
             };
-            let from = places[register];
+            let from = buffers[register];
             let to = if last_read(register) == index && second != Some(register) {
                 from
             } else {
@@ -76,41 +79,41 @@ impl Epilogue {
                     used - 1
                 })
             };
-            let other = second.map(|second| places[second]);
+            let other = second.map(|second| buffers[second]);
             if let Some(second) = second
                 && last_read(second) == index
             {
-                free.push(places[second]);
+                free.push(buffers[second]);
             }
-            places.push(to);
+            buffers.push(to);
             let scales = if let Op::Affine(_, batch) = op { batch.scales() } else { Default::default() };
             steps.push(Step { op: op.clone(), from, to, other, scales });
         }
-        Self { steps, places: used, result: places[result] }
+        Self { steps, buffers: used, result: buffers[result] }
     }
 
-    /// Whether there is nothing to do.
+    /// Whether the program has no operators.
     pub(crate) fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
 
-    /// Scratch to run in.
-    pub(crate) fn room(&self) -> Scratch {
-        Scratch { registers: vec![0.0; self.places * CHUNK], work: 0 }
+    /// Allocates memory to run in: at most 2 KiB for each operator, and as much for the product's result.
+    pub(crate) fn scratch(&self) -> Scratch {
+        Scratch { buffers: vec![0.0; self.buffers * CHUNK], work: 0 }
     }
 
-    /// Runs over `elements`, in place.
+    /// Applies the program to `elements`, in place.
     pub(crate) fn run(
         &self,
         elements: &mut [f32],
         at: Placement,
-        room: &mut Scratch,
+        scratch: &mut Scratch,
         cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
         if self.is_empty() {
             return Ok(());
         }
-        let Scratch { registers: room, work } = room;
+        let Scratch { buffers, work } = scratch;
         for (index, chunk) in elements.chunks_mut(CHUNK).enumerate() {
             let at = match at {
                 Placement::Channel(channel) => Placement::Channel(channel),
@@ -122,29 +125,30 @@ impl Epilogue {
                 *work = 0;
                 cx.control.check()?;
             }
-            room[..len].copy_from_slice(chunk);
-            let rooms = room.as_chunks_mut::<CHUNK>().0;
+            buffers[..len].copy_from_slice(chunk);
+            let registers = buffers.as_chunks_mut::<CHUNK>().0;
             for step in &self.steps {
-                step.run(rooms, len, at);
+                step.run(registers, len, at);
             }
-            chunk.copy_from_slice(&room[self.result * CHUNK..][..len]);
+            chunk.copy_from_slice(&buffers[self.result * CHUNK..][..len]);
         }
         Ok(())
     }
 }
 
 impl Step {
-    fn run(&self, rooms: &mut [[f32; CHUNK]], len: usize, at: Placement) {
+    /// Applies the operator to the first `len` elements of its registers.
+    fn run(&self, registers: &mut [[f32; CHUNK]], len: usize, at: Placement) {
         if self.to != self.from
-            && let Ok([to, from]) = rooms.get_disjoint_mut([self.to, self.from])
+            && let Ok([to, from]) = registers.get_disjoint_mut([self.to, self.from])
         {
             to[..len].copy_from_slice(&from[..len]);
         }
         match &self.op {
-            Op::Unary(unary, _) => apply(*unary, &mut rooms[self.to][..len]),
+            Op::Unary(unary, _) => apply(*unary, &mut registers[self.to][..len]),
             Op::Affine(..) => {
                 let (scale, shift) = &self.scales;
-                let x = &mut rooms[self.to][..len];
+                let x = &mut registers[self.to][..len];
                 match at {
                     Placement::Channel(channel) => {
                         let (scale, shift) = (scale[channel], shift[channel]);
@@ -159,23 +163,24 @@ impl Step {
             Op::Binary(binary, a, b) => match (a, b) {
                 (Operand::Register(_), Operand::Register(_)) => {
                     let other = self.other.unwrap_or(self.from);
-                    if let Ok([to, other]) = rooms.get_disjoint_mut([self.to, other]) {
+                    if let Ok([to, other]) = registers.get_disjoint_mut([self.to, other]) {
                         pairs(*binary, &mut to[..len], &other[..len], false);
                     }
                 }
                 (Operand::Register(_), constant) => {
-                    with_constant(*binary, &mut rooms[self.to][..len], constant, at, false);
+                    with_constant(*binary, &mut registers[self.to][..len], constant, at, false);
                 }
-                (constant, _) => with_constant(*binary, &mut rooms[self.to][..len], constant, at, true),
+                (constant, _) => with_constant(*binary, &mut registers[self.to][..len], constant, at, true),
             },
         }
     }
 }
 
+/// Applies `unary` to each element.
 fn apply(unary: Unary, x: &mut [f32]) {
     use std::f32::consts::FRAC_1_SQRT_2;
     match unary {
-        // A NaN stays one.
+        // Written so that NaN stays NaN.
         Unary::Relu => simd::map(x, |x| if x < 0.0 { 0.0 } else { x }),
         Unary::LeakyRelu(alpha) => simd::map(x, |x| if x < 0.0 { alpha * x } else { x }),
         Unary::Sigmoid => simd::map(x, functions::sigmoid),
@@ -195,7 +200,7 @@ fn apply(unary: Unary, x: &mut [f32]) {
     }
 }
 
-/// `x` by `y`, or the other way round, in `x`.
+/// Applies `binary` to pairs of elements, with the operands exchanged if `reversed`, and writes the results to `x`.
 fn pairs(binary: Binary, x: &mut [f32], y: &[f32], reversed: bool) {
     match (binary, reversed) {
         (Binary::Add, _) => simd::zip(x, y, |x, y| x + y),
@@ -207,6 +212,7 @@ fn pairs(binary: Binary, x: &mut [f32], y: &[f32], reversed: bool) {
     }
 }
 
+/// Applies `binary` to each element and its constant, with the operands exchanged if `reversed`.
 fn with_constant(binary: Binary, x: &mut [f32], constant: &Operand, at: Placement, reversed: bool) {
     let y = match (constant, at) {
         (Operand::Register(_), _) => return,
@@ -230,7 +236,7 @@ fn with_constant(binary: Binary, x: &mut [f32], constant: &Operand, at: Placemen
 mod tests {
     use super::*;
     use crate::math::program::Constants;
-    use crate::tensor::budget::Meter;
+    use crate::tensor::budget::ComputeBudget;
     use crate::tensor::value::Value;
     use graphpool::backend::ComputeControl;
 
@@ -254,9 +260,9 @@ mod tests {
         let epilogue = Epilogue::new(Program { ops, result: 6 });
         let mut found: Vec<f32> = (0..CHUNK + 7).map(|index| (index % 13) as f32 - 6.0).collect();
         let wanted: Vec<f32> = found.clone();
-        let (control, meter) = (ComputeControl::default(), Meter::new(0));
+        let (control, budget) = (ComputeControl::default(), ComputeBudget::new(0));
         epilogue
-            .run(&mut found, Placement::Columns(0), &mut epilogue.room(), &ExecContext::new(&control, &meter))
+            .run(&mut found, Placement::Columns(0), &mut epilogue.scratch(), &ExecContext::new(&control, &budget))
             .unwrap();
         for (index, (found, x)) in found.iter().zip(wanted).enumerate() {
             let y = x * (x + 3.0).clamp(0.0, 6.0) / 6.0;
@@ -268,9 +274,14 @@ mod tests {
     fn a_long_run_is_cancelled() {
         let epilogue = Epilogue::new(Program { ops: vec![Op::Unary(Unary::Erf, 0); 2], result: 2 });
         let control = ComputeControl::default().with_deadline(std::time::Instant::now());
-        let (meter, mut room) = (Meter::new(0), epilogue.room());
+        let (budget, mut scratch) = (ComputeBudget::new(0), epilogue.scratch());
         let mut run = |count: usize| {
-            epilogue.run(&mut vec![1.0; count], Placement::Channel(0), &mut room, &ExecContext::new(&control, &meter))
+            epilogue.run(
+                &mut vec![1.0; count],
+                Placement::Channel(0),
+                &mut scratch,
+                &ExecContext::new(&control, &budget),
+            )
         };
         run(CHECK_INTERVAL / 4).unwrap();
         assert_eq!(run(CHECK_INTERVAL / 4).unwrap_err().kind(), graphpool::backend::ErrorKind::Timeout);

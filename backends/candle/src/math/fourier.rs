@@ -1,4 +1,4 @@
-//! The discrete Fourier transform of one row: radix 2 where the length is a power of it, Bluestein's way elsewhere.
+//! The discrete Fourier transform of a row: radix 2 for powers of two, Bluestein's algorithm for other lengths.
 
 use std::f64::consts::PI;
 
@@ -6,8 +6,11 @@ use crate::compute::context::{Checkpoint, ExecContext};
 use crate::tensor::budget::Charge;
 use graphpool::backend::Error;
 
-/// What a sine and a cosine cost, in steps.
-const SLOW: usize = 16;
+/// The cost of a sine and a cosine, in units of work of a checkpoint.
+const SINE_COSINE_WORK: usize = 16;
+
+/// The longest transform: its memory is charged before, and indexes of twice its length don't overflow.
+const LONGEST: usize = 1 << 28;
 
 /// A complex number.
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,6 +20,7 @@ pub(crate) struct Complex {
 }
 
 impl Complex {
+    /// The number of absolute value 1 at `angle`.
     fn unit(angle: f64) -> Self {
         Self { re: angle.cos(), im: angle.sin() }
     }
@@ -38,36 +42,38 @@ impl Complex {
     }
 }
 
-/// A transform of one length, with room for it.
+/// A transform of a fixed length, with the memory that it needs.
 pub(crate) struct Transform {
     len: usize,
     inverse: bool,
-    /// A chirp, and its own transform, where the length is no power of two.
+    /// The chirp of Bluestein's algorithm and the transform of its filter, unless the length is a power of two.
     chirp: Option<(Vec<Complex>, Vec<Complex>)>,
-    room: Vec<Complex>,
+    scratch: Vec<Complex>,
     _charge: Charge,
 }
 
 impl Transform {
-    /// Prepares transforms of `len` numbers, more than none.
+    /// Prepares transforms of `len` numbers, at least one. Charges and allocates their memory.
     pub(crate) fn new(len: usize, inverse: bool, cx: &ExecContext<'_>) -> Result<Self, Error> {
-        if len == 0 || len > 1 << 28 {
-            return Err(Error::too_large(format!("a transform of {len} numbers")));
+        if len == 0 || len > LONGEST {
+            return Err(Error::too_large(format!(
+                "a Fourier transform of {len} numbers is not supported; 1 to {LONGEST} are"
+            )));
         }
         let size = if len.is_power_of_two() { len } else { (2 * len - 1).next_power_of_two() };
         let charge = cx.charge::<f64>(&[size, 2, 4])?;
         let mut checkpoint = Checkpoint::default();
-        let mut room = Vec::with_capacity(size);
-        checkpoint.fill(Complex::default(), size, &mut room, cx)?;
+        let mut scratch = Vec::with_capacity(size);
+        checkpoint.fill(Complex::default(), size, &mut scratch, cx)?;
         let chirp = if len.is_power_of_two() {
             None
         } else {
-            // The square of the index, kept small: the angle repeats after twice the length.
+            // The angle of the squared index has a period of twice the length; the remainder keeps it exact.
             let angle = |index: usize| -PI * ((index * index) % (2 * len)) as f64 / len as f64;
             let (mut chirp, mut filter) = (Vec::with_capacity(len), Vec::with_capacity(size));
             checkpoint.fill(Complex::default(), size, &mut filter, cx)?;
             for index in 0..len {
-                checkpoint.step(SLOW, cx)?;
+                checkpoint.step(SINE_COSINE_WORK, cx)?;
                 let number = Complex::unit(angle(index));
                 chirp.push(number);
                 filter[index] = number.conjugate();
@@ -76,14 +82,14 @@ impl Transform {
             radix2(&mut filter, false, &mut checkpoint, cx)?;
             Some((chirp, filter))
         };
-        Ok(Self { len, inverse, chirp, room, _charge: charge })
+        Ok(Self { len, inverse, chirp, scratch, _charge: charge })
     }
 
-    /// The first `kept` numbers of the transform of those that `source` gives.
+    /// The first `count` numbers of the transform of the numbers that `source` returns for each index.
     pub(crate) fn run(
         &mut self,
         source: impl Fn(usize) -> Complex,
-        kept: usize,
+        count: usize,
         cx: &ExecContext<'_>,
     ) -> Result<&[Complex], Error> {
         let mut checkpoint = Checkpoint::default();
@@ -93,41 +99,41 @@ impl Transform {
         let input = |index: usize| if inverse { source(index).conjugate() } else { source(index) };
         match &self.chirp {
             None => {
-                for (index, room) in self.room.iter_mut().enumerate() {
+                for (index, number) in self.scratch.iter_mut().enumerate() {
                     checkpoint.step(1, cx)?;
-                    *room = input(index);
+                    *number = input(index);
                 }
-                radix2(&mut self.room, false, &mut checkpoint, cx)?;
+                radix2(&mut self.scratch, false, &mut checkpoint, cx)?;
             }
             Some((chirp, filter)) => {
-                for (index, room) in self.room.iter_mut().enumerate() {
+                for (index, number) in self.scratch.iter_mut().enumerate() {
                     checkpoint.step(1, cx)?;
-                    *room = chirp.get(index).map_or_else(Complex::default, |chirp| input(index).times(*chirp));
+                    *number = chirp.get(index).map_or_else(Complex::default, |chirp| input(index).times(*chirp));
                 }
-                radix2(&mut self.room, false, &mut checkpoint, cx)?;
-                for (room, filter) in self.room.iter_mut().zip(filter) {
+                radix2(&mut self.scratch, false, &mut checkpoint, cx)?;
+                for (number, filter) in self.scratch.iter_mut().zip(filter) {
                     checkpoint.step(1, cx)?;
-                    *room = room.times(*filter);
+                    *number = number.times(*filter);
                 }
-                radix2(&mut self.room, true, &mut checkpoint, cx)?;
-                for (room, chirp) in self.room.iter_mut().zip(chirp) {
+                radix2(&mut self.scratch, true, &mut checkpoint, cx)?;
+                for (number, chirp) in self.scratch.iter_mut().zip(chirp) {
                     checkpoint.step(1, cx)?;
-                    *room = room.times(*chirp);
+                    *number = number.times(*chirp);
                 }
             }
         }
         if inverse {
             let scale = 1.0 / self.len as f64;
-            for number in &mut self.room {
+            for number in &mut self.scratch {
                 checkpoint.step(1, cx)?;
                 *number = Complex { re: number.re * scale, im: -number.im * scale };
             }
         }
-        Ok(&self.room[..kept.min(self.len)])
+        Ok(&self.scratch[..count.min(self.len)])
     }
 }
 
-/// The transform of a power of two of numbers, in place.
+/// Transforms numbers in place. Their count is a power of two.
 fn radix2(
     numbers: &mut [Complex],
     inverse: bool,
@@ -148,13 +154,13 @@ fn radix2(
     }
     let mut half = 1;
     while half < len {
-        let turn = if inverse { PI } else { -PI } / half as f64;
+        let angle = if inverse { PI } else { -PI } / half as f64;
         for block in numbers.chunks_exact_mut(2 * half) {
             let (low, high) = block.split_at_mut(half);
             for (index, (a, b)) in low.iter_mut().zip(high).enumerate() {
-                checkpoint.step(SLOW, cx)?;
-                let turned = b.times(Complex::unit(turn * index as f64));
-                (*a, *b) = (a.plus(turned), a.minus(turned));
+                checkpoint.step(SINE_COSINE_WORK, cx)?;
+                let rotated = b.times(Complex::unit(angle * index as f64));
+                (*a, *b) = (a.plus(rotated), a.minus(rotated));
             }
         }
         half *= 2;

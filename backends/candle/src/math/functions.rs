@@ -1,16 +1,16 @@
-//! Functions of f32 without branches or calls, so that loops over them become vector instructions.
+//! exp, sigmoid, tanh and erf of f32, without branches or calls, so that loops over them become vector instructions.
 //!
-//! Each is within a few units in the last place of the exact result; the tests say how many.
+//! Each result is within a few units in the last place of the exact one; the tests have the bounds.
 
-#![expect(clippy::many_single_char_names, reason = "the letters of the formulas")]
-#![expect(clippy::excessive_precision, reason = "coefficients as they were fitted")]
+#![expect(clippy::many_single_char_names, reason = "the names of the formulas")]
+#![expect(clippy::excessive_precision, reason = "the coefficients as they were fitted")]
 
 /// e to the power of `x`. Results below the smallest normal number are 0.
 #[inline]
 pub(crate) fn exp(x: f32) -> f32 {
-    // 1.5 × 2²³: adding it rounds to an integer, which then lies in the lowest bits.
+    // 1.5 × 2²³: adding it rounds to an integer, which is then in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    // ln 2 in two parts, the first short enough that its products are exact.
+    // ln 2 as the sum of two numbers. The first has few bits, so that its products with `n` are exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let clamped = x.clamp(-87.5, 89.0);
@@ -24,7 +24,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 5e-1;
     let power = p * r * r + r + 1.0;
-    // 2ⁿ in two factors, since 2¹²⁸ is no number and e⁸⁸·⁷ is one.
+    // 2ⁿ as two factors, because 2¹²⁸ overflows while e⁸⁸·⁷ does not.
     let n = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     let half = n >> 1;
     let scale = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
@@ -40,7 +40,7 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// The hyperbolic tangent, a quotient of polynomials fitted over the range in which it isn't ±1.
+/// The hyperbolic tangent: a quotient of polynomials, fitted over the range in which it is not ±1.
 #[inline]
 pub(crate) fn tanh(x: f32) -> f32 {
     const LIMIT: f32 = 7.905_311;
@@ -59,11 +59,11 @@ pub(crate) fn tanh(x: f32) -> f32 {
     let q = q * s + 4.893_525_2e-3;
     let result = c * p / q;
     let result = if x.abs() >= LIMIT { 1.0_f32.copysign(x) } else { result };
-    // Near 0 the tangent is its argument, to the last bit.
+    // Near 0, the function equals its argument in f32.
     if x.abs() < 4e-4 { x } else { result }
 }
 
-/// The error function, a quotient of polynomials fitted over the range in which it isn't ±1.
+/// The error function: a quotient of polynomials, fitted over the range in which it is not ±1.
 #[inline]
 pub(crate) fn erf(x: f32) -> f32 {
     const LIMIT: f32 = 3.92;
@@ -82,7 +82,8 @@ pub(crate) fn erf(x: f32) -> f32 {
     let q = q * s - 7.373_329e-3;
     let q = q * s - 1.426_473_9e-2;
     let result = c * p / q;
-    // Exactly ±1, so that 1 less it is 0 and not the fit's error, which a factor may make anything.
+    // Exactly ±1, so that `1 - erf(x)` is 0. Gelu multiplies that difference by `x`, which would magnify the fit's
+    // error.
     if x.abs() >= LIMIT { 1.0_f32.copysign(x) } else { result }
 }
 

@@ -1,44 +1,46 @@
-//! The call into the `gemm` crate: products of large matrices, on the compute's threads.
+//! Calls the `gemm` crate for products of large matrices, on the compute's threads.
 //!
-//! candle-core's way to the same code asks for the number of threads at every product: it reads the environment and,
-//! where `RAYON_NUM_THREADS` is unset, /proc/cpuinfo. Measured by way of candle-core 0.11.1 on a 2-core AVX-512
-//! machine, an 8×8 product takes 18.6 µs with the variable unset and 0.49 µs with it set. Inferences a second of whole
-//! models on such a machine under load, the variable unset, by way of candle-core and directly: `MiniLM` 251 and 477,
-//! the OCR classifier 207 and 497, Silero 1,800 and 5,750.
+//! candle-core calls the same crate, but asks for the number of threads before each product: it reads the environment
+//! and, if `RAYON_NUM_THREADS` is unset, /proc/cpuinfo. With candle-core 0.11.1 on a 2-core AVX-512 machine, an 8×8
+//! product takes 18.6 µs with the variable unset and 0.49 µs with it set. Inferences per second of whole models on such
+//! a machine under load, with the variable unset, through candle-core and by the direct call: `MiniLM` 251 and 477, the
+//! OCR classifier 207 and 497, Silero 1,800 and 5,750.
 //!
-//! * G1: every element that a product reads or writes lies within the slices it was given; this is checked before each.
-//! * G2: a product is cut into parts of at least 16 rows, of columns where those are still too many, and of what is
-//!   summed over where that is; each part looks at the compute's token.
+//! * G1: every element that a product reads or writes is within the slices that it was given. Each product checks this
+//!   before its first call.
+//! * G2: no single call runs for long, because a call can't be interrupted. A product is split into blocks of at least
+//!   16 rows, and, if these are still too large, of at least 16 columns, and along the dimension that is summed over.
+//!   Deadline and cancel token are checked before each block.
 
-#![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are what matrices and their sizes are called")]
+#![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are the usual names of matrices and their sizes")]
 
 use gemm::Parallelism;
 
 use crate::compute::context::{ExecContext, VECTOR_CHECK_INTERVAL};
 use graphpool::backend::Error;
 
-/// Multiplications of one call, which can't be stopped: fewer would cost large products time. A block of rows and of
-/// columns may be more.
-const CALL: usize = VECTOR_CHECK_INTERVAL << 4;
+/// The target for the multiplications of one call (G2). Smaller calls would make large products slower. A block of the
+/// least size can have more.
+const CALL_MULTIPLICATIONS: usize = VECTOR_CHECK_INTERVAL << 4;
 
-/// Rows that are not cut apart, and columns.
+/// The least number of rows and of columns of a block.
 const BLOCK: usize = 16;
 
-/// Products that are added up in one part: more than any model's, so that its sums are those of one call.
-const DEEPEST: usize = 1 << 20;
+/// The most summands of one call. Real models have fewer, so that each of their sums is computed by one call.
+const MAX_DEPTH: usize = 1 << 20;
 
-/// A type that gemm multiplies matrices of.
+/// An element type of the matrices that `gemm` multiplies.
 pub(crate) trait Factor: Copy + Send + Sync + 'static {
     const ZERO: Self;
     const ONE: Self;
 
-    /// The elements as f32, where they are.
-    fn singles(_: &[Self]) -> Option<&[f32]> {
+    /// The elements as f32, if that is their type.
+    fn as_f32(_: &[Self]) -> Option<&[f32]> {
         None
     }
 
-    /// The other way.
-    fn from_singles(_: Vec<f32>) -> Option<Vec<Self>> {
+    /// The inverse of [`as_f32`](Self::as_f32) for a vector.
+    fn from_f32(_: Vec<f32>) -> Option<Vec<Self>> {
         None
     }
 }
@@ -47,11 +49,11 @@ impl Factor for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
 
-    fn singles(elements: &[Self]) -> Option<&[f32]> {
+    fn as_f32(elements: &[Self]) -> Option<&[f32]> {
         Some(elements)
     }
 
-    fn from_singles(elements: Vec<f32>) -> Option<Vec<Self>> {
+    fn from_f32(elements: Vec<f32>) -> Option<Vec<Self>> {
         Some(elements)
     }
 }
@@ -61,7 +63,7 @@ impl Factor for f64 {
     const ONE: Self = 1.0;
 }
 
-/// A matrix in a slice: where its first element is, and how far apart its rows and columns are.
+/// A matrix in a slice: the index of its first element, and the strides of its rows and columns in elements.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a, T> {
     pub(crate) elements: &'a [T],
@@ -71,8 +73,8 @@ pub(crate) struct Matrix<'a, T> {
 }
 
 impl<T> Matrix<'_, T> {
-    /// Whether all of `rows` × `columns` elements, more than none, are inside.
-    fn holds(&self, rows: usize, columns: usize) -> bool {
+    /// Whether the slice contains all of `rows` × `columns` elements; `false` for an empty matrix.
+    fn contains(&self, rows: usize, columns: usize) -> bool {
         let last = || {
             let (down, along) = (self.row.checked_mul(rows.checked_sub(1)?)?, columns.checked_sub(1)?);
             self.start.checked_add(down)?.checked_add(self.column.checked_mul(along)?)
@@ -81,7 +83,7 @@ impl<T> Matrix<'_, T> {
     }
 }
 
-/// `a` · `b` into `out`, row-major; `a` is m×k and `b` is k×n, and none of the three is 0.
+/// Writes the product of `a` (m×k) and `b` (k×n) to `out`, row-major. None of m, n and k is 0.
 pub(crate) fn product<T: Factor>(
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
@@ -89,12 +91,12 @@ pub(crate) fn product<T: Factor>(
     (m, n, k): (usize, usize, usize),
     cx: &ExecContext<'_>,
 ) -> Result<(), Error> {
-    if !a.holds(m, k) || !b.holds(k, n) || m.checked_mul(n) != Some(out.len()) {
-        return Err(Error::runtime_error("a matrix product past its operands"));
+    if !a.contains(m, k) || !b.contains(k, n) || m.checked_mul(n) != Some(out.len()) {
+        return Err(Error::runtime_error("a matrix product exceeds its operands"));
     }
-    let depth = k.min(DEEPEST);
-    let rows = (CALL / n.saturating_mul(depth)).clamp(BLOCK, m.max(BLOCK));
-    let columns = (CALL / rows.min(m).saturating_mul(depth)).clamp(BLOCK, n.max(BLOCK));
+    let depth = k.min(MAX_DEPTH);
+    let rows = (CALL_MULTIPLICATIONS / n.saturating_mul(depth)).clamp(BLOCK, m.max(BLOCK));
+    let columns = (CALL_MULTIPLICATIONS / rows.min(m).saturating_mul(depth)).clamp(BLOCK, n.max(BLOCK));
     let mut parts = vec![(); cx.parts(m.div_ceil(BLOCK), m.saturating_mul(n.saturating_mul(k)))];
     cx.parallel_for(&mut parts, out, BLOCK * n, |cx, (), start, out| {
         for (index, out) in out.chunks_mut(rows * n).enumerate() {
@@ -103,15 +105,17 @@ pub(crate) fn product<T: Factor>(
                 for place in (0..k).step_by(depth) {
                     cx.control.check()?;
                     let (columns, depth) = (columns.min(n - column), depth.min(k - place));
-                    let (out, adds) = (&mut out[column..], place > 0);
-                    // SAFETY: by G1, checked above for the whole product, of which this is the part of `rows` rows from
-                    // `row` on, of `columns` columns from `column` on, and of `depth` summands from `place` on:
-                    // `a.start + (row + i) * a.row + (place + j) * a.column` and `b.start + (place + i) * b.row +
-                    // (column + j) * b.column` are inside of their slices for all i and j of the part, and so are the
-                    // offsets of the pointers here. `out` is ours alone, holds `rows` rows that are `n` elements apart,
-                    // the last of them no shorter than `columns`, and overlaps neither, being borrowed mutably. It is
-                    // initialized. Strides are at most the slices' lengths where they matter, and any `isize` is a
-                    // valid stride for a dimension of 1, in which nothing steps.
+                    let (out, accumulate) = (&mut out[column..], place > 0);
+                    // SAFETY:
+                    // * Reads of `a` and `b`: G1 is checked above for the whole product. This block has `rows` rows
+                    //   from `row`, `columns` columns from `column` and `depth` summands from `place`. So the indexes
+                    //   `a.start + (row + i) * a.row + (place + j) * a.column` and `b.start + (place + i) * b.row +
+                    //   (column + j) * b.column` are inside the slices for all i and j of the block; those for i = j =
+                    //   0 are the offsets of the pointers.
+                    // * Writes to `out`: it is borrowed mutably, so it overlaps neither operand. It is initialized, and
+                    //   has `rows` rows with a stride of `n`, the last of which has at least `columns` elements (G1).
+                    // * Strides: a stride of a dimension above 1 is less than its slice's length, so it fits `isize`.
+                    //   For a dimension of 1 the stride is never used.
                     unsafe {
                         gemm::gemm(
                             rows,
@@ -120,14 +124,14 @@ pub(crate) fn product<T: Factor>(
                             out.as_mut_ptr(),
                             1,
                             n as isize,
-                            adds,
+                            accumulate,
                             a.elements.as_ptr().add(a.start + row * a.row + place * a.column),
                             a.column as isize,
                             a.row as isize,
                             b.elements.as_ptr().add(b.start + place * b.row + column * b.column),
                             b.column as isize,
                             b.row as isize,
-                            if adds { T::ONE } else { T::ZERO },
+                            if accumulate { T::ONE } else { T::ZERO },
                             T::ONE,
                             false,
                             false,
@@ -145,12 +149,12 @@ pub(crate) fn product<T: Factor>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::budget::Meter;
+    use crate::tensor::budget::ComputeBudget;
     use graphpool::backend::ComputeControl;
 
     fn run(a: Matrix<'_, f32>, b: Matrix<'_, f32>, out: &mut [f32], size: (usize, usize, usize)) -> Result<(), Error> {
         let control = ComputeControl::default();
-        product(a, b, out, size, &ExecContext::new(&control, &Meter::new(usize::MAX)))
+        product(a, b, out, size, &ExecContext::new(&control, &ComputeBudget::new(usize::MAX)))
     }
 
     #[test]
@@ -168,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_product_past_its_operands_is_refused() {
+    fn a_product_that_exceeds_its_operands_is_refused() {
         let elements = [1.0; 12];
         let fits = Matrix { elements: &elements, start: 0, row: 4, column: 1 };
         let mut out = [0.0; 9];
@@ -186,9 +190,9 @@ mod tests {
     }
 
     #[test]
-    fn a_product_is_cut_in_every_direction() {
-        // More rows than are least, more columns than go with them, and more summands than one part has.
-        let (m, n, k) = (BLOCK + 3, BLOCK + 2, DEEPEST + 5);
+    fn a_product_is_split_in_every_direction() {
+        // More rows than one block, more columns than one block, and more summands than one call.
+        let (m, n, k) = (BLOCK + 3, BLOCK + 2, MAX_DEPTH + 5);
         let elements: Vec<f32> = (0..k + n + m).map(|index| (index * index % 7) as f32 - 3.0).collect();
         let of = |start: usize| Matrix { elements: &elements, start, row: 1, column: 1 };
         let mut out = vec![f32::NAN; m * n];
@@ -198,6 +202,17 @@ mod tests {
             let pairs = elements[row..row + k].iter().zip(&elements[1 + column..]);
             assert!((found - pairs.map(|(x, y)| x * y).sum::<f32>()).abs() < 1e-3, "{row} {column}");
         }
+    }
+
+    #[test]
+    fn a_cancelled_product_calls_gemm_for_no_block() {
+        let elements = [1.0; 16];
+        let matrix = Matrix { elements: &elements, start: 0, row: 4, column: 1 };
+        let (control, mut out) = (ComputeControl::default(), [0.0; 16]);
+        control.cancel.cancel();
+        let budget = ComputeBudget::new(usize::MAX);
+        let error = product(matrix, matrix, &mut out, (4, 4, 4), &ExecContext::new(&control, &budget)).unwrap_err();
+        assert_eq!((error.message(), out), ("cancelled", [0.0; 16]));
     }
 
     #[test]

@@ -1,9 +1,15 @@
-//! Arithmetic over slices: vector loops, matrix products, and what is done to a product before it goes to memory.
+//! Arithmetic on slices of numbers, without tensors: vector loops, matrix products, fused elementwise operators.
+//!
+//! * [`product`] is the entry for matrix products. It chooses between the loops of [`simd`] and the crate `gemm`
+//!   ([`gemm`](self::gemm)).
+//! * [`pack`] multiplies matrices that are packed already: weights, and the patches of a convolution.
+//! * [`program`] describes the elementwise operators after a product, [`epilogue`] executes them.
+//! * [`functions`] has exp, tanh, erf and sigmoid for vector loops, [`fourier`] the discrete Fourier transform.
 
 pub(crate) mod epilogue;
 pub(crate) mod fourier;
 pub(crate) mod functions;
-#[expect(unsafe_code, reason = "the one call into the crate gemm, whose header has what it gains")]
+#[expect(unsafe_code, reason = "calls the crate gemm directly; the header of the module has the measurements")]
 pub(crate) mod gemm;
 pub(crate) mod pack;
 pub(crate) mod product;

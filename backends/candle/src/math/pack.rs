@@ -1,26 +1,40 @@
-//! Matrix products of operands that lie as the processor wants them.
+//! Packs matrices and multiplies packed matrices, in the scheme of BLIS (packed A, packed B, micro-kernel).
 //!
-//! The left-hand matrix lies in blocks of rows, interleaved; the right-hand one in panels of columns, so that the inner
-//! loop reads both from beginning to end. Weights are laid out once, when a model is loaded; what meets them is laid
-//! out as it is needed. Both are cut into parts of [`KC`] along the dimension that is summed over, so that a panel
-//! stays in the processor's cache.
+//! The left-hand matrix A is packed into blocks of [`mr`] rows, interleaved; the right-hand matrix B into panels of
+//! [`nr`] columns. So the micro-kernel reads both sequentially. Both are split into blocks of [`KC`] along the
+//! dimension that is summed over, so that a panel stays in the cache.
+//!
+//! ```text
+//!          KC                        nr   nr
+//!      ┌────────┬──            ┌────┬────┬──
+//!   mr │ block  │           KC │panel    │
+//!      ├────────┤              │    │    │
+//!   mr │ block  │              ├────┼────┼──
+//!      ├────────┼──            │    │    │
+//!          A                        B
+//! ```
+//!
+//! Weights are packed once, when a model is loaded; the other operand is packed when it is needed.
 
-#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for wide vectors")]
+#![expect(clippy::inline_always, reason = "a function that is not inlined is not compiled for wide vectors")]
 
 use std::sync::LazyLock;
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Products that are added up before the sums go to memory.
+/// The summands of a block: so many products are added in registers before the sums are added to memory.
 pub(crate) const KC: usize = 256;
 
-/// Vectors in a row of a panel.
-const VECTORS: usize = 3;
+/// The vectors in a row of a panel.
+const NR_VECTORS: usize = 3;
 
-/// Rows of a block where vectors are as wide as registers are many, and elsewhere.
-const TALL: usize = 8;
-const SHORT: usize = 4;
+/// The rows of a block with vectors of 16 lanes: such processors have 32 vector registers.
+const MR_WIDE: usize = 8;
 
+/// The rows of a block with narrower vectors: AVX2 has 16 vector registers.
+const MR_NARROW: usize = 4;
+
+/// Computes the lanes of the widest f32 vector of the processor.
 struct Lanes;
 
 impl WithSimd for Lanes {
@@ -38,20 +52,20 @@ fn lanes() -> usize {
 }
 
 const fn rows_of(lanes: usize) -> usize {
-    if lanes >= 16 { TALL } else { SHORT }
+    if lanes >= 16 { MR_WIDE } else { MR_NARROW }
 }
 
-/// Columns of a panel.
+/// The columns of a panel.
 pub(crate) fn nr() -> usize {
-    VECTORS * lanes()
+    NR_VECTORS * lanes()
 }
 
-/// Rows of a block.
+/// The rows of a block.
 pub(crate) fn mr() -> usize {
     rows_of(lanes())
 }
 
-/// A matrix in a slice, by where its first element is and how far apart rows and columns are.
+/// A matrix that starts at a slice's first element, with the strides of its rows and columns in elements.
 #[derive(Clone, Copy)]
 pub(crate) struct Strided<'a> {
     pub(crate) elements: &'a [f32],
@@ -59,13 +73,14 @@ pub(crate) struct Strided<'a> {
     pub(crate) column: usize,
 }
 
-/// The parts of a dimension that is summed over: where each begins and how long it is.
+/// The blocks of a dimension of length `k` that is summed over: start and length of each.
 pub(crate) fn depth_blocks(k: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..k).step_by(KC).map(move |from| (from, KC.min(k - from)))
 }
 
-/// Appends an m×k matrix as the left-hand side of a product: `m * k` elements. Tells `step` of every few thousand of
-/// them before they are laid out.
+/// Packs an m×k matrix as the left-hand side of a product and appends its `m * k` elements to `out`.
+///
+/// `step` is called before each few thousand elements, with their number; an error ends the packing.
 pub(crate) fn pack_a<E>(
     a: Strided<'_>,
     m: usize,
@@ -78,16 +93,16 @@ pub(crate) fn pack_a<E>(
         for first in (0..m).step_by(height) {
             let rows = height.min(m - first);
             step(rows * depth)?;
-            block_of_rows(a, (first, rows), (from, depth), out);
+            pack_block(a, (first, rows), (from, depth), out);
         }
     }
     Ok(())
 }
 
-/// Appends some rows of one part, interleaved.
-fn block_of_rows(a: Strided<'_>, (first, rows): (usize, usize), (from, depth): (usize, usize), out: &mut Vec<f32>) {
-    if a.column == 1 && rows == TALL {
-        interleave::<TALL>(a, first, from, depth, out);
+/// Appends the interleaved rows of one block.
+fn pack_block(a: Strided<'_>, (first, rows): (usize, usize), (from, depth): (usize, usize), out: &mut Vec<f32>) {
+    if a.column == 1 && rows == MR_WIDE {
+        interleave::<MR_WIDE>(a, first, from, depth, out);
     } else {
         for place in from..from + depth {
             out.extend((first..first + rows).map(|row| a.elements[row * a.row + place * a.column]));
@@ -95,7 +110,7 @@ fn block_of_rows(a: Strided<'_>, (first, rows): (usize, usize), (from, depth): (
     }
 }
 
-/// Appends `R` contiguous rows side by side.
+/// Appends `R` rows with contiguous elements, interleaved.
 fn interleave<const R: usize>(a: Strided<'_>, first: usize, from: usize, depth: usize, out: &mut Vec<f32>) {
     let rows: [&[f32]; R] = std::array::from_fn(|row| &a.elements[(first + row) * a.row + from..][..depth]);
     for place in 0..depth {
@@ -107,8 +122,7 @@ fn interleave<const R: usize>(a: Strided<'_>, first: usize, from: usize, depth: 
     }
 }
 
-/// Appends the filters of `dims` as left-hand sides, a group after the other, telling `step` of every few thousand
-/// elements.
+/// Packs the filters of a convolution as left-hand sides, one group after the other. `step` is as in [`pack_a`].
 pub(crate) fn pack_filters<E>(
     dims: &[usize],
     groups: usize,
@@ -124,17 +138,17 @@ pub(crate) fn pack_filters<E>(
     Ok(())
 }
 
-/// How long a row of a panel of so many columns is: a whole number of vectors.
+/// The row length of a panel of `columns` columns: a whole number of vectors.
 pub(crate) fn pitch(columns: usize) -> usize {
     columns.next_multiple_of(lanes())
 }
 
-/// Elements of a k×n matrix laid out by [`pack_b`]: columns are filled up to whole vectors.
+/// The elements of a k×n matrix packed by [`pack_b`], whose columns are padded to whole vectors; `None` on overflow.
 pub(crate) fn packed_b_len(k: usize, n: usize) -> Option<usize> {
     k.checked_mul(n.checked_next_multiple_of(lanes())?)
 }
 
-/// Appends a k×n matrix as the right-hand side of a product: [`packed_b_len`] elements.
+/// Packs a k×n matrix as the right-hand side of a product and appends its [`packed_b_len`] elements to `out`.
 pub(crate) fn pack_b(b: Strided<'_>, k: usize, n: usize, out: &mut Vec<f32>) {
     let width = nr();
     for (from, depth) in depth_blocks(k) {
@@ -154,7 +168,7 @@ pub(crate) fn pack_b(b: Strided<'_>, k: usize, n: usize, out: &mut Vec<f32>) {
     }
 }
 
-/// Rows of a result, `pitch` apart, of which columns from `first` on, `columns` of them, are meant.
+/// A part of a result: `columns` columns from `first` on, of rows with a stride of `pitch` elements.
 pub(crate) struct Target<'a> {
     pub(crate) out: &'a mut [f32],
     pub(crate) pitch: usize,
@@ -162,7 +176,8 @@ pub(crate) struct Target<'a> {
     pub(crate) columns: usize,
 }
 
-/// Adds the product of one part of a left-hand matrix (all of its `m` rows) and of one panel to the target's rows.
+/// Adds the product of all `m` rows of a packed left-hand matrix, in one block of `depth` summands, and one panel to
+/// the target.
 pub(crate) fn add_product(left: &[f32], panel: &[f32], m: usize, depth: usize, target: Target<'_>) {
     if m > 0 && depth > 0 && target.columns > 0 {
         Arch::new().dispatch(Product { left, panel, m, depth, target });
@@ -185,7 +200,7 @@ impl WithSimd for Product<'_> {
         match self.target.columns.div_ceil(S::F32_LANES) {
             1 => self.run::<S, 1>(simd),
             2 => self.run::<S, 2>(simd),
-            _ => self.run::<S, VECTORS>(simd),
+            _ => self.run::<S, NR_VECTORS>(simd),
         }
     }
 }
@@ -199,8 +214,8 @@ impl Product<'_> {
         let width = V * S::F32_LANES;
         let height = rows_of(S::F32_LANES);
         let panel = &panel[..depth * width];
-        // What a narrow panel's sums go through: the widest vector there is has 16 lanes.
-        let mut room = [0.0_f32; TALL * VECTORS * 16];
+        // A copy of the target's rows, padded to whole vectors. No vector has more than 16 lanes.
+        let mut padded = [0.0_f32; MR_WIDE * NR_VECTORS * 16];
         for from in (0..m).step_by(height) {
             let rows = height.min(m - from);
             let left = &left[from * depth..(from + rows) * depth];
@@ -209,17 +224,18 @@ impl Product<'_> {
                 block::<S, V>(simd, rows, left, panel, &mut out[start..], pitch);
                 continue;
             }
-            for (row, room) in room.chunks_exact_mut(width).take(rows).enumerate() {
-                room[..columns].copy_from_slice(&out[start + row * pitch..][..columns]);
+            for (row, padded) in padded.chunks_exact_mut(width).take(rows).enumerate() {
+                padded[..columns].copy_from_slice(&out[start + row * pitch..][..columns]);
             }
-            block::<S, V>(simd, rows, left, panel, &mut room, width);
-            for (row, room) in room.chunks_exact(width).take(rows).enumerate() {
-                out[start + row * pitch..][..columns].copy_from_slice(&room[..columns]);
+            block::<S, V>(simd, rows, left, panel, &mut padded, width);
+            for (row, padded) in padded.chunks_exact(width).take(rows).enumerate() {
+                out[start + row * pitch..][..columns].copy_from_slice(&padded[..columns]);
             }
         }
     }
 }
 
+/// Chooses the micro-kernel for a number of rows.
 #[inline(always)]
 fn block<S: Simd, const V: usize>(simd: S, rows: usize, left: &[f32], panel: &[f32], out: &mut [f32], pitch: usize) {
     match rows {
@@ -230,11 +246,11 @@ fn block<S: Simd, const V: usize>(simd: S, rows: usize, left: &[f32], panel: &[f
         5 => sums::<S, 5, V>(simd, left, panel, out, pitch),
         6 => sums::<S, 6, V>(simd, left, panel, out, pitch),
         7 => sums::<S, 7, V>(simd, left, panel, out, pitch),
-        _ => sums::<S, TALL, V>(simd, left, panel, out, pitch),
+        _ => sums::<S, MR_WIDE, V>(simd, left, panel, out, pitch),
     }
 }
 
-/// `R` rows of `V` vectors of sums, kept in registers.
+/// The micro-kernel: computes `R` rows of `V` vectors of sums in registers and adds them to `out`.
 #[inline(always)]
 fn sums<S: Simd, const R: usize, const V: usize>(simd: S, left: &[f32], panel: &[f32], out: &mut [f32], pitch: usize) {
     let (vectors, _) = S::as_simd_f32s(panel);
@@ -259,7 +275,7 @@ fn sums<S: Simd, const R: usize, const V: usize>(simd: S, left: &[f32], panel: &
 mod tests {
     use super::*;
 
-    /// Numbers that are small integers, so that every order of additions gives the same sum.
+    /// Small integers, so that every order of additions gives the same sum.
     fn numbers(count: usize, seed: usize) -> Vec<f32> {
         (0..count).map(|index| ((index * 7 + seed * 13) % 11) as f32 - 5.0).collect()
     }
@@ -269,27 +285,27 @@ mod tests {
         for m in [1, 2, 3, 4, 5, 6, 7, 8, 9, 21] {
             for n in [1, 11, 12, 24, 47, 48, 49, 100] {
                 for k in [1, 2, 31, KC, KC + 3] {
-                    for turned in [false, true] {
-                        check(m, n, k, turned);
+                    for transposed in [false, true] {
+                        check(m, n, k, transposed);
                     }
                 }
             }
         }
     }
 
-    #[expect(clippy::many_single_char_names, reason = "what matrices and their sizes are called")]
-    fn check(m: usize, n: usize, k: usize, turned: bool) {
+    #[expect(clippy::many_single_char_names, reason = "the usual names of matrices and their sizes")]
+    fn check(m: usize, n: usize, k: usize, transposed: bool) {
         let (x, y) = (numbers(m * k, 1), numbers(k * n, 2));
-        let by = |rows: usize, columns: usize| if turned { (1, rows) } else { (columns, 1) };
+        let by = |rows: usize, columns: usize| if transposed { (1, rows) } else { (columns, 1) };
         let ((row_a, column_a), (row_b, column_b)) = (by(m, k), by(k, n));
         let (mut lefts, mut rights) = (Vec::new(), Vec::new());
-        let mut told = 0;
+        let mut announced = 0;
         let step = |work: usize| {
-            told += work;
+            announced += work;
             Ok::<_, std::convert::Infallible>(())
         };
         let Ok(()) = pack_a(Strided { elements: &x, row: row_a, column: column_a }, m, k, &mut lefts, step);
-        assert_eq!(told, m * k);
+        assert_eq!(announced, m * k);
         pack_b(Strided { elements: &y, row: row_b, column: column_b }, k, n, &mut rights);
         assert_eq!((lefts.len(), Some(rights.len())), (m * k, packed_b_len(k, n)));
         let mut out = vec![1.0; m * n];
@@ -305,7 +321,7 @@ mod tests {
             for column in 0..n {
                 let product = |place: usize| x[row * row_a + place * column_a] * y[place * row_b + column * column_b];
                 let wanted = 1.0 + (0..k).map(product).sum::<f32>();
-                assert!((out[row * n + column] - wanted).abs() < 1e-6, "{m} {n} {k} {turned}");
+                assert!((out[row * n + column] - wanted).abs() < 1e-6, "{m} {n} {k} {transposed}");
             }
         }
     }

@@ -1,9 +1,10 @@
-//! Products of matrices of floats: one entry, [`multiply`], for operands that nobody has prepared.
+//! Products of matrices of floats: [`multiply`] is the one entry for operands that are not packed.
 //!
-//! Which code multiplies was settled by measurement. Time on one core with 512-bit vectors, in parts of what the `gemm`
-//! crate takes for the same product (medians of 25 interleaved rounds; operands row by row):
+//! The choice between the implementations follows from measurements. The table has the time on one core with 512-bit
+//! vectors, relative to the time of the `gemm` crate for the same product (medians of 25 interleaved rounds; row-major
+//! operands):
 //!
-//! | m×k by k×n | loops of `simd` | packed here, both sides | packed, right side ready |
+//! | m×k by k×n | loops of `simd` | `pack`, both sides packed in the call | `pack`, right side packed before |
 //! | --- | --- | --- | --- |
 //! | 1×64 by 64×64 | 0.32 | 1.31 | 0.41 |
 //! | 1×1024 by 1024×1024 | 0.64 | 8.87 | 0.78 |
@@ -13,12 +14,12 @@
 //! | 256×256 by 256×256 | 0.97 | 1.09 | 1.05 |
 //! | 32×784 by 784×784 | 0.91 | 1.24 | 1.02 |
 //!
-//! * Small products, and those of one to three rows, are loops over the operands as they lie ([`simd`]): `gemm` packs
-//!   them first, which costs more than it gains. The loops know nothing of caches, so that they end at 3 million
-//!   multiplications.
-//! * Larger ones, those of f64, and operands that lie otherwise are the `gemm` crate's ([`gemm`]).
-//! * Where one side has to be laid out anyway, [`pack`](super::pack) has its layouts and its own product: the patches of
-//!   a convolution, and weights whose result gets more operators before it goes to memory (`ops::weighted`).
+//! * Small products, and products of one to three rows, use the loops of [`simd`] on unpacked operands: `gemm` packs
+//!   its operands first, which takes longer than it saves. The loops do no cache blocking, so they are used up to 3
+//!   million multiplications.
+//! * Larger products, products of f64 and operands with other strides use the `gemm` crate ([`gemm`]).
+//! * Where one side is packed anyway, [`pack`](super::pack) multiplies: patches of a convolution, and weights of a
+//!   fused step (`ops::weighted`).
 
 use crate::compute::context::{ExecContext, VECTOR_CHECK_INTERVAL};
 use crate::math::gemm::{Factor, Matrix};
@@ -28,7 +29,8 @@ use crate::tensor::dims::count;
 use crate::tensor::element::Element;
 use graphpool::backend::Error;
 
-/// Matrices in a slice: where the first begins and how far apart batches, rows and columns are.
+/// A batch of matrices in a slice: the index of the first element, and the strides of batches, rows and columns in
+/// elements.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrices<'a, T> {
     pub(crate) elements: &'a [T],
@@ -39,29 +41,29 @@ pub(crate) struct Matrices<'a, T> {
 }
 
 impl<'a, T> Matrices<'a, T> {
-    /// Row-major matrices one after the other.
-    pub(crate) fn rows(elements: &'a [T], rows: usize, columns: usize) -> Self {
+    /// Contiguous row-major matrices of `rows` × `columns`.
+    pub(crate) fn row_major(elements: &'a [T], rows: usize, columns: usize) -> Self {
         Self { elements, start: 0, batch: rows * columns, row: columns, column: 1 }
     }
 
-    /// The same matrices with rows and columns exchanged.
+    /// The transposed matrices.
     pub(crate) fn transposed(self) -> Self {
         Self { row: self.column, column: self.row, ..self }
     }
 
-    /// These places in another slice.
-    fn of<U>(self, elements: &[U]) -> Matrices<'_, U> {
+    /// The same strides over another slice.
+    fn with_elements<U>(self, elements: &[U]) -> Matrices<'_, U> {
         let Self { start, batch, row, column, .. } = self;
         Matrices { elements, start, batch, row, column }
     }
 
-    /// The matrix of so many batches after the first.
-    fn one(&self, index: usize) -> Matrix<'a, T> {
+    /// The matrix of a batch.
+    fn matrix(&self, index: usize) -> Matrix<'a, T> {
         Matrix { elements: self.elements, start: self.start + index * self.batch, row: self.row, column: self.column }
     }
 }
 
-/// How many products of which size.
+/// The number of products in a batch, and their size: m×k by k×n.
 #[derive(Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) batch: usize,
@@ -70,7 +72,7 @@ pub(crate) struct Size {
     pub(crate) k: usize,
 }
 
-/// The products of `batch` pairs of matrices, m×k by k×n, row-major one after the other.
+/// The products of `batch` pairs of matrices, m×k by k×n: contiguous and row-major, charged to the compute's budget.
 pub(crate) fn multiply<T: Factor + Element>(
     a: Matrices<'_, T>,
     b: Matrices<'_, T>,
@@ -82,11 +84,11 @@ pub(crate) fn multiply<T: Factor + Element>(
     if elements == 0 || k == 0 {
         return cx.filled(T::default(), elements);
     }
-    if let (Some(left), Some(right)) = (T::singles(a.elements), T::singles(b.elements)) {
-        let (a, b) = (a.of(left), b.of(right));
-        if let Some(way) = Loop::for_product(a, b, size) {
-            let (out, charge) = in_place(way, a, b, size, cx)?;
-            let out = T::from_singles(out).ok_or_else(|| Error::runtime_error("a product of another type"))?;
+    if let (Some(left), Some(right)) = (T::as_f32(a.elements), T::as_f32(b.elements)) {
+        let (a, b) = (a.with_elements(left), b.with_elements(right));
+        if let Some(kind) = Loop::for_product(a, b, size) {
+            let (out, charge) = multiply_unpacked(kind, a, b, size, cx)?;
+            let out = T::from_f32(out).ok_or_else(|| Error::runtime_error("a product of another type"))?;
             return Ok((out, charge));
         }
     }
@@ -95,24 +97,24 @@ pub(crate) fn multiply<T: Factor + Element>(
     cx.parallel_for(&mut parts, &mut out, m * n, |cx, (), start, out| {
         for (index, out) in out.chunks_exact_mut(m * n).enumerate() {
             let index = start / (m * n) + index;
-            gemm::product(a.one(index), b.one(index), out, (m, n, k), cx)?;
+            gemm::product(a.matrix(index), b.matrix(index), out, (m, n, k), cx)?;
         }
         Ok(())
     })?;
     Ok((out, charge))
 }
 
-/// A loop over operands as they lie.
+/// A loop of [`simd`] over unpacked operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loop {
-    /// The right-hand matrix lies row by row.
+    /// For a row-major right-hand matrix: rows of it are scaled and added.
     Rows,
-    /// It lies column by column: each result is the product of two contiguous vectors.
+    /// For a column-major right-hand matrix: each result is the dot product of two contiguous vectors.
     Dots,
 }
 
 impl Loop {
-    /// The loop that is faster than packing, if one is.
+    /// The loop that is faster than the `gemm` crate for this product, if there is one.
     fn for_product(a: Matrices<'_, f32>, b: Matrices<'_, f32>, size: Size) -> Option<Self> {
         let Size { m, n, k, .. } = size;
         if a.column != 1 {
@@ -126,8 +128,8 @@ impl Loop {
 }
 
 /// The products by one of the loops.
-fn in_place(
-    way: Loop,
+fn multiply_unpacked(
+    kind: Loop,
     a: Matrices<'_, f32>,
     b: Matrices<'_, f32>,
     size: Size,
@@ -136,7 +138,7 @@ fn in_place(
     let Size { batch, m, n, k } = size;
     let elements = count(&[batch, m, n])?;
     let (mut out, charge) = cx.filled(0.0, elements)?;
-    // The sums of what is large are cut where they are added up anyway, or between two results.
+    // Large products check the token between rows, or between groups of the four summands that the loop adds together.
     let rows = (VECTOR_CHECK_INTERVAL / k).max(1);
     let depth = (VECTOR_CHECK_INTERVAL / n).max(4) / 4 * 4;
     let mut parts = vec![(); cx.parts(batch, elements.saturating_mul(k))];
@@ -145,18 +147,18 @@ fn in_place(
             cx.control.check()?;
             let index = start / (m * n) + index;
             let (left, right) = (&a.elements[a.start + index * a.batch..], &b.elements[b.start + index * b.batch..]);
-            match way {
+            match kind {
                 Loop::Rows if m <= simd::FEW_ROWS => {
                     for from in (0..k).step_by(depth) {
                         cx.control.check()?;
-                        let left = simd::Rows { elements: &left[from..], pitch: a.row };
-                        let right = simd::Rows { elements: &right[from * b.row..], pitch: b.row };
+                        let left = simd::RowMajor { elements: &left[from..], pitch: a.row };
+                        let right = simd::RowMajor { elements: &right[from * b.row..], pitch: b.row };
                         simd::product(left, right, out, n, depth.min(k - from));
                     }
                 }
                 Loop::Rows => {
-                    let left = simd::Rows { elements: left, pitch: a.row };
-                    simd::product(left, simd::Rows { elements: right, pitch: b.row }, out, n, k);
+                    let left = simd::RowMajor { elements: left, pitch: a.row };
+                    simd::product(left, simd::RowMajor { elements: right, pitch: b.row }, out, n, k);
                 }
                 Loop::Dots if n == 1 && a.row == k => {
                     for (left, out) in left.chunks(rows * k).zip(out.chunks_mut(rows)) {

@@ -1,9 +1,12 @@
-//! Elementwise operators after a product, as a list over numbered registers, and what can be taken off its front.
+//! A list of elementwise operators that follow a product, and the scales and shifts that can be moved into its weights.
+//!
+//! Operators work on numbered registers: register 0 is the product's result, and operator `i` writes register `i + 1`.
+//! Scales and shifts at the front of a program can be merged into the weights and the bias of the product at load.
 
 use crate::tensor::value::Value;
 use std::ops::{Add, Div, Mul, Sub};
 
-/// Operators that a program may have.
+/// The most operators of a program.
 pub(crate) const LONGEST: usize = 24;
 
 /// An operator with one operand and parameters.
@@ -29,12 +32,12 @@ pub(crate) enum Binary {
     Div,
 }
 
-/// Constants, shared with whatever else of the model has them.
+/// An f32 constant of the model. A clone shares the elements.
 #[derive(Debug, Clone)]
 pub(crate) struct Constants(Value);
 
 impl Constants {
-    /// The elements of `value`; `None` where they are no f32.
+    /// The constant `value`; `None` if its elements are not f32.
     pub(crate) fn of(value: &Value) -> Option<Self> {
         value.elements::<f32>().is_ok().then(|| Self(value.clone()))
     }
@@ -52,38 +55,42 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// The number of channels, where the parameters agree on it.
+    /// The number of channels; `None` if the parameters have different lengths.
     pub(crate) fn channels(&self) -> Option<usize> {
         let [first, rest @ ..] = self.parameters.each_ref().map(|parameter| parameter.elements().len());
         rest.iter().all(|&len| len == first).then_some(first)
     }
 
-    /// What it comes down to: a scale and a shift for each channel.
+    /// The equivalent scale and shift of each channel.
     pub(crate) fn scales(&self) -> (Vec<f32>, Vec<f32>) {
         batch_scales(self.parameters.each_ref().map(Constants::elements), self.epsilon, f32::sqrt).into_iter().unzip()
     }
 }
 
-/// What an operator of two reads.
+/// An operand of a binary operator.
 #[derive(Debug, Clone)]
 pub(crate) enum Operand {
-    /// What the product gave (0), or what the operator of the number before gave.
+    /// The product's result (0), or the result of the operator with the index before.
     Register(usize),
     /// A constant for every element.
     Scalar(f32),
-    /// A constant for each channel, or for each column.
+    /// A constant for each channel or for each column.
     Channels(Constants),
 }
 
-/// One operator of a program. It writes the register after those of the operators before it.
+/// An operator of a program.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
+    /// An operator with the register that it reads.
     Unary(Unary, usize),
+    /// An operator with its two operands.
     Binary(Binary, Operand, Operand),
+    /// A batch normalization of a register.
     Affine(usize, Batch),
 }
 
 impl Op {
+    /// Whether the operator reads a register.
     pub(crate) fn reads(&self, register: usize) -> bool {
         let is = |operand: &Operand| matches!(operand, Operand::Register(read) if *read == register);
         match self {
@@ -93,24 +100,24 @@ impl Op {
     }
 }
 
-/// Elementwise operators after a product.
+/// The elementwise operators after a product.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Program {
-    /// The operators. Operator i writes register i + 1.
+    /// The operators. Operator `i` writes register `i + 1`.
     pub(crate) ops: Vec<Op>,
-    /// The register that is the result.
+    /// The register of the result.
     pub(crate) result: usize,
 }
 
 impl Program {
-    /// Bytes that the program takes at the most once it runs over `channels`.
+    /// The most bytes that the program's constants take for `channels` channels.
     pub(crate) fn bytes(&self, channels: usize) -> usize {
-        // A normalization keeps its four parameters, and the scales and shifts that they come to.
+        // A normalization has four parameters and the scales and shifts that follow from them.
         let lists = self.ops.iter().map(|op| if matches!(op, Op::Affine(..)) { 6 } else { 2 }).sum::<usize>();
         (lists + 1).saturating_mul(channels).saturating_mul(size_of::<f32>())
     }
 
-    /// Whether the first operator adds to what the product gave, and so changes no scale.
+    /// Whether the first operator is an addition to the product's result.
     fn starts_with_sum(&self) -> bool {
         matches!(
             self.ops.first(),
@@ -118,16 +125,19 @@ impl Program {
         )
     }
 
-    /// Takes sums with constants off the front: what they add to each of `channels`, where there are any.
+    /// Removes additions of constants from the front. Returns their sum for each of `channels`; `None` if there are
+    /// none.
     pub(crate) fn take_sums(&mut self, channels: usize) -> Option<Vec<f32>> {
         self.take(channels, Self::starts_with_sum).map(|(_, shifts)| shifts)
     }
 
-    /// Takes scales and shifts off the front: a scale and a shift for each of `channels`, where there are any.
+    /// Removes scales and shifts from the front. Returns the equivalent scale and shift for each of `channels`; `None`
+    /// if there are none.
     pub(crate) fn take_affine(&mut self, channels: usize) -> Option<(Vec<f32>, Vec<f32>)> {
         self.take(channels, |_| true)
     }
 
+    /// Removes scales and shifts from the front while `wanted` agrees.
     fn take(&mut self, channels: usize, wanted: impl Fn(&Self) -> bool) -> Option<(Vec<f32>, Vec<f32>)> {
         let mut taken: Option<(Vec<f32>, Vec<f32>)> = None;
         while wanted(self)
@@ -160,7 +170,8 @@ impl Program {
         taken
     }
 
-    /// The first operator as a scale and a shift, where it is one and nothing else reads what it reads.
+    /// The first operator as a scale and a shift of each channel; `None` if it is something else, or if the program
+    /// needs the product's result again.
     fn affine(&self, channels: usize) -> Option<(Vec<f32>, Vec<f32>)> {
         let (first, rest) = self.ops.split_first()?;
         if self.result == 0 || rest.iter().any(|op| op.reads(0)) {
@@ -183,19 +194,19 @@ impl Program {
             _ => return None,
         };
         let sound = found.0.len() == channels && found.1.len() == channels;
-        // What isn't finite is left where it is: zero times infinity is to come out as it would have.
+        // Constants that are not finite stay in the program, so that zero times infinity gives the same result.
         (sound && found.0.iter().chain(&found.1).all(|x| x.is_finite())).then_some(found)
     }
 }
 
-/// A number by a scale, where that makes it neither infinite nor so small that it loses digits.
+/// `number` times `scale`; `None` if the product overflows, or if it loses digits as a subnormal number.
 pub(crate) fn scaled(number: f32, scale: f32) -> Option<f32> {
     let product = number * scale;
     let same = number == 0.0 || product.to_bits() == number.to_bits();
     (product.is_normal() || same || scale == 0.0 || !number.is_finite()).then_some(product)
 }
 
-/// Numbers by their scales, if any, and shifted, where that makes none of them infinite.
+/// Each number times its scale, if there are scales, plus its shift; `None` if a result overflows.
 pub(crate) fn shifted(numbers: &[f32], scales: Option<&[f32]>, shifts: &[f32]) -> Option<Vec<f32>> {
     let shift = |(index, number): (usize, &f32)| {
         let sum = number * scales.map_or(1.0, |scales| scales[index]) + shifts[index];
@@ -204,8 +215,8 @@ pub(crate) fn shifted(numbers: &[f32], scales: Option<&[f32]>, shifts: &[f32]) -
     numbers.iter().enumerate().map(shift).collect()
 }
 
-/// Scale and shift of each channel: what a batch normalization comes down to outside training. The parameters are
-/// scale, bias, mean and variance.
+/// The scale and shift of each channel that a batch normalization is equivalent to at inference. The parameters are
+/// scale, bias, mean and variance; `root` is the square root.
 pub(crate) fn batch_scales<T>(parameters: [&[T]; 4], epsilon: T, root: impl Fn(T) -> T) -> Vec<(T, T)>
 where
     T: Copy + Add<Output = T> + Sub<Output = T> + Mul<Output = T> + Div<Output = T>,

@@ -1,24 +1,26 @@
-//! Loops over f32 in the widest vectors that the processor has, without unsafe code.
+//! Vector loops over f32 for the widest vectors of the processor, without unsafe code.
 //!
-//! [`product`] and [`add_dots`] compute small products, which the `gemm` crate's packing would cost more than, and
-//! those of one to three rows, which are bound by memory anyway; larger ones are `gemm`'s, whose blocking is better.
+//! [`product`] and [`add_dots`] compute small matrix products, for which packing takes longer than it saves, and
+//! products of one to three rows, whose speed is limited by memory. The `gemm` crate, which blocks for the caches, is
+//! faster for larger ones. [`map`] and [`zip`] apply a function to each element.
 
-#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for wide vectors")]
-#![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are what matrices and their sizes are called")]
+#![expect(clippy::inline_always, reason = "a function that is not inlined is not compiled for wide vectors")]
+#![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are the usual names of matrices and their sizes")]
 
 use std::sync::LazyLock;
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Multiplications up to which a product is computed here. Above it gemm's blocking wins, by measurement.
-const SMALL: usize = 3 << 20;
+/// The most multiplications of a product with more than [`FEW_ROWS`] rows. Above it, `gemm` was measured to be faster.
+const MAX_MULTIPLICATIONS: usize = 3 << 20;
 
-/// Columns on the left up to which a product is computed here: what is copied for the edge is bounded by it.
-const LONGEST: usize = 1 << 14;
+/// The most summands of such a product. It bounds the copy that [`edge`] makes.
+const MAX_DEPTH: usize = 1 << 14;
 
-/// Rows up to which a product is one pass over the right-hand matrix.
+/// The most rows of a product that is computed in one pass over the right-hand matrix.
 pub(crate) const FEW_ROWS: usize = 3;
 
+/// Computes the lanes of the widest f32 vector of the processor.
 struct Lanes;
 
 impl WithSimd for Lanes {
@@ -30,49 +32,51 @@ impl WithSimd for Lanes {
     }
 }
 
-/// Whether the vectors are worth it here: without any, the compiler's own are better.
-fn wide() -> bool {
-    static WIDE: LazyLock<bool> = LazyLock::new(|| Arch::new().dispatch(Lanes) > 1);
-    *WIDE
+/// Whether the processor has vectors that these loops use. On others, code vectorized by the compiler is faster.
+fn has_vectors() -> bool {
+    static HAS_VECTORS: LazyLock<bool> = LazyLock::new(|| Arch::new().dispatch(Lanes) > 1);
+    *HAS_VECTORS
 }
 
-/// Whether [`product`] is the better way to multiply m×k by k×n.
+/// Whether [`product`] is faster than the `gemm` crate for m×k by k×n.
 pub(crate) fn suits(m: usize, n: usize, k: usize) -> bool {
-    let small = m.saturating_mul(n).saturating_mul(k) <= SMALL && k <= LONGEST;
-    wide() && n > 1 && (m <= FEW_ROWS || small)
+    let small = m.saturating_mul(n).saturating_mul(k) <= MAX_MULTIPLICATIONS && k <= MAX_DEPTH;
+    has_vectors() && n > 1 && (m <= FEW_ROWS || small)
 }
 
-/// Whether [`add_dots`] for each row is the better way to multiply m×k by k×n, where the right-hand matrix lies
-/// column by column.
+/// Whether [`add_dots`] for each row is faster than the `gemm` crate for m×k by k×n, with a column-major right-hand
+/// matrix.
 pub(crate) fn suits_dots(m: usize, n: usize, k: usize) -> bool {
     const ROWS: usize = 32;
-    wide() && (m <= ROWS || n == 1) && (m <= FEW_ROWS || m.saturating_mul(n).saturating_mul(k) <= SMALL)
+    let small = m.saturating_mul(n).saturating_mul(k) <= MAX_MULTIPLICATIONS;
+    has_vectors() && (m <= ROWS || n == 1) && (m <= FEW_ROWS || small)
 }
 
-/// A matrix whose rows are `pitch` elements apart and contiguous in themselves.
+/// A matrix with contiguous rows and a row stride of `pitch` elements.
 #[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
+pub(crate) struct RowMajor<'a> {
     pub(crate) elements: &'a [f32],
     pub(crate) pitch: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> RowMajor<'a> {
+    /// The elements `from..to` of a row.
     #[inline(always)]
     fn row(&self, index: usize, from: usize, to: usize) -> &'a [f32] {
         &self.elements[index * self.pitch + from..index * self.pitch + to]
     }
 }
 
-/// `a` · `b` into `out`, which is zero and holds as many rows as `a` has, of `n` elements each.
-pub(crate) fn product(a: Rows<'_>, b: Rows<'_>, out: &mut [f32], n: usize, k: usize) {
+/// Writes the product of `a` and `b` to `out`, which is zero and has a row of `n` elements for each row of `a`.
+pub(crate) fn product(a: RowMajor<'_>, b: RowMajor<'_>, out: &mut [f32], n: usize, k: usize) {
     if n > 0 && k > 0 {
         Arch::new().dispatch(Product { a, b, out, n, k });
     }
 }
 
 struct Product<'a> {
-    a: Rows<'a>,
-    b: Rows<'a>,
+    a: RowMajor<'a>,
+    b: RowMajor<'a>,
     out: &'a mut [f32],
     n: usize,
     k: usize,
@@ -106,9 +110,9 @@ impl WithSimd for Product<'_> {
     }
 }
 
-/// One row: adds up the rows of `b`, four at a time, each read once and in order.
+/// One row of the product: scales the rows of `b` and adds them, four at a time. Each row is read once, in order.
 #[inline(always)]
-fn stream<S: Simd>(simd: S, a: &[f32], b: Rows<'_>, out: &mut [f32]) {
+fn stream<S: Simd>(simd: S, a: &[f32], b: RowMajor<'_>, out: &mut [f32]) {
     let n = out.len();
     let (groups, rest) = a.as_chunks::<4>();
     let (head, tail) = S::as_mut_simd_f32s(out);
@@ -140,12 +144,20 @@ fn stream<S: Simd>(simd: S, a: &[f32], b: Rows<'_>, out: &mut [f32]) {
     }
 }
 
-/// `V` vectors of columns from `from` on, some rows at a time.
+/// The columns of `V` vectors from column `from` on, for all rows.
 #[inline(always)]
-fn panel<S: Simd, const V: usize>(simd: S, a: Rows<'_>, b: Rows<'_>, out: &mut [f32], n: usize, k: usize, from: usize) {
+fn panel<S: Simd, const V: usize>(
+    simd: S,
+    a: RowMajor<'_>,
+    b: RowMajor<'_>,
+    out: &mut [f32],
+    n: usize,
+    k: usize,
+    from: usize,
+) {
     let mut row = 0;
     let mut rest = out;
-    // Sums enough to keep the processor busy while each waits for the one before.
+    // With one vector, eight rows at a time give enough independent sums to hide the latency of an addition.
     if V == 1 {
         let mut blocks = rest.chunks_exact_mut(8 * n);
         for out in &mut blocks {
@@ -165,12 +177,12 @@ fn panel<S: Simd, const V: usize>(simd: S, a: Rows<'_>, b: Rows<'_>, out: &mut [
     }
 }
 
-/// `R` rows by `V` vectors of columns, kept in registers.
+/// `R` rows by `V` vectors of columns, summed in registers.
 #[inline(always)]
 fn block<S: Simd, const R: usize, const V: usize>(
     simd: S,
-    a: Rows<'_>,
-    b: Rows<'_>,
+    a: RowMajor<'_>,
+    b: RowMajor<'_>,
     out: &mut [f32],
     n: usize,
     k: usize,
@@ -199,28 +211,28 @@ fn block<S: Simd, const R: usize, const V: usize>(
     }
 }
 
-/// The columns from `from` on, fewer than a vector holds: copied to where there is room for whole ones.
+/// The columns from `from` on, which are fewer than the lanes of a vector: `b` and the result are padded to one vector.
 #[inline(always)]
-fn edge<S: Simd>(simd: S, a: Rows<'_>, b: Rows<'_>, out: &mut [f32], n: usize, k: usize, from: usize) {
+fn edge<S: Simd>(simd: S, a: RowMajor<'_>, b: RowMajor<'_>, out: &mut [f32], n: usize, k: usize, from: usize) {
     const ROWS: usize = 64;
     let lanes = S::F32_LANES;
     let mut padded = vec![0.0; k * lanes];
     for (place, padded) in padded.chunks_exact_mut(lanes).enumerate() {
         padded[..n - from].copy_from_slice(b.row(place, from, n));
     }
-    let b = Rows { elements: &padded, pitch: lanes };
-    let mut room = vec![0.0; ROWS * lanes];
+    let b = RowMajor { elements: &padded, pitch: lanes };
+    let mut sums = vec![0.0; ROWS * lanes];
     for (index, out) in out.chunks_mut(ROWS * n).enumerate() {
-        let room = &mut room[..out.len() / n * lanes];
-        let a = Rows { elements: &a.elements[index * ROWS * a.pitch..], pitch: a.pitch };
-        panel::<S, 1>(simd, a, b, room, lanes, k, 0);
-        for (out, room) in out.chunks_exact_mut(n).zip(room.chunks_exact(lanes)) {
-            out[from..].copy_from_slice(&room[..n - from]);
+        let sums = &mut sums[..out.len() / n * lanes];
+        let a = RowMajor { elements: &a.elements[index * ROWS * a.pitch..], pitch: a.pitch };
+        panel::<S, 1>(simd, a, b, sums, lanes, k, 0);
+        for (out, sums) in out.chunks_exact_mut(n).zip(sums.chunks_exact(lanes)) {
+            out[from..].copy_from_slice(&sums[..n - from]);
         }
     }
 }
 
-/// Adds to each element of `out` the product of `x` with one row of `rows`, which has as many elements as `x`.
+/// Adds to each element of `out` the dot product of `x` and a row of `rows`. Rows are contiguous and as long as `x`.
 pub(crate) fn add_dots(rows: &[f32], x: &[f32], out: &mut [f32]) {
     Arch::new().dispatch(Dots { rows, x, out });
 }
@@ -253,13 +265,13 @@ impl WithSimd for Dots<'_> {
     }
 }
 
-/// A loop that the compiler turns into vector instructions; everything in it is to be inlined.
+/// A loop that the compiler vectorizes. All functions that it calls must be inlined.
 pub(crate) trait Loop {
-    /// Runs it.
+    /// Runs the loop.
     fn run(self);
 }
 
-/// Runs a loop compiled for the widest vectors there are.
+/// Runs a loop compiled for the widest vectors of the processor.
 pub(crate) fn wide_loop(body: impl Loop) {
     Arch::new().dispatch(Wide(body));
 }
@@ -275,7 +287,7 @@ impl<L: Loop> WithSimd for Wide<L> {
     }
 }
 
-/// `f` of each element, in place.
+/// Replaces each element by `f` of it.
 pub(crate) fn map(elements: &mut [f32], f: impl Fn(f32) -> f32) {
     wide_loop(Map { elements, f });
 }
@@ -294,7 +306,7 @@ impl<F: Fn(f32) -> f32> Loop for Map<'_, F> {
     }
 }
 
-/// `f` of each pair of elements, in the first of them.
+/// Replaces each element of `elements` by `f` of it and the element of `others` with the same index.
 pub(crate) fn zip(elements: &mut [f32], others: &[f32], f: impl Fn(f32, f32) -> f32) {
     wide_loop(Zip { elements, others, f });
 }
@@ -318,7 +330,7 @@ impl<F: Fn(f32, f32) -> f32> Loop for Zip<'_, F> {
 mod tests {
     use super::*;
 
-    /// Numbers that are small integers, so that every order of additions gives the same sum.
+    /// Small integers, so that every order of additions gives the same sum.
     fn numbers(count: usize, seed: usize) -> Vec<f32> {
         (0..count).map(|index| ((index * 7 + seed * 13) % 11) as f32 - 5.0).collect()
     }
@@ -330,7 +342,7 @@ mod tests {
                 for k in [1, 2, 3, 4, 5, 31] {
                     let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
                     let mut out = vec![0.0; m * n];
-                    product(Rows { elements: &a, pitch: k }, Rows { elements: &b, pitch: n }, &mut out, n, k);
+                    product(RowMajor { elements: &a, pitch: k }, RowMajor { elements: &b, pitch: n }, &mut out, n, k);
                     for row in 0..m {
                         for column in 0..n {
                             let wanted: f32 = (0..k).map(|place| a[row * k + place] * b[place * n + column]).sum();

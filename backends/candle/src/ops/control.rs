@@ -61,7 +61,7 @@ impl Kept {
 
     fn push(&mut self, values: impl Iterator<Item = Value>, cx: &ExecContext<'_>) -> Result<(), Error> {
         for (kept, value) in self.values.iter_mut().zip(values) {
-            self.charges.push(cx.meter.charge(KEPT + value.rank() * size_of::<usize>())?);
+            self.charges.push(cx.budget.charge(KEPT + value.rank() * size_of::<usize>())?);
             let mut dims = Vec::with_capacity(value.rank() + 1);
             dims.push(1);
             dims.extend_from_slice(value.dims());

@@ -108,7 +108,7 @@ fn fused(
     let (dims, elements) = (weights.dims().to_vec(), weights.elements::<f32>().ok()?);
     let filters = *dims.first()?;
     let constants = program.bytes(filters);
-    packs.take(constants)?;
+    packs.charge(constants)?;
     let mut bias = biases::<f32>(bias, filters).ok()?.map(<[f32]>::to_vec);
     let depthwise = is_depthwise(&dims, groups);
     // Scales and shifts become part of the weights and the bias, where a float holds what comes of that.
@@ -127,20 +127,21 @@ fn fused(
         let Ok(()) = pack::pack_filters::<Infallible>(&dims, groups, elements, out, |_| Ok(()));
     };
     let packed = if let Some(scales) = scales {
-        let mut own = packs.room(elements.len())?;
+        let mut own = packs.allocate(elements.len())?;
         own.extend(elements.iter().enumerate().map(|(index, x)| x * scales[index / each]));
         if depthwise {
             Arc::new(own)
         } else {
-            let mut packed = packs.room(own.len())?;
+            let mut packed = packs.allocate(own.len())?;
             at_load(&own, &mut packed);
-            packs.free(own.len());
+            packs.release(own.len());
             Arc::new(packed)
         }
     } else if depthwise {
-        packs.of(weights, PackLayout::Plain, elements.len(), |elements, out| out.extend_from_slice(elements))?
+        packs
+            .get_or_pack(weights, PackLayout::Plain, elements.len(), |elements, out| out.extend_from_slice(elements))?
     } else {
-        packs.of(weights, PackLayout::Groups(groups), elements.len(), at_load)?
+        packs.get_or_pack(weights, PackLayout::Groups(groups), elements.len(), at_load)?
     };
     let (epilogue, window) = (Epilogue::new(program), window.clone());
     let kernel: OpFn = Box::new(move |mut args, cx| {
@@ -183,7 +184,7 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Exec
         let room = || {
             let padded = Padded::new(slides, 1, cx)?;
             let lines = depthwise::Planes::new([rows, columns], [padded.sizes[1], padded.sizes[2]], cx)?;
-            Ok((padded, lines, epilogue.room()))
+            Ok((padded, lines, epilogue.scratch()))
         };
         let mut rooms = rooms(cx.parts(n * filters, out.len().saturating_mul(size)), room)?;
         cx.parallel_for(&mut rooms, &mut out, places, |cx, (padded, lines, room), start, out| {
@@ -255,7 +256,7 @@ fn products(
     let mut padded = Padded::new(slides, depth, cx)?;
     let block = pack::mr() * places;
     let multiplications = places.saturating_mul(patch).saturating_mul(each);
-    let room = || Ok((Patches::new(&padded, patch, cx)?, epilogue.room()));
+    let room = || Ok((Patches::new(&padded, patch, cx)?, epilogue.scratch()));
     let mut rooms = rooms(cx.parts(each.div_ceil(pack::mr()), multiplications), room)?;
     for batch in 0..n {
         for group in 0..groups {

@@ -78,12 +78,12 @@ fn transposed<T: Real>(
     let (places, each) = (product(spatial), channels / groups);
     let taps = filters_each * kernel;
     // The kernel is k×m here: channels by filters.
-    let left = Matrices::rows(weights.elements::<T>()?, each, taps).transposed();
+    let left = Matrices::row_major(weights.elements::<T>()?, each, taps).transposed();
     let size = Size { batch: groups, m: taps, n: places, k: each };
     let mut checkpoint = Checkpoint::default();
     cx.output::<T>(dims)?.write(T::default(), |out| {
         for (batch, out) in out.chunks_exact_mut((filters * plane).max(1)).enumerate() {
-            let right = Matrices::rows(value.elements::<T>()?, each, places);
+            let right = Matrices::row_major(value.elements::<T>()?, each, places);
             let right = Matrices { start: batch * channels * places, ..right };
             let (patches, _charge) = multiply::<T>(left, right, size, cx)?;
             for (filter, out) in out.chunks_exact_mut(plane.max(1)).enumerate() {

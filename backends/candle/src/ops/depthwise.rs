@@ -157,19 +157,19 @@ fn block<S: Simd, const V: usize>(simd: S, source: &[f32], offsets: &[usize], ta
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::budget::Meter;
+    use crate::tensor::budget::ComputeBudget;
     use graphpool::backend::ComputeControl;
 
     #[test]
     fn lines_far_apart_are_computed_one_by_one() {
-        let (control, meter) = (ComputeControl::default(), Meter::new(usize::MAX));
+        let (control, budget) = (ComputeControl::default(), ComputeBudget::new(usize::MAX));
         let slide = |input: usize, kernel: usize, dilation: usize| {
             let output = input - (kernel - 1) * dilation;
             Slide { input, output, kernel, dilation, ..Slide::UNIT }
         };
         let together = |wide: usize, kernel: usize, dilation: usize| {
             let slides = [slide(64, 1, 1), slide(wide, kernel, dilation)];
-            !Planes::new(slides, [64, wide], &ExecContext::new(&control, &meter)).unwrap().lines.is_empty()
+            !Planes::new(slides, [64, wide], &ExecContext::new(&control, &budget)).unwrap().lines.is_empty()
         };
         assert!(together(14, 3, 1) && together(9, 5, 1));
         // 63 outputs of 65535 elements, and 4 of 9.

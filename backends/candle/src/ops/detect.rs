@@ -112,7 +112,7 @@ fn suppress(node: &Node<'_>) -> Result<OpFn, Error> {
                     let (mut rows, charge) = cx.list::<[i64; 3]>(kept.len())?;
                     rows.extend(kept.iter().map(|&index| [batch as i64, class as i64, index as i64]));
                     // The two lists' own elements.
-                    charges.push((charge, cx.meter.charge(LISTED)?));
+                    charges.push((charge, cx.budget.charge(LISTED)?));
                     found.push(rows);
                 }
             }

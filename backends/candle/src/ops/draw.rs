@@ -90,12 +90,12 @@ struct Source {
 
 impl Source {
     fn new(node: &Node<'_>) -> Result<Self, Error> {
-        Ok(Self { seed: node.float_option("seed")?, node: node.random() })
+        Ok(Self { seed: node.float_option("seed")?, node: node.random_index() })
     }
 
     /// The next so many blocks.
     fn draw(self, blocks: usize, cx: &ExecContext<'_>) -> Result<Stream, Error> {
-        let stream = cx.randoms.and_then(|randoms| randoms.draw(self.node, self.seed, blocks));
+        let stream = cx.random_states.and_then(|states| states.draw(self.node, self.seed, blocks));
         stream.ok_or_else(|| Error::unsupported("a random number while the model is loaded"))
     }
 }

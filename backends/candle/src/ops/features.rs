@@ -57,7 +57,7 @@ fn scaler(node: &Node<'_>) -> Result<OpFn, Error> {
     if offset.len() != scale.len() || offset.is_empty() {
         return Err(Error::invalid_encoding(format!("{} offsets and {} scales", offset.len(), scale.len())));
     }
-    node.hold((offset.len() + scale.len()) * size_of::<f32>())?;
+    node.charge_attributes((offset.len() + scale.len()) * size_of::<f32>())?;
     Ok(Box::new(move |mut args, cx| {
         let (value, width) = matrix(args.take(0)?, cx)?;
         if offset.len() != 1 && offset.len() != width {
@@ -124,7 +124,7 @@ fn imputer(node: &Node<'_>) -> Result<OpFn, Error> {
     if floats.is_empty() == ints.is_empty() {
         return Err(Error::invalid_encoding("either imputed_value_floats or imputed_value_int64s is wanted"));
     }
-    node.hold(floats.len() * size_of::<f32>() + ints.len() * size_of::<i64>())?;
+    node.charge_attributes(floats.len() * size_of::<f32>() + ints.len() * size_of::<i64>())?;
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
         match value.ty() {

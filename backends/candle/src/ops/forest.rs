@@ -334,7 +334,7 @@ pub(super) fn listed(node: &Node<'_>, prefix: &str, targets: usize, aggregate: A
     let (leaves, weights) = scores(node, prefix, leaf_count as usize, &places)?;
     let forest = Forest { branches, members: Vec::new(), leaves, weights, roots, targets, aggregate };
     forest.check(false)?;
-    node.hold(forest.bytes())?;
+    node.charge_attributes(forest.bytes())?;
     Ok(forest)
 }
 

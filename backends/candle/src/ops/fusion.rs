@@ -74,7 +74,7 @@ impl PackedWeights {
     }
 
     /// Spends no more than `bytes` from now on.
-    pub(crate) fn leave(&mut self, bytes: usize) {
+    pub(crate) fn limit_to(&mut self, bytes: usize) {
         self.left = self.left.min(bytes);
     }
 
@@ -84,29 +84,29 @@ impl PackedWeights {
     }
 
     /// Takes `bytes` off the budget.
-    pub(crate) fn take(&mut self, bytes: usize) -> Option<()> {
+    pub(crate) fn charge(&mut self, bytes: usize) -> Option<()> {
         self.left = self.left.checked_sub(bytes)?;
         self.spent += bytes;
         Some(())
     }
 
     /// Gives the room of so many elements back, which no kernel has.
-    pub(crate) fn free(&mut self, len: usize) {
+    pub(crate) fn release(&mut self, len: usize) {
         let bytes = len * size_of::<f32>();
         self.spent = self.spent.saturating_sub(bytes);
         self.left += bytes;
     }
 
     /// Room for `len` elements that are in no other pack, where the budget has it.
-    pub(crate) fn room(&mut self, len: usize) -> Option<Vec<f32>> {
-        self.take(len.checked_mul(size_of::<f32>())?)?;
+    pub(crate) fn allocate(&mut self, len: usize) -> Option<Vec<f32>> {
+        self.charge(len.checked_mul(size_of::<f32>())?)?;
         let mut room = Vec::new();
         room.try_reserve_exact(len).ok()?;
         Some(room)
     }
 
     /// The weights in a layout, of `len` elements, made by `lay` once for all that use them.
-    pub(crate) fn of(
+    pub(crate) fn get_or_pack(
         &mut self,
         weights: &Value,
         way: PackLayout,
@@ -118,7 +118,7 @@ impl PackedWeights {
         if let Some(pack) = self.made.get(&key) {
             return Some(Arc::clone(&pack.elements));
         }
-        let mut room = self.room(len)?;
+        let mut room = self.allocate(len)?;
         lay(elements, &mut room);
         let made = Arc::new(room);
         self.made.insert(key, Pack { _weights: weights.clone(), elements: Arc::clone(&made) });

@@ -161,9 +161,9 @@ impl Heads {
         cx: &ExecContext<'_>,
     ) -> Result<(Vec<T>, Charge), Error> {
         let start = (head * self.shared_rows() + first) * self.size;
-        let left = Matrices { start, ..Matrices::rows(query.elements::<T>()?, count, self.size) };
+        let left = Matrices { start, ..Matrices::row_major(query.elements::<T>()?, count, self.size) };
         let start = head * self.keys * self.size;
-        let right = Matrices { start, ..Matrices::rows(key.elements::<T>()?, self.keys, self.size) };
+        let right = Matrices { start, ..Matrices::row_major(key.elements::<T>()?, self.keys, self.size) };
         multiply(left, right.transposed(), Size { batch: 1, m: count, n: self.keys, k: self.size }, cx)
     }
 
@@ -177,9 +177,9 @@ impl Heads {
         cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
         let rows = weights.dims().first().copied().unwrap_or(0);
-        let left = Matrices::rows(weights.elements::<T>()?, rows, self.keys);
+        let left = Matrices::row_major(weights.elements::<T>()?, rows, self.keys);
         let start = head * self.keys * self.depth;
-        let right = Matrices { start, ..Matrices::rows(value.elements::<T>()?, self.keys, self.depth) };
+        let right = Matrices { start, ..Matrices::row_major(value.elements::<T>()?, self.keys, self.depth) };
         let (found, _charge) = multiply::<T>(left, right, Size { batch: 1, m: rows, n: self.depth, k: self.keys }, cx)?;
         overwrite(out, &found, &mut Checkpoint::default(), cx)
     }

@@ -14,7 +14,7 @@ use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{ML, Operator, learning};
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::{Element, ElementType, with_elements};
-use crate::tensor::texts::Text;
+use crate::tensor::string_table::StringId;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
@@ -54,9 +54,9 @@ macro_rules! floats {
 
 floats!(f32 f64);
 
-impl Key for Text {
+impl Key for StringId {
     fn key(self) -> u64 {
-        u64::from(self.number())
+        u64::from(self.index())
     }
 }
 
@@ -69,7 +69,7 @@ macro_rules! with_keys {
             ElementType::I16 => with_keys!(@ i16, $value, $elements, $body),
             ElementType::F32 => with_keys!(@ f32, $value, $elements, $body),
             ElementType::F64 => with_keys!(@ f64, $value, $elements, $body),
-            ElementType::String => with_keys!(@ Text, $value, $elements, $body),
+            ElementType::String => with_keys!(@ StringId, $value, $elements, $body),
             _ => Err(no_type($value)),
         }
     };
@@ -91,7 +91,7 @@ const ENTRY: usize = 24;
 impl Table {
     /// The table of these keys; of equal ones the first counts, or the last.
     fn new(keys: &Value, last: bool, node: &Node<'_>) -> Result<Self, Error> {
-        node.hold(keys.len().saturating_mul(ENTRY))?;
+        node.charge_attributes(keys.len().saturating_mul(ENTRY))?;
         let mut places = HashMap::with_capacity(keys.len());
         with_keys!(keys, |keys| {
             for (place, key) in (0_u32..).zip(keys) {
@@ -146,7 +146,7 @@ fn list(node: &Node<'_>, prefix: &str) -> Result<Option<Value>, Error> {
     if let Some(ints) = node.ints(&format!("{prefix}_int64s"))? {
         lists.push(Value::new(vec![ints.len()], ints.to_vec())?);
     }
-    if let Some(texts) = node.texts(&format!("{prefix}_strings"))? {
+    if let Some(texts) = node.string_ids(&format!("{prefix}_strings"))? {
         lists.push(Value::new(vec![texts.len()], texts)?);
     }
     // From version 4 on.
@@ -167,7 +167,7 @@ fn label_encoder(node: &Node<'_>) -> Result<OpFn, Error> {
         return Err(Error::invalid_encoding(format!("{} keys and {} values", keys.len(), values.len())));
     }
     let floating = node.float("default_float", -0.0)?;
-    let (integer, text) = (node.int("default_int64")?.unwrap_or(-1), node.text("default_string", "_Unused")?);
+    let (integer, text) = (node.int("default_int64")?.unwrap_or(-1), node.string_id("default_string", "_Unused")?);
     let default = match (node.tensor("default_tensor")?, values.ty()) {
         (Some(tensor), _) => tensor,
         (None, ElementType::F32) => Value::scalar(floating)?,
@@ -181,7 +181,7 @@ fn label_encoder(node: &Node<'_>) -> Result<OpFn, Error> {
     if default.ty() != values.ty() || default.len() != 1 {
         return Err(Error::invalid_encoding("attribute default_tensor is not one element of the values' type"));
     }
-    node.hold(values.bytes())?;
+    node.charge_attributes(values.bytes())?;
     let table = Table::new(&keys, false, node)?;
     Ok(Box::new(move |args, cx| Ok(vec![table.map(args.get(0)?, &values, &default, cx)?])))
 }
@@ -192,8 +192,8 @@ fn both_ways(node: &Node<'_>, integers: &Value, strings: &Value) -> Result<OpFn,
         return Err(Error::invalid_encoding(format!("{} integers and {} strings", integers.len(), strings.len())));
     }
     let integer = Value::scalar(node.int("default_int64")?.unwrap_or(-1))?;
-    let text = Value::scalar(node.text("default_string", "_Unused")?)?;
-    node.hold(integers.bytes() + strings.bytes())?;
+    let text = Value::scalar(node.string_id("default_string", "_Unused")?)?;
+    node.charge_attributes(integers.bytes() + strings.bytes())?;
     let (from_integers, from_strings) = (Table::new(integers, true, node)?, Table::new(strings, true, node)?);
     let (integers, strings) = (integers.clone(), strings.clone());
     Ok(Box::new(move |args, cx| {
@@ -207,21 +207,21 @@ fn both_ways(node: &Node<'_>, integers: &Value, strings: &Value) -> Result<OpFn,
 }
 
 fn by_classes(node: &Node<'_>) -> Result<OpFn, Error> {
-    let classes = node.texts("classes_strings")?.unwrap_or_default();
+    let classes = node.string_ids("classes_strings")?.unwrap_or_default();
     let numbers = Value::new(vec![classes.len()], (0..classes.len() as i64).collect())?;
     both_ways(node, &numbers, &Value::new(vec![classes.len()], classes)?)
 }
 
 fn category_mapper(node: &Node<'_>) -> Result<OpFn, Error> {
     let (integers, strings) =
-        (node.ints("cats_int64s")?.unwrap_or_default(), node.texts("cats_strings")?.unwrap_or_default());
+        (node.ints("cats_int64s")?.unwrap_or_default(), node.string_ids("cats_strings")?.unwrap_or_default());
     let integers = Value::new(vec![integers.len()], integers.to_vec())?;
     both_ways(node, &integers, &Value::new(vec![strings.len()], strings)?)
 }
 
 fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
     let (ints, texts) =
-        (node.ints("cats_int64s")?.unwrap_or_default(), node.texts("cats_strings")?.unwrap_or_default());
+        (node.ints("cats_int64s")?.unwrap_or_default(), node.string_ids("cats_strings")?.unwrap_or_default());
     if ints.is_empty() == texts.is_empty() {
         return Err(Error::invalid_encoding("either cats_int64s or cats_strings is wanted"));
     }

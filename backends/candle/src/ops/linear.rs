@@ -32,7 +32,7 @@ impl Linear {
         if !intercepts.is_empty() && intercepts.len() != targets {
             return Err(Error::invalid_encoding(format!("{} intercepts for {targets} scores", intercepts.len())));
         }
-        node.hold((coefficients.len() + intercepts.len()).saturating_mul(size_of::<f64>()))?;
+        node.charge_attributes((coefficients.len() + intercepts.len()).saturating_mul(size_of::<f64>()))?;
         Ok(Self { coefficients: wide(coefficients), intercepts: wide(intercepts), targets })
     }
 

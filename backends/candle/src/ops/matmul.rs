@@ -53,8 +53,8 @@ fn floats<T: Float>(
     one_b: bool,
     cx: &ExecContext<'_>,
 ) -> Result<(Vec<T>, Charge), Error> {
-    let left = Matrices::rows(a.elements::<T>()?, size.m, size.k);
-    let mut right = Matrices::rows(b.elements::<T>()?, size.k, size.n);
+    let left = Matrices::row_major(a.elements::<T>()?, size.m, size.k);
+    let mut right = Matrices::row_major(b.elements::<T>()?, size.k, size.n);
     if one_b {
         right.batch = 0;
     }
@@ -228,9 +228,9 @@ fn combine<T: Float>(
     fn matrices<T: Float>(value: &Value, flip: bool, rows: usize, columns: usize) -> Result<Matrices<'_, T>, Error> {
         let elements = value.elements::<T>()?;
         Ok(if flip {
-            Matrices::rows(elements, columns, rows).transposed()
+            Matrices::row_major(elements, columns, rows).transposed()
         } else {
-            Matrices::rows(elements, rows, columns)
+            Matrices::row_major(elements, rows, columns)
         })
     }
     let (a, b) = (matrices(a, flip_a, size.m, size.k)?, matrices(b, flip_b, size.k, size.n)?);

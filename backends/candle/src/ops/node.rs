@@ -10,7 +10,7 @@ use crate::compute::context::ExecContext;
 use crate::format::messages::{AttributeProto, NodeProto};
 use crate::format::tensors::tensor;
 use crate::quote::quote;
-use crate::tensor::texts::{Text, Texts};
+use crate::tensor::string_table::{StringId, StringTable};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
@@ -40,22 +40,27 @@ pub(crate) struct Subgraph {
 /// What the nodes of a model share while they are built.
 pub(crate) struct Shared {
     /// The strings that they name.
-    pub(crate) texts: RefCell<Texts>,
+    pub(crate) string_table: RefCell<StringTable>,
     /// How many of them draw numbers at random.
-    pub(crate) randoms: Cell<usize>,
+    pub(crate) random_nodes: Cell<usize>,
     /// Bytes that operators keep of their attributes, and may keep.
-    held: Cell<usize>,
+    attribute_bytes: Cell<usize>,
     limit: usize,
 }
 
 impl Shared {
     /// Bytes that operators keep of their attributes.
-    pub(crate) fn held(&self) -> usize {
-        self.held.get()
+    pub(crate) fn attribute_bytes(&self) -> usize {
+        self.attribute_bytes.get()
     }
 
     pub(crate) fn new(limit: usize) -> Self {
-        Self { texts: RefCell::new(Texts::new()), randoms: Cell::new(0), held: Cell::new(0), limit }
+        Self {
+            string_table: RefCell::new(StringTable::new()),
+            random_nodes: Cell::new(0),
+            attribute_bytes: Cell::new(0),
+            limit,
+        }
     }
 }
 
@@ -184,20 +189,20 @@ impl<'a> Node<'a> {
     /// A tensor.
     pub(crate) fn tensor(&self, name: &str) -> Result<Option<Value>, Error> {
         let found = self.get(name, 4, |attribute| attribute.t.as_ref())?;
-        found.map(|found| tensor(found, &self.shared.texts)).transpose()
+        found.map(|found| tensor(found, &self.shared.string_table)).transpose()
     }
 
-    /// The numbers of strings.
-    pub(crate) fn texts(&self, name: &str) -> Result<Option<Vec<Text>>, Error> {
+    /// The ids of strings.
+    pub(crate) fn string_ids(&self, name: &str) -> Result<Option<Vec<StringId>>, Error> {
         let Some(strings) = self.strings(name)? else { return Ok(None) };
-        let mut texts = self.shared.texts.borrow_mut();
-        Ok(Some(strings.into_iter().map(|text| texts.number(text)).collect()))
+        let mut table = self.shared.string_table.borrow_mut();
+        Ok(Some(strings.into_iter().map(|string| table.intern(string)).collect()))
     }
 
-    /// The number of a string.
-    pub(crate) fn text(&self, name: &str, default: &'static str) -> Result<Text, Error> {
+    /// The id of a string.
+    pub(crate) fn string_id(&self, name: &str, default: &'static str) -> Result<StringId, Error> {
         let string = self.string(name, default)?;
-        Ok(self.shared.texts.borrow_mut().number(string))
+        Ok(self.shared.string_table.borrow_mut().intern(string))
     }
 
     /// Counts bytes that the operator keeps of its attributes.
@@ -205,19 +210,19 @@ impl<'a> Node<'a> {
     /// # Errors
     ///
     /// [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) where all operators keep more than the load may take.
-    pub(crate) fn hold(&self, bytes: usize) -> Result<(), Error> {
-        let (all, limit) = (self.shared.held.get().saturating_add(bytes), self.shared.limit);
+    pub(crate) fn charge_attributes(&self, bytes: usize) -> Result<(), Error> {
+        let (all, limit) = (self.shared.attribute_bytes.get().saturating_add(bytes), self.shared.limit);
         if all > limit {
             return Err(Error::too_large(format!("operators keep {all} bytes of attributes, the limit is {limit}")));
         }
-        self.shared.held.set(all);
+        self.shared.attribute_bytes.set(all);
         Ok(())
     }
 
     /// The number of this node among those that draw numbers at random.
-    pub(crate) fn random(&self) -> usize {
-        let number = self.shared.randoms.get();
-        self.shared.randoms.set(number + 1);
+    pub(crate) fn random_index(&self) -> usize {
+        let number = self.shared.random_nodes.get();
+        self.shared.random_nodes.set(number + 1);
         number
     }
 

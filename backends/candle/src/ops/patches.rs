@@ -179,13 +179,13 @@ pub(super) fn lay_row(source: &[f32], segments: &[Segment], stride: usize, row: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::budget::Meter;
+    use crate::tensor::budget::ComputeBudget;
     use graphpool::backend::ComputeControl;
 
     #[test]
     fn a_long_product_of_patches_is_cancelled() {
-        let (control, meter) = (ComputeControl::default(), Meter::new(usize::MAX));
-        let cx = ExecContext::new(&control, &meter);
+        let (control, budget) = (ComputeControl::default(), ComputeBudget::new(usize::MAX));
+        let cx = ExecContext::new(&control, &budget);
         // A panel of outputs by 1024 taps, for so many filters that a few panels are one part.
         let (taps, filters) = (1024, VECTOR_CHECK_INTERVAL / 1024 / pack::nr() / 4);
         let columns = Slide { input: taps + 2, output: 3, kernel: taps, ..Slide::UNIT };

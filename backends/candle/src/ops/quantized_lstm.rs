@@ -67,7 +67,7 @@ fn lstm(node: &Node<'_>) -> Result<OpFn, Error> {
             return Ok(None);
         };
         // What the load has no room for is laid out at each run.
-        if node.hold(value.len().saturating_mul(size_of::<f32>())).is_err() {
+        if node.charge_attributes(value.len().saturating_mul(size_of::<f32>())).is_err() {
             return Ok(None);
         }
         Layers::new([value, scale, zero], None).map(Arc::new).map(Some)

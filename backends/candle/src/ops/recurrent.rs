@@ -117,8 +117,8 @@ impl Recurrence {
                 }
             }
             // The input's part of every gate at every step, in one product.
-            let left = Matrices::rows(x.elements::<T>()?, steps * batch, input);
-            let right = Matrices::rows(w.elements::<T>()?, gates, input);
+            let left = Matrices::row_major(x.elements::<T>()?, steps * batch, input);
+            let right = Matrices::row_major(w.elements::<T>()?, gates, input);
             let right = Matrices { start: d * gates * input, ..right }.transposed();
             let shape = Size { batch: 1, m: steps * batch, n: gates, k: input };
             let (mut parts, _charge) = multiply::<T>(left, right, shape, cx)?;

@@ -102,7 +102,7 @@ pub(super) fn rows(value: Value, cx: &ExecContext<'_>) -> Result<(Value, usize, 
 /// The labels of classes: integers or strings.
 pub(super) fn labels(node: &Node<'_>, integers: &str) -> Result<Value, Error> {
     let integers = node.ints(integers)?.unwrap_or_default();
-    let strings = node.texts("classlabels_strings")?.unwrap_or_default();
+    let strings = node.string_ids("classlabels_strings")?.unwrap_or_default();
     if integers.is_empty() == strings.is_empty() {
         return Err(Error::invalid_encoding("the labels are to be integers or strings"));
     }
@@ -111,7 +111,7 @@ pub(super) fn labels(node: &Node<'_>, integers: &str) -> Result<Value, Error> {
     } else {
         Value::new(vec![strings.len()], strings)?
     };
-    node.hold(labels.bytes())?;
+    node.charge_attributes(labels.bytes())?;
     Ok(labels)
 }
 

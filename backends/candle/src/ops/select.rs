@@ -89,5 +89,5 @@ fn copy<T: Element>(elements: &[T], offsets: &[&[usize]], out: &mut Vec<T>, cx: 
 /// Refuses dimensions of a result before the lists that lead to it are made.
 pub(super) fn affordable(dims: &[usize], value: &Value, cx: &ExecContext<'_>) -> Result<(), Error> {
     let bytes = count(dims)?.saturating_mul(value.ty().size());
-    cx.meter.charge(bytes).map(drop)
+    cx.budget.charge(bytes).map(drop)
 }

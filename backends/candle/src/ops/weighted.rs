@@ -60,10 +60,10 @@ fn anchor(weights: &Value, transposed: bool, rank: Rank, bias: Option<&Value>) -
     let weights = weights.clone();
     let build = move |mut program: Program, packs: &mut PackedWeights| -> Option<OpFn> {
         let constants = program.bytes(n);
-        packs.take(constants)?;
+        packs.charge(constants)?;
         let (row, column) = if transposed { (1, k) } else { (n, 1) };
         let layout = if transposed { PackLayout::Columns } else { PackLayout::Rows };
-        let panels = packs.of(&weights, layout, pack::packed_b_len(k, n)?, |elements, out| {
+        let panels = packs.get_or_pack(&weights, layout, pack::packed_b_len(k, n)?, |elements, out| {
             pack::pack_b(Strided { elements, row, column }, k, n, out);
         })?;
         let mut bias = bias.as_ref().and_then(|bias| bias.elements::<f32>().ok()).map(<[f32]>::to_vec);
@@ -116,7 +116,7 @@ impl Weighted {
         }
         let parts = cx.parts(m.div_ceil(pack::mr()), m.saturating_mul(n).saturating_mul(k));
         let laid = if m > 1 { m.min(ROWS) * k } else { 0 };
-        let room = |_| Ok((cx.scratch::<f32>(laid)?, self.epilogue.room()));
+        let room = |_| Ok((cx.scratch::<f32>(laid)?, self.epilogue.scratch()));
         let mut rooms = (0..parts).map(room).collect::<Result<Vec<_>, Error>>()?;
         cx.parallel_for(&mut rooms, &mut out, pack::mr() * n, |cx, ((laid, _), room), start, out| {
             let rows = elements[start / n * k..].chunks(ROWS * k);

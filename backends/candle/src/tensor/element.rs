@@ -1,6 +1,6 @@
-//! Element types, and the Rust types that elements have.
+//! Element types of tensors, and the Rust types of their elements.
 
-use crate::tensor::texts::Text;
+use crate::tensor::string_table::StringId;
 use half::{bf16, f16};
 
 /// The element types that the candle backend computes with.
@@ -9,7 +9,7 @@ use half::{bf16, f16};
 pub enum ElementType {
     /// IEEE 754 binary16.
     F16,
-    /// The upper half of a binary32.
+    /// bfloat16: the upper half of a binary32.
     Bf16,
     /// IEEE 754 binary32.
     F32,
@@ -33,17 +33,17 @@ pub enum ElementType {
     U64,
     /// True or false.
     Bool,
-    /// A float of 8 bits with 4 of exponent and 3 of mantissa, without infinities.
+    /// An 8-bit float with 4 exponent bits, 3 mantissa bits and no infinities.
     F8E4M3Fn,
-    /// The same with another bias and without a negative zero.
+    /// As [`F8E4M3Fn`](Self::F8E4M3Fn), with another bias and no negative zero.
     F8E4M3Fnuz,
-    /// A float of 8 bits with 5 of exponent and 2 of mantissa.
+    /// An 8-bit float with 5 exponent bits and 2 mantissa bits.
     F8E5M2,
-    /// The same with another bias, without infinities and without a negative zero.
+    /// As [`F8E5M2`](Self::F8E5M2), with another bias, no infinities and no negative zero.
     F8E5M2Fnuz,
-    /// A power of two, or NaN.
+    /// An 8-bit power of two, or NaN.
     F8E8M0,
-    /// A float of 4 bits with 2 of exponent and 1 of mantissa.
+    /// A 4-bit float with 2 exponent bits and 1 mantissa bit.
     F4E2M1,
     /// Unsigned, 4 bits.
     U4,
@@ -53,12 +53,14 @@ pub enum ElementType {
     U2,
     /// Signed, 2 bits.
     I2,
-    /// A string of the model's, by its number.
+    /// A string. Elements are ids in the model's string table; see
+    /// [`CandleGraph::strings`](crate::CandleGraph::strings).
     String,
 }
 
 impl ElementType {
-    /// From the number that ONNX has for it (`TensorProto.DataType`); `None` for those that can't be calculated with.
+    /// The type of a number of ONNX's enumeration `TensorProto.DataType`. `None` for strings, complex numbers and
+    /// numbers that are not assigned.
     #[must_use]
     pub const fn from_onnx(number: i32) -> Option<Self> {
         Some(match number {
@@ -89,7 +91,8 @@ impl ElementType {
         })
     }
 
-    /// Whether an element is a code of at most 8 bits, which only a conversion makes a number of.
+    /// Whether the type has at most 8 bits and no Rust type of its own. Elements are stored as codes, one in a byte,
+    /// and are converted before they are computed with.
     #[must_use]
     pub const fn is_narrow(self) -> bool {
         matches!(
@@ -107,7 +110,7 @@ impl ElementType {
         )
     }
 
-    /// Bits of one element in a model's file.
+    /// The size of one element in a model's file, in bits.
     #[must_use]
     pub const fn bits(self) -> u32 {
         match self {
@@ -117,7 +120,7 @@ impl ElementType {
         }
     }
 
-    /// Bytes of one element in memory.
+    /// The size of one element in memory, in bytes.
     #[must_use]
     pub const fn size(self) -> usize {
         match self {
@@ -129,7 +132,7 @@ impl ElementType {
     }
 }
 
-/// Where the elements are.
+/// The elements of a value.
 #[derive(Debug)]
 pub(crate) enum Data {
     F16(Vec<f16>),
@@ -146,16 +149,18 @@ pub(crate) enum Data {
     U32(Vec<u32>),
     U64(Vec<u64>),
     Bool(Vec<bool>),
-    String(Vec<Text>),
+    String(Vec<StringId>),
 }
 
 mod sealed {
     pub trait Sealed {}
 }
 
-/// A Rust type that elements of a [`Value`] have.
+/// A Rust type of the elements of a [`Value`](crate::Value). The trait is sealed.
+///
+/// It is implemented for `bool`, the integers of 8 to 64 bits, `f32`, `f64`, and `f16` and `bf16` of the crate `half`.
 pub trait Element: Copy + Default + PartialEq + Send + Sync + sealed::Sealed + 'static {
-    /// The element type.
+    /// The element type that this Rust type stands for.
     const TYPE: ElementType;
 
     #[doc(hidden)]
@@ -204,10 +209,11 @@ elements! {
     u32, U32;
     u64, U64;
     bool, Bool;
-    Text, String;
+    StringId, String;
 }
 
-/// Runs a body with the elements of a value as a slice of their own type.
+/// Evaluates an expression with the elements of a value as a slice of their Rust type. For a narrow type, which has
+/// none, the enclosing function returns an error.
 macro_rules! with_elements {
     ($value:expr, |$elements:ident| $body:expr) => {{
         use $crate::tensor::element::ElementType;
@@ -225,8 +231,11 @@ macro_rules! with_elements {
             ElementType::U32 => with_elements!(@ u32, $value, $elements, $body),
             ElementType::U64 => with_elements!(@ u64, $value, $elements, $body),
             ElementType::Bool => with_elements!(@ bool, $value, $elements, $body),
-            ElementType::String => with_elements!(@ $crate::tensor::texts::Text, $value, $elements, $body),
-            other => return Err(graphpool::backend::Error::unsupported(format!("elements of type {other:?} are not supported"))),
+            ElementType::String => with_elements!(@ $crate::tensor::string_table::StringId, $value, $elements, $body),
+            other => {
+                let why = format!("elements of type {other:?} are not supported");
+                return Err(graphpool::backend::Error::unsupported(why));
+            }
         }
     }};
     (@ $ty:ty, $value:expr, $elements:ident, $body:expr) => {{

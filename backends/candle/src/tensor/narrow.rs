@@ -1,14 +1,14 @@
-//! Element types of 8 bits and fewer that no processor computes in: floats of 8 and of 4 bits, integers of 4 and of 2.
+//! Conversions of the narrow element types: floats of 8 and 4 bits, integers of 4 and 2 bits.
 //!
-//! An element is a code, one byte each in memory, its bits the lowest. Operators that only move elements take codes for
-//! bytes; all others see the numbers that they stand for, by way of `Cast` or `DequantizeLinear`.
+//! An element is stored as a code: its bits, in the lowest bits of one byte. Operators that only move elements treat
+//! codes as bytes. `Cast` and `DequantizeLinear` convert codes to numbers for all other operators.
 
 use std::sync::LazyLock;
 
 use crate::tensor::element::ElementType;
 
-/// How a float's bits are laid out: those of the exponent and of the mantissa, what is taken off the exponent, and
-/// which codes stand for no finite number.
+/// The layout of a float type: the numbers of exponent and mantissa bits, the exponent's bias, and the codes that are
+/// not finite numbers.
 #[derive(Clone, Copy)]
 struct Layout {
     exponent: u32,
@@ -17,15 +17,16 @@ struct Layout {
     special: Special,
 }
 
+/// The codes of a float type that are not finite numbers.
 #[derive(Clone, Copy, PartialEq)]
 enum Special {
-    /// None: every code is a number.
+    /// Every code is a finite number.
     None,
-    /// The highest exponent is of infinities and NaN, as in IEEE 754.
+    /// Codes with the highest exponent are infinities and NaN, as in IEEE 754.
     Ieee,
-    /// The highest code of either sign is NaN.
+    /// The highest code of each sign is NaN.
     Highest,
-    /// The code that would be -0 is NaN.
+    /// The code of the negative zero is NaN.
     NegativeZero,
 }
 
@@ -41,11 +42,12 @@ const fn layout(ty: ElementType) -> Option<Layout> {
 }
 
 impl Layout {
+    /// The sign bit.
     const fn sign(self) -> u8 {
         1 << (self.exponent + self.mantissa)
     }
 
-    /// The number that a code stands for.
+    /// The number of a code.
     fn number(self, code: u8) -> f64 {
         let (negative, rest) = (code & self.sign() != 0, code & (self.sign() - 1));
         let exponent = i32::from(rest >> self.mantissa);
@@ -71,31 +73,34 @@ impl Layout {
         }
     }
 
-    /// The code of the nearest number, the even one of two that are as near. Past the highest, it is the highest one's
-    /// where the conversion saturates or nothing else is left, and an infinity's or NaN's otherwise.
+    /// The code of the nearest number of the type; the even one of two that are equally near.
+    ///
+    /// The code of a number above the highest is that of the highest number if the conversion saturates or the type has
+    /// no other code; otherwise it is infinity, or NaN in a type without infinities.
     fn code(self, number: f64, saturate: bool) -> u8 {
         let sign = if number.is_sign_negative() { self.sign() } else { 0 };
         let nan = match self.special {
-            // Nothing stands for no number in the last: ONNX's tests want the negative zero.
+            // A type without NaN converts it to the negative zero, as ONNX's tests expect.
             Special::NegativeZero | Special::None => self.sign(),
             Special::Highest => sign | (self.sign() - 1),
-            // The first bit of the mantissa says that it is a quiet one.
+            // The highest mantissa bit makes it a quiet NaN.
             Special::Ieee => sign | (self.highest() + 1) | (1 << (self.mantissa - 1)),
         };
         if number.is_nan() {
             return nan;
         }
         let highest = self.highest();
-        // Steps of the lowest binade that the number may be in, of which 2^mantissa make its power of two.
+        // The exponent of the number's binade, at least that of the subnormal numbers. A binade has 2^mantissa steps.
         let magnitude = number.abs();
         let exponent = if magnitude >= 2.0_f64.powi(1 - self.bias) {
-            // No subnormal f64 is that large, so that the exponent's bits say it.
+            // The number is no subnormal f64 here, so its exponent bits give the exponent.
             ((magnitude.to_bits() >> 52) as i32 - 1023).min(1100)
         } else {
             1 - self.bias
         };
         let steps = (magnitude / 2.0_f64.powi(exponent - self.mantissa as i32)).round_ties_even();
-        // The code of the binade's first number, and so many more: a step past the last of them is the next binade's.
+        // The code of the binade's first number plus the steps. Rounding up at its end gives the next binade's first
+        // code.
         let first = f64::from((exponent + self.bias - 1) << self.mantissa);
         let place = first + steps;
         if place <= f64::from(highest) {
@@ -110,30 +115,34 @@ impl Layout {
     }
 }
 
-/// How a number between two powers of two becomes one of them.
+/// How a number between two powers of two is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Power {
+    /// To the larger one.
     Up,
+    /// To the smaller one.
     Down,
+    /// To the nearer one; upwards from the middle.
     Nearest,
 }
 
-/// How numbers become codes.
+/// The options of a conversion from numbers to codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rule {
-    /// Whether a number past the type's range becomes the end of it.
+    /// Whether a number out of the type's range becomes the nearest end of the range.
     pub(crate) saturate: bool,
+    /// How powers of two are rounded.
     pub(crate) power: Power,
-    /// Whether a float past an integer's range keeps its lowest bits, and is the nearest integer otherwise.
+    /// Whether a float out of an integer type's range wraps around. Otherwise it becomes the nearest end of the range.
     pub(crate) wrap: bool,
 }
 
 impl Rule {
-    /// What holds where a model says nothing.
+    /// The options of a node without attributes.
     pub(crate) const DEFAULT: Self = Self { saturate: true, power: Power::Up, wrap: false };
 }
 
-/// The code of a power of two: 2⁻¹²⁷ to 2¹²⁷, and NaN.
+/// The code of a number in the type of powers of two, which has 2⁻¹²⁷ to 2¹²⁷ and NaN.
 fn power_code(number: f64, rule: Rule) -> u8 {
     const NAN: u8 = 255;
     let magnitude = number.abs();
@@ -159,7 +168,7 @@ fn power_code(number: f64, rule: Rule) -> u8 {
     }
 }
 
-/// Bits of an integer type of fewer than 8, and whether it has a sign.
+/// The bits of a narrow integer type, and whether it is signed.
 pub(crate) const fn integer(ty: ElementType) -> Option<(u32, bool)> {
     match ty {
         ElementType::U4 => Some((4, false)),
@@ -170,13 +179,13 @@ pub(crate) const fn integer(ty: ElementType) -> Option<(u32, bool)> {
     }
 }
 
-/// The lowest and the highest number of an integer type of fewer than 8 bits.
+/// The lowest and the highest number of a narrow integer type.
 pub(crate) fn range(ty: ElementType) -> Option<(i32, i32)> {
     let (bits, signed) = integer(ty)?;
     Some(if signed { (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) })
 }
 
-/// The integer that a code stands for.
+/// The integer of a code.
 pub(crate) fn decode_integer(ty: ElementType, code: u8) -> i32 {
     match integer(ty) {
         Some((bits, true)) => i32::from((code << (8 - bits)).cast_signed() >> (8 - bits)),
@@ -184,20 +193,20 @@ pub(crate) fn decode_integer(ty: ElementType, code: u8) -> i32 {
     }
 }
 
-/// The code of an integer, of which only the lowest bits are kept.
+/// The code of an integer: its lowest bits.
 pub(crate) fn encode_integer(ty: ElementType, number: i128) -> u8 {
     let bits = integer(ty).map_or(8, |(bits, _)| bits);
     (number as u8) & (u8::MAX >> (8 - bits))
 }
 
-/// The code of the integer that a float becomes by cutting its fraction.
+/// The code of a float rounded towards zero.
 pub(crate) fn encode_cut(ty: ElementType, number: f64, rule: Rule) -> u8 {
     let (low, high) = range(ty).unwrap_or_default();
     let number = if rule.wrap { number } else { number.clamp(f64::from(low), f64::from(high)) };
     encode_integer(ty, number as i128)
 }
 
-/// The number that a code of a float type stands for.
+/// The number of a code in a float type.
 pub(crate) fn decode_float(ty: ElementType, code: u8) -> f64 {
     static TABLES: LazyLock<[[f64; 256]; 5]> = LazyLock::new(|| {
         let types = [
@@ -229,7 +238,7 @@ pub(crate) fn encode_float(ty: ElementType, number: f64, rule: Rule) -> u8 {
     }
 }
 
-/// The codes that lie `bits` bits each, the first the lowest, in bytes.
+/// Unpacks `count` codes of `bits` bits each. The first code of a byte is in its lowest bits.
 pub(crate) fn unpack(bytes: impl Iterator<Item = u8>, bits: u32, count: usize) -> Vec<u8> {
     let each = 8 / bits;
     let mask = u8::MAX >> (8 - bits);

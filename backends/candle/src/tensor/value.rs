@@ -1,10 +1,11 @@
-//! The tensors that a plan computes with.
+//! The tensors that inputs, outputs, constants and operators use.
 //!
-//! A [`Value`] is immutable once made and cheap to clone: its elements are shared. They lie row-major without gaps.
+//! A [`Value`] is immutable and cheap to clone, because clones share the elements. The elements are contiguous and
+//! row-major. Three invariants hold for every value:
 //!
-//! * V1: a value has exactly as many elements as its dimensions say.
-//! * V2: the product of its dimensions, each zero counted as one, is at most [`MAX_ELEMENTS`]; strides and offsets
-//!   made of them never overflow.
+//! * V1: it has exactly as many elements as its dimensions require.
+//! * V2: the product of its dimensions, with each 0 counted as 1, is at most
+//!   [`MAX_ELEMENTS`](crate::tensor::dims::MAX_ELEMENTS). So strides and offsets never overflow.
 //! * V3: it has at most [`MAX_RANK`] dimensions.
 
 use crate::tensor::element::{Data, Element, ElementType};
@@ -17,35 +18,40 @@ pub use crate::tensor::dims::MAX_RANK;
 pub(crate) use crate::tensor::dims::{Dims, count};
 use graphpool::backend::Error;
 
+/// The elements that the clones of a value share.
 #[derive(Debug)]
 struct Buffer {
     data: Data,
-    /// Gives the bytes back to the budget they were charged to.
+    /// Releases the bytes when the buffer is dropped.
     _charge: Charge,
 }
 
-/// A tensor: dimensions and shared elements.
+/// A tensor: an element type, dimensions, and elements in row-major order.
+///
+/// A value is immutable. A clone shares the elements and copies nothing.
 #[derive(Debug, Clone)]
 pub struct Value {
     /// Shared, so that a clone allocates nothing.
     dims: Arc<[usize]>,
-    /// What the elements are: the buffer's own type, or codes of a narrow one in bytes.
+    /// The element type. It is the buffer's, or a narrow type whose codes are in a buffer of bytes.
     ty: ElementType,
     buffer: Arc<Buffer>,
 }
 
 impl Value {
-    /// A value of these elements, charged to no budget.
+    /// A value of `dims` with these elements, in row-major order. It takes the vector without a copy and is charged to
+    /// no memory limit.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) where there are not as many elements as `dims` say,
-    /// [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) past [`MAX_RANK`] or [`MAX_ELEMENTS`].
+    /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) for another number of elements than `dims`
+    /// require, [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) for more than [`MAX_RANK`] dimensions or
+    /// [`MAX_ELEMENTS`](crate::MAX_ELEMENTS) elements.
     pub fn new<T: Element>(dims: Vec<usize>, elements: Vec<T>) -> Result<Self, Error> {
         Self::charged(dims, elements, Charge::none())
     }
 
-    /// A value of these elements that gives `charge` back when the last clone is gone.
+    /// As [`new`](Self::new), with a charge that is released when the last clone is dropped.
     pub(crate) fn charged<T: Element>(
         dims: impl Into<Arc<[usize]>>,
         elements: Vec<T>,
@@ -55,24 +61,24 @@ impl Value {
         let count = count(&dims)?;
         if count != elements.len() {
             return Err(Error::invalid_argument(format!(
-                "{} elements where {} wants {count}",
-                elements.len(),
-                Dims(&dims)
+                "a tensor of {} needs {count} elements, not {}",
+                Dims(&dims),
+                elements.len()
             )));
         }
         Ok(Self { dims, ty: T::TYPE, buffer: Arc::new(Buffer { data: T::wrap(elements), _charge: charge }) })
     }
 
-    /// A value of no dimension.
+    /// A value without dimensions, which has one element.
     ///
     /// # Errors
     ///
-    /// None: one element always fits.
+    /// It never fails; the result is that of [`new`](Self::new).
     pub fn scalar<T: Element>(element: T) -> Result<Self, Error> {
         Self::new(Vec::new(), vec![element])
     }
 
-    /// The sizes, outermost first; none for a scalar.
+    /// The dimensions, outermost first; empty for a scalar.
     #[must_use]
     pub fn dims(&self) -> &[usize] {
         &self.dims
@@ -84,13 +90,13 @@ impl Value {
         self.dims.len()
     }
 
-    /// The number of elements.
+    /// The number of elements: the product of the dimensions, 1 for a scalar.
     #[must_use]
     pub fn len(&self) -> usize {
         self.dims.iter().product()
     }
 
-    /// Whether it has no element.
+    /// Whether the value has no elements, because a dimension is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.dims.contains(&0)
@@ -102,23 +108,23 @@ impl Value {
         self.ty
     }
 
-    /// Bytes of the elements.
+    /// The size of the elements in memory, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.len() * self.ty().size()
     }
 
-    /// The elements, row-major.
+    /// The elements in row-major order, without a copy.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) where they are of another type.
+    /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) if the element type is not `T`'s.
     pub fn elements<T: Element>(&self) -> Result<&[T], Error> {
         let own = if self.ty == T::TYPE { T::slice(&self.buffer.data) } else { None };
-        own.ok_or_else(|| Error::invalid_argument(format!("elements are {:?}, not {:?}", self.ty(), T::TYPE)))
+        own.ok_or_else(|| Error::invalid_argument(format!("the elements are {:?}, not {:?}", self.ty(), T::TYPE)))
     }
 
-    /// The elements where nobody else holds them, so that an operator may overwrite them.
+    /// The elements for an operator to overwrite. `None` if a clone shares them or their type is another.
     pub(crate) fn elements_mut<T: Element>(&mut self) -> Option<&mut [T]> {
         if self.ty != T::TYPE {
             return None;
@@ -126,8 +132,7 @@ impl Value {
         T::slice_mut(&mut Arc::get_mut(&mut self.buffer)?.data)
     }
 
-    /// The blocks of memory that it shares with its clones, each by its address and with the bytes that it takes: the
-    /// dimensions, and the elements with what is kept of them.
+    /// The address and the size in bytes of the two heap allocations that clones share: dimensions and elements.
     pub(crate) fn blocks(&self) -> [(usize, usize); 2] {
         const COUNTS: usize = 2 * size_of::<usize>();
         let dims = allocation(COUNTS + size_of_val(&*self.dims));
@@ -135,63 +140,70 @@ impl Value {
         [(self.dims.as_ptr().addr(), dims), (Arc::as_ptr(&self.buffer).addr(), elements)]
     }
 
-    /// The codes of a narrow type.
+    /// The codes of a value of a narrow type.
     pub(crate) fn codes(&self) -> Result<&[u8], Error> {
         let codes = if self.ty.is_narrow() { u8::slice(&self.buffer.data) } else { None };
-        codes.ok_or_else(|| Error::invalid_argument(format!("elements are {:?}, no codes", self.ty)))
+        codes.ok_or_else(|| {
+            Error::invalid_argument(format!("the elements are {:?}, which is not a narrow type", self.ty))
+        })
     }
 
-    /// The value for an operator that only moves elements: codes of a narrow type as bytes.
+    /// The value for an operator that only moves elements: a narrow type's codes as U8, any other type unchanged.
     pub(crate) fn plain(&self) -> Self {
         self.clone().into_plain()
     }
 
-    /// The same without another holder of the elements.
+    /// As [`plain`](Self::plain), without a further clone.
     pub(crate) fn into_plain(self) -> Self {
         let ty = if self.ty.is_narrow() { ElementType::U8 } else { self.ty };
         Self { ty, ..self }
     }
 
-    /// What such an operator made, with the type that went into it.
+    /// The inverse of [`plain`](Self::plain): gives a moving operator's result the type of its input.
     pub(crate) fn retyped(self, ty: ElementType) -> Self {
         if ty.is_narrow() && self.ty == ElementType::U8 { Self { ty, ..self } } else { self }
     }
 
-    /// Bytes as the codes of a narrow type, each of which is one.
+    /// Turns a value of U8 into codes of a narrow type, after a check that each byte is a code.
     pub(crate) fn of_codes(mut self, ty: ElementType) -> Result<Self, Error> {
         let bits = ty.bits();
         let codes = self.elements::<u8>()?;
         if !ty.is_narrow() || (bits < 8 && codes.iter().any(|code| code >> bits != 0)) {
-            return Err(Error::invalid_argument(format!("a byte that is no {ty:?}")));
+            return Err(Error::invalid_argument(format!("an element is out of range for {ty:?}")));
         }
         self.ty = ty;
         Ok(self)
     }
 
-    /// The same elements under other dimensions.
+    /// The same elements with other dimensions.
     pub(crate) fn reshaped(mut self, dims: Vec<usize>) -> Result<Self, Error> {
         let wanted = count(&dims)?;
         if wanted != self.len() {
-            return Err(Error::invalid_argument(format!("{} can't be read as {}", Dims(&self.dims), Dims(&dims))));
+            return Err(Error::invalid_argument(format!("{} can't be reshaped to {}", Dims(&self.dims), Dims(&dims))));
         }
         self.dims = dims.into();
         Ok(self)
     }
 
-    /// The elements of a tensor of shapes, axes or counts: i64, or i32 where the operator takes that too. No more than
-    /// two for each dimension that there can be.
+    /// The elements of a short list such as a shape, axes or pads, of type I64 or I32. A list has at most two elements
+    /// for each of [`MAX_RANK`] dimensions.
     pub(crate) fn to_i64s(&self) -> Result<Vec<i64>, Error> {
         if self.len() > 2 * MAX_RANK {
-            return Err(Error::invalid_argument(format!("{} integers where a few are wanted", self.len())));
+            return Err(Error::invalid_argument(format!(
+                "a list of {} integers is too long; at most {} are supported",
+                self.len(),
+                2 * MAX_RANK
+            )));
         }
         match self.ty() {
             ElementType::I64 => Ok(self.elements::<i64>()?.to_vec()),
             ElementType::I32 => Ok(self.elements::<i32>()?.iter().map(|&element| i64::from(element)).collect()),
-            other => Err(Error::invalid_argument(format!("{other:?} where integers are wanted"))),
+            other => Err(Error::invalid_argument(format!("a list of integers has the type {other:?}, not I64 or I32"))),
         }
     }
 
-    /// The elements as little-endian bytes; a boolean is 0 or 1, and strings have none.
+    /// A copy of the elements as little-endian bytes. A boolean is 0 or 1, a narrow type has one byte for each element,
+    /// and the result is empty for strings.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         fn bytes<T: Copy, const N: usize>(elements: &[T], to: impl Fn(T) -> [u8; N]) -> Vec<u8> {
@@ -219,18 +231,19 @@ impl Value {
         }
     }
 
-    /// A value of `ty` from little-endian bytes.
+    /// A value of `dims` and `ty` from a copy of little-endian bytes, in the format of [`to_bytes`](Self::to_bytes).
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) where the data is not exactly as long as `dims`
-    /// and `ty` say, or a boolean is neither 0 nor 1.
+    /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) for data of another length than `dims` and
+    /// `ty` require, for a byte that is out of range for the type, and for strings;
+    /// [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) as for [`new`](Self::new).
     pub fn from_bytes(dims: Vec<usize>, ty: ElementType, data: &[u8]) -> Result<Self, Error> {
         fn elements<T, const N: usize>(data: &[u8], from: impl Fn([u8; N]) -> T) -> Vec<T> {
             data.as_chunks::<N>().0.iter().map(|&bytes| from(bytes)).collect()
         }
         if count(&dims)?.checked_mul(ty.size()) != Some(data.len()) {
-            let message = format!("{} bytes of data for {ty:?} in {}", data.len(), Dims(&dims));
+            let message = format!("{} bytes of data don't fit {ty:?} in {}", data.len(), Dims(&dims));
             return Err(Error::invalid_argument(message));
         }
         match ty {
@@ -250,13 +263,13 @@ impl Value {
                 Self::new(dims, data.iter().map(|&byte| byte == 1).collect())
             }
             ElementType::Bool => Err(Error::invalid_argument("a boolean is neither 0 nor 1")),
-            ElementType::String => Err(Error::invalid_argument("strings are no bytes of a fixed length")),
+            ElementType::String => Err(Error::invalid_argument("strings can't be made from bytes of a fixed length")),
             narrow => Self::new(dims, data.to_vec())?.of_codes(narrow),
         }
     }
 }
 
-/// A type that an operator doesn't take.
+/// The error of an operator that does not support the value's element type.
 pub(crate) fn no_type(value: &Value) -> Error {
     Error::unsupported(format!("elements of type {:?} are not supported", value.ty()))
 }

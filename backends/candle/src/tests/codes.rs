@@ -1,4 +1,4 @@
-//! Element types of 8 bits and fewer: how files hold them, what moves them, and what refuses them.
+//! Narrow element types, of at most 8 bits: in files, in operators that move them, and in those that refuse them.
 
 use crate::format::messages::TensorProto;
 use crate::tensor::element::ElementType;
@@ -17,7 +17,7 @@ fn packed(ty: i32, dims: &[i64], raw: &[u8]) -> TensorProto {
 }
 
 #[test]
-fn a_file_holds_several_to_a_byte() {
+fn a_file_packs_several_elements_into_a_byte() {
     let read = |tensor: TensorProto| decode_tensor(&tensor.encode_to_vec());
     assert_eq!(read(packed(I4, &[3], &[0x21, 0x0f])).unwrap().to_bytes(), [1, 2, 15]);
     assert_eq!(read(packed(U2, &[5], &[0b1110_0100, 2])).unwrap().to_bytes(), [0, 1, 2, 3, 2]);
@@ -37,10 +37,10 @@ fn a_file_holds_several_to_a_byte() {
 }
 
 #[test]
-fn what_a_file_holds_packed_is_within_the_limit_unpacked() {
+fn packed_tensors_are_charged_with_their_unpacked_size() {
     let raw = vec![0; 1 << 20];
     let tensor = TensorProto { name: Some("w".to_owned()), ..packed(U2, &[1 << 22], &raw) };
-    // Nothing reads the tensor, so that no plan counts it.
+    // No node reads the tensor, so it is not part of the plan.
     let model = Model::new(25).input("x", F32, &[-1]).initializer(tensor).node("Neg", "x", "y", &[]).output("y", F32);
     let load = |limit: usize| CandleBackend::new().load_graph(&model.bytes(), limit);
     assert!(load(1 << 26).is_ok());
@@ -49,7 +49,7 @@ fn what_a_file_holds_packed_is_within_the_limit_unpacked() {
 
 #[test]
 fn codes_are_moved_as_they_are() {
-    // Transposed, padded, filled and taken apart by a loop, with the numbers of the definition at the end.
+    // Codes are transposed and padded, and converted to numbers at the end.
     let x = tensor(&[2, 2], &[-8.0, 7.0, 1.0, -1.0]);
     let cast = |model: Model, from: &str, to: &str| model.node("Cast", from, to, &[int("to", 1)]).output(to, F32);
     let base = || Model::new(25).input("x", F32, &[-1, -1]).node("Cast", "x", "c", &[int("to", i64::from(I4))]);
@@ -57,7 +57,7 @@ fn codes_are_moved_as_they_are() {
     assert_eq!(turned.floats(vec![x.clone()]).1, [-8.0, 1.0, 7.0, -1.0]);
     let padded = base().integers("p", &[4], &[0, 1, 0, 0]).node("Pad", "c p", "t", &[]);
     assert_eq!(cast(padded, "t", "y").floats(vec![x.clone()]).1, [0.0, -8.0, 7.0, 0.0, 1.0, -1.0]);
-    // What reads them as numbers is refused.
+    // Operators that compute with them are refused.
     for op in ["Relu", "Neg", "Tanh"] {
         let error = base().node(op, "c", "y", &[]).output("y", I4).run(vec![x.clone()]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnsupportedOperation, "{op}");
@@ -88,7 +88,7 @@ fn quantized_numbers_stay_in_their_range() {
 }
 
 #[test]
-fn a_guest_sees_the_bits_in_bytes_and_cannot_give_others() {
+fn a_guest_sees_codes_as_bytes_and_can_set_only_valid_ones() {
     let model = Model::new(25)
         .input("x", I4, &[2])
         .node("Cast", "x", "y", &[int("to", i64::from(I64))])

@@ -1,6 +1,6 @@
-//! Corners that a comparison with onnxruntime and with ONNX's own reference, over models made at random, led to.
+//! Corner cases that were found by comparing random models with onnxruntime and with ONNX's reference implementation.
 //!
-//! Expected numbers are worked by hand or, where they have more than two decimals, the reference's.
+//! Expected numbers with more than two decimals are the reference's; the others are computed by hand.
 
 use crate::format::messages::{AttributeProto, GraphProto};
 use crate::tensor::element::ElementType;
@@ -9,14 +9,14 @@ use crate::tests::builder::{
     BOOL, F32, I64, Model, close, counting, float, graph, info, int, ints, one, string, tensor,
 };
 
-/// The elements of the one output of an operator over `x`.
+/// The elements of the output of an operator on `x`.
 fn of(op: &str, opset: i64, attributes: &[AttributeProto], x: &[f32]) -> Vec<f32> {
     one(opset, op, "", attributes).floats(vec![tensor(&[x.len()], x)]).1
 }
 
 #[test]
 fn a_transposed_convolution_with_an_output_shape_takes_the_odd_place_off_the_beginning() {
-    // Of the whole, 1 2 0 3 4 0 5 6, one place goes.
+    // One element is removed from the whole result, 1 2 0 3 4 0 5 6.
     for (auto_pad, wanted) in [
         ("NOTSET", [2.0, 0.0, 3.0, 4.0, 0.0, 5.0, 6.0]),
         ("VALID", [2.0, 0.0, 3.0, 4.0, 0.0, 5.0, 6.0]),
@@ -32,7 +32,7 @@ fn a_transposed_convolution_with_an_output_shape_takes_the_odd_place_off_the_beg
 }
 
 #[test]
-fn what_is_no_number_stays_none_in_celu() {
+fn celu_of_nan_is_nan() {
     let found = of("Celu", 12, &[float("alpha", 2.0)], &[f32::NAN, -1.0, 3.0]);
     assert!(found[0].is_nan());
     close(&found[1..], &[-0.786_938_7, 3.0]);
@@ -44,7 +44,7 @@ fn the_error_function_ends_at_one_and_so_gelu_ends_at_zero() {
     let wanted = [-1.0, -1.0, -1.0, -1.0, 1.0, 1.0, 1.0, -1.0, 1.0];
     assert_eq!(of("Erf", 13, &[], &far), wanted);
     assert_eq!(of("Gelu", 20, &[], &[-1e30, -1e6, -12.0, 12.0, 1e6]), [0.0, 0.0, 0.0, 12.0, 1e6]);
-    // The same where it follows a product.
+    // The same in a fused step.
     let model = Model::new(20).input("x", F32, &[1, 1]).weights("w", &[1, 1], &[1.0]).output("y", F32);
     let model = model.node("MatMul", "x w", "t", &[]).node("Gelu", "t", "y", &[]);
     assert_eq!(model.floats(vec![tensor(&[1, 1], &[-1e6])]).1, [0.0]);
@@ -76,7 +76,7 @@ fn the_index_of_a_largest_element_is_under_the_window_whatever_is_there() {
 
 #[test]
 fn sums_of_narrow_floats_are_rounded_once() {
-    // One more is lost on 2048 as f16, and on 256 as bf16.
+    // Adding 1 to 2048 in f16, or to 256 in bf16, has no effect.
     for (number, ty) in [(10, ElementType::F16), (16, ElementType::Bf16)] {
         let model = Model::new(13)
             .input("x", F32, &[4096])
@@ -114,7 +114,7 @@ fn a_branch_may_name_its_output_as_the_node_does() {
         ..Model::new(16).node(op, "x x", "t", &[]).node("Neg", "t", "y", &[]).graph
     };
     let branches = [graph("then_branch", branch("Add")), graph("else_branch", branch("Mul"))];
-    // A name of the branches is also that of a later value outside of them.
+    // `t` is a name inside the branches and of a later value outside.
     let model = Model::new(16)
         .input("x", F32, &[2])
         .input("condition", BOOL, &[])

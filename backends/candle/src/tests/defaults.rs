@@ -7,7 +7,7 @@ use crate::tests::builder::{F32, I64, Model, integers, tensor};
 use crate::{CandleBackend, CandleGraph};
 use graphpool::backend::{BackendContext as _, ComputeControl, Error, ErrorKind, Tensor, TensorType};
 
-/// `x` times `w`, plus a constant, where `w` is listed before `x` and is 2 and 3 by default.
+/// `x` times (`w` plus a constant). `w` is listed before `x`; its default is 2 and 3.
 fn model() -> Model {
     Model::new(13)
         .input("w", F32, &[2])
@@ -28,7 +28,7 @@ fn load(model: &Model, version: i64) -> Result<CandleGraph, Error> {
 #[test]
 fn an_input_with_a_default_may_be_given_or_not() {
     let graph = load(&model(), 4).unwrap();
-    // Inputs that have to be given come first, so that their indexes are those of a file without the others.
+    // Inputs without a default come first, with the same indexes as in a file without the others.
     let names: Vec<&str> = graph.input_ports().iter().map(|port| port.name.as_str()).collect();
     assert_eq!(names, ["x", "w"]);
     let (x, w) = (tensor(&[2], &[1.0, 10.0]), tensor(&[2], &[4.0, 5.0]));
@@ -62,7 +62,7 @@ fn a_guest_that_sets_a_default_keeps_it_to_its_context() {
 
 #[test]
 fn in_older_files_a_weight_that_is_listed_as_an_input_is_a_weight() {
-    // Before IR version 4 each weight had to be listed; onnxruntime takes none of them from a caller either.
+    // Before IR version 4 each initializer had to be listed as an input. In onnxruntime they can't be set either.
     let graph = load(&model(), 3).unwrap();
     assert_eq!(graph.input_ports().len(), 1);
     let outputs = graph.run(vec![tensor(&[2], &[1.0, 10.0])], &ComputeControl::default()).unwrap();

@@ -1,4 +1,4 @@
-//! What `scripts/differential.py` found: operators that gave something else than their specification says.
+//! Findings of `scripts/differential.py`: operators whose results differed from their specification.
 
 use crate::format::messages::AttributeProto;
 use crate::tensor::value::Value;
@@ -43,7 +43,7 @@ fn a_mode_that_is_an_input_of_the_model_may_say_that_nothing_is_trained() {
 
 #[test]
 fn a_quotient_is_rounded_as_its_scale_is_before_it_is_quantized() {
-    // -31 / 0.3803711 is -81.499 and in f16 -81.5, which goes to the even number.
+    // -31 / 0.3803711 is -81.499, which is -81.5 in f16; that is rounded to the even number.
     let run = |opset, attributes: &[AttributeProto]| {
         let model = Model::new(opset)
             .input("x", F32, &[1])
@@ -68,7 +68,7 @@ fn the_area_tangent_is_odd() {
         assert_eq!(found[0].to_bits(), (-found[1]).to_bits(), "{x}");
         let wanted = f64::from(x).atanh();
         let found = f64::from(found[0]);
-        // Infinities are equal, and differ by no number.
+        // The difference of equal infinities is NaN, so bits are compared first.
         assert!(found.to_bits() == wanted.to_bits() || (found - wanted).abs() <= 1e-6 * wanted, "{x}");
     }
 }
@@ -87,7 +87,7 @@ fn integers(dims: &[usize], elements: &[i64]) -> Value {
 
 #[test]
 fn integers_are_multiplied_and_summed_as_integers() {
-    // No float holds this one and its neighbours.
+    // This number and its neighbours are one number in f64.
     let large = (1_i64 << 60) + 1;
     let (a, b) = (|| integers(&[2, 2], &[large, 2, 3, 4]), || integers(&[2, 2], &[1, 0, 0, 1]));
     let einsum = |equation| of_integers("Einsum", 2, &[string("equation", equation)]).longs(vec![a(), b()]);

@@ -1,19 +1,13 @@
-//! Tensors of f64 are computed in f64: digits and magnitudes that f32 has not.
+//! Tensors of f64 are computed in f64: the results need digits and magnitudes that f32 lacks.
 
 use crate::format::messages::{AttributeProto, TensorProto};
 use crate::tensor::value::Value;
-use crate::tests::builder::{Model, float, int, ints, string};
+use crate::tests::builder::{F64, I64, Model, float, floats, int, ints, string, string_list, value};
 
-const F64: i32 = 11;
-
-/// Differs from 1 by less than f32 can say.
+/// Added to 1, it is lost in f32.
 const TINY: f64 = 1.0 / (1_u64 << 40) as f64;
 
-fn doubles(dims: &[usize], elements: &[f64]) -> Value {
-    Value::new(dims.to_vec(), elements.to_vec()).unwrap()
-}
-
-/// What an operator of an input `x` and constants `p`, `q`, `r` and so on makes of them.
+/// The output of an operator on an input `x` and constants `p`, `q`, `r` and so on.
 fn of(
     opset: i64,
     op: &str,
@@ -34,7 +28,7 @@ fn of(
         names.push(name.to_string());
     }
     let model = model.node(op, &names.join(" "), "y", attributes);
-    let outputs = model.run(vec![doubles(x.0, x.1)]).unwrap();
+    let outputs = model.run(vec![value(x.0, x.1)]).unwrap();
     outputs[0].elements::<f64>().unwrap().to_vec()
 }
 
@@ -46,7 +40,7 @@ fn near(found: &[f64], wanted: &[f64]) {
     }
 }
 
-/// Numbers that only f64 tells apart, of both signs.
+/// Numbers of both signs that are distinct in f64 and equal to ±1 in f32.
 fn fine(count: usize) -> Vec<f64> {
     (0..count).map(|index| (1.0 + TINY * (index + 1) as f64) * if index % 2 == 0 { 1.0 } else { -1.0 }).collect()
 }
@@ -62,7 +56,7 @@ fn convolutions() {
             assert_eq!(of(13, op, (&dims, &x), &[(weights, &ones)], &[int("group", group)]), x, "{op}");
         }
     }
-    // By the definition, with pads, strides, dilations, groups and a bias, of more outputs than one product has.
+    // Compared with the definition: pads, strides, dilations, groups, a bias, and more outputs than one block.
     let (n, channels, filters, groups, input, kernel) = (2, 4, 6, 2, 25_000, 3);
     let (x, w) = (fine(n * channels * input), fine(filters * channels / groups * kernel));
     let bias = fine(filters);
@@ -120,7 +114,7 @@ fn pools() {
         .integers("i", &[1, 1, 1], &[1])
         .output("y", F64)
         .node("MaxUnpool", "x i", "y", &[ints("kernel_shape", &[2]), ints("strides", &[2])])
-        .run(vec![doubles(&[1, 1, 1], &[1.0 + TINY])])
+        .run(vec![value(&[1, 1, 1], &[1.0 + TINY])])
         .unwrap();
     assert_eq!(unpooled[0].elements::<f64>().unwrap(), [0.0, 1.0 + TINY]);
     let columns = Model::new(18)
@@ -129,7 +123,7 @@ fn pools() {
         .integers("block", &[1], &[1])
         .output("y", F64)
         .node("Col2Im", "x image block", "y", &[])
-        .run(vec![doubles(&[1, 1, 2], &[1.0 + TINY, -1.0 - TINY])])
+        .run(vec![value(&[1, 1, 2], &[1.0 + TINY, -1.0 - TINY])])
         .unwrap();
     assert_eq!(columns[0].elements::<f64>().unwrap(), [1.0 + TINY, -1.0 - TINY]);
 }
@@ -138,7 +132,7 @@ fn pools() {
 fn normalizations() {
     let ones: (&[i64], &[f64]) = (&[1], &[1.0]);
     let zeros: (&[i64], &[f64]) = (&[1], &[0.0]);
-    // 16777217 is no f32.
+    // 16777217 is not an f32.
     let batch = of(
         13,
         "BatchNormalization",
@@ -147,7 +141,7 @@ fn normalizations() {
         &[float("epsilon", 0.0)],
     );
     near(&batch, &[1.0, 16_777_216.0 + TINY * 1e7 - 16_777_216.0]);
-    // Their squares are past f32's range, and so are they.
+    // The numbers and their squares are out of f32's range.
     let far = [1e39, 2e39, 3e39];
     let wanted = [-1.5_f64.sqrt(), 0.0, 1.5_f64.sqrt()];
     let threes: (&[i64], &[f64]) = (&[3], &[1.0; 3]);
@@ -174,7 +168,7 @@ fn softmax_and_losses() {
     assert_eq!(of(13, "Hardmax", (&[1, 2], &[1.0, 1.0 + TINY]), &[], &[]), [0.0, 1.0]);
     let loss = |op: &str, x: &[f64]| {
         let model = Model::new(13).input("x", F64, &[1, -1]).integers("t", &[1], &[1]).output("y", F64);
-        let outputs = model.node(op, "x t", "y", &[]).run(vec![doubles(&[1, x.len()], x)]).unwrap();
+        let outputs = model.node(op, "x t", "y", &[]).run(vec![value(&[1, x.len()], x)]).unwrap();
         outputs[0].elements::<f64>().unwrap().to_vec()
     };
     assert_eq!(loss("NegativeLogLikelihoodLoss", &[0.0, 1.0 + TINY]), [-1.0 - TINY]);
@@ -186,11 +180,10 @@ fn samples() {
     let (low, high) = (1.0, 1.0 + 4.0 * TINY);
     let between = |part: f64| low + part * (high - low);
     for opset in [10, 11, 18] {
-        let scales: TensorProto = crate::tests::builder::floats("s", &[1], &[2.0]);
+        let scales: TensorProto = floats("s", &[1], &[2.0]);
         let inputs = if opset < 11 { "x s" } else { "x _ s" };
         let model = Model::new(opset).input("x", F64, &[2]).initializer(scales).output("y", F64);
-        let found =
-            model.node("Resize", inputs, "y", &[string("mode", "linear")]).run(vec![doubles(&[2], &[low, high])]);
+        let found = model.node("Resize", inputs, "y", &[string("mode", "linear")]).run(vec![value(&[2], &[low, high])]);
         let found = found.unwrap()[0].elements::<f64>().unwrap().to_vec();
         let wanted = if opset < 11 { [0.0, 0.5, 1.0, 1.0] } else { [0.0, 0.25, 0.75, 1.0] };
         near(&found, &wanted.map(between));
@@ -199,20 +192,15 @@ fn samples() {
     let grid = of(16, "GridSample", (&[1, 1, 1, 2], &[low, high]), &[(&[1, 1, 1, 2], &[0.5, 0.0])], &attributes);
     near(&grid, &[between(0.75)]);
     let model = Model::new(20).input("x", F64, &[1, 2, 3]).integers("s", &[4], &[1, 1, 1, 1]).output("y", F64);
-    let theta = doubles(&[1, 2, 3], &[1.0, 0.0, 1.0 + TINY, 0.0, 1.0, -1.0 - TINY]);
+    let theta = value(&[1, 2, 3], &[1.0, 0.0, 1.0 + TINY, 0.0, 1.0, -1.0 - TINY]);
     let outputs = model.node("AffineGrid", "x s", "y", &[]).run(vec![theta]).unwrap();
     assert_eq!(outputs[0].elements::<f64>().unwrap(), [1.0 + TINY, -1.0 - TINY]);
 }
 
 #[test]
 fn recurrences() {
-    let affine = AttributeProto {
-        name: Some("activations".to_owned()),
-        r#type: Some(8),
-        strings: vec![b"Affine".to_vec()],
-        ..AttributeProto::default()
-    };
-    // The state is the input and the state before.
+    let affine = string_list("activations", &["Affine"]);
+    // Each state is the sum of the input and the previous state.
     let one: (&[i64], &[f64]) = (&[1, 1, 1], &[1.0]);
     let x = [1.0 + TINY, 2.0 - TINY];
     let found = of(14, "RNN", (&[2, 1, 1], &x), &[one, one], &[affine, int("hidden_size", 1)]);
@@ -230,7 +218,7 @@ fn recurrences() {
 #[test]
 fn windows() {
     let model = |op: &str| {
-        let model = Model::new(17).input("n", crate::tests::builder::I64, &[]).output("y", F64);
+        let model = Model::new(17).input("n", I64, &[]).output("y", F64);
         let outputs = model.node(op, "n", "y", &[int("output_datatype", 11)]).run(vec![Value::scalar(7_i64).unwrap()]);
         outputs.unwrap()[0].elements::<f64>().unwrap().to_vec()
     };

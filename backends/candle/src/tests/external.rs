@@ -1,4 +1,4 @@
-//! Weights in files beside the model's.
+//! Tensor data in other files of the model's directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::tests::builder::{F32, Model};
 use graphpool::backend::{Backend, BackendGraph, ComputeControl, LoadRequest};
 use graphpool::nn::{Encoding, Engine, Error, ErrorKind, ModelSource, Target, Tensor, TensorType};
 
-/// A directory that is gone with the test.
+/// A directory that is removed when the test ends.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -36,7 +36,7 @@ fn floats(numbers: &[f32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
-/// `x` plus two weights that lie elsewhere.
+/// `x` plus two weights in another file, described by `entries`.
 fn model(entries: &[(&str, &str)]) -> Vec<u8> {
     let entry = |&(key, value): &(&str, &str)| StringStringEntryProto {
         key: Some(key.to_owned()),
@@ -60,7 +60,7 @@ fn load(bytes: &[u8], directory: Option<&Path>, limit: usize) -> Result<Box<dyn 
     CandleBackend::new().load(&request)
 }
 
-/// What a graph makes of zeros.
+/// The output of a graph for zeros.
 fn zeros(graph: &dyn BackendGraph) -> Vec<u8> {
     let mut context = graph.init_context().unwrap();
     let x = Tensor::new(vec![2], TensorType::F32, vec![0; 8]).unwrap();
@@ -86,14 +86,14 @@ fn weights_are_read_from_where_the_model_says() {
     let end = [("location", "weights"), ("offset", "8"), ("length", "18446744073709551615")];
     assert_eq!(kind(&end), ErrorKind::InvalidEncoding);
     assert_eq!(kind(&[("location", "weights"), ("offset", "-4")]), ErrorKind::InvalidEncoding);
-    // The tensor wants eight bytes.
+    // The tensor needs eight bytes.
     assert_eq!(kind(&[("location", "weights"), ("length", "4")]), ErrorKind::InvalidEncoding);
     assert_eq!(kind(&[("location", "nowhere")]), ErrorKind::RuntimeError);
     assert_eq!(kind(&[("location", "inner")]), ErrorKind::InvalidArgument);
 }
 
 #[test]
-fn no_location_leads_out_of_the_models_directory() {
+fn a_location_outside_of_the_models_directory_is_refused() {
     let directory = Directory::new("out");
     fs::write(directory.0.join("secret"), floats(&[1.0, 2.0])).unwrap();
     let absolute = directory.0.join("secret").to_str().unwrap().to_owned();
@@ -107,9 +107,9 @@ fn no_location_leads_out_of_the_models_directory() {
         std::os::unix::fs::symlink(&directory.0, directory.model().join("up")).unwrap();
         for location in ["link", "up/secret"] {
             let error = load(&model(&[("location", location)]), Some(&directory.model()), 1 << 16).err().unwrap();
-            assert!(error.message().contains("leads out"), "{error}");
+            assert!(error.message().contains("outside of the model"), "{error}");
         }
-        // A link inside is as good as a file.
+        // A link to a file inside the directory is allowed.
         fs::write(directory.model().join("weights"), floats(&[5.0, 6.0])).unwrap();
         std::os::unix::fs::symlink("weights", directory.model().join("alias")).unwrap();
         let graph = load(&model(&[("location", "alias")]), Some(&directory.model()), 1 << 16).unwrap();
@@ -153,11 +153,11 @@ fn an_engine_loads_a_model_by_its_path_and_reloads_it_where_its_weights_have_cha
         data
     };
     assert_eq!(compute(), floats(&[1.0, 2.0]));
-    // The model's own bytes are as they were.
+    // The bytes of the model itself are unchanged.
     fs::write(directory.model().join("weights"), floats(&[7.0, 8.0])).unwrap();
     engine.reload_model("m").unwrap();
     assert_eq!(compute(), floats(&[7.0, 8.0]));
-    // A guest's own bytes have no directory.
+    // A model from a guest's bytes has no directory.
     let bytes = fs::read(&path).unwrap();
     assert!(guest.load(&[&bytes], Encoding::Onnx, Target::Cpu).unwrap_err().message().contains("by its path"));
 }

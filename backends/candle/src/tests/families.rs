@@ -1,4 +1,4 @@
-//! Operators of each family against numbers from onnxruntime 1.23.
+//! Operators of each family, compared with the results of onnxruntime 1.23.
 
 use crate::tensor::value::Value;
 use crate::tests::builder::{F32, I64, Model, close, counting, graph, int, ints, node, one, string, tensor};

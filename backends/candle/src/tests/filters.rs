@@ -1,21 +1,17 @@
-//! `DeformConv`, `Det` and the rarer ways of Resize, on numbers that don't fit and on some that do.
+//! `DeformConv`, `Det` and the rarer modes of Resize, with valid and invalid inputs.
 
-use crate::compute::context::ExecContext;
 use crate::format::messages::AttributeProto;
-use crate::ops;
-use crate::ops::node::{Args, Node, Shared};
-use crate::tensor::budget::Meter;
 use crate::tensor::value::Value;
-use crate::tests::builder::{F32, Model, close, counting, float, int, ints, node, one, string, tensor};
-use graphpool::backend::{ComputeControl, Error, ErrorKind};
+use crate::tests::builder::{
+    F32, Model, cancelled, close, counting, float, info, int, ints, kernel, names, one, string, tensor,
+};
+use graphpool::backend::{Error, ErrorKind};
 
 fn deformed(values: &[Value], attributes: &[AttributeProto]) -> Result<Vec<Value>, Error> {
     let mut model = Model::new(22).output("y", F32);
-    let names: Vec<String> = (0..values.len()).map(|index| format!("i{index}")).collect();
-    for name in &names {
-        model.graph.input.push(crate::tests::builder::info(name, F32, None));
-    }
-    model.node("DeformConv", &names.join(" "), "y", attributes).run(values.to_vec())
+    let names = names('i', values.len());
+    model.graph.input.extend(names.split(' ').map(|name| info(name, F32, None)));
+    model.node("DeformConv", &names, "y", attributes).run(values.to_vec())
 }
 
 #[test]
@@ -30,7 +26,7 @@ fn taps_lie_where_their_offsets_say() {
     };
     assert_eq!(at(0.0, 0.0), [0.0, 1.0, 2.0, 3.0]);
     assert_eq!(at(0.0, 1.0), [1.0, 0.0, 3.0, 0.0]);
-    // Half of what is there and half of nothing.
+    // Half of an element, and half of the zero outside.
     assert_eq!(at(0.0, 0.5), [0.5, 0.5, 2.5, 1.5]);
     assert_eq!(at(0.0, -0.5), [0.0, 0.5, 1.0, 2.5]);
     for far in [1e30, -1e30, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
@@ -90,7 +86,7 @@ fn a_determinant_is_of_square_matrices() {
     }
 }
 
-/// A Resize of `x` along its one axis, by scales or to sizes.
+/// A Resize of `x` by scales or to sizes.
 fn resized(
     x: Value,
     by: Result<&[f32], &[i64]>,
@@ -114,10 +110,10 @@ fn line(found: Result<Vec<Value>, Error>) -> Vec<f32> {
 fn a_filter_takes_all_that_an_output_covers() {
     let antialias = |mode: &str| [string("mode", mode), int("antialias", 1)];
     let x = || tensor(&[8], &[8.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 8.0]);
-    // Without the filter, an output of four inputs sees two of them.
+    // Without the filter, an output that covers four inputs depends on two of them.
     let found = line(resized(x(), Err(&[2]), &[], &antialias("linear")));
     assert!(found.iter().all(|&x| x > 0.5 && x < 3.0) && (found[0] - found[1]).abs() < 1e-5, "{found:?}");
-    // What is the same everywhere stays that, whatever the size.
+    // A constant input stays constant for every size.
     for mode in ["linear", "cubic"] {
         for size in [1, 2, 3, 7, 8, 20] {
             close(
@@ -169,7 +165,7 @@ fn a_kept_aspect_ratio_is_that_of_one_axis() {
     for sizes in [[i64::MAX, 1], [1 << 40, 1 << 40]] {
         assert_eq!(dims("not_smaller", &sizes).unwrap_err().kind(), ErrorKind::TooLarge, "{sizes:?}");
     }
-    // Of nothing there is no ratio, and nothing comes of it.
+    // An empty input gives an empty output.
     let nothing = resized(counting(&[0]), Err(&[3]), &[], &[string("keep_aspect_ratio_policy", "not_larger")]);
     assert_eq!(nothing.unwrap()[0].dims(), [0]);
 }
@@ -186,7 +182,7 @@ fn filters_of_any_reach_stay_within_the_budget() {
 }
 
 #[test]
-fn each_looks_at_the_token_while_it_works() {
+fn filters_check_the_cancel_token_while_they_work() {
     let square = counting(&[1, 1, 1 << 10, 1 << 11]);
     let sizes = Value::new(vec![4], vec![1_i64, 1, 1 << 9, 1 << 11]).unwrap();
     let none = counting(&[0]);
@@ -200,15 +196,7 @@ fn each_looks_at_the_token_while_it_works() {
         ("Resize", vec![square, none.clone(), none, sizes], &linear),
     ];
     for (op, values, attributes) in cases {
-        let names: Vec<String> = (0..values.len()).map(|index| format!("i{index}")).collect();
-        let proto = node(op, &names.join(" "), "y", attributes);
-        let shared = Shared::new(usize::MAX);
-        let made = Node::new(&proto, 22, vec![None; values.len()], Vec::new(), &shared);
-        let kernel = (ops::find("", op, 22).unwrap().build)(&made).unwrap();
-        let control = ComputeControl::default();
-        control.cancel.cancel();
-        let args = Args::new(values.iter().cloned().map(Some).collect());
-        let error = kernel(args, &ExecContext::new(&control, &Meter::new(usize::MAX))).map(|_| ()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::RuntimeError, "{op}");
+        let kernel = kernel(("", 22), op, values.len(), 1, attributes);
+        assert_eq!(cancelled(&kernel, values.clone()).message(), "cancelled", "{op}");
     }
 }

@@ -1,4 +1,4 @@
-//! A small convolutional model, end to end through the traits that the engine calls.
+//! A small convolutional model from its bytes to its outputs, through the traits that the engine calls.
 
 use crate::tests::builder::{F32, Model, ints};
 use graphpool::backend::{Backend, ComputeControl, Encoding, ErrorKind, LoadRequest, Target, Tensor};
@@ -43,7 +43,7 @@ fn a_small_model_runs_from_bytes_to_outputs() {
     context.compute(&control).unwrap();
     let output = context.output(0).unwrap().to_owned();
     assert_eq!(output.dimensions(), [1, 3]);
-    // By hand: the first filter gives 15.5 at the most, the second 5+6+7+9+10+11+13+14+15-10 = 80.
+    // By hand: the maximum of the first filter is 15.5, that of the second 5+6+7+9+10+11+13+14+15-10 = 80.
     assert_eq!(output.to_f32().unwrap(), [15.5 + 800.0, 31.0 + 1600.0, 46.5 + 2400.0]);
 }
 

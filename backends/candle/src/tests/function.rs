@@ -8,11 +8,12 @@ use crate::tests::builder::{BOOL, F32, Model, float, floats, graph, int, node, t
 use crate::{CandleBackend, CandleGraph};
 use graphpool::backend::{ComputeControl, Error, ErrorKind};
 
-/// A use of a function of the domain `own`.
+/// A call of a function of the domain `own`.
 fn call(name: &str, inputs: &str, outputs: &str, attributes: &[AttributeProto]) -> NodeProto {
     NodeProto { domain: Some("own".to_owned()), ..node(name, inputs, outputs, attributes) }
 }
 
+/// A function of the domain `own`.
 fn function(name: &str, inputs: &str, outputs: &str, nodes: Vec<NodeProto>) -> FunctionProto {
     let names = |list: &str| list.split_whitespace().map(str::to_owned).collect();
     FunctionProto {
@@ -30,6 +31,7 @@ fn opset(domain: &str, version: i64) -> OperatorSetIdProto {
     OperatorSetIdProto { domain: Some(domain.to_owned()), version: Some(version) }
 }
 
+/// An attribute whose value is that of the enclosing function's attribute `to`.
 fn refers(name: &str, number: i32, to: &str) -> AttributeProto {
     let (name, to) = (Some(name.to_owned()), Some(to.to_owned()));
     AttributeProto { name, r#type: Some(number), ref_attr_name: to, ..AttributeProto::default() }
@@ -66,8 +68,8 @@ fn refused(model: &Model, functions: Vec<FunctionProto>, kind: ErrorKind, why: &
 }
 
 #[test]
-fn each_use_has_names_of_its_own() {
-    // `t`, `x` and `y` are names of the model's too.
+fn each_call_has_its_own_names() {
+    // `t`, `x` and `y` are names in the model too.
     let twice_and_one = function("F", "x", "t", vec![node("Add", "x x", "y", &[]), node("Mul", "y y", "t", &[])]);
     let outer = function("G", "a", "x", vec![call("F", "a", "t", &[]), call("F", "t", "x", &[])]);
     let uses = model(vec![call("G", "x", "t", &[]), call("F", "x", "f", &[]), node("Add", "t f", "y", &[])]);
@@ -79,10 +81,10 @@ fn each_use_has_names_of_its_own() {
 fn attributes_are_those_of_the_use_or_the_defaults() {
     let mut leaky = function("L", "x", "y", vec![node("LeakyRelu", "x", "y", &[refers("alpha", 1, "slope")])]);
     leaky.attribute_proto = vec![float("slope", 0.5)];
-    // An attribute that neither has is left out, so that the operator's own default counts.
+    // An attribute without a value and without a default is left out, so the operator's default applies.
     let mut plain = function("P", "x", "y", vec![node("LeakyRelu", "x", "y", &[refers("alpha", 1, "slope")])]);
     plain.attribute = vec!["slope".to_owned()];
-    // A use inside of a function hands an attribute of its own on.
+    // A call inside a function passes an attribute of that function on.
     let mut through = function("T", "x", "y", vec![call("L", "x", "y", &[refers("slope", 1, "given")])]);
     through.attribute = vec!["given".to_owned()];
     let x = || vec![tensor(&[1], &[-8.0])];
@@ -96,7 +98,7 @@ fn attributes_are_those_of_the_use_or_the_defaults() {
     refused(&other, functions(), ErrorKind::UnsupportedOperation, "attribute 'alpha'");
     let wrong = model(vec![call("L", "x", "y", &[int("slope", 1)])]);
     refused(&wrong, functions(), ErrorKind::InvalidEncoding, "wrong type");
-    // A reference outside of a function refers to nothing.
+    // A reference is an error outside of a function.
     let loose = model(vec![node("LeakyRelu", "x", "y", &[refers("alpha", 1, "slope")])]);
     refused(&loose, vec![], ErrorKind::InvalidEncoding, "refers to a function's");
 }
@@ -132,14 +134,14 @@ fn inputs_and_outputs_may_be_left_out() {
     gives(&bounded("x", "_ y"), vec![clipped.clone()], x(), &[0.0, -2.0]);
     refused(&bounded("x one one one", "y"), vec![clipped.clone()], ErrorKind::InvalidEncoding, "4 inputs");
     refused(&bounded("x", "a b y"), vec![clipped.clone()], ErrorKind::InvalidEncoding, "3 outputs");
-    // What a use leaves out, an operator that wants it has not.
+    // A required input of an operator that the call leaves out is an error.
     let added = function("A", "a b", "y", vec![node("Add", "a b", "y", &[])]);
     refused(&model(vec![call("A", "x", "y", &[])]), vec![added], ErrorKind::InvalidEncoding, "left out");
 }
 
 #[test]
 fn a_function_has_operator_sets_of_its_own() {
-    // Before opset 13 a softmax flattens what follows its axis.
+    // Before opset 13, Softmax flattens the dimensions from its axis on.
     let mut old = function("S", "x", "y", vec![node("Softmax", "x", "y", &[int("axis", 0)])]);
     old.opset_import = vec![opset("", 11)];
     let mut model = Model::new(17).input("x", F32, &[-1, -1]).output("y", F32);
@@ -176,13 +178,13 @@ fn a_function_that_uses_itself_is_refused() {
     let cycle = function("F", "x", "y", vec![node("Add", "x y", "z", &[]), node("Neg", "z", "y", &[])]);
     refused(&uses, vec![cycle], ErrorKind::InvalidEncoding, "cycle");
     let nowhere = function("F", "x", "y", vec![node("Neg", "x", "z", &[])]);
-    refused(&uses, vec![nowhere], ErrorKind::InvalidEncoding, "'y' is defined nowhere");
-    // A function sees no name of the model's.
+    refused(&uses, vec![nowhere], ErrorKind::InvalidEncoding, "'y' has no producer");
+    // A function can't read the names of the model.
     let outside = function("F", "a", "y", vec![node("Add", "a x", "y", &[])]);
     refused(&uses, vec![outside], ErrorKind::InvalidEncoding, "'x' has no producer");
 }
 
-/// `levels` functions, each of which uses the next one `width` times.
+/// `levels` functions, each of which calls the next one `width` times.
 fn bomb(levels: usize, width: usize) -> Vec<FunctionProto> {
     let level = |level: usize| {
         let name = |at: usize| if at == 0 { "x".to_owned() } else { format!("t{at}") };
@@ -199,12 +201,12 @@ fn bomb(levels: usize, width: usize) -> Vec<FunctionProto> {
 }
 
 #[test]
-fn what_functions_come_to_is_bounded() {
+fn the_expansion_of_functions_is_bounded() {
     let uses = model(vec![call("F0", "x", "y", &[])]);
     refused(&uses, bomb(39, 2), ErrorKind::TooLarge, "more than 131072 nodes");
     refused(&uses, bomb(6, 64), ErrorKind::TooLarge, "more than 131072 nodes");
     gives(&uses, bomb(4, 4), vec![tensor(&[1], &[2.0])], &[2.0]);
-    // A kilobyte of weights, a thousand times.
+    // A thousand calls of a function with a kilobyte of weights.
     let value = AttributeProto { t: Some(floats("", &[256], &[1.0; 256])), r#type: Some(4), ..refers("value", 4, "") };
     let held = function("H", "x", "y", vec![node("Constant", "", "c", &[value]), node("Add", "x c", "y", &[])]);
     let chain = (0..1000).map(|at| call("H", &format!("t{at}"), &format!("t{}", at + 1), &[]));

@@ -1,4 +1,4 @@
-//! What a model may say at load: settings, operator sets, bodies that never run.
+//! Loads: configurations, imports of operator sets, and the shapes of bodies that run zero times.
 
 use prost::Message;
 
@@ -53,7 +53,7 @@ fn an_operator_set_may_be_imported_again_with_the_same_version() {
     }
 }
 
-/// A body that leaves what it carries, declared as `dims`.
+/// A loop body that returns and emits its state, which is declared as `dims`.
 fn body(ty: i32, dims: Option<&[i64]>) -> GraphProto {
     let body = Model::new(16).node("Identity", "go", "gone", &[]).node("Identity", "v", "w", &[]);
     let body = body.node("Identity", "v", "kept", &[]).graph;
@@ -65,7 +65,7 @@ fn body(ty: i32, dims: Option<&[i64]>) -> GraphProto {
 }
 
 #[test]
-fn a_loop_without_turns_leaves_none_of_what_its_body_declares() {
+fn a_loop_without_iterations_emits_nothing_in_the_declared_shape() {
     for (ty, dims, wanted) in [
         (1, Some(&[2][..]), &[0, 2][..]),
         (1, Some(&[]), &[0]),
@@ -88,7 +88,7 @@ fn a_loop_without_turns_leaves_none_of_what_its_body_declares() {
 }
 
 #[test]
-fn a_scan_over_nothing_leaves_none_of_what_its_body_declares() {
+fn a_scan_over_nothing_emits_nothing_in_the_declared_shape() {
     let inner = Model::new(16).node("Identity", "v", "w", &[]).node("Add", "v e", "kept", &[]).graph;
     let inner = GraphProto {
         input: vec![info("v", F32, Some(&[2])), info("e", F32, Some(&[2]))],

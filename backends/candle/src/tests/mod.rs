@@ -1,4 +1,12 @@
-//! What the candle backend promises, tried on models that the tests build themselves.
+//! Tests of the backend as a whole, on models that they build with [`builder`].
+//!
+//! * Results of operators: `families`, `operators`, `silent`, `corners`, `differential`, `nearest`, `filters`,
+//!   `newest`, `contrib` (com.microsoft), `learning` (ai.onnx.ml).
+//! * Element types: `doubles`, `narrow`, `codes`, `nans`.
+//! * Features of files: `loading`, `defaults`, `external`, `function`.
+//! * Execution: `first`, `fused`, `threaded`, `random`.
+//! * Hostile models and bounds: `hostile`, `strange`, `bounds`, `regressions` (findings of fuzzing).
+//! * The table of operators: `table`.
 
 mod bounds;
 mod builder;

@@ -1,12 +1,12 @@
-//! With a NaN among the elements, the largest and the smallest of them is NaN, and its index is that of the first NaN.
+//! The maximum and the minimum of elements with a NaN are NaN, and the index is that of the first NaN.
 
 use crate::format::messages::AttributeProto;
-use crate::tests::builder::{F32, I64, Model, int, ints, string, tensor};
+use crate::tests::builder::{F32, I64, Model, int, ints, string, string_list, tensor};
 
 /// f32, f16, f64 and bf16.
 const FLOATS: [i32; 4] = [1, 10, 11, 16];
 
-/// Rows of three with a NaN in every place, and where the first is.
+/// Rows of three with NaNs at various indexes, and the index of the first NaN.
 const ROWS: [([f32; 3], usize); 5] = [
     ([f32::NAN, 1.5, 0.5], 0),
     ([1.5, f32::NAN, 0.5], 1),
@@ -15,7 +15,7 @@ const ROWS: [([f32; 3], usize); 5] = [
     ([1.5, f32::NAN, f32::NAN], 1),
 ];
 
-/// What an operator of one input makes of the row, as f32.
+/// The output, as f32, of an operator on a row of element type `ty`.
 fn of(
     ty: i32,
     opset: i64,
@@ -143,12 +143,7 @@ fn a_region_and_a_scatter_keep_a_nan() {
 #[test]
 fn a_recurrence_by_relu_keeps_a_nan() {
     let weights = |model: Model| model.weights("w", &[1, 1, 1], &[1.0]).weights("r", &[1, 1, 1], &[0.0]);
-    let attribute = AttributeProto {
-        name: Some("activations".to_owned()),
-        r#type: Some(8),
-        strings: vec![b"Relu".to_vec()],
-        ..AttributeProto::default()
-    };
+    let attribute = string_list("activations", &["Relu"]);
     let model = weights(Model::new(14).input("x", F32, &[1, 1, 1]).output("y", F32));
     let model = model.node("RNN", "x w r", "y", &[attribute, int("hidden_size", 1)]);
     assert!(model.floats(vec![tensor(&[1, 1, 1], &[f32::NAN])]).1[0].is_nan());

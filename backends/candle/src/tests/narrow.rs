@@ -1,14 +1,16 @@
-//! Sums of 16-bit floats are added up in a wider type and rounded once: one more is lost on 2048 as f16, 256 as bf16.
+//! Sums of 16-bit floats are computed in a wider type and rounded once.
+//!
+//! A sum of ones in the narrow type would end at 2048 in f16 and at 256 in bf16.
 
 use crate::tests::builder::{F32, Model, int, ints, string, tensor};
 
-/// The numbers of f16 and bf16 in ONNX.
+/// ONNX's numbers of f16 and bf16.
 const NARROW: [i32; 2] = [10, 16];
 
-/// Elements that are 1 each.
+/// The number of elements, each of which is 1.
 const ONES: usize = 4096;
 
-/// What an operator makes of inputs in a narrow type, named `a`, `b` and so on; `y` is its output.
+/// The output `y` of a model whose inputs `a`, `b` and so on are in a narrow type.
 fn narrow(ty: i32, opset: i64, inputs: &[(&[usize], &[f32])], node: impl Fn(Model) -> Model) -> Vec<f32> {
     let mut model = Model::new(opset).output("wide", F32);
     let mut values = Vec::new();
@@ -39,7 +41,7 @@ fn products_are_summed_wide_whatever_their_shape() {
         let ones = vec![1.0; 2 * ONES];
         let batches = [(&[2, 1, ONES][..], &ones[..]), (&[2, ONES, 1], &ones)];
         assert_eq!(narrow(ty, 13, &batches, |model| model.node("MatMul", "a b", "y", &[])), [4096.0; 2]);
-        // A sum that passes the range of f16 on its way.
+        // An intermediate sum is out of the range of f16.
         let huge: Vec<f32> = (0..ONES).map(|index| if index < ONES / 2 { 60.0 } else { -60.0 }).collect();
         let many = vec![60.0; ONES];
         let operands = [(&[1, ONES][..], &huge[..]), (&[ONES, 1], &many)];
@@ -110,13 +112,13 @@ fn convolutions_and_losses_are_summed_wide() {
 
 #[test]
 fn many_operands_and_many_updates_are_added_up_wide() {
-    // The first number of each type past which one more is lost.
+    // The first number of each type to which adding 1 has no effect.
     for (ty, first) in [(10, 2048.0), (16, 256.0)] {
         let inputs: [(&[usize], &[f32]); 5] =
             [(&[1], &[first]), (&[1], &[1.0]), (&[1], &[1.0]), (&[1], &[1.0]), (&[1], &[1.0])];
         let of = |op: &str| narrow(ty, 13, &inputs, |model| model.node(op, "a b c d e", "y", &[]));
         assert_eq!(of("Sum"), [first + 4.0], "Sum of {ty}");
-        // A fifth more of 4 is near enough, and far enough from none.
+        // The tolerance of 0.3 is below 4 / 5, the error of a mean that loses the ones.
         let mean = of("Mean")[0];
         assert!((mean - (first + 4.0) / 5.0).abs() < 0.3 && mean > first / 5.0 + 0.5, "Mean of {ty}: {mean}");
         let ones = vec![1.0; ONES];

@@ -1,4 +1,5 @@
-//! Resize takes the nearest element by exact fractions: places and ties that a float would round to either side.
+//! Indexes from coordinates: Resize by exact fractions, and `GridSample` and Range in f64, at ties that f32 would
+//! round.
 
 #![expect(clippy::float_cmp, reason = "where floats are compared, exactly is what is meant")]
 
@@ -26,9 +27,9 @@ fn indices(graph: &CandleGraph, input: usize, by: Value) -> Vec<i64> {
     outputs[0].elements::<f32>().unwrap().iter().map(|&x| x as i64).collect()
 }
 
-/// The nearest of the whole numbers around `above / below`, by the definition, and kept inside.
+/// The integer nearest to `above / below` by the definition of a rounding mode, clamped to the input's indexes.
 fn nearest((above, below): (i64, i64), rounding: &str, input: i64) -> i64 {
-    // How far each is away, in units of one over `below`.
+    // The distance of an integer in units of `1 / below`.
     let distance = |at: i64| at * below - above;
     let around = (-3..input + 3).filter(|&at| distance(at).abs() <= below);
     let found = match rounding {
@@ -40,14 +41,14 @@ fn nearest((above, below): (i64, i64), rounding: &str, input: i64) -> i64 {
     found.unwrap().clamp(0, input - 1)
 }
 
-/// Where output `index` of `output` lies in `input` elements, by a scale of `p / q`.
+/// The coordinate of output `index` in the input, as a fraction, for a scale of `p / q`.
 fn place(transform: &str, index: i64, (input, output): (i64, i64), (p, q): (i64, i64)) -> (i64, i64) {
     match transform {
         "asymmetric" => (index * q, p),
         "align_corners" if input * p == q => (0, 1),
         "align_corners" => (index * (input - 1) * q, input * p - q),
         "pytorch_half_pixel" if output == 1 => (0, 1),
-        // The centre of the input, less what the output's own centre is away from it.
+        // The output is centred in the input.
         "half_pixel_symmetric" => (input * p - output * q + (2 * index + 1) * q - p, 2 * p),
         _ => ((2 * index + 1) * q - p, 2 * p),
     }
@@ -83,7 +84,7 @@ fn scales_are_the_fractions_that_they_stand_for() {
                     let found = indices(&graph, input as usize, Value::new(vec![1], vec![scale]).unwrap());
                     let output = found.len() as i64;
                     assert_eq!(output, input * p / q, "{input} by {p}/{q}");
-                    // Where the two are one float, the ratio of the sizes is meant.
+                    // If the ratio of the sizes is the same f32 as the scale, it is used instead.
                     let ratio = if (output as f64 / input as f64) as f32 == scale { (output, input) } else { (p, q) };
                     if input * ratio.0 <= ratio.1 {
                         continue;
@@ -99,7 +100,7 @@ fn scales_are_the_fractions_that_they_stand_for() {
 
 #[test]
 fn a_place_on_an_element_is_that_element_alone() {
-    // By linear and cubic interpolation some outputs are elements; what lies beside may be as large as can be.
+    // Outputs at the coordinate of an element are that element, whatever its neighbours are.
     for mode in ["linear", "cubic"] {
         let attributes = [string("coordinate_transformation_mode", "align_corners"), string("mode", mode)];
         let model = Model::new(13).input("x", F32, &[-1]).output("y", F32).input("sizes", I64, &[1]);
@@ -128,7 +129,7 @@ fn a_sample_beside_the_middle_is_the_element_on_its_side() {
             for number in [middle, middle.next_up(), middle.next_down()] {
                 let grid = Value::new(vec![1, 1, 1, 2], vec![number, 0.0]).unwrap();
                 let outputs = graph.run(vec![counting(&[1, 1, 1, size]), grid], &ComputeControl::default()).unwrap();
-                // Twice how far it is past the middle: f64 holds each of the numbers exactly.
+                // Twice the distance from the middle, which is exact in f64.
                 let past = (f64::from(number) + 1.0) * size as f64 - 1.0 - (2 * at + 1) as f64;
                 let upper = past > 0.0 || (past == 0.0 && at % 2 == 1);
                 let wanted = if upper { at + 1 } else { at };
@@ -147,7 +148,7 @@ fn a_range_is_as_long_as_its_numbers_say() {
             let limit = delta * steps as f32;
             let inputs = [0.0, limit, delta].map(|x| Value::scalar(x).unwrap());
             let outputs = graph.run(inputs.to_vec(), &ComputeControl::default()).unwrap();
-            // As many as are below the limit, by numbers that hold the products exactly.
+            // The count of the numbers below the limit, with exact products in f64.
             let below =
                 (0..steps + 2).filter(|&step| f64::from(step as f32) * f64::from(delta) < f64::from(limit)).count();
             assert_eq!(outputs[0].len(), below, "{limit} by {delta}");

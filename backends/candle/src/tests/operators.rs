@@ -1,19 +1,19 @@
-//! Operators beyond those of the common models, against numbers worked out by hand or by numpy.
+//! Operators that common models lack, compared with results computed by hand or by numpy.
 
 use crate::tensor::value::Value;
-use crate::tests::builder::{F32, I64, Model, close, counting, graph, int, ints, node, one, string, tensor};
+use crate::tests::builder::{BOOL, F32, I64, Model, close, counting, graph, int, ints, node, one, string, tensor};
 use graphpool::backend::{ComputeControl, ErrorKind};
 
-/// A body that doubles what it carries, leaves the turn's number, and goes on while `going`.
+/// A loop body that doubles its state, emits the iteration's number, and continues while `going`.
 fn doubling(going: &str) -> Model {
     let mut model = Model::new(13)
         .input("turn", I64, &[])
-        .input("condition", crate::tests::builder::BOOL, &[])
+        .input("condition", BOOL, &[])
         .input("x", F32, &[-1])
         .node("Add", "x x", "twice", &[])
         .node("Identity", "turn", "number", &[]);
     model = model.node("Identity", going, "on", &[]);
-    model.output("on", crate::tests::builder::BOOL).output("twice", F32).output("number", I64)
+    model.output("on", BOOL).output("twice", F32).output("number", I64)
 }
 
 fn looped(turns: i64) -> Model {
@@ -52,19 +52,6 @@ fn an_endless_loop_of_constants_does_not_stall_the_load() {
 }
 
 #[test]
-fn a_long_product_is_cancelled() {
-    let model =
-        Model::new(13).input("a", F32, &[-1, -1]).node("MatMul", "a a", "y", &[]).output("y", F32).load().unwrap();
-    let control =
-        ComputeControl::default().with_deadline(std::time::Instant::now() + std::time::Duration::from_millis(30));
-    let start = std::time::Instant::now();
-    let error = model.run(vec![tensor(&[3000, 3000], &vec![1.0; 9_000_000])], &control).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
-    // The whole product takes longer than this on any machine of today's, but the margin is for slow ones.
-    assert!(start.elapsed() < std::time::Duration::from_secs(10));
-}
-
-#[test]
 fn equations_sum_products() {
     let two = |equation: &str| {
         Model::new(13)
@@ -74,7 +61,7 @@ fn equations_sum_products() {
             .output("y", F32)
     };
     let inputs = || vec![counting(&[2, 2]), counting(&[2, 2])];
-    // [0 1; 2 3] by itself.
+    // [0 1; 2 3] times itself.
     assert_eq!(two("ij,jk->ik").floats(inputs()).1, [2.0, 3.0, 6.0, 11.0]);
     assert_eq!(two("ij,jk").floats(inputs()).1, [2.0, 3.0, 6.0, 11.0]);
     assert_eq!(two("ij,ij->").floats(inputs()).1, [14.0]);
@@ -120,7 +107,7 @@ fn a_stride_over_a_single_slab_changes_nothing() {
 
 #[test]
 fn a_volume_is_convolved_like_its_slabs() {
-    // A kernel that is 1 deep does to each slab what it does to an image.
+    // A kernel of depth 1 treats each slab like an image.
     let taps: Vec<f32> = (0..9).map(|index| index as f32 - 4.0).collect();
     let flat = one(11, "Conv", "w", &[]).weights("w", &[1, 1, 3, 3], &taps);
     let deep = one(11, "Conv", "w", &[]).weights("w", &[1, 1, 1, 3, 3], &taps);

@@ -1,4 +1,4 @@
-//! Numbers at random: of their distribution, of their context, and of their seed.
+//! Random numbers: their distributions, and their dependence on context and seed.
 
 use crate::tensor::value::Value;
 use crate::tests::builder::{F32, Model, float, int, ints, string, tensor};
@@ -8,7 +8,7 @@ fn drawn(op: &str, attributes: &[crate::format::messages::AttributeProto]) -> Mo
     Model::new(17).node(op, "", "y", attributes).output("y", F32)
 }
 
-/// The floats of one compute of a context.
+/// The f32 output of the next compute of a context.
 fn next(context: &mut crate::CandleContext) -> Vec<f32> {
     context.compute(&ComputeControl::default().with_memory_limit(1 << 24)).unwrap();
     let output = context.output(0).unwrap();
@@ -16,14 +16,14 @@ fn next(context: &mut crate::CandleContext) -> Vec<f32> {
 }
 
 #[test]
-fn a_context_goes_on_and_is_disturbed_by_no_other() {
+fn a_context_continues_its_sequence_independently_of_others() {
     let graph = drawn("RandomUniform", &[ints("shape", &[100]), float("seed", 3.0)]).load().unwrap();
     let (mut one, mut two) = (graph.context(), graph.context());
     let (first, second) = (next(&mut one), next(&mut one));
     assert_ne!(first, second);
     assert_eq!((next(&mut two), next(&mut two)), (first.clone(), second));
     assert_eq!(next(&mut graph.context()), first);
-    // Without a context every run is the first.
+    // A run without a context starts from the initial state.
     let outputs = graph.run(vec![], &ComputeControl::default()).unwrap();
     assert_eq!(outputs[0].elements::<f32>().unwrap(), first);
     let other = drawn("RandomUniform", &[ints("shape", &[100]), float("seed", 4.0)]).load().unwrap();
@@ -55,20 +55,20 @@ fn numbers_are_of_the_distribution_that_the_attributes_say() {
         let square = numbers.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / count as f64;
         (mean, square, numbers)
     };
-    // Five deviations of the mean of so many.
+    // The tolerance of a mean is five standard deviations.
     let (mean, variance, numbers) = moments(&uniform);
     assert!(numbers.iter().all(|x| (-2.0..4.0).contains(x)));
     assert!((mean - 1.0).abs() < 0.034 && (variance - 3.0).abs() < 0.06, "{mean} {variance}");
     let (mean, variance, _) = moments(&normal);
     assert!((mean - 3.0).abs() < 0.04 && (variance - 4.0).abs() < 0.12, "{mean} {variance}");
-    // A shape like another tensor's, and its type.
+    // The shape and the type of another tensor.
     let like = Model::new(17).input("x", 11, &[-1]).node("RandomUniformLike", "x", "y", &[]).output("y", 11);
     let outputs = like.run(vec![Value::new(vec![3], vec![0.0_f64; 3]).unwrap()]).unwrap();
     assert!(outputs[0].elements::<f64>().unwrap().iter().all(|x| (0.0..1.0).contains(x)));
 }
 
 #[test]
-fn a_coin_and_a_die_fall_as_often_as_they_are_to() {
+fn bernoulli_and_multinomial_follow_their_probabilities() {
     let coin = Model::new(17).input("x", F32, &[-1]).node("Bernoulli", "x", "y", &[float("seed", 5.0)]);
     let coin = coin.output("y", F32);
     let count = 1 << 14;
@@ -84,7 +84,7 @@ fn a_coin_and_a_die_fall_as_often_as_they_are_to() {
         "y",
         &[int("sample_size", count as i64), int("dtype", 7), float("seed", 5.0)],
     );
-    // Of weights 1, 0, 3 in the first row; the last alone in the second.
+    // The weights are 1, 0, 3 in the first row; in the second, only the last class has a weight.
     let infinity = f32::NEG_INFINITY;
     let rows = tensor(&[2, 3], &[0.0, infinity, 3.0_f32.ln(), infinity, infinity, 0.0]);
     let (dims, classes) = die.longs(vec![rows]);
@@ -101,7 +101,7 @@ fn a_coin_and_a_die_fall_as_often_as_they_are_to() {
 }
 
 #[test]
-fn what_is_drawn_is_charged_and_its_sizes_are_checked() {
+fn random_tensors_are_charged_and_their_sizes_are_checked() {
     let large = drawn("RandomNormal", &[ints("shape", &[1 << 30])]);
     assert_eq!(large.run(vec![]).unwrap_err().kind(), ErrorKind::TooLarge);
     for wrong in [&[-1][..], &[i64::MAX, i64::MAX]] {

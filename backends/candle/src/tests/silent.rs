@@ -1,7 +1,7 @@
-//! What other runtimes get wrong without a word: defaults that changed from opset to opset, and corners of shapes.
+//! Cases in which runtimes silently give wrong results: defaults that changed between opsets, and corner cases of
+//! shapes.
 //!
-//! Expected numbers are worked by hand where they are counts and sums; those with more than two decimals are
-//! onnxruntime 1.23's.
+//! Expected numbers with more than two decimals are those of onnxruntime 1.23; the others are computed by hand.
 
 use crate::tests::builder::{BOOL, F32, I64, Model, close, counting, float, int, ints, one, string, tensor};
 
@@ -9,10 +9,10 @@ use crate::tests::builder::{BOOL, F32, I64, Model, close, counting, float, int, 
 fn reduce_mean_takes_its_axes_from_an_input_as_of_opset_18() {
     let model = one(18, "ReduceMean", "axes", &[int("keepdims", 0)]).integers("axes", &[1], &[-1]);
     assert_eq!(model.floats(vec![counting(&[2, 4])]), (vec![2], vec![1.5, 5.5]));
-    // As an attribute before.
+    // Before, they are an attribute.
     let model = one(17, "ReduceMean", "", &[ints("axes", &[0])]);
     assert_eq!(model.floats(vec![counting(&[2, 2])]), (vec![1, 2], vec![1.0, 2.0]));
-    // An attribute that this opset doesn't have is no attribute to be passed over.
+    // An attribute that this opset lacks is refused, not ignored.
     assert!(one(18, "ReduceMean", "", &[ints("axes", &[0])]).load().is_err());
 }
 
@@ -73,7 +73,7 @@ fn softmax_flattens_from_axis_1_before_opset_13_and_is_along_the_last_after() {
     close(&old, &[0.032_058_6, 0.087_144_32, 0.236_882_8, 0.643_914_3]);
     let (_, new) = one(13, "Softmax", "", &[]).floats(vec![counting(&[1, 2, 2])]);
     close(&new, &[0.268_941_4, 0.731_058_6, 0.268_941_4, 0.731_058_6]);
-    // Along the first of two: e⁻² is 0.1353.
+    // Along the first of two dimensions.
     let (_, first) = one(13, "Softmax", "", &[int("axis", 0)]).floats(vec![counting(&[2, 2])]);
     close(&first, &[0.119_202_9, 0.119_202_9, 0.880_797_1, 0.880_797_1]);
     let (_, log) = one(11, "LogSoftmax", "", &[int("axis", 0)]).floats(vec![counting(&[2, 2])]);
@@ -100,7 +100,7 @@ fn split_gives_the_last_part_what_is_left() {
     let parts = model.run(vec![counting(&[7])]).unwrap();
     assert_eq!(parts.iter().map(|part| part.dims()[0]).collect::<Vec<_>>(), [3, 3, 1]);
     assert_eq!(parts[2].elements::<f32>().unwrap(), [6.0]);
-    // By an attribute before opset 13, by an input after; not adding up is an error.
+    // Sizes are an attribute before opset 13 and an input since. A wrong sum is an error.
     let by = |opset, attributes: &[_], rest: &str, sizes: &[i64]| {
         let model = Model::new(opset).input("x", F32, &[-1]).output("a", F32).output("b", F32);
         model.node("Split", &format!("x {rest}"), "a b", attributes).integers("sizes", &[2], sizes)

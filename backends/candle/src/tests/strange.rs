@@ -1,14 +1,17 @@
-//! Every operator as no exporter would write it: attributes of other kinds, inputs left out, too many outputs,
-//! dimensions that are nothing or huge. Each gives an error or an answer, never a panic.
+//! Every operator with attributes of wrong kinds, missing inputs, too many outputs, and empty or huge dimensions.
+//!
+//! Each load and each run ends with an error or a result, without a panic.
 
 use crate::format::messages::{AttributeProto, TensorProto};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
-use crate::tests::builder::{F32, Model, float, graph, info, int, integers, ints, string};
+use crate::tests::builder::{
+    F32, Model, float, graph, info, int, integers, ints, onnx_number, string, tensor_attribute,
+};
 use crate::{CandleBackend, Operator, operators};
 use graphpool::backend::{ComputeControl, MESSAGE_BYTES};
 
-/// Attributes that operators read, besides those that they must have.
+/// Names of optional attributes that operators read.
 const NAMES: [&str; 93] = [
     "activation",
     "activation_alpha",
@@ -105,15 +108,10 @@ const NAMES: [&str; 93] = [
     "update_rule",
 ];
 
-/// The kinds of values that an attribute may have, some of them at the ends of their range.
+/// Values of an attribute, of every kind and some at the ends of their range.
 fn kinds(name: &str) -> Vec<AttributeProto> {
     let body = Model::new(13).node("Neg", "i0", "inside", &[]).output("inside", F32).graph;
-    let tensor = AttributeProto {
-        name: Some(name.to_owned()),
-        r#type: Some(4),
-        t: Some(TensorProto { dims: vec![i64::MAX, 2], ..integers("t", &[0], &[]) }),
-        ..AttributeProto::default()
-    };
+    let tensor = tensor_attribute(name, TensorProto { dims: vec![i64::MAX, 2], ..integers("t", &[0], &[]) });
     vec![
         int(name, i64::MIN),
         int(name, i64::MAX),
@@ -129,7 +127,7 @@ fn kinds(name: &str) -> Vec<AttributeProto> {
     ]
 }
 
-/// A value of any type that counts from -1, or begins there and wraps.
+/// A value of any type whose elements count from -1, with wrapping in unsigned types.
 fn counting(ty: ElementType, dims: &[usize]) -> Value {
     let count: usize = dims.iter().product();
     let bytes: Vec<u8> = match ty {
@@ -140,7 +138,7 @@ fn counting(ty: ElementType, dims: &[usize]) -> Value {
     Value::from_bytes(dims.to_vec(), ty, &bytes).unwrap()
 }
 
-/// Loads a model of one node and runs it on such values.
+/// Loads a model of one node and runs it on the values `of`.
 fn attack(
     operator: &Operator,
     opset: i64,
@@ -153,8 +151,7 @@ fn attack(
     let mut model = Model::new(opset).node(operator.name, &names.join(" "), &outputs.join(" "), attributes);
     model = model.of_domain(operator.domain, opset);
     for (index, value) in of.iter().enumerate() {
-        let number = (1..17).find(|&number| ElementType::from_onnx(number) == Some(value.ty())).unwrap();
-        model.graph.input.push(info(&format!("i{index}"), number, None));
+        model.graph.input.push(info(&format!("i{index}"), onnx_number(value), None));
     }
     model.graph.output = outputs.iter().map(|name| info(name, F32, None)).collect();
     let control = ComputeControl::default()

@@ -1,4 +1,4 @@
-//! The table of operators in the documentation, and what every row of the code's table keeps to.
+//! The table of operators: the documentation's copy is up to date, and the rows are consistent.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::ops::operator::Fusion;
 use crate::{Cost, LATEST_OPSET, Operator, operators};
 
-/// Where the documentation's table is.
+/// The documentation's table.
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/operators.md");
 
 fn opsets(row: &Operator) -> String {
@@ -49,7 +49,7 @@ fn table() -> String {
     table
 }
 
-/// `UPDATE_OPERATORS=1 cargo test -p graphpool-candle table` writes the file anew.
+/// `UPDATE_OPERATORS=1 cargo test -p graphpool-candle table` rewrites the file.
 #[test]
 fn the_documentation_has_the_table_of_the_code() {
     let table = table();

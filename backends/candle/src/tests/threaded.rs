@@ -1,4 +1,4 @@
-//! A compute on several threads gives what it gives on one.
+//! A compute on several threads gives the same result as on one.
 
 use std::num::NonZeroUsize;
 
@@ -7,13 +7,13 @@ use crate::tensor::value::Value;
 use crate::tests::builder::{F32, Model, counting, int, ints};
 use graphpool::backend::{ComputeControl, ErrorKind};
 
-/// Runs the model on one, two and three threads.
+/// Checks that a model gives the same on one, two and three threads.
 fn alike(model: &Model, inputs: &[Value]) {
     let run = |threads: usize| {
         let backend = CandleBackend::with_threads(NonZeroUsize::new(threads).unwrap()).unwrap();
         let graph = backend.load_graph(&model.bytes(), usize::MAX).unwrap();
         let outputs = graph.run(inputs.to_vec(), &ComputeControl::default()).unwrap();
-        // Products of matrices that are given may go other ways by their number of rows, with other rounding.
+        // Products of inputs may sum in another order for another number of rows, with other rounding.
         let round = |&x: &f32| (x * 64.0).round();
         (outputs[0].dims().to_vec(), outputs[0].elements::<f32>().unwrap().iter().map(round).collect::<Vec<_>>())
     };
@@ -45,21 +45,21 @@ fn convolution(filters: i64, depth: i64, groups: i64) -> Model {
 }
 
 #[test]
-fn convolutions_are_cut_along_their_filters() {
-    // 61 filters are seven blocks of rows and five more.
+fn convolutions_are_split_along_their_filters() {
+    // 61 filters are seven blocks of eight rows and five more rows.
     alike(&convolution(61, 20, 1), &[value(&[2, 20, 21, 19], 1)]);
     alike(&convolution(80, 20, 2), &[value(&[1, 40, 23, 29], 1)]);
     alike(&convolution(16, 32, 1), &[value(&[9, 32, 16, 3], 1)]);
 }
 
 #[test]
-fn depthwise_convolutions_are_cut_along_their_channels() {
+fn depthwise_convolutions_are_split_along_their_channels() {
     alike(&convolution(50, 1, 50), &[value(&[3, 50, 55, 53], 1)]);
     alike(&convolution(50, 1, 25), &[value(&[2, 25, 71, 53], 1)]);
 }
 
 #[test]
-fn products_by_weights_are_cut_along_their_rows() {
+fn products_by_weights_are_split_along_their_rows() {
     let model = Model::new(13)
         .input("x", F32, &[-1, 300])
         .weights("w", &[300, 70], &some(300 * 70, 2))
@@ -74,7 +74,7 @@ fn products_by_weights_are_cut_along_their_rows() {
 }
 
 #[test]
-fn products_of_what_is_given_are_cut_along_rows_or_batches() {
+fn products_of_inputs_are_split_along_rows_or_batches() {
     let model = |dims: [&[i64]; 2]| {
         let model = Model::new(13).input("x", F32, dims[0]).input("z", F32, dims[1]);
         model.node("MatMul", "x z", "y", &[]).output("y", F32)
@@ -85,7 +85,7 @@ fn products_of_what_is_given_are_cut_along_rows_or_batches() {
 }
 
 #[test]
-fn threads_look_at_the_token_and_at_the_budget() {
+fn threads_check_the_cancel_token_and_the_budget() {
     let backend = CandleBackend::with_threads(NonZeroUsize::new(2).unwrap()).unwrap();
     let graph = backend.load_graph(&convolution(61, 20, 1).bytes(), usize::MAX).unwrap();
     let run = |control: &ComputeControl| graph.run(vec![counting(&[2, 20, 21, 19])], control).map_err(|e| e.kind());
