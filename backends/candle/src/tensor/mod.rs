@@ -8,6 +8,8 @@
 //! * [`budget`]: the memory budgets of a load and of a compute.
 
 pub(crate) mod budget;
+#[cfg(feature = "candle")]
+mod candle;
 pub(crate) mod dims;
 pub(crate) mod element;
 pub(crate) mod narrow;
