@@ -232,7 +232,7 @@ fn gelu(node: &Node<'_>) -> Result<OpFn, Error> {
             |x| 0.5 * x * (1.0 + functions::tanh(0.797_884_6 * (x + 0.044_715 * x * x * x))),
             |x| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh()),
         ),
-        _ => Err(Error::unsupported("an approximation other than tanh is not supported")),
+        _ => Err(Error::unsupported("attribute approximate is neither none nor tanh")),
     }
 }
 
@@ -250,7 +250,7 @@ fn clip_by_inputs(_: &Node<'_>) -> Result<OpFn, Error> {
                 let Some(bound) = args.option(index) else { return Ok(None) };
                 match bound.elements::<T>()? {
                     [bound] => Ok(Some(*bound)),
-                    _ => Err(Error::invalid_argument("a bound that is no scalar")),
+                    _ => Err(Error::invalid_argument("min and max must each have one element")),
                 }
             };
             Ok(vec![clip_to(value, bound(1)?, bound(2)?, cx)?])

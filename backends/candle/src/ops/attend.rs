@@ -35,7 +35,7 @@ impl Heads {
         let count = node.int("num_heads")?.and_then(|count| usize::try_from(count).ok()).filter(|&count| count > 0);
         node.at_most(1)?;
         Ok(Self {
-            count: count.ok_or_else(|| Error::invalid_encoding("attribute num_heads is missing"))?,
+            count: count.ok_or_else(|| Error::invalid_encoding("attribute num_heads is missing or not positive"))?,
             causal: node.flag("unidirectional", false)?,
             scale: node.float_option("scale")?.filter(|&scale| scale != 0.0),
             masked: node.float("mask_filter_value", -10000.0)?,
@@ -49,7 +49,11 @@ impl Heads {
     fn dims(&self, value: &Value) -> Result<[usize; 3], Error> {
         match *value.dims() {
             [batch, steps, width] if width % self.count == 0 => Ok([batch, steps, width]),
-            _ => Err(Error::invalid_argument(format!("{} for {} heads", Dims(value.dims()), self.count))),
+            _ => Err(Error::invalid_argument(format!(
+                "the input {} must have three dimensions, the last one a multiple of {} heads",
+                Dims(value.dims()),
+                self.count
+            ))),
         }
     }
 
@@ -73,7 +77,8 @@ impl Heads {
         }
         let ([batch, steps, width], [_, places, _], [_, _, out]) = (self.dims(&q)?, self.dims(&k)?, self.dims(&v)?);
         if k.dims() != [batch, places, width] || v.dims() != [batch, places, out] {
-            let why = format!("keys {} and values {} for queries {}", Dims(k.dims()), Dims(v.dims()), Dims(q.dims()));
+            let why =
+                format!("keys {} and values {} do not fit queries {}", Dims(k.dims()), Dims(v.dims()), Dims(q.dims()));
             return Err(Error::invalid_argument(why));
         }
         let scale = self.scale.unwrap_or_else(|| 1.0 / ((width / self.count) as f32).sqrt());
@@ -86,7 +91,9 @@ impl Heads {
             let dims = scores.dims().to_vec();
             scores = of(&self.add, [scores, bias], cx)?;
             if scores.dims() != dims {
-                return Err(Error::invalid_argument("a bias of other dimensions than the scores"));
+                return Err(Error::invalid_argument(
+                    "the attention bias does not broadcast to the dimensions of the scores",
+                ));
             }
         }
         let gathered = of(&self.matmul, [of(&self.softmax, [scores], cx)?, self.split(v, cx)?], cx)?;
@@ -107,7 +114,12 @@ impl Heads {
             [rows, columns] if (rows, columns) == (batch, places) => {
                 output.collect(given.iter().map(|&one| added(one != 0)))
             }
-            _ => Err(Error::unsupported(format!("a mask {} for {}", Dims(mask.dims()), Dims(&[batch, places])))),
+            _ => Err(Error::unsupported(format!(
+                "a mask of dimensions {} is not supported: {} and {} are",
+                Dims(mask.dims()),
+                Dims(&[batch]),
+                Dims(&[batch, places])
+            ))),
         }
     }
 
@@ -121,7 +133,8 @@ impl Heads {
         cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
         let mask = mask.map(Value::elements::<f32>).transpose()?;
-        let elements = scores.elements_mut::<f32>().ok_or_else(|| Error::runtime_error("scores that are shared"))?;
+        let elements =
+            scores.elements_mut::<f32>().ok_or_else(|| Error::runtime_error("the attention scores are shared"))?;
         let mut checkpoint = Checkpoint::default();
         for (index, row) in elements.chunks_exact_mut(places.max(1)).enumerate() {
             checkpoint.step(places, cx)?;
@@ -145,10 +158,13 @@ impl Heads {
 /// Queries, keys and values that lie beside each other.
 fn parts(value: &Value, sizes: [usize; 3], cx: &ExecContext<'_>) -> Result<[Value; 3], Error> {
     let &[batch, steps, width] = value.dims() else {
-        return Err(Error::invalid_argument("three dimensions are wanted"));
+        return Err(Error::invalid_argument("the input must have three dimensions"));
     };
     if sizes.iter().try_fold(0_usize, |sum, &size| sum.checked_add(size)) != Some(width) {
-        return Err(Error::invalid_argument(format!("{} in parts of {sizes:?}", Dims(value.dims()))));
+        return Err(Error::invalid_argument(format!(
+            "the last dimension of {} is not the sum of the sizes {sizes:?}",
+            Dims(value.dims())
+        )));
     }
     let elements = value.elements::<f32>()?;
     let mut start = 0;
@@ -171,16 +187,21 @@ fn sizes(listed: Option<[usize; 3]>, width: usize) -> [usize; 3] {
 fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
     let heads = Heads::new(node)?;
     if (4..7).any(|index| index != 5 && node.has_input(index)) || node.flag("do_rotary", false)? {
-        return Err(Error::unsupported("keys and values kept from before, or rotary embeddings"));
+        return Err(Error::unsupported("past keys and values and rotary embeddings are not supported"));
     }
     node.ignore(&["past_present_share_buffer", "rotary_embedding_dim"]);
     let listed = match node.ints("qkv_hidden_sizes")?.unwrap_or_default() {
         [] => None,
         &[q, k, v] => {
-            let size = |size: i64| usize::try_from(size).map_err(|_| Error::invalid_encoding("a size below 0"));
+            let size = |size: i64| {
+                usize::try_from(size)
+                    .map_err(|_| Error::invalid_encoding("attribute qkv_hidden_sizes has a negative size"))
+            };
             Some([size(q)?, size(k)?, size(v)?])
         }
-        other => return Err(Error::invalid_encoding(format!("{} qkv_hidden_sizes", other.len()))),
+        other => {
+            return Err(Error::invalid_encoding(format!("attribute qkv_hidden_sizes has {} sizes, not 3", other.len())));
+        }
     };
     Ok(Box::new(move |mut args, cx| {
         let mut all = of(&heads.matmul, [args.take(0)?, args.take(1)?], cx)?;
@@ -197,7 +218,7 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
 fn quantized(node: &Node<'_>) -> Result<OpFn, Error> {
     let (heads, products) = (Heads::new(node)?, Products::new()?);
     if node.has_input(8) || node.flag("do_rotary", false)? {
-        return Err(Error::unsupported("keys and values kept from before, or rotary embeddings"));
+        return Err(Error::unsupported("past keys and values and rotary embeddings are not supported"));
     }
     node.ignore(&["past_present_share_buffer"]);
     Ok(Box::new(move |mut args, cx| {
@@ -214,7 +235,7 @@ fn quantized(node: &Node<'_>) -> Result<OpFn, Error> {
 fn multi_head(node: &Node<'_>) -> Result<OpFn, Error> {
     let heads = Heads::new(node)?;
     if !node.has_input(1) || !node.has_input(2) {
-        return Err(Error::unsupported("queries, keys and values in one tensor"));
+        return Err(Error::unsupported("queries, keys and values packed into one tensor are not supported"));
     }
     Ok(Box::new(move |mut args: Args, cx| {
         let mut values = [args.take(0)?, args.take(1)?, args.take(2)?];

@@ -63,19 +63,19 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
     };
     node.at_most(4)?;
     if !(0..=3).contains(&operator.mode) {
-        return Err(Error::invalid_encoding("attribute qk_matmul_output_mode is none of 0 to 3"));
+        return Err(Error::invalid_encoding("attribute qk_matmul_output_mode is not between 0 and 3"));
     }
     if !(operator.softcap >= 0.0 && operator.softcap.is_finite()) {
-        return Err(Error::invalid_encoding("attribute softcap is negative or no number"));
+        return Err(Error::invalid_encoding("attribute softcap is negative or not finite"));
     }
     if operator.scale.is_some_and(|scale| !(scale >= 0.0 && scale.is_finite())) {
-        return Err(Error::invalid_encoding("attribute scale is negative or no number"));
+        return Err(Error::invalid_encoding("attribute scale is negative or not finite"));
     }
     if node.has_input(4) != node.has_input(5) {
-        return Err(Error::invalid_encoding("of past_key and past_value, one is left out"));
+        return Err(Error::invalid_encoding("past_key and past_value must be given together"));
     }
     if node.has_input(6) && node.has_input(4) {
-        return Err(Error::invalid_encoding("nonpad_kv_seqlen beside past_key"));
+        return Err(Error::invalid_encoding("nonpad_kv_seqlen and past_key cannot be given together"));
     }
     Ok(Box::new(move |args, cx| operator.run(args, cx)))
 }
@@ -95,7 +95,13 @@ enum Places<'a, T> {
 
 impl<'a, T: Real> Mask<'a, T> {
     fn new(value: &'a Value, heads: &Heads, pads: bool) -> Result<Self, Error> {
-        let wrong = || Error::invalid_argument(format!("a mask {} for {}", Dims(value.dims()), Dims(&heads.all())));
+        let wrong = || {
+            Error::invalid_argument(format!(
+                "the mask {} does not broadcast to the scores {}",
+                Dims(value.dims()),
+                Dims(&heads.all())
+            ))
+        };
         let (all, own) = (heads.all(), strides(value.dims()));
         let skipped = all.len().checked_sub(value.rank()).ok_or_else(wrong)?;
         let (mut strides, mut keys) = ([0; 4], heads.keys);
@@ -161,10 +167,10 @@ impl Attention {
         let (query, key, value) = (args.take(0)?, args.take(1)?, args.take(2)?);
         let (ty, flat) = (query.ty(), query.rank() == 3);
         if key.ty() != ty {
-            return Err(Error::invalid_argument(format!("queries of {ty:?} and keys of {:?}", key.ty())));
+            return Err(Error::invalid_argument(format!("the queries are {ty:?} and the keys are {:?}", key.ty())));
         }
         if key.rank() != query.rank() || value.rank() != query.rank() {
-            return Err(Error::invalid_argument("queries, keys and values of other ranks"));
+            return Err(Error::invalid_argument("queries, keys and values have different ranks"));
         }
         let query = by_head(query, self.query_heads, cx)?;
         let (key, value) = (by_head(key, self.key_heads, cx)?, by_head(value, self.key_heads, cx)?);
@@ -212,7 +218,7 @@ impl Attention {
         let list = value.elements::<i64>()?;
         if value.dims() != [heads.batch] {
             return Err(Error::invalid_argument(format!(
-                "nonpad_kv_seqlen {} for {}",
+                "nonpad_kv_seqlen has dimensions {}, and the batch has {} sequences",
                 Dims(value.dims()),
                 heads.batch
             )));
@@ -220,7 +226,10 @@ impl Attention {
         let len = |&len: &i64| usize::try_from(len).ok().filter(|&len| len <= heads.keys);
         let lens: Option<Vec<usize>> = list.iter().map(len).collect();
         lens.ok_or_else(|| {
-            Error::invalid_argument(format!("a length in nonpad_kv_seqlen is not of 0 to {}", heads.keys))
+            Error::invalid_argument(format!(
+                "a length in nonpad_kv_seqlen is not between 0 and {}, the number of keys",
+                heads.keys
+            ))
         })
     }
 

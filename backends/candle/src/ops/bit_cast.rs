@@ -22,7 +22,7 @@ fn cast(node: &Node<'_>) -> Result<OpFn, Error> {
             return Ok(vec![value]);
         }
         if value.ty().bits() != ty.bits() {
-            return Err(Error::invalid_argument(format!("the bits of {:?} as {ty:?}", value.ty())));
+            return Err(Error::invalid_argument(format!("{:?} and {ty:?} have different numbers of bits", value.ty())));
         }
         Ok(vec![of_bits(&bits(value, cx)?, ty, cx)?])
     }))
@@ -54,7 +54,7 @@ fn of_bits(value: &Value, ty: ElementType, cx: &ExecContext<'_>) -> Result<Value
             for piece in value.elements::<u8>()?.chunks(PIECE) {
                 checkpoint.step(piece.len(), cx)?;
                 if piece.iter().any(|&x| x > 1) {
-                    return Err(Error::invalid_argument("a boolean of other bits than 0 and 1"));
+                    return Err(Error::invalid_argument("the bits of a boolean are neither 0 nor 1"));
                 }
             }
             map(value, cx, |x: u8| x == 1)

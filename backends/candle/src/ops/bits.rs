@@ -77,7 +77,7 @@ fn shift(node: &Node<'_>) -> Result<OpFn, Error> {
     let left = match node.string("direction", "")? {
         "LEFT" => true,
         "RIGHT" => false,
-        _ => return Err(Error::invalid_encoding("a direction that is neither LEFT nor RIGHT")),
+        _ => return Err(Error::invalid_encoding("attribute direction is neither LEFT nor RIGHT")),
     };
     // Bits shifted out are gone; so are all of them past the width, but for copies of a sign.
     let signed = node.opset >= 28;

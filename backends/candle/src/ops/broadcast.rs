@@ -19,7 +19,7 @@ pub(super) fn shape(a: &[usize], b: &[usize]) -> Result<Vec<usize>, Error> {
         .map(|place| match (dim(a, place), dim(b, place)) {
             (a, b) if a == b => Ok(a),
             (1, dim) | (dim, 1) => Ok(dim),
-            _ => Err(Error::invalid_argument(format!("{} and {} don't broadcast", Dims(a), Dims(b)))),
+            _ => Err(Error::invalid_argument(format!("{} and {} do not broadcast", Dims(a), Dims(b)))),
         })
         .collect()
 }

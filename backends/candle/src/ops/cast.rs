@@ -163,7 +163,7 @@ pub(super) fn convert(value: Value, ty: ElementType, cx: &ExecContext<'_>) -> Re
         ElementType::U32 => to::<u32>(&value, cx),
         ElementType::U64 => to::<u64>(&value, cx),
         ElementType::Bool => to::<bool>(&value, cx),
-        ElementType::String => Err(Error::unsupported("numbers as strings")),
+        ElementType::String => Err(Error::unsupported("a cast from numbers to strings is not supported")),
         narrow => encode(&value, narrow, Rule::DEFAULT, cx),
     }
 }
@@ -192,7 +192,7 @@ fn rule(node: &Node<'_>) -> Result<Rule, Error> {
         "up" => Power::Up,
         "down" => Power::Down,
         "nearest" => Power::Nearest,
-        _ => return Err(Error::invalid_encoding("a round_mode that is none of up, down and nearest")),
+        _ => return Err(Error::invalid_encoding("attribute round_mode is not one of up, down and nearest")),
     };
     // ONNX leaves open what a float past an integer's range becomes, and its tests changed their mind with opset 25.
     Ok(Rule { saturate, power, wrap: node.opset >= 25 })

@@ -18,7 +18,7 @@ fn convolution(node: &Node<'_>) -> Result<OpFn, Error> {
     let gated = match node.string("activation", "none")? {
         "none" => false,
         "silu" | "swish" => true,
-        _ => return Err(Error::invalid_encoding("an activation that is none of none, silu and swish")),
+        _ => return Err(Error::invalid_encoding("attribute activation is not one of none, silu and swish")),
     };
     node.at_most(2)?;
     Ok(Box::new(move |args, cx| run(args, gated, cx)))
@@ -31,7 +31,13 @@ fn run(mut args: Args, gated: bool, cx: &ExecContext<'_>) -> Result<Vec<Value>, 
         return Err(no_type(&value));
     }
     let (bias, past) = (args.take(2).ok(), args.take(3).ok());
-    let wrong = || Error::invalid_argument(format!("{} by kernels {}", Dims(value.dims()), Dims(weights.dims())));
+    let wrong = || {
+        Error::invalid_argument(format!(
+            "the weights {1} do not fit the input {0}",
+            Dims(value.dims()),
+            Dims(weights.dims())
+        ))
+    };
     let (&[batch, channels, len], &[filters, 1, taps]) = (value.dims(), weights.dims()) else {
         return Err(wrong());
     };
@@ -42,12 +48,18 @@ fn run(mut args: Args, gated: bool, cx: &ExecContext<'_>) -> Result<Vec<Value>, 
     let past = match past {
         Some(past) if past.dims() == before => past,
         Some(past) => {
-            return Err(Error::invalid_argument(format!("a state {} of {}", Dims(past.dims()), Dims(&before))));
+            return Err(Error::invalid_argument(format!(
+                "the past state has dimensions {}, not {}",
+                Dims(past.dims()),
+                Dims(&before)
+            )));
         }
         None => convert(cx.output::<f32>(&before)?.write(0.0, |_| Ok(()))?, ty, cx)?,
     };
     if bias.as_ref().is_some_and(|bias| bias.dims() != [channels]) {
-        return Err(Error::invalid_argument(format!("a bias of another number than {channels} channels")));
+        return Err(Error::invalid_argument(format!(
+            "the bias must have one element for each of the {channels} channels"
+        )));
     }
     let padded = join(&[&past, &value], 2, cx)?;
     let single = |value: Value| convert(value, ElementType::F32, cx);
@@ -81,7 +93,7 @@ fn run(mut args: Args, gated: bool, cx: &ExecContext<'_>) -> Result<Vec<Value>, 
 /// The last `len` elements of each line of three dimensions.
 fn last(value: &Value, len: usize, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let &[batch, channels, whole] = value.dims() else {
-        return Err(Error::invalid_argument("three dimensions are wanted"));
+        return Err(Error::invalid_argument("the input must have three dimensions"));
     };
     with_elements!(value, |elements| cx.output(&[batch, channels, len])?.append(|out| {
         let mut checkpoint = Checkpoint::default();

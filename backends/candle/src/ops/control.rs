@@ -25,7 +25,7 @@ fn conditional(node: &Node<'_>) -> Result<OpFn, Error> {
     let (yes, no) = (node.subgraph("then_branch")?, node.subgraph("else_branch")?);
     for branch in [&yes, &no] {
         if branch.graph.outputs() != node.outputs() || branch.graph.inputs() != branch.captures.len() {
-            return Err(Error::invalid_encoding("a branch has other inputs or outputs than the node"));
+            return Err(Error::invalid_encoding("a branch of If must have no inputs, and the outputs of the node"));
         }
     }
     Ok(Box::new(move |mut args, cx| {
@@ -41,7 +41,7 @@ fn conditional(node: &Node<'_>) -> Result<OpFn, Error> {
 fn boolean(value: &Value) -> Result<bool, Error> {
     match value.elements::<bool>()? {
         [one] => Ok(*one),
-        other => Err(Error::invalid_argument(format!("a condition of {} elements", other.len()))),
+        other => Err(Error::invalid_argument(format!("a condition must have one element, not {}", other.len()))),
     }
 }
 
@@ -100,7 +100,7 @@ impl Declared {
     /// What the turns of a body that never ran leave.
     fn of_no_turn(&self) -> Result<Value, Error> {
         let Some((ty, dims)) = &self.0 else {
-            return Err(Error::unsupported("a body that never ran and doesn't say what type its output is"));
+            return Err(Error::unsupported("the body never ran and does not declare the type of its output"));
         };
         Value::from_bytes([&[0], dims.as_slice()].concat(), *ty, &[])
     }
@@ -114,11 +114,14 @@ fn captures(body: &Subgraph, args: &mut Args) -> Result<Vec<Value>, Error> {
 fn repeat(node: &Node<'_>) -> Result<OpFn, Error> {
     let body = node.subgraph("body")?;
     let formal = body.graph.inputs().saturating_sub(body.captures.len());
-    let carried = formal.checked_sub(2).ok_or_else(|| Error::invalid_encoding("a body of fewer than two inputs"))?;
+    let carried = formal
+        .checked_sub(2)
+        .ok_or_else(|| Error::invalid_encoding("the body of a Loop must have at least two inputs"))?;
     let scans = body.graph.outputs().checked_sub(carried + 1);
-    let scans = scans.ok_or_else(|| Error::invalid_encoding("a body of fewer outputs than inputs"))?;
+    let scans = scans
+        .ok_or_else(|| Error::invalid_encoding("the body of a Loop has fewer outputs than loop-carried values"))?;
     if node.proto.input.len().max(2) != carried + 2 || node.outputs() > carried + scans {
-        return Err(Error::invalid_encoding("a body has other inputs or outputs than the node"));
+        return Err(Error::invalid_encoding("the inputs or outputs of the body do not match those of the node"));
     }
     // With neither input there may be less than two names; captures follow those that there are.
     let given = node.proto.input.len();
@@ -180,11 +183,12 @@ fn scan(node: &Node<'_>) -> Result<OpFn, Error> {
     let body = node.subgraph("body")?;
     let formal = body.graph.inputs().saturating_sub(body.captures.len());
     let scanned = node.int("num_scan_inputs")?.and_then(|count| usize::try_from(count).ok()).filter(|&count| count > 0);
-    let scanned = scanned.ok_or_else(|| Error::invalid_encoding("attribute num_scan_inputs is missing"))?;
+    let scanned =
+        scanned.ok_or_else(|| Error::invalid_encoding("attribute num_scan_inputs is missing or not positive"))?;
     let states = formal.checked_sub(scanned).filter(|_| node.proto.input.len() == formal);
     let kept_outputs = states.and_then(|states| body.graph.outputs().checked_sub(states));
     let (Some(states), Some(kept_outputs)) = (states, kept_outputs) else {
-        return Err(Error::invalid_encoding("a body has other inputs or outputs than the node"));
+        return Err(Error::invalid_encoding("the inputs or outputs of the body do not match those of the node"));
     };
     let (axes_in, backwards_in) =
         (list(node, "scan_input_axes", scanned)?, list(node, "scan_input_directions", scanned)?);
@@ -199,7 +203,7 @@ fn scan(node: &Node<'_>) -> Result<OpFn, Error> {
         drop(args);
         let turns = sequences.first().and_then(|value| value.dims().first()).copied().unwrap_or(0);
         if sequences.iter().any(|value| value.dims().first() != Some(&turns)) {
-            return Err(Error::invalid_argument("sequences of different lengths"));
+            return Err(Error::invalid_argument("the scan inputs have different lengths"));
         }
         let mut kept = Kept::new(kept_outputs);
         for turn in 0..turns {

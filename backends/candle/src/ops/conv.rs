@@ -58,7 +58,10 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let bias = args.take(2).ok();
         if let Some(other) = std::iter::once(&weights).chain(&bias).find(|other| other.ty() != ty) {
-            return Err(Error::invalid_argument(format!("{ty:?} by {:?}", other.ty())));
+            return Err(Error::invalid_argument(format!(
+                "the input is {ty:?}, and the weights or the bias are {:?}",
+                other.ty()
+            )));
         }
         if ty == ElementType::F64 {
             return Ok(vec![conv_double::convolve(&value, &weights, bias.as_ref(), &window, groups, cx)?]);
@@ -146,7 +149,7 @@ fn fused(
     let kernel: OpFn = Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         if value.ty() != ElementType::F32 {
-            return Err(Error::invalid_argument(format!("{:?} by {:?}", value.ty(), ElementType::F32)));
+            return Err(Error::invalid_argument(format!("the input is {:?}, and the weights are F32", value.ty())));
         }
         let filters = Filters { dims: &dims, groups, elements: &packed, bias: bias.as_deref(), epilogue: &epilogue };
         Ok(vec![convolve(&value, &filters, &window, cx)?])
@@ -159,7 +162,8 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Exec
     let (n, channels, spatial) = planes(value.dims())?;
     let (filters, depth, kernel) = planes(weights)?;
     if depth.checked_mul(groups) != Some(channels) || filters % groups != 0 || kernel.len() != spatial.len() {
-        let why = format!("{} by {} in {groups} groups", Dims(value.dims()), Dims(weights));
+        let why =
+            format!("the weights {1} do not fit the input {0} in {groups} groups", Dims(value.dims()), Dims(weights));
         return Err(Error::invalid_argument(why));
     }
     let slides = window.over(spatial, kernel)?;
@@ -173,7 +177,7 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Exec
         return cx.output::<f32>(&dims)?.write(0.0, |_| Ok(()));
     }
     if value.is_empty() {
-        return Err(Error::invalid_argument("a convolution of nothing"));
+        return Err(Error::invalid_argument("the input of a convolution is empty"));
     }
 
     let volume = product(spatial);

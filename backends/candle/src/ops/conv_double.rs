@@ -23,7 +23,11 @@ pub(super) fn convolve(
     let (n, channels, spatial) = planes(value.dims())?;
     let (filters, depth, kernel) = planes(weights.dims())?;
     if depth.checked_mul(groups) != Some(channels) || filters % groups != 0 || kernel.len() != spatial.len() {
-        let why = format!("{} by {} in {groups} groups", Dims(value.dims()), Dims(weights.dims()));
+        let why = format!(
+            "the weights {1} do not fit the input {0} in {groups} groups",
+            Dims(value.dims()),
+            Dims(weights.dims())
+        );
         return Err(Error::invalid_argument(why));
     }
     let bias = biases::<f64>(bias, filters)?;
@@ -33,7 +37,7 @@ pub(super) fn convolve(
     dims.extend(slides.iter().skip(3 - spatial.len()).map(|slide| slide.output));
     let places = count(&slides.map(|slide| slide.output))?;
     if count(&dims)? > 0 && value.is_empty() {
-        return Err(Error::invalid_argument("a convolution of nothing"));
+        return Err(Error::invalid_argument("the input of a convolution is empty"));
     }
     let (patch, each, volume) = (depth * product(kernel), filters / groups, product(spatial));
     let together = (PATCHES / patch.max(1)).clamp(1, places.max(1));

@@ -31,7 +31,11 @@ fn conv_transpose(node: &Node<'_>) -> Result<OpFn, Error> {
         let (n, channels, spatial) = planes(value.dims())?;
         let (depth, filters_each, kernel) = planes(weights.dims())?;
         if depth != channels || channels % groups != 0 || kernel.len() != spatial.len() {
-            let why = format!("{} by {} in {groups} groups", Dims(value.dims()), Dims(weights.dims()));
+            let why = format!(
+                "the weights {1} do not fit the input {0} in {groups} groups",
+                Dims(value.dims()),
+                Dims(weights.dims())
+            );
             return Err(Error::invalid_argument(why));
         }
         window.check(kernel, spatial.len())?;
@@ -112,7 +116,7 @@ fn slide_back(
         .checked_sub(1)
         .and_then(|steps| steps.checked_mul(stride))
         .and_then(|span| span.checked_add((kernel - 1) * dilation + 1 + extra))
-        .ok_or_else(|| Error::too_large("an output dimension past what can be addressed, or an empty input"))?;
+        .ok_or_else(|| Error::too_large("an output dimension cannot be addressed, or an input dimension is empty"))?;
     let (output, before) = match (wanted, window.pads(place)) {
         (Some(wanted), _) => {
             let pads = whole.saturating_sub(wanted);
@@ -120,7 +124,7 @@ fn slide_back(
         }
         (None, Some((before, after))) => {
             let output = whole.checked_sub(before + after);
-            (output.ok_or_else(|| Error::invalid_argument("pads larger than the output"))?, before)
+            (output.ok_or_else(|| Error::invalid_argument("the pads are larger than the output"))?, before)
         }
         (None, None) => {
             let output = input.saturating_mul(stride);

@@ -56,7 +56,7 @@ fn run(
     for index in 1..5 {
         let input = args.take(index).ok();
         if input.as_ref().is_some_and(|input| input.ty() != ty) {
-            return Err(Error::invalid_argument(format!("inputs of {ty:?} and of another type")));
+            return Err(Error::invalid_argument(format!("the inputs have different types: the first is {ty:?}")));
         }
         inputs.push(input.map(|input| convert(input, through, cx)).transpose()?);
     }
@@ -76,18 +76,23 @@ fn typed<T: Number>(
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let [Some(value), Some(weights), Some(offsets), bias, mask] = inputs else {
-        return Err(Error::invalid_argument("elements, weights or offsets are missing"));
+        return Err(Error::invalid_argument("X, W or offset is missing"));
     };
     let wrong = || {
-        let why = format!("{} by {} at {}", Dims(value.dims()), Dims(weights.dims()), Dims(offsets.dims()));
-        Error::invalid_argument(format!("{why} in {groups} groups, {shifted} of offsets"))
+        let why = format!(
+            "the input {}, the weights {} and the offsets {}",
+            Dims(value.dims()),
+            Dims(weights.dims()),
+            Dims(offsets.dims())
+        );
+        Error::invalid_argument(format!("{why} do not fit {groups} groups and {shifted} offset groups"))
     };
     let (&[batch, channels, ref spatial @ ..], &[filters, depth, ref kernel @ ..]) = (value.dims(), weights.dims())
     else {
         return Err(wrong());
     };
     if spatial.len() != 2 || kernel.len() != 2 {
-        return Err(Error::unsupported("other than two spatial dimensions are not supported"));
+        return Err(Error::unsupported("only two spatial dimensions are supported"));
     }
     let slides: [Slide; 2] = window.over(spatial, kernel)?.try_into().map_err(|_| wrong())?;
     let [rows, columns] = slides.map(|slide| slide.output);

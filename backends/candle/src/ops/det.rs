@@ -20,7 +20,12 @@ fn determinant(_: &Node<'_>) -> Result<OpFn, Error> {
         }
         let (outer, n) = match *value.dims() {
             [ref outer @ .., rows, columns] if rows == columns => (outer.to_vec(), rows),
-            _ => return Err(Error::invalid_argument(format!("the determinant of {}", Dims(value.dims())))),
+            _ => {
+                return Err(Error::invalid_argument(format!(
+                    "the last two dimensions of {} must be equal",
+                    Dims(value.dims())
+                )));
+            }
         };
         let value = convert(value, ElementType::F64, cx)?;
         let elements = value.elements::<f64>()?;

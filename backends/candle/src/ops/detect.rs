@@ -48,27 +48,22 @@ fn suppress(node: &Node<'_>) -> Result<OpFn, Error> {
     let centered = node.flag("center_point_box", false)?;
     Ok(Box::new(move |args, cx| {
         let (boxes, scores) = (args.get(0)?, args.get(1)?);
-        let (&[batches, number, 4], &[batches_s, classes, number_s]) = (boxes.dims(), scores.dims()) else {
-            return Err(Error::invalid_argument(format!(
-                "boxes {}, scores {}",
-                Dims(boxes.dims()),
-                Dims(scores.dims())
-            )));
+        let (batches, classes, number) = match (boxes.dims(), scores.dims()) {
+            (&[batches, number, 4], &[b, classes, n]) if (b, n) == (batches, number) => (batches, classes, number),
+            (boxes, scores) => {
+                let why = format!("boxes {} and scores {} do not fit each other", Dims(boxes), Dims(scores));
+                return Err(Error::invalid_argument(why));
+            }
         };
-        if (batches, number) != (batches_s, number_s) {
-            return Err(Error::invalid_argument(format!(
-                "boxes {}, scores {}",
-                Dims(boxes.dims()),
-                Dims(scores.dims())
-            )));
-        }
         let limit = args.option(2).map(integer).transpose()?.unwrap_or(0);
         let limit = usize::try_from(limit).unwrap_or(0);
         let float = |index: usize| -> Result<Option<f32>, Error> {
             let Some(value) = args.option(index) else { return Ok(None) };
             match value.elements::<f32>()? {
                 [one] => Ok(Some(*one)),
-                other => Err(Error::invalid_argument(format!("{} thresholds", other.len()))),
+                other => {
+                    Err(Error::invalid_argument(format!("a threshold must have one element, not {}", other.len())))
+                }
             }
         };
         let (most, least) = (float(3)?.unwrap_or(0.0), float(4)?);
@@ -129,7 +124,7 @@ fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
     let largest = match node.string("mode", "avg")? {
         "avg" => false,
         "max" => true,
-        _ => return Err(Error::invalid_encoding("a mode that is neither avg nor max")),
+        _ => return Err(Error::invalid_encoding("attribute mode is neither avg nor max")),
     };
     let size = |name, default: i64, least: i64| -> Result<usize, Error> {
         let size = node.int(name)?.unwrap_or(default);
@@ -143,16 +138,28 @@ fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
         && match node.string("coordinate_transformation_mode", "half_pixel")? {
             "half_pixel" => true,
             "output_half_pixel" => false,
-            _ => return Err(Error::invalid_encoding("a coordinate_transformation_mode that is neither of the two")),
+            _ => {
+                let why = "attribute coordinate_transformation_mode is neither half_pixel nor output_half_pixel";
+                return Err(Error::invalid_encoding(why));
+            }
         };
     Ok(Box::new(move |args, cx| {
         let (value, rois, batches) = (args.get(0)?, args.get(1)?, integers(args.get(2)?, cx)?);
         let (&[n, channels, h, w], &[number, 4]) = (value.dims(), rois.dims()) else {
-            return Err(Error::invalid_argument(format!("regions {} of {}", Dims(rois.dims()), Dims(value.dims()))));
+            let why = format!(
+                "the input {} must have 4 dimensions and the regions {} 2",
+                Dims(value.dims()),
+                Dims(rois.dims())
+            );
+            return Err(Error::invalid_argument(why));
         };
         let inside = batches.iter().all(|&batch| usize::try_from(batch).is_ok_and(|batch| batch < n));
-        if batches.len() != number || !inside || h == 0 || w == 0 {
-            return Err(Error::invalid_argument(format!("{} batch indices for {number} regions", batches.len())));
+        if batches.len() != number || !inside {
+            let why = format!("batch_indices must have {number} elements below {n}, one for each region");
+            return Err(Error::invalid_argument(why));
+        }
+        if h == 0 || w == 0 {
+            return Err(Error::invalid_argument("the spatial dimensions of the input are empty"));
         }
         let (elements, rois) = (value.elements::<f32>()?, rois.elements::<f32>()?);
         let dims = [number, channels, height, width];
@@ -168,7 +175,7 @@ fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
                 let points = |bin: f32| if sampling > 0 { sampling } else { bin.ceil().max(0.0) as usize };
                 let (down, along) = (points(bin_h), points(bin_w));
                 if down.max(1).saturating_mul(along.max(1)) > 1 << 24 {
-                    return Err(Error::too_large("a region of more than 2^24 points for each output"));
+                    return Err(Error::too_large("a region has more than 2^24 sampling points for each output"));
                 }
                 for channel in 0..channels {
                     let plane = &elements[(batch as usize * channels + channel) * h * w..][..h * w];

@@ -49,7 +49,7 @@ impl Distribution {
             ElementType::F64 => self.of(dims, |x| x, source, cx),
             ElementType::F16 => self.of(dims, f16::from_f64, source, cx),
             ElementType::Bf16 => self.of(dims, bf16::from_f64, source, cx),
-            other => Err(Error::unsupported(format!("random numbers of {other:?}"))),
+            other => Err(Error::unsupported(format!("random numbers of type {other:?} are not supported"))),
         }
     }
 
@@ -96,7 +96,7 @@ impl Source {
     /// The next so many blocks.
     fn draw(self, blocks: usize, cx: &ExecContext<'_>) -> Result<Stream, Error> {
         let stream = cx.randoms.and_then(|randoms| randoms.draw(self.node, self.seed, blocks));
-        stream.ok_or_else(|| Error::unsupported("a random number while the model is loaded"))
+        stream.ok_or_else(|| Error::unsupported("random numbers cannot be drawn while the model is loaded"))
     }
 }
 
@@ -110,7 +110,7 @@ fn listed(node: &Node<'_>) -> Result<Option<ElementType>, Error> {
 fn shaped(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
     let dims = node.ints("shape")?.ok_or_else(|| Error::invalid_encoding("attribute shape is missing"))?;
     let dims = dims.iter().map(|&dim| usize::try_from(dim)).collect::<Result<Vec<_>, _>>();
-    let dims = dims.map_err(|_| Error::invalid_encoding("a size below 0"))?;
+    let dims = dims.map_err(|_| Error::invalid_encoding("attribute shape has a negative dimension"))?;
     count(&dims)?;
     let (ty, source) = (listed(node)?.unwrap_or(ElementType::F32), Source::new(node)?);
     Ok(Box::new(move |_, cx| Ok(vec![distribution.tensor(&dims, ty, &source, cx)?])))
@@ -136,7 +136,7 @@ fn bernoulli(node: &Node<'_>) -> Result<OpFn, Error> {
         let value = convert(value, ElementType::F64, cx)?;
         let elements = value.elements::<f64>()?;
         if elements.iter().any(|probability| !(0.0..=1.0).contains(probability)) {
-            return Err(Error::invalid_argument("a probability that is not from 0 to 1"));
+            return Err(Error::invalid_argument("a probability is not between 0 and 1"));
         }
         let output = cx.output::<bool>(value.dims())?;
         let mut stream = source.draw(elements.len().div_ceil(2), cx)?;
@@ -151,7 +151,7 @@ fn multinomial(node: &Node<'_>) -> Result<OpFn, Error> {
     let samples = samples.map_err(|_| Error::invalid_encoding("attribute sample_size is negative"))?;
     let (ty, source) = (listed(node)?.unwrap_or(ElementType::I32), Source::new(node)?);
     if !matches!(ty, ElementType::I32 | ElementType::I64) {
-        return Err(Error::unsupported(format!("classes as {ty:?}")));
+        return Err(Error::unsupported(format!("class indices of type {ty:?} are not supported")));
     }
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
@@ -160,10 +160,13 @@ fn multinomial(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let value = convert(value, ElementType::F64, cx)?;
         let &[batch, classes] = value.dims() else {
-            return Err(Error::invalid_argument(format!("{} where rows of classes are wanted", Dims(value.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "the input {} must have two dimensions: batch and classes",
+                Dims(value.dims())
+            )));
         };
         if classes == 0 {
-            return Err(Error::invalid_argument("rows of no class"));
+            return Err(Error::invalid_argument("the input has no classes"));
         }
         let elements = value.elements::<f64>()?;
         let output = cx.output::<i64>(&[batch, samples])?;
@@ -181,7 +184,9 @@ fn multinomial(node: &Node<'_>) -> Result<OpFn, Error> {
                     sums.push(sum);
                 }
                 if !sum.is_finite() {
-                    return Err(Error::invalid_argument("rows of logarithms that are no probabilities"));
+                    return Err(Error::invalid_argument(
+                        "a row of log-probabilities does not have a finite sum of probabilities",
+                    ));
                 }
                 for _ in 0..samples {
                     checkpoint.step(64, cx)?;

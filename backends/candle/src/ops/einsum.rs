@@ -28,7 +28,7 @@ struct Term {
     after: Vec<Name>,
 }
 
-const WRONG: &str = "attribute equation is none";
+const INVALID_EQUATION: &str = "attribute equation is not a valid equation";
 
 fn term(text: &str) -> Result<Term, Error> {
     let (before, after, ellipsis) = match text.split_once("...") {
@@ -36,12 +36,13 @@ fn term(text: &str) -> Result<Term, Error> {
         None => (text, "", false),
     };
     let letters = |text: &str| -> Result<Vec<Name>, Error> {
-        let letter =
-            |c: char| c.is_ascii_alphabetic().then_some(u32::from(c)).ok_or_else(|| Error::invalid_encoding(WRONG));
+        let letter = |c: char| {
+            c.is_ascii_alphabetic().then_some(u32::from(c)).ok_or_else(|| Error::invalid_encoding(INVALID_EQUATION))
+        };
         text.chars().map(letter).collect()
     };
     if text.len() > MAX_RANK + 3 {
-        return Err(Error::invalid_encoding(WRONG));
+        return Err(Error::invalid_encoding(INVALID_EQUATION));
     }
     Ok(Term { before: letters(before)?, ellipsis, after: letters(after)? })
 }
@@ -50,7 +51,7 @@ impl Term {
     /// The names of `rank` dimensions.
     fn names(&self, rank: usize) -> Result<Vec<Name>, Error> {
         let own = self.before.len() + self.after.len();
-        let wrong = || Error::invalid_argument(format!("{rank} dimensions where {own} are named"));
+        let wrong = || Error::invalid_argument(format!("an operand has {rank} dimensions, and its term names {own}"));
         let open = rank.checked_sub(own).filter(|&open| self.ellipsis || open == 0).ok_or_else(wrong)?;
         // Counted from the end, as broadcasting does; letters are larger.
         let open = (0..open as u32).rev();
@@ -66,7 +67,10 @@ fn einsum(node: &Node<'_>) -> Result<OpFn, Error> {
     };
     let count = left.split(',').count();
     if count != node.proto.input.len() {
-        return Err(Error::invalid_encoding(format!("{count} terms for {} inputs", node.proto.input.len())));
+        return Err(Error::invalid_encoding(format!(
+            "the equation has {count} terms, and the node has {} inputs",
+            node.proto.input.len()
+        )));
     }
     let terms = left.split(',').map(term).collect::<Result<Vec<_>, _>>()?;
     Ok(Box::new(move |mut args, cx| {
@@ -80,7 +84,7 @@ fn einsum(node: &Node<'_>) -> Result<OpFn, Error> {
         for (index, term) in terms.iter().enumerate() {
             let value = args.take(index)?;
             if value.ty() != ty {
-                return Err(Error::invalid_argument("operands of different types"));
+                return Err(Error::invalid_argument("the operands have different types"));
             }
             let names = term.names(value.rank())?;
             all.extend_from_slice(&names);
@@ -120,7 +124,10 @@ fn diagonal(mut value: Value, mut names: Vec<Name>, cx: &ExecContext<'_>) -> Res
     while let Some((first, second)) = repeated(&names) {
         let size = value.dims()[first];
         if value.dims()[second] != size {
-            return Err(Error::invalid_argument(format!("one name for two sizes of {}", Dims(value.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "a term names two dimensions of {} alike, and they have different sizes",
+                Dims(value.dims())
+            )));
         }
         let mut order = vec![first, second];
         order.extend((0..value.rank()).filter(|&place| place != first && place != second));
@@ -173,10 +180,10 @@ fn size_of((value, names): &(Value, Vec<Name>), name: Name) -> Option<usize> {
 
 fn contract(operands: Vec<(Value, Vec<Name>)>, wanted: &[Name], cx: &ExecContext<'_>) -> Result<Value, Error> {
     if repeated(wanted).is_some() {
-        return Err(Error::invalid_encoding(WRONG));
+        return Err(Error::invalid_encoding(INVALID_EQUATION));
     }
     let mut operands = operands.into_iter();
-    let mut result = operands.next().ok_or_else(|| Error::invalid_encoding(WRONG))?;
+    let mut result = operands.next().ok_or_else(|| Error::invalid_encoding(INVALID_EQUATION))?;
     loop {
         let next = operands.next();
         let later: Vec<Name> = operands.as_slice().iter().flat_map(|(_, names)| names.iter().copied()).collect();
@@ -191,7 +198,8 @@ fn contract(operands: Vec<(Value, Vec<Name>)>, wanted: &[Name], cx: &ExecContext
     }
     let (value, names) = result;
     let order = wanted.iter().map(|name| names.iter().position(|other| other == name)).collect::<Option<Vec<_>>>();
-    let order = order.ok_or_else(|| Error::invalid_encoding("a name of the result that no operand has"))?;
+    let order =
+        order.ok_or_else(|| Error::invalid_encoding("the output term names a dimension that no operand has"))?;
     permute(value, &order, cx)
 }
 
@@ -210,7 +218,7 @@ fn pair(
                 return if name < 32 {
                     Err(Error::unsupported("an ellipsis that broadcasts is not supported"))
                 } else {
-                    Err(Error::invalid_argument("one name for two sizes"))
+                    Err(Error::invalid_argument("two operands name dimensions of different sizes alike"))
                 };
             }
             Some(_) if needed(name) => batch.push(name),

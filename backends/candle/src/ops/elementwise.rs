@@ -316,7 +316,10 @@ fn sum(over: fn(usize) -> f64) -> Result<OpFn, Error> {
         let mut operand = |index: usize| -> Result<Value, Error> {
             let value = args.take(index)?;
             if value.ty() != ty {
-                return Err(Error::invalid_argument(format!("{ty:?} and {:?}", value.ty())));
+                return Err(Error::invalid_argument(format!(
+                    "the operands have different types: {ty:?} and {:?}",
+                    value.ty()
+                )));
             }
             if narrow { convert(value, ElementType::F32, cx) } else { Ok(value) }
         };

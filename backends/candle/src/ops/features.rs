@@ -28,7 +28,10 @@ fn matrix(value: Value, cx: &ExecContext<'_>) -> Result<(Value, usize), Error> {
         _ => return Err(no_type(&value)),
     }
     let ([width] | [_, width]) = *value.dims() else {
-        return Err(Error::invalid_argument(format!("{} where rows of features are wanted", Dims(value.dims()))));
+        return Err(Error::invalid_argument(format!(
+            "the input {} must have one or two dimensions",
+            Dims(value.dims())
+        )));
     };
     Ok((convert(value, ElementType::F32, cx)?, width))
 }
@@ -55,13 +58,20 @@ fn scaler(node: &Node<'_>) -> Result<OpFn, Error> {
     let list = |name| Ok::<_, Error>(node.floats(name)?.unwrap_or_default().to_vec());
     let (offset, scale) = (list("offset")?, list("scale")?);
     if offset.len() != scale.len() || offset.is_empty() {
-        return Err(Error::invalid_encoding(format!("{} offsets and {} scales", offset.len(), scale.len())));
+        return Err(Error::invalid_encoding(format!(
+            "there are {} offsets and {} scales; there must be as many, and at least one",
+            offset.len(),
+            scale.len()
+        )));
     }
     node.hold((offset.len() + scale.len()) * size_of::<f32>())?;
     Ok(Box::new(move |mut args, cx| {
         let (value, width) = matrix(args.take(0)?, cx)?;
         if offset.len() != 1 && offset.len() != width {
-            return Err(Error::invalid_argument(format!("{} offsets for {width} features", offset.len())));
+            return Err(Error::invalid_argument(format!(
+                "there are {} offsets, and a row has {width} features",
+                offset.len()
+            )));
         }
         Ok(vec![by_rows(&value, width, cx, |from, to| {
             let factors = offset.iter().zip(&scale).cycle();
@@ -75,7 +85,7 @@ fn normalizer(node: &Node<'_>) -> Result<OpFn, Error> {
         "MAX" => |row| row.iter().copied().fold(f32::NEG_INFINITY, f32::max),
         "L1" => |row| row.iter().map(|x| x.abs()).sum(),
         "L2" => |row| row.iter().map(|x| x * x).sum::<f32>().sqrt(),
-        _ => return Err(Error::invalid_encoding("a norm that ONNX doesn't name")),
+        _ => return Err(Error::invalid_encoding("attribute norm is not one of MAX, L1 and L2")),
     };
     Ok(Box::new(move |mut args, cx| {
         let (value, width) = matrix(args.take(0)?, cx)?;
@@ -110,7 +120,10 @@ fn filled<T: Element>(
 ) -> Result<Value, Error> {
     let width = value.dims().last().copied().unwrap_or(1);
     if values.len() != 1 && values.len() != width {
-        return Err(Error::invalid_argument(format!("{} values for {width} features", values.len())));
+        return Err(Error::invalid_argument(format!(
+            "there are {} imputed values, and a row has {width} features",
+            values.len()
+        )));
     }
     let elements = value.elements::<T>()?;
     let replaced = |(place, &x): (usize, &T)| if is_missing(x) { values[place % values.len()] } else { x };
@@ -122,7 +135,9 @@ fn imputer(node: &Node<'_>) -> Result<OpFn, Error> {
     let ints = node.ints("imputed_value_int64s")?.unwrap_or_default().to_vec();
     let (float, int) = (node.float("replaced_value_float", 0.0)?, node.int("replaced_value_int64")?.unwrap_or(0));
     if floats.is_empty() == ints.is_empty() {
-        return Err(Error::invalid_encoding("either imputed_value_floats or imputed_value_int64s is wanted"));
+        return Err(Error::invalid_encoding(
+            "exactly one of imputed_value_floats and imputed_value_int64s must be given",
+        ));
     }
     node.hold(floats.len() * size_of::<f32>() + ints.len() * size_of::<i64>())?;
     Ok(Box::new(move |args, cx| {
@@ -142,12 +157,14 @@ fn extractor(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let (value, places) = (args.get(0)?, integers(args.get(1)?, cx)?);
         let Some((&width, outer)) = value.dims().split_last() else {
-            return Err(Error::invalid_argument("a scalar has no features"));
+            return Err(Error::invalid_argument("the input is a scalar and has no features"));
         };
         if places.is_empty()
             || places.iter().any(|&place| usize::try_from(place).is_ok_and(|place| place < width).eq(&false))
         {
-            return Err(Error::invalid_argument(format!("places that are none of {width} features")));
+            return Err(Error::invalid_argument(format!(
+                "there are no indices, or one is not below {width}, the number of features"
+            )));
         }
         let mut dims = outer.to_vec();
         // A vector is one row.
@@ -171,18 +188,24 @@ fn extractor(_: &Node<'_>) -> Result<OpFn, Error> {
 
 fn vectorizer(node: &Node<'_>) -> Result<OpFn, Error> {
     let widths = node.ints("inputdimensions")?.unwrap_or_default().iter().map(|&width| usize::try_from(width));
-    let widths = widths.collect::<Result<Vec<_>, _>>().map_err(|_| Error::invalid_encoding("a size below 0"))?;
+    let widths = widths
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| Error::invalid_encoding("attribute inputdimensions has a negative size"))?;
     if widths.len() != node.constants.len() {
-        return Err(Error::invalid_encoding(format!("{} sizes of {} inputs", widths.len(), node.constants.len())));
+        return Err(Error::invalid_encoding(format!(
+            "attribute inputdimensions has {} sizes, and the node has {} inputs",
+            widths.len(),
+            node.constants.len()
+        )));
     }
     let width = widths.iter().try_fold(0_usize, |sum, &width| sum.checked_add(width));
-    let width = width.ok_or_else(|| Error::invalid_encoding("sizes past what can be counted"))?;
+    let width = width.ok_or_else(|| Error::invalid_encoding("the sum of inputdimensions is too large"))?;
     Ok(Box::new(move |mut args, cx| {
         let inputs = (0..widths.len()).map(|index| matrix(args.take(index)?, cx)).collect::<Result<Vec<_>, Error>>()?;
         let rows = |value: &Value| if let [rows, _] = *value.dims() { rows } else { 1 };
         let height = inputs.first().map_or(0, |(value, _)| rows(value));
         if inputs.iter().any(|(value, _)| rows(value) != height) {
-            return Err(Error::invalid_argument("inputs of different numbers of rows"));
+            return Err(Error::invalid_argument("the inputs have different numbers of rows"));
         }
         let mut checkpoint = Checkpoint::default();
         Ok(vec![cx.output::<f32>(&[height, width])?.write(0.0, |out| {

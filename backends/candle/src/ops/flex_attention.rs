@@ -26,7 +26,7 @@ fn modifier(node: &Node<'_>, name: &str) -> Result<Option<Subgraph>, Error> {
     }
     let graph = node.subgraph(name)?;
     if graph.graph.inputs() != graph.captures.len() + 1 || graph.graph.outputs() != 1 {
-        return Err(Error::invalid_encoding(format!("{name} has not one input and one output")));
+        return Err(Error::invalid_encoding(format!("{name} must have one input and one output")));
     }
     Ok(Some(graph))
 }
@@ -51,9 +51,9 @@ fn modified(graph: Option<&Subgraph>, value: Value, args: &Args, cx: &ExecContex
         inputs.push(args.get(index)?.clone());
     }
     let result = graph.graph.run(inputs, cx)?.into_iter().next();
-    let result = result.ok_or_else(|| Error::runtime_error("a graph without a result"))?;
+    let result = result.ok_or_else(|| Error::runtime_error("a subgraph has no output"))?;
     if result.dims() != dims || result.ty() != ty {
-        let why = format!("a graph makes {:?} {} of {ty:?} {}", result.ty(), Dims(result.dims()), Dims(&dims));
+        let why = format!("a subgraph turns {ty:?} {} into {:?} {}", Dims(&dims), result.ty(), Dims(result.dims()));
         return Err(Error::invalid_argument(why));
     }
     Ok(result)
@@ -64,7 +64,7 @@ impl Flex {
         let (query, key, value) = (args.take(0)?, args.take(1)?, args.take(2)?);
         let ty = query.ty();
         if key.ty() != ty || value.ty() != ty {
-            return Err(Error::invalid_argument("queries, keys and values of other types"));
+            return Err(Error::invalid_argument("queries, keys and values have different types"));
         }
         let heads = Heads::new(&query, &key, &value)?;
         let through = precision(ty, self.asked)?;

@@ -43,7 +43,7 @@ impl Mode {
             Mode::Member,
         ];
         let mode = MODES.get(usize::from(number)).copied();
-        mode.ok_or_else(|| Error::invalid_encoding(format!("the mode {number}, which ONNX doesn't name")))
+        mode.ok_or_else(|| Error::invalid_encoding(format!("the mode {number} is not between 0 and 6")))
     }
 
     /// The one of a name; none for a leaf.
@@ -56,7 +56,7 @@ impl Mode {
             "BRANCH_GT" => Self::Greater,
             "BRANCH_EQ" => Self::Equal,
             "BRANCH_NEQ" => Self::NotEqual,
-            _ => return Err(Error::invalid_encoding("a mode that ONNX doesn't name")),
+            _ => return Err(Error::invalid_encoding("attribute nodes_modes has a mode that ONNX does not define")),
         }))
     }
 }
@@ -108,11 +108,14 @@ impl Forest {
     /// Refuses what F1 and F2 forbid. `leaves_shared` where several branches may lead to one leaf.
     pub(super) fn check(&self, leaves_shared: bool) -> Result<(), Error> {
         if self.targets == 0 || self.targets > MAX_TARGETS {
-            let why = format!("{} targets, where 1 to {MAX_TARGETS} are possible", self.targets);
+            let why = format!("there are {} targets; the number must be between 1 and {MAX_TARGETS}", self.targets);
             return Err(Error::invalid_encoding(why));
         }
         if self.weights.iter().any(|&(target, _)| target as usize >= self.targets) {
-            return Err(Error::invalid_encoding(format!("a score of a target that is none of {}", self.targets)));
+            return Err(Error::invalid_encoding(format!(
+                "a score has a target that is not below {}, the number of targets",
+                self.targets
+            )));
         }
         let mut branches = vec![false; self.branches.len()];
         let mut leaves = vec![false; self.leaves.len()];
@@ -125,9 +128,10 @@ impl Forest {
                     Next::Branch(index) => (branches.get_mut(index as usize), false),
                     Next::Leaf(index) => (leaves.get_mut(index as usize), leaves_shared),
                 };
-                let seen = seen.ok_or_else(|| Error::invalid_encoding("a branch to a node that isn't there"))?;
+                let seen =
+                    seen.ok_or_else(|| Error::invalid_encoding("a branch leads to a node that does not exist"))?;
                 if *seen && !shared {
-                    return Err(Error::invalid_encoding("a node of a tree is reached in two ways, or from itself"));
+                    return Err(Error::invalid_encoding("a node of a tree is reached by two paths, or from itself"));
                 }
                 reached += usize::from(!*seen);
                 *seen = true;
@@ -139,7 +143,7 @@ impl Forest {
             }
         }
         if reached < branches.len() + leaves.len() {
-            return Err(Error::invalid_encoding("a node of a tree is reached in no way"));
+            return Err(Error::invalid_encoding("a node of a tree is reached from no root"));
         }
         Ok(())
     }
@@ -156,9 +160,9 @@ impl Forest {
     /// Refuses rows that are shorter than the branches want.
     pub(super) fn fits(&self, columns: usize) -> Result<(), Error> {
         match self.branches.iter().map(|branch| branch.feature as usize).max() {
-            Some(last) if last >= columns => {
-                Err(Error::invalid_argument(format!("{columns} features for trees that compare feature {last}")))
-            }
+            Some(last) if last >= columns => Err(Error::invalid_argument(format!(
+                "a row has {columns} features, and a tree compares feature {last}"
+            ))),
             _ => Ok(()),
         }
     }
@@ -250,7 +254,7 @@ pub(super) fn as_long(name: &str, found: usize, wanted: usize, may_be_empty: boo
     if found == wanted || (may_be_empty && found == 0) {
         return Ok(());
     }
-    Err(Error::invalid_encoding(format!("attribute {name} has {found} entries, where the trees have {wanted}")))
+    Err(Error::invalid_encoding(format!("attribute {name} has {found} entries, not {wanted}")))
 }
 
 /// The ensemble of a TreeEnsembleRegressor or TreeEnsembleClassifier. `prefix` is that of the attributes of the leaves'
@@ -275,7 +279,7 @@ pub(super) fn listed(node: &Node<'_>, prefix: &str, targets: usize, aggregate: A
     as_long("nodes_values", thresholds.len(), count, false)?;
     as_long("nodes_missing_value_tracks_true", missing.len(), count, true)?;
     if u32::try_from(count).is_err() {
-        return Err(Error::too_large(format!("{count} nodes of trees")));
+        return Err(Error::too_large(format!("the trees have {count} nodes, more than 32 bits can count")));
     }
     // Branches and leaves have numbers of their own.
     let modes = modes.into_iter().map(Mode::named).collect::<Result<Vec<_>, _>>()?;
@@ -286,12 +290,14 @@ pub(super) fn listed(node: &Node<'_>, prefix: &str, targets: usize, aggregate: A
         let next = if mode.is_some() { Next::Branch(*counter) } else { Next::Leaf(*counter) };
         *counter += 1;
         if places.insert((tree, id), next).is_some() {
-            return Err(Error::invalid_encoding(format!("the node {id} of tree {tree} is there twice")));
+            return Err(Error::invalid_encoding(format!("node {id} of tree {tree} is defined twice")));
         }
     }
     let find = |tree: i64, id: i64| {
         let found = places.get(&(tree, id)).copied();
-        found.ok_or_else(|| Error::invalid_encoding(format!("a branch to node {id} of tree {tree}, which isn't there")))
+        found.ok_or_else(|| {
+            Error::invalid_encoding(format!("a branch leads to node {id} of tree {tree}, which does not exist"))
+        })
     };
     let mut branches = Vec::with_capacity(branch_count as usize);
     let mut led_to = (vec![false; branch_count as usize], vec![false; leaf_count as usize]);
@@ -299,7 +305,8 @@ pub(super) fn listed(node: &Node<'_>, prefix: &str, targets: usize, aggregate: A
         let &Some(mode) = mode else { continue };
         let feature = u32::try_from(features[index]);
         let branch = Branch {
-            feature: feature.map_err(|_| Error::invalid_encoding(format!("feature {}", features[index])))?,
+            feature: feature
+                .map_err(|_| Error::invalid_encoding(format!("feature {} is out of range", features[index])))?,
             mode,
             missing: missing.get(index).is_some_and(|&missing| missing != 0),
             threshold: thresholds[index],
@@ -348,7 +355,7 @@ fn scores(node: &Node<'_>, prefix: &str, leaves: usize, places: &HashMap<(i64, i
     let weights = numbers(node, &format!("{prefix}_weights"))?;
     for (name, found) in [("treeids", trees.len()), ("nodeids", ids.len()), ("ids", targets.len())] {
         if found != weights.len() {
-            let why = format!("attribute {prefix}_{name} has {found} entries for {} scores", weights.len());
+            let why = format!("attribute {prefix}_{name} has {found} entries, and there are {} scores", weights.len());
             return Err(Error::invalid_encoding(why));
         }
     }
@@ -356,12 +363,14 @@ fn scores(node: &Node<'_>, prefix: &str, leaves: usize, places: &HashMap<(i64, i
     for (index, &weight) in weights.iter().enumerate() {
         let (tree, id) = (trees[index], ids[index]);
         let target = u32::try_from(targets[index]);
-        let target = target.map_err(|_| Error::invalid_encoding(format!("a score of target {}", targets[index])))?;
+        let target = target.map_err(|_| {
+            Error::invalid_encoding(format!("a score has target {}, which is out of range", targets[index]))
+        })?;
         match places.get(&(tree, id)) {
             Some(&Next::Leaf(leaf)) => listed.push((leaf, (target, weight))),
             Some(Next::Branch(_)) => {}
             None => {
-                let why = format!("a score of node {id} of tree {tree}, which isn't there");
+                let why = format!("a score is for node {id} of tree {tree}, which does not exist");
                 return Err(Error::invalid_encoding(why));
             }
         }

@@ -71,7 +71,7 @@ fn transposed(value: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
 fn matmul(node: &Node<'_>) -> Result<OpFn, Error> {
     let (alpha, a, b) = (node.float("alpha", 1.0)?, node.flag("transA", false)?, node.flag("transB", false)?);
     if node.flag("transBatchA", false)? || node.flag("transBatchB", false)? {
-        return Err(Error::unsupported("a batch that is not in front"));
+        return Err(Error::unsupported("attributes transBatchA and transBatchB are not supported"));
     }
     let (matmul, multiply) = (standard("MatMul", 13, Vec::new())?, standard("Mul", 13, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
@@ -95,7 +95,9 @@ fn activation(name: &str, parameters: &[f32]) -> Result<OpFn, Error> {
         "LeakyRelu" => standard(name, 16, named(&["alpha"])),
         "HardSigmoid" => standard(name, 13, named(&["alpha", "beta"])),
         "Clip" => standard(name, 6, named(&["min", "max"])),
-        _ => Err(Error::unsupported("an activation other than Relu, LeakyRelu, HardSigmoid, Clip, Tanh and Sigmoid")),
+        _ => {
+            Err(Error::unsupported("the activation is not one of Relu, LeakyRelu, HardSigmoid, Clip, Tanh and Sigmoid"))
+        }
     }
 }
 
@@ -136,7 +138,7 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
 fn outputs(node: &Node<'_>) -> Result<(), Error> {
     let wanted = |index: usize| node.proto.output.get(index).is_some_and(|name| !name.is_empty());
     if wanted(1) || wanted(2) {
-        return Err(Error::unsupported("the mean and the deviation as outputs"));
+        return Err(Error::unsupported("the mean and the standard deviation are not supported as outputs"));
     }
     node.at_most(4)
 }
@@ -170,7 +172,7 @@ fn summed(args: &mut Args, bias: usize, add: &OpFn, cx: &ExecContext<'_>) -> Res
     if sum.dims() == dims {
         return Ok(sum);
     }
-    Err(Error::invalid_argument("what is added has more dimensions than what it is added to"))
+    Err(Error::invalid_argument("the skip input does not broadcast to the dimensions of the input"))
 }
 
 /// Rows divided by the root of the mean of their squares, and scaled.
@@ -184,7 +186,7 @@ fn normalized(value: Value, scale: Value, axis: i64, epsilon: f32, cx: &ExecCont
     let width = product(&value.dims()[at..]);
     let (elements, scale) = (value.elements::<f32>()?, scale.elements::<f32>()?);
     if scale.len() != width {
-        return Err(Error::invalid_argument(format!("{} scales for rows of {width}", scale.len())));
+        return Err(Error::invalid_argument(format!("the scale has {} elements, and a row has {width}", scale.len())));
     }
     let mut checkpoint = Checkpoint::default();
     let result = cx.output::<f32>(value.dims())?.append(|out| {
@@ -202,7 +204,7 @@ fn normalized(value: Value, scale: Value, axis: i64, epsilon: f32, cx: &ExecCont
 fn root_mean_square(node: &Node<'_>) -> Result<OpFn, Error> {
     let (axis, epsilon) = (node.int("axis")?.unwrap_or(-1), node.float("epsilon", 1e-5)?);
     if node.int("stash_type")?.unwrap_or(1) != 1 {
-        return Err(Error::unsupported("statistics in another type than f32"));
+        return Err(Error::unsupported("a stash_type other than 1 (f32) is not supported"));
     }
     node.at_most(1)?;
     Ok(Box::new(move |mut args, cx| Ok(vec![normalized(args.take(0)?, args.take(1)?, axis, epsilon, cx)?])))
@@ -225,14 +227,14 @@ fn embed(node: &Node<'_>) -> Result<OpFn, Error> {
     let epsilon = node.float("epsilon", 1e-12)?;
     // How the mask's sums are given, of which one way is known.
     if node.int("mask_index_type")?.unwrap_or(0) != 0 {
-        return Err(Error::unsupported("mask_index_type other than 0"));
+        return Err(Error::unsupported("a mask_index_type other than 0 is not supported"));
     }
     let (add, gather) = (standard("Add", 13, Vec::new())?, standard("Gather", 13, Vec::new())?);
     let layer = standard("LayerNormalization", 17, vec![float("epsilon", epsilon)])?;
     Ok(Box::new(move |mut args, cx| {
         let (ids, segments) = (args.take(0)?, args.take(1).ok());
         let &[batch, steps] = ids.dims() else {
-            return Err(Error::invalid_argument("the words are to be rows of one batch"));
+            return Err(Error::invalid_argument("input_ids must have two dimensions"));
         };
         let places = match args.take(8) {
             Ok(places) => places,
@@ -248,7 +250,7 @@ fn embed(node: &Node<'_>) -> Result<OpFn, Error> {
             Ok(mask) => {
                 let mask = mask.elements::<i32>()?;
                 if mask.len() != batch * steps {
-                    return Err(Error::invalid_argument("a mask of other dimensions than the words"));
+                    return Err(Error::invalid_argument("the mask and input_ids have different numbers of elements"));
                 }
                 let count = |row: &[i32]| row.iter().filter(|&&one| one == 1).count() as i32;
                 let rows = (0..batch).map(|row| count(&mask[row * steps..(row + 1) * steps]));

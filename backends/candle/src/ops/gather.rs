@@ -19,7 +19,7 @@ pub(super) const OPERATORS: &[Operator] = &[
 pub(super) fn place(index: i64, dim: usize) -> Result<usize, Error> {
     let counted = if index < 0 { index.checked_add(dim as i64) } else { Some(index) };
     let found = counted.and_then(|index| usize::try_from(index).ok()).filter(|&index| index < dim);
-    found.ok_or_else(|| Error::invalid_argument(format!("index {index} of {dim} elements")))
+    found.ok_or_else(|| Error::invalid_argument(format!("index {index} is out of range for a dimension of {dim}")))
 }
 
 fn gather(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -55,7 +55,7 @@ fn gather_elements(node: &Node<'_>) -> Result<OpFn, Error> {
         let at = axis(at, value.rank())?;
         let fits = |(place, (index, dim)): (usize, (&usize, &usize))| place == at || index <= dim;
         if indices.rank() != value.rank() || !indices.dims().iter().zip(value.dims()).enumerate().all(fits) {
-            let why = format!("indices {} of {}", Dims(indices.dims()), Dims(value.dims()));
+            let why = format!("the indices {} do not fit the data {}", Dims(indices.dims()), Dims(value.dims()));
             return Err(Error::invalid_argument(why));
         }
         let list = integers(indices, cx)?;
@@ -90,7 +90,7 @@ fn gather_nd(node: &Node<'_>) -> Result<OpFn, Error> {
         let shared = value.dims().get(..batch).filter(|dims| indices.dims().get(..batch) == Some(dims));
         let end = batch.checked_add(depth).filter(|&end| end <= value.rank() && batch < indices.rank());
         let (Some(shared), Some(end)) = (shared, end) else {
-            let why = format!("indices {} of {}", Dims(indices.dims()), Dims(value.dims()));
+            let why = format!("the indices {} do not fit the data {}", Dims(indices.dims()), Dims(value.dims()));
             return Err(Error::invalid_argument(why));
         };
         let lookups = &indices.dims()[batch..indices.rank() - 1];
@@ -100,7 +100,7 @@ fn gather_nd(node: &Node<'_>) -> Result<OpFn, Error> {
         count(&dims)?;
         let list = integers(indices, cx)?;
         if depth == 0 {
-            return Err(Error::unsupported("indices of no dimension are not supported"));
+            return Err(Error::unsupported("index tuples of length 0 are not supported"));
         }
         let (mut starts, _charge) = cx.list::<usize>(list.len() / depth)?;
         let mut checkpoint = Checkpoint::default();

@@ -62,7 +62,7 @@ pub(super) fn asked(number: Option<i64>) -> Result<Option<ElementType>, Error> {
         Some(10) => Ok(Some(ElementType::F16)),
         Some(11) => Ok(Some(ElementType::F64)),
         Some(16) => Ok(Some(ElementType::Bf16)),
-        Some(_) => Err(Error::invalid_encoding("attribute softmax_precision is no floating type")),
+        Some(_) => Err(Error::invalid_encoding("attribute softmax_precision is not a floating-point type")),
     }
 }
 
@@ -74,8 +74,11 @@ pub(super) fn by_head(value: Value, heads: Option<usize>, cx: &ExecContext<'_>) 
             permute(value.reshaped(vec![batch, len, heads, width / heads])?, &[0, 2, 1, 3], cx)
         }
         ([..], _) => {
-            let told = heads.map_or_else(|| "an unknown number of".to_owned(), |heads| heads.to_string());
-            Err(Error::invalid_argument(format!("{} by {told} heads", Dims(value.dims()))))
+            let dims = Dims(value.dims());
+            Err(Error::invalid_argument(match heads {
+                Some(heads) => format!("the tensor {dims} does not divide into {heads} heads"),
+                None => format!("the tensor {dims} must have four dimensions, as the number of heads is not given"),
+            }))
         }
     }
 }
@@ -117,7 +120,12 @@ impl Heads {
                 }
             }
             (query, key, value) => {
-                let why = format!("queries {}, keys {} and values {}", Dims(query), Dims(key), Dims(value));
+                let why = format!(
+                    "queries {}, keys {} and values {} do not fit each other",
+                    Dims(query),
+                    Dims(key),
+                    Dims(value)
+                );
                 return Err(Error::invalid_argument(why));
             }
         };

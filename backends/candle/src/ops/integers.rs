@@ -11,7 +11,7 @@ use std::ops::Deref;
 pub(super) fn integer(value: &Value) -> Result<i64, Error> {
     match value.to_i64s()?.as_slice() {
         [one] => Ok(*one),
-        other => Err(Error::invalid_argument(format!("{} integers where one is wanted", other.len()))),
+        other => Err(Error::invalid_argument(format!("the tensor has {} integers, and one is expected", other.len()))),
     }
 }
 
@@ -30,6 +30,6 @@ impl Deref for Integers {
 pub(super) fn integers(value: &Value, cx: &ExecContext<'_>) -> Result<Integers, Error> {
     match value.ty() {
         ElementType::I64 | ElementType::I32 => convert(value.clone(), ElementType::I64, cx).map(Integers),
-        other => Err(Error::invalid_argument(format!("{other:?} where integers are wanted"))),
+        other => Err(Error::invalid_argument(format!("the tensor is {other:?}, and I32 or I64 is expected"))),
     }
 }

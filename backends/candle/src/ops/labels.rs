@@ -127,7 +127,9 @@ impl Table {
             other.elements::<T>()
         }
         with_elements!(values, |values| {
-            let &[default] = of(values, default)? else { return Err(Error::invalid_argument("a default of one")) };
+            let &[default] = of(values, default)? else {
+                return Err(Error::invalid_argument("the default must have one element"));
+            };
             cx.output(value.dims())?.append(|out| {
                 self.visit(value, cx, |place| {
                     out.push(place.and_then(|place| values.get(place)).copied().unwrap_or(default));
@@ -154,7 +156,7 @@ fn list(node: &Node<'_>, prefix: &str) -> Result<Option<Value>, Error> {
         lists.push(tensor);
     }
     if lists.len() > 1 {
-        return Err(Error::invalid_encoding(format!("several lists of {prefix}")));
+        return Err(Error::invalid_encoding(format!("more than one list of {prefix} is given")));
     }
     Ok(lists.pop())
 }
@@ -164,7 +166,7 @@ fn label_encoder(node: &Node<'_>) -> Result<OpFn, Error> {
         return Err(Error::invalid_encoding("keys or values are missing"));
     };
     if keys.len() != values.len() {
-        return Err(Error::invalid_encoding(format!("{} keys and {} values", keys.len(), values.len())));
+        return Err(Error::invalid_encoding(format!("there are {} keys and {} values", keys.len(), values.len())));
     }
     let floating = node.float("default_float", -0.0)?;
     let (integer, text) = (node.int("default_int64")?.unwrap_or(-1), node.text("default_string", "_Unused")?);
@@ -189,7 +191,11 @@ fn label_encoder(node: &Node<'_>) -> Result<OpFn, Error> {
 /// Strings to integers and integers to strings, whichever comes.
 fn both_ways(node: &Node<'_>, integers: &Value, strings: &Value) -> Result<OpFn, Error> {
     if integers.len() != strings.len() {
-        return Err(Error::invalid_encoding(format!("{} integers and {} strings", integers.len(), strings.len())));
+        return Err(Error::invalid_encoding(format!(
+            "there are {} integers and {} strings",
+            integers.len(),
+            strings.len()
+        )));
     }
     let integer = Value::scalar(node.int("default_int64")?.unwrap_or(-1))?;
     let text = Value::scalar(node.text("default_string", "_Unused")?)?;
@@ -223,7 +229,7 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
     let (ints, texts) =
         (node.ints("cats_int64s")?.unwrap_or_default(), node.texts("cats_strings")?.unwrap_or_default());
     if ints.is_empty() == texts.is_empty() {
-        return Err(Error::invalid_encoding("either cats_int64s or cats_strings is wanted"));
+        return Err(Error::invalid_encoding("exactly one of cats_int64s and cats_strings must be given"));
     }
     let zeros = node.flag("zeros", true)?;
     let keys = if texts.is_empty() {
@@ -248,7 +254,7 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
             })
         })?;
         if unknown && !zeros {
-            return Err(Error::invalid_argument("a category that the model doesn't know"));
+            return Err(Error::invalid_argument("the input has an unknown category, and attribute zeros is 0"));
         }
         Ok(vec![result])
     }))
@@ -259,7 +265,7 @@ fn labels(node: &Node<'_>) -> Result<usize, Error> {
     let integers = node.ints("classlabels_int64s")?.map_or(0, <[i64]>::len);
     let strings = node.strings("classlabels_strings")?.map_or(0, |labels| labels.len());
     if (integers == 0) == (strings == 0) {
-        return Err(Error::invalid_encoding("either classlabels_int64s or classlabels_strings is wanted"));
+        return Err(Error::invalid_encoding("exactly one of classlabels_int64s and classlabels_strings must be given"));
     }
     Ok(integers.max(strings))
 }
@@ -271,7 +277,7 @@ fn zip_map(node: &Node<'_>) -> Result<OpFn, Error> {
         match *scores.dims() {
             [columns] if columns == width => Ok(vec![scores.reshaped(vec![1, width])?]),
             [_, columns] if columns == width => Ok(vec![scores]),
-            _ => Err(Error::invalid_argument(format!("scores {} for {width} labels", Dims(scores.dims())))),
+            _ => Err(Error::invalid_argument(format!("the scores {} do not fit {width} labels", Dims(scores.dims())))),
         }
     }))
 }

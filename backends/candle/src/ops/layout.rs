@@ -31,7 +31,11 @@ fn transpose(node: &Node<'_>) -> Result<OpFn, Error> {
                 list.iter().map(|&one| axis(one, value.rank())).collect::<Result<_, _>>()?
             }
             Some(list) => {
-                let why = format!("{} axes permute {}", list.len(), Dims(value.dims()));
+                let why = format!(
+                    "attribute perm has {} axes, and the input has dimensions {}",
+                    list.len(),
+                    Dims(value.dims())
+                );
                 return Err(Error::invalid_argument(why));
             }
             None => (0..value.rank()).rev().collect::<Vec<_>>(),
@@ -46,7 +50,9 @@ pub(super) fn permute(value: Value, permutation: &[usize], cx: &ExecContext<'_>)
     for &place in permutation {
         match seen.get_mut(place) {
             Some(seen) if !*seen => *seen = true,
-            _ => return Err(Error::invalid_argument("a permutation that names an axis twice")),
+            _ => {
+                return Err(Error::invalid_argument("the permutation names an axis twice, or one that does not exist"));
+            }
         }
     }
     let dims: Vec<usize> = permutation.iter().map(|&place| value.dims()[place]).collect();
@@ -74,14 +80,14 @@ fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
 
 /// The values one after the other along an axis.
 pub(super) fn join(values: &[&Value], at: i64, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    let first = values.first().ok_or_else(|| Error::invalid_argument("nothing to join"))?;
+    let first = values.first().ok_or_else(|| Error::invalid_argument("there are no tensors to concatenate"))?;
     let at = axis(at, first.rank())?;
     let mut dims = first.dims().to_vec();
     dims[at] = 0;
     for value in values {
         let same = |(place, (a, b)): (usize, (&usize, &usize))| place == at || a == b;
         if value.rank() != first.rank() || !value.dims().iter().zip(first.dims()).enumerate().all(same) {
-            let why = format!("{} and {} don't join", Dims(first.dims()), Dims(value.dims()));
+            let why = format!("{} and {} do not concatenate along axis {at}", Dims(first.dims()), Dims(value.dims()));
             return Err(Error::invalid_argument(why));
         }
         dims[at] = dims[at].saturating_add(value.dims()[at]);
@@ -117,7 +123,7 @@ fn split(node: &Node<'_>) -> Result<OpFn, Error> {
         && let Some(number) = node.int("num_outputs")?
         && number != count as i64
     {
-        return Err(Error::invalid_encoding(format!("{count} outputs where num_outputs is {number}")));
+        return Err(Error::invalid_encoding(format!("the node has {count} outputs, and num_outputs is {number}")));
     }
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
@@ -127,7 +133,10 @@ fn split(node: &Node<'_>) -> Result<OpFn, Error> {
             (Some(list), _) => list.clone(),
             (None, Some(list)) if list.len() == count => integers(list, cx)?.to_vec(),
             (None, Some(list)) => {
-                return Err(Error::invalid_argument(format!("{} parts for {count} outputs", list.len())));
+                return Err(Error::invalid_argument(format!(
+                    "split has {} sizes, and the node has {count} outputs",
+                    list.len()
+                )));
             }
             (None, None) => {
                 // All of the same size but the last, which may be smaller.
@@ -140,7 +149,10 @@ fn split(node: &Node<'_>) -> Result<OpFn, Error> {
             sizes.len() == count && sizes.iter().try_fold(0_usize, |sum, &size| sum.checked_add(size)) == Some(whole)
         };
         let sizes = sizes.filter(fit).ok_or_else(|| {
-            Error::invalid_argument(format!("{} parts for {count} outputs don't add up to {whole}", parts.len()))
+            Error::invalid_argument(format!(
+                "the {} sizes in split do not divide a dimension of {whole} among {count} outputs",
+                parts.len()
+            ))
         })?;
         let (outer, inner) = (product(&value.dims()[..at]), product(&value.dims()[at + 1..]));
         let mut begin = 0;
@@ -166,11 +178,15 @@ fn tile(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let (value, repeats) = (args.get(0)?, dims(args.get(1)?)?);
         if repeats.len() != value.rank() {
-            return Err(Error::invalid_argument(format!("{} repeats of {}", repeats.len(), Dims(value.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "there are {} repeats, and the input has dimensions {}",
+                repeats.len(),
+                Dims(value.dims())
+            )));
         }
         let out = value.dims().iter().zip(&repeats).map(|(&dim, &repeat)| dim.checked_mul(repeat));
         let out: Option<Vec<usize>> = out.collect();
-        let out = out.ok_or_else(|| Error::too_large("a dimension past what can be addressed"))?;
+        let out = out.ok_or_else(|| Error::too_large("an output dimension is too large to be addressed"))?;
         affordable(&out, value, cx)?;
         if out.contains(&0) {
             return Ok(vec![with_elements!(value, |elements| {
@@ -209,16 +225,16 @@ fn depth_to_space(node: &Node<'_>) -> Result<OpFn, Error> {
     let columns_first = match if node.opset < 11 { "DCR" } else { node.string("mode", "DCR")? } {
         "DCR" => false,
         "CRD" => true,
-        _ => return Err(Error::invalid_encoding("a mode that is neither DCR nor CRD")),
+        _ => return Err(Error::invalid_encoding("attribute mode is neither DCR nor CRD")),
     };
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let &[n, c, h, w] = value.dims() else {
-            return Err(Error::invalid_argument("four dimensions are wanted"));
+            return Err(Error::invalid_argument("the input must have four dimensions"));
         };
         let depth = c / (block * block);
         if depth * block * block != c {
-            return Err(Error::invalid_argument(format!("{c} channels in blocks of {block}×{block}")));
+            return Err(Error::invalid_argument(format!("{c} channels do not divide into blocks of {block}×{block}")));
         }
         let out = vec![n, depth, h.saturating_mul(block), w.saturating_mul(block)];
         let (split, order) = if columns_first {
@@ -235,15 +251,15 @@ fn space_to_depth(node: &Node<'_>) -> Result<OpFn, Error> {
     let order = match if node.opset >= 28 { node.string("mode", "DCR")? } else { "DCR" } {
         "DCR" => [0, 3, 5, 1, 2, 4],
         "CRD" => [0, 1, 3, 5, 2, 4],
-        _ => return Err(Error::invalid_encoding("a mode that is neither DCR nor CRD")),
+        _ => return Err(Error::invalid_encoding("attribute mode is neither DCR nor CRD")),
     };
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let &[n, c, h, w] = value.dims() else {
-            return Err(Error::invalid_argument("four dimensions are wanted"));
+            return Err(Error::invalid_argument("the input must have four dimensions"));
         };
         if h % block != 0 || w % block != 0 {
-            return Err(Error::invalid_argument(format!("{h}×{w} in blocks of {block}×{block}")));
+            return Err(Error::invalid_argument(format!("{h}×{w} does not divide into blocks of {block}×{block}")));
         }
         let out = vec![n, c.saturating_mul(block * block), h / block, w / block];
         let split = vec![n, c, h / block, block, w / block, block];

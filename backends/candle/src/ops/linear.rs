@@ -26,11 +26,15 @@ impl Linear {
         let intercepts = node.floats("intercepts")?.unwrap_or_default();
         let targets = targets.unwrap_or(intercepts.len());
         if targets == 0 || coefficients.is_empty() || coefficients.len() % targets != 0 {
-            let why = format!("{} coefficients for {targets} scores", coefficients.len());
+            let why =
+                format!("the {} coefficients are not a positive multiple of {targets} scores", coefficients.len());
             return Err(Error::invalid_encoding(why));
         }
         if !intercepts.is_empty() && intercepts.len() != targets {
-            return Err(Error::invalid_encoding(format!("{} intercepts for {targets} scores", intercepts.len())));
+            return Err(Error::invalid_encoding(format!(
+                "there are {} intercepts and {targets} scores",
+                intercepts.len()
+            )));
         }
         node.hold((coefficients.len() + intercepts.len()).saturating_mul(size_of::<f64>()))?;
         Ok(Self { coefficients: wide(coefficients), intercepts: wide(intercepts), targets })
@@ -42,7 +46,7 @@ impl Linear {
         if columns == wanted {
             return Ok(());
         }
-        Err(Error::invalid_argument(format!("{columns} features for a model of {wanted}")))
+        Err(Error::invalid_argument(format!("a row has {columns} features, and the model expects {wanted}")))
     }
 
     fn scores(
@@ -89,11 +93,15 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
     let linear = Linear::new(node, if has_intercepts { None } else { Some(labels.len()) })?;
     let two = linear.targets == 1 && labels.len() == 2;
     if !two && linear.targets != labels.len() || labels.len() < 2 {
-        let why = format!("{} scores for {} labels", linear.targets, labels.len());
+        let why = format!(
+            "the model has {} scores and {} labels, of which it needs at least 2",
+            linear.targets,
+            labels.len()
+        );
         return Err(Error::invalid_encoding(why));
     }
     if two && transform == Transform::Probit {
-        return Err(Error::unsupported("PROBIT of one score for two classes"));
+        return Err(Error::unsupported("post_transform PROBIT is not supported for two classes with one score"));
     }
     Ok(Box::new(move |mut args, cx| {
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;

@@ -32,7 +32,11 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
         "gated" => (true, false),
         "delta" => (false, true),
         "gated_delta" => (true, true),
-        _ => return Err(Error::invalid_encoding("an update_rule that is none of the four")),
+        _ => {
+            return Err(Error::invalid_encoding(
+                "attribute update_rule is not one of linear, gated, delta and gated_delta",
+            ));
+        }
     };
     let (heads, shared, scale) = (heads("q_num_heads")?, heads("kv_num_heads")?, node.float("scale", 0.0)?);
     let operator = Linear { heads, shared, scale };
@@ -40,10 +44,10 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
     node.ignore(&["chunk_size"]);
     node.at_most(2)?;
     if heads % shared != 0 {
-        return Err(Error::invalid_encoding(format!("{heads} heads that share {shared}")));
+        return Err(Error::invalid_encoding(format!("q_num_heads {heads} is not a multiple of kv_num_heads {shared}")));
     }
     if node.has_input(4) != gated || node.has_input(5) != delta {
-        return Err(Error::invalid_encoding("decay and beta are not those that the update_rule takes"));
+        return Err(Error::invalid_encoding("decay and beta must be given exactly where update_rule uses them"));
     }
     Ok(Box::new(move |args, cx| operator.run(args, cx)))
 }
@@ -96,7 +100,7 @@ impl Linear {
         let wrong = || {
             let dims = [query, key, value].map(|value| Dims(value.dims()));
             let why = format!("queries {}, keys {} and values {}", dims[0], dims[1], dims[2]);
-            Error::invalid_argument(format!("{why} by {} and {} heads", self.heads, self.shared))
+            Error::invalid_argument(format!("{why} do not fit {} and {} heads", self.heads, self.shared))
         };
         let (&[batch, len, width], &[b, l, keys], &[c, m, values]) = (query.dims(), key.dims(), value.dims()) else {
             return Err(wrong());
@@ -117,7 +121,11 @@ impl Linear {
         let (mut state, charge) = cx.filled(0.0_f32, count(&dims)?)?;
         if let Some(past) = past {
             if past.dims() != dims {
-                return Err(Error::invalid_argument(format!("a state {} of {}", Dims(past.dims()), Dims(&dims))));
+                return Err(Error::invalid_argument(format!(
+                    "the past state has dimensions {}, not {}",
+                    Dims(past.dims()),
+                    Dims(&dims)
+                )));
             }
             overwrite(&mut state, past.elements()?, &mut checkpoint, cx)?;
         }
@@ -136,7 +144,11 @@ impl Linear {
                 let heads = if width == 1 { 1 } else { self.shared };
                 Ok(Rows { elements: value.elements()?, heads, size: width / heads })
             }
-            _ => Err(Error::invalid_argument(format!("a gate {} for {} places", Dims(value.dims()), sizes.len))),
+            _ => Err(Error::invalid_argument(format!(
+                "the dimensions {} of decay or beta do not fit {} positions",
+                Dims(value.dims()),
+                sizes.len
+            ))),
         }
     }
 

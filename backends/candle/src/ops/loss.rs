@@ -27,7 +27,7 @@ fn loss(node: &Node<'_>, softmax: bool) -> Result<OpFn, Error> {
         "none" => Reduction::None,
         "mean" => Reduction::Mean,
         "sum" => Reduction::Sum,
-        _ => return Err(Error::invalid_encoding("a reduction that is none of the three")),
+        _ => return Err(Error::invalid_encoding("attribute reduction is not one of none, mean and sum")),
     };
     let ignored = node.int("ignore_index")?;
     let log = softmax && node.outputs() > 1;
@@ -49,7 +49,7 @@ fn loss(node: &Node<'_>, softmax: bool) -> Result<OpFn, Error> {
 /// Batch, classes, and places of each.
 fn sizes(scores: &Value) -> Result<(usize, usize, usize), Error> {
     let [n, classes, rest @ ..] = scores.dims() else {
-        return Err(Error::invalid_argument("scores of one dimension"));
+        return Err(Error::invalid_argument("the scores must have at least two dimensions"));
     };
     Ok((*n, *classes, product(rest)))
 }
@@ -92,12 +92,18 @@ fn likelihood<T: Real>(
     let (n, classes, places) = sizes(scores)?;
     let target = args.get(1)?;
     if target.dims() != [&[n], &scores.dims()[2..]].concat() {
-        return Err(Error::invalid_argument(format!("targets {} of {}", Dims(target.dims()), Dims(scores.dims()))));
+        return Err(Error::invalid_argument(format!(
+            "the targets {} do not fit the scores {}",
+            Dims(target.dims()),
+            Dims(scores.dims())
+        )));
     }
     let weights = args.option(2).cloned().map(|weights| beside(weights, T::TYPE, cx)).transpose()?;
     let weights = weights.as_ref().map(Value::elements::<T>).transpose()?;
     if weights.is_some_and(|weights| weights.len() != classes) {
-        return Err(Error::invalid_argument(format!("weights for other than {classes} classes")));
+        return Err(Error::invalid_argument(format!(
+            "the weights must have one element for each of the {classes} classes"
+        )));
     }
     let elements = scores.elements::<T>()?;
     let targets = integers(target, cx)?;
@@ -111,7 +117,9 @@ fn likelihood<T: Real>(
                 continue;
             }
             let class = usize::try_from(class).ok().filter(|&class| class < classes);
-            let class = class.ok_or_else(|| Error::invalid_argument(format!("a target that is none of {classes}")))?;
+            let class = class.ok_or_else(|| {
+                Error::invalid_argument(format!("a target is not below {classes}, the number of classes"))
+            })?;
             let weight = weights.map_or(T::ONE, |weights| weights[class]);
             total += weight;
             out.push(-weight * elements[(index / places * classes + class) * places + index % places]);

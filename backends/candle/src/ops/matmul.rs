@@ -27,7 +27,11 @@ fn matmul(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|mut args, cx| {
         let (a, b) = (args.take(0)?, args.take(1)?);
         if a.ty() != b.ty() {
-            return Err(Error::invalid_argument(format!("{:?} by {:?}", a.ty(), b.ty())));
+            return Err(Error::invalid_argument(format!(
+                "the operands have different types: {:?} and {:?}",
+                a.ty(),
+                b.ty()
+            )));
         }
         Ok(vec![match a.ty() {
             ElementType::F32 => product_of(a, b, cx, floats::<f32>)?,
@@ -110,10 +114,14 @@ fn product_of<T: Element>(a: Value, b: Value, cx: &ExecContext<'_>, multiply: Pr
         b
     };
     let (&[ref batch_a @ .., m, k], &[ref batch_b @ .., rows, n]) = (a.dims(), b.dims()) else {
-        return Err(Error::invalid_argument("a scalar is no matrix"));
+        return Err(Error::invalid_argument("an operand is a scalar, not a matrix"));
     };
     if k != rows {
-        return Err(Error::invalid_argument(format!("{} by {}", Dims(a.dims()), Dims(b.dims()))));
+        return Err(Error::invalid_argument(format!(
+            "matrices {} and {} do not multiply",
+            Dims(a.dims()),
+            Dims(b.dims())
+        )));
     }
     let batch_dims = shape(batch_a, batch_b)?;
     let mut dims = batch_dims.clone();
@@ -164,22 +172,22 @@ fn general(node: &Node<'_>) -> Result<OpFn, Error> {
             _ => {
                 let scaled = [alpha, beta].map(|factor| (factor - 1.0).abs() > 0.0);
                 if scaled.contains(&true) {
-                    return Err(Error::unsupported("integers by alpha or beta"));
+                    return Err(Error::unsupported("alpha and beta other than 1 are not supported for integers"));
                 }
                 return Ok(vec![general_integers(a, b, args.take(2).ok(), [flip_a, flip_b], cx)?]);
             }
         };
         if b.ty() != ty {
-            return Err(Error::invalid_argument(format!("{ty:?} by {:?}", b.ty())));
+            return Err(Error::invalid_argument(format!("the operands have different types: {ty:?} and {:?}", b.ty())));
         }
         let (a, b) = (convert(a, through, cx)?, convert(b, through, cx)?);
         let (&[rows_a, columns_a], &[rows_b, columns_b]) = (a.dims(), b.dims()) else {
-            return Err(Error::invalid_argument("two dimensions are wanted"));
+            return Err(Error::invalid_argument("the operands must have two dimensions"));
         };
         let (m, k) = if flip_a { (columns_a, rows_a) } else { (rows_a, columns_a) };
         let (inner, n) = if flip_b { (columns_b, rows_b) } else { (rows_b, columns_b) };
         if inner != k {
-            return Err(Error::invalid_argument(format!("{m}×{k} by {inner}×{n}")));
+            return Err(Error::invalid_argument(format!("matrices {m}×{k} and {inner}×{n} do not multiply")));
         }
         let size = Size { batch: 1, m, n, k };
         let bias = args.take(2).ok().map(|bias| convert(bias, through, cx)).transpose()?;
@@ -201,7 +209,8 @@ fn general_integers(
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     if (a.rank(), b.rank()) != (2, 2) || a.ty() != b.ty() {
-        let why = format!("{:?} in {} by {:?} in {}", a.ty(), Dims(a.dims()), b.ty(), Dims(b.dims()));
+        let why =
+            format!("matrices of {:?} {} and {:?} {} do not multiply", a.ty(), Dims(a.dims()), b.ty(), Dims(b.dims()));
         return Err(Error::invalid_argument(why));
     }
     let a = if flip[0] { permute(a, &[1, 0], cx)? } else { a };
@@ -209,7 +218,7 @@ fn general_integers(
     let result = with_numbers!(a, T => product_of(a, b, cx, integers::<T>))?;
     match bias {
         Some(bias) if shape(bias.dims(), result.dims())? != result.dims() => {
-            Err(Error::invalid_argument(format!("a bias of {}", Dims(bias.dims()))))
+            Err(Error::invalid_argument(format!("the bias {} does not broadcast to the product", Dims(bias.dims()))))
         }
         Some(bias) => add(result, bias, cx),
         None => Ok(result),
@@ -246,7 +255,10 @@ fn combine<T: Float>(
     let dims = vec![size.m, size.n];
     if let Some(bias) = bias {
         if shape(bias.dims(), &dims)? != dims {
-            return Err(Error::invalid_argument(format!("a bias of {}", Dims(bias.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "the bias {} does not broadcast to the product",
+                Dims(bias.dims())
+            )));
         }
         let beta = T::from_f64(f64::from(beta));
         let addends = bias.elements::<T>()?;

@@ -109,7 +109,7 @@ impl<'a> Node<'a> {
     pub(crate) fn at_most(&self, outputs: usize) -> Result<(), Error> {
         if self.outputs() > outputs {
             return Err(Error::unsupported(format!(
-                "{} outputs where {outputs} at the most are supported",
+                "the node has {} outputs, and at most {outputs} are supported",
                 self.outputs()
             )));
         }
@@ -130,7 +130,7 @@ impl<'a> Node<'a> {
     ) -> Result<Option<T>, Error> {
         let Some(attribute) = self.attribute(name) else { return Ok(None) };
         if attribute.ref_attr_name.as_deref().is_some_and(|name| !name.is_empty()) {
-            return Err(Error::invalid_encoding(format!("attribute {name} refers to a function's")));
+            return Err(Error::invalid_encoding(format!("attribute {name} refers to a function's attribute")));
         }
         // Files older than IR version 2 don't say the type.
         if ![0, number].contains(&attribute.r#type.unwrap_or(0)) {
@@ -208,7 +208,9 @@ impl<'a> Node<'a> {
     pub(crate) fn hold(&self, bytes: usize) -> Result<(), Error> {
         let (all, limit) = (self.shared.held.get().saturating_add(bytes), self.shared.limit);
         if all > limit {
-            return Err(Error::too_large(format!("operators keep {all} bytes of attributes, the limit is {limit}")));
+            return Err(Error::too_large(format!(
+                "operators keep {all} bytes of attributes, and at most {limit} are allowed"
+            )));
         }
         self.shared.held.set(all);
         Ok(())
@@ -237,7 +239,9 @@ impl<'a> Node<'a> {
     pub(crate) fn subgraph(&self, name: &str) -> Result<Subgraph, Error> {
         self.attribute(name);
         let found = self.subgraphs.iter().find(|(found, _)| *found == name);
-        found.map(|(_, graph)| graph.clone()).ok_or_else(|| Error::invalid_encoding(format!("no graph {name}")))
+        found
+            .map(|(_, graph)| graph.clone())
+            .ok_or_else(|| Error::invalid_encoding(format!("the graph {name} is missing")))
     }
 
     /// Refuses attributes that nothing has asked for.

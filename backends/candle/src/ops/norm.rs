@@ -30,7 +30,10 @@ pub(super) const OPERATORS: &[Operator] = &[
 fn parameter<T: Real>(value: &Value, channels: usize) -> Result<&[T], Error> {
     let elements = value.elements::<T>()?;
     if elements.len() != channels {
-        return Err(Error::invalid_argument(format!("{} parameters for {channels} channels", elements.len())));
+        return Err(Error::invalid_argument(format!(
+            "the parameter has {} elements, and there are {channels} channels",
+            elements.len()
+        )));
     }
     Ok(elements)
 }
@@ -43,7 +46,7 @@ fn batch(node: &Node<'_>) -> Result<OpFn, Error> {
     }
     node.at_most(1)?;
     if node.opset < 9 && !node.flag("spatial", true)? {
-        return Err(Error::unsupported("statistics for each place (spatial = 0) are not supported"));
+        return Err(Error::unsupported("attribute spatial = 0 is not supported"));
     }
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
@@ -158,7 +161,7 @@ fn layer(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(-1);
     // As the default says; those of f64 are computed in f64, and given as f32.
     if node.int("stash_type")?.unwrap_or(1) != 1 {
-        return Err(Error::unsupported("statistics in another type than f32 (stash_type = 1) are not supported"));
+        return Err(Error::unsupported("a stash_type other than 1 (f32) is not supported"));
     }
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
@@ -185,7 +188,11 @@ fn layers<T: Real>(
         let Ok(value) = args.take(index) else { return Ok(None) };
         let value = beside(value, T::TYPE, cx)?;
         if shape(value.dims(), inner)? != inner {
-            return Err(Error::invalid_argument(format!("{} for {}", Dims(value.dims()), Dims(inner))));
+            return Err(Error::invalid_argument(format!(
+                "the parameter {} does not broadcast to the normalized dimensions {}",
+                Dims(value.dims()),
+                Dims(inner)
+            )));
         }
         crate::ops::broadcast::expand::<T>(&value, inner, cx).map(Some)
     };
@@ -227,11 +234,11 @@ fn layers<T: Real>(
 fn group(node: &Node<'_>) -> Result<OpFn, Error> {
     let epsilon = node.float("epsilon", 1e-5)?;
     let groups = node.int("num_groups")?.and_then(|groups| usize::try_from(groups).ok()).filter(|&groups| groups > 0);
-    let groups = groups.ok_or_else(|| Error::invalid_encoding("attribute num_groups is missing"))?;
+    let groups = groups.ok_or_else(|| Error::invalid_encoding("attribute num_groups is missing or not positive"))?;
     // Before opset 21 there is one scale for each group.
     let by_group = node.opset < 21;
     if node.opset >= 21 && node.int("stash_type")?.unwrap_or(1) != 1 {
-        return Err(Error::unsupported("statistics in another type than f32 (stash_type = 1) are not supported"));
+        return Err(Error::unsupported("a stash_type other than 1 (f32) is not supported"));
     }
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
@@ -239,7 +246,7 @@ fn group(node: &Node<'_>) -> Result<OpFn, Error> {
         let wanted = if by_group { groups } else { channels };
         let (scale, bias) = (beside(args.take(1)?, value.ty(), cx)?, beside(args.take(2)?, value.ty(), cx)?);
         if channels % groups != 0 {
-            return Err(Error::invalid_argument(format!("{channels} channels in {groups} groups")));
+            return Err(Error::invalid_argument(format!("{channels} channels do not divide into {groups} groups")));
         }
         let (plane, each) = (product(value.dims().get(2..).unwrap_or_default()), channels / groups);
         let result = with_reals!(value, T => {

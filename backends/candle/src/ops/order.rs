@@ -89,7 +89,8 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
         };
         let dim = value.dims()[at];
         let k = usize::try_from(k).ok().filter(|&k| k <= dim);
-        let k = k.ok_or_else(|| Error::invalid_argument(format!("more than the {dim} elements, or less than none")))?;
+        let k =
+            k.ok_or_else(|| Error::invalid_argument(format!("k is not between 0 and {dim}, the size of the axis")))?;
         let mut dims = value.dims().to_vec();
         dims[at] = k;
         let (outer, inner) = (product(&dims[..at]), product(&dims[at + 1..]));
@@ -243,7 +244,11 @@ fn reverse(node: &Node<'_>) -> Result<OpFn, Error> {
         let (batch, time) = (value.dims()[batch_axis], value.dims()[time_axis]);
         let fits = lens.len() == batch && lens.iter().all(|&len| (0..=time as i64).contains(&len));
         if batch_axis + time_axis != 1 || !fits {
-            return Err(Error::invalid_argument(format!("{} lengths for {}", lens.len(), Dims(value.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "the {} sequence lengths do not fit the input {}",
+                lens.len(),
+                Dims(value.dims())
+            )));
         }
         let inner = product(&value.dims()[2..]);
         let mut checkpoint = Checkpoint::default();

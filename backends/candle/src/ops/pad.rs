@@ -26,7 +26,7 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
         "edge" => Mode::Edge,
         "reflect" => Mode::Reflect,
         "wrap" if node.opset >= 19 => Mode::Wrap,
-        _ => return Err(Error::unsupported("this mode is not supported")),
+        _ => return Err(Error::unsupported("attribute mode is not one of constant, edge, reflect and wrap")),
     };
     let (mut fixed, mut number) = (None, 0.0);
     if node.opset < 11 {
@@ -44,12 +44,16 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
             None => (0..value.rank() as i64).collect(),
         };
         if pads.len() != 2 * axes.len() {
-            return Err(Error::invalid_argument(format!("{} pads of {} axes", pads.len(), axes.len())));
+            return Err(Error::invalid_argument(format!(
+                "there are {} pads for {} axes, which need two each",
+                pads.len(),
+                axes.len()
+            )));
         }
         let mut ends = vec![(0_i64, 0_i64); value.rank()];
         // No sum of two pads and an index is past an i64.
         if let Some(pad) = pads.iter().find(|pad| pad.unsigned_abs() > 1 << 61) {
-            return Err(Error::invalid_argument(format!("a pad of {pad}")));
+            return Err(Error::invalid_argument(format!("a pad of {pad} is out of range")));
         }
         for (place, &at) in axes.iter().enumerate() {
             ends[axis(at, value.rank())?] = (pads[place], pads[place + axes.len()]);
@@ -58,7 +62,7 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
         for (&dim, (before, after)) in value.dims().iter().zip(&ends) {
             let padded = (dim as i64).checked_add(*before).and_then(|sum| sum.checked_add(*after));
             let padded = padded.and_then(|dim| usize::try_from(dim).ok());
-            dims.push(padded.ok_or_else(|| Error::invalid_argument("a padded dimension below 0 or past the largest"))?);
+            dims.push(padded.ok_or_else(|| Error::invalid_argument("a padded dimension is negative or too large"))?);
         }
         affordable(&dims, value, cx)?;
         if mode == Mode::Constant {
@@ -67,7 +71,11 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
                 None => convert(Value::scalar(number)?, value.ty(), cx)?,
             };
             if filler.ty() != value.ty() {
-                return Err(Error::invalid_argument(format!("pads of {:?} for {:?}", filler.ty(), value.ty())));
+                return Err(Error::invalid_argument(format!(
+                    "constant_value is {:?}, and the input is {:?}",
+                    filler.ty(),
+                    value.ty()
+                )));
             }
             let (plain, filler) = (value.plain(), filler.plain());
             let padded = with_elements!(plain, |elements| {
@@ -79,7 +87,7 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
         let lists = value.dims().iter().zip(&ends).zip(&dims).zip(strides(value.dims()));
         let lists = lists.map(|(((&dim, &(before, _)), &padded), stride)| {
             if dim == 0 && padded > 0 {
-                return Err(Error::invalid_argument("nothing to pad with"));
+                return Err(Error::invalid_argument("an empty dimension has no elements to pad with"));
             }
             offsets((0..padded).map(|place| source(place as i64 - before, dim as i64, mode) as usize), stride, cx)
         });

@@ -26,7 +26,7 @@ fn trilu(node: &Node<'_>) -> Result<OpFn, Error> {
         let value = args.get(0)?;
         let k = args.option(1).map(integer).transpose()?.unwrap_or(0);
         let &[.., rows, columns] = value.dims() else {
-            return Err(Error::invalid_argument("a matrix is wanted"));
+            return Err(Error::invalid_argument("the input must have at least two dimensions"));
         };
         // Past these every diagonal is as good as the next; the sums below don't overflow.
         let k = k.clamp(-(rows as i64), columns as i64);
@@ -66,7 +66,7 @@ fn eye(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |args, cx| {
         let like = args.get(0)?;
         let &[rows, columns] = like.dims() else {
-            return Err(Error::invalid_argument("two dimensions are wanted"));
+            return Err(Error::invalid_argument("the input must have two dimensions"));
         };
         let k = k.clamp(-(rows as i64), columns as i64);
         let mut checkpoint = Checkpoint::default();
@@ -97,9 +97,11 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
         let (indices, values) = (args.get(0)?, args.get(2)?);
         let depth = match *numbers(args.get(1)?, cx)? {
             [depth] => usize::try_from(depth),
-            ref other => return Err(Error::invalid_argument(format!("{} depths", other.len()))),
+            ref other => {
+                return Err(Error::invalid_argument(format!("depth must have one element, not {}", other.len())));
+            }
         };
-        let depth = depth.map_err(|_| Error::invalid_argument("a depth below 0"))?;
+        let depth = depth.map_err(|_| Error::invalid_argument("depth is negative"))?;
         let at = axis(at, indices.rank() + 1)?;
         let mut dims = indices.dims().to_vec();
         dims.insert(at, depth);
@@ -109,7 +111,7 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
         let mut checkpoint = Checkpoint::default();
         Ok(vec![with_elements!(values, |values| {
             let &[off, on] = values else {
-                return Err(Error::invalid_argument(format!("{} values for off and on", values.len())));
+                return Err(Error::invalid_argument(format!("values must have two elements, not {}", values.len())));
             };
             cx.output(&dims)?.write(off, |out| {
                 for (number, &index) in list.iter().enumerate() {
@@ -137,7 +139,7 @@ fn center(node: &Node<'_>) -> Result<OpFn, Error> {
             None => (0..rank).collect(),
         };
         if axes.len() != shape.len() {
-            return Err(Error::invalid_argument(format!("{} sizes of {} axes", shape.len(), axes.len())));
+            return Err(Error::invalid_argument(format!("there are {} sizes and {} axes", shape.len(), axes.len())));
         }
         let mut dims = value.dims().to_vec();
         for (&at, &size) in axes.iter().zip(&shape) {

@@ -210,7 +210,7 @@ fn global(largest: bool) -> Result<OpFn, Error> {
         };
         let (outer, inner) = (n * c, product(spatial));
         if inner == 0 {
-            return Err(Error::invalid_argument("a pool over nothing"));
+            return Err(Error::invalid_argument("the spatial dimensions of a pool are empty"));
         }
         let mut dims = vec![*n, *c];
         dims.resize(value.rank(), 1);

@@ -74,7 +74,7 @@ fn global(node: &Node<'_>) -> Result<OpFn, Error> {
         dims.resize(value.rank(), 1);
         let inner = product(spatial);
         if inner == 0 {
-            return Err(Error::invalid_argument("a pool over nothing"));
+            return Err(Error::invalid_argument("the spatial dimensions of a pool are empty"));
         }
         let result = with_reals!(value, T => norms::<T>(&value, inner, &dims, p, cx))?;
         Ok(vec![convert(result, ty, cx)?])
@@ -108,7 +108,11 @@ fn unpool(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(Error::invalid_argument(format!("{} has no spatial dimensions", Dims(value.dims()))));
         };
         if indices.dims() != value.dims() {
-            return Err(Error::invalid_argument(format!("indices {} of {}", Dims(indices.dims()), Dims(value.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "the indices {} do not fit the input {}",
+                Dims(indices.dims()),
+                Dims(value.dims())
+            )));
         }
         window.check(kernel, spatial.len())?;
         let mut inferred = vec![*n, *c];
@@ -117,7 +121,9 @@ fn unpool(node: &Node<'_>) -> Result<OpFn, Error> {
             let (before, after) = window.pads(place).unwrap_or((0, 0));
             let size = size.checked_sub(1).and_then(|steps| steps.checked_mul(stride)?.checked_add(kernel));
             let size = size.and_then(|size| size.checked_sub(before + after));
-            inferred.push(size.ok_or_else(|| Error::invalid_argument("a pool of nothing"))?);
+            inferred.push(
+                size.ok_or_else(|| Error::invalid_argument("a spatial dimension is empty or smaller than its pads"))?,
+            );
         }
         let dims = match args.option(2) {
             Some(shape) => sizes(shape)?,
@@ -125,7 +131,11 @@ fn unpool(node: &Node<'_>) -> Result<OpFn, Error> {
         };
         let fits = dims.len() == inferred.len() && inferred.iter().zip(&dims).all(|(inferred, dim)| inferred <= dim);
         if !fits {
-            return Err(Error::invalid_argument(format!("{} in {}", Dims(&inferred), Dims(&dims))));
+            return Err(Error::invalid_argument(format!(
+                "the unpooled dimensions {} do not fit the output shape {}",
+                Dims(&inferred),
+                Dims(&dims)
+            )));
         }
         count(&dims)?;
         // The indices are those of the tensor that was pooled, which may be smaller than what is wanted.
@@ -138,7 +148,7 @@ fn unpool(node: &Node<'_>) -> Result<OpFn, Error> {
                 checkpoint.step(dims.len(), cx)?;
                 let index = usize::try_from(index).ok().filter(|&index| index < whole);
                 let index =
-                    index.ok_or_else(|| Error::invalid_argument(format!("an index past the {whole} elements")))?;
+                    index.ok_or_else(|| Error::invalid_argument(format!("an index is not below {whole}, the number of elements")))?;
                 let at = inferred.iter().zip(&steps_inferred).zip(&steps);
                 let at: usize = at.map(|((&dim, &step), &to)| index / step % dim.max(1) * to).sum();
                 out[at] = element;
@@ -155,8 +165,14 @@ fn col2im(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = floats(args.take(0)?, cx)?;
         let (image, block) = (sizes(args.get(1)?)?, sizes(args.get(2)?)?);
-        let wrong =
-            || Error::invalid_argument(format!("{} for {} by {}", Dims(value.dims()), Dims(&image), Dims(&block)));
+        let wrong = || {
+            Error::invalid_argument(format!(
+                "the columns {} do not fit an image of {} with blocks of {}",
+                Dims(value.dims()),
+                Dims(&image),
+                Dims(&block)
+            ))
+        };
         let &[n, rows, places] = value.dims() else { return Err(wrong()) };
         let over = window.over(&image, &block)?;
         let size = count(&block)?;

@@ -60,7 +60,7 @@ impl Steps {
 fn single(scale: &Value) -> Result<(), Error> {
     match scale.elements::<f32>()? {
         [_] => Ok(()),
-        other => Err(Error::unsupported(format!("{} scales of one tensor", other.len()))),
+        other => Err(Error::unsupported(format!("a tensor with {} scales is not supported", other.len()))),
     }
 }
 
@@ -98,7 +98,7 @@ fn softmax(node: &Node<'_>) -> Result<OpFn, Error> {
 
 fn pool(node: &Node<'_>, name: &str, attributes: &[&str]) -> Result<OpFn, Error> {
     if node.flag("channels_last", false)? {
-        return Err(Error::unsupported("channels as the last dimension"));
+        return Err(Error::unsupported("attribute channels_last is not supported"));
     }
     unary(node, name, 19, attributes)
 }
@@ -107,7 +107,10 @@ fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
     let (steps, inner) = (Steps::new()?, standard("Concat", 13, node.pass(&["axis"]))?);
     let count = (node.constants.len() - 2) / 3;
     if node.constants.len() != 2 + 3 * count {
-        return Err(Error::invalid_encoding(format!("{} inputs, not 2 and 3 for each tensor", node.constants.len())));
+        return Err(Error::invalid_encoding(format!(
+            "the node has {} inputs, not 2 and 3 more for each tensor",
+            node.constants.len()
+        )));
     }
     Ok(Box::new(move |mut args, cx| {
         let values = (0..count).map(|index| steps.take(&mut args, 2 + 3 * index, cx).map(Some));
@@ -162,7 +165,9 @@ fn dynamic_matmul(_: &Node<'_>) -> Result<OpFn, Error> {
     let (products, dynamic) = (Products::new()?, standard("DynamicQuantizeLinear", 11, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
         let outputs = dynamic(Args::new(vec![Some(args.take(0)?)]), cx)?;
-        let [value, scale, zero] = outputs.try_into().map_err(|_| Error::runtime_error("a quantization in parts"))?;
+        let [value, scale, zero] = outputs
+            .try_into()
+            .map_err(|_| Error::runtime_error("DynamicQuantizeLinear did not return three outputs"))?;
         let a = Quantized { value, scale, zero: Some(zero) };
         let b = Quantized { value: args.take(1)?, scale: args.take(2)?, zero: args.option(3).cloned() };
         Ok(vec![products.of(a, b, args.option(4).cloned(), cx)?])

@@ -34,7 +34,13 @@ pub(super) struct Grid {
 
 impl Grid {
     pub(super) fn new(value: &Value, scale: &Value, at: i64, block: usize) -> Result<Self, Error> {
-        let wrong = || Error::invalid_argument(format!("scales {} of {}", Dims(scale.dims()), Dims(value.dims())));
+        let wrong = || {
+            Error::invalid_argument(format!(
+                "the scales {} do not fit the input {}",
+                Dims(scale.dims()),
+                Dims(value.dims())
+            ))
+        };
         if scale.len() == 1 && block == 0 {
             return Ok(Self { outer: 1, dim: 1, inner: value.len(), along: None });
         }
@@ -127,7 +133,7 @@ fn precision(node: &Node<'_>) -> Result<Option<ElementType>, Error> {
         0 => Ok(None),
         number => match i32::try_from(number).ok().and_then(ElementType::from_onnx) {
             Some(ty @ (ElementType::F32 | ElementType::F16 | ElementType::Bf16)) => Ok(Some(ty)),
-            _ => Err(Error::unsupported(format!("a precision of element type {number}"))),
+            _ => Err(Error::unsupported(format!("a precision of element type {number} is not supported"))),
         },
     }
 }
@@ -156,11 +162,11 @@ fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
         let zero = args.option(2).cloned();
         let ty = zero.as_ref().map(Value::ty).or(listed).unwrap_or(ElementType::U8);
         if (!is_quantized(ty) || ty == ElementType::I32) && !is_quantized_float(ty) {
-            return Err(Error::unsupported(format!("a quantization to {ty:?}")));
+            return Err(Error::unsupported(format!("a quantization to {ty:?} is not supported")));
         }
         let grid = Grid::new(&value, &scale, at, block)?;
         if zero.as_ref().is_some_and(|zero| zero.len() != scale.len()) {
-            return Err(Error::invalid_argument("another number of zero points than of scales"));
+            return Err(Error::invalid_argument("the zero points and the scales have different numbers of elements"));
         }
         if is_quantized_float(ty) {
             return Ok(vec![encode(&divided(&value, &scale, zero, &grid, cx)?, ty, rule, cx)?]);
@@ -237,7 +243,9 @@ fn dequantize(node: &Node<'_>) -> Result<OpFn, Error> {
         let scale = convert(scale, ElementType::F32, cx)?;
         let zero = args.option(2).cloned();
         if zero.as_ref().is_some_and(|zero| zero.len() != scale.len() || zero.ty() != value.ty()) {
-            return Err(Error::invalid_argument("zero points of another number or type than the elements want"));
+            return Err(Error::invalid_argument(
+                "the zero points must be as many as the scales and of the type of the input",
+            ));
         }
         if float {
             let value = convert(value, ElementType::F32, cx)?;

@@ -48,13 +48,15 @@ fn lstm(node: &Node<'_>) -> Result<OpFn, Error> {
         "forward" => vec![false],
         "reverse" => vec![true],
         "bidirectional" => vec![false, true],
-        _ => return Err(Error::invalid_encoding("a direction that is none of the three")),
+        _ => {
+            return Err(Error::invalid_encoding("attribute direction is not one of forward, reverse and bidirectional"));
+        }
     };
     let standard = ["sigmoid", "tanh", "tanh"].iter().cycle();
     if let Some(names) = node.strings("activations")?
         && !names.iter().zip(standard).all(|(name, standard)| name.eq_ignore_ascii_case(standard))
     {
-        return Err(Error::unsupported("activations other than Sigmoid, Tanh and Tanh"));
+        return Err(Error::unsupported("activations other than Sigmoid, Tanh and Tanh are not supported"));
     }
     node.ignore(&["hidden_size", "activation_alpha", "activation_beta"]);
     let clip = node.float_option("clip")?.filter(|clip| *clip > 0.0);
@@ -81,12 +83,20 @@ impl Layers {
     /// The weights of directions × inner × gates, each direction's turned so that a row is what a gate's unit sums up.
     fn new([value, scale, zero]: [&Value; 3], cx: Option<&ExecContext<'_>>) -> Result<Self, Error> {
         let &[directions, inner, gates] = value.dims() else {
-            return Err(Error::invalid_argument(format!("weights {} of three dimensions", Dims(value.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "the weights {} must have three dimensions",
+                Dims(value.dims())
+            )));
         };
         let scales = scale.elements::<f32>()?;
         let (rows, columns) = (scales.len() / directions.max(1), inner);
         if scales.len() != directions * rows || ![1, gates].contains(&rows) || zero.len() != scales.len() {
-            let why = format!("{} scales and {} zero points of {}", scales.len(), zero.len(), Dims(value.dims()));
+            let why = format!(
+                "{} scales and {} zero points do not fit the weights {}",
+                scales.len(),
+                zero.len(),
+                Dims(value.dims())
+            );
             return Err(Error::invalid_argument(why));
         }
         let mut layers = Self { directions: Vec::with_capacity(directions), inner, gates };
@@ -158,7 +168,11 @@ fn add_products(weights: &Weights, row: &[f32], scale: f32, sums: &mut [f32], ga
 fn optional<'a>(value: Option<&'a Value>, dims: &[usize]) -> Result<Option<&'a [f32]>, Error> {
     match value {
         Some(value) if value.dims() == dims => value.elements::<f32>().map(Some),
-        Some(value) => Err(Error::invalid_argument(format!("a parameter of {}", Dims(value.dims())))),
+        Some(value) => Err(Error::invalid_argument(format!(
+            "a parameter has dimensions {}, not {}",
+            Dims(value.dims()),
+            Dims(dims)
+        ))),
         None => Ok(None),
     }
 }
@@ -172,18 +186,20 @@ impl Lstm {
         };
         let (w, r) = (layers(&self.known[0], 1, 8)?, layers(&self.known[1], 2, 10)?);
         let (&[steps, batch, input], hidden, gates) = (x.dims(), r.inner, r.gates) else {
-            return Err(Error::invalid_argument("three dimensions are wanted"));
+            return Err(Error::invalid_argument("the input must have three dimensions"));
         };
         let count_d = self.directions.len();
         let fits =
             (w.directions.len(), r.directions.len()) == (count_d, count_d) && (w.inner, w.gates) == (input, gates);
         if !fits || hidden.checked_mul(4) != Some(gates) || hidden == 0 || input == 0 {
-            return Err(Error::invalid_argument(format!("weights of other sizes than {} wants", Dims(x.dims()))));
+            return Err(Error::invalid_argument(format!("the weights do not fit the input {}", Dims(x.dims()))));
         }
         let lengths = args.option(4).map(|lengths| integers(lengths, cx)).transpose()?;
         let out_of_range = |&len: &i64| usize::try_from(len).is_ok_and(|len| len <= steps).eq(&false);
         if lengths.as_ref().is_some_and(|lengths| lengths.len() != batch || lengths.iter().any(out_of_range)) {
-            return Err(Error::invalid_argument(format!("lengths that are not {batch} of up to {steps}")));
+            return Err(Error::invalid_argument(format!(
+                "the sequence lengths must be {batch} numbers of at most {steps}"
+            )));
         }
         let state = [count_d, batch, hidden];
         let bias = optional(args.option(3), &[count_d, 2 * gates])?;

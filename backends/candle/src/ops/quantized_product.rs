@@ -56,7 +56,9 @@ fn requantized(
 ) -> Result<Value, Error> {
     let (a, b, y) = scales;
     let ([a], true) = (a, y != 0.0) else {
-        return Err(Error::unsupported("a left scale for each row, or a scale of 0"));
+        return Err(Error::unsupported(
+            "a scale for each row of the left operand and an output scale of 0 are not supported",
+        ));
     };
     let ty = zero.ty();
     if !matches!(ty, ElementType::U8 | ElementType::I8) || zero.len() != 1 {
@@ -86,7 +88,7 @@ fn quantized_matmul(_: &Node<'_>) -> Result<OpFn, Error> {
         let scale = |value: Value| convert(value, ElementType::F32, cx);
         let (a, b, y) = (scale(args.take(1)?)?, scale(args.take(4)?)?, scale(args.take(6)?)?);
         let &[y] = y.elements::<f32>()? else {
-            return Err(Error::unsupported("more than one scale of the result"));
+            return Err(Error::unsupported("more than one output scale is not supported"));
         };
         Ok(vec![requantized(&sums, (a.elements()?, b.elements()?, y), args.get(7)?, -1, cx)?])
     }))
@@ -111,7 +113,7 @@ fn quantized_conv(node: &Node<'_>) -> Result<OpFn, Error> {
         let bias = args.option(8).map(Value::elements::<i32>).transpose()?;
         let sums = convolve(&x, &w, bias, &window, groups, cx)?;
         let (a, b, y) = (args.get(1)?.elements()?, args.get(4)?.elements()?, args.get(6)?.elements::<f32>()?);
-        let &[y] = y else { return Err(Error::unsupported("more than one scale of the result")) };
+        let &[y] = y else { return Err(Error::unsupported("more than one output scale is not supported")) };
         Ok(vec![requantized(&sums, (a, b, y), args.get(7)?, 1, cx)?])
     }))
 }
@@ -126,11 +128,12 @@ fn convolve(
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let (&[n, channels, ref spatial @ ..], &[filters, depth, ref kernel @ ..]) = (x.dims(), w.dims()) else {
-        return Err(Error::invalid_argument("tensors without spatial dimensions"));
+        return Err(Error::invalid_argument("the input and the weights must have spatial dimensions"));
     };
     let fits = depth.checked_mul(groups) == Some(channels) && filters % groups == 0 && kernel.len() == spatial.len();
     if !fits || bias.is_some_and(|bias| bias.len() != filters) {
-        let why = format!("{} by {} in {groups} groups", Dims(x.dims()), Dims(w.dims()));
+        let why =
+            format!("the weights {1} do not fit the input {0} in {groups} groups", Dims(x.dims()), Dims(w.dims()));
         return Err(Error::invalid_argument(why));
     }
     let over = window.over(spatial, kernel)?;

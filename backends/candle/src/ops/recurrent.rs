@@ -38,7 +38,9 @@ fn recurrence(node: &Node<'_>, kind: Kind) -> Result<OpFn, Error> {
         "forward" => vec![false],
         "reverse" => vec![true],
         "bidirectional" => vec![false, true],
-        _ => return Err(Error::invalid_encoding("a direction that is none of the three")),
+        _ => {
+            return Err(Error::invalid_encoding("attribute direction is not one of forward, reverse and bidirectional"));
+        }
     };
     node.ignore(&["hidden_size"]);
     let batch_first = node.opset >= 14 && node.flag("layout", false)?;
@@ -83,17 +85,22 @@ impl Recurrence {
         let (x, w, r, b) = (float(0, &swapped)?, float(1, &[])?, float(2, &[])?, float(3, &[])?);
         let (h0, c0, p) = (float(5, &swapped)?, float(6, &swapped)?, float(7, &[])?);
         let (Some(x), Some(w), Some(r)) = (x, w, r) else {
-            return Err(Error::invalid_argument("an input is missing"));
+            return Err(Error::invalid_argument("X, W or R is missing"));
         };
         let (&[steps, batch, input], &[count_w, gates, input_w], &[count_r, gates_r, hidden]) =
             (x.dims(), w.dims(), r.dims())
         else {
-            return Err(Error::invalid_argument("three dimensions are wanted"));
+            return Err(Error::invalid_argument("X, W and R must have three dimensions"));
         };
         let count_d = self.directions.len();
         let fits = (count_w, count_r, input_w, gates_r) == (count_d, count_d, input, gates);
         if !fits || hidden.checked_mul(self.kind.gates()) != Some(gates) {
-            let why = format!("weights {} and {} for {}", Dims(w.dims()), Dims(r.dims()), Dims(x.dims()));
+            let why = format!(
+                "the weights {} and {} do not fit the input {}",
+                Dims(w.dims()),
+                Dims(r.dims()),
+                Dims(x.dims())
+            );
             return Err(Error::invalid_argument(why));
         }
         let lens = lengths(args.option(4), steps, batch, cx)?;
@@ -177,7 +184,7 @@ fn lengths(
     cx: &ExecContext<'_>,
 ) -> Result<Option<(Vec<usize>, Charge)>, Error> {
     let Some(value) = value else { return Ok(None) };
-    let wrong = || Error::invalid_argument(format!("lengths that are not {batch} of up to {steps}"));
+    let wrong = || Error::invalid_argument(format!("the sequence lengths must be {batch} numbers of at most {steps}"));
     let given = integers(value, cx)?;
     let (mut lens, charge) = cx.list::<usize>(given.len())?;
     for &len in &*given {
@@ -189,7 +196,11 @@ fn lengths(
 fn optional<'a, T: Real>(value: Option<&'a Value>, dims: &[usize]) -> Result<Option<&'a [T]>, Error> {
     match value {
         Some(value) if value.dims() == dims => value.elements::<T>().map(Some),
-        Some(value) => Err(Error::invalid_argument(format!("a parameter of {}", Dims(value.dims())))),
+        Some(value) => Err(Error::invalid_argument(format!(
+            "a parameter has dimensions {}, not {}",
+            Dims(value.dims()),
+            Dims(dims)
+        ))),
         None => Ok(None),
     }
 }

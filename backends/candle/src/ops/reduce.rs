@@ -228,7 +228,7 @@ fn extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
         }
         let outer = product(&value.dims()[..at]);
         if dim == 0 && product(&dims) > 0 {
-            return Err(Error::invalid_argument("the extreme of nothing"));
+            return Err(Error::invalid_argument("the reduced axis is empty"));
         }
         let inner = product(&value.dims()[at + 1..]);
         Ok(vec![with_numbers!(*value, T => {

@@ -53,7 +53,7 @@ fn resize(node: &Node<'_>) -> Result<OpFn, Error> {
         // "bilinear" is what opset 7 called it.
         "linear" | "bilinear" => Mode::Linear,
         "cubic" if node.opset >= 11 => Mode::Cubic,
-        _ => return Err(Error::unsupported("this mode is not supported")),
+        _ => return Err(Error::unsupported("attribute mode is not one of nearest, linear and cubic")),
     };
     let mut resize = Resize {
         mode,
@@ -84,7 +84,11 @@ fn resize(node: &Node<'_>) -> Result<OpFn, Error> {
             "round_prefer_ceil" => Rounding::PreferCeil,
             "floor" => Rounding::Floor,
             "ceil" => Rounding::Ceil,
-            _ => return Err(Error::invalid_encoding("a nearest_mode that is none of the four")),
+            _ => {
+                return Err(Error::invalid_encoding(
+                    "attribute nearest_mode is not one of round_prefer_floor, round_prefer_ceil, floor and ceil",
+                ));
+            }
         };
         resize.cubic = node.float("cubic_coeff_a", -0.75)?;
         resize.exclude_outside = node.flag("exclude_outside", false)?;
@@ -117,24 +121,25 @@ impl Resize {
             (None, Some(scales)) => Some(scales.elements::<f32>()?.iter().copied().take(rank + 1).collect()),
             (None, None) => None,
         };
-        let wrong = |len: usize| Error::invalid_argument(format!("{len} scales or sizes of {} axes", axes.len()));
+        let wrong =
+            |len: usize| Error::invalid_argument(format!("there are {len} scales or sizes and {} axes", axes.len()));
         if let Some(sizes) = sizes {
             if sizes.len() != axes.len() {
                 return Err(wrong(sizes.len()));
             }
             for (&at, &size) in axes.iter().zip(&sizes) {
                 let output = usize::try_from(size);
-                let output = output.map_err(|_| Error::invalid_argument(format!("a size of {size}")))?;
+                let output = output.map_err(|_| Error::invalid_argument(format!("size {size} is negative")))?;
                 plan[at] = Axis::of_sizes(plan[at].input, output);
             }
         } else {
-            let scales = scales.ok_or_else(|| Error::invalid_argument("neither scales nor sizes"))?;
+            let scales = scales.ok_or_else(|| Error::invalid_argument("neither scales nor sizes are given"))?;
             if scales.len() != axes.len() {
                 return Err(wrong(scales.len()));
             }
             for (&at, &scale) in axes.iter().zip(&scales) {
                 if !scale.is_finite() || scale <= 0.0 {
-                    return Err(Error::invalid_argument(format!("a scale of {scale:e}")));
+                    return Err(Error::invalid_argument(format!("scale {scale:e} is not positive and finite")));
                 }
                 plan[at] = Axis::of_scale(plan[at].input, scale);
             }
@@ -142,7 +147,7 @@ impl Resize {
         let dims: Vec<usize> = plan.iter().map(|axis| axis.output).collect();
         affordable(&dims, &value, cx)?;
         if plan.iter().any(|axis| axis.input == 0 && axis.output > 0) {
-            return Err(Error::invalid_argument("nothing to resize"));
+            return Err(Error::invalid_argument("an empty dimension cannot be enlarged"));
         }
         if self.mode == Mode::Nearest {
             let lists = plan.iter().zip(strides(value.dims()));

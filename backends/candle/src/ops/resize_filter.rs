@@ -72,6 +72,8 @@ struct Dimension {
     part: (f64, f64),
 }
 
+const WRONG_POLICY: &str = "attribute keep_aspect_ratio_policy is not one of stretch, not_larger and not_smaller";
+
 /// What runs a Resize of one of these ways; none where the node asks for none of them.
 pub(super) fn build(node: &Node<'_>) -> Result<Option<OpFn>, Error> {
     if node.opset < 11 {
@@ -107,7 +109,7 @@ pub(super) fn build(node: &Node<'_>) -> Result<Option<OpFn>, Error> {
             "stretch" => Policy::Stretch,
             "not_larger" => Policy::NotLarger,
             "not_smaller" => Policy::NotSmaller,
-            _ => return Err(Error::invalid_encoding("a keep_aspect_ratio_policy that is none of the three")),
+            _ => return Err(Error::invalid_encoding(WRONG_POLICY)),
         };
         axes = node.ints("axes")?.map(<[i64]>::to_vec);
     }
@@ -148,7 +150,7 @@ impl Filter {
         let dims: Vec<usize> = plan.iter().map(|dimension| dimension.output).collect();
         affordable(&dims, &value, cx)?;
         if plan.iter().any(|dimension| dimension.input == 0 && dimension.output > 0) {
-            return Err(Error::invalid_argument("nothing to resize"));
+            return Err(Error::invalid_argument("an empty dimension cannot be enlarged"));
         }
         if dims.contains(&0) {
             return convert(cx.output::<f32>(&dims)?.write(0.0, |_| Ok(()))?, ty, cx);
@@ -177,13 +179,15 @@ impl Filter {
         let whole = |&dim: &usize| Dimension { input: dim, output: dim, scale: 1.0, part: (0.0, 1.0) };
         let mut plan: Vec<Dimension> = value.dims().iter().map(whole).collect();
         let given = |index: usize| args.option(index).filter(|value| !value.is_empty());
-        let wrong = |len: usize| Error::invalid_argument(format!("{len} scales or sizes of {} axes", axes.len()));
+        let wrong =
+            |len: usize| Error::invalid_argument(format!("there are {len} scales or sizes and {} axes", axes.len()));
         if let Some(sizes) = given(3).map(Value::to_i64s).transpose()? {
             if sizes.len() != axes.len() {
                 return Err(wrong(sizes.len()));
             }
-            let size =
-                |&size: &i64| usize::try_from(size).map_err(|_| Error::invalid_argument(format!("a size of {size}")));
+            let size = |&size: &i64| {
+                usize::try_from(size).map_err(|_| Error::invalid_argument(format!("size {size} is negative")))
+            };
             let sizes = sizes.iter().map(size).collect::<Result<Vec<_>, _>>()?;
             let scales = axes.iter().zip(&sizes).map(|(&at, &size)| size as f64 / plan[at].input as f64);
             let common = match self.policy {
@@ -199,23 +203,28 @@ impl Filter {
                 plan[at] = Dimension { output, scale, ..plan[at] };
             }
         } else {
-            let scales =
-                given(2).ok_or_else(|| Error::invalid_argument("neither scales nor sizes"))?.elements::<f32>()?;
+            let scales = given(2)
+                .ok_or_else(|| Error::invalid_argument("neither scales nor sizes are given"))?
+                .elements::<f32>()?;
             if scales.len() != axes.len() {
                 return Err(wrong(scales.len()));
             }
             for (&at, &scale) in axes.iter().zip(scales) {
                 if !scale.is_finite() || scale <= 0.0 {
-                    return Err(Error::invalid_argument(format!("a scale of {scale:e}")));
+                    return Err(Error::invalid_argument(format!("scale {scale:e} is not positive and finite")));
                 }
                 let output = (plan[at].input as f32 * scale).floor() as usize;
                 plan[at] = Dimension { output, scale: f64::from(scale), ..plan[at] };
             }
         }
         if self.transform == Transform::Crop {
-            let part = given(1).ok_or_else(|| Error::invalid_argument("no part of the input is named"))?;
+            let part = given(1).ok_or_else(|| Error::invalid_argument("input roi is missing"))?;
             if part.len() != 2 * axes.len() {
-                return Err(Error::invalid_argument(format!("{} ends of a part of {} axes", part.len(), axes.len())));
+                return Err(Error::invalid_argument(format!(
+                    "roi has {} numbers for {} axes, which need two each",
+                    part.len(),
+                    axes.len()
+                )));
             }
             let ends: Vec<f64> = match part.ty() {
                 ElementType::F32 => part.elements::<f32>()?.iter().map(|&end| f64::from(end)).collect(),

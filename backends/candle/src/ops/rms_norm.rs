@@ -26,7 +26,11 @@ fn normalization(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let at = axis(at, value.rank())?;
         if shape(value.dims(), scale.dims())? != value.dims() {
-            return Err(Error::invalid_argument(format!("a scale {} of {}", Dims(scale.dims()), Dims(value.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "the scale {} does not broadcast to the input {}",
+                Dims(scale.dims()),
+                Dims(value.dims())
+            )));
         }
         let wide = value.ty() == ElementType::F64 || stash == Some(ElementType::F64);
         let through = if wide { ElementType::F64 } else { ElementType::F32 };

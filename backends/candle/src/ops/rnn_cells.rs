@@ -101,7 +101,7 @@ impl Activation {
             "elu" => Self::Elu(next(alphas, 1.0)),
             "softsign" => Self::Softsign,
             "softplus" => Self::Softplus,
-            _ => return Err(Error::unsupported("an activation that ONNX doesn't name is not supported")),
+            _ => return Err(Error::unsupported("attribute activations has an activation that ONNX does not define")),
         })
     }
 }
@@ -139,7 +139,11 @@ pub(super) fn activations(node: &Node<'_>, kind: Kind, directions: usize) -> Res
         None => standard.iter().copied().cycle().take(each * directions).collect(),
     };
     if names.len() != each * directions {
-        return Err(Error::invalid_encoding(format!("{} activations, not {}", names.len(), each * directions)));
+        return Err(Error::invalid_encoding(format!(
+            "attribute activations has {} names, not {}",
+            names.len(),
+            each * directions
+        )));
     }
     let mut alphas = node.floats("activation_alpha")?.unwrap_or_default();
     let mut betas = node.floats("activation_beta")?.unwrap_or_default();

@@ -49,7 +49,12 @@ impl Angles<'_> {
             None => index,
             Some(places) => {
                 let row = usize::try_from(places[index]).ok().filter(|&row| row < self.rows);
-                let why = || format!("position {} of {} rows of cosines", places[index], self.rows);
+                let why = || {
+                    format!(
+                        "position id {} is not below {}, the number of rows of the cosine cache",
+                        places[index], self.rows
+                    )
+                };
                 row.ok_or_else(|| Error::invalid_argument(why()))?
             }
         };
@@ -66,7 +71,7 @@ impl Rotary {
             return Err(no_type(&value));
         }
         // Batch, places and heads, with the steps of the last two in the order of the elements.
-        let wrong = || Error::invalid_argument(format!("a rotary embedding of {}", Dims(value.dims())));
+        let wrong = || Error::invalid_argument(format!("the input {} does not divide into heads", Dims(value.dims())));
         let (batch, len, heads, size, by_head) = match *value.dims() {
             [batch, heads, len, size] if self.heads.is_none_or(|told| told == heads) => (batch, len, heads, size, true),
             [batch, len, width] => {
@@ -77,7 +82,9 @@ impl Rotary {
         };
         let turned = if self.turned == 0 { size } else { self.turned };
         if turned % 2 != 0 || turned > size {
-            return Err(Error::invalid_argument(format!("{turned} of {size} elements turned in pairs")));
+            return Err(Error::invalid_argument(format!(
+                "{turned} elements of a head of {size} cannot be rotated in pairs"
+            )));
         }
         let places = args.take(3).ok();
         let (cosines, sines) = (args.take(1)?, args.take(2)?);
@@ -88,8 +95,11 @@ impl Rotary {
             _ => false,
         };
         if !fits || cosines.dims() != sines.dims() {
-            let why =
-                format!("cosines {} and sines {} for {batch}×{len} places", Dims(cosines.dims()), Dims(sines.dims()));
+            let why = format!(
+                "the caches of cosines {} and sines {} do not fit {batch}×{len} positions",
+                Dims(cosines.dims()),
+                Dims(sines.dims())
+            );
             return Err(Error::invalid_argument(why));
         }
         let rows = cosines.dims()[0];

@@ -108,13 +108,13 @@ fn grid_sample(node: &Node<'_>) -> Result<OpFn, Error> {
         "nearest" => Mode::Nearest,
         "linear" | "bilinear" => Mode::Linear,
         "cubic" | "bicubic" => Mode::Cubic,
-        _ => return Err(Error::invalid_encoding("a mode that is none of the three")),
+        _ => return Err(Error::invalid_encoding("attribute mode is not one of nearest, linear and cubic")),
     };
     let padding = match node.string("padding_mode", "zeros")? {
         "zeros" => Padding::Zeros,
         "border" => Padding::Border,
         "reflection" => Padding::Reflection,
-        _ => return Err(Error::invalid_encoding("a padding_mode that is none of the three")),
+        _ => return Err(Error::invalid_encoding("attribute padding_mode is not one of zeros, border and reflection")),
     };
     let sampler = Sampler { mode, padding, corners: node.flag("align_corners", false)? };
     Ok(Box::new(move |mut args, cx| {
@@ -127,7 +127,9 @@ fn grid_sample(node: &Node<'_>) -> Result<OpFn, Error> {
 
 /// What lies at each point of the grid, which is of f64.
 fn samples<T: Real>(sampler: Sampler, value: &Value, grid: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    let wrong = || Error::invalid_argument(format!("a grid {} over {}", Dims(grid.dims()), Dims(value.dims())));
+    let wrong = || {
+        Error::invalid_argument(format!("the grid {} does not fit the input {}", Dims(grid.dims()), Dims(value.dims())))
+    };
     let (&[n, channels, ref spatial @ ..], &[n_grid, ref places @ .., width]) = (value.dims(), grid.dims()) else {
         return Err(wrong());
     };
@@ -176,7 +178,8 @@ fn affine_grid(node: &Node<'_>) -> Result<OpFn, Error> {
     let corners = node.flag("align_corners", false)?;
     Ok(Box::new(move |mut args, cx| {
         let ((theta, ty), size) = (floats(args.take(0)?, cx)?, sizes(args.get(1)?)?);
-        let wrong = || Error::invalid_argument(format!("{} for a grid of {}", Dims(theta.dims()), Dims(&size)));
+        let wrong =
+            || Error::invalid_argument(format!("theta {} does not fit the size {}", Dims(theta.dims()), Dims(&size)));
         let [n, _, spatial @ ..] = size.as_slice() else { return Err(wrong()) };
         let rank = spatial.len();
         if theta.dims() != [*n, rank, rank + 1] || !(2..=3).contains(&rank) {
@@ -191,7 +194,7 @@ fn affine_grid(node: &Node<'_>) -> Result<OpFn, Error> {
 
 /// The places of a grid of `dims` under each of the matrices.
 fn transformed<T: Real>(theta: &Value, dims: &[usize], corners: bool, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    let [_, spatial @ .., rank] = dims else { return Err(Error::invalid_argument("a grid of no dimensions")) };
+    let [_, spatial @ .., rank] = dims else { return Err(Error::invalid_argument("the grid has no dimensions")) };
     let (rank, points) = (*rank, product(spatial));
     let mut checkpoint = Checkpoint::default();
     let (matrices, steps) = (theta.elements::<T>()?, strides(spatial));

@@ -40,7 +40,7 @@ fn reduction(node: &Node<'_>) -> Result<Reduction, Error> {
         "mul" => Reduction::Multiply,
         "max" if node.opset >= 18 => Reduction::Most,
         "min" if node.opset >= 18 => Reduction::Least,
-        _ => return Err(Error::invalid_encoding("a reduction that is none of those known")),
+        _ => return Err(Error::invalid_encoding("attribute reduction is not one of none, add, mul, max and min")),
     })
 }
 
@@ -116,7 +116,12 @@ fn scatter_elements(node: &Node<'_>) -> Result<OpFn, Error> {
         let fits = |(place, (index, dim)): (usize, (&usize, &usize))| place == at || index <= dim;
         let same = indices.rank() == value.rank() && indices.dims() == updates.dims();
         if !same || !indices.dims().iter().zip(value.dims()).enumerate().all(fits) {
-            let why = format!("{} at {} in {}", Dims(updates.dims()), Dims(indices.dims()), Dims(value.dims()));
+            let why = format!(
+                "updates {} with indices {} do not fit the data {}",
+                Dims(updates.dims()),
+                Dims(indices.dims()),
+                Dims(value.dims())
+            );
             return Err(Error::invalid_argument(why));
         }
         let list = integers(indices, cx)?;
@@ -147,7 +152,12 @@ fn scatter_nd(node: &Node<'_>) -> Result<OpFn, Error> {
         let value = args.take(0)?;
         let (indices, updates) = (args.get(1)?, args.get(2)?);
         let wrong = || {
-            let why = format!("{} at {} in {}", Dims(updates.dims()), Dims(indices.dims()), Dims(value.dims()));
+            let why = format!(
+                "updates {} with indices {} do not fit the data {}",
+                Dims(updates.dims()),
+                Dims(indices.dims()),
+                Dims(value.dims())
+            );
             Error::invalid_argument(why)
         };
         let (&depth, lookups) = indices.dims().split_last().ok_or_else(wrong)?;

@@ -29,7 +29,11 @@ impl Transform {
             "LOGISTIC" => Self::Logistic,
             "SOFTMAX_ZERO" => Self::SoftmaxZero,
             "PROBIT" => Self::Probit,
-            _ => return Err(Error::invalid_encoding("a post_transform that ONNX doesn't name")),
+            _ => {
+                return Err(Error::invalid_encoding(
+                    "attribute post_transform is not one of NONE, SOFTMAX, LOGISTIC, SOFTMAX_ZERO and PROBIT",
+                ));
+            }
         })
     }
 
@@ -41,7 +45,7 @@ impl Transform {
             2 => Self::Logistic,
             3 => Self::SoftmaxZero,
             4 => Self::Probit,
-            _ => return Err(Error::invalid_encoding(format!("post_transform {number}, which ONNX doesn't name"))),
+            _ => return Err(Error::invalid_encoding(format!("post_transform {number} is not between 0 and 4"))),
         })
     }
 
@@ -94,7 +98,12 @@ pub(super) fn rows(value: Value, cx: &ExecContext<'_>) -> Result<(Value, usize, 
     let (rows, columns) = match *value.dims() {
         [columns] => (1, columns),
         [rows, columns] => (rows, columns),
-        _ => return Err(Error::invalid_argument(format!("{} where rows of features are wanted", Dims(value.dims())))),
+        _ => {
+            return Err(Error::invalid_argument(format!(
+                "the input {} must have one or two dimensions",
+                Dims(value.dims())
+            )));
+        }
     };
     Ok((convert(value, ElementType::F64, cx)?, rows, columns))
 }
@@ -104,7 +113,7 @@ pub(super) fn labels(node: &Node<'_>, integers: &str) -> Result<Value, Error> {
     let integers = node.ints(integers)?.unwrap_or_default();
     let strings = node.texts("classlabels_strings")?.unwrap_or_default();
     if integers.is_empty() == strings.is_empty() {
-        return Err(Error::invalid_encoding("the labels are to be integers or strings"));
+        return Err(Error::invalid_encoding("the class labels must be either integers or strings"));
     }
     let labels = if strings.is_empty() {
         Value::new(vec![integers.len()], integers.to_vec())?

@@ -55,18 +55,20 @@ fn resolve(shape: &[i64], old: &[usize], zero_is_zero: bool) -> Result<Vec<usize
     for (place, &dim) in shape.iter().enumerate() {
         dims.push(match dim {
             0 if zero_is_zero => 0,
-            0 => *old.get(place).ok_or_else(|| Error::invalid_argument("a 0 past the last dimension"))?,
+            0 => *old
+                .get(place)
+                .ok_or_else(|| Error::invalid_argument("the shape has a 0 past the last dimension of the input"))?,
             -1 if open.is_none() => {
                 open = Some(place);
                 1
             }
-            dim => usize::try_from(dim).map_err(|_| Error::invalid_argument(format!("a dimension of {dim}")))?,
+            dim => usize::try_from(dim).map_err(|_| Error::invalid_argument(format!("dimension {dim} is negative")))?,
         });
     }
     if let Some(place) = open {
         let (rest, total) = (crate::tensor::dims::count(&dims)?, product(old));
         if rest == 0 || total % rest != 0 {
-            return Err(Error::invalid_argument(format!("{total} elements don't divide by {rest}")));
+            return Err(Error::invalid_argument(format!("{total} elements are not a multiple of {rest}")));
         }
         if let Some(dim) = dims.get_mut(place) {
             *dim = total / rest;
@@ -126,10 +128,13 @@ fn unsqueeze(node: &Node<'_>) -> Result<OpFn, Error> {
     let listed = Listed::new(node)?;
     Ok(Box::new(move |mut args, _| {
         let value = args.take(0)?;
-        let list = listed.axes(&args)?.ok_or_else(|| Error::invalid_argument("no axes"))?;
+        let list = listed.axes(&args)?.ok_or_else(|| Error::invalid_argument("the axes are missing"))?;
         let rank = value.rank() + list.len();
         if rank > crate::tensor::dims::MAX_RANK {
-            return Err(Error::too_large(format!("{rank} dimensions, {} at the most", crate::tensor::dims::MAX_RANK)));
+            return Err(Error::too_large(format!(
+                "the result has {rank} dimensions, and at most {} are supported",
+                crate::tensor::dims::MAX_RANK
+            )));
         }
         let new = axes(&list, rank)?;
         let mut old = value.dims().iter();

@@ -36,7 +36,7 @@ fn window(node: &Node<'_>, [a, b, c]: [f64; 3]) -> Result<OpFn, Error> {
     let (ty, periodic) = (output_type(node)?, node.flag("periodic", true)?);
     Ok(Box::new(move |args, cx| {
         let size = integer(args.get(0)?)?;
-        let size = usize::try_from(size).map_err(|_| Error::invalid_argument(format!("a size of {size}")))?;
+        let size = usize::try_from(size).map_err(|_| Error::invalid_argument(format!("size {size} is negative")))?;
         let whole = if periodic { size } else { size.saturating_sub(1) } as f64;
         let at = |index: usize| {
             let angle = 2.0 * PI * index as f64 / whole;
@@ -51,7 +51,7 @@ fn window(node: &Node<'_>, [a, b, c]: [f64; 3]) -> Result<OpFn, Error> {
 fn length(value: &Value) -> Result<usize, Error> {
     let length = integer(value)?;
     let found = usize::try_from(length).ok().filter(|&length| length > 0);
-    found.ok_or_else(|| Error::invalid_argument(format!("a length of {length}")))
+    found.ok_or_else(|| Error::invalid_argument(format!("length {length} is not positive")))
 }
 
 fn floats(value: Value, cx: &ExecContext<'_>) -> Result<(Value, ElementType), Error> {
@@ -79,10 +79,15 @@ fn dft(node: &Node<'_>) -> Result<OpFn, Error> {
         };
         let at = axis(at, value.rank())?;
         let Some((&parts @ (1 | 2), rest)) = value.dims().split_last() else {
-            return Err(Error::invalid_argument(format!("{} has no numbers of one or two parts", Dims(value.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "the last dimension of {} is neither 1 (real) nor 2 (complex)",
+                Dims(value.dims())
+            )));
         };
         if at >= rest.len() || value.is_empty() {
-            return Err(Error::invalid_argument("the axis of the parts, or nothing to transform"));
+            return Err(Error::invalid_argument(
+                "the axis is that of the real and imaginary parts, or the input is empty",
+            ));
         }
         let given = rest[at];
         let len = args.option(1).map(length).transpose()?.unwrap_or(given);
@@ -126,11 +131,18 @@ fn stft(node: &Node<'_>) -> Result<OpFn, Error> {
         let (batch, samples, parts) = match *signal.dims() {
             [batch, samples] => (batch, samples, 1),
             [batch, samples, parts @ (1 | 2)] => (batch, samples, parts),
-            _ => return Err(Error::invalid_argument(format!("a signal of {}", Dims(signal.dims())))),
+            _ => {
+                return Err(Error::invalid_argument(format!(
+                    "the signal {} must have the dimensions batch, length and, if any, 1 or 2",
+                    Dims(signal.dims())
+                )));
+            }
         };
         let len = frame.or(window.as_ref().map(Value::len)).unwrap_or(samples);
         if len == 0 || len > samples || window.as_ref().is_some_and(|window| window.len() != len) {
-            return Err(Error::invalid_argument(format!("frames of {len} in {samples} samples, or another window")));
+            return Err(Error::invalid_argument(format!(
+                "a frame of {len} does not fit {samples} samples or the window"
+            )));
         }
         let frames = (samples - len) / step + 1;
         let kept = if one_sided { len / 2 + 1 } else { len };
@@ -163,7 +175,10 @@ fn mel(node: &Node<'_>) -> Result<OpFn, Error> {
         let mut edge = |index: usize| -> Result<f64, Error> {
             match convert(args.take(index)?, ElementType::F64, cx)?.elements::<f64>()? {
                 [edge] => Ok(2595.0 * (1.0 + edge / 700.0).log10()),
-                other => Err(Error::invalid_argument(format!("{} edges", other.len()))),
+                other => Err(Error::invalid_argument(format!(
+                    "an edge frequency must have one element, not {}",
+                    other.len()
+                ))),
             }
         };
         let (low, high) = (edge(3)?, edge(4)?);
@@ -180,7 +195,9 @@ fn mel(node: &Node<'_>) -> Result<OpFn, Error> {
                 let (left, center, right) = (row_of(bin), row_of(bin + 1), row_of(bin + 2));
                 checkpoint.step(1, cx)?;
                 if left > center || center > right || right > rows {
-                    return Err(Error::invalid_argument("frequencies past half the sample rate"));
+                    return Err(Error::invalid_argument(
+                        "the edge frequencies are not ascending, or exceed half the sample rate",
+                    ));
                 }
                 if left == center && center < rows {
                     out[center * bins + bin] = 1.0;

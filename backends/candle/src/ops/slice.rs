@@ -28,7 +28,7 @@ fn slice(node: &Node<'_>) -> Result<OpFn, Error> {
         let axes = list(2)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
         let steps = list(3)?.unwrap_or_else(|| vec![1; starts.len()]);
         if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
-            return Err(Error::invalid_argument("starts, ends, axes and steps are not as many"));
+            return Err(Error::invalid_argument("starts, ends, axes and steps have different lengths"));
         }
         // First index, step and number of indices of each dimension.
         let mut ranges: Vec<(usize, i64, usize)> = value.dims().iter().map(|&dim| (0, 1, dim)).collect();
@@ -55,7 +55,7 @@ fn slice(node: &Node<'_>) -> Result<OpFn, Error> {
 /// First index, step and number of indices; bounds outside the dimension are moved to its ends.
 fn range(dim: i64, start: i64, end: i64, step: i64) -> Result<(usize, i64, usize), Error> {
     if step == 0 {
-        return Err(Error::invalid_argument("a step of 0"));
+        return Err(Error::invalid_argument("a step is 0"));
     }
     let counted = |bound: i64| if bound < 0 { bound.saturating_add(dim) } else { bound };
     let (low, high) = if step > 0 { (0, dim) } else { (-1, dim - 1) };

@@ -41,12 +41,21 @@ impl Similarity {
             "POLY" => Product::Poly,
             "RBF" => Product::Rbf,
             "SIGMOID" => Product::Sigmoid,
-            _ => return Err(Error::invalid_encoding("a kernel_type that ONNX doesn't name")),
+            _ => {
+                return Err(Error::invalid_encoding(
+                    "attribute kernel_type is not one of LINEAR, POLY, RBF and SIGMOID",
+                ));
+            }
         };
         let (gamma, offset, degree) = match node.floats("kernel_params")?.unwrap_or_default() {
             [] => (0.0, 0.0, 0.0),
             &[gamma, offset, degree] => (gamma, offset, degree),
-            other => return Err(Error::invalid_encoding(format!("{} kernel_params, not 3", other.len()))),
+            other => {
+                return Err(Error::invalid_encoding(format!(
+                    "attribute kernel_params has {} numbers, not 3",
+                    other.len()
+                )));
+            }
         };
         Ok(Self { product, gamma: f64::from(gamma), offset: f64::from(offset), degree: f64::from(degree) })
     }
@@ -71,7 +80,10 @@ fn wide(node: &Node<'_>, name: &str) -> Result<Vec<f64>, Error> {
 /// The length of each of `count` vectors.
 fn length(vectors: &[f64], count: usize) -> Result<usize, Error> {
     if count == 0 || vectors.is_empty() || !vectors.len().is_multiple_of(count) {
-        return Err(Error::invalid_encoding(format!("{} numbers for {count} vectors", vectors.len())));
+        return Err(Error::invalid_encoding(format!(
+            "{} numbers do not divide into {count} support vectors",
+            vectors.len()
+        )));
     }
     Ok(vectors.len() / count)
 }
@@ -80,13 +92,14 @@ fn fits(columns: usize, wanted: usize) -> Result<(), Error> {
     if columns == wanted {
         return Ok(());
     }
-    Err(Error::invalid_argument(format!("{columns} features for a model of {wanted}")))
+    Err(Error::invalid_argument(format!("a row has {columns} features, and the model expects {wanted}")))
 }
 
 fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
     let (similarity, transform) = (Similarity::new(node)?, Transform::named(node)?);
     let supports = node.int("n_supports")?.unwrap_or(0);
-    let supports = usize::try_from(supports).map_err(|_| Error::invalid_encoding("n_supports is negative"))?;
+    let supports =
+        usize::try_from(supports).map_err(|_| Error::invalid_encoding("attribute n_supports is negative"))?;
     let (coefficients, vectors) = (wide(node, "coefficients")?, wide(node, "support_vectors")?);
     let rho = wide(node, "rho")?.first().copied().ok_or_else(|| Error::invalid_encoding("attribute rho is empty"))?;
     let one_class = node.flag("one_class", false)?;
@@ -94,7 +107,10 @@ fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
     let (vectors, coefficients) = if supports == 0 { (coefficients, vec![1.0]) } else { (vectors, coefficients) };
     let width = length(&vectors, supports.max(1))?;
     if coefficients.len() != supports.max(1) {
-        return Err(Error::invalid_encoding(format!("{} coefficients for {supports} vectors", coefficients.len())));
+        return Err(Error::invalid_encoding(format!(
+            "there are {} coefficients and {supports} support vectors",
+            coefficients.len()
+        )));
     }
     Ok(Box::new(move |mut args, cx| {
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
@@ -146,14 +162,16 @@ impl Pairs {
         for &count in counts {
             let last = starts.last().copied().unwrap_or(0);
             let end = usize::try_from(count).ok().and_then(|count| last.checked_add(count));
-            starts.push(end.ok_or_else(|| Error::invalid_encoding(format!("{count} vectors of a class")))?);
+            starts.push(end.ok_or_else(|| {
+                Error::invalid_encoding(format!("a class has {count} support vectors, which is out of range"))
+            })?);
         }
         let total = starts.last().copied().unwrap_or(0);
         let vectors = wide(node, "support_vectors")?;
         let (width, pairs) = (length(&vectors, total)?, classes * (classes - 1) / 2);
         if counts.len() != classes || coefficients.len() != total.saturating_mul(classes - 1) || rho.len() != pairs {
             let why = format!(
-                "{} coefficients and {} of rho for {total} vectors of {classes} classes",
+                "{} coefficients and {} elements of rho do not fit {total} support vectors of {classes} classes",
                 coefficients.len(),
                 rho.len()
             );
@@ -161,7 +179,11 @@ impl Pairs {
         }
         let (slopes, offsets) = (wide(node, "prob_a")?, wide(node, "prob_b")?);
         if slopes.len() != offsets.len() || ![0, pairs].contains(&slopes.len()) {
-            return Err(Error::invalid_encoding(format!("{} of prob_a and {} of prob_b", slopes.len(), offsets.len())));
+            return Err(Error::invalid_encoding(format!(
+                "prob_a has {} elements and prob_b has {}; each must have none or {pairs}",
+                slopes.len(),
+                offsets.len()
+            )));
         }
         let sigmoids = (!slopes.is_empty()).then_some((slopes, offsets));
         Ok(Self { similarity: Similarity::new(node)?, vectors, width, coefficients, rho, starts, sigmoids })
@@ -256,7 +278,9 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
     let (labels, transform) = (labels(node, "classlabels_ints")?, Transform::named(node)?);
     let classes = labels.len();
     if !(2..=MAX_CLASSES).contains(&classes) {
-        return Err(Error::unsupported(format!("{classes} classes, where 2 to {MAX_CLASSES} are possible")));
+        return Err(Error::unsupported(format!(
+            "there are {classes} classes; the number must be between 2 and {MAX_CLASSES}"
+        )));
     }
     let (coefficients, rho) = (wide(node, "coefficients")?, wide(node, "rho")?);
     let counts = node.ints("vectors_per_class")?.unwrap_or_default();
@@ -265,7 +289,7 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
     }
     let pairs = Pairs::new(node, classes, counts, coefficients, rho)?;
     if classes == 2 && pairs.sigmoids.is_none() && transform == Transform::Probit {
-        return Err(Error::unsupported("PROBIT of one score for two classes"));
+        return Err(Error::unsupported("post_transform PROBIT is not supported for two classes with one score"));
     }
     Ok(Box::new(move |mut args, cx| {
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;

@@ -16,7 +16,7 @@ fn scatter(node: &Node<'_>) -> Result<OpFn, Error> {
     let circular = match node.string("mode", "linear")? {
         "linear" => false,
         "circular" => true,
-        _ => return Err(Error::invalid_encoding("a mode that is neither linear nor circular")),
+        _ => return Err(Error::invalid_encoding("attribute mode is neither linear nor circular")),
     };
     Ok(Box::new(move |mut args, cx| {
         let cache = args.take(0)?;
@@ -25,17 +25,25 @@ fn scatter(node: &Node<'_>) -> Result<OpFn, Error> {
         let same = |(place, (old, new)): (usize, (&usize, &usize))| if place == at { new <= old } else { new == old };
         let fits = cache.rank() == update.rank() && cache.dims().iter().zip(update.dims()).enumerate().all(same);
         if at == 0 || !fits {
-            let why = format!("{} along axis {at} of {}", Dims(update.dims()), Dims(cache.dims()));
+            let why = format!(
+                "the update {} does not fit the cache {1} along axis {at}",
+                Dims(update.dims()),
+                Dims(cache.dims())
+            );
             return Err(Error::invalid_argument(why));
         }
         let (batch, len, room) = (cache.dims()[0], update.dims()[at], cache.dims()[at]);
         let (mut starts, _charge) = cx.list::<usize>(batch)?;
         let indices = args.option(2);
         if let Some(indices) = indices.filter(|indices| indices.dims() != [batch]) {
-            return Err(Error::invalid_argument(format!("write indices {} for {batch}", Dims(indices.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "write_indices has dimensions {}, and the batch has {batch} sequences",
+                Dims(indices.dims())
+            )));
         }
         for &index in indices.map(Value::elements::<i64>).transpose()?.unwrap_or_default() {
-            let wrong = || Error::invalid_argument(format!("{len} rows at index {index} of {room}"));
+            let wrong =
+                || Error::invalid_argument(format!("{len} rows at write index {index} do not fit a cache of {room}"));
             let start = usize::try_from(index).map_err(|_| wrong())?;
             let start = if circular { start.checked_rem(room).unwrap_or(0) } else { start };
             if !circular && start.checked_add(len).is_none_or(|end| end > room) {
@@ -45,7 +53,7 @@ fn scatter(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let ty = cache.ty();
         if update.ty() != ty {
-            return Err(Error::invalid_argument(format!("{:?} in a cache of {ty:?}", update.ty())));
+            return Err(Error::invalid_argument(format!("the update is {:?}, and the cache is {ty:?}", update.ty())));
         }
         let update = update.plain();
         let written =

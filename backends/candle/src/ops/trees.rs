@@ -22,7 +22,7 @@ pub(super) const OPERATORS: &[Operator] = &[
 
 fn targets(node: &Node<'_>) -> Result<usize, Error> {
     let targets = node.int("n_targets")?.unwrap_or(1);
-    usize::try_from(targets).map_err(|_| Error::invalid_encoding(format!("{targets} targets")))
+    usize::try_from(targets).map_err(|_| Error::invalid_encoding(format!("n_targets {targets} is negative")))
 }
 
 fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -31,12 +31,18 @@ fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
         "AVERAGE" => Aggregate::Average,
         "MIN" => Aggregate::Min,
         "MAX" => Aggregate::Max,
-        _ => return Err(Error::invalid_encoding("an aggregate_function that ONNX doesn't name")),
+        _ => {
+            return Err(Error::invalid_encoding("attribute aggregate_function is not one of SUM, AVERAGE, MIN and MAX"));
+        }
     };
     let forest = listed(node, "target", targets(node)?, aggregate)?;
     let (base, transform) = (numbers(node, "base_values")?, Transform::named(node)?);
     if !base.is_empty() && base.len() != forest.targets {
-        return Err(Error::invalid_encoding(format!("{} base values of {} targets", base.len(), forest.targets)));
+        return Err(Error::invalid_encoding(format!(
+            "there are {} base values and {} targets",
+            base.len(),
+            forest.targets
+        )));
     }
     Ok(Box::new(move |args, cx| Ok(vec![regress(&forest, &base, transform, |score| score as f32, args, cx)?])))
 }
@@ -84,13 +90,15 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
         Kind::Each => labels.len(),
     };
     if !base.is_empty() && base.len() != based {
-        return Err(Error::unsupported(format!("{} base values where {based} have a meaning", base.len())));
+        return Err(Error::unsupported(format!("there are {} base values, and {based} are supported", base.len())));
     }
     if kind == Kind::One && labels.ty() == ElementType::String {
-        return Err(Error::unsupported("one label that is a string: the other is not known"));
+        return Err(Error::unsupported(
+            "a single label that is a string is not supported: the other class has no label",
+        ));
     }
     if matches!(kind, Kind::First { .. }) && transform == Transform::Probit {
-        return Err(Error::unsupported("PROBIT of one score for two classes"));
+        return Err(Error::unsupported("post_transform PROBIT is not supported for two classes with one score"));
     }
     Ok(Box::new(move |mut args, cx| {
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
@@ -152,7 +160,8 @@ fn best(scores: &[f64], seen: &[bool]) -> usize {
 /// The places of `ids`, whose kind `leaves` tells.
 fn nexts(ids: &[i64], leaves: &[i64]) -> Result<Vec<Next>, Error> {
     let next = |(&id, &leaf): (&i64, &i64)| {
-        let index = u32::try_from(id).map_err(|_| Error::invalid_encoding(format!("a branch to node {id}")))?;
+        let index = u32::try_from(id)
+            .map_err(|_| Error::invalid_encoding(format!("a branch leads to node {id}, which is out of range")))?;
         Ok(if leaf == 0 { Next::Branch(index) } else { Next::Leaf(index) })
     };
     ids.iter().zip(leaves).map(next).collect()
@@ -165,7 +174,7 @@ fn ensemble(node: &Node<'_>) -> Result<OpFn, Error> {
     let (modes, splits, weights) = (tensor("nodes_modes")?, tensor("nodes_splits")?, tensor("leaf_weights")?);
     let float = weights.ty();
     if splits.ty() != float {
-        return Err(Error::invalid_encoding("splits and weights are of different types"));
+        return Err(Error::invalid_encoding("nodes_splits and leaf_weights have different types"));
     }
     let modes = modes.elements::<u8>()?.iter().map(|&mode| Mode::numbered(mode)).collect::<Result<Vec<_>, _>>()?;
     let (splits, weights) = (tensor_numbers(&splits)?, tensor_numbers(&weights)?);
@@ -196,13 +205,16 @@ fn ensemble(node: &Node<'_>) -> Result<OpFn, Error> {
     for (index, &mode) in modes.iter().enumerate() {
         let mut set = (0, 0);
         if mode == Mode::Member {
-            let found = sets.next().ok_or_else(|| Error::invalid_encoding("fewer sets than branches that want one"))?;
+            let found = sets.next().ok_or_else(|| {
+                Error::invalid_encoding("membership_values has fewer sets than branches that use one")
+            })?;
             set = (start, start + found.len() as u32);
             start = set.1 + 1;
         }
         let feature = u32::try_from(features[index]);
         branches.push(Branch {
-            feature: feature.map_err(|_| Error::invalid_encoding(format!("feature {}", features[index])))?,
+            feature: feature
+                .map_err(|_| Error::invalid_encoding(format!("feature {} is out of range", features[index])))?,
             mode,
             missing: missing.get(index).is_some_and(|&missing| missing != 0),
             threshold: splits[index],
@@ -215,7 +227,8 @@ fn ensemble(node: &Node<'_>) -> Result<OpFn, Error> {
     as_long("leaf_targetids", leaf_targets.len(), weights.len(), false)?;
     let target = |&target: &i64| u32::try_from(target);
     let leaf_targets = leaf_targets.iter().map(target).collect::<Result<Vec<_>, _>>();
-    let leaf_targets = leaf_targets.map_err(|_| Error::invalid_encoding("a leaf of a target that there can't be"))?;
+    let leaf_targets =
+        leaf_targets.map_err(|_| Error::invalid_encoding("a target in leaf_targetids is out of range"))?;
     let roots = ints("tree_roots")?;
     let forest = Forest {
         leaves: (0..weights.len() as u32).map(|leaf| (leaf, leaf + 1)).collect(),
@@ -227,7 +240,7 @@ fn ensemble(node: &Node<'_>) -> Result<OpFn, Error> {
             1 => Aggregate::Sum,
             2 => Aggregate::Min,
             3 => Aggregate::Max,
-            other => return Err(Error::invalid_encoding(format!("aggregate_function {other}"))),
+            other => return Err(Error::invalid_encoding(format!("aggregate_function {other} is not between 0 and 3"))),
         },
         branches,
         members,

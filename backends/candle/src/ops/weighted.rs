@@ -93,16 +93,20 @@ impl Weighted {
     fn multiply(&self, value: &Value, rank: Rank, cx: &ExecContext<'_>) -> Result<Value, Error> {
         let (k, n) = (self.k, self.n);
         if value.ty() != ElementType::F32 {
-            return Err(Error::invalid_argument(format!("{:?} by {:?}", value.ty(), ElementType::F32)));
+            return Err(Error::invalid_argument(format!("the input is {:?}, and the weights are F32", value.ty())));
         }
         if rank == Rank::Two && value.rank() != 2 {
-            return Err(Error::invalid_argument("two dimensions are wanted"));
+            return Err(Error::invalid_argument("the operands must have two dimensions"));
         }
         let [outer @ .., last] = value.dims() else {
-            return Err(Error::invalid_argument("a scalar is no matrix"));
+            return Err(Error::invalid_argument("an operand is a scalar, not a matrix"));
         };
         if *last != k {
-            return Err(Error::invalid_argument(format!("{} by {}", Dims(value.dims()), Dims(&[k, n]))));
+            return Err(Error::invalid_argument(format!(
+                "matrices {} and {} do not multiply",
+                Dims(value.dims()),
+                Dims(&[k, n])
+            )));
         }
         let dims = [outer, &[n]].concat();
         count(&dims)?;

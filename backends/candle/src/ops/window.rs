@@ -82,7 +82,7 @@ fn sizes(list: Option<&[i64]>, least: i64, name: &str) -> Result<Option<Vec<usiz
         if (least..=LARGEST).contains(&size) {
             Ok(size as usize)
         } else {
-            Err(Error::invalid_encoding(format!("{name} of {size}")))
+            Err(Error::invalid_encoding(format!("{name} {size} is not between {least} and {LARGEST}")))
         }
     };
     list.iter().map(size).collect::<Result<_, _>>().map(Some)
@@ -95,7 +95,10 @@ impl Window {
         let padding = match node.string("auto_pad", "NOTSET")? {
             "NOTSET" | "" => {
                 if pads.len() % 2 != 0 {
-                    return Err(Error::invalid_encoding(format!("{} pads", pads.len())));
+                    return Err(Error::invalid_encoding(format!(
+                        "attribute pads has an odd number of elements, {}",
+                        pads.len()
+                    )));
                 }
                 let (before, after) = pads.split_at(pads.len() / 2);
                 Padding::Explicit(before.iter().copied().zip(after.iter().copied()).collect())
@@ -103,7 +106,11 @@ impl Window {
             "VALID" => Padding::Explicit(Vec::new()),
             "SAME_UPPER" => Padding::Same { odd_at_end: true },
             "SAME_LOWER" => Padding::Same { odd_at_end: false },
-            _ => return Err(Error::invalid_encoding("an auto_pad that is none of the four")),
+            _ => {
+                return Err(Error::invalid_encoding(
+                    "attribute auto_pad is not one of NOTSET, SAME_UPPER, SAME_LOWER and VALID",
+                ));
+            }
         };
         Ok(Self {
             kernel: sizes(node.ints("kernel_shape")?, 1, "kernel_shape")?,
@@ -159,7 +166,10 @@ impl Window {
         if self.agrees(rank) && kernel.len() == rank && sized && self.kernel().is_none_or(|own| own == kernel) {
             return Ok(());
         }
-        Err(Error::invalid_argument(format!("attributes and a kernel of {} don't fit {rank} dimensions", Dims(kernel))))
+        Err(Error::invalid_argument(format!(
+            "the attributes or the kernel {} do not fit {rank} spatial dimensions",
+            Dims(kernel)
+        )))
     }
 
     /// The window of `kernel` over spatial dimensions `input`.
@@ -168,7 +178,9 @@ impl Window {
         let slide = |(place, (&input, &kernel)): (usize, (&usize, &usize))| {
             let (stride, dilation) = self.steps(place);
             let span = (kernel - 1) * dilation + 1;
-            let too_small = || Error::invalid_argument(format!("a window of {span} over {input} and its pads"));
+            let too_small = || {
+                Error::invalid_argument(format!("a window of {span} is larger than the input of {input} and its pads"))
+            };
             let (output, before, after) = if let Some((before, after)) = self.pads(place) {
                 let room = (input + before + after).checked_sub(span).ok_or_else(too_small)?;
                 let mut output = if self.ceil { room.div_ceil(stride) } else { room / stride } + 1;
@@ -211,7 +223,10 @@ pub(super) fn biases<T: Real>(bias: Option<&Value>, filters: usize) -> Result<Op
     let Some(bias) = bias else { return Ok(None) };
     let elements = bias.elements::<T>()?;
     if elements.len() != filters {
-        return Err(Error::invalid_argument(format!("a bias of {} for {filters} filters", elements.len())));
+        return Err(Error::invalid_argument(format!(
+            "the bias has {} elements, and there are {filters} filters",
+            elements.len()
+        )));
     }
     Ok(Some(elements))
 }

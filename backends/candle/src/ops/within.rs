@@ -27,7 +27,7 @@ pub(super) fn apply(
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let outputs = kernel(Args::new(inputs.into_iter().collect()), cx)?;
-    outputs.into_iter().next().ok_or_else(|| Error::runtime_error("an operator without an output"))
+    outputs.into_iter().next().ok_or_else(|| Error::runtime_error("an operator returned no output"))
 }
 
 /// The first output of an operator whose inputs are all there.
