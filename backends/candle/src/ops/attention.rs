@@ -5,10 +5,11 @@
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
-use crate::ops::heads::{Heads, Real, asked, by_head, each, overwrite, precision, softmax};
+use crate::ops::heads::{Heads, by_head, float_type, for_each, overwrite, precision, softmax};
 use crate::ops::layout::{join, permute};
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
+use crate::ops::real::Real;
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, product, strides};
 use crate::tensor::element::ElementType;
@@ -28,7 +29,7 @@ struct Attention {
     softcap: f32,
     /// What the fourth output holds: the scores as they are, capped, masked, or their softmax.
     mode: i64,
-    asked: Option<ElementType>,
+    softmax_precision: Option<ElementType>,
     query_heads: Option<usize>,
     key_heads: Option<usize>,
     outputs: usize,
@@ -56,7 +57,7 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
         scale: node.float_option("scale")?.map(f64::from),
         softcap: node.float("softcap", 0.0)?,
         mode: node.int("qk_matmul_output_mode")?.unwrap_or(0),
-        asked: asked(node.int("softmax_precision")?)?,
+        softmax_precision: float_type(node, "softmax_precision")?,
         query_heads: heads(node, "q_num_heads")?,
         key_heads: heads(node, "kv_num_heads")?,
         outputs: node.outputs(),
@@ -138,7 +139,7 @@ impl<'a, T: Real> Mask<'a, T> {
             match self.places {
                 Places::Allowed(list) => row.iter_mut().enumerate().for_each(|(place, x)| {
                     if !list[start + place * k] {
-                        *x = T::LEAST;
+                        *x = T::NEG_INFINITY;
                     }
                 }),
                 Places::Added(list) => {
@@ -183,21 +184,21 @@ impl Attention {
         };
         let heads = Heads::new(&query, &key, &value)?;
         let lens = args.option(6).map(|lens| Self::lens(lens, &heads)).transpose()?;
-        let through = precision(ty, self.asked)?;
+        let compute_ty = precision(ty, self.softmax_precision)?;
         precision(value.ty(), None)?;
         let mask = args.take(3).ok();
         let mask = match mask {
             Some(mask) if mask.ty() == ElementType::Bool => Some(mask),
             Some(mask) => {
                 precision(mask.ty(), None)?;
-                Some(convert(mask, through, cx)?)
+                Some(convert(mask, compute_ty, cx)?)
             }
             None => None,
         };
-        let query = convert(query, through, cx)?;
-        let (keys, values) = (convert(key.clone(), through, cx)?, convert(value.clone(), through, cx)?);
+        let query = convert(query, compute_ty, cx)?;
+        let (keys, values) = (convert(key.clone(), compute_ty, cx)?, convert(value.clone(), compute_ty, cx)?);
         let inputs = (&query, &keys, &values, mask.as_ref());
-        let (result, scores) = if through == ElementType::F64 {
+        let (result, scores) = if compute_ty == ElementType::F64 {
             self.compute::<f64>(inputs, lens, past, &heads, cx)?
         } else {
             self.compute::<f32>(inputs, lens, past, &heads, cx)?
@@ -249,19 +250,19 @@ impl Attention {
             all = Some(cx.filled(T::ZERO, product(&heads.all()))?);
         }
         let result = cx.output::<T>(&heads.output())?.write(T::ZERO, |out| {
-            self.each(&inputs, heads, out, all.as_mut().map(|(all, _)| all.as_mut_slice()), cx)
+            self.run_blocks(&inputs, heads, out, all.as_mut().map(|(all, _)| all.as_mut_slice()), cx)
         })?;
         if heads.depth == 0
             && let Some((all, _)) = &mut all
         {
-            self.each(&inputs, heads, &mut [], Some(all), cx)?;
+            self.run_blocks(&inputs, heads, &mut [], Some(all), cx)?;
         }
         let all = all.map(|(all, charge)| Value::charged(heads.all().to_vec(), all, charge)).transpose()?;
         Ok((result, all))
     }
 
-    /// Goes through the heads of the keys and the rows of each.
-    fn each<T: Real>(
+    /// Computes the output of each head of the keys, one block of queries at a time.
+    fn run_blocks<T: Real>(
         &self,
         inputs: &Inputs<'_, T>,
         heads: &Heads,
@@ -318,18 +319,18 @@ impl Attention {
                 }
                 _ => Ok(()),
             };
-            each(row, &mut checkpoint, cx, |x| *x = x.times(scale))?;
+            for_each(row, &mut checkpoint, cx, |x| *x = x.times(scale))?;
             keep(0, row, &mut checkpoint)?;
             if self.softcap > 0.0 {
-                each(row, &mut checkpoint, cx, |x| *x = x.over(cap).tanh().times(cap))?;
+                for_each(row, &mut checkpoint, cx, |x| *x = x.over(cap).tanh().times(cap))?;
             }
             keep(1, row, &mut checkpoint)?;
             let (low, high) = self.visible(inputs, heads, batch, query);
-            checkpoint.set(T::LEAST, &mut row[..low], cx)?;
-            checkpoint.set(T::LEAST, &mut row[high..], cx)?;
+            checkpoint.set(T::NEG_INFINITY, &mut row[..low], cx)?;
+            checkpoint.set(T::NEG_INFINITY, &mut row[high..], cx)?;
             if let Some(mask) = &inputs.mask {
                 let (inside, past) = row[low..high].split_at_mut(mask.keys.clamp(low, high) - low);
-                checkpoint.set(T::LEAST, past, cx)?;
+                checkpoint.set(T::NEG_INFINITY, past, cx)?;
                 mask.apply(inside, [batch, head, query, low], &mut checkpoint, cx)?;
             }
             keep(2, row, &mut checkpoint)?;

@@ -13,9 +13,7 @@ use graphpool::backend::Error;
 pub(super) const OPERATORS: &[Operator] = &[since(26, "BitCast", (1, 1), cast)];
 
 fn cast(node: &Node<'_>) -> Result<OpFn, Error> {
-    let number = node.int("to")?.ok_or_else(|| Error::invalid_encoding("attribute to is missing"))?;
-    let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
-    let ty = ty.ok_or_else(|| Error::unsupported(format!("element type {number} is not supported")))?;
+    let ty = node.element_type("to")?.ok_or_else(|| Error::invalid_encoding("attribute to is missing"))?;
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         if value.ty() == ty {

@@ -203,10 +203,8 @@ fn converted(value: Value, ty: ElementType, rule: Rule, cx: &ExecContext<'_>) ->
 }
 
 fn cast(node: &Node<'_>) -> Result<OpFn, Error> {
-    let number = node.int("to")?.ok_or_else(|| Error::invalid_encoding("attribute to is missing"))?;
+    let ty = node.element_type("to")?.ok_or_else(|| Error::invalid_encoding("attribute to is missing"))?;
     let rule = rule(node)?;
-    let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
-    let ty = ty.ok_or_else(|| Error::unsupported(format!("element type {number} is not supported")))?;
     Ok(Box::new(move |mut args, cx| Ok(vec![converted(args.take(0)?, ty, rule, cx)?])))
 }
 

@@ -3,7 +3,7 @@
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::functions::sigmoid;
 use crate::ops::cast::convert;
-use crate::ops::heads::each;
+use crate::ops::heads::for_each;
 use crate::ops::layout::join;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -81,7 +81,7 @@ fn run(mut args: Args, gated: bool, cx: &ExecContext<'_>) -> Result<Vec<Value>, 
                 }
             }
             if gated {
-                each(&mut out[start..], &mut checkpoint, cx, |x| *x *= sigmoid(*x))?;
+                for_each(&mut out[start..], &mut checkpoint, cx, |x| *x *= sigmoid(*x))?;
             }
         }
         Ok(())

@@ -6,7 +6,7 @@
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::format::messages::ValueInfoProto;
 use crate::format::ports;
-use crate::ops::layout::{join, permute};
+use crate::ops::layout::{axis_first, inverse, join, permute};
 use crate::ops::node::{Args, Node, OpFn, Subgraph};
 use crate::ops::operator::{MANY, Operator, since};
 use crate::tensor::budget::Charge;
@@ -164,7 +164,7 @@ fn list(node: &Node<'_>, name: &str, count: usize) -> Result<Vec<i64>, Error> {
 /// The value with the axis `at` moved to the front.
 fn to_front(value: Value, at: i64, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let at = axis(at, value.rank())?;
-    let order: Vec<usize> = std::iter::once(at).chain((0..value.rank()).filter(|&place| place != at)).collect();
+    let order = axis_first(at, value.rank());
     permute(value, &order, cx)
 }
 
@@ -223,10 +223,9 @@ fn scan(node: &Node<'_>) -> Result<OpFn, Error> {
             }
         }
         for (value, &at) in kept.join(&declared, cx)?.into_iter().zip(&axes_out) {
-            // Back from the front to where the axis is wanted.
-            let at = axis(at, value.rank())?;
-            let order: Vec<usize> = (1..=at).chain([0]).chain(at + 1..value.rank()).collect();
-            state.push(permute(value, &order, cx)?);
+            // The first axis is moved to where the attribute says.
+            let order = axis_first(axis(at, value.rank())?, value.rank());
+            state.push(permute(value, &inverse(&order), cx)?);
         }
         Ok(state)
     }))

@@ -6,7 +6,7 @@ use crate::math::product::{Matrices, Size, multiply};
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::real::{Real, beside, floats, with_reals};
+use crate::ops::real::{Real, promote, promote_to, with_reals};
 use crate::ops::window::{Slide, Window, biases, group, planes, refuse_rank};
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::value::Value;
@@ -25,9 +25,9 @@ fn conv_transpose(node: &Node<'_>) -> Result<OpFn, Error> {
     };
     let (extra, wanted) = (list("output_padding")?.unwrap_or_default(), list("output_shape")?);
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
-        let weights = beside(args.take(1)?, value.ty(), cx)?;
-        let bias = args.take(2).ok().map(|bias| beside(bias, value.ty(), cx)).transpose()?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
+        let weights = promote_to(args.take(1)?, value.ty(), cx)?;
+        let bias = args.take(2).ok().map(|bias| promote_to(bias, value.ty(), cx)).transpose()?;
         let (n, channels, spatial) = planes(value.dims())?;
         let (depth, filters_each, kernel) = planes(weights.dims())?;
         if depth != channels || channels % groups != 0 || kernel.len() != spatial.len() {

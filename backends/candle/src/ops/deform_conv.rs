@@ -47,20 +47,20 @@ fn run(
 ) -> Result<Vec<Value>, Error> {
     let value = args.take(0)?;
     let ty = value.ty();
-    let through = match ty {
+    let compute_ty = match ty {
         ElementType::F64 => ElementType::F64,
         ElementType::F32 | ElementType::F16 | ElementType::Bf16 => ElementType::F32,
         _ => return Err(no_type(&value)),
     };
-    let mut inputs = vec![Some(convert(value, through, cx)?)];
+    let mut inputs = vec![Some(convert(value, compute_ty, cx)?)];
     for index in 1..5 {
         let input = args.take(index).ok();
         if input.as_ref().is_some_and(|input| input.ty() != ty) {
             return Err(Error::invalid_argument(format!("the inputs have different types: the first is {ty:?}")));
         }
-        inputs.push(input.map(|input| convert(input, through, cx)).transpose()?);
+        inputs.push(input.map(|input| convert(input, compute_ty, cx)).transpose()?);
     }
-    let result = if through == ElementType::F64 {
+    let result = if compute_ty == ElementType::F64 {
         typed::<f64>(&inputs, window, groups, shifted, cx)?
     } else {
         typed::<f32>(&inputs, window, groups, shifted, cx)?

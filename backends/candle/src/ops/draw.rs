@@ -100,24 +100,17 @@ impl Source {
     }
 }
 
-/// The element type that an attribute names.
-fn listed(node: &Node<'_>) -> Result<Option<ElementType>, Error> {
-    let Some(number) = node.int("dtype")? else { return Ok(None) };
-    let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
-    ty.map(Some).ok_or_else(|| Error::unsupported(format!("element type {number}")))
-}
-
 fn shaped(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
     let dims = node.ints("shape")?.ok_or_else(|| Error::invalid_encoding("attribute shape is missing"))?;
     let dims = dims.iter().map(|&dim| usize::try_from(dim)).collect::<Result<Vec<_>, _>>();
     let dims = dims.map_err(|_| Error::invalid_encoding("attribute shape has a negative dimension"))?;
     count(&dims)?;
-    let (ty, source) = (listed(node)?.unwrap_or(ElementType::F32), Source::new(node)?);
+    let (ty, source) = (node.element_type("dtype")?.unwrap_or(ElementType::F32), Source::new(node)?);
     Ok(Box::new(move |_, cx| Ok(vec![distribution.tensor(&dims, ty, &source, cx)?])))
 }
 
 fn like(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
-    let (ty, source) = (listed(node)?, Source::new(node)?);
+    let (ty, source) = (node.element_type("dtype")?, Source::new(node)?);
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
         Ok(vec![distribution.tensor(value.dims(), ty.unwrap_or(value.ty()), &source, cx)?])
@@ -126,7 +119,7 @@ fn like(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
 
 /// 1 with the probability that each element is.
 fn bernoulli(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (ty, source) = (listed(node)?, Source::new(node)?);
+    let (ty, source) = (node.element_type("dtype")?, Source::new(node)?);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         if !matches!(value.ty(), ElementType::F16 | ElementType::Bf16 | ElementType::F32 | ElementType::F64) {
@@ -149,7 +142,7 @@ fn bernoulli(node: &Node<'_>) -> Result<OpFn, Error> {
 fn multinomial(node: &Node<'_>) -> Result<OpFn, Error> {
     let samples = usize::try_from(node.int("sample_size")?.unwrap_or(1));
     let samples = samples.map_err(|_| Error::invalid_encoding("attribute sample_size is negative"))?;
-    let (ty, source) = (listed(node)?.unwrap_or(ElementType::I32), Source::new(node)?);
+    let (ty, source) = (node.element_type("dtype")?.unwrap_or(ElementType::I32), Source::new(node)?);
     if !matches!(ty, ElementType::I32 | ElementType::I64) {
         return Err(Error::unsupported(format!("class indices of type {ty:?} are not supported")));
     }

@@ -75,7 +75,7 @@ fn einsum(node: &Node<'_>) -> Result<OpFn, Error> {
     let terms = left.split(',').map(term).collect::<Result<Vec<_>, _>>()?;
     Ok(Box::new(move |mut args, cx| {
         let ty = args.get(0)?.ty();
-        let through = match ty {
+        let compute_ty = match ty {
             ElementType::F16 | ElementType::Bf16 => ElementType::F32,
             ElementType::Bool => return Err(no_type(args.get(0)?)),
             ty => ty,
@@ -88,7 +88,7 @@ fn einsum(node: &Node<'_>) -> Result<OpFn, Error> {
             }
             let names = term.names(value.rank())?;
             all.extend_from_slice(&names);
-            operands.push(diagonal(convert(value, through, cx)?, names, cx)?);
+            operands.push(diagonal(convert(value, compute_ty, cx)?, names, cx)?);
         }
         let wanted = match &right {
             Some(term) => {

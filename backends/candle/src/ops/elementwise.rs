@@ -1,6 +1,6 @@
 //! Arithmetic of two tensors or of any number of them: Add, Sub, Mul, Div, Mod, Pow, Min, Max, Mean, Sum.
 //!
-//! Integers wrap around, as they do everywhere else in ONNX runtimes; a division by zero is an error.
+//! Integers wrap around, as in other ONNX runtimes; a division of integers by zero is an error.
 
 use half::{bf16, f16};
 
@@ -29,26 +29,28 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(6, "Mean", (1, MANY), |_| sum(|count| count as f64)),
 ];
 
-type Binary = fn(Value, Value, &ExecContext<'_>) -> Result<Value, Error>;
+pub(super) type Binary = fn(Value, Value, &ExecContext<'_>) -> Result<Value, Error>;
 
-/// A type that can be calculated with.
+/// The arithmetic of an element type that is a number.
 pub(super) trait Number: Element + PartialOrd {
     fn plus(self, other: Self) -> Self;
     fn minus(self, other: Self) -> Self;
     fn times(self, other: Self) -> Self;
     fn over(self, other: Self) -> Self;
+    /// The smaller and the larger number; for floats, NaN if either is.
     fn least(self, other: Self) -> Self;
     fn most(self, other: Self) -> Self;
-    /// The remainder that has the divisor's sign.
+    /// The remainder with the sign of the divisor.
     fn modulo(self, other: Self) -> Self;
-    /// The remainder that has the dividend's sign.
+    /// The remainder with the sign of the dividend.
     fn remainder(self, other: Self) -> Self;
+    /// Whether the number may be a divisor.
     fn divides(self) -> bool;
     fn from_f64(number: f64) -> Self;
     fn to_f64(self) -> f64;
 }
 
-/// A number that matrices are multiplied in.
+/// A float that matrix products are computed in.
 pub(super) trait Float: Number + Factor {}
 
 impl<T: Number + Factor> Float for T {}
@@ -60,7 +62,7 @@ macro_rules! floats {
             fn minus(self, other: Self) -> Self { self - other }
             fn times(self, other: Self) -> Self { self * other }
             fn over(self, other: Self) -> Self { self / other }
-            // A NaN wins, as in numpy.
+            // NaN propagates, as in numpy.
             fn least(self, other: Self) -> Self { if self < other || self != self { self } else { other } }
             fn most(self, other: Self) -> Self { if self > other || self != self { self } else { other } }
             fn modulo(self, other: Self) -> Self {
@@ -76,7 +78,7 @@ macro_rules! floats {
     )*};
 }
 
-macro_rules! halves {
+macro_rules! half_floats {
     ($($ty:ty)*) => {$(
         impl Number for $ty {
             fn plus(self, other: Self) -> Self { self + other }
@@ -100,7 +102,7 @@ macro_rules! integers {
             fn plus(self, other: Self) -> Self { self.wrapping_add(other) }
             fn minus(self, other: Self) -> Self { self.wrapping_sub(other) }
             fn times(self, other: Self) -> Self { self.wrapping_mul(other) }
-            // Zero never gets here: the tensor is searched for it first.
+            // A zero divisor does not occur: `no_zero` refuses the tensor first.
             fn over(self, other: Self) -> Self { if other == 0 { 0 } else { self.wrapping_div(other) } }
             fn least(self, other: Self) -> Self { self.min(other) }
             fn most(self, other: Self) -> Self { self.max(other) }
@@ -119,10 +121,10 @@ macro_rules! integers {
 }
 
 floats!(f32 f64);
-halves!(f16 bf16);
+half_floats!(f16 bf16);
 integers!(i8 i16 i32 i64 u8 u16 u32 u64);
 
-/// Runs a body with the Rust type of a value's numbers.
+/// Runs a body with the Rust type of a value's elements, which must be numbers.
 macro_rules! with_numbers {
     ($value:expr, $ty:ident => $body:expr) => {{
         use $crate::tensor::element::ElementType;
@@ -149,8 +151,8 @@ macro_rules! with_numbers {
 }
 pub(super) use with_numbers;
 
-/// An operation in a loop of its own for the types that computations are made of; the others share one loop, so
-/// that the crate doesn't hold the same loop a hundred times.
+/// An operation with a loop of its own for f32 and i64. The other types call it by pointer, so that all operations
+/// share one loop a type.
 macro_rules! arithmetic {
     ($a:ident, $b:ident, $cx:ident, $operation:ident) => {
         match $a.ty() {
@@ -199,11 +201,11 @@ fn no_zero<T: Number>(divisors: &Value, cx: &ExecContext<'_>) -> Result<(), Erro
     Ok(())
 }
 
-/// The exponent may be of another type than the base, which the result has.
+/// The exponent may have another type than the base; the result has that of the base.
 fn power(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     match (a.ty(), b.ty()) {
         (ElementType::F32, ElementType::F32) => match b.elements::<f32>()? {
-            // The exponents that models are full of.
+            // The two exponents that models use most have loops of their own.
             [2.0] if b.rank() <= a.rank() => map_into(a, cx, |x: f32| x * x),
             [0.5] if b.rank() <= a.rank() => map_into(a, cx, f32::sqrt),
             _ => zip_into(a, b, cx, f32::powf),
@@ -224,7 +226,7 @@ fn power(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     }
 }
 
-/// A power that wraps; that of a negative exponent is cut to 0, but for a base of ±1.
+/// A power that wraps around. Negative exponents give 0, except for the bases 1 and -1.
 fn integer_power(base: i64, exponent: i64) -> i64 {
     match (base, exponent) {
         (1, _) => 1,
@@ -269,8 +271,8 @@ fn modulo(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// The remainder of floats that has the divisor's sign, a zero's included; of a finite number by an infinite one of the
-/// other sign, the divisor.
+/// The remainder of floats with the sign of the divisor, also if it is 0. A finite dividend and an infinite divisor of
+/// opposite signs give the divisor.
 fn floored_remainder(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     fn remainder(a: f64, b: f64) -> f64 {
         let rest = a % b;
@@ -279,7 +281,7 @@ fn floored_remainder(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, 
         }
         if rest.is_sign_negative() == b.is_sign_negative() { rest } else { rest + b }
     }
-    // In f64 the remainder of two narrower floats is exact; the sum with a divisor is rounded as often as it would be.
+    // f64 holds the remainder of two narrower floats exactly.
     match a.ty() {
         ElementType::F64 => zip_into(a, b, cx, remainder),
         ElementType::F32 => zip_into(a, b, cx, |a: f32, b: f32| remainder(f64::from(a), f64::from(b)) as f32),
@@ -292,10 +294,12 @@ fn follower(binary: Fused) -> Option<Follower> {
     Some(Follower::Binary(binary))
 }
 
-fn binary(f: Binary) -> Result<OpFn, Error> {
+/// An operator of two tensors.
+pub(super) fn binary(f: Binary) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| Ok(vec![f(args.take(0)?, args.take(1)?, cx)?])))
 }
 
+/// An operator of any number of tensors, from left to right.
 fn variadic(f: Binary) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let mut result = args.take(0)?;
@@ -307,9 +311,8 @@ fn variadic(f: Binary) -> Result<OpFn, Error> {
     }))
 }
 
-/// The sum of the operands over a number that their count gives; the 16-bit floats are added up as f32, and rounded
-/// once.
-fn sum(over: fn(usize) -> f64) -> Result<OpFn, Error> {
+/// The sum of the operands divided by `divisor` of their number. f16 and bf16 are summed in f32 and rounded once.
+fn sum(divisor: fn(usize) -> f64) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let ty = args.get(0)?.ty();
         let (count, narrow) = (args.len(), matches!(ty, ElementType::F16 | ElementType::Bf16));
@@ -328,10 +331,10 @@ fn sum(over: fn(usize) -> f64) -> Result<OpFn, Error> {
             cx.control.check()?;
             result = add(result, operand(index)?, cx)?;
         }
-        let over = over(count);
-        if over != 1.0 {
+        let divisor = divisor(count);
+        if divisor != 1.0 {
             result =
-                with_numbers!(result, T => map_into(result, cx, |x: T| <T as Number>::from_f64(x.to_f64() / over)))?;
+                with_numbers!(result, T => map_into(result, cx, |x: T| <T as Number>::from_f64(x.to_f64() / divisor)))?;
         }
         Ok(vec![convert(result, ty, cx)?])
     }))

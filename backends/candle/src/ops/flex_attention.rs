@@ -2,20 +2,21 @@
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
-use crate::ops::heads::{Heads, Real, asked, each, precision, softmax};
+use crate::ops::heads::{Heads, float_type, for_each, precision, softmax};
 use crate::ops::node::{Args, Node, OpFn, Subgraph};
 use crate::ops::operator::{Operator, since};
+use crate::ops::real::Real;
 use crate::tensor::dims::Dims;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] =
-    &[since(1, "FlexAttention", (3, 3), attention).until(1).of("ai.onnx.preview").heavy()];
+    &[since(1, "FlexAttention", (3, 3), attention).in_domain("ai.onnx.preview").until(1).heavy()];
 
 struct Flex {
     scale: Option<f64>,
-    asked: Option<ElementType>,
+    softmax_precision: Option<ElementType>,
     score: Option<Subgraph>,
     weight: Option<Subgraph>,
 }
@@ -34,7 +35,7 @@ fn modifier(node: &Node<'_>, name: &str) -> Result<Option<Subgraph>, Error> {
 fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
     let operator = Flex {
         scale: node.float_option("scale")?.map(f64::from),
-        asked: asked(node.int("softmax_precision")?)?,
+        softmax_precision: float_type(node, "softmax_precision")?,
         score: modifier(node, "score_mod")?,
         weight: modifier(node, "prob_mod")?,
     };
@@ -67,10 +68,10 @@ impl Flex {
             return Err(Error::invalid_argument("queries, keys and values have different types"));
         }
         let heads = Heads::new(&query, &key, &value)?;
-        let through = precision(ty, self.asked)?;
-        let (query, key) = (convert(query, through, cx)?, convert(key, through, cx)?);
-        let value = convert(value, through, cx)?;
-        let result = if through == ElementType::F64 {
+        let compute_ty = precision(ty, self.softmax_precision)?;
+        let (query, key) = (convert(query, compute_ty, cx)?, convert(key, compute_ty, cx)?);
+        let value = convert(value, compute_ty, cx)?;
+        let result = if compute_ty == ElementType::F64 {
             self.compute::<f64>([&query, &key, &value], &heads, &args, cx)?
         } else {
             self.compute::<f32>([&query, &key, &value], &heads, &args, cx)?
@@ -87,7 +88,7 @@ impl Flex {
     ) -> Result<Value, Error> {
         let scale = T::from_f64(self.scale.unwrap_or(heads.scale()));
         // What the graphs compute in is the model's choice, by default the type that everything here is computed in.
-        let inside = self.asked.unwrap_or(T::TYPE);
+        let inside = self.softmax_precision.unwrap_or(T::TYPE);
         let (shared, block, keys) = (heads.shared_rows(), heads.block(), heads.keys);
         let groups = heads.batch * (heads.queries / heads.group);
         let mut checkpoint = Checkpoint::default();
@@ -98,7 +99,7 @@ impl Flex {
                     let (scores, _charge) = heads.scores::<T>((query, key), head, (first, count), cx)?;
                     let start = out.len();
                     checkpoint.copy(&scores, out, cx)?;
-                    each(&mut out[start..], &mut checkpoint, cx, |x| *x = x.times(scale))?;
+                    for_each(&mut out[start..], &mut checkpoint, cx, |x| *x = x.times(scale))?;
                 }
             }
             Ok(())

@@ -3,10 +3,10 @@
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
+use crate::ops::delegate::{call, call_optional, float, onnx_operator, string};
 use crate::ops::layout::permute;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, microsoft, since};
-use crate::ops::within::{apply, float, of, standard, string};
 use crate::tensor::dims::product;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
@@ -26,26 +26,26 @@ pub(super) const OPERATORS: &[Operator] = &[
     // Both are in ai.onnx for onnxruntime, which had the second before ONNX did.
     since(1, "SimplifiedLayerNormalization", (2, 2), root_mean_square),
     since(1, "LayerNormalization", (2, 3), |node| {
-        standard("LayerNormalization", 17, node.pass(&["axis", "epsilon", "stash_type"]))
+        onnx_operator("LayerNormalization", 17, node.pass(&["axis", "epsilon", "stash_type"]))
     })
     .until(16),
 ];
 
 fn gelu(approximate: &str) -> Result<OpFn, Error> {
     let (add, gelu) =
-        (standard("Add", 13, Vec::new())?, standard("Gelu", 20, vec![string("approximate", approximate)])?);
+        (onnx_operator("Add", 13, Vec::new())?, onnx_operator("Gelu", 20, vec![string("approximate", approximate)])?);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let value = match args.take(1) {
-            Ok(bias) => of(&add, [value, bias], cx)?,
+            Ok(bias) => call(&add, [value, bias], cx)?,
             Err(_) => value,
         };
-        Ok(vec![of(&gelu, [value], cx)?])
+        Ok(vec![call(&gelu, [value], cx)?])
     }))
 }
 
 fn quick_gelu(node: &Node<'_>) -> Result<OpFn, Error> {
-    standard("Swish", 24, vec![float("alpha", node.float("alpha", 1.702)?)])
+    onnx_operator("Swish", 24, vec![float("alpha", node.float("alpha", 1.702)?)])
 }
 
 /// The value times a number.
@@ -54,7 +54,7 @@ fn scaled(value: Value, factor: f32, multiply: &OpFn, cx: &ExecContext<'_>) -> R
         return Ok(value);
     }
     let factor = convert(Value::scalar(factor)?, value.ty(), cx)?;
-    of(multiply, [value, factor], cx)
+    call(multiply, [value, factor], cx)
 }
 
 /// The value with its last two dimensions exchanged.
@@ -73,14 +73,14 @@ fn matmul(node: &Node<'_>) -> Result<OpFn, Error> {
     if node.flag("transBatchA", false)? || node.flag("transBatchB", false)? {
         return Err(Error::unsupported("attributes transBatchA and transBatchB are not supported"));
     }
-    let (matmul, multiply) = (standard("MatMul", 13, Vec::new())?, standard("Mul", 13, Vec::new())?);
+    let (matmul, multiply) = (onnx_operator("MatMul", 13, Vec::new())?, onnx_operator("Mul", 13, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
         let mut operand = |index, flip| {
             let value = args.take(index)?;
             if flip { transposed(value, cx) } else { Ok(value) }
         };
         let (a, b) = (operand(0, a)?, operand(1, b)?);
-        Ok(vec![scaled(of(&matmul, [a, b], cx)?, alpha, &multiply, cx)?])
+        Ok(vec![scaled(call(&matmul, [a, b], cx)?, alpha, &multiply, cx)?])
     }))
 }
 
@@ -91,10 +91,10 @@ fn activation(name: &str, parameters: &[f32]) -> Result<OpFn, Error> {
         names.iter().enumerate().filter_map(|(index, name)| parameter(name, index)).collect::<Vec<_>>()
     };
     match name {
-        "Relu" | "Tanh" | "Sigmoid" => standard(name, 13, Vec::new()),
-        "LeakyRelu" => standard(name, 16, named(&["alpha"])),
-        "HardSigmoid" => standard(name, 13, named(&["alpha", "beta"])),
-        "Clip" => standard(name, 6, named(&["min", "max"])),
+        "Relu" | "Tanh" | "Sigmoid" => onnx_operator(name, 13, Vec::new()),
+        "LeakyRelu" => onnx_operator(name, 16, named(&["alpha"])),
+        "HardSigmoid" => onnx_operator(name, 13, named(&["alpha", "beta"])),
+        "Clip" => onnx_operator(name, 6, named(&["min", "max"])),
         _ => {
             Err(Error::unsupported("the activation is not one of Relu, LeakyRelu, HardSigmoid, Clip, Tanh and Sigmoid"))
         }
@@ -102,19 +102,19 @@ fn activation(name: &str, parameters: &[f32]) -> Result<OpFn, Error> {
 }
 
 fn gemm(node: &Node<'_>) -> Result<OpFn, Error> {
-    let gemm = standard("Gemm", 13, node.pass(&["alpha", "beta", "transA", "transB"]))?;
+    let gemm = onnx_operator("Gemm", 13, node.pass(&["alpha", "beta", "transA", "transB"]))?;
     let name = node.string("activation", "Relu")?;
     let parameters = [node.float_option("activation_alpha")?, node.float_option("activation_beta")?];
     let activation = activation(name, &parameters.into_iter().flatten().collect::<Vec<_>>())?;
     Ok(Box::new(move |args, cx| {
         let outputs = gemm(args, cx)?;
-        Ok(vec![apply(&activation, outputs.into_iter().map(Some), cx)?])
+        Ok(vec![call_optional(&activation, outputs.into_iter().map(Some), cx)?])
     }))
 }
 
 fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
     let attributes = node.pass(&["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"]);
-    let (conv, add) = (standard("Conv", 11, attributes)?, standard("Add", 13, Vec::new())?);
+    let (conv, add) = (onnx_operator("Conv", 11, attributes)?, onnx_operator("Add", 13, Vec::new())?);
     let parameters = node.floats("activation_params")?.unwrap_or_default();
     let activation = match node.string("activation", "")? {
         "" => None,
@@ -123,12 +123,12 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let addend = args.take(3).ok();
         let inputs = vec![Some(args.take(0)?), Some(args.take(1)?), args.take(2).ok()];
-        let mut value = apply(&conv, inputs, cx)?;
+        let mut value = call_optional(&conv, inputs, cx)?;
         if let Some(addend) = addend {
-            value = of(&add, [value, addend], cx)?;
+            value = call(&add, [value, addend], cx)?;
         }
         Ok(vec![match &activation {
-            Some(activation) => of(activation, [value], cx)?,
+            Some(activation) => call(activation, [value], cx)?,
             None => value,
         }])
     }))
@@ -146,11 +146,13 @@ fn outputs(node: &Node<'_>) -> Result<(), Error> {
 fn skip_layer(node: &Node<'_>) -> Result<OpFn, Error> {
     outputs(node)?;
     let epsilon = node.float("epsilon", 1e-12)?;
-    let (add, layer) =
-        (standard("Add", 13, Vec::new())?, standard("LayerNormalization", 17, vec![float("epsilon", epsilon)])?);
+    let (add, layer) = (
+        onnx_operator("Add", 13, Vec::new())?,
+        onnx_operator("LayerNormalization", 17, vec![float("epsilon", epsilon)])?,
+    );
     Ok(Box::new(move |mut args, cx| {
         let sum = summed(&mut args, 4, &add, cx)?;
-        let result = apply(&layer, [Some(sum.clone()), Some(args.take(2)?), args.take(3).ok()], cx)?;
+        let result = call_optional(&layer, [Some(sum.clone()), Some(args.take(2)?), args.take(3).ok()], cx)?;
         Ok(four(result, sum))
     }))
 }
@@ -164,11 +166,11 @@ fn four(result: Value, sum: Value) -> Vec<Value> {
 fn summed(args: &mut Args, bias: usize, add: &OpFn, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let (value, skip) = (args.take(0)?, args.take(1)?);
     let value = match args.take(bias) {
-        Ok(bias) => of(add, [value, bias], cx)?,
+        Ok(bias) => call(add, [value, bias], cx)?,
         Err(_) => value,
     };
     let dims = value.dims().to_vec();
-    let sum = of(add, [value, skip], cx)?;
+    let sum = call(add, [value, skip], cx)?;
     if sum.dims() == dims {
         return Ok(sum);
     }
@@ -212,7 +214,7 @@ fn root_mean_square(node: &Node<'_>) -> Result<OpFn, Error> {
 
 fn skip_root_mean_square(node: &Node<'_>) -> Result<OpFn, Error> {
     outputs(node)?;
-    let (epsilon, add) = (node.float("epsilon", 1e-12)?, standard("Add", 13, Vec::new())?);
+    let (epsilon, add) = (node.float("epsilon", 1e-12)?, onnx_operator("Add", 13, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
         let sum = summed(&mut args, 3, &add, cx)?;
         let result = normalized(sum.clone(), args.take(2)?, -1, epsilon, cx)?;
@@ -229,8 +231,8 @@ fn embed(node: &Node<'_>) -> Result<OpFn, Error> {
     if node.int("mask_index_type")?.unwrap_or(0) != 0 {
         return Err(Error::unsupported("a mask_index_type other than 0 is not supported"));
     }
-    let (add, gather) = (standard("Add", 13, Vec::new())?, standard("Gather", 13, Vec::new())?);
-    let layer = standard("LayerNormalization", 17, vec![float("epsilon", epsilon)])?;
+    let (add, gather) = (onnx_operator("Add", 13, Vec::new())?, onnx_operator("Gather", 13, Vec::new())?);
+    let layer = onnx_operator("LayerNormalization", 17, vec![float("epsilon", epsilon)])?;
     Ok(Box::new(move |mut args, cx| {
         let (ids, segments) = (args.take(0)?, args.take(1).ok());
         let &[batch, steps] = ids.dims() else {
@@ -240,12 +242,12 @@ fn embed(node: &Node<'_>) -> Result<OpFn, Error> {
             Ok(places) => places,
             Err(_) => cx.output::<i64>(&[1, steps])?.collect((0..steps).map(|step| step as i64))?,
         };
-        let mut sum = of(&gather, [args.take(2)?, ids], cx)?;
-        sum = of(&add, [sum, of(&gather, [args.take(3)?, places], cx)?], cx)?;
+        let mut sum = call(&gather, [args.take(2)?, ids], cx)?;
+        sum = call(&add, [sum, call(&gather, [args.take(3)?, places], cx)?], cx)?;
         if let (Some(segments), Ok(embedding)) = (segments, args.take(4)) {
-            sum = of(&add, [sum, of(&gather, [embedding, segments], cx)?], cx)?;
+            sum = call(&add, [sum, call(&gather, [embedding, segments], cx)?], cx)?;
         }
-        let result = of(&layer, [sum.clone(), args.take(5)?, args.take(6)?], cx)?;
+        let result = call(&layer, [sum.clone(), args.take(5)?, args.take(6)?], cx)?;
         let counts = match args.take(7) {
             Ok(mask) => {
                 let mask = mask.elements::<i32>()?;

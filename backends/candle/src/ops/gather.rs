@@ -4,6 +4,7 @@ use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
+use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, axis, count, product, strides};
 use crate::tensor::element::{Element, with_elements};
 use crate::tensor::value::Value;
@@ -15,8 +16,8 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(11, "GatherND", (2, 2), gather_nd),
 ];
 
-/// An index counted from the end where it is negative.
-pub(super) fn place(index: i64, dim: usize) -> Result<usize, Error> {
+/// The index of an element; a negative one counts from the end of the dimension.
+pub(super) fn normalize_index(index: i64, dim: usize) -> Result<usize, Error> {
     let counted = if index < 0 { index.checked_add(dim as i64) } else { Some(index) };
     let found = counted.and_then(|index| usize::try_from(index).ok()).filter(|&index| index < dim);
     found.ok_or_else(|| Error::invalid_argument(format!("index {index} is out of range for a dimension of {dim}")))
@@ -32,7 +33,7 @@ fn gather(node: &Node<'_>) -> Result<OpFn, Error> {
         let mut checkpoint = Checkpoint::default();
         for &index in &*integers(indices, cx)? {
             checkpoint.step(1, cx)?;
-            places.push(place(index, dim)?);
+            places.push(normalize_index(index, dim)?);
         }
         let dims = [&value.dims()[..at], indices.dims(), &value.dims()[at + 1..]].concat();
         let (outer, inner) = (product(&value.dims()[..at]), product(&value.dims()[at + 1..]));
@@ -58,27 +59,43 @@ fn gather_elements(node: &Node<'_>) -> Result<OpFn, Error> {
             let why = format!("the indices {} do not fit the data {}", Dims(indices.dims()), Dims(value.dims()));
             return Err(Error::invalid_argument(why));
         }
-        let list = integers(indices, cx)?;
-        let steps = strides(value.dims());
-        let dim = value.dims()[at];
-        let (mut places, _charge) = cx.list::<usize>(list.len())?;
-        let mut index = vec![0_usize; indices.rank()];
-        let mut checkpoint = Checkpoint::default();
-        for &found in &*list {
-            checkpoint.step(index.len(), cx)?;
-            let found = place(found, dim)?;
-            let offset: usize = index.iter().zip(&steps).map(|(index, step)| index * step).sum();
-            places.push(offset - index[at] * steps[at] + found * steps[at]);
-            for (index, &dim) in index.iter_mut().zip(indices.dims()).rev() {
-                *index += 1;
-                if *index < dim {
-                    break;
-                }
-                *index = 0;
-            }
-        }
-        Ok(vec![with_elements!(value, |elements| take(elements, &places, 1, indices.dims(), cx))?])
+        let (offsets, _charge) = element_offsets(indices, value.dims(), at, cx)?;
+        Ok(vec![with_elements!(value, |elements| take(elements, &offsets, 1, indices.dims(), cx))?])
     }))
+}
+
+/// The offset of the element that each of `indices` selects along `axis` of a tensor of `dims`; along the other axes it
+/// has the position of the index.
+pub(super) fn element_offsets(
+    indices: &Value,
+    dims: &[usize],
+    axis: usize,
+    cx: &ExecContext<'_>,
+) -> Result<(Vec<usize>, Charge), Error> {
+    let list = integers(indices, cx)?;
+    let (strides, size) = (strides(dims), dims[axis]);
+    let (mut offsets, charge) = cx.list::<usize>(list.len())?;
+    let mut position = vec![0_usize; indices.rank()];
+    let mut checkpoint = Checkpoint::default();
+    for &index in &*list {
+        checkpoint.step(position.len(), cx)?;
+        let index = normalize_index(index, size)?;
+        let offset: usize = position.iter().zip(&strides).map(|(position, stride)| position * stride).sum();
+        offsets.push(offset - position[axis] * strides[axis] + index * strides[axis]);
+        for (position, &dim) in position.iter_mut().zip(indices.dims()).rev() {
+            *position += 1;
+            if *position < dim {
+                break;
+            }
+            *position = 0;
+        }
+    }
+    Ok((offsets, charge))
+}
+
+/// The offset that a tuple of indices selects in a tensor of `dims`.
+pub(super) fn tuple_offset(tuple: &[i64], dims: &[usize]) -> Result<usize, Error> {
+    tuple.iter().zip(dims).try_fold(0, |offset, (&index, &dim)| Ok(offset * dim + normalize_index(index, dim)?))
 }
 
 fn gather_nd(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -106,16 +123,13 @@ fn gather_nd(node: &Node<'_>) -> Result<OpFn, Error> {
         let mut checkpoint = Checkpoint::default();
         for (number, tuple) in list.chunks_exact(depth).enumerate() {
             checkpoint.step(depth, cx)?;
-            let mut offset = 0;
-            for (&index, &dim) in tuple.iter().zip(indexed) {
-                offset = offset * dim + place(index, dim)?;
-            }
-            starts.push(number / each.max(1) * whole + offset * inner);
+            starts.push(number / each.max(1) * whole + tuple_offset(tuple, indexed)? * inner);
         }
         Ok(vec![with_elements!(value, |elements| take(elements, &starts, inner, &dims, cx))?])
     }))
 }
 
+/// Concatenates runs of `inner` elements.
 fn take<T: Element>(
     elements: &[T],
     starts: &[usize],

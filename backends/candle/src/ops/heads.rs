@@ -2,9 +2,9 @@
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::product::{Matrices, Size, multiply};
-use crate::math::{functions, simd};
-use crate::ops::elementwise::Float;
 use crate::ops::layout::permute;
+use crate::ops::node::Node;
+use crate::ops::real::Real;
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::ElementType;
@@ -13,34 +13,6 @@ use graphpool::backend::Error;
 
 /// Scores that are computed together, so that a long sequence takes no matrix of all of them.
 const SCORES: usize = 1 << 18;
-
-/// A type that attention is computed in.
-pub(super) trait Real: Float {
-    const LEAST: Self;
-    /// Each element to e to the power of what it is above `top`.
-    fn exponentials(row: &mut [Self], top: Self);
-    fn tanh(self) -> Self;
-}
-
-impl Real for f32 {
-    const LEAST: Self = Self::NEG_INFINITY;
-    fn exponentials(row: &mut [Self], top: Self) {
-        simd::map(row, |x| functions::exp(x - top));
-    }
-    fn tanh(self) -> Self {
-        functions::tanh(self)
-    }
-}
-
-impl Real for f64 {
-    const LEAST: Self = Self::NEG_INFINITY;
-    fn exponentials(row: &mut [Self], top: Self) {
-        row.iter_mut().for_each(|x| *x = Self::exp(*x - top));
-    }
-    fn tanh(self) -> Self {
-        Self::tanh(self)
-    }
-}
 
 /// The type to compute in for elements of `ty`, where the model may ask for more.
 pub(super) fn precision(ty: ElementType, asked: Option<ElementType>) -> Result<ElementType, Error> {
@@ -54,15 +26,15 @@ pub(super) fn precision(ty: ElementType, asked: Option<ElementType>) -> Result<E
     }
 }
 
-/// The floating type that attribute `softmax_precision` names.
-pub(super) fn asked(number: Option<i64>) -> Result<Option<ElementType>, Error> {
-    match number {
+/// The floating-point type that an attribute names, such as `softmax_precision`.
+pub(super) fn float_type(node: &Node<'_>, name: &str) -> Result<Option<ElementType>, Error> {
+    match node.int(name)? {
         None => Ok(None),
         Some(1) => Ok(Some(ElementType::F32)),
         Some(10) => Ok(Some(ElementType::F16)),
         Some(11) => Ok(Some(ElementType::F64)),
         Some(16) => Ok(Some(ElementType::Bf16)),
-        Some(_) => Err(Error::invalid_encoding("attribute softmax_precision is not a floating-point type")),
+        Some(_) => Err(Error::invalid_encoding(format!("attribute {name} is not a floating-point type"))),
     }
 }
 
@@ -208,7 +180,7 @@ pub(super) fn overwrite<T: Copy>(
 }
 
 /// Does something to each element of a row.
-pub(super) fn each<T>(
+pub(super) fn for_each<T>(
     row: &mut [T],
     checkpoint: &mut Checkpoint,
     cx: &ExecContext<'_>,
@@ -223,12 +195,12 @@ pub(super) fn each<T>(
 
 /// The softmax of a row, in place. A row that is -∞ everywhere has nothing to attend to and becomes zeros.
 pub(super) fn softmax<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<(), Error> {
-    let (mut top, mut masked) = (T::LEAST, true);
+    let (mut top, mut masked) = (T::NEG_INFINITY, true);
     for piece in row.chunks(PIECE) {
         checkpoint.step(piece.len(), cx)?;
         top = piece.iter().fold(top, |top, &x| if x > top { x } else { top });
         // A NaN is above nothing, but no mask put it there.
-        masked &= piece.iter().all(|&x| x == T::LEAST);
+        masked &= piece.iter().all(|&x| x == T::NEG_INFINITY);
     }
     if masked {
         return checkpoint.set(T::ZERO, row, cx);
@@ -236,11 +208,11 @@ pub(super) fn softmax<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &
     let mut sums = [T::ZERO; 8];
     for piece in row.chunks_mut(PIECE) {
         checkpoint.step(piece.len(), cx)?;
-        T::exponentials(piece, top);
+        T::map(piece, |x| (x - top).exp());
         for chunk in piece.chunks(8) {
             sums.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum = sum.plus(x));
         }
     }
     let sum = sums.into_iter().fold(T::ZERO, T::plus);
-    each(row, checkpoint, cx, |x| *x = x.over(sum))
+    for_each(row, checkpoint, cx, |x| *x = x.over(sum))
 }

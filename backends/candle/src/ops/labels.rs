@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::format::messages::GraphProto;
 use crate::format::ports::Port;
+use crate::ops::broadcast::elements_like;
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{ML, Operator, learning};
@@ -123,11 +124,8 @@ impl Table {
 
     /// Each element's value of `values`, or the one of `default`.
     fn map(&self, value: &Value, values: &Value, default: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
-        fn of<'a, T: Element>(_: &[T], other: &'a Value) -> Result<&'a [T], Error> {
-            other.elements::<T>()
-        }
         with_elements!(values, |values| {
-            let &[default] = of(values, default)? else {
+            let &[default] = elements_like(values, default)? else {
                 return Err(Error::invalid_argument("the default must have one element"));
             };
             cx.output(value.dims())?.append(|out| {

@@ -1,7 +1,7 @@
 //! Operators that move elements about: Transpose, Concat, Split, Tile, Expand, DepthToSpace, SpaceToDepth.
 
 use crate::compute::context::{Checkpoint, ExecContext};
-use crate::ops::broadcast::{shape, typed};
+use crate::ops::broadcast::{expand_like, shape};
 use crate::ops::constant::dims;
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
@@ -68,6 +68,18 @@ pub(super) fn permute(value: Value, permutation: &[usize], cx: &ExecContext<'_>)
         .map(|(&place, &dim)| offsets(0..dim, strides[place], cx))
         .collect::<Result<Vec<_>, _>>()?;
     select(&value, &lists, cx)
+}
+
+/// The permutation that undoes `permutation`.
+pub(super) fn inverse(permutation: &[usize]) -> Vec<usize> {
+    let mut inverse = vec![0; permutation.len()];
+    permutation.iter().enumerate().for_each(|(to, &from)| inverse[from] = to);
+    inverse
+}
+
+/// The permutation of `rank` axes that moves one to the front.
+pub(super) fn axis_first(axis: usize, rank: usize) -> Vec<usize> {
+    std::iter::once(axis).chain((0..rank).filter(|&other| other != axis)).collect()
 }
 
 fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -209,7 +221,7 @@ fn expand_to(_: &Node<'_>) -> Result<OpFn, Error> {
         if value.dims() == out {
             return Ok(vec![value]);
         }
-        Ok(vec![with_elements!(value, |elements| typed(elements, &value, &out, cx))?])
+        Ok(vec![with_elements!(value, |elements| expand_like(elements, &value, &out, cx))?])
     }))
 }
 

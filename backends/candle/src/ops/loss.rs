@@ -5,7 +5,7 @@ use crate::ops::cast::convert;
 use crate::ops::integers::integers;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::real::{Real, beside, floats, with_reals};
+use crate::ops::real::{Real, promote, promote_to, with_reals};
 use crate::tensor::dims::{Dims, product};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -33,7 +33,7 @@ fn loss(node: &Node<'_>, softmax: bool) -> Result<OpFn, Error> {
     let log = softmax && node.outputs() > 1;
     node.at_most(if softmax { 2 } else { 1 })?;
     Ok(Box::new(move |mut args, cx| {
-        let (mut scores, ty) = floats(args.take(0)?, cx)?;
+        let (mut scores, ty) = promote(args.take(0)?, cx)?;
         if softmax {
             scores = with_reals!(scores, T => log_softmax::<T>(&scores, cx))?;
         }
@@ -98,7 +98,7 @@ fn likelihood<T: Real>(
             Dims(scores.dims())
         )));
     }
-    let weights = args.option(2).cloned().map(|weights| beside(weights, T::TYPE, cx)).transpose()?;
+    let weights = args.option(2).cloned().map(|weights| promote_to(weights, T::TYPE, cx)).transpose()?;
     let weights = weights.as_ref().map(Value::elements::<T>).transpose()?;
     if weights.is_some_and(|weights| weights.len() != classes) {
         return Err(Error::invalid_argument(format!(

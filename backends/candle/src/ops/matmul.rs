@@ -165,7 +165,7 @@ fn general(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (a, b) = (args.take(0)?, args.take(1)?);
         let ty = a.ty();
-        let through = match ty {
+        let compute_ty = match ty {
             ElementType::F64 => ElementType::F64,
             ElementType::F32 | ElementType::F16 | ElementType::Bf16 => ElementType::F32,
             ElementType::Bool => return Err(no_type(&a)),
@@ -180,7 +180,7 @@ fn general(node: &Node<'_>) -> Result<OpFn, Error> {
         if b.ty() != ty {
             return Err(Error::invalid_argument(format!("the operands have different types: {ty:?} and {:?}", b.ty())));
         }
-        let (a, b) = (convert(a, through, cx)?, convert(b, through, cx)?);
+        let (a, b) = (convert(a, compute_ty, cx)?, convert(b, compute_ty, cx)?);
         let (&[rows_a, columns_a], &[rows_b, columns_b]) = (a.dims(), b.dims()) else {
             return Err(Error::invalid_argument("the operands must have two dimensions"));
         };
@@ -190,8 +190,8 @@ fn general(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(Error::invalid_argument(format!("matrices {m}×{k} and {inner}×{n} do not multiply")));
         }
         let size = Size { batch: 1, m, n, k };
-        let bias = args.take(2).ok().map(|bias| convert(bias, through, cx)).transpose()?;
-        let result = if through == ElementType::F64 {
+        let bias = args.take(2).ok().map(|bias| convert(bias, compute_ty, cx)).transpose()?;
+        let result = if compute_ty == ElementType::F64 {
             combine::<f64>([&a, &b], [flip_a, flip_b], size, bias, (alpha, beta), cx)?
         } else {
             combine::<f32>([&a, &b], [flip_a, flip_b], size, bias, (alpha, beta), cx)?

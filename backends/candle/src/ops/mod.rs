@@ -10,7 +10,6 @@
 #![expect(clippy::needless_for_each, reason = "one line a loop, of which there are many")]
 
 mod activation;
-mod attend;
 mod attention;
 mod basic;
 mod bit_cast;
@@ -24,8 +23,9 @@ mod control;
 mod conv;
 mod conv_double;
 mod conv_transpose;
-mod cum_prod;
+mod cumulative;
 mod deform_conv;
+mod delegate;
 mod depthwise;
 mod det;
 mod detect;
@@ -44,9 +44,10 @@ pub(crate) mod labels;
 mod layout;
 mod linear;
 mod linear_attention;
-mod lines;
 mod loss;
 mod matmul;
+mod max_pool_rows;
+mod microsoft_attention;
 pub(crate) mod node;
 mod norm;
 pub(crate) mod operator;
@@ -54,7 +55,6 @@ mod order;
 mod pad;
 mod patches;
 mod pattern;
-mod place;
 mod pool;
 mod pool_lp;
 mod qlinear;
@@ -65,6 +65,7 @@ mod real;
 mod recurrent;
 mod reduce;
 mod resize;
+mod resize_coordinates;
 mod resize_filter;
 mod rms_norm;
 mod rnn_cells;
@@ -83,7 +84,6 @@ mod tensor_scatter;
 mod trees;
 mod weighted;
 mod window;
-mod within;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -91,7 +91,7 @@ use std::sync::LazyLock;
 use crate::ops::operator::Operator;
 
 /// The families whose operators are made of others.
-const COMPOSITES: [&[Operator]; 3] = [attend::OPERATORS, fused_layers::OPERATORS, qlinear::OPERATORS];
+const COMPOSITES: [&[Operator]; 3] = [fused_layers::OPERATORS, microsoft_attention::OPERATORS, qlinear::OPERATORS];
 
 /// Every operator that is supported, by family.
 ///

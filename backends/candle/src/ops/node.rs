@@ -10,6 +10,7 @@ use crate::compute::context::ExecContext;
 use crate::format::messages::{AttributeProto, NodeProto};
 use crate::format::tensors::tensor;
 use crate::quote::quote;
+use crate::tensor::element::ElementType;
 use crate::tensor::texts::{Text, Texts};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -164,6 +165,13 @@ impl<'a> Node<'a> {
     pub(crate) fn string(&self, name: &str, default: &'static str) -> Result<&'a str, Error> {
         let string = self.get(name, 3, |attribute| str::from_utf8(attribute.s.as_deref().unwrap_or_default()).ok())?;
         Ok(string.unwrap_or(default))
+    }
+
+    /// An element type, by ONNX's number.
+    pub(crate) fn element_type(&self, name: &str) -> Result<Option<ElementType>, Error> {
+        let Some(number) = self.int(name)? else { return Ok(None) };
+        let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
+        ty.map(Some).ok_or_else(|| Error::unsupported(format!("element type {number} is not supported")))
     }
 
     /// Integers.

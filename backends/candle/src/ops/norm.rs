@@ -7,10 +7,10 @@ use crate::ops::broadcast::shape;
 use crate::ops::cast::convert;
 use crate::ops::elementwise::Number as _;
 use crate::ops::fusion::Follower;
-use crate::ops::layout::permute;
+use crate::ops::layout::{inverse, permute};
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::real::{Real, beside, floats, with_reals};
+use crate::ops::real::{Real, promote, promote_to, with_reals};
 use crate::tensor::dims::{Dims, axis, count, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
@@ -49,8 +49,8 @@ fn batch(node: &Node<'_>) -> Result<OpFn, Error> {
         return Err(Error::unsupported("attribute spatial = 0 is not supported"));
     }
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
-        let parameters = (1..5).map(|index| beside(args.take(index)?, value.ty(), cx));
+        let (value, ty) = promote(args.take(0)?, cx)?;
+        let parameters = (1..5).map(|index| promote_to(args.take(index)?, value.ty(), cx));
         let parameters = parameters.collect::<Result<Vec<_>, Error>>()?;
         let result = with_reals!(value, T => scaled::<T>(value, &parameters, T::from_f64(f64::from(epsilon)), cx))?;
         Ok(vec![convert(result, ty, cx)?])
@@ -136,8 +136,8 @@ fn extend<T: Real>(
 fn instance(node: &Node<'_>) -> Result<OpFn, Error> {
     let epsilon = node.float("epsilon", 1e-5)?;
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
-        let (scale, bias) = (beside(args.take(1)?, value.ty(), cx)?, beside(args.take(2)?, value.ty(), cx)?);
+        let (value, ty) = promote(args.take(0)?, cx)?;
+        let (scale, bias) = (promote_to(args.take(1)?, value.ty(), cx)?, promote_to(args.take(2)?, value.ty(), cx)?);
         let result = with_reals!(value, T => {
             let channels = value.dims().get(1).copied().unwrap_or(1);
             let (scale, bias) = (parameter::<T>(&scale, channels)?, parameter::<T>(&bias, channels)?);
@@ -164,7 +164,7 @@ fn layer(node: &Node<'_>) -> Result<OpFn, Error> {
         return Err(Error::unsupported("a stash_type other than 1 (f32) is not supported"));
     }
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let (means, inverses, result) =
             with_reals!(value, T => layers::<T>(&value, &mut args, at, T::from_f64(f64::from(epsilon)), cx))?;
         // What the statistics are of is what `stash_type` says: f32.
@@ -186,7 +186,7 @@ fn layers<T: Real>(
     let (rows, width) = (product(outer), product(inner));
     let mut parameter = |index| -> Result<Option<Value>, Error> {
         let Ok(value) = args.take(index) else { return Ok(None) };
-        let value = beside(value, T::TYPE, cx)?;
+        let value = promote_to(value, T::TYPE, cx)?;
         if shape(value.dims(), inner)? != inner {
             return Err(Error::invalid_argument(format!(
                 "the parameter {} does not broadcast to the normalized dimensions {}",
@@ -241,10 +241,10 @@ fn group(node: &Node<'_>) -> Result<OpFn, Error> {
         return Err(Error::unsupported("a stash_type other than 1 (f32) is not supported"));
     }
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let channels = value.dims().get(1).copied().unwrap_or(1);
         let wanted = if by_group { groups } else { channels };
-        let (scale, bias) = (beside(args.take(1)?, value.ty(), cx)?, beside(args.take(2)?, value.ty(), cx)?);
+        let (scale, bias) = (promote_to(args.take(1)?, value.ty(), cx)?, promote_to(args.take(2)?, value.ty(), cx)?);
         if channels % groups != 0 {
             return Err(Error::invalid_argument(format!("{channels} channels do not divide into {groups} groups")));
         }
@@ -278,7 +278,7 @@ fn local_response(node: &Node<'_>) -> Result<OpFn, Error> {
         node.int("size")?.and_then(|size| usize::try_from(size).ok()).filter(|size| (1..=1 << 24).contains(size));
     let size = size.ok_or_else(|| Error::invalid_encoding("attribute size is missing or out of range"))?;
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let channels = value.dims().get(1).copied().unwrap_or(1);
         let plane = product(value.dims().get(2..).unwrap_or_default());
         let result = with_reals!(value, T => {
@@ -321,15 +321,13 @@ fn rows_of<T: Real>(
     let result = cx
         .output::<T>(value.dims())?
         .append(|out| elements.chunks_exact(width).try_for_each(|row| normalize(row, out, &mut checkpoint)))?;
-    let mut back = vec![0; order.len()];
-    order.iter().enumerate().for_each(|(place, &at)| back[at] = place);
-    permute(result, &back, cx)
+    permute(result, &inverse(&order), cx)
 }
 
 fn mean_variance(node: &Node<'_>) -> Result<OpFn, Error> {
     let list = node.ints("axes")?.map_or_else(|| vec![0, 2, 3], <[i64]>::to_vec);
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let folded = crate::tensor::dims::axes(&list, value.rank())?;
         let result = with_reals!(value, T => rows_of::<T>(value, &folded, cx, |row, out, checkpoint| {
             let (mean, inverse) = statistics(row, T::ZERO, checkpoint, cx)?;
@@ -347,7 +345,7 @@ fn lp(node: &Node<'_>) -> Result<OpFn, Error> {
         return Err(Error::invalid_encoding("attribute p is neither 1 nor 2"));
     }
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let at = axis(at, value.rank())?;
         let result = with_reals!(value, T => rows_of::<T>(value, &[at], cx, |row, out, checkpoint| {
             let norm = if p == 1 { sum(row, T::abs, checkpoint, cx)? } else { sum(row, |x| x * x, checkpoint, cx)?.sqrt() };

@@ -58,8 +58,8 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// In this domain.
-    pub(super) const fn of(self, domain: &'static str) -> Self {
+    /// Sets the domain.
+    pub(super) const fn in_domain(self, domain: &'static str) -> Self {
         Self { domain, ..self }
     }
 
@@ -113,8 +113,8 @@ const LATEST_ML: i64 = 5;
 const MICROSOFT: &str = "com.microsoft";
 
 /// An operator of ai.onnx.ml from `since` on.
-pub(super) const fn learning(at: i64, name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
-    Operator { domain: ML, until: LATEST_ML, ..since(at, name, inputs, build) }
+pub(super) const fn learning(since_version: i64, name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
+    Operator { domain: ML, until: LATEST_ML, ..since(since_version, name, inputs, build) }
 }
 
 /// An operator of com.microsoft, which has one version.

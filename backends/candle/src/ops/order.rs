@@ -1,4 +1,4 @@
-//! Operators that look at the order of elements: TopK, CumSum, NonZero, Compress, ReverseSequence, Unique.
+//! Operators that look at the order of elements: TopK, NonZero, Compress, ReverseSequence, Unique.
 
 use std::cmp::Ordering;
 
@@ -6,7 +6,7 @@ use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::integers::{integer, integers};
-use crate::ops::layout::permute;
+use crate::ops::layout::{axis_first, inverse, permute};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::select::{offsets, select};
@@ -19,7 +19,6 @@ use graphpool::backend::Error;
 pub(super) const OPERATORS: &[Operator] = &[
     since(1, "TopK", (1, 1), top_k).until(9).heavy(),
     since(10, "TopK", (2, 2), top_k).heavy(),
-    since(11, "CumSum", (2, 2), running_sum),
     since(9, "NonZero", (1, 1), non_zero),
     since(9, "Compress", (2, 2), compress),
     since(10, "ReverseSequence", (2, 2), reverse),
@@ -137,47 +136,6 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-fn running_sum(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (exclusive, reverse) = (node.flag("exclusive", false)?, node.flag("reverse", false)?);
-    Ok(Box::new(move |mut args, cx| {
-        let value = args.take(0)?;
-        let ty = value.ty();
-        // The narrow floats are summed as f32, and rounded where a sum is written.
-        let narrow = matches!(ty, ElementType::F16 | ElementType::Bf16);
-        let value = if narrow { convert(value, ElementType::F32, cx)? } else { value };
-        let at = axis(integer(args.get(1)?)?, value.rank())?;
-        let (dim, inner) = (value.dims()[at], product(&value.dims()[at + 1..]));
-        let outer = product(&value.dims()[..at]);
-        let result = with_numbers!(value, T => {
-            let elements = value.elements::<T>()?;
-            let (mut sums, _charge) = cx.filled(T::default(), inner)?;
-            let mut checkpoint = Checkpoint::default();
-            cx.output::<T>(value.dims())?.write(T::default(), |out| {
-                for block in 0..outer {
-                    sums.fill(T::default());
-                    for turn in 0..dim {
-                        let step = if reverse { dim - 1 - turn } else { turn };
-                        let start = (block * dim + step) * inner;
-                        let rows = out[start..start + inner].iter_mut().zip(&elements[start..start + inner]);
-                        for (sum, (out, &x)) in sums.iter_mut().zip(rows) {
-                            checkpoint.step(1, cx)?;
-                            if exclusive {
-                                *out = *sum;
-                            }
-                            *sum = sum.plus(x);
-                            if !exclusive {
-                                *out = *sum;
-                            }
-                        }
-                    }
-                }
-                Ok(())
-            })
-        })?;
-        Ok(vec![convert(result, ty, cx)?])
-    }))
-}
-
 /// Where the elements are that are not zero.
 fn places_of<T: Element>(elements: &[T], cx: &ExecContext<'_>) -> Result<(Vec<usize>, Charge), Error> {
     let (mut count, mut checkpoint) = (0, Checkpoint::default());
@@ -277,8 +235,7 @@ fn unique(node: &Node<'_>) -> Result<OpFn, Error> {
         let value = if ty == ElementType::Bool { convert(value, ElementType::U8, cx)? } else { value };
         // The axis goes first, so that what is compared lies together.
         let (rows, order) = if let Some(at) = at {
-            let at = axis(at, value.rank())?;
-            let order: Vec<usize> = std::iter::once(at).chain((0..value.rank()).filter(|&place| place != at)).collect();
+            let order = axis_first(axis(at, value.rank())?, value.rank());
             (permute(value, &order, cx)?, Some(order))
         } else {
             let len = value.len();
@@ -343,11 +300,7 @@ fn uniques<T: Number>(
         .output::<T>(&out)?
         .append(|out| ranks.iter().try_for_each(|&rank| checkpoint.copy(row(firsts[rank]), out, cx)))?;
     let kept = match order_back {
-        Some(order) => {
-            let mut back = vec![0; order.len()];
-            order.iter().enumerate().for_each(|(place, &at)| back[at] = place);
-            permute(kept, &back, cx)?
-        }
+        Some(order) => permute(kept, &inverse(order), cx)?,
         None => kept,
     };
     let found = firsts.len();

@@ -1,7 +1,9 @@
 //! Pad, by a constant, by the edge, by reflection or around. A negative pad cuts.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::ops::broadcast::elements_like;
 use crate::ops::cast::convert;
+use crate::ops::integers::ListParameter;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::select::{affordable, offsets, select};
@@ -28,17 +30,11 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
         "wrap" if node.opset >= 19 => Mode::Wrap,
         _ => return Err(Error::unsupported("attribute mode is not one of constant, edge, reflect and wrap")),
     };
-    let (mut fixed, mut number) = (None, 0.0);
-    if node.opset < 11 {
-        fixed = node.ints("pads")?.map(<[i64]>::to_vec);
-        number = node.float("value", 0.0)?;
-    }
+    let pads = ListParameter::new(node, "pads", 11, 1)?;
+    let number = if node.opset < 11 { node.float("value", 0.0)? } else { 0.0 };
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
-        let pads = match &fixed {
-            Some(pads) => pads.clone(),
-            None => args.get(1)?.to_i64s()?,
-        };
+        let pads = pads.get(&args)?.ok_or_else(|| Error::invalid_argument("the pads are missing"))?;
         let axes = match args.option(3) {
             Some(axes) => axes.to_i64s()?,
             None => (0..value.rank() as i64).collect(),
@@ -79,7 +75,7 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
             }
             let (plain, filler) = (value.plain(), filler.plain());
             let padded = with_elements!(plain, |elements| {
-                let filler = same(elements, &filler)?.first().copied().unwrap_or_default();
+                let filler = elements_like(elements, &filler)?.first().copied().unwrap_or_default();
                 constant(elements, value.dims(), &ends, &dims, filler, cx)
             })?;
             return Ok(vec![padded.retyped(value.ty())]);
@@ -93,10 +89,6 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
         });
         Ok(vec![select(value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
     }))
-}
-
-fn same<'a, T: Element>(_: &[T], value: &'a Value) -> Result<&'a [T], Error> {
-    value.elements::<T>()
 }
 
 /// The index in `0..dim` that stands at `place`, which may lie outside.

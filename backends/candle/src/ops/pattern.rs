@@ -3,7 +3,7 @@
 use crate::ops::integers::{Integers, integer};
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
-use crate::ops::broadcast::typed;
+use crate::ops::broadcast::expand_like;
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -58,11 +58,7 @@ fn clear<T: Element>(elements: &mut [T]) {
 }
 
 fn eye(node: &Node<'_>) -> Result<OpFn, Error> {
-    let ty = node.int("dtype")?.map(|number| {
-        let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
-        ty.ok_or_else(|| Error::unsupported(format!("element type {number}")))
-    });
-    let (ty, k) = (ty.transpose()?, node.int("k")?.unwrap_or(0));
+    let (ty, k) = (node.element_type("dtype")?, node.int("k")?.unwrap_or(0));
     Ok(Box::new(move |args, cx| {
         let like = args.get(0)?;
         let &[rows, columns] = like.dims() else {
@@ -169,7 +165,7 @@ fn padded<T: Element>(
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     if value.is_empty() {
-        return typed(&[T::default()], &Value::scalar(T::default())?, dims, cx);
+        return expand_like(&[T::default()], &Value::scalar(T::default())?, dims, cx);
     }
     crate::ops::pad::constant(elements, value.dims(), ends, dims, T::default(), cx)
 }

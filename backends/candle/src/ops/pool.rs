@@ -9,7 +9,7 @@ use crate::ops::operator::{Operator, since};
 use crate::ops::real::{Real, with_reals};
 use crate::ops::reduce::row_means;
 use crate::ops::window::{Slide, Window};
-use crate::ops::{lines, real};
+use crate::ops::{max_pool_rows, real};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::element::ElementType;
@@ -41,12 +41,12 @@ pub(super) fn pool(window: &Window, value: &Value) -> Result<Pool, Error> {
     Ok(Pool { slides, dims })
 }
 
-/// Floats of a pool in the type that it is computed in, with the type that they are to go back to.
-pub(super) fn floats(value: Value, cx: &ExecContext<'_>) -> Result<(Value, ElementType), Error> {
+/// Converts the input of a pool to the type that it computes in; returns its own type too.
+pub(super) fn promote(value: Value, cx: &ExecContext<'_>) -> Result<(Value, ElementType), Error> {
     match value.ty() {
-        // Integers of 8 bits go through f32 and back unharmed.
+        // f32 holds every 8-bit integer exactly.
         ty @ (ElementType::I8 | ElementType::U8) => Ok((convert(value, ElementType::F32, cx)?, ty)),
-        _ => real::floats(value, cx),
+        _ => real::promote(value, cx),
     }
 }
 
@@ -72,12 +72,12 @@ fn max_pool(node: &Node<'_>) -> Result<OpFn, Error> {
     let indices = node.outputs() > 1;
     node.at_most(2)?;
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let Pool { slides: [zs, ys, xs], dims } = pool(&window, &value)?;
         let plane = zs.input * ys.input * xs.input;
         let flat = zs.kernel == 1 && zs.input == 1 && zs.output == 1 && zs.before == 0;
-        if !indices && flat && plane > 0 && value.ty() == ElementType::F32 && lines::suits(&xs) {
-            let result = lines::max(value.elements::<f32>()?, &dims, ys, xs, cx)?;
+        if !indices && flat && plane > 0 && value.ty() == ElementType::F32 && max_pool_rows::suits(&xs) {
+            let result = max_pool_rows::max(value.elements::<f32>()?, &dims, ys, xs, cx)?;
             return Ok(vec![convert(result, ty, cx)?]);
         }
         let order = indices.then_some(by_column);
@@ -154,7 +154,7 @@ fn average_pool(node: &Node<'_>) -> Result<OpFn, Error> {
     let window = Window::new(node)?.ceil(node.opset >= 10 && node.flag("ceil_mode", false)?);
     let pads_count = node.opset >= 7 && node.flag("count_include_pad", false)?;
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let pool = pool(&window, &value)?;
         let result = with_reals!(value, T => averages::<T>(&value, &pool, pads_count, cx))?;
         Ok(vec![convert(result, ty, cx)?])
@@ -204,7 +204,7 @@ fn averages<T: Real>(value: &Value, pool: &Pool, pads_count: bool, cx: &ExecCont
 
 fn global(largest: bool) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let [n, c, spatial @ ..] = value.dims() else {
             return Err(Error::invalid_argument(format!("{} has no spatial dimensions", Dims(value.dims()))));
         };

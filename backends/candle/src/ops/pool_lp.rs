@@ -6,7 +6,7 @@ use crate::ops::constant::dims as sizes;
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::pool::{Pool, floats, pool};
+use crate::ops::pool::{Pool, pool, promote};
 use crate::ops::real::{Real, with_reals};
 use crate::ops::window::{Slide, Window};
 use crate::tensor::dims::{Dims, count, product};
@@ -29,7 +29,7 @@ fn lp_pool(node: &Node<'_>) -> Result<OpFn, Error> {
     let ceil = node.opset >= 18 && node.flag("ceil_mode", false)?;
     let (window, p) = (Window::new(node)?.ceil(ceil), power(node)?);
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let pool = pool(&window, &value)?;
         let result = with_reals!(value, T => powers::<T>(&value, &pool, p, cx))?;
         Ok(vec![convert(result, ty, cx)?])
@@ -66,7 +66,7 @@ fn powers<T: Real>(value: &Value, pool: &Pool, p: i32, cx: &ExecContext<'_>) -> 
 fn global(node: &Node<'_>) -> Result<OpFn, Error> {
     let p = power(node)?;
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let [n, c, spatial @ ..] = value.dims() else {
             return Err(Error::invalid_argument(format!("{} has no spatial dimensions", Dims(value.dims()))));
         };
@@ -101,7 +101,7 @@ fn norms<T: Real>(value: &Value, inner: usize, dims: &[usize], p: i32, cx: &Exec
 fn unpool(node: &Node<'_>) -> Result<OpFn, Error> {
     let window = Window::new(node)?;
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let indices = args.get(1)?;
         let kernel = window.kernel().ok_or_else(|| Error::invalid_encoding("attribute kernel_shape is missing"))?;
         let [n, c, spatial @ ..] = value.dims() else {
@@ -163,7 +163,7 @@ fn unpool(node: &Node<'_>) -> Result<OpFn, Error> {
 fn col2im(node: &Node<'_>) -> Result<OpFn, Error> {
     let window = Window::new(node)?;
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let (image, block) = (sizes(args.get(1)?)?, sizes(args.get(2)?)?);
         let wrong = || {
             Error::invalid_argument(format!(

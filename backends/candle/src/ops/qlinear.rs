@@ -2,9 +2,9 @@
 //! for.
 
 use crate::compute::context::ExecContext;
+use crate::ops::delegate::{call, call_optional, int, onnx_operator};
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{MANY, Operator, microsoft};
-use crate::ops::within::{apply, int, of, standard};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -18,8 +18,10 @@ pub(super) const OPERATORS: &[Operator] = &[
     microsoft("QLinearAveragePool", (2, 5), |node| pool(node, "AveragePool", POOL)).heavy(),
     microsoft("QLinearGlobalAveragePool", (2, 5), |node| pool(node, "GlobalAveragePool", &[])),
     microsoft("QLinearConcat", (5, MANY), concat),
-    microsoft("QuantizeLinear", (2, 3), |node| standard("QuantizeLinear", 21, node.pass(&["axis", "block_size"]))),
-    microsoft("DequantizeLinear", (2, 3), |node| standard("DequantizeLinear", 21, node.pass(&["axis", "block_size"]))),
+    microsoft("QuantizeLinear", (2, 3), |node| onnx_operator("QuantizeLinear", 21, node.pass(&["axis", "block_size"]))),
+    microsoft("DequantizeLinear", (2, 3), |node| {
+        onnx_operator("DequantizeLinear", 21, node.pass(&["axis", "block_size"]))
+    }),
     microsoft("DynamicQuantizeMatMul", (3, 5), dynamic_matmul).heavy(),
     microsoft("MatMulIntegerToFloat", (4, 7), matmul_to_float).heavy(),
 ];
@@ -35,7 +37,7 @@ pub(super) struct Steps {
 
 impl Steps {
     pub(super) fn new() -> Result<Self, Error> {
-        let kernel = |name| standard(name, 13, Vec::new());
+        let kernel = |name| onnx_operator(name, 13, Vec::new());
         Ok(Self { dequantize: kernel("DequantizeLinear")?, quantize: kernel("QuantizeLinear")? })
     }
 
@@ -46,14 +48,14 @@ impl Steps {
         if !matches!(value.ty(), ElementType::U8 | ElementType::I8) {
             return Err(crate::tensor::value::no_type(&value));
         }
-        apply(&self.dequantize, [Some(value), Some(scale), zero], cx)
+        call_optional(&self.dequantize, [Some(value), Some(scale), zero], cx)
     }
 
     /// The integers of numbers; the scale is at `index`, and the zero point behind it.
     fn back(&self, value: Value, args: &mut Args, index: usize, cx: &ExecContext<'_>) -> Result<Value, Error> {
         let (scale, zero) = (args.take(index)?, args.option(index + 1).cloned());
         single(&scale)?;
-        apply(&self.quantize, [Some(value), Some(scale), zero], cx)
+        call_optional(&self.quantize, [Some(value), Some(scale), zero], cx)
     }
 }
 
@@ -66,16 +68,16 @@ fn single(scale: &Value) -> Result<(), Error> {
 
 fn binary(node: &Node<'_>, name: &str) -> Result<OpFn, Error> {
     node.wants(&[3, 4, 6])?;
-    let (steps, inner) = (Steps::new()?, standard(name, 13, Vec::new())?);
+    let (steps, inner) = (Steps::new()?, onnx_operator(name, 13, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
         let (a, b) = (steps.take(&mut args, 0, cx)?, steps.take(&mut args, 3, cx)?);
-        let result = of(&inner, [a, b], cx)?;
+        let result = call(&inner, [a, b], cx)?;
         Ok(vec![steps.back(result, &mut args, 6, cx)?])
     }))
 }
 
 fn unary(node: &Node<'_>, name: &str, opset: i64, attributes: &[&str]) -> Result<OpFn, Error> {
-    single_input(node, standard(name, opset, node.pass(attributes))?)
+    single_input(node, onnx_operator(name, opset, node.pass(attributes))?)
 }
 
 fn single_input(node: &Node<'_>, inner: OpFn) -> Result<OpFn, Error> {
@@ -83,7 +85,7 @@ fn single_input(node: &Node<'_>, inner: OpFn) -> Result<OpFn, Error> {
     let steps = Steps::new()?;
     Ok(Box::new(move |mut args, cx| {
         let value = steps.take(&mut args, 0, cx)?;
-        let result = of(&inner, [value], cx)?;
+        let result = call(&inner, [value], cx)?;
         Ok(vec![steps.back(result, &mut args, 3, cx)?])
     }))
 }
@@ -93,7 +95,7 @@ fn softmax(node: &Node<'_>) -> Result<OpFn, Error> {
     let opset = node.int("opset")?.ok_or_else(|| Error::invalid_encoding("attribute opset is missing"))?;
     // Whichever set it is, the last axis stands where none is given.
     let axis = int("axis", node.int("axis")?.unwrap_or(-1));
-    single_input(node, standard("Softmax", opset, vec![axis])?)
+    single_input(node, onnx_operator("Softmax", opset, vec![axis])?)
 }
 
 fn pool(node: &Node<'_>, name: &str, attributes: &[&str]) -> Result<OpFn, Error> {
@@ -104,7 +106,7 @@ fn pool(node: &Node<'_>, name: &str, attributes: &[&str]) -> Result<OpFn, Error>
 }
 
 fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (steps, inner) = (Steps::new()?, standard("Concat", 13, node.pass(&["axis"]))?);
+    let (steps, inner) = (Steps::new()?, onnx_operator("Concat", 13, node.pass(&["axis"]))?);
     let count = (node.constants.len() - 2) / 3;
     if node.constants.len() != 2 + 3 * count {
         return Err(Error::invalid_encoding(format!(
@@ -115,7 +117,7 @@ fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let values = (0..count).map(|index| steps.take(&mut args, 2 + 3 * index, cx).map(Some));
         let values = values.collect::<Result<Vec<_>, Error>>()?;
-        let result = apply(&inner, values, cx)?;
+        let result = call_optional(&inner, values, cx)?;
         Ok(vec![steps.back(result, &mut args, 0, cx)?])
     }))
 }
@@ -138,15 +140,15 @@ pub(super) struct Quantized {
 impl Products {
     pub(super) fn new() -> Result<Self, Error> {
         Ok(Self {
-            integers: standard("MatMulInteger", 10, Vec::new())?,
-            cast: standard("Cast", 13, vec![int("to", 1)])?,
-            multiply: standard("Mul", 13, Vec::new())?,
-            add: standard("Add", 13, Vec::new())?,
+            integers: onnx_operator("MatMulInteger", 10, Vec::new())?,
+            cast: onnx_operator("Cast", 13, vec![int("to", 1)])?,
+            multiply: onnx_operator("Mul", 13, Vec::new())?,
+            add: onnx_operator("Add", 13, Vec::new())?,
         })
     }
 
     /// The product in numbers, with a row added if any.
-    pub(super) fn of(
+    pub(super) fn multiply(
         &self,
         a: Quantized,
         b: Quantized,
@@ -154,15 +156,15 @@ impl Products {
         cx: &ExecContext<'_>,
     ) -> Result<Value, Error> {
         single(&a.scale)?;
-        let sums = apply(&self.integers, [Some(a.value), Some(b.value), a.zero, b.zero], cx)?;
-        let scale = of(&self.multiply, [a.scale, b.scale], cx)?;
-        let product = of(&self.multiply, [of(&self.cast, [sums], cx)?, scale], cx)?;
-        bias.map_or_else(|| Ok(product.clone()), |bias| of(&self.add, [product.clone(), bias], cx))
+        let sums = call_optional(&self.integers, [Some(a.value), Some(b.value), a.zero, b.zero], cx)?;
+        let scale = call(&self.multiply, [a.scale, b.scale], cx)?;
+        let product = call(&self.multiply, [call(&self.cast, [sums], cx)?, scale], cx)?;
+        bias.map_or_else(|| Ok(product.clone()), |bias| call(&self.add, [product.clone(), bias], cx))
     }
 }
 
 fn dynamic_matmul(_: &Node<'_>) -> Result<OpFn, Error> {
-    let (products, dynamic) = (Products::new()?, standard("DynamicQuantizeLinear", 11, Vec::new())?);
+    let (products, dynamic) = (Products::new()?, onnx_operator("DynamicQuantizeLinear", 11, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
         let outputs = dynamic(Args::new(vec![Some(args.take(0)?)]), cx)?;
         let [value, scale, zero] = outputs
@@ -170,7 +172,7 @@ fn dynamic_matmul(_: &Node<'_>) -> Result<OpFn, Error> {
             .map_err(|_| Error::runtime_error("DynamicQuantizeLinear did not return three outputs"))?;
         let a = Quantized { value, scale, zero: Some(zero) };
         let b = Quantized { value: args.take(1)?, scale: args.take(2)?, zero: args.option(3).cloned() };
-        Ok(vec![products.of(a, b, args.option(4).cloned(), cx)?])
+        Ok(vec![products.multiply(a, b, args.option(4).cloned(), cx)?])
     }))
 }
 
@@ -179,6 +181,6 @@ fn matmul_to_float(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let a = Quantized { value: args.take(0)?, scale: args.take(2)?, zero: args.option(4).cloned() };
         let b = Quantized { value: args.take(1)?, scale: args.take(3)?, zero: args.option(5).cloned() };
-        Ok(vec![products.of(a, b, args.option(6).cloned(), cx)?])
+        Ok(vec![products.multiply(a, b, args.option(6).cloned(), cx)?])
     }))
 }

@@ -89,13 +89,10 @@ fn block(node: &Node<'_>) -> Result<usize, Error> {
     usize::try_from(size).map_err(|_| Error::invalid_encoding("attribute block_size is negative"))
 }
 
-fn listed_type(node: &Node<'_>, since: i64) -> Result<Option<ElementType>, Error> {
-    let number = if node.opset >= since { node.int("output_dtype")?.unwrap_or(0) } else { 0 };
-    if number == 0 {
-        return Ok(None);
-    }
-    let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
-    ty.map(Some).ok_or_else(|| Error::unsupported(format!("element type {number}")))
+/// The element type of the output, which may be given from the opset `since` on; 0 stands for the default.
+fn output_type(node: &Node<'_>, since: i64) -> Result<Option<ElementType>, Error> {
+    let given = node.opset >= since && node.int("output_dtype")?.unwrap_or(0) != 0;
+    if given { node.element_type("output_dtype") } else { Ok(None) }
 }
 
 /// The integers that a zero point is one of.
@@ -148,7 +145,7 @@ fn rounded(value: Value, precision: ElementType, cx: &ExecContext<'_>) -> Result
 
 fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(1);
-    let (block, listed) = (block(node)?, listed_type(node, 21)?);
+    let (block, output_type) = (block(node)?, output_type(node, 21)?);
     // It came with 8-bit floats.
     let rule = Rule { saturate: node.opset < 19 || node.flag("saturate", true)?, ..Rule::DEFAULT };
     node.ignore(&["saturate"]);
@@ -160,7 +157,7 @@ fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
         let value = convert(rounded(value, precision, cx)?, ElementType::F32, cx)?;
         let scale = convert(rounded(scale, precision, cx)?, ElementType::F32, cx)?;
         let zero = args.option(2).cloned();
-        let ty = zero.as_ref().map(Value::ty).or(listed).unwrap_or(ElementType::U8);
+        let ty = zero.as_ref().map(Value::ty).or(output_type).unwrap_or(ElementType::U8);
         if (!is_quantized(ty) || ty == ElementType::I32) && !is_quantized_float(ty) {
             return Err(Error::unsupported(format!("a quantization to {ty:?} is not supported")));
         }
@@ -230,11 +227,11 @@ fn multiplied(
 
 fn dequantize(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(1);
-    let (block, listed) = (block(node)?, listed_type(node, 23)?);
+    let (block, output_type) = (block(node)?, output_type(node, 23)?);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let scale = args.take(1)?;
-        let ty = listed.unwrap_or(scale.ty());
+        let ty = output_type.unwrap_or(scale.ty());
         let float = is_quantized_float(value.ty());
         if !is_quantized(value.ty()) && !float {
             return Err(no_type(&value));

@@ -49,7 +49,9 @@ fn lstm(node: &Node<'_>) -> Result<OpFn, Error> {
         "reverse" => vec![true],
         "bidirectional" => vec![false, true],
         _ => {
-            return Err(Error::invalid_encoding("attribute direction is not one of forward, reverse and bidirectional"));
+            return Err(Error::invalid_encoding(
+                "attribute direction is not one of forward, reverse and bidirectional",
+            ));
         }
     };
     let standard = ["sigmoid", "tanh", "tanh"].iter().cycle();

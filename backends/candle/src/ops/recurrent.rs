@@ -10,7 +10,7 @@ use crate::ops::integers::integers;
 use crate::ops::layout::permute;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::real::{Real, beside, computed_in};
+use crate::ops::real::{Real, compute_type, promote_to};
 use crate::ops::rnn_cells::{Cell, Kind, activations};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, count};
@@ -39,7 +39,9 @@ fn recurrence(node: &Node<'_>, kind: Kind) -> Result<OpFn, Error> {
         "reverse" => vec![true],
         "bidirectional" => vec![false, true],
         _ => {
-            return Err(Error::invalid_encoding("attribute direction is not one of forward, reverse and bidirectional"));
+            return Err(Error::invalid_encoding(
+                "attribute direction is not one of forward, reverse and bidirectional",
+            ));
         }
     };
     node.ignore(&["hidden_size"]);
@@ -48,8 +50,8 @@ fn recurrence(node: &Node<'_>, kind: Kind) -> Result<OpFn, Error> {
     let recurrence = Recurrence { kind, directions, cells, batch_first };
     Ok(Box::new(move |args, cx| {
         let first = args.get(0)?;
-        let (ty, through) = (first.ty(), computed_in(first.ty()).ok_or_else(|| no_type(first))?);
-        let outputs = match through {
+        let (ty, compute_ty) = (first.ty(), compute_type(first.ty()).ok_or_else(|| no_type(first))?);
+        let outputs = match compute_ty {
             ElementType::F64 => recurrence.run::<f64>(args, cx)?,
             _ => recurrence.run::<f32>(args, cx)?,
         };
@@ -77,7 +79,7 @@ impl Recurrence {
     fn run<T: Real>(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         let mut float = |index: usize, order: &[usize]| -> Result<Option<Value>, Error> {
             let Ok(value) = args.take(index) else { return Ok(None) };
-            let value = beside(value, T::TYPE, cx)?;
+            let value = promote_to(value, T::TYPE, cx)?;
             let turn = self.batch_first && value.rank() == order.len() && !order.is_empty();
             if turn { permute(value, order, cx).map(Some) } else { Ok(Some(value)) }
         };

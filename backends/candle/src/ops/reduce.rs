@@ -7,6 +7,7 @@
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
+use crate::ops::integers::ListParameter;
 use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -44,22 +45,18 @@ enum Reduction {
     LogSumExp,
 }
 
-fn reduce(node: &Node<'_>, as_input: i64, reduction: Reduction) -> Result<OpFn, Error> {
-    let fixed = if node.opset < as_input { node.ints("axes")?.map(<[i64]>::to_vec) } else { None };
+fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Result<OpFn, Error> {
+    let axes_list = ListParameter::new(node, "axes", axes_input_since, 1)?;
     let keep = node.flag("keepdims", true)?;
-    let nothing_is_nothing = node.opset >= as_input && node.flag("noop_with_empty_axes", false)?;
+    let no_axes_is_identity = node.opset >= axes_input_since && node.flag("noop_with_empty_axes", false)?;
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let ty = value.ty();
         // Booleans are numbers here: the largest of them is whether any is true.
         let extreme = matches!(reduction, Reduction::Max | Reduction::Min);
         let value = if ty == ElementType::Bool && extreme { convert(value, ElementType::U8, cx)? } else { value };
-        let list = match (&fixed, args.option(1)) {
-            (Some(list), _) => list.clone(),
-            (None, Some(list)) => list.to_i64s()?,
-            (None, None) => Vec::new(),
-        };
-        let reduced = match (list.is_empty(), nothing_is_nothing) {
+        let list = axes_list.get(&args)?.unwrap_or_default();
+        let reduced = match (list.is_empty(), no_axes_is_identity) {
             // The function is still applied to each element.
             (true, true) => Vec::new(),
             (true, false) => (0..value.rank()).collect(),

@@ -7,8 +7,8 @@ use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::place::{Axis, Rounding, Transform};
-use crate::ops::real::{Real, floats, with_reals};
+use crate::ops::real::{Real, promote, with_reals};
+use crate::ops::resize_coordinates::{Axis, Rounding, Transform};
 use crate::ops::resize_filter;
 use crate::ops::select::{affordable, offsets, select};
 use crate::tensor::dims::{axis, product, strides};
@@ -160,7 +160,7 @@ impl Resize {
             });
             return select(&value, &lists.collect::<Result<Vec<_>, _>>()?, cx);
         }
-        let (mut value, ty) = floats(value, cx)?;
+        let (mut value, ty) = promote(value, cx)?;
         for (at, &axis) in plan.iter().enumerate() {
             if !axis.is_same() {
                 value = with_reals!(value, T => self.resample::<T>(&value, at, axis, cx))?;

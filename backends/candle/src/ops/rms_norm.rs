@@ -4,9 +4,10 @@ use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::broadcast::shape;
 use crate::ops::cast::convert;
 use crate::ops::elementwise::mul;
-use crate::ops::heads::{Real, asked, each};
+use crate::ops::heads::{float_type, for_each};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
+use crate::ops::real::Real;
 use crate::tensor::dims::{Dims, axis, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
@@ -17,7 +18,7 @@ pub(super) const OPERATORS: &[Operator] = &[since(23, "RMSNormalization", (2, 2)
 fn normalization(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(-1);
     let epsilon = node.float("epsilon", 1e-5)?;
-    let stash = asked(node.int("stash_type")?)?;
+    let stash = float_type(node, "stash_type")?;
     Ok(Box::new(move |mut args, cx| {
         let (value, scale) = (args.take(0)?, args.take(1)?);
         let ty = scale.ty();
@@ -33,8 +34,8 @@ fn normalization(node: &Node<'_>) -> Result<OpFn, Error> {
             )));
         }
         let wide = value.ty() == ElementType::F64 || stash == Some(ElementType::F64);
-        let through = if wide { ElementType::F64 } else { ElementType::F32 };
-        let (value, scale) = (convert(value, through, cx)?, convert(scale, through, cx)?);
+        let compute_ty = if wide { ElementType::F64 } else { ElementType::F32 };
+        let (value, scale) = (convert(value, compute_ty, cx)?, convert(scale, compute_ty, cx)?);
         let width = product(&value.dims()[at..]);
         let value = if wide {
             normalized::<f64>(value, width, epsilon, cx)?
@@ -63,7 +64,7 @@ fn normalized<T: Real>(mut value: Value, width: usize, epsilon: f32, cx: &ExecCo
             let sum = squares.into_iter().fold(T::ZERO, T::plus);
             let mean = sum.over(T::from_f64(width as f64)).plus(T::from_f64(f64::from(epsilon)));
             let root = T::from_f64(mean.to_f64().sqrt());
-            each(row, &mut checkpoint, cx, |x| *x = x.over(root))?;
+            for_each(row, &mut checkpoint, cx, |x| *x = x.over(root))?;
         }
         Ok(())
     };

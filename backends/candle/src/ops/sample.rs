@@ -5,7 +5,7 @@ use crate::ops::cast::convert;
 use crate::ops::constant::dims as sizes;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::real::{Real, beside, floats, with_reals};
+use crate::ops::real::{Real, promote, promote_to, with_reals};
 use crate::tensor::dims::{Dims, count, product, strides};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
@@ -118,8 +118,8 @@ fn grid_sample(node: &Node<'_>) -> Result<OpFn, Error> {
     };
     let sampler = Sampler { mode, padding, corners: node.flag("align_corners", false)? };
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
-        let grid = beside(args.take(1)?, ElementType::F64, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
+        let grid = promote_to(args.take(1)?, ElementType::F64, cx)?;
         let result = with_reals!(value, T => samples::<T>(sampler, &value, &grid, cx))?;
         Ok(vec![convert(result, ty, cx)?])
     }))
@@ -177,7 +177,7 @@ fn samples<T: Real>(sampler: Sampler, value: &Value, grid: &Value, cx: &ExecCont
 fn affine_grid(node: &Node<'_>) -> Result<OpFn, Error> {
     let corners = node.flag("align_corners", false)?;
     Ok(Box::new(move |mut args, cx| {
-        let ((theta, ty), size) = (floats(args.take(0)?, cx)?, sizes(args.get(1)?)?);
+        let ((theta, ty), size) = (promote(args.take(0)?, cx)?, sizes(args.get(1)?)?);
         let wrong =
             || Error::invalid_argument(format!("theta {} does not fit the size {}", Dims(theta.dims()), Dims(&size)));
         let [n, _, spatial @ ..] = size.as_slice() else { return Err(wrong()) };

@@ -5,11 +5,11 @@
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
-use crate::ops::gather::place;
+use crate::ops::gather::{element_offsets, tuple_offset};
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::tensor::dims::{Dims, axis, product, strides};
+use crate::tensor::dims::{Dims, axis, product};
 use crate::tensor::element::{Element, ElementType, with_elements};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -124,24 +124,7 @@ fn scatter_elements(node: &Node<'_>) -> Result<OpFn, Error> {
             );
             return Err(Error::invalid_argument(why));
         }
-        let list = integers(indices, cx)?;
-        let (mut starts, _charge) = cx.list::<usize>(list.len())?;
-        let mut checkpoint = Checkpoint::default();
-        let (steps, dim) = (strides(value.dims()), value.dims()[at]);
-        let mut index = vec![0_usize; indices.rank()];
-        for &found in &*list {
-            checkpoint.step(index.len(), cx)?;
-            let found = place(found, dim)?;
-            let offset: usize = index.iter().zip(&steps).map(|(index, step)| index * step).sum();
-            starts.push(offset - index[at] * steps[at] + found * steps[at]);
-            for (index, &dim) in index.iter_mut().zip(indices.dims()).rev() {
-                *index += 1;
-                if *index < dim {
-                    break;
-                }
-                *index = 0;
-            }
-        }
+        let (starts, _charge) = element_offsets(indices, value.dims(), at, cx)?;
         Ok(vec![apply(&value, updates, &starts, 1, reduction, cx)?])
     }))
 }
@@ -174,11 +157,7 @@ fn scatter_nd(node: &Node<'_>) -> Result<OpFn, Error> {
         let mut checkpoint = Checkpoint::default();
         for tuple in list.chunks_exact(depth) {
             checkpoint.step(depth, cx)?;
-            let mut offset = 0;
-            for (&index, &dim) in tuple.iter().zip(indexed) {
-                offset = offset * dim + place(index, dim)?;
-            }
-            starts.push(offset * inner);
+            starts.push(tuple_offset(tuple, indexed)? * inner);
         }
         if inner == 0 {
             return Ok(vec![value]);

@@ -26,9 +26,7 @@ pub(super) const OPERATORS: &[Operator] = &[
 ];
 
 fn output_type(node: &Node<'_>) -> Result<ElementType, Error> {
-    let number = node.int("output_datatype")?.unwrap_or(1);
-    let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
-    ty.ok_or_else(|| Error::unsupported(format!("element type {number} is not supported")))
+    Ok(node.element_type("output_datatype")?.unwrap_or(ElementType::F32))
 }
 
 /// A sum of cosines.
@@ -54,7 +52,7 @@ fn length(value: &Value) -> Result<usize, Error> {
     found.ok_or_else(|| Error::invalid_argument(format!("length {length} is not positive")))
 }
 
-fn floats(value: Value, cx: &ExecContext<'_>) -> Result<(Value, ElementType), Error> {
+fn promote_to_f64(value: Value, cx: &ExecContext<'_>) -> Result<(Value, ElementType), Error> {
     let ty = value.ty();
     match ty {
         ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16 => {
@@ -71,7 +69,7 @@ fn dft(node: &Node<'_>) -> Result<OpFn, Error> {
         return Err(Error::unsupported("an inverse transform of one side is not supported"));
     }
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote_to_f64(args.take(0)?, cx)?;
         let at = match (fixed, args.option(2)) {
             (Some(at), _) => at,
             (None, Some(at)) => integer(at)?,
@@ -124,9 +122,9 @@ fn dft(node: &Node<'_>) -> Result<OpFn, Error> {
 fn stft(node: &Node<'_>) -> Result<OpFn, Error> {
     let one_sided = node.flag("onesided", true)?;
     Ok(Box::new(move |mut args, cx| {
-        let (signal, ty) = floats(args.take(0)?, cx)?;
+        let (signal, ty) = promote_to_f64(args.take(0)?, cx)?;
         let step = length(args.get(1)?)?;
-        let window = args.take(2).ok().map(|window| floats(window, cx)).transpose()?.map(|(window, _)| window);
+        let window = args.take(2).ok().map(|window| promote_to_f64(window, cx)).transpose()?.map(|(window, _)| window);
         let frame = args.option(3).map(length).transpose()?;
         let (batch, samples, parts) = match *signal.dims() {
             [batch, samples] => (batch, samples, 1),

@@ -5,11 +5,11 @@
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
-use crate::ops::layout::permute;
+use crate::ops::layout::{inverse, permute};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::pool::beats;
-use crate::ops::real::{Real, floats};
+use crate::ops::real::{Real, promote};
 use crate::tensor::dims::{axis, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
@@ -25,7 +25,7 @@ fn softmax(node: &Node<'_>, single: Row<f32>, double: Row<f64>) -> Result<OpFn, 
     let flatten = node.opset < 13;
     let at = node.int("axis")?.unwrap_or(if flatten { 1 } else { -1 });
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let rows = |value: Value, width: usize| match value.ty() {
             ElementType::F64 => rows(value, width, double, cx),
             _ => rows(value, width, single, cx),
@@ -36,13 +36,11 @@ fn softmax(node: &Node<'_>, single: Row<f32>, double: Row<f64>) -> Result<OpFn, 
             let width = product(&value.dims()[at..]);
             rows(value, width)?
         } else {
-            // The axis goes to the end and comes back.
+            // The axis is moved to the end and back.
             let mut order: Vec<usize> = (0..rank).filter(|&place| place != at).collect();
             order.push(at);
-            let mut back: Vec<usize> = (0..rank - 1).collect();
-            back.insert(at, rank - 1);
             let width = value.dims()[at];
-            permute(rows(permute(value, &order, cx)?, width)?, &back, cx)?
+            permute(rows(permute(value, &order, cx)?, width)?, &inverse(&order), cx)?
         };
         Ok(vec![convert(result, ty, cx)?])
     }))

@@ -32,7 +32,9 @@ fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
         "MIN" => Aggregate::Min,
         "MAX" => Aggregate::Max,
         _ => {
-            return Err(Error::invalid_encoding("attribute aggregate_function is not one of SUM, AVERAGE, MIN and MAX"));
+            return Err(Error::invalid_encoding(
+                "attribute aggregate_function is not one of SUM, AVERAGE, MIN and MAX",
+            ));
         }
     };
     let forest = listed(node, "target", targets(node)?, aggregate)?;

@@ -2,11 +2,11 @@
 //! call.
 
 use crate::compute::context::{Checkpoint, ExecContext};
+use crate::ops::delegate::{call, int, onnx_operator};
 use crate::ops::layout::permute;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, microsoft};
 use crate::ops::qlinear::{Products, Quantized};
-use crate::ops::within::{int, of, standard};
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
@@ -39,9 +39,9 @@ impl Heads {
             causal: node.flag("unidirectional", false)?,
             scale: node.float_option("scale")?.filter(|&scale| scale != 0.0),
             masked: node.float("mask_filter_value", -10000.0)?,
-            matmul: standard("MatMul", 13, Vec::new())?,
-            add: standard("Add", 13, Vec::new())?,
-            softmax: standard("Softmax", 13, vec![int("axis", -1)])?,
+            matmul: onnx_operator("MatMul", 13, Vec::new())?,
+            add: onnx_operator("Add", 13, Vec::new())?,
+            softmax: onnx_operator("Softmax", 13, vec![int("axis", -1)])?,
         })
     }
 
@@ -83,20 +83,20 @@ impl Heads {
         }
         let scale = self.scale.unwrap_or_else(|| 1.0 / ((width / self.count) as f32).sqrt());
         let k = permute(k.reshaped(vec![batch, places, self.count, width / self.count])?, &[0, 2, 3, 1], cx)?;
-        let mut scores = of(&self.matmul, [self.split(q, cx)?, k], cx)?;
+        let mut scores = call(&self.matmul, [self.split(q, cx)?, k], cx)?;
         count(&[batch, self.count, steps, places])?;
         let mask = mask.map(|mask| self.mask(mask, batch, places, cx)).transpose()?;
         self.masks(&mut scores, mask.as_ref(), [batch, steps, places], scale, cx)?;
         if let Some(bias) = bias {
             let dims = scores.dims().to_vec();
-            scores = of(&self.add, [scores, bias], cx)?;
+            scores = call(&self.add, [scores, bias], cx)?;
             if scores.dims() != dims {
                 return Err(Error::invalid_argument(
                     "the attention bias does not broadcast to the dimensions of the scores",
                 ));
             }
         }
-        let gathered = of(&self.matmul, [of(&self.softmax, [scores], cx)?, self.split(v, cx)?], cx)?;
+        let gathered = call(&self.matmul, [call(&self.softmax, [scores], cx)?, self.split(v, cx)?], cx)?;
         permute(gathered, &[0, 2, 1, 3], cx)?.reshaped(vec![batch, steps, out])
     }
 
@@ -200,13 +200,16 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
             Some([size(q)?, size(k)?, size(v)?])
         }
         other => {
-            return Err(Error::invalid_encoding(format!("attribute qkv_hidden_sizes has {} sizes, not 3", other.len())));
+            return Err(Error::invalid_encoding(format!(
+                "attribute qkv_hidden_sizes has {} sizes, not 3",
+                other.len()
+            )));
         }
     };
     Ok(Box::new(move |mut args, cx| {
-        let mut all = of(&heads.matmul, [args.take(0)?, args.take(1)?], cx)?;
+        let mut all = call(&heads.matmul, [args.take(0)?, args.take(1)?], cx)?;
         if let Ok(bias) = args.take(2) {
-            all = of(&heads.add, [all, bias], cx)?;
+            all = call(&heads.add, [all, bias], cx)?;
         }
         let width = all.dims().last().copied().unwrap_or(0);
         let parts = parts(&all, sizes(listed, width), cx)?;
@@ -224,7 +227,7 @@ fn quantized(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let a = Quantized { value: args.take(0)?, scale: args.take(3)?, zero: args.option(6).cloned() };
         let b = Quantized { value: args.take(1)?, scale: args.take(4)?, zero: args.option(7).cloned() };
-        let all = products.of(a, b, Some(args.take(2)?), cx)?;
+        let all = products.multiply(a, b, Some(args.take(2)?), cx)?;
         let width = all.dims().last().copied().unwrap_or(0);
         let parts = parts(&all, sizes(None, width), cx)?;
         drop(all);
@@ -244,7 +247,7 @@ fn multi_head(node: &Node<'_>) -> Result<OpFn, Error> {
             let len = bias.len();
             let biases = parts(&bias.reshaped(vec![1, 1, len])?, [widths[0], widths[1], widths[2]], cx)?;
             for (value, bias) in values.iter_mut().zip(biases) {
-                *value = of(&heads.add, [value.clone(), bias], cx)?;
+                *value = call(&heads.add, [value.clone(), bias], cx)?;
             }
         }
         Ok(vec![heads.attend(values, args.option(4), args.option(5).cloned(), cx)?])
