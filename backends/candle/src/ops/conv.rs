@@ -5,8 +5,6 @@
 //! after the convolution in the graph, elementwise, is done to those outputs before the next ones (see `epilogue`). One
 //! filter a channel (depthwise) is a sum of shifted rows instead.
 
-use crate::ops::patches::{Left, Padded, Patches};
-use crate::ops::window::{biases, group, planes, refuse_rank};
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -19,10 +17,11 @@ use crate::ops::fusion::{Anchor, Channels, PackLayout, PackedWeights};
 use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::window::{Slide, Window};
+use crate::ops::patches::{Left, Padded, Patches};
+use crate::ops::window::{ConvShape, Slide, Window, biases, groups, planes, refuse_rank};
 use crate::ops::{conv_double, depthwise};
 use crate::tensor::budget::Charge;
-use crate::tensor::dims::{Dims, count, product};
+use crate::tensor::dims::{count, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
@@ -48,7 +47,7 @@ fn is_depthwise(dims: &[usize], groups: usize) -> bool {
 }
 
 fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (window, groups) = (Window::new(node)?, group(node)?);
+    let (window, groups) = (Window::new(node)?, groups(node, "group")?);
     refuse_rank(node)?;
     Ok(Box::new(move |mut args, cx| {
         let (value, weights) = (args.take(0)?, args.take(1)?);
@@ -86,7 +85,7 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
 
 /// A convolution by constant filters, with what follows it.
 pub(crate) fn anchor(node: &Node<'_>) -> Option<Anchor> {
-    let (window, groups) = (Window::new(node).ok()?, group(node).ok()?);
+    let (window, groups) = (Window::new(node).ok()?, groups(node, "group").ok()?);
     let weights = node.constant(1).filter(|weights| weights.ty() == ElementType::F32 && !weights.is_empty())?.clone();
     let (filters, ..) = planes(weights.dims()).ok()?;
     let bias = node.constant(2).cloned();
@@ -159,18 +158,9 @@ fn fused(
 
 fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let &Filters { dims: weights, groups, elements: packed, bias, epilogue } = convolution;
-    let (n, channels, spatial) = planes(value.dims())?;
-    let (filters, depth, kernel) = planes(weights)?;
-    if depth.checked_mul(groups) != Some(channels) || filters % groups != 0 || kernel.len() != spatial.len() {
-        let why =
-            format!("the weights {1} do not fit the input {0} in {groups} groups", Dims(value.dims()), Dims(weights));
-        return Err(Error::invalid_argument(why));
-    }
-    let slides = window.over(spatial, kernel)?;
-    let slides = Slide::three(&slides)?;
+    let shape = ConvShape::new(value.dims(), weights, window, groups)?;
+    let ConvShape { batch: n, channels, filters, spatial, kernel, slides, output: dims, .. } = shape;
     let [slabs, rows, columns] = slides;
-    let mut dims = vec![n, filters];
-    dims.extend(slides.iter().skip(3 - spatial.len()).map(|slide| slide.output));
     let places = count(&[slabs.output, rows.output, columns.output])?;
     let elements = value.elements::<f32>()?;
     if count(&dims)? == 0 {

@@ -1,17 +1,17 @@
-//! Conv of f64: products of the filters and of the patches under the kernel, some outputs at a time.
+//! Conv of f64 by im2col: products of the filters and the patch matrix, a block of outputs at a time.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::gemm;
 use crate::math::gemm::Matrix;
-use crate::ops::window::{Slide, Window, biases, planes};
-use crate::tensor::dims::{Dims, count, product};
+use crate::ops::window::{ConvShape, Slide, Window, biases};
+use crate::tensor::dims::{count, product};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-/// Elements of the patches that are multiplied together.
+/// Elements of the patch matrix of one block.
 const PATCHES: usize = 1 << 16;
 
-/// The convolution of three tensors of f64.
+/// The convolution of a tensor of f64.
 pub(super) fn convolve(
     value: &Value,
     weights: &Value,
@@ -20,21 +20,9 @@ pub(super) fn convolve(
     groups: usize,
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
-    let (n, channels, spatial) = planes(value.dims())?;
-    let (filters, depth, kernel) = planes(weights.dims())?;
-    if depth.checked_mul(groups) != Some(channels) || filters % groups != 0 || kernel.len() != spatial.len() {
-        let why = format!(
-            "the weights {1} do not fit the input {0} in {groups} groups",
-            Dims(value.dims()),
-            Dims(weights.dims())
-        );
-        return Err(Error::invalid_argument(why));
-    }
+    let shape = ConvShape::new(value.dims(), weights.dims(), window, groups)?;
+    let ConvShape { channels, filters, depth, spatial, kernel, slides, output: dims, .. } = shape;
     let bias = biases::<f64>(bias, filters)?;
-    let slides = window.over(spatial, kernel)?;
-    let slides = Slide::three(&slides)?;
-    let mut dims = vec![n, filters];
-    dims.extend(slides.iter().skip(3 - spatial.len()).map(|slide| slide.output));
     let places = count(&slides.map(|slide| slide.output))?;
     if count(&dims)? > 0 && value.is_empty() {
         return Err(Error::invalid_argument("the input of a convolution is empty"));
@@ -55,7 +43,7 @@ pub(super) fn convolve(
                 let (patches, sums) = (&mut patches[..patch * len], &mut sums[..each * len]);
                 for (row, patches) in patches.chunks_exact_mut(len).enumerate() {
                     checkpoint.step(4 * len, cx)?;
-                    lay(image, row, first, slides, patches);
+                    fill_patch_row(image, row, first, slides, patches);
                 }
                 let right = Matrix { elements: &*patches, start: 0, row: len, column: 1 };
                 gemm::product(left, right, sums, (each, len, patch), cx)?;
@@ -71,21 +59,18 @@ pub(super) fn convolve(
     })
 }
 
-/// What lies under one place of one channel's kernel, numbered `row`, at the outputs from `first` on.
-fn lay(image: &[f64], row: usize, first: usize, [slabs, rows, columns]: [Slide; 3], patches: &mut [f64]) {
+/// Fills row `row` of the patch matrix, which is one channel and kernel position, for the outputs from `first` on.
+fn fill_patch_row(image: &[f64], row: usize, first: usize, [slabs, rows, columns]: [Slide; 3], patches: &mut [f64]) {
     let taps = slabs.kernel * rows.kernel * columns.kernel;
     let (channel, tap) = (row / taps, row % taps);
     let (x, tap) = (tap % columns.kernel, tap / columns.kernel);
     let (y, z) = (tap % rows.kernel, tap / rows.kernel);
-    let source = |slide: &Slide, output: usize, at: usize| {
-        (output * slide.stride + at * slide.dilation).checked_sub(slide.before).filter(|&place| place < slide.input)
-    };
     for (place, patch) in (first..).zip(patches) {
         let (line, column) = (place / columns.output, place % columns.output);
         let (slab, line) = (line / rows.output, line % rows.output);
         let at = || {
-            let (slab, line) = (source(&slabs, slab, z)?, source(&rows, line, y)?);
-            let column = source(&columns, column, x)?;
+            let (slab, line) = (slabs.source_inside(slab, z)?, rows.source_inside(line, y)?);
+            let column = columns.source_inside(column, x)?;
             Some((((channel * slabs.input) + slab) * rows.input + line) * columns.input + column)
         };
         *patch = at().map_or(0.0, |at| image[at]);

@@ -7,7 +7,7 @@ use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::real::{Real, promote, promote_to, with_reals};
-use crate::ops::window::{Slide, Window, biases, group, planes, refuse_rank};
+use crate::ops::window::{Slide, Window, biases, groups, planes, refuse_rank};
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -15,7 +15,7 @@ use graphpool::backend::Error;
 pub(super) const OPERATORS: &[Operator] = &[since(1, "ConvTranspose", (2, 3), conv_transpose).heavy()];
 
 fn conv_transpose(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (window, groups) = (Window::new(node)?, group(node)?);
+    let (window, groups) = (Window::new(node)?, groups(node, "group")?);
     refuse_rank(node)?;
     let list = |name| -> Result<Option<Vec<usize>>, Error> {
         let Some(list) = node.ints(name)? else { return Ok(None) };

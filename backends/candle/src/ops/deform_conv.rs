@@ -5,7 +5,7 @@ use crate::ops::cast::convert;
 use crate::ops::elementwise::Number;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::window::{Slide, Window, group, refuse_rank};
+use crate::ops::window::{Slide, Window, groups, refuse_rank};
 use crate::tensor::dims::{Dims, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
@@ -14,12 +14,10 @@ use graphpool::backend::Error;
 pub(super) const OPERATORS: &[Operator] = &[since(19, "DeformConv", (3, 5), convolution).heavy()];
 
 fn convolution(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (window, groups) = (Window::new(node)?, group(node)?);
+    let window = Window::new(node)?;
     refuse_rank(node)?;
-    let shifted = node.int("offset_group")?.unwrap_or(1);
-    let shifted = usize::try_from(shifted).ok().filter(|&groups| (1..=1 << 24).contains(&groups));
-    let shifted = shifted.ok_or_else(|| Error::invalid_encoding("attribute offset_group is out of range"))?;
-    Ok(Box::new(move |args, cx| run(args, &window, groups, shifted, cx)))
+    let (channel_groups, offset_groups) = (groups(node, "group")?, groups(node, "offset_group")?);
+    Ok(Box::new(move |args, cx| run(args, &window, channel_groups, offset_groups, cx)))
 }
 
 /// The inputs of one call, and how they fit together.
@@ -34,7 +32,7 @@ struct Convolution<'a, T> {
     filters: usize,
     /// Groups of channels, and groups of them that share offsets.
     groups: usize,
-    shifted: usize,
+    offset_groups: usize,
     slides: [Slide; 2],
 }
 
@@ -42,7 +40,7 @@ fn run(
     mut args: Args,
     window: &Window,
     groups: usize,
-    shifted: usize,
+    offset_groups: usize,
     cx: &ExecContext<'_>,
 ) -> Result<Vec<Value>, Error> {
     let value = args.take(0)?;
@@ -61,9 +59,9 @@ fn run(
         inputs.push(input.map(|input| convert(input, compute_ty, cx)).transpose()?);
     }
     let result = if compute_ty == ElementType::F64 {
-        typed::<f64>(&inputs, window, groups, shifted, cx)?
+        typed::<f64>(&inputs, window, groups, offset_groups, cx)?
     } else {
-        typed::<f32>(&inputs, window, groups, shifted, cx)?
+        typed::<f32>(&inputs, window, groups, offset_groups, cx)?
     };
     Ok(vec![convert(result, ty, cx)?])
 }
@@ -72,7 +70,7 @@ fn typed<T: Number>(
     inputs: &[Option<Value>],
     window: &Window,
     groups: usize,
-    shifted: usize,
+    offset_groups: usize,
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let [Some(value), Some(weights), Some(offsets), bias, mask] = inputs else {
@@ -85,7 +83,7 @@ fn typed<T: Number>(
             Dims(weights.dims()),
             Dims(offsets.dims())
         );
-        Error::invalid_argument(format!("{why} do not fit {groups} groups and {shifted} offset groups"))
+        Error::invalid_argument(format!("{why} do not fit {groups} groups and {offset_groups} offset groups"))
     };
     let (&[batch, channels, ref spatial @ ..], &[filters, depth, ref kernel @ ..]) = (value.dims(), weights.dims())
     else {
@@ -98,9 +96,9 @@ fn typed<T: Number>(
     let [rows, columns] = slides.map(|slide| slide.output);
     let taps = product(kernel);
     let places = |each: usize| {
-        taps.checked_mul(shifted).and_then(|all| all.checked_mul(each)).map(|all| [batch, all, rows, columns])
+        taps.checked_mul(offset_groups).and_then(|all| all.checked_mul(each)).map(|all| [batch, all, rows, columns])
     };
-    let whole = channels % shifted == 0 && filters % groups == 0 && depth.checked_mul(groups) == Some(channels);
+    let whole = channels % offset_groups == 0 && filters % groups == 0 && depth.checked_mul(groups) == Some(channels);
     let masked = mask.as_ref().is_none_or(|mask| places(1).is_some_and(|wanted| mask.dims() == wanted));
     let biased = bias.as_ref().is_none_or(|bias| bias.dims() == [filters]);
     if !whole || !masked || !biased || places(2).is_none_or(|wanted| offsets.dims() != wanted) {
@@ -116,7 +114,7 @@ fn typed<T: Number>(
         channels,
         filters,
         groups,
-        shifted,
+        offset_groups,
         slides,
     };
     cx.output::<T>(&[batch, filters, rows, columns])?.write(T::default(), |out| convolution.run(out, cx))
@@ -161,13 +159,13 @@ impl<T: Number> Convolution<'_, T> {
     ) -> Result<(), Error> {
         let [rows, columns] = self.slides;
         let (taps, width) = (rows.kernel * columns.kernel, columns.output);
-        let (plane, shared) = (rows.input * columns.input, self.channels / self.shifted);
+        let (plane, shared) = (rows.input * columns.input, self.channels / self.offset_groups);
         for (index, line) in patch.chunks_exact_mut(width).enumerate() {
             checkpoint.step(8 * width, cx)?;
             let (channel, tap) = (index / taps, index % taps);
             let plane = &self.elements[(batch * self.channels + channel) * plane..][..plane];
             // Of the offsets, a plane down and one along for each tap of a group; of the mask, one.
-            let at = (batch * self.shifted + channel / shared) * taps + tap;
+            let at = (batch * self.offset_groups + channel / shared) * taps + tap;
             let of = |list: &'_ [T], plane: usize, column: usize| list[(plane * rows.output + row) * width + column];
             let (down, along) = (tap / columns.kernel, tap % columns.kernel);
             let fixed = |slide: Slide, index: usize, tap: usize| {

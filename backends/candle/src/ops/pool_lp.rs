@@ -8,7 +8,7 @@ use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::pool::{Pool, pool, promote};
 use crate::ops::real::{Real, with_reals};
-use crate::ops::window::{Slide, Window};
+use crate::ops::window::Window;
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -192,7 +192,7 @@ fn col2im(node: &Node<'_>) -> Result<OpFn, Error> {
                 for (place, element) in columns.iter().enumerate() {
                     checkpoint.step(over.len(), cx)?;
                     let at = over.iter().enumerate().try_fold(0, |at, (axis, slide)| {
-                        let index = source(slide, place / turns[axis] % slide.output, tap / taps[axis] % block[axis])?;
+                        let index = slide.source_inside(place / turns[axis] % slide.output, tap / taps[axis] % block[axis])?;
                         Some(at + index * steps[axis])
                     });
                     if let Some(at) = at {
@@ -204,9 +204,4 @@ fn col2im(node: &Node<'_>) -> Result<OpFn, Error> {
         }))?;
         Ok(vec![convert(result, ty, cx)?])
     }))
-}
-
-/// The input's index under a place of the kernel, where it is inside.
-fn source(slide: &Slide, index: usize, at: usize) -> Option<usize> {
-    (index * slide.stride + at * slide.dilation).checked_sub(slide.before).filter(|&place| place < slide.input)
 }

@@ -262,18 +262,26 @@ fn dequantize(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
+/// The scale and the zero point of DynamicQuantizeLinear: 0 and all elements are within the range of a u8.
+pub(super) fn dynamic_parameters(
+    elements: &[f32],
+    checkpoint: &mut Checkpoint,
+    cx: &ExecContext<'_>,
+) -> Result<(f32, f32), Error> {
+    let (mut high, mut low) = (0.0_f32, 0.0_f32);
+    for piece in elements.chunks(PIECE) {
+        checkpoint.step(piece.len(), cx)?;
+        high = piece.iter().copied().fold(high, f32::max);
+        low = piece.iter().copied().fold(low, f32::min);
+    }
+    let scale = if high > low { (high - low) / 255.0 } else { 1.0 };
+    Ok((scale, (-low / scale).clamp(0.0, 255.0).round_ties_even()))
+}
+
 fn dynamic(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let value = args.get(0)?;
-        let elements = value.elements::<f32>()?;
-        let (mut high, mut low, mut checkpoint) = (0.0, 0.0, Checkpoint::default());
-        for piece in elements.chunks(PIECE) {
-            checkpoint.step(piece.len(), cx)?;
-            high = piece.iter().copied().fold(high, f32::max);
-            low = piece.iter().copied().fold(low, f32::min);
-        }
-        let scale = if high > low { (high - low) / 255.0 } else { 1.0 };
-        let zero = (-low / scale).clamp(0.0, 255.0).round_ties_even();
+        let (scale, zero) = dynamic_parameters(value.elements::<f32>()?, &mut Checkpoint::default(), cx)?;
         let result = map(value, cx, |x: f32| ((x / scale).round_ties_even() + zero).clamp(0.0, 255.0) as u8)?;
         Ok(vec![result, Value::scalar(scale)?, Value::scalar(zero as u8)?])
     }))

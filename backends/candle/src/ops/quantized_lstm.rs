@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::{functions, simd};
-use crate::ops::integers::integers;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, microsoft};
+use crate::ops::quantize::dynamic_parameters;
+use crate::ops::rnn_cells::{directions, parameter, sequence_lengths};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::ElementType;
@@ -44,16 +45,7 @@ struct Lstm {
 
 fn lstm(node: &Node<'_>) -> Result<OpFn, Error> {
     node.wants(&[8, 9, 10, 11])?;
-    let directions = match node.string("direction", "forward")? {
-        "forward" => vec![false],
-        "reverse" => vec![true],
-        "bidirectional" => vec![false, true],
-        _ => {
-            return Err(Error::invalid_encoding(
-                "attribute direction is not one of forward, reverse and bidirectional",
-            ));
-        }
-    };
+    let directions = directions(node)?;
     let standard = ["sigmoid", "tanh", "tanh"].iter().cycle();
     if let Some(names) = node.strings("activations")?
         && !names.iter().zip(standard).all(|(name, standard)| name.eq_ignore_ascii_case(standard))
@@ -142,18 +134,6 @@ impl Layers {
     }
 }
 
-/// Scale and zero point of numbers as DynamicQuantizeLinear has them.
-fn parameters(elements: &[f32], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<(f32, f32), Error> {
-    let (mut high, mut low) = (0.0_f32, 0.0_f32);
-    for piece in elements.chunks(PIECE) {
-        checkpoint.step(piece.len(), cx)?;
-        high = piece.iter().copied().fold(high, f32::max);
-        low = piece.iter().copied().fold(low, f32::min);
-    }
-    let scale = if high > low { (high - low) / 255.0 } else { 1.0 };
-    Ok((scale, (-low / scale).clamp(0.0, 255.0).round_ties_even()))
-}
-
 /// The integers of numbers, less their zero point.
 fn quantize(from: &[f32], to: &mut [f32], (scale, zero): (f32, f32)) {
     let integer = |x: f32| ((x / scale).round_ties_even() + zero).clamp(0.0, 255.0) - zero;
@@ -165,18 +145,6 @@ fn add_products(weights: &Weights, row: &[f32], scale: f32, sums: &mut [f32], ga
     sums.fill(0.0);
     simd::add_dots(&weights.rows, row, sums);
     gates.iter_mut().zip(&*sums).zip(&weights.scales).for_each(|((gate, sum), own)| *gate += sum * (scale * own));
-}
-
-fn optional<'a>(value: Option<&'a Value>, dims: &[usize]) -> Result<Option<&'a [f32]>, Error> {
-    match value {
-        Some(value) if value.dims() == dims => value.elements::<f32>().map(Some),
-        Some(value) => Err(Error::invalid_argument(format!(
-            "a parameter has dimensions {}, not {}",
-            Dims(value.dims()),
-            Dims(dims)
-        ))),
-        None => Ok(None),
-    }
 }
 
 impl Lstm {
@@ -196,17 +164,11 @@ impl Lstm {
         if !fits || hidden.checked_mul(4) != Some(gates) || hidden == 0 || input == 0 {
             return Err(Error::invalid_argument(format!("the weights do not fit the input {}", Dims(x.dims()))));
         }
-        let lengths = args.option(4).map(|lengths| integers(lengths, cx)).transpose()?;
-        let out_of_range = |&len: &i64| usize::try_from(len).is_ok_and(|len| len <= steps).eq(&false);
-        if lengths.as_ref().is_some_and(|lengths| lengths.len() != batch || lengths.iter().any(out_of_range)) {
-            return Err(Error::invalid_argument(format!(
-                "the sequence lengths must be {batch} numbers of at most {steps}"
-            )));
-        }
+        let lengths = args.option(4).map(|lengths| sequence_lengths(lengths, steps, batch, cx)).transpose()?;
         let state = [count_d, batch, hidden];
-        let bias = optional(args.option(3), &[count_d, 2 * gates])?;
-        let (h0, c0) = (optional(args.option(5), &state)?, optional(args.option(6), &state)?);
-        let peepholes = optional(args.option(7), &[count_d, 3 * hidden])?;
+        let bias = parameter::<f32>(args.option(3), &[count_d, 2 * gates])?;
+        let (h0, c0) = (parameter(args.option(5), &state)?, parameter(args.option(6), &state)?);
+        let peepholes = parameter(args.option(7), &[count_d, 3 * hidden])?;
         let cells = batch * hidden;
         let dims = [steps, count_d, batch, hidden];
         let total = count(&dims)?;
@@ -222,7 +184,7 @@ impl Lstm {
         }
         let mut checkpoint = Checkpoint::default();
         let elements = x.elements::<f32>()?;
-        let of_x = parameters(elements, &mut checkpoint, cx)?;
+        let of_x = dynamic_parameters(elements, &mut checkpoint, cx)?;
         let ((mut row_x, _x), (mut row_h, _h)) = (cx.filled(0.0_f32, input)?, cx.filled(0.0_f32, hidden)?);
         let ((mut sums, _sums), (mut row, _row)) = (cx.filled(0.0_f32, gates)?, cx.filled(0.0_f32, gates)?);
         for (d, &reverse) in self.directions.iter().enumerate() {
@@ -233,7 +195,7 @@ impl Lstm {
             for turn in 0..steps {
                 for index in 0..batch {
                     checkpoint.step(gates * (input + hidden) / 8 + 1, cx)?;
-                    let len = lengths.as_ref().map_or(steps, |lengths| lengths[index] as usize);
+                    let len = lengths.as_ref().map_or(steps, |(lengths, _)| lengths[index]);
                     if turn >= len {
                         continue;
                     }
@@ -247,7 +209,7 @@ impl Lstm {
                     }
                     add_products(w, &row_x, of_x.0, &mut sums, &mut row);
                     let cell = index * hidden..(index + 1) * hidden;
-                    let of_h = parameters(&h[cell.clone()], &mut checkpoint, cx)?;
+                    let of_h = dynamic_parameters(&h[cell.clone()], &mut checkpoint, cx)?;
                     quantize(&h[cell.clone()], &mut row_h, of_h);
                     add_products(r, &row_h, of_h.0, &mut sums, &mut row);
                     self.cell(&row, &mut h[cell.clone()], &mut c[cell.clone()], peepholes);

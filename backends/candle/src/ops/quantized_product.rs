@@ -6,8 +6,8 @@ use crate::ops::matmul::integer_product;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::quantize::{Grid, saturated};
-use crate::ops::window::{Slide, Window, group};
-use crate::tensor::dims::{Dims, count, product};
+use crate::ops::window::{ConvShape, Window, groups};
+use crate::tensor::dims::{count, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
@@ -95,7 +95,7 @@ fn quantized_matmul(_: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 fn conv_integer(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (window, groups) = (Window::new(node)?, group(node)?);
+    let (window, groups) = (Window::new(node)?, groups(node, "group")?);
     Ok(Box::new(move |mut args, cx| {
         let (x, w) = (args.take(0)?, args.take(1)?);
         let x = centered(x, args.option(2), 0, cx)?;
@@ -105,7 +105,7 @@ fn conv_integer(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 fn quantized_conv(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (window, groups) = (Window::new(node)?, group(node)?);
+    let (window, groups) = (Window::new(node)?, groups(node, "group")?);
     Ok(Box::new(move |mut args, cx| {
         let (x, w) = (args.take(0)?, args.take(3)?);
         let x = centered(x, Some(args.get(2)?), 0, cx)?;
@@ -127,19 +127,11 @@ fn convolve(
     groups: usize,
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
-    let (&[n, channels, ref spatial @ ..], &[filters, depth, ref kernel @ ..]) = (x.dims(), w.dims()) else {
-        return Err(Error::invalid_argument("the input and the weights must have spatial dimensions"));
-    };
-    let fits = depth.checked_mul(groups) == Some(channels) && filters % groups == 0 && kernel.len() == spatial.len();
-    if !fits || bias.is_some_and(|bias| bias.len() != filters) {
-        let why =
-            format!("the weights {1} do not fit the input {0} in {groups} groups", Dims(x.dims()), Dims(w.dims()));
-        return Err(Error::invalid_argument(why));
+    let ConvShape { channels, filters, depth, spatial, kernel, slides: [zs, ys, xs], output: dims, .. } =
+        ConvShape::new(x.dims(), w.dims(), window, groups)?;
+    if bias.is_some_and(|bias| bias.len() != filters) {
+        return Err(Error::invalid_argument(format!("the bias must have one element for each of {filters} filters")));
     }
-    let over = window.over(spatial, kernel)?;
-    let [zs, ys, xs] = Slide::three(&over)?;
-    let mut dims = vec![n, filters];
-    dims.extend(over.iter().map(|slide| slide.output));
     let places = count(&[zs.output, ys.output, xs.output])?;
     let (elements, taps) = (x.elements::<i32>()?, w.elements::<i32>()?);
     let (plane, size, each) = (product(spatial), product(kernel), filters / groups);

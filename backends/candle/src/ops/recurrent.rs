@@ -6,12 +6,11 @@
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::product::{Matrices, Size, multiply};
 use crate::ops::cast::convert;
-use crate::ops::integers::integers;
 use crate::ops::layout::permute;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::real::{Real, compute_type, promote_to};
-use crate::ops::rnn_cells::{Cell, Kind, activations};
+use crate::ops::rnn_cells::{Cell, Kind, activations, directions, parameter, sequence_lengths};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::ElementType;
@@ -34,16 +33,7 @@ struct Recurrence {
 }
 
 fn recurrence(node: &Node<'_>, kind: Kind) -> Result<OpFn, Error> {
-    let directions = match node.string("direction", "forward")? {
-        "forward" => vec![false],
-        "reverse" => vec![true],
-        "bidirectional" => vec![false, true],
-        _ => {
-            return Err(Error::invalid_encoding(
-                "attribute direction is not one of forward, reverse and bidirectional",
-            ));
-        }
-    };
+    let directions = directions(node)?;
     node.ignore(&["hidden_size"]);
     let batch_first = node.opset >= 14 && node.flag("layout", false)?;
     let cells = activations(node, kind, directions.len())?;
@@ -105,11 +95,11 @@ impl Recurrence {
             );
             return Err(Error::invalid_argument(why));
         }
-        let lens = lengths(args.option(4), steps, batch, cx)?;
+        let lens = args.option(4).map(|lens| sequence_lengths(lens, steps, batch, cx)).transpose()?;
         let state = [count_d, batch, hidden];
-        let bias = optional::<T>(b.as_ref(), &[count_d, gates.saturating_mul(2)])?;
-        let (h0, c0) = (optional::<T>(h0.as_ref(), &state)?, optional::<T>(c0.as_ref(), &state)?);
-        let peepholes = optional::<T>(p.as_ref(), &[count_d, hidden.saturating_mul(3)])?;
+        let bias = parameter::<T>(b.as_ref(), &[count_d, gates.saturating_mul(2)])?;
+        let (h0, c0) = (parameter::<T>(h0.as_ref(), &state)?, parameter::<T>(c0.as_ref(), &state)?);
+        let peepholes = parameter::<T>(p.as_ref(), &[count_d, hidden.saturating_mul(3)])?;
         let size = Sizes { steps, batch, hidden };
         let cells = batch * hidden;
         count(&[steps, count_d, batch, hidden, 8])?;
@@ -175,35 +165,6 @@ impl Recurrence {
             }
         }
         Ok(outputs)
-    }
-}
-
-/// Steps of each sequence of the batch.
-fn lengths(
-    value: Option<&Value>,
-    steps: usize,
-    batch: usize,
-    cx: &ExecContext<'_>,
-) -> Result<Option<(Vec<usize>, Charge)>, Error> {
-    let Some(value) = value else { return Ok(None) };
-    let wrong = || Error::invalid_argument(format!("the sequence lengths must be {batch} numbers of at most {steps}"));
-    let given = integers(value, cx)?;
-    let (mut lens, charge) = cx.list::<usize>(given.len())?;
-    for &len in &*given {
-        lens.push(usize::try_from(len).ok().filter(|&len| len <= steps).ok_or_else(wrong)?);
-    }
-    if lens.len() == batch { Ok(Some((lens, charge))) } else { Err(wrong()) }
-}
-
-fn optional<'a, T: Real>(value: Option<&'a Value>, dims: &[usize]) -> Result<Option<&'a [T]>, Error> {
-    match value {
-        Some(value) if value.dims() == dims => value.elements::<T>().map(Some),
-        Some(value) => Err(Error::invalid_argument(format!(
-            "a parameter has dimensions {}, not {}",
-            Dims(value.dims()),
-            Dims(dims)
-        ))),
-        None => Ok(None),
     }
 }
 

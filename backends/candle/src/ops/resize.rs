@@ -8,7 +8,7 @@ use crate::ops::cast::convert;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::real::{Real, promote, with_reals};
-use crate::ops::resize_coordinates::{Axis, Rounding, Transform};
+use crate::ops::resize_coordinates::{Axis, Mode, Rounding, Transform, cubic_weights};
 use crate::ops::resize_filter;
 use crate::ops::select::{affordable, offsets, select};
 use crate::tensor::dims::{axis, product, strides};
@@ -21,13 +21,6 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(10, "Resize", (2, 2), resize).until(10).heavy(),
     since(11, "Resize", (1, 4), resize).heavy(),
 ];
-
-#[derive(Clone, Copy, PartialEq)]
-enum Mode {
-    Nearest,
-    Linear,
-    Cubic,
-}
 
 #[derive(Clone)]
 struct Resize {
@@ -79,17 +72,7 @@ fn resize(node: &Node<'_>) -> Result<OpFn, Error> {
             "asymmetric" => Transform::Asymmetric,
             _ => return Err(Error::unsupported("this coordinate_transformation_mode is not supported")),
         };
-        resize.rounding = match node.string("nearest_mode", "round_prefer_floor")? {
-            "round_prefer_floor" => Rounding::PreferFloor,
-            "round_prefer_ceil" => Rounding::PreferCeil,
-            "floor" => Rounding::Floor,
-            "ceil" => Rounding::Ceil,
-            _ => {
-                return Err(Error::invalid_encoding(
-                    "attribute nearest_mode is not one of round_prefer_floor, round_prefer_ceil, floor and ceil",
-                ));
-            }
-        };
+        resize.rounding = Rounding::named(node)?;
         resize.cubic = node.float("cubic_coeff_a", -0.75)?;
         resize.exclude_outside = node.flag("exclude_outside", false)?;
         // Only a transform that is refused reads it.
@@ -155,7 +138,7 @@ impl Resize {
                 // Opset 10 doesn't say how. Its own test takes the next element where there are fewer, as onnxruntime
                 // does.
                 let rounding = if self.ceil && axis.output < axis.input { Rounding::Ceil } else { self.rounding };
-                let nearest = |index: usize| axis.place(index, self.transform).nearest(rounding, axis.input);
+                let nearest = |index: usize| axis.coordinate(index, self.transform).nearest(rounding, axis.input);
                 offsets((0..axis.output).map(nearest), stride, cx)
             });
             return select(&value, &lists.collect::<Result<Vec<_>, _>>()?, cx);
@@ -171,8 +154,8 @@ impl Resize {
 
     /// Sources and weights of one output index.
     fn weights<T: Real>(&self, index: usize, axis: Axis) -> [(usize, T); 4] {
-        let place = axis.place(index, self.transform);
-        let (first, part) = (place.floor(), place.part());
+        let coordinate = axis.coordinate(index, self.transform);
+        let (first, part) = (coordinate.floor(), coordinate.part());
         let last = axis.input as i128 - 1;
         let inside = |at: i128| at.clamp(0, last) as usize;
         let weight = T::from_f64;
@@ -182,10 +165,7 @@ impl Resize {
             let nothing = (0, T::default());
             return [(inside(first), weight(1.0 - part)), (inside(first + 1), weight(part)), nothing, nothing];
         }
-        let a = f64::from(self.cubic);
-        let near = |x: f64| ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
-        let far = |x: f64| ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a;
-        let mut weights = [far(1.0 + part), near(part), near(1.0 - part), far(2.0 - part)];
+        let mut weights = cubic_weights(part, f64::from(self.cubic));
         if self.exclude_outside {
             for (weight, at) in weights.iter_mut().zip(first - 1..) {
                 if !(0..=last).contains(&at) {

@@ -1,10 +1,28 @@
-//! Where in the input an output index of a resized dimension lies, as exact fractions.
+//! The coordinate in the input of each output index of a resized dimension, as an exact fraction.
 //!
-//! A float would fall to the wrong side of an exact place, or of the middle between two, and so choose another element.
-//! A scale given as a float stands for the ratio of the sizes where it is the float nearest to that, and else for the
-//! simplest fraction that it is the nearest float to: 0.3 is three tenths.
+//! A rounded coordinate could fall on the wrong side of an element, or of the middle between two, and select another
+//! one. A scale that is given as a float stands for the ratio of the sizes, if the float nearest to the ratio is the
+//! scale; otherwise for the simplest fraction to which the scale is the nearest float: 0.3 is three tenths.
 
-/// Which place in the input an output index stands for.
+use crate::ops::node::Node;
+use graphpool::backend::Error;
+
+/// How elements between coordinates are interpolated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Nearest,
+    Linear,
+    Cubic,
+}
+
+/// The weights of the four elements around a point of cubic interpolation, which lies `part` past the second one.
+pub(super) fn cubic_weights(part: f64, a: f64) -> [f64; 4] {
+    let near = |x: f64| ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
+    let far = |x: f64| ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a;
+    [far(1.0 + part), near(part), near(1.0 - part), far(2.0 - part)]
+}
+
+/// The coordinate transformation: which coordinate of the input an output index stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Transform {
     HalfPixel,
@@ -14,7 +32,7 @@ pub(super) enum Transform {
     Asymmetric,
 }
 
-/// How the nearest element is found where a place lies between two.
+/// How a coordinate is rounded to the index of the nearest element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rounding {
     PreferFloor,
@@ -23,33 +41,48 @@ pub(super) enum Rounding {
     Ceil,
 }
 
-/// A number as a fraction; what is below is positive.
+impl Rounding {
+    /// The rounding that attribute `nearest_mode` names.
+    pub(super) fn named(node: &Node<'_>) -> Result<Self, Error> {
+        match node.string("nearest_mode", "round_prefer_floor")? {
+            "round_prefer_floor" => Ok(Self::PreferFloor),
+            "round_prefer_ceil" => Ok(Self::PreferCeil),
+            "floor" => Ok(Self::Floor),
+            "ceil" => Ok(Self::Ceil),
+            _ => Err(Error::invalid_encoding(
+                "attribute nearest_mode is not one of round_prefer_floor, round_prefer_ceil, floor and ceil",
+            )),
+        }
+    }
+}
+
+/// A fraction with a positive denominator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fraction {
-    above: i128,
-    below: i128,
+    numerator: i128,
+    denominator: i128,
 }
 
 impl Fraction {
-    /// The integer below, or the number itself where it is one.
+    /// The largest integer that is not greater.
     pub(super) const fn floor(self) -> i128 {
-        self.above.div_euclid(self.below)
+        self.numerator.div_euclid(self.denominator)
     }
 
-    /// How far the number lies above its floor.
+    /// The difference to the floor.
     pub(super) fn part(self) -> f64 {
-        self.above.rem_euclid(self.below) as f64 / self.below as f64
+        self.numerator.rem_euclid(self.denominator) as f64 / self.denominator as f64
     }
 
     /// The index of the nearest element.
     pub(super) fn nearest(self, rounding: Rounding, input: usize) -> usize {
-        let Self { above, below } = self;
-        let ceil = |above: i128, below: i128| -(-above).div_euclid(below);
+        let Self { numerator, denominator } = self;
+        let ceil = |numerator: i128, denominator: i128| -(-numerator).div_euclid(denominator);
         let at = match rounding {
             Rounding::Floor => self.floor(),
-            Rounding::Ceil => ceil(above, below),
-            Rounding::PreferFloor => ceil(2 * above - below, 2 * below),
-            Rounding::PreferCeil => (2 * above + below).div_euclid(2 * below),
+            Rounding::Ceil => ceil(numerator, denominator),
+            Rounding::PreferFloor => ceil(2 * numerator - denominator, 2 * denominator),
+            Rounding::PreferCeil => (2 * numerator + denominator).div_euclid(2 * denominator),
         };
         at.clamp(0, input as i128 - 1) as usize
     }
@@ -60,21 +93,20 @@ impl Fraction {
 pub(super) struct Axis {
     pub(super) input: usize,
     pub(super) output: usize,
-    /// Outputs for so many inputs.
+    /// Output elements for each input element.
     scale: Fraction,
 }
 
 impl Axis {
-    /// From a size to another; an input of nothing has no places.
+    /// From one size to another. An empty input has no coordinates.
     pub(super) fn of_sizes(input: usize, output: usize) -> Self {
-        let scale = Fraction { above: output.max(1) as i128, below: input.max(1) as i128 };
+        let scale = Fraction { numerator: output.max(1) as i128, denominator: input.max(1) as i128 };
         Self { input, output, scale }
     }
 
     /// By a positive and finite scale.
     pub(super) fn of_scale(input: usize, scale: f32) -> Self {
-        // The size is a product of floats for everyone. Past usize's range, the conversion gives its end,
-        // which the budget refuses.
+        // ONNX computes the size in floats. A size out of the range of usize saturates, and the budget refuses it.
         let output = (input as f32 * scale).floor() as usize;
         let ratio = Self::of_sizes(input, output);
         if (output as f64 / input as f64) as f32 == scale {
@@ -83,65 +115,69 @@ impl Axis {
         Self { scale: simplest(scale), ..ratio }
     }
 
-    /// Whether every place is that of its index, whatever the transform.
+    /// Whether each coordinate is its output index, for every transformation.
     pub(super) fn is_same(self) -> bool {
-        self.input == self.output && self.scale.above == self.scale.below
+        self.input == self.output && self.scale.numerator == self.scale.denominator
     }
 
-    /// The place in the input that an output index stands for.
+    /// The coordinate in the input that an output index stands for.
     ///
-    /// Sizes are those of tensors that fit a budget, and a scale by which there is any output is no less than one over
-    /// the input's, so that the products here fit.
-    pub(super) fn place(self, index: usize, transform: Transform) -> Fraction {
-        let Fraction { above: p, below: q } = self.scale;
+    /// The products do not overflow: the sizes are those of tensors that fit a budget, and a scale that gives any output
+    /// is at least 1 / `input`.
+    pub(super) fn coordinate(self, index: usize, transform: Transform) -> Fraction {
+        let Fraction { numerator: p, denominator: q } = self.scale;
         let (at, old, new) = (index as i128, self.input as i128, self.output as i128);
         match transform {
-            Transform::Asymmetric => Fraction { above: at * q, below: p },
-            Transform::PytorchHalfPixel if new == 1 => Fraction { above: 0, below: 1 },
+            Transform::Asymmetric => Fraction { numerator: at * q, denominator: p },
+            Transform::PytorchHalfPixel if new == 1 => Fraction { numerator: 0, denominator: 1 },
             Transform::HalfPixel | Transform::PytorchHalfPixel => {
-                Fraction { above: (2 * at + 1) * q - p, below: 2 * p }
+                Fraction { numerator: (2 * at + 1) * q - p, denominator: 2 * p }
             }
-            // By what the output's size would be were it no whole number.
-            Transform::AlignCorners if old * p > q => Fraction { above: at * (old - 1) * q, below: old * p - q },
-            Transform::AlignCorners => Fraction { above: 0, below: 1 },
-            Transform::HalfPixelSymmetric => Fraction { above: old * p - new * q + (2 * at + 1) * q - p, below: 2 * p },
+            // ONNX takes the size of the output before it is rounded.
+            Transform::AlignCorners if old * p > q => {
+                Fraction { numerator: at * (old - 1) * q, denominator: old * p - q }
+            }
+            Transform::AlignCorners => Fraction { numerator: 0, denominator: 1 },
+            Transform::HalfPixelSymmetric => {
+                Fraction { numerator: old * p - new * q + (2 * at + 1) * q - p, denominator: 2 * p }
+            }
         }
     }
 }
 
-/// The fraction with the smallest numbers among those that `scale` is the nearest float to.
+/// The fraction with the smallest denominator among those to which `scale` is the nearest float.
 fn simplest(scale: f32) -> Fraction {
-    // Beyond these there is no output, or more than there can be.
+    // A scale out of this range gives no output, or one that is too large.
     const SMALLEST: f32 = 1.0 / (1_u64 << 40) as f32;
     const LARGEST: f32 = (1_u64 << 40) as f32;
     if !(SMALLEST..=LARGEST).contains(&scale) {
-        return Fraction { above: 1, below: 1 };
+        return Fraction { numerator: 1, denominator: 1 };
     }
-    // Halfway to the floats around, over a denominator that makes both whole numbers.
-    let below = 1_i128 << 72;
-    let whole = |x: f64| (x * below as f64) as i128;
+    // The interval between the midpoints to the adjacent floats, both over a common denominator.
+    let denominator = 1_i128 << 72;
+    let whole = |x: f64| (x * denominator as f64) as i128;
     let between = |other: f32| f64::midpoint(f64::from(scale), f64::from(other));
     let (low, high) = (whole(between(scale.next_down())), whole(between(scale.next_up())));
-    // By continued fractions: the integer between the two if there is one, else what they have in common and one over
-    // the simplest fraction between what is left of them.
-    let (mut low, mut high) = ((low, below), (high, below));
+    // Continued fractions: the smallest integer inside the interval, if there is one; otherwise the common integer part,
+    // plus one over the simplest fraction in the interval of the reciprocals of the remainders.
+    let (mut low, mut high) = ((low, denominator), (high, denominator));
     let (mut before, mut last) = ((0_i128, 1_i128), (1_i128, 0_i128));
     loop {
         let common = low.0.div_euclid(low.1);
         let next = |whole: i128| (whole * last.0 + before.0, whole * last.1 + before.1);
         let ends = common + 1 < high.0.div_euclid(high.1) + i128::from(high.0 % high.1 != 0);
         if ends {
-            let (above, below) = next(common + 1);
-            return Fraction { above, below };
+            let (numerator, denominator) = next(common + 1);
+            return Fraction { numerator, denominator };
         }
         (before, last) = (last, next(common));
-        let left = |(above, below): (i128, i128)| (below, above - common * below);
+        let left = |(numerator, denominator): (i128, i128)| (denominator, numerator - common * denominator);
         (low, high) = (left(high), left(low));
         if high.1 == 0 {
-            // The lower end is a whole number, so that the other may be as large as need be.
+            // The remainder of the lower end is 0, so that the interval of the reciprocals has no upper end.
             let whole = low.0.div_euclid(low.1) + 1;
-            let (above, below) = (whole * last.0 + before.0, whole * last.1 + before.1);
-            return Fraction { above, below };
+            let (numerator, denominator) = (whole * last.0 + before.0, whole * last.1 + before.1);
+            return Fraction { numerator, denominator };
         }
     }
 }
@@ -160,18 +196,18 @@ mod tests {
 
     #[test]
     fn a_scale_is_the_simplest_fraction_that_it_is_nearest_to() {
-        for (above, below) in
+        for (numerator, denominator) in
             [(3, 10), (1, 3), (13, 5), (2, 1), (1, 2), (7, 9), (355, 113), (1, 1), (1, 1000), (2047, 2048)]
         {
-            let found = simplest(above as f32 / below as f32);
-            assert_eq!(found, Fraction { above, below });
+            let found = simplest(numerator as f32 / denominator as f32);
+            assert_eq!(found, Fraction { numerator, denominator });
         }
         // Whatever the float, the fraction goes back to it.
         let mut bits = 0x3000_0001_u32;
         while bits < 0x4f00_0000 {
             let scale = f32::from_bits(bits);
-            let Fraction { above, below } = simplest(scale);
-            assert_eq!((above as f64 / below as f64) as f32, scale, "{above}/{below}");
+            let Fraction { numerator, denominator } = simplest(scale);
+            assert_eq!((numerator as f64 / denominator as f64) as f32, scale, "{numerator}/{denominator}");
             bits += 7_654_321;
         }
     }
@@ -184,7 +220,7 @@ mod tests {
                     for input in [1, 2, 7, 4097] {
                         let axis = Axis::of_scale(input, scale);
                         for index in [0, 1, axis.output / 2, axis.output.saturating_sub(1)] {
-                            assert!(axis.place(index, transform).nearest(rounding, input) < input);
+                            assert!(axis.coordinate(index, transform).nearest(rounding, input) < input);
                         }
                     }
                 }

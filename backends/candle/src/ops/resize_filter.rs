@@ -7,19 +7,13 @@
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::resize_coordinates::{Mode, Rounding};
 use crate::ops::select::affordable;
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{axis, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
-
-#[derive(Clone, Copy, PartialEq)]
-enum Mode {
-    Nearest,
-    Linear,
-    Cubic,
-}
 
 #[derive(Clone, Copy, PartialEq)]
 enum Policy {
@@ -40,14 +34,6 @@ enum Transform {
     Crop,
     /// The middle of the output's element, without a shift back by half an element.
     TfHalfPixel,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Rounding {
-    PreferFloor,
-    PreferCeil,
-    Floor,
-    Ceil,
 }
 
 struct Filter {
@@ -95,13 +81,7 @@ pub(super) fn build(node: &Node<'_>) -> Result<Option<OpFn>, Error> {
         "tf_half_pixel_for_nn" if node.opset < 13 => Transform::TfHalfPixel,
         _ => return Ok(None),
     };
-    let rounding = match node.string("nearest_mode", "round_prefer_floor")? {
-        "round_prefer_floor" => Rounding::PreferFloor,
-        "round_prefer_ceil" => Rounding::PreferCeil,
-        "floor" => Rounding::Floor,
-        "ceil" => Rounding::Ceil,
-        _ => return Ok(None),
-    };
+    let rounding = Rounding::named(node)?;
     let (mut antialias, mut policy, mut axes) = (false, Policy::Stretch, None);
     if node.opset >= 18 {
         antialias = node.flag("antialias", false)? && mode != Mode::Nearest;

@@ -1,7 +1,13 @@
 //! The cells of recurrent networks, and the activations that they may have.
 
+use crate::compute::context::ExecContext;
+use crate::ops::integers::integers;
 use crate::ops::node::Node;
 use crate::ops::real::Real;
+use crate::tensor::budget::Charge;
+use crate::tensor::dims::Dims;
+use crate::tensor::element::Element;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 /// Which recurrent operator it is.
@@ -20,6 +26,44 @@ impl Kind {
             Self::Rnn => 1,
         }
     }
+}
+
+/// Whether each direction of a recurrence goes backwards.
+pub(super) fn directions(node: &Node<'_>) -> Result<Vec<bool>, Error> {
+    match node.string("direction", "forward")? {
+        "forward" => Ok(vec![false]),
+        "reverse" => Ok(vec![true]),
+        "bidirectional" => Ok(vec![false, true]),
+        _ => Err(Error::invalid_encoding("attribute direction is not one of forward, reverse and bidirectional")),
+    }
+}
+
+/// The elements of an optional parameter or state, which must have the dimensions `dims`.
+pub(super) fn parameter<'a, T: Element>(value: Option<&'a Value>, dims: &[usize]) -> Result<Option<&'a [T]>, Error> {
+    match value {
+        Some(value) if value.dims() == dims => value.elements::<T>().map(Some),
+        Some(value) => {
+            let why = format!("a parameter has dimensions {}, not {}", Dims(value.dims()), Dims(dims));
+            Err(Error::invalid_argument(why))
+        }
+        None => Ok(None),
+    }
+}
+
+/// The length of each sequence of the batch.
+pub(super) fn sequence_lengths(
+    value: &Value,
+    steps: usize,
+    batch: usize,
+    cx: &ExecContext<'_>,
+) -> Result<(Vec<usize>, Charge), Error> {
+    let wrong = || Error::invalid_argument(format!("sequence_lens must be {batch} numbers from 0 to {steps}"));
+    let given = integers(value, cx)?;
+    let (mut lengths, charge) = cx.list::<usize>(given.len())?;
+    for &length in &*given {
+        lengths.push(usize::try_from(length).ok().filter(|&length| length <= steps).ok_or_else(wrong)?);
+    }
+    if lengths.len() == batch { Ok((lengths, charge)) } else { Err(wrong()) }
 }
 
 /// An activation of a recurrence.

@@ -6,6 +6,7 @@ use crate::ops::constant::dims as sizes;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::real::{Real, promote, promote_to, with_reals};
+use crate::ops::resize_coordinates::{Mode, cubic_weights};
 use crate::tensor::dims::{Dims, count, product, strides};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
@@ -13,13 +14,6 @@ use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] =
     &[since(16, "GridSample", (2, 2), grid_sample).heavy(), since(20, "AffineGrid", (2, 2), affine_grid)];
-
-#[derive(Clone, Copy, PartialEq)]
-enum Mode {
-    Nearest,
-    Linear,
-    Cubic,
-}
 
 /// What lies outside.
 #[derive(Clone, Copy, PartialEq)]
@@ -93,10 +87,7 @@ impl Sampler {
             Mode::Nearest => [tap(0.0, 1.0), (None, 0.0), (None, 0.0), (None, 0.0)],
             Mode::Linear => [tap(0.0, 1.0 - part), tap(1.0, part), (None, 0.0), (None, 0.0)],
             Mode::Cubic => {
-                let a = -0.75;
-                let near = |x: f64| ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
-                let far = |x: f64| ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a;
-                let weights = [far(1.0 + part), near(part), near(1.0 - part), far(2.0 - part)];
+                let weights = cubic_weights(part, -0.75);
                 [tap(-1.0, weights[0]), tap(0.0, weights[1]), tap(1.0, weights[2]), tap(2.0, weights[3])]
             }
         }

@@ -69,6 +69,12 @@ impl Slide {
         index * self.stride + at * self.dilation - self.before
     }
 
+    /// The input's index under place `at` of the kernel at output `index`; `None` in the padding.
+    #[inline]
+    pub(super) fn source_inside(&self, index: usize, at: usize) -> Option<usize> {
+        (index * self.stride + at * self.dilation).checked_sub(self.before).filter(|&source| source < self.input)
+    }
+
     /// How many places of the kernel lie over the input or its pads.
     pub(super) fn over_padded(&self, index: usize) -> usize {
         let room = self.input + self.before + self.after;
@@ -201,10 +207,43 @@ impl Window {
     }
 }
 
-pub(super) fn group(node: &Node<'_>) -> Result<usize, Error> {
-    let group = node.int("group")?.unwrap_or(1);
-    let group = usize::try_from(group).ok().filter(|&group| (1..=1 << 24).contains(&group));
-    group.ok_or_else(|| Error::invalid_encoding("attribute group is out of range"))
+/// The number of groups that an attribute gives, by default 1.
+pub(super) fn groups(node: &Node<'_>, name: &str) -> Result<usize, Error> {
+    let groups = usize::try_from(node.int(name)?.unwrap_or(1)).ok().filter(|groups| (1..=1 << 24).contains(groups));
+    groups.ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is not between 1 and {}", 1 << 24)))
+}
+
+/// The sizes of a convolution, checked against each other.
+pub(super) struct ConvShape<'a> {
+    pub(super) batch: usize,
+    pub(super) channels: usize,
+    pub(super) filters: usize,
+    /// Channels of one group.
+    pub(super) depth: usize,
+    /// The spatial dimensions of the input.
+    pub(super) spatial: &'a [usize],
+    /// The spatial dimensions of the weights.
+    pub(super) kernel: &'a [usize],
+    pub(super) slides: [Slide; 3],
+    /// The dimensions of the output.
+    pub(super) output: Vec<usize>,
+}
+
+impl<'a> ConvShape<'a> {
+    /// The convolution of a tensor of dimensions `input` by weights of dimensions `weights`.
+    pub(super) fn new(input: &'a [usize], weights: &'a [usize], window: &Window, groups: usize) -> Result<Self, Error> {
+        let (batch, channels, spatial) = planes(input)?;
+        let (filters, depth, kernel) = planes(weights)?;
+        if depth.checked_mul(groups) != Some(channels) || filters % groups != 0 || kernel.len() != spatial.len() {
+            let (input, weights) = (Dims(input), Dims(weights));
+            let why = format!("the weights {weights} do not fit the input {input} in {groups} groups");
+            return Err(Error::invalid_argument(why));
+        }
+        let slides = window.over(spatial, kernel)?;
+        let mut output = vec![batch, filters];
+        output.extend(slides.iter().map(|slide| slide.output));
+        Ok(Self { batch, channels, filters, depth, spatial, kernel, slides: Slide::three(&slides)?, output })
+    }
 }
 
 /// A spatial tensor as batch, channels and one to three spatial dimensions.
