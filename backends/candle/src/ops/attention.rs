@@ -1,7 +1,8 @@
 //! Attention: softmax(scores of queries and keys) times values, with masks, caches and heads that share keys.
 //!
-//! Scores are computed some rows at a time, so that no matrix of all of them exists unless the model asks for it as an
-//! output. Half floats are computed in f32 and rounded once, at the end. A query that may attend to no key gives zeros.
+//! Scores are computed some rows at a time, so that the whole score matrix exists only if the model uses it as an
+//! output. f16 and bf16 are computed in f32 and rounded once, at the end. A query that may attend to no key gives
+//! zeros.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
@@ -19,15 +20,16 @@ use graphpool::backend::Error;
 pub(super) const OPERATORS: &[Operator] =
     &[since(23, "Attention", (3, 6), attention).until(23).heavy(), since(24, "Attention", (3, 7), attention).heavy()];
 
-/// What the attributes say.
+/// The attributes.
 struct Attention {
     opset: i64,
     causal: bool,
-    /// How many keys before and after its own place a query may attend to.
+    /// How many keys before and after its own position a query may attend to; `None` for all.
     window: [Option<i64>; 2],
     scale: Option<f64>,
     softcap: f32,
-    /// What the fourth output holds: the scores as they are, capped, masked, or their softmax.
+    /// What the fourth output holds: the scores (0), after the softcap (1), after the mask (2), or after the softmax
+    /// (3).
     mode: i64,
     softmax_precision: Option<ElementType>,
     query_heads: Option<usize>,
@@ -81,21 +83,21 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |args, cx| operator.run(args, cx)))
 }
 
-/// A mask, broadcast to all scores.
+/// A mask that broadcasts to the scores.
 struct Mask<'a, T> {
-    places: Places<'a, T>,
+    elements: MaskElements<'a, T>,
     strides: [usize; 4],
-    /// Keys that it says something of; those past it are masked.
+    /// Number of keys that the mask covers; later keys are masked.
     keys: usize,
 }
 
-enum Places<'a, T> {
+enum MaskElements<'a, T> {
     Allowed(&'a [bool]),
-    Added(&'a [T]),
+    Additive(&'a [T]),
 }
 
 impl<'a, T: Real> Mask<'a, T> {
-    fn new(value: &'a Value, heads: &Heads, pads: bool) -> Result<Self, Error> {
+    fn new(value: &'a Value, heads: &Heads, may_be_short: bool) -> Result<Self, Error> {
         let wrong = || {
             Error::invalid_argument(format!(
                 "the mask {} does not broadcast to the scores {}",
@@ -108,7 +110,7 @@ impl<'a, T: Real> Mask<'a, T> {
         let (mut strides, mut keys) = ([0; 4], heads.keys);
         for (place, (&dim, &stride)) in value.dims().iter().zip(&own).enumerate() {
             let place = place + skipped;
-            if place == 3 && pads && dim < heads.keys {
+            if place == 3 && may_be_short && dim < heads.keys {
                 (strides[3], keys) = (stride, dim);
             } else if dim == all[place] {
                 strides[place] = stride;
@@ -116,14 +118,14 @@ impl<'a, T: Real> Mask<'a, T> {
                 return Err(wrong());
             }
         }
-        let places = match value.ty() {
-            ElementType::Bool => Places::Allowed(value.elements()?),
-            _ => Places::Added(value.elements()?),
+        let elements = match value.ty() {
+            ElementType::Bool => MaskElements::Allowed(value.elements()?),
+            _ => MaskElements::Additive(value.elements()?),
         };
-        Ok(Self { places, strides, keys })
+        Ok(Self { elements, strides, keys })
     }
 
-    /// Masks the keys from `low` on of one row of scores, of which no more than `keys` are left.
+    /// Applies the mask to the part of one row of scores that begins at the key `low`.
     fn apply(
         &self,
         row: &mut [T],
@@ -136,13 +138,13 @@ impl<'a, T: Real> Mask<'a, T> {
         for (piece, row) in row.chunks_mut(PIECE).enumerate() {
             checkpoint.step(row.len(), cx)?;
             let start = start + (low + piece * PIECE) * k;
-            match self.places {
-                Places::Allowed(list) => row.iter_mut().enumerate().for_each(|(place, x)| {
+            match self.elements {
+                MaskElements::Allowed(list) => row.iter_mut().enumerate().for_each(|(place, x)| {
                     if !list[start + place * k] {
                         *x = T::NEG_INFINITY;
                     }
                 }),
-                Places::Added(list) => {
+                MaskElements::Additive(list) => {
                     row.iter_mut().enumerate().for_each(|(place, x)| *x = x.plus(list[start + place * k]));
                 }
             }
@@ -151,15 +153,15 @@ impl<'a, T: Real> Mask<'a, T> {
     }
 }
 
-/// The inputs, in the type that they are computed in.
+/// The inputs, converted to the type of the computation.
 struct Inputs<'a, T> {
     query: &'a Value,
     key: &'a Value,
     value: &'a Value,
     mask: Option<Mask<'a, T>>,
-    /// How many keys of each of the batch are no padding.
+    /// Number of keys of each sequence that are not padding.
     lens: Option<Vec<usize>>,
-    /// Keys before the first of this call.
+    /// Number of past keys, which precede those of this call.
     past: usize,
 }
 
@@ -234,7 +236,7 @@ impl Attention {
         })
     }
 
-    /// The result and, where the model wants them, all scores.
+    /// The result and, if the fourth output is used, the scores.
     fn compute<T: Real>(
         &self,
         (query, key, value, mask): (&Value, &Value, &Value, Option<&Value>),
@@ -296,7 +298,7 @@ impl Attention {
         Ok(())
     }
 
-    /// The softmax of some rows of scores, the first of which is number `at` of all.
+    /// The softmax of a block of rows of scores; `at` is the index of its first row among all rows.
     fn weights<T: Real>(
         &self,
         inputs: &Inputs<'_, T>,
@@ -340,10 +342,10 @@ impl Attention {
         Value::charged(vec![count, heads.keys], scores, charge)
     }
 
-    /// The keys that a query may attend to, the mask left aside: the first, and one past the last.
+    /// The range of keys that a query may attend to before the mask applies: the first, and one past the last.
     fn visible<T>(&self, inputs: &Inputs<'_, T>, heads: &Heads, batch: usize, query: usize) -> (usize, usize) {
         let len = inputs.lens.as_ref().map(|lens| lens[batch]);
-        // No sum here overflows: each is of sizes that a tensor has, and of a window's, which saturates.
+        // Sums of tensor sizes do not overflow; sums with a window size saturate.
         let offset = len.map_or(inputs.past as i64, |len| len as i64 - heads.rows as i64);
         let place = offset + query as i64;
         let [left, right] = self.window;

@@ -1,4 +1,4 @@
-//! BitCast: the bits of each element read as another type of as many.
+//! BitCast: reinterprets the bits of each element as another element type of the same size.
 
 use half::{bf16, f16};
 
@@ -22,12 +22,12 @@ fn cast(node: &Node<'_>) -> Result<OpFn, Error> {
         if value.ty().bits() != ty.bits() {
             return Err(Error::invalid_argument(format!("{:?} and {ty:?} have different numbers of bits", value.ty())));
         }
-        Ok(vec![of_bits(&bits(value, cx)?, ty, cx)?])
+        Ok(vec![from_bits(&to_bits(value, cx)?, ty, cx)?])
     }))
 }
 
-/// The elements as the unsigned integers that have their bits.
-fn bits(value: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
+/// The bits of the elements, as unsigned integers.
+fn to_bits(value: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     match value.ty() {
         ElementType::U8 | ElementType::U16 | ElementType::U32 | ElementType::U64 => Ok(value),
         ElementType::Bool => map(&value, cx, |x: bool| u8::from(x)),
@@ -43,8 +43,8 @@ fn bits(value: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     }
 }
 
-/// The other way round; `value` has unsigned integers of the type's size.
-fn of_bits(value: &Value, ty: ElementType, cx: &ExecContext<'_>) -> Result<Value, Error> {
+/// The elements of type `ty` with the bits in `value`, which holds unsigned integers of that size.
+fn from_bits(value: &Value, ty: ElementType, cx: &ExecContext<'_>) -> Result<Value, Error> {
     match ty {
         ElementType::U8 | ElementType::U16 | ElementType::U32 | ElementType::U64 => Ok(value.clone()),
         ElementType::Bool => {

@@ -1,4 +1,4 @@
-//! Tensors out of nothing: Constant, ConstantOfShape, Range.
+//! Operators that create tensors: Constant, ConstantOfShape, Range.
 
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
@@ -32,7 +32,7 @@ fn constant(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |_, _| Ok(vec![value.clone()])))
 }
 
-/// Dimensions out of a tensor of integers.
+/// The dimensions that a tensor of integers holds.
 pub(super) fn dims(shape: &Value) -> Result<Vec<usize>, Error> {
     let dim =
         |&dim: &i64| usize::try_from(dim).map_err(|_| Error::invalid_argument(format!("dimension {dim} is negative")));
@@ -59,15 +59,15 @@ fn constant_of_shape(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 fn range(node: &Node<'_>) -> Result<OpFn, Error> {
-    let narrow = node.opset >= 27;
-    if narrow {
-        // The type of sums that are no part of this way to compute it: each element is computed on its own.
+    let allows_half = node.opset >= 27;
+    if allows_half {
+        // The type of partial sums, which do not occur here: each element is computed from its index.
         node.ignore(&["stash_type"]);
     }
     Ok(Box::new(move |args, cx| {
         let ty = args.get(0)?.ty();
-        // A narrow float counts as f32, so that the type's own rounding stops no range.
-        let halves = narrow && matches!(ty, ElementType::F16 | ElementType::Bf16);
+        // f16 and bf16 are computed in f32, so that their rounding does not end the range early.
+        let is_half = allows_half && matches!(ty, ElementType::F16 | ElementType::Bf16);
         let bound = |index: usize| -> Result<Value, Error> {
             let value = args.get(index)?.clone();
             if value.ty() != ty {
@@ -76,7 +76,7 @@ fn range(node: &Node<'_>) -> Result<OpFn, Error> {
                     value.ty()
                 )));
             }
-            if halves { convert(value, ElementType::F32, cx) } else { Ok(value) }
+            if is_half { convert(value, ElementType::F32, cx) } else { Ok(value) }
         };
         let (start, limit, delta) = (&bound(0)?, &bound(1)?, &bound(2)?);
         if start.len() != 1 || limit.len() != 1 || delta.len() != 1 {
@@ -91,7 +91,7 @@ fn range(node: &Node<'_>) -> Result<OpFn, Error> {
                 if delta == 0.0 || !steps.is_finite() {
                     return Err(Error::invalid_argument("the range has no end: delta is 0, or a bound is not finite"));
                 }
-                // Out of usize's range, the conversion gives the nearest number in it.
+                // The conversion saturates.
                 let steps = steps.max(0.0) as usize;
                 cx.output::<$ty>(&[steps])?.collect((0..steps).map(|step| start + step as $ty * delta))?
             }};

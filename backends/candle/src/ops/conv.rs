@@ -1,9 +1,9 @@
 //! Conv over one to three spatial dimensions.
 //!
-//! A convolution is a product of the filters and of the patches under the kernel. The patches are laid out as the
-//! product takes them, a few hundred outputs at a time, so that there is never a matrix of all of them. What comes
-//! after the convolution in the graph, elementwise, is done to those outputs before the next ones (see `epilogue`). One
-//! filter a channel (depthwise) is a sum of shifted rows instead.
+//! A convolution is the product of the filters and the patch matrix (im2col). The patches are packed for the
+//! micro-kernel, a few hundred outputs at a time, so that the whole patch matrix never exists. Elementwise operators
+//! that follow in the graph are applied to each block of outputs (see `epilogue`). A depthwise convolution is a sum of
+//! shifted rows instead.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,20 +28,20 @@ use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(1, "Conv", (2, 3), conv).heavy().anchor(anchor)];
 
-/// Panels of outputs that are computed together.
+/// Panels of outputs in one block.
 const PANELS: usize = 8;
 
 /// The filters of a convolution.
 struct Filters<'a> {
     dims: &'a [usize],
     groups: usize,
-    /// Laid out as left-hand sides, a group after the other; as they are where they are [`depthwise`].
+    /// Packed as A, one group after the other; not packed for [`depthwise`] filters.
     elements: &'a [f32],
     bias: Option<&'a [f32]>,
     epilogue: &'a Epilogue,
 }
 
-/// Whether the filters take the way of [`depthwise`].
+/// Whether the filters are those of a convolution that [`depthwise`] computes.
 fn is_depthwise(dims: &[usize], groups: usize) -> bool {
     groups > 1 && dims.len() < 5 && dims.get(1) == Some(&1) && product(&dims[2..]) <= depthwise::LARGEST
 }
@@ -83,7 +83,7 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// A convolution by constant filters, with what follows it.
+/// A convolution by constant filters, as the first operator of a fused step.
 pub(crate) fn anchor(node: &Node<'_>) -> Option<Anchor> {
     let (window, groups) = (Window::new(node).ok()?, groups(node, "group").ok()?);
     let weights = node.constant(1).filter(|weights| weights.ty() == ElementType::F32 && !weights.is_empty())?.clone();
@@ -110,39 +110,39 @@ fn fused(
     let (dims, elements) = (weights.dims().to_vec(), weights.elements::<f32>().ok()?);
     let filters = *dims.first()?;
     let constants = program.bytes(filters);
-    packs.take(constants)?;
+    packs.spend(constants)?;
     let mut bias = biases::<f32>(bias, filters).ok()?.map(<[f32]>::to_vec);
     let depthwise = is_depthwise(&dims, groups);
-    // Scales and shifts become part of the weights and the bias, where a float holds what comes of that.
+    // Scales and shifts are folded into the weights and the bias, if all results are finite.
     let each = (elements.len() / filters).max(1);
     let (mut rest, mut scales) = (program.clone(), None);
-    if let Some((found, shifts)) = rest.take_affine(filters) {
-        let mut filters_by = elements.chunks_exact(each).zip(&found);
-        let sound = filters_by.all(|(filter, &scale)| filter.iter().all(|&x| scaled(x, scale).is_some()));
+    if let Some((factors, shifts)) = rest.take_affine(filters) {
+        let mut filter_scales = elements.chunks_exact(each).zip(&factors);
+        let in_range = filter_scales.all(|(filter, &scale)| filter.iter().all(|&x| scaled(x, scale).is_some()));
         let before = bias.clone().unwrap_or_else(|| vec![0.0; filters]);
-        if sound && let Some(together) = shifted(&before, Some(&found), &shifts) {
-            (program, bias) = (rest, Some(together));
-            scales = Some(found).filter(|scales| scales.iter().any(|&scale| scale != 1.0));
+        if in_range && let Some(folded_bias) = shifted(&before, Some(&factors), &shifts) {
+            (program, bias) = (rest, Some(folded_bias));
+            scales = Some(factors).filter(|scales| scales.iter().any(|&scale| scale != 1.0));
         }
     }
-    let at_load = |elements: &[f32], out: &mut Vec<f32>| {
+    let pack_at_load = |elements: &[f32], out: &mut Vec<f32>| {
         let Ok(()) = pack::pack_filters::<Infallible>(&dims, groups, elements, out, |_| Ok(()));
     };
     let packed = if let Some(scales) = scales {
-        let mut own = packs.room(elements.len())?;
+        let mut own = packs.allocate(elements.len())?;
         own.extend(elements.iter().enumerate().map(|(index, x)| x * scales[index / each]));
         if depthwise {
             Arc::new(own)
         } else {
-            let mut packed = packs.room(own.len())?;
-            at_load(&own, &mut packed);
-            packs.free(own.len());
+            let mut packed = packs.allocate(own.len())?;
+            pack_at_load(&own, &mut packed);
+            packs.release(own.len());
             Arc::new(packed)
         }
     } else if depthwise {
-        packs.of(weights, PackLayout::Plain, elements.len(), |elements, out| out.extend_from_slice(elements))?
+        packs.packed(weights, PackLayout::Plain, elements.len(), |elements, out| out.extend_from_slice(elements))?
     } else {
-        packs.of(weights, PackLayout::Groups(groups), elements.len(), at_load)?
+        packs.packed(weights, PackLayout::Groups(groups), elements.len(), pack_at_load)?
     };
     let (epilogue, window) = (Epilogue::new(program), window.clone());
     let kernel: OpFn = Box::new(move |mut args, cx| {
@@ -195,18 +195,18 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Exec
         return Value::charged(dims, out, charge);
     }
     if n > 1 && slabs.input + slabs.before + slabs.after == 1 && 2 * places <= pack::nr() {
-        // Images of few outputs each fill a panel together, as the slabs of one image.
+        // Images with few outputs are computed as the slabs of one image, so that they share panels.
         let across = Slide { input: n, output: n, ..Slide::UNIT };
-        let turned = permute(value.clone().reshaped(vec![n, channels, volume])?, &[1, 0, 2], cx)?;
-        let (out, charge) = products(turned.elements()?, 1, [across, rows, columns], convolution, cx)?;
-        let turned = Value::charged(vec![filters, n, places], out, charge)?;
-        return permute(turned, &[1, 0, 2], cx)?.reshaped(dims);
+        let transposed = permute(value.clone().reshaped(vec![n, channels, volume])?, &[1, 0, 2], cx)?;
+        let (out, charge) = products(transposed.elements()?, 1, [across, rows, columns], convolution, cx)?;
+        let transposed = Value::charged(vec![filters, n, places], out, charge)?;
+        return permute(transposed, &[1, 0, 2], cx)?.reshaped(dims);
     }
     let (out, charge) = products(elements, n, slides, convolution, cx)?;
     Value::charged(dims, out, charge)
 }
 
-/// `n` times `filters` planes of `places` outputs that are the bias alone.
+/// `n` × `filters` planes of `places` outputs, filled with the bias.
 fn biased(
     n: usize,
     places: usize,
@@ -222,7 +222,7 @@ fn biased(
     Ok((out, charge))
 }
 
-/// The convolution of `n` images as products of the filters and of what lies under the kernel.
+/// The convolution of `n` images as products of the filters and the patch matrix.
 fn products(
     elements: &[f32],
     n: usize,
@@ -235,13 +235,13 @@ fn products(
     let mut checkpoint = Checkpoint::default();
     let (patch, each) = (depth * product(kernel), filters / groups);
     let (volume, places) = (product(&slides.map(|slide| slide.input)), product(&slides.map(|slide| slide.output)));
-    // A depthwise kernel that is too large for its own way is laid out here.
-    let (laid, _charge);
+    // Depthwise filters that `depthwise` does not suit are packed here.
+    let (repacked, _charge);
     let packed = if is_depthwise(weights, groups) {
         let mut own = cx.scratch::<f32>(packed.len())?;
         pack::pack_filters(weights, groups, packed, &mut own.0, |work| checkpoint.step(work, cx))?;
-        (laid, _charge) = own;
-        &laid
+        (repacked, _charge) = own;
+        &repacked
     } else {
         packed
     };
@@ -279,7 +279,7 @@ fn products(
     Ok((out, charge))
 }
 
-/// A room for each of so many parts.
+/// One scratch for each of `parts`.
 fn rooms<R>(parts: usize, room: impl Fn() -> Result<R, Error>) -> Result<Vec<R>, Error> {
     (0..parts).map(|_| room()).collect()
 }

@@ -1,5 +1,5 @@
-//! ConvTranspose over one to three spatial dimensions: a product of the kernel and the input, added up where its parts
-//! fall (im2col backwards).
+//! ConvTranspose over one to three spatial dimensions: a product of the weights and the input, whose elements col2im
+//! adds to the output.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::product::{Matrices, Size, multiply};
@@ -23,7 +23,7 @@ fn conv_transpose(node: &Node<'_>) -> Result<OpFn, Error> {
         let list = list.iter().map(size).collect::<Option<_>>();
         list.map(Some).ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is out of range")))
     };
-    let (extra, wanted) = (list("output_padding")?.unwrap_or_default(), list("output_shape")?);
+    let (output_padding, output_size) = (list("output_padding")?.unwrap_or_default(), list("output_shape")?);
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let weights = promote_to(args.take(1)?, value.ty(), cx)?;
@@ -41,9 +41,9 @@ fn conv_transpose(node: &Node<'_>) -> Result<OpFn, Error> {
         window.check(kernel, spatial.len())?;
         let filters = filters_each.saturating_mul(groups);
         let slides = spatial.iter().zip(kernel).enumerate().map(|(place, (&input, &kernel))| {
-            let extra = extra.get(place).copied().unwrap_or(0);
-            let wanted = wanted.as_ref().and_then(|list| list.get(place)).copied();
-            slide_back(&window, place, input, kernel, extra, wanted)
+            let output_padding = output_padding.get(place).copied().unwrap_or(0);
+            let output_size = output_size.as_ref().and_then(|list| list.get(place)).copied();
+            inverse_slide(&window, place, input, kernel, output_padding, output_size)
         });
         let slides = slides.collect::<Result<Vec<_>, _>>()?;
         let [slabs, rows, columns] = Slide::three(&slides)?;
@@ -81,7 +81,7 @@ fn transposed<T: Real>(
     let bias = biases::<T>(bias, filters)?;
     let (places, each) = (product(spatial), channels / groups);
     let taps = filters_each * kernel;
-    // The kernel is k×m here: channels by filters.
+    // The weights are k×m: channels × filters.
     let left = Matrices::rows(weights.elements::<T>()?, each, taps).transposed();
     let size = Size { batch: groups, m: taps, n: places, k: each };
     let mut checkpoint = Checkpoint::default();
@@ -102,40 +102,40 @@ fn transposed<T: Real>(
     })
 }
 
-/// One dimension of a transposed convolution, as the window that goes back from its output to its input.
-fn slide_back(
+/// One dimension of a transposed convolution, as the window of the convolution from its output to its input.
+fn inverse_slide(
     window: &Window,
     place: usize,
     input: usize,
     kernel: usize,
-    extra: usize,
-    wanted: Option<usize>,
+    output_padding: usize,
+    output_size: Option<usize>,
 ) -> Result<Slide, Error> {
     let (stride, dilation) = window.steps(place);
-    let whole = input
+    let full = input
         .checked_sub(1)
         .and_then(|steps| steps.checked_mul(stride))
-        .and_then(|span| span.checked_add((kernel - 1) * dilation + 1 + extra))
+        .and_then(|span| span.checked_add((kernel - 1) * dilation + 1 + output_padding))
         .ok_or_else(|| Error::too_large("an output dimension cannot be addressed, or an input dimension is empty"))?;
-    let (output, before) = match (wanted, window.pads(place)) {
-        (Some(wanted), _) => {
-            let pads = whole.saturating_sub(wanted);
-            (wanted, if window.odd_at_end() { pads / 2 } else { pads - pads / 2 })
+    let (output, before) = match (output_size, window.pads(place)) {
+        (Some(output_size), _) => {
+            let pads = full.saturating_sub(output_size);
+            (output_size, if window.odd_at_end() { pads / 2 } else { pads - pads / 2 })
         }
         (None, Some((before, after))) => {
-            let output = whole.checked_sub(before + after);
+            let output = full.checked_sub(before + after);
             (output.ok_or_else(|| Error::invalid_argument("the pads are larger than the output"))?, before)
         }
         (None, None) => {
             let output = input.saturating_mul(stride);
-            let pads = whole.saturating_sub(output);
+            let pads = full.saturating_sub(output);
             (output, if window.odd_at_end() { pads / 2 } else { pads - pads / 2 })
         }
     };
     Ok(Slide { input: output, output: input, kernel, stride, dilation, before, after: 0 })
 }
 
-/// Adds each patch to the places it came from: im2col backwards.
+/// Adds each element of the patch matrix to the output element that it belongs to.
 fn col2im<T: Real>(
     patches: &[T],
     [slabs, rows, columns]: [Slide; 3],
@@ -147,8 +147,8 @@ fn col2im<T: Real>(
     for (tap, patch) in patches.chunks_exact(places.max(1)).enumerate() {
         let (slab, tap) = (tap / (rows.kernel * columns.kernel), tap % (rows.kernel * columns.kernel));
         let (row, column) = (tap / columns.kernel, tap % columns.kernel);
-        let ((top, bottom), (first, end)) = (reach(&rows, row), reach(&columns, column));
-        let (front, back) = reach(&slabs, slab);
+        let ((top, bottom), (first, end)) = (outputs_inside(&rows, row), outputs_inside(&columns, column));
+        let (front, back) = outputs_inside(&slabs, slab);
         for z in front..back {
             for y in top..bottom {
                 checkpoint.step(end - first, cx)?;
@@ -164,9 +164,9 @@ fn col2im<T: Real>(
     Ok(())
 }
 
-/// The outputs of a dimension whose source under kernel place `at` is inside: first, and one past the last.
+/// The range of outputs of a dimension whose source under kernel position `at` is inside: first, and one past the last.
 #[inline]
-fn reach(slide: &Slide, at: usize) -> (usize, usize) {
+fn outputs_inside(slide: &Slide, at: usize) -> (usize, usize) {
     let offset = at * slide.dilation;
     let first = slide.before.saturating_sub(offset).div_ceil(slide.stride);
     let end = (slide.input + slide.before).saturating_sub(offset).div_ceil(slide.stride).min(slide.output);

@@ -1,4 +1,5 @@
-//! DeformConv over two dimensions: a convolution whose taps lie where offsets say, between elements by interpolation.
+//! DeformConv over two dimensions: a convolution whose kernel positions are shifted by offsets, with bilinear
+//! interpolation.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
@@ -20,7 +21,7 @@ fn convolution(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |args, cx| run(args, &window, channel_groups, offset_groups, cx)))
 }
 
-/// The inputs of one call, and how they fit together.
+/// The inputs of one call and their sizes.
 struct Convolution<'a, T> {
     elements: &'a [T],
     weights: &'a [T],
@@ -30,7 +31,7 @@ struct Convolution<'a, T> {
     batch: usize,
     channels: usize,
     filters: usize,
-    /// Groups of channels, and groups of them that share offsets.
+    /// Groups of filters, and groups of channels that share offsets.
     groups: usize,
     offset_groups: usize,
     slides: [Slide; 2],
@@ -59,14 +60,14 @@ fn run(
         inputs.push(input.map(|input| convert(input, compute_ty, cx)).transpose()?);
     }
     let result = if compute_ty == ElementType::F64 {
-        typed::<f64>(&inputs, window, groups, offset_groups, cx)?
+        compute::<f64>(&inputs, window, groups, offset_groups, cx)?
     } else {
-        typed::<f32>(&inputs, window, groups, offset_groups, cx)?
+        compute::<f32>(&inputs, window, groups, offset_groups, cx)?
     };
     Ok(vec![convert(result, ty, cx)?])
 }
 
-fn typed<T: Number>(
+fn compute<T: Number>(
     inputs: &[Option<Value>],
     window: &Window,
     groups: usize,
@@ -95,13 +96,14 @@ fn typed<T: Number>(
     let slides: [Slide; 2] = window.over(spatial, kernel)?.try_into().map_err(|_| wrong())?;
     let [rows, columns] = slides.map(|slide| slide.output);
     let taps = product(kernel);
-    let places = |each: usize| {
+    let plane_dims = |each: usize| {
         taps.checked_mul(offset_groups).and_then(|all| all.checked_mul(each)).map(|all| [batch, all, rows, columns])
     };
-    let whole = channels % offset_groups == 0 && filters % groups == 0 && depth.checked_mul(groups) == Some(channels);
-    let masked = mask.as_ref().is_none_or(|mask| places(1).is_some_and(|wanted| mask.dims() == wanted));
-    let biased = bias.as_ref().is_none_or(|bias| bias.dims() == [filters]);
-    if !whole || !masked || !biased || places(2).is_none_or(|wanted| offsets.dims() != wanted) {
+    let divisible =
+        channels % offset_groups == 0 && filters % groups == 0 && depth.checked_mul(groups) == Some(channels);
+    let mask_fits = mask.as_ref().is_none_or(|mask| plane_dims(1).is_some_and(|wanted| mask.dims() == wanted));
+    let bias_fits = bias.as_ref().is_none_or(|bias| bias.dims() == [filters]);
+    if !divisible || !mask_fits || !bias_fits || plane_dims(2).is_none_or(|wanted| offsets.dims() != wanted) {
         return Err(wrong());
     }
     let convolution = Convolution {
@@ -125,7 +127,7 @@ impl<T: Number> Convolution<'_, T> {
         let [rows, columns] = self.slides;
         let taps = rows.kernel * columns.kernel;
         let (depth, each) = (self.channels / self.groups, self.filters / self.groups);
-        // What lies under the taps of one row of outputs: by channel, tap and column.
+        // The patches of one row of outputs: channel × tap × column.
         let width = columns.output;
         let (mut patch, _charge) =
             cx.filled(T::default(), crate::tensor::dims::count(&[self.channels, taps, width])?)?;
@@ -164,26 +166,26 @@ impl<T: Number> Convolution<'_, T> {
             checkpoint.step(8 * width, cx)?;
             let (channel, tap) = (index / taps, index % taps);
             let plane = &self.elements[(batch * self.channels + channel) * plane..][..plane];
-            // Of the offsets, a plane down and one along for each tap of a group; of the mask, one.
+            // Each tap of a group has two planes of offsets, y and x, and one plane of the mask.
             let at = (batch * self.offset_groups + channel / shared) * taps + tap;
             let of = |list: &'_ [T], plane: usize, column: usize| list[(plane * rows.output + row) * width + column];
             let (down, along) = (tap / columns.kernel, tap % columns.kernel);
-            let fixed = |slide: Slide, index: usize, tap: usize| {
+            let base = |slide: Slide, index: usize, tap: usize| {
                 (index * slide.stride + tap * slide.dilation) as f64 - slide.before as f64
             };
-            let y = fixed(rows, row, down);
+            let y = base(rows, row, down);
             for (column, out) in line.iter_mut().enumerate() {
                 let y = y + of(self.offsets, 2 * at, column).to_f64();
-                let x = fixed(columns, column, along) + of(self.offsets, 2 * at + 1, column).to_f64();
-                let found = interpolated(plane, [rows.input, columns.input], y, x);
-                *out = self.mask.map_or(found, |mask| found.times(of(mask, at, column)));
+                let x = base(columns, column, along) + of(self.offsets, 2 * at + 1, column).to_f64();
+                let sample = interpolated(plane, [rows.input, columns.input], y, x);
+                *out = self.mask.map_or(sample, |mask| sample.times(of(mask, at, column)));
             }
         }
         Ok(())
     }
 }
 
-/// What lies at a place of a plane, between its elements by interpolation; zero outside, and at no place at all.
+/// The bilinear interpolation of a plane at (y, x); 0 outside and for NaN.
 fn interpolated<T: Number>(plane: &[T], [rows, columns]: [usize; 2], y: f64, x: f64) -> T {
     if !(y > -1.0 && x > -1.0 && y < rows as f64 && x < columns as f64) {
         return T::default();

@@ -1,4 +1,4 @@
-//! What detectors are made of: NonMaxSuppression, RoiAlign.
+//! Operators of object detection: NonMaxSuppression, RoiAlign.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::integers::{integer, integers};
@@ -15,7 +15,8 @@ pub(super) const OPERATORS: &[Operator] =
 /// Top, left, bottom and right of a box.
 type Corners = [f32; 4];
 
-fn overlap(a: Corners, b: Corners) -> f32 {
+/// The intersection over union of two boxes.
+fn intersection_over_union(a: Corners, b: Corners) -> f32 {
     let area = |c: Corners| (c[2] - c[0]) * (c[3] - c[1]);
     let side = |low: usize, high: usize| (a[high].min(b[high]) - a[low].max(b[low])).max(0.0);
     let both = side(0, 2) * side(1, 3);
@@ -23,26 +24,26 @@ fn overlap(a: Corners, b: Corners) -> f32 {
     if area(a) <= 0.0 || area(b) <= 0.0 || union <= 0.0 { 0.0 } else { both / union }
 }
 
-/// Whether a box overlaps none of those that were kept by more than `most`.
-fn apart(
+/// Whether the intersection over union with every kept box is at most `iou_threshold`.
+fn overlaps_none(
     corners: &[Corners],
     index: usize,
     kept: &[usize],
-    most: f32,
+    iou_threshold: f32,
     checkpoint: &mut Checkpoint,
     cx: &ExecContext<'_>,
 ) -> Result<bool, Error> {
     for kept in kept.chunks(PIECE) {
         checkpoint.step(4 * kept.len(), cx)?;
-        if !kept.iter().all(|&other| overlap(corners[index], corners[other]) <= most) {
+        if !kept.iter().all(|&other| intersection_over_union(corners[index], corners[other]) <= iou_threshold) {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// Bytes that a list of the boxes of one class takes, besides the boxes.
-const LISTED: usize = 256;
+/// Bytes that are charged for the list of the boxes of one class, besides the boxes.
+const LIST_BYTES: usize = 256;
 
 fn suppress(node: &Node<'_>) -> Result<OpFn, Error> {
     let centered = node.flag("center_point_box", false)?;
@@ -66,7 +67,7 @@ fn suppress(node: &Node<'_>) -> Result<OpFn, Error> {
                 }
             }
         };
-        let (most, least) = (float(3)?.unwrap_or(0.0), float(4)?);
+        let (iou_threshold, score_threshold) = (float(3)?.unwrap_or(0.0), float(4)?);
         let (boxes, scores) = (boxes.elements::<f32>()?, scores.elements::<f32>()?);
         let mut checkpoint = Checkpoint::default();
         let (mut corners, _corners) = cx.list::<Corners>(batches * number)?;
@@ -88,7 +89,7 @@ fn suppress(node: &Node<'_>) -> Result<OpFn, Error> {
                 order.clear();
                 for (index, &score) in scores.iter().enumerate() {
                     checkpoint.step(1, cx)?;
-                    if least.is_none_or(|least| score > least) {
+                    if score_threshold.is_none_or(|threshold| score > threshold) {
                         order.push(index);
                     }
                 }
@@ -99,15 +100,15 @@ fn suppress(node: &Node<'_>) -> Result<OpFn, Error> {
                     if kept.len() >= limit {
                         break;
                     }
-                    if apart(corners, index, &kept, most, &mut checkpoint, cx)? {
+                    if overlaps_none(corners, index, &kept, iou_threshold, &mut checkpoint, cx)? {
                         kept.push(index);
                     }
                 }
                 if !kept.is_empty() {
                     let (mut rows, charge) = cx.list::<[i64; 3]>(kept.len())?;
                     rows.extend(kept.iter().map(|&index| [batch as i64, class as i64, index as i64]));
-                    // The two lists' own elements.
-                    charges.push((charge, cx.meter.charge(LISTED)?));
+                    // This charge is for the elements of `found` and `charges`.
+                    charges.push((charge, cx.meter.charge(LIST_BYTES)?));
                     found.push(rows);
                 }
             }
@@ -121,7 +122,7 @@ fn suppress(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
-    let largest = match node.string("mode", "avg")? {
+    let is_max = match node.string("mode", "avg")? {
         "avg" => false,
         "max" => true,
         _ => return Err(Error::invalid_encoding("attribute mode is neither avg nor max")),
@@ -134,7 +135,7 @@ fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
     let (height, width) = (size("output_height", 1, 1)?, size("output_width", 1, 1)?);
     let sampling = size("sampling_ratio", 0, 0)?;
     let scale = node.float("spatial_scale", 1.0)?;
-    let half = node.opset >= 16
+    let half_pixel = node.opset >= 16
         && match node.string("coordinate_transformation_mode", "half_pixel")? {
             "half_pixel" => true,
             "output_half_pixel" => false,
@@ -167,9 +168,9 @@ fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
         count(&dims)?;
         let result = cx.output::<f32>(&dims)?.append(|out| {
             for (roi, &batch) in rois.as_chunks::<4>().0.iter().zip(&*batches) {
-                let offset = if half { 0.5 } else { 0.0 };
+                let offset = if half_pixel { 0.5 } else { 0.0 };
                 let [left, top, right, bottom] = roi.map(|side| side * scale - offset);
-                let least = if half { f32::NEG_INFINITY } else { 1.0 };
+                let least = if half_pixel { f32::NEG_INFINITY } else { 1.0 };
                 let bin_h = (bottom - top).max(least) / height as f32;
                 let bin_w = (right - left).max(least) / width as f32;
                 let points = |bin: f32| if sampling > 0 { sampling } else { bin.ceil().max(0.0) as usize };
@@ -182,15 +183,15 @@ fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
                     for place in 0..height * width {
                         checkpoint.step(1, cx)?;
                         let (y, x) = ((place / width) as f32, (place % width) as f32);
-                        let mut best = if largest && down * along > 0 { f32::NEG_INFINITY } else { 0.0 };
+                        let mut best = if is_max && down * along > 0 { f32::NEG_INFINITY } else { 0.0 };
                         for row in 0..down {
                             checkpoint.step(1, cx)?;
                             let y = top + y * bin_h + (row as f32 + 0.5) * bin_h / down as f32;
                             for column in 0..along {
                                 checkpoint.step(8, cx)?;
                                 let x = left + x * bin_w + (column as f32 + 0.5) * bin_w / along as f32;
-                                let parts = corners(y, x, h, w).map(|(at, weight)| weight * plane[at]);
-                                if largest {
+                                let parts = bilinear(y, x, h, w).map(|(at, weight)| weight * plane[at]);
+                                if is_max {
                                     best = parts
                                         .iter()
                                         .fold(best, |best, &part| if beats(part, best) { part } else { best });
@@ -199,7 +200,7 @@ fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
                                 }
                             }
                         }
-                        out.push(if largest { best } else { best / (down * along).max(1) as f32 });
+                        out.push(if is_max { best } else { best / (down * along).max(1) as f32 });
                     }
                 }
             }
@@ -209,8 +210,8 @@ fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// The four elements around a point of a plane, with their weights; weights of 0 for a point outside.
-fn corners(y: f32, x: f32, h: usize, w: usize) -> [(usize, f32); 4] {
+/// The four elements around a point of a plane with their bilinear weights, which are 0 for a point outside.
+fn bilinear(y: f32, x: f32, h: usize, w: usize) -> [(usize, f32); 4] {
     if !(-1.0..=h as f32).contains(&y) || !(-1.0..=w as f32).contains(&x) {
         return [(0, 0.0); 4];
     }

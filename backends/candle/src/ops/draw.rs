@@ -1,7 +1,7 @@
-//! Numbers at random: RandomNormal, RandomUniform and their kin that take a tensor's shape, Bernoulli, Multinomial.
+//! Random numbers: RandomNormal, RandomNormalLike, RandomUniform, RandomUniformLike, Bernoulli, Multinomial.
 //!
-//! The numbers are those of `random`: other ones than another engine would draw of the same seed, of the same
-//! distribution. A node's numbers at one compute follow those of the one before in the same context.
+//! The generator is that of `compute::random`: other engines draw other numbers from the same seed, of the same
+//! distribution. A node continues its sequence from one compute of a context to the next.
 
 use half::{bf16, f16};
 
@@ -16,10 +16,10 @@ use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "RandomNormal", (0, 0), |node| shaped(node, Distribution::normal(node)?)),
-    since(1, "RandomNormalLike", (1, 1), |node| like(node, Distribution::normal(node)?)),
-    since(1, "RandomUniform", (0, 0), |node| shaped(node, Distribution::uniform(node)?)),
-    since(1, "RandomUniformLike", (1, 1), |node| like(node, Distribution::uniform(node)?)),
+    since(1, "RandomNormal", (0, 0), |node| of_shape(node, Distribution::normal(node)?)),
+    since(1, "RandomNormalLike", (1, 1), |node| of_input_shape(node, Distribution::normal(node)?)),
+    since(1, "RandomUniform", (0, 0), |node| of_shape(node, Distribution::uniform(node)?)),
+    since(1, "RandomUniformLike", (1, 1), |node| of_input_shape(node, Distribution::uniform(node)?)),
     since(15, "Bernoulli", (1, 1), bernoulli),
     since(7, "Multinomial", (1, 1), multinomial),
 ];
@@ -42,18 +42,18 @@ impl Distribution {
         Ok(Self::Uniform { low: f64::from(low), high: f64::from(high) })
     }
 
-    /// A tensor of numbers of it.
+    /// A tensor of numbers of this distribution.
     fn tensor(self, dims: &[usize], ty: ElementType, source: &Source, cx: &ExecContext<'_>) -> Result<Value, Error> {
         match ty {
-            ElementType::F32 => self.of(dims, |x| x as f32, source, cx),
-            ElementType::F64 => self.of(dims, |x| x, source, cx),
-            ElementType::F16 => self.of(dims, f16::from_f64, source, cx),
-            ElementType::Bf16 => self.of(dims, bf16::from_f64, source, cx),
+            ElementType::F32 => self.fill(dims, |x| x as f32, source, cx),
+            ElementType::F64 => self.fill(dims, |x| x, source, cx),
+            ElementType::F16 => self.fill(dims, f16::from_f64, source, cx),
+            ElementType::Bf16 => self.fill(dims, bf16::from_f64, source, cx),
             other => Err(Error::unsupported(format!("random numbers of type {other:?} are not supported"))),
         }
     }
 
-    fn of<T: Element>(
+    fn fill<T: Element>(
         self,
         dims: &[usize],
         to: impl Fn(f64) -> T,
@@ -62,7 +62,7 @@ impl Distribution {
     ) -> Result<Value, Error> {
         let count = count(dims)?;
         let output = cx.output::<T>(dims)?;
-        // Two numbers take a block.
+        // A block of the generator gives two numbers.
         let mut stream = source.draw(count.div_ceil(2), cx)?;
         let mut spare = None;
         output.collect((0..count).map(|_| {
@@ -81,7 +81,7 @@ impl Distribution {
     }
 }
 
-/// Where a node's numbers come from.
+/// The random numbers of a node.
 #[derive(Debug, Clone, Copy)]
 struct Source {
     node: usize,
@@ -93,14 +93,14 @@ impl Source {
         Ok(Self { seed: node.float_option("seed")?, node: node.random() })
     }
 
-    /// The next so many blocks.
+    /// The next `blocks` blocks of the generator.
     fn draw(self, blocks: usize, cx: &ExecContext<'_>) -> Result<Stream, Error> {
         let stream = cx.randoms.and_then(|randoms| randoms.draw(self.node, self.seed, blocks));
         stream.ok_or_else(|| Error::unsupported("random numbers cannot be drawn while the model is loaded"))
     }
 }
 
-fn shaped(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
+fn of_shape(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
     let dims = node.ints("shape")?.ok_or_else(|| Error::invalid_encoding("attribute shape is missing"))?;
     let dims = dims.iter().map(|&dim| usize::try_from(dim)).collect::<Result<Vec<_>, _>>();
     let dims = dims.map_err(|_| Error::invalid_encoding("attribute shape has a negative dimension"))?;
@@ -109,7 +109,7 @@ fn shaped(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
     Ok(Box::new(move |_, cx| Ok(vec![distribution.tensor(&dims, ty, &source, cx)?])))
 }
 
-fn like(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
+fn of_input_shape(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
     let (ty, source) = (node.element_type("dtype")?, Source::new(node)?);
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
@@ -117,7 +117,7 @@ fn like(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
     }))
 }
 
-/// 1 with the probability that each element is.
+/// Draws true with the probability that each element gives.
 fn bernoulli(node: &Node<'_>) -> Result<OpFn, Error> {
     let (ty, source) = (node.element_type("dtype")?, Source::new(node)?);
     Ok(Box::new(move |mut args, cx| {
@@ -138,7 +138,7 @@ fn bernoulli(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// Classes, drawn with the probabilities whose logarithms, up to a number added to all, are the rows.
+/// Draws classes; each row of the input holds unnormalized log-probabilities.
 fn multinomial(node: &Node<'_>) -> Result<OpFn, Error> {
     let samples = usize::try_from(node.int("sample_size")?.unwrap_or(1));
     let samples = samples.map_err(|_| Error::invalid_encoding("attribute sample_size is negative"))?;
@@ -184,7 +184,7 @@ fn multinomial(node: &Node<'_>) -> Result<OpFn, Error> {
                 for _ in 0..samples {
                     checkpoint.step(64, cx)?;
                     let point = stream.uniform() * sum;
-                    // A class of probability 0 has no point of its own.
+                    // A class of probability 0 is never drawn.
                     out.push(sums.partition_point(|&sum| sum <= point).min(classes - 1) as i64);
                 }
             }

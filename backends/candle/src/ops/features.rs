@@ -17,11 +17,11 @@ pub(super) const OPERATORS: &[Operator] = &[
     learning(1, "Normalizer", (1, 1), normalizer),
     learning(1, "Binarizer", (1, 1), binarizer),
     learning(1, "Imputer", (1, 1), imputer),
-    learning(1, "ArrayFeatureExtractor", (2, 2), extractor),
-    learning(1, "FeatureVectorizer", (1, MANY), vectorizer),
+    learning(1, "ArrayFeatureExtractor", (2, 2), array_feature_extractor),
+    learning(1, "FeatureVectorizer", (1, MANY), feature_vectorizer),
 ];
 
-/// Numbers as f32, and the length of a row of them: the last of at most two dimensions.
+/// The input as f32, and the length of its rows; a vector is one row.
 fn matrix(value: Value, cx: &ExecContext<'_>) -> Result<(Value, usize), Error> {
     match value.ty() {
         ElementType::F32 | ElementType::F64 | ElementType::I32 | ElementType::I64 => {}
@@ -36,7 +36,7 @@ fn matrix(value: Value, cx: &ExecContext<'_>) -> Result<(Value, usize), Error> {
     Ok((convert(value, ElementType::F32, cx)?, width))
 }
 
-/// Appends each row, which `row` writes.
+/// Calls `row` for each row of the input and of the output.
 fn by_rows(
     value: &Value,
     width: usize,
@@ -91,7 +91,7 @@ fn normalizer(node: &Node<'_>) -> Result<OpFn, Error> {
         let (value, width) = matrix(args.take(0)?, cx)?;
         Ok(vec![by_rows(&value, width, cx, |from, to| {
             let norm = norm(from);
-            // A row of norm 0 stays as it is.
+            // A row of norm 0 is kept.
             let norm = if norm == 0.0 { 1.0 } else { norm };
             to.iter_mut().zip(from).for_each(|(to, x)| *to = x / norm);
         })?])
@@ -111,8 +111,8 @@ fn binarizer(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// The values that stand for what is missing: one, or one for each feature.
-fn filled<T: Element>(
+/// Replaces missing elements by one value, or by one value for each feature.
+fn impute<T: Element>(
     value: &Value,
     values: &[T],
     is_missing: impl Fn(T) -> bool,
@@ -144,16 +144,16 @@ fn imputer(node: &Node<'_>) -> Result<OpFn, Error> {
         let value = args.get(0)?;
         match value.ty() {
             ElementType::F32 if ints.is_empty() => {
-                filled(value, &floats, |x: f32| x == float || (x.is_nan() && float.is_nan()), cx)
+                impute(value, &floats, |x: f32| x == float || (x.is_nan() && float.is_nan()), cx)
             }
-            ElementType::I64 if floats.is_empty() => filled(value, &ints, |x: i64| x == int, cx),
+            ElementType::I64 if floats.is_empty() => impute(value, &ints, |x: i64| x == int, cx),
             _ => Err(no_type(value)),
         }
         .map(|value| vec![value])
     }))
 }
 
-fn extractor(_: &Node<'_>) -> Result<OpFn, Error> {
+fn array_feature_extractor(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let (value, places) = (args.get(0)?, integers(args.get(1)?, cx)?);
         let Some((&width, outer)) = value.dims().split_last() else {
@@ -186,7 +186,7 @@ fn extractor(_: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-fn vectorizer(node: &Node<'_>) -> Result<OpFn, Error> {
+fn feature_vectorizer(node: &Node<'_>) -> Result<OpFn, Error> {
     let widths = node.ints("inputdimensions")?.unwrap_or_default().iter().map(|&width| usize::try_from(width));
     let widths = widths
         .collect::<Result<Vec<_>, _>>()
@@ -212,7 +212,7 @@ fn vectorizer(node: &Node<'_>) -> Result<OpFn, Error> {
             for (row, mut out) in out.chunks_exact_mut(width).enumerate() {
                 for ((value, columns), &width) in inputs.iter().zip(&widths) {
                     checkpoint.step(width, cx)?;
-                    // What is more than the size is left out, and what is less is followed by zeros.
+                    // Longer rows are truncated, and shorter ones are padded with zeros.
                     let (to, rest) = out.split_at_mut(width);
                     let taken = width.min(*columns);
                     to[..taken].copy_from_slice(&value.elements::<f32>()?[row * columns..row * columns + taken]);

@@ -1,4 +1,4 @@
-//! FlexAttention of ai.onnx.preview: attention whose scores and weights pass through graphs of the model's own.
+//! FlexAttention of ai.onnx.preview: attention whose scores and weights are modified by subgraphs of the node.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
@@ -14,7 +14,7 @@ use graphpool::backend::Error;
 pub(super) const OPERATORS: &[Operator] =
     &[since(1, "FlexAttention", (3, 3), attention).in_domain("ai.onnx.preview").until(1).heavy()];
 
-struct Flex {
+struct FlexAttention {
     scale: Option<f64>,
     softmax_precision: Option<ElementType>,
     score: Option<Subgraph>,
@@ -33,7 +33,7 @@ fn modifier(node: &Node<'_>, name: &str) -> Result<Option<Subgraph>, Error> {
 }
 
 fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
-    let operator = Flex {
+    let operator = FlexAttention {
         scale: node.float_option("scale")?.map(f64::from),
         softmax_precision: float_type(node, "softmax_precision")?,
         score: modifier(node, "score_mod")?,
@@ -43,8 +43,8 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |args, cx| operator.run(args, cx)))
 }
 
-/// What the graph makes of `value`, which keeps its dimensions and its type.
-fn modified(graph: Option<&Subgraph>, value: Value, args: &Args, cx: &ExecContext<'_>) -> Result<Value, Error> {
+/// Applies a subgraph to `value`; the subgraph must keep its dimensions and type.
+fn apply_subgraph(graph: Option<&Subgraph>, value: Value, args: &Args, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let Some(graph) = graph else { return Ok(value) };
     let (dims, ty) = (value.dims().to_vec(), value.ty());
     let mut inputs = vec![value];
@@ -60,7 +60,7 @@ fn modified(graph: Option<&Subgraph>, value: Value, args: &Args, cx: &ExecContex
     Ok(result)
 }
 
-impl Flex {
+impl FlexAttention {
     fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         let (query, key, value) = (args.take(0)?, args.take(1)?, args.take(2)?);
         let ty = query.ty();
@@ -87,8 +87,8 @@ impl Flex {
         cx: &ExecContext<'_>,
     ) -> Result<Value, Error> {
         let scale = T::from_f64(self.scale.unwrap_or(heads.scale()));
-        // What the graphs compute in is the model's choice, by default the type that everything here is computed in.
-        let inside = self.softmax_precision.unwrap_or(T::TYPE);
+        // The subgraphs compute in softmax_precision, by default in the type of the attention.
+        let subgraph_ty = self.softmax_precision.unwrap_or(T::TYPE);
         let (shared, block, keys) = (heads.shared_rows(), heads.block(), heads.keys);
         let groups = heads.batch * (heads.queries / heads.group);
         let mut checkpoint = Checkpoint::default();
@@ -104,7 +104,7 @@ impl Flex {
             }
             Ok(())
         })?;
-        let mut scores = modified(self.score.as_ref(), convert(scores, inside, cx)?, args, cx)?;
+        let mut scores = apply_subgraph(self.score.as_ref(), convert(scores, subgraph_ty, cx)?, args, cx)?;
         scores = convert(scores, T::TYPE, cx)?;
         if keys > 0 {
             let elements = scores.elements::<T>()?;
@@ -113,7 +113,7 @@ impl Flex {
                 out.chunks_exact_mut(keys).try_for_each(|row| softmax(row, &mut checkpoint, cx))
             })?;
         }
-        let weights = modified(self.weight.as_ref(), convert(scores, inside, cx)?, args, cx)?;
+        let weights = apply_subgraph(self.weight.as_ref(), convert(scores, subgraph_ty, cx)?, args, cx)?;
         let weights = convert(weights, T::TYPE, cx)?;
         cx.output::<T>(&heads.output())?.write(T::ZERO, |out| {
             let elements = weights.elements::<T>()?;

@@ -1,5 +1,5 @@
-//! Operators of com.microsoft that stand for several of ai.onnx, which they are made of here: what onnxruntime's
-//! optimizer and its converters leave in transformer models. Attention is in `attend`.
+//! Operators of com.microsoft that fuse several of ai.onnx, and are composed of them here. The optimizer and the
+//! converters of onnxruntime put them into transformer models. Attention is in `microsoft_attention`.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
@@ -23,7 +23,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     microsoft("SkipLayerNormalization", (3, 5), skip_layer),
     microsoft("SkipSimplifiedLayerNormalization", (3, 4), skip_root_mean_square),
     microsoft("EmbedLayerNormalization", (1, 9), embed),
-    // Both are in ai.onnx for onnxruntime, which had the second before ONNX did.
+    // onnxruntime has both in ai.onnx, LayerNormalization since before ONNX defined it.
     since(1, "SimplifiedLayerNormalization", (2, 2), root_mean_square),
     since(1, "LayerNormalization", (2, 3), |node| {
         onnx_operator("LayerNormalization", 17, node.pass(&["axis", "epsilon", "stash_type"]))
@@ -134,8 +134,8 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// Outputs of a normalization of a sum: the mean and the deviation are for training.
-fn outputs(node: &Node<'_>) -> Result<(), Error> {
+/// Refuses the outputs of a skip normalization that are for training: the mean and the standard deviation.
+fn refuse_training_outputs(node: &Node<'_>) -> Result<(), Error> {
     let wanted = |index: usize| node.proto.output.get(index).is_some_and(|name| !name.is_empty());
     if wanted(1) || wanted(2) {
         return Err(Error::unsupported("the mean and the standard deviation are not supported as outputs"));
@@ -144,26 +144,26 @@ fn outputs(node: &Node<'_>) -> Result<(), Error> {
 }
 
 fn skip_layer(node: &Node<'_>) -> Result<OpFn, Error> {
-    outputs(node)?;
+    refuse_training_outputs(node)?;
     let epsilon = node.float("epsilon", 1e-12)?;
     let (add, layer) = (
         onnx_operator("Add", 13, Vec::new())?,
         onnx_operator("LayerNormalization", 17, vec![float("epsilon", epsilon)])?,
     );
     Ok(Box::new(move |mut args, cx| {
-        let sum = summed(&mut args, 4, &add, cx)?;
+        let sum = sum_with_skip(&mut args, 4, &add, cx)?;
         let result = call_optional(&layer, [Some(sum.clone()), Some(args.take(2)?), args.take(3).ok()], cx)?;
-        Ok(four(result, sum))
+        Ok(skip_outputs(result, sum))
     }))
 }
 
-/// The outputs of a normalization of a sum, two of which are not made.
-fn four(result: Value, sum: Value) -> Vec<Value> {
+/// The four outputs of a skip normalization; the two in the middle are unused placeholders.
+fn skip_outputs(result: Value, sum: Value) -> Vec<Value> {
     vec![result.clone(), result.clone(), result, sum]
 }
 
-/// The first two inputs and the bias at `bias`, if any, added up.
-fn summed(args: &mut Args, bias: usize, add: &OpFn, cx: &ExecContext<'_>) -> Result<Value, Error> {
+/// The sum of the first two inputs and, if given, the bias at input `bias`.
+fn sum_with_skip(args: &mut Args, bias: usize, add: &OpFn, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let (value, skip) = (args.take(0)?, args.take(1)?);
     let value = match args.take(bias) {
         Ok(bias) => call(add, [value, bias], cx)?,
@@ -177,8 +177,8 @@ fn summed(args: &mut Args, bias: usize, add: &OpFn, cx: &ExecContext<'_>) -> Res
     Err(Error::invalid_argument("the skip input does not broadcast to the dimensions of the input"))
 }
 
-/// Rows divided by the root of the mean of their squares, and scaled.
-fn normalized(value: Value, scale: Value, axis: i64, epsilon: f32, cx: &ExecContext<'_>) -> Result<Value, Error> {
+/// Rows divided by their root mean square, times the scale.
+fn rms_normalized(value: Value, scale: Value, axis: i64, epsilon: f32, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let ty = value.ty();
     if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16) {
         return Err(no_type(&value));
@@ -209,25 +209,25 @@ fn root_mean_square(node: &Node<'_>) -> Result<OpFn, Error> {
         return Err(Error::unsupported("a stash_type other than 1 (f32) is not supported"));
     }
     node.at_most(1)?;
-    Ok(Box::new(move |mut args, cx| Ok(vec![normalized(args.take(0)?, args.take(1)?, axis, epsilon, cx)?])))
+    Ok(Box::new(move |mut args, cx| Ok(vec![rms_normalized(args.take(0)?, args.take(1)?, axis, epsilon, cx)?])))
 }
 
 fn skip_root_mean_square(node: &Node<'_>) -> Result<OpFn, Error> {
-    outputs(node)?;
+    refuse_training_outputs(node)?;
     let (epsilon, add) = (node.float("epsilon", 1e-12)?, onnx_operator("Add", 13, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
-        let sum = summed(&mut args, 3, &add, cx)?;
-        let result = normalized(sum.clone(), args.take(2)?, -1, epsilon, cx)?;
-        Ok(four(result, sum))
+        let sum = sum_with_skip(&mut args, 3, &add, cx)?;
+        let result = rms_normalized(sum.clone(), args.take(2)?, -1, epsilon, cx)?;
+        Ok(skip_outputs(result, sum))
     }))
 }
 
-/// The embeddings of words, places and segments, added up and normalized.
+/// The embeddings of words, positions and segments, summed and normalized.
 fn embed(node: &Node<'_>) -> Result<OpFn, Error> {
     node.at_most(3)?;
     node.wants(&[2, 3, 5, 6])?;
     let epsilon = node.float("epsilon", 1e-12)?;
-    // How the mask's sums are given, of which one way is known.
+    // Only the number of mask elements of each sequence is supported as output mask_index.
     if node.int("mask_index_type")?.unwrap_or(0) != 0 {
         return Err(Error::unsupported("a mask_index_type other than 0 is not supported"));
     }

@@ -1,5 +1,4 @@
-//! Attention as com.microsoft has it: Attention, QAttention and MultiHeadAttention, without what is kept from call to
-//! call.
+//! Attention, QAttention and MultiHeadAttention of com.microsoft, without past keys and values.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::delegate::{call, int, onnx_operator};
@@ -14,16 +13,16 @@ use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
     microsoft("Attention", (2, 7), attention).heavy(),
-    microsoft("QAttention", (5, 9), quantized).heavy(),
+    microsoft("QAttention", (5, 9), q_attention).heavy(),
     microsoft("MultiHeadAttention", (1, 6), multi_head).heavy(),
 ];
 
-/// What the attributes say of the heads.
+/// The attributes of an attention, and the operators that it is composed of.
 struct Heads {
     count: usize,
     causal: bool,
     scale: Option<f32>,
-    /// What is added to the score of a place that the mask leaves out.
+    /// Added to the scores of keys that the mask excludes.
     masked: f32,
     matmul: OpFn,
     add: OpFn,
@@ -45,7 +44,7 @@ impl Heads {
         })
     }
 
-    /// Batch, steps and width of a tensor that is to have these.
+    /// Batch size, sequence length and hidden size of a tensor.
     fn dims(&self, value: &Value) -> Result<[usize; 3], Error> {
         match *value.dims() {
             [batch, steps, width] if width % self.count == 0 => Ok([batch, steps, width]),
@@ -57,14 +56,14 @@ impl Heads {
         }
     }
 
-    /// From batch × steps × width to batch × heads × steps × width of a head.
+    /// Splits the hidden size into heads: the result is batch × heads × length × head size.
     fn split(&self, value: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
         let [batch, steps, width] = self.dims(&value)?;
         permute(value.reshaped(vec![batch, steps, self.count, width / self.count])?, &[0, 2, 1, 3], cx)
     }
 
-    /// The attention of `q` to `k`, which gathers `v`: each batch × steps × width. The mask has a number for each place
-    /// of `k`, or how many there are; the bias is added to the scores.
+    /// The attention of queries `q` to keys `k` with values `v`, each batch × length × hidden size. The mask has a
+    /// number for each key, or the number of keys of each sequence. The bias is added to the scores.
     fn attend(
         &self,
         [q, k, v]: [Value; 3],
@@ -75,18 +74,18 @@ impl Heads {
         if q.ty() != ElementType::F32 {
             return Err(no_type(&q));
         }
-        let ([batch, steps, width], [_, places, _], [_, _, out]) = (self.dims(&q)?, self.dims(&k)?, self.dims(&v)?);
-        if k.dims() != [batch, places, width] || v.dims() != [batch, places, out] {
+        let ([batch, steps, width], [_, keys, _], [_, _, out]) = (self.dims(&q)?, self.dims(&k)?, self.dims(&v)?);
+        if k.dims() != [batch, keys, width] || v.dims() != [batch, keys, out] {
             let why =
                 format!("keys {} and values {} do not fit queries {}", Dims(k.dims()), Dims(v.dims()), Dims(q.dims()));
             return Err(Error::invalid_argument(why));
         }
         let scale = self.scale.unwrap_or_else(|| 1.0 / ((width / self.count) as f32).sqrt());
-        let k = permute(k.reshaped(vec![batch, places, self.count, width / self.count])?, &[0, 2, 3, 1], cx)?;
+        let k = permute(k.reshaped(vec![batch, keys, self.count, width / self.count])?, &[0, 2, 3, 1], cx)?;
         let mut scores = call(&self.matmul, [self.split(q, cx)?, k], cx)?;
-        count(&[batch, self.count, steps, places])?;
-        let mask = mask.map(|mask| self.mask(mask, batch, places, cx)).transpose()?;
-        self.masks(&mut scores, mask.as_ref(), [batch, steps, places], scale, cx)?;
+        count(&[batch, self.count, steps, keys])?;
+        let mask = mask.map(|mask| self.mask(mask, batch, keys, cx)).transpose()?;
+        self.scale_and_mask(&mut scores, mask.as_ref(), [batch, steps, keys], scale, cx)?;
         if let Some(bias) = bias {
             let dims = scores.dims().to_vec();
             scores = call(&self.add, [scores, bias], cx)?;
@@ -96,39 +95,39 @@ impl Heads {
                 ));
             }
         }
-        let gathered = call(&self.matmul, [call(&self.softmax, [scores], cx)?, self.split(v, cx)?], cx)?;
-        permute(gathered, &[0, 2, 1, 3], cx)?.reshaped(vec![batch, steps, out])
+        let attended = call(&self.matmul, [call(&self.softmax, [scores], cx)?, self.split(v, cx)?], cx)?;
+        permute(attended, &[0, 2, 1, 3], cx)?.reshaped(vec![batch, steps, out])
     }
 
-    /// What the mask adds for each batch and place.
-    fn mask(&self, mask: &Value, batch: usize, places: usize, cx: &ExecContext<'_>) -> Result<Value, Error> {
+    /// The number that the mask adds to the scores of each sequence and key.
+    fn mask(&self, mask: &Value, batch: usize, keys: usize, cx: &ExecContext<'_>) -> Result<Value, Error> {
         let given = mask.elements::<i32>()?;
         let added = |kept: bool| if kept { 0.0 } else { self.masked };
-        let output = cx.output::<f32>(&[batch, places])?;
+        let output = cx.output::<f32>(&[batch, keys])?;
         match *mask.dims() {
-            // How many places there are.
+            // The number of keys of each sequence.
             [rows] if rows == batch => {
-                let kept = |index: usize| usize::try_from(given[index / places]).is_ok_and(|end| index % places < end);
-                output.collect((0..batch * places).map(|index| added(kept(index))))
+                let kept = |index: usize| usize::try_from(given[index / keys]).is_ok_and(|end| index % keys < end);
+                output.collect((0..batch * keys).map(|index| added(kept(index))))
             }
-            [rows, columns] if (rows, columns) == (batch, places) => {
+            [rows, columns] if (rows, columns) == (batch, keys) => {
                 output.collect(given.iter().map(|&one| added(one != 0)))
             }
             _ => Err(Error::unsupported(format!(
                 "a mask of dimensions {} is not supported: {} and {} are",
                 Dims(mask.dims()),
                 Dims(&[batch]),
-                Dims(&[batch, places])
+                Dims(&[batch, keys])
             ))),
         }
     }
 
-    /// Scales the scores and adds what masks say.
-    fn masks(
+    /// Scales the scores, adds the mask and applies the causal mask.
+    fn scale_and_mask(
         &self,
         scores: &mut Value,
         mask: Option<&Value>,
-        [batch, steps, places]: [usize; 3],
+        [batch, steps, keys]: [usize; 3],
         scale: f32,
         cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
@@ -136,18 +135,18 @@ impl Heads {
         let elements =
             scores.elements_mut::<f32>().ok_or_else(|| Error::runtime_error("the attention scores are shared"))?;
         let mut checkpoint = Checkpoint::default();
-        for (index, row) in elements.chunks_exact_mut(places.max(1)).enumerate() {
-            checkpoint.step(places, cx)?;
+        for (index, row) in elements.chunks_exact_mut(keys.max(1)).enumerate() {
+            checkpoint.step(keys, cx)?;
             let (image, step) = (index / (self.count * steps) % batch.max(1), index % steps);
             row.iter_mut().for_each(|score| *score *= scale);
             if let Some(mask) = mask {
-                let mask = &mask[image * places..(image + 1) * places];
+                let mask = &mask[image * keys..(image + 1) * keys];
                 row.iter_mut().zip(mask).for_each(|(score, mask)| *score += mask);
             }
             if self.causal {
-                // The last query is at the last place. What is ahead of a query has no part in it, not even where all
-                // that is not ahead is masked.
-                let end = (step + 1 + places).saturating_sub(steps).min(places);
+                // The last query is at the position of the last key. Later keys are excluded even if all earlier ones
+                // are masked.
+                let end = (step + 1 + keys).saturating_sub(steps).min(keys);
                 row[end..].fill(f32::MIN);
             }
         }
@@ -155,8 +154,8 @@ impl Heads {
     }
 }
 
-/// Queries, keys and values that lie beside each other.
-fn parts(value: &Value, sizes: [usize; 3], cx: &ExecContext<'_>) -> Result<[Value; 3], Error> {
+/// Splits the last dimension into queries, keys and values.
+fn split_qkv(value: &Value, sizes: [usize; 3], cx: &ExecContext<'_>) -> Result<[Value; 3], Error> {
     let &[batch, steps, width] = value.dims() else {
         return Err(Error::invalid_argument("the input must have three dimensions"));
     };
@@ -179,9 +178,9 @@ fn parts(value: &Value, sizes: [usize; 3], cx: &ExecContext<'_>) -> Result<[Valu
     Ok([part(sizes[0])?, part(sizes[1])?, part(sizes[2])?])
 }
 
-/// Sizes of the three parts: those of the attribute, or a third each.
-fn sizes(listed: Option<[usize; 3]>, width: usize) -> [usize; 3] {
-    listed.unwrap_or([width / 3, width / 3, width - 2 * (width / 3)])
+/// Hidden sizes of queries, keys and values: those of the attribute, or a third each.
+fn sizes(hidden_sizes: Option<[usize; 3]>, width: usize) -> [usize; 3] {
+    hidden_sizes.unwrap_or([width / 3, width / 3, width - 2 * (width / 3)])
 }
 
 fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -190,7 +189,7 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
         return Err(Error::unsupported("past keys and values and rotary embeddings are not supported"));
     }
     node.ignore(&["past_present_share_buffer", "rotary_embedding_dim"]);
-    let listed = match node.ints("qkv_hidden_sizes")?.unwrap_or_default() {
+    let hidden_sizes = match node.ints("qkv_hidden_sizes")?.unwrap_or_default() {
         [] => None,
         &[q, k, v] => {
             let size = |size: i64| {
@@ -207,18 +206,18 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
         }
     };
     Ok(Box::new(move |mut args, cx| {
-        let mut all = call(&heads.matmul, [args.take(0)?, args.take(1)?], cx)?;
+        let mut projected = call(&heads.matmul, [args.take(0)?, args.take(1)?], cx)?;
         if let Ok(bias) = args.take(2) {
-            all = call(&heads.add, [all, bias], cx)?;
+            projected = call(&heads.add, [projected, bias], cx)?;
         }
-        let width = all.dims().last().copied().unwrap_or(0);
-        let parts = parts(&all, sizes(listed, width), cx)?;
-        drop(all);
-        Ok(vec![heads.attend(parts, args.option(3), args.option(5).cloned(), cx)?])
+        let width = projected.dims().last().copied().unwrap_or(0);
+        let qkv = split_qkv(&projected, sizes(hidden_sizes, width), cx)?;
+        drop(projected);
+        Ok(vec![heads.attend(qkv, args.option(3), args.option(5).cloned(), cx)?])
     }))
 }
 
-fn quantized(node: &Node<'_>) -> Result<OpFn, Error> {
+fn q_attention(node: &Node<'_>) -> Result<OpFn, Error> {
     let (heads, products) = (Heads::new(node)?, Products::new()?);
     if node.has_input(8) || node.flag("do_rotary", false)? {
         return Err(Error::unsupported("past keys and values and rotary embeddings are not supported"));
@@ -227,11 +226,11 @@ fn quantized(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let a = Quantized { value: args.take(0)?, scale: args.take(3)?, zero: args.option(6).cloned() };
         let b = Quantized { value: args.take(1)?, scale: args.take(4)?, zero: args.option(7).cloned() };
-        let all = products.multiply(a, b, Some(args.take(2)?), cx)?;
-        let width = all.dims().last().copied().unwrap_or(0);
-        let parts = parts(&all, sizes(None, width), cx)?;
-        drop(all);
-        Ok(vec![heads.attend(parts, args.option(5), None, cx)?])
+        let projected = products.multiply(a, b, Some(args.take(2)?), cx)?;
+        let width = projected.dims().last().copied().unwrap_or(0);
+        let qkv = split_qkv(&projected, sizes(None, width), cx)?;
+        drop(projected);
+        Ok(vec![heads.attend(qkv, args.option(5), None, cx)?])
     }))
 }
 
@@ -245,7 +244,7 @@ fn multi_head(node: &Node<'_>) -> Result<OpFn, Error> {
         if let Ok(bias) = args.take(3) {
             let widths: Vec<usize> = values.iter().map(|value| value.dims().last().copied().unwrap_or(0)).collect();
             let len = bias.len();
-            let biases = parts(&bias.reshaped(vec![1, 1, len])?, [widths[0], widths[1], widths[2]], cx)?;
+            let biases = split_qkv(&bias.reshaped(vec![1, 1, len])?, [widths[0], widths[1], widths[2]], cx)?;
             for (value, bias) in values.iter_mut().zip(biases) {
                 *value = call(&heads.add, [value.clone(), bias], cx)?;
             }

@@ -5,7 +5,7 @@
 
 use crate::compute::context::ExecContext;
 use crate::ops::cast::convert;
-use crate::ops::forest::{Aggregate, Branch, Forest, Mode, Next, as_long, listed, numbers, tensor_numbers};
+use crate::ops::forest::{Aggregate, Branch, Forest, Mode, Next, check_len, numbers, read_forest, tensor_numbers};
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, learning};
 use crate::ops::scores;
@@ -37,7 +37,7 @@ fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
             ));
         }
     };
-    let forest = listed(node, "target", targets(node)?, aggregate)?;
+    let forest = read_forest(node, "target", targets(node)?, aggregate)?;
     let (base, transform) = (numbers(node, "base_values")?, Transform::named(node)?);
     if !base.is_empty() && base.len() != forest.targets {
         return Err(Error::invalid_encoding(format!(
@@ -75,7 +75,7 @@ fn regress<T: Element>(
 
 fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
     let labels = labels(node, "classlabels_int64s")?;
-    let forest = listed(node, "class", labels.len(), Aggregate::Sum)?;
+    let forest = read_forest(node, "class", labels.len(), Aggregate::Sum)?;
     let (base, transform) = (numbers(node, "base_values")?, Transform::named(node)?);
     let first = forest.weights.first().map(|&(class, _)| class);
     let one_class = forest.weights.iter().all(|&(class, _)| Some(class) == first);
@@ -181,21 +181,21 @@ fn ensemble(node: &Node<'_>) -> Result<OpFn, Error> {
     let modes = modes.elements::<u8>()?.iter().map(|&mode| Mode::numbered(mode)).collect::<Result<Vec<_>, _>>()?;
     let (splits, weights) = (tensor_numbers(&splits)?, tensor_numbers(&weights)?);
     let (features, missing) = (ints("nodes_featureids")?, ints("nodes_missing_value_tracks_true")?);
-    let (yes, no) = (ints("nodes_truenodeids")?, ints("nodes_falsenodeids")?);
+    let (if_true, if_false) = (ints("nodes_truenodeids")?, ints("nodes_falsenodeids")?);
     let (yes_leaves, no_leaves) = (ints("nodes_trueleafs")?, ints("nodes_falseleafs")?);
     node.ignore(&["nodes_hitrates"]);
     for (name, found) in [
         ("nodes_splits", splits.len()),
         ("nodes_featureids", features.len()),
-        ("nodes_truenodeids", yes.len()),
-        ("nodes_falsenodeids", no.len()),
+        ("nodes_truenodeids", if_true.len()),
+        ("nodes_falsenodeids", if_false.len()),
         ("nodes_trueleafs", yes_leaves.len()),
         ("nodes_falseleafs", no_leaves.len()),
     ] {
-        as_long(name, found, modes.len(), false)?;
+        check_len(name, found, modes.len(), false)?;
     }
-    as_long("nodes_missing_value_tracks_true", missing.len(), modes.len(), true)?;
-    let (yes, no) = (nexts(yes, yes_leaves)?, nexts(no, no_leaves)?);
+    check_len("nodes_missing_value_tracks_true", missing.len(), modes.len(), true)?;
+    let (if_true, if_false) = (nexts(if_true, yes_leaves)?, nexts(if_false, no_leaves)?);
     // The sets lie one after the other, and a NaN ends each.
     let members = node.tensor("membership_values")?.map_or(Ok(Vec::new()), |tensor| tensor_numbers(&tensor))?;
     let ended = match members.as_slice() {
@@ -221,12 +221,12 @@ fn ensemble(node: &Node<'_>) -> Result<OpFn, Error> {
             missing: missing.get(index).is_some_and(|&missing| missing != 0),
             threshold: splits[index],
             set,
-            yes: yes[index],
-            no: no[index],
+            if_true: if_true[index],
+            if_false: if_false[index],
         });
     }
     let leaf_targets = ints("leaf_targetids")?;
-    as_long("leaf_targetids", leaf_targets.len(), weights.len(), false)?;
+    check_len("leaf_targetids", leaf_targets.len(), weights.len(), false)?;
     let target = |&target: &i64| u32::try_from(target);
     let leaf_targets = leaf_targets.iter().map(target).collect::<Result<Vec<_>, _>>();
     let leaf_targets =

@@ -60,10 +60,10 @@ fn anchor(weights: &Value, transposed: bool, rank: Rank, bias: Option<&Value>) -
     let weights = weights.clone();
     let build = move |mut program: Program, packs: &mut PackedWeights| -> Option<OpFn> {
         let constants = program.bytes(n);
-        packs.take(constants)?;
+        packs.spend(constants)?;
         let (row, column) = if transposed { (1, k) } else { (n, 1) };
         let layout = if transposed { PackLayout::Columns } else { PackLayout::Rows };
-        let panels = packs.of(&weights, layout, pack::packed_b_len(k, n)?, |elements, out| {
+        let panels = packs.packed(&weights, layout, pack::packed_b_len(k, n)?, |elements, out| {
             pack::pack_b(Strided { elements, row, column }, k, n, out);
         })?;
         let mut bias = bias.as_ref().and_then(|bias| bias.elements::<f32>().ok()).map(<[f32]>::to_vec);
