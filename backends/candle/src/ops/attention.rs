@@ -6,7 +6,7 @@
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
-use crate::ops::heads::{Heads, by_head, float_type, for_each, overwrite, precision, softmax};
+use crate::ops::heads::{AttentionDims, float_type, for_each, overwrite, precision, softmax, split_heads};
 use crate::ops::layout::{join, permute};
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -64,7 +64,7 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
         key_heads: heads(node, "kv_num_heads")?,
         outputs: node.outputs(),
     };
-    node.at_most(4)?;
+    node.limit_outputs(4)?;
     if !(0..=3).contains(&operator.mode) {
         return Err(Error::invalid_encoding("attribute qk_matmul_output_mode is not between 0 and 3"));
     }
@@ -97,20 +97,20 @@ enum MaskElements<'a, T> {
 }
 
 impl<'a, T: Real> Mask<'a, T> {
-    fn new(value: &'a Value, heads: &Heads, may_be_short: bool) -> Result<Self, Error> {
+    fn new(value: &'a Value, dims: &AttentionDims, may_be_short: bool) -> Result<Self, Error> {
         let wrong = || {
             Error::invalid_argument(format!(
                 "the mask {} does not broadcast to the scores {}",
                 Dims(value.dims()),
-                Dims(&heads.all())
+                Dims(&dims.score_dims())
             ))
         };
-        let (all, own) = (heads.all(), strides(value.dims()));
+        let (all, own) = (dims.score_dims(), strides(value.dims()));
         let skipped = all.len().checked_sub(value.rank()).ok_or_else(wrong)?;
-        let (mut strides, mut keys) = ([0; 4], heads.keys);
+        let (mut strides, mut keys) = ([0; 4], dims.key_len);
         for (place, (&dim, &stride)) in value.dims().iter().zip(&own).enumerate() {
             let place = place + skipped;
-            if place == 3 && may_be_short && dim < heads.keys {
+            if place == 3 && may_be_short && dim < dims.key_len {
                 (strides[3], keys) = (stride, dim);
             } else if dim == all[place] {
                 strides[place] = stride;
@@ -175,8 +175,8 @@ impl Attention {
         if key.rank() != query.rank() || value.rank() != query.rank() {
             return Err(Error::invalid_argument("queries, keys and values have different ranks"));
         }
-        let query = by_head(query, self.query_heads, cx)?;
-        let (key, value) = (by_head(key, self.key_heads, cx)?, by_head(value, self.key_heads, cx)?);
+        let query = split_heads(query, self.query_heads, cx)?;
+        let (key, value) = (split_heads(key, self.key_heads, cx)?, split_heads(value, self.key_heads, cx)?);
         let (key, value, past) = match (args.take(4), args.take(5)) {
             (Ok(before), Ok(values)) => {
                 let past = before.dims().get(2).copied().unwrap_or(0);
@@ -184,8 +184,8 @@ impl Attention {
             }
             _ => (key, value, 0),
         };
-        let heads = Heads::new(&query, &key, &value)?;
-        let lens = args.option(6).map(|lens| Self::lens(lens, &heads)).transpose()?;
+        let dims = AttentionDims::new(&query, &key, &value)?;
+        let lens = args.option(6).map(|lens| Self::lens(lens, &dims)).transpose()?;
         let compute_ty = precision(ty, self.softmax_precision)?;
         precision(value.ty(), None)?;
         let mask = args.take(3).ok();
@@ -201,14 +201,14 @@ impl Attention {
         let (keys, values) = (convert(key.clone(), compute_ty, cx)?, convert(value.clone(), compute_ty, cx)?);
         let inputs = (&query, &keys, &values, mask.as_ref());
         let (result, scores) = if compute_ty == ElementType::F64 {
-            self.compute::<f64>(inputs, lens, past, &heads, cx)?
+            self.compute::<f64>(inputs, lens, past, &dims, cx)?
         } else {
-            self.compute::<f32>(inputs, lens, past, &heads, cx)?
+            self.compute::<f32>(inputs, lens, past, &dims, cx)?
         };
         let mut result = convert(result, ty, cx)?;
         if flat {
-            let width = heads.queries.saturating_mul(heads.depth);
-            result = permute(result, &[0, 2, 1, 3], cx)?.reshaped(vec![heads.batch, heads.rows, width])?;
+            let width = dims.query_heads.saturating_mul(dims.value_size);
+            result = permute(result, &[0, 2, 1, 3], cx)?.reshaped(vec![dims.batch, dims.query_len, width])?;
         }
         let mut outputs = vec![result, key, value];
         if let Some(scores) = scores {
@@ -217,21 +217,21 @@ impl Attention {
         Ok(outputs)
     }
 
-    fn lens(value: &Value, heads: &Heads) -> Result<Vec<usize>, Error> {
+    fn lens(value: &Value, dims: &AttentionDims) -> Result<Vec<usize>, Error> {
         let list = value.elements::<i64>()?;
-        if value.dims() != [heads.batch] {
+        if value.dims() != [dims.batch] {
             return Err(Error::invalid_argument(format!(
                 "nonpad_kv_seqlen has dimensions {}, and the batch has {} sequences",
                 Dims(value.dims()),
-                heads.batch
+                dims.batch
             )));
         }
-        let len = |&len: &i64| usize::try_from(len).ok().filter(|&len| len <= heads.keys);
+        let len = |&len: &i64| usize::try_from(len).ok().filter(|&len| len <= dims.key_len);
         let lens: Option<Vec<usize>> = list.iter().map(len).collect();
         lens.ok_or_else(|| {
             Error::invalid_argument(format!(
                 "a length in nonpad_kv_seqlen is not between 0 and {}, the number of keys",
-                heads.keys
+                dims.key_len
             ))
         })
     }
@@ -242,24 +242,24 @@ impl Attention {
         (query, key, value, mask): (&Value, &Value, &Value, Option<&Value>),
         lens: Option<Vec<usize>>,
         past: usize,
-        heads: &Heads,
+        dims: &AttentionDims,
         cx: &ExecContext<'_>,
     ) -> Result<(Value, Option<Value>), Error> {
-        let mask = mask.map(|mask| Mask::new(mask, heads, self.opset >= 24)).transpose()?;
+        let mask = mask.map(|mask| Mask::new(mask, dims, self.opset >= 24)).transpose()?;
         let inputs = Inputs { query, key, value, mask, lens, past };
         let mut all = None;
         if self.outputs > 3 {
-            all = Some(cx.filled(T::ZERO, product(&heads.all()))?);
+            all = Some(cx.filled(T::ZERO, product(&dims.score_dims()))?);
         }
-        let result = cx.output::<T>(&heads.output())?.write(T::ZERO, |out| {
-            self.run_blocks(&inputs, heads, out, all.as_mut().map(|(all, _)| all.as_mut_slice()), cx)
+        let result = cx.output::<T>(&dims.output_dims())?.write(T::ZERO, |out| {
+            self.run_blocks(&inputs, dims, out, all.as_mut().map(|(all, _)| all.as_mut_slice()), cx)
         })?;
-        if heads.depth == 0
+        if dims.value_size == 0
             && let Some((all, _)) = &mut all
         {
-            self.run_blocks(&inputs, heads, &mut [], Some(all), cx)?;
+            self.run_blocks(&inputs, dims, &mut [], Some(all), cx)?;
         }
-        let all = all.map(|(all, charge)| Value::charged(heads.all().to_vec(), all, charge)).transpose()?;
+        let all = all.map(|(all, charge)| Value::charged(dims.score_dims().to_vec(), all, charge)).transpose()?;
         Ok((result, all))
     }
 
@@ -267,29 +267,29 @@ impl Attention {
     fn run_blocks<T: Real>(
         &self,
         inputs: &Inputs<'_, T>,
-        heads: &Heads,
+        dims: &AttentionDims,
         out: &mut [T],
         mut all: Option<&mut [T]>,
         cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
-        let (shared, block) = (heads.shared_rows(), heads.block());
-        if heads.keys == 0 {
+        let (shared, block) = (dims.shared_rows(), dims.block());
+        if dims.key_len == 0 {
             return Ok(());
         }
-        for head in 0..heads.batch * (heads.queries / heads.group) {
+        for head in 0..dims.batch * (dims.query_heads / dims.group_size) {
             for first in (0..shared).step_by(block) {
                 cx.control.check()?;
                 let count = block.min(shared - first);
-                let (scores, charge) = heads.scores((inputs.query, inputs.key), head, (first, count), cx)?;
+                let (scores, charge) = dims.scores((inputs.query, inputs.key), head, (first, count), cx)?;
                 let at = head * shared + first;
-                let kept = all.as_mut().map(|all| &mut all[at * heads.keys..(at + count) * heads.keys]);
-                let weights = self.weights(inputs, heads, (scores, charge), at, kept, cx)?;
-                if heads.depth > 0 {
-                    heads.weigh(
+                let kept = all.as_mut().map(|all| &mut all[at * dims.key_len..(at + count) * dims.key_len]);
+                let weights = self.weights(inputs, dims, (scores, charge), at, kept, cx)?;
+                if dims.value_size > 0 {
+                    dims.weighted_sum(
                         &weights,
                         inputs.value,
                         head,
-                        &mut out[at * heads.depth..(at + count) * heads.depth],
+                        &mut out[at * dims.value_size..(at + count) * dims.value_size],
                         cx,
                     )?;
                 }
@@ -302,22 +302,22 @@ impl Attention {
     fn weights<T: Real>(
         &self,
         inputs: &Inputs<'_, T>,
-        heads: &Heads,
+        dims: &AttentionDims,
         (mut scores, charge): (Vec<T>, Charge),
         at: usize,
         mut kept: Option<&mut [T]>,
         cx: &ExecContext<'_>,
     ) -> Result<Value, Error> {
-        let (scale, cap) = (T::from_f64(self.scale.unwrap_or(heads.scale())), T::from_f64(f64::from(self.softcap)));
+        let (scale, cap) = (T::from_f64(self.scale.unwrap_or(dims.scale())), T::from_f64(f64::from(self.softcap)));
         let mut checkpoint = Checkpoint::default();
-        let count = scores.len() / heads.keys;
-        for (index, row) in scores.chunks_exact_mut(heads.keys).enumerate() {
+        let count = scores.len() / dims.key_len;
+        for (index, row) in scores.chunks_exact_mut(dims.key_len).enumerate() {
             let at = at + index;
             let (batch, head, query) =
-                (at / (heads.queries * heads.rows), at / heads.rows % heads.queries, at % heads.rows);
+                (at / (dims.query_heads * dims.query_len), at / dims.query_len % dims.query_heads, at % dims.query_len);
             let mut keep = |mode: i64, row: &[T], checkpoint: &mut Checkpoint| match &mut kept {
                 Some(kept) if mode == self.mode => {
-                    overwrite(&mut kept[index * heads.keys..(index + 1) * heads.keys], row, checkpoint, cx)
+                    overwrite(&mut kept[index * dims.key_len..(index + 1) * dims.key_len], row, checkpoint, cx)
                 }
                 _ => Ok(()),
             };
@@ -327,7 +327,7 @@ impl Attention {
                 for_each(row, &mut checkpoint, cx, |x| *x = x.over(cap).tanh().times(cap))?;
             }
             keep(1, row, &mut checkpoint)?;
-            let (low, high) = self.visible(inputs, heads, batch, query);
+            let (low, high) = self.visible(inputs, dims, batch, query);
             checkpoint.set(T::NEG_INFINITY, &mut row[..low], cx)?;
             checkpoint.set(T::NEG_INFINITY, &mut row[high..], cx)?;
             if let Some(mask) = &inputs.mask {
@@ -339,25 +339,25 @@ impl Attention {
             softmax(row, &mut checkpoint, cx)?;
             keep(3, row, &mut checkpoint)?;
         }
-        Value::charged(vec![count, heads.keys], scores, charge)
+        Value::charged(vec![count, dims.key_len], scores, charge)
     }
 
     /// The range of keys that a query may attend to before the mask applies: the first, and one past the last.
-    fn visible<T>(&self, inputs: &Inputs<'_, T>, heads: &Heads, batch: usize, query: usize) -> (usize, usize) {
+    fn visible<T>(&self, inputs: &Inputs<'_, T>, dims: &AttentionDims, batch: usize, query: usize) -> (usize, usize) {
         let len = inputs.lens.as_ref().map(|lens| lens[batch]);
         // Sums of tensor sizes do not overflow; sums with a window size saturate.
-        let offset = len.map_or(inputs.past as i64, |len| len as i64 - heads.rows as i64);
+        let offset = len.map_or(inputs.past as i64, |len| len as i64 - dims.query_len as i64);
         let place = offset + query as i64;
         let [left, right] = self.window;
-        let mut high = len.unwrap_or(heads.keys) as i64;
+        let mut high = len.unwrap_or(dims.key_len) as i64;
         if self.causal {
             high = high.min(place + 1);
         }
         if let Some(right) = right {
             high = high.min(place.saturating_add(right).saturating_add(1));
         }
-        let low = left.map_or(0, |left| place.saturating_sub(left)).clamp(0, heads.keys as i64);
-        let high = high.clamp(low, heads.keys as i64);
+        let low = left.map_or(0, |left| place.saturating_sub(left)).clamp(0, dims.key_len as i64);
+        let high = high.clamp(low, dims.key_len as i64);
         (low as usize, high as usize)
     }
 }

@@ -1,4 +1,4 @@
-//! The families whose operators stand on their own: what other operators may be made of.
+//! The families whose operators are not composed of other operators, and may be parts of composed ones.
 
 use graphpool::backend::Error;
 

@@ -21,7 +21,7 @@ fn convolution(node: &Node<'_>) -> Result<OpFn, Error> {
         "silu" | "swish" => true,
         _ => return Err(Error::invalid_encoding("attribute activation is not one of none, silu and swish")),
     };
-    node.at_most(2)?;
+    node.limit_outputs(2)?;
     Ok(Box::new(move |args, cx| run(args, silu, cx)))
 }
 

@@ -17,7 +17,7 @@ use crate::ops::fusion::{Anchor, Channels, PackLayout, PackedWeights};
 use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::patches::{Left, Padded, Patches};
+use crate::ops::patches::{PackedRows, Padded, Patches};
 use crate::ops::window::{ConvShape, Slide, Window, biases, groups, planes, refuse_rank};
 use crate::ops::{conv_double, depthwise};
 use crate::tensor::budget::Charge;
@@ -262,7 +262,7 @@ fn products(
                 let from = start / places;
                 for first in (0..places).step_by(pack::nr() * PANELS) {
                     let end = places.min(first + pack::nr() * PANELS);
-                    patches.multiply(image, Left { elements: left, m: each, from }, first..end, out, cx)?;
+                    patches.multiply(image, PackedRows { elements: left, m: each, from }, first..end, out, cx)?;
                     for (filter, out) in out.chunks_exact_mut(places).enumerate() {
                         epilogue.run(
                             &mut out[first..end],

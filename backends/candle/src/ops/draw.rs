@@ -90,7 +90,7 @@ struct Source {
 
 impl Source {
     fn new(node: &Node<'_>) -> Result<Self, Error> {
-        Ok(Self { seed: node.float_option("seed")?, node: node.random() })
+        Ok(Self { seed: node.float_option("seed")?, node: node.random_index() })
     }
 
     /// The next `blocks` blocks of the generator.

@@ -64,7 +64,7 @@ fn scaler(node: &Node<'_>) -> Result<OpFn, Error> {
             scale.len()
         )));
     }
-    node.hold((offset.len() + scale.len()) * size_of::<f32>())?;
+    node.charge((offset.len() + scale.len()) * size_of::<f32>())?;
     Ok(Box::new(move |mut args, cx| {
         let (value, width) = matrix(args.take(0)?, cx)?;
         if offset.len() != 1 && offset.len() != width {
@@ -139,7 +139,7 @@ fn imputer(node: &Node<'_>) -> Result<OpFn, Error> {
             "exactly one of imputed_value_floats and imputed_value_int64s must be given",
         ));
     }
-    node.hold(floats.len() * size_of::<f32>() + ints.len() * size_of::<i64>())?;
+    node.charge(floats.len() * size_of::<f32>() + ints.len() * size_of::<i64>())?;
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
         match value.ty() {

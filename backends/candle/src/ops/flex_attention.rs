@@ -2,7 +2,7 @@
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
-use crate::ops::heads::{Heads, float_type, for_each, precision, softmax};
+use crate::ops::heads::{AttentionDims, float_type, for_each, precision, softmax};
 use crate::ops::node::{Args, Node, OpFn, Subgraph};
 use crate::ops::operator::{Operator, since};
 use crate::ops::real::Real;
@@ -39,7 +39,7 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
         score: modifier(node, "score_mod")?,
         weight: modifier(node, "prob_mod")?,
     };
-    node.at_most(1)?;
+    node.limit_outputs(1)?;
     Ok(Box::new(move |args, cx| operator.run(args, cx)))
 }
 
@@ -67,14 +67,14 @@ impl FlexAttention {
         if key.ty() != ty || value.ty() != ty {
             return Err(Error::invalid_argument("queries, keys and values have different types"));
         }
-        let heads = Heads::new(&query, &key, &value)?;
+        let dims = AttentionDims::new(&query, &key, &value)?;
         let compute_ty = precision(ty, self.softmax_precision)?;
         let (query, key) = (convert(query, compute_ty, cx)?, convert(key, compute_ty, cx)?);
         let value = convert(value, compute_ty, cx)?;
         let result = if compute_ty == ElementType::F64 {
-            self.compute::<f64>([&query, &key, &value], &heads, &args, cx)?
+            self.compute::<f64>([&query, &key, &value], &dims, &args, cx)?
         } else {
-            self.compute::<f32>([&query, &key, &value], &heads, &args, cx)?
+            self.compute::<f32>([&query, &key, &value], &dims, &args, cx)?
         };
         Ok(vec![convert(result, ty, cx)?])
     }
@@ -82,21 +82,21 @@ impl FlexAttention {
     fn compute<T: Real>(
         &self,
         [query, key, value]: [&Value; 3],
-        heads: &Heads,
+        dims: &AttentionDims,
         args: &Args,
         cx: &ExecContext<'_>,
     ) -> Result<Value, Error> {
-        let scale = T::from_f64(self.scale.unwrap_or(heads.scale()));
+        let scale = T::from_f64(self.scale.unwrap_or(dims.scale()));
         // The subgraphs compute in softmax_precision, by default in the type of the attention.
         let subgraph_ty = self.softmax_precision.unwrap_or(T::TYPE);
-        let (shared, block, keys) = (heads.shared_rows(), heads.block(), heads.keys);
-        let groups = heads.batch * (heads.queries / heads.group);
+        let (shared, block, keys) = (dims.shared_rows(), dims.block(), dims.key_len);
+        let groups = dims.batch * (dims.query_heads / dims.group_size);
         let mut checkpoint = Checkpoint::default();
-        let scores = cx.output::<T>(&heads.all())?.append(|out| {
+        let scores = cx.output::<T>(&dims.score_dims())?.append(|out| {
             for head in 0..groups {
                 for first in (0..shared).step_by(block) {
                     let count = block.min(shared - first);
-                    let (scores, _charge) = heads.scores::<T>((query, key), head, (first, count), cx)?;
+                    let (scores, _charge) = dims.scores::<T>((query, key), head, (first, count), cx)?;
                     let start = out.len();
                     checkpoint.copy(&scores, out, cx)?;
                     for_each(&mut out[start..], &mut checkpoint, cx, |x| *x = x.times(scale))?;
@@ -108,23 +108,23 @@ impl FlexAttention {
         scores = convert(scores, T::TYPE, cx)?;
         if keys > 0 {
             let elements = scores.elements::<T>()?;
-            scores = cx.output::<T>(&heads.all())?.append(|out| {
+            scores = cx.output::<T>(&dims.score_dims())?.append(|out| {
                 checkpoint.copy(elements, out, cx)?;
                 out.chunks_exact_mut(keys).try_for_each(|row| softmax(row, &mut checkpoint, cx))
             })?;
         }
         let weights = apply_subgraph(self.weight.as_ref(), convert(scores, subgraph_ty, cx)?, args, cx)?;
         let weights = convert(weights, T::TYPE, cx)?;
-        cx.output::<T>(&heads.output())?.write(T::ZERO, |out| {
+        cx.output::<T>(&dims.output_dims())?.write(T::ZERO, |out| {
             let elements = weights.elements::<T>()?;
-            let size = shared * heads.depth;
+            let size = shared * dims.value_size;
             if keys == 0 {
                 return Ok(());
             }
             for (head, out) in out.chunks_exact_mut(size).enumerate() {
                 let part = &elements[head * shared * keys..(head + 1) * shared * keys];
                 let part = cx.output::<T>(&[shared, keys])?.append(|rows| checkpoint.copy(part, rows, cx))?;
-                heads.weigh(&part, value, head, out, cx)?;
+                dims.weighted_sum(&part, value, head, out, cx)?;
             }
             Ok(())
         })

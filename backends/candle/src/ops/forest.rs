@@ -347,7 +347,7 @@ pub(super) fn read_forest(
     let (leaves, weights) = scores(node, prefix, leaf_count as usize, &nodes)?;
     let forest = Forest { branches, members: Vec::new(), leaves, weights, roots, targets, aggregate };
     forest.check(false)?;
-    node.hold(forest.bytes())?;
+    node.charge(forest.bytes())?;
     Ok(forest)
 }
 

@@ -26,7 +26,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     // onnxruntime has both in ai.onnx, LayerNormalization since before ONNX defined it.
     since(1, "SimplifiedLayerNormalization", (2, 2), root_mean_square),
     since(1, "LayerNormalization", (2, 3), |node| {
-        onnx_operator("LayerNormalization", 17, node.pass(&["axis", "epsilon", "stash_type"]))
+        onnx_operator("LayerNormalization", 17, node.attributes(&["axis", "epsilon", "stash_type"]))
     })
     .until(16),
 ];
@@ -102,7 +102,7 @@ fn activation(name: &str, parameters: &[f32]) -> Result<OpFn, Error> {
 }
 
 fn gemm(node: &Node<'_>) -> Result<OpFn, Error> {
-    let gemm = onnx_operator("Gemm", 13, node.pass(&["alpha", "beta", "transA", "transB"]))?;
+    let gemm = onnx_operator("Gemm", 13, node.attributes(&["alpha", "beta", "transA", "transB"]))?;
     let name = node.string("activation", "Relu")?;
     let parameters = [node.float_option("activation_alpha")?, node.float_option("activation_beta")?];
     let activation = activation(name, &parameters.into_iter().flatten().collect::<Vec<_>>())?;
@@ -113,7 +113,7 @@ fn gemm(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
-    let attributes = node.pass(&["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"]);
+    let attributes = node.attributes(&["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"]);
     let (conv, add) = (onnx_operator("Conv", 11, attributes)?, onnx_operator("Add", 13, Vec::new())?);
     let parameters = node.floats("activation_params")?.unwrap_or_default();
     let activation = match node.string("activation", "")? {
@@ -140,7 +140,7 @@ fn refuse_training_outputs(node: &Node<'_>) -> Result<(), Error> {
     if wanted(1) || wanted(2) {
         return Err(Error::unsupported("the mean and the standard deviation are not supported as outputs"));
     }
-    node.at_most(4)
+    node.limit_outputs(4)
 }
 
 fn skip_layer(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -208,7 +208,7 @@ fn root_mean_square(node: &Node<'_>) -> Result<OpFn, Error> {
     if node.int("stash_type")?.unwrap_or(1) != 1 {
         return Err(Error::unsupported("a stash_type other than 1 (f32) is not supported"));
     }
-    node.at_most(1)?;
+    node.limit_outputs(1)?;
     Ok(Box::new(move |mut args, cx| Ok(vec![rms_normalized(args.take(0)?, args.take(1)?, axis, epsilon, cx)?])))
 }
 
@@ -224,8 +224,8 @@ fn skip_root_mean_square(node: &Node<'_>) -> Result<OpFn, Error> {
 
 /// The embeddings of words, positions and segments, summed and normalized.
 fn embed(node: &Node<'_>) -> Result<OpFn, Error> {
-    node.at_most(3)?;
-    node.wants(&[2, 3, 5, 6])?;
+    node.limit_outputs(3)?;
+    node.require_inputs(&[2, 3, 5, 6])?;
     let epsilon = node.float("epsilon", 1e-12)?;
     // Only the number of mask elements of each sequence is supported as output mask_index.
     if node.int("mask_index_type")?.unwrap_or(0) != 0 {

@@ -1,8 +1,7 @@
 //! Labels and categories of ai.onnx.ml: LabelEncoder, OneHotEncoder, CategoryMapper, ZipMap.
 //!
-//! The tables are made at load. A sequence of maps, which ZipMap makes, has no tensor: its scores are handed on as the
-//! matrix that they are, a column for each class in the order of the labels, which the guest has from the model's
-//! author.
+//! The tables are built at load. ZipMap makes a sequence of maps, which is not a tensor: here its output is the matrix
+//! of scores, with a column for each class in the order of the labels.
 
 use std::collections::HashMap;
 
@@ -20,14 +19,14 @@ use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    learning(1, "LabelEncoder", (1, 1), by_classes).until(1),
+    learning(1, "LabelEncoder", (1, 1), label_encoder_of_classes).until(1),
     learning(2, "LabelEncoder", (1, 1), label_encoder),
     learning(1, "OneHotEncoder", (1, 1), one_hot),
     learning(1, "CategoryMapper", (1, 1), category_mapper),
     learning(1, "ZipMap", (1, 1), zip_map),
 ];
 
-/// What stands for an element in a table: its bits, so that a NaN is found too.
+/// The key of an element in a table, from its bits, so that NaN has one too.
 trait Key: Element {
     fn key(self) -> u64;
 }
@@ -46,7 +45,7 @@ macro_rules! floats {
     ($($ty:ty)*) => {$(
         impl Key for $ty {
             fn key(self) -> u64 {
-                // One NaN, and one zero.
+                // All NaNs have one key, and 0.0 and -0.0 have one.
                 if self.is_nan() { u64::MAX } else { u64::from((self + 0.0).to_bits()) }
             }
         }
@@ -61,7 +60,7 @@ impl Key for Text {
     }
 }
 
-/// Runs a body with the elements of a value of keys.
+/// Runs a body with the elements of a value, whose type must be one of keys.
 macro_rules! with_keys {
     ($value:expr, |$elements:ident| $body:expr) => {
         match $value.ty() {
@@ -80,19 +79,19 @@ macro_rules! with_keys {
     }};
 }
 
-/// From an element to the place of its value.
+/// A map from elements to the positions of their values.
 struct Table {
     places: HashMap<u64, u32>,
     ty: ElementType,
 }
 
-/// Bytes of an entry of a table, about.
-const ENTRY: usize = 24;
+/// Approximate bytes of an entry of a table.
+const ENTRY_BYTES: usize = 24;
 
 impl Table {
-    /// The table of these keys; of equal ones the first counts, or the last.
+    /// The table of `keys`. Of equal keys the last one counts if `last`, otherwise the first.
     fn new(keys: &Value, last: bool, node: &Node<'_>) -> Result<Self, Error> {
-        node.hold(keys.len().saturating_mul(ENTRY))?;
+        node.charge(keys.len().saturating_mul(ENTRY_BYTES))?;
         let mut places = HashMap::with_capacity(keys.len());
         with_keys!(keys, |keys| {
             for (place, key) in (0_u32..).zip(keys) {
@@ -107,7 +106,7 @@ impl Table {
         Ok(Self { places, ty: keys.ty() })
     }
 
-    /// The place of each element's value, where it has one.
+    /// Calls `visit` with the position of each element's value; `None` for an element that is not a key.
     fn visit(&self, value: &Value, cx: &ExecContext<'_>, mut visit: impl FnMut(Option<usize>)) -> Result<(), Error> {
         if value.ty() != self.ty {
             return Err(no_type(value));
@@ -122,7 +121,7 @@ impl Table {
         })
     }
 
-    /// Each element's value of `values`, or the one of `default`.
+    /// Maps each element to its value in `values`, or to `default`.
     fn map(&self, value: &Value, values: &Value, default: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
         with_elements!(values, |values| {
             let &[default] = elements_like(values, default)? else {
@@ -137,7 +136,7 @@ impl Table {
     }
 }
 
-/// One list out of attributes of several types.
+/// The list in one of several attributes, which differ by type.
 fn list(node: &Node<'_>, prefix: &str) -> Result<Option<Value>, Error> {
     let mut lists = Vec::new();
     if let Some(floats) = node.floats(&format!("{prefix}_floats"))? {
@@ -181,13 +180,13 @@ fn label_encoder(node: &Node<'_>) -> Result<OpFn, Error> {
     if default.ty() != values.ty() || default.len() != 1 {
         return Err(Error::invalid_encoding("attribute default_tensor is not one element of the values' type"));
     }
-    node.hold(values.bytes())?;
+    node.charge(values.bytes())?;
     let table = Table::new(&keys, false, node)?;
     Ok(Box::new(move |args, cx| Ok(vec![table.map(args.get(0)?, &values, &default, cx)?])))
 }
 
-/// Strings to integers and integers to strings, whichever comes.
-fn both_ways(node: &Node<'_>, integers: &Value, strings: &Value) -> Result<OpFn, Error> {
+/// Maps strings to integers and integers to strings, depending on the type of the input.
+fn bidirectional(node: &Node<'_>, integers: &Value, strings: &Value) -> Result<OpFn, Error> {
     if integers.len() != strings.len() {
         return Err(Error::invalid_encoding(format!(
             "there are {} integers and {} strings",
@@ -197,7 +196,7 @@ fn both_ways(node: &Node<'_>, integers: &Value, strings: &Value) -> Result<OpFn,
     }
     let integer = Value::scalar(node.int("default_int64")?.unwrap_or(-1))?;
     let text = Value::scalar(node.text("default_string", "_Unused")?)?;
-    node.hold(integers.bytes() + strings.bytes())?;
+    node.charge(integers.bytes() + strings.bytes())?;
     let (from_integers, from_strings) = (Table::new(integers, true, node)?, Table::new(strings, true, node)?);
     let (integers, strings) = (integers.clone(), strings.clone());
     Ok(Box::new(move |args, cx| {
@@ -210,17 +209,17 @@ fn both_ways(node: &Node<'_>, integers: &Value, strings: &Value) -> Result<OpFn,
     }))
 }
 
-fn by_classes(node: &Node<'_>) -> Result<OpFn, Error> {
+fn label_encoder_of_classes(node: &Node<'_>) -> Result<OpFn, Error> {
     let classes = node.texts("classes_strings")?.unwrap_or_default();
     let numbers = Value::new(vec![classes.len()], (0..classes.len() as i64).collect())?;
-    both_ways(node, &numbers, &Value::new(vec![classes.len()], classes)?)
+    bidirectional(node, &numbers, &Value::new(vec![classes.len()], classes)?)
 }
 
 fn category_mapper(node: &Node<'_>) -> Result<OpFn, Error> {
     let (integers, strings) =
         (node.ints("cats_int64s")?.unwrap_or_default(), node.texts("cats_strings")?.unwrap_or_default());
     let integers = Value::new(vec![integers.len()], integers.to_vec())?;
-    both_ways(node, &integers, &Value::new(vec![strings.len()], strings)?)
+    bidirectional(node, &integers, &Value::new(vec![strings.len()], strings)?)
 }
 
 fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -258,7 +257,7 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// How many labels a ZipMap has.
+/// The number of labels of a ZipMap.
 fn labels(node: &Node<'_>) -> Result<usize, Error> {
     let integers = node.ints("classlabels_int64s")?.map_or(0, <[i64]>::len);
     let strings = node.strings("classlabels_strings")?.map_or(0, |labels| labels.len());
@@ -280,7 +279,7 @@ fn zip_map(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// The outputs that are sequences of maps, as the matrices that stand for them.
+/// The outputs of ZipMap, described as the matrices that this backend returns for them.
 pub(crate) fn maps(graph: &GraphProto) -> HashMap<String, Port> {
     let maps = graph
         .node

@@ -1,4 +1,4 @@
-//! Operators that move elements about: Transpose, Concat, Split, Tile, Expand, DepthToSpace, SpaceToDepth.
+//! Operators that rearrange elements: Transpose, Concat, Split, Tile, Expand, DepthToSpace, SpaceToDepth.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::broadcast::{expand_like, shape};
@@ -17,16 +17,16 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(4, "Concat", (1, MANY), concat),
     since(2, "Split", (1, 2), split),
     since(6, "Tile", (2, 2), tile),
-    since(8, "Expand", (2, 2), expand_to),
+    since(8, "Expand", (2, 2), expand),
     since(1, "DepthToSpace", (1, 1), depth_to_space),
     since(1, "SpaceToDepth", (1, 1), space_to_depth),
 ];
 
 fn transpose(node: &Node<'_>) -> Result<OpFn, Error> {
-    let fixed = node.ints("perm")?.map(<[i64]>::to_vec);
+    let perm = node.ints("perm")?.map(<[i64]>::to_vec);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
-        let permutation = match &fixed {
+        let permutation = match &perm {
             Some(list) if list.len() == value.rank() => {
                 list.iter().map(|&one| axis(one, value.rank())).collect::<Result<_, _>>()?
             }
@@ -44,7 +44,7 @@ fn transpose(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// The value with its dimensions in another order; `permutation` holds each of them once, or this is an error.
+/// The value with its dimensions in another order; an error if `permutation` does not hold each dimension once.
 pub(super) fn permute(value: Value, permutation: &[usize], cx: &ExecContext<'_>) -> Result<Value, Error> {
     let mut seen = vec![false; value.rank()];
     for &place in permutation {
@@ -56,7 +56,7 @@ pub(super) fn permute(value: Value, permutation: &[usize], cx: &ExecContext<'_>)
         }
     }
     let dims: Vec<usize> = permutation.iter().map(|&place| value.dims()[place]).collect();
-    // Dimensions of 1 may go anywhere without an element moving.
+    // Moving a dimension of 1 moves no element.
     let moved = permutation.iter().filter(|&&place| value.dims()[place] != 1);
     if moved.clone().zip(moved.skip(1)).all(|(a, b)| a < b) {
         return value.reshaped(dims);
@@ -90,7 +90,7 @@ fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// The values one after the other along an axis.
+/// Concatenates the values along an axis.
 pub(super) fn join(values: &[&Value], at: i64, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let first = values.first().ok_or_else(|| Error::invalid_argument("there are no tensors to concatenate"))?;
     let at = axis(at, first.rank())?;
@@ -129,7 +129,7 @@ pub(super) fn join(values: &[&Value], at: i64, cx: &ExecContext<'_>) -> Result<V
 
 fn split(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(0);
-    let fixed = if node.opset < 13 { node.ints("split")?.map(<[i64]>::to_vec) } else { None };
+    let split_attribute = if node.opset < 13 { node.ints("split")?.map(<[i64]>::to_vec) } else { None };
     let count = node.outputs();
     if node.opset >= 18
         && let Some(number) = node.int("num_outputs")?
@@ -141,7 +141,7 @@ fn split(node: &Node<'_>) -> Result<OpFn, Error> {
         let value = args.get(0)?;
         let at = axis(at, value.rank())?;
         let whole = value.dims()[at];
-        let parts = match (&fixed, args.option(1)) {
+        let parts = match (&split_attribute, args.option(1)) {
             (Some(list), _) => list.clone(),
             (None, Some(list)) if list.len() == count => integers(list, cx)?.to_vec(),
             (None, Some(list)) => {
@@ -151,7 +151,7 @@ fn split(node: &Node<'_>) -> Result<OpFn, Error> {
                 )));
             }
             (None, None) => {
-                // All of the same size but the last, which may be smaller.
+                // All parts have the same size, except that the last may be smaller.
                 let part = whole.div_ceil(count.max(1));
                 (0..count).map(|index| whole.saturating_sub(index * part).min(part) as i64).collect()
             }
@@ -214,7 +214,7 @@ fn tile(_: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-fn expand_to(_: &Node<'_>) -> Result<OpFn, Error> {
+fn expand(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|mut args, cx| {
         let value = args.take(0)?;
         let out = shape(value.dims(), &dims(args.get(1)?)?)?;
@@ -225,15 +225,15 @@ fn expand_to(_: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// Batch, channels, height and width, and a block size that is positive.
-fn image(node: &Node<'_>) -> Result<usize, Error> {
+/// Attribute blocksize, which must be positive.
+fn block_size(node: &Node<'_>) -> Result<usize, Error> {
     let block =
         node.int("blocksize")?.and_then(|size| usize::try_from(size).ok()).filter(|size| (1..65536).contains(size));
     block.ok_or_else(|| Error::invalid_encoding("attribute blocksize is missing or out of range"))
 }
 
 fn depth_to_space(node: &Node<'_>) -> Result<OpFn, Error> {
-    let block = image(node)?;
+    let block = block_size(node)?;
     let columns_first = match if node.opset < 11 { "DCR" } else { node.string("mode", "DCR")? } {
         "DCR" => false,
         "CRD" => true,
@@ -259,7 +259,7 @@ fn depth_to_space(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 fn space_to_depth(node: &Node<'_>) -> Result<OpFn, Error> {
-    let block = image(node)?;
+    let block = block_size(node)?;
     let order = match if node.opset >= 28 { node.string("mode", "DCR")? } else { "DCR" } {
         "DCR" => [0, 3, 5, 1, 2, 4],
         "CRD" => [0, 1, 3, 5, 2, 4],

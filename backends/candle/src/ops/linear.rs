@@ -36,11 +36,11 @@ impl Linear {
                 intercepts.len()
             )));
         }
-        node.hold((coefficients.len() + intercepts.len()).saturating_mul(size_of::<f64>()))?;
+        node.charge((coefficients.len() + intercepts.len()).saturating_mul(size_of::<f64>()))?;
         Ok(Self { coefficients: wide(coefficients), intercepts: wide(intercepts), targets })
     }
 
-    /// Refuses rows of another length than the model's.
+    /// Checks the number of features of a row.
     fn check(&self, columns: usize) -> Result<(), Error> {
         let wanted = self.coefficients.len() / self.targets;
         if columns == wanted {
@@ -71,7 +71,7 @@ fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
     let targets = usize::try_from(node.int("targets")?.unwrap_or(1)).ok();
     let targets = targets.ok_or_else(|| Error::invalid_encoding("attribute targets is negative"))?;
     let (linear, transform) = (Linear::new(node, Some(targets))?, Transform::named(node)?);
-    // onnxruntime leaves one score as it is, but for the last of them.
+    // Like onnxruntime, only PROBIT is applied to a single score.
     let transform = if targets == 1 && transform != Transform::Probit { Transform::None } else { transform };
     Ok(Box::new(move |mut args, cx| {
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
@@ -87,7 +87,7 @@ fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
 
 fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
     let (labels, transform) = (labels(node, "classlabels_ints")?, Transform::named(node)?);
-    // The scores come in one form, whatever it says.
+    // The attribute does not change the scores.
     node.ignore(&["multi_class"]);
     let has_intercepts = node.floats("intercepts")?.is_some_and(|intercepts| !intercepts.is_empty());
     let linear = Linear::new(node, if has_intercepts { None } else { Some(labels.len()) })?;

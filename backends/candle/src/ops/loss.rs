@@ -1,4 +1,4 @@
-//! Losses, which models keep from their training: NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss.
+//! Losses: NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
@@ -31,7 +31,7 @@ fn loss(node: &Node<'_>, softmax: bool) -> Result<OpFn, Error> {
     };
     let ignored = node.int("ignore_index")?;
     let log = softmax && node.outputs() > 1;
-    node.at_most(if softmax { 2 } else { 1 })?;
+    node.limit_outputs(if softmax { 2 } else { 1 })?;
     Ok(Box::new(move |mut args, cx| {
         let (mut scores, ty) = promote(args.take(0)?, cx)?;
         if softmax {
@@ -46,7 +46,7 @@ fn loss(node: &Node<'_>, softmax: bool) -> Result<OpFn, Error> {
     }))
 }
 
-/// Batch, classes, and places of each.
+/// Batch size, number of classes, and number of scores of each class.
 fn sizes(scores: &Value) -> Result<(usize, usize, usize), Error> {
     let [n, classes, rest @ ..] = scores.dims() else {
         return Err(Error::invalid_argument("the scores must have at least two dimensions"));

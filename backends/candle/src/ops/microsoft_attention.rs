@@ -32,7 +32,7 @@ struct Heads {
 impl Heads {
     fn new(node: &Node<'_>) -> Result<Self, Error> {
         let count = node.int("num_heads")?.and_then(|count| usize::try_from(count).ok()).filter(|&count| count > 0);
-        node.at_most(1)?;
+        node.limit_outputs(1)?;
         Ok(Self {
             count: count.ok_or_else(|| Error::invalid_encoding("attribute num_heads is missing or not positive"))?,
             causal: node.flag("unidirectional", false)?,

@@ -1,6 +1,6 @@
-//! A node as an operator's constructor sees it: attributes read by type, inputs known at load, the opset in force.
+//! The node that an operator's constructor reads: attributes by type, inputs known at load, the opset.
 //!
-//! An attribute that no constructor asked for makes the node unsupported: it would mean something that is not done.
+//! A node with an attribute that its constructor did not read is refused, because the attribute would have no effect.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -15,10 +15,10 @@ use crate::tensor::texts::{Text, Texts};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-/// What an operator does at run time.
+/// A compiled operator.
 pub(crate) type OpFn = Box<dyn Fn(Args, &ExecContext<'_>) -> Result<Vec<Value>, Error> + Send + Sync>;
 
-/// A compiled graph, as the operator that it is an attribute of runs it.
+/// A compiled graph that is an attribute of an operator, which runs it.
 pub(crate) trait RunGraph: Send + Sync {
     /// The number of its inputs, captures included.
     fn inputs(&self) -> usize;
@@ -34,17 +34,17 @@ pub(crate) trait RunGraph: Send + Sync {
 #[derive(Clone)]
 pub(crate) struct Subgraph {
     pub(crate) graph: Arc<dyn RunGraph>,
-    /// Which inputs of the node are the values that the graph takes from outside, in the order of its inputs.
+    /// The inputs of the node that are the values captured by the graph, in the order of its inputs.
     pub(crate) captures: Vec<usize>,
 }
 
-/// What the nodes of a model share while they are built.
+/// The state that the nodes of a model share at load.
 pub(crate) struct Shared {
-    /// The strings that they name.
+    /// The strings in attributes and tensors.
     pub(crate) texts: RefCell<Texts>,
-    /// How many of them draw numbers at random.
+    /// Number of nodes that draw random numbers.
     pub(crate) randoms: Cell<usize>,
-    /// Bytes that operators keep of their attributes, and may keep.
+    /// Bytes that operators keep of their attributes, at most `limit`.
     held: Cell<usize>,
     limit: usize,
 }
@@ -89,25 +89,25 @@ impl<'a> Node<'a> {
     }
 
     /// Refuses a node that leaves out one of these inputs.
-    pub(crate) fn wants(&self, inputs: &[usize]) -> Result<(), Error> {
+    pub(crate) fn require_inputs(&self, inputs: &[usize]) -> Result<(), Error> {
         match inputs.iter().find(|&&index| !self.has_input(index)) {
             Some(index) => Err(Error::invalid_encoding(format!("input {index} is left out"))),
             None => Ok(()),
         }
     }
 
-    /// The number of outputs, those at the end that nobody named left out.
+    /// The number of outputs up to the last one with a name.
     pub(crate) fn outputs(&self) -> usize {
         self.proto.output.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1)
     }
 
-    /// The input at `index`, where it is known at load.
+    /// The input at `index`, if it is known at load.
     pub(crate) fn constant(&self, index: usize) -> Option<&Value> {
         self.constants.get(index)?.as_ref()
     }
 
     /// Refuses any use of more than `outputs` outputs.
-    pub(crate) fn at_most(&self, outputs: usize) -> Result<(), Error> {
+    pub(crate) fn limit_outputs(&self, outputs: usize) -> Result<(), Error> {
         if self.outputs() > outputs {
             return Err(Error::unsupported(format!(
                 "the node has {} outputs, and at most {outputs} are supported",
@@ -133,7 +133,7 @@ impl<'a> Node<'a> {
         if attribute.ref_attr_name.as_deref().is_some_and(|name| !name.is_empty()) {
             return Err(Error::invalid_encoding(format!("attribute {name} refers to a function's attribute")));
         }
-        // Files older than IR version 2 don't say the type.
+        // Files older than IR version 2 leave the type out.
         if ![0, number].contains(&attribute.r#type.unwrap_or(0)) {
             return Err(Error::invalid_encoding(format!("attribute {name} has the wrong type")));
         }
@@ -142,7 +142,7 @@ impl<'a> Node<'a> {
 
     /// An integer.
     pub(crate) fn int(&self, name: &str) -> Result<Option<i64>, Error> {
-        // The protobuf default of a field that was left out is 0, and writers do leave zeros out.
+        // Protobuf writers may leave a 0 out.
         self.get(name, 2, |attribute| Some(attribute.i.unwrap_or(0)))
     }
 
@@ -156,7 +156,7 @@ impl<'a> Node<'a> {
         Ok(self.get(name, 1, |attribute| Some(attribute.f.unwrap_or(0.0)))?.unwrap_or(default))
     }
 
-    /// A float, where there is one.
+    /// A float without a default.
     pub(crate) fn float_option(&self, name: &str) -> Result<Option<f32>, Error> {
         self.get(name, 1, |attribute| Some(attribute.f.unwrap_or(0.0)))
     }
@@ -195,14 +195,14 @@ impl<'a> Node<'a> {
         found.map(|found| tensor(found, &self.shared.texts)).transpose()
     }
 
-    /// The numbers of strings.
+    /// Strings, as numbers in the model's table of strings.
     pub(crate) fn texts(&self, name: &str) -> Result<Option<Vec<Text>>, Error> {
         let Some(strings) = self.strings(name)? else { return Ok(None) };
         let mut texts = self.shared.texts.borrow_mut();
         Ok(Some(strings.into_iter().map(|text| texts.number(text)).collect()))
     }
 
-    /// The number of a string.
+    /// A string, as its number in the model's table of strings.
     pub(crate) fn text(&self, name: &str, default: &'static str) -> Result<Text, Error> {
         let string = self.string(name, default)?;
         Ok(self.shared.texts.borrow_mut().number(string))
@@ -212,8 +212,9 @@ impl<'a> Node<'a> {
     ///
     /// # Errors
     ///
-    /// [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) where all operators keep more than the load may take.
-    pub(crate) fn hold(&self, bytes: usize) -> Result<(), Error> {
+    /// [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) if all operators together keep more than the limit of the
+    /// load.
+    pub(crate) fn charge(&self, bytes: usize) -> Result<(), Error> {
         let (all, limit) = (self.shared.held.get().saturating_add(bytes), self.shared.limit);
         if all > limit {
             return Err(Error::too_large(format!(
@@ -224,19 +225,19 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
-    /// The number of this node among those that draw numbers at random.
-    pub(crate) fn random(&self) -> usize {
+    /// The number of this node among those that draw random numbers.
+    pub(crate) fn random_index(&self) -> usize {
         let number = self.shared.randoms.get();
         self.shared.randoms.set(number + 1);
         number
     }
 
-    /// The attributes of these names, for an operator that this one is made of.
-    pub(crate) fn pass(&self, names: &[&str]) -> Vec<AttributeProto> {
+    /// The attributes of these names, for an operator that this one is composed of.
+    pub(crate) fn attributes(&self, names: &[&str]) -> Vec<AttributeProto> {
         names.iter().filter_map(|name| self.attribute(name)).cloned().collect()
     }
 
-    /// Marks an attribute as having no bearing on inference.
+    /// Marks attributes as read although they have no effect on inference.
     pub(crate) fn ignore(&self, names: &[&str]) {
         for name in names {
             self.attribute(name);
@@ -252,7 +253,7 @@ impl<'a> Node<'a> {
             .ok_or_else(|| Error::invalid_encoding(format!("the graph {name} is missing")))
     }
 
-    /// Refuses attributes that nothing has asked for.
+    /// Refuses attributes that were not read.
     pub(crate) fn all_read(&self) -> Result<(), Error> {
         let read = self.read.borrow();
         for attribute in &self.proto.attribute {
@@ -265,7 +266,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// The inputs of one run of an operator, taken out of the plan's slots where this is their last use.
+/// The inputs of one call of an operator. A value whose last use this is was moved here from the plan's slots.
 pub(crate) struct Args {
     values: Vec<Option<Value>>,
 }
@@ -275,7 +276,7 @@ impl Args {
         Self { values }
     }
 
-    /// The number of inputs, left-out ones counted.
+    /// The number of inputs, omitted ones included.
     pub(crate) fn len(&self) -> usize {
         self.values.len()
     }
@@ -285,12 +286,12 @@ impl Args {
         self.option(index).ok_or_else(|| Error::invalid_argument(format!("input {index} is missing")))
     }
 
-    /// The input at `index`, where there is one.
+    /// The input at `index`, if given.
     pub(crate) fn option(&self, index: usize) -> Option<&Value> {
         self.values.get(index)?.as_ref()
     }
 
-    /// The input at `index`, taken: an operator that overwrites it saves an allocation.
+    /// Takes the input at `index`. Its last owner can overwrite it in place, which saves an allocation.
     pub(crate) fn take(&mut self, index: usize) -> Result<Value, Error> {
         let value = self.values.get_mut(index).and_then(Option::take);
         value.ok_or_else(|| Error::invalid_argument(format!("input {index} is missing")))

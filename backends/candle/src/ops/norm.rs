@@ -1,4 +1,5 @@
-//! Normalizations: BatchNormalization, InstanceNormalization, LayerNormalization, and by groups, channels and norms.
+//! Normalizations: BatchNormalization, InstanceNormalization, LayerNormalization, GroupNormalization, LRN,
+//! MeanVarianceNormalization, LpNormalization.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::gemm::Factor as _;
@@ -26,7 +27,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(1, "LpNormalization", (1, 1), lp),
 ];
 
-/// The elements of a parameter that has one for each of `channels`.
+/// The elements of a parameter, one for each of `channels`.
 fn parameter<T: Real>(value: &Value, channels: usize) -> Result<&[T], Error> {
     let elements = value.elements::<T>()?;
     if elements.len() != channels {
@@ -44,7 +45,7 @@ fn batch(node: &Node<'_>) -> Result<OpFn, Error> {
     if node.opset >= 14 && node.flag("training_mode", false)? {
         return Err(Error::unsupported("training mode is not supported"));
     }
-    node.at_most(1)?;
+    node.limit_outputs(1)?;
     if node.opset < 9 && !node.flag("spatial", true)? {
         return Err(Error::unsupported("attribute spatial = 0 is not supported"));
     }
@@ -52,20 +53,26 @@ fn batch(node: &Node<'_>) -> Result<OpFn, Error> {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let parameters = (1..5).map(|index| promote_to(args.take(index)?, value.ty(), cx));
         let parameters = parameters.collect::<Result<Vec<_>, Error>>()?;
-        let result = with_reals!(value, T => scaled::<T>(value, &parameters, T::from_f64(f64::from(epsilon)), cx))?;
+        let result =
+            with_reals!(value, T => scale_and_shift::<T>(value, &parameters, T::from_f64(f64::from(epsilon)), cx))?;
         Ok(vec![convert(result, ty, cx)?])
     }))
 }
 
-/// Each channel by its scale, with its shift.
-fn scaled<T: Real>(mut value: Value, parameters: &[Value], epsilon: T, cx: &ExecContext<'_>) -> Result<Value, Error> {
+/// Multiplies each channel by its scale and adds its shift.
+fn scale_and_shift<T: Real>(
+    mut value: Value,
+    parameters: &[Value],
+    epsilon: T,
+    cx: &ExecContext<'_>,
+) -> Result<Value, Error> {
     let channels = value.dims().get(1).copied().unwrap_or(1);
     let [scale, bias, mean, variance] = parameters else {
         return Err(Error::invalid_argument("parameters are missing"));
     };
-    let of = |value| parameter::<T>(value, channels);
+    let elements_of = |value| parameter::<T>(value, channels);
     let _charge = cx.charge::<T>(&[channels, 2])?;
-    let parameters = [of(scale)?, of(bias)?, of(mean)?, of(variance)?];
+    let parameters = [elements_of(scale)?, elements_of(bias)?, elements_of(mean)?, elements_of(variance)?];
     let scales = batch_scales(parameters, epsilon, T::sqrt);
     let plane = product(value.dims().get(2..).unwrap_or_default());
     if plane == 0 || channels == 0 {
@@ -105,7 +112,7 @@ fn statistics<T: Real>(
     Ok((mean, T::ONE / (variance + epsilon).sqrt()))
 }
 
-/// A sum in eight parts, so that additions don't wait for each other.
+/// A sum in eight independent parts, which the processor adds in parallel.
 fn sum<T: Real>(row: &[T], f: impl Fn(T) -> T, checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<T, Error> {
     let (chunks, rest) = row.as_chunks::<8>();
     let mut parts = [T::default(); 8];
@@ -159,7 +166,7 @@ fn instance(node: &Node<'_>) -> Result<OpFn, Error> {
 fn layer(node: &Node<'_>) -> Result<OpFn, Error> {
     let epsilon = node.float("epsilon", 1e-5)?;
     let at = node.int("axis")?.unwrap_or(-1);
-    // As the default says; those of f64 are computed in f64, and given as f32.
+    // Only the default is supported. Statistics of f64 are computed in f64 and returned as f32.
     if node.int("stash_type")?.unwrap_or(1) != 1 {
         return Err(Error::unsupported("a stash_type other than 1 (f32) is not supported"));
     }
@@ -167,7 +174,7 @@ fn layer(node: &Node<'_>) -> Result<OpFn, Error> {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let (means, inverses, result) =
             with_reals!(value, T => layers::<T>(&value, &mut args, at, T::from_f64(f64::from(epsilon)), cx))?;
-        // What the statistics are of is what `stash_type` says: f32.
+        // The statistics are returned in the type of `stash_type`: f32.
         let single = |value| convert(value, ElementType::F32, cx);
         Ok(vec![convert(result, ty, cx)?, single(means)?, single(inverses)?])
     }))
@@ -224,7 +231,7 @@ fn layers<T: Real>(
         }
         Ok(())
     })?;
-    // Rows of nothing have no mean.
+    // The statistics of an empty row are NaN.
     checkpoint.fill(T::NAN, rows, &mut means, cx)?;
     checkpoint.fill(T::NAN, rows, &mut inverses, cx)?;
     let means = Value::charged(kept.clone(), means, means_charge)?;
@@ -235,7 +242,7 @@ fn group(node: &Node<'_>) -> Result<OpFn, Error> {
     let epsilon = node.float("epsilon", 1e-5)?;
     let groups = node.int("num_groups")?.and_then(|groups| usize::try_from(groups).ok()).filter(|&groups| groups > 0);
     let groups = groups.ok_or_else(|| Error::invalid_encoding("attribute num_groups is missing or not positive"))?;
-    // Before opset 21 there is one scale for each group.
+    // Before opset 21, scale and bias have one element for each group.
     let by_group = node.opset < 21;
     if node.opset >= 21 && node.int("stash_type")?.unwrap_or(1) != 1 {
         return Err(Error::unsupported("a stash_type other than 1 (f32) is not supported"));
@@ -270,7 +277,7 @@ fn group(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// Divides by the squares of the channels around.
+/// Divides by a power of the sum of the squares of neighboring channels.
 fn local_response(node: &Node<'_>) -> Result<OpFn, Error> {
     let (alpha, beta) = (node.float("alpha", 1e-4)?, node.float("beta", 0.75)?);
     let bias = node.float("bias", 1.0)?;
@@ -283,8 +290,8 @@ fn local_response(node: &Node<'_>) -> Result<OpFn, Error> {
         let plane = product(value.dims().get(2..).unwrap_or_default());
         let result = with_reals!(value, T => {
             let elements = value.elements::<T>()?;
-            let of = |number: f32| T::from_f64(f64::from(number));
-            let (each, beta, bias) = (of(alpha) / T::from_f64(size as f64), of(beta), of(bias));
+            let constant = |number: f32| T::from_f64(f64::from(number));
+            let (each, beta, bias) = (constant(alpha) / T::from_f64(size as f64), constant(beta), constant(bias));
             let mut checkpoint = Checkpoint::default();
             cx.output::<T>(value.dims())?.append(|out| {
             for (index, row) in elements.chunks_exact(plane).enumerate() {
@@ -305,8 +312,8 @@ fn local_response(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// Moves the value's `last` axes to the end, normalizes each row that they make, and moves them back.
-fn rows_of<T: Real>(
+/// Moves the axes `last` to the end, normalizes each row, and moves the axes back.
+fn normalize_axes<T: Real>(
     value: Value,
     last: &[usize],
     cx: &ExecContext<'_>,
@@ -329,9 +336,9 @@ fn mean_variance(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let folded = crate::tensor::dims::axes(&list, value.rank())?;
-        let result = with_reals!(value, T => rows_of::<T>(value, &folded, cx, |row, out, checkpoint| {
+        let result = with_reals!(value, T => normalize_axes::<T>(value, &folded, cx, |row, out, checkpoint| {
             let (mean, inverse) = statistics(row, T::ZERO, checkpoint, cx)?;
-            // As ONNX writes it: the deviation plus a little.
+            // ONNX adds 1e-9 to the standard deviation.
             let scale = T::ONE / (T::ONE / inverse + T::from_f64(1e-9));
             extend(row, |x| (x - mean) * scale, out, checkpoint, cx)
         }))?;
@@ -347,9 +354,12 @@ fn lp(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let at = axis(at, value.rank())?;
-        let result = with_reals!(value, T => rows_of::<T>(value, &[at], cx, |row, out, checkpoint| {
-            let norm = if p == 1 { sum(row, T::abs, checkpoint, cx)? } else { sum(row, |x| x * x, checkpoint, cx)?.sqrt() };
-            // A row of zeros stays one.
+        let result = with_reals!(value, T => normalize_axes::<T>(value, &[at], cx, |row, out, checkpoint| {
+            let norm = match p {
+                1 => sum(row, T::abs, checkpoint, cx)?,
+                _ => sum(row, |x| x * x, checkpoint, cx)?.sqrt(),
+            };
+            // A row of zeros is kept.
             let scale = if norm > T::ZERO { T::ONE / norm } else { T::ONE };
             extend(row, |x| x * scale, out, checkpoint, cx)
         }))?;

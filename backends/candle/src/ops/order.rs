@@ -1,4 +1,4 @@
-//! Operators that look at the order of elements: TopK, NonZero, Compress, ReverseSequence, Unique.
+//! Operators that sort, select or reverse elements: TopK, NonZero, Compress, ReverseSequence, Unique.
 
 use std::cmp::Ordering;
 
@@ -25,15 +25,15 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(11, "Unique", (1, 1), unique).heavy(),
 ];
 
-/// The order of two numbers; a NaN comes after everything.
-fn order<T: PartialOrd>(a: &T, b: &T) -> Ordering {
+/// The order of two numbers; NaN comes last.
+fn nan_last<T: PartialOrd>(a: &T, b: &T) -> Ordering {
     #[expect(clippy::eq_op, reason = "only a NaN is not equal to itself")]
     a.partial_cmp(b).unwrap_or_else(|| (a != a).cmp(&(b != b)))
 }
 
-/// Sorts a list; of equal ones the first stays the first. A comparison takes about `cost` steps.
+/// Sorts a list, stably. A comparison takes about `cost` steps.
 ///
-/// By pieces, which are then merged, so that the compute's token is looked at however long the list is.
+/// Pieces are sorted and then merged, so that the sort of a long list checks for cancellation.
 pub(super) fn sort<T: Copy>(
     list: &mut [T],
     cost: usize,
@@ -47,25 +47,25 @@ pub(super) fn sort<T: Copy>(
         checkpoint.step(cost.saturating_mul(16).saturating_mul(piece.len()), cx)?;
         piece.sort_by(&compare);
     }
-    let (mut room, _charge) = cx.list::<T>(if list.len() > sorted { list.len() } else { 0 })?;
+    let (mut merged, _charge) = cx.list::<T>(if list.len() > sorted { list.len() } else { 0 })?;
     while sorted < list.len() {
-        room.clear();
+        merged.clear();
         for pair in list.chunks(sorted.saturating_mul(2)) {
             let (mut left, mut right) = pair.split_at(sorted.min(pair.len()));
             while let (Some((a, rest_left)), Some((b, rest_right))) = (left.split_first(), right.split_first()) {
                 checkpoint.step(cost, cx)?;
                 if compare(b, a).is_lt() {
-                    room.push(*b);
+                    merged.push(*b);
                     right = rest_right;
                 } else {
-                    room.push(*a);
+                    merged.push(*a);
                     left = rest_left;
                 }
             }
-            checkpoint.copy(left, &mut room, cx)?;
-            checkpoint.copy(right, &mut room, cx)?;
+            checkpoint.copy(left, &mut merged, cx)?;
+            checkpoint.copy(right, &mut merged, cx)?;
         }
-        list.copy_from_slice(&room);
+        list.copy_from_slice(&merged);
         sorted = sorted.saturating_mul(2);
     }
     Ok(())
@@ -76,7 +76,7 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
     let fixed = if node.opset < 10 { node.int("k")? } else { None };
     let largest = node.opset < 11 || node.flag("largest", true)?;
     if node.opset >= 11 {
-        // What comes in any order may come sorted.
+        // The result is always sorted.
         node.ignore(&["sorted"]);
     }
     Ok(Box::new(move |args, cx| {
@@ -105,11 +105,11 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
                     let at = |index: usize| elements[(block * dim + index) * inner + column];
                     places.clear();
                     let compare = |a: &usize, b: &usize| {
-                        let order = order(&at(*a), &at(*b));
-                        // Of equal ones the first comes first.
+                        let order = nan_last(&at(*a), &at(*b));
+                        // Of equal elements, the one with the smaller index comes first.
                         (if largest { order.reverse() } else { order }).then(a.cmp(b))
                     };
-                    // Of each piece those remain that are among the first of all until there.
+                    // After each piece, only the first k elements so far remain.
                     for first in (0..dim).step_by(PIECE) {
                         let end = dim.min(first + PIECE);
                         places.extend(first..end);
@@ -136,8 +136,8 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// Where the elements are that are not zero.
-fn places_of<T: Element>(elements: &[T], cx: &ExecContext<'_>) -> Result<(Vec<usize>, Charge), Error> {
+/// The positions of the elements that are not zero.
+fn non_zero_positions<T: Element>(elements: &[T], cx: &ExecContext<'_>) -> Result<(Vec<usize>, Charge), Error> {
     let (mut count, mut checkpoint) = (0, Checkpoint::default());
     for piece in elements.chunks(PIECE) {
         checkpoint.step(piece.len(), cx)?;
@@ -156,8 +156,8 @@ fn places_of<T: Element>(elements: &[T], cx: &ExecContext<'_>) -> Result<(Vec<us
 fn non_zero(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let value = args.get(0)?;
-        let (places, _charge) = with_elements!(value, |elements| places_of(elements, cx)?);
-        // A scalar has no dimension, and so each of its elements no index.
+        let (places, _charge) = with_elements!(value, |elements| non_zero_positions(elements, cx)?);
+        // A scalar has no dimensions, and the result no rows.
         let dims = value.dims();
         let mut checkpoint = Checkpoint::default();
         let result = cx.output::<i64>(&[dims.len(), places.len()])?.append(|out| {
@@ -185,7 +185,7 @@ fn compress(node: &Node<'_>) -> Result<OpFn, Error> {
             value = value.reshaped(vec![len])?;
             0
         };
-        let (kept, _charge) = places_of(&condition[..condition.len().min(value.dims()[at])], cx)?;
+        let (kept, _charge) = non_zero_positions(&condition[..condition.len().min(value.dims()[at])], cx)?;
         let lists = value.dims().iter().zip(strides(value.dims())).enumerate().map(|(place, (&dim, stride))| {
             if place == at { offsets(kept.iter().copied(), stride, cx) } else { offsets(0..dim, stride, cx) }
         });
@@ -231,9 +231,9 @@ fn unique(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let ty = value.ty();
-        // False comes before true, as 0 before 1.
+        // Booleans are compared as 0 and 1.
         let value = if ty == ElementType::Bool { convert(value, ElementType::U8, cx)? } else { value };
-        // The axis goes first, so that what is compared lies together.
+        // The axis is moved to the front, so that each compared slice is contiguous.
         let (rows, order) = if let Some(at) = at {
             let order = axis_first(axis(at, value.rank())?, value.rank());
             (permute(value, &order, cx)?, Some(order))
@@ -242,7 +242,7 @@ fn unique(node: &Node<'_>) -> Result<OpFn, Error> {
             (value.reshaped(vec![len])?, None)
         };
         let mut outputs =
-            with_numbers!(rows, T => uniques(rows.elements::<T>()?, rows.dims(), order.as_deref(), sorted, cx))?;
+            with_numbers!(rows, T => unique_rows(rows.elements::<T>()?, rows.dims(), order.as_deref(), sorted, cx))?;
         if let Some(kept) = outputs.first_mut() {
             *kept = convert(kept.clone(), ty, cx)?;
         }
@@ -250,17 +250,17 @@ fn unique(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-fn uniques<T: Number>(
+fn unique_rows<T: Number>(
     elements: &[T],
     dims: &[usize],
-    order_back: Option<&[usize]>,
+    permutation: Option<&[usize]>,
     sorted: bool,
     cx: &ExecContext<'_>,
 ) -> Result<Vec<Value>, Error> {
     let (rows, width) = (dims[0], product(&dims[1..]));
     let row = |index: usize| &elements[index * width..(index + 1) * width];
     let compare = |a: usize, b: usize| {
-        row(a).iter().zip(row(b)).map(|(a, b)| order(a, b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+        row(a).iter().zip(row(b)).map(|(a, b)| nan_last(a, b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     };
     let _charge = cx.charge::<u64>(&[rows, 6])?;
     let mut checkpoint = Checkpoint::default();
@@ -270,7 +270,7 @@ fn uniques<T: Number>(
         places.extend(first..rows.min(first + PIECE));
     }
     sort(&mut places, width, |&a, &b| compare(a, b), cx)?;
-    // Each group's first place, and which group each row is in.
+    // The first row of each group of equal rows, and the group of each row.
     let (mut firsts, mut counts) = (Vec::with_capacity(rows), Vec::<i64>::with_capacity(rows));
     let mut group = Vec::with_capacity(rows);
     checkpoint.fill(0_usize, rows, &mut group, cx)?;
@@ -299,7 +299,7 @@ fn uniques<T: Number>(
     let kept = cx
         .output::<T>(&out)?
         .append(|out| ranks.iter().try_for_each(|&rank| checkpoint.copy(row(firsts[rank]), out, cx)))?;
-    let kept = match order_back {
+    let kept = match permutation {
         Some(order) => permute(kept, &inverse(order), cx)?,
         None => kept,
     };

@@ -1,4 +1,4 @@
-//! Pad, by a constant, by the edge, by reflection or around. A negative pad cuts.
+//! Pad, with the modes constant, edge, reflect and wrap. A negative pad crops.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::broadcast::elements_like;
@@ -31,7 +31,7 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
         _ => return Err(Error::unsupported("attribute mode is not one of constant, edge, reflect and wrap")),
     };
     let pads = ListParameter::new(node, "pads", 11, 1)?;
-    let number = if node.opset < 11 { node.float("value", 0.0)? } else { 0.0 };
+    let attribute_value = if node.opset < 11 { node.float("value", 0.0)? } else { 0.0 };
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
         let pads = pads.get(&args)?.ok_or_else(|| Error::invalid_argument("the pads are missing"))?;
@@ -47,7 +47,7 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
             )));
         }
         let mut ends = vec![(0_i64, 0_i64); value.rank()];
-        // No sum of two pads and an index is past an i64.
+        // With this bound, the sum of two pads and an index fits an i64.
         if let Some(pad) = pads.iter().find(|pad| pad.unsigned_abs() > 1 << 61) {
             return Err(Error::invalid_argument(format!("a pad of {pad} is out of range")));
         }
@@ -64,7 +64,7 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
         if mode == Mode::Constant {
             let filler = match args.option(2) {
                 Some(filler) => filler.clone(),
-                None => convert(Value::scalar(number)?, value.ty(), cx)?,
+                None => convert(Value::scalar(attribute_value)?, value.ty(), cx)?,
             };
             if filler.ty() != value.ty() {
                 return Err(Error::invalid_argument(format!(
@@ -91,21 +91,22 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// The index in `0..dim` that stands at `place`, which may lie outside.
+/// The index in `0..dim` of the element at `place`, which may be outside.
 fn source(place: i64, dim: i64, mode: Mode) -> i64 {
     match mode {
         Mode::Edge | Mode::Constant => place.clamp(0, dim - 1),
         Mode::Wrap => place.rem_euclid(dim),
-        // There and back again, the ends once each.
+        // The reflection has a period of 2 (dim - 1) elements.
         Mode::Reflect if dim == 1 => 0,
         Mode::Reflect => {
-            let turn = 2 * (dim - 1);
-            let along = place.rem_euclid(turn);
-            along.min(turn - along)
+            let period = 2 * (dim - 1);
+            let phase = place.rem_euclid(period);
+            phase.min(period - phase)
         }
     }
 }
 
+/// Pads `elements` of dimensions `old` to dimensions `new` with a constant.
 pub(super) fn constant<T: Element>(
     elements: &[T],
     old: &[usize],
@@ -115,7 +116,7 @@ pub(super) fn constant<T: Element>(
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     cx.output(new)?.write(filler, |out| {
-        // What remains of each dimension: where it begins in the old tensor and in the new, and its length.
+        // The part of each dimension that is copied: its first index in the input and in the output, and its length.
         let kept = old.iter().zip(ends).map(|(&dim, &(before, after))| {
             let first = (-before).max(0);
             let len = (dim as i64 - first - (-after).max(0)).max(0);

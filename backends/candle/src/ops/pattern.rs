@@ -1,4 +1,4 @@
-//! Tensors with a pattern, or made to fit one: Trilu, EyeLike, OneHot, CenterCropPad.
+//! Triangles, diagonals, one-hot vectors and centered crops: Trilu, EyeLike, OneHot, CenterCropPad.
 
 use crate::ops::integers::{Integers, integer};
 
@@ -16,7 +16,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(14, "Trilu", (1, 2), trilu),
     since(9, "EyeLike", (1, 1), eye),
     since(9, "OneHot", (3, 3), one_hot),
-    since(18, "CenterCropPad", (2, 2), center),
+    since(18, "CenterCropPad", (2, 2), center_crop_pad),
 ];
 
 /// Keeps the triangle above the k-th diagonal, or that below it.
@@ -28,7 +28,7 @@ fn trilu(node: &Node<'_>) -> Result<OpFn, Error> {
         let &[.., rows, columns] = value.dims() else {
             return Err(Error::invalid_argument("the input must have at least two dimensions"));
         };
-        // Past these every diagonal is as good as the next; the sums below don't overflow.
+        // Diagonals outside of the matrix are equivalent; the clamp keeps the sums below from overflowing.
         let k = k.clamp(-(rows as i64), columns as i64);
         let mut checkpoint = Checkpoint::default();
         Ok(vec![with_elements!(value, |elements| cx.output(value.dims())?.append(|out| {
@@ -79,8 +79,8 @@ fn eye(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// Indices of OneHot, or its depth: any numbers.
-fn numbers(value: &Value, cx: &ExecContext<'_>) -> Result<Integers, Error> {
+/// The indices or the depth of OneHot, which may be numbers of any type.
+fn integers_of(value: &Value, cx: &ExecContext<'_>) -> Result<Integers, Error> {
     if value.ty() == ElementType::Bool {
         return Err(no_type(value));
     }
@@ -91,7 +91,7 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(-1);
     Ok(Box::new(move |args, cx| {
         let (indices, values) = (args.get(0)?, args.get(2)?);
-        let depth = match *numbers(args.get(1)?, cx)? {
+        let depth = match *integers_of(args.get(1)?, cx)? {
             [depth] => usize::try_from(depth),
             ref other => {
                 return Err(Error::invalid_argument(format!("depth must have one element, not {}", other.len())));
@@ -103,7 +103,7 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
         dims.insert(at, depth);
         count(&dims)?;
         let inner = product(&indices.dims()[at..]);
-        let list = numbers(indices, cx)?;
+        let list = integers_of(indices, cx)?;
         let mut checkpoint = Checkpoint::default();
         Ok(vec![with_elements!(values, |values| {
             let &[off, on] = values else {
@@ -112,7 +112,7 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
             cx.output(&dims)?.write(off, |out| {
                 for (number, &index) in list.iter().enumerate() {
                     checkpoint.step(1, cx)?;
-                    // Negative ones count from the end; what is past either end is nowhere.
+                    // A negative index counts from the end; an index out of range sets no element.
                     let index = if index < 0 { index.saturating_add(depth as i64) } else { index };
                     if let Some(place) = usize::try_from(index).ok().filter(|&place| place < depth) {
                         out[(number / inner * depth + place) * inner + number % inner] = on;
@@ -124,13 +124,13 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// Cuts what is too long at both ends and pads what is too short with zeros.
-fn center(node: &Node<'_>) -> Result<OpFn, Error> {
-    let listed = node.ints("axes")?.map(<[i64]>::to_vec);
+/// Crops dimensions that are too long at both ends, and pads those that are too short with zeros.
+fn center_crop_pad(node: &Node<'_>) -> Result<OpFn, Error> {
+    let axes_attribute = node.ints("axes")?.map(<[i64]>::to_vec);
     Ok(Box::new(move |args, cx| {
         let (value, shape) = (args.get(0)?, crate::ops::constant::dims(args.get(1)?)?);
         let rank = value.rank();
-        let axes = match &listed {
+        let axes = match &axes_attribute {
             Some(list) => list.iter().map(|&one| axis(one, rank)).collect::<Result<Vec<_>, _>>()?,
             None => (0..rank).collect(),
         };
@@ -148,7 +148,7 @@ fn center(node: &Node<'_>) -> Result<OpFn, Error> {
             .zip(&dims)
             .map(|(&old, &new)| {
                 let change = new as i64 - old as i64;
-                // The odd one is cut, or padded, at the end.
+                // An odd element is cropped or padded at the end.
                 let before = change / 2;
                 (before, change - before)
             })

@@ -1,4 +1,4 @@
-//! Pools by a power, and the way back from a maximum pool: LpPool, GlobalLpPool, MaxUnpool, Col2Im.
+//! Pooling by a p-norm, and the inverses of pooling and im2col: LpPool, GlobalLpPool, MaxUnpool, Col2Im.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
@@ -138,7 +138,7 @@ fn unpool(node: &Node<'_>) -> Result<OpFn, Error> {
             )));
         }
         count(&dims)?;
-        // The indices are those of the tensor that was pooled, which may be smaller than what is wanted.
+        // The indices are those in the tensor that was pooled, which may be smaller than the output.
         let (whole, steps) = (count(&inferred)?, crate::tensor::dims::strides(&dims));
         let steps_inferred = crate::tensor::dims::strides(&inferred);
         let list = integers(indices, cx)?;
@@ -159,7 +159,7 @@ fn unpool(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// Adds up the columns that a convolution would take out of an image.
+/// Adds each column to the block of the image that im2col would copy it from.
 fn col2im(node: &Node<'_>) -> Result<OpFn, Error> {
     let window = Window::new(node)?;
     Ok(Box::new(move |mut args, cx| {

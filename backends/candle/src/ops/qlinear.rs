@@ -18,9 +18,11 @@ pub(super) const OPERATORS: &[Operator] = &[
     microsoft("QLinearAveragePool", (2, 5), |node| pool(node, "AveragePool", POOL)).heavy(),
     microsoft("QLinearGlobalAveragePool", (2, 5), |node| pool(node, "GlobalAveragePool", &[])),
     microsoft("QLinearConcat", (5, MANY), concat),
-    microsoft("QuantizeLinear", (2, 3), |node| onnx_operator("QuantizeLinear", 21, node.pass(&["axis", "block_size"]))),
+    microsoft("QuantizeLinear", (2, 3), |node| {
+        onnx_operator("QuantizeLinear", 21, node.attributes(&["axis", "block_size"]))
+    }),
     microsoft("DequantizeLinear", (2, 3), |node| {
-        onnx_operator("DequantizeLinear", 21, node.pass(&["axis", "block_size"]))
+        onnx_operator("DequantizeLinear", 21, node.attributes(&["axis", "block_size"]))
     }),
     microsoft("DynamicQuantizeMatMul", (3, 5), dynamic_matmul).heavy(),
     microsoft("MatMulIntegerToFloat", (4, 7), matmul_to_float).heavy(),
@@ -67,7 +69,7 @@ fn single(scale: &Value) -> Result<(), Error> {
 }
 
 fn binary(node: &Node<'_>, name: &str) -> Result<OpFn, Error> {
-    node.wants(&[3, 4, 6])?;
+    node.require_inputs(&[3, 4, 6])?;
     let (steps, inner) = (Steps::new()?, onnx_operator(name, 13, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
         let (a, b) = (steps.take(&mut args, 0, cx)?, steps.take(&mut args, 3, cx)?);
@@ -77,11 +79,11 @@ fn binary(node: &Node<'_>, name: &str) -> Result<OpFn, Error> {
 }
 
 fn unary(node: &Node<'_>, name: &str, opset: i64, attributes: &[&str]) -> Result<OpFn, Error> {
-    single_input(node, onnx_operator(name, opset, node.pass(attributes))?)
+    single_input(node, onnx_operator(name, opset, node.attributes(attributes))?)
 }
 
 fn single_input(node: &Node<'_>, inner: OpFn) -> Result<OpFn, Error> {
-    node.wants(&[3])?;
+    node.require_inputs(&[3])?;
     let steps = Steps::new()?;
     Ok(Box::new(move |mut args, cx| {
         let value = steps.take(&mut args, 0, cx)?;
@@ -106,7 +108,7 @@ fn pool(node: &Node<'_>, name: &str, attributes: &[&str]) -> Result<OpFn, Error>
 }
 
 fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (steps, inner) = (Steps::new()?, onnx_operator("Concat", 13, node.pass(&["axis"]))?);
+    let (steps, inner) = (Steps::new()?, onnx_operator("Concat", 13, node.attributes(&["axis"]))?);
     let count = (node.constants.len() - 2) / 3;
     if node.constants.len() != 2 + 3 * count {
         return Err(Error::invalid_encoding(format!(

@@ -44,7 +44,7 @@ struct Lstm {
 }
 
 fn lstm(node: &Node<'_>) -> Result<OpFn, Error> {
-    node.wants(&[8, 9, 10, 11])?;
+    node.require_inputs(&[8, 9, 10, 11])?;
     let directions = directions(node)?;
     let standard = ["sigmoid", "tanh", "tanh"].iter().cycle();
     if let Some(names) = node.strings("activations")?
@@ -55,7 +55,7 @@ fn lstm(node: &Node<'_>) -> Result<OpFn, Error> {
     node.ignore(&["hidden_size", "activation_alpha", "activation_beta"]);
     let clip = node.float_option("clip")?.filter(|clip| *clip > 0.0);
     let coupled = node.flag("input_forget", false)?;
-    node.at_most(3)?;
+    node.limit_outputs(3)?;
     let known = |index: usize, scale: usize| -> Result<Option<Arc<Layers>>, Error> {
         let (Some(value), Some(scale), Some(zero)) =
             (node.constant(index), node.constant(scale), node.constant(scale + 1))
@@ -63,7 +63,7 @@ fn lstm(node: &Node<'_>) -> Result<OpFn, Error> {
             return Ok(None);
         };
         // What the load has no room for is laid out at each run.
-        if node.hold(value.len().saturating_mul(size_of::<f32>())).is_err() {
+        if node.charge(value.len().saturating_mul(size_of::<f32>())).is_err() {
             return Ok(None);
         }
         Layers::new([value, scale, zero], None).map(Arc::new).map(Some)

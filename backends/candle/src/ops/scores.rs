@@ -120,7 +120,7 @@ pub(super) fn labels(node: &Node<'_>, integers: &str) -> Result<Value, Error> {
     } else {
         Value::new(vec![strings.len()], strings)?
     };
-    node.hold(labels.bytes())?;
+    node.charge(labels.bytes())?;
     Ok(labels)
 }
 

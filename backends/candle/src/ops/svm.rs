@@ -73,7 +73,7 @@ impl Similarity {
 
 fn wide(node: &Node<'_>, name: &str) -> Result<Vec<f64>, Error> {
     let numbers: Vec<f64> = node.floats(name)?.unwrap_or_default().iter().map(|&number| f64::from(number)).collect();
-    node.hold(size_of_val(&*numbers))?;
+    node.charge(size_of_val(&*numbers))?;
     Ok(numbers)
 }
 

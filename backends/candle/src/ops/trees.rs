@@ -248,7 +248,7 @@ fn ensemble(node: &Node<'_>) -> Result<OpFn, Error> {
         members,
     };
     forest.check(true)?;
-    node.hold(forest.bytes())?;
+    node.charge(forest.bytes())?;
     let transform = Transform::numbered(node.int("post_transform")?.unwrap_or(0))?;
     Ok(Box::new(move |args, cx| {
         let given = args.get(0)?.ty();
