@@ -18,7 +18,7 @@ use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::patches::{PackedRows, Padded, Patches};
-use crate::ops::window::{ConvShape, Slide, Window, biases, groups, planes, refuse_rank};
+use crate::ops::window::{ConvShape, Slide, Window, biases, check_weights_rank, groups, planes};
 use crate::ops::{conv_double, depthwise};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{count, product};
@@ -48,7 +48,7 @@ fn is_depthwise(dims: &[usize], groups: usize) -> bool {
 
 fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
     let (window, groups) = (Window::new(node)?, groups(node, "group")?);
-    refuse_rank(node)?;
+    check_weights_rank(node)?;
     Ok(Box::new(move |mut args, cx| {
         let (value, weights) = (args.take(0)?, args.take(1)?);
         let ty = value.ty();

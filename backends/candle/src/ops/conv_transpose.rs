@@ -7,7 +7,7 @@ use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::real::{Real, promote, promote_to, with_reals};
-use crate::ops::window::{Slide, Window, biases, groups, planes, refuse_rank};
+use crate::ops::window::{Slide, Window, biases, check_weights_rank, groups, planes};
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -16,7 +16,7 @@ pub(super) const OPERATORS: &[Operator] = &[since(1, "ConvTranspose", (2, 3), co
 
 fn conv_transpose(node: &Node<'_>) -> Result<OpFn, Error> {
     let (window, groups) = (Window::new(node)?, groups(node, "group")?);
-    refuse_rank(node)?;
+    check_weights_rank(node)?;
     let list = |name| -> Result<Option<Vec<usize>>, Error> {
         let Some(list) = node.ints(name)? else { return Ok(None) };
         let size = |&size: &i64| usize::try_from(size).ok().filter(|&size| size <= 1 << 24);

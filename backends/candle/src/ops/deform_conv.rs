@@ -6,7 +6,7 @@ use crate::ops::cast::convert;
 use crate::ops::elementwise::Number;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::window::{Slide, Window, groups, refuse_rank};
+use crate::ops::window::{Slide, Window, check_weights_rank, groups};
 use crate::tensor::dims::{Dims, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
@@ -16,7 +16,7 @@ pub(super) const OPERATORS: &[Operator] = &[since(19, "DeformConv", (3, 5), conv
 
 fn convolution(node: &Node<'_>) -> Result<OpFn, Error> {
     let window = Window::new(node)?;
-    refuse_rank(node)?;
+    check_weights_rank(node)?;
     let (channel_groups, offset_groups) = (groups(node, "group")?, groups(node, "offset_group")?);
     Ok(Box::new(move |args, cx| run(args, &window, channel_groups, offset_groups, cx)))
 }

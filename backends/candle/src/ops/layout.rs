@@ -6,7 +6,7 @@ use crate::ops::constant::dims;
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{MANY, Operator, since};
-use crate::ops::select::{affordable, offsets, select};
+use crate::ops::select::{check_budget, offsets, select};
 use crate::tensor::dims::{Dims, axis, product, strides};
 use crate::tensor::element::with_elements;
 use crate::tensor::value::Value;
@@ -199,7 +199,7 @@ fn tile(_: &Node<'_>) -> Result<OpFn, Error> {
         let out = value.dims().iter().zip(&repeats).map(|(&dim, &repeat)| dim.checked_mul(repeat));
         let out: Option<Vec<usize>> = out.collect();
         let out = out.ok_or_else(|| Error::too_large("an output dimension is too large to be addressed"))?;
-        affordable(&out, value, cx)?;
+        check_budget(&out, value, cx)?;
         if out.contains(&0) {
             return Ok(vec![with_elements!(value, |elements| {
                 cx.output(&out)?.collect(elements.iter().copied().take(0))

@@ -4,7 +4,7 @@ use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, learning};
 use crate::ops::scores;
-use crate::ops::scores::{Transform, both, chosen, collect, highest, labels};
+use crate::ops::scores::{Transform, argmax, binary_scores, collect, labels, labels_at};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -113,15 +113,15 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
             if two {
                 linear.scores(row, &mut scores[..1], checkpoint, cx)?;
                 places.push(usize::from(scores[0] > 0.0));
-                let pair = both(scores[0], true, transform);
+                let pair = binary_scores(scores[0], true, transform);
                 scores.copy_from_slice(&pair);
             } else {
                 linear.scores(row, scores, checkpoint, cx)?;
-                places.push(highest(scores));
+                places.push(argmax(scores));
                 transform.apply(scores);
             }
             Ok(())
         })?;
-        Ok(vec![chosen(&labels, &places, cx)?, result])
+        Ok(vec![labels_at(&labels, &places, cx)?, result])
     }))
 }

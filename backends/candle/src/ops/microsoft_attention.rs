@@ -5,7 +5,7 @@ use crate::ops::delegate::{call, int, onnx_operator};
 use crate::ops::layout::permute;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, microsoft};
-use crate::ops::qlinear::{Products, Quantized};
+use crate::ops::qlinear::{Quantized, QuantizedProduct};
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
@@ -218,15 +218,15 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 fn q_attention(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (heads, products) = (Heads::new(node)?, Products::new()?);
+    let (heads, product) = (Heads::new(node)?, QuantizedProduct::new()?);
     if node.has_input(8) || node.flag("do_rotary", false)? {
         return Err(Error::unsupported("past keys and values and rotary embeddings are not supported"));
     }
     node.ignore(&["past_present_share_buffer"]);
     Ok(Box::new(move |mut args, cx| {
-        let a = Quantized { value: args.take(0)?, scale: args.take(3)?, zero: args.option(6).cloned() };
-        let b = Quantized { value: args.take(1)?, scale: args.take(4)?, zero: args.option(7).cloned() };
-        let projected = products.multiply(a, b, Some(args.take(2)?), cx)?;
+        let a = Quantized { value: args.take(0)?, scale: args.take(3)?, zero_point: args.option(6).cloned() };
+        let b = Quantized { value: args.take(1)?, scale: args.take(4)?, zero_point: args.option(7).cloned() };
+        let projected = product.multiply(a, b, Some(args.take(2)?), cx)?;
         let width = projected.dims().last().copied().unwrap_or(0);
         let qkv = split_qkv(&projected, sizes(None, width), cx)?;
         drop(projected);

@@ -6,7 +6,7 @@ use crate::ops::cast::convert;
 use crate::ops::integers::ListParameter;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::select::{affordable, offsets, select};
+use crate::ops::select::{check_budget, offsets, select};
 use crate::tensor::dims::{axis, strides};
 use crate::tensor::element::{Element, with_elements};
 use crate::tensor::value::Value;
@@ -60,7 +60,7 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
             let padded = padded.and_then(|dim| usize::try_from(dim).ok());
             dims.push(padded.ok_or_else(|| Error::invalid_argument("a padded dimension is negative or too large"))?);
         }
-        affordable(&dims, value, cx)?;
+        check_budget(&dims, value, cx)?;
         if mode == Mode::Constant {
             let filler = match args.option(2) {
                 Some(filler) => filler.clone(),

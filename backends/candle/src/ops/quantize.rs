@@ -1,7 +1,6 @@
-//! Quantized tensors: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, and products and convolutions of them.
+//! QuantizeLinear, DequantizeLinear and DynamicQuantizeLinear.
 //!
-//! Products add up in i32, which wraps around, as ONNX says. A number that the target can't hold becomes the end of
-//! its range.
+//! A number out of the range of the target type saturates.
 
 use half::{bf16, f16};
 
@@ -23,16 +22,18 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(11, "DynamicQuantizeLinear", (1, 1), dynamic),
 ];
 
-/// Which of its parameters an element takes: one for all, one for each index of an axis, or one for each block of them.
-pub(super) struct Grid {
+/// Which scale and zero point an element uses: one for the tensor, one for each index of an axis, or one for each block
+/// of indices.
+pub(super) struct ParameterLayout {
     outer: usize,
     dim: usize,
     inner: usize,
-    /// How many parameters lie along the axis; none where there is one for all.
-    along: Option<(usize, usize)>,
+    /// The number of blocks along the axis and the block size; (0, 1) for a parameter for each index, `None` for one
+    /// for the tensor.
+    blocks: Option<(usize, usize)>,
 }
 
-impl Grid {
+impl ParameterLayout {
     pub(super) fn new(value: &Value, scale: &Value, at: i64, block: usize) -> Result<Self, Error> {
         let wrong = || {
             Error::invalid_argument(format!(
@@ -42,25 +43,25 @@ impl Grid {
             ))
         };
         if scale.len() == 1 && block == 0 {
-            return Ok(Self { outer: 1, dim: 1, inner: value.len(), along: None });
+            return Ok(Self { outer: 1, dim: 1, inner: value.len(), blocks: None });
         }
         let at = axis(at, value.rank())?;
         let (dim, inner) = (value.dims()[at], product(&value.dims()[at + 1..]));
         let outer = product(&value.dims()[..at]);
         if block == 0 {
             let fits = scale.rank() == 1 && scale.len() == dim;
-            return if fits { Ok(Self { outer, dim, inner, along: Some((0, 1)) }) } else { Err(wrong()) };
+            return if fits { Ok(Self { outer, dim, inner, blocks: Some((0, 1)) }) } else { Err(wrong()) };
         }
         let mut wanted = value.dims().to_vec();
         wanted[at] = dim.div_ceil(block);
         if scale.dims() == wanted {
-            Ok(Self { outer, dim, inner, along: Some((wanted[at], block)) })
+            Ok(Self { outer, dim, inner, blocks: Some((wanted[at], block)) })
         } else {
             Err(wrong())
         }
     }
 
-    /// Visits every element with the place of its parameter, in the elements' order.
+    /// Calls `visit` with the index of each element and that of its parameter.
     pub(super) fn visit(&self, cx: &ExecContext<'_>, mut visit: impl FnMut(usize, usize)) -> Result<(), Error> {
         let (mut element, mut checkpoint) = (0, Checkpoint::default());
         for outer in 0..self.outer {
@@ -69,10 +70,10 @@ impl Grid {
                     let end = self.inner.min(first + PIECE);
                     checkpoint.step(end - first, cx)?;
                     for inner in first..end {
-                        let parameter = match self.along {
+                        let parameter = match self.blocks {
                             None => 0,
                             Some((0, _)) => index,
-                            Some((blocks, block)) => (outer * blocks + index / block) * self.inner + inner,
+                            Some((count, block)) => (outer * count + index / block) * self.inner + inner,
                         };
                         visit(element, parameter);
                         element += 1;
@@ -95,19 +96,19 @@ fn output_type(node: &Node<'_>, since: i64) -> Result<Option<ElementType>, Error
     if given { node.element_type("output_dtype") } else { Ok(None) }
 }
 
-/// The integers that a zero point is one of.
+/// Whether a type is an integer type of quantized tensors.
 fn is_quantized(ty: ElementType) -> bool {
     matches!(ty, ElementType::U8 | ElementType::I8 | ElementType::U16 | ElementType::I16 | ElementType::I32)
         || narrow::integer(ty).is_some()
 }
 
-/// The floats that a zero point is one of.
+/// Whether a type is a float type of quantized tensors.
 fn is_quantized_float(ty: ElementType) -> bool {
     ty.is_narrow() && ty != ElementType::F8E8M0 && narrow::integer(ty).is_none()
 }
 
-/// Whether a type of up to 16 bits can hold a number, and the nearest one that it can.
-pub(super) fn saturated(number: f64, ty: ElementType) -> i32 {
+/// The nearest number that an integer type of up to 16 bits can hold.
+pub(super) fn saturate(number: f64, ty: ElementType) -> i32 {
     if let Some((low, high)) = narrow::range(ty) {
         return number.clamp(f64::from(low), f64::from(high)) as i32;
     }
@@ -120,8 +121,8 @@ pub(super) fn saturated(number: f64, ty: ElementType) -> i32 {
     number.clamp(low, high) as i32
 }
 
-/// The type in which QuantizeLinear divides, `None` for that of the scale. Before opset 23 nothing is said of it, and
-/// f32 is what it is elsewhere.
+/// The type in which QuantizeLinear divides; `None` for that of the scale. Before opset 23 ONNX does not define it, and
+/// other runtimes use f32.
 fn precision(node: &Node<'_>) -> Result<Option<ElementType>, Error> {
     if node.opset < 23 {
         return Ok(Some(ElementType::F32));
@@ -135,7 +136,7 @@ fn precision(node: &Node<'_>) -> Result<Option<ElementType>, Error> {
     }
 }
 
-/// The elements as f16 or bf16 hold them, where one of these is `precision`.
+/// Rounds the elements to `precision` if that is f16 or bf16.
 fn rounded(value: Value, precision: ElementType, cx: &ExecContext<'_>) -> Result<Value, Error> {
     match precision {
         ElementType::F16 | ElementType::Bf16 => convert(value, precision, cx),
@@ -146,7 +147,7 @@ fn rounded(value: Value, precision: ElementType, cx: &ExecContext<'_>) -> Result
 fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(1);
     let (block, output_type) = (block(node)?, output_type(node, 21)?);
-    // It came with 8-bit floats.
+    // Opset 19 introduced it with the 8-bit floats.
     let rule = Rule { saturate: node.opset < 19 || node.flag("saturate", true)?, ..Rule::DEFAULT };
     node.ignore(&["saturate"]);
     let precision = precision(node)?;
@@ -161,20 +162,20 @@ fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
         if (!is_quantized(ty) || ty == ElementType::I32) && !is_quantized_float(ty) {
             return Err(Error::unsupported(format!("a quantization to {ty:?} is not supported")));
         }
-        let grid = Grid::new(&value, &scale, at, block)?;
+        let layout = ParameterLayout::new(&value, &scale, at, block)?;
         if zero.as_ref().is_some_and(|zero| zero.len() != scale.len()) {
             return Err(Error::invalid_argument("the zero points and the scales have different numbers of elements"));
         }
         if is_quantized_float(ty) {
-            return Ok(vec![encode(&divided(&value, &scale, zero, &grid, cx)?, ty, rule, cx)?]);
+            return Ok(vec![encode(&quantize_to_float(&value, &scale, zero, &layout, cx)?, ty, rule, cx)?]);
         }
         let zeros = zero.map(|zero| convert(zero, ElementType::I32, cx)).transpose()?;
         let zeros = zeros.as_ref().map(Value::elements::<i32>).transpose()?;
         let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
         let result = cx.output::<i32>(value.dims())?.append(|out| {
-            grid.visit(cx, |element, parameter| {
+            layout.visit(cx, |element, parameter| {
                 let quotient = elements[element] / scales[parameter];
-                // A quotient of two numbers of 16 bits that f32 has rounded is rounded to 16 bits as if exact.
+                // Rounding a quotient of two 16-bit floats to f32 first does not change how it rounds to 16 bits.
                 let quotient = match precision {
                     ElementType::F16 => f16::from_f32(quotient).to_f32(),
                     ElementType::Bf16 => bf16::from_f32(quotient).to_f32(),
@@ -182,44 +183,44 @@ fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
                 };
                 let steps = f64::from(quotient.round_ties_even());
                 let zero = zeros.map_or(0, |zeros| zeros[parameter]);
-                out.push(saturated(steps + f64::from(zero), ty));
+                out.push(saturate(steps + f64::from(zero), ty));
             })
         })?;
         Ok(vec![convert(result, ty, cx)?])
     }))
 }
 
-/// Elements divided by their scales, with their zero points added: what a float type then holds as nearly as it can.
-fn divided(
+/// Elements divided by their scales, plus their zero points, before they are encoded in a float type.
+fn quantize_to_float(
     value: &Value,
     scale: &Value,
     zero: Option<Value>,
-    grid: &Grid,
+    layout: &ParameterLayout,
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let zeros = zero.map(|zero| convert(zero, ElementType::F32, cx)).transpose()?;
     let zeros = zeros.as_ref().map(Value::elements::<f32>).transpose()?;
     let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
     cx.output::<f32>(value.dims())?.append(|out| {
-        grid.visit(cx, |element, parameter| {
+        layout.visit(cx, |element, parameter| {
             out.push(elements[element] / scales[parameter] + zeros.map_or(0.0, |zeros| zeros[parameter]));
         })
     })
 }
 
-/// Elements of a float type less their zero points, by their scales.
-fn multiplied(
+/// Elements of a float type minus their zero points, times their scales.
+fn dequantize_float(
     value: &Value,
     scale: &Value,
     zero: Option<Value>,
-    grid: &Grid,
+    layout: &ParameterLayout,
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let zeros = zero.map(|zero| convert(zero, ElementType::F32, cx)).transpose()?;
     let zeros = zeros.as_ref().map(Value::elements::<f32>).transpose()?;
     let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
     cx.output::<f32>(value.dims())?.append(|out| {
-        grid.visit(cx, |element, parameter| {
+        layout.visit(cx, |element, parameter| {
             out.push((elements[element] - zeros.map_or(0.0, |zeros| zeros[parameter])) * scales[parameter]);
         })
     })
@@ -236,7 +237,7 @@ fn dequantize(node: &Node<'_>) -> Result<OpFn, Error> {
         if !is_quantized(value.ty()) && !float {
             return Err(no_type(&value));
         }
-        let grid = Grid::new(&value, &scale, at, block)?;
+        let layout = ParameterLayout::new(&value, &scale, at, block)?;
         let scale = convert(scale, ElementType::F32, cx)?;
         let zero = args.option(2).cloned();
         if zero.as_ref().is_some_and(|zero| zero.len() != scale.len() || zero.ty() != value.ty()) {
@@ -246,14 +247,14 @@ fn dequantize(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         if float {
             let value = convert(value, ElementType::F32, cx)?;
-            return Ok(vec![convert(multiplied(&value, &scale, zero, &grid, cx)?, ty, cx)?]);
+            return Ok(vec![convert(dequantize_float(&value, &scale, zero, &layout, cx)?, ty, cx)?]);
         }
         let zeros = zero.map(|zero| convert(zero, ElementType::I32, cx)).transpose()?;
         let zeros = zeros.as_ref().map(Value::elements::<i32>).transpose()?;
         let value = convert(value, ElementType::I32, cx)?;
         let (elements, scales) = (value.elements::<i32>()?, scale.elements::<f32>()?);
         let result = cx.output::<f32>(value.dims())?.append(|out| {
-            grid.visit(cx, |element, parameter| {
+            layout.visit(cx, |element, parameter| {
                 let zero = zeros.map_or(0, |zeros| zeros[parameter]);
                 out.push((i64::from(elements[element]) - i64::from(zero)) as f32 * scales[parameter]);
             })

@@ -1,8 +1,8 @@
-//! Reductions over axes: ReduceSum and its kin, ArgMax, ArgMin.
+//! Reductions over axes: ReduceSum, ReduceMean and the other Reduce operators, ArgMax, ArgMin.
 //!
-//! Axes are an attribute, and an input as of opset 13 (ReduceSum) or 18 (the others); without any, all are meant.
+//! Axes are an attribute, and an input from opset 13 (ReduceSum) or 18 (the others) on. Without axes, all are reduced.
 //!
-//! With a NaN among the elements the largest and the smallest of them is NaN, and its index is that of a NaN.
+//! The maximum and the minimum of elements with a NaN are NaN; ArgMax and ArgMin give the index of a NaN.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
@@ -27,8 +27,8 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(1, "ReduceSumSquare", (1, 2), |node| reduce(node, 18, Reduction::SumSquare)),
     since(1, "ReduceLogSum", (1, 2), |node| reduce(node, 18, Reduction::LogSum)),
     since(1, "ReduceLogSumExp", (1, 2), |node| reduce(node, 18, Reduction::LogSumExp)),
-    since(1, "ArgMax", (1, 1), |node| extreme(node, true)),
-    since(1, "ArgMin", (1, 1), |node| extreme(node, false)),
+    since(1, "ArgMax", (1, 1), |node| arg_extreme(node, true)),
+    since(1, "ArgMin", (1, 1), |node| arg_extreme(node, false)),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -52,7 +52,7 @@ fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Resul
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let ty = value.ty();
-        // Booleans are numbers here: the largest of them is whether any is true.
+        // Booleans are compared as 0 and 1.
         let extreme = matches!(reduction, Reduction::Max | Reduction::Min);
         let value = if ty == ElementType::Bool && extreme { convert(value, ElementType::U8, cx)? } else { value };
         let list = axes_list.get(&args)?.unwrap_or_default();
@@ -73,7 +73,7 @@ fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Resul
         let outer: usize = kept.iter().map(|&place| value.dims()[place]).product();
         let inner: usize = reduced.iter().map(|&place| value.dims()[place]).product();
 
-        // Reducing the leading axes needs no transposition: whole rows are folded together.
+        // A reduction of the leading axes needs no transposition: whole rows are combined.
         let leading = reduced.iter().enumerate().all(|(index, &place)| index == place);
         if leading
             && inner > 0
@@ -81,7 +81,7 @@ fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Resul
             && value.ty() == ElementType::F32
             && matches!(reduction, Reduction::Sum | Reduction::Mean | Reduction::Max | Reduction::Min)
         {
-            return Ok(vec![rows(&value, inner, outer, &dims, reduction, cx)?]);
+            return Ok(vec![reduce_leading(&value, inner, outer, &dims, reduction, cx)?]);
         }
         let order: Vec<usize> = kept.iter().chain(&reduced).copied().collect();
         let value = permute(value, &order, cx)?;
@@ -105,36 +105,36 @@ fn fold<T: Number>(
     checkpoint: &mut Checkpoint,
     cx: &ExecContext<'_>,
 ) -> Result<T, Error> {
-    let one = |x: f64| T::from_f64(x);
-    // Integers wrap around, whatever they are summed in; a narrow float would lose what is small beside the sum so far.
+    let number = |x: f64| T::from_f64(x);
+    // f16 and bf16 are summed in f64, because their own precision would lose small elements.
     let narrow = matches!(T::TYPE, ElementType::F16 | ElementType::Bf16);
     Ok(match reduction {
-        Reduction::Sum if narrow || T::TYPE == ElementType::F32 => one(sum(row, |x| x, checkpoint, cx)?),
+        Reduction::Sum if narrow || T::TYPE == ElementType::F32 => number(sum(row, |x| x, checkpoint, cx)?),
         Reduction::Sum => folded(row, T::default(), T::plus, checkpoint, cx)?,
-        Reduction::Mean => one(sum(row, |x| x, checkpoint, cx)? / row.len() as f64),
+        Reduction::Mean => number(sum(row, |x| x, checkpoint, cx)? / row.len() as f64),
         Reduction::Max | Reduction::Min => {
             let (f, infinity): (fn(T, T) -> T, _) =
                 if reduction == Reduction::Max { (T::most, f64::NEG_INFINITY) } else { (T::least, f64::INFINITY) };
             match row.split_first() {
                 Some((&first, rest)) => folded(rest, first, f, checkpoint, cx)?,
-                None => lowest::<T>(infinity),
+                None => identity::<T>(infinity),
             }
         }
-        Reduction::Product if narrow => one(folded(row, 1.0, |product, x| product * x.to_f64(), checkpoint, cx)?),
-        Reduction::Product => folded(row, one(1.0), T::times, checkpoint, cx)?,
-        Reduction::L1 => one(sum(row, f64::abs, checkpoint, cx)?),
-        Reduction::L2 => one(sum(row, |x| x * x, checkpoint, cx)?.sqrt()),
-        Reduction::SumSquare => one(sum(row, |x| x * x, checkpoint, cx)?),
-        Reduction::LogSum => one(sum(row, |x| x, checkpoint, cx)?.ln()),
+        Reduction::Product if narrow => number(folded(row, 1.0, |product, x| product * x.to_f64(), checkpoint, cx)?),
+        Reduction::Product => folded(row, number(1.0), T::times, checkpoint, cx)?,
+        Reduction::L1 => number(sum(row, f64::abs, checkpoint, cx)?),
+        Reduction::L2 => number(sum(row, |x| x * x, checkpoint, cx)?.sqrt()),
+        Reduction::SumSquare => number(sum(row, |x| x * x, checkpoint, cx)?),
+        Reduction::LogSum => number(sum(row, |x| x, checkpoint, cx)?.ln()),
         Reduction::LogSumExp => {
             let top = folded(row, f64::NEG_INFINITY, |top: f64, x| top.max(x.to_f64()), checkpoint, cx)?;
             let top = if top.is_finite() { top } else { 0.0 };
-            one(top + folded(row, 0.0, |sum, x| sum + (x.to_f64() - top).exp(), checkpoint, cx)?.ln())
+            number(top + folded(row, 0.0, |sum, x| sum + (x.to_f64() - top).exp(), checkpoint, cx)?.ln())
         }
     })
 }
 
-/// What `f` comes to over a row, from `start` on.
+/// Folds a row with `f`, from `start` on.
 fn folded<T: Number, U>(
     row: &[T],
     start: U,
@@ -150,13 +150,13 @@ fn folded<T: Number, U>(
     Ok(result)
 }
 
-/// What the extreme of nothing is: the other end of the type's range.
-fn lowest<T: Number>(infinity: f64) -> T {
-    // A conversion to an integer gives the end of its range.
+/// The maximum or minimum of no elements: -∞ or ∞.
+fn identity<T: Number>(infinity: f64) -> T {
+    // The conversion to an integer saturates.
     T::from_f64(infinity)
 }
 
-/// A sum in f64, in four parts so that additions don't wait for each other.
+/// A sum in f64, in four independent parts, which the processor adds in parallel.
 fn sum<T: Number>(
     row: &[T],
     f: impl Fn(f64) -> f64,
@@ -177,7 +177,7 @@ fn sum<T: Number>(
 }
 
 /// A reduction over the leading axes.
-fn rows(
+fn reduce_leading(
     value: &Value,
     count: usize,
     width: usize,
@@ -209,7 +209,7 @@ fn rows(
     })
 }
 
-fn extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
+fn arg_extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
     let at = node.int("axis")?.unwrap_or(0);
     let keep = node.flag("keepdims", true)?;
     let last = node.opset >= 12 && node.flag("select_last_index", false)?;
@@ -240,7 +240,7 @@ fn extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
             cx.output::<i64>(&dims)?.append(|out| {
                 for block in 0..outer {
                     for place in 0..inner {
-                        out.push(winner(elements, block * dim * inner + place, (dim, step), beats, &mut checkpoint, cx)?);
+                        out.push(best_index(elements, block * dim * inner + place, (dim, step), beats, &mut checkpoint, cx)?);
                     }
                 }
                 Ok(())
@@ -249,8 +249,8 @@ fn extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
     }))
 }
 
-/// The index of the element that beats every one before it.
-fn winner<T: Element>(
+/// The index of the element that `beats` every earlier one.
+fn best_index<T: Element>(
     elements: &[T],
     start: usize,
     (dim, step): (usize, usize),

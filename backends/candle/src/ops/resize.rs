@@ -10,7 +10,7 @@ use crate::ops::operator::{Operator, since};
 use crate::ops::real::{Real, promote, with_reals};
 use crate::ops::resize_coordinates::{Axis, Mode, Rounding, Transform, cubic_weights};
 use crate::ops::resize_filter;
-use crate::ops::select::{affordable, offsets, select};
+use crate::ops::select::{check_budget, offsets, select};
 use crate::tensor::dims::{axis, product, strides};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -27,13 +27,13 @@ struct Resize {
     mode: Mode,
     transform: Transform,
     rounding: Rounding,
-    /// Whether fewer elements than there were are found by rounding up.
+    /// Whether coordinates are rounded up where a dimension shrinks, as at opset 10.
     ceil: bool,
-    cubic: f32,
+    cubic_coefficient: f32,
     exclude_outside: bool,
     axes: Option<Vec<i64>>,
     scales: Option<Vec<f32>>,
-    /// Which inputs hold the scales and the sizes.
+    /// The indices of the inputs scales and sizes.
     inputs: (usize, usize),
 }
 
@@ -53,7 +53,7 @@ fn resize(node: &Node<'_>) -> Result<OpFn, Error> {
         transform: Transform::Asymmetric,
         rounding: Rounding::Floor,
         ceil: node.opset == 10,
-        cubic: -0.75,
+        cubic_coefficient: -0.75,
         exclude_outside: false,
         axes: None,
         scales: None,
@@ -73,9 +73,9 @@ fn resize(node: &Node<'_>) -> Result<OpFn, Error> {
             _ => return Err(Error::unsupported("this coordinate_transformation_mode is not supported")),
         };
         resize.rounding = Rounding::named(node)?;
-        resize.cubic = node.float("cubic_coeff_a", -0.75)?;
+        resize.cubic_coefficient = node.float("cubic_coeff_a", -0.75)?;
         resize.exclude_outside = node.flag("exclude_outside", false)?;
-        // Only a transform that is refused reads it.
+        // It belongs to tf_crop_and_resize, which `resize_filter` computes.
         node.ignore(&["extrapolation_value"]);
     }
     if node.opset >= 18 {
@@ -128,15 +128,14 @@ impl Resize {
             }
         }
         let dims: Vec<usize> = plan.iter().map(|axis| axis.output).collect();
-        affordable(&dims, &value, cx)?;
+        check_budget(&dims, &value, cx)?;
         if plan.iter().any(|axis| axis.input == 0 && axis.output > 0) {
             return Err(Error::invalid_argument("an empty dimension cannot be enlarged"));
         }
         if self.mode == Mode::Nearest {
             let lists = plan.iter().zip(strides(value.dims()));
             let lists = lists.map(|(&axis, stride)| {
-                // Opset 10 doesn't say how. Its own test takes the next element where there are fewer, as onnxruntime
-                // does.
+                // Opset 10 does not define the rounding. Its test and onnxruntime round up where a dimension shrinks.
                 let rounding = if self.ceil && axis.output < axis.input { Rounding::Ceil } else { self.rounding };
                 let nearest = |index: usize| axis.coordinate(index, self.transform).nearest(rounding, axis.input);
                 offsets((0..axis.output).map(nearest), stride, cx)
@@ -160,12 +159,12 @@ impl Resize {
         let inside = |at: i128| at.clamp(0, last) as usize;
         let weight = T::from_f64;
         if self.mode == Mode::Linear {
-            // Outside there is what is at the edge.
+            // A coordinate outside takes the element at the edge.
             let (first, part) = if (0..last).contains(&first) { (first, part) } else { (first.clamp(0, last), 0.0) };
-            let nothing = (0, T::default());
-            return [(inside(first), weight(1.0 - part)), (inside(first + 1), weight(part)), nothing, nothing];
+            let unused = (0, T::default());
+            return [(inside(first), weight(1.0 - part)), (inside(first + 1), weight(part)), unused, unused];
         }
-        let mut weights = cubic_weights(part, f64::from(self.cubic));
+        let mut weights = cubic_weights(part, f64::from(self.cubic_coefficient));
         if self.exclude_outside {
             for (weight, at) in weights.iter_mut().zip(first - 1..) {
                 if !(0..=last).contains(&at) {

@@ -1,4 +1,4 @@
-//! RMSNormalization: each part of a tensor divided by the root of its mean square, and scaled.
+//! RMSNormalization: divides each row of a tensor by its root mean square, and multiplies it by a scale.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::broadcast::shape;
@@ -33,11 +33,11 @@ fn normalization(node: &Node<'_>) -> Result<OpFn, Error> {
                 Dims(value.dims())
             )));
         }
-        let wide = value.ty() == ElementType::F64 || stash == Some(ElementType::F64);
-        let compute_ty = if wide { ElementType::F64 } else { ElementType::F32 };
+        let is_f64 = value.ty() == ElementType::F64 || stash == Some(ElementType::F64);
+        let compute_ty = if is_f64 { ElementType::F64 } else { ElementType::F32 };
         let (value, scale) = (convert(value, compute_ty, cx)?, convert(scale, compute_ty, cx)?);
         let width = product(&value.dims()[at..]);
-        let value = if wide {
+        let value = if is_f64 {
             normalized::<f64>(value, width, epsilon, cx)?
         } else {
             normalized::<f32>(value, width, epsilon, cx)?

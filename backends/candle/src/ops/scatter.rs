@@ -1,6 +1,6 @@
 //! Writes by index: ScatterElements, Scatter, ScatterND.
 //!
-//! The updates are applied in their order, so that of two with one index the later wins, or both are added up.
+//! The updates are applied in order: of two updates of one element the later wins, or both are reduced.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
@@ -20,14 +20,14 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(11, "ScatterND", (3, 3), scatter_nd),
 ];
 
-/// What becomes of the element that an update meets.
+/// How an update is combined with its element.
 #[derive(Clone, Copy, PartialEq)]
 enum Reduction {
     Replace,
     Add,
     Multiply,
-    Most,
-    Least,
+    Max,
+    Min,
 }
 
 fn reduction(node: &Node<'_>) -> Result<Reduction, Error> {
@@ -38,23 +38,23 @@ fn reduction(node: &Node<'_>) -> Result<Reduction, Error> {
         "none" => Reduction::Replace,
         "add" => Reduction::Add,
         "mul" => Reduction::Multiply,
-        "max" if node.opset >= 18 => Reduction::Most,
-        "min" if node.opset >= 18 => Reduction::Least,
+        "max" if node.opset >= 18 => Reduction::Max,
+        "min" if node.opset >= 18 => Reduction::Min,
         _ => return Err(Error::invalid_encoding("attribute reduction is not one of none, add, mul, max and min")),
     })
 }
 
-fn reducer<T: Number>(reduction: Reduction) -> fn(T, T) -> T {
+fn reduce_fn<T: Number>(reduction: Reduction) -> fn(T, T) -> T {
     match reduction {
         Reduction::Replace => |_, new| new,
         Reduction::Add => T::plus,
         Reduction::Multiply => T::times,
-        Reduction::Most => T::most,
-        Reduction::Least => T::least,
+        Reduction::Max => T::most,
+        Reduction::Min => T::least,
     }
 }
 
-/// Applies runs of `inner` updates, each to where its start says.
+/// Applies runs of `inner` updates to the elements from each start on.
 fn apply(
     value: &Value,
     updates: &Value,
@@ -65,25 +65,24 @@ fn apply(
 ) -> Result<Value, Error> {
     if reduction == Reduction::Replace {
         return with_elements!(value, |elements| {
-            let _ = elements;
-            replace(elements, updates, starts, inner, value.dims(), |_, new| new, cx)
+            apply_runs(elements, updates, starts, inner, value.dims(), |_, new| new, cx)
         });
     }
     if value.ty() == ElementType::Bool {
         return Err(crate::tensor::value::no_type(value));
     }
     if matches!(value.ty(), ElementType::F16 | ElementType::Bf16) && updates.ty() == value.ty() {
-        // Many updates of one element are added up as f32, and rounded once.
+        // Updates of f16 and bf16 are reduced in f32 and rounded once.
         let wide = |value: &Value| convert(value.clone(), ElementType::F32, cx);
         let result = apply(&wide(value)?, &wide(updates)?, starts, inner, reduction, cx)?;
         return convert(result, value.ty(), cx);
     }
     with_numbers!(*value, T => {
-        replace(value.elements::<T>()?, updates, starts, inner, value.dims(), reducer::<T>(reduction), cx)
+        apply_runs(value.elements::<T>()?, updates, starts, inner, value.dims(), reduce_fn::<T>(reduction), cx)
     })
 }
 
-fn replace<T: Element>(
+fn apply_runs<T: Element>(
     elements: &[T],
     updates: &Value,
     starts: &[usize],

@@ -1,6 +1,6 @@
-//! Signals: DFT, STFT, the windows, MelWeightMatrix.
+//! Signal processing: DFT, STFT, HannWindow, HammingWindow, BlackmanWindow, MelWeightMatrix.
 //!
-//! Windows and filters in f64, rounded at the end; the transforms are those of `fourier`.
+//! Computed in f64 and rounded at the end. The transforms are in `math::fourier`.
 
 use std::f64::consts::PI;
 
@@ -29,7 +29,7 @@ fn output_type(node: &Node<'_>) -> Result<ElementType, Error> {
     Ok(node.element_type("output_datatype")?.unwrap_or(ElementType::F32))
 }
 
-/// A sum of cosines.
+/// A window that is a sum of cosines.
 fn window(node: &Node<'_>, [a, b, c]: [f64; 3]) -> Result<OpFn, Error> {
     let (ty, periodic) = (output_type(node)?, node.flag("periodic", true)?);
     Ok(Box::new(move |args, cx| {
@@ -184,7 +184,7 @@ fn mel(node: &Node<'_>) -> Result<OpFn, Error> {
         let step = (high - low) / (bins as f64 + 2.0);
         let row_of = |index: usize| {
             let frequency = 700.0 * (10_f64.powf((index as f64 * step + low) / 2595.0) - 1.0);
-            // A conversion from below zero, or from no number, gives zero.
+            // The conversion of a negative number or NaN gives 0.
             ((len as f64 + 1.0) * frequency / rate).floor() as usize
         };
         let mut checkpoint = Checkpoint::default();

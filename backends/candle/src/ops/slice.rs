@@ -1,8 +1,8 @@
-//! Slice.
+//! Slice: the elements from a start to an end of each axis, with a step.
 
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::select::{affordable, offsets, select};
+use crate::ops::select::{check_budget, offsets, select};
 use crate::tensor::dims::{axis, strides};
 use graphpool::backend::Error;
 
@@ -10,16 +10,16 @@ pub(super) const OPERATORS: &[Operator] =
     &[since(1, "Slice", (1, 1), slice).until(9), since(10, "Slice", (3, 5), slice)];
 
 fn slice(node: &Node<'_>) -> Result<OpFn, Error> {
-    let mut fixed = Vec::new();
+    let mut attributes = Vec::new();
     if node.opset < 10 {
         for name in ["starts", "ends", "axes"] {
-            fixed.push(node.ints(name)?.map(<[i64]>::to_vec));
+            attributes.push(node.ints(name)?.map(<[i64]>::to_vec));
         }
     }
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
-        let list = |index: usize| match (fixed.is_empty(), args.option(index + 1)) {
-            (false, _) => Ok(fixed.get(index).cloned().flatten()),
+        let list = |index: usize| match (attributes.is_empty(), args.option(index + 1)) {
+            (false, _) => Ok(attributes.get(index).cloned().flatten()),
             (true, Some(list)) => list.to_i64s().map(Some),
             (true, None) => Ok(None),
         };
@@ -41,7 +41,7 @@ fn slice(node: &Node<'_>) -> Result<OpFn, Error> {
             ranges[at] = range(value.dims()[at] as i64, start, end, step)?;
         }
         let dims: Vec<usize> = ranges.iter().map(|&(_, _, count)| count).collect();
-        affordable(&dims, value, cx)?;
+        check_budget(&dims, value, cx)?;
         let lists = ranges.iter().zip(strides(value.dims()));
         let lists = lists.map(|(&(first, step, count), stride)| {
             let indices = (0..count).map(|place| (first as i64).wrapping_add(step.wrapping_mul(place as i64)) as usize);

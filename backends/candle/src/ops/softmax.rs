@@ -62,7 +62,7 @@ fn rows<T: Real>(mut value: Value, width: usize, row: Row<T>, cx: &ExecContext<'
     })
 }
 
-/// Does something to a row, piece by piece.
+/// Calls `f` for each piece of a row.
 fn pieces<T>(
     row: &mut [T],
     checkpoint: &mut Checkpoint,
@@ -76,7 +76,7 @@ fn pieces<T>(
     Ok(())
 }
 
-/// The largest of the elements that are numbers.
+/// The largest element; NaN is ignored.
 fn largest<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<T, Error> {
     let mut tops = [T::NEG_INFINITY; 8];
     pieces(row, checkpoint, cx, |piece| {
@@ -89,7 +89,7 @@ fn largest<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext
     Ok(tops.iter().copied().fold(T::NEG_INFINITY, T::max))
 }
 
-/// A sum in eight parts, so that additions don't wait for each other.
+/// A sum in eight independent parts, which the processor adds in parallel.
 fn sum<T: Real>(row: &[T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<T, Error> {
     let (chunks, rest) = row.as_chunks::<8>();
     let mut parts = [T::default(); 8];
@@ -126,7 +126,7 @@ fn log_softmax_row<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &Exe
 }
 
 fn hardmax_row<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<(), Error> {
-    // The first of equal ones, and the first that is NaN before all of them.
+    // The first NaN or, without one, the first of the largest elements.
     let (mut best, mut winner, mut index) = (T::NEG_INFINITY, 0, 0);
     pieces(row, checkpoint, cx, |piece| {
         for &mut x in piece {

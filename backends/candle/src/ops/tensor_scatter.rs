@@ -1,4 +1,4 @@
-//! TensorScatter: new rows of a cache, written over the old ones in place where nobody else holds it.
+//! TensorScatter: writes new rows into a cache, in place if the cache has no other owner.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::heads::overwrite;
@@ -32,7 +32,7 @@ fn scatter(node: &Node<'_>) -> Result<OpFn, Error> {
             );
             return Err(Error::invalid_argument(why));
         }
-        let (batch, len, room) = (cache.dims()[0], update.dims()[at], cache.dims()[at]);
+        let (batch, len, capacity) = (cache.dims()[0], update.dims()[at], cache.dims()[at]);
         let (mut starts, _charge) = cx.list::<usize>(batch)?;
         let indices = args.option(2);
         if let Some(indices) = indices.filter(|indices| indices.dims() != [batch]) {
@@ -42,11 +42,12 @@ fn scatter(node: &Node<'_>) -> Result<OpFn, Error> {
             )));
         }
         for &index in indices.map(Value::elements::<i64>).transpose()?.unwrap_or_default() {
-            let wrong =
-                || Error::invalid_argument(format!("{len} rows at write index {index} do not fit a cache of {room}"));
+            let wrong = || {
+                Error::invalid_argument(format!("{len} rows at write index {index} do not fit a cache of {capacity}"))
+            };
             let start = usize::try_from(index).map_err(|_| wrong())?;
-            let start = if circular { start.checked_rem(room).unwrap_or(0) } else { start };
-            if !circular && start.checked_add(len).is_none_or(|end| end > room) {
+            let start = if circular { start.checked_rem(capacity).unwrap_or(0) } else { start };
+            if !circular && start.checked_add(len).is_none_or(|end| end > capacity) {
                 return Err(wrong());
             }
             starts.push(start);
@@ -70,7 +71,7 @@ fn write<T: Element>(
     starts: &[usize],
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
-    let room = cache.dims()[at];
+    let capacity = cache.dims()[at];
     let (len, inner) = (dims[at], product(&dims[at + 1..]));
     let each = product(&dims[1..at]);
     let mut checkpoint = Checkpoint::default();
@@ -80,9 +81,9 @@ fn write<T: Element>(
         }
         for (block, update) in update.chunks_exact(len * inner).enumerate() {
             let start = starts.get(block / each).copied().unwrap_or(0);
-            let out = &mut out[block * room * inner..(block + 1) * room * inner];
-            // Those up to the cache's end, and those that begin at its start again.
-            let before = len.min(room - start);
+            let out = &mut out[block * capacity * inner..(block + 1) * capacity * inner];
+            // The rows up to the end of the cache, and those that wrap around to its start.
+            let before = len.min(capacity - start);
             let (first, rest) = update.split_at(before * inner);
             overwrite(&mut out[start * inner..(start + before) * inner], first, &mut checkpoint, cx)?;
             overwrite(&mut out[..rest.len()], rest, &mut checkpoint, cx)?;

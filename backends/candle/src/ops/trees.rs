@@ -1,7 +1,7 @@
 //! Decision trees of ai.onnx.ml: TreeEnsembleRegressor, TreeEnsembleClassifier and TreeEnsemble.
 //!
-//! Where ONNX leaves a classifier of two classes open, it is done as onnxruntime does it: scores of the first class
-//! alone are those of the second, and the label is told from them by 0.5 where none is negative and by 0 else.
+//! ONNX does not define a classifier of two classes with scores of one class. As in onnxruntime, these are the scores
+//! of the second class, and the label is the second one if the sum exceeds 0.5, or 0 if a score is negative.
 
 use crate::compute::context::ExecContext;
 use crate::ops::cast::convert;
@@ -9,7 +9,7 @@ use crate::ops::forest::{Aggregate, Branch, Forest, Mode, Next, check_len, numbe
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, learning};
 use crate::ops::scores;
-use crate::ops::scores::{Transform, both, chosen, collect, collect_as, highest, labels};
+use crate::ops::scores::{Transform, argmax, binary_scores, collect, collect_as, labels, labels_at};
 use crate::tensor::element::{Element, ElementType};
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
@@ -61,12 +61,12 @@ fn regress<T: Element>(
     forest.fits(columns)?;
     let elements = value.elements::<f64>()?;
     let (mut seen, _charge) = cx.filled(false, forest.targets)?;
-    // onnxruntime leaves one score as it is, but for the last of them.
-    let one = forest.targets == 1 && transform != Transform::Probit;
+    // Like onnxruntime, only PROBIT is applied to a single score.
+    let is_single = forest.targets == 1 && transform != Transform::Probit;
     collect_as(rounded, rows, forest.targets, cx, |row, scores, checkpoint| {
         forest.score(&elements[row * columns..(row + 1) * columns], scores, &mut seen, checkpoint, cx)?;
         scores.iter_mut().zip(base).for_each(|(score, base)| *score += base);
-        if !one {
+        if !is_single {
             transform.apply(scores);
         }
         Ok(())
@@ -86,13 +86,16 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
         2 if one_class => Kind::Second { positive },
         _ => Kind::Each,
     };
-    let based = match kind {
+    let base_count = match kind {
         Kind::One | Kind::First { .. } => 1,
         Kind::Second { .. } => 0,
         Kind::Each => labels.len(),
     };
-    if !base.is_empty() && base.len() != based {
-        return Err(Error::unsupported(format!("there are {} base values, and {based} are supported", base.len())));
+    if !base.is_empty() && base.len() != base_count {
+        return Err(Error::unsupported(format!(
+            "there are {} base values, and {base_count} are supported",
+            base.len()
+        )));
     }
     if kind == Kind::One && labels.ty() == ElementType::String {
         return Err(Error::unsupported(
@@ -116,13 +119,13 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
                 Kind::One => usize::from(scores[0] > 0.0),
                 Kind::First { positive } => usize::from(scores[0] > bound(positive)),
                 Kind::Second { positive } => usize::from(scores[1] > bound(positive)),
-                // A class without any score is not chosen, but where none has one.
+                // A class without any score is not labels_at, but where none has one.
                 Kind::Each if base.is_empty() => best(scores, &seen),
-                Kind::Each => highest(scores),
+                Kind::Each => argmax(scores),
             });
             match kind {
                 Kind::One if transform != Transform::Probit => {}
-                Kind::First { positive } => scores.copy_from_slice(&both(scores[0], positive, transform)),
+                Kind::First { positive } => scores.copy_from_slice(&binary_scores(scores[0], positive, transform)),
                 _ => transform.apply(scores),
             }
             Ok(())
@@ -130,13 +133,13 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
         let labels = if kind == Kind::One {
             cx.output::<i64>(&[rows])?.collect(places.iter().map(|&place| place as i64))?
         } else {
-            chosen(&labels, &places, cx)?
+            labels_at(&labels, &places, cx)?
         };
         Ok(vec![labels, result])
     }))
 }
 
-/// How a classifier's scores are meant.
+/// The meaning of the scores of a classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// One label, and one score: 1 or 0 is the answer.
@@ -149,7 +152,7 @@ enum Kind {
     Each,
 }
 
-/// The place of the highest score of a class that has any.
+/// The index of the highest score among classes with a score.
 fn best(scores: &[f64], seen: &[bool]) -> usize {
     let pairs = scores.iter().zip(seen).enumerate().filter(|(_, (_, seen))| **seen);
     let best = pairs.fold(None, |best, (place, (&score, _))| match best {
@@ -159,8 +162,8 @@ fn best(scores: &[f64], seen: &[bool]) -> usize {
     best.map_or(0, |(place, _)| place)
 }
 
-/// The places of `ids`, whose kind `leaves` tells.
-fn nexts(ids: &[i64], leaves: &[i64]) -> Result<Vec<Next>, Error> {
+/// The nodes of `ids`; an id is that of a leaf if its entry in `leaves` is not 0.
+fn nodes_of(ids: &[i64], leaves: &[i64]) -> Result<Vec<Next>, Error> {
     let next = |(&id, &leaf): (&i64, &i64)| {
         let index = u32::try_from(id)
             .map_err(|_| Error::invalid_encoding(format!("a branch leads to node {id}, which is out of range")))?;
@@ -195,8 +198,8 @@ fn ensemble(node: &Node<'_>) -> Result<OpFn, Error> {
         check_len(name, found, modes.len(), false)?;
     }
     check_len("nodes_missing_value_tracks_true", missing.len(), modes.len(), true)?;
-    let (if_true, if_false) = (nexts(if_true, yes_leaves)?, nexts(if_false, no_leaves)?);
-    // The sets lie one after the other, and a NaN ends each.
+    let (if_true, if_false) = (nodes_of(if_true, yes_leaves)?, nodes_of(if_false, no_leaves)?);
+    // The sets are concatenated, each followed by a NaN.
     let members = node.tensor("membership_values")?.map_or(Ok(Vec::new()), |tensor| tensor_numbers(&tensor))?;
     let ended = match members.as_slice() {
         [sets @ .., last] if last.is_nan() => sets,
@@ -235,7 +238,7 @@ fn ensemble(node: &Node<'_>) -> Result<OpFn, Error> {
     let forest = Forest {
         leaves: (0..weights.len() as u32).map(|leaf| (leaf, leaf + 1)).collect(),
         weights: leaf_targets.into_iter().zip(weights).collect(),
-        roots: nexts(roots, &vec![0; roots.len()])?,
+        roots: nodes_of(roots, &vec![0; roots.len()])?,
         targets: targets(node)?,
         aggregate: match node.int("aggregate_function")?.unwrap_or(1) {
             0 => Aggregate::Average,
@@ -255,7 +258,7 @@ fn ensemble(node: &Node<'_>) -> Result<OpFn, Error> {
         if given != float {
             return Err(no_type(args.get(0)?));
         }
-        // Half floats are compared as what they are.
+        // f32 holds every f16 exactly.
         let value = if given == ElementType::F16 {
             convert(args.get(0)?.clone(), ElementType::F32, cx)?
         } else {

@@ -9,12 +9,12 @@ use graphpool::backend::Error;
 /// The largest kernel, stride, dilation or pad: sums and products of a few of them fit in 64 bits.
 const LARGEST: i64 = 1 << 24;
 
-/// How the pads are found.
+/// How the padding is determined.
 #[derive(Debug, Clone, PartialEq)]
 enum Padding {
-    /// As many at the beginning and end of each dimension.
+    /// The pads before and after each dimension.
     Explicit(Vec<(usize, usize)>),
-    /// As many as make the output the input divided by the stride, the odd one at the end or at the beginning.
+    /// Pads that make the output the input divided by the stride; an odd one goes to the end or to the beginning.
     Same { odd_at_end: bool },
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Slide {
 }
 
 impl Slide {
-    /// A dimension of 1 that nothing slides over.
+    /// A dimension of 1.
     pub(super) const UNIT: Self = Self { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, before: 0, after: 0 };
 
     /// The slides of a window over one to three dimensions, as over three.
@@ -54,7 +54,7 @@ impl Slide {
         }
     }
 
-    /// The places of the kernel that lie over the input at output `index`: first, and one past the last.
+    /// The range of kernel positions over the input at output `index`: first, and one past the last.
     #[inline]
     pub(super) fn inside(&self, index: usize) -> (usize, usize) {
         let start = index * self.stride;
@@ -63,19 +63,19 @@ impl Slide {
         (first.min(end), end)
     }
 
-    /// The input's index under place `at` of the kernel at output `index`, where it is inside.
+    /// The input's index under kernel position `at` at output `index`, which must be inside the input.
     #[inline]
     pub(super) fn source(&self, index: usize, at: usize) -> usize {
         index * self.stride + at * self.dilation - self.before
     }
 
-    /// The input's index under place `at` of the kernel at output `index`; `None` in the padding.
+    /// The input's index under kernel position `at` at output `index`; `None` in the padding.
     #[inline]
     pub(super) fn source_inside(&self, index: usize, at: usize) -> Option<usize> {
         (index * self.stride + at * self.dilation).checked_sub(self.before).filter(|&source| source < self.input)
     }
 
-    /// How many places of the kernel lie over the input or its pads.
+    /// The number of kernel positions over the input or its pads.
     pub(super) fn over_padded(&self, index: usize) -> usize {
         let room = self.input + self.before + self.after;
         room.saturating_sub(index * self.stride).div_ceil(self.dilation).min(self.kernel)
@@ -127,12 +127,12 @@ impl Window {
         })
     }
 
-    /// Rounds output sizes up.
+    /// Sets whether output sizes are rounded up.
     pub(super) fn ceil(self, ceil: bool) -> Self {
         Self { ceil, ..self }
     }
 
-    /// The window's size, where the attributes say it.
+    /// The size of the window, if the attributes give it.
     pub(super) fn kernel(&self) -> Option<&[usize]> {
         self.kernel.as_deref()
     }
@@ -143,7 +143,7 @@ impl Window {
         (of(&self.strides), of(&self.dilations))
     }
 
-    /// Explicit pads of one dimension, `None` where they follow from the sizes.
+    /// The explicit pads of one dimension; `None` if the sizes determine them.
     pub(super) fn pads(&self, place: usize) -> Option<(usize, usize)> {
         match &self.padding {
             Padding::Explicit(pads) => Some(pads.get(place).copied().unwrap_or((0, 0))),
@@ -151,12 +151,12 @@ impl Window {
         }
     }
 
-    /// Whether the odd one of pads that follow from the sizes goes to the end.
+    /// Whether an odd pad goes to the end, if the sizes determine the pads.
     pub(super) fn odd_at_end(&self) -> bool {
         self.padding == Padding::Same { odd_at_end: true }
     }
 
-    /// Whether the attributes say nothing about more or fewer dimensions than there are.
+    /// Whether the attributes are absent or have `rank` dimensions.
     fn agrees(&self, rank: usize) -> bool {
         let fits = |list: &Option<Vec<usize>>| list.as_ref().is_none_or(|list| list.len() == rank);
         let pads = match &self.padding {
@@ -166,7 +166,7 @@ impl Window {
         fits(&self.kernel) && fits(&self.strides) && fits(&self.dilations) && pads
     }
 
-    /// Refuses attributes of another number of dimensions.
+    /// Checks that the attributes and the kernel have `rank` dimensions.
     pub(super) fn check(&self, kernel: &[usize], rank: usize) -> Result<(), Error> {
         let sized = kernel.iter().all(|size| (1..=LARGEST as usize).contains(size));
         if self.agrees(rank) && kernel.len() == rank && sized && self.kernel().is_none_or(|own| own == kernel) {
@@ -190,7 +190,7 @@ impl Window {
             let (output, before, after) = if let Some((before, after)) = self.pads(place) {
                 let room = (input + before + after).checked_sub(span).ok_or_else(too_small)?;
                 let mut output = if self.ceil { room.div_ceil(stride) } else { room / stride } + 1;
-                // A window that begins past the input and its first pads sees nothing.
+                // A window that begins past the input would cover pads alone.
                 if self.ceil && (output - 1) * stride >= input + before {
                     output -= 1;
                 }
@@ -254,10 +254,12 @@ pub(super) fn planes(dims: &[usize]) -> Result<(usize, usize, &[usize]), Error> 
     }
 }
 
-pub(super) fn refuse_rank(node: &Node<'_>) -> Result<(), Error> {
+/// Refuses constant weights without one to three spatial dimensions, at load.
+pub(super) fn check_weights_rank(node: &Node<'_>) -> Result<(), Error> {
     node.constant(1).map_or(Ok(()), |weights| planes(weights.dims()).map(drop))
 }
 
+/// The elements of a bias, one for each filter.
 pub(super) fn biases<T: Real>(bias: Option<&Value>, filters: usize) -> Result<Option<&[T]>, Error> {
     let Some(bias) = bias else { return Ok(None) };
     let elements = bias.elements::<T>()?;
