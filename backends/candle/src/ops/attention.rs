@@ -108,12 +108,12 @@ impl<'a, T: Real> Mask<'a, T> {
         let (all, own) = (dims.score_dims(), strides(value.dims()));
         let skipped = all.len().checked_sub(value.rank()).ok_or_else(wrong)?;
         let (mut strides, mut keys) = ([0; 4], dims.key_len);
-        for (place, (&dim, &stride)) in value.dims().iter().zip(&own).enumerate() {
-            let place = place + skipped;
-            if place == 3 && may_be_short && dim < dims.key_len {
+        for (position, (&dim, &stride)) in value.dims().iter().zip(&own).enumerate() {
+            let position = position + skipped;
+            if position == 3 && may_be_short && dim < dims.key_len {
                 (strides[3], keys) = (stride, dim);
-            } else if dim == all[place] {
-                strides[place] = stride;
+            } else if dim == all[position] {
+                strides[position] = stride;
             } else if dim != 1 {
                 return Err(wrong());
             }
@@ -139,13 +139,13 @@ impl<'a, T: Real> Mask<'a, T> {
             checkpoint.step(row.len(), cx)?;
             let start = start + (low + piece * PIECE) * k;
             match self.elements {
-                MaskElements::Allowed(list) => row.iter_mut().enumerate().for_each(|(place, x)| {
-                    if !list[start + place * k] {
+                MaskElements::Allowed(list) => row.iter_mut().enumerate().for_each(|(position, x)| {
+                    if !list[start + position * k] {
                         *x = T::NEG_INFINITY;
                     }
                 }),
                 MaskElements::Additive(list) => {
-                    row.iter_mut().enumerate().for_each(|(place, x)| *x = x.plus(list[start + place * k]));
+                    row.iter_mut().enumerate().for_each(|(position, x)| *x = x.plus(list[start + position * k]));
                 }
             }
         }
@@ -347,16 +347,16 @@ impl Attention {
         let len = inputs.lens.as_ref().map(|lens| lens[batch]);
         // Sums of tensor sizes do not overflow; sums with a window size saturate.
         let offset = len.map_or(inputs.past as i64, |len| len as i64 - dims.query_len as i64);
-        let place = offset + query as i64;
+        let position = offset + query as i64;
         let [left, right] = self.window;
         let mut high = len.unwrap_or(dims.key_len) as i64;
         if self.causal {
-            high = high.min(place + 1);
+            high = high.min(position + 1);
         }
         if let Some(right) = right {
-            high = high.min(place.saturating_add(right).saturating_add(1));
+            high = high.min(position.saturating_add(right).saturating_add(1));
         }
-        let low = left.map_or(0, |left| place.saturating_sub(left)).clamp(0, dims.key_len as i64);
+        let low = left.map_or(0, |left| position.saturating_sub(left)).clamp(0, dims.key_len as i64);
         let high = high.clamp(low, dims.key_len as i64);
         (low as usize, high as usize)
     }

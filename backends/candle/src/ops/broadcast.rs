@@ -12,11 +12,11 @@ use graphpool::backend::Error;
 /// The shape that two shapes broadcast to.
 pub(super) fn shape(a: &[usize], b: &[usize]) -> Result<Vec<usize>, Error> {
     let rank = a.len().max(b.len());
-    let dim = |dims: &[usize], place: usize| {
-        (place + dims.len()).checked_sub(rank).and_then(|place| dims.get(place)).copied().unwrap_or(1)
+    let dim = |dims: &[usize], position: usize| {
+        (position + dims.len()).checked_sub(rank).and_then(|position| dims.get(position)).copied().unwrap_or(1)
     };
     (0..rank)
-        .map(|place| match (dim(a, place), dim(b, place)) {
+        .map(|position| match (dim(a, position), dim(b, position)) {
             (a, b) if a == b => Ok(a),
             (1, dim) | (dim, 1) => Ok(dim),
             _ => Err(Error::invalid_argument(format!("{} and {} do not broadcast", Dims(a), Dims(b)))),
@@ -53,12 +53,12 @@ pub(super) fn runs<const N: usize>(
     let mut checkpoint = Checkpoint::default();
     // The dimensions other than 1 with the strides of each operand, outermost first, contiguous ones merged.
     let mut merged: Vec<(usize, [usize; N])> = Vec::with_capacity(out.len());
-    for (place, &dim) in out.iter().enumerate() {
+    for (position, &dim) in out.iter().enumerate() {
         if dim == 1 {
             continue;
         }
         let steps: [usize; N] =
-            std::array::from_fn(|operand| operands.get(operand).and_then(|s| s.get(place)).copied().unwrap_or(0));
+            std::array::from_fn(|operand| operands.get(operand).and_then(|s| s.get(position)).copied().unwrap_or(0));
         match merged.last_mut() {
             Some((before, outer)) if outer.iter().zip(&steps).all(|(&outer, &step)| outer == step * dim) => {
                 *before *= dim;

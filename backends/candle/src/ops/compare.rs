@@ -68,8 +68,8 @@ fn select(_: &Node<'_>) -> Result<OpFn, Error> {
             let selected = cx.output(&out)?.append(|selected| {
                 runs(&out, [condition.dims(), a.dims(), b.dims()], cx, |run| {
                     let ([c, i, j], [dc, di, dj]) = (run.starts, run.steps);
-                    selected.extend((0..run.len).map(|place| {
-                        if conditions[c + place * dc] { first[i + place * di] } else { second[j + place * dj] }
+                    selected.extend((0..run.len).map(|position| {
+                        if conditions[c + position * dc] { first[i + position * di] } else { second[j + position * dj] }
                     }));
                 })
             })?;

@@ -161,7 +161,7 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Exec
     let shape = ConvShape::new(value.dims(), weights, window, groups)?;
     let ConvShape { batch: n, channels, filters, spatial, kernel, slides, output: dims, .. } = shape;
     let [slabs, rows, columns] = slides;
-    let places = count(&[slabs.output, rows.output, columns.output])?;
+    let positions = count(&[slabs.output, rows.output, columns.output])?;
     let elements = value.elements::<f32>()?;
     if count(&dims)? == 0 {
         return cx.output::<f32>(&dims)?.write(0.0, |_| Ok(()));
@@ -172,7 +172,7 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Exec
 
     let volume = product(spatial);
     if is_depthwise(weights, groups) && depthwise::suits(rows, columns) {
-        let (mut out, charge) = biased(n, places, filters, bias, cx)?;
+        let (mut out, charge) = biased(n, positions, filters, bias, cx)?;
         let size = product(kernel);
         let room = || {
             let padded = Padded::new(slides, 1, cx)?;
@@ -180,9 +180,9 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Exec
             Ok((padded, lines, epilogue.room()))
         };
         let mut rooms = rooms(cx.parts(n * filters, out.len().saturating_mul(size)), room)?;
-        cx.parallel_for(&mut rooms, &mut out, places, |cx, (padded, lines, room), start, out| {
-            for (index, out) in out.chunks_exact_mut(places).enumerate() {
-                let index = start / places + index;
+        cx.parallel_for(&mut rooms, &mut out, positions, |cx, (padded, lines, room), start, out| {
+            for (index, out) in out.chunks_exact_mut(positions).enumerate() {
+                let index = start / positions + index;
                 let (batch, filter) = (index / filters, index % filters);
                 let channel = batch * channels + filter / (filters / groups);
                 let plane = &elements[channel * volume..(channel + 1) * volume];
@@ -194,30 +194,30 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Exec
         })?;
         return Value::charged(dims, out, charge);
     }
-    if n > 1 && slabs.input + slabs.before + slabs.after == 1 && 2 * places <= pack::nr() {
+    if n > 1 && slabs.input + slabs.before + slabs.after == 1 && 2 * positions <= pack::nr() {
         // Images with few outputs are computed as the slabs of one image, so that they share panels.
         let across = Slide { input: n, output: n, ..Slide::UNIT };
         let transposed = permute(value.clone().reshaped(vec![n, channels, volume])?, &[1, 0, 2], cx)?;
         let (out, charge) = products(transposed.elements()?, 1, [across, rows, columns], convolution, cx)?;
-        let transposed = Value::charged(vec![filters, n, places], out, charge)?;
+        let transposed = Value::charged(vec![filters, n, positions], out, charge)?;
         return permute(transposed, &[1, 0, 2], cx)?.reshaped(dims);
     }
     let (out, charge) = products(elements, n, slides, convolution, cx)?;
     Value::charged(dims, out, charge)
 }
 
-/// `n` × `filters` planes of `places` outputs, filled with the bias.
+/// `n` × `filters` planes of `positions` outputs, filled with the bias.
 fn biased(
     n: usize,
-    places: usize,
+    positions: usize,
     filters: usize,
     bias: Option<&[f32]>,
     cx: &ExecContext<'_>,
 ) -> Result<(Vec<f32>, Charge), Error> {
-    let (mut out, charge) = cx.scratch::<f32>(count(&[n, filters, places])?)?;
+    let (mut out, charge) = cx.scratch::<f32>(count(&[n, filters, positions])?)?;
     let mut checkpoint = Checkpoint::default();
     for plane in 0..n * filters {
-        checkpoint.fill(bias.map_or(0.0, |bias| bias[plane % filters]), (plane + 1) * places, &mut out, cx)?;
+        checkpoint.fill(bias.map_or(0.0, |bias| bias[plane % filters]), (plane + 1) * positions, &mut out, cx)?;
     }
     Ok((out, charge))
 }
@@ -234,7 +234,7 @@ fn products(
     let (filters, depth, kernel) = planes(weights)?;
     let mut checkpoint = Checkpoint::default();
     let (patch, each) = (depth * product(kernel), filters / groups);
-    let (volume, places) = (product(&slides.map(|slide| slide.input)), product(&slides.map(|slide| slide.output)));
+    let (volume, positions) = (product(&slides.map(|slide| slide.input)), product(&slides.map(|slide| slide.output)));
     // Depthwise filters that `depthwise` does not suit are packed here.
     let (repacked, _charge);
     let packed = if is_depthwise(weights, groups) {
@@ -245,10 +245,10 @@ fn products(
     } else {
         packed
     };
-    let (mut out, charge) = biased(n, places, filters, bias, cx)?;
+    let (mut out, charge) = biased(n, positions, filters, bias, cx)?;
     let mut padded = Padded::new(slides, depth, cx)?;
-    let block = pack::mr() * places;
-    let multiplications = places.saturating_mul(patch).saturating_mul(each);
+    let block = pack::mr() * positions;
+    let multiplications = positions.saturating_mul(patch).saturating_mul(each);
     let room = || Ok((Patches::new(&padded, patch, cx)?, epilogue.room()));
     let mut rooms = rooms(cx.parts(each.div_ceil(pack::mr()), multiplications), room)?;
     for batch in 0..n {
@@ -256,14 +256,14 @@ fn products(
             let first = (batch * groups + group) * depth * volume;
             let image = padded.fill(&elements[first..first + depth * volume], cx)?;
             let left = &packed[group * each * patch..(group + 1) * each * patch];
-            let first = (batch * filters + group * each) * places;
-            let out = &mut out[first..first + each * places];
+            let first = (batch * filters + group * each) * positions;
+            let out = &mut out[first..first + each * positions];
             cx.parallel_for(&mut rooms, out, block, |cx, (patches, room), start, out| {
-                let from = start / places;
-                for first in (0..places).step_by(pack::nr() * PANELS) {
-                    let end = places.min(first + pack::nr() * PANELS);
+                let from = start / positions;
+                for first in (0..positions).step_by(pack::nr() * PANELS) {
+                    let end = positions.min(first + pack::nr() * PANELS);
                     patches.multiply(image, PackedRows { elements: left, m: each, from }, first..end, out, cx)?;
-                    for (filter, out) in out.chunks_exact_mut(places).enumerate() {
+                    for (filter, out) in out.chunks_exact_mut(positions).enumerate() {
                         epilogue.run(
                             &mut out[first..end],
                             Placement::Channel(group * each + from + filter),

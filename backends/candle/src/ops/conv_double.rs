@@ -23,23 +23,23 @@ pub(super) fn convolve(
     let shape = ConvShape::new(value.dims(), weights.dims(), window, groups)?;
     let ConvShape { channels, filters, depth, spatial, kernel, slides, output: dims, .. } = shape;
     let bias = biases::<f64>(bias, filters)?;
-    let places = count(&slides.map(|slide| slide.output))?;
+    let positions = count(&slides.map(|slide| slide.output))?;
     if count(&dims)? > 0 && value.is_empty() {
         return Err(Error::invalid_argument("the input of a convolution is empty"));
     }
     let (patch, each, volume) = (depth * product(kernel), filters / groups, product(spatial));
-    let together = (PATCHES / patch.max(1)).clamp(1, places.max(1));
+    let together = (PATCHES / patch.max(1)).clamp(1, positions.max(1));
     let (mut patches, _patches) = cx.filled(0.0, count(&[patch, together])?)?;
     let (mut sums, _sums) = cx.filled(0.0, count(&[each, together])?)?;
     let (elements, rows) = (value.elements::<f64>()?, weights.elements::<f64>()?);
     let mut checkpoint = Checkpoint::default();
     cx.output::<f64>(&dims)?.write(0.0, |out| {
-        for (index, out) in out.chunks_exact_mut(each * places).enumerate() {
+        for (index, out) in out.chunks_exact_mut(each * positions).enumerate() {
             let (batch, group) = (index / groups, index % groups);
             let image = &elements[(batch * channels + group * depth) * volume..][..depth * volume];
             let left = Matrix { elements: rows, start: group * each * patch, row: patch, column: 1 };
-            for first in (0..places).step_by(together) {
-                let len = together.min(places - first);
+            for first in (0..positions).step_by(together) {
+                let len = together.min(positions - first);
                 let (patches, sums) = (&mut patches[..patch * len], &mut sums[..each * len]);
                 for (row, patches) in patches.chunks_exact_mut(len).enumerate() {
                     checkpoint.step(4 * len, cx)?;
@@ -50,7 +50,7 @@ pub(super) fn convolve(
                 for (filter, sums) in sums.chunks_exact(len).enumerate() {
                     checkpoint.step(len, cx)?;
                     let bias = bias.map_or(0.0, |bias| bias[group * each + filter]);
-                    let out = &mut out[filter * places + first..][..len];
+                    let out = &mut out[filter * positions + first..][..len];
                     out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum + bias);
                 }
             }
@@ -65,8 +65,8 @@ fn fill_patch_row(image: &[f64], row: usize, first: usize, [slabs, rows, columns
     let (channel, tap) = (row / taps, row % taps);
     let (x, tap) = (tap % columns.kernel, tap / columns.kernel);
     let (y, z) = (tap % rows.kernel, tap / rows.kernel);
-    for (place, patch) in (first..).zip(patches) {
-        let (line, column) = (place / columns.output, place % columns.output);
+    for (position, patch) in (first..).zip(patches) {
+        let (line, column) = (position / columns.output, position % columns.output);
         let (slab, line) = (line / rows.output, line % rows.output);
         let at = || {
             let (slab, line) = (slabs.source_inside(slab, z)?, rows.source_inside(line, y)?);

@@ -40,10 +40,10 @@ fn conv_transpose(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         window.check(kernel, spatial.len())?;
         let filters = filters_each.saturating_mul(groups);
-        let slides = spatial.iter().zip(kernel).enumerate().map(|(place, (&input, &kernel))| {
-            let output_padding = output_padding.get(place).copied().unwrap_or(0);
-            let output_size = output_size.as_ref().and_then(|list| list.get(place)).copied();
-            inverse_slide(&window, place, input, kernel, output_padding, output_size)
+        let slides = spatial.iter().zip(kernel).enumerate().map(|(position, (&input, &kernel))| {
+            let output_padding = output_padding.get(position).copied().unwrap_or(0);
+            let output_size = output_size.as_ref().and_then(|list| list.get(position)).copied();
+            inverse_slide(&window, position, input, kernel, output_padding, output_size)
         });
         let slides = slides.collect::<Result<Vec<_>, _>>()?;
         let [slabs, rows, columns] = Slide::three(&slides)?;
@@ -79,22 +79,22 @@ fn transposed<T: Real>(
     let (_, channels, spatial) = planes(value.dims())?;
     let filters = filters_each.saturating_mul(groups);
     let bias = biases::<T>(bias, filters)?;
-    let (places, each) = (product(spatial), channels / groups);
+    let (positions, each) = (product(spatial), channels / groups);
     let taps = filters_each * kernel;
     // The weights are k×m: channels × filters.
     let left = Matrices::rows(weights.elements::<T>()?, each, taps).transposed();
-    let size = Size { batch: groups, m: taps, n: places, k: each };
+    let size = Size { batch: groups, m: taps, n: positions, k: each };
     let mut checkpoint = Checkpoint::default();
     cx.output::<T>(dims)?.write(T::default(), |out| {
         for (batch, out) in out.chunks_exact_mut((filters * plane).max(1)).enumerate() {
-            let right = Matrices::rows(value.elements::<T>()?, each, places);
-            let right = Matrices { start: batch * channels * places, ..right };
+            let right = Matrices::rows(value.elements::<T>()?, each, positions);
+            let right = Matrices { start: batch * channels * positions, ..right };
             let (patches, _charge) = multiply::<T>(left, right, size, cx)?;
             for (filter, out) in out.chunks_exact_mut(plane.max(1)).enumerate() {
                 if let Some(bias) = bias {
                     checkpoint.set(bias[filter], out, cx)?;
                 }
-                let len = kernel * places;
+                let len = kernel * positions;
                 col2im(&patches[filter * len..(filter + 1) * len], slides, out, cx)?;
             }
         }
@@ -105,19 +105,19 @@ fn transposed<T: Real>(
 /// One dimension of a transposed convolution, as the window of the convolution from its output to its input.
 fn inverse_slide(
     window: &Window,
-    place: usize,
+    position: usize,
     input: usize,
     kernel: usize,
     output_padding: usize,
     output_size: Option<usize>,
 ) -> Result<Slide, Error> {
-    let (stride, dilation) = window.steps(place);
+    let (stride, dilation) = window.steps(position);
     let full = input
         .checked_sub(1)
         .and_then(|steps| steps.checked_mul(stride))
         .and_then(|span| span.checked_add((kernel - 1) * dilation + 1 + output_padding))
         .ok_or_else(|| Error::too_large("an output dimension cannot be addressed, or an input dimension is empty"))?;
-    let (output, before) = match (output_size, window.pads(place)) {
+    let (output, before) = match (output_size, window.pads(position)) {
         (Some(output_size), _) => {
             let pads = full.saturating_sub(output_size);
             (output_size, if window.odd_at_end() { pads / 2 } else { pads - pads / 2 })
@@ -143,8 +143,8 @@ fn col2im<T: Real>(
     cx: &ExecContext<'_>,
 ) -> Result<(), Error> {
     let mut checkpoint = Checkpoint::default();
-    let places = slabs.output * rows.output * columns.output;
-    for (tap, patch) in patches.chunks_exact(places.max(1)).enumerate() {
+    let positions = slabs.output * rows.output * columns.output;
+    for (tap, patch) in patches.chunks_exact(positions.max(1)).enumerate() {
         let (slab, tap) = (tap / (rows.kernel * columns.kernel), tap % (rows.kernel * columns.kernel));
         let (row, column) = (tap / columns.kernel, tap % columns.kernel);
         let ((top, bottom), (first, end)) = (outputs_inside(&rows, row), outputs_inside(&columns, column));

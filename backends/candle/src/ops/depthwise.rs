@@ -54,8 +54,8 @@ impl Planes {
         let together = columns.stride == 1 && rows.stride == 1 && near;
         let split = if columns.stride == 1 { 0 } else { high * pitch };
         let lines = if together { rows.output * pitch } else { 0 };
-        let offset = |place: usize| {
-            let (y, x) = (place / columns.kernel * rows.dilation, place % columns.kernel * columns.dilation);
+        let offset = |position: usize| {
+            let (y, x) = (position / columns.kernel * rows.dilation, position % columns.kernel * columns.dilation);
             y * pitch + if columns.stride == 1 { x } else { x % columns.stride * phase + x / columns.stride }
         };
         let offsets = (0..rows.kernel * columns.kernel).map(offset).collect();
@@ -132,8 +132,8 @@ impl WithSimd for Shifted<'_> {
             block::<S, 1>(simd, &source[at..], offsets, taps, &mut out[at..at + lanes]);
             at += lanes;
         }
-        for (place, out) in out.iter_mut().enumerate().skip(at) {
-            *out += offsets.iter().zip(taps).map(|(offset, tap)| source[offset + place] * tap).sum::<f32>();
+        for (position, out) in out.iter_mut().enumerate().skip(at) {
+            *out += offsets.iter().zip(taps).map(|(offset, tap)| source[offset + position] * tap).sum::<f32>();
         }
     }
 }

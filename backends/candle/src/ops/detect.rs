@@ -180,9 +180,9 @@ fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
                 }
                 for channel in 0..channels {
                     let plane = &elements[(batch as usize * channels + channel) * h * w..][..h * w];
-                    for place in 0..height * width {
+                    for position in 0..height * width {
                         checkpoint.step(1, cx)?;
-                        let (y, x) = ((place / width) as f32, (place % width) as f32);
+                        let (y, x) = ((position / width) as f32, (position % width) as f32);
                         let mut best = if is_max && down * along > 0 { f32::NEG_INFINITY } else { 0.0 };
                         for row in 0..down {
                             checkpoint.step(1, cx)?;

@@ -131,7 +131,7 @@ fn diagonal(mut value: Value, mut names: Vec<Name>, cx: &ExecContext<'_>) -> Res
             )));
         }
         let mut order = vec![first, second];
-        order.extend((0..value.rank()).filter(|&place| place != first && place != second));
+        order.extend((0..value.rank()).filter(|&position| position != first && position != second));
         let moved = permute(value, &order, cx)?;
         let rest = moved.dims()[2..].to_vec();
         let len = product(&rest);
@@ -168,14 +168,15 @@ fn repeated(names: &[Name]) -> Option<(usize, usize)> {
 
 /// Merges the dimensions that each list names into one. A name that the value lacks counts as 1.
 fn grouped(value: Value, names: &[Name], groups: [&[Name]; 3], cx: &ExecContext<'_>) -> Result<Value, Error> {
-    let place = |name: &Name| names.iter().position(|other| other == name);
-    let order: Vec<usize> = groups.iter().flat_map(|group| group.iter().filter_map(place)).collect();
-    let sizes = groups.map(|group| group.iter().filter_map(place).map(|place| value.dims()[place]).product::<usize>());
+    let position = |name: &Name| names.iter().position(|other| other == name);
+    let order: Vec<usize> = groups.iter().flat_map(|group| group.iter().filter_map(position)).collect();
+    let sizes =
+        groups.map(|group| group.iter().filter_map(position).map(|position| value.dims()[position]).product::<usize>());
     permute(value, &order, cx)?.reshaped(sizes.to_vec())
 }
 
 fn size_of((value, names): &(Value, Vec<Name>), name: Name) -> Option<usize> {
-    names.iter().position(|&other| other == name).map(|place| value.dims()[place])
+    names.iter().position(|&other| other == name).map(|position| value.dims()[position])
 }
 
 fn contract(operands: Vec<(Value, Vec<Name>)>, output: &[Name], cx: &ExecContext<'_>) -> Result<Value, Error> {
@@ -255,7 +256,7 @@ fn reduced(value: Value, names: &[Name], over: &[Name], cx: &ExecContext<'_>) ->
     let dims: Vec<usize> = kept
         .iter()
         .filter_map(|name| names.iter().position(|other| other == name))
-        .map(|place| value.dims()[place])
+        .map(|position| value.dims()[position])
         .collect();
     let grouped = grouped(value, names, [&kept, over, &[]], cx)?;
     let inner = grouped.dims()[1];

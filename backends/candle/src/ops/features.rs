@@ -126,7 +126,7 @@ fn impute<T: Element>(
         )));
     }
     let elements = value.elements::<T>()?;
-    let replaced = |(place, &x): (usize, &T)| if is_missing(x) { values[place % values.len()] } else { x };
+    let replaced = |(position, &x): (usize, &T)| if is_missing(x) { values[position % values.len()] } else { x };
     cx.output::<T>(value.dims())?.collect(elements.iter().enumerate().map(replaced))
 }
 
@@ -155,12 +155,14 @@ fn imputer(node: &Node<'_>) -> Result<OpFn, Error> {
 
 fn array_feature_extractor(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
-        let (value, places) = (args.get(0)?, integers(args.get(1)?, cx)?);
+        let (value, positions) = (args.get(0)?, integers(args.get(1)?, cx)?);
         let Some((&width, outer)) = value.dims().split_last() else {
             return Err(Error::invalid_argument("the input is a scalar and has no features"));
         };
-        if places.is_empty()
-            || places.iter().any(|&place| usize::try_from(place).is_ok_and(|place| place < width).eq(&false))
+        if positions.is_empty()
+            || positions
+                .iter()
+                .any(|&position| usize::try_from(position).is_ok_and(|position| position < width).eq(&false))
         {
             return Err(Error::invalid_argument(format!(
                 "there are no indices, or one is not below {width}, the number of features"
@@ -171,14 +173,14 @@ fn array_feature_extractor(_: &Node<'_>) -> Result<OpFn, Error> {
         if dims.is_empty() {
             dims.push(1);
         }
-        dims.push(places.len());
+        dims.push(positions.len());
         count(&dims)?;
         let mut checkpoint = Checkpoint::default();
         Ok(vec![with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
             for row in elements.chunks_exact(width) {
-                for places in places.chunks(PIECE) {
-                    checkpoint.step(places.len(), cx)?;
-                    out.extend(places.iter().map(|&place| row[place as usize]));
+                for positions in positions.chunks(PIECE) {
+                    checkpoint.step(positions.len(), cx)?;
+                    out.extend(positions.iter().map(|&position| row[position as usize]));
                 }
             }
             Ok(())

@@ -384,12 +384,12 @@ fn scores(node: &Node<'_>, prefix: &str, leaves: usize, nodes: &HashMap<(i64, i6
     // The sort is stable, so that the scores of a leaf are added in the order of the file.
     leaf_scores.sort_by_key(|&(leaf, _)| leaf);
     let mut ranges = vec![(0, 0); leaves];
-    for (place, &(leaf, _)) in (0_u32..).zip(&leaf_scores) {
+    for (position, &(leaf, _)) in (0_u32..).zip(&leaf_scores) {
         let range = &mut ranges[leaf as usize];
         if range.1 == 0 {
-            range.0 = place;
+            range.0 = position;
         }
-        range.1 = place + 1;
+        range.1 = position + 1;
     }
     Ok((ranges, leaf_scores.into_iter().map(|(_, score)| score).collect()))
 }

@@ -238,12 +238,12 @@ fn embed(node: &Node<'_>) -> Result<OpFn, Error> {
         let &[batch, steps] = ids.dims() else {
             return Err(Error::invalid_argument("input_ids must have two dimensions"));
         };
-        let places = match args.take(8) {
-            Ok(places) => places,
+        let positions = match args.take(8) {
+            Ok(positions) => positions,
             Err(_) => cx.output::<i64>(&[1, steps])?.collect((0..steps).map(|step| step as i64))?,
         };
         let mut sum = call(&gather, [args.take(2)?, ids], cx)?;
-        sum = call(&add, [sum, call(&gather, [args.take(3)?, places], cx)?], cx)?;
+        sum = call(&add, [sum, call(&gather, [args.take(3)?, positions], cx)?], cx)?;
         if let (Some(segments), Ok(embedding)) = (segments, args.take(4)) {
             sum = call(&add, [sum, call(&gather, [embedding, segments], cx)?], cx)?;
         }

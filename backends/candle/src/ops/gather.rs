@@ -29,18 +29,18 @@ fn gather(node: &Node<'_>) -> Result<OpFn, Error> {
         let (value, indices) = (args.get(0)?, args.get(1)?);
         let at = axis(at, value.rank())?;
         let dim = value.dims()[at];
-        let (mut places, _charge) = cx.list::<usize>(indices.len())?;
+        let (mut positions, _charge) = cx.list::<usize>(indices.len())?;
         let mut checkpoint = Checkpoint::default();
         for &index in &*integers(indices, cx)? {
             checkpoint.step(1, cx)?;
-            places.push(normalize_index(index, dim)?);
+            positions.push(normalize_index(index, dim)?);
         }
         let dims = [&value.dims()[..at], indices.dims(), &value.dims()[at + 1..]].concat();
         let (outer, inner) = (product(&value.dims()[..at]), product(&value.dims()[at + 1..]));
         Ok(vec![with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
             for block in 0..outer {
-                for place in &places {
-                    let start = (block * dim + place) * inner;
+                for position in &positions {
+                    let start = (block * dim + position) * inner;
                     checkpoint.copy(&elements[start..start + inner], out, cx)?;
                 }
             }
@@ -54,7 +54,7 @@ fn gather_elements(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |args, cx| {
         let (value, indices) = (args.get(0)?, args.get(1)?);
         let at = axis(at, value.rank())?;
-        let fits = |(place, (index, dim)): (usize, (&usize, &usize))| place == at || index <= dim;
+        let fits = |(position, (index, dim)): (usize, (&usize, &usize))| position == at || index <= dim;
         if indices.rank() != value.rank() || !indices.dims().iter().zip(value.dims()).enumerate().all(fits) {
             let why = format!("the indices {} do not fit the data {}", Dims(indices.dims()), Dims(value.dims()));
             return Err(Error::invalid_argument(why));

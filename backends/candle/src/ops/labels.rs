@@ -81,7 +81,7 @@ macro_rules! with_keys {
 
 /// A map from elements to the positions of their values.
 struct Table {
-    places: HashMap<u64, u32>,
+    positions: HashMap<u64, u32>,
     ty: ElementType,
 }
 
@@ -92,18 +92,18 @@ impl Table {
     /// The table of `keys`. Of equal keys the last one counts if `last`, otherwise the first.
     fn new(keys: &Value, last: bool, node: &Node<'_>) -> Result<Self, Error> {
         node.charge(keys.len().saturating_mul(ENTRY_BYTES))?;
-        let mut places = HashMap::with_capacity(keys.len());
+        let mut positions = HashMap::with_capacity(keys.len());
         with_keys!(keys, |keys| {
-            for (place, key) in (0_u32..).zip(keys) {
+            for (position, key) in (0_u32..).zip(keys) {
                 if last {
-                    places.insert(key.key(), place);
+                    positions.insert(key.key(), position);
                 } else {
-                    places.entry(key.key()).or_insert(place);
+                    positions.entry(key.key()).or_insert(position);
                 }
             }
             Ok(())
         })?;
-        Ok(Self { places, ty: keys.ty() })
+        Ok(Self { positions, ty: keys.ty() })
     }
 
     /// Calls `visit` with the position of each element's value; `None` for an element that is not a key.
@@ -115,7 +115,7 @@ impl Table {
         with_keys!(value, |elements| {
             for piece in elements.chunks(PIECE / 8) {
                 checkpoint.step(piece.len() * 8, cx)?;
-                piece.iter().for_each(|key| visit(self.places.get(&key.key()).map(|&place| place as usize)));
+                piece.iter().for_each(|key| visit(self.positions.get(&key.key()).map(|&position| position as usize)));
             }
             Ok(())
         })
@@ -128,8 +128,8 @@ impl Table {
                 return Err(Error::invalid_argument("the default must have one element"));
             };
             cx.output(value.dims())?.append(|out| {
-                self.visit(value, cx, |place| {
-                    out.push(place.and_then(|place| values.get(place)).copied().unwrap_or(default));
+                self.visit(value, cx, |position| {
+                    out.push(position.and_then(|position| values.get(position)).copied().unwrap_or(default));
                 })
             })
         })
@@ -242,9 +242,9 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
         count(&dims)?;
         let (mut start, mut unknown) = (0, false);
         let result = cx.output::<f32>(&dims)?.write(0.0, |out| {
-            table.visit(&value, cx, |place| {
-                match place {
-                    Some(place) => out[start + place] = 1.0,
+            table.visit(&value, cx, |position| {
+                match position {
+                    Some(position) => out[start + position] = 1.0,
                     None => unknown = true,
                 }
                 start += width;

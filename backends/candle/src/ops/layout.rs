@@ -47,17 +47,17 @@ fn transpose(node: &Node<'_>) -> Result<OpFn, Error> {
 /// The value with its dimensions in another order; an error if `permutation` does not hold each dimension once.
 pub(super) fn permute(value: Value, permutation: &[usize], cx: &ExecContext<'_>) -> Result<Value, Error> {
     let mut seen = vec![false; value.rank()];
-    for &place in permutation {
-        match seen.get_mut(place) {
+    for &position in permutation {
+        match seen.get_mut(position) {
             Some(seen) if !*seen => *seen = true,
             _ => {
                 return Err(Error::invalid_argument("the permutation names an axis twice, or one that does not exist"));
             }
         }
     }
-    let dims: Vec<usize> = permutation.iter().map(|&place| value.dims()[place]).collect();
+    let dims: Vec<usize> = permutation.iter().map(|&position| value.dims()[position]).collect();
     // Moving a dimension of 1 moves no element.
-    let moved = permutation.iter().filter(|&&place| value.dims()[place] != 1);
+    let moved = permutation.iter().filter(|&&position| value.dims()[position] != 1);
     if moved.clone().zip(moved.skip(1)).all(|(a, b)| a < b) {
         return value.reshaped(dims);
     }
@@ -65,7 +65,7 @@ pub(super) fn permute(value: Value, permutation: &[usize], cx: &ExecContext<'_>)
     let lists = permutation
         .iter()
         .zip(&dims)
-        .map(|(&place, &dim)| offsets(0..dim, strides[place], cx))
+        .map(|(&position, &dim)| offsets(0..dim, strides[position], cx))
         .collect::<Result<Vec<_>, _>>()?;
     select(&value, &lists, cx)
 }
@@ -97,7 +97,7 @@ pub(super) fn join(values: &[&Value], at: i64, cx: &ExecContext<'_>) -> Result<V
     let mut dims = first.dims().to_vec();
     dims[at] = 0;
     for value in values {
-        let same = |(place, (a, b)): (usize, (&usize, &usize))| place == at || a == b;
+        let same = |(position, (a, b)): (usize, (&usize, &usize))| position == at || a == b;
         if value.rank() != first.rank() || !value.dims().iter().zip(first.dims()).enumerate().all(same) {
             let why = format!("{} and {} do not concatenate along axis {at}", Dims(first.dims()), Dims(value.dims()));
             return Err(Error::invalid_argument(why));

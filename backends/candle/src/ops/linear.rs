@@ -107,21 +107,21 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
         linear.check(columns)?;
         let elements = value.elements::<f64>()?;
-        let (mut places, _charge) = cx.list::<usize>(rows)?;
+        let (mut positions, _charge) = cx.list::<usize>(rows)?;
         let result = collect(rows, labels.len(), cx, |row, scores, checkpoint| {
             let row = &elements[row * columns..(row + 1) * columns];
             if two {
                 linear.scores(row, &mut scores[..1], checkpoint, cx)?;
-                places.push(usize::from(scores[0] > 0.0));
+                positions.push(usize::from(scores[0] > 0.0));
                 let pair = binary_scores(scores[0], true, transform);
                 scores.copy_from_slice(&pair);
             } else {
                 linear.scores(row, scores, checkpoint, cx)?;
-                places.push(argmax(scores));
+                positions.push(argmax(scores));
                 transform.apply(scores);
             }
             Ok(())
         })?;
-        Ok(vec![labels_at(&labels, &places, cx)?, result])
+        Ok(vec![labels_at(&labels, &positions, cx)?, result])
     }))
 }

@@ -71,8 +71,8 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn at(&self, place: usize, head: usize) -> &'a [f32] {
-        let start = (place * self.heads + head) * self.size;
+    fn at(&self, position: usize, head: usize) -> &'a [f32] {
+        let start = (position * self.heads + head) * self.size;
         &self.elements[start..start + self.size]
     }
 }
@@ -172,10 +172,10 @@ impl LinearAttention {
             for head in 0..self.key_heads {
                 let start = (batch * self.key_heads + head) * sizes.key * depth;
                 let state = &mut state[start..start + sizes.key * depth];
-                for place in batch * sizes.len..(batch + 1) * sizes.len {
-                    let (key, value) = (key.at(place, head), value.at(place, head));
+                for position in batch * sizes.len..(batch + 1) * sizes.len {
+                    let (key, value) = (key.at(position, head), value.at(position, head));
                     if let Some(decay) = decay {
-                        let decay = decay.at(place, head);
+                        let decay = decay.at(position, head);
                         for (index, row) in state.chunks_exact_mut(depth).enumerate() {
                             checkpoint.step(depth, cx)?;
                             let factor = functions::exp(if decay.len() == 1 { decay[0] } else { decay[index] });
@@ -184,7 +184,7 @@ impl LinearAttention {
                     }
                     new.copy_from_slice(value);
                     if let Some(beta) = beta {
-                        let beta = if beta.heads == 1 { beta.at(place, 0) } else { beta.at(place, head) };
+                        let beta = if beta.heads == 1 { beta.at(position, 0) } else { beta.at(position, head) };
                         for (row, k) in state.chunks_exact(depth).zip(key) {
                             checkpoint.step(depth, cx)?;
                             new.iter_mut().zip(row).for_each(|(new, x)| *new -= x * k);
@@ -196,9 +196,9 @@ impl LinearAttention {
                         row.iter_mut().zip(&new).for_each(|(x, new)| *x += k * new);
                     }
                     for head in head * group..(head + 1) * group {
-                        let start = (place * self.heads + head) * depth;
+                        let start = (position * self.heads + head) * depth;
                         let out = &mut out[start..start + depth];
-                        for (row, q) in state.chunks_exact(depth).zip(query.at(place, head)) {
+                        for (row, q) in state.chunks_exact(depth).zip(query.at(position, head)) {
                             checkpoint.step(depth, cx)?;
                             out.iter_mut().zip(row).for_each(|(out, x)| *out += scale * q * x);
                         }

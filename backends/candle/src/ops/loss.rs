@@ -56,12 +56,12 @@ fn sizes(scores: &Value) -> Result<(usize, usize, usize), Error> {
 
 /// The logarithm of softmax over the second dimension.
 fn log_softmax<T: Real>(scores: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    let (n, classes, places) = sizes(scores)?;
+    let (n, classes, positions) = sizes(scores)?;
     let (elements, mut checkpoint) = (scores.elements::<T>()?, Checkpoint::default());
     cx.output::<T>(scores.dims())?.write(T::default(), |out| {
         for batch in 0..n {
-            for place in 0..places {
-                let at = |class: usize| (batch * classes + class) * places + place;
+            for position in 0..positions {
+                let at = |class: usize| (batch * classes + class) * positions + position;
                 let (mut top, mut sum) = (T::NEG_INFINITY, T::default());
                 for class in 0..classes {
                     checkpoint.step(1, cx)?;
@@ -89,7 +89,7 @@ fn likelihood<T: Real>(
     ignored: Option<i64>,
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
-    let (n, classes, places) = sizes(scores)?;
+    let (n, classes, positions) = sizes(scores)?;
     let target = args.get(1)?;
     if target.dims() != [&[n], &scores.dims()[2..]].concat() {
         return Err(Error::invalid_argument(format!(
@@ -122,7 +122,7 @@ fn likelihood<T: Real>(
             })?;
             let weight = weights.map_or(T::ONE, |weights| weights[class]);
             total += weight;
-            out.push(-weight * elements[(index / places * classes + class) * places + index % places]);
+            out.push(-weight * elements[(index / positions * classes + class) * positions + index % positions]);
         }
         Ok(())
     })?;

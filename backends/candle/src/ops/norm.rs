@@ -263,9 +263,9 @@ fn group(node: &Node<'_>) -> Result<OpFn, Error> {
             cx.output::<T>(value.dims())?.append(|out| {
                 for (index, row) in elements.chunks_exact(plane * each).enumerate() {
                     let (mean, inverse) = statistics(row, epsilon, &mut checkpoint, cx)?;
-                    for (place, row) in row.chunks_exact(plane).enumerate() {
+                    for (position, row) in row.chunks_exact(plane).enumerate() {
                         let group = index % groups;
-                        let channel = if by_group { group } else { group * each + place };
+                        let channel = if by_group { group } else { group * each + position };
                         let (scale, bias) = (scale[channel], bias[channel]);
                         extend(row, |x| (x - mean) * inverse * scale + bias, out, &mut checkpoint, cx)?;
                     }
@@ -298,9 +298,9 @@ fn local_response(node: &Node<'_>) -> Result<OpFn, Error> {
                 let (image, channel) = (index / channels, index % channels);
                 let first = channel.saturating_sub((size - 1) / 2);
                 let end = (channel + size / 2 + 1).min(channels);
-                for (place, &x) in row.iter().enumerate() {
+                for (position, &x) in row.iter().enumerate() {
                     checkpoint.step(end - first, cx)?;
-                    let squares = (first..end).map(|channel| elements[(image * channels + channel) * plane + place]);
+                    let squares = (first..end).map(|channel| elements[(image * channels + channel) * plane + position]);
                     let sum: T = squares.map(|x| x * x).sum();
                     out.push(x / (bias + each * sum).powf(beta));
                 }
@@ -320,8 +320,8 @@ fn normalize_axes<T: Real>(
     normalize: impl Fn(&[T], &mut Vec<T>, &mut Checkpoint) -> Result<(), Error>,
 ) -> Result<Value, Error> {
     let order: Vec<usize> =
-        (0..value.rank()).filter(|place| !last.contains(place)).chain(last.iter().copied()).collect();
-    let width: usize = last.iter().map(|&place| value.dims()[place]).product();
+        (0..value.rank()).filter(|position| !last.contains(position)).chain(last.iter().copied()).collect();
+    let width: usize = last.iter().map(|&position| value.dims()[position]).product();
     let value = permute(value, &order, cx)?;
     let elements = value.elements::<T>()?;
     let mut checkpoint = Checkpoint::default();

@@ -94,7 +94,7 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
         dims[at] = k;
         let (outer, inner) = (product(&dims[..at]), product(&dims[at + 1..]));
         let indices = cx.output::<i64>(&dims)?;
-        let (mut places, _charge) = cx.list::<usize>(if k <= PIECE { dim.min(k + PIECE) } else { dim })?;
+        let (mut positions, _charge) = cx.list::<usize>(if k <= PIECE { dim.min(k + PIECE) } else { dim })?;
         let mut checkpoint = Checkpoint::default();
         with_numbers!(value, T => {
             let elements = value.elements::<T>()?;
@@ -103,7 +103,7 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
                 for row in 0..outer * inner {
                     let (block, column) = (row / inner, row % inner);
                     let at = |index: usize| elements[(block * dim + index) * inner + column];
-                    places.clear();
+                    positions.clear();
                     let compare = |a: &usize, b: &usize| {
                         let order = nan_last(&at(*a), &at(*b));
                         // Of equal elements, the one with the smaller index comes first.
@@ -112,17 +112,17 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
                     // After each piece, only the first k elements so far remain.
                     for first in (0..dim).step_by(PIECE) {
                         let end = dim.min(first + PIECE);
-                        places.extend(first..end);
+                        positions.extend(first..end);
                         checkpoint.step(end - first, cx)?;
-                        if places.len() > k && k <= PIECE {
-                            checkpoint.step(4 * places.len(), cx)?;
-                            places.select_nth_unstable_by(k - 1, compare);
-                            places.truncate(k);
+                        if positions.len() > k && k <= PIECE {
+                            checkpoint.step(4 * positions.len(), cx)?;
+                            positions.select_nth_unstable_by(k - 1, compare);
+                            positions.truncate(k);
                         }
                     }
-                    sort(&mut places, 1, compare, cx)?;
-                    places.truncate(k);
-                    for (rank, &index) in places.iter().enumerate() {
+                    sort(&mut positions, 1, compare, cx)?;
+                    positions.truncate(k);
+                    for (rank, &index) in positions.iter().enumerate() {
                         checkpoint.step(1, cx)?;
                         let to = (block * k + rank) * inner + column;
                         tops[to] = at(index);
@@ -143,28 +143,28 @@ fn non_zero_positions<T: Element>(elements: &[T], cx: &ExecContext<'_>) -> Resul
         checkpoint.step(piece.len(), cx)?;
         count += piece.iter().filter(|x| **x != T::default()).count();
     }
-    let (mut places, charge) = cx.list::<usize>(count)?;
-    for (place, x) in elements.iter().enumerate() {
+    let (mut positions, charge) = cx.list::<usize>(count)?;
+    for (position, x) in elements.iter().enumerate() {
         checkpoint.step(1, cx)?;
         if *x != T::default() {
-            places.push(place);
+            positions.push(position);
         }
     }
-    Ok((places, charge))
+    Ok((positions, charge))
 }
 
 fn non_zero(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let value = args.get(0)?;
-        let (places, _charge) = with_elements!(value, |elements| non_zero_positions(elements, cx)?);
+        let (positions, _charge) = with_elements!(value, |elements| non_zero_positions(elements, cx)?);
         // A scalar has no dimensions, and the result no rows.
         let dims = value.dims();
         let mut checkpoint = Checkpoint::default();
-        let result = cx.output::<i64>(&[dims.len(), places.len()])?.append(|out| {
+        let result = cx.output::<i64>(&[dims.len(), positions.len()])?.append(|out| {
             for (&dim, stride) in dims.iter().zip(strides(dims)) {
-                for places in places.chunks(PIECE) {
-                    checkpoint.step(places.len(), cx)?;
-                    out.extend(places.iter().map(|place| (place / stride % dim.max(1)) as i64));
+                for positions in positions.chunks(PIECE) {
+                    checkpoint.step(positions.len(), cx)?;
+                    out.extend(positions.iter().map(|position| (position / stride % dim.max(1)) as i64));
                 }
             }
             Ok(())
@@ -186,8 +186,8 @@ fn compress(node: &Node<'_>) -> Result<OpFn, Error> {
             0
         };
         let (kept, _charge) = non_zero_positions(&condition[..condition.len().min(value.dims()[at])], cx)?;
-        let lists = value.dims().iter().zip(strides(value.dims())).enumerate().map(|(place, (&dim, stride))| {
-            if place == at { offsets(kept.iter().copied(), stride, cx) } else { offsets(0..dim, stride, cx) }
+        let lists = value.dims().iter().zip(strides(value.dims())).enumerate().map(|(position, (&dim, stride))| {
+            if position == at { offsets(kept.iter().copied(), stride, cx) } else { offsets(0..dim, stride, cx) }
         });
         Ok(vec![select(&value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
     }))
@@ -264,36 +264,36 @@ fn unique_rows<T: Number>(
     };
     let _charge = cx.charge::<u64>(&[rows, 6])?;
     let mut checkpoint = Checkpoint::default();
-    let mut places = Vec::with_capacity(rows);
+    let mut positions = Vec::with_capacity(rows);
     for first in (0..rows).step_by(PIECE) {
         checkpoint.step(PIECE, cx)?;
-        places.extend(first..rows.min(first + PIECE));
+        positions.extend(first..rows.min(first + PIECE));
     }
-    sort(&mut places, width, |&a, &b| compare(a, b), cx)?;
+    sort(&mut positions, width, |&a, &b| compare(a, b), cx)?;
     // The first row of each group of equal rows, and the group of each row.
     let (mut firsts, mut counts) = (Vec::with_capacity(rows), Vec::<i64>::with_capacity(rows));
     let mut group = Vec::with_capacity(rows);
     checkpoint.fill(0_usize, rows, &mut group, cx)?;
-    for &place in &places {
+    for &position in &positions {
         checkpoint.step(width, cx)?;
         match firsts.last() {
-            Some(&first) if compare(first, place).is_eq() => {}
+            Some(&first) if compare(first, position).is_eq() => {}
             _ => {
-                firsts.push(place);
+                firsts.push(position);
                 counts.push(0);
             }
         }
         if let Some(count) = counts.last_mut() {
             *count += 1;
         }
-        group[place] = firsts.len() - 1;
+        group[position] = firsts.len() - 1;
     }
     let mut ranks: Vec<usize> = (0..firsts.len()).collect();
     if !sorted {
         sort(&mut ranks, 1, |&a, &b| firsts[a].cmp(&firsts[b]), cx)?;
     }
     let mut new = vec![0_i64; firsts.len()];
-    ranks.iter().enumerate().for_each(|(place, &rank)| new[rank] = place as i64);
+    ranks.iter().enumerate().for_each(|(position, &rank)| new[rank] = position as i64);
     let mut out = dims.to_vec();
     out[0] = firsts.len();
     let kept = cx

@@ -51,8 +51,8 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
         if let Some(pad) = pads.iter().find(|pad| pad.unsigned_abs() > 1 << 61) {
             return Err(Error::invalid_argument(format!("a pad of {pad} is out of range")));
         }
-        for (place, &at) in axes.iter().enumerate() {
-            ends[axis(at, value.rank())?] = (pads[place], pads[place + axes.len()]);
+        for (position, &at) in axes.iter().enumerate() {
+            ends[axis(at, value.rank())?] = (pads[position], pads[position + axes.len()]);
         }
         let mut dims = Vec::with_capacity(ends.len());
         for (&dim, (before, after)) in value.dims().iter().zip(&ends) {
@@ -85,22 +85,22 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
             if dim == 0 && padded > 0 {
                 return Err(Error::invalid_argument("an empty dimension has no elements to pad with"));
             }
-            offsets((0..padded).map(|place| source(place as i64 - before, dim as i64, mode) as usize), stride, cx)
+            offsets((0..padded).map(|position| source(position as i64 - before, dim as i64, mode) as usize), stride, cx)
         });
         Ok(vec![select(value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
     }))
 }
 
-/// The index in `0..dim` of the element at `place`, which may be outside.
-fn source(place: i64, dim: i64, mode: Mode) -> i64 {
+/// The index in `0..dim` of the element at `position`, which may be outside.
+fn source(position: i64, dim: i64, mode: Mode) -> i64 {
     match mode {
-        Mode::Edge | Mode::Constant => place.clamp(0, dim - 1),
-        Mode::Wrap => place.rem_euclid(dim),
+        Mode::Edge | Mode::Constant => position.clamp(0, dim - 1),
+        Mode::Wrap => position.rem_euclid(dim),
         // The reflection has a period of 2 (dim - 1) elements.
         Mode::Reflect if dim == 1 => 0,
         Mode::Reflect => {
             let period = 2 * (dim - 1);
-            let phase = place.rem_euclid(period);
+            let phase = position.rem_euclid(period);
             phase.min(period - phase)
         }
     }

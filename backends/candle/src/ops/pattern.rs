@@ -69,7 +69,7 @@ fn eye(node: &Node<'_>) -> Result<OpFn, Error> {
         let ones = cx.output::<u8>(like.dims())?.write(0, |out| {
             for (index, row) in out.chunks_exact_mut(columns.max(1)).enumerate() {
                 checkpoint.step(1, cx)?;
-                if let Some(one) = usize::try_from(index as i64 + k).ok().and_then(|place| row.get_mut(place)) {
+                if let Some(one) = usize::try_from(index as i64 + k).ok().and_then(|position| row.get_mut(position)) {
                     *one = 1;
                 }
             }
@@ -114,8 +114,8 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
                     checkpoint.step(1, cx)?;
                     // A negative index counts from the end; an index out of range sets no element.
                     let index = if index < 0 { index.saturating_add(depth as i64) } else { index };
-                    if let Some(place) = usize::try_from(index).ok().filter(|&place| place < depth) {
-                        out[(number / inner * depth + place) * inner + number % inner] = on;
+                    if let Some(position) = usize::try_from(index).ok().filter(|&position| position < depth) {
+                        out[(number / inner * depth + position) * inner + number % inner] = on;
                     }
                 }
                 Ok(())

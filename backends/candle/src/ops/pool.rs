@@ -143,11 +143,11 @@ fn maxima<T: Real>(
 }
 
 /// An index in a plane, converted to column-major order if asked for.
-fn storage_index(place: usize, column_major: bool, height: usize, width: usize, depth: usize) -> usize {
+fn storage_index(position: usize, column_major: bool, height: usize, width: usize, depth: usize) -> usize {
     if !column_major {
-        return place;
+        return position;
     }
-    let (x, y, z) = (place % width, place / width % height, place / width / height);
+    let (x, y, z) = (position % width, position / width % height, position / width / height);
     z + depth * (y + height * x)
 }
 

@@ -43,9 +43,9 @@ fn powers<T: Real>(value: &Value, pool: &Pool, p: i32, cx: &ExecContext<'_>) -> 
     let mut checkpoint = Checkpoint::default();
     cx.output::<T>(dims)?.append(|out| {
         for plane in elements.chunks_exact(plane.max(1)) {
-            for place in 0..zs.output * ys.output * xs.output {
+            for position in 0..zs.output * ys.output * xs.output {
                 checkpoint.step(1, cx)?;
-                let (z, rest) = (place / (ys.output * xs.output), place % (ys.output * xs.output));
+                let (z, rest) = (position / (ys.output * xs.output), position % (ys.output * xs.output));
                 let (y, x) = (rest / xs.output, rest % xs.output);
                 let ((z0, z1), (y0, y1), (x0, x1)) = (zs.inside(z), ys.inside(y), xs.inside(x));
                 let mut sum = T::default();
@@ -116,9 +116,9 @@ fn unpool(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         window.check(kernel, spatial.len())?;
         let mut inferred = vec![*n, *c];
-        for (place, (&size, &kernel)) in spatial.iter().zip(kernel).enumerate() {
-            let (stride, _) = window.steps(place);
-            let (before, after) = window.pads(place).unwrap_or((0, 0));
+        for (position, (&size, &kernel)) in spatial.iter().zip(kernel).enumerate() {
+            let (stride, _) = window.steps(position);
+            let (before, after) = window.pads(position).unwrap_or((0, 0));
             let size = size.checked_sub(1).and_then(|steps| steps.checked_mul(stride)?.checked_add(kernel));
             let size = size.and_then(|size| size.checked_sub(before + after));
             inferred.push(
@@ -173,11 +173,11 @@ fn col2im(node: &Node<'_>) -> Result<OpFn, Error> {
                 Dims(&block)
             ))
         };
-        let &[n, rows, places] = value.dims() else { return Err(wrong()) };
+        let &[n, rows, positions] = value.dims() else { return Err(wrong()) };
         let over = window.over(&image, &block)?;
         let size = count(&block)?;
         let outputs = over.iter().map(|slide| slide.output).collect::<Vec<_>>();
-        if count(&outputs)? != places || size == 0 || rows % size != 0 {
+        if count(&outputs)? != positions || size == 0 || rows % size != 0 {
             return Err(wrong());
         }
         let channels = rows / size;
@@ -187,12 +187,12 @@ fn col2im(node: &Node<'_>) -> Result<OpFn, Error> {
         let turns = crate::tensor::dims::strides(&outputs);
         let mut checkpoint = Checkpoint::default();
         let result = with_reals!(value, T => cx.output::<T>(&dims)?.write(0.0, |out| {
-            for (row, columns) in value.elements::<T>()?.chunks_exact(places.max(1)).enumerate() {
+            for (row, columns) in value.elements::<T>()?.chunks_exact(positions.max(1)).enumerate() {
                 let (tap, image) = (row % size, row / size);
-                for (place, element) in columns.iter().enumerate() {
+                for (position, element) in columns.iter().enumerate() {
                     checkpoint.step(over.len(), cx)?;
                     let at = over.iter().enumerate().try_fold(0, |at, (axis, slide)| {
-                        let index = slide.source_inside(place / turns[axis] % slide.output, tap / taps[axis] % block[axis])?;
+                        let index = slide.source_inside(position / turns[axis] % slide.output, tap / taps[axis] % block[axis])?;
                         Some(at + index * steps[axis])
                     });
                     if let Some(at) = at {

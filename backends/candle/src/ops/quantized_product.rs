@@ -132,20 +132,20 @@ fn convolve(
     if bias.is_some_and(|bias| bias.len() != filters) {
         return Err(Error::invalid_argument(format!("the bias must have one element for each of {filters} filters")));
     }
-    let places = count(&[zs.output, ys.output, xs.output])?;
+    let positions = count(&[zs.output, ys.output, xs.output])?;
     let (elements, taps) = (x.elements::<i32>()?, w.elements::<i32>()?);
     let (plane, size, each) = (product(spatial), product(kernel), filters / groups);
     let mut checkpoint = Checkpoint::default();
     cx.output::<i32>(&dims)?.write(0, |out| {
-        for (index, out) in out.chunks_exact_mut(places).enumerate() {
+        for (index, out) in out.chunks_exact_mut(positions).enumerate() {
             let (batch, filter) = (index / filters, index % filters);
             checkpoint.set(bias.map_or(0, |bias| bias[filter]), out, cx)?;
             for channel in 0..depth {
                 let from = (batch * channels + filter / each * depth + channel) * plane;
                 let (image, taps) = (&elements[from..from + plane], &taps[(filter * depth + channel) * size..][..size]);
-                for (place, out) in out.iter_mut().enumerate() {
+                for (position, out) in out.iter_mut().enumerate() {
                     checkpoint.step(1, cx)?;
-                    let (z, rest) = (place / (ys.output * xs.output), place % (ys.output * xs.output));
+                    let (z, rest) = (position / (ys.output * xs.output), position % (ys.output * xs.output));
                     let (y, x) = (rest / xs.output, rest % xs.output);
                     let ((z0, z1), (y0, y1), (x0, x1)) = (zs.inside(z), ys.inside(y), xs.inside(x));
                     for dz in z0..z1 {

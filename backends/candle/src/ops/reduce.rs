@@ -62,19 +62,19 @@ fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Resul
             (true, false) => (0..value.rank()).collect(),
             (false, _) => axes(&list, value.rank())?,
         };
-        let kept: Vec<usize> = (0..value.rank()).filter(|place| !reduced.contains(place)).collect();
+        let kept: Vec<usize> = (0..value.rank()).filter(|position| !reduced.contains(position)).collect();
         let dims: Vec<usize> = value
             .dims()
             .iter()
             .enumerate()
-            .filter(|(place, _)| keep || !reduced.contains(place))
-            .map(|(place, &dim)| if reduced.contains(&place) { 1 } else { dim })
+            .filter(|(position, _)| keep || !reduced.contains(position))
+            .map(|(position, &dim)| if reduced.contains(&position) { 1 } else { dim })
             .collect();
-        let outer: usize = kept.iter().map(|&place| value.dims()[place]).product();
-        let inner: usize = reduced.iter().map(|&place| value.dims()[place]).product();
+        let outer: usize = kept.iter().map(|&position| value.dims()[position]).product();
+        let inner: usize = reduced.iter().map(|&position| value.dims()[position]).product();
 
         // A reduction of the leading axes needs no transposition: whole rows are combined.
-        let leading = reduced.iter().enumerate().all(|(index, &place)| index == place);
+        let leading = reduced.iter().enumerate().all(|(index, &position)| index == position);
         if leading
             && inner > 0
             && outer > 1
@@ -239,8 +239,8 @@ fn arg_extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
             let mut checkpoint = Checkpoint::default();
             cx.output::<i64>(&dims)?.append(|out| {
                 for block in 0..outer {
-                    for place in 0..inner {
-                        out.push(best_index(elements, block * dim * inner + place, (dim, step), beats, &mut checkpoint, cx)?);
+                    for position in 0..inner {
+                        out.push(best_index(elements, block * dim * inner + position, (dim, step), beats, &mut checkpoint, cx)?);
                     }
                 }
                 Ok(())

@@ -211,8 +211,8 @@ impl Filter {
                 ElementType::F16 => roi.elements::<half::f16>()?.iter().map(|end| end.to_f64()).collect(),
                 _ => return Err(no_type(roi)),
             };
-            for (place, &at) in axes.iter().enumerate() {
-                plan[at].roi = (ends[place], ends[place + axes.len()]);
+            for (position, &at) in axes.iter().enumerate() {
+                plan[at].roi = (ends[position], ends[position + axes.len()]);
             }
         }
         Ok(plan)

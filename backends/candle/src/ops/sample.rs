@@ -121,15 +121,15 @@ fn sample_grid<T: Real>(sampler: Sampler, value: &Value, grid: &Value, cx: &Exec
     let wrong = || {
         Error::invalid_argument(format!("the grid {} does not fit the input {}", Dims(grid.dims()), Dims(value.dims())))
     };
-    let (&[n, channels, ref spatial @ ..], &[n_grid, ref places @ .., width]) = (value.dims(), grid.dims()) else {
+    let (&[n, channels, ref spatial @ ..], &[n_grid, ref positions @ .., width]) = (value.dims(), grid.dims()) else {
         return Err(wrong());
     };
-    let fits = n == n_grid && width == spatial.len() && places.len() == width;
+    let fits = n == n_grid && width == spatial.len() && positions.len() == width;
     if !fits || !(1..=3).contains(&width) || spatial.contains(&0) {
         return Err(wrong());
     }
-    let dims = [&[n, channels], places].concat();
-    let (points, plane) = (product(places), product(spatial));
+    let dims = [&[n, channels], positions].concat();
+    let (points, plane) = (product(positions), product(spatial));
     count(&dims)?;
     let (steps, mut checkpoint) = (strides(spatial), Checkpoint::default());
     let (elements, grid) = (value.elements::<T>()?, grid.elements::<f64>()?);

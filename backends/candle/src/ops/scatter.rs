@@ -112,7 +112,7 @@ fn scatter_elements(node: &Node<'_>) -> Result<OpFn, Error> {
         let value = args.take(0)?;
         let (indices, updates) = (args.get(1)?, args.get(2)?);
         let at = axis(at, value.rank())?;
-        let fits = |(place, (index, dim)): (usize, (&usize, &usize))| place == at || index <= dim;
+        let fits = |(position, (index, dim)): (usize, (&usize, &usize))| position == at || index <= dim;
         let same = indices.rank() == value.rank() && indices.dims() == updates.dims();
         if !same || !indices.dims().iter().zip(value.dims()).enumerate().all(fits) {
             let why = format!(

@@ -124,19 +124,20 @@ pub(super) fn labels(node: &Node<'_>, integers: &str) -> Result<Value, Error> {
 }
 
 /// The label of each row, by its index in `labels`.
-pub(super) fn labels_at(labels: &Value, places: &[usize], cx: &ExecContext<'_>) -> Result<Value, Error> {
+pub(super) fn labels_at(labels: &Value, positions: &[usize], cx: &ExecContext<'_>) -> Result<Value, Error> {
     with_elements!(labels, |labels| {
-        cx.output(&[places.len()])?.collect(places.iter().map(|&place| labels.get(place).copied().unwrap_or_default()))
+        cx.output(&[positions.len()])?
+            .collect(positions.iter().map(|&position| labels.get(position).copied().unwrap_or_default()))
     })
 }
 
 /// The index of the highest score, the first of equal ones.
 pub(super) fn argmax(scores: &[f64]) -> usize {
-    let best = scores.iter().enumerate().fold(None, |best, (place, &score)| match best {
+    let best = scores.iter().enumerate().fold(None, |best, (position, &score)| match best {
         Some((_, top)) if score <= top => best,
-        _ => Some((place, score)),
+        _ => Some((position, score)),
     });
-    best.map_or(0, |(place, _)| place)
+    best.map_or(0, |(position, _)| position)
 }
 
 /// The scores of the two classes of a classifier with one score.

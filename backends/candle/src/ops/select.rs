@@ -49,7 +49,7 @@ fn copy<T: Element>(elements: &[T], offsets: &[&[usize]], out: &mut Vec<T>, cx: 
     // The last dimensions that are contiguous in the source become one run.
     while let [rest @ .., last] = outer {
         let first = last.first().copied().unwrap_or(0);
-        if last.iter().enumerate().any(|(place, &offset)| offset != first + place * len) {
+        if last.iter().enumerate().any(|(position, &offset)| offset != first + position * len) {
             break;
         }
         start += first;

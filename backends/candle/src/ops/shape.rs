@@ -51,25 +51,25 @@ fn reshape(node: &Node<'_>) -> Result<OpFn, Error> {
 fn resolve(shape: &[i64], old: &[usize], allow_zero: bool) -> Result<Vec<usize>, Error> {
     let mut dims = Vec::with_capacity(shape.len());
     let mut open = None;
-    for (place, &dim) in shape.iter().enumerate() {
+    for (position, &dim) in shape.iter().enumerate() {
         dims.push(match dim {
             0 if allow_zero => 0,
             0 => *old
-                .get(place)
+                .get(position)
                 .ok_or_else(|| Error::invalid_argument("the shape has a 0 past the last dimension of the input"))?,
             -1 if open.is_none() => {
-                open = Some(place);
+                open = Some(position);
                 1
             }
             dim => usize::try_from(dim).map_err(|_| Error::invalid_argument(format!("dimension {dim} is negative")))?,
         });
     }
-    if let Some(place) = open {
+    if let Some(position) = open {
         let (rest, total) = (crate::tensor::dims::count(&dims)?, product(old));
         if rest == 0 || total % rest != 0 {
             return Err(Error::invalid_argument(format!("{total} elements are not a multiple of {rest}")));
         }
-        if let Some(dim) = dims.get_mut(place) {
+        if let Some(dim) = dims.get_mut(position) {
             *dim = total / rest;
         }
     }
@@ -95,12 +95,14 @@ fn squeeze(node: &Node<'_>) -> Result<OpFn, Error> {
         let value = args.take(0)?;
         let squeezed = match axes_list.get(&args)? {
             Some(list) => axes(&list, value.rank())?,
-            None => value.dims().iter().enumerate().filter(|(_, dim)| **dim == 1).map(|(place, _)| place).collect(),
+            None => {
+                value.dims().iter().enumerate().filter(|(_, dim)| **dim == 1).map(|(position, _)| position).collect()
+            }
         };
-        if squeezed.iter().any(|&place| value.dims().get(place) != Some(&1)) {
+        if squeezed.iter().any(|&position| value.dims().get(position) != Some(&1)) {
             return Err(Error::invalid_argument("a dimension to be squeezed is not 1"));
         }
-        let kept = value.dims().iter().enumerate().filter(|(place, _)| !squeezed.contains(place));
+        let kept = value.dims().iter().enumerate().filter(|(position, _)| !squeezed.contains(position));
         let dims = kept.map(|(_, &dim)| dim).collect();
         Ok(vec![value.reshaped(dims)?])
     }))
@@ -120,7 +122,7 @@ fn unsqueeze(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let new = axes(&list, rank)?;
         let mut old = value.dims().iter();
-        let dims = (0..rank).map(|place| if new.contains(&place) { 1 } else { old.next().copied().unwrap_or(1) });
+        let dims = (0..rank).map(|position| if new.contains(&position) { 1 } else { old.next().copied().unwrap_or(1) });
         let dims = dims.collect();
         Ok(vec![value.reshaped(dims)?])
     }))

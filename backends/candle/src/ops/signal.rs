@@ -99,17 +99,17 @@ fn dft(node: &Node<'_>) -> Result<OpFn, Error> {
         let mut transform = Transform::new(len, inverse, cx)?;
         let result = cx.output::<f64>(&dims)?.write(0.0, |out| {
             for row in 0..outer * inner {
-                let (block, place) = (row / inner, row % inner);
+                let (block, position) = (row / inner, row % inner);
                 let source = |index: usize| {
                     if index >= given {
                         return Complex::default();
                     }
-                    let start = ((block * given + index) * inner + place) * parts;
+                    let start = ((block * given + index) * inner + position) * parts;
                     Complex { re: elements[start], im: if parts == 2 { elements[start + 1] } else { 0.0 } }
                 };
                 let found = transform.run(source, kept, cx)?;
                 for (index, number) in found.iter().enumerate() {
-                    let start = ((block * kept + index) * inner + place) * 2;
+                    let start = ((block * kept + index) * inner + position) * 2;
                     (out[start], out[start + 1]) = (number.re, number.im);
                 }
             }

@@ -44,7 +44,8 @@ fn slice(node: &Node<'_>) -> Result<OpFn, Error> {
         check_budget(&dims, value, cx)?;
         let lists = ranges.iter().zip(strides(value.dims()));
         let lists = lists.map(|(&(first, step, count), stride)| {
-            let indices = (0..count).map(|place| (first as i64).wrapping_add(step.wrapping_mul(place as i64)) as usize);
+            let indices =
+                (0..count).map(|position| (first as i64).wrapping_add(step.wrapping_mul(position as i64)) as usize);
             offsets(indices, stride, cx)
         });
         let lists = lists.collect::<Result<Vec<_>, _>>()?;

@@ -37,7 +37,7 @@ fn softmax(node: &Node<'_>, single: Row<f32>, double: Row<f64>) -> Result<OpFn, 
             rows(value, width)?
         } else {
             // The axis is moved to the end and back.
-            let mut order: Vec<usize> = (0..rank).filter(|&place| place != at).collect();
+            let mut order: Vec<usize> = (0..rank).filter(|&position| position != at).collect();
             order.push(at);
             let width = value.dims()[at];
             permute(rows(permute(value, &order, cx)?, width)?, &inverse(&order), cx)?

@@ -298,7 +298,7 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
         check_features(columns, pairs.width)?;
         let elements = value.elements::<f64>()?;
         let count = pairs.rho.len();
-        let (mut places, _places) = cx.list::<usize>(rows)?;
+        let (mut positions, _positions) = cx.list::<usize>(rows)?;
         let (mut products, _products) = cx.scratch::<f64>(pairs.vectors.len() / pairs.width)?;
         let ((mut votes, _votes), (mut pair_scores, _each)) =
             (cx.filled(0.0_f64, classes)?, cx.filled(0.0_f64, count)?);
@@ -311,7 +311,7 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
             let row = &elements[row * columns..(row + 1) * columns];
             pairs.scores(row, &mut products, &mut votes, &mut pair_scores, (checkpoint, cx))?;
             // The votes decide on the label, not the probabilities.
-            places.push(argmax(&votes));
+            positions.push(argmax(&votes));
             if let Some((slopes, offsets)) = &pairs.sigmoids {
                 let mut pair = 0;
                 for i in 0..classes {
@@ -336,7 +336,7 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
             }
             Ok(())
         })?;
-        Ok(vec![labels_at(&labels, &places, cx)?, result])
+        Ok(vec![labels_at(&labels, &positions, cx)?, result])
     }))
 }
 
@@ -356,17 +356,17 @@ fn linear_classifier(
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
         check_features(columns, width)?;
         let elements = value.elements::<f64>()?;
-        let (mut places, _charge) = cx.list::<usize>(rows)?;
+        let (mut positions, _charge) = cx.list::<usize>(rows)?;
         let result = collect(rows, classes, cx, |row, scores, checkpoint| {
             let row = &elements[row * columns..(row + 1) * columns];
             for (score, coefficients) in scores.iter_mut().zip(coefficients.chunks_exact(width)) {
                 checkpoint.step(width, cx)?;
                 *score = rho + kernel.apply(row, coefficients);
             }
-            places.push(argmax(scores));
+            positions.push(argmax(scores));
             transform.apply(scores);
             Ok(())
         })?;
-        Ok(vec![labels_at(&labels, &places, cx)?, result])
+        Ok(vec![labels_at(&labels, &positions, cx)?, result])
     }))
 }

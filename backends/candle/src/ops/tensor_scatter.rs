@@ -22,7 +22,8 @@ fn scatter(node: &Node<'_>) -> Result<OpFn, Error> {
         let cache = args.take(0)?;
         let update = args.get(1)?;
         let at = axis(at, cache.rank())?;
-        let same = |(place, (old, new)): (usize, (&usize, &usize))| if place == at { new <= old } else { new == old };
+        let same =
+            |(position, (old, new)): (usize, (&usize, &usize))| if position == at { new <= old } else { new == old };
         let fits = cache.rank() == update.rank() && cache.dims().iter().zip(update.dims()).enumerate().all(same);
         if at == 0 || !fits {
             let why = format!(

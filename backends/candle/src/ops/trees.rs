@@ -109,17 +109,17 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
         forest.fits(columns)?;
         let elements = value.elements::<f64>()?;
-        let (mut places, _charge) = cx.list::<usize>(rows)?;
+        let (mut positions, _charge) = cx.list::<usize>(rows)?;
         let (mut seen, _charge) = cx.filled(false, forest.targets)?;
         let result = collect(rows, forest.targets, cx, |row, scores, checkpoint| {
             forest.score(&elements[row * columns..(row + 1) * columns], scores, &mut seen, checkpoint, cx)?;
             scores.iter_mut().zip(&base).for_each(|(score, base)| *score += base);
             let bound = |positive: bool| if positive { 0.5 } else { 0.0 };
-            places.push(match kind {
+            positions.push(match kind {
                 Kind::One => usize::from(scores[0] > 0.0),
                 Kind::First { positive } => usize::from(scores[0] > bound(positive)),
                 Kind::Second { positive } => usize::from(scores[1] > bound(positive)),
-                // A class without any score is not labels_at, but where none has one.
+                // A class without a score is chosen only if no class has one.
                 Kind::Each if base.is_empty() => best(scores, &seen),
                 Kind::Each => argmax(scores),
             });
@@ -131,9 +131,9 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
             Ok(())
         })?;
         let labels = if kind == Kind::One {
-            cx.output::<i64>(&[rows])?.collect(places.iter().map(|&place| place as i64))?
+            cx.output::<i64>(&[rows])?.collect(positions.iter().map(|&position| position as i64))?
         } else {
-            labels_at(&labels, &places, cx)?
+            labels_at(&labels, &positions, cx)?
         };
         Ok(vec![labels, result])
     }))
@@ -155,11 +155,11 @@ enum Kind {
 /// The index of the highest score among classes with a score.
 fn best(scores: &[f64], seen: &[bool]) -> usize {
     let pairs = scores.iter().zip(seen).enumerate().filter(|(_, (_, seen))| **seen);
-    let best = pairs.fold(None, |best, (place, (&score, _))| match best {
+    let best = pairs.fold(None, |best, (position, (&score, _))| match best {
         Some((_, top)) if score <= top => best,
-        _ => Some((place, score)),
+        _ => Some((position, score)),
     });
-    best.map_or(0, |(place, _)| place)
+    best.map_or(0, |(position, _)| position)
 }
 
 /// The nodes of `ids`; an id is that of a leaf if its entry in `leaves` is not 0.

@@ -138,15 +138,15 @@ impl Window {
     }
 
     /// Stride and dilation of one dimension, by default 1.
-    pub(super) fn steps(&self, place: usize) -> (usize, usize) {
-        let of = |list: &Option<Vec<usize>>| list.as_ref().and_then(|list| list.get(place)).copied().unwrap_or(1);
+    pub(super) fn steps(&self, position: usize) -> (usize, usize) {
+        let of = |list: &Option<Vec<usize>>| list.as_ref().and_then(|list| list.get(position)).copied().unwrap_or(1);
         (of(&self.strides), of(&self.dilations))
     }
 
     /// The explicit pads of one dimension; `None` if the sizes determine them.
-    pub(super) fn pads(&self, place: usize) -> Option<(usize, usize)> {
+    pub(super) fn pads(&self, position: usize) -> Option<(usize, usize)> {
         match &self.padding {
-            Padding::Explicit(pads) => Some(pads.get(place).copied().unwrap_or((0, 0))),
+            Padding::Explicit(pads) => Some(pads.get(position).copied().unwrap_or((0, 0))),
             Padding::Same { .. } => None,
         }
     }
@@ -181,13 +181,13 @@ impl Window {
     /// The window of `kernel` over spatial dimensions `input`.
     pub(super) fn over(&self, input: &[usize], kernel: &[usize]) -> Result<Vec<Slide>, Error> {
         self.check(kernel, input.len())?;
-        let slide = |(place, (&input, &kernel)): (usize, (&usize, &usize))| {
-            let (stride, dilation) = self.steps(place);
+        let slide = |(position, (&input, &kernel)): (usize, (&usize, &usize))| {
+            let (stride, dilation) = self.steps(position);
             let span = (kernel - 1) * dilation + 1;
             let too_small = || {
                 Error::invalid_argument(format!("a window of {span} is larger than the input of {input} and its pads"))
             };
-            let (output, before, after) = if let Some((before, after)) = self.pads(place) {
+            let (output, before, after) = if let Some((before, after)) = self.pads(position) {
                 let room = (input + before + after).checked_sub(span).ok_or_else(too_small)?;
                 let mut output = if self.ceil { room.div_ceil(stride) } else { room / stride } + 1;
                 // A window that begins past the input would cover pads alone.
