@@ -168,7 +168,7 @@ struct Inputs<'a, T> {
 impl Attention {
     fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         let (query, key, value) = (args.take(0)?, args.take(1)?, args.take(2)?);
-        let (ty, flat) = (query.ty(), query.rank() == 3);
+        let (ty, is_3d) = (query.ty(), query.rank() == 3);
         if key.ty() != ty {
             return Err(Error::invalid_argument(format!("the queries are {ty:?} and the keys are {:?}", key.ty())));
         }
@@ -206,7 +206,7 @@ impl Attention {
             self.compute::<f32>(inputs, lens, past, &dims, cx)?
         };
         let mut result = convert(result, ty, cx)?;
-        if flat {
+        if is_3d {
             let width = dims.query_heads.saturating_mul(dims.value_size);
             result = permute(result, &[0, 2, 1, 3], cx)?.reshaped(vec![dims.batch, dims.query_len, width])?;
         }
@@ -324,7 +324,7 @@ impl Attention {
             for_each(row, &mut checkpoint, cx, |x| *x = x.times(scale))?;
             keep(0, row, &mut checkpoint)?;
             if self.softcap > 0.0 {
-                for_each(row, &mut checkpoint, cx, |x| *x = x.over(cap).tanh().times(cap))?;
+                for_each(row, &mut checkpoint, cx, |x| *x = x.divided_by(cap).tanh().times(cap))?;
             }
             keep(1, row, &mut checkpoint)?;
             let (low, high) = self.visible(inputs, dims, batch, query);

@@ -65,9 +65,9 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
         if ty == ElementType::F64 {
             return Ok(vec![conv_double::convolve(&value, &weights, bias.as_ref(), &window, groups, cx)?]);
         }
-        let single = |value: Value| convert(value, ElementType::F32, cx);
-        let bias = bias.map(single).transpose()?;
-        let (value, weights) = (single(value)?, single(weights)?);
+        let to_f32 = |value: Value| convert(value, ElementType::F32, cx);
+        let bias = bias.map(to_f32).transpose()?;
+        let (value, weights) = (to_f32(value)?, to_f32(weights)?);
         let (filters, ..) = planes(weights.dims())?;
         let mut elements = weights.elements::<f32>()?;
         let (mut packed, _charge);
@@ -172,15 +172,15 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Exec
 
     let volume = product(spatial);
     if is_depthwise(weights, groups) && depthwise::suits(rows, columns) {
-        let (mut out, charge) = biased(n, positions, filters, bias, cx)?;
+        let (mut out, charge) = filled_with_bias(n, positions, filters, bias, cx)?;
         let size = product(kernel);
-        let room = || {
+        let scratch = || {
             let padded = Padded::new(slides, 1, cx)?;
             let lines = depthwise::Planes::new([rows, columns], [padded.sizes[1], padded.sizes[2]], cx)?;
             Ok((padded, lines, epilogue.room()))
         };
-        let mut rooms = rooms(cx.parts(n * filters, out.len().saturating_mul(size)), room)?;
-        cx.parallel_for(&mut rooms, &mut out, positions, |cx, (padded, lines, room), start, out| {
+        let mut scratches = scratches(cx.parts(n * filters, out.len().saturating_mul(size)), scratch)?;
+        cx.parallel_for(&mut scratches, &mut out, positions, |cx, (padded, lines, scratch), start, out| {
             for (index, out) in out.chunks_exact_mut(positions).enumerate() {
                 let index = start / positions + index;
                 let (batch, filter) = (index / filters, index % filters);
@@ -188,7 +188,7 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Exec
                 let plane = &elements[channel * volume..(channel + 1) * volume];
                 let taps = &packed[filter * size..(filter + 1) * size];
                 lines.add(padded.fill(plane, cx)?, taps, out, cx)?;
-                epilogue.run(out, Placement::Channel(filter), room, cx)?;
+                epilogue.run(out, Placement::Channel(filter), scratch, cx)?;
             }
             Ok(())
         })?;
@@ -207,7 +207,7 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Exec
 }
 
 /// `n` × `filters` planes of `positions` outputs, filled with the bias.
-fn biased(
+fn filled_with_bias(
     n: usize,
     positions: usize,
     filters: usize,
@@ -245,12 +245,12 @@ fn products(
     } else {
         packed
     };
-    let (mut out, charge) = biased(n, positions, filters, bias, cx)?;
+    let (mut out, charge) = filled_with_bias(n, positions, filters, bias, cx)?;
     let mut padded = Padded::new(slides, depth, cx)?;
     let block = pack::mr() * positions;
     let multiplications = positions.saturating_mul(patch).saturating_mul(each);
-    let room = || Ok((Patches::new(&padded, patch, cx)?, epilogue.room()));
-    let mut rooms = rooms(cx.parts(each.div_ceil(pack::mr()), multiplications), room)?;
+    let scratch = || Ok((Patches::new(&padded, patch, cx)?, epilogue.room()));
+    let mut scratches = scratches(cx.parts(each.div_ceil(pack::mr()), multiplications), scratch)?;
     for batch in 0..n {
         for group in 0..groups {
             let first = (batch * groups + group) * depth * volume;
@@ -258,7 +258,7 @@ fn products(
             let left = &packed[group * each * patch..(group + 1) * each * patch];
             let first = (batch * filters + group * each) * positions;
             let out = &mut out[first..first + each * positions];
-            cx.parallel_for(&mut rooms, out, block, |cx, (patches, room), start, out| {
+            cx.parallel_for(&mut scratches, out, block, |cx, (patches, scratch), start, out| {
                 let from = start / positions;
                 for first in (0..positions).step_by(pack::nr() * PANELS) {
                     let end = positions.min(first + pack::nr() * PANELS);
@@ -267,7 +267,7 @@ fn products(
                         epilogue.run(
                             &mut out[first..end],
                             Placement::Channel(group * each + from + filter),
-                            room,
+                            scratch,
                             cx,
                         )?;
                     }
@@ -280,6 +280,6 @@ fn products(
 }
 
 /// One scratch for each of `parts`.
-fn rooms<R>(parts: usize, room: impl Fn() -> Result<R, Error>) -> Result<Vec<R>, Error> {
-    (0..parts).map(|_| room()).collect()
+fn scratches<R>(parts: usize, scratch: impl Fn() -> Result<R, Error>) -> Result<Vec<R>, Error> {
+    (0..parts).map(|_| scratch()).collect()
 }

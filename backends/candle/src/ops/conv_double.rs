@@ -27,29 +27,29 @@ pub(super) fn convolve(
     if count(&dims)? > 0 && value.is_empty() {
         return Err(Error::invalid_argument("the input of a convolution is empty"));
     }
-    let (patch, each, volume) = (depth * product(kernel), filters / groups, product(spatial));
-    let together = (PATCHES / patch.max(1)).clamp(1, positions.max(1));
-    let (mut patches, _patches) = cx.filled(0.0, count(&[patch, together])?)?;
-    let (mut sums, _sums) = cx.filled(0.0, count(&[each, together])?)?;
+    let (patch, group_filters, volume) = (depth * product(kernel), filters / groups, product(spatial));
+    let block = (PATCHES / patch.max(1)).clamp(1, positions.max(1));
+    let (mut patches, _patches) = cx.filled(0.0, count(&[patch, block])?)?;
+    let (mut sums, _sums) = cx.filled(0.0, count(&[group_filters, block])?)?;
     let (elements, rows) = (value.elements::<f64>()?, weights.elements::<f64>()?);
     let mut checkpoint = Checkpoint::default();
     cx.output::<f64>(&dims)?.write(0.0, |out| {
-        for (index, out) in out.chunks_exact_mut(each * positions).enumerate() {
+        for (index, out) in out.chunks_exact_mut(group_filters * positions).enumerate() {
             let (batch, group) = (index / groups, index % groups);
             let image = &elements[(batch * channels + group * depth) * volume..][..depth * volume];
-            let left = Matrix { elements: rows, start: group * each * patch, row: patch, column: 1 };
-            for first in (0..positions).step_by(together) {
-                let len = together.min(positions - first);
-                let (patches, sums) = (&mut patches[..patch * len], &mut sums[..each * len]);
+            let left = Matrix { elements: rows, start: group * group_filters * patch, row: patch, column: 1 };
+            for first in (0..positions).step_by(block) {
+                let len = block.min(positions - first);
+                let (patches, sums) = (&mut patches[..patch * len], &mut sums[..group_filters * len]);
                 for (row, patches) in patches.chunks_exact_mut(len).enumerate() {
                     checkpoint.step(4 * len, cx)?;
                     fill_patch_row(image, row, first, slides, patches);
                 }
                 let right = Matrix { elements: &*patches, start: 0, row: len, column: 1 };
-                gemm::product(left, right, sums, (each, len, patch), cx)?;
+                gemm::product(left, right, sums, (group_filters, len, patch), cx)?;
                 for (filter, sums) in sums.chunks_exact(len).enumerate() {
                     checkpoint.step(len, cx)?;
-                    let bias = bias.map_or(0.0, |bias| bias[group * each + filter]);
+                    let bias = bias.map_or(0.0, |bias| bias[group * group_filters + filter]);
                     let out = &mut out[filter * positions + first..][..len];
                     out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum + bias);
                 }

@@ -46,7 +46,7 @@ fn conv_transpose(node: &Node<'_>) -> Result<OpFn, Error> {
             inverse_slide(&window, position, input, kernel, output_padding, output_size)
         });
         let slides = slides.collect::<Result<Vec<_>, _>>()?;
-        let [slabs, rows, columns] = Slide::three(&slides)?;
+        let [slabs, rows, columns] = Slide::as_three(&slides)?;
         let mut dims = vec![n, filters];
         dims.extend(slides.iter().map(|slide| slide.input));
         let plane = count(&[slabs.input, rows.input, columns.input])?;
@@ -79,15 +79,15 @@ fn transposed<T: Real>(
     let (_, channels, spatial) = planes(value.dims())?;
     let filters = filters_each.saturating_mul(groups);
     let bias = biases::<T>(bias, filters)?;
-    let (positions, each) = (product(spatial), channels / groups);
+    let (positions, group_channels) = (product(spatial), channels / groups);
     let taps = filters_each * kernel;
     // The weights are k×m: channels × filters.
-    let left = Matrices::rows(weights.elements::<T>()?, each, taps).transposed();
-    let size = Size { batch: groups, m: taps, n: positions, k: each };
+    let left = Matrices::rows(weights.elements::<T>()?, group_channels, taps).transposed();
+    let size = Size { batch: groups, m: taps, n: positions, k: group_channels };
     let mut checkpoint = Checkpoint::default();
     cx.output::<T>(dims)?.write(T::default(), |out| {
         for (batch, out) in out.chunks_exact_mut((filters * plane).max(1)).enumerate() {
-            let right = Matrices::rows(value.elements::<T>()?, each, positions);
+            let right = Matrices::rows(value.elements::<T>()?, group_channels, positions);
             let right = Matrices { start: batch * channels * positions, ..right };
             let (patches, _charge) = multiply::<T>(left, right, size, cx)?;
             for (filter, out) in out.chunks_exact_mut(plane.max(1)).enumerate() {

@@ -5,7 +5,7 @@ use crate::ops::integers::{integer, integers};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::order::sort;
-use crate::ops::pool::beats;
+use crate::ops::pool::exceeds;
 use crate::tensor::dims::{Dims, count};
 use graphpool::backend::Error;
 
@@ -194,7 +194,7 @@ fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
                                 if is_max {
                                     best = parts
                                         .iter()
-                                        .fold(best, |best, &part| if beats(part, best) { part } else { best });
+                                        .fold(best, |best, &part| if exceeds(part, best) { part } else { best });
                                 } else {
                                     best += parts.iter().sum::<f32>();
                                 }

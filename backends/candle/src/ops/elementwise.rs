@@ -36,10 +36,10 @@ pub(super) trait Number: Element + PartialOrd {
     fn plus(self, other: Self) -> Self;
     fn minus(self, other: Self) -> Self;
     fn times(self, other: Self) -> Self;
-    fn over(self, other: Self) -> Self;
+    fn divided_by(self, other: Self) -> Self;
     /// The smaller and the larger number; for floats, NaN if either is.
-    fn least(self, other: Self) -> Self;
-    fn most(self, other: Self) -> Self;
+    fn smaller(self, other: Self) -> Self;
+    fn larger(self, other: Self) -> Self;
     /// The remainder with the sign of the divisor.
     fn modulo(self, other: Self) -> Self;
     /// The remainder with the sign of the dividend.
@@ -61,10 +61,10 @@ macro_rules! floats {
             fn plus(self, other: Self) -> Self { self + other }
             fn minus(self, other: Self) -> Self { self - other }
             fn times(self, other: Self) -> Self { self * other }
-            fn over(self, other: Self) -> Self { self / other }
+            fn divided_by(self, other: Self) -> Self { self / other }
             // NaN propagates, as in numpy.
-            fn least(self, other: Self) -> Self { if self < other || self != self { self } else { other } }
-            fn most(self, other: Self) -> Self { if self > other || self != self { self } else { other } }
+            fn smaller(self, other: Self) -> Self { if self < other || self != self { self } else { other } }
+            fn larger(self, other: Self) -> Self { if self > other || self != self { self } else { other } }
             fn modulo(self, other: Self) -> Self {
                 let remainder = self % other;
                 let zero = Self::default();
@@ -84,9 +84,9 @@ macro_rules! half_floats {
             fn plus(self, other: Self) -> Self { self + other }
             fn minus(self, other: Self) -> Self { self - other }
             fn times(self, other: Self) -> Self { self * other }
-            fn over(self, other: Self) -> Self { self / other }
-            fn least(self, other: Self) -> Self { if self < other || self.is_nan() { self } else { other } }
-            fn most(self, other: Self) -> Self { if self > other || self.is_nan() { self } else { other } }
+            fn divided_by(self, other: Self) -> Self { self / other }
+            fn smaller(self, other: Self) -> Self { if self < other || self.is_nan() { self } else { other } }
+            fn larger(self, other: Self) -> Self { if self > other || self.is_nan() { self } else { other } }
             fn modulo(self, other: Self) -> Self { Self::from_f64(self.to_f64().modulo(other.to_f64())) }
             fn remainder(self, other: Self) -> Self { Self::from_f64(self.to_f64() % other.to_f64()) }
             fn divides(self) -> bool { true }
@@ -103,9 +103,9 @@ macro_rules! integers {
             fn minus(self, other: Self) -> Self { self.wrapping_sub(other) }
             fn times(self, other: Self) -> Self { self.wrapping_mul(other) }
             // A zero divisor does not occur: `no_zero` refuses the tensor first.
-            fn over(self, other: Self) -> Self { if other == 0 { 0 } else { self.wrapping_div(other) } }
-            fn least(self, other: Self) -> Self { self.min(other) }
-            fn most(self, other: Self) -> Self { self.max(other) }
+            fn divided_by(self, other: Self) -> Self { if other == 0 { 0 } else { self.wrapping_div(other) } }
+            fn smaller(self, other: Self) -> Self { self.min(other) }
+            fn larger(self, other: Self) -> Self { self.max(other) }
             #[allow(unused_comparisons, reason = "the sign of an unsigned number")]
             fn modulo(self, other: Self) -> Self {
                 let remainder = self.remainder(other);
@@ -179,15 +179,15 @@ fn div(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     with_numbers!(a, T => {
         no_zero::<T>(&b, cx)
     })?;
-    arithmetic!(a, b, cx, over)
+    arithmetic!(a, b, cx, divided_by)
 }
 
 fn min(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    arithmetic!(a, b, cx, least)
+    arithmetic!(a, b, cx, smaller)
 }
 
 fn max(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    arithmetic!(a, b, cx, most)
+    arithmetic!(a, b, cx, larger)
 }
 
 fn no_zero<T: Number>(divisors: &Value, cx: &ExecContext<'_>) -> Result<(), Error> {

@@ -184,8 +184,8 @@ fn rms_normalized(value: Value, scale: Value, axis: i64, epsilon: f32, cx: &Exec
         return Err(no_type(&value));
     }
     let (value, scale) = (convert(value, ElementType::F32, cx)?, convert(scale, ElementType::F32, cx)?);
-    let at = crate::tensor::dims::axis(axis, value.rank())?;
-    let width = product(&value.dims()[at..]);
+    let axis = crate::tensor::dims::axis(axis, value.rank())?;
+    let width = product(&value.dims()[axis..]);
     let (elements, scale) = (value.elements::<f32>()?, scale.elements::<f32>()?);
     if scale.len() != width {
         return Err(Error::invalid_argument(format!("the scale has {} elements, and a row has {width}", scale.len())));

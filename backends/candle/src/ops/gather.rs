@@ -24,19 +24,19 @@ pub(super) fn normalize_index(index: i64, dim: usize) -> Result<usize, Error> {
 }
 
 fn gather(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(0);
+    let signed_axis = node.int("axis")?.unwrap_or(0);
     Ok(Box::new(move |args, cx| {
         let (value, indices) = (args.get(0)?, args.get(1)?);
-        let at = axis(at, value.rank())?;
-        let dim = value.dims()[at];
+        let axis = axis(signed_axis, value.rank())?;
+        let dim = value.dims()[axis];
         let (mut positions, _charge) = cx.list::<usize>(indices.len())?;
         let mut checkpoint = Checkpoint::default();
         for &index in &*integers(indices, cx)? {
             checkpoint.step(1, cx)?;
             positions.push(normalize_index(index, dim)?);
         }
-        let dims = [&value.dims()[..at], indices.dims(), &value.dims()[at + 1..]].concat();
-        let (outer, inner) = (product(&value.dims()[..at]), product(&value.dims()[at + 1..]));
+        let dims = [&value.dims()[..axis], indices.dims(), &value.dims()[axis + 1..]].concat();
+        let (outer, inner) = (product(&value.dims()[..axis]), product(&value.dims()[axis + 1..]));
         Ok(vec![with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
             for block in 0..outer {
                 for position in &positions {
@@ -50,16 +50,16 @@ fn gather(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 fn gather_elements(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(0);
+    let signed_axis = node.int("axis")?.unwrap_or(0);
     Ok(Box::new(move |args, cx| {
         let (value, indices) = (args.get(0)?, args.get(1)?);
-        let at = axis(at, value.rank())?;
-        let fits = |(position, (index, dim)): (usize, (&usize, &usize))| position == at || index <= dim;
+        let axis = axis(signed_axis, value.rank())?;
+        let fits = |(position, (index, dim)): (usize, (&usize, &usize))| position == axis || index <= dim;
         if indices.rank() != value.rank() || !indices.dims().iter().zip(value.dims()).enumerate().all(fits) {
             let why = format!("the indices {} do not fit the data {}", Dims(indices.dims()), Dims(value.dims()));
             return Err(Error::invalid_argument(why));
         }
-        let (offsets, _charge) = element_offsets(indices, value.dims(), at, cx)?;
+        let (offsets, _charge) = element_offsets(indices, value.dims(), axis, cx)?;
         Ok(vec![with_elements!(value, |elements| take(elements, &offsets, 1, indices.dims(), cx))?])
     }))
 }
@@ -113,7 +113,7 @@ fn gather_nd(node: &Node<'_>) -> Result<OpFn, Error> {
         let lookups = &indices.dims()[batch..indices.rank() - 1];
         let dims = [shared, lookups, &value.dims()[end..]].concat();
         let (indexed, inner) = (&value.dims()[batch..end], product(&value.dims()[end..]));
-        let (each, whole) = (product(lookups), product(&value.dims()[batch..]));
+        let (each, batch_len) = (product(lookups), product(&value.dims()[batch..]));
         count(&dims)?;
         let list = integers(indices, cx)?;
         if depth == 0 {
@@ -123,7 +123,7 @@ fn gather_nd(node: &Node<'_>) -> Result<OpFn, Error> {
         let mut checkpoint = Checkpoint::default();
         for (number, tuple) in list.chunks_exact(depth).enumerate() {
             checkpoint.step(depth, cx)?;
-            starts.push(number / each.max(1) * whole + tuple_offset(tuple, indexed)? * inner);
+            starts.push(number / each.max(1) * batch_len + tuple_offset(tuple, indexed)? * inner);
         }
         Ok(vec![with_elements!(value, |elements| take(elements, &starts, inner, &dims, cx))?])
     }))

@@ -215,5 +215,5 @@ pub(super) fn softmax<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &
         }
     }
     let sum = sums.into_iter().fold(T::ZERO, T::plus);
-    for_each(row, checkpoint, cx, |x| *x = x.over(sum))
+    for_each(row, checkpoint, cx, |x| *x = x.divided_by(sum))
 }

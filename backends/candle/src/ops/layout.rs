@@ -83,37 +83,37 @@ pub(super) fn axis_first(axis: usize, rank: usize) -> Vec<usize> {
 }
 
 fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.ok_or_else(|| Error::invalid_encoding("attribute axis is missing"))?;
+    let signed_axis = node.int("axis")?.ok_or_else(|| Error::invalid_encoding("attribute axis is missing"))?;
     Ok(Box::new(move |args, cx| {
         let values = (0..args.len()).map(|index| args.get(index)).collect::<Result<Vec<_>, _>>()?;
-        Ok(vec![join(&values, at, cx)?])
+        Ok(vec![join(&values, signed_axis, cx)?])
     }))
 }
 
 /// Concatenates the values along an axis.
-pub(super) fn join(values: &[&Value], at: i64, cx: &ExecContext<'_>) -> Result<Value, Error> {
+pub(super) fn join(values: &[&Value], signed_axis: i64, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let first = values.first().ok_or_else(|| Error::invalid_argument("there are no tensors to concatenate"))?;
-    let at = axis(at, first.rank())?;
+    let axis = axis(signed_axis, first.rank())?;
     let mut dims = first.dims().to_vec();
-    dims[at] = 0;
+    dims[axis] = 0;
     for value in values {
-        let same = |(position, (a, b)): (usize, (&usize, &usize))| position == at || a == b;
+        let same = |(position, (a, b)): (usize, (&usize, &usize))| position == axis || a == b;
         if value.rank() != first.rank() || !value.dims().iter().zip(first.dims()).enumerate().all(same) {
-            let why = format!("{} and {} do not concatenate along axis {at}", Dims(first.dims()), Dims(value.dims()));
+            let why = format!("{} and {} do not concatenate along axis {axis}", Dims(first.dims()), Dims(value.dims()));
             return Err(Error::invalid_argument(why));
         }
-        dims[at] = dims[at].saturating_add(value.dims()[at]);
+        dims[axis] = dims[axis].saturating_add(value.dims()[axis]);
     }
-    let outer = product(&dims[..at]);
+    let outer = product(&dims[..axis]);
     let ty = first.ty();
     if ty.is_narrow() && values.iter().all(|value| value.ty() == ty) {
         let plain: Vec<Value> = values.iter().map(|value| value.plain()).collect();
-        return Ok(join(&plain.iter().collect::<Vec<_>>(), at as i64, cx)?.retyped(ty));
+        return Ok(join(&plain.iter().collect::<Vec<_>>(), axis as i64, cx)?.retyped(ty));
     }
     with_elements!(first, |_elements| {
-        let mut parts = vec![(_elements, product(&first.dims()[at..]))];
+        let mut parts = vec![(_elements, product(&first.dims()[axis..]))];
         for value in values.iter().skip(1) {
-            parts.push((value.elements()?, product(&value.dims()[at..])));
+            parts.push((value.elements()?, product(&value.dims()[axis..])));
         }
         let mut checkpoint = Checkpoint::default();
         cx.output(&dims)?.append(|out| {
@@ -128,7 +128,7 @@ pub(super) fn join(values: &[&Value], at: i64, cx: &ExecContext<'_>) -> Result<V
 }
 
 fn split(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(0);
+    let signed_axis = node.int("axis")?.unwrap_or(0);
     let split_attribute = if node.opset < 13 { node.ints("split")?.map(<[i64]>::to_vec) } else { None };
     let count = node.outputs();
     if node.opset >= 18
@@ -139,8 +139,8 @@ fn split(node: &Node<'_>) -> Result<OpFn, Error> {
     }
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
-        let at = axis(at, value.rank())?;
-        let whole = value.dims()[at];
+        let axis = axis(signed_axis, value.rank())?;
+        let size_of_axis = value.dims()[axis];
         let parts = match (&split_attribute, args.option(1)) {
             (Some(list), _) => list.clone(),
             (None, Some(list)) if list.len() == count => integers(list, cx)?.to_vec(),
@@ -152,30 +152,31 @@ fn split(node: &Node<'_>) -> Result<OpFn, Error> {
             }
             (None, None) => {
                 // All parts have the same size, except that the last may be smaller.
-                let part = whole.div_ceil(count.max(1));
-                (0..count).map(|index| whole.saturating_sub(index * part).min(part) as i64).collect()
+                let part = size_of_axis.div_ceil(count.max(1));
+                (0..count).map(|index| size_of_axis.saturating_sub(index * part).min(part) as i64).collect()
             }
         };
         let sizes = parts.iter().map(|&part| usize::try_from(part).ok()).collect::<Option<Vec<_>>>();
         let fit = |sizes: &Vec<usize>| {
-            sizes.len() == count && sizes.iter().try_fold(0_usize, |sum, &size| sum.checked_add(size)) == Some(whole)
+            sizes.len() == count
+                && sizes.iter().try_fold(0_usize, |sum, &size| sum.checked_add(size)) == Some(size_of_axis)
         };
         let sizes = sizes.filter(fit).ok_or_else(|| {
             Error::invalid_argument(format!(
-                "the {} sizes in split do not divide a dimension of {whole} among {count} outputs",
+                "the {} sizes in split do not divide a dimension of {size_of_axis} among {count} outputs",
                 parts.len()
             ))
         })?;
-        let (outer, inner) = (product(&value.dims()[..at]), product(&value.dims()[at + 1..]));
+        let (outer, inner) = (product(&value.dims()[..axis]), product(&value.dims()[axis + 1..]));
         let mut begin = 0;
         let mut outputs = Vec::with_capacity(count);
         for size in sizes {
             let mut dims = value.dims().to_vec();
-            dims[at] = size;
+            dims[axis] = size;
             let mut checkpoint = Checkpoint::default();
             outputs.push(with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
                 for block in 0..outer {
-                    let start = (block * whole + begin) * inner;
+                    let start = (block * size_of_axis + begin) * inner;
                     checkpoint.copy(&elements[start..start + size * inner], out, cx)?;
                 }
                 Ok(())

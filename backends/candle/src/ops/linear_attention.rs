@@ -108,9 +108,9 @@ impl LinearAttention {
             return Err(wrong());
         };
         let size = width / self.heads;
-        let whole =
+        let divisible =
             width % self.heads == 0 && values % self.key_heads == 0 && size.checked_mul(self.key_heads) == Some(keys);
-        if (b, c, l, m) != (batch, batch, len, len) || !whole {
+        if (b, c, l, m) != (batch, batch, len, len) || !divisible {
             return Err(wrong());
         }
         let sizes = Sizes { batch, len, key: size, value: values / self.key_heads };

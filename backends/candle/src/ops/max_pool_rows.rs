@@ -39,7 +39,7 @@ pub(super) fn max(
     cx.output::<f32>(dims)?.append(|out| {
         for plane in elements.chunks_exact(rows.input * columns.input) {
             for y in 0..rows.output {
-                let (first, end) = rows.inside(y);
+                let (first, end) = rows.kernel_range(y);
                 checkpoint.step(columns.kernel * starts, cx)?;
                 let inside = &mut line[columns.before..columns.before + columns.input];
                 inside.fill(f32::NEG_INFINITY);

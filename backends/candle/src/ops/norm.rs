@@ -165,7 +165,7 @@ fn instance(node: &Node<'_>) -> Result<OpFn, Error> {
 
 fn layer(node: &Node<'_>) -> Result<OpFn, Error> {
     let epsilon = node.float("epsilon", 1e-5)?;
-    let at = node.int("axis")?.unwrap_or(-1);
+    let signed_axis = node.int("axis")?.unwrap_or(-1);
     // Only the default is supported. Statistics of f64 are computed in f64 and returned as f32.
     if node.int("stash_type")?.unwrap_or(1) != 1 {
         return Err(Error::unsupported("a stash_type other than 1 (f32) is not supported"));
@@ -173,7 +173,7 @@ fn layer(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let (means, inverses, result) =
-            with_reals!(value, T => layers::<T>(&value, &mut args, at, T::from_f64(f64::from(epsilon)), cx))?;
+            with_reals!(value, T => layers::<T>(&value, &mut args, signed_axis, T::from_f64(f64::from(epsilon)), cx))?;
         // The statistics are returned in the type of `stash_type`: f32.
         let single = |value| convert(value, ElementType::F32, cx);
         Ok(vec![convert(result, ty, cx)?, single(means)?, single(inverses)?])
@@ -184,12 +184,12 @@ fn layer(node: &Node<'_>) -> Result<OpFn, Error> {
 fn layers<T: Real>(
     value: &Value,
     args: &mut Args,
-    at: i64,
+    signed_axis: i64,
     epsilon: T,
     cx: &ExecContext<'_>,
 ) -> Result<(Value, Value, Value), Error> {
-    let at = axis(at, value.rank())?;
-    let (outer, inner) = value.dims().split_at(at);
+    let axis = axis(signed_axis, value.rank())?;
+    let (outer, inner) = value.dims().split_at(axis);
     let (rows, width) = (product(outer), product(inner));
     let mut parameter = |index| -> Result<Option<Value>, Error> {
         let Ok(value) = args.take(index) else { return Ok(None) };
@@ -347,14 +347,14 @@ fn mean_variance(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 fn lp(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (at, p) = (node.int("axis")?.unwrap_or(-1), node.int("p")?.unwrap_or(2));
+    let (signed_axis, p) = (node.int("axis")?.unwrap_or(-1), node.int("p")?.unwrap_or(2));
     if ![1, 2].contains(&p) {
         return Err(Error::invalid_encoding("attribute p is neither 1 nor 2"));
     }
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = promote(args.take(0)?, cx)?;
-        let at = axis(at, value.rank())?;
-        let result = with_reals!(value, T => normalize_axes::<T>(value, &[at], cx, |row, out, checkpoint| {
+        let axis = axis(signed_axis, value.rank())?;
+        let result = with_reals!(value, T => normalize_axes::<T>(value, &[axis], cx, |row, out, checkpoint| {
             let norm = match p {
                 1 => sum(row, T::abs, checkpoint, cx)?,
                 _ => sum(row, |x| x * x, checkpoint, cx)?.sqrt(),

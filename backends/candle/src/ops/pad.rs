@@ -51,8 +51,8 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
         if let Some(pad) = pads.iter().find(|pad| pad.unsigned_abs() > 1 << 61) {
             return Err(Error::invalid_argument(format!("a pad of {pad} is out of range")));
         }
-        for (position, &at) in axes.iter().enumerate() {
-            ends[axis(at, value.rank())?] = (pads[position], pads[position + axes.len()]);
+        for (position, &signed_axis) in axes.iter().enumerate() {
+            ends[axis(signed_axis, value.rank())?] = (pads[position], pads[position + axes.len()]);
         }
         let mut dims = Vec::with_capacity(ends.len());
         for (&dim, (before, after)) in value.dims().iter().zip(&ends) {

@@ -81,7 +81,7 @@ impl Patches {
     pub(super) fn new(padded: &Padded, patch: usize, cx: &ExecContext<'_>) -> Result<Self, Error> {
         let (slides, sizes) = (padded.slides, padded.sizes);
         let [slabs, rows, columns] = slides;
-        let (size, room) = (slabs.kernel * rows.kernel * columns.kernel, pack::KC * pack::nr());
+        let (size, panel_len) = (slabs.kernel * rows.kernel * columns.kernel, pack::KC * pack::nr());
         let charge = cx.charge::<i64>(&[size])?;
         let mut taps = Vec::with_capacity(size);
         for z in 0..slabs.kernel {
@@ -90,7 +90,7 @@ impl Patches {
                 taps.extend((0..columns.kernel).map(|x| line + x * columns.dilation));
             }
         }
-        let (segments, panel) = (Vec::new(), vec![0.0; room]);
+        let (segments, panel) = (Vec::new(), vec![0.0; panel_len]);
         Ok(Self { slides, sizes, taps, patch, segments, panel, work: VECTOR_CHECK_INTERVAL, _charge: charge })
     }
 

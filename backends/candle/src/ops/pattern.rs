@@ -88,7 +88,7 @@ fn integers_of(value: &Value, cx: &ExecContext<'_>) -> Result<Integers, Error> {
 }
 
 fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(-1);
+    let signed_axis = node.int("axis")?.unwrap_or(-1);
     Ok(Box::new(move |args, cx| {
         let (indices, values) = (args.get(0)?, args.get(2)?);
         let depth = match *integers_of(args.get(1)?, cx)? {
@@ -98,11 +98,11 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
             }
         };
         let depth = depth.map_err(|_| Error::invalid_argument("depth is negative"))?;
-        let at = axis(at, indices.rank() + 1)?;
+        let axis = axis(signed_axis, indices.rank() + 1)?;
         let mut dims = indices.dims().to_vec();
-        dims.insert(at, depth);
+        dims.insert(axis, depth);
         count(&dims)?;
-        let inner = product(&indices.dims()[at..]);
+        let inner = product(&indices.dims()[axis..]);
         let list = integers_of(indices, cx)?;
         let mut checkpoint = Checkpoint::default();
         Ok(vec![with_elements!(values, |values| {
@@ -138,8 +138,8 @@ fn center_crop_pad(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(Error::invalid_argument(format!("there are {} sizes and {} axes", shape.len(), axes.len())));
         }
         let mut dims = value.dims().to_vec();
-        for (&at, &size) in axes.iter().zip(&shape) {
-            dims[at] = size;
+        for (&axis, &size) in axes.iter().zip(&shape) {
+            dims[axis] = size;
         }
         count(&dims)?;
         let ends: Vec<(i64, i64)> = value

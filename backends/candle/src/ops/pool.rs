@@ -34,8 +34,8 @@ pub(super) fn pool(window: &Window, value: &Value) -> Result<Pool, Error> {
         return Err(Error::invalid_argument(format!("{} has no spatial dimensions", Dims(value.dims()))));
     };
     let kernel = window.kernel().ok_or_else(|| Error::invalid_encoding("attribute kernel_shape is missing"))?;
-    let over = window.over(spatial, kernel)?;
-    let slides = Slide::three(&over)?;
+    let over = window.slides_over(spatial, kernel)?;
+    let slides = Slide::as_three(&over)?;
     let mut dims = vec![*n, *c];
     dims.extend(over.iter().map(|slide| slide.output));
     Ok(Pool { slides, dims })
@@ -51,7 +51,7 @@ pub(super) fn promote(value: Value, cx: &ExecContext<'_>) -> Result<(Value, Elem
 }
 
 /// Whether an element replaces the maximum of those before it: if it is larger, or the first NaN.
-pub(super) fn beats<T: Real>(element: T, best: T) -> bool {
+pub(super) fn exceeds<T: Real>(element: T, best: T) -> bool {
     element > best || (element.is_nan() && !best.is_nan())
 }
 
@@ -96,7 +96,7 @@ fn maxima<T: Real>(
     cx: &ExecContext<'_>,
 ) -> Result<(Value, Option<Value>), Error> {
     let (elements, plane) = (value.elements::<T>()?, zs.input * ys.input * xs.input);
-    let spans = |slide: &Slide| spans(slide, Slide::inside, cx);
+    let spans = |slide: &Slide| spans(slide, Slide::kernel_range, cx);
     let ((deep, _deep), (high, _high), (wide, _wide)) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
     let mut checkpoint = Checkpoint::default();
     let index_count = if indices.is_some() { count(dims)? } else { 0 };
@@ -120,7 +120,7 @@ fn maxima<T: Real>(
                                     let at = line + xs.source(x, dx);
                                     let element = plane_elements[at];
                                     // The first element wins even if it is -∞.
-                                    if beats(element, best) || winner.is_none() {
+                                    if exceeds(element, best) || winner.is_none() {
                                         (best, winner) = (element, Some(at));
                                     }
                                 }
@@ -168,8 +168,8 @@ fn averages<T: Real>(value: &Value, pool: &Pool, count_pads: bool, cx: &ExecCont
     let plane = zs.input * ys.input * xs.input;
     let mut checkpoint = Checkpoint::default();
     let span = |slide: &Slide, at: usize| {
-        let (first, end) = slide.inside(at);
-        (first, end, if count_pads { slide.over_padded(at) } else { end - first })
+        let (first, end) = slide.kernel_range(at);
+        (first, end, if count_pads { slide.padded_kernel_len(at) } else { end - first })
     };
     let spans = |slide: &Slide| spans(slide, span, cx);
     let ((deep, _deep), (high, _high), (wide, _wide)) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
@@ -216,7 +216,11 @@ fn global(largest: bool) -> Result<OpFn, Error> {
         let mut dims = vec![*n, *c];
         dims.resize(value.rank(), 1);
         let result = with_reals!(value, T => {
-            if largest { row_maxima::<T>(&value, inner, &dims, cx) } else { row_means::<T>(&value, outer, inner, &dims, cx) }
+            if largest {
+                row_maxima::<T>(&value, inner, &dims, cx)
+            } else {
+                row_means::<T>(&value, outer, inner, &dims, cx)
+            }
         })?;
         Ok(vec![convert(result, ty, cx)?])
     }))
@@ -230,7 +234,7 @@ fn row_maxima<T: Real>(value: &Value, inner: usize, dims: &[usize], cx: &ExecCon
             let mut top = T::NEG_INFINITY;
             for piece in row.chunks(PIECE) {
                 checkpoint.step(piece.len(), cx)?;
-                top = piece.iter().fold(top, |top, &x| if beats(x, top) { x } else { top });
+                top = piece.iter().fold(top, |top, &x| if exceeds(x, top) { x } else { top });
             }
             out.push(top);
         }

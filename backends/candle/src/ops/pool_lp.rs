@@ -9,7 +9,7 @@ use crate::ops::operator::{Operator, since};
 use crate::ops::pool::{Pool, pool, promote};
 use crate::ops::real::{Real, with_reals};
 use crate::ops::window::Window;
-use crate::tensor::dims::{Dims, count, product};
+use crate::tensor::dims::{Dims, count, product, strides};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
@@ -47,7 +47,7 @@ fn powers<T: Real>(value: &Value, pool: &Pool, p: i32, cx: &ExecContext<'_>) -> 
                 checkpoint.step(1, cx)?;
                 let (z, rest) = (position / (ys.output * xs.output), position % (ys.output * xs.output));
                 let (y, x) = (rest / xs.output, rest % xs.output);
-                let ((z0, z1), (y0, y1), (x0, x1)) = (zs.inside(z), ys.inside(y), xs.inside(x));
+                let ((z0, z1), (y0, y1), (x0, x1)) = (zs.kernel_range(z), ys.kernel_range(y), xs.kernel_range(x));
                 let mut sum = T::default();
                 for dz in z0..z1 {
                     for dy in y0..y1 {
@@ -139,17 +139,17 @@ fn unpool(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         count(&dims)?;
         // The indices are those in the tensor that was pooled, which may be smaller than the output.
-        let (whole, steps) = (count(&inferred)?, crate::tensor::dims::strides(&dims));
-        let steps_inferred = crate::tensor::dims::strides(&inferred);
+        let (pooled_len, output_strides) = (count(&inferred)?, strides(&dims));
+        let pooled_strides = strides(&inferred);
         let list = integers(indices, cx)?;
+        let wrong_index =
+            || Error::invalid_argument(format!("an index is not below {pooled_len}, the number of pooled elements"));
         let mut checkpoint = Checkpoint::default();
         let result = with_reals!(value, T => cx.output::<T>(&dims)?.write(0.0, |out| {
             for (&element, &index) in value.elements::<T>()?.iter().zip(&*list) {
                 checkpoint.step(dims.len(), cx)?;
-                let index = usize::try_from(index).ok().filter(|&index| index < whole);
-                let index =
-                    index.ok_or_else(|| Error::invalid_argument(format!("an index is not below {whole}, the number of elements")))?;
-                let at = inferred.iter().zip(&steps_inferred).zip(&steps);
+                let index = usize::try_from(index).ok().filter(|&index| index < pooled_len).ok_or_else(wrong_index)?;
+                let at = inferred.iter().zip(&pooled_strides).zip(&output_strides);
                 let at: usize = at.map(|((&dim, &step), &to)| index / step % dim.max(1) * to).sum();
                 out[at] = element;
             }
@@ -174,7 +174,7 @@ fn col2im(node: &Node<'_>) -> Result<OpFn, Error> {
             ))
         };
         let &[n, rows, positions] = value.dims() else { return Err(wrong()) };
-        let over = window.over(&image, &block)?;
+        let over = window.slides_over(&image, &block)?;
         let size = count(&block)?;
         let outputs = over.iter().map(|slide| slide.output).collect::<Vec<_>>();
         if count(&outputs)? != positions || size == 0 || rows % size != 0 {
@@ -183,8 +183,8 @@ fn col2im(node: &Node<'_>) -> Result<OpFn, Error> {
         let channels = rows / size;
         let dims = [&[n, channels], image.as_slice()].concat();
         let plane = count(&image)?;
-        let (steps, taps) = (crate::tensor::dims::strides(&image), crate::tensor::dims::strides(&block));
-        let turns = crate::tensor::dims::strides(&outputs);
+        let (output_strides, kernel_strides) = (strides(&image), strides(&block));
+        let position_strides = strides(&outputs);
         let mut checkpoint = Checkpoint::default();
         let result = with_reals!(value, T => cx.output::<T>(&dims)?.write(0.0, |out| {
             for (row, columns) in value.elements::<T>()?.chunks_exact(positions.max(1)).enumerate() {
@@ -192,8 +192,9 @@ fn col2im(node: &Node<'_>) -> Result<OpFn, Error> {
                 for (position, element) in columns.iter().enumerate() {
                     checkpoint.step(over.len(), cx)?;
                     let at = over.iter().enumerate().try_fold(0, |at, (axis, slide)| {
-                        let index = slide.source_inside(position / turns[axis] % slide.output, tap / taps[axis] % block[axis])?;
-                        Some(at + index * steps[axis])
+                        let output = position / position_strides[axis] % slide.output;
+                        let index = slide.source_inside(output, tap / kernel_strides[axis] % block[axis])?;
+                        Some(at + index * output_strides[axis])
                     });
                     if let Some(at) = at {
                         out[image * plane + at] += element;

@@ -34,7 +34,7 @@ pub(super) struct ParameterLayout {
 }
 
 impl ParameterLayout {
-    pub(super) fn new(value: &Value, scale: &Value, at: i64, block: usize) -> Result<Self, Error> {
+    pub(super) fn new(value: &Value, scale: &Value, signed_axis: i64, block: usize) -> Result<Self, Error> {
         let wrong = || {
             Error::invalid_argument(format!(
                 "the scales {} do not fit the input {}",
@@ -45,17 +45,17 @@ impl ParameterLayout {
         if scale.len() == 1 && block == 0 {
             return Ok(Self { outer: 1, dim: 1, inner: value.len(), blocks: None });
         }
-        let at = axis(at, value.rank())?;
-        let (dim, inner) = (value.dims()[at], product(&value.dims()[at + 1..]));
-        let outer = product(&value.dims()[..at]);
+        let axis = axis(signed_axis, value.rank())?;
+        let (dim, inner) = (value.dims()[axis], product(&value.dims()[axis + 1..]));
+        let outer = product(&value.dims()[..axis]);
         if block == 0 {
             let fits = scale.rank() == 1 && scale.len() == dim;
             return if fits { Ok(Self { outer, dim, inner, blocks: Some((0, 1)) }) } else { Err(wrong()) };
         }
         let mut wanted = value.dims().to_vec();
-        wanted[at] = dim.div_ceil(block);
+        wanted[axis] = dim.div_ceil(block);
         if scale.dims() == wanted {
-            Ok(Self { outer, dim, inner, blocks: Some((wanted[at], block)) })
+            Ok(Self { outer, dim, inner, blocks: Some((wanted[axis], block)) })
         } else {
             Err(wrong())
         }
@@ -145,7 +145,7 @@ fn rounded(value: Value, precision: ElementType, cx: &ExecContext<'_>) -> Result
 }
 
 fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(1);
+    let signed_axis = node.int("axis")?.unwrap_or(1);
     let (block, output_type) = (block(node)?, output_type(node, 21)?);
     // Opset 19 introduced it with the 8-bit floats.
     let rule = Rule { saturate: node.opset < 19 || node.flag("saturate", true)?, ..Rule::DEFAULT };
@@ -162,7 +162,7 @@ fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
         if (!is_quantized(ty) || ty == ElementType::I32) && !is_quantized_float(ty) {
             return Err(Error::unsupported(format!("a quantization to {ty:?} is not supported")));
         }
-        let layout = ParameterLayout::new(&value, &scale, at, block)?;
+        let layout = ParameterLayout::new(&value, &scale, signed_axis, block)?;
         if zero.as_ref().is_some_and(|zero| zero.len() != scale.len()) {
             return Err(Error::invalid_argument("the zero points and the scales have different numbers of elements"));
         }
@@ -227,7 +227,7 @@ fn dequantize_float(
 }
 
 fn dequantize(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(1);
+    let signed_axis = node.int("axis")?.unwrap_or(1);
     let (block, output_type) = (block(node)?, output_type(node, 23)?);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
@@ -237,7 +237,7 @@ fn dequantize(node: &Node<'_>) -> Result<OpFn, Error> {
         if !is_quantized(value.ty()) && !float {
             return Err(no_type(&value));
         }
-        let layout = ParameterLayout::new(&value, &scale, at, block)?;
+        let layout = ParameterLayout::new(&value, &scale, signed_axis, block)?;
         let scale = convert(scale, ElementType::F32, cx)?;
         let zero = args.option(2).cloned();
         if zero.as_ref().is_some_and(|zero| zero.len() != scale.len() || zero.ty() != value.ty()) {

@@ -19,8 +19,13 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(10, "QLinearConv", (8, 9), quantized_conv).heavy(),
 ];
 
-/// The elements minus their zero point, as i32. There is one zero point, or one for each index of axis `at`.
-fn subtract_zero_point(value: Value, zero: Option<&Value>, at: i64, cx: &ExecContext<'_>) -> Result<Value, Error> {
+/// The elements minus their zero point, as i32. There is one zero point, or one for each index of `signed_axis`.
+fn subtract_zero_point(
+    value: Value,
+    zero: Option<&Value>,
+    signed_axis: i64,
+    cx: &ExecContext<'_>,
+) -> Result<Value, Error> {
     if !matches!(value.ty(), ElementType::U8 | ElementType::I8) {
         return Err(no_type(&value));
     }
@@ -29,7 +34,7 @@ fn subtract_zero_point(value: Value, zero: Option<&Value>, at: i64, cx: &ExecCon
     if !matches!(zero.ty(), ElementType::U8 | ElementType::I8) {
         return Err(no_type(zero));
     }
-    let layout = ParameterLayout::new(&value, zero, at, 0)?;
+    let layout = ParameterLayout::new(&value, zero, signed_axis, 0)?;
     let zero = convert(zero.clone(), ElementType::I32, cx)?;
     let (elements, zeros) = (value.elements::<i32>()?, zero.elements::<i32>()?);
     cx.output::<i32>(value.dims())?
@@ -51,7 +56,7 @@ fn requantize(
     sums: &Value,
     scales: (&[f32], &[f32], f32),
     zero: &Value,
-    at: i64,
+    signed_axis: i64,
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let (a, b, y) = scales;
@@ -66,7 +71,7 @@ fn requantize(
     }
     let zero = convert(zero.clone(), ElementType::I32, cx)?.elements::<i32>()?[0];
     let factors = cx.output::<f32>(&[b.len()])?.collect(b.iter().map(|b| a * b / y))?;
-    let layout = ParameterLayout::new(sums, &factors, at, 0)?;
+    let layout = ParameterLayout::new(sums, &factors, signed_axis, 0)?;
     let factors = factors.elements::<f32>()?;
     let elements = sums.elements::<i32>()?;
     let result = cx.output::<i32>(sums.dims())?.append(|out| {
@@ -147,7 +152,7 @@ fn convolve(
                     checkpoint.step(1, cx)?;
                     let (z, rest) = (position / (ys.output * xs.output), position % (ys.output * xs.output));
                     let (y, x) = (rest / xs.output, rest % xs.output);
-                    let ((z0, z1), (y0, y1), (x0, x1)) = (zs.inside(z), ys.inside(y), xs.inside(x));
+                    let ((z0, z1), (y0, y1), (x0, x1)) = (zs.kernel_range(z), ys.kernel_range(y), xs.kernel_range(x));
                     for dz in z0..z1 {
                         for dy in y0..y1 {
                             checkpoint.step(x1 - x0, cx)?;

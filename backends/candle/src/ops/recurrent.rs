@@ -73,9 +73,9 @@ impl Recurrence {
             let is_permuted = self.batch_first && value.rank() == order.len() && !order.is_empty();
             if is_permuted { permute(value, order, cx).map(Some) } else { Ok(Some(value)) }
         };
-        let swapped = [1, 0, 2];
-        let (x, w, r, b) = (float(0, &swapped)?, float(1, &[])?, float(2, &[])?, float(3, &[])?);
-        let (h0, c0, p) = (float(5, &swapped)?, float(6, &swapped)?, float(7, &[])?);
+        let steps_first = [1, 0, 2];
+        let (x, w, r, b) = (float(0, &steps_first)?, float(1, &[])?, float(2, &[])?, float(3, &[])?);
+        let (h0, c0, p) = (float(5, &steps_first)?, float(6, &steps_first)?, float(7, &[])?);
         let (Some(x), Some(w), Some(r)) = (x, w, r) else {
             return Err(Error::invalid_argument("X, W or R is missing"));
         };

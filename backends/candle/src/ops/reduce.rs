@@ -114,7 +114,7 @@ fn fold<T: Number>(
         Reduction::Mean => number(sum(row, |x| x, checkpoint, cx)? / row.len() as f64),
         Reduction::Max | Reduction::Min => {
             let (f, infinity): (fn(T, T) -> T, _) =
-                if reduction == Reduction::Max { (T::most, f64::NEG_INFINITY) } else { (T::least, f64::INFINITY) };
+                if reduction == Reduction::Max { (T::larger, f64::NEG_INFINITY) } else { (T::smaller, f64::INFINITY) };
             match row.split_first() {
                 Some((&first, rest)) => folded(rest, first, f, checkpoint, cx)?,
                 None => identity::<T>(infinity),
@@ -187,8 +187,8 @@ fn reduce_leading(
 ) -> Result<Value, Error> {
     let elements = value.elements::<f32>()?;
     let f: fn(f32, f32) -> f32 = match reduction {
-        Reduction::Max => f32::most,
-        Reduction::Min => f32::least,
+        Reduction::Max => f32::larger,
+        Reduction::Min => f32::smaller,
         _ => f32::plus,
     };
     cx.output::<f32>(dims)?.write(0.0, |out| {
@@ -210,24 +210,24 @@ fn reduce_leading(
 }
 
 fn arg_extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(0);
+    let signed_axis = node.int("axis")?.unwrap_or(0);
     let keep = node.flag("keepdims", true)?;
     let last = node.opset >= 12 && node.flag("select_last_index", false)?;
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
-        let at = axis(at, value.rank())?;
-        let (dim, step) = (value.dims()[at], strides(value.dims())[at]);
+        let axis = axis(signed_axis, value.rank())?;
+        let (dim, step) = (value.dims()[axis], strides(value.dims())[axis]);
         let mut dims = value.dims().to_vec();
         if keep {
-            dims[at] = 1;
+            dims[axis] = 1;
         } else {
-            dims.remove(at);
+            dims.remove(axis);
         }
-        let outer = product(&value.dims()[..at]);
+        let outer = product(&value.dims()[..axis]);
         if dim == 0 && product(&dims) > 0 {
             return Err(Error::invalid_argument("the reduced axis is empty"));
         }
-        let inner = product(&value.dims()[at + 1..]);
+        let inner = product(&value.dims()[axis + 1..]);
         Ok(vec![with_numbers!(*value, T => {
             let elements = value.elements::<T>()?;
             #[expect(clippy::eq_op, reason = "only a NaN is not equal to itself")]
@@ -240,7 +240,8 @@ fn arg_extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
             cx.output::<i64>(&dims)?.append(|out| {
                 for block in 0..outer {
                     for position in 0..inner {
-                        out.push(best_index(elements, block * dim * inner + position, (dim, step), beats, &mut checkpoint, cx)?);
+                        let start = block * dim * inner + position;
+                        out.push(best_index(elements, start, (dim, step), beats, &mut checkpoint, cx)?);
                     }
                 }
                 Ok(())

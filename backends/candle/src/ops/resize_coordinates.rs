@@ -122,8 +122,8 @@ impl Axis {
 
     /// The coordinate in the input that an output index stands for.
     ///
-    /// The products do not overflow: the sizes are those of tensors that fit a budget, and a scale that gives any output
-    /// is at least 1 / `input`.
+    /// The products do not overflow: the sizes are those of tensors that fit a budget, and a scale that gives any
+    /// output is at least one over `input`.
     pub(super) fn coordinate(self, index: usize, transform: Transform) -> Fraction {
         let Fraction { numerator: p, denominator: q } = self.scale;
         let (at, old, new) = (index as i128, self.input as i128, self.output as i128);
@@ -202,7 +202,7 @@ mod tests {
             let found = simplest(numerator as f32 / denominator as f32);
             assert_eq!(found, Fraction { numerator, denominator });
         }
-        // Whatever the float, the fraction goes back to it.
+        // Each fraction rounds to its float again.
         let mut bits = 0x3000_0001_u32;
         while bits < 0x4f00_0000 {
             let scale = f32::from_bits(bits);

@@ -16,7 +16,7 @@ use graphpool::backend::Error;
 pub(super) const OPERATORS: &[Operator] = &[since(23, "RMSNormalization", (2, 2), normalization)];
 
 fn normalization(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(-1);
+    let signed_axis = node.int("axis")?.unwrap_or(-1);
     let epsilon = node.float("epsilon", 1e-5)?;
     let stash = float_type(node, "stash_type")?;
     Ok(Box::new(move |mut args, cx| {
@@ -25,7 +25,7 @@ fn normalization(node: &Node<'_>) -> Result<OpFn, Error> {
         if let Some(other) = [&value, &scale].into_iter().find(|value| !is_float(value.ty())) {
             return Err(no_type(other));
         }
-        let at = axis(at, value.rank())?;
+        let axis = axis(signed_axis, value.rank())?;
         if shape(value.dims(), scale.dims())? != value.dims() {
             return Err(Error::invalid_argument(format!(
                 "the scale {} does not broadcast to the input {}",
@@ -36,7 +36,7 @@ fn normalization(node: &Node<'_>) -> Result<OpFn, Error> {
         let is_f64 = value.ty() == ElementType::F64 || stash == Some(ElementType::F64);
         let compute_ty = if is_f64 { ElementType::F64 } else { ElementType::F32 };
         let (value, scale) = (convert(value, compute_ty, cx)?, convert(scale, compute_ty, cx)?);
-        let width = product(&value.dims()[at..]);
+        let width = product(&value.dims()[axis..]);
         let value = if is_f64 {
             normalized::<f64>(value, width, epsilon, cx)?
         } else {
@@ -62,9 +62,9 @@ fn normalized<T: Real>(mut value: Value, width: usize, epsilon: f32, cx: &ExecCo
                 }
             }
             let sum = squares.into_iter().fold(T::ZERO, T::plus);
-            let mean = sum.over(T::from_f64(width as f64)).plus(T::from_f64(f64::from(epsilon)));
+            let mean = sum.divided_by(T::from_f64(width as f64)).plus(T::from_f64(f64::from(epsilon)));
             let root = T::from_f64(mean.to_f64().sqrt());
-            for_each(row, &mut checkpoint, cx, |x| *x = x.over(root))?;
+            for_each(row, &mut checkpoint, cx, |x| *x = x.divided_by(root))?;
         }
         Ok(())
     };

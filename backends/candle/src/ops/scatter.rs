@@ -49,8 +49,8 @@ fn reduce_fn<T: Number>(reduction: Reduction) -> fn(T, T) -> T {
         Reduction::Replace => |_, new| new,
         Reduction::Add => T::plus,
         Reduction::Multiply => T::times,
-        Reduction::Max => T::most,
-        Reduction::Min => T::least,
+        Reduction::Max => T::larger,
+        Reduction::Min => T::smaller,
     }
 }
 
@@ -106,13 +106,13 @@ fn apply_runs<T: Element>(
 }
 
 fn scatter_elements(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(0);
+    let signed_axis = node.int("axis")?.unwrap_or(0);
     let reduction = reduction(node)?;
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let (indices, updates) = (args.get(1)?, args.get(2)?);
-        let at = axis(at, value.rank())?;
-        let fits = |(position, (index, dim)): (usize, (&usize, &usize))| position == at || index <= dim;
+        let axis = axis(signed_axis, value.rank())?;
+        let fits = |(position, (index, dim)): (usize, (&usize, &usize))| position == axis || index <= dim;
         let same = indices.rank() == value.rank() && indices.dims() == updates.dims();
         if !same || !indices.dims().iter().zip(value.dims()).enumerate().all(fits) {
             let why = format!(
@@ -123,7 +123,7 @@ fn scatter_elements(node: &Node<'_>) -> Result<OpFn, Error> {
             );
             return Err(Error::invalid_argument(why));
         }
-        let (starts, _charge) = element_offsets(indices, value.dims(), at, cx)?;
+        let (starts, _charge) = element_offsets(indices, value.dims(), axis, cx)?;
         Ok(vec![apply(&value, updates, &starts, 1, reduction, cx)?])
     }))
 }

@@ -77,13 +77,13 @@ fn resolve(shape: &[i64], old: &[usize], allow_zero: bool) -> Result<Vec<usize>,
 }
 
 fn flatten(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(1);
+    let signed_axis = node.int("axis")?.unwrap_or(1);
     Ok(Box::new(move |mut args, _| {
         let value = args.take(0)?;
         // Flatten allows an axis equal to the rank.
         let rank = value.rank();
-        let at = if at == rank as i64 { rank } else { axis(at, rank)? };
-        let (outer, inner) = value.dims().split_at(at);
+        let axis = if signed_axis == rank as i64 { rank } else { axis(signed_axis, rank)? };
+        let (outer, inner) = value.dims().split_at(axis);
         let dims = vec![product(outer), product(inner)];
         Ok(vec![value.reshaped(dims)?])
     }))

@@ -89,9 +89,9 @@ fn dft(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let given = rest[at];
         let len = args.option(1).map(length).transpose()?.unwrap_or(given);
-        let kept = if one_sided { len / 2 + 1 } else { len };
+        let output_len = if one_sided { len / 2 + 1 } else { len };
         let mut dims = value.dims().to_vec();
-        dims[at] = kept;
+        dims[at] = output_len;
         dims[rest.len()] = 2;
         count(&dims)?;
         let (outer, inner) = (product(&rest[..at]), product(&rest[at + 1..]));
@@ -107,9 +107,9 @@ fn dft(node: &Node<'_>) -> Result<OpFn, Error> {
                     let start = ((block * given + index) * inner + position) * parts;
                     Complex { re: elements[start], im: if parts == 2 { elements[start + 1] } else { 0.0 } }
                 };
-                let found = transform.run(source, kept, cx)?;
+                let found = transform.run(source, output_len, cx)?;
                 for (index, number) in found.iter().enumerate() {
-                    let start = ((block * kept + index) * inner + position) * 2;
+                    let start = ((block * output_len + index) * inner + position) * 2;
                     (out[start], out[start + 1]) = (number.re, number.im);
                 }
             }
@@ -143,11 +143,11 @@ fn stft(node: &Node<'_>) -> Result<OpFn, Error> {
             )));
         }
         let frames = (samples - len) / step + 1;
-        let kept = if one_sided { len / 2 + 1 } else { len };
+        let output_len = if one_sided { len / 2 + 1 } else { len };
         let elements = signal.elements::<f64>()?;
         let weights = window.as_ref().map(Value::elements::<f64>).transpose()?;
         let mut transform = Transform::new(len, false, cx)?;
-        let result = cx.output::<f64>(&[batch, frames, kept, 2])?.append(|out| {
+        let result = cx.output::<f64>(&[batch, frames, output_len, 2])?.append(|out| {
             for row in 0..batch * frames {
                 let start = row / frames * samples + row % frames * step;
                 let source = |index: usize| {
@@ -156,7 +156,7 @@ fn stft(node: &Node<'_>) -> Result<OpFn, Error> {
                     let im = if parts == 2 { elements[at + 1] } else { 0.0 };
                     Complex { re: elements[at] * weight, im: im * weight }
                 };
-                let found = transform.run(source, kept, cx)?;
+                let found = transform.run(source, output_len, cx)?;
                 out.extend(found.iter().flat_map(|number| [number.re, number.im]));
             }
             Ok(())

@@ -8,7 +8,7 @@ use crate::ops::cast::convert;
 use crate::ops::layout::{inverse, permute};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::pool::beats;
+use crate::ops::pool::exceeds;
 use crate::ops::real::{Real, promote};
 use crate::tensor::dims::{axis, product};
 use crate::tensor::element::ElementType;
@@ -23,7 +23,7 @@ pub(super) const OPERATORS: &[Operator] = &[
 
 fn softmax(node: &Node<'_>, single: Row<f32>, double: Row<f64>) -> Result<OpFn, Error> {
     let flatten = node.opset < 13;
-    let at = node.int("axis")?.unwrap_or(if flatten { 1 } else { -1 });
+    let signed_axis = node.int("axis")?.unwrap_or(if flatten { 1 } else { -1 });
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let rows = |value: Value, width: usize| match value.ty() {
@@ -31,15 +31,15 @@ fn softmax(node: &Node<'_>, single: Row<f32>, double: Row<f64>) -> Result<OpFn, 
             _ => rows(value, width, single, cx),
         };
         let rank = value.rank();
-        let at = if flatten && at == rank as i64 { rank } else { axis(at, rank)? };
-        let result = if flatten || at + 1 == rank {
-            let width = product(&value.dims()[at..]);
+        let axis = if flatten && signed_axis == rank as i64 { rank } else { axis(signed_axis, rank)? };
+        let result = if flatten || axis + 1 == rank {
+            let width = product(&value.dims()[axis..]);
             rows(value, width)?
         } else {
             // The axis is moved to the end and back.
-            let mut order: Vec<usize> = (0..rank).filter(|&position| position != at).collect();
-            order.push(at);
-            let width = value.dims()[at];
+            let mut order: Vec<usize> = (0..rank).filter(|&position| position != axis).collect();
+            order.push(axis);
+            let width = value.dims()[axis];
             permute(rows(permute(value, &order, cx)?, width)?, &inverse(&order), cx)?
         };
         Ok(vec![convert(result, ty, cx)?])
@@ -130,7 +130,7 @@ fn hardmax_row<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecCon
     let (mut best, mut winner, mut index) = (T::NEG_INFINITY, 0, 0);
     pieces(row, checkpoint, cx, |piece| {
         for &mut x in piece {
-            if beats(x, best) {
+            if exceeds(x, best) {
                 (best, winner) = (x, index);
             }
             index += 1;

@@ -12,7 +12,7 @@ use graphpool::backend::Error;
 pub(super) const OPERATORS: &[Operator] = &[since(24, "TensorScatter", (2, 3), scatter)];
 
 fn scatter(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(-2);
+    let signed_axis = node.int("axis")?.unwrap_or(-2);
     let circular = match node.string("mode", "linear")? {
         "linear" => false,
         "circular" => true,
@@ -21,19 +21,19 @@ fn scatter(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let cache = args.take(0)?;
         let update = args.get(1)?;
-        let at = axis(at, cache.rank())?;
+        let axis = axis(signed_axis, cache.rank())?;
         let same =
-            |(position, (old, new)): (usize, (&usize, &usize))| if position == at { new <= old } else { new == old };
+            |(position, (old, new)): (usize, (&usize, &usize))| if position == axis { new <= old } else { new == old };
         let fits = cache.rank() == update.rank() && cache.dims().iter().zip(update.dims()).enumerate().all(same);
-        if at == 0 || !fits {
+        if axis == 0 || !fits {
             let why = format!(
-                "the update {} does not fit the cache {1} along axis {at}",
+                "the update {} does not fit the cache {1} along axis {axis}",
                 Dims(update.dims()),
                 Dims(cache.dims())
             );
             return Err(Error::invalid_argument(why));
         }
-        let (batch, len, capacity) = (cache.dims()[0], update.dims()[at], cache.dims()[at]);
+        let (batch, len, capacity) = (cache.dims()[0], update.dims()[axis], cache.dims()[axis]);
         let (mut starts, _charge) = cx.list::<usize>(batch)?;
         let indices = args.option(2);
         if let Some(indices) = indices.filter(|indices| indices.dims() != [batch]) {
@@ -59,7 +59,7 @@ fn scatter(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let update = update.plain();
         let written =
-            with_elements!(update, |elements| write(cache.into_plain(), elements, update.dims(), at, &starts, cx))?;
+            with_elements!(update, |elements| write(cache.into_plain(), elements, update.dims(), axis, &starts, cx))?;
         Ok(vec![written.retyped(ty)])
     }))
 }
@@ -68,13 +68,13 @@ fn write<T: Element>(
     mut cache: Value,
     update: &[T],
     dims: &[usize],
-    at: usize,
+    axis: usize,
     starts: &[usize],
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
-    let capacity = cache.dims()[at];
-    let (len, inner) = (dims[at], product(&dims[at + 1..]));
-    let each = product(&dims[1..at]);
+    let capacity = cache.dims()[axis];
+    let (len, inner) = (dims[axis], product(&dims[axis + 1..]));
+    let each = product(&dims[1..axis]);
     let mut checkpoint = Checkpoint::default();
     let mut rows = |out: &mut [T]| -> Result<(), Error> {
         if update.is_empty() {

@@ -120,9 +120,9 @@ impl Weighted {
         }
         let parts = cx.parts(m.div_ceil(pack::mr()), m.saturating_mul(n).saturating_mul(k));
         let packed_a = if m > 1 { m.min(ROWS) * k } else { 0 };
-        let room = |_| Ok((cx.scratch::<f32>(packed_a)?, self.epilogue.room()));
-        let mut rooms = (0..parts).map(room).collect::<Result<Vec<_>, Error>>()?;
-        cx.parallel_for(&mut rooms, &mut out, pack::mr() * n, |cx, ((packed_a, _), room), start, out| {
+        let scratch = |_| Ok((cx.scratch::<f32>(packed_a)?, self.epilogue.room()));
+        let mut scratches = (0..parts).map(scratch).collect::<Result<Vec<_>, Error>>()?;
+        cx.parallel_for(&mut scratches, &mut out, pack::mr() * n, |cx, ((packed_a, _), scratch), start, out| {
             let rows = elements[start / n * k..].chunks(ROWS * k);
             for (rows, out) in rows.zip(out.chunks_mut(ROWS * n)) {
                 let count = out.len() / n;
@@ -138,7 +138,7 @@ impl Weighted {
                 };
                 self.product(left, count, out, cx)?;
                 for out in out.chunks_exact_mut(n) {
-                    self.epilogue.run(out, Placement::Columns(0), room, cx)?;
+                    self.epilogue.run(out, Placement::Columns(0), scratch, cx)?;
                 }
             }
             Ok(())

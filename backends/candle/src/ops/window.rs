@@ -45,7 +45,7 @@ impl Slide {
     pub(super) const UNIT: Self = Self { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, before: 0, after: 0 };
 
     /// The slides of a window over one to three dimensions, as over three.
-    pub(super) fn three(slides: &[Self]) -> Result<[Self; 3], Error> {
+    pub(super) fn as_three(slides: &[Self]) -> Result<[Self; 3], Error> {
         match *slides {
             [x] => Ok([Self::UNIT, Self::UNIT, x]),
             [y, x] => Ok([Self::UNIT, y, x]),
@@ -56,7 +56,7 @@ impl Slide {
 
     /// The range of kernel positions over the input at output `index`: first, and one past the last.
     #[inline]
-    pub(super) fn inside(&self, index: usize) -> (usize, usize) {
+    pub(super) fn kernel_range(&self, index: usize) -> (usize, usize) {
         let start = index * self.stride;
         let first = self.before.saturating_sub(start).div_ceil(self.dilation);
         let end = (self.input + self.before).saturating_sub(start).div_ceil(self.dilation).min(self.kernel);
@@ -76,9 +76,9 @@ impl Slide {
     }
 
     /// The number of kernel positions over the input or its pads.
-    pub(super) fn over_padded(&self, index: usize) -> usize {
-        let room = self.input + self.before + self.after;
-        room.saturating_sub(index * self.stride).div_ceil(self.dilation).min(self.kernel)
+    pub(super) fn padded_kernel_len(&self, index: usize) -> usize {
+        let available = self.input + self.before + self.after;
+        available.saturating_sub(index * self.stride).div_ceil(self.dilation).min(self.kernel)
     }
 }
 
@@ -179,7 +179,7 @@ impl Window {
     }
 
     /// The window of `kernel` over spatial dimensions `input`.
-    pub(super) fn over(&self, input: &[usize], kernel: &[usize]) -> Result<Vec<Slide>, Error> {
+    pub(super) fn slides_over(&self, input: &[usize], kernel: &[usize]) -> Result<Vec<Slide>, Error> {
         self.check(kernel, input.len())?;
         let slide = |(position, (&input, &kernel)): (usize, (&usize, &usize))| {
             let (stride, dilation) = self.steps(position);
@@ -188,8 +188,8 @@ impl Window {
                 Error::invalid_argument(format!("a window of {span} is larger than the input of {input} and its pads"))
             };
             let (output, before, after) = if let Some((before, after)) = self.pads(position) {
-                let room = (input + before + after).checked_sub(span).ok_or_else(too_small)?;
-                let mut output = if self.ceil { room.div_ceil(stride) } else { room / stride } + 1;
+                let available = (input + before + after).checked_sub(span).ok_or_else(too_small)?;
+                let mut output = if self.ceil { available.div_ceil(stride) } else { available / stride } + 1;
                 // A window that begins past the input would cover pads alone.
                 if self.ceil && (output - 1) * stride >= input + before {
                     output -= 1;
@@ -239,10 +239,10 @@ impl<'a> ConvShape<'a> {
             let why = format!("the weights {weights} do not fit the input {input} in {groups} groups");
             return Err(Error::invalid_argument(why));
         }
-        let slides = window.over(spatial, kernel)?;
+        let slides = window.slides_over(spatial, kernel)?;
         let mut output = vec![batch, filters];
         output.extend(slides.iter().map(|slide| slide.output));
-        Ok(Self { batch, channels, filters, depth, spatial, kernel, slides: Slide::three(&slides)?, output })
+        Ok(Self { batch, channels, filters, depth, spatial, kernel, slides: Slide::as_three(&slides)?, output })
     }
 }
 

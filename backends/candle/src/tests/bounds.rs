@@ -260,7 +260,7 @@ fn lists_of_indices_are_charged() {
     let cases: Vec<(&str, Vec<Value>, usize)> = vec![
         // Bytes of each index: the result's, the list's, and those of the index itself where it is converted.
         ("Gather", vec![of(&[1], 1_u8), narrow()], 8 + 8),
-        ("GatherElements", vec![of(&[1], 1_u8), narrow()], 1 + 8 + 8),
+        ("GatherElements", vec![of(&[1], 1_u8), narrow()], 8 + 8),
         ("GatherND", vec![of(&[1], 1_u8), wide()], 1 + 8),
         ("ScatterElements", vec![of(&[1], 1_u8), narrow(), of(&[count], 1_u8)], 8 + 8),
         ("OneHot", vec![narrow(), longs(&[1]), of(&[2], 1_u8)], 1 + 8),

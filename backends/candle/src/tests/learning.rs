@@ -287,7 +287,7 @@ fn trees_that_are_none_are_refused_when_they_are_loaded() {
     let refused = |attribute: AttributeProto, why: &str| {
         refused(3, "TreeEnsembleRegressor", &with(&regressor(), &[attribute]), &[F32], why);
     };
-    refused(ints("nodes_truenodeids", &[0, 0, 0, 1, 0, 0]), "reached by two paths");
+    refused(ints("nodes_truenodeids", &[0, 0, 0, 1, 0, 0]), "reached from no root");
     refused(ints("nodes_truenodeids", &[2, 0, 0, 1, 0, 0]), "two roots");
     refused(ints("nodes_truenodeids", &[5, 0, 0, 1, 0, 0]), "which does not exist");
     refused(ints("nodes_truenodeids", &[i64::MIN, 0, 0, 1, 0, 0]), "which does not exist");
@@ -494,7 +494,7 @@ fn machines_and_lines_whose_numbers_do_not_fit_are_refused() {
     let two = with(&rbf, &[ints("vectors_per_class", &[1, 2]), ints("classlabels_ints", &[7, 9])]);
     for (attribute, why) in [
         (ints("vectors_per_class", &[1, i64::MAX]), "vectors"),
-        (ints("vectors_per_class", &[-1, 4]), "-1 vectors"),
+        (ints("vectors_per_class", &[-1, 4]), "-1 support vectors"),
         (ints("vectors_per_class", &[1, 1, 1]), "coefficients"),
         (reals("rho", &[]), "rho"),
         (reals("prob_a", &[1.0]), "prob_b"),
@@ -507,12 +507,12 @@ fn machines_and_lines_whose_numbers_do_not_fit_are_refused() {
     refused(3, "SVMRegressor", &with(&rbf, &[int("n_supports", 4)]), &[F32], "vectors");
     refused(3, "SVMRegressor", &with(&rbf, &[int("n_supports", -4)]), &[F32], "negative");
     let line = [reals("coefficients", &[0.5, 0.25, 1.0]), reals("intercepts", &[0.0, 1.0])];
-    refused(3, "LinearRegressor", &with(&line, &[int("targets", 2)]), &[F32], "3 coefficients for 2");
+    refused(3, "LinearRegressor", &with(&line, &[int("targets", 2)]), &[F32], "3 coefficients are not");
     refused(3, "LinearRegressor", &with(&line, &[int("targets", -2)]), &[F32], "negative");
     refused(3, "LinearClassifier", &with(&line, &[ints("classlabels_ints", &[1])]), &[I64, F32], "coefficients");
     refused(3, "Scaler", &[reals("offset", &[1.0]), reals("scale", &[])], &[F32], "1 offsets");
     refused(3, "LabelEncoder", &[ints("keys_int64s", &[1]), ints("values_int64s", &[])], &[I64], "1 keys");
-    refused(3, "OneHotEncoder", &[], &[F32], "either");
+    refused(3, "OneHotEncoder", &[], &[F32], "exactly one of");
 }
 
 #[test]
