@@ -129,14 +129,14 @@ fn fused(
         let Ok(()) = pack::pack_filters::<Infallible>(&dims, groups, elements, out, |_| Ok(()));
     };
     let packed = if let Some(scales) = scales {
-        let mut own = packs.allocate(elements.len())?;
-        own.extend(elements.iter().enumerate().map(|(index, x)| x * scales[index / each]));
+        let mut weights = packs.allocate(elements.len())?;
+        weights.extend(elements.iter().enumerate().map(|(index, x)| x * scales[index / each]));
         if depthwise {
-            Arc::new(own)
+            Arc::new(weights)
         } else {
-            let mut packed = packs.allocate(own.len())?;
-            pack_at_load(&own, &mut packed);
-            packs.release(own.len());
+            let mut packed = packs.allocate(weights.len())?;
+            pack_at_load(&weights, &mut packed);
+            packs.release(weights.len());
             Arc::new(packed)
         }
     } else if depthwise {
@@ -145,7 +145,7 @@ fn fused(
         packs.packed(weights, PackLayout::Groups(groups), elements.len(), pack_at_load)?
     };
     let (epilogue, window) = (Epilogue::new(program), window.clone());
-    let kernel: OpFn = Box::new(move |mut args, cx| {
+    let op: OpFn = Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         if value.ty() != ElementType::F32 {
             return Err(Error::invalid_argument(format!("the input is {:?}, and the weights are F32", value.ty())));
@@ -153,7 +153,7 @@ fn fused(
         let filters = Filters { dims: &dims, groups, elements: &packed, bias: bias.as_deref(), epilogue: &epilogue };
         Ok(vec![convolve(&value, &filters, &window, cx)?])
     });
-    Some(kernel)
+    Some(op)
 }
 
 fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &ExecContext<'_>) -> Result<Value, Error> {

@@ -62,6 +62,7 @@ struct Pack {
 pub(crate) struct PackedWeights {
     /// By the address, the dimensions and the layout of the weights.
     packed: HashMap<(usize, Vec<usize>, PackLayout), Pack>,
+    /// Bytes that may still be spent.
     remaining: usize,
     /// Bytes that the operators hold.
     spent: usize,
@@ -100,9 +101,9 @@ impl PackedWeights {
     /// An empty list with capacity for `len` elements, charged to the budget; `None` if less is left.
     pub(crate) fn allocate(&mut self, len: usize) -> Option<Vec<f32>> {
         self.spend(len.checked_mul(size_of::<f32>())?)?;
-        let mut room = Vec::new();
-        room.try_reserve_exact(len).ok()?;
-        Some(room)
+        let mut elements = Vec::new();
+        elements.try_reserve_exact(len).ok()?;
+        Some(elements)
     }
 
     /// The weights packed in a layout, `len` elements. `pack_into` runs once for all operators that share them.
@@ -118,9 +119,9 @@ impl PackedWeights {
         if let Some(pack) = self.packed.get(&key) {
             return Some(Arc::clone(&pack.elements));
         }
-        let mut room = self.allocate(len)?;
-        pack_into(elements, &mut room);
-        let packed = Arc::new(room);
+        let mut packed = self.allocate(len)?;
+        pack_into(elements, &mut packed);
+        let packed = Arc::new(packed);
         self.packed.insert(key, Pack { _weights: weights.clone(), elements: Arc::clone(&packed) });
         Some(packed)
     }
