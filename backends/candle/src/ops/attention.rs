@@ -28,8 +28,7 @@ struct Attention {
     window: [Option<i64>; 2],
     scale: Option<f64>,
     softcap: f32,
-    /// What the fourth output holds: the scores (0), after the softcap (1), after the mask (2), or after the softmax
-    /// (3).
+    /// What the fourth output holds: the scores (0), with softcap (1), with softcap and mask (2), or the softmax (3).
     mode: i64,
     softmax_precision: Option<ElementType>,
     query_heads: Option<usize>,

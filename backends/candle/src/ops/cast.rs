@@ -22,7 +22,7 @@ trait Target: Element {
     fn from_float(number: f64) -> Self;
 }
 
-macro_rules! targets {
+macro_rules! impl_target {
     ($($ty:ty)*) => {$(
         impl Target for $ty {
             fn from_integer(number: i128) -> Self { number as Self }
@@ -31,7 +31,7 @@ macro_rules! targets {
     )*};
 }
 
-targets!(f32 f64 i8 i16 i32 i64 u8 u16 u32 u64);
+impl_target!(f32 f64 i8 i16 i32 i64 u8 u16 u32 u64);
 
 impl Target for bool {
     fn from_integer(number: i128) -> Self {

@@ -82,7 +82,7 @@ fn range(node: &Node<'_>) -> Result<OpFn, Error> {
         if start.len() != 1 || limit.len() != 1 || delta.len() != 1 {
             return Err(Error::invalid_argument("start, limit and delta must each have one element"));
         }
-        macro_rules! floats {
+        macro_rules! float_range {
             ($ty:ty) => {{
                 let read = |value: &Value| -> Result<$ty, Error> { Ok(value.elements::<$ty>()?[0]) };
                 let (start, limit, delta) = (read(start)?, read(limit)?, read(delta)?);
@@ -96,7 +96,7 @@ fn range(node: &Node<'_>) -> Result<OpFn, Error> {
                 cx.output::<$ty>(&[steps])?.collect((0..steps).map(|step| start + step as $ty * delta))?
             }};
         }
-        macro_rules! integers {
+        macro_rules! integer_range {
             ($ty:ty) => {{
                 let read = |value: &Value| -> Result<i128, Error> { Ok(i128::from(value.elements::<$ty>()?[0])) };
                 let (start, limit, delta) = (read(start)?, read(limit)?, read(delta)?);
@@ -111,11 +111,11 @@ fn range(node: &Node<'_>) -> Result<OpFn, Error> {
             }};
         }
         let result = match start.ty() {
-            ElementType::F32 => floats!(f32),
-            ElementType::F64 => floats!(f64),
-            ElementType::I16 => integers!(i16),
-            ElementType::I32 => integers!(i32),
-            ElementType::I64 => integers!(i64),
+            ElementType::F32 => float_range!(f32),
+            ElementType::F64 => float_range!(f64),
+            ElementType::I16 => integer_range!(i16),
+            ElementType::I32 => integer_range!(i32),
+            ElementType::I64 => integer_range!(i64),
             _ => return Err(crate::tensor::value::no_type(start)),
         };
         Ok(vec![convert(result, ty, cx)?])

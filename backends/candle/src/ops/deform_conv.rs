@@ -101,9 +101,9 @@ fn compute<T: Number>(
     };
     let divisible =
         channels % offset_groups == 0 && filters % groups == 0 && depth.checked_mul(groups) == Some(channels);
-    let mask_fits = mask.as_ref().is_none_or(|mask| plane_dims(1).is_some_and(|wanted| mask.dims() == wanted));
+    let mask_fits = mask.as_ref().is_none_or(|mask| plane_dims(1).is_some_and(|expected| mask.dims() == expected));
     let bias_fits = bias.as_ref().is_none_or(|bias| bias.dims() == [filters]);
-    if !divisible || !mask_fits || !bias_fits || plane_dims(2).is_none_or(|wanted| offsets.dims() != wanted) {
+    if !divisible || !mask_fits || !bias_fits || plane_dims(2).is_none_or(|expected| offsets.dims() != expected) {
         return Err(wrong());
     }
     let convolution = Convolution {
@@ -169,14 +169,14 @@ impl<T: Number> Convolution<'_, T> {
             // Each tap of a group has two planes of offsets, y and x, and one plane of the mask.
             let at = (batch * self.offset_groups + channel / shared) * taps + tap;
             let of = |list: &'_ [T], plane: usize, column: usize| list[(plane * rows.output + row) * width + column];
-            let (down, along) = (tap / columns.kernel, tap % columns.kernel);
+            let (kernel_row, kernel_column) = (tap / columns.kernel, tap % columns.kernel);
             let base = |slide: Slide, index: usize, tap: usize| {
                 (index * slide.stride + tap * slide.dilation) as f64 - slide.before as f64
             };
-            let y = base(rows, row, down);
+            let y = base(rows, row, kernel_row);
             for (column, out) in line.iter_mut().enumerate() {
                 let y = y + of(self.offsets, 2 * at, column).to_f64();
-                let x = base(columns, column, along) + of(self.offsets, 2 * at + 1, column).to_f64();
+                let x = base(columns, column, kernel_column) + of(self.offsets, 2 * at + 1, column).to_f64();
                 let sample = interpolated(plane, [rows.input, columns.input], y, x);
                 *out = self.mask.map_or(sample, |mask| sample.times(of(mask, at, column)));
             }
@@ -191,10 +191,10 @@ fn interpolated<T: Number>(plane: &[T], [rows, columns]: [usize; 2], y: f64, x: 
         return T::default();
     }
     let (top, left) = (y.floor(), x.floor());
-    let (down, along) = (y - top, x - left);
+    let (fraction_y, fraction_x) = (y - top, x - left);
     let mut sum = T::default();
-    for (row, weight_y) in [(top as i64, 1.0 - down), (top as i64 + 1, down)] {
-        for (column, weight_x) in [(left as i64, 1.0 - along), (left as i64 + 1, along)] {
+    for (row, weight_y) in [(top as i64, 1.0 - fraction_y), (top as i64 + 1, fraction_y)] {
+        for (column, weight_x) in [(left as i64, 1.0 - fraction_x), (left as i64 + 1, fraction_x)] {
             if (0..rows as i64).contains(&row) && (0..columns as i64).contains(&column) {
                 let element = plane[row as usize * columns + column as usize];
                 sum = sum.plus(T::from_f64(weight_y * weight_x).times(element));

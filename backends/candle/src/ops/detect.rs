@@ -174,8 +174,8 @@ fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
                 let bin_h = (bottom - top).max(least) / height as f32;
                 let bin_w = (right - left).max(least) / width as f32;
                 let points = |bin: f32| if sampling > 0 { sampling } else { bin.ceil().max(0.0) as usize };
-                let (down, along) = (points(bin_h), points(bin_w));
-                if down.max(1).saturating_mul(along.max(1)) > 1 << 24 {
+                let (point_rows, point_columns) = (points(bin_h), points(bin_w));
+                if point_rows.max(1).saturating_mul(point_columns.max(1)) > 1 << 24 {
                     return Err(Error::too_large("a region has more than 2^24 sampling points for each output"));
                 }
                 for channel in 0..channels {
@@ -183,13 +183,13 @@ fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
                     for position in 0..height * width {
                         checkpoint.step(1, cx)?;
                         let (y, x) = ((position / width) as f32, (position % width) as f32);
-                        let mut best = if is_max && down * along > 0 { f32::NEG_INFINITY } else { 0.0 };
-                        for row in 0..down {
+                        let mut best = if is_max && point_rows * point_columns > 0 { f32::NEG_INFINITY } else { 0.0 };
+                        for row in 0..point_rows {
                             checkpoint.step(1, cx)?;
-                            let y = top + y * bin_h + (row as f32 + 0.5) * bin_h / down as f32;
-                            for column in 0..along {
+                            let y = top + y * bin_h + (row as f32 + 0.5) * bin_h / point_rows as f32;
+                            for column in 0..point_columns {
                                 checkpoint.step(8, cx)?;
-                                let x = left + x * bin_w + (column as f32 + 0.5) * bin_w / along as f32;
+                                let x = left + x * bin_w + (column as f32 + 0.5) * bin_w / point_columns as f32;
                                 let parts = bilinear(y, x, h, w).map(|(at, weight)| weight * plane[at]);
                                 if is_max {
                                     best = parts
@@ -200,7 +200,7 @@ fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
                                 }
                             }
                         }
-                        out.push(if is_max { best } else { best / (down * along).max(1) as f32 });
+                        out.push(if is_max { best } else { best / (point_rows * point_columns).max(1) as f32 });
                     }
                 }
             }

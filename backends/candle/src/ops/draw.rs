@@ -64,14 +64,14 @@ impl Distribution {
         let output = cx.output::<T>(dims)?;
         // A block of the generator gives two numbers.
         let mut stream = source.draw(count.div_ceil(2), cx)?;
-        let mut spare = None;
+        let mut second_normal = None;
         output.collect((0..count).map(|_| {
             to(match self {
                 Self::Uniform { low, high } => low + (high - low) * stream.uniform(),
                 Self::Normal { mean, deviation } => {
-                    let normal = spare.take().unwrap_or_else(|| {
+                    let normal = second_normal.take().unwrap_or_else(|| {
                         let [one, other] = stream.normals();
-                        spare = Some(other);
+                        second_normal = Some(other);
                         one
                     });
                     mean + deviation * normal

@@ -55,7 +55,7 @@ pub(super) trait Float: Number + Factor {}
 
 impl<T: Number + Factor> Float for T {}
 
-macro_rules! floats {
+macro_rules! impl_floats {
     ($($ty:ty)*) => {$(
         impl Number for $ty {
             fn plus(self, other: Self) -> Self { self + other }
@@ -78,7 +78,7 @@ macro_rules! floats {
     )*};
 }
 
-macro_rules! half_floats {
+macro_rules! impl_half_floats {
     ($($ty:ty)*) => {$(
         impl Number for $ty {
             fn plus(self, other: Self) -> Self { self + other }
@@ -96,7 +96,7 @@ macro_rules! half_floats {
     )*};
 }
 
-macro_rules! integers {
+macro_rules! impl_integers {
     ($($ty:ty)*) => {$(
         impl Number for $ty {
             fn plus(self, other: Self) -> Self { self.wrapping_add(other) }
@@ -120,9 +120,9 @@ macro_rules! integers {
     )*};
 }
 
-floats!(f32 f64);
-half_floats!(f16 bf16);
-integers!(i8 i16 i32 i64 u8 u16 u32 u64);
+impl_floats!(f32 f64);
+impl_half_floats!(f16 bf16);
+impl_integers!(i8 i16 i32 i64 u8 u16 u32 u64);
 
 /// Runs a body with the Rust type of a value's elements, which must be numbers.
 macro_rules! with_numbers {

@@ -6,19 +6,19 @@ use crate::ops::cast::convert;
 use crate::ops::elementwise::with_numbers;
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{MANY, Operator, learning};
+use crate::ops::operator::{MANY, Operator, ml};
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::{Element, ElementType, with_elements};
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    learning(1, "Scaler", (1, 1), scaler),
-    learning(1, "Normalizer", (1, 1), normalizer),
-    learning(1, "Binarizer", (1, 1), binarizer),
-    learning(1, "Imputer", (1, 1), imputer),
-    learning(1, "ArrayFeatureExtractor", (2, 2), array_feature_extractor),
-    learning(1, "FeatureVectorizer", (1, MANY), feature_vectorizer),
+    ml(1, "Scaler", (1, 1), scaler),
+    ml(1, "Normalizer", (1, 1), normalizer),
+    ml(1, "Binarizer", (1, 1), binarizer),
+    ml(1, "Imputer", (1, 1), imputer),
+    ml(1, "ArrayFeatureExtractor", (2, 2), array_feature_extractor),
+    ml(1, "FeatureVectorizer", (1, MANY), feature_vectorizer),
 ];
 
 /// The input as f32, and the length of its rows; a vector is one row.

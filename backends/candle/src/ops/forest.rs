@@ -249,12 +249,12 @@ pub(super) fn tensor_numbers(tensor: &Value) -> Result<Vec<f64>, Error> {
     })
 }
 
-/// Checks that a list has `wanted` entries, or none if it may be empty.
-pub(super) fn check_len(name: &str, found: usize, wanted: usize, may_be_empty: bool) -> Result<(), Error> {
-    if found == wanted || (may_be_empty && found == 0) {
+/// Checks that a list has `expected` entries, or none if it may be empty.
+pub(super) fn check_len(name: &str, found: usize, expected: usize, may_be_empty: bool) -> Result<(), Error> {
+    if found == expected || (may_be_empty && found == 0) {
         return Ok(());
     }
-    Err(Error::invalid_encoding(format!("attribute {name} has {found} entries, not {wanted}")))
+    Err(Error::invalid_encoding(format!("attribute {name} has {found} entries, not {expected}")))
 }
 
 /// The ensemble of a TreeEnsembleRegressor or TreeEnsembleClassifier. `prefix` is that of the attributes of the leaves'

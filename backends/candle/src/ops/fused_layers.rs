@@ -136,8 +136,8 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
 
 /// Refuses the outputs of a skip normalization that are for training: the mean and the standard deviation.
 fn refuse_training_outputs(node: &Node<'_>) -> Result<(), Error> {
-    let wanted = |index: usize| node.proto.output.get(index).is_some_and(|name| !name.is_empty());
-    if wanted(1) || wanted(2) {
+    let is_used = |index: usize| node.proto.output.get(index).is_some_and(|name| !name.is_empty());
+    if is_used(1) || is_used(2) {
         return Err(Error::unsupported("the mean and the standard deviation are not supported as outputs"));
     }
     node.limit_outputs(4)

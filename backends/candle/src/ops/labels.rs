@@ -11,7 +11,7 @@ use crate::format::ports::Port;
 use crate::ops::broadcast::elements_like;
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{ML, Operator, learning};
+use crate::ops::operator::{ML, Operator, ml};
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::{Element, ElementType, with_elements};
 use crate::tensor::texts::Text;
@@ -19,11 +19,11 @@ use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    learning(1, "LabelEncoder", (1, 1), label_encoder_of_classes).until(1),
-    learning(2, "LabelEncoder", (1, 1), label_encoder),
-    learning(1, "OneHotEncoder", (1, 1), one_hot),
-    learning(1, "CategoryMapper", (1, 1), category_mapper),
-    learning(1, "ZipMap", (1, 1), zip_map),
+    ml(1, "LabelEncoder", (1, 1), label_encoder_of_classes).until(1),
+    ml(2, "LabelEncoder", (1, 1), label_encoder),
+    ml(1, "OneHotEncoder", (1, 1), one_hot),
+    ml(1, "CategoryMapper", (1, 1), category_mapper),
+    ml(1, "ZipMap", (1, 1), zip_map),
 ];
 
 /// The key of an element in a table, from its bits, so that NaN has one too.
@@ -31,7 +31,7 @@ trait Key: Element {
     fn key(self) -> u64;
 }
 
-macro_rules! integers {
+macro_rules! impl_integers {
     ($($ty:ty)*) => {$(
         impl Key for $ty {
             fn key(self) -> u64 { i64::from(self) as u64 }
@@ -39,9 +39,9 @@ macro_rules! integers {
     )*};
 }
 
-integers!(i64 i32 i16);
+impl_integers!(i64 i32 i16);
 
-macro_rules! floats {
+macro_rules! impl_floats {
     ($($ty:ty)*) => {$(
         impl Key for $ty {
             fn key(self) -> u64 {
@@ -52,7 +52,7 @@ macro_rules! floats {
     )*};
 }
 
-floats!(f32 f64);
+impl_floats!(f32 f64);
 
 impl Key for Text {
     fn key(self) -> u64 {

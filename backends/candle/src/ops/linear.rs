@@ -2,15 +2,13 @@
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, learning};
+use crate::ops::operator::{Operator, ml};
 use crate::ops::scores;
 use crate::ops::scores::{Transform, argmax, binary_scores, collect, labels, labels_at};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[
-    learning(1, "LinearRegressor", (1, 1), regressor).heavy(),
-    learning(1, "LinearClassifier", (1, 1), classifier).heavy(),
-];
+pub(super) const OPERATORS: &[Operator] =
+    &[ml(1, "LinearRegressor", (1, 1), regressor).heavy(), ml(1, "LinearClassifier", (1, 1), classifier).heavy()];
 
 /// Rows of coefficients, one for each score.
 struct Linear {
@@ -42,11 +40,11 @@ impl Linear {
 
     /// Checks the number of features of a row.
     fn check(&self, columns: usize) -> Result<(), Error> {
-        let wanted = self.coefficients.len() / self.targets;
-        if columns == wanted {
+        let expected = self.coefficients.len() / self.targets;
+        if columns == expected {
             return Ok(());
         }
-        Err(Error::invalid_argument(format!("a row has {columns} features, and the model expects {wanted}")))
+        Err(Error::invalid_argument(format!("a row has {columns} features, and the model expects {expected}")))
     }
 
     fn scores(

@@ -79,11 +79,11 @@ impl<'a> Rows<'a> {
 
 impl LinearAttention {
     fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
-        let mut floats = Vec::with_capacity(6);
+        let mut inputs = Vec::with_capacity(6);
         let mut types = [ElementType::F32; 2];
         for index in 0..6 {
             let Ok(value) = args.take(index) else {
-                floats.push(None);
+                inputs.push(None);
                 continue;
             };
             if !matches!(value.ty(), ElementType::F32 | ElementType::F16 | ElementType::Bf16) {
@@ -94,9 +94,9 @@ impl LinearAttention {
                 3 => types[1] = value.ty(),
                 _ => {}
             }
-            floats.push(Some(convert(value, ElementType::F32, cx)?));
+            inputs.push(Some(convert(value, ElementType::F32, cx)?));
         }
-        let [Some(query), Some(key), Some(value), past, decay, beta] = floats.as_slice() else {
+        let [Some(query), Some(key), Some(value), past, decay, beta] = inputs.as_slice() else {
             return Err(Error::invalid_argument("queries, keys or values are missing"));
         };
         let wrong = || {

@@ -250,14 +250,14 @@ fn group(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let channels = value.dims().get(1).copied().unwrap_or(1);
-        let wanted = if by_group { groups } else { channels };
+        let parameter_len = if by_group { groups } else { channels };
         let (scale, bias) = (promote_to(args.take(1)?, value.ty(), cx)?, promote_to(args.take(2)?, value.ty(), cx)?);
         if channels % groups != 0 {
             return Err(Error::invalid_argument(format!("{channels} channels do not divide into {groups} groups")));
         }
         let (plane, each) = (product(value.dims().get(2..).unwrap_or_default()), channels / groups);
         let result = with_reals!(value, T => {
-            let (scale, bias) = (parameter::<T>(&scale, wanted)?, parameter::<T>(&bias, wanted)?);
+            let (scale, bias) = (parameter::<T>(&scale, parameter_len)?, parameter::<T>(&bias, parameter_len)?);
             let (elements, epsilon) = (value.elements::<T>()?, T::from_f64(f64::from(epsilon)));
             let mut checkpoint = Checkpoint::default();
             cx.output::<T>(value.dims())?.append(|out| {

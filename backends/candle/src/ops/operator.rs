@@ -113,8 +113,8 @@ const LATEST_ML: i64 = 5;
 const MICROSOFT: &str = "com.microsoft";
 
 /// An operator of ai.onnx.ml from one version on.
-pub(super) const fn learning(since_version: i64, name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
-    Operator { domain: ML, until: LATEST_ML, ..since(since_version, name, inputs, build) }
+pub(super) const fn ml(version: i64, name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
+    Operator { domain: ML, until: LATEST_ML, ..since(version, name, inputs, build) }
 }
 
 /// An operator of com.microsoft, which has one version.

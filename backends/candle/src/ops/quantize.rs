@@ -52,10 +52,10 @@ impl ParameterLayout {
             let fits = scale.rank() == 1 && scale.len() == dim;
             return if fits { Ok(Self { outer, dim, inner, blocks: Some((0, 1)) }) } else { Err(wrong()) };
         }
-        let mut wanted = value.dims().to_vec();
-        wanted[axis] = dim.div_ceil(block);
-        if scale.dims() == wanted {
-            Ok(Self { outer, dim, inner, blocks: Some((wanted[axis], block)) })
+        let mut scale_dims = value.dims().to_vec();
+        scale_dims[axis] = dim.div_ceil(block);
+        if scale.dims() == scale_dims {
+            Ok(Self { outer, dim, inner, blocks: Some((scale_dims[axis], block)) })
         } else {
             Err(wrong())
         }

@@ -49,7 +49,7 @@ pub(super) trait Real:
     fn add_dots(rows: &[Self], x: &[Self], out: &mut [Self]);
 }
 
-macro_rules! functions {
+macro_rules! std_functions {
     ($ty:ident) => {
         const NEG_INFINITY: Self = $ty::NEG_INFINITY;
         const NAN: Self = $ty::NAN;
@@ -87,7 +87,7 @@ macro_rules! functions {
 }
 
 impl Real for f32 {
-    functions!(f32);
+    std_functions!(f32);
     #[inline]
     fn exp(self) -> Self {
         functions::exp(self)
@@ -109,7 +109,7 @@ impl Real for f32 {
 }
 
 impl Real for f64 {
-    functions!(f64);
+    std_functions!(f64);
     fn exp(self) -> Self {
         self.exp()
     }

@@ -158,7 +158,7 @@ fn simplest(scale: f32) -> Fraction {
     let whole = |x: f64| (x * denominator as f64) as i128;
     let between = |other: f32| f64::midpoint(f64::from(scale), f64::from(other));
     let (low, high) = (whole(between(scale.next_down())), whole(between(scale.next_up())));
-    // Continued fractions: the smallest integer inside the interval, if there is one; otherwise the common integer part,
+    // Continued fractions: the smallest integer inside the interval, if there is one; otherwise the common integer part
     // plus one over the simplest fraction in the interval of the reciprocals of the remainders.
     let (mut low, mut high) = ((low, denominator), (high, denominator));
     let (mut before, mut last) = ((0_i128, 1_i128), (1_i128, 0_i128));

@@ -234,9 +234,9 @@ impl Filter {
             Transform::TfCropAndResize => {
                 let (start, end) = roi;
                 let last = old - 1.0;
-                let along =
+                let offset =
                     if new > 1.0 { at * (end - start) * last / (new - 1.0) } else { (end - start) * last / 2.0 };
-                return Some(start * last + along).filter(|coordinate| (0.0..=last).contains(coordinate));
+                return Some(start * last + offset).filter(|coordinate| (0.0..=last).contains(coordinate));
             }
         })
     }

@@ -195,11 +195,11 @@ fn transformed<T: Real>(
     let mut checkpoint = Checkpoint::default();
     let (matrices, steps) = (theta.elements::<T>()?, strides(spatial));
     let number = |index: usize, size: usize| {
-        let (twice, size) = (2.0 * index as f64, size as f64);
+        let (doubled, size) = (2.0 * index as f64, size as f64);
         T::from_f64(if !align_corners {
-            (twice + 1.0) / size - 1.0
+            (doubled + 1.0) / size - 1.0
         } else if size > 1.0 {
-            twice / (size - 1.0) - 1.0
+            doubled / (size - 1.0) - 1.0
         } else {
             -1.0
         })

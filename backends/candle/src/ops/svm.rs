@@ -5,13 +5,13 @@
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, learning};
+use crate::ops::operator::{Operator, ml};
 use crate::ops::scores;
 use crate::ops::scores::{Transform, argmax, binary_scores, collect, labels, labels_at, logistic};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] =
-    &[learning(1, "SVMRegressor", (1, 1), regressor).heavy(), learning(1, "SVMClassifier", (1, 1), classifier).heavy()];
+    &[ml(1, "SVMRegressor", (1, 1), regressor).heavy(), ml(1, "SVMClassifier", (1, 1), classifier).heavy()];
 
 /// The largest number of classes; each pair of classes has a score.
 const MAX_CLASSES: usize = 1 << 12;
@@ -88,11 +88,11 @@ fn length(vectors: &[f64], count: usize) -> Result<usize, Error> {
     Ok(vectors.len() / count)
 }
 
-fn check_features(columns: usize, wanted: usize) -> Result<(), Error> {
-    if columns == wanted {
+fn check_features(columns: usize, expected: usize) -> Result<(), Error> {
+    if columns == expected {
         return Ok(());
     }
-    Err(Error::invalid_argument(format!("a row has {columns} features, and the model expects {wanted}")))
+    Err(Error::invalid_argument(format!("a row has {columns} features, and the model expects {expected}")))
 }
 
 fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {

@@ -7,7 +7,7 @@ use crate::compute::context::ExecContext;
 use crate::ops::cast::convert;
 use crate::ops::forest::{Aggregate, Branch, Forest, Mode, Next, check_len, numbers, read_forest, tensor_numbers};
 use crate::ops::node::{Args, Node, OpFn};
-use crate::ops::operator::{Operator, learning};
+use crate::ops::operator::{Operator, ml};
 use crate::ops::scores;
 use crate::ops::scores::{Transform, argmax, binary_scores, collect, collect_as, labels, labels_at};
 use crate::tensor::element::{Element, ElementType};
@@ -15,9 +15,9 @@ use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    learning(1, "TreeEnsembleRegressor", (1, 1), regressor).heavy(),
-    learning(1, "TreeEnsembleClassifier", (1, 1), classifier).heavy(),
-    learning(5, "TreeEnsemble", (1, 1), ensemble).heavy(),
+    ml(1, "TreeEnsembleRegressor", (1, 1), regressor).heavy(),
+    ml(1, "TreeEnsembleClassifier", (1, 1), classifier).heavy(),
+    ml(5, "TreeEnsemble", (1, 1), ensemble).heavy(),
 ];
 
 fn targets(node: &Node<'_>) -> Result<usize, Error> {
