@@ -16,7 +16,7 @@ struct Rotary {
     /// Number of heads; needed for a tensor of three dimensions.
     heads: Option<usize>,
     /// Elements of each head that are rotated; 0 for all.
-    rotary_dim: usize,
+    embedding_dim: usize,
 }
 
 fn rotary(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -26,8 +26,8 @@ fn rotary(node: &Node<'_>) -> Result<OpFn, Error> {
     };
     let heads = Some(count("num_heads")?).filter(|&heads| heads > 0);
     let operator =
-        Rotary { interleaved: node.flag("interleaved", false)?, heads, rotary_dim: count("rotary_embedding_dim")? };
-    if !operator.rotary_dim.is_multiple_of(2) {
+        Rotary { interleaved: node.flag("interleaved", false)?, heads, embedding_dim: count("rotary_embedding_dim")? };
+    if !operator.embedding_dim.is_multiple_of(2) {
         return Err(Error::invalid_encoding("attribute rotary_embedding_dim is odd"));
     }
     Ok(Box::new(move |args, cx| operator.run(args, cx)))
@@ -82,7 +82,7 @@ impl Rotary {
             }
             _ => return Err(wrong()),
         };
-        let rotary_dim = if self.rotary_dim == 0 { size } else { self.rotary_dim };
+        let rotary_dim = if self.embedding_dim == 0 { size } else { self.embedding_dim };
         if rotary_dim % 2 != 0 || rotary_dim > size {
             return Err(Error::invalid_argument(format!(
                 "{rotary_dim} elements of a head of {size} cannot be rotated in pairs"

@@ -34,11 +34,11 @@ fn slice(node: &Node<'_>) -> Result<OpFn, Error> {
         let mut ranges: Vec<(usize, i64, usize)> = value.dims().iter().map(|&dim| (0, 1, dim)).collect();
         let mut seen = vec![false; ranges.len()];
         for (((&signed_axis, &start), &end), &step) in axes.iter().zip(&starts).zip(&ends).zip(&steps) {
-            let axis = axis(signed_axis, value.rank())?;
-            if std::mem::replace(&mut seen[axis], true) {
+            let index = axis(signed_axis, value.rank())?;
+            if std::mem::replace(&mut seen[index], true) {
                 return Err(Error::invalid_argument("an axis is named twice"));
             }
-            ranges[axis] = range(value.dims()[axis] as i64, start, end, step)?;
+            ranges[index] = range(value.dims()[index] as i64, start, end, step)?;
         }
         let dims: Vec<usize> = ranges.iter().map(|&(_, _, count)| count).collect();
         check_budget(&dims, value, cx)?;

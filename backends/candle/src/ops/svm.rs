@@ -28,7 +28,7 @@ enum KernelType {
 /// The kernel function of two vectors, with its parameters.
 #[derive(Debug, Clone, Copy)]
 struct Kernel {
-    kernel_type: KernelType,
+    function: KernelType,
     gamma: f64,
     offset: f64,
     degree: f64,
@@ -57,12 +57,17 @@ impl Kernel {
                 )));
             }
         };
-        Ok(Self { kernel_type, gamma: f64::from(gamma), offset: f64::from(offset), degree: f64::from(degree) })
+        Ok(Self {
+            function: kernel_type,
+            gamma: f64::from(gamma),
+            offset: f64::from(offset),
+            degree: f64::from(degree),
+        })
     }
 
     fn apply(self, a: &[f64], b: &[f64]) -> f64 {
         let dot = || a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        match self.kernel_type {
+        match self.function {
             KernelType::Linear => dot(),
             KernelType::Poly => (self.gamma * dot() + self.offset).powf(self.degree),
             KernelType::Rbf => (-self.gamma * a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>()).exp(),

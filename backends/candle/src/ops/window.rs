@@ -1,4 +1,5 @@
-//! What convolutions and pools share: a window that slides over padded spatial dimensions.
+//! A window that slides over padded spatial dimensions, and the sizes of convolutions: parts that convolutions and
+//! pools share.
 
 use crate::ops::node::Node;
 use crate::ops::real::Real;
@@ -28,7 +29,7 @@ pub(super) struct Window {
     ceil: bool,
 }
 
-/// One spatial dimension of a window, resolved.
+/// One spatial dimension of a window: its sizes, and the pads before and after the input.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slide {
     pub(super) input: usize,
