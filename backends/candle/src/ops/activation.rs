@@ -46,8 +46,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(18, "Mish", (1, 1), |_| float_unary!(|x| x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh())),
     since(1, "Softplus", (1, 1), |_| float_unary!(|x| x.max(0.0) + (-x.abs()).exp().ln_1p())),
     since(1, "Softsign", (1, 1), |_| float_unary!(|x| x / (1.0 + x.abs()))),
-    since(9, "Erf", (1, 1), |_| float_unary(functions::erf, libm::erf))
-        .follower(|_| fused(Unary::Erf)),
+    since(9, "Erf", (1, 1), |_| float_unary(functions::erf, libm::erf)).follower(|_| fused(Unary::Erf)),
     since(6, "Exp", (1, 1), |_| float_unary(functions::exp, f64::exp)),
     since(6, "Log", (1, 1), |_| float_unary!(|x| x.ln())),
     since(6, "Sqrt", (1, 1), |_| float_unary!(|x| x.sqrt())),

@@ -66,7 +66,7 @@ pub(super) const FAMILIES: [&[Operator]; 51] = [
     trees::OPERATORS,
 ];
 
-/// The operator of ai.onnx of this name at this opset.
+/// Finds the operator of ai.onnx with a name at an opset.
 pub(super) fn find(name: &str, opset: i64) -> Result<&'static Operator, Error> {
     let is = |row: &&Operator| row.domain.is_empty() && row.name == name && (row.since..=row.until).contains(&opset);
     let found = FAMILIES.into_iter().flatten().find(is);

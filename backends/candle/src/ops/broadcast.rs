@@ -78,7 +78,7 @@ pub(super) fn runs<const N: usize>(
             visit(&Run { out: run.out + from, len: piece, starts, steps });
         }
         run.out += len;
-        // The next outer index, counted like an odometer.
+        // The next index of the outer dimensions, the last of which changes fastest.
         let mut moved = false;
         for ((index, (dim, steps)), _) in index.iter_mut().zip(&merged).rev().zip(0..) {
             *index += 1;

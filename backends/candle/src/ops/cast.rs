@@ -1,4 +1,4 @@
-//! Cast and CastLike: from any element type to any other.
+//! Cast and CastLike: conversions between element types.
 //!
 //! A float is truncated to an integer and saturates if it is out of range. An integer wraps around to a narrower one.
 

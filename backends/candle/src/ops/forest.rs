@@ -82,7 +82,7 @@ pub(super) struct Branch {
     pub(super) if_false: Next,
 }
 
-/// How the scores of the trees become one.
+/// How the scores of the trees are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Aggregate {
     Sum,
@@ -148,7 +148,7 @@ impl Forest {
         Ok(())
     }
 
-    /// Bytes that the ensemble takes.
+    /// Bytes of memory that the ensemble takes.
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&*self.branches)
             + size_of_val(&*self.members)

@@ -57,7 +57,7 @@ fn scaled(value: Value, factor: f32, multiply: &OpFn, cx: &ExecContext<'_>) -> R
     call(multiply, [value, factor], cx)
 }
 
-/// The value with its last two dimensions exchanged.
+/// The value with its last two dimensions transposed.
 fn transposed(value: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let rank = value.rank();
     if rank < 2 {

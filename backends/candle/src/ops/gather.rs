@@ -1,4 +1,4 @@
-//! Elements by index: Gather, GatherElements, GatherND.
+//! Operators that read elements by index: Gather, GatherElements, GatherND.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::integers::integers;

@@ -103,7 +103,7 @@ pub fn operators() -> impl Iterator<Item = &'static Operator> {
     basic::FAMILIES.into_iter().chain(COMPOSITES).flatten()
 }
 
-/// The operator of this name at this opset, or why there is none.
+/// Finds the operator of a domain and a name at an opset; the error says why there is none.
 pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Result<&'static Operator, &'static str> {
     type Table = HashMap<(&'static str, &'static str), Vec<&'static Operator>>;
     static TABLE: LazyLock<Table> = LazyLock::new(|| {

@@ -30,7 +30,7 @@ pub(crate) trait RunGraph: Send + Sync {
     fn run(&self, inputs: Vec<Value>, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error>;
 }
 
-/// A graph in an attribute, compiled.
+/// A compiled graph of an attribute, with the values that it captures.
 #[derive(Clone)]
 pub(crate) struct Subgraph {
     pub(crate) graph: Arc<dyn RunGraph>,
@@ -60,7 +60,7 @@ impl Shared {
     }
 }
 
-/// One node, for its constructor.
+/// A node at load.
 pub(crate) struct Node<'a> {
     pub(crate) proto: &'a NodeProto,
     /// The version of the operator set that the model imports.
@@ -106,7 +106,7 @@ impl<'a> Node<'a> {
         self.constants.get(index)?.as_ref()
     }
 
-    /// Refuses any use of more than `outputs` outputs.
+    /// Refuses a node with more than `outputs` outputs.
     pub(crate) fn limit_outputs(&self, outputs: usize) -> Result<(), Error> {
         if self.outputs() > outputs {
             return Err(Error::unsupported(format!(

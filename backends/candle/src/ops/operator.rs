@@ -7,7 +7,7 @@ use crate::ops::fusion::{Anchor, Follower};
 use crate::ops::node::{Node, OpFn};
 use graphpool::backend::Error;
 
-/// The newest version of ai.onnx that the table was written against.
+/// The newest version of ai.onnx that the table covers.
 pub const LATEST_OPSET: i64 = 28;
 
 /// Builds an operator from the attributes of its node.
@@ -103,10 +103,10 @@ pub(super) const fn since(since: i64, name: &'static str, inputs: (usize, usize)
     Operator { domain: "", name, since, until: LATEST_OPSET, inputs, cost, build, fusion }
 }
 
-/// The domain of classical machine learning.
+/// The domain of the operators of classical machine learning.
 pub(super) const ML: &str = "ai.onnx.ml";
 
-/// The newest version of ai.onnx.ml that the table was written against.
+/// The newest version of ai.onnx.ml that the table covers.
 const LATEST_ML: i64 = 5;
 
 /// The domain of the operators that onnxruntime adds.

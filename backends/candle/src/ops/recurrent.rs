@@ -1,4 +1,4 @@
-//! LSTM, GRU and RNN: forwards, backwards and both, with lengths, peepholes, clipping and all activations of ONNX.
+//! LSTM, GRU and RNN: in both directions, with sequence lengths, peepholes, clipping and all activations of ONNX.
 //!
 //! The contribution of the input to every gate at every step is one product. Each step then adds the product of the
 //! state and the recurrent weights, and evaluates the gates.

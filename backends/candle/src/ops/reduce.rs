@@ -57,7 +57,7 @@ fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Resul
         let value = if ty == ElementType::Bool && extreme { convert(value, ElementType::U8, cx)? } else { value };
         let list = axes_list.get(&args)?.unwrap_or_default();
         let reduced = match (list.is_empty(), no_axes_is_identity) {
-            // The function is still applied to each element.
+            // No axis is reduced, but the function applies to each element.
             (true, true) => Vec::new(),
             (true, false) => (0..value.rank()).collect(),
             (false, _) => axes(&list, value.rank())?,

@@ -98,13 +98,13 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// From one size to another. An empty input has no coordinates.
+    /// A dimension that is resized from one size to another. An empty input has no coordinates.
     pub(super) fn of_sizes(input: usize, output: usize) -> Self {
         let scale = Fraction { numerator: output.max(1) as i128, denominator: input.max(1) as i128 };
         Self { input, output, scale }
     }
 
-    /// By a positive and finite scale.
+    /// A dimension that is resized by a positive and finite scale.
     pub(super) fn of_scale(input: usize, scale: f32) -> Self {
         // ONNX computes the size in floats. A size out of the range of usize saturates, and the budget refuses it.
         let output = (input as f32 * scale).floor() as usize;

@@ -208,12 +208,9 @@ fn transformed<T: Real>(
         for matrix in matrices.chunks_exact(rank * (rank + 1)) {
             for point in 0..points {
                 checkpoint.step(rank * rank, cx)?;
-                let at =
-                    |coordinate: usize| number(point / steps[coordinate] % spatial[coordinate], spatial[coordinate]);
-                // The last dimension comes first.
-                let row = |row: &[T]| {
-                    row[rank] + (0..rank).map(|coordinate| row[coordinate] * at(rank - 1 - coordinate)).sum::<T>()
-                };
+                let at = |axis: usize| number(point / steps[axis] % spatial[axis], spatial[axis]);
+                // The columns of a matrix begin with the last dimension.
+                let row = |row: &[T]| row[rank] + (0..rank).map(|axis| row[axis] * at(rank - 1 - axis)).sum::<T>();
                 out.extend(matrix.chunks_exact(rank + 1).map(row));
             }
         }

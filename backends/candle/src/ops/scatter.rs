@@ -1,4 +1,4 @@
-//! Writes by index: ScatterElements, Scatter, ScatterND.
+//! Operators that write elements by index: ScatterElements, Scatter, ScatterND.
 //!
 //! The updates are applied in order: of two updates of one element the later wins, or both are reduced.
 

@@ -140,7 +140,8 @@ pub(super) fn argmax(scores: &[f64]) -> usize {
     best.map_or(0, |(position, _)| position)
 }
 
-/// The scores of the two classes of a classifier with one score.
+/// The scores of both classes of a classifier that has one score, for the second class. With `complements` the first
+/// score is one minus the second, otherwise its negative.
 pub(super) fn binary_scores(score: f64, complements: bool, transform: Transform) -> [f64; 2] {
     match transform {
         Transform::Logistic => [logistic(-score), logistic(score)],

@@ -45,7 +45,7 @@ impl Slide {
     /// A dimension of 1.
     pub(super) const UNIT: Self = Self { input: 1, output: 1, kernel: 1, stride: 1, dilation: 1, before: 0, after: 0 };
 
-    /// The slides of a window over one to three dimensions, as over three.
+    /// The slides of one to three dimensions, filled up in front with dimensions of 1.
     pub(super) fn as_three(slides: &[Self]) -> Result<[Self; 3], Error> {
         match *slides {
             [x] => Ok([Self::UNIT, Self::UNIT, x]),
@@ -179,7 +179,7 @@ impl Window {
         )))
     }
 
-    /// The window of `kernel` over spatial dimensions `input`.
+    /// The slide of each dimension of a window of size `kernel` over the spatial dimensions `input`.
     pub(super) fn slides_over(&self, input: &[usize], kernel: &[usize]) -> Result<Vec<Slide>, Error> {
         self.check(kernel, input.len())?;
         let slide = |(position, (&input, &kernel)): (usize, (&usize, &usize))| {
@@ -247,7 +247,7 @@ impl<'a> ConvShape<'a> {
     }
 }
 
-/// A spatial tensor as batch, channels and one to three spatial dimensions.
+/// Splits dimensions into batch, channels and one to three spatial dimensions.
 pub(super) fn planes(dims: &[usize]) -> Result<(usize, usize, &[usize]), Error> {
     match dims {
         [n, c, spatial @ ..] if (1..=3).contains(&spatial.len()) => Ok((*n, *c, spatial)),
