@@ -1,4 +1,4 @@
-//! Functions of one tensor, element by element: activations, exponentials, roundings, signs.
+//! Elementwise functions of one tensor: activations, exponentials, trigonometry, rounding, signs, Clip.
 
 use half::{bf16, f16};
 
@@ -14,69 +14,69 @@ use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
-/// A function of floats, written once for both widths.
-macro_rules! floats {
+/// A function of floats, written once for f32 and f64.
+macro_rules! float_unary {
     (|$x:ident| $body:expr) => {
-        float(|$x: f32| $body, |$x: f64| $body)
+        float_unary(|$x: f32| $body, |$x: f64| $body)
     };
 }
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(6, "Relu", (1, 1), |_| numbers(|value, cx| with_numbers!(value, T => map_into(value, cx, relu::<T>))))
-        .follower(|_| unary(Unary::Relu)),
-    since(6, "Abs", (1, 1), |_| numbers(|value, cx| with_numbers!(value, T => map_into(value, cx, absolute::<T>)))),
-    since(6, "Neg", (1, 1), |_| numbers(|value, cx| with_numbers!(value, T => map_into(value, cx, negative::<T>)))),
-    since(9, "Sign", (1, 1), |_| numbers(|value, cx| with_numbers!(value, T => map_into(value, cx, sign::<T>)))),
-    since(6, "LeakyRelu", (1, 1), leaky_relu).follower(|node| unary(Unary::LeakyRelu(node.float("alpha", 0.01).ok()?))),
+    since(6, "Relu", (1, 1), |_| unary(|value, cx| with_numbers!(value, T => map_into(value, cx, relu::<T>))))
+        .follower(|_| fused(Unary::Relu)),
+    since(6, "Abs", (1, 1), |_| unary(|value, cx| with_numbers!(value, T => map_into(value, cx, absolute::<T>)))),
+    since(6, "Neg", (1, 1), |_| unary(|value, cx| with_numbers!(value, T => map_into(value, cx, negative::<T>)))),
+    since(9, "Sign", (1, 1), |_| unary(|value, cx| with_numbers!(value, T => map_into(value, cx, sign::<T>)))),
+    since(6, "LeakyRelu", (1, 1), leaky_relu).follower(|node| fused(Unary::LeakyRelu(node.float("alpha", 0.01).ok()?))),
     since(7, "PRelu", (2, 2), prelu),
     since(6, "Elu", (1, 1), elu),
     since(6, "Selu", (1, 1), selu),
     since(12, "Celu", (1, 1), celu),
     since(10, "ThresholdedRelu", (1, 1), thresholded_relu),
-    since(6, "Sigmoid", (1, 1), |_| float(functions::sigmoid, |x| 1.0 / (1.0 + (-x).exp())))
-        .follower(|_| unary(Unary::Sigmoid)),
+    since(6, "Sigmoid", (1, 1), |_| float_unary(functions::sigmoid, |x| 1.0 / (1.0 + (-x).exp())))
+        .follower(|_| fused(Unary::Sigmoid)),
     since(6, "HardSigmoid", (1, 1), hard_sigmoid)
-        .follower(|node| unary(Unary::HardSigmoid(node.float("alpha", 0.2).ok()?, node.float("beta", 0.5).ok()?))),
+        .follower(|node| fused(Unary::HardSigmoid(node.float("alpha", 0.2).ok()?, node.float("beta", 0.5).ok()?))),
     since(9, "Shrink", (1, 1), shrink),
-    since(14, "HardSwish", (1, 1), |_| floats!(|x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)))
-        .follower(|_| unary(Unary::HardSwish)),
-    since(6, "Tanh", (1, 1), |_| float(functions::tanh, f64::tanh)).follower(|_| unary(Unary::Tanh)),
+    since(14, "HardSwish", (1, 1), |_| float_unary!(|x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)))
+        .follower(|_| fused(Unary::HardSwish)),
+    since(6, "Tanh", (1, 1), |_| float_unary(functions::tanh, f64::tanh)).follower(|_| fused(Unary::Tanh)),
     since(20, "Gelu", (1, 1), gelu).follower(fused_gelu),
     since(24, "Swish", (1, 1), swish),
-    since(18, "Mish", (1, 1), |_| floats!(|x| x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh())),
-    since(1, "Softplus", (1, 1), |_| floats!(|x| x.max(0.0) + (-x.abs()).exp().ln_1p())),
-    since(1, "Softsign", (1, 1), |_| floats!(|x| x / (1.0 + x.abs()))),
-    since(9, "Erf", (1, 1), |_| float(functions::erf, libm::erf)).follower(|_| unary(Unary::Erf)),
-    since(6, "Exp", (1, 1), |_| float(functions::exp, f64::exp)),
-    since(6, "Log", (1, 1), |_| floats!(|x| x.ln())),
-    since(6, "Sqrt", (1, 1), |_| floats!(|x| x.sqrt())),
-    since(6, "Reciprocal", (1, 1), |_| floats!(|x| 1.0 / x)),
-    since(6, "Floor", (1, 1), |_| floats!(|x| x.floor())),
-    since(6, "Ceil", (1, 1), |_| floats!(|x| x.ceil())),
-    since(11, "Round", (1, 1), |_| floats!(|x| x.round_ties_even())),
-    since(7, "Sin", (1, 1), |_| floats!(|x| x.sin())),
-    since(7, "Cos", (1, 1), |_| floats!(|x| x.cos())),
-    since(7, "Tan", (1, 1), |_| floats!(|x| x.tan())),
-    since(7, "Asin", (1, 1), |_| floats!(|x| x.asin())),
-    since(7, "Acos", (1, 1), |_| floats!(|x| x.acos())),
-    since(7, "Atan", (1, 1), |_| floats!(|x| x.atan())),
-    since(9, "Sinh", (1, 1), |_| floats!(|x| x.sinh())),
-    since(9, "Cosh", (1, 1), |_| floats!(|x| x.cosh())),
-    since(9, "Asinh", (1, 1), |_| float(|x| asinh(f64::from(x)) as f32, asinh)),
-    since(9, "Acosh", (1, 1), |_| float(|x| acosh(f64::from(x)) as f32, acosh)),
-    // The library's is inexact near -1, and exact near 1.
-    since(9, "Atanh", (1, 1), |_| floats!(|x| x.abs().atanh().copysign(x))),
+    since(18, "Mish", (1, 1), |_| float_unary!(|x| x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh())),
+    since(1, "Softplus", (1, 1), |_| float_unary!(|x| x.max(0.0) + (-x.abs()).exp().ln_1p())),
+    since(1, "Softsign", (1, 1), |_| float_unary!(|x| x / (1.0 + x.abs()))),
+    since(9, "Erf", (1, 1), |_| float_unary(functions::erf, libm::erf)).follower(|_| fused(Unary::Erf)),
+    since(6, "Exp", (1, 1), |_| float_unary(functions::exp, f64::exp)),
+    since(6, "Log", (1, 1), |_| float_unary!(|x| x.ln())),
+    since(6, "Sqrt", (1, 1), |_| float_unary!(|x| x.sqrt())),
+    since(6, "Reciprocal", (1, 1), |_| float_unary!(|x| 1.0 / x)),
+    since(6, "Floor", (1, 1), |_| float_unary!(|x| x.floor())),
+    since(6, "Ceil", (1, 1), |_| float_unary!(|x| x.ceil())),
+    since(11, "Round", (1, 1), |_| float_unary!(|x| x.round_ties_even())),
+    since(7, "Sin", (1, 1), |_| float_unary!(|x| x.sin())),
+    since(7, "Cos", (1, 1), |_| float_unary!(|x| x.cos())),
+    since(7, "Tan", (1, 1), |_| float_unary!(|x| x.tan())),
+    since(7, "Asin", (1, 1), |_| float_unary!(|x| x.asin())),
+    since(7, "Acos", (1, 1), |_| float_unary!(|x| x.acos())),
+    since(7, "Atan", (1, 1), |_| float_unary!(|x| x.atan())),
+    since(9, "Sinh", (1, 1), |_| float_unary!(|x| x.sinh())),
+    since(9, "Cosh", (1, 1), |_| float_unary!(|x| x.cosh())),
+    since(9, "Asinh", (1, 1), |_| float_unary(|x| asinh(f64::from(x)) as f32, asinh)),
+    since(9, "Acosh", (1, 1), |_| float_unary(|x| acosh(f64::from(x)) as f32, acosh)),
+    // Rust's `atanh` is inexact near -1 and exact near 1.
+    since(9, "Atanh", (1, 1), |_| float_unary!(|x| x.abs().atanh().copysign(x))),
     since(6, "Clip", (1, 1), clip_by_attributes).until(10).follower(fused_clip),
     since(11, "Clip", (1, 3), clip_by_inputs).follower(fused_clip),
 ];
 
-/// A function of floats; the 16-bit ones go through f32.
-fn float(
+/// An operator of one tensor of floats; f16 and bf16 are computed in f32.
+fn float_unary(
     single: impl Fn(f32) -> f32 + Send + Sync + 'static,
     double: impl Fn(f64) -> f64 + Send + Sync + 'static,
 ) -> Result<OpFn, Error> {
-    numbers(move |value, cx| match value.ty() {
-        ElementType::F32 => singles(value, cx, &single),
+    unary(move |value, cx| match value.ty() {
+        ElementType::F32 => map_f32(value, cx, &single),
         ElementType::F64 => map_into(value, cx, &double),
         ElementType::F16 => map_into(value, cx, |x: f16| f16::from_f32(single(x.to_f32()))),
         ElementType::Bf16 => map_into(value, cx, |x: bf16| bf16::from_f32(single(x.to_f32()))),
@@ -84,8 +84,8 @@ fn float(
     })
 }
 
-/// A function of f32, in the widest vectors there are.
-fn singles(mut value: Value, cx: &ExecContext<'_>, f: impl Fn(f32) -> f32) -> Result<Value, Error> {
+/// `f` of each element, in the widest vectors of the processor.
+fn map_f32(mut value: Value, cx: &ExecContext<'_>, f: impl Fn(f32) -> f32) -> Result<Value, Error> {
     let mut checkpoint = Checkpoint::default();
     if let Some(elements) = value.elements_mut::<f32>() {
         for piece in elements.chunks_mut(PIECE) {
@@ -106,12 +106,15 @@ fn singles(mut value: Value, cx: &ExecContext<'_>, f: impl Fn(f32) -> f32) -> Re
     })
 }
 
-fn numbers(f: impl Fn(Value, &ExecContext<'_>) -> Result<Value, Error> + Send + Sync + 'static) -> Result<OpFn, Error> {
+/// An operator of one tensor.
+pub(super) fn unary(
+    f: impl Fn(Value, &ExecContext<'_>) -> Result<Value, Error> + Send + Sync + 'static,
+) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| Ok(vec![f(args.take(0)?, cx)?])))
 }
 
 fn relu<T: Number>(x: T) -> T {
-    // A NaN stays one.
+    // NaN is not less than 0 and is kept.
     if x < T::default() { T::default() } else { x }
 }
 
@@ -120,7 +123,7 @@ fn absolute<T: Number>(x: T) -> T {
 }
 
 fn negative<T: Number>(x: T) -> T {
-    // -0.0 for 0.0, where there is one.
+    // Subtracting from -0.0 turns 0.0 into -0.0.
     T::from_f64(-0.0).minus(x)
 }
 
@@ -138,7 +141,7 @@ fn sign<T: Number>(x: T) -> T {
 fn leaky_relu(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 0.01)?;
     let wide = f64::from(alpha);
-    float(move |x| if x < 0.0 { alpha * x } else { x }, move |x| if x < 0.0 { wide * x } else { x })
+    float_unary(move |x| if x < 0.0 { alpha * x } else { x }, move |x| if x < 0.0 { wide * x } else { x })
 }
 
 fn prelu(_: &Node<'_>) -> Result<OpFn, Error> {
@@ -153,20 +156,23 @@ fn prelu(_: &Node<'_>) -> Result<OpFn, Error> {
 fn elu(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 1.0)?;
     let wide = f64::from(alpha);
-    float(move |x| if x < 0.0 { alpha * x.exp_m1() } else { x }, move |x| if x < 0.0 { wide * x.exp_m1() } else { x })
+    float_unary(
+        move |x| if x < 0.0 { alpha * x.exp_m1() } else { x },
+        move |x| if x < 0.0 { wide * x.exp_m1() } else { x },
+    )
 }
 
 fn selu(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 1.673_263_2)?;
     let gamma = node.float("gamma", 1.050_701)?;
     let wide = (f64::from(alpha), f64::from(gamma));
-    float(
+    float_unary(
         move |x| gamma * if x > 0.0 { x } else { alpha * x.exp_m1() },
         move |x| wide.1 * if x > 0.0 { x } else { wide.0 * x.exp_m1() },
     )
 }
 
-/// From here on, `x + √(x² ± 1)` is `2x` to the last bit, and doubling the largest numbers is avoided.
+/// From here on `x + √(x² ± 1)` rounds to `2x`, whose logarithm is `ln x + ln 2`; `2x` itself may overflow.
 const LARGE: f64 = 1e100;
 
 fn asinh(x: f64) -> f64 {
@@ -180,7 +186,7 @@ fn acosh(x: f64) -> f64 {
 fn celu(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 1.0)?;
     let wide = f64::from(alpha);
-    float(
+    float_unary(
         move |x| if x > 0.0 { x } else { alpha * (x / alpha).exp_m1() },
         move |x| if x > 0.0 { x } else { wide * (x / wide).exp_m1() },
     )
@@ -189,12 +195,12 @@ fn celu(node: &Node<'_>) -> Result<OpFn, Error> {
 fn thresholded_relu(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 1.0)?;
     let wide = f64::from(alpha);
-    float(move |x| if x > alpha { x } else { 0.0 }, move |x| if x > wide { x } else { 0.0 })
+    float_unary(move |x| if x > alpha { x } else { 0.0 }, move |x| if x > wide { x } else { 0.0 })
 }
 
 fn shrink(node: &Node<'_>) -> Result<OpFn, Error> {
     let (bias, edge) = (f64::from(node.float("bias", 0.0)?), f64::from(node.float("lambd", 0.5)?));
-    numbers(move |value, cx| {
+    unary(move |value, cx| {
         with_numbers!(value, T => map_into(value, cx, |x: T| {
             let wide = x.to_f64();
             if wide < -edge {
@@ -212,34 +218,34 @@ fn hard_sigmoid(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 0.2)?;
     let beta = node.float("beta", 0.5)?;
     let wide = (f64::from(alpha), f64::from(beta));
-    float(move |x| (alpha * x + beta).clamp(0.0, 1.0), move |x| (wide.0 * x + wide.1).clamp(0.0, 1.0))
+    float_unary(move |x| (alpha * x + beta).clamp(0.0, 1.0), move |x| (wide.0 * x + wide.1).clamp(0.0, 1.0))
 }
 
 fn swish(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 1.0)?;
     let wide = f64::from(alpha);
-    float(move |x| x * functions::sigmoid(alpha * x), move |x| x / (1.0 + (-wide * x).exp()))
+    float_unary(move |x| x * functions::sigmoid(alpha * x), move |x| x / (1.0 + (-wide * x).exp()))
 }
 
 fn gelu(node: &Node<'_>) -> Result<OpFn, Error> {
     use std::f32::consts::FRAC_1_SQRT_2;
     match node.string("approximate", "none")? {
-        "none" => float(
+        "none" => float_unary(
             |x| 0.5 * x * (1.0 + functions::erf(x * FRAC_1_SQRT_2)),
             |x| 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2)),
         ),
-        "tanh" => float(
+        "tanh" => float_unary(
             |x| 0.5 * x * (1.0 + functions::tanh(0.797_884_6 * (x + 0.044_715 * x * x * x))),
             |x| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh()),
         ),
-        _ => Err(Error::unsupported("an approximation other than tanh is not supported")),
+        _ => Err(Error::unsupported("attribute approximate is neither none nor tanh")),
     }
 }
 
 fn clip_by_attributes(node: &Node<'_>) -> Result<OpFn, Error> {
     let low = node.float("min", f32::MIN)?;
     let high = node.float("max", f32::MAX)?;
-    numbers(move |value, cx| clip(value, Some(f64::from(low)), Some(f64::from(high)), cx))
+    unary(move |value, cx| clip(value, Some(f64::from(low)), Some(f64::from(high)), cx))
 }
 
 fn clip_by_inputs(_: &Node<'_>) -> Result<OpFn, Error> {
@@ -250,7 +256,7 @@ fn clip_by_inputs(_: &Node<'_>) -> Result<OpFn, Error> {
                 let Some(bound) = args.option(index) else { return Ok(None) };
                 match bound.elements::<T>()? {
                     [bound] => Ok(Some(*bound)),
-                    _ => Err(Error::invalid_argument("a bound that is no scalar")),
+                    _ => Err(Error::invalid_argument("min and max must each have one element")),
                 }
             };
             Ok(vec![clip_to(value, bound(1)?, bound(2)?, cx)?])
@@ -265,7 +271,7 @@ fn clip(value: Value, low: Option<f64>, high: Option<f64>, cx: &ExecContext<'_>)
 }
 
 fn clip_to<T: Number>(value: Value, low: Option<T>, high: Option<T>, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    // Where the bounds cross, the upper one wins; a NaN stays one.
+    // If low > high, the result is high. NaN is kept.
     match (low, high) {
         (None, None) => Ok(value),
         (Some(low), None) => map_into(value, cx, |x: T| if x < low { low } else { x }),
@@ -277,12 +283,12 @@ fn clip_to<T: Number>(value: Value, low: Option<T>, high: Option<T>, cx: &ExecCo
     }
 }
 
-/// Whether each element satisfies `f`, for the predicates of floats.
+/// An operator that gives a boolean for each float.
 pub(super) fn predicate(
     single: impl Fn(f32) -> bool + Send + Sync + 'static,
     double: impl Fn(f64) -> bool + Send + Sync + 'static,
 ) -> Result<OpFn, Error> {
-    numbers(move |value, cx| match value.ty() {
+    unary(move |value, cx| match value.ty() {
         ElementType::F32 => map(&value, cx, &single),
         ElementType::F64 => map(&value, cx, &double),
         ElementType::F16 => map(&value, cx, |x: f16| single(x.to_f32())),
@@ -291,17 +297,17 @@ pub(super) fn predicate(
     })
 }
 
-fn unary(unary: Unary) -> Option<Follower> {
-    Some(Follower::Unary(unary))
+fn fused(op: Unary) -> Option<Follower> {
+    Some(Follower::Unary(op))
 }
 
 fn fused_gelu(node: &Node<'_>) -> Option<Follower> {
-    if node.string("approximate", "none").ok()? == "none" { unary(Unary::Gelu) } else { None }
+    if node.string("approximate", "none").ok()? == "none" { fused(Unary::Gelu) } else { None }
 }
 
 fn fused_clip(node: &Node<'_>) -> Option<Follower> {
     if node.opset < 11 {
-        return unary(Unary::Clip(Some(node.float("min", f32::MIN).ok()?), Some(node.float("max", f32::MAX).ok()?)));
+        return fused(Unary::Clip(Some(node.float("min", f32::MIN).ok()?), Some(node.float("max", f32::MAX).ok()?)));
     }
     let bound = |index: usize| -> Option<Option<f32>> {
         if !node.has_input(index) {
@@ -312,5 +318,5 @@ fn fused_clip(node: &Node<'_>) -> Option<Follower> {
             _ => None,
         }
     };
-    unary(Unary::Clip(bound(1)?, bound(2)?))
+    fused(Unary::Clip(bound(1)?, bound(2)?))
 }

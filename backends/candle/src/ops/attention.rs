@@ -1,14 +1,16 @@
 //! Attention: softmax(scores of queries and keys) times values, with masks, caches and heads that share keys.
 //!
-//! Scores are computed some rows at a time, so that no matrix of all of them exists unless the model asks for it as an
-//! output. Half floats are computed in f32 and rounded once, at the end. A query that may attend to no key gives zeros.
+//! Scores are computed some rows at a time, so that the whole score matrix exists only if the model uses it as an
+//! output. f16 and bf16 are computed in f32 and rounded once, at the end. A query that may attend to no key gives
+//! zeros.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
-use crate::ops::heads::{Heads, Real, asked, by_head, each, overwrite, precision, softmax};
+use crate::ops::heads::{AttentionDims, float_type, for_each, overwrite, precision, softmax, split_heads};
 use crate::ops::layout::{join, permute};
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
+use crate::ops::real::Real;
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, product, strides};
 use crate::tensor::element::ElementType;
@@ -18,17 +20,17 @@ use graphpool::backend::Error;
 pub(super) const OPERATORS: &[Operator] =
     &[since(23, "Attention", (3, 6), attention).until(23).heavy(), since(24, "Attention", (3, 7), attention).heavy()];
 
-/// What the attributes say.
+/// The attributes.
 struct Attention {
     opset: i64,
     causal: bool,
-    /// How many keys before and after its own place a query may attend to.
+    /// How many keys before and after its own position a query may attend to; `None` for all.
     window: [Option<i64>; 2],
     scale: Option<f64>,
     softcap: f32,
-    /// What the fourth output holds: the scores as they are, capped, masked, or their softmax.
+    /// What the fourth output holds: the scores (0), with softcap (1), with softcap and mask (2), or the softmax (3).
     mode: i64,
-    asked: Option<ElementType>,
+    softmax_precision: Option<ElementType>,
     query_heads: Option<usize>,
     key_heads: Option<usize>,
     outputs: usize,
@@ -56,67 +58,73 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
         scale: node.float_option("scale")?.map(f64::from),
         softcap: node.float("softcap", 0.0)?,
         mode: node.int("qk_matmul_output_mode")?.unwrap_or(0),
-        asked: asked(node.int("softmax_precision")?)?,
+        softmax_precision: float_type(node, "softmax_precision")?,
         query_heads: heads(node, "q_num_heads")?,
         key_heads: heads(node, "kv_num_heads")?,
         outputs: node.outputs(),
     };
-    node.at_most(4)?;
+    node.limit_outputs(4)?;
     if !(0..=3).contains(&operator.mode) {
-        return Err(Error::invalid_encoding("attribute qk_matmul_output_mode is none of 0 to 3"));
+        return Err(Error::invalid_encoding("attribute qk_matmul_output_mode is not between 0 and 3"));
     }
     if !(operator.softcap >= 0.0 && operator.softcap.is_finite()) {
-        return Err(Error::invalid_encoding("attribute softcap is negative or no number"));
+        return Err(Error::invalid_encoding("attribute softcap is negative or not finite"));
     }
     if operator.scale.is_some_and(|scale| !(scale >= 0.0 && scale.is_finite())) {
-        return Err(Error::invalid_encoding("attribute scale is negative or no number"));
+        return Err(Error::invalid_encoding("attribute scale is negative or not finite"));
     }
     if node.has_input(4) != node.has_input(5) {
-        return Err(Error::invalid_encoding("of past_key and past_value, one is left out"));
+        return Err(Error::invalid_encoding("past_key and past_value must be given together"));
     }
     if node.has_input(6) && node.has_input(4) {
-        return Err(Error::invalid_encoding("nonpad_kv_seqlen beside past_key"));
+        return Err(Error::invalid_encoding("nonpad_kv_seqlen and past_key cannot be given together"));
     }
     Ok(Box::new(move |args, cx| operator.run(args, cx)))
 }
 
-/// A mask, broadcast to all scores.
+/// A mask that broadcasts to the scores.
 struct Mask<'a, T> {
-    places: Places<'a, T>,
+    elements: MaskElements<'a, T>,
     strides: [usize; 4],
-    /// Keys that it says something of; those past it are masked.
+    /// Number of keys that the mask covers; later keys are masked.
     keys: usize,
 }
 
-enum Places<'a, T> {
+enum MaskElements<'a, T> {
     Allowed(&'a [bool]),
-    Added(&'a [T]),
+    Additive(&'a [T]),
 }
 
 impl<'a, T: Real> Mask<'a, T> {
-    fn new(value: &'a Value, heads: &Heads, pads: bool) -> Result<Self, Error> {
-        let wrong = || Error::invalid_argument(format!("a mask {} for {}", Dims(value.dims()), Dims(&heads.all())));
-        let (all, own) = (heads.all(), strides(value.dims()));
+    fn new(value: &'a Value, dims: &AttentionDims, may_be_short: bool) -> Result<Self, Error> {
+        let wrong = || {
+            Error::invalid_argument(format!(
+                "the mask {} does not broadcast to the scores {}",
+                Dims(value.dims()),
+                Dims(&dims.score_dims())
+            ))
+        };
+        let (all, own) = (dims.score_dims(), strides(value.dims()));
         let skipped = all.len().checked_sub(value.rank()).ok_or_else(wrong)?;
-        let (mut strides, mut keys) = ([0; 4], heads.keys);
-        for (place, (&dim, &stride)) in value.dims().iter().zip(&own).enumerate() {
-            let place = place + skipped;
-            if place == 3 && pads && dim < heads.keys {
+        let (mut strides, mut keys) = ([0; 4], dims.key_len);
+        for (position, (&dim, &stride)) in value.dims().iter().zip(&own).enumerate() {
+            let position = position + skipped;
+            if position == 3 && may_be_short && dim < dims.key_len {
                 (strides[3], keys) = (stride, dim);
-            } else if dim == all[place] {
-                strides[place] = stride;
+            } else if dim == all[position] {
+                strides[position] = stride;
             } else if dim != 1 {
                 return Err(wrong());
             }
         }
-        let places = match value.ty() {
-            ElementType::Bool => Places::Allowed(value.elements()?),
-            _ => Places::Added(value.elements()?),
+        let elements = match value.ty() {
+            ElementType::Bool => MaskElements::Allowed(value.elements()?),
+            _ => MaskElements::Additive(value.elements()?),
         };
-        Ok(Self { places, strides, keys })
+        Ok(Self { elements, strides, keys })
     }
 
-    /// Masks the keys from `low` on of one row of scores, of which no more than `keys` are left.
+    /// Applies the mask to the part of one row of scores that begins at the key `low`.
     fn apply(
         &self,
         row: &mut [T],
@@ -129,14 +137,14 @@ impl<'a, T: Real> Mask<'a, T> {
         for (piece, row) in row.chunks_mut(PIECE).enumerate() {
             checkpoint.step(row.len(), cx)?;
             let start = start + (low + piece * PIECE) * k;
-            match self.places {
-                Places::Allowed(list) => row.iter_mut().enumerate().for_each(|(place, x)| {
-                    if !list[start + place * k] {
-                        *x = T::LEAST;
+            match self.elements {
+                MaskElements::Allowed(list) => row.iter_mut().enumerate().for_each(|(position, x)| {
+                    if !list[start + position * k] {
+                        *x = T::NEG_INFINITY;
                     }
                 }),
-                Places::Added(list) => {
-                    row.iter_mut().enumerate().for_each(|(place, x)| *x = x.plus(list[start + place * k]));
+                MaskElements::Additive(list) => {
+                    row.iter_mut().enumerate().for_each(|(position, x)| *x = x.plus(list[start + position * k]));
                 }
             }
         }
@@ -144,30 +152,30 @@ impl<'a, T: Real> Mask<'a, T> {
     }
 }
 
-/// The inputs, in the type that they are computed in.
+/// The inputs, converted to the type of the computation.
 struct Inputs<'a, T> {
     query: &'a Value,
     key: &'a Value,
     value: &'a Value,
     mask: Option<Mask<'a, T>>,
-    /// How many keys of each of the batch are no padding.
+    /// Number of keys of each sequence that are not padding.
     lens: Option<Vec<usize>>,
-    /// Keys before the first of this call.
+    /// Number of past keys, which precede those of this call.
     past: usize,
 }
 
 impl Attention {
     fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         let (query, key, value) = (args.take(0)?, args.take(1)?, args.take(2)?);
-        let (ty, flat) = (query.ty(), query.rank() == 3);
+        let (ty, is_3d) = (query.ty(), query.rank() == 3);
         if key.ty() != ty {
-            return Err(Error::invalid_argument(format!("queries of {ty:?} and keys of {:?}", key.ty())));
+            return Err(Error::invalid_argument(format!("the queries are {ty:?} and the keys are {:?}", key.ty())));
         }
         if key.rank() != query.rank() || value.rank() != query.rank() {
-            return Err(Error::invalid_argument("queries, keys and values of other ranks"));
+            return Err(Error::invalid_argument("queries, keys and values have different ranks"));
         }
-        let query = by_head(query, self.query_heads, cx)?;
-        let (key, value) = (by_head(key, self.key_heads, cx)?, by_head(value, self.key_heads, cx)?);
+        let query = split_heads(query, self.query_heads, cx)?;
+        let (key, value) = (split_heads(key, self.key_heads, cx)?, split_heads(value, self.key_heads, cx)?);
         let (key, value, past) = match (args.take(4), args.take(5)) {
             (Ok(before), Ok(values)) => {
                 let past = before.dims().get(2).copied().unwrap_or(0);
@@ -175,31 +183,31 @@ impl Attention {
             }
             _ => (key, value, 0),
         };
-        let heads = Heads::new(&query, &key, &value)?;
-        let lens = args.option(6).map(|lens| Self::lens(lens, &heads)).transpose()?;
-        let through = precision(ty, self.asked)?;
+        let dims = AttentionDims::new(&query, &key, &value)?;
+        let lens = args.option(6).map(|lens| Self::lens(lens, &dims)).transpose()?;
+        let compute_ty = precision(ty, self.softmax_precision)?;
         precision(value.ty(), None)?;
         let mask = args.take(3).ok();
         let mask = match mask {
             Some(mask) if mask.ty() == ElementType::Bool => Some(mask),
             Some(mask) => {
                 precision(mask.ty(), None)?;
-                Some(convert(mask, through, cx)?)
+                Some(convert(mask, compute_ty, cx)?)
             }
             None => None,
         };
-        let query = convert(query, through, cx)?;
-        let (keys, values) = (convert(key.clone(), through, cx)?, convert(value.clone(), through, cx)?);
+        let query = convert(query, compute_ty, cx)?;
+        let (keys, values) = (convert(key.clone(), compute_ty, cx)?, convert(value.clone(), compute_ty, cx)?);
         let inputs = (&query, &keys, &values, mask.as_ref());
-        let (result, scores) = if through == ElementType::F64 {
-            self.compute::<f64>(inputs, lens, past, &heads, cx)?
+        let (result, scores) = if compute_ty == ElementType::F64 {
+            self.compute::<f64>(inputs, lens, past, &dims, cx)?
         } else {
-            self.compute::<f32>(inputs, lens, past, &heads, cx)?
+            self.compute::<f32>(inputs, lens, past, &dims, cx)?
         };
         let mut result = convert(result, ty, cx)?;
-        if flat {
-            let width = heads.queries.saturating_mul(heads.depth);
-            result = permute(result, &[0, 2, 1, 3], cx)?.reshaped(vec![heads.batch, heads.rows, width])?;
+        if is_3d {
+            let width = dims.query_heads.saturating_mul(dims.value_size);
+            result = permute(result, &[0, 2, 1, 3], cx)?.reshaped(vec![dims.batch, dims.query_len, width])?;
         }
         let mut outputs = vec![result, key, value];
         if let Some(scores) = scores {
@@ -208,76 +216,79 @@ impl Attention {
         Ok(outputs)
     }
 
-    fn lens(value: &Value, heads: &Heads) -> Result<Vec<usize>, Error> {
+    fn lens(value: &Value, dims: &AttentionDims) -> Result<Vec<usize>, Error> {
         let list = value.elements::<i64>()?;
-        if value.dims() != [heads.batch] {
+        if value.dims() != [dims.batch] {
             return Err(Error::invalid_argument(format!(
-                "nonpad_kv_seqlen {} for {}",
+                "nonpad_kv_seqlen has dimensions {}, and the batch has {} sequences",
                 Dims(value.dims()),
-                heads.batch
+                dims.batch
             )));
         }
-        let len = |&len: &i64| usize::try_from(len).ok().filter(|&len| len <= heads.keys);
+        let len = |&len: &i64| usize::try_from(len).ok().filter(|&len| len <= dims.key_len);
         let lens: Option<Vec<usize>> = list.iter().map(len).collect();
         lens.ok_or_else(|| {
-            Error::invalid_argument(format!("a length in nonpad_kv_seqlen is not of 0 to {}", heads.keys))
+            Error::invalid_argument(format!(
+                "a length in nonpad_kv_seqlen is not between 0 and {}, the number of keys",
+                dims.key_len
+            ))
         })
     }
 
-    /// The result and, where the model wants them, all scores.
+    /// The result and, if the fourth output is used, the scores.
     fn compute<T: Real>(
         &self,
         (query, key, value, mask): (&Value, &Value, &Value, Option<&Value>),
         lens: Option<Vec<usize>>,
         past: usize,
-        heads: &Heads,
+        dims: &AttentionDims,
         cx: &ExecContext<'_>,
     ) -> Result<(Value, Option<Value>), Error> {
-        let mask = mask.map(|mask| Mask::new(mask, heads, self.opset >= 24)).transpose()?;
+        let mask = mask.map(|mask| Mask::new(mask, dims, self.opset >= 24)).transpose()?;
         let inputs = Inputs { query, key, value, mask, lens, past };
         let mut all = None;
         if self.outputs > 3 {
-            all = Some(cx.filled(T::ZERO, product(&heads.all()))?);
+            all = Some(cx.filled(T::ZERO, product(&dims.score_dims()))?);
         }
-        let result = cx.output::<T>(&heads.output())?.write(T::ZERO, |out| {
-            self.each(&inputs, heads, out, all.as_mut().map(|(all, _)| all.as_mut_slice()), cx)
+        let result = cx.output::<T>(&dims.output_dims())?.write(T::ZERO, |out| {
+            self.run_blocks(&inputs, dims, out, all.as_mut().map(|(all, _)| all.as_mut_slice()), cx)
         })?;
-        if heads.depth == 0
+        if dims.value_size == 0
             && let Some((all, _)) = &mut all
         {
-            self.each(&inputs, heads, &mut [], Some(all), cx)?;
+            self.run_blocks(&inputs, dims, &mut [], Some(all), cx)?;
         }
-        let all = all.map(|(all, charge)| Value::charged(heads.all().to_vec(), all, charge)).transpose()?;
+        let all = all.map(|(all, charge)| Value::charged(dims.score_dims().to_vec(), all, charge)).transpose()?;
         Ok((result, all))
     }
 
-    /// Goes through the heads of the keys and the rows of each.
-    fn each<T: Real>(
+    /// Computes the output of each head of the keys, one block of queries at a time.
+    fn run_blocks<T: Real>(
         &self,
         inputs: &Inputs<'_, T>,
-        heads: &Heads,
+        dims: &AttentionDims,
         out: &mut [T],
         mut all: Option<&mut [T]>,
         cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
-        let (shared, block) = (heads.shared_rows(), heads.block());
-        if heads.keys == 0 {
+        let (shared, block) = (dims.shared_rows(), dims.block());
+        if dims.key_len == 0 {
             return Ok(());
         }
-        for head in 0..heads.batch * (heads.queries / heads.group) {
+        for head in 0..dims.batch * (dims.query_heads / dims.group_size) {
             for first in (0..shared).step_by(block) {
                 cx.control.check()?;
                 let count = block.min(shared - first);
-                let (scores, charge) = heads.scores((inputs.query, inputs.key), head, (first, count), cx)?;
+                let (scores, charge) = dims.scores((inputs.query, inputs.key), head, (first, count), cx)?;
                 let at = head * shared + first;
-                let kept = all.as_mut().map(|all| &mut all[at * heads.keys..(at + count) * heads.keys]);
-                let weights = self.weights(inputs, heads, (scores, charge), at, kept, cx)?;
-                if heads.depth > 0 {
-                    heads.weigh(
+                let kept = all.as_mut().map(|all| &mut all[at * dims.key_len..(at + count) * dims.key_len]);
+                let weights = self.weights(inputs, dims, (scores, charge), at, kept, cx)?;
+                if dims.value_size > 0 {
+                    dims.weighted_sum(
                         &weights,
                         inputs.value,
                         head,
-                        &mut out[at * heads.depth..(at + count) * heads.depth],
+                        &mut out[at * dims.value_size..(at + count) * dims.value_size],
                         cx,
                     )?;
                 }
@@ -286,66 +297,66 @@ impl Attention {
         Ok(())
     }
 
-    /// The softmax of some rows of scores, the first of which is number `at` of all.
+    /// The softmax of a block of rows of scores; `at` is the index of its first row among all rows.
     fn weights<T: Real>(
         &self,
         inputs: &Inputs<'_, T>,
-        heads: &Heads,
+        dims: &AttentionDims,
         (mut scores, charge): (Vec<T>, Charge),
         at: usize,
         mut kept: Option<&mut [T]>,
         cx: &ExecContext<'_>,
     ) -> Result<Value, Error> {
-        let (scale, cap) = (T::from_f64(self.scale.unwrap_or(heads.scale())), T::from_f64(f64::from(self.softcap)));
+        let (scale, cap) = (T::from_f64(self.scale.unwrap_or(dims.scale())), T::from_f64(f64::from(self.softcap)));
         let mut checkpoint = Checkpoint::default();
-        let count = scores.len() / heads.keys;
-        for (index, row) in scores.chunks_exact_mut(heads.keys).enumerate() {
+        let count = scores.len() / dims.key_len;
+        for (index, row) in scores.chunks_exact_mut(dims.key_len).enumerate() {
             let at = at + index;
             let (batch, head, query) =
-                (at / (heads.queries * heads.rows), at / heads.rows % heads.queries, at % heads.rows);
+                (at / (dims.query_heads * dims.query_len), at / dims.query_len % dims.query_heads, at % dims.query_len);
             let mut keep = |mode: i64, row: &[T], checkpoint: &mut Checkpoint| match &mut kept {
                 Some(kept) if mode == self.mode => {
-                    overwrite(&mut kept[index * heads.keys..(index + 1) * heads.keys], row, checkpoint, cx)
+                    overwrite(&mut kept[index * dims.key_len..(index + 1) * dims.key_len], row, checkpoint, cx)
                 }
                 _ => Ok(()),
             };
-            each(row, &mut checkpoint, cx, |x| *x = x.times(scale))?;
+            for_each(row, &mut checkpoint, cx, |x| *x = x.times(scale))?;
             keep(0, row, &mut checkpoint)?;
             if self.softcap > 0.0 {
-                each(row, &mut checkpoint, cx, |x| *x = x.over(cap).tanh().times(cap))?;
+                for_each(row, &mut checkpoint, cx, |x| *x = x.divided_by(cap).tanh().times(cap))?;
             }
             keep(1, row, &mut checkpoint)?;
-            let (low, high) = self.visible(inputs, heads, batch, query);
-            checkpoint.set(T::LEAST, &mut row[..low], cx)?;
-            checkpoint.set(T::LEAST, &mut row[high..], cx)?;
+            let (low, high) = self.visible(inputs, dims, batch, query);
+            checkpoint.set(T::NEG_INFINITY, &mut row[..low], cx)?;
+            checkpoint.set(T::NEG_INFINITY, &mut row[high..], cx)?;
             if let Some(mask) = &inputs.mask {
                 let (inside, past) = row[low..high].split_at_mut(mask.keys.clamp(low, high) - low);
-                checkpoint.set(T::LEAST, past, cx)?;
+                checkpoint.set(T::NEG_INFINITY, past, cx)?;
                 mask.apply(inside, [batch, head, query, low], &mut checkpoint, cx)?;
             }
             keep(2, row, &mut checkpoint)?;
             softmax(row, &mut checkpoint, cx)?;
             keep(3, row, &mut checkpoint)?;
         }
-        Value::charged(vec![count, heads.keys], scores, charge)
+        Value::charged(vec![count, dims.key_len], scores, charge)
     }
 
-    /// The keys that a query may attend to, the mask left aside: the first, and one past the last.
-    fn visible<T>(&self, inputs: &Inputs<'_, T>, heads: &Heads, batch: usize, query: usize) -> (usize, usize) {
+    /// The range of keys that a query may attend to before the mask applies: the first, and one past the last.
+    fn visible<T>(&self, inputs: &Inputs<'_, T>, dims: &AttentionDims, batch: usize, query: usize) -> (usize, usize) {
         let len = inputs.lens.as_ref().map(|lens| lens[batch]);
-        // No sum here overflows: each is of sizes that a tensor has, and of a window's, which saturates.
-        let offset = len.map_or(inputs.past as i64, |len| len as i64 - heads.rows as i64);
-        let place = offset + query as i64;
+        // Sums of tensor sizes do not overflow; sums with a window size saturate.
+        let offset = len.map_or(inputs.past as i64, |len| len as i64 - dims.query_len as i64);
+        let position = offset + query as i64;
         let [left, right] = self.window;
-        let mut high = len.unwrap_or(heads.keys) as i64;
+        let mut high = len.unwrap_or(dims.key_len) as i64;
         if self.causal {
-            high = high.min(place + 1);
+            high = high.min(position + 1);
         }
         if let Some(right) = right {
-            high = high.min(place.saturating_add(right).saturating_add(1));
+            high = high.min(position.saturating_add(right).saturating_add(1));
         }
-        let low = left.map_or(0, |left| place.saturating_sub(left)).clamp(0, heads.keys as i64);
-        let high = high.clamp(low, heads.keys as i64);
+        let low = left.map_or(0, |left| position.saturating_sub(left)).clamp(0, dims.key_len as i64);
+        let high = high.clamp(low, dims.key_len as i64);
         (low as usize, high as usize)
     }
 }

@@ -1,11 +1,11 @@
-//! The families whose operators stand on their own: what other operators may be made of.
+//! The families whose operators are not composed of other operators, and may be parts of composed ones.
 
 use graphpool::backend::Error;
 
 use crate::ops::operator::Operator;
 use crate::ops::{
     activation, attention, bit_cast, bits, cast, causal_conv, compare, constant, control, conv, conv_transpose,
-    cum_prod, deform_conv, det, detect, draw, einsum, elementwise, features, flex_attention, gather, labels, layout,
+    cumulative, deform_conv, det, detect, draw, einsum, elementwise, features, flex_attention, gather, labels, layout,
     linear, linear_attention, loss, matmul, norm, order, pad, pattern, pool, pool_lp, quantize, quantized_lstm,
     quantized_product, recurrent, reduce, resize, rms_norm, rotary, sample, scatter, shape, signal, slice, softmax,
     svm, swiglu, tensor_scatter, trees,
@@ -24,7 +24,7 @@ pub(super) const FAMILIES: [&[Operator]; 51] = [
     control::OPERATORS,
     conv::OPERATORS,
     conv_transpose::OPERATORS,
-    cum_prod::OPERATORS,
+    cumulative::OPERATORS,
     deform_conv::OPERATORS,
     det::OPERATORS,
     detect::OPERATORS,
@@ -66,7 +66,7 @@ pub(super) const FAMILIES: [&[Operator]; 51] = [
     trees::OPERATORS,
 ];
 
-/// The operator of ai.onnx of this name at this opset.
+/// Finds the operator of ai.onnx with a name at an opset.
 pub(super) fn find(name: &str, opset: i64) -> Result<&'static Operator, Error> {
     let is = |row: &&Operator| row.domain.is_empty() && row.name == name && (row.since..=row.until).contains(&opset);
     let found = FAMILIES.into_iter().flatten().find(is);

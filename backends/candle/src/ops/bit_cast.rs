@@ -1,4 +1,4 @@
-//! BitCast: the bits of each element read as another type of as many.
+//! BitCast: reinterprets the bits of each element as another element type of the same size.
 
 use half::{bf16, f16};
 
@@ -13,23 +13,21 @@ use graphpool::backend::Error;
 pub(super) const OPERATORS: &[Operator] = &[since(26, "BitCast", (1, 1), cast)];
 
 fn cast(node: &Node<'_>) -> Result<OpFn, Error> {
-    let number = node.int("to")?.ok_or_else(|| Error::invalid_encoding("attribute to is missing"))?;
-    let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
-    let ty = ty.ok_or_else(|| Error::unsupported(format!("element type {number} is not supported")))?;
+    let ty = node.element_type("to")?.ok_or_else(|| Error::invalid_encoding("attribute to is missing"))?;
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         if value.ty() == ty {
             return Ok(vec![value]);
         }
         if value.ty().bits() != ty.bits() {
-            return Err(Error::invalid_argument(format!("the bits of {:?} as {ty:?}", value.ty())));
+            return Err(Error::invalid_argument(format!("{:?} and {ty:?} have different numbers of bits", value.ty())));
         }
-        Ok(vec![of_bits(&bits(value, cx)?, ty, cx)?])
+        Ok(vec![from_bits(&to_bits(value, cx)?, ty, cx)?])
     }))
 }
 
-/// The elements as the unsigned integers that have their bits.
-fn bits(value: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
+/// The bits of the elements, as unsigned integers.
+fn to_bits(value: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     match value.ty() {
         ElementType::U8 | ElementType::U16 | ElementType::U32 | ElementType::U64 => Ok(value),
         ElementType::Bool => map(&value, cx, |x: bool| u8::from(x)),
@@ -45,8 +43,8 @@ fn bits(value: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     }
 }
 
-/// The other way round; `value` has unsigned integers of the type's size.
-fn of_bits(value: &Value, ty: ElementType, cx: &ExecContext<'_>) -> Result<Value, Error> {
+/// The elements of type `ty` with the bits in `value`, which holds unsigned integers of that size.
+fn from_bits(value: &Value, ty: ElementType, cx: &ExecContext<'_>) -> Result<Value, Error> {
     match ty {
         ElementType::U8 | ElementType::U16 | ElementType::U32 | ElementType::U64 => Ok(value.clone()),
         ElementType::Bool => {
@@ -54,7 +52,7 @@ fn of_bits(value: &Value, ty: ElementType, cx: &ExecContext<'_>) -> Result<Value
             for piece in value.elements::<u8>()?.chunks(PIECE) {
                 checkpoint.step(piece.len(), cx)?;
                 if piece.iter().any(|&x| x > 1) {
-                    return Err(Error::invalid_argument("a boolean of other bits than 0 and 1"));
+                    return Err(Error::invalid_argument("the bits of a boolean are neither 0 nor 1"));
                 }
             }
             map(value, cx, |x: u8| x == 1)

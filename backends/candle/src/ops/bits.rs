@@ -1,53 +1,35 @@
 //! Operators on the bits of integers: BitShift, BitwiseAnd, BitwiseOr, BitwiseXor, BitwiseNot.
 
-use crate::compute::context::ExecContext;
+use crate::ops::activation::unary;
 use crate::ops::broadcast::{map_into, zip_into};
+use crate::ops::elementwise::binary;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::tensor::element::ElementType;
-use crate::tensor::value::{Value, no_type};
+use crate::tensor::value::no_type;
 use graphpool::backend::Error;
 
-/// Runs a body with the Rust type of a value's integers.
+/// Runs a body with the Rust type of a value's elements, which must be integers.
 macro_rules! with_integers {
     ($value:expr, $ty:ident => $body:expr) => {
         match $value.ty() {
-            ElementType::I8 => {
-                type $ty = i8;
-                $body
-            }
-            ElementType::I16 => {
-                type $ty = i16;
-                $body
-            }
-            ElementType::I32 => {
-                type $ty = i32;
-                $body
-            }
-            ElementType::I64 => {
-                type $ty = i64;
-                $body
-            }
-            ElementType::U8 => {
-                type $ty = u8;
-                $body
-            }
-            ElementType::U16 => {
-                type $ty = u16;
-                $body
-            }
-            ElementType::U32 => {
-                type $ty = u32;
-                $body
-            }
-            ElementType::U64 => {
-                type $ty = u64;
-                $body
-            }
+            ElementType::I8 => with_integers!(@ i8, $ty, $body),
+            ElementType::I16 => with_integers!(@ i16, $ty, $body),
+            ElementType::I32 => with_integers!(@ i32, $ty, $body),
+            ElementType::I64 => with_integers!(@ i64, $ty, $body),
+            ElementType::U8 => with_integers!(@ u8, $ty, $body),
+            ElementType::U16 => with_integers!(@ u16, $ty, $body),
+            ElementType::U32 => with_integers!(@ u32, $ty, $body),
+            ElementType::U64 => with_integers!(@ u64, $ty, $body),
             _ => Err(no_type(&$value)),
         }
     };
+    (@ $rust:ty, $ty:ident, $body:expr) => {{
+        type $ty = $rust;
+        $body
+    }};
 }
+
 pub(super) const OPERATORS: &[Operator] = &[
     since(11, "BitShift", (2, 2), shift),
     since(18, "BitwiseAnd", (2, 2), |_| {
@@ -59,35 +41,24 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(18, "BitwiseXor", (2, 2), |_| {
         binary(|a, b, cx| with_integers!(a, T => zip_into(a, b, cx, |a: T, b: T| a ^ b)))
     }),
-    since(18, "BitwiseNot", (1, 1), not),
+    since(18, "BitwiseNot", (1, 1), |_| unary(|value, cx| with_integers!(value, T => map_into(value, cx, |x: T| !x)))),
 ];
-
-fn binary(f: fn(Value, Value, &ExecContext<'_>) -> Result<Value, Error>) -> Result<OpFn, Error> {
-    Ok(Box::new(move |mut args, cx| Ok(vec![f(args.take(0)?, args.take(1)?, cx)?])))
-}
-
-fn not(_: &Node<'_>) -> Result<OpFn, Error> {
-    Ok(Box::new(|mut args, cx| {
-        let value = args.take(0)?;
-        Ok(vec![with_integers!(value, T => map_into(value, cx, |x: T| !x))?])
-    }))
-}
 
 fn shift(node: &Node<'_>) -> Result<OpFn, Error> {
     let left = match node.string("direction", "")? {
         "LEFT" => true,
         "RIGHT" => false,
-        _ => return Err(Error::invalid_encoding("a direction that is neither LEFT nor RIGHT")),
+        _ => return Err(Error::invalid_encoding("attribute direction is neither LEFT nor RIGHT")),
     };
-    // Bits shifted out are gone; so are all of them past the width, but for copies of a sign.
+    // A shift by the width or more gives 0, or copies of the sign bit in a signed shift to the right.
     let signed = node.opset >= 28;
     macro_rules! shifts {
-        ($a:ident, $b:ident, $cx:ident, |$x:tt| $past:expr, $($name:ident $ty:ty),*) => {
+        ($a:ident, $b:ident, $cx:ident, |$x:tt| $shifted_out:expr, $($name:ident $ty:ty),*) => {
             match $a.ty() {
                 $(ElementType::$name => zip_into($a, $b, $cx, |a: $ty, b: $ty| {
-                    let past = |$x: $ty| $past;
-                    let by = u32::try_from(b).unwrap_or(u32::MAX);
-                    if left { a.checked_shl(by).unwrap_or(0) } else { a.checked_shr(by).unwrap_or(past(a)) }
+                    let shifted_out = |$x: $ty| $shifted_out;
+                    let bits = u32::try_from(b).unwrap_or(u32::MAX);
+                    if left { a.checked_shl(bits).unwrap_or(0) } else { a.checked_shr(bits).unwrap_or(shifted_out(a)) }
                 }),)*
                 _ => Err(no_type(&$a)),
             }

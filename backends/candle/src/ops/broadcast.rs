@@ -1,7 +1,7 @@
-//! Elementwise walks over tensors of different shapes, under the broadcasting rules of ONNX.
+//! Elementwise loops over tensors of different shapes, under the broadcasting rules of ONNX.
 //!
-//! A walk is cut into runs along which each operand either goes on by one or stands still, so that the inner loops
-//! are over plain slices. Dimensions that lie one after the other in every operand are walked as one.
+//! A loop is split into runs. Along a run each operand has a stride of 1 or 0, so that the inner loops are over slices.
+//! Adjacent dimensions that are contiguous in every operand are merged.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::tensor::dims::{Dims, strides};
@@ -12,27 +12,26 @@ use graphpool::backend::Error;
 /// The shape that two shapes broadcast to.
 pub(super) fn shape(a: &[usize], b: &[usize]) -> Result<Vec<usize>, Error> {
     let rank = a.len().max(b.len());
-    let dim = |dims: &[usize], place: usize| {
-        (place + dims.len()).checked_sub(rank).and_then(|place| dims.get(place)).copied().unwrap_or(1)
+    let dim = |dims: &[usize], position: usize| {
+        (position + dims.len()).checked_sub(rank).and_then(|position| dims.get(position)).copied().unwrap_or(1)
     };
     (0..rank)
-        .map(|place| match (dim(a, place), dim(b, place)) {
+        .map(|position| match (dim(a, position), dim(b, position)) {
             (a, b) if a == b => Ok(a),
             (1, dim) | (dim, 1) => Ok(dim),
-            _ => Err(Error::invalid_argument(format!("{} and {} don't broadcast", Dims(a), Dims(b)))),
+            _ => Err(Error::invalid_argument(format!("{} and {} do not broadcast", Dims(a), Dims(b)))),
         })
         .collect()
 }
 
-/// Strides of an operand of `dims` in a walk over `out`; 0 where it stands still.
+/// Strides of an operand of `dims` in a loop over `out`; 0 along broadcast dimensions.
 fn operand_strides(dims: &[usize], out: &[usize]) -> Vec<usize> {
     let skipped = out.len().saturating_sub(dims.len());
     let own = dims.iter().zip(strides(dims)).map(|(&dim, stride)| if dim == 1 { 0 } else { stride });
     std::iter::repeat_n(0, skipped).chain(own).collect()
 }
 
-/// One run of a walk: `len` elements of the result from `out` on, with where each operand begins and how it steps
-/// (0 or 1, but for transposed walks).
+/// One run: `len` elements of the result from index `out` on, with the first index and the stride of each operand.
 pub(super) struct Run<const N: usize> {
     pub(super) out: usize,
     pub(super) len: usize,
@@ -40,7 +39,7 @@ pub(super) struct Run<const N: usize> {
     pub(super) steps: [usize; N],
 }
 
-/// Walks operands of these dimensions, each of which broadcasts to `out`.
+/// Calls `visit` for each run of operands of these dimensions, each of which broadcasts to `out`.
 pub(super) fn runs<const N: usize>(
     out: &[usize],
     operands: [&[usize]; N],
@@ -52,14 +51,14 @@ pub(super) fn runs<const N: usize>(
     }
     let operands = operands.map(|dims| operand_strides(dims, out));
     let mut checkpoint = Checkpoint::default();
-    // The dimensions that matter, outermost first, those that can be walked as one merged.
+    // The dimensions other than 1 with the strides of each operand, outermost first, contiguous ones merged.
     let mut merged: Vec<(usize, [usize; N])> = Vec::with_capacity(out.len());
-    for (place, &dim) in out.iter().enumerate() {
+    for (position, &dim) in out.iter().enumerate() {
         if dim == 1 {
             continue;
         }
         let steps: [usize; N] =
-            std::array::from_fn(|operand| operands.get(operand).and_then(|s| s.get(place)).copied().unwrap_or(0));
+            std::array::from_fn(|operand| operands.get(operand).and_then(|s| s.get(position)).copied().unwrap_or(0));
         match merged.last_mut() {
             Some((before, outer)) if outer.iter().zip(&steps).all(|(&outer, &step)| outer == step * dim) => {
                 *before *= dim;
@@ -79,7 +78,7 @@ pub(super) fn runs<const N: usize>(
             visit(&Run { out: run.out + from, len: piece, starts, steps });
         }
         run.out += len;
-        // The next outer index, counted like an odometer.
+        // The next index of the outer dimensions, the last of which changes fastest.
         let mut moved = false;
         for ((index, (dim, steps)), _) in index.iter_mut().zip(&merged).rev().zip(0..) {
             *index += 1;
@@ -133,7 +132,7 @@ pub(super) fn zip<T: Element, U: Element>(
     })
 }
 
-/// As [`zip`], over one of the operands where nobody else holds it and it has the result's shape.
+/// As [`zip`], in place if an operand has the shape of the result and no other owner.
 pub(super) fn zip_into<T: Element>(
     mut a: Value,
     mut b: Value,
@@ -176,7 +175,7 @@ pub(super) fn zip_into<T: Element>(
     zip(&a, &b, cx, f)
 }
 
-/// `f` of each element, over the tensor itself where nobody else holds it.
+/// `f` of each element, in place if the tensor has no other owner.
 pub(super) fn map_into<T: Element>(mut value: Value, cx: &ExecContext<'_>, f: impl Fn(T) -> T) -> Result<Value, Error> {
     if let Some(elements) = value.elements_mut::<T>() {
         let mut checkpoint = Checkpoint::default();
@@ -220,7 +219,17 @@ pub(super) fn expand<T: Element>(value: &Value, out: &[usize], cx: &ExecContext<
     })
 }
 
-/// The value broadcast to `out`; the elements are there to say its type.
-pub(super) fn typed<T: Element>(_: &[T], value: &Value, out: &[usize], cx: &ExecContext<'_>) -> Result<Value, Error> {
+/// The elements of `value`, in the type of `_like`.
+pub(super) fn elements_like<'a, T: Element>(_like: &[T], value: &'a Value) -> Result<&'a [T], Error> {
+    value.elements::<T>()
+}
+
+/// The value broadcast to `out`, in the type of `_like`.
+pub(super) fn expand_like<T: Element>(
+    _like: &[T],
+    value: &Value,
+    out: &[usize],
+    cx: &ExecContext<'_>,
+) -> Result<Value, Error> {
     expand::<T>(value, out, cx)
 }

@@ -1,7 +1,6 @@
-//! Cast and CastLike: from any element type to any other.
+//! Cast and CastLike: conversions between element types.
 //!
-//! A float becomes an integer by cutting its fraction, and the nearest integer where it is out of range; an
-//! integer becomes a narrower one by dropping its upper bits.
+//! A float is truncated to an integer and saturates if it is out of range. An integer wraps around to a narrower one.
 
 use half::{bf16, f16};
 
@@ -17,13 +16,13 @@ use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(6, "Cast", (1, 1), cast), since(15, "CastLike", (2, 2), cast_like)];
 
-/// A type that can be made from a number.
+/// An element type that numbers are converted to.
 trait Target: Element {
     fn from_integer(number: i128) -> Self;
     fn from_float(number: f64) -> Self;
 }
 
-macro_rules! targets {
+macro_rules! impl_target {
     ($($ty:ty)*) => {$(
         impl Target for $ty {
             fn from_integer(number: i128) -> Self { number as Self }
@@ -32,7 +31,7 @@ macro_rules! targets {
     )*};
 }
 
-targets!(f32 f64 i8 i16 i32 i64 u8 u16 u32 u64);
+impl_target!(f32 f64 i8 i16 i32 i64 u8 u16 u32 u64);
 
 impl Target for bool {
     fn from_integer(number: i128) -> Self {
@@ -61,14 +60,14 @@ impl Target for bf16 {
     }
 }
 
-/// A number of any type, on its way from one type to another.
+/// An element of any type, between the conversion from its type and the one to the target.
 #[derive(Clone, Copy)]
 enum Number {
     Integer(i128),
     Float(f64),
 }
 
-fn numbers<T: Element>(
+fn visit_as<T: Element>(
     value: &Value,
     to: impl Fn(T) -> Number,
     cx: &ExecContext<'_>,
@@ -82,30 +81,30 @@ fn numbers<T: Element>(
     Ok(())
 }
 
-/// Visits every element. By way of a common type, since each pair of types would have a loop of its own otherwise.
-fn each(value: &Value, cx: &ExecContext<'_>, visit: &mut dyn FnMut(Number)) -> Result<(), Error> {
+/// Visits every element as a [`Number`]. A loop for each pair of types would make the crate much larger.
+fn visit_numbers(value: &Value, cx: &ExecContext<'_>, visit: &mut dyn FnMut(Number)) -> Result<(), Error> {
     match value.ty() {
-        ElementType::F32 => numbers(value, |x: f32| Number::Float(f64::from(x)), cx, visit),
-        ElementType::F64 => numbers(value, Number::Float, cx, visit),
-        ElementType::F16 => numbers(value, |x: f16| Number::Float(x.to_f64()), cx, visit),
-        ElementType::Bf16 => numbers(value, |x: bf16| Number::Float(x.to_f64()), cx, visit),
-        ElementType::I8 => numbers(value, |x: i8| Number::Integer(i128::from(x)), cx, visit),
-        ElementType::I16 => numbers(value, |x: i16| Number::Integer(i128::from(x)), cx, visit),
-        ElementType::I32 => numbers(value, |x: i32| Number::Integer(i128::from(x)), cx, visit),
-        ElementType::I64 => numbers(value, |x: i64| Number::Integer(i128::from(x)), cx, visit),
-        ElementType::U8 => numbers(value, |x: u8| Number::Integer(i128::from(x)), cx, visit),
-        ElementType::U16 => numbers(value, |x: u16| Number::Integer(i128::from(x)), cx, visit),
-        ElementType::U32 => numbers(value, |x: u32| Number::Integer(i128::from(x)), cx, visit),
-        ElementType::U64 => numbers(value, |x: u64| Number::Integer(i128::from(x)), cx, visit),
-        ElementType::Bool => numbers(value, |x: bool| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::F32 => visit_as(value, |x: f32| Number::Float(f64::from(x)), cx, visit),
+        ElementType::F64 => visit_as(value, Number::Float, cx, visit),
+        ElementType::F16 => visit_as(value, |x: f16| Number::Float(x.to_f64()), cx, visit),
+        ElementType::Bf16 => visit_as(value, |x: bf16| Number::Float(x.to_f64()), cx, visit),
+        ElementType::I8 => visit_as(value, |x: i8| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::I16 => visit_as(value, |x: i16| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::I32 => visit_as(value, |x: i32| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::I64 => visit_as(value, |x: i64| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::U8 => visit_as(value, |x: u8| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::U16 => visit_as(value, |x: u16| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::U32 => visit_as(value, |x: u32| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::U64 => visit_as(value, |x: u64| Number::Integer(i128::from(x)), cx, visit),
+        ElementType::Bool => visit_as(value, |x: bool| Number::Integer(i128::from(x)), cx, visit),
         ElementType::String => Err(no_type(value)),
         ty => {
-            let whole = narrow::integer(ty).is_some();
+            let is_integer = narrow::integer(ty).is_some();
             let mut checkpoint = Checkpoint::default();
             for piece in value.codes()?.chunks(PIECE) {
                 checkpoint.step(piece.len(), cx)?;
                 for &code in piece {
-                    visit(if whole {
+                    visit(if is_integer {
                         Number::Integer(i128::from(narrow::decode_integer(ty, code)))
                     } else {
                         Number::Float(narrow::decode_float(ty, code))
@@ -117,9 +116,9 @@ fn each(value: &Value, cx: &ExecContext<'_>, visit: &mut dyn FnMut(Number)) -> R
     }
 }
 
-fn to<T: Target>(value: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
+fn convert_to<T: Target>(value: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let (mut elements, charge) = cx.scratch::<T>(value.len())?;
-    each(value, cx, &mut |number| {
+    visit_numbers(value, cx, &mut |number| {
         elements.push(match number {
             Number::Integer(number) => T::from_integer(number),
             Number::Float(number) => T::from_float(number),
@@ -133,7 +132,7 @@ pub(super) fn convert(value: Value, ty: ElementType, cx: &ExecContext<'_>) -> Re
     if value.ty() == ty {
         return Ok(value);
     }
-    // The pairs that models convert between at every inference.
+    // The conversions that models use most have loops of their own.
     match (value.ty(), ty) {
         (ElementType::I64, ElementType::F32) => return map(&value, cx, |x: i64| x as f32),
         (ElementType::F32, ElementType::I64) => return map(&value, cx, |x: f32| x as i64),
@@ -150,32 +149,32 @@ pub(super) fn convert(value: Value, ty: ElementType, cx: &ExecContext<'_>) -> Re
         _ => {}
     }
     match ty {
-        ElementType::F16 => to::<f16>(&value, cx),
-        ElementType::Bf16 => to::<bf16>(&value, cx),
-        ElementType::F32 => to::<f32>(&value, cx),
-        ElementType::F64 => to::<f64>(&value, cx),
-        ElementType::I8 => to::<i8>(&value, cx),
-        ElementType::I16 => to::<i16>(&value, cx),
-        ElementType::I32 => to::<i32>(&value, cx),
-        ElementType::I64 => to::<i64>(&value, cx),
-        ElementType::U8 => to::<u8>(&value, cx),
-        ElementType::U16 => to::<u16>(&value, cx),
-        ElementType::U32 => to::<u32>(&value, cx),
-        ElementType::U64 => to::<u64>(&value, cx),
-        ElementType::Bool => to::<bool>(&value, cx),
-        ElementType::String => Err(Error::unsupported("numbers as strings")),
+        ElementType::F16 => convert_to::<f16>(&value, cx),
+        ElementType::Bf16 => convert_to::<bf16>(&value, cx),
+        ElementType::F32 => convert_to::<f32>(&value, cx),
+        ElementType::F64 => convert_to::<f64>(&value, cx),
+        ElementType::I8 => convert_to::<i8>(&value, cx),
+        ElementType::I16 => convert_to::<i16>(&value, cx),
+        ElementType::I32 => convert_to::<i32>(&value, cx),
+        ElementType::I64 => convert_to::<i64>(&value, cx),
+        ElementType::U8 => convert_to::<u8>(&value, cx),
+        ElementType::U16 => convert_to::<u16>(&value, cx),
+        ElementType::U32 => convert_to::<u32>(&value, cx),
+        ElementType::U64 => convert_to::<u64>(&value, cx),
+        ElementType::Bool => convert_to::<bool>(&value, cx),
+        ElementType::String => Err(Error::unsupported("a cast from numbers to strings is not supported")),
         narrow => encode(&value, narrow, Rule::DEFAULT, cx),
     }
 }
 
-/// The value as codes of a narrow type.
+/// The value encoded in a narrow type, such as an 8-bit float or a 4-bit integer.
 pub(super) fn encode(value: &Value, ty: ElementType, rule: Rule, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    let whole = narrow::integer(ty).is_some();
+    let is_integer = narrow::integer(ty).is_some();
     let (mut codes, charge) = cx.scratch::<u8>(value.len())?;
-    each(value, cx, &mut |number| {
+    visit_numbers(value, cx, &mut |number| {
         codes.push(match number {
-            Number::Integer(number) if whole => narrow::encode_integer(ty, number),
-            Number::Float(number) if whole => narrow::encode_cut(ty, number, rule),
+            Number::Integer(number) if is_integer => narrow::encode_integer(ty, number),
+            Number::Float(number) if is_integer => narrow::encode_cut(ty, number, rule),
             Number::Integer(number) => narrow::encode_float(ty, number as f64, rule),
             Number::Float(number) => narrow::encode_float(ty, number, rule),
         });
@@ -183,37 +182,35 @@ pub(super) fn encode(value: &Value, ty: ElementType, rule: Rule, cx: &ExecContex
     Value::charged(value.dims().to_vec(), codes, charge)?.of_codes(ty)
 }
 
-/// How numbers become codes of a narrow type, as a node says it.
+/// How the attributes of a node round numbers to a narrow type.
 fn rule(node: &Node<'_>) -> Result<Rule, Error> {
-    // They mean nothing before the opset that brought them.
+    // Both attributes are without meaning before the opset that introduced them.
     node.ignore(&["saturate", "round_mode"]);
     let saturate = if node.opset >= 19 { node.flag("saturate", true)? } else { true };
     let power = match if node.opset >= 24 { node.string("round_mode", "up")? } else { "up" } {
         "up" => Power::Up,
         "down" => Power::Down,
         "nearest" => Power::Nearest,
-        _ => return Err(Error::invalid_encoding("a round_mode that is none of up, down and nearest")),
+        _ => return Err(Error::invalid_encoding("attribute round_mode is not one of up, down and nearest")),
     };
-    // ONNX leaves open what a float past an integer's range becomes, and its tests changed their mind with opset 25.
+    // ONNX does not define how a float out of range becomes an integer; its tests wrap around from opset 25 on.
     Ok(Rule { saturate, power, wrap: node.opset >= 25 })
 }
 
-fn converted(value: Value, ty: ElementType, rule: Rule, cx: &ExecContext<'_>) -> Result<Value, Error> {
+fn cast_to(value: Value, ty: ElementType, rule: Rule, cx: &ExecContext<'_>) -> Result<Value, Error> {
     if ty.is_narrow() && value.ty() != ty { encode(&value, ty, rule, cx) } else { convert(value, ty, cx) }
 }
 
 fn cast(node: &Node<'_>) -> Result<OpFn, Error> {
-    let number = node.int("to")?.ok_or_else(|| Error::invalid_encoding("attribute to is missing"))?;
+    let ty = node.element_type("to")?.ok_or_else(|| Error::invalid_encoding("attribute to is missing"))?;
     let rule = rule(node)?;
-    let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
-    let ty = ty.ok_or_else(|| Error::unsupported(format!("element type {number} is not supported")))?;
-    Ok(Box::new(move |mut args, cx| Ok(vec![converted(args.take(0)?, ty, rule, cx)?])))
+    Ok(Box::new(move |mut args, cx| Ok(vec![cast_to(args.take(0)?, ty, rule, cx)?])))
 }
 
 fn cast_like(node: &Node<'_>) -> Result<OpFn, Error> {
     let rule = rule(node)?;
     Ok(Box::new(move |mut args, cx| {
         let ty = args.get(1)?.ty();
-        Ok(vec![converted(args.take(0)?, ty, rule, cx)?])
+        Ok(vec![cast_to(args.take(0)?, ty, rule, cx)?])
     }))
 }

@@ -1,8 +1,8 @@
-//! Comparisons and logic: Equal, Less, Greater and their kin, And, Or, Xor, Not, Where, IsNaN, IsInf.
+//! Comparisons and logic: Equal, Less, Greater, LessOrEqual, GreaterOrEqual, And, Or, Xor, Not, Where, IsNaN, IsInf.
 
 use crate::compute::context::ExecContext;
-use crate::ops::activation::predicate;
-use crate::ops::broadcast::{map_into, runs, shape, zip, zip_into};
+use crate::ops::activation::{predicate, unary};
+use crate::ops::broadcast::{elements_like, map_into, runs, shape, zip, zip_into};
 use crate::ops::elementwise::with_numbers;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -27,8 +27,8 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(7, "And", (2, 2), |_| logic(|a, b| a & b)),
     since(7, "Or", (2, 2), |_| logic(|a, b| a | b)),
     since(7, "Xor", (2, 2), |_| logic(|a, b| a ^ b)),
-    since(1, "Not", (1, 1), not),
-    since(9, "Where", (3, 3), choose),
+    since(1, "Not", (1, 1), |_| unary(|value, cx| map_into(value, cx, |x: bool| !x))),
+    since(9, "Where", (3, 3), select),
     since(9, "IsNaN", (1, 1), |_| predicate(f32::is_nan, f64::is_nan)),
     since(10, "IsInf", (1, 1), is_infinite),
 ];
@@ -50,10 +50,6 @@ fn logic(f: fn(bool, bool) -> bool) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| Ok(vec![zip_into(args.take(0)?, args.take(1)?, cx, f)?])))
 }
 
-fn not(_: &Node<'_>) -> Result<OpFn, Error> {
-    Ok(Box::new(|mut args, cx| Ok(vec![map_into(args.take(0)?, cx, |x: bool| !x)?])))
-}
-
 fn is_infinite(node: &Node<'_>) -> Result<OpFn, Error> {
     let (negative, positive) = (node.flag("detect_negative", true)?, node.flag("detect_positive", true)?);
     predicate(
@@ -62,27 +58,22 @@ fn is_infinite(node: &Node<'_>) -> Result<OpFn, Error> {
     )
 }
 
-fn choose(_: &Node<'_>) -> Result<OpFn, Error> {
+fn select(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let (condition, a, b) = (args.get(0)?, args.get(1)?, args.get(2)?);
         let out = shape(condition.dims(), &shape(a.dims(), b.dims())?)?;
-        let choices = condition.elements::<bool>()?;
+        let conditions = condition.elements::<bool>()?;
         with_elements!(a, |first| {
-            let second = same_type(first, b)?;
-            let chosen = cx.output(&out)?.append(|chosen| {
+            let second = elements_like(first, b)?;
+            let selected = cx.output(&out)?.append(|selected| {
                 runs(&out, [condition.dims(), a.dims(), b.dims()], cx, |run| {
                     let ([c, i, j], [dc, di, dj]) = (run.starts, run.steps);
-                    chosen.extend((0..run.len).map(|place| {
-                        if choices[c + place * dc] { first[i + place * di] } else { second[j + place * dj] }
+                    selected.extend((0..run.len).map(|position| {
+                        if conditions[c + position * dc] { first[i + position * di] } else { second[j + position * dj] }
                     }));
                 })
             })?;
-            Ok(vec![chosen])
+            Ok(vec![selected])
         })
     }))
-}
-
-/// The elements of `value`, which are to be of the same type as `_like`.
-fn same_type<'a, T: crate::tensor::element::Element>(_like: &[T], value: &'a Value) -> Result<&'a [T], Error> {
-    value.elements::<T>()
 }

@@ -1,4 +1,4 @@
-//! Tensors out of nothing: Constant, ConstantOfShape, Range.
+//! Operators that create tensors: Constant, ConstantOfShape, Range.
 
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
@@ -25,14 +25,17 @@ fn constant(node: &Node<'_>) -> Result<OpFn, Error> {
     } else if let Some(numbers) = node.ints("value_ints")? {
         Value::new(vec![numbers.len()], numbers.to_vec())?
     } else {
-        return Err(Error::unsupported("a constant that is neither a tensor nor numbers"));
+        return Err(Error::unsupported(
+            "a Constant without value, value_float, value_floats, value_int and value_ints is not supported",
+        ));
     };
     Ok(Box::new(move |_, _| Ok(vec![value.clone()])))
 }
 
-/// Dimensions out of a tensor of integers.
+/// The dimensions that a tensor of integers holds.
 pub(super) fn dims(shape: &Value) -> Result<Vec<usize>, Error> {
-    let dim = |&dim: &i64| usize::try_from(dim).map_err(|_| Error::invalid_argument(format!("a dimension of {dim}")));
+    let dim =
+        |&dim: &i64| usize::try_from(dim).map_err(|_| Error::invalid_argument(format!("dimension {dim} is negative")));
     shape.to_i64s()?.iter().map(dim).collect()
 }
 
@@ -42,7 +45,7 @@ fn constant_of_shape(node: &Node<'_>) -> Result<OpFn, Error> {
         None => Value::scalar(0.0_f32)?,
     };
     if value.len() != 1 {
-        return Err(Error::invalid_encoding("attribute value is to have one element"));
+        return Err(Error::invalid_encoding("attribute value must have one element"));
     }
     Ok(Box::new(move |args, cx| {
         let dims = dims(args.get(0)?)?;
@@ -56,46 +59,49 @@ fn constant_of_shape(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 fn range(node: &Node<'_>) -> Result<OpFn, Error> {
-    let narrow = node.opset >= 27;
-    if narrow {
-        // The type of sums that are no part of this way to compute it: each element is computed on its own.
+    let allows_half = node.opset >= 27;
+    if allows_half {
+        // The type of partial sums, which do not occur here: each element is computed from its index.
         node.ignore(&["stash_type"]);
     }
     Ok(Box::new(move |args, cx| {
         let ty = args.get(0)?.ty();
-        // A narrow float counts as f32, so that the type's own rounding stops no range.
-        let halves = narrow && matches!(ty, ElementType::F16 | ElementType::Bf16);
+        // f16 and bf16 are computed in f32, so that their rounding does not end the range early.
+        let is_half = allows_half && matches!(ty, ElementType::F16 | ElementType::Bf16);
         let bound = |index: usize| -> Result<Value, Error> {
             let value = args.get(index)?.clone();
             if value.ty() != ty {
-                return Err(Error::invalid_argument(format!("bounds of {ty:?} and of {:?}", value.ty())));
+                return Err(Error::invalid_argument(format!(
+                    "start, limit and delta have different types: {ty:?} and {:?}",
+                    value.ty()
+                )));
             }
-            if halves { convert(value, ElementType::F32, cx) } else { Ok(value) }
+            if is_half { convert(value, ElementType::F32, cx) } else { Ok(value) }
         };
         let (start, limit, delta) = (&bound(0)?, &bound(1)?, &bound(2)?);
         if start.len() != 1 || limit.len() != 1 || delta.len() != 1 {
-            return Err(Error::invalid_argument("a bound that is no scalar"));
+            return Err(Error::invalid_argument("start, limit and delta must each have one element"));
         }
-        macro_rules! floats {
+        macro_rules! float_range {
             ($ty:ty) => {{
                 let read = |value: &Value| -> Result<$ty, Error> { Ok(value.elements::<$ty>()?[0]) };
                 let (start, limit, delta) = (read(start)?, read(limit)?, read(delta)?);
                 // In f64, so that the quotient is not rounded to a whole number.
                 let steps = ((f64::from(limit) - f64::from(start)) / f64::from(delta)).ceil();
                 if delta == 0.0 || !steps.is_finite() {
-                    return Err(Error::invalid_argument("a range without an end"));
+                    return Err(Error::invalid_argument("the range has no end: delta is 0, or a bound is not finite"));
                 }
-                // Out of usize's range, the conversion gives the nearest number in it.
+                // The conversion saturates.
                 let steps = steps.max(0.0) as usize;
                 cx.output::<$ty>(&[steps])?.collect((0..steps).map(|step| start + step as $ty * delta))?
             }};
         }
-        macro_rules! integers {
+        macro_rules! integer_range {
             ($ty:ty) => {{
                 let read = |value: &Value| -> Result<i128, Error> { Ok(i128::from(value.elements::<$ty>()?[0])) };
                 let (start, limit, delta) = (read(start)?, read(limit)?, read(delta)?);
                 if delta == 0 {
-                    return Err(Error::invalid_argument("a range without an end"));
+                    return Err(Error::invalid_argument("the range has no end: delta is 0"));
                 }
                 let span = limit - start;
                 // Rounded up, towards the limit.
@@ -105,11 +111,11 @@ fn range(node: &Node<'_>) -> Result<OpFn, Error> {
             }};
         }
         let result = match start.ty() {
-            ElementType::F32 => floats!(f32),
-            ElementType::F64 => floats!(f64),
-            ElementType::I16 => integers!(i16),
-            ElementType::I32 => integers!(i32),
-            ElementType::I64 => integers!(i64),
+            ElementType::F32 => float_range!(f32),
+            ElementType::F64 => float_range!(f64),
+            ElementType::I16 => integer_range!(i16),
+            ElementType::I32 => integer_range!(i32),
+            ElementType::I64 => integer_range!(i64),
             _ => return Err(crate::tensor::value::no_type(start)),
         };
         Ok(vec![convert(result, ty, cx)?])

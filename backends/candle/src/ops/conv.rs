@@ -1,12 +1,10 @@
 //! Conv over one to three spatial dimensions.
 //!
-//! A convolution is a product of the filters and of the patches under the kernel. The patches are laid out as the
-//! product takes them, a few hundred outputs at a time, so that there is never a matrix of all of them. What comes
-//! after the convolution in the graph, elementwise, is done to those outputs before the next ones (see `epilogue`). One
-//! filter a channel (depthwise) is a sum of shifted rows instead.
+//! A convolution is the product of the filters and the patch matrix (im2col). The patches are packed for the
+//! micro-kernel, a few hundred outputs at a time, so that the whole patch matrix never exists. Elementwise operators
+//! that follow in the graph are applied to each block of outputs (see `epilogue`). A depthwise convolution is a sum of
+//! shifted rows instead.
 
-use crate::ops::patches::{Left, Padded, Patches};
-use crate::ops::window::{biases, group, planes, refuse_rank};
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -19,37 +17,38 @@ use crate::ops::fusion::{Anchor, Channels, PackLayout, PackedWeights};
 use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::window::{Slide, Window};
+use crate::ops::patches::{PackedRows, Padded, Patches};
+use crate::ops::window::{ConvShape, Slide, Window, biases, check_weights_rank, groups, planes};
 use crate::ops::{conv_double, depthwise};
 use crate::tensor::budget::Charge;
-use crate::tensor::dims::{Dims, count, product};
+use crate::tensor::dims::{count, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(1, "Conv", (2, 3), conv).heavy().anchor(anchor)];
 
-/// Panels of outputs that are computed together.
+/// Panels of outputs in one block.
 const PANELS: usize = 8;
 
 /// The filters of a convolution.
 struct Filters<'a> {
     dims: &'a [usize],
     groups: usize,
-    /// Laid out as left-hand sides, a group after the other; as they are where they are [`depthwise`].
+    /// Packed as A, one group after the other; not packed for [`depthwise`] filters.
     elements: &'a [f32],
     bias: Option<&'a [f32]>,
     epilogue: &'a Epilogue,
 }
 
-/// Whether the filters take the way of [`depthwise`].
+/// Whether the filters are those of a convolution that [`depthwise`] computes.
 fn is_depthwise(dims: &[usize], groups: usize) -> bool {
     groups > 1 && dims.len() < 5 && dims.get(1) == Some(&1) && product(&dims[2..]) <= depthwise::LARGEST
 }
 
 fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (window, groups) = (Window::new(node)?, group(node)?);
-    refuse_rank(node)?;
+    let (window, groups) = (Window::new(node)?, groups(node, "group")?);
+    check_weights_rank(node)?;
     Ok(Box::new(move |mut args, cx| {
         let (value, weights) = (args.take(0)?, args.take(1)?);
         let ty = value.ty();
@@ -58,14 +57,17 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let bias = args.take(2).ok();
         if let Some(other) = std::iter::once(&weights).chain(&bias).find(|other| other.ty() != ty) {
-            return Err(Error::invalid_argument(format!("{ty:?} by {:?}", other.ty())));
+            return Err(Error::invalid_argument(format!(
+                "the input is {ty:?}, and the weights or the bias are {:?}",
+                other.ty()
+            )));
         }
         if ty == ElementType::F64 {
             return Ok(vec![conv_double::convolve(&value, &weights, bias.as_ref(), &window, groups, cx)?]);
         }
-        let single = |value: Value| convert(value, ElementType::F32, cx);
-        let bias = bias.map(single).transpose()?;
-        let (value, weights) = (single(value)?, single(weights)?);
+        let to_f32 = |value: Value| convert(value, ElementType::F32, cx);
+        let bias = bias.map(to_f32).transpose()?;
+        let (value, weights) = (to_f32(value)?, to_f32(weights)?);
         let (filters, ..) = planes(weights.dims())?;
         let mut elements = weights.elements::<f32>()?;
         let (mut packed, _charge);
@@ -81,9 +83,9 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// A convolution by constant filters, with what follows it.
+/// A convolution by constant filters, as the first operator of a fused step.
 pub(crate) fn anchor(node: &Node<'_>) -> Option<Anchor> {
-    let (window, groups) = (Window::new(node).ok()?, group(node).ok()?);
+    let (window, groups) = (Window::new(node).ok()?, groups(node, "group").ok()?);
     let weights = node.constant(1).filter(|weights| weights.ty() == ElementType::F32 && !weights.is_empty())?.clone();
     let (filters, ..) = planes(weights.dims()).ok()?;
     let bias = node.constant(2).cloned();
@@ -108,128 +110,119 @@ fn fused(
     let (dims, elements) = (weights.dims().to_vec(), weights.elements::<f32>().ok()?);
     let filters = *dims.first()?;
     let constants = program.bytes(filters);
-    packs.charge(constants)?;
+    packs.spend(constants)?;
     let mut bias = biases::<f32>(bias, filters).ok()?.map(<[f32]>::to_vec);
     let depthwise = is_depthwise(&dims, groups);
-    // Scales and shifts become part of the weights and the bias, where a float holds what comes of that.
+    // Scales and shifts are folded into the weights and the bias, if all results are finite.
     let each = (elements.len() / filters).max(1);
     let (mut rest, mut scales) = (program.clone(), None);
-    if let Some((found, shifts)) = rest.take_affine(filters) {
-        let mut filters_by = elements.chunks_exact(each).zip(&found);
-        let sound = filters_by.all(|(filter, &scale)| filter.iter().all(|&x| scaled(x, scale).is_some()));
+    if let Some((factors, shifts)) = rest.take_affine(filters) {
+        let mut filter_scales = elements.chunks_exact(each).zip(&factors);
+        let in_range = filter_scales.all(|(filter, &scale)| filter.iter().all(|&x| scaled(x, scale).is_some()));
         let before = bias.clone().unwrap_or_else(|| vec![0.0; filters]);
-        if sound && let Some(together) = shifted(&before, Some(&found), &shifts) {
-            (program, bias) = (rest, Some(together));
-            scales = Some(found).filter(|scales| scales.iter().any(|&scale| scale != 1.0));
+        if in_range && let Some(folded_bias) = shifted(&before, Some(&factors), &shifts) {
+            (program, bias) = (rest, Some(folded_bias));
+            scales = Some(factors).filter(|scales| scales.iter().any(|&scale| scale != 1.0));
         }
     }
-    let at_load = |elements: &[f32], out: &mut Vec<f32>| {
+    let pack_at_load = |elements: &[f32], out: &mut Vec<f32>| {
         let Ok(()) = pack::pack_filters::<Infallible>(&dims, groups, elements, out, |_| Ok(()));
     };
     let packed = if let Some(scales) = scales {
-        let mut own = packs.allocate(elements.len())?;
-        own.extend(elements.iter().enumerate().map(|(index, x)| x * scales[index / each]));
+        let mut weights = packs.allocate(elements.len())?;
+        weights.extend(elements.iter().enumerate().map(|(index, x)| x * scales[index / each]));
         if depthwise {
-            Arc::new(own)
+            Arc::new(weights)
         } else {
-            let mut packed = packs.allocate(own.len())?;
-            at_load(&own, &mut packed);
-            packs.release(own.len());
+            let mut packed = packs.allocate(weights.len())?;
+            pack_at_load(&weights, &mut packed);
+            packs.release(weights.len());
             Arc::new(packed)
         }
     } else if depthwise {
-        packs
-            .get_or_pack(weights, PackLayout::Plain, elements.len(), |elements, out| out.extend_from_slice(elements))?
+        packs.packed(weights, PackLayout::Plain, elements.len(), |elements, out| out.extend_from_slice(elements))?
     } else {
-        packs.get_or_pack(weights, PackLayout::Groups(groups), elements.len(), at_load)?
+        packs.packed(weights, PackLayout::Groups(groups), elements.len(), pack_at_load)?
     };
     let (epilogue, window) = (Epilogue::new(program), window.clone());
-    let kernel: OpFn = Box::new(move |mut args, cx| {
+    let op: OpFn = Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         if value.ty() != ElementType::F32 {
-            return Err(Error::invalid_argument(format!("{:?} by {:?}", value.ty(), ElementType::F32)));
+            return Err(Error::invalid_argument(format!("the input is {:?}, and the weights are F32", value.ty())));
         }
         let filters = Filters { dims: &dims, groups, elements: &packed, bias: bias.as_deref(), epilogue: &epilogue };
         Ok(vec![convolve(&value, &filters, &window, cx)?])
     });
-    Some(kernel)
+    Some(op)
 }
 
 fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let &Filters { dims: weights, groups, elements: packed, bias, epilogue } = convolution;
-    let (n, channels, spatial) = planes(value.dims())?;
-    let (filters, depth, kernel) = planes(weights)?;
-    if depth.checked_mul(groups) != Some(channels) || filters % groups != 0 || kernel.len() != spatial.len() {
-        let why = format!("{} by {} in {groups} groups", Dims(value.dims()), Dims(weights));
-        return Err(Error::invalid_argument(why));
-    }
-    let slides = window.over(spatial, kernel)?;
-    let slides = Slide::three(&slides)?;
+    let shape = ConvShape::new(value.dims(), weights, window, groups)?;
+    let ConvShape { batch: n, channels, filters, spatial, kernel, slides, output: dims, .. } = shape;
     let [slabs, rows, columns] = slides;
-    let mut dims = vec![n, filters];
-    dims.extend(slides.iter().skip(3 - spatial.len()).map(|slide| slide.output));
-    let places = count(&[slabs.output, rows.output, columns.output])?;
+    let positions = count(&[slabs.output, rows.output, columns.output])?;
     let elements = value.elements::<f32>()?;
     if count(&dims)? == 0 {
         return cx.output::<f32>(&dims)?.write(0.0, |_| Ok(()));
     }
     if value.is_empty() {
-        return Err(Error::invalid_argument("a convolution of nothing"));
+        return Err(Error::invalid_argument("the input of a convolution is empty"));
     }
 
     let volume = product(spatial);
     if is_depthwise(weights, groups) && depthwise::suits(rows, columns) {
-        let (mut out, charge) = biased(n, places, filters, bias, cx)?;
+        let (mut out, charge) = filled_with_bias(n, positions, filters, bias, cx)?;
         let size = product(kernel);
-        let room = || {
+        let scratch = || {
             let padded = Padded::new(slides, 1, cx)?;
             let lines = depthwise::Planes::new([rows, columns], [padded.sizes[1], padded.sizes[2]], cx)?;
             Ok((padded, lines, epilogue.scratch()))
         };
-        let mut rooms = rooms(cx.parts(n * filters, out.len().saturating_mul(size)), room)?;
-        cx.parallel_for(&mut rooms, &mut out, places, |cx, (padded, lines, room), start, out| {
-            for (index, out) in out.chunks_exact_mut(places).enumerate() {
-                let index = start / places + index;
+        let mut scratches = scratches(cx.parts(n * filters, out.len().saturating_mul(size)), scratch)?;
+        cx.parallel_for(&mut scratches, &mut out, positions, |cx, (padded, lines, scratch), start, out| {
+            for (index, out) in out.chunks_exact_mut(positions).enumerate() {
+                let index = start / positions + index;
                 let (batch, filter) = (index / filters, index % filters);
                 let channel = batch * channels + filter / (filters / groups);
                 let plane = &elements[channel * volume..(channel + 1) * volume];
                 let taps = &packed[filter * size..(filter + 1) * size];
                 lines.add(padded.fill(plane, cx)?, taps, out, cx)?;
-                epilogue.run(out, Placement::Channel(filter), room, cx)?;
+                epilogue.run(out, Placement::Channel(filter), scratch, cx)?;
             }
             Ok(())
         })?;
         return Value::charged(dims, out, charge);
     }
-    if n > 1 && slabs.input + slabs.before + slabs.after == 1 && 2 * places <= pack::nr() {
-        // Images of few outputs each fill a panel together, as the slabs of one image.
+    if n > 1 && slabs.input + slabs.before + slabs.after == 1 && 2 * positions <= pack::nr() {
+        // Images with few outputs are computed as the slabs of one image, so that they share panels.
         let across = Slide { input: n, output: n, ..Slide::UNIT };
-        let turned = permute(value.clone().reshaped(vec![n, channels, volume])?, &[1, 0, 2], cx)?;
-        let (out, charge) = products(turned.elements()?, 1, [across, rows, columns], convolution, cx)?;
-        let turned = Value::charged(vec![filters, n, places], out, charge)?;
-        return permute(turned, &[1, 0, 2], cx)?.reshaped(dims);
+        let transposed = permute(value.clone().reshaped(vec![n, channels, volume])?, &[1, 0, 2], cx)?;
+        let (out, charge) = products(transposed.elements()?, 1, [across, rows, columns], convolution, cx)?;
+        let transposed = Value::charged(vec![filters, n, positions], out, charge)?;
+        return permute(transposed, &[1, 0, 2], cx)?.reshaped(dims);
     }
     let (out, charge) = products(elements, n, slides, convolution, cx)?;
     Value::charged(dims, out, charge)
 }
 
-/// `n` times `filters` planes of `places` outputs that are the bias alone.
-fn biased(
+/// `n` × `filters` planes of `positions` outputs, filled with the bias.
+fn filled_with_bias(
     n: usize,
-    places: usize,
+    positions: usize,
     filters: usize,
     bias: Option<&[f32]>,
     cx: &ExecContext<'_>,
 ) -> Result<(Vec<f32>, Charge), Error> {
-    let (mut out, charge) = cx.scratch::<f32>(count(&[n, filters, places])?)?;
+    let (mut out, charge) = cx.scratch::<f32>(count(&[n, filters, positions])?)?;
     let mut checkpoint = Checkpoint::default();
     for plane in 0..n * filters {
-        checkpoint.fill(bias.map_or(0.0, |bias| bias[plane % filters]), (plane + 1) * places, &mut out, cx)?;
+        checkpoint.fill(bias.map_or(0.0, |bias| bias[plane % filters]), (plane + 1) * positions, &mut out, cx)?;
     }
     Ok((out, charge))
 }
 
-/// The convolution of `n` images as products of the filters and of what lies under the kernel.
+/// The convolution of `n` images as products of the filters and the patch matrix.
 fn products(
     elements: &[f32],
     n: usize,
@@ -241,40 +234,40 @@ fn products(
     let (filters, depth, kernel) = planes(weights)?;
     let mut checkpoint = Checkpoint::default();
     let (patch, each) = (depth * product(kernel), filters / groups);
-    let (volume, places) = (product(&slides.map(|slide| slide.input)), product(&slides.map(|slide| slide.output)));
-    // A depthwise kernel that is too large for its own way is laid out here.
-    let (laid, _charge);
+    let (volume, positions) = (product(&slides.map(|slide| slide.input)), product(&slides.map(|slide| slide.output)));
+    // Depthwise filters that `depthwise` does not suit are packed here.
+    let (repacked, _charge);
     let packed = if is_depthwise(weights, groups) {
         let mut own = cx.scratch::<f32>(packed.len())?;
         pack::pack_filters(weights, groups, packed, &mut own.0, |work| checkpoint.step(work, cx))?;
-        (laid, _charge) = own;
-        &laid
+        (repacked, _charge) = own;
+        &repacked
     } else {
         packed
     };
-    let (mut out, charge) = biased(n, places, filters, bias, cx)?;
+    let (mut out, charge) = filled_with_bias(n, positions, filters, bias, cx)?;
     let mut padded = Padded::new(slides, depth, cx)?;
-    let block = pack::mr() * places;
-    let multiplications = places.saturating_mul(patch).saturating_mul(each);
-    let room = || Ok((Patches::new(&padded, patch, cx)?, epilogue.scratch()));
-    let mut rooms = rooms(cx.parts(each.div_ceil(pack::mr()), multiplications), room)?;
+    let block = pack::mr() * positions;
+    let multiplications = positions.saturating_mul(patch).saturating_mul(each);
+    let scratch = || Ok((Patches::new(&padded, patch, cx)?, epilogue.scratch()));
+    let mut scratches = scratches(cx.parts(each.div_ceil(pack::mr()), multiplications), scratch)?;
     for batch in 0..n {
         for group in 0..groups {
             let first = (batch * groups + group) * depth * volume;
             let image = padded.fill(&elements[first..first + depth * volume], cx)?;
             let left = &packed[group * each * patch..(group + 1) * each * patch];
-            let first = (batch * filters + group * each) * places;
-            let out = &mut out[first..first + each * places];
-            cx.parallel_for(&mut rooms, out, block, |cx, (patches, room), start, out| {
-                let from = start / places;
-                for first in (0..places).step_by(pack::nr() * PANELS) {
-                    let end = places.min(first + pack::nr() * PANELS);
-                    patches.multiply(image, Left { elements: left, m: each, from }, first..end, out, cx)?;
-                    for (filter, out) in out.chunks_exact_mut(places).enumerate() {
+            let first = (batch * filters + group * each) * positions;
+            let out = &mut out[first..first + each * positions];
+            cx.parallel_for(&mut scratches, out, block, |cx, (patches, scratch), start, out| {
+                let from = start / positions;
+                for first in (0..positions).step_by(pack::nr() * PANELS) {
+                    let end = positions.min(first + pack::nr() * PANELS);
+                    patches.multiply(image, PackedRows { elements: left, m: each, from }, first..end, out, cx)?;
+                    for (filter, out) in out.chunks_exact_mut(positions).enumerate() {
                         epilogue.run(
                             &mut out[first..end],
                             Placement::Channel(group * each + from + filter),
-                            room,
+                            scratch,
                             cx,
                         )?;
                     }
@@ -286,7 +279,7 @@ fn products(
     Ok((out, charge))
 }
 
-/// A room for each of so many parts.
-fn rooms<R>(parts: usize, room: impl Fn() -> Result<R, Error>) -> Result<Vec<R>, Error> {
-    (0..parts).map(|_| room()).collect()
+/// One scratch for each of `parts`.
+fn scratches<R>(parts: usize, scratch: impl Fn() -> Result<R, Error>) -> Result<Vec<R>, Error> {
+    (0..parts).map(|_| scratch()).collect()
 }

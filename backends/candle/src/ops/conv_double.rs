@@ -1,17 +1,17 @@
-//! Conv of f64: products of the filters and of the patches under the kernel, some outputs at a time.
+//! Conv of f64 by im2col: products of the filters and the patch matrix, a block of outputs at a time.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::gemm;
 use crate::math::gemm::Matrix;
-use crate::ops::window::{Slide, Window, biases, planes};
-use crate::tensor::dims::{Dims, count, product};
+use crate::ops::window::{ConvShape, Slide, Window, biases};
+use crate::tensor::dims::{count, product};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-/// Elements of the patches that are multiplied together.
+/// Elements of the patch matrix of one block.
 const PATCHES: usize = 1 << 16;
 
-/// The convolution of three tensors of f64.
+/// The convolution of a tensor of f64.
 pub(super) fn convolve(
     value: &Value,
     weights: &Value,
@@ -20,45 +20,37 @@ pub(super) fn convolve(
     groups: usize,
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
-    let (n, channels, spatial) = planes(value.dims())?;
-    let (filters, depth, kernel) = planes(weights.dims())?;
-    if depth.checked_mul(groups) != Some(channels) || filters % groups != 0 || kernel.len() != spatial.len() {
-        let why = format!("{} by {} in {groups} groups", Dims(value.dims()), Dims(weights.dims()));
-        return Err(Error::invalid_argument(why));
-    }
+    let shape = ConvShape::new(value.dims(), weights.dims(), window, groups)?;
+    let ConvShape { channels, filters, depth, spatial, kernel, slides, output: dims, .. } = shape;
     let bias = biases::<f64>(bias, filters)?;
-    let slides = window.over(spatial, kernel)?;
-    let slides = Slide::three(&slides)?;
-    let mut dims = vec![n, filters];
-    dims.extend(slides.iter().skip(3 - spatial.len()).map(|slide| slide.output));
-    let places = count(&slides.map(|slide| slide.output))?;
+    let positions = count(&slides.map(|slide| slide.output))?;
     if count(&dims)? > 0 && value.is_empty() {
-        return Err(Error::invalid_argument("a convolution of nothing"));
+        return Err(Error::invalid_argument("the input of a convolution is empty"));
     }
-    let (patch, each, volume) = (depth * product(kernel), filters / groups, product(spatial));
-    let together = (PATCHES / patch.max(1)).clamp(1, places.max(1));
-    let (mut patches, _patches) = cx.filled(0.0, count(&[patch, together])?)?;
-    let (mut sums, _sums) = cx.filled(0.0, count(&[each, together])?)?;
+    let (patch, group_filters, volume) = (depth * product(kernel), filters / groups, product(spatial));
+    let block = (PATCHES / patch.max(1)).clamp(1, positions.max(1));
+    let (mut patches, _patches) = cx.filled(0.0, count(&[patch, block])?)?;
+    let (mut sums, _sums) = cx.filled(0.0, count(&[group_filters, block])?)?;
     let (elements, rows) = (value.elements::<f64>()?, weights.elements::<f64>()?);
     let mut checkpoint = Checkpoint::default();
     cx.output::<f64>(&dims)?.write(0.0, |out| {
-        for (index, out) in out.chunks_exact_mut(each * places).enumerate() {
+        for (index, out) in out.chunks_exact_mut(group_filters * positions).enumerate() {
             let (batch, group) = (index / groups, index % groups);
             let image = &elements[(batch * channels + group * depth) * volume..][..depth * volume];
-            let left = Matrix { elements: rows, start: group * each * patch, row: patch, column: 1 };
-            for first in (0..places).step_by(together) {
-                let len = together.min(places - first);
-                let (patches, sums) = (&mut patches[..patch * len], &mut sums[..each * len]);
+            let left = Matrix { elements: rows, start: group * group_filters * patch, row: patch, column: 1 };
+            for first in (0..positions).step_by(block) {
+                let len = block.min(positions - first);
+                let (patches, sums) = (&mut patches[..patch * len], &mut sums[..group_filters * len]);
                 for (row, patches) in patches.chunks_exact_mut(len).enumerate() {
                     checkpoint.step(4 * len, cx)?;
-                    lay(image, row, first, slides, patches);
+                    fill_patch_row(image, row, first, slides, patches);
                 }
                 let right = Matrix { elements: &*patches, start: 0, row: len, column: 1 };
-                gemm::product(left, right, sums, (each, len, patch), cx)?;
+                gemm::product(left, right, sums, (group_filters, len, patch), cx)?;
                 for (filter, sums) in sums.chunks_exact(len).enumerate() {
                     checkpoint.step(len, cx)?;
-                    let bias = bias.map_or(0.0, |bias| bias[group * each + filter]);
-                    let out = &mut out[filter * places + first..][..len];
+                    let bias = bias.map_or(0.0, |bias| bias[group * group_filters + filter]);
+                    let out = &mut out[filter * positions + first..][..len];
                     out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum + bias);
                 }
             }
@@ -67,21 +59,18 @@ pub(super) fn convolve(
     })
 }
 
-/// What lies under one place of one channel's kernel, numbered `row`, at the outputs from `first` on.
-fn lay(image: &[f64], row: usize, first: usize, [slabs, rows, columns]: [Slide; 3], patches: &mut [f64]) {
+/// Fills row `row` of the patch matrix, which is one channel and kernel position, for the outputs from `first` on.
+fn fill_patch_row(image: &[f64], row: usize, first: usize, [slabs, rows, columns]: [Slide; 3], patches: &mut [f64]) {
     let taps = slabs.kernel * rows.kernel * columns.kernel;
     let (channel, tap) = (row / taps, row % taps);
     let (x, tap) = (tap % columns.kernel, tap / columns.kernel);
     let (y, z) = (tap % rows.kernel, tap / rows.kernel);
-    let source = |slide: &Slide, output: usize, at: usize| {
-        (output * slide.stride + at * slide.dilation).checked_sub(slide.before).filter(|&place| place < slide.input)
-    };
-    for (place, patch) in (first..).zip(patches) {
-        let (line, column) = (place / columns.output, place % columns.output);
+    for (position, patch) in (first..).zip(patches) {
+        let (line, column) = (position / columns.output, position % columns.output);
         let (slab, line) = (line / rows.output, line % rows.output);
         let at = || {
-            let (slab, line) = (source(&slabs, slab, z)?, source(&rows, line, y)?);
-            let column = source(&columns, column, x)?;
+            let (slab, line) = (slabs.source_inside(slab, z)?, rows.source_inside(line, y)?);
+            let column = columns.source_inside(column, x)?;
             Some((((channel * slabs.input) + slab) * rows.input + line) * columns.input + column)
         };
         *patch = at().map_or(0.0, |at| image[at]);

@@ -1,13 +1,13 @@
-//! ConvTranspose over one to three spatial dimensions: a product of the kernel and the input, added up where its parts
-//! fall (im2col backwards).
+//! ConvTranspose over one to three spatial dimensions: a product of the weights and the input, whose elements col2im
+//! adds to the output.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::product::{Matrices, Size, multiply};
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::real::{Real, beside, floats, with_reals};
-use crate::ops::window::{Slide, Window, biases, group, planes, refuse_rank};
+use crate::ops::real::{Real, promote, promote_to, with_reals};
+use crate::ops::window::{Slide, Window, biases, check_weights_rank, groups, planes};
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -15,34 +15,38 @@ use graphpool::backend::Error;
 pub(super) const OPERATORS: &[Operator] = &[since(1, "ConvTranspose", (2, 3), conv_transpose).heavy()];
 
 fn conv_transpose(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (window, groups) = (Window::new(node)?, group(node)?);
-    refuse_rank(node)?;
+    let (window, groups) = (Window::new(node)?, groups(node, "group")?);
+    check_weights_rank(node)?;
     let list = |name| -> Result<Option<Vec<usize>>, Error> {
         let Some(list) = node.ints(name)? else { return Ok(None) };
         let size = |&size: &i64| usize::try_from(size).ok().filter(|&size| size <= 1 << 24);
         let list = list.iter().map(size).collect::<Option<_>>();
         list.map(Some).ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is out of range")))
     };
-    let (extra, wanted) = (list("output_padding")?.unwrap_or_default(), list("output_shape")?);
+    let (output_padding, output_size) = (list("output_padding")?.unwrap_or_default(), list("output_shape")?);
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
-        let weights = beside(args.take(1)?, value.ty(), cx)?;
-        let bias = args.take(2).ok().map(|bias| beside(bias, value.ty(), cx)).transpose()?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
+        let weights = promote_to(args.take(1)?, value.ty(), cx)?;
+        let bias = args.take(2).ok().map(|bias| promote_to(bias, value.ty(), cx)).transpose()?;
         let (n, channels, spatial) = planes(value.dims())?;
         let (depth, filters_each, kernel) = planes(weights.dims())?;
         if depth != channels || channels % groups != 0 || kernel.len() != spatial.len() {
-            let why = format!("{} by {} in {groups} groups", Dims(value.dims()), Dims(weights.dims()));
+            let why = format!(
+                "the weights {1} do not fit the input {0} in {groups} groups",
+                Dims(value.dims()),
+                Dims(weights.dims())
+            );
             return Err(Error::invalid_argument(why));
         }
         window.check(kernel, spatial.len())?;
         let filters = filters_each.saturating_mul(groups);
-        let slides = spatial.iter().zip(kernel).enumerate().map(|(place, (&input, &kernel))| {
-            let extra = extra.get(place).copied().unwrap_or(0);
-            let wanted = wanted.as_ref().and_then(|list| list.get(place)).copied();
-            slide_back(&window, place, input, kernel, extra, wanted)
+        let slides = spatial.iter().zip(kernel).enumerate().map(|(position, (&input, &kernel))| {
+            let output_padding = output_padding.get(position).copied().unwrap_or(0);
+            let output_size = output_size.as_ref().and_then(|list| list.get(position)).copied();
+            inverse_slide(&window, position, input, kernel, output_padding, output_size)
         });
         let slides = slides.collect::<Result<Vec<_>, _>>()?;
-        let [slabs, rows, columns] = Slide::three(&slides)?;
+        let [slabs, rows, columns] = Slide::as_three(&slides)?;
         let mut dims = vec![n, filters];
         dims.extend(slides.iter().map(|slide| slide.input));
         let plane = count(&[slabs.input, rows.input, columns.input])?;
@@ -75,22 +79,22 @@ fn transposed<T: Real>(
     let (_, channels, spatial) = planes(value.dims())?;
     let filters = filters_each.saturating_mul(groups);
     let bias = biases::<T>(bias, filters)?;
-    let (places, each) = (product(spatial), channels / groups);
+    let (positions, group_channels) = (product(spatial), channels / groups);
     let taps = filters_each * kernel;
-    // The kernel is k×m here: channels by filters.
-    let left = Matrices::row_major(weights.elements::<T>()?, each, taps).transposed();
-    let size = Size { batch: groups, m: taps, n: places, k: each };
+    // The weights are k×m: channels × filters.
+    let left = Matrices::row_major(weights.elements::<T>()?, group_channels, taps).transposed();
+    let size = Size { batch: groups, m: taps, n: positions, k: group_channels };
     let mut checkpoint = Checkpoint::default();
     cx.output::<T>(dims)?.write(T::default(), |out| {
         for (batch, out) in out.chunks_exact_mut((filters * plane).max(1)).enumerate() {
-            let right = Matrices::row_major(value.elements::<T>()?, each, places);
-            let right = Matrices { start: batch * channels * places, ..right };
+            let right = Matrices::row_major(value.elements::<T>()?, group_channels, positions);
+            let right = Matrices { start: batch * channels * positions, ..right };
             let (patches, _charge) = multiply::<T>(left, right, size, cx)?;
             for (filter, out) in out.chunks_exact_mut(plane.max(1)).enumerate() {
                 if let Some(bias) = bias {
                     checkpoint.set(bias[filter], out, cx)?;
                 }
-                let len = kernel * places;
+                let len = kernel * positions;
                 col2im(&patches[filter * len..(filter + 1) * len], slides, out, cx)?;
             }
         }
@@ -98,40 +102,40 @@ fn transposed<T: Real>(
     })
 }
 
-/// One dimension of a transposed convolution, as the window that goes back from its output to its input.
-fn slide_back(
+/// One dimension of a transposed convolution, as the window of the convolution from its output to its input.
+fn inverse_slide(
     window: &Window,
-    place: usize,
+    position: usize,
     input: usize,
     kernel: usize,
-    extra: usize,
-    wanted: Option<usize>,
+    output_padding: usize,
+    output_size: Option<usize>,
 ) -> Result<Slide, Error> {
-    let (stride, dilation) = window.steps(place);
-    let whole = input
+    let (stride, dilation) = window.steps(position);
+    let full = input
         .checked_sub(1)
         .and_then(|steps| steps.checked_mul(stride))
-        .and_then(|span| span.checked_add((kernel - 1) * dilation + 1 + extra))
-        .ok_or_else(|| Error::too_large("an output dimension past what can be addressed, or an empty input"))?;
-    let (output, before) = match (wanted, window.pads(place)) {
-        (Some(wanted), _) => {
-            let pads = whole.saturating_sub(wanted);
-            (wanted, if window.odd_at_end() { pads / 2 } else { pads - pads / 2 })
+        .and_then(|span| span.checked_add((kernel - 1) * dilation + 1 + output_padding))
+        .ok_or_else(|| Error::too_large("an output dimension cannot be addressed, or an input dimension is empty"))?;
+    let (output, before) = match (output_size, window.pads(position)) {
+        (Some(output_size), _) => {
+            let pads = full.saturating_sub(output_size);
+            (output_size, if window.odd_at_end() { pads / 2 } else { pads - pads / 2 })
         }
         (None, Some((before, after))) => {
-            let output = whole.checked_sub(before + after);
-            (output.ok_or_else(|| Error::invalid_argument("pads larger than the output"))?, before)
+            let output = full.checked_sub(before + after);
+            (output.ok_or_else(|| Error::invalid_argument("the pads are larger than the output"))?, before)
         }
         (None, None) => {
             let output = input.saturating_mul(stride);
-            let pads = whole.saturating_sub(output);
+            let pads = full.saturating_sub(output);
             (output, if window.odd_at_end() { pads / 2 } else { pads - pads / 2 })
         }
     };
     Ok(Slide { input: output, output: input, kernel, stride, dilation, before, after: 0 })
 }
 
-/// Adds each patch to the places it came from: im2col backwards.
+/// Adds each element of the patch matrix to the output element that it belongs to.
 fn col2im<T: Real>(
     patches: &[T],
     [slabs, rows, columns]: [Slide; 3],
@@ -139,12 +143,12 @@ fn col2im<T: Real>(
     cx: &ExecContext<'_>,
 ) -> Result<(), Error> {
     let mut checkpoint = Checkpoint::default();
-    let places = slabs.output * rows.output * columns.output;
-    for (tap, patch) in patches.chunks_exact(places.max(1)).enumerate() {
+    let positions = slabs.output * rows.output * columns.output;
+    for (tap, patch) in patches.chunks_exact(positions.max(1)).enumerate() {
         let (slab, tap) = (tap / (rows.kernel * columns.kernel), tap % (rows.kernel * columns.kernel));
         let (row, column) = (tap / columns.kernel, tap % columns.kernel);
-        let ((top, bottom), (first, end)) = (reach(&rows, row), reach(&columns, column));
-        let (front, back) = reach(&slabs, slab);
+        let ((top, bottom), (first, end)) = (outputs_inside(&rows, row), outputs_inside(&columns, column));
+        let (front, back) = outputs_inside(&slabs, slab);
         for z in front..back {
             for y in top..bottom {
                 checkpoint.step(end - first, cx)?;
@@ -160,9 +164,9 @@ fn col2im<T: Real>(
     Ok(())
 }
 
-/// The outputs of a dimension whose source under kernel place `at` is inside: first, and one past the last.
+/// The range of outputs of a dimension whose source under kernel position `at` is inside: first, and one past the last.
 #[inline]
-fn reach(slide: &Slide, at: usize) -> (usize, usize) {
+fn outputs_inside(slide: &Slide, at: usize) -> (usize, usize) {
     let offset = at * slide.dilation;
     let first = slide.before.saturating_sub(offset).div_ceil(slide.stride);
     let end = (slide.input + slide.before).saturating_sub(offset).div_ceil(slide.stride).min(slide.output);

@@ -1,11 +1,12 @@
-//! DeformConv over two dimensions: a convolution whose taps lie where offsets say, between elements by interpolation.
+//! DeformConv over two dimensions: a convolution whose kernel positions are shifted by offsets, with bilinear
+//! interpolation.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::Number;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::window::{Slide, Window, group, refuse_rank};
+use crate::ops::window::{Slide, Window, check_weights_rank, groups};
 use crate::tensor::dims::{Dims, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
@@ -14,15 +15,13 @@ use graphpool::backend::Error;
 pub(super) const OPERATORS: &[Operator] = &[since(19, "DeformConv", (3, 5), convolution).heavy()];
 
 fn convolution(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (window, groups) = (Window::new(node)?, group(node)?);
-    refuse_rank(node)?;
-    let shifted = node.int("offset_group")?.unwrap_or(1);
-    let shifted = usize::try_from(shifted).ok().filter(|&groups| (1..=1 << 24).contains(&groups));
-    let shifted = shifted.ok_or_else(|| Error::invalid_encoding("attribute offset_group is out of range"))?;
-    Ok(Box::new(move |args, cx| run(args, &window, groups, shifted, cx)))
+    let window = Window::new(node)?;
+    check_weights_rank(node)?;
+    let (channel_groups, offset_groups) = (groups(node, "group")?, groups(node, "offset_group")?);
+    Ok(Box::new(move |args, cx| run(args, &window, channel_groups, offset_groups, cx)))
 }
 
-/// The inputs of one call, and how they fit together.
+/// The inputs of one call and their sizes.
 struct Convolution<'a, T> {
     elements: &'a [T],
     weights: &'a [T],
@@ -32,9 +31,9 @@ struct Convolution<'a, T> {
     batch: usize,
     channels: usize,
     filters: usize,
-    /// Groups of channels, and groups of them that share offsets.
+    /// Groups of filters, and groups of channels that share offsets.
     groups: usize,
-    shifted: usize,
+    offset_groups: usize,
     slides: [Slide; 2],
 }
 
@@ -42,63 +41,69 @@ fn run(
     mut args: Args,
     window: &Window,
     groups: usize,
-    shifted: usize,
+    offset_groups: usize,
     cx: &ExecContext<'_>,
 ) -> Result<Vec<Value>, Error> {
     let value = args.take(0)?;
     let ty = value.ty();
-    let through = match ty {
+    let compute_ty = match ty {
         ElementType::F64 => ElementType::F64,
         ElementType::F32 | ElementType::F16 | ElementType::Bf16 => ElementType::F32,
         _ => return Err(no_type(&value)),
     };
-    let mut inputs = vec![Some(convert(value, through, cx)?)];
+    let mut inputs = vec![Some(convert(value, compute_ty, cx)?)];
     for index in 1..5 {
         let input = args.take(index).ok();
         if input.as_ref().is_some_and(|input| input.ty() != ty) {
-            return Err(Error::invalid_argument(format!("inputs of {ty:?} and of another type")));
+            return Err(Error::invalid_argument(format!("the inputs have different types: the first is {ty:?}")));
         }
-        inputs.push(input.map(|input| convert(input, through, cx)).transpose()?);
+        inputs.push(input.map(|input| convert(input, compute_ty, cx)).transpose()?);
     }
-    let result = if through == ElementType::F64 {
-        typed::<f64>(&inputs, window, groups, shifted, cx)?
+    let result = if compute_ty == ElementType::F64 {
+        compute::<f64>(&inputs, window, groups, offset_groups, cx)?
     } else {
-        typed::<f32>(&inputs, window, groups, shifted, cx)?
+        compute::<f32>(&inputs, window, groups, offset_groups, cx)?
     };
     Ok(vec![convert(result, ty, cx)?])
 }
 
-fn typed<T: Number>(
+fn compute<T: Number>(
     inputs: &[Option<Value>],
     window: &Window,
     groups: usize,
-    shifted: usize,
+    offset_groups: usize,
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let [Some(value), Some(weights), Some(offsets), bias, mask] = inputs else {
-        return Err(Error::invalid_argument("elements, weights or offsets are missing"));
+        return Err(Error::invalid_argument("X, W or offset is missing"));
     };
     let wrong = || {
-        let why = format!("{} by {} at {}", Dims(value.dims()), Dims(weights.dims()), Dims(offsets.dims()));
-        Error::invalid_argument(format!("{why} in {groups} groups, {shifted} of offsets"))
+        let why = format!(
+            "the input {}, the weights {} and the offsets {}",
+            Dims(value.dims()),
+            Dims(weights.dims()),
+            Dims(offsets.dims())
+        );
+        Error::invalid_argument(format!("{why} do not fit {groups} groups and {offset_groups} offset groups"))
     };
     let (&[batch, channels, ref spatial @ ..], &[filters, depth, ref kernel @ ..]) = (value.dims(), weights.dims())
     else {
         return Err(wrong());
     };
     if spatial.len() != 2 || kernel.len() != 2 {
-        return Err(Error::unsupported("other than two spatial dimensions are not supported"));
+        return Err(Error::unsupported("only two spatial dimensions are supported"));
     }
-    let slides: [Slide; 2] = window.over(spatial, kernel)?.try_into().map_err(|_| wrong())?;
+    let slides: [Slide; 2] = window.slides_over(spatial, kernel)?.try_into().map_err(|_| wrong())?;
     let [rows, columns] = slides.map(|slide| slide.output);
     let taps = product(kernel);
-    let places = |each: usize| {
-        taps.checked_mul(shifted).and_then(|all| all.checked_mul(each)).map(|all| [batch, all, rows, columns])
+    let plane_dims = |each: usize| {
+        taps.checked_mul(offset_groups).and_then(|all| all.checked_mul(each)).map(|all| [batch, all, rows, columns])
     };
-    let whole = channels % shifted == 0 && filters % groups == 0 && depth.checked_mul(groups) == Some(channels);
-    let masked = mask.as_ref().is_none_or(|mask| places(1).is_some_and(|wanted| mask.dims() == wanted));
-    let biased = bias.as_ref().is_none_or(|bias| bias.dims() == [filters]);
-    if !whole || !masked || !biased || places(2).is_none_or(|wanted| offsets.dims() != wanted) {
+    let divisible =
+        channels % offset_groups == 0 && filters % groups == 0 && depth.checked_mul(groups) == Some(channels);
+    let mask_fits = mask.as_ref().is_none_or(|mask| plane_dims(1).is_some_and(|expected| mask.dims() == expected));
+    let bias_fits = bias.as_ref().is_none_or(|bias| bias.dims() == [filters]);
+    if !divisible || !mask_fits || !bias_fits || plane_dims(2).is_none_or(|expected| offsets.dims() != expected) {
         return Err(wrong());
     }
     let convolution = Convolution {
@@ -111,7 +116,7 @@ fn typed<T: Number>(
         channels,
         filters,
         groups,
-        shifted,
+        offset_groups,
         slides,
     };
     cx.output::<T>(&[batch, filters, rows, columns])?.write(T::default(), |out| convolution.run(out, cx))
@@ -122,7 +127,7 @@ impl<T: Number> Convolution<'_, T> {
         let [rows, columns] = self.slides;
         let taps = rows.kernel * columns.kernel;
         let (depth, each) = (self.channels / self.groups, self.filters / self.groups);
-        // What lies under the taps of one row of outputs: by channel, tap and column.
+        // The patches of one row of outputs: channel × tap × column.
         let width = columns.output;
         let (mut patch, _charge) =
             cx.filled(T::default(), crate::tensor::dims::count(&[self.channels, taps, width])?)?;
@@ -156,40 +161,40 @@ impl<T: Number> Convolution<'_, T> {
     ) -> Result<(), Error> {
         let [rows, columns] = self.slides;
         let (taps, width) = (rows.kernel * columns.kernel, columns.output);
-        let (plane, shared) = (rows.input * columns.input, self.channels / self.shifted);
+        let (plane, shared) = (rows.input * columns.input, self.channels / self.offset_groups);
         for (index, line) in patch.chunks_exact_mut(width).enumerate() {
             checkpoint.step(8 * width, cx)?;
             let (channel, tap) = (index / taps, index % taps);
             let plane = &self.elements[(batch * self.channels + channel) * plane..][..plane];
-            // Of the offsets, a plane down and one along for each tap of a group; of the mask, one.
-            let at = (batch * self.shifted + channel / shared) * taps + tap;
+            // Each tap of a group has two planes of offsets, y and x, and one plane of the mask.
+            let at = (batch * self.offset_groups + channel / shared) * taps + tap;
             let of = |list: &'_ [T], plane: usize, column: usize| list[(plane * rows.output + row) * width + column];
-            let (down, along) = (tap / columns.kernel, tap % columns.kernel);
-            let fixed = |slide: Slide, index: usize, tap: usize| {
+            let (kernel_row, kernel_column) = (tap / columns.kernel, tap % columns.kernel);
+            let base = |slide: Slide, index: usize, tap: usize| {
                 (index * slide.stride + tap * slide.dilation) as f64 - slide.before as f64
             };
-            let y = fixed(rows, row, down);
+            let y = base(rows, row, kernel_row);
             for (column, out) in line.iter_mut().enumerate() {
                 let y = y + of(self.offsets, 2 * at, column).to_f64();
-                let x = fixed(columns, column, along) + of(self.offsets, 2 * at + 1, column).to_f64();
-                let found = interpolated(plane, [rows.input, columns.input], y, x);
-                *out = self.mask.map_or(found, |mask| found.times(of(mask, at, column)));
+                let x = base(columns, column, kernel_column) + of(self.offsets, 2 * at + 1, column).to_f64();
+                let sample = interpolated(plane, [rows.input, columns.input], y, x);
+                *out = self.mask.map_or(sample, |mask| sample.times(of(mask, at, column)));
             }
         }
         Ok(())
     }
 }
 
-/// What lies at a place of a plane, between its elements by interpolation; zero outside, and at no place at all.
+/// The bilinear interpolation of a plane at (y, x); 0 outside and for NaN.
 fn interpolated<T: Number>(plane: &[T], [rows, columns]: [usize; 2], y: f64, x: f64) -> T {
     if !(y > -1.0 && x > -1.0 && y < rows as f64 && x < columns as f64) {
         return T::default();
     }
     let (top, left) = (y.floor(), x.floor());
-    let (down, along) = (y - top, x - left);
+    let (fraction_y, fraction_x) = (y - top, x - left);
     let mut sum = T::default();
-    for (row, weight_y) in [(top as i64, 1.0 - down), (top as i64 + 1, down)] {
-        for (column, weight_x) in [(left as i64, 1.0 - along), (left as i64 + 1, along)] {
+    for (row, weight_y) in [(top as i64, 1.0 - fraction_y), (top as i64 + 1, fraction_y)] {
+        for (column, weight_x) in [(left as i64, 1.0 - fraction_x), (left as i64 + 1, fraction_x)] {
             if (0..rows as i64).contains(&row) && (0..columns as i64).contains(&column) {
                 let element = plane[row as usize * columns + column as usize];
                 sum = sum.plus(T::from_f64(weight_y * weight_x).times(element));

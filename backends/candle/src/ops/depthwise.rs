@@ -1,4 +1,4 @@
-//! Convolutions with one filter a channel: sums of shifted rows.
+//! Depthwise convolutions, computed as sums of shifted rows.
 
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for wide vectors")]
 
@@ -10,13 +10,14 @@ use crate::ops::window::Slide;
 use crate::tensor::budget::Charge;
 use graphpool::backend::Error;
 
-/// Places that a kernel may have at the most.
+/// The largest number of kernel positions.
 pub(super) const LARGEST: usize = 1024;
 
-/// Outputs of a line below which lines are computed together, what lies between them too where it is no more than they.
+/// Lines with fewer outputs are computed as one, including the elements between them, unless those are more than the
+/// outputs.
 const SHORT: usize = 64;
 
-/// Whether one line is little enough work.
+/// Whether one line is at most the work of one check interval.
 pub(super) fn suits(rows: Slide, columns: Slide) -> bool {
     columns.output.saturating_mul(rows.kernel).saturating_mul(columns.kernel) <= VECTOR_CHECK_INTERVAL
 }
@@ -27,11 +28,11 @@ pub(super) struct Planes {
     columns: Slide,
     /// Columns of a padded plane.
     wide: usize,
-    /// Elements from one line to the next, once those that are a stride apart lie side by side.
+    /// Elements from one line to the next, after elements that are a stride apart were made adjacent.
     pitch: usize,
-    /// How long each such sequence is.
+    /// Length of each sequence of elements that were a stride apart.
     phase: usize,
-    /// Where, from the first, the places of the kernel are.
+    /// Offset of each kernel position from the first.
     offsets: Vec<usize>,
     split: Vec<f32>,
     lines: Vec<f32>,
@@ -45,7 +46,7 @@ impl Planes {
         [high, wide]: [usize; 2],
         cx: &ExecContext<'_>,
     ) -> Result<Self, Error> {
-        // A stride past the whole line leaves as many sequences as there are elements.
+        // A stride longer than the line gives one sequence for each element.
         let stride = columns.stride.min(wide);
         let phase = wide.div_ceil(stride);
         let pitch = if columns.stride == 1 { wide } else { phase * stride };
@@ -53,8 +54,8 @@ impl Planes {
         let together = columns.stride == 1 && rows.stride == 1 && near;
         let split = if columns.stride == 1 { 0 } else { high * pitch };
         let lines = if together { rows.output * pitch } else { 0 };
-        let offset = |place: usize| {
-            let (y, x) = (place / columns.kernel * rows.dilation, place % columns.kernel * columns.dilation);
+        let offset = |position: usize| {
+            let (y, x) = (position / columns.kernel * rows.dilation, position % columns.kernel * columns.dilation);
             y * pitch + if columns.stride == 1 { x } else { x % columns.stride * phase + x / columns.stride }
         };
         let offsets = (0..rows.kernel * columns.kernel).map(offset).collect();
@@ -107,7 +108,7 @@ impl Planes {
     }
 }
 
-/// Adds to each element of `out` those that lie at the offsets from it, each times its tap.
+/// Adds to each element of `out` the source elements at the offsets from it, each times its tap.
 struct Shifted<'a> {
     source: &'a [f32],
     offsets: &'a [usize],
@@ -131,8 +132,8 @@ impl WithSimd for Shifted<'_> {
             block::<S, 1>(simd, &source[at..], offsets, taps, &mut out[at..at + lanes]);
             at += lanes;
         }
-        for (place, out) in out.iter_mut().enumerate().skip(at) {
-            *out += offsets.iter().zip(taps).map(|(offset, tap)| source[offset + place] * tap).sum::<f32>();
+        for (position, out) in out.iter_mut().enumerate().skip(at) {
+            *out += offsets.iter().zip(taps).map(|(offset, tap)| source[offset + position] * tap).sum::<f32>();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Det: the determinant of each matrix, by elimination.
+//! Det: the determinant of each matrix, by Gaussian elimination.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
@@ -20,17 +20,22 @@ fn determinant(_: &Node<'_>) -> Result<OpFn, Error> {
         }
         let (outer, n) = match *value.dims() {
             [ref outer @ .., rows, columns] if rows == columns => (outer.to_vec(), rows),
-            _ => return Err(Error::invalid_argument(format!("the determinant of {}", Dims(value.dims())))),
+            _ => {
+                return Err(Error::invalid_argument(format!(
+                    "the last two dimensions of {} must be equal",
+                    Dims(value.dims())
+                )));
+            }
         };
         let value = convert(value, ElementType::F64, cx)?;
         let elements = value.elements::<f64>()?;
-        let (mut room, _charge) = cx.scratch::<f64>(n.saturating_mul(n))?;
+        let (mut scratch, _charge) = cx.scratch::<f64>(n.saturating_mul(n))?;
         let mut checkpoint = Checkpoint::default();
         let result = cx.output::<f64>(&outer)?.append(|out| {
             for matrix in 0..product(&outer) {
-                room.clear();
-                checkpoint.copy(&elements[matrix * n * n..(matrix + 1) * n * n], &mut room, cx)?;
-                out.push(eliminated(&mut room, n, &mut checkpoint, cx)?);
+                scratch.clear();
+                checkpoint.copy(&elements[matrix * n * n..(matrix + 1) * n * n], &mut scratch, cx)?;
+                out.push(determinant_of(&mut scratch, n, &mut checkpoint, cx)?);
             }
             Ok(())
         })?;
@@ -38,8 +43,13 @@ fn determinant(_: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// The determinant of an n×n matrix, which is lost. Each column is eliminated by the row that is largest in it.
-fn eliminated(matrix: &mut [f64], n: usize, checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<f64, Error> {
+/// The determinant of an n×n matrix, which is overwritten, by elimination with partial pivoting.
+fn determinant_of(
+    matrix: &mut [f64],
+    n: usize,
+    checkpoint: &mut Checkpoint,
+    cx: &ExecContext<'_>,
+) -> Result<f64, Error> {
     let mut determinant = 1.0;
     for column in 0..n {
         checkpoint.step(n, cx)?;

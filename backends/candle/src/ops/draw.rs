@@ -1,7 +1,7 @@
-//! Numbers at random: RandomNormal, RandomUniform and their kin that take a tensor's shape, Bernoulli, Multinomial.
+//! Random numbers: RandomNormal, RandomNormalLike, RandomUniform, RandomUniformLike, Bernoulli, Multinomial.
 //!
-//! The numbers are those of `random`: other ones than another engine would draw of the same seed, of the same
-//! distribution. A node's numbers at one compute follow those of the one before in the same context.
+//! The generator is that of `compute::random`: other engines draw other numbers from the same seed, of the same
+//! distribution. A node continues its sequence from one compute of a context to the next.
 
 use half::{bf16, f16};
 
@@ -16,10 +16,10 @@ use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "RandomNormal", (0, 0), |node| shaped(node, Distribution::normal(node)?)),
-    since(1, "RandomNormalLike", (1, 1), |node| like(node, Distribution::normal(node)?)),
-    since(1, "RandomUniform", (0, 0), |node| shaped(node, Distribution::uniform(node)?)),
-    since(1, "RandomUniformLike", (1, 1), |node| like(node, Distribution::uniform(node)?)),
+    since(1, "RandomNormal", (0, 0), |node| of_shape(node, Distribution::normal(node)?)),
+    since(1, "RandomNormalLike", (1, 1), |node| of_input_shape(node, Distribution::normal(node)?)),
+    since(1, "RandomUniform", (0, 0), |node| of_shape(node, Distribution::uniform(node)?)),
+    since(1, "RandomUniformLike", (1, 1), |node| of_input_shape(node, Distribution::uniform(node)?)),
     since(15, "Bernoulli", (1, 1), bernoulli),
     since(7, "Multinomial", (1, 1), multinomial),
 ];
@@ -42,18 +42,18 @@ impl Distribution {
         Ok(Self::Uniform { low: f64::from(low), high: f64::from(high) })
     }
 
-    /// A tensor of numbers of it.
+    /// A tensor of numbers of this distribution.
     fn tensor(self, dims: &[usize], ty: ElementType, source: &Source, cx: &ExecContext<'_>) -> Result<Value, Error> {
         match ty {
-            ElementType::F32 => self.of(dims, |x| x as f32, source, cx),
-            ElementType::F64 => self.of(dims, |x| x, source, cx),
-            ElementType::F16 => self.of(dims, f16::from_f64, source, cx),
-            ElementType::Bf16 => self.of(dims, bf16::from_f64, source, cx),
-            other => Err(Error::unsupported(format!("random numbers of {other:?}"))),
+            ElementType::F32 => self.fill(dims, |x| x as f32, source, cx),
+            ElementType::F64 => self.fill(dims, |x| x, source, cx),
+            ElementType::F16 => self.fill(dims, f16::from_f64, source, cx),
+            ElementType::Bf16 => self.fill(dims, bf16::from_f64, source, cx),
+            other => Err(Error::unsupported(format!("random numbers of type {other:?} are not supported"))),
         }
     }
 
-    fn of<T: Element>(
+    fn fill<T: Element>(
         self,
         dims: &[usize],
         to: impl Fn(f64) -> T,
@@ -62,16 +62,16 @@ impl Distribution {
     ) -> Result<Value, Error> {
         let count = count(dims)?;
         let output = cx.output::<T>(dims)?;
-        // Two numbers take a block.
+        // A block of the generator gives two numbers.
         let mut stream = source.draw(count.div_ceil(2), cx)?;
-        let mut spare = None;
+        let mut second_normal = None;
         output.collect((0..count).map(|_| {
             to(match self {
                 Self::Uniform { low, high } => low + (high - low) * stream.uniform(),
                 Self::Normal { mean, deviation } => {
-                    let normal = spare.take().unwrap_or_else(|| {
+                    let normal = second_normal.take().unwrap_or_else(|| {
                         let [one, other] = stream.normals();
-                        spare = Some(other);
+                        second_normal = Some(other);
                         one
                     });
                     mean + deviation * normal
@@ -81,7 +81,7 @@ impl Distribution {
     }
 }
 
-/// Where a node's numbers come from.
+/// The random numbers of a node.
 #[derive(Debug, Clone, Copy)]
 struct Source {
     node: usize,
@@ -93,40 +93,33 @@ impl Source {
         Ok(Self { seed: node.float_option("seed")?, node: node.random_index() })
     }
 
-    /// The next so many blocks.
+    /// The next `blocks` blocks of the generator.
     fn draw(self, blocks: usize, cx: &ExecContext<'_>) -> Result<Stream, Error> {
         let stream = cx.random_states.and_then(|states| states.draw(self.node, self.seed, blocks));
-        stream.ok_or_else(|| Error::unsupported("a random number while the model is loaded"))
+        stream.ok_or_else(|| Error::unsupported("random numbers cannot be drawn while the model is loaded"))
     }
 }
 
-/// The element type that an attribute names.
-fn listed(node: &Node<'_>) -> Result<Option<ElementType>, Error> {
-    let Some(number) = node.int("dtype")? else { return Ok(None) };
-    let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
-    ty.map(Some).ok_or_else(|| Error::unsupported(format!("element type {number}")))
-}
-
-fn shaped(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
+fn of_shape(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
     let dims = node.ints("shape")?.ok_or_else(|| Error::invalid_encoding("attribute shape is missing"))?;
     let dims = dims.iter().map(|&dim| usize::try_from(dim)).collect::<Result<Vec<_>, _>>();
-    let dims = dims.map_err(|_| Error::invalid_encoding("a size below 0"))?;
+    let dims = dims.map_err(|_| Error::invalid_encoding("attribute shape has a negative dimension"))?;
     count(&dims)?;
-    let (ty, source) = (listed(node)?.unwrap_or(ElementType::F32), Source::new(node)?);
+    let (ty, source) = (node.element_type("dtype")?.unwrap_or(ElementType::F32), Source::new(node)?);
     Ok(Box::new(move |_, cx| Ok(vec![distribution.tensor(&dims, ty, &source, cx)?])))
 }
 
-fn like(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
-    let (ty, source) = (listed(node)?, Source::new(node)?);
+fn of_input_shape(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
+    let (ty, source) = (node.element_type("dtype")?, Source::new(node)?);
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
         Ok(vec![distribution.tensor(value.dims(), ty.unwrap_or(value.ty()), &source, cx)?])
     }))
 }
 
-/// 1 with the probability that each element is.
+/// Draws true with the probability that each element gives.
 fn bernoulli(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (ty, source) = (listed(node)?, Source::new(node)?);
+    let (ty, source) = (node.element_type("dtype")?, Source::new(node)?);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         if !matches!(value.ty(), ElementType::F16 | ElementType::Bf16 | ElementType::F32 | ElementType::F64) {
@@ -136,7 +129,7 @@ fn bernoulli(node: &Node<'_>) -> Result<OpFn, Error> {
         let value = convert(value, ElementType::F64, cx)?;
         let elements = value.elements::<f64>()?;
         if elements.iter().any(|probability| !(0.0..=1.0).contains(probability)) {
-            return Err(Error::invalid_argument("a probability that is not from 0 to 1"));
+            return Err(Error::invalid_argument("a probability is not between 0 and 1"));
         }
         let output = cx.output::<bool>(value.dims())?;
         let mut stream = source.draw(elements.len().div_ceil(2), cx)?;
@@ -145,13 +138,13 @@ fn bernoulli(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// Classes, drawn with the probabilities whose logarithms, up to a number added to all, are the rows.
+/// Draws classes; each row of the input holds unnormalized log-probabilities.
 fn multinomial(node: &Node<'_>) -> Result<OpFn, Error> {
     let samples = usize::try_from(node.int("sample_size")?.unwrap_or(1));
     let samples = samples.map_err(|_| Error::invalid_encoding("attribute sample_size is negative"))?;
-    let (ty, source) = (listed(node)?.unwrap_or(ElementType::I32), Source::new(node)?);
+    let (ty, source) = (node.element_type("dtype")?.unwrap_or(ElementType::I32), Source::new(node)?);
     if !matches!(ty, ElementType::I32 | ElementType::I64) {
-        return Err(Error::unsupported(format!("classes as {ty:?}")));
+        return Err(Error::unsupported(format!("class indices of type {ty:?} are not supported")));
     }
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
@@ -160,10 +153,13 @@ fn multinomial(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let value = convert(value, ElementType::F64, cx)?;
         let &[batch, classes] = value.dims() else {
-            return Err(Error::invalid_argument(format!("{} where rows of classes are wanted", Dims(value.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "the input {} must have two dimensions: batch and classes",
+                Dims(value.dims())
+            )));
         };
         if classes == 0 {
-            return Err(Error::invalid_argument("rows of no class"));
+            return Err(Error::invalid_argument("the input has no classes"));
         }
         let elements = value.elements::<f64>()?;
         let output = cx.output::<i64>(&[batch, samples])?;
@@ -181,12 +177,14 @@ fn multinomial(node: &Node<'_>) -> Result<OpFn, Error> {
                     sums.push(sum);
                 }
                 if !sum.is_finite() {
-                    return Err(Error::invalid_argument("rows of logarithms that are no probabilities"));
+                    return Err(Error::invalid_argument(
+                        "a row of log-probabilities does not have a finite sum of probabilities",
+                    ));
                 }
                 for _ in 0..samples {
                     checkpoint.step(64, cx)?;
                     let point = stream.uniform() * sum;
-                    // A class of probability 0 has no point of its own.
+                    // A class of probability 0 is never drawn.
                     out.push(sums.partition_point(|&sum| sum <= point).min(classes - 1) as i64);
                 }
             }

@@ -1,7 +1,7 @@
 //! Einsum: products and sums over named dimensions.
 //!
-//! Two operands at a time: dimensions that both have and nobody needs afterwards are summed by a matrix product,
-//! those that only one has and nobody needs are summed before.
+//! Operands are contracted in pairs. Dimensions of both operands that are not needed later are summed by a matrix
+//! product, and those of one operand are summed before it.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
@@ -17,10 +17,10 @@ use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(12, "Einsum", (1, MANY), einsum).heavy()];
 
-/// A name of a dimension: a letter, or a place of the ellipsis counted from its end.
+/// The name of a dimension: a letter, or an index into the ellipsis, counted from its end.
 type Name = u32;
 
-/// Letters before the ellipsis, whether there is one, and letters after it.
+/// One term of the equation: the letters before the ellipsis, if any, and those after it.
 #[derive(Debug, Clone)]
 struct Term {
     before: Vec<Name>,
@@ -28,7 +28,7 @@ struct Term {
     after: Vec<Name>,
 }
 
-const WRONG: &str = "attribute equation is none";
+const INVALID_EQUATION: &str = "attribute equation is not a valid equation";
 
 fn term(text: &str) -> Result<Term, Error> {
     let (before, after, ellipsis) = match text.split_once("...") {
@@ -36,12 +36,13 @@ fn term(text: &str) -> Result<Term, Error> {
         None => (text, "", false),
     };
     let letters = |text: &str| -> Result<Vec<Name>, Error> {
-        let letter =
-            |c: char| c.is_ascii_alphabetic().then_some(u32::from(c)).ok_or_else(|| Error::invalid_encoding(WRONG));
+        let letter = |c: char| {
+            c.is_ascii_alphabetic().then_some(u32::from(c)).ok_or_else(|| Error::invalid_encoding(INVALID_EQUATION))
+        };
         text.chars().map(letter).collect()
     };
     if text.len() > MAX_RANK + 3 {
-        return Err(Error::invalid_encoding(WRONG));
+        return Err(Error::invalid_encoding(INVALID_EQUATION));
     }
     Ok(Term { before: letters(before)?, ellipsis, after: letters(after)? })
 }
@@ -50,11 +51,12 @@ impl Term {
     /// The names of `rank` dimensions.
     fn names(&self, rank: usize) -> Result<Vec<Name>, Error> {
         let own = self.before.len() + self.after.len();
-        let wrong = || Error::invalid_argument(format!("{rank} dimensions where {own} are named"));
-        let open = rank.checked_sub(own).filter(|&open| self.ellipsis || open == 0).ok_or_else(wrong)?;
-        // Counted from the end, as broadcasting does; letters are larger.
-        let open = (0..open as u32).rev();
-        Ok(self.before.iter().copied().chain(open).chain(self.after.iter().copied()).collect())
+        let wrong = || Error::invalid_argument(format!("an operand has {rank} dimensions, and its term names {own}"));
+        let ellipsis_dims =
+            rank.checked_sub(own).filter(|&ellipsis_dims| self.ellipsis || ellipsis_dims == 0).ok_or_else(wrong)?;
+        // Counted from the end, as in broadcasting. The numbers of letters are larger.
+        let ellipsis_dims = (0..ellipsis_dims as u32).rev();
+        Ok(self.before.iter().copied().chain(ellipsis_dims).chain(self.after.iter().copied()).collect())
     }
 }
 
@@ -66,12 +68,15 @@ fn einsum(node: &Node<'_>) -> Result<OpFn, Error> {
     };
     let count = left.split(',').count();
     if count != node.proto.input.len() {
-        return Err(Error::invalid_encoding(format!("{count} terms for {} inputs", node.proto.input.len())));
+        return Err(Error::invalid_encoding(format!(
+            "the equation has {count} terms, and the node has {} inputs",
+            node.proto.input.len()
+        )));
     }
     let terms = left.split(',').map(term).collect::<Result<Vec<_>, _>>()?;
     Ok(Box::new(move |mut args, cx| {
         let ty = args.get(0)?.ty();
-        let through = match ty {
+        let compute_ty = match ty {
             ElementType::F16 | ElementType::Bf16 => ElementType::F32,
             ElementType::Bool => return Err(no_type(args.get(0)?)),
             ty => ty,
@@ -80,62 +85,65 @@ fn einsum(node: &Node<'_>) -> Result<OpFn, Error> {
         for (index, term) in terms.iter().enumerate() {
             let value = args.take(index)?;
             if value.ty() != ty {
-                return Err(Error::invalid_argument("operands of different types"));
+                return Err(Error::invalid_argument("the operands have different types"));
             }
             let names = term.names(value.rank())?;
             all.extend_from_slice(&names);
-            operands.push(diagonal(convert(value, through, cx)?, names, cx)?);
+            operands.push(diagonal(convert(value, compute_ty, cx)?, names, cx)?);
         }
-        let wanted = match &right {
+        let output = match &right {
             Some(term) => {
-                // As many places of the ellipsis as the operands have.
-                let open = operands
+                // The ellipsis stands for as many dimensions as in the operands.
+                let ellipsis_dims = operands
                     .iter()
                     .flat_map(|(_, names)| names)
                     .filter(|&&name| name < 32)
                     .map(|&name| name as usize + 1)
                     .max();
-                let open = if term.ellipsis { open.unwrap_or(0) } else { 0 };
-                term.names(term.before.len() + term.after.len() + open)?
+                let ellipsis_dims = if term.ellipsis { ellipsis_dims.unwrap_or(0) } else { 0 };
+                term.names(term.before.len() + term.after.len() + ellipsis_dims)?
             }
             None => implied(all),
         };
-        let result = contract(operands, &wanted, cx)?;
+        let result = contract(operands, &output, cx)?;
         Ok(vec![convert(result, ty, cx)?])
     }))
 }
 
-/// The output where the equation names none: the ellipsis, and the letters that occur once, in their order.
+/// The output term of an equation without one: the ellipsis, and the letters that occur once, in alphabetical order.
 ///
-/// `all` has each name as often as the equation has it: one that a term repeats is a diagonal, and summed.
+/// `all` holds each name as often as it occurs; a letter that a term repeats is summed over the diagonal.
 fn implied(mut all: Vec<Name>) -> Vec<Name> {
     all.sort_unstable();
-    let open: Vec<Name> = (0..32).filter(|name| all.contains(name)).rev().collect();
+    let ellipsis_dims: Vec<Name> = (0..32).filter(|name| all.contains(name)).rev().collect();
     let once = all.chunk_by(|a, b| a == b).filter(|same| same.len() == 1).flatten().filter(|&&name| name >= 32);
-    open.iter().chain(once).copied().collect()
+    ellipsis_dims.iter().chain(once).copied().collect()
 }
 
-/// A value in which each name is once: of two dimensions of one name the diagonal is taken.
+/// Takes the diagonal of dimensions with the same name, so that each name occurs once.
 fn diagonal(mut value: Value, mut names: Vec<Name>, cx: &ExecContext<'_>) -> Result<(Value, Vec<Name>), Error> {
     while let Some((first, second)) = repeated(&names) {
         let size = value.dims()[first];
         if value.dims()[second] != size {
-            return Err(Error::invalid_argument(format!("one name for two sizes of {}", Dims(value.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "a term names two dimensions of {} alike, and they have different sizes",
+                Dims(value.dims())
+            )));
         }
         let mut order = vec![first, second];
-        order.extend((0..value.rank()).filter(|&place| place != first && place != second));
+        order.extend((0..value.rank()).filter(|&position| position != first && position != second));
         let moved = permute(value, &order, cx)?;
         let rest = moved.dims()[2..].to_vec();
         let len = product(&rest);
         let dims = [&[size], rest.as_slice()].concat();
-        value = with_numbers!(moved, T => pick::<T>(&moved, &dims, len, cx))?;
+        value = with_numbers!(moved, T => copy_diagonal::<T>(&moved, &dims, len, cx))?;
         let name = names[first];
         names = std::iter::once(name).chain(names.into_iter().filter(|&other| other != name)).collect();
     }
     Ok((value, names))
 }
 
-fn pick<T: crate::tensor::element::Element>(
+fn copy_diagonal<T: crate::tensor::element::Element>(
     value: &Value,
     dims: &[usize],
     len: usize,
@@ -158,25 +166,25 @@ fn repeated(names: &[Name]) -> Option<(usize, usize)> {
     })
 }
 
-/// A value with its dimensions in groups: those named in each list, one group one dimension. A name that the value
-/// lacks counts as 1.
+/// Merges the dimensions that each list names into one. A name that the value lacks counts as 1.
 fn grouped(value: Value, names: &[Name], groups: [&[Name]; 3], cx: &ExecContext<'_>) -> Result<Value, Error> {
-    let place = |name: &Name| names.iter().position(|other| other == name);
-    let order: Vec<usize> = groups.iter().flat_map(|group| group.iter().filter_map(place)).collect();
-    let sizes = groups.map(|group| group.iter().filter_map(place).map(|place| value.dims()[place]).product::<usize>());
+    let position = |name: &Name| names.iter().position(|other| other == name);
+    let order: Vec<usize> = groups.iter().flat_map(|group| group.iter().filter_map(position)).collect();
+    let sizes =
+        groups.map(|group| group.iter().filter_map(position).map(|position| value.dims()[position]).product::<usize>());
     permute(value, &order, cx)?.reshaped(sizes.to_vec())
 }
 
 fn size_of((value, names): &(Value, Vec<Name>), name: Name) -> Option<usize> {
-    names.iter().position(|&other| other == name).map(|place| value.dims()[place])
+    names.iter().position(|&other| other == name).map(|position| value.dims()[position])
 }
 
-fn contract(operands: Vec<(Value, Vec<Name>)>, wanted: &[Name], cx: &ExecContext<'_>) -> Result<Value, Error> {
-    if repeated(wanted).is_some() {
-        return Err(Error::invalid_encoding(WRONG));
+fn contract(operands: Vec<(Value, Vec<Name>)>, output: &[Name], cx: &ExecContext<'_>) -> Result<Value, Error> {
+    if repeated(output).is_some() {
+        return Err(Error::invalid_encoding(INVALID_EQUATION));
     }
     let mut operands = operands.into_iter();
-    let mut result = operands.next().ok_or_else(|| Error::invalid_encoding(WRONG))?;
+    let mut result = operands.next().ok_or_else(|| Error::invalid_encoding(INVALID_EQUATION))?;
     loop {
         let next = operands.next();
         let later: Vec<Name> = operands.as_slice().iter().flat_map(|(_, names)| names.iter().copied()).collect();
@@ -184,19 +192,20 @@ fn contract(operands: Vec<(Value, Vec<Name>)>, wanted: &[Name], cx: &ExecContext
             Some(other) => (false, other),
             None => (true, (convert(Value::scalar(1_i64)?, result.0.ty(), cx)?, Vec::new())),
         };
-        result = pair(result, other, |name| wanted.contains(&name) || later.contains(&name), cx)?;
+        result = contract_pair(result, other, |name| output.contains(&name) || later.contains(&name), cx)?;
         if last {
             break;
         }
     }
     let (value, names) = result;
-    let order = wanted.iter().map(|name| names.iter().position(|other| other == name)).collect::<Option<Vec<_>>>();
-    let order = order.ok_or_else(|| Error::invalid_encoding("a name of the result that no operand has"))?;
+    let order = output.iter().map(|name| names.iter().position(|other| other == name)).collect::<Option<Vec<_>>>();
+    let order =
+        order.ok_or_else(|| Error::invalid_encoding("the output term names a dimension that no operand has"))?;
     permute(value, &order, cx)
 }
 
-/// The product of two operands, summed over the dimensions that nobody needs afterwards.
-fn pair(
+/// The product of two operands, summed over the dimensions that are not needed later.
+fn contract_pair(
     a: (Value, Vec<Name>),
     b: (Value, Vec<Name>),
     needed: impl Fn(Name) -> bool,
@@ -205,12 +214,11 @@ fn pair(
     let (mut batch, mut summed, mut only_a, mut only_b) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for &name in &a.1 {
         match size_of(&b, name) {
-            // A size of 1 goes along with any other.
             Some(size) if size != size_of(&a, name).unwrap_or(1) => {
                 return if name < 32 {
                     Err(Error::unsupported("an ellipsis that broadcasts is not supported"))
                 } else {
-                    Err(Error::invalid_argument("one name for two sizes"))
+                    Err(Error::invalid_argument("two operands name dimensions of different sizes alike"))
                 };
             }
             Some(_) if needed(name) => batch.push(name),
@@ -219,7 +227,7 @@ fn pair(
         }
     }
     only_b.extend(b.1.iter().copied().filter(|name| !a.1.contains(name)));
-    // What only one of them has and nobody needs is summed with it: as ones on the other side.
+    // Dimensions of one operand that are not needed later are summed before the product.
     let (rows, extra_a): (Vec<Name>, Vec<Name>) = only_a.into_iter().partition(|&name| needed(name));
     let (columns, extra_b): (Vec<Name>, Vec<Name>) = only_b.into_iter().partition(|&name| needed(name));
     let a = (reduced(a.0, &a.1, &extra_a, cx)?, without(&a.1, &extra_a));
@@ -248,7 +256,7 @@ fn reduced(value: Value, names: &[Name], over: &[Name], cx: &ExecContext<'_>) ->
     let dims: Vec<usize> = kept
         .iter()
         .filter_map(|name| names.iter().position(|other| other == name))
-        .map(|place| value.dims()[place])
+        .map(|position| value.dims()[position])
         .collect();
     let grouped = grouped(value, names, [&kept, over, &[]], cx)?;
     let inner = grouped.dims()[1];

@@ -1,6 +1,6 @@
 //! Arithmetic of two tensors or of any number of them: Add, Sub, Mul, Div, Mod, Pow, Min, Max, Mean, Sum.
 //!
-//! Integers wrap around, as they do everywhere else in ONNX runtimes; a division by zero is an error.
+//! Integers wrap around, as in other ONNX runtimes; a division of integers by zero is an error.
 
 use half::{bf16, f16};
 
@@ -29,40 +29,42 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(6, "Mean", (1, MANY), |_| sum(|count| count as f64)),
 ];
 
-type Binary = fn(Value, Value, &ExecContext<'_>) -> Result<Value, Error>;
+pub(super) type Binary = fn(Value, Value, &ExecContext<'_>) -> Result<Value, Error>;
 
-/// A type that can be calculated with.
+/// The arithmetic of an element type that is a number.
 pub(super) trait Number: Element + PartialOrd {
     fn plus(self, other: Self) -> Self;
     fn minus(self, other: Self) -> Self;
     fn times(self, other: Self) -> Self;
-    fn over(self, other: Self) -> Self;
-    fn least(self, other: Self) -> Self;
-    fn most(self, other: Self) -> Self;
-    /// The remainder that has the divisor's sign.
+    fn divided_by(self, other: Self) -> Self;
+    /// The smaller and the larger number; for floats, NaN if either is.
+    fn smaller(self, other: Self) -> Self;
+    fn larger(self, other: Self) -> Self;
+    /// The remainder with the sign of the divisor.
     fn modulo(self, other: Self) -> Self;
-    /// The remainder that has the dividend's sign.
+    /// The remainder with the sign of the dividend.
     fn remainder(self, other: Self) -> Self;
+    /// Whether the number may be a divisor.
     fn divides(self) -> bool;
     fn from_f64(number: f64) -> Self;
     fn to_f64(self) -> f64;
 }
 
-/// A number that matrices are multiplied in.
+/// A float that matrix products are computed in.
 pub(super) trait Float: Number + Factor {}
 
 impl<T: Number + Factor> Float for T {}
 
-macro_rules! floats {
+macro_rules! impl_floats {
     ($($ty:ty)*) => {$(
         impl Number for $ty {
             fn plus(self, other: Self) -> Self { self + other }
             fn minus(self, other: Self) -> Self { self - other }
             fn times(self, other: Self) -> Self { self * other }
-            fn over(self, other: Self) -> Self { self / other }
-            // A NaN wins, as in numpy.
-            fn least(self, other: Self) -> Self { if self < other || self != self { self } else { other } }
-            fn most(self, other: Self) -> Self { if self > other || self != self { self } else { other } }
+            fn divided_by(self, other: Self) -> Self { self / other }
+            // NaN propagates, as in numpy.
+            fn smaller(self, other: Self) -> Self { if self < other || self != self { self } else { other } }
+            fn larger(self, other: Self) -> Self { if self > other || self != self { self } else { other } }
             fn modulo(self, other: Self) -> Self {
                 let remainder = self % other;
                 let zero = Self::default();
@@ -76,15 +78,15 @@ macro_rules! floats {
     )*};
 }
 
-macro_rules! halves {
+macro_rules! impl_half_floats {
     ($($ty:ty)*) => {$(
         impl Number for $ty {
             fn plus(self, other: Self) -> Self { self + other }
             fn minus(self, other: Self) -> Self { self - other }
             fn times(self, other: Self) -> Self { self * other }
-            fn over(self, other: Self) -> Self { self / other }
-            fn least(self, other: Self) -> Self { if self < other || self.is_nan() { self } else { other } }
-            fn most(self, other: Self) -> Self { if self > other || self.is_nan() { self } else { other } }
+            fn divided_by(self, other: Self) -> Self { self / other }
+            fn smaller(self, other: Self) -> Self { if self < other || self.is_nan() { self } else { other } }
+            fn larger(self, other: Self) -> Self { if self > other || self.is_nan() { self } else { other } }
             fn modulo(self, other: Self) -> Self { Self::from_f64(self.to_f64().modulo(other.to_f64())) }
             fn remainder(self, other: Self) -> Self { Self::from_f64(self.to_f64() % other.to_f64()) }
             fn divides(self) -> bool { true }
@@ -94,16 +96,16 @@ macro_rules! halves {
     )*};
 }
 
-macro_rules! integers {
+macro_rules! impl_integers {
     ($($ty:ty)*) => {$(
         impl Number for $ty {
             fn plus(self, other: Self) -> Self { self.wrapping_add(other) }
             fn minus(self, other: Self) -> Self { self.wrapping_sub(other) }
             fn times(self, other: Self) -> Self { self.wrapping_mul(other) }
-            // Zero never gets here: the tensor is searched for it first.
-            fn over(self, other: Self) -> Self { if other == 0 { 0 } else { self.wrapping_div(other) } }
-            fn least(self, other: Self) -> Self { self.min(other) }
-            fn most(self, other: Self) -> Self { self.max(other) }
+            // A zero divisor does not occur: `no_zero` refuses the tensor first.
+            fn divided_by(self, other: Self) -> Self { if other == 0 { 0 } else { self.wrapping_div(other) } }
+            fn smaller(self, other: Self) -> Self { self.min(other) }
+            fn larger(self, other: Self) -> Self { self.max(other) }
             #[allow(unused_comparisons, reason = "the sign of an unsigned number")]
             fn modulo(self, other: Self) -> Self {
                 let remainder = self.remainder(other);
@@ -118,11 +120,11 @@ macro_rules! integers {
     )*};
 }
 
-floats!(f32 f64);
-halves!(f16 bf16);
-integers!(i8 i16 i32 i64 u8 u16 u32 u64);
+impl_floats!(f32 f64);
+impl_half_floats!(f16 bf16);
+impl_integers!(i8 i16 i32 i64 u8 u16 u32 u64);
 
-/// Runs a body with the Rust type of a value's numbers.
+/// Runs a body with the Rust type of a value's elements, which must be numbers.
 macro_rules! with_numbers {
     ($value:expr, $ty:ident => $body:expr) => {{
         use $crate::tensor::element::ElementType;
@@ -149,8 +151,8 @@ macro_rules! with_numbers {
 }
 pub(super) use with_numbers;
 
-/// An operation in a loop of its own for the types that computations are made of; the others share one loop, so
-/// that the crate doesn't hold the same loop a hundred times.
+/// An operation with a loop of its own for f32 and i64. The other types call it by pointer, so that all operations
+/// share one loop a type.
 macro_rules! arithmetic {
     ($a:ident, $b:ident, $cx:ident, $operation:ident) => {
         match $a.ty() {
@@ -177,15 +179,15 @@ fn div(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     with_numbers!(a, T => {
         no_zero::<T>(&b, cx)
     })?;
-    arithmetic!(a, b, cx, over)
+    arithmetic!(a, b, cx, divided_by)
 }
 
 fn min(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    arithmetic!(a, b, cx, least)
+    arithmetic!(a, b, cx, smaller)
 }
 
 fn max(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    arithmetic!(a, b, cx, most)
+    arithmetic!(a, b, cx, larger)
 }
 
 fn no_zero<T: Number>(divisors: &Value, cx: &ExecContext<'_>) -> Result<(), Error> {
@@ -199,11 +201,11 @@ fn no_zero<T: Number>(divisors: &Value, cx: &ExecContext<'_>) -> Result<(), Erro
     Ok(())
 }
 
-/// The exponent may be of another type than the base, which the result has.
+/// The exponent may have another type than the base; the result has that of the base.
 fn power(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     match (a.ty(), b.ty()) {
         (ElementType::F32, ElementType::F32) => match b.elements::<f32>()? {
-            // The exponents that models are full of.
+            // The two exponents that models use most have loops of their own.
             [2.0] if b.rank() <= a.rank() => map_into(a, cx, |x: f32| x * x),
             [0.5] if b.rank() <= a.rank() => map_into(a, cx, f32::sqrt),
             _ => zip_into(a, b, cx, f32::powf),
@@ -224,7 +226,7 @@ fn power(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     }
 }
 
-/// A power that wraps; that of a negative exponent is cut to 0, but for a base of ±1.
+/// A power that wraps around. Negative exponents give 0, except for the bases 1 and -1.
 fn integer_power(base: i64, exponent: i64) -> i64 {
     match (base, exponent) {
         (1, _) => 1,
@@ -269,8 +271,8 @@ fn modulo(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// The remainder of floats that has the divisor's sign, a zero's included; of a finite number by an infinite one of the
-/// other sign, the divisor.
+/// The remainder of floats with the sign of the divisor, also if it is 0. A finite dividend and an infinite divisor of
+/// opposite signs give the divisor.
 fn floored_remainder(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     fn remainder(a: f64, b: f64) -> f64 {
         let rest = a % b;
@@ -279,7 +281,7 @@ fn floored_remainder(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, 
         }
         if rest.is_sign_negative() == b.is_sign_negative() { rest } else { rest + b }
     }
-    // In f64 the remainder of two narrower floats is exact; the sum with a divisor is rounded as often as it would be.
+    // f64 holds the remainder of two narrower floats exactly.
     match a.ty() {
         ElementType::F64 => zip_into(a, b, cx, remainder),
         ElementType::F32 => zip_into(a, b, cx, |a: f32, b: f32| remainder(f64::from(a), f64::from(b)) as f32),
@@ -292,10 +294,12 @@ fn follower(binary: Fused) -> Option<Follower> {
     Some(Follower::Binary(binary))
 }
 
-fn binary(f: Binary) -> Result<OpFn, Error> {
+/// An operator of two tensors.
+pub(super) fn binary(f: Binary) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| Ok(vec![f(args.take(0)?, args.take(1)?, cx)?])))
 }
 
+/// An operator of any number of tensors, from left to right.
 fn variadic(f: Binary) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let mut result = args.take(0)?;
@@ -307,16 +311,18 @@ fn variadic(f: Binary) -> Result<OpFn, Error> {
     }))
 }
 
-/// The sum of the operands over a number that their count gives; the 16-bit floats are added up as f32, and rounded
-/// once.
-fn sum(over: fn(usize) -> f64) -> Result<OpFn, Error> {
+/// The sum of the operands divided by `divisor` of their number. f16 and bf16 are summed in f32 and rounded once.
+fn sum(divisor: fn(usize) -> f64) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let ty = args.get(0)?.ty();
         let (count, narrow) = (args.len(), matches!(ty, ElementType::F16 | ElementType::Bf16));
         let mut operand = |index: usize| -> Result<Value, Error> {
             let value = args.take(index)?;
             if value.ty() != ty {
-                return Err(Error::invalid_argument(format!("{ty:?} and {:?}", value.ty())));
+                return Err(Error::invalid_argument(format!(
+                    "the operands have different types: {ty:?} and {:?}",
+                    value.ty()
+                )));
             }
             if narrow { convert(value, ElementType::F32, cx) } else { Ok(value) }
         };
@@ -325,10 +331,10 @@ fn sum(over: fn(usize) -> f64) -> Result<OpFn, Error> {
             cx.control.check()?;
             result = add(result, operand(index)?, cx)?;
         }
-        let over = over(count);
-        if over != 1.0 {
+        let divisor = divisor(count);
+        if divisor != 1.0 {
             result =
-                with_numbers!(result, T => map_into(result, cx, |x: T| <T as Number>::from_f64(x.to_f64() / over)))?;
+                with_numbers!(result, T => map_into(result, cx, |x: T| <T as Number>::from_f64(x.to_f64() / divisor)))?;
         }
         Ok(vec![convert(result, ty, cx)?])
     }))

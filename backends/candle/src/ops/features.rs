@@ -6,34 +6,37 @@ use crate::ops::cast::convert;
 use crate::ops::elementwise::with_numbers;
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{MANY, Operator, learning};
+use crate::ops::operator::{MANY, Operator, ml};
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::{Element, ElementType, with_elements};
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    learning(1, "Scaler", (1, 1), scaler),
-    learning(1, "Normalizer", (1, 1), normalizer),
-    learning(1, "Binarizer", (1, 1), binarizer),
-    learning(1, "Imputer", (1, 1), imputer),
-    learning(1, "ArrayFeatureExtractor", (2, 2), extractor),
-    learning(1, "FeatureVectorizer", (1, MANY), vectorizer),
+    ml(1, "Scaler", (1, 1), scaler),
+    ml(1, "Normalizer", (1, 1), normalizer),
+    ml(1, "Binarizer", (1, 1), binarizer),
+    ml(1, "Imputer", (1, 1), imputer),
+    ml(1, "ArrayFeatureExtractor", (2, 2), array_feature_extractor),
+    ml(1, "FeatureVectorizer", (1, MANY), feature_vectorizer),
 ];
 
-/// Numbers as f32, and the length of a row of them: the last of at most two dimensions.
+/// The input as f32, and the length of its rows; a vector is one row.
 fn matrix(value: Value, cx: &ExecContext<'_>) -> Result<(Value, usize), Error> {
     match value.ty() {
         ElementType::F32 | ElementType::F64 | ElementType::I32 | ElementType::I64 => {}
         _ => return Err(no_type(&value)),
     }
     let ([width] | [_, width]) = *value.dims() else {
-        return Err(Error::invalid_argument(format!("{} where rows of features are wanted", Dims(value.dims()))));
+        return Err(Error::invalid_argument(format!(
+            "the input {} must have one or two dimensions",
+            Dims(value.dims())
+        )));
     };
     Ok((convert(value, ElementType::F32, cx)?, width))
 }
 
-/// Appends each row, which `row` writes.
+/// Calls `row` for each row of the input and of the output.
 fn by_rows(
     value: &Value,
     width: usize,
@@ -55,13 +58,20 @@ fn scaler(node: &Node<'_>) -> Result<OpFn, Error> {
     let list = |name| Ok::<_, Error>(node.floats(name)?.unwrap_or_default().to_vec());
     let (offset, scale) = (list("offset")?, list("scale")?);
     if offset.len() != scale.len() || offset.is_empty() {
-        return Err(Error::invalid_encoding(format!("{} offsets and {} scales", offset.len(), scale.len())));
+        return Err(Error::invalid_encoding(format!(
+            "there are {} offsets and {} scales; there must be as many, and at least one",
+            offset.len(),
+            scale.len()
+        )));
     }
-    node.charge_attributes((offset.len() + scale.len()) * size_of::<f32>())?;
+    node.charge((offset.len() + scale.len()) * size_of::<f32>())?;
     Ok(Box::new(move |mut args, cx| {
         let (value, width) = matrix(args.take(0)?, cx)?;
         if offset.len() != 1 && offset.len() != width {
-            return Err(Error::invalid_argument(format!("{} offsets for {width} features", offset.len())));
+            return Err(Error::invalid_argument(format!(
+                "there are {} offsets, and a row has {width} features",
+                offset.len()
+            )));
         }
         Ok(vec![by_rows(&value, width, cx, |from, to| {
             let factors = offset.iter().zip(&scale).cycle();
@@ -75,13 +85,13 @@ fn normalizer(node: &Node<'_>) -> Result<OpFn, Error> {
         "MAX" => |row| row.iter().copied().fold(f32::NEG_INFINITY, f32::max),
         "L1" => |row| row.iter().map(|x| x.abs()).sum(),
         "L2" => |row| row.iter().map(|x| x * x).sum::<f32>().sqrt(),
-        _ => return Err(Error::invalid_encoding("a norm that ONNX doesn't name")),
+        _ => return Err(Error::invalid_encoding("attribute norm is not one of MAX, L1 and L2")),
     };
     Ok(Box::new(move |mut args, cx| {
         let (value, width) = matrix(args.take(0)?, cx)?;
         Ok(vec![by_rows(&value, width, cx, |from, to| {
             let norm = norm(from);
-            // A row of norm 0 stays as it is.
+            // A row of norm 0 is kept.
             let norm = if norm == 0.0 { 1.0 } else { norm };
             to.iter_mut().zip(from).for_each(|(to, x)| *to = x / norm);
         })?])
@@ -101,8 +111,8 @@ fn binarizer(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// The values that stand for what is missing: one, or one for each feature.
-fn filled<T: Element>(
+/// Replaces missing elements by one value, or by one value for each feature.
+fn impute<T: Element>(
     value: &Value,
     values: &[T],
     is_missing: impl Fn(T) -> bool,
@@ -110,10 +120,13 @@ fn filled<T: Element>(
 ) -> Result<Value, Error> {
     let width = value.dims().last().copied().unwrap_or(1);
     if values.len() != 1 && values.len() != width {
-        return Err(Error::invalid_argument(format!("{} values for {width} features", values.len())));
+        return Err(Error::invalid_argument(format!(
+            "there are {} imputed values, and a row has {width} features",
+            values.len()
+        )));
     }
     let elements = value.elements::<T>()?;
-    let replaced = |(place, &x): (usize, &T)| if is_missing(x) { values[place % values.len()] } else { x };
+    let replaced = |(position, &x): (usize, &T)| if is_missing(x) { values[position % values.len()] } else { x };
     cx.output::<T>(value.dims())?.collect(elements.iter().enumerate().map(replaced))
 }
 
@@ -122,46 +135,52 @@ fn imputer(node: &Node<'_>) -> Result<OpFn, Error> {
     let ints = node.ints("imputed_value_int64s")?.unwrap_or_default().to_vec();
     let (float, int) = (node.float("replaced_value_float", 0.0)?, node.int("replaced_value_int64")?.unwrap_or(0));
     if floats.is_empty() == ints.is_empty() {
-        return Err(Error::invalid_encoding("either imputed_value_floats or imputed_value_int64s is wanted"));
+        return Err(Error::invalid_encoding(
+            "exactly one of imputed_value_floats and imputed_value_int64s must be given",
+        ));
     }
-    node.charge_attributes(floats.len() * size_of::<f32>() + ints.len() * size_of::<i64>())?;
+    node.charge(floats.len() * size_of::<f32>() + ints.len() * size_of::<i64>())?;
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
         match value.ty() {
             ElementType::F32 if ints.is_empty() => {
-                filled(value, &floats, |x: f32| x == float || (x.is_nan() && float.is_nan()), cx)
+                impute(value, &floats, |x: f32| x == float || (x.is_nan() && float.is_nan()), cx)
             }
-            ElementType::I64 if floats.is_empty() => filled(value, &ints, |x: i64| x == int, cx),
+            ElementType::I64 if floats.is_empty() => impute(value, &ints, |x: i64| x == int, cx),
             _ => Err(no_type(value)),
         }
         .map(|value| vec![value])
     }))
 }
 
-fn extractor(_: &Node<'_>) -> Result<OpFn, Error> {
+fn array_feature_extractor(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
-        let (value, places) = (args.get(0)?, integers(args.get(1)?, cx)?);
+        let (value, positions) = (args.get(0)?, integers(args.get(1)?, cx)?);
         let Some((&width, outer)) = value.dims().split_last() else {
-            return Err(Error::invalid_argument("a scalar has no features"));
+            return Err(Error::invalid_argument("the input is a scalar and has no features"));
         };
-        if places.is_empty()
-            || places.iter().any(|&place| usize::try_from(place).is_ok_and(|place| place < width).eq(&false))
+        if positions.is_empty()
+            || positions
+                .iter()
+                .any(|&position| usize::try_from(position).is_ok_and(|position| position < width).eq(&false))
         {
-            return Err(Error::invalid_argument(format!("places that are none of {width} features")));
+            return Err(Error::invalid_argument(format!(
+                "there are no indices, or one is not below {width}, the number of features"
+            )));
         }
         let mut dims = outer.to_vec();
         // A vector is one row.
         if dims.is_empty() {
             dims.push(1);
         }
-        dims.push(places.len());
+        dims.push(positions.len());
         count(&dims)?;
         let mut checkpoint = Checkpoint::default();
         Ok(vec![with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
             for row in elements.chunks_exact(width) {
-                for places in places.chunks(PIECE) {
-                    checkpoint.step(places.len(), cx)?;
-                    out.extend(places.iter().map(|&place| row[place as usize]));
+                for positions in positions.chunks(PIECE) {
+                    checkpoint.step(positions.len(), cx)?;
+                    out.extend(positions.iter().map(|&position| row[position as usize]));
                 }
             }
             Ok(())
@@ -169,27 +188,33 @@ fn extractor(_: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-fn vectorizer(node: &Node<'_>) -> Result<OpFn, Error> {
+fn feature_vectorizer(node: &Node<'_>) -> Result<OpFn, Error> {
     let widths = node.ints("inputdimensions")?.unwrap_or_default().iter().map(|&width| usize::try_from(width));
-    let widths = widths.collect::<Result<Vec<_>, _>>().map_err(|_| Error::invalid_encoding("a size below 0"))?;
+    let widths = widths
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| Error::invalid_encoding("attribute inputdimensions has a negative size"))?;
     if widths.len() != node.constants.len() {
-        return Err(Error::invalid_encoding(format!("{} sizes of {} inputs", widths.len(), node.constants.len())));
+        return Err(Error::invalid_encoding(format!(
+            "attribute inputdimensions has {} sizes, and the node has {} inputs",
+            widths.len(),
+            node.constants.len()
+        )));
     }
     let width = widths.iter().try_fold(0_usize, |sum, &width| sum.checked_add(width));
-    let width = width.ok_or_else(|| Error::invalid_encoding("sizes past what can be counted"))?;
+    let width = width.ok_or_else(|| Error::invalid_encoding("the sum of inputdimensions is too large"))?;
     Ok(Box::new(move |mut args, cx| {
         let inputs = (0..widths.len()).map(|index| matrix(args.take(index)?, cx)).collect::<Result<Vec<_>, Error>>()?;
         let rows = |value: &Value| if let [rows, _] = *value.dims() { rows } else { 1 };
         let height = inputs.first().map_or(0, |(value, _)| rows(value));
         if inputs.iter().any(|(value, _)| rows(value) != height) {
-            return Err(Error::invalid_argument("inputs of different numbers of rows"));
+            return Err(Error::invalid_argument("the inputs have different numbers of rows"));
         }
         let mut checkpoint = Checkpoint::default();
         Ok(vec![cx.output::<f32>(&[height, width])?.write(0.0, |out| {
             for (row, mut out) in out.chunks_exact_mut(width).enumerate() {
                 for ((value, columns), &width) in inputs.iter().zip(&widths) {
                     checkpoint.step(width, cx)?;
-                    // What is more than the size is left out, and what is less is followed by zeros.
+                    // Longer rows are truncated, and shorter ones are padded with zeros.
                     let (to, rest) = out.split_at_mut(width);
                     let taken = width.min(*columns);
                     to[..taken].copy_from_slice(&value.elements::<f32>()?[row * columns..row * columns + taken]);

@@ -1,21 +1,22 @@
-//! FlexAttention of ai.onnx.preview: attention whose scores and weights pass through graphs of the model's own.
+//! FlexAttention of ai.onnx.preview: attention whose scores and weights are modified by subgraphs of the node.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
-use crate::ops::heads::{Heads, Real, asked, each, precision, softmax};
+use crate::ops::heads::{AttentionDims, float_type, for_each, precision, softmax};
 use crate::ops::node::{Args, Node, OpFn, Subgraph};
 use crate::ops::operator::{Operator, since};
+use crate::ops::real::Real;
 use crate::tensor::dims::Dims;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] =
-    &[since(1, "FlexAttention", (3, 3), attention).until(1).of("ai.onnx.preview").heavy()];
+    &[since(1, "FlexAttention", (3, 3), attention).in_domain("ai.onnx.preview").until(1).heavy()];
 
-struct Flex {
+struct FlexAttention {
     scale: Option<f64>,
-    asked: Option<ElementType>,
+    softmax_precision: Option<ElementType>,
     score: Option<Subgraph>,
     weight: Option<Subgraph>,
 }
@@ -26,24 +27,24 @@ fn modifier(node: &Node<'_>, name: &str) -> Result<Option<Subgraph>, Error> {
     }
     let graph = node.subgraph(name)?;
     if graph.graph.inputs() != graph.captures.len() + 1 || graph.graph.outputs() != 1 {
-        return Err(Error::invalid_encoding(format!("{name} has not one input and one output")));
+        return Err(Error::invalid_encoding(format!("{name} must have one input and one output")));
     }
     Ok(Some(graph))
 }
 
 fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
-    let operator = Flex {
+    let operator = FlexAttention {
         scale: node.float_option("scale")?.map(f64::from),
-        asked: asked(node.int("softmax_precision")?)?,
+        softmax_precision: float_type(node, "softmax_precision")?,
         score: modifier(node, "score_mod")?,
         weight: modifier(node, "prob_mod")?,
     };
-    node.at_most(1)?;
+    node.limit_outputs(1)?;
     Ok(Box::new(move |args, cx| operator.run(args, cx)))
 }
 
-/// What the graph makes of `value`, which keeps its dimensions and its type.
-fn modified(graph: Option<&Subgraph>, value: Value, args: &Args, cx: &ExecContext<'_>) -> Result<Value, Error> {
+/// Applies a subgraph to `value`; the subgraph must keep its dimensions and type.
+fn apply_subgraph(graph: Option<&Subgraph>, value: Value, args: &Args, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let Some(graph) = graph else { return Ok(value) };
     let (dims, ty) = (value.dims().to_vec(), value.ty());
     let mut inputs = vec![value];
@@ -51,29 +52,29 @@ fn modified(graph: Option<&Subgraph>, value: Value, args: &Args, cx: &ExecContex
         inputs.push(args.get(index)?.clone());
     }
     let result = graph.graph.run(inputs, cx)?.into_iter().next();
-    let result = result.ok_or_else(|| Error::runtime_error("a graph without a result"))?;
+    let result = result.ok_or_else(|| Error::runtime_error("a subgraph has no output"))?;
     if result.dims() != dims || result.ty() != ty {
-        let why = format!("a graph makes {:?} {} of {ty:?} {}", result.ty(), Dims(result.dims()), Dims(&dims));
+        let why = format!("a subgraph turns {ty:?} {} into {:?} {}", Dims(&dims), result.ty(), Dims(result.dims()));
         return Err(Error::invalid_argument(why));
     }
     Ok(result)
 }
 
-impl Flex {
+impl FlexAttention {
     fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         let (query, key, value) = (args.take(0)?, args.take(1)?, args.take(2)?);
         let ty = query.ty();
         if key.ty() != ty || value.ty() != ty {
-            return Err(Error::invalid_argument("queries, keys and values of other types"));
+            return Err(Error::invalid_argument("queries, keys and values have different types"));
         }
-        let heads = Heads::new(&query, &key, &value)?;
-        let through = precision(ty, self.asked)?;
-        let (query, key) = (convert(query, through, cx)?, convert(key, through, cx)?);
-        let value = convert(value, through, cx)?;
-        let result = if through == ElementType::F64 {
-            self.compute::<f64>([&query, &key, &value], &heads, &args, cx)?
+        let dims = AttentionDims::new(&query, &key, &value)?;
+        let compute_ty = precision(ty, self.softmax_precision)?;
+        let (query, key) = (convert(query, compute_ty, cx)?, convert(key, compute_ty, cx)?);
+        let value = convert(value, compute_ty, cx)?;
+        let result = if compute_ty == ElementType::F64 {
+            self.compute::<f64>([&query, &key, &value], &dims, &args, cx)?
         } else {
-            self.compute::<f32>([&query, &key, &value], &heads, &args, cx)?
+            self.compute::<f32>([&query, &key, &value], &dims, &args, cx)?
         };
         Ok(vec![convert(result, ty, cx)?])
     }
@@ -81,49 +82,49 @@ impl Flex {
     fn compute<T: Real>(
         &self,
         [query, key, value]: [&Value; 3],
-        heads: &Heads,
+        dims: &AttentionDims,
         args: &Args,
         cx: &ExecContext<'_>,
     ) -> Result<Value, Error> {
-        let scale = T::from_f64(self.scale.unwrap_or(heads.scale()));
-        // What the graphs compute in is the model's choice, by default the type that everything here is computed in.
-        let inside = self.asked.unwrap_or(T::TYPE);
-        let (shared, block, keys) = (heads.shared_rows(), heads.block(), heads.keys);
-        let groups = heads.batch * (heads.queries / heads.group);
+        let scale = T::from_f64(self.scale.unwrap_or(dims.scale()));
+        // The subgraphs compute in softmax_precision, by default in the type of the attention.
+        let subgraph_ty = self.softmax_precision.unwrap_or(T::TYPE);
+        let (shared, block, keys) = (dims.shared_rows(), dims.block(), dims.key_len);
+        let groups = dims.batch * (dims.query_heads / dims.group_size);
         let mut checkpoint = Checkpoint::default();
-        let scores = cx.output::<T>(&heads.all())?.append(|out| {
+        let scores = cx.output::<T>(&dims.score_dims())?.append(|out| {
             for head in 0..groups {
                 for first in (0..shared).step_by(block) {
                     let count = block.min(shared - first);
-                    let (scores, _charge) = heads.scores::<T>((query, key), head, (first, count), cx)?;
+                    let (scores, _charge) = dims.scores::<T>((query, key), head, (first, count), cx)?;
                     let start = out.len();
                     checkpoint.copy(&scores, out, cx)?;
-                    each(&mut out[start..], &mut checkpoint, cx, |x| *x = x.times(scale))?;
+                    for_each(&mut out[start..], &mut checkpoint, cx, |x| *x = x.times(scale))?;
                 }
             }
             Ok(())
         })?;
-        let mut scores = modified(self.score.as_ref(), convert(scores, inside, cx)?, args, cx)?;
+        let mut scores = apply_subgraph(self.score.as_ref(), convert(scores, subgraph_ty, cx)?, args, cx)?;
         scores = convert(scores, T::TYPE, cx)?;
         if keys > 0 {
             let elements = scores.elements::<T>()?;
-            scores = cx.output::<T>(&heads.all())?.append(|out| {
+            scores = cx.output::<T>(&dims.score_dims())?.append(|out| {
                 checkpoint.copy(elements, out, cx)?;
                 out.chunks_exact_mut(keys).try_for_each(|row| softmax(row, &mut checkpoint, cx))
             })?;
         }
-        let weights = modified(self.weight.as_ref(), convert(scores, inside, cx)?, args, cx)?;
+        let weights = apply_subgraph(self.weight.as_ref(), convert(scores, subgraph_ty, cx)?, args, cx)?;
         let weights = convert(weights, T::TYPE, cx)?;
-        cx.output::<T>(&heads.output())?.write(T::ZERO, |out| {
+        cx.output::<T>(&dims.output_dims())?.write(T::ZERO, |out| {
             let elements = weights.elements::<T>()?;
-            let size = shared * heads.depth;
+            let size = shared * dims.value_size;
             if keys == 0 {
                 return Ok(());
             }
             for (head, out) in out.chunks_exact_mut(size).enumerate() {
                 let part = &elements[head * shared * keys..(head + 1) * shared * keys];
                 let part = cx.output::<T>(&[shared, keys])?.append(|rows| checkpoint.copy(part, rows, cx))?;
-                heads.weigh(&part, value, head, out, cx)?;
+                dims.weighted_sum(&part, value, head, out, cx)?;
             }
             Ok(())
         })

@@ -1,10 +1,10 @@
 //! Ensembles of decision trees, checked at load.
 //!
-//! * F1: every branch leads to a node of the ensemble, and none is led to twice: a walk from a root ends after as many
-//!   steps as the tree has nodes.
-//! * F2: every leaf's scores are of targets that there are.
+//! * F1: every branch leads to a node of the ensemble, and each branch is reached by one path, so that an evaluation
+//!   ends after at most as many steps as the tree has nodes.
+//! * F2: the target of every score is less than the number of targets.
 //!
-//! Numbers are compared as f64, which holds every f32 exactly, and summed up in f64.
+//! Numbers are compared and summed in f64, which holds every f32 exactly.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-/// Scores that a row may have.
+/// The largest number of targets.
 const MAX_TARGETS: usize = 1 << 24;
 
 /// How a branch compares a feature to its threshold.
@@ -31,7 +31,7 @@ pub(super) enum Mode {
 }
 
 impl Mode {
-    /// The one that TreeEnsemble has this number for.
+    /// The mode of a number in TreeEnsemble.
     pub(super) fn numbered(number: u8) -> Result<Self, Error> {
         const MODES: [Mode; 7] = [
             Mode::LessOrEqual,
@@ -43,10 +43,10 @@ impl Mode {
             Mode::Member,
         ];
         let mode = MODES.get(usize::from(number)).copied();
-        mode.ok_or_else(|| Error::invalid_encoding(format!("the mode {number}, which ONNX doesn't name")))
+        mode.ok_or_else(|| Error::invalid_encoding(format!("the mode {number} is not between 0 and 6")))
     }
 
-    /// The one of a name; none for a leaf.
+    /// The mode of a name; `None` for a leaf.
     fn named(name: &str) -> Result<Option<Self>, Error> {
         Ok(Some(match name {
             "LEAF" => return Ok(None),
@@ -56,7 +56,7 @@ impl Mode {
             "BRANCH_GT" => Self::Greater,
             "BRANCH_EQ" => Self::Equal,
             "BRANCH_NEQ" => Self::NotEqual,
-            _ => return Err(Error::invalid_encoding("a mode that ONNX doesn't name")),
+            _ => return Err(Error::invalid_encoding("attribute nodes_modes has a mode that ONNX does not define")),
         }))
     }
 }
@@ -73,16 +73,16 @@ pub(super) enum Next {
 pub(super) struct Branch {
     pub(super) feature: u32,
     pub(super) mode: Mode,
-    /// Where a NaN goes if it isn't what the comparison says.
+    /// Whether a NaN takes the true branch.
     pub(super) missing: bool,
     pub(super) threshold: f64,
-    /// The set of [`Mode::Member`], in `members`.
+    /// The range in `members` that is the set of [`Mode::Member`].
     pub(super) set: (u32, u32),
-    pub(super) yes: Next,
-    pub(super) no: Next,
+    pub(super) if_true: Next,
+    pub(super) if_false: Next,
 }
 
-/// How the scores of the trees become one.
+/// How the scores of the trees are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Aggregate {
     Sum,
@@ -95,7 +95,7 @@ pub(super) enum Aggregate {
 pub(super) struct Forest {
     pub(super) branches: Vec<Branch>,
     pub(super) members: Vec<f64>,
-    /// Where each leaf's scores begin and end.
+    /// The range in `weights` of the scores of each leaf.
     pub(super) leaves: Vec<(u32, u32)>,
     /// Targets and scores.
     pub(super) weights: Vec<(u32, f64)>,
@@ -105,46 +105,50 @@ pub(super) struct Forest {
 }
 
 impl Forest {
-    /// Refuses what F1 and F2 forbid. `leaves_shared` where several branches may lead to one leaf.
+    /// Checks F1 and F2. With `leaves_shared`, several branches may lead to one leaf.
     pub(super) fn check(&self, leaves_shared: bool) -> Result<(), Error> {
         if self.targets == 0 || self.targets > MAX_TARGETS {
-            let why = format!("{} targets, where 1 to {MAX_TARGETS} are possible", self.targets);
+            let why = format!("there are {} targets; the number must be between 1 and {MAX_TARGETS}", self.targets);
             return Err(Error::invalid_encoding(why));
         }
         if self.weights.iter().any(|&(target, _)| target as usize >= self.targets) {
-            return Err(Error::invalid_encoding(format!("a score of a target that is none of {}", self.targets)));
+            return Err(Error::invalid_encoding(format!(
+                "a score has a target that is not below {}, the number of targets",
+                self.targets
+            )));
         }
         let mut branches = vec![false; self.branches.len()];
         let mut leaves = vec![false; self.leaves.len()];
         let mut reached = 0;
-        let mut waiting: Vec<Next> = Vec::new();
+        let mut stack: Vec<Next> = Vec::new();
         for &root in &self.roots {
-            waiting.push(root);
-            while let Some(next) = waiting.pop() {
+            stack.push(root);
+            while let Some(next) = stack.pop() {
                 let (seen, shared) = match next {
                     Next::Branch(index) => (branches.get_mut(index as usize), false),
                     Next::Leaf(index) => (leaves.get_mut(index as usize), leaves_shared),
                 };
-                let seen = seen.ok_or_else(|| Error::invalid_encoding("a branch to a node that isn't there"))?;
+                let seen =
+                    seen.ok_or_else(|| Error::invalid_encoding("a branch leads to a node that does not exist"))?;
                 if *seen && !shared {
-                    return Err(Error::invalid_encoding("a node of a tree is reached in two ways, or from itself"));
+                    return Err(Error::invalid_encoding("a node of a tree is reached by two paths, or from itself"));
                 }
                 reached += usize::from(!*seen);
                 *seen = true;
                 if let Next::Branch(index) = next
                     && let Some(branch) = self.branches.get(index as usize)
                 {
-                    waiting.extend([branch.yes, branch.no]);
+                    stack.extend([branch.if_true, branch.if_false]);
                 }
             }
         }
         if reached < branches.len() + leaves.len() {
-            return Err(Error::invalid_encoding("a node of a tree is reached in no way"));
+            return Err(Error::invalid_encoding("a node of a tree is reached from no root"));
         }
         Ok(())
     }
 
-    /// Bytes that the ensemble takes.
+    /// Bytes of memory that the ensemble takes.
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&*self.branches)
             + size_of_val(&*self.members)
@@ -153,18 +157,18 @@ impl Forest {
             + size_of_val(&*self.roots)
     }
 
-    /// Refuses rows that are shorter than the branches want.
+    /// Checks that a row of `columns` features has every feature that a branch compares.
     pub(super) fn fits(&self, columns: usize) -> Result<(), Error> {
         match self.branches.iter().map(|branch| branch.feature as usize).max() {
-            Some(last) if last >= columns => {
-                Err(Error::invalid_argument(format!("{columns} features for trees that compare feature {last}")))
-            }
+            Some(last) if last >= columns => Err(Error::invalid_argument(format!(
+                "a row has {columns} features, and a tree compares feature {last}"
+            ))),
             _ => Ok(()),
         }
     }
 
-    /// Adds up the scores of one row, whose number of features [`fits`](Self::fits), over `scores` that are 0. `seen`
-    /// says which targets have any.
+    /// Computes the scores of one row, whose number of features [`fits`](Self::fits), into `scores`, which must be 0.
+    /// Sets `seen` for each target with a score.
     pub(super) fn score(
         &self,
         row: &[f64],
@@ -195,7 +199,7 @@ impl Forest {
         Ok(())
     }
 
-    /// The leaf that a row comes to.
+    /// The leaf that a row reaches.
     fn leaf(&self, root: Next, row: &[f64], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<u32, Error> {
         let (mut next, mut depth) = (root, 0_usize);
         loop {
@@ -209,7 +213,7 @@ impl Forest {
             }
             let branch = &self.branches[index as usize];
             let (x, threshold) = (row[branch.feature as usize], branch.threshold);
-            let yes = match branch.mode {
+            let if_true = match branch.mode {
                 Mode::LessOrEqual => x <= threshold,
                 Mode::Less => x < threshold,
                 Mode::GreaterOrEqual => x >= threshold,
@@ -222,7 +226,7 @@ impl Forest {
                     set.contains(&x)
                 }
             };
-            next = if yes || (branch.missing && x.is_nan()) { branch.yes } else { branch.no };
+            next = if if_true || (branch.missing && x.is_nan()) { branch.if_true } else { branch.if_false };
         }
     }
 }
@@ -245,72 +249,81 @@ pub(super) fn tensor_numbers(tensor: &Value) -> Result<Vec<f64>, Error> {
     })
 }
 
-/// Refuses a list that is neither empty nor as long as another.
-pub(super) fn as_long(name: &str, found: usize, wanted: usize, may_be_empty: bool) -> Result<(), Error> {
-    if found == wanted || (may_be_empty && found == 0) {
+/// Checks that a list has `expected` entries, or none if it may be empty.
+pub(super) fn check_len(name: &str, found: usize, expected: usize, may_be_empty: bool) -> Result<(), Error> {
+    if found == expected || (may_be_empty && found == 0) {
         return Ok(());
     }
-    Err(Error::invalid_encoding(format!("attribute {name} has {found} entries, where the trees have {wanted}")))
+    Err(Error::invalid_encoding(format!("attribute {name} has {found} entries, not {expected}")))
 }
 
 /// The ensemble of a TreeEnsembleRegressor or TreeEnsembleClassifier. `prefix` is that of the attributes of the leaves'
 /// scores.
-pub(super) fn listed(node: &Node<'_>, prefix: &str, targets: usize, aggregate: Aggregate) -> Result<Forest, Error> {
+pub(super) fn read_forest(
+    node: &Node<'_>,
+    prefix: &str,
+    targets: usize,
+    aggregate: Aggregate,
+) -> Result<Forest, Error> {
     let ints = |name: &str| Ok::<_, Error>(node.ints(name)?.unwrap_or_default());
     let modes = node.strings("nodes_modes")?.unwrap_or_default();
     let count = modes.len();
     let (trees, ids) = (ints("nodes_treeids")?, ints("nodes_nodeids")?);
-    let (yes, no, features) = (ints("nodes_truenodeids")?, ints("nodes_falsenodeids")?, ints("nodes_featureids")?);
+    let (if_true, if_false, features) =
+        (ints("nodes_truenodeids")?, ints("nodes_falsenodeids")?, ints("nodes_featureids")?);
     let (missing, thresholds) = (ints("nodes_missing_value_tracks_true")?, numbers(node, "nodes_values")?);
     node.ignore(&["nodes_hitrates", "nodes_hitrates_as_tensor"]);
     for (name, list) in [
         ("nodes_treeids", trees),
         ("nodes_nodeids", ids),
-        ("nodes_truenodeids", yes),
-        ("nodes_falsenodeids", no),
+        ("nodes_truenodeids", if_true),
+        ("nodes_falsenodeids", if_false),
         ("nodes_featureids", features),
     ] {
-        as_long(name, list.len(), count, false)?;
+        check_len(name, list.len(), count, false)?;
     }
-    as_long("nodes_values", thresholds.len(), count, false)?;
-    as_long("nodes_missing_value_tracks_true", missing.len(), count, true)?;
+    check_len("nodes_values", thresholds.len(), count, false)?;
+    check_len("nodes_missing_value_tracks_true", missing.len(), count, true)?;
     if u32::try_from(count).is_err() {
-        return Err(Error::too_large(format!("{count} nodes of trees")));
+        return Err(Error::too_large(format!("the trees have {count} nodes, more than 32 bits can count")));
     }
-    // Branches and leaves have numbers of their own.
+    // Branches and leaves are numbered separately.
     let modes = modes.into_iter().map(Mode::named).collect::<Result<Vec<_>, _>>()?;
     let (mut branch_count, mut leaf_count) = (0, 0);
-    let mut places = HashMap::with_capacity(count);
+    let mut nodes = HashMap::with_capacity(count);
     for ((&tree, &id), mode) in trees.iter().zip(ids).zip(&modes) {
         let counter = if mode.is_some() { &mut branch_count } else { &mut leaf_count };
         let next = if mode.is_some() { Next::Branch(*counter) } else { Next::Leaf(*counter) };
         *counter += 1;
-        if places.insert((tree, id), next).is_some() {
-            return Err(Error::invalid_encoding(format!("the node {id} of tree {tree} is there twice")));
+        if nodes.insert((tree, id), next).is_some() {
+            return Err(Error::invalid_encoding(format!("node {id} of tree {tree} is defined twice")));
         }
     }
     let find = |tree: i64, id: i64| {
-        let found = places.get(&(tree, id)).copied();
-        found.ok_or_else(|| Error::invalid_encoding(format!("a branch to node {id} of tree {tree}, which isn't there")))
+        let found = nodes.get(&(tree, id)).copied();
+        found.ok_or_else(|| {
+            Error::invalid_encoding(format!("a branch leads to node {id} of tree {tree}, which does not exist"))
+        })
     };
     let mut branches = Vec::with_capacity(branch_count as usize);
-    let mut led_to = (vec![false; branch_count as usize], vec![false; leaf_count as usize]);
+    let mut has_parent = (vec![false; branch_count as usize], vec![false; leaf_count as usize]);
     for (index, mode) in modes.iter().enumerate() {
         let &Some(mode) = mode else { continue };
         let feature = u32::try_from(features[index]);
         let branch = Branch {
-            feature: feature.map_err(|_| Error::invalid_encoding(format!("feature {}", features[index])))?,
+            feature: feature
+                .map_err(|_| Error::invalid_encoding(format!("feature {} is out of range", features[index])))?,
             mode,
             missing: missing.get(index).is_some_and(|&missing| missing != 0),
             threshold: thresholds[index],
             set: (0, 0),
-            yes: find(trees[index], yes[index])?,
-            no: find(trees[index], no[index])?,
+            if_true: find(trees[index], if_true[index])?,
+            if_false: find(trees[index], if_false[index])?,
         };
-        for next in [branch.yes, branch.no] {
+        for next in [branch.if_true, branch.if_false] {
             match next {
-                Next::Branch(index) => led_to.0[index as usize] = true,
-                Next::Leaf(index) => led_to.1[index as usize] = true,
+                Next::Branch(index) => has_parent.0[index as usize] = true,
+                Next::Leaf(index) => has_parent.1[index as usize] = true,
             }
         }
         branches.push(branch);
@@ -320,8 +333,8 @@ pub(super) fn listed(node: &Node<'_>, prefix: &str, targets: usize, aggregate: A
     for (&tree, &id) in trees.iter().zip(ids) {
         let next = find(tree, id)?;
         let is_root = match next {
-            Next::Branch(index) => !led_to.0[index as usize],
-            Next::Leaf(index) => !led_to.1[index as usize],
+            Next::Branch(index) => !has_parent.0[index as usize],
+            Next::Leaf(index) => !has_parent.1[index as usize],
         };
         if is_root {
             if last == Some(tree) {
@@ -331,50 +344,52 @@ pub(super) fn listed(node: &Node<'_>, prefix: &str, targets: usize, aggregate: A
             roots.push(next);
         }
     }
-    let (leaves, weights) = scores(node, prefix, leaf_count as usize, &places)?;
+    let (leaves, weights) = scores(node, prefix, leaf_count as usize, &nodes)?;
     let forest = Forest { branches, members: Vec::new(), leaves, weights, roots, targets, aggregate };
     forest.check(false)?;
-    node.charge_attributes(forest.bytes())?;
+    node.charge(forest.bytes())?;
     Ok(forest)
 }
 
 /// The ranges of leaves in a list of targets and scores.
 type Scores = (Vec<(u32, u32)>, Vec<(u32, f64)>);
 
-/// The scores of every leaf; those of branches are never come to.
-fn scores(node: &Node<'_>, prefix: &str, leaves: usize, places: &HashMap<(i64, i64), Next>) -> Result<Scores, Error> {
+/// The scores of every leaf; the scores of branches are never used.
+fn scores(node: &Node<'_>, prefix: &str, leaves: usize, nodes: &HashMap<(i64, i64), Next>) -> Result<Scores, Error> {
     let ints = |name: &str| Ok::<_, Error>(node.ints(&format!("{prefix}_{name}"))?.unwrap_or_default());
     let (trees, ids, targets) = (ints("treeids")?, ints("nodeids")?, ints("ids")?);
     let weights = numbers(node, &format!("{prefix}_weights"))?;
     for (name, found) in [("treeids", trees.len()), ("nodeids", ids.len()), ("ids", targets.len())] {
         if found != weights.len() {
-            let why = format!("attribute {prefix}_{name} has {found} entries for {} scores", weights.len());
+            let why = format!("attribute {prefix}_{name} has {found} entries, and there are {} scores", weights.len());
             return Err(Error::invalid_encoding(why));
         }
     }
-    let mut listed = Vec::with_capacity(weights.len());
+    let mut leaf_scores = Vec::with_capacity(weights.len());
     for (index, &weight) in weights.iter().enumerate() {
         let (tree, id) = (trees[index], ids[index]);
         let target = u32::try_from(targets[index]);
-        let target = target.map_err(|_| Error::invalid_encoding(format!("a score of target {}", targets[index])))?;
-        match places.get(&(tree, id)) {
-            Some(&Next::Leaf(leaf)) => listed.push((leaf, (target, weight))),
+        let target = target.map_err(|_| {
+            Error::invalid_encoding(format!("a score has target {}, which is out of range", targets[index]))
+        })?;
+        match nodes.get(&(tree, id)) {
+            Some(&Next::Leaf(leaf)) => leaf_scores.push((leaf, (target, weight))),
             Some(Next::Branch(_)) => {}
             None => {
-                let why = format!("a score of node {id} of tree {tree}, which isn't there");
+                let why = format!("a score is for node {id} of tree {tree}, which does not exist");
                 return Err(Error::invalid_encoding(why));
             }
         }
     }
-    // Stable, so that a leaf's scores are added in the order of the file.
-    listed.sort_by_key(|&(leaf, _)| leaf);
+    // The sort is stable, so that the scores of a leaf are added in the order of the file.
+    leaf_scores.sort_by_key(|&(leaf, _)| leaf);
     let mut ranges = vec![(0, 0); leaves];
-    for (place, &(leaf, _)) in (0_u32..).zip(&listed) {
+    for (position, &(leaf, _)) in (0_u32..).zip(&leaf_scores) {
         let range = &mut ranges[leaf as usize];
         if range.1 == 0 {
-            range.0 = place;
+            range.0 = position;
         }
-        range.1 = place + 1;
+        range.1 = position + 1;
     }
-    Ok((ranges, listed.into_iter().map(|(_, score)| score).collect()))
+    Ok((ranges, leaf_scores.into_iter().map(|(_, score)| score).collect()))
 }

@@ -1,12 +1,12 @@
-//! Operators of com.microsoft that stand for several of ai.onnx, which they are made of here: what onnxruntime's
-//! optimizer and its converters leave in transformer models. Attention is in `attend`.
+//! Operators of com.microsoft that fuse several of ai.onnx, and are composed of them here. The optimizer and the
+//! converters of onnxruntime put them into transformer models. Attention is in `microsoft_attention`.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
+use crate::ops::delegate::{call, call_optional, float, onnx_operator, string};
 use crate::ops::layout::permute;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, microsoft, since};
-use crate::ops::within::{apply, float, of, standard, string};
 use crate::tensor::dims::product;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
@@ -23,29 +23,29 @@ pub(super) const OPERATORS: &[Operator] = &[
     microsoft("SkipLayerNormalization", (3, 5), skip_layer),
     microsoft("SkipSimplifiedLayerNormalization", (3, 4), skip_root_mean_square),
     microsoft("EmbedLayerNormalization", (1, 9), embed),
-    // Both are in ai.onnx for onnxruntime, which had the second before ONNX did.
+    // onnxruntime has both in ai.onnx, LayerNormalization since before ONNX defined it.
     since(1, "SimplifiedLayerNormalization", (2, 2), root_mean_square),
     since(1, "LayerNormalization", (2, 3), |node| {
-        standard("LayerNormalization", 17, node.pass(&["axis", "epsilon", "stash_type"]))
+        onnx_operator("LayerNormalization", 17, node.attributes(&["axis", "epsilon", "stash_type"]))
     })
     .until(16),
 ];
 
 fn gelu(approximate: &str) -> Result<OpFn, Error> {
     let (add, gelu) =
-        (standard("Add", 13, Vec::new())?, standard("Gelu", 20, vec![string("approximate", approximate)])?);
+        (onnx_operator("Add", 13, Vec::new())?, onnx_operator("Gelu", 20, vec![string("approximate", approximate)])?);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let value = match args.take(1) {
-            Ok(bias) => of(&add, [value, bias], cx)?,
+            Ok(bias) => call(&add, [value, bias], cx)?,
             Err(_) => value,
         };
-        Ok(vec![of(&gelu, [value], cx)?])
+        Ok(vec![call(&gelu, [value], cx)?])
     }))
 }
 
 fn quick_gelu(node: &Node<'_>) -> Result<OpFn, Error> {
-    standard("Swish", 24, vec![float("alpha", node.float("alpha", 1.702)?)])
+    onnx_operator("Swish", 24, vec![float("alpha", node.float("alpha", 1.702)?)])
 }
 
 /// The value times a number.
@@ -54,10 +54,10 @@ fn scaled(value: Value, factor: f32, multiply: &OpFn, cx: &ExecContext<'_>) -> R
         return Ok(value);
     }
     let factor = convert(Value::scalar(factor)?, value.ty(), cx)?;
-    of(multiply, [value, factor], cx)
+    call(multiply, [value, factor], cx)
 }
 
-/// The value with its last two dimensions exchanged.
+/// The value with its last two dimensions transposed.
 fn transposed(value: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let rank = value.rank();
     if rank < 2 {
@@ -71,16 +71,16 @@ fn transposed(value: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
 fn matmul(node: &Node<'_>) -> Result<OpFn, Error> {
     let (alpha, a, b) = (node.float("alpha", 1.0)?, node.flag("transA", false)?, node.flag("transB", false)?);
     if node.flag("transBatchA", false)? || node.flag("transBatchB", false)? {
-        return Err(Error::unsupported("a batch that is not in front"));
+        return Err(Error::unsupported("attributes transBatchA and transBatchB are not supported"));
     }
-    let (matmul, multiply) = (standard("MatMul", 13, Vec::new())?, standard("Mul", 13, Vec::new())?);
+    let (matmul, multiply) = (onnx_operator("MatMul", 13, Vec::new())?, onnx_operator("Mul", 13, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
         let mut operand = |index, flip| {
             let value = args.take(index)?;
             if flip { transposed(value, cx) } else { Ok(value) }
         };
         let (a, b) = (operand(0, a)?, operand(1, b)?);
-        Ok(vec![scaled(of(&matmul, [a, b], cx)?, alpha, &multiply, cx)?])
+        Ok(vec![scaled(call(&matmul, [a, b], cx)?, alpha, &multiply, cx)?])
     }))
 }
 
@@ -91,28 +91,30 @@ fn activation(name: &str, parameters: &[f32]) -> Result<OpFn, Error> {
         names.iter().enumerate().filter_map(|(index, name)| parameter(name, index)).collect::<Vec<_>>()
     };
     match name {
-        "Relu" | "Tanh" | "Sigmoid" => standard(name, 13, Vec::new()),
-        "LeakyRelu" => standard(name, 16, named(&["alpha"])),
-        "HardSigmoid" => standard(name, 13, named(&["alpha", "beta"])),
-        "Clip" => standard(name, 6, named(&["min", "max"])),
-        _ => Err(Error::unsupported("an activation other than Relu, LeakyRelu, HardSigmoid, Clip, Tanh and Sigmoid")),
+        "Relu" | "Tanh" | "Sigmoid" => onnx_operator(name, 13, Vec::new()),
+        "LeakyRelu" => onnx_operator(name, 16, named(&["alpha"])),
+        "HardSigmoid" => onnx_operator(name, 13, named(&["alpha", "beta"])),
+        "Clip" => onnx_operator(name, 6, named(&["min", "max"])),
+        _ => {
+            Err(Error::unsupported("the activation is not one of Relu, LeakyRelu, HardSigmoid, Clip, Tanh and Sigmoid"))
+        }
     }
 }
 
 fn gemm(node: &Node<'_>) -> Result<OpFn, Error> {
-    let gemm = standard("Gemm", 13, node.pass(&["alpha", "beta", "transA", "transB"]))?;
+    let gemm = onnx_operator("Gemm", 13, node.attributes(&["alpha", "beta", "transA", "transB"]))?;
     let name = node.string("activation", "Relu")?;
     let parameters = [node.float_option("activation_alpha")?, node.float_option("activation_beta")?];
     let activation = activation(name, &parameters.into_iter().flatten().collect::<Vec<_>>())?;
     Ok(Box::new(move |args, cx| {
         let outputs = gemm(args, cx)?;
-        Ok(vec![apply(&activation, outputs.into_iter().map(Some), cx)?])
+        Ok(vec![call_optional(&activation, outputs.into_iter().map(Some), cx)?])
     }))
 }
 
 fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
-    let attributes = node.pass(&["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"]);
-    let (conv, add) = (standard("Conv", 11, attributes)?, standard("Add", 13, Vec::new())?);
+    let attributes = node.attributes(&["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"]);
+    let (conv, add) = (onnx_operator("Conv", 11, attributes)?, onnx_operator("Add", 13, Vec::new())?);
     let parameters = node.floats("activation_params")?.unwrap_or_default();
     let activation = match node.string("activation", "")? {
         "" => None,
@@ -121,70 +123,72 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let addend = args.take(3).ok();
         let inputs = vec![Some(args.take(0)?), Some(args.take(1)?), args.take(2).ok()];
-        let mut value = apply(&conv, inputs, cx)?;
+        let mut value = call_optional(&conv, inputs, cx)?;
         if let Some(addend) = addend {
-            value = of(&add, [value, addend], cx)?;
+            value = call(&add, [value, addend], cx)?;
         }
         Ok(vec![match &activation {
-            Some(activation) => of(activation, [value], cx)?,
+            Some(activation) => call(activation, [value], cx)?,
             None => value,
         }])
     }))
 }
 
-/// Outputs of a normalization of a sum: the mean and the deviation are for training.
-fn outputs(node: &Node<'_>) -> Result<(), Error> {
-    let wanted = |index: usize| node.proto.output.get(index).is_some_and(|name| !name.is_empty());
-    if wanted(1) || wanted(2) {
-        return Err(Error::unsupported("the mean and the deviation as outputs"));
+/// Refuses the outputs of a skip normalization that are for training: the mean and the standard deviation.
+fn refuse_training_outputs(node: &Node<'_>) -> Result<(), Error> {
+    let is_used = |index: usize| node.proto.output.get(index).is_some_and(|name| !name.is_empty());
+    if is_used(1) || is_used(2) {
+        return Err(Error::unsupported("the mean and the standard deviation are not supported as outputs"));
     }
-    node.at_most(4)
+    node.limit_outputs(4)
 }
 
 fn skip_layer(node: &Node<'_>) -> Result<OpFn, Error> {
-    outputs(node)?;
+    refuse_training_outputs(node)?;
     let epsilon = node.float("epsilon", 1e-12)?;
-    let (add, layer) =
-        (standard("Add", 13, Vec::new())?, standard("LayerNormalization", 17, vec![float("epsilon", epsilon)])?);
+    let (add, layer) = (
+        onnx_operator("Add", 13, Vec::new())?,
+        onnx_operator("LayerNormalization", 17, vec![float("epsilon", epsilon)])?,
+    );
     Ok(Box::new(move |mut args, cx| {
-        let sum = summed(&mut args, 4, &add, cx)?;
-        let result = apply(&layer, [Some(sum.clone()), Some(args.take(2)?), args.take(3).ok()], cx)?;
-        Ok(four(result, sum))
+        let sum = sum_with_skip(&mut args, 4, &add, cx)?;
+        let result = call_optional(&layer, [Some(sum.clone()), Some(args.take(2)?), args.take(3).ok()], cx)?;
+        Ok(skip_outputs(result, sum))
     }))
 }
 
-/// The outputs of a normalization of a sum, two of which are not made.
-fn four(result: Value, sum: Value) -> Vec<Value> {
+/// The four outputs of a skip normalization; the two in the middle are unused placeholders.
+fn skip_outputs(result: Value, sum: Value) -> Vec<Value> {
     vec![result.clone(), result.clone(), result, sum]
 }
 
-/// The first two inputs and the bias at `bias`, if any, added up.
-fn summed(args: &mut Args, bias: usize, add: &OpFn, cx: &ExecContext<'_>) -> Result<Value, Error> {
+/// The sum of the first two inputs and, if given, the bias at input `bias`.
+fn sum_with_skip(args: &mut Args, bias: usize, add: &OpFn, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let (value, skip) = (args.take(0)?, args.take(1)?);
     let value = match args.take(bias) {
-        Ok(bias) => of(add, [value, bias], cx)?,
+        Ok(bias) => call(add, [value, bias], cx)?,
         Err(_) => value,
     };
     let dims = value.dims().to_vec();
-    let sum = of(add, [value, skip], cx)?;
+    let sum = call(add, [value, skip], cx)?;
     if sum.dims() == dims {
         return Ok(sum);
     }
-    Err(Error::invalid_argument("what is added has more dimensions than what it is added to"))
+    Err(Error::invalid_argument("the skip input does not broadcast to the dimensions of the input"))
 }
 
-/// Rows divided by the root of the mean of their squares, and scaled.
-fn normalized(value: Value, scale: Value, axis: i64, epsilon: f32, cx: &ExecContext<'_>) -> Result<Value, Error> {
+/// Rows divided by their root mean square, times the scale.
+fn rms_normalized(value: Value, scale: Value, axis: i64, epsilon: f32, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let ty = value.ty();
     if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16) {
         return Err(no_type(&value));
     }
     let (value, scale) = (convert(value, ElementType::F32, cx)?, convert(scale, ElementType::F32, cx)?);
-    let at = crate::tensor::dims::axis(axis, value.rank())?;
-    let width = product(&value.dims()[at..]);
+    let axis = crate::tensor::dims::axis(axis, value.rank())?;
+    let width = product(&value.dims()[axis..]);
     let (elements, scale) = (value.elements::<f32>()?, scale.elements::<f32>()?);
     if scale.len() != width {
-        return Err(Error::invalid_argument(format!("{} scales for rows of {width}", scale.len())));
+        return Err(Error::invalid_argument(format!("the scale has {} elements, and a row has {width}", scale.len())));
     }
     let mut checkpoint = Checkpoint::default();
     let result = cx.output::<f32>(value.dims())?.append(|out| {
@@ -202,53 +206,53 @@ fn normalized(value: Value, scale: Value, axis: i64, epsilon: f32, cx: &ExecCont
 fn root_mean_square(node: &Node<'_>) -> Result<OpFn, Error> {
     let (axis, epsilon) = (node.int("axis")?.unwrap_or(-1), node.float("epsilon", 1e-5)?);
     if node.int("stash_type")?.unwrap_or(1) != 1 {
-        return Err(Error::unsupported("statistics in another type than f32"));
+        return Err(Error::unsupported("a stash_type other than 1 (f32) is not supported"));
     }
-    node.at_most(1)?;
-    Ok(Box::new(move |mut args, cx| Ok(vec![normalized(args.take(0)?, args.take(1)?, axis, epsilon, cx)?])))
+    node.limit_outputs(1)?;
+    Ok(Box::new(move |mut args, cx| Ok(vec![rms_normalized(args.take(0)?, args.take(1)?, axis, epsilon, cx)?])))
 }
 
 fn skip_root_mean_square(node: &Node<'_>) -> Result<OpFn, Error> {
-    outputs(node)?;
-    let (epsilon, add) = (node.float("epsilon", 1e-12)?, standard("Add", 13, Vec::new())?);
+    refuse_training_outputs(node)?;
+    let (epsilon, add) = (node.float("epsilon", 1e-12)?, onnx_operator("Add", 13, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
-        let sum = summed(&mut args, 3, &add, cx)?;
-        let result = normalized(sum.clone(), args.take(2)?, -1, epsilon, cx)?;
-        Ok(four(result, sum))
+        let sum = sum_with_skip(&mut args, 3, &add, cx)?;
+        let result = rms_normalized(sum.clone(), args.take(2)?, -1, epsilon, cx)?;
+        Ok(skip_outputs(result, sum))
     }))
 }
 
-/// The embeddings of words, places and segments, added up and normalized.
+/// The embeddings of words, positions and segments, summed and normalized.
 fn embed(node: &Node<'_>) -> Result<OpFn, Error> {
-    node.at_most(3)?;
-    node.wants(&[2, 3, 5, 6])?;
+    node.limit_outputs(3)?;
+    node.require_inputs(&[2, 3, 5, 6])?;
     let epsilon = node.float("epsilon", 1e-12)?;
-    // How the mask's sums are given, of which one way is known.
+    // Only the number of mask elements of each sequence is supported as output mask_index.
     if node.int("mask_index_type")?.unwrap_or(0) != 0 {
-        return Err(Error::unsupported("mask_index_type other than 0"));
+        return Err(Error::unsupported("a mask_index_type other than 0 is not supported"));
     }
-    let (add, gather) = (standard("Add", 13, Vec::new())?, standard("Gather", 13, Vec::new())?);
-    let layer = standard("LayerNormalization", 17, vec![float("epsilon", epsilon)])?;
+    let (add, gather) = (onnx_operator("Add", 13, Vec::new())?, onnx_operator("Gather", 13, Vec::new())?);
+    let layer = onnx_operator("LayerNormalization", 17, vec![float("epsilon", epsilon)])?;
     Ok(Box::new(move |mut args, cx| {
         let (ids, segments) = (args.take(0)?, args.take(1).ok());
         let &[batch, steps] = ids.dims() else {
-            return Err(Error::invalid_argument("the words are to be rows of one batch"));
+            return Err(Error::invalid_argument("input_ids must have two dimensions"));
         };
-        let places = match args.take(8) {
-            Ok(places) => places,
+        let positions = match args.take(8) {
+            Ok(positions) => positions,
             Err(_) => cx.output::<i64>(&[1, steps])?.collect((0..steps).map(|step| step as i64))?,
         };
-        let mut sum = of(&gather, [args.take(2)?, ids], cx)?;
-        sum = of(&add, [sum, of(&gather, [args.take(3)?, places], cx)?], cx)?;
+        let mut sum = call(&gather, [args.take(2)?, ids], cx)?;
+        sum = call(&add, [sum, call(&gather, [args.take(3)?, positions], cx)?], cx)?;
         if let (Some(segments), Ok(embedding)) = (segments, args.take(4)) {
-            sum = of(&add, [sum, of(&gather, [embedding, segments], cx)?], cx)?;
+            sum = call(&add, [sum, call(&gather, [embedding, segments], cx)?], cx)?;
         }
-        let result = of(&layer, [sum.clone(), args.take(5)?, args.take(6)?], cx)?;
+        let result = call(&layer, [sum.clone(), args.take(5)?, args.take(6)?], cx)?;
         let counts = match args.take(7) {
             Ok(mask) => {
                 let mask = mask.elements::<i32>()?;
                 if mask.len() != batch * steps {
-                    return Err(Error::invalid_argument("a mask of other dimensions than the words"));
+                    return Err(Error::invalid_argument("the mask and input_ids have different numbers of elements"));
                 }
                 let count = |row: &[i32]| row.iter().filter(|&&one| one == 1).count() as i32;
                 let rows = (0..batch).map(|row| count(&mask[row * steps..(row + 1) * steps]));

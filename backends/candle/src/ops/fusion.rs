@@ -1,4 +1,4 @@
-//! How operators become one step: what each row of the table says of it, and the layouts of weights that steps share.
+//! Operator fusion: the roles of operators in a fused step, and the packed weights that steps share.
 
 use crate::math::program::{Batch, Binary, Program, Unary};
 use crate::ops::node::OpFn;
@@ -6,122 +6,123 @@ use crate::tensor::value::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// How an operator takes part.
+/// The role of an operator in a fused step.
 pub(crate) enum FusionRole {
     Anchor(Anchor),
     Follower(Follower),
 }
 
-/// What the constants that follow must fit.
+/// Which dimension of the anchor's output is the channel, which the constants of the followers must match.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Channels {
     /// The second of `rank` dimensions is the channel.
     Second { rank: usize },
-    /// The last dimension is; the rank is `rank` where it is known, 1 or more where not.
+    /// The last dimension is the channel; `rank` is `None` if it is not known at load.
     Last { rank: Option<usize> },
 }
 
-/// Makes the kernel of a chain, which reads the step's first input and nothing else, out of the operators after the
-/// anchor. `None` where the weights would take too much memory.
-pub(crate) type Build = Box<dyn Fn(Program, &mut PackedWeights) -> Option<OpFn> + Send + Sync>;
+/// Builds the operator of a fused step, whose only input is the first one of the anchor, from the program of the
+/// followers. `None` if the packed weights exceed the budget.
+pub(crate) type BuildFused = Box<dyn Fn(Program, &mut PackedWeights) -> Option<OpFn> + Send + Sync>;
 
-/// A step by constant weights.
+/// The first operator of a fused step: a product by constant weights.
 pub(crate) struct Anchor {
     pub(crate) layout: Channels,
     pub(crate) channels: usize,
-    pub(crate) build: Build,
+    pub(crate) build: BuildFused,
 }
 
-/// An elementwise step, but for what it reads.
+/// A later operator of a fused step, which is elementwise.
 pub(crate) enum Follower {
     Unary(Unary),
     Binary(Binary),
     Affine(Batch),
 }
 
-/// A layout of weights.
+/// How weights are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum PackLayout {
-    /// As they are.
+    /// Not packed.
     Plain,
-    /// Filters of a convolution in so many groups.
+    /// Packed A of each group: the filters of a convolution with this number of groups.
     Groups(usize),
-    /// The right-hand side of a product.
+    /// Packed B of a product.
     Rows,
-    /// The same out of the transposed matrix.
+    /// Packed B of a product by the transposed matrix.
     Columns,
 }
 
-/// Weights, kept so that their address stays theirs, and their layout.
+/// Packed weights, and the tensor that they were packed from, which is kept so that its address is not reused.
 struct Pack {
     _weights: Value,
     elements: Arc<Vec<f32>>,
 }
 
-/// Weights as kernels want them, and what may still be spent on more of them.
+/// The packed weights of a model, and the bytes that may still be allocated for them.
 pub(crate) struct PackedWeights {
-    /// By the address of the weights, their dimensions and their layout.
-    made: HashMap<(usize, Vec<usize>, PackLayout), Pack>,
-    left: usize,
-    /// Bytes that kernels hold.
+    /// By the address, the dimensions and the layout of the weights.
+    packed: HashMap<(usize, Vec<usize>, PackLayout), Pack>,
+    /// Bytes that may still be spent.
+    remaining: usize,
+    /// Bytes that the operators hold.
     spent: usize,
 }
 
 impl PackedWeights {
     /// A budget of `bytes`.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { made: HashMap::new(), left: bytes, spent: 0 }
+        Self { packed: HashMap::new(), remaining: bytes, spent: 0 }
     }
 
-    /// Spends no more than `bytes` from now on.
+    /// Limits the remaining budget to `bytes`.
     pub(crate) fn limit_to(&mut self, bytes: usize) {
-        self.left = self.left.min(bytes);
+        self.remaining = self.remaining.min(bytes);
     }
 
-    /// Bytes that were spent, on layouts and on what else kernels hold.
+    /// Bytes that were spent on packed weights and other constants of operators.
     pub(crate) fn spent(&self) -> usize {
         self.spent
     }
 
-    /// Takes `bytes` off the budget.
-    pub(crate) fn charge(&mut self, bytes: usize) -> Option<()> {
-        self.left = self.left.checked_sub(bytes)?;
+    /// Spends `bytes` of the budget; `None` if less is left.
+    pub(crate) fn spend(&mut self, bytes: usize) -> Option<()> {
+        self.remaining = self.remaining.checked_sub(bytes)?;
         self.spent += bytes;
         Some(())
     }
 
-    /// Gives the room of so many elements back, which no kernel has.
+    /// Returns the bytes of `len` elements that no operator holds to the budget.
     pub(crate) fn release(&mut self, len: usize) {
         let bytes = len * size_of::<f32>();
         self.spent = self.spent.saturating_sub(bytes);
-        self.left += bytes;
+        self.remaining += bytes;
     }
 
-    /// Room for `len` elements that are in no other pack, where the budget has it.
+    /// An empty list with capacity for `len` elements, charged to the budget; `None` if less is left.
     pub(crate) fn allocate(&mut self, len: usize) -> Option<Vec<f32>> {
-        self.charge(len.checked_mul(size_of::<f32>())?)?;
-        let mut room = Vec::new();
-        room.try_reserve_exact(len).ok()?;
-        Some(room)
+        self.spend(len.checked_mul(size_of::<f32>())?)?;
+        let mut elements = Vec::new();
+        elements.try_reserve_exact(len).ok()?;
+        Some(elements)
     }
 
-    /// The weights in a layout, of `len` elements, made by `lay` once for all that use them.
-    pub(crate) fn get_or_pack(
+    /// The weights packed in a layout, `len` elements. `pack_into` runs once for all operators that share them.
+    pub(crate) fn packed(
         &mut self,
         weights: &Value,
-        way: PackLayout,
+        layout: PackLayout,
         len: usize,
-        lay: impl FnOnce(&[f32], &mut Vec<f32>),
+        pack_into: impl FnOnce(&[f32], &mut Vec<f32>),
     ) -> Option<Arc<Vec<f32>>> {
         let elements = weights.elements::<f32>().ok()?;
-        let key = (elements.as_ptr().addr(), weights.dims().to_vec(), way);
-        if let Some(pack) = self.made.get(&key) {
+        let key = (elements.as_ptr().addr(), weights.dims().to_vec(), layout);
+        if let Some(pack) = self.packed.get(&key) {
             return Some(Arc::clone(&pack.elements));
         }
-        let mut room = self.allocate(len)?;
-        lay(elements, &mut room);
-        let made = Arc::new(room);
-        self.made.insert(key, Pack { _weights: weights.clone(), elements: Arc::clone(&made) });
-        Some(made)
+        let mut packed = self.allocate(len)?;
+        pack_into(elements, &mut packed);
+        let packed = Arc::new(packed);
+        self.packed.insert(key, Pack { _weights: weights.clone(), elements: Arc::clone(&packed) });
+        Some(packed)
     }
 }

@@ -1,9 +1,10 @@
-//! Elements by index: Gather, GatherElements, GatherND.
+//! Operators that read elements by index: Gather, GatherElements, GatherND.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
+use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, axis, count, product, strides};
 use crate::tensor::element::{Element, with_elements};
 use crate::tensor::value::Value;
@@ -15,31 +16,31 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(11, "GatherND", (2, 2), gather_nd),
 ];
 
-/// An index counted from the end where it is negative.
-pub(super) fn place(index: i64, dim: usize) -> Result<usize, Error> {
+/// The index of an element; a negative one counts from the end of the dimension.
+pub(super) fn normalize_index(index: i64, dim: usize) -> Result<usize, Error> {
     let counted = if index < 0 { index.checked_add(dim as i64) } else { Some(index) };
     let found = counted.and_then(|index| usize::try_from(index).ok()).filter(|&index| index < dim);
-    found.ok_or_else(|| Error::invalid_argument(format!("index {index} of {dim} elements")))
+    found.ok_or_else(|| Error::invalid_argument(format!("index {index} is out of range for a dimension of {dim}")))
 }
 
 fn gather(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(0);
+    let signed_axis = node.int("axis")?.unwrap_or(0);
     Ok(Box::new(move |args, cx| {
         let (value, indices) = (args.get(0)?, args.get(1)?);
-        let at = axis(at, value.rank())?;
-        let dim = value.dims()[at];
-        let (mut places, _charge) = cx.list::<usize>(indices.len())?;
+        let axis = axis(signed_axis, value.rank())?;
+        let dim = value.dims()[axis];
+        let (mut positions, _charge) = cx.list::<usize>(indices.len())?;
         let mut checkpoint = Checkpoint::default();
         for &index in &*integers(indices, cx)? {
             checkpoint.step(1, cx)?;
-            places.push(place(index, dim)?);
+            positions.push(normalize_index(index, dim)?);
         }
-        let dims = [&value.dims()[..at], indices.dims(), &value.dims()[at + 1..]].concat();
-        let (outer, inner) = (product(&value.dims()[..at]), product(&value.dims()[at + 1..]));
+        let dims = [&value.dims()[..axis], indices.dims(), &value.dims()[axis + 1..]].concat();
+        let (outer, inner) = (product(&value.dims()[..axis]), product(&value.dims()[axis + 1..]));
         Ok(vec![with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
             for block in 0..outer {
-                for place in &places {
-                    let start = (block * dim + place) * inner;
+                for position in &positions {
+                    let start = (block * dim + position) * inner;
                     checkpoint.copy(&elements[start..start + inner], out, cx)?;
                 }
             }
@@ -49,36 +50,52 @@ fn gather(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 fn gather_elements(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(0);
+    let signed_axis = node.int("axis")?.unwrap_or(0);
     Ok(Box::new(move |args, cx| {
         let (value, indices) = (args.get(0)?, args.get(1)?);
-        let at = axis(at, value.rank())?;
-        let fits = |(place, (index, dim)): (usize, (&usize, &usize))| place == at || index <= dim;
+        let axis = axis(signed_axis, value.rank())?;
+        let fits = |(position, (index, dim)): (usize, (&usize, &usize))| position == axis || index <= dim;
         if indices.rank() != value.rank() || !indices.dims().iter().zip(value.dims()).enumerate().all(fits) {
-            let why = format!("indices {} of {}", Dims(indices.dims()), Dims(value.dims()));
+            let why = format!("the indices {} do not fit the data {}", Dims(indices.dims()), Dims(value.dims()));
             return Err(Error::invalid_argument(why));
         }
-        let list = integers(indices, cx)?;
-        let steps = strides(value.dims());
-        let dim = value.dims()[at];
-        let (mut places, _charge) = cx.list::<usize>(list.len())?;
-        let mut index = vec![0_usize; indices.rank()];
-        let mut checkpoint = Checkpoint::default();
-        for &found in &*list {
-            checkpoint.step(index.len(), cx)?;
-            let found = place(found, dim)?;
-            let offset: usize = index.iter().zip(&steps).map(|(index, step)| index * step).sum();
-            places.push(offset - index[at] * steps[at] + found * steps[at]);
-            for (index, &dim) in index.iter_mut().zip(indices.dims()).rev() {
-                *index += 1;
-                if *index < dim {
-                    break;
-                }
-                *index = 0;
-            }
-        }
-        Ok(vec![with_elements!(value, |elements| take(elements, &places, 1, indices.dims(), cx))?])
+        let (offsets, _charge) = element_offsets(indices, value.dims(), axis, cx)?;
+        Ok(vec![with_elements!(value, |elements| take(elements, &offsets, 1, indices.dims(), cx))?])
     }))
+}
+
+/// The offset of the element that each of `indices` selects along `axis` of a tensor of `dims`; along the other axes it
+/// has the position of the index.
+pub(super) fn element_offsets(
+    indices: &Value,
+    dims: &[usize],
+    axis: usize,
+    cx: &ExecContext<'_>,
+) -> Result<(Vec<usize>, Charge), Error> {
+    let list = integers(indices, cx)?;
+    let (strides, size) = (strides(dims), dims[axis]);
+    let (mut offsets, charge) = cx.list::<usize>(list.len())?;
+    let mut position = vec![0_usize; indices.rank()];
+    let mut checkpoint = Checkpoint::default();
+    for &index in &*list {
+        checkpoint.step(position.len(), cx)?;
+        let index = normalize_index(index, size)?;
+        let offset: usize = position.iter().zip(&strides).map(|(position, stride)| position * stride).sum();
+        offsets.push(offset - position[axis] * strides[axis] + index * strides[axis]);
+        for (position, &dim) in position.iter_mut().zip(indices.dims()).rev() {
+            *position += 1;
+            if *position < dim {
+                break;
+            }
+            *position = 0;
+        }
+    }
+    Ok((offsets, charge))
+}
+
+/// The offset that a tuple of indices selects in a tensor of `dims`.
+pub(super) fn tuple_offset(tuple: &[i64], dims: &[usize]) -> Result<usize, Error> {
+    tuple.iter().zip(dims).try_fold(0, |offset, (&index, &dim)| Ok(offset * dim + normalize_index(index, dim)?))
 }
 
 fn gather_nd(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -90,32 +107,29 @@ fn gather_nd(node: &Node<'_>) -> Result<OpFn, Error> {
         let shared = value.dims().get(..batch).filter(|dims| indices.dims().get(..batch) == Some(dims));
         let end = batch.checked_add(depth).filter(|&end| end <= value.rank() && batch < indices.rank());
         let (Some(shared), Some(end)) = (shared, end) else {
-            let why = format!("indices {} of {}", Dims(indices.dims()), Dims(value.dims()));
+            let why = format!("the indices {} do not fit the data {}", Dims(indices.dims()), Dims(value.dims()));
             return Err(Error::invalid_argument(why));
         };
         let lookups = &indices.dims()[batch..indices.rank() - 1];
         let dims = [shared, lookups, &value.dims()[end..]].concat();
         let (indexed, inner) = (&value.dims()[batch..end], product(&value.dims()[end..]));
-        let (each, whole) = (product(lookups), product(&value.dims()[batch..]));
+        let (each, batch_len) = (product(lookups), product(&value.dims()[batch..]));
         count(&dims)?;
         let list = integers(indices, cx)?;
         if depth == 0 {
-            return Err(Error::unsupported("indices of no dimension are not supported"));
+            return Err(Error::unsupported("index tuples of length 0 are not supported"));
         }
         let (mut starts, _charge) = cx.list::<usize>(list.len() / depth)?;
         let mut checkpoint = Checkpoint::default();
         for (number, tuple) in list.chunks_exact(depth).enumerate() {
             checkpoint.step(depth, cx)?;
-            let mut offset = 0;
-            for (&index, &dim) in tuple.iter().zip(indexed) {
-                offset = offset * dim + place(index, dim)?;
-            }
-            starts.push(number / each.max(1) * whole + offset * inner);
+            starts.push(number / each.max(1) * batch_len + tuple_offset(tuple, indexed)? * inner);
         }
         Ok(vec![with_elements!(value, |elements| take(elements, &starts, inner, &dims, cx))?])
     }))
 }
 
+/// Concatenates runs of `inner` elements.
 fn take<T: Element>(
     elements: &[T],
     starts: &[usize],

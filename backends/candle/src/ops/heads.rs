@@ -1,52 +1,24 @@
-//! What the attention operators share: queries, keys and values by head, the scores of these, and their softmax.
+//! Parts that the attention operators share: queries, keys and values by head, their scores, and the softmax.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::product::{Matrices, Size, multiply};
-use crate::math::{functions, simd};
-use crate::ops::elementwise::Float;
 use crate::ops::layout::permute;
+use crate::ops::node::Node;
+use crate::ops::real::Real;
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-/// Scores that are computed together, so that a long sequence takes no matrix of all of them.
-const SCORES: usize = 1 << 18;
+/// Scores of one block; a long sequence is computed in blocks, without the whole score matrix.
+const BLOCK_SCORES: usize = 1 << 18;
 
-/// A type that attention is computed in.
-pub(super) trait Real: Float {
-    const LEAST: Self;
-    /// Each element to e to the power of what it is above `top`.
-    fn exponentials(row: &mut [Self], top: Self);
-    fn tanh(self) -> Self;
-}
-
-impl Real for f32 {
-    const LEAST: Self = Self::NEG_INFINITY;
-    fn exponentials(row: &mut [Self], top: Self) {
-        simd::map(row, |x| functions::exp(x - top));
-    }
-    fn tanh(self) -> Self {
-        functions::tanh(self)
-    }
-}
-
-impl Real for f64 {
-    const LEAST: Self = Self::NEG_INFINITY;
-    fn exponentials(row: &mut [Self], top: Self) {
-        row.iter_mut().for_each(|x| *x = Self::exp(*x - top));
-    }
-    fn tanh(self) -> Self {
-        Self::tanh(self)
-    }
-}
-
-/// The type to compute in for elements of `ty`, where the model may ask for more.
-pub(super) fn precision(ty: ElementType, asked: Option<ElementType>) -> Result<ElementType, Error> {
+/// The type to compute in for elements of `ty`; `requested` may ask for a wider one.
+pub(super) fn precision(ty: ElementType, requested: Option<ElementType>) -> Result<ElementType, Error> {
     match ty {
         ElementType::F64 => Ok(ElementType::F64),
-        ElementType::F32 | ElementType::F16 | ElementType::Bf16 if asked == Some(ElementType::F64) => {
+        ElementType::F32 | ElementType::F16 | ElementType::Bf16 if requested == Some(ElementType::F64) => {
             Ok(ElementType::F64)
         }
         ElementType::F32 | ElementType::F16 | ElementType::Bf16 => Ok(ElementType::F32),
@@ -54,105 +26,113 @@ pub(super) fn precision(ty: ElementType, asked: Option<ElementType>) -> Result<E
     }
 }
 
-/// The floating type that attribute `softmax_precision` names.
-pub(super) fn asked(number: Option<i64>) -> Result<Option<ElementType>, Error> {
-    match number {
+/// The floating-point type that an attribute names, such as `softmax_precision`.
+pub(super) fn float_type(node: &Node<'_>, name: &str) -> Result<Option<ElementType>, Error> {
+    match node.int(name)? {
         None => Ok(None),
         Some(1) => Ok(Some(ElementType::F32)),
         Some(10) => Ok(Some(ElementType::F16)),
         Some(11) => Ok(Some(ElementType::F64)),
         Some(16) => Ok(Some(ElementType::Bf16)),
-        Some(_) => Err(Error::invalid_encoding("attribute softmax_precision is no floating type")),
+        Some(_) => Err(Error::invalid_encoding(format!("attribute {name} is not a floating-point type"))),
     }
 }
 
-/// A tensor as batch, heads, places and the elements of each; of three dimensions it has its heads side by side.
-pub(super) fn by_head(value: Value, heads: Option<usize>, cx: &ExecContext<'_>) -> Result<Value, Error> {
+/// A tensor as batch × heads × length × head size. A tensor of three dimensions is batch × length × hidden size.
+pub(super) fn split_heads(value: Value, heads: Option<usize>, cx: &ExecContext<'_>) -> Result<Value, Error> {
     match (value.dims(), heads) {
         (&[_, found, _, _], heads) if heads.is_none_or(|heads| heads == found) => Ok(value),
         (&[batch, len, width], Some(heads)) if heads > 0 && width % heads == 0 => {
             permute(value.reshaped(vec![batch, len, heads, width / heads])?, &[0, 2, 1, 3], cx)
         }
         ([..], _) => {
-            let told = heads.map_or_else(|| "an unknown number of".to_owned(), |heads| heads.to_string());
-            Err(Error::invalid_argument(format!("{} by {told} heads", Dims(value.dims()))))
+            let dims = Dims(value.dims());
+            Err(Error::invalid_argument(match heads {
+                Some(heads) => format!("the tensor {dims} does not divide into {heads} heads"),
+                None => format!("the tensor {dims} must have four dimensions, as the number of heads is not given"),
+            }))
         }
     }
 }
 
-/// How queries, keys and values fit together.
+/// The sizes of queries, keys and values.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Heads {
+pub(super) struct AttentionDims {
     pub(super) batch: usize,
-    /// Heads of the queries.
-    pub(super) queries: usize,
-    /// Heads of the queries that share one of the keys.
-    pub(super) group: usize,
-    /// Queries.
-    pub(super) rows: usize,
-    /// Keys.
-    pub(super) keys: usize,
-    /// Elements of a query and of a key.
-    pub(super) size: usize,
-    /// Elements of a value.
-    pub(super) depth: usize,
+    /// Number of heads of the queries.
+    pub(super) query_heads: usize,
+    /// Number of heads of the queries that share one head of the keys.
+    pub(super) group_size: usize,
+    /// Number of queries.
+    pub(super) query_len: usize,
+    /// Number of keys.
+    pub(super) key_len: usize,
+    /// Elements of each query and each key.
+    pub(super) head_size: usize,
+    /// Elements of each value.
+    pub(super) value_size: usize,
 }
 
-impl Heads {
-    /// Of tensors of four dimensions.
+impl AttentionDims {
+    /// The sizes of tensors of four dimensions.
     pub(super) fn new(query: &Value, key: &Value, value: &Value) -> Result<Self, Error> {
         let found = match (query.dims(), key.dims(), value.dims()) {
-            (&[batch, heads, rows, size], &[b, shared, keys, s], &[c, also, k, depth])
-                if (b, c, s, also, k) == (batch, batch, size, shared, keys)
-                    && shared.checked_mul(heads.checked_div(shared).unwrap_or(0)) == Some(heads) =>
+            (&[batch, query_heads, query_len, head_size], &[b, key_heads, key_len, s], &[c, h, k, value_size])
+                if (b, c, s, h, k) == (batch, batch, head_size, key_heads, key_len)
+                    && key_heads.checked_mul(query_heads.checked_div(key_heads).unwrap_or(0)) == Some(query_heads) =>
             {
                 Self {
                     batch,
-                    queries: heads,
-                    group: heads.checked_div(shared).unwrap_or(1).max(1),
-                    rows,
-                    keys,
-                    size,
-                    depth,
+                    query_heads,
+                    group_size: query_heads.checked_div(key_heads).unwrap_or(1).max(1),
+                    query_len,
+                    key_len,
+                    head_size,
+                    value_size,
                 }
             }
             (query, key, value) => {
-                let why = format!("queries {}, keys {} and values {}", Dims(query), Dims(key), Dims(value));
+                let why = format!(
+                    "queries {}, keys {} and values {} do not fit each other",
+                    Dims(query),
+                    Dims(key),
+                    Dims(value)
+                );
                 return Err(Error::invalid_argument(why));
             }
         };
-        // All that is computed of them is bounded before any of it is.
-        count(&[found.batch, found.queries, found.rows, found.keys])?;
-        count(&found.output())?;
+        // The sizes of scores and output are checked before anything is computed.
+        count(&[found.batch, found.query_heads, found.query_len, found.key_len])?;
+        count(&found.output_dims())?;
         Ok(found)
     }
 
     /// The dimensions of the result.
-    pub(super) fn output(&self) -> [usize; 4] {
-        [self.batch, self.queries, self.rows, self.depth]
+    pub(super) fn output_dims(&self) -> [usize; 4] {
+        [self.batch, self.query_heads, self.query_len, self.value_size]
     }
 
     /// The dimensions of all scores.
-    pub(super) fn all(&self) -> [usize; 4] {
-        [self.batch, self.queries, self.rows, self.keys]
+    pub(super) fn score_dims(&self) -> [usize; 4] {
+        [self.batch, self.query_heads, self.query_len, self.key_len]
     }
 
-    /// One over the root of a key's size, by which scores are multiplied unless the model says otherwise.
+    /// The default factor of the scores: one over the square root of the head size.
     pub(super) fn scale(&self) -> f64 {
-        if self.size == 0 { 1.0 } else { 1.0 / (self.size as f64).sqrt() }
+        if self.head_size == 0 { 1.0 } else { 1.0 / (self.head_size as f64).sqrt() }
     }
 
-    /// Rows of scores to one head of the keys: those of every query of the group.
+    /// Rows of scores of one head of the keys: the queries of all heads of its group.
     pub(super) fn shared_rows(&self) -> usize {
-        self.group * self.rows
+        self.group_size * self.query_len
     }
 
-    /// Rows of scores that are computed together.
+    /// Rows of scores of one block.
     pub(super) fn block(&self) -> usize {
-        (SCORES / self.keys.max(1)).clamp(1, self.shared_rows().max(1))
+        (BLOCK_SCORES / self.key_len.max(1)).clamp(1, self.shared_rows().max(1))
     }
 
-    /// The products of `count` queries from `first` on with the keys of a head, which is counted over the batch.
+    /// The products of `count` queries from `first` on with the keys of a head; heads are counted over the whole batch.
     pub(super) fn scores<T: Real>(
         &self,
         (query, key): (&Value, &Value),
@@ -160,15 +140,15 @@ impl Heads {
         (first, count): (usize, usize),
         cx: &ExecContext<'_>,
     ) -> Result<(Vec<T>, Charge), Error> {
-        let start = (head * self.shared_rows() + first) * self.size;
-        let left = Matrices { start, ..Matrices::row_major(query.elements::<T>()?, count, self.size) };
-        let start = head * self.keys * self.size;
-        let right = Matrices { start, ..Matrices::row_major(key.elements::<T>()?, self.keys, self.size) };
-        multiply(left, right.transposed(), Size { batch: 1, m: count, n: self.keys, k: self.size }, cx)
+        let start = (head * self.shared_rows() + first) * self.head_size;
+        let left = Matrices { start, ..Matrices::row_major(query.elements::<T>()?, count, self.head_size) };
+        let start = head * self.key_len * self.head_size;
+        let right = Matrices { start, ..Matrices::row_major(key.elements::<T>()?, self.key_len, self.head_size) };
+        multiply(left, right.transposed(), Size { batch: 1, m: count, n: self.key_len, k: self.head_size }, cx)
     }
 
-    /// The values of a head, weighted by each row of `weights`.
-    pub(super) fn weigh<T: Real>(
+    /// Writes the sum of the values of a head, weighted by each row of `weights`, to `out`.
+    pub(super) fn weighted_sum<T: Real>(
         &self,
         weights: &Value,
         value: &Value,
@@ -177,15 +157,16 @@ impl Heads {
         cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
         let rows = weights.dims().first().copied().unwrap_or(0);
-        let left = Matrices::row_major(weights.elements::<T>()?, rows, self.keys);
-        let start = head * self.keys * self.depth;
-        let right = Matrices { start, ..Matrices::row_major(value.elements::<T>()?, self.keys, self.depth) };
-        let (found, _charge) = multiply::<T>(left, right, Size { batch: 1, m: rows, n: self.depth, k: self.keys }, cx)?;
+        let left = Matrices::row_major(weights.elements::<T>()?, rows, self.key_len);
+        let start = head * self.key_len * self.value_size;
+        let right = Matrices { start, ..Matrices::row_major(value.elements::<T>()?, self.key_len, self.value_size) };
+        let (found, _charge) =
+            multiply::<T>(left, right, Size { batch: 1, m: rows, n: self.value_size, k: self.key_len }, cx)?;
         overwrite(out, &found, &mut Checkpoint::default(), cx)
     }
 }
 
-/// Makes `out` what `elements` are; both are as long.
+/// Copies `elements` to `out`, which has the same length.
 pub(super) fn overwrite<T: Copy>(
     out: &mut [T],
     elements: &[T],
@@ -199,8 +180,8 @@ pub(super) fn overwrite<T: Copy>(
     Ok(())
 }
 
-/// Does something to each element of a row.
-pub(super) fn each<T>(
+/// Calls `f` for each element of a row.
+pub(super) fn for_each<T>(
     row: &mut [T],
     checkpoint: &mut Checkpoint,
     cx: &ExecContext<'_>,
@@ -213,14 +194,14 @@ pub(super) fn each<T>(
     Ok(())
 }
 
-/// The softmax of a row, in place. A row that is -∞ everywhere has nothing to attend to and becomes zeros.
+/// The softmax of a row, in place. A row of -∞ attends to no key and becomes zeros.
 pub(super) fn softmax<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<(), Error> {
-    let (mut top, mut masked) = (T::LEAST, true);
+    let (mut top, mut masked) = (T::NEG_INFINITY, true);
     for piece in row.chunks(PIECE) {
         checkpoint.step(piece.len(), cx)?;
         top = piece.iter().fold(top, |top, &x| if x > top { x } else { top });
-        // A NaN is above nothing, but no mask put it there.
-        masked &= piece.iter().all(|&x| x == T::LEAST);
+        // A NaN is not a masked key.
+        masked &= piece.iter().all(|&x| x == T::NEG_INFINITY);
     }
     if masked {
         return checkpoint.set(T::ZERO, row, cx);
@@ -228,11 +209,11 @@ pub(super) fn softmax<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &
     let mut sums = [T::ZERO; 8];
     for piece in row.chunks_mut(PIECE) {
         checkpoint.step(piece.len(), cx)?;
-        T::exponentials(piece, top);
+        T::map(piece, |x| (x - top).exp());
         for chunk in piece.chunks(8) {
             sums.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum = sum.plus(x));
         }
     }
     let sum = sums.into_iter().fold(T::ZERO, T::plus);
-    each(row, checkpoint, cx, |x| *x = x.over(sum))
+    for_each(row, checkpoint, cx, |x| *x = x.divided_by(sum))
 }

@@ -1,17 +1,17 @@
 //! Labels and categories of ai.onnx.ml: LabelEncoder, OneHotEncoder, CategoryMapper, ZipMap.
 //!
-//! The tables are made at load. A sequence of maps, which ZipMap makes, has no tensor: its scores are handed on as the
-//! matrix that they are, a column for each class in the order of the labels, which the guest has from the model's
-//! author.
+//! The tables are built at load. ZipMap makes a sequence of maps, which is not a tensor: here its output is the matrix
+//! of scores, with a column for each class in the order of the labels.
 
 use std::collections::HashMap;
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::format::messages::GraphProto;
 use crate::format::ports::Port;
+use crate::ops::broadcast::elements_like;
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{ML, Operator, learning};
+use crate::ops::operator::{ML, Operator, ml};
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::{Element, ElementType, with_elements};
 use crate::tensor::string_table::StringId;
@@ -19,19 +19,19 @@ use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    learning(1, "LabelEncoder", (1, 1), by_classes).until(1),
-    learning(2, "LabelEncoder", (1, 1), label_encoder),
-    learning(1, "OneHotEncoder", (1, 1), one_hot),
-    learning(1, "CategoryMapper", (1, 1), category_mapper),
-    learning(1, "ZipMap", (1, 1), zip_map),
+    ml(1, "LabelEncoder", (1, 1), label_encoder_of_classes).until(1),
+    ml(2, "LabelEncoder", (1, 1), label_encoder),
+    ml(1, "OneHotEncoder", (1, 1), one_hot),
+    ml(1, "CategoryMapper", (1, 1), category_mapper),
+    ml(1, "ZipMap", (1, 1), zip_map),
 ];
 
-/// What stands for an element in a table: its bits, so that a NaN is found too.
+/// The key of an element in a table, from its bits, so that NaN has one too.
 trait Key: Element {
     fn key(self) -> u64;
 }
 
-macro_rules! integers {
+macro_rules! impl_integers {
     ($($ty:ty)*) => {$(
         impl Key for $ty {
             fn key(self) -> u64 { i64::from(self) as u64 }
@@ -39,20 +39,20 @@ macro_rules! integers {
     )*};
 }
 
-integers!(i64 i32 i16);
+impl_integers!(i64 i32 i16);
 
-macro_rules! floats {
+macro_rules! impl_floats {
     ($($ty:ty)*) => {$(
         impl Key for $ty {
             fn key(self) -> u64 {
-                // One NaN, and one zero.
+                // All NaNs have one key, and 0.0 and -0.0 have one.
                 if self.is_nan() { u64::MAX } else { u64::from((self + 0.0).to_bits()) }
             }
         }
     )*};
 }
 
-floats!(f32 f64);
+impl_floats!(f32 f64);
 
 impl Key for StringId {
     fn key(self) -> u64 {
@@ -60,7 +60,7 @@ impl Key for StringId {
     }
 }
 
-/// Runs a body with the elements of a value of keys.
+/// Runs a body with the elements of a value, whose type must be one of keys.
 macro_rules! with_keys {
     ($value:expr, |$elements:ident| $body:expr) => {
         match $value.ty() {
@@ -79,34 +79,34 @@ macro_rules! with_keys {
     }};
 }
 
-/// From an element to the place of its value.
+/// A map from elements to the positions of their values.
 struct Table {
-    places: HashMap<u64, u32>,
+    positions: HashMap<u64, u32>,
     ty: ElementType,
 }
 
-/// Bytes of an entry of a table, about.
-const ENTRY: usize = 24;
+/// Approximate bytes of an entry of a table.
+const ENTRY_BYTES: usize = 24;
 
 impl Table {
-    /// The table of these keys; of equal ones the first counts, or the last.
+    /// The table of `keys`. Of equal keys the last one counts if `last`, otherwise the first.
     fn new(keys: &Value, last: bool, node: &Node<'_>) -> Result<Self, Error> {
-        node.charge_attributes(keys.len().saturating_mul(ENTRY))?;
-        let mut places = HashMap::with_capacity(keys.len());
+        node.charge(keys.len().saturating_mul(ENTRY_BYTES))?;
+        let mut positions = HashMap::with_capacity(keys.len());
         with_keys!(keys, |keys| {
-            for (place, key) in (0_u32..).zip(keys) {
+            for (position, key) in (0_u32..).zip(keys) {
                 if last {
-                    places.insert(key.key(), place);
+                    positions.insert(key.key(), position);
                 } else {
-                    places.entry(key.key()).or_insert(place);
+                    positions.entry(key.key()).or_insert(position);
                 }
             }
             Ok(())
         })?;
-        Ok(Self { places, ty: keys.ty() })
+        Ok(Self { positions, ty: keys.ty() })
     }
 
-    /// The place of each element's value, where it has one.
+    /// Calls `visit` with the position of each element's value; `None` for an element that is not a key.
     fn visit(&self, value: &Value, cx: &ExecContext<'_>, mut visit: impl FnMut(Option<usize>)) -> Result<(), Error> {
         if value.ty() != self.ty {
             return Err(no_type(value));
@@ -115,29 +115,28 @@ impl Table {
         with_keys!(value, |elements| {
             for piece in elements.chunks(PIECE / 8) {
                 checkpoint.step(piece.len() * 8, cx)?;
-                piece.iter().for_each(|key| visit(self.places.get(&key.key()).map(|&place| place as usize)));
+                piece.iter().for_each(|key| visit(self.positions.get(&key.key()).map(|&position| position as usize)));
             }
             Ok(())
         })
     }
 
-    /// Each element's value of `values`, or the one of `default`.
+    /// Maps each element to its value in `values`, or to `default`.
     fn map(&self, value: &Value, values: &Value, default: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
-        fn of<'a, T: Element>(_: &[T], other: &'a Value) -> Result<&'a [T], Error> {
-            other.elements::<T>()
-        }
         with_elements!(values, |values| {
-            let &[default] = of(values, default)? else { return Err(Error::invalid_argument("a default of one")) };
+            let &[default] = elements_like(values, default)? else {
+                return Err(Error::invalid_argument("the default must have one element"));
+            };
             cx.output(value.dims())?.append(|out| {
-                self.visit(value, cx, |place| {
-                    out.push(place.and_then(|place| values.get(place)).copied().unwrap_or(default));
+                self.visit(value, cx, |position| {
+                    out.push(position.and_then(|position| values.get(position)).copied().unwrap_or(default));
                 })
             })
         })
     }
 }
 
-/// One list out of attributes of several types.
+/// The list in one of several attributes, which differ by type.
 fn list(node: &Node<'_>, prefix: &str) -> Result<Option<Value>, Error> {
     let mut lists = Vec::new();
     if let Some(floats) = node.floats(&format!("{prefix}_floats"))? {
@@ -154,7 +153,7 @@ fn list(node: &Node<'_>, prefix: &str) -> Result<Option<Value>, Error> {
         lists.push(tensor);
     }
     if lists.len() > 1 {
-        return Err(Error::invalid_encoding(format!("several lists of {prefix}")));
+        return Err(Error::invalid_encoding(format!("more than one list of {prefix} is given")));
     }
     Ok(lists.pop())
 }
@@ -164,7 +163,7 @@ fn label_encoder(node: &Node<'_>) -> Result<OpFn, Error> {
         return Err(Error::invalid_encoding("keys or values are missing"));
     };
     if keys.len() != values.len() {
-        return Err(Error::invalid_encoding(format!("{} keys and {} values", keys.len(), values.len())));
+        return Err(Error::invalid_encoding(format!("there are {} keys and {} values", keys.len(), values.len())));
     }
     let floating = node.float("default_float", -0.0)?;
     let (integer, text) = (node.int("default_int64")?.unwrap_or(-1), node.string_id("default_string", "_Unused")?);
@@ -181,19 +180,23 @@ fn label_encoder(node: &Node<'_>) -> Result<OpFn, Error> {
     if default.ty() != values.ty() || default.len() != 1 {
         return Err(Error::invalid_encoding("attribute default_tensor is not one element of the values' type"));
     }
-    node.charge_attributes(values.bytes())?;
+    node.charge(values.bytes())?;
     let table = Table::new(&keys, false, node)?;
     Ok(Box::new(move |args, cx| Ok(vec![table.map(args.get(0)?, &values, &default, cx)?])))
 }
 
-/// Strings to integers and integers to strings, whichever comes.
-fn both_ways(node: &Node<'_>, integers: &Value, strings: &Value) -> Result<OpFn, Error> {
+/// Maps strings to integers and integers to strings, depending on the type of the input.
+fn bidirectional(node: &Node<'_>, integers: &Value, strings: &Value) -> Result<OpFn, Error> {
     if integers.len() != strings.len() {
-        return Err(Error::invalid_encoding(format!("{} integers and {} strings", integers.len(), strings.len())));
+        return Err(Error::invalid_encoding(format!(
+            "there are {} integers and {} strings",
+            integers.len(),
+            strings.len()
+        )));
     }
     let integer = Value::scalar(node.int("default_int64")?.unwrap_or(-1))?;
     let text = Value::scalar(node.string_id("default_string", "_Unused")?)?;
-    node.charge_attributes(integers.bytes() + strings.bytes())?;
+    node.charge(integers.bytes() + strings.bytes())?;
     let (from_integers, from_strings) = (Table::new(integers, true, node)?, Table::new(strings, true, node)?);
     let (integers, strings) = (integers.clone(), strings.clone());
     Ok(Box::new(move |args, cx| {
@@ -206,24 +209,24 @@ fn both_ways(node: &Node<'_>, integers: &Value, strings: &Value) -> Result<OpFn,
     }))
 }
 
-fn by_classes(node: &Node<'_>) -> Result<OpFn, Error> {
+fn label_encoder_of_classes(node: &Node<'_>) -> Result<OpFn, Error> {
     let classes = node.string_ids("classes_strings")?.unwrap_or_default();
     let numbers = Value::new(vec![classes.len()], (0..classes.len() as i64).collect())?;
-    both_ways(node, &numbers, &Value::new(vec![classes.len()], classes)?)
+    bidirectional(node, &numbers, &Value::new(vec![classes.len()], classes)?)
 }
 
 fn category_mapper(node: &Node<'_>) -> Result<OpFn, Error> {
     let (integers, strings) =
         (node.ints("cats_int64s")?.unwrap_or_default(), node.string_ids("cats_strings")?.unwrap_or_default());
     let integers = Value::new(vec![integers.len()], integers.to_vec())?;
-    both_ways(node, &integers, &Value::new(vec![strings.len()], strings)?)
+    bidirectional(node, &integers, &Value::new(vec![strings.len()], strings)?)
 }
 
 fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
     let (ints, texts) =
         (node.ints("cats_int64s")?.unwrap_or_default(), node.string_ids("cats_strings")?.unwrap_or_default());
     if ints.is_empty() == texts.is_empty() {
-        return Err(Error::invalid_encoding("either cats_int64s or cats_strings is wanted"));
+        return Err(Error::invalid_encoding("exactly one of cats_int64s and cats_strings must be given"));
     }
     let zeros = node.flag("zeros", true)?;
     let keys = if texts.is_empty() {
@@ -239,27 +242,27 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
         count(&dims)?;
         let (mut start, mut unknown) = (0, false);
         let result = cx.output::<f32>(&dims)?.write(0.0, |out| {
-            table.visit(&value, cx, |place| {
-                match place {
-                    Some(place) => out[start + place] = 1.0,
+            table.visit(&value, cx, |position| {
+                match position {
+                    Some(position) => out[start + position] = 1.0,
                     None => unknown = true,
                 }
                 start += width;
             })
         })?;
         if unknown && !zeros {
-            return Err(Error::invalid_argument("a category that the model doesn't know"));
+            return Err(Error::invalid_argument("the input has an unknown category, and attribute zeros is 0"));
         }
         Ok(vec![result])
     }))
 }
 
-/// How many labels a ZipMap has.
+/// The number of labels of a ZipMap.
 fn labels(node: &Node<'_>) -> Result<usize, Error> {
     let integers = node.ints("classlabels_int64s")?.map_or(0, <[i64]>::len);
     let strings = node.strings("classlabels_strings")?.map_or(0, |labels| labels.len());
     if (integers == 0) == (strings == 0) {
-        return Err(Error::invalid_encoding("either classlabels_int64s or classlabels_strings is wanted"));
+        return Err(Error::invalid_encoding("exactly one of classlabels_int64s and classlabels_strings must be given"));
     }
     Ok(integers.max(strings))
 }
@@ -271,12 +274,12 @@ fn zip_map(node: &Node<'_>) -> Result<OpFn, Error> {
         match *scores.dims() {
             [columns] if columns == width => Ok(vec![scores.reshaped(vec![1, width])?]),
             [_, columns] if columns == width => Ok(vec![scores]),
-            _ => Err(Error::invalid_argument(format!("scores {} for {width} labels", Dims(scores.dims())))),
+            _ => Err(Error::invalid_argument(format!("the scores {} do not fit {width} labels", Dims(scores.dims())))),
         }
     }))
 }
 
-/// The outputs that are sequences of maps, as the matrices that stand for them.
+/// The outputs of ZipMap, described as the matrices that this backend returns for them.
 pub(crate) fn maps(graph: &GraphProto) -> HashMap<String, Port> {
     let maps = graph
         .node

@@ -1,12 +1,12 @@
-//! Operators that move elements about: Transpose, Concat, Split, Tile, Expand, DepthToSpace, SpaceToDepth.
+//! Operators that rearrange elements: Transpose, Concat, Split, Tile, Expand, DepthToSpace, SpaceToDepth.
 
 use crate::compute::context::{Checkpoint, ExecContext};
-use crate::ops::broadcast::{shape, typed};
+use crate::ops::broadcast::{expand_like, shape};
 use crate::ops::constant::dims;
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{MANY, Operator, since};
-use crate::ops::select::{affordable, offsets, select};
+use crate::ops::select::{check_budget, offsets, select};
 use crate::tensor::dims::{Dims, axis, product, strides};
 use crate::tensor::element::with_elements;
 use crate::tensor::value::Value;
@@ -17,21 +17,25 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(4, "Concat", (1, MANY), concat),
     since(2, "Split", (1, 2), split),
     since(6, "Tile", (2, 2), tile),
-    since(8, "Expand", (2, 2), expand_to),
+    since(8, "Expand", (2, 2), expand),
     since(1, "DepthToSpace", (1, 1), depth_to_space),
     since(1, "SpaceToDepth", (1, 1), space_to_depth),
 ];
 
 fn transpose(node: &Node<'_>) -> Result<OpFn, Error> {
-    let fixed = node.ints("perm")?.map(<[i64]>::to_vec);
+    let perm = node.ints("perm")?.map(<[i64]>::to_vec);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
-        let permutation = match &fixed {
+        let permutation = match &perm {
             Some(list) if list.len() == value.rank() => {
                 list.iter().map(|&one| axis(one, value.rank())).collect::<Result<_, _>>()?
             }
             Some(list) => {
-                let why = format!("{} axes permute {}", list.len(), Dims(value.dims()));
+                let why = format!(
+                    "attribute perm has {} axes, and the input has dimensions {}",
+                    list.len(),
+                    Dims(value.dims())
+                );
                 return Err(Error::invalid_argument(why));
             }
             None => (0..value.rank()).rev().collect::<Vec<_>>(),
@@ -40,18 +44,20 @@ fn transpose(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// The value with its dimensions in another order; `permutation` holds each of them once, or this is an error.
+/// The value with its dimensions in another order; an error if `permutation` does not hold each dimension once.
 pub(super) fn permute(value: Value, permutation: &[usize], cx: &ExecContext<'_>) -> Result<Value, Error> {
     let mut seen = vec![false; value.rank()];
-    for &place in permutation {
-        match seen.get_mut(place) {
+    for &position in permutation {
+        match seen.get_mut(position) {
             Some(seen) if !*seen => *seen = true,
-            _ => return Err(Error::invalid_argument("a permutation that names an axis twice")),
+            _ => {
+                return Err(Error::invalid_argument("the permutation names an axis twice, or one that does not exist"));
+            }
         }
     }
-    let dims: Vec<usize> = permutation.iter().map(|&place| value.dims()[place]).collect();
-    // Dimensions of 1 may go anywhere without an element moving.
-    let moved = permutation.iter().filter(|&&place| value.dims()[place] != 1);
+    let dims: Vec<usize> = permutation.iter().map(|&position| value.dims()[position]).collect();
+    // Moving a dimension of 1 moves no element.
+    let moved = permutation.iter().filter(|&&position| value.dims()[position] != 1);
     if moved.clone().zip(moved.skip(1)).all(|(a, b)| a < b) {
         return value.reshaped(dims);
     }
@@ -59,43 +65,55 @@ pub(super) fn permute(value: Value, permutation: &[usize], cx: &ExecContext<'_>)
     let lists = permutation
         .iter()
         .zip(&dims)
-        .map(|(&place, &dim)| offsets(0..dim, strides[place], cx))
+        .map(|(&position, &dim)| offsets(0..dim, strides[position], cx))
         .collect::<Result<Vec<_>, _>>()?;
     select(&value, &lists, cx)
 }
 
+/// The permutation that undoes `permutation`.
+pub(super) fn inverse(permutation: &[usize]) -> Vec<usize> {
+    let mut inverse = vec![0; permutation.len()];
+    permutation.iter().enumerate().for_each(|(to, &from)| inverse[from] = to);
+    inverse
+}
+
+/// The permutation of `rank` axes that moves one to the front.
+pub(super) fn axis_first(axis: usize, rank: usize) -> Vec<usize> {
+    std::iter::once(axis).chain((0..rank).filter(|&other| other != axis)).collect()
+}
+
 fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.ok_or_else(|| Error::invalid_encoding("attribute axis is missing"))?;
+    let signed_axis = node.int("axis")?.ok_or_else(|| Error::invalid_encoding("attribute axis is missing"))?;
     Ok(Box::new(move |args, cx| {
         let values = (0..args.len()).map(|index| args.get(index)).collect::<Result<Vec<_>, _>>()?;
-        Ok(vec![join(&values, at, cx)?])
+        Ok(vec![join(&values, signed_axis, cx)?])
     }))
 }
 
-/// The values one after the other along an axis.
-pub(super) fn join(values: &[&Value], at: i64, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    let first = values.first().ok_or_else(|| Error::invalid_argument("nothing to join"))?;
-    let at = axis(at, first.rank())?;
+/// Concatenates the values along an axis.
+pub(super) fn join(values: &[&Value], signed_axis: i64, cx: &ExecContext<'_>) -> Result<Value, Error> {
+    let first = values.first().ok_or_else(|| Error::invalid_argument("there are no tensors to concatenate"))?;
+    let axis = axis(signed_axis, first.rank())?;
     let mut dims = first.dims().to_vec();
-    dims[at] = 0;
+    dims[axis] = 0;
     for value in values {
-        let same = |(place, (a, b)): (usize, (&usize, &usize))| place == at || a == b;
+        let same = |(position, (a, b)): (usize, (&usize, &usize))| position == axis || a == b;
         if value.rank() != first.rank() || !value.dims().iter().zip(first.dims()).enumerate().all(same) {
-            let why = format!("{} and {} don't join", Dims(first.dims()), Dims(value.dims()));
+            let why = format!("{} and {} do not concatenate along axis {axis}", Dims(first.dims()), Dims(value.dims()));
             return Err(Error::invalid_argument(why));
         }
-        dims[at] = dims[at].saturating_add(value.dims()[at]);
+        dims[axis] = dims[axis].saturating_add(value.dims()[axis]);
     }
-    let outer = product(&dims[..at]);
+    let outer = product(&dims[..axis]);
     let ty = first.ty();
     if ty.is_narrow() && values.iter().all(|value| value.ty() == ty) {
         let plain: Vec<Value> = values.iter().map(|value| value.plain()).collect();
-        return Ok(join(&plain.iter().collect::<Vec<_>>(), at as i64, cx)?.retyped(ty));
+        return Ok(join(&plain.iter().collect::<Vec<_>>(), axis as i64, cx)?.retyped(ty));
     }
     with_elements!(first, |_elements| {
-        let mut parts = vec![(_elements, product(&first.dims()[at..]))];
+        let mut parts = vec![(_elements, product(&first.dims()[axis..]))];
         for value in values.iter().skip(1) {
-            parts.push((value.elements()?, product(&value.dims()[at..])));
+            parts.push((value.elements()?, product(&value.dims()[axis..])));
         }
         let mut checkpoint = Checkpoint::default();
         cx.output(&dims)?.append(|out| {
@@ -110,48 +128,55 @@ pub(super) fn join(values: &[&Value], at: i64, cx: &ExecContext<'_>) -> Result<V
 }
 
 fn split(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(0);
-    let fixed = if node.opset < 13 { node.ints("split")?.map(<[i64]>::to_vec) } else { None };
+    let signed_axis = node.int("axis")?.unwrap_or(0);
+    let split_attribute = if node.opset < 13 { node.ints("split")?.map(<[i64]>::to_vec) } else { None };
     let count = node.outputs();
     if node.opset >= 18
         && let Some(number) = node.int("num_outputs")?
         && number != count as i64
     {
-        return Err(Error::invalid_encoding(format!("{count} outputs where num_outputs is {number}")));
+        return Err(Error::invalid_encoding(format!("the node has {count} outputs, and num_outputs is {number}")));
     }
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
-        let at = axis(at, value.rank())?;
-        let whole = value.dims()[at];
-        let parts = match (&fixed, args.option(1)) {
+        let axis = axis(signed_axis, value.rank())?;
+        let size_of_axis = value.dims()[axis];
+        let parts = match (&split_attribute, args.option(1)) {
             (Some(list), _) => list.clone(),
             (None, Some(list)) if list.len() == count => integers(list, cx)?.to_vec(),
             (None, Some(list)) => {
-                return Err(Error::invalid_argument(format!("{} parts for {count} outputs", list.len())));
+                return Err(Error::invalid_argument(format!(
+                    "split has {} sizes, and the node has {count} outputs",
+                    list.len()
+                )));
             }
             (None, None) => {
-                // All of the same size but the last, which may be smaller.
-                let part = whole.div_ceil(count.max(1));
-                (0..count).map(|index| whole.saturating_sub(index * part).min(part) as i64).collect()
+                // All parts have the same size, except that the last may be smaller.
+                let part = size_of_axis.div_ceil(count.max(1));
+                (0..count).map(|index| size_of_axis.saturating_sub(index * part).min(part) as i64).collect()
             }
         };
         let sizes = parts.iter().map(|&part| usize::try_from(part).ok()).collect::<Option<Vec<_>>>();
         let fit = |sizes: &Vec<usize>| {
-            sizes.len() == count && sizes.iter().try_fold(0_usize, |sum, &size| sum.checked_add(size)) == Some(whole)
+            sizes.len() == count
+                && sizes.iter().try_fold(0_usize, |sum, &size| sum.checked_add(size)) == Some(size_of_axis)
         };
         let sizes = sizes.filter(fit).ok_or_else(|| {
-            Error::invalid_argument(format!("{} parts for {count} outputs don't add up to {whole}", parts.len()))
+            Error::invalid_argument(format!(
+                "the {} sizes in split do not divide a dimension of {size_of_axis} among {count} outputs",
+                parts.len()
+            ))
         })?;
-        let (outer, inner) = (product(&value.dims()[..at]), product(&value.dims()[at + 1..]));
+        let (outer, inner) = (product(&value.dims()[..axis]), product(&value.dims()[axis + 1..]));
         let mut begin = 0;
         let mut outputs = Vec::with_capacity(count);
         for size in sizes {
             let mut dims = value.dims().to_vec();
-            dims[at] = size;
+            dims[axis] = size;
             let mut checkpoint = Checkpoint::default();
             outputs.push(with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
                 for block in 0..outer {
-                    let start = (block * whole + begin) * inner;
+                    let start = (block * size_of_axis + begin) * inner;
                     checkpoint.copy(&elements[start..start + size * inner], out, cx)?;
                 }
                 Ok(())
@@ -166,12 +191,16 @@ fn tile(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let (value, repeats) = (args.get(0)?, dims(args.get(1)?)?);
         if repeats.len() != value.rank() {
-            return Err(Error::invalid_argument(format!("{} repeats of {}", repeats.len(), Dims(value.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "there are {} repeats, and the input has dimensions {}",
+                repeats.len(),
+                Dims(value.dims())
+            )));
         }
         let out = value.dims().iter().zip(&repeats).map(|(&dim, &repeat)| dim.checked_mul(repeat));
         let out: Option<Vec<usize>> = out.collect();
-        let out = out.ok_or_else(|| Error::too_large("a dimension past what can be addressed"))?;
-        affordable(&out, value, cx)?;
+        let out = out.ok_or_else(|| Error::too_large("an output dimension is too large to be addressed"))?;
+        check_budget(&out, value, cx)?;
         if out.contains(&0) {
             return Ok(vec![with_elements!(value, |elements| {
                 cx.output(&out)?.collect(elements.iter().copied().take(0))
@@ -186,39 +215,39 @@ fn tile(_: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-fn expand_to(_: &Node<'_>) -> Result<OpFn, Error> {
+fn expand(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|mut args, cx| {
         let value = args.take(0)?;
         let out = shape(value.dims(), &dims(args.get(1)?)?)?;
         if value.dims() == out {
             return Ok(vec![value]);
         }
-        Ok(vec![with_elements!(value, |elements| typed(elements, &value, &out, cx))?])
+        Ok(vec![with_elements!(value, |elements| expand_like(elements, &value, &out, cx))?])
     }))
 }
 
-/// Batch, channels, height and width, and a block size that is positive.
-fn image(node: &Node<'_>) -> Result<usize, Error> {
+/// Attribute blocksize, which must be positive.
+fn block_size(node: &Node<'_>) -> Result<usize, Error> {
     let block =
         node.int("blocksize")?.and_then(|size| usize::try_from(size).ok()).filter(|size| (1..65536).contains(size));
     block.ok_or_else(|| Error::invalid_encoding("attribute blocksize is missing or out of range"))
 }
 
 fn depth_to_space(node: &Node<'_>) -> Result<OpFn, Error> {
-    let block = image(node)?;
+    let block = block_size(node)?;
     let columns_first = match if node.opset < 11 { "DCR" } else { node.string("mode", "DCR")? } {
         "DCR" => false,
         "CRD" => true,
-        _ => return Err(Error::invalid_encoding("a mode that is neither DCR nor CRD")),
+        _ => return Err(Error::invalid_encoding("attribute mode is neither DCR nor CRD")),
     };
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let &[n, c, h, w] = value.dims() else {
-            return Err(Error::invalid_argument("four dimensions are wanted"));
+            return Err(Error::invalid_argument("the input must have four dimensions"));
         };
         let depth = c / (block * block);
         if depth * block * block != c {
-            return Err(Error::invalid_argument(format!("{c} channels in blocks of {block}×{block}")));
+            return Err(Error::invalid_argument(format!("{c} channels do not divide into blocks of {block}×{block}")));
         }
         let out = vec![n, depth, h.saturating_mul(block), w.saturating_mul(block)];
         let (split, order) = if columns_first {
@@ -231,19 +260,19 @@ fn depth_to_space(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 fn space_to_depth(node: &Node<'_>) -> Result<OpFn, Error> {
-    let block = image(node)?;
+    let block = block_size(node)?;
     let order = match if node.opset >= 28 { node.string("mode", "DCR")? } else { "DCR" } {
         "DCR" => [0, 3, 5, 1, 2, 4],
         "CRD" => [0, 1, 3, 5, 2, 4],
-        _ => return Err(Error::invalid_encoding("a mode that is neither DCR nor CRD")),
+        _ => return Err(Error::invalid_encoding("attribute mode is neither DCR nor CRD")),
     };
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let &[n, c, h, w] = value.dims() else {
-            return Err(Error::invalid_argument("four dimensions are wanted"));
+            return Err(Error::invalid_argument("the input must have four dimensions"));
         };
         if h % block != 0 || w % block != 0 {
-            return Err(Error::invalid_argument(format!("{h}×{w} in blocks of {block}×{block}")));
+            return Err(Error::invalid_argument(format!("{h}×{w} does not divide into blocks of {block}×{block}")));
         }
         let out = vec![n, c.saturating_mul(block * block), h / block, w / block];
         let split = vec![n, c, h / block, block, w / block, block];

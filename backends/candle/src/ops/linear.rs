@@ -2,15 +2,13 @@
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, learning};
+use crate::ops::operator::{Operator, ml};
 use crate::ops::scores;
-use crate::ops::scores::{Transform, both, chosen, collect, highest, labels};
+use crate::ops::scores::{Transform, argmax, binary_scores, collect, labels, labels_at};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[
-    learning(1, "LinearRegressor", (1, 1), regressor).heavy(),
-    learning(1, "LinearClassifier", (1, 1), classifier).heavy(),
-];
+pub(super) const OPERATORS: &[Operator] =
+    &[ml(1, "LinearRegressor", (1, 1), regressor).heavy(), ml(1, "LinearClassifier", (1, 1), classifier).heavy()];
 
 /// Rows of coefficients, one for each score.
 struct Linear {
@@ -26,23 +24,27 @@ impl Linear {
         let intercepts = node.floats("intercepts")?.unwrap_or_default();
         let targets = targets.unwrap_or(intercepts.len());
         if targets == 0 || coefficients.is_empty() || coefficients.len() % targets != 0 {
-            let why = format!("{} coefficients for {targets} scores", coefficients.len());
+            let why =
+                format!("the {} coefficients are not a positive multiple of {targets} scores", coefficients.len());
             return Err(Error::invalid_encoding(why));
         }
         if !intercepts.is_empty() && intercepts.len() != targets {
-            return Err(Error::invalid_encoding(format!("{} intercepts for {targets} scores", intercepts.len())));
+            return Err(Error::invalid_encoding(format!(
+                "there are {} intercepts and {targets} scores",
+                intercepts.len()
+            )));
         }
-        node.charge_attributes((coefficients.len() + intercepts.len()).saturating_mul(size_of::<f64>()))?;
+        node.charge((coefficients.len() + intercepts.len()).saturating_mul(size_of::<f64>()))?;
         Ok(Self { coefficients: wide(coefficients), intercepts: wide(intercepts), targets })
     }
 
-    /// Refuses rows of another length than the model's.
+    /// Checks the number of features of a row.
     fn check(&self, columns: usize) -> Result<(), Error> {
-        let wanted = self.coefficients.len() / self.targets;
-        if columns == wanted {
+        let expected = self.coefficients.len() / self.targets;
+        if columns == expected {
             return Ok(());
         }
-        Err(Error::invalid_argument(format!("{columns} features for a model of {wanted}")))
+        Err(Error::invalid_argument(format!("a row has {columns} features, and the model expects {expected}")))
     }
 
     fn scores(
@@ -67,7 +69,7 @@ fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
     let targets = usize::try_from(node.int("targets")?.unwrap_or(1)).ok();
     let targets = targets.ok_or_else(|| Error::invalid_encoding("attribute targets is negative"))?;
     let (linear, transform) = (Linear::new(node, Some(targets))?, Transform::named(node)?);
-    // onnxruntime leaves one score as it is, but for the last of them.
+    // Like onnxruntime, only PROBIT is applied to a single score.
     let transform = if targets == 1 && transform != Transform::Probit { Transform::None } else { transform };
     Ok(Box::new(move |mut args, cx| {
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
@@ -83,37 +85,41 @@ fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
 
 fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
     let (labels, transform) = (labels(node, "classlabels_ints")?, Transform::named(node)?);
-    // The scores come in one form, whatever it says.
+    // The attribute does not change the scores.
     node.ignore(&["multi_class"]);
     let has_intercepts = node.floats("intercepts")?.is_some_and(|intercepts| !intercepts.is_empty());
     let linear = Linear::new(node, if has_intercepts { None } else { Some(labels.len()) })?;
     let two = linear.targets == 1 && labels.len() == 2;
     if !two && linear.targets != labels.len() || labels.len() < 2 {
-        let why = format!("{} scores for {} labels", linear.targets, labels.len());
+        let why = format!(
+            "the model has {} scores and {} labels, of which it needs at least 2",
+            linear.targets,
+            labels.len()
+        );
         return Err(Error::invalid_encoding(why));
     }
     if two && transform == Transform::Probit {
-        return Err(Error::unsupported("PROBIT of one score for two classes"));
+        return Err(Error::unsupported("post_transform PROBIT is not supported for two classes with one score"));
     }
     Ok(Box::new(move |mut args, cx| {
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
         linear.check(columns)?;
         let elements = value.elements::<f64>()?;
-        let (mut places, _charge) = cx.list::<usize>(rows)?;
+        let (mut positions, _charge) = cx.list::<usize>(rows)?;
         let result = collect(rows, labels.len(), cx, |row, scores, checkpoint| {
             let row = &elements[row * columns..(row + 1) * columns];
             if two {
                 linear.scores(row, &mut scores[..1], checkpoint, cx)?;
-                places.push(usize::from(scores[0] > 0.0));
-                let pair = both(scores[0], true, transform);
+                positions.push(usize::from(scores[0] > 0.0));
+                let pair = binary_scores(scores[0], true, transform);
                 scores.copy_from_slice(&pair);
             } else {
                 linear.scores(row, scores, checkpoint, cx)?;
-                places.push(highest(scores));
+                positions.push(argmax(scores));
                 transform.apply(scores);
             }
             Ok(())
         })?;
-        Ok(vec![chosen(&labels, &places, cx)?, result])
+        Ok(vec![labels_at(&labels, &positions, cx)?, result])
     }))
 }

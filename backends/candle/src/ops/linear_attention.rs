@@ -1,6 +1,6 @@
-//! LinearAttention: a matrix a head, to which each key and value of a sequence adds, and which each query reads.
+//! LinearAttention: each head has a state matrix, which each key and value of a sequence updates and each query reads.
 //!
-//! Computed in f32, place by place, as ONNX defines it.
+//! Computed in f32, one position at a time, as ONNX defines it.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::functions;
@@ -15,9 +15,9 @@ use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(27, "LinearAttention", (3, 6), attention).heavy()];
 
-struct Linear {
+struct LinearAttention {
     heads: usize,
-    shared: usize,
+    key_heads: usize,
     scale: f32,
 }
 
@@ -26,29 +26,35 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
         let number = node.int(name)?.and_then(|number| usize::try_from(number).ok()).filter(|&number| number > 0);
         number.ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is missing or not positive")))
     };
-    // Whether the matrix decays, and whether what it holds already is taken off a value.
+    // `gated`: the state decays. `delta`: the value that the state holds for the key is subtracted from the new value.
     let (gated, delta) = match node.string("update_rule", "gated_delta")? {
         "linear" => (false, false),
         "gated" => (true, false),
         "delta" => (false, true),
         "gated_delta" => (true, true),
-        _ => return Err(Error::invalid_encoding("an update_rule that is none of the four")),
+        _ => {
+            return Err(Error::invalid_encoding(
+                "attribute update_rule is not one of linear, gated, delta and gated_delta",
+            ));
+        }
     };
-    let (heads, shared, scale) = (heads("q_num_heads")?, heads("kv_num_heads")?, node.float("scale", 0.0)?);
-    let operator = Linear { heads, shared, scale };
-    // How many places a fast way takes at once; the result is the same.
+    let (heads, key_heads, scale) = (heads("q_num_heads")?, heads("kv_num_heads")?, node.float("scale", 0.0)?);
+    let operator = LinearAttention { heads, key_heads, scale };
+    // It is the block size of a faster algorithm, and does not change the result.
     node.ignore(&["chunk_size"]);
-    node.at_most(2)?;
-    if heads % shared != 0 {
-        return Err(Error::invalid_encoding(format!("{heads} heads that share {shared}")));
+    node.limit_outputs(2)?;
+    if heads % key_heads != 0 {
+        return Err(Error::invalid_encoding(format!(
+            "q_num_heads {heads} is not a multiple of kv_num_heads {key_heads}"
+        )));
     }
     if node.has_input(4) != gated || node.has_input(5) != delta {
-        return Err(Error::invalid_encoding("decay and beta are not those that the update_rule takes"));
+        return Err(Error::invalid_encoding("decay and beta must be given exactly where update_rule uses them"));
     }
     Ok(Box::new(move |args, cx| operator.run(args, cx)))
 }
 
-/// Sizes of one call: places, and the elements of a key and of a value.
+/// The sizes of one call: sequence length, and elements of a key and of a value.
 struct Sizes {
     batch: usize,
     len: usize,
@@ -56,7 +62,7 @@ struct Sizes {
     value: usize,
 }
 
-/// The elements of one input by place and head.
+/// The elements of one input, by position and head.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
     elements: &'a [f32],
@@ -65,19 +71,19 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn at(&self, place: usize, head: usize) -> &'a [f32] {
-        let start = (place * self.heads + head) * self.size;
+    fn at(&self, position: usize, head: usize) -> &'a [f32] {
+        let start = (position * self.heads + head) * self.size;
         &self.elements[start..start + self.size]
     }
 }
 
-impl Linear {
+impl LinearAttention {
     fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
-        let mut floats = Vec::with_capacity(6);
+        let mut inputs = Vec::with_capacity(6);
         let mut types = [ElementType::F32; 2];
         for index in 0..6 {
             let Ok(value) = args.take(index) else {
-                floats.push(None);
+                inputs.push(None);
                 continue;
             };
             if !matches!(value.ty(), ElementType::F32 | ElementType::F16 | ElementType::Bf16) {
@@ -88,59 +94,68 @@ impl Linear {
                 3 => types[1] = value.ty(),
                 _ => {}
             }
-            floats.push(Some(convert(value, ElementType::F32, cx)?));
+            inputs.push(Some(convert(value, ElementType::F32, cx)?));
         }
-        let [Some(query), Some(key), Some(value), past, decay, beta] = floats.as_slice() else {
+        let [Some(query), Some(key), Some(value), past, decay, beta] = inputs.as_slice() else {
             return Err(Error::invalid_argument("queries, keys or values are missing"));
         };
         let wrong = || {
             let dims = [query, key, value].map(|value| Dims(value.dims()));
             let why = format!("queries {}, keys {} and values {}", dims[0], dims[1], dims[2]);
-            Error::invalid_argument(format!("{why} by {} and {} heads", self.heads, self.shared))
+            Error::invalid_argument(format!("{why} do not fit {} and {} heads", self.heads, self.key_heads))
         };
         let (&[batch, len, width], &[b, l, keys], &[c, m, values]) = (query.dims(), key.dims(), value.dims()) else {
             return Err(wrong());
         };
         let size = width / self.heads;
-        let whole = width % self.heads == 0 && values % self.shared == 0 && size.checked_mul(self.shared) == Some(keys);
-        if (b, c, l, m) != (batch, batch, len, len) || !whole {
+        let divisible =
+            width % self.heads == 0 && values % self.key_heads == 0 && size.checked_mul(self.key_heads) == Some(keys);
+        if (b, c, l, m) != (batch, batch, len, len) || !divisible {
             return Err(wrong());
         }
-        let sizes = Sizes { batch, len, key: size, value: values / self.shared };
-        let decay = decay.as_ref().map(|decay| self.gate(decay, &sizes, &[self.shared, keys])).transpose()?;
-        let beta = beta.as_ref().map(|beta| self.gate(beta, &sizes, &[self.shared, 1])).transpose()?;
+        let sizes = Sizes { batch, len, key: size, value: values / self.key_heads };
+        let decay = decay.as_ref().map(|decay| self.gate(decay, &sizes, &[self.key_heads, keys])).transpose()?;
+        let beta = beta.as_ref().map(|beta| self.gate(beta, &sizes, &[self.key_heads, 1])).transpose()?;
         let query = Rows { elements: query.elements()?, heads: self.heads, size };
-        let key = Rows { elements: key.elements()?, heads: self.shared, size };
-        let value = Rows { elements: value.elements()?, heads: self.shared, size: sizes.value };
-        let dims = [batch, self.shared, size, sizes.value];
+        let key = Rows { elements: key.elements()?, heads: self.key_heads, size };
+        let value = Rows { elements: value.elements()?, heads: self.key_heads, size: sizes.value };
+        let dims = [batch, self.key_heads, size, sizes.value];
         let mut checkpoint = Checkpoint::default();
         let (mut state, charge) = cx.filled(0.0_f32, count(&dims)?)?;
         if let Some(past) = past {
             if past.dims() != dims {
-                return Err(Error::invalid_argument(format!("a state {} of {}", Dims(past.dims()), Dims(&dims))));
+                return Err(Error::invalid_argument(format!(
+                    "the past state has dimensions {}, not {}",
+                    Dims(past.dims()),
+                    Dims(&dims)
+                )));
             }
             overwrite(&mut state, past.elements()?, &mut checkpoint, cx)?;
         }
         let dims_out = [batch, len, self.heads.saturating_mul(sizes.value)];
         let result = cx
             .output::<f32>(&dims_out)?
-            .write(0.0, |out| self.recur([query, key, value], [decay, beta], &sizes, &mut state, out, cx))?;
+            .write(0.0, |out| self.run_steps([query, key, value], [decay, beta], &sizes, &mut state, out, cx))?;
         let state = Value::charged(dims.to_vec(), state, charge)?;
         Ok(vec![convert(result, types[0], cx)?, convert(state, types[1], cx)?])
     }
 
-    /// A gate for each place that has as many elements as one of `widths`.
+    /// Decay or beta, which must have one of `widths` elements at each position.
     fn gate<'a>(&self, value: &'a Value, sizes: &Sizes, widths: &[usize]) -> Result<Rows<'a>, Error> {
         match *value.dims() {
             [batch, len, width] if (batch, len) == (sizes.batch, sizes.len) && widths.contains(&width) => {
-                let heads = if width == 1 { 1 } else { self.shared };
+                let heads = if width == 1 { 1 } else { self.key_heads };
                 Ok(Rows { elements: value.elements()?, heads, size: width / heads })
             }
-            _ => Err(Error::invalid_argument(format!("a gate {} for {} places", Dims(value.dims()), sizes.len))),
+            _ => Err(Error::invalid_argument(format!(
+                "the dimensions {} of decay or beta do not fit {} positions",
+                Dims(value.dims()),
+                sizes.len
+            ))),
         }
     }
 
-    fn recur(
+    fn run_steps(
         &self,
         [query, key, value]: [Rows<'_>; 3],
         [decay, beta]: [Option<Rows<'_>>; 2],
@@ -150,17 +165,17 @@ impl Linear {
         cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
         let scale = if self.scale == 0.0 { 1.0 / (sizes.key as f32).sqrt() } else { self.scale };
-        let (group, depth) = (self.heads / self.shared, sizes.value);
+        let (group, depth) = (self.heads / self.key_heads, sizes.value);
         let (mut new, _charge) = cx.filled(0.0_f32, depth)?;
         let mut checkpoint = Checkpoint::default();
         for batch in 0..sizes.batch {
-            for head in 0..self.shared {
-                let start = (batch * self.shared + head) * sizes.key * depth;
+            for head in 0..self.key_heads {
+                let start = (batch * self.key_heads + head) * sizes.key * depth;
                 let state = &mut state[start..start + sizes.key * depth];
-                for place in batch * sizes.len..(batch + 1) * sizes.len {
-                    let (key, value) = (key.at(place, head), value.at(place, head));
+                for position in batch * sizes.len..(batch + 1) * sizes.len {
+                    let (key, value) = (key.at(position, head), value.at(position, head));
                     if let Some(decay) = decay {
-                        let decay = decay.at(place, head);
+                        let decay = decay.at(position, head);
                         for (index, row) in state.chunks_exact_mut(depth).enumerate() {
                             checkpoint.step(depth, cx)?;
                             let factor = functions::exp(if decay.len() == 1 { decay[0] } else { decay[index] });
@@ -169,7 +184,7 @@ impl Linear {
                     }
                     new.copy_from_slice(value);
                     if let Some(beta) = beta {
-                        let beta = if beta.heads == 1 { beta.at(place, 0) } else { beta.at(place, head) };
+                        let beta = if beta.heads == 1 { beta.at(position, 0) } else { beta.at(position, head) };
                         for (row, k) in state.chunks_exact(depth).zip(key) {
                             checkpoint.step(depth, cx)?;
                             new.iter_mut().zip(row).for_each(|(new, x)| *new -= x * k);
@@ -181,9 +196,9 @@ impl Linear {
                         row.iter_mut().zip(&new).for_each(|(x, new)| *x += k * new);
                     }
                     for head in head * group..(head + 1) * group {
-                        let start = (place * self.heads + head) * depth;
+                        let start = (position * self.heads + head) * depth;
                         let out = &mut out[start..start + depth];
-                        for (row, q) in state.chunks_exact(depth).zip(query.at(place, head)) {
+                        for (row, q) in state.chunks_exact(depth).zip(query.at(position, head)) {
                             checkpoint.step(depth, cx)?;
                             out.iter_mut().zip(row).for_each(|(out, x)| *out += scale * q * x);
                         }

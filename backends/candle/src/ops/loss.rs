@@ -1,11 +1,11 @@
-//! Losses, which models keep from their training: NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss.
+//! Losses: NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
 use crate::ops::integers::integers;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::real::{Real, beside, floats, with_reals};
+use crate::ops::real::{Real, promote, promote_to, with_reals};
 use crate::tensor::dims::{Dims, product};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -27,13 +27,13 @@ fn loss(node: &Node<'_>, softmax: bool) -> Result<OpFn, Error> {
         "none" => Reduction::None,
         "mean" => Reduction::Mean,
         "sum" => Reduction::Sum,
-        _ => return Err(Error::invalid_encoding("a reduction that is none of the three")),
+        _ => return Err(Error::invalid_encoding("attribute reduction is not one of none, mean and sum")),
     };
     let ignored = node.int("ignore_index")?;
     let log = softmax && node.outputs() > 1;
-    node.at_most(if softmax { 2 } else { 1 })?;
+    node.limit_outputs(if softmax { 2 } else { 1 })?;
     Ok(Box::new(move |mut args, cx| {
-        let (mut scores, ty) = floats(args.take(0)?, cx)?;
+        let (mut scores, ty) = promote(args.take(0)?, cx)?;
         if softmax {
             scores = with_reals!(scores, T => log_softmax::<T>(&scores, cx))?;
         }
@@ -46,22 +46,22 @@ fn loss(node: &Node<'_>, softmax: bool) -> Result<OpFn, Error> {
     }))
 }
 
-/// Batch, classes, and places of each.
+/// Batch size, number of classes, and number of scores of each class.
 fn sizes(scores: &Value) -> Result<(usize, usize, usize), Error> {
     let [n, classes, rest @ ..] = scores.dims() else {
-        return Err(Error::invalid_argument("scores of one dimension"));
+        return Err(Error::invalid_argument("the scores must have at least two dimensions"));
     };
     Ok((*n, *classes, product(rest)))
 }
 
 /// The logarithm of softmax over the second dimension.
 fn log_softmax<T: Real>(scores: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    let (n, classes, places) = sizes(scores)?;
+    let (n, classes, positions) = sizes(scores)?;
     let (elements, mut checkpoint) = (scores.elements::<T>()?, Checkpoint::default());
     cx.output::<T>(scores.dims())?.write(T::default(), |out| {
         for batch in 0..n {
-            for place in 0..places {
-                let at = |class: usize| (batch * classes + class) * places + place;
+            for position in 0..positions {
+                let at = |class: usize| (batch * classes + class) * positions + position;
                 let (mut top, mut sum) = (T::NEG_INFINITY, T::default());
                 for class in 0..classes {
                     checkpoint.step(1, cx)?;
@@ -89,15 +89,21 @@ fn likelihood<T: Real>(
     ignored: Option<i64>,
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
-    let (n, classes, places) = sizes(scores)?;
+    let (n, classes, positions) = sizes(scores)?;
     let target = args.get(1)?;
     if target.dims() != [&[n], &scores.dims()[2..]].concat() {
-        return Err(Error::invalid_argument(format!("targets {} of {}", Dims(target.dims()), Dims(scores.dims()))));
+        return Err(Error::invalid_argument(format!(
+            "the targets {} do not fit the scores {}",
+            Dims(target.dims()),
+            Dims(scores.dims())
+        )));
     }
-    let weights = args.option(2).cloned().map(|weights| beside(weights, T::TYPE, cx)).transpose()?;
+    let weights = args.option(2).cloned().map(|weights| promote_to(weights, T::TYPE, cx)).transpose()?;
     let weights = weights.as_ref().map(Value::elements::<T>).transpose()?;
     if weights.is_some_and(|weights| weights.len() != classes) {
-        return Err(Error::invalid_argument(format!("weights for other than {classes} classes")));
+        return Err(Error::invalid_argument(format!(
+            "the weights must have one element for each of the {classes} classes"
+        )));
     }
     let elements = scores.elements::<T>()?;
     let targets = integers(target, cx)?;
@@ -111,10 +117,12 @@ fn likelihood<T: Real>(
                 continue;
             }
             let class = usize::try_from(class).ok().filter(|&class| class < classes);
-            let class = class.ok_or_else(|| Error::invalid_argument(format!("a target that is none of {classes}")))?;
+            let class = class.ok_or_else(|| {
+                Error::invalid_argument(format!("a target is not below {classes}, the number of classes"))
+            })?;
             let weight = weights.map_or(T::ONE, |weights| weights[class]);
             total += weight;
-            out.push(-weight * elements[(index / places * classes + class) * places + index % places]);
+            out.push(-weight * elements[(index / positions * classes + class) * positions + index % positions]);
         }
         Ok(())
     })?;

@@ -1,7 +1,7 @@
-//! Matrix products: MatMul and Gemm, and the product that transposed convolutions and recurrences are made of.
+//! Matrix products: MatMul and Gemm.
 //!
-//! By constant weights a product is `weighted`'s, where it can be. Others of floats are [`multiply`]'s; those of integers
-//! are plain loops.
+//! Products by constant weights are computed by `weighted`, if possible. Other products of floats are computed by
+//! [`multiply`], and products of integers by plain loops.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::product::{Matrices, Size, multiply};
@@ -20,33 +20,38 @@ use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
     since(1, "MatMul", (2, 2), matmul).heavy().anchor(weighted::matmul_anchor),
-    since(7, "Gemm", (2, 3), general).heavy().anchor(weighted::gemm_anchor),
+    since(7, "Gemm", (2, 3), gemm).heavy().anchor(weighted::gemm_anchor),
 ];
 
 fn matmul(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|mut args, cx| {
         let (a, b) = (args.take(0)?, args.take(1)?);
         if a.ty() != b.ty() {
-            return Err(Error::invalid_argument(format!("{:?} by {:?}", a.ty(), b.ty())));
+            return Err(Error::invalid_argument(format!(
+                "the operands have different types: {:?} and {:?}",
+                a.ty(),
+                b.ty()
+            )));
         }
         Ok(vec![match a.ty() {
-            ElementType::F32 => product_of(a, b, cx, floats::<f32>)?,
-            ElementType::F64 => product_of(a, b, cx, floats::<f64>)?,
-            // The 16-bit floats are summed as f32, and rounded once.
+            ElementType::F32 => multiply_any_rank(a, b, cx, float_products::<f32>)?,
+            ElementType::F64 => multiply_any_rank(a, b, cx, float_products::<f64>)?,
+            // f16 and bf16 are summed in f32 and rounded once.
             ty @ (ElementType::F16 | ElementType::Bf16) => {
                 let (a, b) = (convert(a, ElementType::F32, cx)?, convert(b, ElementType::F32, cx)?);
-                convert(product_of(a, b, cx, floats::<f32>)?, ty, cx)?
+                convert(multiply_any_rank(a, b, cx, float_products::<f32>)?, ty, cx)?
             }
             ElementType::Bool => return Err(no_type(&a)),
-            _ => with_numbers!(a, T => product_of(a, b, cx, integers::<T>))?,
+            _ => with_numbers!(a, T => multiply_any_rank(a, b, cx, integer_products::<T>))?,
         }])
     }))
 }
 
-/// Products of matrices that lie one after the other in both operands, or of all of `a` by the one in `b`.
+/// The products of a batch of matrices, which are consecutive in both operands. With `one_b`, `b` holds a single matrix
+/// for all of `a`.
 type Product<T> = fn(&Value, &Value, Size, bool, &ExecContext<'_>) -> Result<(Vec<T>, Charge), Error>;
 
-fn floats<T: Float>(
+fn float_products<T: Float>(
     a: &Value,
     b: &Value,
     size: Size,
@@ -61,7 +66,7 @@ fn floats<T: Float>(
     multiply(left, right, size, cx)
 }
 
-fn integers<T: Number>(
+fn integer_products<T: Number>(
     a: &Value,
     b: &Value,
     size: Size,
@@ -93,8 +98,13 @@ fn integers<T: Number>(
     Ok((out, charge))
 }
 
-/// MatMul of operands of any rank.
-fn product_of<T: Element>(a: Value, b: Value, cx: &ExecContext<'_>, multiply: Product<T>) -> Result<Value, Error> {
+/// MatMul of operands of any rank; `multiply` computes the products.
+fn multiply_any_rank<T: Element>(
+    a: Value,
+    b: Value,
+    cx: &ExecContext<'_>,
+    multiply: Product<T>,
+) -> Result<Value, Error> {
     let (vector_a, vector_b) = (a.rank() == 1, b.rank() == 1);
     // A vector is a row on the left and a column on the right.
     let a = if vector_a {
@@ -110,10 +120,14 @@ fn product_of<T: Element>(a: Value, b: Value, cx: &ExecContext<'_>, multiply: Pr
         b
     };
     let (&[ref batch_a @ .., m, k], &[ref batch_b @ .., rows, n]) = (a.dims(), b.dims()) else {
-        return Err(Error::invalid_argument("a scalar is no matrix"));
+        return Err(Error::invalid_argument("an operand is a scalar, not a matrix"));
     };
     if k != rows {
-        return Err(Error::invalid_argument(format!("{} by {}", Dims(a.dims()), Dims(b.dims()))));
+        return Err(Error::invalid_argument(format!(
+            "matrices {} and {} do not multiply",
+            Dims(a.dims()),
+            Dims(b.dims())
+        )));
     }
     let batch_dims = shape(batch_a, batch_b)?;
     let mut dims = batch_dims.clone();
@@ -125,7 +139,7 @@ fn product_of<T: Element>(a: Value, b: Value, cx: &ExecContext<'_>, multiply: Pr
     }
     count(&dims)?;
     let (elements, charge) = if product(batch_b) == 1 {
-        // One matrix on the right: all rows on the left at once.
+        // With a single matrix on the right, all rows on the left are multiplied at once.
         let size = Size { batch: 1, m: product(batch_a) * m, n, k };
         multiply(&a, &b, size, true, cx)?
     } else {
@@ -137,103 +151,109 @@ fn product_of<T: Element>(a: Value, b: Value, cx: &ExecContext<'_>, multiply: Pr
     Value::charged(dims, elements, charge)
 }
 
-/// The product of two tensors of i32, of any rank; sums wrap around.
+/// The product of two tensors of i32 of any rank. Sums wrap around.
 pub(super) fn integer_product(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    product_of(a, b, cx, integers::<i32>)
+    multiply_any_rank(a, b, cx, integer_products::<i32>)
 }
 
-/// The products of two batches of as many matrices, in their own type; those of integers wrap around.
+/// The products of two batches of matrices, in their own type. Sums of integers wrap around.
 pub(super) fn product_in_batches(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     match a.ty() {
-        ElementType::F64 => product_of(a, b, cx, floats::<f64>),
-        ElementType::F32 => product_of(a, b, cx, floats::<f32>),
-        _ => with_numbers!(a, T => product_of(a, b, cx, integers::<T>)),
+        ElementType::F64 => multiply_any_rank(a, b, cx, float_products::<f64>),
+        ElementType::F32 => multiply_any_rank(a, b, cx, float_products::<f32>),
+        _ => with_numbers!(a, T => multiply_any_rank(a, b, cx, integer_products::<T>)),
     }
 }
 
-fn general(node: &Node<'_>) -> Result<OpFn, Error> {
+fn gemm(node: &Node<'_>) -> Result<OpFn, Error> {
     let (alpha, beta) = (node.float("alpha", 1.0)?, node.float("beta", 1.0)?);
-    let (flip_a, flip_b) = (node.flag("transA", false)?, node.flag("transB", false)?);
+    let (trans_a, trans_b) = (node.flag("transA", false)?, node.flag("transB", false)?);
     Ok(Box::new(move |mut args, cx| {
         let (a, b) = (args.take(0)?, args.take(1)?);
         let ty = a.ty();
-        let through = match ty {
+        let compute_ty = match ty {
             ElementType::F64 => ElementType::F64,
             ElementType::F32 | ElementType::F16 | ElementType::Bf16 => ElementType::F32,
             ElementType::Bool => return Err(no_type(&a)),
             _ => {
                 let scaled = [alpha, beta].map(|factor| (factor - 1.0).abs() > 0.0);
                 if scaled.contains(&true) {
-                    return Err(Error::unsupported("integers by alpha or beta"));
+                    return Err(Error::unsupported("alpha and beta other than 1 are not supported for integers"));
                 }
-                return Ok(vec![general_integers(a, b, args.take(2).ok(), [flip_a, flip_b], cx)?]);
+                return Ok(vec![gemm_integers(a, b, args.take(2).ok(), [trans_a, trans_b], cx)?]);
             }
         };
         if b.ty() != ty {
-            return Err(Error::invalid_argument(format!("{ty:?} by {:?}", b.ty())));
+            return Err(Error::invalid_argument(format!("the operands have different types: {ty:?} and {:?}", b.ty())));
         }
-        let (a, b) = (convert(a, through, cx)?, convert(b, through, cx)?);
+        let (a, b) = (convert(a, compute_ty, cx)?, convert(b, compute_ty, cx)?);
         let (&[rows_a, columns_a], &[rows_b, columns_b]) = (a.dims(), b.dims()) else {
-            return Err(Error::invalid_argument("two dimensions are wanted"));
+            return Err(Error::invalid_argument("the operands must have two dimensions"));
         };
-        let (m, k) = if flip_a { (columns_a, rows_a) } else { (rows_a, columns_a) };
-        let (inner, n) = if flip_b { (columns_b, rows_b) } else { (rows_b, columns_b) };
+        let (m, k) = if trans_a { (columns_a, rows_a) } else { (rows_a, columns_a) };
+        let (inner, n) = if trans_b { (columns_b, rows_b) } else { (rows_b, columns_b) };
         if inner != k {
-            return Err(Error::invalid_argument(format!("{m}×{k} by {inner}×{n}")));
+            return Err(Error::invalid_argument(format!("matrices {m}×{k} and {inner}×{n} do not multiply")));
         }
         let size = Size { batch: 1, m, n, k };
-        let bias = args.take(2).ok().map(|bias| convert(bias, through, cx)).transpose()?;
-        let result = if through == ElementType::F64 {
-            combine::<f64>([&a, &b], [flip_a, flip_b], size, bias, (alpha, beta), cx)?
+        let bias = args.take(2).ok().map(|bias| convert(bias, compute_ty, cx)).transpose()?;
+        let result = if compute_ty == ElementType::F64 {
+            gemm_floats::<f64>([&a, &b], [trans_a, trans_b], size, bias, (alpha, beta), cx)?
         } else {
-            combine::<f32>([&a, &b], [flip_a, flip_b], size, bias, (alpha, beta), cx)?
+            gemm_floats::<f32>([&a, &b], [trans_a, trans_b], size, bias, (alpha, beta), cx)?
         };
         Ok(vec![convert(result, ty, cx)?])
     }))
 }
 
-/// a · b + bias, of integers, which wrap around.
-fn general_integers(
+/// a · b + bias of integers, which wrap around.
+fn gemm_integers(
     a: Value,
     b: Value,
     bias: Option<Value>,
-    flip: [bool; 2],
+    transpose: [bool; 2],
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     if (a.rank(), b.rank()) != (2, 2) || a.ty() != b.ty() {
-        let why = format!("{:?} in {} by {:?} in {}", a.ty(), Dims(a.dims()), b.ty(), Dims(b.dims()));
+        let why =
+            format!("matrices of {:?} {} and {:?} {} do not multiply", a.ty(), Dims(a.dims()), b.ty(), Dims(b.dims()));
         return Err(Error::invalid_argument(why));
     }
-    let a = if flip[0] { permute(a, &[1, 0], cx)? } else { a };
-    let b = if flip[1] { permute(b, &[1, 0], cx)? } else { b };
-    let result = with_numbers!(a, T => product_of(a, b, cx, integers::<T>))?;
+    let a = if transpose[0] { permute(a, &[1, 0], cx)? } else { a };
+    let b = if transpose[1] { permute(b, &[1, 0], cx)? } else { b };
+    let result = with_numbers!(a, T => multiply_any_rank(a, b, cx, integer_products::<T>))?;
     match bias {
         Some(bias) if shape(bias.dims(), result.dims())? != result.dims() => {
-            Err(Error::invalid_argument(format!("a bias of {}", Dims(bias.dims()))))
+            Err(Error::invalid_argument(format!("the bias {} does not broadcast to the product", Dims(bias.dims()))))
         }
         Some(bias) => add(result, bias, cx),
         None => Ok(result),
     }
 }
 
-/// alpha · a · b + beta · bias, with the matrices that are to be flipped transposed.
-fn combine<T: Float>(
+/// alpha · a · b + beta · bias, with the matrices transposed as the flags say.
+fn gemm_floats<T: Float>(
     [a, b]: [&Value; 2],
-    [flip_a, flip_b]: [bool; 2],
+    [trans_a, trans_b]: [bool; 2],
     size: Size,
     bias: Option<Value>,
     (alpha, beta): (f32, f32),
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
-    fn matrices<T: Float>(value: &Value, flip: bool, rows: usize, columns: usize) -> Result<Matrices<'_, T>, Error> {
+    fn matrices<T: Float>(
+        value: &Value,
+        transpose: bool,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Matrices<'_, T>, Error> {
         let elements = value.elements::<T>()?;
-        Ok(if flip {
+        Ok(if transpose {
             Matrices::row_major(elements, columns, rows).transposed()
         } else {
             Matrices::row_major(elements, rows, columns)
         })
     }
-    let (a, b) = (matrices(a, flip_a, size.m, size.k)?, matrices(b, flip_b, size.k, size.n)?);
+    let (a, b) = (matrices(a, trans_a, size.m, size.k)?, matrices(b, trans_b, size.k, size.n)?);
     let (mut elements, charge) = multiply::<T>(a, b, size, cx)?;
     if (alpha - 1.0).abs() > 0.0 {
         let alpha = T::from_f64(f64::from(alpha));
@@ -246,7 +266,10 @@ fn combine<T: Float>(
     let dims = vec![size.m, size.n];
     if let Some(bias) = bias {
         if shape(bias.dims(), &dims)? != dims {
-            return Err(Error::invalid_argument(format!("a bias of {}", Dims(bias.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "the bias {} does not broadcast to the product",
+                Dims(bias.dims())
+            )));
         }
         let beta = T::from_f64(f64::from(beta));
         let addends = bias.elements::<T>()?;

@@ -1,16 +1,14 @@
-//! The operators: one table from domain, name and opset to what builds them.
+//! The operators: a table from domain, name and opset to the constructor.
 //!
-//! Each family has a file of its own and lists its operators in a constant; [`operators`] is all of them, for the
-//! documentation and for the compiler alike.
+//! Each family of operators has a file, which lists them in `OPERATORS`; [`operators`] gives all of them.
 
 #![expect(clippy::doc_markdown, reason = "operators are named as ONNX names them")]
-#![expect(clippy::unnecessary_wraps, reason = "every constructor has the type that the table wants")]
-#![expect(clippy::float_cmp, reason = "where floats are compared, exactly is what is meant")]
-#![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are what matrices and their sizes are called")]
-#![expect(clippy::needless_for_each, reason = "one line a loop, of which there are many")]
+#![expect(clippy::unnecessary_wraps, reason = "every constructor has the type of the table")]
+#![expect(clippy::float_cmp, reason = "comparisons of floats are exact on purpose")]
+#![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are the usual names of matrices and their sizes")]
+#![expect(clippy::needless_for_each, reason = "a short loop reads better on one line")]
 
 mod activation;
-mod attend;
 mod attention;
 mod basic;
 mod bit_cast;
@@ -24,8 +22,9 @@ mod control;
 mod conv;
 mod conv_double;
 mod conv_transpose;
-mod cum_prod;
+mod cumulative;
 mod deform_conv;
+mod delegate;
 mod depthwise;
 mod det;
 mod detect;
@@ -44,9 +43,10 @@ pub(crate) mod labels;
 mod layout;
 mod linear;
 mod linear_attention;
-mod lines;
 mod loss;
 mod matmul;
+mod max_pool_rows;
+mod microsoft_attention;
 pub(crate) mod node;
 mod norm;
 pub(crate) mod operator;
@@ -54,7 +54,6 @@ mod order;
 mod pad;
 mod patches;
 mod pattern;
-mod place;
 mod pool;
 mod pool_lp;
 mod qlinear;
@@ -65,6 +64,7 @@ mod real;
 mod recurrent;
 mod reduce;
 mod resize;
+mod resize_coordinates;
 mod resize_filter;
 mod rms_norm;
 mod rnn_cells;
@@ -83,28 +83,27 @@ mod tensor_scatter;
 mod trees;
 mod weighted;
 mod window;
-mod within;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::ops::operator::Operator;
 
-/// The families whose operators are made of others.
-const COMPOSITES: [&[Operator]; 3] = [attend::OPERATORS, fused_layers::OPERATORS, qlinear::OPERATORS];
+/// The families whose operators are composed of other operators.
+const COMPOSITES: [&[Operator]; 3] = [fused_layers::OPERATORS, microsoft_attention::OPERATORS, qlinear::OPERATORS];
 
 /// Every operator that is supported, by family.
 ///
-/// *Work* is what folding constants at load goes by: an operator whose work is linear takes a few steps for each element
-/// that it reads or writes. *Fused* operators become one step with others: the first is a product by constant weights,
-/// and those after it are elementwise.
+/// *Work* decides whether constants are folded at load: linear work is a few steps for each element that is read or
+/// written. *Fused* operators run as one step with others: the first is a product by constant weights, and those after
+/// it are elementwise.
 ///
 #[doc = include_str!("../operators.md")]
 pub fn operators() -> impl Iterator<Item = &'static Operator> {
     basic::FAMILIES.into_iter().chain(COMPOSITES).flatten()
 }
 
-/// The operator of this name at this opset, or why there is none.
+/// Finds the operator of a domain and a name at an opset; the error says why there is none.
 pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Result<&'static Operator, &'static str> {
     type Table = HashMap<(&'static str, &'static str), Vec<&'static Operator>>;
     static TABLE: LazyLock<Table> = LazyLock::new(|| {

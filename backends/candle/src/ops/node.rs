@@ -1,6 +1,6 @@
-//! A node as an operator's constructor sees it: attributes read by type, inputs known at load, the opset in force.
+//! The node that an operator's constructor reads: attributes by type, inputs known at load, the opset.
 //!
-//! An attribute that no constructor asked for makes the node unsupported: it would mean something that is not done.
+//! A node with an attribute that its constructor did not read is refused, because the attribute would have no effect.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -10,14 +10,15 @@ use crate::compute::context::ExecContext;
 use crate::format::messages::{AttributeProto, NodeProto};
 use crate::format::tensors::tensor;
 use crate::quote::quote;
+use crate::tensor::element::ElementType;
 use crate::tensor::string_table::{StringId, StringTable};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-/// What an operator does at run time.
+/// A compiled operator.
 pub(crate) type OpFn = Box<dyn Fn(Args, &ExecContext<'_>) -> Result<Vec<Value>, Error> + Send + Sync>;
 
-/// A compiled graph, as the operator that it is an attribute of runs it.
+/// A compiled graph that is an attribute of an operator, which runs it.
 pub(crate) trait RunGraph: Send + Sync {
     /// The number of its inputs, captures included.
     fn inputs(&self) -> usize;
@@ -29,21 +30,21 @@ pub(crate) trait RunGraph: Send + Sync {
     fn run(&self, inputs: Vec<Value>, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error>;
 }
 
-/// A graph in an attribute, compiled.
+/// A compiled graph of an attribute, with the values that it captures.
 #[derive(Clone)]
 pub(crate) struct Subgraph {
     pub(crate) graph: Arc<dyn RunGraph>,
-    /// Which inputs of the node are the values that the graph takes from outside, in the order of its inputs.
+    /// The inputs of the node that are the values captured by the graph, in the order of its inputs.
     pub(crate) captures: Vec<usize>,
 }
 
-/// What the nodes of a model share while they are built.
+/// The state that the nodes of a model share at load.
 pub(crate) struct Shared {
-    /// The strings that they name.
+    /// The strings in attributes and tensors.
     pub(crate) string_table: RefCell<StringTable>,
-    /// How many of them draw numbers at random.
+    /// Number of nodes that draw random numbers.
     pub(crate) random_nodes: Cell<usize>,
-    /// Bytes that operators keep of their attributes, and may keep.
+    /// Bytes that operators keep of their attributes, at most `limit`.
     attribute_bytes: Cell<usize>,
     limit: usize,
 }
@@ -64,7 +65,7 @@ impl Shared {
     }
 }
 
-/// One node, for its constructor.
+/// A node at load.
 pub(crate) struct Node<'a> {
     pub(crate) proto: &'a NodeProto,
     /// The version of the operator set that the model imports.
@@ -93,28 +94,28 @@ impl<'a> Node<'a> {
     }
 
     /// Refuses a node that leaves out one of these inputs.
-    pub(crate) fn wants(&self, inputs: &[usize]) -> Result<(), Error> {
+    pub(crate) fn require_inputs(&self, inputs: &[usize]) -> Result<(), Error> {
         match inputs.iter().find(|&&index| !self.has_input(index)) {
             Some(index) => Err(Error::invalid_encoding(format!("input {index} is left out"))),
             None => Ok(()),
         }
     }
 
-    /// The number of outputs, those at the end that nobody named left out.
+    /// The number of outputs up to the last one with a name.
     pub(crate) fn outputs(&self) -> usize {
         self.proto.output.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1)
     }
 
-    /// The input at `index`, where it is known at load.
+    /// The input at `index`, if it is known at load.
     pub(crate) fn constant(&self, index: usize) -> Option<&Value> {
         self.constants.get(index)?.as_ref()
     }
 
-    /// Refuses any use of more than `outputs` outputs.
-    pub(crate) fn at_most(&self, outputs: usize) -> Result<(), Error> {
+    /// Refuses a node with more than `outputs` outputs.
+    pub(crate) fn limit_outputs(&self, outputs: usize) -> Result<(), Error> {
         if self.outputs() > outputs {
             return Err(Error::unsupported(format!(
-                "{} outputs where {outputs} at the most are supported",
+                "the node has {} outputs, and at most {outputs} are supported",
                 self.outputs()
             )));
         }
@@ -135,9 +136,9 @@ impl<'a> Node<'a> {
     ) -> Result<Option<T>, Error> {
         let Some(attribute) = self.attribute(name) else { return Ok(None) };
         if attribute.ref_attr_name.as_deref().is_some_and(|name| !name.is_empty()) {
-            return Err(Error::invalid_encoding(format!("attribute {name} refers to a function's")));
+            return Err(Error::invalid_encoding(format!("attribute {name} refers to a function's attribute")));
         }
-        // Files older than IR version 2 don't say the type.
+        // Files older than IR version 2 leave the type out.
         if ![0, number].contains(&attribute.r#type.unwrap_or(0)) {
             return Err(Error::invalid_encoding(format!("attribute {name} has the wrong type")));
         }
@@ -146,7 +147,7 @@ impl<'a> Node<'a> {
 
     /// An integer.
     pub(crate) fn int(&self, name: &str) -> Result<Option<i64>, Error> {
-        // The protobuf default of a field that was left out is 0, and writers do leave zeros out.
+        // Protobuf writers may leave a 0 out.
         self.get(name, 2, |attribute| Some(attribute.i.unwrap_or(0)))
     }
 
@@ -160,7 +161,7 @@ impl<'a> Node<'a> {
         Ok(self.get(name, 1, |attribute| Some(attribute.f.unwrap_or(0.0)))?.unwrap_or(default))
     }
 
-    /// A float, where there is one.
+    /// A float without a default.
     pub(crate) fn float_option(&self, name: &str) -> Result<Option<f32>, Error> {
         self.get(name, 1, |attribute| Some(attribute.f.unwrap_or(0.0)))
     }
@@ -169,6 +170,13 @@ impl<'a> Node<'a> {
     pub(crate) fn string(&self, name: &str, default: &'static str) -> Result<&'a str, Error> {
         let string = self.get(name, 3, |attribute| str::from_utf8(attribute.s.as_deref().unwrap_or_default()).ok())?;
         Ok(string.unwrap_or(default))
+    }
+
+    /// An element type, by ONNX's number.
+    pub(crate) fn element_type(&self, name: &str) -> Result<Option<ElementType>, Error> {
+        let Some(number) = self.int(name)? else { return Ok(None) };
+        let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
+        ty.map(Some).ok_or_else(|| Error::unsupported(format!("element type {number} is not supported")))
     }
 
     /// Integers.
@@ -192,14 +200,14 @@ impl<'a> Node<'a> {
         found.map(|found| tensor(found, &self.shared.string_table)).transpose()
     }
 
-    /// The ids of strings.
+    /// Strings, as numbers in the model's table of strings.
     pub(crate) fn string_ids(&self, name: &str) -> Result<Option<Vec<StringId>>, Error> {
         let Some(strings) = self.strings(name)? else { return Ok(None) };
         let mut table = self.shared.string_table.borrow_mut();
-        Ok(Some(strings.into_iter().map(|string| table.intern(string)).collect()))
+        Ok(Some(strings.into_iter().map(|text| table.intern(text)).collect()))
     }
 
-    /// The id of a string.
+    /// A string, as its number in the model's table of strings.
     pub(crate) fn string_id(&self, name: &str, default: &'static str) -> Result<StringId, Error> {
         let string = self.string(name, default)?;
         Ok(self.shared.string_table.borrow_mut().intern(string))
@@ -209,29 +217,32 @@ impl<'a> Node<'a> {
     ///
     /// # Errors
     ///
-    /// [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) where all operators keep more than the load may take.
-    pub(crate) fn charge_attributes(&self, bytes: usize) -> Result<(), Error> {
+    /// [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) if all operators together keep more than the limit of the
+    /// load.
+    pub(crate) fn charge(&self, bytes: usize) -> Result<(), Error> {
         let (all, limit) = (self.shared.attribute_bytes.get().saturating_add(bytes), self.shared.limit);
         if all > limit {
-            return Err(Error::too_large(format!("operators keep {all} bytes of attributes, the limit is {limit}")));
+            return Err(Error::too_large(format!(
+                "operators keep {all} bytes of attributes, and at most {limit} are allowed"
+            )));
         }
         self.shared.attribute_bytes.set(all);
         Ok(())
     }
 
-    /// The number of this node among those that draw numbers at random.
+    /// The number of this node among those that draw random numbers.
     pub(crate) fn random_index(&self) -> usize {
         let number = self.shared.random_nodes.get();
         self.shared.random_nodes.set(number + 1);
         number
     }
 
-    /// The attributes of these names, for an operator that this one is made of.
-    pub(crate) fn pass(&self, names: &[&str]) -> Vec<AttributeProto> {
+    /// The attributes of these names, for an operator that this one is composed of.
+    pub(crate) fn attributes(&self, names: &[&str]) -> Vec<AttributeProto> {
         names.iter().filter_map(|name| self.attribute(name)).cloned().collect()
     }
 
-    /// Marks an attribute as having no bearing on inference.
+    /// Marks attributes as read although they have no effect on inference.
     pub(crate) fn ignore(&self, names: &[&str]) {
         for name in names {
             self.attribute(name);
@@ -242,10 +253,12 @@ impl<'a> Node<'a> {
     pub(crate) fn subgraph(&self, name: &str) -> Result<Subgraph, Error> {
         self.attribute(name);
         let found = self.subgraphs.iter().find(|(found, _)| *found == name);
-        found.map(|(_, graph)| graph.clone()).ok_or_else(|| Error::invalid_encoding(format!("no graph {name}")))
+        found
+            .map(|(_, graph)| graph.clone())
+            .ok_or_else(|| Error::invalid_encoding(format!("the graph {name} is missing")))
     }
 
-    /// Refuses attributes that nothing has asked for.
+    /// Refuses attributes that were not read.
     pub(crate) fn all_read(&self) -> Result<(), Error> {
         let read = self.read.borrow();
         for attribute in &self.proto.attribute {
@@ -258,7 +271,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// The inputs of one run of an operator, taken out of the plan's slots where this is their last use.
+/// The inputs of one call of an operator. A value whose last use this is was moved here from the plan's slots.
 pub(crate) struct Args {
     values: Vec<Option<Value>>,
 }
@@ -268,7 +281,7 @@ impl Args {
         Self { values }
     }
 
-    /// The number of inputs, left-out ones counted.
+    /// The number of inputs, omitted ones included.
     pub(crate) fn len(&self) -> usize {
         self.values.len()
     }
@@ -278,12 +291,12 @@ impl Args {
         self.option(index).ok_or_else(|| Error::invalid_argument(format!("input {index} is missing")))
     }
 
-    /// The input at `index`, where there is one.
+    /// The input at `index`, if given.
     pub(crate) fn option(&self, index: usize) -> Option<&Value> {
         self.values.get(index)?.as_ref()
     }
 
-    /// The input at `index`, taken: an operator that overwrites it saves an allocation.
+    /// Takes the input at `index`. Its last owner can overwrite it in place, which saves an allocation.
     pub(crate) fn take(&mut self, index: usize) -> Result<Value, Error> {
         let value = self.values.get_mut(index).and_then(Option::take);
         value.ok_or_else(|| Error::invalid_argument(format!("input {index} is missing")))

@@ -1,4 +1,5 @@
-//! Normalizations: BatchNormalization, InstanceNormalization, LayerNormalization, and by groups, channels and norms.
+//! Normalizations: BatchNormalization, InstanceNormalization, LayerNormalization, GroupNormalization, LRN,
+//! MeanVarianceNormalization, LpNormalization.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::gemm::Factor as _;
@@ -7,10 +8,10 @@ use crate::ops::broadcast::shape;
 use crate::ops::cast::convert;
 use crate::ops::elementwise::Number as _;
 use crate::ops::fusion::Follower;
-use crate::ops::layout::permute;
+use crate::ops::layout::{inverse, permute};
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::real::{Real, beside, floats, with_reals};
+use crate::ops::real::{Real, promote, promote_to, with_reals};
 use crate::tensor::dims::{Dims, axis, count, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
@@ -26,11 +27,14 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(1, "LpNormalization", (1, 1), lp),
 ];
 
-/// The elements of a parameter that has one for each of `channels`.
+/// The elements of a parameter, one for each of `channels`.
 fn parameter<T: Real>(value: &Value, channels: usize) -> Result<&[T], Error> {
     let elements = value.elements::<T>()?;
     if elements.len() != channels {
-        return Err(Error::invalid_argument(format!("{} parameters for {channels} channels", elements.len())));
+        return Err(Error::invalid_argument(format!(
+            "the parameter has {} elements, and there are {channels} channels",
+            elements.len()
+        )));
     }
     Ok(elements)
 }
@@ -41,28 +45,34 @@ fn batch(node: &Node<'_>) -> Result<OpFn, Error> {
     if node.opset >= 14 && node.flag("training_mode", false)? {
         return Err(Error::unsupported("training mode is not supported"));
     }
-    node.at_most(1)?;
+    node.limit_outputs(1)?;
     if node.opset < 9 && !node.flag("spatial", true)? {
-        return Err(Error::unsupported("statistics for each place (spatial = 0) are not supported"));
+        return Err(Error::unsupported("attribute spatial = 0 is not supported"));
     }
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
-        let parameters = (1..5).map(|index| beside(args.take(index)?, value.ty(), cx));
+        let (value, ty) = promote(args.take(0)?, cx)?;
+        let parameters = (1..5).map(|index| promote_to(args.take(index)?, value.ty(), cx));
         let parameters = parameters.collect::<Result<Vec<_>, Error>>()?;
-        let result = with_reals!(value, T => scaled::<T>(value, &parameters, T::from_f64(f64::from(epsilon)), cx))?;
+        let result =
+            with_reals!(value, T => scale_and_shift::<T>(value, &parameters, T::from_f64(f64::from(epsilon)), cx))?;
         Ok(vec![convert(result, ty, cx)?])
     }))
 }
 
-/// Each channel by its scale, with its shift.
-fn scaled<T: Real>(mut value: Value, parameters: &[Value], epsilon: T, cx: &ExecContext<'_>) -> Result<Value, Error> {
+/// Multiplies each channel by its scale and adds its shift.
+fn scale_and_shift<T: Real>(
+    mut value: Value,
+    parameters: &[Value],
+    epsilon: T,
+    cx: &ExecContext<'_>,
+) -> Result<Value, Error> {
     let channels = value.dims().get(1).copied().unwrap_or(1);
     let [scale, bias, mean, variance] = parameters else {
         return Err(Error::invalid_argument("parameters are missing"));
     };
-    let of = |value| parameter::<T>(value, channels);
+    let elements_of = |value| parameter::<T>(value, channels);
     let _charge = cx.charge::<T>(&[channels, 2])?;
-    let parameters = [of(scale)?, of(bias)?, of(mean)?, of(variance)?];
+    let parameters = [elements_of(scale)?, elements_of(bias)?, elements_of(mean)?, elements_of(variance)?];
     let scales = batch_scales(parameters, epsilon, T::sqrt);
     let plane = product(value.dims().get(2..).unwrap_or_default());
     if plane == 0 || channels == 0 {
@@ -102,7 +112,7 @@ fn statistics<T: Real>(
     Ok((mean, T::ONE / (variance + epsilon).sqrt()))
 }
 
-/// A sum in eight parts, so that additions don't wait for each other.
+/// A sum in eight independent parts, which the processor adds in parallel.
 fn sum<T: Real>(row: &[T], f: impl Fn(T) -> T, checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<T, Error> {
     let (chunks, rest) = row.as_chunks::<8>();
     let mut parts = [T::default(); 8];
@@ -133,8 +143,8 @@ fn extend<T: Real>(
 fn instance(node: &Node<'_>) -> Result<OpFn, Error> {
     let epsilon = node.float("epsilon", 1e-5)?;
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
-        let (scale, bias) = (beside(args.take(1)?, value.ty(), cx)?, beside(args.take(2)?, value.ty(), cx)?);
+        let (value, ty) = promote(args.take(0)?, cx)?;
+        let (scale, bias) = (promote_to(args.take(1)?, value.ty(), cx)?, promote_to(args.take(2)?, value.ty(), cx)?);
         let result = with_reals!(value, T => {
             let channels = value.dims().get(1).copied().unwrap_or(1);
             let (scale, bias) = (parameter::<T>(&scale, channels)?, parameter::<T>(&bias, channels)?);
@@ -155,16 +165,16 @@ fn instance(node: &Node<'_>) -> Result<OpFn, Error> {
 
 fn layer(node: &Node<'_>) -> Result<OpFn, Error> {
     let epsilon = node.float("epsilon", 1e-5)?;
-    let at = node.int("axis")?.unwrap_or(-1);
-    // As the default says; those of f64 are computed in f64, and given as f32.
+    let signed_axis = node.int("axis")?.unwrap_or(-1);
+    // Only the default is supported. Statistics of f64 are computed in f64 and returned as f32.
     if node.int("stash_type")?.unwrap_or(1) != 1 {
-        return Err(Error::unsupported("statistics in another type than f32 (stash_type = 1) are not supported"));
+        return Err(Error::unsupported("a stash_type other than 1 (f32) is not supported"));
     }
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let (means, inverses, result) =
-            with_reals!(value, T => layers::<T>(&value, &mut args, at, T::from_f64(f64::from(epsilon)), cx))?;
-        // What the statistics are of is what `stash_type` says: f32.
+            with_reals!(value, T => layers::<T>(&value, &mut args, signed_axis, T::from_f64(f64::from(epsilon)), cx))?;
+        // The statistics are returned in the type of `stash_type`: f32.
         let single = |value| convert(value, ElementType::F32, cx);
         Ok(vec![convert(result, ty, cx)?, single(means)?, single(inverses)?])
     }))
@@ -174,18 +184,22 @@ fn layer(node: &Node<'_>) -> Result<OpFn, Error> {
 fn layers<T: Real>(
     value: &Value,
     args: &mut Args,
-    at: i64,
+    signed_axis: i64,
     epsilon: T,
     cx: &ExecContext<'_>,
 ) -> Result<(Value, Value, Value), Error> {
-    let at = axis(at, value.rank())?;
-    let (outer, inner) = value.dims().split_at(at);
+    let axis = axis(signed_axis, value.rank())?;
+    let (outer, inner) = value.dims().split_at(axis);
     let (rows, width) = (product(outer), product(inner));
     let mut parameter = |index| -> Result<Option<Value>, Error> {
         let Ok(value) = args.take(index) else { return Ok(None) };
-        let value = beside(value, T::TYPE, cx)?;
+        let value = promote_to(value, T::TYPE, cx)?;
         if shape(value.dims(), inner)? != inner {
-            return Err(Error::invalid_argument(format!("{} for {}", Dims(value.dims()), Dims(inner))));
+            return Err(Error::invalid_argument(format!(
+                "the parameter {} does not broadcast to the normalized dimensions {}",
+                Dims(value.dims()),
+                Dims(inner)
+            )));
         }
         crate::ops::broadcast::expand::<T>(&value, inner, cx).map(Some)
     };
@@ -217,7 +231,7 @@ fn layers<T: Real>(
         }
         Ok(())
     })?;
-    // Rows of nothing have no mean.
+    // The statistics of an empty row are NaN.
     checkpoint.fill(T::NAN, rows, &mut means, cx)?;
     checkpoint.fill(T::NAN, rows, &mut inverses, cx)?;
     let means = Value::charged(kept.clone(), means, means_charge)?;
@@ -227,31 +241,31 @@ fn layers<T: Real>(
 fn group(node: &Node<'_>) -> Result<OpFn, Error> {
     let epsilon = node.float("epsilon", 1e-5)?;
     let groups = node.int("num_groups")?.and_then(|groups| usize::try_from(groups).ok()).filter(|&groups| groups > 0);
-    let groups = groups.ok_or_else(|| Error::invalid_encoding("attribute num_groups is missing"))?;
-    // Before opset 21 there is one scale for each group.
+    let groups = groups.ok_or_else(|| Error::invalid_encoding("attribute num_groups is missing or not positive"))?;
+    // Before opset 21, scale and bias have one element for each group.
     let by_group = node.opset < 21;
     if node.opset >= 21 && node.int("stash_type")?.unwrap_or(1) != 1 {
-        return Err(Error::unsupported("statistics in another type than f32 (stash_type = 1) are not supported"));
+        return Err(Error::unsupported("a stash_type other than 1 (f32) is not supported"));
     }
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let channels = value.dims().get(1).copied().unwrap_or(1);
-        let wanted = if by_group { groups } else { channels };
-        let (scale, bias) = (beside(args.take(1)?, value.ty(), cx)?, beside(args.take(2)?, value.ty(), cx)?);
+        let parameter_len = if by_group { groups } else { channels };
+        let (scale, bias) = (promote_to(args.take(1)?, value.ty(), cx)?, promote_to(args.take(2)?, value.ty(), cx)?);
         if channels % groups != 0 {
-            return Err(Error::invalid_argument(format!("{channels} channels in {groups} groups")));
+            return Err(Error::invalid_argument(format!("{channels} channels do not divide into {groups} groups")));
         }
         let (plane, each) = (product(value.dims().get(2..).unwrap_or_default()), channels / groups);
         let result = with_reals!(value, T => {
-            let (scale, bias) = (parameter::<T>(&scale, wanted)?, parameter::<T>(&bias, wanted)?);
+            let (scale, bias) = (parameter::<T>(&scale, parameter_len)?, parameter::<T>(&bias, parameter_len)?);
             let (elements, epsilon) = (value.elements::<T>()?, T::from_f64(f64::from(epsilon)));
             let mut checkpoint = Checkpoint::default();
             cx.output::<T>(value.dims())?.append(|out| {
                 for (index, row) in elements.chunks_exact(plane * each).enumerate() {
                     let (mean, inverse) = statistics(row, epsilon, &mut checkpoint, cx)?;
-                    for (place, row) in row.chunks_exact(plane).enumerate() {
+                    for (position, row) in row.chunks_exact(plane).enumerate() {
                         let group = index % groups;
-                        let channel = if by_group { group } else { group * each + place };
+                        let channel = if by_group { group } else { group * each + position };
                         let (scale, bias) = (scale[channel], bias[channel]);
                         extend(row, |x| (x - mean) * inverse * scale + bias, out, &mut checkpoint, cx)?;
                     }
@@ -263,7 +277,7 @@ fn group(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// Divides by the squares of the channels around.
+/// Divides by a power of the sum of the squares of neighboring channels.
 fn local_response(node: &Node<'_>) -> Result<OpFn, Error> {
     let (alpha, beta) = (node.float("alpha", 1e-4)?, node.float("beta", 0.75)?);
     let bias = node.float("bias", 1.0)?;
@@ -271,22 +285,22 @@ fn local_response(node: &Node<'_>) -> Result<OpFn, Error> {
         node.int("size")?.and_then(|size| usize::try_from(size).ok()).filter(|size| (1..=1 << 24).contains(size));
     let size = size.ok_or_else(|| Error::invalid_encoding("attribute size is missing or out of range"))?;
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let channels = value.dims().get(1).copied().unwrap_or(1);
         let plane = product(value.dims().get(2..).unwrap_or_default());
         let result = with_reals!(value, T => {
             let elements = value.elements::<T>()?;
-            let of = |number: f32| T::from_f64(f64::from(number));
-            let (each, beta, bias) = (of(alpha) / T::from_f64(size as f64), of(beta), of(bias));
+            let constant = |number: f32| T::from_f64(f64::from(number));
+            let (each, beta, bias) = (constant(alpha) / T::from_f64(size as f64), constant(beta), constant(bias));
             let mut checkpoint = Checkpoint::default();
             cx.output::<T>(value.dims())?.append(|out| {
             for (index, row) in elements.chunks_exact(plane).enumerate() {
                 let (image, channel) = (index / channels, index % channels);
                 let first = channel.saturating_sub((size - 1) / 2);
                 let end = (channel + size / 2 + 1).min(channels);
-                for (place, &x) in row.iter().enumerate() {
+                for (position, &x) in row.iter().enumerate() {
                     checkpoint.step(end - first, cx)?;
-                    let squares = (first..end).map(|channel| elements[(image * channels + channel) * plane + place]);
+                    let squares = (first..end).map(|channel| elements[(image * channels + channel) * plane + position]);
                     let sum: T = squares.map(|x| x * x).sum();
                     out.push(x / (bias + each * sum).powf(beta));
                 }
@@ -298,35 +312,33 @@ fn local_response(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// Moves the value's `last` axes to the end, normalizes each row that they make, and moves them back.
-fn rows_of<T: Real>(
+/// Moves the axes `last` to the end, normalizes each row, and moves the axes back.
+fn normalize_axes<T: Real>(
     value: Value,
     last: &[usize],
     cx: &ExecContext<'_>,
     normalize: impl Fn(&[T], &mut Vec<T>, &mut Checkpoint) -> Result<(), Error>,
 ) -> Result<Value, Error> {
     let order: Vec<usize> =
-        (0..value.rank()).filter(|place| !last.contains(place)).chain(last.iter().copied()).collect();
-    let width: usize = last.iter().map(|&place| value.dims()[place]).product();
+        (0..value.rank()).filter(|position| !last.contains(position)).chain(last.iter().copied()).collect();
+    let width: usize = last.iter().map(|&position| value.dims()[position]).product();
     let value = permute(value, &order, cx)?;
     let elements = value.elements::<T>()?;
     let mut checkpoint = Checkpoint::default();
     let result = cx
         .output::<T>(value.dims())?
         .append(|out| elements.chunks_exact(width).try_for_each(|row| normalize(row, out, &mut checkpoint)))?;
-    let mut back = vec![0; order.len()];
-    order.iter().enumerate().for_each(|(place, &at)| back[at] = place);
-    permute(result, &back, cx)
+    permute(result, &inverse(&order), cx)
 }
 
 fn mean_variance(node: &Node<'_>) -> Result<OpFn, Error> {
     let list = node.ints("axes")?.map_or_else(|| vec![0, 2, 3], <[i64]>::to_vec);
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let folded = crate::tensor::dims::axes(&list, value.rank())?;
-        let result = with_reals!(value, T => rows_of::<T>(value, &folded, cx, |row, out, checkpoint| {
+        let result = with_reals!(value, T => normalize_axes::<T>(value, &folded, cx, |row, out, checkpoint| {
             let (mean, inverse) = statistics(row, T::ZERO, checkpoint, cx)?;
-            // As ONNX writes it: the deviation plus a little.
+            // ONNX adds 1e-9 to the standard deviation.
             let scale = T::ONE / (T::ONE / inverse + T::from_f64(1e-9));
             extend(row, |x| (x - mean) * scale, out, checkpoint, cx)
         }))?;
@@ -335,16 +347,19 @@ fn mean_variance(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 fn lp(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (at, p) = (node.int("axis")?.unwrap_or(-1), node.int("p")?.unwrap_or(2));
+    let (signed_axis, p) = (node.int("axis")?.unwrap_or(-1), node.int("p")?.unwrap_or(2));
     if ![1, 2].contains(&p) {
         return Err(Error::invalid_encoding("attribute p is neither 1 nor 2"));
     }
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
-        let at = axis(at, value.rank())?;
-        let result = with_reals!(value, T => rows_of::<T>(value, &[at], cx, |row, out, checkpoint| {
-            let norm = if p == 1 { sum(row, T::abs, checkpoint, cx)? } else { sum(row, |x| x * x, checkpoint, cx)?.sqrt() };
-            // A row of zeros stays one.
+        let (value, ty) = promote(args.take(0)?, cx)?;
+        let axis = axis(signed_axis, value.rank())?;
+        let result = with_reals!(value, T => normalize_axes::<T>(value, &[axis], cx, |row, out, checkpoint| {
+            let norm = match p {
+                1 => sum(row, T::abs, checkpoint, cx)?,
+                _ => sum(row, |x| x * x, checkpoint, cx)?.sqrt(),
+            };
+            // A row of zeros is kept.
             let scale = if norm > T::ZERO { T::ONE / norm } else { T::ONE };
             extend(row, |x| x * scale, out, checkpoint, cx)
         }))?;

@@ -1,39 +1,39 @@
-//! An operator: its row in the table of its family, and what runs it.
+//! The row of an operator in the table of its family.
 //!
-//! Everything that the backend knows of an operator stands in its row: domain, name, opsets, number of inputs, the
-//! constructor, what a use of it costs, and how it becomes one step with others. The compiler reads the rows.
+//! A row holds domain, name, opsets, number of inputs, constructor, cost, and role in fusion. The compiler knows
+//! operators by their rows alone.
 
 use crate::ops::fusion::{Anchor, Follower};
 use crate::ops::node::{Node, OpFn};
 use graphpool::backend::Error;
 
-/// The newest version of ai.onnx that the table was written against.
+/// The newest version of ai.onnx that the table covers.
 pub const LATEST_OPSET: i64 = 28;
 
-/// Reads a node's attributes and gives what runs it.
+/// Builds an operator from the attributes of its node.
 pub(crate) type Build = fn(&Node<'_>) -> Result<OpFn, Error>;
 
-/// What a use of an operator costs, by which constants are computed at load or left for the run.
+/// The work of one call of an operator, which decides whether constants are folded at load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cost {
-    /// Nothing: the result is a constant of the model's file.
+    /// No work: the result is a constant in the model's file.
     Free,
     /// A few steps for each element read or written.
     Linear,
-    /// More than that.
+    /// More than a few steps for each element.
     Heavy,
-    /// As much as the model likes: a loop.
+    /// A loop, which the sizes of the inputs do not bound.
     Unbounded,
 }
 
-/// How an operator becomes one step with others.
+/// The role of an operator in fusion.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fusion {
-    /// Not at all.
+    /// Not fused.
     None,
-    /// As the first, a product by constant weights.
+    /// The first operator of a fused step: a product by constant weights. `None` for a node that cannot be fused.
     Anchor(fn(&Node<'_>) -> Option<Anchor>),
-    /// As one of those after it, elementwise.
+    /// A later operator of a fused step, which is elementwise. `None` for a node that cannot be fused.
     Follower(fn(&Node<'_>) -> Option<Follower>),
 }
 
@@ -47,48 +47,48 @@ pub struct Operator {
     pub name: &'static str,
     /// The first opset at which it is supported.
     pub since: i64,
-    /// The last one.
+    /// The last opset at which it is supported.
     pub until: i64,
-    /// The least and the most inputs; `usize::MAX` for any number.
+    /// The minimum and maximum number of inputs; `usize::MAX` for any number.
     pub inputs: (usize, usize),
-    /// What a use of it costs.
+    /// The work of one call.
     pub cost: Cost,
     pub(crate) build: Build,
     pub(crate) fusion: Fusion,
 }
 
 impl Operator {
-    /// In this domain.
-    pub(super) const fn of(self, domain: &'static str) -> Self {
+    /// Sets the domain.
+    pub(super) const fn in_domain(self, domain: &'static str) -> Self {
         Self { domain, ..self }
     }
 
-    /// With this last opset.
+    /// Sets the last opset.
     pub(super) const fn until(self, until: i64) -> Self {
         Self { until, ..self }
     }
 
-    /// With a result that is a constant of the model's.
+    /// Sets the cost to [`Cost::Free`].
     pub(super) const fn free(self) -> Self {
         Self { cost: Cost::Free, ..self }
     }
 
-    /// With more work than a few steps for each element.
+    /// Sets the cost to [`Cost::Heavy`].
     pub(super) const fn heavy(self) -> Self {
         Self { cost: Cost::Heavy, ..self }
     }
 
-    /// With work that nothing bounds.
+    /// Sets the cost to [`Cost::Unbounded`].
     pub(super) const fn unbounded(self) -> Self {
         Self { cost: Cost::Unbounded, ..self }
     }
 
-    /// As the first of a fused step, where `anchor` has something to say of the node.
+    /// Makes the operator an anchor of fused steps.
     pub(super) const fn anchor(self, anchor: fn(&Node<'_>) -> Option<Anchor>) -> Self {
         Self { fusion: Fusion::Anchor(anchor), ..self }
     }
 
-    /// As a later one of a fused step, where `follower` has something to say of the node.
+    /// Makes the operator a follower in fused steps.
     pub(super) const fn follower(self, follower: fn(&Node<'_>) -> Option<Follower>) -> Self {
         Self { fusion: Fusion::Follower(follower), ..self }
     }
@@ -97,24 +97,24 @@ impl Operator {
 /// Any number of inputs.
 pub(super) const MANY: usize = usize::MAX;
 
-/// An operator of ai.onnx from `since` on.
+/// An operator of ai.onnx from opset `since` on, with linear work.
 pub(super) const fn since(since: i64, name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
     let (cost, fusion) = (Cost::Linear, Fusion::None);
     Operator { domain: "", name, since, until: LATEST_OPSET, inputs, cost, build, fusion }
 }
 
-/// The domain of classical machine learning.
+/// The domain of the operators of classical machine learning.
 pub(super) const ML: &str = "ai.onnx.ml";
 
-/// The newest version of ai.onnx.ml that the table was written against.
+/// The newest version of ai.onnx.ml that the table covers.
 const LATEST_ML: i64 = 5;
 
 /// The domain of the operators that onnxruntime adds.
 const MICROSOFT: &str = "com.microsoft";
 
-/// An operator of ai.onnx.ml from `since` on.
-pub(super) const fn learning(at: i64, name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
-    Operator { domain: ML, until: LATEST_ML, ..since(at, name, inputs, build) }
+/// An operator of ai.onnx.ml from one version on.
+pub(super) const fn ml(version: i64, name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
+    Operator { domain: ML, until: LATEST_ML, ..since(version, name, inputs, build) }
 }
 
 /// An operator of com.microsoft, which has one version.

@@ -1,4 +1,4 @@
-//! Operators that look at the order of elements: TopK, CumSum, NonZero, Compress, ReverseSequence, Unique.
+//! Operators that sort, select or reverse elements: TopK, NonZero, Compress, ReverseSequence, Unique.
 
 use std::cmp::Ordering;
 
@@ -6,7 +6,7 @@ use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::integers::{integer, integers};
-use crate::ops::layout::permute;
+use crate::ops::layout::{axis_first, inverse, permute};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::select::{offsets, select};
@@ -19,22 +19,21 @@ use graphpool::backend::Error;
 pub(super) const OPERATORS: &[Operator] = &[
     since(1, "TopK", (1, 1), top_k).until(9).heavy(),
     since(10, "TopK", (2, 2), top_k).heavy(),
-    since(11, "CumSum", (2, 2), running_sum),
     since(9, "NonZero", (1, 1), non_zero),
     since(9, "Compress", (2, 2), compress),
     since(10, "ReverseSequence", (2, 2), reverse),
     since(11, "Unique", (1, 1), unique).heavy(),
 ];
 
-/// The order of two numbers; a NaN comes after everything.
-fn order<T: PartialOrd>(a: &T, b: &T) -> Ordering {
+/// The order of two numbers; NaN comes last.
+fn nan_last<T: PartialOrd>(a: &T, b: &T) -> Ordering {
     #[expect(clippy::eq_op, reason = "only a NaN is not equal to itself")]
     a.partial_cmp(b).unwrap_or_else(|| (a != a).cmp(&(b != b)))
 }
 
-/// Sorts a list; of equal ones the first stays the first. A comparison takes about `cost` steps.
+/// Sorts a list, stably. A comparison takes about `cost` steps.
 ///
-/// By pieces, which are then merged, so that the compute's token is looked at however long the list is.
+/// Pieces are sorted and then merged, so that the sort of a long list checks for cancellation.
 pub(super) fn sort<T: Copy>(
     list: &mut [T],
     cost: usize,
@@ -48,25 +47,25 @@ pub(super) fn sort<T: Copy>(
         checkpoint.step(cost.saturating_mul(16).saturating_mul(piece.len()), cx)?;
         piece.sort_by(&compare);
     }
-    let (mut room, _charge) = cx.list::<T>(if list.len() > sorted { list.len() } else { 0 })?;
+    let (mut merged, _charge) = cx.list::<T>(if list.len() > sorted { list.len() } else { 0 })?;
     while sorted < list.len() {
-        room.clear();
+        merged.clear();
         for pair in list.chunks(sorted.saturating_mul(2)) {
             let (mut left, mut right) = pair.split_at(sorted.min(pair.len()));
             while let (Some((a, rest_left)), Some((b, rest_right))) = (left.split_first(), right.split_first()) {
                 checkpoint.step(cost, cx)?;
                 if compare(b, a).is_lt() {
-                    room.push(*b);
+                    merged.push(*b);
                     right = rest_right;
                 } else {
-                    room.push(*a);
+                    merged.push(*a);
                     left = rest_left;
                 }
             }
-            checkpoint.copy(left, &mut room, cx)?;
-            checkpoint.copy(right, &mut room, cx)?;
+            checkpoint.copy(left, &mut merged, cx)?;
+            checkpoint.copy(right, &mut merged, cx)?;
         }
-        list.copy_from_slice(&room);
+        list.copy_from_slice(&merged);
         sorted = sorted.saturating_mul(2);
     }
     Ok(())
@@ -77,7 +76,7 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
     let fixed = if node.opset < 10 { node.int("k")? } else { None };
     let largest = node.opset < 11 || node.flag("largest", true)?;
     if node.opset >= 11 {
-        // What comes in any order may come sorted.
+        // The result is always sorted.
         node.ignore(&["sorted"]);
     }
     Ok(Box::new(move |args, cx| {
@@ -89,12 +88,13 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
         };
         let dim = value.dims()[at];
         let k = usize::try_from(k).ok().filter(|&k| k <= dim);
-        let k = k.ok_or_else(|| Error::invalid_argument(format!("more than the {dim} elements, or less than none")))?;
+        let k =
+            k.ok_or_else(|| Error::invalid_argument(format!("k is not between 0 and {dim}, the size of the axis")))?;
         let mut dims = value.dims().to_vec();
         dims[at] = k;
         let (outer, inner) = (product(&dims[..at]), product(&dims[at + 1..]));
         let indices = cx.output::<i64>(&dims)?;
-        let (mut places, _charge) = cx.list::<usize>(if k <= PIECE { dim.min(k + PIECE) } else { dim })?;
+        let (mut positions, _charge) = cx.list::<usize>(if k <= PIECE { dim.min(k + PIECE) } else { dim })?;
         let mut checkpoint = Checkpoint::default();
         with_numbers!(value, T => {
             let elements = value.elements::<T>()?;
@@ -103,26 +103,26 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
                 for row in 0..outer * inner {
                     let (block, column) = (row / inner, row % inner);
                     let at = |index: usize| elements[(block * dim + index) * inner + column];
-                    places.clear();
+                    positions.clear();
                     let compare = |a: &usize, b: &usize| {
-                        let order = order(&at(*a), &at(*b));
-                        // Of equal ones the first comes first.
+                        let order = nan_last(&at(*a), &at(*b));
+                        // Of equal elements, the one with the smaller index comes first.
                         (if largest { order.reverse() } else { order }).then(a.cmp(b))
                     };
-                    // Of each piece those remain that are among the first of all until there.
+                    // After each piece, only the first k elements so far remain.
                     for first in (0..dim).step_by(PIECE) {
                         let end = dim.min(first + PIECE);
-                        places.extend(first..end);
+                        positions.extend(first..end);
                         checkpoint.step(end - first, cx)?;
-                        if places.len() > k && k <= PIECE {
-                            checkpoint.step(4 * places.len(), cx)?;
-                            places.select_nth_unstable_by(k - 1, compare);
-                            places.truncate(k);
+                        if positions.len() > k && k <= PIECE {
+                            checkpoint.step(4 * positions.len(), cx)?;
+                            positions.select_nth_unstable_by(k - 1, compare);
+                            positions.truncate(k);
                         }
                     }
-                    sort(&mut places, 1, compare, cx)?;
-                    places.truncate(k);
-                    for (rank, &index) in places.iter().enumerate() {
+                    sort(&mut positions, 1, compare, cx)?;
+                    positions.truncate(k);
+                    for (rank, &index) in positions.iter().enumerate() {
                         checkpoint.step(1, cx)?;
                         let to = (block * k + rank) * inner + column;
                         tops[to] = at(index);
@@ -136,76 +136,35 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-fn running_sum(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (exclusive, reverse) = (node.flag("exclusive", false)?, node.flag("reverse", false)?);
-    Ok(Box::new(move |mut args, cx| {
-        let value = args.take(0)?;
-        let ty = value.ty();
-        // The narrow floats are summed as f32, and rounded where a sum is written.
-        let narrow = matches!(ty, ElementType::F16 | ElementType::Bf16);
-        let value = if narrow { convert(value, ElementType::F32, cx)? } else { value };
-        let at = axis(integer(args.get(1)?)?, value.rank())?;
-        let (dim, inner) = (value.dims()[at], product(&value.dims()[at + 1..]));
-        let outer = product(&value.dims()[..at]);
-        let result = with_numbers!(value, T => {
-            let elements = value.elements::<T>()?;
-            let (mut sums, _charge) = cx.filled(T::default(), inner)?;
-            let mut checkpoint = Checkpoint::default();
-            cx.output::<T>(value.dims())?.write(T::default(), |out| {
-                for block in 0..outer {
-                    sums.fill(T::default());
-                    for turn in 0..dim {
-                        let step = if reverse { dim - 1 - turn } else { turn };
-                        let start = (block * dim + step) * inner;
-                        let rows = out[start..start + inner].iter_mut().zip(&elements[start..start + inner]);
-                        for (sum, (out, &x)) in sums.iter_mut().zip(rows) {
-                            checkpoint.step(1, cx)?;
-                            if exclusive {
-                                *out = *sum;
-                            }
-                            *sum = sum.plus(x);
-                            if !exclusive {
-                                *out = *sum;
-                            }
-                        }
-                    }
-                }
-                Ok(())
-            })
-        })?;
-        Ok(vec![convert(result, ty, cx)?])
-    }))
-}
-
-/// Where the elements are that are not zero.
-fn places_of<T: Element>(elements: &[T], cx: &ExecContext<'_>) -> Result<(Vec<usize>, Charge), Error> {
+/// The positions of the elements that are not zero.
+fn non_zero_positions<T: Element>(elements: &[T], cx: &ExecContext<'_>) -> Result<(Vec<usize>, Charge), Error> {
     let (mut count, mut checkpoint) = (0, Checkpoint::default());
     for piece in elements.chunks(PIECE) {
         checkpoint.step(piece.len(), cx)?;
         count += piece.iter().filter(|x| **x != T::default()).count();
     }
-    let (mut places, charge) = cx.list::<usize>(count)?;
-    for (place, x) in elements.iter().enumerate() {
+    let (mut positions, charge) = cx.list::<usize>(count)?;
+    for (position, x) in elements.iter().enumerate() {
         checkpoint.step(1, cx)?;
         if *x != T::default() {
-            places.push(place);
+            positions.push(position);
         }
     }
-    Ok((places, charge))
+    Ok((positions, charge))
 }
 
 fn non_zero(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let value = args.get(0)?;
-        let (places, _charge) = with_elements!(value, |elements| places_of(elements, cx)?);
-        // A scalar has no dimension, and so each of its elements no index.
+        let (positions, _charge) = with_elements!(value, |elements| non_zero_positions(elements, cx)?);
+        // A scalar has no dimensions, and the result no rows.
         let dims = value.dims();
         let mut checkpoint = Checkpoint::default();
-        let result = cx.output::<i64>(&[dims.len(), places.len()])?.append(|out| {
+        let result = cx.output::<i64>(&[dims.len(), positions.len()])?.append(|out| {
             for (&dim, stride) in dims.iter().zip(strides(dims)) {
-                for places in places.chunks(PIECE) {
-                    checkpoint.step(places.len(), cx)?;
-                    out.extend(places.iter().map(|place| (place / stride % dim.max(1)) as i64));
+                for positions in positions.chunks(PIECE) {
+                    checkpoint.step(positions.len(), cx)?;
+                    out.extend(positions.iter().map(|position| (position / stride % dim.max(1)) as i64));
                 }
             }
             Ok(())
@@ -226,9 +185,9 @@ fn compress(node: &Node<'_>) -> Result<OpFn, Error> {
             value = value.reshaped(vec![len])?;
             0
         };
-        let (kept, _charge) = places_of(&condition[..condition.len().min(value.dims()[at])], cx)?;
-        let lists = value.dims().iter().zip(strides(value.dims())).enumerate().map(|(place, (&dim, stride))| {
-            if place == at { offsets(kept.iter().copied(), stride, cx) } else { offsets(0..dim, stride, cx) }
+        let (kept, _charge) = non_zero_positions(&condition[..condition.len().min(value.dims()[at])], cx)?;
+        let lists = value.dims().iter().zip(strides(value.dims())).enumerate().map(|(position, (&dim, stride))| {
+            if position == at { offsets(kept.iter().copied(), stride, cx) } else { offsets(0..dim, stride, cx) }
         });
         Ok(vec![select(&value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
     }))
@@ -243,7 +202,11 @@ fn reverse(node: &Node<'_>) -> Result<OpFn, Error> {
         let (batch, time) = (value.dims()[batch_axis], value.dims()[time_axis]);
         let fits = lens.len() == batch && lens.iter().all(|&len| (0..=time as i64).contains(&len));
         if batch_axis + time_axis != 1 || !fits {
-            return Err(Error::invalid_argument(format!("{} lengths for {}", lens.len(), Dims(value.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "the {} sequence lengths do not fit the input {}",
+                lens.len(),
+                Dims(value.dims())
+            )));
         }
         let inner = product(&value.dims()[2..]);
         let mut checkpoint = Checkpoint::default();
@@ -268,19 +231,18 @@ fn unique(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let ty = value.ty();
-        // False comes before true, as 0 before 1.
+        // Booleans are compared as 0 and 1.
         let value = if ty == ElementType::Bool { convert(value, ElementType::U8, cx)? } else { value };
-        // The axis goes first, so that what is compared lies together.
+        // The axis is moved to the front, so that each compared slice is contiguous.
         let (rows, order) = if let Some(at) = at {
-            let at = axis(at, value.rank())?;
-            let order: Vec<usize> = std::iter::once(at).chain((0..value.rank()).filter(|&place| place != at)).collect();
+            let order = axis_first(axis(at, value.rank())?, value.rank());
             (permute(value, &order, cx)?, Some(order))
         } else {
             let len = value.len();
             (value.reshaped(vec![len])?, None)
         };
         let mut outputs =
-            with_numbers!(rows, T => uniques(rows.elements::<T>()?, rows.dims(), order.as_deref(), sorted, cx))?;
+            with_numbers!(rows, T => unique_rows(rows.elements::<T>()?, rows.dims(), order.as_deref(), sorted, cx))?;
         if let Some(kept) = outputs.first_mut() {
             *kept = convert(kept.clone(), ty, cx)?;
         }
@@ -288,61 +250,57 @@ fn unique(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-fn uniques<T: Number>(
+fn unique_rows<T: Number>(
     elements: &[T],
     dims: &[usize],
-    order_back: Option<&[usize]>,
+    permutation: Option<&[usize]>,
     sorted: bool,
     cx: &ExecContext<'_>,
 ) -> Result<Vec<Value>, Error> {
     let (rows, width) = (dims[0], product(&dims[1..]));
     let row = |index: usize| &elements[index * width..(index + 1) * width];
     let compare = |a: usize, b: usize| {
-        row(a).iter().zip(row(b)).map(|(a, b)| order(a, b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+        row(a).iter().zip(row(b)).map(|(a, b)| nan_last(a, b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     };
     let _charge = cx.charge::<u64>(&[rows, 6])?;
     let mut checkpoint = Checkpoint::default();
-    let mut places = Vec::with_capacity(rows);
+    let mut positions = Vec::with_capacity(rows);
     for first in (0..rows).step_by(PIECE) {
         checkpoint.step(PIECE, cx)?;
-        places.extend(first..rows.min(first + PIECE));
+        positions.extend(first..rows.min(first + PIECE));
     }
-    sort(&mut places, width, |&a, &b| compare(a, b), cx)?;
-    // Each group's first place, and which group each row is in.
+    sort(&mut positions, width, |&a, &b| compare(a, b), cx)?;
+    // The first row of each group of equal rows, and the group of each row.
     let (mut firsts, mut counts) = (Vec::with_capacity(rows), Vec::<i64>::with_capacity(rows));
     let mut group = Vec::with_capacity(rows);
     checkpoint.fill(0_usize, rows, &mut group, cx)?;
-    for &place in &places {
+    for &position in &positions {
         checkpoint.step(width, cx)?;
         match firsts.last() {
-            Some(&first) if compare(first, place).is_eq() => {}
+            Some(&first) if compare(first, position).is_eq() => {}
             _ => {
-                firsts.push(place);
+                firsts.push(position);
                 counts.push(0);
             }
         }
         if let Some(count) = counts.last_mut() {
             *count += 1;
         }
-        group[place] = firsts.len() - 1;
+        group[position] = firsts.len() - 1;
     }
     let mut ranks: Vec<usize> = (0..firsts.len()).collect();
     if !sorted {
         sort(&mut ranks, 1, |&a, &b| firsts[a].cmp(&firsts[b]), cx)?;
     }
     let mut new = vec![0_i64; firsts.len()];
-    ranks.iter().enumerate().for_each(|(place, &rank)| new[rank] = place as i64);
+    ranks.iter().enumerate().for_each(|(position, &rank)| new[rank] = position as i64);
     let mut out = dims.to_vec();
     out[0] = firsts.len();
     let kept = cx
         .output::<T>(&out)?
         .append(|out| ranks.iter().try_for_each(|&rank| checkpoint.copy(row(firsts[rank]), out, cx)))?;
-    let kept = match order_back {
-        Some(order) => {
-            let mut back = vec![0; order.len()];
-            order.iter().enumerate().for_each(|(place, &at)| back[at] = place);
-            permute(kept, &back, cx)?
-        }
+    let kept = match permutation {
+        Some(order) => permute(kept, &inverse(order), cx)?,
         None => kept,
     };
     let found = firsts.len();

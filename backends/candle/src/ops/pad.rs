@@ -1,10 +1,12 @@
-//! Pad, by a constant, by the edge, by reflection or around. A negative pad cuts.
+//! Pad, with the modes constant, edge, reflect and wrap. A negative pad crops.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::ops::broadcast::elements_like;
 use crate::ops::cast::convert;
+use crate::ops::integers::ListParameter;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::select::{affordable, offsets, select};
+use crate::ops::select::{check_budget, offsets, select};
 use crate::tensor::dims::{axis, strides};
 use crate::tensor::element::{Element, with_elements};
 use crate::tensor::value::Value;
@@ -26,52 +28,54 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
         "edge" => Mode::Edge,
         "reflect" => Mode::Reflect,
         "wrap" if node.opset >= 19 => Mode::Wrap,
-        _ => return Err(Error::unsupported("this mode is not supported")),
+        _ => return Err(Error::unsupported("attribute mode is not one of constant, edge, reflect and wrap")),
     };
-    let (mut fixed, mut number) = (None, 0.0);
-    if node.opset < 11 {
-        fixed = node.ints("pads")?.map(<[i64]>::to_vec);
-        number = node.float("value", 0.0)?;
-    }
+    let pads = ListParameter::new(node, "pads", 11, 1)?;
+    let attribute_value = if node.opset < 11 { node.float("value", 0.0)? } else { 0.0 };
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
-        let pads = match &fixed {
-            Some(pads) => pads.clone(),
-            None => args.get(1)?.to_i64s()?,
-        };
+        let pads = pads.get(&args)?.ok_or_else(|| Error::invalid_argument("the pads are missing"))?;
         let axes = match args.option(3) {
             Some(axes) => axes.to_i64s()?,
             None => (0..value.rank() as i64).collect(),
         };
         if pads.len() != 2 * axes.len() {
-            return Err(Error::invalid_argument(format!("{} pads of {} axes", pads.len(), axes.len())));
+            return Err(Error::invalid_argument(format!(
+                "there are {} pads for {} axes, which need two each",
+                pads.len(),
+                axes.len()
+            )));
         }
         let mut ends = vec![(0_i64, 0_i64); value.rank()];
-        // No sum of two pads and an index is past an i64.
+        // With this bound, the sum of two pads and an index fits an i64.
         if let Some(pad) = pads.iter().find(|pad| pad.unsigned_abs() > 1 << 61) {
-            return Err(Error::invalid_argument(format!("a pad of {pad}")));
+            return Err(Error::invalid_argument(format!("a pad of {pad} is out of range")));
         }
-        for (place, &at) in axes.iter().enumerate() {
-            ends[axis(at, value.rank())?] = (pads[place], pads[place + axes.len()]);
+        for (position, &signed_axis) in axes.iter().enumerate() {
+            ends[axis(signed_axis, value.rank())?] = (pads[position], pads[position + axes.len()]);
         }
         let mut dims = Vec::with_capacity(ends.len());
         for (&dim, (before, after)) in value.dims().iter().zip(&ends) {
             let padded = (dim as i64).checked_add(*before).and_then(|sum| sum.checked_add(*after));
             let padded = padded.and_then(|dim| usize::try_from(dim).ok());
-            dims.push(padded.ok_or_else(|| Error::invalid_argument("a padded dimension below 0 or past the largest"))?);
+            dims.push(padded.ok_or_else(|| Error::invalid_argument("a padded dimension is negative or too large"))?);
         }
-        affordable(&dims, value, cx)?;
+        check_budget(&dims, value, cx)?;
         if mode == Mode::Constant {
             let filler = match args.option(2) {
                 Some(filler) => filler.clone(),
-                None => convert(Value::scalar(number)?, value.ty(), cx)?,
+                None => convert(Value::scalar(attribute_value)?, value.ty(), cx)?,
             };
             if filler.ty() != value.ty() {
-                return Err(Error::invalid_argument(format!("pads of {:?} for {:?}", filler.ty(), value.ty())));
+                return Err(Error::invalid_argument(format!(
+                    "constant_value is {:?}, and the input is {:?}",
+                    filler.ty(),
+                    value.ty()
+                )));
             }
             let (plain, filler) = (value.plain(), filler.plain());
             let padded = with_elements!(plain, |elements| {
-                let filler = same(elements, &filler)?.first().copied().unwrap_or_default();
+                let filler = elements_like(elements, &filler)?.first().copied().unwrap_or_default();
                 constant(elements, value.dims(), &ends, &dims, filler, cx)
             })?;
             return Ok(vec![padded.retyped(value.ty())]);
@@ -79,33 +83,30 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
         let lists = value.dims().iter().zip(&ends).zip(&dims).zip(strides(value.dims()));
         let lists = lists.map(|(((&dim, &(before, _)), &padded), stride)| {
             if dim == 0 && padded > 0 {
-                return Err(Error::invalid_argument("nothing to pad with"));
+                return Err(Error::invalid_argument("an empty dimension has no elements to pad with"));
             }
-            offsets((0..padded).map(|place| source(place as i64 - before, dim as i64, mode) as usize), stride, cx)
+            offsets((0..padded).map(|position| source(position as i64 - before, dim as i64, mode) as usize), stride, cx)
         });
         Ok(vec![select(value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
     }))
 }
 
-fn same<'a, T: Element>(_: &[T], value: &'a Value) -> Result<&'a [T], Error> {
-    value.elements::<T>()
-}
-
-/// The index in `0..dim` that stands at `place`, which may lie outside.
-fn source(place: i64, dim: i64, mode: Mode) -> i64 {
+/// The index in `0..dim` of the element at `position`, which may be outside.
+fn source(position: i64, dim: i64, mode: Mode) -> i64 {
     match mode {
-        Mode::Edge | Mode::Constant => place.clamp(0, dim - 1),
-        Mode::Wrap => place.rem_euclid(dim),
-        // There and back again, the ends once each.
+        Mode::Edge | Mode::Constant => position.clamp(0, dim - 1),
+        Mode::Wrap => position.rem_euclid(dim),
+        // The reflection has a period of 2 (dim - 1) elements.
         Mode::Reflect if dim == 1 => 0,
         Mode::Reflect => {
-            let turn = 2 * (dim - 1);
-            let along = place.rem_euclid(turn);
-            along.min(turn - along)
+            let period = 2 * (dim - 1);
+            let phase = position.rem_euclid(period);
+            phase.min(period - phase)
         }
     }
 }
 
+/// Pads `elements` of dimensions `old` to dimensions `new` with a constant.
 pub(super) fn constant<T: Element>(
     elements: &[T],
     old: &[usize],
@@ -115,7 +116,7 @@ pub(super) fn constant<T: Element>(
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     cx.output(new)?.write(filler, |out| {
-        // What remains of each dimension: where it begins in the old tensor and in the new, and its length.
+        // The part of each dimension that is copied: its first index in the input and in the output, and its length.
         let kept = old.iter().zip(ends).map(|(&dim, &(before, after))| {
             let first = (-before).max(0);
             let len = (dim as i64 - first - (-after).max(0)).max(0);

@@ -1,4 +1,4 @@
-//! Patches of an image, laid out as the right-hand side of a product: one column for each output of a convolution.
+//! The patch matrix of a convolution (im2col), packed as B: one column for each output.
 
 use crate::compute::context::VECTOR_CHECK_INTERVAL;
 use crate::compute::context::{Checkpoint, ExecContext};
@@ -10,32 +10,32 @@ use crate::tensor::dims::{count, product};
 use graphpool::backend::Error;
 use std::ops::Range;
 
-/// Volumes with their pads.
+/// Padded input volumes.
 pub(super) struct Padded {
     slides: [Slide; 3],
     /// Sizes with the pads.
     pub(super) sizes: [usize; 3],
-    /// Room for the padded volumes; empty where nothing is padded.
-    room: Vec<f32>,
+    /// The padded volumes; empty if no dimension has pads.
+    volumes: Vec<f32>,
     _charge: Option<Charge>,
 }
 
 impl Padded {
-    /// Room for `volumes` of them at a time.
+    /// Allocates `volumes` padded volumes.
     pub(super) fn new(slides: [Slide; 3], volumes: usize, cx: &ExecContext<'_>) -> Result<Self, Error> {
         let sizes = slides.map(|slide| slide.input + slide.before + slide.after);
         let [slabs, rows, columns] = sizes;
         let size = count(&[volumes, slabs, rows, columns])?;
         if slides.iter().all(|slide| slide.before == 0 && slide.after == 0) {
-            return Ok(Self { slides, sizes, room: Vec::new(), _charge: None });
+            return Ok(Self { slides, sizes, volumes: Vec::new(), _charge: None });
         }
-        let (room, charge) = cx.filled(0.0, size)?;
-        Ok(Self { slides, sizes, room, _charge: Some(charge) })
+        let (volumes, charge) = cx.filled(0.0, size)?;
+        Ok(Self { slides, sizes, volumes, _charge: Some(charge) })
     }
 
-    /// The volumes, one after the other, with their pads.
+    /// Pads consecutive volumes.
     pub(super) fn fill<'a>(&'a mut self, volumes: &'a [f32], cx: &ExecContext<'_>) -> Result<&'a [f32], Error> {
-        if self.room.is_empty() {
+        if self.volumes.is_empty() {
             return Ok(volumes);
         }
         let mut checkpoint = Checkpoint::default();
@@ -45,34 +45,34 @@ impl Padded {
             let (y, z) = (index % rows.input, index / rows.input);
             let z = z / slabs.input * deep + z % slabs.input + slabs.before;
             let start = (z * high + y + rows.before) * wide + columns.before;
-            self.room[start..start + columns.input].copy_from_slice(line);
+            self.volumes[start..start + columns.input].copy_from_slice(line);
         }
-        Ok(&self.room)
+        Ok(&self.volumes)
     }
 }
 
-/// A run of outputs that one panel holds: where in the panel, where in a volume, and how many.
+/// A run of outputs in one panel: its column in the panel, its source in a volume, and its length.
 pub(super) type Segment = (usize, usize, usize);
 
-/// A left-hand side of `m` rows, and the one, the first of a block, with which ours begin.
+/// Packed A of `m` rows, used from row `from` on, which is the first of a block.
 #[derive(Clone, Copy)]
-pub(super) struct Left<'a> {
+pub(super) struct PackedRows<'a> {
     pub(super) elements: &'a [f32],
     pub(super) m: usize,
     pub(super) from: usize,
 }
 
-/// Lays out patches, panel by panel, and multiplies them.
+/// Packs patches panel by panel and multiplies them.
 pub(super) struct Patches {
     slides: [Slide; 3],
     pub(super) sizes: [usize; 3],
-    /// Where in a volume each place of the kernel is.
+    /// The offset in a volume of each kernel position.
     taps: Vec<usize>,
     /// Elements of a patch.
     patch: usize,
     segments: Vec<Segment>,
     panel: Vec<f32>,
-    /// Multiplications since the last look at the compute's token.
+    /// Multiplications since the last check for cancellation.
     work: usize,
     _charge: Charge,
 }
@@ -81,7 +81,7 @@ impl Patches {
     pub(super) fn new(padded: &Padded, patch: usize, cx: &ExecContext<'_>) -> Result<Self, Error> {
         let (slides, sizes) = (padded.slides, padded.sizes);
         let [slabs, rows, columns] = slides;
-        let (size, room) = (slabs.kernel * rows.kernel * columns.kernel, pack::KC * pack::nr());
+        let (size, panel_len) = (slabs.kernel * rows.kernel * columns.kernel, pack::KC * pack::nr());
         let charge = cx.charge::<i64>(&[size])?;
         let mut taps = Vec::with_capacity(size);
         for z in 0..slabs.kernel {
@@ -90,12 +90,12 @@ impl Patches {
                 taps.extend((0..columns.kernel).map(|x| line + x * columns.dilation));
             }
         }
-        let (segments, panel) = (Vec::new(), vec![0.0; room]);
+        let (segments, panel) = (Vec::new(), vec![0.0; panel_len]);
         Ok(Self { slides, sizes, taps, patch, segments, panel, work: VECTOR_CHECK_INTERVAL, _charge: charge })
     }
 
-    /// The runs of `outputs`.
-    fn cut(&mut self, outputs: Range<usize>) {
+    /// Splits `outputs` into runs.
+    fn split_runs(&mut self, outputs: Range<usize>) {
         let ([slabs, rows, columns], [_, high, wide]) = (self.slides, self.sizes);
         self.segments.clear();
         let mut output = outputs.start;
@@ -105,7 +105,7 @@ impl Patches {
             let source = (z * high + y) * wide + x * columns.stride;
             let len = (columns.output - x).min(outputs.end - output);
             match self.segments.last_mut() {
-                // Lines without a gap between them are one.
+                // Lines without a gap between them are merged.
                 Some((_, before, longer)) if columns.stride == 1 && *before + *longer == source => *longer += len,
                 _ => self.segments.push((output - outputs.start, source, len)),
             }
@@ -113,7 +113,7 @@ impl Patches {
         }
     }
 
-    /// Counts so many multiplications, which are about to be done.
+    /// Counts multiplications that are about to be done.
     fn step(&mut self, multiplications: usize, cx: &ExecContext<'_>) -> Result<(), Error> {
         self.work += multiplications;
         if self.work >= VECTOR_CHECK_INTERVAL {
@@ -123,11 +123,11 @@ impl Patches {
         Ok(())
     }
 
-    /// Adds the product of the left-hand rows and of the image's patches at `outputs` to those columns of `out`.
+    /// Adds the product of the rows of A and the image's patches at `outputs` to those columns of `out`.
     pub(super) fn multiply(
         &mut self,
         image: &[f32],
-        left: Left<'_>,
+        left: PackedRows<'_>,
         outputs: Range<usize>,
         out: &mut [f32],
         cx: &ExecContext<'_>,
@@ -137,13 +137,13 @@ impl Patches {
         let volume = product(&self.sizes);
         for first in outputs.clone().step_by(width) {
             let end = outputs.end.min(first + width);
-            self.cut(first..end);
+            self.split_runs(first..end);
             for (from, depth) in pack::depth_blocks(self.patch) {
-                // What is laid out is work too.
+                // Packing counts as work.
                 self.step(depth * width, cx)?;
                 let (mut channel, mut tap) = (from / self.taps.len(), from % self.taps.len());
                 for row in self.panel.chunks_exact_mut(pack::pitch(end - first)).take(depth) {
-                    lay_row(&image[channel * volume + self.taps[tap]..], &self.segments, self.slides[2].stride, row);
+                    pack_row(&image[channel * volume + self.taps[tap]..], &self.segments, self.slides[2].stride, row);
                     tap += 1;
                     if tap == self.taps.len() {
                         (channel, tap) = (channel + 1, 0);
@@ -163,8 +163,8 @@ impl Patches {
     }
 }
 
-/// One row of a panel: what lies under one place of the kernel.
-pub(super) fn lay_row(source: &[f32], segments: &[Segment], stride: usize, row: &mut [f32]) {
+/// Packs one row of a panel: the elements under one kernel position.
+pub(super) fn pack_row(source: &[f32], segments: &[Segment], stride: usize, row: &mut [f32]) {
     for &(at, start, len) in segments {
         if stride == 1 {
             row[at..at + len].copy_from_slice(&source[start..start + len]);
@@ -186,14 +186,14 @@ mod tests {
     fn a_long_product_of_patches_is_cancelled() {
         let (control, budget) = (ComputeControl::default(), ComputeBudget::new(usize::MAX));
         let cx = ExecContext::new(&control, &budget);
-        // A panel of outputs by 1024 taps, for so many filters that a few panels are one part.
+        // A panel of outputs by 1024 taps, with as many filters as make a few panels one check interval.
         let (taps, filters) = (1024, VECTOR_CHECK_INTERVAL / 1024 / pack::nr() / 4);
         let columns = Slide { input: taps + 2, output: 3, kernel: taps, ..Slide::UNIT };
         let padded = Padded::new([Slide::UNIT, Slide::UNIT, columns], 1, &cx).unwrap();
         let mut patches = Patches::new(&padded, taps, &cx).unwrap();
         let (image, left) = (vec![1.0; taps + 2], vec![1.0; filters * taps]);
         let mut out = vec![0.0; filters * 3];
-        let left = Left { elements: &left, m: filters, from: 0 };
+        let left = PackedRows { elements: &left, m: filters, from: 0 };
         let mut run = || patches.multiply(&image, left, 0..3, &mut out, &cx);
         run().unwrap();
         control.cancel.cancel();

@@ -1,9 +1,9 @@
-//! Tensors with a pattern, or made to fit one: Trilu, EyeLike, OneHot, CenterCropPad.
+//! Triangles, diagonals, one-hot vectors and centered crops: Trilu, EyeLike, OneHot, CenterCropPad.
 
 use crate::ops::integers::{Integers, integer};
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
-use crate::ops::broadcast::typed;
+use crate::ops::broadcast::expand_like;
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -16,7 +16,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(14, "Trilu", (1, 2), trilu),
     since(9, "EyeLike", (1, 1), eye),
     since(9, "OneHot", (3, 3), one_hot),
-    since(18, "CenterCropPad", (2, 2), center),
+    since(18, "CenterCropPad", (2, 2), center_crop_pad),
 ];
 
 /// Keeps the triangle above the k-th diagonal, or that below it.
@@ -26,9 +26,9 @@ fn trilu(node: &Node<'_>) -> Result<OpFn, Error> {
         let value = args.get(0)?;
         let k = args.option(1).map(integer).transpose()?.unwrap_or(0);
         let &[.., rows, columns] = value.dims() else {
-            return Err(Error::invalid_argument("a matrix is wanted"));
+            return Err(Error::invalid_argument("the input must have at least two dimensions"));
         };
-        // Past these every diagonal is as good as the next; the sums below don't overflow.
+        // Diagonals outside of the matrix are equivalent; the clamp keeps the sums below from overflowing.
         let k = k.clamp(-(rows as i64), columns as i64);
         let mut checkpoint = Checkpoint::default();
         Ok(vec![with_elements!(value, |elements| cx.output(value.dims())?.append(|out| {
@@ -58,22 +58,18 @@ fn clear<T: Element>(elements: &mut [T]) {
 }
 
 fn eye(node: &Node<'_>) -> Result<OpFn, Error> {
-    let ty = node.int("dtype")?.map(|number| {
-        let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
-        ty.ok_or_else(|| Error::unsupported(format!("element type {number}")))
-    });
-    let (ty, k) = (ty.transpose()?, node.int("k")?.unwrap_or(0));
+    let (ty, k) = (node.element_type("dtype")?, node.int("k")?.unwrap_or(0));
     Ok(Box::new(move |args, cx| {
         let like = args.get(0)?;
         let &[rows, columns] = like.dims() else {
-            return Err(Error::invalid_argument("two dimensions are wanted"));
+            return Err(Error::invalid_argument("the input must have two dimensions"));
         };
         let k = k.clamp(-(rows as i64), columns as i64);
         let mut checkpoint = Checkpoint::default();
         let ones = cx.output::<u8>(like.dims())?.write(0, |out| {
             for (index, row) in out.chunks_exact_mut(columns.max(1)).enumerate() {
                 checkpoint.step(1, cx)?;
-                if let Some(one) = usize::try_from(index as i64 + k).ok().and_then(|place| row.get_mut(place)) {
+                if let Some(one) = usize::try_from(index as i64 + k).ok().and_then(|position| row.get_mut(position)) {
                     *one = 1;
                 }
             }
@@ -83,8 +79,8 @@ fn eye(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// Indices of OneHot, or its depth: any numbers.
-fn numbers(value: &Value, cx: &ExecContext<'_>) -> Result<Integers, Error> {
+/// The indices or the depth of OneHot, which may be numbers of any type.
+fn integers_of(value: &Value, cx: &ExecContext<'_>) -> Result<Integers, Error> {
     if value.ty() == ElementType::Bool {
         return Err(no_type(value));
     }
@@ -92,32 +88,34 @@ fn numbers(value: &Value, cx: &ExecContext<'_>) -> Result<Integers, Error> {
 }
 
 fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(-1);
+    let signed_axis = node.int("axis")?.unwrap_or(-1);
     Ok(Box::new(move |args, cx| {
         let (indices, values) = (args.get(0)?, args.get(2)?);
-        let depth = match *numbers(args.get(1)?, cx)? {
+        let depth = match *integers_of(args.get(1)?, cx)? {
             [depth] => usize::try_from(depth),
-            ref other => return Err(Error::invalid_argument(format!("{} depths", other.len()))),
+            ref other => {
+                return Err(Error::invalid_argument(format!("depth must have one element, not {}", other.len())));
+            }
         };
-        let depth = depth.map_err(|_| Error::invalid_argument("a depth below 0"))?;
-        let at = axis(at, indices.rank() + 1)?;
+        let depth = depth.map_err(|_| Error::invalid_argument("depth is negative"))?;
+        let axis = axis(signed_axis, indices.rank() + 1)?;
         let mut dims = indices.dims().to_vec();
-        dims.insert(at, depth);
+        dims.insert(axis, depth);
         count(&dims)?;
-        let inner = product(&indices.dims()[at..]);
-        let list = numbers(indices, cx)?;
+        let inner = product(&indices.dims()[axis..]);
+        let list = integers_of(indices, cx)?;
         let mut checkpoint = Checkpoint::default();
         Ok(vec![with_elements!(values, |values| {
             let &[off, on] = values else {
-                return Err(Error::invalid_argument(format!("{} values for off and on", values.len())));
+                return Err(Error::invalid_argument(format!("values must have two elements, not {}", values.len())));
             };
             cx.output(&dims)?.write(off, |out| {
                 for (number, &index) in list.iter().enumerate() {
                     checkpoint.step(1, cx)?;
-                    // Negative ones count from the end; what is past either end is nowhere.
+                    // A negative index counts from the end; an index out of range sets no element.
                     let index = if index < 0 { index.saturating_add(depth as i64) } else { index };
-                    if let Some(place) = usize::try_from(index).ok().filter(|&place| place < depth) {
-                        out[(number / inner * depth + place) * inner + number % inner] = on;
+                    if let Some(position) = usize::try_from(index).ok().filter(|&position| position < depth) {
+                        out[(number / inner * depth + position) * inner + number % inner] = on;
                     }
                 }
                 Ok(())
@@ -126,22 +124,22 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// Cuts what is too long at both ends and pads what is too short with zeros.
-fn center(node: &Node<'_>) -> Result<OpFn, Error> {
-    let listed = node.ints("axes")?.map(<[i64]>::to_vec);
+/// Crops dimensions that are too long at both ends, and pads those that are too short with zeros.
+fn center_crop_pad(node: &Node<'_>) -> Result<OpFn, Error> {
+    let axes_attribute = node.ints("axes")?.map(<[i64]>::to_vec);
     Ok(Box::new(move |args, cx| {
         let (value, shape) = (args.get(0)?, crate::ops::constant::dims(args.get(1)?)?);
         let rank = value.rank();
-        let axes = match &listed {
+        let axes = match &axes_attribute {
             Some(list) => list.iter().map(|&one| axis(one, rank)).collect::<Result<Vec<_>, _>>()?,
             None => (0..rank).collect(),
         };
         if axes.len() != shape.len() {
-            return Err(Error::invalid_argument(format!("{} sizes of {} axes", shape.len(), axes.len())));
+            return Err(Error::invalid_argument(format!("there are {} sizes and {} axes", shape.len(), axes.len())));
         }
         let mut dims = value.dims().to_vec();
-        for (&at, &size) in axes.iter().zip(&shape) {
-            dims[at] = size;
+        for (&axis, &size) in axes.iter().zip(&shape) {
+            dims[axis] = size;
         }
         count(&dims)?;
         let ends: Vec<(i64, i64)> = value
@@ -150,7 +148,7 @@ fn center(node: &Node<'_>) -> Result<OpFn, Error> {
             .zip(&dims)
             .map(|(&old, &new)| {
                 let change = new as i64 - old as i64;
-                // The odd one is cut, or padded, at the end.
+                // An odd element is cropped or padded at the end.
                 let before = change / 2;
                 (before, change - before)
             })
@@ -167,7 +165,7 @@ fn padded<T: Element>(
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     if value.is_empty() {
-        return typed(&[T::default()], &Value::scalar(T::default())?, dims, cx);
+        return expand_like(&[T::default()], &Value::scalar(T::default())?, dims, cx);
     }
     crate::ops::pad::constant(elements, value.dims(), ends, dims, T::default(), cx)
 }

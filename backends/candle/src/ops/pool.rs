@@ -1,6 +1,6 @@
-//! Pools: MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, over one to three spatial dimensions.
+//! Pooling: MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, over one to three spatial dimensions.
 //!
-//! The largest of elements with a NaN among them is NaN, as for Max and ReduceMax; its index is that of the first.
+//! The maximum of elements with a NaN is NaN, as in Max and ReduceMax; its index is that of the first NaN.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
@@ -9,7 +9,7 @@ use crate::ops::operator::{Operator, since};
 use crate::ops::real::{Real, with_reals};
 use crate::ops::reduce::row_means;
 use crate::ops::window::{Slide, Window};
-use crate::ops::{lines, real};
+use crate::ops::{max_pool_rows, real};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::element::ElementType;
@@ -23,7 +23,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(1, "GlobalAveragePool", (1, 1), |_| global(false)),
 ];
 
-/// A pool's window over a value: three slides, and the output's dimensions.
+/// The window of a pool over a value, and the dimensions of the output.
 pub(super) struct Pool {
     pub(super) slides: [Slide; 3],
     pub(super) dims: Vec<usize>,
@@ -34,28 +34,28 @@ pub(super) fn pool(window: &Window, value: &Value) -> Result<Pool, Error> {
         return Err(Error::invalid_argument(format!("{} has no spatial dimensions", Dims(value.dims()))));
     };
     let kernel = window.kernel().ok_or_else(|| Error::invalid_encoding("attribute kernel_shape is missing"))?;
-    let over = window.over(spatial, kernel)?;
-    let slides = Slide::three(&over)?;
+    let over = window.slides_over(spatial, kernel)?;
+    let slides = Slide::as_three(&over)?;
     let mut dims = vec![*n, *c];
     dims.extend(over.iter().map(|slide| slide.output));
     Ok(Pool { slides, dims })
 }
 
-/// Floats of a pool in the type that it is computed in, with the type that they are to go back to.
-pub(super) fn floats(value: Value, cx: &ExecContext<'_>) -> Result<(Value, ElementType), Error> {
+/// Converts the input of a pool to the type that it computes in; returns its own type too.
+pub(super) fn promote(value: Value, cx: &ExecContext<'_>) -> Result<(Value, ElementType), Error> {
     match value.ty() {
-        // Integers of 8 bits go through f32 and back unharmed.
+        // f32 holds every 8-bit integer exactly.
         ty @ (ElementType::I8 | ElementType::U8) => Ok((convert(value, ElementType::F32, cx)?, ty)),
-        _ => real::floats(value, cx),
+        _ => real::promote(value, cx),
     }
 }
 
-/// Whether an element takes the place of the largest one before it: the first NaN takes every other's.
-pub(super) fn beats<T: Real>(element: T, best: T) -> bool {
+/// Whether an element replaces the maximum of those before it: if it is larger, or the first NaN.
+pub(super) fn exceeds<T: Real>(element: T, best: T) -> bool {
     element > best || (element.is_nan() && !best.is_nan())
 }
 
-/// Where the window is at each output of a dimension, charged.
+/// The span of the window at each output of a dimension.
 fn spans<T>(slide: &Slide, span: impl Fn(&Slide, usize) -> T, cx: &ExecContext<'_>) -> Result<(Vec<T>, Charge), Error> {
     let (mut spans, charge) = cx.list(slide.output)?;
     let mut checkpoint = Checkpoint::default();
@@ -68,26 +68,26 @@ fn spans<T>(slide: &Slide, span: impl Fn(&Slide, usize) -> T, cx: &ExecContext<'
 
 fn max_pool(node: &Node<'_>) -> Result<OpFn, Error> {
     let window = Window::new(node)?.ceil(node.opset >= 10 && node.flag("ceil_mode", false)?);
-    let by_column = node.opset >= 8 && node.flag("storage_order", false)?;
+    let column_major = node.opset >= 8 && node.flag("storage_order", false)?;
     let indices = node.outputs() > 1;
-    node.at_most(2)?;
+    node.limit_outputs(2)?;
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let Pool { slides: [zs, ys, xs], dims } = pool(&window, &value)?;
         let plane = zs.input * ys.input * xs.input;
         let flat = zs.kernel == 1 && zs.input == 1 && zs.output == 1 && zs.before == 0;
-        if !indices && flat && plane > 0 && value.ty() == ElementType::F32 && lines::suits(&xs) {
-            let result = lines::max(value.elements::<f32>()?, &dims, ys, xs, cx)?;
+        if !indices && flat && plane > 0 && value.ty() == ElementType::F32 && max_pool_rows::suits(&xs) {
+            let result = max_pool_rows::max(value.elements::<f32>()?, &dims, ys, xs, cx)?;
             return Ok(vec![convert(result, ty, cx)?]);
         }
-        let order = indices.then_some(by_column);
-        let (result, found) = with_reals!(value, T => maxima::<T>(&value, [zs, ys, xs], &dims, order, cx))?;
+        let order = indices.then_some(column_major);
+        let (result, found_indices) = with_reals!(value, T => maxima::<T>(&value, [zs, ys, xs], &dims, order, cx))?;
         let result = convert(result, ty, cx)?;
-        Ok(std::iter::once(result).chain(found).collect())
+        Ok(std::iter::once(result).chain(found_indices).collect())
     }))
 }
 
-/// The largest element under each window, and its index where these are wanted: counted by columns or not.
+/// The largest element of each window and, if `indices` is given, its index: in column-major order if it is true.
 fn maxima<T: Real>(
     value: &Value,
     [zs, ys, xs]: [Slide; 3],
@@ -96,11 +96,11 @@ fn maxima<T: Real>(
     cx: &ExecContext<'_>,
 ) -> Result<(Value, Option<Value>), Error> {
     let (elements, plane) = (value.elements::<T>()?, zs.input * ys.input * xs.input);
-    let spans = |slide: &Slide| spans(slide, Slide::inside, cx);
+    let spans = |slide: &Slide| spans(slide, Slide::kernel_range, cx);
     let ((deep, _deep), (high, _high), (wide, _wide)) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
     let mut checkpoint = Checkpoint::default();
-    let wanted = if indices.is_some() { count(dims)? } else { 0 };
-    let (mut found, charge) = cx.scratch::<i64>(wanted)?;
+    let index_count = if indices.is_some() { count(dims)? } else { 0 };
+    let (mut found_indices, charge) = cx.scratch::<i64>(index_count)?;
     let result = cx.output::<T>(dims)?.append(|out| {
         if plane == 0 {
             return Ok(());
@@ -119,17 +119,18 @@ fn maxima<T: Real>(
                                 for dx in x_first..x_end {
                                     let at = line + xs.source(x, dx);
                                     let element = plane_elements[at];
-                                    // The first one wins even where it is as low as can be.
-                                    if beats(element, best) || winner.is_none() {
+                                    // The first element wins even if it is -∞.
+                                    if exceeds(element, best) || winner.is_none() {
                                         (best, winner) = (element, Some(at));
                                     }
                                 }
                             }
                         }
                         out.push(best);
-                        if let Some(by_column) = indices {
-                            let counted = turned(winner.unwrap_or(0), by_column, ys.input, xs.input, zs.input);
-                            found.push((index * plane + counted) as i64);
+                        if let Some(column_major) = indices {
+                            let counted =
+                                storage_index(winner.unwrap_or(0), column_major, ys.input, xs.input, zs.input);
+                            found_indices.push((index * plane + counted) as i64);
                         }
                     }
                 }
@@ -137,38 +138,38 @@ fn maxima<T: Real>(
         }
         Ok(())
     })?;
-    let found = indices.map(|_| Value::charged(dims, found, charge)).transpose()?;
-    Ok((result, found))
+    let found_indices = indices.map(|_| Value::charged(dims, found_indices, charge)).transpose()?;
+    Ok((result, found_indices))
 }
 
-/// An index within a plane, counted by columns if asked for.
-fn turned(place: usize, by_column: bool, height: usize, width: usize, depth: usize) -> usize {
-    if !by_column {
-        return place;
+/// An index in a plane, converted to column-major order if asked for.
+fn storage_index(position: usize, column_major: bool, height: usize, width: usize, depth: usize) -> usize {
+    if !column_major {
+        return position;
     }
-    let (x, y, z) = (place % width, place / width % height, place / width / height);
+    let (x, y, z) = (position % width, position / width % height, position / width / height);
     z + depth * (y + height * x)
 }
 
 fn average_pool(node: &Node<'_>) -> Result<OpFn, Error> {
     let window = Window::new(node)?.ceil(node.opset >= 10 && node.flag("ceil_mode", false)?);
-    let pads_count = node.opset >= 7 && node.flag("count_include_pad", false)?;
+    let count_pads = node.opset >= 7 && node.flag("count_include_pad", false)?;
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let pool = pool(&window, &value)?;
-        let result = with_reals!(value, T => averages::<T>(&value, &pool, pads_count, cx))?;
+        let result = with_reals!(value, T => averages::<T>(&value, &pool, count_pads, cx))?;
         Ok(vec![convert(result, ty, cx)?])
     }))
 }
 
-fn averages<T: Real>(value: &Value, pool: &Pool, pads_count: bool, cx: &ExecContext<'_>) -> Result<Value, Error> {
+fn averages<T: Real>(value: &Value, pool: &Pool, count_pads: bool, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let &Pool { slides: [zs, ys, xs], ref dims } = pool;
     let elements = value.elements::<T>()?;
     let plane = zs.input * ys.input * xs.input;
     let mut checkpoint = Checkpoint::default();
     let span = |slide: &Slide, at: usize| {
-        let (first, end) = slide.inside(at);
-        (first, end, if pads_count { slide.over_padded(at) } else { end - first })
+        let (first, end) = slide.kernel_range(at);
+        (first, end, if count_pads { slide.padded_kernel_len(at) } else { end - first })
     };
     let spans = |slide: &Slide| spans(slide, span, cx);
     let ((deep, _deep), (high, _high), (wide, _wide)) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
@@ -192,7 +193,7 @@ fn averages<T: Real>(value: &Value, pool: &Pool, pads_count: bool, cx: &ExecCont
                                 }
                             }
                         }
-                        // A window over nothing but pads gives 0.
+                        // A window over pads alone gives 0.
                         out.push(sum / T::from_f64((z_count * y_count * x_count).max(1) as f64));
                     }
                 }
@@ -204,32 +205,36 @@ fn averages<T: Real>(value: &Value, pool: &Pool, pads_count: bool, cx: &ExecCont
 
 fn global(largest: bool) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let [n, c, spatial @ ..] = value.dims() else {
             return Err(Error::invalid_argument(format!("{} has no spatial dimensions", Dims(value.dims()))));
         };
         let (outer, inner) = (n * c, product(spatial));
         if inner == 0 {
-            return Err(Error::invalid_argument("a pool over nothing"));
+            return Err(Error::invalid_argument("the spatial dimensions of a pool are empty"));
         }
         let mut dims = vec![*n, *c];
         dims.resize(value.rank(), 1);
         let result = with_reals!(value, T => {
-            if largest { tops::<T>(&value, inner, &dims, cx) } else { row_means::<T>(&value, outer, inner, &dims, cx) }
+            if largest {
+                row_maxima::<T>(&value, inner, &dims, cx)
+            } else {
+                row_means::<T>(&value, outer, inner, &dims, cx)
+            }
         })?;
         Ok(vec![convert(result, ty, cx)?])
     }))
 }
 
 /// The largest of each row of `inner` elements.
-fn tops<T: Real>(value: &Value, inner: usize, dims: &[usize], cx: &ExecContext<'_>) -> Result<Value, Error> {
+fn row_maxima<T: Real>(value: &Value, inner: usize, dims: &[usize], cx: &ExecContext<'_>) -> Result<Value, Error> {
     let (elements, mut checkpoint) = (value.elements::<T>()?, Checkpoint::default());
     cx.output::<T>(dims)?.append(|out| {
         for row in elements.chunks_exact(inner) {
             let mut top = T::NEG_INFINITY;
             for piece in row.chunks(PIECE) {
                 checkpoint.step(piece.len(), cx)?;
-                top = piece.iter().fold(top, |top, &x| if beats(x, top) { x } else { top });
+                top = piece.iter().fold(top, |top, &x| if exceeds(x, top) { x } else { top });
             }
             out.push(top);
         }

@@ -1,10 +1,10 @@
-//! Operators of com.microsoft on quantized tensors: each is the one of ai.onnx on the numbers that the integers stand
-//! for.
+//! Operators of com.microsoft on quantized tensors. Each dequantizes its inputs, calls an operator of ai.onnx, and
+//! quantizes the result.
 
 use crate::compute::context::ExecContext;
+use crate::ops::delegate::{call, call_optional, int, onnx_operator};
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{MANY, Operator, microsoft};
-use crate::ops::within::{apply, int, of, standard};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -15,165 +15,175 @@ pub(super) const OPERATORS: &[Operator] = &[
     microsoft("QLinearSigmoid", (2, 5), |node| unary(node, "Sigmoid", 13, &[])),
     microsoft("QLinearLeakyRelu", (2, 5), |node| unary(node, "LeakyRelu", 16, &["alpha"])),
     microsoft("QLinearSoftmax", (2, 5), softmax),
-    microsoft("QLinearAveragePool", (2, 5), |node| pool(node, "AveragePool", POOL)).heavy(),
+    microsoft("QLinearAveragePool", (2, 5), |node| pool(node, "AveragePool", POOL_ATTRIBUTES)).heavy(),
     microsoft("QLinearGlobalAveragePool", (2, 5), |node| pool(node, "GlobalAveragePool", &[])),
     microsoft("QLinearConcat", (5, MANY), concat),
-    microsoft("QuantizeLinear", (2, 3), |node| standard("QuantizeLinear", 21, node.pass(&["axis", "block_size"]))),
-    microsoft("DequantizeLinear", (2, 3), |node| standard("DequantizeLinear", 21, node.pass(&["axis", "block_size"]))),
+    microsoft("QuantizeLinear", (2, 3), |node| {
+        onnx_operator("QuantizeLinear", 21, node.attributes(&["axis", "block_size"]))
+    }),
+    microsoft("DequantizeLinear", (2, 3), |node| {
+        onnx_operator("DequantizeLinear", 21, node.attributes(&["axis", "block_size"]))
+    }),
     microsoft("DynamicQuantizeMatMul", (3, 5), dynamic_matmul).heavy(),
     microsoft("MatMulIntegerToFloat", (4, 7), matmul_to_float).heavy(),
 ];
 
 /// The attributes of an average pool.
-const POOL: &[&str] = &["auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides"];
+const POOL_ATTRIBUTES: &[&str] = &["auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides"];
 
-/// From integers to the numbers that they stand for, and back.
-pub(super) struct Steps {
+/// Dequantizes inputs and quantizes results.
+pub(super) struct Quantizer {
     dequantize: OpFn,
     quantize: OpFn,
 }
 
-impl Steps {
+impl Quantizer {
     pub(super) fn new() -> Result<Self, Error> {
-        let kernel = |name| standard(name, 13, Vec::new());
+        let kernel = |name| onnx_operator(name, 13, Vec::new());
         Ok(Self { dequantize: kernel("DequantizeLinear")?, quantize: kernel("QuantizeLinear")? })
     }
 
-    /// The numbers of the tensor at `index`, whose scale and zero point follow it.
-    fn take(&self, args: &mut Args, index: usize, cx: &ExecContext<'_>) -> Result<Value, Error> {
-        let (value, scale, zero) = (args.take(index)?, args.take(index + 1)?, args.option(index + 2).cloned());
-        single(&scale)?;
+    /// Dequantizes the input at `index`; its scale and zero point are the next two inputs.
+    fn input(&self, args: &mut Args, index: usize, cx: &ExecContext<'_>) -> Result<Value, Error> {
+        let (value, scale, zero_point) = (args.take(index)?, args.take(index + 1)?, args.option(index + 2).cloned());
+        check_scalar(&scale)?;
         if !matches!(value.ty(), ElementType::U8 | ElementType::I8) {
             return Err(crate::tensor::value::no_type(&value));
         }
-        apply(&self.dequantize, [Some(value), Some(scale), zero], cx)
+        call_optional(&self.dequantize, [Some(value), Some(scale), zero_point], cx)
     }
 
-    /// The integers of numbers; the scale is at `index`, and the zero point behind it.
-    fn back(&self, value: Value, args: &mut Args, index: usize, cx: &ExecContext<'_>) -> Result<Value, Error> {
-        let (scale, zero) = (args.take(index)?, args.option(index + 1).cloned());
-        single(&scale)?;
-        apply(&self.quantize, [Some(value), Some(scale), zero], cx)
+    /// Quantizes a result; the scale is the input at `index`, and the zero point the next one.
+    fn output(&self, value: Value, args: &mut Args, index: usize, cx: &ExecContext<'_>) -> Result<Value, Error> {
+        let (scale, zero_point) = (args.take(index)?, args.option(index + 1).cloned());
+        check_scalar(&scale)?;
+        call_optional(&self.quantize, [Some(value), Some(scale), zero_point], cx)
     }
 }
 
-fn single(scale: &Value) -> Result<(), Error> {
+/// Refuses a scale for each index of an axis.
+fn check_scalar(scale: &Value) -> Result<(), Error> {
     match scale.elements::<f32>()? {
         [_] => Ok(()),
-        other => Err(Error::unsupported(format!("{} scales of one tensor", other.len()))),
+        other => Err(Error::unsupported(format!("a tensor with {} scales is not supported", other.len()))),
     }
 }
 
 fn binary(node: &Node<'_>, name: &str) -> Result<OpFn, Error> {
-    node.wants(&[3, 4, 6])?;
-    let (steps, inner) = (Steps::new()?, standard(name, 13, Vec::new())?);
+    node.require_inputs(&[3, 4, 6])?;
+    let (quantizer, inner) = (Quantizer::new()?, onnx_operator(name, 13, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
-        let (a, b) = (steps.take(&mut args, 0, cx)?, steps.take(&mut args, 3, cx)?);
-        let result = of(&inner, [a, b], cx)?;
-        Ok(vec![steps.back(result, &mut args, 6, cx)?])
+        let (a, b) = (quantizer.input(&mut args, 0, cx)?, quantizer.input(&mut args, 3, cx)?);
+        let result = call(&inner, [a, b], cx)?;
+        Ok(vec![quantizer.output(result, &mut args, 6, cx)?])
     }))
 }
 
 fn unary(node: &Node<'_>, name: &str, opset: i64, attributes: &[&str]) -> Result<OpFn, Error> {
-    single_input(node, standard(name, opset, node.pass(attributes))?)
+    unary_of(node, onnx_operator(name, opset, node.attributes(attributes))?)
 }
 
-fn single_input(node: &Node<'_>, inner: OpFn) -> Result<OpFn, Error> {
-    node.wants(&[3])?;
-    let steps = Steps::new()?;
+fn unary_of(node: &Node<'_>, inner: OpFn) -> Result<OpFn, Error> {
+    node.require_inputs(&[3])?;
+    let quantizer = Quantizer::new()?;
     Ok(Box::new(move |mut args, cx| {
-        let value = steps.take(&mut args, 0, cx)?;
-        let result = of(&inner, [value], cx)?;
-        Ok(vec![steps.back(result, &mut args, 3, cx)?])
+        let value = quantizer.input(&mut args, 0, cx)?;
+        let result = call(&inner, [value], cx)?;
+        Ok(vec![quantizer.output(result, &mut args, 3, cx)?])
     }))
 }
 
 fn softmax(node: &Node<'_>) -> Result<OpFn, Error> {
-    // The operator set whose softmax is meant.
+    // The opset that defines the softmax.
     let opset = node.int("opset")?.ok_or_else(|| Error::invalid_encoding("attribute opset is missing"))?;
-    // Whichever set it is, the last axis stands where none is given.
+    // The default is the last axis at every opset.
     let axis = int("axis", node.int("axis")?.unwrap_or(-1));
-    single_input(node, standard("Softmax", opset, vec![axis])?)
+    unary_of(node, onnx_operator("Softmax", opset, vec![axis])?)
 }
 
 fn pool(node: &Node<'_>, name: &str, attributes: &[&str]) -> Result<OpFn, Error> {
     if node.flag("channels_last", false)? {
-        return Err(Error::unsupported("channels as the last dimension"));
+        return Err(Error::unsupported("attribute channels_last is not supported"));
     }
     unary(node, name, 19, attributes)
 }
 
 fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (steps, inner) = (Steps::new()?, standard("Concat", 13, node.pass(&["axis"]))?);
+    let (quantizer, inner) = (Quantizer::new()?, onnx_operator("Concat", 13, node.attributes(&["axis"]))?);
     let count = (node.constants.len() - 2) / 3;
     if node.constants.len() != 2 + 3 * count {
-        return Err(Error::invalid_encoding(format!("{} inputs, not 2 and 3 for each tensor", node.constants.len())));
+        return Err(Error::invalid_encoding(format!(
+            "the node has {} inputs, not 2 and 3 more for each tensor",
+            node.constants.len()
+        )));
     }
     Ok(Box::new(move |mut args, cx| {
-        let values = (0..count).map(|index| steps.take(&mut args, 2 + 3 * index, cx).map(Some));
+        let values = (0..count).map(|index| quantizer.input(&mut args, 2 + 3 * index, cx).map(Some));
         let values = values.collect::<Result<Vec<_>, Error>>()?;
-        let result = apply(&inner, values, cx)?;
-        Ok(vec![steps.back(result, &mut args, 0, cx)?])
+        let result = call_optional(&inner, values, cx)?;
+        Ok(vec![quantizer.output(result, &mut args, 0, cx)?])
     }))
 }
 
-/// Products of integers as floats.
-pub(super) struct Products {
+/// Products of quantized matrices, dequantized.
+pub(super) struct QuantizedProduct {
     integers: OpFn,
     cast: OpFn,
     multiply: OpFn,
     add: OpFn,
 }
 
-/// What belongs to an operand of integers.
+/// A quantized operand.
 pub(super) struct Quantized {
     pub(super) value: Value,
     pub(super) scale: Value,
-    pub(super) zero: Option<Value>,
+    pub(super) zero_point: Option<Value>,
 }
 
-impl Products {
+impl QuantizedProduct {
     pub(super) fn new() -> Result<Self, Error> {
         Ok(Self {
-            integers: standard("MatMulInteger", 10, Vec::new())?,
-            cast: standard("Cast", 13, vec![int("to", 1)])?,
-            multiply: standard("Mul", 13, Vec::new())?,
-            add: standard("Add", 13, Vec::new())?,
+            integers: onnx_operator("MatMulInteger", 10, Vec::new())?,
+            cast: onnx_operator("Cast", 13, vec![int("to", 1)])?,
+            multiply: onnx_operator("Mul", 13, Vec::new())?,
+            add: onnx_operator("Add", 13, Vec::new())?,
         })
     }
 
-    /// The product in numbers, with a row added if any.
-    pub(super) fn of(
+    /// The dequantized product, plus the bias if it is given.
+    pub(super) fn multiply(
         &self,
         a: Quantized,
         b: Quantized,
         bias: Option<Value>,
         cx: &ExecContext<'_>,
     ) -> Result<Value, Error> {
-        single(&a.scale)?;
-        let sums = apply(&self.integers, [Some(a.value), Some(b.value), a.zero, b.zero], cx)?;
-        let scale = of(&self.multiply, [a.scale, b.scale], cx)?;
-        let product = of(&self.multiply, [of(&self.cast, [sums], cx)?, scale], cx)?;
-        bias.map_or_else(|| Ok(product.clone()), |bias| of(&self.add, [product.clone(), bias], cx))
+        check_scalar(&a.scale)?;
+        let sums = call_optional(&self.integers, [Some(a.value), Some(b.value), a.zero_point, b.zero_point], cx)?;
+        let scale = call(&self.multiply, [a.scale, b.scale], cx)?;
+        let result = call(&self.multiply, [call(&self.cast, [sums], cx)?, scale], cx)?;
+        bias.map_or_else(|| Ok(result.clone()), |bias| call(&self.add, [result.clone(), bias], cx))
     }
 }
 
 fn dynamic_matmul(_: &Node<'_>) -> Result<OpFn, Error> {
-    let (products, dynamic) = (Products::new()?, standard("DynamicQuantizeLinear", 11, Vec::new())?);
+    let (product, dynamic) = (QuantizedProduct::new()?, onnx_operator("DynamicQuantizeLinear", 11, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
         let outputs = dynamic(Args::new(vec![Some(args.take(0)?)]), cx)?;
-        let [value, scale, zero] = outputs.try_into().map_err(|_| Error::runtime_error("a quantization in parts"))?;
-        let a = Quantized { value, scale, zero: Some(zero) };
-        let b = Quantized { value: args.take(1)?, scale: args.take(2)?, zero: args.option(3).cloned() };
-        Ok(vec![products.of(a, b, args.option(4).cloned(), cx)?])
+        let [value, scale, zero_point] = outputs
+            .try_into()
+            .map_err(|_| Error::runtime_error("DynamicQuantizeLinear did not return three outputs"))?;
+        let a = Quantized { value, scale, zero_point: Some(zero_point) };
+        let b = Quantized { value: args.take(1)?, scale: args.take(2)?, zero_point: args.option(3).cloned() };
+        Ok(vec![product.multiply(a, b, args.option(4).cloned(), cx)?])
     }))
 }
 
 fn matmul_to_float(_: &Node<'_>) -> Result<OpFn, Error> {
-    let products = Products::new()?;
+    let product = QuantizedProduct::new()?;
     Ok(Box::new(move |mut args, cx| {
-        let a = Quantized { value: args.take(0)?, scale: args.take(2)?, zero: args.option(4).cloned() };
-        let b = Quantized { value: args.take(1)?, scale: args.take(3)?, zero: args.option(5).cloned() };
-        Ok(vec![products.of(a, b, args.option(6).cloned(), cx)?])
+        let a = Quantized { value: args.take(0)?, scale: args.take(2)?, zero_point: args.option(4).cloned() };
+        let b = Quantized { value: args.take(1)?, scale: args.take(3)?, zero_point: args.option(5).cloned() };
+        Ok(vec![product.multiply(a, b, args.option(6).cloned(), cx)?])
     }))
 }

@@ -1,7 +1,6 @@
-//! Quantized tensors: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, and products and convolutions of them.
+//! QuantizeLinear, DequantizeLinear and DynamicQuantizeLinear.
 //!
-//! Products add up in i32, which wraps around, as ONNX says. A number that the target can't hold becomes the end of
-//! its range.
+//! A number out of the range of the target type saturates.
 
 use half::{bf16, f16};
 
@@ -23,38 +22,46 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(11, "DynamicQuantizeLinear", (1, 1), dynamic),
 ];
 
-/// Which of its parameters an element takes: one for all, one for each index of an axis, or one for each block of them.
-pub(super) struct Grid {
+/// Which scale and zero point an element uses: one for the tensor, one for each index of an axis, or one for each block
+/// of indices.
+pub(super) struct ParameterLayout {
     outer: usize,
     dim: usize,
     inner: usize,
-    /// How many parameters lie along the axis; none where there is one for all.
-    along: Option<(usize, usize)>,
+    /// The number of blocks along the axis and the block size; (0, 1) for a parameter for each index, `None` for one
+    /// for the tensor.
+    blocks: Option<(usize, usize)>,
 }
 
-impl Grid {
-    pub(super) fn new(value: &Value, scale: &Value, at: i64, block: usize) -> Result<Self, Error> {
-        let wrong = || Error::invalid_argument(format!("scales {} of {}", Dims(scale.dims()), Dims(value.dims())));
+impl ParameterLayout {
+    pub(super) fn new(value: &Value, scale: &Value, signed_axis: i64, block: usize) -> Result<Self, Error> {
+        let wrong = || {
+            Error::invalid_argument(format!(
+                "the scales {} do not fit the input {}",
+                Dims(scale.dims()),
+                Dims(value.dims())
+            ))
+        };
         if scale.len() == 1 && block == 0 {
-            return Ok(Self { outer: 1, dim: 1, inner: value.len(), along: None });
+            return Ok(Self { outer: 1, dim: 1, inner: value.len(), blocks: None });
         }
-        let at = axis(at, value.rank())?;
-        let (dim, inner) = (value.dims()[at], product(&value.dims()[at + 1..]));
-        let outer = product(&value.dims()[..at]);
+        let axis = axis(signed_axis, value.rank())?;
+        let (dim, inner) = (value.dims()[axis], product(&value.dims()[axis + 1..]));
+        let outer = product(&value.dims()[..axis]);
         if block == 0 {
             let fits = scale.rank() == 1 && scale.len() == dim;
-            return if fits { Ok(Self { outer, dim, inner, along: Some((0, 1)) }) } else { Err(wrong()) };
+            return if fits { Ok(Self { outer, dim, inner, blocks: Some((0, 1)) }) } else { Err(wrong()) };
         }
-        let mut wanted = value.dims().to_vec();
-        wanted[at] = dim.div_ceil(block);
-        if scale.dims() == wanted {
-            Ok(Self { outer, dim, inner, along: Some((wanted[at], block)) })
+        let mut scale_dims = value.dims().to_vec();
+        scale_dims[axis] = dim.div_ceil(block);
+        if scale.dims() == scale_dims {
+            Ok(Self { outer, dim, inner, blocks: Some((scale_dims[axis], block)) })
         } else {
             Err(wrong())
         }
     }
 
-    /// Visits every element with the place of its parameter, in the elements' order.
+    /// Calls `visit` with the index of each element and that of its parameter.
     pub(super) fn visit(&self, cx: &ExecContext<'_>, mut visit: impl FnMut(usize, usize)) -> Result<(), Error> {
         let (mut element, mut checkpoint) = (0, Checkpoint::default());
         for outer in 0..self.outer {
@@ -63,10 +70,10 @@ impl Grid {
                     let end = self.inner.min(first + PIECE);
                     checkpoint.step(end - first, cx)?;
                     for inner in first..end {
-                        let parameter = match self.along {
+                        let parameter = match self.blocks {
                             None => 0,
                             Some((0, _)) => index,
-                            Some((blocks, block)) => (outer * blocks + index / block) * self.inner + inner,
+                            Some((count, block)) => (outer * count + index / block) * self.inner + inner,
                         };
                         visit(element, parameter);
                         element += 1;
@@ -83,28 +90,25 @@ fn block(node: &Node<'_>) -> Result<usize, Error> {
     usize::try_from(size).map_err(|_| Error::invalid_encoding("attribute block_size is negative"))
 }
 
-fn listed_type(node: &Node<'_>, since: i64) -> Result<Option<ElementType>, Error> {
-    let number = if node.opset >= since { node.int("output_dtype")?.unwrap_or(0) } else { 0 };
-    if number == 0 {
-        return Ok(None);
-    }
-    let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
-    ty.map(Some).ok_or_else(|| Error::unsupported(format!("element type {number}")))
+/// The element type of the output, which may be given from the opset `since` on; 0 stands for the default.
+fn output_type(node: &Node<'_>, since: i64) -> Result<Option<ElementType>, Error> {
+    let given = node.opset >= since && node.int("output_dtype")?.unwrap_or(0) != 0;
+    if given { node.element_type("output_dtype") } else { Ok(None) }
 }
 
-/// The integers that a zero point is one of.
+/// Whether a type is an integer type of quantized tensors.
 fn is_quantized(ty: ElementType) -> bool {
     matches!(ty, ElementType::U8 | ElementType::I8 | ElementType::U16 | ElementType::I16 | ElementType::I32)
         || narrow::integer(ty).is_some()
 }
 
-/// The floats that a zero point is one of.
+/// Whether a type is a float type of quantized tensors.
 fn is_quantized_float(ty: ElementType) -> bool {
     ty.is_narrow() && ty != ElementType::F8E8M0 && narrow::integer(ty).is_none()
 }
 
-/// Whether a type of up to 16 bits can hold a number, and the nearest one that it can.
-pub(super) fn saturated(number: f64, ty: ElementType) -> i32 {
+/// The nearest number that an integer type of up to 16 bits can hold.
+pub(super) fn saturate(number: f64, ty: ElementType) -> i32 {
     if let Some((low, high)) = narrow::range(ty) {
         return number.clamp(f64::from(low), f64::from(high)) as i32;
     }
@@ -117,8 +121,8 @@ pub(super) fn saturated(number: f64, ty: ElementType) -> i32 {
     number.clamp(low, high) as i32
 }
 
-/// The type in which QuantizeLinear divides, `None` for that of the scale. Before opset 23 nothing is said of it, and
-/// f32 is what it is elsewhere.
+/// The type in which QuantizeLinear divides; `None` for that of the scale. Before opset 23 ONNX does not define it, and
+/// other runtimes use f32.
 fn precision(node: &Node<'_>) -> Result<Option<ElementType>, Error> {
     if node.opset < 23 {
         return Ok(Some(ElementType::F32));
@@ -127,12 +131,12 @@ fn precision(node: &Node<'_>) -> Result<Option<ElementType>, Error> {
         0 => Ok(None),
         number => match i32::try_from(number).ok().and_then(ElementType::from_onnx) {
             Some(ty @ (ElementType::F32 | ElementType::F16 | ElementType::Bf16)) => Ok(Some(ty)),
-            _ => Err(Error::unsupported(format!("a precision of element type {number}"))),
+            _ => Err(Error::unsupported(format!("a precision of element type {number} is not supported"))),
         },
     }
 }
 
-/// The elements as f16 or bf16 hold them, where one of these is `precision`.
+/// Rounds the elements to `precision` if that is f16 or bf16.
 fn rounded(value: Value, precision: ElementType, cx: &ExecContext<'_>) -> Result<Value, Error> {
     match precision {
         ElementType::F16 | ElementType::Bf16 => convert(value, precision, cx),
@@ -141,9 +145,9 @@ fn rounded(value: Value, precision: ElementType, cx: &ExecContext<'_>) -> Result
 }
 
 fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(1);
-    let (block, listed) = (block(node)?, listed_type(node, 21)?);
-    // It came with 8-bit floats.
+    let signed_axis = node.int("axis")?.unwrap_or(1);
+    let (block, output_type) = (block(node)?, output_type(node, 21)?);
+    // Opset 19 introduced it with the 8-bit floats.
     let rule = Rule { saturate: node.opset < 19 || node.flag("saturate", true)?, ..Rule::DEFAULT };
     node.ignore(&["saturate"]);
     let precision = precision(node)?;
@@ -154,24 +158,24 @@ fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
         let value = convert(rounded(value, precision, cx)?, ElementType::F32, cx)?;
         let scale = convert(rounded(scale, precision, cx)?, ElementType::F32, cx)?;
         let zero = args.option(2).cloned();
-        let ty = zero.as_ref().map(Value::ty).or(listed).unwrap_or(ElementType::U8);
+        let ty = zero.as_ref().map(Value::ty).or(output_type).unwrap_or(ElementType::U8);
         if (!is_quantized(ty) || ty == ElementType::I32) && !is_quantized_float(ty) {
-            return Err(Error::unsupported(format!("a quantization to {ty:?}")));
+            return Err(Error::unsupported(format!("a quantization to {ty:?} is not supported")));
         }
-        let grid = Grid::new(&value, &scale, at, block)?;
+        let layout = ParameterLayout::new(&value, &scale, signed_axis, block)?;
         if zero.as_ref().is_some_and(|zero| zero.len() != scale.len()) {
-            return Err(Error::invalid_argument("another number of zero points than of scales"));
+            return Err(Error::invalid_argument("the zero points and the scales have different numbers of elements"));
         }
         if is_quantized_float(ty) {
-            return Ok(vec![encode(&divided(&value, &scale, zero, &grid, cx)?, ty, rule, cx)?]);
+            return Ok(vec![encode(&quantize_to_float(&value, &scale, zero, &layout, cx)?, ty, rule, cx)?]);
         }
         let zeros = zero.map(|zero| convert(zero, ElementType::I32, cx)).transpose()?;
         let zeros = zeros.as_ref().map(Value::elements::<i32>).transpose()?;
         let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
         let result = cx.output::<i32>(value.dims())?.append(|out| {
-            grid.visit(cx, |element, parameter| {
+            layout.visit(cx, |element, parameter| {
                 let quotient = elements[element] / scales[parameter];
-                // A quotient of two numbers of 16 bits that f32 has rounded is rounded to 16 bits as if exact.
+                // Rounding a quotient of two 16-bit floats to f32 first does not change how it rounds to 16 bits.
                 let quotient = match precision {
                     ElementType::F16 => f16::from_f32(quotient).to_f32(),
                     ElementType::Bf16 => bf16::from_f32(quotient).to_f32(),
@@ -179,76 +183,78 @@ fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
                 };
                 let steps = f64::from(quotient.round_ties_even());
                 let zero = zeros.map_or(0, |zeros| zeros[parameter]);
-                out.push(saturated(steps + f64::from(zero), ty));
+                out.push(saturate(steps + f64::from(zero), ty));
             })
         })?;
         Ok(vec![convert(result, ty, cx)?])
     }))
 }
 
-/// Elements divided by their scales, with their zero points added: what a float type then holds as nearly as it can.
-fn divided(
+/// Elements divided by their scales, plus their zero points, before they are encoded in a float type.
+fn quantize_to_float(
     value: &Value,
     scale: &Value,
     zero: Option<Value>,
-    grid: &Grid,
+    layout: &ParameterLayout,
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let zeros = zero.map(|zero| convert(zero, ElementType::F32, cx)).transpose()?;
     let zeros = zeros.as_ref().map(Value::elements::<f32>).transpose()?;
     let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
     cx.output::<f32>(value.dims())?.append(|out| {
-        grid.visit(cx, |element, parameter| {
+        layout.visit(cx, |element, parameter| {
             out.push(elements[element] / scales[parameter] + zeros.map_or(0.0, |zeros| zeros[parameter]));
         })
     })
 }
 
-/// Elements of a float type less their zero points, by their scales.
-fn multiplied(
+/// Elements of a float type minus their zero points, times their scales.
+fn dequantize_float(
     value: &Value,
     scale: &Value,
     zero: Option<Value>,
-    grid: &Grid,
+    layout: &ParameterLayout,
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let zeros = zero.map(|zero| convert(zero, ElementType::F32, cx)).transpose()?;
     let zeros = zeros.as_ref().map(Value::elements::<f32>).transpose()?;
     let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
     cx.output::<f32>(value.dims())?.append(|out| {
-        grid.visit(cx, |element, parameter| {
+        layout.visit(cx, |element, parameter| {
             out.push((elements[element] - zeros.map_or(0.0, |zeros| zeros[parameter])) * scales[parameter]);
         })
     })
 }
 
 fn dequantize(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(1);
-    let (block, listed) = (block(node)?, listed_type(node, 23)?);
+    let signed_axis = node.int("axis")?.unwrap_or(1);
+    let (block, output_type) = (block(node)?, output_type(node, 23)?);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let scale = args.take(1)?;
-        let ty = listed.unwrap_or(scale.ty());
+        let ty = output_type.unwrap_or(scale.ty());
         let float = is_quantized_float(value.ty());
         if !is_quantized(value.ty()) && !float {
             return Err(no_type(&value));
         }
-        let grid = Grid::new(&value, &scale, at, block)?;
+        let layout = ParameterLayout::new(&value, &scale, signed_axis, block)?;
         let scale = convert(scale, ElementType::F32, cx)?;
         let zero = args.option(2).cloned();
         if zero.as_ref().is_some_and(|zero| zero.len() != scale.len() || zero.ty() != value.ty()) {
-            return Err(Error::invalid_argument("zero points of another number or type than the elements want"));
+            return Err(Error::invalid_argument(
+                "the zero points must be as many as the scales and of the type of the input",
+            ));
         }
         if float {
             let value = convert(value, ElementType::F32, cx)?;
-            return Ok(vec![convert(multiplied(&value, &scale, zero, &grid, cx)?, ty, cx)?]);
+            return Ok(vec![convert(dequantize_float(&value, &scale, zero, &layout, cx)?, ty, cx)?]);
         }
         let zeros = zero.map(|zero| convert(zero, ElementType::I32, cx)).transpose()?;
         let zeros = zeros.as_ref().map(Value::elements::<i32>).transpose()?;
         let value = convert(value, ElementType::I32, cx)?;
         let (elements, scales) = (value.elements::<i32>()?, scale.elements::<f32>()?);
         let result = cx.output::<f32>(value.dims())?.append(|out| {
-            grid.visit(cx, |element, parameter| {
+            layout.visit(cx, |element, parameter| {
                 let zero = zeros.map_or(0, |zeros| zeros[parameter]);
                 out.push((i64::from(elements[element]) - i64::from(zero)) as f32 * scales[parameter]);
             })
@@ -257,18 +263,26 @@ fn dequantize(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
+/// The scale and the zero point of DynamicQuantizeLinear: 0 and all elements are within the range of a u8.
+pub(super) fn dynamic_parameters(
+    elements: &[f32],
+    checkpoint: &mut Checkpoint,
+    cx: &ExecContext<'_>,
+) -> Result<(f32, f32), Error> {
+    let (mut high, mut low) = (0.0_f32, 0.0_f32);
+    for piece in elements.chunks(PIECE) {
+        checkpoint.step(piece.len(), cx)?;
+        high = piece.iter().copied().fold(high, f32::max);
+        low = piece.iter().copied().fold(low, f32::min);
+    }
+    let scale = if high > low { (high - low) / 255.0 } else { 1.0 };
+    Ok((scale, (-low / scale).clamp(0.0, 255.0).round_ties_even()))
+}
+
 fn dynamic(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let value = args.get(0)?;
-        let elements = value.elements::<f32>()?;
-        let (mut high, mut low, mut checkpoint) = (0.0, 0.0, Checkpoint::default());
-        for piece in elements.chunks(PIECE) {
-            checkpoint.step(piece.len(), cx)?;
-            high = piece.iter().copied().fold(high, f32::max);
-            low = piece.iter().copied().fold(low, f32::min);
-        }
-        let scale = if high > low { (high - low) / 255.0 } else { 1.0 };
-        let zero = (-low / scale).clamp(0.0, 255.0).round_ties_even();
+        let (scale, zero) = dynamic_parameters(value.elements::<f32>()?, &mut Checkpoint::default(), cx)?;
         let result = map(value, cx, |x: f32| ((x / scale).round_ties_even() + zero).clamp(0.0, 255.0) as u8)?;
         Ok(vec![result, Value::scalar(scale)?, Value::scalar(zero as u8)?])
     }))

@@ -1,15 +1,16 @@
 //! DynamicQuantizeLSTM of com.microsoft: an LSTM whose weights are integers of 8 bits.
 //!
-//! The input as a whole, and each state at each step, are quantized as DynamicQuantizeLinear does it. Products of
-//! integers are added up in f32, which holds them exactly up to 2²⁴ and to seven digits past that.
+//! The whole input, and the state at each step, are quantized as by DynamicQuantizeLinear. Products of integers are
+//! summed in f32, which is exact up to 2²⁴.
 
 use std::sync::Arc;
 
-use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::{functions, simd};
-use crate::ops::integers::integers;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, microsoft};
+use crate::ops::quantize::dynamic_parameters;
+use crate::ops::rnn_cells::{directions, parameter, sequence_lengths};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::ElementType;
@@ -18,15 +19,15 @@ use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[microsoft("DynamicQuantizeLSTM", (3, 12), lstm).heavy()];
 
-/// The weights of one input, a row of integers as f32 for each gate's unit, less their zero points.
+/// The weights of one direction: a row for each unit of each gate, of integers minus their zero point, as f32.
 struct Weights {
     rows: Vec<f32>,
-    /// What an integer stands for in each row.
+    /// The scale of each row.
     scales: Vec<f32>,
     _charge: Option<Charge>,
 }
 
-/// The four gates' weights of each direction.
+/// The weights of the four gates for each direction.
 struct Layers {
     directions: Vec<Weights>,
     inner: usize,
@@ -38,36 +39,31 @@ struct Lstm {
     directions: Vec<bool>,
     clip: Option<f32>,
     coupled: bool,
-    /// Weights that were known at load: the input's and the state's.
+    /// The weights of the input and of the state, if they are known at load.
     known: [Option<Arc<Layers>>; 2],
 }
 
 fn lstm(node: &Node<'_>) -> Result<OpFn, Error> {
-    node.wants(&[8, 9, 10, 11])?;
-    let directions = match node.string("direction", "forward")? {
-        "forward" => vec![false],
-        "reverse" => vec![true],
-        "bidirectional" => vec![false, true],
-        _ => return Err(Error::invalid_encoding("a direction that is none of the three")),
-    };
+    node.require_inputs(&[8, 9, 10, 11])?;
+    let directions = directions(node)?;
     let standard = ["sigmoid", "tanh", "tanh"].iter().cycle();
     if let Some(names) = node.strings("activations")?
         && !names.iter().zip(standard).all(|(name, standard)| name.eq_ignore_ascii_case(standard))
     {
-        return Err(Error::unsupported("activations other than Sigmoid, Tanh and Tanh"));
+        return Err(Error::unsupported("activations other than Sigmoid, Tanh and Tanh are not supported"));
     }
     node.ignore(&["hidden_size", "activation_alpha", "activation_beta"]);
     let clip = node.float_option("clip")?.filter(|clip| *clip > 0.0);
     let coupled = node.flag("input_forget", false)?;
-    node.at_most(3)?;
+    node.limit_outputs(3)?;
     let known = |index: usize, scale: usize| -> Result<Option<Arc<Layers>>, Error> {
         let (Some(value), Some(scale), Some(zero)) =
             (node.constant(index), node.constant(scale), node.constant(scale + 1))
         else {
             return Ok(None);
         };
-        // What the load has no room for is laid out at each run.
-        if node.charge_attributes(value.len().saturating_mul(size_of::<f32>())).is_err() {
+        // Weights that exceed the budget of the load are transposed at each run.
+        if node.charge(value.len().saturating_mul(size_of::<f32>())).is_err() {
             return Ok(None);
         }
         Layers::new([value, scale, zero], None).map(Arc::new).map(Some)
@@ -78,23 +74,32 @@ fn lstm(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 impl Layers {
-    /// The weights of directions × inner × gates, each direction's turned so that a row is what a gate's unit sums up.
+    /// Reads weights of directions × inner × gates, and transposes each direction, so that a row holds the weights of
+    /// one unit.
     fn new([value, scale, zero]: [&Value; 3], cx: Option<&ExecContext<'_>>) -> Result<Self, Error> {
         let &[directions, inner, gates] = value.dims() else {
-            return Err(Error::invalid_argument(format!("weights {} of three dimensions", Dims(value.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "the weights {} must have three dimensions",
+                Dims(value.dims())
+            )));
         };
         let scales = scale.elements::<f32>()?;
         let (rows, columns) = (scales.len() / directions.max(1), inner);
         if scales.len() != directions * rows || ![1, gates].contains(&rows) || zero.len() != scales.len() {
-            let why = format!("{} scales and {} zero points of {}", scales.len(), zero.len(), Dims(value.dims()));
+            let why = format!(
+                "{} scales and {} zero points do not fit the weights {}",
+                scales.len(),
+                zero.len(),
+                Dims(value.dims())
+            );
             return Err(Error::invalid_argument(why));
         }
         let mut layers = Self { directions: Vec::with_capacity(directions), inner, gates };
         for direction in 0..directions {
-            let (mut turned, charge) = match cx {
+            let (mut transposed, charge) = match cx {
                 Some(cx) => {
-                    let (turned, charge) = cx.filled(0.0_f32, columns * gates)?;
-                    (turned, Some(charge))
+                    let (transposed, charge) = cx.filled(0.0_f32, columns * gates)?;
+                    (transposed, Some(charge))
                 }
                 None => (vec![0.0; columns * gates], None),
             };
@@ -103,7 +108,7 @@ impl Layers {
             let zeros = direction * rows..(direction + 1) * rows;
             let mut checkpoint = Checkpoint::default();
             let mut fill = |integer: &dyn Fn(usize) -> f32, zero: &dyn Fn(usize) -> f32| -> Result<(), Error> {
-                for (gate, row) in turned.chunks_exact_mut(columns.max(1)).enumerate() {
+                for (gate, row) in transposed.chunks_exact_mut(columns.max(1)).enumerate() {
                     if let Some(cx) = cx {
                         checkpoint.step(4 * columns, cx)?;
                     }
@@ -124,43 +129,23 @@ impl Layers {
                 _ => return Err(no_type(value)),
             }
             let scales = if rows == 1 { vec![scales[0]; gates] } else { scales.to_vec() };
-            layers.directions.push(Weights { rows: turned, scales, _charge: charge });
+            layers.directions.push(Weights { rows: transposed, scales, _charge: charge });
         }
         Ok(layers)
     }
 }
 
-/// Scale and zero point of numbers as DynamicQuantizeLinear has them.
-fn parameters(elements: &[f32], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<(f32, f32), Error> {
-    let (mut high, mut low) = (0.0_f32, 0.0_f32);
-    for piece in elements.chunks(PIECE) {
-        checkpoint.step(piece.len(), cx)?;
-        high = piece.iter().copied().fold(high, f32::max);
-        low = piece.iter().copied().fold(low, f32::min);
-    }
-    let scale = if high > low { (high - low) / 255.0 } else { 1.0 };
-    Ok((scale, (-low / scale).clamp(0.0, 255.0).round_ties_even()))
-}
-
-/// The integers of numbers, less their zero point.
+/// Quantizes numbers; the results are the integers minus the zero point.
 fn quantize(from: &[f32], to: &mut [f32], (scale, zero): (f32, f32)) {
     let integer = |x: f32| ((x / scale).round_ties_even() + zero).clamp(0.0, 255.0) - zero;
     to.iter_mut().zip(from).for_each(|(to, &x)| *to = integer(x));
 }
 
-/// Adds the products of the weights with a row of integers, in what they stand for.
+/// Adds the dequantized products of the weights and a quantized row to the gates.
 fn add_products(weights: &Weights, row: &[f32], scale: f32, sums: &mut [f32], gates: &mut [f32]) {
     sums.fill(0.0);
     simd::add_dots(&weights.rows, row, sums);
     gates.iter_mut().zip(&*sums).zip(&weights.scales).for_each(|((gate, sum), own)| *gate += sum * (scale * own));
-}
-
-fn optional<'a>(value: Option<&'a Value>, dims: &[usize]) -> Result<Option<&'a [f32]>, Error> {
-    match value {
-        Some(value) if value.dims() == dims => value.elements::<f32>().map(Some),
-        Some(value) => Err(Error::invalid_argument(format!("a parameter of {}", Dims(value.dims())))),
-        None => Ok(None),
-    }
 }
 
 impl Lstm {
@@ -172,29 +157,25 @@ impl Lstm {
         };
         let (w, r) = (layers(&self.known[0], 1, 8)?, layers(&self.known[1], 2, 10)?);
         let (&[steps, batch, input], hidden, gates) = (x.dims(), r.inner, r.gates) else {
-            return Err(Error::invalid_argument("three dimensions are wanted"));
+            return Err(Error::invalid_argument("the input must have three dimensions"));
         };
-        let count_d = self.directions.len();
-        let fits =
-            (w.directions.len(), r.directions.len()) == (count_d, count_d) && (w.inner, w.gates) == (input, gates);
+        let direction_count = self.directions.len();
+        let fits = (w.directions.len(), r.directions.len()) == (direction_count, direction_count)
+            && (w.inner, w.gates) == (input, gates);
         if !fits || hidden.checked_mul(4) != Some(gates) || hidden == 0 || input == 0 {
-            return Err(Error::invalid_argument(format!("weights of other sizes than {} wants", Dims(x.dims()))));
+            return Err(Error::invalid_argument(format!("the weights do not fit the input {}", Dims(x.dims()))));
         }
-        let lengths = args.option(4).map(|lengths| integers(lengths, cx)).transpose()?;
-        let out_of_range = |&len: &i64| usize::try_from(len).is_ok_and(|len| len <= steps).eq(&false);
-        if lengths.as_ref().is_some_and(|lengths| lengths.len() != batch || lengths.iter().any(out_of_range)) {
-            return Err(Error::invalid_argument(format!("lengths that are not {batch} of up to {steps}")));
-        }
-        let state = [count_d, batch, hidden];
-        let bias = optional(args.option(3), &[count_d, 2 * gates])?;
-        let (h0, c0) = (optional(args.option(5), &state)?, optional(args.option(6), &state)?);
-        let peepholes = optional(args.option(7), &[count_d, 3 * hidden])?;
+        let lengths = args.option(4).map(|lengths| sequence_lengths(lengths, steps, batch, cx)).transpose()?;
+        let state = [direction_count, batch, hidden];
+        let bias = parameter::<f32>(args.option(3), &[direction_count, 2 * gates])?;
+        let (h0, c0) = (parameter(args.option(5), &state)?, parameter(args.option(6), &state)?);
+        let peepholes = parameter(args.option(7), &[direction_count, 3 * hidden])?;
         let cells = batch * hidden;
-        let dims = [steps, count_d, batch, hidden];
+        let dims = [steps, direction_count, batch, hidden];
         let total = count(&dims)?;
         count(&[steps, batch, gates])?;
         let ((mut h, charge_h), (mut c, charge_c)) =
-            (cx.filled(0.0_f32, count_d * cells)?, cx.filled(0.0_f32, count_d * cells)?);
+            (cx.filled(0.0_f32, direction_count * cells)?, cx.filled(0.0_f32, direction_count * cells)?);
         let (mut out, charge) = cx.filled(0.0_f32, total)?;
         if let Some(h0) = h0 {
             h.copy_from_slice(h0);
@@ -204,7 +185,7 @@ impl Lstm {
         }
         let mut checkpoint = Checkpoint::default();
         let elements = x.elements::<f32>()?;
-        let of_x = parameters(elements, &mut checkpoint, cx)?;
+        let quantization_x = dynamic_parameters(elements, &mut checkpoint, cx)?;
         let ((mut row_x, _x), (mut row_h, _h)) = (cx.filled(0.0_f32, input)?, cx.filled(0.0_f32, hidden)?);
         let ((mut sums, _sums), (mut row, _row)) = (cx.filled(0.0_f32, gates)?, cx.filled(0.0_f32, gates)?);
         for (d, &reverse) in self.directions.iter().enumerate() {
@@ -212,28 +193,28 @@ impl Lstm {
             let (w, r) = (&w.directions[d], &r.directions[d]);
             let bias = bias.map(|bias| bias[d * 2 * gates..(d + 1) * 2 * gates].split_at(gates));
             let peepholes = peepholes.map(|peepholes| &peepholes[d * 3 * hidden..(d + 1) * 3 * hidden]);
-            for turn in 0..steps {
+            for iteration in 0..steps {
                 for index in 0..batch {
                     checkpoint.step(gates * (input + hidden) / 8 + 1, cx)?;
-                    let len = lengths.as_ref().map_or(steps, |lengths| lengths[index] as usize);
-                    if turn >= len {
+                    let len = lengths.as_ref().map_or(steps, |(lengths, _)| lengths[index]);
+                    if iteration >= len {
                         continue;
                     }
-                    let step = if reverse { len - 1 - turn } else { turn };
-                    quantize(&elements[(step * batch + index) * input..][..input], &mut row_x, of_x);
+                    let step = if reverse { len - 1 - iteration } else { iteration };
+                    quantize(&elements[(step * batch + index) * input..][..input], &mut row_x, quantization_x);
                     match bias {
-                        Some((of_w, of_r)) => {
-                            row.iter_mut().zip(of_w.iter().zip(of_r)).for_each(|(x, (a, b))| *x = a + b);
+                        Some((bias_w, bias_r)) => {
+                            row.iter_mut().zip(bias_w.iter().zip(bias_r)).for_each(|(x, (a, b))| *x = a + b);
                         }
                         None => row.fill(0.0),
                     }
-                    add_products(w, &row_x, of_x.0, &mut sums, &mut row);
+                    add_products(w, &row_x, quantization_x.0, &mut sums, &mut row);
                     let cell = index * hidden..(index + 1) * hidden;
-                    let of_h = parameters(&h[cell.clone()], &mut checkpoint, cx)?;
-                    quantize(&h[cell.clone()], &mut row_h, of_h);
-                    add_products(r, &row_h, of_h.0, &mut sums, &mut row);
+                    let quantization_h = dynamic_parameters(&h[cell.clone()], &mut checkpoint, cx)?;
+                    quantize(&h[cell.clone()], &mut row_h, quantization_h);
+                    add_products(r, &row_h, quantization_h.0, &mut sums, &mut row);
                     self.cell(&row, &mut h[cell.clone()], &mut c[cell.clone()], peepholes);
-                    out[(step * count_d + d) * cells..][cell.clone()].copy_from_slice(&h[cell]);
+                    out[(step * direction_count + d) * cells..][cell.clone()].copy_from_slice(&h[cell]);
                 }
             }
         }
@@ -248,18 +229,18 @@ impl Lstm {
     fn cell(&self, gates: &[f32], h: &mut [f32], c: &mut [f32], peepholes: Option<&[f32]>) {
         let hidden = h.len();
         let clipped = |x: f32| self.clip.map_or(x, |clip| x.clamp(-clip, clip));
-        let peep = |which: usize, index: usize| peepholes.map_or(0.0, |p| p[which * hidden + index]);
+        let peephole = |which: usize, index: usize| peepholes.map_or(0.0, |p| p[which * hidden + index]);
         let gate = |which: usize, index: usize| gates[which * hidden + index];
         for index in 0..hidden {
             let old = c[index];
-            let input = functions::sigmoid(clipped(gate(0, index) + peep(0, index) * old));
+            let input = functions::sigmoid(clipped(gate(0, index) + peephole(0, index) * old));
             let forget = if self.coupled {
                 1.0 - input
             } else {
-                functions::sigmoid(clipped(gate(2, index) + peep(2, index) * old))
+                functions::sigmoid(clipped(gate(2, index) + peephole(2, index) * old))
             };
             c[index] = forget * old + input * functions::tanh(clipped(gate(3, index)));
-            let output = functions::sigmoid(clipped(gate(1, index) + peep(1, index) * c[index]));
+            let output = functions::sigmoid(clipped(gate(1, index) + peephole(1, index) * c[index]));
             h[index] = output * functions::tanh(c[index]);
         }
     }

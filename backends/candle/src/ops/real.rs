@@ -1,4 +1,4 @@
-//! The floats that operators compute in: f32, which the 16-bit ones go through, and f64 for tensors of it.
+//! The types that floating-point operators compute in: f64 for tensors of f64, and f32 for f32, f16 and bf16.
 
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
@@ -11,7 +11,7 @@ use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
-/// A float with the functions that operators are made of.
+/// A type that floating-point operators compute in.
 pub(super) trait Real:
     Float
     + Add<Output = Self>
@@ -38,7 +38,7 @@ pub(super) trait Real:
     fn ln_1p(self) -> Self;
     fn tanh(self) -> Self;
     fn sigmoid(self) -> Self;
-    /// The larger one; a NaN is left out.
+    /// The larger number; the other one if one is NaN.
     fn max(self, other: Self) -> Self;
     fn clamp(self, low: Self, high: Self) -> Self;
 
@@ -49,7 +49,7 @@ pub(super) trait Real:
     fn add_dots(rows: &[Self], x: &[Self], out: &mut [Self]);
 }
 
-macro_rules! functions {
+macro_rules! std_functions {
     ($ty:ident) => {
         const NEG_INFINITY: Self = $ty::NEG_INFINITY;
         const NAN: Self = $ty::NAN;
@@ -87,7 +87,7 @@ macro_rules! functions {
 }
 
 impl Real for f32 {
-    functions!(f32);
+    std_functions!(f32);
     #[inline]
     fn exp(self) -> Self {
         functions::exp(self)
@@ -109,7 +109,7 @@ impl Real for f32 {
 }
 
 impl Real for f64 {
-    functions!(f64);
+    std_functions!(f64);
     fn exp(self) -> Self {
         self.exp()
     }
@@ -129,8 +129,8 @@ impl Real for f64 {
     }
 }
 
-/// The type that floats of `ty` are computed in; `None` for what is no float.
-pub(super) const fn computed_in(ty: ElementType) -> Option<ElementType> {
+/// The type that operators compute in for floats of `ty`; `None` if `ty` is not a float.
+pub(super) const fn compute_type(ty: ElementType) -> Option<ElementType> {
     match ty {
         ElementType::F32 | ElementType::F16 | ElementType::Bf16 => Some(ElementType::F32),
         ElementType::F64 => Some(ElementType::F64),
@@ -138,22 +138,22 @@ pub(super) const fn computed_in(ty: ElementType) -> Option<ElementType> {
     }
 }
 
-/// Floats in the type that they are computed in, with the type that they are to go back to.
-pub(super) fn floats(value: Value, cx: &ExecContext<'_>) -> Result<(Value, ElementType), Error> {
+/// Converts floats to their [`compute_type`]; returns their own type too, for the conversion of the result.
+pub(super) fn promote(value: Value, cx: &ExecContext<'_>) -> Result<(Value, ElementType), Error> {
     let ty = value.ty();
-    let through = computed_in(ty).ok_or_else(|| no_type(&value))?;
-    Ok((convert(value, through, cx)?, ty))
+    let compute_ty = compute_type(ty).ok_or_else(|| no_type(&value))?;
+    Ok((convert(value, compute_ty, cx)?, ty))
 }
 
-/// Another operand of the operator whose first one is computed in `through`.
-pub(super) fn beside(value: Value, through: ElementType, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    if computed_in(value.ty()).is_none() {
+/// Converts another float operand to `compute_ty`, the type of the first one.
+pub(super) fn promote_to(value: Value, compute_ty: ElementType, cx: &ExecContext<'_>) -> Result<Value, Error> {
+    if compute_type(value.ty()).is_none() {
         return Err(no_type(&value));
     }
-    convert(value, through, cx)
+    convert(value, compute_ty, cx)
 }
 
-/// Runs a body with the type that the floats of a value are computed in, which they are of.
+/// Runs a body with the Rust type of a promoted value: f64, or f32.
 macro_rules! with_reals {
     ($value:expr, $ty:ident => $body:expr) => {{
         if $value.ty() == $crate::tensor::element::ElementType::F64 {

@@ -1,17 +1,16 @@
-//! LSTM, GRU and RNN: forwards, backwards and both, with lengths, peepholes, clipping and all activations of ONNX.
+//! LSTM, GRU and RNN: in both directions, with sequence lengths, peepholes, clipping and all activations of ONNX.
 //!
-//! The input's part of every gate at every step is one product; what remains of a step is the product of the state
-//! with the recurrent weights and the gates themselves.
+//! The contribution of the input to every gate at every step is one product. Each step then adds the product of the
+//! state and the recurrent weights, and evaluates the gates.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::product::{Matrices, Size, multiply};
 use crate::ops::cast::convert;
-use crate::ops::integers::integers;
 use crate::ops::layout::permute;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::real::{Real, beside, computed_in};
-use crate::ops::rnn_cells::{Cell, Kind, activations};
+use crate::ops::real::{Real, compute_type, promote_to};
+use crate::ops::rnn_cells::{Cell, Kind, cells_of, directions, parameter, sequence_lengths};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::ElementType;
@@ -24,7 +23,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(7, "RNN", (3, 6), |node| recurrence(node, Kind::Rnn)).heavy(),
 ];
 
-/// What the attributes say.
+/// The attributes.
 struct Recurrence {
     kind: Kind,
     /// Whether each direction goes backwards.
@@ -34,20 +33,15 @@ struct Recurrence {
 }
 
 fn recurrence(node: &Node<'_>, kind: Kind) -> Result<OpFn, Error> {
-    let directions = match node.string("direction", "forward")? {
-        "forward" => vec![false],
-        "reverse" => vec![true],
-        "bidirectional" => vec![false, true],
-        _ => return Err(Error::invalid_encoding("a direction that is none of the three")),
-    };
+    let directions = directions(node)?;
     node.ignore(&["hidden_size"]);
     let batch_first = node.opset >= 14 && node.flag("layout", false)?;
-    let cells = activations(node, kind, directions.len())?;
+    let cells = cells_of(node, kind, directions.len())?;
     let recurrence = Recurrence { kind, directions, cells, batch_first };
     Ok(Box::new(move |args, cx| {
         let first = args.get(0)?;
-        let (ty, through) = (first.ty(), computed_in(first.ty()).ok_or_else(|| no_type(first))?);
-        let outputs = match through {
+        let (ty, compute_ty) = (first.ty(), compute_type(first.ty()).ok_or_else(|| no_type(first))?);
+        let outputs = match compute_ty {
             ElementType::F64 => recurrence.run::<f64>(args, cx)?,
             _ => recurrence.run::<f32>(args, cx)?,
         };
@@ -55,8 +49,8 @@ fn recurrence(node: &Node<'_>, kind: Kind) -> Result<OpFn, Error> {
     }))
 }
 
-/// The state that goes from step to step, and the parameters of one direction.
-struct Lane<'a, T> {
+/// The state and the parameters of one direction.
+struct Direction<'a, T> {
     h: &'a mut [T],
     c: &'a mut [T],
     recurrent: &'a [T],
@@ -75,39 +69,44 @@ impl Recurrence {
     fn run<T: Real>(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         let mut float = |index: usize, order: &[usize]| -> Result<Option<Value>, Error> {
             let Ok(value) = args.take(index) else { return Ok(None) };
-            let value = beside(value, T::TYPE, cx)?;
-            let turn = self.batch_first && value.rank() == order.len() && !order.is_empty();
-            if turn { permute(value, order, cx).map(Some) } else { Ok(Some(value)) }
+            let value = promote_to(value, T::TYPE, cx)?;
+            let is_permuted = self.batch_first && value.rank() == order.len() && !order.is_empty();
+            if is_permuted { permute(value, order, cx).map(Some) } else { Ok(Some(value)) }
         };
-        let swapped = [1, 0, 2];
-        let (x, w, r, b) = (float(0, &swapped)?, float(1, &[])?, float(2, &[])?, float(3, &[])?);
-        let (h0, c0, p) = (float(5, &swapped)?, float(6, &swapped)?, float(7, &[])?);
+        let steps_first = [1, 0, 2];
+        let (x, w, r, b) = (float(0, &steps_first)?, float(1, &[])?, float(2, &[])?, float(3, &[])?);
+        let (h0, c0, p) = (float(5, &steps_first)?, float(6, &steps_first)?, float(7, &[])?);
         let (Some(x), Some(w), Some(r)) = (x, w, r) else {
-            return Err(Error::invalid_argument("an input is missing"));
+            return Err(Error::invalid_argument("X, W or R is missing"));
         };
         let (&[steps, batch, input], &[count_w, gates, input_w], &[count_r, gates_r, hidden]) =
             (x.dims(), w.dims(), r.dims())
         else {
-            return Err(Error::invalid_argument("three dimensions are wanted"));
+            return Err(Error::invalid_argument("X, W and R must have three dimensions"));
         };
-        let count_d = self.directions.len();
-        let fits = (count_w, count_r, input_w, gates_r) == (count_d, count_d, input, gates);
+        let direction_count = self.directions.len();
+        let fits = (count_w, count_r, input_w, gates_r) == (direction_count, direction_count, input, gates);
         if !fits || hidden.checked_mul(self.kind.gates()) != Some(gates) {
-            let why = format!("weights {} and {} for {}", Dims(w.dims()), Dims(r.dims()), Dims(x.dims()));
+            let why = format!(
+                "the weights {} and {} do not fit the input {}",
+                Dims(w.dims()),
+                Dims(r.dims()),
+                Dims(x.dims())
+            );
             return Err(Error::invalid_argument(why));
         }
-        let lens = lengths(args.option(4), steps, batch, cx)?;
-        let state = [count_d, batch, hidden];
-        let bias = optional::<T>(b.as_ref(), &[count_d, gates.saturating_mul(2)])?;
-        let (h0, c0) = (optional::<T>(h0.as_ref(), &state)?, optional::<T>(c0.as_ref(), &state)?);
-        let peepholes = optional::<T>(p.as_ref(), &[count_d, hidden.saturating_mul(3)])?;
+        let lens = args.option(4).map(|lens| sequence_lengths(lens, steps, batch, cx)).transpose()?;
+        let state = [direction_count, batch, hidden];
+        let bias = parameter::<T>(b.as_ref(), &[direction_count, gates.saturating_mul(2)])?;
+        let (h0, c0) = (parameter::<T>(h0.as_ref(), &state)?, parameter::<T>(c0.as_ref(), &state)?);
+        let peepholes = parameter::<T>(p.as_ref(), &[direction_count, hidden.saturating_mul(3)])?;
         let size = Sizes { steps, batch, hidden };
         let cells = batch * hidden;
-        count(&[steps, count_d, batch, hidden, 8])?;
+        count(&[steps, direction_count, batch, hidden, 8])?;
 
         let (mut last_h, charge_h) = zeros(cx, &state)?;
         let (mut last_c, charge_c) = zeros(cx, &state)?;
-        let (mut out, charge) = zeros(cx, &[steps, count_d, batch, hidden])?;
+        let (mut out, charge) = zeros(cx, &[steps, direction_count, batch, hidden])?;
         let mut checkpoint = Checkpoint::default();
         for (d, (&reverse, cell)) in self.directions.iter().zip(&self.cells).enumerate() {
             let (h, c) = (&mut last_h[d * cells..(d + 1) * cells], &mut last_c[d * cells..(d + 1) * cells]);
@@ -116,37 +115,37 @@ impl Recurrence {
                     state.copy_from_slice(&initial[d * cells..(d + 1) * cells]);
                 }
             }
-            // The input's part of every gate at every step, in one product.
+            // The contribution of the input to every gate at every step.
             let left = Matrices::row_major(x.elements::<T>()?, steps * batch, input);
             let right = Matrices::row_major(w.elements::<T>()?, gates, input);
             let right = Matrices { start: d * gates * input, ..right }.transposed();
             let shape = Size { batch: 1, m: steps * batch, n: gates, k: input };
-            let (mut parts, _charge) = multiply::<T>(left, right, shape, cx)?;
+            let (mut all_gates, _charge) = multiply::<T>(left, right, shape, cx)?;
             let bias = bias.map(|bias| bias[d * 2 * gates..(d + 1) * 2 * gates].split_at(gates));
-            if let Some((of_w, of_r)) = bias {
-                // A GRU may want the recurrent part's bias inside of a gate; its cell adds it.
-                let of_r = if cell.resets_late() { &of_r[..2 * hidden] } else { of_r };
-                for row in parts.chunks_exact_mut(gates.max(1)) {
+            if let Some((bias_w, bias_r)) = bias {
+                // With linear_before_reset, the cell of a GRU adds the recurrent bias of its last gate.
+                let bias_r = if cell.linear_before_reset() { &bias_r[..2 * hidden] } else { bias_r };
+                for row in all_gates.chunks_exact_mut(gates.max(1)) {
                     checkpoint.step(2 * gates, cx)?;
-                    row.iter_mut().zip(of_w).for_each(|(x, &bias)| *x += bias);
-                    row.iter_mut().zip(of_r).for_each(|(x, &bias)| *x += bias);
+                    row.iter_mut().zip(bias_w).for_each(|(x, &bias)| *x += bias);
+                    row.iter_mut().zip(bias_r).for_each(|(x, &bias)| *x += bias);
                 }
             }
-            let mut lane = Lane {
+            let mut direction = Direction {
                 h,
                 c,
                 recurrent: &r.elements::<T>()?[d * gates * hidden..(d + 1) * gates * hidden],
-                bias: bias.map(|(_, of_r)| of_r),
+                bias: bias.map(|(_, bias_r)| bias_r),
                 peepholes: peepholes.map(|p| &p[d * 3 * hidden..(d + 1) * 3 * hidden]),
             };
             let visit = |step: usize, row: usize, h: &[T]| {
-                let start = (step * count_d + d) * cells + row * hidden;
+                let start = (step * direction_count + d) * cells + row * hidden;
                 out[start..start + hidden].copy_from_slice(h);
             };
-            recur(
+            run_steps(
                 cell,
-                &mut parts,
-                &mut lane,
+                &mut all_gates,
+                &mut direction,
                 size,
                 reverse,
                 lens.as_ref().map(|(lens, _)| lens.as_slice()),
@@ -154,7 +153,7 @@ impl Recurrence {
                 visit,
             )?;
         }
-        let result = Value::charged(vec![steps, count_d, batch, hidden], out, charge)?;
+        let result = Value::charged(vec![steps, direction_count, batch, hidden], out, charge)?;
         let mut outputs = vec![result, Value::charged(state.to_vec(), last_h, charge_h)?];
         if self.kind == Kind::Lstm {
             outputs.push(Value::charged(state.to_vec(), last_c, charge_c)?);
@@ -169,42 +168,17 @@ impl Recurrence {
     }
 }
 
-/// Steps of each sequence of the batch.
-fn lengths(
-    value: Option<&Value>,
-    steps: usize,
-    batch: usize,
-    cx: &ExecContext<'_>,
-) -> Result<Option<(Vec<usize>, Charge)>, Error> {
-    let Some(value) = value else { return Ok(None) };
-    let wrong = || Error::invalid_argument(format!("lengths that are not {batch} of up to {steps}"));
-    let given = integers(value, cx)?;
-    let (mut lens, charge) = cx.list::<usize>(given.len())?;
-    for &len in &*given {
-        lens.push(usize::try_from(len).ok().filter(|&len| len <= steps).ok_or_else(wrong)?);
-    }
-    if lens.len() == batch { Ok(Some((lens, charge))) } else { Err(wrong()) }
-}
-
-fn optional<'a, T: Real>(value: Option<&'a Value>, dims: &[usize]) -> Result<Option<&'a [T]>, Error> {
-    match value {
-        Some(value) if value.dims() == dims => value.elements::<T>().map(Some),
-        Some(value) => Err(Error::invalid_argument(format!("a parameter of {}", Dims(value.dims())))),
-        None => Ok(None),
-    }
-}
-
 fn zeros<T: Real>(cx: &ExecContext<'_>, dims: &[usize]) -> Result<(Vec<T>, Charge), Error> {
     let count = count(dims)?;
     cx.filled(T::ZERO, count)
 }
 
-/// Runs the steps: `parts` are the gates without the recurrent part.
+/// Runs the steps. `all_gates` holds the contribution of the input to the gates.
 #[expect(clippy::too_many_arguments, reason = "the state of a recurrence")]
-fn recur<T: Real>(
+fn run_steps<T: Real>(
     cell: &Cell,
-    parts: &mut [T],
-    lane: &mut Lane<'_, T>,
+    all_gates: &mut [T],
+    direction: &mut Direction<'_, T>,
     size: Sizes,
     reverse: bool,
     lens: Option<&[usize]>,
@@ -215,36 +189,36 @@ fn recur<T: Real>(
     if hidden == 0 || batch == 0 {
         return Ok(());
     }
-    let width = parts.len() / steps.max(1) / batch;
+    let width = all_gates.len() / steps.max(1) / batch;
     let (mut scratch, _charge) = cx.filled(T::ZERO, hidden)?;
     let mut checkpoint = Checkpoint::default();
-    for turn in 0..steps {
+    for iteration in 0..steps {
         for row in 0..batch {
             checkpoint.step(width * (hidden / 8 + 1), cx)?;
             let len = lens.map_or(steps, |lens| lens[row]);
-            if turn >= len {
+            if iteration >= len {
                 continue;
             }
-            let step = if reverse { len - 1 - turn } else { turn };
-            let gates = &mut parts[(step * batch + row) * width..(step * batch + row + 1) * width];
-            let h = &mut lane.h[row * hidden..(row + 1) * hidden];
-            let c = &mut lane.c[row * hidden..(row + 1) * hidden];
+            let step = if reverse { len - 1 - iteration } else { iteration };
+            let gates = &mut all_gates[(step * batch + row) * width..(step * batch + row + 1) * width];
+            let h = &mut direction.h[row * hidden..(row + 1) * hidden];
+            let c = &mut direction.c[row * hidden..(row + 1) * hidden];
             match cell {
                 Cell::StandardLstm => {
-                    T::add_dots(lane.recurrent, h, gates);
-                    if lane.peepholes.is_none() {
+                    T::add_dots(direction.recurrent, h, gates);
+                    if direction.peepholes.is_none() {
                         standard_lstm(gates, h, c);
                     } else {
-                        Cell::lstm(gates, h, c, lane.peepholes);
+                        Cell::lstm(gates, h, c, direction.peepholes);
                     }
                 }
                 Cell::Lstm(functions) => {
-                    T::add_dots(lane.recurrent, h, gates);
-                    functions.lstm(gates, h, c, lane.peepholes);
+                    T::add_dots(direction.recurrent, h, gates);
+                    functions.lstm(gates, h, c, direction.peepholes);
                 }
-                Cell::Gru(functions) => functions.gru(gates, h, lane.recurrent, lane.bias, &mut scratch),
+                Cell::Gru(functions) => functions.gru(gates, h, direction.recurrent, direction.bias, &mut scratch),
                 Cell::Rnn(functions) => {
-                    T::add_dots(lane.recurrent, h, gates);
+                    T::add_dots(direction.recurrent, h, gates);
                     functions.rnn(gates, h);
                 }
             }
@@ -254,7 +228,7 @@ fn recur<T: Real>(
     Ok(())
 }
 
-/// The cell that nearly every model has.
+/// The cell of an LSTM with the default activations, and without peepholes.
 fn standard_lstm<T: Real>(gates: &[T], h: &mut [T], c: &mut [T]) {
     let hidden = h.len();
     let (input, rest) = gates.split_at(hidden);

@@ -1,12 +1,13 @@
-//! Reductions over axes: ReduceSum and its kin, ArgMax, ArgMin.
+//! Reductions over axes: ReduceSum, ReduceMean and the other Reduce operators, ArgMax, ArgMin.
 //!
-//! Axes are an attribute, and an input as of opset 13 (ReduceSum) or 18 (the others); without any, all are meant.
+//! Axes are an attribute, and an input from opset 13 (ReduceSum) or 18 (the others) on. Without axes, all are reduced.
 //!
-//! With a NaN among the elements the largest and the smallest of them is NaN, and its index is that of a NaN.
+//! The maximum and the minimum of elements with a NaN are NaN; ArgMax and ArgMin give the index of a NaN.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
+use crate::ops::integers::ListParameter;
 use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
@@ -26,8 +27,8 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(1, "ReduceSumSquare", (1, 2), |node| reduce(node, 18, Reduction::SumSquare)),
     since(1, "ReduceLogSum", (1, 2), |node| reduce(node, 18, Reduction::LogSum)),
     since(1, "ReduceLogSumExp", (1, 2), |node| reduce(node, 18, Reduction::LogSumExp)),
-    since(1, "ArgMax", (1, 1), |node| extreme(node, true)),
-    since(1, "ArgMin", (1, 1), |node| extreme(node, false)),
+    since(1, "ArgMax", (1, 1), |node| arg_extreme(node, true)),
+    since(1, "ArgMin", (1, 1), |node| arg_extreme(node, false)),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -44,47 +45,43 @@ enum Reduction {
     LogSumExp,
 }
 
-fn reduce(node: &Node<'_>, as_input: i64, reduction: Reduction) -> Result<OpFn, Error> {
-    let fixed = if node.opset < as_input { node.ints("axes")?.map(<[i64]>::to_vec) } else { None };
+fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Result<OpFn, Error> {
+    let axes_list = ListParameter::new(node, "axes", axes_input_since, 1)?;
     let keep = node.flag("keepdims", true)?;
-    let nothing_is_nothing = node.opset >= as_input && node.flag("noop_with_empty_axes", false)?;
+    let no_axes_is_identity = node.opset >= axes_input_since && node.flag("noop_with_empty_axes", false)?;
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let ty = value.ty();
-        // Booleans are numbers here: the largest of them is whether any is true.
+        // Booleans are compared as 0 and 1.
         let extreme = matches!(reduction, Reduction::Max | Reduction::Min);
         let value = if ty == ElementType::Bool && extreme { convert(value, ElementType::U8, cx)? } else { value };
-        let list = match (&fixed, args.option(1)) {
-            (Some(list), _) => list.clone(),
-            (None, Some(list)) => list.to_i64s()?,
-            (None, None) => Vec::new(),
-        };
-        let reduced = match (list.is_empty(), nothing_is_nothing) {
-            // The function is still applied to each element.
+        let list = axes_list.get(&args)?.unwrap_or_default();
+        let reduced = match (list.is_empty(), no_axes_is_identity) {
+            // No axis is reduced, but the function applies to each element.
             (true, true) => Vec::new(),
             (true, false) => (0..value.rank()).collect(),
             (false, _) => axes(&list, value.rank())?,
         };
-        let kept: Vec<usize> = (0..value.rank()).filter(|place| !reduced.contains(place)).collect();
+        let kept: Vec<usize> = (0..value.rank()).filter(|position| !reduced.contains(position)).collect();
         let dims: Vec<usize> = value
             .dims()
             .iter()
             .enumerate()
-            .filter(|(place, _)| keep || !reduced.contains(place))
-            .map(|(place, &dim)| if reduced.contains(&place) { 1 } else { dim })
+            .filter(|(position, _)| keep || !reduced.contains(position))
+            .map(|(position, &dim)| if reduced.contains(&position) { 1 } else { dim })
             .collect();
-        let outer: usize = kept.iter().map(|&place| value.dims()[place]).product();
-        let inner: usize = reduced.iter().map(|&place| value.dims()[place]).product();
+        let outer: usize = kept.iter().map(|&position| value.dims()[position]).product();
+        let inner: usize = reduced.iter().map(|&position| value.dims()[position]).product();
 
-        // Reducing the leading axes needs no transposition: whole rows are folded together.
-        let leading = reduced.iter().enumerate().all(|(index, &place)| index == place);
+        // A reduction of the leading axes needs no transposition: whole rows are combined.
+        let leading = reduced.iter().enumerate().all(|(index, &position)| index == position);
         if leading
             && inner > 0
             && outer > 1
             && value.ty() == ElementType::F32
             && matches!(reduction, Reduction::Sum | Reduction::Mean | Reduction::Max | Reduction::Min)
         {
-            return Ok(vec![rows(&value, inner, outer, &dims, reduction, cx)?]);
+            return Ok(vec![reduce_leading(&value, inner, outer, &dims, reduction, cx)?]);
         }
         let order: Vec<usize> = kept.iter().chain(&reduced).copied().collect();
         let value = permute(value, &order, cx)?;
@@ -108,36 +105,36 @@ fn fold<T: Number>(
     checkpoint: &mut Checkpoint,
     cx: &ExecContext<'_>,
 ) -> Result<T, Error> {
-    let one = |x: f64| T::from_f64(x);
-    // Integers wrap around, whatever they are summed in; a narrow float would lose what is small beside the sum so far.
+    let number = |x: f64| T::from_f64(x);
+    // f16 and bf16 are summed in f64, because their own precision would lose small elements.
     let narrow = matches!(T::TYPE, ElementType::F16 | ElementType::Bf16);
     Ok(match reduction {
-        Reduction::Sum if narrow || T::TYPE == ElementType::F32 => one(sum(row, |x| x, checkpoint, cx)?),
+        Reduction::Sum if narrow || T::TYPE == ElementType::F32 => number(sum(row, |x| x, checkpoint, cx)?),
         Reduction::Sum => folded(row, T::default(), T::plus, checkpoint, cx)?,
-        Reduction::Mean => one(sum(row, |x| x, checkpoint, cx)? / row.len() as f64),
+        Reduction::Mean => number(sum(row, |x| x, checkpoint, cx)? / row.len() as f64),
         Reduction::Max | Reduction::Min => {
             let (f, infinity): (fn(T, T) -> T, _) =
-                if reduction == Reduction::Max { (T::most, f64::NEG_INFINITY) } else { (T::least, f64::INFINITY) };
+                if reduction == Reduction::Max { (T::larger, f64::NEG_INFINITY) } else { (T::smaller, f64::INFINITY) };
             match row.split_first() {
                 Some((&first, rest)) => folded(rest, first, f, checkpoint, cx)?,
-                None => lowest::<T>(infinity),
+                None => identity::<T>(infinity),
             }
         }
-        Reduction::Product if narrow => one(folded(row, 1.0, |product, x| product * x.to_f64(), checkpoint, cx)?),
-        Reduction::Product => folded(row, one(1.0), T::times, checkpoint, cx)?,
-        Reduction::L1 => one(sum(row, f64::abs, checkpoint, cx)?),
-        Reduction::L2 => one(sum(row, |x| x * x, checkpoint, cx)?.sqrt()),
-        Reduction::SumSquare => one(sum(row, |x| x * x, checkpoint, cx)?),
-        Reduction::LogSum => one(sum(row, |x| x, checkpoint, cx)?.ln()),
+        Reduction::Product if narrow => number(folded(row, 1.0, |product, x| product * x.to_f64(), checkpoint, cx)?),
+        Reduction::Product => folded(row, number(1.0), T::times, checkpoint, cx)?,
+        Reduction::L1 => number(sum(row, f64::abs, checkpoint, cx)?),
+        Reduction::L2 => number(sum(row, |x| x * x, checkpoint, cx)?.sqrt()),
+        Reduction::SumSquare => number(sum(row, |x| x * x, checkpoint, cx)?),
+        Reduction::LogSum => number(sum(row, |x| x, checkpoint, cx)?.ln()),
         Reduction::LogSumExp => {
             let top = folded(row, f64::NEG_INFINITY, |top: f64, x| top.max(x.to_f64()), checkpoint, cx)?;
             let top = if top.is_finite() { top } else { 0.0 };
-            one(top + folded(row, 0.0, |sum, x| sum + (x.to_f64() - top).exp(), checkpoint, cx)?.ln())
+            number(top + folded(row, 0.0, |sum, x| sum + (x.to_f64() - top).exp(), checkpoint, cx)?.ln())
         }
     })
 }
 
-/// What `f` comes to over a row, from `start` on.
+/// Folds a row with `f`, from `start` on.
 fn folded<T: Number, U>(
     row: &[T],
     start: U,
@@ -153,13 +150,13 @@ fn folded<T: Number, U>(
     Ok(result)
 }
 
-/// What the extreme of nothing is: the other end of the type's range.
-fn lowest<T: Number>(infinity: f64) -> T {
-    // A conversion to an integer gives the end of its range.
+/// The maximum or minimum of no elements: -∞ or ∞.
+fn identity<T: Number>(infinity: f64) -> T {
+    // The conversion to an integer saturates.
     T::from_f64(infinity)
 }
 
-/// A sum in f64, in four parts so that additions don't wait for each other.
+/// A sum in f64, in four independent parts, which the processor adds in parallel.
 fn sum<T: Number>(
     row: &[T],
     f: impl Fn(f64) -> f64,
@@ -180,7 +177,7 @@ fn sum<T: Number>(
 }
 
 /// A reduction over the leading axes.
-fn rows(
+fn reduce_leading(
     value: &Value,
     count: usize,
     width: usize,
@@ -190,8 +187,8 @@ fn rows(
 ) -> Result<Value, Error> {
     let elements = value.elements::<f32>()?;
     let f: fn(f32, f32) -> f32 = match reduction {
-        Reduction::Max => f32::most,
-        Reduction::Min => f32::least,
+        Reduction::Max => f32::larger,
+        Reduction::Min => f32::smaller,
         _ => f32::plus,
     };
     cx.output::<f32>(dims)?.write(0.0, |out| {
@@ -212,25 +209,25 @@ fn rows(
     })
 }
 
-fn extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(0);
+fn arg_extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
+    let signed_axis = node.int("axis")?.unwrap_or(0);
     let keep = node.flag("keepdims", true)?;
     let last = node.opset >= 12 && node.flag("select_last_index", false)?;
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
-        let at = axis(at, value.rank())?;
-        let (dim, step) = (value.dims()[at], strides(value.dims())[at]);
+        let axis = axis(signed_axis, value.rank())?;
+        let (dim, step) = (value.dims()[axis], strides(value.dims())[axis]);
         let mut dims = value.dims().to_vec();
         if keep {
-            dims[at] = 1;
+            dims[axis] = 1;
         } else {
-            dims.remove(at);
+            dims.remove(axis);
         }
-        let outer = product(&value.dims()[..at]);
+        let outer = product(&value.dims()[..axis]);
         if dim == 0 && product(&dims) > 0 {
-            return Err(Error::invalid_argument("the extreme of nothing"));
+            return Err(Error::invalid_argument("the reduced axis is empty"));
         }
-        let inner = product(&value.dims()[at + 1..]);
+        let inner = product(&value.dims()[axis + 1..]);
         Ok(vec![with_numbers!(*value, T => {
             let elements = value.elements::<T>()?;
             #[expect(clippy::eq_op, reason = "only a NaN is not equal to itself")]
@@ -242,8 +239,9 @@ fn extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
             let mut checkpoint = Checkpoint::default();
             cx.output::<i64>(&dims)?.append(|out| {
                 for block in 0..outer {
-                    for place in 0..inner {
-                        out.push(winner(elements, block * dim * inner + place, (dim, step), beats, &mut checkpoint, cx)?);
+                    for position in 0..inner {
+                        let start = block * dim * inner + position;
+                        out.push(best_index(elements, start, (dim, step), beats, &mut checkpoint, cx)?);
                     }
                 }
                 Ok(())
@@ -252,8 +250,8 @@ fn extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
     }))
 }
 
-/// The index of the element that beats every one before it.
-fn winner<T: Element>(
+/// The index of the element that `beats` every earlier one.
+fn best_index<T: Element>(
     elements: &[T],
     start: usize,
     (dim, step): (usize, usize),

@@ -7,10 +7,10 @@ use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::place::{Axis, Rounding, Transform};
-use crate::ops::real::{Real, floats, with_reals};
+use crate::ops::real::{Real, promote, with_reals};
+use crate::ops::resize_coordinates::{Axis, Mode, Rounding, Transform, cubic_weights};
 use crate::ops::resize_filter;
-use crate::ops::select::{affordable, offsets, select};
+use crate::ops::select::{check_budget, offsets, select};
 use crate::tensor::dims::{axis, product, strides};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -22,25 +22,18 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(11, "Resize", (1, 4), resize).heavy(),
 ];
 
-#[derive(Clone, Copy, PartialEq)]
-enum Mode {
-    Nearest,
-    Linear,
-    Cubic,
-}
-
 #[derive(Clone)]
 struct Resize {
     mode: Mode,
     transform: Transform,
     rounding: Rounding,
-    /// Whether fewer elements than there were are found by rounding up.
+    /// Whether coordinates are rounded up where a dimension shrinks, as at opset 10.
     ceil: bool,
-    cubic: f32,
+    cubic_coefficient: f32,
     exclude_outside: bool,
     axes: Option<Vec<i64>>,
     scales: Option<Vec<f32>>,
-    /// Which inputs hold the scales and the sizes.
+    /// The indices of the inputs scales and sizes.
     inputs: (usize, usize),
 }
 
@@ -53,14 +46,14 @@ fn resize(node: &Node<'_>) -> Result<OpFn, Error> {
         // "bilinear" is what opset 7 called it.
         "linear" | "bilinear" => Mode::Linear,
         "cubic" if node.opset >= 11 => Mode::Cubic,
-        _ => return Err(Error::unsupported("this mode is not supported")),
+        _ => return Err(Error::unsupported("attribute mode is not one of nearest, linear and cubic")),
     };
     let mut resize = Resize {
         mode,
         transform: Transform::Asymmetric,
         rounding: Rounding::Floor,
         ceil: node.opset == 10,
-        cubic: -0.75,
+        cubic_coefficient: -0.75,
         exclude_outside: false,
         axes: None,
         scales: None,
@@ -79,16 +72,10 @@ fn resize(node: &Node<'_>) -> Result<OpFn, Error> {
             "asymmetric" => Transform::Asymmetric,
             _ => return Err(Error::unsupported("this coordinate_transformation_mode is not supported")),
         };
-        resize.rounding = match node.string("nearest_mode", "round_prefer_floor")? {
-            "round_prefer_floor" => Rounding::PreferFloor,
-            "round_prefer_ceil" => Rounding::PreferCeil,
-            "floor" => Rounding::Floor,
-            "ceil" => Rounding::Ceil,
-            _ => return Err(Error::invalid_encoding("a nearest_mode that is none of the four")),
-        };
-        resize.cubic = node.float("cubic_coeff_a", -0.75)?;
+        resize.rounding = Rounding::named(node)?;
+        resize.cubic_coefficient = node.float("cubic_coeff_a", -0.75)?;
         resize.exclude_outside = node.flag("exclude_outside", false)?;
-        // Only a transform that is refused reads it.
+        // It belongs to tf_crop_and_resize, which `resize_filter` computes.
         node.ignore(&["extrapolation_value"]);
     }
     if node.opset >= 18 {
@@ -117,45 +104,45 @@ impl Resize {
             (None, Some(scales)) => Some(scales.elements::<f32>()?.iter().copied().take(rank + 1).collect()),
             (None, None) => None,
         };
-        let wrong = |len: usize| Error::invalid_argument(format!("{len} scales or sizes of {} axes", axes.len()));
+        let wrong =
+            |len: usize| Error::invalid_argument(format!("there are {len} scales or sizes and {} axes", axes.len()));
         if let Some(sizes) = sizes {
             if sizes.len() != axes.len() {
                 return Err(wrong(sizes.len()));
             }
             for (&at, &size) in axes.iter().zip(&sizes) {
                 let output = usize::try_from(size);
-                let output = output.map_err(|_| Error::invalid_argument(format!("a size of {size}")))?;
+                let output = output.map_err(|_| Error::invalid_argument(format!("size {size} is negative")))?;
                 plan[at] = Axis::of_sizes(plan[at].input, output);
             }
         } else {
-            let scales = scales.ok_or_else(|| Error::invalid_argument("neither scales nor sizes"))?;
+            let scales = scales.ok_or_else(|| Error::invalid_argument("neither scales nor sizes are given"))?;
             if scales.len() != axes.len() {
                 return Err(wrong(scales.len()));
             }
             for (&at, &scale) in axes.iter().zip(&scales) {
                 if !scale.is_finite() || scale <= 0.0 {
-                    return Err(Error::invalid_argument(format!("a scale of {scale:e}")));
+                    return Err(Error::invalid_argument(format!("scale {scale:e} is not positive and finite")));
                 }
                 plan[at] = Axis::of_scale(plan[at].input, scale);
             }
         }
         let dims: Vec<usize> = plan.iter().map(|axis| axis.output).collect();
-        affordable(&dims, &value, cx)?;
+        check_budget(&dims, &value, cx)?;
         if plan.iter().any(|axis| axis.input == 0 && axis.output > 0) {
-            return Err(Error::invalid_argument("nothing to resize"));
+            return Err(Error::invalid_argument("an empty dimension cannot be enlarged"));
         }
         if self.mode == Mode::Nearest {
             let lists = plan.iter().zip(strides(value.dims()));
             let lists = lists.map(|(&axis, stride)| {
-                // Opset 10 doesn't say how. Its own test takes the next element where there are fewer, as onnxruntime
-                // does.
+                // Opset 10 does not define the rounding. Its test and onnxruntime round up where a dimension shrinks.
                 let rounding = if self.ceil && axis.output < axis.input { Rounding::Ceil } else { self.rounding };
-                let nearest = |index: usize| axis.place(index, self.transform).nearest(rounding, axis.input);
+                let nearest = |index: usize| axis.coordinate(index, self.transform).nearest(rounding, axis.input);
                 offsets((0..axis.output).map(nearest), stride, cx)
             });
             return select(&value, &lists.collect::<Result<Vec<_>, _>>()?, cx);
         }
-        let (mut value, ty) = floats(value, cx)?;
+        let (mut value, ty) = promote(value, cx)?;
         for (at, &axis) in plan.iter().enumerate() {
             if !axis.is_same() {
                 value = with_reals!(value, T => self.resample::<T>(&value, at, axis, cx))?;
@@ -166,21 +153,18 @@ impl Resize {
 
     /// Sources and weights of one output index.
     fn weights<T: Real>(&self, index: usize, axis: Axis) -> [(usize, T); 4] {
-        let place = axis.place(index, self.transform);
-        let (first, part) = (place.floor(), place.part());
+        let coordinate = axis.coordinate(index, self.transform);
+        let (first, part) = (coordinate.floor(), coordinate.part());
         let last = axis.input as i128 - 1;
         let inside = |at: i128| at.clamp(0, last) as usize;
         let weight = T::from_f64;
         if self.mode == Mode::Linear {
-            // Outside there is what is at the edge.
+            // A coordinate outside takes the element at the edge.
             let (first, part) = if (0..last).contains(&first) { (first, part) } else { (first.clamp(0, last), 0.0) };
-            let nothing = (0, T::default());
-            return [(inside(first), weight(1.0 - part)), (inside(first + 1), weight(part)), nothing, nothing];
+            let unused = (0, T::default());
+            return [(inside(first), weight(1.0 - part)), (inside(first + 1), weight(part)), unused, unused];
         }
-        let a = f64::from(self.cubic);
-        let near = |x: f64| ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
-        let far = |x: f64| ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a;
-        let mut weights = [far(1.0 + part), near(part), near(1.0 - part), far(2.0 - part)];
+        let mut weights = cubic_weights(part, f64::from(self.cubic_coefficient));
         if self.exclude_outside {
             for (weight, at) in weights.iter_mut().zip(first - 1..) {
                 if !(0..=last).contains(&at) {

@@ -1,25 +1,18 @@
-//! Resize in the ways that most models don't use: with an antialiasing filter, of a part of the input
-//! (`tf_crop_and_resize`), within an aspect ratio that is kept, and as TensorFlow 1 chose nearest elements.
+//! The rare modes of Resize: antialias, tf_crop_and_resize, keep_aspect_ratio_policy and tf_half_pixel_for_nn.
 //!
-//! Each dimension has a list of sources and weights for every output index, however many the filter reaches, and is
+//! Each dimension has a list of sources and weights for every output index, as long as the filter is wide, and is
 //! resampled on its own.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::node::{Args, Node, OpFn};
-use crate::ops::select::affordable;
+use crate::ops::resize_coordinates::{Mode, Rounding};
+use crate::ops::select::check_budget;
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{axis, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
-
-#[derive(Clone, Copy, PartialEq)]
-enum Mode {
-    Nearest,
-    Linear,
-    Cubic,
-}
 
 #[derive(Clone, Copy, PartialEq)]
 enum Policy {
@@ -28,7 +21,7 @@ enum Policy {
     NotSmaller,
 }
 
-/// Which place in the input an output index stands for.
+/// The coordinate transformation: which coordinate of the input an output index stands for.
 #[derive(Clone, Copy, PartialEq)]
 enum Transform {
     HalfPixel,
@@ -36,18 +29,10 @@ enum Transform {
     PytorchHalfPixel,
     AlignCorners,
     Asymmetric,
-    /// A part of the input that another input names, its ends inclusive.
-    Crop,
-    /// The middle of the output's element, without a shift back by half an element.
+    /// The region of the input in the input roi, ends inclusive.
+    TfCropAndResize,
+    /// The center of the output element, without the shift by half an input element.
     TfHalfPixel,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Rounding {
-    PreferFloor,
-    PreferCeil,
-    Floor,
-    Ceil,
 }
 
 struct Filter {
@@ -68,11 +53,13 @@ struct Dimension {
     input: usize,
     output: usize,
     scale: f64,
-    /// The part of the input that a crop takes.
-    part: (f64, f64),
+    /// The start and the end of the region of a crop.
+    roi: (f64, f64),
 }
 
-/// What runs a Resize of one of these ways; none where the node asks for none of them.
+const INVALID_POLICY: &str = "attribute keep_aspect_ratio_policy is not one of stretch, not_larger and not_smaller";
+
+/// Builds a Resize with one of these modes; `None` if the node uses none of them.
 pub(super) fn build(node: &Node<'_>) -> Result<Option<OpFn>, Error> {
     if node.opset < 11 {
         return Ok(None);
@@ -89,17 +76,11 @@ pub(super) fn build(node: &Node<'_>) -> Result<Option<OpFn>, Error> {
         "pytorch_half_pixel" => Transform::PytorchHalfPixel,
         "align_corners" => Transform::AlignCorners,
         "asymmetric" => Transform::Asymmetric,
-        "tf_crop_and_resize" => Transform::Crop,
+        "tf_crop_and_resize" => Transform::TfCropAndResize,
         "tf_half_pixel_for_nn" if node.opset < 13 => Transform::TfHalfPixel,
         _ => return Ok(None),
     };
-    let rounding = match node.string("nearest_mode", "round_prefer_floor")? {
-        "round_prefer_floor" => Rounding::PreferFloor,
-        "round_prefer_ceil" => Rounding::PreferCeil,
-        "floor" => Rounding::Floor,
-        "ceil" => Rounding::Ceil,
-        _ => return Ok(None),
-    };
+    let rounding = Rounding::named(node)?;
     let (mut antialias, mut policy, mut axes) = (false, Policy::Stretch, None);
     if node.opset >= 18 {
         antialias = node.flag("antialias", false)? && mode != Mode::Nearest;
@@ -107,12 +88,12 @@ pub(super) fn build(node: &Node<'_>) -> Result<Option<OpFn>, Error> {
             "stretch" => Policy::Stretch,
             "not_larger" => Policy::NotLarger,
             "not_smaller" => Policy::NotSmaller,
-            _ => return Err(Error::invalid_encoding("a keep_aspect_ratio_policy that is none of the three")),
+            _ => return Err(Error::invalid_encoding(INVALID_POLICY)),
         };
         axes = node.ints("axes")?.map(<[i64]>::to_vec);
     }
-    let usual = !matches!(transform, Transform::Crop | Transform::TfHalfPixel);
-    if usual && !antialias && policy == Policy::Stretch {
+    let is_simple = !matches!(transform, Transform::TfCropAndResize | Transform::TfHalfPixel);
+    if is_simple && !antialias && policy == Policy::Stretch {
         return Ok(None);
     }
     let filter = Filter {
@@ -129,9 +110,9 @@ pub(super) fn build(node: &Node<'_>) -> Result<Option<OpFn>, Error> {
     Ok(Some(Box::new(move |mut args, cx| Ok(vec![filter.run(&mut args, cx)?]))))
 }
 
-/// The sources of each output index, with their weights; none for one that lies outside of the input.
+/// The sources of each output index, with their weights; none for a coordinate outside of the input.
 struct Sources {
-    /// Where the list of each index begins, and where the last one ends.
+    /// The start of the list of each index, and the end of the last one.
     starts: Vec<usize>,
     list: Vec<(usize, f64)>,
     _charges: [Charge; 2],
@@ -146,9 +127,9 @@ impl Filter {
         }
         let plan = self.plan(&value, args)?;
         let dims: Vec<usize> = plan.iter().map(|dimension| dimension.output).collect();
-        affordable(&dims, &value, cx)?;
+        check_budget(&dims, &value, cx)?;
         if plan.iter().any(|dimension| dimension.input == 0 && dimension.output > 0) {
-            return Err(Error::invalid_argument("nothing to resize"));
+            return Err(Error::invalid_argument("an empty dimension cannot be enlarged"));
         }
         if dims.contains(&0) {
             return convert(cx.output::<f32>(&dims)?.write(0.0, |_| Ok(()))?, ty, cx);
@@ -156,13 +137,13 @@ impl Filter {
         let mut value = convert(value, ElementType::F64, cx)?;
         for (at, &dimension) in plan.iter().enumerate() {
             let same = dimension.input == dimension.output && dimension.scale == 1.0;
-            if !same || (self.transform == Transform::Crop && dimension.part != (0.0, 1.0)) {
+            if !same || (self.transform == Transform::TfCropAndResize && dimension.roi != (0.0, 1.0)) {
                 let sources = self.sources(dimension, cx)?;
                 value = resample(&value, at, &sources, self.extrapolation, cx)?;
             }
         }
         if !matches!(ty, ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16) {
-            // An integer is what is left without the fraction; what rounding took off a whole number is no fraction.
+            // Integers are truncated, with a tolerance for integral results that were rounded down.
             value = crate::ops::broadcast::map_into(value, cx, |x: f64| (x + (1e-9 * x.abs()).copysign(x)).trunc())?;
         }
         convert(value, ty, cx)
@@ -174,16 +155,18 @@ impl Filter {
             Some(list) => list.iter().map(|&one| axis(one, rank)).collect::<Result<Vec<_>, _>>()?,
             None => (0..rank).collect(),
         };
-        let whole = |&dim: &usize| Dimension { input: dim, output: dim, scale: 1.0, part: (0.0, 1.0) };
+        let whole = |&dim: &usize| Dimension { input: dim, output: dim, scale: 1.0, roi: (0.0, 1.0) };
         let mut plan: Vec<Dimension> = value.dims().iter().map(whole).collect();
         let given = |index: usize| args.option(index).filter(|value| !value.is_empty());
-        let wrong = |len: usize| Error::invalid_argument(format!("{len} scales or sizes of {} axes", axes.len()));
+        let wrong =
+            |len: usize| Error::invalid_argument(format!("there are {len} scales or sizes and {} axes", axes.len()));
         if let Some(sizes) = given(3).map(Value::to_i64s).transpose()? {
             if sizes.len() != axes.len() {
                 return Err(wrong(sizes.len()));
             }
-            let size =
-                |&size: &i64| usize::try_from(size).map_err(|_| Error::invalid_argument(format!("a size of {size}")));
+            let size = |&size: &i64| {
+                usize::try_from(size).map_err(|_| Error::invalid_argument(format!("size {size} is negative")))
+            };
             let sizes = sizes.iter().map(size).collect::<Result<Vec<_>, _>>()?;
             let scales = axes.iter().zip(&sizes).map(|(&at, &size)| size as f64 / plan[at].input as f64);
             let common = match self.policy {
@@ -194,45 +177,50 @@ impl Filter {
             for (&at, &size) in axes.iter().zip(&sizes) {
                 let input = plan[at].input;
                 let scale = common.unwrap_or(size as f64 / input as f64);
-                // Half an element more is one. Out of usize's range, the conversion gives its end, which is refused.
+                // Rounded half up. The conversion saturates, and the budget refuses that size.
                 let output = common.map_or(size, |scale| (scale * input as f64 + 0.5).floor() as usize);
                 plan[at] = Dimension { output, scale, ..plan[at] };
             }
         } else {
-            let scales =
-                given(2).ok_or_else(|| Error::invalid_argument("neither scales nor sizes"))?.elements::<f32>()?;
+            let scales = given(2)
+                .ok_or_else(|| Error::invalid_argument("neither scales nor sizes are given"))?
+                .elements::<f32>()?;
             if scales.len() != axes.len() {
                 return Err(wrong(scales.len()));
             }
             for (&at, &scale) in axes.iter().zip(scales) {
                 if !scale.is_finite() || scale <= 0.0 {
-                    return Err(Error::invalid_argument(format!("a scale of {scale:e}")));
+                    return Err(Error::invalid_argument(format!("scale {scale:e} is not positive and finite")));
                 }
                 let output = (plan[at].input as f32 * scale).floor() as usize;
                 plan[at] = Dimension { output, scale: f64::from(scale), ..plan[at] };
             }
         }
-        if self.transform == Transform::Crop {
-            let part = given(1).ok_or_else(|| Error::invalid_argument("no part of the input is named"))?;
-            if part.len() != 2 * axes.len() {
-                return Err(Error::invalid_argument(format!("{} ends of a part of {} axes", part.len(), axes.len())));
+        if self.transform == Transform::TfCropAndResize {
+            let roi = given(1).ok_or_else(|| Error::invalid_argument("input roi is missing"))?;
+            if roi.len() != 2 * axes.len() {
+                return Err(Error::invalid_argument(format!(
+                    "roi has {} numbers for {} axes, which need two each",
+                    roi.len(),
+                    axes.len()
+                )));
             }
-            let ends: Vec<f64> = match part.ty() {
-                ElementType::F32 => part.elements::<f32>()?.iter().map(|&end| f64::from(end)).collect(),
-                ElementType::F64 => part.elements::<f64>()?.to_vec(),
-                ElementType::F16 => part.elements::<half::f16>()?.iter().map(|end| end.to_f64()).collect(),
-                _ => return Err(no_type(part)),
+            let ends: Vec<f64> = match roi.ty() {
+                ElementType::F32 => roi.elements::<f32>()?.iter().map(|&end| f64::from(end)).collect(),
+                ElementType::F64 => roi.elements::<f64>()?.to_vec(),
+                ElementType::F16 => roi.elements::<half::f16>()?.iter().map(|end| end.to_f64()).collect(),
+                _ => return Err(no_type(roi)),
             };
-            for (place, &at) in axes.iter().enumerate() {
-                plan[at].part = (ends[place], ends[place + axes.len()]);
+            for (position, &at) in axes.iter().enumerate() {
+                plan[at].roi = (ends[position], ends[position + axes.len()]);
             }
         }
         Ok(plan)
     }
 
-    /// The place in the input that an output index stands for; none outside of it.
-    fn place(&self, index: usize, dimension: Dimension) -> Option<f64> {
-        let Dimension { input, output, scale, part } = dimension;
+    /// The coordinate in the input of an output index; `None` if a crop leaves the input there.
+    fn coordinate(&self, index: usize, dimension: Dimension) -> Option<f64> {
+        let Dimension { input, output, scale, roi } = dimension;
         let (at, old, new) = (index as f64, input as f64, output as f64);
         let exact = scale * old;
         Some(match self.transform {
@@ -243,63 +231,62 @@ impl Filter {
             Transform::AlignCorners if exact > 1.0 => at * (old - 1.0) / (exact - 1.0),
             Transform::PytorchHalfPixel | Transform::AlignCorners => 0.0,
             Transform::HalfPixelSymmetric => old / 2.0 * (1.0 - new / exact) + (at + 0.5) / scale - 0.5,
-            Transform::Crop => {
-                let (start, end) = part;
+            Transform::TfCropAndResize => {
+                let (start, end) = roi;
                 let last = old - 1.0;
-                let along =
+                let offset =
                     if new > 1.0 { at * (end - start) * last / (new - 1.0) } else { (end - start) * last / 2.0 };
-                return Some(start * last + along).filter(|place| (0.0..=last).contains(place));
+                return Some(start * last + offset).filter(|coordinate| (0.0..=last).contains(coordinate));
             }
         })
     }
 
     fn sources(&self, dimension: Dimension, cx: &ExecContext<'_>) -> Result<Sources, Error> {
-        // Elements that a filter reaches on either side: more of them the more inputs there are to an output.
-        let squeeze = if self.antialias { dimension.scale.min(1.0) } else { 1.0 };
-        let reach = match self.mode {
+        // The radius of the filter in elements, which grows with the downscaling.
+        let filter_scale = if self.antialias { dimension.scale.min(1.0) } else { 1.0 };
+        let radius = match self.mode {
             Mode::Nearest => 1.0,
-            Mode::Linear => 1.0 / squeeze,
-            Mode::Cubic => 2.0 / squeeze,
+            Mode::Linear => 1.0 / filter_scale,
+            Mode::Cubic => 2.0 / filter_scale,
         };
-        let most = (2.0 * reach).ceil() as usize + 2;
+        let max_taps = (2.0 * radius).ceil() as usize + 2;
         let (mut starts, charge) = cx.list(dimension.output.saturating_add(1))?;
-        let (mut list, also) = cx.list(dimension.output.saturating_mul(most))?;
+        let (mut list, list_charge) = cx.list(dimension.output.saturating_mul(max_taps))?;
         let highest = dimension.input as i64 - 1;
         let mut checkpoint = Checkpoint::default();
         for index in 0..dimension.output {
-            checkpoint.step(most, cx)?;
+            checkpoint.step(max_taps, cx)?;
             starts.push(list.len());
-            let Some(middle) = self.place(index, dimension) else { continue };
+            let Some(center) = self.coordinate(index, dimension) else { continue };
             if self.mode == Mode::Nearest {
                 let rounded = match self.rounding {
-                    Rounding::PreferFloor => (middle - 0.5).ceil(),
-                    Rounding::PreferCeil => (middle + 0.5).floor(),
-                    Rounding::Floor => middle.floor(),
-                    Rounding::Ceil => middle.ceil(),
+                    Rounding::PreferFloor => (center - 0.5).ceil(),
+                    Rounding::PreferCeil => (center + 0.5).floor(),
+                    Rounding::Floor => center.floor(),
+                    Rounding::Ceil => center.ceil(),
                 };
                 list.push(((rounded as i64).clamp(0, highest) as usize, 1.0));
                 continue;
             }
             let before = list.len();
-            // What is past an end counts as the element there, or not at all. No place is further out than the input is
-            // long, but for the crop's, which lies inside.
-            let middle = middle.clamp(-(dimension.input as f64), 2.0 * dimension.input as f64);
-            let (first, past) = ((middle - reach).floor() as i64, (middle + reach).ceil() as i64);
+            // Elements outside count as the one at the edge, or are excluded. The clamp bounds the loop below.
+            let center = center.clamp(-(dimension.input as f64), 2.0 * dimension.input as f64);
+            let (first, past) = ((center - radius).floor() as i64, (center + radius).ceil() as i64);
             for at in first..=past {
-                let share = self.weight((at as f64 - middle) * squeeze);
+                let weight = self.weight((at as f64 - center) * filter_scale);
                 let outside = !(0..=highest).contains(&at);
-                if share != 0.0 && !(outside && self.exclude_outside) && list.len() - before < most {
-                    list.push((at.clamp(0, highest) as usize, share));
+                if weight != 0.0 && !(outside && self.exclude_outside) && list.len() - before < max_taps {
+                    list.push((at.clamp(0, highest) as usize, weight));
                 }
             }
             let sum: f64 = list[before..].iter().map(|(_, weight)| weight).sum();
             list[before..].iter_mut().for_each(|(_, weight)| *weight /= sum);
         }
         starts.push(list.len());
-        Ok(Sources { starts, list, _charges: [charge, also] })
+        Ok(Sources { starts, list, _charges: [charge, list_charge] })
     }
 
-    /// The filter at a distance from its middle.
+    /// The weight of the filter at a distance from its center.
     fn weight(&self, distance: f64) -> f64 {
         let (x, a) = (distance.abs(), self.cubic);
         match self.mode {

@@ -1,12 +1,13 @@
-//! RMSNormalization: each part of a tensor divided by the root of its mean square, and scaled.
+//! RMSNormalization: divides each row of a tensor by its root mean square, and multiplies it by a scale.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::broadcast::shape;
 use crate::ops::cast::convert;
 use crate::ops::elementwise::mul;
-use crate::ops::heads::{Real, asked, each};
+use crate::ops::heads::{float_type, for_each};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
+use crate::ops::real::Real;
 use crate::tensor::dims::{Dims, axis, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
@@ -15,24 +16,28 @@ use graphpool::backend::Error;
 pub(super) const OPERATORS: &[Operator] = &[since(23, "RMSNormalization", (2, 2), normalization)];
 
 fn normalization(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(-1);
+    let signed_axis = node.int("axis")?.unwrap_or(-1);
     let epsilon = node.float("epsilon", 1e-5)?;
-    let stash = asked(node.int("stash_type")?)?;
+    let stash = float_type(node, "stash_type")?;
     Ok(Box::new(move |mut args, cx| {
         let (value, scale) = (args.take(0)?, args.take(1)?);
         let ty = scale.ty();
         if let Some(other) = [&value, &scale].into_iter().find(|value| !is_float(value.ty())) {
             return Err(no_type(other));
         }
-        let at = axis(at, value.rank())?;
+        let axis = axis(signed_axis, value.rank())?;
         if shape(value.dims(), scale.dims())? != value.dims() {
-            return Err(Error::invalid_argument(format!("a scale {} of {}", Dims(scale.dims()), Dims(value.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "the scale {} does not broadcast to the input {}",
+                Dims(scale.dims()),
+                Dims(value.dims())
+            )));
         }
-        let wide = value.ty() == ElementType::F64 || stash == Some(ElementType::F64);
-        let through = if wide { ElementType::F64 } else { ElementType::F32 };
-        let (value, scale) = (convert(value, through, cx)?, convert(scale, through, cx)?);
-        let width = product(&value.dims()[at..]);
-        let value = if wide {
+        let is_f64 = value.ty() == ElementType::F64 || stash == Some(ElementType::F64);
+        let compute_ty = if is_f64 { ElementType::F64 } else { ElementType::F32 };
+        let (value, scale) = (convert(value, compute_ty, cx)?, convert(scale, compute_ty, cx)?);
+        let width = product(&value.dims()[axis..]);
+        let value = if is_f64 {
             normalized::<f64>(value, width, epsilon, cx)?
         } else {
             normalized::<f32>(value, width, epsilon, cx)?
@@ -57,9 +62,9 @@ fn normalized<T: Real>(mut value: Value, width: usize, epsilon: f32, cx: &ExecCo
                 }
             }
             let sum = squares.into_iter().fold(T::ZERO, T::plus);
-            let mean = sum.over(T::from_f64(width as f64)).plus(T::from_f64(f64::from(epsilon)));
+            let mean = sum.divided_by(T::from_f64(width as f64)).plus(T::from_f64(f64::from(epsilon)));
             let root = T::from_f64(mean.to_f64().sqrt());
-            each(row, &mut checkpoint, cx, |x| *x = x.over(root))?;
+            for_each(row, &mut checkpoint, cx, |x| *x = x.divided_by(root))?;
         }
         Ok(())
     };

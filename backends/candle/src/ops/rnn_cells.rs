@@ -1,10 +1,16 @@
-//! The cells of recurrent networks, and the activations that they may have.
+//! The cells of LSTM, GRU and RNN with their activations, and the parameters that the recurrent operators share.
 
+use crate::compute::context::ExecContext;
+use crate::ops::integers::integers;
 use crate::ops::node::Node;
 use crate::ops::real::Real;
+use crate::tensor::budget::Charge;
+use crate::tensor::dims::Dims;
+use crate::tensor::element::Element;
+use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-/// Which recurrent operator it is.
+/// A recurrent operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Lstm,
@@ -20,6 +26,44 @@ impl Kind {
             Self::Rnn => 1,
         }
     }
+}
+
+/// Whether each direction of a recurrence goes backwards.
+pub(super) fn directions(node: &Node<'_>) -> Result<Vec<bool>, Error> {
+    match node.string("direction", "forward")? {
+        "forward" => Ok(vec![false]),
+        "reverse" => Ok(vec![true]),
+        "bidirectional" => Ok(vec![false, true]),
+        _ => Err(Error::invalid_encoding("attribute direction is not one of forward, reverse and bidirectional")),
+    }
+}
+
+/// The elements of an optional parameter or state, which must have the dimensions `dims`.
+pub(super) fn parameter<'a, T: Element>(value: Option<&'a Value>, dims: &[usize]) -> Result<Option<&'a [T]>, Error> {
+    match value {
+        Some(value) if value.dims() == dims => value.elements::<T>().map(Some),
+        Some(value) => {
+            let why = format!("a parameter has dimensions {}, not {}", Dims(value.dims()), Dims(dims));
+            Err(Error::invalid_argument(why))
+        }
+        None => Ok(None),
+    }
+}
+
+/// The length of each sequence of the batch.
+pub(super) fn sequence_lengths(
+    value: &Value,
+    steps: usize,
+    batch: usize,
+    cx: &ExecContext<'_>,
+) -> Result<(Vec<usize>, Charge), Error> {
+    let wrong = || Error::invalid_argument(format!("sequence_lens must be {batch} numbers from 0 to {steps}"));
+    let given = integers(value, cx)?;
+    let (mut lengths, charge) = cx.list::<usize>(given.len())?;
+    for &length in &*given {
+        lengths.push(usize::try_from(length).ok().filter(|&length| length <= steps).ok_or_else(wrong)?);
+    }
+    if lengths.len() == batch { Ok((lengths, charge)) } else { Err(wrong()) }
 }
 
 /// An activation of a recurrence.
@@ -41,9 +85,9 @@ enum Activation {
 impl Activation {
     fn apply<T: Real>(self, x: T) -> T {
         let (zero, one) = (T::ZERO, T::ONE);
-        let of = |number: f32| T::from_f64(f64::from(number));
+        let float = |number: f32| T::from_f64(f64::from(number));
         match self {
-            // A NaN stays one.
+            // NaN is kept.
             Self::Relu => {
                 if x < zero {
                     zero
@@ -53,26 +97,26 @@ impl Activation {
             }
             Self::Tanh => x.tanh(),
             Self::Sigmoid => x.sigmoid(),
-            Self::Affine(alpha, beta) => of(alpha) * x + of(beta),
+            Self::Affine(alpha, beta) => float(alpha) * x + float(beta),
             Self::LeakyRelu(alpha) => {
                 if x < zero {
-                    of(alpha) * x
+                    float(alpha) * x
                 } else {
                     x
                 }
             }
             Self::ThresholdedRelu(alpha) => {
-                if x > of(alpha) {
+                if x > float(alpha) {
                     x
                 } else {
                     zero
                 }
             }
-            Self::ScaledTanh(alpha, beta) => of(alpha) * (of(beta) * x).tanh(),
-            Self::HardSigmoid(alpha, beta) => (of(alpha) * x + of(beta)).clamp(zero, one),
+            Self::ScaledTanh(alpha, beta) => float(alpha) * (float(beta) * x).tanh(),
+            Self::HardSigmoid(alpha, beta) => (float(alpha) * x + float(beta)).clamp(zero, one),
             Self::Elu(alpha) => {
                 if x < zero {
-                    of(alpha) * x.exp_m1()
+                    float(alpha) * x.exp_m1()
                 } else {
                     x
                 }
@@ -82,7 +126,7 @@ impl Activation {
         }
     }
 
-    /// The activation of a name, with its numbers taken off the two lists where it has any.
+    /// The activation of a name; its parameters, if any, are removed from the front of the two lists.
     fn named(name: &str, alphas: &mut &[f32], betas: &mut &[f32]) -> Result<Self, Error> {
         fn next(list: &mut &[f32], default: f32) -> f32 {
             let Some((&first, rest)) = list.split_first() else { return default };
@@ -101,26 +145,26 @@ impl Activation {
             "elu" => Self::Elu(next(alphas, 1.0)),
             "softsign" => Self::Softsign,
             "softplus" => Self::Softplus,
-            _ => return Err(Error::unsupported("an activation that ONNX doesn't name is not supported")),
+            _ => return Err(Error::unsupported("attribute activations has an activation that ONNX does not define")),
         })
     }
 }
 
-/// The functions of a cell, in ONNX's order: f, g, h.
+/// The activations of a cell, named f, g and h as in ONNX.
 pub(super) struct Functions {
     f: Activation,
     g: Activation,
     h: Activation,
     clip: Option<f32>,
-    /// LSTM: the forget gate is what the input gate leaves.
+    /// LSTM: the forget gate is one minus the input gate.
     coupled: bool,
-    /// GRU: the reset gate comes after the recurrent product, not before.
-    resets_late: bool,
+    /// GRU: the reset gate is applied after the recurrent product.
+    linear_before_reset: bool,
 }
 
-/// What one step does with its gates.
+/// The cell of one direction.
 pub(super) enum Cell {
-    /// With sigmoid and tanh, and nothing else.
+    /// An LSTM with the default activations, not clipped and not coupled.
     StandardLstm,
     Lstm(Functions),
     Gru(Functions),
@@ -128,7 +172,7 @@ pub(super) enum Cell {
 }
 
 /// The cell of each direction.
-pub(super) fn activations(node: &Node<'_>, kind: Kind, directions: usize) -> Result<Vec<Cell>, Error> {
+pub(super) fn cells_of(node: &Node<'_>, kind: Kind, directions: usize) -> Result<Vec<Cell>, Error> {
     let (each, standard): (usize, &[&str]) = match kind {
         Kind::Lstm => (3, &["Sigmoid", "Tanh", "Tanh"]),
         Kind::Gru => (2, &["Sigmoid", "Tanh"]),
@@ -139,13 +183,17 @@ pub(super) fn activations(node: &Node<'_>, kind: Kind, directions: usize) -> Res
         None => standard.iter().copied().cycle().take(each * directions).collect(),
     };
     if names.len() != each * directions {
-        return Err(Error::invalid_encoding(format!("{} activations, not {}", names.len(), each * directions)));
+        return Err(Error::invalid_encoding(format!(
+            "attribute activations has {} names, not {}",
+            names.len(),
+            each * directions
+        )));
     }
     let mut alphas = node.floats("activation_alpha")?.unwrap_or_default();
     let mut betas = node.floats("activation_beta")?.unwrap_or_default();
     let clip = node.float_option("clip")?.filter(|clip| *clip > 0.0);
     let coupled = kind == Kind::Lstm && node.flag("input_forget", false)?;
-    let resets_late = kind == Kind::Gru && node.flag("linear_before_reset", false)?;
+    let linear_before_reset = kind == Kind::Gru && node.flag("linear_before_reset", false)?;
     let mut cells = Vec::with_capacity(directions);
     for names in names.chunks_exact(each) {
         let is_standard = names.iter().zip(standard).all(|(name, standard)| name.eq_ignore_ascii_case(standard));
@@ -153,7 +201,7 @@ pub(super) fn activations(node: &Node<'_>, kind: Kind, directions: usize) -> Res
             Some(name) => Activation::named(name, &mut alphas, &mut betas),
             None => Ok(Activation::Tanh),
         };
-        let functions = Functions { f: next(0)?, g: next(1)?, h: next(2)?, clip, coupled, resets_late };
+        let functions = Functions { f: next(0)?, g: next(1)?, h: next(2)?, clip, coupled, linear_before_reset };
         cells.push(match kind {
             Kind::Lstm if is_standard && clip.is_none() && !coupled => Cell::StandardLstm,
             Kind::Lstm => Cell::Lstm(functions),
@@ -165,22 +213,22 @@ pub(super) fn activations(node: &Node<'_>, kind: Kind, directions: usize) -> Res
 }
 
 impl Cell {
-    /// Whether the bias of the last gate's recurrent part is added inside of the cell.
-    pub(super) const fn resets_late(&self) -> bool {
-        matches!(self, Self::Gru(functions) if functions.resets_late)
+    /// Whether the cell itself adds the recurrent bias of the last gate.
+    pub(super) const fn linear_before_reset(&self) -> bool {
+        matches!(self, Self::Gru(functions) if functions.linear_before_reset)
     }
 
-    /// The standard LSTM with peepholes.
+    /// The LSTM with the default activations and with peepholes.
     pub(super) fn lstm<T: Real>(gates: &[T], h: &mut [T], c: &mut [T], peepholes: Option<&[T]>) {
         let (f, g) = (Activation::Sigmoid, Activation::Tanh);
-        Functions { f, g, h: g, clip: None, coupled: false, resets_late: false }.lstm(gates, h, c, peepholes);
+        Functions { f, g, h: g, clip: None, coupled: false, linear_before_reset: false }.lstm(gates, h, c, peepholes);
     }
 }
 
 impl Functions {
     fn clipped<T: Real>(&self, x: T) -> T {
         match self.clip {
-            // A NaN stays one; the bound is positive.
+            // The bound is positive. NaN is kept.
             Some(clip) => {
                 let clip = T::from_f64(f64::from(clip));
                 x.clamp(-clip, clip)
@@ -193,17 +241,17 @@ impl Functions {
     pub(super) fn lstm<T: Real>(&self, gates: &[T], h: &mut [T], c: &mut [T], peepholes: Option<&[T]>) {
         let hidden = h.len();
         let gate = |which: usize, index: usize| gates[which * hidden + index];
-        let peep = |which: usize, index: usize| peepholes.map_or(T::ZERO, |p| p[which * hidden + index]);
+        let peephole = |which: usize, index: usize| peepholes.map_or(T::ZERO, |p| p[which * hidden + index]);
         for index in 0..hidden {
             let old = c[index];
-            let input = self.f.apply(self.clipped(gate(0, index) + peep(0, index) * old));
+            let input = self.f.apply(self.clipped(gate(0, index) + peephole(0, index) * old));
             let forget = if self.coupled {
                 T::ONE - input
             } else {
-                self.f.apply(self.clipped(gate(2, index) + peep(2, index) * old))
+                self.f.apply(self.clipped(gate(2, index) + peephole(2, index) * old))
             };
             c[index] = forget * old + input * self.g.apply(self.clipped(gate(3, index)));
-            let output = self.f.apply(self.clipped(gate(1, index) + peep(1, index) * c[index]));
+            let output = self.f.apply(self.clipped(gate(1, index) + peephole(1, index) * c[index]));
             h[index] = output * self.h.apply(c[index]);
         }
     }
@@ -219,20 +267,20 @@ impl Functions {
     ) {
         let hidden = h.len();
         let (both, last) = gates.split_at_mut(2 * hidden);
-        let (of_both, of_last) = recurrent.split_at(2 * hidden * hidden);
-        T::add_dots(of_both, h, both);
+        let (recurrent_both, recurrent_last) = recurrent.split_at(2 * hidden * hidden);
+        T::add_dots(recurrent_both, h, both);
         let (update, reset) = both.split_at(hidden);
         let reset = |index: usize| self.f.apply(self.clipped(reset[index]));
-        if self.resets_late {
+        if self.linear_before_reset {
             match bias {
                 Some(bias) => scratch.copy_from_slice(&bias[2 * hidden..3 * hidden]),
                 None => scratch.fill(T::ZERO),
             }
-            T::add_dots(of_last, h, scratch);
+            T::add_dots(recurrent_last, h, scratch);
             last.iter_mut().zip(scratch.iter()).enumerate().for_each(|(index, (x, part))| *x += reset(index) * *part);
         } else {
             scratch.iter_mut().zip(h.iter()).enumerate().for_each(|(index, (x, h))| *x = reset(index) * *h);
-            T::add_dots(of_last, scratch, last);
+            T::add_dots(recurrent_last, scratch, last);
         }
         for (index, h) in h.iter_mut().enumerate() {
             let update = self.f.apply(self.clipped(update[index]));

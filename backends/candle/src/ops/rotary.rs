@@ -1,4 +1,4 @@
-//! RotaryEmbedding: pairs of elements turned by an angle that depends on their place in the sequence.
+//! RotaryEmbedding: rotates pairs of elements by an angle that depends on their position in the sequence.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
@@ -13,10 +13,10 @@ pub(super) const OPERATORS: &[Operator] = &[since(23, "RotaryEmbedding", (3, 4),
 
 struct Rotary {
     interleaved: bool,
-    /// Heads of a tensor of three dimensions.
+    /// Number of heads; needed for a tensor of three dimensions.
     heads: Option<usize>,
-    /// Elements of each head that are turned; all of them where it is 0.
-    turned: usize,
+    /// Elements of each head that are rotated; 0 for all.
+    embedding_dim: usize,
 }
 
 fn rotary(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -26,30 +26,35 @@ fn rotary(node: &Node<'_>) -> Result<OpFn, Error> {
     };
     let heads = Some(count("num_heads")?).filter(|&heads| heads > 0);
     let operator =
-        Rotary { interleaved: node.flag("interleaved", false)?, heads, turned: count("rotary_embedding_dim")? };
-    if !operator.turned.is_multiple_of(2) {
+        Rotary { interleaved: node.flag("interleaved", false)?, heads, embedding_dim: count("rotary_embedding_dim")? };
+    if !operator.embedding_dim.is_multiple_of(2) {
         return Err(Error::invalid_encoding("attribute rotary_embedding_dim is odd"));
     }
     Ok(Box::new(move |args, cx| operator.run(args, cx)))
 }
 
-/// Sines and cosines, and which row of them a place in the sequence takes.
+/// The caches of cosines and sines, and their row for each position.
 struct Angles<'a> {
     cosines: &'a [f32],
     sines: &'a [f32],
     half: usize,
     rows: usize,
-    places: Option<&'a [i64]>,
+    position_ids: Option<&'a [i64]>,
 }
 
 impl Angles<'_> {
-    /// The cosines and sines for place `index` of all places of the batch.
+    /// The cosines and sines of the position at `index`, counted over the batch.
     fn of(&self, index: usize) -> Result<(&[f32], &[f32]), Error> {
-        let row = match self.places {
+        let row = match self.position_ids {
             None => index,
-            Some(places) => {
-                let row = usize::try_from(places[index]).ok().filter(|&row| row < self.rows);
-                let why = || format!("position {} of {} rows of cosines", places[index], self.rows);
+            Some(position_ids) => {
+                let row = usize::try_from(position_ids[index]).ok().filter(|&row| row < self.rows);
+                let why = || {
+                    format!(
+                        "position id {} is not below {}, the number of rows of the cosine cache",
+                        position_ids[index], self.rows
+                    )
+                };
                 row.ok_or_else(|| Error::invalid_argument(why()))?
             }
         };
@@ -65,58 +70,65 @@ impl Rotary {
         if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16) {
             return Err(no_type(&value));
         }
-        // Batch, places and heads, with the steps of the last two in the order of the elements.
-        let wrong = || Error::invalid_argument(format!("a rotary embedding of {}", Dims(value.dims())));
-        let (batch, len, heads, size, by_head) = match *value.dims() {
-            [batch, heads, len, size] if self.heads.is_none_or(|told| told == heads) => (batch, len, heads, size, true),
+        // The sizes of the input, and whether its heads come before its positions.
+        let wrong = || Error::invalid_argument(format!("the input {} does not divide into heads", Dims(value.dims())));
+        let (batch, len, heads, size, heads_first) = match *value.dims() {
+            [batch, heads, len, size] if self.heads.is_none_or(|number| number == heads) => {
+                (batch, len, heads, size, true)
+            }
             [batch, len, width] => {
                 let heads = self.heads.filter(|&heads| width % heads == 0).ok_or_else(wrong)?;
                 (batch, len, heads, width / heads, false)
             }
             _ => return Err(wrong()),
         };
-        let turned = if self.turned == 0 { size } else { self.turned };
-        if turned % 2 != 0 || turned > size {
-            return Err(Error::invalid_argument(format!("{turned} of {size} elements turned in pairs")));
+        let rotary_dim = if self.embedding_dim == 0 { size } else { self.embedding_dim };
+        if rotary_dim % 2 != 0 || rotary_dim > size {
+            return Err(Error::invalid_argument(format!(
+                "{rotary_dim} elements of a head of {size} cannot be rotated in pairs"
+            )));
         }
-        let places = args.take(3).ok();
+        let position_ids = args.take(3).ok();
         let (cosines, sines) = (args.take(1)?, args.take(2)?);
-        let half = turned / 2;
-        let fits = match (&places, cosines.dims()) {
-            (Some(places), &[_, columns]) => columns == half && places.dims() == [batch, len],
+        let half = rotary_dim / 2;
+        let fits = match (&position_ids, cosines.dims()) {
+            (Some(position_ids), &[_, columns]) => columns == half && position_ids.dims() == [batch, len],
             (None, &[b, l, columns]) => [b, l, columns] == [batch, len, half],
             _ => false,
         };
         if !fits || cosines.dims() != sines.dims() {
-            let why =
-                format!("cosines {} and sines {} for {batch}×{len} places", Dims(cosines.dims()), Dims(sines.dims()));
+            let why = format!(
+                "the caches of cosines {} and sines {} do not fit {batch}×{len} positions",
+                Dims(cosines.dims()),
+                Dims(sines.dims())
+            );
             return Err(Error::invalid_argument(why));
         }
         let rows = cosines.dims()[0];
         let (cosines, sines) = (convert(cosines, ElementType::F32, cx)?, convert(sines, ElementType::F32, cx)?);
         let (cosines, sines) = (cosines.elements()?, sines.elements()?);
-        let places = places.as_ref().map(Value::elements::<i64>).transpose()?;
-        let angles = Angles { cosines, sines, half, rows, places };
+        let position_ids = position_ids.as_ref().map(Value::elements::<i64>).transpose()?;
+        let angles = Angles { cosines, sines, half, rows, position_ids };
         let value = convert(value, ElementType::F32, cx)?;
         let elements = value.elements::<f32>()?;
         let result = cx.output::<f32>(value.dims())?.append(|out| {
             let mut checkpoint = Checkpoint::default();
-            let (first, second) = if by_head { (heads, len) } else { (len, heads) };
+            let (first, second) = if heads_first { (heads, len) } else { (len, heads) };
             for (index, row) in elements.chunks_exact(size).enumerate() {
                 let image = index / (first * second);
-                let at = if by_head { index % second } else { index / second % first };
-                let (along, across) = angles.of(image * len + at)?;
+                let at = if heads_first { index % second } else { index / second % first };
+                let (cosines, sines) = angles.of(image * len + at)?;
                 let start = out.len();
                 checkpoint.copy(row, out, cx)?;
-                checkpoint.step(turned, cx)?;
-                self.turn(row, &mut out[start..start + turned], along, across);
+                checkpoint.step(rotary_dim, cx)?;
+                self.rotate(row, &mut out[start..start + rotary_dim], cosines, sines);
             }
             Ok(())
         })?;
         Ok(vec![convert(result, ty, cx)?])
     }
 
-    fn turn(&self, row: &[f32], out: &mut [f32], cosines: &[f32], sines: &[f32]) {
+    fn rotate(&self, row: &[f32], out: &mut [f32], cosines: &[f32], sines: &[f32]) {
         let half = cosines.len();
         for (pair, (cosine, sine)) in cosines.iter().zip(sines).enumerate() {
             let (a, b) = if self.interleaved { (2 * pair, 2 * pair + 1) } else { (pair, half + pair) };

@@ -1,15 +1,15 @@
-//! Writes by index: ScatterElements, Scatter, ScatterND.
+//! Operators that write elements by index: ScatterElements, Scatter, ScatterND.
 //!
-//! The updates are applied in their order, so that of two with one index the later wins, or both are added up.
+//! The updates are applied in order: of two updates of one element the later wins, or both are reduced.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
-use crate::ops::gather::place;
+use crate::ops::gather::{element_offsets, tuple_offset};
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::tensor::dims::{Dims, axis, product, strides};
+use crate::tensor::dims::{Dims, axis, product};
 use crate::tensor::element::{Element, ElementType, with_elements};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -20,14 +20,14 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(11, "ScatterND", (3, 3), scatter_nd),
 ];
 
-/// What becomes of the element that an update meets.
+/// How an update is combined with its element.
 #[derive(Clone, Copy, PartialEq)]
 enum Reduction {
     Replace,
     Add,
     Multiply,
-    Most,
-    Least,
+    Max,
+    Min,
 }
 
 fn reduction(node: &Node<'_>) -> Result<Reduction, Error> {
@@ -38,23 +38,23 @@ fn reduction(node: &Node<'_>) -> Result<Reduction, Error> {
         "none" => Reduction::Replace,
         "add" => Reduction::Add,
         "mul" => Reduction::Multiply,
-        "max" if node.opset >= 18 => Reduction::Most,
-        "min" if node.opset >= 18 => Reduction::Least,
-        _ => return Err(Error::invalid_encoding("a reduction that is none of those known")),
+        "max" if node.opset >= 18 => Reduction::Max,
+        "min" if node.opset >= 18 => Reduction::Min,
+        _ => return Err(Error::invalid_encoding("attribute reduction is not one of none, add, mul, max and min")),
     })
 }
 
-fn reducer<T: Number>(reduction: Reduction) -> fn(T, T) -> T {
+fn reduce_fn<T: Number>(reduction: Reduction) -> fn(T, T) -> T {
     match reduction {
         Reduction::Replace => |_, new| new,
         Reduction::Add => T::plus,
         Reduction::Multiply => T::times,
-        Reduction::Most => T::most,
-        Reduction::Least => T::least,
+        Reduction::Max => T::larger,
+        Reduction::Min => T::smaller,
     }
 }
 
-/// Applies runs of `inner` updates, each to where its start says.
+/// Applies runs of `inner` updates to the elements from each start on.
 fn apply(
     value: &Value,
     updates: &Value,
@@ -65,25 +65,24 @@ fn apply(
 ) -> Result<Value, Error> {
     if reduction == Reduction::Replace {
         return with_elements!(value, |elements| {
-            let _ = elements;
-            replace(elements, updates, starts, inner, value.dims(), |_, new| new, cx)
+            apply_runs(elements, updates, starts, inner, value.dims(), |_, new| new, cx)
         });
     }
     if value.ty() == ElementType::Bool {
         return Err(crate::tensor::value::no_type(value));
     }
     if matches!(value.ty(), ElementType::F16 | ElementType::Bf16) && updates.ty() == value.ty() {
-        // Many updates of one element are added up as f32, and rounded once.
+        // Updates of f16 and bf16 are reduced in f32 and rounded once.
         let wide = |value: &Value| convert(value.clone(), ElementType::F32, cx);
         let result = apply(&wide(value)?, &wide(updates)?, starts, inner, reduction, cx)?;
         return convert(result, value.ty(), cx);
     }
     with_numbers!(*value, T => {
-        replace(value.elements::<T>()?, updates, starts, inner, value.dims(), reducer::<T>(reduction), cx)
+        apply_runs(value.elements::<T>()?, updates, starts, inner, value.dims(), reduce_fn::<T>(reduction), cx)
     })
 }
 
-fn replace<T: Element>(
+fn apply_runs<T: Element>(
     elements: &[T],
     updates: &Value,
     starts: &[usize],
@@ -107,36 +106,24 @@ fn replace<T: Element>(
 }
 
 fn scatter_elements(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(0);
+    let signed_axis = node.int("axis")?.unwrap_or(0);
     let reduction = reduction(node)?;
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let (indices, updates) = (args.get(1)?, args.get(2)?);
-        let at = axis(at, value.rank())?;
-        let fits = |(place, (index, dim)): (usize, (&usize, &usize))| place == at || index <= dim;
+        let axis = axis(signed_axis, value.rank())?;
+        let fits = |(position, (index, dim)): (usize, (&usize, &usize))| position == axis || index <= dim;
         let same = indices.rank() == value.rank() && indices.dims() == updates.dims();
         if !same || !indices.dims().iter().zip(value.dims()).enumerate().all(fits) {
-            let why = format!("{} at {} in {}", Dims(updates.dims()), Dims(indices.dims()), Dims(value.dims()));
+            let why = format!(
+                "updates {} with indices {} do not fit the data {}",
+                Dims(updates.dims()),
+                Dims(indices.dims()),
+                Dims(value.dims())
+            );
             return Err(Error::invalid_argument(why));
         }
-        let list = integers(indices, cx)?;
-        let (mut starts, _charge) = cx.list::<usize>(list.len())?;
-        let mut checkpoint = Checkpoint::default();
-        let (steps, dim) = (strides(value.dims()), value.dims()[at]);
-        let mut index = vec![0_usize; indices.rank()];
-        for &found in &*list {
-            checkpoint.step(index.len(), cx)?;
-            let found = place(found, dim)?;
-            let offset: usize = index.iter().zip(&steps).map(|(index, step)| index * step).sum();
-            starts.push(offset - index[at] * steps[at] + found * steps[at]);
-            for (index, &dim) in index.iter_mut().zip(indices.dims()).rev() {
-                *index += 1;
-                if *index < dim {
-                    break;
-                }
-                *index = 0;
-            }
-        }
+        let (starts, _charge) = element_offsets(indices, value.dims(), axis, cx)?;
         Ok(vec![apply(&value, updates, &starts, 1, reduction, cx)?])
     }))
 }
@@ -147,7 +134,12 @@ fn scatter_nd(node: &Node<'_>) -> Result<OpFn, Error> {
         let value = args.take(0)?;
         let (indices, updates) = (args.get(1)?, args.get(2)?);
         let wrong = || {
-            let why = format!("{} at {} in {}", Dims(updates.dims()), Dims(indices.dims()), Dims(value.dims()));
+            let why = format!(
+                "updates {} with indices {} do not fit the data {}",
+                Dims(updates.dims()),
+                Dims(indices.dims()),
+                Dims(value.dims())
+            );
             Error::invalid_argument(why)
         };
         let (&depth, lookups) = indices.dims().split_last().ok_or_else(wrong)?;
@@ -164,11 +156,7 @@ fn scatter_nd(node: &Node<'_>) -> Result<OpFn, Error> {
         let mut checkpoint = Checkpoint::default();
         for tuple in list.chunks_exact(depth) {
             checkpoint.step(depth, cx)?;
-            let mut offset = 0;
-            for (&index, &dim) in tuple.iter().zip(indexed) {
-                offset = offset * dim + place(index, dim)?;
-            }
-            starts.push(offset * inner);
+            starts.push(tuple_offset(tuple, indexed)? * inner);
         }
         if inner == 0 {
             return Ok(vec![value]);

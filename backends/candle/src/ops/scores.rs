@@ -1,5 +1,4 @@
-//! What the classifiers and regressors of ai.onnx.ml have in common: rows of features, labels, and what is done to
-//! scores.
+//! Parts that the classifiers and regressors of ai.onnx.ml share: rows of features, labels, transformations of scores.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
@@ -9,19 +8,19 @@ use crate::tensor::element::{Element, ElementType, with_elements};
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
-/// A function of the scores of one row.
+/// The post_transform of the scores of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Transform {
     None,
     Softmax,
     Logistic,
-    /// As softmax over the scores that are not 0, which stay 0.
+    /// The softmax over the scores that are not 0; those that are stay 0.
     SoftmaxZero,
     Probit,
 }
 
 impl Transform {
-    /// The one that the attribute names.
+    /// The transformation that attribute post_transform names.
     pub(super) fn named(node: &Node<'_>) -> Result<Self, Error> {
         Ok(match node.string("post_transform", "NONE")? {
             "NONE" => Self::None,
@@ -29,11 +28,15 @@ impl Transform {
             "LOGISTIC" => Self::Logistic,
             "SOFTMAX_ZERO" => Self::SoftmaxZero,
             "PROBIT" => Self::Probit,
-            _ => return Err(Error::invalid_encoding("a post_transform that ONNX doesn't name")),
+            _ => {
+                return Err(Error::invalid_encoding(
+                    "attribute post_transform is not one of NONE, SOFTMAX, LOGISTIC, SOFTMAX_ZERO and PROBIT",
+                ));
+            }
         })
     }
 
-    /// The one of a number, as TreeEnsemble has it.
+    /// The transformation of a number in TreeEnsemble.
     pub(super) fn numbered(number: i64) -> Result<Self, Error> {
         Ok(match number {
             0 => Self::None,
@@ -41,18 +44,18 @@ impl Transform {
             2 => Self::Logistic,
             3 => Self::SoftmaxZero,
             4 => Self::Probit,
-            _ => return Err(Error::invalid_encoding(format!("post_transform {number}, which ONNX doesn't name"))),
+            _ => return Err(Error::invalid_encoding(format!("post_transform {number} is not between 0 and 4"))),
         })
     }
 
-    /// Changes the scores of one row.
+    /// Transforms the scores of one row.
     pub(super) fn apply(self, scores: &mut [f64]) {
         match self {
             Self::None => {}
             Self::Logistic => scores.iter_mut().for_each(|score| *score = logistic(*score)),
             Self::Probit => scores.iter_mut().for_each(|score| *score = probit(*score)),
             Self::Softmax => softmax(scores, |_| true),
-            // What onnxruntime takes for 0.
+            // onnxruntime treats smaller scores as 0.
             Self::SoftmaxZero => softmax(scores, |score| score.abs() > 1e-7),
         }
     }
@@ -62,11 +65,11 @@ pub(super) fn logistic(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-fn softmax(scores: &mut [f64], counts: impl Fn(f64) -> bool) {
+fn softmax(scores: &mut [f64], is_included: impl Fn(f64) -> bool) {
     let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mut sum = 0.0;
     for score in &mut *scores {
-        *score = if counts(*score) { (*score - top).exp() } else { 0.0 };
+        *score = if is_included(*score) { (*score - top).exp() } else { 0.0 };
         sum += *score;
     }
     if sum > 0.0 {
@@ -94,7 +97,12 @@ pub(super) fn rows(value: Value, cx: &ExecContext<'_>) -> Result<(Value, usize, 
     let (rows, columns) = match *value.dims() {
         [columns] => (1, columns),
         [rows, columns] => (rows, columns),
-        _ => return Err(Error::invalid_argument(format!("{} where rows of features are wanted", Dims(value.dims())))),
+        _ => {
+            return Err(Error::invalid_argument(format!(
+                "the input {} must have one or two dimensions",
+                Dims(value.dims())
+            )));
+        }
     };
     Ok((convert(value, ElementType::F64, cx)?, rows, columns))
 }
@@ -104,35 +112,37 @@ pub(super) fn labels(node: &Node<'_>, integers: &str) -> Result<Value, Error> {
     let integers = node.ints(integers)?.unwrap_or_default();
     let strings = node.string_ids("classlabels_strings")?.unwrap_or_default();
     if integers.is_empty() == strings.is_empty() {
-        return Err(Error::invalid_encoding("the labels are to be integers or strings"));
+        return Err(Error::invalid_encoding("the class labels must be either integers or strings"));
     }
     let labels = if strings.is_empty() {
         Value::new(vec![integers.len()], integers.to_vec())?
     } else {
         Value::new(vec![strings.len()], strings)?
     };
-    node.charge_attributes(labels.bytes())?;
+    node.charge(labels.bytes())?;
     Ok(labels)
 }
 
-/// The label of each row, by the place that it has among `labels`.
-pub(super) fn chosen(labels: &Value, places: &[usize], cx: &ExecContext<'_>) -> Result<Value, Error> {
+/// The label of each row, by its index in `labels`.
+pub(super) fn labels_at(labels: &Value, positions: &[usize], cx: &ExecContext<'_>) -> Result<Value, Error> {
     with_elements!(labels, |labels| {
-        cx.output(&[places.len()])?.collect(places.iter().map(|&place| labels.get(place).copied().unwrap_or_default()))
+        cx.output(&[positions.len()])?
+            .collect(positions.iter().map(|&position| labels.get(position).copied().unwrap_or_default()))
     })
 }
 
-/// The place of the highest score, the first of equal ones.
-pub(super) fn highest(scores: &[f64]) -> usize {
-    let best = scores.iter().enumerate().fold(None, |best, (place, &score)| match best {
+/// The index of the highest score, the first of equal ones.
+pub(super) fn argmax(scores: &[f64]) -> usize {
+    let best = scores.iter().enumerate().fold(None, |best, (position, &score)| match best {
         Some((_, top)) if score <= top => best,
-        _ => Some((place, score)),
+        _ => Some((position, score)),
     });
-    best.map_or(0, |(place, _)| place)
+    best.map_or(0, |(position, _)| position)
 }
 
-/// The scores of the two classes of a classifier with one score.
-pub(super) fn both(score: f64, complements: bool, transform: Transform) -> [f64; 2] {
+/// The scores of both classes of a classifier that has one score, for the second class. With `complements` the first
+/// score is one minus the second, otherwise its negative.
+pub(super) fn binary_scores(score: f64, complements: bool, transform: Transform) -> [f64; 2] {
     match transform {
         Transform::Logistic => [logistic(-score), logistic(score)],
         _ if complements => [1.0 - score, score],
@@ -150,7 +160,7 @@ pub(super) fn collect(
     collect_as(|score| score as f32, rows, width, cx, row)
 }
 
-/// Collects rows of scores as what `rounded` makes of each.
+/// Collects rows of scores, each converted by `rounded`.
 pub(super) fn collect_as<T: Element>(
     rounded: impl Fn(f64) -> T,
     rows: usize,

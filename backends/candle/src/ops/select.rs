@@ -1,7 +1,8 @@
-//! Copies of parts of a tensor, in any order: what Slice, Transpose, Tile, Split and Pad come down to.
+//! Copies the selected indices of each dimension, in any order. Slice, Transpose, Tile, Compress, Pad and Resize use
+//! it.
 //!
-//! Each dimension of the result has a list of offsets; an element of the result is the element of the source at the
-//! sum of its offsets. Runs that lie together in the source are copied as one.
+//! Each dimension of the result has a list of offsets; an element of the result is the element of the source at the sum
+//! of its offsets. Runs that are contiguous in the source are copied as one.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::tensor::budget::Charge;
@@ -10,13 +11,13 @@ use crate::tensor::element::{Element, with_elements};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-/// Offsets of the indices of one dimension, charged.
+/// The offsets of the selected indices of one dimension.
 pub(super) struct Offsets {
     list: Vec<usize>,
     _charge: Charge,
 }
 
-/// The offsets of `count` indices of a dimension whose elements are `stride` apart.
+/// The offsets of indices of a dimension whose elements are `stride` apart.
 pub(super) fn offsets(
     mut indices: impl ExactSizeIterator<Item = usize>,
     stride: usize,
@@ -31,7 +32,7 @@ pub(super) fn offsets(
     Ok(Offsets { list, _charge: charge })
 }
 
-/// The elements at the sums of `offsets`, which all lie within the value.
+/// The elements at the sums of `offsets`, all of which must be inside the value.
 pub(super) fn select(value: &Value, offsets: &[Offsets], cx: &ExecContext<'_>) -> Result<Value, Error> {
     let offsets: Vec<&[usize]> = offsets.iter().map(|offsets| offsets.list.as_slice()).collect();
     let dims: Vec<usize> = offsets.iter().map(|offsets| offsets.len()).collect();
@@ -40,15 +41,15 @@ pub(super) fn select(value: &Value, offsets: &[Offsets], cx: &ExecContext<'_>) -
     Ok(selected.retyped(ty))
 }
 
-/// Copies the elements of one that is not empty.
+/// Copies the selected elements of a result that is not empty.
 fn copy<T: Element>(elements: &[T], offsets: &[&[usize]], out: &mut Vec<T>, cx: &ExecContext<'_>) -> Result<(), Error> {
     let mut checkpoint = Checkpoint::default();
     let mut outer = offsets;
     let (mut start, mut len) = (0, 1);
-    // Dimensions at the end that lie together in the source become one run.
+    // The last dimensions that are contiguous in the source become one run.
     while let [rest @ .., last] = outer {
         let first = last.first().copied().unwrap_or(0);
-        if last.iter().enumerate().any(|(place, &offset)| offset != first + place * len) {
+        if last.iter().enumerate().any(|(position, &offset)| offset != first + position * len) {
             break;
         }
         start += first;
@@ -86,8 +87,8 @@ fn copy<T: Element>(elements: &[T], offsets: &[&[usize]], out: &mut Vec<T>, cx: 
     }
 }
 
-/// Refuses dimensions of a result before the lists that lead to it are made.
-pub(super) fn affordable(dims: &[usize], value: &Value, cx: &ExecContext<'_>) -> Result<(), Error> {
+/// Checks that the budget holds a result of `dims`, before the lists of offsets are built.
+pub(super) fn check_budget(dims: &[usize], value: &Value, cx: &ExecContext<'_>) -> Result<(), Error> {
     let bytes = count(dims)?.saturating_mul(value.ty().size());
     cx.budget.charge(bytes).map(drop)
 }

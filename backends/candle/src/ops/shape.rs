@@ -1,7 +1,9 @@
-//! Operators that read or change a tensor's dimensions and leave its elements alone.
+//! Operators that read or change the dimensions of a tensor and keep its elements: Shape, Size, Reshape, Flatten,
+//! Squeeze, Unsqueeze; and Identity and Dropout, which return their input.
 
 use crate::ops::cast::convert;
-use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::integers::ListParameter;
+use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::tensor::dims::{axes, axis, product};
 use crate::tensor::value::Value;
@@ -35,40 +37,39 @@ fn size(_: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 fn reshape(node: &Node<'_>) -> Result<OpFn, Error> {
-    let fixed = if node.opset < 5 { node.ints("shape")?.map(<[i64]>::to_vec) } else { None };
-    let zero_is_zero = node.opset >= 14 && node.flag("allowzero", false)?;
+    let shape = ListParameter::new(node, "shape", 5, 1)?;
+    let allow_zero = node.opset >= 14 && node.flag("allowzero", false)?;
     Ok(Box::new(move |mut args, _| {
         let value = args.take(0)?;
-        let shape = match &fixed {
-            Some(shape) => shape.clone(),
-            None => args.get(1)?.to_i64s()?,
-        };
-        let dims = resolve(&shape, value.dims(), zero_is_zero)?;
+        let shape = shape.get(&args)?.ok_or_else(|| Error::invalid_argument("the shape is missing"))?;
+        let dims = resolve(&shape, value.dims(), allow_zero)?;
         Ok(vec![value.reshaped(dims)?])
     }))
 }
 
-/// Dimensions with their zeros and the -1 put in.
-fn resolve(shape: &[i64], old: &[usize], zero_is_zero: bool) -> Result<Vec<usize>, Error> {
+/// Replaces each 0 by the dimension of the input at its position, and the -1 by what is left.
+fn resolve(shape: &[i64], old: &[usize], allow_zero: bool) -> Result<Vec<usize>, Error> {
     let mut dims = Vec::with_capacity(shape.len());
     let mut open = None;
-    for (place, &dim) in shape.iter().enumerate() {
+    for (position, &dim) in shape.iter().enumerate() {
         dims.push(match dim {
-            0 if zero_is_zero => 0,
-            0 => *old.get(place).ok_or_else(|| Error::invalid_argument("a 0 past the last dimension"))?,
+            0 if allow_zero => 0,
+            0 => *old
+                .get(position)
+                .ok_or_else(|| Error::invalid_argument("the shape has a 0 past the last dimension of the input"))?,
             -1 if open.is_none() => {
-                open = Some(place);
+                open = Some(position);
                 1
             }
-            dim => usize::try_from(dim).map_err(|_| Error::invalid_argument(format!("a dimension of {dim}")))?,
+            dim => usize::try_from(dim).map_err(|_| Error::invalid_argument(format!("dimension {dim} is negative")))?,
         });
     }
-    if let Some(place) = open {
+    if let Some(position) = open {
         let (rest, total) = (crate::tensor::dims::count(&dims)?, product(old));
         if rest == 0 || total % rest != 0 {
-            return Err(Error::invalid_argument(format!("{total} elements don't divide by {rest}")));
+            return Err(Error::invalid_argument(format!("{total} elements are not a multiple of {rest}")));
         }
-        if let Some(dim) = dims.get_mut(place) {
+        if let Some(dim) = dims.get_mut(position) {
             *dim = total / rest;
         }
     }
@@ -76,74 +77,62 @@ fn resolve(shape: &[i64], old: &[usize], zero_is_zero: bool) -> Result<Vec<usize
 }
 
 fn flatten(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(1);
+    let signed_axis = node.int("axis")?.unwrap_or(1);
     Ok(Box::new(move |mut args, _| {
         let value = args.take(0)?;
-        // The axis may lie past the last dimension.
+        // Flatten allows an axis equal to the rank.
         let rank = value.rank();
-        let at = if at == rank as i64 { rank } else { axis(at, rank)? };
-        let (outer, inner) = value.dims().split_at(at);
+        let axis = if signed_axis == rank as i64 { rank } else { axis(signed_axis, rank)? };
+        let (outer, inner) = value.dims().split_at(axis);
         let dims = vec![product(outer), product(inner)];
         Ok(vec![value.reshaped(dims)?])
     }))
 }
 
-/// Axes from an attribute, or from the second input as of opset 13.
-struct Listed(Option<Vec<i64>>);
-
-impl Listed {
-    fn new(node: &Node<'_>) -> Result<Self, Error> {
-        Ok(Self(if node.opset < 13 { node.ints("axes")?.map(<[i64]>::to_vec) } else { None }))
-    }
-
-    fn axes(&self, args: &Args) -> Result<Option<Vec<i64>>, Error> {
-        match (&self.0, args.option(1)) {
-            (Some(axes), _) => Ok(Some(axes.clone())),
-            (None, Some(axes)) => axes.to_i64s().map(Some),
-            (None, None) => Ok(None),
-        }
-    }
-}
-
 fn squeeze(node: &Node<'_>) -> Result<OpFn, Error> {
-    let listed = Listed::new(node)?;
+    let axes_list = ListParameter::new(node, "axes", 13, 1)?;
     Ok(Box::new(move |mut args, _| {
         let value = args.take(0)?;
-        let squeezed = match listed.axes(&args)? {
+        let squeezed = match axes_list.get(&args)? {
             Some(list) => axes(&list, value.rank())?,
-            None => value.dims().iter().enumerate().filter(|(_, dim)| **dim == 1).map(|(place, _)| place).collect(),
+            None => {
+                value.dims().iter().enumerate().filter(|(_, dim)| **dim == 1).map(|(position, _)| position).collect()
+            }
         };
-        if squeezed.iter().any(|&place| value.dims().get(place) != Some(&1)) {
+        if squeezed.iter().any(|&position| value.dims().get(position) != Some(&1)) {
             return Err(Error::invalid_argument("a dimension to be squeezed is not 1"));
         }
-        let kept = value.dims().iter().enumerate().filter(|(place, _)| !squeezed.contains(place));
+        let kept = value.dims().iter().enumerate().filter(|(position, _)| !squeezed.contains(position));
         let dims = kept.map(|(_, &dim)| dim).collect();
         Ok(vec![value.reshaped(dims)?])
     }))
 }
 
 fn unsqueeze(node: &Node<'_>) -> Result<OpFn, Error> {
-    let listed = Listed::new(node)?;
+    let axes_list = ListParameter::new(node, "axes", 13, 1)?;
     Ok(Box::new(move |mut args, _| {
         let value = args.take(0)?;
-        let list = listed.axes(&args)?.ok_or_else(|| Error::invalid_argument("no axes"))?;
+        let list = axes_list.get(&args)?.ok_or_else(|| Error::invalid_argument("the axes are missing"))?;
         let rank = value.rank() + list.len();
         if rank > crate::tensor::dims::MAX_RANK {
-            return Err(Error::too_large(format!("{rank} dimensions, {} at the most", crate::tensor::dims::MAX_RANK)));
+            return Err(Error::too_large(format!(
+                "the result has {rank} dimensions, and at most {} are supported",
+                crate::tensor::dims::MAX_RANK
+            )));
         }
         let new = axes(&list, rank)?;
         let mut old = value.dims().iter();
-        let dims = (0..rank).map(|place| if new.contains(&place) { 1 } else { old.next().copied().unwrap_or(1) });
+        let dims = (0..rank).map(|position| if new.contains(&position) { 1 } else { old.next().copied().unwrap_or(1) });
         let dims = dims.collect();
         Ok(vec![value.reshaped(dims)?])
     }))
 }
 
-/// Nothing is dropped outside training; the mask says so.
+/// Inference drops no element, so that the mask is true everywhere.
 fn dropout(node: &Node<'_>) -> Result<OpFn, Error> {
     node.ignore(&["ratio", "seed"]);
     let mask = node.outputs() > 1;
-    // Before opset 10 the mask has the type of what it masks.
+    // Before opset 10 the mask has the type of the input.
     let typed = node.opset < 10;
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;

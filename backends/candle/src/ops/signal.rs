@@ -1,6 +1,6 @@
-//! Signals: DFT, STFT, the windows, MelWeightMatrix.
+//! Signal processing: DFT, STFT, HannWindow, HammingWindow, BlackmanWindow, MelWeightMatrix.
 //!
-//! Windows and filters in f64, rounded at the end; the transforms are those of `fourier`.
+//! Computed in f64 and rounded at the end. The transforms are in `math::fourier`.
 
 use std::f64::consts::PI;
 
@@ -26,17 +26,15 @@ pub(super) const OPERATORS: &[Operator] = &[
 ];
 
 fn output_type(node: &Node<'_>) -> Result<ElementType, Error> {
-    let number = node.int("output_datatype")?.unwrap_or(1);
-    let ty = i32::try_from(number).ok().and_then(ElementType::from_onnx);
-    ty.ok_or_else(|| Error::unsupported(format!("element type {number} is not supported")))
+    Ok(node.element_type("output_datatype")?.unwrap_or(ElementType::F32))
 }
 
-/// A sum of cosines.
+/// A window that is a sum of cosines.
 fn window(node: &Node<'_>, [a, b, c]: [f64; 3]) -> Result<OpFn, Error> {
     let (ty, periodic) = (output_type(node)?, node.flag("periodic", true)?);
     Ok(Box::new(move |args, cx| {
         let size = integer(args.get(0)?)?;
-        let size = usize::try_from(size).map_err(|_| Error::invalid_argument(format!("a size of {size}")))?;
+        let size = usize::try_from(size).map_err(|_| Error::invalid_argument(format!("size {size} is negative")))?;
         let whole = if periodic { size } else { size.saturating_sub(1) } as f64;
         let at = |index: usize| {
             let angle = 2.0 * PI * index as f64 / whole;
@@ -51,10 +49,10 @@ fn window(node: &Node<'_>, [a, b, c]: [f64; 3]) -> Result<OpFn, Error> {
 fn length(value: &Value) -> Result<usize, Error> {
     let length = integer(value)?;
     let found = usize::try_from(length).ok().filter(|&length| length > 0);
-    found.ok_or_else(|| Error::invalid_argument(format!("a length of {length}")))
+    found.ok_or_else(|| Error::invalid_argument(format!("length {length} is not positive")))
 }
 
-fn floats(value: Value, cx: &ExecContext<'_>) -> Result<(Value, ElementType), Error> {
+fn promote_to_f64(value: Value, cx: &ExecContext<'_>) -> Result<(Value, ElementType), Error> {
     let ty = value.ty();
     match ty {
         ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16 => {
@@ -71,7 +69,7 @@ fn dft(node: &Node<'_>) -> Result<OpFn, Error> {
         return Err(Error::unsupported("an inverse transform of one side is not supported"));
     }
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote_to_f64(args.take(0)?, cx)?;
         let at = match (fixed, args.option(2)) {
             (Some(at), _) => at,
             (None, Some(at)) => integer(at)?,
@@ -79,16 +77,21 @@ fn dft(node: &Node<'_>) -> Result<OpFn, Error> {
         };
         let at = axis(at, value.rank())?;
         let Some((&parts @ (1 | 2), rest)) = value.dims().split_last() else {
-            return Err(Error::invalid_argument(format!("{} has no numbers of one or two parts", Dims(value.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "the last dimension of {} is neither 1 (real) nor 2 (complex)",
+                Dims(value.dims())
+            )));
         };
         if at >= rest.len() || value.is_empty() {
-            return Err(Error::invalid_argument("the axis of the parts, or nothing to transform"));
+            return Err(Error::invalid_argument(
+                "the axis is that of the real and imaginary parts, or the input is empty",
+            ));
         }
         let given = rest[at];
         let len = args.option(1).map(length).transpose()?.unwrap_or(given);
-        let kept = if one_sided { len / 2 + 1 } else { len };
+        let output_len = if one_sided { len / 2 + 1 } else { len };
         let mut dims = value.dims().to_vec();
-        dims[at] = kept;
+        dims[at] = output_len;
         dims[rest.len()] = 2;
         count(&dims)?;
         let (outer, inner) = (product(&rest[..at]), product(&rest[at + 1..]));
@@ -96,17 +99,17 @@ fn dft(node: &Node<'_>) -> Result<OpFn, Error> {
         let mut transform = Transform::new(len, inverse, cx)?;
         let result = cx.output::<f64>(&dims)?.write(0.0, |out| {
             for row in 0..outer * inner {
-                let (block, place) = (row / inner, row % inner);
+                let (block, position) = (row / inner, row % inner);
                 let source = |index: usize| {
                     if index >= given {
                         return Complex::default();
                     }
-                    let start = ((block * given + index) * inner + place) * parts;
+                    let start = ((block * given + index) * inner + position) * parts;
                     Complex { re: elements[start], im: if parts == 2 { elements[start + 1] } else { 0.0 } }
                 };
-                let found = transform.run(source, kept, cx)?;
+                let found = transform.run(source, output_len, cx)?;
                 for (index, number) in found.iter().enumerate() {
-                    let start = ((block * kept + index) * inner + place) * 2;
+                    let start = ((block * output_len + index) * inner + position) * 2;
                     (out[start], out[start + 1]) = (number.re, number.im);
                 }
             }
@@ -119,25 +122,32 @@ fn dft(node: &Node<'_>) -> Result<OpFn, Error> {
 fn stft(node: &Node<'_>) -> Result<OpFn, Error> {
     let one_sided = node.flag("onesided", true)?;
     Ok(Box::new(move |mut args, cx| {
-        let (signal, ty) = floats(args.take(0)?, cx)?;
+        let (signal, ty) = promote_to_f64(args.take(0)?, cx)?;
         let step = length(args.get(1)?)?;
-        let window = args.take(2).ok().map(|window| floats(window, cx)).transpose()?.map(|(window, _)| window);
+        let window = args.take(2).ok().map(|window| promote_to_f64(window, cx)).transpose()?.map(|(window, _)| window);
         let frame = args.option(3).map(length).transpose()?;
         let (batch, samples, parts) = match *signal.dims() {
             [batch, samples] => (batch, samples, 1),
             [batch, samples, parts @ (1 | 2)] => (batch, samples, parts),
-            _ => return Err(Error::invalid_argument(format!("a signal of {}", Dims(signal.dims())))),
+            _ => {
+                return Err(Error::invalid_argument(format!(
+                    "the signal {} must have the dimensions batch, length and, if any, 1 or 2",
+                    Dims(signal.dims())
+                )));
+            }
         };
         let len = frame.or(window.as_ref().map(Value::len)).unwrap_or(samples);
         if len == 0 || len > samples || window.as_ref().is_some_and(|window| window.len() != len) {
-            return Err(Error::invalid_argument(format!("frames of {len} in {samples} samples, or another window")));
+            return Err(Error::invalid_argument(format!(
+                "a frame of {len} does not fit {samples} samples or the window"
+            )));
         }
         let frames = (samples - len) / step + 1;
-        let kept = if one_sided { len / 2 + 1 } else { len };
+        let output_len = if one_sided { len / 2 + 1 } else { len };
         let elements = signal.elements::<f64>()?;
         let weights = window.as_ref().map(Value::elements::<f64>).transpose()?;
         let mut transform = Transform::new(len, false, cx)?;
-        let result = cx.output::<f64>(&[batch, frames, kept, 2])?.append(|out| {
+        let result = cx.output::<f64>(&[batch, frames, output_len, 2])?.append(|out| {
             for row in 0..batch * frames {
                 let start = row / frames * samples + row % frames * step;
                 let source = |index: usize| {
@@ -146,7 +156,7 @@ fn stft(node: &Node<'_>) -> Result<OpFn, Error> {
                     let im = if parts == 2 { elements[at + 1] } else { 0.0 };
                     Complex { re: elements[at] * weight, im: im * weight }
                 };
-                let found = transform.run(source, kept, cx)?;
+                let found = transform.run(source, output_len, cx)?;
                 out.extend(found.iter().flat_map(|number| [number.re, number.im]));
             }
             Ok(())
@@ -163,7 +173,10 @@ fn mel(node: &Node<'_>) -> Result<OpFn, Error> {
         let mut edge = |index: usize| -> Result<f64, Error> {
             match convert(args.take(index)?, ElementType::F64, cx)?.elements::<f64>()? {
                 [edge] => Ok(2595.0 * (1.0 + edge / 700.0).log10()),
-                other => Err(Error::invalid_argument(format!("{} edges", other.len()))),
+                other => Err(Error::invalid_argument(format!(
+                    "an edge frequency must have one element, not {}",
+                    other.len()
+                ))),
             }
         };
         let (low, high) = (edge(3)?, edge(4)?);
@@ -171,7 +184,7 @@ fn mel(node: &Node<'_>) -> Result<OpFn, Error> {
         let step = (high - low) / (bins as f64 + 2.0);
         let row_of = |index: usize| {
             let frequency = 700.0 * (10_f64.powf((index as f64 * step + low) / 2595.0) - 1.0);
-            // A conversion from below zero, or from no number, gives zero.
+            // The conversion of a negative number or NaN gives 0.
             ((len as f64 + 1.0) * frequency / rate).floor() as usize
         };
         let mut checkpoint = Checkpoint::default();
@@ -180,7 +193,9 @@ fn mel(node: &Node<'_>) -> Result<OpFn, Error> {
                 let (left, center, right) = (row_of(bin), row_of(bin + 1), row_of(bin + 2));
                 checkpoint.step(1, cx)?;
                 if left > center || center > right || right > rows {
-                    return Err(Error::invalid_argument("frequencies past half the sample rate"));
+                    return Err(Error::invalid_argument(
+                        "the edge frequencies are not ascending, or exceed half the sample rate",
+                    ));
                 }
                 if left == center && center < rows {
                     out[center * bins + bin] = 1.0;

@@ -1,8 +1,8 @@
-//! Slice.
+//! Slice: the elements from a start to an end of each axis, with a step.
 
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::select::{affordable, offsets, select};
+use crate::ops::select::{check_budget, offsets, select};
 use crate::tensor::dims::{axis, strides};
 use graphpool::backend::Error;
 
@@ -10,16 +10,16 @@ pub(super) const OPERATORS: &[Operator] =
     &[since(1, "Slice", (1, 1), slice).until(9), since(10, "Slice", (3, 5), slice)];
 
 fn slice(node: &Node<'_>) -> Result<OpFn, Error> {
-    let mut fixed = Vec::new();
+    let mut attributes = Vec::new();
     if node.opset < 10 {
         for name in ["starts", "ends", "axes"] {
-            fixed.push(node.ints(name)?.map(<[i64]>::to_vec));
+            attributes.push(node.ints(name)?.map(<[i64]>::to_vec));
         }
     }
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
-        let list = |index: usize| match (fixed.is_empty(), args.option(index + 1)) {
-            (false, _) => Ok(fixed.get(index).cloned().flatten()),
+        let list = |index: usize| match (attributes.is_empty(), args.option(index + 1)) {
+            (false, _) => Ok(attributes.get(index).cloned().flatten()),
             (true, Some(list)) => list.to_i64s().map(Some),
             (true, None) => Ok(None),
         };
@@ -28,23 +28,24 @@ fn slice(node: &Node<'_>) -> Result<OpFn, Error> {
         let axes = list(2)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
         let steps = list(3)?.unwrap_or_else(|| vec![1; starts.len()]);
         if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
-            return Err(Error::invalid_argument("starts, ends, axes and steps are not as many"));
+            return Err(Error::invalid_argument("starts, ends, axes and steps have different lengths"));
         }
         // First index, step and number of indices of each dimension.
         let mut ranges: Vec<(usize, i64, usize)> = value.dims().iter().map(|&dim| (0, 1, dim)).collect();
         let mut seen = vec![false; ranges.len()];
-        for (((&at, &start), &end), &step) in axes.iter().zip(&starts).zip(&ends).zip(&steps) {
-            let at = axis(at, value.rank())?;
-            if std::mem::replace(&mut seen[at], true) {
+        for (((&signed_axis, &start), &end), &step) in axes.iter().zip(&starts).zip(&ends).zip(&steps) {
+            let index = axis(signed_axis, value.rank())?;
+            if std::mem::replace(&mut seen[index], true) {
                 return Err(Error::invalid_argument("an axis is named twice"));
             }
-            ranges[at] = range(value.dims()[at] as i64, start, end, step)?;
+            ranges[index] = range(value.dims()[index] as i64, start, end, step)?;
         }
         let dims: Vec<usize> = ranges.iter().map(|&(_, _, count)| count).collect();
-        affordable(&dims, value, cx)?;
+        check_budget(&dims, value, cx)?;
         let lists = ranges.iter().zip(strides(value.dims()));
         let lists = lists.map(|(&(first, step, count), stride)| {
-            let indices = (0..count).map(|place| (first as i64).wrapping_add(step.wrapping_mul(place as i64)) as usize);
+            let indices =
+                (0..count).map(|position| (first as i64).wrapping_add(step.wrapping_mul(position as i64)) as usize);
             offsets(indices, stride, cx)
         });
         let lists = lists.collect::<Result<Vec<_>, _>>()?;
@@ -55,7 +56,7 @@ fn slice(node: &Node<'_>) -> Result<OpFn, Error> {
 /// First index, step and number of indices; bounds outside the dimension are moved to its ends.
 fn range(dim: i64, start: i64, end: i64, step: i64) -> Result<(usize, i64, usize), Error> {
     if step == 0 {
-        return Err(Error::invalid_argument("a step of 0"));
+        return Err(Error::invalid_argument("a step is 0"));
     }
     let counted = |bound: i64| if bound < 0 { bound.saturating_add(dim) } else { bound };
     let (low, high) = if step > 0 { (0, dim) } else { (-1, dim - 1) };

@@ -5,11 +5,11 @@
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
-use crate::ops::layout::permute;
+use crate::ops::layout::{inverse, permute};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
-use crate::ops::pool::beats;
-use crate::ops::real::{Real, floats};
+use crate::ops::pool::exceeds;
+use crate::ops::real::{Real, promote};
 use crate::tensor::dims::{axis, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
@@ -23,26 +23,24 @@ pub(super) const OPERATORS: &[Operator] = &[
 
 fn softmax(node: &Node<'_>, single: Row<f32>, double: Row<f64>) -> Result<OpFn, Error> {
     let flatten = node.opset < 13;
-    let at = node.int("axis")?.unwrap_or(if flatten { 1 } else { -1 });
+    let signed_axis = node.int("axis")?.unwrap_or(if flatten { 1 } else { -1 });
     Ok(Box::new(move |mut args, cx| {
-        let (value, ty) = floats(args.take(0)?, cx)?;
+        let (value, ty) = promote(args.take(0)?, cx)?;
         let rows = |value: Value, width: usize| match value.ty() {
             ElementType::F64 => rows(value, width, double, cx),
             _ => rows(value, width, single, cx),
         };
         let rank = value.rank();
-        let at = if flatten && at == rank as i64 { rank } else { axis(at, rank)? };
-        let result = if flatten || at + 1 == rank {
-            let width = product(&value.dims()[at..]);
+        let axis = if flatten && signed_axis == rank as i64 { rank } else { axis(signed_axis, rank)? };
+        let result = if flatten || axis + 1 == rank {
+            let width = product(&value.dims()[axis..]);
             rows(value, width)?
         } else {
-            // The axis goes to the end and comes back.
-            let mut order: Vec<usize> = (0..rank).filter(|&place| place != at).collect();
-            order.push(at);
-            let mut back: Vec<usize> = (0..rank - 1).collect();
-            back.insert(at, rank - 1);
-            let width = value.dims()[at];
-            permute(rows(permute(value, &order, cx)?, width)?, &back, cx)?
+            // The axis is moved to the end and back.
+            let mut order: Vec<usize> = (0..rank).filter(|&position| position != axis).collect();
+            order.push(axis);
+            let width = value.dims()[axis];
+            permute(rows(permute(value, &order, cx)?, width)?, &inverse(&order), cx)?
         };
         Ok(vec![convert(result, ty, cx)?])
     }))
@@ -64,7 +62,7 @@ fn rows<T: Real>(mut value: Value, width: usize, row: Row<T>, cx: &ExecContext<'
     })
 }
 
-/// Does something to a row, piece by piece.
+/// Calls `f` for each piece of a row.
 fn pieces<T>(
     row: &mut [T],
     checkpoint: &mut Checkpoint,
@@ -78,7 +76,7 @@ fn pieces<T>(
     Ok(())
 }
 
-/// The largest of the elements that are numbers.
+/// The largest element; NaN is ignored.
 fn largest<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<T, Error> {
     let mut tops = [T::NEG_INFINITY; 8];
     pieces(row, checkpoint, cx, |piece| {
@@ -91,7 +89,7 @@ fn largest<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext
     Ok(tops.iter().copied().fold(T::NEG_INFINITY, T::max))
 }
 
-/// A sum in eight parts, so that additions don't wait for each other.
+/// A sum in eight independent parts, which the processor adds in parallel.
 fn sum<T: Real>(row: &[T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<T, Error> {
     let (chunks, rest) = row.as_chunks::<8>();
     let mut parts = [T::default(); 8];
@@ -128,11 +126,11 @@ fn log_softmax_row<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &Exe
 }
 
 fn hardmax_row<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<(), Error> {
-    // The first of equal ones, and the first that is NaN before all of them.
+    // The first NaN or, without one, the first of the largest elements.
     let (mut best, mut winner, mut index) = (T::NEG_INFINITY, 0, 0);
     pieces(row, checkpoint, cx, |piece| {
         for &mut x in piece {
-            if beats(x, best) {
+            if exceeds(x, best) {
                 (best, winner) = (x, index);
             }
             index += 1;

@@ -1,111 +1,133 @@
 //! Support vector machines of ai.onnx.ml: SVMRegressor and SVMClassifier.
 //!
-//! Probabilities of several classes are made of those of pairs as libsvm makes them (T.-F. Wu, C.-J. Lin, R. Weng:
+//! Probabilities of several classes are computed from those of pairs, as by libsvm (T.-F. Wu, C.-J. Lin, R. Weng:
 //! "Probability estimates for multi-class classification by pairwise coupling", 2004, second method).
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, learning};
+use crate::ops::operator::{Operator, ml};
 use crate::ops::scores;
-use crate::ops::scores::{Transform, both, chosen, collect, highest, labels, logistic};
+use crate::ops::scores::{Transform, argmax, binary_scores, collect, labels, labels_at, logistic};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] =
-    &[learning(1, "SVMRegressor", (1, 1), regressor).heavy(), learning(1, "SVMClassifier", (1, 1), classifier).heavy()];
+    &[ml(1, "SVMRegressor", (1, 1), regressor).heavy(), ml(1, "SVMClassifier", (1, 1), classifier).heavy()];
 
-/// Classes that a classifier may have: their pairs have a score each.
+/// The largest number of classes; each pair of classes has a score.
 const MAX_CLASSES: usize = 1 << 12;
 
-/// A function of two vectors.
+/// The type of a kernel function.
 #[derive(Debug, Clone, Copy)]
-enum Product {
+enum KernelType {
     Linear,
     Poly,
     Rbf,
     Sigmoid,
 }
 
-/// The product that the attributes say, and its parameters.
+/// The kernel function of two vectors, with its parameters.
 #[derive(Debug, Clone, Copy)]
-struct Similarity {
-    product: Product,
+struct Kernel {
+    function: KernelType,
     gamma: f64,
     offset: f64,
     degree: f64,
 }
 
-impl Similarity {
+impl Kernel {
     fn new(node: &Node<'_>) -> Result<Self, Error> {
-        let product = match node.string("kernel_type", "LINEAR")? {
-            "LINEAR" => Product::Linear,
-            "POLY" => Product::Poly,
-            "RBF" => Product::Rbf,
-            "SIGMOID" => Product::Sigmoid,
-            _ => return Err(Error::invalid_encoding("a kernel_type that ONNX doesn't name")),
+        let kernel_type = match node.string("kernel_type", "LINEAR")? {
+            "LINEAR" => KernelType::Linear,
+            "POLY" => KernelType::Poly,
+            "RBF" => KernelType::Rbf,
+            "SIGMOID" => KernelType::Sigmoid,
+            _ => {
+                return Err(Error::invalid_encoding(
+                    "attribute kernel_type is not one of LINEAR, POLY, RBF and SIGMOID",
+                ));
+            }
         };
         let (gamma, offset, degree) = match node.floats("kernel_params")?.unwrap_or_default() {
             [] => (0.0, 0.0, 0.0),
             &[gamma, offset, degree] => (gamma, offset, degree),
-            other => return Err(Error::invalid_encoding(format!("{} kernel_params, not 3", other.len()))),
+            other => {
+                return Err(Error::invalid_encoding(format!(
+                    "attribute kernel_params has {} numbers, not 3",
+                    other.len()
+                )));
+            }
         };
-        Ok(Self { product, gamma: f64::from(gamma), offset: f64::from(offset), degree: f64::from(degree) })
+        Ok(Self {
+            function: kernel_type,
+            gamma: f64::from(gamma),
+            offset: f64::from(offset),
+            degree: f64::from(degree),
+        })
     }
 
-    fn of(self, a: &[f64], b: &[f64]) -> f64 {
+    fn apply(self, a: &[f64], b: &[f64]) -> f64 {
         let dot = || a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        match self.product {
-            Product::Linear => dot(),
-            Product::Poly => (self.gamma * dot() + self.offset).powf(self.degree),
-            Product::Rbf => (-self.gamma * a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>()).exp(),
-            Product::Sigmoid => (self.gamma * dot() + self.offset).tanh(),
+        match self.function {
+            KernelType::Linear => dot(),
+            KernelType::Poly => (self.gamma * dot() + self.offset).powf(self.degree),
+            KernelType::Rbf => (-self.gamma * a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>()).exp(),
+            KernelType::Sigmoid => (self.gamma * dot() + self.offset).tanh(),
         }
     }
 }
 
-fn wide(node: &Node<'_>, name: &str) -> Result<Vec<f64>, Error> {
+fn float_list(node: &Node<'_>, name: &str) -> Result<Vec<f64>, Error> {
     let numbers: Vec<f64> = node.floats(name)?.unwrap_or_default().iter().map(|&number| f64::from(number)).collect();
-    node.charge_attributes(size_of_val(&*numbers))?;
+    node.charge(size_of_val(&*numbers))?;
     Ok(numbers)
 }
 
 /// The length of each of `count` vectors.
 fn length(vectors: &[f64], count: usize) -> Result<usize, Error> {
     if count == 0 || vectors.is_empty() || !vectors.len().is_multiple_of(count) {
-        return Err(Error::invalid_encoding(format!("{} numbers for {count} vectors", vectors.len())));
+        return Err(Error::invalid_encoding(format!(
+            "{} numbers do not divide into {count} support vectors",
+            vectors.len()
+        )));
     }
     Ok(vectors.len() / count)
 }
 
-fn fits(columns: usize, wanted: usize) -> Result<(), Error> {
-    if columns == wanted {
+fn check_features(columns: usize, expected: usize) -> Result<(), Error> {
+    if columns == expected {
         return Ok(());
     }
-    Err(Error::invalid_argument(format!("{columns} features for a model of {wanted}")))
+    Err(Error::invalid_argument(format!("a row has {columns} features, and the model expects {expected}")))
 }
 
 fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (similarity, transform) = (Similarity::new(node)?, Transform::named(node)?);
+    let (kernel, transform) = (Kernel::new(node)?, Transform::named(node)?);
     let supports = node.int("n_supports")?.unwrap_or(0);
-    let supports = usize::try_from(supports).map_err(|_| Error::invalid_encoding("n_supports is negative"))?;
-    let (coefficients, vectors) = (wide(node, "coefficients")?, wide(node, "support_vectors")?);
-    let rho = wide(node, "rho")?.first().copied().ok_or_else(|| Error::invalid_encoding("attribute rho is empty"))?;
+    let supports =
+        usize::try_from(supports).map_err(|_| Error::invalid_encoding("attribute n_supports is negative"))?;
+    let (coefficients, vectors) = (float_list(node, "coefficients")?, float_list(node, "support_vectors")?);
+    let rho =
+        float_list(node, "rho")?.first().copied().ok_or_else(|| Error::invalid_encoding("attribute rho is empty"))?;
     let one_class = node.flag("one_class", false)?;
-    // Without support vectors the coefficients are the only one.
+    // Without support vectors, the coefficients are the only vector.
     let (vectors, coefficients) = if supports == 0 { (coefficients, vec![1.0]) } else { (vectors, coefficients) };
     let width = length(&vectors, supports.max(1))?;
     if coefficients.len() != supports.max(1) {
-        return Err(Error::invalid_encoding(format!("{} coefficients for {supports} vectors", coefficients.len())));
+        return Err(Error::invalid_encoding(format!(
+            "there are {} coefficients and {supports} support vectors",
+            coefficients.len()
+        )));
     }
     Ok(Box::new(move |mut args, cx| {
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
-        fits(columns, width)?;
+        check_features(columns, width)?;
         let elements = value.elements::<f64>()?;
         Ok(vec![collect(rows, 1, cx, |row, scores, checkpoint| {
             let row = &elements[row * columns..(row + 1) * columns];
             let mut sum = rho;
             for (vector, coefficient) in vectors.chunks_exact(width).zip(&coefficients) {
                 checkpoint.step(width, cx)?;
-                sum += coefficient * similarity.of(row, vector);
+                sum += coefficient * kernel.apply(row, vector);
             }
             scores[0] = match (one_class, sum > 0.0) {
                 (false, _) => sum,
@@ -120,21 +142,21 @@ fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// A classifier by support vectors: each pair of classes has a score.
-struct Pairs {
-    similarity: Similarity,
+/// A classifier by support vectors, with a score for each pair of classes.
+struct PairwiseClassifier {
+    kernel: Kernel,
     vectors: Vec<f64>,
     width: usize,
-    /// A row for each class but one, of a number for each vector.
+    /// One row less than there are classes, each with a number for each vector.
     coefficients: Vec<f64>,
     rho: Vec<f64>,
-    /// Where the vectors of each class begin, and where the last ends.
+    /// The start of the vectors of each class, and the end of the last one.
     starts: Vec<usize>,
-    /// Slopes and offsets of the probabilities of pairs, where they are wanted.
+    /// Slopes and offsets of the sigmoids that give the probabilities of pairs, if the model has probabilities.
     sigmoids: Option<(Vec<f64>, Vec<f64>)>,
 }
 
-impl Pairs {
+impl PairwiseClassifier {
     fn new(
         node: &Node<'_>,
         classes: usize,
@@ -146,28 +168,34 @@ impl Pairs {
         for &count in counts {
             let last = starts.last().copied().unwrap_or(0);
             let end = usize::try_from(count).ok().and_then(|count| last.checked_add(count));
-            starts.push(end.ok_or_else(|| Error::invalid_encoding(format!("{count} vectors of a class")))?);
+            starts.push(end.ok_or_else(|| {
+                Error::invalid_encoding(format!("a class has {count} support vectors, which is out of range"))
+            })?);
         }
         let total = starts.last().copied().unwrap_or(0);
-        let vectors = wide(node, "support_vectors")?;
+        let vectors = float_list(node, "support_vectors")?;
         let (width, pairs) = (length(&vectors, total)?, classes * (classes - 1) / 2);
         if counts.len() != classes || coefficients.len() != total.saturating_mul(classes - 1) || rho.len() != pairs {
             let why = format!(
-                "{} coefficients and {} of rho for {total} vectors of {classes} classes",
+                "{} coefficients and {} elements of rho do not fit {total} support vectors of {classes} classes",
                 coefficients.len(),
                 rho.len()
             );
             return Err(Error::invalid_encoding(why));
         }
-        let (slopes, offsets) = (wide(node, "prob_a")?, wide(node, "prob_b")?);
+        let (slopes, offsets) = (float_list(node, "prob_a")?, float_list(node, "prob_b")?);
         if slopes.len() != offsets.len() || ![0, pairs].contains(&slopes.len()) {
-            return Err(Error::invalid_encoding(format!("{} of prob_a and {} of prob_b", slopes.len(), offsets.len())));
+            return Err(Error::invalid_encoding(format!(
+                "prob_a has {} elements and prob_b has {}; each must have none or {pairs}",
+                slopes.len(),
+                offsets.len()
+            )));
         }
         let sigmoids = (!slopes.is_empty()).then_some((slopes, offsets));
-        Ok(Self { similarity: Similarity::new(node)?, vectors, width, coefficients, rho, starts, sigmoids })
+        Ok(Self { kernel: Kernel::new(node)?, vectors, width, coefficients, rho, starts, sigmoids })
     }
 
-    /// The scores of all pairs, and the votes for each class; `products` is room for those with each vector.
+    /// Computes the scores of all pairs and the votes for each class; `products` is scratch for the kernel products.
     fn scores(
         &self,
         row: &[f64],
@@ -179,7 +207,7 @@ impl Pairs {
         products.clear();
         for vector in self.vectors.chunks_exact(self.width) {
             checkpoint.step(self.width, cx)?;
-            products.push(self.similarity.of(row, vector));
+            products.push(self.kernel.apply(row, vector));
         }
         votes.fill(0.0);
         let (count, classes, mut pair) = (products.len(), votes.len(), 0);
@@ -201,14 +229,15 @@ impl Pairs {
     }
 }
 
-/// Room for the coupling of the probabilities of pairs: a matrix, its product, and the estimates.
+/// Scratch for pairwise coupling: the matrix Q, and its product with the estimates.
 struct Coupling {
     q: Vec<f64>,
     qp: Vec<f64>,
 }
 
 impl Coupling {
-    /// Makes `p` the probabilities of the classes out of `r`, those of pairs, which are 1 less than their opposites'.
+    /// Computes the class probabilities `p` from the pairwise probabilities `r`; that of (j, i) is 1 minus that of (i,
+    /// j).
     fn solve(
         &mut self,
         r: &[f64],
@@ -256,25 +285,28 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
     let (labels, transform) = (labels(node, "classlabels_ints")?, Transform::named(node)?);
     let classes = labels.len();
     if !(2..=MAX_CLASSES).contains(&classes) {
-        return Err(Error::unsupported(format!("{classes} classes, where 2 to {MAX_CLASSES} are possible")));
+        return Err(Error::unsupported(format!(
+            "there are {classes} classes; the number must be between 2 and {MAX_CLASSES}"
+        )));
     }
-    let (coefficients, rho) = (wide(node, "coefficients")?, wide(node, "rho")?);
+    let (coefficients, rho) = (float_list(node, "coefficients")?, float_list(node, "rho")?);
     let counts = node.ints("vectors_per_class")?.unwrap_or_default();
     if counts.iter().all(|&count| count == 0) {
-        return linear(node, labels, transform, coefficients, &rho);
+        return linear_classifier(node, labels, transform, coefficients, &rho);
     }
-    let pairs = Pairs::new(node, classes, counts, coefficients, rho)?;
+    let pairs = PairwiseClassifier::new(node, classes, counts, coefficients, rho)?;
     if classes == 2 && pairs.sigmoids.is_none() && transform == Transform::Probit {
-        return Err(Error::unsupported("PROBIT of one score for two classes"));
+        return Err(Error::unsupported("post_transform PROBIT is not supported for two classes with one score"));
     }
     Ok(Box::new(move |mut args, cx| {
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
-        fits(columns, pairs.width)?;
+        check_features(columns, pairs.width)?;
         let elements = value.elements::<f64>()?;
         let count = pairs.rho.len();
-        let (mut places, _places) = cx.list::<usize>(rows)?;
+        let (mut positions, _positions) = cx.list::<usize>(rows)?;
         let (mut products, _products) = cx.scratch::<f64>(pairs.vectors.len() / pairs.width)?;
-        let ((mut votes, _votes), (mut each, _each)) = (cx.filled(0.0_f64, classes)?, cx.filled(0.0_f64, count)?);
+        let ((mut votes, _votes), (mut pair_scores, _each)) =
+            (cx.filled(0.0_f64, classes)?, cx.filled(0.0_f64, count)?);
         let square = if pairs.sigmoids.is_some() { classes * classes } else { 0 };
         let ((mut r, _r), (q, _q), (qp, _qp)) =
             (cx.filled(0.0_f64, square)?, cx.filled(0.0_f64, square)?, cx.filled(0.0_f64, classes)?);
@@ -282,14 +314,14 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
         let width = if pairs.sigmoids.is_some() { classes } else { count.max(2) };
         let result = collect(rows, width, cx, |row, scores, checkpoint| {
             let row = &elements[row * columns..(row + 1) * columns];
-            pairs.scores(row, &mut products, &mut votes, &mut each, (checkpoint, cx))?;
-            // Votes decide, whatever the probabilities are.
-            places.push(highest(&votes));
+            pairs.scores(row, &mut products, &mut votes, &mut pair_scores, (checkpoint, cx))?;
+            // The votes decide on the label, not the probabilities.
+            positions.push(argmax(&votes));
             if let Some((slopes, offsets)) = &pairs.sigmoids {
                 let mut pair = 0;
                 for i in 0..classes {
                     for j in i + 1..classes {
-                        let one = 1.0 - logistic(each[pair] * slopes[pair] + offsets[pair]);
+                        let one = 1.0 - logistic(pair_scores[pair] * slopes[pair] + offsets[pair]);
                         let one = one.clamp(1e-7, 1.0 - 1e-7);
                         (r[i * classes + j], r[j * classes + i]) = (one, 1.0 - one);
                         pair += 1;
@@ -300,46 +332,46 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
                 return Ok(());
             }
             if classes == 2 {
-                // As onnxruntime gives them: the second score is that of the first class against the second.
+                // As in onnxruntime, the second score is that of the first class against the second.
                 let complements = matches!(transform, Transform::Softmax | Transform::SoftmaxZero);
-                scores.copy_from_slice(&both(each[0], complements, transform));
+                scores.copy_from_slice(&binary_scores(pair_scores[0], complements, transform));
             } else {
-                scores.copy_from_slice(&each);
+                scores.copy_from_slice(&pair_scores);
                 transform.apply(scores);
             }
             Ok(())
         })?;
-        Ok(vec![chosen(&labels, &places, cx)?, result])
+        Ok(vec![labels_at(&labels, &positions, cx)?, result])
     }))
 }
 
 /// A classifier without support vectors: a row of coefficients for each class.
-fn linear(
+fn linear_classifier(
     node: &Node<'_>,
     labels: crate::tensor::value::Value,
     transform: Transform,
     coefficients: Vec<f64>,
     rho: &[f64],
 ) -> Result<OpFn, Error> {
-    let similarity = Similarity::new(node)?;
+    let kernel = Kernel::new(node)?;
     node.ignore(&["support_vectors", "prob_a", "prob_b"]);
     let (classes, width) = (labels.len(), length(&coefficients, labels.len())?);
     let rho = rho.first().copied().ok_or_else(|| Error::invalid_encoding("attribute rho is empty"))?;
     Ok(Box::new(move |mut args, cx| {
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
-        fits(columns, width)?;
+        check_features(columns, width)?;
         let elements = value.elements::<f64>()?;
-        let (mut places, _charge) = cx.list::<usize>(rows)?;
+        let (mut positions, _charge) = cx.list::<usize>(rows)?;
         let result = collect(rows, classes, cx, |row, scores, checkpoint| {
             let row = &elements[row * columns..(row + 1) * columns];
             for (score, coefficients) in scores.iter_mut().zip(coefficients.chunks_exact(width)) {
                 checkpoint.step(width, cx)?;
-                *score = rho + similarity.of(row, coefficients);
+                *score = rho + kernel.apply(row, coefficients);
             }
-            places.push(highest(scores));
+            positions.push(argmax(scores));
             transform.apply(scores);
             Ok(())
         })?;
-        Ok(vec![chosen(&labels, &places, cx)?, result])
+        Ok(vec![labels_at(&labels, &positions, cx)?, result])
     }))
 }

@@ -20,7 +20,11 @@ fn swiglu(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (a, b) = (args.take(0)?, args.take(1)?);
         if a.dims() != b.dims() {
-            return Err(Error::invalid_argument(format!("a gate {} of {}", Dims(a.dims()), Dims(b.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "the inputs have different dimensions: {} and {}",
+                Dims(a.dims()),
+                Dims(b.dims())
+            )));
         }
         Ok(vec![match a.ty() {
             ElementType::F32 => zip_into(a, b, cx, single),

@@ -1,4 +1,4 @@
-//! TensorScatter: new rows of a cache, written over the old ones in place where nobody else holds it.
+//! TensorScatter: writes new rows into a cache, in place if the cache has no other owner.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::heads::overwrite;
@@ -12,44 +12,54 @@ use graphpool::backend::Error;
 pub(super) const OPERATORS: &[Operator] = &[since(24, "TensorScatter", (2, 3), scatter)];
 
 fn scatter(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(-2);
+    let signed_axis = node.int("axis")?.unwrap_or(-2);
     let circular = match node.string("mode", "linear")? {
         "linear" => false,
         "circular" => true,
-        _ => return Err(Error::invalid_encoding("a mode that is neither linear nor circular")),
+        _ => return Err(Error::invalid_encoding("attribute mode is neither linear nor circular")),
     };
     Ok(Box::new(move |mut args, cx| {
         let cache = args.take(0)?;
         let update = args.get(1)?;
-        let at = axis(at, cache.rank())?;
-        let same = |(place, (old, new)): (usize, (&usize, &usize))| if place == at { new <= old } else { new == old };
+        let axis = axis(signed_axis, cache.rank())?;
+        let same =
+            |(position, (old, new)): (usize, (&usize, &usize))| if position == axis { new <= old } else { new == old };
         let fits = cache.rank() == update.rank() && cache.dims().iter().zip(update.dims()).enumerate().all(same);
-        if at == 0 || !fits {
-            let why = format!("{} along axis {at} of {}", Dims(update.dims()), Dims(cache.dims()));
+        if axis == 0 || !fits {
+            let why = format!(
+                "the update {} does not fit the cache {1} along axis {axis}",
+                Dims(update.dims()),
+                Dims(cache.dims())
+            );
             return Err(Error::invalid_argument(why));
         }
-        let (batch, len, room) = (cache.dims()[0], update.dims()[at], cache.dims()[at]);
+        let (batch, len, capacity) = (cache.dims()[0], update.dims()[axis], cache.dims()[axis]);
         let (mut starts, _charge) = cx.list::<usize>(batch)?;
         let indices = args.option(2);
         if let Some(indices) = indices.filter(|indices| indices.dims() != [batch]) {
-            return Err(Error::invalid_argument(format!("write indices {} for {batch}", Dims(indices.dims()))));
+            return Err(Error::invalid_argument(format!(
+                "write_indices has dimensions {}, and the batch has {batch} sequences",
+                Dims(indices.dims())
+            )));
         }
         for &index in indices.map(Value::elements::<i64>).transpose()?.unwrap_or_default() {
-            let wrong = || Error::invalid_argument(format!("{len} rows at index {index} of {room}"));
+            let wrong = || {
+                Error::invalid_argument(format!("{len} rows at write index {index} do not fit a cache of {capacity}"))
+            };
             let start = usize::try_from(index).map_err(|_| wrong())?;
-            let start = if circular { start.checked_rem(room).unwrap_or(0) } else { start };
-            if !circular && start.checked_add(len).is_none_or(|end| end > room) {
+            let start = if circular { start.checked_rem(capacity).unwrap_or(0) } else { start };
+            if !circular && start.checked_add(len).is_none_or(|end| end > capacity) {
                 return Err(wrong());
             }
             starts.push(start);
         }
         let ty = cache.ty();
         if update.ty() != ty {
-            return Err(Error::invalid_argument(format!("{:?} in a cache of {ty:?}", update.ty())));
+            return Err(Error::invalid_argument(format!("the update is {:?}, and the cache is {ty:?}", update.ty())));
         }
         let update = update.plain();
         let written =
-            with_elements!(update, |elements| write(cache.into_plain(), elements, update.dims(), at, &starts, cx))?;
+            with_elements!(update, |elements| write(cache.into_plain(), elements, update.dims(), axis, &starts, cx))?;
         Ok(vec![written.retyped(ty)])
     }))
 }
@@ -58,13 +68,13 @@ fn write<T: Element>(
     mut cache: Value,
     update: &[T],
     dims: &[usize],
-    at: usize,
+    axis: usize,
     starts: &[usize],
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
-    let room = cache.dims()[at];
-    let (len, inner) = (dims[at], product(&dims[at + 1..]));
-    let each = product(&dims[1..at]);
+    let capacity = cache.dims()[axis];
+    let (len, inner) = (dims[axis], product(&dims[axis + 1..]));
+    let each = product(&dims[1..axis]);
     let mut checkpoint = Checkpoint::default();
     let mut rows = |out: &mut [T]| -> Result<(), Error> {
         if update.is_empty() {
@@ -72,9 +82,9 @@ fn write<T: Element>(
         }
         for (block, update) in update.chunks_exact(len * inner).enumerate() {
             let start = starts.get(block / each).copied().unwrap_or(0);
-            let out = &mut out[block * room * inner..(block + 1) * room * inner];
-            // Those up to the cache's end, and those that begin at its start again.
-            let before = len.min(room - start);
+            let out = &mut out[block * capacity * inner..(block + 1) * capacity * inner];
+            // The rows up to the end of the cache, and those that wrap around to its start.
+            let before = len.min(capacity - start);
             let (first, rest) = update.split_at(before * inner);
             overwrite(&mut out[start * inner..(start + before) * inner], first, &mut checkpoint, cx)?;
             overwrite(&mut out[..rest.len()], rest, &mut checkpoint, cx)?;

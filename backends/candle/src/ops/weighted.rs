@@ -1,4 +1,4 @@
-//! MatMul and Gemm by constant weights, which are laid out when the model is loaded, and what follows them.
+//! MatMul and Gemm by constant weights, which are packed at load, with the elementwise operators fused to them.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-/// Rows that are laid out and multiplied together.
+/// Rows that are packed and multiplied as one block.
 const ROWS: usize = 128;
 
-/// Whether the left-hand side may be of any rank.
+/// The ranks that the left operand may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rank {
     Any,
@@ -30,7 +30,7 @@ pub(crate) fn matmul_anchor(node: &Node<'_>) -> Option<Anchor> {
     anchor(node.constant(1)?, false, Rank::Any, None)
 }
 
-/// A Gemm by a constant matrix, with a constant row added if any.
+/// A Gemm by a constant matrix, with a constant bias or none.
 pub(crate) fn gemm_anchor(node: &Node<'_>) -> Option<Anchor> {
     let plain = |name| node.float(name, 1.0).ok().filter(|&factor| factor == 1.0);
     let (_, _) = (plain("alpha")?, plain("beta")?);
@@ -44,7 +44,7 @@ pub(crate) fn gemm_anchor(node: &Node<'_>) -> Option<Anchor> {
 fn anchor(weights: &Value, transposed: bool, rank: Rank, bias: Option<&Value>) -> Option<Anchor> {
     let &[rows, columns] = weights.dims() else { return None };
     let (k, n) = if transposed { (columns, rows) } else { (rows, columns) };
-    // Narrower ones would be mostly what fills up a vector.
+    // The packed panel of a narrower matrix would be mostly padding.
     if weights.ty() != ElementType::F32 || k == 0 || n < pack::pitch(1) {
         return None;
     }
@@ -60,29 +60,29 @@ fn anchor(weights: &Value, transposed: bool, rank: Rank, bias: Option<&Value>) -
     let weights = weights.clone();
     let build = move |mut program: Program, packs: &mut PackedWeights| -> Option<OpFn> {
         let constants = program.bytes(n);
-        packs.charge(constants)?;
+        packs.spend(constants)?;
         let (row, column) = if transposed { (1, k) } else { (n, 1) };
         let layout = if transposed { PackLayout::Columns } else { PackLayout::Rows };
-        let panels = packs.get_or_pack(&weights, layout, pack::packed_b_len(k, n)?, |elements, out| {
+        let packed_b = packs.packed(&weights, layout, pack::packed_b_len(k, n)?, |elements, out| {
             pack::pack_b(Strided { elements, row, column }, k, n, out);
         })?;
         let mut bias = bias.as_ref().and_then(|bias| bias.elements::<f32>().ok()).map(<[f32]>::to_vec);
         let mut rest = program.clone();
         if let Some(shifts) = rest.take_sums(n) {
             let before = bias.clone().unwrap_or_else(|| vec![0.0; n]);
-            if let Some(together) = shifted(&before, None, &shifts) {
-                (program, bias) = (rest, Some(together));
+            if let Some(folded_bias) = shifted(&before, None, &shifts) {
+                (program, bias) = (rest, Some(folded_bias));
             }
         }
-        let weighted = Weighted { panels, k, n, bias, epilogue: Epilogue::new(program) };
+        let weighted = Weighted { packed_b, k, n, bias, epilogue: Epilogue::new(program) };
         Some(Box::new(move |mut args, cx| Ok(vec![weighted.multiply(&args.take(0)?, rank, cx)?])))
     };
     Some(Anchor { layout, channels: n, build: Box::new(build) })
 }
 
-/// Weights, laid out, and what is done to their products.
+/// Packed weights, and the bias and the epilogue of their products.
 struct Weighted {
-    panels: Arc<Vec<f32>>,
+    packed_b: Arc<Vec<f32>>,
     k: usize,
     n: usize,
     bias: Option<Vec<f32>>,
@@ -93,16 +93,20 @@ impl Weighted {
     fn multiply(&self, value: &Value, rank: Rank, cx: &ExecContext<'_>) -> Result<Value, Error> {
         let (k, n) = (self.k, self.n);
         if value.ty() != ElementType::F32 {
-            return Err(Error::invalid_argument(format!("{:?} by {:?}", value.ty(), ElementType::F32)));
+            return Err(Error::invalid_argument(format!("the input is {:?}, and the weights are F32", value.ty())));
         }
         if rank == Rank::Two && value.rank() != 2 {
-            return Err(Error::invalid_argument("two dimensions are wanted"));
+            return Err(Error::invalid_argument("the operands must have two dimensions"));
         }
         let [outer @ .., last] = value.dims() else {
-            return Err(Error::invalid_argument("a scalar is no matrix"));
+            return Err(Error::invalid_argument("an operand is a scalar, not a matrix"));
         };
         if *last != k {
-            return Err(Error::invalid_argument(format!("{} by {}", Dims(value.dims()), Dims(&[k, n]))));
+            return Err(Error::invalid_argument(format!(
+                "matrices {} and {} do not multiply",
+                Dims(value.dims()),
+                Dims(&[k, n])
+            )));
         }
         let dims = [outer, &[n]].concat();
         count(&dims)?;
@@ -115,26 +119,26 @@ impl Weighted {
             None => checkpoint.fill(0.0, m * n, &mut out, cx)?,
         }
         let parts = cx.parts(m.div_ceil(pack::mr()), m.saturating_mul(n).saturating_mul(k));
-        let laid = if m > 1 { m.min(ROWS) * k } else { 0 };
-        let room = |_| Ok((cx.scratch::<f32>(laid)?, self.epilogue.scratch()));
-        let mut rooms = (0..parts).map(room).collect::<Result<Vec<_>, Error>>()?;
-        cx.parallel_for(&mut rooms, &mut out, pack::mr() * n, |cx, ((laid, _), room), start, out| {
+        let packed_a = if m > 1 { m.min(ROWS) * k } else { 0 };
+        let scratch = |_| Ok((cx.scratch::<f32>(packed_a)?, self.epilogue.scratch()));
+        let mut scratches = (0..parts).map(scratch).collect::<Result<Vec<_>, Error>>()?;
+        cx.parallel_for(&mut scratches, &mut out, pack::mr() * n, |cx, ((packed_a, _), scratch), start, out| {
             let rows = elements[start / n * k..].chunks(ROWS * k);
             for (rows, out) in rows.zip(out.chunks_mut(ROWS * n)) {
                 let count = out.len() / n;
-                // One row is laid out as it is.
+                // A single row needs no packing.
                 let left = if count == 1 {
                     &rows[..k]
                 } else {
-                    laid.clear();
+                    packed_a.clear();
                     let rows = Strided { elements: rows, row: k, column: 1 };
                     let mut checkpoint = Checkpoint::default();
-                    pack::pack_a(rows, count, k, laid, |work| checkpoint.step(work, cx))?;
-                    &*laid
+                    pack::pack_a(rows, count, k, packed_a, |work| checkpoint.step(work, cx))?;
+                    &*packed_a
                 };
                 self.product(left, count, out, cx)?;
                 for out in out.chunks_exact_mut(n) {
-                    self.epilogue.run(out, Placement::Columns(0), room, cx)?;
+                    self.epilogue.run(out, Placement::Columns(0), scratch, cx)?;
                 }
             }
             Ok(())
@@ -142,7 +146,7 @@ impl Weighted {
         Value::charged(dims, out, charge)
     }
 
-    /// Adds the product of `m` rows that are laid out to `out`.
+    /// Adds the product of `m` packed rows to `out`.
     fn product(&self, left: &[f32], m: usize, out: &mut [f32], cx: &ExecContext<'_>) -> Result<(), Error> {
         let (k, n, width) = (self.k, self.n, pack::nr());
         let padded = pack::pitch(n);
@@ -154,7 +158,7 @@ impl Weighted {
                     cx.control.check()?;
                     work = 0;
                 }
-                let panel = &self.panels[from * padded + first * depth..];
+                let panel = &self.packed_b[from * padded + first * depth..];
                 let target = Target { out: &mut *out, pitch: n, first, columns: width.min(n - first) };
                 pack::add_product(&left[from * m..(from + depth) * m], panel, m, depth, target);
             }

@@ -236,7 +236,7 @@ fn lists_of_indices_are_charged() {
     let cases: Vec<(&str, Vec<Value>, usize)> = vec![
         // Bytes for each index: of the result, of the list, and of the converted index.
         ("Gather", vec![filled(&[1], 1_u8), narrow()], 8 + 8),
-        ("GatherElements", vec![filled(&[1], 1_u8), narrow()], 1 + 8 + 8),
+        ("GatherElements", vec![filled(&[1], 1_u8), narrow()], 8 + 8),
         ("GatherND", vec![filled(&[1], 1_u8), wide()], 1 + 8),
         ("ScatterElements", vec![filled(&[1], 1_u8), narrow(), filled(&[count], 1_u8)], 8 + 8),
         ("OneHot", vec![narrow(), longs(&[1]), filled(&[2], 1_u8)], 1 + 8),

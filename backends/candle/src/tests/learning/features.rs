@@ -65,11 +65,11 @@ fn linear_models_score_as_onnxruntime_scores() {
 #[test]
 fn features_and_lines_whose_numbers_do_not_fit_are_refused() {
     let line = [float_list("coefficients", &[0.5, 0.25, 1.0]), float_list("intercepts", &[0.0, 1.0])];
-    refused(3, "LinearRegressor", &with(&line, &[int("targets", 2)]), &[F32], "3 coefficients for 2");
+    refused(3, "LinearRegressor", &with(&line, &[int("targets", 2)]), &[F32], "3 coefficients are not");
     refused(3, "LinearRegressor", &with(&line, &[int("targets", -2)]), &[F32], "negative");
     refused(3, "LinearClassifier", &with(&line, &[ints("classlabels_ints", &[1])]), &[I64, F32], "coefficients");
     refused(3, "Scaler", &[float_list("offset", &[1.0]), float_list("scale", &[])], &[F32], "1 offsets");
-    refused(3, "OneHotEncoder", &[], &[F32], "either");
+    refused(3, "OneHotEncoder", &[], &[F32], "exactly one of");
 }
 
 #[test]

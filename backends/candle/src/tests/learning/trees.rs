@@ -145,20 +145,20 @@ fn malformed_trees_are_refused_at_load() {
     let refused = |attribute: AttributeProto, why: &str| {
         super::refused(3, "TreeEnsembleRegressor", &with(&regressor(), &[attribute]), &[F32], why);
     };
-    refused(ints("nodes_truenodeids", &[0, 0, 0, 1, 0, 0]), "reached in");
+    refused(ints("nodes_truenodeids", &[0, 0, 0, 1, 0, 0]), "reached from no root");
     refused(ints("nodes_truenodeids", &[2, 0, 0, 1, 0, 0]), "two roots");
-    refused(ints("nodes_truenodeids", &[5, 0, 0, 1, 0, 0]), "which isn't there");
-    refused(ints("nodes_truenodeids", &[i64::MIN, 0, 0, 1, 0, 0]), "which isn't there");
+    refused(ints("nodes_truenodeids", &[5, 0, 0, 1, 0, 0]), "which does not exist");
+    refused(ints("nodes_truenodeids", &[i64::MIN, 0, 0, 1, 0, 0]), "which does not exist");
     refused(ints("nodes_featureids", &[-1, 0, 0, 1, 0, 0]), "feature -1");
     refused(ints("nodes_featureids", &[i64::MAX, 0, 0, 1, 0, 0]), "feature");
-    refused(ints("nodes_nodeids", &[0, 1, 1, 0, 1, 2]), "there twice");
+    refused(ints("nodes_nodeids", &[0, 1, 1, 0, 1, 2]), "defined twice");
     refused(ints("nodes_treeids", &[0, 0]), "has 2 entries");
     refused(float_list("nodes_values", &[]), "has 0 entries");
     refused(string_list("nodes_modes", &["BRANCH", "LEAF", "LEAF", "BRANCH_GT", "LEAF", "LEAF"]), "a mode");
     refused(string_list("nodes_modes", &["LEAF", "LEAF", "LEAF", "BRANCH_GT", "LEAF", "LEAF"]), "two roots");
-    refused(ints("target_ids", &[0, 1, 0, 0, 2]), "a target that is none of 2");
+    refused(ints("target_ids", &[0, 1, 0, 0, 2]), "not below 2");
     refused(ints("target_ids", &[0, 1, 0, 0, -1]), "target -1");
-    refused(ints("target_nodeids", &[1, 2, 1, 2, 9]), "which isn't there");
+    refused(ints("target_nodeids", &[1, 2, 1, 2, 9]), "which does not exist");
     refused(int("n_targets", i64::MAX), "targets");
     refused(int("n_targets", -1), "targets");
     refused(int("n_targets", 0), "0 targets");
@@ -166,13 +166,13 @@ fn malformed_trees_are_refused_at_load() {
         super::refused(5, "TreeEnsemble", &with(&ensemble(), &[attribute]), &[F32], why);
     };
     refused(ints("nodes_truenodeids", &[0, 0, 2]), "or from itself");
-    refused(ints("nodes_truenodeids", &[7, 0, 2]), "isn't there");
+    refused(ints("nodes_truenodeids", &[7, 0, 2]), "does not exist");
     refused(ints("nodes_truenodeids", &[-7, 0, 2]), "node -7");
-    refused(ints("tree_roots", &[0]), "reached in no way");
+    refused(ints("tree_roots", &[0]), "reached from no root");
     refused(ints("tree_roots", &[0, 2, 2]), "or from itself");
     refused(tensor_attribute("nodes_modes", numbers(2, &[0.0, 6.0, 6.0])), "fewer sets");
     refused(tensor_attribute("nodes_modes", numbers(2, &[0.0, 7.0, 4.0])), "the mode 7");
-    refused(ints("leaf_targetids", &[0, 1, 0, 2]), "none of 2");
+    refused(ints("leaf_targetids", &[0, 1, 0, 2]), "not below 2");
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_cycle_beside_a_tree_is_refused() {
         ints("target_ids", &[]),
         float_list("target_weights", &[]),
     ];
-    refused(3, "TreeEnsembleRegressor", &attributes, &[F32], "reached in no way");
+    refused(3, "TreeEnsembleRegressor", &attributes, &[F32], "reached from no root");
 }
 
 /// A tree that is a chain of branches: the children of each are the next branch and a leaf.

@@ -89,7 +89,7 @@ fn machines_whose_numbers_do_not_fit_are_refused() {
     let two = with(&rbf, &[ints("vectors_per_class", &[1, 2]), ints("classlabels_ints", &[7, 9])]);
     for (attribute, why) in [
         (ints("vectors_per_class", &[1, i64::MAX]), "vectors"),
-        (ints("vectors_per_class", &[-1, 4]), "-1 vectors"),
+        (ints("vectors_per_class", &[-1, 4]), "-1 support vectors"),
         (ints("vectors_per_class", &[1, 1, 1]), "coefficients"),
         (float_list("rho", &[]), "rho"),
         (float_list("prob_a", &[1.0]), "prob_b"),

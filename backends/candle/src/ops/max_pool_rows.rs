@@ -1,5 +1,5 @@
-//! The largest elements under a window of one or two dimensions, line by line: of the lines under the window, then of
-//! the columns, so that every loop is over elements side by side.
+//! MaxPool over one or two dimensions, line by line: the maximum over the lines of the window, and then over its
+//! columns, so that every inner loop is over adjacent elements.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::simd;
@@ -7,20 +7,20 @@ use crate::ops::window::Slide;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-/// Columns of a line that are gone through without a look at the compute's token.
+/// The longest line that is processed without a check for cancellation.
 const LONGEST: usize = 1 << 16;
 
-/// Whether the columns are few and near enough that this is the better way.
+/// Whether the columns of the window are few and near enough for this algorithm to be faster.
 pub(super) fn suits(columns: &Slide) -> bool {
     columns.kernel <= 64 && columns.stride <= 8 && columns.dilation <= 8 && columns.input.max(columns.output) <= LONGEST
 }
 
-/// The larger one; a NaN wins.
+/// The larger number; NaN if one is NaN.
 fn larger(best: f32, element: f32) -> f32 {
     if element > best || element.is_nan() { element } else { best }
 }
 
-/// The maxima of planes, one after the other in `elements`, into a tensor of `dims`.
+/// The maximum pool of consecutive planes, as a tensor of `dims`.
 pub(super) fn max(
     elements: &[f32],
     dims: &[usize],
@@ -28,7 +28,7 @@ pub(super) fn max(
     columns: Slide,
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
-    // A line with its pads, and the maxima that begin at each of its elements but for the last ones.
+    // A padded line, and the maxima of the windows that begin at each of its elements.
     let reach = (columns.kernel - 1) * columns.dilation;
     let starts = columns.output.saturating_sub(1) * columns.stride + 1;
     let padded = (starts + reach).max(columns.before + columns.input);
@@ -39,7 +39,7 @@ pub(super) fn max(
     cx.output::<f32>(dims)?.append(|out| {
         for plane in elements.chunks_exact(rows.input * columns.input) {
             for y in 0..rows.output {
-                let (first, end) = rows.inside(y);
+                let (first, end) = rows.kernel_range(y);
                 checkpoint.step(columns.kernel * starts, cx)?;
                 let inside = &mut line[columns.before..columns.before + columns.input];
                 inside.fill(f32::NEG_INFINITY);
