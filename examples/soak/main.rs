@@ -18,11 +18,10 @@ fn main() {}
 
 #[cfg(not(loom))]
 fn main() -> std::process::ExitCode {
-    use std::panic;
     use std::process::ExitCode;
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::thread;
     use std::time::{Duration, Instant};
+    use std::{panic, thread};
 
     use crate::session::{Tally, host, play};
 

@@ -1,6 +1,6 @@
 //! Tensors as they cross the boundary: dimensions, element type, little-endian bytes.
 
-use super::{Element, Error, TensorType};
+use crate::backend::{Element, Error, TensorType};
 
 /// Elements of a tensor of these dimensions; 1 for none, `None` past `usize::MAX`.
 #[must_use]

@@ -3,17 +3,17 @@
 use std::fmt;
 use std::sync::Arc as StdArc;
 
-use super::admission::Admission;
-use super::backends::Backends;
-use super::inner::Inner;
-use super::pools::Pools;
-use super::reaper::Reaper;
-use super::registry::Registry;
-use super::stats::{Counters, Stats};
-use super::usage::Usage;
-use super::workers::Workers;
-use super::{EngineLimits, GraphInfo, Guest, GuestBuilder, Limits};
 use crate::backend::Backend;
+use crate::nn::graphs::backends::Backends;
+use crate::nn::graphs::registry::Registry;
+use crate::nn::guest::pools::Pools;
+use crate::nn::inner::Inner;
+use crate::nn::limits::usage::Usage;
+use crate::nn::schedule::admission::Admission;
+use crate::nn::schedule::reaper::Reaper;
+use crate::nn::schedule::workers::Workers;
+use crate::nn::telemetry::stats::{Counters, Stats};
+use crate::nn::{EngineLimits, GraphInfo, Guest, GuestBuilder, Limits};
 
 /// The process-wide home of graphs: backends, named models, and the pools that its guests' handles lead to.
 ///
@@ -21,7 +21,7 @@ use crate::backend::Backend;
 /// the drop returns when every model is released, which happens on a thread of the engine's own.
 #[derive(Clone)]
 pub struct Engine {
-    pub(super) inner: StdArc<Inner>,
+    pub(crate) inner: StdArc<Inner>,
 }
 
 /// Collects what an [`Engine`] is made of; from [`Engine::builder`].

@@ -4,43 +4,43 @@ use std::cell::Cell;
 use std::mem;
 use std::sync::Arc as StdArc;
 
-use super::admission::Admission;
-use super::backends::Backends;
-use super::build::BuildGraph;
-use super::flight::Failed;
-use super::graph::{Graph, GraphResources, Origin};
-use super::ids::next_id;
-use super::observe;
-use super::panics::shield;
-use super::pools::Pools;
-use super::reaper::Reaper;
-use super::registry::Registry;
-use super::stats::Counters;
-use super::store::{Key, Listed, Store};
-use super::usage::{Budget, Reservation, Usage};
-use super::workers::Workers;
-use super::{Encoding, EngineLimits, Error, ErrorKind, Limits, ModelError, ModelSource, Target};
 use crate::backend::LoadRequest;
+use crate::nn::graphs::backends::Backends;
+use crate::nn::graphs::build::BuildGraph;
+use crate::nn::graphs::flight::Failed;
+use crate::nn::graphs::graph::{Graph, GraphResources, Origin};
+use crate::nn::graphs::registry::Registry;
+use crate::nn::graphs::store::{Key, Listed, Store};
+use crate::nn::guest::pools::Pools;
+use crate::nn::ids::next_id;
+use crate::nn::limits::usage::{Budget, Reservation, Usage};
+use crate::nn::panics::shield;
+use crate::nn::schedule::admission::Admission;
+use crate::nn::schedule::reaper::Reaper;
+use crate::nn::schedule::workers::Workers;
+use crate::nn::telemetry::observe;
+use crate::nn::telemetry::stats::Counters;
+use crate::nn::{Encoding, EngineLimits, Error, ErrorKind, Limits, ModelError, ModelSource, Target};
 
 /// What guests share.
-pub(super) struct Inner {
-    pub(super) pools: StdArc<Pools>,
-    pub(super) registry: Registry,
-    pub(super) counters: StdArc<Counters>,
-    pub(super) store: StdArc<Store<Graph>>,
-    pub(super) admission: StdArc<Admission>,
-    pub(super) workers: Workers,
-    pub(super) usage: StdArc<Usage>,
-    pub(super) reaper: StdArc<Reaper>,
-    pub(super) limits: Limits,
-    pub(super) ceiling: Limits,
-    pub(super) engine_limits: EngineLimits,
-    pub(super) backends: Backends,
+pub(crate) struct Inner {
+    pub(crate) pools: StdArc<Pools>,
+    pub(crate) registry: Registry,
+    pub(crate) counters: StdArc<Counters>,
+    pub(crate) store: StdArc<Store<Graph>>,
+    pub(crate) admission: StdArc<Admission>,
+    pub(crate) workers: Workers,
+    pub(crate) usage: StdArc<Usage>,
+    pub(crate) reaper: StdArc<Reaper>,
+    pub(crate) limits: Limits,
+    pub(crate) ceiling: Limits,
+    pub(crate) engine_limits: EngineLimits,
+    pub(crate) backends: Backends,
 }
 
 impl Inner {
     /// The graph of `request`: one that is loaded, or one that is built now, on this thread and without any lock.
-    pub(super) fn build(&self, request: &LoadRequest<'_>) -> Result<StdArc<Graph>, Error> {
+    pub(crate) fn build(&self, request: &LoadRequest<'_>) -> Result<StdArc<Graph>, Error> {
         Ok(self.build_with(request, None)?)
     }
 
@@ -123,12 +123,12 @@ impl Inner {
     }
 
     /// Takes `amount` of what all guests may have together.
-    pub(super) fn reserve(&self, budget: fn(&Usage) -> &Budget, amount: usize) -> Result<Reservation, Error> {
+    pub(crate) fn reserve(&self, budget: fn(&Usage) -> &Budget, amount: usize) -> Result<Reservation, Error> {
         Reservation::of(&self.usage, budget, amount)
     }
 
     /// To be called after removals from the pools: their slots are used again without a further call by anyone.
-    pub(super) fn entries_removed(&self) {
+    pub(crate) fn entries_removed(&self) {
         self.reaper.flush_soon();
     }
 }

@@ -124,49 +124,17 @@
 //! gives the same error from then on, until it is dropped. Nothing else is lost. (With `panic = "abort"` there is
 //! nothing to catch: a host that wants this must unwind.)
 
-mod admission;
-mod backends;
-mod build;
-mod check;
-mod compute;
-mod configured;
-mod context;
 mod engine;
-mod entry;
-mod flight;
-mod future;
-mod graph;
+mod graphs;
 mod guest;
-mod guest_builder;
-mod holdings;
 mod ids;
-mod inference;
 mod inner;
-mod inside;
 mod limits;
-mod listing;
-mod loaded;
-mod model;
-mod model_error;
 #[cfg(all(test, loom))]
 mod models;
-mod name_map;
-mod names;
-mod observe;
 mod panics;
-mod pools;
-mod reaper;
-mod registry;
-mod source;
-mod stats;
-mod store;
-mod threads;
-mod usage;
-mod use_lock;
-mod waits;
-#[cfg(feature = "watch")]
-mod watch;
-mod workers;
+mod schedule;
+mod telemetry;
 
 #[cfg(feature = "conformance")]
 pub use crate::backend::conformance;
@@ -174,16 +142,16 @@ pub use crate::backend::{
     Bf16Bits, Element, Encoding, Error, ErrorCode, ErrorKind, F16Bits, MESSAGE_BYTES, Target, Tensor,
     TensorDescription, TensorType, TensorView, element_count,
 };
-pub use check::TensorId;
+pub use guest::check::TensorId;
 
 pub use engine::{Engine, EngineBuilder};
-pub use future::Compute;
-pub use guest::Guest;
-pub use guest_builder::GuestBuilder;
-pub use limits::{EngineLimits, Limits};
-pub use listing::{GraphInfo, ModelInfo};
-pub use model_error::ModelError;
-pub use source::ModelSource;
-pub use stats::Stats;
+pub use graphs::listing::{GraphInfo, ModelInfo};
+pub use graphs::model_error::ModelError;
+pub use graphs::source::ModelSource;
 #[cfg(feature = "watch")]
-pub use watch::DirectoryWatch;
+pub use graphs::watch::DirectoryWatch;
+pub use guest::Guest;
+pub use guest::builder::GuestBuilder;
+pub use limits::{EngineLimits, Limits};
+pub use schedule::future::Compute;
+pub use telemetry::stats::Stats;

@@ -9,16 +9,16 @@ use std::sync::Arc as StdArc;
 use loom::sync::Arc;
 use loom::thread;
 
-use super::configured::Configured;
-use super::entry::Entry;
-use super::graph::GraphUse;
-use super::loaded::{LoadedGraph, Named};
-use super::usage::{Reservation, Usage};
-use super::{
-    Encoding, Engine, Error, ErrorKind, Limits, ModelError, ModelSource, Target, TensorDescription, TensorView,
-};
 use crate::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
 use crate::model_support::{explore, explore_bounded};
+use crate::nn::graphs::configured::Configured;
+use crate::nn::graphs::entry::Entry;
+use crate::nn::graphs::graph::GraphUse;
+use crate::nn::graphs::loaded::{LoadedGraph, Named};
+use crate::nn::limits::usage::{Reservation, Usage};
+use crate::nn::{
+    Encoding, Engine, Error, ErrorKind, Limits, ModelError, ModelSource, Target, TensorDescription, TensorView,
+};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many graphs of each number, which is their model's only byte, were made and have ended.

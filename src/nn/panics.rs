@@ -4,14 +4,14 @@ use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::Error;
-use super::stats::Counters;
+use crate::nn::Error;
+use crate::nn::telemetry::stats::Counters;
 
 /// What `f` returns, or [`RuntimeError`](super::ErrorKind::RuntimeError) where it panics. Counts panics.
 ///
 /// Whoever calls this must not let anything that `f` changed be used after the error: that is what
 /// `AssertUnwindSafe` asserts here.
-pub(super) fn shield<R>(counters: &Counters, f: impl FnOnce() -> R) -> Result<R, Error> {
+pub(crate) fn shield<R>(counters: &Counters, f: impl FnOnce() -> R) -> Result<R, Error> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
         Counters::count(&counters.panics);
         Error::runtime_error(format!("the backend panicked: {}", in_words(payload)))

@@ -1,7 +1,6 @@
 //! What one guest does, and how little others have of it.
 
-use std::sync::mpsc;
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 
 use graphpool::nn::{Encoding, EngineLimits, Error, ErrorKind, Limits, ModelSource, Target};

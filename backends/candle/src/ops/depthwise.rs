@@ -4,8 +4,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::compute::context::VECTOR_CHECK_INTERVAL;
-use crate::compute::context::{Checkpoint, ExecContext};
+use crate::compute::context::{Checkpoint, ExecContext, VECTOR_CHECK_INTERVAL};
 use crate::ops::window::Slide;
 use crate::tensor::budget::Charge;
 use graphpool::backend::Error;

@@ -1,7 +1,6 @@
 //! The patch matrix of a convolution (im2col), packed as B: one column for each output.
 
-use crate::compute::context::VECTOR_CHECK_INTERVAL;
-use crate::compute::context::{Checkpoint, ExecContext};
+use crate::compute::context::{Checkpoint, ExecContext, VECTOR_CHECK_INTERVAL};
 use crate::math::pack;
 use crate::math::pack::Target;
 use crate::ops::window::Slide;

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::compute::context::VECTOR_CHECK_INTERVAL;
-use crate::compute::context::{Checkpoint, ExecContext};
+use crate::compute::context::{Checkpoint, ExecContext, VECTOR_CHECK_INTERVAL};
 use crate::math::epilogue::{Epilogue, Placement};
 use crate::math::pack;
 use crate::math::pack::{Strided, Target};

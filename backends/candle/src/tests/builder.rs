@@ -7,12 +7,11 @@ use crate::format::messages::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
-use crate::ops;
 use crate::ops::node::{Args, Node, OpFn, Shared};
 use crate::tensor::budget::ComputeBudget;
 use crate::tensor::element::{Element, ElementType};
 use crate::tensor::value::Value;
-use crate::{CandleBackend, CandleGraph};
+use crate::{CandleBackend, CandleGraph, ops};
 use graphpool::backend::{ComputeControl, Error};
 
 /// ONNX's numbers of element types.

@@ -1,0 +1,95 @@
+//! The graphs of one named model that guests have loaded with a configuration of their own.
+//!
+//! * K1: of one configuration and one source of the model there is at most one graph, and no two builds of it overlap.
+//! * K2: there are never more of them than the source allows. Each counts until its last handle and context are gone.
+//! * K3: a graph stays what it was built as. A reload gives the model another source, and so later loads another graph.
+
+use std::sync::Arc;
+
+use crate::nn::graphs::build::BuildGraph;
+use crate::nn::graphs::flight::Failed;
+use crate::nn::graphs::graph::Graph;
+use crate::nn::graphs::store::{Key, Listed, Store};
+use crate::nn::{Encoding, Error, ErrorKind, ModelSource, Target};
+use crate::sync::atomic::{AtomicUsize, Ordering};
+
+/// A graph with a guest's configuration.
+pub(crate) struct Configured {
+    graph: Arc<Graph>,
+    _place: Place,
+    _listed: Listed<Self>,
+}
+
+impl Configured {
+    pub(crate) fn graph(&self) -> &Arc<Graph> {
+        &self.graph
+    }
+}
+
+/// K2: one of the graphs that the source allows, until this is dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(count: &Arc<AtomicUsize>, bound: usize) -> Option<Self> {
+        // Relaxed: the count carries no data.
+        count
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < bound).then(|| count + 1))
+            .ok()
+            .map(|_| Self(Arc::clone(count)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The configured graphs of one model.
+pub(crate) struct Configurations {
+    store: Arc<Store<Configured>>,
+    count: Arc<AtomicUsize>,
+}
+
+/// What of a model is configured.
+pub(crate) struct Configurable<'a> {
+    pub(crate) source: &'a ModelSource,
+    /// Which source of the model it is.
+    pub(crate) generation: u64,
+    pub(crate) encoding: Encoding,
+    pub(crate) target: Target,
+}
+
+impl Configurations {
+    pub(crate) fn new() -> Self {
+        Self { store: Arc::default(), count: Arc::new(AtomicUsize::new(0)) }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// The graph of the model with `config`, which `engine` builds where there is none.
+    pub(crate) fn get_or_build(
+        &self,
+        model: &Configurable<'_>,
+        config: &str,
+        engine: &impl BuildGraph,
+    ) -> Result<Arc<Configured>, Error> {
+        let Configurable { source, generation, encoding, target } = *model;
+        let build = |listed| {
+            let bound = source.guest_configs();
+            let place = Place::take(&self.count, bound).ok_or_else(|| {
+                let used = self.count();
+                let error =
+                    format!("configured graph limit exceeded: {used} of {bound} graphs in use, 1 more requested");
+                Failed::ForAll(Error::limit(ErrorKind::Busy, error))
+            })?;
+            let graph = engine.build_from(source, Some(config), encoding, target);
+            let graph = graph.map_err(|error| Failed::ForAll(error.into()))?;
+            Ok(Configured { graph, _place: place, _listed: listed })
+        };
+        // As the model itself, it is built with no guest's bound.
+        self.store.get_or_build(Key::of_config(config, generation), usize::MAX, build)
+    }
+}

@@ -1,0 +1,74 @@
+//! What an engine has, for whoever looks after it.
+
+use crate::nn::graphs::graph::Graph;
+use crate::nn::graphs::model::NamedModel;
+use crate::nn::{Encoding, Target};
+
+/// A graph in memory, from [`Engine::list_graphs`](super::Engine::list_graphs).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GraphInfo {
+    /// A number that no other graph of the process has or has had; the field `graph` of events.
+    pub id: u64,
+    /// BLAKE3 of the model's bytes and of all else that decides what is built, in hexadecimal. Equal models have equal
+    /// ones in every process.
+    pub digest: String,
+    /// [`Backend::name`](crate::backend::Backend::name) of the backend that has built it.
+    pub backend: String,
+    /// The encoding that the load named.
+    pub encoding: Encoding,
+    /// Where it runs.
+    pub target: Target,
+    /// Bytes that it holds, as its backend counts them.
+    pub bytes: usize,
+    /// Contexts of it that are open.
+    pub contexts: usize,
+}
+
+impl GraphInfo {
+    pub(crate) fn of(graph: &Graph) -> Self {
+        let origin = graph.origin();
+        Self {
+            id: origin.id,
+            digest: origin.key.to_string(),
+            backend: origin.backend.clone(),
+            encoding: origin.encoding,
+            target: origin.target,
+            bytes: graph.bytes(),
+            contexts: graph.contexts(),
+        }
+    }
+}
+
+/// A named model, from [`Engine::list_models`](super::Engine::list_models).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ModelInfo {
+    /// Its name.
+    pub name: String,
+    /// The encoding that it was registered with.
+    pub encoding: Encoding,
+    /// The target that it was registered with.
+    pub target: Target,
+    /// The number of the current version, from 1; `None` before the first build.
+    pub version: Option<u64>,
+    /// The graph of the current version.
+    pub graph: Option<GraphInfo>,
+    /// Graphs of it that guests have loaded with [a configuration of their
+    /// own](super::ModelSource::with_guest_configs).
+    pub configured: usize,
+}
+
+impl ModelInfo {
+    pub(crate) fn of(model: &NamedModel) -> Self {
+        let current = model.current();
+        Self {
+            name: model.name().to_owned(),
+            encoding: model.encoding(),
+            target: model.target(),
+            version: current.as_ref().map(|version| version.number),
+            graph: current.as_ref().map(|version| GraphInfo::of(&version.graph)),
+            configured: model.configured(),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Graphs: where they come from, how one is built once for all that want it, and the names that hosts give them.
+
+pub(crate) mod backends;
+pub(crate) mod build;
+pub(crate) mod configured;
+pub(crate) mod entry;
+pub(crate) mod flight;
+pub(crate) mod graph;
+pub(crate) mod listing;
+pub(crate) mod loaded;
+pub(crate) mod model;
+pub(crate) mod model_error;
+pub(crate) mod name_map;
+pub(crate) mod names;
+pub(crate) mod registry;
+pub(crate) mod source;
+pub(crate) mod store;
+#[cfg(feature = "watch")]
+pub(crate) mod watch;

@@ -1,0 +1,303 @@
+//! Where the bytes of named models come from.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
+
+use crate::nn::{Encoding, ModelError};
+
+/// Where the bytes of a named model come from.
+///
+/// ```
+/// use graphpool::nn::ModelSource;
+///
+/// let onnx = ModelSource::path("models/resnet50.onnx");
+/// let openvino = ModelSource::path("net.xml").and(ModelSource::path("net.bin")).with_config("streams=1");
+/// let directory = ModelSource::directory("models/mobilenet");
+/// ```
+#[derive(Clone)]
+pub struct ModelSource {
+    parts: Vec<Part>,
+    config: Option<String>,
+    guest_configs: usize,
+}
+
+#[derive(Clone)]
+enum Part {
+    Bytes(Cow<'static, [u8]>),
+    Path(PathBuf),
+    Directory(PathBuf),
+}
+
+impl ModelSource {
+    /// A model of one part, in memory. The engine drops the bytes once the model is built.
+    #[must_use]
+    pub fn bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Self {
+        Self::of(Part::Bytes(bytes.into()))
+    }
+
+    /// A model of one part, in a regular file, which is read when the model is built; not before there is room for
+    /// all of it within [`EngineLimits::max_graph_bytes`](super::EngineLimits::max_graph_bytes).
+    #[must_use]
+    pub fn path(path: impl Into<PathBuf>) -> Self {
+        Self::of(Part::Path(path.into()))
+    }
+
+    /// A model in a directory of its own, which is looked through when the model is built. The encoding says which
+    /// file of it is the model: `model.onnx` or else the only `.onnx` for ONNX; likewise `.xml` and the `.bin` of the
+    /// same name for `OpenVINO`, `.pb` for `TensorFlow`, `.pt` for `PyTorch`, `.tflite` for `TensorFlow` Lite and
+    /// `.gguf` for GGML.
+    #[must_use]
+    pub fn directory(path: impl Into<PathBuf>) -> Self {
+        Self::of(Part::Directory(path.into()))
+    }
+
+    fn of(part: Part) -> Self {
+        Self { parts: vec![part], config: None, guest_configs: 0 }
+    }
+
+    /// Adds the parts of `other` behind these, for encodings that have several. A configuration of `other` is taken
+    /// over where there was none, and its [guest configurations](Self::with_guest_configs) where they are more.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.parts.extend(other.parts);
+        self.config = self.config.or(other.config);
+        self.guest_configs = self.guest_configs.max(other.guest_configs);
+        self
+    }
+
+    /// The configuration that the backend gets with the model, in whatever form it documents. One of nothing but blanks
+    /// is none.
+    #[must_use]
+    pub fn with_config(mut self, config: impl Into<String>) -> Self {
+        let config = config.into();
+        // What says nothing is the same as none, so that models are not kept twice for it.
+        self.config = (!config.trim().is_empty()).then_some(config);
+        self
+    }
+
+    /// Lets guests load the model with a configuration of their own
+    /// ([`Guest::load_by_name_with_config`](super::Guest::load_by_name_with_config)), of which there may be `max` graphs
+    /// at one time, over all guests; 0, which is the default, allows none. Each takes the memory of a model of its own.
+    /// The backend gets the guest's text in the place of [`with_config`](Self::with_config)'s, so it must be one that
+    /// treats it as it does a guest's model. A source of bytes keeps them in memory for it.
+    #[must_use]
+    pub fn with_guest_configs(self, max: usize) -> Self {
+        Self { guest_configs: max, ..self }
+    }
+
+    pub(crate) fn guest_configs(&self) -> usize {
+        self.guest_configs
+    }
+
+    pub(crate) fn config(&self) -> Option<&str> {
+        self.config.as_deref()
+    }
+
+    /// Whether it can be read again without any of its bytes being kept.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        !self.parts.iter().any(|part| matches!(part, Part::Bytes(_)))
+    }
+
+    /// Whether its first part is that file.
+    #[cfg(feature = "watch")]
+    pub(crate) fn is_from(&self, file: &Path) -> bool {
+        matches!(self.parts.first(), Some(Part::Path(path)) if path == file)
+    }
+
+    /// This source with the other one's configuration, and as many configurations of guests.
+    #[cfg(feature = "watch")]
+    pub(crate) fn with_configs_of(self, other: &Self) -> Self {
+        Self { config: other.config.clone(), guest_configs: other.guest_configs, ..self }
+    }
+
+    /// The directory of a model of one part on disk, where the model may have more files.
+    pub(crate) fn base(&self) -> Option<&Path> {
+        match self.parts.as_slice() {
+            [Part::Path(path)] => match path.parent() {
+                Some(parent) if parent.as_os_str().is_empty() => Some(Path::new(".")),
+                parent => parent,
+            },
+            [Part::Directory(path)] => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Opens every part, and reads none of them.
+    pub(crate) fn open(&self, encoding: Encoding) -> Result<Opened<'_>, ModelError> {
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            match part {
+                Part::Bytes(bytes) => parts.push(OpenPart::Bytes(bytes)),
+                Part::Path(path) => parts.push(open(path)?),
+                Part::Directory(path) => {
+                    for file in model_in(path, encoding)? {
+                        parts.push(open(&file)?);
+                    }
+                }
+            }
+        }
+        Ok(Opened { parts })
+    }
+}
+
+/// A source whose files are open, and of which nothing is read.
+pub(crate) struct Opened<'a> {
+    parts: Vec<OpenPart<'a>>,
+}
+
+enum OpenPart<'a> {
+    Bytes(&'a [u8]),
+    /// With its path and its length.
+    File(File, PathBuf, usize),
+}
+
+impl<'a> Opened<'a> {
+    /// Bytes of all files together: what [`read`](Self::read) will allocate.
+    pub(crate) fn length_of_files(&self) -> usize {
+        let lengths = self.parts.iter().map(|part| match part {
+            OpenPart::Bytes(_) => 0,
+            OpenPart::File(_, _, length) => *length,
+        });
+        lengths.fold(0, usize::saturating_add)
+    }
+
+    /// The bytes of every part. A file that is no longer as long as it was is an error, and is read no further.
+    pub(crate) fn read(self) -> Result<Vec<Cow<'a, [u8]>>, ModelError> {
+        let read = |part| match part {
+            OpenPart::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
+            OpenPart::File(file, path, length) => read(file, path, length).map(Cow::Owned),
+        };
+        self.parts.into_iter().map(read).collect()
+    }
+}
+
+impl fmt::Debug for ModelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut list = f.debug_list();
+        for part in &self.parts {
+            match part {
+                Part::Bytes(bytes) => list.entry(&format_args!("{} bytes", bytes.len())),
+                Part::Path(path) | Part::Directory(path) => list.entry(path),
+            };
+        }
+        list.finish()
+    }
+}
+
+/// The encodings that a file's extension tells, in the order in which files of one name are preferred.
+const ENCODINGS: [Encoding; 6] = [
+    Encoding::Onnx,
+    Encoding::OpenVino,
+    Encoding::TensorFlow,
+    Encoding::PyTorch,
+    Encoding::TensorFlowLite,
+    Encoding::Ggml,
+];
+
+/// The encoding of a model file, by its extension.
+fn encoding_of(path: &Path) -> Option<Encoding> {
+    let extension = path.extension()?.to_str()?;
+    ENCODINGS.into_iter().find(|encoding| extension_of(*encoding) == Some(extension))
+}
+
+/// The file itself, and what belongs to it: the weights of `OpenVINO`.
+pub(crate) fn parts_of(path: PathBuf, encoding: Encoding) -> Vec<PathBuf> {
+    let weights = path.with_extension("bin");
+    if encoding == Encoding::OpenVino && weights.is_file() { vec![path, weights] } else { vec![path] }
+}
+
+/// The source of a model file, with what belongs to it.
+pub(crate) fn source_of(file: &Path, encoding: Encoding) -> ModelSource {
+    let parts = parts_of(file.to_owned(), encoding).into_iter().map(Part::Path).collect();
+    ModelSource { parts, config: None, guest_configs: 0 }
+}
+
+/// The models of a directory, by their files' names without the extension, and of one name in the order of
+/// [`ENCODINGS`].
+pub(crate) fn models_in(directory: &Path) -> Result<BTreeMap<String, Vec<(PathBuf, Encoding)>>, ModelError> {
+    let unreadable = |source| ModelError::ReadDirectory { path: directory.to_owned(), source };
+    let mut models = BTreeMap::<String, Vec<(PathBuf, Encoding)>>::new();
+    for file in files_in(directory).map_err(unreadable)? {
+        if let (Some(encoding), Some(name)) = (encoding_of(&file), file.file_stem().and_then(|name| name.to_str())) {
+            models.entry(name.to_owned()).or_default().push((file, encoding));
+        }
+    }
+    let rank = |encoding| ENCODINGS.iter().position(|other| *other == encoding);
+    for files in models.values_mut() {
+        files.sort_by_key(|(_, encoding)| rank(*encoding));
+    }
+    Ok(models)
+}
+
+fn extension_of(encoding: Encoding) -> Option<&'static str> {
+    match encoding {
+        Encoding::OpenVino => Some("xml"),
+        Encoding::Onnx => Some("onnx"),
+        Encoding::TensorFlow => Some("pb"),
+        Encoding::PyTorch => Some("pt"),
+        Encoding::TensorFlowLite => Some("tflite"),
+        Encoding::Ggml => Some("gguf"),
+        Encoding::Autodetect => None,
+    }
+}
+
+fn model_in(directory: &Path, encoding: Encoding) -> Result<Vec<PathBuf>, ModelError> {
+    let path = || directory.to_owned();
+    let extension = extension_of(encoding).ok_or_else(|| ModelError::NoExtension { path: path(), encoding })?;
+    let usual = directory.join("model").with_extension(extension);
+    if usual.is_file() {
+        return Ok(parts_of(usual, encoding));
+    }
+    let files = files_in(directory).map_err(|source| ModelError::ReadDirectory { path: path(), source })?;
+    let mut models = files.into_iter().filter(|path| path.extension().is_some_and(|found| found == extension));
+    match (models.next(), models.count()) {
+        (Some(model), 0) => Ok(parts_of(model, encoding)),
+        (first, more) => {
+            let found = usize::from(first.is_some()) + more;
+            Err(ModelError::ModelFile { path: path(), extension, found })
+        }
+    }
+}
+
+/// The files of a directory, sorted.
+pub(crate) fn files_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// Opens a file, and measures it.
+fn open(path: &Path) -> Result<OpenPart<'static>, ModelError> {
+    let unreadable = |source| ModelError::ReadFile { path: path.to_owned(), source };
+    // First, as the opening of a pipe waits for whoever writes to it.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(ModelError::NotAFile { path: path.to_owned() });
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    Ok(OpenPart::File(file, path.to_owned(), usize::try_from(length).unwrap_or(usize::MAX)))
+}
+
+/// Reads a file of that length, and never more than one byte past it.
+fn read(file: File, path: PathBuf, length: usize) -> Result<Vec<u8>, ModelError> {
+    let (most, mut bytes) = (length.saturating_add(1), Vec::new());
+    let result = match bytes.try_reserve_exact(most) {
+        Ok(()) => file.take(most as u64).read_to_end(&mut bytes),
+        Err(_) => Err(io::ErrorKind::OutOfMemory.into()),
+    };
+    match result {
+        Ok(read) if read == length => Ok(bytes),
+        Ok(_) => Err(ModelError::LengthChanged { path, length }),
+        Err(source) => Err(ModelError::ReadFile { path, source }),
+    }
+}

@@ -1,0 +1,229 @@
+//! One copy: models of equal bytes, encoding, target and configuration are one graph, whoever loads them.
+//!
+//! The store does not keep a graph alive; it knows where the living ones are.
+//!
+//! * S1: of one [`Key`] there is at most one graph that can be got here, and no two builds of it overlap.
+//! * S2: an entry is in the map exactly as long as a [`Listed`] of its key exists: in a build, or in a graph until its
+//!   memory is released.
+//! * S3: no lock is held while a backend builds.
+//!
+//! A guest that loads a model which another has loaded finds its load quicker than a first one: who must not learn
+//! even that needs an engine of its own.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, Weak};
+
+use crate::backend::LoadRequest;
+use crate::nn::graphs::flight::{Failed, SingleFlight};
+use crate::nn::{Error, ErrorKind, ModelError};
+use crate::sync::{Mutex, MutexGuard};
+
+/// A cryptographic digest of all that decides what a backend makes of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Key([u8; 32]);
+
+impl Key {
+    /// The key of `request`, whose model also reads `files`, which may take `limit` bytes together.
+    pub(crate) fn of(request: &LoadRequest<'_>, files: &[PathBuf], limit: usize) -> Result<Self, ModelError> {
+        let mut hasher = blake3::Hasher::new_derive_key("graphpool 2026 one copy of a model");
+        let mut field = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        field(&[request.encoding as u8, request.target as u8, u8::from(request.config.is_some())]);
+        field(request.config.unwrap_or_default().as_bytes());
+        request.parts.iter().for_each(|part| field(part));
+        let mut left = limit as u64;
+        for path in files {
+            let unreadable = |source| ModelError::ReadFile { path: path.clone(), source };
+            let file = File::open(path).map_err(unreadable)?;
+            let length = file.metadata().map_err(unreadable)?.len();
+            left = left.checked_sub(length).ok_or_else(|| {
+                Error::too_large(format!("the model's further files take more than the {limit} bytes that are left"))
+            })?;
+            hasher.update(&length.to_le_bytes());
+            // No more than was counted, should the file grow meanwhile.
+            hasher.update_reader(file.take(length)).map_err(unreadable)?;
+        }
+        Ok(Self(*hasher.finalize().as_bytes()))
+    }
+}
+
+impl Key {
+    /// The key of a guest's configuration of a named model whose source is the one of that generation.
+    pub(crate) fn of_config(config: &str, generation: u64) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("graphpool 2026 a configuration of a named model");
+        hasher.update(&generation.to_le_bytes());
+        hasher.update(config.as_bytes());
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Where the graphs of an engine are found by what they were made of.
+pub(crate) struct Store<G> {
+    entries: Mutex<HashMap<Key, Arc<Entry<G>>>>,
+}
+
+struct Entry<G> {
+    graph: Mutex<Weak<G>>,
+    flight: SingleFlight<Arc<G>>,
+}
+
+/// Keeps an entry in the map.
+pub(crate) struct Listed<G> {
+    store: Arc<Store<G>>,
+    key: Key,
+    /// `None` only while it is dropped.
+    entry: Option<Arc<Entry<G>>>,
+}
+
+impl<G> Default for Store<G> {
+    fn default() -> Self {
+        Self { entries: Mutex::default() }
+    }
+}
+
+impl<G> Store<G> {
+    /// The graph of `key`, which `build` makes where there is none, in this call or in another that this one waits for.
+    /// A build that another's bound on memory has ended says nothing to a call with more `room`; see [`SingleFlight`].
+    pub(crate) fn get_or_build(
+        self: &Arc<Self>,
+        key: Key,
+        room: usize,
+        build: impl FnOnce(Listed<G>) -> Result<G, Failed>,
+    ) -> Result<Arc<G>, Error> {
+        let listed = self.list(key);
+        let Some(entry) = &listed.entry else { return Err(Error::runtime_error("the model is gone")) };
+        let outcome = entry.flight.join(
+            room,
+            || entry.lock().upgrade(),
+            || {
+                let graph = Arc::new(build(self.list(key))?);
+                *entry.lock() = Arc::downgrade(&graph);
+                Ok(graph)
+            },
+        );
+        // In words of its own: the other's name the other's bound.
+        outcome.result(|| {
+            let error = format!("the model was too large for {room} bytes or more, and {room} are left for it here");
+            Error::limit(ErrorKind::TooLarge, error)
+        })
+    }
+
+    /// The graphs that are alive, in no order.
+    pub(crate) fn graphs(&self) -> Vec<Arc<G>> {
+        // S2: without a further reference to any entry.
+        self.lock().values().filter_map(|entry| entry.lock().upgrade()).collect()
+    }
+
+    #[cfg(all(test, loom))]
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn list(self: &Arc<Self>, key: Key) -> Listed<G> {
+        let fresh = || Arc::new(Entry { graph: Mutex::new(Weak::new()), flight: SingleFlight::new() });
+        let entry = Arc::clone(self.lock().entry(key).or_insert_with(fresh));
+        Listed { store: Arc::clone(self), key, entry: Some(entry) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Entry<G>>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<G> Entry<G> {
+    fn lock(&self) -> MutexGuard<'_, Weak<G>> {
+        self.graph.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<G> Listed<G> {
+    pub(crate) fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Another of the same entry.
+    pub(crate) fn again(&self) -> Self {
+        self.store.list(self.key)
+    }
+}
+
+impl<G> Drop for Listed<G> {
+    fn drop(&mut self) {
+        let removed = {
+            let mut entries = self.store.lock();
+            // S2: under the lock, so that of two who let go at once the later finds itself the last.
+            self.entry = None;
+            let last = entries.get(&self.key).is_some_and(|entry| Arc::strong_count(entry) == 1);
+            last.then(|| entries.remove(&self.key))
+        };
+        drop(removed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::nn::{Encoding, Target};
+
+    fn key(request: &LoadRequest<'_>) -> Key {
+        Key::of(request, &[], usize::MAX).unwrap()
+    }
+
+    #[test]
+    fn what_is_in_further_files_is_in_the_key() {
+        let path = std::env::temp_dir().join(format!("graphpool-key-{}", std::process::id()));
+        let request = LoadRequest::new(&[b"m"], Encoding::Onnx, Target::Cpu);
+        let of = |content: &[u8], limit| {
+            std::fs::write(&path, content).unwrap();
+            Key::of(&request, std::slice::from_ref(&path), limit)
+        };
+        let (one, two) = (of(b"one", 3).unwrap(), of(b"two", 3).unwrap());
+        assert!(one != two && one == of(b"one", 9).unwrap() && one != key(&request));
+        assert_eq!(of(b"four", 3).unwrap_err().kind(), ErrorKind::TooLarge);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(Key::of(&request, &[path], 9).unwrap_err().kind(), ErrorKind::RuntimeError);
+    }
+
+    #[test]
+    fn whatever_decides_what_is_built_is_in_the_key() {
+        let parts: [&[&[u8]]; 4] = [&[b"ab"], &[b"a", b"b"], &[b"ab", b""], &[b"b"]];
+        let mut keys = std::collections::HashSet::new();
+        for parts in parts {
+            for encoding in [Encoding::Onnx, Encoding::Autodetect] {
+                for target in [Target::Cpu, Target::Gpu] {
+                    for config in [None, Some(""), Some("x")] {
+                        let request = LoadRequest { config, ..LoadRequest::new(parts, encoding, target) };
+                        assert!(keys.insert(key(&request)), "{request:?}");
+                        let other_limit = LoadRequest { memory_limit: 7, ..request };
+                        assert!(!keys.insert(key(&other_limit)));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_goes_with_the_last_that_is_listed() {
+        let store = Arc::new(Store::<()>::default());
+        let key = key(&LoadRequest::new(&[b"m"], Encoding::Onnx, Target::Cpu));
+        let (one, two) = (store.list(key), store.list(key));
+        drop(one);
+        assert_eq!(store.lock().len(), 1);
+        drop(two);
+        assert_eq!(store.lock().len(), 0);
+        assert!(store.get_or_build(key, usize::MAX, |_| Err(Failed::ForAll(Error::busy("no")))).is_err());
+        assert_eq!(store.lock().len(), 0);
+    }
+}

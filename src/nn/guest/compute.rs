@@ -1,0 +1,319 @@
+//! A compute: from the claim of its context, through the engine's admission, to the backend and back. An inference is
+//! one that sets inputs before and reads outputs after, under the same claim.
+//!
+//! * M1: a compute that ends for whatever reason (done, refused, late, cancelled, dropped) gives back the claim, its
+//!   permit and its share of the guest's limits, by their drops.
+//! * M2: no epoch guard is held from the moment the context is resolved.
+
+use std::sync::{Arc as StdArc, PoisonError, Weak};
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+use crate::GuestHandle;
+use crate::backend::{BackendContext, CancelToken, ComputeControl};
+use crate::nn::guest::context::{Claimed, Context};
+use crate::nn::inner::Inner;
+use crate::nn::limits::usage::{Reservation, Usage};
+use crate::nn::schedule::admission::{Admission, Full, Permit, Ticket, Withdrawn};
+use crate::nn::schedule::future::{Compute, Outcome};
+use crate::nn::schedule::inside::{ComputeScope, is_inside};
+use crate::nn::schedule::workers::Reserved;
+use crate::nn::telemetry::observe;
+use crate::nn::telemetry::observe::Waiting;
+use crate::nn::telemetry::stats::Counters;
+use crate::nn::{Error, ErrorKind, Limits, Tensor, TensorView};
+use crate::sync::{Condvar, Mutex, MutexGuard};
+
+/// What a run is for: the call that the guest makes, and what that returns when the backend has computed.
+pub(crate) struct Purpose<R> {
+    pub(crate) call: &'static str,
+    /// Reads the result out of the context, which no other call can use yet.
+    read: fn(&mut Claimed<StdArc<Context>>) -> Result<R, Error>,
+}
+
+pub(crate) const COMPUTE: Purpose<()> = Purpose { call: "compute", read: |_| Ok(()) };
+pub(crate) const INFER: Purpose<Vec<Tensor>> = Purpose { call: "infer", read: read_outputs };
+
+fn read_outputs(claimed: &mut Claimed<StdArc<Context>>) -> Result<Vec<Tensor>, Error> {
+    let count = claimed.context().outputs().len();
+    let read =
+        |backend: &mut dyn BackendContext| (0..count).map(|index| Ok(backend.output(index)?.to_owned())).collect();
+    claimed.read(INFER.call, read)
+}
+
+impl<R: Send + 'static> Purpose<R> {
+    /// The future of `run`, which starts now, or of the error.
+    pub(crate) fn start(self, run: Result<Run<R>, Error>) -> Compute<R> {
+        run.map_or_else(|error| Compute::failed(self.call, error), Run::start)
+    }
+}
+
+/// One compute that has its context.
+pub(crate) struct Run<R> {
+    purpose: Purpose<R>,
+    claimed: Claimed<StdArc<Context>>,
+    control: ComputeControl,
+    time: Duration,
+    _count: Reservation,
+    /// From when it is queued until its turn.
+    waiting: Option<Waiting>,
+    engine: StdArc<Inner>,
+    guest: u64,
+}
+
+impl<R: Send + 'static> Run<R> {
+    pub(crate) fn new(
+        purpose: Purpose<R>,
+        engine: &StdArc<Inner>,
+        usage: &StdArc<Usage>,
+        limits: &Limits,
+        guest: u64,
+        (context, handle): (StdArc<Context>, GuestHandle),
+        time: Option<Duration>,
+    ) -> Result<Self, Error> {
+        let time = time.unwrap_or(Duration::MAX).min(limits.max_compute_time());
+        let control = ComputeControl {
+            // `None` for one that is past the end of the clock.
+            deadline: Instant::now().checked_add(time),
+            memory_limit: limits.max_compute_bytes(),
+            ..ComputeControl::default()
+        };
+        let count = Reservation::new(usage, |usage| &usage.computes, purpose.call, 1)?;
+        let claimed = Claimed::new(context, handle, Some(&control.cancel))?;
+        Ok(Self { purpose, claimed, control, time, _count: count, waiting: None, engine: StdArc::clone(engine), guest })
+    }
+
+    /// Gives the context its inputs, each with its index.
+    pub(crate) fn set_inputs(&mut self, inputs: &[(usize, TensorView<'_>)]) -> Result<(), Error> {
+        inputs.iter().try_for_each(|&(index, tensor)| {
+            let set = |backend: &mut dyn BackendContext| backend.set_input(index, tensor);
+            self.claimed.set_input(self.purpose.call, index, tensor.data().len(), set)
+        })
+    }
+
+    /// Waits for its turn, and computes.
+    pub(crate) fn wait(mut self) -> Result<R, Error> {
+        let admission = StdArc::clone(&self.engine.admission);
+        if let Some(permit) = admission.enter() {
+            return self.compute(permit);
+        }
+        self.may_queue()?;
+        self.waiting = Some(Waiting::start());
+        let turn = StdArc::new(Turn::default());
+        let end = StdArc::clone(&turn);
+        // The turn keeps the permit until the caller takes it, who does.
+        let end = Box::new(move |result| {
+            end.complete(result);
+            None
+        });
+        let ticket = match admission.queue(self.guest, None, end) {
+            Ok(ticket) => ticket,
+            Err(full) => return Err(self.full(full)),
+        };
+        on_cancel(&self.control.cancel, ticket, &admission);
+        loop {
+            match turn.wait(self.control.deadline) {
+                Some(Ok(permit)) => return self.compute(permit),
+                Some(Err(why)) => return Err(self.withdrawn(why)),
+                // It may come yet: what counts is who is first.
+                None => admission.withdraw(ticket, Withdrawn::Late),
+            }
+        }
+    }
+
+    /// Has it computed on a thread of the engine's.
+    pub(crate) fn start(mut self) -> Compute<R> {
+        let call = self.purpose.call;
+        let engine = StdArc::clone(&self.engine);
+        // Reserved before it is queued, so that its turn finds a thread.
+        let Ok(thread) = engine.workers.reserve() else {
+            let error = self.refused(Error::busy(format!("{call}: no thread can be started for it")));
+            return Compute::failed(call, error);
+        };
+        let (cancel, outcome) = (self.control.cancel.clone(), StdArc::new(Outcome::new()));
+        if let Some(permit) = engine.admission.enter() {
+            self.compute_on_worker(thread, permit, &outcome);
+            return Compute { call, outcome, cancel };
+        }
+        if let Err(error) = self.may_queue() {
+            return Compute::failed(call, error);
+        }
+        self.waiting = Some(Waiting::start());
+        let (guest, deadline) = (self.guest, self.control.deadline);
+        // Where the queue is full, it comes back to be told so.
+        let run = StdArc::new(Mutex::new(Some((self, thread))));
+        let (its, end) = (StdArc::clone(&run), StdArc::clone(&outcome));
+        let turn = move |turn| {
+            // A statement of its own: the lock is not held in the backend.
+            let run = lock(&its).take();
+            match (run, turn) {
+                (Some((run, thread)), Ok(permit)) => run.compute_on_worker(thread, permit, &end),
+                (Some((run, _)), Err(why)) => end.complete(Err(run.withdrawn(why))),
+                (None, turn) => return turn.ok(),
+            }
+            None
+        };
+        match engine.admission.queue(guest, deadline, Box::new(turn)) {
+            Ok(ticket) => on_cancel(&cancel, ticket, &engine.admission),
+            Err(full) => {
+                let run = lock(&run).take();
+                if let Some((run, _)) = run {
+                    outcome.complete(Err(run.full(full)));
+                }
+            }
+        }
+        Compute { call, outcome, cancel }
+    }
+
+    fn compute_on_worker(self, thread: Reserved, permit: Permit, outcome: &StdArc<Outcome<R>>) {
+        let engine = StdArc::clone(&self.engine);
+        let end = StdArc::clone(outcome);
+        engine.workers.run(thread, Box::new(move || end.complete(self.compute(permit))));
+    }
+
+    fn compute(mut self, permit: Permit) -> Result<R, Error> {
+        let Purpose { call, read } = self.purpose;
+        if self.control.cancel.is_cancelled() || !self.claimed.begin() {
+            return Err(self.withdrawn(Withdrawn::Cancelled));
+        }
+        if self.control.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(self.withdrawn(Withdrawn::Late));
+        }
+        self.waiting = None;
+        let control = &self.control;
+        let (guest, graph) = (self.guest, self.claimed.context().graph());
+        let claimed = &mut self.claimed;
+        let result = {
+            let _scope = ComputeScope::enter(&self.engine.admission);
+            observe::compute(guest, graph, || claimed.compute(call, |backend| backend.compute(control)))
+        };
+        drop(permit);
+        let counters = &self.engine.counters;
+        let record_failure = |error: Error| {
+            Counters::count(&counters.failed_computes);
+            if control.cancel.is_cancelled() {
+                Counters::count(&counters.cancelled);
+            } else if error.kind() == ErrorKind::Timeout {
+                Counters::count(&counters.timeouts);
+                return Error::timeout(format!("{call}: not done within {:?}: {}", self.time, error.message()));
+            }
+            error.of(call)
+        };
+        if let Err(error) = result {
+            return Err(self.refused(record_failure(error)));
+        }
+        Counters::count(&counters.computes);
+        read(&mut self.claimed).map_err(|error| self.refused(error.of(call)))
+    }
+
+    /// The answer for one that never reached the backend.
+    fn withdrawn(self, why: Withdrawn) -> Error {
+        let call = self.purpose.call;
+        let counters = &self.engine.counters;
+        let error = match why {
+            Withdrawn::Late => {
+                Counters::count(&counters.timeouts);
+                let why = if self.waiting.is_some() { ", as its turn did not come" } else { "" };
+                Error::timeout(format!("{call}: not begun within {:?}{why}", self.time))
+            }
+            Withdrawn::Cancelled => {
+                Counters::count(&counters.cancelled);
+                Error::runtime_error(format!("{call}: cancelled before it began"))
+            }
+            Withdrawn::Displaced => {
+                let queue = self.engine.admission.queue_bound();
+                Error::limit(
+                    ErrorKind::Busy,
+                    format!(
+                        "{call}: the engine's queue of {queue} computes was full, and one of a guest with fewer \
+                         of them took the place of this one"
+                    ),
+                )
+            }
+        };
+        self.refused(error)
+    }
+
+    fn full(self, Full { own }: Full) -> Error {
+        let call = self.purpose.call;
+        let queue = self.engine.admission.queue_bound();
+        let error = format!("{call}: the engine's queue of {queue} computes is full, {own} of them this guest's");
+        self.refused(Error::limit(ErrorKind::Busy, error))
+    }
+
+    /// A compute that is called from inside another of the same engine is not queued: its turn may be the very one that
+    /// its thread has.
+    fn may_queue(&self) -> Result<(), Error> {
+        let admission = &self.engine.admission;
+        if !is_inside(admission) {
+            return Ok(());
+        }
+        let (call, bound) = (self.purpose.call, admission.bound());
+        let error = format!(
+            "{call}: called from inside a compute of this engine, where it may not wait for its turn, and the bound of \
+             {bound} computes is reached"
+        );
+        Err(self.refused(Error::limit(ErrorKind::Busy, error)))
+    }
+
+    fn refused(&self, error: Error) -> Error {
+        observe::compute_refused(
+            &self.engine.counters,
+            self.purpose.call,
+            self.guest,
+            self.claimed.context().graph(),
+            error,
+        )
+    }
+}
+
+/// Where a blocked caller hears that its turn has come.
+#[derive(Default)]
+pub(crate) struct Turn {
+    result: Mutex<Option<Result<Permit, Withdrawn>>>,
+    completed: Condvar,
+}
+
+impl Turn {
+    pub(crate) fn complete(&self, result: Result<Permit, Withdrawn>) {
+        *lock(&self.result) = Some(result);
+        self.completed.notify_one();
+    }
+
+    /// `None` where `deadline` passes first.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Option<Result<Permit, Withdrawn>> {
+        let mut result = lock(&self.result);
+        loop {
+            if result.is_some() {
+                return result.take();
+            }
+            result = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => self.completed.wait(result).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return None,
+                Some(left) => self.completed.wait_timeout(result, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+    }
+}
+
+/// Withdraws a ticket when the compute is cancelled.
+struct Hook {
+    admission: Weak<Admission>,
+    ticket: Ticket,
+}
+
+impl Wake for Hook {
+    fn wake(self: StdArc<Self>) {
+        if let Some(admission) = self.admission.upgrade() {
+            admission.withdraw(self.ticket, Withdrawn::Cancelled);
+        }
+    }
+}
+
+fn on_cancel(cancel: &CancelToken, ticket: Ticket, admission: &StdArc<Admission>) {
+    cancel.wake_on_cancel(Waker::from(StdArc::new(Hook { admission: StdArc::downgrade(admission), ticket })));
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

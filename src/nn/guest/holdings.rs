@@ -1,0 +1,224 @@
+//! What a guest holds, and how its calls find, add and remove it.
+//!
+//! A handle is resolved by a few atomic loads (the guest's table, then the engine's pool) to a reference of the call's
+//! own: no lock, and no epoch guard that outlives the look-up.
+
+use std::collections::HashSet;
+use std::mem;
+use std::sync::{Arc as StdArc, Mutex, PoisonError};
+
+use crate::backend::LoadRequest;
+use crate::nn::graphs::entry::Entry;
+use crate::nn::graphs::loaded::{LoadedGraph, Named};
+use crate::nn::graphs::model::NamedModel;
+use crate::nn::graphs::registry::no_model;
+use crate::nn::guest::check::{check_config, check_name};
+use crate::nn::guest::context::{Context, ContextResources, MemoryCharge};
+use crate::nn::inner::Inner;
+use crate::nn::limits::usage::{Reservation, Usage};
+use crate::nn::telemetry::observe;
+use crate::nn::telemetry::stats::Counters;
+use crate::nn::{Encoding, Error, ErrorKind, Limits, Target};
+use crate::sync::Arc;
+use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Pool, pin};
+
+/// What the clones of a guest share.
+pub(crate) struct GuestInner {
+    pub(crate) engine: StdArc<Inner>,
+    pub(crate) graphs: HandleTable<Entry<LoadedGraph>>,
+    pub(crate) contexts: HandleTable<Entry<Context>>,
+    pub(crate) usage: StdArc<Usage>,
+    pub(crate) limits: Limits,
+    /// The names that it may load, where these are not all.
+    pub(crate) models: Option<HashSet<String>>,
+    /// Its number in events.
+    pub(crate) id: u64,
+    /// Contexts that were given back while a call was inside: what they compute is the guest's still, and to be
+    /// cancelled with it. Those that are gone leave when there is no room for one more.
+    pub(crate) leaving: Mutex<Vec<StdArc<Context>>>,
+}
+
+impl GuestInner {
+    /// What the guest is told: an error names the call, and is told to whoever watches.
+    pub(crate) fn report<R>(&self, call: &'static str, result: Result<R, Error>) -> Result<R, Error> {
+        result.map_err(|error| observe::refused(&self.engine.counters, self.id, call, error.of(call)))
+    }
+
+    pub(crate) fn load(
+        &self,
+        call: &'static str,
+        parts: &[&[u8]],
+        encoding: Encoding,
+        target: Target,
+    ) -> Result<GuestHandle, Error> {
+        let slot = self.reserve_graph(call)?;
+        let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
+        let mut bytes = Reservation::new(&self.usage, |usage| &usage.graph_bytes, call, given)?;
+        let request = LoadRequest {
+            memory_limit: self.usage.graph_bytes.left().saturating_add(given),
+            ..LoadRequest::new(parts, encoding, target)
+        };
+        let graph = self.engine.build(&request)?;
+        bytes.settle(graph.bytes())?;
+        observe::loaded(self.id, graph.origin().id);
+        self.add_graph(call, Named::Graph(graph), slot, bytes)
+    }
+
+    pub(crate) fn load_by_name(&self, call: &'static str, name: &str) -> Result<GuestHandle, Error> {
+        check_name(call, name, &self.limits)?;
+        let slot = self.reserve_graph(call)?;
+        let model = self.named_model(name)?;
+        let version = model.get_or_build(&*self.engine)?;
+        observe::loaded(self.id, version.graph.origin().id);
+        // The model is the host's, and counts for no guest.
+        let bytes = Reservation::new(&self.usage, |usage| &usage.graph_bytes, call, 0)?;
+        self.add_graph(call, Named::Model(model), slot, bytes)
+    }
+
+    pub(crate) fn load_by_name_with_config(
+        &self,
+        call: &'static str,
+        name: &str,
+        config: &str,
+    ) -> Result<GuestHandle, Error> {
+        check_config(call, config, &self.limits)?;
+        // Nothing but blanks is none, as where the host gives it.
+        if config.trim().is_empty() {
+            return self.load_by_name(call, name);
+        }
+        check_name(call, name, &self.limits)?;
+        let slot = self.reserve_graph(call)?;
+        let configured = self.named_model(name)?.get_or_build_configured(config, &*self.engine)?;
+        observe::loaded(self.id, configured.graph().origin().id);
+        // The host allows so many of them, and they count for no guest.
+        let bytes = Reservation::new(&self.usage, |usage| &usage.graph_bytes, call, 0)?;
+        self.add_graph(call, Named::Configured(configured), slot, bytes)
+    }
+
+    pub(crate) fn init_execution_context(&self, call: &'static str, graph: GuestHandle) -> Result<GuestHandle, Error> {
+        let loaded = self.graph(call, graph)?;
+        let slot = Reservation::new(&self.usage, |usage| &usage.contexts, call, 1)?;
+        let engine_slot = self.engine.reserve(|usage| &usage.contexts, 1)?;
+        let bytes = loaded.hold().ok_or_else(|| unknown_handle(call, "graph", graph))?;
+        let graph = loaded.graph()?;
+        let backend = graph.init_context()?;
+        let resources = ContextResources {
+            _graph: graph.in_use(),
+            _configured: loaded.configured(),
+            _slot: slot,
+            _engine_slot: engine_slot,
+            _bytes: bytes,
+        };
+        let of_guest = Reservation::new(&self.usage, |usage| &usage.context_bytes, call, 0)?;
+        let of_engine = self.engine.reserve(|usage| &usage.context_bytes, 0)?;
+        let context =
+            Context::new(&graph, backend, MemoryCharge::new(graph.inputs().len(), of_guest, of_engine), resources);
+        context.open(call)?;
+        add(call, &self.engine.pools.contexts, &self.contexts, context)
+    }
+
+    pub(crate) fn find_graph(&self, handle: GuestHandle) -> Option<StdArc<LoadedGraph>> {
+        find(&self.engine.pools.graphs, &self.graphs, handle)
+    }
+
+    pub(crate) fn find_context(&self, handle: GuestHandle) -> Option<StdArc<Context>> {
+        find(&self.engine.pools.contexts, &self.contexts, handle)
+    }
+
+    pub(crate) fn graph(&self, call: &str, handle: GuestHandle) -> Result<StdArc<LoadedGraph>, Error> {
+        self.find_graph(handle).ok_or_else(|| unknown_handle(call, "graph", handle))
+    }
+
+    pub(crate) fn context(&self, call: &str, handle: GuestHandle) -> Result<StdArc<Context>, Error> {
+        self.find_context(handle).ok_or_else(|| unknown_handle(call, "context", handle))
+    }
+
+    fn named_model(&self, name: &str) -> Result<Arc<NamedModel>, Error> {
+        match &self.models {
+            Some(models) if !models.contains(name) => Err(no_model(name).into()),
+            _ => Ok(self.engine.registry.get(name)?),
+        }
+    }
+
+    fn reserve_graph(&self, call: &str) -> Result<Reservation, Error> {
+        Reservation::new(&self.usage, |usage| &usage.graphs, call, 1)
+    }
+
+    fn add_graph(&self, call: &str, named: Named, slot: Reservation, bytes: Reservation) -> Result<GuestHandle, Error> {
+        add(call, &self.engine.pools.graphs, &self.graphs, LoadedGraph::new(named, slot, bytes))
+    }
+
+    pub(crate) fn remove_graph(&self, handle: Handle<Entry<LoadedGraph>>) {
+        if let Some(loaded) = remove(&self.engine.pools.graphs, handle) {
+            loaded.unloaded();
+        }
+    }
+
+    pub(crate) fn remove_context(&self, handle: Handle<Entry<Context>>) {
+        if let Some(context) = remove(&self.engine.pools.contexts, handle)
+            && context.close()
+        {
+            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            // Only where there is no room for one more, so that each is looked at a few times in all.
+            if leaving.len() == leaving.capacity() {
+                leaving.retain(|context| !context.is_gone());
+            }
+            leaving.push(context);
+        }
+    }
+}
+
+impl Drop for GuestInner {
+    fn drop(&mut self) {
+        // Contexts first, so that the last reference of a graph goes with its handle.
+        self.contexts.drain().for_each(|handle| {
+            if let Some(context) = remove(&self.engine.pools.contexts, handle) {
+                context.cancel();
+                context.close();
+            }
+        });
+        let leaving = mem::take(self.leaving.get_mut().unwrap_or_else(PoisonError::into_inner));
+        for context in leaving {
+            context.cancel();
+        }
+        self.graphs.drain().for_each(|handle| self.remove_graph(handle));
+        self.engine.entries_removed();
+        Counters::decrement(&self.engine.counters.guests, 1);
+    }
+}
+
+/// Puts `value` into the pool and its handle into the guest's table, or drops it.
+fn add<T: Send + Sync + 'static>(
+    call: &str,
+    pool: &Pool<Entry<T>>,
+    table: &HandleTable<Entry<T>>,
+    value: T,
+) -> Result<GuestHandle, Error> {
+    let handle = pool.insert(Entry::new(value)).map_err(|_: InsertError<_>| {
+        let live = pool.len();
+        Error::limit(ErrorKind::Busy, format!("{call}: the engine has no slot for one more handle, with {live} in use"))
+    })?;
+    table.bind(handle).map_err(|error: BindError| {
+        remove(pool, handle);
+        Error::limit(ErrorKind::TooLarge, format!("{call}: {error}"))
+    })
+}
+
+/// What the guest calls `handle`. No lock, and no guard once it is found.
+fn find<T: Send + Sync + 'static>(
+    pool: &Pool<Entry<T>>,
+    table: &HandleTable<Entry<T>>,
+    handle: GuestHandle,
+) -> Option<StdArc<T>> {
+    let handle = table.resolve(handle)?;
+    pool.get(handle, &pin())?.get()
+}
+
+/// Removes the entry and takes its value out: no guard keeps that in memory.
+fn remove<T: Send + Sync + 'static>(pool: &Pool<Entry<T>>, handle: Handle<Entry<T>>) -> Option<StdArc<T>> {
+    pool.remove(handle)?.take()
+}
+
+pub(crate) fn unknown_handle(call: &str, what: &str, handle: GuestHandle) -> Error {
+    Error::invalid_argument(format!("{call}: the guest has no {what} {:#010x}", handle.to_bits()))
+}

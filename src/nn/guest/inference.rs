@@ -1,0 +1,174 @@
+//! A guest's computes: alone, or with their inputs and outputs in one call.
+
+use std::time::Duration;
+
+use crate::GuestHandle;
+use crate::nn::guest::check;
+use crate::nn::guest::check::TensorId;
+use crate::nn::guest::compute::{COMPUTE, INFER, Run};
+use crate::nn::{Compute, Error, Guest, Tensor, TensorView};
+
+/// Computes.
+///
+/// Their errors are those of every call on a context, and those that each method lists.
+impl Guest {
+    /// Computes every output from the inputs, which stay: a second call computes from the same ones. Waits for its turn
+    /// where as many computes run as the engine lets, and returns when it is done.
+    ///
+    /// # Errors
+    ///
+    /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where an input is
+    /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past
+    /// [`Limits::max_compute_bytes`](super::Limits::max_compute_bytes) or
+    /// [`Limits::max_context_bytes`](super::Limits::max_context_bytes), [`Busy`](super::ErrorKind::Busy) past
+    /// [`Limits::max_computes`](super::Limits::max_computes), where the engine's queue is full, where it made room
+    /// there for a guest with fewer computes waiting (see
+    /// [`EngineLimits::max_queued`](super::EngineLimits::max_queued)), and where it would have to wait inside a compute
+    /// of the same engine on the same thread, [`Timeout`](super::ErrorKind::Timeout) past
+    /// [`Limits::max_compute_time`](super::Limits::max_compute_time), [`RuntimeError`](super::ErrorKind::RuntimeError)
+    /// where it is [cancelled](Self::cancel) or the context is given back before it begins, and what the backend gives.
+    pub fn compute(&self, context: GuestHandle) -> Result<(), Error> {
+        self.run(context, None)?.wait()
+    }
+
+    /// As [`compute`](Self::compute), with `time` for the wait and the compute together where the guest's limits give
+    /// it more.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`compute`](Self::compute).
+    pub fn compute_within(&self, context: GuestHandle, time: Duration) -> Result<(), Error> {
+        self.run(context, Some(time))?.wait()
+    }
+
+    /// As [`compute`](Self::compute), on a thread of the engine's: returns at once, and the future ends when the
+    /// compute does. It has begun, or waits for its turn, before it is first polled; it is cancelled when it is
+    /// dropped, when the guest is, and by [`cancel`](Self::cancel). It keeps the context, though not the guest.
+    /// [`Busy`](super::ErrorKind::Busy) where no thread can be started for it.
+    pub fn compute_async(&self, context: GuestHandle) -> Compute {
+        COMPUTE.start(self.run(context, None))
+    }
+
+    /// [`compute_async`](Self::compute_async) with a time, as [`compute_within`](Self::compute_within).
+    pub fn compute_async_within(&self, context: GuestHandle, time: Duration) -> Compute {
+        COMPUTE.start(self.run(context, Some(time)))
+    }
+
+    /// Sets inputs, computes, and returns every output in the order of its index, under one use of the context: calls of
+    /// other threads on the context meet [`Busy`](super::ErrorKind::Busy), and come before or after the whole of it. As
+    /// `compute` of wasi-nn's component form.
+    ///
+    /// Each input is a pair as [`set_input`](Self::set_input) takes it. Those that are not given stay as they are. The
+    /// outputs may be read again by [`get_output`](Self::get_output). Inputs and outputs are copied once each.
+    ///
+    /// ```no_run
+    /// # use graphpool::{GuestHandle, nn::{Error, Guest, Tensor}};
+    /// # fn call(guest: &Guest, context: GuestHandle) -> Result<(), Error> {
+    /// let outputs = guest.infer(context, [("x", &Tensor::from_f32([2], &[0.5, 1.0])?)])?;
+    /// println!("{:?}", outputs[0].to_f32());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set_input`](Self::set_input) and of [`compute`](Self::compute), and
+    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) for an input that is given twice. Where an input is refused
+    /// before a backend sees it, none is set. After any other error the context is as `compute` leaves it: the inputs are
+    /// set, and the outputs are those of the last compute that succeeded.
+    pub fn infer<'a, I, T>(
+        &self,
+        context: GuestHandle,
+        inputs: impl IntoIterator<Item = (I, T)>,
+    ) -> Result<Vec<Tensor>, Error>
+    where
+        I: Into<TensorId<'a>>,
+        T: Into<TensorView<'a>>,
+    {
+        self.run_with(context, inputs, None)?.wait()
+    }
+
+    /// As [`infer`](Self::infer), with `time` as [`compute_within`](Self::compute_within).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`infer`](Self::infer).
+    pub fn infer_within<'a, I, T>(
+        &self,
+        context: GuestHandle,
+        inputs: impl IntoIterator<Item = (I, T)>,
+        time: Duration,
+    ) -> Result<Vec<Tensor>, Error>
+    where
+        I: Into<TensorId<'a>>,
+        T: Into<TensorView<'a>>,
+    {
+        self.run_with(context, inputs, Some(time))?.wait()
+    }
+
+    /// As [`infer`](Self::infer), on a thread of the engine's, as [`compute_async`](Self::compute_async). The inputs are
+    /// set before this returns, so that the future borrows none of them.
+    pub fn infer_async<'a, I, T>(
+        &self,
+        context: GuestHandle,
+        inputs: impl IntoIterator<Item = (I, T)>,
+    ) -> Compute<Vec<Tensor>>
+    where
+        I: Into<TensorId<'a>>,
+        T: Into<TensorView<'a>>,
+    {
+        INFER.start(self.run_with(context, inputs, None))
+    }
+
+    /// [`infer_async`](Self::infer_async) with a time, as [`compute_within`](Self::compute_within).
+    pub fn infer_async_within<'a, I, T>(
+        &self,
+        context: GuestHandle,
+        inputs: impl IntoIterator<Item = (I, T)>,
+        time: Duration,
+    ) -> Compute<Vec<Tensor>>
+    where
+        I: Into<TensorId<'a>>,
+        T: Into<TensorView<'a>>,
+    {
+        INFER.start(self.run_with(context, inputs, Some(time)))
+    }
+
+    /// Cancels the compute of a context, from any thread: one that waits for its turn ends at once, one that runs when
+    /// its backend next looks at its [`ComputeControl`](crate::backend::ComputeControl), both with
+    /// [`RuntimeError`](super::ErrorKind::RuntimeError). `false` where there is none; a compute that begins later is
+    /// not affected.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such context.
+    pub fn cancel(&self, context: GuestHandle) -> Result<bool, Error> {
+        self.inner.report("cancel", self.inner.context("cancel", context).map(|context| context.cancel()))
+    }
+
+    fn run(&self, context: GuestHandle, time: Option<Duration>) -> Result<Run<()>, Error> {
+        let (call, inner) = (COMPUTE.call, &self.inner);
+        let found = inner.context(call, context);
+        let run =
+            |found| Run::new(COMPUTE, &inner.engine, &inner.usage, &inner.limits, inner.id, (found, context), time);
+        inner.report(call, found.and_then(run))
+    }
+
+    fn run_with<'a, I: Into<TensorId<'a>>, T: Into<TensorView<'a>>>(
+        &self,
+        context: GuestHandle,
+        inputs: impl IntoIterator<Item = (I, T)>,
+        time: Option<Duration>,
+    ) -> Result<Run<Vec<Tensor>>, Error> {
+        let (call, inner) = (INFER.call, &self.inner);
+        let run = || {
+            let found = inner.context(call, context)?;
+            let inputs = check::inputs(call, &inner.limits, found.inputs(), inputs)?;
+            let mut run =
+                Run::new(INFER, &inner.engine, &inner.usage, &inner.limits, inner.id, (found, context), time)?;
+            run.set_inputs(&inputs)?;
+            Ok(run)
+        };
+        inner.report(call, run())
+    }
+}

@@ -1,0 +1,209 @@
+//! What one guest may have and ask for, and what all of them may together.
+
+pub(crate) mod usage;
+
+use std::thread;
+use std::time::Duration;
+
+/// Bounds of one guest. Each is inclusive: a guest may have exactly as much as it says.
+///
+/// Past a bound a call gives [`TooLarge`](super::ErrorKind::TooLarge) with the value and the bound in its message,
+/// before anything is allocated for it; but [`Busy`](super::ErrorKind::Busy) past [`max_computes`](Self::max_computes),
+/// and [`Timeout`](super::ErrorKind::Timeout) past [`max_compute_time`](Self::max_compute_time). `usize::MAX` is no
+/// bound.
+///
+/// ```
+/// use graphpool::nn::Limits;
+///
+/// let limits = Limits::default().with_max_graphs(2).with_max_contexts(8).with_max_graph_bytes(64 << 20);
+/// assert_eq!(limits.max_contexts(), 8);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_field_names, reason = "each has the name of its getter")]
+pub struct Limits {
+    max_graphs: usize,
+    max_contexts: usize,
+    max_graph_bytes: usize,
+    max_tensor_bytes: usize,
+    max_tensor_rank: usize,
+    max_compute_bytes: usize,
+    max_computes: usize,
+    max_context_bytes: usize,
+    max_name_bytes: usize,
+    max_config_bytes: usize,
+    max_compute_time: Duration,
+}
+
+impl Default for Limits {
+    /// 64 graphs, 256 contexts, 1 GiB of models, 1 GiB in contexts, tensors of 256 MiB and 16 dimensions, 256
+    /// computes at one time, 1 GiB and 60 s for each of them, names of 256 bytes and
+    /// configurations of 64 KiB.
+    fn default() -> Self {
+        Self {
+            max_graphs: 64,
+            max_contexts: 256,
+            max_graph_bytes: 1 << 30,
+            max_tensor_bytes: 256 << 20,
+            max_tensor_rank: 16,
+            max_compute_bytes: 1 << 30,
+            max_computes: 256,
+            max_context_bytes: 1 << 30,
+            max_name_bytes: 256,
+            max_config_bytes: 64 << 10,
+            max_compute_time: Duration::from_mins(1),
+        }
+    }
+}
+
+macro_rules! accessors {
+    ($($(#[doc = $doc:expr])* $bound:ident $setter:ident,)*) => {
+        $(
+            $(#[doc = $doc])*
+            #[must_use]
+            pub const fn $bound(&self) -> usize {
+                self.$bound
+            }
+
+            #[doc = concat!("The same with another [`", stringify!($bound), "`](Self::", stringify!($bound), ").")]
+            #[must_use]
+            pub const fn $setter(mut self, bound: usize) -> Self {
+                self.$bound = bound;
+                self
+            }
+        )*
+    };
+}
+
+macro_rules! engine_bounds {
+    ($($bounds:tt)*) => {
+        impl EngineLimits {
+            accessors! { $($bounds)* }
+        }
+    };
+}
+
+macro_rules! bounds {
+    ($($(#[doc = $doc:expr])* $bound:ident $setter:ident),* $(,)?) => {
+        impl Limits {
+            /// No bound on anything: for guests that are trusted like the host itself.
+            #[must_use]
+            pub const fn unlimited() -> Self {
+                Self { $($bound: usize::MAX,)* max_compute_time: Duration::MAX }
+            }
+
+            /// Of each bound the lower one.
+            #[must_use]
+            pub fn at_most(self, other: &Self) -> Self {
+                Self {
+                    $($bound: self.$bound.min(other.$bound),)*
+                    max_compute_time: self.max_compute_time.min(other.max_compute_time),
+                }
+            }
+
+            accessors! { $($(#[doc = $doc])* $bound $setter,)* }
+        }
+    };
+}
+
+bounds! {
+    /// Graph handles that the guest may hold at one time, loaded and by name together.
+    max_graphs with_max_graphs,
+    /// Contexts that the guest may hold at one time; one that a call still uses counts until that call ends.
+    max_contexts with_max_contexts,
+    /// Bytes of the models that the guest has loaded itself, as their backend counts them
+    /// ([`BackendGraph::memory`](crate::backend::BackendGraph::memory)). A model counts until neither its handle nor
+    /// a context of it is left. Named models are the host's, and count for no guest.
+    max_graph_bytes with_max_graph_bytes,
+    /// Bytes of the data of one input tensor.
+    max_tensor_bytes with_max_tensor_bytes,
+    /// Dimensions of one input tensor.
+    max_tensor_rank with_max_tensor_rank,
+    /// Bytes of tensors, intermediate ones and outputs together, that one compute may have alive at one time; the
+    /// backend keeps to it.
+    max_compute_bytes with_max_compute_bytes,
+    /// Computes that the guest may have at one time, running and waiting together.
+    max_computes with_max_computes,
+    /// Bytes that the guest's contexts may hold together between calls, as their backends count them
+    /// ([`BackendContext::memory`](crate::backend::BackendContext::memory)), and at least those of their inputs; and 8
+    /// for each input of a graph that has more than 128. An input is refused before it is taken; a context whose
+    /// compute leaves it with more is lost.
+    max_context_bytes with_max_context_bytes,
+    /// Bytes of a model's name.
+    max_name_bytes with_max_name_bytes,
+    /// Bytes of the configuration that the guest gives a named model.
+    max_config_bytes with_max_config_bytes,
+}
+
+impl Limits {
+    /// Time that a compute may take, the wait for its turn included. A backend that does not look at its
+    /// [`ComputeControl`](crate::backend::ComputeControl) goes on to its end all the same. `Duration::MAX` is no bound.
+    #[must_use]
+    pub const fn max_compute_time(&self) -> Duration {
+        self.max_compute_time
+    }
+
+    /// The same with another [`max_compute_time`](Self::max_compute_time).
+    #[must_use]
+    pub const fn with_max_compute_time(mut self, bound: Duration) -> Self {
+        self.max_compute_time = bound;
+        self
+    }
+}
+
+/// Bounds of one engine, over all of its guests. Each is inclusive.
+///
+/// What would fit if others had less gives [`Busy`](super::ErrorKind::Busy), and the same call may succeed later; what
+/// is more than the bound by itself gives [`TooLarge`](super::ErrorKind::TooLarge). What was given back is no longer
+/// counted: a load that finds no room waits for models that are being released, for up to a second. For bounds of
+/// single tensors and computes see [`EngineBuilder::with_ceiling`](super::EngineBuilder::with_ceiling).
+///
+/// ```
+/// use graphpool::nn::EngineLimits;
+///
+/// let limits = EngineLimits::default().with_max_graph_bytes(8 << 30).with_max_computing(4).with_max_queued(64);
+/// assert_eq!(limits.max_computing(), 4);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_field_names, reason = "each has the name of its getter")]
+pub struct EngineLimits {
+    max_graphs: usize,
+    max_contexts: usize,
+    max_graph_bytes: usize,
+    max_context_bytes: usize,
+    max_computing: usize,
+    max_queued: usize,
+}
+
+impl Default for EngineLimits {
+    /// As many computes as the machine has processors, and 1,024 that wait; 4,096 graphs, 65,536 contexts, and no bound
+    /// on the bytes of either.
+    fn default() -> Self {
+        let max_computing = thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            max_graphs: 4_096,
+            max_contexts: 65_536,
+            max_graph_bytes: usize::MAX,
+            max_context_bytes: usize::MAX,
+            max_computing,
+            max_queued: 1_024,
+        }
+    }
+}
+
+engine_bounds! {
+    /// Models in memory. One that many guests share is one.
+    max_graphs with_max_graphs,
+    /// Contexts in memory.
+    max_contexts with_max_contexts,
+    /// Bytes of the models in memory, named ones included, as their backends count them. The files of a named model
+    /// count while it is built, from before they are read.
+    max_graph_bytes with_max_graph_bytes,
+    /// Bytes that the contexts in memory hold between calls, counted as [`Limits::max_context_bytes`] does.
+    max_context_bytes with_max_context_bytes,
+    /// Computes that run at one time; others wait for their turn, and guests take turns. At least 1.
+    max_computing with_max_computing,
+    /// Computes that wait at one time. Where as many do, the next one gets a place if another guest has at least two
+    /// more there than its own guest: the newest of that guest ends with [`Busy`](super::ErrorKind::Busy). Otherwise the
+    /// next one does.
+    max_queued with_max_queued,
+}

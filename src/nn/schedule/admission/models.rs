@@ -1,0 +1,268 @@
+//! What meets at the gate, under loom.
+
+use std::sync::atomic::AtomicUsize as StdAtomicUsize;
+
+use loom::thread;
+
+use super::*;
+use crate::model_support::{explore, explore_bounded};
+use crate::nn::guest::compute::Turn;
+use crate::nn::schedule::threads::modelled::Threads;
+use crate::sync::atomic::AtomicUsize;
+
+/// A gate, and how many are inside and have come to an end.
+struct Gate {
+    admission: Arc<Admission>,
+    inside: AtomicUsize,
+    ends: AtomicUsize,
+}
+
+impl Gate {
+    fn new(bound: usize, queue_bound: usize) -> Arc<Self> {
+        let (inside, ends) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { admission: Admission::new(bound, queue_bound), inside, ends })
+    }
+
+    /// Queues for what a caller of the first guest waits for.
+    fn queue(self: &Arc<Self>, deadline: Option<Instant>) -> Result<(Ticket, Arc<Turn>), Full> {
+        self.queue_for(1, deadline)
+    }
+
+    fn queue_for(self: &Arc<Self>, guest: u64, deadline: Option<Instant>) -> Result<(Ticket, Arc<Turn>), Full> {
+        let (gate, turn) = (Arc::clone(self), Arc::<Turn>::default());
+        let its = Arc::clone(&turn);
+        let end = move |result| {
+            gate.ends.fetch_add(1, Ordering::Relaxed);
+            its.complete(result);
+            None
+        };
+        Ok((self.admission.queue(guest, deadline, Box::new(end))?, turn))
+    }
+
+    fn pass(&self, permit: Permit) {
+        // A1.
+        assert!(self.inside.fetch_add(1, Ordering::Relaxed) < self.admission.bound);
+        self.inside.fetch_sub(1, Ordering::Relaxed);
+        drop(permit);
+    }
+
+    /// As a call that computes: in at once, or when its turn comes.
+    fn call(self: &Arc<Self>) {
+        let permit = match self.admission.enter() {
+            Some(permit) => permit,
+            None => self.queue(None).unwrap().1.wait(None).unwrap().unwrap(),
+        };
+        self.pass(permit);
+    }
+
+    fn assert_ended(&self, ends: usize) {
+        assert_eq!((self.admission.load(), self.ends.load(Ordering::Relaxed)), ((0, 0), ends));
+    }
+}
+
+/// A1, A2: of two that compute where one may, the other waits, and is woken.
+#[test]
+fn a_call_against_a_call() {
+    let waited = Arc::new(StdAtomicUsize::new(0));
+    let count = Arc::clone(&waited);
+    explore("a call against a call", move || {
+        let gate = Gate::new(1, 1);
+        let other = Arc::clone(&gate);
+        let other = thread::spawn(move || other.call());
+        gate.call();
+        other.join().unwrap();
+        assert_eq!(gate.admission.load(), (0, 0));
+        count.fetch_add(gate.ends.load(Ordering::Relaxed), Ordering::Relaxed);
+    });
+    assert_ne!(waited.load(Ordering::Relaxed), 0);
+}
+
+/// A1, A2 with three threads.
+#[test]
+fn three_calls_where_two_may_run_with_3_preemptions() {
+    explore_bounded("three calls where two may run", 3, || {
+        let gate = Gate::new(2, 3);
+        let others = [(); 2].map(|()| {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || gate.call())
+        });
+        gate.call();
+        for other in others {
+            other.join().unwrap();
+        }
+        assert_eq!(gate.admission.load(), (0, 0));
+    });
+}
+
+/// A2, A4: the permit that another gives back is handed on, or has become room by then.
+#[test]
+fn leaving_against_queueing() {
+    explore("leaving against queueing", || {
+        let gate = Gate::new(1, 1);
+        let permit = gate.admission.enter().unwrap();
+        let other = thread::spawn(move || drop(permit));
+        let (_, turn) = gate.queue(None).unwrap();
+        gate.pass(turn.wait(None).unwrap().unwrap());
+        other.join().unwrap();
+        gate.assert_ended(1);
+    });
+}
+
+/// A1, A4: whoever is let in while it withdraws has its permit, once, or never had it.
+#[test]
+fn leaving_against_withdrawing() {
+    explore("leaving against withdrawing", || {
+        let gate = Gate::new(1, 1);
+        let permit = gate.admission.enter().unwrap();
+        let (ticket, turn) = gate.queue(None).unwrap();
+        let other = thread::spawn(move || drop(permit));
+        gate.admission.withdraw(ticket, Withdrawn::Cancelled);
+        if let Ok(permit) = turn.wait(None).unwrap() {
+            gate.pass(permit);
+        }
+        other.join().unwrap();
+        gate.assert_ended(1);
+    });
+}
+
+/// A4: of three that would end it, one does: the permit that comes, the caller, and the timer, for which the
+/// deadline has passed.
+#[test]
+fn leaving_against_withdrawing_and_a_deadline() {
+    explore("leaving against withdrawing and a deadline", || {
+        let _threads = Threads::new();
+        let gate = Gate::new(1, 1);
+        let permit = gate.admission.enter().unwrap();
+        let (ticket, turn) = gate.queue(Some(Instant::now())).unwrap();
+        let other = thread::spawn(move || drop(permit));
+        gate.admission.withdraw(ticket, Withdrawn::Cancelled);
+        if let Ok(permit) = turn.wait(None).unwrap() {
+            gate.pass(permit);
+        }
+        other.join().unwrap();
+        gate.assert_ended(1);
+        gate.admission.close();
+    });
+}
+
+/// A4: past the queue's bound one of two is told so at once, and never queued.
+#[test]
+fn queueing_against_queueing_for_the_last_place() {
+    explore("queueing against queueing for the last place", || {
+        let gate = Gate::new(1, 1);
+        let permit = gate.admission.enter().unwrap();
+        let other = Arc::clone(&gate);
+        let other = thread::spawn(move || other.queue(None).ok());
+        let mine = gate.queue(None).ok();
+        let theirs = other.join().unwrap();
+        assert!(mine.is_some() != theirs.is_some());
+        drop(permit);
+        let (_, turn) = mine.or(theirs).unwrap();
+        gate.pass(turn.wait(None).unwrap().unwrap());
+        gate.assert_ended(1);
+    });
+}
+
+/// A1, A2: two give back at one time what two others wait for.
+#[test]
+fn leaving_against_leaving() {
+    explore("leaving against leaving", || {
+        let gate = Gate::new(2, 2);
+        let [one, two] = [(); 2].map(|()| gate.admission.enter().unwrap());
+        let (_, first) = gate.queue(None).unwrap();
+        let other = thread::spawn(move || drop(one));
+        drop(two);
+        gate.pass(first.wait(None).unwrap().unwrap());
+        other.join().unwrap();
+        gate.assert_ended(1);
+    });
+}
+
+/// A1 to A3: two that give back at one time let in the first of each guest, and not the second of one.
+#[test]
+fn two_that_give_back_at_once_where_three_wait() {
+    explore("two that give back at once where three wait", || {
+        let gate = Gate::new(2, 3);
+        let [one, two] = [(); 2].map(|()| gate.admission.enter().unwrap());
+        let turns = [1, 1, 2].map(|guest| gate.queue_for(guest, None).unwrap().1);
+        let other = thread::spawn(move || drop(one));
+        drop(two);
+        let permits = [&turns[0], &turns[2]].map(|turn| turn.wait(None).unwrap().unwrap());
+        other.join().unwrap();
+        assert_eq!(gate.admission.load(), (2, 1));
+        drop(permits);
+        gate.pass(turns[1].wait(None).unwrap().unwrap());
+        gate.assert_ended(3);
+    });
+}
+
+/// A4, Q3: in a full queue the second of one guest makes room for another guest, unless it has been let in by then.
+#[test]
+fn leaving_against_making_room() {
+    let seen = Arc::new([StdAtomicUsize::new(0), StdAtomicUsize::new(0)]);
+    let counts = Arc::clone(&seen);
+    explore("leaving against making room", move || {
+        let gate = Gate::new(1, 2);
+        let permit = gate.admission.enter().unwrap();
+        let own = [(); 2].map(|()| gate.queue(None).unwrap().1);
+        let other = Arc::clone(&gate);
+        let other = thread::spawn(move || {
+            let (_, turn) = other.queue_for(2, None).unwrap();
+            other.pass(turn.wait(None).unwrap().unwrap());
+        });
+        drop(permit);
+        gate.pass(own[0].wait(None).unwrap().unwrap());
+        let displaced = match own[1].wait(None).unwrap() {
+            Ok(permit) => {
+                gate.pass(permit);
+                false
+            }
+            Err(why) => why == Withdrawn::Displaced,
+        };
+        other.join().unwrap();
+        gate.assert_ended(3);
+        counts[usize::from(displaced)].fetch_add(1, Ordering::Relaxed);
+    });
+    // Both came.
+    assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) > 0));
+}
+
+/// A6, with the timer as a thread of the model: a deadline that comes before the one for which it sleeps is heard of,
+/// and it ends with the engine.
+#[test]
+fn an_earlier_deadline_against_the_timer() {
+    explore("an earlier deadline against the timer", || {
+        let _threads = Threads::new();
+        let gate = Gate::new(1, 2);
+        let permit = gate.admission.enter().unwrap();
+        let far = Instant::now() + Duration::from_hours(1);
+        let (_, last) = gate.queue(Some(far)).unwrap();
+        let (_, late) = gate.queue(Some(Instant::now())).unwrap();
+        assert_eq!(late.wait(None).unwrap().err(), Some(Withdrawn::Late));
+        drop(permit);
+        gate.pass(last.wait(None).unwrap().unwrap());
+        gate.assert_ended(2);
+        gate.admission.close();
+    });
+}
+
+/// A4, A6: a timer that has looked at a deadline looks at the next one, too, and gives back at one time with another.
+#[test]
+fn a_second_deadline_against_the_timer_and_leaving_with_3_preemptions() {
+    explore_bounded("a second deadline against the timer and leaving", 3, || {
+        let _threads = Threads::new();
+        let gate = Gate::new(1, 2);
+        let permit = gate.admission.enter().unwrap();
+        for _ in 0..2 {
+            let (_, late) = gate.queue(Some(Instant::now())).unwrap();
+            assert_eq!(late.wait(None).unwrap().err(), Some(Withdrawn::Late));
+        }
+        let (_, last) = gate.queue(Some(Instant::now())).unwrap();
+        drop(permit);
+        if let Ok(permit) = last.wait(None).unwrap() {
+            gate.pass(permit);
+        }
+        gate.assert_ended(3);
+        gate.admission.close();
+    });
+}

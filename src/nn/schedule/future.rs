@@ -1,0 +1,101 @@
+//! The future of a compute that runs on a thread of the engine's.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::backend::CancelToken;
+use crate::nn::Error;
+use crate::sync::{Mutex, MutexGuard};
+
+/// A compute that runs on a thread of the engine's, from [`Guest::compute_async`](super::Guest::compute_async), or an
+/// inference, from [`Guest::infer_async`](super::Guest::infer_async), which gives its outputs.
+///
+/// It runs whether it is polled or not, and is cancelled when it is dropped: one that waits for its turn ends at once,
+/// one that runs at the backend's next look at its [`ComputeControl`](crate::backend::ComputeControl). Any runtime's
+/// executor will do.
+#[must_use = "a compute that is dropped is cancelled"]
+pub struct Compute<T = ()> {
+    pub(crate) call: &'static str,
+    pub(crate) outcome: Arc<Outcome<T>>,
+    pub(crate) cancel: CancelToken,
+}
+
+/// What the future and the thread share.
+pub(crate) struct Outcome<T>(Mutex<Progress<T>>);
+
+struct Progress<T> {
+    result: Option<Result<T, Error>>,
+    waker: Option<Waker>,
+    ended: bool,
+}
+
+impl<T> Outcome<T> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Progress { result: None, waker: None, ended: false }))
+    }
+
+    pub(crate) fn complete(&self, result: Result<T, Error>) {
+        let waker = {
+            let mut progress = self.lock();
+            progress.result = Some(result);
+            progress.ended = true;
+            progress.waker.take()
+        };
+        if let Some(waker) = waker {
+            // The waker is the host's, and perhaps another guest's than the one whose call has come to this.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Compute<T> {
+    /// One that was refused.
+    pub(crate) fn failed(call: &'static str, error: Error) -> Self {
+        let outcome = Arc::new(Outcome::new());
+        outcome.complete(Err(error));
+        Self { call, outcome, cancel: CancelToken::default() }
+    }
+}
+
+impl<T> Future for Compute<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut progress = self.outcome.lock();
+        if let Some(result) = progress.result.take() {
+            return Poll::Ready(result);
+        }
+        if progress.ended {
+            return Poll::Ready(Err(Error::runtime_error(format!("{}: polled after its end", self.call))));
+        }
+        match &mut progress.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            waker => *waker = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for Compute<T> {
+    fn drop(&mut self) {
+        // A statement of its own: whoever hears of the cancel may take the lock.
+        let ended = self.outcome.lock().ended;
+        if !ended {
+            self.cancel.cancel();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Compute<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compute").field("ended", &self.outcome.lock().ended).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,144 @@
+//! What an engine has and has done, in numbers.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Numbers of one engine, from [`Engine::stats`](super::Engine::stats).
+///
+/// Each number is right for some moment during the call; no two of them need to be of the same moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Models in memory, from their loading until their backend's destructor has run. A model that many guests
+    /// share is one.
+    pub graphs: usize,
+    /// Bytes of these models, as their backends count them.
+    pub graph_bytes: usize,
+    /// Graph handles that guests hold.
+    pub graph_handles: usize,
+    /// Bytes of the contexts in memory, as their backends count them, and at least those of their inputs.
+    pub context_bytes: usize,
+    /// Contexts in memory, from their opening until their backend's destructor has run.
+    pub contexts: usize,
+    /// Guests that are not yet dropped.
+    pub guests: usize,
+    /// Registered names.
+    pub names: usize,
+    /// Entries removed from the pools whose grace period is not over.
+    pub awaiting_reclamation: usize,
+    /// Models that a backend has built since the engine was made.
+    pub builds: u64,
+    /// Versions of named models that a reload has made.
+    pub reloads: u64,
+    /// Contexts opened since the engine was made.
+    pub contexts_opened: u64,
+    /// Computes that have succeeded.
+    pub computes: u64,
+    /// Computes that their backend refused or ended with an error.
+    pub failed_computes: u64,
+    /// Calls that were refused because another call used the same context.
+    pub busy_contexts: u64,
+    /// Calls of guests that a limit has refused: of the guest's or the engine's, or of the queue of computes.
+    pub limited: u64,
+    /// Computes that were not done in their time, whether they had begun or not.
+    pub timeouts: u64,
+    /// Computes that were cancelled and ended with an error for it.
+    pub cancelled: u64,
+    /// Computes that run now.
+    pub computing: usize,
+    /// Computes that wait for their turn now.
+    pub queued: usize,
+    /// Panics of backends, those of their destructors with them.
+    pub panics: u64,
+}
+
+/// A number of things that are alive, and the gauge of its name.
+#[derive(Debug)]
+pub(crate) struct Alive {
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "the name is what the feature shows"))]
+    name: &'static str,
+    count: AtomicUsize,
+}
+
+/// A number of things that have happened, and the counter of its name.
+#[derive(Debug)]
+pub(crate) struct Total {
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "the name is what the feature shows"))]
+    name: &'static str,
+    count: AtomicU64,
+}
+
+macro_rules! counters {
+    (alive { $($alive:ident $gauge:literal,)* } total { $($total:ident $counter:literal,)* }) => {
+        /// The counters behind [`Stats`]. They carry no data from thread to thread: Relaxed everywhere.
+        #[derive(Debug)]
+        pub(crate) struct Counters {
+            $(pub(crate) $alive: Alive,)*
+            $(pub(crate) $total: Total,)*
+        }
+
+        impl Default for Counters {
+            fn default() -> Self {
+                Self {
+                    $($alive: Alive { name: $gauge, count: AtomicUsize::new(0) },)*
+                    $($total: Total { name: $counter, count: AtomicU64::new(0) },)*
+                }
+            }
+        }
+
+        impl Counters {
+            /// What is counted here; the rest of [`Stats`] is zero.
+            pub(crate) fn read(&self) -> Stats {
+                Stats {
+                    $($alive: self.$alive.count.load(Ordering::Relaxed),)*
+                    $($total: self.$total.count.load(Ordering::Relaxed),)*
+                    ..Stats::default()
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    alive {
+        graphs "graphpool_graphs",
+        graph_bytes "graphpool_graph_bytes",
+        contexts "graphpool_contexts",
+        context_bytes "graphpool_context_bytes",
+        guests "graphpool_guests",
+    }
+    total {
+        builds "graphpool_builds_total",
+        reloads "graphpool_reloads_total",
+        contexts_opened "graphpool_contexts_opened_total",
+        computes "graphpool_computes_total",
+        failed_computes "graphpool_failed_computes_total",
+        busy_contexts "graphpool_busy_contexts_total",
+        panics "graphpool_panics_total",
+        limited "graphpool_limited_total",
+        timeouts "graphpool_timeouts_total",
+        cancelled "graphpool_cancelled_total",
+    }
+}
+
+impl Counters {
+    /// One more of a total.
+    pub(crate) fn count(total: &Total) {
+        total.count.fetch_add(1, Ordering::Relaxed);
+        #[cfg(feature = "metrics")]
+        metrics::counter!(total.name).increment(1);
+    }
+
+    /// `amount` more alive.
+    pub(crate) fn increment(alive: &Alive, amount: usize) {
+        alive.count.fetch_add(amount, Ordering::Relaxed);
+        #[cfg(feature = "metrics")]
+        metrics::gauge!(alive.name).increment(amount as f64);
+    }
+
+    /// `amount` fewer alive.
+    pub(crate) fn decrement(alive: &Alive, amount: usize) {
+        alive.count.fetch_sub(amount, Ordering::Relaxed);
+        #[cfg(feature = "metrics")]
+        metrics::gauge!(alive.name).decrement(amount as f64);
+    }
+}
