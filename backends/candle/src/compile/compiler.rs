@@ -57,6 +57,9 @@ pub(crate) struct Compiler<'a> {
     pub(crate) subgraph_names: usize,
 }
 
+/// The graphs in a node's attributes, each with the attribute's name, and their plans.
+type Subgraphs<'g> = (Vec<(&'g str, Subgraph)>, Vec<Arc<Plan>>);
+
 impl Compiler<'_> {
     /// Compiles a model's graph. `inputs` are the names of the values that a run is called with, in their order.
     pub(crate) fn graph(&mut self, graph: &GraphProto, inputs: &[&str]) -> Result<Plan, Error> {
@@ -244,14 +247,14 @@ impl Compiler<'_> {
         node: &'g NodeProto,
         scope: &Scope<'g>,
         inputs: &mut Vec<Source>,
-    ) -> Result<(Vec<(&'g str, Subgraph)>, Vec<Arc<Plan>>), Error> {
+    ) -> Result<Subgraphs<'g>, Error> {
         let (mut subgraphs, mut plans) = (Vec::new(), Vec::new());
         for attribute in &node.attribute {
             let Some(graph) = &attribute.g else { continue };
             let formal: Vec<&str> = graph.input.iter().filter_map(|input| input.name.as_deref()).collect();
-            let (plan, captured) = self.compile(graph, &formal, Some(scope), scope.bindings)?;
-            let mut captures = Vec::with_capacity(captured.len());
-            for name in captured {
+            let (plan, outer_names) = self.compile(graph, &formal, Some(scope), scope.bindings)?;
+            let mut captures = Vec::with_capacity(outer_names.len());
+            for name in outer_names {
                 if let Some(Definition::Slot(index)) = scope.resolve(&name) {
                     captures.push(inputs.len());
                     inputs.push(Source::Slot { index, last: false });
