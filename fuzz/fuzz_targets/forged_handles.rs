@@ -89,4 +89,4 @@ fn attack<L: Layout>(attack: &Attack) {
     assert_eq!((pool.len(), graphs.len(), contexts.len()), (live.len(), bound.len(), 0));
 }
 
-fuzz_target!(|input: Attack| { if input.tiny { attack::<Tiny>(&input) } else { attack::<Standard>(&input) } });
+fuzz_target!(|input: Attack| if input.tiny { attack::<Tiny>(&input) } else { attack::<Standard>(&input) });

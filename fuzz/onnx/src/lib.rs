@@ -14,9 +14,8 @@ pub mod structure;
 use std::time::{Duration, Instant};
 
 use graphpool::backend::ComputeControl;
-use graphpool_candle::{ElementType, Value};
-use graphpool_candle::{CandleBackend, Port};
 use graphpool::nn::MESSAGE_BYTES;
+use graphpool_candle::{CandleBackend, ElementType, Port, Value};
 
 /// Bytes that a model and its compute may take.
 const MEMORY: usize = 1 << 26;

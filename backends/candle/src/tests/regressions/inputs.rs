@@ -1,8 +1,8 @@
 //! What a model that fuzzing makes is run on. The fuzzer has this file too, so that what it finds is found again.
 
-use crate::tests::regressions::{ElementType, Port, Value};
+use super::{ElementType, Port, Value};
 
-/// Elements that an input is given at the most.
+/// Elements that an input is given at most.
 const INPUT: usize = 1 << 16;
 
 /// Inputs that fit the ports, by the model's bytes alone; `None` where one would be too large.
