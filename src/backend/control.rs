@@ -42,7 +42,7 @@ impl CancelToken {
             drop(waiting);
             waker.wake();
         } else {
-            // Registered before the flag is read: `cancel` sets the flag before it takes this lock.
+            // The flag was unset under this lock, and `cancel` sets it before it takes the lock: it finds this waker.
             waiting.push(waker);
         }
     }

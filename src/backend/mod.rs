@@ -68,8 +68,8 @@ pub struct LoadRequest<'a> {
     /// The configuration of a named model, in the format that the backend documents. If the host lets guests configure
     /// the model, a guest may have written it: treat it as hostile input, like the parts.
     pub config: Option<&'a str>,
-    /// Where the model's file lies, where the host has named the model by its path. A model may keep weights in other
-    /// files there. `None` for bytes, so that no guest's model reads a file of the host.
+    /// The directory of the model's file, if the host registered the model by its path. A model may keep weights in
+    /// other files there. `None` for models from bytes, so that a guest's model cannot read files of the host.
     pub directory: Option<&'a Path>,
     /// The most bytes that the loaded graph may take.
     pub memory_limit: usize,
