@@ -4,7 +4,7 @@ use std::thread;
 
 use super::*;
 
-/// Hands on to whoever waits, who has the permit then.
+/// Hands the permit on to the next waiting compute, if there is one.
 fn told(tell: impl FnOnce(Result<Permit, Withdrawn>) + Send + 'static) -> End {
     Box::new(|result| {
         tell(result);
@@ -38,7 +38,7 @@ fn who_waits_is_let_in_in_turn_and_past_the_queue_is_refused() {
     drop(first);
     let (name, permit) = ended.recv().unwrap();
     assert_eq!((name, admission.load()), ("a", (1, 1)));
-    // Nobody who comes now overtakes the one that waits.
+    // A new compute does not overtake the waiting one.
     assert!(admission.enter().is_none());
     drop(permit);
     let (name, permit) = ended.recv().unwrap();
@@ -65,7 +65,7 @@ fn a_ticket_is_withdrawn_once_and_not_after_its_turn() {
     let permit = ended.recv().unwrap().unwrap();
     admission.withdraw(ticket, Withdrawn::Cancelled);
     assert!(ended.try_recv().is_err());
-    // The timer ends one of them, and not the other.
+    // The timer ends one of them only.
     queue(Some(Instant::now() + Duration::from_millis(20)));
     queue(Some(Instant::now() + Duration::from_mins(10)));
     assert_eq!(ended.recv().unwrap().err(), Some(Withdrawn::Late));
@@ -74,7 +74,7 @@ fn a_ticket_is_withdrawn_once_and_not_after_its_turn() {
     assert!(ended.recv().unwrap().is_ok());
 }
 
-/// A1 and A4, under a crowd.
+/// A1 and A4, with many threads.
 #[test]
 fn in_a_crowd_no_more_than_the_bound_are_inside_and_everyone_comes_to_an_end() {
     let admission = Admission::new(3, 4);
@@ -140,7 +140,7 @@ fn guests_take_turns_and_one_that_has_many_in_a_full_queue_makes_room() {
     assert_eq!(admission.load(), (0, 0));
 }
 
-/// A5: on a stack that has no room for a call for each of them.
+/// A5: on a stack that is too small for one call frame per compute.
 #[test]
 fn a_permit_that_nobody_has_a_use_for_is_handed_on_without_a_call_for_each() {
     let handing_on = || {
@@ -161,7 +161,7 @@ fn a_permit_that_nobody_has_a_use_for_is_handed_on_without_a_call_for_each() {
     thread::Builder::new().stack_size(256 << 10).spawn(handing_on).unwrap().join().unwrap();
 }
 
-/// A6: what has a deadline finds the timer that another has left, and an earlier deadline is heard of.
+/// A6: a later deadline uses the running timer, and an earlier deadline wakes it.
 #[test]
 fn one_timer_looks_at_all_deadlines_until_the_engine_ends() {
     let admission = Admission::new(1, 8);
