@@ -116,7 +116,7 @@ impl<G> Store<G> {
         );
         // A message of its own, because the other call's error contains that call's limit.
         outcome.result(|| {
-            let error = format!("the model was too large for {room} bytes or more, and {room} are left for it here");
+            let error = format!("the model needs more than the {room} bytes that are left for it");
             Error::limit(ErrorKind::TooLarge, error)
         })
     }

@@ -127,7 +127,7 @@ impl<R: Send + 'static> Run<R> {
         let engine = StdArc::clone(&self.engine);
         // Reserved before the compute is queued, so that its turn finds a thread.
         let Ok(thread) = engine.workers.reserve() else {
-            let error = self.refused(Error::busy(format!("{call}: no thread can be started for it")));
+            let error = self.refused(Error::busy(format!("{call}: the system refused to start a thread")));
             return Compute::failed(call, error);
         };
         let (cancel, outcome) = (self.control.cancel.clone(), StdArc::new(Outcome::new()));
@@ -195,7 +195,11 @@ impl<R: Send + 'static> Run<R> {
                 Counters::count(&counters.cancelled);
             } else if error.kind() == ErrorKind::Timeout {
                 Counters::count(&counters.timeouts);
-                return Error::timeout(format!("{call}: not done within {:?}: {}", self.time, error.message()));
+                return Error::timeout(format!(
+                    "{call}: exceeded the time limit of {:?}: {}",
+                    self.time,
+                    error.message()
+                ));
             }
             error.of(call)
         };
@@ -213,8 +217,8 @@ impl<R: Send + 'static> Run<R> {
         let error = match why {
             Withdrawn::Late => {
                 Counters::count(&counters.timeouts);
-                let why = if self.waiting.is_some() { ", as its turn did not come" } else { "" };
-                Error::timeout(format!("{call}: not begun within {:?}{why}", self.time))
+                let why = if self.waiting.is_some() { ", while it waited for its turn" } else { "" };
+                Error::timeout(format!("{call}: exceeded the time limit of {:?} before it began{why}", self.time))
             }
             Withdrawn::Cancelled => {
                 Counters::count(&counters.cancelled);
@@ -225,8 +229,8 @@ impl<R: Send + 'static> Run<R> {
                 Error::limit(
                     ErrorKind::Busy,
                     format!(
-                        "{call}: the engine's queue of {queue} computes was full, and one of a guest with fewer \
-                         of them took the place of this one"
+                        "{call}: the engine's queue of {queue} computes was full, and a guest with fewer of them took \
+                         this place"
                     ),
                 )
             }
@@ -250,8 +254,8 @@ impl<R: Send + 'static> Run<R> {
         }
         let (call, bound) = (self.purpose.call, admission.bound());
         let error = format!(
-            "{call}: called from inside a compute of this engine, where it may not wait for its turn, and the bound of \
-             {bound} computes is reached"
+            "{call}: the engine already runs its maximum of {bound} computes, and a call from inside a compute cannot \
+             wait for its turn"
         );
         Err(self.refused(Error::limit(ErrorKind::Busy, error)))
     }

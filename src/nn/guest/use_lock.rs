@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_closes_an_idle_one_takes_it_down() {
+    fn a_close_of_an_idle_lock_tears_down() {
         let use_lock = UseLock::new();
         assert_eq!(use_lock.close(), Teardown::ByCaller);
         assert_eq!(use_lock.close(), Teardown::NotByCaller);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_uses_it_when_it_is_closed_takes_it_down() {
+    fn the_release_after_a_close_tears_down() {
         let use_lock = UseLock::new();
         use_lock.claim().unwrap();
         assert_eq!(use_lock.close(), Teardown::NotByCaller);

@@ -319,8 +319,8 @@ mod models {
 
     /// U3: the handle is released while a context is opened.
     #[test]
-    fn whoever_holds_a_charge_finds_it_reserved() {
-        explore("whoever holds a charge finds it reserved", || {
+    fn a_holder_of_a_charge_finds_it_reserved() {
+        explore("a holder of a charge finds it reserved", || {
             let usage = Usage::new(&Limits::default().with_max_graph_bytes(1));
             let charge = Charge::new(reserve(&usage, 1).unwrap());
             let other = thread::spawn({

@@ -144,7 +144,7 @@ mod tests {
             let job = move || {
                 barrier.wait();
                 sender.send(()).unwrap();
-                panic!("as it was told");
+                panic!("expected");
             };
             workers.run(workers.reserve().unwrap(), Box::new(job));
         }

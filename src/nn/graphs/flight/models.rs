@@ -59,7 +59,7 @@ impl Once {
                 Waited::Ended(result) => Outcome::Joined(result),
                 Waited::Short | Waited::Next(_) => panic!("no run is short"),
             },
-            Role::Refused(error) => panic!("nobody waits for itself: {error}"),
+            Role::Refused(error) => panic!("a thread cannot wait for itself: {error}"),
         }
     }
 }

@@ -131,7 +131,7 @@ fn a_run_that_is_short_of_room_is_followed_by_the_one_with_the_most() {
 
 /// F5.
 #[test]
-fn whoever_asks_for_what_it_is_making_is_told_so() {
+fn a_request_for_the_value_that_the_caller_makes_is_refused() {
     let flight = Once::<u8>::new();
     let made = flight.get_or_make(|| flight.get_or_make(|| Ok(1)));
     assert_eq!(made.unwrap_err().kind(), crate::nn::ErrorKind::RuntimeError);

@@ -163,7 +163,7 @@ fn queueing_against_queueing_for_the_last_place() {
     });
 }
 
-/// A1, A2: two permits are given back at one time, and two computes wait for them.
+/// A1, A2: two permits are given back at one time, and one compute waits.
 #[test]
 fn leaving_against_leaving() {
     explore("leaving against leaving", || {

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_late_come_out_earliest_first_and_nobody_else() {
+    fn late_computes_are_removed_earliest_first() {
         let now = Instant::now();
         let [early, late] = [1, 2].map(|seconds| now.checked_add(std::time::Duration::from_secs(seconds)).unwrap());
         let mut queue = Queue::default();

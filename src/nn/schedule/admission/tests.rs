@@ -142,7 +142,7 @@ fn guests_take_turns_and_one_that_has_many_in_a_full_queue_makes_room() {
 
 /// A5: on a stack that is too small for one call frame per compute.
 #[test]
-fn a_permit_that_nobody_has_a_use_for_is_handed_on_without_a_call_for_each() {
+fn an_unused_permit_is_handed_on_without_a_call_frame_for_each() {
     let handing_on = || {
         let admission = Admission::new(1, 200_000);
         let permit = admission.enter();
