@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shape_of_any_rank_is_told_in_a_few_words() {
+    fn a_shape_of_any_rank_is_displayed_in_a_few_words() {
         let error = TensorView::new(&[u32::MAX; 1000], TensorType::U8, &[]).unwrap_err();
         assert!(error.message().contains("1000 in all"), "{error}");
     }

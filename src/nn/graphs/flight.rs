@@ -6,7 +6,7 @@
 //! * F4: a run that fails for lack of room ends the wait of callers with at most as much room. Of the waiting callers,
 //!   the one with the most room runs next, and those with more room than the failed run keep waiting. So a caller sees
 //!   at most one such failure before a run with at least as much room as its own.
-//! * F5: a call never waits for a run that waits for it; see [`waits`](super::waits).
+//! * F5: a call never waits for a run that waits for it; see [`waits`](crate::nn::schedule::waits).
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;

@@ -4,7 +4,7 @@ use crate::nn::graphs::graph::Graph;
 use crate::nn::graphs::model::NamedModel;
 use crate::nn::{Encoding, Target};
 
-/// A graph in memory, from [`Engine::list_graphs`](super::Engine::list_graphs).
+/// A graph in memory, from [`Engine::list_graphs`](crate::nn::Engine::list_graphs).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GraphInfo {
@@ -40,7 +40,7 @@ impl GraphInfo {
     }
 }
 
-/// A named model, from [`Engine::list_models`](super::Engine::list_models).
+/// A named model, from [`Engine::list_models`](crate::nn::Engine::list_models).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ModelInfo {
@@ -55,7 +55,7 @@ pub struct ModelInfo {
     /// The graph of the current version.
     pub graph: Option<GraphInfo>,
     /// The number of its graphs that guests have loaded with [a configuration of their
-    /// own](super::ModelSource::with_guest_configs).
+    /// own](crate::nn::ModelSource::with_guest_configs).
     pub configured: usize,
 }
 

@@ -10,7 +10,7 @@ use crate::nn::{Encoding, Error, ErrorKind};
 /// The error of a host's call on a name or a directory of models, with the path and the
 /// [source](std::error::Error::source) if there is one.
 ///
-/// The calls are those of [`Engine`](super::Engine). The error is for the host's log: it may contain paths of any
+/// The calls are those of [`Engine`](crate::nn::Engine). The error is for the host's log: it may contain paths of any
 /// length. Guests that load the same model get an [`Error`] without path and source, made by [`Error::from`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -21,7 +21,7 @@ pub enum ModelError {
         /// The name.
         name: String,
     },
-    /// The name is longer than [`Limits::max_name_bytes`](super::Limits::max_name_bytes).
+    /// The name is longer than [`Limits::max_name_bytes`](crate::nn::Limits::max_name_bytes).
     #[error("the name has {bytes} bytes; the limit is {limit}")]
     NameTooLong {
         /// The length of the name in bytes.

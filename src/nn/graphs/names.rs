@@ -26,7 +26,7 @@ impl Engine {
     /// # Errors
     ///
     /// [`NameTaken`](ModelError::NameTaken), and [`NameTooLong`](ModelError::NameTooLong) past
-    /// [`Limits::max_name_bytes`](super::Limits::max_name_bytes).
+    /// [`Limits::max_name_bytes`](crate::nn::Limits::max_name_bytes).
     pub fn register_model(
         &self,
         name: &str,

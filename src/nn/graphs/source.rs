@@ -40,7 +40,7 @@ impl ModelSource {
     }
 
     /// A model of one part in a regular file. The file is read when the model is built, after the engine has reserved
-    /// room for it within [`EngineLimits::max_graph_bytes`](super::EngineLimits::max_graph_bytes).
+    /// room for it within [`EngineLimits::max_graph_bytes`](crate::nn::EngineLimits::max_graph_bytes).
     #[must_use]
     pub fn path(path: impl Into<PathBuf>) -> Self {
         Self::of(Part::Path(path.into()))
@@ -79,11 +79,10 @@ impl ModelSource {
     }
 
     /// Allows guests to load the model with their own configurations
-    /// ([`Guest::load_by_name_with_config`](super::Guest::load_by_name_with_config)): at most `max` graphs at one time
-    /// over all guests; the default 0 allows none. Each graph takes as much memory as a separate model. The backend
-    /// gets the guest's text in place of the text of [`with_config`](Self::with_config), so it must treat
+    /// ([`Guest::load_by_name_with_config`](crate::nn::Guest::load_by_name_with_config)): at most `max` graphs at one
+    /// time over all guests; the default 0 allows none. Each graph takes as much memory as a separate model. The
+    /// backend gets the guest's text in place of the text of [`with_config`](Self::with_config), so it must treat
     /// configurations as hostile input. A source of bytes then keeps them in memory.
-    /// treats it as it does a guest's model. A source of bytes keeps them in memory for it.
     #[must_use]
     pub fn with_guest_configs(self, max: usize) -> Self {
         Self { guest_configs: max, ..self }

@@ -1,6 +1,6 @@
 //! An execution context: one stream of inferences, used by one call at a time.
 //!
-//! * X1: at most one call is inside the backend. A concurrent call gets [`Busy`](super::ErrorKind::Busy) without
+//! * X1: at most one call is inside the backend. A concurrent call gets [`Busy`](crate::nn::ErrorKind::Busy) without
 //!   waiting.
 //! * X2: no lock is held inside the backend.
 //! * X3: a context whose backend has panicked, or that exceeds a limit, is never used again; its guest still holds the

@@ -17,15 +17,17 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) if an input is missing;
-    /// [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_compute_bytes`](super::Limits::max_compute_bytes) or
-    /// [`Limits::max_context_bytes`](super::Limits::max_context_bytes); [`Busy`](super::ErrorKind::Busy) past
-    /// [`Limits::max_computes`](super::Limits::max_computes), if the engine's queue is full, if this compute lost its
-    /// place in the full queue to a guest with fewer computes waiting (see
-    /// [`EngineLimits::max_queued`](super::EngineLimits::max_queued)), and if it would have to wait inside a compute of
-    /// the same engine on the same thread; [`Timeout`](super::ErrorKind::Timeout) past
-    /// [`Limits::max_compute_time`](super::Limits::max_compute_time); [`RuntimeError`](super::ErrorKind::RuntimeError)
-    /// if it is [cancelled](Self::cancel) or the context is closed before it begins; and the errors of the backend.
+    /// Those of every call on a context; [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if an input is
+    /// missing; [`TooLarge`](crate::nn::ErrorKind::TooLarge) past
+    /// [`Limits::max_compute_bytes`](crate::nn::Limits::max_compute_bytes) or
+    /// [`Limits::max_context_bytes`](crate::nn::Limits::max_context_bytes); [`Busy`](crate::nn::ErrorKind::Busy) past
+    /// [`Limits::max_computes`](crate::nn::Limits::max_computes), if the engine's queue is full, if this compute lost
+    /// its place in the full queue to a guest with fewer computes waiting (see
+    /// [`EngineLimits::max_queued`](crate::nn::EngineLimits::max_queued)), and if it would have to wait inside a
+    /// compute of the same engine on the same thread; [`Timeout`](crate::nn::ErrorKind::Timeout) past
+    /// [`Limits::max_compute_time`](crate::nn::Limits::max_compute_time);
+    /// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) if it is [cancelled](Self::cancel) or the context is closed
+    /// before it begins; and the errors of the backend.
     pub fn compute(&self, context: GuestHandle) -> Result<(), Error> {
         self.run(context, None)?.wait()
     }
@@ -43,7 +45,7 @@ impl Guest {
     /// As [`compute`](Self::compute), on a thread of the engine: returns at once, and the future completes with the
     /// compute. The compute runs, or waits for its turn, before the first poll. It is cancelled by the drop of the
     /// future, the drop of the guest, and [`cancel`](Self::cancel). The future keeps the context alive, but not the
-    /// guest. [`Busy`](super::ErrorKind::Busy) if no thread can be started for it.
+    /// guest. [`Busy`](crate::nn::ErrorKind::Busy) if no thread can be started for it.
     pub fn compute_async(&self, context: GuestHandle) -> Compute {
         COMPUTE.start(self.run(context, None))
     }
@@ -54,8 +56,8 @@ impl Guest {
     }
 
     /// Sets inputs, computes, and returns every output in the order of its index, under one claim of the context: a
-    /// concurrent call on the context gets [`Busy`](super::ErrorKind::Busy). This is `compute` of wasi-nn's component
-    /// form.
+    /// concurrent call on the context gets [`Busy`](crate::nn::ErrorKind::Busy). This is `compute` of wasi-nn's
+    /// component form.
     ///
     /// Each input is a pair as [`set_input`](Self::set_input) takes it. Inputs that are not given keep their values.
     /// The outputs can also be read by [`get_output`](Self::get_output). Inputs and outputs are copied once each.
@@ -72,9 +74,9 @@ impl Guest {
     /// # Errors
     ///
     /// Those of [`set_input`](Self::set_input) and of [`compute`](Self::compute), and
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) for an input that is given twice. If an input is refused
-    /// before the backend sees it, no input is set. After any other error the inputs are set, and the outputs are those
-    /// of the last compute that succeeded, as after `compute`.
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) for an input that is given twice. If an input is
+    /// refused before the backend sees it, no input is set. After any other error the inputs are set, and the outputs
+    /// are those of the last compute that succeeded, as after `compute`.
     pub fn infer<'a, I, T>(
         &self,
         context: GuestHandle,
@@ -135,12 +137,12 @@ impl Guest {
 
     /// Cancels the compute of a context, from any thread. A waiting compute ends at once; a running one ends when its
     /// backend next checks its [`ComputeControl`](crate::backend::ComputeControl). Both end with
-    /// [`RuntimeError`](super::ErrorKind::RuntimeError). Returns `false` if there is no compute; later computes are not
-    /// affected.
+    /// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError). Returns `false` if there is no compute; later computes are
+    /// not affected.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) if the guest has no such context.
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the guest has no such context.
     pub fn cancel(&self, context: GuestHandle) -> Result<bool, Error> {
         self.inner.report("cancel", self.inner.context("cancel", context).map(|context| context.cancel()))
     }

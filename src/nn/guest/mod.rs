@@ -28,7 +28,7 @@ use crate::nn::telemetry::stats::Counters;
 use crate::nn::{Encoding, Error, Limits, Target, Tensor, TensorDescription, TensorView};
 use crate::{GuestHandle, HandleTable};
 
-/// One wasm instance's view of an [`Engine`](super::Engine), with its own handles and limits.
+/// One wasm instance's view of an [`Engine`](crate::nn::Engine), with its own handles and limits.
 ///
 /// Clones share one guest, for the threads of one instance; every call may be made from any of them at any time.
 /// Handles are valid in their own guest only, like file descriptors: in another guest the same number refers to
@@ -47,11 +47,12 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// [`InvalidEncoding`](super::ErrorKind::InvalidEncoding) if the bytes are not a valid model,
-    /// [`UnsupportedOperation`](super::ErrorKind::UnsupportedOperation) if no backend supports the encoding for the
-    /// target, or the backend can't run the model, [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_graphs`]
-    /// or [`Limits::max_graph_bytes`], [`InvalidArgument`](super::ErrorKind::InvalidArgument) for a model without
-    /// parts, [`RuntimeError`](super::ErrorKind::RuntimeError) if the backend panics, and if a backend makes this call
+    /// [`InvalidEncoding`](crate::nn::ErrorKind::InvalidEncoding) if the bytes are not a valid model,
+    /// [`UnsupportedOperation`](crate::nn::ErrorKind::UnsupportedOperation) if no backend supports the encoding for the
+    /// target, or the backend can't run the model, [`TooLarge`](crate::nn::ErrorKind::TooLarge) past
+    /// [`Limits::max_graphs`] or [`Limits::max_graph_bytes`],
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) for a model without parts,
+    /// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) if the backend panics, and if a backend makes this call
     /// inside the load that it would have to wait for.
     pub fn load(&self, parts: &[&[u8]], encoding: Encoding, target: Target) -> Result<GuestHandle, Error> {
         let call = "load";
@@ -61,12 +62,12 @@ impl Guest {
 
     /// Loads a model that the host has registered. Builds it if it has no version yet, or waits for a concurrent build
     /// of it; loads of other models go on meanwhile. The handle refers to the name: a context runs on the version that
-    /// is current when it is opened; see [`Engine::reload_model`](super::Engine::reload_model).
+    /// is current when it is opened; see [`Engine::reload_model`](crate::nn::Engine::reload_model).
     ///
     /// # Errors
     ///
-    /// [`NotFound`](super::ErrorKind::NotFound) if no model has the name, or the guest may not load it,
-    /// [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_graphs`] or [`Limits::max_name_bytes`], and the
+    /// [`NotFound`](crate::nn::ErrorKind::NotFound) if no model has the name, or the guest may not load it,
+    /// [`TooLarge`](crate::nn::ErrorKind::TooLarge) past [`Limits::max_graphs`] or [`Limits::max_name_bytes`], and the
     /// errors of the build.
     pub fn load_by_name(&self, name: &str) -> Result<GuestHandle, Error> {
         let call = "load_by_name";
@@ -76,7 +77,7 @@ impl Guest {
     }
 
     /// Loads a model that the host has registered, with the guest's configuration in place of the host's, if the host
-    /// allows that for the name ([`ModelSource::with_guest_configs`](super::ModelSource::with_guest_configs)). The
+    /// allows that for the name ([`ModelSource::with_guest_configs`](crate::nn::ModelSource::with_guest_configs)). The
     /// backend defines the meaning of the text.
     ///
     /// The handle refers to a graph separate from the name's own. All guests that load the name with the same text,
@@ -87,9 +88,9 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// Those of [`load_by_name`](Self::load_by_name); [`Security`](super::ErrorKind::Security) if the host does not
-    /// allow it for the name; [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_config_bytes`];
-    /// [`Busy`](super::ErrorKind::Busy) if the name has its maximum of graphs with configurations.
+    /// Those of [`load_by_name`](Self::load_by_name); [`Security`](crate::nn::ErrorKind::Security) if the host does not
+    /// allow it for the name; [`TooLarge`](crate::nn::ErrorKind::TooLarge) past [`Limits::max_config_bytes`];
+    /// [`Busy`](crate::nn::ErrorKind::Busy) if the name has its maximum of graphs with configurations.
     pub fn load_by_name_with_config(&self, name: &str, config: &str) -> Result<GuestHandle, Error> {
         let call = "load_by_name_with_config";
         let Self { inner } = self;
@@ -101,8 +102,8 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) if the guest has no such graph,
-    /// [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_contexts`], and the errors of the backend.
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the guest has no such graph,
+    /// [`TooLarge`](crate::nn::ErrorKind::TooLarge) past [`Limits::max_contexts`], and the errors of the backend.
     pub fn init_execution_context(&self, graph: GuestHandle) -> Result<GuestHandle, Error> {
         let call = "init_execution_context";
         self.inner.report(call, self.inner.init_execution_context(call, graph))
@@ -112,7 +113,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) if the guest has no such graph.
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the guest has no such graph.
     pub fn unload(&self, graph: GuestHandle) -> Result<(), Error> {
         let Self { inner } = self;
         let handle = inner.graphs.unbind(graph).ok_or_else(|| unknown_handle("unload", "graph", graph));
@@ -125,19 +126,21 @@ impl Guest {
 
 /// Contexts.
 ///
-/// A context is used by one call at a time: a concurrent call gets [`Busy`](super::ErrorKind::Busy) at once. Calls on
-/// different contexts do not block each other. Each call gives [`InvalidArgument`](super::ErrorKind::InvalidArgument)
-/// if the guest has no such context, and [`RuntimeError`](super::ErrorKind::RuntimeError) if the backend panics; the
-/// context is then lost, and every later call on it gives this error, too. A context that exceeds a memory limit gives
-/// [`TooLarge`](super::ErrorKind::TooLarge) or [`Busy`](super::ErrorKind::Busy) once, and is lost in the same way.
+/// A context is used by one call at a time: a concurrent call gets [`Busy`](crate::nn::ErrorKind::Busy) at once. Calls
+/// on different contexts do not block each other. Each call gives
+/// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the guest has no such context, and
+/// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) if the backend panics; the context is then lost, and every
+/// later call on it gives this error, too. A context that exceeds a memory limit gives
+/// [`TooLarge`](crate::nn::ErrorKind::TooLarge) or [`Busy`](crate::nn::ErrorKind::Busy) once, and is lost in the same
+/// way.
 impl Guest {
     /// Copies `tensor` (a [`TensorView`] or a `&Tensor`) as the context's input `input`: a `u32` for its index or a
     /// `&str` for its name.
     ///
     /// # Errors
     ///
-    /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) if there is no such
-    /// input, or it has another type or other fixed sizes; [`TooLarge`](super::ErrorKind::TooLarge) past
+    /// Those of every call on a context; [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if there is no such
+    /// input, or it has another type or other fixed sizes; [`TooLarge`](crate::nn::ErrorKind::TooLarge) past
     /// [`Limits::max_tensor_rank`], [`Limits::max_tensor_bytes`] or [`Limits::max_context_bytes`].
     pub fn set_input<'a>(
         &self,
@@ -162,9 +165,9 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) if there is no such
-    /// output, or nothing was computed yet; [`TooLarge`](super::ErrorKind::TooLarge) if `buffer` is shorter than the
-    /// data: then nothing is written, and [`Error::needed_bytes`] is the length of the data.
+    /// Those of every call on a context; [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if there is no such
+    /// output, or nothing was computed yet; [`TooLarge`](crate::nn::ErrorKind::TooLarge) if `buffer` is shorter than
+    /// the data: then nothing is written, and [`Error::needed_bytes`] is the length of the data.
     pub fn get_output<'a>(
         &self,
         context: GuestHandle,
@@ -194,7 +197,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) if the guest has no such context.
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the guest has no such context.
     pub fn drop_context(&self, context: GuestHandle) -> Result<(), Error> {
         let Self { inner } = self;
         let handle = inner.contexts.unbind(context).ok_or_else(|| unknown_handle("drop_context", "context", context));
@@ -226,7 +229,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) if the guest has neither.
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the guest has neither.
     pub fn inputs(&self, graph_or_context: GuestHandle) -> Result<StdArc<[TensorDescription]>, Error> {
         self.describe("inputs", graph_or_context, Graph::inputs, Context::inputs)
     }
@@ -235,7 +238,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) if the guest has neither.
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the guest has neither.
     pub fn outputs(&self, graph_or_context: GuestHandle) -> Result<StdArc<[TensorDescription]>, Error> {
         self.describe("outputs", graph_or_context, Graph::outputs, Context::outputs)
     }

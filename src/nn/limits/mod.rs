@@ -7,9 +7,9 @@ use std::time::Duration;
 
 /// The limits of one guest. Each bound is inclusive.
 ///
-/// A call that exceeds a bound gives [`TooLarge`](super::ErrorKind::TooLarge) with the value and the bound in its
-/// message, before anything is allocated for it. The exceptions are [`Busy`](super::ErrorKind::Busy) past
-/// [`max_computes`](Self::max_computes), and [`Timeout`](super::ErrorKind::Timeout) past
+/// A call that exceeds a bound gives [`TooLarge`](crate::nn::ErrorKind::TooLarge) with the value and the bound in its
+/// message, before anything is allocated for it. The exceptions are [`Busy`](crate::nn::ErrorKind::Busy) past
+/// [`max_computes`](Self::max_computes), and [`Timeout`](crate::nn::ErrorKind::Timeout) past
 /// [`max_compute_time`](Self::max_compute_time). `usize::MAX` means unbounded.
 ///
 /// ```
@@ -151,10 +151,10 @@ impl Limits {
 
 /// The limits of one engine, over all of its guests. Each bound is inclusive.
 ///
-/// A request that would fit if other guests held less gives [`Busy`](super::ErrorKind::Busy), and may succeed later; a
-/// request that exceeds the bound by itself gives [`TooLarge`](super::ErrorKind::TooLarge). A load that finds no room
-/// waits up to a second for models that are being released. For the bounds of single tensors and computes see
-/// [`EngineBuilder::with_ceiling`](super::EngineBuilder::with_ceiling).
+/// A request that would fit if other guests held less gives [`Busy`](crate::nn::ErrorKind::Busy), and may succeed
+/// later; a request that exceeds the bound by itself gives [`TooLarge`](crate::nn::ErrorKind::TooLarge). A load that
+/// finds no room waits up to a second for models that are being released. For the bounds of single tensors and computes
+/// see [`EngineBuilder::with_ceiling`](crate::nn::EngineBuilder::with_ceiling).
 ///
 /// ```
 /// use graphpool::nn::EngineLimits;
@@ -203,6 +203,6 @@ engine_bounds! {
     max_computing with_max_computing,
     /// Computes that wait at one time. If the queue is full, a further compute gets a place only if another guest has
     /// at least two more computes there than its own guest: then the newest compute of that guest ends with
-    /// [`Busy`](super::ErrorKind::Busy). Otherwise the further compute does.
+    /// [`Busy`](crate::nn::ErrorKind::Busy). Otherwise the further compute does.
     max_queued with_max_queued,
 }

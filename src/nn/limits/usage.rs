@@ -234,11 +234,11 @@ mod tests {
         let mut part = reserve(&usage, 4).unwrap();
         let other = reserve(&usage, 1).unwrap();
         let words = |result: Result<(), Error>| result.unwrap_err().message().to_owned();
-        let told = "graph bytes limit exceeded: 5 of 10 bytes in use, 6 more requested";
-        assert_eq!(words(part.resize(10)), told);
+        let expected = "graph bytes limit exceeded: 5 of 10 bytes in use, 6 more requested";
+        assert_eq!(words(part.resize(10)), expected);
         // Its first part belongs to the same request.
-        let told = "graph bytes limit exceeded: 1 of 10 bytes in use, 10 more requested";
-        assert_eq!(words(part.settle(10)), told);
+        let expected = "graph bytes limit exceeded: 1 of 10 bytes in use, 10 more requested";
+        assert_eq!(words(part.settle(10)), expected);
         assert_eq!(part.settle(usize::MAX).unwrap_err().kind(), ErrorKind::TooLarge);
         drop(other);
         assert_eq!(usage.graph_bytes.left(), 6);

@@ -13,7 +13,7 @@
 //! * A2: while a compute waits, the bound is fully used: so there is a permit whose end admits the next one.
 //! * A3: the next compute to be admitted is the one whose turn it is: guests take turns, and each guest's computes keep
 //!   the order in which they were queued. If the queue is full, a guest that has fewer waiting computes than another
-//!   takes a place of that guest (Q1 to Q3 of the [queue](queue)). So the computes that one guest queues cost others
+//!   takes a place of that guest (Q1 to Q3 of the [queue]). So the computes that one guest queues cost others
 //!   one turn.
 //! * A4: `end` is called exactly once for every queued compute, without any lock held.
 //! * A5: a permit is handed on by a loop: an `end` that has no use for it returns it to its caller, so that the stack

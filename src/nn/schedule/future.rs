@@ -11,8 +11,8 @@ use crate::backend::CancelToken;
 use crate::nn::Error;
 use crate::sync::{Mutex, MutexGuard};
 
-/// The future of a compute on a thread of the engine, from [`Guest::compute_async`](super::Guest::compute_async), or of
-/// an inference, from [`Guest::infer_async`](super::Guest::infer_async), which gives its outputs.
+/// The future of a compute on a thread of the engine, from [`Guest::compute_async`](crate::nn::Guest::compute_async),
+/// or of an inference, from [`Guest::infer_async`](crate::nn::Guest::infer_async), which gives its outputs.
 ///
 /// The compute runs whether it is polled or not, and is cancelled when the future is dropped: a waiting compute ends at
 /// once, a running one when its backend next checks its [`ComputeControl`](crate::backend::ComputeControl). It works

@@ -1,8 +1,8 @@
 //! The engine's background thread: it drops released graphs, and flushes the pools a moment after a removal.
 //!
 //! A graph's last reference may end on any thread. If that thread freed gigabytes or ran a destructor that panics, one
-//! guest would pay for another's model. So a [`Graph`](super::graph::Graph) hands the values of its backend to this
-//! thread. A flush visits every thread that uses the pools, so it runs here, too, and not in guests' calls.
+//! guest would pay for another's model. So a [`Graph`](crate::nn::graphs::graph::Graph) hands the values of its backend
+//! to this thread. A flush visits every thread that uses the pools, so it runs here, too, and not in guests' calls.
 //!
 //! * R1: every value that is handed over is dropped exactly once, even if no thread could be started.
 //! * R2: a panicking destructor does not end the thread.

@@ -103,10 +103,10 @@ mod tests {
     }
 
     #[test]
-    fn of_those_in_a_ring_the_last_is_told() {
+    fn the_last_thread_of_a_cycle_is_refused() {
         let things = [(); 3].map(|()| Awaited::new());
         let (held, over) = (Barrier::new(3), Barrier::new(3));
-        let told: Vec<_> = thread::scope(|scope| {
+        let refused: Vec<_> = thread::scope(|scope| {
             let waits = |own: usize| {
                 let (things, held, over) = (&things, &held, &over);
                 move || {
@@ -120,7 +120,7 @@ mod tests {
             let threads = [0, 1, 2].map(|own| scope.spawn(waits(own)));
             threads.map(|thread| thread.join().unwrap()).into()
         });
-        assert_eq!(told.into_iter().filter(|told| *told).count(), 1);
+        assert_eq!(refused.into_iter().filter(|refused| *refused).count(), 1);
         assert!(lock().awaited.values().all(|thing| things.iter().all(|own| own.0 != *thing)));
     }
 }

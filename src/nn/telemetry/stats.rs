@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// The statistics of one engine, from [`Engine::stats`](super::Engine::stats).
+/// The statistics of one engine, from [`Engine::stats`](crate::nn::Engine::stats).
 ///
 /// Each number was right at some moment during the call; the moments may differ between numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -5,9 +5,9 @@ use std::thread;
 use super::*;
 
 /// Hands the permit on to the next waiting compute, if there is one.
-fn told(tell: impl FnOnce(Result<Permit, Withdrawn>) + Send + 'static) -> End {
+fn reporting(report: impl FnOnce(Result<Permit, Withdrawn>) + Send + 'static) -> End {
     Box::new(|result| {
-        tell(result);
+        report(result);
         None
     })
 }
@@ -29,7 +29,7 @@ fn who_waits_is_let_in_in_turn_and_past_the_queue_is_refused() {
     let (sender, ended) = mpsc::channel();
     let queue = |name: &'static str| {
         let sender = sender.clone();
-        admission.queue(1, None, told(move |result| sender.send((name, result)).unwrap()))
+        admission.queue(1, None, reporting(move |result| sender.send((name, result)).unwrap()))
     };
     queue("a").unwrap();
     queue("b").unwrap();
@@ -54,7 +54,7 @@ fn a_ticket_is_withdrawn_once_and_not_after_its_turn() {
     let (sender, ended) = mpsc::channel();
     let queue = |deadline| {
         let sender = sender.clone();
-        admission.queue(1, deadline, told(move |result| sender.send(result).unwrap())).unwrap()
+        admission.queue(1, deadline, reporting(move |result| sender.send(result).unwrap())).unwrap()
     };
     let ticket = queue(None);
     admission.withdraw(ticket, Withdrawn::Cancelled);
@@ -87,15 +87,17 @@ fn in_a_crowd_no_more_than_the_bound_are_inside_and_everyone_comes_to_an_end() {
                     let (sender, ended) = mpsc::channel();
                     let permit = match admission.enter() {
                         Some(permit) => Ok(permit),
-                        None => match admission.queue(thread % 3, None, told(move |end| sender.send(end).unwrap())) {
-                            Ok(ticket) => {
-                                if (thread + round) % 3 == 0 {
-                                    admission.withdraw(ticket, Withdrawn::Cancelled);
+                        None => {
+                            match admission.queue(thread % 3, None, reporting(move |end| sender.send(end).unwrap())) {
+                                Ok(ticket) => {
+                                    if (thread + round) % 3 == 0 {
+                                        admission.withdraw(ticket, Withdrawn::Cancelled);
+                                    }
+                                    ended.recv().unwrap()
                                 }
-                                ended.recv().unwrap()
+                                Err(Full { .. }) => continue,
                             }
-                            Err(Full { .. }) => continue,
-                        },
+                        }
                     };
                     if permit.is_ok() {
                         highest.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -118,7 +120,7 @@ fn guests_take_turns_and_one_that_has_many_in_a_full_queue_makes_room() {
     let (sender, ended) = mpsc::channel();
     let queue = |guest, name: &'static str| {
         let sender = sender.clone();
-        admission.queue(guest, None, told(move |result| sender.send((name, result)).unwrap()))
+        admission.queue(guest, None, reporting(move |result| sender.send((name, result)).unwrap()))
     };
     for name in ["a1", "a2", "a3", "a4"] {
         queue(1, name).unwrap();
@@ -172,9 +174,9 @@ fn one_timer_looks_at_all_deadlines_until_the_engine_ends() {
         for millis in [600_000, 1] {
             let deadline = Instant::now() + Duration::from_millis(millis);
             let sender = sender.clone();
-            let tell =
+            let report =
                 move |result: Result<Permit, Withdrawn>| sender.send((thread::current().id(), result.err())).unwrap();
-            let ticket = admission.queue(1, Some(deadline), told(tell)).unwrap();
+            let ticket = admission.queue(1, Some(deadline), reporting(report)).unwrap();
             if millis > 1 {
                 assert_ne!(admission.lock().timer, Timer::Stopped);
                 continue;
