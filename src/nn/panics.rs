@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::nn::Error;
 use crate::nn::telemetry::stats::Counters;
 
-/// What `f` returns, or [`RuntimeError`](super::ErrorKind::RuntimeError) where it panics. Counts panics.
+/// Returns the result of `f`, or [`RuntimeError`](super::ErrorKind::RuntimeError) if it panics. Counts panics.
 ///
 /// The caller must not use anything that `f` changed after the error: this is what `AssertUnwindSafe` asserts here.
 pub(crate) fn shield<R>(counters: &Counters, f: impl FnOnce() -> R) -> Result<R, Error> {

@@ -1,3 +1,5 @@
+//! Loom models of the single flight.
+
 use std::collections::BTreeSet;
 use std::sync::Mutex as StdMutex;
 

@@ -1,4 +1,4 @@
-//! Models of closing a context while a compute is about to begin.
+//! Loom models of closing a context while a compute is about to begin.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex as StdMutex;

@@ -1,3 +1,5 @@
+//! Tests of the admission control with real threads.
+
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::thread;

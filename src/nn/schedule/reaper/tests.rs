@@ -1,3 +1,5 @@
+//! Tests of the reaper with real threads.
+
 use std::sync::Barrier;
 use std::thread;
 use std::thread::ThreadId;
