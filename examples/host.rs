@@ -35,11 +35,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(error.errno(), 8); // not_found
     assert_eq!(error.message(), "load_by_name: no model is named \"another's\"");
 
-    // Meanwhile, on another thread: new contexts run on the new version, open ones end where they are.
+    // Meanwhile, on another thread: new contexts run on the new version, open ones keep the old one.
     let version = engine.reload_model("digits")?;
     println!("version {version}, {} graphs in memory", engine.list_graphs().len());
 
-    drop(guest); // with all that it holds, whatever it computes
+    drop(guest); // releases all that it holds, and cancels its computes
     println!("{:#?}", engine.stats());
     Ok(())
 }

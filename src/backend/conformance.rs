@@ -1,4 +1,4 @@
-//! What an engine relies on in a backend, as checks that any backend's author can run.
+//! Conformance checks for backends: they test what the engine relies on, and any backend's author can run them.
 //!
 //! ```
 //! # graphpool::doctest(|| {
@@ -14,7 +14,7 @@
 //!
 //! let model = b"the bytes of a small model".to_vec();
 //! let report = Sample::new(model, Encoding::Onnx, Target::Cpu, vec![]).run(&Mine);
-//! // In a test of a backend that is any good: `report.assert()`.
+//! // In the test of a correct backend: `report.assert()`.
 //! assert!(report.failures().iter().any(|failure| failure.contains("panicked")));
 //! # });
 //! ```
@@ -38,7 +38,7 @@ pub struct Sample {
     outputs: Option<Vec<Tensor>>,
 }
 
-/// What the checks have found; from [`Sample::run`].
+/// The result of the checks; from [`Sample::run`].
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct Report {
@@ -47,20 +47,20 @@ pub struct Report {
 }
 
 impl Sample {
-    /// A model of one part, and a tensor for each of its inputs.
+    /// A model of one part, with one tensor for each of its inputs.
     #[must_use]
     pub fn new(model: Vec<u8>, encoding: Encoding, target: Target, inputs: Vec<Tensor>) -> Self {
         Self { model, encoding, target, inputs, outputs: None }
     }
 
-    /// The outputs to expect, bit by bit; without them the checks only ask that they are always the same.
+    /// The expected outputs, compared bit by bit. Without them the checks only require that the outputs never change.
     #[must_use]
     pub fn with_outputs(mut self, outputs: Vec<Tensor>) -> Self {
         self.outputs = Some(outputs);
         self
     }
 
-    /// Runs every check. No panic of the backend leaves it.
+    /// Runs every check. A panic of the backend is caught and reported as a failure.
     pub fn run(&self, backend: &dyn Backend) -> Report {
         let mut report = Report::default();
         let mut check = |name: &str, f: &dyn Fn() -> Result<(), String>| {
@@ -159,7 +159,7 @@ impl Sample {
             let computed = context.compute(&ComputeControl::default());
             ensure(kind(computed) == Some(ErrorKind::InvalidArgument), "a compute without its inputs")?;
         }
-        // It is as good as before.
+        // The context works as before the failed call.
         self.infer(&mut *context, 1).map(drop)
     }
 
@@ -214,23 +214,23 @@ impl Sample {
 }
 
 impl Report {
-    /// What failed, each check in a line; empty where none did.
+    /// The failed checks, one line each; empty if all passed.
     #[must_use]
     pub fn failures(&self) -> &[String] {
         &self.failures
     }
 
-    /// Checks that were made.
+    /// The number of checks that were made.
     #[must_use]
     pub const fn checks(&self) -> usize {
         self.checks
     }
 
-    /// For a test.
+    /// Asserts that every check passed. For use in a test.
     ///
     /// # Panics
     ///
-    /// Where a check failed.
+    /// If a check failed.
     pub fn assert(&self) {
         assert!(self.failures.is_empty(), "{self}");
     }

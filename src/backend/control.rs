@@ -1,4 +1,4 @@
-//! What bounds one compute, and what ends it from outside.
+//! The bounds of one compute (deadline and memory), and the token that cancels it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,41 +8,41 @@ use std::time::Instant;
 
 use super::Error;
 
-/// Ends a compute from outside. Clones are the same token.
+/// A cancellation token for one compute. Clones share one state.
 #[derive(Clone, Default)]
 pub struct CancelToken(Arc<Flag>);
 
 #[derive(Default)]
 struct Flag {
     cancelled: AtomicBool,
-    /// Who is to hear of it at once, rather than when it next looks.
+    /// Wakers that `cancel` wakes, so that a waiting compute ends at once.
     waiting: Mutex<Vec<Waker>>,
 }
 
 impl CancelToken {
-    /// Asks the compute to end at the next operator, or at once where it has not begun.
+    /// Cancels the compute: at the next operator if it runs, at once if it waits.
     pub fn cancel(&self) {
-        // Release, and the lock after it: whoever is woken, or comes too late to be, sees the flag.
+        // Release, and then the lock: a waker registered before is woken, and one registered later sees the flag.
         self.0.cancelled.store(true, Ordering::Release);
         let waiting = std::mem::take(&mut *self.waiting());
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Whether [`cancel`](Self::cancel) was called on any clone. One load.
+    /// Whether [`cancel`](Self::cancel) was called on any clone. One atomic load.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         // Acquire: pairs with the Release of `cancel`.
         self.0.cancelled.load(Ordering::Acquire)
     }
 
-    /// Has `waker` woken when the token is cancelled, or at once where it was.
+    /// Wakes `waker` when the token is cancelled, or at once if it is cancelled already.
     pub(crate) fn wake_on_cancel(&self, waker: Waker) {
         let mut waiting = self.waiting();
         if self.is_cancelled() {
             drop(waiting);
             waker.wake();
         } else {
-            // Before `cancel` takes the lock, so that it finds this one.
+            // The flag was unset under this lock, and `cancel` sets it before it takes the lock: it finds this waker.
             waiting.push(waker);
         }
     }
@@ -58,45 +58,45 @@ impl fmt::Debug for CancelToken {
     }
 }
 
-/// What bounds one compute: a token that cancels it, a deadline, and the memory it may take.
+/// The bounds of one compute: a cancellation token, a deadline and a memory limit.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ComputeControl {
-    /// Cancels the compute from outside.
+    /// The token that cancels the compute.
     pub cancel: CancelToken,
-    /// When the compute is to be over.
+    /// The time by which the compute must end.
     pub deadline: Option<Instant>,
-    /// Bytes of tensors, intermediate ones and outputs together, that may be alive at one time.
+    /// The most bytes of tensors, intermediate ones and outputs together, that may be alive at one time.
     pub memory_limit: usize,
 }
 
 impl Default for ComputeControl {
-    /// Never cancelled, no deadline, no bound on memory.
+    /// A control that is not cancelled and has no deadline and no memory limit.
     fn default() -> Self {
         Self { cancel: CancelToken::default(), deadline: None, memory_limit: usize::MAX }
     }
 }
 
 impl ComputeControl {
-    /// The same with another token.
+    /// Sets the cancellation token.
     #[must_use]
     pub fn with_cancel(self, cancel: CancelToken) -> Self {
         Self { cancel, ..self }
     }
 
-    /// The same with a deadline, or with none.
+    /// Sets the deadline, or removes it.
     #[must_use]
     pub fn with_deadline(self, deadline: impl Into<Option<Instant>>) -> Self {
         Self { deadline: deadline.into(), ..self }
     }
 
-    /// The same with another bound on memory, in bytes.
+    /// Sets the memory limit, in bytes.
     #[must_use]
     pub fn with_memory_limit(self, memory_limit: usize) -> Self {
         Self { memory_limit, ..self }
     }
 
-    /// Whether to go on. One load, and a look at the clock where there is a deadline.
+    /// Checks whether the compute may go on. Costs one atomic load, and reads the clock if there is a deadline.
     ///
     /// # Errors
     ///

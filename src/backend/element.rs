@@ -1,6 +1,6 @@
-//! The types of a tensor's elements: wasi-nn's, and those of Rust.
+//! The element types of tensors, in wasi-nn and in Rust.
 
-/// The element types that wasi-nn has.
+/// An element type of wasi-nn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TensorType {
@@ -10,9 +10,9 @@ pub enum TensorType {
     F32,
     /// IEEE 754 binary64.
     F64,
-    /// The upper half of a binary32.
+    /// bfloat16: the upper half of a binary32.
     Bf16,
-    /// Unsigned, 8 bits; also what carries a model's booleans (0 or 1).
+    /// Unsigned, 8 bits; also represents a model's booleans (0 or 1).
     U8,
     /// Signed, 32 bits.
     I32,
@@ -24,7 +24,7 @@ impl TensorType {
     /// Every element type.
     pub const ALL: [Self; 7] = [Self::F16, Self::F32, Self::F64, Self::Bf16, Self::U8, Self::I32, Self::I64];
 
-    /// Bytes of one element.
+    /// The size of one element in bytes.
     #[must_use]
     pub const fn size(self) -> usize {
         match self {
@@ -36,20 +36,20 @@ impl TensorType {
     }
 }
 
-/// A Rust type of a tensor's elements: there is one for each [`TensorType`].
+/// A Rust type that a tensor's elements can have: one for each [`TensorType`].
 ///
 /// Sealed: the types are `f32`, `f64`, `u8`, `i32`, `i64`, [`F16Bits`] and [`Bf16Bits`].
 pub trait Element: sealed::Bytes {
-    /// The element type of a tensor of these.
+    /// The tensor type of these elements.
     const TYPE: TensorType;
 }
 
-/// The bits of an IEEE 754 binary16, as `half::f16::to_bits` gives them. Equal if every bit is.
+/// The bits of an IEEE 754 binary16, as `half::f16::to_bits` gives them. Equality compares the bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct F16Bits(pub u16);
 
-/// The bits of a bfloat16, which are the upper half of an `f32`, as `half::bf16::to_bits` gives them. Equal if every bit
-/// is.
+/// The bits of a bfloat16, which are the upper half of an `f32`, as `half::bf16::to_bits` gives them. Equality compares
+/// the bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Bf16Bits(pub u16);
 
@@ -58,7 +58,7 @@ mod sealed {
         /// Little-endian.
         fn to_data(elements: &[Self]) -> Vec<u8>;
 
-        /// The length of `data` is a multiple of an element's.
+        /// The length of `data` must be a multiple of the element size.
         fn from_data(data: &[u8]) -> Vec<Self>;
     }
 }

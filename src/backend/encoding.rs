@@ -1,6 +1,6 @@
-//! What a model's bytes are, and where its graph runs.
+//! The encodings of models, and the targets that graphs run on.
 
-/// The encodings of a model that wasi-nn and its hosts know.
+/// A model encoding that wasi-nn and its hosts know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Encoding {
@@ -16,18 +16,18 @@ pub enum Encoding {
     TensorFlowLite,
     /// GGML and GGUF.
     Ggml,
-    /// Whatever a backend recognises.
+    /// Any encoding that a backend recognises by the bytes.
     Autodetect,
 }
 
-/// Where a graph runs.
+/// The device that a graph runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Target {
-    /// The processor.
+    /// CPU.
     Cpu,
-    /// A graphics processor.
+    /// GPU.
     Gpu,
-    /// A tensor processor.
+    /// TPU.
     Tpu,
 }

@@ -1,7 +1,7 @@
-//! What a wasi-nn call can answer instead of success, and how each answer is told to a guest.
+//! The errors of wasi-nn calls, and the codes by which guests see them.
 //!
-//! One [`Error`] serves both forms of wasi-nn: [`ErrorKind::errno`] gives the number that the core-module form
-//! (witx) returns, [`ErrorKind::code`] the name that the component form (WIT) has for it.
+//! One [`Error`] serves both forms of wasi-nn: [`ErrorKind::errno`] is the number that the core-module form (witx)
+//! returns, and [`ErrorKind::code`] is the case of the component form (WIT).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,31 +9,31 @@ use std::fmt;
 /// The longest message that an [`Error`] carries, in bytes.
 pub const MESSAGE_BYTES: usize = 199;
 
-/// What went wrong, in the words of wasi-nn.
+/// The kinds of error that wasi-nn knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A handle, index, shape, length or number of the caller's means nothing here.
+    /// A handle, index, shape, length or number is not valid.
     InvalidArgument,
-    /// The bytes are not a model of the encoding that was named.
+    /// The bytes are not a model of the stated encoding.
     InvalidEncoding,
-    /// A pointer of the guest's lies outside its memory.
+    /// A guest pointer lies outside the guest's memory.
     MissingMemory,
-    /// What was asked for is in use, or a queue is full; the same call may succeed later.
+    /// The resource is in use or a queue is full; the same call may succeed later.
     Busy,
-    /// The backend failed while it worked.
+    /// The backend failed during the call.
     RuntimeError,
-    /// No backend does this, or the model needs an operator that the backend lacks.
+    /// No backend supports the request, or the backend lacks an operator of the model.
     UnsupportedOperation,
-    /// A limit of the host's forbids it.
+    /// The request exceeds a limit of the host.
     TooLarge,
     /// No model has this name.
     NotFound,
     /// The deadline passed.
     Timeout,
-    /// The guest may not do this.
+    /// The guest lacks the permission.
     Security,
-    /// None of the above.
+    /// Any other error.
     Unknown,
 }
 
@@ -55,8 +55,8 @@ impl ErrorKind {
 
     /// The errno of the core-module form (`wasi_ephemeral_nn`, a `u16` enum of witx).
     ///
-    /// That form has no word for a timeout, a security refusal or an unknown error: the first becomes `busy` (4), the
-    /// others `runtime_error` (5).
+    /// That form has no number for a timeout, a security refusal or an unknown error: a timeout becomes `busy` (4), the
+    /// others become `runtime_error` (5).
     #[must_use]
     pub const fn errno(self) -> u16 {
         match self {
@@ -73,7 +73,7 @@ impl ErrorKind {
 
     /// The case of `wasi:nn/errors.error-code` (WIT, 0.2.0-rc-2024-10-28).
     ///
-    /// That form has no word for `missing-memory` or `busy`: the first becomes `invalid-argument`, the second
+    /// That form has no case for `missing-memory` or `busy`: the first becomes `invalid-argument`, the second
     /// `runtime-error`.
     #[must_use]
     pub const fn code(self) -> ErrorCode {
@@ -90,7 +90,7 @@ impl ErrorKind {
         }
     }
 
-    /// The kind in words, as the first words of an [`Error`]'s display.
+    /// The kind in words: the start of an [`Error`]'s display.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -138,20 +138,20 @@ pub enum ErrorCode {
     Unknown,
 }
 
-/// Why a call was refused or failed: a kind for the guest's code and a message for its author.
+/// The error of a refused or failed call: a kind for the guest's code and a message for its author.
 ///
-/// The message names the cause in at most [`MESSAGE_BYTES`] bytes however large the offending value was.
+/// The message has at most [`MESSAGE_BYTES`] bytes, however large the offending value was.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{kind}: {message}")]
 pub struct Error {
     kind: ErrorKind,
     message: Cow<'static, str>,
-    /// Whether a limit of the engine's or the guest's has given it, for the statistics.
+    /// Whether a limit of the engine or the guest caused it; counted in the statistics.
     by_limit: bool,
     needed_bytes: Option<usize>,
 }
 
-/// Of the same kind, with the same message and the same needed bytes.
+/// Equal if kind, message and needed bytes are equal.
 impl PartialEq for Error {
     fn eq(&self, other: &Self) -> bool {
         (self.kind, &self.message, self.needed_bytes) == (other.kind, &other.message, other.needed_bytes)
@@ -161,7 +161,7 @@ impl PartialEq for Error {
 impl Eq for Error {}
 
 impl Error {
-    /// An error of this kind. A message over [`MESSAGE_BYTES`] is cut, at a character's edge, and ends in `…`.
+    /// An error of this kind. A message over [`MESSAGE_BYTES`] is cut at a character boundary and ends in `…`.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         let mut message = message.into();
         if message.len() > MESSAGE_BYTES {
@@ -171,7 +171,7 @@ impl Error {
         Self { kind, message, by_limit: false, needed_bytes: None }
     }
 
-    /// An error of this kind that a limit gives.
+    /// An error of this kind that is counted as the refusal of a limit.
     pub(crate) fn limit(kind: ErrorKind, message: String) -> Self {
         Self { by_limit: true, ..Self::new(kind, message) }
     }
@@ -180,13 +180,13 @@ impl Error {
         self.by_limit
     }
 
-    /// The error for a buffer of `room` bytes where the data has `needed`.
+    /// The error for a buffer of `room` bytes when the data has `needed` bytes.
     pub(crate) fn short_buffer(needed: usize, room: usize) -> Self {
         let message = format!("the output has {needed} bytes; the buffer has {room}");
         Self { needed_bytes: Some(needed), ..Self::too_large(message) }
     }
 
-    /// This error as the answer to the guest's call: the message begins with `call`, where it did not.
+    /// Prefixes the message with the name of the guest's call, unless it has that prefix already.
     #[must_use]
     pub(crate) fn of(self, call: &str) -> Self {
         if self.message.strip_prefix(call).is_some_and(|rest| rest.starts_with(": ")) {
@@ -196,21 +196,21 @@ impl Error {
         Self { by_limit, needed_bytes, ..Self::new(self.kind, format!("{call}: {}", self.message)) }
     }
 
-    /// What went wrong, in the words of wasi-nn.
+    /// The kind of the error.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The cause, in words.
+    /// The message: the cause, in words.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// How many bytes the buffer must have, where [`get_output`](crate::nn::Guest::get_output) was refused because its
-    /// buffer is shorter than the data. `None` for every other error. Hosts whose `get_output` reports the size together
-    /// with `too_large` (`WasmEdge`) pass it on.
+    /// The buffer size in bytes that [`get_output`](crate::nn::Guest::get_output) needs, if it failed because its
+    /// buffer is too short; `None` for every other error. A host whose `get_output` reports the size together with
+    /// `too_large` (`WasmEdge`) returns this number.
     #[must_use]
     pub const fn needed_bytes(&self) -> Option<usize> {
         self.needed_bytes
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn every_kind_is_listed_once_and_has_its_errno_and_its_code() {
         use ErrorCode as Code;
-        // A kind that is new has no arm here.
+        // A kind that is added has no arm here, which the compiler reports.
         let told = |kind| match kind {
             ErrorKind::InvalidArgument => (1, Code::InvalidArgument),
             ErrorKind::InvalidEncoding => (2, Code::InvalidEncoding),
@@ -290,7 +290,7 @@ mod tests {
             assert_eq!((error.errno(), error.code()), told(kind), "{kind}");
             assert!(seen.insert(kind) && error.to_string() == format!("{}: x", kind.name()));
         }
-        // Each errno of witx is some kind's, and each code of WIT.
+        // Each errno of witx and each code of WIT belongs to some kind.
         for errno in 1..=8 {
             assert!(ErrorKind::ALL.iter().any(|kind| kind.errno() == errno), "{errno}");
         }

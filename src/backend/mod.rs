@@ -1,8 +1,8 @@
-//! What turns a model's bytes into something that computes: the traits that a backend implements.
+//! The traits that a backend implements: load a model, open contexts, compute.
 //!
-//! A [`Backend`] loads a [`BackendGraph`], which is immutable and shared by every guest and thread; a graph opens
-//! [`BackendContext`]s, each of which is used by one call at a time. The engine checks what can be checked without
-//! the backend (handles, indexes, lengths, limits) before it calls one, and catches its panics.
+//! A [`Backend`] loads a [`BackendGraph`], which is immutable and shared by all guests and threads. A graph opens
+//! [`BackendContext`]s, and each of these is used by one call at a time. The engine validates handles, indexes, lengths
+//! and limits before it calls a backend, and catches the backend's panics.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -22,86 +22,86 @@ pub use tensor::{Shape, Tensor, TensorDescription, TensorView, element_count};
 
 use std::path::{Path, PathBuf};
 
-/// Loads graphs of some encodings for some targets.
+/// A backend: loads graphs of some encodings for some targets.
 pub trait Backend: Send + Sync + 'static {
     /// A short name for logs and statistics.
     fn name(&self) -> &str;
 
-    /// Whether this backend takes models of `encoding` for `target`. Cheap: asked at every load.
+    /// Whether this backend loads models of `encoding` for `target`. Called at every load, so it must be cheap.
     fn supports(&self, encoding: Encoding, target: Target) -> bool;
 
-    /// Builds a graph. Called without any lock held, and from several threads at once. It may load others from the same
-    /// engine, but not this one: on this thread that is refused, as the load would wait for itself.
+    /// Builds a graph. The engine holds no lock during this call, and several threads may call it at once. The backend
+    /// may load other models from the same engine here. A load of the same model on this thread is refused, because it
+    /// would wait for itself.
     ///
     /// # Errors
     ///
-    /// [`InvalidEncoding`](ErrorKind::InvalidEncoding) for bytes that are no such model,
-    /// [`UnsupportedOperation`](ErrorKind::UnsupportedOperation) for a model that this backend can't run,
-    /// [`TooLarge`](ErrorKind::TooLarge) where it would take more than
-    /// [`memory_limit`](LoadRequest::memory_limit).
+    /// [`InvalidEncoding`](ErrorKind::InvalidEncoding) if the bytes are not a valid model,
+    /// [`UnsupportedOperation`](ErrorKind::UnsupportedOperation) if this backend can't run the model,
+    /// [`TooLarge`](ErrorKind::TooLarge) if the graph would take more than [`memory_limit`](LoadRequest::memory_limit).
     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error>;
 
-    /// The files in the request's [`directory`](LoadRequest::directory) that the model keeps its weights in, beside its
-    /// parts. Asked before [`load`](Self::load), and only where there is a directory; the engine takes their content
-    /// into account when it tells models apart. A backend that reads no such files has none.
+    /// The files in the request's [`directory`](LoadRequest::directory) from which the model reads weights, beside its
+    /// parts. Called before [`load`](Self::load), and only if the request has a directory. The engine hashes their
+    /// content to tell models apart. The default is no files.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load), and [`InvalidArgument`](ErrorKind::InvalidArgument) for a file that a model
-    /// may not name.
+    /// As [`load`](Self::load), and [`InvalidArgument`](ErrorKind::InvalidArgument) if the model names a file that it
+    /// may not read.
     fn files(&self, _request: &LoadRequest<'_>) -> Result<Vec<PathBuf>, Error> {
         Ok(Vec::new())
     }
 }
 
-/// What is to be loaded.
+/// A request to load a model.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct LoadRequest<'a> {
-    /// The model's bytes, in as many parts as its encoding has (ONNX: one). A guest may have written them: they
-    /// are an attack until checked.
+    /// The model's bytes, in as many parts as its encoding has (ONNX: one). A guest may have written them: treat them
+    /// as hostile input.
     pub parts: &'a [&'a [u8]],
-    /// What the bytes claim to be.
+    /// The stated encoding of the bytes.
     pub encoding: Encoding,
-    /// Where the graph is to run.
+    /// The device that the graph is to run on.
     pub target: Target,
-    /// The configuration of a named model, in whatever form the backend documents. Where the host lets guests configure
-    /// the model, a guest may have written it: it is an attack until checked, as the parts are.
+    /// The configuration of a named model, in the format that the backend documents. If the host lets guests configure
+    /// the model, a guest may have written it: treat it as hostile input, like the parts.
     pub config: Option<&'a str>,
-    /// Where the model's file lies, where the host has named the model by its path. A model may keep weights in other
-    /// files there. `None` for bytes, so that no guest's model reads a file of the host.
+    /// The directory of the model's file, if the host registered the model by its path. A model may keep weights in
+    /// other files there. `None` for models from bytes, so that a guest's model cannot read files of the host.
     pub directory: Option<&'a Path>,
-    /// Bytes that the graph may take once it is loaded.
+    /// The most bytes that the loaded graph may take.
     pub memory_limit: usize,
 }
 
 impl<'a> LoadRequest<'a> {
-    /// A request without a configuration and without a bound on memory.
+    /// A request without a configuration and without a memory limit.
     #[must_use]
     pub const fn new(parts: &'a [&'a [u8]], encoding: Encoding, target: Target) -> Self {
         Self { parts, encoding, target, config: None, directory: None, memory_limit: usize::MAX }
     }
 
-    /// The same with a configuration, or with none.
+    /// Sets the configuration, or removes it.
     #[must_use]
     pub fn with_config(self, config: impl Into<Option<&'a str>>) -> Self {
         Self { config: config.into(), ..self }
     }
 
-    /// The same with a directory for further files, or with none.
+    /// Sets the directory for further files, or removes it.
     #[must_use]
     pub fn with_directory(self, directory: impl Into<Option<&'a Path>>) -> Self {
         Self { directory: directory.into(), ..self }
     }
 
-    /// The same with a bound on memory, in bytes.
+    /// Sets the memory limit, in bytes.
     #[must_use]
     pub const fn with_memory_limit(self, memory_limit: usize) -> Self {
         Self { memory_limit, ..self }
     }
 }
 
-/// A loaded model.
+/// A loaded model: immutable, shared by all of its contexts.
 pub trait BackendGraph: Send + Sync + 'static {
     /// The inputs, in the order of their indexes.
     fn inputs(&self) -> &[TensorDescription];
@@ -109,51 +109,52 @@ pub trait BackendGraph: Send + Sync + 'static {
     /// The outputs, in the order of their indexes.
     fn outputs(&self) -> &[TensorDescription];
 
-    /// Opens a context. It keeps alive whatever of the graph it needs.
+    /// Opens a context. The context must keep alive what it needs of the graph.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the backend from opening one.
+    /// Any error that keeps the backend from opening a context.
     fn init_context(&self) -> Result<Box<dyn BackendContext>, Error>;
 
-    /// Bytes that the graph holds, for accounting; an estimate will do.
+    /// The bytes that the graph holds, for accounting; an estimate is enough.
     fn memory(&self) -> usize;
 }
 
 /// The inputs, scratch memory and outputs of one stream of inferences.
 pub trait BackendContext: Send + 'static {
-    /// Takes a copy of `tensor` as the input at `index`, which is less than the number of inputs.
+    /// Copies `tensor` as the input at `index`. The engine has checked that `index` is less than the number of inputs.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a type or shape that the model does not take.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the model does not take this type or shape.
     fn set_input(&mut self, index: usize, tensor: TensorView<'_>) -> Result<(), Error>;
 
-    /// Computes every output from the inputs. Called without any lock or epoch guard held.
+    /// Computes every output from the inputs. The engine holds no lock and no epoch guard during this call.
     ///
-    /// It may start computes of the same engine on this thread, which are refused where they would have to wait for
-    /// their turn: that may be the one that this compute has. One that it starts on another thread and waits for is not
-    /// recognised, and waits until its time is over.
+    /// The backend may start computes of the same engine on this thread. Such a compute is refused if it would have to
+    /// wait for its turn, because this compute may hold that turn. A compute that is started on another thread and
+    /// waited for is not recognised: it waits until its deadline.
     ///
     /// A context keeps its inputs: a second call computes from the same ones.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) where an input is missing,
-    /// [`TooLarge`](ErrorKind::TooLarge) past the control's memory limit, and what
-    /// [`ComputeControl::check`] gives, which a backend asks between operators.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if an input is missing, [`TooLarge`](ErrorKind::TooLarge) past
+    /// the control's memory limit, and the errors of [`ComputeControl::check`], which a backend calls between
+    /// operators.
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error>;
 
-    /// The output at `index`, which is less than the number of outputs, of the last successful `compute`.
+    /// The output at `index` of the last successful `compute`. The engine has checked that `index` is less than the
+    /// number of outputs.
     ///
     /// # Errors
     ///
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) before the first successful `compute`.
     fn output(&self, index: usize) -> Result<TensorView<'_>, Error>;
 
-    /// Bytes that the context holds between calls, inputs and outputs with them, for accounting; an estimate will do.
-    /// Asked at the opening and after each `set_input` and `compute`, so cheap. A backend that does not count is taken
-    /// to hold its inputs. What is more than a limit allows costs the context.
+    /// The bytes that the context holds between calls, with its inputs and outputs, for accounting; an estimate is
+    /// enough. Called when the context is opened and after each `set_input` and `compute`, so it must be cheap. By
+    /// default the engine counts the inputs alone. A context that exceeds a limit is lost.
     fn memory(&self) -> usize {
         0
     }

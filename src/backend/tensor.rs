@@ -1,20 +1,20 @@
-//! Tensors as they cross the boundary: dimensions, element type, little-endian bytes.
+//! Tensors at the boundary between guest and backend: dimensions, element type, little-endian bytes.
 
 use crate::backend::{Element, Error, TensorType};
 
-/// Elements of a tensor of these dimensions; 1 for none, `None` past `usize::MAX`.
+/// The number of elements of a tensor with these dimensions: 1 for a scalar, `None` past `usize::MAX`.
 #[must_use]
 pub fn element_count(dimensions: &[u32]) -> Option<usize> {
-    // A zero anywhere makes the product zero, even where the other factors alone would overflow.
+    // A zero makes the product zero even if the other factors alone would overflow.
     if dimensions.contains(&0) {
         return Some(0);
     }
     dimensions.iter().try_fold(1_usize, |count, &size| count.checked_mul(size as usize))
 }
 
-/// A borrowed tensor whose data is as long as its dimensions and type say.
+/// A borrowed tensor. The length of its data always matches its dimensions and type.
 ///
-/// Data is row-major and little-endian, and need not be aligned. Two are equal if their dimensions, types and bytes are.
+/// Data is row-major and little-endian, and need not be aligned. Equality compares dimensions, type and bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TensorView<'a> {
     dimensions: &'a [u32],
@@ -23,12 +23,12 @@ pub struct TensorView<'a> {
 }
 
 impl<'a> TensorView<'a> {
-    /// A view of `data`.
+    /// Creates a view of `data`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidArgument`](super::ErrorKind::InvalidArgument) where `data` is not exactly as long as
-    /// `dimensions` and `ty` say.
+    /// [`ErrorKind::InvalidArgument`](super::ErrorKind::InvalidArgument) if the length of `data` does not match
+    /// `dimensions` and `ty`.
     pub fn new(dimensions: &'a [u32], ty: TensorType, data: &'a [u8]) -> Result<Self, Error> {
         let bytes = element_count(dimensions).and_then(|count| count.checked_mul(ty.size()));
         if bytes != Some(data.len()) {
@@ -42,7 +42,7 @@ impl<'a> TensorView<'a> {
         Ok(Self { dimensions, ty, data })
     }
 
-    /// The sizes, outermost first; none for a scalar.
+    /// The sizes, outermost first; empty for a scalar.
     #[must_use]
     pub const fn dimensions(&self) -> &'a [u32] {
         self.dimensions
@@ -60,7 +60,7 @@ impl<'a> TensorView<'a> {
         self.data
     }
 
-    /// A copy of the elements, or `None` where they are of another type.
+    /// A copy of the elements, or `None` if they have another type.
     #[must_use]
     pub fn to_vec<T: Element>(&self) -> Option<Vec<T>> {
         (self.ty == T::TYPE).then(|| T::from_data(self.data))
@@ -85,7 +85,7 @@ impl From<TensorView<'_>> for Tensor {
     }
 }
 
-/// An owned tensor whose data is as long as its dimensions and type say. Equal as [`TensorView`]s are.
+/// An owned tensor. The length of its data always matches its dimensions and type. Equality is that of [`TensorView`].
 ///
 /// ```
 /// use graphpool::nn::{Tensor, TensorType};
@@ -104,7 +104,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A tensor of `data`.
+    /// Creates a tensor from `data`.
     ///
     /// # Errors
     ///
@@ -114,7 +114,7 @@ impl Tensor {
         Ok(Self { dimensions, ty, data })
     }
 
-    /// A tensor of a copy of `elements`, in row-major order.
+    /// Creates a tensor from a copy of `elements`, in row-major order.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl Tensor {
         TensorView { dimensions: &self.dimensions, ty: self.ty, data: &self.data }
     }
 
-    /// The sizes, outermost first; none for a scalar.
+    /// The sizes, outermost first; empty for a scalar.
     #[must_use]
     pub fn dimensions(&self) -> &[u32] {
         &self.dimensions
@@ -168,7 +168,7 @@ impl Tensor {
         (self.dimensions, self.ty, self.data)
     }
 
-    /// A copy of the elements, or `None` where they are of another type.
+    /// A copy of the elements, or `None` if they have another type.
     #[must_use]
     pub fn to_vec<T: Element>(&self) -> Option<Vec<T>> {
         self.view().to_vec()
@@ -181,26 +181,26 @@ impl Tensor {
     }
 }
 
-/// What a graph says of one of its inputs or outputs.
+/// The description of one input or output of a graph.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct TensorDescription {
-    /// The name that the model gives it; empty where the model has none.
+    /// The name in the model; empty if the model gives none.
     pub name: String,
     /// The element type.
     pub ty: TensorType,
-    /// The sizes, outermost first; `None` for one that may differ from call to call. `None` for the whole
-    /// where even the rank may differ.
+    /// The sizes, outermost first; `None` for a size that may vary between calls. `None` for the whole if the rank may
+    /// vary, too.
     pub dimensions: Option<Vec<Option<u32>>>,
 }
 
 impl TensorDescription {
-    /// A description; for the arguments see the fields.
+    /// Creates a description; the arguments are the fields.
     pub fn new(name: impl Into<String>, ty: TensorType, dimensions: Option<Vec<Option<u32>>>) -> Self {
         Self { name: name.into(), ty, dimensions }
     }
 
-    /// Whether a tensor is of this type and has these sizes.
+    /// Whether a tensor has this type and these sizes.
     #[must_use]
     pub fn accepts(&self, tensor: TensorView<'_>) -> bool {
         self.ty == tensor.ty
@@ -211,7 +211,7 @@ impl TensorDescription {
     }
 }
 
-/// Displays dimensions as `[2×3]`, at most eight of them and then how many there are: a guest chooses the number.
+/// Displays dimensions as `[2×3]`: at most eight sizes and then their number, because a guest chooses the rank.
 #[derive(Debug)]
 pub struct Shape<'a, T>(pub &'a [T]);
 
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shape_of_any_rank_is_told_in_a_few_words() {
+    fn a_shape_of_any_rank_is_displayed_in_a_few_words() {
         let error = TensorView::new(&[u32::MAX; 1000], TensorType::U8, &[]).unwrap_err();
         assert!(error.message().contains("1000 in all"), "{error}");
     }

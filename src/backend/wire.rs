@@ -1,4 +1,4 @@
-//! The numbers that hosts have for encodings, targets and element types in guest memory, for each family of hosts.
+//! The numbers by which hosts encode encodings, targets and element types in guest memory, for each family of hosts.
 //!
 //! | | [`Witx`](Dialect::Witx) | [`WasmEdge`](Dialect::WasmEdge) | [`Wamr`](Dialect::Wamr) | [`WamrLegacy`](Dialect::WamrLegacy) | [`Component`](Dialect::Component) |
 //! | --- | --- | --- | --- | --- | --- |
@@ -14,19 +14,19 @@
 //! | i32 | 4 | 4 | 4 | 3 | 5 |
 //! | i64 | 5 | 5 | 5 | none | 6 |
 //!
-//! Read from the hosts' sources in August 2026. Nothing is guessed: a number that a dialect does not have is an error,
-//! also where another has it. `errno` is the same number in all of them: [`ErrorKind::errno`](super::ErrorKind::errno).
+//! Read from the hosts' sources in August 2026. A number that a dialect does not define is an error, even if another
+//! dialect defines it. `errno` is the same in all dialects: [`ErrorKind::errno`](super::ErrorKind::errno).
 
 use super::{Encoding, Error, Target, TensorType};
 
-/// A family of hosts that agrees on its numbers.
+/// A family of hosts that uses the same numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dialect {
     /// The specification's core-module form, and Wasmtime's.
     Witx,
-    /// `WasmEdge`'s core-module form. Its target `auto` (3) is for preloads alone, and refused here; so are its
-    /// encodings past 6.
+    /// `WasmEdge`'s core-module form. Its target `auto` (3) is valid for preloaded models only, and refused here; so
+    /// are its encodings past 6.
     WasmEdge,
     /// WAMR's core-module form, import module `wasi_ephemeral_nn`.
     Wamr,
@@ -36,7 +36,7 @@ pub enum Dialect {
     Component,
 }
 
-/// The numbers of one word, in the order of [`Dialect::ALL`].
+/// The numbers of one encoding, target or type, in the order of [`Dialect::ALL`].
 type Numbers = [Option<u8>; 5];
 
 const fn everywhere(number: u8) -> Numbers {
@@ -66,7 +66,7 @@ const TYPES: [(TensorType, Numbers); 7] = [
     (TensorType::I64, [Some(5), Some(5), Some(5), None, Some(6)]),
 ];
 
-/// `WasmEdge`'s encodings for which there is no word here.
+/// `WasmEdge`'s encodings that [`Encoding`] does not have.
 const REFUSED: [(u32, &str); 7] = [
     (7, "neuralspeed"),
     (9, "whisper"),
@@ -81,7 +81,7 @@ impl Dialect {
     /// Every dialect.
     pub const ALL: [Self; 5] = [Self::Witx, Self::WasmEdge, Self::Wamr, Self::WamrLegacy, Self::Component];
 
-    /// The dialect's name, for messages.
+    /// The dialect's name, for error messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -93,12 +93,12 @@ impl Dialect {
         }
     }
 
-    /// The encoding that a guest's number stands for.
+    /// The encoding of a guest's number.
     ///
     /// # Errors
     ///
-    /// [`InvalidEncoding`](super::ErrorKind::InvalidEncoding) for a number that the dialect does not have, or that
-    /// stands for an encoding which this crate has no word for.
+    /// [`InvalidEncoding`](super::ErrorKind::InvalidEncoding) for a number that the dialect does not define, or whose
+    /// encoding this crate does not have.
     pub fn encoding(self, number: u32) -> Result<Encoding, Error> {
         find(&ENCODINGS, self, number).ok_or_else(|| {
             let refused = REFUSED.iter().find(|(refused, _)| self == Self::WasmEdge && *refused == number);
@@ -109,18 +109,18 @@ impl Dialect {
         })
     }
 
-    /// The number of an encoding; `None` where the dialect has none.
+    /// The number of an encoding; `None` if the dialect has none.
     #[must_use]
     pub fn encoding_number(self, encoding: Encoding) -> Option<u32> {
         number(&ENCODINGS, self, encoding).map(u32::from)
     }
 
-    /// The target that a guest's number stands for.
+    /// The target of a guest's number.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) for a number that the dialect does not have, and for
-    /// `WasmEdge`'s `auto`, which no load may ask for.
+    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) for a number that the dialect does not define, and for
+    /// `WasmEdge`'s `auto`, which a load may not request.
     pub fn target(self, number: u32) -> Result<Target, Error> {
         find(&TARGETS, self, number).ok_or_else(|| {
             Error::invalid_argument(if self == Self::WasmEdge && number == 3 {
@@ -131,24 +131,24 @@ impl Dialect {
         })
     }
 
-    /// The number of a target; `None` where the dialect has none.
+    /// The number of a target; `None` if the dialect has none.
     #[must_use]
     pub fn target_number(self, target: Target) -> Option<u32> {
         number(&TARGETS, self, target).map(u32::from)
     }
 
-    /// The element type that a guest's byte stands for.
+    /// The element type of a guest's number.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) for a number that the dialect does not have.
+    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) for a number that the dialect does not define.
     pub fn tensor_type(self, number: u8) -> Result<TensorType, Error> {
         find(&TYPES, self, number.into())
             .ok_or_else(|| Error::invalid_argument(format!("{number} is not a tensor type of {}", self.name())))
     }
 
-    /// The number of an element type; `None` where the dialect has none, so that a tensor of it can't be told to its
-    /// guests.
+    /// The number of an element type; `None` if the dialect has none, in which case a tensor of that type has no
+    /// representation for its guests.
     #[must_use]
     pub fn tensor_type_number(self, ty: TensorType) -> Option<u8> {
         number(&TYPES, self, ty)
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
     use crate::backend::ErrorKind;
 
-    /// The words of a list, a number each from 0; `-` where the dialect has none.
+    /// The words of a list, with their numbers from 0; `-` for a number that the dialect does not define.
     fn words(list: &str) -> Vec<Option<&str>> {
         list.split(' ').map(|word| (word != "-").then_some(word)).collect()
     }

@@ -1,4 +1,4 @@
-//! The words for encodings, targets and element types: those of the component form's enums, in lower case.
+//! Text forms of encodings, targets and element types: the case names of the component form's enums, in lower case.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ macro_rules! words {
             }
         }
 
-        /// Takes the word that is displayed, in upper or lower case.
+        /// Parses the displayed word, in upper or lower case.
         impl FromStr for $type {
             type Err = Error;
 

@@ -1,4 +1,4 @@
-//! The engine: one for a process, shared by all of its guests.
+//! The engine: one per process, shared by all of its guests.
 
 use std::fmt;
 use std::sync::Arc as StdArc;
@@ -15,16 +15,16 @@ use crate::nn::schedule::workers::Workers;
 use crate::nn::telemetry::stats::{Counters, Stats};
 use crate::nn::{EngineLimits, GraphInfo, Guest, GuestBuilder, Limits};
 
-/// The process-wide home of graphs: backends, named models, and the pools that its guests' handles lead to.
+/// The engine of a process: it owns the backends, the named models and the pools that guest handles refer to.
 ///
-/// Clones are the same engine. It lives until the last clone and the last [`Guest`] are gone; then the names go, and
-/// the drop returns when every model is released, which happens on a thread of the engine's own.
+/// Clones share one engine. The engine ends with its last clone and its last [`Guest`]: that drop removes the names,
+/// waits until a background thread has released every model, and then returns.
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) inner: StdArc<Inner>,
 }
 
-/// Collects what an [`Engine`] is made of; from [`Engine::builder`].
+/// Builds an [`Engine`]; from [`Engine::builder`].
 #[must_use]
 pub struct EngineBuilder {
     backends: Backends,
@@ -34,13 +34,13 @@ pub struct EngineBuilder {
 }
 
 impl Engine {
-    /// An engine with one backend and the default [`Limits`].
+    /// Creates an engine with one backend and the default [`Limits`].
     #[must_use]
     pub fn new(backend: impl Backend) -> Self {
         Self::builder(backend).build()
     }
 
-    /// A builder with one backend and the default [`Limits`].
+    /// Starts a builder with one backend and the default [`Limits`].
     pub fn builder(backend: impl Backend) -> EngineBuilder {
         EngineBuilder {
             backends: Backends::default(),
@@ -51,31 +51,31 @@ impl Engine {
         .with_backend(backend)
     }
 
-    /// A guest with the engine's limits: one for each wasm instance.
+    /// Creates a guest with the engine's limits: one for each wasm instance.
     #[must_use]
     pub fn guest(&self) -> Guest {
         self.guest_with(self.inner.limits)
     }
 
-    /// A guest with limits of its own.
+    /// Creates a guest with limits of its own.
     #[must_use]
     pub fn guest_with(&self, limits: Limits) -> Guest {
         self.guest_builder().with_limits(limits).build()
     }
 
-    /// A builder for a guest that differs from others in more than its limits.
+    /// Starts a builder for a guest with limits or permissions of its own.
     pub fn guest_builder(&self) -> GuestBuilder {
         GuestBuilder::new(StdArc::clone(&self.inner), self.inner.limits)
     }
 
-    /// The graphs in memory that something still uses, in no order. One that is listed may be gone by the time that
-    /// the caller reads of it. Waits for no build.
+    /// Lists the graphs in memory that are in use, in no particular order. A graph may be released before the caller
+    /// reads its entry. Does not wait for builds.
     #[must_use]
     pub fn list_graphs(&self) -> Vec<GraphInfo> {
         self.inner.store.graphs().iter().map(|graph| GraphInfo::of(graph)).collect()
     }
 
-    /// The limits of a guest from [`guest`](Self::guest).
+    /// The limits of a guest created by [`guest`](Self::guest).
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.inner.limits
@@ -87,7 +87,7 @@ impl Engine {
         &self.inner.engine_limits
     }
 
-    /// Numbers of this engine. Costs a few loads for every live thread that has used the pools.
+    /// Statistics of this engine. Costs a few atomic loads for each live thread that has used the pools.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let Inner { pools, registry, counters, admission, .. } = &*self.inner;
@@ -110,31 +110,31 @@ impl fmt::Debug for Engine {
 }
 
 impl EngineBuilder {
-    /// Adds another backend. Of several that take an encoding for a target, the one added first gets the model.
+    /// Adds a backend. If several support an encoding and target, the one that was added first gets the model.
     pub fn with_backend(mut self, backend: impl Backend) -> Self {
         self.backends.push(Box::new(backend));
         self
     }
 
-    /// Sets what a guest may have where it is given no limits of its own.
+    /// Sets the limits of guests that are created without their own.
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Sets what no guest may have more of, whatever limits it is given; no bound where this is not called.
+    /// Sets the upper bound of every guest's limits; unbounded by default.
     pub fn with_ceiling(mut self, ceiling: Limits) -> Self {
         self.ceiling = Some(ceiling);
         self
     }
 
-    /// Sets the bounds of all guests together.
+    /// Sets the limits over all guests together.
     pub fn with_engine_limits(mut self, limits: EngineLimits) -> Self {
         self.engine_limits = limits;
         self
     }
 
-    /// The engine.
+    /// Creates the engine.
     #[must_use]
     pub fn build(self) -> Engine {
         let Self { backends, limits, ceiling, engine_limits } = self;

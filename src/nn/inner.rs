@@ -1,4 +1,4 @@
-//! What the guests of an engine share: the pools, the models, the backends that build them, and the limits for all.
+//! The state that the guests of an engine share: pools, models, backends and the limits over all guests.
 
 use std::cell::Cell;
 use std::mem;
@@ -22,7 +22,7 @@ use crate::nn::telemetry::observe;
 use crate::nn::telemetry::stats::Counters;
 use crate::nn::{Encoding, EngineLimits, Error, ErrorKind, Limits, ModelError, ModelSource, Target};
 
-/// What guests share.
+/// The shared state of an engine.
 pub(crate) struct Inner {
     pub(crate) pools: StdArc<Pools>,
     pub(crate) registry: Registry,
@@ -39,12 +39,13 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// The graph of `request`: one that is loaded, or one that is built now, on this thread and without any lock.
+    /// The graph of `request`: an equal one that is in memory, or one that is built now, on this thread and without a
+    /// lock.
     pub(crate) fn build(&self, request: &LoadRequest<'_>) -> Result<StdArc<Graph>, Error> {
         Ok(self.build_with(request, None)?)
     }
 
-    /// Builds, with what is reserved for the request's bytes already.
+    /// Builds the graph; `request`'s bytes are reserved already.
     fn build_with(
         &self,
         request: &LoadRequest<'_>,
@@ -64,7 +65,7 @@ impl Inner {
         let build = |listed: Listed<Graph>| {
             let seen = self.reaper.progress();
             match self.build_once(request, given, reserved.take(), listed.again()) {
-                // Once more, where room was on its way.
+                // Built again, because models that were being released have freed room.
                 Err(Failed::ForAll(error)) if error.is_by_limit() && self.reaper.wait(seen, seen.handed_over) => {
                     self.build_once(request, given, None, listed)
                 }
@@ -92,7 +93,7 @@ impl Inner {
         let bounded = LoadRequest { memory_limit: memory_limit.min(left), ..*request };
         let (backend, graph) = self.backends.load(&self.counters, &bounded).map_err(|error| match error.kind() {
             ErrorKind::TooLarge if memory_limit <= left => Failed::Short(error),
-            // What others have keeps it out: that is the same for everyone, and perhaps not for long.
+            // Other models use the room: this holds for every caller, and may change soon.
             ErrorKind::TooLarge if left < self.engine_limits.max_graph_bytes() => {
                 let bound = self.engine_limits.max_graph_bytes();
                 let error =
@@ -108,8 +109,7 @@ impl Inner {
         Ok(graph)
     }
 
-    /// Takes `amount` of what the models of all guests may have together; waits for what models that are being
-    /// released have of it, where that is what is lacking.
+    /// Reserves `amount` of the engine's budget for models. If it is short, waits for models that are being released.
     fn reserve_for_model(&self, budget: fn(&Usage) -> &Budget, amount: usize) -> Result<Reservation, Error> {
         let mut seen = self.reaper.progress();
         loop {
@@ -122,19 +122,19 @@ impl Inner {
         }
     }
 
-    /// Takes `amount` of what all guests may have together.
+    /// Reserves `amount` of an engine budget.
     pub(crate) fn reserve(&self, budget: fn(&Usage) -> &Budget, amount: usize) -> Result<Reservation, Error> {
         Reservation::of(&self.usage, budget, amount)
     }
 
-    /// To be called after removals from the pools: their slots are used again without a further call by anyone.
+    /// Called after removals from the pools: their slots become free without a further call.
     pub(crate) fn entries_removed(&self) {
         self.reaper.flush_soon();
     }
 }
 
 impl BuildGraph for Inner {
-    /// Its files count before a byte of them is read.
+    /// The files are counted before any of them is read.
     fn build_from(
         &self,
         source: &ModelSource,
@@ -156,8 +156,8 @@ impl Drop for Inner {
         self.admission.close();
         self.registry.clear();
         self.reaper.finish();
-        // Last: whatever a backend has made is gone before it. A panic must not reach the guest that happens to be the
-        // last to go.
+        // Dropped last, so that everything a backend has made is gone before it. A panic must not reach the guest that
+        // happens to be dropped last.
         let backends = mem::take(&mut self.backends);
         let _ = shield(&self.counters, || drop(backends));
     }

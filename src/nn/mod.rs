@@ -1,9 +1,9 @@
 //! wasi-nn for hosts: an [`Engine`] for the process, a [`Guest`] for each wasm instance.
 //!
-//! The engine owns the models, the backends that run them and the names under which the host gives them out. A guest
-//! is one instance's view of it: 32-bit handles that mean something in that guest alone, counted against [`Limits`].
-//! Whatever a guest passes in — bytes, handles, indexes, sizes — it gets an [`Error`] or what it asked for; no guest
-//! can make the host panic, wait for another guest's compute, or keep memory past its own end.
+//! The engine owns the models, the backends that run them and the names under which the host offers them. A guest is
+//! one instance's view of it: 32-bit handles that are valid in that guest only, counted against [`Limits`]. Guest input
+//! (bytes, handles, indexes, sizes) is untrusted: a call gives a result or an [`Error`]. A guest cannot make the host
+//! panic, make it wait for another guest's compute, or keep memory after its own end.
 //!
 //! ```
 //! use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
@@ -72,11 +72,11 @@
 //! guest.compute(context)?;
 //! assert_eq!(guest.output(context, "x")?.to_f32(), Some(vec![21.0]));
 //!
-//! // A handle means nothing in another guest, nor where another kind is wanted.
+//! // A handle is invalid in another guest, and as the wrong kind.
 //! assert_eq!(engine.guest().compute(context).unwrap_err().kind(), ErrorKind::InvalidArgument);
 //! assert_eq!(guest.compute(graph).unwrap_err().kind(), ErrorKind::InvalidArgument);
 //!
-//! // When the instance ends, everything that it held goes with it.
+//! // When the instance ends, everything that it held is released.
 //! drop(guest);
 //! assert_eq!(engine.stats().contexts, 0);
 //! # Ok(())
@@ -85,44 +85,44 @@
 //! # });
 //! ```
 //!
-//! # What it tells
+//! # Statistics and events
 //!
-//! [`Engine::stats`], [`Engine::list_graphs`] and [`Engine::list_models`] say what is there. What happens is told as
-//! `tracing` spans `load`, `build` and `compute` and events `built`, `loaded`, `computed`, `reloaded`,
-//! `reload failed` and `refused`, with the numbers of the guest and the graph as fields. With the feature `metrics`,
-//! the numbers of [`Stats`] go to the recorder of the `metrics` crate as `graphpool_graphs`,
-//! `graphpool_graph_bytes`, `graphpool_contexts`, `graphpool_context_bytes`, `graphpool_guests`,
-//! `graphpool_computing`, `graphpool_queued` (gauges) and
-//! `graphpool_builds_total`, `graphpool_reloads_total`, `graphpool_computes_total`, `graphpool_panics_total`
-//! and so on (counters), along with `graphpool_errors_total` by `call` and `kind` and the histograms
-//! `graphpool_build_seconds`, `graphpool_wait_seconds` (of computes that were queued) and `graphpool_compute_seconds`.
+//! [`Engine::stats`], [`Engine::list_graphs`] and [`Engine::list_models`] return the current state. `tracing` gets the
+//! spans `load`, `build` and `compute` and the events `built`, `loaded`, `computed`, `reloaded`, `reload failed` and
+//! `refused`, with the numbers of the guest and the graph as fields. With the feature `metrics`, the numbers of
+//! [`Stats`] go to the recorder of the `metrics` crate as the gauges `graphpool_graphs`, `graphpool_graph_bytes`,
+//! `graphpool_contexts`, `graphpool_context_bytes`, `graphpool_guests`, `graphpool_computing` and `graphpool_queued`,
+//! and as counters such as `graphpool_builds_total`, `graphpool_reloads_total`, `graphpool_computes_total` and
+//! `graphpool_panics_total`. There are also the counter `graphpool_errors_total` by `call` and `kind`, and the
+//! histograms `graphpool_build_seconds`, `graphpool_wait_seconds` (of computes that were queued) and
+//! `graphpool_compute_seconds`.
 //!
-//! # Who waits for whom
+//! # Scheduling
 //!
-//! As many computes run as [`EngineLimits::max_computing`] says; others wait, and guests take turns: between two
-//! computes of one guest, each other guest that waits has one. A guest that fills the queue makes room for one with
-//! fewer computes there, down to equal shares, and its newest computes are told [`Busy`](ErrorKind::Busy). So however
-//! much other guests queue, a guest with nothing in the queue gets in as long as there are more places than guests that
-//! wait, and its first turn comes after one turn of each. A turn is as long as a compute takes:
-//! [`Limits::max_compute_time`] and [`Limits::max_computes`] say how much of the engine one guest may take up with it.
+//! At most [`EngineLimits::max_computing`] computes run at one time; others wait in the admission queue, and guests
+//! take turns: between two computes of one guest, each other waiting guest has one. If the queue is full, a guest with
+//! more waiting computes makes room for a guest with fewer, down to equal shares; its newest computes end with
+//! [`Busy`](ErrorKind::Busy). So a guest with an empty queue gets a place if the queue has more places than there are
+//! waiting guests, and its first turn comes after at most one turn of each. A turn lasts as long as its compute:
+//! [`Limits::max_compute_time`] and [`Limits::max_computes`] bound the share of one guest.
 //!
-//! Loads of one model at one time are one build. Where that fails for want of the room that its own guest has, the one
-//! with the most room of those who wait builds next, and those with more than the first had go on waiting. So a load
-//! waits for one build of a guest with less room at the most.
+//! Concurrent loads of one model share one build. If that build fails because its own guest's limit is too low, the
+//! waiting load with the most room builds next, and loads with more room than the failed build keep waiting. So a load
+//! waits for at most one build of a guest with less room.
 //!
-//! # What goes when
+//! # Lifetimes
 //!
-//! A graph lives as long as a handle, a name, a context or a running call holds it; guests that load equal bytes hold
-//! the same one. A handle of a named model holds the name, so that a version of it which was replaced by a reload goes
-//! when its last context does. A context lives as long as its handle
-//! or the call that is inside it. The memory of a context goes on the thread that gives the context back, that of a
-//! graph on a thread of the engine's: at once, whoever holds an epoch guard meanwhile.
+//! A graph lives as long as a handle, a name, a context or a running call holds it; guests that load equal bytes share
+//! one graph. A handle of a named model holds the name, so a version that a reload has replaced is released with its
+//! last context. A context lives as long as its handle or the call that is inside it. The memory of a context is freed
+//! on the thread that closes it, that of a graph on a thread of the engine. Neither waits for epoch guards of other
+//! threads.
 //!
-//! # What a panic costs
+//! # Panics of backends
 //!
-//! A backend that panics gives [`RuntimeError`](ErrorKind::RuntimeError). If it was inside a context, that context
-//! gives the same error from then on, until it is dropped. Nothing else is lost. (With `panic = "abort"` there is
-//! nothing to catch: a host that wants this must unwind.)
+//! A backend that panics gives [`RuntimeError`](ErrorKind::RuntimeError). If it was inside a context, every later call
+//! on that context gives the same error. Nothing else is affected. (With `panic = "abort"` a panic cannot be caught: a
+//! host that needs this must unwind.)
 
 mod engine;
 mod graphs;

@@ -1,8 +1,8 @@
-//! The engine under loom: names, versions, the store and the graphs in it, over a backend that knows what becomes of
-//! what it made.
+//! Loom models of the whole engine: names, versions, the store and the graphs in it, over a backend that counts the
+//! graphs that it makes and drops.
 //!
-//! An `Arc` of a graph is std's, which has a `Weak`: each of its steps is opaque. What a graph's use and end have to do
-//! with each other is seen by a count that both touch.
+//! An `Arc` of a graph is std's, because it needs a `Weak`: loom does not see its steps. A count that both touch orders
+//! a graph's use and end for loom.
 
 use std::sync::Arc as StdArc;
 
@@ -21,7 +21,7 @@ use crate::nn::{
 };
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many graphs of each number, which is their model's only byte, were made and have ended.
+/// The number of made and ended graphs of each number, which is their model's only byte.
 #[derive(Default)]
 struct Lives {
     made: [AtomicUsize; 3],
@@ -38,7 +38,7 @@ impl Lives {
     }
 }
 
-/// Makes a graph of every number but 0.
+/// Builds a graph of every number but 0.
 struct Recorder(Arc<Lives>);
 
 impl Backend for Recorder {
@@ -93,7 +93,7 @@ impl Drop for Recorded {
     }
 }
 
-/// Its graph's number is its memory.
+/// The number of its graph is its memory.
 struct Opened(u8);
 
 impl BackendContext for Opened {
@@ -127,13 +127,13 @@ fn register(engine: &Engine, number: u8) -> Result<(), ModelError> {
     engine.register_model("name", source(number), Encoding::Onnx, Target::Cpu)
 }
 
-/// What a context has of its graph, and the number of that.
+/// A context's reference to its graph, and the graph's number.
 struct Use {
     number: u8,
     _graph: GraphUse,
 }
 
-/// Loads by name and opens a context, as a guest does, but for the guest's tables and the pools.
+/// Loads by name and opens a context, as a guest does, but without the guest's tables and the pools.
 fn load_by_name(engine: &Engine) -> Result<LoadedGraph, Error> {
     let model = engine.inner.registry.get("name")?;
     model.get_or_build(&*engine.inner)?;
@@ -149,9 +149,8 @@ fn open(loaded: &LoadedGraph) -> Use {
     Use { number, _graph: graph.in_use() }
 }
 
-/// N2: a load by name and a context of it, while the name is reloaded. The context is one of the version before or of
-/// the one after, whole; once the reload has returned it is one of the one after; and the version before ends once,
-/// with the last context of it.
+/// N2: a load by name and a context of it, during a reload. The context runs on the version before or after; if it is
+/// opened after the reload has returned, on the version after. The version before ends once, with its last context.
 #[test]
 fn load_by_name_against_a_reload_with_5_preemptions() {
     explore_bounded("load by name against a reload", 5, || {
@@ -177,7 +176,7 @@ fn load_by_name_against_a_reload_with_5_preemptions() {
     });
 }
 
-/// N1, N2: the first load by name, which builds, against a reload: the reload's version stands.
+/// N1, N2: the first load by name, which builds, during a reload: the reload's version is current at the end.
 #[test]
 fn first_load_by_name_against_a_reload_with_5_preemptions() {
     explore_bounded("first load by name against a reload", 5, || {
@@ -195,7 +194,7 @@ fn first_load_by_name_against_a_reload_with_5_preemptions() {
     });
 }
 
-/// F3 through an engine: a named model that can't be built, asked for by two.
+/// F3 in an engine: two loads of a named model whose build fails.
 #[test]
 fn load_by_name_against_its_like_where_the_build_fails_with_5_preemptions() {
     explore_bounded("load by name against its like where the build fails", 5, || {
@@ -212,7 +211,7 @@ fn load_by_name_against_its_like_where_the_build_fails_with_5_preemptions() {
     });
 }
 
-/// A name is registered by one of two, and a removal beside it loses no other.
+/// A registration and a concurrent removal: neither loses another name.
 #[test]
 fn register_against_register() {
     explore("register against register", || {
@@ -225,7 +224,7 @@ fn register_against_register() {
     });
 }
 
-/// Two changes of the names at one time are both kept.
+/// Two concurrent changes of the names are both kept.
 #[test]
 fn register_against_remove_of_another() {
     explore("register against remove of another", || {
@@ -239,7 +238,7 @@ fn register_against_remove_of_another() {
     });
 }
 
-/// S1, S2: of equal bytes that two load at one time there is one graph, and it ends once, with its entry.
+/// S1, S2: two concurrent loads of equal bytes share one graph, which ends once, with its entry.
 #[test]
 fn load_against_a_load_of_equal_bytes_with_5_preemptions() {
     explore_bounded("load against a load of equal bytes", 5, || {
@@ -261,8 +260,8 @@ fn load_against_a_load_of_equal_bytes_with_5_preemptions() {
     });
 }
 
-/// G1, G2: a context of a graph is opened while the graph is unloaded, and the pool keeps the cell to the end, as it
-/// does for a guard that somebody holds. Whoever finds the graph has it whole, and it ends with its last user.
+/// G1, G2: a context of a graph is opened while the graph is unloaded. The pool keeps the cell to the end, as for a
+/// guard of another thread. A call that finds the graph can use it, and the graph ends with its last user.
 #[test]
 fn a_use_of_a_graph_against_its_removal_under_a_guard() {
     explore("a use of a graph against its removal under a guard", || {
@@ -272,7 +271,7 @@ fn a_use_of_a_graph_against_its_removal_under_a_guard() {
         let bytes = Reservation::new(&usage, |usage| &usage.graph_bytes, "load", 1).unwrap();
         let graph = engine.inner.build(&LoadRequest::new(&[&[1]], Encoding::Onnx, Target::Cpu)).unwrap();
         let entry = Arc::new(Entry::new(LoadedGraph::new(Named::Graph(graph), slot, bytes)));
-        // How far the removal is: a cell's steps are opaque, and its reader has none that loom sees.
+        // The progress of the removal: the steps of a cell are invisible to loom.
         let steps = Arc::new(AtomicUsize::new(0));
         let (other, its) = (Arc::clone(&entry), Arc::clone(&steps));
         let other = thread::spawn(move || {
@@ -295,7 +294,7 @@ fn a_use_of_a_graph_against_its_removal_under_a_guard() {
     });
 }
 
-/// G1: of two that remove one entry, one gets what was in it.
+/// G1: exactly one of two removals of an entry gets its value.
 #[test]
 fn two_removals_of_one_entry() {
     explore("two removals of one entry", || {
@@ -308,8 +307,8 @@ fn two_removals_of_one_entry() {
     });
 }
 
-/// N4: a reload against the removal of its name. Once the name is gone, whoever has the model opens contexts of one
-/// version for good; and a reload that was too late says so, and leaves nothing.
+/// N4: a reload against the removal of its name. After the removal, all contexts of the model have one version, and a
+/// reload that was too late returns an error and changes nothing.
 #[test]
 fn a_reload_against_the_removal_of_its_name_with_5_preemptions() {
     explore_bounded("a reload against the removal of its name", 5, || {
@@ -333,7 +332,7 @@ fn a_reload_against_the_removal_of_its_name_with_5_preemptions() {
     });
 }
 
-/// The model with a guest's configuration, as a guest loads it but for its tables, and the number of its graph.
+/// Loads the model with a guest's configuration, as a guest does but without its tables; the number of its graph.
 fn load_configured(engine: &Engine) -> (StdArc<Configured>, u8) {
     let model = engine.inner.registry.get("name").unwrap();
     let configured = model.get_or_build_configured("configured", &*engine.inner).unwrap();
@@ -341,8 +340,8 @@ fn load_configured(engine: &Engine) -> (StdArc<Configured>, u8) {
     (configured, number)
 }
 
-/// K3: a load with a configuration against a reload. It gives the version before or the one after; once the reload has
-/// returned the one after, though a graph of the one before is alive.
+/// K3: a load with a configuration during a reload. It gives the version before or after; after the reload has
+/// returned, the version after, even while a graph of the version before is alive.
 #[test]
 fn a_load_with_a_configuration_against_a_reload_with_3_preemptions() {
     explore_bounded("a load with a configuration against a reload", 3, || {
@@ -362,7 +361,7 @@ fn a_load_with_a_configuration_against_a_reload_with_3_preemptions() {
     });
 }
 
-/// K1, K2: two load with one configuration, of which there may be one graph: both have it, and it ends with the last.
+/// K1, K2: two loads with one configuration, with a bound of one graph: both share it, and it ends with the last.
 #[test]
 fn two_loads_with_one_configuration_with_5_preemptions() {
     explore_bounded("two loads with one configuration", 5, || {

@@ -1,4 +1,4 @@
-//! Calls into a backend: a panic there ends that call, with an error, and nothing else.
+//! Panic isolation for calls into a backend: a panic becomes the error of that one call.
 
 use std::any::Any;
 use std::mem;
@@ -7,10 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::nn::Error;
 use crate::nn::telemetry::stats::Counters;
 
-/// What `f` returns, or [`RuntimeError`](super::ErrorKind::RuntimeError) where it panics. Counts panics.
+/// Returns the result of `f`, or [`RuntimeError`](super::ErrorKind::RuntimeError) if it panics. Counts panics.
 ///
-/// Whoever calls this must not let anything that `f` changed be used after the error: that is what
-/// `AssertUnwindSafe` asserts here.
+/// The caller must not use anything that `f` changed after the error: this is what `AssertUnwindSafe` asserts here.
 pub(crate) fn shield<R>(counters: &Counters, f: impl FnOnce() -> R) -> Result<R, Error> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
         Counters::count(&counters.panics);
@@ -18,7 +17,7 @@ pub(crate) fn shield<R>(counters: &Counters, f: impl FnOnce() -> R) -> Result<R,
     })
 }
 
-/// The message of a panic. A payload of any other type is leaked: its destructor might panic in its turn.
+/// The message of a panic. A payload of any other type is leaked, because its destructor might panic, too.
 fn in_words(payload: Box<dyn Any + Send>) -> String {
     match payload.downcast::<&'static str>() {
         Ok(message) => (*message).to_owned(),

@@ -100,7 +100,7 @@ fn a_deadline_ends_one_that_runs_and_one_that_waits() {
     let guest = engine.guest();
     let error = guest.compute_within(context(&guest, "loop"), SHORT).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    assert_eq!(error.message(), "compute: not done within 150ms: the deadline passed");
+    assert_eq!(error.message(), "compute: exceeded the time limit of 150ms: the deadline passed");
     // The guest's own limit, where no time is given or more.
     let hurried = engine.guest_with(Limits::default().with_max_compute_time(SHORT));
     let looping = context(&hurried, "loop");
@@ -119,7 +119,10 @@ fn a_deadline_ends_one_that_runs_and_one_that_waits() {
     ];
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::Timeout);
-        assert_eq!(error.message(), "compute: not begun within 150ms, as its turn did not come");
+        assert_eq!(
+            error.message(),
+            "compute: exceeded the time limit of 150ms before it began, while it waited for its turn"
+        );
     }
     assert_eq!((engine.stats().timeouts, engine.stats().queued), (6, 0));
     watch.open();
@@ -239,7 +242,7 @@ fn nothing_of_a_context_begins_after_it_was_given_back() {
     assert_eq!(engine.stats().computes, 1);
     // One that has no time is late on an idle engine, too.
     let error = guest.compute_within(context(&guest, "anything"), Duration::ZERO).unwrap_err();
-    assert_eq!(error.message(), "compute: not begun within 0ns");
+    assert_eq!(error.message(), "compute: exceeded the time limit of 0ns before it began");
 }
 
 #[test]

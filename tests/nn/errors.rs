@@ -57,7 +57,12 @@ fn what_is_in_use_full_late_cancelled_or_lost_is_told_with_what_and_how_many() {
     assert_eq!(guest.cancel(running), Ok(true));
     check(&block_on(compute).unwrap_err(), ErrorKind::RuntimeError, "compute", "cancelled");
     let time = Duration::from_millis(150);
-    check(&guest.compute_within(running, time).unwrap_err(), ErrorKind::Timeout, "compute", "not done within 150ms");
+    check(
+        &guest.compute_within(running, time).unwrap_err(),
+        ErrorKind::Timeout,
+        "compute",
+        "exceeded the time limit of 150ms",
+    );
     check(&guest.compute(panics).unwrap_err(), ErrorKind::RuntimeError, "compute", "the backend panicked: compute");
     check(&guest.compute(panics).unwrap_err(), ErrorKind::RuntimeError, "compute", &named(panics));
     let mut compute = guest.compute_async(other);

@@ -79,8 +79,7 @@ fn a_guest_whose_computes_fill_the_queue_is_told_how_many_are_its_own() {
     let results = futures.map(block_on);
     assert_eq!(results[0], Ok(()));
     let messages = [
-        "compute: the engine's queue of 2 computes was full, and one of a guest with fewer of them took the place of \
-         this one",
+        "compute: the engine's queue of 2 computes was full, and a guest with fewer of them took this place",
         "compute: the engine's queue of 2 computes is full, 2 of them this guest's",
     ];
     for (result, message) in results[1..].iter().zip(messages) {
@@ -113,7 +112,7 @@ fn where_no_thread_can_be_started_each_caller_is_told_so_and_no_stack_overflows(
     running.join().unwrap().unwrap();
     for future in futures {
         let error = block_on(future).unwrap_err();
-        assert_eq!((error.kind(), error.message()), (ErrorKind::Busy, "compute: no thread can be started for it"));
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Busy, "compute: the system refused to start a thread"));
     }
     assert_eq!((engine.stats().computing, engine.stats().queued, order.lock().unwrap().len()), (0, 0, 0));
 }
@@ -141,8 +140,7 @@ fn guests_with_little_room_restart_the_load_of_nobody_else() {
         for (room, thread) in [40, 50, 60, 70, 99].into_iter().zip(small) {
             let Err(error) = thread.join().unwrap() else { continue };
             assert_eq!(error.kind(), ErrorKind::TooLarge);
-            let own =
-                format!("load: the model was too large for {room} bytes or more, and {room} are left for it here");
+            let own = format!("load: the model needs more than the {room} bytes that are left for it");
             // Or the model was there, of whose bytes the backend says nothing.
             assert_eq!(error.message(), own);
         }
@@ -201,8 +199,8 @@ fn a_compute_inside_a_compute_of_its_engine_never_waits_for_the_permit_of_its_ow
         }));
         guest.compute(outer).unwrap();
         for result in hears {
-            let message = "compute: called from inside a compute of this engine, where it may not wait for its turn, \
-                           and the bound of 1 computes is reached";
+            let message = "compute: the engine already runs its maximum of 1 computes, and a call from inside a compute \
+                           cannot wait for its turn";
             assert!(result.as_ref().err().is_none_or(|error| error.message() == message), "{result:?}");
             assert_eq!(result.map_err(|error| error.kind()), expected);
         }

@@ -1,4 +1,4 @@
-//! The backends of an engine, and which of them gets a model.
+//! The backends of an engine, and the choice of one for a model.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::nn::panics::shield;
 use crate::nn::telemetry::stats::Counters;
 use crate::nn::{Encoding, Error, ErrorKind};
 
-/// Backends in the order in which they are asked.
+/// Backends, in the order in which they are tried.
 #[derive(Default)]
 pub(crate) struct Backends(Vec<Box<dyn Backend>>);
 
@@ -16,7 +16,7 @@ impl Backends {
         self.0.push(backend);
     }
 
-    /// The files beside the parts that the first backend that takes the encoding for the target will read.
+    /// The files beside the parts that the first backend that supports the encoding and target will read.
     pub(crate) fn files(&self, counters: &Counters, request: &LoadRequest<'_>) -> Result<Vec<PathBuf>, Error> {
         let LoadRequest { encoding, target, .. } = *request;
         for backend in &self.0 {
@@ -31,9 +31,9 @@ impl Backends {
         Ok(Vec::new())
     }
 
-    /// Has the first backend that takes the encoding for the target build the graph. With
-    /// [`Encoding::Autodetect`], one that does not recognise the bytes passes them on to the next. With the name of the
-    /// backend that has built it.
+    /// Builds the graph with the first backend that supports the encoding and target, and returns it with the name of
+    /// that backend. With [`Encoding::Autodetect`], a backend that does not recognise the bytes is followed by the next
+    /// one.
     pub(crate) fn load(
         &self,
         counters: &Counters,

@@ -1,13 +1,13 @@
-//! What makes a graph of a source: the engine, as named models see it.
+//! The trait by which named models have their graphs built; the engine implements it.
 
 use std::sync::Arc;
 
 use crate::nn::graphs::graph::Graph;
 use crate::nn::{Encoding, ModelError, ModelSource, Target};
 
-/// What makes the graph of a source.
+/// Builds the graph of a source.
 pub(crate) trait BuildGraph {
-    /// The graph of `source` with `config`: one that is loaded, or one that is built now.
+    /// The graph of `source` with `config`: an equal one that is in memory, or one that is built now.
     fn build_from(
         &self,
         source: &ModelSource,

@@ -1,8 +1,8 @@
-//! The graphs of one named model that guests have loaded with a configuration of their own.
+//! The graphs of one named model that guests have loaded with their own configurations.
 //!
-//! * K1: of one configuration and one source of the model there is at most one graph, and no two builds of it overlap.
-//! * K2: there are never more of them than the source allows. Each counts until its last handle and context are gone.
-//! * K3: a graph stays what it was built as. A reload gives the model another source, and so later loads another graph.
+//! * K1: one configuration and one source of the model have at most one graph, and its builds never overlap.
+//! * K2: their number never exceeds the bound of the source. A graph counts until its last handle and context are gone.
+//! * K3: a graph never changes. A reload gives the model another source, so later loads use another graph.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl Configured {
     }
 }
 
-/// K2: one of the graphs that the source allows, until this is dropped.
+/// K2: one of the graphs that the source allows; the drop gives the place back.
 struct Place(Arc<AtomicUsize>);
 
 impl Place {
@@ -51,10 +51,10 @@ pub(crate) struct Configurations {
     count: Arc<AtomicUsize>,
 }
 
-/// What of a model is configured.
+/// The part of a model that its configured graphs are made from.
 pub(crate) struct Configurable<'a> {
     pub(crate) source: &'a ModelSource,
-    /// Which source of the model it is.
+    /// The generation of the model's source.
     pub(crate) generation: u64,
     pub(crate) encoding: Encoding,
     pub(crate) target: Target,
@@ -69,7 +69,7 @@ impl Configurations {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// The graph of the model with `config`, which `engine` builds where there is none.
+    /// The graph of the model with `config`; `engine` builds it if there is none.
     pub(crate) fn get_or_build(
         &self,
         model: &Configurable<'_>,
@@ -89,7 +89,7 @@ impl Configurations {
             let graph = graph.map_err(|error| Failed::ForAll(error.into()))?;
             Ok(Configured { graph, _place: place, _listed: listed })
         };
-        // As the model itself, it is built with no guest's bound.
+        // Built without a guest's memory limit, like the model itself.
         self.store.get_or_build(Key::of_config(config, generation), usize::MAX, build)
     }
 }

@@ -1,20 +1,20 @@
-//! What the engine's pools hold: a cell that a removal empties.
+//! The entries of the engine's pools: cells that a removal empties.
 //!
-//! A pool keeps a removed entry until no epoch guard protects it any more, and any thread of the process may hold a
-//! guard for as long as it likes. So the entry owns its value only until a removal takes it out: the value is dropped
-//! with its last user, and what waits for the guards is the cell and the bare memory of the value's struct.
+//! A pool keeps a removed entry until no epoch guard protects it, and any thread of the process may hold a guard for
+//! any time. So a removal takes the value out of the entry: the value is dropped with its last user, and only the empty
+//! cell and the bare memory of the value's struct wait for the guards.
 //!
-//! * G1: of several calls of [`take`](Entry::take) one gets the value.
-//! * G2: the value is dropped with the last reference that `get` and `take` have given out, and the cell has none.
+//! * G1: exactly one of several calls of [`take`](Entry::take) gets the value.
+//! * G2: the value is dropped with the last reference that `get` and `take` have returned; the cell then holds none.
 
 use std::sync::{Arc, PoisonError, Weak};
 
 use crate::sync::Mutex;
 
-/// A cell of a pool, with a graph's handle or a context in it until that is removed.
+/// A cell of a pool. It holds a graph's handle or a context until the removal.
 pub(crate) struct Entry<T> {
     value: Weak<T>,
-    /// G2. Locked by removals alone.
+    /// G2. Only removals lock it.
     own: Mutex<Option<Arc<T>>>,
 }
 
@@ -24,12 +24,12 @@ impl<T> Entry<T> {
         Self { value: Arc::downgrade(&value), own: Mutex::new(Some(value)) }
     }
 
-    /// A reference of the caller's own, where the value is still there. No lock.
+    /// A reference for the caller, if the value is still there. Takes no lock.
     pub(crate) fn get(&self) -> Option<Arc<T>> {
         self.value.upgrade()
     }
 
-    /// The cell's own reference, for the one who removes the entry.
+    /// The cell's own reference, for the removal.
     pub(crate) fn take(&self) -> Option<Arc<T>> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

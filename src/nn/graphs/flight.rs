@@ -1,12 +1,12 @@
-//! Single flight: what many ask for at one moment is made once.
+//! Single flight: concurrent requests for the same value share one run that makes it.
 //!
-//! * F1: no two runs of `make` overlap.
-//! * F2: after one run has succeeded no other begins for as long as `find` finds what it made.
-//! * F3: a failure is reported to everyone who waited for that run and to no one who came later, who may try again.
-//! * F4: a run that fails for want of room decides for nobody with more room than its own caller. Of those who wait,
-//!   the one with the most room runs next, and those with more than the run had go on waiting for it. So whoever waits
-//!   sees one such failure at most before a run with at least as much room as its own.
-//! * F5: nobody waits for a run that waits for it; see [`waits`](super::waits).
+//! * F1: runs of `make` never overlap.
+//! * F2: after a successful run, the next run begins only when `find` no longer finds the value.
+//! * F3: a failure is returned to every caller that waited for that run. Callers that come later may start a new run.
+//! * F4: a run that fails for lack of room ends the wait of callers with at most as much room. Of the waiting callers,
+//!   the one with the most room runs next, and those with more room than the failed run keep waiting. So a caller sees
+//!   at most one such failure before a run with at least as much room as its own.
+//! * F5: a call never waits for a run that waits for it; see [`waits`](crate::nn::schedule::waits).
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -15,15 +15,15 @@ use crate::nn::Error;
 use crate::nn::schedule::waits::{Awaited, Holding, Waiting};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-/// Brings those together who ask for the same value at the same time. The value itself is kept elsewhere.
+/// Merges concurrent requests for one value. The value itself is stored outside.
 pub(crate) struct SingleFlight<T> {
-    /// What is under way.
+    /// The current attempt, if any.
     attempt: Mutex<Option<Arc<Attempt<T>>>>,
-    /// Held by whoever runs `make`.
+    /// The lock of the caller that runs `make`.
     awaited: Awaited,
 }
 
-/// Runs of `make` until one succeeds, or fails for everyone who waits.
+/// A series of runs of `make` that ends with the first success or the first failure for all.
 struct Attempt<T> {
     state: Mutex<State<T>>,
     changed: Condvar,
@@ -31,37 +31,37 @@ struct Attempt<T> {
 
 struct State<T> {
     result: Option<Result<T, Error>>,
-    /// The most room with which a run has failed for want of it.
+    /// The most room with which a run has failed for lack of it.
     short: Option<usize>,
-    /// Those who wait, by their room.
+    /// The waiting callers, by their room.
     waiting: BTreeSet<(usize, u64)>,
-    /// Who of them is to run `make` next.
+    /// The waiting caller that runs `make` next.
     next: Option<u64>,
     last: u64,
 }
 
-/// Why a run of `make` has failed.
+/// The cause of a failed run of `make`.
 #[derive(Debug)]
 pub(crate) enum Failed {
-    /// For want of room, of which its caller has as much as it said; another with more may succeed.
+    /// The caller's room was too small; a caller with more room may succeed.
     Short(Error),
-    /// For a reason that is everyone's.
+    /// A cause that applies to every caller.
     ForAll(Error),
 }
 
-/// What a call of [`SingleFlight::join`] came to.
+/// The result of a call of [`SingleFlight::join`].
 #[derive(Debug, PartialEq)]
 pub(crate) enum Outcome<T> {
-    /// It was there, or this call has run `make`.
+    /// The value was there, or this call ran `make`.
     Led(Result<T, Error>),
-    /// Another call's run made it, or failed.
+    /// Another call's run made the value, or failed.
     Joined(Result<T, Error>),
-    /// Another call's run, which had at least as much room as this one has, failed for want of it.
+    /// Another call's run, which had at least as much room as this call, failed for lack of room.
     Short,
 }
 
 impl<T> Outcome<T> {
-    /// With `short` for a call that another's run has shown to have too little room.
+    /// Uses `short` for the error of a call whose room is too small, as another call's run has shown.
     pub(crate) fn result(self, short: impl FnOnce() -> Error) -> Result<T, Error> {
         match self {
             Self::Led(result) | Self::Joined(result) => result,
@@ -75,10 +75,11 @@ impl<T: Clone> SingleFlight<T> {
         Self { attempt: Mutex::new(None), awaited: Awaited::new() }
     }
 
-    /// What `find` finds, or what `make` makes, in this call or in another that it waits for.
+    /// Returns the value that `find` finds, or that `make` makes, in this call or in a concurrent one that it waits
+    /// for.
     ///
-    /// `make` puts what it has made where `find` looks, before it returns, and has `room` for it. `find` is quick: it
-    /// is asked once without and once with a lock held, which every caller takes that does not find the value at once.
+    /// Before it returns, `make` stores the value where `find` looks; it has `room` for it. `find` must be quick: it is
+    /// called once without a lock and, if it found nothing, once more under a lock that all such callers take.
     pub(crate) fn join(
         &self,
         room: usize,
@@ -103,12 +104,12 @@ impl<T: Clone> SingleFlight<T> {
             return Role::Found(value);
         }
         let mut current = lock(&self.attempt);
-        // F2: the value of a run that has succeeded is found before the run leaves `attempt`.
+        // F2: `find` finds the value of a successful run before that run leaves `attempt`.
         if let Some(value) = find() {
             return Role::Found(value);
         }
         if let Some(attempt) = &*current {
-            // F5: before it is listed as waiting, which it would have to undo.
+            // F5: checked before this call is listed as waiting, so that a refusal needs no undo.
             return match self.awaited.wait() {
                 Ok(waiting) => Role::Follower(Waiter::new(self, attempt, room, waiting)),
                 Err(error) => Role::Refused(error),
@@ -123,19 +124,19 @@ impl<T: Clone> SingleFlight<T> {
     }
 }
 
-/// What a call of [`SingleFlight::join`] finds.
+/// The position of a call of [`SingleFlight::join`].
 enum Role<'a, T: Clone> {
-    /// The value.
+    /// The value is there.
     Found(T),
-    /// Nothing: the run is this call's.
+    /// This call runs `make`.
     Leader(LeaderGuard<'a, T>),
-    /// Another call's run.
+    /// Another call runs `make`.
     Follower(Waiter<'a, T>),
-    /// A run that waits for this call.
+    /// The current run waits for this call.
     Refused(Error),
 }
 
-/// One who waits.
+/// A waiting caller.
 struct Waiter<'a, T: Clone> {
     flight: &'a SingleFlight<T>,
     attempt: Arc<Attempt<T>>,
@@ -144,16 +145,16 @@ struct Waiter<'a, T: Clone> {
     waiting: Waiting,
 }
 
-/// What a wait came to.
+/// The result of a wait.
 enum Waited<'a, T: Clone> {
     Ended(Result<T, Error>),
     Short,
-    /// The next run is this call's.
+    /// This call runs `make` next.
     Next(LeaderGuard<'a, T>),
 }
 
 impl<'a, T: Clone> Waiter<'a, T> {
-    /// Only under the lock of the flight's attempt, which is `attempt`.
+    /// The caller must hold the lock of the flight's attempt, which is `attempt`.
     fn new(flight: &'a SingleFlight<T>, attempt: &Arc<Attempt<T>>, room: usize, waiting: Waiting) -> Self {
         let number = {
             let mut state = lock(&attempt.state);
@@ -186,13 +187,13 @@ impl<'a, T: Clone> Waiter<'a, T> {
     }
 }
 
-/// One run of `make`. Ends it when it is dropped, so that nobody waits for ever for one that unwinds.
+/// A run of `make`. Its drop ends the run, so that a run that unwinds wakes its waiting callers.
 struct LeaderGuard<'a, T: Clone> {
     flight: &'a SingleFlight<T>,
     attempt: Arc<Attempt<T>>,
     room: usize,
     outcome: Option<RunEnd<T>>,
-    /// `None` only while it is dropped.
+    /// `None` only during the drop.
     holding: Option<Holding<'a>>,
 }
 
@@ -221,7 +222,7 @@ impl<T: Clone> Drop for LeaderGuard<'_, T> {
     fn drop(&mut self) {
         let cut_off = || RunEnd::ForAll(Err(Error::runtime_error("the load was cut off by a panic")));
         let outcome = self.outcome.take().unwrap_or_else(cut_off);
-        // Before another can hold it.
+        // Before another run can hold it.
         self.holding = None;
         {
             let mut current = lock(&self.flight.attempt);

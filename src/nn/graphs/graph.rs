@@ -1,4 +1,4 @@
-//! A loaded model.
+//! A loaded model with its backend graph and its share of the engine's limits.
 
 use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,32 +13,32 @@ use crate::nn::{Encoding, Error, Target, TensorDescription};
 
 /// A loaded model: immutable, and alive as long as a handle, a name, a context or a running call holds it.
 pub(crate) struct Graph {
-    /// `None` only while the graph is dropped.
+    /// `None` only during the drop.
     backend: Option<Box<dyn BackendGraph>>,
     inputs: StdArc<[TensorDescription]>,
     outputs: StdArc<[TensorDescription]>,
     origin: Origin,
-    /// Contexts that are open.
+    /// The number of open contexts.
     contexts: AtomicUsize,
-    /// `None` only while the graph is dropped.
+    /// `None` only during the drop.
     resources: Option<GraphResources>,
     counters: StdArc<Counters>,
     reaper: StdArc<Reaper>,
 }
 
-/// What a graph takes of the engine's limits until its memory is free.
+/// The graph's reservations of the engine's limits, held until its memory is free.
 pub(crate) struct GraphResources {
-    /// Bytes that it is counted with.
+    /// The bytes that the graph is counted with.
     pub(crate) bytes: usize,
-    /// Its place among the graphs of the engine.
+    /// The entry in the list of the engine's graphs.
     pub(crate) listed: Option<Listed<Graph>>,
-    /// One graph, and its bytes.
+    /// The reservations of one graph and of its bytes.
     pub(crate) room: Option<(Reservation, Reservation)>,
 }
 
-/// What is left of a graph, for the reaper to drop.
+/// The remains of a graph, which the reaper drops.
 struct PendingDrop {
-    /// `None` only while it is dropped.
+    /// `None` only during the drop.
     backend: Option<Box<dyn BackendGraph>>,
     resources: GraphResources,
     counters: StdArc<Counters>,
@@ -47,7 +47,7 @@ struct PendingDrop {
 impl Drop for PendingDrop {
     fn drop(&mut self) {
         let backend = self.backend.take();
-        // No guest has called, so no guest gets the error: the panic is counted.
+        // No guest call is running, so no guest can get the error: the panic is only counted.
         let _ = shield(&self.counters, || drop(backend));
         drop((self.resources.room.take(), self.resources.listed.take()));
         Counters::decrement(&self.counters.graphs, 1);
@@ -55,10 +55,10 @@ impl Drop for PendingDrop {
     }
 }
 
-/// Where a graph comes from.
+/// The origin of a graph.
 #[derive(Debug)]
 pub(crate) struct Origin {
-    /// Different for each graph of the process.
+    /// Unique in the process.
     pub(crate) id: u64,
     pub(crate) key: Key,
     pub(crate) backend: String,
@@ -67,7 +67,7 @@ pub(crate) struct Origin {
 }
 
 impl Graph {
-    /// Asks `backend` once for all that does not change, so that a backend which panics at it is found out now.
+    /// Reads the constant properties from `backend` once, so that a backend that panics on them fails here.
     pub(crate) fn new(
         backend: Box<dyn BackendGraph>,
         origin: Origin,
@@ -87,7 +87,7 @@ impl Graph {
             counters: StdArc::clone(counters),
             reaper: StdArc::clone(reaper),
         };
-        // From here on it is the reaper that drops it, even where it panics below.
+        // From here on the reaper drops it, even after a panic below.
         let backend = graph.backend.insert(backend);
         let (inputs, outputs, bytes) =
             shield(counters, || (backend.inputs().into(), backend.outputs().into(), backend.memory()))?;
@@ -110,7 +110,7 @@ impl Graph {
         &self.outputs
     }
 
-    /// Bytes that the model holds, as its backend counts them.
+    /// The bytes that the model holds, as its backend counts them.
     pub(crate) fn bytes(&self) -> usize {
         self.resources.as_ref().map_or(0, |resources| resources.bytes)
     }
@@ -119,12 +119,12 @@ impl Graph {
         &self.counters
     }
 
-    /// Contexts that are open.
+    /// The number of open contexts.
     pub(crate) fn contexts(&self) -> usize {
         self.contexts.load(Ordering::Relaxed)
     }
 
-    /// One more context, for as long as what is returned lives.
+    /// Counts one more context until the returned value is dropped.
     pub(crate) fn in_use(self: &StdArc<Self>) -> GraphUse {
         // Relaxed: a statistic.
         self.contexts.fetch_add(1, Ordering::Relaxed);

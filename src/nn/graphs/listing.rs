@@ -1,27 +1,27 @@
-//! What an engine has, for whoever looks after it.
+//! The entries of the engine's listings: graphs in memory and named models, for monitoring.
 
 use crate::nn::graphs::graph::Graph;
 use crate::nn::graphs::model::NamedModel;
 use crate::nn::{Encoding, Target};
 
-/// A graph in memory, from [`Engine::list_graphs`](super::Engine::list_graphs).
+/// A graph in memory, from [`Engine::list_graphs`](crate::nn::Engine::list_graphs).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GraphInfo {
-    /// A number that no other graph of the process has or has had; the field `graph` of events.
+    /// A number that is unique in the process; the field `graph` of events.
     pub id: u64,
-    /// BLAKE3 of the model's bytes and of all else that decides what is built, in hexadecimal. Equal models have equal
-    /// ones in every process.
+    /// BLAKE3 of the model's bytes and of everything else that determines the graph, in hexadecimal. Equal models have
+    /// equal digests in every process.
     pub digest: String,
-    /// [`Backend::name`](crate::backend::Backend::name) of the backend that has built it.
+    /// [`Backend::name`](crate::backend::Backend::name) of the backend that built the graph.
     pub backend: String,
     /// The encoding that the load named.
     pub encoding: Encoding,
-    /// Where it runs.
+    /// The target that the graph runs on.
     pub target: Target,
-    /// Bytes that it holds, as its backend counts them.
+    /// The bytes that the graph holds, as its backend counts them.
     pub bytes: usize,
-    /// Contexts of it that are open.
+    /// The number of its open contexts.
     pub contexts: usize,
 }
 
@@ -40,7 +40,7 @@ impl GraphInfo {
     }
 }
 
-/// A named model, from [`Engine::list_models`](super::Engine::list_models).
+/// A named model, from [`Engine::list_models`](crate::nn::Engine::list_models).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ModelInfo {
@@ -54,8 +54,8 @@ pub struct ModelInfo {
     pub version: Option<u64>,
     /// The graph of the current version.
     pub graph: Option<GraphInfo>,
-    /// Graphs of it that guests have loaded with [a configuration of their
-    /// own](super::ModelSource::with_guest_configs).
+    /// The number of its graphs that guests have loaded with [a configuration of their
+    /// own](crate::nn::ModelSource::with_guest_configs).
     pub configured: usize,
 }
 

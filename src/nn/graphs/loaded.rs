@@ -1,4 +1,4 @@
-//! What a guest's handle of a graph holds.
+//! The value of a guest's graph handle: a graph or a named model, with its share of the guest's limits.
 
 use std::sync::Arc as StdArc;
 
@@ -9,33 +9,34 @@ use crate::nn::graphs::model::NamedModel;
 use crate::nn::limits::usage::{Charge, Hold, Reservation};
 use crate::sync::Arc;
 
-/// What one handle of a guest names: a graph, and what the guest's limits count for it.
+/// The value of one graph handle: what it refers to, and its reservations of the guest's limits.
 ///
-/// The counts end when the guest unloads the handle, not when the last call that has resolved it does: a guest at its
-/// limit that unloads one graph can load another at once.
+/// The reservations end when the guest unloads the handle, even while a call that has resolved it still runs: a guest
+/// at its limit that unloads one graph can load another at once.
 pub(crate) struct LoadedGraph {
     named: Named,
     slot: Reservation,
     charge: StdArc<Charge>,
 }
 
-/// What a handle names.
+/// What a handle refers to.
 pub(crate) enum Named {
-    /// One graph, for good.
+    /// One fixed graph.
     Graph(StdArc<Graph>),
-    /// A named model with a guest's configuration, for good.
+    /// One fixed graph: a named model with a guest's configuration.
     Configured(StdArc<Configured>),
-    /// Whatever version of a named model is current; there is one.
+    /// The current version of a named model, which has been built.
     Model(Arc<NamedModel>),
 }
 
 impl LoadedGraph {
-    /// A handle of what is `named` that takes `slot` of the guest's handles and `bytes` of its memory for models.
+    /// Creates the value of a handle of `named`, which takes `slot` of the guest's handles and `bytes` of its memory
+    /// for models.
     pub(crate) fn new(named: Named, slot: Reservation, bytes: Reservation) -> Self {
         Self { named, slot, charge: Charge::new(bytes) }
     }
 
-    /// The graph that a context runs on which is opened now. No lock.
+    /// The graph for a context that is opened now. Takes no lock.
     pub(crate) fn graph(&self) -> Result<StdArc<Graph>, Error> {
         match &self.named {
             Named::Graph(graph) => Ok(StdArc::clone(graph)),
@@ -47,7 +48,7 @@ impl LoadedGraph {
         }
     }
 
-    /// For a context: keeps a configured graph's place.
+    /// For a context: keeps the place of a configured graph.
     pub(crate) fn configured(&self) -> Option<StdArc<Configured>> {
         match &self.named {
             Named::Configured(configured) => Some(StdArc::clone(configured)),
@@ -55,13 +56,13 @@ impl LoadedGraph {
         }
     }
 
-    /// For a context: keeps the model's bytes charged to the guest. `None` once the handle is unloaded and no
-    /// context is left.
+    /// For a context: keeps the model's bytes charged to the guest. `None` once the handle is unloaded and its last
+    /// context is gone.
     pub(crate) fn hold(&self) -> Option<Hold> {
         self.charge.hold()
     }
 
-    /// The guest has given the handle back. Only the first call counts.
+    /// Ends the reservations when the guest unloads the handle. Only the first call has an effect.
     pub(crate) fn unloaded(&self) {
         if self.slot.give_back() {
             self.charge.release();

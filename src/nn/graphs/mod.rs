@@ -1,4 +1,4 @@
-//! Graphs: where they come from, how one is built once for all that want it, and the names that hosts give them.
+//! Graphs: their sources, their builds (one for concurrent loads of equal models), and the names that hosts give them.
 
 pub(crate) mod backends;
 pub(crate) mod build;

@@ -1,9 +1,9 @@
 //! A named model: a source, and the graph that was last built from it.
 //!
-//! * N1: no two builds of one name overlap.
-//! * N2: a version is replaced by a later one, never by none; so what a guest has loaded once is there.
-//! * N3: whoever finds a version takes no lock.
-//! * N4: once its name is removed, no reload gives the model another version.
+//! * N1: builds of one name never overlap.
+//! * N2: a version is only ever replaced by a later version, so a model that was loaded once stays available.
+//! * N3: a call that finds a version takes no lock.
+//! * N4: after the removal of its name, a model gets no further version from a reload.
 
 #[cfg(feature = "watch")]
 use std::path::Path;
@@ -26,43 +26,43 @@ pub(crate) struct NamedModel {
     current: ArcSwapOption<Version>,
     flight: SingleFlight<Arc<Version>>,
     configurations: Configurations,
-    /// N1: held by whoever builds.
+    /// N1: held during a build.
     building: Mutex<()>,
-    /// The same for whoever looks for rings of threads.
+    /// The same lock as a resource for the detection of wait cycles.
     awaited: Awaited,
-    /// Held for no longer than it takes to look at it, or to change it and `current` together.
+    /// Held only to read it, or to change it and `current` together.
     state: Mutex<State>,
 }
 
 struct State {
-    /// `None` once the model is built, where it would keep the bytes in memory a second time and nobody needs them.
+    /// `None` once the model is built, if the source can't be read again without keeping its bytes in memory.
     source: Option<StdArc<ModelSource>>,
-    /// How often a reload has changed what the source gives.
+    /// The number of reloads that have changed the source.
     generation: u64,
-    /// N4.
+    /// N4: the name was removed.
     removed: bool,
 }
 
-/// What a name stands for until it is reloaded.
+/// One version of a named model.
 pub(crate) struct Version {
     pub(crate) graph: StdArc<Graph>,
-    /// From 1.
+    /// The number of the version, from 1.
     pub(crate) number: u64,
 }
 
-/// What a build of a name came to.
+/// The result of a build of a name.
 pub(crate) struct Built {
     pub(crate) version: Arc<Version>,
-    /// Whether this build has made the version: otherwise it is the one before, as nothing has changed.
+    /// Whether this build made a new version; `false` if nothing changed and the version before stays current.
     pub(crate) is_new: bool,
 }
 
-/// Who builds.
+/// The cause of a build.
 #[derive(Clone, Copy, PartialEq)]
 enum Builder {
-    /// Guests that have the model already, though its name may be gone.
+    /// A first load by guests, which may already have the model although its name was removed.
     FirstLoad,
-    /// The host, by the name.
+    /// A reload or replacement by the host.
     Reload,
 }
 
@@ -93,20 +93,20 @@ impl NamedModel {
         self.target
     }
 
-    /// The version that new contexts run on, once there is one.
+    /// The version for new contexts, once there is one.
     pub(crate) fn current(&self) -> Option<Arc<Version>> {
         self.current.load_full()
     }
 
-    /// The current version, which `engine` builds where there is none yet; see [`SingleFlight`].
+    /// The current version; `engine` builds it if there is none yet. See [`SingleFlight`].
     pub(crate) fn get_or_build(&self, engine: &impl BuildGraph) -> Result<Arc<Version>, Error> {
         let make = || self.build_first(engine).map_err(|error| Failed::ForAll(error.into()));
-        // A named model is built with no guest's bound.
+        // A named model is built without a guest's memory limit.
         let outcome = self.flight.join(usize::MAX, || self.current(), make);
         outcome.result(|| Error::too_large("the model is too large"))
     }
 
-    /// The graph of the model with a guest's configuration, which `engine` builds where there is none.
+    /// The graph of the model with a guest's configuration; `engine` builds it if there is none.
     pub(crate) fn get_or_build_configured(
         &self,
         config: &str,
@@ -123,15 +123,15 @@ impl NamedModel {
         self.configurations.get_or_build(&model, config, engine)
     }
 
-    /// Graphs with a guest's configuration.
+    /// The number of graphs with a guest's configuration.
     pub(crate) fn configured(&self) -> usize {
         self.configurations.count()
     }
 
-    /// Builds the first version, where there is none yet.
+    /// Builds the first version, if there is none yet.
     pub(crate) fn build_first(&self, engine: &impl BuildGraph) -> Result<Arc<Version>, ModelError> {
         let _building = self.start_building()?;
-        // A reload may have been first.
+        // A reload may have built it already.
         if let Some(version) = self.current() {
             return Ok(version);
         }
@@ -140,8 +140,8 @@ impl NamedModel {
         self.publish(source, engine, Builder::FirstLoad).map(|built| built.version)
     }
 
-    /// Builds from `source`, or once more from the one that the model has, and makes that the current version. The
-    /// one before is the current one meanwhile, and stays it where the build fails or the name is removed.
+    /// Builds from `source`, or again from the model's own source, and makes the result the current version. The
+    /// version before stays current during the build, and after it if the build fails or the name is removed.
     pub(crate) fn reload(&self, source: Option<ModelSource>, engine: &impl BuildGraph) -> Result<Built, ModelError> {
         let _building = self.start_building()?;
         let source = source.map(StdArc::new).or_else(|| lock(&self.state).source.clone());
@@ -149,8 +149,8 @@ impl NamedModel {
         self.publish(source, engine, Builder::Reload)
     }
 
-    /// Follows the file that it comes from, which may have changed, and may have other parts beside it now. `None`
-    /// where it does not come from that file, or is not built yet: then the first load will read what is there.
+    /// Reloads the model from its file, which may have changed or may have other parts beside it now. `None` if the
+    /// model has another source, or is not built yet: then the first load will read the new content.
     #[cfg(feature = "watch")]
     pub(crate) fn follow(
         &self,
@@ -158,7 +158,7 @@ impl NamedModel {
         source: ModelSource,
         engine: &impl BuildGraph,
     ) -> Result<Option<Built>, ModelError> {
-        // Where a first load is under way, it may have read what was there before the change.
+        // A first load that is under way may have read the old content.
         let _building = self.start_building()?;
         let source = {
             let mut state = lock(&self.state);
@@ -174,27 +174,27 @@ impl NamedModel {
         self.publish(source, engine, Builder::Reload).map(Some)
     }
 
-    /// Whether it comes from that file.
+    /// Whether that file is its source.
     #[cfg(feature = "watch")]
     pub(crate) fn is_from(&self, file: &Path) -> bool {
         lock(&self.state).source.as_ref().is_some_and(|source| source.is_from(file))
     }
 
-    /// N4: its name is gone. Those who have the model, or wait for its first version, keep it.
+    /// N4: marks the name as removed. Guests that have the model, or wait for its first version, keep it.
     pub(crate) fn retire(&self) {
         lock(&self.state).removed = true;
     }
 
-    /// N1: waits for another build of the name, unless that waits for this thread.
+    /// N1: waits for another build of the name; an error if that build waits for this thread.
     fn start_building(&self) -> Result<(Holding<'_>, MutexGuard<'_, ()>), Error> {
         let waiting = self.awaited.wait()?;
         let building = lock(&self.building);
         drop(waiting);
-        // Let go of before the lock, as it comes first.
+        // Dropped before the lock, because it is taken first.
         Ok((self.awaited.hold(), building))
     }
 
-    /// Only under `building`.
+    /// The caller must hold `building`.
     fn publish(
         &self,
         source: StdArc<ModelSource>,
@@ -203,7 +203,7 @@ impl NamedModel {
     ) -> Result<Built, ModelError> {
         let graph = engine.build_from(&source, source.config(), self.encoding, self.target)?;
         let mut state = lock(&self.state);
-        // N4: under the lock that `retire` takes, so that a version is published before that or not at all.
+        // N4: under the lock that `retire` takes, so that a version is published before the removal or never.
         if state.removed && builder == Builder::Reload {
             return Err(ModelError::Removed { name: self.name.clone() });
         }

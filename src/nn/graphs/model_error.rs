@@ -1,4 +1,4 @@
-//! What a host's calls on names and directories of models can answer instead of success.
+//! The error of a host's calls on names and directories of models.
 
 use std::error::Error as StdError;
 use std::path::PathBuf;
@@ -7,26 +7,26 @@ use std::{fmt, io};
 use crate::nn::guest::check::Quoted;
 use crate::nn::{Encoding, Error, ErrorKind};
 
-/// Why a host's call on a name or a directory of models has failed, with the path and the
-/// [source](std::error::Error::source) where there is one.
+/// The error of a host's call on a name or a directory of models, with the path and the
+/// [source](std::error::Error::source) if there is one.
 ///
-/// These calls are [`Engine`](super::Engine)'s, and the error is for the host's log: it may name paths and is as long as
-/// they are. Guests that load the same model get an [`Error`] without path and source; [`Error::from`] makes it.
+/// The calls are those of [`Engine`](crate::nn::Engine). The error is for the host's log: it may contain paths of any
+/// length. Guests that load the same model get an [`Error`] without path and source, made by [`Error::from`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// Another model has the name.
+    /// The name belongs to another model.
     #[error("the name {name:?} is taken")]
     NameTaken {
         /// The name.
         name: String,
     },
-    /// The name is longer than [`Limits::max_name_bytes`](super::Limits::max_name_bytes).
+    /// The name is longer than [`Limits::max_name_bytes`](crate::nn::Limits::max_name_bytes).
     #[error("the name has {bytes} bytes; the limit is {limit}")]
     NameTooLong {
-        /// Its bytes.
+        /// The length of the name in bytes.
         bytes: usize,
-        /// The limit.
+        /// The limit in bytes.
         limit: usize,
     },
     /// No model has the name.
@@ -41,7 +41,7 @@ pub enum ModelError {
         /// The name.
         name: String,
     },
-    /// A model of bytes, which are not kept, can only be replaced.
+    /// A reload of a model of bytes, which are not kept; `replace_model` takes new bytes.
     #[error("the model {name:?} came from bytes, which are not kept: replace_model takes new ones")]
     BytesNotKept {
         /// The name.
@@ -52,7 +52,7 @@ pub enum ModelError {
     ReadFile {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// A directory cannot be read.
@@ -60,16 +60,16 @@ pub enum ModelError {
     ReadDirectory {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// What is at the path is a directory, a pipe or a device.
+    /// The path refers to a directory, a pipe or a device.
     #[error("the model's file {} is not a regular file", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
     },
-    /// A file's length was another when it was read than when it was opened.
+    /// The length of a file changed between its opening and its reading.
     #[error("the model's file {} has more or fewer bytes than the {length} that its metadata says", path.display())]
     LengthChanged {
         /// The file.
@@ -77,17 +77,17 @@ pub enum ModelError {
         /// The length when it was opened, in bytes.
         length: usize,
     },
-    /// The model's directory has no file with the extension of the encoding, or several and none named `model`.
+    /// The model's directory has no file with the extension of the encoding, or several of which none is named `model`.
     #[error("the model's directory {} has {found} .{extension} files, none named model", path.display())]
     ModelFile {
         /// The directory.
         path: PathBuf,
         /// The extension of the encoding's files.
         extension: &'static str,
-        /// How many such files it has.
+        /// The number of such files.
         found: usize,
     },
-    /// The files of a model's directory are found by its encoding, and this one has no files.
+    /// The encoding has no file extension, so the model in the directory cannot be determined.
     #[error("the encoding {encoding} does not say which file of the directory {} is the model", path.display())]
     NoExtension {
         /// The directory.
@@ -95,31 +95,31 @@ pub enum ModelError {
         /// The encoding.
         encoding: Encoding,
     },
-    /// A backend refused the model, or a limit of the engine's did.
+    /// A backend or a limit of the engine refused the model.
     #[error("the model cannot be built")]
     Build {
-        /// Why.
+        /// The cause.
         #[from]
         source: Error,
     },
-    /// The system refuses to watch the directory.
+    /// The system refused to watch the directory.
     #[error("the directory {} cannot be watched", path.display())]
     Watch {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// The system refuses a thread.
+    /// The system refused to start a thread.
     #[error("no thread can be started")]
     Thread {
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
 
 impl ModelError {
-    /// The kind that a guest is told.
+    /// The kind of the error that a guest gets.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
@@ -131,7 +131,7 @@ impl ModelError {
         }
     }
 
-    /// Displays the error and its sources, one behind the other.
+    /// Displays the error and its sources, in order.
     pub(crate) fn chain(&self) -> impl fmt::Display + '_ {
         fmt::from_fn(move |f| {
             write!(f, "{self}")?;
@@ -145,7 +145,7 @@ impl ModelError {
     }
 }
 
-/// What a guest is told: the cause, without a path of the host's.
+/// The error that a guest gets: the cause, without paths of the host.
 impl From<ModelError> for Error {
     fn from(error: ModelError) -> Self {
         let kind = error.kind();

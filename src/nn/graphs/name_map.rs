@@ -1,8 +1,8 @@
-//! A map from names to values of which a changed copy shares all but one path with the map before: a trie of the names'
-//! hashes, four bits a level.
+//! A persistent map from names to values: a trie over the names' hashes, four bits per level. A changed copy shares all
+//! but one path with the map before.
 //!
-//! So a snapshot is one reference, and a change costs the same however many names there are. Depth is bounded by the
-//! hash's 64 bits, whatever the names are.
+//! A snapshot is one reference, and the cost of a change is bounded by the depth, whatever the number of names. The
+//! depth is bounded by the hash's 64 bits.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl<V: Clone> NameMap<V> {
         }
     }
 
-    /// The map with `value` for `name`, unless the name is there.
+    /// A map that also has `value` for `name`, or `None` if the name is taken.
     pub(crate) fn with(&self, name: &str, value: V) -> Option<Self> {
         if self.get(name).is_some() {
             return None;
@@ -59,7 +59,7 @@ impl<V: Clone> NameMap<V> {
         Some(Self { root: Some(root), len: self.len + 1, hasher: self.hasher.clone() })
     }
 
-    /// The map without `name`, and what that stood for, if it is there.
+    /// A map without `name`, and the removed value, or `None` if there is no such name.
     pub(crate) fn without(&self, name: &str) -> Option<(Self, V)> {
         let value = self.get(name)?.clone();
         let hash = self.hasher.hash_one(name);
@@ -78,12 +78,12 @@ impl<V: Clone> NameMap<V> {
     }
 }
 
-/// Which child of a branch at `level` leads to `hash`.
+/// The index of the child of a branch at `level` that leads to `hash`.
 fn child(hash: u64, level: u32) -> usize {
     (hash >> (level * BITS)) as usize % WIDTH
 }
 
-/// The node with one entry more. Two hashes that differ do so before level 16.
+/// A node with one more entry. Two different hashes differ before level 16.
 fn with<V: Clone>(node: Option<&Arc<Node<V>>>, hash: u64, level: u32, entry: (Arc<str>, V)) -> Arc<Node<V>> {
     let mut children = match node.map(|node| (node, &**node)) {
         None => return Arc::new(Node::Leaf(hash, vec![entry])),
@@ -102,7 +102,7 @@ fn with<V: Clone>(node: Option<&Arc<Node<V>>>, hash: u64, level: u32, entry: (Ar
     Arc::new(Node::Branch(children))
 }
 
-/// The node without the entry of `name`, which is there; `None` where that was the last.
+/// A node without the entry of `name`, which must be there; `None` if that was the last entry.
 fn without<V: Clone>(node: &Node<V>, hash: u64, level: u32, name: &str) -> Option<Arc<Node<V>>> {
     match node {
         Node::Leaf(_, entries) => {
@@ -116,7 +116,7 @@ fn without<V: Clone>(node: &Node<V>, hash: u64, level: u32, name: &str) -> Optio
             let mut left = children.iter().flatten();
             match (left.next(), left.next()) {
                 (None, _) => None,
-                // A leaf needs no branch above it.
+                // A single leaf replaces its branch.
                 (Some(only), None) if matches!(**only, Node::Leaf(..)) => Some(Arc::clone(only)),
                 _ => Some(Arc::new(Node::Branch(children))),
             }
@@ -177,7 +177,7 @@ mod tests {
         assert!(map.root.is_none() && map.len() == 0);
     }
 
-    /// What a registration copies: a path, of 20,000 names as of 20.
+    /// The cost of a registration: it copies one path, with 20,000 names as with 20.
     #[test]
     fn a_change_makes_a_path_and_shares_the_rest() {
         let mut map = NameMap::default();

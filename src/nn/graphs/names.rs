@@ -1,4 +1,4 @@
-//! What the host does with names: registers, reloads, removes and lists them.
+//! The host's calls on named models: register, reload, remove and list.
 
 use std::path::Path;
 
@@ -13,19 +13,20 @@ use crate::sync::Arc;
 
 /// Named models.
 ///
-/// A name has versions: the first is built when a guest first asks for the name, or at once, and each reload makes
-/// the next. A guest's handle of a named model means the name: a context runs on the version that was current when the
-/// context was opened, and on no other, while one that is opened from the same handle later runs on the version that
-/// is current then. An old version goes when its last context does.
+/// A name has versions: the first guest that loads the name builds the first version (or the host does, with
+/// [`register_model_now`](Self::register_model_now)), and each reload builds the next. A guest's handle of a named
+/// model refers to the name: a context runs on the version that was current when the context was opened, and later
+/// contexts of the same handle run on the version that is current then. A version that was replaced is released with
+/// its last context.
 impl Engine {
-    /// Gives guests a model to load by `name`. Nothing is read or built before a guest first asks for it; then it is
-    /// built once, however many ask, and stays until the name is removed. A build that fails is reported to every
-    /// guest that waited for it, and the next one to ask tries again.
+    /// Registers a model under `name`. Nothing is read or built before a guest first loads the name; then the model is
+    /// built once for all concurrent loads, and stays until the name is removed. A failed build is returned to every
+    /// guest that waited for it; the next load tries again.
     ///
     /// # Errors
     ///
     /// [`NameTaken`](ModelError::NameTaken), and [`NameTooLong`](ModelError::NameTooLong) past
-    /// [`Limits::max_name_bytes`](super::Limits::max_name_bytes).
+    /// [`Limits::max_name_bytes`](crate::nn::Limits::max_name_bytes).
     pub fn register_model(
         &self,
         name: &str,
@@ -37,13 +38,13 @@ impl Engine {
         self.inner.registry.register(&Arc::new(NamedModel::new(name, source, encoding, target)))
     }
 
-    /// As [`register_model`](Self::register_model), but builds the model first, on this thread: guests see the name
-    /// once it is ready, and not at all where the build fails.
+    /// As [`register_model`](Self::register_model), but builds the model first, on this thread. Guests see the name
+    /// only when the build has succeeded.
     ///
     /// # Errors
     ///
-    /// Those of [`register_model`](Self::register_model); those that name a file of the source's, and
-    /// [`Build`](ModelError::Build) where a backend or a limit refuses the model.
+    /// Those of [`register_model`](Self::register_model), those for a file of the source, and
+    /// [`Build`](ModelError::Build) if a backend or a limit refuses the model.
     pub fn register_model_now(
         &self,
         name: &str,
@@ -53,7 +54,7 @@ impl Engine {
     ) -> Result<(), ModelError> {
         self.check_name(name)?;
         let Self { inner } = self;
-        // Before the work; and once more when it is done, as others may have been quicker.
+        // Checked before the work, and again after it, because another call may have registered the name.
         if inner.registry.has(name) {
             return Err(name_taken(name));
         }
@@ -62,15 +63,15 @@ impl Engine {
         inner.registry.register(&model)
     }
 
-    /// Registers every model file in `directory` by its name without the extension: `.onnx`, `.xml` (with the `.bin`
-    /// of the same name), `.pb`, `.pt`, `.tflite` and `.gguf`. Of several files of one name the first in this order is
-    /// the model, and the others are none. Returns the names. Like [`register_model`](Self::register_model), reads none
-    /// of them now.
+    /// Registers every model file in `directory` by its name without the extension: `.onnx`, `.xml` (with the `.bin` of
+    /// the same name), `.pb`, `.pt`, `.tflite` and `.gguf`. Of several files of one name the first in this order is the
+    /// model, and the others are ignored. Returns the names. Reads none of the files, like
+    /// [`register_model`](Self::register_model).
     ///
     /// # Errors
     ///
-    /// [`ReadDirectory`](ModelError::ReadDirectory), and those of
-    /// [`register_model`](Self::register_model); the models before the one that gave the error are registered then.
+    /// [`ReadDirectory`](ModelError::ReadDirectory), and those of [`register_model`](Self::register_model). After an
+    /// error, the models before the one that failed stay registered.
     pub fn register_directory(&self, directory: impl AsRef<Path>, target: Target) -> Result<Vec<String>, ModelError> {
         let models = models_in(directory.as_ref())?;
         let mut names = Vec::new();
@@ -85,23 +86,23 @@ impl Engine {
         Ok(names)
     }
 
-    /// Builds the model again, from its files, beside the version that guests use, and makes the result the current
-    /// version: contexts opened from now on run on it, others go on where they are. Returns the number of the version,
-    /// which is the one before where the files have not changed. A name that no guest has asked for yet is built.
+    /// Builds the model again from its files and makes the result the current version: contexts opened from now on run
+    /// on it, and open contexts keep the version before. Returns the number of the current version, which is unchanged
+    /// if the files have not changed. A name that no guest has loaded yet is built.
     ///
-    /// Both versions are in memory meanwhile. Calls of one name wait for each other.
+    /// Both versions are in memory during the reload. Calls for one name wait for each other.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ModelError::NotFound), [`Removed`](ModelError::Removed) where the name is removed meanwhile,
+    /// [`NotFound`](ModelError::NotFound), [`Removed`](ModelError::Removed) if the name is removed during the reload,
     /// [`BytesNotKept`](ModelError::BytesNotKept) for a model of bytes, and those of a build, as
-    /// [`register_model_now`](Self::register_model_now). The version before stays the current one.
+    /// [`register_model_now`](Self::register_model_now). After an error the version before stays current.
     pub fn reload_model(&self, name: &str) -> Result<u64, ModelError> {
         self.reload(name, None)
     }
 
-    /// As [`reload_model`](Self::reload_model), from another source. The encoding and the target are those with which
-    /// the name was registered.
+    /// As [`reload_model`](Self::reload_model), from another source. The encoding and the target stay those of the
+    /// registration.
     ///
     /// # Errors
     ///
@@ -110,13 +111,13 @@ impl Engine {
         self.reload(name, Some(source))
     }
 
-    /// Takes the name away. Guests that have loaded it keep it, in the version that was current: a reload that is under
-    /// way ends with an error. A first build that is under way still reaches those who wait for it. Of several calls
-    /// with one name, one succeeds.
+    /// Removes the name. Guests that have loaded it keep it, in the version that was current. A concurrent reload
+    /// fails, and a concurrent first build still reaches the guests that wait for it. Of several calls with one name,
+    /// exactly one succeeds.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ModelError::NotFound) where no model has the name.
+    /// [`NotFound`](ModelError::NotFound) if no model has the name.
     pub fn remove_model(&self, name: &str) -> Result<(), ModelError> {
         self.inner.registry.remove(name)
     }
@@ -127,7 +128,7 @@ impl Engine {
         self.inner.registry.all().iter().map(|model| model.name().to_owned()).collect()
     }
 
-    /// The named models, in the order of their names. Waits for no build.
+    /// The named models, in the order of their names. Does not wait for builds.
     #[must_use]
     pub fn list_models(&self) -> Vec<ModelInfo> {
         self.inner.registry.all().iter().map(|model| ModelInfo::of(model)).collect()

@@ -1,4 +1,4 @@
-//! The names of an engine: a snapshot of a map, read without a lock.
+//! The registry of an engine's named models: a snapshot of a map, read without a lock.
 
 use crate::nn::ModelError;
 use crate::nn::graphs::model::NamedModel;
@@ -23,7 +23,7 @@ impl Registry {
         if taken { Err(name_taken(model.name())) } else { Ok(()) }
     }
 
-    /// Removes a name, if it is there. A reload that is under way gives its model no version any more.
+    /// Removes a name, if it is there. A concurrent reload then publishes no further version of the model.
     pub(crate) fn remove(&self, name: &str) -> Result<(), ModelError> {
         let mut removed = None;
         self.models.rcu(|models| {
@@ -52,12 +52,12 @@ impl Registry {
     }
 
     pub(crate) fn get(&self, name: &str) -> Result<Arc<NamedModel>, ModelError> {
-        // The snapshot is dropped at once: a build may take minutes.
+        // The snapshot is dropped at once, because a build may take minutes.
         self.models.load().get(name).cloned().ok_or_else(|| no_model(name))
     }
 }
 
-/// What a guest is told of a name that it may not load just as of one that does not exist.
+/// The error for a name that the guest may not load; identical to that for a name that does not exist.
 pub(crate) fn no_model(name: &str) -> ModelError {
     ModelError::NotFound { name: name.to_owned() }
 }

@@ -1,4 +1,4 @@
-//! Where the bytes of named models come from.
+//! The sources of named models: bytes in memory, files or a directory.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::{fmt, fs, io};
 
 use crate::nn::{Encoding, ModelError};
 
-/// Where the bytes of a named model come from.
+/// The source of a named model's bytes.
 ///
 /// ```
 /// use graphpool::nn::ModelSource;
@@ -39,17 +39,16 @@ impl ModelSource {
         Self::of(Part::Bytes(bytes.into()))
     }
 
-    /// A model of one part, in a regular file, which is read when the model is built; not before there is room for
-    /// all of it within [`EngineLimits::max_graph_bytes`](super::EngineLimits::max_graph_bytes).
+    /// A model of one part in a regular file. The file is read when the model is built, after the engine has reserved
+    /// room for it within [`EngineLimits::max_graph_bytes`](crate::nn::EngineLimits::max_graph_bytes).
     #[must_use]
     pub fn path(path: impl Into<PathBuf>) -> Self {
         Self::of(Part::Path(path.into()))
     }
 
-    /// A model in a directory of its own, which is looked through when the model is built. The encoding says which
-    /// file of it is the model: `model.onnx` or else the only `.onnx` for ONNX; likewise `.xml` and the `.bin` of the
-    /// same name for `OpenVINO`, `.pb` for `TensorFlow`, `.pt` for `PyTorch`, `.tflite` for `TensorFlow` Lite and
-    /// `.gguf` for GGML.
+    /// A model in a directory of its own, which is searched when the model is built. The encoding selects the file:
+    /// `model.onnx` or else the only `.onnx` for ONNX; likewise `.xml` and the `.bin` of the same name for `OpenVINO`,
+    /// `.pb` for `TensorFlow`, `.pt` for `PyTorch`, `.tflite` for `TensorFlow` Lite and `.gguf` for GGML.
     #[must_use]
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         Self::of(Part::Directory(path.into()))
@@ -59,8 +58,8 @@ impl ModelSource {
         Self { parts: vec![part], config: None, guest_configs: 0 }
     }
 
-    /// Adds the parts of `other` behind these, for encodings that have several. A configuration of `other` is taken
-    /// over where there was none, and its [guest configurations](Self::with_guest_configs) where they are more.
+    /// Appends the parts of `other`, for encodings that have several. Takes the configuration of `other` if this source
+    /// has none, and the larger number of [guest configurations](Self::with_guest_configs).
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.parts.extend(other.parts);
@@ -69,21 +68,21 @@ impl ModelSource {
         self
     }
 
-    /// The configuration that the backend gets with the model, in whatever form it documents. One of nothing but blanks
-    /// is none.
+    /// Sets the configuration that the backend gets with the model, in the format that the backend documents. A text
+    /// that is empty or only whitespace is the same as no configuration.
     #[must_use]
     pub fn with_config(mut self, config: impl Into<String>) -> Self {
         let config = config.into();
-        // What says nothing is the same as none, so that models are not kept twice for it.
+        // An empty configuration is the same as none, so that the model is not kept twice.
         self.config = (!config.trim().is_empty()).then_some(config);
         self
     }
 
-    /// Lets guests load the model with a configuration of their own
-    /// ([`Guest::load_by_name_with_config`](super::Guest::load_by_name_with_config)), of which there may be `max` graphs
-    /// at one time, over all guests; 0, which is the default, allows none. Each takes the memory of a model of its own.
-    /// The backend gets the guest's text in the place of [`with_config`](Self::with_config)'s, so it must be one that
-    /// treats it as it does a guest's model. A source of bytes keeps them in memory for it.
+    /// Allows guests to load the model with their own configurations
+    /// ([`Guest::load_by_name_with_config`](crate::nn::Guest::load_by_name_with_config)): at most `max` graphs at one
+    /// time over all guests; the default 0 allows none. Each graph takes as much memory as a separate model. The
+    /// backend gets the guest's text in place of the text of [`with_config`](Self::with_config), so it must treat
+    /// configurations as hostile input. A source of bytes then keeps them in memory.
     #[must_use]
     pub fn with_guest_configs(self, max: usize) -> Self {
         Self { guest_configs: max, ..self }
@@ -97,7 +96,7 @@ impl ModelSource {
         self.config.as_deref()
     }
 
-    /// Whether it can be read again without any of its bytes being kept.
+    /// Whether the source can be read again without keeping its bytes.
     pub(crate) fn is_on_disk(&self) -> bool {
         !self.parts.iter().any(|part| matches!(part, Part::Bytes(_)))
     }
@@ -108,13 +107,13 @@ impl ModelSource {
         matches!(self.parts.first(), Some(Part::Path(path)) if path == file)
     }
 
-    /// This source with the other one's configuration, and as many configurations of guests.
+    /// This source with the configuration of `other` and its number of guest configurations.
     #[cfg(feature = "watch")]
     pub(crate) fn with_configs_of(self, other: &Self) -> Self {
         Self { config: other.config.clone(), guest_configs: other.guest_configs, ..self }
     }
 
-    /// The directory of a model of one part on disk, where the model may have more files.
+    /// The directory of a model of one part on disk; the model may have more files there.
     pub(crate) fn base(&self) -> Option<&Path> {
         match self.parts.as_slice() {
             [Part::Path(path)] => match path.parent() {
@@ -126,7 +125,7 @@ impl ModelSource {
         }
     }
 
-    /// Opens every part, and reads none of them.
+    /// Opens every part without reading it.
     pub(crate) fn open(&self, encoding: Encoding) -> Result<Opened<'_>, ModelError> {
         let mut parts = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
@@ -144,19 +143,19 @@ impl ModelSource {
     }
 }
 
-/// A source whose files are open, and of which nothing is read.
+/// A source whose files are open but not read yet.
 pub(crate) struct Opened<'a> {
     parts: Vec<OpenPart<'a>>,
 }
 
 enum OpenPart<'a> {
     Bytes(&'a [u8]),
-    /// With its path and its length.
+    /// An open file, with its path and its length.
     File(File, PathBuf, usize),
 }
 
 impl<'a> Opened<'a> {
-    /// Bytes of all files together: what [`read`](Self::read) will allocate.
+    /// The bytes of all files together, which [`read`](Self::read) will allocate.
     pub(crate) fn length_of_files(&self) -> usize {
         let lengths = self.parts.iter().map(|part| match part {
             OpenPart::Bytes(_) => 0,
@@ -165,7 +164,7 @@ impl<'a> Opened<'a> {
         lengths.fold(0, usize::saturating_add)
     }
 
-    /// The bytes of every part. A file that is no longer as long as it was is an error, and is read no further.
+    /// Reads the bytes of every part. A file whose length has changed is an error, and is not read further.
     pub(crate) fn read(self) -> Result<Vec<Cow<'a, [u8]>>, ModelError> {
         let read = |part| match part {
             OpenPart::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
@@ -188,7 +187,7 @@ impl fmt::Debug for ModelSource {
     }
 }
 
-/// The encodings that a file's extension tells, in the order in which files of one name are preferred.
+/// The file extensions and their encodings, in the order of preference for files of one name.
 const ENCODINGS: [Encoding; 6] = [
     Encoding::Onnx,
     Encoding::OpenVino,
@@ -204,20 +203,19 @@ fn encoding_of(path: &Path) -> Option<Encoding> {
     ENCODINGS.into_iter().find(|encoding| extension_of(*encoding) == Some(extension))
 }
 
-/// The file itself, and what belongs to it: the weights of `OpenVINO`.
+/// The file, and the files that belong to it: the weights of `OpenVINO`.
 pub(crate) fn parts_of(path: PathBuf, encoding: Encoding) -> Vec<PathBuf> {
     let weights = path.with_extension("bin");
     if encoding == Encoding::OpenVino && weights.is_file() { vec![path, weights] } else { vec![path] }
 }
 
-/// The source of a model file, with what belongs to it.
+/// The source of a model file, with the files that belong to it.
 pub(crate) fn source_of(file: &Path, encoding: Encoding) -> ModelSource {
     let parts = parts_of(file.to_owned(), encoding).into_iter().map(Part::Path).collect();
     ModelSource { parts, config: None, guest_configs: 0 }
 }
 
-/// The models of a directory, by their files' names without the extension, and of one name in the order of
-/// [`ENCODINGS`].
+/// The models of a directory: the files of each name without the extension, in the order of [`ENCODINGS`].
 pub(crate) fn models_in(directory: &Path) -> Result<BTreeMap<String, Vec<(PathBuf, Encoding)>>, ModelError> {
     let unreadable = |source| ModelError::ReadDirectory { path: directory.to_owned(), source };
     let mut models = BTreeMap::<String, Vec<(PathBuf, Encoding)>>::new();
@@ -276,10 +274,10 @@ pub(crate) fn files_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Opens a file, and measures it.
+/// Opens a file and reads its length.
 fn open(path: &Path) -> Result<OpenPart<'static>, ModelError> {
     let unreadable = |source| ModelError::ReadFile { path: path.to_owned(), source };
-    // First, as the opening of a pipe waits for whoever writes to it.
+    // Checked first, because opening a pipe blocks until it has a writer.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(ModelError::NotAFile { path: path.to_owned() });
     }
@@ -288,7 +286,7 @@ fn open(path: &Path) -> Result<OpenPart<'static>, ModelError> {
     Ok(OpenPart::File(file, path.to_owned(), usize::try_from(length).unwrap_or(usize::MAX)))
 }
 
-/// Reads a file of that length, and never more than one byte past it.
+/// Reads a file of that length, and at most one byte more.
 fn read(file: File, path: PathBuf, length: usize) -> Result<Vec<u8>, ModelError> {
     let (most, mut bytes) = (length.saturating_add(1), Vec::new());
     let result = match bytes.try_reserve_exact(most) {

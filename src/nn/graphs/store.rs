@@ -1,14 +1,14 @@
-//! One copy: models of equal bytes, encoding, target and configuration are one graph, whoever loads them.
+//! Content-addressed graph store: models with equal bytes, encoding, target and configuration share one graph.
 //!
-//! The store does not keep a graph alive; it knows where the living ones are.
+//! The store holds weak references only; it does not keep a graph alive.
 //!
-//! * S1: of one [`Key`] there is at most one graph that can be got here, and no two builds of it overlap.
-//! * S2: an entry is in the map exactly as long as a [`Listed`] of its key exists: in a build, or in a graph until its
-//!   memory is released.
+//! * S1: a [`Key`] has at most one graph that the store returns, and its builds never overlap.
+//! * S2: an entry is in the map exactly as long as a [`Listed`] of its key exists: during a build, and in a graph until
+//!   its memory is released.
 //! * S3: no lock is held while a backend builds.
 //!
-//! A guest that loads a model which another has loaded finds its load quicker than a first one: who must not learn
-//! even that needs an engine of its own.
+//! A load of a model that another guest has loaded is faster than a first load, so a guest can detect it by time.
+//! Guests that must not learn this need separate engines.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,12 +22,12 @@ use crate::nn::graphs::flight::{Failed, SingleFlight};
 use crate::nn::{Error, ErrorKind, ModelError};
 use crate::sync::{Mutex, MutexGuard};
 
-/// A cryptographic digest of all that decides what a backend makes of a model.
+/// A cryptographic digest of everything that determines the graph that a backend builds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key([u8; 32]);
 
 impl Key {
-    /// The key of `request`, whose model also reads `files`, which may take `limit` bytes together.
+    /// The key of `request`, whose model also reads `files`; these may have at most `limit` bytes together.
     pub(crate) fn of(request: &LoadRequest<'_>, files: &[PathBuf], limit: usize) -> Result<Self, ModelError> {
         let mut hasher = blake3::Hasher::new_derive_key("graphpool 2026 one copy of a model");
         let mut field = |bytes: &[u8]| {
@@ -46,7 +46,7 @@ impl Key {
                 Error::too_large(format!("the model's further files take more than the {limit} bytes that are left"))
             })?;
             hasher.update(&length.to_le_bytes());
-            // No more than was counted, should the file grow meanwhile.
+            // Reads at most the counted bytes, in case the file grows meanwhile.
             hasher.update_reader(file.take(length)).map_err(unreadable)?;
         }
         Ok(Self(*hasher.finalize().as_bytes()))
@@ -54,7 +54,7 @@ impl Key {
 }
 
 impl Key {
-    /// The key of a guest's configuration of a named model whose source is the one of that generation.
+    /// The key of a guest's configuration for a named model whose source has that generation.
     pub(crate) fn of_config(config: &str, generation: u64) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("graphpool 2026 a configuration of a named model");
         hasher.update(&generation.to_le_bytes());
@@ -69,7 +69,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// Where the graphs of an engine are found by what they were made of.
+/// The graphs of an engine, by the digests of their models.
 pub(crate) struct Store<G> {
     entries: Mutex<HashMap<Key, Arc<Entry<G>>>>,
 }
@@ -83,7 +83,7 @@ struct Entry<G> {
 pub(crate) struct Listed<G> {
     store: Arc<Store<G>>,
     key: Key,
-    /// `None` only while it is dropped.
+    /// `None` only during the drop.
     entry: Option<Arc<Entry<G>>>,
 }
 
@@ -94,8 +94,9 @@ impl<G> Default for Store<G> {
 }
 
 impl<G> Store<G> {
-    /// The graph of `key`, which `build` makes where there is none, in this call or in another that this one waits for.
-    /// A build that another's bound on memory has ended says nothing to a call with more `room`; see [`SingleFlight`].
+    /// Returns the graph of `key`: one that is alive, or one that `build` makes in this call or in a concurrent one
+    /// that it waits for. If another build failed because of its memory limit, a call with more `room` builds again;
+    /// see [`SingleFlight`].
     pub(crate) fn get_or_build(
         self: &Arc<Self>,
         key: Key,
@@ -113,16 +114,16 @@ impl<G> Store<G> {
                 Ok(graph)
             },
         );
-        // In words of its own: the other's name the other's bound.
+        // A message of its own, because the other call's error contains that call's limit.
         outcome.result(|| {
-            let error = format!("the model was too large for {room} bytes or more, and {room} are left for it here");
+            let error = format!("the model needs more than the {room} bytes that are left for it");
             Error::limit(ErrorKind::TooLarge, error)
         })
     }
 
-    /// The graphs that are alive, in no order.
+    /// The graphs that are alive, in no particular order.
     pub(crate) fn graphs(&self) -> Vec<Arc<G>> {
-        // S2: without a further reference to any entry.
+        // S2: takes no further reference to an entry.
         self.lock().values().filter_map(|entry| entry.lock().upgrade()).collect()
     }
 
@@ -153,7 +154,7 @@ impl<G> Listed<G> {
         self.key
     }
 
-    /// Another of the same entry.
+    /// Another reference to the same entry.
     pub(crate) fn again(&self) -> Self {
         self.store.list(self.key)
     }
@@ -163,7 +164,7 @@ impl<G> Drop for Listed<G> {
     fn drop(&mut self) {
         let removed = {
             let mut entries = self.store.lock();
-            // S2: under the lock, so that of two who let go at once the later finds itself the last.
+            // S2: under the lock, so that of two concurrent drops the later one finds itself the last.
             self.entry = None;
             let last = entries.get(&self.key).is_some_and(|entry| Arc::strong_count(entry) == 1);
             last.then(|| entries.remove(&self.key))

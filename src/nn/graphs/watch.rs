@@ -1,13 +1,13 @@
-//! A watch on a directory of models: a file that is replaced is a model that is reloaded.
+//! The directory watch: registers new model files and reloads changed ones.
 //!
-//! The events only say that something has happened. What has, is found by looking through the directory once it has
-//! been quiet for a moment: so a file that is written in pieces, renamed into place or touched ten times is one reload.
+//! A file-system event only signals that something has changed. The watch scans the directory after a short quiet time,
+//! so a file that is written in pieces, renamed into place or touched ten times is reloaded once.
 //!
-//! * W1: a name follows the one file that it was registered from. Other files of the name are nothing to it, and a name
-//!   that the host has from elsewhere is never touched.
-//! * W2: a name is registered when its file is new or has changed, and at no other time.
-//! * W3: a change that comes after a file was read is seen: stamps are taken before a file is read, and the directory
-//!   is watched before it is looked through.
+//! * W1: a name follows the one file that it was registered from. Other files of the same name are ignored, and names
+//!   that the host has registered from other places are never changed.
+//! * W2: a name is registered only when its file is new or has changed.
+//! * W3: a change after a file was read is detected: stamps are taken before a file is read, and the directory is
+//!   watched before it is scanned.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -26,28 +26,27 @@ use crate::nn::inner::Inner;
 use crate::nn::telemetry::observe;
 use crate::nn::{Encoding, ModelError, Target};
 
-/// How long a directory has to be quiet before it is looked through, and how long a busy one may keep that waiting.
+/// The quiet time before a scan, and the longest delay of a scan by further events.
 const QUIET: Duration = Duration::from_millis(50);
 const AT_LAST: Duration = Duration::from_secs(1);
 
-/// How often it is asked whether the path still leads to the directory that is watched: no event tells of a link that
-/// leads elsewhere now.
+/// The interval at which the path is checked for leading to another directory, because a changed link causes no event.
 const POLL: Duration = Duration::from_secs(1);
 
-/// A watch on a directory, from [`Engine::watch_directory`]; ends when it is dropped, once a reload that it has begun
-/// is done.
+/// A watch on a directory, from [`Engine::watch_directory`]. Its drop ends the watch and waits for a reload that is
+/// under way.
 ///
 /// ```no_run
 /// # use graphpool::nn::{Engine, ModelError, Target};
 /// # fn host(engine: &Engine) -> Result<(), ModelError> {
 /// let watch = engine.watch_directory("models", Target::Cpu)?;
-/// // As long as it lives.
+/// // The watch lasts until this drop.
 /// drop(watch);
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// One that is not kept has ended already, and the compiler warns of it:
+/// A watch that is not kept ends at once, and the compiler warns of it:
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
@@ -65,37 +64,37 @@ pub struct DirectoryWatch {
 }
 
 impl Engine {
-    /// Registers the models in `directory` as [`register_directory`](Self::register_directory) does, skipping names that
+    /// Registers the models in `directory` as [`register_directory`](Self::register_directory) does, except names that
     /// are taken, and follows the directory until the [`DirectoryWatch`] is dropped: a new file is registered, and a
     /// file that is replaced is reloaded, as by [`reload_model`](Self::reload_model).
     ///
-    /// A name follows the file that it was registered from (by this watch, an earlier one or the host), as long as the
-    /// paths are spelt alike. It keeps its encoding: where `m.onnx` is loaded, `m.gguf` is ignored. A name that the host
-    /// has registered from another place, or replaced by another source, is left alone. A name whose file is removed
-    /// stays until the host removes it. A name that the host has removed is registered again when its file changes.
+    /// A name follows the file that it was registered from (by this watch, an earlier one or the host), if the paths
+    /// are spelt alike. It keeps its encoding: if `m.onnx` is loaded, `m.gguf` is ignored. A name that the host has
+    /// registered from another place, or replaced by another source, stays as it is. A name whose file is removed stays
+    /// until the host removes it. A name that the host has removed is registered again when its file changes.
     ///
-    /// A file that cannot be built leaves the version before in use, and is tried again at the next event in the
-    /// directory. A file that is a link is followed when the link itself is replaced. The directory may be replaced, or
-    /// be a link that is changed to another directory: the watch notices within about a second.
+    /// If a changed file cannot be built, the version before stays in use, and the build is tried again at the next
+    /// event in the directory. A file that is a link is reloaded when the link itself is replaced. The directory may be
+    /// replaced, or be a link that is changed to another directory: the watch notices within about a second.
     ///
-    /// Replace a file by renaming another over it. One that is written in place may be read when half of it is there; it
-    /// is read again after the next event. The watch does not keep the engine alive.
+    /// Replace a file by renaming another over it. A file that is written in place may be read half-written; it is read
+    /// again after the next event. The watch does not keep the engine alive.
     ///
     /// # Errors
     ///
-    /// [`ReadDirectory`](ModelError::ReadDirectory), and [`Watch`](ModelError::Watch) or
-    /// [`Thread`](ModelError::Thread) where the system refuses one.
+    /// [`ReadDirectory`](ModelError::ReadDirectory), and [`Watch`](ModelError::Watch) or [`Thread`](ModelError::Thread)
+    /// if the system refuses a watch or a thread.
     pub fn watch_directory(&self, directory: impl AsRef<Path>, target: Target) -> Result<DirectoryWatch, ModelError> {
         let directory = directory.as_ref().to_owned();
         let unwatched =
             |path: &Path, error: notify::Error| ModelError::Watch { path: path.to_owned(), source: Box::new(error) };
-        // For its errors; the first look asks again.
+        // Called for its errors; the first scan opens it again.
         models_in(&directory)?;
-        // Room for one: that something has happened is all that it says.
+        // A capacity of one is enough: a message only says that something has changed.
         let (wake, woken) = mpsc::sync_channel(1);
         let events = wake.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading the models is an event, too. An error may stand for events that are lost.
+            // Reads of the models cause events, too. An error may mean that events were lost.
             if event.map_or(true, |event| !event.kind.is_access()) {
                 let _ = events.try_send(());
             }
@@ -122,7 +121,7 @@ impl fmt::Debug for DirectoryWatch {
 
 impl Drop for DirectoryWatch {
     fn drop(&mut self) {
-        // Release: pairs with the Acquire of `Signals::wait`. Where there is no room, the thread is about to wake.
+        // Release: pairs with the Acquire of `Signals::wait`. If the channel is full, the thread is about to wake.
         self.ended.store(true, Ordering::Release);
         let _ = self.wake.try_send(());
         if let Some(thread) = self.thread.take()
@@ -133,13 +132,13 @@ impl Drop for DirectoryWatch {
     }
 }
 
-/// What tells one state of a file from the next, and one directory from another.
+/// Metadata that differs between two states of a file, and between two directories.
 #[derive(Clone, Copy, PartialEq)]
 struct Stamp {
     modified: Option<SystemTime>,
     length: u64,
     identity: Identity,
-    /// When anything of it has changed, its times with it.
+    /// Changes with the file's content or metadata, including its times.
     changed: (i64, i64),
 }
 
@@ -159,14 +158,14 @@ impl Stamp {
     }
 }
 
-/// What wakes the thread.
+/// The signals that wake the thread.
 struct Signals {
     woken: Receiver<()>,
     ended: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Whether it was woken within `time`; `None` where it is to end.
+    /// Waits up to `time`, and returns whether a signal came; `None` if the thread is to end.
     fn wait(&self, time: Duration) -> Option<bool> {
         let woken = self.woken.recv_timeout(time);
         // Acquire: pairs with the Release of the watch's drop.
@@ -175,21 +174,21 @@ impl Signals {
     }
 }
 
-/// A directory, and what was last seen of its files.
+/// A directory, and the last known state of its files.
 struct Followed {
     directory: PathBuf,
     target: Target,
     watcher: RecommendedWatcher,
-    /// The directory that the watcher hears of; `None` where that may be another than the path leads to.
+    /// The directory that the watcher watches; `None` if the path may lead to another one.
     armed: Option<Identity>,
     files: HashMap<PathBuf, Seen>,
 }
 
-/// A model's file as it was last looked at.
+/// The last known state of a model's file.
 struct Seen {
-    /// Of the file, and of the weights that belong to it.
+    /// The stamps of the file and of the weights that belong to it.
     stamps: Vec<Option<Stamp>>,
-    /// Its reload has failed, and is to be tried again.
+    /// Its reload failed, and will be tried again.
     failed: bool,
 }
 
@@ -205,12 +204,12 @@ impl Followed {
                         None => return,
                     }
                 }
-                // The event may be the end of the directory, and another have its number.
+                // The event may be the removal of the directory, and a new directory may have the same number.
                 self.armed = None;
             }
             let Some(inner) = engine.upgrade() else { return };
             if self.armed.is_none() || self.armed != self.identity() {
-                // Where it can't be watched now, the next poll tries again.
+                // If it can't be watched now, the next poll tries again.
                 let _ = self.arm();
                 self.look(&Engine { inner });
             }
@@ -223,24 +222,24 @@ impl Followed {
 
     /// Watches the directory that the path leads to now.
     fn arm(&mut self) -> notify::Result<()> {
-        // Before the watch: where the path leads elsewhere in between, the next poll finds another identity.
+        // Read before the watch: if the path changes in between, the next poll finds another identity.
         self.armed = None;
         let identity = self.identity();
-        // Refused where its directory is gone.
+        // Fails if its directory is gone.
         let _ = self.watcher.unwatch(&self.directory);
         self.watcher.watch(&self.directory, RecursiveMode::NonRecursive)?;
         self.armed = identity;
         Ok(())
     }
 
-    /// Registers what is new and reloads what has changed.
+    /// Registers new files and reloads changed ones.
     fn look(&mut self, engine: &Engine) {
-        // Where it can't be read now, what was seen stands.
+        // If the directory can't be read now, the last known state stays.
         let Ok(models) = models_in(&self.directory) else { return };
         let mut before = std::mem::take(&mut self.files);
         for (name, files) in models {
             for (place, (file, encoding)) in files.iter().enumerate() {
-                // W3: before anything is read.
+                // W3: taken before any file is read.
                 let stamps: Vec<_> = parts_of(file.clone(), *encoding).iter().map(|part| Stamp::of(part)).collect();
                 let seen = before.remove(file);
                 let changed = seen.as_ref().is_none_or(|seen| seen.stamps != stamps);
@@ -252,11 +251,11 @@ impl Followed {
         }
     }
 
-    /// Has the name of a file follow it; `false` where that has failed.
+    /// Updates the name of a file; `false` if that failed.
     fn update(&self, engine: &Engine, name: &str, (file, encoding): (&Path, Encoding), may_register: bool) -> bool {
         let source = || source_of(file, encoding);
         let Ok(model) = engine.inner.registry.get(name) else {
-            // W2. Where it is refused, as the name is too long or has just been taken, it stays so.
+            // W2. If the name is too long or has just been taken, it stays unregistered.
             if may_register {
                 let _ = engine.register_model(name, source(), encoding, self.target);
             }

@@ -1,4 +1,4 @@
-//! Guests that differ from each other in what they may do.
+//! The builder for guests with limits or permissions of their own.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::nn::inner::Inner;
 use crate::nn::{Guest, Limits};
 
-/// Makes a [`Guest`]; from [`Engine::guest_builder`](super::Engine::guest_builder).
+/// Builds a [`Guest`]; from [`Engine::guest_builder`](crate::nn::Engine::guest_builder).
 #[must_use]
 pub struct GuestBuilder {
     engine: Arc<Inner>,
@@ -20,22 +20,22 @@ impl GuestBuilder {
         Self { engine, limits, models: None }
     }
 
-    /// Sets what the guest may have, though not above the engine's [ceiling](super::EngineBuilder::with_ceiling); the
-    /// engine's limits for guests where this is not called.
+    /// Sets the guest's limits. The engine's [ceiling](crate::nn::EngineBuilder::with_ceiling) still applies. The
+    /// default is the engine's limits for guests.
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Restricts the guest to these names. Any other is [`NotFound`](super::ErrorKind::NotFound), word for word as if
-    /// no model had it, so that the guest cannot find out what others are given. A name may be registered later. Called
-    /// again, it adds names.
+    /// Restricts the guest to these names. Any other name gives the same [`NotFound`](crate::nn::ErrorKind::NotFound)
+    /// as a name that does not exist, so that the guest cannot discover other guests' models. A name may be registered
+    /// later. Repeated calls add names.
     pub fn with_models(mut self, names: impl IntoIterator<Item: Into<String>>) -> Self {
         self.models.get_or_insert_default().extend(names.into_iter().map(Into::into));
         self
     }
 
-    /// The guest.
+    /// Creates the guest.
     #[must_use]
     pub fn build(self) -> Guest {
         let Self { engine, limits, models } = self;

@@ -1,17 +1,17 @@
-//! What the engine checks of a guest's tensors before a backend sees them.
+//! Validation of a guest's tensors, names and configurations before a backend sees them.
 
 use std::{fmt, mem};
 
 use crate::backend::Shape;
 use crate::nn::{Error, ErrorKind, Limits, TensorDescription, TensorView};
 
-/// Names an input or output of a graph: by its index (`0`) or by its name (`"logits"`).
+/// Identifies an input or output of a graph: by index (`0`) or by name (`"logits"`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TensorId<'a> {
-    /// Its place, from 0.
+    /// The index, from 0.
     Index(u32),
-    /// The name that the model gives it. Where a model gives one name twice, the first has it.
+    /// The name in the model. If several have the same name, it means the first.
     Name(&'a str),
 }
 
@@ -33,7 +33,7 @@ impl<'a> From<&'a String> for TensorId<'a> {
     }
 }
 
-/// The place of `id` among `descriptions`, which are the graph's `what`: "input" or "output".
+/// The index of `id` among `descriptions`, which are the graph's `what`: "input" or "output".
 pub(crate) fn place<'d>(
     call: &str,
     what: &str,
@@ -57,7 +57,7 @@ pub(crate) fn place<'d>(
     }
 }
 
-/// Whether `tensor` is within the guest's limits and is what `description` says.
+/// Checks `tensor` against the guest's limits and against `description`.
 pub(crate) fn input(
     call: &str,
     limits: &Limits,
@@ -87,7 +87,7 @@ pub(crate) fn input(
     )))
 }
 
-/// The inputs of one call, each with its index: checked as [`input`] does, and none given twice.
+/// Checks the inputs of one call, each with its index, as [`input`] does, and that each index occurs once.
 pub(crate) fn inputs<'a, I: Into<TensorId<'a>>, T: Into<TensorView<'a>>>(
     call: &str,
     limits: &Limits,
@@ -107,7 +107,7 @@ pub(crate) fn inputs<'a, I: Into<TensorId<'a>>, T: Into<TensorView<'a>>>(
     inputs.into_iter().map(check).collect()
 }
 
-/// Displays a name in quotes, cut to a length that fits a message, escapes counted: a guest chooses what it is.
+/// Displays a name in quotes, cut to a length that fits a message with escapes counted, because a guest chooses it.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -124,7 +124,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// Displays the sizes of a description as [`Shape`] does, with `?` for one that may differ.
+/// Displays the sizes of a description as [`Shape`] does, with `?` for a size that may vary.
 struct Expected<'a>(Option<&'a [Option<u32>]>);
 
 impl fmt::Display for Expected<'_> {
@@ -147,7 +147,7 @@ impl fmt::Display for Expected<'_> {
     }
 }
 
-/// Whether a name is short enough to be looked up.
+/// Checks the length of a name before it is looked up.
 pub(crate) fn check_name(call: &str, name: &str, limits: &Limits) -> Result<(), Error> {
     let (bytes, bound) = (name.len(), limits.max_name_bytes());
     if bytes <= bound {
@@ -157,7 +157,7 @@ pub(crate) fn check_name(call: &str, name: &str, limits: &Limits) -> Result<(), 
     Err(Error::limit(ErrorKind::TooLarge, why))
 }
 
-/// Whether a configuration is short enough to be used.
+/// Checks the length of a configuration.
 pub(crate) fn check_config(call: &str, config: &str, limits: &Limits) -> Result<(), Error> {
     let (bytes, bound) = (config.len(), limits.max_config_bytes());
     if bytes <= bound {

@@ -1,9 +1,9 @@
-//! A compute: from the claim of its context, through the engine's admission, to the backend and back. An inference is
-//! one that sets inputs before and reads outputs after, under the same claim.
+//! Runs one compute: claims its context, passes the engine's admission, calls the backend and returns the result. An
+//! inference also sets inputs before and reads outputs after, under the same claim.
 //!
-//! * M1: a compute that ends for whatever reason (done, refused, late, cancelled, dropped) gives back the claim, its
-//!   permit and its share of the guest's limits, by their drops.
-//! * M2: no epoch guard is held from the moment the context is resolved.
+//! * M1: however a compute ends (done, refused, late, cancelled, dropped), the drops of its parts give back the claim,
+//!   the permit and its share of the guest's limits.
+//! * M2: no epoch guard is held once the context is resolved.
 
 use std::sync::{Arc as StdArc, PoisonError, Weak};
 use std::task::{Wake, Waker};
@@ -24,10 +24,10 @@ use crate::nn::telemetry::stats::Counters;
 use crate::nn::{Error, ErrorKind, Limits, Tensor, TensorView};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// What a run is for: the call that the guest makes, and what that returns when the backend has computed.
+/// The call that a compute serves, and the result that it returns after the backend has computed.
 pub(crate) struct Purpose<R> {
     pub(crate) call: &'static str,
-    /// Reads the result out of the context, which no other call can use yet.
+    /// Reads the result out of the context, while the claim is still held.
     read: fn(&mut Claimed<StdArc<Context>>) -> Result<R, Error>,
 }
 
@@ -48,14 +48,14 @@ impl<R: Send + 'static> Purpose<R> {
     }
 }
 
-/// One compute that has its context.
+/// A compute that has claimed its context.
 pub(crate) struct Run<R> {
     purpose: Purpose<R>,
     claimed: Claimed<StdArc<Context>>,
     control: ComputeControl,
     time: Duration,
     _count: Reservation,
-    /// From when it is queued until its turn.
+    /// Measures the wait, from the queue to the turn.
     waiting: Option<Waiting>,
     engine: StdArc<Inner>,
     guest: u64,
@@ -73,7 +73,7 @@ impl<R: Send + 'static> Run<R> {
     ) -> Result<Self, Error> {
         let time = time.unwrap_or(Duration::MAX).min(limits.max_compute_time());
         let control = ComputeControl {
-            // `None` for one that is past the end of the clock.
+            // `None` if the deadline is past the range of the clock.
             deadline: Instant::now().checked_add(time),
             memory_limit: limits.max_compute_bytes(),
             ..ComputeControl::default()
@@ -83,7 +83,7 @@ impl<R: Send + 'static> Run<R> {
         Ok(Self { purpose, claimed, control, time, _count: count, waiting: None, engine: StdArc::clone(engine), guest })
     }
 
-    /// Gives the context its inputs, each with its index.
+    /// Sets the context's inputs, each with its index.
     pub(crate) fn set_inputs(&mut self, inputs: &[(usize, TensorView<'_>)]) -> Result<(), Error> {
         inputs.iter().try_for_each(|&(index, tensor)| {
             let set = |backend: &mut dyn BackendContext| backend.set_input(index, tensor);
@@ -91,7 +91,7 @@ impl<R: Send + 'static> Run<R> {
         })
     }
 
-    /// Waits for its turn, and computes.
+    /// Waits for the turn, and computes.
     pub(crate) fn wait(mut self) -> Result<R, Error> {
         let admission = StdArc::clone(&self.engine.admission);
         if let Some(permit) = admission.enter() {
@@ -101,7 +101,7 @@ impl<R: Send + 'static> Run<R> {
         self.waiting = Some(Waiting::start());
         let turn = StdArc::new(Turn::default());
         let end = StdArc::clone(&turn);
-        // The turn keeps the permit until the caller takes it, who does.
+        // The turn keeps the permit until the caller takes it, which it always does.
         let end = Box::new(move |result| {
             end.complete(result);
             None
@@ -115,19 +115,19 @@ impl<R: Send + 'static> Run<R> {
             match turn.wait(self.control.deadline) {
                 Some(Ok(permit)) => return self.compute(permit),
                 Some(Err(why)) => return Err(self.withdrawn(why)),
-                // It may come yet: what counts is who is first.
+                // The permit may still come: the first of the two decides.
                 None => admission.withdraw(ticket, Withdrawn::Late),
             }
         }
     }
 
-    /// Has it computed on a thread of the engine's.
+    /// Computes on a thread of the engine.
     pub(crate) fn start(mut self) -> Compute<R> {
         let call = self.purpose.call;
         let engine = StdArc::clone(&self.engine);
-        // Reserved before it is queued, so that its turn finds a thread.
+        // Reserved before the compute is queued, so that its turn finds a thread.
         let Ok(thread) = engine.workers.reserve() else {
-            let error = self.refused(Error::busy(format!("{call}: no thread can be started for it")));
+            let error = self.refused(Error::busy(format!("{call}: the system refused to start a thread")));
             return Compute::failed(call, error);
         };
         let (cancel, outcome) = (self.control.cancel.clone(), StdArc::new(Outcome::new()));
@@ -140,11 +140,11 @@ impl<R: Send + 'static> Run<R> {
         }
         self.waiting = Some(Waiting::start());
         let (guest, deadline) = (self.guest, self.control.deadline);
-        // Where the queue is full, it comes back to be told so.
+        // If the queue is full, the compute comes back here with the error.
         let run = StdArc::new(Mutex::new(Some((self, thread))));
         let (its, end) = (StdArc::clone(&run), StdArc::clone(&outcome));
         let turn = move |turn| {
-            // A statement of its own: the lock is not held in the backend.
+            // A separate statement, so that the lock is not held in the backend.
             let run = lock(&its).take();
             match (run, turn) {
                 (Some((run, thread)), Ok(permit)) => run.compute_on_worker(thread, permit, &end),
@@ -195,7 +195,11 @@ impl<R: Send + 'static> Run<R> {
                 Counters::count(&counters.cancelled);
             } else if error.kind() == ErrorKind::Timeout {
                 Counters::count(&counters.timeouts);
-                return Error::timeout(format!("{call}: not done within {:?}: {}", self.time, error.message()));
+                return Error::timeout(format!(
+                    "{call}: exceeded the time limit of {:?}: {}",
+                    self.time,
+                    error.message()
+                ));
             }
             error.of(call)
         };
@@ -206,15 +210,15 @@ impl<R: Send + 'static> Run<R> {
         read(&mut self.claimed).map_err(|error| self.refused(error.of(call)))
     }
 
-    /// The answer for one that never reached the backend.
+    /// The error for a compute that never reached the backend.
     fn withdrawn(self, why: Withdrawn) -> Error {
         let call = self.purpose.call;
         let counters = &self.engine.counters;
         let error = match why {
             Withdrawn::Late => {
                 Counters::count(&counters.timeouts);
-                let why = if self.waiting.is_some() { ", as its turn did not come" } else { "" };
-                Error::timeout(format!("{call}: not begun within {:?}{why}", self.time))
+                let why = if self.waiting.is_some() { ", while it waited for its turn" } else { "" };
+                Error::timeout(format!("{call}: exceeded the time limit of {:?} before it began{why}", self.time))
             }
             Withdrawn::Cancelled => {
                 Counters::count(&counters.cancelled);
@@ -225,8 +229,8 @@ impl<R: Send + 'static> Run<R> {
                 Error::limit(
                     ErrorKind::Busy,
                     format!(
-                        "{call}: the engine's queue of {queue} computes was full, and one of a guest with fewer \
-                         of them took the place of this one"
+                        "{call}: the engine's queue of {queue} computes was full, and a guest with fewer of them took \
+                         this place"
                     ),
                 )
             }
@@ -241,8 +245,8 @@ impl<R: Send + 'static> Run<R> {
         self.refused(Error::limit(ErrorKind::Busy, error))
     }
 
-    /// A compute that is called from inside another of the same engine is not queued: its turn may be the very one that
-    /// its thread has.
+    /// A compute that is called from inside another compute of the same engine is not queued, because its thread may
+    /// hold the very permit that it would wait for.
     fn may_queue(&self) -> Result<(), Error> {
         let admission = &self.engine.admission;
         if !is_inside(admission) {
@@ -250,8 +254,8 @@ impl<R: Send + 'static> Run<R> {
         }
         let (call, bound) = (self.purpose.call, admission.bound());
         let error = format!(
-            "{call}: called from inside a compute of this engine, where it may not wait for its turn, and the bound of \
-             {bound} computes is reached"
+            "{call}: the engine already runs its maximum of {bound} computes, and a call from inside a compute cannot \
+             wait for its turn"
         );
         Err(self.refused(Error::limit(ErrorKind::Busy, error)))
     }
@@ -267,7 +271,7 @@ impl<R: Send + 'static> Run<R> {
     }
 }
 
-/// Where a blocked caller hears that its turn has come.
+/// Wakes a blocked caller when its turn has come.
 #[derive(Default)]
 pub(crate) struct Turn {
     result: Mutex<Option<Result<Permit, Withdrawn>>>,
@@ -280,7 +284,7 @@ impl Turn {
         self.completed.notify_one();
     }
 
-    /// `None` where `deadline` passes first.
+    /// `None` if `deadline` passes first.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Option<Result<Permit, Withdrawn>> {
         let mut result = lock(&self.result);
         loop {
@@ -296,7 +300,7 @@ impl Turn {
     }
 }
 
-/// Withdraws a ticket when the compute is cancelled.
+/// A waker that withdraws a ticket when the compute is cancelled.
 struct Hook {
     admission: Weak<Admission>,
     ticket: Ticket,

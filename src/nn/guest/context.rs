@@ -1,13 +1,13 @@
-//! A context: one stream of inferences, used by one call at a time.
+//! An execution context: one stream of inferences, used by one call at a time.
 //!
-//! * X1: while a call is inside the backend no other call is, and none waits for it: it meets
-//!   [`Busy`](super::ErrorKind::Busy).
+//! * X1: at most one call is inside the backend. A concurrent call gets [`Busy`](crate::nn::ErrorKind::Busy) without
+//!   waiting.
 //! * X2: no lock is held inside the backend.
-//! * X3: a context whose backend has panicked, or holds more than a limit lets it, is never used again; its guest still
-//!   holds the handle.
-//! * X4: of a context that was closed no compute begins: one that waits for its turn is cancelled.
-//! * X5: what a context holds (its backend's memory, its graph, its share of the guest's limits) goes when it is
-//!   closed and no call is inside, at whichever comes last, and does not wait for the end of a grace period.
+//! * X3: a context whose backend has panicked, or that exceeds a limit, is never used again; its guest still holds the
+//!   handle.
+//! * X4: no compute begins in a closed context: a compute that waits for its turn is cancelled.
+//! * X5: the resources of a context (its backend's memory, its graph, its share of the guest's limits) are released
+//!   when it is closed and the last call has left, without waiting for a grace period.
 
 use std::ops::Deref;
 use std::sync::{Arc as StdArc, PoisonError};
@@ -23,7 +23,7 @@ use crate::nn::telemetry::stats::Counters;
 use crate::nn::{Error, TensorDescription};
 use crate::sync::{Mutex, MutexGuard};
 
-/// What a context holds only so that it is released at the context's end.
+/// Values that a context owns only to release them at its end.
 pub(crate) struct ContextResources {
     pub(crate) _graph: GraphUse,
     pub(crate) _configured: Option<StdArc<Configured>>,
@@ -32,11 +32,11 @@ pub(crate) struct ContextResources {
     pub(crate) _bytes: Hold,
 }
 
-/// A graph-execution-context.
+/// A graph-execution-context of wasi-nn.
 pub(crate) struct Context {
     use_lock: UseLock,
-    /// Contended by a cancel only, and locked for no longer than it takes to move a few words: only whoever
-    /// has the claim, or is told to tear the context down, touches what is not for cancelling.
+    /// Locked only to move a few words; only a cancel contends for it. Except for the parts that a cancel uses, only
+    /// the holder of the claim, or the call that tears the context down, may touch the content.
     state: Mutex<ContextState>,
     inputs: StdArc<[TensorDescription]>,
     outputs: StdArc<[TensorDescription]>,
@@ -45,39 +45,39 @@ pub(crate) struct Context {
 }
 
 struct ContextState {
-    /// `None` while a call uses it, once it is lost, and at the end.
+    /// `None` during a call, once the context is lost, and at the end.
     backend_state: Option<BackendState>,
-    /// What the call was told with which it was lost.
+    /// The error of the call that lost the context.
     lost: Option<Error>,
     /// `None` at the end.
     resources: Option<ContextResources>,
-    /// Of the compute that runs or waits.
+    /// The token of the compute that runs or waits.
     cancel: Option<CancelToken>,
-    /// Whether that has begun.
+    /// Whether that compute has begun.
     begun: bool,
 }
 
-/// What the backend has, and what is counted for it.
+/// The backend's context, and its accounting.
 struct BackendState {
     backend: Box<dyn BackendContext>,
     charge: MemoryCharge,
-    /// What the statistics count for this context.
+    /// The bytes that the statistics count for this context.
     reported: usize,
 }
 
-/// The most bytes of a context's table of inputs that do not count: as with the context itself, their number has a
-/// bound.
+/// The largest table of inputs that is not counted, in bytes. The number of contexts is limited, so the uncounted
+/// tables are bounded, too.
 const UNCOUNTED: usize = 1 << 10;
 
-/// What a context holds, counted against the limits of its guest and of the engine.
+/// The memory of a context, counted against the limits of its guest and of the engine.
 pub(crate) struct MemoryCharge {
-    /// Bytes of each input that is set; made for all of them with the first.
+    /// The bytes of each input that is set; allocated for all inputs with the first.
     inputs: Vec<usize>,
-    /// How many inputs the graph has.
+    /// The number of the graph's inputs.
     count: usize,
-    /// What that takes, where it is more than a little.
+    /// The reservation for that table, if it is large enough to count.
     table: usize,
-    /// Their sum: what a backend holds at least, whatever it says.
+    /// The sum of the inputs: a lower bound for the backend's memory, whatever it reports.
     total: usize,
     reserved: usize,
     of_guest: Reservation,
@@ -85,14 +85,14 @@ pub(crate) struct MemoryCharge {
 }
 
 impl MemoryCharge {
-    /// Of a context of so many inputs that holds nothing yet, by reservations of nothing.
+    /// Creates the accounting of an empty context with that many inputs; the reservations are empty.
     pub(crate) fn new(count: usize, of_guest: Reservation, of_engine: Reservation) -> Self {
         let bytes = count.saturating_mul(size_of::<usize>());
         let table = if bytes > UNCOUNTED { bytes } else { 0 };
         Self { inputs: Vec::new(), count, table, total: 0, reserved: 0, of_guest, of_engine }
     }
 
-    /// Counts `bytes` for the input at `index`, where `set` succeeds and there is room for them.
+    /// Counts `bytes` for the input at `index`, if there is room for them and `set` succeeds.
     fn with(&mut self, index: usize, bytes: usize, set: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         if self.inputs.is_empty() {
             self.inputs.resize(self.count, 0);
@@ -107,7 +107,7 @@ impl MemoryCharge {
         result
     }
 
-    /// Counts what the backend holds now, by its own account.
+    /// Counts the memory that the backend reports now.
     fn settle(&mut self, bytes: usize) -> Result<(), Error> {
         self.reserve(bytes.max(self.total).saturating_add(self.table))
     }
@@ -116,7 +116,7 @@ impl MemoryCharge {
         if bytes != self.reserved {
             self.of_guest.resize(bytes)?;
             if let Err(error) = self.of_engine.resize(bytes) {
-                // Less than now, and so not refused.
+                // Less than now, so it cannot be refused.
                 return self.of_guest.resize(self.reserved).and(Err(error));
             }
             self.reserved = bytes;
@@ -165,20 +165,20 @@ impl Context {
         self.graph
     }
 
-    /// Counts what the backend holds from the beginning. For whoever has just made the context.
+    /// Counts the backend's initial memory. Called once, by the creator of the context.
     pub(crate) fn open(&self, call: &str) -> Result<(), Error> {
         Claimed::new(self, GuestHandle::from_bits(0), None)?.run(call, |_, _| Ok(()), true)
     }
 
     /// Cancels the compute that runs or waits, if there is one.
     pub(crate) fn cancel(&self) -> bool {
-        // A statement of its own: whoever hears of it may end the compute here, and take the lock.
+        // A separate statement: a cancelled compute may end in this call, and take the lock.
         let cancel = self.lock().cancel.clone();
         cancel.inspect(CancelToken::cancel).is_some()
     }
 
-    /// Ends the context: at once, or when the call that is inside leaves, if there is one; `true` then. A compute that
-    /// has not begun is cancelled.
+    /// Closes the context. The resources are released at once or, if a call is inside, when it leaves; returns `true`
+    /// in the second case. A compute that has not begun is cancelled.
     pub(crate) fn close(&self) -> bool {
         if self.use_lock.close() == Teardown::ByCaller {
             self.tear_down();
@@ -188,14 +188,14 @@ impl Context {
             let state = self.lock();
             state.cancel.clone().filter(|_| !state.begun)
         };
-        // Without the lock: the compute may end here.
+        // Without the lock, because the compute may end in this call.
         if let Some(cancel) = waiting {
             cancel.cancel();
         }
         true
     }
 
-    /// Whether nothing of it is left but its name.
+    /// Whether the resources of the context are released.
     pub(crate) fn is_gone(&self) -> bool {
         self.lock().resources.is_none()
     }
@@ -205,7 +205,7 @@ impl Context {
             let mut state = self.lock();
             (state.backend_state.take(), state.resources.take())
         };
-        // The backend's context goes before the graph that it came from.
+        // The backend's context is dropped before the graph that it came from.
         if let Some(backend_state) = backend_state {
             self.drop_backend(backend_state);
         }
@@ -214,7 +214,7 @@ impl Context {
 
     fn drop_backend(&self, backend_state: BackendState) {
         let BackendState { backend, charge, reported } = backend_state;
-        // The error has nobody to go to: the panic is counted.
+        // No guest call is running that could get the error: the panic is only counted.
         let _ = shield(&self.counters, || drop(backend));
         drop(charge);
         Counters::decrement(&self.counters.context_bytes, reported);
@@ -228,21 +228,21 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // Whoever removes a context from its table closes it, so this finds something only where it never got there.
+        // The removal from the table closes a context, so this only finds resources if it never was in the table.
         self.tear_down();
     }
 }
 
-/// The one call that uses a context, until this is dropped.
+/// The claim of the one call that uses a context; the drop gives it back.
 pub(crate) struct Claimed<C: Deref<Target = Context>> {
     context: C,
-    /// `None` once it is lost.
+    /// `None` once the context is lost.
     backend_state: Option<BackendState>,
 }
 
 impl<C: Deref<Target = Context>> Claimed<C> {
-    /// The use of the context that its guest calls `handle`, if no other call has it. A compute comes with what cancels
-    /// it.
+    /// Claims the context that its guest calls `handle`; fails if another call holds the claim. A compute passes its
+    /// cancellation token.
     pub(crate) fn new(context: C, handle: GuestHandle, cancel: Option<&CancelToken>) -> Result<Self, Error> {
         let bits = handle.to_bits();
         let dropped = || Error::invalid_argument(format!("the context {bits:#010x} was dropped meanwhile"));
@@ -257,7 +257,7 @@ impl<C: Deref<Target = Context>> Claimed<C> {
             let mut state = context.lock();
             state.cancel = cancel.cloned();
             state.begun = false;
-            // X4: whoever closes it from now on finds what cancels the compute.
+            // X4: a close from now on finds the token.
             let closed = cancel.is_some() && context.use_lock.is_closed();
             (state.backend_state.take(), state.lost.clone(), closed)
         };
@@ -278,15 +278,15 @@ impl<C: Deref<Target = Context>> Claimed<C> {
         &self.context
     }
 
-    /// To be called before a compute enters the backend; `false` where the context was closed while it waited.
+    /// Called before a compute enters the backend; `false` if the context was closed meanwhile.
     pub(crate) fn begin(&self) -> bool {
-        // X4: under the lock, so that whoever closes the context finds it begun, or is found here to have closed it.
+        // X4: under the lock, so that a close either sees that the compute has begun, or is seen here.
         let mut state = self.context.lock();
         state.begun = true;
         !self.context.use_lock.is_closed()
     }
 
-    /// Gives the backend an input of `bytes` by way of `set`.
+    /// Passes an input of `bytes` to the backend by calling `set`.
     pub(crate) fn set_input(
         &mut self,
         call: &str,
@@ -306,7 +306,7 @@ impl<C: Deref<Target = Context>> Claimed<C> {
         self.run(call, |backend, _| compute(backend), true)
     }
 
-    /// Runs `read` with the backend's context, which that leaves as it is.
+    /// Runs `read` with the backend's context, which must not change it.
     pub(crate) fn read<R>(
         &mut self,
         call: &str,

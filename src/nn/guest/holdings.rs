@@ -1,7 +1,7 @@
-//! What a guest holds, and how its calls find, add and remove it.
+//! A guest's graphs and contexts, and how its calls find, add and remove them.
 //!
-//! A handle is resolved by a few atomic loads (the guest's table, then the engine's pool) to a reference of the call's
-//! own: no lock, and no epoch guard that outlives the look-up.
+//! A call resolves a handle with a few atomic loads (the guest's table, then the engine's pool) to a reference of its
+//! own. It takes no lock, and holds its epoch guard for the look-up only.
 
 use std::collections::HashSet;
 use std::mem;
@@ -22,24 +22,24 @@ use crate::nn::{Encoding, Error, ErrorKind, Limits, Target};
 use crate::sync::Arc;
 use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Pool, pin};
 
-/// What the clones of a guest share.
+/// The state that the clones of a guest share.
 pub(crate) struct GuestInner {
     pub(crate) engine: StdArc<Inner>,
     pub(crate) graphs: HandleTable<Entry<LoadedGraph>>,
     pub(crate) contexts: HandleTable<Entry<Context>>,
     pub(crate) usage: StdArc<Usage>,
     pub(crate) limits: Limits,
-    /// The names that it may load, where these are not all.
+    /// The names that the guest may load; `None` allows all.
     pub(crate) models: Option<HashSet<String>>,
-    /// Its number in events.
+    /// The guest's number in events.
     pub(crate) id: u64,
-    /// Contexts that were given back while a call was inside: what they compute is the guest's still, and to be
-    /// cancelled with it. Those that are gone leave when there is no room for one more.
+    /// Contexts that were closed while a call was inside: the guest still owns their computes, which are cancelled with
+    /// it. Ended ones are removed when the list has no room for one more.
     pub(crate) leaving: Mutex<Vec<StdArc<Context>>>,
 }
 
 impl GuestInner {
-    /// What the guest is told: an error names the call, and is told to whoever watches.
+    /// Records an error before the guest gets it: adds the name of the call, and reports it to the telemetry.
     pub(crate) fn report<R>(&self, call: &'static str, result: Result<R, Error>) -> Result<R, Error> {
         result.map_err(|error| observe::refused(&self.engine.counters, self.id, call, error.of(call)))
     }
@@ -70,7 +70,7 @@ impl GuestInner {
         let model = self.named_model(name)?;
         let version = model.get_or_build(&*self.engine)?;
         observe::loaded(self.id, version.graph.origin().id);
-        // The model is the host's, and counts for no guest.
+        // The model belongs to the host, and counts for no guest.
         let bytes = Reservation::new(&self.usage, |usage| &usage.graph_bytes, call, 0)?;
         self.add_graph(call, Named::Model(model), slot, bytes)
     }
@@ -82,7 +82,7 @@ impl GuestInner {
         config: &str,
     ) -> Result<GuestHandle, Error> {
         check_config(call, config, &self.limits)?;
-        // Nothing but blanks is none, as where the host gives it.
+        // Whitespace alone is no configuration, as in the host's own.
         if config.trim().is_empty() {
             return self.load_by_name(call, name);
         }
@@ -90,7 +90,7 @@ impl GuestInner {
         let slot = self.reserve_graph(call)?;
         let configured = self.named_model(name)?.get_or_build_configured(config, &*self.engine)?;
         observe::loaded(self.id, configured.graph().origin().id);
-        // The host allows so many of them, and they count for no guest.
+        // The host limits the number of these graphs, and they count for no guest.
         let bytes = Reservation::new(&self.usage, |usage| &usage.graph_bytes, call, 0)?;
         self.add_graph(call, Named::Configured(configured), slot, bytes)
     }
@@ -159,7 +159,7 @@ impl GuestInner {
             && context.close()
         {
             let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-            // Only where there is no room for one more, so that each is looked at a few times in all.
+            // Only if the list is full, so that each entry is visited a few times in all.
             if leaving.len() == leaving.capacity() {
                 leaving.retain(|context| !context.is_gone());
             }
@@ -170,7 +170,7 @@ impl GuestInner {
 
 impl Drop for GuestInner {
     fn drop(&mut self) {
-        // Contexts first, so that the last reference of a graph goes with its handle.
+        // Contexts first, so that the last reference of a graph ends with its handle.
         self.contexts.drain().for_each(|handle| {
             if let Some(context) = remove(&self.engine.pools.contexts, handle) {
                 context.cancel();
@@ -204,7 +204,7 @@ fn add<T: Send + Sync + 'static>(
     })
 }
 
-/// What the guest calls `handle`. No lock, and no guard once it is found.
+/// Resolves a guest's handle. Takes no lock, and holds no guard afterwards.
 fn find<T: Send + Sync + 'static>(
     pool: &Pool<Entry<T>>,
     table: &HandleTable<Entry<T>>,
@@ -214,7 +214,7 @@ fn find<T: Send + Sync + 'static>(
     pool.get(handle, &pin())?.get()
 }
 
-/// Removes the entry and takes its value out: no guard keeps that in memory.
+/// Removes the entry and takes its value, so that no guard keeps the value in memory.
 fn remove<T: Send + Sync + 'static>(pool: &Pool<Entry<T>>, handle: Handle<Entry<T>>) -> Option<StdArc<T>> {
     pool.remove(handle)?.take()
 }

@@ -1,4 +1,4 @@
-//! A guest's computes: alone, or with their inputs and outputs in one call.
+//! A guest's compute calls: compute, infer, their asynchronous forms, and cancel.
 
 use std::time::Duration;
 
@@ -12,27 +12,28 @@ use crate::nn::{Compute, Error, Guest, Tensor, TensorView};
 ///
 /// Their errors are those of every call on a context, and those that each method lists.
 impl Guest {
-    /// Computes every output from the inputs, which stay: a second call computes from the same ones. Waits for its turn
-    /// where as many computes run as the engine lets, and returns when it is done.
+    /// Computes every output from the inputs, which stay: a second call computes from the same ones. Blocks until the
+    /// compute is done. If the engine already runs its maximum of computes, it first waits for its turn.
     ///
     /// # Errors
     ///
-    /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where an input is
-    /// missing, [`TooLarge`](super::ErrorKind::TooLarge) past
-    /// [`Limits::max_compute_bytes`](super::Limits::max_compute_bytes) or
-    /// [`Limits::max_context_bytes`](super::Limits::max_context_bytes), [`Busy`](super::ErrorKind::Busy) past
-    /// [`Limits::max_computes`](super::Limits::max_computes), where the engine's queue is full, where it made room
-    /// there for a guest with fewer computes waiting (see
-    /// [`EngineLimits::max_queued`](super::EngineLimits::max_queued)), and where it would have to wait inside a compute
-    /// of the same engine on the same thread, [`Timeout`](super::ErrorKind::Timeout) past
-    /// [`Limits::max_compute_time`](super::Limits::max_compute_time), [`RuntimeError`](super::ErrorKind::RuntimeError)
-    /// where it is [cancelled](Self::cancel) or the context is given back before it begins, and what the backend gives.
+    /// Those of every call on a context; [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if an input is
+    /// missing; [`TooLarge`](crate::nn::ErrorKind::TooLarge) past
+    /// [`Limits::max_compute_bytes`](crate::nn::Limits::max_compute_bytes) or
+    /// [`Limits::max_context_bytes`](crate::nn::Limits::max_context_bytes); [`Busy`](crate::nn::ErrorKind::Busy) past
+    /// [`Limits::max_computes`](crate::nn::Limits::max_computes), if the engine's queue is full, if this compute lost
+    /// its place in the full queue to a guest with fewer computes waiting (see
+    /// [`EngineLimits::max_queued`](crate::nn::EngineLimits::max_queued)), and if it would have to wait inside a
+    /// compute of the same engine on the same thread; [`Timeout`](crate::nn::ErrorKind::Timeout) past
+    /// [`Limits::max_compute_time`](crate::nn::Limits::max_compute_time);
+    /// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) if it is [cancelled](Self::cancel) or the context is closed
+    /// before it begins; and the errors of the backend.
     pub fn compute(&self, context: GuestHandle) -> Result<(), Error> {
         self.run(context, None)?.wait()
     }
 
-    /// As [`compute`](Self::compute), with `time` for the wait and the compute together where the guest's limits give
-    /// it more.
+    /// As [`compute`](Self::compute), with at most `time` for the wait and the compute together. The guest's own limit
+    /// still applies if it is shorter.
     ///
     /// # Errors
     ///
@@ -41,10 +42,10 @@ impl Guest {
         self.run(context, Some(time))?.wait()
     }
 
-    /// As [`compute`](Self::compute), on a thread of the engine's: returns at once, and the future ends when the
-    /// compute does. It has begun, or waits for its turn, before it is first polled; it is cancelled when it is
-    /// dropped, when the guest is, and by [`cancel`](Self::cancel). It keeps the context, though not the guest.
-    /// [`Busy`](super::ErrorKind::Busy) where no thread can be started for it.
+    /// As [`compute`](Self::compute), on a thread of the engine: returns at once, and the future completes with the
+    /// compute. The compute runs, or waits for its turn, before the first poll. It is cancelled by the drop of the
+    /// future, the drop of the guest, and [`cancel`](Self::cancel). The future keeps the context alive, but not the
+    /// guest. [`Busy`](crate::nn::ErrorKind::Busy) if no thread can be started for it.
     pub fn compute_async(&self, context: GuestHandle) -> Compute {
         COMPUTE.start(self.run(context, None))
     }
@@ -54,12 +55,12 @@ impl Guest {
         COMPUTE.start(self.run(context, Some(time)))
     }
 
-    /// Sets inputs, computes, and returns every output in the order of its index, under one use of the context: calls of
-    /// other threads on the context meet [`Busy`](super::ErrorKind::Busy), and come before or after the whole of it. As
-    /// `compute` of wasi-nn's component form.
+    /// Sets inputs, computes, and returns every output in the order of its index, under one claim of the context: a
+    /// concurrent call on the context gets [`Busy`](crate::nn::ErrorKind::Busy). This is `compute` of wasi-nn's
+    /// component form.
     ///
-    /// Each input is a pair as [`set_input`](Self::set_input) takes it. Those that are not given stay as they are. The
-    /// outputs may be read again by [`get_output`](Self::get_output). Inputs and outputs are copied once each.
+    /// Each input is a pair as [`set_input`](Self::set_input) takes it. Inputs that are not given keep their values.
+    /// The outputs can also be read by [`get_output`](Self::get_output). Inputs and outputs are copied once each.
     ///
     /// ```no_run
     /// # use graphpool::{GuestHandle, nn::{Error, Guest, Tensor}};
@@ -73,9 +74,9 @@ impl Guest {
     /// # Errors
     ///
     /// Those of [`set_input`](Self::set_input) and of [`compute`](Self::compute), and
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) for an input that is given twice. Where an input is refused
-    /// before a backend sees it, none is set. After any other error the context is as `compute` leaves it: the inputs are
-    /// set, and the outputs are those of the last compute that succeeded.
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) for an input that is given twice. If an input is
+    /// refused before the backend sees it, no input is set. After any other error the inputs are set, and the outputs
+    /// are those of the last compute that succeeded, as after `compute`.
     pub fn infer<'a, I, T>(
         &self,
         context: GuestHandle,
@@ -106,8 +107,8 @@ impl Guest {
         self.run_with(context, inputs, Some(time))?.wait()
     }
 
-    /// As [`infer`](Self::infer), on a thread of the engine's, as [`compute_async`](Self::compute_async). The inputs are
-    /// set before this returns, so that the future borrows none of them.
+    /// As [`infer`](Self::infer), on a thread of the engine, as [`compute_async`](Self::compute_async). The inputs are
+    /// set before this returns, so the future borrows none of them.
     pub fn infer_async<'a, I, T>(
         &self,
         context: GuestHandle,
@@ -134,14 +135,14 @@ impl Guest {
         INFER.start(self.run_with(context, inputs, Some(time)))
     }
 
-    /// Cancels the compute of a context, from any thread: one that waits for its turn ends at once, one that runs when
-    /// its backend next looks at its [`ComputeControl`](crate::backend::ComputeControl), both with
-    /// [`RuntimeError`](super::ErrorKind::RuntimeError). `false` where there is none; a compute that begins later is
+    /// Cancels the compute of a context, from any thread. A waiting compute ends at once; a running one ends when its
+    /// backend next checks its [`ComputeControl`](crate::backend::ComputeControl). Both end with
+    /// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError). Returns `false` if there is no compute; later computes are
     /// not affected.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such context.
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the guest has no such context.
     pub fn cancel(&self, context: GuestHandle) -> Result<bool, Error> {
         self.inner.report("cancel", self.inner.context("cancel", context).map(|context| context.cancel()))
     }

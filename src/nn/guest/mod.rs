@@ -1,7 +1,7 @@
-//! A guest: what one wasm instance sees of the engine.
+//! A guest: the view of the engine that one wasm instance has.
 //!
-//! Every call resolves its handle with a few atomic loads (the guest's table, then the engine's pool) to a reference
-//! of its own, and holds no lock and no epoch guard while it is inside a backend.
+//! Every call resolves its handle with a few atomic loads (the guest's table, then the engine's pool) to a reference of
+//! its own, and holds no lock and no epoch guard while it is inside a backend.
 
 pub(crate) mod builder;
 pub(crate) mod check;
@@ -28,14 +28,14 @@ use crate::nn::telemetry::stats::Counters;
 use crate::nn::{Encoding, Error, Limits, Target, Tensor, TensorDescription, TensorView};
 use crate::{GuestHandle, HandleTable};
 
-/// One wasm instance's view of an [`Engine`](super::Engine): its own handles, its own limits.
+/// One wasm instance's view of an [`Engine`](crate::nn::Engine), with its own handles and limits.
 ///
-/// Clones are the same guest, for the threads of one instance; every call may be made from any of them at any time.
-/// Like file descriptors, handles mean something in their guest alone: the same number in another names something of
-/// that one's own, or nothing. A graph's handle is refused where a context is wanted, and one that was given back is
-/// refused until some 2^31 others were given out.
+/// Clones share one guest, for the threads of one instance; every call may be made from any of them at any time.
+/// Handles are valid in their own guest only, like file descriptors: in another guest the same number refers to
+/// something of that guest, or to nothing. A handle of the wrong kind (graph or context) is refused. A handle that was
+/// given back is refused until about 2^31 others have been given out.
 ///
-/// Dropping the last clone cancels what the guest still computes and gives back everything that it still holds.
+/// Dropping the last clone cancels the guest's computes and releases everything that it holds.
 #[derive(Clone)]
 pub struct Guest {
     pub(super) inner: StdArc<GuestInner>,
@@ -43,32 +43,32 @@ pub struct Guest {
 
 /// Graphs.
 impl Guest {
-    /// Loads a model from its bytes, in as many parts as its encoding has. The bytes may be anything at all.
+    /// Loads a model from its bytes, in as many parts as its encoding has. The bytes may be hostile.
     ///
     /// # Errors
     ///
-    /// [`InvalidEncoding`](super::ErrorKind::InvalidEncoding) for bytes that are no such model,
-    /// [`UnsupportedOperation`](super::ErrorKind::UnsupportedOperation) where no backend takes the encoding for the
-    /// target, or the backend can't run the model, [`TooLarge`](super::ErrorKind::TooLarge) past
+    /// [`InvalidEncoding`](crate::nn::ErrorKind::InvalidEncoding) if the bytes are not a valid model,
+    /// [`UnsupportedOperation`](crate::nn::ErrorKind::UnsupportedOperation) if no backend supports the encoding for the
+    /// target, or the backend can't run the model, [`TooLarge`](crate::nn::ErrorKind::TooLarge) past
     /// [`Limits::max_graphs`] or [`Limits::max_graph_bytes`],
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) for no parts at all,
-    /// [`RuntimeError`](super::ErrorKind::RuntimeError) where the backend panics, and where a backend calls this inside
-    /// the load that it would have to wait for.
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) for a model without parts,
+    /// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) if the backend panics, and if a backend makes this call
+    /// inside the load that it would have to wait for.
     pub fn load(&self, parts: &[&[u8]], encoding: Encoding, target: Target) -> Result<GuestHandle, Error> {
         let call = "load";
         let Self { inner } = self;
         inner.report(call, observe::load_span(inner.id).in_scope(|| inner.load(call, parts, encoding, target)))
     }
 
-    /// Loads a model that the host has registered. Builds it where no guest has loaded it before, or waits for the
-    /// guest that does; loads of other models go on meanwhile. The handle means the name: a context runs on the version
-    /// that is current when it is opened; see [`Engine::reload_model`](super::Engine::reload_model).
+    /// Loads a model that the host has registered. Builds it if it has no version yet, or waits for a concurrent build
+    /// of it; loads of other models go on meanwhile. The handle refers to the name: a context runs on the version that
+    /// is current when it is opened; see [`Engine::reload_model`](crate::nn::Engine::reload_model).
     ///
     /// # Errors
     ///
-    /// [`NotFound`](super::ErrorKind::NotFound) where no model has the name, or the guest may not load it,
-    /// [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_graphs`] or [`Limits::max_name_bytes`],
-    /// and what the build gives.
+    /// [`NotFound`](crate::nn::ErrorKind::NotFound) if no model has the name, or the guest may not load it,
+    /// [`TooLarge`](crate::nn::ErrorKind::TooLarge) past [`Limits::max_graphs`] or [`Limits::max_name_bytes`], and the
+    /// errors of the build.
     pub fn load_by_name(&self, name: &str) -> Result<GuestHandle, Error> {
         let call = "load_by_name";
         let Self { inner } = self;
@@ -76,20 +76,21 @@ impl Guest {
         inner.report(call, observe::load_by_name_span(inner.id, name).in_scope(load))
     }
 
-    /// Loads a model that the host has registered, with a configuration of the guest's in the place of the host's, where
-    /// the host allows that for the name ([`ModelSource::with_guest_configs`](super::ModelSource::with_guest_configs)).
-    /// What the text means is the backend's.
+    /// Loads a model that the host has registered, with the guest's configuration in place of the host's, if the host
+    /// allows that for the name ([`ModelSource::with_guest_configs`](crate::nn::ModelSource::with_guest_configs)). The
+    /// backend defines the meaning of the text.
     ///
-    /// The handle means a graph beside the name's own. It is shared by all guests that load the name with the same text,
-    /// byte for byte; it stays what it is when the name is reloaded or removed, and goes with its last handle and
-    /// context. After a reload, a load with the same text gives another graph, of the new version. A text of nothing but
-    /// blanks is none: then this is [`load_by_name`](Self::load_by_name), which needs no permission.
+    /// The handle refers to a graph separate from the name's own. All guests that load the name with the same text,
+    /// byte for byte, share that graph. A reload or removal of the name does not change it, and it is released with its
+    /// last handle and context. After a reload, a load with the same text gives another graph, of the new version. A
+    /// text that is empty or only whitespace is no configuration: the call is then
+    /// [`load_by_name`](Self::load_by_name), which needs no permission.
     ///
     /// # Errors
     ///
-    /// Those of [`load_by_name`](Self::load_by_name); [`Security`](super::ErrorKind::Security) where the host does not
-    /// allow it for the name; [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_config_bytes`];
-    /// [`Busy`](super::ErrorKind::Busy) where as many graphs with configurations of the name exist as the host allows.
+    /// Those of [`load_by_name`](Self::load_by_name); [`Security`](crate::nn::ErrorKind::Security) if the host does not
+    /// allow it for the name; [`TooLarge`](crate::nn::ErrorKind::TooLarge) past [`Limits::max_config_bytes`];
+    /// [`Busy`](crate::nn::ErrorKind::Busy) if the name has its maximum of graphs with configurations.
     pub fn load_by_name_with_config(&self, name: &str, config: &str) -> Result<GuestHandle, Error> {
         let call = "load_by_name_with_config";
         let Self { inner } = self;
@@ -101,18 +102,18 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such graph,
-    /// [`TooLarge`](super::ErrorKind::TooLarge) past [`Limits::max_contexts`], and what the backend gives.
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the guest has no such graph,
+    /// [`TooLarge`](crate::nn::ErrorKind::TooLarge) past [`Limits::max_contexts`], and the errors of the backend.
     pub fn init_execution_context(&self, graph: GuestHandle) -> Result<GuestHandle, Error> {
         let call = "init_execution_context";
         self.inner.report(call, self.inner.init_execution_context(call, graph))
     }
 
-    /// Gives the graph's handle back. Its contexts go on.
+    /// Releases the graph's handle. Its contexts stay usable.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such graph.
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the guest has no such graph.
     pub fn unload(&self, graph: GuestHandle) -> Result<(), Error> {
         let Self { inner } = self;
         let handle = inner.graphs.unbind(graph).ok_or_else(|| unknown_handle("unload", "graph", graph));
@@ -125,19 +126,21 @@ impl Guest {
 
 /// Contexts.
 ///
-/// A context is used by one call at a time: a second one meets [`Busy`](super::ErrorKind::Busy) at once. Different
-/// contexts never wait for each other. Each call gives [`InvalidArgument`](super::ErrorKind::InvalidArgument) where
-/// the guest has no such context, and [`RuntimeError`](super::ErrorKind::RuntimeError) where the backend panics, and
-/// at every call after that. A context that is found to hold more than a limit lets it gives
-/// [`TooLarge`](super::ErrorKind::TooLarge) or [`Busy`](super::ErrorKind::Busy) once and is lost like that, too.
+/// A context is used by one call at a time: a concurrent call gets [`Busy`](crate::nn::ErrorKind::Busy) at once. Calls
+/// on different contexts do not block each other. Each call gives
+/// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the guest has no such context, and
+/// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) if the backend panics; the context is then lost, and every
+/// later call on it gives this error, too. A context that exceeds a memory limit gives
+/// [`TooLarge`](crate::nn::ErrorKind::TooLarge) or [`Busy`](crate::nn::ErrorKind::Busy) once, and is lost in the same
+/// way.
 impl Guest {
-    /// Gives the context a copy of `tensor` (a [`TensorView`] or a `&Tensor`) as its input `input`: a `u32` for its index
-    /// or a `&str` for its name.
+    /// Copies `tensor` (a [`TensorView`] or a `&Tensor`) as the context's input `input`: a `u32` for its index or a
+    /// `&str` for its name.
     ///
     /// # Errors
     ///
-    /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where there is no
-    /// such input, or it has another type or other fixed sizes; [`TooLarge`](super::ErrorKind::TooLarge) past
+    /// Those of every call on a context; [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if there is no such
+    /// input, or it has another type or other fixed sizes; [`TooLarge`](crate::nn::ErrorKind::TooLarge) past
     /// [`Limits::max_tensor_rank`], [`Limits::max_tensor_bytes`] or [`Limits::max_context_bytes`].
     pub fn set_input<'a>(
         &self,
@@ -158,13 +161,13 @@ impl Guest {
         self.inner.report(call, set(input.into()))
     }
 
-    /// Copies the data of an output of the last compute into `buffer`, and says how many bytes that were.
+    /// Copies the data of an output of the last compute into `buffer`, and returns the number of bytes copied.
     ///
     /// # Errors
     ///
-    /// Those of every call on a context; [`InvalidArgument`](super::ErrorKind::InvalidArgument) where there is no
-    /// such output, or nothing was computed yet; [`TooLarge`](super::ErrorKind::TooLarge) where `buffer` is shorter
-    /// than the data: then nothing is written, and [`Error::needed_bytes`] is the length of the data.
+    /// Those of every call on a context; [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if there is no such
+    /// output, or nothing was computed yet; [`TooLarge`](crate::nn::ErrorKind::TooLarge) if `buffer` is shorter than
+    /// the data: then nothing is written, and [`Error::needed_bytes`] is the length of the data.
     pub fn get_output<'a>(
         &self,
         context: GuestHandle,
@@ -188,13 +191,13 @@ impl Guest {
         self.with_output("output", context, output.into(), |tensor| Ok(tensor.to_owned()))
     }
 
-    /// Gives the context back. A compute that waits for its turn is cancelled: nothing of the context begins after this
-    /// has returned. A call that is inside it ends as it would have, and only then its memory goes; what it computes is
-    /// the guest's still, and is cancelled when that is dropped.
+    /// Closes the context. A compute that waits for its turn is cancelled: no compute of the context begins after this
+    /// has returned. A call that is inside completes normally, and the context's memory is released after it. A running
+    /// compute still belongs to the guest, and is cancelled when the guest is dropped.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has no such context.
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the guest has no such context.
     pub fn drop_context(&self, context: GuestHandle) -> Result<(), Error> {
         let Self { inner } = self;
         let handle = inner.contexts.unbind(context).ok_or_else(|| unknown_handle("drop_context", "context", context));
@@ -226,7 +229,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has neither.
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the guest has neither.
     pub fn inputs(&self, graph_or_context: GuestHandle) -> Result<StdArc<[TensorDescription]>, Error> {
         self.describe("inputs", graph_or_context, Graph::inputs, Context::inputs)
     }
@@ -235,12 +238,12 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument) where the guest has neither.
+    /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the guest has neither.
     pub fn outputs(&self, graph_or_context: GuestHandle) -> Result<StdArc<[TensorDescription]>, Error> {
         self.describe("outputs", graph_or_context, Graph::outputs, Context::outputs)
     }
 
-    /// What this guest may have.
+    /// The guest's limits.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.inner.limits
@@ -253,7 +256,7 @@ impl Guest {
         of_graph: fn(&Graph) -> &StdArc<[TensorDescription]>,
         of_context: fn(&Context) -> &StdArc<[TensorDescription]>,
     ) -> Result<StdArc<[TensorDescription]>, Error> {
-        // A handle says which kind it is: at most one of the tables knows it.
+        // A handle contains its kind, so at most one of the tables has it.
         let described = if let Some(loaded) = self.inner.find_graph(handle) {
             loaded.graph().map(|graph| StdArc::clone(of_graph(&graph)))
         } else {

@@ -1,4 +1,4 @@
-//! The two pools of an engine.
+//! The two pools of an engine: graphs and contexts.
 
 use crate::nn::graphs::entry::Entry;
 use crate::nn::graphs::loaded::LoadedGraph;
@@ -10,7 +10,7 @@ pub(crate) const GRAPH: Kind = Kind::Zero;
 /// The kind of the guest handles of contexts.
 pub(crate) const CONTEXT: Kind = Kind::One;
 
-/// Every graph and context that a guest of one engine can name.
+/// The graphs and contexts of all guests of one engine.
 pub(crate) struct Pools {
     pub(crate) graphs: Pool<Entry<LoadedGraph>>,
     pub(crate) contexts: Pool<Entry<Context>>,
@@ -21,13 +21,13 @@ impl Pools {
         Self { graphs: Pool::new(), contexts: Pool::new() }
     }
 
-    /// Hands this thread's removals to the collector, and collects what nobody can read any more.
+    /// Hands this thread's removals to the collector, and frees removed entries that no thread can read any more.
     pub(crate) fn flush(&self) {
         self.graphs.flush();
         self.contexts.flush();
     }
 
-    /// Removed entries whose grace period is not over: empty cells.
+    /// The number of removed entries whose grace period is not over; these are empty cells.
     pub(crate) fn awaiting_reclamation(&self) -> usize {
         (self.graphs.stats().awaiting_reclamation + self.contexts.stats().awaiting_reclamation) as usize
     }

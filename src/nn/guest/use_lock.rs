@@ -1,4 +1,4 @@
-//! Who may use a context now, and who tears it down: one word, three transitions, nobody ever waits.
+//! A one-word, non-blocking lock: who may use a context now, and who tears it down.
 //!
 //! ```text
 //!            claim
@@ -14,11 +14,12 @@
 //! ```
 //!
 //! * C1: between a successful [`claim`](UseLock::claim) and its [`release`](UseLock::release) no other claim succeeds.
-//! * C2: of all calls of [`close`](UseLock::close) and `release`, exactly one is told to tear the context down, and
-//!   after that no claim succeeds.
+//! * C2: exactly one of all calls of [`close`](UseLock::close) and `release` returns that its caller must tear the
+//!   context down, and no claim succeeds after that.
 //!
-//! C2, by what the first `close` finds in the word: if IDLE, no claim succeeds after it and so no release follows. If
-//! BUSY, the release that ends that claim finds CLOSED, and there is no other. Every later `close` finds CLOSED.
+//! C2 follows from what the first `close` finds in the word. If it finds IDLE, no claim succeeds after it, so no
+//! release follows. If it finds BUSY, the release that ends that claim finds CLOSED, and there is no other release.
+//! Every later `close` finds CLOSED.
 
 use crate::sync::atomic::{AtomicU32, Ordering};
 
@@ -26,7 +27,7 @@ const IDLE: u32 = 0;
 const BUSY: u32 = 1;
 const CLOSED: u32 = 2;
 
-/// Why a claim was refused.
+/// The reason for a refused claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// Another call holds the claim.
@@ -35,19 +36,19 @@ pub(crate) enum Refused {
     Closed,
 }
 
-/// The right to use what it stands beside.
+/// The exclusive right to use the value next to it.
 #[derive(Debug)]
 pub(crate) struct UseLock {
     word: AtomicU32,
 }
 
-/// Who is to tear down what was claimed.
+/// Whether the caller must tear down the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Teardown {
-    /// The caller, now: nobody else can reach it any more.
+    /// The caller must: no other call can reach the value.
     ByCaller,
-    /// Not the caller.
+    /// Another call has done it or will.
     NotByCaller,
 }
 
@@ -56,10 +57,10 @@ impl UseLock {
         Self { word: AtomicU32::new(IDLE) }
     }
 
-    /// Takes the claim if nobody has it. One compare-exchange.
+    /// Takes the claim if it is free. One compare-exchange.
     pub(crate) fn claim(&self) -> Result<(), Refused> {
-        // Acquire: pairs with the Release of the `release` that made the word IDLE, so that what the last user left
-        // behind is seen. Relaxed on failure: nothing is read on the strength of it.
+        // Acquire: pairs with the Release of the `release` that made the word IDLE, so that the writes of the last user
+        // are seen. Relaxed on failure: no data is read after it.
         match self.word.compare_exchange(IDLE, BUSY, Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => Ok(()),
             Err(BUSY) => Err(Refused::Busy),
@@ -67,25 +68,26 @@ impl UseLock {
         }
     }
 
-    /// Gives the claim back. Only for whoever holds it.
+    /// Gives the claim back. Only the holder of the claim may call it.
     pub(crate) fn release(&self) -> Teardown {
         // Release: pairs with the Acquire of the next `claim`, or of the `close` that finds the word IDLE. Relaxed on
-        // failure: a closer that found BUSY has left nothing to be seen.
+        // failure: a `close` that found BUSY has written no data.
         match self.word.compare_exchange(BUSY, IDLE, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => Teardown::NotByCaller,
             Err(_) => Teardown::ByCaller,
         }
     }
 
-    /// Lets no further claim succeed.
+    /// Refuses all further claims.
     pub(crate) fn close(&self) -> Teardown {
-        // Acquire: pairs with the Release of the last `release`, whose leavings the closer tears down if it finds IDLE.
+        // Acquire: pairs with the Release of the last `release`, so that a `close` that finds IDLE sees the writes of
+        // the last user.
         if self.word.swap(CLOSED, Ordering::Acquire) == IDLE { Teardown::ByCaller } else { Teardown::NotByCaller }
     }
 
-    /// Whether [`close`](Self::close) was called. The lock of what it stands beside orders the two.
+    /// Whether [`close`](Self::close) was called. The lock of the value next to it orders the two.
     pub(crate) fn is_closed(&self) -> bool {
-        // Relaxed: nothing is read on the strength of it.
+        // Relaxed: no data is read after it.
         self.word.load(Ordering::Relaxed) == CLOSED
     }
 }
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_closes_an_idle_one_takes_it_down() {
+    fn a_close_of_an_idle_lock_tears_down() {
         let use_lock = UseLock::new();
         assert_eq!(use_lock.close(), Teardown::ByCaller);
         assert_eq!(use_lock.close(), Teardown::NotByCaller);
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_uses_it_when_it_is_closed_takes_it_down() {
+    fn the_release_after_a_close_tears_down() {
         let use_lock = UseLock::new();
         use_lock.claim().unwrap();
         assert_eq!(use_lock.close(), Teardown::NotByCaller);
@@ -132,7 +134,7 @@ mod models {
     use crate::model_support::explore;
     use crate::sync::atomic::AtomicUsize;
 
-    /// What is claimed: loom reports two accesses to it that nothing keeps apart.
+    /// The claimed value: loom reports two accesses to it that are not ordered.
     struct Claimed {
         use_lock: UseLock,
         cell: UnsafeCell<()>,
@@ -157,7 +159,7 @@ mod models {
         }
     }
 
-    /// C1 and C2: two users and one who closes.
+    /// C1 and C2: two users and a `close`.
     #[test]
     fn one_user_at_a_time_and_one_who_takes_it_down() {
         explore("one user at a time and one who tears it down", || {

@@ -1,16 +1,16 @@
-//! What one guest may have and ask for, and what all of them may together.
+//! The limits of one guest, and of all guests of an engine together.
 
 pub(crate) mod usage;
 
 use std::thread;
 use std::time::Duration;
 
-/// Bounds of one guest. Each is inclusive: a guest may have exactly as much as it says.
+/// The limits of one guest. Each bound is inclusive.
 ///
-/// Past a bound a call gives [`TooLarge`](super::ErrorKind::TooLarge) with the value and the bound in its message,
-/// before anything is allocated for it; but [`Busy`](super::ErrorKind::Busy) past [`max_computes`](Self::max_computes),
-/// and [`Timeout`](super::ErrorKind::Timeout) past [`max_compute_time`](Self::max_compute_time). `usize::MAX` is no
-/// bound.
+/// A call that exceeds a bound gives [`TooLarge`](crate::nn::ErrorKind::TooLarge) with the value and the bound in its
+/// message, before anything is allocated for it. The exceptions are [`Busy`](crate::nn::ErrorKind::Busy) past
+/// [`max_computes`](Self::max_computes), and [`Timeout`](crate::nn::ErrorKind::Timeout) past
+/// [`max_compute_time`](Self::max_compute_time). `usize::MAX` means unbounded.
 ///
 /// ```
 /// use graphpool::nn::Limits;
@@ -35,9 +35,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 64 graphs, 256 contexts, 1 GiB of models, 1 GiB in contexts, tensors of 256 MiB and 16 dimensions, 256
-    /// computes at one time, 1 GiB and 60 s for each of them, names of 256 bytes and
-    /// configurations of 64 KiB.
+    /// 64 graphs, 256 contexts, 1 GiB of models, 1 GiB in contexts, tensors of 256 MiB and 16 dimensions, 256 computes
+    /// at one time, 1 GiB and 60 s for each of them, names of 256 bytes and configurations of 64 KiB.
     fn default() -> Self {
         Self {
             max_graphs: 64,
@@ -85,13 +84,13 @@ macro_rules! engine_bounds {
 macro_rules! bounds {
     ($($(#[doc = $doc:expr])* $bound:ident $setter:ident),* $(,)?) => {
         impl Limits {
-            /// No bound on anything: for guests that are trusted like the host itself.
+            /// No limits, for guests that are as trusted as the host.
             #[must_use]
             pub const fn unlimited() -> Self {
                 Self { $($bound: usize::MAX,)* max_compute_time: Duration::MAX }
             }
 
-            /// Of each bound the lower one.
+            /// The lower of each pair of bounds.
             #[must_use]
             pub fn at_most(self, other: &Self) -> Self {
                 Self {
@@ -106,43 +105,43 @@ macro_rules! bounds {
 }
 
 bounds! {
-    /// Graph handles that the guest may hold at one time, loaded and by name together.
+    /// Graph handles that the guest may hold at one time, of models from bytes and by name together.
     max_graphs with_max_graphs,
-    /// Contexts that the guest may hold at one time; one that a call still uses counts until that call ends.
+    /// Contexts that the guest may hold at one time; a context counts until the last call inside it has ended.
     max_contexts with_max_contexts,
-    /// Bytes of the models that the guest has loaded itself, as their backend counts them
-    /// ([`BackendGraph::memory`](crate::backend::BackendGraph::memory)). A model counts until neither its handle nor
-    /// a context of it is left. Named models are the host's, and count for no guest.
+    /// Bytes of the models that the guest has loaded from bytes, as their backend counts them
+    /// ([`BackendGraph::memory`](crate::backend::BackendGraph::memory)). A model counts until its handle and its last
+    /// context are gone. Named models belong to the host, and count for no guest.
     max_graph_bytes with_max_graph_bytes,
     /// Bytes of the data of one input tensor.
     max_tensor_bytes with_max_tensor_bytes,
     /// Dimensions of one input tensor.
     max_tensor_rank with_max_tensor_rank,
-    /// Bytes of tensors, intermediate ones and outputs together, that one compute may have alive at one time; the
-    /// backend keeps to it.
+    /// Bytes of tensors, intermediate ones and outputs together, that may be alive at one time in one compute; the
+    /// backend enforces it.
     max_compute_bytes with_max_compute_bytes,
     /// Computes that the guest may have at one time, running and waiting together.
     max_computes with_max_computes,
     /// Bytes that the guest's contexts may hold together between calls, as their backends count them
-    /// ([`BackendContext::memory`](crate::backend::BackendContext::memory)), and at least those of their inputs; and 8
-    /// for each input of a graph that has more than 128. An input is refused before it is taken; a context whose
-    /// compute leaves it with more is lost.
+    /// ([`BackendContext::memory`](crate::backend::BackendContext::memory)), and at least those of their inputs; a
+    /// graph with more than 128 inputs adds 8 bytes for each of them. An input over the limit is refused before it is
+    /// copied; a context that exceeds the limit after a compute is lost.
     max_context_bytes with_max_context_bytes,
     /// Bytes of a model's name.
     max_name_bytes with_max_name_bytes,
-    /// Bytes of the configuration that the guest gives a named model.
+    /// Bytes of the configuration with which the guest loads a named model.
     max_config_bytes with_max_config_bytes,
 }
 
 impl Limits {
-    /// Time that a compute may take, the wait for its turn included. A backend that does not look at its
-    /// [`ComputeControl`](crate::backend::ComputeControl) goes on to its end all the same. `Duration::MAX` is no bound.
+    /// The longest time of a compute, including the wait for its turn. A backend that does not check its
+    /// [`ComputeControl`](crate::backend::ComputeControl) runs to its end regardless. `Duration::MAX` means unbounded.
     #[must_use]
     pub const fn max_compute_time(&self) -> Duration {
         self.max_compute_time
     }
 
-    /// The same with another [`max_compute_time`](Self::max_compute_time).
+    /// Sets [`max_compute_time`](Self::max_compute_time).
     #[must_use]
     pub const fn with_max_compute_time(mut self, bound: Duration) -> Self {
         self.max_compute_time = bound;
@@ -150,12 +149,12 @@ impl Limits {
     }
 }
 
-/// Bounds of one engine, over all of its guests. Each is inclusive.
+/// The limits of one engine, over all of its guests. Each bound is inclusive.
 ///
-/// What would fit if others had less gives [`Busy`](super::ErrorKind::Busy), and the same call may succeed later; what
-/// is more than the bound by itself gives [`TooLarge`](super::ErrorKind::TooLarge). What was given back is no longer
-/// counted: a load that finds no room waits for models that are being released, for up to a second. For bounds of
-/// single tensors and computes see [`EngineBuilder::with_ceiling`](super::EngineBuilder::with_ceiling).
+/// A request that would fit if other guests held less gives [`Busy`](crate::nn::ErrorKind::Busy), and may succeed
+/// later; a request that exceeds the bound by itself gives [`TooLarge`](crate::nn::ErrorKind::TooLarge). A load that
+/// finds no room waits up to a second for models that are being released. For the bounds of single tensors and computes
+/// see [`EngineBuilder::with_ceiling`](crate::nn::EngineBuilder::with_ceiling).
 ///
 /// ```
 /// use graphpool::nn::EngineLimits;
@@ -175,8 +174,8 @@ pub struct EngineLimits {
 }
 
 impl Default for EngineLimits {
-    /// As many computes as the machine has processors, and 1,024 that wait; 4,096 graphs, 65,536 contexts, and no bound
-    /// on the bytes of either.
+    /// As many running computes as the machine has processors, and 1,024 waiting ones; 4,096 graphs, 65,536 contexts,
+    /// and no bound on the bytes of either.
     fn default() -> Self {
         let max_computing = thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -191,7 +190,7 @@ impl Default for EngineLimits {
 }
 
 engine_bounds! {
-    /// Models in memory. One that many guests share is one.
+    /// Models in memory. A model that several guests share counts once.
     max_graphs with_max_graphs,
     /// Contexts in memory.
     max_contexts with_max_contexts,
@@ -202,8 +201,8 @@ engine_bounds! {
     max_context_bytes with_max_context_bytes,
     /// Computes that run at one time; others wait for their turn, and guests take turns. At least 1.
     max_computing with_max_computing,
-    /// Computes that wait at one time. Where as many do, the next one gets a place if another guest has at least two
-    /// more there than its own guest: the newest of that guest ends with [`Busy`](super::ErrorKind::Busy). Otherwise the
-    /// next one does.
+    /// Computes that wait at one time. If the queue is full, a further compute gets a place only if another guest has
+    /// at least two more computes there than its own guest: then the newest compute of that guest ends with
+    /// [`Busy`](crate::nn::ErrorKind::Busy). Otherwise the further compute does.
     max_queued with_max_queued,
 }

@@ -1,10 +1,10 @@
-//! What a guest holds, counted against its limits.
+//! Budgets and reservations: they count what guests and engines hold against their limits.
 //!
-//! * U1: a [`Budget`] never counts more than its bound, at no moment and for no number of threads.
-//! * U2: what a [`Reservation`] took is given back exactly once.
-//! * U3: a [`Charge`] is given back when the last of its holders has let go, and nobody can hold it after that.
+//! * U1: a [`Budget`] never counts more than its bound, for any number of threads.
+//! * U2: a [`Reservation`] gives back what it took exactly once.
+//! * U3: a [`Charge`] is given back when its last holder is gone, and gets no further holder after that.
 //!
-//! The counters carry no data from thread to thread, so all their accesses are Relaxed: what U1 to U3 say is about the
+//! The counters carry no data from thread to thread, so all their accesses are Relaxed: U1 to U3 depend only on the
 //! order of changes of one word each.
 
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use std::sync::Arc;
 use crate::nn::{EngineLimits, Error, ErrorKind, Limits};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// A count with a bound.
+/// A counter with a bound.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    /// Which limit it is, in the words of an error: "engine graph bytes".
+    /// The name of the limit in error messages: "engine graph bytes".
     what: &'static str,
-    /// What is counted, in the words of an error: "bytes".
+    /// The unit in error messages: "bytes".
     unit: &'static str,
-    /// The error past the bound, for an amount that would fit if the rest were given back.
+    /// The error kind past the bound, for an amount that would fit if all other reservations ended.
     refusal: ErrorKind,
     bound: usize,
     used: AtomicUsize,
@@ -30,12 +30,12 @@ impl Budget {
         Self { what, unit, refusal, bound, used: AtomicUsize::new(0) }
     }
 
-    /// What may still be taken; out of date as soon as it is read.
+    /// The free amount; it may change as soon as it is read.
     pub(crate) fn left(&self) -> usize {
         self.bound.saturating_sub(self.used.load(Ordering::Relaxed))
     }
 
-    /// Takes `amount`, or says what is in use.
+    /// Takes `amount`, or fails with the amount in use.
     fn take(&self, amount: usize) -> Result<(), usize> {
         self.used
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -44,7 +44,7 @@ impl Budget {
             .map(drop)
     }
 
-    /// The error for a holder that wants `more` where there is `used`, and would have `whole` then.
+    /// The error for a request of `more` with `used` in use; the requester would then hold `whole`.
     fn refuse(&self, used: usize, more: usize, whole: usize) -> Error {
         let Self { what, unit, bound, .. } = self;
         let kind = if whole <= *bound { self.refusal } else { ErrorKind::TooLarge };
@@ -85,13 +85,13 @@ impl Usage {
             contexts: budget("engine context", "contexts", limits.max_contexts()),
             graph_bytes: budget("engine graph bytes", "bytes", limits.max_graph_bytes()),
             context_bytes: budget("engine context bytes", "bytes", limits.max_context_bytes()),
-            // The admission has their bound.
+            // The admission enforces their bound.
             computes: budget("engine compute", "computes", usize::MAX),
         })
     }
 }
 
-/// Part of a budget, given back when it is dropped or earlier.
+/// A part of a budget, given back by `release` or by the drop.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     usage: Arc<Usage>,
@@ -100,7 +100,7 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Takes `amount` of what `budget` picks, for `call`.
+    /// Takes `amount` of the budget that `budget` selects, for `call`.
     pub(crate) fn new(
         usage: &Arc<Usage>,
         budget: fn(&Usage) -> &Budget,
@@ -110,7 +110,7 @@ impl Reservation {
         Self::of(usage, budget, amount).map_err(|error| error.of(call))
     }
 
-    /// Takes `amount` of what `budget` picks, for whichever call reports the error.
+    /// Takes `amount` of the budget that `budget` selects; the caller adds the name of the call to the error.
     pub(crate) fn of(usage: &Arc<Usage>, budget: fn(&Usage) -> &Budget, amount: usize) -> Result<Self, Error> {
         let picked = budget(usage);
         picked.take(amount).map_err(|used| picked.refuse(used, amount, amount))?;
@@ -121,13 +121,13 @@ impl Reservation {
         self.amount.load(Ordering::Relaxed)
     }
 
-    /// Changes the amount of something that is in use. What was taken before stays taken where more is refused.
+    /// Changes the amount. If more is refused, the amount stays as it was.
     pub(crate) fn resize(&mut self, amount: usize) -> Result<(), Error> {
         self.change(amount).map_err(|(used, more)| (self.budget)(&self.usage).refuse(used, more, amount))
     }
 
-    /// As [`resize`](Self::resize), for a request that has taken what it knew of before: that is not in use yet, and is
-    /// part of what is requested.
+    /// As [`resize`](Self::resize), for a request that has reserved a first part already: the error counts that part as
+    /// requested, not as in use.
     pub(crate) fn settle(&mut self, amount: usize) -> Result<(), Error> {
         let taken = self.amount.load(Ordering::Relaxed);
         self.change(amount).map_err(|(used, _)| {
@@ -136,7 +136,7 @@ impl Reservation {
         })
     }
 
-    /// Where more is refused: what is in use, this with it, and how much more was wanted.
+    /// If more is refused: the amount in use, with this reservation, and the missing amount.
     fn change(&mut self, amount: usize) -> Result<(), (usize, usize)> {
         let budget = (self.budget)(&self.usage);
         let taken = self.amount.load(Ordering::Relaxed);
@@ -148,7 +148,7 @@ impl Reservation {
         Ok(())
     }
 
-    /// Gives the whole amount back; `true` for the call that did, where there was any.
+    /// Gives the whole amount back; `true` for the call that did so, if there was any.
     pub(crate) fn give_back(&self) -> bool {
         let amount = self.amount.swap(0, Ordering::Relaxed);
         (self.budget)(&self.usage).give_back(amount);
@@ -162,7 +162,7 @@ impl Drop for Reservation {
     }
 }
 
-/// A reservation that several hold: a graph's handle and the contexts of that graph.
+/// A reservation with several holders: a graph's handle and the contexts of that graph.
 #[derive(Debug)]
 pub(crate) struct Charge {
     reservation: Reservation,
@@ -170,12 +170,12 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
-    /// A charge with one holder, which ends with [`release`](Self::release).
+    /// Creates a charge with one holder, which ends with [`release`](Self::release).
     pub(crate) fn new(reservation: Reservation) -> Arc<Self> {
         Arc::new(Self { reservation, holders: AtomicUsize::new(1) })
     }
 
-    /// One more holder, or `None` when the last has let go.
+    /// Adds a holder; `None` if the last holder is gone.
     pub(crate) fn hold(self: &Arc<Self>) -> Option<Hold> {
         self.holders
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |holders| (holders > 0).then(|| holders + 1))
@@ -183,7 +183,7 @@ impl Charge {
             .map(|_| Hold(Arc::clone(self)))
     }
 
-    /// Once for the holder that [`new`](Self::new) made.
+    /// Ends the holder that [`new`](Self::new) made. Called once.
     pub(crate) fn release(&self) {
         if self.holders.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.reservation.give_back();
@@ -191,7 +191,7 @@ impl Charge {
     }
 }
 
-/// One holder of a [`Charge`].
+/// A holder of a [`Charge`].
 #[derive(Debug)]
 pub(crate) struct Hold(Arc<Charge>);
 
@@ -234,11 +234,11 @@ mod tests {
         let mut part = reserve(&usage, 4).unwrap();
         let other = reserve(&usage, 1).unwrap();
         let words = |result: Result<(), Error>| result.unwrap_err().message().to_owned();
-        let told = "graph bytes limit exceeded: 5 of 10 bytes in use, 6 more requested";
-        assert_eq!(words(part.resize(10)), told);
-        // What it has taken is of the same request.
-        let told = "graph bytes limit exceeded: 1 of 10 bytes in use, 10 more requested";
-        assert_eq!(words(part.settle(10)), told);
+        let expected = "graph bytes limit exceeded: 5 of 10 bytes in use, 6 more requested";
+        assert_eq!(words(part.resize(10)), expected);
+        // Its first part belongs to the same request.
+        let expected = "graph bytes limit exceeded: 1 of 10 bytes in use, 10 more requested";
+        assert_eq!(words(part.settle(10)), expected);
         assert_eq!(part.settle(usize::MAX).unwrap_err().kind(), ErrorKind::TooLarge);
         drop(other);
         assert_eq!(usage.graph_bytes.left(), 6);
@@ -317,10 +317,10 @@ mod models {
         });
     }
 
-    /// U3: the handle is given back while a context is opened.
+    /// U3: the handle is released while a context is opened.
     #[test]
-    fn whoever_holds_a_charge_finds_it_reserved() {
-        explore("whoever holds a charge finds it reserved", || {
+    fn a_holder_of_a_charge_finds_it_reserved() {
+        explore("a holder of a charge finds it reserved", || {
             let usage = Usage::new(&Limits::default().with_max_graph_bytes(1));
             let charge = Charge::new(reserve(&usage, 1).unwrap());
             let other = thread::spawn({

@@ -1,4 +1,4 @@
-//! How many computes run at one time, and who waits.
+//! Admission control: bounds the number of running computes and queues the others.
 //!
 //! ```text
 //!   word:  ┌──────────────┬──────────────┐
@@ -6,23 +6,24 @@
 //!          └──────────────┴──────────────┘
 //! ```
 //!
-//! Nobody who finds room takes a lock, and nobody who leaves while none wait does. `waiting` changes under the lock of
-//! the queue only, and is its length then.
+//! A compute that finds room takes no lock, and neither does one that ends while the queue is empty. `waiting` changes
+//! only under the lock of the queue, and then equals its length.
 //!
-//! * A1: `running` is never over the bound, and each of it is one [`Permit`].
-//! * A2: where somebody waits, as many run as may: so there is a permit whose end hands it on.
-//! * A3: of those who wait, the next to be let in is the one whose turn it is: guests take turns, and each guest's own
-//!   come in the order in which they were queued. Where the queue is full, a guest that has fewer waiting than another
-//!   gets a place of that one's (Q1 to Q3 of the [queue](queue)). So what one guest queues costs others one turn.
-//! * A4: of everybody who was queued, `end` is called exactly once, without any lock held.
-//! * A5: a permit is handed on by a loop: whoever has no use for it gives it back to the caller of `end`, so that the
-//!   stack does not grow with the queue.
-//! * A6: somebody looks at the deadlines: where one waits that has a deadline, the timer is awake, or wakes by then, or
+//! * A1: `running` never exceeds the bound, and equals the number of [`Permit`]s.
+//! * A2: while a compute waits, the bound is fully used: so there is a permit whose end admits the next one.
+//! * A3: the next compute to be admitted is the one whose turn it is: guests take turns, and each guest's computes keep
+//!   the order in which they were queued. If the queue is full, a guest that has fewer waiting computes than another
+//!   takes a place of that guest (Q1 to Q3 of the [queue]). So the computes that one guest queues cost others
+//!   one turn.
+//! * A4: `end` is called exactly once for every queued compute, without any lock held.
+//! * A5: a permit is handed on by a loop: an `end` that has no use for it returns it to its caller, so that the stack
+//!   does not grow with the queue.
+//! * A6: deadlines are enforced: while a compute with a deadline waits, the timer thread is awake, or wakes by then, or
 //!   could not be started.
 //!
-//! A2, by what changes the word: `waiting` goes up only from a word that says that `running` is at the bound or that
-//! somebody waits already, and `running` goes down only from a word that says that nobody waits; both by one
-//! compare-exchange of the whole word. Whoever makes room in a full queue leaves the word as it is.
+//! A2 follows from the changes of the word: `waiting` goes up only if `running` is at the bound or a compute waits
+//! already, and `running` goes down only if no compute waits; each is one compare-exchange of the whole word. A compute
+//! that is displaced in a full queue leaves the word as it is.
 
 mod queue;
 
@@ -39,16 +40,16 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 const WAITING: u64 = 1 << 32;
 const RUNNING: u64 = 1;
 
-/// How long the timer's thread stays without a deadline to look at, so that it is not started for each.
+/// How long the timer thread stays without a deadline, so that it is not started for each one.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// The gate before the backends of one engine.
+/// The admission control of one engine.
 pub(crate) struct Admission {
     bound: usize,
     queue_bound: usize,
     word: AtomicU64,
     state: Mutex<State>,
-    /// For the timer: it is to look again.
+    /// Tells the timer to check the queue again.
     changed: Condvar,
 }
 
@@ -56,50 +57,50 @@ pub(crate) struct Admission {
 struct State {
     queue: Queue<End>,
     timer: Timer,
-    /// The engine is gone, and the timer to end.
+    /// The engine has ended, and the timer must end.
     closed: bool,
 }
 
-/// What the thread that looks at the deadlines does.
+/// The state of the timer thread, which enforces the deadlines.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Timer {
-    /// There is none.
+    /// Not started.
     #[default]
     Stopped,
-    /// It looks at the queue once more before it sleeps.
+    /// It will check the queue once more before it sleeps.
     Awake,
     Until(Instant),
 }
 
-/// What becomes of somebody who was queued. Gives back a permit that it has no use for.
+/// The continuation of a queued compute. Returns a permit that it has no use for.
 pub(crate) type End = Box<dyn FnOnce(Result<Permit, Withdrawn>) -> Option<Permit> + Send>;
 
-/// Why somebody left the queue without being let in.
+/// Why a compute left the queue without being admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Withdrawn {
     /// The deadline passed.
     Late,
     /// The compute was cancelled.
     Cancelled,
-    /// Another guest has the place in the full queue.
+    /// Another guest took its place in the full queue.
     Displaced,
 }
 
-/// The queue is full, and nobody in it is to make room.
+/// The queue is full, and no compute in it has to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full {
-    /// How many of the same guest's wait.
+    /// The number of waiting computes of the same guest.
     pub(crate) own: usize,
 }
 
-/// The right to be inside a backend's compute; handed on when it is dropped.
+/// The right to run one compute in a backend; the drop hands it on.
 pub(crate) struct Permit {
-    /// `None` only while it is dropped.
+    /// `None` only during the drop.
     admission: Option<Arc<Admission>>,
 }
 
 impl Admission {
-    /// At most `bound` run, and `queue_bound` wait; a bound of 0 is one of 1.
+    /// At most `bound` computes run, and at most `queue_bound` wait; a bound of 0 is treated as 1.
     pub(crate) fn new(bound: usize, queue_bound: usize) -> Arc<Self> {
         let most = u32::MAX as usize >> 1;
         Arc::new(Self {
@@ -119,14 +120,14 @@ impl Admission {
         self.queue_bound
     }
 
-    /// Computes that run, and that wait.
+    /// The numbers of running and waiting computes.
     pub(crate) fn load(&self) -> (usize, usize) {
         parts(self.word.load(Ordering::Relaxed))
     }
 
-    /// In, if there is room and nobody waits. One compare-exchange.
+    /// Admits the caller if there is room and no compute waits. One compare-exchange.
     pub(crate) fn enter(self: &Arc<Self>) -> Option<Permit> {
-        // Relaxed: the word counts, and no data hangs on it.
+        // Relaxed: the word only counts; no data depends on it.
         self.word
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
                 let (running, waiting) = parts(word);
@@ -136,8 +137,8 @@ impl Admission {
             .map(|_| self.permit())
     }
 
-    /// Has `end` called with a permit when its turn comes, perhaps at once; or, if that comes first, when the ticket is
-    /// [withdrawn](Self::withdraw), `deadline` passes, or another guest gets the place.
+    /// Queues a compute. `end` is called with a permit when its turn comes, perhaps at once; or, if that comes first,
+    /// when the ticket is [withdrawn](Self::withdraw), `deadline` passes, or another guest takes its place.
     pub(crate) fn queue(self: &Arc<Self>, guest: u64, deadline: Option<Instant>, end: End) -> Result<Ticket, Full> {
         let mut state = self.lock();
         let mut displaced = None;
@@ -148,7 +149,7 @@ impl Admission {
                 if self.exchange(word, word + RUNNING) {
                     drop(state);
                     drop(end(Ok(self.permit())));
-                    // A number that no ticket in the queue has.
+                    // Not the number of any ticket in the queue.
                     return Ok(Ticket { guest, number: 0 });
                 }
             } else if waiting >= self.queue_bound {
@@ -167,13 +168,13 @@ impl Admission {
         }
         drop(state);
         if let Some(entry) = displaced {
-            // No permit comes back where none was given.
+            // No permit was passed, so none comes back.
             (entry.end)(Err(Withdrawn::Displaced));
         }
         Ok(ticket)
     }
 
-    /// Takes somebody out of the queue who is still in it.
+    /// Removes a compute from the queue, if it is still there.
     pub(crate) fn withdraw(&self, ticket: Ticket, why: Withdrawn) {
         let entry = {
             let mut state = self.lock();
@@ -188,7 +189,7 @@ impl Admission {
         }
     }
 
-    /// Ends the timer. For the end of the engine, when nobody can wait any more.
+    /// Ends the timer. Called at the end of the engine, when no compute can wait any more.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_one();
@@ -219,23 +220,23 @@ impl Admission {
                 }
                 next
             };
-            // A1: the place goes from hand to hand.
+            // A1: the permit passes from one compute to the next.
             if let Some(next) = next {
                 match (next.end)(Ok(self.permit())) {
                     None => return,
-                    // A5: it is this one's to hand on once more.
+                    // A5: this loop hands it on.
                     Some(mut permit) => permit.admission = None,
                 }
             }
         }
     }
 
-    /// Sees to it that somebody looks at the queue by `deadline`.
+    /// Makes sure that the queue is checked by `deadline`.
     fn wake_timer(self: &Arc<Self>, state: &mut State, deadline: Instant) {
         match state.timer {
             Timer::Stopped => {
                 let admission = Arc::clone(self);
-                // Without it a compute that is past its deadline is told so when its turn comes.
+                // Without a timer, a compute that is past its deadline ends when its turn comes.
                 if threads::spawn("graphpool-timer", move || admission.timer_loop()).is_ok() {
                     state.timer = Timer::Awake;
                 }
@@ -255,7 +256,7 @@ impl Admission {
             if let Some(entry) = state.queue.pop_late(now) {
                 self.word.fetch_sub(WAITING, Ordering::Relaxed);
                 drop(state);
-                // What may panic here is a waker of the host's; the deadlines of others are still to be looked at.
+                // A waker of the host may panic here; the deadlines of other computes must still be enforced.
                 let _ = catch_unwind(AssertUnwindSafe(|| (entry.end)(Err(Withdrawn::Late))));
                 state = self.lock();
                 continue;
@@ -287,7 +288,7 @@ impl Drop for Permit {
     }
 }
 
-/// Running and waiting.
+/// The numbers of running and waiting computes.
 fn parts(word: u64) -> (usize, usize) {
     ((word & u64::from(u32::MAX)) as usize, (word >> 32) as usize)
 }

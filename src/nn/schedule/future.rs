@@ -1,4 +1,4 @@
-//! The future of a compute that runs on a thread of the engine's.
+//! The future of a compute that runs on a thread of the engine.
 
 use std::fmt;
 use std::future::Future;
@@ -11,12 +11,12 @@ use crate::backend::CancelToken;
 use crate::nn::Error;
 use crate::sync::{Mutex, MutexGuard};
 
-/// A compute that runs on a thread of the engine's, from [`Guest::compute_async`](super::Guest::compute_async), or an
-/// inference, from [`Guest::infer_async`](super::Guest::infer_async), which gives its outputs.
+/// The future of a compute on a thread of the engine, from [`Guest::compute_async`](crate::nn::Guest::compute_async),
+/// or of an inference, from [`Guest::infer_async`](crate::nn::Guest::infer_async), which gives its outputs.
 ///
-/// It runs whether it is polled or not, and is cancelled when it is dropped: one that waits for its turn ends at once,
-/// one that runs at the backend's next look at its [`ComputeControl`](crate::backend::ComputeControl). Any runtime's
-/// executor will do.
+/// The compute runs whether it is polled or not, and is cancelled when the future is dropped: a waiting compute ends at
+/// once, a running one when its backend next checks its [`ComputeControl`](crate::backend::ComputeControl). It works
+/// with any executor.
 #[must_use = "a compute that is dropped is cancelled"]
 pub struct Compute<T = ()> {
     pub(crate) call: &'static str,
@@ -24,7 +24,7 @@ pub struct Compute<T = ()> {
     pub(crate) cancel: CancelToken,
 }
 
-/// What the future and the thread share.
+/// The state that the future and the thread share.
 pub(crate) struct Outcome<T>(Mutex<Progress<T>>);
 
 struct Progress<T> {
@@ -46,7 +46,7 @@ impl<T> Outcome<T> {
             progress.waker.take()
         };
         if let Some(waker) = waker {
-            // The waker is the host's, and perhaps another guest's than the one whose call has come to this.
+            // The waker is the host's, and may belong to another guest than the one whose call runs here.
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }
@@ -57,7 +57,7 @@ impl<T> Outcome<T> {
 }
 
 impl<T> Compute<T> {
-    /// One that was refused.
+    /// The future of a compute that was refused.
     pub(crate) fn failed(call: &'static str, error: Error) -> Self {
         let outcome = Arc::new(Outcome::new());
         outcome.complete(Err(error));
@@ -86,7 +86,7 @@ impl<T> Future for Compute<T> {
 
 impl<T> Drop for Compute<T> {
     fn drop(&mut self) {
-        // A statement of its own: whoever hears of the cancel may take the lock.
+        // A separate statement: a wake by the cancel may take the lock.
         let ended = self.outcome.lock().ended;
         if !ended {
             self.cancel.cancel();

@@ -1,7 +1,7 @@
-//! Which engines' computes the current thread is inside of.
+//! Records the engines inside whose computes the current thread runs.
 //!
-//! A backend may use its own engine. A compute that it starts from inside one must not wait for its turn there: the
-//! turn may be the one that its own thread has.
+//! A backend may use its own engine. A compute that it starts inside another one must not wait for its turn, because
+//! its own thread may hold the permit that it would wait for.
 
 use std::cell::RefCell;
 use std::ptr;
@@ -9,12 +9,12 @@ use std::ptr;
 use crate::nn::schedule::admission::Admission;
 use crate::sync::thread_local;
 
-// The engines, by the address of what lets computes in; each once for every compute.
+// The engines, by the address of their admission control; one entry for each compute.
 thread_local! {
     static INSIDE: RefCell<Vec<*const Admission>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The current thread is inside a compute of an engine, until this is dropped.
+/// Marks the current thread as inside a compute of an engine, until the drop.
 pub(crate) struct ComputeScope(());
 
 impl ComputeScope {
@@ -26,7 +26,7 @@ impl ComputeScope {
 
 impl Drop for ComputeScope {
     fn drop(&mut self) {
-        // Each ends on its thread, and before those that were there before it.
+        // Each entry ends on its own thread, before the entries that were added earlier.
         INSIDE.with(|inside| inside.borrow_mut().pop());
     }
 }

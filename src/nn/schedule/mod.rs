@@ -1,4 +1,4 @@
-//! When computes run: admission, threads, and the work that the engine does in the background.
+//! Scheduling: admission of computes, the engine's threads, and its background work.
 
 pub(crate) mod admission;
 pub(crate) mod future;

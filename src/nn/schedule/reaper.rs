@@ -1,17 +1,16 @@
-//! The engine's background thread: it drops what is handed to it, and flushes the pools a moment after a removal.
+//! The engine's background thread: it drops released graphs, and flushes the pools a moment after a removal.
 //!
-//! A graph's last reference may end on any thread: one that unloads, one whose compute ends. Freeing gigabytes there,
-//! or running a destructor that panics, would make one guest pay for another's model. So a
-//! [`Graph`](super::graph::Graph) hands over what its backend made instead. And a flush looks at every thread that is
-//! using the pools, so no guest's call makes one.
+//! A graph's last reference may end on any thread. If that thread freed gigabytes or ran a destructor that panics, one
+//! guest would pay for another's model. So a [`Graph`](crate::nn::graphs::graph::Graph) hands the values of its backend
+//! to this thread. A flush visits every thread that uses the pools, so it runs here, too, and not in guests' calls.
 //!
-//! * R1: everything that is handed over is dropped exactly once, whether a thread could be started or not.
-//! * R2: no panic of a destructor ends the thread.
-//! * R3: what waits to be dropped owns its reservations of the engine's limits until then. Guests that load and unload
-//!   faster than models are dropped meet the limits.
-//! * R4: a load that finds no room waits, for a second at most, for what was handed over before it. No other caller
-//!   ever waits for another's model.
-//! * R5: a flush comes after each removal whose caller asks for one.
+//! * R1: every value that is handed over is dropped exactly once, even if no thread could be started.
+//! * R2: a panicking destructor does not end the thread.
+//! * R3: a value keeps its reservations of the engine's limits until it is dropped. Guests that load and unload faster
+//!   than models are dropped reach the limits.
+//! * R4: a load that finds no room waits at most a second for values that were handed over before it. No other call
+//!   waits for another guest's model.
+//! * R5: each removal whose caller asks for a flush is followed by one.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,8 +23,8 @@ use crate::nn::schedule::threads::JoinHandle;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// The pause between a removal and the flush that follows it, so that one flush serves many removals; and the longest
-/// between two flushes while a guard somewhere holds up reclamation.
+/// The pause between a removal and its flush, so that one flush serves many removals; and the longest pause between two
+/// flushes while a guard holds up reclamation.
 const PAUSES: (Duration, Duration) = if cfg!(loom) {
     // loom has no time: it waits until it is notified.
     (Duration::ZERO, Duration::ZERO)
@@ -33,25 +32,25 @@ const PAUSES: (Duration, Duration) = if cfg!(loom) {
     (Duration::from_millis(10), Duration::from_secs(1))
 };
 
-/// How long a load waits for room that models have which are to be dropped.
+/// The longest time that a load waits for the room of values that are still to be dropped.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
-/// Something to drop.
+/// A value to drop.
 type Garbage = Box<dyn Send>;
 
-/// A handle to the thread, which starts with the first task.
+/// The handle of the thread, which starts with the first task.
 pub(crate) struct Reaper(Arc<Shared>);
 
-/// What the handle and the thread share.
+/// The state that the handle and the thread share.
 struct Shared {
-    /// Flushes the pools; whether something there still waits.
+    /// Flushes the pools; returns whether removed entries still wait.
     flush: Box<dyn Fn() -> bool + Send + Sync>,
-    /// A request for a flush is on its way: one is enough.
+    /// A flush is requested and has not begun: one request is enough.
     flush_requested: AtomicBool,
     state: Mutex<State>,
     /// Wakes the thread.
     more: Condvar,
-    /// Wakes those who wait for progress.
+    /// Wakes the callers that wait for room.
     dropped: Condvar,
 }
 
@@ -68,25 +67,26 @@ struct State {
 enum Thread {
     #[default]
     NotStarted,
-    /// The handle is taken by the one who joins it.
+    /// Taken by the call that joins the thread.
     Runs(threads::Id, Option<JoinHandle>),
-    /// It could not be started, or has ended.
+    /// The thread could not be started, or has ended.
     None,
 }
 
-/// How much the thread has done since the beginning.
+/// The progress of the thread.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Progress {
-    /// Objects that were handed to it.
+    /// The number of values handed over.
     pub(crate) handed_over: u64,
-    /// Those of them that are dropped.
+    /// The number of those that are dropped.
     pub(crate) dropped: u64,
-    /// Until when a caller waits that has begun to.
+    /// The end of a caller's wait, once it has begun.
     until: Option<Instant>,
 }
 
 impl Reaper {
-    /// A reaper that calls `flush`, and calls it again later where that returns `true`: something still waits.
+    /// Creates a reaper that calls `flush`, and repeats it later while it returns `true`, which means that entries
+    /// still wait.
     pub(crate) fn new(flush: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(Shared {
             flush: Box::new(flush),
@@ -97,7 +97,7 @@ impl Reaper {
         }))
     }
 
-    /// Drops `garbage` on the thread, or here where there is none.
+    /// Drops `garbage` on the thread, or here if there is none.
     pub(crate) fn drop_later(&self, garbage: impl Send + 'static) {
         let garbage: Garbage = Box::new(garbage);
         let mut state = self.0.lock();
@@ -112,25 +112,25 @@ impl Reaper {
         }
     }
 
-    /// How much the thread has done: to be read before a reservation is tried.
+    /// The progress of the thread; must be read before a reservation is tried.
     pub(crate) fn progress(&self) -> Progress {
         self.0.lock().progress
     }
 
-    /// The same for a caller that has waited since `seen`.
+    /// The current progress, with the deadline of `seen`.
     pub(crate) fn progress_since(&self, seen: Progress) -> Progress {
         Progress { until: seen.until.or_else(|| Instant::now().checked_add(ROOM_WAIT)), ..self.progress() }
     }
 
-    /// R4: waits until `dropped` objects are dropped, where that many were handed over when `seen` was read. `false`
-    /// where there is nothing to wait for, or it has taken too long.
+    /// R4: waits until `dropped` values are dropped, if that many were handed over when `seen` was read. `false` if
+    /// there is nothing to wait for, or the time is over.
     pub(crate) fn wait(&self, seen: Progress, dropped: u64) -> bool {
         if seen.dropped == seen.handed_over || seen.handed_over < dropped {
             return false;
         }
         let until = seen.until.or_else(|| Instant::now().checked_add(ROOM_WAIT));
         let mut state = self.0.lock();
-        // A destructor that loads.
+        // This thread runs a destructor that loads a model.
         if state.thread.is_this_one() {
             return false;
         }
@@ -144,10 +144,10 @@ impl Reaper {
         true
     }
 
-    /// R5: has the thread flush a moment later. Where there is no thread, the pools collect in their own time.
+    /// R5: makes the thread flush a moment later. Without a thread, the pools collect during later calls.
     pub(crate) fn flush_soon(&self) {
-        // AcqRel: pairs with the swap of the thread. Either that reads `true`, and its flush comes after the caller's
-        // removal, or it came first, and this asks for another.
+        // AcqRel: pairs with the swap of the thread. Either that swap reads `true`, and its flush comes after the
+        // caller's removal, or it came first, and this call requests another flush.
         if !self.0.flush_requested.swap(true, Ordering::AcqRel) {
             let mut state = self.0.lock();
             if self.0.runs(&mut state) {
@@ -158,7 +158,7 @@ impl Reaper {
         }
     }
 
-    /// Ends the thread, once all that was handed over is dropped. Waits for it, except on the thread itself.
+    /// Ends the thread when everything that was handed over is dropped. Waits for that, except on the thread itself.
     pub(crate) fn finish(&self) {
         let mut state = self.0.lock();
         state.closed = true;
@@ -170,7 +170,7 @@ impl Reaper {
         drop(state);
         self.0.more.notify_one();
         if let Some(thread) = thread {
-            // It catches every panic that it can meet.
+            // The thread catches every panic of its tasks.
             let _ = thread.join();
         }
     }
@@ -199,7 +199,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there is a thread, which is started where there was none yet.
+    /// Whether the thread runs; starts it if it was never started.
     fn runs(self: &Arc<Self>, state: &mut State) -> bool {
         if matches!(state.thread, Thread::NotStarted) {
             let shared = Arc::clone(self);
@@ -213,7 +213,7 @@ impl Shared {
     }
 
     fn run(&self) {
-        // When to flush, and the pause before that.
+        // The time of the next flush, and the pause before it.
         let mut next: Option<(Instant, Duration)> = None;
         let mut state = self.lock();
         loop {
@@ -221,7 +221,7 @@ impl Shared {
                 drop(state);
                 drop_quietly(garbage);
                 state = self.lock();
-                // R4: last, so that whoever is woken finds the room.
+                // R4: last, so that a woken caller finds the room.
                 state.progress.dropped += 1;
                 self.dropped.notify_all();
                 continue;
@@ -242,11 +242,11 @@ impl Shared {
                 Some((left, _)) => self.more.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
             };
         }
-        // R1: under the lock under which the queue was found empty, so that nothing more is put there.
+        // R1: under the lock under which the queue was found empty, so that no value is added after it.
         state.thread = Thread::None;
     }
 
-    /// Flushes, and says when to flush again where a guard holds something up.
+    /// Flushes, and returns the time of the next flush if a guard holds up reclamation.
     fn flush(&self, pause: Duration) -> Option<(Instant, Duration)> {
         // Acquire: pairs with the AcqRel of `Reaper::flush_soon`.
         self.flush_requested.swap(false, Ordering::AcqRel);
@@ -259,7 +259,7 @@ impl Shared {
 /// R2.
 fn drop_quietly(garbage: Garbage) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(garbage))) {
-        // Its destructor might panic in its turn.
+        // Its destructor might panic, too.
         mem::forget(payload);
     }
 }

@@ -1,4 +1,4 @@
-//! How the engine's own threads start.
+//! Starts the engine's own threads.
 
 use std::io;
 
@@ -14,14 +14,14 @@ pub(crate) fn current_id() -> Id {
     thread::current().id()
 }
 
-/// Starts a thread of that name.
+/// Starts a thread with that name.
 #[cfg(not(loom))]
 pub(crate) fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle> {
     thread::Builder::new().name(name.into()).spawn(f)
 }
 
-/// A thread of the model, where that has asked for the engine's threads; elsewhere none can be started, which keeps the
-/// other models small.
+/// Starts a thread of the model if the model has enabled the engine's threads. Otherwise none can be started, which
+/// keeps the other models small.
 #[cfg(loom)]
 pub(crate) fn spawn(_: &str, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle> {
     if !modelled::ASKED_FOR.get() {
@@ -30,17 +30,17 @@ pub(crate) fn spawn(_: &str, f: impl FnOnce() + Send + 'static) -> io::Result<Jo
     Ok(thread::spawn(f))
 }
 
-/// Whether the engine's threads are part of the model that runs.
+/// Whether the running model has enabled the engine's threads.
 #[cfg(loom)]
 pub(crate) mod modelled {
     use std::cell::Cell;
 
     std::thread_local! {
-        /// std's: all threads of a model are one thread to it.
+        /// A std thread-local: all threads of a model are one thread to std.
         pub(crate) static ASKED_FOR: Cell<bool> = const { Cell::new(false) };
     }
 
-    /// Until this is dropped, the engine's threads are threads of the model.
+    /// Enables the engine's threads as threads of the model, until the drop.
     #[cfg(test)]
     pub(crate) struct Threads(());
 

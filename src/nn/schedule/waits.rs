@@ -1,10 +1,10 @@
-//! Which threads wait for which others, so that no ring of them waits for ever.
+//! Deadlock detection: records which threads wait for which others, and refuses a wait that would close a cycle.
 //!
-//! A backend may load a model while it loads another. Where what it asks for is under way on its own thread, or on one
-//! that waits for something of its own thread's, waiting would never end: so it is told.
+//! A backend may load a model while it loads another. If the requested build is under way on its own thread, or on a
+//! thread that waits for its own thread, the wait would never end: so the load returns an error.
 //!
-//! The threads and what they wait for are a graph, in which each thread waits for one thing at most, and each thing is
-//! in one thread's hands at most. Both are changed under one lock, which is held for a walk and no longer.
+//! Threads and resources form a graph: each thread waits for at most one resource, and each resource is held by at most
+//! one thread. One lock protects the graph, and is held only to walk it.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -13,30 +13,30 @@ use crate::nn::Error;
 use crate::nn::ids::next_id;
 use crate::sync::thread_local;
 
-/// Of the process, as a wait may go through several engines. std's under loom, where no step of it is one of the
-/// model's.
+/// One for the process, because a wait may pass through several engines. std's even under loom: none of its steps is a
+/// step of the model.
 static WAITS: LazyLock<Mutex<Waits>> = LazyLock::new(Mutex::default);
 
-// A number that no other thread has.
+// Unique to the thread.
 thread_local! {
     static THREAD: u64 = next_id();
 }
 
 #[derive(Default)]
 struct Waits {
-    /// Whose hands a thing is in.
+    /// The thread that holds each resource.
     holders: HashMap<u64, u64>,
-    /// What a thread waits for.
+    /// The resource that each thread waits for.
     awaited: HashMap<u64, u64>,
 }
 
-/// Something that is in one thread's hands at a time, and that others wait for.
+/// A resource that one thread holds at a time, and that others wait for.
 pub(crate) struct Awaited(u64);
 
-/// The current thread has it, until this is dropped.
+/// The current thread holds the resource, until the drop.
 pub(crate) struct Holding<'a>(&'a Awaited);
 
-/// The current thread waits for it, until this is dropped.
+/// The current thread waits for the resource, until the drop.
 pub(crate) struct Waiting(u64);
 
 impl Awaited {
@@ -44,14 +44,14 @@ impl Awaited {
         Self(next_id())
     }
 
-    /// To be called by the thread that has it from now on.
+    /// Records the current thread as the holder.
     pub(crate) fn hold(&self) -> Holding<'_> {
         let thread = THREAD.with(|thread| *thread);
         lock().holders.insert(self.0, thread);
         Holding(self)
     }
 
-    /// To be called before a wait for it; an error where that would never end.
+    /// Records that the current thread is about to wait; an error if the wait would never end.
     pub(crate) fn wait(&self) -> Result<Waiting, Error> {
         let thread = THREAD.with(|thread| *thread);
         let mut waits = lock();
@@ -103,10 +103,10 @@ mod tests {
     }
 
     #[test]
-    fn of_those_in_a_ring_the_last_is_told() {
+    fn the_last_thread_of_a_cycle_is_refused() {
         let things = [(); 3].map(|()| Awaited::new());
         let (held, over) = (Barrier::new(3), Barrier::new(3));
-        let told: Vec<_> = thread::scope(|scope| {
+        let refused: Vec<_> = thread::scope(|scope| {
             let waits = |own: usize| {
                 let (things, held, over) = (&things, &held, &over);
                 move || {
@@ -120,7 +120,7 @@ mod tests {
             let threads = [0, 1, 2].map(|own| scope.spawn(waits(own)));
             threads.map(|thread| thread.join().unwrap()).into()
         });
-        assert_eq!(told.into_iter().filter(|told| *told).count(), 1);
+        assert_eq!(refused.into_iter().filter(|refused| *refused).count(), 1);
         assert!(lock().awaited.values().all(|thing| things.iter().all(|own| own.0 != *thing)));
     }
 }

@@ -1,12 +1,12 @@
-//! The threads on which computes run whose callers do not wait.
+//! The worker threads that run asynchronous computes.
 //!
-//! A job comes here only with a permit of the engine's admission, so there are never more of them than computes may
-//! run, and never more than twice as many threads: a job that hands its permit on has not ended yet. A thread that has
-//! had nothing to do for a while ends.
+//! A job has a permit of the engine's admission, so there are at most as many jobs as computes may run, and at most
+//! twice as many threads: a job that hands its permit on has not ended yet. A thread that has been idle for a while
+//! ends.
 //!
-//! * W1: whoever has [reserved](Workers::reserve) has a thread for its job: one is there until then, even where no more
-//!   can be started. So it is the caller that is told where there is none, and nobody after it.
-//! * W2: every job runs once, though the engine has ended meanwhile.
+//! * W1: a caller that has [reserved](Workers::reserve) a thread gets one for its job, even if no more can be started
+//!   later. So a shortage of threads is reported by the reservation.
+//! * W2: every job runs once, even if the engine has ended meanwhile.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,10 +20,10 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 /// How long an idle thread waits for the next job.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// What a thread is to do.
+/// A task for a thread.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-/// The threads; those that idle end when this is dropped.
+/// The threads; the drop ends the idle ones.
 #[derive(Default)]
 pub(crate) struct Workers(Arc<Shared>);
 
@@ -36,19 +36,19 @@ struct Shared {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
-    /// Jobs that are still to come.
+    /// The number of jobs that are reserved and not here yet.
     reserved: usize,
     threads: usize,
-    /// Threads that wait for a job, or have just been started.
+    /// The number of threads that wait for a job, or have just been started.
     idle: usize,
     closed: bool,
 }
 
-/// A job that is still to come, for which there is a thread.
+/// The reservation of a thread for a future job.
 pub(crate) struct Reserved(Arc<Shared>);
 
 impl Workers {
-    /// Sees to it that there is a thread for a job to come, or says why there is none.
+    /// Reserves a thread for a future job, or returns why there is none.
     pub(crate) fn reserve(&self) -> io::Result<Reserved> {
         let mut state = self.0.lock();
         if state.threads == 0 {
@@ -58,14 +58,14 @@ impl Workers {
         Ok(Reserved(Arc::clone(&self.0)))
     }
 
-    /// Has `job` run on a thread.
+    /// Runs `job` on a thread.
     pub(crate) fn run(&self, reserved: Reserved, job: Job) {
         let mut state = self.0.lock();
         state.jobs.push_back(job);
         if state.idle >= state.jobs.len() {
             self.0.more.notify_one();
         } else {
-            // W1: where no more can be started, one of those that are there runs it.
+            // W1: if no more can be started, one of the existing threads runs it.
             let _ = self.0.start(&mut state);
         }
         drop(state);
@@ -91,7 +91,7 @@ impl Shared {
         let shared = Arc::clone(self);
         threads::spawn("graphpool-compute", move || shared.work())?;
         state.threads += 1;
-        // Until it takes a job, so that none is started beside it for the one that it is started for.
+        // Counted until it takes a job, so that no second thread is started for the same job.
         state.idle += 1;
         Ok(())
     }
@@ -102,7 +102,7 @@ impl Shared {
         loop {
             if let Some(job) = state.jobs.pop_front() {
                 drop(state);
-                // Backends are shielded; what may panic here is a waker of the host's. The hook has told it.
+                // Backends are shielded; a waker of the host may panic here. The panic hook has reported it.
                 let _ = catch_unwind(AssertUnwindSafe(job));
                 state = self.lock();
                 continue;
@@ -144,7 +144,7 @@ mod tests {
             let job = move || {
                 barrier.wait();
                 sender.send(()).unwrap();
-                panic!("as it was told");
+                panic!("expected");
             };
             workers.run(workers.reserve().unwrap(), Box::new(job));
         }

@@ -1,4 +1,4 @@
-//! What the engine reports of itself: statistics, spans, events and metrics.
+//! Telemetry: the statistics, spans, events and metrics of an engine.
 
 pub(crate) mod observe;
 pub(crate) mod stats;

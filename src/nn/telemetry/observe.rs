@@ -1,5 +1,5 @@
-//! What the engine tells of itself while it works: spans and events of `tracing`, and, with the feature `metrics`,
-//! numbers for the recorder that the host has installed.
+//! Telemetry of the engine: `tracing` spans and events and, with the feature `metrics`, metrics for the recorder that
+//! the host has installed.
 //!
 //! | what | level | fields |
 //! | --- | --- | --- |
@@ -13,8 +13,8 @@
 //! | event `reload failed` | warn | `name`, `error` |
 //! | event `refused` | debug | `guest`, `call`, `error`; `graph` for a compute |
 //!
-//! No value in them is longer than an error's message, whatever a guest sends; the error of a reload is the host's, and
-//! names the host's paths.
+//! No value is longer than an error's message, whatever a guest sends. The exception is the error of a reload, which
+//! belongs to the host and contains the host's paths.
 
 use tracing::Span;
 
@@ -34,7 +34,7 @@ pub(crate) fn loaded(guest: u64, graph: u64) {
     tracing::debug!(guest, graph, "loaded");
 }
 
-/// Builds in a span.
+/// Runs a build in a span.
 pub(crate) fn build<R>(encoding: Encoding, target: Target, bytes: usize, build: impl FnOnce() -> R) -> R {
     let span = tracing::info_span!("build", ?encoding, ?target, bytes);
     let timer = Timer::start();
@@ -47,7 +47,7 @@ pub(crate) fn built(graph: u64, backend: &str, bytes: usize) {
     tracing::info!(graph, backend, bytes, "built");
 }
 
-/// Computes in a span.
+/// Runs a compute in a span.
 pub(crate) fn compute(guest: u64, graph: u64, compute: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
     let span = tracing::trace_span!("compute", guest, graph);
     let _computing = Gauge::raise("graphpool_computing");
@@ -58,14 +58,14 @@ pub(crate) fn compute(guest: u64, graph: u64, compute: impl FnOnce() -> Result<(
     result
 }
 
-/// A compute was refused, or failed.
+/// Records a compute that was refused, or failed.
 pub(crate) fn compute_refused(counters: &Counters, call: &'static str, guest: u64, graph: u64, error: Error) -> Error {
     tracing::debug!(guest, graph, call, %error, "refused");
     count_refusal(counters, call, &error);
     error
 }
 
-/// A guest's call is answered with an error.
+/// Records a guest's call that failed.
 pub(crate) fn refused(counters: &Counters, guest: u64, call: &'static str, error: Error) -> Error {
     tracing::debug!(guest, call, %error, "refused");
     count_refusal(counters, call, &error);
@@ -89,7 +89,7 @@ fn count_refusal(counters: &Counters, call: &'static str, error: &Error) {
     metrics::counter!("graphpool_errors_total", "call" => call, "kind" => error.kind().name()).increment(1);
 }
 
-/// A compute that waits for its turn: in the gauge until this is dropped, and then in the histogram.
+/// A compute that waits for its turn: counted in the gauge until the drop, which adds its time to the histogram.
 pub(crate) struct Waiting {
     _gauge: Gauge,
     timer: Option<Timer>,
@@ -109,7 +109,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Makes the gauge of that name higher by one until it is dropped.
+/// Increments the gauge of that name until the drop.
 struct Gauge(#[cfg(feature = "metrics")] &'static str);
 
 impl Gauge {
@@ -131,7 +131,7 @@ impl Drop for Gauge {
     }
 }
 
-/// Looks at the clock only where somebody wants to know.
+/// Reads the clock only if a recorder needs it.
 struct Timer(#[cfg(feature = "metrics")] std::time::Instant);
 
 impl Timer {

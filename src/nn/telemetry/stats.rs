@@ -1,15 +1,15 @@
-//! What an engine has and has done, in numbers.
+//! The statistics of an engine, and the counters behind them.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Numbers of one engine, from [`Engine::stats`](super::Engine::stats).
+/// The statistics of one engine, from [`Engine::stats`](crate::nn::Engine::stats).
 ///
-/// Each number is right for some moment during the call; no two of them need to be of the same moment.
+/// Each number was right at some moment during the call; the moments may differ between numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Models in memory, from their loading until their backend's destructor has run. A model that many guests
-    /// share is one.
+    /// Models in memory, from their load until their backend's destructor has run. A model that several guests share
+    /// counts once.
     pub graphs: usize,
     /// Bytes of these models, as their backends count them.
     pub graph_bytes: usize,
@@ -19,7 +19,7 @@ pub struct Stats {
     pub context_bytes: usize,
     /// Contexts in memory, from their opening until their backend's destructor has run.
     pub contexts: usize,
-    /// Guests that are not yet dropped.
+    /// Live guests.
     pub guests: usize,
     /// Registered names.
     pub names: usize,
@@ -37,21 +37,21 @@ pub struct Stats {
     pub failed_computes: u64,
     /// Calls that were refused because another call used the same context.
     pub busy_contexts: u64,
-    /// Calls of guests that a limit has refused: of the guest's or the engine's, or of the queue of computes.
+    /// Calls of guests that were refused by a limit of the guest or the engine, or by the queue of computes.
     pub limited: u64,
-    /// Computes that were not done in their time, whether they had begun or not.
+    /// Computes that exceeded their time, whether they had begun or not.
     pub timeouts: u64,
-    /// Computes that were cancelled and ended with an error for it.
+    /// Computes that were cancelled and ended with an error.
     pub cancelled: u64,
     /// Computes that run now.
     pub computing: usize,
     /// Computes that wait for their turn now.
     pub queued: usize,
-    /// Panics of backends, those of their destructors with them.
+    /// Panics of backends, including those of their destructors.
     pub panics: u64,
 }
 
-/// A number of things that are alive, and the gauge of its name.
+/// The number of live objects, shown as the gauge of its name.
 #[derive(Debug)]
 pub(crate) struct Alive {
     #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "the name is what the feature shows"))]
@@ -59,7 +59,7 @@ pub(crate) struct Alive {
     count: AtomicUsize,
 }
 
-/// A number of things that have happened, and the counter of its name.
+/// The number of events, shown as the counter of its name.
 #[derive(Debug)]
 pub(crate) struct Total {
     #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "the name is what the feature shows"))]
@@ -86,7 +86,7 @@ macro_rules! counters {
         }
 
         impl Counters {
-            /// What is counted here; the rest of [`Stats`] is zero.
+            /// The numbers that are counted here; the rest of [`Stats`] is zero.
             pub(crate) fn read(&self) -> Stats {
                 Stats {
                     $($alive: self.$alive.count.load(Ordering::Relaxed),)*
@@ -121,21 +121,21 @@ counters! {
 }
 
 impl Counters {
-    /// One more of a total.
+    /// Adds one to a total.
     pub(crate) fn count(total: &Total) {
         total.count.fetch_add(1, Ordering::Relaxed);
         #[cfg(feature = "metrics")]
         metrics::counter!(total.name).increment(1);
     }
 
-    /// `amount` more alive.
+    /// Adds `amount` live objects.
     pub(crate) fn increment(alive: &Alive, amount: usize) {
         alive.count.fetch_add(amount, Ordering::Relaxed);
         #[cfg(feature = "metrics")]
         metrics::gauge!(alive.name).increment(amount as f64);
     }
 
-    /// `amount` fewer alive.
+    /// Removes `amount` live objects.
     pub(crate) fn decrement(alive: &Alive, amount: usize) {
         alive.count.fetch_sub(amount, Ordering::Relaxed);
         #[cfg(feature = "metrics")]

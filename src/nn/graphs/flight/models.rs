@@ -1,3 +1,5 @@
+//! Loom models of the single flight.
+
 use std::collections::BTreeSet;
 use std::sync::Mutex as StdMutex;
 
@@ -8,14 +10,14 @@ use super::*;
 use crate::model_support::{explore, explore_bounded};
 use crate::sync::atomic::{AtomicU32, Ordering};
 
-/// Of those whom room does not matter to.
+/// The room of callers for which it does not matter.
 const ROOM: usize = 1;
 
-/// A value that is made once, and who makes it.
+/// A value that is made once, and the flight that makes it.
 struct Once {
     flight: SingleFlight<u32>,
     value: AtomicU32,
-    /// F1: loom reports two runs of `make` that nothing keeps apart.
+    /// F1: loom reports two runs of `make` that are not ordered.
     running: UnsafeCell<()>,
     made: AtomicU32,
 }
@@ -40,13 +42,13 @@ impl Once {
         Ok(value)
     }
 
-    /// Asks for it; 0 is a run that fails.
+    /// Requests the value; 0 is a run that fails.
     fn join(&self, value: u32) -> Outcome<u32> {
         self.flight.join(ROOM, || self.find(), || self.make(value))
     }
 
-    /// Asks for it, in a run that is cut off. (Not by a panic: loom's threads are one thread to std, and all of
-    /// them would panic.)
+    /// Requests the value in a run that is dropped before its end. (A panic can't be used: loom's threads are one
+    /// thread to std, so all of them would panic.)
     fn join_and_be_cut_off(&self) -> Outcome<u32> {
         match self.flight.role(ROOM, || self.find()) {
             Role::Found(value) => Outcome::Led(Ok(value)),
@@ -59,7 +61,7 @@ impl Once {
                 Waited::Ended(result) => Outcome::Joined(result),
                 Waited::Short | Waited::Next(_) => panic!("no run is short"),
             },
-            Role::Refused(error) => panic!("nobody waits for itself: {error}"),
+            Role::Refused(error) => panic!("a thread cannot wait for itself: {error}"),
         }
     }
 }
@@ -68,7 +70,7 @@ fn failed() -> Error {
     Error::busy("failed")
 }
 
-/// What calls came to over all executions; a model in which some of it never came shows nothing.
+/// The results of all calls over all executions. Each model asserts that every expected result occurred.
 #[derive(Default)]
 struct Seen(StdMutex<BTreeSet<String>>);
 
@@ -88,8 +90,8 @@ impl Seen {
     }
 }
 
-/// F1, F3: one asks in a run that fails, another in one that does not. Whoever waited for the failure is told, and
-/// may try again at once; whoever did not makes it.
+/// F1, F3: one call's run fails while another call requests the value. A call that waited gets the failure and may
+/// retry at once; a call that did not wait makes the value.
 fn a_failure_against_another_that_asks(name: &str, fail: fn(&Once) -> Outcome<u32>) {
     let seen = std::sync::Arc::new([Seen::default(), Seen::default()]);
     let notes = std::sync::Arc::clone(&seen);
@@ -120,7 +122,7 @@ fn a_run_that_is_cut_off_against_another_that_asks() {
     a_failure_against_another_that_asks(name, Once::join_and_be_cut_off);
 }
 
-/// F1, F2: of two that ask, one makes it, and both have it.
+/// F1, F2: two calls request the value; one makes it and both get it.
 #[test]
 fn two_that_ask_share_one_run() {
     let seen = std::sync::Arc::new(Seen::default());
@@ -137,7 +139,7 @@ fn two_that_ask_share_one_run() {
     seen.assert(&["others true", "own true"]);
 }
 
-/// F1 to F3 with three threads: nobody who waits is left behind.
+/// F1 to F3 with three threads: every waiting call returns.
 #[test]
 fn a_run_that_fails_against_two_that_ask_with_3_preemptions() {
     explore_bounded("a run that fails against two that ask", 3, || {
@@ -154,8 +156,8 @@ fn a_run_that_fails_against_two_that_ask_with_3_preemptions() {
     });
 }
 
-/// F4: one that is short of room against one with more, and one with as little. The one with more makes it, after one
-/// run of another at the most or two, and nobody else runs it twice; loom reports two runs at one time.
+/// F4: a call that is short of room, one with more room and one with as little. The call with more room makes the value
+/// after at most two other runs, and it is made once; loom reports overlapping runs.
 #[test]
 fn a_run_that_is_short_of_room_against_two_that_ask_with_3_preemptions() {
     let seen = std::sync::Arc::new(Seen::default());
@@ -180,8 +182,8 @@ fn a_run_that_is_short_of_room_against_two_that_ask_with_3_preemptions() {
     seen.assert(&["others true", "own false", "own true", "short"]);
 }
 
-/// F5: of two that each ask for what the other makes while they make their own, one at least is told so, and neither
-/// waits for ever.
+/// F5: two calls each request, during their own run, the value that the other makes. At least one gets an error, and
+/// both return.
 #[test]
 fn two_that_make_what_the_other_asks_for() {
     let seen = std::sync::Arc::new(Seen::default());
@@ -203,7 +205,7 @@ fn two_that_make_what_the_other_asks_for() {
         for outcome in &outcome {
             notes.note(outcome);
         }
-        // Nothing of it stays.
+        // All of it is released.
         assert_eq!(one.join(1).result(failed), Ok(1));
         assert_eq!(two.join(1).result(failed), Ok(1));
     });

@@ -1,3 +1,5 @@
+//! Tests of the single flight with real threads.
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, OnceLock};
@@ -46,7 +48,7 @@ fn a_failure_reaches_those_who_waited_and_the_next_may_try_again() {
     thread::scope(|scope| {
         let first = scope.spawn(|| {
             flight.get_or_make(|| {
-                // Both waiters are about to meet this attempt; which is all that can be seen from outside.
+                // Both waiting calls are about to join this attempt; no more can be observed from outside.
                 while waiting.load(Ordering::Relaxed) < 2 {
                     thread::yield_now();
                 }
@@ -81,7 +83,7 @@ fn a_run_that_unwinds_lets_the_next_one_begin() {
     assert_eq!(flight.get_or_make(|| Ok(3)), Ok(3));
 }
 
-/// F4, with those who wait in any order of their room.
+/// F4, with the waiting calls in any order of their room.
 #[test]
 fn a_run_that_is_short_of_room_is_followed_by_the_one_with_the_most() {
     let (flight, value) = (SingleFlight::new(), OnceLock::new());
@@ -120,10 +122,10 @@ fn a_run_that_is_short_of_room_is_followed_by_the_one_with_the_most() {
         assert_eq!(first.join().unwrap(), Outcome::Led(Err(Error::too_large("short"))));
         let outcome = others.map(|other| other.join().unwrap());
         let made = |outcome: &Outcome<usize>| matches!(outcome, Outcome::Joined(Ok(9)));
-        // The one with the most has made it, and those with more than the first had have that.
+        // The call with the most room has made the value, and those with more room than the first have it.
         assert_eq!(outcome[2], Outcome::Led(Ok(9)));
         assert!(made(&outcome[0]) && made(&outcome[3]));
-        // The others were told, or came to look when it was there.
+        // The others got the failure, or came after the value was made.
         assert!([&outcome[1], &outcome[4]].into_iter().all(|outcome| made(outcome) || *outcome == Outcome::Short));
     });
     assert_eq!(*runs.lock().unwrap(), [3, 9]);
@@ -131,7 +133,7 @@ fn a_run_that_is_short_of_room_is_followed_by_the_one_with_the_most() {
 
 /// F5.
 #[test]
-fn whoever_asks_for_what_it_is_making_is_told_so() {
+fn a_request_for_the_value_that_the_caller_makes_is_refused() {
     let flight = Once::<u8>::new();
     let made = flight.get_or_make(|| flight.get_or_make(|| Ok(1)));
     assert_eq!(made.unwrap_err().kind(), crate::nn::ErrorKind::RuntimeError);

@@ -1,4 +1,4 @@
-//! The end of a context against a compute that is to begin.
+//! Loom models of closing a context while a compute is about to begin.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex as StdMutex;
@@ -53,8 +53,8 @@ fn context() -> Context {
     }
 }
 
-/// X4, X5: a compute that waits while its context is given back begins before that, or is cancelled; and the context is
-/// torn down once.
+/// X4, X5: a compute that waits while its context is closed either begins before the close or is cancelled, and the
+/// context is torn down once.
 #[test]
 fn a_compute_that_begins_against_the_end_of_its_context() {
     let seen = StdArc::new(StdMutex::new(BTreeSet::new()));
@@ -89,7 +89,7 @@ fn a_compute_that_begins_against_the_end_of_its_context() {
     assert!(seen.contains(&("begun", false)) && seen.contains(&("not begun", true)), "{seen:?}");
 }
 
-/// X4: whoever closes the context of a compute that waits has cancelled it by then.
+/// X4: when the close of a context returns, its waiting compute is cancelled.
 #[test]
 fn the_end_of_a_context_against_a_compute_that_comes_to_wait() {
     explore("the end of a context against a compute that comes to wait", || {
@@ -99,7 +99,7 @@ fn the_end_of_a_context_against_a_compute_that_comes_to_wait() {
         let cancel = CancelToken::default();
         let claimed = Claimed::new(Arc::clone(&context), GuestHandle::from_bits(0), Some(&cancel));
         other.join().unwrap();
-        // Nobody withdraws it from the queue any more.
+        // Nothing withdraws it from the queue any more.
         assert!(claimed.is_err() || cancel.is_cancelled());
     });
 }

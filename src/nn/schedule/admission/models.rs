@@ -1,4 +1,4 @@
-//! What meets at the gate, under loom.
+//! Loom models of the admission control.
 
 use std::sync::atomic::AtomicUsize as StdAtomicUsize;
 
@@ -10,7 +10,7 @@ use crate::nn::guest::compute::Turn;
 use crate::nn::schedule::threads::modelled::Threads;
 use crate::sync::atomic::AtomicUsize;
 
-/// A gate, and how many are inside and have come to an end.
+/// An admission control, with counts of the computes that run and that have ended.
 struct Gate {
     admission: Arc<Admission>,
     inside: AtomicUsize,
@@ -23,7 +23,7 @@ impl Gate {
         Arc::new(Self { admission: Admission::new(bound, queue_bound), inside, ends })
     }
 
-    /// Queues for what a caller of the first guest waits for.
+    /// Queues a compute of the first guest.
     fn queue(self: &Arc<Self>, deadline: Option<Instant>) -> Result<(Ticket, Arc<Turn>), Full> {
         self.queue_for(1, deadline)
     }
@@ -46,7 +46,7 @@ impl Gate {
         drop(permit);
     }
 
-    /// As a call that computes: in at once, or when its turn comes.
+    /// A blocking compute: admitted at once, or when its turn comes.
     fn call(self: &Arc<Self>) {
         let permit = match self.admission.enter() {
             Some(permit) => permit,
@@ -60,7 +60,7 @@ impl Gate {
     }
 }
 
-/// A1, A2: of two that compute where one may, the other waits, and is woken.
+/// A1, A2: two computes with a bound of one: the second waits, and is woken.
 #[test]
 fn a_call_against_a_call() {
     let waited = Arc::new(StdAtomicUsize::new(0));
@@ -94,7 +94,7 @@ fn three_calls_where_two_may_run_with_3_preemptions() {
     });
 }
 
-/// A2, A4: the permit that another gives back is handed on, or has become room by then.
+/// A2, A4: a permit that is given back meanwhile is handed on, or becomes room.
 #[test]
 fn leaving_against_queueing() {
     explore("leaving against queueing", || {
@@ -108,7 +108,7 @@ fn leaving_against_queueing() {
     });
 }
 
-/// A1, A4: whoever is let in while it withdraws has its permit, once, or never had it.
+/// A1, A4: a compute that is admitted while it withdraws gets exactly one permit, or none.
 #[test]
 fn leaving_against_withdrawing() {
     explore("leaving against withdrawing", || {
@@ -125,8 +125,8 @@ fn leaving_against_withdrawing() {
     });
 }
 
-/// A4: of three that would end it, one does: the permit that comes, the caller, and the timer, for which the
-/// deadline has passed.
+/// A4: exactly one of three ends the wait: the permit, the caller's withdrawal, or the timer, whose deadline has
+/// passed.
 #[test]
 fn leaving_against_withdrawing_and_a_deadline() {
     explore("leaving against withdrawing and a deadline", || {
@@ -145,7 +145,7 @@ fn leaving_against_withdrawing_and_a_deadline() {
     });
 }
 
-/// A4: past the queue's bound one of two is told so at once, and never queued.
+/// A4: with a full queue, one of two computes is refused at once and never queued.
 #[test]
 fn queueing_against_queueing_for_the_last_place() {
     explore("queueing against queueing for the last place", || {
@@ -163,7 +163,7 @@ fn queueing_against_queueing_for_the_last_place() {
     });
 }
 
-/// A1, A2: two give back at one time what two others wait for.
+/// A1, A2: two permits are given back at one time, and one compute waits.
 #[test]
 fn leaving_against_leaving() {
     explore("leaving against leaving", || {
@@ -178,7 +178,7 @@ fn leaving_against_leaving() {
     });
 }
 
-/// A1 to A3: two that give back at one time let in the first of each guest, and not the second of one.
+/// A1 to A3: two permits that are given back at one time admit the first compute of each guest.
 #[test]
 fn two_that_give_back_at_once_where_three_wait() {
     explore("two that give back at once where three wait", || {
@@ -196,7 +196,7 @@ fn two_that_give_back_at_once_where_three_wait() {
     });
 }
 
-/// A4, Q3: in a full queue the second of one guest makes room for another guest, unless it has been let in by then.
+/// A4, Q3: in a full queue the second compute of one guest makes room for another guest, unless it is admitted first.
 #[test]
 fn leaving_against_making_room() {
     let seen = Arc::new([StdAtomicUsize::new(0), StdAtomicUsize::new(0)]);
@@ -223,12 +223,12 @@ fn leaving_against_making_room() {
         gate.assert_ended(3);
         counts[usize::from(displaced)].fetch_add(1, Ordering::Relaxed);
     });
-    // Both came.
+    // Both permits came.
     assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) > 0));
 }
 
-/// A6, with the timer as a thread of the model: a deadline that comes before the one for which it sleeps is heard of,
-/// and it ends with the engine.
+/// A6, with the timer as a thread of the model: it enforces a deadline that is earlier than the one for which it
+/// sleeps, and it ends with the engine.
 #[test]
 fn an_earlier_deadline_against_the_timer() {
     explore("an earlier deadline against the timer", || {
@@ -246,7 +246,7 @@ fn an_earlier_deadline_against_the_timer() {
     });
 }
 
-/// A4, A6: a timer that has looked at a deadline looks at the next one, too, and gives back at one time with another.
+/// A4, A6: after one deadline the timer enforces the next one, too, while another thread gives a permit back.
 #[test]
 fn a_second_deadline_against_the_timer_and_leaving_with_3_preemptions() {
     explore_bounded("a second deadline against the timer and leaving", 3, || {

@@ -1,12 +1,11 @@
-//! The computes that wait, in the order of their turns.
+//! The admission queue: the waiting computes, in the order of their turns.
 //!
 //! * Q1: guests take turns. Between two turns of one guest, each other guest that waits all that time has one.
-//! * Q2: a guest's own computes come in the order in which they were queued.
-//! * Q3: only a guest that has at least two more computes waiting than another makes room for that one, and it is its
-//!   newest that does. So a guest always keeps one place that it has, and no number of computes of others keeps it from
-//!   having one.
+//! * Q2: a guest's own computes keep the order in which they were queued.
+//! * Q3: only a guest that has at least two more waiting computes than another makes room for that one, with its newest
+//!   compute. So a guest always keeps one of its places, and the computes of others cannot keep it from having one.
 //!
-//! Each operation takes a time logarithmic in the number of those that wait.
+//! Each operation takes time logarithmic in the number of waiting computes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
@@ -19,27 +18,27 @@ pub(crate) struct Ticket {
     pub(crate) number: u64,
 }
 
-/// One that waits, and what ends its wait.
+/// A waiting compute, and the continuation that ends its wait.
 pub(crate) struct Entry<E> {
-    /// When the timer is to end it. `None` for one that looks to that itself.
+    /// The time at which the timer ends its wait. `None` for a compute that watches its deadline itself.
     pub(crate) deadline: Option<Instant>,
     pub(crate) end: E,
 }
 
-/// What waits, by guest.
+/// The waiting computes, by guest.
 pub(crate) struct Queue<E> {
-    /// Guests that have something here.
+    /// The guests that have waiting computes.
     lines: HashMap<u64, Line<E>>,
     /// These guests by their turns.
     turns: BTreeMap<u64, u64>,
-    /// These guests by the lengths of their lines.
+    /// These guests by the number of their waiting computes.
     lengths: BTreeSet<(usize, u64)>,
     deadlines: BTreeSet<(Instant, Ticket)>,
     last_ticket: u64,
     last_turn: u64,
 }
 
-/// What waits of one guest, by the number of its ticket.
+/// The waiting computes of one guest, by the number of the ticket.
 struct Line<E> {
     turn: u64,
     entries: BTreeMap<u64, Entry<E>>,
@@ -59,7 +58,7 @@ impl<E> Default for Queue<E> {
 }
 
 impl<E> Queue<E> {
-    /// How many of a guest's wait.
+    /// The number of waiting computes of a guest.
     pub(crate) fn length_of(&self, guest: u64) -> usize {
         self.lines.get(&guest).map_or(0, |line| line.entries.len())
     }
@@ -78,7 +77,7 @@ impl<E> Queue<E> {
         ticket
     }
 
-    /// The one whose turn it is; the next one of its guest comes after those of all others.
+    /// Removes the compute whose turn it is; the guest's next one comes after those of all other guests.
     pub(crate) fn pop(&mut self) -> Option<Entry<E>> {
         let (_, guest) = self.turns.pop_first()?;
         let (number, entry) = self.change(guest, |line| line.entries.pop_first())?;
@@ -99,7 +98,7 @@ impl<E> Queue<E> {
         Some(entry)
     }
 
-    /// Takes out the one that makes room for one more of `guest`, where that has to give way to it (Q3).
+    /// Removes the compute that makes room for one more of `guest`, if one has to (Q3).
     pub(crate) fn displace_for(&mut self, guest: u64) -> Option<Entry<E>> {
         let (longest, other) = *self.lengths.last()?;
         if longest <= self.length_of(guest) + 1 {
@@ -110,7 +109,7 @@ impl<E> Queue<E> {
         Some(entry)
     }
 
-    /// Takes out one whose deadline has passed.
+    /// Removes a compute whose deadline has passed.
     pub(crate) fn pop_late(&mut self, now: Instant) -> Option<Entry<E>> {
         let (_, ticket) = *self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?;
         self.remove(ticket)
@@ -126,7 +125,7 @@ impl<E> Queue<E> {
         self.last_turn
     }
 
-    /// Changes the line of a guest, which goes where it becomes empty.
+    /// Changes the computes of a guest, and removes the guest if none is left.
     fn change<R>(&mut self, guest: u64, change: impl FnOnce(&mut Line<E>) -> Option<R>) -> Option<R> {
         let line = self.lines.get_mut(&guest)?;
         self.lengths.remove(&(line.entries.len(), guest));
@@ -195,7 +194,7 @@ mod tests {
             queue.push(guest, entry());
             assert_eq!([1, 2, 3].map(|guest| queue.length_of(guest)), lengths);
         }
-        // One more of anybody's would only turn the shares around.
+        // One more compute of either guest would only swap the shares.
         assert!([1, 2, 3].iter().all(|guest| queue.displace_for(*guest).is_none()));
         assert!(queue.displace_for(4).is_some());
         assert!([3, 2].iter().all(|place| queue.remove(tickets[*place]).is_none()));
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_late_come_out_earliest_first_and_nobody_else() {
+    fn late_computes_are_removed_earliest_first() {
         let now = Instant::now();
         let [early, late] = [1, 2].map(|seconds| now.checked_add(std::time::Duration::from_secs(seconds)).unwrap());
         let mut queue = Queue::default();

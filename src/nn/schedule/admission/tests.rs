@@ -1,13 +1,15 @@
+//! Tests of the admission control with real threads.
+
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::thread;
 
 use super::*;
 
-/// Hands on to whoever waits, who has the permit then.
-fn told(tell: impl FnOnce(Result<Permit, Withdrawn>) + Send + 'static) -> End {
+/// Hands the permit on to the next waiting compute, if there is one.
+fn reporting(report: impl FnOnce(Result<Permit, Withdrawn>) + Send + 'static) -> End {
     Box::new(|result| {
-        tell(result);
+        report(result);
         None
     })
 }
@@ -29,7 +31,7 @@ fn who_waits_is_let_in_in_turn_and_past_the_queue_is_refused() {
     let (sender, ended) = mpsc::channel();
     let queue = |name: &'static str| {
         let sender = sender.clone();
-        admission.queue(1, None, told(move |result| sender.send((name, result)).unwrap()))
+        admission.queue(1, None, reporting(move |result| sender.send((name, result)).unwrap()))
     };
     queue("a").unwrap();
     queue("b").unwrap();
@@ -38,7 +40,7 @@ fn who_waits_is_let_in_in_turn_and_past_the_queue_is_refused() {
     drop(first);
     let (name, permit) = ended.recv().unwrap();
     assert_eq!((name, admission.load()), ("a", (1, 1)));
-    // Nobody who comes now overtakes the one that waits.
+    // A new compute does not overtake the waiting one.
     assert!(admission.enter().is_none());
     drop(permit);
     let (name, permit) = ended.recv().unwrap();
@@ -54,7 +56,7 @@ fn a_ticket_is_withdrawn_once_and_not_after_its_turn() {
     let (sender, ended) = mpsc::channel();
     let queue = |deadline| {
         let sender = sender.clone();
-        admission.queue(1, deadline, told(move |result| sender.send(result).unwrap())).unwrap()
+        admission.queue(1, deadline, reporting(move |result| sender.send(result).unwrap())).unwrap()
     };
     let ticket = queue(None);
     admission.withdraw(ticket, Withdrawn::Cancelled);
@@ -65,7 +67,7 @@ fn a_ticket_is_withdrawn_once_and_not_after_its_turn() {
     let permit = ended.recv().unwrap().unwrap();
     admission.withdraw(ticket, Withdrawn::Cancelled);
     assert!(ended.try_recv().is_err());
-    // The timer ends one of them, and not the other.
+    // The timer ends one of them only.
     queue(Some(Instant::now() + Duration::from_millis(20)));
     queue(Some(Instant::now() + Duration::from_mins(10)));
     assert_eq!(ended.recv().unwrap().err(), Some(Withdrawn::Late));
@@ -74,7 +76,7 @@ fn a_ticket_is_withdrawn_once_and_not_after_its_turn() {
     assert!(ended.recv().unwrap().is_ok());
 }
 
-/// A1 and A4, under a crowd.
+/// A1 and A4, with many threads.
 #[test]
 fn in_a_crowd_no_more_than_the_bound_are_inside_and_everyone_comes_to_an_end() {
     let admission = Admission::new(3, 4);
@@ -87,15 +89,17 @@ fn in_a_crowd_no_more_than_the_bound_are_inside_and_everyone_comes_to_an_end() {
                     let (sender, ended) = mpsc::channel();
                     let permit = match admission.enter() {
                         Some(permit) => Ok(permit),
-                        None => match admission.queue(thread % 3, None, told(move |end| sender.send(end).unwrap())) {
-                            Ok(ticket) => {
-                                if (thread + round) % 3 == 0 {
-                                    admission.withdraw(ticket, Withdrawn::Cancelled);
+                        None => {
+                            match admission.queue(thread % 3, None, reporting(move |end| sender.send(end).unwrap())) {
+                                Ok(ticket) => {
+                                    if (thread + round) % 3 == 0 {
+                                        admission.withdraw(ticket, Withdrawn::Cancelled);
+                                    }
+                                    ended.recv().unwrap()
                                 }
-                                ended.recv().unwrap()
+                                Err(Full { .. }) => continue,
                             }
-                            Err(Full { .. }) => continue,
-                        },
+                        }
                     };
                     if permit.is_ok() {
                         highest.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -118,7 +122,7 @@ fn guests_take_turns_and_one_that_has_many_in_a_full_queue_makes_room() {
     let (sender, ended) = mpsc::channel();
     let queue = |guest, name: &'static str| {
         let sender = sender.clone();
-        admission.queue(guest, None, told(move |result| sender.send((name, result)).unwrap()))
+        admission.queue(guest, None, reporting(move |result| sender.send((name, result)).unwrap()))
     };
     for name in ["a1", "a2", "a3", "a4"] {
         queue(1, name).unwrap();
@@ -140,9 +144,9 @@ fn guests_take_turns_and_one_that_has_many_in_a_full_queue_makes_room() {
     assert_eq!(admission.load(), (0, 0));
 }
 
-/// A5: on a stack that has no room for a call for each of them.
+/// A5: on a stack that is too small for one call frame per compute.
 #[test]
-fn a_permit_that_nobody_has_a_use_for_is_handed_on_without_a_call_for_each() {
+fn an_unused_permit_is_handed_on_without_a_call_frame_for_each() {
     let handing_on = || {
         let admission = Admission::new(1, 200_000);
         let permit = admission.enter();
@@ -161,7 +165,7 @@ fn a_permit_that_nobody_has_a_use_for_is_handed_on_without_a_call_for_each() {
     thread::Builder::new().stack_size(256 << 10).spawn(handing_on).unwrap().join().unwrap();
 }
 
-/// A6: what has a deadline finds the timer that another has left, and an earlier deadline is heard of.
+/// A6: a later deadline uses the running timer, and an earlier deadline wakes it.
 #[test]
 fn one_timer_looks_at_all_deadlines_until_the_engine_ends() {
     let admission = Admission::new(1, 8);
@@ -172,9 +176,9 @@ fn one_timer_looks_at_all_deadlines_until_the_engine_ends() {
         for millis in [600_000, 1] {
             let deadline = Instant::now() + Duration::from_millis(millis);
             let sender = sender.clone();
-            let tell =
+            let report =
                 move |result: Result<Permit, Withdrawn>| sender.send((thread::current().id(), result.err())).unwrap();
-            let ticket = admission.queue(1, Some(deadline), told(tell)).unwrap();
+            let ticket = admission.queue(1, Some(deadline), reporting(report)).unwrap();
             if millis > 1 {
                 assert_ne!(admission.lock().timer, Timer::Stopped);
                 continue;

@@ -1,4 +1,4 @@
-//! The reaper's thread as a thread of the model.
+//! Loom models of the reaper, whose thread is a thread of the model.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -8,7 +8,7 @@ use crate::model_support::{explore, explore_bounded};
 use crate::nn::schedule::threads::modelled::Threads;
 use crate::sync::atomic::AtomicUsize;
 
-/// Counts its end.
+/// Counts its drops.
 struct Counted(Arc<AtomicUsize>);
 
 impl Drop for Counted {
@@ -21,7 +21,7 @@ fn ended(count: &AtomicUsize) -> usize {
     count.load(Ordering::Relaxed)
 }
 
-/// R1: what two threads hand over is dropped once each by the time the reaper has finished.
+/// R1: values that two threads hand over are dropped once each before the reaper has finished.
 #[test]
 fn two_hand_over() {
     explore("reaper: two hand over", || {
@@ -36,13 +36,13 @@ fn two_hand_over() {
     });
 }
 
-/// R1: what is handed over while the reaper finishes is dropped, there or here.
+/// R1: a value that is handed over while the reaper finishes is dropped, on either thread.
 #[test]
 fn handing_over_against_finishing() {
     explore("reaper: handing over against finishing", || {
         let _threads = Threads::new();
         let (reaper, count) = (Arc::new(Reaper::new(|| false)), Arc::new(AtomicUsize::new(0)));
-        // So that the thread runs.
+        // Makes the thread run.
         reaper.flush_soon();
         let (other, its) = (Arc::clone(&reaper), Arc::clone(&count));
         let other = thread::spawn(move || other.drop_later(Counted(its)));
@@ -52,13 +52,13 @@ fn handing_over_against_finishing() {
     });
 }
 
-/// R4: whoever waits for room is woken once what was handed over before is dropped.
+/// R4: a caller that waits for room is woken once the values that were handed over before it are dropped.
 #[test]
 fn waiting_for_room() {
     explore("reaper: waiting for room", || {
         let _threads = Threads::new();
         let (reaper, count) = (Arc::new(Reaper::new(|| false)), Arc::new(AtomicUsize::new(0)));
-        // So that the thread may be asleep.
+        // The thread may be asleep then.
         reaper.flush_soon();
         reaper.drop_later(Counted(Arc::clone(&count)));
         let (other, its) = (Arc::clone(&reaper), Arc::clone(&count));
@@ -72,7 +72,7 @@ fn waiting_for_room() {
     });
 }
 
-/// R5: a flush comes after each of two removals, though one was under way already.
+/// R5: a flush follows each of two removals, even if one was under way already.
 #[test]
 fn two_removals_against_a_flush_with_4_preemptions() {
     explore_bounded("reaper: two removals against a flush", 4, || {

@@ -1,10 +1,12 @@
+//! Tests of the reaper with real threads.
+
 use std::sync::Barrier;
 use std::thread;
 use std::thread::ThreadId;
 
 use super::*;
 
-/// Writes down where it is dropped, once it has met `at` twice where that is given.
+/// Records the thread that drops it, after it has met `at` twice, if that is given.
 struct Placed {
     places: Arc<Mutex<Vec<ThreadId>>>,
     at: Option<Arc<Barrier>>,
@@ -34,7 +36,7 @@ impl Scene {
         self.reaper.drop_later(Placed { places: Arc::clone(&self.places), at: at.cloned() });
     }
 
-    /// How many were dropped on this thread, and how many on others.
+    /// The numbers of values dropped on this thread and on others.
     fn places(&self) -> (usize, usize) {
         let places = self.places.lock().unwrap();
         let here = places.iter().filter(|place| **place == thread::current().id()).count();
@@ -50,7 +52,7 @@ fn garbage_is_dropped_on_the_thread_and_all_of_it_by_its_end() {
     }
     scene.reaper.finish();
     assert_eq!(scene.places(), (0, 10));
-    // The thread has ended, so the next is dropped here.
+    // The thread has ended, so the next value is dropped here.
     scene.drop_later(None);
     scene.reaper.flush_soon();
     scene.reaper.finish();
@@ -104,7 +106,7 @@ fn a_destructor_that_panics_does_not_end_the_thread() {
     assert_eq!(scene.places(), (0, 1));
 }
 
-/// What is dropped hands over more, as a value that owns another does.
+/// A destructor hands over more values, like one of a value that owns another.
 #[test]
 fn what_a_destructor_hands_over_is_dropped_by_the_end() {
     struct Nested(Arc<Reaper>, Arc<Mutex<usize>>, usize);

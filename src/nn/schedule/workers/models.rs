@@ -1,11 +1,11 @@
-//! The engine's threads as threads of a model.
+//! Loom models of the worker threads, which are threads of the model.
 
 use super::*;
 use crate::model_support::{explore, explore_bounded};
 use crate::nn::schedule::threads::modelled::Threads;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many jobs have run, for whoever waits for them.
+/// The number of jobs that have run, and a way to wait for it.
 #[derive(Default)]
 struct Done {
     jobs: Mutex<usize>,
@@ -29,7 +29,7 @@ impl Done {
     }
 }
 
-/// W2: a job that comes while the thread of another goes to sleep is run without a further call.
+/// W2: a job that comes while the thread of another job goes to sleep runs without a further call.
 #[test]
 fn a_job_against_a_thread_that_falls_asleep_with_4_preemptions() {
     explore_bounded("a job against a thread that falls asleep", 4, || {
@@ -43,7 +43,7 @@ fn a_job_against_a_thread_that_falls_asleep_with_4_preemptions() {
     });
 }
 
-/// W1: where no second thread can be started, the one that is there runs both jobs.
+/// W1: if no second thread can be started, the first one runs both jobs.
 #[test]
 fn two_jobs_for_one_thread() {
     explore("two jobs for one thread", || {
@@ -61,7 +61,7 @@ fn two_jobs_for_one_thread() {
     });
 }
 
-/// Whether both of two jobs have run when the last of them is dropped.
+/// Whether both jobs have run; the drop of the last one sets it.
 struct Both(AtomicUsize);
 
 impl Drop for Both {
@@ -70,7 +70,7 @@ impl Drop for Both {
     }
 }
 
-/// W2: jobs that wait when the engine ends are run, each once, and the threads end after them.
+/// W2: jobs that wait when the engine ends run once each, and the threads end after them.
 #[test]
 fn the_end_of_the_engine_against_two_jobs_with_3_preemptions() {
     explore_bounded("the end of the engine against two jobs", 3, move || {
