@@ -118,6 +118,29 @@ fn remove_against_the_end_of_the_grace_period_before_with_4_preemptions() {
     });
 }
 
+/// I3: one grace period of more slots than a collection releases. The others are released without a flush, by deferred
+/// functions.
+#[test]
+fn removals_of_several_chunks_against_a_guard_with_4_preemptions() {
+    explore_bounded("removals of several chunks against a guard", 4, || {
+        let pool = Arc::new(LayoutPool::<_, Tiny>::new());
+        let handles = [1, 2, 3, 4, 5].map(|value| pool.insert(Payload::new(value)).unwrap());
+        let guard = pin();
+        // The last one, alone in its chunk, begins a grace period. The next one is for the two chunks of the others.
+        for index in [4, 0, 1, 2, 3] {
+            drop(pool.remove(handles[index]));
+        }
+        let reader = Arc::clone(&pool);
+        let reader = thread::spawn(move || {
+            assert!(reader.get(handles[0], &pin()).is_none());
+        });
+        drop(guard);
+        reader.join().unwrap();
+        assert_eq!(pool.stats().awaiting_reclamation, 0, "no thread is pinned, and no flush was needed");
+        assert_all_there(&pool, handles.to_vec(), 0);
+    });
+}
+
 /// I5: of two threads that remove, one begins the grace period, and the slot of the other is not lost.
 #[test]
 fn remove_against_remove_of_another_with_3_preemptions() {
