@@ -182,6 +182,27 @@ fn a_run_that_is_short_of_room_against_two_that_ask_with_3_preemptions() {
     seen.assert(&["others true", "own false", "own true", "short"]);
 }
 
+/// F4: a call that is short of room, and two with more. One of the two makes the value, and both get it.
+#[test]
+fn a_run_that_is_short_of_room_against_two_with_more_with_3_preemptions() {
+    explore_bounded("a run that is short of room against two with more", 3, || {
+        let once = Once::new();
+        let ask = |room: usize| {
+            let once = Arc::clone(&once);
+            move || {
+                let make = || if room < 2 { once.make(0).map_err(|_| Failed::Short(failed())) } else { once.make(1) };
+                once.flight.join(room, || once.find(), make)
+            }
+        };
+        let others = [thread::spawn(ask(2)), thread::spawn(ask(2))];
+        let _ = ask(1)();
+        for large in others.map(|other| other.join().unwrap()) {
+            assert_eq!(large.result(failed), Ok(1));
+        }
+        assert!(once.made.load(Ordering::Relaxed) <= 2);
+    });
+}
+
 /// F5: two calls each request, during their own run, the value that the other makes. At least one gets an error, and
 /// both return.
 #[test]
