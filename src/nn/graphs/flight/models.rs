@@ -156,6 +156,15 @@ fn a_run_that_fails_against_two_that_ask_with_3_preemptions() {
     });
 }
 
+/// A call with so much room: less than 2 is too little for a run.
+fn ask(once: &Arc<Once>, room: usize) -> impl FnOnce() -> Outcome<u32> + 'static + use<> {
+    let once = Arc::clone(once);
+    move || {
+        let make = || if room < 2 { once.make(0).map_err(|_| Failed::Short(failed())) } else { once.make(1) };
+        once.flight.join(room, || once.find(), make)
+    }
+}
+
 /// F4: a call that is short of room, one with more room and one with as little. The call with more room makes the value
 /// after at most two other runs, and it is made once; loom reports overlapping runs.
 #[test]
@@ -164,15 +173,8 @@ fn a_run_that_is_short_of_room_against_two_that_ask_with_3_preemptions() {
     let notes = std::sync::Arc::clone(&seen);
     explore_bounded("a run that is short of room against two that ask", 3, move || {
         let once = Once::new();
-        let ask = |room: usize| {
-            let once = Arc::clone(&once);
-            move || {
-                let make = || if room < 2 { once.make(0).map_err(|_| Failed::Short(failed())) } else { once.make(1) };
-                once.flight.join(room, || once.find(), make)
-            }
-        };
-        let others = [thread::spawn(ask(1)), thread::spawn(ask(2))];
-        let mine = ask(1)();
+        let others = [thread::spawn(ask(&once, 1)), thread::spawn(ask(&once, 2))];
+        let mine = ask(&once, 1)();
         let [theirs, large] = others.map(|other| other.join().unwrap());
         assert_eq!(large.result(failed), Ok(1));
         assert!(once.made.load(Ordering::Relaxed) <= 3);
@@ -187,15 +189,8 @@ fn a_run_that_is_short_of_room_against_two_that_ask_with_3_preemptions() {
 fn a_run_that_is_short_of_room_against_two_with_more_with_3_preemptions() {
     explore_bounded("a run that is short of room against two with more", 3, || {
         let once = Once::new();
-        let ask = |room: usize| {
-            let once = Arc::clone(&once);
-            move || {
-                let make = || if room < 2 { once.make(0).map_err(|_| Failed::Short(failed())) } else { once.make(1) };
-                once.flight.join(room, || once.find(), make)
-            }
-        };
-        let others = [thread::spawn(ask(2)), thread::spawn(ask(2))];
-        let _ = ask(1)();
+        let others = [thread::spawn(ask(&once, 2)), thread::spawn(ask(&once, 2))];
+        let _ = ask(&once, 1)();
         for large in others.map(|other| other.join().unwrap()) {
             assert_eq!(large.result(failed), Ok(1));
         }
