@@ -1,0 +1,5 @@
+//! wasi-nn for Wasmtime, where stores share models.
+
+mod ctx;
+
+pub use ctx::WasiNnCtx;
