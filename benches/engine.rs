@@ -76,6 +76,10 @@ mod bench {
             Ok(())
         }
 
+        fn clear_inputs(&mut self) {
+            self.1 = [0; 4];
+        }
+
         fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
             work(self.0);
             Ok(())

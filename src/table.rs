@@ -200,8 +200,9 @@ impl<T: Send + Sync + 'static> HandleTable<T> {
         self.bindings().next().is_none()
     }
 
-    /// The guest handles that are bound, each at the moment of its step of the iterator.
-    fn bindings(&self) -> impl Iterator<Item = GuestHandle> + '_ {
+    /// The guest handles that are bound, each at the moment of its step of the iterator. It may miss bindings that are
+    /// made while it runs.
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = GuestHandle> + '_ {
         // Acquire: pairs with the Release in `take_index`. A later walk sees no fewer indexes.
         let used = self.scanned.load(Ordering::Acquire).min(u64::from(CAPACITY)) as u32;
         (0..used).filter_map(|index| {

@@ -140,6 +140,10 @@ impl BackendContext for Context {
         Ok(())
     }
 
+    fn clear_inputs(&mut self) {
+        self.x = None;
+    }
+
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
         match self.manner {
             Manner::PanicsAtCompute => panic!("at compute"),

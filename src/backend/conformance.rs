@@ -76,6 +76,7 @@ impl Sample {
         check("bytes that are no model are refused", &|| self.junk(backend));
         check("the model and its inputs fit each other", &|| self.described(backend));
         check("outputs are those of the inputs, and always the same", &|| self.outputs_of(backend));
+        check("cleared inputs are gone, and outputs can be taken out", &|| self.cleared(backend));
         check("nothing can be read or computed too soon", &|| self.too_soon(backend));
         check("contexts go on when their graph is dropped, and are strangers", &|| self.apart(backend));
         check("contexts on two threads compute the same", &|| self.threads(backend));
@@ -150,6 +151,44 @@ impl Sample {
         context.compute(&ComputeControl::default()).map_err(|error| error.to_string())?;
         let again = context.output(0).map(|view| view.to_owned()).map_err(|error| error.to_string())?;
         ensure(first.first() == Some(&again), "they differ where the inputs were not set again")
+    }
+
+    fn cleared(&self, backend: &dyn Backend) -> Result<(), String> {
+        let graph = self.load(backend)?;
+        let count = graph.outputs().len();
+        let open = || graph.init_context().map_err(|error| error.to_string());
+        let compute = |context: &mut dyn BackendContext| context.compute(&ComputeControl::default());
+        let mut context = open()?;
+        let new = context.memory();
+        self.fill(&mut *context)?;
+        let filled = context.memory();
+        context.clear_inputs();
+        ensure(filled <= new || context.memory() < filled, "cleared inputs still count as memory")?;
+        let first = self.infer(&mut *context, count)?;
+        let taken = (0..count).map(|index| context.take_output(index)).collect::<Result<Vec<_>, _>>();
+        ensure(taken.as_ref() == Ok(&first), "the outputs that are taken out are not those that were computed")?;
+        compute(&mut *context).map_err(|error| format!("without its outputs it computes nothing: {error}"))?;
+        context.clear_inputs();
+        ensure(context.output(0).is_ok_and(|output| output == first[0].view()), "the outputs are cleared, too")?;
+        // A new context shows what an input that is left out means: an error, or a default of the model's.
+        for left_out in 0..self.inputs.len() {
+            let infer = |context: &mut dyn BackendContext| {
+                for (index, input) in self.inputs.iter().enumerate().filter(|(index, _)| *index != left_out) {
+                    context.set_input(index, input.view())?;
+                }
+                compute(context)?;
+                (0..count).map(|index| context.take_output(index)).collect::<Result<Vec<_>, _>>()
+            };
+            self.fill(&mut *context)?;
+            context.clear_inputs();
+            let (cleared, new) = (infer(&mut *context), infer(&mut *open()?));
+            let same = match (&cleared, &new) {
+                (Err(cleared), Err(new)) => cleared.kind() == new.kind(),
+                (cleared, new) => cleared == new,
+            };
+            ensure(same, &format!("input {left_out} has an effect after it was cleared"))?;
+        }
+        Ok(())
     }
 
     fn too_soon(&self, backend: &dyn Backend) -> Result<(), String> {

@@ -55,16 +55,17 @@ impl ErrorKind {
 
     /// The errno of the core-module form (`wasi_ephemeral_nn`, a `u16` enum of witx).
     ///
-    /// That form has no number for a timeout, a security refusal or an unknown error: a timeout becomes `busy` (4), the
-    /// others become `runtime_error` (5).
+    /// That form has no number for a timeout, a security refusal or an unknown error: they become `runtime_error` (5). A
+    /// timeout is not `busy` (4), because guests repeat a call that was busy, and would spend the time again. A host
+    /// that wants them to returns the errno of [`Busy`](Self::Busy) for it.
     #[must_use]
     pub const fn errno(self) -> u16 {
         match self {
             Self::InvalidArgument => 1,
             Self::InvalidEncoding => 2,
             Self::MissingMemory => 3,
-            Self::Busy | Self::Timeout => 4,
-            Self::RuntimeError | Self::Security | Self::Unknown => 5,
+            Self::Busy => 4,
+            Self::RuntimeError | Self::Timeout | Self::Security | Self::Unknown => 5,
             Self::UnsupportedOperation => 6,
             Self::TooLarge => 7,
             Self::NotFound => 8,
@@ -173,15 +174,24 @@ impl Error {
 
     /// An error of this kind that is counted as the refusal of a limit.
     pub(crate) fn limit(kind: ErrorKind, message: String) -> Self {
-        Self { by_limit: true, ..Self::new(kind, message) }
+        Self::new(kind, message).by_limit()
+    }
+
+    /// Marks the error as the refusal of a limit of the host, so that it counts in
+    /// [`Stats::limited`](crate::nn::Stats::limited) when it is [reported](crate::nn::Guest::refuse).
+    #[must_use]
+    pub fn by_limit(self) -> Self {
+        Self { by_limit: true, ..self }
     }
 
     pub(crate) fn is_by_limit(&self) -> bool {
         self.by_limit
     }
 
-    /// The error for a buffer of `room` bytes when the data has `needed` bytes.
-    pub(crate) fn short_buffer(needed: usize, room: usize) -> Self {
+    /// The error for an output of `needed` bytes and a buffer of `room` bytes: [`TooLarge`](ErrorKind::TooLarge), with
+    /// [`needed_bytes`](Self::needed_bytes).
+    #[must_use]
+    pub fn short_buffer(needed: usize, room: usize) -> Self {
         let message = format!("the output has {needed} bytes; the buffer has {room}");
         Self { needed_bytes: Some(needed), ..Self::too_large(message) }
     }
@@ -209,7 +219,7 @@ impl Error {
     }
 
     /// The buffer size in bytes that [`get_output`](crate::nn::Guest::get_output) needs, if it failed because its
-    /// buffer is too short; `None` for every other error. A host whose `get_output` reports the size together with
+    /// buffer is too short ([`short_buffer`](Self::short_buffer)); `None` for every other error. A host whose `get_output` reports the size together with
     /// `too_large` (`WasmEdge`) returns this number.
     #[must_use]
     pub const fn needed_bytes(&self) -> Option<usize> {
@@ -280,7 +290,7 @@ mod tests {
             ErrorKind::UnsupportedOperation => (6, Code::UnsupportedOperation),
             ErrorKind::TooLarge => (7, Code::TooLarge),
             ErrorKind::NotFound => (8, Code::NotFound),
-            ErrorKind::Timeout => (4, Code::Timeout),
+            ErrorKind::Timeout => (5, Code::Timeout),
             ErrorKind::Security => (5, Code::Security),
             ErrorKind::Unknown => (5, Code::Unknown),
         };

@@ -129,6 +129,10 @@ pub trait BackendContext: Send + 'static {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the model does not take this type or shape.
     fn set_input(&mut self, index: usize, tensor: TensorView<'_>) -> Result<(), Error>;
 
+    /// Unsets every input and frees its memory. The outputs stay. A `compute` then lacks its inputs, as in a new
+    /// context: the engine relies on it so that an inference never runs on an input of an earlier one.
+    fn clear_inputs(&mut self);
+
     /// Computes every output from the inputs. The engine holds no lock and no epoch guard during this call.
     ///
     /// The backend may start computes of the same engine on this thread. Such a compute is refused if it would have to
@@ -152,9 +156,20 @@ pub trait BackendContext: Send + 'static {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) before the first successful `compute`.
     fn output(&self, index: usize) -> Result<TensorView<'_>, Error>;
 
+    /// The output at `index` of the last successful `compute`, moved out of the context where the backend can do that.
+    /// The engine takes each output once, and reads none between the first that it takes and the next successful
+    /// `compute`. The default copies the output and leaves it in the context.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`output`](Self::output).
+    fn take_output(&mut self, index: usize) -> Result<Tensor, Error> {
+        Ok(self.output(index)?.to_owned())
+    }
+
     /// The bytes that the context holds between calls, with its inputs and outputs, for accounting; an estimate is
-    /// enough. Called when the context is opened and after each `set_input` and `compute`, so it must be cheap. By
-    /// default the engine counts the inputs alone. A context that exceeds a limit is lost.
+    /// enough. Called when the context is opened and after each call that changes it, so it must be cheap. By default
+    /// the engine counts the inputs alone. A context that exceeds a limit is lost.
     fn memory(&self) -> usize {
         0
     }

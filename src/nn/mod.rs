@@ -47,6 +47,9 @@
 //! #         self.1 = tensor.to_owned().to_f32().and_then(|elements| elements.first().copied());
 //! #         Ok(())
 //! #     }
+//! #     fn clear_inputs(&mut self) {
+//! #         self.1 = None;
+//! #     }
 //! #     fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
 //! #         let x = self.1.ok_or_else(|| Error::invalid_argument("no input"))?;
 //! #         self.2 = Some(Tensor::from_f32([], &[x * self.0])?);
@@ -152,6 +155,8 @@ pub use graphs::source::ModelSource;
 pub use graphs::watch::DirectoryWatch;
 pub use guest::Guest;
 pub use guest::builder::GuestBuilder;
+pub use guest::host_bytes::HostBytes;
+pub use guest::host_calls::GuestUsage;
 pub use limits::{EngineLimits, Limits};
 pub use schedule::future::Compute;
 pub use telemetry::stats::Stats;

@@ -101,6 +101,8 @@ impl BackendContext for Opened {
         Ok(())
     }
 
+    fn clear_inputs(&mut self) {}
+
     fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
         Ok(())
     }

@@ -328,6 +328,10 @@ impl BackendContext for AffineContext {
         Ok(())
     }
 
+    fn clear_inputs(&mut self) {
+        self.x = None;
+    }
+
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
         control.check()?;
         let x = self.x.as_ref().ok_or_else(|| Error::invalid_argument("no input"))?;
@@ -348,7 +352,7 @@ impl BackendContext for AffineContext {
 /// Misbehaves where its model's text says so. Takes `PyTorch`.
 ///
 /// * `load`, `describe`, `outputs`, `graph memory`, `init`, `context memory`, `memory after compute`, `set_input`,
-///   `compute`, `output`, `drop graph`, `drop context` panic there, and `supports` does for a TPU.
+///   `clear_inputs`, `compute`, `output`, `drop graph`, `drop context` panic there, and `supports` does for a TPU.
 /// * `gate`, `gate load`, `gate fail` and `gate drop` wait at the gate, in `compute`, `load` and a graph's destructor.
 /// * `fail load` fails, `refuses` takes no input, `answers 3` has `compute` give the third kind of error.
 /// * `holds 7 then 9` has contexts of 7 bytes, and of 9 after a compute.
@@ -431,6 +435,10 @@ impl BackendContext for TroubleContext {
     fn set_input(&mut self, _: usize, _: TensorView<'_>) -> Result<(), Error> {
         assert!(self.what != "set_input", "set_input");
         if self.what == "refuses" { Err(Error::invalid_argument("as it was told")) } else { Ok(()) }
+    }
+
+    fn clear_inputs(&mut self) {
+        assert!(self.what != "clear_inputs", "clear_inputs");
     }
 
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {

@@ -68,6 +68,8 @@ impl BackendContext for Context {
         Ok(())
     }
 
+    fn clear_inputs(&mut self) {}
+
     fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
         Ok(())
     }

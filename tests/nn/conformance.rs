@@ -13,7 +13,7 @@ fn a_good_backend_passes_and_nothing_of_it_is_left() {
     let right = Tensor::from_f32(vec![2], &[3.0, 5.0]).unwrap();
     let report = sample.clone().with_outputs(vec![right]).run(&watch.affine());
     report.assert();
-    assert_eq!((report.checks(), watch.alive()), (9, 0));
+    assert_eq!((report.checks(), watch.alive()), (10, 0));
     let report = sample.with_outputs(vec![input]).run(&watch.affine());
     assert_eq!(
         report.failures(),

@@ -22,7 +22,7 @@ struct Graph([TensorDescription; 2], [TensorDescription; 2]);
 #[derive(Default)]
 struct Context {
     inputs: [Option<i32>; 2],
-    outputs: Option<[Tensor; 2]>,
+    outputs: [Option<Tensor>; 2],
 }
 
 impl Backend for Pair {
@@ -64,6 +64,10 @@ impl BackendContext for Context {
         Ok(())
     }
 
+    fn clear_inputs(&mut self) {
+        self.inputs = [None; 2];
+    }
+
     fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
         // So that a call which came in between would show.
         thread::yield_now();
@@ -71,14 +75,25 @@ impl BackendContext for Context {
         if a == 13 {
             return Err(Error::runtime_error("13"));
         }
-        self.outputs = Some([number(a + b), number(a - b)]);
+        self.outputs = [a + b, a - b].map(|sum| Some(number(sum)));
         Ok(())
     }
 
     fn output(&self, index: usize) -> Result<TensorView<'_>, Error> {
-        let outputs = self.outputs.as_ref().ok_or_else(|| Error::invalid_argument("nothing computed"))?;
-        Ok(outputs[index].view())
+        self.outputs[index].as_ref().map(Tensor::view).ok_or_else(nothing)
     }
+
+    fn take_output(&mut self, index: usize) -> Result<Tensor, Error> {
+        self.outputs[index].take().ok_or_else(nothing)
+    }
+
+    fn memory(&self) -> usize {
+        4 * (self.inputs.iter().flatten().count() + self.outputs.iter().flatten().count())
+    }
+}
+
+fn nothing() -> Error {
+    Error::invalid_argument("nothing computed")
 }
 
 fn number(number: i32) -> Tensor {
@@ -103,15 +118,100 @@ fn inputs_go_in_and_every_output_comes_out() {
     let long = Duration::from_mins(1);
     let [five, three, one] = [5, 3, 1].map(number);
     assert_eq!(numbers(&guest.infer(context, [(1, &three), (0, &five)]).unwrap()), [8, 2]);
-    assert_eq!(numbers(&guest.infer_within(context, [("b", one.view())], long).unwrap()), [6, 4]);
-    assert_eq!(numbers(&block_on(guest.infer_async(context, [("a", &one)])).unwrap()), [2, 0]);
-    assert_eq!(numbers(&block_on(guest.infer_async_within(context, [(0, &three)], long)).unwrap()), [4, 2]);
-    assert_eq!(numbers(&guest.infer::<u32, &Tensor>(context, []).unwrap()), [4, 2]);
-    // The inputs stay, and so do the outputs.
-    assert_eq!(guest.output(context, "difference").unwrap(), number(2));
+    let inputs = [("b", one.view()), ("a", five.view())];
+    assert_eq!(numbers(&guest.infer_within(context, inputs, long).unwrap()), [6, 4]);
+    assert_eq!(numbers(&block_on(guest.infer_async(context, [("a", &one), ("b", &one)])).unwrap()), [2, 0]);
+    let inputs = [(0, &three), (1, &one)];
+    assert_eq!(numbers(&block_on(guest.infer_async_within(context, inputs, long)).unwrap()), [4, 2]);
+    assert_eq!(engine.stats().computes, 4);
+}
+
+#[test]
+fn an_inference_uses_no_input_of_an_earlier_call() {
+    let (guest, context) = pair(&Engine::new(Pair));
+    let [one, two] = [1, 2].map(number);
+    guest.set_input(context, "b", &two).unwrap();
+    for _ in 0..2 {
+        let error = guest.infer(context, [("a", &one)]).unwrap_err();
+        assert_eq!(error.message(), "infer: an input is missing");
+        assert_eq!(block_on(guest.infer_async(context, [("a", &one)])).unwrap_err(), error);
+        guest.infer(context, [("a", &one), ("b", &two)]).unwrap();
+    }
+    assert_eq!(guest.infer::<u32, &Tensor>(context, []).unwrap_err().message(), "infer: an input is missing");
+}
+
+#[test]
+fn the_outputs_of_an_inference_are_moved_out_and_its_inputs_stay() {
+    let engine = Engine::new(Pair);
+    let (guest, context) = pair(&engine);
+    let [one, two] = [1, 2].map(number);
+    guest.infer(context, [("a", &one), ("b", &two)]).unwrap();
+    // The two inputs: each output is in memory once, at its owner.
+    assert_eq!(engine.stats().context_bytes, 8);
+    for error in [
+        guest.output(context, 0).unwrap_err(),
+        guest.get_output(context, 1, &mut [0; 4]).unwrap_err(),
+        guest.with_output(context, "sum", |_| Ok(())).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.message().ends_with(": infer has returned the outputs of the last compute"), "{error}");
+    }
     guest.compute(context).unwrap();
-    assert_eq!(guest.output(context, "sum").unwrap(), number(4));
-    assert_eq!(engine.stats().computes, 6);
+    assert_eq!((guest.output(context, "sum").unwrap(), engine.stats().context_bytes), (number(3), 16));
+    // A compute that fails costs none of them.
+    guest.infer(context, [("a", &number(13)), ("b", &two)]).unwrap_err();
+    assert_eq!(guest.output(context, "difference").unwrap(), number(-1));
+    assert_eq!(numbers(&guest.infer(context, [("a", &two), ("b", &two)]).unwrap()), [4, 0]);
+    guest.infer(context, [("a", &number(13)), ("b", &two)]).unwrap_err();
+    guest.output(context, 0).unwrap_err();
+}
+
+/// A backend that copies its outputs, as the default does, keeps them; the engine shows them to nobody all the same.
+#[test]
+fn what_a_backend_keeps_of_outputs_that_were_moved_out_cannot_be_read() {
+    let watch = Watch::default();
+    let guest = watch.engine().guest();
+    let graph = guest.load(&[b"any"], Encoding::PyTorch, Target::Cpu).unwrap();
+    let context = guest.init_execution_context(graph).unwrap();
+    assert_eq!(guest.infer::<u32, &Tensor>(context, []).unwrap()[0].data(), [7]);
+    guest.output(context, 0).unwrap_err();
+    guest.compute(context).unwrap();
+    assert_eq!(guest.output(context, 0).unwrap().data(), [7]);
+}
+
+#[test]
+fn cleared_inputs_are_unset_and_count_no_more() {
+    let engine = Engine::new(Pair);
+    let (guest, context) = pair(&engine);
+    let one = number(1);
+    for name in ["a", "b"] {
+        guest.set_input(context, name, &one).unwrap();
+    }
+    guest.compute(context).unwrap();
+    assert_eq!(engine.stats().context_bytes, 16);
+    guest.clear_inputs(context).unwrap();
+    assert_eq!((engine.stats().context_bytes, guest.usage().context_bytes), (8, 8));
+    assert_eq!(guest.compute(context).unwrap_err().message(), "compute: an input is missing");
+    assert_eq!(guest.output(context, "sum").unwrap(), number(2));
+    guest.set_input(context, "a", &one).unwrap();
+    assert_eq!(guest.compute(context).unwrap_err().message(), "compute: an input is missing");
+    assert_eq!(engine.stats().context_bytes, 12);
+    guest.drop_context(context).unwrap();
+    let error = guest.clear_inputs(context).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.message().starts_with("clear_inputs: the guest has no context"), "{error}");
+}
+
+#[test]
+fn older_inputs_make_room_for_those_of_an_inference() {
+    let guest = Watch::default().engine().guest_with(Limits::default().with_max_context_bytes(10));
+    let graph = guest.load(&[b"any"], Encoding::PyTorch, Target::Cpu).unwrap();
+    let context = guest.init_execution_context(graph).unwrap();
+    let bytes = Tensor::from_slice([10], &[1_u8; 10]).unwrap();
+    for _ in 0..2 {
+        guest.infer(context, [(0, &bytes)]).unwrap();
+    }
+    assert_eq!(guest.usage().context_bytes, 10);
 }
 
 #[test]
@@ -154,16 +254,23 @@ fn a_failed_inference_leaves_what_a_failed_compute_leaves() {
         // The outputs of the last compute that succeeded, and the inputs of this one.
         assert_eq!(guest.output(context, "sum").unwrap(), number(3));
         assert_eq!(guest.compute(context).unwrap_err().message(), "compute: 13");
-        assert_eq!(numbers(&guest.infer(context, [("a", &one)]).unwrap()), [14, -12]);
+        guest.set_input(context, "a", &one).unwrap();
+        guest.compute(context).unwrap();
+        assert_eq!(guest.output(context, "sum").unwrap(), number(14));
+    };
+    let computed = |guest: &Guest, context| {
+        guest.set_input(context, "a", &one).unwrap();
+        guest.set_input(context, "b", &two).unwrap();
+        guest.compute(context).unwrap();
     };
     let (guest, context) = pair(&engine);
-    guest.infer(context, [("a", &one), ("b", &two)]).unwrap();
+    computed(&guest, context);
     guest.set_input(context, "a", &thirteen).unwrap();
     guest.set_input(context, "b", &thirteen).unwrap();
     guest.compute(context).unwrap_err();
     left(&guest, context);
     let (guest, context) = pair(&engine);
-    guest.infer(context, [("a", &one), ("b", &two)]).unwrap();
+    computed(&guest, context);
     let error = guest.infer(context, [("a", &thirteen), ("b", &thirteen)]).unwrap_err();
     assert_eq!((error.kind(), error.message()), (ErrorKind::RuntimeError, "infer: 13"));
     left(&guest, context);
@@ -277,7 +384,8 @@ fn an_inference_that_finds_the_queue_full_has_set_its_inputs_and_no_more() {
     assert_eq!((engine.stats().context_bytes, engine.stats().limited), (held + 1, 1));
     watch.open();
     block_on(running).unwrap();
-    assert_eq!(guest.infer::<u32, &Tensor>(second, []).unwrap()[0].data(), [7]);
+    guest.compute(second).unwrap();
+    assert_eq!(guest.output(second, 0).unwrap().data(), [7]);
 }
 
 #[test]
@@ -306,7 +414,7 @@ fn a_panic_at_the_inputs_or_the_outputs_costs_the_context() {
     let engine = watch.engine();
     let guest = engine.guest();
     let byte = Tensor::from_slice([], &[1_u8]).unwrap();
-    for (panics, what) in [(1, "set_input"), (2, "output")] {
+    for (panics, what) in [(1, "set_input"), (2, "output"), (3, "clear_inputs")] {
         let graph = guest.load(&[what.as_bytes()], Encoding::PyTorch, Target::Cpu).unwrap();
         let context = guest.init_execution_context(graph).unwrap();
         let error = guest.infer(context, [(0, &byte)]).unwrap_err();

@@ -397,6 +397,8 @@ impl BackendContext for WideContext {
         Ok(())
     }
 
+    fn clear_inputs(&mut self) {}
+
     fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
         Ok(())
     }

@@ -5,6 +5,7 @@
 mod admission;
 mod backends;
 mod calls;
+mod closing;
 mod concurrency;
 mod configs;
 #[cfg(feature = "conformance")]

@@ -86,6 +86,8 @@ impl BackendContext for Graph {
         Ok(())
     }
 
+    fn clear_inputs(&mut self) {}
+
     fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
         (self.compute)(self.model)
     }

@@ -10,16 +10,8 @@ use crate::tensor::budget::ComputeBudget;
 use crate::tensor::element::ElementType;
 use crate::tensor::string_table::StringTable;
 use crate::tensor::value::Value;
-use graphpool::backend::{BackendContext, ComputeControl, Error, TensorType, TensorView};
+use graphpool::backend::{BackendContext, ComputeControl, Error, Tensor, TensorView};
 use std::sync::Arc;
-
-/// An output in the form that a guest reads.
-#[derive(Debug)]
-struct WireTensor {
-    dims: Vec<u32>,
-    ty: TensorType,
-    data: Vec<u8>,
-}
 
 /// An execution context of a [`CandleGraph`](crate::CandleGraph): inputs are set, a compute runs, outputs are read.
 ///
@@ -49,8 +41,8 @@ struct WireTensor {
 pub struct CandleContext {
     model: Arc<Model>,
     inputs: Vec<Option<Value>>,
-    /// The outputs of the last compute that succeeded.
-    outputs: Vec<WireTensor>,
+    /// The outputs of the last compute that succeeded; `None` for those that were taken out.
+    outputs: Vec<Option<Tensor>>,
     /// The states of the nodes that draw random numbers.
     random_states: RandomStates,
 }
@@ -60,6 +52,18 @@ impl CandleContext {
         let inputs = vec![None; model.inputs.len()];
         let random_states = RandomStates::new(model.random_nodes);
         Self { model, inputs, outputs: Vec::new(), random_states }
+    }
+
+    /// The error for an output that is not there.
+    fn no_output(&self, index: usize) -> Error {
+        let outputs = self.model.outputs.len();
+        Error::invalid_argument(if index >= outputs {
+            format!("output {index} does not exist; the model has {outputs} outputs")
+        } else if self.outputs.is_empty() {
+            format!("output {index} is not computed yet")
+        } else {
+            format!("output {index} of the last compute was taken out")
+        })
     }
 }
 
@@ -95,6 +99,10 @@ impl BackendContext for CandleContext {
         Ok(())
     }
 
+    fn clear_inputs(&mut self) {
+        self.inputs.fill(None);
+    }
+
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
         let Model { inputs: ports, defaults, string_table, .. } = &*self.model;
         let required = ports.len() - defaults.len();
@@ -117,28 +125,28 @@ impl BackendContext for CandleContext {
         });
         let bytes = bytes.collect::<Result<Vec<_>, Error>>()?;
         let _charge = budget.charge(bytes.into_iter().fold(0, usize::saturating_add))?;
-        self.outputs = outputs.iter().map(|value| to_wire(value, string_table, &cx)).collect::<Result<_, _>>()?;
+        self.outputs =
+            outputs.iter().map(|value| to_wire(value, string_table, &cx).map(Some)).collect::<Result<_, _>>()?;
         Ok(())
     }
 
     fn output(&self, index: usize) -> Result<TensorView<'_>, Error> {
-        let Some(output) = self.outputs.get(index) else {
-            let outputs = self.model.outputs.len();
-            let why = if index < outputs {
-                format!("output {index} is not computed yet")
-            } else {
-                format!("output {index} does not exist; the model has {outputs} outputs")
-            };
-            return Err(Error::invalid_argument(why));
-        };
-        TensorView::new(&output.dims, output.ty, &output.data)
+        let output = self.outputs.get(index).and_then(Option::as_ref);
+        output.map(Tensor::view).ok_or_else(|| self.no_output(index))
+    }
+
+    fn take_output(&mut self, index: usize) -> Result<Tensor, Error> {
+        let output = self.outputs.get_mut(index).and_then(Option::take);
+        output.ok_or_else(|| self.no_output(index))
     }
 
     /// Bytes of what is stored between calls: the inputs in the model's types, the outputs in the guest's types, and
     /// the random number states. A compute frees everything else that it allocates.
     fn memory(&self) -> usize {
         let inputs = self.inputs.iter().flatten().map(Value::bytes).sum::<usize>();
-        inputs + self.outputs.iter().map(|output| output.data.len()).sum::<usize>() + self.random_states.bytes()
+        inputs
+            + self.outputs.iter().flatten().map(|output| output.data().len()).sum::<usize>()
+            + self.random_states.bytes()
     }
 }
 
@@ -164,7 +172,7 @@ fn from_wire(dims: Vec<usize>, port: &Port, data: &[u8]) -> Result<Value, Error>
 }
 
 /// Converts an output to the type that the guest reads.
-fn to_wire(value: &Value, string_table: &StringTable, cx: &ExecContext<'_>) -> Result<WireTensor, Error> {
+fn to_wire(value: &Value, string_table: &StringTable, cx: &ExecContext<'_>) -> Result<Tensor, Error> {
     fn widen<T: Copy, const N: usize>(
         elements: &[T],
         to: impl Fn(T) -> [u8; N],
@@ -202,5 +210,5 @@ fn to_wire(value: &Value, string_table: &StringTable, cx: &ExecContext<'_>) -> R
         }
         _ => value.to_bytes(),
     };
-    Ok(WireTensor { dims, ty: wire_type(value.ty()), data })
+    Tensor::new(dims, wire_type(value.ty()), data)
 }

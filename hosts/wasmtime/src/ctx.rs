@@ -1,6 +1,6 @@
 //! The state of one store.
 
-use graphpool::nn::{Guest};
+use graphpool::nn::Guest;
 
 /// The wasi-nn state of one store: its [`Guest`], and what the host allows beyond the guest's limits.
 ///

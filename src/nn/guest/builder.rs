@@ -13,11 +13,12 @@ pub struct GuestBuilder {
     engine: Arc<Inner>,
     limits: Limits,
     models: Option<HashSet<String>>,
+    label: Option<Box<str>>,
 }
 
 impl GuestBuilder {
     pub(crate) fn new(engine: Arc<Inner>, limits: Limits) -> Self {
-        Self { engine, limits, models: None }
+        Self { engine, limits, models: None, label: None }
     }
 
     /// Sets the guest's limits. The engine's [ceiling](crate::nn::EngineBuilder::with_ceiling) still applies. The
@@ -35,18 +36,29 @@ impl GuestBuilder {
         self
     }
 
+    /// Gives the guest a label of the host's, such as the name of its tenant. The spans and events of the guest carry it
+    /// as the field `label`, as it is.
+    pub fn with_label(mut self, label: impl Into<Box<str>>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
     /// Creates the guest.
     #[must_use]
     pub fn build(self) -> Guest {
-        let Self { engine, limits, models } = self;
+        let Self { engine, limits, models, label } = self;
         let limits = limits.at_most(&engine.ceiling);
-        Guest::new(engine, limits, models)
+        Guest::new(engine, limits, models, label)
     }
 }
 
 impl fmt::Debug for GuestBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { limits, models, .. } = self;
-        f.debug_struct("GuestBuilder").field("limits", limits).field("models", models).finish_non_exhaustive()
+        let Self { limits, models, label, .. } = self;
+        f.debug_struct("GuestBuilder")
+            .field("limits", limits)
+            .field("models", models)
+            .field("label", label)
+            .finish_non_exhaustive()
     }
 }

@@ -10,10 +10,12 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::GuestHandle;
-use crate::backend::{BackendContext, CancelToken, ComputeControl};
+use crate::backend::{CancelToken, ComputeControl};
+use crate::nn::guest::account::Account;
 use crate::nn::guest::context::{Claimed, Context};
+use crate::nn::guest::holdings::GuestInner;
 use crate::nn::inner::Inner;
-use crate::nn::limits::usage::{Reservation, Usage};
+use crate::nn::limits::usage::Reservation;
 use crate::nn::schedule::admission::{Admission, Full, Permit, Ticket, Withdrawn};
 use crate::nn::schedule::future::{Compute, Outcome};
 use crate::nn::schedule::inside::{ComputeScope, is_inside};
@@ -21,7 +23,7 @@ use crate::nn::schedule::workers::Reserved;
 use crate::nn::telemetry::observe;
 use crate::nn::telemetry::observe::Waiting;
 use crate::nn::telemetry::stats::Counters;
-use crate::nn::{Error, ErrorKind, Limits, Tensor, TensorView};
+use crate::nn::{Error, ErrorKind, Tensor, TensorView};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// The call that a compute serves, and the result that it returns after the backend has computed.
@@ -32,14 +34,8 @@ pub(crate) struct Purpose<R> {
 }
 
 pub(crate) const COMPUTE: Purpose<()> = Purpose { call: "compute", read: |_| Ok(()) };
-pub(crate) const INFER: Purpose<Vec<Tensor>> = Purpose { call: "infer", read: read_outputs };
-
-fn read_outputs(claimed: &mut Claimed<StdArc<Context>>) -> Result<Vec<Tensor>, Error> {
-    let count = claimed.context().outputs().len();
-    let read =
-        |backend: &mut dyn BackendContext| (0..count).map(|index| Ok(backend.output(index)?.to_owned())).collect();
-    claimed.read(INFER.call, read)
-}
+pub(crate) const INFER: Purpose<Vec<Tensor>> =
+    Purpose { call: "infer", read: |claimed| claimed.take_outputs(INFER.call) };
 
 impl<R: Send + 'static> Purpose<R> {
     /// The future of `run`, which starts now, or of the error.
@@ -58,19 +54,17 @@ pub(crate) struct Run<R> {
     /// Measures the wait, from the queue to the turn.
     waiting: Option<Waiting>,
     engine: StdArc<Inner>,
-    guest: u64,
+    account: StdArc<Account>,
 }
 
 impl<R: Send + 'static> Run<R> {
     pub(crate) fn new(
         purpose: Purpose<R>,
-        engine: &StdArc<Inner>,
-        usage: &StdArc<Usage>,
-        limits: &Limits,
-        guest: u64,
+        guest: &GuestInner,
         (context, handle): (StdArc<Context>, GuestHandle),
         time: Option<Duration>,
     ) -> Result<Self, Error> {
+        let GuestInner { engine, usage, limits, account, .. } = guest;
         let time = time.unwrap_or(Duration::MAX).min(limits.max_compute_time());
         let control = ComputeControl {
             // `None` if the deadline is past the range of the clock.
@@ -80,15 +74,14 @@ impl<R: Send + 'static> Run<R> {
         };
         let count = Reservation::new(usage, |usage| &usage.computes, purpose.call, 1)?;
         let claimed = Claimed::new(context, handle, Some(&control.cancel))?;
-        Ok(Self { purpose, claimed, control, time, _count: count, waiting: None, engine: StdArc::clone(engine), guest })
+        let (engine, account) = (StdArc::clone(engine), StdArc::clone(account));
+        Ok(Self { purpose, claimed, control, time, _count: count, waiting: None, engine, account })
     }
 
-    /// Sets the context's inputs, each with its index.
+    /// Sets the context's inputs to exactly these, each with its index.
     pub(crate) fn set_inputs(&mut self, inputs: &[(usize, TensorView<'_>)]) -> Result<(), Error> {
-        inputs.iter().try_for_each(|&(index, tensor)| {
-            let set = |backend: &mut dyn BackendContext| backend.set_input(index, tensor);
-            self.claimed.set_input(self.purpose.call, index, tensor.data().len(), set)
-        })
+        self.claimed.clear_inputs(self.purpose.call)?;
+        self.claimed.set_inputs(self.purpose.call, inputs)
     }
 
     /// Waits for the turn, and computes.
@@ -106,7 +99,7 @@ impl<R: Send + 'static> Run<R> {
             end.complete(result);
             None
         });
-        let ticket = match admission.queue(self.guest, None, end) {
+        let ticket = match admission.queue(self.account.id(), None, end) {
             Ok(ticket) => ticket,
             Err(full) => return Err(self.full(full)),
         };
@@ -139,7 +132,7 @@ impl<R: Send + 'static> Run<R> {
             return Compute::failed(call, error);
         }
         self.waiting = Some(Waiting::start());
-        let (guest, deadline) = (self.guest, self.control.deadline);
+        let (guest, deadline) = (self.account.id(), self.control.deadline);
         // If the queue is full, the compute comes back here with the error.
         let run = StdArc::new(Mutex::new(Some((self, thread))));
         let (its, end) = (StdArc::clone(&run), StdArc::clone(&outcome));
@@ -176,16 +169,18 @@ impl<R: Send + 'static> Run<R> {
         if self.control.cancel.is_cancelled() || !self.claimed.begin() {
             return Err(self.withdrawn(Withdrawn::Cancelled));
         }
-        if self.control.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        let start = Instant::now();
+        if self.control.deadline.is_some_and(|deadline| deadline <= start) {
             return Err(self.withdrawn(Withdrawn::Late));
         }
         self.waiting = None;
         let control = &self.control;
-        let (guest, graph) = (self.guest, self.claimed.context().graph());
+        let (account, graph) = (&*self.account, self.claimed.context().graph());
         let claimed = &mut self.claimed;
         let result = {
             let _scope = ComputeScope::enter(&self.engine.admission);
-            observe::compute(guest, graph, || claimed.compute(call, |backend| backend.compute(control)))
+            let compute = || claimed.compute(call, |backend| backend.compute(control));
+            observe::compute(account, graph, start, compute)
         };
         drop(permit);
         let counters = &self.engine.counters;
@@ -264,7 +259,7 @@ impl<R: Send + 'static> Run<R> {
         observe::compute_refused(
             &self.engine.counters,
             self.purpose.call,
-            self.guest,
+            &self.account,
             self.claimed.context().graph(),
             error,
         )

@@ -8,6 +8,7 @@
 //! * X4: no compute begins in a closed context: a compute that waits for its turn is cancelled.
 //! * X5: the resources of a context (its backend's memory, its graph, its share of the guest's limits) are released
 //!   when it is closed and the last call has left, without waiting for a grace period.
+//! * X6: when [`end`](Context::end) has returned, every compute of the context is cancelled or has ended.
 
 use std::ops::Deref;
 use std::sync::{Arc as StdArc, PoisonError};
@@ -16,11 +17,12 @@ use crate::GuestHandle;
 use crate::backend::{BackendContext, CancelToken};
 use crate::nn::graphs::configured::Configured;
 use crate::nn::graphs::graph::{Graph, GraphUse};
+use crate::nn::guest::memory_charge::MemoryCharge;
 use crate::nn::guest::use_lock::{Refused, Teardown, UseLock};
 use crate::nn::limits::usage::{Hold, Reservation};
 use crate::nn::panics::shield;
 use crate::nn::telemetry::stats::Counters;
-use crate::nn::{Error, TensorDescription};
+use crate::nn::{Error, Tensor, TensorDescription, TensorView};
 use crate::sync::{Mutex, MutexGuard};
 
 /// Values that a context owns only to release them at its end.
@@ -63,66 +65,8 @@ struct BackendState {
     charge: MemoryCharge,
     /// The bytes that the statistics count for this context.
     reported: usize,
-}
-
-/// The largest table of inputs that is not counted, in bytes. The number of contexts is limited, so the uncounted
-/// tables are bounded, too.
-const UNCOUNTED: usize = 1 << 10;
-
-/// The memory of a context, counted against the limits of its guest and of the engine.
-pub(crate) struct MemoryCharge {
-    /// The bytes of each input that is set; allocated for all inputs with the first.
-    inputs: Vec<usize>,
-    /// The number of the graph's inputs.
-    count: usize,
-    /// The reservation for that table, if it is large enough to count.
-    table: usize,
-    /// The sum of the inputs: a lower bound for the backend's memory, whatever it reports.
-    total: usize,
-    reserved: usize,
-    of_guest: Reservation,
-    of_engine: Reservation,
-}
-
-impl MemoryCharge {
-    /// Creates the accounting of an empty context with that many inputs; the reservations are empty.
-    pub(crate) fn new(count: usize, of_guest: Reservation, of_engine: Reservation) -> Self {
-        let bytes = count.saturating_mul(size_of::<usize>());
-        let table = if bytes > UNCOUNTED { bytes } else { 0 };
-        Self { inputs: Vec::new(), count, table, total: 0, reserved: 0, of_guest, of_engine }
-    }
-
-    /// Counts `bytes` for the input at `index`, if there is room for them and `set` succeeds.
-    fn with(&mut self, index: usize, bytes: usize, set: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-        if self.inputs.is_empty() {
-            self.inputs.resize(self.count, 0);
-        }
-        let before = self.inputs.get(index).copied().unwrap_or_default();
-        self.reserve(self.reserved.saturating_add(bytes.saturating_sub(before)))?;
-        let result = set();
-        if let (Ok(()), Some(input)) = (&result, self.inputs.get_mut(index)) {
-            *input = bytes;
-            self.total = (self.total - before).saturating_add(bytes);
-        }
-        result
-    }
-
-    /// Counts the memory that the backend reports now.
-    fn settle(&mut self, bytes: usize) -> Result<(), Error> {
-        self.reserve(bytes.max(self.total).saturating_add(self.table))
-    }
-
-    fn reserve(&mut self, bytes: usize) -> Result<(), Error> {
-        if bytes != self.reserved {
-            self.of_guest.resize(bytes)?;
-            if let Err(error) = self.of_engine.resize(bytes) {
-                // Less than now, so it cannot be refused.
-                return self.of_guest.resize(self.reserved).and(Err(error));
-            }
-            self.reserved = bytes;
-        }
-        Ok(())
-    }
+    /// Whether the outputs of the last compute were moved out.
+    taken: bool,
 }
 
 impl Context {
@@ -135,7 +79,7 @@ impl Context {
         let counters = StdArc::clone(graph.counters());
         Counters::count(&counters.contexts_opened);
         Counters::increment(&counters.contexts, 1);
-        let backend_state = BackendState { backend, charge, reported: 0 };
+        let backend_state = BackendState { backend, charge, reported: 0, taken: false };
         Self {
             use_lock: UseLock::new(),
             state: Mutex::new(ContextState {
@@ -167,7 +111,7 @@ impl Context {
 
     /// Counts the backend's initial memory. Called once, by the creator of the context.
     pub(crate) fn open(&self, call: &str) -> Result<(), Error> {
-        Claimed::new(self, GuestHandle::from_bits(0), None)?.run(call, |_, _| Ok(()), true)
+        Claimed::new(self, GuestHandle::from_bits(0), None)?.run(call, |_, _| Ok(()))
     }
 
     /// Cancels the compute that runs or waits, if there is one.
@@ -195,6 +139,13 @@ impl Context {
         true
     }
 
+    /// Closes the context, and cancels its compute even if it has begun.
+    pub(crate) fn end(&self) {
+        // X6: in this order, because a call that holds the claim already may only now become a compute that has begun.
+        self.close();
+        self.cancel();
+    }
+
     /// Whether the resources of the context are released.
     pub(crate) fn is_gone(&self) -> bool {
         self.lock().resources.is_none()
@@ -213,7 +164,7 @@ impl Context {
     }
 
     fn drop_backend(&self, backend_state: BackendState) {
-        let BackendState { backend, charge, reported } = backend_state;
+        let BackendState { backend, charge, reported, .. } = backend_state;
         // No guest call is running that could get the error: the panic is only counted.
         let _ = shield(&self.counters, || drop(backend));
         drop(charge);
@@ -286,15 +237,26 @@ impl<C: Deref<Target = Context>> Claimed<C> {
         !self.context.use_lock.is_closed()
     }
 
-    /// Passes an input of `bytes` to the backend by calling `set`.
-    pub(crate) fn set_input(
-        &mut self,
-        call: &str,
-        index: usize,
-        bytes: usize,
-        set: impl FnOnce(&mut dyn BackendContext) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        self.run(call, |backend, charge| charge.with(index, bytes, || set(backend)), true)
+    /// Passes an input to the backend.
+    pub(crate) fn set_input(&mut self, call: &str, index: usize, tensor: TensorView<'_>) -> Result<(), Error> {
+        self.set_inputs(call, &[(index, tensor)])
+    }
+
+    /// Passes inputs to the backend, each with its index, up to the first that it refuses.
+    pub(crate) fn set_inputs(&mut self, call: &str, inputs: &[(usize, TensorView<'_>)]) -> Result<(), Error> {
+        self.run(call, |backend, charge| {
+            inputs.iter().try_for_each(|&(index, tensor)| {
+                charge.with(index, tensor.data().len(), || backend.set_input(index, tensor))
+            })
+        })
+    }
+
+    pub(crate) fn clear_inputs(&mut self, call: &str) -> Result<(), Error> {
+        self.run(call, |backend, charge| {
+            backend.clear_inputs();
+            charge.clear_inputs();
+            Ok(())
+        })
     }
 
     /// Runs `compute` with the backend's context.
@@ -303,40 +265,58 @@ impl<C: Deref<Target = Context>> Claimed<C> {
         call: &str,
         compute: impl FnOnce(&mut dyn BackendContext) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.run(call, |backend, _| compute(backend), true)
+        self.run(call, |backend, _| compute(backend))?;
+        if let Some(backend_state) = &mut self.backend_state {
+            backend_state.taken = false;
+        }
+        Ok(())
     }
 
-    /// Runs `read` with the backend's context, which must not change it.
+    /// Moves every output out of the context.
+    pub(crate) fn take_outputs(&mut self, call: &str) -> Result<Vec<Tensor>, Error> {
+        if let Some(backend_state) = &mut self.backend_state {
+            backend_state.taken = true;
+        }
+        let count = self.context.outputs.len();
+        self.run(call, |backend, _| (0..count).map(|index| backend.take_output(index)).collect())
+    }
+
+    /// Runs `read` with an output. A panic of `read`, which belongs to the host, passes through and leaves the context
+    /// as it is.
     pub(crate) fn read<R>(
         &mut self,
         call: &str,
-        read: impl FnOnce(&mut dyn BackendContext) -> Result<R, Error>,
+        index: usize,
+        read: impl FnOnce(TensorView<'_>) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        self.run(call, |backend, _| read(backend), false)
+        let BackendState { backend, taken, .. } = self.backend_state.as_ref().ok_or_else(poisoned)?;
+        if *taken {
+            return Err(Error::invalid_argument("infer has returned the outputs of the last compute"));
+        }
+        match shield(&self.context.counters, || backend.output(index)) {
+            Ok(output) => read(output?),
+            Err(error) => {
+                let backend_state = self.backend_state.take();
+                Err(self.lose(backend_state, error.of(call)))
+            }
+        }
     }
 
+    /// Runs `f` with the backend's context, and counts the memory that it holds then.
     fn run<R>(
         &mut self,
         call: &str,
         f: impl FnOnce(&mut dyn BackendContext, &mut MemoryCharge) -> Result<R, Error>,
-        changes: bool,
     ) -> Result<R, Error> {
-        let mut backend_state = self
-            .backend_state
-            .take()
-            .ok_or_else(|| Error::runtime_error("the context is poisoned by an earlier call"))?;
+        let mut backend_state = self.backend_state.take().ok_or_else(poisoned)?;
         let counters = &self.context.counters;
         let ran = shield(counters, || {
             let result = f(&mut *backend_state.backend, &mut backend_state.charge);
-            (result, changes.then(|| backend_state.backend.memory()))
+            (result, backend_state.backend.memory())
         });
-        let ran = ran.and_then(|(result, bytes)| {
-            let settled = bytes.map_or(Ok(()), |bytes| backend_state.charge.settle(bytes));
-            settled.map(|()| result)
-        });
-        match ran {
+        match ran.and_then(|(result, bytes)| backend_state.charge.settle(bytes).map(|()| result)) {
             Ok(result) => {
-                let bytes = backend_state.charge.reserved;
+                let bytes = backend_state.charge.reserved();
                 if bytes > backend_state.reported {
                     Counters::increment(&counters.context_bytes, bytes - backend_state.reported);
                 } else if bytes < backend_state.reported {
@@ -346,15 +326,22 @@ impl<C: Deref<Target = Context>> Claimed<C> {
                 self.backend_state = Some(backend_state);
                 result
             }
-            // X3.
-            Err(error) => {
-                let error = error.of(call);
-                self.context.lock().lost = Some(error.clone());
-                self.context.drop_backend(backend_state);
-                Err(error)
-            }
+            Err(error) => Err(self.lose(Some(backend_state), error.of(call))),
         }
     }
+
+    /// X3: drops the backend's context, and keeps the error for later calls.
+    fn lose(&self, backend_state: Option<BackendState>, error: Error) -> Error {
+        self.context.lock().lost = Some(error.clone());
+        if let Some(backend_state) = backend_state {
+            self.context.drop_backend(backend_state);
+        }
+        error
+    }
+}
+
+fn poisoned() -> Error {
+    Error::runtime_error("the context is poisoned by an earlier call")
 }
 
 impl<C: Deref<Target = Context>> Drop for Claimed<C> {

@@ -4,23 +4,26 @@
 //! own. It takes no lock, and holds its epoch guard for the look-up only.
 
 use std::collections::HashSet;
-use std::mem;
-use std::sync::{Arc as StdArc, Mutex, PoisonError};
+use std::sync::Arc as StdArc;
 
 use crate::backend::LoadRequest;
 use crate::nn::graphs::entry::Entry;
 use crate::nn::graphs::loaded::{LoadedGraph, Named};
 use crate::nn::graphs::model::NamedModel;
 use crate::nn::graphs::registry::no_model;
+use crate::nn::guest::account::Account;
 use crate::nn::guest::check::{check_config, check_name};
-use crate::nn::guest::context::{Context, ContextResources, MemoryCharge};
+use crate::nn::guest::closing::{Closing, closed};
+use crate::nn::guest::context::{Context, ContextResources};
+use crate::nn::guest::memory_charge::MemoryCharge;
 use crate::nn::inner::Inner;
+use crate::nn::limits::context_bytes::ContextBytes;
 use crate::nn::limits::usage::{Reservation, Usage};
 use crate::nn::telemetry::observe;
 use crate::nn::telemetry::stats::Counters;
 use crate::nn::{Encoding, Error, ErrorKind, Limits, Target};
 use crate::sync::Arc;
-use crate::{BindError, GuestHandle, Handle, HandleTable, InsertError, Pool, pin};
+use crate::{GuestHandle, Handle, HandleTable, InsertError, Pool, pin};
 
 /// The state that the clones of a guest share.
 pub(crate) struct GuestInner {
@@ -31,17 +34,19 @@ pub(crate) struct GuestInner {
     pub(crate) limits: Limits,
     /// The names that the guest may load; `None` allows all.
     pub(crate) models: Option<HashSet<String>>,
-    /// The guest's number in events.
-    pub(crate) id: u64,
-    /// Contexts that were closed while a call was inside: the guest still owns their computes, which are cancelled with
-    /// it. Ended ones are removed when the list has no room for one more.
-    pub(crate) leaving: Mutex<Vec<StdArc<Context>>>,
+    pub(crate) account: StdArc<Account>,
+    pub(crate) closing: Closing,
 }
 
 impl GuestInner {
     /// Records an error before the guest gets it: adds the name of the call, and reports it to the telemetry.
     pub(crate) fn report<R>(&self, call: &'static str, result: Result<R, Error>) -> Result<R, Error> {
-        result.map_err(|error| observe::refused(&self.engine.counters, self.id, call, error.of(call)))
+        result.map_err(|error| self.refused(call, error))
+    }
+
+    /// [`report`](Self::report) of an error.
+    pub(crate) fn refused(&self, call: &'static str, error: Error) -> Error {
+        observe::refused(&self.engine.counters, &self.account, call, error.of(call))
     }
 
     pub(crate) fn load(
@@ -60,7 +65,7 @@ impl GuestInner {
         };
         let graph = self.engine.build(&request)?;
         bytes.settle(graph.bytes())?;
-        observe::loaded(self.id, graph.origin().id);
+        observe::loaded(&self.account, graph.origin().id);
         self.add_graph(call, Named::Graph(graph), slot, bytes)
     }
 
@@ -69,7 +74,7 @@ impl GuestInner {
         let slot = self.reserve_graph(call)?;
         let model = self.named_model(name)?;
         let version = model.get_or_build(&*self.engine)?;
-        observe::loaded(self.id, version.graph.origin().id);
+        observe::loaded(&self.account, version.graph.origin().id);
         // The model belongs to the host, and counts for no guest.
         let bytes = Reservation::new(&self.usage, |usage| &usage.graph_bytes, call, 0)?;
         self.add_graph(call, Named::Model(model), slot, bytes)
@@ -89,7 +94,7 @@ impl GuestInner {
         check_name(call, name, &self.limits)?;
         let slot = self.reserve_graph(call)?;
         let configured = self.named_model(name)?.get_or_build_configured(config, &*self.engine)?;
-        observe::loaded(self.id, configured.graph().origin().id);
+        observe::loaded(&self.account, configured.graph().origin().id);
         // The host limits the number of these graphs, and they count for no guest.
         let bytes = Reservation::new(&self.usage, |usage| &usage.graph_bytes, call, 0)?;
         self.add_graph(call, Named::Configured(configured), slot, bytes)
@@ -99,7 +104,7 @@ impl GuestInner {
         let loaded = self.graph(call, graph)?;
         let slot = Reservation::new(&self.usage, |usage| &usage.contexts, call, 1)?;
         let engine_slot = self.engine.reserve(|usage| &usage.contexts, 1)?;
-        let bytes = loaded.hold().ok_or_else(|| unknown_handle(call, "graph", graph))?;
+        let bytes = loaded.hold().ok_or_else(|| self.unknown_handle(call, "graph", graph))?;
         let graph = loaded.graph()?;
         let backend = graph.init_context()?;
         let resources = ContextResources {
@@ -109,12 +114,10 @@ impl GuestInner {
             _engine_slot: engine_slot,
             _bytes: bytes,
         };
-        let of_guest = Reservation::new(&self.usage, |usage| &usage.context_bytes, call, 0)?;
-        let of_engine = self.engine.reserve(|usage| &usage.context_bytes, 0)?;
-        let context =
-            Context::new(&graph, backend, MemoryCharge::new(graph.inputs().len(), of_guest, of_engine), resources);
+        let bytes = ContextBytes::new(&self.usage, &self.engine.usage)?;
+        let context = Context::new(&graph, backend, MemoryCharge::new(graph.inputs().len(), bytes), resources);
         context.open(call)?;
-        add(call, &self.engine.pools.contexts, &self.contexts, context)
+        self.add(call, &self.engine.pools.contexts, &self.contexts, context)
     }
 
     pub(crate) fn find_graph(&self, handle: GuestHandle) -> Option<StdArc<LoadedGraph>> {
@@ -126,11 +129,11 @@ impl GuestInner {
     }
 
     pub(crate) fn graph(&self, call: &str, handle: GuestHandle) -> Result<StdArc<LoadedGraph>, Error> {
-        self.find_graph(handle).ok_or_else(|| unknown_handle(call, "graph", handle))
+        self.find_graph(handle).ok_or_else(|| self.unknown_handle(call, "graph", handle))
     }
 
     pub(crate) fn context(&self, call: &str, handle: GuestHandle) -> Result<StdArc<Context>, Error> {
-        self.find_context(handle).ok_or_else(|| unknown_handle(call, "context", handle))
+        self.find_context(handle).ok_or_else(|| self.unknown_handle(call, "context", handle))
     }
 
     fn named_model(&self, name: &str) -> Result<Arc<NamedModel>, Error> {
@@ -140,12 +143,40 @@ impl GuestInner {
         }
     }
 
+    /// Refuses a call of a closed guest that has no handle to find this by.
+    pub(crate) fn check_open(&self, call: &str) -> Result<(), Error> {
+        if self.closing.is_closed() { Err(closed(call)) } else { Ok(()) }
+    }
+
     fn reserve_graph(&self, call: &str) -> Result<Reservation, Error> {
+        self.check_open(call)?;
         Reservation::new(&self.usage, |usage| &usage.graphs, call, 1)
     }
 
     fn add_graph(&self, call: &str, named: Named, slot: Reservation, bytes: Reservation) -> Result<GuestHandle, Error> {
-        add(call, &self.engine.pools.graphs, &self.graphs, LoadedGraph::new(named, slot, bytes))
+        self.add(call, &self.engine.pools.graphs, &self.graphs, LoadedGraph::new(named, slot, bytes))
+    }
+
+    /// Puts `value` into the pool and its handle into the guest's table, or drops it.
+    fn add<T: Send + Sync + 'static>(
+        &self,
+        call: &str,
+        pool: &Pool<Entry<T>>,
+        table: &HandleTable<Entry<T>>,
+        value: T,
+    ) -> Result<GuestHandle, Error> {
+        let handle = pool.insert(Entry::new(value)).map_err(|_: InsertError<_>| {
+            let live = pool.len();
+            let why = format!("{call}: the engine has no slot for one more handle, with {live} in use");
+            Error::limit(ErrorKind::Busy, why)
+        })?;
+        let refused = match self.closing.bind(|| table.bind(handle)) {
+            Some(Ok(bound)) => return Ok(bound),
+            Some(Err(error)) => Error::limit(ErrorKind::TooLarge, format!("{call}: {error}")),
+            None => closed(call),
+        };
+        remove(pool, handle);
+        Err(refused)
     }
 
     pub(crate) fn remove_graph(&self, handle: Handle<Entry<LoadedGraph>>) {
@@ -158,50 +189,44 @@ impl GuestInner {
         if let Some(context) = remove(&self.engine.pools.contexts, handle)
             && context.close()
         {
-            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-            // Only if the list is full, so that each entry is visited a few times in all.
-            if leaving.len() == leaving.capacity() {
-                leaving.retain(|context| !context.is_gone());
-            }
-            leaving.push(context);
+            self.closing.leave(context);
         }
+    }
+
+    /// Cancels every compute, and returns their number.
+    pub(crate) fn cancel_all(&self) -> usize {
+        let bound = self.contexts.bindings().filter_map(|handle| self.find_context(handle));
+        bound.chain(self.closing.leaving()).filter(|context| context.cancel()).count()
+    }
+
+    /// Cancels every compute, releases every handle, and refuses new ones.
+    pub(crate) fn close(&self) {
+        let leaving = self.closing.close();
+        for context in leaving {
+            context.cancel();
+        }
+        // Contexts first, so that the last reference of a graph ends with its handle.
+        for handle in self.contexts.drain() {
+            if let Some(context) = remove(&self.engine.pools.contexts, handle) {
+                context.end();
+            }
+        }
+        self.graphs.drain().for_each(|handle| self.remove_graph(handle));
+        self.engine.entries_removed();
+    }
+
+    /// The error for a handle that the guest does not have.
+    pub(crate) fn unknown_handle(&self, call: &str, what: &str, handle: GuestHandle) -> Error {
+        let unknown = || Error::invalid_argument(format!("{call}: the guest has no {what} {:#010x}", handle.to_bits()));
+        self.check_open(call).err().unwrap_or_else(unknown)
     }
 }
 
 impl Drop for GuestInner {
     fn drop(&mut self) {
-        // Contexts first, so that the last reference of a graph ends with its handle.
-        self.contexts.drain().for_each(|handle| {
-            if let Some(context) = remove(&self.engine.pools.contexts, handle) {
-                context.cancel();
-                context.close();
-            }
-        });
-        let leaving = mem::take(self.leaving.get_mut().unwrap_or_else(PoisonError::into_inner));
-        for context in leaving {
-            context.cancel();
-        }
-        self.graphs.drain().for_each(|handle| self.remove_graph(handle));
-        self.engine.entries_removed();
+        self.close();
         Counters::decrement(&self.engine.counters.guests, 1);
     }
-}
-
-/// Puts `value` into the pool and its handle into the guest's table, or drops it.
-fn add<T: Send + Sync + 'static>(
-    call: &str,
-    pool: &Pool<Entry<T>>,
-    table: &HandleTable<Entry<T>>,
-    value: T,
-) -> Result<GuestHandle, Error> {
-    let handle = pool.insert(Entry::new(value)).map_err(|_: InsertError<_>| {
-        let live = pool.len();
-        Error::limit(ErrorKind::Busy, format!("{call}: the engine has no slot for one more handle, with {live} in use"))
-    })?;
-    table.bind(handle).map_err(|error: BindError| {
-        remove(pool, handle);
-        Error::limit(ErrorKind::TooLarge, format!("{call}: {error}"))
-    })
 }
 
 /// Resolves a guest's handle. Takes no lock, and holds no guard afterwards.
@@ -217,8 +242,4 @@ fn find<T: Send + Sync + 'static>(
 /// Removes the entry and takes its value, so that no guard keeps the value in memory.
 fn remove<T: Send + Sync + 'static>(pool: &Pool<Entry<T>>, handle: Handle<Entry<T>>) -> Option<StdArc<T>> {
     pool.remove(handle)?.take()
-}
-
-pub(crate) fn unknown_handle(call: &str, what: &str, handle: GuestHandle) -> Error {
-    Error::invalid_argument(format!("{call}: the guest has no {what} {:#010x}", handle.to_bits()))
 }

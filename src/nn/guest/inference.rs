@@ -55,12 +55,14 @@ impl Guest {
         COMPUTE.start(self.run(context, Some(time)))
     }
 
-    /// Sets inputs, computes, and returns every output in the order of its index, under one claim of the context: a
-    /// concurrent call on the context gets [`Busy`](crate::nn::ErrorKind::Busy). This is `compute` of wasi-nn's
-    /// component form.
+    /// Sets exactly these inputs, computes, and returns every output in the order of its index, under one claim of the
+    /// context: a concurrent call on the context gets [`Busy`](crate::nn::ErrorKind::Busy). This is `compute` of
+    /// wasi-nn's component form.
     ///
-    /// Each input is a pair as [`set_input`](Self::set_input) takes it. Inputs that are not given keep their values.
-    /// The outputs can also be read by [`get_output`](Self::get_output). Inputs and outputs are copied once each.
+    /// Each input is a pair as [`set_input`](Self::set_input) takes it, and is copied once. An input that is not given
+    /// is unset, whatever an earlier call has set. The outputs are moved out of the context, without a copy where the
+    /// backend can do that, so that they are in memory once: [`get_output`](Self::get_output) does not find them
+    /// afterwards. The inputs stay, for a [`compute`](Self::compute) and until [`clear_inputs`](Self::clear_inputs).
     ///
     /// ```no_run
     /// # use graphpool::{GuestHandle, nn::{Error, Guest, Tensor}};
@@ -75,8 +77,9 @@ impl Guest {
     ///
     /// Those of [`set_input`](Self::set_input) and of [`compute`](Self::compute), and
     /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) for an input that is given twice. If an input is
-    /// refused before the backend sees it, no input is set. After any other error the inputs are set, and the outputs
-    /// are those of the last compute that succeeded, as after `compute`.
+    /// refused before the backend sees it, the context stays as it was. If the backend refuses an input, those before it
+    /// are set and no others. After any other error the inputs are set, and the outputs are those of the last compute
+    /// that succeeded, as after `compute`.
     pub fn infer<'a, I, T>(
         &self,
         context: GuestHandle,
@@ -147,12 +150,16 @@ impl Guest {
         self.inner.report("cancel", self.inner.context("cancel", context).map(|context| context.cancel()))
     }
 
+    /// Cancels every compute of the guest that runs or waits, from any thread, as [`cancel`](Self::cancel) does; those of
+    /// contexts that the guest has dropped meanwhile, too. Returns their number. Later computes are not affected.
+    pub fn cancel_all(&self) -> usize {
+        self.inner.cancel_all()
+    }
+
     fn run(&self, context: GuestHandle, time: Option<Duration>) -> Result<Run<()>, Error> {
         let (call, inner) = (COMPUTE.call, &self.inner);
         let found = inner.context(call, context);
-        let run =
-            |found| Run::new(COMPUTE, &inner.engine, &inner.usage, &inner.limits, inner.id, (found, context), time);
-        inner.report(call, found.and_then(run))
+        inner.report(call, found.and_then(|found| Run::new(COMPUTE, inner, (found, context), time)))
     }
 
     fn run_with<'a, I: Into<TensorId<'a>>, T: Into<TensorView<'a>>>(
@@ -165,8 +172,7 @@ impl Guest {
         let run = || {
             let found = inner.context(call, context)?;
             let inputs = check::inputs(call, &inner.limits, found.inputs(), inputs)?;
-            let mut run =
-                Run::new(INFER, &inner.engine, &inner.usage, &inner.limits, inner.id, (found, context), time)?;
+            let mut run = Run::new(INFER, inner, (found, context), time)?;
             run.set_inputs(&inputs)?;
             Ok(run)
         };

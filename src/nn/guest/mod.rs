@@ -3,24 +3,30 @@
 //! Every call resolves its handle with a few atomic loads (the guest's table, then the engine's pool) to a reference of
 //! its own, and holds no lock and no epoch guard while it is inside a backend.
 
+pub(crate) mod account;
 pub(crate) mod builder;
 pub(crate) mod check;
+pub(crate) mod closing;
 pub(crate) mod compute;
 pub(crate) mod context;
 pub(crate) mod holdings;
+pub(crate) mod host_bytes;
+pub(crate) mod host_calls;
 pub(crate) mod inference;
+pub(crate) mod memory_charge;
 pub(crate) mod pools;
 pub(crate) mod use_lock;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc as StdArc, Mutex};
+use std::sync::Arc as StdArc;
 
 use crate::nn::graphs::graph::Graph;
+use crate::nn::guest::account::Account;
 use crate::nn::guest::check::TensorId;
+use crate::nn::guest::closing::Closing;
 use crate::nn::guest::context::{Claimed, Context};
-use crate::nn::guest::holdings::{GuestInner, unknown_handle};
-use crate::nn::ids::next_id;
+use crate::nn::guest::holdings::GuestInner;
 use crate::nn::inner::Inner;
 use crate::nn::limits::usage::Usage;
 use crate::nn::telemetry::observe;
@@ -57,7 +63,7 @@ impl Guest {
     pub fn load(&self, parts: &[&[u8]], encoding: Encoding, target: Target) -> Result<GuestHandle, Error> {
         let call = "load";
         let Self { inner } = self;
-        inner.report(call, observe::load_span(inner.id).in_scope(|| inner.load(call, parts, encoding, target)))
+        inner.report(call, observe::load_span(&inner.account).in_scope(|| inner.load(call, parts, encoding, target)))
     }
 
     /// Loads a model that the host has registered. Builds it if it has no version yet, or waits for a concurrent build
@@ -73,7 +79,7 @@ impl Guest {
         let call = "load_by_name";
         let Self { inner } = self;
         let load = || inner.load_by_name(call, name);
-        inner.report(call, observe::load_by_name_span(inner.id, name).in_scope(load))
+        inner.report(call, observe::load_by_name_span(&inner.account, name).in_scope(load))
     }
 
     /// Loads a model that the host has registered, with the guest's configuration in place of the host's, if the host
@@ -95,7 +101,7 @@ impl Guest {
         let call = "load_by_name_with_config";
         let Self { inner } = self;
         let load = || inner.load_by_name_with_config(call, name, config);
-        inner.report(call, observe::load_by_name_span(inner.id, name).in_scope(load))
+        inner.report(call, observe::load_by_name_span(&inner.account, name).in_scope(load))
     }
 
     /// Opens a context of the graph. It keeps the model alive, even after the graph is unloaded.
@@ -116,7 +122,7 @@ impl Guest {
     /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the guest has no such graph.
     pub fn unload(&self, graph: GuestHandle) -> Result<(), Error> {
         let Self { inner } = self;
-        let handle = inner.graphs.unbind(graph).ok_or_else(|| unknown_handle("unload", "graph", graph));
+        let handle = inner.graphs.unbind(graph).ok_or_else(|| inner.unknown_handle("unload", "graph", graph));
         let handle = inner.report("unload", handle)?;
         inner.remove_graph(handle);
         inner.engine.entries_removed();
@@ -154,11 +160,21 @@ impl Guest {
             let (handle, context) = (context, self.inner.context(call, context)?);
             let (index, description) = check::place(call, "input", input, context.inputs())?;
             check::input(call, &self.inner.limits, index, description, tensor)?;
-            let bytes = tensor.data().len();
-            Claimed::new(&*context, handle, None)?
-                .set_input(call, index, bytes, |backend| backend.set_input(index, tensor))
+            Claimed::new(&*context, handle, None)?.set_input(call, index, tensor)
         };
         self.inner.report(call, set(input.into()))
+    }
+
+    /// Unsets every input of the context, and releases its memory. The outputs of the last compute stay. A model's
+    /// default for an input applies again.
+    ///
+    /// # Errors
+    ///
+    /// Those of every call on a context.
+    pub fn clear_inputs(&self, context: GuestHandle) -> Result<(), Error> {
+        let call = "clear_inputs";
+        let clear = || Claimed::new(&*self.inner.context(call, context)?, context, None)?.clear_inputs(call);
+        self.inner.report(call, clear())
     }
 
     /// Copies the data of an output of the last compute into `buffer`, and returns the number of bytes copied.
@@ -166,15 +182,16 @@ impl Guest {
     /// # Errors
     ///
     /// Those of every call on a context; [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if there is no such
-    /// output, or nothing was computed yet; [`TooLarge`](crate::nn::ErrorKind::TooLarge) if `buffer` is shorter than
-    /// the data: then nothing is written, and [`Error::needed_bytes`] is the length of the data.
+    /// output, if nothing was computed yet, or if [`infer`](Self::infer) has returned the outputs of the last compute;
+    /// [`TooLarge`](crate::nn::ErrorKind::TooLarge) if `buffer` is shorter than the data: then nothing is written, and
+    /// [`Error::needed_bytes`] is the length of the data.
     pub fn get_output<'a>(
         &self,
         context: GuestHandle,
         output: impl Into<TensorId<'a>>,
         buffer: &mut [u8],
     ) -> Result<usize, Error> {
-        self.with_output("get_output", context, output.into(), |tensor| {
+        self.with_output(context, output, |tensor| {
             let (data, room) = (tensor.data(), buffer.len());
             let start = buffer.get_mut(..data.len()).ok_or_else(|| Error::short_buffer(data.len(), room))?;
             start.copy_from_slice(data);
@@ -188,7 +205,28 @@ impl Guest {
     ///
     /// Those of [`get_output`](Self::get_output) except for a short buffer.
     pub fn output<'a>(&self, context: GuestHandle, output: impl Into<TensorId<'a>>) -> Result<Tensor, Error> {
-        self.with_output("output", context, output.into(), |tensor| Ok(tensor.to_owned()))
+        self.read_output("output", context, output.into(), |tensor| Ok(tensor.to_owned()))
+    }
+
+    /// Calls `read` with an output of the last compute, where it lies in the backend: for a `get_output` that writes into
+    /// a memory which the engine cannot see as a slice. `read` runs on this thread, under the claim of the context: a
+    /// call on the same context gets [`Busy`](crate::nn::ErrorKind::Busy) meanwhile. An error of `read`
+    /// ([`Error::short_buffer`] and others) is reported as the guest's.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get_output`](Self::get_output), whose name they carry, except for a short buffer; and those of `read`.
+    ///
+    /// # Panics
+    ///
+    /// If `read` panics. The context stays as it was.
+    pub fn with_output<'a, R>(
+        &self,
+        context: GuestHandle,
+        output: impl Into<TensorId<'a>>,
+        read: impl FnOnce(TensorView<'_>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        self.read_output("get_output", context, output.into(), read)
     }
 
     /// Closes the context. A compute that waits for its turn is cancelled: no compute of the context begins after this
@@ -200,24 +238,25 @@ impl Guest {
     /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the guest has no such context.
     pub fn drop_context(&self, context: GuestHandle) -> Result<(), Error> {
         let Self { inner } = self;
-        let handle = inner.contexts.unbind(context).ok_or_else(|| unknown_handle("drop_context", "context", context));
-        let handle = inner.report("drop_context", handle)?;
+        let call = "drop_context";
+        let handle = inner.contexts.unbind(context).ok_or_else(|| inner.unknown_handle(call, "context", context));
+        let handle = inner.report(call, handle)?;
         inner.remove_context(handle);
         inner.engine.entries_removed();
         Ok(())
     }
 
-    fn with_output<R>(
+    fn read_output<R>(
         &self,
         call: &'static str,
         context: GuestHandle,
         output: TensorId<'_>,
-        f: impl FnOnce(TensorView<'_>) -> Result<R, Error>,
+        read: impl FnOnce(TensorView<'_>) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let read = || {
             let (handle, context) = (context, self.inner.context(call, context)?);
             let (index, _) = check::place(call, "output", output, context.outputs())?;
-            Claimed::new(&*context, handle, None)?.read(call, |backend| f(backend.output(index)?))
+            Claimed::new(&*context, handle, None)?.read(call, index, read)
         };
         self.inner.report(call, read())
     }
@@ -243,12 +282,6 @@ impl Guest {
         self.describe("outputs", graph_or_context, Graph::outputs, Context::outputs)
     }
 
-    /// The guest's limits.
-    #[must_use]
-    pub fn limits(&self) -> &Limits {
-        &self.inner.limits
-    }
-
     fn describe(
         &self,
         call: &'static str,
@@ -261,19 +294,24 @@ impl Guest {
             loaded.graph().map(|graph| StdArc::clone(of_graph(&graph)))
         } else {
             let context = self.inner.find_context(handle);
-            let context = context.ok_or_else(|| unknown_handle(call, "graph or context", handle));
+            let context = context.ok_or_else(|| self.inner.unknown_handle(call, "graph or context", handle));
             context.map(|context| StdArc::clone(of_context(&context)))
         };
         self.inner.report(call, described)
     }
 
-    pub(super) fn new(engine: StdArc<Inner>, limits: Limits, models: Option<HashSet<String>>) -> Self {
+    pub(super) fn new(
+        engine: StdArc<Inner>,
+        limits: Limits,
+        models: Option<HashSet<String>>,
+        label: Option<Box<str>>,
+    ) -> Self {
         Counters::increment(&engine.counters.guests, 1);
         let graphs = HandleTable::new(&engine.pools.graphs, pools::GRAPH);
         let contexts = HandleTable::new(&engine.pools.contexts, pools::CONTEXT);
-        let usage = Usage::new(&limits);
-        let (id, leaving) = (next_id(), Mutex::default());
-        let inner = GuestInner { engine, graphs, contexts, usage, limits, models, id, leaving };
+        let (usage, account) = (Usage::new(&limits), StdArc::new(Account::new(label)));
+        let closing = Closing::default();
+        let inner = GuestInner { engine, graphs, contexts, usage, limits, models, account, closing };
         Self { inner: StdArc::new(inner) }
     }
 }

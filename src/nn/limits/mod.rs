@@ -1,5 +1,6 @@
 //! The limits of one guest, and of all guests of an engine together.
 
+pub(crate) mod context_bytes;
 pub(crate) mod usage;
 
 use std::thread;

@@ -35,6 +35,11 @@ impl Budget {
         self.bound.saturating_sub(self.used.load(Ordering::Relaxed))
     }
 
+    /// The amount in use; it may change as soon as it is read.
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
     /// Takes `amount`, or fails with the amount in use.
     fn take(&self, amount: usize) -> Result<(), usize> {
         self.used

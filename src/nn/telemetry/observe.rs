@@ -3,35 +3,40 @@
 //!
 //! | what | level | fields |
 //! | --- | --- | --- |
-//! | span `load` | debug | `guest`, `name` for a named model |
+//! | span `load` | debug | `guest`, `label`, `name` for a named model |
 //! | span `build` | info | `encoding`, `target`, `bytes` |
 //! | event `built` | info | `graph`, `backend`, `bytes` |
-//! | event `loaded` | debug | `guest`, `graph` |
-//! | span `compute` | trace | `guest`, `graph` |
-//! | event `computed` | trace | `guest`, `graph`, `ok` |
+//! | event `loaded` | debug | `guest`, `label`, `graph` |
+//! | span `compute` | trace | `guest`, `label`, `graph` |
+//! | event `computed` | trace | `guest`, `label`, `graph`, `ok` |
 //! | event `reloaded` | info | `name`, `version`, `graph` |
 //! | event `reload failed` | warn | `name`, `error` |
-//! | event `refused` | debug | `guest`, `call`, `error`; `graph` for a compute |
+//! | event `refused` | debug | `guest`, `label`, `call`, `error`; `graph` for a compute |
 //!
-//! No value is longer than an error's message, whatever a guest sends. The exception is the error of a reload, which
-//! belongs to the host and contains the host's paths.
+//! The field `label` is there if the host has given the guest one.
+//!
+//! No value is longer than an error's message, whatever a guest sends. The exceptions are a guest's label, and the error
+//! of a reload, which contains the host's paths: both belong to the host.
+
+use std::time::Instant;
 
 use tracing::Span;
 
+use crate::nn::guest::account::Account;
 use crate::nn::guest::check::Quoted;
 use crate::nn::telemetry::stats::Counters;
 use crate::nn::{Encoding, Error, ModelError, Target};
 
-pub(crate) fn load_span(guest: u64) -> Span {
-    tracing::debug_span!("load", guest)
+pub(crate) fn load_span(guest: &Account) -> Span {
+    tracing::debug_span!("load", guest = guest.id(), label = guest.label())
 }
 
-pub(crate) fn load_by_name_span(guest: u64, name: &str) -> Span {
-    tracing::debug_span!("load", guest, name = %Quoted(name))
+pub(crate) fn load_by_name_span(guest: &Account, name: &str) -> Span {
+    tracing::debug_span!("load", guest = guest.id(), label = guest.label(), name = %Quoted(name))
 }
 
-pub(crate) fn loaded(guest: u64, graph: u64) {
-    tracing::debug!(guest, graph, "loaded");
+pub(crate) fn loaded(guest: &Account, graph: u64) {
+    tracing::debug!(guest = guest.id(), label = guest.label(), graph, "loaded");
 }
 
 /// Runs a build in a span.
@@ -47,28 +52,42 @@ pub(crate) fn built(graph: u64, backend: &str, bytes: usize) {
     tracing::info!(graph, backend, bytes, "built");
 }
 
-/// Runs a compute in a span.
-pub(crate) fn compute(guest: u64, graph: u64, compute: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-    let span = tracing::trace_span!("compute", guest, graph);
+/// Runs a compute in a span, and records its time since `start`.
+pub(crate) fn compute(
+    guest: &Account,
+    graph: u64,
+    start: Instant,
+    compute: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (id, label) = (guest.id(), guest.label());
+    let span = tracing::trace_span!("compute", guest = id, label, graph);
     let _computing = Gauge::raise("graphpool_computing");
-    let timer = Timer::start();
     let result = span.in_scope(compute);
-    timer.stop("graphpool_compute_seconds");
-    tracing::trace!(guest, graph, ok = result.is_ok(), "computed");
+    let time = start.elapsed();
+    guest.computed(time);
+    #[cfg(feature = "metrics")]
+    metrics::histogram!("graphpool_compute_seconds").record(time.as_secs_f64());
+    tracing::trace!(guest = id, label, graph, ok = result.is_ok(), "computed");
     result
 }
 
 /// Records a compute that was refused, or failed.
-pub(crate) fn compute_refused(counters: &Counters, call: &'static str, guest: u64, graph: u64, error: Error) -> Error {
-    tracing::debug!(guest, graph, call, %error, "refused");
-    count_refusal(counters, call, &error);
+pub(crate) fn compute_refused(
+    counters: &Counters,
+    call: &'static str,
+    guest: &Account,
+    graph: u64,
+    error: Error,
+) -> Error {
+    tracing::debug!(guest = guest.id(), label = guest.label(), graph, call, %error, "refused");
+    counters.count_error(call, &error);
     error
 }
 
 /// Records a guest's call that failed.
-pub(crate) fn refused(counters: &Counters, guest: u64, call: &'static str, error: Error) -> Error {
-    tracing::debug!(guest, call, %error, "refused");
-    count_refusal(counters, call, &error);
+pub(crate) fn refused(counters: &Counters, guest: &Account, call: &'static str, error: Error) -> Error {
+    tracing::debug!(guest = guest.id(), label = guest.label(), call, %error, "refused");
+    counters.count_error(call, &error);
     error
 }
 
@@ -78,15 +97,6 @@ pub(crate) fn reloaded(name: &str, version: u64, graph: u64) {
 
 pub(crate) fn reload_failed(name: &str, error: &ModelError) {
     tracing::warn!(name = %Quoted(name), error = %error.chain(), "reload failed");
-}
-
-#[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "they are the labels of a metric"))]
-fn count_refusal(counters: &Counters, call: &'static str, error: &Error) {
-    if error.is_by_limit() {
-        Counters::count(&counters.limited);
-    }
-    #[cfg(feature = "metrics")]
-    metrics::counter!("graphpool_errors_total", "call" => call, "kind" => error.kind().name()).increment(1);
 }
 
 /// A compute that waits for its turn: counted in the gauge until the drop, which adds its time to the histogram.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::nn::Error;
+
 /// The statistics of one engine, from [`Engine::stats`](crate::nn::Engine::stats).
 ///
 /// Each number was right at some moment during the call; the moments may differ between numbers.
@@ -17,6 +19,9 @@ pub struct Stats {
     pub graph_handles: usize,
     /// Bytes of the contexts in memory, as their backends count them, and at least those of their inputs.
     pub context_bytes: usize,
+    /// Bytes that hosts keep for guests, from [`Guest::reserve`](crate::nn::Guest::reserve). They are not in
+    /// `context_bytes`, and count against the same limits.
+    pub host_bytes: usize,
     /// Contexts in memory, from their opening until their backend's destructor has run.
     pub contexts: usize,
     /// Live guests.
@@ -37,7 +42,9 @@ pub struct Stats {
     pub failed_computes: u64,
     /// Calls that were refused because another call used the same context.
     pub busy_contexts: u64,
-    /// Calls of guests that were refused by a limit of the guest or the engine, or by the queue of computes.
+    /// Calls of guests that ended with an error, those that the host has [refused](crate::nn::Guest::refuse) included.
+    pub errors: u64,
+    /// Those of them that were refused by a limit of the guest, the engine or the host, or by the queue of computes.
     pub limited: u64,
     /// Computes that exceeded their time, whether they had begun or not.
     pub timeouts: u64,
@@ -104,6 +111,7 @@ counters! {
         graph_bytes "graphpool_graph_bytes",
         contexts "graphpool_contexts",
         context_bytes "graphpool_context_bytes",
+        host_bytes "graphpool_host_bytes",
         guests "graphpool_guests",
     }
     total {
@@ -114,6 +122,7 @@ counters! {
         failed_computes "graphpool_failed_computes_total",
         busy_contexts "graphpool_busy_contexts_total",
         panics "graphpool_panics_total",
+        errors "graphpool_errors_total",
         limited "graphpool_limited_total",
         timeouts "graphpool_timeouts_total",
         cancelled "graphpool_cancelled_total",
@@ -126,6 +135,17 @@ impl Counters {
         total.count.fetch_add(1, Ordering::Relaxed);
         #[cfg(feature = "metrics")]
         metrics::counter!(total.name).increment(1);
+    }
+
+    /// Adds one to the calls that ended with an error.
+    #[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "they are the labels of a metric"))]
+    pub(crate) fn count_error(&self, call: &'static str, error: &Error) {
+        self.errors.count.fetch_add(1, Ordering::Relaxed);
+        #[cfg(feature = "metrics")]
+        metrics::counter!(self.errors.name, "call" => call, "kind" => error.kind().name()).increment(1);
+        if error.is_by_limit() {
+            Self::count(&self.limited);
+        }
     }
 
     /// Adds `amount` live objects.

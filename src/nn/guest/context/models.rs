@@ -8,6 +8,7 @@ use loom::thread;
 use super::*;
 use crate::backend::ComputeControl;
 use crate::model_support::explore;
+use crate::nn::limits::context_bytes::ContextBytes;
 use crate::nn::limits::usage::Usage;
 use crate::nn::{Limits, TensorView};
 use crate::sync::Arc;
@@ -20,6 +21,8 @@ impl BackendContext for Nothing {
         Ok(())
     }
 
+    fn clear_inputs(&mut self) {}
+
     fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
         Ok(())
     }
@@ -31,12 +34,11 @@ impl BackendContext for Nothing {
 
 fn context() -> Context {
     let usage = Usage::new(&Limits::default());
-    let [of_guest, of_engine] =
-        [(); 2].map(|()| Reservation::new(&usage, |usage| &usage.context_bytes, "", 0).unwrap());
+    let bytes = ContextBytes::new(&usage, &usage).unwrap();
     let counters = StdArc::<Counters>::default();
     Counters::increment(&counters.contexts, 1);
     let backend_state =
-        BackendState { backend: Box::new(Nothing), charge: MemoryCharge::new(0, of_guest, of_engine), reported: 0 };
+        BackendState { backend: Box::new(Nothing), charge: MemoryCharge::new(0, bytes), reported: 0, taken: false };
     Context {
         use_lock: UseLock::new(),
         state: Mutex::new(ContextState {
