@@ -155,9 +155,9 @@ fn threads_in_every_call_are_past_a_close_soon_and_leave_nothing() {
                 scope.spawn(move || {
                     ready.wait();
                     let work = || {
+                        let after = ended.load(Ordering::SeqCst);
                         let graph = guest.load(&[b"loop"], Encoding::PyTorch, Target::Cpu)?;
                         let context = guest.init_execution_context(graph)?;
-                        let after = ended.load(Ordering::SeqCst);
                         assert!(!after, "a handle after the close");
                         begun.fetch_add(1, Ordering::SeqCst);
                         guest.compute(context)

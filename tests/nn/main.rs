@@ -14,6 +14,7 @@ mod errors;
 mod fairness;
 mod files;
 mod guards;
+mod host;
 mod infer;
 mod lifetime;
 mod limits;

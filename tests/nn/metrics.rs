@@ -52,6 +52,8 @@ fn the_recorder_is_told_every_number_and_gauges_come_back_to_zero() {
     let named = guest.load_by_name("m").unwrap();
     assert_eq!(engine.replace_model("m", source(3.0)).unwrap(), 2);
     guest.load_by_name("none").unwrap_err();
+    let _ = guest.refuse("load", graphpool::nn::Error::missing_memory("outside"));
+    let reserved = guest.reserve(5).unwrap();
     let affine = guest.init_execution_context(named).unwrap();
     let data = [0; 8];
     guest.set_input(affine, 0, TensorView::new(&[2], TensorType::F32, &data).unwrap()).unwrap();
@@ -83,6 +85,7 @@ fn the_recorder_is_told_every_number_and_gauges_come_back_to_zero() {
         // The one that panicked is lost.
         ("graphpool_contexts", 4),
         ("graphpool_context_bytes", 8),
+        ("graphpool_host_bytes", 5),
         ("graphpool_computing", 0),
         ("graphpool_queued", 0),
     ];
@@ -105,6 +108,7 @@ fn the_recorder_is_told_every_number_and_gauges_come_back_to_zero() {
         // The one that was cancelled, the one that found the queue full and the one that was late.
         ("graphpool_wait_seconds", 3),
         ("graphpool_errors_total call=load_by_name kind=not found", 1),
+        ("graphpool_errors_total call=load kind=missing memory", 1),
         ("graphpool_errors_total call=compute kind=busy", 2),
         ("graphpool_errors_total call=compute kind=timeout", 1),
         ("graphpool_errors_total call=compute kind=runtime error", 2),
@@ -112,7 +116,8 @@ fn the_recorder_is_told_every_number_and_gauges_come_back_to_zero() {
     for (name, value) in totals {
         assert!(numbers.is(name, value), "{name} is not {value}: {:#?}", numbers.1);
     }
-    drop((guest, engine));
+    assert_eq!(engine.stats().errors, 7);
+    drop((guest, reserved, engine));
     for (name, _) in gauges {
         eventually(|| numbers.is(name, 0));
     }

@@ -64,7 +64,8 @@ fn loads_builds_computes_reloads_and_refusals_are_told_with_guest_and_graph() {
         let engine = Watch::default().engine();
         let source = |a| ModelSource::bytes(Model { a, ..Model::default() }.bytes());
         engine.register_model("m", source(1.0), Encoding::Onnx, Target::Cpu).unwrap();
-        let guest = engine.guest();
+        let guest = engine.guest_builder().with_label("tenant").build();
+        assert_eq!(guest.label(), Some("tenant"));
         let graph = guest.load_by_name("m").unwrap();
         let context = guest.init_execution_context(graph).unwrap();
         guest.compute(context).unwrap_err();
@@ -72,6 +73,7 @@ fn loads_builds_computes_reloads_and_refusals_are_told_with_guest_and_graph() {
             .set_input(context, 7, graphpool::nn::TensorView::new(&[0], graphpool::nn::TensorType::U8, &[]).unwrap())
             .unwrap_err();
         guest.inputs(graphpool::GuestHandle::from_bits(0xabcd)).unwrap_err();
+        let _ = guest.refuse("load", graphpool::nn::Error::too_large("9 parts; the limit is 8"));
         engine.replace_model("m", source(2.0)).unwrap();
         engine.replace_model("m", ModelSource::bytes(b"junk".as_slice())).unwrap_err();
         assert_eq!((engine.stats().reloads, engine.list_graphs().len()), (1, 2));
@@ -82,21 +84,22 @@ fn loads_builds_computes_reloads_and_refusals_are_told_with_guest_and_graph() {
         rest.split(' ').next().unwrap().parse::<u64>().unwrap()
     };
     let (guest, graph) = (number(&notes[3], "guest"), number(&notes[3], "graph"));
-    let refused =
-        |call, why| format!("DEBUG refused guest={guest} call=\"{call}\" error=invalid argument: {call}: {why}");
+    let of_guest = format!("guest={guest} label=\"tenant\"");
+    let refused = |call, why| format!("DEBUG refused {of_guest} call=\"{call}\" error=invalid argument: {call}: {why}");
     let expected = [
-        format!("DEBUG <load> guest={guest} name=\"m\""),
+        format!("DEBUG <load> {of_guest} name=\"m\""),
         "INFO <build> encoding=Onnx target=Cpu bytes=20".to_owned(),
         format!("INFO built graph={graph} backend=\"affine\" bytes=100"),
-        format!("DEBUG loaded guest={guest} graph={graph}"),
-        format!("TRACE <compute> guest={guest} graph={graph}"),
-        format!("TRACE computed guest={guest} graph={graph} ok=false"),
-        format!("DEBUG refused guest={guest} graph={graph} call=\"compute\" error=invalid argument: compute: no input"),
+        format!("DEBUG loaded {of_guest} graph={graph}"),
+        format!("TRACE <compute> {of_guest} graph={graph}"),
+        format!("TRACE computed {of_guest} graph={graph} ok=false"),
+        format!("DEBUG refused {of_guest} graph={graph} call=\"compute\" error=invalid argument: compute: no input"),
         refused("set_input", "there is no input 7; the graph has 1"),
         refused("inputs", "the guest has no graph or context 0x0000abcd"),
+        format!("DEBUG refused {of_guest} call=\"load\" error=too large: load: 9 parts; the limit is 8"),
         "INFO <build> encoding=Onnx target=Cpu bytes=20".to_owned(),
-        format!("INFO built graph={} backend=\"affine\" bytes=100", number(&notes[10], "graph")),
-        format!("INFO reloaded name=\"m\" version=2 graph={}", number(&notes[10], "graph")),
+        format!("INFO built graph={} backend=\"affine\" bytes=100", number(&notes[11], "graph")),
+        format!("INFO reloaded name=\"m\" version=2 graph={}", number(&notes[11], "graph")),
         "INFO <build> encoding=Onnx target=Cpu bytes=4".to_owned(),
         "WARN reload failed name=\"m\" error=the model cannot be built: invalid encoding: not affine".to_owned(),
     ];
