@@ -30,7 +30,7 @@ mod nn {
     use graphpool::backend::{CancelToken, ComputeControl, LoadRequest};
     use graphpool::nn::{
         Bf16Bits, Compute, Encoding, Engine, EngineBuilder, EngineLimits, Error, ErrorCode, ErrorKind, F16Bits,
-        GraphInfo, Guest, GuestBuilder, Limits, ModelError, ModelInfo, ModelSource, Stats, Target, Tensor,
+        GraphInfo, Guest, GuestBuilder, GuestPolicy, Limits, ModelError, ModelInfo, ModelSource, Stats, Target, Tensor,
         TensorDescription, TensorId, TensorType, TensorView,
     };
 
@@ -45,6 +45,7 @@ mod nn {
     const _: () = {
         shared::<Engine>();
         shared::<Guest>();
+        shared::<GuestPolicy>();
         shared::<ModelSource>();
         shared::<CancelToken>();
         shared::<ComputeControl>();

@@ -6,6 +6,7 @@ use std::sync::Arc as StdArc;
 use crate::backend::Backend;
 use crate::nn::graphs::backends::Backends;
 use crate::nn::graphs::registry::Registry;
+use crate::nn::graphs::resolver::{Resolve, Resolver};
 use crate::nn::guest::pools::Pools;
 use crate::nn::inner::Inner;
 use crate::nn::limits::usage::Usage;
@@ -13,7 +14,7 @@ use crate::nn::schedule::admission::Admission;
 use crate::nn::schedule::reaper::Reaper;
 use crate::nn::schedule::workers::Workers;
 use crate::nn::telemetry::stats::{Counters, Stats};
-use crate::nn::{EngineLimits, GraphInfo, Guest, GuestBuilder, Limits};
+use crate::nn::{EngineLimits, Error, GraphInfo, Guest, GuestBuilder, Limits, ResolvedModel};
 
 /// The engine of a process: it owns the backends, the named models and the pools that guest handles refer to.
 ///
@@ -31,6 +32,7 @@ pub struct EngineBuilder {
     limits: Limits,
     ceiling: Option<Limits>,
     engine_limits: EngineLimits,
+    resolver: Option<Box<Resolve>>,
 }
 
 impl Engine {
@@ -47,6 +49,7 @@ impl Engine {
             limits: Limits::default(),
             ceiling: None,
             engine_limits: EngineLimits::default(),
+            resolver: None,
         }
         .with_backend(backend)
     }
@@ -65,7 +68,7 @@ impl Engine {
 
     /// Starts a builder for a guest with limits or permissions of its own.
     pub fn guest_builder(&self) -> GuestBuilder {
-        GuestBuilder::new(StdArc::clone(&self.inner), self.inner.limits)
+        GuestBuilder::new(StdArc::clone(&self.inner))
     }
 
     /// Lists the graphs in memory that are in use, in no particular order. A graph may be released before the caller
@@ -134,13 +137,59 @@ impl EngineBuilder {
         self
     }
 
+    /// Sets the function that is asked for models that guests load by a name that is not registered: for a host with
+    /// more models than it wants to register, or whose models come and go. It gets the name, and returns the model, or
+    /// `None` if there is none. An engine has one resolver; a repeated call replaces it.
+    ///
+    /// The answer is registered under the name, as by [`Engine::register_model`], and the load goes on with it. The
+    /// name stays until the host [removes](Engine::remove_model) it, or until
+    /// [`EngineLimits::max_resolved_names`] asks for its place; then the next load asks again. `None` is not kept, so
+    /// each load of a name that does not exist calls the resolver: it should be quick to say so.
+    ///
+    /// It is called on the thread of the load, without a lock, once for all concurrent loads of the name. Other loads
+    /// go on meanwhile. It may call the engine: a name that it registers itself is found, too. A load of the name that
+    /// it is asked for gives an error, since it would wait for itself. It is not called for names that are longer than
+    /// [`Limits::max_name_bytes`] of the engine, and those that a guest [may not load](crate::nn::GuestPolicy). It
+    /// gets the engine's name for a [mapped](crate::nn::GuestPolicy::with_name) one. The name may come from a guest,
+    /// and is hostile: it may contain `..` and `/`.
+    ///
+    /// An error goes to each guest that waits, as it is, so its text must contain nothing that guests must not learn.
+    /// The exception is [`NotFound`](crate::nn::ErrorKind::NotFound), which is the same as `None`. A panic gives
+    /// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError).
+    ///
+    /// A resolver that owns an [`Engine`] keeps it in memory forever, as the engine owns the resolver.
+    ///
+    /// ```
+    /// # use graphpool::backend::Backend;
+    /// use graphpool::nn::{Encoding, Engine, EngineBuilder, ModelSource, ResolvedModel, Target};
+    ///
+    /// fn with_directory(builder: EngineBuilder) -> EngineBuilder {
+    ///     builder.with_resolver(|name| {
+    ///         // Letters and digits only: the name may come from a guest.
+    ///         let file = format!("models/{name}.onnx");
+    ///         let found = name.chars().all(char::is_alphanumeric) && std::path::Path::new(&file).is_file();
+    ///         Ok(found.then(|| ResolvedModel::new(ModelSource::path(file), Encoding::Onnx, Target::Cpu)))
+    ///     })
+    /// }
+    /// # let _ = with_directory;
+    /// ```
+    pub fn with_resolver(
+        mut self,
+        resolver: impl Fn(&str) -> Result<Option<ResolvedModel>, Error> + Send + Sync + 'static,
+    ) -> Self {
+        self.resolver = Some(Box::new(resolver));
+        self
+    }
+
     /// Creates the engine.
     #[must_use]
     pub fn build(self) -> Engine {
-        let Self { backends, limits, ceiling, engine_limits } = self;
+        let Self { backends, limits, ceiling, engine_limits, resolver } = self;
         let ceiling = ceiling.unwrap_or(Limits::unlimited());
         let limits = limits.at_most(&ceiling);
         let (pools, counters) = (StdArc::new(Pools::new()), StdArc::<Counters>::default());
+        let usage = Usage::of_engine(&engine_limits);
+        let resolver = resolver.map(|resolve| Resolver::new(resolve, StdArc::clone(&usage), StdArc::clone(&counters)));
         let flushed = StdArc::clone(&pools);
         let reaper = StdArc::new(Reaper::new(move || {
             flushed.flush();
@@ -150,11 +199,12 @@ impl EngineBuilder {
             inner: StdArc::new(Inner {
                 pools,
                 registry: Registry::default(),
+                resolver,
                 counters,
                 store: StdArc::default(),
                 admission: Admission::new(engine_limits.max_computing(), engine_limits.max_queued()),
                 workers: Workers::default(),
-                usage: Usage::of_engine(&engine_limits),
+                usage,
                 reaper,
                 limits,
                 ceiling,

@@ -9,7 +9,9 @@ use crate::nn::graphs::backends::Backends;
 use crate::nn::graphs::build::BuildGraph;
 use crate::nn::graphs::flight::Failed;
 use crate::nn::graphs::graph::{Graph, GraphResources, Origin};
+use crate::nn::graphs::model::NamedModel;
 use crate::nn::graphs::registry::Registry;
+use crate::nn::graphs::resolver::Resolver;
 use crate::nn::graphs::store::{Key, Listed, Store};
 use crate::nn::guest::pools::Pools;
 use crate::nn::ids::next_id;
@@ -21,11 +23,13 @@ use crate::nn::schedule::workers::Workers;
 use crate::nn::telemetry::observe;
 use crate::nn::telemetry::stats::Counters;
 use crate::nn::{Encoding, EngineLimits, Error, ErrorKind, Limits, ModelError, ModelSource, Target};
+use crate::sync::Arc;
 
 /// The shared state of an engine.
 pub(crate) struct Inner {
     pub(crate) pools: StdArc<Pools>,
     pub(crate) registry: Registry,
+    pub(crate) resolver: Option<Resolver>,
     pub(crate) counters: StdArc<Counters>,
     pub(crate) store: StdArc<Store<Graph>>,
     pub(crate) admission: StdArc<Admission>,
@@ -39,6 +43,26 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
+    /// The model that a guest loads by the engine's `name`, if there is one. Asks the resolver for a name that is not
+    /// registered, on this thread and without a lock.
+    pub(crate) fn named_model(&self, name: &str) -> Result<Option<Arc<NamedModel>>, Error> {
+        match (self.registry.find(name), &self.resolver) {
+            (Some(model), _) => {
+                model.resolved().inspect(|resolved| resolved.touch());
+                Ok(Some(model))
+            }
+            // A longer name cannot be registered.
+            (None, Some(resolver)) if name.len() <= self.limits.max_name_bytes() => resolver.find(name, &self.registry),
+            (None, _) => Ok(None),
+        }
+    }
+
+    pub(crate) fn remove_model(&self, name: &str) -> Result<(), ModelError> {
+        let model = self.registry.remove(name)?;
+        self.resolver.iter().for_each(|resolver| resolver.removed(&model));
+        Ok(())
+    }
+
     /// The graph of `request`: an equal one that is in memory, or one that is built now, on this thread and without a
     /// lock.
     pub(crate) fn build(&self, request: &LoadRequest<'_>) -> Result<StdArc<Graph>, Error> {
@@ -155,10 +179,11 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.admission.close();
         self.registry.clear();
+        self.resolver.iter().for_each(Resolver::clear);
         self.reaper.finish();
         // Dropped last, so that everything a backend has made is gone before it. A panic must not reach the guest that
         // happens to be dropped last.
-        let backends = mem::take(&mut self.backends);
-        let _ = shield(&self.counters, || drop(backends));
+        let host = (self.resolver.take(), mem::take(&mut self.backends));
+        let _ = shield(&self.counters, || drop(host));
     }
 }

@@ -150,6 +150,7 @@ pub use guest::check::TensorId;
 pub use engine::{Engine, EngineBuilder};
 pub use graphs::listing::{GraphInfo, ModelInfo};
 pub use graphs::model_error::ModelError;
+pub use graphs::resolved::ResolvedModel;
 pub use graphs::source::ModelSource;
 #[cfg(feature = "watch")]
 pub use graphs::watch::DirectoryWatch;
@@ -157,6 +158,7 @@ pub use guest::Guest;
 pub use guest::builder::GuestBuilder;
 pub use guest::host_bytes::HostBytes;
 pub use guest::host_calls::GuestUsage;
+pub use guest::policy::GuestPolicy;
 pub use limits::{EngineLimits, Limits};
 pub use schedule::future::Compute;
 pub use telemetry::stats::Stats;

@@ -337,7 +337,7 @@ fn a_reload_against_the_removal_of_its_name_with_5_preemptions() {
 /// Loads the model with a guest's configuration, as a guest does but without its tables; the number of its graph.
 fn load_configured(engine: &Engine) -> (StdArc<Configured>, u8) {
     let model = engine.inner.registry.get("name").unwrap();
-    let configured = model.get_or_build_configured("configured", &*engine.inner).unwrap();
+    let configured = model.get_or_build_configured("name", "configured", &*engine.inner).unwrap();
     let number = configured.graph().init_context().unwrap().memory() as u8;
     (configured, number)
 }

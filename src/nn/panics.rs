@@ -1,4 +1,4 @@
-//! Panic isolation for calls into a backend: a panic becomes the error of that one call.
+//! Panic isolation for calls into a backend or the host's resolver: a panic becomes the error of that one call.
 
 use std::any::Any;
 use std::mem;
@@ -11,9 +11,14 @@ use crate::nn::telemetry::stats::Counters;
 ///
 /// The caller must not use anything that `f` changed after the error: this is what `AssertUnwindSafe` asserts here.
 pub(crate) fn shield<R>(counters: &Counters, f: impl FnOnce() -> R) -> Result<R, Error> {
+    shield_call(counters, "the backend", f)
+}
+
+/// As [`shield`], for a call into `what`: "the backend".
+pub(crate) fn shield_call<R>(counters: &Counters, what: &str, f: impl FnOnce() -> R) -> Result<R, Error> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
         Counters::count(&counters.panics);
-        Error::runtime_error(format!("the backend panicked: {}", in_words(payload)))
+        Error::runtime_error(format!("{what} panicked: {}", in_words(payload)))
     })
 }
 

@@ -54,6 +54,8 @@ pub struct ModelInfo {
     pub version: Option<u64>,
     /// The graph of the current version.
     pub graph: Option<GraphInfo>,
+    /// Whether the [resolver](crate::nn::EngineBuilder::with_resolver) gave it.
+    pub resolved: bool,
     /// The number of its graphs that guests have loaded with [a configuration of their
     /// own](crate::nn::ModelSource::with_guest_configs).
     pub configured: usize,
@@ -68,6 +70,7 @@ impl ModelInfo {
             target: model.target(),
             version: current.as_ref().map(|version| version.number),
             graph: current.as_ref().map(|version| GraphInfo::of(&version.graph)),
+            resolved: model.resolved().is_some(),
             configured: model.configured(),
         }
     }

@@ -13,6 +13,8 @@ pub(crate) mod model_error;
 pub(crate) mod name_map;
 pub(crate) mod names;
 pub(crate) mod registry;
+pub(crate) mod resolved;
+pub(crate) mod resolver;
 pub(crate) mod source;
 pub(crate) mod store;
 #[cfg(feature = "watch")]

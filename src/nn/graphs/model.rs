@@ -13,6 +13,7 @@ use crate::nn::graphs::build::BuildGraph;
 use crate::nn::graphs::configured::{Configurable, Configurations, Configured};
 use crate::nn::graphs::flight::{Failed, SingleFlight};
 use crate::nn::graphs::graph::Graph;
+use crate::nn::graphs::resolved::Resolved;
 use crate::nn::guest::check::Quoted;
 use crate::nn::schedule::waits::{Awaited, Holding};
 use crate::nn::{Encoding, Error, ModelError, ModelSource, Target};
@@ -26,6 +27,8 @@ pub(crate) struct NamedModel {
     current: ArcSwapOption<Version>,
     flight: SingleFlight<Arc<Version>>,
     configurations: Configurations,
+    /// For a model that the host's resolver gave.
+    resolved: Option<Resolved>,
     /// N1: held during a build.
     building: Mutex<()>,
     /// The same lock as a resource for the detection of wait cycles.
@@ -75,10 +78,20 @@ impl NamedModel {
             current: ArcSwapOption::empty(),
             flight: SingleFlight::new(),
             configurations: Configurations::new(),
+            resolved: None,
             building: Mutex::new(()),
             awaited: Awaited::new(),
             state: Mutex::new(State { source: Some(StdArc::new(source)), generation: 0, removed: false }),
         }
+    }
+
+    /// The same model, as one that the host's resolver gave.
+    pub(crate) fn from_resolver(self, resolved: Resolved) -> Self {
+        Self { resolved: Some(resolved), ..self }
+    }
+
+    pub(crate) fn resolved(&self) -> Option<&Resolved> {
+        self.resolved.as_ref()
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -106,9 +119,11 @@ impl NamedModel {
         outcome.result(|| Error::too_large("the model is too large"))
     }
 
-    /// The graph of the model with a guest's configuration; `engine` builds it if there is none.
+    /// The graph of the model, which its guest calls `name`, with a guest's configuration; `engine` builds it if there
+    /// is none.
     pub(crate) fn get_or_build_configured(
         &self,
+        name: &str,
         config: &str,
         engine: &impl BuildGraph,
     ) -> Result<StdArc<Configured>, Error> {
@@ -117,7 +132,7 @@ impl NamedModel {
             (state.source.clone(), state.generation)
         };
         let source = source.filter(|source| source.guest_configs() > 0).ok_or_else(|| {
-            Error::security(format!("the host does not let guests configure the model {}", Quoted(&self.name)))
+            Error::security(format!("the host does not let guests configure the model {}", Quoted(name)))
         })?;
         let model = Configurable { source: &source, generation, encoding: self.encoding, target: self.target };
         self.configurations.get_or_build(&model, config, engine)

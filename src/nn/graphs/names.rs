@@ -119,7 +119,7 @@ impl Engine {
     ///
     /// [`NotFound`](ModelError::NotFound) if no model has the name.
     pub fn remove_model(&self, name: &str) -> Result<(), ModelError> {
-        self.inner.registry.remove(name)
+        self.inner.remove_model(name)
     }
 
     /// The names that guests can load, sorted.

@@ -14,24 +14,40 @@ pub(crate) struct Registry {
 impl Registry {
     /// Adds a name, unless it is taken.
     pub(crate) fn register(&self, model: &Arc<NamedModel>) -> Result<(), ModelError> {
-        let mut taken = false;
-        self.models.rcu(|models| {
-            let with = models.with(model.name(), Arc::clone(model));
-            taken = with.is_none();
-            with.map_or_else(|| Arc::clone(models), Arc::new)
-        });
-        if taken { Err(name_taken(model.name())) } else { Ok(()) }
+        let registered = self.get_or_register(model);
+        if Arc::ptr_eq(&registered, model) { Ok(()) } else { Err(name_taken(model.name())) }
     }
 
-    /// Removes a name, if it is there. A concurrent reload then publishes no further version of the model.
-    pub(crate) fn remove(&self, name: &str) -> Result<(), ModelError> {
+    /// Adds the model's name, unless it is taken. Returns the model that has the name.
+    pub(crate) fn get_or_register(&self, model: &Arc<NamedModel>) -> Arc<NamedModel> {
+        let mut other = None;
+        self.models.rcu(|models| {
+            other = models.get(model.name()).cloned();
+            let with = models.with(model.name(), Arc::clone(model));
+            with.map_or_else(|| Arc::clone(models), Arc::new)
+        });
+        other.unwrap_or_else(|| Arc::clone(model))
+    }
+
+    /// Removes a name, if it is there, and returns its model. A concurrent reload then publishes no further version of
+    /// the model.
+    pub(crate) fn remove(&self, name: &str) -> Result<Arc<NamedModel>, ModelError> {
+        self.remove_if(name, |_| true).ok_or_else(|| no_model(name))
+    }
+
+    /// Removes the name of this model, unless another model has the name by now.
+    pub(crate) fn remove_model(&self, model: &Arc<NamedModel>) {
+        self.remove_if(model.name(), |registered| Arc::ptr_eq(registered, model));
+    }
+
+    fn remove_if(&self, name: &str, condition: impl Fn(&Arc<NamedModel>) -> bool) -> Option<Arc<NamedModel>> {
         let mut removed = None;
         self.models.rcu(|models| {
-            let (without, model) = models.without(name).unzip();
+            let (without, model) = models.without(name).filter(|(_, model)| condition(model)).unzip();
             removed = model;
             without.map_or_else(|| Arc::clone(models), Arc::new)
         });
-        removed.map(|model| model.retire()).ok_or_else(|| no_model(name))
+        removed.inspect(|model| model.retire())
     }
 
     pub(crate) fn clear(&self) {
@@ -52,8 +68,12 @@ impl Registry {
     }
 
     pub(crate) fn get(&self, name: &str) -> Result<Arc<NamedModel>, ModelError> {
+        self.find(name).ok_or_else(|| no_model(name))
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<NamedModel>> {
         // The snapshot is dropped at once, because a build may take minutes.
-        self.models.load().get(name).cloned().ok_or_else(|| no_model(name))
+        self.models.load().get(name).cloned()
     }
 }
 

@@ -63,6 +63,13 @@ impl Key {
     }
 }
 
+impl Key {
+    /// The key of a name.
+    pub(crate) fn of_name(name: &str) -> Self {
+        Self(blake3::derive_key("graphpool 2026 the name of a model", name.as_bytes()))
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -119,6 +126,20 @@ impl<G> Store<G> {
             let error = format!("the model needs more than the {room} bytes that are left for it");
             Error::limit(ErrorKind::TooLarge, error)
         })
+    }
+
+    /// Returns what `find` finds, or what `make` makes, in this call or in a concurrent one of the same key that it waits
+    /// for. `make` stores its value where `find` looks, and not in the store; see [`SingleFlight`].
+    pub(crate) fn share(
+        self: &Arc<Self>,
+        key: Key,
+        find: impl Fn() -> Option<Arc<G>>,
+        make: impl FnOnce() -> Result<Arc<G>, Failed>,
+    ) -> Result<Arc<G>, Error> {
+        let listed = self.list(key);
+        let Some(entry) = &listed.entry else { return Err(Error::runtime_error("the model is gone")) };
+        // Each call has the same room, so none is short of it.
+        entry.flight.join(usize::MAX, find, make).result(|| Error::too_large("the model is too large"))
     }
 
     /// The graphs that are alive, in no particular order.

@@ -3,7 +3,6 @@
 //! A call resolves a handle with a few atomic loads (the guest's table, then the engine's pool) to a reference of its
 //! own. It takes no lock, and holds its epoch guard for the look-up only.
 
-use std::collections::HashSet;
 use std::sync::Arc as StdArc;
 
 use crate::backend::LoadRequest;
@@ -16,6 +15,7 @@ use crate::nn::guest::check::{check_config, check_name};
 use crate::nn::guest::closing::{Closing, closed};
 use crate::nn::guest::context::{Context, ContextResources};
 use crate::nn::guest::memory_charge::MemoryCharge;
+use crate::nn::guest::policy::AllowedNames;
 use crate::nn::inner::Inner;
 use crate::nn::limits::context_bytes::ContextBytes;
 use crate::nn::limits::usage::{Reservation, Usage};
@@ -32,8 +32,7 @@ pub(crate) struct GuestInner {
     pub(crate) contexts: HandleTable<Entry<Context>>,
     pub(crate) usage: StdArc<Usage>,
     pub(crate) limits: Limits,
-    /// The names that the guest may load; `None` allows all.
-    pub(crate) models: Option<HashSet<String>>,
+    pub(crate) names: AllowedNames,
     pub(crate) account: StdArc<Account>,
     pub(crate) closing: Closing,
 }
@@ -93,7 +92,7 @@ impl GuestInner {
         }
         check_name(call, name, &self.limits)?;
         let slot = self.reserve_graph(call)?;
-        let configured = self.named_model(name)?.get_or_build_configured(config, &*self.engine)?;
+        let configured = self.named_model(name)?.get_or_build_configured(name, config, &*self.engine)?;
         observe::loaded(&self.account, configured.graph().origin().id);
         // The host limits the number of these graphs, and they count for no guest.
         let bytes = Reservation::new(&self.usage, |usage| &usage.graph_bytes, call, 0)?;
@@ -136,11 +135,14 @@ impl GuestInner {
         self.find_context(handle).ok_or_else(|| self.unknown_handle(call, "context", handle))
     }
 
+    /// The model that the guest calls `name`. May ask the engine's resolver, which may take any time.
     fn named_model(&self, name: &str) -> Result<Arc<NamedModel>, Error> {
-        match &self.models {
-            Some(models) if !models.contains(name) => Err(no_model(name).into()),
-            _ => Ok(self.engine.registry.get(name)?),
-        }
+        let model = match self.names.engine_name(name) {
+            Some(engine_name) => self.engine.named_model(engine_name)?,
+            None => None,
+        };
+        // With the guest's own name, in each case.
+        model.ok_or_else(|| no_model(name).into())
     }
 
     /// Refuses a call of a closed guest that has no handle to find this by.

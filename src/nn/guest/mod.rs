@@ -14,10 +14,10 @@ pub(crate) mod host_bytes;
 pub(crate) mod host_calls;
 pub(crate) mod inference;
 pub(crate) mod memory_charge;
+pub(crate) mod policy;
 pub(crate) mod pools;
 pub(crate) mod use_lock;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc as StdArc;
 
@@ -27,6 +27,7 @@ use crate::nn::guest::check::TensorId;
 use crate::nn::guest::closing::Closing;
 use crate::nn::guest::context::{Claimed, Context};
 use crate::nn::guest::holdings::GuestInner;
+use crate::nn::guest::policy::AllowedNames;
 use crate::nn::inner::Inner;
 use crate::nn::limits::usage::Usage;
 use crate::nn::telemetry::observe;
@@ -300,18 +301,13 @@ impl Guest {
         self.inner.report(call, described)
     }
 
-    pub(super) fn new(
-        engine: StdArc<Inner>,
-        limits: Limits,
-        models: Option<HashSet<String>>,
-        label: Option<Box<str>>,
-    ) -> Self {
+    pub(super) fn new(engine: StdArc<Inner>, limits: Limits, names: AllowedNames, label: Option<Box<str>>) -> Self {
         Counters::increment(&engine.counters.guests, 1);
         let graphs = HandleTable::new(&engine.pools.graphs, pools::GRAPH);
         let contexts = HandleTable::new(&engine.pools.contexts, pools::CONTEXT);
         let (usage, account) = (Usage::new(&limits), StdArc::new(Account::new(label)));
         let closing = Closing::default();
-        let inner = GuestInner { engine, graphs, contexts, usage, limits, models, account, closing };
+        let inner = GuestInner { engine, graphs, contexts, usage, limits, names, account, closing };
         Self { inner: StdArc::new(inner) }
     }
 }

@@ -172,11 +172,12 @@ pub struct EngineLimits {
     max_context_bytes: usize,
     max_computing: usize,
     max_queued: usize,
+    max_resolved_names: usize,
 }
 
 impl Default for EngineLimits {
     /// As many running computes as the machine has processors, and 1,024 waiting ones; 4,096 graphs, 65,536 contexts,
-    /// and no bound on the bytes of either.
+    /// and no bound on the bytes of either; 1,024 names from the resolver.
     fn default() -> Self {
         let max_computing = thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -186,6 +187,7 @@ impl Default for EngineLimits {
             max_context_bytes: usize::MAX,
             max_computing,
             max_queued: 1_024,
+            max_resolved_names: 1_024,
         }
     }
 }
@@ -206,4 +208,9 @@ engine_bounds! {
     /// at least two more computes there than its own guest: then the newest compute of that guest ends with
     /// [`Busy`](crate::nn::ErrorKind::Busy). Otherwise the further compute does.
     max_queued with_max_queued,
+    /// Models that the [resolver](crate::nn::EngineBuilder::with_resolver) gave, in memory at one time. One more takes
+    /// the place of the one that no guest holds and that was loaded the longest ago, approximately: its name is
+    /// removed, as by [`remove_model`](crate::nn::Engine::remove_model), and a later load of the name asks the resolver
+    /// again. If guests hold all of them, a load of one more gives [`Busy`](crate::nn::ErrorKind::Busy).
+    max_resolved_names with_max_resolved_names,
 }

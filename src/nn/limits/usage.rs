@@ -69,6 +69,7 @@ pub(crate) struct Usage {
     pub(crate) graph_bytes: Budget,
     pub(crate) context_bytes: Budget,
     pub(crate) computes: Budget,
+    pub(crate) resolved_names: Budget,
 }
 
 impl Usage {
@@ -80,6 +81,8 @@ impl Usage {
             graph_bytes: budget("graph bytes", "bytes", limits.max_graph_bytes()),
             context_bytes: budget("context bytes", "bytes", limits.max_context_bytes()),
             computes: Budget::new("compute", "computes", ErrorKind::Busy, limits.max_computes()),
+            // A bound of the engine alone.
+            resolved_names: budget("resolved name", "names", usize::MAX),
         })
     }
 
@@ -92,6 +95,7 @@ impl Usage {
             context_bytes: budget("engine context bytes", "bytes", limits.max_context_bytes()),
             // The admission enforces their bound.
             computes: budget("engine compute", "computes", usize::MAX),
+            resolved_names: budget("resolved name", "names", limits.max_resolved_names()),
         })
     }
 }

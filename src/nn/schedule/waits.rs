@@ -59,7 +59,7 @@ impl Awaited {
         while let Some(holder) = waits.holders.get(&thing) {
             if *holder == thread {
                 return Err(Error::runtime_error(
-                    "a backend made this call inside the load that it would have to wait for",
+                    "a backend or a resolver made this call inside the load that it would have to wait for",
                 ));
             }
             let Some(next) = waits.awaited.get(holder) else { break };

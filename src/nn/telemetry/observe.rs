@@ -4,6 +4,8 @@
 //! | what | level | fields |
 //! | --- | --- | --- |
 //! | span `load` | debug | `guest`, `label`, `name` for a named model |
+//! | span `resolve` | debug | `name` |
+//! | event `resolved` | debug | `name`, `found`; `error` if the resolver failed |
 //! | span `build` | info | `encoding`, `target`, `bytes` |
 //! | event `built` | info | `graph`, `backend`, `bytes` |
 //! | event `loaded` | debug | `guest`, `label`, `graph` |
@@ -37,6 +39,20 @@ pub(crate) fn load_by_name_span(guest: &Account, name: &str) -> Span {
 
 pub(crate) fn loaded(guest: &Account, graph: u64) {
     tracing::debug!(guest = guest.id(), label = guest.label(), graph, "loaded");
+}
+
+/// Runs a call of the host's resolver in a span.
+pub(crate) fn resolve<T>(
+    name: &str,
+    resolve: impl FnOnce() -> Result<Result<Option<T>, Error>, Error>,
+) -> Result<Option<T>, Error> {
+    let name = Quoted(name);
+    let result = tracing::debug_span!("resolve", %name).in_scope(resolve).flatten();
+    match &result {
+        Ok(answer) => tracing::debug!(%name, found = answer.is_some(), "resolved"),
+        Err(error) => tracing::debug!(%name, found = false, %error, "resolved"),
+    }
+    result
 }
 
 /// Runs a build in a span.
