@@ -17,7 +17,7 @@ use crate::backends::{Over, eventually};
 /// Whose graphs give back their model's number and their configuration. The configuration `junk` is refused, and `slow`
 /// takes a while.
 #[derive(Clone, Default)]
-struct Echo(Arc<AtomicUsize>);
+pub struct Echo(pub Arc<AtomicUsize>);
 
 struct Graph(Vec<u8>, [TensorDescription; 1]);
 
@@ -79,7 +79,7 @@ impl BackendContext for Context {
     }
 }
 
-fn model(version: u8) -> ModelSource {
+pub fn model(version: u8) -> ModelSource {
     ModelSource::bytes(vec![version])
 }
 
@@ -94,7 +94,7 @@ fn engine(configs: usize) -> (Engine, Arc<AtomicUsize>) {
 }
 
 /// The version and the configuration that a new context of the graph runs with.
-fn runs(guest: &Guest, graph: GuestHandle) -> (u8, String) {
+pub fn runs(guest: &Guest, graph: GuestHandle) -> (u8, String) {
     let context = guest.init_execution_context(graph).unwrap();
     let outputs = guest.infer::<u32, &Tensor>(context, []).unwrap();
     guest.drop_context(context).unwrap();

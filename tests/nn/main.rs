@@ -25,9 +25,11 @@ mod names;
 mod observe;
 mod oracle;
 mod panics;
+mod policy;
 #[path = "../regressions/mod.rs"]
 mod regressions;
 mod reload;
+mod resolver;
 mod scripted;
 mod sharing;
 #[cfg(feature = "watch")]

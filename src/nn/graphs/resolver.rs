@@ -151,3 +151,6 @@ impl Resolver {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

@@ -95,7 +95,7 @@ impl Usage {
             context_bytes: budget("engine context bytes", "bytes", limits.max_context_bytes()),
             // The admission enforces their bound.
             computes: budget("engine compute", "computes", usize::MAX),
-            resolved_names: budget("resolved name", "names", limits.max_resolved_names()),
+            resolved_names: budget("engine resolved name", "names", limits.max_resolved_names()),
         })
     }
 }
