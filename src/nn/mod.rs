@@ -91,8 +91,8 @@
 //! # Statistics and events
 //!
 //! [`Engine::stats`], [`Engine::list_graphs`] and [`Engine::list_models`] return the current state. `tracing` gets the
-//! spans `load`, `build` and `compute` and the events `built`, `loaded`, `computed`, `reloaded`, `reload failed` and
-//! `refused`, with the numbers of the guest and the graph as fields. With the feature `metrics`, the numbers of
+//! spans `load`, `resolve`, `build` and `compute` and the events `resolved`, `built`, `loaded`, `computed`, `reloaded`,
+//! `reload failed` and `refused`, with the numbers of the guest and the graph as fields. With the feature `metrics`, the numbers of
 //! [`Stats`] go to the recorder of the `metrics` crate as the gauges `graphpool_graphs`, `graphpool_graph_bytes`,
 //! `graphpool_contexts`, `graphpool_context_bytes`, `graphpool_guests`, `graphpool_computing` and `graphpool_queued`,
 //! and as counters such as `graphpool_builds_total`, `graphpool_reloads_total`, `graphpool_computes_total` and
@@ -111,7 +111,8 @@
 //!
 //! Concurrent loads of one model share one build. If that build fails because its own guest's limit is too low, the
 //! waiting load with the most room builds next, and loads with more room than the failed build keep waiting. So a load
-//! waits for at most one build of a guest with less room.
+//! waits for at most one build of a guest with less room. Likewise, concurrent loads of a name that is not registered
+//! share one call of the [resolver](EngineBuilder::with_resolver).
 //!
 //! # Lifetimes
 //!
