@@ -11,8 +11,7 @@ use graphpool::{Pool, pin};
 
 use super::verdict;
 
-const NAMES: [&str; 5] =
-    ["pin", "insert and remove", "flush", "open and close a context", "load by name and unload"];
+const NAMES: [&str; 5] = ["pin", "insert and remove", "flush", "open and close a context", "load by name and unload"];
 
 /// Nanoseconds a call: the least of 15 rounds.
 fn cost(calls: u32, mut call: impl FnMut()) -> f64 {

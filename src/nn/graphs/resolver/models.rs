@@ -179,8 +179,10 @@ fn a_load_that_evicts_against_the_host_taking_that_name_with_4_preemptions() {
         let other = thread::spawn({
             let names = Arc::clone(&names);
             move || {
-                let _ = names.remove("old");
+                // Two threads of the host in one: the second registers the name in the middle of the removal.
+                let removed = names.registry.remove("old");
                 names.register("old").unwrap();
+                removed.iter().for_each(|model| names.resolver.removed(model));
             }
         });
         // Fails if the model is in the hands of the removal: then its place is not free yet.
