@@ -1,5 +1,5 @@
 //! `cargo bench --bench engine`: what the engine adds to an inference, how contexts of one graph scale, the memory of a
-//! hundred guests of one model, and what idle threads cost.
+//! hundred guests of one model, the cost of the small calls, and what idle threads cost.
 
 #[cfg(loom)]
 fn main() {}
@@ -13,6 +13,7 @@ fn main() {
 #[path = "engine"]
 mod bench {
     mod idle;
+    mod small;
 
     use std::hint::black_box;
     use std::thread;
@@ -204,6 +205,7 @@ mod bench {
         overhead(&engine);
         parallel(&engine);
         memory(&engine);
+        small::main(&engine);
         idle::main(&engine);
     }
 }

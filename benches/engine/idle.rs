@@ -4,24 +4,14 @@
 use std::hint::black_box;
 use std::sync::{Arc, Barrier};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
-use graphpool::nn::{Encoding, Engine, ModelSource, Target};
+use graphpool::nn::{Encoding, Engine, Target};
 use graphpool::{Pool, pin};
 
+use super::small::{self, cost};
 use super::verdict;
 
 const NAMES: [&str; 5] = ["pin", "insert and remove", "flush", "open and close a context", "load by name and unload"];
-
-/// Nanoseconds a call: the least of 15 rounds.
-fn cost(calls: u32, mut call: impl FnMut()) -> f64 {
-    let mut round = || {
-        let start = Instant::now();
-        (0..calls).for_each(|_| call());
-        start.elapsed().as_secs_f64() * 1e9 / f64::from(calls)
-    };
-    (0..15).map(|_| round()).fold(f64::MAX, f64::min)
-}
 
 fn costs(engine: &Engine, pool: &Pool<u64>) -> [f64; 5] {
     let guest = engine.guest();
@@ -33,11 +23,8 @@ fn costs(engine: &Engine, pool: &Pool<u64>) -> [f64; 5] {
             drop(pool.remove(pool.insert(1).unwrap()));
             pool.flush();
         }),
-        cost(1_000, || {
-            let context = guest.init_execution_context(graph).unwrap();
-            guest.drop_context(context).unwrap();
-        }),
-        cost(1_000, || guest.unload(guest.load_by_name("named").unwrap()).unwrap()),
+        small::open_and_close(&guest, graph),
+        small::load_and_unload(&guest, small::NAME),
     ]
 }
 
@@ -65,16 +52,11 @@ pub fn main(engine: &Engine) {
     println!("ns a call (least of 15 rounds), with idle threads alive:");
     println!("    {:>8} {}", "threads", NAMES.map(|name| format!("{name:>26}")).concat());
     let pool = Arc::new(Pool::new());
-    let model = ModelSource::bytes(vec![0]);
-    engine.register_model_now("named", model, Encoding::Onnx, Target::Cpu).expect("the name is free");
     let line = |threads: &str, costs: [f64; 5]| {
         println!("    {threads:>8} {}", costs.map(|cost| format!("{cost:>26.1}")).concat());
         costs
     };
     let alone = line("0", costs(engine, &pool));
-    for (name, cost) in NAMES.into_iter().zip(alone).skip(3) {
-        verdict(&format!("{name}: under 0.8 µs"), cost < 800.0);
-    }
     let mut worst = [0.0_f64; 5];
     for threads in [100, 1_000, 3_900] {
         let (begun, end) = (Arc::new(Barrier::new(threads + 1)), Arc::new(Barrier::new(threads + 1)));
