@@ -15,6 +15,7 @@ use crate::nn::guest::account::Account;
 use crate::nn::guest::check::{check_config, check_name};
 use crate::nn::guest::closing::{Closing, closed};
 use crate::nn::guest::context::{Context, ContextResources};
+use crate::nn::guest::loading::Loads;
 use crate::nn::guest::memory_charge::MemoryCharge;
 use crate::nn::inner::Inner;
 use crate::nn::limits::context_bytes::ContextBytes;
@@ -36,6 +37,8 @@ pub(crate) struct GuestInner {
     pub(crate) models: Option<HashSet<String>>,
     pub(crate) account: StdArc<Account>,
     pub(crate) closing: Closing,
+    /// The guest's asynchronous loads.
+    pub(crate) loads: Loads,
 }
 
 impl GuestInner {
@@ -136,7 +139,7 @@ impl GuestInner {
         self.find_context(handle).ok_or_else(|| self.unknown_handle(call, "context", handle))
     }
 
-    fn named_model(&self, name: &str) -> Result<Arc<NamedModel>, Error> {
+    pub(crate) fn named_model(&self, name: &str) -> Result<Arc<NamedModel>, Error> {
         match &self.models {
             Some(models) if !models.contains(name) => Err(no_model(name).into()),
             _ => Ok(self.engine.registry.get(name)?),
@@ -148,12 +151,18 @@ impl GuestInner {
         if self.closing.is_closed() { Err(closed(call)) } else { Ok(()) }
     }
 
-    fn reserve_graph(&self, call: &str) -> Result<Reservation, Error> {
+    pub(crate) fn reserve_graph(&self, call: &str) -> Result<Reservation, Error> {
         self.check_open(call)?;
         Reservation::new(&self.usage, |usage| &usage.graphs, call, 1)
     }
 
-    fn add_graph(&self, call: &str, named: Named, slot: Reservation, bytes: Reservation) -> Result<GuestHandle, Error> {
+    pub(crate) fn add_graph(
+        &self,
+        call: &str,
+        named: Named,
+        slot: Reservation,
+        bytes: Reservation,
+    ) -> Result<GuestHandle, Error> {
         self.add(call, &self.engine.pools.graphs, &self.graphs, LoadedGraph::new(named, slot, bytes))
     }
 
@@ -193,15 +202,17 @@ impl GuestInner {
         }
     }
 
-    /// Cancels every compute, and returns their number.
+    /// Cancels every compute and asynchronous load, and returns their number.
     pub(crate) fn cancel_all(&self) -> usize {
         let bound = self.contexts.bindings().filter_map(|handle| self.find_context(handle));
-        bound.chain(self.closing.leaving()).filter(|context| context.cancel()).count()
+        let computes = bound.chain(self.closing.leaving()).filter(|context| context.cancel()).count();
+        computes + self.loads.cancel()
     }
 
-    /// Cancels every compute, releases every handle, and refuses new ones.
+    /// Cancels every compute and asynchronous load, releases every handle, and refuses new ones.
     pub(crate) fn close(&self) {
         let leaving = self.closing.close();
+        self.loads.close();
         for context in leaving {
             context.cancel();
         }

@@ -69,6 +69,7 @@ pub(crate) struct Usage {
     pub(crate) graph_bytes: Budget,
     pub(crate) context_bytes: Budget,
     pub(crate) computes: Budget,
+    pub(crate) loads: Budget,
 }
 
 impl Usage {
@@ -80,6 +81,7 @@ impl Usage {
             graph_bytes: budget("graph bytes", "bytes", limits.max_graph_bytes()),
             context_bytes: budget("context bytes", "bytes", limits.max_context_bytes()),
             computes: Budget::new("compute", "computes", ErrorKind::Busy, limits.max_computes()),
+            loads: Budget::new("load", "loads", ErrorKind::Busy, limits.max_loads()),
         })
     }
 
@@ -90,8 +92,9 @@ impl Usage {
             contexts: budget("engine context", "contexts", limits.max_contexts()),
             graph_bytes: budget("engine graph bytes", "bytes", limits.max_graph_bytes()),
             context_bytes: budget("engine context bytes", "bytes", limits.max_context_bytes()),
-            // The admission enforces their bound.
+            // The admissions enforce the bounds of these.
             computes: budget("engine compute", "computes", usize::MAX),
+            loads: budget("engine load", "loads", usize::MAX),
         })
     }
 }
