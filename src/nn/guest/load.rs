@@ -119,18 +119,13 @@ impl Guest {
         let start = || {
             let (slot, mut bytes, mut plan) = prepare()?;
             inner.loads.add(&state)?;
-            match plan.find(&inner.engine) {
-                Some(value) => {
-                    let (named, graph) = plan.named(value, &mut bytes)?;
-                    state.outcome.complete(Ok(Loaded { named, graph, slot, bytes }));
-                }
-                None => {
-                    let shared = (&inner.engine, &inner.usage);
-                    let task = Task::new(plan, (slot, bytes), shared, inner.account.id(), &caller, &state)?;
-                    task.start();
-                }
+            if let Some(value) = plan.find(&inner.engine) {
+                let (named, graph) = plan.named(value, &mut bytes)?;
+                state.outcome.complete(Ok(Loaded { named, graph, slot, bytes }));
+                return Ok(());
             }
-            Ok(())
+            let shared = (&inner.engine, &inner.usage);
+            Task::new(plan, (slot, bytes), shared, inner.account.id(), &caller, &state).map(Task::start)
         };
         if let Err(error) = caller.run(start) {
             state.outcome.complete(Err(error));

@@ -155,7 +155,7 @@ impl Drop for Ending {
 }
 
 /// Where a task is while the call that may continue it is made.
-type Parked<P> = StdArc<Mutex<Option<Box<Task<P>>>>>;
+type Parked<P> = StdArc<Mutex<Option<Task<P>>>>;
 
 impl<P: Plan> Task<P> {
     /// Reserves what every load needs while it runs.
@@ -166,7 +166,7 @@ impl<P: Plan> Task<P> {
         guest: u64,
         caller: &Caller,
         state: &StdArc<LoadState>,
-    ) -> Result<Box<Self>, Error> {
+    ) -> Result<Self, Error> {
         if waits::holds_any() {
             return Err(Error::runtime_error("a backend started an asynchronous load inside a load"));
         }
@@ -174,7 +174,7 @@ impl<P: Plan> Task<P> {
         let thread = engine.loaders.reserve().map_err(|_| no_thread())?;
         let counters = StdArc::clone(&engine.counters);
         Counters::increment(&counters.loads, 1);
-        Ok(Box::new(Self {
+        Ok(Self {
             lead: None,
             plan,
             guest,
@@ -185,11 +185,11 @@ impl<P: Plan> Task<P> {
             engine: StdArc::clone(engine),
             counted: Counted { _of_guest: of_guest, counters },
             ending: Ending(StdArc::clone(state)),
-        }))
+        })
     }
 
     /// Runs when a permit is there.
-    pub(crate) fn start(self: Box<Self>) {
+    pub(crate) fn start(self) {
         let (engine, state) = (StdArc::clone(&self.engine), StdArc::clone(&self.ending.0));
         if let Some(permit) = engine.loading.enter() {
             return self.run_on_loader(permit);
@@ -218,7 +218,7 @@ impl<P: Plan> Task<P> {
         }
     }
 
-    fn run_on_loader(mut self: Box<Self>, permit: Permit) {
+    fn run_on_loader(mut self, permit: Permit) {
         let engine = StdArc::clone(&self.engine);
         match self.thread.take() {
             Some(thread) => engine.loaders.run(thread, Box::new(move || self.run(permit))),
@@ -226,7 +226,7 @@ impl<P: Plan> Task<P> {
         }
     }
 
-    fn run(self: Box<Self>, permit: Permit) {
+    fn run(self, permit: Permit) {
         let _scope = LoadScope::enter(permit);
         // L2.
         if !self.ending.0.cancel.is_cancelled() {
@@ -235,7 +235,7 @@ impl<P: Plan> Task<P> {
         }
     }
 
-    fn find_or_make(mut self: Box<Self>) {
+    fn find_or_make(mut self) {
         if let Some(leader) = self.lead.take() {
             return self.make(leader);
         }
@@ -271,13 +271,13 @@ impl<P: Plan> Task<P> {
         }
     }
 
-    fn make(mut self: Box<Self>, leader: LeaderGuard<P::Value>) {
+    fn make(mut self, leader: LeaderGuard<P::Value>) {
         let outcome = leader.lead(|| self.plan.make(&self.engine));
         self.finish(outcome);
     }
 
     /// Called on the thread of another load, whose build has ended.
-    fn resume(mut self: Box<Self>, resumed: Resumed<P::Value>) {
+    fn resume(mut self, resumed: Resumed<P::Value>) {
         match resumed {
             Resumed::Ended(outcome) => self.finish(outcome),
             Resumed::Next(leader) => {
@@ -292,15 +292,15 @@ impl<P: Plan> Task<P> {
         }
     }
 
-    fn start_next(mut self: Box<Self>) {
+    fn start_next(mut self) {
         self.thread = self.engine.loaders.reserve().ok();
         self.start();
     }
 
-    fn finish(self: Box<Self>, outcome: Flown<P::Value>) {
+    fn finish(self, outcome: Flown<P::Value>) {
         match outcome.result(|| self.plan.short()) {
             Ok(value) => {
-                let Self { plan, slot, mut bytes, counted, ending, .. } = *self;
+                let Self { plan, slot, mut bytes, counted, ending, .. } = self;
                 let named = plan.named(value, &mut bytes);
                 // Before the caller can start the next load.
                 drop(counted);
@@ -311,15 +311,15 @@ impl<P: Plan> Task<P> {
     }
 
     /// Releases everything that the load holds, and completes its result.
-    fn end(self: Box<Self>, result: Result<Loaded, Error>) {
+    fn end(self, result: Result<Loaded, Error>) {
         let state = StdArc::clone(&self.ending.0);
-        let Self { lead, plan, slot, bytes, counted, ending, .. } = *self;
+        let Self { lead, plan, slot, bytes, counted, ending, .. } = self;
         drop((lead, plan, slot, bytes, counted));
         state.outcome.complete(result);
         drop(ending);
     }
 
-    fn withdrawn(self: Box<Self>, why: Withdrawn) {
+    fn withdrawn(self, why: Withdrawn) {
         let error = match why {
             Withdrawn::Displaced => {
                 let (call, queue) = (self.ending.0.call, self.engine.loading.queue_bound());
@@ -333,7 +333,7 @@ impl<P: Plan> Task<P> {
         self.end(Err(error));
     }
 
-    fn full(self: Box<Self>, Full { own }: Full) {
+    fn full(self, Full { own }: Full) {
         let (call, queue) = (self.ending.0.call, self.engine.loading.queue_bound());
         let error = format!("{call}: the engine's queue of {queue} loads is full, {own} of them this guest's");
         self.end(Err(Error::limit(ErrorKind::Busy, error)));
@@ -377,3 +377,6 @@ fn take<T>(parked: &Mutex<Option<T>>) -> Option<T> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(all(test, loom))]
+mod models;
