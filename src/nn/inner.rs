@@ -1,7 +1,7 @@
 //! The state that the guests of an engine share: pools, models, backends and the limits over all guests.
 
-use std::cell::Cell;
 use std::mem;
+use std::ops::Deref;
 use std::sync::Arc as StdArc;
 
 use crate::backend::LoadRequest;
@@ -34,6 +34,9 @@ pub(crate) struct Inner {
     pub(crate) store: StdArc<Store<Graph>>,
     pub(crate) admission: StdArc<Admission>,
     pub(crate) workers: Workers,
+    /// The admission control and the threads of asynchronous loads.
+    pub(crate) loading: StdArc<Admission>,
+    pub(crate) loaders: Workers,
     pub(crate) usage: StdArc<Usage>,
     pub(crate) reaper: StdArc<Reaper>,
     pub(crate) limits: Limits,
@@ -43,18 +46,17 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// The model that a guest loads by the engine's `name`, if there is one. Asks the resolver for a name that is not
-    /// registered, on this thread and without a lock.
-    pub(crate) fn named_model(&self, name: &str) -> Result<Option<Arc<NamedModel>>, Error> {
-        match (self.registry.find(name), &self.resolver) {
-            (Some(model), _) => {
-                model.resolved().inspect(|resolved| resolved.touch());
-                Ok(Some(model))
-            }
-            // A longer name cannot be registered.
-            (None, Some(resolver)) if name.len() <= self.limits.max_name_bytes() => resolver.find(name, &self.registry),
-            (None, _) => Ok(None),
-        }
+    /// The model that guests load by the engine's `name`, if the name is registered.
+    pub(crate) fn registered_model(&self, name: &str) -> Option<Arc<NamedModel>> {
+        let model = self.registry.find(name)?;
+        model.resolved().inspect(|resolved| resolved.touch());
+        Some(model)
+    }
+
+    /// The resolver for the name, if it is asked for such names.
+    pub(crate) fn resolver_of(&self, name: &str) -> Option<&Resolver> {
+        // A longer name cannot be registered.
+        self.resolver.as_ref().filter(|_| name.len() <= self.limits.max_name_bytes())
     }
 
     pub(crate) fn remove_model(&self, name: &str) -> Result<(), ModelError> {
@@ -75,29 +77,35 @@ impl Inner {
         request: &LoadRequest<'_>,
         reserved: Option<Reservation>,
     ) -> Result<StdArc<Graph>, ModelError> {
-        let LoadRequest { parts, encoding, target, .. } = *request;
-        if parts.is_empty() {
-            return Err(Error::invalid_argument("the model has 0 parts; it needs 1 or more").into());
+        if request.parts.is_empty() {
+            return Err(no_parts().into());
         }
-        let given = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
         let files = match request.directory {
             Some(_) => self.backends.files(&self.counters, request)?,
             None => Vec::new(),
         };
         let key = Key::of(request, &files, request.memory_limit.min(self.usage.graph_bytes.left()))?;
-        let reserved = Cell::new(reserved);
-        let build = |listed: Listed<Graph>| {
+        Ok(self.store.get_or_build(key, request.memory_limit, |listed| self.build_listed(request, reserved, listed))?)
+    }
+
+    /// Builds a graph for its entry in the store; `request`'s bytes are reserved already if `reserved` says so.
+    pub(crate) fn build_listed(
+        &self,
+        request: &LoadRequest<'_>,
+        reserved: Option<Reservation>,
+        listed: Listed<Graph>,
+    ) -> Result<Graph, Failed> {
+        let given = total_length(request.parts);
+        observe::build(request.encoding, request.target, given, || {
             let seen = self.reaper.progress();
-            match self.build_once(request, given, reserved.take(), listed.again()) {
+            match self.build_once(request, given, reserved, listed.again()) {
                 // Built again, because models that were being released have freed room.
                 Err(Failed::ForAll(error)) if error.is_by_limit() && self.reaper.wait(seen, seen.handed_over) => {
                     self.build_once(request, given, None, listed)
                 }
                 built => built,
             }
-        };
-        let room = request.memory_limit;
-        Ok(self.store.get_or_build(key, room, |listed| observe::build(encoding, target, given, || build(listed)))?)
+        })
     }
 
     fn build_once(
@@ -134,7 +142,7 @@ impl Inner {
     }
 
     /// Reserves `amount` of the engine's budget for models. If it is short, waits for models that are being released.
-    fn reserve_for_model(&self, budget: fn(&Usage) -> &Budget, amount: usize) -> Result<Reservation, Error> {
+    pub(crate) fn reserve_for_model(&self, budget: fn(&Usage) -> &Budget, amount: usize) -> Result<Reservation, Error> {
         let mut seen = self.reaper.progress();
         loop {
             match self.reserve(budget, amount) {
@@ -155,6 +163,16 @@ impl Inner {
     pub(crate) fn entries_removed(&self) {
         self.reaper.flush_soon();
     }
+}
+
+/// The error for a model without bytes.
+pub(crate) fn no_parts() -> Error {
+    Error::invalid_argument("the model has 0 parts; it needs 1 or more")
+}
+
+/// The bytes of all parts together.
+pub(crate) fn total_length(parts: &[impl Deref<Target = [u8]>]) -> usize {
+    parts.iter().map(|part| part.len()).fold(0, usize::saturating_add)
 }
 
 impl BuildGraph for Inner {
@@ -178,6 +196,7 @@ impl BuildGraph for Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.admission.close();
+        self.loading.close();
         self.registry.clear();
         self.resolver.iter().for_each(Resolver::clear);
         self.reaper.finish();

@@ -149,6 +149,7 @@ pub use crate::backend::{
 pub use guest::check::TensorId;
 
 pub use engine::{Engine, EngineBuilder};
+pub use graphs::bytes::ModelBytes;
 pub use graphs::listing::{GraphInfo, ModelInfo};
 pub use graphs::model_error::ModelError;
 pub use graphs::resolved::ResolvedModel;
@@ -159,6 +160,7 @@ pub use guest::Guest;
 pub use guest::builder::GuestBuilder;
 pub use guest::host_bytes::HostBytes;
 pub use guest::host_calls::GuestUsage;
+pub use guest::load::Load;
 pub use guest::policy::GuestPolicy;
 pub use limits::{EngineLimits, Limits};
 pub use schedule::future::Compute;

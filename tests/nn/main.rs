@@ -18,6 +18,7 @@ mod host;
 mod infer;
 mod lifetime;
 mod limits;
+mod load_async;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod model_errors;

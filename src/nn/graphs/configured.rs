@@ -76,20 +76,38 @@ impl Configurations {
         config: &str,
         engine: &impl BuildGraph,
     ) -> Result<Arc<Configured>, Error> {
-        let Configurable { source, generation, encoding, target } = *model;
-        let build = |listed| {
-            let bound = source.guest_configs();
-            let place = Place::take(&self.count, bound).ok_or_else(|| {
-                let used = self.count();
-                let error =
-                    format!("configured graph limit exceeded: {used} of {bound} graphs in use, 1 more requested");
-                Failed::ForAll(Error::limit(ErrorKind::Busy, error))
-            })?;
-            let graph = engine.build_from(source, Some(config), encoding, target);
-            let graph = graph.map_err(|error| Failed::ForAll(error.into()))?;
-            Ok(Configured { graph, _place: place, _listed: listed })
-        };
+        let key = Key::of_config(config, model.generation);
         // Built without a guest's memory limit, like the model itself.
-        self.store.get_or_build(Key::of_config(config, generation), usize::MAX, build)
+        self.store.get_or_build(key, usize::MAX, |listed| self.build(model, config, engine, listed))
+    }
+
+    /// The graph of a source of that generation with `config`, if it is alive. Does not wait for builds.
+    pub(crate) fn find(&self, config: &str, generation: u64) -> Option<Arc<Configured>> {
+        self.store.find(Key::of_config(config, generation))
+    }
+
+    /// The entry of that graph, for a [`build`](Self::build).
+    pub(crate) fn list(&self, config: &str, generation: u64) -> Listed<Configured> {
+        self.store.list(Key::of_config(config, generation))
+    }
+
+    /// Builds the graph of the model with `config`.
+    pub(crate) fn build(
+        &self,
+        model: &Configurable<'_>,
+        config: &str,
+        engine: &impl BuildGraph,
+        listed: Listed<Configured>,
+    ) -> Result<Configured, Failed> {
+        let Configurable { source, encoding, target, .. } = *model;
+        let bound = source.guest_configs();
+        let place = Place::take(&self.count, bound).ok_or_else(|| {
+            let used = self.count();
+            let error = format!("configured graph limit exceeded: {used} of {bound} graphs in use, 1 more requested");
+            Failed::ForAll(Error::limit(ErrorKind::Busy, error))
+        })?;
+        let graph = engine.build_from(source, Some(config), encoding, target);
+        let graph = graph.map_err(|error| Failed::ForAll(error.into()))?;
+        Ok(Configured { graph, _place: place, _listed: listed })
     }
 }

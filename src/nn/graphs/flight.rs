@@ -7,16 +7,22 @@
 //!   the one with the most room runs next, and those with more room than the failed run keep waiting. So a caller sees
 //!   at most one such failure before a run with at least as much room as its own.
 //! * F5: a call never waits for a run that waits for it; see [`waits`](crate::nn::schedule::waits).
+//! * F6: a caller that waits without a thread gets its [`Resume`] called exactly once, or gets it back from
+//!   [`Place::leave`]. One that is to run next and gives up hands the run on as F4 says.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::mem;
 use std::sync::PoisonError;
 
 use crate::nn::Error;
+use crate::nn::schedule::inside;
 use crate::nn::schedule::waits::{Awaited, Holding, Waiting};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-/// Merges concurrent requests for one value. The value itself is stored outside.
-pub(crate) struct SingleFlight<T> {
+/// Merges concurrent requests for one value. The value itself is stored outside. Clones share one state.
+pub(crate) struct SingleFlight<T: Clone>(Arc<Shared<T>>);
+
+struct Shared<T: Clone> {
     /// The current attempt, if any.
     attempt: Mutex<Option<Arc<Attempt<T>>>>,
     /// The lock of the caller that runs `make`.
@@ -24,18 +30,18 @@ pub(crate) struct SingleFlight<T> {
 }
 
 /// A series of runs of `make` that ends with the first success or the first failure for all.
-struct Attempt<T> {
+struct Attempt<T: Clone> {
     state: Mutex<State<T>>,
     changed: Condvar,
 }
 
-struct State<T> {
+struct State<T: Clone> {
     result: Option<Result<T, Error>>,
     /// The most room with which a run has failed for lack of it.
     short: Option<usize>,
-    /// The waiting callers, by their room.
-    waiting: BTreeSet<(usize, u64)>,
-    /// The waiting caller that runs `make` next.
+    /// The waiting callers, by their room and number; `None` for a caller that blocks a thread.
+    waiting: BTreeMap<(usize, u64), Option<Resume<T>>>,
+    /// The waiting caller with a thread that runs `make` next.
     next: Option<u64>,
     last: u64,
 }
@@ -70,9 +76,29 @@ impl<T> Outcome<T> {
     }
 }
 
+/// Continues a call that waits without a thread. It is called without a lock, on the thread whose run has ended, so it
+/// must be quick.
+pub(crate) type Resume<T> = Box<dyn FnOnce(Resumed<T>) + Send>;
+
+/// The end of a wait without a thread.
+pub(crate) enum Resumed<T: Clone> {
+    Ended(Outcome<T>),
+    /// This call runs `make` next.
+    Next(LeaderGuard<T>),
+}
+
+/// The result of [`SingleFlight::enter`].
+pub(crate) enum Entered<T: Clone> {
+    Ended(Outcome<T>),
+    /// This call runs `make`.
+    Leader(LeaderGuard<T>),
+    /// Another call runs `make`.
+    Waits(Place<T>),
+}
+
 impl<T: Clone> SingleFlight<T> {
     pub(crate) fn new() -> Self {
-        Self { attempt: Mutex::new(None), awaited: Awaited::new() }
+        Self(Arc::new(Shared { attempt: Mutex::new(None), awaited: Awaited::new() }))
     }
 
     /// Returns the value that `find` finds, or that `make` makes, in this call or in a concurrent one that it waits
@@ -86,59 +112,113 @@ impl<T: Clone> SingleFlight<T> {
         find: impl Fn() -> Option<T>,
         make: impl FnOnce() -> Result<T, Failed>,
     ) -> Outcome<T> {
-        let waiter = match self.role(room, find) {
+        // F5: checked before this call is listed as waiting, so that a refusal needs no undo.
+        let follow = |attempt: &Arc<Attempt<T>>| {
+            self.0.awaited.wait().map(|waiting| Waiter::new(&self.0, attempt, room, waiting))
+        };
+        let waiter = match self.role(room, find, follow) {
             Role::Found(value) => return Outcome::Led(Ok(value)),
-            Role::Refused(error) => return Outcome::Led(Err(error)),
-            Role::Leader(leader) => return leader.complete(make()),
-            Role::Follower(waiter) => waiter,
+            Role::Leader(leader) => return leader.lead(make),
+            Role::Follower(Err(error)) => return Outcome::Led(Err(error)),
+            Role::Follower(Ok(waiter)) => waiter,
         };
         match waiter.wait() {
             Waited::Ended(result) => Outcome::Joined(result),
             Waited::Short => Outcome::Short,
-            Waited::Next(leader) => leader.complete(make()),
+            Waited::Next(leader) => leader.lead(make),
         }
     }
 
-    fn role(&self, room: usize, find: impl Fn() -> Option<T>) -> Role<'_, T> {
+    /// As [`join`](Self::join) without waiting: if another call runs `make`, `resume` is called at the end of that run.
+    /// Otherwise `resume` is dropped, under a lock: it must not be the last owner of anything.
+    pub(crate) fn enter(&self, room: usize, find: impl Fn() -> Option<T>, resume: Resume<T>) -> Entered<T> {
+        match self.role(room, find, |attempt| Place::new(attempt, room, resume)) {
+            Role::Found(value) => Entered::Ended(Outcome::Led(Ok(value))),
+            Role::Leader(leader) => Entered::Leader(leader),
+            Role::Follower(Some(place)) => Entered::Waits(place),
+            Role::Follower(None) => Entered::Ended(Outcome::Short),
+        }
+    }
+
+    fn role<F>(
+        &self,
+        room: usize,
+        find: impl Fn() -> Option<T>,
+        follow: impl FnOnce(&Arc<Attempt<T>>) -> F,
+    ) -> Role<T, F> {
         if let Some(value) = find() {
             return Role::Found(value);
         }
-        let mut current = lock(&self.attempt);
+        let mut current = lock(&self.0.attempt);
         // F2: `find` finds the value of a successful run before that run leaves `attempt`.
         if let Some(value) = find() {
             return Role::Found(value);
         }
         if let Some(attempt) = &*current {
-            // F5: checked before this call is listed as waiting, so that a refusal needs no undo.
-            return match self.awaited.wait() {
-                Ok(waiting) => Role::Follower(Waiter::new(self, attempt, room, waiting)),
-                Err(error) => Role::Refused(error),
-            };
+            return Role::Follower(follow(attempt));
         }
         let attempt = Arc::new(Attempt {
-            state: Mutex::new(State { result: None, short: None, waiting: BTreeSet::new(), next: None, last: 0 }),
+            state: Mutex::new(State { result: None, short: None, waiting: BTreeMap::new(), next: None, last: 0 }),
             changed: Condvar::new(),
         });
         *current = Some(Arc::clone(&attempt));
-        Role::Leader(LeaderGuard::new(self, attempt, room))
+        Role::Leader(LeaderGuard::new(Arc::clone(&self.0), attempt, room))
     }
 }
 
-/// The position of a call of [`SingleFlight::join`].
-enum Role<'a, T: Clone> {
+impl<T: Clone> Clone for SingleFlight<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// The role of a call; `F` is how it waits.
+enum Role<T: Clone, F> {
     /// The value is there.
     Found(T),
     /// This call runs `make`.
-    Leader(LeaderGuard<'a, T>),
+    Leader(LeaderGuard<T>),
     /// Another call runs `make`.
-    Follower(Waiter<'a, T>),
-    /// The current run waits for this call.
-    Refused(Error),
+    Follower(F),
 }
 
-/// A waiting caller.
-struct Waiter<'a, T: Clone> {
-    flight: &'a SingleFlight<T>,
+impl<T: Clone> State<T> {
+    /// Lists a waiting caller.
+    fn wait(&mut self, room: usize, resume: Option<Resume<T>>) -> (usize, u64) {
+        self.last += 1;
+        self.waiting.insert((room, self.last), resume);
+        (room, self.last)
+    }
+
+    fn is_short(&self, room: usize) -> bool {
+        self.short.is_some_and(|short| room <= short)
+    }
+}
+
+/// A caller that waits without a thread.
+pub(crate) struct Place<T: Clone> {
+    attempt: Arc<Attempt<T>>,
+    key: (usize, u64),
+}
+
+impl<T: Clone> Place<T> {
+    /// The caller must hold the lock of the flight's attempt, which is `attempt`. `None` if a run with at least as much
+    /// room has failed for lack of it.
+    fn new(attempt: &Arc<Attempt<T>>, room: usize, resume: Resume<T>) -> Option<Self> {
+        let mut state = lock(&attempt.state);
+        let key = (!state.is_short(room)).then(|| state.wait(room, Some(resume)))?;
+        Some(Self { attempt: Arc::clone(attempt), key })
+    }
+
+    /// Ends the wait; the continuation, unless it was or will be called.
+    pub(crate) fn leave(&self) -> Option<Resume<T>> {
+        lock(&self.attempt.state).waiting.remove(&self.key).flatten()
+    }
+}
+
+/// A waiting caller with a thread.
+struct Waiter<T: Clone> {
+    flight: Arc<Shared<T>>,
     attempt: Arc<Attempt<T>>,
     room: usize,
     number: u64,
@@ -146,28 +226,24 @@ struct Waiter<'a, T: Clone> {
 }
 
 /// The result of a wait.
-enum Waited<'a, T: Clone> {
+enum Waited<T: Clone> {
     Ended(Result<T, Error>),
     Short,
     /// This call runs `make` next.
-    Next(LeaderGuard<'a, T>),
+    Next(LeaderGuard<T>),
 }
 
-impl<'a, T: Clone> Waiter<'a, T> {
+impl<T: Clone> Waiter<T> {
     /// The caller must hold the lock of the flight's attempt, which is `attempt`.
-    fn new(flight: &'a SingleFlight<T>, attempt: &Arc<Attempt<T>>, room: usize, waiting: Waiting) -> Self {
-        let number = {
-            let mut state = lock(&attempt.state);
-            state.last += 1;
-            let number = state.last;
-            state.waiting.insert((room, number));
-            number
-        };
-        Self { flight, attempt: Arc::clone(attempt), room, number, waiting }
+    fn new(flight: &Arc<Shared<T>>, attempt: &Arc<Attempt<T>>, room: usize, waiting: Waiting) -> Self {
+        let (_, number) = lock(&attempt.state).wait(room, None);
+        Self { flight: Arc::clone(flight), attempt: Arc::clone(attempt), room, number, waiting }
     }
 
-    fn wait(self) -> Waited<'a, T> {
+    fn wait(self) -> Waited<T> {
         let Self { flight, attempt, room, number, waiting } = self;
+        // The run that this call waits for may need the permit.
+        inside::give_up_permit();
         let mut state = lock(&attempt.state);
         let next = loop {
             if let Some(result) = &state.result {
@@ -176,7 +252,7 @@ impl<'a, T: Clone> Waiter<'a, T> {
             if state.next == Some(number) {
                 break state.next.take();
             }
-            if state.short.is_some_and(|short| room <= short) {
+            if state.is_short(room) {
                 state.waiting.remove(&(room, number));
                 return Waited::Short;
             }
@@ -187,63 +263,92 @@ impl<'a, T: Clone> Waiter<'a, T> {
     }
 }
 
-/// A run of `make`. Its drop ends the run, so that a run that unwinds wakes its waiting callers.
-struct LeaderGuard<'a, T: Clone> {
-    flight: &'a SingleFlight<T>,
+/// The right to run `make`. Its drop ends the run, so that a run that unwinds wakes its waiting callers.
+pub(crate) struct LeaderGuard<T: Clone> {
+    flight: Arc<Shared<T>>,
     attempt: Arc<Attempt<T>>,
     room: usize,
-    outcome: Option<RunEnd<T>>,
-    /// `None` only during the drop.
-    holding: Option<Holding<'a>>,
+    end: RunEnd<T>,
+    /// From the beginning of the run until the drop.
+    holding: Option<Holding>,
 }
 
 enum RunEnd<T> {
     ForAll(Result<T, Error>),
     Short,
+    /// The run has not begun.
+    GivenUp,
 }
 
-impl<'a, T: Clone> LeaderGuard<'a, T> {
-    fn new(flight: &'a SingleFlight<T>, attempt: Arc<Attempt<T>>, room: usize) -> Self {
-        Self { flight, attempt, room, outcome: None, holding: Some(flight.awaited.hold()) }
+impl<T: Clone> LeaderGuard<T> {
+    fn new(flight: Arc<Shared<T>>, attempt: Arc<Attempt<T>>, room: usize) -> Self {
+        Self { flight, attempt, room, end: RunEnd::GivenUp, holding: None }
     }
 
-    fn complete(mut self, made: Result<T, Failed>) -> Outcome<T> {
-        let (outcome, result) = match made {
+    /// Runs `make`, and ends the run with its result.
+    pub(crate) fn lead(mut self, make: impl FnOnce() -> Result<T, Failed>) -> Outcome<T> {
+        self.begin();
+        let (end, result) = match make() {
             Ok(value) => (RunEnd::ForAll(Ok(value.clone())), Ok(value)),
             Err(Failed::ForAll(error)) => (RunEnd::ForAll(Err(error.clone())), Err(error)),
             Err(Failed::Short(error)) => (RunEnd::Short, Err(error)),
         };
-        self.outcome = Some(outcome);
+        self.end = end;
         Outcome::Led(result)
+    }
+
+    fn begin(&mut self) {
+        self.end = RunEnd::ForAll(Err(Error::runtime_error("the load was cut off by a panic")));
+        self.holding = Some(self.flight.awaited.hold());
+    }
+
+    /// F4: chooses the caller that runs next, if one has more room than every run before. The result is the caller that
+    /// waits without a thread; one with a thread finds itself in the state.
+    fn hand_on(&self, state: &mut State<T>) -> Option<(Resume<T>, Resumed<T>)> {
+        match state.waiting.last_key_value() {
+            Some(((room, _), _)) if Some(*room) > state.short => {}
+            _ => return None,
+        }
+        let ((room, number), resume) = state.waiting.pop_last()?;
+        if resume.is_none() {
+            state.next = Some(number);
+        }
+        let next = || Self::new(Arc::clone(&self.flight), Arc::clone(&self.attempt), room);
+        resume.map(|resume| (resume, Resumed::Next(next())))
     }
 }
 
-impl<T: Clone> Drop for LeaderGuard<'_, T> {
+impl<T: Clone> Drop for LeaderGuard<T> {
     fn drop(&mut self) {
-        let cut_off = || RunEnd::ForAll(Err(Error::runtime_error("the load was cut off by a panic")));
-        let outcome = self.outcome.take().unwrap_or_else(cut_off);
         // Before another run can hold it.
         self.holding = None;
+        let mut resumed = Vec::new();
         {
             let mut current = lock(&self.flight.attempt);
             let mut state = lock(&self.attempt.state);
-            match outcome {
-                RunEnd::ForAll(result) => state.result = Some(result),
-                RunEnd::Short => {
-                    let short = state.short.max(Some(self.room));
-                    state.short = short;
-                    // F4.
-                    state.next = match state.waiting.last() {
-                        Some((room, _)) if Some(*room) > short => state.waiting.pop_last().map(|(_, number)| number),
-                        _ => None,
-                    };
+            let end = mem::replace(&mut self.end, RunEnd::GivenUp);
+            let next = if let RunEnd::ForAll(result) = end {
+                let waiting = mem::take(&mut state.waiting).into_values().flatten();
+                resumed.extend(waiting.map(|resume| (resume, Resumed::Ended(Outcome::Joined(result.clone())))));
+                state.result = Some(result);
+                None
+            } else {
+                if let RunEnd::Short = end {
+                    state.short = state.short.max(Some(self.room));
+                    let short = state.waiting.extract_if(..=(self.room, u64::MAX), |_, resume| resume.is_some());
+                    resumed.extend(short.filter_map(|(_, resume)| Some((resume?, Resumed::Ended(Outcome::Short)))));
                 }
-            }
-            if state.next.is_none() {
+                self.hand_on(&mut state)
+            };
+            if state.next.is_none() && next.is_none() {
                 *current = None;
             }
+            resumed.extend(next);
         }
         self.attempt.changed.notify_all();
+        for (resume, end) in resumed {
+            resume(end);
+        }
     }
 }
 

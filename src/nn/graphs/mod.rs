@@ -2,6 +2,7 @@
 
 pub(crate) mod backends;
 pub(crate) mod build;
+pub(crate) mod bytes;
 pub(crate) mod configured;
 pub(crate) mod entry;
 pub(crate) mod flight;

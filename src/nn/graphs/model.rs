@@ -11,13 +11,17 @@ use std::sync::{Arc as StdArc, PoisonError};
 
 use crate::nn::graphs::build::BuildGraph;
 use crate::nn::graphs::configured::{Configurable, Configurations, Configured};
-use crate::nn::graphs::flight::{Failed, SingleFlight};
+use crate::nn::graphs::flight::{Entered, Failed, Resume, SingleFlight};
 use crate::nn::graphs::graph::Graph;
 use crate::nn::graphs::resolved::Resolved;
 use crate::nn::guest::check::Quoted;
+use crate::nn::schedule::inside;
 use crate::nn::schedule::waits::{Awaited, Holding};
 use crate::nn::{Encoding, Error, ModelError, ModelSource, Target};
 use crate::sync::{Arc, ArcSwapOption, Mutex, MutexGuard};
+
+/// A named model is built without a guest's memory limit.
+const ROOM: usize = usize::MAX;
 
 /// A registered name.
 pub(crate) struct NamedModel {
@@ -113,10 +117,18 @@ impl NamedModel {
 
     /// The current version; `engine` builds it if there is none yet. See [`SingleFlight`].
     pub(crate) fn get_or_build(&self, engine: &impl BuildGraph) -> Result<Arc<Version>, Error> {
-        let make = || self.build_first(engine).map_err(|error| Failed::ForAll(error.into()));
-        // A named model is built without a guest's memory limit.
-        let outcome = self.flight.join(usize::MAX, || self.current(), make);
+        let outcome = self.flight.join(ROOM, || self.current(), || self.make(engine));
         outcome.result(|| Error::too_large("the model is too large"))
+    }
+
+    /// Enters the model's [`SingleFlight`], whose leader must call [`make`](Self::make).
+    pub(crate) fn enter(&self, resume: Resume<Arc<Version>>) -> Entered<Arc<Version>> {
+        self.flight.enter(ROOM, || self.current(), resume)
+    }
+
+    /// The run of the flight's leader.
+    pub(crate) fn make(&self, engine: &impl BuildGraph) -> Result<Arc<Version>, Failed> {
+        self.build_first(engine).map_err(|error| Failed::ForAll(error.into()))
     }
 
     /// The graph of the model, which its guest calls `name`, with a guest's configuration; `engine` builds it if there
@@ -127,6 +139,12 @@ impl NamedModel {
         config: &str,
         engine: &impl BuildGraph,
     ) -> Result<StdArc<Configured>, Error> {
+        let (source, generation) = self.configurable(name)?;
+        self.configurations.get_or_build(&self.configurable_from(&source, generation), config, engine)
+    }
+
+    /// The current source and its generation, if guests may configure the model, which its guest calls `name`.
+    pub(crate) fn configurable(&self, name: &str) -> Result<(StdArc<ModelSource>, u64), Error> {
         let (source, generation) = {
             let state = lock(&self.state);
             (state.source.clone(), state.generation)
@@ -134,8 +152,17 @@ impl NamedModel {
         let source = source.filter(|source| source.guest_configs() > 0).ok_or_else(|| {
             Error::security(format!("the host does not let guests configure the model {}", Quoted(name)))
         })?;
-        let model = Configurable { source: &source, generation, encoding: self.encoding, target: self.target };
-        self.configurations.get_or_build(&model, config, engine)
+        Ok((source, generation))
+    }
+
+    /// The graphs with guests' configurations.
+    pub(crate) fn configurations(&self) -> &Configurations {
+        &self.configurations
+    }
+
+    /// What a configured graph of that source is made from.
+    pub(crate) fn configurable_from<'a>(&self, source: &'a ModelSource, generation: u64) -> Configurable<'a> {
+        Configurable { source, generation, encoding: self.encoding, target: self.target }
     }
 
     /// The number of graphs with a guest's configuration.
@@ -201,8 +228,9 @@ impl NamedModel {
     }
 
     /// N1: waits for another build of the name; an error if that build waits for this thread.
-    fn start_building(&self) -> Result<(Holding<'_>, MutexGuard<'_, ()>), Error> {
+    fn start_building(&self) -> Result<(Holding, MutexGuard<'_, ()>), Error> {
         let waiting = self.awaited.wait()?;
+        inside::give_up_permit();
         let building = lock(&self.building);
         drop(waiting);
         // Dropped before the lock, because it is taken first.

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, Weak};
 
 use crate::backend::LoadRequest;
-use crate::nn::graphs::flight::{Failed, SingleFlight};
+use crate::nn::graphs::flight::{Entered, Failed, Resume, SingleFlight};
 use crate::nn::{Error, ErrorKind, ModelError};
 use crate::sync::{Mutex, MutexGuard};
 
@@ -111,21 +111,15 @@ impl<G> Store<G> {
         build: impl FnOnce(Listed<G>) -> Result<G, Failed>,
     ) -> Result<Arc<G>, Error> {
         let listed = self.list(key);
-        let Some(entry) = &listed.entry else { return Err(Error::runtime_error("the model is gone")) };
-        let outcome = entry.flight.join(
-            room,
-            || entry.lock().upgrade(),
-            || {
-                let graph = Arc::new(build(self.list(key))?);
-                *entry.lock() = Arc::downgrade(&graph);
-                Ok(graph)
-            },
-        );
-        // A message of its own, because the other call's error contains that call's limit.
-        outcome.result(|| {
-            let error = format!("the model needs more than the {room} bytes that are left for it");
-            Error::limit(ErrorKind::TooLarge, error)
-        })
+        let entry = listed.entry()?;
+        let outcome = entry.flight.join(room, || entry.find(), || listed.make(build));
+        outcome.result(|| short_of(room))
+    }
+
+    /// The graph of `key`, if it is alive. Does not wait for builds.
+    pub(crate) fn find(&self, key: Key) -> Option<Arc<G>> {
+        // S2: takes no further reference to the entry.
+        self.lock().get(&key)?.find()
     }
 
     /// Returns what `find` finds, or what `make` makes, in this call or in a concurrent one of the same key that it waits
@@ -153,7 +147,8 @@ impl<G> Store<G> {
         self.lock().len()
     }
 
-    fn list(self: &Arc<Self>, key: Key) -> Listed<G> {
+    /// The entry of `key`, for a build of it.
+    pub(crate) fn list(self: &Arc<Self>, key: Key) -> Listed<G> {
         let fresh = || Arc::new(Entry { graph: Mutex::new(Weak::new()), flight: SingleFlight::new() });
         let entry = Arc::clone(self.lock().entry(key).or_insert_with(fresh));
         Listed { store: Arc::clone(self), key, entry: Some(entry) }
@@ -164,7 +159,18 @@ impl<G> Store<G> {
     }
 }
 
+/// The error of a call that waited for another call's build, which had as little room. A message of its own, because
+/// the other call's error contains that call's limit.
+pub(crate) fn short_of(room: usize) -> Error {
+    let error = format!("the model needs more than the {room} bytes that are left for it");
+    Error::limit(ErrorKind::TooLarge, error)
+}
+
 impl<G> Entry<G> {
+    fn find(&self) -> Option<Arc<G>> {
+        self.lock().upgrade()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Weak<G>> {
         self.graph.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -178,6 +184,23 @@ impl<G> Listed<G> {
     /// Another reference to the same entry.
     pub(crate) fn again(&self) -> Self {
         self.store.list(self.key)
+    }
+
+    /// Enters the entry's [`SingleFlight`], whose leader must call [`make`](Self::make).
+    pub(crate) fn enter(&self, room: usize, resume: Resume<Arc<G>>) -> Result<Entered<Arc<G>>, Error> {
+        let entry = self.entry()?;
+        Ok(entry.flight.enter(room, || entry.find(), resume))
+    }
+
+    /// The run of the entry's leader: builds the graph and enters it.
+    pub(crate) fn make(&self, build: impl FnOnce(Self) -> Result<G, Failed>) -> Result<Arc<G>, Failed> {
+        let graph = Arc::new(build(self.again())?);
+        *self.entry().map_err(Failed::ForAll)?.lock() = Arc::downgrade(&graph);
+        Ok(graph)
+    }
+
+    fn entry(&self) -> Result<&Arc<Entry<G>>, Error> {
+        self.entry.as_ref().ok_or_else(|| Error::runtime_error("the model is gone"))
     }
 }
 

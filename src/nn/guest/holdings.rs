@@ -14,7 +14,9 @@ use crate::nn::guest::account::Account;
 use crate::nn::guest::check::{check_config, check_name};
 use crate::nn::guest::closing::{Closing, closed};
 use crate::nn::guest::context::{Context, ContextResources};
+use crate::nn::guest::loading::Loads;
 use crate::nn::guest::memory_charge::MemoryCharge;
+use crate::nn::guest::plan::Wanted;
 use crate::nn::guest::policy::AllowedNames;
 use crate::nn::inner::Inner;
 use crate::nn::limits::context_bytes::ContextBytes;
@@ -35,6 +37,8 @@ pub(crate) struct GuestInner {
     pub(crate) names: AllowedNames,
     pub(crate) account: StdArc<Account>,
     pub(crate) closing: Closing,
+    /// The guest's asynchronous loads.
+    pub(crate) loads: Loads,
 }
 
 impl GuestInner {
@@ -137,12 +141,13 @@ impl GuestInner {
 
     /// The model that the guest calls `name`. May ask the engine's resolver, which may take any time.
     fn named_model(&self, name: &str) -> Result<Arc<NamedModel>, Error> {
-        let model = match self.names.engine_name(name) {
-            Some(engine_name) => self.engine.named_model(engine_name)?,
-            None => None,
-        };
-        // With the guest's own name, in each case.
-        model.ok_or_else(|| no_model(name).into())
+        self.wanted(name)?.get(&self.engine)
+    }
+
+    /// The name of a model that the guest calls `name`, if the guest may load it.
+    pub(crate) fn wanted(&self, name: &str) -> Result<Wanted, Error> {
+        let engine_name = self.names.engine_name(name).ok_or_else(|| no_model(name))?;
+        Wanted::new(name, engine_name, &self.engine)
     }
 
     /// Refuses a call of a closed guest that has no handle to find this by.
@@ -150,12 +155,18 @@ impl GuestInner {
         if self.closing.is_closed() { Err(closed(call)) } else { Ok(()) }
     }
 
-    fn reserve_graph(&self, call: &str) -> Result<Reservation, Error> {
+    pub(crate) fn reserve_graph(&self, call: &str) -> Result<Reservation, Error> {
         self.check_open(call)?;
         Reservation::new(&self.usage, |usage| &usage.graphs, call, 1)
     }
 
-    fn add_graph(&self, call: &str, named: Named, slot: Reservation, bytes: Reservation) -> Result<GuestHandle, Error> {
+    pub(crate) fn add_graph(
+        &self,
+        call: &str,
+        named: Named,
+        slot: Reservation,
+        bytes: Reservation,
+    ) -> Result<GuestHandle, Error> {
         self.add(call, &self.engine.pools.graphs, &self.graphs, LoadedGraph::new(named, slot, bytes))
     }
 
@@ -195,15 +206,17 @@ impl GuestInner {
         }
     }
 
-    /// Cancels every compute, and returns their number.
+    /// Cancels every compute and asynchronous load, and returns their number.
     pub(crate) fn cancel_all(&self) -> usize {
         let bound = self.contexts.bindings().filter_map(|handle| self.find_context(handle));
-        bound.chain(self.closing.leaving()).filter(|context| context.cancel()).count()
+        let computes = bound.chain(self.closing.leaving()).filter(|context| context.cancel()).count();
+        computes + self.loads.cancel()
     }
 
-    /// Cancels every compute, releases every handle, and refuses new ones.
+    /// Cancels every compute and asynchronous load, releases every handle, and refuses new ones.
     pub(crate) fn close(&self) {
         let leaving = self.closing.close();
+        self.loads.close();
         for context in leaving {
             context.cancel();
         }

@@ -13,7 +13,10 @@ pub(crate) mod holdings;
 pub(crate) mod host_bytes;
 pub(crate) mod host_calls;
 pub(crate) mod inference;
+pub(crate) mod load;
+pub(crate) mod loading;
 pub(crate) mod memory_charge;
+pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod pools;
 pub(crate) mod use_lock;
@@ -27,6 +30,7 @@ use crate::nn::guest::check::TensorId;
 use crate::nn::guest::closing::Closing;
 use crate::nn::guest::context::{Claimed, Context};
 use crate::nn::guest::holdings::GuestInner;
+use crate::nn::guest::loading::Loads;
 use crate::nn::guest::policy::AllowedNames;
 use crate::nn::inner::Inner;
 use crate::nn::limits::usage::Usage;
@@ -42,7 +46,7 @@ use crate::{GuestHandle, HandleTable};
 /// something of that guest, or to nothing. A handle of the wrong kind (graph or context) is refused. A handle that was
 /// given back is refused until about 2^31 others have been given out.
 ///
-/// Dropping the last clone cancels the guest's computes and releases everything that it holds.
+/// Dropping the last clone cancels the guest's computes and loads, and releases everything that it holds.
 #[derive(Clone)]
 pub struct Guest {
     pub(super) inner: StdArc<GuestInner>,
@@ -306,8 +310,8 @@ impl Guest {
         let graphs = HandleTable::new(&engine.pools.graphs, pools::GRAPH);
         let contexts = HandleTable::new(&engine.pools.contexts, pools::CONTEXT);
         let (usage, account) = (Usage::new(&limits), StdArc::new(Account::new(label)));
-        let closing = Closing::default();
-        let inner = GuestInner { engine, graphs, contexts, usage, limits, names, account, closing };
+        let (closing, loads) = (Closing::default(), Loads::default());
+        let inner = GuestInner { engine, graphs, contexts, usage, limits, names, account, closing, loads };
         Self { inner: StdArc::new(inner) }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 ///
 /// A call that exceeds a bound gives [`TooLarge`](crate::nn::ErrorKind::TooLarge) with the value and the bound in its
 /// message, before anything is allocated for it. The exceptions are [`Busy`](crate::nn::ErrorKind::Busy) past
-/// [`max_computes`](Self::max_computes), and [`Timeout`](crate::nn::ErrorKind::Timeout) past
+/// [`max_computes`](Self::max_computes) and [`max_loads`](Self::max_loads), and [`Timeout`](crate::nn::ErrorKind::Timeout) past
 /// [`max_compute_time`](Self::max_compute_time). `usize::MAX` means unbounded.
 ///
 /// ```
@@ -29,6 +29,7 @@ pub struct Limits {
     max_tensor_rank: usize,
     max_compute_bytes: usize,
     max_computes: usize,
+    max_loads: usize,
     max_context_bytes: usize,
     max_name_bytes: usize,
     max_config_bytes: usize,
@@ -37,7 +38,8 @@ pub struct Limits {
 
 impl Default for Limits {
     /// 64 graphs, 256 contexts, 1 GiB of models, 1 GiB in contexts, tensors of 256 MiB and 16 dimensions, 256 computes
-    /// at one time, 1 GiB and 60 s for each of them, names of 256 bytes and configurations of 64 KiB.
+    /// at one time, 1 GiB and 60 s for each of them, 16 asynchronous loads at one time, names of 256 bytes and
+    /// configurations of 64 KiB.
     fn default() -> Self {
         Self {
             max_graphs: 64,
@@ -47,6 +49,7 @@ impl Default for Limits {
             max_tensor_rank: 16,
             max_compute_bytes: 1 << 30,
             max_computes: 256,
+            max_loads: 16,
             max_context_bytes: 1 << 30,
             max_name_bytes: 256,
             max_config_bytes: 64 << 10,
@@ -123,6 +126,9 @@ bounds! {
     max_compute_bytes with_max_compute_bytes,
     /// Computes that the guest may have at one time, running and waiting together.
     max_computes with_max_computes,
+    /// Loads that the guest may have at one time by [`load_async`](crate::nn::Guest::load_async) and its forms by name,
+    /// running and waiting together. A load that was cancelled while its build ran counts until the build ends.
+    max_loads with_max_loads,
     /// Bytes that the guest's contexts may hold together between calls, as their backends count them
     /// ([`BackendContext::memory`](crate::backend::BackendContext::memory)), and at least those of their inputs; a
     /// graph with more than 128 inputs adds 8 bytes for each of them. An input over the limit is refused before it is
@@ -173,21 +179,25 @@ pub struct EngineLimits {
     max_computing: usize,
     max_queued: usize,
     max_resolved_names: usize,
+    max_loading: usize,
+    max_queued_loads: usize,
 }
 
 impl Default for EngineLimits {
-    /// As many running computes as the machine has processors, and 1,024 waiting ones; 4,096 graphs, 65,536 contexts,
-    /// and no bound on the bytes of either; 1,024 names from the resolver.
+    /// As many running computes as the machine has processors, and 1,024 waiting ones; the same numbers for asynchronous
+    /// loads; 4,096 graphs, 65,536 contexts, and no bound on the bytes of either; 1,024 names from the resolver.
     fn default() -> Self {
-        let max_computing = thread::available_parallelism().map_or(1, usize::from);
+        let processors = thread::available_parallelism().map_or(1, usize::from);
         Self {
             max_graphs: 4_096,
             max_contexts: 65_536,
             max_graph_bytes: usize::MAX,
             max_context_bytes: usize::MAX,
-            max_computing,
+            max_computing: processors,
             max_queued: 1_024,
             max_resolved_names: 1_024,
+            max_loading: processors,
+            max_queued_loads: 1_024,
         }
     }
 }
@@ -198,7 +208,8 @@ engine_bounds! {
     /// Contexts in memory.
     max_contexts with_max_contexts,
     /// Bytes of the models in memory, named ones included, as their backends count them. The files of a named model
-    /// count while it is built, from before they are read.
+    /// count while it is built, from before they are read. The bytes that an asynchronous load is given count until it
+    /// ends.
     max_graph_bytes with_max_graph_bytes,
     /// Bytes that the contexts in memory hold between calls, counted as [`Limits::max_context_bytes`] does.
     max_context_bytes with_max_context_bytes,
@@ -213,4 +224,9 @@ engine_bounds! {
     /// removed, as by [`remove_model`](crate::nn::Engine::remove_model), and a later load of the name asks the resolver
     /// again. If guests hold all of them, a load of one more gives [`Busy`](crate::nn::ErrorKind::Busy).
     max_resolved_names with_max_resolved_names,
+    /// Asynchronous loads that work at one time, on threads of the engine; others wait for their turn, and guests take
+    /// turns. At least 1. A load that waits for another load's build does not count.
+    max_loading with_max_loading,
+    /// Asynchronous loads that wait for their turn at one time, with the rule of [`max_queued`](Self::max_queued).
+    max_queued_loads with_max_queued_loads,
 }

@@ -70,6 +70,7 @@ pub(crate) struct Usage {
     pub(crate) context_bytes: Budget,
     pub(crate) computes: Budget,
     pub(crate) resolved_names: Budget,
+    pub(crate) loads: Budget,
 }
 
 impl Usage {
@@ -83,6 +84,7 @@ impl Usage {
             computes: Budget::new("compute", "computes", ErrorKind::Busy, limits.max_computes()),
             // A bound of the engine alone.
             resolved_names: budget("resolved name", "names", usize::MAX),
+            loads: Budget::new("load", "loads", ErrorKind::Busy, limits.max_loads()),
         })
     }
 
@@ -93,9 +95,10 @@ impl Usage {
             contexts: budget("engine context", "contexts", limits.max_contexts()),
             graph_bytes: budget("engine graph bytes", "bytes", limits.max_graph_bytes()),
             context_bytes: budget("engine context bytes", "bytes", limits.max_context_bytes()),
-            // The admission enforces their bound.
+            // The admissions enforce the bounds of these.
             computes: budget("engine compute", "computes", usize::MAX),
             resolved_names: budget("engine resolved name", "names", limits.max_resolved_names()),
+            loads: budget("engine load", "loads", usize::MAX),
         })
     }
 }

@@ -38,17 +38,53 @@ impl<T> Outcome<T> {
         Self(Mutex::new(Progress { result: None, waker: None, ended: false }))
     }
 
+    /// Completes the result, unless there was one.
     pub(crate) fn complete(&self, result: Result<T, Error>) {
-        let waker = {
+        self.put(result, |progress| !progress.ended);
+    }
+
+    /// Completes the result with an error, also in the place of a result that was not taken yet.
+    pub(crate) fn fail(&self, error: Error) {
+        self.put(Err(error), |progress| !progress.ended || progress.result.is_some());
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().ended
+    }
+
+    fn put(&self, result: Result<T, Error>, may: impl FnOnce(&Progress<T>) -> bool) {
+        let (waker, unused) = {
             let mut progress = self.lock();
-            progress.result = Some(result);
-            progress.ended = true;
-            progress.waker.take()
+            if may(&progress) {
+                let before = progress.result.replace(result);
+                progress.ended = true;
+                (progress.waker.take(), before)
+            } else {
+                (None, Some(result))
+            }
         };
+        // Without the lock, because a value may have a destructor.
+        drop(unused);
         if let Some(waker) = waker {
             // The waker is the host's, and may belong to another guest than the one whose call runs here.
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
+    }
+
+    /// The result, once. Otherwise the context's waker is woken when there is one.
+    pub(crate) fn poll(&self, call: &str, context: &Context<'_>) -> Poll<Result<T, Error>> {
+        let mut progress = self.lock();
+        if let Some(result) = progress.result.take() {
+            return Poll::Ready(result);
+        }
+        if progress.ended {
+            return Poll::Ready(Err(Error::runtime_error(format!("{call}: polled after its end"))));
+        }
+        match &mut progress.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            waker => *waker = Some(context.waker().clone()),
+        }
+        Poll::Pending
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress<T>> {
@@ -69,26 +105,13 @@ impl<T> Future for Compute<T> {
     type Output = Result<T, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut progress = self.outcome.lock();
-        if let Some(result) = progress.result.take() {
-            return Poll::Ready(result);
-        }
-        if progress.ended {
-            return Poll::Ready(Err(Error::runtime_error(format!("{}: polled after its end", self.call))));
-        }
-        match &mut progress.waker {
-            Some(waker) => waker.clone_from(context.waker()),
-            waker => *waker = Some(context.waker().clone()),
-        }
-        Poll::Pending
+        self.outcome.poll(self.call, context)
     }
 }
 
 impl<T> Drop for Compute<T> {
     fn drop(&mut self) {
-        // A separate statement: a wake by the cancel may take the lock.
-        let ended = self.outcome.lock().ended;
-        if !ended {
+        if !self.outcome.has_ended() {
             self.cancel.cancel();
         }
     }
@@ -96,6 +119,6 @@ impl<T> Drop for Compute<T> {
 
 impl<T> fmt::Debug for Compute<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Compute").field("ended", &self.outcome.lock().ended).finish_non_exhaustive()
+        f.debug_struct("Compute").field("ended", &self.outcome.has_ended()).finish_non_exhaustive()
     }
 }

@@ -117,6 +117,12 @@ impl Reaper {
         self.0.lock().progress
     }
 
+    /// Whether values that were handed over are still to be dropped.
+    pub(crate) fn is_behind(&self) -> bool {
+        let Progress { handed_over, dropped, .. } = self.progress();
+        dropped < handed_over
+    }
+
     /// The current progress, with the deadline of `seen`.
     pub(crate) fn progress_since(&self, seen: Progress) -> Progress {
         Progress { until: seen.until.or_else(|| Instant::now().checked_add(ROOM_WAIT)), ..self.progress() }

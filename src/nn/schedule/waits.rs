@@ -34,7 +34,7 @@ struct Waits {
 pub(crate) struct Awaited(u64);
 
 /// The current thread holds the resource, until the drop.
-pub(crate) struct Holding<'a>(&'a Awaited);
+pub(crate) struct Holding(u64);
 
 /// The current thread waits for the resource, until the drop.
 pub(crate) struct Waiting(u64);
@@ -45,10 +45,10 @@ impl Awaited {
     }
 
     /// Records the current thread as the holder.
-    pub(crate) fn hold(&self) -> Holding<'_> {
+    pub(crate) fn hold(&self) -> Holding {
         let thread = THREAD.with(|thread| *thread);
         lock().holders.insert(self.0, thread);
-        Holding(self)
+        Holding(self.0)
     }
 
     /// Records that the current thread is about to wait; an error if the wait would never end.
@@ -70,9 +70,15 @@ impl Awaited {
     }
 }
 
-impl Drop for Holding<'_> {
+/// Whether the current thread holds anything that others wait for: it is inside a load.
+pub(crate) fn holds_any() -> bool {
+    let thread = THREAD.with(|thread| *thread);
+    lock().holders.values().any(|holder| *holder == thread)
+}
+
+impl Drop for Holding {
     fn drop(&mut self) {
-        lock().holders.remove(&self.0.0);
+        lock().holders.remove(&self.0);
     }
 }
 

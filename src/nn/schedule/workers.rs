@@ -1,8 +1,7 @@
-//! The worker threads that run asynchronous computes.
+//! The worker threads that run asynchronous computes, and those that run asynchronous loads.
 //!
-//! A job has a permit of the engine's admission, so there are at most as many jobs as computes may run, and at most
-//! twice as many threads: a job that hands its permit on has not ended yet. A thread that has been idle for a while
-//! ends.
+//! A job has a permit of an admission, so there are at most as many jobs as that one admits, and at most twice as many
+//! threads: a job that hands its permit on has not ended yet. A thread that has been idle for a while ends.
 //!
 //! * W1: a caller that has [reserved](Workers::reserve) a thread gets one for its job, even if no more can be started
 //!   later. So a shortage of threads is reported by the reservation.
@@ -24,11 +23,11 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads; the drop ends the idle ones.
-#[derive(Default)]
 pub(crate) struct Workers(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
+    /// The name of each thread.
+    name: &'static str,
     state: Mutex<State>,
     more: Condvar,
 }
@@ -48,6 +47,10 @@ struct State {
 pub(crate) struct Reserved(Arc<Shared>);
 
 impl Workers {
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self(Arc::new(Shared { name, state: Mutex::default(), more: Condvar::new() }))
+    }
+
     /// Reserves a thread for a future job, or returns why there is none.
     pub(crate) fn reserve(&self) -> io::Result<Reserved> {
         let mut state = self.0.lock();
@@ -89,7 +92,7 @@ impl Drop for Workers {
 impl Shared {
     fn start(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
         let shared = Arc::clone(self);
-        threads::spawn("graphpool-compute", move || shared.work())?;
+        threads::spawn(self.name, move || shared.work())?;
         state.threads += 1;
         // Counted until it takes a job, so that no second thread is started for the same job.
         state.idle += 1;
@@ -136,7 +139,7 @@ mod tests {
 
     #[test]
     fn jobs_run_side_by_side_and_a_panic_of_one_is_nothing_to_the_others() {
-        let workers = Workers::default();
+        let workers = Workers::new("worker");
         let (sender, received) = mpsc::channel();
         let barrier = Arc::new(std::sync::Barrier::new(3));
         for _ in 0..3 {

@@ -22,12 +22,37 @@
 
 use std::time::Instant;
 
-use tracing::Span;
+use tracing::{Span, dispatcher};
 
 use crate::nn::guest::account::Account;
 use crate::nn::guest::check::Quoted;
 use crate::nn::telemetry::stats::Counters;
 use crate::nn::{Encoding, Error, ModelError, Target};
+
+/// The spans of a call, for its work on other threads.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    /// The caller's own span: the parent where the subscriber does not want `call`.
+    current: Span,
+    call: Span,
+}
+
+impl Caller {
+    /// The current span, and the span of the call.
+    pub(crate) fn new(call: Span) -> Self {
+        Self { current: Span::current(), call }
+    }
+
+    /// Runs `f` in the spans, and with the subscriber that has them.
+    pub(crate) fn run<R>(&self, f: impl FnOnce() -> R) -> R {
+        let run = || self.current.in_scope(|| self.call.in_scope(f));
+        let subscriber = |span: &Span| span.with_subscriber(|(_, subscriber)| subscriber.clone());
+        match subscriber(&self.call).or_else(|| subscriber(&self.current)) {
+            Some(subscriber) => dispatcher::with_default(&subscriber, run),
+            None => run(),
+        }
+    }
+}
 
 pub(crate) fn load_span(guest: &Account) -> Span {
     tracing::debug_span!("load", guest = guest.id(), label = guest.label())

@@ -26,6 +26,8 @@ pub struct Stats {
     pub contexts: usize,
     /// Live guests.
     pub guests: usize,
+    /// Asynchronous loads that run or wait now.
+    pub loads: usize,
     /// Registered names.
     pub names: usize,
     /// Entries removed from the pools whose grace period is not over.
@@ -113,6 +115,7 @@ counters! {
         context_bytes "graphpool_context_bytes",
         host_bytes "graphpool_host_bytes",
         guests "graphpool_guests",
+        loads "graphpool_loads",
     }
     total {
         builds "graphpool_builds_total",

@@ -50,18 +50,22 @@ impl Once {
     /// Requests the value in a run that is dropped before its end. (A panic can't be used: loom's threads are one
     /// thread to std, so all of them would panic.)
     fn join_and_be_cut_off(&self) -> Outcome<u32> {
-        match self.flight.role(ROOM, || self.find()) {
+        let Shared { awaited, .. } = &*self.flight.0;
+        let follow =
+            |attempt: &Arc<_>| awaited.wait().map(|waiting| Waiter::new(&self.flight.0, attempt, ROOM, waiting));
+        match self.flight.role(ROOM, || self.find(), follow) {
             Role::Found(value) => Outcome::Led(Ok(value)),
-            Role::Leader(leader) => {
+            Role::Leader(mut leader) => {
+                leader.begin();
                 self.running.with_mut(|_| ());
                 drop(leader);
                 Outcome::Led(Err(failed()))
             }
-            Role::Follower(waiter) => match waiter.wait() {
+            Role::Follower(Ok(waiter)) => match waiter.wait() {
                 Waited::Ended(result) => Outcome::Joined(result),
                 Waited::Short | Waited::Next(_) => panic!("no run is short"),
             },
-            Role::Refused(error) => panic!("a thread cannot wait for itself: {error}"),
+            Role::Follower(Err(error)) => panic!("a thread cannot wait for itself: {error}"),
         }
     }
 }
@@ -159,10 +163,12 @@ fn a_run_that_fails_against_two_that_ask_with_3_preemptions() {
 /// A call with so much room: less than 2 is too little for a run.
 fn ask(once: &Arc<Once>, room: usize) -> impl FnOnce() -> Outcome<u32> + 'static + use<> {
     let once = Arc::clone(once);
-    move || {
-        let make = || if room < 2 { once.make(0).map_err(|_| Failed::Short(failed())) } else { once.make(1) };
-        once.flight.join(room, || once.find(), make)
-    }
+    move || once.flight.join(room, || once.find(), || run(&once, room))
+}
+
+/// Less than 2 is too little room.
+fn run(once: &Once, room: usize) -> Result<u32, Failed> {
+    if room < 2 { once.make(0).map_err(|_| Failed::Short(failed())) } else { once.make(1) }
 }
 
 /// F4: a call that is short of room, one with more room and one with as little. The call with more room makes the value
@@ -226,4 +232,126 @@ fn two_that_make_what_the_other_asks_for() {
         assert_eq!(two.join(1).result(failed), Ok(1));
     });
     seen.assert(&["others true", "own false", "own true"]);
+}
+
+/// What became of a call without a thread.
+#[derive(Default)]
+struct Waiting {
+    resumed: AtomicU32,
+    end: loom::sync::Mutex<Option<Resumed<u32>>>,
+}
+
+/// Requests the value without waiting; a run is led as by [`ask`].
+fn enter(once: &Once, room: usize) -> (Arc<Waiting>, Option<Place<u32>>) {
+    let waiting = Arc::<Waiting>::default();
+    let its = Arc::clone(&waiting);
+    let resume = Box::new(move |resumed| {
+        its.resumed.fetch_add(1, Ordering::Relaxed);
+        *its.end.lock().unwrap() = Some(resumed);
+    });
+    let (end, place) = match once.flight.enter(room, || once.find(), resume) {
+        Entered::Ended(outcome) => (Resumed::Ended(outcome), None),
+        Entered::Leader(leader) => (Resumed::Next(leader), None),
+        Entered::Waits(place) => return (waiting, Some(place)),
+    };
+    *waiting.end.lock().unwrap() = Some(end);
+    (waiting, place)
+}
+
+impl Waiting {
+    /// The result of the call, which leads its own run here.
+    fn outcome(&self, once: &Once, room: usize) -> Option<Outcome<u32>> {
+        let end = self.end.lock().unwrap().take()?;
+        Some(match end {
+            Resumed::Ended(outcome) => outcome,
+            Resumed::Next(leader) => leader.lead(|| run(once, room)),
+        })
+    }
+}
+
+/// F1, F6: a call without a thread gets the result of the run that it waits for, once.
+#[test]
+fn a_run_against_one_that_waits_without_a_thread() {
+    let seen = std::sync::Arc::new(Seen::default());
+    let notes = std::sync::Arc::clone(&seen);
+    explore("a run against one that waits without a thread", move || {
+        let once = Once::new();
+        let other = thread::spawn(ask(&once, 2));
+        let (waiting, place) = enter(&once, 2);
+        let led = if place.is_none() { waiting.outcome(&once, 2) } else { None };
+        other.join().unwrap();
+        let outcome = led.or_else(|| waiting.outcome(&once, 2)).unwrap();
+        notes.note(&outcome);
+        assert_eq!(outcome.result(failed), Ok(1));
+        assert_eq!(waiting.resumed.load(Ordering::Relaxed), u32::from(place.is_some()));
+        assert_eq!(once.made.load(Ordering::Relaxed), 1);
+        assert!(place.is_none_or(|place| place.leave().is_none()));
+    });
+    seen.assert(&["others true", "own true"]);
+}
+
+/// F6: a call that leaves while the run ends gets its continuation back, or is resumed.
+#[test]
+fn leaving_against_the_end_of_the_run() {
+    let seen = std::sync::Arc::new(StdMutex::new(BTreeSet::new()));
+    let notes = std::sync::Arc::clone(&seen);
+    explore("leaving against the end of the run", move || {
+        let once = Once::new();
+        let other = thread::spawn(ask(&once, 2));
+        let (waiting, place) = enter(&once, 2);
+        let left = place.map(|place| place.leave().is_some());
+        let led = if left.is_none() { waiting.outcome(&once, 2) } else { None };
+        other.join().unwrap();
+        let resumed = waiting.resumed.load(Ordering::Relaxed);
+        assert_eq!(resumed, u32::from(left == Some(false)));
+        assert_eq!(led.or_else(|| waiting.outcome(&once, 2)).is_some(), left != Some(true));
+        notes.lock().unwrap().insert(left);
+    });
+    assert_eq!(seen.lock().unwrap().len(), 3);
+}
+
+/// F4: a call without a thread against a run that is short of room: it runs next if it has more, and is short if not.
+#[test]
+fn a_run_that_is_short_against_one_that_waits_without_a_thread() {
+    for room in [1, 2] {
+        let seen = std::sync::Arc::new(Seen::default());
+        let notes = std::sync::Arc::clone(&seen);
+        explore("a run that is short against one that waits without a thread", move || {
+            let once = Once::new();
+            let other = thread::spawn(ask(&once, 1));
+            let (waiting, place) = enter(&once, room);
+            let led = if place.is_none() { waiting.outcome(&once, room) } else { None };
+            other.join().unwrap();
+            let outcome = led.or_else(|| waiting.outcome(&once, room)).unwrap();
+            notes.note(&outcome);
+            assert_eq!(outcome.result(failed).is_ok(), room == 2);
+            assert_eq!(once.join(1), Outcome::Led(Ok(1)));
+        });
+        seen.assert(if room == 2 { &["own true"] } else { &["own false", "short"] });
+    }
+}
+
+/// F4, F6: the call that is to run next gives up, or leaves before; another one with more room than the run that was
+/// short still gets the value.
+#[test]
+fn one_that_gives_up_its_run_against_one_that_waits_with_3_preemptions() {
+    explore_bounded("one that gives up its run against one that waits", 3, || {
+        let once = Once::new();
+        let others = [thread::spawn(ask(&once, 1)), thread::spawn(ask(&once, 2))];
+        let place = match once.flight.enter(3, || once.find(), Box::new(drop)) {
+            Entered::Waits(place) => Some(place),
+            Entered::Ended(outcome) => {
+                assert_eq!(outcome.result(failed), Ok(1));
+                None
+            }
+            Entered::Leader(leader) => {
+                drop(leader);
+                None
+            }
+        };
+        drop(place.and_then(|place| place.leave()));
+        let [_, large] = others.map(|other| other.join().unwrap());
+        assert_eq!(large.result(failed), Ok(1));
+        assert_eq!(once.join(1), Outcome::Led(Ok(1)));
+    });
 }

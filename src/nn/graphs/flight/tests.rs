@@ -56,7 +56,7 @@ fn a_failure_reaches_those_who_waited_and_the_next_may_try_again() {
                 Err::<u8, _>(Error::busy("first"))
             })
         });
-        while flight.0.attempt.lock().unwrap().is_none() {
+        while flight.0.0.attempt.lock().unwrap().is_none() {
             thread::yield_now();
         }
         let others: Vec<_> = (0..2)
@@ -96,7 +96,7 @@ fn a_run_that_is_short_of_room_is_followed_by_the_one_with_the_most() {
         };
         flight.join(room, || value.get().copied(), make)
     };
-    let waiting = || flight.attempt.lock().unwrap().as_ref().map_or(0, |attempt| lock(&attempt.state).waiting.len());
+    let waiting = || flight.0.attempt.lock().unwrap().as_ref().map_or(0, |attempt| lock(&attempt.state).waiting.len());
     let until = |count| {
         while waiting() < count {
             thread::yield_now();

@@ -34,7 +34,7 @@ impl Done {
 fn a_job_against_a_thread_that_falls_asleep_with_4_preemptions() {
     explore_bounded("a job against a thread that falls asleep", 4, || {
         let _threads = Threads::new();
-        let (workers, done) = (Workers::default(), Arc::<Done>::default());
+        let (workers, done) = (Workers::new("worker"), Arc::<Done>::default());
         for jobs in 1..=2 {
             workers.run(workers.reserve().unwrap(), done.job());
             done.wait_for(jobs);
@@ -47,7 +47,7 @@ fn a_job_against_a_thread_that_falls_asleep_with_4_preemptions() {
 #[test]
 fn two_jobs_for_one_thread() {
     explore("two jobs for one thread", || {
-        let (workers, done) = (Workers::default(), Arc::<Done>::default());
+        let (workers, done) = (Workers::new("worker"), Arc::<Done>::default());
         let threads = Threads::new();
         let reserved = [(); 2].map(|()| workers.reserve().unwrap());
         drop(threads);
@@ -75,7 +75,7 @@ impl Drop for Both {
 fn the_end_of_the_engine_against_two_jobs_with_3_preemptions() {
     explore_bounded("the end of the engine against two jobs", 3, move || {
         let _threads = Threads::new();
-        let workers = Workers::default();
+        let workers = Workers::new("worker");
         let both = crate::sync::Arc::new(Both(AtomicUsize::new(0)));
         for _ in 0..2 {
             let both = crate::sync::Arc::clone(&both);
