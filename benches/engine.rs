@@ -1,5 +1,5 @@
-//! `cargo bench --bench engine`: what the engine adds to an inference, how contexts of one graph scale, the memory of a
-//! hundred guests of one model, the cost of the small calls, and what idle threads cost.
+//! `cargo bench --bench engine`: what the engine adds to an inference, what a future adds, how contexts of one graph
+//! scale, the memory of a hundred guests of one model, the cost of the small calls, and what idle threads cost.
 
 #[cfg(loom)]
 fn main() {}
@@ -15,8 +15,12 @@ mod bench {
     mod idle;
     mod small;
 
+    use std::future::Future;
     use std::hint::black_box;
-    use std::thread;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context as Polling, Poll, Wake, Waker};
+    use std::thread::{self, Thread};
     use std::time::{Duration, Instant};
 
     use graphpool::GuestHandle;
@@ -140,6 +144,48 @@ mod bench {
         verdict("at most 2 µs at the median", median <= 2_000);
     }
 
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    fn block_on<F: Future>(waker: &Waker, future: F) -> F::Output {
+        let mut future = pin!(future);
+        loop {
+            match future.as_mut().poll(&mut Polling::from_waker(waker)) {
+                Poll::Ready(output) => return output,
+                Poll::Pending => thread::park(),
+            }
+        }
+    }
+
+    /// An asynchronous compute that does nothing, on a thread of the engine and where it is polled.
+    fn futures() {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        for (bound, rounds) in [(Duration::ZERO, 20_000), (Duration::from_micros(50), 200_000)] {
+            let engine = Engine::builder(Work).with_inline_computes(bound).build();
+            let guest = engine.guest();
+            let context = open(&guest, &[0]);
+            guest.set_input(context, 0, TensorView::new(&[1], TensorType::F32, &[1; 4]).unwrap()).unwrap();
+            let mut times: Vec<_> = (0..rounds)
+                .map(|_| {
+                    let start = Instant::now();
+                    block_on(&waker, guest.compute_async(context)).unwrap();
+                    start.elapsed()
+                })
+                .collect();
+            times.sort_unstable();
+            let [median, late] = [times.len() / 2, times.len() * 99 / 100].map(|place| times[place].as_nanos());
+            println!("compute_async, inline below {bound:?}: median {median} ns, 99 % {late} ns");
+            if !bound.is_zero() {
+                verdict("under 2 µs at the median", median < 2_000);
+            }
+        }
+    }
+
     /// Two contexts of one graph, on two threads.
     fn parallel(engine: &Engine) {
         let throughput = |threads: usize, bare: bool| {
@@ -203,6 +249,7 @@ mod bench {
     pub fn main() {
         let engine = Engine::builder(Work).with_engine_limits(EngineLimits::default().with_max_computing(2)).build();
         overhead(&engine);
+        futures();
         parallel(&engine);
         memory(&engine);
         small::main(&engine);

@@ -3,6 +3,7 @@
 use std::mem;
 use std::ops::Deref;
 use std::sync::Arc as StdArc;
+use std::time::Duration;
 
 use crate::backend::LoadRequest;
 use crate::nn::graphs::backends::Backends;
@@ -34,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) store: StdArc<Store<Graph>>,
     pub(crate) admission: StdArc<Admission>,
     pub(crate) workers: Workers,
+    /// Computes of graphs that are quicker run where they are polled.
+    pub(crate) inline_bound: Duration,
     /// The admission control and the threads of asynchronous loads.
     pub(crate) loading: StdArc<Admission>,
     pub(crate) loaders: Workers,

@@ -164,4 +164,5 @@ pub use guest::load::Load;
 pub use guest::policy::GuestPolicy;
 pub use limits::{EngineLimits, Limits};
 pub use schedule::future::Compute;
+pub use telemetry::observe::TRACING_TARGET;
 pub use telemetry::stats::Stats;

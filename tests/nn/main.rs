@@ -16,6 +16,7 @@ mod files;
 mod guards;
 mod host;
 mod infer;
+mod inline;
 mod lifetime;
 mod limits;
 mod load_async;

@@ -1,13 +1,16 @@
 //! What the engine tells of itself.
 
+use std::cell::RefCell;
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
 
-use graphpool::nn::{Encoding, ModelSource, Target};
+use graphpool::nn::{Encoding, ModelSource, TRACING_TARGET, Target};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
+use tracing_core::span::Current;
 
+use crate::admission::block_on;
 use crate::backends::{Model, Watch, is_alone};
 
 /// Writes down each span and event as `LEVEL name field=value …`.
@@ -27,7 +30,7 @@ impl Visit for Line {
 
 impl Subscriber for Notes {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("graphpool")
+        metadata.target() == TRACING_TARGET
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
@@ -104,4 +107,113 @@ fn loads_builds_computes_reloads_and_refusals_are_told_with_guest_and_graph() {
         "WARN reload failed name=\"m\" error=the model cannot be built: invalid encoding: not affine".to_owned(),
     ];
     assert_eq!(*notes, expected);
+}
+
+/// Writes down each span and event as `name < parent`.
+#[derive(Clone, Default)]
+struct Tree(Arc<Mutex<(Vec<&'static Metadata<'static>>, Vec<String>)>>);
+
+thread_local! {
+    /// The spans that the thread is in.
+    static INSIDE: RefCell<Vec<Id>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Tree {
+    fn name(&self, id: &Id) -> &'static str {
+        self.0.lock().unwrap().0[id.into_u64() as usize - 1].name()
+    }
+
+    fn note(&self, name: &str) {
+        let parent = INSIDE.with_borrow(|inside| inside.last().map(|id| self.name(id)));
+        self.0.lock().unwrap().1.push(format!("{name} < {}", parent.unwrap_or("nothing")));
+    }
+
+    /// What was noted since the last call.
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap().1)
+    }
+}
+
+impl Subscriber for Tree {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        assert!(span.is_contextual());
+        self.note(span.metadata().name());
+        let mut state = self.0.lock().unwrap();
+        state.0.push(span.metadata());
+        Id::from_u64(state.0.len() as u64)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.note(line.0.split(' ').next().unwrap());
+    }
+
+    fn enter(&self, id: &Id) {
+        INSIDE.with_borrow_mut(|inside| inside.push(id.clone()));
+    }
+
+    fn exit(&self, id: &Id) {
+        assert_eq!(INSIDE.with_borrow_mut(Vec::pop).as_ref(), Some(id));
+    }
+
+    fn current_span(&self) -> Current {
+        match INSIDE.with_borrow(|inside| inside.last().cloned()) {
+            Some(id) => {
+                let metadata = self.0.lock().unwrap().0[id.into_u64() as usize - 1];
+                Current::new(id, metadata)
+            }
+            None => Current::none(),
+        }
+    }
+}
+
+#[test]
+fn asynchronous_calls_keep_the_caller_s_span_and_subscriber() {
+    if !is_alone("observe::asynchronous_calls_keep_the_caller_s_span_and_subscriber") {
+        return;
+    }
+    let tree = Tree::default();
+    tracing::subscriber::with_default(tree.clone(), || {
+        let engine = Watch::default().builder().with_inline_computes(std::time::Duration::from_secs(3_600)).build();
+        let source = ModelSource::bytes(Model::default().bytes());
+        engine.register_model("m", source, Encoding::Onnx, Target::Cpu).unwrap();
+        let guest = engine.guest();
+        let host = tracing::info_span!("host");
+        tree.take();
+        // Polled outside of the span.
+        let load = host.in_scope(|| guest.load_by_name_async("m"));
+        let graph = block_on(load).unwrap();
+        assert_eq!(tree.take(), ["load < host", "build < load", "built < build", "loaded < load"]);
+        let again = host.in_scope(|| guest.load_by_name_async("m"));
+        block_on(again).unwrap();
+        assert_eq!(tree.take(), ["load < host", "loaded < load"]);
+        let missing = host.in_scope(|| guest.load_by_name_async("none"));
+        block_on(missing).unwrap_err();
+        assert_eq!(tree.take(), ["load < host", "refused < load"]);
+
+        let context = guest.init_execution_context(graph).unwrap();
+        let refused = host.in_scope(|| guest.compute_async(context));
+        block_on(refused).unwrap_err();
+        assert_eq!(tree.take(), ["compute < host", "computed < host", "refused < host"]);
+        let input = graphpool::nn::Tensor::from_f32([2], &[1.0, 2.0]).unwrap();
+        guest.set_input(context, 0, &input).unwrap();
+        // The later ones run where they are polled.
+        for _ in 0..10 {
+            let compute = host.in_scope(|| guest.compute_async(context));
+            block_on(compute).unwrap();
+            assert_eq!(tree.take(), ["compute < host", "computed < host"]);
+        }
+        let dropped = host.in_scope(|| guest.compute_async(context));
+        drop(dropped);
+        assert_eq!(tree.take(), ["refused < host"]);
+    });
 }

@@ -4,6 +4,7 @@ use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::backend::{BackendContext, BackendGraph};
+use crate::nn::graphs::pace::Pace;
 use crate::nn::graphs::store::{Key, Listed};
 use crate::nn::limits::usage::Reservation;
 use crate::nn::panics::shield;
@@ -20,6 +21,7 @@ pub(crate) struct Graph {
     origin: Origin,
     /// The number of open contexts.
     contexts: AtomicUsize,
+    pace: StdArc<Pace>,
     /// `None` only during the drop.
     resources: Option<GraphResources>,
     counters: StdArc<Counters>,
@@ -83,6 +85,7 @@ impl Graph {
             outputs: StdArc::default(),
             origin,
             contexts: AtomicUsize::new(0),
+            pace: StdArc::default(),
             resources: Some(resources),
             counters: StdArc::clone(counters),
             reaper: StdArc::clone(reaper),
@@ -108,6 +111,10 @@ impl Graph {
 
     pub(crate) fn outputs(&self) -> &StdArc<[TensorDescription]> {
         &self.outputs
+    }
+
+    pub(crate) fn pace(&self) -> &StdArc<Pace> {
+        &self.pace
     }
 
     /// The bytes that the model holds, as its backend counts them.

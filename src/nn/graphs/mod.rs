@@ -13,6 +13,7 @@ pub(crate) mod model;
 pub(crate) mod model_error;
 pub(crate) mod name_map;
 pub(crate) mod names;
+pub(crate) mod pace;
 pub(crate) mod registry;
 pub(crate) mod resolved;
 pub(crate) mod resolver;

@@ -5,6 +5,8 @@
 //!   the permit and its share of the guest's limits.
 //! * M2: no epoch guard is held once the context is resolved.
 
+mod start;
+
 use std::sync::{Arc as StdArc, PoisonError, Weak};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
@@ -17,11 +19,10 @@ use crate::nn::guest::holdings::GuestInner;
 use crate::nn::inner::Inner;
 use crate::nn::limits::usage::Reservation;
 use crate::nn::schedule::admission::{Admission, Full, Permit, Ticket, Withdrawn};
-use crate::nn::schedule::future::{Compute, Outcome};
+use crate::nn::schedule::future::Compute;
 use crate::nn::schedule::inside::{ComputeScope, is_inside};
-use crate::nn::schedule::workers::Reserved;
 use crate::nn::telemetry::observe;
-use crate::nn::telemetry::observe::Waiting;
+use crate::nn::telemetry::observe::{Caller, Waiting};
 use crate::nn::telemetry::stats::Counters;
 use crate::nn::{Error, ErrorKind, Tensor, TensorView};
 use crate::sync::{Condvar, Mutex, MutexGuard};
@@ -38,7 +39,7 @@ pub(crate) const INFER: Purpose<Vec<Tensor>> =
     Purpose { call: "infer", read: |claimed| claimed.take_outputs(INFER.call) };
 
 impl<R: Send + 'static> Purpose<R> {
-    /// The future of `run`, which starts now, or of the error.
+    /// The future of `run`, or of the error.
     pub(crate) fn start(self, run: Result<Run<R>, Error>) -> Compute<R> {
         run.map_or_else(|error| Compute::failed(self.call, error), Run::start)
     }
@@ -53,6 +54,10 @@ pub(crate) struct Run<R> {
     _count: Reservation,
     /// Measures the wait, from the queue to the turn.
     waiting: Option<Waiting>,
+    /// The compute has entered the backend.
+    begun: bool,
+    /// For the work on other threads.
+    caller: Caller,
     engine: StdArc<Inner>,
     account: StdArc<Account>,
 }
@@ -75,7 +80,8 @@ impl<R: Send + 'static> Run<R> {
         let count = Reservation::new(usage, |usage| &usage.computes, purpose.call, 1)?;
         let claimed = Claimed::new(context, handle, Some(&control.cancel))?;
         let (engine, account) = (StdArc::clone(engine), StdArc::clone(account));
-        Ok(Self { purpose, claimed, control, time, _count: count, waiting: None, engine, account })
+        let (waiting, begun, caller) = (None, false, Caller::none());
+        Ok(Self { purpose, claimed, control, time, _count: count, waiting, begun, caller, engine, account })
     }
 
     /// Sets the context's inputs to exactly these, each with its index.
@@ -114,79 +120,49 @@ impl<R: Send + 'static> Run<R> {
         }
     }
 
-    /// Computes on a thread of the engine.
-    pub(crate) fn start(mut self) -> Compute<R> {
-        let call = self.purpose.call;
-        let engine = StdArc::clone(&self.engine);
-        // Reserved before the compute is queued, so that its turn finds a thread.
-        let Ok(thread) = engine.workers.reserve() else {
-            let error = self.refused(Error::busy(format!("{call}: the system refused to start a thread")));
-            return Compute::failed(call, error);
-        };
-        let (cancel, outcome) = (self.control.cancel.clone(), StdArc::new(Outcome::new()));
-        if let Some(permit) = engine.admission.enter() {
-            self.compute_on_worker(thread, permit, &outcome);
-            return Compute { call, outcome, cancel };
-        }
-        if let Err(error) = self.may_queue() {
-            return Compute::failed(call, error);
-        }
-        self.waiting = Some(Waiting::start());
-        let (guest, deadline) = (self.account.id(), self.control.deadline);
-        // If the queue is full, the compute comes back here with the error.
-        let run = StdArc::new(Mutex::new(Some((self, thread))));
-        let (its, end) = (StdArc::clone(&run), StdArc::clone(&outcome));
-        let turn = move |turn| {
-            // A separate statement, so that the lock is not held in the backend.
-            let run = lock(&its).take();
-            match (run, turn) {
-                (Some((run, thread)), Ok(permit)) => run.compute_on_worker(thread, permit, &end),
-                (Some((run, _)), Err(why)) => end.complete(Err(run.withdrawn(why))),
-                (None, turn) => return turn.ok(),
-            }
-            None
-        };
-        match engine.admission.queue(guest, deadline, Box::new(turn)) {
-            Ok(ticket) => on_cancel(&cancel, ticket, &engine.admission),
-            Err(full) => {
-                let run = lock(&run).take();
-                if let Some((run, _)) = run {
-                    outcome.complete(Err(run.full(full)));
-                }
-            }
-        }
-        Compute { call, outcome, cancel }
-    }
-
-    fn compute_on_worker(self, thread: Reserved, permit: Permit, outcome: &StdArc<Outcome<R>>) {
-        let engine = StdArc::clone(&self.engine);
-        let end = StdArc::clone(outcome);
-        engine.workers.run(thread, Box::new(move || end.complete(self.compute(permit))));
-    }
-
     fn compute(mut self, permit: Permit) -> Result<R, Error> {
-        let Purpose { call, read } = self.purpose;
-        if self.control.cancel.is_cancelled() || !self.claimed.begin() {
-            return Err(self.withdrawn(Withdrawn::Cancelled));
+        if let Err(why) = self.begin() {
+            return Err(self.withdrawn(why));
         }
-        let start = Instant::now();
-        if self.control.deadline.is_some_and(|deadline| deadline <= start) {
-            return Err(self.withdrawn(Withdrawn::Late));
-        }
-        self.waiting = None;
-        let control = &self.control;
-        let (account, graph) = (&*self.account, self.claimed.context().graph());
-        let claimed = &mut self.claimed;
-        let result = {
-            let _scope = ComputeScope::enter(&self.engine.admission);
-            let compute = || claimed.compute(call, |backend| backend.compute(control));
-            observe::compute(account, graph, start, compute)
-        };
+        let result = self.enter_backend(None);
         drop(permit);
+        self.conclude(result)
+    }
+
+    /// Checks whether the compute may still begin; from then on a close of its context lets it end.
+    fn begin(&mut self) -> Result<(), Withdrawn> {
+        if self.control.cancel.is_cancelled() || !(self.begun || self.claimed.begin()) {
+            return Err(Withdrawn::Cancelled);
+        }
+        if self.control.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(Withdrawn::Late);
+        }
+        self.begun = true;
+        self.waiting = None;
+        Ok(())
+    }
+
+    /// Computes on this thread, with the compute's deadline or an earlier one.
+    fn enter_backend(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
+        let earlier = deadline.map(|deadline| self.control.clone().with_deadline(deadline));
+        let control = earlier.as_ref().unwrap_or(&self.control);
+        let (call, claimed) = (self.purpose.call, &mut self.claimed);
+        let (account, graph) = (&*self.account, claimed.context().graph());
+        let (result, time) = {
+            let _scope = ComputeScope::enter(&self.engine.admission);
+            observe::compute(account, graph, || claimed.compute(call, |backend| backend.compute(control)))
+        };
+        self.claimed.context().pace().record(time, result.is_ok(), self.engine.inline_bound);
+        result
+    }
+
+    /// Records how the backend has ended, and reads the result.
+    fn conclude(mut self, result: Result<(), Error>) -> Result<R, Error> {
+        let Purpose { call, read } = self.purpose;
         let counters = &self.engine.counters;
         let record_failure = |error: Error| {
             Counters::count(&counters.failed_computes);
-            if control.cancel.is_cancelled() {
+            if self.control.cancel.is_cancelled() {
                 Counters::count(&counters.cancelled);
             } else if error.kind() == ErrorKind::Timeout {
                 Counters::count(&counters.timeouts);
@@ -256,13 +232,8 @@ impl<R: Send + 'static> Run<R> {
     }
 
     fn refused(&self, error: Error) -> Error {
-        observe::compute_refused(
-            &self.engine.counters,
-            self.purpose.call,
-            &self.account,
-            self.claimed.context().graph(),
-            error,
-        )
+        let (counters, call, graph) = (&self.engine.counters, self.purpose.call, self.claimed.context().graph());
+        self.caller.run(|| observe::compute_refused(counters, call, &self.account, graph, error))
     }
 }
 

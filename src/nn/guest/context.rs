@@ -17,6 +17,7 @@ use crate::GuestHandle;
 use crate::backend::{BackendContext, CancelToken};
 use crate::nn::graphs::configured::Configured;
 use crate::nn::graphs::graph::{Graph, GraphUse};
+use crate::nn::graphs::pace::Pace;
 use crate::nn::guest::memory_charge::MemoryCharge;
 use crate::nn::guest::use_lock::{Refused, Teardown, UseLock};
 use crate::nn::limits::usage::{Hold, Reservation};
@@ -43,6 +44,7 @@ pub(crate) struct Context {
     inputs: StdArc<[TensorDescription]>,
     outputs: StdArc<[TensorDescription]>,
     graph: u64,
+    pace: StdArc<Pace>,
     counters: StdArc<Counters>,
 }
 
@@ -92,6 +94,7 @@ impl Context {
             inputs: StdArc::clone(graph.inputs()),
             outputs: StdArc::clone(graph.outputs()),
             graph: graph.origin().id,
+            pace: StdArc::clone(graph.pace()),
             counters,
         }
     }
@@ -107,6 +110,11 @@ impl Context {
     /// The graph's number in events and listings.
     pub(crate) fn graph(&self) -> u64 {
         self.graph
+    }
+
+    /// How quick the computes of the graph were.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Counts the backend's initial memory. Called once, by the creator of the context.

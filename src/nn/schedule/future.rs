@@ -17,6 +17,9 @@ use crate::sync::{Mutex, MutexGuard};
 /// The compute runs whether it is polled or not, and is cancelled when the future is dropped: a waiting compute ends at
 /// once, a running one when its backend next checks its [`ComputeControl`](crate::backend::ComputeControl). It works
 /// with any executor.
+///
+/// If the engine [allows it](crate::nn::EngineBuilder::with_inline_computes), the compute of a graph that has been quick
+/// starts with the first poll instead, and runs inside of it.
 #[must_use = "a compute that is dropped is cancelled"]
 pub struct Compute<T = ()> {
     pub(crate) call: &'static str,
@@ -27,7 +30,18 @@ pub struct Compute<T = ()> {
 /// The state that the future and the thread share.
 pub(crate) struct Outcome<T>(Mutex<Progress<T>>);
 
+/// A compute that starts with the first poll, or is released by a cancel before it.
+pub(crate) type Deferred<T> = Box<dyn FnOnce(&Arc<Outcome<T>>, Begin) + Send>;
+
+/// Why a deferred compute is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    Polled,
+    Cancelled,
+}
+
 struct Progress<T> {
+    deferred: Option<Deferred<T>>,
     result: Option<Result<T, Error>>,
     waker: Option<Waker>,
     ended: bool,
@@ -35,7 +49,21 @@ struct Progress<T> {
 
 impl<T> Outcome<T> {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Progress { result: None, waker: None, ended: false }))
+        Self(Mutex::new(Progress { deferred: None, result: None, waker: None, ended: false }))
+    }
+
+    /// Leaves the compute to the first [`begin`](Self::begin).
+    pub(crate) fn defer(&self, deferred: Deferred<T>) {
+        self.lock().deferred = Some(deferred);
+    }
+
+    /// Calls what was deferred, if it is still there.
+    pub(crate) fn begin(self: &Arc<Self>, begin: Begin) {
+        // A separate statement, so that the lock is not held in the backend.
+        let deferred = self.lock().deferred.take();
+        if let Some(deferred) = deferred {
+            deferred(self, begin);
+        }
     }
 
     /// Completes the result, unless there was one.
@@ -105,6 +133,7 @@ impl<T> Future for Compute<T> {
     type Output = Result<T, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.outcome.begin(Begin::Polled);
         self.outcome.poll(self.call, context)
     }
 }

@@ -15,12 +15,13 @@
 //! | event `reload failed` | warn | `name`, `error` |
 //! | event `refused` | debug | `guest`, `label`, `call`, `error`; `graph` for a compute |
 //!
-//! The field `label` is there if the host has given the guest one.
+//! Their target is [`TRACING_TARGET`]. The parent of what runs on a thread of the engine is the span in which the guest's
+//! call was made. The field `label` is there if the host has given the guest one.
 //!
 //! No value is longer than an error's message, whatever a guest sends. The exceptions are a guest's label, and the error
 //! of a reload, which contains the host's paths: both belong to the host.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{Span, dispatcher};
 
@@ -28,6 +29,10 @@ use crate::nn::guest::account::Account;
 use crate::nn::guest::check::Quoted;
 use crate::nn::telemetry::stats::Counters;
 use crate::nn::{Encoding, Error, ModelError, Target};
+
+/// The `tracing` target of every span and event of an engine, for the filters of subscribers. It stays the same in all
+/// versions.
+pub const TRACING_TARGET: &str = "graphpool";
 
 /// The spans of a call, for its work on other threads.
 #[derive(Clone)]
@@ -38,6 +43,16 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// No span, for work on the thread of the call.
+    pub(crate) fn none() -> Self {
+        Self { current: Span::none(), call: Span::none() }
+    }
+
+    /// The current span.
+    pub(crate) fn current() -> Self {
+        Self::new(Span::none())
+    }
+
     /// The current span, and the span of the call.
     pub(crate) fn new(call: Span) -> Self {
         Self { current: Span::current(), call }
@@ -55,15 +70,15 @@ impl Caller {
 }
 
 pub(crate) fn load_span(guest: &Account) -> Span {
-    tracing::debug_span!("load", guest = guest.id(), label = guest.label())
+    tracing::debug_span!(target: TRACING_TARGET, "load", guest = guest.id(), label = guest.label())
 }
 
 pub(crate) fn load_by_name_span(guest: &Account, name: &str) -> Span {
-    tracing::debug_span!("load", guest = guest.id(), label = guest.label(), name = %Quoted(name))
+    tracing::debug_span!(target: TRACING_TARGET, "load", guest = guest.id(), label = guest.label(), name = %Quoted(name))
 }
 
 pub(crate) fn loaded(guest: &Account, graph: u64) {
-    tracing::debug!(guest = guest.id(), label = guest.label(), graph, "loaded");
+    tracing::debug!(target: TRACING_TARGET, guest = guest.id(), label = guest.label(), graph, "loaded");
 }
 
 /// Runs a call of the host's resolver in a span.
@@ -72,17 +87,17 @@ pub(crate) fn resolve<T>(
     resolve: impl FnOnce() -> Result<Result<Option<T>, Error>, Error>,
 ) -> Result<Option<T>, Error> {
     let name = Quoted(name);
-    let result = tracing::debug_span!("resolve", %name).in_scope(resolve).flatten();
+    let result = tracing::debug_span!(target: TRACING_TARGET, "resolve", %name).in_scope(resolve).flatten();
     match &result {
-        Ok(answer) => tracing::debug!(%name, found = answer.is_some(), "resolved"),
-        Err(error) => tracing::debug!(%name, found = false, %error, "resolved"),
+        Ok(answer) => tracing::debug!(target: TRACING_TARGET, %name, found = answer.is_some(), "resolved"),
+        Err(error) => tracing::debug!(target: TRACING_TARGET, %name, found = false, %error, "resolved"),
     }
     result
 }
 
 /// Runs a build in a span.
 pub(crate) fn build<R>(encoding: Encoding, target: Target, bytes: usize, build: impl FnOnce() -> R) -> R {
-    let span = tracing::info_span!("build", ?encoding, ?target, bytes);
+    let span = tracing::info_span!(target: TRACING_TARGET, "build", ?encoding, ?target, bytes);
     let timer = Timer::start();
     let result = span.in_scope(build);
     timer.stop("graphpool_build_seconds");
@@ -90,26 +105,25 @@ pub(crate) fn build<R>(encoding: Encoding, target: Target, bytes: usize, build: 
 }
 
 pub(crate) fn built(graph: u64, backend: &str, bytes: usize) {
-    tracing::info!(graph, backend, bytes, "built");
+    tracing::info!(target: TRACING_TARGET, graph, backend, bytes, "built");
 }
 
-/// Runs a compute in a span, and records its time since `start`.
+/// Runs a compute in a span, records its time, and returns it with the result.
 pub(crate) fn compute(
     guest: &Account,
     graph: u64,
-    start: Instant,
     compute: impl FnOnce() -> Result<(), Error>,
-) -> Result<(), Error> {
-    let (id, label) = (guest.id(), guest.label());
-    let span = tracing::trace_span!("compute", guest = id, label, graph);
+) -> (Result<(), Error>, Duration) {
+    let (id, label, start) = (guest.id(), guest.label(), Instant::now());
+    let span = tracing::trace_span!(target: TRACING_TARGET, "compute", guest = id, label, graph);
     let _computing = Gauge::raise("graphpool_computing");
     let result = span.in_scope(compute);
     let time = start.elapsed();
     guest.computed(time);
     #[cfg(feature = "metrics")]
     metrics::histogram!("graphpool_compute_seconds").record(time.as_secs_f64());
-    tracing::trace!(guest = id, label, graph, ok = result.is_ok(), "computed");
-    result
+    tracing::trace!(target: TRACING_TARGET, guest = id, label, graph, ok = result.is_ok(), "computed");
+    (result, time)
 }
 
 /// Records a compute that was refused, or failed.
@@ -120,24 +134,24 @@ pub(crate) fn compute_refused(
     graph: u64,
     error: Error,
 ) -> Error {
-    tracing::debug!(guest = guest.id(), label = guest.label(), graph, call, %error, "refused");
+    tracing::debug!(target: TRACING_TARGET, guest = guest.id(), label = guest.label(), graph, call, %error, "refused");
     counters.count_error(call, &error);
     error
 }
 
 /// Records a guest's call that failed.
 pub(crate) fn refused(counters: &Counters, guest: &Account, call: &'static str, error: Error) -> Error {
-    tracing::debug!(guest = guest.id(), label = guest.label(), call, %error, "refused");
+    tracing::debug!(target: TRACING_TARGET, guest = guest.id(), label = guest.label(), call, %error, "refused");
     counters.count_error(call, &error);
     error
 }
 
 pub(crate) fn reloaded(name: &str, version: u64, graph: u64) {
-    tracing::info!(name = %Quoted(name), version, graph, "reloaded");
+    tracing::info!(target: TRACING_TARGET, name = %Quoted(name), version, graph, "reloaded");
 }
 
 pub(crate) fn reload_failed(name: &str, error: &ModelError) {
-    tracing::warn!(name = %Quoted(name), error = %error.chain(), "reload failed");
+    tracing::warn!(target: TRACING_TARGET, name = %Quoted(name), error = %error.chain(), "reload failed");
 }
 
 /// A compute that waits for its turn: counted in the gauge until the drop, which adds its time to the histogram.

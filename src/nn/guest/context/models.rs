@@ -51,6 +51,7 @@ fn context() -> Context {
         inputs: StdArc::default(),
         outputs: StdArc::default(),
         graph: 0,
+        pace: StdArc::default(),
         counters,
     }
 }
