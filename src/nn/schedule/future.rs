@@ -151,3 +151,6 @@ impl<T> fmt::Debug for Compute<T> {
         f.debug_struct("Compute").field("ended", &self.outcome.has_ended()).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;
