@@ -17,8 +17,8 @@
 //!
 //! The field `label` is there if the host has given the guest one.
 //!
-//! No value is longer than an error's message, whatever a guest sends. The exceptions are a guest's label, and the error
-//! of a reload, which contains the host's paths: both belong to the host.
+//! No value is longer than an error's message, whatever a guest sends. The exceptions are a guest's label, and the
+//! error of a reload, which contains the host's paths: both belong to the host.
 
 use std::time::Instant;
 
