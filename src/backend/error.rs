@@ -55,8 +55,8 @@ impl ErrorKind {
 
     /// The errno of the core-module form (`wasi_ephemeral_nn`, a `u16` enum of witx).
     ///
-    /// That form has no number for a timeout, a security refusal or an unknown error: they become `runtime_error` (5). A
-    /// timeout is not `busy` (4), because guests repeat a call that was busy, and would spend the time again. A host
+    /// That form has no number for a timeout, a security refusal or an unknown error: they become `runtime_error` (5).
+    /// A timeout is not `busy` (4), because guests repeat a call that was busy, and would spend the time again. A host
     /// that wants them to returns the errno of [`Busy`](Self::Busy) for it.
     #[must_use]
     pub const fn errno(self) -> u16 {
@@ -219,8 +219,8 @@ impl Error {
     }
 
     /// The buffer size in bytes that [`get_output`](crate::nn::Guest::get_output) needs, if it failed because its
-    /// buffer is too short ([`short_buffer`](Self::short_buffer)); `None` for every other error. A host whose `get_output` reports the size together with
-    /// `too_large` (`WasmEdge`) returns this number.
+    /// buffer is too short ([`short_buffer`](Self::short_buffer)); `None` for every other error. A host whose
+    /// `get_output` reports the size together with `too_large` (`WasmEdge`) returns this number.
     #[must_use]
     pub const fn needed_bytes(&self) -> Option<usize> {
         self.needed_bytes

@@ -196,6 +196,9 @@ fn cleared_inputs_are_unset_and_count_no_more() {
     guest.set_input(context, "a", &one).unwrap();
     assert_eq!(guest.compute(context).unwrap_err().message(), "compute: an input is missing");
     assert_eq!(engine.stats().context_bytes, 12);
+    guest.infer(context, [("a", &one), ("b", &one)]).unwrap();
+    guest.clear_inputs(context).unwrap();
+    assert_eq!(engine.stats().context_bytes, 0);
     guest.drop_context(context).unwrap();
     let error = guest.clear_inputs(context).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);

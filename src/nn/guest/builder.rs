@@ -45,8 +45,8 @@ impl GuestBuilder {
         self
     }
 
-    /// Gives the guest a label of the host's, such as the name of its tenant. The spans and events of the guest carry it
-    /// as the field `label`, as it is.
+    /// Gives the guest a label of the host's, such as the name of its tenant. The spans and events of the guest carry
+    /// it as the field `label`, as it is.
     pub fn with_label(mut self, label: impl Into<Box<str>>) -> Self {
         self.label = Some(label.into());
         self

@@ -21,8 +21,8 @@ pub(crate) struct Closing(Mutex<State>);
 #[derive(Default)]
 struct State {
     closed: bool,
-    /// Contexts that were closed while a call was inside: the guest still owns their computes. Those that have ended are
-    /// removed when the list has no room for one more.
+    /// Contexts that were closed while a call was inside: the guest still owns their computes. Those that have ended
+    /// are removed when the list has no room for one more.
     leaving: Vec<StdArc<Context>>,
 }
 
@@ -76,3 +76,6 @@ impl Closing {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

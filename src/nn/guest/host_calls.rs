@@ -62,24 +62,24 @@ impl Guest {
         }
     }
 
-    /// Reserves bytes that the host keeps for the guest between its calls, such as the tensors of a component, until the
-    /// [`HostBytes`] are dropped. They count as bytes of the guest's contexts. A host reserves before it allocates.
+    /// Reserves bytes that the host keeps for the guest between its calls, such as the tensors of a component, until
+    /// the [`HostBytes`] are dropped. They count as bytes of the guest's contexts. A host reserves before it allocates.
     ///
     /// # Errors
     ///
     /// [`TooLarge`](crate::nn::ErrorKind::TooLarge) past [`Limits::max_context_bytes`];
     /// [`Busy`](crate::nn::ErrorKind::Busy) past
-    /// [`EngineLimits::max_context_bytes`](crate::nn::EngineLimits::max_context_bytes), or `TooLarge` if it is more than
-    /// that in any case; [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) if the guest is closed.
+    /// [`EngineLimits::max_context_bytes`](crate::nn::EngineLimits::max_context_bytes), or `TooLarge` if it is more
+    /// than that in any case; [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) if the guest is closed.
     pub fn reserve(&self, bytes: usize) -> Result<HostBytes, Error> {
         self.inner.report("reserve", HostBytes::new(&self.inner, bytes))
     }
 
-    /// Reports a refusal of the host's own, such as a pointer outside of the guest's memory, and returns it as the guest
-    /// gets it: with the name of its call. It then counts in the event `refused`, in
-    /// [`Stats::errors`](crate::nn::Stats::errors) and in the metric `graphpool_errors_total` like the engine's own; and
-    /// in [`Stats::limited`](crate::nn::Stats::limited) if it is [`by_limit`](Error::by_limit). The engine has reported
-    /// the errors that its own calls return.
+    /// Reports a refusal of the host's own, such as a pointer outside of the guest's memory, and returns it as the
+    /// guest gets it: with the name of its call. It then counts in the event `refused`, in
+    /// [`Stats::errors`](crate::nn::Stats::errors) and in the metric `graphpool_errors_total` like the engine's own;
+    /// and in [`Stats::limited`](crate::nn::Stats::limited) if it is [`by_limit`](Error::by_limit). The engine has
+    /// reported the errors that its own calls return.
     ///
     /// ```
     /// # use graphpool::nn::{Error, Guest};

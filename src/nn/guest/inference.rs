@@ -78,9 +78,9 @@ impl Guest {
     ///
     /// Those of [`set_input`](Self::set_input) and of [`compute`](Self::compute), and
     /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) for an input that is given twice. If an input is
-    /// refused before the backend sees it, the context stays as it was. If the backend refuses an input, those before it
-    /// are set and no others. After any other error the inputs are set, and the outputs are those of the last compute
-    /// that succeeded, as after `compute`.
+    /// refused before the backend sees it, the context stays as it was. If the backend refuses an input, those before
+    /// it are set and no others. After any other error the inputs are set, and the outputs are those of the last
+    /// compute that succeeded, as after `compute`.
     pub fn infer<'a, I, T>(
         &self,
         context: GuestHandle,
@@ -151,8 +151,8 @@ impl Guest {
         self.inner.report("cancel", self.inner.context("cancel", context).map(|context| context.cancel()))
     }
 
-    /// Cancels every compute of the guest that runs or waits, from any thread, as [`cancel`](Self::cancel) does; those of
-    /// contexts that the guest has dropped meanwhile, too. Returns their number. Later computes are not affected.
+    /// Cancels every compute of the guest that runs or waits, from any thread, as [`cancel`](Self::cancel) does; those
+    /// of contexts that the guest has dropped meanwhile, too. Returns their number. Later computes are not affected.
     pub fn cancel_all(&self) -> usize {
         self.inner.cancel_all()
     }

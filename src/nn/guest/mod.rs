@@ -213,14 +213,15 @@ impl Guest {
         self.read_output("output", context, output.into(), |tensor| Ok(tensor.to_owned()))
     }
 
-    /// Calls `read` with an output of the last compute, where it lies in the backend: for a `get_output` that writes into
-    /// a memory which the engine cannot see as a slice. `read` runs on this thread, under the claim of the context: a
-    /// call on the same context gets [`Busy`](crate::nn::ErrorKind::Busy) meanwhile. An error of `read`
+    /// Calls `read` with an output of the last compute, where it lies in the backend: for a `get_output` that writes
+    /// into a memory which the engine cannot see as a slice. `read` runs on this thread, under the claim of the
+    /// context: a call on the same context gets [`Busy`](crate::nn::ErrorKind::Busy) meanwhile. An error of `read`
     /// ([`Error::short_buffer`] and others) is reported as the guest's.
     ///
     /// # Errors
     ///
-    /// Those of [`get_output`](Self::get_output), whose name they carry, except for a short buffer; and those of `read`.
+    /// Those of [`get_output`](Self::get_output), whose name they carry, except for a short buffer; and those of
+    /// `read`.
     ///
     /// # Panics
     ///

@@ -131,7 +131,8 @@ bounds! {
     max_loads with_max_loads,
     /// Bytes that the guest's contexts may hold together between calls, as their backends count them
     /// ([`BackendContext::memory`](crate::backend::BackendContext::memory)), and at least those of their inputs; a
-    /// graph with more than 128 inputs adds 8 bytes for each of them. An input over the limit is refused before it is
+    /// graph with more than 128 inputs adds 8 bytes for each of them. What the host
+    /// [reserves](crate::nn::Guest::reserve) for the guest counts, too. An input over the limit is refused before it is
     /// copied; a context that exceeds the limit after a compute is lost.
     max_context_bytes with_max_context_bytes,
     /// Bytes of a model's name.
