@@ -11,6 +11,7 @@ use graphpool::nn::{
     ResolvedModel, Target,
 };
 
+use crate::admission::block_on;
 use crate::backends::{Over, Watch, comes_about, eventually};
 use crate::configs::{Echo, model, runs};
 
@@ -190,6 +191,48 @@ fn many_loads_of_one_unknown_name_ask_once_and_keep_no_other_name_waiting() {
         let more = gate.asked.try_iter().count();
         assert!(if known { more == 0 } else { more < 7 }, "{more} more calls of the resolver");
     }
+}
+
+#[test]
+fn an_asynchronous_load_asks_on_a_thread_of_the_engine() {
+    let (engine, gate) = gated();
+    let guest = engine.guest();
+    // None of these blocks this thread, which answers the resolver's question only later.
+    let loads = [(); 4].map(|()| guest.load_by_name_async("slow"));
+    let configured = guest.load_by_name_with_config_async("slow", "x");
+    assert_eq!(gate.asked.recv_timeout(LONG).unwrap(), "slow");
+    assert_eq!(block_on(guest.load_by_name_async("quick")).map(drop), Ok(()));
+    gate.go.send(Some(answer(model(3).with_guest_configs(1)))).unwrap();
+    for load in loads {
+        assert_eq!(runs(&guest, block_on(load).unwrap()), (3, "none".to_owned()));
+    }
+    assert_eq!(runs(&guest, block_on(configured).unwrap()), (3, "x".to_owned()));
+    assert_eq!(gate.asked.try_iter().count(), 0);
+    // The errors are those of the blocking calls.
+    let (engine, _) = self::engine();
+    let policy = GuestPolicy::new().with_name("mine", "gone").with_models(["m1", "gone"]);
+    let guest = engine.guest_builder().with_policy(&policy).build();
+    for name in ["mine", "gone", "m2", "no such"] {
+        let blocking = [guest.load_by_name(name), guest.load_by_name_with_config(name, "x")];
+        let others = [guest.load_by_name_async(name), guest.load_by_name_with_config_async(name, "x")];
+        assert_eq!(others.map(block_on).map(Result::unwrap_err), blocking.map(Result::unwrap_err));
+    }
+    eventually(|| engine.stats().loads == 0);
+}
+
+#[test]
+fn an_asynchronous_load_that_is_dropped_while_the_resolver_is_asked_builds_nothing() {
+    let (engine, gate) = gated();
+    let guest = engine.guest();
+    let load = guest.load_by_name_async("slow");
+    gate.asked.recv_timeout(LONG).unwrap();
+    drop(load);
+    gate.go.send(Some(answer(model(3)))).unwrap();
+    eventually(|| engine.stats().loads == 0);
+    // The answer is registered, and not built.
+    eventually(|| engine.model_names() == ["slow"]);
+    assert_eq!((engine.list_models()[0].version, engine.stats().graph_handles), (None, 0));
+    assert_eq!(loads(&guest, "slow"), Ok(3));
 }
 
 #[test]

@@ -168,7 +168,7 @@ impl<P: Plan> Task<P> {
         state: &StdArc<LoadState>,
     ) -> Result<Self, Error> {
         if waits::holds_any() {
-            return Err(Error::runtime_error("a backend started an asynchronous load inside a load"));
+            return Err(Error::runtime_error("a backend or a resolver started an asynchronous load inside a load"));
         }
         let of_guest = Reservation::of(usage, |usage| &usage.loads, 1)?;
         let thread = engine.loaders.reserve().map_err(|_| no_thread())?;
@@ -243,6 +243,10 @@ impl<P: Plan> Task<P> {
             Ok(entry) => entry,
             Err(error) => return self.end(Err(error)),
         };
+        // L2: the resolver may have taken long.
+        if self.ending.0.cancel.is_cancelled() {
+            return self.end(Err(cancelled()));
+        }
         // It succeeds on a thread of the pool.
         self.thread = self.engine.loaders.reserve().ok();
         let state = StdArc::clone(&self.ending.0);
