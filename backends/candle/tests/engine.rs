@@ -48,7 +48,7 @@ fn the_candle_backend_passes_the_checks_for_backends() {
     let sample = Sample::new(doubling(), Encoding::Onnx, Target::Cpu, vec![vector(&[1.5, -4.0])]);
     let report = sample.with_outputs(vec![vector(&[3.0, -8.0])]).run(&CandleBackend::new());
     report.assert();
-    assert_eq!(report.checks(), 9);
+    assert_eq!(report.checks(), 10);
 
     // A larger model with weights, convolutions and two outputs.
     let digits = include_bytes!("../../../examples/models/digits/digits.onnx");
@@ -71,6 +71,14 @@ fn a_context_is_counted_with_its_inputs_and_outputs() {
         guest.compute(context).unwrap();
         assert_eq!(context_bytes(), 16);
     }
+    // An inference moves its outputs out.
+    let input = Tensor::from_f32(vec![2], &[2.0, 0.5]).unwrap();
+    let outputs = guest.infer(context, [("x", &input)]).unwrap();
+    assert_eq!((outputs[0].to_f32(), context_bytes()), (Some(vec![4.0, 1.0]), 8));
+    guest.clear_inputs(context).unwrap();
+    assert_eq!(context_bytes(), 0);
+    guest.compute(context).unwrap_err();
+    guest.set_input(context, "x", &input).unwrap();
     guest.drop_context(context).unwrap();
     assert_eq!(context_bytes(), 0);
 }
