@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
 
-use graphpool::nn::{Encoding, ModelSource, TRACING_TARGET, Target};
+use graphpool::nn::{Encoding, Error, GuestPolicy, ModelSource, ResolvedModel, TRACING_TARGET, Target};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -216,4 +216,43 @@ fn asynchronous_calls_keep_the_caller_s_span_and_subscriber() {
         drop(dropped);
         assert_eq!(tree.take(), ["refused < host"]);
     });
+}
+
+#[test]
+fn calls_of_the_resolver_are_told_with_the_engine_s_name() {
+    if !is_alone("observe::calls_of_the_resolver_are_told_with_the_engine_s_name") {
+        return;
+    }
+    let notes = Notes::default();
+    tracing::subscriber::with_default(notes.clone(), || {
+        let resolver = |name: &str| match name {
+            "there" => {
+                let source = ModelSource::bytes(Model::default().bytes());
+                Ok(Some(ResolvedModel::new(source, Encoding::Onnx, Target::Cpu)))
+            }
+            "gone" => Ok(None),
+            _ => Err(Error::busy("the store is away")),
+        };
+        let engine = Watch::default().builder().with_resolver(resolver).build();
+        let policy = GuestPolicy::new().with_name("mine", "there");
+        let guest = engine.guest_builder().with_policy(&policy).build();
+        guest.load_by_name("mine").unwrap();
+        for name in ["gone", "away", &"x".repeat(250)] {
+            guest.load_by_name(name).unwrap_err();
+        }
+    });
+    let notes = notes.0.lock().unwrap();
+    let told: Vec<_> = notes.iter().filter(|line| line.contains("resolve")).collect();
+    let long = format!("\"{}\"…", "x".repeat(64));
+    let expected = [
+        "DEBUG <resolve> name=\"there\"".to_owned(),
+        "DEBUG resolved name=\"there\" found=true".to_owned(),
+        "DEBUG <resolve> name=\"gone\"".to_owned(),
+        "DEBUG resolved name=\"gone\" found=false".to_owned(),
+        "DEBUG <resolve> name=\"away\"".to_owned(),
+        "DEBUG resolved name=\"away\" found=false error=busy: the store is away".to_owned(),
+        format!("DEBUG <resolve> name={long}"),
+        format!("DEBUG resolved name={long} found=false error=busy: the store is away"),
+    ];
+    assert_eq!(told.iter().map(|line| line.as_str()).collect::<Vec<_>>(), expected);
 }

@@ -90,7 +90,7 @@ impl NamedModel {
     }
 
     /// The same model, as one that the host's resolver gave.
-    pub(crate) fn from_resolver(self, resolved: Resolved) -> Self {
+    pub(crate) fn with_resolved(self, resolved: Resolved) -> Self {
         Self { resolved: Some(resolved), ..self }
     }
 

@@ -94,8 +94,8 @@ impl Resolver {
         // The resolver may have registered the name itself.
         let Some(ResolvedModel { source, encoding, target }) = answer else { return Ok(registry.find(name)) };
         let resolved = Resolved::new(next_id(), self.place(registry)?);
-        let model = Arc::new(NamedModel::new(name, source, encoding, target).from_resolver(resolved));
-        Ok(Some(self.register(model, registry)))
+        let model = Arc::new(NamedModel::new(name, source, encoding, target).with_resolved(resolved));
+        Ok(Some(self.register(&model, registry)))
     }
 
     /// V3: a place for one more model.
@@ -116,10 +116,10 @@ impl Resolver {
     }
 
     /// V2: registers the model, unless the name has another one; returns the name's.
-    fn register(&self, model: Arc<NamedModel>, registry: &Registry) -> Arc<NamedModel> {
+    fn register(&self, model: &Arc<NamedModel>, registry: &Registry) -> Arc<NamedModel> {
         // V4: a removal of the name waits for the lock, and finds the model.
         let mut kept = self.lock();
-        let registered = registry.get_or_register(&model);
+        let registered = registry.get_or_register(model);
         if let Some(resolved) = registered.resolved() {
             kept.models.insert(resolved.id, Arc::clone(&registered));
         }
