@@ -9,6 +9,9 @@ use graphpool::GuestHandle;
 use graphpool::backend::wire::Dialect;
 use graphpool::nn::{Encoding, Error, Guest, Target, TensorType, TensorView};
 
+#[cfg(feature = "async")]
+use graphpool::nn::Load;
+
 use super::memory::{Bytes, Place};
 use crate::WasiNnCtx;
 
@@ -44,6 +47,13 @@ impl<'a> Model<'a> {
         let parts = builders().map(|(at, length)| bytes.range(at, length)).collect::<Result<_, _>>()?;
         Ok(Self { parts, encoding, target: ctx.target(encoding, target), graph })
     }
+
+    /// Begins to load a copy of the parts. Those of a shared memory are copies already.
+    #[cfg(feature = "async")]
+    pub(super) fn load_async(self, guest: &Guest) -> (Load, Place) {
+        let parts = self.parts.into_iter().map(Cow::into_owned);
+        (guest.load_async(parts, self.encoding, self.target), self.graph)
+    }
 }
 
 pub(super) fn load(
@@ -63,10 +73,10 @@ pub(super) fn load(
 
 /// The arguments of `load_by_name` and `load_by_name_with_config`.
 pub(super) struct Named<'a> {
-    name: Cow<'a, str>,
+    pub(super) name: Cow<'a, str>,
     /// Empty for `load_by_name`.
-    config: Cow<'a, str>,
-    graph: Place,
+    pub(super) config: Cow<'a, str>,
+    pub(super) graph: Place,
 }
 
 impl<'a> Named<'a> {

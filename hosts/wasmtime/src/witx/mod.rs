@@ -35,8 +35,13 @@
 //! thread. With [`add_to_linker_async`], both wait without blocking the thread, and the drop of the call's future
 //! cancels them.
 
+#[cfg(feature = "async")]
+mod asynchronous;
 mod calls;
 mod memory;
+
+#[cfg(feature = "async")]
+pub use self::asynchronous::add_to_linker_async;
 
 use graphpool::GuestHandle;
 use graphpool::nn::Error;
@@ -57,62 +62,36 @@ pub fn add_to_linker<T: 'static>(
     ctx: impl Fn(&mut T) -> &mut WasiNnCtx + Copy + Send + Sync + 'static,
 ) -> wasmtime::Result<()> {
     add_short_calls(linker, ctx)?;
-    add_loads(linker, ctx)?;
-    linker.func_wrap(MODULE, "compute", move |mut caller: Caller<'_, T>, context: u32| {
-        let ctx = ctx(caller.data_mut());
-        ctx.errno(ctx.guest().compute(GuestHandle::from_bits(context)))
-    })?;
-    Ok(())
-}
-
-/// The loads that build on the calling thread.
-fn add_loads<T: 'static>(
-    linker: &mut Linker<T>,
-    ctx: impl Fn(&mut T) -> &mut WasiNnCtx + Copy + Send + Sync + 'static,
-) -> wasmtime::Result<()> {
-    let load = move |mut caller: Caller<'_, T>, parts: u32, count: u32, encoding: u32, target: u32, graph: u32| {
-        with_memory(&mut caller, ctx, "load", |ctx, bytes| {
-            calls::load(ctx, bytes, (parts, count), (encoding, target), graph)
-        })
-    };
-    let load_by_name = move |mut caller: Caller<'_, T>, name: u32, length: u32, graph: u32| {
-        with_memory(&mut caller, ctx, "load_by_name", |ctx, bytes| {
-            calls::load_by_name(ctx.guest(), bytes, (name, length), graph)
-        })
-    };
-    let load_by_name_with_config =
+    linker.func_wrap(
+        MODULE,
+        "load",
+        move |mut caller: Caller<'_, T>, parts: u32, count: u32, encoding: u32, target: u32, graph: u32| {
+            with_memory(&mut caller, ctx, "load", |ctx, bytes| {
+                calls::load(ctx, bytes, (parts, count), (encoding, target), graph)
+            })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "load_by_name",
+        move |mut caller: Caller<'_, T>, name: u32, length: u32, graph: u32| {
+            with_memory(&mut caller, ctx, "load_by_name", |ctx, bytes| {
+                calls::load_by_name(ctx.guest(), bytes, (name, length), graph)
+            })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "load_by_name_with_config",
         move |mut caller: Caller<'_, T>, name: u32, length: u32, config: u32, config_length: u32, graph: u32| {
             with_memory(&mut caller, ctx, "load_by_name_with_config", |ctx, bytes| {
                 calls::load_by_name_with_config(ctx.guest(), bytes, (name, length), (config, config_length), graph)
             })
-        };
-    linker.func_wrap(MODULE, "load", load)?.func_wrap(MODULE, "load_by_name", load_by_name)?.func_wrap(
-        MODULE,
-        "load_by_name_with_config",
-        load_by_name_with_config,
+        },
     )?;
-    Ok(())
-}
-
-/// As [`add_to_linker`], for stores whose functions are called asynchronously: `load` and `compute` do not block the
-/// executor's thread, and are cancelled when the future of the guest's call is dropped.
-///
-/// # Errors
-///
-/// If the linker has one of them already.
-#[cfg(feature = "async")]
-pub fn add_to_linker_async<T: Send + 'static>(
-    linker: &mut Linker<T>,
-    ctx: impl Fn(&mut T) -> &mut WasiNnCtx + Copy + Send + Sync + 'static,
-) -> wasmtime::Result<()> {
-    add_short_calls(linker, ctx)?;
-    add_loads(linker, ctx)?;
-    linker.func_wrap_async(MODULE, "compute", move |mut caller: Caller<'_, T>, (context,): (u32,)| {
-        let compute = ctx(caller.data_mut()).guest().compute_async(GuestHandle::from_bits(context));
-        Box::new(async move {
-            let result = compute.await;
-            ctx(caller.data_mut()).errno(result)
-        })
+    linker.func_wrap(MODULE, "compute", move |mut caller: Caller<'_, T>, context: u32| {
+        let ctx = ctx(caller.data_mut());
+        ctx.errno(ctx.guest().compute(GuestHandle::from_bits(context)))
     })?;
     Ok(())
 }
@@ -122,33 +101,41 @@ fn add_short_calls<T: 'static>(
     linker: &mut Linker<T>,
     ctx: impl Fn(&mut T) -> &mut WasiNnCtx + Copy + Send + Sync + 'static,
 ) -> wasmtime::Result<()> {
-    let init_execution_context = move |mut caller: Caller<'_, T>, graph: u32, context: u32| {
-        with_memory(&mut caller, ctx, "init_execution_context", |ctx, bytes| {
-            calls::init_execution_context(ctx.guest(), bytes, graph, context)
-        })
-    };
-    let set_input = move |mut caller: Caller<'_, T>, context: u32, index: u32, tensor: u32| {
-        with_memory(&mut caller, ctx, "set_input", |ctx, bytes| calls::set_input(ctx, bytes, context, index, tensor))
-    };
-    let get_output = move |mut caller: Caller<'_, T>, context: u32, index: u32, buffer: u32, room: u32, size: u32| {
-        with_memory(&mut caller, ctx, "get_output", |ctx, bytes| {
-            calls::get_output(ctx, bytes, context, index, (buffer, room), size)
-        })
-    };
-    let unload = move |mut caller: Caller<'_, T>, graph: u32| {
+    linker.func_wrap(
+        MODULE,
+        "init_execution_context",
+        move |mut caller: Caller<'_, T>, graph: u32, context: u32| {
+            with_memory(&mut caller, ctx, "init_execution_context", |ctx, bytes| {
+                calls::init_execution_context(ctx.guest(), bytes, graph, context)
+            })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "set_input",
+        move |mut caller: Caller<'_, T>, context: u32, index: u32, tensor: u32| {
+            with_memory(&mut caller, ctx, "set_input", |ctx, bytes| {
+                calls::set_input(ctx, bytes, context, index, tensor)
+            })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "get_output",
+        move |mut caller: Caller<'_, T>, context: u32, index: u32, buffer: u32, room: u32, size: u32| {
+            with_memory(&mut caller, ctx, "get_output", |ctx, bytes| {
+                calls::get_output(ctx, bytes, context, index, (buffer, room), size)
+            })
+        },
+    )?;
+    linker.func_wrap(MODULE, "unload", move |mut caller: Caller<'_, T>, graph: u32| {
         let ctx = ctx(caller.data_mut());
         ctx.errno(ctx.guest().unload(GuestHandle::from_bits(graph)))
-    };
-    let finalize_execution_context = move |mut caller: Caller<'_, T>, context: u32| {
+    })?;
+    linker.func_wrap(MODULE, "finalize_execution_context", move |mut caller: Caller<'_, T>, context: u32| {
         let ctx = ctx(caller.data_mut());
         ctx.errno(ctx.guest().drop_context(GuestHandle::from_bits(context)))
-    };
-    linker
-        .func_wrap(MODULE, "init_execution_context", init_execution_context)?
-        .func_wrap(MODULE, "set_input", set_input)?
-        .func_wrap(MODULE, "get_output", get_output)?
-        .func_wrap(MODULE, "unload", unload)?
-        .func_wrap(MODULE, "finalize_execution_context", finalize_execution_context)?;
+    })?;
     Ok(())
 }
 
@@ -159,15 +146,21 @@ fn with_memory<T: 'static>(
     call: &'static str,
     f: impl FnOnce(&WasiNnCtx, &mut Bytes<'_>) -> Result<(), Error>,
 ) -> u32 {
-    let export = ctx(caller.data_mut()).memory();
-    match Linear::of(caller, export) {
+    match memory_of(caller, &ctx, call) {
         Ok(linear) => linear.with(caller, |mut bytes, data| {
             let ctx = ctx(data);
             ctx.errno(f(ctx, &mut bytes))
         }),
-        Err(error) => {
-            let ctx = ctx(caller.data_mut());
-            ctx.errno(Err(ctx.guest().refuse(call, error)))
-        }
+        Err(error) => ctx(caller.data_mut()).errno(Err(error)),
     }
+}
+
+/// The memory of the instance that calls. An error has been reported.
+fn memory_of<T: 'static>(
+    caller: &mut Caller<'_, T>,
+    ctx: impl Fn(&mut T) -> &mut WasiNnCtx,
+    call: &'static str,
+) -> Result<Linear, Error> {
+    let export = ctx(caller.data_mut()).memory();
+    Linear::of(caller, export).map_err(|error| ctx(caller.data_mut()).guest().refuse(call, error))
 }

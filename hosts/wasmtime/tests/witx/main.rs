@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "a test")]
 #![cfg(all(feature = "witx", feature = "async"))]
 
+mod asynchronous;
 mod backend;
 mod digits;
 mod hostile;
