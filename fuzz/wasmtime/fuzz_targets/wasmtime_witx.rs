@@ -121,6 +121,10 @@ impl BackendContext for Context {
         Ok(())
     }
 
+    fn clear_inputs(&mut self) {
+        self.0 = None;
+    }
+
     fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
         self.0.as_ref().map(|_| ()).ok_or_else(|| Error::invalid_argument("no input"))
     }
@@ -156,9 +160,8 @@ impl Host {
             for (name, count) in CALLS {
                 let params = "i32 ".repeat(count);
                 let gets: String = (0..count).map(|place| format!("(local.get {place}) ")).collect();
-                imports += &format!(
-                    r#"(import "wasi_ephemeral_nn" "{name}" (func ${name} (param {params}) (result i32)))"#
-                );
+                imports +=
+                    &format!(r#"(import "wasi_ephemeral_nn" "{name}" (func ${name} (param {params}) (result i32)))"#);
                 exports += &format!(r#"(func (export "{name}") (param {params}) (result i32) (call ${name} {gets}))"#);
             }
             Module::new(&self.wasm, format!("(module {imports} {} {exports})", MEMORIES[memory])).unwrap()
@@ -210,7 +213,9 @@ fuzz_target!(|input: Input| {
     let mut ctx = WasiNnCtx::new(host.engine.guest_builder().with_limits(limits).build())
         .with_dialect(dialects[usize::from(input.dialect) % dialects.len()])
         .with_fallback_to_cpu(input.falls_back);
-    if input.by_export && let Some(export) = module.get_export_index("memory") {
+    if input.by_export
+        && let Some(export) = module.get_export_index("memory")
+    {
         ctx = ctx.with_memory(export);
     }
     let mut store = Store::new(&host.wasm, ctx);
@@ -228,7 +233,9 @@ fuzz_target!(|input: Input| {
     };
     let read = |store: &mut Store<WasiNnCtx>, at: u32| {
         let bytes = match &memory {
-            Some(Extern::Memory(memory)) => GuestMemory::Unshared(memory.data_mut(store)).to_vec(GuestPtr::new((at, 4))),
+            Some(Extern::Memory(memory)) => {
+                GuestMemory::Unshared(memory.data_mut(store)).to_vec(GuestPtr::new((at, 4)))
+            }
             Some(Extern::SharedMemory(memory)) => GuestMemory::Shared(memory.data()).to_vec(GuestPtr::new((at, 4))),
             _ => return 0,
         };
@@ -257,9 +264,8 @@ fuzz_target!(|input: Input| {
             Step::WriteWord(at, word) => write(&mut store, number(*at, TENSOR), &number(*word, 1).to_le_bytes()),
             Step::Call(call, arguments) => {
                 let (name, count) = CALLS[usize::from(*call) % CALLS.len()];
-                let arguments: Vec<u32> = (0..count)
-                    .map(|place| number(arguments[place], good(name, place, graph, context)))
-                    .collect();
+                let arguments: Vec<u32> =
+                    (0..count).map(|place| number(arguments[place], good(name, place, graph, context))).collect();
                 let values: Vec<Val> = arguments.iter().map(|number| Val::I32(*number as i32)).collect();
                 let before = host.engine.stats();
                 let mut errno = [Val::I32(-1)];
