@@ -32,9 +32,11 @@ fn without_a_32_bit_memory_a_call_is_missing_memory() {
     ] {
         for mode in [Mode::Blocking, Mode::Async] {
             let mut puppet = Puppet::new(WasiNnCtx::new(guest(&engine)), memory, mode);
+            let errors = engine.stats().errors;
             for (call, arguments) in WITH_MEMORY {
                 assert_eq!(puppet.call(call, arguments), 3, "{call} with {memory}");
             }
+            assert_eq!(engine.stats().errors - errors, WITH_MEMORY.len() as u64);
             for call in ["compute", "unload", "finalize_execution_context"] {
                 assert_eq!(puppet.call(call, &[1]), 1, "{call} with {memory}");
             }
