@@ -13,7 +13,7 @@ use crate::WasiNnCtx;
 /// compute do not block the executor's thread, and are cancelled when the future of the guest's call is dropped. It works
 /// with any executor.
 ///
-/// A load copies the model out of the guest's memory, because it is built on a thread of the engine's.
+/// A load copies the model out of the guest's memory, because a thread of the engine builds it.
 ///
 /// # Errors
 ///

@@ -29,11 +29,11 @@
 //!
 //! # Time
 //!
-//! With [`add_to_linker`], `load` builds the model and `compute` computes on the thread that runs the guest. Epochs and
-//! fuel end a guest when it is back in its own code: to end a compute before, set
-//! [`max_compute_time`](graphpool::nn::Limits::max_compute_time), or cancel it by a clone of the guest from another
-//! thread. With [`add_to_linker_async`], both wait without blocking the thread, and the drop of the call's future
-//! cancels them.
+//! With [`add_to_linker`], a load builds the model and `compute` computes on the thread that runs the guest. Epochs and
+//! fuel end a guest when it is back in its own code. To end a compute before, set
+//! [`max_compute_time`](graphpool::nn::Limits::max_compute_time), or call
+//! [`cancel_all`](graphpool::nn::Guest::cancel_all) on a clone of the guest from another thread. With
+//! `add_to_linker_async`, both wait without blocking the thread, and the drop of the call's future cancels them.
 
 #[cfg(feature = "async")]
 mod asynchronous;
