@@ -2,7 +2,7 @@
 //!
 //! The models, their limits and the scheduling are those of one [`graphpool::nn::Engine`] for the process. Each store has
 //! a [`WasiNnCtx`], which is one [guest](graphpool::nn::Guest) of that engine. This crate adds the functions of wasi-nn
-//! to a linker: [`witx`] for core modules.
+//! to a linker: [`witx`] for core modules, [`wit`] for components.
 //!
 //! ```
 //! use graphpool::nn::{Encoding, Engine, ModelSource, Target};
@@ -38,6 +38,8 @@
 //! statistics.
 
 mod ctx;
+#[cfg(feature = "wit")]
+pub mod wit;
 #[cfg(feature = "witx")]
 pub mod witx;
 

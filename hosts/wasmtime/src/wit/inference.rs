@@ -1,0 +1,132 @@
+//! The interface `inference`: a compute with named inputs and outputs.
+
+use graphpool::GuestHandle;
+use graphpool::nn::{self, TensorId, TensorView};
+use wasmtime::component::{Linker, Resource, ResourceTableError, ResourceType};
+
+use crate::wit::errors::Error;
+use crate::wit::tensor::{Content, Tensor};
+use crate::wit::view::{Get, WasiNnView};
+
+const INTERFACE: &str = "wasi:nn/inference@0.2.0-rc-2024-10-28";
+
+/// The resource `graph-execution-context`.
+#[derive(Debug)]
+pub struct GraphExecutionContext {}
+
+type NamedTensor = (String, Resource<Tensor>);
+type Computed = Result<Vec<NamedTensor>, Resource<Error>>;
+type Arguments = (Resource<GraphExecutionContext>, Vec<NamedTensor>);
+
+/// The inputs of a compute, out of the table.
+struct Inputs(Vec<(String, nn::TensorType, Content)>);
+
+impl Inputs {
+    /// Each input as the engine takes it. A name that no input has, and that is a number, is the input's index: guests
+    /// that were written for other hosts use both.
+    fn views(&self, guest: &nn::Guest, context: GuestHandle) -> Result<Vec<(TensorId<'_>, TensorView<'_>)>, nn::Error> {
+        let mut views = Vec::with_capacity(self.0.len());
+        for (position, (name, ty, content)) in self.0.iter().enumerate() {
+            let view = TensorView::new(&content.dimensions, *ty, &content.data).map_err(|error| {
+                nn::Error::new(error.kind(), format!("compute: tensor {position}: {}", error.message()))
+            })?;
+            let id = match name.parse() {
+                Ok(index) if !guest.inputs(context)?.iter().any(|input| input.name == *name) => TensorId::Index(index),
+                _ => TensorId::Name(name),
+            };
+            views.push((id, view));
+        }
+        Ok(views)
+    }
+}
+
+impl WasiNnView<'_> {
+    /// Takes the inputs out of the table: a compute consumes them, however it ends.
+    fn take_inputs(&mut self, inputs: Vec<NamedTensor>) -> Result<Result<Inputs, nn::Error>, ResourceTableError> {
+        let mut taken = Vec::with_capacity(inputs.len());
+        let mut refused = None;
+        for (name, tensor) in inputs {
+            match self.take_tensor(tensor)? {
+                Ok((ty, content)) => taken.push((name, ty, content)),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Ok(refused.map_or(Ok(Inputs(taken)), Err))
+    }
+
+    /// Starts a compute. The engine has copied the inputs when this returns.
+    #[cfg(feature = "async")]
+    fn start(
+        &mut self,
+        context: GuestHandle,
+        inputs: Vec<NamedTensor>,
+    ) -> Result<Result<nn::Compute<Vec<nn::Tensor>>, nn::Error>, ResourceTableError> {
+        let guest = self.ctx.guest().clone();
+        let inputs = self.take_inputs(inputs)?;
+        Ok(inputs.and_then(|inputs| Ok(guest.infer_async(context, inputs.views(&guest, context)?))))
+    }
+
+    fn compute(&mut self, context: GuestHandle, inputs: Vec<NamedTensor>) -> Result<Computed, ResourceTableError> {
+        let guest = self.ctx.guest().clone();
+        let computed =
+            self.take_inputs(inputs)?.and_then(|inputs| guest.infer(context, inputs.views(&guest, context)?));
+        Ok(self.computed(context, computed))
+    }
+
+    /// Puts the outputs into the table: all, or none and the error.
+    fn computed(&mut self, context: GuestHandle, outputs: Result<Vec<nn::Tensor>, nn::Error>) -> Computed {
+        outputs.and_then(|outputs| self.add_outputs(context, outputs)).map_err(|error| self.error(error))
+    }
+
+    fn add_outputs(&mut self, context: GuestHandle, outputs: Vec<nn::Tensor>) -> Result<Vec<NamedTensor>, nn::Error> {
+        let descriptions = self.ctx.guest().outputs(context)?;
+        let mut added = Vec::with_capacity(outputs.len());
+        for (description, output) in descriptions.iter().zip(outputs) {
+            match self.add_output(output) {
+                Ok(output) => added.push((description.name.clone(), output)),
+                Err(error) => {
+                    added.into_iter().for_each(|(_, output)| self.discard(output));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(added)
+    }
+
+    fn drop_context(&self, number: u32) {
+        // Refused only if the host has closed the guest, which released the context.
+        let _ = self.ctx.guest().drop_context(GuestHandle::from_bits(number));
+    }
+}
+
+/// The functions that do not depend on how computes wait.
+pub(super) fn link<T: 'static>(linker: &mut Linker<T>, get: Get<T>) -> wasmtime::Result<()> {
+    let context = ResourceType::host::<GraphExecutionContext>();
+    linker.instance(INTERFACE)?.resource("graph-execution-context", context, move |mut store, number| {
+        get(store.data_mut()).drop_context(number);
+        Ok(())
+    })
+}
+
+pub(super) fn link_sync<T: 'static>(linker: &mut Linker<T>, get: Get<T>) -> wasmtime::Result<()> {
+    linker.instance(INTERFACE)?.func_wrap(COMPUTE, move |mut store, (context, inputs): Arguments| {
+        Ok((get(store.data_mut()).compute(GuestHandle::from_bits(context.rep()), inputs)?,))
+    })
+}
+
+const COMPUTE: &str = "[method]graph-execution-context.compute";
+
+/// The store's data is borrowed before and after the wait only. The drop of the future cancels the compute.
+#[cfg(feature = "async")]
+pub(super) fn link_async<T: Send + 'static>(linker: &mut Linker<T>, get: Get<T>) -> wasmtime::Result<()> {
+    linker.instance(INTERFACE)?.func_wrap_async(COMPUTE, move |mut store, (context, inputs): Arguments| {
+        Box::new(async move {
+            let context = GuestHandle::from_bits(context.rep());
+            let computed = match get(store.data_mut()).start(context, inputs)? {
+                Ok(compute) => compute.await,
+                Err(error) => Err(error),
+            };
+            Ok((get(store.data_mut()).computed(context, computed),))
+        })
+    })
+}
