@@ -38,6 +38,7 @@
 //! statistics.
 
 mod ctx;
+mod limits;
 #[cfg(feature = "wit")]
 pub mod wit;
 #[cfg(feature = "witx")]

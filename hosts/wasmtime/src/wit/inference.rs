@@ -1,7 +1,7 @@
 //! The interface `inference`: a compute with named inputs and outputs.
 
 use graphpool::GuestHandle;
-use graphpool::nn::{self, TensorId, TensorView};
+use graphpool::nn::{self, Guest, TensorId, TensorView};
 use wasmtime::component::{Linker, Resource, ResourceTableError, ResourceType};
 
 use crate::wit::errors::Error;
@@ -14,6 +14,9 @@ const INTERFACE: &str = "wasi:nn/inference@0.2.0-rc-2024-10-28";
 #[derive(Debug)]
 pub struct GraphExecutionContext {}
 
+/// The call's name in messages and events.
+const CALL: &str = "compute";
+
 type NamedTensor = (String, Resource<Tensor>);
 type Computed = Result<Vec<NamedTensor>, Resource<Error>>;
 type Arguments = (Resource<GraphExecutionContext>, Vec<NamedTensor>);
@@ -24,14 +27,15 @@ struct Inputs(Vec<(String, nn::TensorType, Content)>);
 impl Inputs {
     /// Each input as the engine takes it. A name that no input has, and that is a number, is the input's index: guests
     /// that were written for other hosts use both.
-    fn views(&self, guest: &nn::Guest, context: GuestHandle) -> Result<Vec<(TensorId<'_>, TensorView<'_>)>, nn::Error> {
+    fn views(&self, guest: &Guest, context: GuestHandle) -> Result<Vec<(TensorId<'_>, TensorView<'_>)>, nn::Error> {
         let mut views = Vec::with_capacity(self.0.len());
         for (position, (name, ty, content)) in self.0.iter().enumerate() {
-            let view = TensorView::new(&content.dimensions, *ty, &content.data).map_err(|error| {
-                nn::Error::new(error.kind(), format!("compute: tensor {position}: {}", error.message()))
-            })?;
+            let view = TensorView::new(&content.dimensions, *ty, &content.data)
+                .map_err(|error| nn::Error::new(error.kind(), format!("tensor {position}: {}", error.message())))?;
+            let is_no_name =
+                || guest.inputs(context).is_ok_and(|inputs| inputs.iter().all(|input| input.name != *name));
             let id = match name.parse() {
-                Ok(index) if !guest.inputs(context)?.iter().any(|input| input.name == *name) => TensorId::Index(index),
+                Ok(index) if is_no_name() => TensorId::Index(index),
                 _ => TensorId::Name(name),
             };
             views.push((id, view));
@@ -41,9 +45,8 @@ impl Inputs {
 }
 
 impl WasiNnView<'_> {
-    /// Takes the inputs out of the table: a compute consumes them, however it ends.
     fn take_inputs(&mut self, inputs: Vec<NamedTensor>) -> Result<Result<Inputs, nn::Error>, ResourceTableError> {
-        let mut taken = Vec::with_capacity(inputs.len());
+        let mut taken = Vec::new();
         let mut refused = None;
         for (name, tensor) in inputs {
             match self.take_tensor(tensor)? {
@@ -54,23 +57,33 @@ impl WasiNnView<'_> {
         Ok(refused.map_or(Ok(Inputs(taken)), Err))
     }
 
-    /// Starts a compute. The engine has copied the inputs when this returns.
+    /// Takes the inputs out of the table, and gives them to `infer`: a compute consumes them, however it ends.
+    fn with_inputs<R>(
+        &mut self,
+        context: GuestHandle,
+        inputs: Vec<NamedTensor>,
+        infer: impl FnOnce(&Guest, &[(TensorId<'_>, TensorView<'_>)]) -> R,
+    ) -> Result<Result<R, nn::Error>, ResourceTableError> {
+        let inputs = self.take_inputs(inputs)?;
+        let guest = self.ctx.guest();
+        let inferred = inputs.and_then(|inputs| Ok(infer(guest, &inputs.views(guest, context)?)));
+        Ok(inferred.map_err(|error| guest.refuse(CALL, error)))
+    }
+
+    fn compute(&mut self, context: GuestHandle, inputs: Vec<NamedTensor>) -> Result<Computed, ResourceTableError> {
+        let computed =
+            self.with_inputs(context, inputs, |guest, inputs| guest.infer(context, inputs.iter().copied()))?;
+        Ok(self.computed(context, computed.flatten()))
+    }
+
+    /// Starts a compute. The engine has copied the inputs when this returns, and their tensors are gone.
     #[cfg(feature = "async")]
     fn start(
         &mut self,
         context: GuestHandle,
         inputs: Vec<NamedTensor>,
     ) -> Result<Result<nn::Compute<Vec<nn::Tensor>>, nn::Error>, ResourceTableError> {
-        let guest = self.ctx.guest().clone();
-        let inputs = self.take_inputs(inputs)?;
-        Ok(inputs.and_then(|inputs| Ok(guest.infer_async(context, inputs.views(&guest, context)?))))
-    }
-
-    fn compute(&mut self, context: GuestHandle, inputs: Vec<NamedTensor>) -> Result<Computed, ResourceTableError> {
-        let guest = self.ctx.guest().clone();
-        let computed =
-            self.take_inputs(inputs)?.and_then(|inputs| guest.infer(context, inputs.views(&guest, context)?));
-        Ok(self.computed(context, computed))
+        self.with_inputs(context, inputs, |guest, inputs| guest.infer_async(context, inputs.iter().copied()))
     }
 
     /// Puts the outputs into the table: all, or none and the error.
@@ -86,7 +99,7 @@ impl WasiNnView<'_> {
                 Ok(output) => added.push((description.name.clone(), output)),
                 Err(error) => {
                     added.into_iter().for_each(|(_, output)| self.discard(output));
-                    return Err(error);
+                    return Err(self.ctx.guest().refuse(CALL, error));
                 }
             }
         }

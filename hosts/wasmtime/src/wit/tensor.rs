@@ -1,15 +1,16 @@
 //! The interface `tensor`: dimensions, an element type and data.
 //!
 //! The constructor of the resource has no way to report an error. A tensor that exceeds a limit therefore holds its
-//! error in place of dimensions and data, and `compute` reports it. Lengths are compared with the limits before
-//! anything is copied.
+//! error in place of dimensions and data, and `compute` reports it. Lengths are compared with the limits, and counted,
+//! before anything is copied.
 
 use std::sync::Arc;
 
-use graphpool::nn;
+use graphpool::nn::{self, Guest, HostBytes};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceTableError, ResourceType, WasmList};
 
+use crate::limits::at_most;
 use crate::wit::bindings::wasi::nn::tensor::TensorType;
 use crate::wit::view::{Get, WasiNnView};
 
@@ -23,11 +24,13 @@ pub struct Tensor {
 }
 
 /// The dimensions and the data, which may not fit each other: a guest chose both.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Content {
     pub(super) dimensions: Vec<u32>,
     /// Shared, so that `data` copies it once, into the guest's memory.
     pub(super) data: Arc<Vec<u8>>,
+    /// Counts both against the limits of the guest and of the engine.
+    _bytes: HostBytes,
 }
 
 /// The number of a tensor that has no entry because the table is full. A table never gives out this number: it would
@@ -62,26 +65,14 @@ fn type_of_interface(ty: nn::TensorType) -> Option<TensorType> {
 }
 
 impl WasiNnView<'_> {
-    /// Checks the lengths of a new tensor against the guest's limits.
-    fn admit(&self, rank: usize, bytes: usize) -> Result<(), nn::Error> {
-        let limits = self.ctx.guest().limits();
-        let (max_rank, max_bytes) = (limits.max_tensor_rank(), limits.max_tensor_bytes());
-        if rank > max_rank {
-            return Err(nn::Error::too_large(format!("tensor: {rank} dimensions; the limit is {max_rank}")));
-        }
-        if bytes > max_bytes {
-            return Err(nn::Error::too_large(format!("tensor: {bytes} bytes; the limit is {max_bytes}")));
-        }
-        Ok(())
-    }
-
     /// The resource for an output of a compute.
     pub(super) fn add_output(&mut self, output: nn::Tensor) -> Result<Resource<Tensor>, nn::Error> {
         let (dimensions, ty, data) = output.into_parts();
         let ty = type_of_interface(ty)
-            .ok_or_else(|| nn::Error::unsupported(format!("compute: the interface has no element type {ty}")))?;
-        let content = Content { dimensions, data: data.into() };
-        self.table.push(Tensor { ty, content: Ok(content) }).map_err(|_| full("compute"))
+            .ok_or_else(|| nn::Error::unsupported(format!("the interface has no element type {ty}")))?;
+        let bytes = reserve(self.ctx.guest(), dimensions.len(), data.len())?;
+        let content = Content { dimensions, data: data.into(), _bytes: bytes };
+        self.table.push(Tensor { ty, content: Ok(content) }).map_err(|_| full())
     }
 
     /// Drops an output that the guest will not get.
@@ -96,7 +87,7 @@ impl WasiNnView<'_> {
         tensor: Resource<Tensor>,
     ) -> Result<Result<(nn::TensorType, Content), nn::Error>, ResourceTableError> {
         if tensor.rep() == WITHOUT_ENTRY {
-            return Ok(Err(full("tensor")));
+            return Ok(Err(full()));
         }
         let Tensor { ty, content } = self.table.delete(tensor)?;
         Ok(content.map(|content| (type_of_engine(ty), content)))
@@ -133,16 +124,31 @@ fn construct<T: 'static>(
     get: Get<T>,
     (dimensions, ty, data): (WasmList<u32>, TensorType, WasmList<u8>),
 ) -> Resource<Tensor> {
-    let admitted = get(store.data_mut()).admit(dimensions.len(), data.len());
-    let content = admitted.map(|()| Content {
+    let admitted = admit(get(store.data_mut()).ctx.guest(), dimensions.len(), data.len());
+    let content = admitted.map(|bytes| Content {
         dimensions: dimensions.as_le_slice(&store).iter().copied().map(u32::from_le).collect(),
         data: Arc::new(data.as_le_slice(&store).to_vec()),
+        _bytes: bytes,
     });
-    get(store.data_mut()).table.push(Tensor { ty, content }).unwrap_or_else(|_| Resource::new_own(WITHOUT_ENTRY))
+    let table = &mut get(store.data_mut()).table;
+    table.push(Tensor { ty, content }).unwrap_or_else(|_| Resource::new_own(WITHOUT_ENTRY))
 }
 
-fn full(call: &str) -> nn::Error {
-    nn::Error::too_large(format!("{call}: the store's table of resources is full"))
+/// Compares the lengths of a new tensor with the guest's limits, and counts them.
+fn admit(guest: &Guest, rank: usize, length: usize) -> Result<HostBytes, nn::Error> {
+    let limits = guest.limits();
+    at_most(limits.max_tensor_rank(), rank, "the tensor", "dimensions")
+        .and_then(|()| at_most(limits.max_tensor_bytes(), length, "the tensor", "bytes"))
+        .map_err(|error| guest.refuse("tensor", error))?;
+    reserve(guest, rank, length)
+}
+
+fn reserve(guest: &Guest, rank: usize, length: usize) -> Result<HostBytes, nn::Error> {
+    guest.reserve(length.saturating_add(rank.saturating_mul(size_of::<u32>())))
+}
+
+fn full() -> nn::Error {
+    nn::Error::too_large("the store's table of resources is full").by_limit()
 }
 
 pub(super) fn link<T: 'static>(linker: &mut Linker<T>, get: Get<T>) -> wasmtime::Result<()> {

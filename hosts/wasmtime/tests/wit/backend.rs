@@ -163,6 +163,10 @@ impl BackendContext for Context {
         Ok(())
     }
 
+    fn clear_inputs(&mut self) {
+        self.inputs.fill(None);
+    }
+
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
         self.outputs = match &self.work {
             Work::Echo => {
