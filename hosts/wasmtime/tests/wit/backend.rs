@@ -67,6 +67,8 @@ impl Waits {
 enum Work {
     /// Output 0 is input 0, and so on.
     Echo,
+    /// The same, and the outputs are not moved out.
+    Lend,
     /// The output is one byte, whatever the inputs.
     Constant,
     Wait(Arc<Waits>),
@@ -83,7 +85,7 @@ struct Graph {
 struct Context {
     work: Work,
     inputs: Vec<Option<Tensor>>,
-    outputs: Vec<Tensor>,
+    outputs: Vec<Option<Tensor>>,
 }
 
 /// A kind of error by its name.
@@ -109,6 +111,7 @@ impl Backend for Words {
         let constant = || vec![any("y", TensorType::U8)];
         let (work, inputs, outputs) = match verb {
             "echo" => (Work::Echo, vec![any("x", TensorType::U8)], vec![any("y", TensorType::U8)]),
+            "lend" => (Work::Lend, vec![any("x", TensorType::U8)], vec![any("y", TensorType::U8)]),
             "pair" => {
                 let fixed = |name: &str| TensorDescription::new(name, TensorType::F32, Some(vec![None, Some(2)]));
                 (Work::Echo, vec![fixed("a"), fixed("b")], vec![fixed("a"), fixed("")])
@@ -168,8 +171,8 @@ impl BackendContext for Context {
     }
 
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
-        self.outputs = match &self.work {
-            Work::Echo => {
+        let outputs = match &self.work {
+            Work::Echo | Work::Lend => {
                 let missing = || Error::invalid_argument("an input is missing");
                 self.inputs.iter().map(|input| input.clone().ok_or_else(missing)).collect::<Result<_, _>>()?
             }
@@ -181,10 +184,19 @@ impl BackendContext for Context {
             Work::Fail(kind) => return Err(Error::new(*kind, "as the model says")),
             Work::Panic => panic!("as the model says"),
         };
+        self.outputs = outputs.into_iter().map(Some).collect();
         Ok(())
     }
 
+    fn take_output(&mut self, index: usize) -> Result<Tensor, Error> {
+        if matches!(self.work, Work::Lend) {
+            return Ok(self.output(index)?.to_owned());
+        }
+        self.outputs.get_mut(index).and_then(Option::take).ok_or_else(|| Error::invalid_argument("not there"))
+    }
+
     fn output(&self, index: usize) -> Result<TensorView<'_>, Error> {
-        self.outputs.get(index).map(Tensor::view).ok_or_else(|| Error::invalid_argument("nothing is computed"))
+        let output = self.outputs.get(index).and_then(Option::as_ref);
+        output.map(Tensor::view).ok_or_else(|| Error::invalid_argument("not there"))
     }
 }

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
+use graphpool::nn::{Encoding, ModelSource, Target};
 use tokio::task::yield_now;
 use wasmtime::Trap;
 
-use crate::backend::Event;
-use crate::puppet::{Mode, block_on, engine};
-use crate::setup::each;
+use crate::backend::{Event, Gate};
+use crate::puppet::{CPU, Mode, ONNX, block_on, engine};
+use crate::setup::{Setup, each};
 
 /// Runs two futures to their ends.
 async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
@@ -37,13 +38,20 @@ async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (
 }
 
 type Compute = (u32, u32, u32, u32);
+type Load = (u32, u32, u32, u32, u32);
+
+/// Runs a test of an asynchronous store.
+fn each_async(test: impl Fn(&Setup)) {
+    each(|setup| {
+        if setup.mode == Mode::Async {
+            test(setup);
+        }
+    });
+}
 
 #[test]
 fn the_drop_of_a_calls_future_cancels_its_compute() {
-    each(|setup| {
-        if setup.mode == Mode::Sync {
-            return;
-        }
+    each_async(|setup| {
         let mut puppet = setup.puppet();
         let context = puppet.open("wait");
         let compute = puppet.func::<Compute, ()>("compute");
@@ -59,10 +67,7 @@ fn the_drop_of_a_calls_future_cancels_its_compute() {
 
 #[test]
 fn the_drop_of_a_store_in_a_call_cancels_its_compute_and_releases_everything() {
-    each(|setup| {
-        if setup.mode == Mode::Sync {
-            return;
-        }
+    each_async(|setup| {
         let mut puppet = setup.puppet();
         let context = puppet.open("wait");
         puppet.bytes(&[1; 1000]);
@@ -75,32 +80,70 @@ fn the_drop_of_a_store_in_a_call_cancels_its_compute_and_releases_everything() {
     });
 }
 
+/// Opens the gate once a call waits there and the executor has run other tasks a hundred times: the call would never end
+/// if it blocked the executor.
+async fn open_meanwhile(gate: &Gate) {
+    while gate.events.try_recv() != Ok(Event::Began) {
+        yield_now().await;
+    }
+    for _ in 0..100 {
+        yield_now().await;
+    }
+    gate.open.send(()).unwrap();
+}
+
 #[test]
 fn the_executor_runs_other_tasks_while_a_component_computes() {
-    each(|setup| {
-        if setup.mode == Mode::Sync {
-            return;
-        }
+    each_async(|setup| {
         let mut puppet = setup.puppet();
         let context = puppet.open("wait");
         let compute = puppet.func::<Compute, ()>("compute");
-        let (open, events) = (setup.gate.open.clone(), &setup.gate.events);
-        block_on(async {
-            let call = async { compute.call_async(&mut puppet.store, (context, 0, 0, 0)).await };
-            // The compute ends only if this runs meanwhile.
-            let others = async {
-                while events.try_recv() != Ok(Event::Began) {
-                    yield_now().await;
-                }
-                for _ in 0..100 {
-                    yield_now().await;
-                }
-                open.send(()).unwrap();
-            };
-            let (called, ()) = both(call, others).await;
-            called.unwrap();
-        });
+        let call = compute.call_async(&mut puppet.store, (context, 0, 0, 0));
+        block_on(both(call, open_meanwhile(&setup.gate))).0.unwrap();
         assert_eq!(puppet.get(0, 1), [0]);
+    });
+}
+
+#[test]
+fn the_executor_runs_other_tasks_while_a_component_loads() {
+    each_async(|setup| {
+        setup.engine.register_model("slow", ModelSource::bytes(b"load"), Encoding::Onnx, Target::Cpu).unwrap();
+        let mut puppet = setup.puppet();
+        let name = puppet.put(b"slow");
+        let load = puppet.func::<(u32, u32, u32), ()>("load-by-name");
+        let call = load.call_async(&mut puppet.store, (name, 4, 0));
+        block_on(both(call, open_meanwhile(&setup.gate))).0.unwrap();
+        let graph = puppet.result(0).unwrap();
+        puppet.context(graph).unwrap();
+
+        let part = puppet.put(b"load of bytes");
+        let list = puppet.put_words(&[part, 13]);
+        let load = puppet.func::<Load, ()>("load");
+        let call = load.call_async(&mut puppet.store, (list, 1, ONNX, CPU, 0));
+        block_on(both(call, open_meanwhile(&setup.gate))).0.unwrap();
+        puppet.result(0).unwrap();
+    });
+}
+
+#[test]
+fn the_drop_of_a_calls_future_cancels_its_load() {
+    each_async(|setup| {
+        let mut puppet = setup.puppet();
+        let part = puppet.put(b"load");
+        let list = puppet.put_words(&[part, 4]);
+        let load = puppet.func::<Load, ()>("load");
+        {
+            let mut call = pin!(load.call_async(&mut puppet.store, (list, 1, ONNX, CPU, 0)));
+            assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert_eq!(setup.gate.events.recv(), Ok(Event::Began));
+        }
+        // The build, for which no load waits now, ends with the backend.
+        setup.gate.open.send(()).unwrap();
+        assert_eq!(setup.gate.events.recv(), Ok(Event::Ended));
+        while setup.engine.stats().graphs > 0 || setup.engine.stats().builds == 0 {
+            thread::yield_now();
+        }
+        assert_eq!(setup.engine.stats().graph_handles, 0);
     });
 }
 

@@ -78,6 +78,11 @@ fn an_input_that_is_given_twice_or_not_at_all_is_refused() {
         let a = pair(&mut puppet);
         refused(puppet.compute(context, &[("a", a)]), code::INVALID_ARGUMENT, "missing");
         refused(puppet.compute(context, &[]), code::INVALID_ARGUMENT, "missing");
+        // The inputs of an earlier compute are no inputs of this one.
+        let tensors = [pair(&mut puppet), pair(&mut puppet)];
+        puppet.compute(context, &[("a", tensors[0]), ("b", tensors[1])]).unwrap();
+        let a = pair(&mut puppet);
+        refused(puppet.compute(context, &[("a", a)]), code::INVALID_ARGUMENT, "missing");
     });
 }
 

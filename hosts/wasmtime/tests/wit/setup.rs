@@ -35,8 +35,9 @@ pub fn settle(engine: &Engine) {
     let start = Instant::now();
     loop {
         let stats = engine.stats();
-        let left = (stats.guests, stats.contexts, stats.context_bytes, stats.computing);
-        if left == (0, 0, 0, 0) {
+        let bytes = stats.context_bytes + stats.host_bytes;
+        let left = (stats.guests, stats.graph_handles, stats.contexts, bytes, stats.computing, stats.loads);
+        if left == (0, 0, 0, 0, 0, 0) {
             return;
         }
         assert!(start.elapsed() < PATIENCE, "{left:?}");
