@@ -55,31 +55,31 @@
 //!
 //! # Errors
 //!
-//! What is wrong with a call is an `error` resource: its code is [`ErrorKind::code`](graphpool::backend::ErrorKind::code)
-//! of the engine's error, its data the message. `busy` has no code: it is a `runtime-error` whose message says what is
-//! in use. A compute past its time is a `timeout`. The constructor of a tensor cannot report an error: a tensor that
-//! exceeds a limit is empty, and `compute` reports the limit. Lengths of data are checked by `compute`, too.
+//! What is wrong with a call is an `error` resource: its code is
+//! [`ErrorKind::code`](graphpool::backend::ErrorKind::code) of the engine's error, its data the message. `busy` has no
+//! code: it is a `runtime-error` whose message says what is in use. A compute past its time is a `timeout`. The
+//! constructor of a tensor cannot report an error: a tensor that exceeds a limit is empty, and `compute` reports the
+//! limit. Lengths of data are checked by `compute`, too.
 //!
-//! A call traps only where the canonical ABI does: for a handle that the guest does not own, a number that is no case of
-//! its enum, a list outside the memory.
+//! A call traps only where the canonical ABI does: for a handle that the guest does not own, a number that is no case
+//! of its enum, a list outside the memory.
 //!
 //! # Memory
 //!
-//! Tensors and errors lie in the store's [`ResourceTable`](wasmtime::component::ResourceTable); graphs and contexts take
-//! no entry. Dimensions and data count against
-//! [`max_context_bytes`](graphpool::nn::Limits::max_context_bytes) of the guest and of the engine until the tensor is
-//! dropped or its compute has ended. The number of entries is bounded by the table
-//! ([`set_max_capacity`](wasmtime::component::ResourceTable::set_max_capacity)), and the number of handles by
-//! [`Store::set_max_component_handles`](wasmtime::Store::set_max_component_handles), 100,000 by default, past which
+//! Tensors and errors lie in the store's [`ResourceTable`](wasmtime::component::ResourceTable); graphs and contexts
+//! take no entry. Dimensions and data count against [`max_context_bytes`](graphpool::nn::Limits::max_context_bytes) of
+//! the guest and of the engine until the tensor is dropped or its compute has ended. The number of entries is bounded
+//! by the table ([`set_max_capacity`](wasmtime::component::ResourceTable::set_max_capacity)), and the number of handles
+//! by [`Store::set_max_component_handles`](wasmtime::Store::set_max_component_handles), 100,000 by default, past which
 //! Wasmtime traps. A full table is reported as `too-large`; an error that finds it full keeps its code and loses its
 //! message.
 //!
 //! A tensor is copied twice on its way in, when it is made and when it is set, and once on its way out, or twice if the
 //! backend does not give its outputs away. A blocking `load` copies nothing; an asynchronous one copies the parts once.
 //!
-//! Wasmtime bounds the bytes that one call may pass to the host, and traps past the bound: 128 MiB, unless the host sets
-//! another by [`Store::set_hostcall_fuel`](wasmtime::Store::set_hostcall_fuel). A host whose guests load larger models
-//! from bytes sets the size of the largest and a few KiB. The engine's limits apply in any case.
+//! Wasmtime bounds the bytes that one call may pass to the host, and traps past the bound: 128 MiB, unless the host
+//! sets another by [`Store::set_hostcall_fuel`](wasmtime::Store::set_hostcall_fuel). A host whose guests load larger
+//! models from bytes sets the size of the largest and a few KiB. The engine's limits apply in any case.
 //!
 //! # Names
 //!
@@ -91,8 +91,8 @@
 //! With [`add_to_linker`], a load builds the model and `compute` computes on the thread that runs the guest. Epochs and
 //! fuel end a guest when it is back in its own code: to end a compute before, set
 //! [`max_compute_time`](graphpool::nn::Limits::max_compute_time), or cancel it by a clone of the guest from another
-//! thread ([`cancel_all`](graphpool::nn::Guest::cancel_all)). With `add_to_linker_async`, both wait without blocking the
-//! thread, and are cancelled when the future of the call into the component is dropped.
+//! thread ([`cancel_all`](graphpool::nn::Guest::cancel_all)). With `add_to_linker_async`, both wait without blocking
+//! the thread, and are cancelled when the future of the call into the component is dropped.
 
 mod errors;
 mod graph;

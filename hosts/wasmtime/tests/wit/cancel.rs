@@ -80,8 +80,8 @@ fn the_drop_of_a_store_in_a_call_cancels_its_compute_and_releases_everything() {
     });
 }
 
-/// Opens the gate once a call waits there and the executor has run other tasks a hundred times: the call would never end
-/// if it blocked the executor.
+/// Opens the gate once a call waits there and the executor has run other tasks a hundred times: the call would never
+/// end if it blocked the executor.
 async fn open_meanwhile(gate: &Gate) {
     while gate.events.try_recv() != Ok(Event::Began) {
         yield_now().await;
