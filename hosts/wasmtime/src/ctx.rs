@@ -57,6 +57,7 @@ impl WasiNnCtx {
     }
 
     /// The target on which a model is loaded for a guest that asks for `target`.
+    #[cfg(any(feature = "witx", feature = "wit"))]
     pub(crate) fn target(&self, encoding: Encoding, target: Target) -> Target {
         if self.gpu_falls_back && !self.guest.supports(encoding, target) { Target::Cpu } else { target }
     }

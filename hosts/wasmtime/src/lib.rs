@@ -38,6 +38,7 @@
 //! statistics.
 
 mod ctx;
+#[cfg(any(feature = "witx", feature = "wit"))]
 mod limits;
 #[cfg(feature = "wit")]
 pub mod wit;

@@ -65,7 +65,7 @@ fn a_tensor_is_copied_twice_on_its_way_in_and_at_most_twice_on_its_way_out() {
         let (part,) = puppet.ask::<_, (u32,)>("allocate", (BYTES,));
         puppet.put_at(part, b"echo\n");
         let list = puppet.put_words(&[part, BYTES]);
-        let copies = if setup.mode == Mode::Sync { 0 } else { 1 };
+        let copies = usize::from(setup.mode == Mode::Async);
         let load = || puppet.ask::<_, ()>("load", (list, 1_u32, ONNX, CPU, 0_u32));
         assert_eq!(blocks(load), 1 + copies, "from the guest's memory into the backend");
         puppet.result(0).unwrap();

@@ -3,7 +3,7 @@
 use graphpool::nn;
 use wasmtime::component::{Linker, Resource, ResourceTableError, ResourceType};
 
-use crate::wit::bindings::wasi::nn::errors::ErrorCode;
+use crate::wit::bindings::ErrorCode;
 use crate::wit::view::{Get, WasiNnView};
 
 const INTERFACE: &str = "wasi:nn/errors@0.2.0-rc-2024-10-28";

@@ -9,7 +9,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceType, WasmList};
 
 use crate::limits::{MAX_PARTS, at_most};
-use crate::wit::bindings::wasi::nn::graph::{ExecutionTarget, GraphEncoding};
+use crate::wit::bindings::{ExecutionTarget, GraphEncoding};
 use crate::wit::errors::Error;
 use crate::wit::inference::GraphExecutionContext;
 use crate::wit::view::{Get, WasiNnView};

@@ -98,7 +98,9 @@ impl WasiNnView<'_> {
             match self.add_output(output) {
                 Ok(output) => added.push((description.name.clone(), output)),
                 Err(error) => {
-                    added.into_iter().for_each(|(_, output)| self.discard(output));
+                    for (_, output) in added {
+                        self.discard(output);
+                    }
                     return Err(self.ctx.guest().refuse(CALL, error));
                 }
             }

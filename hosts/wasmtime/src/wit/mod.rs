@@ -24,7 +24,8 @@
 //! #             (func (param "name" string) (result (result (own $graph) (error (own $error))))))))
 //! #     (core module $data (memory (export "memory") 1) (data (i32.const 0) "digits"))
 //! #     (core instance $data (instantiate $data))
-//! #     (core func $load (canon lower (func $graph "load-by-name") (memory $data "memory")))
+//! #     (alias core export $data "memory" (core memory $memory))
+//! #     (core func $load (canon lower (func $graph "load-by-name") (memory $memory)))
 //! #     (core module $code
 //! #         (import "host" "load" (func $load (param i32 i32 i32)))
 //! #         (import "host" "memory" (memory 1))
@@ -32,7 +33,7 @@
 //! #             (call $load (i32.const 0) (i32.const 6) (i32.const 8))
 //! #             (i32.load8_u (i32.const 8))))
 //! #     (core instance $code (instantiate $code (with "host" (instance
-//! #         (export "load" (func $load)) (export "memory" (memory $data "memory"))))))
+//! #         (export "load" (func $load)) (export "memory" (memory $memory))))))
 //! #     (func (export "load") (result u32) (canon lift (core func $code "load"))))"#;
 //! # let component = Component::new(&engine, guest)?;
 //! let nn = Engine::new(CandleBackend::new());
@@ -94,6 +95,7 @@
 //! thread ([`cancel_all`](graphpool::nn::Guest::cancel_all)). With `add_to_linker_async`, both wait without blocking
 //! the thread, and are cancelled when the future of the call into the component is dropped.
 
+mod bindings;
 mod errors;
 mod graph;
 mod inference;
@@ -104,20 +106,6 @@ use wasmtime::component::Linker;
 
 pub use crate::WasiNnCtx;
 pub use view::WasiNnView;
-
-/// The types of the interfaces.
-pub(crate) mod bindings {
-    wasmtime::component::bindgen!({
-        path: "wit",
-        world: "ml",
-        with: {
-            "wasi:nn/tensor.tensor": crate::wit::tensor::Tensor,
-            "wasi:nn/errors.error": crate::wit::errors::Error,
-            "wasi:nn/graph.graph": crate::wit::graph::Graph,
-            "wasi:nn/inference.graph-execution-context": crate::wit::inference::GraphExecutionContext,
-        },
-    });
-}
 
 /// Adds the interfaces of the world `ml` to the linker. `f` borrows the table and the state from the store's data.
 ///

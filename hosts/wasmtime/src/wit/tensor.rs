@@ -11,7 +11,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceTableError, ResourceType, WasmList};
 
 use crate::limits::at_most;
-use crate::wit::bindings::wasi::nn::tensor::TensorType;
+use crate::wit::bindings::TensorType;
 use crate::wit::view::{Get, WasiNnView};
 
 const INTERFACE: &str = "wasi:nn/tensor@0.2.0-rc-2024-10-28";
@@ -130,7 +130,7 @@ fn construct<T: 'static>(
         data: Arc::new(data.as_le_slice(&store).to_vec()),
         _bytes: bytes,
     });
-    let table = &mut get(store.data_mut()).table;
+    let WasiNnView { table, .. } = get(store.data_mut());
     table.push(Tensor { ty, content }).unwrap_or_else(|_| Resource::new_own(WITHOUT_ENTRY))
 }
 

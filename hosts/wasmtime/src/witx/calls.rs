@@ -14,9 +14,7 @@ use graphpool::nn::Load;
 
 use super::memory::{Bytes, Place};
 use crate::WasiNnCtx;
-
-/// The most parts of a model. Those of the encoding with the most, `OpenVINO`, are two.
-const MAX_PARTS: usize = 8;
+use crate::limits::{MAX_PARTS, at_most};
 
 /// An address and a length.
 pub(super) type Range = (u32, u32);
@@ -196,14 +194,6 @@ pub(super) fn get_output(
             Err(error)
         }
     }
-}
-
-/// Compares a number that the guest has given with its limit.
-fn at_most(limit: usize, number: usize, what: &str, unit: &str) -> Result<(), Error> {
-    if number <= limit {
-        return Ok(());
-    }
-    Err(Error::too_large(format!("{what} has {number} {unit}; the limit is {limit}")).by_limit())
 }
 
 /// The text of a range.

@@ -8,7 +8,7 @@ use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, 
 use graphpool::nn::{Encoding, Error, ErrorKind, Target, Tensor, TensorDescription, TensorType, TensorView};
 
 /// A test fails where it would wait longer than this.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a compute or a load of a waiting model reports to its test.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,6 +71,8 @@ enum Work {
     Lend,
     /// The output is one byte, whatever the inputs.
     Constant,
+    /// Two outputs of one byte.
+    Two,
     Wait(Arc<Waits>),
     Fail(ErrorKind),
     Panic,
@@ -94,7 +96,7 @@ fn kind(name: &str) -> Option<ErrorKind> {
 }
 
 impl Backend for Words {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "words"
     }
 
@@ -125,6 +127,7 @@ impl Backend for Words {
                 (Work::Echo, all.clone(), all)
             }
             "constant" => (Work::Constant, Vec::new(), constant()),
+            "two" => (Work::Two, Vec::new(), vec![any("y", TensorType::U8), any("z", TensorType::U8)]),
             "wait" => (Work::Wait(Arc::clone(&self.waits)), Vec::new(), constant()),
             "panic" => (Work::Panic, Vec::new(), constant()),
             "fail" => {
@@ -177,6 +180,7 @@ impl BackendContext for Context {
                 self.inputs.iter().map(|input| input.clone().ok_or_else(missing)).collect::<Result<_, _>>()?
             }
             Work::Constant => vec![Tensor::from_slice([1], &[7_u8])?],
+            Work::Two => vec![Tensor::from_slice([1], &[1_u8])?, Tensor::from_slice([1], &[2_u8])?],
             Work::Wait(waits) => {
                 waits.wait(Some(control))?;
                 vec![Tensor::from_slice([1], &[8_u8])?]

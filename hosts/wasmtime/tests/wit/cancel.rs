@@ -148,6 +148,17 @@ fn the_drop_of_a_calls_future_cancels_its_load() {
 }
 
 #[test]
+fn fuel_ends_a_guest_that_computes_without_end() {
+    each(|setup| {
+        let mut puppet = setup.puppet();
+        let context = puppet.open("constant");
+        puppet.store.set_fuel(10_000).unwrap();
+        let trap = puppet.call::<_, ()>("compute-forever", (context, 0_u32)).unwrap_err();
+        assert_eq!(trap.downcast_ref::<Trap>(), Some(&Trap::OutOfFuel));
+    });
+}
+
+#[test]
 fn epoch_interruption_ends_a_guest_that_computes_without_end() {
     each(|setup| {
         // Their outputs and errors are many, so that the store's table must not grow with them.

@@ -98,7 +98,7 @@ pub fn linker(engine: &Engine, mode: Mode) -> Linker<Data> {
 fn host() -> &'static Host {
     static HOST: OnceLock<Host> = OnceLock::new();
     HOST.get_or_init(|| {
-        let engine = Engine::new(Config::new().epoch_interruption(true)).unwrap();
+        let engine = Engine::new(Config::new().epoch_interruption(true).consume_fuel(true)).unwrap();
         let component =
             Component::new(&engine, component(include_str!("puppet.wat"), include_str!("puppet.wit"), "puppet"))
                 .unwrap();
@@ -119,6 +119,11 @@ pub struct Puppet {
     mode: Mode,
 }
 
+/// Whether a result is one: its discriminant is the first byte, and the others are of any content.
+fn is_ok(word: u32) -> bool {
+    word.to_le_bytes()[0] == 0
+}
+
 /// Runs a future on an executor of one thread.
 pub fn block_on<R>(future: impl Future<Output = R>) -> R {
     thread_local!(static RUNTIME: Runtime = runtime::Builder::new_current_thread().build().unwrap());
@@ -134,6 +139,7 @@ impl Puppet {
         let host = host();
         let mut store = Store::new(&host.engine, data);
         store.set_epoch_deadline(1 << 40);
+        store.set_fuel(u64::MAX).unwrap();
         let instance = match mode {
             Mode::Sync => host.linkers[0].instantiate(&mut store).unwrap(),
             Mode::Async => block_on(host.linkers[1].instantiate_async(&mut store)).unwrap(),
@@ -205,7 +211,7 @@ impl Puppet {
     /// Reads a result of one word behind a discriminant.
     pub fn result(&mut self, at: u32) -> Result<u32, Failure> {
         let words = self.get_words(at, 2);
-        if words[0] & 0xff == 0 { Ok(words[1]) } else { Err(self.failure(words[1])) }
+        if is_ok(words[0]) { Ok(words[1]) } else { Err(self.failure(words[1])) }
     }
 
     /// Reads an error, and drops it.
@@ -268,7 +274,7 @@ impl Puppet {
         let list = self.put_words(&list);
         self.ask::<_, ()>("compute", (context, list, u32::try_from(inputs.len()).unwrap(), 0_u32));
         let words = self.get_words(0, 3);
-        if words[0] & 0xff != 0 {
+        if !is_ok(words[0]) {
             return Err(self.failure(words[1]));
         }
         let outputs = self.get_words(words[1], 3 * words[2]);

@@ -117,6 +117,11 @@ fn outputs_that_the_full_table_has_no_room_for_are_refused_together() {
         let result = puppet.compute(context, &[]);
         refused(result, code::TOO_LARGE, "no room");
         assert_eq!(puppet.parts(outputs[0].1).2, [7]);
+        puppet.drop("tensor", outputs[0].1);
+        // One of two has room: the guest gets neither, and the entry is free for the error.
+        let context = puppet.open("two");
+        refused(puppet.compute(context, &[]), code::TOO_LARGE, "table of resources is full");
+        assert!(puppet.store.data().table.is_empty());
     });
 }
 
