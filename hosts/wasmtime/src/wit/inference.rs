@@ -1,7 +1,7 @@
 //! The interface `inference`: a compute with named inputs and outputs.
 
 use graphpool::GuestHandle;
-use graphpool::nn::{self, Guest, TensorId, TensorView};
+use graphpool::nn::{self, Guest, TensorDescription, TensorId, TensorView};
 use wasmtime::component::{Linker, Resource, ResourceTableError, ResourceType};
 
 use crate::wit::errors::Error;
@@ -25,17 +25,20 @@ type Arguments = (Resource<GraphExecutionContext>, Vec<NamedTensor>);
 struct Inputs(Vec<(String, nn::TensorType, Content)>);
 
 impl Inputs {
-    /// Each input as the engine takes it. A name that no input has, and that is a number, is the input's index: guests
-    /// that were written for other hosts use both.
-    fn views(&self, guest: &Guest, context: GuestHandle) -> Result<Vec<(TensorId<'_>, TensorView<'_>)>, nn::Error> {
-        let mut views = Vec::with_capacity(self.0.len());
+    /// Each input as the engine takes it, for a graph with these inputs. A name that none of them has, and that is a
+    /// number, is the input's index: guests that were written for other hosts use both.
+    fn views(&self, graph: &[TensorDescription]) -> Result<Vec<(TensorId<'_>, TensorView<'_>)>, nn::Error> {
+        let (given, count) = (self.0.len(), graph.len());
+        if given > count {
+            // Before each is looked up: a guest may give as many as it has handles.
+            return Err(nn::Error::invalid_argument(format!("{given} inputs are given; the graph has {count}")));
+        }
+        let mut views = Vec::with_capacity(given);
         for (position, (name, ty, content)) in self.0.iter().enumerate() {
             let view = TensorView::new(&content.dimensions, *ty, &content.data)
                 .map_err(|error| nn::Error::new(error.kind(), format!("tensor {position}: {}", error.message())))?;
-            let is_no_name =
-                || guest.inputs(context).is_ok_and(|inputs| inputs.iter().all(|input| input.name != *name));
             let id = match name.parse() {
-                Ok(index) if is_no_name() => TensorId::Index(index),
+                Ok(index) if graph.iter().all(|input| input.name != *name) => TensorId::Index(index),
                 _ => TensorId::Name(name),
             };
             views.push((id, view));
@@ -66,7 +69,12 @@ impl WasiNnView<'_> {
     ) -> Result<Result<R, nn::Error>, ResourceTableError> {
         let inputs = self.take_inputs(inputs)?;
         let guest = self.ctx.guest();
-        let inferred = inputs.and_then(|inputs| Ok(infer(guest, &inputs.views(guest, context)?)));
+        // The engine has reported this error, and reports those of `infer`.
+        let graph = match guest.inputs(context) {
+            Ok(graph) => graph,
+            Err(error) => return Ok(Err(error)),
+        };
+        let inferred = inputs.and_then(|inputs| Ok(infer(guest, &inputs.views(&graph)?)));
         Ok(inferred.map_err(|error| guest.refuse(CALL, error)))
     }
 

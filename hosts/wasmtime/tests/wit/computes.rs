@@ -132,7 +132,8 @@ fn a_compute_consumes_its_inputs_even_where_it_fails() {
         let mut puppet = setup.puppet();
         let context = puppet.open("echo");
         let (bad, good) = (puppet.bytes(&[1]), puppet.bytes(&[2]));
-        refused(puppet.compute(context, &[("bad", bad), ("x", good)]), code::INVALID_ARGUMENT, "bad");
+        let inputs = [("bad", bad), ("x", good)];
+        refused(puppet.compute(context, &inputs), code::INVALID_ARGUMENT, "2 inputs are given; the graph has 1");
         assert!(puppet.store.data().table.is_empty());
         assert!(puppet.call::<_, (u32,)>("ty", (good,)).is_err());
     });
