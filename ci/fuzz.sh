@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Each fuzz target of fuzz/ and fuzz/onnx/ for so many seconds, under AddressSanitizer.
+# Each fuzz target of fuzz/, fuzz/onnx/ and fuzz/wasmtime/ for so many seconds, under AddressSanitizer.
 #
 #     ci/fuzz.sh [SECONDS [TARGET]...]
 #
 # Needs a nightly toolchain, and is skipped with a message without one. Built with plain cargo and the flags that
 # cargo-fuzz would give, so that nothing need be installed; `cargo fuzz run TARGET` works as well. The corpora are kept
-# in fuzz/corpus and fuzz/onnx/corpus, where git ignores them; that of onnx_bytes begins with the digits model, what was
-# found before, and the node tests where scripts/fetch_node_tests.sh has fetched them.
+# in the folder `corpus` of each package, where git ignores them; that of onnx_bytes begins with the digits model, what
+# was found before, and the node tests where scripts/fetch_node_tests.sh has fetched them.
 #
 # Nothing is to hang for more than a second past its deadline, which is at half a second. An input of more than two
 # seconds is reported and kept as slow-unit-*, to be looked into; one of five ends the run, since on a busy machine and
@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- pool_ops forged_handles onnx_bytes onnx_structure
+[ $# -gt 0 ] || set -- pool_ops forged_handles onnx_bytes onnx_structure wasmtime_witx
 cargo +nightly -V >/dev/null 2>&1 || {
     echo "SKIPPED: no nightly toolchain, so no fuzzing"
     exit 0
@@ -44,6 +44,7 @@ seed() { # The models that onnx_bytes begins with.
 for name in "$@"; do
     case $name in
         onnx_*) folder=fuzz/onnx ;;
+        wasmtime_*) folder=fuzz/wasmtime ;;
         *) folder=fuzz ;;
     esac
     (cd "$folder" && RUSTFLAGS="${flags[*]}" cargo +nightly build --release --target "$host" \

@@ -8,7 +8,7 @@ cargo clippy --no-default-features --features nn,watch,conformance,metrics --all
 RUSTFLAGS="--cfg loom" cargo clippy --no-default-features --features nn --lib --test loom --locked -- -D warnings
 RUSTFLAGS="--cfg shuttle" cargo clippy --no-default-features --lib --test shuttle --locked -- -D warnings
 # The fuzz targets, which are packages of their own.
-for folder in fuzz fuzz/onnx; do
+for folder in fuzz fuzz/onnx fuzz/wasmtime; do
     cargo check --locked --manifest-path "$folder/Cargo.toml" --target-dir target/fuzz-check
 done
 export RUSTDOCFLAGS="-D warnings"

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::backend::{Backend, BackendGraph, LoadRequest};
 use crate::nn::panics::shield;
 use crate::nn::telemetry::stats::Counters;
-use crate::nn::{Encoding, Error, ErrorKind};
+use crate::nn::{Encoding, Error, ErrorKind, Target};
 
 /// Backends, in the order in which they are tried.
 #[derive(Default)]
@@ -14,6 +14,12 @@ pub(crate) struct Backends(Vec<Box<dyn Backend>>);
 impl Backends {
     pub(crate) fn push(&mut self, backend: Box<dyn Backend>) {
         self.0.push(backend);
+    }
+
+    /// Whether a backend supports the encoding and target. True if one panics, so that the load reports it.
+    pub(crate) fn support(&self, counters: &Counters, encoding: Encoding, target: Target) -> bool {
+        let supports = |backend: &Box<dyn Backend>| shield(counters, || backend.supports(encoding, target));
+        self.0.iter().any(|backend| supports(backend).unwrap_or(true))
     }
 
     /// The files beside the parts that the first backend that supports the encoding and target will read.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::nn::guest::host_bytes::HostBytes;
-use crate::nn::{Error, Guest, Limits};
+use crate::nn::{Encoding, Error, Guest, Limits, Target};
 
 /// What a guest holds now, and what its computes have cost; from [`Guest::usage`].
 ///
@@ -44,6 +44,14 @@ impl Guest {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.inner.limits
+    }
+
+    /// Whether the engine has a backend for models of this encoding on this target: for a host that chooses another
+    /// target where there is none. A load may still be refused.
+    #[must_use]
+    pub fn supports(&self, encoding: Encoding, target: Target) -> bool {
+        let engine = &self.inner.engine;
+        engine.backends.support(&engine.counters, encoding, target)
     }
 
     /// What the guest holds, and what its computes have cost, as for a bill. A compute counts when it ends. Costs a few
