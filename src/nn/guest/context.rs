@@ -71,6 +71,9 @@ struct BackendState {
     taken: bool,
 }
 
+// A call moves it several times, which takes a call of memcpy each if it is larger.
+const _: () = assert!(cfg!(any(loom, shuttle)) || size_of::<BackendState>() <= 128);
+
 impl Context {
     pub(crate) fn new(
         graph: &Graph,

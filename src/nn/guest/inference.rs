@@ -153,6 +153,7 @@ impl Guest {
 
     /// Cancels every compute of the guest that runs or waits, from any thread, as [`cancel`](Self::cancel) does; those
     /// of contexts that the guest has dropped meanwhile, too. Returns their number. Later computes are not affected.
+    #[expect(clippy::must_use_candidate, reason = "called for its effect")]
     pub fn cancel_all(&self) -> usize {
         self.inner.cancel_all()
     }

@@ -13,8 +13,6 @@ pub(crate) struct MemoryCharge {
     inputs: Vec<usize>,
     /// The number of the graph's inputs.
     count: usize,
-    /// The reservation for that table, if it is large enough to count.
-    table: usize,
     /// The sum of the inputs: a lower bound for the backend's memory, whatever it reports.
     total: usize,
     reserved: ContextBytes,
@@ -23,9 +21,13 @@ pub(crate) struct MemoryCharge {
 impl MemoryCharge {
     /// Creates the accounting of an empty context with that many inputs; the reservation is empty.
     pub(crate) fn new(count: usize, reserved: ContextBytes) -> Self {
-        let bytes = count.saturating_mul(size_of::<usize>());
-        let table = if bytes > UNCOUNTED { bytes } else { 0 };
-        Self { inputs: Vec::new(), count, table, total: 0, reserved }
+        Self { inputs: Vec::new(), count, total: 0, reserved }
+    }
+
+    /// The bytes of the table of inputs, if it is large enough to count.
+    fn table(&self) -> usize {
+        let bytes = self.count.saturating_mul(size_of::<usize>());
+        if bytes > UNCOUNTED { bytes } else { 0 }
     }
 
     /// The bytes that are counted now.
@@ -61,6 +63,6 @@ impl MemoryCharge {
 
     /// Counts the memory that the backend reports now.
     pub(crate) fn settle(&mut self, bytes: usize) -> Result<(), Error> {
-        self.reserved.resize(bytes.max(self.total).saturating_add(self.table))
+        self.reserved.resize(bytes.max(self.total).saturating_add(self.table()))
     }
 }

@@ -10,29 +10,28 @@ use crate::nn::limits::usage::{Reservation, Usage};
 pub(crate) struct ContextBytes {
     of_guest: Reservation,
     of_engine: Reservation,
-    amount: usize,
 }
 
 impl ContextBytes {
     /// An empty reservation.
     pub(crate) fn new(guest: &Arc<Usage>, engine: &Arc<Usage>) -> Result<Self, Error> {
         let of = |usage| Reservation::of(usage, |usage| &usage.context_bytes, 0);
-        Ok(Self { of_guest: of(guest)?, of_engine: of(engine)?, amount: 0 })
+        Ok(Self { of_guest: of(guest)?, of_engine: of(engine)? })
     }
 
     pub(crate) fn amount(&self) -> usize {
-        self.amount
+        self.of_guest.amount()
     }
 
     /// Changes the amount. If more is refused, the amount stays as it was.
     pub(crate) fn resize(&mut self, amount: usize) -> Result<(), Error> {
-        if amount != self.amount {
+        let before = self.amount();
+        if amount != before {
             self.of_guest.resize(amount)?;
             if let Err(error) = self.of_engine.resize(amount) {
                 // Less than now, so it cannot be refused.
-                return self.of_guest.resize(self.amount).and(Err(error));
+                return self.of_guest.resize(before).and(Err(error));
             }
-            self.amount = amount;
         }
         Ok(())
     }
