@@ -9,7 +9,8 @@ use std::thread;
 
 use graphpool::GuestHandle;
 use graphpool::nn::{
-    Encoding, Engine, EngineLimits, Error, ErrorKind, Guest, Limits, Load, ModelBytes, ModelSource, Target,
+    Encoding, Engine, EngineLimits, Error, ErrorKind, Guest, Limits, Load, ModelBytes, ModelSource, ResolvedModel,
+    Target,
 };
 
 use crate::admission::block_on;
@@ -45,6 +46,14 @@ fn start(guest: &Guest, model: &'static str) -> Load {
 fn engine(watch: &Watch, loading: usize, queue: usize) -> Engine {
     let limits = EngineLimits::default().with_max_computing(16);
     watch.engine_within(limits.with_max_loading(loading).with_max_queued_loads(queue))
+}
+
+/// The threads of this process that run loads, where the system says.
+fn threads_that_load() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    // A thread may end meanwhile.
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.trim() == "graphpool-load").count()
 }
 
 fn is_quiet(engine: &Engine) -> bool {
@@ -134,19 +143,58 @@ fn loads_that_wait_for_a_build_take_no_thread_and_no_turn() {
     let count = Arc::<Count>::default();
     assert!(loads.iter_mut().all(|load| poll(load, &count).is_pending()));
     watch.wait_for(1);
-    // One of the two turns builds; the others have passed through the other one.
-    block_on(start(&guests[0], "another")).unwrap();
-    assert_eq!((engine.stats().loads, watch.loads()), (200, 2));
-    if let Ok(tasks) = std::fs::read_dir("/proc/self/task") {
-        let names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
-        assert!(names.filter(|name| name.trim() == "graphpool-load").count() <= 4);
+    // One of the two turns builds. A guest's loads have their turns in order, so all have passed through the other one.
+    for guest in &guests {
+        let another = block_on(start(guest, "another")).unwrap();
+        guest.unload(another).unwrap();
     }
+    assert_eq!(engine.stats().loads, 200);
+    let loads_before = watch.loads();
+    assert!(threads_that_load() <= 4);
     watch.open();
     assert!(loads.into_iter().map(block_on).all(|loaded| loaded.is_ok()));
-    assert_eq!((watch.loads(), engine.stats().graphs, engine.stats().graph_handles), (2, 2, 201));
+    assert_eq!((watch.loads(), engine.stats().graph_handles), (loads_before, 200));
     drop(guests);
     watch.all_gone();
     eventually(|| is_quiet(&engine));
+}
+
+#[test]
+fn loads_that_wait_for_the_resolver_take_no_thread_and_no_turn() {
+    if !is_alone("load_async::loads_that_wait_for_the_resolver_take_no_thread_and_no_turn") {
+        return;
+    }
+    let (asked, answered) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (its, until) = (Arc::clone(&asked), Arc::clone(&answered));
+    let resolver = move |name: &str| {
+        its.fetch_add(1, Ordering::SeqCst);
+        eventually(|| until.load(Ordering::SeqCst) > usize::from(name == "m"));
+        let source = ModelSource::bytes(vec![7]).with_guest_configs(1);
+        Ok((name == "m").then(|| ResolvedModel::new(source, Encoding::Onnx, Target::Cpu)))
+    };
+    let limits = EngineLimits::default().with_max_loading(2);
+    let engine = Scripted::new(|_| Ok(())).builder().with_engine_limits(limits).with_resolver(resolver).build();
+    let guests: Vec<_> = (0..20).map(|_| engine.guest()).collect();
+    for name in ["none", "m"] {
+        let load = |guest: &Guest| [guest.load_by_name_async(name), guest.load_by_name_with_config_async(name, "x")];
+        let mut loads: Vec<_> = guests.iter().flat_map(|guest| (0..5).flat_map(|_| load(guest))).collect();
+        let count = Arc::<Count>::default();
+        assert!(loads.iter_mut().all(|load| poll(load, &count).is_pending()));
+        // A guest's loads have their turns in order, so all of those have had theirs.
+        for guest in &guests {
+            let another = block_on(guest.load_async([b"another".to_vec()], Encoding::Onnx, Target::Cpu)).unwrap();
+            guest.unload(another).unwrap();
+        }
+        assert_eq!(asked.swap(0, Ordering::SeqCst), 1);
+        assert!(threads_that_load() <= 4);
+        answered.fetch_add(1, Ordering::SeqCst);
+        for load in loads {
+            let error = block_on(load).err();
+            assert_eq!(error.map(|error| error.kind()), (name == "none").then_some(ErrorKind::NotFound));
+        }
+        assert_eq!(engine.stats().loads, 0);
+    }
+    assert_eq!(engine.stats().graph_handles, 200);
 }
 
 #[test]
@@ -179,10 +227,12 @@ fn a_build_goes_on_for_those_that_wait_when_its_own_load_is_dropped() {
     // The build still counts, and a load that only waits does not.
     drop(third);
     eventually(|| engine.stats().loads == 2);
+    // It has its turn after the second, which then waits.
+    block_on(start(&guests[1], "another")).unwrap();
     watch.open();
     block_on(second).unwrap();
     eventually(|| engine.stats().loads == 0);
-    assert_eq!((watch.loads(), engine.stats().graphs, engine.stats().graph_handles), (1, 1, 1));
+    assert_eq!((watch.loads(), engine.stats().graphs, engine.stats().graph_handles), (2, 2, 2));
 }
 
 #[test]

@@ -15,11 +15,11 @@ use std::mem;
 use std::ops::Bound;
 use std::sync::{Arc as StdArc, PoisonError};
 
-use crate::nn::graphs::flight::Failed;
+use crate::nn::graphs::flight::{Entered, Failed, Resume};
 use crate::nn::graphs::model::NamedModel;
 use crate::nn::graphs::registry::Registry;
 use crate::nn::graphs::resolved::{Resolved, ResolvedModel};
-use crate::nn::graphs::store::{Key, Store};
+use crate::nn::graphs::store::{Key, Listed, Store};
 use crate::nn::ids::next_id;
 use crate::nn::limits::usage::{Reservation, Usage};
 use crate::nn::panics::shield_call;
@@ -43,7 +43,7 @@ pub(crate) struct Resolver {
 }
 
 /// The model of a name, if it has one.
-type Answer = Option<Arc<NamedModel>>;
+pub(crate) type Answer = Option<Arc<NamedModel>>;
 
 /// The registered models that came from the resolver, by the numbers of their registrations.
 #[derive(Default)]
@@ -79,9 +79,28 @@ impl Resolver {
 
     /// The model of a name that was not in `registry`: asks the resolver, or waits for a concurrent call that does.
     pub(crate) fn find(&self, name: &str, registry: &Registry) -> Result<Answer, Error> {
-        let find = || registry.find(name).map(|model| StdArc::new(Some(model)));
-        let ask = || self.ask(name, registry).map(StdArc::new).map_err(Failed::ForAll);
-        self.calls.share(Key::of_name(name), find, ask).map(|answer| Answer::clone(&answer))
+        let make = || self.make(name, registry);
+        self.calls.share(Key::of_name(name), || found(name, registry), make).map(|answer| Answer::clone(&answer))
+    }
+
+    /// The entry of a name, for a call that waits without a thread.
+    pub(crate) fn list(&self, name: &str) -> Listed<Answer> {
+        self.calls.list(Key::of_name(name))
+    }
+
+    /// As [`find`](Self::find) without waiting; the leader must call [`make`](Self::make).
+    pub(crate) fn enter(
+        listed: &Listed<Answer>,
+        name: &str,
+        registry: &Registry,
+        resume: Resume<StdArc<Answer>>,
+    ) -> Result<Entered<StdArc<Answer>>, Error> {
+        listed.enter_with(usize::MAX, || found(name, registry), resume)
+    }
+
+    /// Asks the resolver.
+    pub(crate) fn make(&self, name: &str, registry: &Registry) -> Result<StdArc<Answer>, Failed> {
+        self.ask(name, registry).map(StdArc::new).map_err(Failed::ForAll)
     }
 
     fn ask(&self, name: &str, registry: &Registry) -> Result<Answer, Error> {
@@ -150,6 +169,10 @@ impl Resolver {
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn found(name: &str, registry: &Registry) -> Option<StdArc<Answer>> {
+    registry.find(name).map(|model| StdArc::new(Some(model)))
 }
 
 #[cfg(all(test, loom))]

@@ -131,9 +131,8 @@ impl<G> Store<G> {
         make: impl FnOnce() -> Result<Arc<G>, Failed>,
     ) -> Result<Arc<G>, Error> {
         let listed = self.list(key);
-        let Some(entry) = &listed.entry else { return Err(Error::runtime_error("the model is gone")) };
         // Each call has the same room, so none is short of it.
-        entry.flight.join(usize::MAX, find, make).result(|| Error::too_large("the model is too large"))
+        listed.entry()?.flight.join(usize::MAX, find, make).result(|| Error::too_large("the model is too large"))
     }
 
     /// The graphs that are alive, in no particular order.
@@ -189,7 +188,17 @@ impl<G> Listed<G> {
     /// Enters the entry's [`SingleFlight`], whose leader must call [`make`](Self::make).
     pub(crate) fn enter(&self, room: usize, resume: Resume<Arc<G>>) -> Result<Entered<Arc<G>>, Error> {
         let entry = self.entry()?;
-        Ok(entry.flight.enter(room, || entry.find(), resume))
+        self.enter_with(room, || entry.find(), resume)
+    }
+
+    /// As [`enter`](Self::enter), for a value that is not stored in the entry: the counterpart of [`Store::share`].
+    pub(crate) fn enter_with(
+        &self,
+        room: usize,
+        find: impl Fn() -> Option<Arc<G>>,
+        resume: Resume<Arc<G>>,
+    ) -> Result<Entered<Arc<G>>, Error> {
+        Ok(self.entry()?.flight.enter(room, find, resume))
     }
 
     /// The run of the entry's leader: builds the graph and enters it.

@@ -15,7 +15,7 @@ use crate::nn::guest::check::{check_config, check_name};
 use crate::nn::guest::closing::closed;
 use crate::nn::guest::holdings::GuestInner;
 use crate::nn::guest::loading::{LoadState, Loaded, Task};
-use crate::nn::guest::plan::{FromBytes, FromConfig, FromName, Plan, Wanted};
+use crate::nn::guest::plan::{Asked, Finished, FromBytes, FromConfig, FromName, Plan, Wanted};
 use crate::nn::inner::{no_parts, total_length};
 use crate::nn::limits::usage::Reservation;
 use crate::nn::telemetry::observe;
@@ -70,8 +70,7 @@ impl Guest {
     }
 
     /// As [`load_by_name`](Self::load_by_name), without blocking. Complete at the first poll if the name has a version.
-    /// The engine's resolver is asked on a thread of the engine.
-    /// Otherwise the result is that of `load_by_name`, with the further errors of [`load_async`](Self::load_async).
+    /// The engine's resolver is asked on a thread of the engine, and loads that wait for its answer have none. Otherwise the result is that of `load_by_name`, with the further errors of [`load_async`](Self::load_async).
     pub fn load_by_name_async(&self, name: &str) -> Load {
         self.start_by_name("load_by_name", name, Ok(()), FromName)
     }
@@ -86,6 +85,7 @@ impl Guest {
         if check.is_ok() && config.trim().is_empty() {
             return self.start_by_name(call, name, check, FromName);
         }
+        let config = config.to_owned();
         self.start_by_name(call, name, check, |wanted| FromConfig::new(wanted, config))
     }
 
@@ -94,7 +94,7 @@ impl Guest {
         call: &'static str,
         name: &str,
         check: Result<(), Error>,
-        plan: impl FnOnce(Wanted) -> P,
+        plan: impl FnOnce(Wanted) -> P + Send + 'static,
     ) -> Load {
         let inner = &self.inner;
         self.start(call, observe::load_by_name_span(&inner.account, name), || {
@@ -103,7 +103,7 @@ impl Guest {
             let slot = inner.reserve_graph(call)?;
             // The model belongs to the host, and counts for no guest.
             let bytes = Reservation::new(&inner.usage, |usage| &usage.graph_bytes, call, 0)?;
-            Ok((slot, bytes, plan(inner.wanted(name)?)))
+            Ok((slot, bytes, Asked::new(inner.wanted(name)?, plan)))
         })
     }
 
@@ -116,21 +116,39 @@ impl Guest {
         let Self { inner } = self;
         let (caller, state) = (Caller::new(span), LoadState::new(call));
         let start = || {
-            let (slot, mut bytes, mut plan) = prepare()?;
+            let (slot, bytes, plan) = prepare()?;
             inner.loads.add(&state)?;
-            if let Some(value) = plan.find(&inner.engine) {
-                let (named, graph) = plan.named(value, &mut bytes)?;
-                state.outcome.complete(Ok(Loaded { named, graph, slot, bytes }));
-                return Ok(());
-            }
-            let shared = (&inner.engine, &inner.usage);
-            Task::new(plan, (slot, bytes), shared, inner.account.id(), &caller, &state).map(Task::start)
+            inner.begin(plan, slot, bytes, &caller, &state)
         };
         if let Err(error) = caller.run(start) {
             state.outcome.complete(Err(error));
         }
         let counters = Arc::clone(&inner.engine.counters);
         Load { state, caller, guest: Arc::downgrade(inner), account: Arc::clone(&inner.account), counters }
+    }
+}
+
+impl GuestInner {
+    /// Completes the load if its graph is there, or gives it a task.
+    fn begin<P: Plan>(
+        &self,
+        mut plan: P,
+        slot: Reservation,
+        mut bytes: Reservation,
+        caller: &Caller,
+        state: &Arc<LoadState>,
+    ) -> Result<(), Error> {
+        let Some(value) = plan.find(&self.engine) else {
+            let shared = (&self.engine, &self.usage);
+            return Task::new(plan, (slot, bytes), shared, self.account.id(), caller, state).map(Task::start);
+        };
+        match plan.finish(value, &mut bytes)? {
+            Finished::There(named, graph) => {
+                state.outcome.complete(Ok(Loaded { named, graph, slot, bytes }));
+                Ok(())
+            }
+            Finished::Then(next) => self.begin(next, slot, bytes, caller, state),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::backend::CancelToken;
 use crate::nn::graphs::flight::{Entered, LeaderGuard, Outcome as Flown, Place, Resume, Resumed};
 use crate::nn::graphs::loaded::Named;
 use crate::nn::guest::closing::closed;
-use crate::nn::guest::plan::Plan;
+use crate::nn::guest::plan::{Finished, Plan};
 use crate::nn::inner::Inner;
 use crate::nn::limits::usage::{Reservation, Usage};
 use crate::nn::schedule::admission::{Admission, Full, Permit, Ticket, Withdrawn};
@@ -239,7 +239,8 @@ impl<P: Plan> Task<P> {
         if let Some(leader) = self.lead.take() {
             return self.make(leader);
         }
-        let entry = match self.plan.entry(&self.engine) {
+        let engine = StdArc::clone(&self.engine);
+        let entry = match self.plan.entry(&engine) {
             Ok(entry) => entry,
             Err(error) => return self.end(Err(error)),
         };
@@ -248,7 +249,7 @@ impl<P: Plan> Task<P> {
             return self.end(Err(cancelled()));
         }
         // It succeeds on a thread of the pool.
-        self.thread = self.engine.loaders.reserve().ok();
+        self.thread = engine.loaders.reserve().ok();
         let state = StdArc::clone(&self.ending.0);
         let parked: Parked<P> = StdArc::new(Mutex::new(Some(self)));
         let its = StdArc::clone(&parked);
@@ -266,7 +267,7 @@ impl<P: Plan> Task<P> {
                 if let Some(task) = take(&parked) {
                     match entered {
                         Ok(Entered::Leader(leader)) => task.make(leader),
-                        Ok(Entered::Ended(outcome)) => task.finish(outcome),
+                        Ok(Entered::Ended(outcome)) => task.finish(outcome, Task::find_or_make),
                         Ok(Entered::Waits(_)) => {}
                         Err(error) => task.end(Err(error)),
                     }
@@ -277,13 +278,13 @@ impl<P: Plan> Task<P> {
 
     fn make(mut self, leader: LeaderGuard<P::Value>) {
         let outcome = leader.lead(|| self.plan.make(&self.engine));
-        self.finish(outcome);
+        self.finish(outcome, Task::find_or_make);
     }
 
     /// Called on the thread of another load, whose build has ended.
     fn resume(mut self, resumed: Resumed<P::Value>) {
         match resumed {
-            Resumed::Ended(outcome) => self.finish(outcome),
+            Resumed::Ended(outcome) => self.finish(outcome, Task::start),
             Resumed::Next(leader) => {
                 self.lead = Some(leader);
                 let engine = StdArc::clone(&self.engine);
@@ -301,17 +302,26 @@ impl<P: Plan> Task<P> {
         self.start();
     }
 
-    fn finish(self, outcome: Flown<P::Value>) {
-        match outcome.result(|| self.plan.short()) {
-            Ok(value) => {
-                let Self { plan, slot, mut bytes, counted, ending, .. } = self;
-                let named = plan.named(value, &mut bytes);
-                // Before the caller can start the next load.
-                drop(counted);
-                ending.0.outcome.complete(named.map(|(named, graph)| Loaded { named, graph, slot, bytes }));
+    /// Uses the value, or goes on with the plan that follows by calling `go_on`.
+    fn finish(self, outcome: Flown<P::Value>, go_on: fn(Task<P::Next>)) {
+        let value = match outcome.result(|| self.plan.short()) {
+            Ok(value) => value,
+            Err(error) => return self.end(Err(error)),
+        };
+        let Self { plan, guest, caller, slot, mut bytes, thread, engine, counted, ending, .. } = self;
+        let result = match plan.finish(value, &mut bytes) {
+            Ok(Finished::Then(plan)) => {
+                return go_on(Task { lead: None, plan, guest, caller, slot, bytes, thread, engine, counted, ending });
             }
-            Err(error) => self.end(Err(error)),
-        }
+            Ok(Finished::There(named, graph)) => Ok(Loaded { named, graph, slot, bytes }),
+            Err(error) => {
+                drop((slot, bytes));
+                Err(error)
+            }
+        };
+        // Before the caller can start the next load.
+        drop(counted);
+        ending.0.outcome.complete(result);
     }
 
     /// Releases everything that the load holds, and completes its result.

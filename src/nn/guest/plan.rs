@@ -10,6 +10,7 @@ use crate::nn::graphs::graph::Graph;
 use crate::nn::graphs::loaded::Named;
 use crate::nn::graphs::model::{NamedModel, Version};
 use crate::nn::graphs::registry::no_model;
+use crate::nn::graphs::resolver::{Answer, Resolver};
 use crate::nn::graphs::store::{Key, Listed, short_of};
 use crate::nn::inner::{Inner, total_length};
 use crate::nn::limits::usage::{Reservation, Usage};
@@ -20,17 +21,27 @@ use crate::sync::Arc;
 pub(crate) const HASHED_AT_ONCE: usize = 64 << 10;
 
 /// Enters the single flight of a plan; see [`SingleFlight::enter`](crate::nn::graphs::flight::SingleFlight::enter).
-pub(crate) type Entry<T> = Box<dyn FnOnce(Resume<T>) -> Result<Entered<T>, Error>>;
+pub(crate) type Entry<'a, T> = Box<dyn FnOnce(Resume<T>) -> Result<Entered<T>, Error> + 'a>;
+
+/// The end of a plan.
+pub(crate) enum Finished<N> {
+    /// What a handle refers to, and the number of its graph.
+    There(Named, u64),
+    /// The load goes on with another plan.
+    Then(N),
+}
 
 /// What to load, in the steps of an asynchronous load.
 pub(crate) trait Plan: Send + 'static {
     type Value: Clone + Send + 'static;
+    /// The plan that follows; the plan itself if none does.
+    type Next: Plan;
 
     /// The value, if it is there. Quick, and waits for nothing.
     fn find(&mut self, engine: &Inner) -> Option<Self::Value>;
 
     /// Prepares the search for the value and for its single flight. May take long.
-    fn entry(&mut self, engine: &Inner) -> Result<Entry<Self::Value>, Error>;
+    fn entry<'a>(&mut self, engine: &'a Inner) -> Result<Entry<'a, Self::Value>, Error>;
 
     /// Makes the value, as the leader of the flight.
     fn make(&mut self, engine: &Inner) -> Result<Self::Value, Failed>;
@@ -38,8 +49,8 @@ pub(crate) trait Plan: Send + 'static {
     /// The error where another load's build has shown that the guest's room is too small.
     fn short(&self) -> Error;
 
-    /// What a handle of the value refers to, and the number of its graph; takes its share of the guest's bytes.
-    fn named(self, value: Self::Value, bytes: &mut Reservation) -> Result<(Named, u64), Error>;
+    /// Uses the value, and takes its share of the guest's bytes. Quick.
+    fn finish(self, value: Self::Value, bytes: &mut Reservation) -> Result<Finished<Self::Next>, Error>;
 }
 
 /// A model from its bytes.
@@ -85,6 +96,7 @@ impl FromBytes {
 
 impl Plan for FromBytes {
     type Value = StdArc<Graph>;
+    type Next = Self;
 
     fn find(&mut self, engine: &Inner) -> Option<StdArc<Graph>> {
         if total_length(&self.parts) > HASHED_AT_ONCE {
@@ -93,7 +105,7 @@ impl Plan for FromBytes {
         engine.store.find(self.key().ok()?)
     }
 
-    fn entry(&mut self, engine: &Inner) -> Result<Entry<StdArc<Graph>>, Error> {
+    fn entry<'a>(&mut self, engine: &'a Inner) -> Result<Entry<'a, StdArc<Graph>>, Error> {
         let given = total_length(&self.parts);
         if self.reserved.is_none() {
             self.reserved = Some(engine.reserve_for_model(|usage| &usage.graph_bytes, given)?);
@@ -114,10 +126,10 @@ impl Plan for FromBytes {
         short_of(self.room)
     }
 
-    fn named(self, graph: StdArc<Graph>, bytes: &mut Reservation) -> Result<(Named, u64), Error> {
+    fn finish(self, graph: StdArc<Graph>, bytes: &mut Reservation) -> Result<Finished<Self>, Error> {
         bytes.settle(graph.bytes())?;
         let number = graph.origin().id;
-        Ok((Named::Graph(graph), number))
+        Ok(Finished::There(Named::Graph(graph), number))
     }
 }
 
@@ -151,17 +163,69 @@ impl Wanted {
     }
 }
 
+/// The model of a name, which the resolver is asked for if it is not known. The plan of the model follows.
+pub(crate) struct Asked<P> {
+    wanted: Wanted,
+    then: Box<dyn FnOnce(Wanted) -> P + Send>,
+    listed: Option<Listed<Answer>>,
+}
+
+impl<P> Asked<P> {
+    pub(crate) fn new(wanted: Wanted, then: impl FnOnce(Wanted) -> P + Send + 'static) -> Self {
+        Self { wanted, then: Box::new(then), listed: None }
+    }
+
+    fn resolver<'a>(&self, engine: &'a Inner) -> Result<&'a Resolver, Error> {
+        engine.resolver_of(&self.wanted.engine_name).ok_or_else(|| no_model(&self.wanted.name).into())
+    }
+}
+
+impl<P: Plan> Plan for Asked<P> {
+    type Value = StdArc<Answer>;
+    type Next = P;
+
+    fn find(&mut self, _: &Inner) -> Option<StdArc<Answer>> {
+        self.wanted.model.as_ref().map(|model| StdArc::new(Some(Arc::clone(model))))
+    }
+
+    fn entry<'a>(&mut self, engine: &'a Inner) -> Result<Entry<'a, StdArc<Answer>>, Error> {
+        let resolver = self.resolver(engine)?;
+        let (listed, name) = (resolver.list(&self.wanted.engine_name), self.wanted.engine_name.clone());
+        self.listed = Some(listed.again());
+        Ok(Box::new(move |resume| Resolver::enter(&listed, &name, &engine.registry, resume)))
+    }
+
+    fn make(&mut self, engine: &Inner) -> Result<StdArc<Answer>, Failed> {
+        let resolver = self.resolver(engine).map_err(Failed::ForAll)?;
+        resolver.make(&self.wanted.engine_name, &engine.registry)
+    }
+
+    fn short(&self) -> Error {
+        Error::too_large("the model is too large")
+    }
+
+    fn finish(self, answer: StdArc<Answer>, _: &mut Reservation) -> Result<Finished<P>, Error> {
+        let Self { mut wanted, then, .. } = self;
+        wanted.model.clone_from(&answer);
+        if wanted.model.is_none() {
+            return Err(no_model(&wanted.name).into());
+        }
+        Ok(Finished::Then(then(wanted)))
+    }
+}
+
 /// A model by its name.
 pub(crate) struct FromName(pub(crate) Wanted);
 
 impl Plan for FromName {
     type Value = Arc<Version>;
+    type Next = Self;
 
     fn find(&mut self, _: &Inner) -> Option<Arc<Version>> {
         self.0.model.as_ref()?.current()
     }
 
-    fn entry(&mut self, engine: &Inner) -> Result<Entry<Arc<Version>>, Error> {
+    fn entry<'a>(&mut self, engine: &'a Inner) -> Result<Entry<'a, Arc<Version>>, Error> {
         let model = self.0.get(engine)?;
         Ok(Box::new(move |resume| Ok(model.enter(resume))))
     }
@@ -174,9 +238,9 @@ impl Plan for FromName {
         Error::too_large("the model is too large")
     }
 
-    fn named(self, version: Arc<Version>, _: &mut Reservation) -> Result<(Named, u64), Error> {
+    fn finish(self, version: Arc<Version>, _: &mut Reservation) -> Result<Finished<Self>, Error> {
         let model = self.0.model.ok_or_else(model_is_gone)?;
-        Ok((Named::Model(model), version.graph.origin().id))
+        Ok(Finished::There(Named::Model(model), version.graph.origin().id))
     }
 }
 
@@ -197,8 +261,8 @@ struct KnownSource {
 }
 
 impl FromConfig {
-    pub(crate) fn new(wanted: Wanted, config: &str) -> Self {
-        Self { wanted, config: config.to_owned(), known: None, listed: None }
+    pub(crate) fn new(wanted: Wanted, config: String) -> Self {
+        Self { wanted, config, known: None, listed: None }
     }
 
     fn known(&mut self, engine: &Inner) -> Result<KnownSource, Error> {
@@ -215,6 +279,7 @@ impl FromConfig {
 
 impl Plan for FromConfig {
     type Value = StdArc<Configured>;
+    type Next = Self;
 
     fn find(&mut self, engine: &Inner) -> Option<StdArc<Configured>> {
         // A model that the resolver is to be asked for is not in memory.
@@ -223,7 +288,7 @@ impl Plan for FromConfig {
         model.configurations().find(&self.config, generation)
     }
 
-    fn entry(&mut self, engine: &Inner) -> Result<Entry<StdArc<Configured>>, Error> {
+    fn entry<'a>(&mut self, engine: &'a Inner) -> Result<Entry<'a, StdArc<Configured>>, Error> {
         let KnownSource { model, generation, .. } = self.known(engine)?;
         let listed = model.configurations().list(&self.config, generation);
         self.listed = Some(listed.again());
@@ -241,9 +306,9 @@ impl Plan for FromConfig {
         Error::too_large("the model is too large")
     }
 
-    fn named(self, configured: StdArc<Configured>, _: &mut Reservation) -> Result<(Named, u64), Error> {
+    fn finish(self, configured: StdArc<Configured>, _: &mut Reservation) -> Result<Finished<Self>, Error> {
         let number = configured.graph().origin().id;
-        Ok((Named::Configured(configured), number))
+        Ok(Finished::There(Named::Configured(configured), number))
     }
 }
 

@@ -62,12 +62,13 @@ struct Model(Arc<Shared>);
 
 impl Plan for Model {
     type Value = u32;
+    type Next = Self;
 
     fn find(&mut self, _: &Inner) -> Option<u32> {
         None
     }
 
-    fn entry(&mut self, _: &Inner) -> Result<Entry<u32>, Error> {
+    fn entry<'a>(&mut self, _: &'a Inner) -> Result<Entry<'a, u32>, Error> {
         let shared = Arc::clone(&self.0);
         Ok(Box::new(move |resume| Ok(shared.flight.enter(1, || shared.find(), resume))))
     }
@@ -80,9 +81,9 @@ impl Plan for Model {
         Error::too_large("short")
     }
 
-    fn named(self, _: u32, _: &mut Reservation) -> Result<(Named, u64), Error> {
+    fn finish(self, _: u32, _: &mut Reservation) -> Result<Finished<Self>, Error> {
         let model = NamedModel::new("m", ModelSource::bytes(&[][..]), Encoding::Onnx, Target::Cpu);
-        Ok((Named::Model(Arc::new(model)), 0))
+        Ok(Finished::There(Named::Model(Arc::new(model)), 0))
     }
 }
 
