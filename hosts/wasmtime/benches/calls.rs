@@ -332,7 +332,7 @@ fn memory() {
     thread::sleep(Duration::from_millis(300));
     let hundred = resident().unwrap() - before;
     println!("  1 store {} KiB, 100 stores {} KiB more than none", one >> 10, hundred >> 10);
-    let whole = |bytes: usize| (before + bytes) as f64 / (1 << 20) as f64;
+    let whole = |bytes: usize| (before + bytes) as f64 / f64::from(1 << 20);
     println!("  the whole process: {:.1} MiB and {:.1} MiB", whole(one), whole(hundred));
     verdict("the process with 100 stores at most 1.1 times that with 1", whole(hundred) <= 1.1 * whole(one));
     black_box(stores);

@@ -18,8 +18,7 @@ impl Backends {
 
     /// Whether a backend supports the encoding and target. True if one panics, so that the load reports it.
     pub(crate) fn support(&self, counters: &Counters, encoding: Encoding, target: Target) -> bool {
-        let supports = |backend: &Box<dyn Backend>| shield(counters, || backend.supports(encoding, target));
-        self.0.iter().any(|backend| supports(backend).unwrap_or(true))
+        self.0.iter().any(|backend| shield(counters, || backend.supports(encoding, target)).unwrap_or(true))
     }
 
     /// The files beside the parts that the first backend that supports the encoding and target will read.
