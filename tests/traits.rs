@@ -30,8 +30,8 @@ mod nn {
     use graphpool::backend::{CancelToken, ComputeControl, LoadRequest};
     use graphpool::nn::{
         Bf16Bits, Compute, Encoding, Engine, EngineBuilder, EngineLimits, Error, ErrorCode, ErrorKind, F16Bits,
-        GraphInfo, Guest, GuestBuilder, GuestPolicy, Limits, ModelError, ModelInfo, ModelSource, Stats, Target, Tensor,
-        TensorDescription, TensorId, TensorType, TensorView,
+        GraphInfo, Guest, GuestBuilder, GuestPolicy, Limits, Load, ModelBytes, ModelError, ModelInfo, ModelSource,
+        Stats, Target, Tensor, TensorDescription, TensorId, TensorType, TensorView,
     };
 
     use super::{Debug, Hash, shared, value};
@@ -53,6 +53,8 @@ mod nn {
         moved::<EngineBuilder>();
         moved::<GuestBuilder>();
         future::<Compute>();
+        future::<Load>();
+        shared::<ModelBytes>();
         future::<Compute<Vec<Tensor>>>();
         error::<Error>();
         error::<ModelError>();

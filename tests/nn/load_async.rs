@@ -277,6 +277,27 @@ fn the_end_of_the_guest_ends_its_loads_wherever_they_are() {
 }
 
 #[test]
+fn a_cancel_of_all_ends_the_loads_and_a_close_refuses_later_ones() {
+    let watch = Watch::default();
+    let engine = engine(&watch, 1, 10);
+    let guest = engine.guest();
+    let running = start(&guest, "gate load");
+    watch.wait_for(1);
+    let queued = start(&guest, "queued");
+    assert_eq!((guest.cancel_all(), guest.cancel_all()), (2, 0));
+    for load in [running, queued] {
+        assert_eq!(block_on(load).unwrap_err().message(), "load: cancelled before it ended");
+    }
+    let later = start(&guest, "later");
+    guest.close();
+    assert_eq!(block_on(later).unwrap_err().message(), "load: the guest is closed");
+    assert_eq!(block_on(start(&guest, "anything")).unwrap_err().message(), "load: the guest is closed");
+    watch.open();
+    eventually(|| is_quiet(&engine));
+    assert_eq!(watch.loads(), 1);
+}
+
+#[test]
 fn a_result_that_was_not_taken_is_released_with_the_guest() {
     let watch = Watch::default();
     let engine = watch.engine();

@@ -104,10 +104,10 @@ impl Guest {
         self.inner.refused(call, error)
     }
 
-    /// Ends the guest, from any thread and for all clones: cancels every compute, releases every graph and context as
-    /// [`unload`](Self::unload) and [`drop_context`](Self::drop_context) do, and refuses later calls with
-    /// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) and the message `the guest is closed`. This is for a
-    /// watchdog that ends an instance whose threads are still inside calls, and that knows none of its handles.
+    /// Ends the guest, from any thread and for all clones: cancels every compute and asynchronous load, releases every
+    /// graph and context as [`unload`](Self::unload) and [`drop_context`](Self::drop_context) do, and refuses later
+    /// calls with [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) and the message `the guest is closed`. This is
+    /// for a watchdog that ends an instance whose threads are still inside calls, and that knows none of its handles.
     ///
     /// When this has returned, no compute of the guest begins any more, and those that had begun are cancelled. A load
     /// that is in progress gives the same error as a later one, at the end of its build. Other calls in progress

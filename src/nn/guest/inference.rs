@@ -152,7 +152,8 @@ impl Guest {
     }
 
     /// Cancels every compute of the guest that runs or waits, from any thread, as [`cancel`](Self::cancel) does; those
-    /// of contexts that the guest has dropped meanwhile, too. Returns their number. Later computes are not affected.
+    /// of contexts that the guest has dropped meanwhile, too; and its asynchronous loads. Returns their number. Later
+    /// calls are not affected.
     #[expect(clippy::must_use_candidate, reason = "called for its effect")]
     pub fn cancel_all(&self) -> usize {
         self.inner.cancel_all()

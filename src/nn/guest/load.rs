@@ -25,8 +25,8 @@ use crate::nn::{Encoding, Error, ErrorKind, Guest, Target};
 
 /// Asynchronous loads, for hosts whose threads must not block.
 ///
-/// Each returns a [`Load`] at once. A graph that is in memory is there at the first poll. Any other is built on a thread
-/// of the engine, and a load of a model that another load builds waits for it without a thread.
+/// Each returns a [`Load`] at once. A graph that is in memory is there at the first poll. Any other is built on a
+/// thread of the engine, and a load of a model that another load builds waits for it without a thread.
 impl Guest {
     /// As [`load`](Self::load), without blocking. The parts are `Vec<u8>`, `Arc<[u8]>`, `&'static [u8]` or what else
     /// becomes a [`ModelBytes`], and are not copied. The load keeps them until it ends.
@@ -70,7 +70,8 @@ impl Guest {
     }
 
     /// As [`load_by_name`](Self::load_by_name), without blocking. Complete at the first poll if the name has a version.
-    /// The engine's resolver is asked on a thread of the engine, and loads that wait for its answer have none. Otherwise the result is that of `load_by_name`, with the further errors of [`load_async`](Self::load_async).
+    /// The engine's resolver is asked on a thread of the engine, and loads that wait for its answer have none.
+    /// Otherwise the result is that of `load_by_name`, with the further errors of [`load_async`](Self::load_async).
     pub fn load_by_name_async(&self, name: &str) -> Load {
         self.start_by_name("load_by_name", name, Ok(()), FromName)
     }
@@ -157,8 +158,8 @@ impl GuestInner {
 ///
 /// It works with any executor. The load goes on whether it is polled or not, and the poll that returns the handle makes
 /// it. The load is cancelled when the future or the guest is dropped: the future does not keep the guest alive. A load
-/// that waits then ends at once, and a build that runs goes on for the loads that wait for it; without any, its graph is
-/// released at its end.
+/// that waits then ends at once, and a build that runs goes on for the loads that wait for it; without any, its graph
+/// is released at its end.
 #[must_use = "a load that is dropped is cancelled"]
 pub struct Load {
     state: Arc<LoadState>,

@@ -338,7 +338,8 @@ impl<P: Plan> Task<P> {
             Withdrawn::Displaced => {
                 let (call, queue) = (self.ending.0.call, self.engine.loading.queue_bound());
                 let error = format!(
-                    "{call}: the engine's queue of {queue} loads was full, and a guest with fewer of them took this place"
+                    "{call}: the engine's queue of {queue} loads was full, and a guest with fewer of them took this \
+                     place"
                 );
                 Error::limit(ErrorKind::Busy, error)
             }
