@@ -218,24 +218,26 @@ fn calls() {
     println!("a call of a model that does nothing, ns above an empty call; 1 KB in, 1 KB out");
     let nothing = || ModelSource::bytes(vec![0]);
     let blocking = host(Engine::new(Nothing), nothing(), Way::Blocking);
-    let inline = Engine::builder(Nothing).build();
-    let asynchronous = host(inline, nothing(), Way::Async);
-    let mut rows = Vec::new();
-    for (host, way, name) in [(&blocking, Way::Blocking, "blocking"), (&asynchronous, Way::Async, "async")] {
-        for by_export in [false, true] {
-            let name = format!("{name}, memory by {}", if by_export { "export" } else { "name" });
-            rows.push((name, host.open(by_export), way, CALLS.map(|_| Vec::new())));
-        }
-    }
+    let threaded = host(Engine::new(Nothing), nothing(), Way::Async);
+    let inline = Engine::builder(Nothing).with_inline_computes(Duration::from_micros(100)).build();
+    let inline = host(inline, nothing(), Way::Async);
+    let mut rows = [
+        ("blocking, memory by name", blocking.open(false), Way::Blocking, 20_000),
+        ("blocking, memory by export", blocking.open(true), Way::Blocking, 20_000),
+        ("async, memory by name", inline.open(false), Way::Async, 20_000),
+        ("async, memory by export", inline.open(true), Way::Async, 20_000),
+        ("async, computes on threads of the engine", threaded.open(true), Way::Async, 500),
+    ]
+    .map(|(name, opened, way, computes)| (name, opened, way, computes, CALLS.map(|_| Vec::new())));
     for _ in 0..ROUNDS {
-        for (_, opened, way, times) in &mut rows {
+        for (_, opened, way, computes, times) in &mut rows {
             for (call, times) in CALLS.into_iter().zip(times) {
-                let count = if *way == Way::Async && call == "compute" { 500 } else { 20_000 };
+                let count = if call == "compute" { *computes } else { 20_000 };
                 times.push(opened.time(call, count, *way));
             }
         }
     }
-    for (name, _, way, times) in rows {
+    for (name, _, way, _, times) in rows {
         let [empty, set_input, compute, get_output] = times.map(median);
         let above = [set_input, compute, get_output].map(|time| time - empty);
         let [set_input, compute, get_output] = above;
