@@ -2,10 +2,10 @@
 # Builds the guest programs of hosts/wasmtime/guests into .cache/guests: modules and a component for the runner, the
 # tests and the comparison of hosts.
 #
-# The C ones need clang with the target wasm32, wasi-libc and compiler-rt for wasm32. Where they are not installed, and on
-# Debian and its kin, they are downloaded and unpacked under .cache, without root: 45 MB, or 150 with the Rust toolchain.
-# The Rust one is built by rustup's toolchain if it has the target wasm32-wasip1, else by Debian's rustc-web with a
-# standard library built from source (a minute). The linkers are the toolchain's own.
+# The C ones need clang with the target wasm32, wasi-libc and compiler-rt for wasm32. If one is missing, all are
+# downloaded from Debian or Ubuntu and unpacked under .cache, without root: 45 MB, or 150 MB with the Rust toolchain.
+# The Rust one is built by rustup's toolchain if it has the target wasm32-wasip1, else by Debian's rustc-web, with a
+# standard library that is built from source (a minute). The linkers are those of rustup's toolchain.
 #
 #     scripts/build_guests.sh [--c-only]
 set -euo pipefail
@@ -33,7 +33,7 @@ unpack() {
 
 update() {
     command -v apt-get dpkg >/dev/null || {
-        echo "no apt-get: install clang, wasi-libc and compiler-rt for wasm32 (rustup target add wasm32-wasip1 for Rust)" >&2
+        echo "no apt-get: install clang, wasi-libc and compiler-rt for wasm32, and rustup's target wasm32-wasip1" >&2
         exit 1
     }
     if [ ! -d "$out/apt/lists" ]; then
@@ -44,13 +44,14 @@ update() {
 
 # The packages that the given ones depend on, of those names.
 dependencies_of() {
-    apt cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances "$@" |
+    apt cache depends --recurse --important "$@" |
         grep -E '^(libllvm|libclang-cpp|libclang-common|libstd-rust)' | sort -u
 }
 
 # Sets what the C guests are built with, if `$1` (empty for the system) has all of it.
 find_c() {
-    clang=$(newest "$1/usr/bin/clang-[0-9]*") builtins=$(newest "$1/usr/lib/llvm-*/lib/clang/*/lib/wasi/*builtins-wasm32.a")
+    clang=$(newest "$1/usr/bin/clang-[0-9]*")
+    builtins=$(newest "$1/usr/lib/llvm-*/lib/clang/*/lib/wasi/libclang_rt.builtins-wasm32.a")
     headers=$1/usr/include/wasm32-wasi libraries=$1/usr/lib/wasm32-wasi
     [ -n "$clang" ] && [ -n "$builtins" ] && [ -d "$headers" ] && [ -d "$libraries" ]
 }
@@ -59,7 +60,7 @@ newest() {
 }
 find_c "" || find_c "$debian" || {
     update
-    version=$(apt cache search --names-only '^libclang-rt-[0-9]+-dev-wasm32$' | grep -oE '[0-9]+' | sort -n | uniq | awk '$1 != 32' | tail -1)
+    version=$(apt cache search --names-only '^libclang-rt-[0-9]+-dev-wasm32$' | cut -d- -f3 | sort -n | tail -1)
     mapfile -t more < <(dependencies_of "clang-$version" | grep -E -- "[a-z-]$version(-dev)?$")
     unpack "clang-$version" "libclang-rt-$version-dev-wasm32" wasi-libc "${more[@]}"
     find_c "$debian"
@@ -95,10 +96,9 @@ if [ "${1:-}" != --c-only ]; then
             unpack rustc-web rust-web-src "${more[@]}"
         }
         # RUSTC_BOOTSTRAP: the standard library comes as source only.
-        RUSTC=$debian/usr/bin/rustc RUSTC_BOOTSTRAP=1 \
-            CARGO_TARGET_WASM32_WASIP1_LINKER=$linkers/rust-lld \
-            CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="-Clink-self-contained=no -L $libraries -Clink-arg=$out/objects/crt.o" \
-            "${build[@]}" -Zbuild-std=std,panic_abort
+        flags="-Clink-self-contained=no -Clink-arg=$out/objects/crt.o -L $libraries"
+        RUSTC=$debian/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_WASIP1_LINKER=$linkers/rust-lld \
+            CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS=$flags "${build[@]}" -Zbuild-std=std,panic_abort
     fi
     cp "$out/rust/wasm32-wasip1/release/graphpool-rust-guest.wasm" "$out/classify_rust.wasm"
 fi

@@ -5,7 +5,8 @@
 
 #include <stdint.h>
 
-#define OF(interface, name) __attribute__((import_module("wasi:nn/" interface "@0.2.0-rc-2024-10-28"), import_name(name)))
+#define VERSION "@0.2.0-rc-2024-10-28"
+#define OF(interface, name) __attribute__((import_module("wasi:nn/" interface VERSION), import_name(name)))
 
 enum encoding { OPENVINO, ONNX, TENSORFLOW, PYTORCH, TENSORFLOWLITE, GGML, AUTODETECT };
 enum target { CPU, GPU, TPU };

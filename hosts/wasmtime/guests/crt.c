@@ -1,5 +1,5 @@
-// The start of a command: constructors, main, destructors. wasi-libc of 2022 leaves the constructors to the linker, which
-// wraps every export with them; the canonical ABI calls such exports more than once.
+// The start of a command: constructors, main, destructors. wasi-libc of 2022 leaves the constructors to the linker,
+// which wraps every export with them; the canonical ABI calls such exports more than once.
 
 #include <stdlib.h>
 

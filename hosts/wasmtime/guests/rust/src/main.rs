@@ -13,7 +13,9 @@ use wasi_nn::{ExecutionTarget, GraphBuilder, GraphEncoding, TensorType};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = env::args().skip(1).collect::<Vec<_>>();
-    let [model, images, rows @ ..] = arguments.as_slice() else { return Err("usage: classify MODEL IMAGES [ROWS]".into()) };
+    let [model, images, rows @ ..] = arguments.as_slice() else {
+        return Err("usage: classify MODEL IMAGES [ROWS]".into());
+    };
     let rows = rows.first().map_or(Ok(usize::MAX), |rows| rows.parse())?;
     let builder = GraphBuilder::new(GraphEncoding::Onnx, ExecutionTarget::CPU);
     let graph =
