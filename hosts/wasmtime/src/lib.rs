@@ -41,6 +41,8 @@ mod ctx;
 #[cfg(any(feature = "witx", feature = "wit"))]
 mod limits;
 mod preload;
+#[cfg(any(feature = "witx", feature = "wit"))]
+mod span;
 #[cfg(feature = "wit")]
 pub mod wit;
 #[cfg(feature = "witx")]
