@@ -8,4 +8,5 @@ cargo +nightly -V >/dev/null 2>&1 || {
 }
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/docs
 RUSTDOCFLAGS="--cfg docsrs -D warnings" \
-    cargo +nightly doc --locked --target-dir "$target" -p graphpool -p graphpool-candle --all-features --no-deps --lib
+    cargo +nightly doc --locked --target-dir "$target" --all-features --no-deps --lib \
+    -p graphpool -p graphpool-candle -p graphpool-wasmtime

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Both packages build with the Rust version that Cargo.toml promises. Skipped with a message where it is not installed.
+# Every package builds with the Rust version that Cargo.toml promises. Skipped with a message where it is not installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
@@ -8,4 +8,5 @@ rustup run "$version" cargo -V || {
     exit 0
 }
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/msrv
-rustup run "$version" cargo check --locked --target-dir "$target" -p graphpool -p graphpool-candle --all-features --lib
+packages=(-p graphpool -p graphpool-candle -p graphpool-wasmtime)
+rustup run "$version" cargo check --locked --target-dir "$target" "${packages[@]}" --all-features --lib

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a dependent gets: both packages as they would be published, unpacked, and a crate outside of the repository that
+# What a dependent gets: the packages as they would be published, unpacked, and a crate outside of the repository that
 # depends on them and runs the README's first example. Checks what the packages hold, too.
 #
 # Two minutes on two cores where nothing is built yet. What is built stays in the target directory.
@@ -10,17 +10,18 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/package-check
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# The pair at once: the second is resolved with the first as it is here, which need not be published yet.
+# All at once: each is resolved with the others as they are here, which need not be published yet.
 rm -rf "$target/package"
-cargo package --quiet --locked --no-verify --allow-dirty --target-dir "$target" -p graphpool -p graphpool-candle
-for name in graphpool graphpool-candle; do
+packages=(graphpool graphpool-candle graphpool-wasmtime)
+cargo package --quiet --locked --no-verify --allow-dirty --target-dir "$target" "${packages[@]/#/-p}"
+for name in "${packages[@]}"; do
     mkdir "$work/$name"
     tar -xzf "$target/package/$name"-[0-9]*.crate -C "$work/$name" --strip-components 1
     for file in Cargo.toml README.md LICENSE-MIT LICENSE-APACHE src/lib.rs; do
         [ -s "$work/$name/$file" ] || { echo "the package $name lacks $file" >&2 && exit 1; }
     done
     extra=$(cd "$work/$name" && find . -type f | grep -vE '^./(Cargo\.(toml|toml\.orig|lock)|\.cargo_vcs_info\.json|build\.rs|README\.md|CHANGELOG\.md|SECURITY\.md|LICENSE-(MIT|APACHE))$' |
-        grep -vE '^./src/.*\.(rs|md)$' || true)
+        grep -vE '^./(src/.*\.(rs|md)|wit/.*\.wit)$' || true)
     extra+=$(cd "$work/$name" && find . -type d -name tests)
     [ -z "$extra" ] || { printf 'the package %s holds what nobody who depends on it needs:\n%s\n' "$name" "$extra" >&2 && exit 1; }
 done

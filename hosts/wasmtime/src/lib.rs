@@ -40,12 +40,16 @@
 mod ctx;
 #[cfg(any(feature = "witx", feature = "wit"))]
 mod limits;
+mod preload;
+#[cfg(any(feature = "witx", feature = "wit"))]
+mod span;
 #[cfg(feature = "wit")]
 pub mod wit;
 #[cfg(feature = "witx")]
 pub mod witx;
 
 pub use ctx::WasiNnCtx;
+pub use preload::{preload, split_graph};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -5,10 +5,13 @@
 
 use graphpool::GuestHandle;
 use graphpool::nn::{self, Encoding, Guest, Target};
+#[cfg(feature = "async")]
+use tracing::Instrument as _;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceType, WasmList};
 
 use crate::limits::{MAX_PARTS, at_most};
+use crate::span;
 use crate::wit::bindings::{ExecutionTarget, GraphEncoding};
 use crate::wit::errors::Error;
 use crate::wit::inference::GraphExecutionContext;
@@ -105,6 +108,7 @@ pub(super) fn link<T: 'static>(linker: &mut Linker<T>, get: Get<T>) -> wasmtime:
         Ok(())
     })?;
     graphs.func_wrap("[method]graph.init-execution-context", move |mut store, (graph,): (Resource<Graph>,)| {
+        let _span = span::call("init-execution-context").entered();
         Ok((get(store.data_mut()).init_execution_context(&graph),))
     })
 }
@@ -112,6 +116,7 @@ pub(super) fn link<T: 'static>(linker: &mut Linker<T>, get: Get<T>) -> wasmtime:
 pub(super) fn link_sync<T: 'static>(linker: &mut Linker<T>, get: Get<T>) -> wasmtime::Result<()> {
     let mut graphs = linker.instance(INTERFACE)?;
     graphs.func_wrap("load", move |mut store, arguments: LoadArguments| {
+        let _span = span::call("load").entered();
         let loaded = Model::read(&mut store, get, arguments)?.and_then(|model| {
             // Without a copy: the guest does not run meanwhile.
             let parts: Vec<&[u8]> = model.parts(&store).collect();
@@ -120,6 +125,7 @@ pub(super) fn link_sync<T: 'static>(linker: &mut Linker<T>, get: Get<T>) -> wasm
         Ok((get(store.data_mut()).loaded(loaded),))
     })?;
     graphs.func_wrap("load-by-name", move |mut store, (name,): (String,)| {
+        let _span = span::call("load-by-name").entered();
         let mut view = get(store.data_mut());
         let loaded = view.ctx.guest().load_by_name(&name);
         Ok((view.loaded(loaded),))
@@ -135,7 +141,7 @@ pub(super) fn link_async<T: Send + 'static>(linker: &mut Linker<T>, get: Get<T>)
             let loaded = match Model::read(&mut store, get, arguments)? {
                 Ok(model) => {
                     let parts: Vec<Vec<u8>> = model.parts(&store).map(<[u8]>::to_vec).collect();
-                    model.guest.load_async(parts, model.encoding, model.target).await
+                    model.guest.load_async(parts, model.encoding, model.target).instrument(span::call("load")).await
                 }
                 Err(error) => Err(error),
             };
@@ -145,7 +151,7 @@ pub(super) fn link_async<T: Send + 'static>(linker: &mut Linker<T>, get: Get<T>)
     graphs.func_wrap_async("load-by-name", move |mut store, (name,): (String,)| {
         Box::new(async move {
             let load = get(store.data_mut()).ctx.guest().load_by_name_async(&name);
-            let loaded = load.await;
+            let loaded = load.instrument(span::call("load-by-name")).await;
             Ok((get(store.data_mut()).loaded(loaded),))
         })
     })

@@ -2,8 +2,11 @@
 
 use graphpool::GuestHandle;
 use graphpool::nn::{self, Guest, TensorDescription, TensorId, TensorView};
+#[cfg(feature = "async")]
+use tracing::Instrument as _;
 use wasmtime::component::{Linker, Resource, ResourceTableError, ResourceType};
 
+use crate::span;
 use crate::wit::errors::Error;
 use crate::wit::tensor::{Content, Tensor};
 use crate::wit::view::{Get, WasiNnView};
@@ -133,6 +136,7 @@ pub(super) fn link<T: 'static>(linker: &mut Linker<T>, get: Get<T>) -> wasmtime:
 
 pub(super) fn link_sync<T: 'static>(linker: &mut Linker<T>, get: Get<T>) -> wasmtime::Result<()> {
     linker.instance(INTERFACE)?.func_wrap(COMPUTE, move |mut store, (context, inputs): Arguments| {
+        let _span = span::call("compute").entered();
         Ok((get(store.data_mut()).compute(GuestHandle::from_bits(context.rep()), inputs)?,))
     })
 }
@@ -146,7 +150,7 @@ pub(super) fn link_async<T: Send + 'static>(linker: &mut Linker<T>, get: Get<T>)
         Box::new(async move {
             let context = GuestHandle::from_bits(context.rep());
             let computed = match get(store.data_mut()).start(context, inputs)? {
-                Ok(compute) => compute.await,
+                Ok(compute) => compute.instrument(span::call("compute")).await,
                 Err(error) => Err(error),
             };
             Ok((get(store.data_mut()).computed(context, computed),))

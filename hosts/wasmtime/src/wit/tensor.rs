@@ -11,6 +11,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceTableError, ResourceType, WasmList};
 
 use crate::limits::at_most;
+use crate::span;
 use crate::wit::bindings::TensorType;
 use crate::wit::view::{Get, WasiNnView};
 
@@ -156,7 +157,10 @@ pub(super) fn link<T: 'static>(linker: &mut Linker<T>, get: Get<T>) -> wasmtime:
     tensors.resource("tensor", ResourceType::host::<Tensor>(), move |mut store, number| {
         Ok(get(store.data_mut()).drop_tensor(number)?)
     })?;
-    tensors.func_wrap("[constructor]tensor", move |store, arguments| Ok((construct(store, get, arguments),)))?;
+    tensors.func_wrap("[constructor]tensor", move |store, arguments| {
+        let _span = span::call("tensor").entered();
+        Ok((construct(store, get, arguments),))
+    })?;
     tensors.func_wrap("[method]tensor.dimensions", move |mut store, (tensor,): (Resource<Tensor>,)| {
         Ok((get(store.data_mut()).dimensions(&tensor)?,))
     })?;
@@ -164,6 +168,7 @@ pub(super) fn link<T: 'static>(linker: &mut Linker<T>, get: Get<T>) -> wasmtime:
         Ok((get(store.data_mut()).ty(&tensor)?,))
     })?;
     tensors.func_wrap("[method]tensor.data", move |mut store, (tensor,): (Resource<Tensor>,)| {
+        let _span = span::call("tensor.data").entered();
         Ok((get(store.data_mut()).data(&tensor)?,))
     })
 }

@@ -2,12 +2,13 @@
 
 use graphpool::GuestHandle;
 use graphpool::nn::{Error, Load};
+use tracing::Instrument as _;
 use wasmtime::{Caller, Linker};
 
 use super::calls::{Model, Named};
 use super::memory::{Bytes, Linear, Place};
 use super::{MODULE, add_short_calls, memory_of};
-use crate::WasiNnCtx;
+use crate::{WasiNnCtx, span};
 
 /// As [`add_to_linker`](super::add_to_linker), for stores whose functions are called asynchronously: a load and a
 /// compute do not block the executor's thread, and are cancelled when the future of the guest's call is dropped. It works
@@ -31,7 +32,7 @@ pub fn add_to_linker_async<T: Send + 'static>(
                 let model = Model::read(ctx, bytes, (parts, count), (encoding, target), graph)?;
                 Ok(model.load_async(ctx.guest()))
             });
-            Box::new(finish(caller, ctx, begun))
+            Box::new(finish(caller, ctx, begun).instrument(span::call("load")))
         },
     )?;
     linker.func_wrap_async(
@@ -42,7 +43,7 @@ pub fn add_to_linker_async<T: Send + 'static>(
                 let Named { name, graph, .. } = Named::read(ctx.guest(), bytes, (name, length), (0, 0), graph)?;
                 Ok((ctx.guest().load_by_name_async(&name), graph))
             });
-            Box::new(finish(caller, ctx, begun))
+            Box::new(finish(caller, ctx, begun).instrument(span::call("load_by_name")))
         },
     )?;
     linker.func_wrap_async(
@@ -54,13 +55,13 @@ pub fn add_to_linker_async<T: Send + 'static>(
                 let Named { name, config, graph } = Named::read(ctx.guest(), bytes, name, config, graph)?;
                 Ok((ctx.guest().load_by_name_with_config_async(&name, &config), graph))
             });
-            Box::new(finish(caller, ctx, begun))
+            Box::new(finish(caller, ctx, begun).instrument(span::call("load_by_name_with_config")))
         },
     )?;
     linker.func_wrap_async(MODULE, "compute", move |mut caller: Caller<'_, T>, (context,): (u32,)| {
         let compute = ctx(caller.data_mut()).guest().compute_async(GuestHandle::from_bits(context));
         Box::new(async move {
-            let result = compute.await;
+            let result = compute.instrument(span::call("compute")).await;
             ctx(caller.data_mut()).errno(result)
         })
     })?;

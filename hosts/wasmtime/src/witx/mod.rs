@@ -48,7 +48,7 @@ use graphpool::nn::Error;
 use wasmtime::{Caller, Linker};
 
 use self::memory::{Bytes, Linear};
-use crate::WasiNnCtx;
+use crate::{WasiNnCtx, span};
 
 const MODULE: &str = "wasi_ephemeral_nn";
 
@@ -90,6 +90,7 @@ pub fn add_to_linker<T: 'static>(
         },
     )?;
     linker.func_wrap(MODULE, "compute", move |mut caller: Caller<'_, T>, context: u32| {
+        let _span = span::call("compute").entered();
         let ctx = ctx(caller.data_mut());
         ctx.errno(ctx.guest().compute(GuestHandle::from_bits(context)))
     })?;
@@ -129,10 +130,12 @@ fn add_short_calls<T: 'static>(
         },
     )?;
     linker.func_wrap(MODULE, "unload", move |mut caller: Caller<'_, T>, graph: u32| {
+        let _span = span::call("unload").entered();
         let ctx = ctx(caller.data_mut());
         ctx.errno(ctx.guest().unload(GuestHandle::from_bits(graph)))
     })?;
     linker.func_wrap(MODULE, "finalize_execution_context", move |mut caller: Caller<'_, T>, context: u32| {
+        let _span = span::call("finalize_execution_context").entered();
         let ctx = ctx(caller.data_mut());
         ctx.errno(ctx.guest().drop_context(GuestHandle::from_bits(context)))
     })?;
@@ -146,6 +149,7 @@ fn with_memory<T: 'static>(
     call: &'static str,
     f: impl FnOnce(&WasiNnCtx, &mut Bytes<'_>) -> Result<(), Error>,
 ) -> u32 {
+    let _span = span::call(call).entered();
     match memory_of(caller, &ctx, call) {
         Ok(linear) => linear.with(caller, |mut bytes, data| {
             let ctx = ctx(data);

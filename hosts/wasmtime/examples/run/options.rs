@@ -1,0 +1,150 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use lexopt::prelude::*;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+Runs a command with WASI and wasi-nn: a core module or a component.
+
+Usage: cargo run --release -p graphpool-wasmtime --example run -- [OPTIONS] FILE.wasm [ARGS]...
+
+Models and files:
+  --graph ENCODING::DIR  loads the model of a directory, and offers it under the
+                         directory's last name: onnx::models/mnist is \"mnist\"
+  --dir HOST[::GUEST]    opens a directory for the guest, under the same path or GUEST
+  --env NAME[=VALUE]     sets a variable for the guest, or passes on the host's
+
+Limits of an instance:
+  --max-memory MIB       its linear memories together
+  --max-contexts N       open contexts  [256]
+  --compute-time S       one compute  [60]
+  --timeout S            the whole run
+
+Many instances:
+  --instances N          how many run in all  [1]
+  --threads M            how many run at one time  [all cores]
+  --json                 one JSON object on standard output instead of the table
+
+One instance has the terminal to itself. Of several, the first one's output is
+printed, the others' is compared with it, and a summary follows.
+
+Exit status: that of the guest, or of the first instance that failed; 134 for a
+trap; 1 where nothing could be run; 2 for a wrong option.
+";
+
+/// What the command line asks for.
+pub struct Options {
+    /// Models to preload: `ENCODING::DIR`.
+    pub graphs: Vec<String>,
+    /// Directories of the host, and the guest's paths for them.
+    pub dirs: Vec<(PathBuf, String)>,
+    /// Names and values of environment variables.
+    pub env: Vec<(String, String)>,
+    /// Bytes of the linear memories of an instance.
+    pub max_memory: Option<usize>,
+    /// Contexts that an instance may have open.
+    pub max_contexts: Option<usize>,
+    /// The longest compute.
+    pub compute_time: Option<Duration>,
+    /// The longest run of an instance.
+    pub timeout: Option<Duration>,
+    /// Instances in all.
+    pub instances: usize,
+    /// Instances at one time, no more than there are.
+    pub threads: usize,
+    /// JSON instead of the table.
+    pub json: bool,
+    /// The module or component.
+    pub file: PathBuf,
+    /// The guest's arguments, after the file's name.
+    pub args: Vec<String>,
+}
+
+impl Options {
+    /// Whether one instance runs, as a command that has the terminal.
+    pub fn alone(&self) -> bool {
+        self.instances == 1 && !self.json
+    }
+}
+
+/// The options of this process, or `None` where help is wanted.
+pub fn parse() -> Result<Option<Options>, lexopt::Error> {
+    let mut options = Options {
+        graphs: Vec::new(),
+        dirs: Vec::new(),
+        env: Vec::new(),
+        max_memory: None,
+        max_contexts: None,
+        compute_time: None,
+        timeout: None,
+        instances: 1,
+        threads: thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        json: false,
+        file: PathBuf::new(),
+        args: Vec::new(),
+    };
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("graph") => options.graphs.push(parser.value()?.string()?),
+            Long("dir") => options.dirs.push(parser.value()?.parse_with(directory)?),
+            Long("env") => options.env.push(parser.value()?.parse_with(variable)?),
+            Long("max-memory") => options.max_memory = Some(parser.value()?.parse_with(mebibytes)?),
+            Long("max-contexts") => options.max_contexts = Some(parser.value()?.parse()?),
+            Long("compute-time") => options.compute_time = Some(parser.value()?.parse_with(seconds)?),
+            Long("timeout") => options.timeout = Some(parser.value()?.parse_with(seconds)?),
+            Long("instances") => options.instances = parser.value()?.parse::<NonZeroUsize>()?.get(),
+            Long("threads") => options.threads = parser.value()?.parse::<NonZeroUsize>()?.get(),
+            Long("json") => options.json = true,
+            Long("help") | Short('h') => return Ok(None),
+            Value(file) => {
+                options.file = file.into();
+                let args = parser.raw_args()?.map(OsString::into_string).collect::<Result<_, _>>();
+                options.args = args.map_err(|arg| format!("the argument {} is not UTF-8", arg.display()))?;
+                break;
+            }
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    if options.file.as_os_str().is_empty() {
+        return Err("no module or component is given".into());
+    }
+    options.threads = options.threads.min(options.instances);
+    Ok(Some(options))
+}
+
+fn directory(text: &str) -> Result<(PathBuf, String), String> {
+    let (host, guest) = text.split_once("::").unwrap_or((text, text));
+    if host.is_empty() || guest.is_empty() {
+        Err("a path is empty".to_owned())
+    } else {
+        Ok((host.into(), guest.to_owned()))
+    }
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => match std::env::var(text) {
+            Ok(value) => Ok((text.to_owned(), value)),
+            Err(error) => Err(error.to_string()),
+        },
+    }
+}
+
+fn mebibytes(text: &str) -> Result<usize, String> {
+    let mebibytes = text.parse::<usize>().map_err(|error| error.to_string())?;
+    mebibytes.checked_mul(1 << 20).ok_or_else(|| "more bytes than an address can name".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().map_err(|error| error.to_string())?;
+    let time = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    if time.is_zero() { Err("no time at all".to_owned()) } else { Ok(time) }
+}
