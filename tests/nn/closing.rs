@@ -1,4 +1,4 @@
-//! The end of a guest by the host: cancel_all and close, against calls that run and wait.
+//! The end of a guest by the host: `cancel_all` and `close`, against calls that run and wait.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};

@@ -16,7 +16,7 @@ use graphpool::nn::{
 use crate::admission::block_on;
 use crate::backends::eventually;
 
-const HOUR: Duration = Duration::from_secs(3_600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// What the next compute does.
 #[derive(Clone, Copy, PartialEq)]
@@ -32,21 +32,32 @@ enum Next {
 
 /// Computes as it is told, and notes the name of the thread of each.
 #[derive(Clone)]
-struct Told(Arc<(Mutex<(Next, Vec<Option<String>>)>, Condvar)>);
+struct Told(Arc<Shared>);
+
+struct Shared {
+    told: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    next: Next,
+    threads: Vec<Option<String>>,
+}
 
 impl Told {
     fn new() -> Self {
-        Self(Arc::new((Mutex::new((Next::Nothing, Vec::new())), Condvar::new())))
+        let told = Mutex::new(State { next: Next::Nothing, threads: Vec::new() });
+        Self(Arc::new(Shared { told, changed: Condvar::new() }))
     }
 
     fn tell(&self, next: Next) {
-        self.0.0.lock().unwrap().0 = next;
-        self.0.1.notify_all();
+        self.0.told.lock().unwrap().next = next;
+        self.0.changed.notify_all();
     }
 
     /// The threads of the computes so far.
     fn threads(&self) -> Vec<Option<String>> {
-        self.0.0.lock().unwrap().1.clone()
+        self.0.told.lock().unwrap().threads.clone()
     }
 
     fn last_was_here(&self) -> bool {
@@ -101,15 +112,15 @@ impl BackendContext for Told {
     fn clear_inputs(&mut self) {}
 
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
-        let (state, changed) = &*self.0;
-        let mut state = state.lock().unwrap();
-        state.1.push(thread::current().name().map(str::to_owned));
-        match state.0 {
+        let Shared { told, changed } = &*self.0;
+        let mut state = told.lock().unwrap();
+        state.threads.push(thread::current().name().map(str::to_owned));
+        match state.next {
             Next::Nothing => {}
-            Next::Wait => drop(changed.wait_while(state, |(next, _)| *next == Next::Wait).unwrap()),
+            Next::Wait => drop(changed.wait_while(state, |state| state.next == Next::Wait).unwrap()),
             Next::Take(time) => thread::sleep(time),
             Next::Deadline => {
-                state.0 = Next::Nothing;
+                state.next = Next::Nothing;
                 drop(state);
                 while control.check().is_ok() {
                     thread::sleep(Duration::from_millis(1));

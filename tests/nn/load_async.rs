@@ -484,7 +484,9 @@ fn many_loads_that_are_dropped_at_any_time_leave_nothing() {
                         _ => {
                             thread::yield_now();
                             drop(loads.split_off(1));
-                            loads.into_iter().for_each(|load| drop(block_on(load)));
+                            for load in loads {
+                                drop(block_on(load));
+                            }
                         }
                     }
                 }

@@ -183,7 +183,7 @@ fn asynchronous_calls_keep_the_caller_s_span_and_subscriber() {
     }
     let tree = Tree::default();
     tracing::subscriber::with_default(tree.clone(), || {
-        let engine = Watch::default().builder().with_inline_computes(std::time::Duration::from_secs(3_600)).build();
+        let engine = Watch::default().builder().with_inline_computes(std::time::Duration::from_hours(1)).build();
         let source = ModelSource::bytes(Model::default().bytes());
         engine.register_model("m", source, Encoding::Onnx, Target::Cpu).unwrap();
         let guest = engine.guest();
