@@ -146,7 +146,6 @@ impl Watch {
         self.builder().with_engine_limits(limits).build()
     }
 
-    #[cfg(feature = "conformance")]
     pub fn affine(&self) -> impl Backend {
         Affine(self.clone())
     }
