@@ -163,7 +163,9 @@ fn threads_in_every_call_are_past_a_close_soon_and_leave_nothing() {
                         guest.compute(context)
                     };
                     while let Err(error) = work() {
-                        assert_eq!(error.kind(), ErrorKind::RuntimeError, "{error}");
+                        // The close may come between the look-up of the context and its use.
+                        let dropped = error.message().ends_with("was dropped meanwhile");
+                        assert!(error.kind() == ErrorKind::RuntimeError || dropped, "{error}");
                         if ended.load(Ordering::SeqCst) {
                             break;
                         }

@@ -49,6 +49,10 @@ fn engine(watch: &Watch, loading: usize, queue: usize) -> Engine {
 }
 
 /// The threads of this process that run loads, where the system says.
+/// Two loads may work at one time. A thread that has handed its turn on may not be idle yet, so there may be more than
+/// two; one for each waiting load would be 200.
+const FEW: usize = 20;
+
 fn threads_that_load() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
     // A thread may end meanwhile.
@@ -150,7 +154,7 @@ fn loads_that_wait_for_a_build_take_no_thread_and_no_turn() {
     }
     assert_eq!(engine.stats().loads, 200);
     let loads_before = watch.loads();
-    assert!(threads_that_load() <= 4);
+    assert!(threads_that_load() < FEW);
     watch.open();
     assert!(loads.into_iter().map(block_on).all(|loaded| loaded.is_ok()));
     assert_eq!((watch.loads(), engine.stats().graph_handles), (loads_before, 200));
@@ -186,7 +190,7 @@ fn loads_that_wait_for_the_resolver_take_no_thread_and_no_turn() {
             guest.unload(another).unwrap();
         }
         assert_eq!(asked.swap(0, Ordering::SeqCst), 1);
-        assert!(threads_that_load() <= 4);
+        assert!(threads_that_load() < FEW);
         answered.fetch_add(1, Ordering::SeqCst);
         for load in loads {
             let error = block_on(load).err();
