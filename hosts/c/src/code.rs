@@ -72,11 +72,6 @@ impl Failure {
         Self { code: gp_code::Panic, message: format!("{call}: panicked: {message}"), needed: 0 }
     }
 
-    pub(crate) fn short_buffer(call: &str, needed: usize, length: usize) -> Self {
-        let message = format!("{call}: the output has {needed} bytes; the buffer has {length}");
-        Self { code: gp_code::TooLarge, message, needed }
-    }
-
     /// For C.
     pub(crate) fn report(&self) -> gp_error {
         let mut message = [0; GP_MESSAGE_BYTES];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use graphpool::GuestHandle;
 use graphpool::backend::wire::Dialect;
-use graphpool::nn::Guest;
+use graphpool::nn::{Error, Guest, GuestPolicy};
 use graphpool_ffi::{Arguments, Plain, held};
 
 use crate::call::{call, close, find, keep};
@@ -29,8 +29,12 @@ pub struct gp_guest_options {
     pub limits: *const gp_limits,
     /// The names that the guest may load, each ended by a zero; null for all.
     pub models: *const *const c_char,
+    /// The engine's name for each of models, if it is another; null for the same names.
+    pub engine_models: *const *const c_char,
     /// How many they are. 0 with models that are not null: none.
     pub model_count: usize,
+    /// The guest's label in events, ended by a zero; may be null.
+    pub label: *const c_char,
     /// The numbers in the guest's calls, a gp_dialect.
     pub dialect: DialectNumber,
     /// 0.
@@ -56,6 +60,17 @@ unsafe impl Plain for gp_bytes {}
 pub(crate) struct HeldGuest {
     pub(crate) guest: Guest,
     pub(crate) dialect: Dialect,
+}
+
+impl HeldGuest {
+    /// Reads what the guest has given. An error counts among the guest's, like the engine's own.
+    pub(crate) fn read<R>(
+        &self,
+        arguments: &mut Arguments,
+        read: impl FnOnce(&mut Arguments) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        read(arguments).map_err(|error| self.guest.refuse(arguments.call(), error))
+    }
 }
 
 held! {
@@ -92,14 +107,10 @@ pub unsafe extern "C" fn gp_guest_create(
                 builder = builder.with_limits(limits.into());
             }
             if !options.models.is_null() {
-                if options.model_count > NAMES {
-                    return Err(arguments.too_large(format_args!("more than {NAMES} models")).into());
-                }
-                let mut names = Vec::new();
-                for name in arguments.values("models", options.models, options.model_count)? {
-                    names.push(arguments.c_text("a name of models", name.cast())?);
-                }
-                builder = builder.with_models(names);
+                builder = builder.with_policy(&policy(arguments, &options)?);
+            }
+            if !options.label.is_null() {
+                builder = builder.with_label(arguments.c_text("label", options.label.cast())?);
             }
         }
         let held = HeldGuest { guest: builder.build(), dialect: used };
@@ -110,13 +121,35 @@ pub unsafe extern "C" fn gp_guest_create(
     unsafe { call("guest_create", error, run) }
 }
 
-/// Closes a guest: its computes are cancelled, and everything that it holds is released when the last call inside it has
-/// ended. Does not wait for these calls.
+/// The names that the options allow.
+fn policy(arguments: &mut Arguments, options: &gp_guest_options) -> Result<GuestPolicy, Error> {
+    let count = options.model_count;
+    if count > NAMES {
+        return Err(arguments.too_large(format_args!("{count} models are listed; the limit is {NAMES}")));
+    }
+    let names = arguments.values("models", options.models, count)?;
+    let engine_names = if options.engine_models.is_null() {
+        names.clone()
+    } else {
+        arguments.values("engine_models", options.engine_models, count)?
+    };
+    names.into_iter().zip(engine_names).try_fold(
+        GuestPolicy::new().with_mapped_names_only(),
+        |policy, (name, engine_name)| {
+            let name = arguments.c_text("a name of models", name.cast())?;
+            let engine_name = arguments.c_text("a name of engine_models", engine_name.cast())?;
+            Ok(policy.with_name(name, engine_name))
+        },
+    )
+}
+
+/// Closes a guest: cancels its computes, and releases its graphs and contexts. Calls that are inside end soon, with what
+/// they have done or an error; the close does not wait for them.
 ///
 /// Threads: any, at any time. Of several calls with one guest, one succeeds.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gp_guest_close(guest: *mut gp_guest, error: *mut gp_error) -> gp_code {
-    let run = |arguments: &mut Arguments| close::<HeldGuest>(arguments, guest.addr()).map(drop);
+    let run = |arguments: &mut Arguments| close::<HeldGuest>(arguments, guest.addr()).map(|held| held.guest.close());
     // SAFETY: the rules of the header.
     unsafe { call("guest_close", error, run) }
 }
@@ -139,9 +172,13 @@ pub unsafe extern "C" fn gp_load(
         let held = self::guest(arguments, guest)?;
         let HeldGuest { guest, dialect } = &*held;
         let out = arguments.out("graph", graph)?;
-        let (encoding, target) = (arguments.encoding(*dialect, encoding)?, arguments.target(*dialect, target)?);
-        let read = |arguments: &mut Arguments| arguments.values("parts", parts, part_count);
-        let model = arguments.model(guest.limits(), part_count, read, |part| (part.data.cast(), part.length))?;
+        let read = |arguments: &mut Arguments| {
+            let (encoding, target) = (arguments.encoding(*dialect, encoding)?, arguments.target(*dialect, target)?);
+            let read = |arguments: &mut Arguments| arguments.values("parts", parts, part_count);
+            let model = arguments.model(guest.limits(), part_count, read, |part| (part.data.cast(), part.length))?;
+            Ok((model, encoding, target))
+        };
+        let (model, encoding, target) = held.read(arguments, read)?;
         let parts: Vec<&[u8]> = model.iter().map(|part| &**part).collect();
         out.write(guest.load(&parts, encoding, target)?.to_bits());
         Ok(())
@@ -164,7 +201,7 @@ pub unsafe extern "C" fn gp_load_by_name(
     let run = |arguments: &mut Arguments| {
         let held = self::guest(arguments, guest)?;
         let out = arguments.out("graph", graph)?;
-        let name = arguments.name(held.guest.limits(), name.cast(), name_length)?;
+        let name = held.read(arguments, |arguments| arguments.name(held.guest.limits(), name.cast(), name_length))?;
         out.write(held.guest.load_by_name(&name)?.to_bits());
         Ok(())
     };
@@ -189,8 +226,11 @@ pub unsafe extern "C" fn gp_load_by_name_with_config(
         let held = self::guest(arguments, guest)?;
         let limits = held.guest.limits();
         let out = arguments.out("graph", graph)?;
-        let name = arguments.name(limits, name.cast(), name_length)?;
-        let config = arguments.config(limits, config.cast(), config_length)?;
+        let read = |arguments: &mut Arguments| {
+            let name = arguments.name(limits, name.cast(), name_length)?;
+            Ok((name, arguments.config(limits, config.cast(), config_length)?))
+        };
+        let (name, config) = held.read(arguments, read)?;
         out.write(held.guest.load_by_name_with_config(&name, &config)?.to_bits());
         Ok(())
     };
@@ -239,4 +279,22 @@ pub unsafe extern "C" fn gp_drop_context(guest: *mut gp_guest, context: u32, err
     };
     // SAFETY: the rules of the header.
     unsafe { call("drop_context", error, run) }
+}
+
+/// Cancels every compute of a guest. `cancelled`, which may be null, gets how many there were.
+///
+/// Threads: any, at any time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gp_cancel_all(guest: *mut gp_guest, cancelled: *mut usize, error: *mut gp_error) -> gp_code {
+    let run = |arguments: &mut Arguments| {
+        let held = self::guest(arguments, guest)?;
+        let out = arguments.out_if_any("cancelled", cancelled)?;
+        let count = held.guest.cancel_all();
+        if let Some(out) = out {
+            out.write(count);
+        }
+        Ok(())
+    };
+    // SAFETY: the rules of the header.
+    unsafe { call("cancel_all", error, run) }
 }

@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_void};
 
 use graphpool::GuestHandle;
-use graphpool::nn::{Tensor, TensorId};
+use graphpool::nn::{Error, Tensor, TensorId};
 use graphpool_ffi::{Arguments, OutBytes, Plain};
 
 use crate::call::call;
@@ -46,10 +46,12 @@ unsafe impl Plain for gp_tensor {}
 // SAFETY: integers and pointers.
 unsafe impl Plain for gp_input {}
 
-fn copy(arguments: &mut Arguments, held: &HeldGuest, tensor: gp_tensor) -> Result<Tensor, Failure> {
-    let ty = arguments.tensor_type(held.dialect, tensor.element_type)?;
-    let (dimensions, data) = ((tensor.dimensions, tensor.rank), (tensor.data.cast(), tensor.length));
-    Ok(arguments.tensor(held.guest.limits(), dimensions, ty, data)?)
+fn copy(arguments: &mut Arguments, held: &HeldGuest, tensor: gp_tensor) -> Result<Tensor, Error> {
+    held.read(arguments, |arguments| {
+        let ty = arguments.tensor_type(held.dialect, tensor.element_type)?;
+        let (dimensions, data) = ((tensor.dimensions, tensor.rank), (tensor.data.cast(), tensor.length));
+        arguments.tensor(held.guest.limits(), dimensions, ty, data)
+    })
 }
 
 /// Copies a tensor as the input `index` of a context.
@@ -87,13 +89,25 @@ pub unsafe extern "C" fn gp_set_input_by_name(
 ) -> gp_code {
     let run = |arguments: &mut Arguments| {
         let held = find_guest(arguments, guest)?;
-        let name = arguments.name(held.guest.limits(), name.cast(), name_length)?;
+        let name = held.read(arguments, |arguments| arguments.name(held.guest.limits(), name.cast(), name_length))?;
         let tensor = arguments.read("tensor", tensor)?;
         let tensor = copy(arguments, &held, tensor)?;
         Ok(held.guest.set_input(GuestHandle::from_bits(context), &name, &tensor)?)
     };
     // SAFETY: the rules of the header.
     unsafe { call("set_input_by_name", error, run) }
+}
+
+/// Unsets every input of a context, and frees their memory.
+///
+/// Threads: as gp_set_input.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gp_clear_inputs(guest: *mut gp_guest, context: u32, error: *mut gp_error) -> gp_code {
+    let run = |arguments: &mut Arguments| {
+        Ok(find_guest(arguments, guest)?.guest.clear_inputs(GuestHandle::from_bits(context))?)
+    };
+    // SAFETY: the rules of the header.
+    unsafe { call("clear_inputs", error, run) }
 }
 
 /// Computes every output of a context from its inputs, which stay. Returns when it is done. Waits for its turn first, if
@@ -193,19 +207,19 @@ pub unsafe extern "C" fn gp_get_output_by_name(
 ) -> gp_code {
     let run = |arguments: &mut Arguments| {
         let held = find_guest(arguments, guest)?;
-        let name = arguments.name(held.guest.limits(), name.cast(), name_length)?;
+        let name = held.read(arguments, |arguments| arguments.name(held.guest.limits(), name.cast(), name_length))?;
         output(arguments, guest, context, TensorId::Name(&name), (buffer, capacity), length)
     };
     // SAFETY: the rules of the header.
     unsafe { call("get_output_by_name", error, run) }
 }
 
-/// Sets inputs, computes, and copies every output, as one call: no other call on the context comes in between. Inputs that
-/// are not given keep their values.
+/// Sets exactly these inputs, computes, and gives every output, as one call: no other call on the context comes in
+/// between. gp_get_output does not find the outputs afterwards.
 ///
 /// `buffers`, `capacities` and `lengths` have `output_count` elements each, one for each output of the graph. `lengths`
-/// gets the lengths of all outputs. If one is longer than its buffer: GP_CODE_TOO_LARGE, and the outputs can be read by
-/// gp_get_output.
+/// gets the lengths of all outputs. If one is longer than its buffer, the call gives GP_CODE_TOO_LARGE and the outputs that
+/// fit, and that one is lost.
 ///
 /// Threads: as gp_compute.
 #[unsafe(no_mangle)]
@@ -252,8 +266,11 @@ pub unsafe extern "C" fn gp_infer(
         for (length, output) in lengths.into_iter().zip(&outputs) {
             length.write(output.data().len());
         }
-        // The first error, after all that fit are delivered.
-        outputs.iter().zip(buffers).map(|(output, buffer)| deliver(arguments, output, buffer)).fold(Ok(()), Result::and)
+        let mut result = Ok(());
+        for (output, buffer) in outputs.iter().zip(buffers) {
+            result = result.and(deliver(output.data(), buffer));
+        }
+        Ok(result.map_err(|error| held.guest.refuse("infer", error))?)
     };
     // SAFETY: the rules of the header.
     unsafe { call("infer", error, run) }
@@ -270,13 +287,14 @@ fn output(
     let held = find_guest(arguments, guest)?;
     let buffer = arguments.buffer("buffer", buffer.cast(), capacity)?;
     let length = arguments.out("length", length)?;
-    let tensor = held.guest.output(GuestHandle::from_bits(context), output)?;
-    length.write(tensor.data().len());
-    deliver(arguments, &tensor, buffer)
+    Ok(held.guest.with_output(GuestHandle::from_bits(context), output, |tensor| {
+        length.write(tensor.data().len());
+        deliver(tensor.data(), buffer)
+    })?)
 }
 
 /// Writes an output to its buffer.
-fn deliver(arguments: &Arguments, tensor: &Tensor, buffer: OutBytes) -> Result<(), Failure> {
-    let (needed, capacity) = (tensor.data().len(), buffer.length());
-    if buffer.write(tensor.data()) { Ok(()) } else { Err(Failure::short_buffer(arguments.call(), needed, capacity)) }
+fn deliver(output: &[u8], buffer: OutBytes) -> Result<(), Error> {
+    let room = buffer.length();
+    if buffer.write(output) { Ok(()) } else { Err(Error::short_buffer(output.len(), room)) }
 }

@@ -54,6 +54,8 @@ pub struct gp_engine_limits {
     pub max_computing: u64,
     /// Computes that wait at one time.
     pub max_queued: u64,
+    /// Names that a resolver has given.
+    pub max_resolved_names: u64,
 }
 
 /// The settings of an engine. gp_engine_options_default fills them.
@@ -136,6 +138,7 @@ impl From<&EngineLimits> for gp_engine_limits {
             max_context_bytes: limits.max_context_bytes() as u64,
             max_computing: limits.max_computing() as u64,
             max_queued: limits.max_queued() as u64,
+            max_resolved_names: limits.max_resolved_names() as u64,
         }
     }
 }
@@ -149,6 +152,7 @@ impl From<gp_engine_limits> for EngineLimits {
             .with_max_context_bytes(bound(limits.max_context_bytes))
             .with_max_computing(bound(limits.max_computing))
             .with_max_queued(bound(limits.max_queued))
+            .with_max_resolved_names(bound(limits.max_resolved_names))
     }
 }
 

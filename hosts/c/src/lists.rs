@@ -25,10 +25,15 @@ pub struct gp_stats {
     pub graph_handles: u64,
     /// Bytes of the contexts in memory, as their backends count them, and at least those of their inputs.
     pub context_bytes: u64,
+    /// Bytes that hosts keep for guests, by graphpool::nn::Guest::reserve. They are not in
+    /// `context_bytes`, and count against the same limits.
+    pub host_bytes: u64,
     /// Contexts in memory, from their opening until their backend's destructor has run.
     pub contexts: u64,
     /// Live guests.
     pub guests: u64,
+    /// Asynchronous loads that run or wait now.
+    pub loads: u64,
     /// Registered names.
     pub names: u64,
     /// Entries removed from the pools whose grace period is not over.
@@ -45,7 +50,9 @@ pub struct gp_stats {
     pub failed_computes: u64,
     /// Calls that were refused because another call used the same context.
     pub busy_contexts: u64,
-    /// Calls of guests that were refused by a limit of the guest or the engine, or by the queue of computes.
+    /// Calls of guests that ended with an error, those of bad pointers included.
+    pub errors: u64,
+    /// Those of them that were refused by a limit of the guest, the engine or the host, or by the queue of computes.
     pub limited: u64,
     /// Computes that exceeded their time, whether they had begun or not.
     pub timeouts: u64,
@@ -66,8 +73,10 @@ impl From<Stats> for gp_stats {
             graph_bytes: stats.graph_bytes as u64,
             graph_handles: stats.graph_handles as u64,
             context_bytes: stats.context_bytes as u64,
+            host_bytes: stats.host_bytes as u64,
             contexts: stats.contexts as u64,
             guests: stats.guests as u64,
+            loads: stats.loads as u64,
             names: stats.names as u64,
             awaiting_reclamation: stats.awaiting_reclamation as u64,
             builds: stats.builds,
@@ -76,6 +85,7 @@ impl From<Stats> for gp_stats {
             computes: stats.computes,
             failed_computes: stats.failed_computes,
             busy_contexts: stats.busy_contexts,
+            errors: stats.errors,
             limited: stats.limited,
             timeouts: stats.timeouts,
             cancelled: stats.cancelled,

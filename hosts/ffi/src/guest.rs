@@ -52,10 +52,14 @@ impl Arguments {
     ) -> Result<Tensor, Error> {
         let (max_rank, max_bytes) = (limits.max_tensor_rank(), limits.max_tensor_bytes());
         if rank > max_rank {
-            return Err(self.too_large(format_args!("the tensor has {rank} dimensions; the limit is {max_rank}")));
+            return Err(self
+                .too_large(format_args!("the tensor has {rank} dimensions; the limit is {max_rank}"))
+                .by_limit());
         }
         if length > max_bytes {
-            return Err(self.too_large(format_args!("the tensor has {length} bytes; the limit is {max_bytes}")));
+            return Err(self
+                .too_large(format_args!("the tensor has {length} bytes; the limit is {max_bytes}"))
+                .by_limit());
         }
         let dimensions = self.values("dimensions", dimensions, rank)?;
         let data = self.bytes("data", data, length)?;
@@ -75,13 +79,13 @@ impl Arguments {
         part: impl Fn(T) -> (*const u8, usize),
     ) -> Result<Vec<Vec<u8>>, Error> {
         if count > PARTS {
-            return Err(self.too_large(format_args!("the model has {count} parts; the limit is {PARTS}")));
+            return Err(self.too_large(format_args!("the model has {count} parts; the limit is {PARTS}")).by_limit());
         }
         let parts: Vec<_> = parts(self)?.into_iter().map(part).collect();
         let bytes = parts.iter().map(|(_, length)| *length).fold(0, usize::saturating_add);
         let max = limits.max_graph_bytes();
         if bytes > max {
-            return Err(self.too_large(format_args!("the model has {bytes} bytes; the limit is {max}")));
+            return Err(self.too_large(format_args!("the model has {bytes} bytes; the limit is {max}")).by_limit());
         }
         parts.into_iter().map(|(start, length)| self.bytes("part", start, length)).collect()
     }
@@ -94,7 +98,7 @@ impl Arguments {
     pub fn name(&mut self, limits: &Limits, name: *const u8, length: usize) -> Result<String, Error> {
         let max = limits.max_name_bytes();
         if length > max {
-            return Err(self.too_large(format_args!("the name has {length} bytes; the limit is {max}")));
+            return Err(self.too_large(format_args!("the name has {length} bytes; the limit is {max}")).by_limit());
         }
         self.text("name", name, length)
     }
@@ -107,7 +111,9 @@ impl Arguments {
     pub fn config(&mut self, limits: &Limits, config: *const u8, length: usize) -> Result<String, Error> {
         let max = limits.max_config_bytes();
         if length > max {
-            return Err(self.too_large(format_args!("the configuration has {length} bytes; the limit is {max}")));
+            return Err(self
+                .too_large(format_args!("the configuration has {length} bytes; the limit is {max}"))
+                .by_limit());
         }
         self.text("config", config, length)
     }

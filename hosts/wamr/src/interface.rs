@@ -19,6 +19,17 @@ held! {
     Context, "context";
 }
 
+impl Context {
+    /// Reads what the guest has given. An error counts among the guest's, like the engine's own.
+    fn read<R>(
+        &self,
+        arguments: &mut Arguments,
+        read: impl FnOnce(&mut Arguments) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        read(arguments).map_err(|error| self.0.refuse(arguments.call(), error))
+    }
+}
+
 /// `wasi_nn_error`: 4 bytes, 0 for success.
 type Errno = u32;
 
@@ -66,7 +77,7 @@ pub unsafe extern "C" fn init_backend(context: *mut *mut c_void) -> Errno {
 pub unsafe extern "C" fn deinit_backend(context: *mut c_void) -> Errno {
     let run = |arguments: &mut Arguments| match Context::take(context.addr() as u64) {
         Some(context) => {
-            drop(context);
+            context.0.close();
             Ok(())
         }
         None => Err(arguments.invalid("the backend's context is not open")),
@@ -88,11 +99,15 @@ pub unsafe extern "C" fn load(
         let context = guest(arguments, context)?;
         let Context(guest) = &*context;
         let out = arguments.out("graph", graph)?;
-        let (encoding, target) =
-            (arguments.encoding(Dialect::Wamr, encoding)?, arguments.target(Dialect::Wamr, target)?);
-        let (builders, count) = arguments.read("builders", builders)?.parts();
-        let read = |arguments: &mut Arguments| arguments.values("builders' array", builders, count);
-        let model = arguments.model(guest.limits(), count, read, |builder| builder.parts())?;
+        let read = |arguments: &mut Arguments| {
+            let (encoding, target) =
+                (arguments.encoding(Dialect::Wamr, encoding)?, arguments.target(Dialect::Wamr, target)?);
+            let (builders, count) = arguments.read("builders", builders)?.parts();
+            let read = |arguments: &mut Arguments| arguments.values("builders' array", builders, count);
+            let model = arguments.model(guest.limits(), count, read, |builder| builder.parts())?;
+            Ok((model, encoding, target))
+        };
+        let (model, encoding, target) = context.read(arguments, read)?;
         let parts: Vec<&[u8]> = model.iter().map(|part| &**part).collect();
         out.write(guest.load(&parts, encoding, target)?.to_bits());
         Ok(())
@@ -112,7 +127,8 @@ pub unsafe extern "C" fn load_by_name(
     let run = |arguments: &mut Arguments| {
         let context = guest(arguments, context)?;
         let out = arguments.out("graph", graph)?;
-        let name = arguments.name(context.0.limits(), name.cast(), name_length as usize)?;
+        let read = |arguments: &mut Arguments| arguments.name(context.0.limits(), name.cast(), name_length as usize);
+        let name = context.read(arguments, read)?;
         out.write(context.0.load_by_name(&name)?.to_bits());
         Ok(())
     };
@@ -134,8 +150,11 @@ pub unsafe extern "C" fn load_by_name_with_config(
         let context = guest(arguments, context)?;
         let limits = context.0.limits();
         let out = arguments.out("graph", graph)?;
-        let name = arguments.name(limits, name.cast(), name_length as usize)?;
-        let config = arguments.config(limits, config.cast(), config_length as usize)?;
+        let read = |arguments: &mut Arguments| {
+            let name = arguments.name(limits, name.cast(), name_length as usize)?;
+            Ok((name, arguments.config(limits, config.cast(), config_length as usize)?))
+        };
+        let (name, config) = context.read(arguments, read)?;
         out.write(context.0.load_by_name_with_config(&name, &config)?.to_bits());
         Ok(())
     };
@@ -162,10 +181,13 @@ pub unsafe extern "C" fn set_input(context: *mut c_void, execution: u32, index: 
     let run = |arguments: &mut Arguments| {
         let context = guest(arguments, context)?;
         let Context(guest) = &*context;
-        let tensor = arguments.read("tensor", tensor)?;
-        let ty = arguments.tensor_type(Dialect::Wamr, tensor.ty.into())?;
-        let dimensions = arguments.read("tensor's dimensions", tensor.dimensions)?;
-        let tensor = arguments.tensor(guest.limits(), dimensions.parts(), ty, tensor.data.parts())?;
+        let read = |arguments: &mut Arguments| {
+            let tensor = arguments.read("tensor", tensor)?;
+            let ty = arguments.tensor_type(Dialect::Wamr, tensor.ty.into())?;
+            let dimensions = arguments.read("tensor's dimensions", tensor.dimensions)?;
+            arguments.tensor(guest.limits(), dimensions.parts(), ty, tensor.data.parts())
+        };
+        let tensor = context.read(arguments, read)?;
         guest.set_input(GuestHandle::from_bits(execution), index, &tensor)
     };
     // SAFETY: as in `load`.
@@ -195,17 +217,14 @@ pub unsafe extern "C" fn get_output(
         let Pair { buf, size } = arguments.read("output", output)?;
         let buffer = arguments.buffer("output's buffer", buf, size as usize)?;
         let out = arguments.out("length", length)?;
-        let tensor = context.0.output(GuestHandle::from_bits(execution), index)?;
-        let bytes = tensor.data().len();
-        let Ok(needed) = u32::try_from(bytes) else {
-            return Err(arguments.too_large(format_args!("the output has {bytes} bytes, more than a length can be")));
-        };
-        out.write(needed);
-        if buffer.write(tensor.data()) {
-            Ok(())
-        } else {
-            Err(arguments.too_large(format_args!("the output has {needed} bytes; the buffer has {size}")))
-        }
+        context.0.with_output(GuestHandle::from_bits(execution), index, |tensor| {
+            let bytes = tensor.data().len();
+            let Ok(needed) = u32::try_from(bytes) else {
+                return Err(Error::too_large(format!("the output has {bytes} bytes, more than a length can be")));
+            };
+            out.write(needed);
+            if buffer.write(tensor.data()) { Ok(()) } else { Err(Error::short_buffer(bytes, size as usize)) }
+        })
     };
     // SAFETY: as in `load`.
     unsafe { call("get_output", run) }

@@ -166,6 +166,11 @@ int main(int argc, char **argv) {
     images = read_file(argv[3], &length);
     expected = read_file(argv[4], &length);
     rounds = argc > 5 ? strtol(argv[5], NULL, 10) : rounds;
+    /* Mapped after it was closed, without a call that might keep it. */
+    backend use;
+    require(dlclose(open_library(&use)) == 0, "dlclose");
+    void *library = dlopen(path, RTLD_LAZY | RTLD_NOLOAD);
+    require(library != NULL && dlclose(library) == 0, "the library was unmapped");
     pthread_t threads[THREADS];
     for (int i = 0; i < THREADS; i++) {
         require(pthread_create(&threads[i], NULL, i % 2 ? compute : open_and_close, NULL) == 0, "pthread_create");
@@ -177,8 +182,7 @@ int main(int argc, char **argv) {
     for (int i = 1; i < THREADS; i += 2) {
         pthread_join(threads[i], NULL);
     }
-    backend use;
-    void *library = open_library(&use);
+    library = open_library(&use);
     void *last = atomic_load(&shared);
     require(use.deinit_backend(last) == SUCCESS, "deinit_backend");
     require(dlclose(library) == 0, "dlclose");
