@@ -47,7 +47,7 @@ int main(int argc, char **argv) {
     gp_tensor input = {
         .dimensions = sizes, .rank = 4, .data = pixels, .length = sizeof pixels, .element_type = GP_TYPE_F32};
     check(gp_set_input(guest, context, 0, &input, &error));
-    check(gp_compute_within(guest, context, 1000, &error));
+    check(gp_compute_within(guest, context, 10000, &error));
     float classes[10];
     size_t length;
     check(gp_get_output(guest, context, 0, classes, sizeof classes, &length, &error));

@@ -210,6 +210,8 @@ typedef struct {
   uint64_t max_computing;
   // Computes that wait at one time.
   uint64_t max_queued;
+  // Names that a resolver has given.
+  uint64_t max_resolved_names;
 } gp_engine_limits;
 
 // The limits of one guest. Each bound is inclusive; GP_NO_LIMIT is none. A call past one gives GP_CODE_TOO_LARGE, past
@@ -270,8 +272,12 @@ typedef struct {
   const gp_limits *limits;
   // The names that the guest may load, each ended by a zero; null for all.
   const char *const *models;
+  // The engine's name for each of models, if it is another; null for the same names.
+  const char *const *engine_models;
   // How many they are. 0 with models that are not null: none.
   size_t model_count;
+  // The guest's label in events, ended by a zero; may be null.
+  const char *label;
   // The numbers in the guest's calls, a gp_dialect.
   gp_dialect dialect;
   // 0.
@@ -327,10 +333,15 @@ typedef struct {
   uint64_t graph_handles;
   // Bytes of the contexts in memory, as their backends count them, and at least those of their inputs.
   uint64_t context_bytes;
+  // Bytes that hosts keep for guests, by graphpool::nn::Guest::reserve. They are not in
+  // `context_bytes`, and count against the same limits.
+  uint64_t host_bytes;
   // Contexts in memory, from their opening until their backend's destructor has run.
   uint64_t contexts;
   // Live guests.
   uint64_t guests;
+  // Asynchronous loads that run or wait now.
+  uint64_t loads;
   // Registered names.
   uint64_t names;
   // Entries removed from the pools whose grace period is not over.
@@ -347,7 +358,9 @@ typedef struct {
   uint64_t failed_computes;
   // Calls that were refused because another call used the same context.
   uint64_t busy_contexts;
-  // Calls of guests that were refused by a limit of the guest or the engine, or by the queue of computes.
+  // Calls of guests that ended with an error, those of bad pointers included.
+  uint64_t errors;
+  // Those of them that were refused by a limit of the guest, the engine or the host, or by the queue of computes.
   uint64_t limited;
   // Computes that exceeded their time, whether they had begun or not.
   uint64_t timeouts;
@@ -460,8 +473,8 @@ gp_code gp_engine_close(gp_engine *engine, gp_error *error);
 // Threads: any, at any time.
 gp_code gp_guest_create(gp_engine *engine, const gp_guest_options *options, gp_guest **guest, gp_error *error);
 
-// Closes a guest: its computes are cancelled, and everything that it holds is released when the last call inside it has
-// ended. Does not wait for these calls.
+// Closes a guest: cancels its computes, and releases its graphs and contexts. Calls that are inside end soon, with what
+// they have done or an error; the close does not wait for them.
 //
 // Threads: any, at any time. Of several calls with one guest, one succeeds.
 gp_code gp_guest_close(gp_guest *guest, gp_error *error);
@@ -509,6 +522,11 @@ gp_code gp_init_execution_context(gp_guest *guest, uint32_t graph, uint32_t *con
 // Threads: any, at any time.
 gp_code gp_drop_context(gp_guest *guest, uint32_t context, gp_error *error);
 
+// Cancels every compute of a guest. `cancelled`, which may be null, gets how many there were.
+//
+// Threads: any, at any time.
+gp_code gp_cancel_all(gp_guest *guest, size_t *cancelled, gp_error *error);
+
 // Copies a tensor as the input `index` of a context.
 //
 // Threads: any, at any time. GP_CODE_BUSY while another call uses the context.
@@ -523,6 +541,11 @@ gp_code gp_set_input_by_name(gp_guest *guest,
                              size_t name_length,
                              const gp_tensor *tensor,
                              gp_error *error);
+
+// Unsets every input of a context, and frees their memory.
+//
+// Threads: as gp_set_input.
+gp_code gp_clear_inputs(gp_guest *guest, uint32_t context, gp_error *error);
 
 // Computes every output of a context from its inputs, which stay. Returns when it is done. Waits for its turn first, if
 // the engine runs its maximum of computes.
@@ -570,12 +593,12 @@ gp_code gp_get_output_by_name(gp_guest *guest,
                               size_t *length,
                               gp_error *error);
 
-// Sets inputs, computes, and copies every output, as one call: no other call on the context comes in between. Inputs that
-// are not given keep their values.
+// Sets exactly these inputs, computes, and gives every output, as one call: no other call on the context comes in
+// between. gp_get_output does not find the outputs afterwards.
 //
 // `buffers`, `capacities` and `lengths` have `output_count` elements each, one for each output of the graph. `lengths`
-// gets the lengths of all outputs. If one is longer than its buffer: GP_CODE_TOO_LARGE, and the outputs can be read by
-// gp_get_output.
+// gets the lengths of all outputs. If one is longer than its buffer, the call gives GP_CODE_TOO_LARGE and the outputs that
+// fit, and that one is lost.
 //
 // Threads: as gp_compute.
 gp_code gp_infer(gp_guest *guest,
