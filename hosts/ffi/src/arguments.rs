@@ -186,6 +186,20 @@ impl Arguments {
         Ok(bytes)
     }
 
+    /// Copies `count` numbers at `from`, which may be null if there are none.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument`: see the type. `TooLarge` if there is no memory for the copy.
+    pub fn numbers(&mut self, name: &'static str, from: *const u32, count: usize) -> Result<Vec<u32>, Error> {
+        if count > 0 {
+            self.check(name, from, count, false)?;
+        }
+        // `check` has bounded the product.
+        let bytes = self.bytes(name, from.cast(), count * size_of::<u32>())?;
+        Ok(bytes.as_chunks().0.iter().map(|bytes| u32::from_ne_bytes(*bytes)).collect())
+    }
+
     /// Copies a text of `length` bytes.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ impl Arguments {
                 .too_large(format_args!("the tensor has {length} bytes; the limit is {max_bytes}"))
                 .by_limit());
         }
-        let dimensions = self.values("dimensions", dimensions, rank)?;
+        let dimensions = self.numbers("dimensions", dimensions, rank)?;
         let data = self.bytes("data", data, length)?;
         Tensor::new(dimensions, ty, data).map_err(|error| self.own(&error))
     }
