@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use graphpool::GuestHandle;
 use graphpool::backend::wire::Dialect;
-use graphpool::nn::{Error, ErrorKind, Guest};
+use graphpool::nn::{Error, Guest};
 use graphpool_ffi::{Arguments, Held, MOST, held, shield};
 
 use crate::engine;
@@ -47,11 +47,7 @@ unsafe fn call(name: &'static str, f: impl FnOnce(&mut Arguments) -> Result<(), 
         Err(message) => Error::runtime_error(format!("{name}: panicked: {message}")),
     };
     engine::refused(&error);
-    match error.kind() {
-        // A guest that tries again when it is told `busy` would spend the time again.
-        ErrorKind::Timeout => ErrorKind::RuntimeError.errno().into(),
-        kind => kind.errno().into(),
-    }
+    error.errno().into()
 }
 
 fn guest(arguments: &Arguments, context: *mut c_void) -> Result<Arc<Context>, Error> {
