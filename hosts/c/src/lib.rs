@@ -3,8 +3,8 @@
 //! Rust programs use the package `graphpool` itself. The functions here are the ones that the header declares, and its
 //! text is the text of their documentation.
 
-// The header states the safety rules once, for all of its functions.
-#![allow(clippy::missing_safety_doc, non_camel_case_types)]
+// Documentation and names are the header's. It states the safety rules once, for all of its functions.
+#![allow(clippy::doc_markdown, clippy::missing_safety_doc, non_camel_case_types)]
 
 mod call;
 mod code;

@@ -265,7 +265,7 @@ fn describe(
         let sizes: Option<Vec<i64>> = sizes.map(|sizes| sizes.iter().map(|size| size.map_or(-1, i64::from)).collect());
         let description = gp_description {
             name: name.as_ptr(),
-            dimensions: sizes.as_ref().map_or(std::ptr::null(), |sizes| sizes.as_ptr()),
+            dimensions: sizes.as_ref().map_or(std::ptr::null(), Vec::as_ptr),
             rank: sizes.as_ref().map_or(0, Vec::len),
             index,
             element_type: held.dialect.tensor_type_number(description.ty).map_or(GP_NO_NUMBER, u32::from),

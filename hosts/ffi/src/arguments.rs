@@ -169,6 +169,7 @@ impl Arguments {
     /// # Errors
     ///
     /// `InvalidArgument`: see the type. `TooLarge` if there is no memory for the copy.
+    #[expect(clippy::not_unsafe_ptr_arg_deref, reason = "valid by the contract of `new`")]
     pub fn bytes(&mut self, name: &'static str, from: *const u8, length: usize) -> Result<Vec<u8>, Error> {
         if length == 0 {
             return Ok(Vec::new());
@@ -298,7 +299,7 @@ impl Arguments {
             return Err(self.invalid(format_args!("{name} is not aligned to {} bytes", align_of::<T>())));
         }
         let start = at.addr();
-        let length = count.checked_mul(size_of::<T>()).filter(|length| *length <= isize::MAX as usize);
+        let length = count.checked_mul(size_of::<T>()).filter(|length| isize::try_from(*length).is_ok());
         let Some(end) = length.and_then(|length| start.checked_add(length)) else {
             return Err(self.invalid(format_args!("{name} with {count} elements is larger than the address space")));
         };

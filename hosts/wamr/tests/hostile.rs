@@ -1,4 +1,5 @@
 //! What a guest may make WAMR pass: every pointer unaligned, numbers of any value, memory that changes meanwhile.
+#![allow(clippy::cast_ptr_alignment, reason = "a guest's addresses have any alignment")]
 
 use std::ffi::{c_char, c_void};
 use std::ptr::{null, null_mut, without_provenance, without_provenance_mut};
