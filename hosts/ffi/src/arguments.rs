@@ -345,3 +345,124 @@ impl OutBytes {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ptr::{null, null_mut, without_provenance, without_provenance_mut};
+    use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    fn arguments() -> Arguments {
+        // SAFETY: each test gives pointers that are valid, or refused before they are used.
+        unsafe { Arguments::new("call") }
+    }
+
+    fn unaligned() -> Arguments {
+        // SAFETY: as above.
+        unsafe { Arguments::unaligned("call") }
+    }
+
+    /// The message of an error.
+    fn told<T>(result: Result<T, Error>) -> String {
+        result.err().expect("it is refused").message().to_owned()
+    }
+
+    #[test]
+    fn values_are_copied_and_results_written() {
+        let (mut number, mut numbers, mut bytes) = (7_u64, [1_u32, 2, 3], [0_u8; 5]);
+        let mut arguments = arguments();
+        assert_eq!(arguments.read("number", &raw const number).unwrap(), 7);
+        assert_eq!(arguments.read_if_any("none", null::<u64>()).unwrap(), None);
+        assert_eq!(arguments.values("numbers", numbers.as_ptr(), 3).unwrap(), [1, 2, 3]);
+        assert_eq!(arguments.numbers("numbers", numbers.as_ptr(), 2).unwrap(), [1, 2]);
+        assert_eq!(arguments.values("none", null::<u64>(), 0).unwrap(), [0; 0]);
+        assert_eq!(arguments.c_text("text", c"a text".as_ptr().cast()).unwrap(), "a text");
+        assert_eq!(arguments.text("text", b"abc".as_ptr(), 2).unwrap(), "ab");
+
+        let mut arguments = self::arguments();
+        arguments.out("number", &raw mut number).unwrap().write(8);
+        assert!(arguments.out_if_any("none", null_mut::<u64>()).unwrap().is_none());
+        for (index, out) in (10..).zip(arguments.outs("numbers", numbers.as_mut_ptr(), 3).unwrap()) {
+            out.write(index);
+        }
+        assert!(arguments.buffer("bytes", bytes.as_mut_ptr(), 5).unwrap().write(b"abcd"));
+        assert!(!self::arguments().buffer("bytes", bytes.as_mut_ptr(), 3).unwrap().write(b"1234"));
+        assert!(arguments.buffer("none", null_mut(), 0).unwrap().write(b""));
+        assert_eq!((number, numbers, &bytes), (8, [10, 11, 12], b"abcd\0"));
+    }
+
+    #[test]
+    fn null_misaligned_and_endless_arguments_are_refused_by_name() {
+        let number = 7_u64;
+        let odd = (&raw const number).wrapping_byte_add(1);
+        assert_eq!(told(arguments().read("number", null::<u64>())), "call: number is null");
+        assert_eq!(told(arguments().values("numbers", null::<u64>(), 1)), "call: numbers is null");
+        assert_eq!(told(arguments().c_text("text", null())), "call: text is null");
+        assert_eq!(told(arguments().buffer("buffer", null_mut(), 1)), "call: buffer is null");
+        assert_eq!(told(arguments().read("number", odd)), "call: number is not aligned to 8 bytes");
+        assert_eq!(told(arguments().out("number", odd.cast_mut())), "call: number is not aligned to 8 bytes");
+        let endless = "larger than the address space";
+        let last = without_provenance::<u64>(usize::MAX - 7);
+        assert!(told(arguments().values("numbers", last, 2)).contains(endless));
+        assert!(told(arguments().values("numbers", without_provenance::<u64>(8), usize::MAX)).contains(endless));
+        assert!(told(arguments().bytes("bytes", without_provenance(1), usize::MAX)).contains(endless));
+        assert!(told(arguments().numbers("numbers", without_provenance(4), usize::MAX / 4)).contains(endless));
+        assert!(told(arguments().outs("numbers", without_provenance_mut::<u64>(8), usize::MAX)).contains(endless));
+        assert_eq!(told(arguments().text("text", b"\xFF".as_ptr(), 1)), "call: text is not UTF-8");
+        let long = vec![b'a'; TEXT_BYTES];
+        assert_eq!(told(arguments().c_text("text", long.as_ptr())), "call: text has no zero in 65536 bytes");
+    }
+
+    #[test]
+    fn a_guests_structures_may_have_any_address() {
+        let mut memory = [0_u64; 4];
+        let odd = memory.as_mut_ptr().wrapping_byte_add(3);
+        let mut arguments = unaligned();
+        arguments.out("number", odd).unwrap().write(0x0102_0304_0506_0708);
+        assert_eq!(unaligned().read("number", odd.cast_const()).unwrap(), 0x0102_0304_0506_0708);
+        let two = unaligned().numbers("numbers", odd.cast_const().cast(), 2).unwrap();
+        let whole = u64::from_ne_bytes([two[0].to_ne_bytes(), two[1].to_ne_bytes()].concat().try_into().unwrap());
+        assert_eq!(whole, 0x0102_0304_0506_0708);
+        let values = unaligned().values("numbers", odd.cast_const().cast::<u32>(), 2).unwrap();
+        assert_eq!(values, two);
+    }
+
+    #[test]
+    fn memory_that_is_written_overlaps_nothing_and_what_is_read_may() {
+        let mut numbers = [0_u32; 8];
+        let start = numbers.as_mut_ptr();
+        let at = |index| start.wrapping_add(index);
+        let mut arguments = arguments();
+        arguments.values("a", at(0).cast_const(), 4).unwrap();
+        arguments.values("b", at(2).cast_const(), 4).unwrap();
+        assert_eq!(told(arguments.out("c", at(0))), "call: c overlaps a");
+        assert_eq!(told(arguments.out("c", at(5))), "call: c overlaps b");
+        assert_eq!(told(arguments.buffer("c", at(5).cast::<u8>().wrapping_add(3), 2)), "call: c overlaps b");
+        let _: Out<u32> = arguments.out("c", at(6)).unwrap();
+        assert_eq!(told(arguments.read("d", at(6).cast_const())), "call: d overlaps c");
+        assert_eq!(told(arguments.outs("d", at(6), 2)), "call: d overlaps c");
+        assert_eq!(told(arguments.bytes("d", at(6).cast::<u8>().wrapping_add(3), 1)), "call: d overlaps c");
+        let _: Out<u32> = arguments.out("d", at(7)).unwrap();
+    }
+
+    #[test]
+    fn bytes_that_another_thread_writes_are_copied() {
+        let bytes = [const { AtomicU8::new(1) }; 7];
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    bytes.iter().for_each(|byte| byte.store(1 + (byte.load(Ordering::Relaxed) & 1), Ordering::Relaxed));
+                }
+            });
+            for _ in 0..100 {
+                // Of 7 bytes no word is read as one, so that all accesses are of one size.
+                let copy = arguments().bytes("bytes", bytes[0].as_ptr(), 7).unwrap();
+                assert!(copy.len() == 7 && copy.iter().all(|byte| [1, 2].contains(byte)), "{copy:?}");
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+}

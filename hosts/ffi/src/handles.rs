@@ -64,3 +64,47 @@ macro_rules! held {
         )*
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+
+    struct Value(u32);
+
+    struct Other;
+
+    held! {
+        Value, "value";
+        Other, "other";
+    }
+
+    impl Drop for Value {
+        fn drop(&mut self) {
+            DROPPED.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_value_is_taken_once_and_dropped_with_its_last_use() {
+        let number = Value(7).keep().unwrap();
+        let other = Other.keep().unwrap();
+        assert!(Value::find(other).is_none() && Other::find(number).is_none(), "of another kind");
+        assert!([0, 1, u64::MAX, number ^ 1].into_iter().all(|wrong| Value::find(wrong).is_none()));
+        let used = Value::find(number).unwrap();
+        assert_eq!(used.0, 7);
+        let taken = thread::scope(|scope| {
+            let threads = [(); 4].map(|()| scope.spawn(|| Value::take(number).is_some()));
+            threads.map(|thread| thread.join().unwrap()).into_iter().filter(|taken| *taken).count()
+        });
+        assert_eq!(taken, 1);
+        assert!(Value::find(number).is_none() && Value::take(number).is_none());
+        assert_eq!((used.0, DROPPED.load(Ordering::SeqCst)), (7, 0));
+        drop(used);
+        assert_eq!(DROPPED.load(Ordering::SeqCst), 1);
+    }
+}
