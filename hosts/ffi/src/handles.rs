@@ -90,6 +90,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a pool of full size, which takes miri minutes")]
     fn a_value_is_taken_once_and_dropped_with_its_last_use() {
         let number = Value(7).keep().unwrap();
         let other = Other.keep().unwrap();
