@@ -11,7 +11,7 @@
  *   alignment, a length past the address space, and memory that is written and overlaps another argument give
  *   GP_CODE_INVALID_ARGUMENT.
  * - `gp_engine *` and `gp_guest *` are looked up and never dereferenced. Any value is safe: one that was closed, of
- *   another kind or made up gives GP_CODE_CLOSED. So do the 64-bit numbers of jobs and watches. The 32-bit numbers of
+ *   another kind or made up gives GP_CODE_CLOSED. So do the 64-bit numbers of jobs. The 32-bit numbers of
  *   graphs and contexts are valid in their own guest only; any other gives GP_CODE_INVALID_ARGUMENT.
  * - Every argument is copied before it is checked, and used no more after the call. Another thread, of a guest for
  *   instance, may write a tensor's, a model's or an output's bytes during a call: then the call sees a mix of them.
@@ -72,7 +72,7 @@ enum gp_code
   GP_CODE_SECURITY = 10,
   // Any other error of the engine.
   GP_CODE_UNKNOWN = 11,
-  // The engine, guest, job or watch was closed, or was never there.
+  // The engine, guest or job was closed, or was never there.
   GP_CODE_CLOSED = 12,
   // The library has a defect: it panicked, and the call had no result.
   GP_CODE_PANIC = 13,
@@ -374,6 +374,24 @@ typedef struct {
   uint64_t panics;
 } gp_stats;
 
+// What a guest holds, and what its computes have cost.
+typedef struct {
+  // The guest's number, unique in the process: the field `guest` of events.
+  uint64_t id;
+  // Graph handles, as gp_limits.max_graphs counts them.
+  uint64_t graphs;
+  // Contexts, as gp_limits.max_contexts counts them.
+  uint64_t contexts;
+  // Bytes of models, as gp_limits.max_graph_bytes counts them.
+  uint64_t graph_bytes;
+  // Bytes of contexts, as gp_limits.max_context_bytes counts them.
+  uint64_t context_bytes;
+  // Computes that have ended, failed ones included.
+  uint64_t computes;
+  // The time that they took, without their wait for a turn, in nanoseconds: the sum over all threads.
+  uint64_t compute_ns;
+} gp_usage;
+
 // A named model.
 typedef struct {
   // Its name, ended by a zero.
@@ -641,6 +659,11 @@ gp_code gp_job_close(uint64_t job, gp_error *error);
 //
 // Threads: any, at any time.
 gp_code gp_engine_stats(gp_engine *engine, gp_stats *stats, gp_error *error);
+
+// Reads what a guest holds and has used, as for a bill.
+//
+// Threads: any, at any time.
+gp_code gp_guest_usage(gp_guest *guest, gp_usage *usage, gp_error *error);
 
 // Calls `visit` with each named model, in the order of their names.
 //

@@ -37,7 +37,7 @@ pub enum gp_code {
     Security = 10,
     /// Any other error of the engine.
     Unknown = 11,
-    /// The engine, guest, job or watch was closed, or was never there.
+    /// The engine, guest or job was closed, or was never there.
     Closed = 12,
     /// The library has a defect: it panicked, and the call had no result.
     Panic = 13,

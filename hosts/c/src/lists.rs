@@ -96,6 +96,26 @@ impl From<Stats> for gp_stats {
     }
 }
 
+/// What a guest holds, and what its computes have cost.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct gp_usage {
+    /// The guest's number, unique in the process: the field `guest` of events.
+    pub id: u64,
+    /// Graph handles, as gp_limits.max_graphs counts them.
+    pub graphs: u64,
+    /// Contexts, as gp_limits.max_contexts counts them.
+    pub contexts: u64,
+    /// Bytes of models, as gp_limits.max_graph_bytes counts them.
+    pub graph_bytes: u64,
+    /// Bytes of contexts, as gp_limits.max_context_bytes counts them.
+    pub context_bytes: u64,
+    /// Computes that have ended, failed ones included.
+    pub computes: u64,
+    /// The time that they took, without their wait for a turn, in nanoseconds: the sum over all threads.
+    pub compute_ns: u64,
+}
+
 /// A named model.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -186,6 +206,30 @@ pub unsafe extern "C" fn gp_engine_stats(
     };
     // SAFETY: the rules of the header.
     unsafe { call("engine_stats", error, run) }
+}
+
+/// Reads what a guest holds and has used, as for a bill.
+///
+/// Threads: any, at any time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gp_guest_usage(guest: *mut gp_guest, usage: *mut gp_usage, error: *mut gp_error) -> gp_code {
+    let run = |arguments: &mut Arguments| {
+        let held = find_guest(arguments, guest)?;
+        let out = arguments.out("usage", usage)?;
+        let usage = held.guest.usage();
+        out.write(gp_usage {
+            id: held.guest.id(),
+            graphs: usage.graphs as u64,
+            contexts: usage.contexts as u64,
+            graph_bytes: usage.graph_bytes as u64,
+            context_bytes: usage.context_bytes as u64,
+            computes: usage.computes,
+            compute_ns: u64::try_from(usage.compute_time.as_nanos()).unwrap_or(u64::MAX),
+        });
+        Ok(())
+    };
+    // SAFETY: the rules of the header.
+    unsafe { call("guest_usage", error, run) }
 }
 
 /// Calls `visit` with each named model, in the order of their names.

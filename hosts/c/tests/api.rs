@@ -441,6 +441,11 @@ fn a_guest_has_its_own_names_dialect_and_limits() {
         "takes fp32 [2]; the tensor is u8 [8]",
         gp_set_input(guest, context, 0, &raw const bytes)
     );
+    let mut usage = MaybeUninit::<gp_usage>::uninit();
+    ok!(gp_guest_usage(guest, usage.as_mut_ptr()));
+    // SAFETY: written.
+    let usage = unsafe { usage.assume_init() };
+    assert_eq!((usage.graphs, usage.contexts, usage.computes), (1, 1, 0));
     let mut cancelled = 7;
     ok!(gp_cancel(guest, context, &raw mut cancelled));
     assert_eq!(cancelled, 0);

@@ -1,5 +1,5 @@
 //! Programs in C and C++ that use the header and the library.
-#![cfg(not(miri))]
+#![cfg(all(unix, not(miri)))]
 
 mod common;
 
