@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The pool's and the table's tests under miri, which interprets them and reports undefined behaviour.
+# The pool's and the table's tests, and those of what reads and writes C's memory, under miri, which interprets them and
+# reports undefined behaviour.
 #
 #     ci/miri.sh [TEST...]
 #
@@ -19,3 +20,5 @@ cd "$target/tests"
 # not under the stricter stacked borrows (crossbeam-epoch, entries of the list of participants).
 export MIRIFLAGS="-Zmiri-ignore-leaks -Zmiri-tree-borrows" CARGO_TARGET_DIR=$target/build
 cargo +nightly miri test --tests
+cd - >/dev/null
+cargo +nightly miri test --locked -p graphpool-ffi --lib

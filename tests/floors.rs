@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Each package's source with its floors, from the ground. A module that is not named is on the floor of the one that
 /// it is in.
-const PACKAGES: [(&str, &[&str]); 2] = [
+const PACKAGES: [(&str, &[&str]); 5] = [
     ("src", &["sync handle", "epoch", "pool", "table", "backend", "nn"]),
     (
         "backends/candle/src",
@@ -26,6 +26,9 @@ const PACKAGES: [(&str, &[&str]); 2] = [
             "graph",
         ],
     ),
+    ("hosts/ffi/src", &["copy shield handles", "arguments", "guest"]),
+    ("hosts/c/src", &["code", "call limits numbers version", "engine", "guest", "inference jobs lists models"]),
+    ("hosts/wamr/src", &["config layout", "engine", "interface"]),
 ];
 
 /// Lines that a file may have, its tests aside.
@@ -221,7 +224,9 @@ fn imports_go_down_and_never_in_a_circle() {
     for (source, floors) in PACKAGES {
         let package = Package::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(source));
         let imports = package.imports();
-        assert!(imports.len() > 40 && imports.values().flatten().count() > 100, "the files of {source} are found");
+        // Far fewer would mean that the search has missed them.
+        assert!(imports.len() > floors.len(), "the files of {source} are found");
+        assert!(imports.values().flatten().count() * 3 >= imports.len(), "the imports of {source} are found");
         let floor = |module: &str| {
             floors.iter().position(|floor| floor.split(' ').any(|name| module.split("::").next() == Some(name)))
         };

@@ -1,0 +1,33 @@
+//! graphpool for C: the functions, structures and rules of `include/graphpool.h`, which is made from this package.
+//!
+//! Rust programs use the package `graphpool` itself. The functions here are the ones that the header declares, and its
+//! text is the text of their documentation.
+
+// Documentation and names are the header's. It states the safety rules once, for all of its functions.
+#![allow(clippy::doc_markdown, clippy::missing_safety_doc, non_camel_case_types)]
+
+mod call;
+mod code;
+mod engine;
+mod guest;
+mod inference;
+mod jobs;
+mod limits;
+mod lists;
+mod models;
+mod numbers;
+mod version;
+
+pub use code::*;
+pub use engine::*;
+pub use guest::*;
+pub use inference::*;
+pub use jobs::*;
+pub use limits::*;
+pub use lists::*;
+pub use models::*;
+pub use numbers::*;
+pub use version::*;
+
+// A pointer of C carries a 64-bit handle.
+const _: () = assert!(size_of::<usize>() == size_of::<u64>());

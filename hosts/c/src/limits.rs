@@ -1,0 +1,170 @@
+//! Limits, as C sets them.
+
+use std::time::Duration;
+
+use graphpool::nn::{EngineLimits, Limits};
+use graphpool_ffi::Plain;
+
+/// What stands for no bound, in limits and times.
+pub const GP_NO_LIMIT: u64 = u64::MAX;
+
+/// The limits of one guest. Each bound is inclusive; GP_NO_LIMIT is none. A call past one gives GP_CODE_TOO_LARGE, past
+/// max_computes GP_CODE_BUSY, past max_compute_ms GP_CODE_TIMEOUT.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct gp_limits {
+    /// Graph handles at one time.
+    pub max_graphs: u64,
+    /// Contexts at one time.
+    pub max_contexts: u64,
+    /// Bytes of the models that the guest has loaded from bytes.
+    pub max_graph_bytes: u64,
+    /// Bytes of one input tensor.
+    pub max_tensor_bytes: u64,
+    /// Dimensions of one input tensor.
+    pub max_tensor_rank: u64,
+    /// Bytes of the tensors of one compute.
+    pub max_compute_bytes: u64,
+    /// Computes at one time, running and waiting.
+    pub max_computes: u64,
+    /// Bytes that the contexts hold between calls.
+    pub max_context_bytes: u64,
+    /// Bytes of a model's name.
+    pub max_name_bytes: u64,
+    /// Bytes of a guest's configuration of a model.
+    pub max_config_bytes: u64,
+    /// The longest time of a compute, its wait included, in milliseconds.
+    pub max_compute_ms: u64,
+}
+
+/// The limits of all guests of an engine together. What would fit if others held less gives GP_CODE_BUSY, what is past a
+/// bound by itself GP_CODE_TOO_LARGE.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct gp_engine_limits {
+    /// Models in memory.
+    pub max_graphs: u64,
+    /// Contexts in memory.
+    pub max_contexts: u64,
+    /// Bytes of the models in memory.
+    pub max_graph_bytes: u64,
+    /// Bytes that the contexts hold between calls.
+    pub max_context_bytes: u64,
+    /// Computes that run at one time; at least 1.
+    pub max_computing: u64,
+    /// Computes that wait at one time.
+    pub max_queued: u64,
+    /// Names that a resolver has given.
+    pub max_resolved_names: u64,
+}
+
+/// The settings of an engine. gp_engine_options_default fills them.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct gp_engine_options {
+    /// Over all guests.
+    pub engine: gp_engine_limits,
+    /// Of a guest that is created without limits of its own.
+    pub guest: gp_limits,
+    /// The upper bound of every guest's limits.
+    pub ceiling: gp_limits,
+    /// The most threads of one compute: 1 for the highest throughput of many guests, more for few guests with large
+    /// models.
+    pub threads: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: integers.
+unsafe impl Plain for gp_limits {}
+// SAFETY: integers.
+unsafe impl Plain for gp_engine_limits {}
+// SAFETY: integers.
+unsafe impl Plain for gp_engine_options {}
+
+impl Default for gp_engine_options {
+    fn default() -> Self {
+        Self {
+            engine: (&EngineLimits::default()).into(),
+            guest: (&Limits::default()).into(),
+            ceiling: (&Limits::unlimited()).into(),
+            threads: 1,
+            reserved: 0,
+        }
+    }
+}
+
+impl From<&Limits> for gp_limits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            max_graphs: limits.max_graphs() as u64,
+            max_contexts: limits.max_contexts() as u64,
+            max_graph_bytes: limits.max_graph_bytes() as u64,
+            max_tensor_bytes: limits.max_tensor_bytes() as u64,
+            max_tensor_rank: limits.max_tensor_rank() as u64,
+            max_compute_bytes: limits.max_compute_bytes() as u64,
+            max_computes: limits.max_computes() as u64,
+            max_context_bytes: limits.max_context_bytes() as u64,
+            max_name_bytes: limits.max_name_bytes() as u64,
+            max_config_bytes: limits.max_config_bytes() as u64,
+            max_compute_ms: milliseconds(limits.max_compute_time()),
+        }
+    }
+}
+
+impl From<gp_limits> for Limits {
+    fn from(limits: gp_limits) -> Self {
+        Self::default()
+            .with_max_graphs(bound(limits.max_graphs))
+            .with_max_contexts(bound(limits.max_contexts))
+            .with_max_graph_bytes(bound(limits.max_graph_bytes))
+            .with_max_tensor_bytes(bound(limits.max_tensor_bytes))
+            .with_max_tensor_rank(bound(limits.max_tensor_rank))
+            .with_max_compute_bytes(bound(limits.max_compute_bytes))
+            .with_max_computes(bound(limits.max_computes))
+            .with_max_context_bytes(bound(limits.max_context_bytes))
+            .with_max_name_bytes(bound(limits.max_name_bytes))
+            .with_max_config_bytes(bound(limits.max_config_bytes))
+            .with_max_compute_time(time(limits.max_compute_ms).unwrap_or(Duration::MAX))
+    }
+}
+
+impl From<&EngineLimits> for gp_engine_limits {
+    fn from(limits: &EngineLimits) -> Self {
+        Self {
+            max_graphs: limits.max_graphs() as u64,
+            max_contexts: limits.max_contexts() as u64,
+            max_graph_bytes: limits.max_graph_bytes() as u64,
+            max_context_bytes: limits.max_context_bytes() as u64,
+            max_computing: limits.max_computing() as u64,
+            max_queued: limits.max_queued() as u64,
+            max_resolved_names: limits.max_resolved_names() as u64,
+        }
+    }
+}
+
+impl From<gp_engine_limits> for EngineLimits {
+    fn from(limits: gp_engine_limits) -> Self {
+        Self::default()
+            .with_max_graphs(bound(limits.max_graphs))
+            .with_max_contexts(bound(limits.max_contexts))
+            .with_max_graph_bytes(bound(limits.max_graph_bytes))
+            .with_max_context_bytes(bound(limits.max_context_bytes))
+            .with_max_computing(bound(limits.max_computing))
+            .with_max_queued(bound(limits.max_queued))
+            .with_max_resolved_names(bound(limits.max_resolved_names))
+    }
+}
+
+/// A time in milliseconds; `None` for none.
+pub(crate) fn time(milliseconds: u64) -> Option<Duration> {
+    (milliseconds != GP_NO_LIMIT).then(|| Duration::from_millis(milliseconds))
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(GP_NO_LIMIT)
+}
+
+fn bound(bound: u64) -> usize {
+    usize::try_from(bound).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,19 @@
+//! The committed header is the one that the source makes.
+
+use std::path::Path;
+use std::{env, fs};
+
+#[test]
+fn the_header_is_the_one_that_the_source_makes() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = cbindgen::Config::from_file(package.join("cbindgen.toml")).unwrap();
+    let mut made = Vec::new();
+    cbindgen::Builder::new().with_config(config).with_crate(package).generate().unwrap().write(&mut made);
+    let made = String::from_utf8(made).unwrap();
+    assert!(made.contains(&format!("#define GP_VERSION \"{}\"", env!("CARGO_PKG_VERSION"))), "cbindgen.toml's version");
+    let header = package.join("include/graphpool.h");
+    if env::var_os("UPDATE_HEADER").is_some() {
+        fs::write(&header, &made).unwrap();
+    }
+    assert!(fs::read_to_string(&header).unwrap() == made, "UPDATE_HEADER=1 writes include/graphpool.h anew");
+}
