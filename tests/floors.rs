@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Each package's source with its floors, from the ground. A module that is not named is on the floor of the one that
 /// it is in.
-const PACKAGES: [(&str, &[&str]); 5] = [
+const PACKAGES: [(&str, &[&str]); 6] = [
     ("src", &["sync handle", "epoch", "pool", "table", "backend", "nn"]),
     (
         "backends/candle/src",
@@ -29,6 +29,7 @@ const PACKAGES: [(&str, &[&str]); 5] = [
     ("hosts/ffi/src", &["copy shield handles", "arguments", "guest"]),
     ("hosts/c/src", &["code", "call limits numbers version", "engine", "guest", "inference jobs lists models"]),
     ("hosts/wamr/src", &["config layout", "engine", "interface"]),
+    ("hosts/wasmtime/src", &["ctx limits preload span", "wit witx"]),
 ];
 
 /// Lines that a file may have, its tests aside.

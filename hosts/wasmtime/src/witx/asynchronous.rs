@@ -5,9 +5,9 @@ use graphpool::nn::{Error, Load};
 use tracing::Instrument as _;
 use wasmtime::{Caller, Linker};
 
-use super::calls::{Model, Named};
-use super::memory::{Bytes, Linear, Place};
-use super::{MODULE, add_short_calls, memory_of};
+use crate::witx::calls::{Model, Named};
+use crate::witx::memory::{Bytes, Linear, Place};
+use crate::witx::short::{MODULE, add_short_calls, memory_of};
 use crate::{WasiNnCtx, span};
 
 /// As [`add_to_linker`](super::add_to_linker), for stores whose functions are called asynchronously: a load and a

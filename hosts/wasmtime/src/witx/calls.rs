@@ -12,9 +12,9 @@ use graphpool::nn::{Encoding, Error, Guest, Target, TensorType, TensorView};
 #[cfg(feature = "async")]
 use graphpool::nn::Load;
 
-use super::memory::{Bytes, Place};
 use crate::WasiNnCtx;
 use crate::limits::{MAX_PARTS, at_most};
+use crate::witx::memory::{Bytes, Place};
 
 /// An address and a length.
 pub(super) type Range = (u32, u32);
