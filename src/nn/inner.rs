@@ -80,7 +80,7 @@ impl Inner {
         request: &LoadRequest<'_>,
         reserved: Option<Reservation>,
     ) -> Result<StdArc<Graph>, ModelError> {
-        if request.parts.is_empty() {
+        if request.parts.is_empty() && request.name.is_none() {
             return Err(no_parts().into());
         }
         let files = match request.directory {
@@ -191,7 +191,10 @@ impl BuildGraph for Inner {
         let read = self.reserve_for_model(|usage| &usage.graph_bytes, opened.length_of_files())?;
         let parts = opened.read()?;
         let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
-        let request = LoadRequest { config, directory: source.base(), ..LoadRequest::new(&parts, encoding, target) };
+        let request = LoadRequest::new(&parts, encoding, target)
+            .with_name(source.backend_name())
+            .with_config(config)
+            .with_directory(source.base());
         self.build_with(&request, Some(read))
     }
 }

@@ -34,8 +34,11 @@ impl Key {
             hasher.update(&(bytes.len() as u64).to_le_bytes());
             hasher.update(bytes);
         };
-        field(&[request.encoding as u8, request.target as u8, u8::from(request.config.is_some())]);
-        field(request.config.unwrap_or_default().as_bytes());
+        field(&[request.encoding as u8, request.target as u8]);
+        for text in [request.config, request.name] {
+            field(&[u8::from(text.is_some())]);
+            field(text.unwrap_or_default().as_bytes());
+        }
         request.parts.iter().for_each(|part| field(part));
         let mut left = limit as u64;
         for path in files {
@@ -258,10 +261,12 @@ mod tests {
             for encoding in [Encoding::Onnx, Encoding::Autodetect] {
                 for target in [Target::Cpu, Target::Gpu] {
                     for config in [None, Some(""), Some("x")] {
-                        let request = LoadRequest { config, ..LoadRequest::new(parts, encoding, target) };
-                        assert!(keys.insert(key(&request)), "{request:?}");
-                        let other_limit = LoadRequest { memory_limit: 7, ..request };
-                        assert!(!keys.insert(key(&other_limit)));
+                        for name in [None, Some(""), Some("x")] {
+                            let request = LoadRequest { config, name, ..LoadRequest::new(parts, encoding, target) };
+                            assert!(keys.insert(key(&request)), "{request:?}");
+                            let other_limit = LoadRequest { memory_limit: 7, ..request };
+                            assert!(!keys.insert(key(&other_limit)));
+                        }
                     }
                 }
             }
