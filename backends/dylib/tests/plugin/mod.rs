@@ -46,13 +46,20 @@ impl Plugin {
         self.folder.join("record")
     }
 
+    /// Has computes of models with a `gate` wait until the drop.
+    pub fn shut_gate(&self) -> Gate {
+        let gate = Gate(self.folder.join("record.gate"));
+        fs::write(&gate.0, "").unwrap();
+        gate
+    }
+
     /// How often the event of that letter was recorded.
     pub fn events(&self, letter: char) -> usize {
         let record = fs::read_to_string(self.record()).unwrap_or_default();
         record.chars().filter(|event| *event == letter).count()
     }
 
-    /// How often the library is mapped.
+    /// Whether the library is mapped.
     pub fn mapped(&self) -> bool {
         let name = self.path.file_name().unwrap().to_str().unwrap();
         fs::read_to_string("/proc/self/maps").unwrap().contains(name)
@@ -73,6 +80,14 @@ impl Plugin {
         // SAFETY: the library keeps to the interface, except where a test's model has it break the rules: then it stays
         // within the bytes that the buffer has behind its end.
         unsafe { DylibBackend::new(&self.path, settings) }
+    }
+}
+
+pub struct Gate(PathBuf);
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).unwrap();
     }
 }
 

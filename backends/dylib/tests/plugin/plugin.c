@@ -7,6 +7,7 @@
 //   slow N                       a compute takes N milliseconds
 //   fail N                       a compute returns N
 //   pad N                        each output has N more elements, which are 0
+//   gate                         a compute waits as long as there is a file LOG.gate
 //   overclaim                    get_output says that it has written more than the buffer holds
 //   overrun                      get_output writes past the end of the buffer
 //   cut                          get_output writes the start of an output into a short buffer, and succeeds
@@ -36,7 +37,7 @@ enum { MOST = 8, CONTEXTS = 4 };
 
 typedef struct {
     uint32_t inputs, outputs, slow, fail, pad;
-    int overclaim, overrun, cut, tell, blind;
+    int overclaim, overrun, cut, tell, blind, gate;
     float add;
 } model;
 
@@ -56,7 +57,7 @@ typedef struct {
 } instance;
 
 // Each event is one letter in the file LOG: the library is [o]pened and [c]losed, a context [i]nitialized and
-// [d]einitialized, [l]oaded, [!] calls that should exclude each other did not.
+// [d]einitialized, [l]oaded, [w] a compute waits at the gate, [!] calls that should exclude each other did not.
 static void record(char event) {
 #ifdef LOG
     int file = open(LOG, O_WRONLY | O_APPEND | O_CREAT, 0600);
@@ -70,7 +71,18 @@ static void record(char event) {
 #endif
 }
 
-__attribute__((constructor)) static void opened(void) { record('o'); }
+static void nap(uint32_t milliseconds) {
+    struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
+    nanosleep(&time, NULL);
+}
+
+__attribute__((constructor)) static void opened(void) {
+#ifdef SLOW_OPEN
+    nap(300);
+#endif
+    record('o');
+}
+
 __attribute__((destructor)) static void closed(void) { record('c'); }
 
 static atomic_int inside_library;
@@ -129,10 +141,10 @@ static uint32_t parse(instance *self, const char *text, size_t length) {
     model *m = &self->model;
     *m = (model){.inputs = 1, .outputs = 1};
     for (at = 3; !ended && sscanf(copy + at, "%31s%n", word, &used) == 1; at += used) {
-        const char *flags[] = {"overclaim", "overrun", "cut", "tell", "blind", "end"};
-        int *set[] = {&m->overclaim, &m->overrun, &m->cut, &m->tell, &m->blind, &ended};
+        const char *flags[] = {"overclaim", "overrun", "cut", "tell", "blind", "gate", "end"};
+        int *set[] = {&m->overclaim, &m->overrun, &m->cut, &m->tell, &m->blind, &m->gate, &ended};
         int known = 0;
-        for (int i = 0; i < 6; i++)
+        for (int i = 0; i < 7; i++)
             if (!strcmp(word, flags[i]))
                 known = *set[i] = 1;
         if (known)
@@ -230,10 +242,15 @@ uint32_t compute(void *of, uint32_t at) {
     for (uint32_t i = 0; i < m->inputs; i++)
         if (!c->data[i] || c->length[i] != c->length[0])
             return leave(self, 1);
-    if (m->slow) {
-        struct timespec wait = {m->slow / 1000, m->slow % 1000 * 1000000L};
-        nanosleep(&wait, NULL);
+    if (m->slow)
+        nap(m->slow);
+#ifdef LOG
+    if (m->gate) {
+        record('w');
+        while (!access(LOG ".gate", F_OK))
+            nap(1);
     }
+#endif
     if (m->fail)
         return leave(self, m->fail);
     c->elements = (m->inputs ? c->length[0] : 1) + m->pad;
