@@ -20,6 +20,8 @@ pub(crate) struct DylibContext {
     session: Session,
     inputs: BTreeMap<u32, Input>,
     outputs: Option<Vec<Tensor>>,
+    /// The bytes of each output of the last compute, as the first guess at the next one's.
+    sizes: Vec<usize>,
     /// D2: the library has broken the rules.
     broken: bool,
     graph: Arc<Loaded>,
@@ -34,7 +36,7 @@ struct Input {
 impl DylibContext {
     pub(crate) fn new(graph: Arc<Loaded>) -> Result<Self, Error> {
         let session = graph.open_session()?;
-        Ok(Self { session, inputs: BTreeMap::new(), outputs: None, broken: false, graph })
+        Ok(Self { session, inputs: BTreeMap::new(), outputs: None, sizes: Vec::new(), broken: false, graph })
     }
 
     /// D2: replaces the session with a new one that has the guest's inputs.
@@ -51,11 +53,6 @@ impl DylibContext {
         self.inputs.retain(|_, input| !input.cleared);
         self.broken = false;
         Ok(())
-    }
-
-    #[allow(dead_code)]
-    fn clear_inputs(&mut self) {
-        self.inputs.values_mut().for_each(|input| input.cleared = true);
     }
 
     fn bytes_of_inputs(&self) -> usize {
@@ -80,6 +77,13 @@ impl BackendContext for DylibContext {
         Ok(())
     }
 
+    /// The interface cannot clear an input. A compute in which the guest has set the same inputs anew uses the session
+    /// that has the old ones; another compute needs a new session. Until then the tensors stay in memory, as the library
+    /// may have pointers to them.
+    fn clear_inputs(&mut self) {
+        self.inputs.values_mut().for_each(|input| input.cleared = true);
+    }
+
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
         control.check()?;
         let used = self.bytes_of_inputs();
@@ -96,8 +100,7 @@ impl BackendContext for DylibContext {
         self.session.compute(&turn)?;
         let mut outputs = Vec::new();
         for (index, described) in settings.outputs.iter().enumerate() {
-            let expected = self.outputs.as_ref().and_then(|outputs| outputs.get(index));
-            let expected = expected.map_or(0, |output| output.data().len());
+            let expected = self.sizes.get(index).copied().unwrap_or_default();
             let bound = room.min(settings.max_output_bytes);
             let data = match output::read(&self.session, index as u32, expected, bound, &turn) {
                 Output::Data(data) => data,
@@ -115,6 +118,7 @@ impl BackendContext for DylibContext {
         drop(turn);
         // The library cannot be interrupted: a compute that is late, or was cancelled, is an error at its end.
         control.check()?;
+        self.sizes = outputs.iter().map(|output| output.data().len()).collect();
         self.outputs = Some(outputs);
         Ok(())
     }
@@ -125,6 +129,15 @@ impl BackendContext for DylibContext {
             Error::invalid_argument(format!("there is no output {index}; the model has {}", outputs.len()))
         })?;
         Ok(output.view())
+    }
+
+    fn take_output(&mut self, index: usize) -> Result<Tensor, Error> {
+        self.output(index)?;
+        let taken = self.outputs.as_mut().and_then(|outputs| outputs.get_mut(index)).map(|output| {
+            let empty = Tensor::from_slice::<u8>([0], &[])?;
+            Ok(std::mem::replace(output, empty))
+        });
+        taken.unwrap_or_else(|| Err(Error::invalid_argument("nothing was computed yet")))
     }
 
     fn memory(&self) -> usize {

@@ -71,7 +71,7 @@ static void record(char event) {
 #endif
 }
 
-static void nap(uint32_t milliseconds) {
+__attribute__((unused)) static void nap(uint32_t milliseconds) {
     struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
     nanosleep(&time, NULL);
 }
