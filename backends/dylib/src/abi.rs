@@ -1,4 +1,5 @@
-//! The interface of WAMR's backend libraries: nine C functions, the layouts of their arguments, and their error numbers.
+//! The interface of WAMR's backend libraries: nine C functions, the layouts of their arguments, and their error
+//! numbers.
 
 use std::ffi::{c_char, c_void};
 use std::mem::offset_of;

@@ -46,9 +46,9 @@ impl DylibBackend {
     ///
     /// The file must be a library with WAMR's backend interface whose functions keep to it: a function with one of the
     /// nine names has that function's type, reads and writes only where its arguments allow, and may be called as
-    /// [`Serialized`](crate::Serialized) is declared. It reads an input's dimensions and data only in `set_input` and in
-    /// `compute` of the same execution context. Its initialisers and finalisers may run on any thread. No C++ exception
-    /// leaves its functions. The same holds for whatever file is at `path` when it is opened.
+    /// [`Serialized`](crate::Serialized) is declared. It reads an input's dimensions and data only in `set_input` and
+    /// in `compute` of the same execution context. Its initialisers and finalisers may run on any thread. No C++
+    /// exception leaves its functions. The same holds for whatever file is at `path` when it is opened.
     #[must_use]
     pub unsafe fn new(path: impl Into<PathBuf>, settings: DylibSettings) -> Self {
         let path = path.into();

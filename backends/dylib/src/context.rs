@@ -78,8 +78,8 @@ impl BackendContext for DylibContext {
     }
 
     /// The interface cannot clear an input. A compute in which the guest has set the same inputs anew uses the session
-    /// that has the old ones; another compute needs a new session. Until then the tensors stay in memory, as the library
-    /// may have pointers to them.
+    /// that has the old ones; another compute needs a new session. Until then the tensors stay in memory, as the
+    /// library may have pointers to them.
     fn clear_inputs(&mut self) {
         self.inputs.values_mut().for_each(|input| input.cleared = true);
     }

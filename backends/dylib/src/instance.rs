@@ -228,8 +228,8 @@ unsafe impl Send for End {}
 impl End {
     fn deinit(self) {
         if let Some(deinit) = self.library.functions.deinit_backend {
-            // SAFETY: L1; `context` is of a successful `init_backend`, and this is the only call that ends it. A library
-            // that refuses to end a context keeps its memory: nothing else can be done about it.
+            // SAFETY: L1; `context` is of a successful `init_backend`, and this is the only call that ends it. A
+            // library that refuses to end a context keeps its memory: nothing else can be done about it.
             unsafe { deinit(self.context) };
         }
     }

@@ -12,7 +12,7 @@ use graphpool::nn::conformance::Sample;
 use graphpool::nn::{
     Encoding, Engine, Error, ErrorKind, Guest, ModelSource, Target, Tensor, TensorDescription, TensorType,
 };
-use graphpool_dylib::{DylibBackend, DylibSettings, Serialized};
+use graphpool_dylib::{DylibBackend, DylibSettings, Mapping, Serialized};
 use plugin::{Plugin, floats, infer, model, settings};
 
 #[test]
@@ -232,6 +232,27 @@ fn what_keeps_a_library_from_opening_is_named_and_tried_again() {
     plugin.assert_gone();
     // SAFETY: as in `backend`.
     assert!(unsafe { DylibBackend::open("/nowhere/libx.so", settings()) }.is_err());
+}
+
+/// A library that is mapped from its own file: the loader's message has its path, which guests do not see.
+#[test]
+fn a_library_is_mapped_in_place_where_that_is_declared() {
+    let plugin = Plugin::build(&["FACTOR=2"]);
+    let backend = || plugin.backend_with(settings().with_mapping(Mapping::InPlace));
+    let engine = Engine::new(backend());
+    let guest = engine.guest();
+    assert_eq!(infer(&guest, "", &[1.0]), Ok(vec![2.0]));
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    assert!(maps.contains(plugin.path.to_str().unwrap()));
+    drop((guest, engine));
+    plugin.assert_gone();
+
+    std::fs::remove_file(&plugin.path).unwrap();
+    std::fs::write(&plugin.path, b"no library").unwrap();
+    let error = infer(&Engine::new(backend()).guest(), "", &[1.0]).unwrap_err();
+    let file = plugin.path.file_name().unwrap().to_str().unwrap();
+    assert!(error.message().starts_with(&format!("load: the library {file} cannot be opened: {file}: ")), "{error}");
+    assert!(!error.message().contains(plugin.path.parent().unwrap().to_str().unwrap()), "{error}");
 }
 
 /// Threads that come while a library opens wait for it: it is opened once, or fails once for all of them.

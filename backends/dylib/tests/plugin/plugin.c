@@ -1,7 +1,7 @@
 // A backend library with WAMR's interface, for the tests. Macros make variants of it.
 //
-// A model is a text: "TOY", then words, then "end". The outputs of a compute are vectors of f32: each element is the sum
-// of the inputs' elements at its place, times FACTOR, plus "add", plus the index of the output.
+// A model is a text: "TOY", then words, then "end". The outputs of a compute are vectors of f32: each element is the
+// sum of the inputs' elements at its place, times FACTOR, plus "add", plus the index of the output.
 //
 //   inputs N, outputs N, add N   what it computes
 //   slow N                       a compute takes N milliseconds
@@ -186,8 +186,8 @@ uint32_t load(void *of, parts *given, uint32_t encoding, uint32_t target, uint32
 }
 
 #ifndef NO_NAMES
-uint32_t load_by_name_with_config(void *of, const char *name, uint32_t length, const char *config, uint32_t config_length,
-                                  uint32_t *graph) {
+uint32_t load_by_name_with_config(void *of, const char *name, uint32_t length, const char *config,
+                                  uint32_t config_length, uint32_t *graph) {
     instance *self = of;
     enter(self);
     if (strlen(name) != length || strlen(config) != config_length)
