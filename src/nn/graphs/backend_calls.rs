@@ -24,7 +24,7 @@ impl Engine {
     /// [`Name`](BackendError::Name) if the backend panics when it is asked for it. The backend is then dropped.
     pub fn register_backend(&self, backend: impl Backend) -> Result<(), BackendError> {
         let registered = Registered::new(Box::new(backend), &self.inner.counters);
-        let name = self.inner.backends.register(registered)?;
+        let name = self.inner.backends.register(&registered)?;
         observe::backend_changed(BackendChange::Registered, &name);
         Ok(())
     }
@@ -38,7 +38,7 @@ impl Engine {
     /// panics when it is asked for it. The backend is then dropped.
     pub fn replace_backend(&self, backend: impl Backend) -> Result<(), BackendError> {
         let registered = Registered::new(Box::new(backend), &self.inner.counters);
-        let name = self.inner.backends.replace(registered)?;
+        let name = self.inner.backends.replace(&registered)?;
         observe::backend_changed(BackendChange::Replaced, &name);
         Ok(())
     }

@@ -72,20 +72,20 @@ impl Backends {
     }
 
     /// Adds a backend behind the others, unless its name is taken. Returns the name.
-    pub(crate) fn register(&self, backend: Arc<Registered>) -> Result<String, BackendError> {
+    pub(crate) fn register(&self, backend: &Arc<Registered>) -> Result<String, BackendError> {
         let name = backend.name()?.to_owned();
         let mut taken = false;
         self.list.rcu(|list| {
             taken = position(list, &name).is_some();
-            if taken { Arc::clone(list) } else { Arc::new([list, &[Arc::clone(&backend)][..]].concat()) }
+            if taken { Arc::clone(list) } else { Arc::new([list, &[Arc::clone(backend)][..]].concat()) }
         });
         if taken { Err(BackendError::NameTaken { name }) } else { Ok(name) }
     }
 
     /// Puts a backend in the place of the one with its name. Returns the name.
-    pub(crate) fn replace(&self, backend: Arc<Registered>) -> Result<String, BackendError> {
+    pub(crate) fn replace(&self, backend: &Arc<Registered>) -> Result<String, BackendError> {
         let name = backend.name()?.to_owned();
-        self.change(&name, |list, place| list[place] = Arc::clone(&backend))?;
+        self.change(&name, |list, place| list[place] = Arc::clone(backend))?;
         Ok(name)
     }
 

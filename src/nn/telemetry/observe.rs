@@ -164,6 +164,7 @@ pub(crate) fn reload_failed(name: &str, error: &ModelError) {
 }
 
 /// What happened to a backend.
+#[derive(Clone, Copy)]
 pub(crate) enum BackendChange {
     Registered,
     Replaced,

@@ -92,11 +92,11 @@ impl Model {
     }
 
     fn register(&self, name: &'static str, number: usize) -> bool {
-        self.backends.register(self.backend(name, number)).is_ok()
+        self.backends.register(&self.backend(name, number)).is_ok()
     }
 
     fn replace(&self, name: &'static str, number: usize) -> bool {
-        self.backends.replace(self.backend(name, number)).is_ok()
+        self.backends.replace(&self.backend(name, number)).is_ok()
     }
 
     /// Loads a model and uses its graph; the number of its backend, if there is one.
