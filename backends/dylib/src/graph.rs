@@ -12,10 +12,11 @@ use crate::settings::DylibSettings;
 
 /// A model, which a graph and its contexts share.
 pub(crate) struct Loaded {
+    current: Mutex<Current>,
+    /// Dropped after `current`, as there may be libraries that go on using the bytes that they have loaded.
+    model: Model,
     library: Arc<Library>,
     pub(crate) settings: Arc<DylibSettings>,
-    model: Model,
-    current: Mutex<Current>,
 }
 
 /// The load from which execution contexts are opened.
@@ -69,13 +70,12 @@ impl Loaded {
         }
         // Held during a load, so that the contexts that wait for it share it.
         let mut current = lock();
-        let instance = match current.instance.take() {
-            Some(instance) => instance,
-            None => {
-                let instance = start()?;
-                current.opened = 0;
-                instance
-            }
+        let instance = if let Some(instance) = current.instance.take() {
+            instance
+        } else {
+            let instance = start()?;
+            current.opened = 0;
+            instance
         };
         current.opened += 1;
         if current.opened < most {

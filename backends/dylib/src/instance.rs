@@ -106,9 +106,8 @@ impl Instance {
         };
         match (&model.source, &model.config) {
             (Source::Parts(parts), _) => {
-                let part =
-                    |part: &Box<[u8]>| Ok(Bytes { pointer: part.as_ptr().cast_mut(), length: length(part.len())? });
-                let mut parts = parts.iter().map(part).collect::<Result<Vec<_>, Error>>()?;
+                let part = |part: &[u8]| Ok(Bytes { pointer: part.as_ptr().cast_mut(), length: length(part.len())? });
+                let mut parts = parts.iter().map(|bytes| part(bytes)).collect::<Result<Vec<_>, Error>>()?;
                 let mut array = Parts { pointer: parts.as_mut_ptr(), length: length(parts.len())? };
                 // SAFETY: L1; `context` is of a successful `init_backend`; the parts outlive the call, which does not
                 // write to them by the interface's rules.

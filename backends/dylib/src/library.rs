@@ -1,5 +1,6 @@
 //! An open library: its functions, and its file for as long as it is mapped.
 
+use std::error::Error as _;
 use std::fs::File;
 use std::path::Path;
 
@@ -56,8 +57,9 @@ impl Library {
         // SAFETY: the caller's contract.
         let mapped = unsafe { Mapped::open(Some(&path), RTLD_NOW | RTLD_LOCAL) };
         let mapped = mapped.map_err(|error| {
+            let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
             // A guest may read the message, and the host's paths are not for guests.
-            let why = error.to_string().replace(&*path.to_string_lossy(), name);
+            let why = why.replace(&*path.to_string_lossy(), name);
             Error::runtime_error(format!("the library {name} cannot be opened: {why}"))
         })?;
         let functions = Functions::of(&mapped, name, settings.needs_deinit)?;

@@ -70,7 +70,7 @@ pub(crate) fn read(session: &Session, index: u32, expected: usize, room: usize, 
 /// The tensor of an output's bytes: of the type and shape that are declared, where the bytes fit them.
 pub(crate) fn tensor(index: usize, described: &TensorDescription, data: Vec<u8>) -> Result<Tensor, Error> {
     let ty = described.ty.unwrap_or(TensorType::U8);
-    if data.len() % ty.size() != 0 {
+    if !data.len().is_multiple_of(ty.size()) {
         let bytes = data.len();
         return Err(Error::runtime_error(format!("output {index} is declared as {ty}, and has {bytes} bytes")));
     }

@@ -82,7 +82,9 @@ impl Drop for Held<'_> {
             if put_off.is_empty() {
                 break;
             }
-            put_off.into_iter().for_each(|work| work());
+            for work in put_off {
+                work();
+            }
         }
         self.0.free.notify_one();
     }
