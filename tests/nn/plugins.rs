@@ -114,6 +114,8 @@ impl BackendContext for Context {
         if index < 2 { Ok(()) } else { Err(Error::invalid_argument("the model has two inputs")) }
     }
 
+    fn clear_inputs(&mut self) {}
+
     fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
         assert_eq!(self.life.ended(), 0);
         Ok(())
