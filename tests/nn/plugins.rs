@@ -170,6 +170,9 @@ fn a_backend_is_registered_replaced_and_removed_by_its_name() {
     assert_eq!(engine.list_backends(), ["a", "b"], "it keeps its place");
     // The same bytes, of which a graph is in memory.
     let of_two = load(&guest).unwrap();
+    let load_async = || crate::admission::block_on(guest.load_async([b"m".as_slice()], Encoding::Onnx, Target::Cpu));
+    let again = guest.init_execution_context(load_async().unwrap()).unwrap();
+    assert_eq!(tag(&guest, again), 2);
     assert_eq!((tag(&guest, of_one), tag(&guest, of_two)), (1, 2));
     engine.remove_backend("a").unwrap();
     let of_three = load(&guest).unwrap();
