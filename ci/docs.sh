@@ -9,4 +9,4 @@ cargo +nightly -V >/dev/null 2>&1 || {
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/docs
 RUSTDOCFLAGS="--cfg docsrs -D warnings" \
     cargo +nightly doc --locked --target-dir "$target" --all-features --no-deps --lib \
-    -p graphpool -p graphpool-candle -p graphpool-wasmtime
+    -p graphpool -p graphpool-candle -p graphpool-dylib -p graphpool-wasmtime

@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 
 # All at once: each is resolved with the others as they are here, which need not be published yet.
 rm -rf "$target/package"
-packages=(graphpool graphpool-candle graphpool-wasmtime)
+packages=(graphpool graphpool-candle graphpool-dylib graphpool-wasmtime)
 cargo package --quiet --locked --no-verify --allow-dirty --target-dir "$target" "${packages[@]/#/-p}"
 for name in "${packages[@]}"; do
     mkdir "$work/$name"

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The tests, as users run them, those of the candle backend, and the sizes of the dependency trees that the pool and the
+# The tests, as users run them, those of the other backends, and the sizes of the dependency trees that the pool and the
 # engine bring.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo test --locked
 cargo test --locked -p graphpool-candle --features candle
+cargo test --locked -p graphpool-dylib
 # The features that are not on by default.
 cargo test --locked --no-default-features --features nn,watch,conformance,metrics --test nn
 cargo test --locked --no-default-features --features nn,watch,conformance,metrics --doc -- nn:: docs::guide

@@ -105,6 +105,12 @@ impl Sample {
         (0..outputs).map(read).collect::<Result<_, Error>>().map_err(|error| error.to_string())
     }
 
+    /// The number of outputs: the expected ones, or those that every model of the backend has.
+    fn count(&self, graph: &dyn BackendGraph) -> usize {
+        let certain = || graph.outputs().iter().filter(|output| !output.optional).count();
+        self.outputs.as_ref().map_or_else(certain, Vec::len)
+    }
+
     fn supports(&self, backend: &dyn Backend) -> Result<(), String> {
         ensure(!backend.name().is_empty(), "it has no name")?;
         ensure(backend.supports(self.encoding, self.target), "it says that it does not take the model")?;
@@ -124,7 +130,9 @@ impl Sample {
     fn described(&self, backend: &dyn Backend) -> Result<(), String> {
         let graph = self.load(backend)?;
         let inputs = graph.inputs();
-        ensure(inputs.len() == self.inputs.len(), &format!("{} inputs, {} tensors", inputs.len(), self.inputs.len()))?;
+        let fit =
+            inputs.len() >= self.inputs.len() && inputs.iter().skip(self.inputs.len()).all(|input| input.optional);
+        ensure(fit, &format!("{} inputs, {} tensors", inputs.len(), self.inputs.len()))?;
         for (index, (described, given)) in inputs.iter().zip(&self.inputs).enumerate() {
             ensure(
                 described.accepts(given.view()),
@@ -132,7 +140,7 @@ impl Sample {
             )?;
         }
         ensure(!graph.outputs().is_empty(), "it has no outputs")?;
-        let outputs = self.infer(&mut *self.open(backend)?, graph.outputs().len())?;
+        let outputs = self.infer(&mut *self.open(backend)?, self.count(&*graph))?;
         for (index, (described, got)) in graph.outputs().iter().zip(&outputs).enumerate() {
             ensure(described.accepts(got.view()), &format!("output {index} is {described:?}, not what it computes"))?;
         }
@@ -140,7 +148,7 @@ impl Sample {
     }
 
     fn outputs_of(&self, backend: &dyn Backend) -> Result<(), String> {
-        let count = self.load(backend)?.outputs().len();
+        let count = self.count(&*self.load(backend)?);
         let mut context = self.open(backend)?;
         let first = self.infer(&mut *context, count)?;
         if let Some(expected) = &self.outputs {
@@ -155,7 +163,7 @@ impl Sample {
 
     fn cleared(&self, backend: &dyn Backend) -> Result<(), String> {
         let graph = self.load(backend)?;
-        let count = graph.outputs().len();
+        let count = self.count(&*graph);
         let open = || graph.init_context().map_err(|error| error.to_string());
         let compute = |context: &mut dyn BackendContext| context.compute(&ComputeControl::default());
         let mut context = open()?;

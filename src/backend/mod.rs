@@ -59,8 +59,11 @@ pub trait Backend: Send + Sync + 'static {
 #[non_exhaustive]
 pub struct LoadRequest<'a> {
     /// The model's bytes, in as many parts as its encoding has (ONNX: one). A guest may have written them: treat them
-    /// as hostile input.
+    /// as hostile input. Empty if the request has a [`name`](Self::name).
     pub parts: &'a [&'a [u8]],
+    /// The name of a model that the backend itself finds. Only the host gives such names
+    /// ([`ModelSource::of_backend`](crate::nn::ModelSource::of_backend)).
+    pub name: Option<&'a str>,
     /// The stated encoding of the bytes.
     pub encoding: Encoding,
     /// The device that the graph is to run on.
@@ -79,7 +82,13 @@ impl<'a> LoadRequest<'a> {
     /// A request without a configuration and without a memory limit.
     #[must_use]
     pub const fn new(parts: &'a [&'a [u8]], encoding: Encoding, target: Target) -> Self {
-        Self { parts, encoding, target, config: None, directory: None, memory_limit: usize::MAX }
+        Self { parts, name: None, encoding, target, config: None, directory: None, memory_limit: usize::MAX }
+    }
+
+    /// Sets the name of a model that the backend finds, or removes it.
+    #[must_use]
+    pub fn with_name(self, name: impl Into<Option<&'a str>>) -> Self {
+        Self { name: name.into(), ..self }
     }
 
     /// Sets the configuration, or removes it.

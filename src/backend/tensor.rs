@@ -187,23 +187,38 @@ impl Tensor {
 pub struct TensorDescription {
     /// The name in the model; empty if the model gives none.
     pub name: String,
-    /// The element type.
-    pub ty: TensorType,
+    /// The element type; `None` if the backend does not know it, or if it may vary.
+    pub ty: Option<TensorType>,
     /// The sizes, outermost first; `None` for a size that may vary between calls. `None` for the whole if the rank may
     /// vary, too.
     pub dimensions: Option<Vec<Option<u32>>>,
+    /// Whether the model may lack this tensor, as far as the backend knows: a backend that cannot tell a model's inputs
+    /// and outputs lists as many as there may be. It refuses an input that the model lacks. An inference returns the
+    /// outputs up to the first optional one that the backend refuses with
+    /// [`InvalidArgument`](super::ErrorKind::InvalidArgument).
+    pub optional: bool,
 }
 
 impl TensorDescription {
-    /// Creates a description; the arguments are the fields.
-    pub fn new(name: impl Into<String>, ty: TensorType, dimensions: Option<Vec<Option<u32>>>) -> Self {
-        Self { name: name.into(), ty, dimensions }
+    /// Creates a description of a tensor that every model of its backend has.
+    pub fn new(
+        name: impl Into<String>,
+        ty: impl Into<Option<TensorType>>,
+        dimensions: Option<Vec<Option<u32>>>,
+    ) -> Self {
+        Self { name: name.into(), ty: ty.into(), dimensions, optional: false }
     }
 
-    /// Whether a tensor has this type and these sizes.
+    /// Sets whether the model may lack this tensor.
+    #[must_use]
+    pub fn with_optional(self, optional: bool) -> Self {
+        Self { optional, ..self }
+    }
+
+    /// Whether a tensor has this type and these sizes, as far as they are known.
     #[must_use]
     pub fn accepts(&self, tensor: TensorView<'_>) -> bool {
-        self.ty == tensor.ty
+        self.ty.is_none_or(|ty| ty == tensor.ty)
             && self.dimensions.as_ref().is_none_or(|sizes| {
                 sizes.len() == tensor.dimensions.len()
                     && sizes.iter().zip(tensor.dimensions).all(|(size, given)| size.is_none_or(|size| size == *given))

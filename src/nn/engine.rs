@@ -29,7 +29,7 @@ pub struct Engine {
 /// Builds an [`Engine`]; from [`Engine::builder`].
 #[must_use]
 pub struct EngineBuilder {
-    backends: Backends,
+    backends: Vec<Box<dyn Backend>>,
     limits: Limits,
     ceiling: Option<Limits>,
     engine_limits: EngineLimits,
@@ -47,7 +47,7 @@ impl Engine {
     /// Starts a builder with one backend and the default [`Limits`].
     pub fn builder(backend: impl Backend) -> EngineBuilder {
         EngineBuilder {
-            backends: Backends::default(),
+            backends: Vec::new(),
             limits: Limits::default(),
             ceiling: None,
             engine_limits: EngineLimits::default(),
@@ -116,7 +116,8 @@ impl fmt::Debug for Engine {
 }
 
 impl EngineBuilder {
-    /// Adds a backend. If several support an encoding and target, the one that was added first gets the model.
+    /// Adds a backend. If several support an encoding and target, the one that was added first gets the model. If
+    /// several have one name, [`Engine::replace_backend`] and [`Engine::remove_backend`] refer to the first.
     pub fn with_backend(mut self, backend: impl Backend) -> Self {
         self.backends.push(Box::new(backend));
         self
@@ -222,7 +223,6 @@ impl EngineBuilder {
                 pools,
                 registry: Registry::default(),
                 resolver,
-                counters,
                 store: StdArc::default(),
                 admission: Admission::new(engine_limits.max_computing(), engine_limits.max_queued()),
                 workers: Workers::new("graphpool-compute"),
@@ -234,7 +234,8 @@ impl EngineBuilder {
                 limits,
                 ceiling,
                 engine_limits,
-                backends,
+                backends: Backends::new(backends, &counters),
+                counters,
             }),
         }
     }

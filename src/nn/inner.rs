@@ -1,12 +1,11 @@
 //! The state that the guests of an engine share: pools, models, backends and the limits over all guests.
 
-use std::mem;
 use std::ops::Deref;
 use std::sync::Arc as StdArc;
 use std::time::Duration;
 
 use crate::backend::LoadRequest;
-use crate::nn::graphs::backends::Backends;
+use crate::nn::graphs::backends::{Backends, Candidates, Loaded};
 use crate::nn::graphs::build::BuildGraph;
 use crate::nn::graphs::flight::Failed;
 use crate::nn::graphs::graph::{Graph, GraphResources, Origin};
@@ -80,20 +79,24 @@ impl Inner {
         request: &LoadRequest<'_>,
         reserved: Option<Reservation>,
     ) -> Result<StdArc<Graph>, ModelError> {
-        if request.parts.is_empty() {
+        if request.parts.is_empty() && request.name.is_none() {
             return Err(no_parts().into());
         }
+        let candidates = self.backends.candidates(request)?;
         let files = match request.directory {
-            Some(_) => self.backends.files(&self.counters, request)?,
+            Some(_) => candidates.files(request)?,
             None => Vec::new(),
         };
-        let key = Key::of(request, &files, request.memory_limit.min(self.usage.graph_bytes.left()))?;
-        Ok(self.store.get_or_build(key, request.memory_limit, |listed| self.build_listed(request, reserved, listed))?)
+        let bound = request.memory_limit.min(self.usage.graph_bytes.left());
+        let key = Key::of(request, candidates.id(), &files, bound)?;
+        let build = |listed| self.build_listed(&candidates, request, reserved, listed);
+        Ok(self.store.get_or_build(key, request.memory_limit, build)?)
     }
 
     /// Builds a graph for its entry in the store; `request`'s bytes are reserved already if `reserved` says so.
     pub(crate) fn build_listed(
         &self,
+        candidates: &Candidates,
         request: &LoadRequest<'_>,
         reserved: Option<Reservation>,
         listed: Listed<Graph>,
@@ -101,10 +104,10 @@ impl Inner {
         let given = total_length(request.parts);
         observe::build(request.encoding, request.target, given, || {
             let seen = self.reaper.progress();
-            match self.build_once(request, given, reserved, listed.again()) {
+            match self.build_once(candidates, request, given, reserved, listed.again()) {
                 // Built again, because models that were being released have freed room.
                 Err(Failed::ForAll(error)) if error.is_by_limit() && self.reaper.wait(seen, seen.handed_over) => {
-                    self.build_once(request, given, None, listed)
+                    self.build_once(candidates, request, given, None, listed)
                 }
                 built => built,
             }
@@ -113,6 +116,7 @@ impl Inner {
 
     fn build_once(
         &self,
+        candidates: &Candidates,
         request: &LoadRequest<'_>,
         given: usize,
         reserved: Option<Reservation>,
@@ -126,7 +130,7 @@ impl Inner {
         };
         let left = self.usage.graph_bytes.left().saturating_add(given);
         let bounded = LoadRequest { memory_limit: memory_limit.min(left), ..*request };
-        let (backend, graph) = self.backends.load(&self.counters, &bounded).map_err(|error| match error.kind() {
+        let Loaded { graph, name, backend } = candidates.load(&bounded).map_err(|error| match error.kind() {
             ErrorKind::TooLarge if memory_limit <= left => Failed::Short(error),
             // Other models use the room: this holds for every caller, and may change soon.
             ErrorKind::TooLarge if left < self.engine_limits.max_graph_bytes() => {
@@ -137,8 +141,9 @@ impl Inner {
             }
             _ => Failed::ForAll(error),
         })?;
-        let origin = Origin { id: next_id(), key: listed.key(), backend, encoding, target };
-        let resources = GraphResources { bytes: 0, listed: Some(listed), room: Some((slot, bytes)) };
+        let origin = Origin { id: next_id(), key: listed.key(), backend: name, encoding, target };
+        let resources =
+            GraphResources { bytes: 0, listed: Some(listed), room: Some((slot, bytes)), backend: Some(backend) };
         let graph = Graph::new(graph, origin, resources, &self.counters, &self.reaper).map_err(Failed::ForAll)?;
         observe::built(graph.origin().id, &graph.origin().backend, graph.bytes());
         Ok(graph)
@@ -191,7 +196,10 @@ impl BuildGraph for Inner {
         let read = self.reserve_for_model(|usage| &usage.graph_bytes, opened.length_of_files())?;
         let parts = opened.read()?;
         let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
-        let request = LoadRequest { config, directory: source.base(), ..LoadRequest::new(&parts, encoding, target) };
+        let request = LoadRequest::new(&parts, encoding, target)
+            .with_name(source.backend_name())
+            .with_config(config)
+            .with_directory(source.base());
         self.build_with(&request, Some(read))
     }
 }
@@ -203,9 +211,10 @@ impl Drop for Inner {
         self.registry.clear();
         self.resolver.iter().for_each(Resolver::clear);
         self.reaper.finish();
-        // Dropped last, so that everything a backend has made is gone before it. A panic must not reach the guest that
-        // happens to be dropped last.
-        let host = (self.resolver.take(), mem::take(&mut self.backends));
-        let _ = shield(&self.counters, || drop(host));
+        // A panic must not reach the guest that happens to be dropped last.
+        let resolver = self.resolver.take();
+        let _ = shield(&self.counters, || drop(resolver));
+        // Last, so that everything a backend has made is gone before it.
+        self.backends.clear();
     }
 }

@@ -150,6 +150,7 @@ pub use crate::backend::{
 pub use guest::check::TensorId;
 
 pub use engine::{Engine, EngineBuilder};
+pub use graphs::backend_error::BackendError;
 pub use graphs::bytes::ModelBytes;
 pub use graphs::listing::{GraphInfo, ModelInfo};
 pub use graphs::model_error::ModelError;

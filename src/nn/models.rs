@@ -26,6 +26,8 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 struct Lives {
     made: [AtomicUsize; 3],
     ended: [AtomicUsize; 3],
+    /// The number of backends that have ended.
+    backends: AtomicUsize,
 }
 
 impl Lives {
@@ -57,6 +59,16 @@ impl Backend for Recorder {
             return Err(Error::invalid_encoding("0"));
         }
         Ok(Box::new(Recorded { number, again: number, lives: Arc::clone(&self.0) }))
+    }
+}
+
+/// B2: after every graph of the backend.
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        for number in 1..3 {
+            assert_eq!(self.0.made(number), self.0.ended(number));
+        }
+        self.0.backends.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -378,5 +390,32 @@ fn two_loads_with_one_configuration_with_5_preemptions() {
         drop((mine, other));
         assert_eq!((lives.made(1), lives.ended(1), engine.list_models()[0].configured), (1, 1, 0));
         drop(engine);
+    });
+}
+
+/// B1, B2, B3 in an engine: a load during the replacement of its backend. A later load of equal bytes gets a graph of
+/// the new backend, although one of the other may be in memory. Each backend ends once, after its graphs.
+#[test]
+fn a_load_against_the_replacement_of_its_backend_with_3_preemptions() {
+    explore_bounded("a load against the replacement of its backend", 3, || {
+        let (engine, before) = engine();
+        let after = Arc::new(Lives::default());
+        let load =
+            |engine: &Engine| engine.inner.build(&LoadRequest::new(&[&[1]], Encoding::Onnx, Target::Cpu)).unwrap();
+        let (other, its) = (engine.clone(), Arc::clone(&after));
+        let other = thread::spawn(move || {
+            other.replace_backend(Recorder(Arc::clone(&its))).unwrap();
+            let graph = load(&other);
+            assert_eq!(its.made(1), its.ended(1) + 1);
+            drop(graph);
+        });
+        let graph = load(&engine);
+        graph.init_context().unwrap();
+        other.join().unwrap();
+        drop(graph);
+        drop(engine);
+        for lives in [before, after] {
+            assert_eq!((lives.made(1), lives.backends.load(Ordering::Relaxed)), (lives.ended(1), 1));
+        }
     });
 }

@@ -92,7 +92,7 @@ fn graphs_and_contexts_describe_themselves() {
     let context = guest.init_execution_context(graph).unwrap();
     for handle in [graph, context] {
         let (inputs, outputs) = (guest.inputs(handle).unwrap(), guest.outputs(handle).unwrap());
-        assert_eq!((inputs.len(), &*inputs[0].name, inputs[0].ty), (1, "x", TensorType::F32));
+        assert_eq!((inputs.len(), &*inputs[0].name, inputs[0].ty), (1, "x", Some(TensorType::F32)));
         assert_eq!((&*outputs[0].name, &outputs[0].dimensions), ("y", &Some(vec![Some(5)])));
     }
     guest.unload(graph).unwrap();

@@ -27,6 +27,7 @@ mod names;
 mod observe;
 mod oracle;
 mod panics;
+mod plugins;
 mod policy;
 #[path = "../regressions/mod.rs"]
 mod regressions;

@@ -4,6 +4,7 @@ use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::backend::{BackendContext, BackendGraph};
+use crate::nn::graphs::backends::Registered;
 use crate::nn::graphs::pace::Pace;
 use crate::nn::graphs::store::{Key, Listed};
 use crate::nn::limits::usage::Reservation;
@@ -11,6 +12,7 @@ use crate::nn::panics::shield;
 use crate::nn::schedule::reaper::Reaper;
 use crate::nn::telemetry::stats::Counters;
 use crate::nn::{Encoding, Error, Target, TensorDescription};
+use crate::sync::Arc;
 
 /// A loaded model: immutable, and alive as long as a handle, a name, a context or a running call holds it.
 pub(crate) struct Graph {
@@ -36,6 +38,8 @@ pub(crate) struct GraphResources {
     pub(crate) listed: Option<Listed<Graph>>,
     /// The reservations of one graph and of its bytes.
     pub(crate) room: Option<(Reservation, Reservation)>,
+    /// The backend that has built the graph, and outlives it. `None` only during the drop.
+    pub(crate) backend: Option<Arc<Registered>>,
 }
 
 /// The remains of a graph, which the reaper drops.
@@ -54,6 +58,8 @@ impl Drop for PendingDrop {
         drop((self.resources.room.take(), self.resources.listed.take()));
         Counters::decrement(&self.counters.graphs, 1);
         Counters::decrement(&self.counters.graph_bytes, self.resources.bytes);
+        // Last, because the backend may end with it.
+        drop(self.resources.backend.take());
     }
 }
 

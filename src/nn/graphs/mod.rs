@@ -1,5 +1,7 @@
 //! Graphs: their sources, their builds (one for concurrent loads of equal models), and the names that hosts give them.
 
+pub(crate) mod backend_calls;
+pub(crate) mod backend_error;
 pub(crate) mod backends;
 pub(crate) mod build;
 pub(crate) mod bytes;

@@ -30,6 +30,7 @@ enum Part {
     Bytes(Cow<'static, [u8]>),
     Path(PathBuf),
     Directory(PathBuf),
+    OfBackend(String),
 }
 
 impl ModelSource {
@@ -52,6 +53,17 @@ impl ModelSource {
     #[must_use]
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         Self::of(Part::Directory(path.into()))
+    }
+
+    /// A model that the backend finds by a name of its own, such as a library's own registry of models. The backend
+    /// documents what the names mean: to some they are paths. Guests load the model by the name under which it is
+    /// registered, and never choose this one. Parts that [`and`](Self::and) adds are not used.
+    ///
+    /// The engine does not see the model's bytes: it counts what the backend reports, and a reload keeps the version
+    /// that is in use if nothing else has changed. A backend that knows no names refuses the model.
+    #[must_use]
+    pub fn of_backend(name: impl Into<String>) -> Self {
+        Self::of(Part::OfBackend(name.into()))
     }
 
     fn of(part: Part) -> Self {
@@ -113,6 +125,14 @@ impl ModelSource {
         Self { config: other.config.clone(), guest_configs: other.guest_configs, ..self }
     }
 
+    /// The name of a model that the backend finds.
+    pub(crate) fn backend_name(&self) -> Option<&str> {
+        self.parts.iter().find_map(|part| match part {
+            Part::OfBackend(name) => Some(&**name),
+            _ => None,
+        })
+    }
+
     /// The directory of a model of one part on disk; the model may have more files there.
     pub(crate) fn base(&self) -> Option<&Path> {
         match self.parts.as_slice() {
@@ -128,8 +148,12 @@ impl ModelSource {
     /// Opens every part without reading it.
     pub(crate) fn open(&self, encoding: Encoding) -> Result<Opened<'_>, ModelError> {
         let mut parts = Vec::with_capacity(self.parts.len());
+        if self.backend_name().is_some() {
+            return Ok(Opened { parts });
+        }
         for part in &self.parts {
             match part {
+                Part::OfBackend(_) => {}
                 Part::Bytes(bytes) => parts.push(OpenPart::Bytes(bytes)),
                 Part::Path(path) => parts.push(open(path)?),
                 Part::Directory(path) => {
@@ -181,6 +205,7 @@ impl fmt::Debug for ModelSource {
             match part {
                 Part::Bytes(bytes) => list.entry(&format_args!("{} bytes", bytes.len())),
                 Part::Path(path) | Part::Directory(path) => list.entry(path),
+                Part::OfBackend(name) => list.entry(&format_args!("{name:?} of the backend")),
             };
         }
         list.finish()

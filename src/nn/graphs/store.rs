@@ -22,20 +22,34 @@ use crate::nn::graphs::flight::{Entered, Failed, Resume, SingleFlight};
 use crate::nn::{Error, ErrorKind, ModelError};
 use crate::sync::{Mutex, MutexGuard};
 
-/// A cryptographic digest of everything that determines the graph that a backend builds.
+/// What tells graphs apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Key([u8; 32]);
+pub(crate) struct Key {
+    /// A cryptographic digest of everything that determines the graph that a backend builds.
+    digest: [u8; 32],
+    /// The backends that may build it, so that no load gets a graph of a backend that was removed before.
+    backends: u64,
+}
 
 impl Key {
-    /// The key of `request`, whose model also reads `files`; these may have at most `limit` bytes together.
-    pub(crate) fn of(request: &LoadRequest<'_>, files: &[PathBuf], limit: usize) -> Result<Self, ModelError> {
+    /// The key of `request` to `backends`, whose model also reads `files`; these may have at most `limit` bytes
+    /// together.
+    pub(crate) fn of(
+        request: &LoadRequest<'_>,
+        backends: u64,
+        files: &[PathBuf],
+        limit: usize,
+    ) -> Result<Self, ModelError> {
         let mut hasher = blake3::Hasher::new_derive_key("graphpool 2026 one copy of a model");
         let mut field = |bytes: &[u8]| {
             hasher.update(&(bytes.len() as u64).to_le_bytes());
             hasher.update(bytes);
         };
-        field(&[request.encoding as u8, request.target as u8, u8::from(request.config.is_some())]);
-        field(request.config.unwrap_or_default().as_bytes());
+        field(&[request.encoding as u8, request.target as u8]);
+        for text in [request.config, request.name] {
+            field(&[u8::from(text.is_some())]);
+            field(text.unwrap_or_default().as_bytes());
+        }
         request.parts.iter().for_each(|part| field(part));
         let mut left = limit as u64;
         for path in files {
@@ -49,7 +63,7 @@ impl Key {
             // Reads at most the counted bytes, in case the file grows meanwhile.
             hasher.update_reader(file.take(length)).map_err(unreadable)?;
         }
-        Ok(Self(*hasher.finalize().as_bytes()))
+        Ok(Self { digest: *hasher.finalize().as_bytes(), backends })
     }
 }
 
@@ -59,20 +73,20 @@ impl Key {
         let mut hasher = blake3::Hasher::new_derive_key("graphpool 2026 a configuration of a named model");
         hasher.update(&generation.to_le_bytes());
         hasher.update(config.as_bytes());
-        Self(*hasher.finalize().as_bytes())
+        Self { digest: *hasher.finalize().as_bytes(), backends: 0 }
     }
 }
 
 impl Key {
     /// The key of a name.
     pub(crate) fn of_name(name: &str) -> Self {
-        Self(blake3::derive_key("graphpool 2026 the name of a model", name.as_bytes()))
+        Self { digest: blake3::derive_key("graphpool 2026 the name of a model", name.as_bytes()), backends: 0 }
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -232,7 +246,7 @@ mod tests {
     use crate::nn::{Encoding, Target};
 
     fn key(request: &LoadRequest<'_>) -> Key {
-        Key::of(request, &[], usize::MAX).unwrap()
+        Key::of(request, 0, &[], usize::MAX).unwrap()
     }
 
     #[test]
@@ -241,13 +255,13 @@ mod tests {
         let request = LoadRequest::new(&[b"m"], Encoding::Onnx, Target::Cpu);
         let of = |content: &[u8], limit| {
             std::fs::write(&path, content).unwrap();
-            Key::of(&request, std::slice::from_ref(&path), limit)
+            Key::of(&request, 0, std::slice::from_ref(&path), limit)
         };
         let (one, two) = (of(b"one", 3).unwrap(), of(b"two", 3).unwrap());
         assert!(one != two && one == of(b"one", 9).unwrap() && one != key(&request));
         assert_eq!(of(b"four", 3).unwrap_err().kind(), ErrorKind::TooLarge);
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(Key::of(&request, &[path], 9).unwrap_err().kind(), ErrorKind::RuntimeError);
+        assert_eq!(Key::of(&request, 0, &[path], 9).unwrap_err().kind(), ErrorKind::RuntimeError);
     }
 
     #[test]
@@ -258,10 +272,12 @@ mod tests {
             for encoding in [Encoding::Onnx, Encoding::Autodetect] {
                 for target in [Target::Cpu, Target::Gpu] {
                     for config in [None, Some(""), Some("x")] {
-                        let request = LoadRequest { config, ..LoadRequest::new(parts, encoding, target) };
-                        assert!(keys.insert(key(&request)), "{request:?}");
-                        let other_limit = LoadRequest { memory_limit: 7, ..request };
-                        assert!(!keys.insert(key(&other_limit)));
+                        for name in [None, Some(""), Some("x")] {
+                            let request = LoadRequest { config, name, ..LoadRequest::new(parts, encoding, target) };
+                            assert!(keys.insert(key(&request)), "{request:?}");
+                            let other_limit = LoadRequest { memory_limit: 7, ..request };
+                            assert!(!keys.insert(key(&other_limit)));
+                        }
                     }
                 }
             }

@@ -80,7 +80,7 @@ pub(crate) fn input(
     }
     Err(Error::invalid_argument(format!(
         "{call}: input {index} takes {} {}; the tensor is {} {}",
-        description.ty,
+        description.ty.map_or_else(|| "any type".into(), |ty| ty.to_string()),
         Expected(description.dimensions.as_deref()),
         tensor.ty(),
         Shape(tensor.dimensions()),

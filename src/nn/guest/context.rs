@@ -23,7 +23,7 @@ use crate::nn::guest::use_lock::{Refused, Teardown, UseLock};
 use crate::nn::limits::usage::{Hold, Reservation};
 use crate::nn::panics::shield;
 use crate::nn::telemetry::stats::Counters;
-use crate::nn::{Error, Tensor, TensorDescription, TensorView};
+use crate::nn::{Error, ErrorKind, Tensor, TensorDescription, TensorView};
 use crate::sync::{Mutex, MutexGuard};
 
 /// Values that a context owns only to release them at its end.
@@ -288,8 +288,18 @@ impl<C: Deref<Target = Context>> Claimed<C> {
         if let Some(backend_state) = &mut self.backend_state {
             backend_state.taken = true;
         }
-        let count = self.context.outputs.len();
-        self.run(call, |backend, _| (0..count).map(|index| backend.take_output(index)).collect())
+        let described = StdArc::clone(&self.context.outputs);
+        self.run(call, |backend, _| {
+            let mut outputs = Vec::with_capacity(described.len());
+            for (index, described) in described.iter().enumerate() {
+                match backend.take_output(index) {
+                    // Past the last output of this model.
+                    Err(error) if described.optional && error.kind() == ErrorKind::InvalidArgument => break,
+                    output => outputs.push(output?),
+                }
+            }
+            Ok(outputs)
+        })
     }
 
     /// Runs `read` with an output. A panic of `read`, which belongs to the host, passes through and leaves the context

@@ -51,7 +51,7 @@ impl Guest {
     #[must_use]
     pub fn supports(&self, encoding: Encoding, target: Target) -> bool {
         let engine = &self.inner.engine;
-        engine.backends.support(&engine.counters, encoding, target)
+        engine.backends.support(encoding, target)
     }
 
     /// What the guest holds, and what its computes have cost, as for a bill. A compute counts when it ends. Costs a few

@@ -3,6 +3,7 @@
 use std::sync::Arc as StdArc;
 
 use crate::backend::LoadRequest;
+use crate::nn::graphs::backends::Candidates;
 use crate::nn::graphs::bytes::ModelBytes;
 use crate::nn::graphs::configured::Configured;
 use crate::nn::graphs::flight::{Entered, Failed, Resume};
@@ -61,7 +62,8 @@ pub(crate) struct FromBytes {
     pub(crate) usage: StdArc<Usage>,
     /// The engine's reservation of the parts.
     pub(crate) reserved: Option<Reservation>,
-    key: Option<Key>,
+    /// The key and the backends, since the load began; `None` before.
+    chosen: Option<Result<(Key, StdArc<Candidates>), Error>>,
     listed: Option<Listed<Graph>>,
     room: usize,
 }
@@ -75,7 +77,7 @@ impl FromBytes {
         reserved: Option<Reservation>,
     ) -> Self {
         let usage = StdArc::clone(usage);
-        Self { parts, encoding, target, usage, reserved, key: None, listed: None, room: 0 }
+        Self { parts, encoding, target, usage, reserved, chosen: None, listed: None, room: 0 }
     }
 
     /// Runs `f` with the request, which borrows the parts.
@@ -84,13 +86,13 @@ impl FromBytes {
         f(&LoadRequest { memory_limit: self.room, ..LoadRequest::new(&parts, self.encoding, self.target) })
     }
 
-    fn key(&mut self) -> Result<Key, Error> {
-        let key = match self.key {
-            Some(key) => key,
-            None => self.with_request(|request| Key::of(request, &[], 0))?,
+    fn chosen(&mut self, engine: &Inner) -> Result<(Key, StdArc<Candidates>), Error> {
+        let choose = |request: &LoadRequest<'_>| {
+            let candidates = engine.backends.candidates(request)?;
+            Ok((Key::of(request, candidates.id(), &[], 0)?, StdArc::new(candidates)))
         };
-        self.key = Some(key);
-        Ok(key)
+        let chosen = self.chosen.take().unwrap_or_else(|| self.with_request(choose));
+        self.chosen.insert(chosen).clone()
     }
 }
 
@@ -102,7 +104,7 @@ impl Plan for FromBytes {
         if total_length(&self.parts) > HASHED_AT_ONCE {
             return None;
         }
-        engine.store.find(self.key().ok()?)
+        engine.store.find(self.chosen(engine).ok()?.0)
     }
 
     fn entry<'a>(&mut self, engine: &'a Inner) -> Result<Entry<'a, StdArc<Graph>>, Error> {
@@ -111,15 +113,17 @@ impl Plan for FromBytes {
             self.reserved = Some(engine.reserve_for_model(|usage| &usage.graph_bytes, given)?);
         }
         self.room = self.usage.graph_bytes.left().saturating_add(given);
-        let (listed, room) = (engine.store.list(self.key()?), self.room);
+        let (listed, room) = (engine.store.list(self.chosen(engine)?.0), self.room);
         self.listed = Some(listed.again());
         Ok(Box::new(move |resume| listed.enter(room, resume)))
     }
 
     fn make(&mut self, engine: &Inner) -> Result<StdArc<Graph>, Failed> {
         let reserved = self.reserved.take();
+        let (_, candidates) = self.chosen(engine).map_err(Failed::ForAll)?;
         let listed = self.listed.as_ref().ok_or_else(|| Failed::ForAll(model_is_gone()))?;
-        self.with_request(|request| listed.make(|listed| engine.build_listed(request, reserved, listed)))
+        let build = |request: &LoadRequest<'_>, listed| engine.build_listed(&candidates, request, reserved, listed);
+        self.with_request(|request| listed.make(|listed| build(request, listed)))
     }
 
     fn short(&self) -> Error {

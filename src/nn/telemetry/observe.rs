@@ -13,6 +13,7 @@
 //! | event `computed` | trace | `guest`, `label`, `graph`, `ok` |
 //! | event `reloaded` | info | `name`, `version`, `graph` |
 //! | event `reload failed` | warn | `name`, `error` |
+//! | event `backend registered`, `backend replaced`, `backend removed` | info | `backend` |
 //! | event `refused` | debug | `guest`, `label`, `call`, `error`; `graph` for a compute |
 //!
 //! Their target is [`TRACING_TARGET`]. The parent of what runs on a thread of the engine is the span in which the guest's
@@ -150,8 +151,24 @@ pub(crate) fn reloaded(name: &str, version: u64, graph: u64) {
     tracing::info!(target: TRACING_TARGET, name = %Quoted(name), version, graph, "reloaded");
 }
 
+pub(crate) fn backend_changed(change: BackendChange, backend: &str) {
+    match change {
+        BackendChange::Registered => tracing::info!(backend, "backend registered"),
+        BackendChange::Replaced => tracing::info!(backend, "backend replaced"),
+        BackendChange::Removed => tracing::info!(backend, "backend removed"),
+    }
+}
+
 pub(crate) fn reload_failed(name: &str, error: &ModelError) {
     tracing::warn!(target: TRACING_TARGET, name = %Quoted(name), error = %error.chain(), "reload failed");
+}
+
+/// What happened to a backend.
+#[derive(Clone, Copy)]
+pub(crate) enum BackendChange {
+    Registered,
+    Replaced,
+    Removed,
 }
 
 /// A compute that waits for its turn: counted in the gauge until the drop, which adds its time to the histogram.

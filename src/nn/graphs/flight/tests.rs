@@ -7,7 +7,7 @@ use std::thread;
 
 use super::*;
 
-struct Once<T>(SingleFlight<T>, OnceLock<T>);
+struct Once<T: Clone>(SingleFlight<T>, OnceLock<T>);
 
 impl<T: Clone> Once<T> {
     fn new() -> Self {

@@ -1,0 +1,440 @@
+//! The backend with a library in C.
+#![cfg(target_os = "linux")]
+
+#[path = "plugin/mod.rs"]
+mod plugin;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use graphpool::nn::conformance::Sample;
+use graphpool::nn::{
+    Encoding, Engine, Error, ErrorKind, Guest, ModelSource, Target, Tensor, TensorDescription, TensorType,
+};
+use graphpool_dylib::{DylibBackend, DylibSettings, Mapping, Serialized};
+use plugin::{Plugin, floats, infer, model, settings};
+
+#[test]
+fn a_model_is_loaded_and_computes_and_everything_is_given_back() {
+    let plugin = Plugin::build(&["FACTOR=2"]);
+    {
+        let engine = Engine::new(plugin.backend());
+        let guest = engine.guest();
+        assert_eq!(plugin.events('o'), 0, "the first load opens the library");
+        assert_eq!(infer(&guest, "add 3", &[1.0, 2.0]), Ok(vec![5.0, 7.0]));
+        assert_eq!(infer(&guest, "add 4", &[1.0]), Ok(vec![6.0]));
+        assert_eq!((plugin.events('o'), plugin.mapped()), (1, true));
+    }
+    assert_eq!(plugin.events('i'), 2);
+    plugin.assert_gone();
+}
+
+#[test]
+fn the_engines_checks_for_backends_pass() {
+    let plugin = Plugin::build(&[]);
+    let inputs = vec![Tensor::from_f32([2], &[1.0, 2.0]).unwrap(), Tensor::from_f32([2, 1], &[0.5, 0.25]).unwrap()];
+    let outputs = |ty: fn(Tensor) -> Tensor| {
+        [[4.5, 5.25], [5.5, 6.25]].map(|row| ty(Tensor::from_f32([2], &row).unwrap())).to_vec()
+    };
+    let sample = Sample::new(model("inputs 2 outputs 2 add 3"), Encoding::Onnx, Target::Cpu, inputs.clone());
+    // Nothing is known: the outputs are bytes.
+    let bytes = |tensor: Tensor| Tensor::new(vec![8], TensorType::U8, tensor.into_data()).unwrap();
+    sample.clone().with_outputs(outputs(bytes)).run(&plugin.backend()).assert();
+    let shared = settings().with_contexts_per_load(3);
+    sample.clone().with_outputs(outputs(bytes)).run(&plugin.backend_with(shared)).assert();
+    // Declared.
+    let described = |name: &str| TensorDescription::new(name, TensorType::F32, Some(vec![None]));
+    let declared = settings()
+        .with_inputs([described("a"), TensorDescription::new("b", TensorType::F32, None)])
+        .with_outputs([described("x"), described("y")]);
+    sample.with_outputs(outputs(|tensor| tensor)).run(&plugin.backend_with(declared)).assert();
+    plugin.assert_gone();
+}
+
+/// 8 threads, a thousand rounds together: each registers the plug-in under a name of its own, loads, computes, unloads
+/// and removes it.
+#[test]
+fn threads_that_register_and_remove_a_plug_in_leave_it_closed() {
+    let plugin = Plugin::build(&[]);
+    let engine = Engine::new(plugin.backend_with(DylibSettings::new([]).with_name("unused")));
+    thread::scope(|scope| {
+        for number in 0..8_u8 {
+            let (engine, plugin) = (&engine, &plugin);
+            scope.spawn(move || {
+                let name = format!("plugin {number}");
+                let guest = engine.guest();
+                for round in 0..125 {
+                    let own = plugin.backend_with(settings().with_name(&name));
+                    engine.register_backend(own).unwrap();
+                    // Of another thread's plug-in, perhaps, but with its own words.
+                    let words = format!("add {number} slow {}", round % 2);
+                    let inferred = infer(&guest, &words, &[1.0, f32::from(number)]);
+                    assert_eq!(inferred, Ok(vec![1.0 + f32::from(number), f32::from(number) * 2.0]));
+                    engine.remove_backend(&name).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(engine.list_backends(), ["unused"]);
+    drop(engine);
+    assert!(plugin.events('o') > 8 && plugin.events('l') >= 1000);
+    plugin.assert_gone();
+}
+
+#[test]
+fn calls_for_one_library_exclude_each_other_where_that_is_declared() {
+    let plugin = Plugin::build(&["EXCLUSIVE"]);
+    let engine = Engine::new(plugin.backend_with(settings().with_serialized(Serialized::Library)));
+    thread::scope(|scope| {
+        for number in 0..8_u8 {
+            let engine = &engine;
+            scope.spawn(move || {
+                let guest = engine.guest();
+                for _ in 0..40 {
+                    let inferred = infer(&guest, &format!("add {number} slow 1"), &[1.0]);
+                    assert_eq!(inferred, Ok(vec![1.0 + f32::from(number)]));
+                }
+            });
+        }
+    });
+    drop(engine);
+    plugin.assert_gone();
+}
+
+/// A compute that waits for the library ends at its deadline and by its cancellation; a call that is not a compute ends
+/// when it has waited for as long as is declared; and a context may be dropped at any time.
+#[test]
+fn a_slow_compute_holds_up_a_serialized_library_for_a_bounded_time() {
+    let plugin = Plugin::build(&["EXCLUSIVE"]);
+    let declared = settings().with_serialized(Serialized::Library).with_max_wait(Duration::from_millis(50));
+    let engine = Engine::new(plugin.backend_with(declared));
+    let (slow, guest) = (engine.guest(), engine.guest());
+    let open = |guest: &Guest, words: &str| {
+        let graph = guest.load(&[&model(words)], Encoding::Onnx, Target::Cpu).unwrap();
+        let context = guest.init_execution_context(graph).unwrap();
+        guest.set_input(context, 0, &Tensor::from_f32([1], &[1.0]).unwrap()).unwrap();
+        context
+    };
+    let (long, context, dropped) = (open(&slow, "gate"), open(&guest, ""), open(&guest, "add 1"));
+    let gate = plugin.shut_gate();
+    thread::scope(|scope| {
+        let computing = scope.spawn(|| slow.compute(long));
+        eventually(|| plugin.events('w') == 1);
+        let busy = guest.set_input(context, 0, &Tensor::from_f32([1], &[2.0]).unwrap()).unwrap_err();
+        assert_eq!(busy.kind(), ErrorKind::Busy);
+        let late = guest.compute_within(context, Duration::from_millis(1)).unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::Timeout);
+        guest.drop_context(dropped).unwrap();
+        assert_eq!(plugin.events('d'), 0);
+        drop(gate);
+        computing.join().unwrap().unwrap();
+    });
+    assert_eq!(plugin.events('d'), 1, "the end of the dropped context was put off until the slow compute ended");
+    guest.compute(context).unwrap();
+    drop((slow, guest, engine));
+    plugin.assert_gone();
+}
+
+/// A guest whose model has the library misbehave gets errors that name the cause. Another guest of the library computes
+/// throughout, and the misused context works again afterwards where that can be.
+#[test]
+fn a_library_that_misuses_its_pointers_is_found_out_and_other_guests_go_on() {
+    let plugin = Plugin::build(&[]);
+    let engine = Engine::new(plugin.backend());
+    let (guest, other) = (engine.guest(), engine.guest());
+    for (words, expected) in [
+        ("overclaim", "wrote 4100 bytes into a buffer of 4096, as it says"),
+        ("overrun", "wrote past its buffer of 4096 bytes"),
+        ("fail 4242", "returned 4242, which is no error number"),
+        ("fail 3", "compute of libtoy"),
+        ("fail 101", "returned context_full (101)"),
+    ] {
+        let graph = guest.load(&[&model(words)], Encoding::Onnx, Target::Cpu).unwrap();
+        let context = guest.init_execution_context(graph).unwrap();
+        guest.set_input(context, 0, &Tensor::from_f32([1], &[1.0]).unwrap()).unwrap();
+        for _ in 0..3 {
+            let error = guest.compute(context).unwrap_err();
+            assert!(error.message().contains(expected), "{words}: {error}");
+            assert!(guest.get_output(context, 0, &mut [0; 8]).is_err());
+        }
+        assert_eq!(infer(&other, "add 1", &[4.0]), Ok(vec![5.0]), "after {words}");
+    }
+    assert_eq!(engine.stats().panics, 0);
+    drop((guest, other, engine));
+    plugin.assert_gone();
+}
+
+/// Sizes of outputs are found out, however the library answers to a buffer that is too short, and up to the limits.
+#[test]
+fn outputs_of_any_size_are_read_up_to_the_limits() {
+    let plugin = Plugin::build(&[]);
+    let engine = Engine::new(plugin.backend_with(settings().with_max_output_bytes(1 << 20)));
+    let bounded = engine.guest_with(engine.limits().with_max_compute_bytes(40_000));
+    let guest = engine.guest();
+    for way in ["", "cut", "tell"] {
+        for elements in [1, 1022, 1023, 1024, 3000, (1 << 18) - 2] {
+            let words = format!("pad {elements} {way}");
+            let graph = guest.load(&[&model(&words)], Encoding::Onnx, Target::Cpu).unwrap();
+            let context = guest.init_execution_context(graph).unwrap();
+            let outputs = guest.infer(context, [(0, &Tensor::from_f32([1], &[3.0]).unwrap())]).unwrap();
+            let again = guest.infer(context, [(0, &Tensor::from_f32([1], &[3.0]).unwrap())]).unwrap();
+            assert_eq!((outputs.len(), &again), (1, &outputs));
+            let values = floats(outputs[0].data());
+            assert_eq!((values.len(), values[0], values[1..].iter().sum()), (elements + 1, 3.0, 0.0), "{words}");
+            guest.drop_context(context).unwrap();
+            guest.unload(graph).unwrap();
+        }
+        let error = infer(&bounded, &format!("pad 10000 {way}"), &[1.0]).map(|values| values.len());
+        // A library that cuts an output cannot be told from one whose output is as long as the buffer.
+        match way {
+            "cut" => assert_eq!(error, Ok(39_996 / 4)),
+            _ => assert_eq!(error.unwrap_err().kind(), ErrorKind::TooLarge),
+        }
+    }
+    drop((guest, bounded, engine));
+    plugin.assert_gone();
+}
+
+/// A function that is missing, an initializer that fails and a file that is no library are named, without the host's
+/// path; and when the file is another the next load works.
+#[test]
+fn what_keeps_a_library_from_opening_is_named_and_tried_again() {
+    let plugin = Plugin::build(&["NO_COMPUTE"]);
+    let engine = Engine::new(plugin.backend());
+    let guest = engine.guest();
+    let file = plugin.path.file_name().unwrap().to_str().unwrap().to_owned();
+    let refused = || {
+        let message = infer(&guest, "", &[1.0]).unwrap_err().message().to_owned();
+        assert!(!message.contains(plugin.path.parent().unwrap().to_str().unwrap()), "{message}");
+        message
+    };
+    assert_eq!(refused(), format!("load: the library {file} has no function compute"));
+    plugin.compile(&plugin.path, &["NO_DEINIT"]);
+    assert_eq!(refused(), format!("load: the library {file} has no function deinit_backend"));
+    std::fs::write(&plugin.path, b"\x7fELF, and no more").unwrap();
+    let named = format!("load: the library {file} cannot be opened: {file}: ");
+    assert!(refused().starts_with(&named), "{}", refused());
+    std::fs::remove_file(&plugin.path).unwrap();
+    assert!(refused().starts_with(&format!("load: the library {file} cannot be read: ")), "{}", refused());
+    std::fs::create_dir(&plugin.path).unwrap();
+    assert_eq!(refused(), format!("load: the library {file} cannot be read: it is not a regular file"));
+    std::fs::remove_dir(&plugin.path).unwrap();
+    assert_eq!(plugin.events('o'), plugin.events('c'));
+
+    plugin.compile(&plugin.path, &["FAIL_INIT"]);
+    assert_eq!(refused(), format!("load: init_backend of {file} returned runtime_error (5)"));
+    // This one is open, and stays so.
+    assert_eq!((plugin.events('o'), refused().is_empty()), (plugin.events('c') + 1, false));
+    plugin.compile(&plugin.path, &[]);
+    engine.replace_backend(plugin.backend()).unwrap();
+    assert_eq!(infer(&guest, "", &[1.0]), Ok(vec![1.0]));
+    drop((guest, engine));
+    plugin.assert_gone();
+    // SAFETY: as in `backend`.
+    assert!(unsafe { DylibBackend::open("/nowhere/libx.so", settings()) }.is_err());
+}
+
+/// A library that is mapped from its own file: the loader's message has its path, which guests do not see.
+#[test]
+fn a_library_is_mapped_in_place_where_that_is_declared() {
+    let plugin = Plugin::build(&["FACTOR=2"]);
+    let backend = || plugin.backend_with(settings().with_mapping(Mapping::InPlace));
+    let engine = Engine::new(backend());
+    let guest = engine.guest();
+    assert_eq!(infer(&guest, "", &[1.0]), Ok(vec![2.0]));
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    assert!(maps.contains(plugin.path.to_str().unwrap()));
+    drop((guest, engine));
+    plugin.assert_gone();
+
+    std::fs::remove_file(&plugin.path).unwrap();
+    std::fs::write(&plugin.path, b"no library").unwrap();
+    let error = infer(&Engine::new(backend()).guest(), "", &[1.0]).unwrap_err();
+    let file = plugin.path.file_name().unwrap().to_str().unwrap();
+    assert!(error.message().starts_with(&format!("load: the library {file} cannot be opened: {file}: ")), "{error}");
+    assert!(!error.message().contains(plugin.path.parent().unwrap().to_str().unwrap()), "{error}");
+}
+
+/// Threads that come while a library opens wait for it: it is opened once, or fails once for all of them.
+#[test]
+fn a_library_is_opened_once_for_all_that_wait() {
+    let plugin = Plugin::build(&["SLOW_OPEN"]);
+    let engine = Engine::new(plugin.backend());
+    thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| assert_eq!(infer(&engine.guest(), "", &[1.0]), Ok(vec![1.0])));
+        }
+    });
+    assert_eq!(plugin.events('o'), 1);
+    drop(engine);
+    plugin.assert_gone();
+}
+
+/// The file is replaced by a rename, and is overwritten in place. Contexts of the old library go on computing with it,
+/// new ones use the new library, and each is unmapped after its last context.
+#[test]
+fn a_library_that_is_replaced_on_disk_is_opened_anew_beside_the_old_one() {
+    let plugin = Plugin::build(&["FACTOR=2"]);
+    let engine = Engine::new(plugin.backend());
+    let guest = engine.guest();
+    let open = || {
+        let graph = guest.load(&[&model("add 1")], Encoding::Onnx, Target::Cpu).unwrap();
+        let context = guest.init_execution_context(graph).unwrap();
+        guest.set_input(context, 0, &Tensor::from_f32([1], &[10.0]).unwrap()).unwrap();
+        guest.unload(graph).unwrap();
+        context
+    };
+    let compute = |context| {
+        guest.compute(context).unwrap();
+        floats(guest.output(context, 0).unwrap().data())[0] as u32
+    };
+    let of_two = open();
+    assert_eq!(compute(of_two), 21);
+    let aside = plugin.path.with_extension("new");
+    plugin.compile(&aside, &["FACTOR=3"]);
+    std::fs::rename(&aside, &plugin.path).unwrap();
+    assert_eq!(compute(open()), 21, "the backend has its library open");
+    engine.replace_backend(plugin.backend()).unwrap();
+    let of_three = open();
+    assert_eq!((compute(of_two), compute(of_three)), (21, 31));
+    // The same inode, whose mapped pages would change.
+    plugin.compile(&aside, &["FACTOR=4"]);
+    std::fs::copy(&aside, &plugin.path).unwrap();
+    engine.replace_backend(plugin.backend()).unwrap();
+    let of_four = open();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let computing = scope.spawn(|| {
+            let mut rounds = 0;
+            while !stop.load(Ordering::Relaxed) || rounds == 0 {
+                assert_eq!((compute(of_two), compute(of_three)), (21, 31));
+                rounds += 1;
+            }
+        });
+        for _ in 0..50 {
+            assert_eq!(compute(of_four), 41);
+        }
+        stop.store(true, Ordering::Relaxed);
+        computing.join().unwrap();
+    });
+    assert_eq!((plugin.events('o'), plugin.events('c')), (3, 0));
+    guest.drop_context(of_three).unwrap();
+    eventually(|| plugin.events('c') == 1);
+    assert_eq!((compute(of_two), compute(of_four)), (21, 41));
+    drop((guest, engine));
+    plugin.assert_gone();
+}
+
+/// The library has room for 4 execution contexts in a context of its own, and never closes one.
+#[test]
+fn contexts_are_limited_by_the_host_alone() {
+    let plugin = Plugin::build(&[]);
+    for per_load in [1, 3, 4] {
+        let engine = Engine::new(plugin.backend_with(settings().with_contexts_per_load(per_load)));
+        let guest = engine.guest();
+        let (loads, graph) = (plugin.events('l'), guest.load(&[&model("add 2")], Encoding::Onnx, Target::Cpu).unwrap());
+        let contexts: Vec<_> = (0..20_u8)
+            .map(|number| {
+                let context = guest.init_execution_context(graph).unwrap();
+                guest.set_input(context, 0, &Tensor::from_f32([1], &[f32::from(number)]).unwrap()).unwrap();
+                context
+            })
+            .collect();
+        assert_eq!(plugin.events('l') - loads, 20_usize.div_ceil(per_load as usize));
+        for (number, context) in contexts.iter().enumerate() {
+            guest.compute(*context).unwrap();
+            assert_eq!(floats(guest.output(*context, 0).unwrap().data()), [number as f32 + 2.0]);
+            guest.drop_context(*context).unwrap();
+        }
+        // At most the newest load is kept for the next context.
+        assert!(plugin.events('i') - plugin.events('d') <= 1);
+    }
+    plugin.assert_gone();
+}
+
+#[test]
+fn models_are_found_by_the_librarys_own_names() {
+    let plugin = Plugin::build(&[]);
+    let engine = Engine::new(plugin.backend());
+    let guest = engine.guest();
+    let register = |name: &str, source: ModelSource| {
+        engine.register_model(name, source, Encoding::Onnx, Target::Cpu).unwrap();
+    };
+    let infer = |graph| {
+        let context = guest.init_execution_context(graph)?;
+        guest.infer(context, [(0, &Tensor::from_f32([1], &[1.0]).unwrap())]).map(|outputs| floats(outputs[0].data()))
+    };
+    register("plain", ModelSource::of_backend("adder"));
+    register("configured", ModelSource::of_backend("adder").with_config("add 5").with_guest_configs(2));
+    register("absent", ModelSource::of_backend("none"));
+    register("bytes", ModelSource::bytes(model("")).with_config("add 5"));
+    assert_eq!(infer(guest.load_by_name("plain").unwrap()), Ok(vec![2.0]));
+    assert_eq!(infer(guest.load_by_name("configured").unwrap()), Ok(vec![6.0]));
+    assert_eq!(infer(guest.load_by_name_with_config("configured", "add 7").unwrap()), Ok(vec![8.0]));
+    let error = guest.load_by_name("absent").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.message().ends_with("returned model_not_found (103)"), "{error}");
+    assert_eq!(guest.load_by_name("bytes").unwrap_err().kind(), ErrorKind::UnsupportedOperation);
+
+    let nameless = Plugin::build(&["NO_NAMES"]);
+    engine.register_backend(nameless.backend()).unwrap();
+    engine.remove_backend(plugin.path.file_stem().unwrap().to_str().unwrap().strip_prefix("lib").unwrap()).unwrap();
+    for (name, function) in [("plain", "load_by_name"), ("configured", "load_by_name_with_config")] {
+        let error = engine.reload_model(name).unwrap_err();
+        let expected = format!("has no function {function}");
+        assert!(Error::from(error).message().ends_with(&expected));
+    }
+    drop((guest, engine));
+    plugin.assert_gone();
+    nameless.assert_gone();
+}
+
+/// A library without `deinit_backend` is accepted where that is declared.
+#[test]
+fn a_library_need_not_end_its_contexts_where_that_is_declared() {
+    let plugin = Plugin::build(&["NO_DEINIT"]);
+    let engine = Engine::new(plugin.backend_with(settings().without_deinit()));
+    assert_eq!(infer(&engine.guest(), "add 1", &[1.0]), Ok(vec![2.0]));
+    drop(engine);
+    assert_eq!((plugin.events('i'), plugin.events('o'), plugin.mapped()), (1, plugin.events('c'), false));
+}
+
+/// The end of a language model's text is success, and a library's own numbers past the last output end the outputs.
+#[test]
+fn the_end_of_a_text_is_success() {
+    let plugin = Plugin::build(&[]);
+    let engine = Engine::new(plugin.backend());
+    assert_eq!(infer(&engine.guest(), "blind add 1", &[1.0]), Ok(vec![2.0]));
+    drop(engine);
+    plugin.assert_gone();
+}
+
+/// Types that WAMR has no number for are refused before the library sees them, and others by the library.
+#[test]
+fn inputs_are_checked_by_the_library() {
+    let plugin = Plugin::build(&[]);
+    let engine = Engine::new(plugin.backend());
+    let guest = engine.guest();
+    let graph = guest.load(&[&model("inputs 2")], Encoding::Onnx, Target::Cpu).unwrap();
+    let context = guest.init_execution_context(graph).unwrap();
+    let half = Tensor::new(vec![1], TensorType::Bf16, vec![0; 2]).unwrap();
+    let error = guest.set_input(context, 0, &half).unwrap_err();
+    assert_eq!(error.message(), "set_input: input 0 has the type bf16, which WAMR does not have");
+    let double = Tensor::from_slice([1], &[1.0_f64]).unwrap();
+    assert_eq!(guest.set_input(context, 0, &double).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    let float = Tensor::from_f32([1], &[1.0]).unwrap();
+    assert_eq!(guest.set_input(context, 2, &float).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    guest.set_input(context, 0, &float).unwrap();
+    assert_eq!(guest.compute(context).unwrap_err().kind(), ErrorKind::InvalidArgument, "an input is missing");
+    guest.set_input(context, 1, &float).unwrap();
+    guest.compute(context).unwrap();
+    drop((guest, engine));
+    plugin.assert_gone();
+}
+
+fn eventually(f: impl Fn() -> bool) {
+    while !f() {
+        thread::yield_now();
+    }
+}
