@@ -27,7 +27,10 @@ const PACKAGES: [(&str, &[&str]); 5] = [
         ],
     ),
     ("hosts/ffi/src", &["copy shield handles", "arguments", "guest"]),
-    ("hosts/c/src", &["code", "call numbers paths version", "resolver", "limits", "engine", "guest", "inference jobs lists models"]),
+    (
+        "hosts/c/src",
+        &["code", "call numbers paths version", "resolver", "limits", "engine", "guest", "inference jobs lists models"],
+    ),
     ("hosts/wamr/src", &["config layout", "engine", "interface"]),
 ];
 
