@@ -27,7 +27,10 @@ const PACKAGES: [(&str, &[&str]); 6] = [
         ],
     ),
     ("hosts/ffi/src", &["copy shield handles", "arguments", "guest"]),
-    ("hosts/c/src", &["code", "call limits numbers version", "engine", "guest", "inference jobs lists models"]),
+    (
+        "hosts/c/src",
+        &["code", "call numbers paths version", "resolver", "limits", "engine", "guest", "inference jobs lists models"],
+    ),
     ("hosts/wamr/src", &["config layout", "engine", "interface"]),
     ("hosts/wasmtime/src", &["ctx limits preload span", "wit witx"]),
 ];

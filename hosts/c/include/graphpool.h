@@ -39,6 +39,9 @@
 // What stands for a number that a dialect does not have.
 #define GP_NO_NUMBER UINT32_MAX
 
+// The bytes of `gp_resolved.path`, the final zero included.
+#define GP_PATH_BYTES 4096
+
 // The number of the interface that this header describes. It changes whenever a program must be compiled again.
 #define GP_ABI 0
 
@@ -195,8 +198,8 @@ typedef struct gp_engine gp_engine;
 // A guest: one wasm instance's view of an engine. A pointer to it is a name, and points nowhere.
 typedef struct gp_guest gp_guest;
 
-// The limits of all guests of an engine together. What would fit if others held less gives GP_CODE_BUSY, what is past a
-// bound by itself GP_CODE_TOO_LARGE.
+// The limits of all guests of an engine together. What would fit if others held less gives GP_CODE_BUSY, what is past
+// a bound by itself GP_CODE_TOO_LARGE.
 typedef struct {
   // Models in memory.
   uint64_t max_graphs;
@@ -241,6 +244,24 @@ typedef struct {
   uint64_t max_compute_ms;
 } gp_limits;
 
+// The answer of a resolver, which fills it. It is all zero before.
+typedef struct {
+  // The model's file, or a directory with one model, ended by a zero.
+  char path[GP_PATH_BYTES];
+  // Its gp_encoding.
+  uint32_t encoding;
+  // Its gp_target.
+  uint32_t target;
+} gp_resolved;
+
+// Asked for a model that a guest loads by a name that is not registered. `data` is the caller's. Returns GP_CODE_OK
+// with the model, which is then registered under the name; GP_CODE_NOT_FOUND if there is none; or the code that the
+// guest is to get.
+//
+// The name ends with a zero and may come from a guest: it may have `..` and `/` in it. Called on the thread of the
+// load, for different names at the same time. It may call the library, and must return.
+typedef gp_code (*gp_resolver)(void *data, const char *name, gp_resolved *model);
+
 // The settings of an engine. gp_engine_options_default fills them.
 typedef struct {
   // Over all guests.
@@ -254,6 +275,10 @@ typedef struct {
   uint32_t threads;
   // 0.
   uint32_t reserved;
+  // Asked for names that are not registered; may be null.
+  gp_resolver resolve;
+  // What resolve gets.
+  void *resolve_data;
 } gp_engine_options;
 
 // What a failed call says. A call writes it if it fails, and only then; it need not be initialised before.
@@ -318,8 +343,8 @@ typedef struct {
   uint32_t reserved;
 } gp_input;
 
-// Called once, when a job is done; `data` is the caller's. It may call the library, must return soon, and must not wait
-// for a job.
+// Called once, when a job is done; `data` is the caller's. It may call the library, must return soon, and must not
+// wait for a job.
 typedef void (*gp_done)(void *data);
 
 // The statistics of an engine. Each number was right at some moment of the call.
@@ -491,14 +516,14 @@ gp_code gp_engine_close(gp_engine *engine, gp_error *error);
 // Threads: any, at any time.
 gp_code gp_guest_create(gp_engine *engine, const gp_guest_options *options, gp_guest **guest, gp_error *error);
 
-// Closes a guest: cancels its computes, and releases its graphs and contexts. Calls that are inside end soon, with what
-// they have done or an error; the close does not wait for them.
+// Closes a guest: cancels its computes, and releases its graphs and contexts. Calls that are inside end soon, with
+// what they have done or an error; the close does not wait for them.
 //
 // Threads: any, at any time. Of several calls with one guest, one succeeds.
 gp_code gp_guest_close(gp_guest *guest, gp_error *error);
 
-// Loads a model from its bytes, in as many parts as its encoding has, which may be hostile. `encoding` and `target` are
-// numbers of the guest's dialect.
+// Loads a model from its bytes, in as many parts as its encoding has, which may be hostile. `encoding` and `target`
+// are numbers of the guest's dialect.
 //
 // Threads: any, at any time.
 gp_code gp_load(gp_guest *guest,
@@ -565,27 +590,24 @@ gp_code gp_set_input_by_name(gp_guest *guest,
 // Threads: as gp_set_input.
 gp_code gp_clear_inputs(gp_guest *guest, uint32_t context, gp_error *error);
 
-// Computes every output of a context from its inputs, which stay. Returns when it is done. Waits for its turn first, if
-// the engine runs its maximum of computes.
+// Computes every output of a context from its inputs, which stay. Returns when it is done. Waits for its turn first,
+// if the engine runs its maximum of computes.
 //
 // Threads: any, at any time. GP_CODE_BUSY while another call uses the context. gp_cancel, gp_drop_context and
 // gp_guest_close on other threads end it.
 gp_code gp_compute(gp_guest *guest, uint32_t context, gp_error *error);
 
-// As gp_compute, with at most `time_ms` milliseconds for the wait and the compute together. The guest's own limit still
-// applies.
+// As gp_compute, with at most `time_ms` milliseconds for the wait and the compute together. The guest's own limit
+// still applies.
 //
 // Threads: as gp_compute.
 gp_code gp_compute_within(gp_guest *guest, uint32_t context, uint64_t time_ms, gp_error *error);
 
-// Cancels the compute of a context. It ends with GP_CODE_RUNTIME_ERROR, soon. `cancelled`, which may be null, gets 1, or
-// 0 if there was no compute.
+// Cancels the compute of a context. It ends with GP_CODE_RUNTIME_ERROR, soon. `cancelled`, which may be null, gets 1,
+// or 0 if there was no compute.
 //
 // Threads: any, at any time; meant for another one than the compute's.
-gp_code gp_cancel(gp_guest *guest,
-                  uint32_t context,
-                  uint32_t *cancelled,
-                  gp_error *error);
+gp_code gp_cancel(gp_guest *guest, uint32_t context, uint32_t *cancelled, gp_error *error);
 
 // Copies the output `index` of the last compute to `buffer`, which may have any alignment, and its length in bytes to
 // `length`. If the buffer is too short: GP_CODE_TOO_LARGE, nothing in `buffer`, and the length that is needed.
@@ -615,8 +637,8 @@ gp_code gp_get_output_by_name(gp_guest *guest,
 // between. gp_get_output does not find the outputs afterwards.
 //
 // `buffers`, `capacities` and `lengths` have `output_count` elements each, one for each output of the graph. `lengths`
-// gets the lengths of all outputs. If one is longer than its buffer, the call gives GP_CODE_TOO_LARGE and the outputs that
-// fit, and that one is lost.
+// gets the lengths of all outputs. If one is longer than its buffer, the call gives GP_CODE_TOO_LARGE and the outputs
+// that fit, and that one is lost.
 //
 // Threads: as gp_compute.
 gp_code gp_infer(gp_guest *guest,
@@ -631,8 +653,9 @@ gp_code gp_infer(gp_guest *guest,
                  gp_error *error);
 
 // Starts a compute of a context on a thread of the engine, and returns at once. `time_ms` is as for gp_compute_within.
-// `done`, which may be null, is called with `data` when it is done, on a thread of the engine or on this one, maybe before
-// the call returns. If the call fails, it is not called. `job` gets the number that gp_job_wait and gp_job_close take.
+// `done`, which may be null, is called with `data` when it is done, on a thread of the engine or on this one, maybe
+// before the call returns. If the call fails, it is not called. `job` gets the number that gp_job_wait and
+// gp_job_close take.
 //
 // Threads: any, at any time. The context is in use until the job is done.
 gp_code gp_compute_start(gp_guest *guest,
@@ -693,8 +716,8 @@ gp_code gp_outputs(gp_guest *guest,
                    void *data,
                    gp_error *error);
 
-// Registers the model at `path`, a file or a directory with one model, under `name`. Both end with a zero. The files are
-// read when the model is built.
+// Registers the model at `path`, a file or a directory with one model, under `name`. Both end with a zero. The files
+// are read when the model is built.
 //
 // Threads: any, at any time.
 gp_code gp_register_path(gp_engine *engine,
@@ -713,24 +736,17 @@ gp_code gp_register_bytes(gp_engine *engine,
                           const gp_model_options *options,
                           gp_error *error);
 
-// Registers every model file of a directory by its name without the extension, for `target`, a gp_target. `count`, which
-// may be null, gets their number.
+// Registers every model file of a directory by its name without the extension, for `target`, a gp_target. `count`,
+// which may be null, gets their number.
 //
 // Threads: any, at any time.
-gp_code gp_register_directory(gp_engine *engine,
-                              const char *path,
-                              uint32_t target,
-                              size_t *count,
-                              gp_error *error);
+gp_code gp_register_directory(gp_engine *engine, const char *path, uint32_t target, size_t *count, gp_error *error);
 
-// Builds a model again from its files. Contexts that are opened from now on run on the result; open ones keep the version
-// before. `version`, which may be null, gets the number of the current version.
+// Builds a model again from its files. Contexts that are opened from now on run on the result; open ones keep the
+// version before. `version`, which may be null, gets the number of the current version.
 //
 // Threads: any, at any time. Calls for one name wait for each other.
-gp_code gp_reload(gp_engine *engine,
-                  const char *name,
-                  uint64_t *version,
-                  gp_error *error);
+gp_code gp_reload(gp_engine *engine, const char *name, uint64_t *version, gp_error *error);
 
 // As gp_reload, from another file or directory.
 //

@@ -46,3 +46,33 @@ pub(crate) fn keep<T: Held>(arguments: &Arguments, value: T) -> Result<usize, Fa
     let full = || arguments.too_large(format_args!("{MOST} {}s are open, the most that there can be", T::NAME));
     Ok(value.keep().ok_or_else(full)? as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::MaybeUninit;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_code_and_a_message_and_unwinds_no_further() {
+        let mut error = MaybeUninit::<gp_error>::uninit();
+        // SAFETY: a place for the error.
+        let code = unsafe { call("test", error.as_mut_ptr(), |_| panic!("on purpose")) };
+        // SAFETY: written, as the call has failed.
+        let error = unsafe { error.assume_init() };
+        let message: Vec<u8> = error.message.iter().map(|byte| *byte as u8).take_while(|byte| *byte != 0).collect();
+        assert_eq!((code, error.code, &*message), (gp_code::Panic, gp_code::Panic, &b"test: panicked: on purpose"[..]));
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character_and_ends_with_a_zero() {
+        let mut error = MaybeUninit::<gp_error>::uninit();
+        let long = "é".repeat(crate::code::GP_MESSAGE_BYTES);
+        // SAFETY: a place for the error.
+        unsafe { call("test", error.as_mut_ptr(), |_| Err(Failure::panic("a", &long))) };
+        // SAFETY: written, as the call has failed.
+        let message = unsafe { error.assume_init() }.message.map(|byte| byte as u8);
+        let end = message.iter().position(|byte| *byte == 0).unwrap();
+        assert!(end >= message.len() - 2 && std::str::from_utf8(&message[..end]).is_ok(), "{end}");
+    }
+}

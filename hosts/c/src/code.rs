@@ -43,6 +43,9 @@ pub enum gp_code {
     Panic = 13,
 }
 
+/// A number of `gp_code`, where C gives it.
+pub type CodeNumber = u32;
+
 /// What a failed call says. A call writes it if it fails, and only then; it need not be initialised before.
 #[repr(C)]
 pub struct gp_error {

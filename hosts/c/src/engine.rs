@@ -10,6 +10,7 @@ use graphpool_ffi::{Arguments, held};
 use crate::call::{call, close, find, keep};
 use crate::code::{Failure, gp_code, gp_error};
 use crate::limits::gp_engine_options;
+use crate::resolver::Resolver;
 
 /// An engine: the models and backends of a process. A pointer to it is a name, and points nowhere.
 #[allow(missing_debug_implementations)]
@@ -59,11 +60,14 @@ pub unsafe extern "C" fn gp_engine_create(
             Some(NonZeroUsize::MIN) => CandleBackend::new(),
             Some(threads) => CandleBackend::with_threads(threads)?,
         };
-        let built = Engine::builder(backend)
+        let mut builder = Engine::builder(backend)
             .with_engine_limits(EngineLimits::from(options.engine))
             .with_limits(options.guest.into())
-            .with_ceiling(options.ceiling.into())
-            .build();
+            .with_ceiling(options.ceiling.into());
+        if let Some(resolver) = Resolver::new(options.resolve, options.resolve_data) {
+            builder = builder.with_resolver(move |name| resolver.resolve(name));
+        }
+        let built = builder.build();
         out.write(ptr::without_provenance_mut(keep(arguments, HeldEngine(built))?));
         Ok(())
     };

@@ -143,8 +143,8 @@ fn policy(arguments: &mut Arguments, options: &gp_guest_options) -> Result<Guest
     )
 }
 
-/// Closes a guest: cancels its computes, and releases its graphs and contexts. Calls that are inside end soon, with what
-/// they have done or an error; the close does not wait for them.
+/// Closes a guest: cancels its computes, and releases its graphs and contexts. Calls that are inside end soon, with
+/// what they have done or an error; the close does not wait for them.
 ///
 /// Threads: any, at any time. Of several calls with one guest, one succeeds.
 #[unsafe(no_mangle)]
@@ -154,8 +154,8 @@ pub unsafe extern "C" fn gp_guest_close(guest: *mut gp_guest, error: *mut gp_err
     unsafe { call("guest_close", error, run) }
 }
 
-/// Loads a model from its bytes, in as many parts as its encoding has, which may be hostile. `encoding` and `target` are
-/// numbers of the guest's dialect.
+/// Loads a model from its bytes, in as many parts as its encoding has, which may be hostile. `encoding` and `target`
+/// are numbers of the guest's dialect.
 ///
 /// Threads: any, at any time.
 #[unsafe(no_mangle)]

@@ -110,8 +110,8 @@ pub unsafe extern "C" fn gp_clear_inputs(guest: *mut gp_guest, context: u32, err
     unsafe { call("clear_inputs", error, run) }
 }
 
-/// Computes every output of a context from its inputs, which stay. Returns when it is done. Waits for its turn first, if
-/// the engine runs its maximum of computes.
+/// Computes every output of a context from its inputs, which stay. Returns when it is done. Waits for its turn first,
+/// if the engine runs its maximum of computes.
 ///
 /// Threads: any, at any time. GP_CODE_BUSY while another call uses the context. gp_cancel, gp_drop_context and
 /// gp_guest_close on other threads end it.
@@ -123,8 +123,8 @@ pub unsafe extern "C" fn gp_compute(guest: *mut gp_guest, context: u32, error: *
     unsafe { call("compute", error, run) }
 }
 
-/// As gp_compute, with at most `time_ms` milliseconds for the wait and the compute together. The guest's own limit still
-/// applies.
+/// As gp_compute, with at most `time_ms` milliseconds for the wait and the compute together. The guest's own limit
+/// still applies.
 ///
 /// Threads: as gp_compute.
 #[unsafe(no_mangle)]
@@ -146,8 +146,8 @@ pub unsafe extern "C" fn gp_compute_within(
     unsafe { call("compute_within", error, run) }
 }
 
-/// Cancels the compute of a context. It ends with GP_CODE_RUNTIME_ERROR, soon. `cancelled`, which may be null, gets 1, or
-/// 0 if there was no compute.
+/// Cancels the compute of a context. It ends with GP_CODE_RUNTIME_ERROR, soon. `cancelled`, which may be null, gets 1,
+/// or 0 if there was no compute.
 ///
 /// Threads: any, at any time; meant for another one than the compute's.
 #[unsafe(no_mangle)]
@@ -218,8 +218,8 @@ pub unsafe extern "C" fn gp_get_output_by_name(
 /// between. gp_get_output does not find the outputs afterwards.
 ///
 /// `buffers`, `capacities` and `lengths` have `output_count` elements each, one for each output of the graph. `lengths`
-/// gets the lengths of all outputs. If one is longer than its buffer, the call gives GP_CODE_TOO_LARGE and the outputs that
-/// fit, and that one is lost.
+/// gets the lengths of all outputs. If one is longer than its buffer, the call gives GP_CODE_TOO_LARGE and the outputs
+/// that fit, and that one is lost.
 ///
 /// Threads: as gp_compute.
 #[unsafe(no_mangle)]

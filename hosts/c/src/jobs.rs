@@ -15,8 +15,8 @@ use crate::code::{gp_code, gp_error};
 use crate::guest::{gp_guest, guest as find_guest};
 use crate::limits::time;
 
-/// Called once, when a job is done; `data` is the caller's. It may call the library, must return soon, and must not wait
-/// for a job.
+/// Called once, when a job is done; `data` is the caller's. It may call the library, must return soon, and must not
+/// wait for a job.
 pub type gp_done = Option<unsafe extern "C" fn(data: *mut c_void)>;
 
 /// A compute on a thread of the engine.
@@ -97,8 +97,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Starts a compute of a context on a thread of the engine, and returns at once. `time_ms` is as for gp_compute_within.
-/// `done`, which may be null, is called with `data` when it is done, on a thread of the engine or on this one, maybe before
-/// the call returns. If the call fails, it is not called. `job` gets the number that gp_job_wait and gp_job_close take.
+/// `done`, which may be null, is called with `data` when it is done, on a thread of the engine or on this one, maybe
+/// before the call returns. If the call fails, it is not called. `job` gets the number that gp_job_wait and
+/// gp_job_close take.
 ///
 /// Threads: any, at any time. The context is in use until the job is done.
 #[unsafe(no_mangle)]

@@ -16,6 +16,8 @@ mod limits;
 mod lists;
 mod models;
 mod numbers;
+mod paths;
+mod resolver;
 mod version;
 
 pub use code::*;
@@ -27,6 +29,7 @@ pub use limits::*;
 pub use lists::*;
 pub use models::*;
 pub use numbers::*;
+pub use resolver::*;
 pub use version::*;
 
 // A pointer of C carries a 64-bit handle.

@@ -1,9 +1,13 @@
 //! Limits, as C sets them.
 
+use std::ffi::c_void;
+use std::ptr;
 use std::time::Duration;
 
 use graphpool::nn::{EngineLimits, Limits};
 use graphpool_ffi::Plain;
+
+use crate::resolver::gp_resolver;
 
 /// What stands for no bound, in limits and times.
 pub const GP_NO_LIMIT: u64 = u64::MAX;
@@ -37,8 +41,8 @@ pub struct gp_limits {
     pub max_compute_ms: u64,
 }
 
-/// The limits of all guests of an engine together. What would fit if others held less gives GP_CODE_BUSY, what is past a
-/// bound by itself GP_CODE_TOO_LARGE.
+/// The limits of all guests of an engine together. What would fit if others held less gives GP_CODE_BUSY, what is past
+/// a bound by itself GP_CODE_TOO_LARGE.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct gp_engine_limits {
@@ -73,13 +77,17 @@ pub struct gp_engine_options {
     pub threads: u32,
     /// 0.
     pub reserved: u32,
+    /// Asked for names that are not registered; may be null.
+    pub resolve: gp_resolver,
+    /// What resolve gets.
+    pub resolve_data: *mut c_void,
 }
 
 // SAFETY: integers.
 unsafe impl Plain for gp_limits {}
 // SAFETY: integers.
 unsafe impl Plain for gp_engine_limits {}
-// SAFETY: integers.
+// SAFETY: integers, a pointer, and a function that may be null.
 unsafe impl Plain for gp_engine_options {}
 
 impl Default for gp_engine_options {
@@ -90,6 +98,8 @@ impl Default for gp_engine_options {
             ceiling: (&Limits::unlimited()).into(),
             threads: 1,
             reserved: 0,
+            resolve: None,
+            resolve_data: ptr::null_mut(),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Named models: register, reload, replace, remove.
 
 use std::ffi::c_char;
-use std::path::{Path, PathBuf};
 
 use graphpool::nn::{Encoding, Engine, ModelSource, Target};
 use graphpool_ffi::{Arguments, Plain};
@@ -11,6 +10,7 @@ use crate::code::{Failure, gp_code, gp_error};
 use crate::engine::{engine as find_engine, gp_engine};
 use crate::guest::gp_bytes;
 use crate::numbers::HOST;
+use crate::paths::{on_disk, path as read_path};
 
 /// The settings of a named model. All zero but the encoding are the defaults.
 #[derive(Debug, Clone, Copy)]
@@ -32,26 +32,6 @@ pub struct gp_model_options {
 
 // SAFETY: integers and pointers.
 unsafe impl Plain for gp_model_options {}
-
-/// A path of C, in bytes.
-#[cfg(unix)]
-fn path(arguments: &mut Arguments, path: *const c_char) -> Result<PathBuf, Failure> {
-    use std::ffi::OsString;
-    use std::os::unix::ffi::OsStringExt;
-
-    Ok(OsString::from_vec(arguments.c_bytes("path", path.cast())?).into())
-}
-
-/// A path of C, in UTF-8.
-#[cfg(not(unix))]
-fn path(arguments: &mut Arguments, path: *const c_char) -> Result<PathBuf, Failure> {
-    Ok(arguments.c_text("path", path.cast())?.into())
-}
-
-/// The model at a path: a file, or a directory with one model.
-fn on_disk(path: &Path) -> ModelSource {
-    if path.is_dir() { ModelSource::directory(path) } else { ModelSource::path(path) }
-}
 
 /// The most parts of a model, as for guests.
 const PARTS: usize = 64;
@@ -94,8 +74,8 @@ fn register(
     Ok(())
 }
 
-/// Registers the model at `path`, a file or a directory with one model, under `name`. Both end with a zero. The files are
-/// read when the model is built.
+/// Registers the model at `path`, a file or a directory with one model, under `name`. Both end with a zero. The files
+/// are read when the model is built.
 ///
 /// Threads: any, at any time.
 #[unsafe(no_mangle)]
@@ -108,7 +88,7 @@ pub unsafe extern "C" fn gp_register_path(
 ) -> gp_code {
     let run = |arguments: &mut Arguments| {
         let engine = find_engine(arguments, engine)?;
-        let source = on_disk(&self::path(arguments, path)?);
+        let source = on_disk(&read_path(arguments, path)?);
         register(arguments, &engine, name, source, options)
     };
     // SAFETY: the rules of the header.
@@ -136,8 +116,8 @@ pub unsafe extern "C" fn gp_register_bytes(
     unsafe { call("register_bytes", error, run) }
 }
 
-/// Registers every model file of a directory by its name without the extension, for `target`, a gp_target. `count`, which
-/// may be null, gets their number.
+/// Registers every model file of a directory by its name without the extension, for `target`, a gp_target. `count`,
+/// which may be null, gets their number.
 ///
 /// Threads: any, at any time.
 #[unsafe(no_mangle)]
@@ -150,7 +130,7 @@ pub unsafe extern "C" fn gp_register_directory(
 ) -> gp_code {
     let run = |arguments: &mut Arguments| {
         let engine = find_engine(arguments, engine)?;
-        let path = self::path(arguments, path)?;
+        let path = read_path(arguments, path)?;
         let out = arguments.out_if_any("count", count)?;
         let names = engine.register_directory(path, arguments.target(HOST, target)?)?;
         if let Some(out) = out {
@@ -179,8 +159,8 @@ fn changed(
     Ok(())
 }
 
-/// Builds a model again from its files. Contexts that are opened from now on run on the result; open ones keep the version
-/// before. `version`, which may be null, gets the number of the current version.
+/// Builds a model again from its files. Contexts that are opened from now on run on the result; open ones keep the
+/// version before. `version`, which may be null, gets the number of the current version.
 ///
 /// Threads: any, at any time. Calls for one name wait for each other.
 #[unsafe(no_mangle)]
@@ -210,7 +190,7 @@ pub unsafe extern "C" fn gp_replace_path(
 ) -> gp_code {
     let run = |arguments: &mut Arguments| {
         changed(arguments, engine, name, version, |arguments, engine, name| {
-            Ok(engine.replace_model(name, on_disk(&self::path(arguments, path)?))?)
+            Ok(engine.replace_model(name, on_disk(&read_path(arguments, path)?))?)
         })
     };
     // SAFETY: the rules of the header.

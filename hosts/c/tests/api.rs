@@ -460,6 +460,51 @@ fn a_guest_has_its_own_names_dialect_and_limits() {
     ok!(gp_engine_close(engine));
 }
 
+/// Knows a model by the path in its data; refuses "secret", and answers "broken" without a path.
+unsafe extern "C" fn resolve(data: *mut c_void, name: *const c_char, model: *mut gp_resolved) -> u32 {
+    // SAFETY: the data is a `CString`, the name ends with a zero, and the model may be written.
+    unsafe {
+        let path = (*data.cast::<CString>()).as_bytes_with_nul();
+        (*model).encoding = gp_encoding::Onnx as u32;
+        match CStr::from_ptr(name).to_bytes() {
+            b"known" => {
+                for (to, byte) in (*model).path.iter_mut().zip(path) {
+                    *to = *byte as c_char;
+                }
+                gp_code::Ok as u32
+            }
+            b"broken" => gp_code::Ok as u32,
+            b"secret" => gp_code::Security as u32,
+            b"odd" => 77,
+            _ => gp_code::NotFound as u32,
+        }
+    }
+}
+
+#[test]
+#[cfg(not(miri))]
+fn a_resolver_is_asked_for_names_that_are_not_registered() {
+    let digits = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/models/digits/digits.onnx");
+    let mut path = CString::new(digits).unwrap();
+    let mut options = MaybeUninit::<gp_engine_options>::uninit();
+    ok!(gp_engine_options_default(options.as_mut_ptr()));
+    // SAFETY: written.
+    let mut options = unsafe { options.assume_init() };
+    options.resolve = Some(resolve);
+    options.resolve_data = (&raw mut path).cast();
+    let (mut engine, mut graph) = (null_mut(), 0);
+    ok!(gp_engine_create(&raw const options, &raw mut engine));
+    let guest = new_guest(engine);
+    ok!(gp_load_by_name(guest, c"known".as_ptr(), 5, &raw mut graph));
+    refused!(Security, "the host's resolver refused", gp_load_by_name(guest, c"secret".as_ptr(), 6, &raw mut graph));
+    refused!(RuntimeError, "the host's resolver refused", gp_load_by_name(guest, c"odd".as_ptr(), 3, &raw mut graph));
+    refused!(RuntimeError, "not valid", gp_load_by_name(guest, c"broken".as_ptr(), 6, &raw mut graph));
+    refused!(NotFound, "no model is named", gp_load_by_name(guest, c"known".as_ptr(), 6, &raw mut graph));
+    refused!(NotFound, "no model is named", gp_load_by_name(guest, c"other".as_ptr(), 5, &raw mut graph));
+    ok!(gp_guest_close(guest));
+    ok!(gp_engine_close(engine));
+}
+
 #[test]
 fn the_version_is_the_packages() {
     // SAFETY: a text of the library's.

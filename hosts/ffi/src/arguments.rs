@@ -80,7 +80,8 @@ impl Arguments {
     ///
     /// While the value is used, every pointer that is given to its methods, also one out of a structure that they have
     /// read, is null or valid for the access that the method makes, in the length that it is given. What an [`Out`] or
-    /// [`OutBytes`] names stays valid until it is written. Other threads access these bytes atomically, or are not Rust.
+    /// [`OutBytes`] names stays valid until it is written. Other threads access these bytes atomically, or are not
+    /// Rust.
     #[must_use]
     pub unsafe fn new(call: &'static str) -> Self {
         Self { call, aligned: true, spans: Vec::new() }
@@ -126,8 +127,8 @@ impl Arguments {
     /// `InvalidArgument`: see the type.
     pub fn read<T: Plain>(&mut self, name: &'static str, from: *const T) -> Result<T, Error> {
         self.check(name, from, 1, false)?;
-        // SAFETY: A2 and the contract of `new`; `Unaligned` has an alignment of 1, and any bytes make it. Volatile: read
-        // once, whatever becomes of the memory.
+        // SAFETY: A2 and the contract of `new`; `Unaligned` has an alignment of 1, and any bytes make it. Volatile:
+        // read once, whatever becomes of the memory.
         let Unaligned(value) = unsafe { from.cast::<Unaligned<T>>().read_volatile() };
         // SAFETY: any bytes make a `T`.
         Ok(unsafe { value.assume_init() })
@@ -411,6 +412,11 @@ mod tests {
         assert!(told(arguments().numbers("numbers", without_provenance(4), usize::MAX / 4)).contains(endless));
         assert!(told(arguments().outs("numbers", without_provenance_mut::<u64>(8), usize::MAX)).contains(endless));
         assert_eq!(told(arguments().text("text", b"\xFF".as_ptr(), 1)), "call: text is not UTF-8");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "a long loop")]
+    fn a_text_without_an_end_is_read_up_to_a_bound() {
         let long = vec![b'a'; TEXT_BYTES];
         assert_eq!(told(arguments().c_text("text", long.as_ptr())), "call: text has no zero in 65536 bytes");
     }
@@ -454,7 +460,9 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    bytes.iter().for_each(|byte| byte.store(1 + (byte.load(Ordering::Relaxed) & 1), Ordering::Relaxed));
+                    for byte in &bytes {
+                        byte.store(1 + (byte.load(Ordering::Relaxed) & 1), Ordering::Relaxed);
+                    }
                 }
             });
             for _ in 0..100 {

@@ -198,8 +198,8 @@ pub unsafe extern "C" fn compute(context: *mut c_void, execution: u32) -> Errno 
     unsafe { call("compute", run) }
 }
 
-/// Copies an output to the buffer of `output`, and its length to `length`. If the buffer is too short, `length` gets what
-/// is needed, and the buffer nothing.
+/// Copies an output to the buffer of `output`, and its length to `length`. If the buffer is too short, `length` gets
+/// what is needed, and the buffer nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn get_output(
     context: *mut c_void,

@@ -4,7 +4,8 @@
 //! a guest of it, whose graphs and contexts are limited by configuration alone, and models are shared by all of them.
 //!
 //! * W1: a context is the number of a guest, which is looked up and never dereferenced. Any pointer is safe to pass.
-//! * W2: what the functions are given may lie in a guest's memory, unaligned, while other threads write it. It is copied
+//! * W2: what the functions are given may lie in a guest's memory, unaligned, while other threads write it. It is
+//!   copied
 //!   once through [`Arguments`], and the copy is checked.
 //! * W3: a guest names models of the host's directory, by their registered names; none of its bytes becomes a path.
 //! * W4: the library stays mapped after `dlclose`: it is linked with `-z nodelete`. A host may close it while a call is
