@@ -312,7 +312,10 @@ fn describe(
             dimensions: sizes.as_ref().map_or(std::ptr::null(), Vec::as_ptr),
             rank: sizes.as_ref().map_or(0, Vec::len),
             index,
-            element_type: held.dialect.tensor_type_number(description.ty).map_or(GP_NO_NUMBER, u32::from),
+            element_type: description
+                .ty
+                .and_then(|ty| held.dialect.tensor_type_number(ty))
+                .map_or(GP_NO_NUMBER, u32::from),
         };
         // SAFETY: C's own function, which may be called with any description.
         unsafe { visit(data, &raw const description) };
