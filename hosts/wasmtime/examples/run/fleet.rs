@@ -138,6 +138,8 @@ impl<'a> Fleet<'a> {
         let output = (!self.options.alone()).then(|| MemoryOutputPipe::new(MAX_OUTPUT));
         let mut store = Store::new(self.program.engine(), Instance::new(self.options, &self.nn, output.clone())?);
         store.limiter(|instance| &mut instance.limits);
+        // A component may pass the largest model that the engine lets it load, where Wasmtime's default is 128 MiB.
+        store.set_hostcall_fuel(self.nn.limits().max_graph_bytes().saturating_add(1 << 16));
         if let Some(timeout) = self.options.timeout {
             store.set_epoch_deadline(1 + (timeout.as_millis() / TICK.as_millis()) as u64);
         }
