@@ -44,7 +44,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-fn succeeds(output: Output) -> String {
+fn succeeds(output: &Output) -> String {
     assert!(output.status.success(), "{}: {}{}", output.status, text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
 }
@@ -65,8 +65,8 @@ fn classifies(lines: &str, count: usize) {
 /// Classifies by name, every image, and by the model's bytes, some.
 fn classifies_digits(name: &str) {
     let Some(guest) = guest(name) else { return };
-    classifies(&succeeds(with_digits(&guest, &[], &["digits", "/digits/images.bin"])), 450);
-    classifies(&succeeds(with_digits(&guest, &[], &["/digits/digits.onnx", "/digits/images.bin", "5"])), 5);
+    classifies(&succeeds(&with_digits(&guest, &[], &["digits", "/digits/images.bin"])), 450);
+    classifies(&succeeds(&with_digits(&guest, &[], &["/digits/digits.onnx", "/digits/images.bin", "5"])), 5);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn the_published_guest_crate_classifies_the_digits() {
 #[test]
 fn each_bad_argument_has_the_expected_errno() {
     let Some(guest) = guest("hostile") else { return };
-    let printed = succeeds(with_digits(&guest, &[], &["digits", "/digits/digits.onnx"]));
+    let printed = succeeds(&with_digits(&guest, &[], &["digits", "/digits/digits.onnx"]));
     let last = printed.lines().last().unwrap();
     assert!(last.ends_with(" cases, 0 wrong"), "{printed}");
     assert!(last.split(' ').next().unwrap().parse::<usize>().unwrap() >= 50, "{last}");
@@ -99,7 +99,7 @@ fn instances_on_two_threads_open_and_close_and_leave_nothing() {
     let options = ["--instances", "8", "--threads", "2", "--json"];
     let output = with_digits(&guest, &options, &["digits", "/digits/images.bin", "25"]);
     assert_eq!(text(&output.stderr).lines().last(), Some("25 rounds"));
-    let report = serde_json::from_str::<Value>(&succeeds(output)).unwrap();
+    let report = serde_json::from_str::<Value>(&succeeds(&output)).unwrap();
     for (key, expected) in [
         ("instances", 8),
         ("threads", 2),

@@ -273,7 +273,7 @@ mod tests {
                 for target in [Target::Cpu, Target::Gpu] {
                     for config in [None, Some(""), Some("x")] {
                         for name in [None, Some(""), Some("x")] {
-                            let request = LoadRequest { config, name, ..LoadRequest::new(parts, encoding, target) };
+                            let request = LoadRequest { name, config, ..LoadRequest::new(parts, encoding, target) };
                             assert!(keys.insert(key(&request)), "{request:?}");
                             let other_limit = LoadRequest { memory_limit: 7, ..request };
                             assert!(!keys.insert(key(&other_limit)));

@@ -99,7 +99,7 @@ fn a_guest_sees_codes_as_bytes_and_can_set_only_valid_ones() {
     let parts: [&[u8]; 1] = [&bytes];
     let request = LoadRequest::new(&parts, Encoding::Onnx, Target::Cpu).with_memory_limit(1 << 20);
     let graph = CandleBackend::new().load(&request).unwrap();
-    assert_eq!((graph.inputs()[0].ty, graph.outputs()[1].ty), (TensorType::U8, TensorType::U8));
+    assert_eq!((graph.inputs()[0].ty, graph.outputs()[1].ty), (Some(TensorType::U8), Some(TensorType::U8)));
     let mut context = graph.init_context().unwrap();
     let wrong = TensorView::new(&[2], TensorType::U8, &[1, 16]).unwrap();
     assert_eq!(context.set_input(0, wrong).unwrap_err().kind(), ErrorKind::InvalidArgument);
