@@ -20,9 +20,9 @@
 //! # Memory
 //!
 //! The calls use the memory that the calling instance exports as `memory`, or that the host names by
-//! [`WasiNnCtx::with_memory`]. An instance without one gets `missing_memory`, also for a 64-bit memory. Pointers need
-//! no alignment. Lengths are compared with the guest's [limits](graphpool::nn::Limits) before anything is copied, and
-//! the place of a result is checked before the work.
+//! [`WasiNnCtx::with_memory`](crate::WasiNnCtx::with_memory). An instance without one gets `missing_memory`, also for a
+//! 64-bit memory. Pointers need no alignment. Lengths are compared with the guest's
+//! [limits](graphpool::nn::Limits) before anything is copied, and the place of a result is checked before the work.
 //!
 //! A shared memory may be written to by other threads of the guest during a call: its bytes are copied once, and the
 //! copy is checked and used.
