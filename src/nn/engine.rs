@@ -186,19 +186,19 @@ impl EngineBuilder {
     }
 
     /// Lets asynchronous computes run on the thread that polls them, if the graph is quick: its last 8 computes each
-    /// took less than `bound`. This saves the way to a thread of the engine and back, which costs 5 to 20 µs. The default
-    /// is zero, which allows none. A useful bound is what the host's executor can spare, such as 50 µs.
+    /// took less than `bound`. This saves the way to a thread of the engine and back, which costs 5 to 20 µs. The
+    /// default is zero, which allows none. A useful bound is what the host's executor can spare, such as 50 µs.
     ///
     /// Such a compute starts with the first poll of its [`Compute`](crate::nn::Compute), and not before: the host
     /// chooses the thread, and a future that is never polled costs nothing but its share of the limits. Its time limit
-    /// begins with the call, as always. It takes one of [`EngineLimits::max_computing`] places; if none is free, it waits
-    /// for its turn and runs on a thread of the engine.
+    /// begins with the call, as always. It takes one of [`EngineLimits::max_computing`] places; if none is free, it
+    /// waits for its turn and runs on a thread of the engine.
     ///
-    /// The bound is not exact: the time of a compute is known only afterwards, and may depend on its inputs, which may be
-    /// hostile. A compute that takes 8 times the bound is cut off, by a deadline in its
-    /// [`ComputeControl`](crate::backend::ComputeControl), and starts again on a thread of the engine. One that takes the
-    /// bound or longer ends the permission, until 8 further computes of the graph have been quick. So a poll takes little
-    /// more than 8 times the bound, if the backend checks its deadline that often.
+    /// The bound is not exact: the time of a compute is known only afterwards, and may depend on its inputs, which may
+    /// be hostile. A compute that takes 8 times the bound is cut off, by a deadline in its
+    /// [`ComputeControl`](crate::backend::ComputeControl), and starts again on a thread of the engine. One that takes
+    /// the bound or longer ends the permission, until 8 further computes of the graph have been quick. So a poll takes
+    /// little more than 8 times the bound, if the backend checks its deadline that often.
     pub fn with_inline_computes(mut self, bound: Duration) -> Self {
         self.inline_bound = bound;
         self

@@ -1,5 +1,5 @@
-//! The backend with the library that graphpool gives to WAMR: the engine of the test, the interface in C, and the engine
-//! in the library.
+//! The backend with the library that graphpool gives to WAMR: the engine of the test, the interface in C, and the
+//! engine in the library.
 #![cfg(target_os = "linux")]
 
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! `cargo bench -p graphpool-wasmtime --bench calls`: what a host call of the core-module form costs above an empty one,
-//! how threads on one graph scale, and the memory of a hundred stores of one model.
+//! `cargo bench -p graphpool-wasmtime --bench calls`: what a host call of the core-module form costs above an empty
+//! one, how threads on one graph scale, and the memory of a hundred stores of one model.
 
 use std::hint::black_box;
 use std::pin::pin;

@@ -13,8 +13,8 @@ use {
 /// The wasi-nn state of one store: its [`Guest`], and what the host allows beyond the guest's limits.
 ///
 /// A store has one, for both forms. The drop of the last clone of its guest cancels the guest's computes and releases
-/// everything that the guest holds. The stores of one instance's threads, which share a memory, share a guest, too: each
-/// has the state of a clone.
+/// everything that the guest holds. The stores of one instance's threads, which share a memory, share a guest, too:
+/// each has the state of a clone.
 pub struct WasiNnCtx {
     guest: Guest,
     gpu_falls_back: bool,

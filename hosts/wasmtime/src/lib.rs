@@ -1,8 +1,8 @@
 //! wasi-nn for Wasmtime, where stores share models.
 //!
-//! The models, their limits and the scheduling are those of one [`graphpool::nn::Engine`] for the process. Each store has
-//! a [`WasiNnCtx`], which is one [guest](graphpool::nn::Guest) of that engine. This crate adds the functions of wasi-nn
-//! to a linker: [`witx`] for core modules, [`wit`] for components.
+//! The models, their limits and the scheduling are those of one [`graphpool::nn::Engine`] for the process. Each store
+//! has a [`WasiNnCtx`], which is one [guest](graphpool::nn::Guest) of that engine. This crate adds the functions of
+//! wasi-nn to a linker: [`witx`] for core modules, [`wit`] for components.
 //!
 //! ```
 //! use graphpool::nn::{Encoding, Engine, ModelSource, Target};
@@ -34,8 +34,8 @@
 //! ```
 //!
 //! What a guest can do to the host is bounded by the [limits](graphpool::nn::Limits) of its guest, those of the engine,
-//! and nothing else: `graphpool::docs::guide` goes through them. A refusal is an event of the engine's and counts in its
-//! statistics.
+//! and nothing else: `graphpool::docs::guide` goes through them. A refusal is an event of the engine's and counts in
+//! its statistics.
 
 mod ctx;
 #[cfg(any(feature = "witx", feature = "wit"))]

@@ -6,8 +6,9 @@ use graphpool::nn::{Encoding, Engine, ModelSource, Target};
 use wasmtime::error::Context as _;
 use wasmtime::{Result, bail, format_err};
 
-/// Loads the model of each directory, and offers it to guests under the directory's last name: `("onnx", "/models/mnist")`
-/// is `load_by_name("mnist")`. The encoding is a word, such as `onnx` or `openvino`. Returns the names.
+/// Loads the model of each directory, and offers it to guests under the directory's last name: `("onnx",
+/// "/models/mnist")` is `load_by_name("mnist")`. The encoding is a word, such as `onnx` or `openvino`. Returns the
+/// names.
 ///
 /// In a directory the model is the file that [`ModelSource::directory`] finds: `model.onnx`, or else the only `.onnx`.
 /// Each model is built for the CPU before this returns, once for all stores; models of earlier pairs stay if a later
@@ -28,9 +29,9 @@ use wasmtime::{Result, bail, format_err};
 ///
 /// # Errors
 ///
-/// The first pair that fails, with the path and the cause: an unknown encoding, no directory, no model in it, a name that
-/// is taken, or a model that its backend or a limit refuses. The cause is a [`ModelError`](graphpool::nn::ModelError)
-/// for all but the first two.
+/// The first pair that fails, with the path and the cause: an unknown encoding, no directory, no model in it, a name
+/// that is taken, or a model that its backend or a limit refuses. The cause is a
+/// [`ModelError`](graphpool::nn::ModelError) for all but the first two.
 pub fn preload(engine: &Engine, graphs: &[(impl AsRef<str>, impl AsRef<Path>)]) -> Result<Vec<String>> {
     graphs.iter().map(|(encoding, directory)| preload_one(engine, encoding.as_ref(), directory.as_ref())).collect()
 }

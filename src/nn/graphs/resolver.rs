@@ -1,7 +1,7 @@
 //! The host's resolver: it is asked for names that are not registered, and its answers are registered.
 //!
-//! * V1: concurrent loads of one unknown name share one call of the resolver. No lock is held during the call, and loads
-//!   of other names do not wait for it.
+//! * V1: concurrent loads of one unknown name share one call of the resolver. No lock is held during the call, and
+//!   loads of other names do not wait for it.
 //! * V2: a name has one model. The resolver's answer for a name that was registered meanwhile is discarded.
 //! * V3: the models that came from the resolver never exceed the bound. A model counts until its name and its last
 //!   handle are gone. One more takes the place of one that no guest holds.

@@ -136,8 +136,8 @@ impl<G> Store<G> {
         self.lock().get(&key)?.find()
     }
 
-    /// Returns what `find` finds, or what `make` makes, in this call or in a concurrent one of the same key that it waits
-    /// for. `make` stores its value where `find` looks, and not in the store; see [`SingleFlight`].
+    /// Returns what `find` finds, or what `make` makes, in this call or in a concurrent one of the same key that it
+    /// waits for. `make` stores its value where `find` looks, and not in the store; see [`SingleFlight`].
     pub(crate) fn share(
         self: &Arc<Self>,
         key: Key,

@@ -43,9 +43,9 @@ impl Guest {
     }
 
     /// As [`compute`](Self::compute), on a thread of the engine: returns at once, and the future completes with the
-    /// compute. The compute runs, or waits for its turn, before the first poll; if the engine allows it, a quick one runs
-    /// [inside of the first poll](crate::nn::EngineBuilder::with_inline_computes). It is cancelled by the drop of the
-    /// future, the drop of the guest, and [`cancel`](Self::cancel). The future keeps the context alive, but not the
+    /// compute. The compute runs, or waits for its turn, before the first poll; if the engine allows it, a quick one
+    /// runs [inside of the first poll](crate::nn::EngineBuilder::with_inline_computes). It is cancelled by the drop of
+    /// the future, the drop of the guest, and [`cancel`](Self::cancel). The future keeps the context alive, but not the
     /// guest. [`Busy`](crate::nn::ErrorKind::Busy) if no thread can be started for it.
     pub fn compute_async(&self, context: GuestHandle) -> Compute {
         COMPUTE.start(self.run(context, None))

@@ -10,8 +10,9 @@ use std::time::Duration;
 ///
 /// A call that exceeds a bound gives [`TooLarge`](crate::nn::ErrorKind::TooLarge) with the value and the bound in its
 /// message, before anything is allocated for it. The exceptions are [`Busy`](crate::nn::ErrorKind::Busy) past
-/// [`max_computes`](Self::max_computes) and [`max_loads`](Self::max_loads), and [`Timeout`](crate::nn::ErrorKind::Timeout) past
-/// [`max_compute_time`](Self::max_compute_time). `usize::MAX` means unbounded.
+/// [`max_computes`](Self::max_computes) and [`max_loads`](Self::max_loads), and
+/// [`Timeout`](crate::nn::ErrorKind::Timeout) past [`max_compute_time`](Self::max_compute_time). `usize::MAX` means
+/// unbounded.
 ///
 /// ```
 /// use graphpool::nn::Limits;
@@ -185,8 +186,9 @@ pub struct EngineLimits {
 }
 
 impl Default for EngineLimits {
-    /// As many running computes as the machine has processors, and 1,024 waiting ones; the same numbers for asynchronous
-    /// loads; 4,096 graphs, 65,536 contexts, and no bound on the bytes of either; 1,024 names from the resolver.
+    /// As many running computes as the machine has processors, and 1,024 waiting ones; the same numbers for
+    /// asynchronous loads; 4,096 graphs, 65,536 contexts, and no bound on the bytes of either; 1,024 names from the
+    /// resolver.
     fn default() -> Self {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         Self {

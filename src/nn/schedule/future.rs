@@ -18,8 +18,8 @@ use crate::sync::{Mutex, MutexGuard};
 /// once, a running one when its backend next checks its [`ComputeControl`](crate::backend::ComputeControl). It works
 /// with any executor.
 ///
-/// If the engine [allows it](crate::nn::EngineBuilder::with_inline_computes), the compute of a graph that has been quick
-/// starts with the first poll instead, and runs inside of it.
+/// If the engine [allows it](crate::nn::EngineBuilder::with_inline_computes), the compute of a graph that has been
+/// quick starts with the first poll instead, and runs inside of it.
 #[must_use = "a compute that is dropped is cancelled"]
 pub struct Compute<T = ()> {
     pub(crate) call: &'static str,

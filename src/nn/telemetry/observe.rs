@@ -16,8 +16,8 @@
 //! | event `backend registered`, `backend replaced`, `backend removed` | info | `backend` |
 //! | event `refused` | debug | `guest`, `label`, `call`, `error`; `graph` for a compute |
 //!
-//! Their target is [`TRACING_TARGET`]. The parent of what runs on a thread of the engine is the span in which the guest's
-//! call was made. The field `label` is there if the host has given the guest one.
+//! Their target is [`TRACING_TARGET`]. The parent of what runs on a thread of the engine is the span in which the
+//! guest's call was made. The field `label` is there if the host has given the guest one.
 //!
 //! No value is longer than an error's message, whatever a guest sends. The exceptions are a guest's label, and the
 //! error of a reload, which contains the host's paths: both belong to the host.

@@ -1,5 +1,5 @@
-//! The types of the interfaces, from their text. Of what is generated, the enums are used: the functions are added to the
-//! linker by hand, so that lists are checked and counted before they are copied, and outputs are copied once.
+//! The types of the interfaces, from their text. Of what is generated, the enums are used: the functions are added to
+//! the linker by hand, so that lists are checked and counted before they are copied, and outputs are copied once.
 
 wasmtime::component::bindgen!({
     path: "wit",

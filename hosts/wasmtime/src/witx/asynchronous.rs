@@ -11,8 +11,8 @@ use crate::witx::short::{MODULE, add_short_calls, memory_of};
 use crate::{WasiNnCtx, span};
 
 /// As [`add_to_linker`](super::add_to_linker), for stores whose functions are called asynchronously: a load and a
-/// compute do not block the executor's thread, and are cancelled when the future of the guest's call is dropped. It works
-/// with any executor.
+/// compute do not block the executor's thread, and are cancelled when the future of the guest's call is dropped. It
+/// works with any executor.
 ///
 /// A load copies the model out of the guest's memory, because a thread of the engine builds it.
 ///

@@ -1,7 +1,8 @@
-//! Starts the compute of a future: on a thread of the engine, or on the thread that polls the future if the graph has been
-//! quick.
+//! Starts the compute of a future: on a thread of the engine, or on the thread that polls the future if the graph has
+//! been quick.
 //!
-//! * M3: a compute that is to run where it is polled and is cancelled first never begins, and is released by the cancel.
+//! * M3: a compute that is to run where it is polled and is cancelled first never begins, and is released by the
+//!   cancel.
 //! * M4: a polled compute keeps its thread for little more than [`OVERRUN`] times the bound, if its backend watches its
 //!   deadline. Then it starts again on a thread of the engine, with the same inputs.
 
