@@ -8,6 +8,8 @@
 # standard library that is built from source (a minute). The linkers are those of rustup's toolchain.
 #
 #     scripts/build_guests.sh [--c-only]
+#
+# Exits with 75 where packages are missing and cannot be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,14 +29,19 @@ apt() {
 unpack() {
     mkdir -p "$debian" "$out/apt/packages"
     echo "unpacking $*"
-    (cd "$out/apt/packages" && apt get download "$@" && for package in *.deb; do dpkg -x "$package" "$debian"; done)
+    (cd "$out/apt/packages" && apt get download "$@" && for package in *.deb; do dpkg -x "$package" "$debian"; done) || {
+        echo "these packages could not be had: $*" >&2
+        # Asked for anew the next time.
+        rm -rf "$out/apt"
+        exit 75
+    }
     rm -rf "$out/apt/packages"
 }
 
 update() {
     command -v apt-get dpkg >/dev/null || {
         echo "no apt-get: install clang, wasi-libc and compiler-rt for wasm32, and rustup's target wasm32-wasip1" >&2
-        exit 1
+        exit 75
     }
     if [ ! -d "$out/apt/lists" ]; then
         mkdir -p "$out/apt/lists/partial" "$out/apt/cache/archives/partial"
