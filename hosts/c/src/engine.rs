@@ -13,7 +13,6 @@ use crate::limits::gp_engine_options;
 use crate::resolver::Resolver;
 
 /// An engine: the models and backends of a process. A pointer to it is a name, and points nowhere.
-#[allow(missing_debug_implementations)]
 pub struct gp_engine {
     _private: [u8; 0],
 }

@@ -16,7 +16,6 @@ use crate::limits::gp_limits;
 use crate::numbers::{DialectNumber, dialect};
 
 /// A guest: one wasm instance's view of an engine. A pointer to it is a name, and points nowhere.
-#[allow(missing_debug_implementations)]
 pub struct gp_guest {
     _private: [u8; 0],
 }

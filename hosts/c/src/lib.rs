@@ -3,8 +3,12 @@
 //! Rust programs use the package `graphpool` itself. The functions here are the ones that the header declares, and its
 //! text is the text of their documentation.
 
-// Documentation and names are the header's. It states the safety rules once, for all of its functions.
-#![allow(clippy::doc_markdown, clippy::missing_safety_doc, non_camel_case_types)]
+#![allow(
+    clippy::doc_markdown,
+    clippy::missing_safety_doc,
+    non_camel_case_types,
+    reason = "documentation and names are the header's, which states the safety rules once for all functions"
+)]
 
 mod call;
 mod code;

@@ -13,8 +13,10 @@
 //!   thread-local values, run its code later. Opened again, it is the same library with the same engine. The engine
 //!   lives as long as the process, so models that are loaded by name stay built between instances.
 
-// The interface is WAMR's, and states its safety rules: see `Arguments::new`.
-#![allow(clippy::missing_safety_doc)]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "the interface is WAMR's; the rules for its pointers stand at `graphpool_ffi::Arguments::new`"
+)]
 
 mod config;
 mod engine;
