@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Each package's source with its floors, from the ground. A module that is not named is on the floor of the one that
 /// it is in.
-const PACKAGES: [(&str, &[&str]); 6] = [
+const PACKAGES: [(&str, &[&str]); 7] = [
     ("src", &["sync handle", "epoch", "pool", "table", "backend", "nn"]),
     (
         "backends/candle/src",
@@ -25,6 +25,10 @@ const PACKAGES: [(&str, &[&str]); 6] = [
             "context",
             "graph",
         ],
+    ),
+    (
+        "backends/dylib/src",
+        &["abi settings turn", "library", "instance", "session", "loaded output", "context", "graph", "backend"],
     ),
     ("hosts/ffi/src", &["copy shield handles", "arguments", "guest"]),
     (

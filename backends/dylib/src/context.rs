@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use graphpool::backend::{BackendContext, ComputeControl, Error, ErrorKind, Tensor, TensorView};
 
-use crate::graph::Loaded;
+use crate::loaded::Loaded;
 use crate::output::{self, Output};
 use crate::session::Session;
 

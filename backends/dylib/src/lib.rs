@@ -84,6 +84,7 @@ mod context;
 mod graph;
 mod instance;
 mod library;
+mod loaded;
 mod output;
 mod session;
 mod settings;
