@@ -50,6 +50,8 @@ impl Key {
             field(&[u8::from(text.is_some())]);
             field(text.unwrap_or_default().as_bytes());
         }
+        // Their number, so that no part is taken for a file.
+        field(&(request.parts.len() as u64).to_le_bytes());
         request.parts.iter().for_each(|part| field(part));
         let mut left = limit as u64;
         for path in files {

@@ -1,5 +1,6 @@
 //! Validation of a guest's tensors, names and configurations before a backend sees them.
 
+use std::collections::HashMap;
 use std::{fmt, mem};
 
 use crate::backend::Shape;
@@ -87,6 +88,9 @@ pub(crate) fn input(
     )))
 }
 
+/// The number of names of one call that are looked for one by one; for more, the names are hashed.
+const SEARCHES: usize = 16;
+
 /// Checks the inputs of one call, each with its index, as [`input`] does, and that each index occurs once.
 pub(crate) fn inputs<'a, I: Into<TensorId<'a>>, T: Into<TensorView<'a>>>(
     call: &str,
@@ -95,9 +99,24 @@ pub(crate) fn inputs<'a, I: Into<TensorId<'a>>, T: Into<TensorView<'a>>>(
     inputs: impl IntoIterator<Item = (I, T)>,
 ) -> Result<Vec<(usize, TensorView<'a>)>, Error> {
     let mut given = vec![false; descriptions.len()];
+    let (mut searches, mut names) = (0, HashMap::new());
     let check = |(id, tensor): (I, T)| {
-        let tensor = tensor.into();
-        let (index, description) = place(call, "input", id.into(), descriptions)?;
+        let (id, tensor) = (id.into(), tensor.into());
+        let known = match id {
+            TensorId::Index(_) => None,
+            TensorId::Name(name) => {
+                searches += 1;
+                // A guest may give as many names as its model has inputs.
+                if searches == SEARCHES {
+                    for (index, input) in (0_u32..).zip(descriptions) {
+                        // The first of that name.
+                        names.entry(&*input.name).or_insert(index);
+                    }
+                }
+                names.get(name).copied().map(TensorId::Index)
+            }
+        };
+        let (index, description) = place(call, "input", known.unwrap_or(id), descriptions)?;
         if mem::replace(&mut given[index], true) {
             return Err(Error::invalid_argument(format!("{call}: input {index} is given twice")));
         }
