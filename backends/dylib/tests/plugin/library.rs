@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use graphpool::backend::Encoding;
 use graphpool::nn::{Guest, Target, Tensor};
@@ -124,4 +125,10 @@ pub fn infer(guest: &Guest, words: &str, input: &[f32]) -> Result<Vec<f32>, grap
 
 pub fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+}
+
+pub fn eventually(f: impl Fn() -> bool) {
+    while !f() {
+        thread::yield_now();
+    }
 }
