@@ -223,12 +223,16 @@ fn a_compute_that_takes_far_too_long_starts_again_on_a_thread_of_the_engine() {
     let context = scripted::context(&guest, 0);
     warm_up(&told, &guest, context);
     let (before, computes) = (told.threads().len(), engine.stats().computes);
+    let billed = guest.usage().computes;
     told.tell(Next::Deadline);
     block_on(guest.compute_async(context)).unwrap();
     let names = told.threads().split_off(before);
     assert_eq!(names, [thread::current().name().map(str::to_owned), Some("graphpool-compute".to_owned())]);
     let stats = engine.stats();
     assert_eq!((stats.computes, stats.failed_computes, stats.timeouts, stats.computing), (computes + 1, 0, 0, 0));
+    // One compute on the bill, with the time of both.
+    assert_eq!(guest.usage().computes, billed + 1);
+    assert!(guest.usage().compute_time >= Duration::from_millis(8 * 20));
     // The compute's own limit is one.
     warm_up(&told, &guest, context);
     told.tell(Next::Deadline);

@@ -1,10 +1,11 @@
 //! Asynchronous loads that are dropped or cancelled, or whose guest ends.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use graphpool::nn::{ErrorKind, Limits};
+use graphpool::nn::{Encoding, ErrorKind, Limits, ModelBytes, Target};
 
 use crate::admission::block_on;
 use crate::backends::{Watch, eventually};
@@ -174,4 +175,76 @@ fn many_loads_that_are_dropped_at_any_time_leave_nothing() {
     });
     watch.all_gone();
     eventually(|| is_quiet(&engine));
+}
+
+#[test]
+fn a_cancel_of_all_leaves_a_load_that_has_ended() {
+    let watch = Watch::default();
+    let engine = watch.engine();
+    let guest = engine.guest();
+    let load = start(&guest, "anything");
+    eventually(|| engine.stats().graphs == 1 && engine.stats().loads == 0);
+    assert_eq!(guest.cancel_all(), 0);
+    let graph = block_on(load).unwrap();
+    guest.unload(graph).unwrap();
+    watch.all_gone();
+}
+
+#[test]
+fn the_future_of_a_load_that_has_ended_holds_no_graph() {
+    let watch = Watch::default();
+    let engine = engine(&watch, 2, 10);
+    let guest = engine.guest();
+    let [mut first, mut second] = [(); 2].map(|()| start(&guest, "gate load"));
+    watch.wait_for(1);
+    // One of the two follows the other, and has a hook for its cancellation.
+    block_on(start(&guest, "another")).unwrap();
+    watch.open();
+    let graphs = [block_on(&mut first).unwrap(), block_on(&mut second).unwrap()];
+    for graph in graphs {
+        guest.unload(graph).unwrap();
+    }
+    // "another" is there.
+    eventually(|| engine.stats().graphs == 1);
+    drop((first, second));
+}
+
+/// Bytes that may not be copied.
+struct NotCopied(usize);
+
+impl AsRef<[u8]> for NotCopied {
+    fn as_ref(&self) -> &[u8] {
+        &[0; 100_000][..self.0]
+    }
+}
+
+impl From<NotCopied> for ModelBytes {
+    fn from(_: NotCopied) -> Self {
+        panic!("copied before the refusal")
+    }
+}
+
+#[test]
+fn a_load_that_is_refused_has_not_copied_its_bytes() {
+    let watch = Watch::default();
+    let engine = engine(&watch, 1, 10);
+    let limits = Limits::default().with_max_graph_bytes(90_000).with_max_graphs(3).with_max_loads(1);
+    let guest = engine.guest_with(limits);
+    let refused = |bytes| {
+        let load = guest.load_async([NotCopied(bytes)], Encoding::PyTorch, Target::Cpu);
+        block_on(load).unwrap_err().kind()
+    };
+    assert_eq!(refused(90_001), ErrorKind::TooLarge);
+    let running = start(&guest, "gate load");
+    watch.wait_for(1);
+    assert_eq!(refused(80_000), ErrorKind::Busy);
+    watch.open();
+    block_on(running).unwrap();
+    // Borrowed bytes that are not refused are copied.
+    let borrowed = b"anything".to_vec();
+    block_on(guest.load_async([Cow::Borrowed(&borrowed[..])], Encoding::PyTorch, Target::Cpu)).unwrap();
+    block_on(start(&guest, "another")).unwrap();
+    assert_eq!(refused(1), ErrorKind::TooLarge);
+    guest.close();
+    assert_eq!(refused(1), ErrorKind::RuntimeError);
 }

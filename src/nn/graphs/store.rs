@@ -287,6 +287,19 @@ mod tests {
     }
 
     #[test]
+    fn a_part_is_not_taken_for_a_further_file_of_the_same_bytes() {
+        let file = std::env::temp_dir().join(format!("graphpool-store-{}", std::process::id()));
+        std::fs::write(&file, b"more").unwrap();
+        let files = std::slice::from_ref(&file);
+        let parts: [&[u8]; 2] = [b"m", b"more"];
+        let [one, two] = [1, 2].map(|count| LoadRequest::new(&parts[..count], Encoding::Onnx, Target::Cpu));
+        let with_file = Key::of(&one, 0, files, usize::MAX).unwrap();
+        assert_ne!(with_file, key(&two));
+        assert_eq!(with_file, Key::of(&one, 0, files, usize::MAX).unwrap());
+        std::fs::remove_file(&file).unwrap();
+    }
+
+    #[test]
     fn an_entry_goes_with_the_last_that_is_listed() {
         let store = Arc::new(Store::<()>::default());
         let key = key(&LoadRequest::new(&[b"m"], Encoding::Onnx, Target::Cpu));

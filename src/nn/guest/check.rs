@@ -212,6 +212,24 @@ mod tests {
     }
 
     #[test]
+    fn many_inputs_by_name_are_found_like_few() {
+        let names: Vec<String> = (0..100).map(|number| format!("n{}", number.min(90))).collect();
+        let descriptions: Vec<_> = names.iter().map(|name| description(name, None)).collect();
+        let tensor = TensorView::new(&[1], TensorType::U8, &[0]).unwrap();
+        let find = |names: &[String]| {
+            let given = names.iter().map(|name| (&**name, tensor));
+            let found = inputs("infer", &Limits::default(), &descriptions, given)?;
+            Ok::<_, Error>(found.into_iter().map(|(index, _)| index).collect::<Vec<_>>())
+        };
+        assert_eq!(find(&names[..91]), Ok((0..91).collect()));
+        // The first of several of one name, which is then given twice.
+        assert_eq!(find(&names).unwrap_err().message(), "infer: input 90 is given twice");
+        let unknown: Vec<_> = names[..50].iter().cloned().chain(["none".to_owned()]).collect();
+        let told = "infer: no input is named \"none\"; the graph has 100";
+        assert_eq!(find(&unknown).unwrap_err().message(), told);
+    }
+
+    #[test]
     fn fixed_sizes_must_be_equal_and_open_ones_need_not() {
         let limits = Limits::default();
         assert!(check(&limits, &[2, 3], None).is_ok());

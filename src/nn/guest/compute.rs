@@ -62,7 +62,7 @@ pub(crate) struct Run<R> {
     bill: Bill,
 }
 
-/// The time inside the backend, which is recorded once, however the compute ends.
+/// The time inside the backend, which is recorded once for a compute, however it ends.
 struct Bill {
     account: StdArc<Account>,
     graph: u64,
@@ -71,11 +71,17 @@ struct Bill {
     ok: bool,
 }
 
-impl Drop for Bill {
-    fn drop(&mut self) {
-        if let Some(time) = self.time {
+impl Bill {
+    fn record(&mut self) {
+        if let Some(time) = self.time.take() {
             observe::computed(&self.account, self.graph, time, self.ok);
         }
+    }
+}
+
+impl Drop for Bill {
+    fn drop(&mut self) {
+        self.record();
     }
 }
 
@@ -176,6 +182,7 @@ impl<R: Send + 'static> Run<R> {
 
     /// Records how the backend has ended, and reads the result.
     fn conclude(mut self, result: Result<(), Error>) -> Result<R, Error> {
+        self.bill.record();
         let Purpose { call, read } = self.purpose;
         let counters = &self.engine.counters;
         let record_failure = |error: Error| {
