@@ -152,7 +152,8 @@ impl EngineBuilder {
     ///
     /// It is called on the thread of the load, without a lock, once for all concurrent loads of the name. Other loads
     /// go on meanwhile. It may call the engine: a name that it registers itself is found, too. A load of the name that
-    /// it is asked for gives an error, since it would wait for itself. It is not called for names that are longer than
+    /// it is asked for gives an error, since it would wait for itself, and so does the start of any asynchronous load.
+    /// It is not called for names that are longer than
     /// [`Limits::max_name_bytes`] of the engine, and those that a guest [may not load](crate::nn::GuestPolicy). It
     /// gets the engine's name for a [mapped](crate::nn::GuestPolicy::with_name) one. The name may come from a guest,
     /// and is hostile: it may contain `..` and `/`.

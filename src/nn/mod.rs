@@ -92,7 +92,7 @@
 //!
 //! [`Engine::stats`], [`Engine::list_graphs`] and [`Engine::list_models`] return the current state. `tracing` gets the
 //! spans `load`, `resolve`, `build` and `compute` and the events `resolved`, `built`, `loaded`, `computed`, `reloaded`,
-//! `reload failed` and `refused`, with the numbers of the guest and the graph and the guest's label as fields, and the
+//! `reload failed`, `refused`, `backend registered`, `backend replaced` and `backend removed`, with the numbers of the guest and the graph and the guest's label as fields, and the
 //! target [`TRACING_TARGET`]. With the feature `metrics`, the numbers of [`Stats`] go to the recorder of the `metrics`
 //! crate as the gauges `graphpool_graphs`, `graphpool_graph_bytes`, `graphpool_contexts`, `graphpool_context_bytes`,
 //! `graphpool_host_bytes`, `graphpool_guests`, `graphpool_loads`, `graphpool_computing` and `graphpool_queued`,

@@ -267,7 +267,7 @@ fn threads_that_replace_load_and_remove_leave_nothing() {
                         1 => engine.replace_backend(backend),
                         _ => engine.remove_backend(name),
                     };
-                    assert!(changed.is_ok() || !matches!(changed, Err(BackendError::Name { .. })));
+                    assert!(changed.is_ok() || !matches!(changed, Err(BackendError::Panicked { .. })));
                     lives.push(life);
                     let context = load(&guest).unwrap();
                     tag(&guest, context);

@@ -33,9 +33,9 @@
 //! # }
 //! ```
 //!
-//! What a guest can do to the host is bounded by the [limits](graphpool::nn::Limits) of its guest, those of the engine,
-//! and nothing else: `graphpool::docs::guide` goes through them. A refusal is an event of the engine's and counts in
-//! its statistics.
+//! What a guest can take of the host is bounded by its [limits](graphpool::nn::Limits) and the engine's:
+//! `graphpool::docs::guide` goes through them. The component form has three more bounds, which belong to the store (its
+//! table, its handles and the fuel of host calls). A refusal is an event of the engine's and counts in its statistics.
 
 mod ctx;
 #[cfg(any(feature = "witx", feature = "wit"))]

@@ -3,7 +3,7 @@
 use graphpool::nn::Error;
 
 /// The most parts of a model. Those of the encoding with the most, `OpenVINO`, are two.
-pub(crate) const MAX_PARTS: usize = 8;
+pub(crate) const MAX_PARTS: usize = 64;
 
 /// Compares a number that the guest has given with its limit.
 pub(crate) fn at_most(limit: usize, number: usize, what: &str, unit: &str) -> Result<(), Error> {

@@ -19,8 +19,8 @@ pub enum BackendError {
         name: String,
     },
     /// The backend panicked when it was asked for its name.
-    #[error("the backend has no name")]
-    Name {
+    #[error("the backend panicked when it was asked for its name")]
+    Panicked {
         /// The cause.
         #[from]
         source: Error,

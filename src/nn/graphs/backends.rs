@@ -2,7 +2,8 @@
 //!
 //! * B1: a load calls the backends of one snapshot, the newest when it began: no load that begins after a removal has
 //!   returned calls the removed backend, and every load that begins after a registration has returned may call the
-//!   registered one.
+//!   registered one. A load that waits for a build that had begun before, and one of a configured graph that is in
+//!   memory, get what that was built with.
 //! * B2: a backend lives as long as a load that may call it, a graph that it has built, or a context of such a graph.
 //! * B3: a backend that was removed, or never got into the list, is dropped once, by its last user. No lock is held
 //!   then, and a panic is only counted.

@@ -26,7 +26,9 @@ use crate::nn::{Encoding, Error, ErrorKind, Guest, Target};
 /// Asynchronous loads, for hosts whose threads must not block.
 ///
 /// Each returns a [`Load`] at once. A graph that is in memory is there at the first poll. Any other is built on a
-/// thread of the engine, and a load of a model that another load builds waits for it without a thread.
+/// thread of the engine, and a load of a model that another load builds waits for it without a thread. One that a
+/// backend or a resolver starts inside a load gives an error, unless its graph is in memory: it might need that load's
+/// own turn.
 impl Guest {
     /// As [`load`](Self::load), without blocking. The parts are `Vec<u8>`, `Arc<[u8]>`, `&'static [u8]` or what else
     /// becomes a [`ModelBytes`], and are not copied; a `Cow` that borrows is, after its bytes are reserved. The load keeps

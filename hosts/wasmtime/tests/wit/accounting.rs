@@ -66,8 +66,8 @@ fn a_refusal_of_the_hosts_own_counts_in_the_engine() {
         let mut puppet = setup.puppet_of(|guest| guest.with_limits(limits));
         let context = puppet.open("echo");
         let counts = || (setup.engine.stats().errors, setup.engine.stats().limited);
-        let parts = [&b"echo"[..]; 9];
-        refused(puppet.load(&parts, ONNX, CPU), code::TOO_LARGE, "load: the model has 9 parts; the limit is 8");
+        let parts = [&b"echo"[..]; 65];
+        refused(puppet.load(&parts, ONNX, CPU), code::TOO_LARGE, "load: the model has 65 parts; the limit is 64");
         assert_eq!(counts(), (1, 1));
         let tensor = puppet.tensor(&[1; 3], ty::U8, &[1]);
         assert_eq!(counts(), (2, 2));

@@ -170,6 +170,21 @@ fn a_model_that_a_guest_holds_is_not_evicted() {
     });
 }
 
+/// V3: so does one that a context or a configured graph uses, whose handle is gone.
+#[test]
+fn a_model_that_a_context_uses_is_not_evicted() {
+    explore("a model that a context uses is not evicted", || {
+        let names = Names::new(1);
+        let used = names.get("used").resolved().cloned();
+        assert_eq!(names.find("other").err().map(|error| error.kind()), Some(ErrorKind::Busy));
+        assert!(names.registry.find("used").is_some());
+        drop(used);
+        drop(names.get("other"));
+        assert!(names.registry.find("used").is_none());
+        names.check();
+    });
+}
+
 /// V4: an eviction while the host takes the name for a model of its own, which stays.
 #[test]
 fn a_load_that_evicts_against_the_host_taking_that_name_with_4_preemptions() {
