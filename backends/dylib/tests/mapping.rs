@@ -81,8 +81,10 @@ fn calls_of_all_backends_that_share_a_mapping_exclude_each_other() {
             }
         }
     });
+    assert_eq!(plugin.events('o'), 1, "the mapping is shared");
     // The old backend's contexts and the new one's.
-    let [engine, _] = engines;
+    let [engine, other] = engines;
+    drop(other);
     thread::scope(|scope| {
         let guest = engine.guest();
         scope.spawn(move || (0..40).for_each(|_| drop(infer(&guest, "slow 1", &[1.0]).unwrap())));
@@ -92,6 +94,5 @@ fn calls_of_all_backends_that_share_a_mapping_exclude_each_other() {
         }
     });
     drop(engine);
-    assert_eq!(plugin.events('o'), 1, "the mapping is shared");
     plugin.assert_gone();
 }
