@@ -47,13 +47,13 @@ fn a_library_stays_mapped_where_that_is_declared() {
     let _alone = alone();
     let plugin = Plugin::build(&["FACTOR=2"]);
     for mapping in [Mapping::Copy, Mapping::InPlace] {
-        let kept = settings().with_mapping(mapping);
+        let kept = settings().with_kept_mapped(true).with_mapping(mapping);
         assert_eq!(factor(&plugin, kept), 2.0);
     }
     assert_eq!((plugin.events('o'), plugin.events('c'), plugin.mapped()), (2, 0, true));
     // One that lacks a function is unmapped, as each further load opens it anew.
     plugin.compile(&plugin.path, &["NO_COMPUTE"]);
-    let engine = Engine::new(plugin.backend_with(settings()));
+    let engine = Engine::new(plugin.backend_with(settings().with_kept_mapped(true)));
     assert!(infer(&engine.guest(), "", &[1.0]).is_err());
     assert_eq!((plugin.events('o'), plugin.events('c')), (3, 1));
     plugin.compile(&plugin.path, &["FACTOR=3"]);

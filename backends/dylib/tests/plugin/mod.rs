@@ -38,7 +38,9 @@ impl Plugin {
             .arg(path)
             .arg(source)
             .arg(format!("-DLOG=\"{}\"", self.record().display()))
-            .args(macros.iter().map(|name| if name.starts_with('-') { (*name).to_owned() } else { format!("-D{name}") }))
+            .args(
+                macros.iter().map(|name| if name.starts_with('-') { (*name).to_owned() } else { format!("-D{name}") }),
+            )
             .status()
             .expect("a C compiler");
         assert!(status.success());
