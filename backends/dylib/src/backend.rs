@@ -47,19 +47,22 @@ impl DylibBackend {
     ///
     /// The file must be a library with WAMR's backend interface that keeps to it:
     ///
-    /// * A function with one of the nine names has that function's type, reads and writes only where its arguments allow,
-    ///   and may be called from any thread, as [`Serialized`](crate::Serialized) is declared. No C++ exception leaves it.
-    /// * The library reads the bytes of a model at the latest in `deinit_backend` of the context that has loaded it, or,
-    ///   without `deinit_backend`, in the last call on that context.
+    /// * A function with one of the nine names has that function's type, reads and writes only where its arguments
+    ///   allow, and may be called from any thread, as [`Serialized`](crate::Serialized) is declared. No C++ exception
+    ///   leaves it.
+    /// * The library reads the bytes of a model at the latest in `deinit_backend` of the context that has loaded it,
+    ///   or, without `deinit_backend`, in the last call on that context.
     /// * It reads the dimensions and data of an input only in the `set_input` that gives them, and in `compute` of the
     ///   same execution context. It keeps no pointer to an input that it refuses, and none to an output's buffer.
     /// * Its initialisers and finalisers, and those of the libraries that it brings, may run on any thread.
-    /// * Once the last context has ended, nothing of it runs and nothing will call it: no thread of its own, no destructor
-    ///   of a thread's values (`pthread_key_create`), no signal handler, no callback that it has registered elsewhere. It
-    ///   is unmapped then. This is not asked of a library that [stays mapped](DylibSettings::with_kept_mapped), except
-    ///   that one which lacks a function is unmapped when its initialisers have run.
+    /// * Once the last context has ended, nothing of it runs and nothing will call it: no thread of its own, no
+    ///   destructor of a thread's values (`pthread_key_create`), no signal handler, no callback that it has registered
+    ///   elsewhere. It is unmapped then. This is not asked of a library that [stays
+    ///   mapped](DylibSettings::with_kept_mapped), except that one which lacks a function is unmapped when its
+    ///   initialisers have run.
     /// * All backends that share a mapping ([`Mapping::InPlace`](crate::Mapping::InPlace)) declare the same
-    ///   [`Serialized`](crate::Serialized), if one of them declares [`Serialized::Library`](crate::Serialized::Library).
+    ///   [`Serialized`](crate::Serialized), if one of them declares
+    ///   [`Serialized::Library`](crate::Serialized::Library).
     ///
     /// The same holds for whatever file is at `path` when it is opened.
     #[must_use]

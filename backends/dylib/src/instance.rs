@@ -183,7 +183,8 @@ impl Instance {
     /// # Safety
     ///
     /// What `tensor` points to must live and stay in place in each later [`compute`](Self::compute) of the execution
-    /// context, until another tensor is set at `index`: there are libraries that keep the pointers, and read them there.
+    /// context, until another tensor is set at `index`: there are libraries that keep the pointers, and read them
+    /// there.
     pub(crate) unsafe fn set_input(
         &self,
         context: u32,

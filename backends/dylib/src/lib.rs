@@ -57,8 +57,8 @@
 //!
 //! The interface has no function that clears an input. If a guest computes without an input that it has cleared
 //! ([`infer`](graphpool::nn::Guest::infer) clears those that it does not set), the context continues in a new
-//! `init_backend` context, with one more load of the model inside of that compute. Cleared inputs are freed at once. The
-//! library may still have pointers to them, and is not asked to compute as long as it has.
+//! `init_backend` context, with one more load of the model inside of that compute. Cleared inputs are freed at once.
+//! The library may still have pointers to them, and is not asked to compute as long as it has.
 //!
 //! # What the host declares
 //!
@@ -78,8 +78,8 @@
 //! than their buffers, and writes up to 64 bytes past a buffer. After the last two the context continues in a new
 //! `init_backend` context. An exception in C++ that leaves a function ends the process.
 //!
-//! A library's function cannot be interrupted, and nothing bounds how long it takes. The deadline and the cancellation of
-//! a compute are looked at before each function that is called for it, and at its end.
+//! A library's function cannot be interrupted, and nothing bounds how long it takes. The deadline and the cancellation
+//! of a compute are looked at before each function that is called for it, and at its end.
 //!
 //! # Waits
 //!
@@ -90,8 +90,9 @@
 //! A compute that waits has been admitted by the engine, and holds one of its
 //! [`max_computing`](graphpool::nn::EngineLimits::max_computing) places until it has its turn. So a guest with a slow
 //! model and enough contexts can hold every place, and delay the computes of other backends by `max_wait`, and again
-//! when these have taken their turns. The other calls wait on the thread that makes them. An asynchronous host that cannot have that
-//! takes a short `max_wait`, an engine of its own for the library, or opens contexts and sets inputs on other threads.
+//! when these have taken their turns. The other calls wait on the thread that makes them. An asynchronous host that
+//! cannot have that takes a short `max_wait`, an engine of its own for the library, or opens contexts and sets inputs
+//! on other threads.
 //!
 //! The end of a context never waits: `deinit_backend` is called by the thread that uses the library, when it has done.
 #![cfg(unix)]

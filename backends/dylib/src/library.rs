@@ -113,8 +113,8 @@ impl Functions {
 /// * L3: no two copies have the same path.
 ///
 /// The loader tells libraries apart by path and by inode, and the path comes first. A library may stay mapped after its
-/// last close, and its path stays with it: the number of its file, which is closed by then, is not enough. The inode of a
-/// copy is its own as long as the copy is mapped.
+/// last close, and its path stays with it: the number of its file, which is closed by then, is not enough. The inode of
+/// a copy is its own as long as the copy is mapped.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn private_copy(path: &Path, name: &str) -> Result<(std::path::PathBuf, Option<File>), Error> {
     use std::os::fd::AsRawFd as _;

@@ -26,7 +26,8 @@ pub(crate) enum Output {
 /// Reads the output at `index`: `expected` bytes if it is as long as the last time, and at most `room`.
 pub(crate) fn read(session: &Session, index: u32, expected: usize, room: usize, turn: &Held<'_>) -> Output {
     let name = session.library();
-    // One byte more than an output may have: then an output of all the room is told from one that is longer and was cut.
+    // One byte more than an output may have: then an output of all the room is told from one that is longer and was
+    // cut.
     let room = room.min(u32::MAX as usize - 1);
     let most = room + 1;
     let mut capacity = if expected == 0 { FIRST_BUFFER } else { expected.saturating_add(1) };

@@ -43,8 +43,8 @@ fn behind<R>(gate: Gate, f: impl FnOnce() -> R) -> (R, Duration) {
     })
 }
 
-/// A compute without an input that the guest has cleared needs a new `init_backend` context, for which it waits no longer
-/// than for anything else.
+/// A compute without an input that the guest has cleared needs a new `init_backend` context, for which it waits no
+/// longer than for anything else.
 #[test]
 fn a_compute_that_starts_anew_ends_at_its_deadline_and_by_its_cancellation() {
     let plugin = Plugin::build(&["EXCLUSIVE"]);
@@ -56,7 +56,7 @@ fn a_compute_that_starts_anew_ends_at_its_deadline_and_by_its_cancellation() {
     thread::scope(|scope| {
         let computing = scope.spawn(|| slow.compute(long));
         eventually(|| plugin.events('w') == 2);
-        let (_, took) = behind(gate, || {
+        let ((), took) = behind(gate, || {
             let late = guest.infer_within::<u32, &Tensor>(context, [], Duration::from_millis(50)).unwrap_err();
             assert_eq!(late.kind(), ErrorKind::Timeout, "{late}");
             let inferring = scope.spawn(|| guest.infer::<u32, &Tensor>(context, []));
@@ -94,8 +94,8 @@ fn a_compute_that_is_cancelled_while_its_model_loads_again_goes_no_further() {
     plugin.assert_gone();
 }
 
-/// The model is loaded again for every third context. While that load is slow, the other contexts of the graph wait for it
-/// as long as is declared.
+/// The model is loaded again for every second context. While that load is slow, the other contexts of the graph wait for
+/// it as long as is declared.
 #[test]
 fn a_context_waits_for_the_load_that_it_shares_for_a_bounded_time() {
     let plugin = Plugin::build(&[]);

@@ -15,8 +15,8 @@
 //   tell                         get_output tells the size that it needs
 //   blind                        compute and get_output say what there is not: an error number of their own
 //
-// Like WAMR's backend for onnxruntime it keeps the pointers to the data of inputs until the compute. It keeps the one to
-// the model's bytes until it is deinitialized.
+// Like WAMR's backend for onnxruntime it keeps the pointers to the data of inputs until the compute. It keeps the one
+// to the model's bytes until it is deinitialized.
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdint.h>
