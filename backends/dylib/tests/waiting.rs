@@ -94,8 +94,8 @@ fn a_compute_that_is_cancelled_while_its_model_loads_again_goes_no_further() {
     plugin.assert_gone();
 }
 
-/// The model is loaded again for every second context. While that load is slow, the other contexts of the graph wait for
-/// it as long as is declared.
+/// The model is loaded again for every second context. While that load is slow, the other contexts of the graph wait
+/// for it as long as is declared.
 #[test]
 fn a_context_waits_for_the_load_that_it_shares_for_a_bounded_time() {
     let plugin = Plugin::build(&[]);
