@@ -47,6 +47,13 @@ impl CancelToken {
         }
     }
 
+    /// Drops the wakers that are registered.
+    pub(crate) fn forget_wakers(&self) {
+        // A statement of its own: a waker may have a destructor.
+        let wakers = std::mem::take(&mut *self.waiting());
+        drop(wakers);
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -178,7 +178,9 @@ impl Error {
     }
 
     /// Marks the error as the refusal of a limit of the host, so that it counts in
-    /// [`Stats::limited`](crate::nn::Stats::limited) when it is [reported](crate::nn::Guest::refuse).
+    /// [`Stats::limited`](crate::nn::Stats::limited) when it is [reported](crate::nn::Guest::refuse). A backend marks
+    /// what exceeds [`LoadRequest::memory_limit`](crate::backend::LoadRequest::memory_limit), and not what is too large
+    /// for the backend itself.
     #[must_use]
     pub fn by_limit(self) -> Self {
         Self { by_limit: true, ..self }

@@ -38,7 +38,9 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// [`InvalidEncoding`](ErrorKind::InvalidEncoding) if the bytes are not a valid model,
     /// [`UnsupportedOperation`](ErrorKind::UnsupportedOperation) if this backend can't run the model,
-    /// [`TooLarge`](ErrorKind::TooLarge) if the graph would take more than [`memory_limit`](LoadRequest::memory_limit).
+    /// [`TooLarge`](ErrorKind::TooLarge) if the graph would take more than [`memory_limit`](LoadRequest::memory_limit),
+    /// marked as [`by_limit`](Error::by_limit): the guest gets [`Busy`](ErrorKind::Busy) where other models use the
+    /// room.
     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error>;
 
     /// The files in the request's [`directory`](LoadRequest::directory) from which the model reads weights, beside its

@@ -132,8 +132,9 @@ impl Inner {
         let bounded = LoadRequest { memory_limit: memory_limit.min(left), ..*request };
         let Loaded { graph, name, backend } = candidates.load(&bounded).map_err(|error| match error.kind() {
             ErrorKind::TooLarge if memory_limit <= left => Failed::Short(error),
-            // Other models use the room: this holds for every caller, and may change soon.
-            ErrorKind::TooLarge if left < self.engine_limits.max_graph_bytes() => {
+            // Other models use the room: this holds for every caller, and may change soon. A model that is too large
+            // for its backend stays that.
+            ErrorKind::TooLarge if error.is_by_limit() && left < self.engine_limits.max_graph_bytes() => {
                 let bound = self.engine_limits.max_graph_bytes();
                 let error =
                     format!("engine graph bytes limit exceeded: the model needs more than {left} of {bound} bytes");

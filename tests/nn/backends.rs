@@ -273,7 +273,7 @@ impl Backend for Affine {
     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
         let model = Model::parse(&request.parts.concat()).ok_or_else(|| Error::invalid_encoding("not affine"))?;
         if request.memory_limit == 0 {
-            return Err(Error::too_large("no room for it"));
+            return Err(Error::too_large("no room for it").by_limit());
         }
         self.0.0.loads.fetch_add(1, Ordering::SeqCst);
         self.0.0.memory_limit.store(request.memory_limit, Ordering::SeqCst);
@@ -377,7 +377,7 @@ impl Backend for Trouble {
             _ => {}
         }
         if what == "gate needs 100" && request.memory_limit < 100 {
-            return Err(Error::too_large("it needs 100"));
+            return Err(Error::too_large("it needs 100").by_limit());
         }
         if what == "gate fail" {
             return Err(Error::runtime_error("as it was told"));

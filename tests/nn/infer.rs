@@ -154,7 +154,10 @@ fn the_outputs_of_an_inference_are_moved_out_and_its_inputs_stay() {
         guest.with_output(context, "sum", |_| Ok(())).unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-        assert!(error.message().ends_with(": infer has returned the outputs of the last compute"), "{error}");
+        assert!(
+            error.message().ends_with(": infer has moved the outputs of the last compute out of the context"),
+            "{error}"
+        );
     }
     guest.compute(context).unwrap();
     assert_eq!((guest.output(context, "sum").unwrap(), engine.stats().context_bytes), (number(3), 16));

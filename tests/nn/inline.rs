@@ -8,13 +8,12 @@ use std::thread;
 use std::time::Duration;
 
 use graphpool::GuestHandle;
-use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
-use graphpool::nn::{
-    Compute, Encoding, Engine, EngineLimits, Error, ErrorKind, Guest, Target, TensorDescription, TensorView,
-};
+use graphpool::backend::ComputeControl;
+use graphpool::nn::{Compute, Engine, EngineLimits, Error, ErrorKind, Guest, TensorView};
 
 use crate::admission::block_on;
 use crate::backends::eventually;
+use crate::scripted::{self, Scripted};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -64,54 +63,7 @@ impl Told {
         self.threads().last().unwrap().as_deref() == thread::current().name()
     }
 
-    fn engine(&self, bound: Duration, computing: usize) -> Engine {
-        Engine::builder(self.clone())
-            .with_engine_limits(EngineLimits::default().with_max_computing(computing))
-            .with_inline_computes(bound)
-            .build()
-    }
-}
-
-impl Backend for Told {
-    fn name(&self) -> &'static str {
-        "told"
-    }
-
-    fn supports(&self, _: Encoding, _: Target) -> bool {
-        true
-    }
-
-    fn load(&self, _: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl BackendGraph for Told {
-    fn inputs(&self) -> &[TensorDescription] {
-        &[]
-    }
-
-    fn outputs(&self) -> &[TensorDescription] {
-        &[]
-    }
-
-    fn init_context(&self) -> Result<Box<dyn BackendContext>, Error> {
-        Ok(Box::new(self.clone()))
-    }
-
-    fn memory(&self) -> usize {
-        1
-    }
-}
-
-impl BackendContext for Told {
-    fn set_input(&mut self, _: usize, _: TensorView<'_>) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn clear_inputs(&mut self) {}
-
-    fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
+    fn compute(&self, control: &ComputeControl) -> Result<(), Error> {
         let Shared { told, changed } = &*self.0;
         let mut state = told.lock().unwrap();
         state.threads.push(thread::current().name().map(str::to_owned));
@@ -131,14 +83,14 @@ impl BackendContext for Told {
         Ok(())
     }
 
-    fn output(&self, _: usize) -> Result<TensorView<'_>, Error> {
-        Err(Error::invalid_argument("none"))
+    fn engine(&self, bound: Duration, computing: usize) -> Engine {
+        let its = self.clone();
+        Scripted::controlled(move |_, control| its.compute(control))
+            .builder()
+            .with_engine_limits(EngineLimits::default().with_max_computing(computing))
+            .with_inline_computes(bound)
+            .build()
     }
-}
-
-fn open(guest: &Guest) -> GuestHandle {
-    let graph = guest.load(&[b"m"], Encoding::Onnx, Target::Cpu).unwrap();
-    guest.init_execution_context(graph).unwrap()
 }
 
 /// Computes until the graph is quick.
@@ -158,7 +110,7 @@ fn a_quick_graph_computes_in_the_first_poll_and_the_first_computes_do_not() {
     let told = Told::new();
     let engine = told.engine(HOUR, 2);
     let guest = engine.guest();
-    let context = open(&guest);
+    let context = scripted::context(&guest, 0);
     for _ in 0..8 {
         block_on(guest.compute_async(context)).unwrap();
     }
@@ -167,7 +119,7 @@ fn a_quick_graph_computes_in_the_first_poll_and_the_first_computes_do_not() {
     assert_eq!((told.threads().len(), engine.stats().computing), (8, 0));
     assert!(poll(&mut compute).is_ready() && told.last_was_here());
     // Another context of the graph, and the other form of the call.
-    let [other, another] = [(); 2].map(|()| open(&guest));
+    let [other, another] = [(); 2].map(|()| scripted::context(&guest, 0));
     block_on(guest.compute_async(other)).unwrap();
     assert!(told.last_was_here());
     let none: [(u32, TensorView<'_>); 0] = [];
@@ -182,7 +134,7 @@ fn blocking_computes_count_and_without_the_option_none_is_quick() {
     for (bound, expected) in [(HOUR, true), (Duration::ZERO, false)] {
         let engine = told.engine(bound, 2);
         let guest = engine.guest();
-        let context = open(&guest);
+        let context = scripted::context(&guest, 0);
         (0..8).for_each(|_| guest.compute(context).unwrap());
         block_on(guest.compute_async(context)).unwrap();
         assert_eq!(told.last_was_here(), expected);
@@ -194,7 +146,7 @@ fn a_compute_that_is_not_polled_is_released_by_its_drop_and_by_each_way_to_cance
     let told = Told::new();
     let engine = told.engine(HOUR, 2);
     let guest = engine.guest();
-    let context = open(&guest);
+    let context = scripted::context(&guest, 0);
     warm_up(&told, &guest, context);
     let before = told.threads().len();
     drop(guest.compute_async(context));
@@ -212,7 +164,7 @@ fn a_compute_that_is_not_polled_is_released_by_its_drop_and_by_each_way_to_cance
     guest.drop_context(context).unwrap();
     assert_eq!(engine.stats().contexts, 0);
     assert_eq!(error(&mut closed), "compute: cancelled before it began");
-    let mut orphan = guest.compute_async(open(&guest));
+    let mut orphan = guest.compute_async(scripted::context(&guest, 0));
     drop(guest);
     assert_eq!((engine.stats().contexts, engine.stats().computing), (0, 0));
     assert_eq!(error(&mut orphan), "compute: cancelled before it began");
@@ -224,7 +176,7 @@ fn where_no_place_is_free_a_quick_compute_waits_and_runs_on_a_thread_of_the_engi
     let told = Told::new();
     let engine = told.engine(HOUR, 1);
     let guest = engine.guest();
-    let [context, other] = [(); 2].map(|()| open(&guest));
+    let [context, other] = [(); 2].map(|()| scripted::context(&guest, 0));
     warm_up(&told, &guest, context);
     told.tell(Next::Wait);
     thread::scope(|scope| {
@@ -247,9 +199,9 @@ fn a_slow_compute_sends_the_next_ones_to_a_thread_of_the_engine() {
     let bound = Duration::from_millis(200);
     let engine = told.engine(bound, 2);
     let guest = engine.guest();
-    let context = open(&guest);
+    let context = scripted::context(&guest, 0);
     warm_up(&told, &guest, context);
-    let waiting = [(); 2].map(|()| guest.compute_async(open(&guest)));
+    let waiting = [(); 2].map(|()| guest.compute_async(scripted::context(&guest, 0)));
     told.tell(Next::Take(bound));
     guest.compute(context).unwrap();
     told.tell(Next::Nothing);
@@ -268,15 +220,19 @@ fn a_compute_that_takes_far_too_long_starts_again_on_a_thread_of_the_engine() {
     let told = Told::new();
     let engine = told.engine(Duration::from_millis(20), 1);
     let guest = engine.guest();
-    let context = open(&guest);
+    let context = scripted::context(&guest, 0);
     warm_up(&told, &guest, context);
     let (before, computes) = (told.threads().len(), engine.stats().computes);
+    let billed = guest.usage().computes;
     told.tell(Next::Deadline);
     block_on(guest.compute_async(context)).unwrap();
     let names = told.threads().split_off(before);
     assert_eq!(names, [thread::current().name().map(str::to_owned), Some("graphpool-compute".to_owned())]);
     let stats = engine.stats();
     assert_eq!((stats.computes, stats.failed_computes, stats.timeouts, stats.computing), (computes + 1, 0, 0, 0));
+    // One compute on the bill, with the time of both.
+    assert_eq!(guest.usage().computes, billed + 1);
+    assert!(guest.usage().compute_time >= Duration::from_millis(8 * 20));
     // The compute's own limit is one.
     warm_up(&told, &guest, context);
     told.tell(Next::Deadline);
@@ -286,7 +242,7 @@ fn a_compute_that_takes_far_too_long_starts_again_on_a_thread_of_the_engine() {
 
 #[test]
 fn a_panic_where_it_is_polled_is_the_error_of_the_compute() {
-    let engine = crate::scripted::Scripted::new(|model| {
+    let engine = Scripted::new(|model| {
         assert!(model == 0, "as it was told");
         Ok(())
     })
@@ -294,7 +250,7 @@ fn a_panic_where_it_is_polled_is_the_error_of_the_compute() {
     .with_inline_computes(HOUR)
     .build();
     let guest = engine.guest();
-    let context = crate::scripted::context(&guest, 1);
+    let context = scripted::context(&guest, 1);
     // A panic is a failure, which does not make the graph quick.
     let error = block_on(guest.compute_async(context)).unwrap_err();
     assert_eq!((error.kind(), engine.stats().panics), (ErrorKind::RuntimeError, 1));

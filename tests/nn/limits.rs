@@ -10,6 +10,7 @@ use graphpool::nn::{
 };
 
 use crate::backends::{Model, Watch, eventually};
+use crate::scripted::Scripted;
 
 fn load(guest: &Guest, memory: u32) -> Result<GuestHandle, Error> {
     guest.load(&[&Model { memory, ..Model::default() }.bytes()], Encoding::Onnx, Target::Cpu)
@@ -431,4 +432,28 @@ fn what_the_engine_keeps_for_each_input_counts_where_they_are_many() {
     assert_eq!(error.message(), format!("init_execution_context: {told}"));
     guest.drop_context(many).unwrap();
     open("25000").unwrap();
+}
+
+/// A model that is too large for its backend is told as that, whatever else is in memory.
+#[test]
+fn a_model_that_is_too_large_for_its_backend_is_not_busy() {
+    for bound in [usize::MAX, 1_000] {
+        let backend = Scripted::new(|_| Ok(())).loading(|request| match request.parts[0] {
+            [9] => Err(Error::too_large("it has 2 operators; the limit is 1")),
+            [8] => Err(Error::too_large("it needs 2000 bytes").by_limit()),
+            _ => Ok(()),
+        });
+        let engine = backend.engine(EngineLimits::default().with_max_graph_bytes(bound));
+        let guest = engine.guest();
+        let other = guest.load(&[&[1]], Encoding::Onnx, Target::Cpu).unwrap();
+        for (number, kind) in [(9, ErrorKind::TooLarge), (8, ErrorKind::Busy)] {
+            let name = number.to_string();
+            let source = ModelSource::bytes(vec![number]);
+            engine.register_model(&name, source, Encoding::Onnx, Target::Cpu).unwrap();
+            let error = guest.load_by_name(&name).unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert_eq!(error.message().contains("it has 2 operators; the limit is 1"), number == 9, "{error}");
+        }
+        guest.unload(other).unwrap();
+    }
 }

@@ -19,7 +19,7 @@ use crate::scripted::Scripted;
 
 /// Counts how often it is woken.
 #[derive(Default)]
-struct Count(AtomicUsize);
+pub struct Count(pub AtomicUsize);
 
 impl Wake for Count {
     fn wake(self: Arc<Self>) {
@@ -27,7 +27,7 @@ impl Wake for Count {
     }
 }
 
-fn poll(load: &mut Load, count: &Arc<Count>) -> Poll<Result<GuestHandle, Error>> {
+pub fn poll(load: &mut Load, count: &Arc<Count>) -> Poll<Result<GuestHandle, Error>> {
     Pin::new(load).poll(&mut Context::from_waker(&Waker::from(Arc::clone(count))))
 }
 
@@ -39,20 +39,20 @@ fn at_once(mut load: Load) -> Option<Result<GuestHandle, Error>> {
     }
 }
 
-fn start(guest: &Guest, model: &'static str) -> Load {
+pub fn start(guest: &Guest, model: &'static str) -> Load {
     guest.load_async([model.as_bytes()], Encoding::PyTorch, Target::Cpu)
 }
 
-fn engine(watch: &Watch, loading: usize, queue: usize) -> Engine {
+pub fn engine(watch: &Watch, loading: usize, queue: usize) -> Engine {
     let limits = EngineLimits::default().with_max_computing(16);
     watch.engine_within(limits.with_max_loading(loading).with_max_queued_loads(queue))
 }
 
-/// The threads of this process that run loads, where the system says.
 /// Two loads may work at one time. A thread that has handed its turn on may not be idle yet, so there may be more than
 /// two; one for each waiting load would be 200.
 const FEW: usize = 20;
 
+/// The threads of this process that run loads, where the system says.
 fn threads_that_load() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
     // A thread may end meanwhile.
@@ -60,7 +60,7 @@ fn threads_that_load() -> usize {
     names.filter(|name| name.trim() == "graphpool-load").count()
 }
 
-fn is_quiet(engine: &Engine) -> bool {
+pub fn is_quiet(engine: &Engine) -> bool {
     let stats = engine.stats();
     (stats.loads, stats.graphs, stats.graph_bytes, stats.graph_handles) == (0, 0, 0, 0)
 }
@@ -202,133 +202,6 @@ fn loads_that_wait_for_the_resolver_take_no_thread_and_no_turn() {
 }
 
 #[test]
-fn a_load_that_is_dropped_before_its_turn_never_begins() {
-    let watch = Watch::default();
-    let engine = engine(&watch, 1, 10);
-    let guest = engine.guest_with(Limits::default().with_max_loads(2));
-    let first = start(&guest, "gate load");
-    watch.wait_for(1);
-    let second = start(&guest, "another");
-    assert_eq!(block_on(start(&guest, "third")).unwrap_err().kind(), ErrorKind::Busy);
-    drop(second);
-    assert_eq!(engine.stats().loads, 1);
-    let second = start(&guest, "fourth");
-    watch.open();
-    block_on(first).unwrap();
-    block_on(second).unwrap();
-    assert_eq!((watch.loads(), engine.stats().builds, engine.stats().loads), (2, 2, 0));
-}
-
-#[test]
-fn a_build_goes_on_for_those_that_wait_when_its_own_load_is_dropped() {
-    let watch = Watch::default();
-    let engine = engine(&watch, 2, 10);
-    let guests = [(); 3].map(|()| engine.guest());
-    let first = start(&guests[0], "gate load");
-    watch.wait_for(1);
-    let [second, third] = [1, 2].map(|guest| start(&guests[guest], "gate load"));
-    drop(first);
-    // The build still counts, and a load that only waits does not.
-    drop(third);
-    eventually(|| engine.stats().loads == 2);
-    // It has its turn after the second, which then waits.
-    block_on(start(&guests[1], "another")).unwrap();
-    watch.open();
-    block_on(second).unwrap();
-    eventually(|| engine.stats().loads == 0);
-    assert_eq!((watch.loads(), engine.stats().graphs, engine.stats().graph_handles), (2, 2, 2));
-}
-
-#[test]
-fn a_build_whose_loads_are_all_dropped_is_released_at_its_end() {
-    let watch = Watch::default();
-    let engine = watch.engine();
-    let guest = engine.guest();
-    let load = start(&guest, "gate load");
-    watch.wait_for(1);
-    drop(load);
-    assert_eq!(engine.stats().loads, 1);
-    watch.open();
-    watch.all_gone();
-    eventually(|| is_quiet(&engine));
-    // Its share of the guest's limits has come back.
-    assert!((0..64).all(|_| block_on(start(&guest, "another")).is_ok()));
-}
-
-#[test]
-fn the_end_of_the_guest_ends_its_loads_wherever_they_are() {
-    let watch = Watch::default();
-    let engine = engine(&watch, 1, 10);
-    let [guest, other] = [(); 2].map(|()| engine.guest());
-    let running = start(&guest, "gate load");
-    watch.wait_for(1);
-    let queued = start(&guest, "queued");
-    let count = Arc::<Count>::default();
-    let mut loads = [running, queued];
-    assert!(loads.iter_mut().all(|load| poll(load, &count).is_pending()));
-    drop(guest);
-    assert_eq!(count.0.load(Ordering::SeqCst), 2);
-    for load in loads {
-        let error = block_on(load).unwrap_err();
-        assert_eq!((error.kind(), error.message()), (ErrorKind::RuntimeError, "load: the guest is closed"));
-    }
-    watch.open();
-    block_on(start(&other, "another")).unwrap();
-    assert_eq!(watch.loads(), 2);
-    drop(other);
-    watch.all_gone();
-    eventually(|| is_quiet(&engine));
-}
-
-#[test]
-fn a_cancel_of_all_ends_the_loads_and_a_close_refuses_later_ones() {
-    let watch = Watch::default();
-    let engine = engine(&watch, 1, 10);
-    let guest = engine.guest();
-    let running = start(&guest, "gate load");
-    watch.wait_for(1);
-    let queued = start(&guest, "queued");
-    assert_eq!((guest.cancel_all(), guest.cancel_all()), (2, 0));
-    for load in [running, queued] {
-        assert_eq!(block_on(load).unwrap_err().message(), "load: cancelled before it ended");
-    }
-    let later = start(&guest, "later");
-    guest.close();
-    assert_eq!(block_on(later).unwrap_err().message(), "load: the guest is closed");
-    assert_eq!(block_on(start(&guest, "anything")).unwrap_err().message(), "load: the guest is closed");
-    watch.open();
-    eventually(|| is_quiet(&engine));
-    assert_eq!(watch.loads(), 1);
-}
-
-#[test]
-fn a_result_that_was_not_taken_is_released_with_the_guest() {
-    let watch = Watch::default();
-    let engine = watch.engine();
-    let guest = engine.guest();
-    let load = start(&guest, "anything");
-    eventually(|| engine.stats().graphs == 1 && engine.stats().loads == 0);
-    drop(guest);
-    watch.all_gone();
-    assert_eq!(block_on(load).unwrap_err().message(), "load: the guest is closed");
-    eventually(|| is_quiet(&engine));
-}
-
-#[test]
-fn a_load_that_is_at_once_there_does_not_outlive_the_guest_either() {
-    let watch = Watch::default();
-    let engine = watch.engine();
-    let [guest, other] = [(); 2].map(|()| engine.guest());
-    block_on(start(&other, "anything")).unwrap();
-    let load = start(&guest, "anything");
-    drop(guest);
-    assert_eq!(block_on(load).unwrap_err().kind(), ErrorKind::RuntimeError);
-    drop(other);
-    watch.all_gone();
-    eventually(|| is_quiet(&engine));
-}
-
-#[test]
 fn a_full_queue_of_loads_is_busy_and_a_guest_with_fewer_gets_a_place() {
     let watch = Watch::default();
     let engine = engine(&watch, 1, 2);
@@ -460,43 +333,4 @@ fn a_backend_that_loads_without_blocking_inside_a_load_is_refused() {
     // What is in memory is no load.
     block_on(guest.load_async([vec![2]], Encoding::Onnx, Target::Cpu)).unwrap();
     block_on(guest.load_async([vec![1]], Encoding::Onnx, Target::Cpu)).unwrap();
-}
-
-#[test]
-fn many_loads_that_are_dropped_at_any_time_leave_nothing() {
-    let watch = Watch::default();
-    watch.open();
-    let engine = engine(&watch, 2, 50);
-    thread::scope(|scope| {
-        for seed in 0..4_usize {
-            let engine = &engine;
-            scope.spawn(move || {
-                for round in 0..100 {
-                    let guest = engine.guest();
-                    let models = ["gate load", "fail load", "load", "a", "b"];
-                    let mut loads: Vec<_> =
-                        (0..5).map(|load| start(&guest, models[(seed + round * load) % 5])).collect();
-                    match (seed + round) % 4 {
-                        0 => drop(loads),
-                        1 => loads.into_iter().for_each(|load| drop(block_on(load))),
-                        2 => {
-                            thread::yield_now();
-                            drop(loads.split_off(2));
-                            drop(guest);
-                            assert!(loads.into_iter().all(|load| block_on(load).is_err()));
-                        }
-                        _ => {
-                            thread::yield_now();
-                            drop(loads.split_off(1));
-                            for load in loads {
-                                drop(block_on(load));
-                            }
-                        }
-                    }
-                }
-            });
-        }
-    });
-    watch.all_gone();
-    eventually(|| is_quiet(&engine));
 }

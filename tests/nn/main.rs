@@ -20,6 +20,7 @@ mod inline;
 mod lifetime;
 mod limits;
 mod load_async;
+mod load_cancel;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod model_errors;

@@ -111,7 +111,11 @@ fn loads_builds_computes_reloads_and_refusals_are_told_with_guest_and_graph() {
 
 /// Writes down each span and event as `name < parent`.
 #[derive(Clone, Default)]
-struct Tree(Arc<Mutex<(Vec<&'static Metadata<'static>>, Vec<String>)>>);
+struct Tree {
+    noted: Arc<Mutex<(Vec<&'static Metadata<'static>>, Vec<String>)>>,
+    /// Panics at the event `computed`.
+    faulty: bool,
+}
 
 thread_local! {
     /// The spans that the thread is in.
@@ -120,17 +124,17 @@ thread_local! {
 
 impl Tree {
     fn name(&self, id: &Id) -> &'static str {
-        self.0.lock().unwrap().0[id.into_u64() as usize - 1].name()
+        self.noted.lock().unwrap().0[id.into_u64() as usize - 1].name()
     }
 
     fn note(&self, name: &str) {
         let parent = INSIDE.with_borrow(|inside| inside.last().map(|id| self.name(id)));
-        self.0.lock().unwrap().1.push(format!("{name} < {}", parent.unwrap_or("nothing")));
+        self.noted.lock().unwrap().1.push(format!("{name} < {}", parent.unwrap_or("nothing")));
     }
 
     /// What was noted since the last call.
     fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap().1)
+        std::mem::take(&mut self.noted.lock().unwrap().1)
     }
 }
 
@@ -142,7 +146,7 @@ impl Subscriber for Tree {
     fn new_span(&self, span: &Attributes<'_>) -> Id {
         assert!(span.is_contextual());
         self.note(span.metadata().name());
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.noted.lock().unwrap();
         state.0.push(span.metadata());
         Id::from_u64(state.0.len() as u64)
     }
@@ -154,7 +158,9 @@ impl Subscriber for Tree {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(String::new());
         event.record(&mut line);
-        self.note(line.0.split(' ').next().unwrap());
+        let name = line.0.split(' ').next().unwrap();
+        assert!(!self.faulty || name != "computed", "as it was told");
+        self.note(name);
     }
 
     fn enter(&self, id: &Id) {
@@ -168,7 +174,7 @@ impl Subscriber for Tree {
     fn current_span(&self) -> Current {
         match INSIDE.with_borrow(|inside| inside.last().cloned()) {
             Some(id) => {
-                let metadata = self.0.lock().unwrap().0[id.into_u64() as usize - 1];
+                let metadata = self.noted.lock().unwrap().0[id.into_u64() as usize - 1];
                 Current::new(id, metadata)
             }
             None => Current::none(),
@@ -216,6 +222,46 @@ fn asynchronous_calls_keep_the_caller_s_span_and_subscriber() {
         drop(dropped);
         assert_eq!(tree.take(), ["refused < host"]);
     });
+}
+
+#[test]
+fn changes_of_the_backends_are_told() {
+    if !is_alone("observe::changes_of_the_backends_are_told") {
+        return;
+    }
+    let notes = Notes::default();
+    tracing::subscriber::with_default(notes.clone(), || {
+        let engine = Watch::default().engine();
+        let scripted = || crate::scripted::Scripted::new(|_| Ok(()));
+        engine.register_backend(scripted()).unwrap();
+        engine.replace_backend(scripted()).unwrap();
+        engine.remove_backend("scripted").unwrap();
+    });
+    let told = ["registered", "replaced", "removed"].map(|what| format!("INFO backend {what} backend=\"scripted\""));
+    assert_eq!(*notes.0.lock().unwrap(), told);
+}
+
+#[test]
+fn a_compute_that_a_panic_of_the_subscriber_cuts_off_completes() {
+    if !is_alone("observe::a_compute_that_a_panic_of_the_subscriber_cuts_off_completes") {
+        return;
+    }
+    let engine = Watch::default().engine();
+    let guest = engine.guest();
+    let graph = guest.load(&[&Model::default().bytes()], Encoding::Onnx, Target::Cpu).unwrap();
+    let context = guest.init_execution_context(graph).unwrap();
+    let input = graphpool::nn::Tensor::from_f32([2], &[1.0, 2.0]).unwrap();
+    guest.set_input(context, 0, &input).unwrap();
+    let tree = Tree { faulty: true, ..Tree::default() };
+    let compute = tracing::subscriber::with_default(tree, || {
+        let host = tracing::info_span!("host");
+        host.in_scope(|| guest.compute_async(context))
+    });
+    let error = block_on(compute).unwrap_err();
+    assert_eq!(error.message(), "compute: cut off by a panic outside of the backend");
+    // Nothing is lost.
+    block_on(guest.compute_async(context)).unwrap();
+    assert_eq!(engine.stats().computing, 0);
 }
 
 #[test]

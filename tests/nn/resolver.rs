@@ -338,10 +338,12 @@ fn one_more_than_the_bound_takes_the_place_of_one_that_no_guest_holds() {
     let told = "load_by_name: engine resolved name limit exceeded: 4 of 4 names in use, 1 more requested";
     assert_eq!((error.kind(), error.message()), (ErrorKind::Busy, told));
     assert_eq!(loads(&guest, "own"), Ok(100));
-    // A context needs its graph, and no name.
+    // A context keeps the place of its model.
     guest.unload(others[0]).unwrap();
-    assert_eq!((loads(&guest, "m7"), loads(&guest, "m8"), runs(&guest, held).0), (Ok(7), Ok(8), 1));
+    assert_eq!(guest.load_by_name("m7").unwrap_err().kind(), ErrorKind::Busy);
     guest.compute(context).unwrap();
+    guest.drop_context(context).unwrap();
+    assert_eq!((loads(&guest, "m7"), loads(&guest, "m8"), runs(&guest, held).0), (Ok(7), Ok(8), 1));
     assert_eq!(engine.model_names(), ["m1", "m5", "m6", "m8", "own"]);
     // One that the host removes leaves its place when its last handle goes.
     engine.remove_model("m1").unwrap();
@@ -399,4 +401,28 @@ fn a_guest_that_asks_for_all_names_takes_no_more_memory_than_the_bound_and_locks
     engine.guest().load_by_name("one more").unwrap();
     drop(engine);
     watch.all_gone();
+}
+
+#[test]
+fn a_context_and_a_configured_graph_hold_their_models_name() {
+    let (engine, questions) = engine_within(EngineLimits::default().with_max_resolved_names(2));
+    let guest = engine.guest();
+    let graph = guest.load_by_name("m1").unwrap();
+    let context = guest.init_execution_context(graph).unwrap();
+    guest.unload(graph).unwrap();
+    let configured = guest.load_by_name_with_config("m2", "x").unwrap();
+    // Both places are taken, though there is one handle.
+    for _ in 0..3 {
+        assert_eq!(guest.load_by_name("m3").unwrap_err().kind(), ErrorKind::Busy);
+    }
+    // The bound on configured graphs is that of the one model of the name.
+    assert_eq!(guest.load_by_name_with_config("m2", "y").unwrap_err().kind(), ErrorKind::Busy);
+    let of_configured = guest.init_execution_context(configured).unwrap();
+    guest.unload(configured).unwrap();
+    assert_eq!(guest.load_by_name("m3").unwrap_err().kind(), ErrorKind::Busy);
+    guest.drop_context(of_configured).unwrap();
+    assert_eq!((loads(&guest, "m3"), engine.model_names()), (Ok(3), vec!["m1".to_owned(), "m3".to_owned()]));
+    guest.drop_context(context).unwrap();
+    assert_eq!((loads(&guest, "m4"), loads(&guest, "m5")), (Ok(4), Ok(5)));
+    assert_eq!(asked(&questions)[..2], ["m1", "m2"]);
 }

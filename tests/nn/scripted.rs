@@ -9,7 +9,7 @@ use graphpool::nn::{
 };
 
 type Load = dyn Fn(&LoadRequest<'_>) -> Result<(), Error> + Send + Sync;
-type Compute = dyn Fn(u8) -> Result<(), Error> + Send + Sync;
+type Compute = dyn Fn(u8, &ComputeControl) -> Result<(), Error> + Send + Sync;
 
 /// Whose models are one byte, with which its computes are called.
 pub struct Scripted {
@@ -19,6 +19,11 @@ pub struct Scripted {
 
 impl Scripted {
     pub fn new(compute: impl Fn(u8) -> Result<(), Error> + Send + Sync + 'static) -> Self {
+        Self::controlled(move |model, _| compute(model))
+    }
+
+    /// Whose computes see when they are to end.
+    pub fn controlled(compute: impl Fn(u8, &ComputeControl) -> Result<(), Error> + Send + Sync + 'static) -> Self {
         Self { load: Box::new(|_| Ok(())), compute: Arc::new(compute) }
     }
 
@@ -88,8 +93,8 @@ impl BackendContext for Graph {
 
     fn clear_inputs(&mut self) {}
 
-    fn compute(&mut self, _: &ComputeControl) -> Result<(), Error> {
-        (self.compute)(self.model)
+    fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
+        (self.compute)(self.model, control)
     }
 
     fn output(&self, _: usize) -> Result<TensorView<'_>, Error> {

@@ -2,15 +2,15 @@
 //! one after the other, so that the numbers of closed files come again.
 #![cfg(target_os = "linux")]
 
-#[path = "plugin/mod.rs"]
-mod plugin;
+#[path = "plugin/library.rs"]
+mod library;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use graphpool::nn::Engine;
 use graphpool_dylib::{DylibSettings, Mapping, Serialized};
-use plugin::{Plugin, infer, settings};
+use library::{Plugin, infer, settings};
 
 /// One test at a time: the others open no files meanwhile.
 fn alone() -> MutexGuard<'static, ()> {

@@ -1,8 +1,8 @@
 //! What the backend allocates, and for how long. An allocator counts what is large.
 #![cfg(target_os = "linux")]
 
-#[path = "plugin/mod.rs"]
-mod plugin;
+#[path = "plugin/library.rs"]
+mod library;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use std::thread;
 use graphpool::backend::{Backend as _, ComputeControl, LoadRequest};
 use graphpool::nn::{Encoding, Engine, ErrorKind, Target, Tensor, TensorType};
 use graphpool_dylib::Serialized;
-use plugin::{Plugin, eventually, floats, model, settings};
+use library::{Plugin, eventually, floats, model, settings};
 
 const LARGE: usize = 1 << 20;
 

@@ -11,8 +11,8 @@
  *   alignment, a length past the address space, and memory that is written and overlaps another argument give
  *   GP_CODE_INVALID_ARGUMENT.
  * - `gp_engine *` and `gp_guest *` are looked up and never dereferenced. Any value is safe: one that was closed, of
- *   another kind or made up gives GP_CODE_CLOSED. So do the 64-bit numbers of jobs. The 32-bit numbers of
- *   graphs and contexts are valid in their own guest only; any other gives GP_CODE_INVALID_ARGUMENT.
+ *   another kind or made up gives GP_CODE_CLOSED. So do the 64-bit numbers of jobs,
+ *   reservations and watches. The 32-bit numbers of graphs and contexts are valid in their own guest only; any other gives GP_CODE_INVALID_ARGUMENT.
  * - Every argument is copied before it is checked, and used no more after the call. Another thread, of a guest for
  *   instance, may write a tensor's, a model's or an output's bytes during a call: then the call sees a mix of them.
  * - Nothing unwinds into C. A defect of the library gives GP_CODE_PANIC.
@@ -198,6 +198,49 @@ typedef struct gp_engine gp_engine;
 // A guest: one wasm instance's view of an engine. A pointer to it is a name, and points nowhere.
 typedef struct gp_guest gp_guest;
 
+// What a host declares of a library, because its interface does not tell it. All zero but the encodings are the
+// defaults.
+typedef struct {
+  // The encodings that the library loads, numbers of gp_encoding.
+  const uint32_t *encodings;
+  // How many they are; at least 1.
+  size_t encoding_count;
+  // The targets that the library has, numbers of gp_target; null for the CPU.
+  const uint32_t *targets;
+  // How many they are.
+  size_t target_count;
+  // The backend's name, ended by a zero; null for the file's name without `lib` and its extension.
+  const char *name;
+  // 1 if the library is not thread-safe: then it gets one call at a time. 0 if only calls in one context that its
+  // init_backend has made exclude each other, as in WAMR.
+  uint32_t one_call_at_a_time;
+  // 1 to map the file itself, which must then not be overwritten while it is in use; 0 to map a copy.
+  uint32_t in_place;
+  // 1 for a library without deinit_backend, which never frees its memory.
+  uint32_t without_deinit;
+  // How many contexts are opened from one load of a model; 0 for 1. More save memory and time for large models, and
+  // keep the memory of closed contexts longer.
+  uint32_t contexts_per_load;
+  // How long a call waits for calls that exclude it, in milliseconds; 0 for 10,000.
+  uint64_t max_wait_ms;
+  // The bytes up to which an output is read; 0 for 64 MiB.
+  uint64_t max_output_bytes;
+} gp_plugin_options;
+
+// What a failed call says. A call writes it if it fails, and only then; it need not be initialised before.
+typedef struct {
+  // The same code as the call returns.
+  gp_code code;
+  // The bytes that a buffer needs, if it was too short; otherwise 0.
+  size_t needed;
+  // What was wrong and what the bound is: UTF-8, ended by a zero.
+  char message[GP_MESSAGE_BYTES];
+} gp_error;
+
+// Called with the name of each backend; `data` is the caller's. The name ends with a zero and is valid until it
+// returns. It may call the library, and must return.
+typedef void (*gp_backend_visitor)(void *data, const char *name);
+
 // The limits of all guests of an engine together. What would fit if others held less gives GP_CODE_BUSY, what is past
 // a bound by itself GP_CODE_TOO_LARGE.
 typedef struct {
@@ -215,10 +258,14 @@ typedef struct {
   uint64_t max_queued;
   // Names that a resolver has given.
   uint64_t max_resolved_names;
+  // Started loads that work at one time; at least 1.
+  uint64_t max_loading;
+  // Started loads that wait at one time.
+  uint64_t max_queued_loads;
 } gp_engine_limits;
 
 // The limits of one guest. Each bound is inclusive; GP_NO_LIMIT is none. A call past one gives GP_CODE_TOO_LARGE, past
-// max_computes GP_CODE_BUSY, past max_compute_ms GP_CODE_TIMEOUT.
+// max_computes and max_loads GP_CODE_BUSY, past max_compute_ms GP_CODE_TIMEOUT.
 typedef struct {
   // Graph handles at one time.
   uint64_t max_graphs;
@@ -234,6 +281,8 @@ typedef struct {
   uint64_t max_compute_bytes;
   // Computes at one time, running and waiting.
   uint64_t max_computes;
+  // Loads at one time that gp_load_start and gp_load_by_name_start have started.
+  uint64_t max_loads;
   // Bytes that the contexts hold between calls.
   uint64_t max_context_bytes;
   // Bytes of a model's name.
@@ -275,21 +324,14 @@ typedef struct {
   uint32_t threads;
   // 0.
   uint32_t reserved;
+  // gp_compute_start and gp_infer_start run a compute inside of the call, if nothing waits and the last ones of its
+  // graph took at most this long, in microseconds. 0 for never.
+  uint64_t inline_compute_us;
   // Asked for names that are not registered; may be null.
   gp_resolver resolve;
   // What resolve gets.
   void *resolve_data;
 } gp_engine_options;
-
-// What a failed call says. A call writes it if it fails, and only then; it need not be initialised before.
-typedef struct {
-  // The same code as the call returns.
-  gp_code code;
-  // The bytes that a buffer needs, if it was too short; otherwise 0.
-  size_t needed;
-  // What was wrong and what the bound is: UTF-8, ended by a zero.
-  char message[GP_MESSAGE_BYTES];
-} gp_error;
 
 // The settings of a guest. All zero are the defaults.
 typedef struct {
@@ -342,10 +384,6 @@ typedef struct {
   // 0.
   uint32_t reserved;
 } gp_input;
-
-// Called once, when a job is done; `data` is the caller's. It may call the library, must return soon, and must not
-// wait for a job.
-typedef void (*gp_done)(void *data);
 
 // The statistics of an engine. Each number was right at some moment of the call.
 typedef struct {
@@ -491,9 +529,36 @@ typedef struct {
   uint32_t reserved;
 } gp_model_options;
 
+// Called once, when a job is done; `data` is the caller's. It may call the library, must return soon, and must not
+// wait for a job.
+typedef void (*gp_done)(void *data);
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+// Opens the library at `path`, which ends with a zero, and adds it as a backend after those that the engine has. The
+// host answers for the library: it must be one with WAMR's nine functions, and keep to their types. It stays mapped
+// until nothing uses it.
+//
+// Threads: any, at any time.
+gp_code gp_register_plugin(gp_engine *engine, const char *path, const gp_plugin_options *options, gp_error *error);
+
+// As gp_register_plugin, in the place of the backend of the same name. Graphs in memory stay on the one before, with
+// their contexts; gp_reload moves a named model.
+//
+// Threads: any, at any time.
+gp_code gp_replace_plugin(gp_engine *engine, const char *path, const gp_plugin_options *options, gp_error *error);
+
+// Removes a backend by its name, which ends with a zero. Graphs in memory stay usable, with their contexts.
+//
+// Threads: any, at any time. Of several calls with one name, one succeeds.
+gp_code gp_remove_backend(gp_engine *engine, const char *name, gp_error *error);
+
+// Calls `visit` with the name of each backend, in the order in which a load tries them.
+//
+// Threads: as gp_list_models.
+gp_code gp_list_backends(gp_engine *engine, gp_backend_visitor visit, void *data, gp_error *error);
 
 // Fills `options` with the defaults.
 //
@@ -569,6 +634,41 @@ gp_code gp_drop_context(gp_guest *guest, uint32_t context, gp_error *error);
 //
 // Threads: any, at any time.
 gp_code gp_cancel_all(gp_guest *guest, size_t *cancelled, gp_error *error);
+
+// Reads a guest's limits.
+//
+// Threads: any, at any time.
+gp_code gp_guest_limits(gp_guest *guest, gp_limits *limits, gp_error *error);
+
+// Tells whether the engine has a backend for models of this encoding on this target, numbers of the guest's dialect:
+// `supported` gets 1 or 0. For a host that chooses another target where there is none; a load may still be refused.
+//
+// Threads: any, at any time.
+gp_code gp_supports(gp_guest *guest, uint32_t encoding, uint32_t target, uint32_t *supported, gp_error *error);
+
+// Reserves bytes that the host keeps for a guest between its calls, such as tensors of its own: they count as bytes of
+// the guest's contexts. A host reserves before it allocates. `reservation` gets the number that
+// gp_reservation_resize and gp_reservation_close take.
+//
+// Threads: any, at any time.
+gp_code gp_reserve(gp_guest *guest, size_t bytes, uint64_t *reservation, gp_error *error);
+
+// Changes the bytes of a reservation. If the call fails, they stay as they were.
+//
+// Threads: any, at any time.
+gp_code gp_reservation_resize(uint64_t reservation, size_t bytes, gp_error *error);
+
+// Gives the bytes of a reservation back. Every reservation is closed by its host, also after its guest.
+//
+// Threads: any, at any time. Of several calls with one reservation, one succeeds.
+gp_code gp_reservation_close(uint64_t reservation, gp_error *error);
+
+// Counts a refusal of the host's own among the guest's errors, as events, gp_stats.errors and, for
+// GP_CODE_TOO_LARGE, gp_stats.limited have them: a pointer outside of the guest's memory, for instance. `code` is one
+// of 1 to 11, `message` ends with a zero.
+//
+// Threads: any, at any time.
+gp_code gp_refuse(gp_guest *guest, uint32_t code, const char *message, gp_error *error);
 
 // Copies a tensor as the input `index` of a context.
 //
@@ -652,28 +752,26 @@ gp_code gp_infer(gp_guest *guest,
                  size_t output_count,
                  gp_error *error);
 
-// Starts a compute of a context on a thread of the engine, and returns at once. `time_ms` is as for gp_compute_within.
-// `done`, which may be null, is called with `data` when it is done, on a thread of the engine or on this one, maybe
-// before the call returns. If the call fails, it is not called. `job` gets the number that gp_job_wait and
-// gp_job_close take.
-//
-// Threads: any, at any time. The context is in use until the job is done.
-gp_code gp_compute_start(gp_guest *guest,
-                         uint32_t context,
-                         uint64_t time_ms,
-                         gp_done done,
-                         void *data,
-                         uint64_t *job,
-                         gp_error *error);
-
 // Waits until a job is done, for at most `time_ms` milliseconds (GP_NO_LIMIT: for as long as it takes), and gives the
-// result of its compute. GP_CODE_TIMEOUT if the job is not done by then: it goes on.
+// result of its call. GP_CODE_TIMEOUT if the job is not done by then: it goes on.
 //
 // Threads: any, at any time, several for one job too.
 gp_code gp_job_wait(uint64_t job, uint64_t time_ms, gp_error *error);
 
-// Closes a job. Its compute is cancelled if it is not done; then `done` may still be called, once. Every job is closed
-// by its host.
+// Gives the graph of a job of gp_load_start or gp_load_by_name_start. GP_CODE_BUSY while the job is not done, and the
+// error of a load that has failed.
+//
+// Threads: any, at any time.
+gp_code gp_job_graph(uint64_t job, uint32_t *graph, gp_error *error);
+
+// Copies the output `index` of a job of gp_infer_start, as gp_get_output does. GP_CODE_BUSY while the job is not done,
+// and the error of an inference that has failed.
+//
+// Threads: any, at any time.
+gp_code gp_job_output(uint64_t job, uint32_t index, void *buffer, size_t capacity, size_t *length, gp_error *error);
+
+// Closes a job. Its call is cancelled if it is not done; then `done` may still be called, once. A graph that
+// gp_job_graph has not given is unloaded. Every job is closed by its host.
 //
 // Threads: any, at any time. Of several calls with one job, one succeeds.
 gp_code gp_job_close(uint64_t job, gp_error *error);
@@ -736,6 +834,16 @@ gp_code gp_register_bytes(gp_engine *engine,
                           const gp_model_options *options,
                           gp_error *error);
 
+// Registers a model that a backend finds by a name of its own, `of_backend`: what such a name means is the backend's to
+// say, and may be a path. Both names end with a zero. For plug-ins that load by name.
+//
+// Threads: any, at any time.
+gp_code gp_register_of_backend(gp_engine *engine,
+                               const char *name,
+                               const char *of_backend,
+                               const gp_model_options *options,
+                               gp_error *error);
+
 // Registers every model file of a directory by its name without the extension, for `target`, a gp_target. `count`,
 // which may be null, gets their number.
 //
@@ -768,6 +876,62 @@ gp_code gp_replace_bytes(gp_engine *engine,
 // Threads: any, at any time. Of several calls with one name, one succeeds.
 gp_code gp_remove(gp_engine *engine, const char *name, gp_error *error);
 
+// Starts a compute of a context on a thread of the engine, and returns at once. `time_ms` is as for gp_compute_within.
+// `done`, which may be null, is called with `data` when it is done, on a thread of the engine or on this one, maybe
+// before the call returns. If the call fails, it is not called. `job` gets the number that gp_job_wait and
+// gp_job_close take.
+//
+// Threads: any, at any time. The context is in use until the job is done.
+gp_code gp_compute_start(gp_guest *guest,
+                         uint32_t context,
+                         uint64_t time_ms,
+                         gp_done done,
+                         void *data,
+                         uint64_t *job,
+                         gp_error *error);
+
+// As gp_infer, in the background as gp_compute_start. gp_job_output gives the outputs, which the job keeps until it is
+// closed; they count as bytes of the guest's contexts.
+//
+// Threads: as gp_compute_start.
+gp_code gp_infer_start(gp_guest *guest,
+                       uint32_t context,
+                       const gp_input *inputs,
+                       size_t input_count,
+                       uint64_t time_ms,
+                       gp_done done,
+                       void *data,
+                       uint64_t *job,
+                       gp_error *error);
+
+// As gp_load, in the background as gp_compute_start. The bytes are copied before the call returns. gp_job_graph gives
+// the graph.
+//
+// Threads: any, at any time.
+gp_code gp_load_start(gp_guest *guest,
+                      const gp_bytes *parts,
+                      size_t part_count,
+                      uint32_t encoding,
+                      uint32_t target,
+                      gp_done done,
+                      void *data,
+                      uint64_t *job,
+                      gp_error *error);
+
+// As gp_load_by_name, or as gp_load_by_name_with_config if `config` is not null, in the background as
+// gp_compute_start. gp_job_graph gives the graph.
+//
+// Threads: any, at any time.
+gp_code gp_load_by_name_start(gp_guest *guest,
+                              const char *name,
+                              size_t name_length,
+                              const char *config,
+                              size_t config_length,
+                              gp_done done,
+                              void *data,
+                              uint64_t *job,
+                              gp_error *error);
+
 // The library's version, such as "0.1.0". The text lives as long as the library.
 //
 // Threads: any, at any time.
@@ -777,6 +941,19 @@ const char *gp_version(void);
 //
 // Threads: any, at any time.
 uint32_t gp_abi(void);
+
+// Registers the models of a directory as gp_register_directory does, except names that are taken, and follows it until
+// the watch is closed: a new file is registered, and a file that another is renamed over is reloaded. A file that
+// can't be built leaves the version before in use. `watch` gets the number that gp_watch_close takes. A watch does not
+// keep the engine.
+//
+// Threads: any, at any time.
+gp_code gp_watch_directory(gp_engine *engine, const char *path, uint32_t target, uint64_t *watch, gp_error *error);
+
+// Ends a watch, and waits for a reload of it that is under way.
+//
+// Threads: any, at any time. Of several calls with one watch, one succeeds.
+gp_code gp_watch_close(uint64_t watch, gp_error *error);
 
 #ifdef __cplusplus
 }  // extern "C"

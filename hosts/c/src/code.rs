@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::ffi::c_char;
 use std::fmt;
 
-use graphpool::nn::{Error, ErrorKind, ModelError};
+use graphpool::nn::{BackendError, Error, ErrorKind, ModelError};
 
 /// The bytes of `gp_error.message`, the final zero included.
 pub const GP_MESSAGE_BYTES: usize = 512;
@@ -106,6 +106,11 @@ impl From<ErrorKind> for gp_code {
     }
 }
 
+/// The kind of error of a number of `gp_code`; `None` for what is none of the engine's.
+pub(crate) fn kind_of(code: CodeNumber) -> Option<ErrorKind> {
+    ErrorKind::ALL.into_iter().find(|kind| gp_code::from(*kind) as u32 == code)
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let needed = error.needed_bytes().unwrap_or(0);
@@ -116,6 +121,17 @@ impl From<Error> for Failure {
 impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
         Self { code: error.kind().into(), message: Chain(&error).to_string(), needed: 0 }
+    }
+}
+
+impl From<BackendError> for Failure {
+    fn from(error: BackendError) -> Self {
+        let code = match &error {
+            BackendError::NotFound { .. } => gp_code::NotFound,
+            BackendError::NameTaken { .. } => gp_code::InvalidArgument,
+            _ => gp_code::RuntimeError,
+        };
+        Self { code, message: Chain(&error).to_string(), needed: 0 }
     }
 }
 

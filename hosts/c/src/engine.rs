@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::ptr;
+use std::time::Duration;
 
 use graphpool::nn::{Engine, EngineLimits};
 use graphpool_candle::CandleBackend;
@@ -62,7 +63,8 @@ pub unsafe extern "C" fn gp_engine_create(
         let mut builder = Engine::builder(backend)
             .with_engine_limits(EngineLimits::from(options.engine))
             .with_limits(options.guest.into())
-            .with_ceiling(options.ceiling.into());
+            .with_ceiling(options.ceiling.into())
+            .with_inline_computes(Duration::from_micros(options.inline_compute_us));
         if let Some(resolver) = Resolver::new(options.resolve, options.resolve_data) {
             builder = builder.with_resolver(move |name| resolver.resolve(name));
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use graphpool::GuestHandle;
 use graphpool::backend::wire::Dialect;
-use graphpool::nn::{Error, Guest, GuestPolicy};
-use graphpool_ffi::{Arguments, Plain, held};
+use graphpool::nn::{Encoding, Error, Guest, GuestPolicy, Target};
+use graphpool_ffi::{Arguments, ModelCopies, ModelCopy, Plain, held};
 
 use crate::call::{call, close, find, keep};
 use crate::code::{Failure, gp_code, gp_error};
@@ -59,6 +59,7 @@ unsafe impl Plain for gp_bytes {}
 pub(crate) struct HeldGuest {
     pub(crate) guest: Guest,
     pub(crate) dialect: Dialect,
+    copies: ModelCopies,
 }
 
 impl HeldGuest {
@@ -112,7 +113,7 @@ pub unsafe extern "C" fn gp_guest_create(
                 builder = builder.with_label(arguments.c_text("label", options.label.cast())?);
             }
         }
-        let held = HeldGuest { guest: builder.build(), dialect: used };
+        let held = HeldGuest { guest: builder.build(), dialect: used, copies: ModelCopies::default() };
         out.write(ptr::without_provenance_mut(keep(arguments, held)?));
         Ok(())
     };
@@ -153,6 +154,30 @@ pub unsafe extern "C" fn gp_guest_close(guest: *mut gp_guest, error: *mut gp_err
     unsafe { call("guest_close", error, run) }
 }
 
+/// A model that a guest has given.
+pub(crate) struct GivenModel<'a> {
+    pub(crate) copy: ModelCopy<'a>,
+    pub(crate) encoding: Encoding,
+    pub(crate) target: Target,
+}
+
+/// Copies a model that the guest has given.
+pub(crate) fn given_model<'a>(
+    arguments: &mut Arguments,
+    held: &'a HeldGuest,
+    (parts, count): (*const gp_bytes, usize),
+    (encoding, target): (u32, u32),
+) -> Result<GivenModel<'a>, Error> {
+    let HeldGuest { guest, dialect, copies } = held;
+    held.read(arguments, |arguments| {
+        let (encoding, target) = (arguments.encoding(*dialect, encoding)?, arguments.target(*dialect, target)?);
+        let read = |arguments: &mut Arguments| arguments.values("parts", parts, count);
+        let copy =
+            arguments.model(guest.limits(), copies, count, read, |part: gp_bytes| (part.data.cast(), part.length))?;
+        Ok(GivenModel { copy, encoding, target })
+    })
+}
+
 /// Loads a model from its bytes, in as many parts as its encoding has, which may be hostile. `encoding` and `target`
 /// are numbers of the guest's dialect.
 ///
@@ -169,17 +194,9 @@ pub unsafe extern "C" fn gp_load(
 ) -> gp_code {
     let run = |arguments: &mut Arguments| {
         let held = self::guest(arguments, guest)?;
-        let HeldGuest { guest, dialect } = &*held;
         let out = arguments.out("graph", graph)?;
-        let read = |arguments: &mut Arguments| {
-            let (encoding, target) = (arguments.encoding(*dialect, encoding)?, arguments.target(*dialect, target)?);
-            let read = |arguments: &mut Arguments| arguments.values("parts", parts, part_count);
-            let model = arguments.model(guest.limits(), part_count, read, |part| (part.data.cast(), part.length))?;
-            Ok((model, encoding, target))
-        };
-        let (model, encoding, target) = held.read(arguments, read)?;
-        let parts: Vec<&[u8]> = model.iter().map(|part| &**part).collect();
-        out.write(guest.load(&parts, encoding, target)?.to_bits());
+        let given = given_model(arguments, &held, (parts, part_count), (encoding, target))?;
+        out.write(held.guest.load(&given.copy.parts(), given.encoding, given.target)?.to_bits());
         Ok(())
     };
     // SAFETY: the rules of the header.

@@ -54,6 +54,21 @@ fn copy(arguments: &mut Arguments, held: &HeldGuest, tensor: gp_tensor) -> Resul
     })
 }
 
+/// Copies the inputs of an inference.
+pub(crate) fn inputs(
+    arguments: &mut Arguments,
+    held: &HeldGuest,
+    context: GuestHandle,
+    (inputs, count): (*const gp_input, usize),
+) -> Result<Vec<(u32, Tensor)>, Error> {
+    let takes = held.guest.inputs(context)?.len();
+    if count > takes {
+        return Err(arguments.invalid(format_args!("{count} inputs are given; the graph has {takes}")));
+    }
+    let inputs = arguments.values("inputs", inputs, count)?;
+    inputs.into_iter().map(|input| Ok((input.index, copy(arguments, held, input.tensor)?))).collect()
+}
+
 /// Copies a tensor as the input `index` of a context.
 ///
 /// Threads: any, at any time. GP_CODE_BUSY while another call uses the context.
@@ -238,11 +253,7 @@ pub unsafe extern "C" fn gp_infer(
     let run = |arguments: &mut Arguments| {
         let held = find_guest(arguments, guest)?;
         let context = GuestHandle::from_bits(context);
-        let (takes, gives) = (held.guest.inputs(context)?.len(), held.guest.outputs(context)?.len());
-        if input_count > takes {
-            let why = format_args!("{input_count} inputs are given; the graph has {takes}");
-            return Err(arguments.invalid(why).into());
-        }
+        let gives = held.guest.outputs(context)?.len();
         if output_count != gives {
             let why = format_args!("{output_count} outputs are expected; the graph has {gives}");
             return Err(arguments.invalid(why).into());
@@ -254,10 +265,7 @@ pub unsafe extern "C" fn gp_infer(
         for (start, capacity) in starts.into_iter().zip(capacities) {
             buffers.push(arguments.buffer("a buffer of buffers", start.cast(), capacity)?);
         }
-        let mut tensors = Vec::new();
-        for input in arguments.values("inputs", inputs, input_count)? {
-            tensors.push((input.index, copy(arguments, &held, input.tensor)?));
-        }
+        let tensors = self::inputs(arguments, &held, context, (inputs, input_count))?;
         let inputs = tensors.iter().map(|(index, tensor)| (*index, tensor));
         let outputs = match time(time_ms) {
             Some(time) => held.guest.infer_within(context, inputs, time),
@@ -294,7 +302,7 @@ fn output(
 }
 
 /// Writes an output to its buffer.
-fn deliver(output: &[u8], buffer: OutBytes) -> Result<(), Error> {
+pub(crate) fn deliver(output: &[u8], buffer: OutBytes) -> Result<(), Error> {
     let room = buffer.length();
     if buffer.write(output) { Ok(()) } else { Err(Error::short_buffer(output.len(), room)) }
 }

@@ -1,38 +1,53 @@
-//! Computes on threads of the engine, for hosts that must not block.
+//! Calls that work in the background, for hosts that must not block: their wait, their results and their close.
 
 use std::ffi::c_void;
+use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use graphpool::GuestHandle;
-use graphpool::nn::{Compute, Error};
+use graphpool::nn::{Error, HostBytes, Tensor};
 use graphpool_ffi::{Arguments, held};
 
 use crate::call::{call, close, find, keep};
-use crate::code::{gp_code, gp_error};
-use crate::guest::{gp_guest, guest as find_guest};
+use crate::code::{Failure, gp_code, gp_error};
+use crate::guest::HeldGuest;
+use crate::inference::deliver;
 use crate::limits::time;
 
 /// Called once, when a job is done; `data` is the caller's. It may call the library, must return soon, and must not
 /// wait for a job.
 pub type gp_done = Option<unsafe extern "C" fn(data: *mut c_void)>;
 
-/// A compute on a thread of the engine.
+/// A call in the background.
 struct Job {
     state: Mutex<State>,
     signal: Arc<Signal>,
+    guest: Weak<HeldGuest>,
 }
 
 held! {
     Job, "job";
 }
 
+pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Given, Error>> + Send>>;
+
 struct State {
     /// `None` once it is done, and after the job was closed.
-    compute: Option<Compute>,
-    result: Option<Result<(), Error>>,
+    work: Option<Work>,
+    result: Option<Result<Given, Error>>,
+}
+
+/// What a job gives.
+pub(crate) enum Given {
+    /// The outputs are the context's.
+    Computed,
+    /// A graph, and whether C has asked for it.
+    Graph(GuestHandle, bool),
+    /// The outputs, whose bytes the guest's limits count.
+    Outputs(Vec<Tensor>, #[expect(dead_code, reason = "held for its drop")] HostBytes),
 }
 
 /// Wakes those who wait for the job, and calls C.
@@ -52,6 +67,7 @@ unsafe impl Send for Data {}
 unsafe impl Sync for Data {}
 
 impl Wake for Signal {
+    /// The futures of an engine wake once, when they are done.
     fn wake(self: Arc<Self>) {
         *lock(&self.done) = true;
         self.changed.notify_all();
@@ -63,7 +79,7 @@ impl Wake for Signal {
 }
 
 impl Signal {
-    /// Waits until the compute is done; `false` if `until` passes first.
+    /// Waits until the job is done; `false` if `until` passes first.
     fn wait(&self, until: Option<Instant>) -> bool {
         let mut done = lock(&self.done);
         while !*done {
@@ -78,17 +94,44 @@ impl Signal {
 }
 
 impl Job {
-    /// Takes the result out of the compute if it is there. If it is not, the signal comes with it.
-    fn poll(&self) -> Option<Result<(), Error>> {
+    /// Takes the result out of the work if it is there. If it is not, the signal comes with it.
+    fn poll(&self) -> MutexGuard<'_, State> {
         let mut state = lock(&self.state);
-        if let Some(compute) = &mut state.compute {
+        if let Some(work) = &mut state.work {
             let waker = Waker::from(Arc::clone(&self.signal));
-            if let Poll::Ready(result) = Pin::new(compute).poll(&mut Context::from_waker(&waker)) {
+            if let Poll::Ready(result) = work.as_mut().poll(&mut Context::from_waker(&waker)) {
                 state.result = Some(result);
-                state.compute = None;
+                state.work = None;
             }
         }
-        state.result.clone()
+        state
+    }
+
+    /// Reads what the job has given. `Busy` if it is not done.
+    fn given<R>(
+        &self,
+        arguments: &Arguments,
+        read: impl FnOnce(&mut Given) -> Option<Result<R, Error>>,
+    ) -> Result<R, Failure> {
+        let mut state = self.poll();
+        match &mut state.result {
+            None => Err(Error::busy(format!("{}: the job is not done", arguments.call())).into()),
+            Some(Err(error)) => Err(error.clone().into()),
+            Some(Ok(given)) => {
+                let other = || Err(arguments.invalid("the job is of another call and gives no such result"));
+                Ok(read(given).unwrap_or_else(other)?)
+            }
+        }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Nobody knows the number of the graph.
+        if let (Some(Ok(Given::Graph(graph, false))), Some(held)) = (&state.result, self.guest.upgrade()) {
+            let _ = held.guest.unload(*graph);
+        }
     }
 }
 
@@ -96,51 +139,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts a compute of a context on a thread of the engine, and returns at once. `time_ms` is as for gp_compute_within.
-/// `done`, which may be null, is called with `data` when it is done, on a thread of the engine or on this one, maybe
-/// before the call returns. If the call fails, it is not called. `job` gets the number that gp_job_wait and
-/// gp_job_close take.
-///
-/// Threads: any, at any time. The context is in use until the job is done.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn gp_compute_start(
-    guest: *mut gp_guest,
-    context: u32,
-    time_ms: u64,
-    done: gp_done,
-    data: *mut c_void,
-    job: *mut u64,
-    error: *mut gp_error,
-) -> gp_code {
-    let run = |arguments: &mut Arguments| {
-        let held = find_guest(arguments, guest)?;
-        let out = arguments.out("job", job)?;
-        let context = GuestHandle::from_bits(context);
-        let compute = match time(time_ms) {
-            Some(time) => held.guest.compute_async_within(context, time),
-            None => held.guest.compute_async(context),
-        };
-        let signal = Signal { done: Mutex::new(false), changed: Condvar::new(), call: done, data: Data(data) };
-        let started =
-            Job { state: Mutex::new(State { compute: Some(compute), result: None }), signal: Arc::new(signal) };
-        let signal = Arc::clone(&started.signal);
-        // A compute that was refused has no job.
-        let result = started.poll();
-        if let Some(Err(error)) = result {
-            return Err(error.into());
+/// Makes a job of a call's work, and returns its number. Work that was refused at once has no job.
+pub(crate) fn start(
+    arguments: &Arguments,
+    held: &Arc<HeldGuest>,
+    work: Work,
+    (done, data): (gp_done, *mut c_void),
+) -> Result<u64, Failure> {
+    let signal = Arc::new(Signal { done: Mutex::new(false), changed: Condvar::new(), call: done, data: Data(data) });
+    let state = Mutex::new(State { work: Some(work), result: None });
+    let job = Job { state, signal: Arc::clone(&signal), guest: Arc::downgrade(held) };
+    let is_done = {
+        let mut state = job.poll();
+        match state.result.take_if(|result| result.is_err()) {
+            Some(Err(error)) => return Err(error.into()),
+            _ => state.result.is_some(),
         }
-        out.write(keep(arguments, started)? as u64);
-        if result.is_some() {
-            signal.wake();
-        }
-        Ok(())
     };
-    // SAFETY: the rules of the header.
-    unsafe { call("compute_start", error, run) }
+    let number = keep(arguments, job)? as u64;
+    if is_done {
+        signal.wake();
+    }
+    Ok(number)
 }
 
 /// Waits until a job is done, for at most `time_ms` milliseconds (GP_NO_LIMIT: for as long as it takes), and gives the
-/// result of its compute. GP_CODE_TIMEOUT if the job is not done by then: it goes on.
+/// result of its call. GP_CODE_TIMEOUT if the job is not done by then: it goes on.
 ///
 /// Threads: any, at any time, several for one job too.
 #[unsafe(no_mangle)]
@@ -151,24 +175,83 @@ pub unsafe extern "C" fn gp_job_wait(job: u64, time_ms: u64, error: *mut gp_erro
         if !job.signal.wait(until) {
             return Err(Error::timeout(format!("job_wait: the job is not done after {time_ms} ms")).into());
         }
-        let closed = || Error::runtime_error("job_wait: the job was closed, and its compute cancelled");
-        Ok(job.poll().ok_or_else(closed)??)
+        match &job.poll().result {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(error.clone().into()),
+            None => Err(Error::runtime_error("job_wait: the job was closed and cancelled").into()),
+        }
     };
     // SAFETY: the rules of the header.
     unsafe { call("job_wait", error, run) }
 }
 
-/// Closes a job. Its compute is cancelled if it is not done; then `done` may still be called, once. Every job is closed
-/// by its host.
+/// Gives the graph of a job of gp_load_start or gp_load_by_name_start. GP_CODE_BUSY while the job is not done, and the
+/// error of a load that has failed.
+///
+/// Threads: any, at any time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gp_job_graph(job: u64, graph: *mut u32, error: *mut gp_error) -> gp_code {
+    let run = |arguments: &mut Arguments| {
+        let job = find::<Job>(arguments, job as usize)?;
+        let out = arguments.out("graph", graph)?;
+        let graph = job.given(arguments, |given| match given {
+            Given::Graph(graph, asked) => {
+                *asked = true;
+                Some(Ok(*graph))
+            }
+            _ => None,
+        })?;
+        out.write(graph.to_bits());
+        Ok(())
+    };
+    // SAFETY: the rules of the header.
+    unsafe { call("job_graph", error, run) }
+}
+
+/// Copies the output `index` of a job of gp_infer_start, as gp_get_output does. GP_CODE_BUSY while the job is not done,
+/// and the error of an inference that has failed.
+///
+/// Threads: any, at any time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gp_job_output(
+    job: u64,
+    index: u32,
+    buffer: *mut c_void,
+    capacity: usize,
+    length: *mut usize,
+    error: *mut gp_error,
+) -> gp_code {
+    let run = |arguments: &mut Arguments| {
+        let job = find::<Job>(arguments, job as usize)?;
+        let buffer = arguments.buffer("buffer", buffer.cast(), capacity)?;
+        let length = arguments.out("length", length)?;
+        job.given(arguments, |given| match given {
+            Given::Outputs(outputs, _) => Some(match outputs.get(index as usize) {
+                None => Err(arguments
+                    .invalid(format_args!("there is no output {index}; the graph has {} outputs", outputs.len()))),
+                Some(output) => {
+                    length.write(output.data().len());
+                    deliver(output.data(), buffer)
+                }
+            }),
+            _ => None,
+        })
+    };
+    // SAFETY: the rules of the header.
+    unsafe { call("job_output", error, run) }
+}
+
+/// Closes a job. Its call is cancelled if it is not done; then `done` may still be called, once. A graph that
+/// gp_job_graph has not given is unloaded. Every job is closed by its host.
 ///
 /// Threads: any, at any time. Of several calls with one job, one succeeds.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gp_job_close(job: u64, error: *mut gp_error) -> gp_code {
     let run = |arguments: &mut Arguments| {
         let job = close::<Job>(arguments, job as usize)?;
-        // A statement of its own: the drop cancels the compute, which may end in it and call C.
-        let compute = lock(&job.state).compute.take();
-        drop(compute);
+        // A statement of its own: the drop cancels the work, which may end in it and call C.
+        let work = lock(&job.state).work.take();
+        drop(work);
         Ok(())
     };
     // SAFETY: the rules of the header.

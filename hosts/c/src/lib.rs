@@ -10,10 +10,12 @@
     reason = "documentation and names are the header's, which states the safety rules once for all functions"
 )]
 
+mod backends;
 mod call;
 mod code;
 mod engine;
 mod guest;
+mod host;
 mod inference;
 mod jobs;
 mod limits;
@@ -22,11 +24,15 @@ mod models;
 mod numbers;
 mod paths;
 mod resolver;
+mod starts;
 mod version;
+mod watch;
 
+pub use backends::*;
 pub use code::*;
 pub use engine::*;
 pub use guest::*;
+pub use host::*;
 pub use inference::*;
 pub use jobs::*;
 pub use limits::*;
@@ -34,7 +40,9 @@ pub use lists::*;
 pub use models::*;
 pub use numbers::*;
 pub use resolver::*;
+pub use starts::*;
 pub use version::*;
+pub use watch::*;
 
 // A pointer of C carries a 64-bit handle.
 const _: () = assert!(size_of::<usize>() == size_of::<u64>());

@@ -13,7 +13,7 @@ use crate::resolver::gp_resolver;
 pub const GP_NO_LIMIT: u64 = u64::MAX;
 
 /// The limits of one guest. Each bound is inclusive; GP_NO_LIMIT is none. A call past one gives GP_CODE_TOO_LARGE, past
-/// max_computes GP_CODE_BUSY, past max_compute_ms GP_CODE_TIMEOUT.
+/// max_computes and max_loads GP_CODE_BUSY, past max_compute_ms GP_CODE_TIMEOUT.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct gp_limits {
@@ -31,6 +31,8 @@ pub struct gp_limits {
     pub max_compute_bytes: u64,
     /// Computes at one time, running and waiting.
     pub max_computes: u64,
+    /// Loads at one time that gp_load_start and gp_load_by_name_start have started.
+    pub max_loads: u64,
     /// Bytes that the contexts hold between calls.
     pub max_context_bytes: u64,
     /// Bytes of a model's name.
@@ -60,6 +62,10 @@ pub struct gp_engine_limits {
     pub max_queued: u64,
     /// Names that a resolver has given.
     pub max_resolved_names: u64,
+    /// Started loads that work at one time; at least 1.
+    pub max_loading: u64,
+    /// Started loads that wait at one time.
+    pub max_queued_loads: u64,
 }
 
 /// The settings of an engine. gp_engine_options_default fills them.
@@ -77,6 +83,9 @@ pub struct gp_engine_options {
     pub threads: u32,
     /// 0.
     pub reserved: u32,
+    /// gp_compute_start and gp_infer_start run a compute inside of the call, if nothing waits and the last ones of its
+    /// graph took at most this long, in microseconds. 0 for never.
+    pub inline_compute_us: u64,
     /// Asked for names that are not registered; may be null.
     pub resolve: gp_resolver,
     /// What resolve gets.
@@ -98,72 +107,59 @@ impl Default for gp_engine_options {
             ceiling: (&Limits::unlimited()).into(),
             threads: 1,
             reserved: 0,
+            inline_compute_us: 0,
             resolve: None,
             resolve_data: ptr::null_mut(),
         }
     }
 }
 
-impl From<&Limits> for gp_limits {
-    fn from(limits: &Limits) -> Self {
-        Self {
-            max_graphs: limits.max_graphs() as u64,
-            max_contexts: limits.max_contexts() as u64,
-            max_graph_bytes: limits.max_graph_bytes() as u64,
-            max_tensor_bytes: limits.max_tensor_bytes() as u64,
-            max_tensor_rank: limits.max_tensor_rank() as u64,
-            max_compute_bytes: limits.max_compute_bytes() as u64,
-            max_computes: limits.max_computes() as u64,
-            max_context_bytes: limits.max_context_bytes() as u64,
-            max_name_bytes: limits.max_name_bytes() as u64,
-            max_config_bytes: limits.max_config_bytes() as u64,
-            max_compute_ms: milliseconds(limits.max_compute_time()),
+/// Converts limits both ways: each bound with its setter, and a time in milliseconds with its getter and setter.
+macro_rules! converted {
+    ($c:ident, $limits:ident, $($bound:ident $setter:ident,)* $(; $ms:ident $time:ident $time_setter:ident)?) => {
+        impl From<&$limits> for $c {
+            fn from(limits: &$limits) -> Self {
+                Self { $($bound: limits.$bound() as u64,)* $($ms: milliseconds(limits.$time()),)? }
+            }
         }
-    }
-}
 
-impl From<gp_limits> for Limits {
-    fn from(limits: gp_limits) -> Self {
-        Self::default()
-            .with_max_graphs(bound(limits.max_graphs))
-            .with_max_contexts(bound(limits.max_contexts))
-            .with_max_graph_bytes(bound(limits.max_graph_bytes))
-            .with_max_tensor_bytes(bound(limits.max_tensor_bytes))
-            .with_max_tensor_rank(bound(limits.max_tensor_rank))
-            .with_max_compute_bytes(bound(limits.max_compute_bytes))
-            .with_max_computes(bound(limits.max_computes))
-            .with_max_context_bytes(bound(limits.max_context_bytes))
-            .with_max_name_bytes(bound(limits.max_name_bytes))
-            .with_max_config_bytes(bound(limits.max_config_bytes))
-            .with_max_compute_time(time(limits.max_compute_ms).unwrap_or(Duration::MAX))
-    }
-}
-
-impl From<&EngineLimits> for gp_engine_limits {
-    fn from(limits: &EngineLimits) -> Self {
-        Self {
-            max_graphs: limits.max_graphs() as u64,
-            max_contexts: limits.max_contexts() as u64,
-            max_graph_bytes: limits.max_graph_bytes() as u64,
-            max_context_bytes: limits.max_context_bytes() as u64,
-            max_computing: limits.max_computing() as u64,
-            max_queued: limits.max_queued() as u64,
-            max_resolved_names: limits.max_resolved_names() as u64,
+        impl From<$c> for $limits {
+            fn from(limits: $c) -> Self {
+                Self::default()
+                    $(.$setter(usize::try_from(limits.$bound).unwrap_or(usize::MAX)))*
+                    $(.$time_setter(time(limits.$ms).unwrap_or(Duration::MAX)))?
+            }
         }
-    }
+    };
 }
 
-impl From<gp_engine_limits> for EngineLimits {
-    fn from(limits: gp_engine_limits) -> Self {
-        Self::default()
-            .with_max_graphs(bound(limits.max_graphs))
-            .with_max_contexts(bound(limits.max_contexts))
-            .with_max_graph_bytes(bound(limits.max_graph_bytes))
-            .with_max_context_bytes(bound(limits.max_context_bytes))
-            .with_max_computing(bound(limits.max_computing))
-            .with_max_queued(bound(limits.max_queued))
-            .with_max_resolved_names(bound(limits.max_resolved_names))
-    }
+converted! {
+    gp_limits, Limits,
+    max_graphs with_max_graphs,
+    max_contexts with_max_contexts,
+    max_graph_bytes with_max_graph_bytes,
+    max_tensor_bytes with_max_tensor_bytes,
+    max_tensor_rank with_max_tensor_rank,
+    max_compute_bytes with_max_compute_bytes,
+    max_computes with_max_computes,
+    max_loads with_max_loads,
+    max_context_bytes with_max_context_bytes,
+    max_name_bytes with_max_name_bytes,
+    max_config_bytes with_max_config_bytes,
+    ; max_compute_ms max_compute_time with_max_compute_time
+}
+
+converted! {
+    gp_engine_limits, EngineLimits,
+    max_graphs with_max_graphs,
+    max_contexts with_max_contexts,
+    max_graph_bytes with_max_graph_bytes,
+    max_context_bytes with_max_context_bytes,
+    max_computing with_max_computing,
+    max_queued with_max_queued,
+    max_resolved_names with_max_resolved_names,
+    max_loading with_max_loading,
+    max_queued_loads with_max_queued_loads,
 }
 
 /// A time in milliseconds; `None` for none.
@@ -173,8 +169,4 @@ pub(crate) fn time(milliseconds: u64) -> Option<Duration> {
 
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(GP_NO_LIMIT)
-}
-
-fn bound(bound: u64) -> usize {
-    usize::try_from(bound).unwrap_or(usize::MAX)
 }

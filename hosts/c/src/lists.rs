@@ -181,12 +181,12 @@ pub type gp_graph_visitor = Option<unsafe extern "C" fn(data: *mut c_void, graph
 pub type gp_description_visitor = Option<unsafe extern "C" fn(data: *mut c_void, description: *const gp_description)>;
 
 /// A text for C, up to its first zero.
-fn text(text: &str) -> CString {
+pub(crate) fn text(text: &str) -> CString {
     let end = text.find('\0').unwrap_or(text.len());
     CString::new(&text[..end]).unwrap_or_default()
 }
 
-fn visitor<F>(arguments: &Arguments, visitor: Option<F>) -> Result<F, Failure> {
+pub(crate) fn visitor<F>(arguments: &Arguments, visitor: Option<F>) -> Result<F, Failure> {
     Ok(visitor.ok_or_else(|| arguments.invalid("visit is null"))?)
 }
 

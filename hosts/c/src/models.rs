@@ -116,6 +116,27 @@ pub unsafe extern "C" fn gp_register_bytes(
     unsafe { call("register_bytes", error, run) }
 }
 
+/// Registers a model that a backend finds by a name of its own, `of_backend`: what such a name means is the backend's to
+/// say, and may be a path. Both names end with a zero. For plug-ins that load by name.
+///
+/// Threads: any, at any time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gp_register_of_backend(
+    engine: *mut gp_engine,
+    name: *const c_char,
+    of_backend: *const c_char,
+    options: *const gp_model_options,
+    error: *mut gp_error,
+) -> gp_code {
+    let run = |arguments: &mut Arguments| {
+        let engine = find_engine(arguments, engine)?;
+        let source = ModelSource::of_backend(arguments.c_text("of_backend", of_backend.cast())?);
+        register(arguments, &engine, name, source, options)
+    };
+    // SAFETY: the rules of the header.
+    unsafe { call("register_of_backend", error, run) }
+}
+
 /// Registers every model file of a directory by its name without the extension, for `target`, a gp_target. `count`,
 /// which may be null, gets their number.
 ///

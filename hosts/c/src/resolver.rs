@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char, c_void};
 
 use graphpool::nn::{Error, ErrorKind, ResolvedModel};
 
-use crate::code::{CodeNumber, gp_code};
+use crate::code::{CodeNumber, gp_code, kind_of};
 use crate::numbers::HOST;
 use crate::paths::{on_disk, path_in};
 
@@ -58,8 +58,7 @@ impl Resolver {
             code if code == gp_code::Ok as u32 => {}
             code if code == gp_code::NotFound as u32 => return Ok(None),
             code => {
-                let kind = ErrorKind::ALL.into_iter().find(|kind| gp_code::from(*kind) as u32 == code);
-                let kind = kind.unwrap_or(ErrorKind::RuntimeError);
+                let kind = kind_of(code).unwrap_or(ErrorKind::RuntimeError);
                 return Err(Error::new(kind, "the host's resolver refused the name"));
             }
         }

@@ -1,106 +1,17 @@
 //! Calls that C may get wrong, each refused with a code and a message; and the whole interface once, in order.
 #![allow(clippy::cast_ptr_alignment, reason = "addresses that are wrong are the subject")]
 
+#[macro_use]
+#[path = "common/calls.rs"]
+mod calls;
+
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::iter;
 use std::mem::MaybeUninit;
 use std::ptr::{null, null_mut, without_provenance, without_provenance_mut};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{iter, thread};
 
+use calls::*;
 use graphpool_c::*;
-
-/// Calls a function, and returns its code and message.
-fn told(call: impl FnOnce(*mut gp_error) -> gp_code) -> (gp_code, String) {
-    let mut error = MaybeUninit::uninit();
-    let code = call(error.as_mut_ptr());
-    if code == gp_code::Ok {
-        return (code, String::new());
-    }
-    // SAFETY: written, as the call has failed.
-    let error = unsafe { error.assume_init() };
-    assert_eq!(error.code, code);
-    // SAFETY: ends with a zero.
-    let message = unsafe { CStr::from_ptr(error.message.as_ptr()) };
-    (code, message.to_str().unwrap().to_owned())
-}
-
-macro_rules! ok {
-    ($function:ident($($argument:expr),*)) => {
-        // SAFETY: valid arguments, or those that the test is about.
-        assert_eq!(told(|error| unsafe { $function($($argument,)* error) }), (gp_code::Ok, String::new()))
-    };
-}
-
-macro_rules! refused {
-    ($code:ident, $words:expr, $function:ident($($argument:expr),*)) => {{
-        // SAFETY: valid arguments, or those that the test is about.
-        let (code, message) = told(|error| unsafe { $function($($argument,)* error) });
-        assert!(code == gp_code::$code && message.contains($words), "{code:?}: {message}");
-        // SAFETY: as above. Without a place for the error, the code alone.
-        assert_eq!(unsafe { $function($($argument,)* null_mut()) }, code);
-    }};
-}
-
-fn new_engine() -> *mut gp_engine {
-    let mut engine = null_mut();
-    ok!(gp_engine_create(null(), &raw mut engine));
-    engine
-}
-
-fn new_guest(engine: *mut gp_engine) -> *mut gp_guest {
-    let mut guest = null_mut();
-    ok!(gp_guest_create(engine, null(), &raw mut guest));
-    guest
-}
-
-/// A model that adds 1 to each of some floats: ONNX, written by hand.
-fn add_one() -> Vec<u8> {
-    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-        [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
-    }
-    fn number(number: u8, value: u8) -> Vec<u8> {
-        vec![number << 3, value]
-    }
-    fn value(name: &[u8], dimensions: &[u8]) -> Vec<u8> {
-        let shape = dimensions.iter().flat_map(|size| field(1, &number(1, *size))).collect::<Vec<_>>();
-        let tensor = [number(1, 1), field(2, &shape)].concat();
-        [field(1, name), field(2, &field(1, &tensor))].concat()
-    }
-    let one = [number(1, 1), number(2, 1), field(8, b"one"), field(9, &1_f32.to_le_bytes())].concat();
-    let node = [field(1, b"x"), field(1, b"one"), field(2, b"y"), field(4, b"Add")].concat();
-    let graph =
-        [field(1, &node), field(2, b"g"), field(5, &one), field(11, &value(b"x", &[2])), field(12, &value(b"y", &[2]))];
-    [number(1, 8), field(7, &graph.concat()), field(8, &number(2, 17))].concat()
-}
-
-fn part(bytes: &[u8]) -> gp_bytes {
-    gp_bytes { data: bytes.as_ptr().cast(), length: bytes.len() }
-}
-
-fn tensor(dimensions: &[u32], data: &[u8]) -> gp_tensor {
-    gp_tensor {
-        dimensions: dimensions.as_ptr(),
-        rank: dimensions.len(),
-        data: data.as_ptr().cast(),
-        length: data.len(),
-        element_type: gp_type::F32 as u32,
-        reserved: 0,
-    }
-}
-
-fn floats(floats: [f32; 2]) -> [u8; 8] {
-    let [a, b] = floats.map(f32::to_le_bytes);
-    [a, b].concat().try_into().unwrap()
-}
-
-/// A guest with a context of `add_one`.
-fn opened(engine: *mut gp_engine) -> (*mut gp_guest, u32) {
-    let (guest, model) = (new_guest(engine), add_one());
-    let (mut graph, mut context) = (0, 0);
-    ok!(gp_load(guest, &part(&model), 1, 1, 0, &raw mut graph));
-    ok!(gp_init_execution_context(guest, graph, &raw mut context));
-    (guest, context)
-}
 
 #[test]
 fn a_pointer_that_names_nothing_is_closed_and_never_dereferenced() {
@@ -284,44 +195,6 @@ fn an_inference_is_one_call_and_tells_every_length() {
     ok!(gp_engine_close(engine));
 }
 
-static DONE: AtomicUsize = AtomicUsize::new(0);
-
-unsafe extern "C" fn done(data: *mut c_void) {
-    DONE.fetch_add(data.addr(), Ordering::SeqCst);
-}
-
-#[test]
-fn a_job_is_waited_for_called_back_and_closed_once() {
-    let engine = new_engine();
-    let (guest, context) = opened(engine);
-    let (data, mut job) = (floats([1.0, 2.0]), 0_u64);
-    ok!(gp_set_input(guest, context, 0, &tensor(&[2], &data)));
-    ok!(gp_compute_start(guest, context, 1000, Some(done), without_provenance_mut(1), &raw mut job));
-    ok!(gp_job_wait(job, GP_NO_LIMIT));
-    ok!(gp_job_wait(job, 0));
-    while DONE.load(Ordering::SeqCst) == 0 {
-        thread::yield_now();
-    }
-    ok!(gp_job_close(job));
-    refused!(Closed, "job", gp_job_wait(job, 0));
-    refused!(Closed, "job", gp_job_close(job));
-    assert_eq!(DONE.load(Ordering::SeqCst), 1);
-
-    // Refused at once, without a job.
-    refused!(InvalidArgument, "compute: ", gp_compute_start(guest, 7, 1000, None, null_mut(), &raw mut job));
-    ok!(gp_clear_inputs(guest, context));
-    // Refused by the backend: by the call, or by the wait.
-    // SAFETY: valid arguments.
-    let (code, _) =
-        told(|error| unsafe { gp_compute_start(guest, context, 1000, None, null_mut(), &raw mut job, error) });
-    if code == gp_code::Ok {
-        refused!(InvalidArgument, "compute: ", gp_job_wait(job, GP_NO_LIMIT));
-        ok!(gp_job_close(job));
-    }
-    ok!(gp_guest_close(guest));
-    ok!(gp_engine_close(engine));
-}
-
 /// Names that a visitor has seen.
 type Seen = Vec<(String, Vec<i64>, u32)>;
 
@@ -356,14 +229,7 @@ fn the_lists_tell_what_there_is() {
     let engine = new_engine();
     let (guest, context) = opened(engine);
     let model = add_one();
-    let options = gp_model_options {
-        encoding: gp_encoding::Onnx as u32,
-        target: gp_target::Cpu as u32,
-        config: null(),
-        guest_configs: 0,
-        build_now: 1,
-        reserved: 0,
-    };
+    let options = gp_model_options { build_now: 1, ..onnx() };
     ok!(gp_register_bytes(engine, c"one".as_ptr(), &part(&model), 1, &raw const options));
     refused!(
         InvalidArgument,
@@ -398,15 +264,11 @@ fn the_lists_tell_what_there_is() {
 fn a_guest_has_its_own_names_dialect_and_limits() {
     let engine = new_engine();
     let model = add_one();
-    let options =
-        gp_model_options { encoding: 1, target: 0, config: null(), guest_configs: 0, build_now: 0, reserved: 0 };
+    let options = onnx();
     for name in [c"tenant/a", c"b"] {
         ok!(gp_register_bytes(engine, name.as_ptr(), &part(&model), 1, &raw const options));
     }
-    let mut all = MaybeUninit::<gp_engine_options>::uninit();
-    ok!(gp_engine_options_default(all.as_mut_ptr()));
-    // SAFETY: written.
-    let limits = gp_limits { max_contexts: 1, ..unsafe { all.assume_init() }.guest };
+    let limits = gp_limits { max_contexts: 1, ..default_options().guest };
     let (names, engine_names) = ([c"a".as_ptr()], [c"tenant/a".as_ptr()]);
     let label = CString::new("tenant").unwrap();
     let options = gp_guest_options {
@@ -441,10 +303,7 @@ fn a_guest_has_its_own_names_dialect_and_limits() {
         "takes fp32 [2]; the tensor is u8 [8]",
         gp_set_input(guest, context, 0, &raw const bytes)
     );
-    let mut usage = MaybeUninit::<gp_usage>::uninit();
-    ok!(gp_guest_usage(guest, usage.as_mut_ptr()));
-    // SAFETY: written.
-    let usage = unsafe { usage.assume_init() };
+    let usage = usage(guest);
     assert_eq!((usage.graphs, usage.contexts, usage.computes), (1, 1, 0));
     let mut cancelled = 7;
     ok!(gp_cancel(guest, context, &raw mut cancelled));
@@ -486,10 +345,7 @@ unsafe extern "C" fn resolve(data: *mut c_void, name: *const c_char, model: *mut
 fn a_resolver_is_asked_for_names_that_are_not_registered() {
     let digits = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/models/digits/digits.onnx");
     let mut path = CString::new(digits).unwrap();
-    let mut options = MaybeUninit::<gp_engine_options>::uninit();
-    ok!(gp_engine_options_default(options.as_mut_ptr()));
-    // SAFETY: written.
-    let mut options = unsafe { options.assume_init() };
+    let mut options = default_options();
     options.resolve = Some(resolve);
     options.resolve_data = (&raw mut path).cast();
     let (mut engine, mut graph) = (null_mut(), 0);

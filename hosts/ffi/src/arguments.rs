@@ -109,6 +109,12 @@ impl Arguments {
         self.call
     }
 
+    /// A `Busy` of this call.
+    #[must_use]
+    pub fn busy(&self, why: impl fmt::Display) -> Error {
+        Error::busy(format!("{}: {why}", self.call))
+    }
+
     /// A `TooLarge` of this call.
     #[must_use]
     pub fn too_large(&self, why: impl fmt::Display) -> Error {

@@ -1,5 +1,8 @@
 //! What a guest sends: tensors and models, checked against its limits before they are copied.
 
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use graphpool::backend::wire::Dialect;
 use graphpool::nn::{Encoding, Error, Limits, Target, Tensor, TensorType};
 
@@ -7,6 +10,48 @@ use crate::arguments::Arguments;
 
 /// The most parts of a model. The encoding with the most of them has two.
 const PARTS: usize = 64;
+
+/// The bytes of models that a guest's loads have copied and the engine does not count yet. They stay below the guest's
+/// limit on all threads together.
+#[derive(Debug, Default)]
+pub struct ModelCopies(AtomicUsize);
+
+/// The copy of a model, which counts until it is dropped.
+#[derive(Debug)]
+pub struct ModelCopy<'a> {
+    parts: Vec<Vec<u8>>,
+    bytes: usize,
+    copies: &'a ModelCopies,
+}
+
+impl ModelCopies {
+    /// Counts a copy of `bytes`, if all of them stay within `max`; else returns the bytes of the others.
+    fn begin(&self, bytes: usize, max: usize) -> Result<ModelCopy<'_>, usize> {
+        let within = |others: usize| others.checked_add(bytes).filter(|all| *all <= max);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)?;
+        Ok(ModelCopy { parts: Vec::new(), bytes, copies: self })
+    }
+}
+
+impl ModelCopy<'_> {
+    /// The parts.
+    #[must_use]
+    pub fn parts(&self) -> Vec<&[u8]> {
+        self.parts.iter().map(|part| &**part).collect()
+    }
+
+    /// Takes the parts out. They still count here, until the engine does.
+    #[must_use]
+    pub fn take(&mut self) -> Vec<Vec<u8>> {
+        mem::take(&mut self.parts)
+    }
+}
+
+impl Drop for ModelCopy<'_> {
+    fn drop(&mut self) {
+        self.copies.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
 
 impl Arguments {
     /// The encoding of a guest's number.
@@ -70,14 +115,16 @@ impl Arguments {
     ///
     /// # Errors
     ///
-    /// `TooLarge` past 64 parts or [`Limits::max_graph_bytes`], and `InvalidArgument` for a pointer that is not valid.
-    pub fn model<T: Copy>(
+    /// `TooLarge` past 64 parts or [`Limits::max_graph_bytes`], `Busy` past that limit together with the copies of other
+    /// loads, and `InvalidArgument` for a pointer that is not valid.
+    pub fn model<'a, T: Copy>(
         &mut self,
         limits: &Limits,
+        copies: &'a ModelCopies,
         count: usize,
         parts: impl FnOnce(&mut Self) -> Result<Vec<T>, Error>,
         part: impl Fn(T) -> (*const u8, usize),
-    ) -> Result<Vec<Vec<u8>>, Error> {
+    ) -> Result<ModelCopy<'a>, Error> {
         if count > PARTS {
             return Err(self.too_large(format_args!("the model has {count} parts; the limit is {PARTS}")).by_limit());
         }
@@ -87,7 +134,14 @@ impl Arguments {
         if bytes > max {
             return Err(self.too_large(format_args!("the model has {bytes} bytes; the limit is {max}")).by_limit());
         }
-        parts.into_iter().map(|(start, length)| self.bytes("part", start, length)).collect()
+        let mut copy = copies.begin(bytes, max).map_err(|others| {
+            self.busy(format_args!("the model has {bytes} bytes, and other loads copy {others}; the limit is {max}"))
+                .by_limit()
+        })?;
+        for (start, length) in parts {
+            copy.parts.push(self.bytes("part", start, length)?);
+        }
+        Ok(copy)
     }
 
     /// Copies a name, of the length that [`Limits::max_name_bytes`] allows.
@@ -116,5 +170,40 @@ impl Arguments {
                 .by_limit());
         }
         self.text("config", config, length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use graphpool::nn::ErrorKind;
+
+    use super::*;
+
+    /// Reads `parts`, each a start and a length, with `limit` bytes for models.
+    fn model<'a>(copies: &'a ModelCopies, limit: usize, parts: &[(*const u8, usize)]) -> Result<ModelCopy<'a>, Error> {
+        // SAFETY: the parts are valid.
+        let mut arguments = unsafe { Arguments::new("load") };
+        let limits = Limits::default().with_max_graph_bytes(limit);
+        arguments.model(&limits, copies, parts.len(), |_| Ok(parts.to_vec()), |part| part)
+    }
+
+    #[test]
+    fn the_copies_of_all_loads_stay_within_one_limit() {
+        let (copies, bytes) = (ModelCopies::default(), [7_u8; 100]);
+        let parts = [(bytes.as_ptr(), 40), (bytes.as_ptr(), 20)];
+        let mut first = model(&copies, 100, &parts).unwrap();
+        assert_eq!(first.parts(), [&[7; 40][..], &[7; 20]]);
+        let error = model(&copies, 100, &[(bytes.as_ptr(), 41)]).unwrap_err();
+        let told = "load: the model has 41 bytes, and other loads copy 60; the limit is 100";
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Busy, told));
+        let second = model(&copies, 100, &[(bytes.as_ptr(), 40)]).unwrap();
+        // What was taken out still counts.
+        assert_eq!(first.take().len(), 2);
+        assert_eq!(model(&copies, 100, &[(bytes.as_ptr(), 1)]).unwrap_err().kind(), ErrorKind::Busy);
+        drop((first, second));
+        assert_eq!(model(&copies, 100, &[(bytes.as_ptr(), 101)]).unwrap_err().kind(), ErrorKind::TooLarge);
+        // One that fails in the middle counts no more.
+        assert!(model(&copies, 100, &[(bytes.as_ptr(), 50), (std::ptr::null(), 50)]).is_err());
+        assert_eq!(model(&copies, 100, &[(bytes.as_ptr(), 100)]).unwrap().parts().len(), 1);
     }
 }

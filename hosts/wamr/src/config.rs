@@ -11,6 +11,8 @@ use graphpool::nn::{EngineLimits, Error, Limits};
 pub(crate) struct Config {
     /// `GRAPHPOOL_MODELS`.
     pub(crate) models: Option<PathBuf>,
+    /// `GRAPHPOOL_WATCH`.
+    pub(crate) watch: bool,
     /// `GRAPHPOOL_THREADS`.
     pub(crate) threads: usize,
     /// `GRAPHPOOL_LOG`.
@@ -69,6 +71,7 @@ impl Config {
         }
         Ok(Self {
             models: variable("GRAPHPOOL_MODELS").map(PathBuf::from),
+            watch: number("GRAPHPOOL_WATCH")?.is_some_and(|watch| watch > 0),
             threads: number("GRAPHPOOL_THREADS")?.unwrap_or(1),
             log: number("GRAPHPOOL_LOG")?.is_some_and(|log| log > 0),
             guest,
@@ -111,8 +114,14 @@ mod tests {
 
     #[test]
     fn without_variables_all_is_as_the_engine_has_it() {
-        let defaults =
-            Config { models: None, threads: 1, log: false, guest: Limits::default(), engine: EngineLimits::default() };
+        let defaults = Config {
+            models: None,
+            watch: false,
+            threads: 1,
+            log: false,
+            guest: Limits::default(),
+            engine: EngineLimits::default(),
+        };
         assert_eq!(read(&[]), Ok(defaults));
         assert_eq!(read(&[("GRAPHPOOL_MODELS", ""), ("GRAPHPOOL_MAX_GRAPHS", "")]), read(&[]));
     }
@@ -130,8 +139,10 @@ mod tests {
             assert!(config.guest == Limits::default() && config.engine != EngineLimits::default(), "{name}");
             assert!(seen.insert(format!("{:?}", config.engine)), "{name}");
         }
-        let config = read(&[("GRAPHPOOL_MODELS", "/m"), ("GRAPHPOOL_THREADS", "2"), ("GRAPHPOOL_LOG", "1")]).unwrap();
-        assert_eq!((config.models, config.threads, config.log), (Some("/m".into()), 2, true));
+        let config = read(&[("GRAPHPOOL_MODELS", "/m"), ("GRAPHPOOL_THREADS", "2")]).unwrap();
+        assert_eq!((config.models, config.watch, config.threads, config.log), (Some("/m".into()), false, 2, false));
+        let config = read(&[("GRAPHPOOL_WATCH", "1"), ("GRAPHPOOL_LOG", "1")]).unwrap();
+        assert_eq!((config.models, config.watch, config.threads, config.log), (None, true, 1, true));
     }
 
     #[test]

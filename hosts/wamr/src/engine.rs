@@ -4,7 +4,7 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::{env, io};
+use std::{env, io, mem};
 
 use graphpool::nn::{Engine, Error, Target};
 use graphpool_candle::CandleBackend;
@@ -36,7 +36,12 @@ fn make() -> Result<Engine, Error> {
     };
     let engine = Engine::builder(backend).with_limits(config.guest).with_engine_limits(config.engine).build();
     if let Some(directory) = &config.models {
-        engine.register_directory(directory, Target::Cpu)?;
+        if config.watch {
+            // For as long as the process: it has no end of its own.
+            mem::forget(engine.watch_directory(directory, Target::Cpu)?);
+        } else {
+            engine.register_directory(directory, Target::Cpu)?;
+        }
     }
     // Relaxed: it orders nothing.
     LOG.store(config.log, Ordering::Relaxed);

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use graphpool::GuestHandle;
 use graphpool::backend::wire::Dialect;
 use graphpool::nn::{Error, Guest};
-use graphpool_ffi::{Arguments, Held, MOST, held, shield};
+use graphpool_ffi::{Arguments, Held, MOST, ModelCopies, held, shield};
 
 use crate::engine;
 use crate::layout::{Pair, Tensor};
 
 /// What a context of `init_backend` stands for.
-struct Context(Guest);
+struct Context {
+    guest: Guest,
+    copies: ModelCopies,
+}
 
 held! {
     Context, "context";
@@ -26,7 +29,7 @@ impl Context {
         arguments: &mut Arguments,
         read: impl FnOnce(&mut Arguments) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        read(arguments).map_err(|error| self.0.refuse(arguments.call(), error))
+        read(arguments).map_err(|error| self.guest.refuse(arguments.call(), error))
     }
 }
 
@@ -59,7 +62,7 @@ fn guest(arguments: &Arguments, context: *mut c_void) -> Result<Arc<Context>, Er
 pub unsafe extern "C" fn init_backend(context: *mut *mut c_void) -> Errno {
     let run = |arguments: &mut Arguments| {
         let out = arguments.out("context", context)?;
-        let number = Context(engine::engine()?.guest()).keep();
+        let number = Context { guest: engine::engine()?.guest(), copies: ModelCopies::default() }.keep();
         let full = || Error::busy(format!("init_backend: {MOST} contexts are open, the most that there can be"));
         out.write(ptr::without_provenance_mut(number.ok_or_else(full)? as usize));
         Ok(())
@@ -73,7 +76,7 @@ pub unsafe extern "C" fn init_backend(context: *mut *mut c_void) -> Errno {
 pub unsafe extern "C" fn deinit_backend(context: *mut c_void) -> Errno {
     let run = |arguments: &mut Arguments| match Context::take(context.addr() as u64) {
         Some(context) => {
-            context.0.close();
+            context.guest.close();
             Ok(())
         }
         None => Err(arguments.invalid("the backend's context is not open")),
@@ -93,19 +96,18 @@ pub unsafe extern "C" fn load(
 ) -> Errno {
     let run = |arguments: &mut Arguments| {
         let context = guest(arguments, context)?;
-        let Context(guest) = &*context;
+        let Context { guest, copies } = &*context;
         let out = arguments.out("graph", graph)?;
         let read = |arguments: &mut Arguments| {
             let (encoding, target) =
                 (arguments.encoding(Dialect::Wamr, encoding)?, arguments.target(Dialect::Wamr, target)?);
             let (builders, count) = arguments.read("builders", builders)?.parts();
             let read = |arguments: &mut Arguments| arguments.values("builders' array", builders, count);
-            let model = arguments.model(guest.limits(), count, read, |builder| builder.parts())?;
+            let model = arguments.model(guest.limits(), copies, count, read, |builder| builder.parts())?;
             Ok((model, encoding, target))
         };
         let (model, encoding, target) = context.read(arguments, read)?;
-        let parts: Vec<&[u8]> = model.iter().map(|part| &**part).collect();
-        out.write(guest.load(&parts, encoding, target)?.to_bits());
+        out.write(guest.load(&model.parts(), encoding, target)?.to_bits());
         Ok(())
     };
     // SAFETY: WAMR has checked that the pointers are of the host or inside the guest's memory.
@@ -123,9 +125,10 @@ pub unsafe extern "C" fn load_by_name(
     let run = |arguments: &mut Arguments| {
         let context = guest(arguments, context)?;
         let out = arguments.out("graph", graph)?;
-        let read = |arguments: &mut Arguments| arguments.name(context.0.limits(), name.cast(), name_length as usize);
+        let read =
+            |arguments: &mut Arguments| arguments.name(context.guest.limits(), name.cast(), name_length as usize);
         let name = context.read(arguments, read)?;
-        out.write(context.0.load_by_name(&name)?.to_bits());
+        out.write(context.guest.load_by_name(&name)?.to_bits());
         Ok(())
     };
     // SAFETY: as in `load`.
@@ -144,14 +147,14 @@ pub unsafe extern "C" fn load_by_name_with_config(
 ) -> Errno {
     let run = |arguments: &mut Arguments| {
         let context = guest(arguments, context)?;
-        let limits = context.0.limits();
+        let limits = context.guest.limits();
         let out = arguments.out("graph", graph)?;
         let read = |arguments: &mut Arguments| {
             let name = arguments.name(limits, name.cast(), name_length as usize)?;
             Ok((name, arguments.config(limits, config.cast(), config_length as usize)?))
         };
         let (name, config) = context.read(arguments, read)?;
-        out.write(context.0.load_by_name_with_config(&name, &config)?.to_bits());
+        out.write(context.guest.load_by_name_with_config(&name, &config)?.to_bits());
         Ok(())
     };
     // SAFETY: as in `load`.
@@ -164,7 +167,7 @@ pub unsafe extern "C" fn init_execution_context(context: *mut c_void, graph: u32
     let run = |arguments: &mut Arguments| {
         let context = guest(arguments, context)?;
         let out = arguments.out("execution context", execution)?;
-        out.write(context.0.init_execution_context(GuestHandle::from_bits(graph))?.to_bits());
+        out.write(context.guest.init_execution_context(GuestHandle::from_bits(graph))?.to_bits());
         Ok(())
     };
     // SAFETY: as in `load`.
@@ -176,7 +179,7 @@ pub unsafe extern "C" fn init_execution_context(context: *mut c_void, graph: u32
 pub unsafe extern "C" fn set_input(context: *mut c_void, execution: u32, index: u32, tensor: *const Tensor) -> Errno {
     let run = |arguments: &mut Arguments| {
         let context = guest(arguments, context)?;
-        let Context(guest) = &*context;
+        let Context { guest, .. } = &*context;
         let read = |arguments: &mut Arguments| {
             let tensor = arguments.read("tensor", tensor)?;
             let ty = arguments.tensor_type(Dialect::Wamr, tensor.ty.into())?;
@@ -193,7 +196,7 @@ pub unsafe extern "C" fn set_input(context: *mut c_void, execution: u32, index: 
 /// Computes the outputs.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn compute(context: *mut c_void, execution: u32) -> Errno {
-    let run = |arguments: &mut Arguments| guest(arguments, context)?.0.compute(GuestHandle::from_bits(execution));
+    let run = |arguments: &mut Arguments| guest(arguments, context)?.guest.compute(GuestHandle::from_bits(execution));
     // SAFETY: nothing is accessed.
     unsafe { call("compute", run) }
 }
@@ -213,7 +216,7 @@ pub unsafe extern "C" fn get_output(
         let Pair { buf, size } = arguments.read("output", output)?;
         let buffer = arguments.buffer("output's buffer", buf, size as usize)?;
         let out = arguments.out("length", length)?;
-        context.0.with_output(GuestHandle::from_bits(execution), index, |tensor| {
+        context.guest.with_output(GuestHandle::from_bits(execution), index, |tensor| {
             let bytes = tensor.data().len();
             let Ok(needed) = u32::try_from(bytes) else {
                 return Err(Error::too_large(format!("the output has {bytes} bytes, more than a length can be")));

@@ -1,13 +1,13 @@
 //! `cargo bench -p graphpool-wasmtime --bench calls`: what a host call of the core-module form costs above an empty
 //! one, how threads on one graph scale, and the memory of a hundred stores of one model.
 
+mod common;
+
 use std::hint::black_box;
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use common::{DIGITS, ROUNDS, Way, block_on, median};
 use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
 use graphpool::nn::{Encoding, Engine, Error, ModelSource, Target, TensorDescription, TensorType, TensorView};
 use graphpool_candle::CandleBackend;
@@ -57,8 +57,6 @@ const GUEST: &str = r#"(module
         (call $check (call $get_output
             (i32.load (i32.const 4)) (i32.const 0) (i32.const 8192) (i32.const 4096) (i32.const 8)))
         (br_if 0 (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))))"#;
-
-const ROUNDS: usize = 15;
 
 /// Rounds of calls: many and short, so that most end within a turn of the processor, whatever else runs.
 const SHORT_ROUNDS: usize = 301;
@@ -127,13 +125,6 @@ struct Opened {
     instance: Instance,
 }
 
-/// How the functions are added to the linker, and the memory found.
-#[derive(Clone, Copy, PartialEq)]
-enum Way {
-    Blocking,
-    Async,
-}
-
 struct Host {
     linker: Linker<WasiNnCtx>,
     module: Module,
@@ -186,28 +177,6 @@ impl Opened {
     }
 }
 
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Arc::new(Unpark(thread::current())).into();
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
 /// What was asked for, and whether it is so.
 fn verdict(goal: &str, holds: bool) {
     println!("    {goal}: {}", if holds { "holds" } else { "DOES NOT HOLD" });
@@ -256,8 +225,7 @@ fn calls() {
 
 fn threads() {
     println!("digits on one graph, inferences a second");
-    let digits = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/models/digits/digits.onnx");
-    let host = host(Engine::new(CandleBackend::new()), ModelSource::path(digits), Way::Blocking);
+    let host = host(Engine::new(CandleBackend::new()), ModelSource::path(DIGITS), Way::Blocking);
     let mut opened = [host.open(true), host.open(true)];
     let mut rates = [Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {

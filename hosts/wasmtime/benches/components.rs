@@ -1,12 +1,11 @@
 //! `cargo bench -p graphpool-wasmtime --bench components`: how long a component takes from a fresh store to the first
 //! result of the digits model, and for each later inference, in blocking and asynchronous stores.
 
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake};
-use std::thread::{self, Thread};
+mod common;
+
 use std::time::Instant;
 
+use common::{DIGITS, ROUNDS, Way, block_on, median};
 use graphpool::GuestHandle;
 use graphpool::nn::{Encoding, Engine, Guest, ModelSource, Target, Tensor};
 use graphpool_candle::CandleBackend;
@@ -67,20 +66,12 @@ world guest {
     export infer: func(times: u32);
 }";
 
-const ROUNDS: usize = 15;
 const STORES: u32 = 100;
 const INFERENCES: u32 = 2_000;
 
 struct Data {
     table: ResourceTable,
     nn: WasiNnCtx,
-}
-
-/// How the functions are added to the linker.
-#[derive(Clone, Copy)]
-enum Way {
-    Blocking,
-    Async,
 }
 
 struct Host {
@@ -148,23 +139,6 @@ impl Opened {
     }
 }
 
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Arc::new(Unpark(thread::current())).into();
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
-
 fn infer(guest: &Guest, context: GuestHandle, input: &Tensor) {
     assert_eq!(guest.infer(context, [("image", input)]).unwrap().len(), 1);
 }
@@ -183,15 +157,9 @@ fn time(count: u32, f: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64() * 1e6 / f64::from(count)
 }
 
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
 fn main() {
     let engine = Engine::new(CandleBackend::new());
-    let digits = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/models/digits/digits.onnx");
-    engine.register_model_now("digits", ModelSource::path(digits), Encoding::Onnx, Target::Cpu).unwrap();
+    engine.register_model_now("digits", ModelSource::path(DIGITS), Encoding::Onnx, Target::Cpu).unwrap();
     let hosts = [("blocking", Way::Blocking), ("async", Way::Async)]
         .map(|(name, way)| (name, Host::new(engine.clone(), way), [Vec::new(), Vec::new()]));
     let mut rows: Vec<_> = hosts.into_iter().map(|(name, host, times)| (name, host.open(), host, times)).collect();

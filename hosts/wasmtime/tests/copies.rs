@@ -7,34 +7,21 @@
 #[path = "witx/backend.rs"]
 #[allow(dead_code, reason = "one test uses a part of it")]
 mod backend;
+mod blocks;
 #[path = "witx/puppet.rs"]
 #[allow(dead_code, reason = "one test uses a part of it")]
 mod puppet;
 
-use std::alloc::System;
-
 use graphpool::nn::Engine;
 use graphpool_wasmtime::WasiNnCtx;
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use crate::backend::Words;
+use crate::blocks::{BYTES, blocks};
 use crate::puppet::{Mode, Puppet};
-
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const TENSOR: u32 = 0x100;
 const OUT: u32 = 0x200;
 const DATA: u32 = 0x1_0000;
-/// The bytes of the tensor.
-const BYTES: u32 = 1 << 20;
-
-/// The blocks of a tensor's size that `f` allocates. What else it allocates is a fraction of one.
-fn blocks(f: impl FnOnce()) -> usize {
-    let region = Region::new(ALLOCATOR);
-    f();
-    region.change().bytes_allocated / BYTES as usize
-}
 
 #[test]
 fn a_tensor_is_copied_once_each_way_and_in_a_shared_memory_once_more_on_the_way_in() {

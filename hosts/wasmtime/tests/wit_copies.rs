@@ -7,6 +7,7 @@
 #[path = "wit/backend.rs"]
 #[allow(dead_code, reason = "one test uses a part of it")]
 mod backend;
+mod blocks;
 #[path = "wit/puppet.rs"]
 #[allow(dead_code, reason = "one test uses a part of it")]
 mod puppet;
@@ -14,25 +15,9 @@ mod puppet;
 #[allow(dead_code, reason = "one test uses a part of it")]
 mod setup;
 
-use std::alloc::System;
-
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-
+use crate::blocks::{BYTES, blocks};
 use crate::puppet::{CPU, Mode, ONNX, ty};
 use crate::setup::each;
-
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-/// The bytes of the tensor, and of the model.
-const BYTES: u32 = 1 << 20;
-
-/// The blocks of a tensor's size that `f` allocates. What else it allocates is a fraction of one.
-fn blocks(f: impl FnOnce()) -> usize {
-    let region = Region::new(ALLOCATOR);
-    f();
-    region.change().bytes_allocated / BYTES as usize
-}
 
 #[test]
 fn a_tensor_is_copied_twice_on_its_way_in_and_at_most_twice_on_its_way_out() {

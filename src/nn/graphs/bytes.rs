@@ -6,8 +6,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 /// One part of a model for [`Guest::load_async`](crate::nn::Guest::load_async): bytes that the load owns, shares, or
-/// borrows for `'static`. Each `From` takes constant time and copies nothing, except that of a `Box`, which does not
-/// copy either.
+/// borrows for `'static`. Each `From` takes constant time and copies nothing, except that of a borrowed `Cow`, which is
+/// for bytes that live too short, such as those of a guest's memory: the load copies them once it has reserved them.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -41,6 +41,12 @@ impl Deref for ModelBytes {
     }
 }
 
+impl AsRef<[u8]> for ModelBytes {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 impl From<Vec<u8>> for ModelBytes {
     fn from(bytes: Vec<u8>) -> Self {
         Self(Bytes::Owned(bytes))
@@ -71,11 +77,11 @@ impl<const N: usize> From<&'static [u8; N]> for ModelBytes {
     }
 }
 
-impl From<Cow<'static, [u8]>> for ModelBytes {
-    fn from(bytes: Cow<'static, [u8]>) -> Self {
+impl From<Cow<'_, [u8]>> for ModelBytes {
+    fn from(bytes: Cow<'_, [u8]>) -> Self {
         match bytes {
             Cow::Owned(bytes) => bytes.into(),
-            Cow::Borrowed(bytes) => bytes.into(),
+            Cow::Borrowed(bytes) => bytes.to_vec().into(),
         }
     }
 }

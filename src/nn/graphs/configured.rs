@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::nn::graphs::build::BuildGraph;
 use crate::nn::graphs::flight::Failed;
 use crate::nn::graphs::graph::Graph;
+use crate::nn::graphs::resolved::Resolved;
 use crate::nn::graphs::store::{Key, Listed, Store};
 use crate::nn::{Encoding, Error, ErrorKind, ModelSource, Target};
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +18,8 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) struct Configured {
     graph: Arc<Graph>,
     _place: Place,
+    /// K2: the model that the resolver gave keeps its name, and with it this count, while the graph is in use.
+    _resolved: Option<Arc<Resolved>>,
     _listed: Listed<Self>,
 }
 
@@ -58,6 +61,7 @@ pub(crate) struct Configurable<'a> {
     pub(crate) generation: u64,
     pub(crate) encoding: Encoding,
     pub(crate) target: Target,
+    pub(crate) resolved: Option<&'a Arc<Resolved>>,
 }
 
 impl Configurations {
@@ -99,7 +103,7 @@ impl Configurations {
         engine: &impl BuildGraph,
         listed: Listed<Configured>,
     ) -> Result<Configured, Failed> {
-        let Configurable { source, encoding, target, .. } = *model;
+        let Configurable { source, encoding, target, resolved, .. } = *model;
         let bound = source.guest_configs();
         let place = Place::take(&self.count, bound).ok_or_else(|| {
             let used = self.count();
@@ -108,6 +112,6 @@ impl Configurations {
         })?;
         let graph = engine.build_from(source, Some(config), encoding, target);
         let graph = graph.map_err(|error| Failed::ForAll(error.into()))?;
-        Ok(Configured { graph, _place: place, _listed: listed })
+        Ok(Configured { graph, _place: place, _resolved: resolved.cloned(), _listed: listed })
     }
 }

@@ -6,6 +6,7 @@ use crate::nn::Error;
 use crate::nn::graphs::configured::Configured;
 use crate::nn::graphs::graph::Graph;
 use crate::nn::graphs::model::NamedModel;
+use crate::nn::graphs::resolved::Resolved;
 use crate::nn::limits::usage::{Charge, Hold, Reservation};
 use crate::sync::Arc;
 
@@ -53,6 +54,15 @@ impl LoadedGraph {
         match &self.named {
             Named::Configured(configured) => Some(StdArc::clone(configured)),
             Named::Graph(_) | Named::Model(_) => None,
+        }
+    }
+
+    /// For a context: keeps the name of a model that the resolver gave.
+    pub(crate) fn resolved(&self) -> Option<StdArc<Resolved>> {
+        match &self.named {
+            Named::Model(model) => model.resolved().cloned(),
+            // A configured graph has it.
+            Named::Graph(_) | Named::Configured(_) => None,
         }
     }
 

@@ -32,7 +32,7 @@ pub(crate) struct NamedModel {
     flight: SingleFlight<Arc<Version>>,
     configurations: Configurations,
     /// For a model that the host's resolver gave.
-    resolved: Option<Resolved>,
+    resolved: Option<StdArc<Resolved>>,
     /// N1: held during a build.
     building: Mutex<()>,
     /// The same lock as a resource for the detection of wait cycles.
@@ -91,10 +91,12 @@ impl NamedModel {
 
     /// The same model, as one that the host's resolver gave.
     pub(crate) fn with_resolved(self, resolved: Resolved) -> Self {
-        Self { resolved: Some(resolved), ..self }
+        Self { resolved: Some(StdArc::new(resolved)), ..self }
     }
 
-    pub(crate) fn resolved(&self) -> Option<&Resolved> {
+    /// What the model has if it came from the resolver. A context or a configured graph holds it, so that the model
+    /// keeps its name meanwhile.
+    pub(crate) fn resolved(&self) -> Option<&StdArc<Resolved>> {
         self.resolved.as_ref()
     }
 
@@ -161,8 +163,9 @@ impl NamedModel {
     }
 
     /// What a configured graph of that source is made from.
-    pub(crate) fn configurable_from<'a>(&self, source: &'a ModelSource, generation: u64) -> Configurable<'a> {
-        Configurable { source, generation, encoding: self.encoding, target: self.target }
+    pub(crate) fn configurable_from<'a>(&'a self, source: &'a ModelSource, generation: u64) -> Configurable<'a> {
+        let (encoding, target, resolved) = (self.encoding, self.target, self.resolved.as_ref());
+        Configurable { source, generation, encoding, target, resolved }
     }
 
     /// The number of graphs with a guest's configuration.

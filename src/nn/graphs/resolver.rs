@@ -3,8 +3,8 @@
 //! * V1: concurrent loads of one unknown name share one call of the resolver. No lock is held during the call, and
 //!   loads of other names do not wait for it.
 //! * V2: a name has one model. The resolver's answer for a name that was registered meanwhile is discarded.
-//! * V3: the models that came from the resolver never exceed the bound. A model counts until its name and its last
-//!   handle are gone. One more takes the place of one that no guest holds.
+//! * V3: the models that came from the resolver never exceed the bound. A model counts until its name, its last
+//!   handle and its last context are gone. One more takes the place of one that no guest holds.
 //! * V4: the kept models are those in the registry that came from the resolver, except during a removal. So a name that
 //!   is removed is not kept in memory, and each name can be evicted.
 //!
@@ -62,9 +62,11 @@ impl Kept {
             let mut later = self.models.range((Bound::Excluded(self.hand), Bound::Unbounded));
             let (id, model) = later.next().or_else(|| self.models.first_key_value())?;
             self.hand = *id;
-            // The registry and this list hold it.
-            let is_held = Arc::strong_count(model) > 2;
-            if !is_held && !model.resolved().is_some_and(Resolved::take_used) {
+            // The registry and this list hold the model, and a handle; a context and a configured graph hold what it has
+            // from the resolver, as the model itself does. V3 holds even if a count is read late: the place is theirs.
+            let is_held = Arc::strong_count(model) > 2
+                || model.resolved().is_some_and(|resolved| StdArc::strong_count(resolved) > 1);
+            if !is_held && !model.resolved().is_some_and(|resolved| resolved.take_used()) {
                 return self.models.remove(&self.hand);
             }
         }

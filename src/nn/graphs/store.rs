@@ -50,6 +50,8 @@ impl Key {
             field(&[u8::from(text.is_some())]);
             field(text.unwrap_or_default().as_bytes());
         }
+        // Their number, so that no part is taken for a file.
+        field(&(request.parts.len() as u64).to_le_bytes());
         request.parts.iter().for_each(|part| field(part));
         let mut left = limit as u64;
         for path in files {
@@ -282,6 +284,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_part_is_not_taken_for_a_further_file_of_the_same_bytes() {
+        let file = std::env::temp_dir().join(format!("graphpool-store-{}", std::process::id()));
+        std::fs::write(&file, b"more").unwrap();
+        let files = std::slice::from_ref(&file);
+        let parts: [&[u8]; 2] = [b"m", b"more"];
+        let [one, two] = [1, 2].map(|count| LoadRequest::new(&parts[..count], Encoding::Onnx, Target::Cpu));
+        let with_file = Key::of(&one, 0, files, usize::MAX).unwrap();
+        assert_ne!(with_file, key(&two));
+        assert_eq!(with_file, Key::of(&one, 0, files, usize::MAX).unwrap());
+        std::fs::remove_file(&file).unwrap();
     }
 
     #[test]

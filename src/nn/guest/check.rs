@@ -1,5 +1,6 @@
 //! Validation of a guest's tensors, names and configurations before a backend sees them.
 
+use std::collections::HashMap;
 use std::{fmt, mem};
 
 use crate::backend::Shape;
@@ -87,6 +88,9 @@ pub(crate) fn input(
     )))
 }
 
+/// The number of names of one call that are looked for one by one; for more, the names are hashed.
+const SEARCHES: usize = 16;
+
 /// Checks the inputs of one call, each with its index, as [`input`] does, and that each index occurs once.
 pub(crate) fn inputs<'a, I: Into<TensorId<'a>>, T: Into<TensorView<'a>>>(
     call: &str,
@@ -95,9 +99,24 @@ pub(crate) fn inputs<'a, I: Into<TensorId<'a>>, T: Into<TensorView<'a>>>(
     inputs: impl IntoIterator<Item = (I, T)>,
 ) -> Result<Vec<(usize, TensorView<'a>)>, Error> {
     let mut given = vec![false; descriptions.len()];
+    let (mut searches, mut names) = (0, HashMap::new());
     let check = |(id, tensor): (I, T)| {
-        let tensor = tensor.into();
-        let (index, description) = place(call, "input", id.into(), descriptions)?;
+        let (id, tensor) = (id.into(), tensor.into());
+        let known = match id {
+            TensorId::Index(_) => None,
+            TensorId::Name(name) => {
+                searches += 1;
+                // A guest may give as many names as its model has inputs.
+                if searches == SEARCHES {
+                    for (index, input) in (0_u32..).zip(descriptions) {
+                        // The first of that name.
+                        names.entry(&*input.name).or_insert(index);
+                    }
+                }
+                names.get(name).copied().map(TensorId::Index)
+            }
+        };
+        let (index, description) = place(call, "input", known.unwrap_or(id), descriptions)?;
         if mem::replace(&mut given[index], true) {
             return Err(Error::invalid_argument(format!("{call}: input {index} is given twice")));
         }
@@ -190,6 +209,24 @@ mod tests {
         for id in [TensorId::Index(3), TensorId::Index(u32::MAX), TensorId::Name(""), TensorId::Name("A")] {
             assert_eq!(place("c", "input", id, &inputs).unwrap_err().kind(), ErrorKind::InvalidArgument);
         }
+    }
+
+    #[test]
+    fn many_inputs_by_name_are_found_like_few() {
+        let names: Vec<String> = (0..100).map(|number| format!("n{}", number.min(90))).collect();
+        let descriptions: Vec<_> = names.iter().map(|name| description(name, None)).collect();
+        let tensor = TensorView::new(&[1], TensorType::U8, &[0]).unwrap();
+        let find = |names: &[String]| {
+            let given = names.iter().map(|name| (&**name, tensor));
+            let found = inputs("infer", &Limits::default(), &descriptions, given)?;
+            Ok::<_, Error>(found.into_iter().map(|(index, _)| index).collect::<Vec<_>>())
+        };
+        assert_eq!(find(&names[..91]), Ok((0..91).collect()));
+        // The first of several of one name, which is then given twice.
+        assert_eq!(find(&names).unwrap_err().message(), "infer: input 90 is given twice");
+        let unknown: Vec<_> = names[..50].iter().cloned().chain(["none".to_owned()]).collect();
+        let told = "infer: no input is named \"none\"; the graph has 100";
+        assert_eq!(find(&unknown).unwrap_err().message(), told);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! * D1: every handle that the guest was given was bound before its close, whose walk over the table finds it; after
 //!   the close nothing is bound.
-//! * D2: a context that was closed while a call was inside is cancelled by the close of the guest, whichever of the two
-//!   comes first.
+//! * D2: the close of the guest finds every context whose compute may run or begin: it is bound still, or among those
+//!   that leave.
 //!
 //! Both follow from one lock. Only calls that add or remove a handle take it; a call that resolves one does not.
 
@@ -12,6 +12,7 @@ use std::sync::{Arc as StdArc, PoisonError};
 
 use crate::nn::Error;
 use crate::nn::guest::context::Context;
+use crate::nn::guest::use_lock::Teardown;
 use crate::sync::{Mutex, MutexGuard};
 
 /// Whether a guest is closed, and the contexts that it no longer has but whose calls still run.
@@ -43,20 +44,27 @@ impl Closing {
         (!state.closed).then(bind)
     }
 
-    /// Records a context that was closed while a call was inside.
-    pub(crate) fn leave(&self, context: StdArc<Context>) {
+    /// Runs `unbind`, which shuts the context if it is bound, and records one that a call is inside of. After the close
+    /// nothing is unbound but by the close.
+    pub(crate) fn leave<T>(
+        &self,
+        context: &StdArc<Context>,
+        unbind: impl FnOnce() -> Option<(T, Teardown)>,
+    ) -> Option<(T, Teardown)> {
+        // D2: under the lock, so that a close finds the context before or after both.
         let mut state = self.lock();
         if state.closed {
-            // Without the lock, because the compute may end in this call.
-            drop(state);
-            context.cancel();
-            return;
+            return None;
         }
-        // Only if the list is full, so that each entry is visited a few times in all.
-        if state.leaving.len() == state.leaving.capacity() {
-            state.leaving.retain(|context| !context.is_gone());
+        let (handle, teardown) = unbind()?;
+        if teardown == Teardown::NotByCaller {
+            // Only if the list is full, so that each entry is visited a few times in all.
+            if state.leaving.len() == state.leaving.capacity() {
+                state.leaving.retain(|context| !context.is_gone());
+            }
+            state.leaving.push(StdArc::clone(context));
         }
-        state.leaving.push(context);
+        Some((handle, teardown))
     }
 
     /// The contexts whose calls still run, though the guest has closed them.

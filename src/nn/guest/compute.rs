@@ -59,7 +59,30 @@ pub(crate) struct Run<R> {
     /// For the work on other threads.
     caller: Caller,
     engine: StdArc<Inner>,
+    bill: Bill,
+}
+
+/// The time inside the backend, which is recorded once for a compute, however it ends.
+struct Bill {
     account: StdArc<Account>,
+    graph: u64,
+    /// `None` if the compute never entered the backend.
+    time: Option<Duration>,
+    ok: bool,
+}
+
+impl Bill {
+    fn record(&mut self) {
+        if let Some(time) = self.time.take() {
+            observe::computed(&self.account, self.graph, time, self.ok);
+        }
+    }
+}
+
+impl Drop for Bill {
+    fn drop(&mut self) {
+        self.record();
+    }
 }
 
 impl<R: Send + 'static> Run<R> {
@@ -79,9 +102,9 @@ impl<R: Send + 'static> Run<R> {
         };
         let count = Reservation::new(usage, |usage| &usage.computes, purpose.call, 1)?;
         let claimed = Claimed::new(context, handle, Some(&control.cancel))?;
-        let (engine, account) = (StdArc::clone(engine), StdArc::clone(account));
-        let (waiting, begun, caller) = (None, false, Caller::none());
-        Ok(Self { purpose, claimed, control, time, _count: count, waiting, begun, caller, engine, account })
+        let bill = Bill { account: StdArc::clone(account), graph: claimed.context().graph(), time: None, ok: false };
+        let (engine, waiting, begun, caller) = (StdArc::clone(engine), None, false, Caller::none());
+        Ok(Self { purpose, claimed, control, time, _count: count, waiting, begun, caller, engine, bill })
     }
 
     /// Sets the context's inputs to exactly these, each with its index.
@@ -105,7 +128,7 @@ impl<R: Send + 'static> Run<R> {
             end.complete(result);
             None
         });
-        let ticket = match admission.queue(self.account.id(), None, end) {
+        let ticket = match admission.queue(self.bill.account.id(), None, end) {
             Ok(ticket) => ticket,
             Err(full) => return Err(self.full(full)),
         };
@@ -146,18 +169,20 @@ impl<R: Send + 'static> Run<R> {
     fn enter_backend(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
         let earlier = deadline.map(|deadline| self.control.clone().with_deadline(deadline));
         let control = earlier.as_ref().unwrap_or(&self.control);
-        let (call, claimed) = (self.purpose.call, &mut self.claimed);
-        let (account, graph) = (&*self.account, claimed.context().graph());
+        let (call, claimed, bill) = (self.purpose.call, &mut self.claimed, &mut self.bill);
         let (result, time) = {
             let _scope = ComputeScope::enter(&self.engine.admission);
-            observe::compute(account, graph, || claimed.compute(call, |backend| backend.compute(control)))
+            observe::compute(&bill.account, bill.graph, || claimed.compute(call, |backend| backend.compute(control)))
         };
+        bill.time = Some(bill.time.unwrap_or_default() + time);
+        bill.ok = result.is_ok();
         self.claimed.context().pace().record(time, result.is_ok(), self.engine.inline_bound);
         result
     }
 
     /// Records how the backend has ended, and reads the result.
     fn conclude(mut self, result: Result<(), Error>) -> Result<R, Error> {
+        self.bill.record();
         let Purpose { call, read } = self.purpose;
         let counters = &self.engine.counters;
         let record_failure = |error: Error| {
@@ -232,8 +257,8 @@ impl<R: Send + 'static> Run<R> {
     }
 
     fn refused(&self, error: Error) -> Error {
-        let (counters, call, graph) = (&self.engine.counters, self.purpose.call, self.claimed.context().graph());
-        self.caller.run(|| observe::compute_refused(counters, call, &self.account, graph, error))
+        let (counters, call, bill) = (&self.engine.counters, self.purpose.call, &self.bill);
+        self.caller.run(|| observe::compute_refused(counters, call, &bill.account, bill.graph, error))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::backend::{BackendContext, CancelToken};
 use crate::nn::graphs::configured::Configured;
 use crate::nn::graphs::graph::{Graph, GraphUse};
 use crate::nn::graphs::pace::Pace;
+use crate::nn::graphs::resolved::Resolved;
 use crate::nn::guest::memory_charge::MemoryCharge;
 use crate::nn::guest::use_lock::{Refused, Teardown, UseLock};
 use crate::nn::limits::usage::{Hold, Reservation};
@@ -30,6 +31,7 @@ use crate::sync::{Mutex, MutexGuard};
 pub(crate) struct ContextResources {
     pub(crate) _graph: GraphUse,
     pub(crate) _configured: Option<StdArc<Configured>>,
+    pub(crate) _resolved: Option<StdArc<Resolved>>,
     pub(crate) _slot: Reservation,
     pub(crate) _engine_slot: Reservation,
     pub(crate) _bytes: Hold,
@@ -132,12 +134,17 @@ impl Context {
         cancel.inspect(CancelToken::cancel).is_some()
     }
 
-    /// Closes the context. The resources are released at once or, if a call is inside, when it leaves; returns `true`
-    /// in the second case. A compute that has not begun is cancelled.
-    pub(crate) fn close(&self) -> bool {
-        if self.use_lock.close() == Teardown::ByCaller {
-            self.tear_down();
-            return false;
+    /// Closes the context: no call enters it from now on, and no compute begins. The caller must
+    /// [`release`](Self::release) it then, with what this has returned.
+    pub(crate) fn shut(&self) -> Teardown {
+        self.use_lock.close()
+    }
+
+    /// Releases the resources of a context that was shut, at once or, if a call is inside, when it leaves. A compute that
+    /// has not begun is cancelled.
+    pub(crate) fn release(&self, teardown: Teardown) {
+        if teardown == Teardown::ByCaller {
+            return self.tear_down();
         }
         let waiting = {
             let state = self.lock();
@@ -147,13 +154,12 @@ impl Context {
         if let Some(cancel) = waiting {
             cancel.cancel();
         }
-        true
     }
 
     /// Closes the context, and cancels its compute even if it has begun.
     pub(crate) fn end(&self) {
         // X6: in this order, because a call that holds the claim already may only now become a compute that has begun.
-        self.close();
+        self.release(self.shut());
         self.cancel();
     }
 
@@ -312,7 +318,7 @@ impl<C: Deref<Target = Context>> Claimed<C> {
     ) -> Result<R, Error> {
         let BackendState { backend, taken, .. } = self.backend_state.as_ref().ok_or_else(poisoned)?;
         if *taken {
-            return Err(Error::invalid_argument("infer has returned the outputs of the last compute"));
+            return Err(Error::invalid_argument("infer has moved the outputs of the last compute out of the context"));
         }
         match shield(&self.context.counters, || backend.output(index)) {
             Ok(output) => read(output?),

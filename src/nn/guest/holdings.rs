@@ -113,6 +113,7 @@ impl GuestInner {
         let resources = ContextResources {
             _graph: graph.in_use(),
             _configured: loaded.configured(),
+            _resolved: loaded.resolved(),
             _slot: slot,
             _engine_slot: engine_slot,
             _bytes: bytes,
@@ -198,12 +199,15 @@ impl GuestInner {
         }
     }
 
-    pub(crate) fn remove_context(&self, handle: Handle<Entry<Context>>) {
-        if let Some(context) = remove(&self.engine.pools.contexts, handle)
-            && context.close()
-        {
-            self.closing.leave(context);
-        }
+    /// Takes the context from the guest and closes it; `None` if the guest has none of that handle.
+    pub(crate) fn drop_context(&self, handle: GuestHandle) -> Option<()> {
+        let context = self.find_context(handle)?;
+        let unbind = || Some((self.contexts.unbind(handle)?, context.shut()));
+        let (handle, teardown) = self.closing.leave(&context, unbind)?;
+        drop(remove(&self.engine.pools.contexts, handle));
+        context.release(teardown);
+        self.engine.entries_removed();
+        Some(())
     }
 
     /// Cancels every compute and asynchronous load, and returns their number.

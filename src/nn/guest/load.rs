@@ -15,8 +15,8 @@ use crate::nn::guest::check::{check_config, check_name};
 use crate::nn::guest::closing::closed;
 use crate::nn::guest::holdings::GuestInner;
 use crate::nn::guest::loading::{LoadState, Loaded, Task};
-use crate::nn::guest::plan::{Asked, Finished, FromBytes, FromConfig, FromName, Plan, Wanted};
-use crate::nn::inner::{no_parts, total_length};
+use crate::nn::guest::plan::{Asked, Finished, FromBytes, FromConfig, FromName, HASHED_AT_ONCE, Plan, Wanted};
+use crate::nn::inner::no_parts;
 use crate::nn::limits::usage::Reservation;
 use crate::nn::telemetry::observe;
 use crate::nn::telemetry::observe::Caller;
@@ -29,7 +29,8 @@ use crate::nn::{Encoding, Error, ErrorKind, Guest, Target};
 /// thread of the engine, and a load of a model that another load builds waits for it without a thread.
 impl Guest {
     /// As [`load`](Self::load), without blocking. The parts are `Vec<u8>`, `Arc<[u8]>`, `&'static [u8]` or what else
-    /// becomes a [`ModelBytes`], and are not copied. The load keeps them until it ends.
+    /// becomes a [`ModelBytes`], and are not copied; a `Cow` that borrows is, after its bytes are reserved. The load keeps
+    /// them until it ends.
     ///
     /// Whether the graph is in memory is decided by a hash of the bytes. Up to 64 KiB are hashed in this call, which
     /// takes some 50 µs; more than that on a thread of the engine, so that the load of a larger model is never complete
@@ -48,23 +49,29 @@ impl Guest {
     /// ```
     pub fn load_async(
         &self,
-        parts: impl IntoIterator<Item = impl Into<ModelBytes>>,
+        parts: impl IntoIterator<Item = impl Into<ModelBytes> + AsRef<[u8]>>,
         encoding: Encoding,
         target: Target,
     ) -> Load {
         let (call, inner) = ("load", &self.inner);
-        let parts: Vec<ModelBytes> = parts.into_iter().map(Into::into).collect();
+        let parts: Vec<_> = parts.into_iter().collect();
         self.start(call, observe::load_span(&inner.account), || {
             if parts.is_empty() {
                 return Err(no_parts());
             }
-            let (slot, given) = (inner.reserve_graph(call)?, total_length(&parts));
+            let given = parts.iter().map(|part| part.as_ref().len()).fold(0, usize::saturating_add);
+            let slot = inner.reserve_graph(call)?;
+            if given > HASHED_AT_ONCE {
+                // Such a load is not complete at once: refused before the bytes are copied if there are too many.
+                drop(Reservation::of(&inner.usage, |usage| &usage.loads, 1)?);
+            }
             let bytes = Reservation::new(&inner.usage, |usage| &usage.graph_bytes, call, given)?;
             let reserved = match inner.engine.reserve(|usage| &usage.graph_bytes, given) {
                 // The thread of the engine waits for models that are being released.
                 Err(error) if error.kind() == ErrorKind::Busy && inner.engine.reaper.is_behind() => None,
                 reserved => Some(reserved?),
             };
+            let parts = parts.into_iter().map(Into::into).collect();
             Ok((slot, bytes, FromBytes::new(parts, encoding, target, &inner.usage, reserved)))
         })
     }

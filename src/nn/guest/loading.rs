@@ -56,12 +56,35 @@ impl LoadState {
         StdArc::new(Self { call, outcome: Outcome::new(), cancel: CancelToken::default() })
     }
 
-    /// Ends the load with an error, even if it has a result that was not taken yet; `false` if it has ended before.
-    fn end(&self, error: Error) -> bool {
-        let had_ended = self.outcome.has_ended();
+    /// Cancels the load, unless it has ended; `false` in that case.
+    fn cancel(&self) -> bool {
+        if self.outcome.has_ended() {
+            return false;
+        }
+        self.outcome.complete(Err(cancelled()));
+        self.cancel.cancel();
+        true
+    }
+
+    /// Ends the load with an error, even if it has a result that was not taken yet.
+    fn fail(&self, error: Error) {
         self.outcome.fail(error);
         self.cancel.cancel();
-        !had_ended
+    }
+
+    /// Completes the load, unless it has ended. What waits for its cancellation holds the graph no longer.
+    fn complete(&self, result: Result<Loaded, Error>) {
+        self.outcome.complete(result);
+        self.cancel.forget_wakers();
+    }
+
+    /// Wakes the waker if the load is cancelled before it ends.
+    fn wake_on_cancel(&self, waker: Waker) {
+        self.cancel.wake_on_cancel(waker);
+        // The load may have ended meanwhile, on the thread of another load.
+        if self.outcome.has_ended() {
+            self.cancel.forget_wakers();
+        }
     }
 }
 
@@ -99,7 +122,7 @@ impl Loads {
     pub(crate) fn cancel(&self) -> usize {
         // A separate statement, so that the loads end without the lock.
         let loads = mem::take(&mut lock(&self.0).loads);
-        loads.iter().filter_map(Weak::upgrade).filter(|load| load.end(cancelled())).count()
+        loads.iter().filter_map(Weak::upgrade).filter(|load| load.cancel()).count()
     }
 
     /// Cancels every load, and refuses further ones.
@@ -110,7 +133,7 @@ impl Loads {
             mem::take(&mut listed.loads)
         };
         for load in loads.iter().filter_map(Weak::upgrade) {
-            load.end(closed(load.call));
+            load.fail(closed(load.call));
         }
     }
 }
@@ -150,7 +173,7 @@ struct Ending(StdArc<LoadState>);
 impl Drop for Ending {
     fn drop(&mut self) {
         // Has no effect on a result that is there.
-        self.0.outcome.complete(Err(cancelled()));
+        self.0.complete(Err(cancelled()));
     }
 }
 
@@ -208,7 +231,7 @@ impl<P: Plan> Task<P> {
         match engine.loading.queue(guest, None, Box::new(turn)) {
             Ok(ticket) => {
                 let admission = StdArc::downgrade(&engine.loading);
-                state.cancel.wake_on_cancel(Waker::from(StdArc::new(Withdraw { admission, ticket })));
+                state.wake_on_cancel(Waker::from(StdArc::new(Withdraw { admission, ticket })));
             }
             Err(full) => {
                 if let Some(task) = take(&parked) {
@@ -261,7 +284,7 @@ impl<P: Plan> Task<P> {
         match entry(resume) {
             Ok(Entered::Waits(place)) => {
                 let leave = Leave(Mutex::new(Some(place)));
-                state.cancel.wake_on_cancel(Waker::from(StdArc::new(leave)));
+                state.wake_on_cancel(Waker::from(StdArc::new(leave)));
             }
             entered => {
                 if let Some(task) = take(&parked) {
@@ -321,7 +344,7 @@ impl<P: Plan> Task<P> {
         };
         // Before the caller can start the next load.
         drop(counted);
-        ending.0.outcome.complete(result);
+        ending.0.complete(result);
     }
 
     /// Releases everything that the load holds, and completes its result.
@@ -329,7 +352,7 @@ impl<P: Plan> Task<P> {
         let state = StdArc::clone(&self.ending.0);
         let Self { lead, plan, slot, bytes, counted, ending, .. } = self;
         drop((lead, plan, slot, bytes, counted));
-        state.outcome.complete(result);
+        state.complete(result);
         drop(ending);
     }
 

@@ -245,11 +245,8 @@ impl Guest {
     pub fn drop_context(&self, context: GuestHandle) -> Result<(), Error> {
         let Self { inner } = self;
         let call = "drop_context";
-        let handle = inner.contexts.unbind(context).ok_or_else(|| inner.unknown_handle(call, "context", context));
-        let handle = inner.report(call, handle)?;
-        inner.remove_context(handle);
-        inner.engine.entries_removed();
-        Ok(())
+        let dropped = inner.drop_context(context).ok_or_else(|| inner.unknown_handle(call, "context", context));
+        inner.report(call, dropped)
     }
 
     fn read_output<R>(

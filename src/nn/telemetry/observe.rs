@@ -115,16 +115,20 @@ pub(crate) fn compute(
     graph: u64,
     compute: impl FnOnce() -> Result<(), Error>,
 ) -> (Result<(), Error>, Duration) {
-    let (id, label, start) = (guest.id(), guest.label(), Instant::now());
-    let span = tracing::trace_span!(target: TRACING_TARGET, "compute", guest = id, label, graph);
+    let start = Instant::now();
+    let span =
+        tracing::trace_span!(target: TRACING_TARGET, "compute", guest = guest.id(), label = guest.label(), graph);
     let _computing = Gauge::raise("graphpool_computing");
     let result = span.in_scope(compute);
-    let time = start.elapsed();
+    (result, start.elapsed())
+}
+
+/// Records a compute that has left the backend for the last time, after that time inside.
+pub(crate) fn computed(guest: &Account, graph: u64, time: Duration, ok: bool) {
     guest.computed(time);
     #[cfg(feature = "metrics")]
     metrics::histogram!("graphpool_compute_seconds").record(time.as_secs_f64());
-    tracing::trace!(target: TRACING_TARGET, guest = id, label, graph, ok = result.is_ok(), "computed");
-    (result, time)
+    tracing::trace!(target: TRACING_TARGET, guest = guest.id(), label = guest.label(), graph, ok, "computed");
 }
 
 /// Records a compute that was refused, or failed.
@@ -153,9 +157,9 @@ pub(crate) fn reloaded(name: &str, version: u64, graph: u64) {
 
 pub(crate) fn backend_changed(change: BackendChange, backend: &str) {
     match change {
-        BackendChange::Registered => tracing::info!(backend, "backend registered"),
-        BackendChange::Replaced => tracing::info!(backend, "backend replaced"),
-        BackendChange::Removed => tracing::info!(backend, "backend removed"),
+        BackendChange::Registered => tracing::info!(target: TRACING_TARGET, backend, "backend registered"),
+        BackendChange::Replaced => tracing::info!(target: TRACING_TARGET, backend, "backend replaced"),
+        BackendChange::Removed => tracing::info!(target: TRACING_TARGET, backend, "backend removed"),
     }
 }
 

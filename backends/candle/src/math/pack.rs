@@ -18,9 +18,9 @@
 
 #![expect(clippy::inline_always, reason = "a function that is not inlined is not compiled for wide vectors")]
 
-use std::sync::LazyLock;
-
 use pulp::{Arch, Simd, WithSimd};
+
+use crate::math::simd::lanes;
 
 /// The summands of a block: so many products are added in registers before the sums are added to memory.
 pub(crate) const KC: usize = 256;
@@ -33,23 +33,6 @@ const MR_WIDE: usize = 8;
 
 /// The rows of a block with narrower vectors: AVX2 has 16 vector registers.
 const MR_NARROW: usize = 4;
-
-/// Computes the lanes of the widest f32 vector of the processor.
-struct Lanes;
-
-impl WithSimd for Lanes {
-    type Output = usize;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> usize {
-        S::F32_LANES
-    }
-}
-
-fn lanes() -> usize {
-    static LANES: LazyLock<usize> = LazyLock::new(|| Arch::new().dispatch(Lanes));
-    *LANES
-}
 
 const fn rows_of(lanes: usize) -> usize {
     if lanes >= 16 { MR_WIDE } else { MR_NARROW }

@@ -32,10 +32,15 @@ impl WithSimd for Lanes {
     }
 }
 
+/// The lanes of the widest f32 vector of the processor.
+pub(super) fn lanes() -> usize {
+    static LANES: LazyLock<usize> = LazyLock::new(|| Arch::new().dispatch(Lanes));
+    *LANES
+}
+
 /// Whether the processor has vectors that these loops use. On others, code vectorized by the compiler is faster.
 fn has_vectors() -> bool {
-    static HAS_VECTORS: LazyLock<bool> = LazyLock::new(|| Arch::new().dispatch(Lanes) > 1);
-    *HAS_VECTORS
+    lanes() > 1
 }
 
 /// Whether [`product`] is faster than the `gemm` crate for m×k by k×n.

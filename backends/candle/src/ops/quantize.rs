@@ -167,7 +167,8 @@ fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(Error::invalid_argument("the zero points and the scales have different numbers of elements"));
         }
         if is_quantized_float(ty) {
-            return Ok(vec![encode(&quantize_to_float(&value, &scale, zero, &layout, cx)?, ty, rule, cx)?]);
+            let result = floats(&value, &scale, zero, &layout, cx, |x, scale, zero| x / scale + zero)?;
+            return Ok(vec![encode(&result, ty, rule, cx)?]);
         }
         let zeros = zero.map(|zero| convert(zero, ElementType::I32, cx)).transpose()?;
         let zeros = zeros.as_ref().map(Value::elements::<i32>).transpose()?;
@@ -190,38 +191,22 @@ fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// Elements divided by their scales, plus their zero points, before they are encoded in a float type.
-fn quantize_to_float(
+/// What `f` makes of each element, its scale and its zero point, as f32.
+fn floats(
     value: &Value,
     scale: &Value,
     zero: Option<Value>,
     layout: &ParameterLayout,
     cx: &ExecContext<'_>,
+    f: impl Fn(f32, f32, f32) -> f32,
 ) -> Result<Value, Error> {
     let zeros = zero.map(|zero| convert(zero, ElementType::F32, cx)).transpose()?;
     let zeros = zeros.as_ref().map(Value::elements::<f32>).transpose()?;
     let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
     cx.output::<f32>(value.dims())?.append(|out| {
         layout.visit(cx, |element, parameter| {
-            out.push(elements[element] / scales[parameter] + zeros.map_or(0.0, |zeros| zeros[parameter]));
-        })
-    })
-}
-
-/// Elements of a float type minus their zero points, times their scales.
-fn dequantize_float(
-    value: &Value,
-    scale: &Value,
-    zero: Option<Value>,
-    layout: &ParameterLayout,
-    cx: &ExecContext<'_>,
-) -> Result<Value, Error> {
-    let zeros = zero.map(|zero| convert(zero, ElementType::F32, cx)).transpose()?;
-    let zeros = zeros.as_ref().map(Value::elements::<f32>).transpose()?;
-    let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
-    cx.output::<f32>(value.dims())?.append(|out| {
-        layout.visit(cx, |element, parameter| {
-            out.push((elements[element] - zeros.map_or(0.0, |zeros| zeros[parameter])) * scales[parameter]);
+            let zero = zeros.map_or(0.0, |zeros| zeros[parameter]);
+            out.push(f(elements[element], scales[parameter], zero));
         })
     })
 }
@@ -247,7 +232,8 @@ fn dequantize(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         if float {
             let value = convert(value, ElementType::F32, cx)?;
-            return Ok(vec![convert(dequantize_float(&value, &scale, zero, &layout, cx)?, ty, cx)?]);
+            let result = floats(&value, &scale, zero, &layout, cx, |x, scale, zero| (x - zero) * scale)?;
+            return Ok(vec![convert(result, ty, cx)?]);
         }
         let zeros = zero.map(|zero| convert(zero, ElementType::I32, cx)).transpose()?;
         let zeros = zeros.as_ref().map(Value::elements::<i32>).transpose()?;

@@ -91,7 +91,8 @@ impl LoadBudget {
             return Err(Error::too_large(format!(
                 "the load has {} of at most {} bytes in use and needs {bytes} more",
                 self.used, self.limit
-            )));
+            ))
+            .by_limit());
         }
         self.used = used;
         Ok(())

@@ -88,6 +88,48 @@ static void infer(gp_guest *guest, uint32_t context, unsigned image, int is_own)
     atomic_fetch_add(&outputs, 1);
 }
 
+/* A load and an inference as jobs, which are waited for, or closed before they are done. */
+static void background(gp_guest *guest, uint32_t context, unsigned image, uint32_t *graph) {
+    gp_error error;
+    uint64_t job;
+    const gp_bytes part = {model, model_length};
+    gp_code code = image % 2 ? gp_load_start(guest, &part, 1, GP_ENCODING_ONNX, GP_TARGET_CPU, NULL, NULL, &job, &error)
+                             : gp_load_by_name_start(guest, "digits", 6, NULL, 0, NULL, NULL, &job, &error);
+    if (code == GP_CODE_OK) {
+        if (image % 3) {
+            code = gp_job_wait(job, GP_NO_LIMIT, &error);
+            code = code ? code : gp_job_graph(job, graph, &error);
+            require(code == GP_CODE_OK || may_be(code), "a load as a job", &error);
+        }
+        require(gp_job_close(job, &error) == GP_CODE_OK, "job_close", &error);
+    } else {
+        require(may_be(code), "load_start", &error);
+    }
+    float pixels[64], classes[10], wanted[10];
+    for (int i = 0; i < 64; i++) {
+        pixels[i] = images[image * 64 + i] / 16.0f;
+    }
+    const uint32_t sizes[] = {1, 1, 8, 8};
+    const gp_input input = {{sizes, 4, pixels, sizeof pixels, GP_TYPE_F32, 0}, 0, 0};
+    code = gp_infer_start(guest, context, &input, 1, 10000, NULL, NULL, &job, &error);
+    if (code != GP_CODE_OK) {
+        require(may_be(code), "infer_start", &error);
+        return;
+    }
+    size_t length = 0;
+    code = image % 5 ? gp_job_wait(job, GP_NO_LIMIT, &error) : GP_CODE_BUSY;
+    code = code ? code : gp_job_output(job, 0, classes, sizeof classes, &length, &error);
+    require(code == GP_CODE_OK || may_be(code), "an inference as a job", &error);
+    if (code == GP_CODE_OK) {
+        memcpy(wanted, expected + image * sizeof wanted, sizeof wanted);
+        for (int i = 0; i < 10; i++) {
+            require(length == sizeof classes && fabsf(classes[i] - wanted[i]) < 1e-4f, "another output of a job", NULL);
+        }
+        atomic_fetch_add(&outputs, 1);
+    }
+    require(gp_job_close(job, &error) == GP_CODE_OK, "job_close", &error);
+}
+
 static void *run(void *number) {
     unsigned state = 0x9E3779B9u * ((unsigned)(size_t)number + 1);
     /* A guest of its own, and numbers of guests that all threads share: one that is valid in one guest may name a context
@@ -102,7 +144,7 @@ static void *run(void *number) {
         uint32_t *graph = &graphs[next(&state) % SLOTS], *context = &contexts[next(&state) % SLOTS];
         unsigned image = next(&state) % IMAGES;
         gp_code code = GP_CODE_OK;
-        switch (next(&state) % 12) {
+        switch (next(&state) % 13) {
         case 0: {
             gp_bytes part = {model, model_length};
             code = gp_load(guest, &part, 1, GP_ENCODING_ONNX, GP_TARGET_CPU, graph, &error);
@@ -136,6 +178,9 @@ static void *run(void *number) {
         }
         case 8:
             infer(own, own_context, image, 1);
+            break;
+        case 9:
+            background(guest, *context, image, graph);
             break;
         default:
             infer(guest, *context, image, 0);

@@ -3,6 +3,8 @@
 //! The resources of graphs and contexts are the numbers of the guest's handles: the engine checks each as it does for
 //! core modules, and no table has to have room for them.
 
+use std::borrow::Cow;
+
 use graphpool::GuestHandle;
 use graphpool::nn::{self, Encoding, Guest, Target};
 #[cfg(feature = "async")]
@@ -140,7 +142,7 @@ pub(super) fn link_async<T: Send + 'static>(linker: &mut Linker<T>, get: Get<T>)
         Box::new(async move {
             let loaded = match Model::read(&mut store, get, arguments)? {
                 Ok(model) => {
-                    let parts: Vec<Vec<u8>> = model.parts(&store).map(<[u8]>::to_vec).collect();
+                    let parts = model.parts(&store).map(Cow::Borrowed);
                     model.guest.load_async(parts, model.encoding, model.target).instrument(span::call("load")).await
                 }
                 Err(error) => Err(error),

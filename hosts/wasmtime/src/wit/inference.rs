@@ -1,5 +1,7 @@
 //! The interface `inference`: a compute with named inputs and outputs.
 
+use std::collections::HashSet;
+
 use graphpool::GuestHandle;
 use graphpool::nn::{self, Guest, TensorDescription, TensorId, TensorView};
 #[cfg(feature = "async")]
@@ -27,6 +29,9 @@ type Arguments = (Resource<GraphExecutionContext>, Vec<NamedTensor>);
 /// The inputs of a compute, out of the table.
 struct Inputs(Vec<(String, nn::TensorType, Content)>);
 
+/// The number of inputs whose names are looked for one by one.
+const SEARCHES: usize = 16;
+
 impl Inputs {
     /// Each input as the engine takes it, for a graph with these inputs. A name that none of them has, and that is a
     /// number, is the input's index: guests that were written for other hosts use both.
@@ -36,12 +41,19 @@ impl Inputs {
             // Before each is looked up: a guest may give as many as it has handles.
             return Err(nn::Error::invalid_argument(format!("{given} inputs are given; the graph has {count}")));
         }
+        // For many, so that not each is compared with every name.
+        let names: Option<HashSet<&str>> =
+            (given > SEARCHES).then(|| graph.iter().map(|input| input.name.as_str()).collect());
+        let is_name = |name: &str| match &names {
+            Some(names) => names.contains(name),
+            None => graph.iter().any(|input| input.name == name),
+        };
         let mut views = Vec::with_capacity(given);
         for (position, (name, ty, content)) in self.0.iter().enumerate() {
             let view = TensorView::new(&content.dimensions, *ty, &content.data)
                 .map_err(|error| nn::Error::new(error.kind(), format!("tensor {position}: {}", error.message())))?;
             let id = match name.parse() {
-                Ok(index) if graph.iter().all(|input| input.name != *name) => TensorId::Index(index),
+                Ok(index) if !is_name(name) => TensorId::Index(index),
                 _ => TensorId::Name(name),
             };
             views.push((id, view));

@@ -49,8 +49,7 @@ impl<'a> Model<'a> {
     /// Begins to load a copy of the parts. Those of a shared memory are copies already.
     #[cfg(feature = "async")]
     pub(super) fn load_async(self, guest: &Guest) -> (Load, Place) {
-        let parts = self.parts.into_iter().map(Cow::into_owned);
-        (guest.load_async(parts, self.encoding, self.target), self.graph)
+        (guest.load_async(self.parts, self.encoding, self.target), self.graph)
     }
 }
 

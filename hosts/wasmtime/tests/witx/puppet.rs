@@ -1,11 +1,12 @@
 //! A module that does what the test says: it exports every function of the host, and its memory is the test's to write.
 
-use std::fmt::Write as _;
-use std::pin::pin;
-use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll, Wake};
-use std::thread::{self, Thread};
+#[path = "executor.rs"]
+mod executor;
 
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+pub use executor::block_on;
 use graphpool_wasmtime::{WasiNnCtx, witx};
 use wasmtime::{Config, Engine, Extern, Instance, Linker, Memory, Module, SharedMemory, Store, Val};
 use wiggle::{GuestMemory, GuestPtr};
@@ -189,22 +190,4 @@ pub fn linker(engine: &Engine, mode: Mode) -> Linker<WasiNnCtx> {
     }
     .unwrap();
     linker
-}
-
-/// Runs a future on this thread, as an executor of the simplest kind.
-pub fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Arc::new(Unpark(thread::current())).into();
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
 }

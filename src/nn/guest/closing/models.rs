@@ -140,6 +140,25 @@ fn a_close_against_the_drop_of_a_context_that_computes_with_3_preemptions() {
     });
 }
 
+/// D2: the close of a guest against the drop of a context whose compute has claimed it and waits for its turn. None
+/// begins after the close has returned.
+#[test]
+fn a_close_against_the_drop_of_a_context_whose_compute_waits() {
+    explore("a close against the drop of a context whose compute waits", || {
+        let (engine, guest, _) = guest();
+        let context = guest.init_execution_context(load(&guest).unwrap()).unwrap();
+        let cancel = CancelToken::default();
+        let claimed = Claimed::new(guest.inner.context("", context).unwrap(), context, Some(&cancel)).unwrap();
+        let other = guest.clone();
+        let other = thread::spawn(move || drop(other.drop_context(context)));
+        guest.close();
+        assert!(!claimed.begin() || cancel.is_cancelled(), "a compute begins after the close");
+        other.join().unwrap();
+        drop(claimed);
+        assert_eq!(engine.stats().contexts, 0);
+    });
+}
+
 /// D1: a context that is opened, and computes, against the close of its guest.
 #[test]
 fn a_close_against_a_context_that_is_opened_with_3_preemptions() {

@@ -5,7 +5,10 @@
 //!   cancel.
 //! * M4: a polled compute keeps its thread for little more than [`OVERRUN`] times the bound, if its backend watches its
 //!   deadline. Then it starts again on a thread of the engine, with the same inputs.
+//! * M5: the future completes however the compute ends, also if a panic outside of the backend cuts it off, such as one
+//!   of the host's subscriber for events.
 
+use std::mem;
 use std::sync::{Arc as StdArc, Weak};
 use std::task::{Wake, Waker};
 use std::time::Instant;
@@ -37,6 +40,12 @@ impl<R: Send + 'static> Run<R> {
     }
 
     fn start_deferred(self, outcome: &StdArc<Outcome<R>>, begin: Begin) {
+        let guard = CutOff(outcome, self.purpose.call);
+        self.begin_deferred(outcome, begin);
+        mem::forget(guard);
+    }
+
+    fn begin_deferred(self, outcome: &StdArc<Outcome<R>>, begin: Begin) {
         let permit = match begin {
             Begin::Cancelled => return outcome.complete(Err(self.withdrawn(Withdrawn::Cancelled))),
             // Another compute may have been slow meanwhile.
@@ -79,7 +88,7 @@ impl<R: Send + 'static> Run<R> {
             return outcome.complete(Err(error));
         }
         self.waiting = Some(Waiting::start());
-        let (guest, deadline, cancel) = (self.account.id(), self.control.deadline, self.control.cancel.clone());
+        let (guest, deadline, cancel) = (self.bill.account.id(), self.control.deadline, self.control.cancel.clone());
         // If the queue is full, the compute comes back here with the error.
         let run = StdArc::new(Mutex::new(Some((self, thread))));
         let (its, end) = (StdArc::clone(&run), StdArc::clone(outcome));
@@ -88,7 +97,7 @@ impl<R: Send + 'static> Run<R> {
             let run = lock(&its).take();
             match (run, turn) {
                 (Some((run, thread)), Ok(permit)) => run.compute_on_worker(thread, permit, &end),
-                (Some((run, _)), Err(why)) => end.complete(Err(run.withdrawn(why))),
+                (Some((run, _)), Err(why)) => run.end(&end, |run| Err(run.withdrawn(why))),
                 (None, turn) => return turn.ok(),
             }
             None
@@ -106,12 +115,30 @@ impl<R: Send + 'static> Run<R> {
 
     fn compute_on_worker(self, thread: Reserved, permit: Permit, outcome: &StdArc<Outcome<R>>) {
         let engine = StdArc::clone(&self.engine);
-        let (end, caller) = (StdArc::clone(outcome), self.caller.clone());
-        engine.workers.run(thread, Box::new(move || end.complete(caller.run(|| self.compute(permit)))));
+        let end = StdArc::clone(outcome);
+        let compute = |run: Self| run.caller.clone().run(|| run.compute(permit));
+        engine.workers.run(thread, Box::new(move || self.end(&end, compute)));
+    }
+
+    /// Completes the future with the result of `f`.
+    fn end(self, outcome: &Outcome<R>, f: impl FnOnce(Self) -> Result<R, Error>) {
+        let guard = CutOff(outcome, self.purpose.call);
+        outcome.complete(f(self));
+        mem::forget(guard);
     }
 
     fn no_thread(&self) -> Error {
         self.refused(Error::busy(format!("{}: the system refused to start a thread", self.purpose.call)))
+    }
+}
+
+/// M5: dropped by a panic alone.
+struct CutOff<'a, R>(&'a Outcome<R>, &'static str);
+
+impl<R> Drop for CutOff<'_, R> {
+    fn drop(&mut self) {
+        let Self(outcome, call) = self;
+        outcome.complete(Err(Error::runtime_error(format!("{call}: cut off by a panic outside of the backend"))));
     }
 }
 

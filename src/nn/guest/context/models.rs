@@ -66,7 +66,7 @@ fn a_compute_that_begins_against_the_end_of_its_context() {
         let (context, given_back) = (Arc::new(context()), Arc::new(AtomicBool::new(false)));
         let (its, flag) = (Arc::clone(&context), Arc::clone(&given_back));
         let other = thread::spawn(move || {
-            its.close();
+            its.release(its.shut());
             flag.store(true, Ordering::Release);
         });
         let cancel = CancelToken::default();
@@ -98,7 +98,7 @@ fn the_end_of_a_context_against_a_compute_that_comes_to_wait() {
     explore("the end of a context against a compute that comes to wait", || {
         let context = Arc::new(context());
         let its = Arc::clone(&context);
-        let other = thread::spawn(move || its.close());
+        let other = thread::spawn(move || its.release(its.shut()));
         let cancel = CancelToken::default();
         let claimed = Claimed::new(Arc::clone(&context), GuestHandle::from_bits(0), Some(&cancel));
         other.join().unwrap();

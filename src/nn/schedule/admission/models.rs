@@ -23,6 +23,13 @@ impl Gate {
         Arc::new(Self { admission: Admission::new(bound, queue_bound), inside, ends })
     }
 
+    /// A gate for one compute at a time, and the permit that is out.
+    fn taken(queue_bound: usize) -> (Arc<Self>, Permit) {
+        let gate = Self::new(1, queue_bound);
+        let permit = gate.admission.enter().unwrap();
+        (gate, permit)
+    }
+
     /// Queues a compute of the first guest.
     fn queue(self: &Arc<Self>, deadline: Option<Instant>) -> Result<(Ticket, Arc<Turn>), Full> {
         self.queue_for(1, deadline)
@@ -44,6 +51,18 @@ impl Gate {
         assert!(self.inside.fetch_add(1, Ordering::Relaxed) < self.admission.bound);
         self.inside.fetch_sub(1, Ordering::Relaxed);
         drop(permit);
+    }
+
+    /// Passes with the permit that the turn gets.
+    fn pass_at(&self, turn: &Turn) {
+        self.pass(turn.wait(None).unwrap().unwrap());
+    }
+
+    /// Passes if the turn gets a permit.
+    fn pass_if_admitted(&self, turn: &Turn) {
+        if let Ok(permit) = turn.wait(None).unwrap() {
+            self.pass(permit);
+        }
     }
 
     /// A blocking compute: admitted at once, or when its turn comes.
@@ -98,11 +117,10 @@ fn three_calls_where_two_may_run_with_3_preemptions() {
 #[test]
 fn leaving_against_queueing() {
     explore("leaving against queueing", || {
-        let gate = Gate::new(1, 1);
-        let permit = gate.admission.enter().unwrap();
+        let (gate, permit) = Gate::taken(1);
         let other = thread::spawn(move || drop(permit));
         let (_, turn) = gate.queue(None).unwrap();
-        gate.pass(turn.wait(None).unwrap().unwrap());
+        gate.pass_at(&turn);
         other.join().unwrap();
         gate.assert_ended(1);
     });
@@ -112,14 +130,11 @@ fn leaving_against_queueing() {
 #[test]
 fn leaving_against_withdrawing() {
     explore("leaving against withdrawing", || {
-        let gate = Gate::new(1, 1);
-        let permit = gate.admission.enter().unwrap();
+        let (gate, permit) = Gate::taken(1);
         let (ticket, turn) = gate.queue(None).unwrap();
         let other = thread::spawn(move || drop(permit));
         gate.admission.withdraw(ticket, Withdrawn::Cancelled);
-        if let Ok(permit) = turn.wait(None).unwrap() {
-            gate.pass(permit);
-        }
+        gate.pass_if_admitted(&turn);
         other.join().unwrap();
         gate.assert_ended(1);
     });
@@ -131,14 +146,11 @@ fn leaving_against_withdrawing() {
 fn leaving_against_withdrawing_and_a_deadline() {
     explore("leaving against withdrawing and a deadline", || {
         let _threads = Threads::new();
-        let gate = Gate::new(1, 1);
-        let permit = gate.admission.enter().unwrap();
+        let (gate, permit) = Gate::taken(1);
         let (ticket, turn) = gate.queue(Some(Instant::now())).unwrap();
         let other = thread::spawn(move || drop(permit));
         gate.admission.withdraw(ticket, Withdrawn::Cancelled);
-        if let Ok(permit) = turn.wait(None).unwrap() {
-            gate.pass(permit);
-        }
+        gate.pass_if_admitted(&turn);
         other.join().unwrap();
         gate.assert_ended(1);
         gate.admission.close();
@@ -149,8 +161,7 @@ fn leaving_against_withdrawing_and_a_deadline() {
 #[test]
 fn queueing_against_queueing_for_the_last_place() {
     explore("queueing against queueing for the last place", || {
-        let gate = Gate::new(1, 1);
-        let permit = gate.admission.enter().unwrap();
+        let (gate, permit) = Gate::taken(1);
         let other = Arc::clone(&gate);
         let other = thread::spawn(move || other.queue(None).ok());
         let mine = gate.queue(None).ok();
@@ -158,7 +169,7 @@ fn queueing_against_queueing_for_the_last_place() {
         assert!(mine.is_some() != theirs.is_some());
         drop(permit);
         let (_, turn) = mine.or(theirs).unwrap();
-        gate.pass(turn.wait(None).unwrap().unwrap());
+        gate.pass_at(&turn);
         gate.assert_ended(1);
     });
 }
@@ -172,7 +183,7 @@ fn leaving_against_leaving() {
         let (_, first) = gate.queue(None).unwrap();
         let other = thread::spawn(move || drop(one));
         drop(two);
-        gate.pass(first.wait(None).unwrap().unwrap());
+        gate.pass_at(&first);
         other.join().unwrap();
         gate.assert_ended(1);
     });
@@ -191,7 +202,7 @@ fn two_that_give_back_at_once_where_three_wait() {
         other.join().unwrap();
         assert_eq!(gate.admission.load(), (2, 1));
         drop(permits);
-        gate.pass(turns[1].wait(None).unwrap().unwrap());
+        gate.pass_at(&turns[1]);
         gate.assert_ended(3);
     });
 }
@@ -202,16 +213,15 @@ fn leaving_against_making_room() {
     let seen = Arc::new([StdAtomicUsize::new(0), StdAtomicUsize::new(0)]);
     let counts = Arc::clone(&seen);
     explore("leaving against making room", move || {
-        let gate = Gate::new(1, 2);
-        let permit = gate.admission.enter().unwrap();
+        let (gate, permit) = Gate::taken(2);
         let own = [(); 2].map(|()| gate.queue(None).unwrap().1);
         let other = Arc::clone(&gate);
         let other = thread::spawn(move || {
             let (_, turn) = other.queue_for(2, None).unwrap();
-            other.pass(turn.wait(None).unwrap().unwrap());
+            other.pass_at(&turn);
         });
         drop(permit);
-        gate.pass(own[0].wait(None).unwrap().unwrap());
+        gate.pass_at(&own[0]);
         let displaced = match own[1].wait(None).unwrap() {
             Ok(permit) => {
                 gate.pass(permit);
@@ -233,14 +243,13 @@ fn leaving_against_making_room() {
 fn an_earlier_deadline_against_the_timer() {
     explore("an earlier deadline against the timer", || {
         let _threads = Threads::new();
-        let gate = Gate::new(1, 2);
-        let permit = gate.admission.enter().unwrap();
+        let (gate, permit) = Gate::taken(2);
         let far = Instant::now() + Duration::from_hours(1);
         let (_, last) = gate.queue(Some(far)).unwrap();
         let (_, late) = gate.queue(Some(Instant::now())).unwrap();
         assert_eq!(late.wait(None).unwrap().err(), Some(Withdrawn::Late));
         drop(permit);
-        gate.pass(last.wait(None).unwrap().unwrap());
+        gate.pass_at(&last);
         gate.assert_ended(2);
         gate.admission.close();
     });
@@ -251,17 +260,14 @@ fn an_earlier_deadline_against_the_timer() {
 fn a_second_deadline_against_the_timer_and_leaving_with_3_preemptions() {
     explore_bounded("a second deadline against the timer and leaving", 3, || {
         let _threads = Threads::new();
-        let gate = Gate::new(1, 2);
-        let permit = gate.admission.enter().unwrap();
+        let (gate, permit) = Gate::taken(2);
         for _ in 0..2 {
             let (_, late) = gate.queue(Some(Instant::now())).unwrap();
             assert_eq!(late.wait(None).unwrap().err(), Some(Withdrawn::Late));
         }
         let (_, last) = gate.queue(Some(Instant::now())).unwrap();
         drop(permit);
-        if let Ok(permit) = last.wait(None).unwrap() {
-            gate.pass(permit);
-        }
+        gate.pass_if_admitted(&last);
         gate.assert_ended(3);
         gate.admission.close();
     });

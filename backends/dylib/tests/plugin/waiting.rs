@@ -1,8 +1,4 @@
 //! How long calls wait for a library that is busy, and what ends their wait.
-#![cfg(target_os = "linux")]
-
-#[path = "plugin/mod.rs"]
-mod plugin;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +6,8 @@ use std::time::{Duration, Instant};
 use graphpool::GuestHandle;
 use graphpool::nn::{Encoding, Engine, ErrorKind, Guest, Target, Tensor};
 use graphpool_dylib::Serialized;
-use plugin::{Gate, Plugin, eventually, floats, model, settings};
+
+use crate::library::{Gate, Plugin, eventually, floats, model, settings};
 
 /// Much longer than what ends the waits in these tests.
 const LONG: Duration = Duration::from_secs(4);
