@@ -15,7 +15,7 @@ use crate::settings::DylibSettings;
 ///
 /// The library is opened once, by the first call that needs it: calls that come meanwhile wait for that, and get its
 /// error if it fails. The next call tries again. The library stays mapped as long as the backend, a graph or a context
-/// lives.
+/// lives, or for good if [that is declared](DylibSettings::with_kept_mapped).
 pub struct DylibBackend {
     path: PathBuf,
     /// The name of the file, for messages.
@@ -27,6 +27,7 @@ pub struct DylibBackend {
 
 /// * O1: at most one thread opens the library at a time.
 /// * O2: a call gets the result of an attempt that has ended after the call began.
+/// * O3: each attempt ends, also by a panic.
 enum State {
     Closed,
     Opening(Arc<Attempt>),
@@ -44,11 +45,26 @@ impl DylibBackend {
     ///
     /// # Safety
     ///
-    /// The file must be a library with WAMR's backend interface whose functions keep to it: a function with one of the
-    /// nine names has that function's type, reads and writes only where its arguments allow, and may be called as
-    /// [`Serialized`](crate::Serialized) is declared. It reads an input's dimensions and data only in `set_input` and
-    /// in `compute` of the same execution context. Its initialisers and finalisers may run on any thread. No C++
-    /// exception leaves its functions. The same holds for whatever file is at `path` when it is opened.
+    /// The file must be a library with WAMR's backend interface that keeps to it:
+    ///
+    /// * A function with one of the nine names has that function's type, reads and writes only where its arguments
+    ///   allow, and may be called from any thread, as [`Serialized`](crate::Serialized) is declared. No C++ exception
+    ///   leaves it.
+    /// * The library reads the bytes of a model at the latest in `deinit_backend` of the context that has loaded it,
+    ///   or, without `deinit_backend`, in the last call on that context.
+    /// * It reads the dimensions and data of an input only in the `set_input` that gives them, and in `compute` of the
+    ///   same execution context. It keeps no pointer to an input that it refuses, and none to an output's buffer.
+    /// * Its initialisers and finalisers, and those of the libraries that it brings, may run on any thread.
+    /// * Once the last context has ended, nothing of it runs and nothing will call it: no thread of its own, no
+    ///   destructor of a thread's values (`pthread_key_create`), no signal handler, no callback that it has registered
+    ///   elsewhere. It is unmapped then. This is not asked of a library that [stays
+    ///   mapped](DylibSettings::with_kept_mapped), except that one which lacks a function is unmapped when its
+    ///   initialisers have run.
+    /// * All backends that share a mapping ([`Mapping::InPlace`](crate::Mapping::InPlace)) declare the same
+    ///   [`Serialized`](crate::Serialized), if one of them declares
+    ///   [`Serialized::Library`](crate::Serialized::Library).
+    ///
+    /// The same holds for whatever file is at `path` when it is opened.
     #[must_use]
     pub unsafe fn new(path: impl Into<PathBuf>, settings: DylibSettings) -> Self {
         let path = path.into();
@@ -82,6 +98,12 @@ impl DylibBackend {
 
     /// The library; opens it if it is closed.
     fn library(&self) -> Result<Arc<Library>, Error> {
+        // SAFETY: the contract of `new`.
+        self.library_by(|| unsafe { Library::open(&self.path, &self.file, &self.settings) })
+    }
+
+    /// The library; calls `open` if it is closed.
+    fn library_by(&self, open: impl FnOnce() -> Result<Library, Error>) -> Result<Arc<Library>, Error> {
         let attempt = {
             let mut state = lock(&self.state);
             match &*state {
@@ -98,13 +120,27 @@ impl DylibBackend {
                 }
             }
         };
-        // SAFETY: the contract of `new`.
-        let result = unsafe { Library::open(&self.path, &self.file, &self.settings) }.map(Arc::new);
-        let next = result.as_ref().map_or(State::Closed, |library| State::Open(Arc::clone(library)));
-        let opening = mem::replace(&mut *lock(&self.state), next);
+        // O3.
+        let panicked = Err(Error::runtime_error(format!("the library {} cannot be opened: a panic", self.file)));
+        let mut opening = Opening { backend: self, attempt, result: panicked };
+        opening.result = open().map(Arc::new);
+        opening.result.clone()
+    }
+}
+
+/// The attempt of the thread that opens the library. The drop ends it with the result.
+struct Opening<'a> {
+    backend: &'a DylibBackend,
+    attempt: Arc<Attempt>,
+    result: Result<Arc<Library>, Error>,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        let next = self.result.as_ref().map_or(State::Closed, |library| State::Open(Arc::clone(library)));
+        let opening = mem::replace(&mut *lock(&self.backend.state), next);
         drop(opening);
-        attempt.end(&result);
-        result
+        self.attempt.end(&self.result);
     }
 }
 
@@ -159,7 +195,42 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn a_panic_while_the_library_opens_ends_the_attempt() {
+        // SAFETY: nothing is opened.
+        let backend = Arc::new(unsafe { DylibBackend::new("/nowhere", DylibSettings::new([])) });
+        let (begun, waits) = mpsc::channel();
+        let opener = thread::spawn({
+            let backend = Arc::clone(&backend);
+            move || {
+                let open = || {
+                    begun.send(()).unwrap();
+                    thread::sleep(Duration::from_millis(50));
+                    panic!("expected by the test")
+                };
+                catch_unwind(AssertUnwindSafe(|| backend.library_by(open).map(drop))).is_err()
+            }
+        });
+        waits.recv().unwrap();
+        // One call that waits for the attempt, and one that comes after it.
+        let (end, ended) = mpsc::channel();
+        thread::spawn(move || {
+            for _ in 0..2 {
+                end.send(backend.library_by(|| Err(Error::busy("tried again"))).map(drop)).unwrap();
+            }
+        });
+        let results = [(); 2].map(|()| ended.recv_timeout(Duration::from_secs(10)).expect("a call that ends"));
+        let messages = results.map(|result| result.unwrap_err().message().to_owned());
+        assert_eq!(messages, ["the library nowhere cannot be opened: a panic", "tried again"]);
+        assert!(opener.join().unwrap());
+    }
 
     #[test]
     fn a_backend_is_named_after_its_file() {

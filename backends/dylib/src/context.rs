@@ -1,6 +1,7 @@
 //! A context: a guest's inputs and outputs, and the library's execution context.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::sync::Arc;
 
 use graphpool::backend::{BackendContext, ComputeControl, Error, ErrorKind, Tensor, TensorView};
@@ -8,17 +9,20 @@ use graphpool::backend::{BackendContext, ComputeControl, Error, ErrorKind, Tenso
 use crate::loaded::Loaded;
 use crate::output::{self, Output};
 use crate::session::Session;
+use crate::turn::Patience;
 
 /// A context of a graph.
 ///
-/// * D1: the session is used only as long as each tensor that it was given is in `inputs`, or another has taken its
-///   place in the session.
-/// * D2: no compute runs in a session that has an input which the guest has cleared, or whose library has broken the
-///   rules: then a new session gets the guest's inputs first.
+/// * D1: the index of each tensor that the session was given and has is in `inputs`, with the tensor, or in `stale`, if
+///   the guest has cleared it: then the tensor is freed, and the library may have pointers to it.
+/// * D2: no compute runs in a session that has a stale input, or whose library has broken the rules: then a new session
+///   gets the guest's inputs first.
 pub(crate) struct DylibContext {
     /// Dropped before `inputs`.
     session: Session,
-    inputs: BTreeMap<u32, Input>,
+    inputs: BTreeMap<u32, Tensor>,
+    /// D1: cleared by the guest. The library cannot clear them.
+    stale: BTreeSet<u32>,
     outputs: Option<Vec<Tensor>>,
     /// The bytes of each output of the last compute, as the first guess at the next one's.
     sizes: Vec<usize>,
@@ -27,61 +31,58 @@ pub(crate) struct DylibContext {
     graph: Arc<Loaded>,
 }
 
-struct Input {
-    tensor: Tensor,
-    /// The guest has cleared it. The library cannot clear it, and may still have the pointers.
-    cleared: bool,
-}
-
 impl DylibContext {
     pub(crate) fn new(graph: Arc<Loaded>) -> Result<Self, Error> {
-        let session = graph.open_session()?;
-        Ok(Self { session, inputs: BTreeMap::new(), outputs: None, sizes: Vec::new(), broken: false, graph })
+        let session = graph.open_session(&Patience::new(graph.settings.max_wait, None))?;
+        let (inputs, stale) = (BTreeMap::new(), BTreeSet::new());
+        Ok(Self { session, inputs, stale, outputs: None, sizes: Vec::new(), broken: false, graph })
     }
 
     /// D2: replaces the session with a new one that has the guest's inputs.
-    fn restart(&mut self) -> Result<(), Error> {
-        let session = self.graph.open_session()?;
+    fn restart(&mut self, patience: &Patience<'_>) -> Result<(), Error> {
+        let session = self.graph.open_session(patience)?;
         {
-            let turn = session.turn(&self.graph.settings, None)?;
-            for (index, input) in self.inputs.iter().filter(|(_, input)| !input.cleared) {
-                // SAFETY: D1, for the new session.
-                unsafe { session.set_input(*index, &input.tensor, &turn) }?;
+            let turn = session.turn(patience)?;
+            for (index, tensor) in &self.inputs {
+                patience.check()?;
+                // SAFETY: D1 and D2, for the new session.
+                unsafe { session.set_input(*index, tensor, &turn) }?;
             }
         }
         self.session = session;
-        self.inputs.retain(|_, input| !input.cleared);
+        self.stale.clear();
         self.broken = false;
         Ok(())
     }
 
     fn bytes_of_inputs(&self) -> usize {
-        self.inputs.values().filter(|input| !input.cleared).map(|input| input.tensor.data().len()).sum()
+        self.inputs.values().map(|tensor| tensor.data().len()).sum()
     }
 }
 
 impl BackendContext for DylibContext {
     fn set_input(&mut self, index: usize, tensor: TensorView<'_>) -> Result<(), Error> {
+        let patience = Patience::new(self.graph.settings.max_wait, None);
         if self.broken {
-            self.restart()?;
+            self.restart(&patience)?;
         }
         let index = u32::try_from(index).map_err(|_| Error::invalid_argument(format!("there is no input {index}")))?;
         let tensor = tensor.to_owned();
         {
-            let turn = self.session.turn(&self.graph.settings, None)?;
-            // SAFETY: D1: on success it is put into `inputs`. The interface's rules are that a library that refuses an
-            // input keeps no pointer to it.
+            let turn = self.session.turn(&patience)?;
+            // SAFETY: D1 and D2: on success it is put into `inputs`. The interface's rules are that a library that
+            // refuses an input keeps no pointer to it.
             unsafe { self.session.set_input(index, &tensor, &turn) }?;
         }
-        self.inputs.insert(index, Input { tensor, cleared: false });
+        self.inputs.insert(index, tensor);
+        self.stale.remove(&index);
         Ok(())
     }
 
     /// The interface cannot clear an input. A compute in which the guest has set the same inputs anew uses the session
-    /// that has the old ones; another compute needs a new session. Until then the tensors stay in memory, as the
-    /// library may have pointers to them.
+    /// that has the old ones; another compute needs a new session.
     fn clear_inputs(&mut self) {
-        self.inputs.values_mut().for_each(|input| input.cleared = true);
+        self.stale.extend(mem::take(&mut self.inputs).into_keys());
     }
 
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
@@ -91,12 +92,12 @@ impl BackendContext for DylibContext {
             let limit = control.memory_limit;
             return Err(Error::too_large(format!("the inputs have {used} bytes; the compute may take {limit}")));
         };
-        if self.broken || self.inputs.values().any(|input| input.cleared) {
-            self.restart()?;
+        let patience = Patience::new(self.graph.settings.max_wait, Some(control));
+        if self.broken || !self.stale.is_empty() {
+            self.restart(&patience)?;
         }
         let settings = &self.graph.settings;
-        let turn = self.session.turn(settings, Some(control))?;
-        control.check()?;
+        let turn = self.session.turn(&patience)?;
         self.session.compute(&turn)?;
         let mut outputs = Vec::new();
         for (index, described) in settings.outputs.iter().enumerate() {
@@ -135,7 +136,7 @@ impl BackendContext for DylibContext {
         self.output(index)?;
         let taken = self.outputs.as_mut().and_then(|outputs| outputs.get_mut(index)).map(|output| {
             let empty = Tensor::from_slice::<u8>([0], &[])?;
-            Ok(std::mem::replace(output, empty))
+            Ok(mem::replace(output, empty))
         });
         taken.unwrap_or_else(|| Err(Error::invalid_argument("nothing was computed yet")))
     }

@@ -5,12 +5,12 @@ use std::ptr;
 use std::sync::Arc;
 
 use graphpool::backend::wire::Dialect;
-use graphpool::backend::{ComputeControl, Error, LoadRequest};
+use graphpool::backend::{Error, LoadRequest};
 
 use crate::abi::{self, Bytes, Parts};
 use crate::library::Library;
 use crate::settings::{DylibSettings, Serialized};
-use crate::turn::{Held, Turn};
+use crate::turn::{Held, Patience, Turn};
 
 /// A model as the library gets it.
 pub(crate) struct Model {
@@ -43,6 +43,12 @@ impl Model {
         Ok(Self { source, config: request.config.map(str::to_owned), encoding, target })
     }
 
+    /// The bytes that the model of a request will have.
+    pub(crate) fn bytes_of(request: &LoadRequest<'_>) -> usize {
+        let bytes = request.parts.iter().fold(0_usize, |bytes, part| bytes.saturating_add(part.len()));
+        if request.name.is_some() { 0 } else { bytes }
+    }
+
     /// The bytes of its parts.
     pub(crate) fn bytes(&self) -> usize {
         match &self.source {
@@ -60,6 +66,7 @@ pub(crate) struct Instance {
     /// Opaque; only the library follows it.
     context: *mut c_void,
     graph: u32,
+    model: Arc<Model>,
     serialized: Serialized,
     /// Held by each call where only this context is serialized.
     turn: Turn,
@@ -73,11 +80,16 @@ unsafe impl Sync for Instance {}
 
 impl Instance {
     /// Calls `init_backend`, and loads the model.
-    pub(crate) fn start(library: &Arc<Library>, model: &Model, settings: &DylibSettings) -> Result<Self, Error> {
+    pub(crate) fn start(
+        library: &Arc<Library>,
+        model: &Arc<Model>,
+        settings: &DylibSettings,
+        patience: &Patience<'_>,
+    ) -> Result<Self, Error> {
         let of_library = || match settings.serialized {
-            Serialized::Library => library.turn.wait(settings.max_wait, None).map(Some),
+            Serialized::Library => library.turn.wait(patience).map(Some),
             // No other thread knows the context yet.
-            Serialized::Context => Ok(None),
+            Serialized::Context => patience.check().map(|()| None),
         };
         let mut context = ptr::null_mut();
         {
@@ -88,17 +100,18 @@ impl Instance {
         }
         let (library, serialized) = (Arc::clone(library), settings.serialized);
         // L2: from here on the drop ends the context, also if the load fails.
-        let mut instance = Self { library, context, graph: 0, serialized, turn: Turn::new() };
+        let turn = Turn::new("uses this context of the library, which takes one at a time");
+        let mut instance = Self { library, context, graph: 0, model: Arc::clone(model), serialized, turn };
         instance.graph = {
             let _turn = of_library()?;
-            instance.load(model)?
+            instance.load()?
         };
         Ok(instance)
     }
 
     /// The caller has the turn.
-    fn load(&self, model: &Model) -> Result<u32, Error> {
-        let (functions, name, mut graph) = (&self.library.functions, &self.library.name, 0);
+    fn load(&self) -> Result<u32, Error> {
+        let (functions, name, model, mut graph) = (&self.library.functions, &self.library.name, &self.model, 0);
         let missing = |function: &str| Error::unsupported(format!("the library {name} has no function {function}"));
         let length = |bytes: usize| {
             u32::try_from(bytes)
@@ -146,15 +159,12 @@ impl Instance {
     }
 
     /// The turn for calls on this context.
-    pub(crate) fn turn(&self, settings: &DylibSettings, control: Option<&ComputeControl>) -> Result<Held<'_>, Error> {
-        self.its_turn().wait(settings.max_wait, control)
-    }
-
-    fn its_turn(&self) -> &Turn {
-        match self.serialized {
+    pub(crate) fn turn(&self, patience: &Patience<'_>) -> Result<Held<'_>, Error> {
+        let turn = match self.serialized {
             Serialized::Context => &self.turn,
             Serialized::Library => &self.library.turn,
-        }
+        };
+        turn.wait(patience)
     }
 
     pub(crate) fn library(&self) -> &Library {
@@ -172,8 +182,9 @@ impl Instance {
 
     /// # Safety
     ///
-    /// What `tensor` points to must live and stay in place until another tensor is set at `index` or the instance ends,
-    /// because there are libraries that keep the pointer until they compute.
+    /// What `tensor` points to must live and stay in place in each later [`compute`](Self::compute) of the execution
+    /// context, until another tensor is set at `index`: there are libraries that keep the pointers, and read them
+    /// there.
     pub(crate) unsafe fn set_input(
         &self,
         context: u32,
@@ -206,7 +217,8 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        let end = End { library: Arc::clone(&self.library), context: self.context };
+        let (library, model) = (Arc::clone(&self.library), Arc::clone(&self.model));
+        let end = End { library, context: self.context, _model: model };
         match self.serialized {
             // The last reference: no call is in the context.
             Serialized::Context => end.deinit(),
@@ -219,6 +231,8 @@ impl Drop for Instance {
 struct End {
     library: Arc<Library>,
     context: *mut c_void,
+    /// The library may read the bytes of its model until the context has ended.
+    _model: Arc<Model>,
 }
 
 // SAFETY: as for `Instance`.

@@ -33,7 +33,12 @@
 //! replaced, or overwritten, while the library is in use, and a library that is opened again is a new one beside the
 //! old. The backend, each graph and each context keep it mapped. It is unmapped when the last of them is gone, unless
 //! the C library keeps it: musl never unmaps a library, and glibc keeps one that is linked with `-z nodelete`, has
-//! unique symbols (C++), or has destructors of thread-locals that wait for a thread's end.
+//! unique symbols (most in C++), or has destructors of thread-locals that wait for a thread's end. Such a library is
+//! never taken for one that is opened later, but each copy takes its memory until the process ends: also one that lacks
+//! a function, at each load that tries it. [`DylibBackend::open`] finds that out before guests load.
+//!
+//! A library that leaves threads, destructors of threads' values or callbacks behind must not be unmapped: the host
+//! declares [that it stays mapped](DylibSettings::with_kept_mapped).
 //!
 //! # Graphs and contexts
 //!
@@ -52,7 +57,8 @@
 //!
 //! The interface has no function that clears an input. If a guest computes without an input that it has cleared
 //! ([`infer`](graphpool::nn::Guest::infer) clears those that it does not set), the context continues in a new
-//! `init_backend` context. Libraries may keep pointers to the inputs, so cleared ones stay in memory until then.
+//! `init_backend` context, with one more load of the model inside of that compute. Cleared inputs are freed at once.
+//! The library may still have pointers to them, and is not asked to compute as long as it has.
 //!
 //! # What the host declares
 //!
@@ -72,10 +78,23 @@
 //! than their buffers, and writes up to 64 bytes past a buffer. After the last two the context continues in a new
 //! `init_backend` context. An exception in C++ that leaves a function ends the process.
 //!
-//! A compute cannot be interrupted. Its deadline and its cancellation are looked at before it begins and when it has
-//! ended. Under [`Serialized::Library`] a call waits for others for a [bounded time](DylibSettings::with_max_wait), and
-//! the end of a context never waits: `deinit_backend` is then called by the thread that uses the library, when it has
-//! done.
+//! A library's function cannot be interrupted, and nothing bounds how long it takes. The deadline and the cancellation
+//! of a compute are looked at before each function that is called for it, and at its end.
+//!
+//! # Waits
+//!
+//! Calls wait for each other where one `init_backend` context is [shared](DylibSettings::with_contexts_per_load), and
+//! under [`Serialized::Library`] in the whole library. Each waits for at most
+//! [`max_wait`](DylibSettings::with_max_wait), 10 seconds by default, and then fails with `Busy`.
+//!
+//! A compute that waits has been admitted by the engine, and holds one of its
+//! [`max_computing`](graphpool::nn::EngineLimits::max_computing) places until it has its turn. So a guest with a slow
+//! model and enough contexts can hold every place, and delay the computes of other backends by `max_wait`, and again
+//! when these have taken their turns. The other calls wait on the thread that makes them. An asynchronous host that
+//! cannot have that takes a short `max_wait`, an engine of its own for the library, or opens contexts and sets inputs
+//! on other threads.
+//!
+//! The end of a context never waits: `deinit_backend` is called by the thread that uses the library, when it has done.
 #![cfg(unix)]
 
 mod abi;

@@ -1,8 +1,10 @@
-//! An open library: its functions, and its file for as long as it is mapped.
+//! An open library: its functions, and the private copy of its file.
 
 use std::error::Error as _;
 use std::fs::File;
+use std::mem;
 use std::path::Path;
+use std::sync::Arc;
 
 use graphpool::backend::Error;
 use libloading::os::unix::{Library as Mapped, RTLD_LOCAL, RTLD_NOW};
@@ -14,7 +16,8 @@ use crate::abi::{
 use crate::settings::{DylibSettings, Mapping};
 use crate::turn::Turn;
 
-/// An open library. It is unmapped with the last reference, which every graph and every context holds.
+/// An open library. It is unmapped with the last reference, which every graph and every context holds, unless it is to
+/// stay mapped.
 ///
 /// * L1: the functions are called only while this value lives.
 /// * L2: each `init_backend` that succeeded is followed by one `deinit_backend`, before the value is dropped.
@@ -23,10 +26,10 @@ pub(crate) struct Library {
     /// The name for messages.
     pub(crate) name: String,
     /// Held by each call where the whole library is serialized.
-    pub(crate) turn: Turn,
-    /// Dropped before the file.
-    _mapped: Mapped,
-    _file: Option<File>,
+    pub(crate) turn: Arc<Turn>,
+    /// The mapping, and then the file of a private copy: as long as it is open, debuggers and backtraces find it by the
+    /// library's path. `None` if the library stays mapped for good.
+    _mapped: Option<(Mapped, Option<File>)>,
 }
 
 /// The functions of a library.
@@ -63,7 +66,12 @@ impl Library {
             Error::runtime_error(format!("the library {name} cannot be opened: {why}"))
         })?;
         let functions = Functions::of(&mapped, name, settings.needs_deinit)?;
-        Ok(Self { functions, name: name.to_owned(), turn: Turn::new(), _mapped: mapped, _file: file })
+        let turn = Turn::of_library(functions.init_backend as *const () as usize);
+        let mut mapped = Some((mapped, file));
+        if settings.kept_mapped {
+            mem::forget(mapped.take());
+        }
+        Ok(Self { functions, name: name.to_owned(), turn, _mapped: mapped })
     }
 }
 
@@ -102,8 +110,11 @@ impl Functions {
 
 /// A copy of the file in memory: its path, and the open file.
 ///
-/// The loader tells libraries apart by path and by inode. The copy's inode is its own. Its path has the number of the
-/// open file, which no other file gets while this one is open: so it must stay open as long as the library is mapped.
+/// * L3: no two copies have the same path.
+///
+/// The loader tells libraries apart by path and by inode, and the path comes first. A library may stay mapped after its
+/// last close, and its path stays with it: the number of its file, which is closed by then, is not enough. The inode of
+/// a copy is its own as long as the copy is mapped.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn private_copy(path: &Path, name: &str) -> Result<(std::path::PathBuf, Option<File>), Error> {
     use std::os::fd::AsRawFd as _;
@@ -117,10 +128,41 @@ fn private_copy(path: &Path, name: &str) -> Result<(std::path::PathBuf, Option<F
     let copy = memfd::MemfdOptions::new().close_on_exec(true).create(name).map_err(|error| failed(&error))?;
     let mut copy = copy.into_file();
     std::io::copy(&mut file, &mut copy).map_err(|error| failed(&error))?;
-    Ok((format!("/proc/self/fd/{}", copy.as_raw_fd()).into(), Some(copy)))
+    let path = path_of_copy(copy.as_raw_fd());
+    Ok((path.into(), Some(copy)))
+}
+
+/// A path of an open file that was never given before (L3). The system skips `/` and `./` between the last two names of
+/// the path: these are the binary digits of a number that counts the paths.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn path_of_copy(file: std::os::fd::RawFd) -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static COPIES: AtomicU64 = AtomicU64::new(1);
+    // Relaxed: each gets another number, and nothing else is told by it.
+    let number = COPIES.fetch_add(1, Ordering::Relaxed);
+    let digits = format!("{number:b}").replace('0', "/").replace('1', "./");
+    format!("/proc/self/fd/{digits}{file}")
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn private_copy(path: &Path, _name: &str) -> Result<(std::path::PathBuf, Option<File>), Error> {
     Ok((path.to_owned(), None))
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::os::fd::AsRawFd as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_has_another_path_each_time() {
+        let file = memfd::MemfdOptions::new().create("x").unwrap().into_file();
+        file.set_len(77).unwrap();
+        let paths: BTreeSet<String> = (0..1000).map(|_| path_of_copy(file.as_raw_fd())).collect();
+        assert_eq!(paths.len(), 1000);
+        assert!(paths.iter().all(|path| std::fs::metadata(path).unwrap().len() == 77));
+    }
 }

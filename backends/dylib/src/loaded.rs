@@ -1,6 +1,6 @@
 //! A loaded model: the loads of the library from which execution contexts are opened.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use graphpool::backend::{Error, LoadRequest};
 
@@ -8,12 +8,15 @@ use crate::instance::{Instance, Model};
 use crate::library::Library;
 use crate::session::Session;
 use crate::settings::DylibSettings;
+use crate::turn::{Patience, Turn};
 
 /// A model, which a graph and its contexts share.
 pub(crate) struct Loaded {
+    /// Locked only to take a load, or to put one there.
     current: Mutex<Current>,
-    /// Dropped after `current`, as there may be libraries that go on using the bytes that they have loaded.
-    model: Model,
+    /// Held while the library loads the model again, where the contexts that wait for it share the load.
+    reload: Turn,
+    model: Arc<Model>,
     library: Arc<Library>,
     pub(crate) settings: Arc<DylibSettings>,
 }
@@ -31,22 +34,25 @@ impl Loaded {
         settings: &Arc<DylibSettings>,
         request: &LoadRequest<'_>,
     ) -> Result<Self, Error> {
-        let model = Model::of(request, &library.name)?;
-        let needed = model.bytes().saturating_mul(2);
+        // Before the model is copied.
+        let needed = Model::bytes_of(request).saturating_mul(2);
         if needed > request.memory_limit {
             let limit = request.memory_limit;
             let why = format!("{} counts {needed} bytes for the model; the limit is {limit}", library.name);
             return Err(Error::too_large(why));
         }
+        let model = Arc::new(Model::of(request, &library.name)?);
         // Loaded now, so that a bad model is refused here; the first context uses it.
-        let instance = Arc::new(Instance::start(&library, &model, settings)?);
+        let patience = Patience::new(settings.max_wait, None);
+        let instance = Arc::new(Instance::start(&library, &model, settings, &patience)?);
         let current = Mutex::new(Current { instance: Some(instance), opened: 0 });
-        Ok(Self { library, settings: Arc::clone(settings), model, current })
+        let reload = Turn::new("loads the model for new contexts");
+        Ok(Self { current, reload, model, library, settings: Arc::clone(settings) })
     }
 
     /// A new execution context.
-    pub(crate) fn open_session(&self) -> Result<Session, Error> {
-        Session::open(self.instance()?, &self.settings)
+    pub(crate) fn open_session(&self, patience: &Patience<'_>) -> Result<Session, Error> {
+        Session::open(self.instance(patience)?, patience)
     }
 
     /// The bytes that one context counts for the load that it has, or shares.
@@ -54,32 +60,46 @@ impl Loaded {
         self.model.bytes().div_ceil(self.settings.contexts_per_load as usize)
     }
 
-    fn instance(&self) -> Result<Arc<Instance>, Error> {
-        let start = || Instance::start(&self.library, &self.model, &self.settings).map(Arc::new);
-        let lock = || self.current.lock().unwrap_or_else(PoisonError::into_inner);
+    /// A load with room for one more execution context.
+    fn instance(&self, patience: &Patience<'_>) -> Result<Arc<Instance>, Error> {
+        let start = || Instance::start(&self.library, &self.model, &self.settings, patience).map(Arc::new);
         let most = self.settings.contexts_per_load;
+        // In a statement of its own, as everywhere, so that the lock is not held during a load.
+        let ready = self.current().take(most);
+        if let Some(instance) = ready {
+            return Ok(instance);
+        }
         if most == 1 {
-            let ready = lock().instance.take();
-            return ready.map_or_else(start, Ok);
+            return start();
         }
-        // Held during a load, so that the contexts that wait for it share it.
-        let mut current = lock();
-        let instance = if let Some(instance) = current.instance.take() {
-            instance
-        } else {
-            let instance = start()?;
-            current.opened = 0;
-            instance
-        };
-        current.opened += 1;
-        if current.opened < most {
-            current.instance = Some(Arc::clone(&instance));
+        let _reload = self.reload.wait(patience)?;
+        let ready = self.current().take(most);
+        if let Some(instance) = ready {
+            return Ok(instance);
         }
+        let instance = start()?;
+        *self.current() = Current { instance: Some(Arc::clone(&instance)), opened: 1 };
         Ok(instance)
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The copy that the graph keeps, and one load of it.
     pub(crate) fn memory(&self) -> usize {
         self.model.bytes().saturating_mul(2)
+    }
+}
+
+impl Current {
+    /// The load, for one more of at most that many execution contexts.
+    fn take(&mut self, most: u32) -> Option<Arc<Instance>> {
+        let instance = self.instance.take()?;
+        self.opened += 1;
+        if self.opened < most {
+            self.instance = Some(Arc::clone(&instance));
+        }
+        Some(instance)
     }
 }

@@ -26,10 +26,13 @@ pub(crate) enum Output {
 /// Reads the output at `index`: `expected` bytes if it is as long as the last time, and at most `room`.
 pub(crate) fn read(session: &Session, index: u32, expected: usize, room: usize, turn: &Held<'_>) -> Output {
     let name = session.library();
-    let room = room.min(u32::MAX as usize);
+    // One byte more than an output may have: then an output of all the room is told from one that is longer and was
+    // cut.
+    let room = room.min(u32::MAX as usize - 1);
+    let most = room + 1;
     let mut capacity = if expected == 0 { FIRST_BUFFER } else { expected.saturating_add(1) };
     loop {
-        capacity = capacity.min(room);
+        capacity = capacity.min(most);
         // Zeros, so that an output with fewer bytes than the library claims shows nothing of other guests.
         let mut buffer = vec![0; capacity + GUARD];
         buffer[capacity..].fill(GUARD_BYTE);
@@ -41,24 +44,24 @@ pub(crate) fn read(session: &Session, index: u32, expected: usize, room: usize, 
         }
         // A full buffer may hold the start of a longer output: there are libraries that cut it.
         let short = errno == abi::TOO_LARGE || errno == abi::SUCCESS && size == capacity;
-        if short && capacity < room {
+        if short && capacity < most {
             // A library that tells the size that it needs has written it.
             let needed = if errno == abi::TOO_LARGE { size } else { 0 };
             capacity = needed.max(capacity.saturating_mul(2));
             continue;
         }
+        let too_large = || Error::too_large(format!("output {index} has more than the {room} bytes allowed"));
         return match errno {
             abi::SUCCESS if size > capacity => Output::Misused(Error::runtime_error(format!(
                 "get_output of {name} wrote {size} bytes into a buffer of {capacity}, as it says"
             ))),
+            abi::SUCCESS if size > room => Output::Refused(too_large()),
             abi::SUCCESS => {
                 buffer.truncate(size);
                 buffer.shrink_to_fit();
                 Output::Data(buffer)
             }
-            abi::TOO_LARGE => {
-                Output::Refused(Error::too_large(format!("output {index} has more than the {room} bytes allowed")))
-            }
+            abi::TOO_LARGE => Output::Refused(too_large()),
             errno => match abi::check(name, "get_output", errno) {
                 Err(error) => Output::Refused(error),
                 Ok(()) => Output::Data(Vec::new()),

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use graphpool::backend::wire::Dialect;
-use graphpool::backend::{ComputeControl, Error, Tensor};
+use graphpool::backend::{Error, Tensor};
 
 use crate::abi::{self, Bytes, Dimensions};
 use crate::instance::Instance;
-use crate::settings::DylibSettings;
-use crate::turn::Held;
+use crate::turn::{Held, Patience};
 
 /// An execution context of the library.
 pub(crate) struct Session {
@@ -17,13 +16,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn open(instance: Arc<Instance>, settings: &DylibSettings) -> Result<Self, Error> {
-        let context = instance.open_context(&instance.turn(settings, None)?)?;
+    pub(crate) fn open(instance: Arc<Instance>, patience: &Patience<'_>) -> Result<Self, Error> {
+        let context = instance.open_context(&instance.turn(patience)?)?;
         Ok(Self { instance, context })
     }
 
-    pub(crate) fn turn(&self, settings: &DylibSettings, control: Option<&ComputeControl>) -> Result<Held<'_>, Error> {
-        self.instance.turn(settings, control)
+    pub(crate) fn turn(&self, patience: &Patience<'_>) -> Result<Held<'_>, Error> {
+        self.instance.turn(patience)
     }
 
     /// The name of the library.
@@ -35,8 +34,8 @@ impl Session {
     ///
     /// # Safety
     ///
-    /// `tensor` must live and stay unchanged until another is set at `index`, or no more calls are made on the session:
-    /// there are libraries that keep the pointers to its dimensions and data until they compute.
+    /// `tensor` must live and stay unchanged in each later [`compute`](Self::compute) of the session, until another is
+    /// set at `index`: there are libraries that keep the pointers to its dimensions and data, and read them there.
     pub(crate) unsafe fn set_input(&self, index: u32, tensor: &Tensor, turn: &Held<'_>) -> Result<(), Error> {
         let ty = Dialect::Wamr.tensor_type_number(tensor.ty()).ok_or_else(|| {
             Error::invalid_argument(format!("input {index} has the type {}, which WAMR does not have", tensor.ty()))

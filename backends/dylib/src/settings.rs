@@ -19,6 +19,7 @@ pub struct DylibSettings {
     pub(crate) targets: Vec<Target>,
     pub(crate) serialized: Serialized,
     pub(crate) mapping: Mapping,
+    pub(crate) kept_mapped: bool,
     pub(crate) needs_deinit: bool,
     pub(crate) contexts_per_load: u32,
     pub(crate) max_wait: Duration,
@@ -34,8 +35,12 @@ pub enum Serialized {
     /// One call at a time in each context that `init_backend` has made; calls in different ones run at the same time.
     /// WAMR calls its libraries in this way.
     Context,
-    /// One call at a time in the whole library, for libraries that are not thread-safe. A slow compute then delays
-    /// every guest of the library, up to [`with_max_wait`](DylibSettings::with_max_wait).
+    /// One call at a time in the whole library, for libraries that are not thread-safe. Backends that share a mapping
+    /// of the library take turns, too.
+    ///
+    /// A slow compute then delays every guest of the library, up to [`with_max_wait`](DylibSettings::with_max_wait),
+    /// and guests of other backends: a compute that waits here holds one of the engine's
+    /// [`max_computing`](graphpool::nn::EngineLimits::max_computing) places.
     Library,
 }
 
@@ -44,12 +49,13 @@ pub enum Serialized {
 #[non_exhaustive]
 pub enum Mapping {
     /// From a private copy in memory. The file may be replaced or overwritten at any time, and a library that is opened
-    /// again is a new one with its own static variables. The copy has no directory: a library that finds others by
-    /// `$ORIGIN` needs [`InPlace`](Self::InPlace). On systems other than Linux and Android this is the same as
-    /// `InPlace`.
+    /// again is a new one with its own static variables, also if the old one is still mapped. The copy has no
+    /// directory: a library that finds others by `$ORIGIN` needs [`InPlace`](Self::InPlace). On systems other than
+    /// Linux and Android this is the same as `InPlace`.
     Copy,
-    /// From the file. The file must not be overwritten while it is in use, and the system may return the mapping that
-    /// it has if a library of the same path is open.
+    /// From the file. The file must not be overwritten while it is in use. If a library of the same path or file is
+    /// mapped, the system returns that mapping, and the static variables are shared. So a file that replaces another
+    /// may not be seen as long as the old one is mapped.
     InPlace,
 }
 
@@ -69,6 +75,7 @@ impl DylibSettings {
             targets: vec![Target::Cpu],
             serialized: Serialized::Context,
             mapping: Mapping::Copy,
+            kept_mapped: false,
             needs_deinit: true,
             contexts_per_load: 1,
             max_wait: Duration::from_secs(10),
@@ -102,6 +109,17 @@ impl DylibSettings {
         Self { mapping, ..self }
     }
 
+    /// Sets whether the library stays mapped for good; by default it is unmapped after its last use.
+    ///
+    /// This is for libraries that leave something behind which calls them later: threads of their own, destructors of
+    /// threads' values, signal handlers, callbacks. Each [private copy](Mapping::Copy) that is opened then takes its
+    /// memory until the process ends, so a host that replaces such a library again and again takes more and more. A
+    /// library that lacks a function is unmapped, as each further load opens it again.
+    #[must_use]
+    pub fn with_kept_mapped(self, kept: bool) -> Self {
+        Self { kept_mapped: kept, ..self }
+    }
+
     /// Accepts a library without `deinit_backend`. Such a library never frees the memory of a model or of a context.
     #[must_use]
     pub fn without_deinit(self) -> Self {
@@ -119,8 +137,15 @@ impl DylibSettings {
         Self { contexts_per_load: contexts.max(1), ..self }
     }
 
-    /// Sets how long a call waits for calls that exclude it before it fails with `Busy`; 10 seconds by default. A
-    /// compute also stops waiting at its deadline, and when it is cancelled.
+    /// Sets how long a call waits for other calls before it fails with `Busy`; 10 seconds by default. It waits for
+    /// calls that exclude it, and for a load that it is to [share](Self::with_contexts_per_load). All waits of one call
+    /// count together; what the library takes for the call itself does not count. A compute also stops waiting at its
+    /// deadline, and when it is cancelled.
+    ///
+    /// The wait is on the thread of the call. A compute that waits holds one of the engine's
+    /// [`max_computing`](graphpool::nn::EngineLimits::max_computing) places for that time, and can delay the computes
+    /// of other backends. A load, the opening of a context and the setting of an input wait on the caller's thread,
+    /// which is one of the executor's in an asynchronous host. Choose a short time where that matters.
     #[must_use]
     pub fn with_max_wait(self, wait: Duration) -> Self {
         Self { max_wait: wait, ..self }

@@ -3,15 +3,20 @@
 //! * T1: at most one [`Held`] of a turn exists.
 //! * T2: work that is put off while the turn is held is done by the holder before the turn is free, so that nothing has
 //!   to wait for the turn without a bound.
+//! * T3: code that is mapped once has one turn, however many backends have opened it.
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::mem;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use graphpool::backend::{ComputeControl, Error};
 
 /// A lock that is waited for with a bound.
 pub(crate) struct Turn {
+    /// What its holder does, for messages.
+    doing: &'static str,
     state: Mutex<State>,
     free: Condvar,
 }
@@ -25,31 +30,57 @@ struct State {
 /// The turn of one call; the drop ends it.
 pub(crate) struct Held<'a>(&'a Turn);
 
+/// How long one call waits for its turns, all together. What the call itself takes does not count.
+pub(crate) struct Patience<'a> {
+    longest: Duration,
+    left: Cell<Duration>,
+    control: Option<&'a ComputeControl>,
+}
+
 /// How often a waiting compute looks whether it was cancelled.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Turn {
-    pub(crate) fn new() -> Self {
-        Self { state: Mutex::default(), free: Condvar::new() }
+    /// A turn of its own, whose holder does what `doing` says.
+    pub(crate) fn new(doing: &'static str) -> Self {
+        Self { doing, state: Mutex::default(), free: Condvar::new() }
     }
 
-    /// Waits for the turn: at most `longest`, and for a compute until its control ends it.
-    pub(crate) fn wait(&self, longest: Duration, control: Option<&ComputeControl>) -> Result<Held<'_>, Error> {
-        let end = Instant::now().checked_add(longest);
+    /// The turn of the library whose function is at `address`.
+    pub(crate) fn of_library(address: usize) -> Arc<Self> {
+        static TURNS: Mutex<Option<HashMap<usize, Weak<Turn>>>> = Mutex::new(None);
+        let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+        let turns = turns.get_or_insert_default();
+        // An address may come again after its library was unmapped.
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = turns.get(&address).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(Self::new("uses the library, which takes one at a time"));
+        turns.insert(address, Arc::downgrade(&turn));
+        turn
+    }
+
+    /// Waits for the turn as long as the call's patience lasts.
+    pub(crate) fn wait(&self, patience: &Patience<'_>) -> Result<Held<'_>, Error> {
         let mut state = self.lock();
         while state.held {
-            control.map_or(Ok(()), ComputeControl::check)?;
-            let left = end.map_or(CANCEL_INTERVAL, |end| end.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
-                let why = format!("another call uses the library, which takes one at a time, for over {longest:?}");
-                return Err(Error::busy(why));
+            patience.check()?;
+            let nap = patience.nap();
+            if nap.is_zero() {
+                let (doing, longest) = (self.doing, patience.longest);
+                return Err(Error::busy(format!("another call {doing}; this call has waited for {longest:?}")));
             }
-            let left = if control.is_some() { left.min(CANCEL_INTERVAL) } else { left };
-            state = self.free.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            let began = Instant::now();
+            state = self.free.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner).0;
+            patience.spend(began.elapsed());
         }
         state.held = true;
         drop(state);
-        Ok(Held(self))
+        // Before the check, so that a call that ends here passes the turn on.
+        let held = Held(self);
+        patience.check()?;
+        Ok(held)
     }
 
     /// Does `work` in a turn: now if the turn is free, or else on the thread that holds it, at the end of its turn.
@@ -70,6 +101,28 @@ impl Turn {
     }
 }
 
+impl<'a> Patience<'a> {
+    /// Waits for `longest`, and for a compute until its control ends it.
+    pub(crate) fn new(longest: Duration, control: Option<&'a ComputeControl>) -> Self {
+        Self { longest, left: Cell::new(longest), control }
+    }
+
+    /// Whether a compute may go on.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.control.map_or(Ok(()), ComputeControl::check)
+    }
+
+    /// How long the call may wait at once; zero at the end.
+    fn nap(&self) -> Duration {
+        let left = self.left.get();
+        if self.control.is_some() { left.min(CANCEL_INTERVAL) } else { left }
+    }
+
+    fn spend(&self, waited: Duration) {
+        self.left.set(self.left.get().saturating_sub(waited));
+    }
+}
+
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         loop {
@@ -87,5 +140,42 @@ impl Drop for Held<'_> {
             }
         }
         self.0.free.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_waits_of_a_call_are_bounded_together() {
+        let [one, two] = [Turn::new("works"), Turn::new("works")];
+        let patience = Patience::new(Duration::from_millis(40), None);
+        let held = [one.wait(&patience), two.wait(&patience)].map(Result::unwrap);
+        let began = Instant::now();
+        assert!(one.wait(&patience).is_err() && began.elapsed() >= Duration::from_millis(40));
+        assert!(patience.nap().is_zero(), "nothing is left for the second turn");
+        assert_eq!(two.wait(&patience).err().unwrap().message(), "another call works; this call has waited for 40ms");
+        drop(held);
+        // A turn that is free needs no patience.
+        assert!(two.wait(&patience).is_ok());
+    }
+
+    #[test]
+    fn a_cancelled_call_gets_no_turn_and_passes_it_on() {
+        let turn = Turn::new("works");
+        let control = ComputeControl::default();
+        control.cancel.cancel();
+        assert!(turn.wait(&Patience::new(Duration::MAX, Some(&control))).is_err());
+        assert!(turn.wait(&Patience::new(Duration::ZERO, None)).is_ok());
+    }
+
+    #[test]
+    fn a_library_has_one_turn_as_long_as_it_is_used() {
+        let (first, same, other) = (Turn::of_library(1), Turn::of_library(1), Turn::of_library(2));
+        assert!(Arc::ptr_eq(&first, &same) && !Arc::ptr_eq(&first, &other));
+        let old = Arc::downgrade(&first);
+        drop((first, same));
+        assert!(old.upgrade().is_none() && Arc::strong_count(&Turn::of_library(1)) == 1);
     }
 }

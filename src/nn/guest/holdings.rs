@@ -14,7 +14,7 @@ use crate::nn::guest::account::Account;
 use crate::nn::guest::check::{check_config, check_name};
 use crate::nn::guest::closing::{Closing, closed};
 use crate::nn::guest::context::{Context, ContextResources};
-use crate::nn::guest::loading::Loads;
+use crate::nn::guest::load_state::Loads;
 use crate::nn::guest::memory_charge::MemoryCharge;
 use crate::nn::guest::plan::Wanted;
 use crate::nn::guest::policy::AllowedNames;

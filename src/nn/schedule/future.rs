@@ -66,7 +66,12 @@ impl<T> Outcome<T> {
 
     /// Completes the result, unless there was one.
     pub(crate) fn complete(&self, result: Result<T, Error>) {
-        self.put(result, |progress| !progress.ended);
+        self.put_unless_ended(result);
+    }
+
+    /// As [`complete`](Self::complete); `false` if there was a result.
+    pub(crate) fn put_unless_ended(&self, result: Result<T, Error>) -> bool {
+        self.put(result, |progress| !progress.ended)
     }
 
     /// Completes the result with an error, also in the place of a result that was not taken yet.
@@ -78,15 +83,15 @@ impl<T> Outcome<T> {
         self.lock().ended
     }
 
-    fn put(&self, result: Result<T, Error>, may: impl FnOnce(&Progress<T>) -> bool) {
-        let (waker, unused) = {
+    fn put(&self, result: Result<T, Error>, may: impl FnOnce(&Progress<T>) -> bool) -> bool {
+        let (waker, unused, is_put) = {
             let mut progress = self.lock();
             if may(&progress) {
                 let before = progress.result.replace(result);
                 progress.ended = true;
-                (progress.waker.take(), before)
+                (progress.waker.take(), before, true)
             } else {
-                (None, Some(result))
+                (None, Some(result), false)
             }
         };
         // Without the lock, because a value may have a destructor.
@@ -95,6 +100,7 @@ impl<T> Outcome<T> {
             // The waker is the host's, and may belong to another guest than the one whose call runs here.
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
+        is_put
     }
 
     /// The result, once. Otherwise the context's waker is woken when there is one.

@@ -4,3 +4,4 @@
 mod calls;
 mod library;
 mod opening;
+mod waiting;

@@ -8,13 +8,15 @@
 //   fail N                       a compute returns N
 //   pad N                        each output has N more elements, which are 0
 //   gate                         a compute waits as long as there is a file LOG.gate
+//   loadgate                     a load does
 //   overclaim                    get_output says that it has written more than the buffer holds
 //   overrun                      get_output writes past the end of the buffer
 //   cut                          get_output writes the start of an output into a short buffer, and succeeds
 //   tell                         get_output tells the size that it needs
 //   blind                        compute and get_output say what there is not: an error number of their own
 //
-// Like WAMR's backend for onnxruntime it keeps the pointers to the data of inputs until the compute.
+// Like WAMR's backend for onnxruntime it keeps the pointers to the data of inputs until the compute. It keeps the one
+// to the model's bytes until it is deinitialized.
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -37,7 +39,7 @@ enum { MOST = 8, CONTEXTS = 4 };
 
 typedef struct {
     uint32_t inputs, outputs, slow, fail, pad;
-    int overclaim, overrun, cut, tell, blind, gate;
+    int overclaim, overrun, cut, tell, blind, gate, loadgate;
     float add;
 } model;
 
@@ -51,13 +53,15 @@ typedef struct {
 typedef struct {
     atomic_int inside;
     int loaded;
+    const uint8_t *bytes;
     model model;
     context contexts[CONTEXTS];
     uint32_t opened;
 } instance;
 
 // Each event is one letter in the file LOG: the library is [o]pened and [c]losed, a context [i]nitialized and
-// [d]einitialized, [l]oaded, [w] a compute waits at the gate, [!] calls that should exclude each other did not.
+// [d]einitialized, [l]oaded, an [e]xecution context is initialized, [w] a call waits at the gate, [!] calls that should
+// exclude each other did not, [x] a model's bytes changed before its context was deinitialized.
 static void record(char event) {
 #ifdef LOG
     int file = open(LOG, O_WRONLY | O_APPEND | O_CREAT, 0600);
@@ -71,9 +75,17 @@ static void record(char event) {
 #endif
 }
 
-__attribute__((unused)) static void nap(uint32_t milliseconds) {
+static void nap(uint32_t milliseconds) {
     struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
     nanosleep(&time, NULL);
+}
+
+static void wait_at_gate(void) {
+#ifdef LOG
+    record('w');
+    while (!access(LOG ".gate", F_OK))
+        nap(1);
+#endif
 }
 
 __attribute__((constructor)) static void opened(void) {
@@ -122,6 +134,8 @@ uint32_t deinit_backend(void *of) {
     instance *self = of;
     enter(self);
     record('d');
+    if (self->bytes && memcmp(self->bytes, "TOY", 3))
+        record('x');
     for (uint32_t i = 0; i < CONTEXTS; i++)
         free(self->contexts[i].output);
     leave(self, 0);
@@ -141,10 +155,10 @@ static uint32_t parse(instance *self, const char *text, size_t length) {
     model *m = &self->model;
     *m = (model){.inputs = 1, .outputs = 1};
     for (at = 3; !ended && sscanf(copy + at, "%31s%n", word, &used) == 1; at += used) {
-        const char *flags[] = {"overclaim", "overrun", "cut", "tell", "blind", "gate", "end"};
-        int *set[] = {&m->overclaim, &m->overrun, &m->cut, &m->tell, &m->blind, &m->gate, &ended};
+        const char *flags[] = {"overclaim", "overrun", "cut", "tell", "blind", "gate", "loadgate", "end"};
+        int *set[] = {&m->overclaim, &m->overrun, &m->cut, &m->tell, &m->blind, &m->gate, &m->loadgate, &ended};
         int known = 0;
-        for (int i = 0; i < 7; i++)
+        for (int i = 0; i < 8; i++)
             if (!strcmp(word, flags[i]))
                 known = *set[i] = 1;
         if (known)
@@ -169,6 +183,8 @@ static uint32_t parse(instance *self, const char *text, size_t length) {
     }
     if (!ended || m->inputs > MOST || m->outputs > MOST)
         return 2;
+    if (m->loadgate)
+        wait_at_gate();
     self->loaded = 1;
     record('l');
     return 0;
@@ -182,7 +198,9 @@ uint32_t load(void *of, parts *given, uint32_t encoding, uint32_t target, uint32
     if (given->length != 1 || encoding != 1 || target != 0)
         return leave(self, 1);
     *graph = 7;
-    return leave(self, parse(self, (const char *)given->pointer[0].pointer, given->pointer[0].length));
+    uint32_t result = parse(self, (const char *)given->pointer[0].pointer, given->pointer[0].length);
+    self->bytes = result ? NULL : given->pointer[0].pointer;
+    return leave(self, result);
 }
 
 #ifndef NO_NAMES
@@ -213,6 +231,7 @@ uint32_t init_execution_context(void *of, uint32_t graph, uint32_t *out) {
     if (self->opened == CONTEXTS)
         return leave(self, 7);
     *out = self->opened++;
+    record('e');
     return leave(self, 0);
 }
 
@@ -244,13 +263,8 @@ uint32_t compute(void *of, uint32_t at) {
             return leave(self, 1);
     if (m->slow)
         nap(m->slow);
-#ifdef LOG
-    if (m->gate) {
-        record('w');
-        while (!access(LOG ".gate", F_OK))
-            nap(1);
-    }
-#endif
+    if (m->gate)
+        wait_at_gate();
     if (m->fail)
         return leave(self, m->fail);
     c->elements = (m->inputs ? c->length[0] : 1) + m->pad;
