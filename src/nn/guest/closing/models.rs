@@ -143,8 +143,8 @@ fn a_close_against_the_drop_of_a_context_that_computes_with_3_preemptions() {
 /// D2: the close of a guest against the drop of a context whose compute has claimed it and waits for its turn. None
 /// begins after the close has returned.
 #[test]
-fn a_close_against_the_drop_of_a_context_whose_compute_waits() {
-    explore("a close against the drop of a context whose compute waits", || {
+fn a_close_against_the_drop_of_a_context_whose_compute_waits_with_3_preemptions() {
+    explore_bounded("a close against the drop of a context whose compute waits", 3, || {
         let (engine, guest, _) = guest();
         let context = guest.init_execution_context(load(&guest).unwrap()).unwrap();
         let cancel = CancelToken::default();

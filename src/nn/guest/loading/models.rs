@@ -11,7 +11,10 @@ use super::*;
 use crate::backend::{Backend, BackendGraph, LoadRequest};
 use crate::model_support::explore;
 use crate::nn::graphs::flight::{Failed, SingleFlight};
+use crate::nn::graphs::loaded::Named;
 use crate::nn::graphs::model::NamedModel;
+use crate::nn::guest::closing::closed;
+use crate::nn::guest::load_state::Loads;
 use crate::nn::guest::plan::Entry;
 use crate::nn::{Encoding, Engine, EngineLimits, Limits, ModelSource, Target};
 use crate::sync::Arc;
@@ -167,13 +170,37 @@ fn the_end_of_the_guest_against_the_end_of_its_load() {
         loads.add(&state).unwrap();
         let (task, permit) = (bench.task(&state), bench.permit());
         let other = thread::spawn(move || task.run(permit));
-        let ended = loads.cancel();
+        loads.close();
         other.join().unwrap();
         bench.assert_quiet();
-        assert!(matches!(result(&state), Some(Err(error)) if error == cancelled()));
+        assert!(matches!(result(&state), Some(Err(error)) if error == closed("load")));
+        notes.lock().unwrap().insert(bench.shared.made());
+    });
+    // It had not begun, and it was about to end or had ended.
+    assert_eq!(seen.lock().unwrap().iter().copied().collect::<Vec<_>>(), [0, 1]);
+}
+
+/// L1: a cancel of all loads of a guest while one ends. It counts if it ends by the cancel, and its result stays if not.
+#[test]
+fn a_cancel_of_all_against_the_end_of_a_load() {
+    let seen = StdArc::new(StdMutex::new(BTreeSet::new()));
+    let notes = StdArc::clone(&seen);
+    explore("a cancel of all against the end of a load", move || {
+        let (bench, state, loads) = (Bench::new(), LoadState::new("load"), Loads::default());
+        loads.add(&state).unwrap();
+        let (task, permit) = (bench.task(&state), bench.permit());
+        let other = thread::spawn(move || task.run(permit));
+        let ended = loads.cancel();
+        other.join().unwrap();
+        match result(&state) {
+            Some(Ok(loaded)) => drop((loaded, assert_eq!(ended, 0))),
+            Some(Err(error)) => assert_eq!((error, ended), (cancelled(), 1)),
+            None => panic!("it has no result"),
+        }
+        bench.assert_quiet();
         notes.lock().unwrap().insert((ended, bench.shared.made()));
     });
-    // It had not begun, it was about to end, and it had ended.
+    // It had ended, it had not begun, and it was about to end.
     assert_eq!(seen.lock().unwrap().iter().copied().collect::<Vec<_>>(), [(0, 1), (1, 0), (1, 1)]);
 }
 
