@@ -2,7 +2,8 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
+    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|its| its == value);
+    if is("CARGO_CFG_TARGET_FAMILY", "unix") && !is("CARGO_CFG_TARGET_VENDOR", "apple") {
         // Programs look for this name: another GP_ABI has another one.
         println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libgraphpool.so.0");
         // The library stays mapped after dlclose: a call may be inside, threads of the engine run its code, and

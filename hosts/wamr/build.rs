@@ -2,9 +2,10 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
+    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|its| its == value);
+    if is("CARGO_CFG_TARGET_FAMILY", "unix") && !is("CARGO_CFG_TARGET_VENDOR", "apple") {
         // The library stays mapped after dlclose, see the package's documentation. Darwin never unmaps a library with
-        // thread-local values.
+        // thread-local values, and has no such flag.
         println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     }
 }

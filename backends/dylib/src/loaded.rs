@@ -39,7 +39,7 @@ impl Loaded {
         if needed > request.memory_limit {
             let limit = request.memory_limit;
             let why = format!("{} counts {needed} bytes for the model; the limit is {limit}", library.name);
-            return Err(Error::too_large(why));
+            return Err(Error::too_large(why).by_limit());
         }
         let model = Arc::new(Model::of(request, &library.name)?);
         // Loaded now, so that a bad model is refused here; the first context uses it.

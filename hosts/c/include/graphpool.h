@@ -218,6 +218,10 @@ typedef struct {
   uint32_t in_place;
   // 1 for a library without deinit_backend, which never frees its memory.
   uint32_t without_deinit;
+  // 1 to keep the library mapped for ever: for one whose threads or destructors run on after its last deinit_backend.
+  uint32_t keep_mapped;
+  // 0.
+  uint32_t reserved;
   // How many contexts are opened from one load of a model; 0 for 1. More save memory and time for large models, and
   // keep the memory of closed contexts longer.
   uint32_t contexts_per_load;
@@ -539,7 +543,7 @@ extern "C" {
 
 // Opens the library at `path`, which ends with a zero, and adds it as a backend after those that the engine has. The
 // host answers for the library: it must be one with WAMR's nine functions, and keep to their types. It stays mapped
-// until nothing uses it.
+// until no backend, graph or context uses it.
 //
 // Threads: any, at any time.
 gp_code gp_register_plugin(gp_engine *engine, const char *path, const gp_plugin_options *options, gp_error *error);

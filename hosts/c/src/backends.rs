@@ -36,6 +36,10 @@ pub struct gp_plugin_options {
     pub in_place: u32,
     /// 1 for a library without deinit_backend, which never frees its memory.
     pub without_deinit: u32,
+    /// 1 to keep the library mapped for ever: for one whose threads or destructors run on after its last deinit_backend.
+    pub keep_mapped: u32,
+    /// 0.
+    pub reserved: u32,
     /// How many contexts are opened from one load of a model; 0 for 1. More save memory and time for large models, and
     /// keep the memory of closed contexts longer.
     pub contexts_per_load: u32,
@@ -88,6 +92,7 @@ fn plugin(
     if options.without_deinit != 0 {
         settings = settings.without_deinit();
     }
+    settings = settings.with_kept_mapped(options.keep_mapped != 0);
     if options.contexts_per_load != 0 {
         settings = settings.with_contexts_per_load(options.contexts_per_load);
     }
@@ -114,7 +119,7 @@ fn list(
 
 /// Opens the library at `path`, which ends with a zero, and adds it as a backend after those that the engine has. The
 /// host answers for the library: it must be one with WAMR's nine functions, and keep to their types. It stays mapped
-/// until nothing uses it.
+/// until no backend, graph or context uses it.
 ///
 /// Threads: any, at any time.
 #[unsafe(no_mangle)]
