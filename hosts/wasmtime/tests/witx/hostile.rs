@@ -71,7 +71,7 @@ fn load() -> Vec<Case> {
         // The number of parts.
         load(PARTS_, 0, ARGUMENT),
         load(MAX, 0, MEMORY),
-        load(PARTS_, 9, LARGE),
+        load(PARTS_, 65, LARGE),
         load(PARTS_, 1 << 29, LARGE),
         load(PARTS_, 1 << 30, LARGE),
         load(PARTS_, 1 << 31, LARGE),
