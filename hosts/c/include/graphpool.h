@@ -33,6 +33,8 @@
 // The bytes of `gp_error.message`, the final zero included.
 #define GP_MESSAGE_BYTES 512
 
+
+
 // What stands for no bound, in limits and times.
 #define GP_NO_LIMIT UINT64_MAX
 
@@ -45,7 +47,8 @@
 // The number of the interface that this header describes. It changes whenever a program must be compiled again.
 #define GP_ABI 0
 
-// The result of a call. 1 to 8 are wasi-nn's own numbers.
+// The result of a call. 1 to 8 are wasi-nn's own numbers, which a runtime gives to its guest; 9 to 11 it gives as
+// GP_CODE_RUNTIME_ERROR in the core-module form, and by their own names in the component form.
 enum gp_code
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
@@ -79,6 +82,8 @@ enum gp_code
   GP_CODE_CLOSED = 12,
   // The library has a defect: it panicked, and the call had no result.
   GP_CODE_PANIC = 13,
+  // The job is not done. Its call goes on.
+  GP_CODE_NOT_DONE = 14,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -229,6 +234,10 @@ typedef struct {
   uint64_t max_wait_ms;
   // The bytes up to which an output is read; 0 for 64 MiB.
   uint64_t max_output_bytes;
+  // The most inputs of a model; 0 for 16.
+  uint32_t max_inputs;
+  // The most outputs of a model, which are read as bytes; 0 for 16.
+  uint32_t max_outputs;
 } gp_plugin_options;
 
 // What a failed call says. A call writes it if it fails, and only then; it need not be initialised before.
@@ -268,7 +277,7 @@ typedef struct {
   uint64_t max_queued_loads;
 } gp_engine_limits;
 
-// The limits of one guest. Each bound is inclusive; GP_NO_LIMIT is none. A call past one gives GP_CODE_TOO_LARGE, past
+// The limits of one guest: gp_engine_options_default has the defaults, and zero is the bound 0. Each bound is inclusive; GP_NO_LIMIT is none. A call past one gives GP_CODE_TOO_LARGE, past
 // max_computes and max_loads GP_CODE_BUSY, past max_compute_ms GP_CODE_TIMEOUT.
 typedef struct {
   // Graph handles at one time.
@@ -312,8 +321,12 @@ typedef struct {
 // guest is to get.
 //
 // The name ends with a zero and may come from a guest: it may have `..` and `/` in it. Called on the thread of the
-// load, for different names at the same time. It may call the library, and must return.
+// load, for different names at the same time. It must return. It may call the library, but a load of the name that it
+// is asked for, and any that gp_load_start or gp_load_by_name_start begins, gives an error.
 typedef gp_code (*gp_resolver)(void *data, const char *name, gp_resolved *model);
+
+// Called with the data that the library needs no more.
+typedef void (*gp_free)(void *data);
 
 // The settings of an engine. gp_engine_options_default fills them.
 typedef struct {
@@ -333,8 +346,11 @@ typedef struct {
   uint64_t inline_compute_us;
   // Asked for names that are not registered; may be null.
   gp_resolver resolve;
-  // What resolve gets.
+  // What resolve gets. It must live until resolve_free is called.
   void *resolve_data;
+  // Called with resolve_data, once, when the engine asks no more: that may be after gp_engine_close has returned, on
+  // any thread. May be null.
+  gp_free resolve_free;
 } gp_engine_options;
 
 // The settings of a guest. All zero are the defaults.
@@ -400,7 +416,7 @@ typedef struct {
   uint64_t graph_handles;
   // Bytes of the contexts in memory, as their backends count them, and at least those of their inputs.
   uint64_t context_bytes;
-  // Bytes that hosts keep for guests, by graphpool::nn::Guest::reserve. They are not in
+  // Bytes that hosts keep for guests, by gp_reserve. They are not in
   // `context_bytes`, and count against the same limits.
   uint64_t host_bytes;
   // Contexts in memory, from their opening until their backend's destructor has run.
@@ -510,8 +526,13 @@ typedef struct {
   size_t rank;
   // Its index.
   uint32_t index;
-  // The type of the elements, a number of the guest's dialect; GP_NO_NUMBER if that has none for it.
+  // The type of the elements, a number of the guest's dialect; GP_NO_NUMBER if that has none for it, or if the
+  // backend does not know the type.
   uint32_t element_type;
+  // 1 if the model may lack it, as far as the backend knows.
+  uint32_t optional;
+  // 0.
+  uint32_t reserved;
 } gp_description;
 
 // As gp_model_visitor, with each input or output.
@@ -533,8 +554,12 @@ typedef struct {
   uint32_t reserved;
 } gp_model_options;
 
-// Called once, when a job is done; `data` is the caller's. It may call the library, must return soon, and must not
-// wait for a job.
+// Called when a job is done: exactly once for each start that has succeeded, also if the job is closed before. `data`
+// is the caller's, and must live until then.
+//
+// It is called on any thread that is inside a call of the library, or on one of the library's own. So it must not take
+// a lock that the host holds over a call, must return soon, and must not wait. It may call gp_job_graph,
+// gp_job_output and gp_job_close for its job; a host makes other calls from elsewhere.
 typedef void (*gp_done)(void *data);
 
 #ifdef __cplusplus
@@ -542,11 +567,16 @@ extern "C" {
 #endif // __cplusplus
 
 // Opens the library at `path`, which ends with a zero, and adds it as a backend after those that the engine has. The
-// host answers for the library: it must be one with WAMR's nine functions, and keep to their types. It stays mapped
+// host answers for the library: its functions init_backend, deinit_backend, load, load_by_name, load_by_name_with_config,
+// init_execution_context, set_input, compute and get_output must have the types of WAMR 2.4's wasi-nn backends, of
+// which those by name may lack. What else it must keep to is in graphpool-dylib's documentation. It stays mapped
 // until no backend, graph or context uses it.
 //
 // Threads: any, at any time.
-gp_code gp_register_plugin(gp_engine *engine, const char *path, const gp_plugin_options *options, gp_error *error);
+gp_code gp_register_plugin(gp_engine *engine,
+                           const char *path,
+                           const gp_plugin_options *options,
+                           gp_error *error);
 
 // As gp_register_plugin, in the place of the backend of the same name. Graphs in memory stay on the one before, with
 // their contexts; gp_reload moves a named model.
@@ -575,7 +605,7 @@ gp_code gp_engine_options_default(gp_engine_options *options, gp_error *error);
 gp_code gp_engine_create(const gp_engine_options *options, gp_engine **engine, gp_error *error);
 
 // Closes an engine. Its guests go on until they are closed, and no new ones are created. With the last of them all
-// models are released: that close waits for it.
+// models are released: that close waits for it, unless a call or a job is inside, at whose end they are.
 //
 // Threads: any, at any time. Of several calls with one engine, one succeeds.
 gp_code gp_engine_close(gp_engine *engine, gp_error *error);
@@ -741,7 +771,7 @@ gp_code gp_get_output_by_name(gp_guest *guest,
 // between. gp_get_output does not find the outputs afterwards.
 //
 // `buffers`, `capacities` and `lengths` have `output_count` elements each, one for each output of the graph. `lengths`
-// gets the lengths of all outputs. If one is longer than its buffer, the call gives GP_CODE_TOO_LARGE and the outputs
+// gets the lengths of all outputs, and GP_NO_OUTPUT for one that the model lacks. If one is longer than its buffer, the call gives GP_CODE_TOO_LARGE and the outputs
 // that fit, and that one is lost.
 //
 // Threads: as gp_compute.
@@ -757,24 +787,32 @@ gp_code gp_infer(gp_guest *guest,
                  gp_error *error);
 
 // Waits until a job is done, for at most `time_ms` milliseconds (GP_NO_LIMIT: for as long as it takes), and gives the
-// result of its call. GP_CODE_TIMEOUT if the job is not done by then: it goes on.
+// result of its call. GP_CODE_NOT_DONE if the job is not done by then: it goes on. A job that another thread closes is
+// done when its call has ended.
 //
 // Threads: any, at any time, several for one job too.
 gp_code gp_job_wait(uint64_t job, uint64_t time_ms, gp_error *error);
 
-// Gives the graph of a job of gp_load_start or gp_load_by_name_start. GP_CODE_BUSY while the job is not done, and the
+// Gives the graph of a job of gp_load_start or gp_load_by_name_start. GP_CODE_NOT_DONE while the job is not done, and the
 // error of a load that has failed.
 //
 // Threads: any, at any time.
-gp_code gp_job_graph(uint64_t job, uint32_t *graph, gp_error *error);
+gp_code gp_job_graph(uint64_t job,
+                     uint32_t *graph,
+                     gp_error *error);
 
-// Copies the output `index` of a job of gp_infer_start, as gp_get_output does. GP_CODE_BUSY while the job is not done,
+// Copies the output `index` of a job of gp_infer_start, as gp_get_output does. GP_CODE_NOT_DONE while the job is not done,
 // and the error of an inference that has failed.
 //
 // Threads: any, at any time.
-gp_code gp_job_output(uint64_t job, uint32_t index, void *buffer, size_t capacity, size_t *length, gp_error *error);
+gp_code gp_job_output(uint64_t job,
+                      uint32_t index,
+                      void *buffer,
+                      size_t capacity,
+                      size_t *length,
+                      gp_error *error);
 
-// Closes a job. Its call is cancelled if it is not done; then `done` may still be called, once. A graph that
+// Closes a job. Its call is cancelled if it is not done, and `done` is called when it has ended. A graph that
 // gp_job_graph has not given is unloaded. Every job is closed by its host.
 //
 // Threads: any, at any time. Of several calls with one job, one succeeds.
@@ -881,9 +919,9 @@ gp_code gp_replace_bytes(gp_engine *engine,
 gp_code gp_remove(gp_engine *engine, const char *name, gp_error *error);
 
 // Starts a compute of a context on a thread of the engine, and returns at once. `time_ms` is as for gp_compute_within.
-// `done`, which may be null, is called with `data` when it is done, on a thread of the engine or on this one, maybe
-// before the call returns. If the call fails, it is not called. `job` gets the number that gp_job_wait and
-// gp_job_close take.
+// `done`, which may be null, is called with `data` when it is done, maybe before the call returns. If the call fails, it
+// is not called. `job` gets the number that gp_job_wait and gp_job_close take, before `done` is called; if the call
+// fails, the number is of no job.
 //
 // Threads: any, at any time. The context is in use until the job is done.
 gp_code gp_compute_start(gp_guest *guest,
@@ -894,8 +932,9 @@ gp_code gp_compute_start(gp_guest *guest,
                          uint64_t *job,
                          gp_error *error);
 
-// As gp_infer, in the background as gp_compute_start. gp_job_output gives the outputs, which the job keeps until it is
-// closed; they count as bytes of the guest's contexts.
+// As gp_infer, in the background as gp_compute_start. The inputs are set before the call returns, which may wait for a
+// plug-in. gp_job_output gives the outputs, which the job keeps until it is closed; they count as bytes of the guest's
+// contexts.
 //
 // Threads: as gp_compute_start.
 gp_code gp_infer_start(gp_guest *guest,

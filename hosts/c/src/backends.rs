@@ -47,6 +47,10 @@ pub struct gp_plugin_options {
     pub max_wait_ms: u64,
     /// The bytes up to which an output is read; 0 for 64 MiB.
     pub max_output_bytes: u64,
+    /// The most inputs of a model; 0 for 16.
+    pub max_inputs: u32,
+    /// The most outputs of a model, which are read as bytes; 0 for 16.
+    pub max_outputs: u32,
 }
 
 // SAFETY: integers and pointers.
@@ -77,6 +81,9 @@ fn plugin(
     let mut settings = DylibSettings::new(encodings);
     if !options.targets.is_null() {
         let targets = list(arguments, "targets", (options.targets, options.target_count))?;
+        if targets.is_empty() {
+            return Err(arguments.invalid("target_count is 0; it must be 1 or more, or targets null").into());
+        }
         let targets = targets.into_iter().map(|number| arguments.target(HOST, number));
         settings = settings.with_targets(targets.collect::<Result<Vec<Target>, Error>>()?);
     }
@@ -99,6 +106,10 @@ fn plugin(
     if options.max_wait_ms != 0 {
         settings = settings.with_max_wait(Duration::from_millis(options.max_wait_ms));
     }
+    if (options.max_inputs, options.max_outputs) != (0, 0) {
+        let count = |number: u32| if number == 0 { 16 } else { number as usize };
+        settings = settings.with_unknown_tensors(count(options.max_inputs), count(options.max_outputs));
+    }
     if options.max_output_bytes != 0 {
         settings = settings.with_max_output_bytes(usize::try_from(options.max_output_bytes).unwrap_or(usize::MAX));
     }
@@ -118,7 +129,9 @@ fn list(
 }
 
 /// Opens the library at `path`, which ends with a zero, and adds it as a backend after those that the engine has. The
-/// host answers for the library: it must be one with WAMR's nine functions, and keep to their types. It stays mapped
+/// host answers for the library: its functions init_backend, deinit_backend, load, load_by_name, load_by_name_with_config,
+/// init_execution_context, set_input, compute and get_output must have the types of WAMR 2.4's wasi-nn backends, of
+/// which those by name may lack. What else it must keep to is in graphpool-dylib's documentation. It stays mapped
 /// until no backend, graph or context uses it.
 ///
 /// Threads: any, at any time.

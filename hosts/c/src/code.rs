@@ -9,7 +9,8 @@ use graphpool::nn::{BackendError, Error, ErrorKind, ModelError};
 /// The bytes of `gp_error.message`, the final zero included.
 pub const GP_MESSAGE_BYTES: usize = 512;
 
-/// The result of a call. 1 to 8 are wasi-nn's own numbers.
+/// The result of a call. 1 to 8 are wasi-nn's own numbers, which a runtime gives to its guest; 9 to 11 it gives as
+/// GP_CODE_RUNTIME_ERROR in the core-module form, and by their own names in the component form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum gp_code {
@@ -41,6 +42,8 @@ pub enum gp_code {
     Closed = 12,
     /// The library has a defect: it panicked, and the call had no result.
     Panic = 13,
+    /// The job is not done. Its call goes on.
+    NotDone = 14,
 }
 
 /// A number of `gp_code`, where C gives it.
@@ -69,6 +72,10 @@ impl Failure {
     pub(crate) fn closed(call: &str, what: &str) -> Self {
         let message = format!("{call}: the {what} was closed or never created");
         Self { code: gp_code::Closed, message, needed: 0 }
+    }
+
+    pub(crate) fn not_done(call: &str) -> Self {
+        Self { code: gp_code::NotDone, message: format!("{call}: the job is not done"), needed: 0 }
     }
 
     pub(crate) fn panic(call: &str, message: &str) -> Self {

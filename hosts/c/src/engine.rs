@@ -65,7 +65,7 @@ pub unsafe extern "C" fn gp_engine_create(
             .with_limits(options.guest.into())
             .with_ceiling(options.ceiling.into())
             .with_inline_computes(Duration::from_micros(options.inline_compute_us));
-        if let Some(resolver) = Resolver::new(options.resolve, options.resolve_data) {
+        if let Some(resolver) = Resolver::new(options.resolve, options.resolve_data, options.resolve_free) {
             builder = builder.with_resolver(move |name| resolver.resolve(name));
         }
         let built = builder.build();
@@ -77,7 +77,7 @@ pub unsafe extern "C" fn gp_engine_create(
 }
 
 /// Closes an engine. Its guests go on until they are closed, and no new ones are created. With the last of them all
-/// models are released: that close waits for it.
+/// models are released: that close waits for it, unless a call or a job is inside, at whose end they are.
 ///
 /// Threads: any, at any time. Of several calls with one engine, one succeeds.
 #[unsafe(no_mangle)]

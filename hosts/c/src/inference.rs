@@ -46,6 +46,9 @@ unsafe impl Plain for gp_tensor {}
 // SAFETY: integers and pointers.
 unsafe impl Plain for gp_input {}
 
+/// The length of an output that a model lacks: one that gp_outputs describes as optional.
+pub const GP_NO_OUTPUT: usize = usize::MAX;
+
 fn copy(arguments: &mut Arguments, held: &HeldGuest, tensor: gp_tensor) -> Result<Tensor, Error> {
     held.read(arguments, |arguments| {
         let ty = arguments.tensor_type(held.dialect, tensor.element_type)?;
@@ -233,7 +236,7 @@ pub unsafe extern "C" fn gp_get_output_by_name(
 /// between. gp_get_output does not find the outputs afterwards.
 ///
 /// `buffers`, `capacities` and `lengths` have `output_count` elements each, one for each output of the graph. `lengths`
-/// gets the lengths of all outputs. If one is longer than its buffer, the call gives GP_CODE_TOO_LARGE and the outputs
+/// gets the lengths of all outputs, and GP_NO_OUTPUT for one that the model lacks. If one is longer than its buffer, the call gives GP_CODE_TOO_LARGE and the outputs
 /// that fit, and that one is lost.
 ///
 /// Threads: as gp_compute.
@@ -271,8 +274,8 @@ pub unsafe extern "C" fn gp_infer(
             Some(time) => held.guest.infer_within(context, inputs, time),
             None => held.guest.infer(context, inputs),
         }?;
-        for (length, output) in lengths.into_iter().zip(&outputs) {
-            length.write(output.data().len());
+        for (index, length) in lengths.into_iter().enumerate() {
+            length.write(outputs.get(index).map_or(GP_NO_OUTPUT, |output| output.data().len()));
         }
         let mut result = Ok(());
         for (output, buffer) in outputs.iter().zip(buffers) {

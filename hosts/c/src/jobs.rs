@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use graphpool::GuestHandle;
 use graphpool::nn::{Error, HostBytes, Tensor};
-use graphpool_ffi::{Arguments, held};
+use graphpool_ffi::{Arguments, Held as _, Out, held};
 
 use crate::call::{call, close, find, keep};
 use crate::code::{Failure, gp_code, gp_error};
@@ -17,8 +17,12 @@ use crate::guest::HeldGuest;
 use crate::inference::deliver;
 use crate::limits::time;
 
-/// Called once, when a job is done; `data` is the caller's. It may call the library, must return soon, and must not
-/// wait for a job.
+/// Called when a job is done: exactly once for each start that has succeeded, also if the job is closed before. `data`
+/// is the caller's, and must live until then.
+///
+/// It is called on any thread that is inside a call of the library, or on one of the library's own. So it must not take
+/// a lock that the host holds over a call, must return soon, and must not wait. It may call gp_job_graph,
+/// gp_job_output and gp_job_close for its job; a host makes other calls from elsewhere.
 pub type gp_done = Option<unsafe extern "C" fn(data: *mut c_void)>;
 
 /// A call in the background.
@@ -107,7 +111,7 @@ impl Job {
         state
     }
 
-    /// Reads what the job has given. `Busy` if it is not done.
+    /// Reads what the job has given, if it is done.
     fn given<R>(
         &self,
         arguments: &Arguments,
@@ -115,7 +119,7 @@ impl Job {
     ) -> Result<R, Failure> {
         let mut state = self.poll();
         match &mut state.result {
-            None => Err(Error::busy(format!("{}: the job is not done", arguments.call())).into()),
+            None => Err(Failure::not_done(arguments.call())),
             Some(Err(error)) => Err(error.clone().into()),
             Some(Ok(given)) => {
                 let other = || Err(arguments.invalid("the job is of another call and gives no such result"));
@@ -139,32 +143,41 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes a job of a call's work, and returns its number. Work that was refused at once has no job.
+/// Makes a job of a call's work, and writes its number. Work that was refused at once has no job.
 pub(crate) fn start(
     arguments: &Arguments,
     held: &Arc<HeldGuest>,
     work: Work,
     (done, data): (gp_done, *mut c_void),
-) -> Result<u64, Failure> {
+    number: Out<u64>,
+) -> Result<(), Failure> {
     let signal = Arc::new(Signal { done: Mutex::new(false), changed: Condvar::new(), call: done, data: Data(data) });
     let state = Mutex::new(State { work: Some(work), result: None });
-    let job = Job { state, signal: Arc::clone(&signal), guest: Arc::downgrade(held) };
-    let is_done = {
-        let mut state = job.poll();
-        match state.result.take_if(|result| result.is_err()) {
-            Some(Err(error)) => return Err(error.into()),
-            _ => state.result.is_some(),
-        }
+    let job = keep(arguments, Job { state, signal, guest: Arc::downgrade(held) })?;
+    // Before the first poll: from then on C may be called, which needs the number, and may free its place.
+    number.write(job as u64);
+    let job = find::<Job>(arguments, job).map(|found| (found, job));
+    let Ok((found, job)) = job else { return Ok(()) };
+    let result = {
+        let mut state = found.poll();
+        state.result.take_if(|result| result.is_err()).or_else(|| state.result.is_some().then(|| Ok(Given::Computed)))
     };
-    let number = keep(arguments, job)? as u64;
-    if is_done {
-        signal.wake();
+    match result {
+        None => Ok(()),
+        Some(Ok(_)) => {
+            Arc::clone(&found.signal).wake();
+            Ok(())
+        }
+        Some(Err(error)) => {
+            drop(Job::take(job as u64));
+            Err(error.into())
+        }
     }
-    Ok(number)
 }
 
 /// Waits until a job is done, for at most `time_ms` milliseconds (GP_NO_LIMIT: for as long as it takes), and gives the
-/// result of its call. GP_CODE_TIMEOUT if the job is not done by then: it goes on.
+/// result of its call. GP_CODE_NOT_DONE if the job is not done by then: it goes on. A job that another thread closes is
+/// done when its call has ended.
 ///
 /// Threads: any, at any time, several for one job too.
 #[unsafe(no_mangle)]
@@ -173,7 +186,7 @@ pub unsafe extern "C" fn gp_job_wait(job: u64, time_ms: u64, error: *mut gp_erro
         let job = find::<Job>(arguments, job as usize)?;
         let until = time(time_ms).and_then(|time| Instant::now().checked_add(time));
         if !job.signal.wait(until) {
-            return Err(Error::timeout(format!("job_wait: the job is not done after {time_ms} ms")).into());
+            return Err(Failure::not_done(arguments.call()));
         }
         match &job.poll().result {
             Some(Ok(_)) => Ok(()),
@@ -185,7 +198,7 @@ pub unsafe extern "C" fn gp_job_wait(job: u64, time_ms: u64, error: *mut gp_erro
     unsafe { call("job_wait", error, run) }
 }
 
-/// Gives the graph of a job of gp_load_start or gp_load_by_name_start. GP_CODE_BUSY while the job is not done, and the
+/// Gives the graph of a job of gp_load_start or gp_load_by_name_start. GP_CODE_NOT_DONE while the job is not done, and the
 /// error of a load that has failed.
 ///
 /// Threads: any, at any time.
@@ -208,7 +221,7 @@ pub unsafe extern "C" fn gp_job_graph(job: u64, graph: *mut u32, error: *mut gp_
     unsafe { call("job_graph", error, run) }
 }
 
-/// Copies the output `index` of a job of gp_infer_start, as gp_get_output does. GP_CODE_BUSY while the job is not done,
+/// Copies the output `index` of a job of gp_infer_start, as gp_get_output does. GP_CODE_NOT_DONE while the job is not done,
 /// and the error of an inference that has failed.
 ///
 /// Threads: any, at any time.
@@ -241,7 +254,7 @@ pub unsafe extern "C" fn gp_job_output(
     unsafe { call("job_output", error, run) }
 }
 
-/// Closes a job. Its call is cancelled if it is not done; then `done` may still be called, once. A graph that
+/// Closes a job. Its call is cancelled if it is not done, and `done` is called when it has ended. A graph that
 /// gp_job_graph has not given is unloaded. Every job is closed by its host.
 ///
 /// Threads: any, at any time. Of several calls with one job, one succeeds.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use graphpool::nn::{EngineLimits, Limits};
 use graphpool_ffi::Plain;
 
-use crate::resolver::gp_resolver;
+use crate::resolver::{gp_free, gp_resolver};
 
 /// What stands for no bound, in limits and times.
 pub const GP_NO_LIMIT: u64 = u64::MAX;
 
-/// The limits of one guest. Each bound is inclusive; GP_NO_LIMIT is none. A call past one gives GP_CODE_TOO_LARGE, past
+/// The limits of one guest: gp_engine_options_default has the defaults, and zero is the bound 0. Each bound is inclusive; GP_NO_LIMIT is none. A call past one gives GP_CODE_TOO_LARGE, past
 /// max_computes and max_loads GP_CODE_BUSY, past max_compute_ms GP_CODE_TIMEOUT.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -88,8 +88,11 @@ pub struct gp_engine_options {
     pub inline_compute_us: u64,
     /// Asked for names that are not registered; may be null.
     pub resolve: gp_resolver,
-    /// What resolve gets.
+    /// What resolve gets. It must live until resolve_free is called.
     pub resolve_data: *mut c_void,
+    /// Called with resolve_data, once, when the engine asks no more: that may be after gp_engine_close has returned, on
+    /// any thread. May be null.
+    pub resolve_free: gp_free,
 }
 
 // SAFETY: integers.
@@ -110,6 +113,7 @@ impl Default for gp_engine_options {
             inline_compute_us: 0,
             resolve: None,
             resolve_data: ptr::null_mut(),
+            resolve_free: None,
         }
     }
 }

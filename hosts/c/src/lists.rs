@@ -25,7 +25,7 @@ pub struct gp_stats {
     pub graph_handles: u64,
     /// Bytes of the contexts in memory, as their backends count them, and at least those of their inputs.
     pub context_bytes: u64,
-    /// Bytes that hosts keep for guests, by graphpool::nn::Guest::reserve. They are not in
+    /// Bytes that hosts keep for guests, by gp_reserve. They are not in
     /// `context_bytes`, and count against the same limits.
     pub host_bytes: u64,
     /// Contexts in memory, from their opening until their backend's destructor has run.
@@ -166,8 +166,13 @@ pub struct gp_description {
     pub rank: usize,
     /// Its index.
     pub index: u32,
-    /// The type of the elements, a number of the guest's dialect; GP_NO_NUMBER if that has none for it.
+    /// The type of the elements, a number of the guest's dialect; GP_NO_NUMBER if that has none for it, or if the
+    /// backend does not know the type.
     pub element_type: u32,
+    /// 1 if the model may lack it, as far as the backend knows.
+    pub optional: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// Called with each model; `data` is the caller's. What `model` points to is valid until it returns. It may call the
@@ -316,6 +321,8 @@ fn describe(
                 .ty
                 .and_then(|ty| held.dialect.tensor_type_number(ty))
                 .map_or(GP_NO_NUMBER, u32::from),
+            optional: description.optional.into(),
+            reserved: 0,
         };
         // SAFETY: C's own function, which may be called with any description.
         unsafe { visit(data, &raw const description) };

@@ -28,14 +28,28 @@ pub struct gp_resolved {
 /// guest is to get.
 ///
 /// The name ends with a zero and may come from a guest: it may have `..` and `/` in it. Called on the thread of the
-/// load, for different names at the same time. It may call the library, and must return.
+/// load, for different names at the same time. It must return. It may call the library, but a load of the name that it
+/// is asked for, and any that gp_load_start or gp_load_by_name_start begins, gives an error.
 pub type gp_resolver =
     Option<unsafe extern "C" fn(data: *mut c_void, name: *const c_char, model: *mut gp_resolved) -> CodeNumber>;
+
+/// Called with the data that the library needs no more.
+pub type gp_free = Option<unsafe extern "C" fn(data: *mut c_void)>;
 
 /// A resolver with its data.
 pub(crate) struct Resolver {
     ask: unsafe extern "C" fn(*mut c_void, *const c_char, *mut gp_resolved) -> CodeNumber,
     data: *mut c_void,
+    free: gp_free,
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        if let Some(free) = self.free {
+            // SAFETY: C's own function with its own data, which nothing uses any more.
+            unsafe { free(self.data) };
+        }
+    }
 }
 
 // SAFETY: the data is only handed back. That the function is called on any thread is in its documentation.
@@ -44,8 +58,8 @@ unsafe impl Send for Resolver {}
 unsafe impl Sync for Resolver {}
 
 impl Resolver {
-    pub(crate) fn new(ask: gp_resolver, data: *mut c_void) -> Option<Self> {
-        Some(Self { ask: ask?, data })
+    pub(crate) fn new(ask: gp_resolver, data: *mut c_void, free: gp_free) -> Option<Self> {
+        Some(Self { ask: ask?, data, free })
     }
 
     /// Asks C.

@@ -15,9 +15,9 @@ use crate::jobs::{Given, gp_done, start};
 use crate::limits::time;
 
 /// Starts a compute of a context on a thread of the engine, and returns at once. `time_ms` is as for gp_compute_within.
-/// `done`, which may be null, is called with `data` when it is done, on a thread of the engine or on this one, maybe
-/// before the call returns. If the call fails, it is not called. `job` gets the number that gp_job_wait and
-/// gp_job_close take.
+/// `done`, which may be null, is called with `data` when it is done, maybe before the call returns. If the call fails, it
+/// is not called. `job` gets the number that gp_job_wait and gp_job_close take, before `done` is called; if the call
+/// fails, the number is of no job.
 ///
 /// Threads: any, at any time. The context is in use until the job is done.
 #[unsafe(no_mangle)]
@@ -39,15 +39,15 @@ pub unsafe extern "C" fn gp_compute_start(
             None => held.guest.compute_async(context),
         };
         let work = Box::pin(async { compute.await.map(|()| Given::Computed) });
-        out.write(start(arguments, &held, work, (done, data))?);
-        Ok(())
+        start(arguments, &held, work, (done, data), out)
     };
     // SAFETY: the rules of the header.
     unsafe { call("compute_start", error, run) }
 }
 
-/// As gp_infer, in the background as gp_compute_start. gp_job_output gives the outputs, which the job keeps until it is
-/// closed; they count as bytes of the guest's contexts.
+/// As gp_infer, in the background as gp_compute_start. The inputs are set before the call returns, which may wait for a
+/// plug-in. gp_job_output gives the outputs, which the job keeps until it is closed; they count as bytes of the guest's
+/// contexts.
 ///
 /// Threads: as gp_compute_start.
 #[unsafe(no_mangle)]
@@ -79,8 +79,7 @@ pub unsafe extern "C" fn gp_infer_start(
             let bytes = held.guest.reserve(outputs.iter().map(|output| output.data().len()).sum())?;
             Ok(Given::Outputs(outputs, bytes))
         });
-        out.write(start(arguments, &held, work, (done, data))?);
-        Ok(())
+        start(arguments, &held, work, (done, data), out)
     };
     // SAFETY: the rules of the header.
     unsafe { call("infer_start", error, run) }
@@ -110,8 +109,7 @@ pub unsafe extern "C" fn gp_load_start(
         // The engine counts the bytes now.
         drop(given);
         let work = Box::pin(async { load.await.map(|graph| Given::Graph(graph, false)) });
-        out.write(start(arguments, &held, work, (done, data))?);
-        Ok(())
+        start(arguments, &held, work, (done, data), out)
     };
     // SAFETY: the rules of the header.
     unsafe { call("load_start", error, run) }
@@ -149,8 +147,7 @@ pub unsafe extern "C" fn gp_load_by_name_start(
             None => held.guest.load_by_name_async(&name),
         };
         let work = Box::pin(async { load.await.map(|graph| Given::Graph(graph, false)) });
-        out.write(start(arguments, &held, work, (done, data))?);
-        Ok(())
+        start(arguments, &held, work, (done, data), out)
     };
     // SAFETY: the rules of the header.
     unsafe { call("load_by_name_start", error, run) }

@@ -7,7 +7,7 @@ mod calls;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
 use std::ptr::{null, null_mut, without_provenance_mut};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -119,24 +119,64 @@ fn a_load_that_is_not_done_is_busy_and_ends_with_its_guest() {
         drop(LOCK.lock());
         gp_code::NotFound as u32
     }
+    static FREED: AtomicUsize = AtomicUsize::new(0);
+    unsafe extern "C" fn freed(data: *mut c_void) {
+        FREED.fetch_add(data.addr(), Ordering::SeqCst);
+    }
     let mut options = default_options();
     options.guest.max_loads = 1;
     options.resolve = Some(resolve);
+    options.resolve_data = without_provenance_mut(5);
+    options.resolve_free = Some(freed);
     let (mut engine, mut job, mut second, mut graph) = (null_mut(), 0, 0, 0);
     ok!(gp_engine_create(&raw const options, &raw mut engine));
     let guest = new_guest(engine);
     let held = LOCK.lock().unwrap();
     let name = c"slow".as_ptr();
     ok!(gp_load_by_name_start(guest, name, 4, null(), 0, None, null_mut(), &raw mut job));
-    refused!(Timeout, "not done after 1 ms", gp_job_wait(job, 1));
-    refused!(Busy, "job_graph: the job is not done", gp_job_graph(job, &raw mut graph));
+    refused!(NotDone, "job_wait: the job is not done", gp_job_wait(job, 1));
+    refused!(NotDone, "job_graph: the job is not done", gp_job_graph(job, &raw mut graph));
     refused!(Busy, "1 of 1", gp_load_by_name_start(guest, name, 4, null(), 0, None, null_mut(), &raw mut second));
     ok!(gp_guest_close(guest));
     refused!(RuntimeError, "load_by_name: ", gp_job_wait(job, GP_NO_LIMIT));
     refused!(RuntimeError, "load_by_name: ", gp_job_graph(job, &raw mut graph));
     ok!(gp_job_close(job));
-    drop(held);
     ok!(gp_engine_close(engine));
+    // The resolver is still inside, with its data.
+    assert_eq!(FREED.load(Ordering::SeqCst), 0);
+    drop(held);
+    until("the resolver's data is freed", || FREED.load(Ordering::SeqCst) == 5);
+}
+
+/// The number in the job's place when it is done.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+unsafe extern "C" fn frees_its_place(data: *mut c_void) {
+    // SAFETY: the place of the job's number, which this call owns now.
+    let number = unsafe { Box::from_raw(data.cast::<u64>()) };
+    NUMBER.store(*number, Ordering::SeqCst);
+}
+
+#[test]
+fn a_job_that_is_done_knows_its_number_and_owns_its_place() {
+    for inline_compute_us in [0, 1_000_000] {
+        let options = gp_engine_options { inline_compute_us, ..default_options() };
+        let mut engine = null_mut();
+        ok!(gp_engine_create(&raw const options, &raw mut engine));
+        let (guest, context) = opened(engine);
+        let data = floats([1.0, 2.0]);
+        ok!(gp_set_input(guest, context, 0, &tensor(&[2], &data)));
+        for _ in 0..20 {
+            NUMBER.store(0, Ordering::SeqCst);
+            let place = Box::into_raw(Box::new(0_u64));
+            ok!(gp_compute_start(guest, context, 1000, Some(frees_its_place), place.cast(), place));
+            until("the job is done", || NUMBER.load(Ordering::SeqCst) != 0);
+            ok!(gp_job_wait(NUMBER.load(Ordering::SeqCst), 0));
+            ok!(gp_job_close(NUMBER.load(Ordering::SeqCst)));
+        }
+        ok!(gp_guest_close(guest));
+        ok!(gp_engine_close(engine));
+    }
 }
 
 #[test]
@@ -276,12 +316,14 @@ fn a_plug_in_is_a_backend_like_any_other() {
     let encodings = [gp_encoding::Tensorflow as u32, gp_encoding::Onnx as u32];
     // SAFETY: integers and pointers, for which zero is valid.
     let none: gp_plugin_options = unsafe { std::mem::zeroed() };
-    let options = gp_plugin_options { encodings: encodings.as_ptr(), encoding_count: 2, ..none };
+    let options = gp_plugin_options { encodings: encodings.as_ptr(), encoding_count: 2, max_outputs: 3, ..none };
     let engine = new_engine();
     refused!(InvalidArgument, "encoding_count is 0", gp_register_plugin(engine, library.as_ptr(), &raw const none));
     let long = gp_plugin_options { encoding_count: usize::MAX, ..options };
     refused!(InvalidArgument, "the limit is 64", gp_register_plugin(engine, library.as_ptr(), &raw const long));
     let wrong = gp_plugin_options { targets: [7].as_ptr(), target_count: 1, ..options };
+    let no_target = gp_plugin_options { target_count: 0, ..wrong };
+    refused!(InvalidArgument, "target_count is 0", gp_register_plugin(engine, library.as_ptr(), &raw const no_target));
     refused!(InvalidArgument, "7 is not a target", gp_register_plugin(engine, library.as_ptr(), &raw const wrong));
     refused!(RuntimeError, "libno.so", gp_register_plugin(engine, c"/libno.so".as_ptr(), &raw const options));
     refused!(NotFound, "no backend named", gp_replace_plugin(engine, library.as_ptr(), &raw const options));
@@ -303,6 +345,22 @@ fn a_plug_in_is_a_backend_like_any_other() {
     let (mut buffer, mut length) = ([0_u8; 40], 0);
     ok!(gp_get_output(guest, context, 0, buffer.as_mut_ptr().cast(), 40, &raw mut length));
     assert_eq!(length, 40);
+    // The plug-in does not tell how many outputs a model has.
+    let input = gp_input { tensor: tensor(&[1, 1, 8, 8], &image), index: 0, reserved: 0 };
+    let buffers = [buffer.as_mut_ptr().cast::<c_void>(), null_mut(), null_mut()];
+    let (capacities, mut lengths) = ([40, 0, 0], [7_usize; 3]);
+    ok!(gp_infer(
+        guest,
+        context,
+        &raw const input,
+        1,
+        GP_NO_LIMIT,
+        buffers.as_ptr(),
+        capacities.as_ptr(),
+        lengths.as_mut_ptr(),
+        3
+    ));
+    assert_eq!(lengths, [40, GP_NO_OUTPUT, GP_NO_OUTPUT]);
     // A name of the library's own registry, which has none.
     ok!(gp_register_of_backend(engine, c"own".as_ptr(), c"digits".as_ptr(), &onnx()));
     refused!(NotFound, "", gp_load_by_name(guest, c"own".as_ptr(), 3, &raw mut graph));

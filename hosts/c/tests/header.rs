@@ -17,3 +17,9 @@ fn the_header_is_the_one_that_the_source_makes() {
     }
     assert!(fs::read_to_string(&header).unwrap() == made, "UPDATE_HEADER=1 writes include/graphpool.h anew");
 }
+
+#[test]
+fn the_librarys_name_ends_in_its_abi() {
+    let build = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("build.rs")).unwrap();
+    assert!(build.contains(&format!("-soname,libgraphpool.so.{}\"", graphpool_c::GP_ABI)), "build.rs names another");
+}

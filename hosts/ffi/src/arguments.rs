@@ -19,7 +19,8 @@ const TEXT_BYTES: usize = 1 << 16;
 pub struct Arguments {
     call: &'static str,
     aligned: bool,
-    spans: Vec<Span>,
+    read: Vec<Span>,
+    written: Vec<Span>,
 }
 
 /// A structure of C that any bytes make.
@@ -66,7 +67,6 @@ struct Span {
     name: &'static str,
     start: usize,
     end: usize,
-    written: bool,
 }
 
 /// A value at any address.
@@ -84,7 +84,7 @@ impl Arguments {
     /// Rust.
     #[must_use]
     pub unsafe fn new(call: &'static str) -> Self {
-        Self { call, aligned: true, spans: Vec::new() }
+        Self { call, aligned: true, read: Vec::new(), written: Vec::new() }
     }
 
     /// The arguments of `call`, where structures may have any address, as in a guest's memory.
@@ -94,7 +94,7 @@ impl Arguments {
     /// As [`new`](Self::new).
     #[must_use]
     pub unsafe fn unaligned(call: &'static str) -> Self {
-        Self { call, aligned: false, spans: Vec::new() }
+        Self { call, aligned: false, read: Vec::new(), written: Vec::new() }
     }
 
     /// An `InvalidArgument` of this call.
@@ -310,19 +310,25 @@ impl Arguments {
         let Some(end) = length.and_then(|length| start.checked_add(length)) else {
             return Err(self.invalid(format_args!("{name} with {count} elements is larger than the address space")));
         };
-        let span = Span { name, start, end, written };
-        if let Some(other) = self.spans.iter().find(|other| span.conflicts(other)) {
+        let span = Span { name, start, end };
+        // What is read may overlap what is read. There are many of these, and few that are written.
+        let read = if written { &self.read[..] } else { &[] };
+        if let Some(other) = self.written.iter().chain(read).find(|other| span.overlaps(other)) {
             return Err(self.invalid(format_args!("{name} overlaps {}", other.name)));
         }
-        self.spans.push(span);
+        if written {
+            self.written.push(span)
+        } else {
+            self.read.push(span)
+        }
         Ok(())
     }
 }
 
 impl Span {
-    /// Whether the two share a byte that the call writes.
-    fn conflicts(&self, other: &Self) -> bool {
-        (self.written || other.written) && self.start < other.end && other.start < self.end
+    /// Whether the two share a byte.
+    fn overlaps(&self, other: &Self) -> bool {
+        self.start < other.end && other.start < self.end
     }
 }
 
