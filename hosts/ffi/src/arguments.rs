@@ -317,9 +317,9 @@ impl Arguments {
             return Err(self.invalid(format_args!("{name} overlaps {}", other.name)));
         }
         if written {
-            self.written.push(span)
+            self.written.push(span);
         } else {
-            self.read.push(span)
+            self.read.push(span);
         }
         Ok(())
     }
