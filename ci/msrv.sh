@@ -8,5 +8,5 @@ rustup run "$version" cargo -V || {
     exit 0
 }
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/msrv
-packages=(-p graphpool -p graphpool-candle -p graphpool-dylib -p graphpool-wasmtime)
+packages=(-p graphpool -p graphpool-candle -p graphpool-dylib -p graphpool-wasmtime -p graphpool-ffi -p graphpool-c -p graphpool-wamr)
 rustup run "$version" cargo check --locked --target-dir "$target" "${packages[@]}" --all-features --lib

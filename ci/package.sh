@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 
 # All at once: each is resolved with the others as they are here, which need not be published yet.
 rm -rf "$target/package"
-packages=(graphpool graphpool-candle graphpool-dylib graphpool-wasmtime)
+packages=(graphpool graphpool-candle graphpool-dylib graphpool-wasmtime graphpool-ffi graphpool-c graphpool-wamr)
 cargo package --quiet --locked --no-verify --allow-dirty --target-dir "$target" "${packages[@]/#/-p}"
 for name in "${packages[@]}"; do
     mkdir "$work/$name"
@@ -21,7 +21,7 @@ for name in "${packages[@]}"; do
         [ -s "$work/$name/$file" ] || { echo "the package $name lacks $file" >&2 && exit 1; }
     done
     extra=$(cd "$work/$name" && find . -type f | grep -vE '^./(Cargo\.(toml|toml\.orig|lock)|\.cargo_vcs_info\.json|build\.rs|README\.md|CHANGELOG\.md|SECURITY\.md|LICENSE-(MIT|APACHE))$' |
-        grep -vE '^./(src/.*\.(rs|md)|wit/.*\.wit)$' || true)
+        grep -vE '^./(src/.*\.(rs|md)|wit/.*\.wit|include/graphpool\.h|cbindgen\.toml|graphpool\.pc\.in)$' || true)
     extra+=$(cd "$work/$name" && find . -type d -name tests)
     [ -z "$extra" ] || { printf 'the package %s holds what nobody who depends on it needs:\n%s\n' "$name" "$extra" >&2 && exit 1; }
 done
