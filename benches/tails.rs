@@ -78,15 +78,15 @@ fn round(time: Duration, slow: bool, call: Call) -> Tail {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                let handle = pool.insert(Graph::Small(1)).expect("there is room");
-                drop(pool.remove(handle));
+                insert_and_remove(&pool, 1);
             }
         });
         if slow {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    let handle = pool.insert(Graph::Slow).expect("there is room");
-                    drop(pool.remove(handle));
+                    if let Ok(handle) = pool.insert(Graph::Slow) {
+                        drop(pool.remove(handle));
+                    }
                     // On the thread that removes: it is what an engine has a reaper for.
                     pool.flush();
                     thread::sleep(Duration::from_millis(1));
@@ -102,14 +102,20 @@ fn round(time: Duration, slow: bool, call: Call) -> Tail {
                     black_box(value);
                 }
             }),
-            Call::Churn => timed(time, || {
-                let handle = pool.insert(Graph::Small(2)).expect("there is room");
-                drop(pool.remove(black_box(handle)));
-            }),
+            Call::Churn => timed(time, || insert_and_remove(&pool, 2)),
         };
         done.store(true, Ordering::Relaxed);
         tail
     })
+}
+
+/// Inserts and removes. A thread that sleeps in one destructor after the other holds reclamation back, so that at this
+/// rate the pool may be full of removed values: then the insertion is refused, and the thread gives way.
+fn insert_and_remove(pool: &Pool<Graph>, value: u64) {
+    match pool.insert(Graph::Small(value)) {
+        Ok(handle) => drop(pool.remove(black_box(handle))),
+        Err(_) => thread::yield_now(),
+    }
 }
 
 struct Tail {
