@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- pool_ops forged_handles onnx_bytes onnx_structure wasmtime_witx
+[ $# -gt 0 ] || set -- pool_ops forged_handles onnx_bytes onnx_structure onnx_device wasmtime_witx
 cargo +nightly -V >/dev/null 2>&1 || {
     echo "SKIPPED: no nightly toolchain, so no fuzzing"
     exit 0
@@ -47,8 +47,10 @@ for name in "$@"; do
         wasmtime_*) folder=fuzz/wasmtime ;;
         *) folder=fuzz ;;
     esac
+    features=()
+    [ "$name" != onnx_device ] || features=(--features device)
     (cd "$folder" && RUSTFLAGS="${flags[*]}" cargo +nightly build --release --target "$host" \
-        --target-dir "$target" --bin "$name")
+        --target-dir "$target" --bin "$name" "${features[@]}")
     echo "== $name, $seconds s"
     corpus=$folder/corpus/$name artifacts=$folder/artifacts/$name
     mkdir -p "$corpus" "$artifacts"

@@ -9,7 +9,7 @@ RUSTFLAGS="--cfg loom" cargo clippy --no-default-features --features nn --lib --
 RUSTFLAGS="--cfg shuttle" cargo clippy --no-default-features --lib --test shuttle --locked -- -D warnings
 # The fuzz targets, which are packages of their own.
 for folder in fuzz fuzz/onnx fuzz/wasmtime; do
-    cargo check --locked --manifest-path "$folder/Cargo.toml" --target-dir target/fuzz-check
+    cargo check --locked --all-features --manifest-path "$folder/Cargo.toml" --target-dir target/fuzz-check
 done
 export RUSTDOCFLAGS="-D warnings"
 cargo doc --workspace --features graphpool-candle/candle --no-deps --locked

@@ -11,4 +11,7 @@ release=$(git describe --tags --match 'v*' --abbrev=0 2>/dev/null) || {
     echo "SKIPPED: no release yet"
     exit 0
 }
-cargo semver-checks --workspace --exclude graphpool-peers --all-features --baseline-rev "$release"
+cargo semver-checks --workspace --exclude graphpool-peers --exclude graphpool-candle --all-features \
+    --baseline-rev "$release"
+# Not its features for GPUs, which need a compiler or a system of their own.
+cargo semver-checks -p graphpool-candle --only-explicit-features --features candle --baseline-rev "$release"

@@ -18,9 +18,10 @@ const PACKAGES: [(&str, &[&str]); 7] = [
             "format",
             "compute",
             "math",
+            "device",
             "ops",
             "exec",
-            "compile",
+            "compile place",
             "model strings",
             "context",
             "graph",
@@ -135,7 +136,8 @@ impl Package {
                 }
             }
             for start in ["crate::", "super::"] {
-                for (at, _) in body.match_indices(start) {
+                // A visibility such as `pub(in crate::ops)` imports nothing.
+                for (at, _) in body.match_indices(start).filter(|(at, _)| !body[..*at].ends_with("(in ")) {
                     let end = body[at..].find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
                     let path = &body[at..end.map_or(body.len(), |end| at + end)];
                     paths.push(path.split("::").filter(|name| !name.is_empty()).map(str::to_owned).collect());

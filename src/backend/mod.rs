@@ -10,6 +10,7 @@ mod control;
 mod element;
 mod encoding;
 mod error;
+mod placement;
 mod tensor;
 pub mod wire;
 mod words;
@@ -18,6 +19,7 @@ pub use control::{CancelToken, ComputeControl};
 pub use element::{Bf16Bits, Element, F16Bits, TensorType};
 pub use encoding::{Encoding, Target};
 pub use error::{Error, ErrorCode, ErrorKind, MESSAGE_BYTES};
+pub use placement::Placement;
 pub use tensor::{Shape, Tensor, TensorDescription, TensorView, element_count};
 
 use std::path::{Path, PathBuf};
@@ -127,8 +129,13 @@ pub trait BackendGraph: Send + Sync + 'static {
     /// Any error that keeps the backend from opening a context.
     fn init_context(&self) -> Result<Box<dyn BackendContext>, Error>;
 
-    /// The bytes that the graph holds, for accounting; an estimate is enough.
+    /// The bytes that the graph holds on the host and on its device, for accounting; an estimate is enough.
     fn memory(&self) -> usize;
+
+    /// Where the graph's steps run, if it is on a device. The default is `None`: on the host, or not known.
+    fn placement(&self) -> Option<Placement> {
+        None
+    }
 }
 
 /// The inputs, scratch memory and outputs of one stream of inferences.

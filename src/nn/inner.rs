@@ -146,7 +146,7 @@ impl Inner {
         let resources =
             GraphResources { bytes: 0, listed: Some(listed), room: Some((slot, bytes)), backend: Some(backend) };
         let graph = Graph::new(graph, origin, resources, &self.counters, &self.reaper).map_err(Failed::ForAll)?;
-        observe::built(graph.origin().id, &graph.origin().backend, graph.bytes());
+        observe::built(graph.origin().id, &graph.origin().backend, graph.bytes(), graph.placement());
         Ok(graph)
     }
 

@@ -144,7 +144,7 @@ mod telemetry;
 #[cfg(feature = "conformance")]
 pub use crate::backend::conformance;
 pub use crate::backend::{
-    Bf16Bits, Element, Encoding, Error, ErrorCode, ErrorKind, F16Bits, MESSAGE_BYTES, Target, Tensor,
+    Bf16Bits, Element, Encoding, Error, ErrorCode, ErrorKind, F16Bits, MESSAGE_BYTES, Placement, Target, Tensor,
     TensorDescription, TensorType, TensorView, element_count,
 };
 pub use guest::check::TensorId;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
 
-use graphpool::nn::{Encoding, Error, GuestPolicy, ModelSource, ResolvedModel, TRACING_TARGET, Target};
+use graphpool::nn::{Encoding, Error, GuestPolicy, ModelSource, Placement, ResolvedModel, TRACING_TARGET, Target};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -77,7 +77,12 @@ fn loads_builds_computes_reloads_and_refusals_are_told_with_guest_and_graph() {
             .unwrap_err();
         guest.inputs(graphpool::GuestHandle::from_bits(0xabcd)).unwrap_err();
         let _ = guest.refuse("load", graphpool::nn::Error::too_large("9 parts; the limit is 8"));
-        engine.replace_model("m", source(2.0)).unwrap();
+        let on_device = Model { a: 2.0, memory: 101, ..Model::default() };
+        engine.replace_model("m", ModelSource::bytes(on_device.bytes())).unwrap();
+        let mut placements: Vec<_> =
+            engine.list_graphs().into_iter().map(|graph| (graph.bytes, graph.placement)).collect();
+        placements.sort_by_key(|(bytes, _)| *bytes);
+        assert_eq!(placements, [(100, None), (101, Some(Placement::new(5, 2, 3)))]);
         engine.replace_model("m", ModelSource::bytes(b"junk".as_slice())).unwrap_err();
         assert_eq!((engine.stats().reloads, engine.list_graphs().len()), (1, 2));
     });
@@ -101,7 +106,10 @@ fn loads_builds_computes_reloads_and_refusals_are_told_with_guest_and_graph() {
         refused("inputs", "the guest has no graph or context 0x0000abcd"),
         format!("DEBUG refused {of_guest} call=\"load\" error=too large: load: 9 parts; the limit is 8"),
         "INFO <build> encoding=Onnx target=Cpu bytes=20".to_owned(),
-        format!("INFO built graph={} backend=\"affine\" bytes=100", number(&notes[11], "graph")),
+        format!(
+            "INFO built graph={} backend=\"affine\" bytes=101 device_steps=5 host_steps=2 transfers=3",
+            number(&notes[11], "graph")
+        ),
         format!("INFO reloaded name=\"m\" version=2 graph={}", number(&notes[11], "graph")),
         "INFO <build> encoding=Onnx target=Cpu bytes=4".to_owned(),
         "WARN reload failed name=\"m\" error=the model cannot be built: invalid encoding: not affine".to_owned(),

@@ -19,6 +19,7 @@ use crate::model::{Model, check_dims};
 use crate::ops::fusion::PackedWeights;
 use crate::ops::labels;
 use crate::ops::node::Shared;
+use crate::place::{Place, bytes as placement_bytes};
 use crate::quote::quote;
 use crate::strings;
 use crate::tensor::budget::{ComputeBudget, LoadBudget};
@@ -53,6 +54,7 @@ impl CandleGraph {
         directory: Option<&Path>,
         memory_limit: usize,
         threads: Option<Arc<Threads>>,
+        place: &Place,
     ) -> Result<Self, Error> {
         let mut budget = LoadBudget::new(memory_limit);
         let mut model = decode(bytes, &mut budget)?;
@@ -85,6 +87,7 @@ impl CandleGraph {
             expansion: Expansion::new(budget.remaining()),
             depth: 0,
             shared: &shared,
+            on_device: place.is_device(),
             folding: Folding::new(memory_limit),
             packs,
             budget,
@@ -94,12 +97,14 @@ impl CandleGraph {
         };
         let plan = compiler.graph(&graph, &names)?;
         let packed = compiler.packs.spent();
+        let placement = place.placement(&plan, &mut compiler.budget)?;
         let ports: usize = inputs.iter().chain(&outputs).map(Port::bytes).sum();
         let own = defaults.iter().map(Value::bytes).fold(shared.attribute_bytes(), usize::saturating_add);
         let Shared { string_table, random_nodes, .. } = shared;
         let (string_table, random_nodes) = (string_table.into_inner(), random_nodes.get());
-        let memory =
-            [packed, ports, own, string_table.bytes()].into_iter().fold(footprint::of(&plan), usize::saturating_add);
+        let memory = [packed, ports, own, string_table.bytes(), placement_bytes(placement.as_ref())]
+            .into_iter()
+            .fold(footprint::of(&plan), usize::saturating_add);
         if memory > memory_limit {
             let why = format!("the graph needs {memory} bytes, and the limit is {memory_limit}");
             return Err(Error::too_large(why));
@@ -118,8 +123,25 @@ impl CandleGraph {
         Ok(Self {
             inputs: inputs.iter().map(Port::description).collect(),
             outputs: outputs.iter().map(Port::description).collect(),
-            model: Arc::new(Model { plan, inputs, defaults, outputs, string_table, random_nodes, threads, memory }),
+            model: Arc::new(Model {
+                plan,
+                inputs,
+                defaults,
+                outputs,
+                string_table,
+                random_nodes,
+                threads,
+                memory,
+                placement,
+            }),
         })
+    }
+
+    /// Where the steps run, of a model that [`with_device`](crate::CandleBackend::with_device) loaded. `None` for others.
+    #[cfg(feature = "candle")]
+    #[must_use]
+    pub fn device_report(&self) -> Option<crate::DeviceReport> {
+        self.model.placement.as_ref().map(crate::exec::device::Placement::report)
     }
 
     /// The inputs with their types in the model, in the order of [`run`](Self::run): those with a default are last.
@@ -289,5 +311,11 @@ impl BackendGraph for CandleGraph {
 
     fn memory(&self) -> usize {
         self.model.memory
+    }
+
+    #[cfg(feature = "candle")]
+    fn placement(&self) -> Option<graphpool::backend::Placement> {
+        let report = self.device_report()?;
+        Some(graphpool::backend::Placement::new(report.device_steps, report.host_steps, report.transfers))
     }
 }

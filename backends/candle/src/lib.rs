@@ -36,15 +36,48 @@
 //!  graph             CandleGraph: the load, and a run without a context
 //!  context           CandleContext: a guest's inputs and outputs
 //!  model, strings    what contexts share; strings for guests
+//!  place, gpu, cuda  the device of a model; the libraries of CUDA
 //!  compile           from messages to a plan: names, functions, constant folding, fusion
 //!  exec              the plan and its execution
-//!  ops               the operators, with a file for each family, and their table
+//!  place             where a model runs
+//!  ops               the operators, with a file for each family, and their table; ops::device has their device forms
+//!  device            tensors on a device, and the operations that device forms are made of
 //!  math              vector loops, matrix products, fused elementwise operators
 //!  compute           the resources of one compute: memory, deadline, threads, random numbers
 //!  format            the ONNX file: messages, tensors, external data, inputs and outputs
 //!  tensor            values, element types, shapes, memory budgets
 //!  quote             names in error messages
 //! ```
+//!
+//! # Devices
+//!
+//! With the feature `candle`, `CandleBackend::with_device` runs models on a device of
+//! [candle-core](https://docs.rs/candle-core): a GPU, or candle's CPU, on which the device forms are tested. With the
+//! feature `cuda` or `metal`, `CandleBackend::with_gpu` opens a GPU by itself. Only `cuda` is built and tested here;
+//! `metal` passes the same calls to candle's Metal, which has no f64.
+//!
+//! ```text
+//!  Plan ──► exec::run      each step by its host kernel                 (new, with_threads)
+//!       └─► exec::device   each step by its device form, where its      (with_device)
+//!           operator has one, and by its host kernel otherwise
+//! ```
+//!
+//! What this crate takes from candle is its devices: allocation, transfers, and tensor operations with kernels for each
+//! kind of device. It does not take its ONNX reader, nor its CPU kernels for models on the host, which are slower than
+//! those here. A guest's bytes reach candle as tensors alone, whose sizes were checked and charged before.
+//!
+//! * A form refuses what the host kernel refuses. An operator that only moves elements asks the host kernel where they
+//!   go.
+//! * Floats of 16 bits are computed in f32. Integers are moved and compared on the device; arithmetic with them runs on
+//!   the host, because devices differ in what overflow and a division by zero do.
+//! * Shapes and other integer lists of up to 64 elements stay on the host, where a plan computes them.
+//! * Steps are not fused, and weights are not packed.
+//! * On CUDA, each thread that computes has a stream of its own, so contexts on several threads run side by side. The
+//!   weights are shared by all streams.
+//! * The deadline and the cancel token are checked before each operation. One operation can't be interrupted.
+//!
+//! [`operators`] says which operators have a device form. The engine's listing of graphs and its event `built` tell how
+//! many steps of a graph have one.
 //!
 //! # What a model can cost
 //!
@@ -96,12 +129,19 @@
 mod compile;
 mod compute;
 mod context;
+#[cfg(cuda_at_run_time)]
+mod cuda;
+#[cfg(feature = "candle")]
+mod device;
 mod exec;
 mod format;
+#[cfg(any(feature = "cuda", feature = "metal"))]
+mod gpu;
 mod graph;
 mod math;
 mod model;
 mod ops;
+mod place;
 mod quote;
 mod strings;
 mod tensor;
@@ -110,6 +150,8 @@ mod tensor;
 mod tests;
 
 pub use context::CandleContext;
+#[cfg(feature = "candle")]
+pub use exec::device::DeviceReport;
 #[doc(hidden)]
 pub use format::messages;
 pub use format::ports::Port;
@@ -127,6 +169,7 @@ use std::sync::Arc;
 use compute::threads::Threads;
 use format::messages::TensorProto;
 use format::{external, tensors};
+use place::Place;
 use quote::quote;
 use tensor::string_table::StringTable;
 
@@ -142,6 +185,7 @@ use graphpool::backend::{Backend, BackendGraph, Encoding, Error, LoadRequest, Ta
 #[derive(Debug, Clone)]
 pub struct CandleBackend {
     threads: Option<Arc<Threads>>,
+    place: Place,
 }
 
 // The public types that hosts share between threads or move to other threads.
@@ -158,7 +202,45 @@ impl CandleBackend {
     /// A backend whose computes run on the thread that calls them.
     #[must_use]
     pub const fn new() -> Self {
-        Self { threads: None }
+        Self { threads: None, place: Place::Host }
+    }
+
+    /// A backend that runs models on a device of candle's: for [`Target::Gpu`], or for [`Target::Cpu`] if it is candle's
+    /// CPU.
+    ///
+    /// Operators with a device form ([`Operator::on_device`]) run on the device, the others on the host, to which their
+    /// values are copied and back; [`CandleGraph::device_report`] tells how often. The floats of a model are copied to
+    /// the device once, when it is loaded, and all contexts share them. All memory on the device counts towards the
+    /// limits of the load and the compute, like memory on the host.
+    ///
+    /// candle's CPU is slower than [`new`](Self::new), by 1.7 to 6 times for convolutions. It is for tests, and for
+    /// comparisons with a device.
+    #[cfg(feature = "candle")]
+    #[must_use]
+    pub const fn with_device(device: candle_core::Device) -> Self {
+        Self { threads: None, place: Place::Device(device) }
+    }
+
+    /// A backend that runs models on the GPU with this number, from 0: for [`Target::Gpu`].
+    ///
+    /// The GPU is opened when a model is first loaded. A load fails with
+    /// [`UnsupportedOperation`](graphpool::backend::ErrorKind::UnsupportedOperation) where that is not possible, for
+    /// example because there is no driver, and the next load tries again. Clones share the device. The rest is as with
+    /// [`with_device`](Self::with_device).
+    ///
+    /// The backend's name is `candle-gpu`, so that an engine can have one for the CPU too:
+    ///
+    /// ```
+    /// # use graphpool::nn::Engine;
+    /// # use graphpool_candle::CandleBackend;
+    /// let engine = Engine::new(CandleBackend::new());
+    /// engine.register_backend(CandleBackend::with_gpu(0))?;
+    /// # Ok::<(), graphpool::nn::BackendError>(())
+    /// ```
+    #[cfg(any(feature = "cuda", feature = "metal"))]
+    #[must_use]
+    pub fn with_gpu(ordinal: usize) -> Self {
+        Self { threads: None, place: Place::Gpu(Arc::new(gpu::Gpu::new(ordinal))) }
     }
 
     /// A backend whose computes run on up to `threads` threads each, including the thread that calls them.
@@ -175,7 +257,7 @@ impl CandleBackend {
     ///
     /// [`RuntimeError`](graphpool::backend::ErrorKind::RuntimeError) if the threads can't be started.
     pub fn with_threads(threads: NonZeroUsize) -> Result<Self, Error> {
-        Ok(Self { threads: Threads::new(threads)? })
+        Ok(Self { threads: Threads::new(threads)?, place: Place::Host })
     }
 
     /// Loads a model from its bytes, for callers that use ONNX's element types instead of wasi-nn's.
@@ -190,7 +272,7 @@ impl CandleBackend {
     /// * [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) for a model that needs more memory than the limit, or
     ///   exceeds a fixed bound such as the number of nodes.
     pub fn load_graph(&self, model: &[u8], memory_limit: usize) -> Result<CandleGraph, Error> {
-        CandleGraph::load(model, None, memory_limit, self.threads.clone())
+        CandleGraph::load(model, None, memory_limit, self.threads.clone(), &self.place)
     }
 }
 
@@ -222,16 +304,17 @@ impl Default for CandleBackend {
 
 impl Backend for CandleBackend {
     fn name(&self) -> &'static str {
-        "candle"
+        if self.place.target() == Target::Gpu { "candle-gpu" } else { "candle" }
     }
 
     fn supports(&self, encoding: Encoding, target: Target) -> bool {
-        matches!(encoding, Encoding::Onnx | Encoding::Autodetect) && target == Target::Cpu
+        matches!(encoding, Encoding::Onnx | Encoding::Autodetect) && target == self.place.target()
     }
 
     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
         if !self.supports(request.encoding, request.target) {
-            return Err(Error::unsupported("the candle backend runs ONNX models on the CPU"));
+            let why = format!("this candle backend runs ONNX models on the target {}", self.place.target());
+            return Err(Error::unsupported(why));
         }
         // A setting without an effect would mislead the person who wrote it.
         if let Some(config) = request.config.filter(|config| !config.trim().is_empty()) {
@@ -242,7 +325,7 @@ impl Backend for CandleBackend {
             return Err(Error::invalid_encoding(format!("an ONNX model has 1 part, not {}", request.parts.len())));
         };
         let (directory, limit) = (request.directory, request.memory_limit);
-        Ok(Box::new(CandleGraph::load(model, directory, limit, self.threads.clone())?))
+        Ok(Box::new(CandleGraph::load(model, directory, limit, self.threads.clone(), &self.place)?))
     }
 
     fn files(&self, request: &LoadRequest<'_>) -> Result<Vec<PathBuf>, Error> {

@@ -6,6 +6,7 @@ use crate::compute::threads::Threads;
 use crate::exec::plan::Plan;
 use crate::exec::run::run;
 use crate::format::ports::Port;
+use crate::place::Placement;
 use crate::quote::quote;
 use crate::tensor::budget::ComputeBudget;
 use crate::tensor::dims::Dims;
@@ -26,8 +27,10 @@ pub(crate) struct Model {
     /// The number of nodes that draw random numbers.
     pub(crate) random_nodes: usize,
     pub(crate) threads: Option<Arc<Threads>>,
-    /// Bytes that the loaded model takes.
+    /// Bytes that the loaded model takes, on the host and on its device.
     pub(crate) memory: usize,
+    /// The device, if the model runs on one.
+    pub(crate) placement: Option<Placement>,
 }
 
 impl Model {
@@ -44,7 +47,10 @@ impl Model {
             random_states: Some(random_states),
             ..ExecContext::new(control, budget)
         };
-        let outputs = run(&self.plan, inputs, &cx)?;
+        let outputs = match &self.placement {
+            None => run(&self.plan, inputs, &cx)?,
+            Some(placement) => self.run_on(placement, inputs, &cx)?,
+        };
         for (port, value) in self.outputs.iter().zip(&outputs) {
             // The file's types of outputs are not checked at load, and the caller relies on them.
             if port.ty != value.ty() {
@@ -58,6 +64,34 @@ impl Model {
             }
         }
         Ok(outputs)
+    }
+}
+
+#[cfg(feature = "candle")]
+impl Model {
+    /// Runs the plan on the model's device.
+    fn run_on(&self, placement: &Placement, inputs: Vec<Value>, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
+        use crate::device::args::DeviceArgs;
+        use crate::device::context::{Counts, DeviceContext};
+        let counts = Counts::default();
+        let dx = DeviceContext { device: &placement.device, constants: placement, cx, counts: &counts };
+        let outputs = crate::exec::device::run(&self.plan, inputs.into_iter().map(Into::into).collect(), &dx);
+        if outputs.is_err() {
+            // What the compute has begun reads the weights, which the graph may free when this call returns.
+            let _ = placement.device.synchronize();
+        }
+        let mut outputs = DeviceArgs::new(outputs?.into_iter().map(Some).collect());
+        let values = (0..outputs.len()).map(|index| outputs.host(index, &dx)).collect();
+        placement.record(&counts);
+        values
+    }
+}
+
+#[cfg(not(feature = "candle"))]
+impl Model {
+    #[expect(clippy::unused_self, reason = "as with candle")]
+    fn run_on(&self, placement: &Placement, _: Vec<Value>, _: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
+        match *placement {}
     }
 }
 

@@ -34,15 +34,41 @@ pub fn keep(model: &[u8]) {
 
 /// Loads and runs a model; whatever is wrong with it must come back as an error with a short message.
 pub fn attack(bytes: &[u8]) {
-    let graph = match CandleBackend::new().load_graph(bytes, MEMORY) {
+    outputs(&CandleBackend::new(), bytes);
+}
+
+/// As [`attack`], through the device forms. A model that runs there and on the host gives the same types and dimensions.
+///
+/// # Panics
+///
+/// Where it gives others.
+#[cfg(feature = "device")]
+pub fn attack_on_device(bytes: &[u8]) {
+    let Some(on_device) = outputs(&CandleBackend::with_device(candle_core::Device::Cpu), bytes) else { return };
+    let Some(on_host) = outputs(&CandleBackend::new(), bytes) else { return };
+    for (device, host) in on_device.iter().zip(&on_host) {
+        assert_eq!((device.ty(), device.dims()), (host.ty(), host.dims()));
+    }
+}
+
+/// The outputs of a model; `None` if it gave an error.
+fn outputs(backend: &CandleBackend, bytes: &[u8]) -> Option<Vec<Value>> {
+    let graph = match backend.load_graph(bytes, MEMORY) {
         Ok(graph) => graph,
-        Err(error) => return assert!(error.message().len() <= MESSAGE_BYTES),
+        Err(error) => {
+            assert!(error.message().len() <= MESSAGE_BYTES);
+            return None;
+        }
     };
-    let Some(inputs) = inputs::inputs(bytes, graph.input_ports()) else { return };
+    let inputs = inputs::inputs(bytes, graph.input_ports())?;
     let mut control = ComputeControl::default();
     control.memory_limit = MEMORY;
     control.deadline = Some(Instant::now() + Duration::from_millis(500));
-    if let Err(error) = graph.run(inputs, &control) {
-        assert!(error.message().len() <= MESSAGE_BYTES);
+    match graph.run(inputs, &control) {
+        Ok(outputs) => Some(outputs),
+        Err(error) => {
+            assert!(error.message().len() <= MESSAGE_BYTES);
+            None
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::backend::{BackendContext, BackendGraph};
+use crate::backend::{BackendContext, BackendGraph, Placement};
 use crate::nn::graphs::backends::Registered;
 use crate::nn::graphs::pace::Pace;
 use crate::nn::graphs::store::{Key, Listed};
@@ -20,6 +20,7 @@ pub(crate) struct Graph {
     backend: Option<Box<dyn BackendGraph>>,
     inputs: StdArc<[TensorDescription]>,
     outputs: StdArc<[TensorDescription]>,
+    placement: Option<Placement>,
     origin: Origin,
     /// The number of open contexts.
     contexts: AtomicUsize,
@@ -89,6 +90,7 @@ impl Graph {
             backend: None,
             inputs: StdArc::default(),
             outputs: StdArc::default(),
+            placement: None,
             origin,
             contexts: AtomicUsize::new(0),
             pace: StdArc::default(),
@@ -98,10 +100,11 @@ impl Graph {
         };
         // From here on the reaper drops it, even after a panic below.
         let backend = graph.backend.insert(backend);
-        let (inputs, outputs, bytes) =
-            shield(counters, || (backend.inputs().into(), backend.outputs().into(), backend.memory()))?;
+        let (inputs, outputs, bytes, placement) = shield(counters, || {
+            (backend.inputs().into(), backend.outputs().into(), backend.memory(), backend.placement())
+        })?;
         Counters::increment(&counters.graph_bytes, bytes);
-        (graph.inputs, graph.outputs) = (inputs, outputs);
+        (graph.inputs, graph.outputs, graph.placement) = (inputs, outputs, placement);
         if let Some(resources) = &mut graph.resources {
             resources.bytes = bytes;
             if let Some((_, room)) = &mut resources.room {
@@ -117,6 +120,11 @@ impl Graph {
 
     pub(crate) fn outputs(&self) -> &StdArc<[TensorDescription]> {
         &self.outputs
+    }
+
+    /// Where its steps run, if it is on a device.
+    pub(crate) fn placement(&self) -> Option<Placement> {
+        self.placement
     }
 
     pub(crate) fn pace(&self) -> &StdArc<Pace> {

@@ -1,5 +1,6 @@
 //! The entries of the engine's listings: graphs in memory and named models, for monitoring.
 
+use crate::backend::Placement;
 use crate::nn::graphs::graph::Graph;
 use crate::nn::graphs::model::NamedModel;
 use crate::nn::{Encoding, Target};
@@ -23,6 +24,8 @@ pub struct GraphInfo {
     pub bytes: usize,
     /// The number of its open contexts.
     pub contexts: usize,
+    /// Where its steps run, if it is on a device and its backend tells.
+    pub placement: Option<Placement>,
 }
 
 impl GraphInfo {
@@ -36,6 +39,7 @@ impl GraphInfo {
             target: origin.target,
             bytes: graph.bytes(),
             contexts: graph.contexts(),
+            placement: graph.placement(),
         }
     }
 }

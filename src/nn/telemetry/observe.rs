@@ -7,7 +7,7 @@
 //! | span `resolve` | debug | `name` |
 //! | event `resolved` | debug | `name`, `found`; `error` if the resolver failed |
 //! | span `build` | info | `encoding`, `target`, `bytes` |
-//! | event `built` | info | `graph`, `backend`, `bytes` |
+//! | event `built` | info | `graph`, `backend`, `bytes`; `device_steps`, `host_steps`, `transfers` on a device |
 //! | event `loaded` | debug | `guest`, `label`, `graph` |
 //! | span `compute` | trace | `guest`, `label`, `graph` |
 //! | event `computed` | trace | `guest`, `label`, `graph`, `ok` |
@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{Span, dispatcher};
 
+use crate::backend::Placement;
 use crate::nn::guest::account::Account;
 use crate::nn::guest::check::Quoted;
 use crate::nn::telemetry::stats::Counters;
@@ -105,8 +106,11 @@ pub(crate) fn build<R>(encoding: Encoding, target: Target, bytes: usize, build: 
     result
 }
 
-pub(crate) fn built(graph: u64, backend: &str, bytes: usize) {
-    tracing::info!(target: TRACING_TARGET, graph, backend, bytes, "built");
+pub(crate) fn built(graph: u64, backend: &str, bytes: usize, placement: Option<Placement>) {
+    let device_steps = placement.map(|placement| placement.device_steps);
+    let host_steps = placement.map(|placement| placement.host_steps);
+    let transfers = placement.map(|placement| placement.transfers);
+    tracing::info!(target: TRACING_TARGET, graph, backend, bytes, device_steps, host_steps, transfers, "built");
 }
 
 /// Runs a compute in a span, records its time, and returns it with the result.

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-use std::{env, fmt, fs, io, thread};
+use std::process::Command;
+use std::{fmt, fs, io};
 
 use graphpool::backend::ComputeControl;
 use graphpool::nn::ErrorKind;
@@ -14,6 +13,7 @@ use graphpool_candle::{CandleBackend, CandleGraph, ElementType, Port, Value, dec
 use prost::Message;
 
 use crate::compare::difference;
+use crate::processes;
 
 /// Cases whose expected output is wrong, or one of many that are right, with the evidence.
 pub const DISPUTED: &[(&str, &str)] = &[
@@ -47,6 +47,8 @@ pub struct Suite {
     folder: &'static str,
     /// The file with the recorded counts.
     pub record: &'static str,
+    /// The file with the counts on candle's CPU device.
+    pub device_record: &'static str,
     /// For each other runtime, the cases of the f32 subset that it passed and that it got wrong.
     pub others: &'static [(&'static str, usize, usize)],
     /// The script that fetches the cases. `None` if they are made locally; such a suite is optional.
@@ -59,6 +61,7 @@ pub const SUITES: [Suite; 2] = [
         name: "ONNX 1.17.0 node tests",
         folder: concat!(env!("CARGO_MANIFEST_DIR"), "/../../.cache/node-tests"),
         record: concat!(env!("CARGO_MANIFEST_DIR"), "/examples/onnx_conformance/recorded.txt"),
+        device_record: concat!(env!("CARGO_MANIFEST_DIR"), "/examples/onnx_conformance/recorded-device.txt"),
         // Other runtimes in Rust, measured in 2026-11.
         others: &[("tract-onnx 0.23.9", 574, 1), ("rten 0.27", 601, 17)],
         fetch: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/fetch_node_tests.sh")),
@@ -67,6 +70,7 @@ pub const SUITES: [Suite; 2] = [
         name: "ONNX 1.23.2 newer node tests",
         folder: concat!(env!("CARGO_MANIFEST_DIR"), "/../../.cache/node-tests-new"),
         record: concat!(env!("CARGO_MANIFEST_DIR"), "/examples/onnx_conformance/recorded-new.txt"),
+        device_record: concat!(env!("CARGO_MANIFEST_DIR"), "/examples/onnx_conformance/recorded-new-device.txt"),
         others: &[],
         fetch: None,
     },
@@ -77,9 +81,6 @@ pub const SUITES: [Suite; 2] = [
 fn steps(folder: &Path) -> f64 {
     if name(folder).starts_with("test_attention_") { 2.0 } else { 1.0 }
 }
-
-/// The time limit of a case.
-const TIME: Duration = Duration::from_mins(1);
 
 /// The memory limit of a case, in bytes.
 pub const MEMORY: usize = 1 << 32;
@@ -119,15 +120,59 @@ impl Outcome {
     }
 }
 
+/// Where cases run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Host,
+    /// candle's CPU, through the device forms.
+    Device,
+    /// The first GPU.
+    Gpu,
+}
+
+impl Place {
+    /// A backend that loads models to the place.
+    #[cfg_attr(
+        any(feature = "cuda", feature = "metal"),
+        expect(clippy::unnecessary_wraps, reason = "fails without the features")
+    )]
+    pub fn backend(self) -> Result<CandleBackend, Box<dyn Error>> {
+        match self {
+            Self::Host => Ok(CandleBackend::new()),
+            #[cfg(feature = "candle")]
+            Self::Device => Ok(CandleBackend::with_device(candle_core::Device::Cpu)),
+            #[cfg(not(feature = "candle"))]
+            Self::Device => Err("--device needs the feature candle".into()),
+            #[cfg(any(feature = "cuda", feature = "metal"))]
+            Self::Gpu => Ok(CandleBackend::with_gpu(0)),
+            #[cfg(not(any(feature = "cuda", feature = "metal")))]
+            Self::Gpu => Err("--gpu needs the feature cuda or metal".into()),
+        }
+    }
+}
+
 /// An outcome, with the reason unless it passed.
 pub struct Verdict {
     pub outcome: Outcome,
     pub why: String,
+    /// Whether all steps ran on the device.
+    pub device_alone: bool,
+}
+
+impl Verdict {
+    /// The verdict in a line that [`fmt::Display`] wrote.
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut words = line.splitn(3, ' ');
+        let word = words.next()?;
+        let outcome = Outcome::ALL.into_iter().find(|outcome| outcome.name() == word)?;
+        let device_alone = words.next()? == "device";
+        Some(Self { outcome, why: words.next().unwrap_or_default().to_owned(), device_alone })
+    }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.outcome.name(), self.why)
+        write!(f, "{} {} {}", self.outcome.name(), if self.device_alone { "device" } else { "host" }, self.why)
     }
 }
 
@@ -142,7 +187,7 @@ pub struct Case {
 }
 
 /// Fetches the suite's cases and runs those whose name contains `only`. `None` if the suite is missing.
-pub fn all(suite: &Suite, only: &str) -> Result<Option<Vec<Case>>, Box<dyn Error>> {
+pub fn all(suite: &Suite, only: &str, place: Place) -> Result<Option<Vec<Case>>, Box<dyn Error>> {
     match suite.fetch {
         Some(script) if !Command::new(script).status()?.success() => {
             return Err("the node tests could not be fetched".into());
@@ -154,35 +199,22 @@ pub fn all(suite: &Suite, only: &str) -> Result<Option<Vec<Case>>, Box<dyn Error
     let mut folders = folders.collect::<io::Result<Vec<PathBuf>>>()?;
     folders.retain(|folder| folder.is_dir() && name(folder).contains(only));
     folders.sort();
-    folders.iter().map(|folder| run_in_process(folder)).collect::<Result<_, _>>().map(Some)
+    let verdicts = processes::run(&folders, place)?;
+    folders.iter().zip(verdicts).map(|(folder, verdict)| judged(folder, verdict)).collect::<Result<_, _>>().map(Some)
 }
 
 fn name(folder: &Path) -> String {
     folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Runs a case in its own process.
-fn run_in_process(folder: &Path) -> Result<Case, Box<dyn Error>> {
+/// A case with the verdict on it.
+fn judged(folder: &Path, mut verdict: Verdict) -> Result<Case, Box<dyn Error>> {
     let model = ModelProto::decode(fs::read(folder.join("model.onnx"))?.as_slice())?;
-    let mut child = Command::new(env::current_exe()?);
-    let mut child = child.arg("--case").arg(folder).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    let end = Instant::now() + TIME;
-    while child.try_wait()?.is_none() {
-        if Instant::now() > end {
-            child.kill()?;
-        }
-        thread::sleep(Duration::from_micros(200));
-    }
-    let output = child.wait_with_output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let (word, why) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
-    let outcome = Outcome::ALL.into_iter().find(|outcome| outcome.name() == word);
-    let mut verdict = Verdict { outcome: outcome.unwrap_or(Outcome::Panicked), why: why.to_owned() };
     let name = name(folder);
     if let Some((_, why)) = DISPUTED.iter().find(|(disputed, _)| *disputed == name)
         && verdict.outcome == Outcome::Wrong
     {
-        verdict = Verdict { outcome: Outcome::Disputed, why: (*why).to_owned() };
+        verdict = Verdict { outcome: Outcome::Disputed, why: (*why).to_owned(), ..verdict };
     }
     Ok(Case { operator: operator(folder, &model), f32_subset: is_f32(&model), name, verdict })
 }
@@ -218,22 +250,23 @@ fn is_f32(model: &ModelProto) -> bool {
 }
 
 /// Runs the case in this process.
-pub fn run(folder: &Path) -> Verdict {
-    match attempt(folder) {
-        Ok(None) => Verdict { outcome: Outcome::Passed, why: String::new() },
-        Ok(Some(why)) => Verdict { outcome: Outcome::Wrong, why },
+pub fn run(folder: &Path, place: Place) -> Verdict {
+    match attempt(folder, place) {
+        Ok((None, device_alone)) => Verdict { outcome: Outcome::Passed, why: String::new(), device_alone },
+        Ok((Some(why), device_alone)) => Verdict { outcome: Outcome::Wrong, why, device_alone },
         Err(error) => {
             let unsupported = error.downcast_ref::<graphpool::nn::Error>().map(graphpool::nn::Error::kind)
                 == Some(ErrorKind::UnsupportedOperation);
             let outcome = if unsupported { Outcome::Unsupported } else { Outcome::Failed };
-            Verdict { outcome, why: error.to_string().replace('\n', " ") }
+            Verdict { outcome, why: error.to_string().replace('\n', " "), device_alone: false }
         }
     }
 }
 
-/// Runs all data sets of a case. Returns the first difference of an output, if there is one.
-fn attempt(folder: &Path) -> Result<Option<String>, Box<dyn Error>> {
-    let graph = CandleBackend::new().load_graph(&fs::read(folder.join("model.onnx"))?, MEMORY)?;
+/// Runs all data sets of a case. Returns the first difference of an output, if there is one, and whether all steps ran
+/// on the device.
+fn attempt(folder: &Path, place: Place) -> Result<(Option<String>, bool), Box<dyn Error>> {
+    let graph = place.backend()?.load_graph(&fs::read(folder.join("model.onnx"))?, MEMORY)?;
     let control = control();
     for set in 0.. {
         let data = folder.join(format!("test_data_set_{set}"));
@@ -245,11 +278,23 @@ fn attempt(folder: &Path) -> Result<Option<String>, Box<dyn Error>> {
         let found = CandleGraph::run(&graph, inputs, &control)?;
         for (index, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
             if let Some(why) = difference(found, wanted, steps(folder)) {
-                return Ok(Some(format!("output {index}: {why}")));
+                return Ok((Some(format!("output {index}: {why}")), device_alone(&graph)));
             }
         }
     }
-    Ok(None)
+    Ok((None, device_alone(&graph)))
+}
+
+/// Whether all steps of a graph's computes ran on the device.
+#[cfg(feature = "candle")]
+fn device_alone(graph: &CandleGraph) -> bool {
+    let alone = |report: graphpool_candle::DeviceReport| report.ran_on_host + report.ran_on_lists == 0;
+    graph.device_report().is_some_and(|report| report.ran_on_device > 0 && alone(report))
+}
+
+#[cfg(not(feature = "candle"))]
+fn device_alone(_: &CandleGraph) -> bool {
+    false
 }
 
 /// The limits of a case.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::{fs, io};
 
-use crate::case::{Case, Outcome, Suite};
+use crate::case::{Case, Outcome, Place, Suite};
 
 /// The number of cases for each outcome.
 #[derive(Default)]
@@ -35,12 +35,13 @@ pub struct Report<'a> {
     cases: &'a [Case],
     all: Counts,
     subset: Counts,
+    place: Place,
 }
 
 impl<'a> Report<'a> {
-    pub fn new(suite: &'a Suite, cases: &'a [Case]) -> Self {
+    pub fn new(suite: &'a Suite, cases: &'a [Case], place: Place) -> Self {
         let subset = Counts::of(cases.iter().filter(|case| case.f32_subset));
-        Self { suite, cases, all: Counts::of(cases.iter()), subset }
+        Self { suite, cases, all: Counts::of(cases.iter()), subset, place }
     }
 
     /// Prints each case that did not pass.
@@ -58,17 +59,33 @@ impl<'a> Report<'a> {
                 let _ = writeln!(lines, "{name} {} {}", outcome.name(), counts.get(outcome));
             }
         }
+        if self.place != Place::Host {
+            let _ = writeln!(lines, "device alone passed {}", self.device_alone());
+        }
         lines
+    }
+
+    /// Cases that passed on the device alone.
+    fn device_alone(&self) -> usize {
+        let alone = |case: &&Case| case.verdict.outcome == Outcome::Passed && case.verdict.device_alone;
+        self.cases.iter().filter(alone).count()
+    }
+
+    fn record_file(&self) -> &'static str {
+        match self.place {
+            Place::Host => self.suite.record,
+            Place::Device | Place::Gpu => self.suite.device_record,
+        }
     }
 
     /// Records the counts for [`check`](Self::check).
     pub fn record(&self) -> io::Result<()> {
-        fs::write(self.suite.record, self.lines())
+        fs::write(self.record_file(), self.lines())
     }
 
     /// Whether no result is wrong, no case panicked, and at least as many cases passed as are recorded.
     pub fn check(&self) -> io::Result<bool> {
-        let recorded = fs::read_to_string(self.suite.record)?;
+        let recorded = fs::read_to_string(self.record_file())?;
         let recorded = |name: &str| {
             let start = format!("{name} passed ");
             recorded.lines().find_map(|line| line.strip_prefix(&start)?.trim().parse::<usize>().ok())
@@ -85,6 +102,10 @@ impl<'a> Report<'a> {
                     self.suite.name
                 );
             }
+        }
+        if self.place != Place::Host && self.device_alone() < recorded("device alone").unwrap_or(0) {
+            fine = false;
+            println!("{}: only {} cases pass on the device alone", self.suite.name, self.device_alone());
         }
         Ok(fine)
     }
@@ -107,6 +128,9 @@ impl fmt::Display for Report<'_> {
         writeln!(f, "{:<36}{}", "f32 subset", self.subset)?;
         for (name, passed, wrong) in self.suite.others {
             writeln!(f, "{:<36}{:>5}{passed:>12}{:>12}{:>12}{wrong:>12}", format!("  {name}, recorded"), 924, "", "")?;
+        }
+        if self.place != Place::Host {
+            writeln!(f, "passed on the device alone: {}", self.device_alone())?;
         }
         for case in self.cases.iter().filter(|case| case.verdict.outcome == Outcome::Disputed) {
             writeln!(f, "disputed: {}: {}", case.name, case.verdict.why)?;

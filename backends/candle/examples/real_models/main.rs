@@ -16,8 +16,13 @@
 //! * the throughput of two threads on two contexts, and the speed of an inference on two threads, relative to one
 //!   thread.
 //!
+//! With `--device` first, the models run on candle's CPU through the device forms of the operators (feature `candle`),
+//! and the table tells where their steps ran instead of times. With `--gpu` first, they run on the first GPU (feature
+//! `cuda` or `metal`).
+//!
 //! A model that is missing is reported as skipped. The exit status is 1 if an output differs by more than 1e-4 absolute
 //! plus 1e-3 relative.
+mod device;
 mod measure;
 mod others;
 #[path = "../../../../examples/guests/record.rs"]
@@ -44,12 +49,15 @@ const MODELS: [&str; 16] = [
     "squeezenet",
 ];
 fn main() -> std::process::ExitCode {
+    let mut asked: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(gpu) = asked.first().and_then(|first| ["--device", "--gpu"].iter().position(|option| first == option)) {
+        return device::check(&asked.split_off(1), gpu == 1);
+    }
     let (mut wrong, mut skipped) = (0, Vec::new());
     println!(
         "{:<20}{:>5}{:>12}{:>12}{:>14}{:>8}  {:<9}{:>12}{:>12}",
         "model", "rows", "worst", "ms", "onnxruntime", "ratio", "", "2 contexts", "2 threads"
     );
-    let asked: Vec<String> = std::env::args().skip(1).collect();
     for name in MODELS.into_iter().filter(|&name| asked.is_empty() || asked.iter().any(|asked| asked == name)) {
         let record = match record::Record::open(name) {
             Ok(record) => record,

@@ -66,7 +66,7 @@ pub fn measure(record: &Record) -> Result<Measured, Error> {
     Ok(Measured { worst, right, ms, two_contexts: 2.0 * ms / ms_both, two_threads: ms / ms_halves })
 }
 
-fn infer(context: &mut dyn BackendContext, row: &Row) -> Result<(), Error> {
+pub fn infer(context: &mut dyn BackendContext, row: &Row) -> Result<(), Error> {
     for (index, tensor) in &row.inputs {
         context.set_input(*index as usize, tensor.view())?;
     }
@@ -98,7 +98,7 @@ fn median(times: &mut [f64]) -> f64 {
 }
 
 /// The largest difference, and whether every element is within the tolerance.
-fn compare(found: TensorView<'_>, wanted: TensorView<'_>) -> (f32, bool) {
+pub fn compare(found: TensorView<'_>, wanted: TensorView<'_>) -> (f32, bool) {
     let same = found.ty() == wanted.ty() && found.dimensions() == wanted.dimensions();
     if !same || found.ty() != TensorType::F32 {
         return (0.0, same && found.data() == wanted.data());

@@ -46,6 +46,8 @@ pub(crate) struct Compiler<'a> {
     /// The nesting depth of the current graph: subgraphs and function calls around it.
     pub(crate) depth: usize,
     pub(crate) shared: &'a Shared,
+    /// Whether the plan runs on a device: its steps get device forms and are not fused.
+    pub(crate) on_device: bool,
     pub(crate) folding: Folding,
     pub(crate) packs: PackedWeights,
     pub(crate) budget: LoadBudget,
@@ -135,7 +137,9 @@ impl Compiler<'_> {
         plan.prune();
         self.packs.limit_to(self.budget.remaining());
         let before = self.packs.spent();
-        fuse(&mut plan, &mut self.packs);
+        if !self.on_device {
+            fuse(&mut plan, &mut self.packs);
+        }
         self.budget.charge(self.packs.spent().saturating_sub(before))?;
         plan.mark_last_uses();
         plan.steps.shrink_to_fit();
@@ -233,12 +237,40 @@ impl Compiler<'_> {
                 outputs.push(Some(slot));
             }
         }
-        let role = role(operator, &node).map(Box::new);
+        let role = if self.on_device { None } else { role(operator, &node).map(Box::new) };
+        #[cfg(feature = "candle")]
+        let form = self.form(operator, &node).map_err(explain)?;
         let (label, attribute_bytes) = (label.into_boxed_str(), attribute_bytes(&node.proto.attribute));
-        let step = Step { label, kernel, inputs, outputs, role, attribute_bytes, subgraphs: plans.into_boxed_slice() };
+        let step = Step {
+            label,
+            kernel,
+            #[cfg(feature = "candle")]
+            form,
+            inputs,
+            outputs,
+            role,
+            attribute_bytes,
+            subgraphs: plans.into_boxed_slice(),
+        };
         self.budget.charge(step.bytes())?;
         steps.push(step);
         Ok(())
+    }
+
+    /// The device form of a node, if the plan runs on a device and the node has one.
+    #[cfg(feature = "candle")]
+    fn form(
+        &self,
+        operator: &ops::operator::Operator,
+        node: &Node<'_>,
+    ) -> Result<Option<crate::device::args::DeviceForm>, Error> {
+        use crate::device::args::Stop;
+        let Some(build) = operator.form.filter(|_| self.on_device) else { return Ok(None) };
+        match build(node) {
+            Ok(form) => Ok(Some(form)),
+            Err(Stop::HostOnly) => Ok(None),
+            Err(Stop::Failed(error)) => Err(error),
+        }
     }
 
     /// Compiles the graphs in a node's attributes. Values that they capture become further inputs of the node.

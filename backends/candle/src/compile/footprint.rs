@@ -28,6 +28,19 @@ impl Step {
             + allocation(size_of_val(&*self.kernel))
             + allocation(size_of_val(&*self.subgraphs))
             + self.attribute_bytes
+            + self.form_bytes()
+    }
+
+    /// Bytes of the device form.
+    #[cfg(feature = "candle")]
+    fn form_bytes(&self) -> usize {
+        self.form.as_ref().map_or(0, |form| allocation(size_of_val(&**form)) + self.attribute_bytes)
+    }
+
+    #[cfg(not(feature = "candle"))]
+    #[expect(clippy::unused_self, reason = "steps have a form only with candle")]
+    fn form_bytes(&self) -> usize {
+        0
     }
 }
 

@@ -1,4 +1,6 @@
-//! The compiled form of a graph, [`plan::Plan`], and its execution, [`run::run`].
+//! The compiled form of a graph, [`plan::Plan`], and its execution, [`run::run`] on the host and `device::run` on a device.
 
+#[cfg(feature = "candle")]
+pub(crate) mod device;
 pub(crate) mod plan;
 pub(crate) mod run;

@@ -34,6 +34,9 @@ pub(crate) struct Step {
     pub(crate) label: Box<str>,
     /// The function that computes the outputs.
     pub(crate) kernel: OpFn,
+    /// The operator on a device, in a plan that runs there.
+    #[cfg(feature = "candle")]
+    pub(crate) form: Option<crate::device::args::DeviceForm>,
     pub(crate) inputs: Vec<Source>,
     /// The slot of each output; `None` for an output that is not used.
     pub(crate) outputs: Vec<Option<usize>>,

@@ -64,4 +64,13 @@ impl RunGraph for Plan {
     fn run(&self, inputs: Vec<Value>, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         run(self, inputs, cx)
     }
+
+    #[cfg(feature = "candle")]
+    fn run_on_device(
+        &self,
+        inputs: Vec<crate::device::tensor::Placed>,
+        dx: &crate::device::context::DeviceContext<'_>,
+    ) -> Result<Vec<crate::device::tensor::Placed>, Error> {
+        super::device::run(self, inputs, dx)
+    }
 }

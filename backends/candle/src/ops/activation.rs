@@ -9,7 +9,7 @@ use crate::ops::broadcast::{map, map_into, zip_into};
 use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::fusion::Follower;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
@@ -23,51 +23,70 @@ macro_rules! float_unary {
 
 pub(super) const OPERATORS: &[Operator] = &[
     since(6, "Relu", (1, 1), |_| unary(|value, cx| with_numbers!(value, T => map_into(value, cx, relu::<T>))))
-        .follower(|_| fused(Unary::Relu)),
-    since(6, "Abs", (1, 1), |_| unary(|value, cx| with_numbers!(value, T => map_into(value, cx, absolute::<T>)))),
-    since(6, "Neg", (1, 1), |_| unary(|value, cx| with_numbers!(value, T => map_into(value, cx, negative::<T>)))),
-    since(9, "Sign", (1, 1), |_| unary(|value, cx| with_numbers!(value, T => map_into(value, cx, sign::<T>)))),
-    since(6, "LeakyRelu", (1, 1), leaky_relu).follower(|node| fused(Unary::LeakyRelu(node.float("alpha", 0.01).ok()?))),
-    since(7, "PRelu", (2, 2), prelu),
-    since(6, "Elu", (1, 1), elu),
-    since(6, "Selu", (1, 1), selu),
-    since(12, "Celu", (1, 1), celu),
-    since(10, "ThresholdedRelu", (1, 1), thresholded_relu),
+        .follower(|_| fused(Unary::Relu))
+        .device(form!(activation::relu)),
+    since(6, "Abs", (1, 1), |_| unary(|value, cx| with_numbers!(value, T => map_into(value, cx, absolute::<T>))))
+        .device(form!(|_| activation::plain(Unary::Abs))),
+    since(6, "Neg", (1, 1), |_| unary(|value, cx| with_numbers!(value, T => map_into(value, cx, negative::<T>))))
+        .device(form!(|_| activation::plain(Unary::Neg))),
+    since(9, "Sign", (1, 1), |_| unary(|value, cx| with_numbers!(value, T => map_into(value, cx, sign::<T>))))
+        .device(form!(activation::sign)),
+    since(6, "LeakyRelu", (1, 1), leaky_relu)
+        .follower(|node| fused(Unary::LeakyRelu(node.float("alpha", 0.01).ok()?)))
+        .device(form!(activation::leaky_relu)),
+    since(7, "PRelu", (2, 2), prelu).device(form!(activation::prelu)),
+    since(6, "Elu", (1, 1), elu).device(form!(activation::elu)),
+    since(6, "Selu", (1, 1), selu).device(form!(activation::selu)),
+    since(12, "Celu", (1, 1), celu).device(form!(activation::celu)),
+    since(10, "ThresholdedRelu", (1, 1), thresholded_relu).device(form!(activation::thresholded_relu)),
     since(6, "Sigmoid", (1, 1), |_| float_unary(functions::sigmoid, |x| 1.0 / (1.0 + (-x).exp())))
-        .follower(|_| fused(Unary::Sigmoid)),
+        .follower(|_| fused(Unary::Sigmoid))
+        .device(form!(activation::sigmoid)),
     since(6, "HardSigmoid", (1, 1), hard_sigmoid)
-        .follower(|node| fused(Unary::HardSigmoid(node.float("alpha", 0.2).ok()?, node.float("beta", 0.5).ok()?))),
-    since(9, "Shrink", (1, 1), shrink),
+        .follower(|node| fused(Unary::HardSigmoid(node.float("alpha", 0.2).ok()?, node.float("beta", 0.5).ok()?)))
+        .device(form!(activation::hard_sigmoid)),
+    since(9, "Shrink", (1, 1), shrink).device(form!(activation::shrink)),
     since(14, "HardSwish", (1, 1), |_| float_unary!(|x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)))
-        .follower(|_| fused(Unary::HardSwish)),
-    since(6, "Tanh", (1, 1), |_| float_unary(functions::tanh, f64::tanh)).follower(|_| fused(Unary::Tanh)),
-    since(20, "Gelu", (1, 1), gelu).follower(fused_gelu),
-    since(24, "Swish", (1, 1), swish),
-    since(18, "Mish", (1, 1), |_| float_unary!(|x| x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh())),
-    since(1, "Softplus", (1, 1), |_| float_unary!(|x| x.max(0.0) + (-x.abs()).exp().ln_1p())),
-    since(1, "Softsign", (1, 1), |_| float_unary!(|x| x / (1.0 + x.abs()))),
-    since(9, "Erf", (1, 1), |_| float_unary(functions::erf, libm::erf)).follower(|_| fused(Unary::Erf)),
-    since(6, "Exp", (1, 1), |_| float_unary(functions::exp, f64::exp)),
-    since(6, "Log", (1, 1), |_| float_unary!(|x| x.ln())),
-    since(6, "Sqrt", (1, 1), |_| float_unary!(|x| x.sqrt())),
-    since(6, "Reciprocal", (1, 1), |_| float_unary!(|x| 1.0 / x)),
-    since(6, "Floor", (1, 1), |_| float_unary!(|x| x.floor())),
-    since(6, "Ceil", (1, 1), |_| float_unary!(|x| x.ceil())),
-    since(11, "Round", (1, 1), |_| float_unary!(|x| x.round_ties_even())),
-    since(7, "Sin", (1, 1), |_| float_unary!(|x| x.sin())),
-    since(7, "Cos", (1, 1), |_| float_unary!(|x| x.cos())),
-    since(7, "Tan", (1, 1), |_| float_unary!(|x| x.tan())),
+        .follower(|_| fused(Unary::HardSwish))
+        .device(form!(activation::hard_swish)),
+    since(6, "Tanh", (1, 1), |_| float_unary(functions::tanh, f64::tanh))
+        .follower(|_| fused(Unary::Tanh))
+        .device(form!(|_| activation::plain(Unary::Tanh))),
+    since(20, "Gelu", (1, 1), gelu).follower(fused_gelu).device(form!(activation::gelu)),
+    since(24, "Swish", (1, 1), swish).device(form!(activation::swish)),
+    since(18, "Mish", (1, 1), |_| float_unary!(|x| x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh()))
+        .device(form!(activation::mish)),
+    since(1, "Softplus", (1, 1), |_| float_unary!(|x| x.max(0.0) + (-x.abs()).exp().ln_1p()))
+        .device(form!(activation::softplus)),
+    since(1, "Softsign", (1, 1), |_| float_unary!(|x| x / (1.0 + x.abs()))).device(form!(activation::softsign)),
+    since(9, "Erf", (1, 1), |_| float_unary(functions::erf, libm::erf))
+        .follower(|_| fused(Unary::Erf))
+        .device(form!(|_| activation::plain(Unary::Erf))),
+    since(6, "Exp", (1, 1), |_| float_unary(functions::exp, f64::exp)).device(form!(|_| activation::plain(Unary::Exp))),
+    since(6, "Log", (1, 1), |_| float_unary!(|x| x.ln())).device(form!(|_| activation::plain(Unary::Log))),
+    since(6, "Sqrt", (1, 1), |_| float_unary!(|x| x.sqrt())).device(form!(|_| activation::plain(Unary::Sqrt))),
+    since(6, "Reciprocal", (1, 1), |_| float_unary!(|x| 1.0 / x))
+        .device(form!(|_| activation::plain(Unary::Reciprocal))),
+    since(6, "Floor", (1, 1), |_| float_unary!(|x| x.floor())).device(form!(|_| activation::plain(Unary::Floor))),
+    since(6, "Ceil", (1, 1), |_| float_unary!(|x| x.ceil())).device(form!(|_| activation::plain(Unary::Ceil))),
+    since(11, "Round", (1, 1), |_| float_unary!(|x| x.round_ties_even())).device(form!(activation::round)),
+    since(7, "Sin", (1, 1), |_| float_unary!(|x| x.sin())).device(form!(|_| activation::plain(Unary::Sin))),
+    since(7, "Cos", (1, 1), |_| float_unary!(|x| x.cos())).device(form!(|_| activation::plain(Unary::Cos))),
+    since(7, "Tan", (1, 1), |_| float_unary!(|x| x.tan())).device(form!(activation::tan)),
     since(7, "Asin", (1, 1), |_| float_unary!(|x| x.asin())),
     since(7, "Acos", (1, 1), |_| float_unary!(|x| x.acos())),
     since(7, "Atan", (1, 1), |_| float_unary!(|x| x.atan())),
-    since(9, "Sinh", (1, 1), |_| float_unary!(|x| x.sinh())),
-    since(9, "Cosh", (1, 1), |_| float_unary!(|x| x.cosh())),
+    since(9, "Sinh", (1, 1), |_| float_unary!(|x| x.sinh())).device(form!(activation::sinh)),
+    since(9, "Cosh", (1, 1), |_| float_unary!(|x| x.cosh())).device(form!(activation::cosh)),
     since(9, "Asinh", (1, 1), |_| float_unary(|x| asinh(f64::from(x)) as f32, asinh)),
     since(9, "Acosh", (1, 1), |_| float_unary(|x| acosh(f64::from(x)) as f32, acosh)),
     // Rust's `atanh` is inexact near -1 and exact near 1.
     since(9, "Atanh", (1, 1), |_| float_unary!(|x| x.abs().atanh().copysign(x))),
-    since(6, "Clip", (1, 1), clip_by_attributes).until(10).follower(fused_clip),
-    since(11, "Clip", (1, 3), clip_by_inputs).follower(fused_clip),
+    since(6, "Clip", (1, 1), clip_by_attributes)
+        .until(10)
+        .follower(fused_clip)
+        .device(form!(activation::clip_by_attributes)),
+    since(11, "Clip", (1, 3), clip_by_inputs).follower(fused_clip).device(form!(activation::clip_by_inputs)),
 ];
 
 /// An operator of one tensor of floats; f16 and bf16 are computed in f32.
@@ -119,7 +138,8 @@ fn relu<T: Number>(x: T) -> T {
 }
 
 fn absolute<T: Number>(x: T) -> T {
-    if x < T::default() { negative(x) } else { x }
+    // Adding 0 turns -0.0 into 0.0.
+    if x < T::default() { negative(x) } else { x.plus(T::default()) }
 }
 
 fn negative<T: Number>(x: T) -> T {

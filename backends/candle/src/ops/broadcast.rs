@@ -4,25 +4,11 @@
 //! Adjacent dimensions that are contiguous in every operand are merged.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
-use crate::tensor::dims::{Dims, strides};
+pub(super) use crate::tensor::dims::broadcast as shape;
+use crate::tensor::dims::strides;
 use crate::tensor::element::Element;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
-
-/// The shape that two shapes broadcast to.
-pub(super) fn shape(a: &[usize], b: &[usize]) -> Result<Vec<usize>, Error> {
-    let rank = a.len().max(b.len());
-    let dim = |dims: &[usize], position: usize| {
-        (position + dims.len()).checked_sub(rank).and_then(|position| dims.get(position)).copied().unwrap_or(1)
-    };
-    (0..rank)
-        .map(|position| match (dim(a, position), dim(b, position)) {
-            (a, b) if a == b => Ok(a),
-            (1, dim) | (dim, 1) => Ok(dim),
-            _ => Err(Error::invalid_argument(format!("{} and {} do not broadcast", Dims(a), Dims(b)))),
-        })
-        .collect()
-}
 
 /// Strides of an operand of `dims` in a loop over `out`; 0 along broadcast dimensions.
 fn operand_strides(dims: &[usize], out: &[usize]) -> Vec<usize> {

@@ -7,14 +7,17 @@ use half::{bf16, f16};
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::broadcast::map;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::tensor::element::{Element, ElementType};
 use crate::tensor::narrow;
 use crate::tensor::narrow::{Power, Rule};
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(6, "Cast", (1, 1), cast), since(15, "CastLike", (2, 2), cast_like)];
+pub(super) const OPERATORS: &[Operator] = &[
+    since(6, "Cast", (1, 1), cast).device(form!(arithmetic::cast)),
+    since(15, "CastLike", (2, 2), cast_like).device(form!(arithmetic::cast_like)),
+];
 
 /// An element type that numbers are converted to.
 trait Target: Element {

@@ -5,32 +5,36 @@ use crate::ops::activation::{predicate, unary};
 use crate::ops::broadcast::{elements_like, map_into, runs, shape, zip, zip_into};
 use crate::ops::elementwise::with_numbers;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::tensor::element::{ElementType, with_elements};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(7, "Equal", (2, 2), |_| compare(equal)),
+    since(7, "Equal", (2, 2), |_| compare(equal)).device(form!(|_| arithmetic::compare(Compare::Equal))),
     since(7, "Less", (2, 2), |_| {
         compare(|a, b, cx| with_numbers!(a, T => zip(a, b, cx, (|a: T, b: T| a < b) as fn(T, T) -> bool)))
-    }),
+    })
+    .device(form!(|_| arithmetic::compare(Compare::Less))),
     since(7, "Greater", (2, 2), |_| {
         compare(|a, b, cx| with_numbers!(a, T => zip(a, b, cx, (|a: T, b: T| a > b) as fn(T, T) -> bool)))
-    }),
+    })
+    .device(form!(|_| arithmetic::compare(Compare::Greater))),
     since(12, "LessOrEqual", (2, 2), |_| {
         compare(|a, b, cx| with_numbers!(a, T => zip(a, b, cx, (|a: T, b: T| a <= b) as fn(T, T) -> bool)))
-    }),
+    })
+    .device(form!(|_| arithmetic::compare(Compare::LessOrEqual))),
     since(12, "GreaterOrEqual", (2, 2), |_| {
         compare(|a, b, cx| with_numbers!(a, T => zip(a, b, cx, (|a: T, b: T| a >= b) as fn(T, T) -> bool)))
-    }),
-    since(7, "And", (2, 2), |_| logic(|a, b| a & b)),
-    since(7, "Or", (2, 2), |_| logic(|a, b| a | b)),
-    since(7, "Xor", (2, 2), |_| logic(|a, b| a ^ b)),
-    since(1, "Not", (1, 1), |_| unary(|value, cx| map_into(value, cx, |x: bool| !x))),
-    since(9, "Where", (3, 3), select),
-    since(9, "IsNaN", (1, 1), |_| predicate(f32::is_nan, f64::is_nan)),
-    since(10, "IsInf", (1, 1), is_infinite),
+    })
+    .device(form!(|_| arithmetic::compare(Compare::GreaterOrEqual))),
+    since(7, "And", (2, 2), |_| logic(|a, b| a & b)).device(form!(|_| arithmetic::logic(Logic::And))),
+    since(7, "Or", (2, 2), |_| logic(|a, b| a | b)).device(form!(|_| arithmetic::logic(Logic::Or))),
+    since(7, "Xor", (2, 2), |_| logic(|a, b| a ^ b)).device(form!(|_| arithmetic::logic(Logic::Xor))),
+    since(1, "Not", (1, 1), |_| unary(|value, cx| map_into(value, cx, |x: bool| !x))).device(form!(arithmetic::not)),
+    since(9, "Where", (3, 3), select).device(form!(arithmetic::select)),
+    since(9, "IsNaN", (1, 1), |_| predicate(f32::is_nan, f64::is_nan)).device(form!(activation::is_nan)),
+    since(10, "IsInf", (1, 1), is_infinite).device(form!(arithmetic::is_infinite)),
 ];
 
 type Compare = fn(&Value, &Value, &ExecContext<'_>) -> Result<Value, Error>;

@@ -2,15 +2,16 @@
 
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::tensor::element::{ElementType, with_elements};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
     since(1, "Constant", (0, 0), constant).free(),
-    since(9, "ConstantOfShape", (1, 1), constant_of_shape),
-    since(11, "Range", (3, 3), range),
+    since(9, "ConstantOfShape", (1, 1), constant_of_shape)
+        .device(form!(|node| moving::from_parameters(node, constant_of_shape))),
+    since(11, "Range", (3, 3), range).device(form!(|node| moving::from_parameters(node, range))),
 ];
 
 fn constant(node: &Node<'_>) -> Result<OpFn, Error> {

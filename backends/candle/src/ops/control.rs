@@ -8,7 +8,7 @@ use crate::format::messages::ValueInfoProto;
 use crate::format::ports;
 use crate::ops::layout::{axis_first, inverse, join, permute};
 use crate::ops::node::{Args, Node, OpFn, Subgraph};
-use crate::ops::operator::{MANY, Operator, since};
+use crate::ops::operator::{MANY, Operator, form, since};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::axis;
 use crate::tensor::element::{ElementType, with_elements};
@@ -16,7 +16,7 @@ use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "If", (1, 1), if_operator).heavy(),
+    since(1, "If", (1, 1), if_operator).heavy().device(form!(control::branch)),
     since(1, "Loop", (0, MANY), loop_operator).unbounded(),
     since(9, "Scan", (1, MANY), scan).unbounded(),
 ];

@@ -16,7 +16,7 @@ use crate::ops::cast::convert;
 use crate::ops::fusion::{Anchor, Channels, PackLayout, PackedWeights};
 use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::patches::{PackedRows, Padded, Patches};
 use crate::ops::window::{ConvShape, Slide, Window, biases, check_weights_rank, groups, planes};
 use crate::ops::{conv_double, depthwise};
@@ -26,7 +26,8 @@ use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(1, "Conv", (2, 3), conv).heavy().anchor(anchor)];
+pub(super) const OPERATORS: &[Operator] =
+    &[since(1, "Conv", (2, 3), conv).heavy().anchor(anchor).device(form!(product::conv))];
 
 /// Panels of outputs in one block.
 const PANELS: usize = 8;

@@ -5,47 +5,70 @@ use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::product::{Matrices, Size, multiply};
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::{Real, promote, promote_to, with_reals};
 use crate::ops::window::{Slide, Window, biases, check_weights_rank, groups, planes};
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(1, "ConvTranspose", (2, 3), conv_transpose).heavy()];
+pub(super) const OPERATORS: &[Operator] =
+    &[since(1, "ConvTranspose", (2, 3), conv_transpose).heavy().device(form!(on_device))];
+
+/// The attributes of a transposed convolution.
+struct Attributes {
+    window: Window,
+    groups: usize,
+    output_padding: Vec<usize>,
+    output_size: Option<Vec<usize>>,
+}
+
+impl Attributes {
+    fn new(node: &Node<'_>) -> Result<Self, Error> {
+        let list = |name| -> Result<Option<Vec<usize>>, Error> {
+            let Some(list) = node.ints(name)? else { return Ok(None) };
+            let size = |&size: &i64| usize::try_from(size).ok().filter(|&size| size <= 1 << 24);
+            let list = list.iter().map(size).collect::<Option<_>>();
+            list.map(Some).ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is out of range")))
+        };
+        Ok(Self {
+            window: Window::new(node)?,
+            groups: groups(node, "group")?,
+            output_padding: list("output_padding")?.unwrap_or_default(),
+            output_size: list("output_shape")?,
+        })
+    }
+
+    /// The slide of each spatial dimension for an input and weights of these dimensions, which are checked.
+    fn slides(&self, input: &[usize], weights: &[usize]) -> Result<Vec<Slide>, Error> {
+        let ((_, channels, spatial), (depth, _, kernel)) = (planes(input)?, planes(weights)?);
+        if depth != channels || channels % self.groups != 0 || kernel.len() != spatial.len() {
+            let (input, weights) = (Dims(input), Dims(weights));
+            let why = format!("the weights {weights} do not fit the input {input} in {} groups", self.groups);
+            return Err(Error::invalid_argument(why));
+        }
+        self.window.check(kernel, spatial.len())?;
+        let slides = spatial.iter().zip(kernel).enumerate().map(|(position, (&input, &kernel))| {
+            let output_padding = self.output_padding.get(position).copied().unwrap_or(0);
+            let output_size = self.output_size.as_ref().and_then(|list| list.get(position)).copied();
+            inverse_slide(&self.window, position, input, kernel, output_padding, output_size)
+        });
+        slides.collect()
+    }
+}
 
 fn conv_transpose(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (window, groups) = (Window::new(node)?, groups(node, "group")?);
+    let attributes = Attributes::new(node)?;
     check_weights_rank(node)?;
-    let list = |name| -> Result<Option<Vec<usize>>, Error> {
-        let Some(list) = node.ints(name)? else { return Ok(None) };
-        let size = |&size: &i64| usize::try_from(size).ok().filter(|&size| size <= 1 << 24);
-        let list = list.iter().map(size).collect::<Option<_>>();
-        list.map(Some).ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is out of range")))
-    };
-    let (output_padding, output_size) = (list("output_padding")?.unwrap_or_default(), list("output_shape")?);
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let weights = promote_to(args.take(1)?, value.ty(), cx)?;
         let bias = args.take(2).ok().map(|bias| promote_to(bias, value.ty(), cx)).transpose()?;
-        let (n, channels, spatial) = planes(value.dims())?;
-        let (depth, filters_each, kernel) = planes(weights.dims())?;
-        if depth != channels || channels % groups != 0 || kernel.len() != spatial.len() {
-            let why = format!(
-                "the weights {1} do not fit the input {0} in {groups} groups",
-                Dims(value.dims()),
-                Dims(weights.dims())
-            );
-            return Err(Error::invalid_argument(why));
-        }
-        window.check(kernel, spatial.len())?;
+        let slides = attributes.slides(value.dims(), weights.dims())?;
+        let groups = attributes.groups;
+        let (n, ..) = planes(value.dims())?;
+        let (_, filters_each, kernel) = planes(weights.dims())?;
         let filters = filters_each.saturating_mul(groups);
-        let slides = spatial.iter().zip(kernel).enumerate().map(|(position, (&input, &kernel))| {
-            let output_padding = output_padding.get(position).copied().unwrap_or(0);
-            let output_size = output_size.as_ref().and_then(|list| list.get(position)).copied();
-            inverse_slide(&window, position, input, kernel, output_padding, output_size)
-        });
-        let slides = slides.collect::<Result<Vec<_>, _>>()?;
         let [slabs, rows, columns] = Slide::as_three(&slides)?;
         let mut dims = vec![n, filters];
         dims.extend(slides.iter().map(|slide| slide.input));
@@ -54,6 +77,13 @@ fn conv_transpose(node: &Node<'_>) -> Result<OpFn, Error> {
         let result = with_reals!(value, T => transposed::<T>(&value, &weights, bias.as_ref(), &dims, shape, cx))?;
         Ok(vec![convert(result, ty, cx)?])
     }))
+}
+
+#[cfg(feature = "candle")]
+fn on_device(node: &Node<'_>) -> Result<crate::device::args::DeviceForm, crate::device::args::Stop> {
+    let attributes = Attributes::new(node)?;
+    let groups = attributes.groups;
+    crate::ops::device::product::conv_transpose(groups, Box::new(move |x, weights| attributes.slides(x, weights)))
 }
 
 /// The sizes of a transposed convolution.

@@ -5,7 +5,7 @@ use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::integers::integer;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::tensor::dims::{axis, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
@@ -14,7 +14,8 @@ use graphpool::backend::Error;
 pub(super) const OPERATORS: &[Operator] = &[
     since(11, "CumSum", (2, 2), |node| {
         cumulative(node, |value, scan, cx| with_numbers!(value, T => scan.run(value, T::default(), T::plus, cx)))
-    }),
+    })
+    .device(form!(reduce::cumulative_sum)),
     since(26, "CumProd", (2, 2), |node| {
         cumulative(node, |value, scan, cx| with_numbers!(value, T => scan.run(value, T::from_f64(1.0), T::times, cx)))
     }),

@@ -11,22 +11,30 @@ use crate::ops::broadcast::{map_into, zip, zip_into};
 use crate::ops::cast::convert;
 use crate::ops::fusion::Follower;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{MANY, Operator, since};
+use crate::ops::operator::{MANY, Operator, form, since};
 use crate::tensor::element::{Element, ElementType};
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(7, "Add", (2, 2), |_| binary(add)).follower(|_| follower(Fused::Add)),
-    since(7, "Sub", (2, 2), |_| binary(sub)).follower(|_| follower(Fused::Sub)),
-    since(7, "Mul", (2, 2), |_| binary(mul)).follower(|_| follower(Fused::Mul)),
-    since(7, "Div", (2, 2), |_| binary(div)).follower(|_| follower(Fused::Div)),
+    since(7, "Add", (2, 2), |_| binary(add))
+        .follower(|_| follower(Fused::Add))
+        .device(form!(|_| arithmetic::binary(Binary::Add))),
+    since(7, "Sub", (2, 2), |_| binary(sub))
+        .follower(|_| follower(Fused::Sub))
+        .device(form!(|_| arithmetic::binary(Binary::Sub))),
+    since(7, "Mul", (2, 2), |_| binary(mul))
+        .follower(|_| follower(Fused::Mul))
+        .device(form!(|_| arithmetic::binary(Binary::Mul))),
+    since(7, "Div", (2, 2), |_| binary(div))
+        .follower(|_| follower(Fused::Div))
+        .device(form!(|_| arithmetic::binary(Binary::Div))),
     since(10, "Mod", (2, 2), modulo),
-    since(7, "Pow", (2, 2), |_| binary(power)),
-    since(6, "Min", (1, MANY), |_| variadic(min)),
-    since(6, "Max", (1, MANY), |_| variadic(max)),
-    since(6, "Sum", (1, MANY), |_| sum(|_| 1.0)),
-    since(6, "Mean", (1, MANY), |_| sum(|count| count as f64)),
+    since(7, "Pow", (2, 2), |_| binary(power)).device(form!(arithmetic::power)),
+    since(6, "Min", (1, MANY), |_| variadic(min)).device(form!(|_| arithmetic::extreme(Extreme::Min))),
+    since(6, "Max", (1, MANY), |_| variadic(max)).device(form!(|_| arithmetic::extreme(Extreme::Max))),
+    since(6, "Sum", (1, MANY), |_| sum(|_| 1.0)).device(form!(|_| arithmetic::sum(|_| 1.0))),
+    since(6, "Mean", (1, MANY), |_| sum(|count| count as f64)).device(form!(|_| arithmetic::sum(|count| count as f64))),
 ];
 
 pub(super) type Binary = fn(Value, Value, &ExecContext<'_>) -> Result<Value, Error>;

@@ -3,7 +3,7 @@
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, axis, count, product, strides};
 use crate::tensor::element::{Element, with_elements};
@@ -11,9 +11,13 @@ use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "Gather", (2, 2), gather),
-    since(11, "GatherElements", (2, 2), gather_elements),
-    since(11, "GatherND", (2, 2), gather_nd),
+    since(1, "Gather", (2, 2), gather).device(form!(|node| moving::gather(node, gather))),
+    since(11, "GatherElements", (2, 2), gather_elements).device(form!(|node| moving::moving(
+        node,
+        gather_elements,
+        &[0]
+    ))),
+    since(11, "GatherND", (2, 2), gather_nd).device(form!(|node| moving::moving(node, gather_nd, &[0]))),
 ];
 
 /// The index of an element; a negative one counts from the end of the dimension.

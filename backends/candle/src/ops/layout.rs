@@ -5,7 +5,7 @@ use crate::ops::broadcast::{expand_like, shape};
 use crate::ops::constant::dims;
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{MANY, Operator, since};
+use crate::ops::operator::{MANY, Operator, form, since};
 use crate::ops::select::{check_budget, offsets, select};
 use crate::tensor::dims::{Dims, axis, product, strides};
 use crate::tensor::element::with_elements;
@@ -13,13 +13,13 @@ use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "Transpose", (1, 1), transpose),
-    since(4, "Concat", (1, MANY), concat),
-    since(2, "Split", (1, 2), split),
-    since(6, "Tile", (2, 2), tile),
-    since(8, "Expand", (2, 2), expand),
-    since(1, "DepthToSpace", (1, 1), depth_to_space),
-    since(1, "SpaceToDepth", (1, 1), space_to_depth),
+    since(1, "Transpose", (1, 1), transpose).device(form!(moving::transpose)),
+    since(4, "Concat", (1, MANY), concat).device(form!(moving::concat)),
+    since(2, "Split", (1, 2), split).device(form!(|node| moving::split(node, split))),
+    since(6, "Tile", (2, 2), tile).device(form!(|node| moving::moving(node, tile, &[0]))),
+    since(8, "Expand", (2, 2), expand).device(form!(moving::expand)),
+    since(1, "DepthToSpace", (1, 1), depth_to_space).device(form!(|node| moving::moving(node, depth_to_space, &[0]))),
+    since(1, "SpaceToDepth", (1, 1), space_to_depth).device(form!(|node| moving::moving(node, space_to_depth, &[0]))),
 ];
 
 fn transpose(node: &Node<'_>) -> Result<OpFn, Error> {

@@ -4,15 +4,16 @@ use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
 use crate::ops::integers::integers;
 use crate::ops::node::{Args, Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::{Real, promote, promote_to, with_reals};
 use crate::tensor::dims::{Dims, product};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(12, "NegativeLogLikelihoodLoss", (2, 3), |node| loss(node, false)),
-    since(12, "SoftmaxCrossEntropyLoss", (2, 3), |node| loss(node, true)),
+    since(12, "NegativeLogLikelihoodLoss", (2, 3), |node| loss(node, false))
+        .device(form!(|node| on_device(node, false))),
+    since(12, "SoftmaxCrossEntropyLoss", (2, 3), |node| loss(node, true)).device(form!(|node| on_device(node, true))),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -22,13 +23,27 @@ enum Reduction {
     Sum,
 }
 
-fn loss(node: &Node<'_>, softmax: bool) -> Result<OpFn, Error> {
-    let reduction = match node.string("reduction", "mean")? {
+fn reduction(node: &Node<'_>) -> Result<Reduction, Error> {
+    Ok(match node.string("reduction", "mean")? {
         "none" => Reduction::None,
         "mean" => Reduction::Mean,
         "sum" => Reduction::Sum,
         _ => return Err(Error::invalid_encoding("attribute reduction is not one of none, mean and sum")),
+    })
+}
+
+#[cfg(feature = "candle")]
+fn on_device(node: &Node<'_>, softmax: bool) -> Result<crate::device::args::DeviceForm, crate::device::args::Stop> {
+    let mean = match reduction(node)? {
+        Reduction::None => None,
+        reduction => Some(reduction == Reduction::Mean),
     };
+    let (log, ignored) = (softmax && node.outputs() > 1, node.int("ignore_index")?);
+    crate::ops::device::loss::loss(crate::ops::device::loss::Loss { softmax, log, mean, ignored })
+}
+
+fn loss(node: &Node<'_>, softmax: bool) -> Result<OpFn, Error> {
+    let reduction = reduction(node)?;
     let ignored = node.int("ignore_index")?;
     let log = softmax && node.outputs() > 1;
     node.limit_outputs(if softmax { 2 } else { 1 })?;

@@ -10,7 +10,7 @@ use crate::ops::cast::convert;
 use crate::ops::elementwise::{Float, Number, add, with_numbers};
 use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::weighted;
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, count, product};
@@ -19,8 +19,8 @@ use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "MatMul", (2, 2), matmul).heavy().anchor(weighted::matmul_anchor),
-    since(7, "Gemm", (2, 3), gemm).heavy().anchor(weighted::gemm_anchor),
+    since(1, "MatMul", (2, 2), matmul).heavy().anchor(weighted::matmul_anchor).device(form!(product::matmul)),
+    since(7, "Gemm", (2, 3), gemm).heavy().anchor(weighted::gemm_anchor).device(form!(product::gemm)),
 ];
 
 fn matmul(_: &Node<'_>) -> Result<OpFn, Error> {

@@ -28,6 +28,8 @@ mod delegate;
 mod depthwise;
 mod det;
 mod detect;
+#[cfg(feature = "candle")]
+mod device;
 mod draw;
 mod einsum;
 mod elementwise;
@@ -96,7 +98,8 @@ const COMPOSITES: [&[Operator]; 3] = [fused_layers::OPERATORS, microsoft_attenti
 ///
 /// *Work* decides whether constants are folded at load: linear work is a few steps for each element that is read or
 /// written. *Fused* operators run as one step with others: the first is a product by constant weights, and those after
-/// it are elementwise.
+/// it are elementwise. Operators with a *device* form run on a device (`CandleBackend::with_device`), where the element
+/// types are floats, for operators that move or compare elements also booleans and integers.
 ///
 #[doc = include_str!("../operators.md")]
 pub fn operators() -> impl Iterator<Item = &'static Operator> {

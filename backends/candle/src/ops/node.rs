@@ -28,6 +28,14 @@ pub(crate) trait RunGraph: Send + Sync {
 
     /// Computes the outputs from the inputs and, after them, the captures.
     fn run(&self, inputs: Vec<Value>, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error>;
+
+    /// As [`run`](Self::run), on a device.
+    #[cfg(feature = "candle")]
+    fn run_on_device(
+        &self,
+        inputs: Vec<crate::device::tensor::Placed>,
+        dx: &crate::device::context::DeviceContext<'_>,
+    ) -> Result<Vec<crate::device::tensor::Placed>, Error>;
 }
 
 /// A compiled graph of an attribute, with the values that it captures.

@@ -10,7 +10,7 @@ use crate::ops::elementwise::Number as _;
 use crate::ops::fusion::Follower;
 use crate::ops::layout::{inverse, permute};
 use crate::ops::node::{Args, Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::{Real, promote, promote_to, with_reals};
 use crate::tensor::dims::{Dims, axis, count, product};
 use crate::tensor::element::ElementType;
@@ -18,13 +18,13 @@ use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(7, "BatchNormalization", (5, 5), batch).follower(fused_batch),
-    since(6, "InstanceNormalization", (3, 3), instance),
-    since(17, "LayerNormalization", (2, 3), layer),
-    since(18, "GroupNormalization", (3, 3), group),
-    since(1, "LRN", (1, 1), local_response).heavy(),
-    since(9, "MeanVarianceNormalization", (1, 1), mean_variance),
-    since(1, "LpNormalization", (1, 1), lp),
+    since(7, "BatchNormalization", (5, 5), batch).follower(fused_batch).device(form!(norm::batch)),
+    since(6, "InstanceNormalization", (3, 3), instance).device(form!(norm::instance)),
+    since(17, "LayerNormalization", (2, 3), layer).device(form!(norm::layer)),
+    since(18, "GroupNormalization", (3, 3), group).device(form!(norm::group)),
+    since(1, "LRN", (1, 1), local_response).heavy().device(form!(norm::local_response)),
+    since(9, "MeanVarianceNormalization", (1, 1), mean_variance).device(form!(norm::mean_variance)),
+    since(1, "LpNormalization", (1, 1), lp).device(form!(norm::lp)),
 ];
 
 /// The elements of a parameter, one for each of `channels`.

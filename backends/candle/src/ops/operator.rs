@@ -13,6 +13,35 @@ pub const LATEST_OPSET: i64 = 28;
 /// Builds an operator from the attributes of its node.
 pub(crate) type Build = fn(&Node<'_>) -> Result<OpFn, Error>;
 
+/// Builds the device form of an operator. It stops with `HostOnly` for attributes without one.
+#[cfg(feature = "candle")]
+pub(crate) type BuildForm = fn(&Node<'_>) -> Result<crate::device::args::DeviceForm, crate::device::args::Stop>;
+
+/// The device form of an operator, if it has one.
+#[cfg(feature = "candle")]
+pub(crate) type Form = Option<BuildForm>;
+
+/// Without candle there are no devices: whether the operator would have a form.
+#[cfg(not(feature = "candle"))]
+pub(crate) type Form = bool;
+
+/// The device form in a row: a function of [`device`](crate::ops::device), or a closure that captures nothing.
+#[cfg(feature = "candle")]
+macro_rules! form {
+    ($build:expr) => {{
+        #[allow(unused_imports, reason = "a form uses some of them")]
+        use $crate::ops::device::*;
+        Some($build)
+    }};
+}
+#[cfg(not(feature = "candle"))]
+macro_rules! form {
+    ($build:expr) => {
+        true
+    };
+}
+pub(super) use form;
+
 /// The work of one call of an operator, which decides whether constants are folded at load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cost {
@@ -55,9 +84,24 @@ pub struct Operator {
     pub cost: Cost,
     pub(crate) build: Build,
     pub(crate) fusion: Fusion,
+    pub(crate) form: Form,
 }
 
 impl Operator {
+    /// Whether the operator runs on a device, for at least some of its element types and attributes.
+    #[must_use]
+    pub const fn on_device(&self) -> bool {
+        #[cfg(feature = "candle")]
+        return self.form.is_some();
+        #[cfg(not(feature = "candle"))]
+        self.form
+    }
+
+    /// Gives the operator a device form.
+    pub(super) const fn device(self, form: Form) -> Self {
+        Self { form, ..self }
+    }
+
     /// Sets the domain.
     pub(super) const fn in_domain(self, domain: &'static str) -> Self {
         Self { domain, ..self }
@@ -100,7 +144,11 @@ pub(super) const MANY: usize = usize::MAX;
 /// An operator of ai.onnx from opset `since` on, with linear work.
 pub(super) const fn since(since: i64, name: &'static str, inputs: (usize, usize), build: Build) -> Operator {
     let (cost, fusion) = (Cost::Linear, Fusion::None);
-    Operator { domain: "", name, since, until: LATEST_OPSET, inputs, cost, build, fusion }
+    #[cfg(feature = "candle")]
+    let form = None;
+    #[cfg(not(feature = "candle"))]
+    let form = false;
+    Operator { domain: "", name, since, until: LATEST_OPSET, inputs, cost, build, fusion, form }
 }
 
 /// The domain of the operators of classical machine learning.

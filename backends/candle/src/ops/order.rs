@@ -8,7 +8,7 @@ use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::integers::{integer, integers};
 use crate::ops::layout::{axis_first, inverse, permute};
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::select::{offsets, select};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, axis, product, strides};
@@ -20,8 +20,8 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(1, "TopK", (1, 1), top_k).until(9).heavy(),
     since(10, "TopK", (2, 2), top_k).heavy(),
     since(9, "NonZero", (1, 1), non_zero),
-    since(9, "Compress", (2, 2), compress),
-    since(10, "ReverseSequence", (2, 2), reverse),
+    since(9, "Compress", (2, 2), compress).device(form!(|node| moving::moving(node, compress, &[0]))),
+    since(10, "ReverseSequence", (2, 2), reverse).device(form!(|node| moving::moving(node, reverse, &[0]))),
     since(11, "Unique", (1, 1), unique).heavy(),
 ];
 

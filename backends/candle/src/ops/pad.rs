@@ -5,14 +5,26 @@ use crate::ops::broadcast::elements_like;
 use crate::ops::cast::convert;
 use crate::ops::integers::ListParameter;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::select::{check_budget, offsets, select};
 use crate::tensor::dims::{axis, strides};
 use crate::tensor::element::{Element, with_elements};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(2, "Pad", (1, 1), pad).until(10), since(11, "Pad", (2, 4), pad)];
+pub(super) const OPERATORS: &[Operator] = &[
+    since(2, "Pad", (1, 1), pad).until(10).device(form!(on_device)),
+    since(11, "Pad", (2, 4), pad).device(form!(on_device)),
+];
+
+/// The form moves elements, and 0 as the default of what is around them.
+#[cfg(feature = "candle")]
+fn on_device(node: &Node<'_>) -> Result<crate::device::args::DeviceForm, crate::device::args::Stop> {
+    if node.opset < 11 && node.float("value", 0.0)? != 0.0 {
+        return crate::ops::device::moving::none();
+    }
+    crate::ops::device::moving::moving(node, pad, &[0, 2])
+}
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {

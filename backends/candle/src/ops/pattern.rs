@@ -6,17 +6,21 @@ use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::broadcast::expand_like;
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::tensor::dims::{axis, count, product};
 use crate::tensor::element::{Element, ElementType, with_elements};
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(14, "Trilu", (1, 2), trilu),
-    since(9, "EyeLike", (1, 1), eye),
-    since(9, "OneHot", (3, 3), one_hot),
-    since(18, "CenterCropPad", (2, 2), center_crop_pad),
+    since(14, "Trilu", (1, 2), trilu).device(form!(|node| moving::moving(node, trilu, &[0]))),
+    since(9, "EyeLike", (1, 1), eye).device(form!(|node| moving::from_typed_dims(node, eye))),
+    since(9, "OneHot", (3, 3), one_hot).device(form!(|node| moving::moving(node, one_hot, &[2]))),
+    since(18, "CenterCropPad", (2, 2), center_crop_pad).device(form!(|node| moving::moving(
+        node,
+        center_crop_pad,
+        &[0]
+    ))),
 ];
 
 /// Keeps the triangle above the k-th diagonal, or that below it.

@@ -5,7 +5,7 @@
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::{Real, with_reals};
 use crate::ops::reduce::row_means;
 use crate::ops::window::{Slide, Window};
@@ -17,10 +17,10 @@ use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "MaxPool", (1, 1), max_pool).heavy(),
-    since(1, "AveragePool", (1, 1), average_pool).heavy(),
-    since(1, "GlobalMaxPool", (1, 1), |_| global(true)),
-    since(1, "GlobalAveragePool", (1, 1), |_| global(false)),
+    since(1, "MaxPool", (1, 1), max_pool).heavy().device(form!(pool::max_pool)),
+    since(1, "AveragePool", (1, 1), average_pool).heavy().device(form!(pool::average_pool)),
+    since(1, "GlobalMaxPool", (1, 1), |_| global(true)).device(form!(|_| pool::global(true))),
+    since(1, "GlobalAveragePool", (1, 1), |_| global(false)).device(form!(|_| pool::global(false))),
 ];
 
 /// The window of a pool over a value, and the dimensions of the output.

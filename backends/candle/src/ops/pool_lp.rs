@@ -5,7 +5,7 @@ use crate::ops::cast::convert;
 use crate::ops::constant::dims as sizes;
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::pool::{Pool, pool, promote};
 use crate::ops::real::{Real, with_reals};
 use crate::ops::window::Window;
@@ -14,8 +14,8 @@ use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(2, "LpPool", (1, 1), lp_pool).heavy(),
-    since(2, "GlobalLpPool", (1, 1), global),
+    since(2, "LpPool", (1, 1), lp_pool).heavy().device(form!(lp_pool_on_device)),
+    since(2, "GlobalLpPool", (1, 1), global).device(form!(|node| pool::lp_pool(power(node)?, None))),
     since(9, "MaxUnpool", (2, 3), unpool),
     since(18, "Col2Im", (3, 3), col2im).heavy(),
 ];
@@ -23,6 +23,12 @@ pub(super) const OPERATORS: &[Operator] = &[
 fn power(node: &Node<'_>) -> Result<i32, Error> {
     let p = i32::try_from(node.int("p")?.unwrap_or(2)).ok().filter(|&p| p > 0);
     p.ok_or_else(|| Error::invalid_encoding("attribute p is out of range"))
+}
+
+#[cfg(feature = "candle")]
+fn lp_pool_on_device(node: &Node<'_>) -> Result<crate::device::args::DeviceForm, crate::device::args::Stop> {
+    let ceil = node.opset >= 18 && node.flag("ceil_mode", false)?;
+    crate::ops::device::pool::lp_pool(power(node)?, Some(Window::new(node)?.ceil(ceil)))
 }
 
 fn lp_pool(node: &Node<'_>) -> Result<OpFn, Error> {

@@ -8,7 +8,7 @@ use crate::math::product::{Matrices, Size, multiply};
 use crate::ops::cast::convert;
 use crate::ops::layout::permute;
 use crate::ops::node::{Args, Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::{Real, compute_type, promote_to};
 use crate::ops::rnn_cells::{Cell, Kind, cells_of, directions, parameter, sequence_lengths};
 use crate::tensor::budget::Charge;
@@ -18,9 +18,15 @@ use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(7, "LSTM", (3, 8), |node| recurrence(node, Kind::Lstm)).heavy(),
-    since(7, "GRU", (3, 6), |node| recurrence(node, Kind::Gru)).heavy(),
-    since(7, "RNN", (3, 6), |node| recurrence(node, Kind::Rnn)).heavy(),
+    since(7, "LSTM", (3, 8), |node| recurrence(node, Kind::Lstm))
+        .heavy()
+        .device(form!(|node| recurrent::recurrence(node, Kind::Lstm))),
+    since(7, "GRU", (3, 6), |node| recurrence(node, Kind::Gru))
+        .heavy()
+        .device(form!(|node| recurrent::recurrence(node, Kind::Gru))),
+    since(7, "RNN", (3, 6), |node| recurrence(node, Kind::Rnn))
+        .heavy()
+        .device(form!(|node| recurrent::recurrence(node, Kind::Rnn))),
 ];
 
 /// The attributes.

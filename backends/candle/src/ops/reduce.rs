@@ -10,26 +10,57 @@ use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::integers::ListParameter;
 use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::tensor::dims::{axes, axis, product, strides};
 use crate::tensor::element::{Element, ElementType};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "ReduceSum", (1, 2), |node| reduce(node, 13, Reduction::Sum)),
-    since(1, "ReduceMean", (1, 2), |node| reduce(node, 18, Reduction::Mean)),
-    since(1, "ReduceMax", (1, 2), |node| reduce(node, 18, Reduction::Max)),
-    since(1, "ReduceMin", (1, 2), |node| reduce(node, 18, Reduction::Min)),
-    since(1, "ReduceProd", (1, 2), |node| reduce(node, 18, Reduction::Product)),
-    since(1, "ReduceL1", (1, 2), |node| reduce(node, 18, Reduction::L1)),
-    since(1, "ReduceL2", (1, 2), |node| reduce(node, 18, Reduction::L2)),
-    since(1, "ReduceSumSquare", (1, 2), |node| reduce(node, 18, Reduction::SumSquare)),
-    since(1, "ReduceLogSum", (1, 2), |node| reduce(node, 18, Reduction::LogSum)),
-    since(1, "ReduceLogSumExp", (1, 2), |node| reduce(node, 18, Reduction::LogSumExp)),
-    since(1, "ArgMax", (1, 1), |node| arg_extreme(node, true)),
-    since(1, "ArgMin", (1, 1), |node| arg_extreme(node, false)),
-];
+pub(super) const OPERATORS: &[Operator] =
+    &[
+        since(1, "ReduceSum", (1, 2), |node| reduce(node, 13, Reduction::Sum)).device(form!(|node| reduce::reduce(
+            node,
+            13,
+            reduce::sum
+        ))),
+        since(1, "ReduceMean", (1, 2), |node| reduce(node, 18, Reduction::Mean)).device(form!(|node| reduce::reduce(
+            node,
+            18,
+            reduce::mean
+        ))),
+        since(1, "ReduceMax", (1, 2), |node| reduce(node, 18, Reduction::Max)).device(form!(|node| reduce::reduce(
+            node,
+            18,
+            reduce::largest
+        ))),
+        since(1, "ReduceMin", (1, 2), |node| reduce(node, 18, Reduction::Min)).device(form!(|node| reduce::reduce(
+            node,
+            18,
+            reduce::smallest
+        ))),
+        since(1, "ReduceProd", (1, 2), |node| reduce(node, 18, Reduction::Product))
+            .device(form!(|node| reduce::reduce(node, 18, reduce::product))),
+        since(1, "ReduceL1", (1, 2), |node| reduce(node, 18, Reduction::L1)).device(form!(|node| reduce::reduce(
+            node,
+            18,
+            reduce::l1
+        ))),
+        since(1, "ReduceL2", (1, 2), |node| reduce(node, 18, Reduction::L2)).device(form!(|node| reduce::reduce(
+            node,
+            18,
+            reduce::l2
+        ))),
+        since(1, "ReduceSumSquare", (1, 2), |node| reduce(node, 18, Reduction::SumSquare))
+            .device(form!(|node| reduce::reduce(node, 18, reduce::sum_square))),
+        since(1, "ReduceLogSum", (1, 2), |node| reduce(node, 18, Reduction::LogSum))
+            .device(form!(|node| reduce::reduce(node, 18, reduce::log_sum))),
+        since(1, "ReduceLogSumExp", (1, 2), |node| reduce(node, 18, Reduction::LogSumExp))
+            .device(form!(|node| reduce::reduce(node, 18, reduce::log_sum_exp))),
+        since(1, "ArgMax", (1, 1), |node| arg_extreme(node, true))
+            .device(form!(|node| reduce::arg_extreme(node, true))),
+        since(1, "ArgMin", (1, 1), |node| arg_extreme(node, false))
+            .device(form!(|node| reduce::arg_extreme(node, false))),
+    ];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Reduction {

@@ -6,7 +6,7 @@
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::node::{Args, Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::{Real, promote, with_reals};
 use crate::ops::resize_coordinates::{Axis, Mode, Rounding, Transform, cubic_weights};
 use crate::ops::resize_filter;
@@ -16,11 +16,21 @@ use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(7, "Upsample", (1, 1), resize).until(8),
-    since(9, "Upsample", (2, 2), resize).until(9),
-    since(10, "Resize", (2, 2), resize).until(10).heavy(),
-    since(11, "Resize", (1, 4), resize).heavy(),
+    since(7, "Upsample", (1, 1), resize).until(8).device(form!(on_device)),
+    since(9, "Upsample", (2, 2), resize).until(9).device(form!(on_device)),
+    since(10, "Resize", (2, 2), resize).until(10).heavy().device(form!(on_device)),
+    since(11, "Resize", (1, 4), resize).heavy().device(form!(on_device)),
 ];
+
+/// The nearest elements are moved; what is interpolated is left to the host.
+#[cfg(feature = "candle")]
+fn on_device(node: &Node<'_>) -> Result<crate::device::args::DeviceForm, crate::device::args::Stop> {
+    let crops = node.string("coordinate_transformation_mode", "half_pixel")? == "tf_crop_and_resize";
+    if crops || node.string("mode", "nearest")? != "nearest" {
+        return crate::ops::device::moving::none();
+    }
+    crate::ops::device::moving::moving(node, resize, &[0])
+}
 
 #[derive(Clone)]
 struct Resize {

@@ -6,14 +6,15 @@ use crate::ops::cast::convert;
 use crate::ops::elementwise::mul;
 use crate::ops::heads::{float_type, for_each};
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::Real;
 use crate::tensor::dims::{Dims, axis, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(23, "RMSNormalization", (2, 2), normalization)];
+pub(super) const OPERATORS: &[Operator] =
+    &[since(23, "RMSNormalization", (2, 2), normalization).device(form!(norm::root_mean_square))];
 
 fn normalization(node: &Node<'_>) -> Result<OpFn, Error> {
     let signed_axis = node.int("axis")?.unwrap_or(-1);

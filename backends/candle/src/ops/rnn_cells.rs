@@ -68,7 +68,7 @@ pub(super) fn sequence_lengths(
 
 /// An activation of a recurrence.
 #[derive(Clone, Copy)]
-enum Activation {
+pub(super) enum Activation {
     Relu,
     Tanh,
     Sigmoid,
@@ -152,14 +152,14 @@ impl Activation {
 
 /// The activations of a cell, named f, g and h as in ONNX.
 pub(super) struct Functions {
-    f: Activation,
-    g: Activation,
-    h: Activation,
-    clip: Option<f32>,
+    pub(super) f: Activation,
+    pub(super) g: Activation,
+    pub(super) h: Activation,
+    pub(super) clip: Option<f32>,
     /// LSTM: the forget gate is one minus the input gate.
-    coupled: bool,
+    pub(super) coupled: bool,
     /// GRU: the reset gate is applied after the recurrent product.
-    linear_before_reset: bool,
+    pub(super) linear_before_reset: bool,
 }
 
 /// The cell of one direction.
@@ -220,12 +220,29 @@ impl Cell {
 
     /// The LSTM with the default activations and with peepholes.
     pub(super) fn lstm<T: Real>(gates: &[T], h: &mut [T], c: &mut [T], peepholes: Option<&[T]>) {
-        let (f, g) = (Activation::Sigmoid, Activation::Tanh);
-        Functions { f, g, h: g, clip: None, coupled: false, linear_before_reset: false }.lstm(gates, h, c, peepholes);
+        Functions::STANDARD_LSTM.lstm(gates, h, c, peepholes);
+    }
+
+    /// The activations of the cell.
+    #[cfg(feature = "candle")]
+    pub(super) fn into_functions(self) -> Functions {
+        match self {
+            Self::StandardLstm => Functions::STANDARD_LSTM,
+            Self::Lstm(functions) | Self::Gru(functions) | Self::Rnn(functions) => functions,
+        }
     }
 }
 
 impl Functions {
+    const STANDARD_LSTM: Self = Self {
+        f: Activation::Sigmoid,
+        g: Activation::Tanh,
+        h: Activation::Tanh,
+        clip: None,
+        coupled: false,
+        linear_before_reset: false,
+    };
+
     fn clipped<T: Real>(&self, x: T) -> T {
         match self.clip {
             // The bound is positive. NaN is kept.

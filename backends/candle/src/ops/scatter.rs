@@ -8,17 +8,34 @@ use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::gather::{element_offsets, tuple_offset};
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::tensor::dims::{Dims, axis, product};
 use crate::tensor::element::{Element, ElementType, with_elements};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(9, "Scatter", (3, 3), scatter_elements).until(10),
-    since(11, "ScatterElements", (3, 3), scatter_elements),
-    since(11, "ScatterND", (3, 3), scatter_nd),
+    since(9, "Scatter", (3, 3), scatter_elements).until(10).device(form!(|node| moving::moving(
+        node,
+        scatter_elements,
+        &[0, 2]
+    ))),
+    since(11, "ScatterElements", (3, 3), scatter_elements).device(form!(|node| scattering(node, scatter_elements))),
+    since(11, "ScatterND", (3, 3), scatter_nd).device(form!(|node| scattering(node, scatter_nd))),
 ];
+
+/// Replacing elements moves them; what combines them is left to the host.
+#[cfg(feature = "candle")]
+fn scattering(
+    node: &Node<'_>,
+    build: crate::ops::operator::Build,
+) -> Result<crate::device::args::DeviceForm, crate::device::args::Stop> {
+    if reduction(node)? == Reduction::Replace {
+        crate::ops::device::moving::moving(node, build, &[0, 2])
+    } else {
+        crate::ops::device::moving::none()
+    }
+}
 
 /// How an update is combined with its element.
 #[derive(Clone, Copy, PartialEq)]

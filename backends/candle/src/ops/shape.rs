@@ -4,21 +4,22 @@
 use crate::ops::cast::convert;
 use crate::ops::integers::ListParameter;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::tensor::dims::{axes, axis, product};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "Identity", (1, 1), |_| Ok(Box::new(|mut args, _| Ok(vec![args.take(0)?])))),
-    since(1, "Shape", (1, 1), shape),
-    since(1, "Size", (1, 1), size),
-    since(1, "Reshape", (1, 1), reshape).until(4),
-    since(5, "Reshape", (2, 2), reshape),
-    since(1, "Flatten", (1, 1), flatten),
-    since(1, "Squeeze", (1, 2), squeeze),
-    since(1, "Unsqueeze", (1, 2), unsqueeze),
-    since(7, "Dropout", (1, 3), dropout),
+    since(1, "Identity", (1, 1), |_| Ok(Box::new(|mut args, _| Ok(vec![args.take(0)?]))))
+        .device(form!(moving::identity)),
+    since(1, "Shape", (1, 1), shape).device(form!(|node| moving::from_dims(node, shape))),
+    since(1, "Size", (1, 1), size).device(form!(|node| moving::from_dims(node, size))),
+    since(1, "Reshape", (1, 1), reshape).until(4).device(form!(|node| moving::reshaping(node, reshape))),
+    since(5, "Reshape", (2, 2), reshape).device(form!(|node| moving::reshaping(node, reshape))),
+    since(1, "Flatten", (1, 1), flatten).device(form!(|node| moving::reshaping(node, flatten))),
+    since(1, "Squeeze", (1, 2), squeeze).device(form!(|node| moving::reshaping(node, squeeze))),
+    since(1, "Unsqueeze", (1, 2), unsqueeze).device(form!(|node| moving::reshaping(node, unsqueeze))),
+    since(7, "Dropout", (1, 3), dropout).device(form!(moving::dropout)),
 ];
 
 fn shape(node: &Node<'_>) -> Result<OpFn, Error> {

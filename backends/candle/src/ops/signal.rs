@@ -9,16 +9,19 @@ use crate::math::fourier::{Complex, Transform};
 use crate::ops::cast::convert;
 use crate::ops::integers::integer;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::tensor::dims::{Dims, axis, count, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(17, "HannWindow", (1, 1), |node| window(node, [0.5, 0.5, 0.0])),
-    since(17, "HammingWindow", (1, 1), |node| window(node, [25.0 / 46.0, 21.0 / 46.0, 0.0])),
-    since(17, "BlackmanWindow", (1, 1), |node| window(node, [0.42, 0.5, 0.08])),
+    since(17, "HannWindow", (1, 1), |node| window(node, [0.5, 0.5, 0.0]))
+        .device(form!(|node| moving::from_parameters(node, |node| window(node, [0.5, 0.5, 0.0])))),
+    since(17, "HammingWindow", (1, 1), |node| window(node, [25.0 / 46.0, 21.0 / 46.0, 0.0]))
+        .device(form!(|node| moving::from_parameters(node, |node| window(node, [25.0 / 46.0, 21.0 / 46.0, 0.0])))),
+    since(17, "BlackmanWindow", (1, 1), |node| window(node, [0.42, 0.5, 0.08]))
+        .device(form!(|node| moving::from_parameters(node, |node| window(node, [0.42, 0.5, 0.08])))),
     since(17, "DFT", (1, 2), dft).until(19).heavy(),
     since(20, "DFT", (1, 3), dft).heavy(),
     since(17, "STFT", (2, 4), stft).heavy(),

@@ -1,23 +1,51 @@
 //! Slice: the elements from a start to an end of each axis, with a step.
 
-use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::node::{Args, Node, OpFn};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::select::{check_budget, offsets, select};
 use crate::tensor::dims::{axis, strides};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] =
-    &[since(1, "Slice", (1, 1), slice).until(9), since(10, "Slice", (3, 5), slice)];
+pub(super) const OPERATORS: &[Operator] = &[
+    since(1, "Slice", (1, 1), slice).until(9).device(form!(sliced)),
+    since(10, "Slice", (3, 5), slice).device(form!(sliced)),
+];
+
+#[cfg(feature = "candle")]
+fn sliced(node: &Node<'_>) -> Result<crate::device::args::DeviceForm, crate::device::args::Stop> {
+    crate::ops::device::moving::slice(Box::new(ranges(node)?))
+}
+
+/// First index, step and number of indices of each dimension.
+type Ranges = Vec<(usize, i64, usize)>;
 
 fn slice(node: &Node<'_>) -> Result<OpFn, Error> {
+    let ranges = ranges(node)?;
+    Ok(Box::new(move |args, cx| {
+        let value = args.get(0)?;
+        let ranges = ranges(value.dims(), &args)?;
+        let dims: Vec<usize> = ranges.iter().map(|&(_, _, count)| count).collect();
+        check_budget(&dims, value, cx)?;
+        let lists = ranges.iter().zip(strides(value.dims()));
+        let lists = lists.map(|(&(first, step, count), stride)| {
+            let indices =
+                (0..count).map(|position| (first as i64).wrapping_add(step.wrapping_mul(position as i64)) as usize);
+            offsets(indices, stride, cx)
+        });
+        let lists = lists.collect::<Result<Vec<_>, _>>()?;
+        Ok(vec![select(value, &lists, cx)?])
+    }))
+}
+
+/// What a node slices of an input of these dimensions. The lists are attributes, or inputs after the first.
+fn ranges(node: &Node<'_>) -> Result<impl Fn(&[usize], &Args) -> Result<Ranges, Error> + use<>, Error> {
     let mut attributes = Vec::new();
     if node.opset < 10 {
         for name in ["starts", "ends", "axes"] {
             attributes.push(node.ints(name)?.map(<[i64]>::to_vec));
         }
     }
-    Ok(Box::new(move |args, cx| {
-        let value = args.get(0)?;
+    Ok(move |dims: &[usize], args: &Args| {
         let list = |index: usize| match (attributes.is_empty(), args.option(index + 1)) {
             (false, _) => Ok(attributes.get(index).cloned().flatten()),
             (true, Some(list)) => list.to_i64s().map(Some),
@@ -30,27 +58,17 @@ fn slice(node: &Node<'_>) -> Result<OpFn, Error> {
         if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
             return Err(Error::invalid_argument("starts, ends, axes and steps have different lengths"));
         }
-        // First index, step and number of indices of each dimension.
-        let mut ranges: Vec<(usize, i64, usize)> = value.dims().iter().map(|&dim| (0, 1, dim)).collect();
+        let mut ranges: Ranges = dims.iter().map(|&dim| (0, 1, dim)).collect();
         let mut seen = vec![false; ranges.len()];
         for (((&signed_axis, &start), &end), &step) in axes.iter().zip(&starts).zip(&ends).zip(&steps) {
-            let index = axis(signed_axis, value.rank())?;
+            let index = axis(signed_axis, dims.len())?;
             if std::mem::replace(&mut seen[index], true) {
                 return Err(Error::invalid_argument("an axis is named twice"));
             }
-            ranges[index] = range(value.dims()[index] as i64, start, end, step)?;
+            ranges[index] = range(dims[index] as i64, start, end, step)?;
         }
-        let dims: Vec<usize> = ranges.iter().map(|&(_, _, count)| count).collect();
-        check_budget(&dims, value, cx)?;
-        let lists = ranges.iter().zip(strides(value.dims()));
-        let lists = lists.map(|(&(first, step, count), stride)| {
-            let indices =
-                (0..count).map(|position| (first as i64).wrapping_add(step.wrapping_mul(position as i64)) as usize);
-            offsets(indices, stride, cx)
-        });
-        let lists = lists.collect::<Result<Vec<_>, _>>()?;
-        Ok(vec![select(value, &lists, cx)?])
-    }))
+        Ok(ranges)
+    })
 }
 
 /// First index, step and number of indices; bounds outside the dimension are moved to its ends.

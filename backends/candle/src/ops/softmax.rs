@@ -7,7 +7,7 @@ use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::layout::{inverse, permute};
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::pool::exceeds;
 use crate::ops::real::{Real, promote};
 use crate::tensor::dims::{axis, product};
@@ -16,9 +16,12 @@ use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "Softmax", (1, 1), |node| softmax(node, softmax_row, softmax_row)),
-    since(1, "LogSoftmax", (1, 1), |node| softmax(node, log_softmax_row, log_softmax_row)),
-    since(1, "Hardmax", (1, 1), |node| softmax(node, hardmax_row, hardmax_row)),
+    since(1, "Softmax", (1, 1), |node| softmax(node, softmax_row, softmax_row))
+        .device(form!(|node| reduce::softmax(node, reduce::softmax_of))),
+    since(1, "LogSoftmax", (1, 1), |node| softmax(node, log_softmax_row, log_softmax_row))
+        .device(form!(|node| reduce::softmax(node, reduce::log_softmax_of))),
+    since(1, "Hardmax", (1, 1), |node| softmax(node, hardmax_row, hardmax_row))
+        .device(form!(|node| reduce::softmax(node, reduce::hardmax_of))),
 ];
 
 fn softmax(node: &Node<'_>, single: Row<f32>, double: Row<f64>) -> Result<OpFn, Error> {

@@ -66,3 +66,18 @@ pub(crate) fn axes(axes: &[i64], rank: usize) -> Result<Vec<usize>, Error> {
 pub(crate) fn product(dims: &[usize]) -> usize {
     dims.iter().product()
 }
+
+/// The shape that two shapes broadcast to.
+pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, Error> {
+    let rank = a.len().max(b.len());
+    let dim = |dims: &[usize], position: usize| {
+        (position + dims.len()).checked_sub(rank).and_then(|position| dims.get(position)).copied().unwrap_or(1)
+    };
+    (0..rank)
+        .map(|position| match (dim(a, position), dim(b, position)) {
+            (a, b) if a == b => Ok(a),
+            (1, dim) | (dim, 1) => Ok(dim),
+            _ => Err(Error::invalid_argument(format!("{} and {} do not broadcast", Dims(a), Dims(b)))),
+        })
+        .collect()
+}

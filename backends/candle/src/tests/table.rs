@@ -27,8 +27,9 @@ fn inputs(row: &Operator) -> String {
 }
 
 fn table() -> String {
-    let mut table =
-        String::from("| domain | operator | opsets | inputs | work | fused |\n| --- | --- | --- | --- | --- | --- |\n");
+    let mut table = String::from(
+        "| domain | operator | opsets | inputs | work | fused | device |\n| --- | --- | --- | --- | --- | --- | --- |\n",
+    );
     let rows: BTreeMap<_, _> = operators().map(|row| ((row.domain, row.name, row.since), row)).collect();
     for row in rows.values() {
         let domain = if row.domain.is_empty() { "ai.onnx" } else { row.domain };
@@ -43,8 +44,9 @@ fn table() -> String {
             Fusion::Anchor(_) => "first",
             Fusion::Follower(_) => "after",
         };
+        let device = if row.on_device() { "yes" } else { "" };
         let (name, opsets, inputs) = (row.name, opsets(row), inputs(row));
-        let _ = writeln!(table, "| {domain} | `{name}` | {opsets} | {inputs} | {cost} | {fused} |");
+        let _ = writeln!(table, "| {domain} | `{name}` | {opsets} | {inputs} | {cost} | {fused} | {device} |");
     }
     table
 }

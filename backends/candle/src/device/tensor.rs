@@ -1,0 +1,114 @@
+//! A tensor on a device, and a value that is on the host, on the device, or on both.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+
+use crate::tensor::budget::Charge;
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
+
+/// A tensor on a device. Clones and views share its memory.
+#[derive(Debug, Clone)]
+pub(crate) struct DeviceTensor {
+    pub(super) tensor: Tensor,
+    /// The element type. Booleans are 0 or 1 in a tensor of candle's U8.
+    pub(super) ty: ElementType,
+    /// Releases the bytes when the last tensor that shares the memory is dropped.
+    pub(super) charge: Arc<Charge>,
+}
+
+impl DeviceTensor {
+    pub(crate) fn ty(&self) -> ElementType {
+        self.ty
+    }
+
+    pub(crate) fn dims(&self) -> &[usize] {
+        self.tensor.dims()
+    }
+
+    pub(crate) fn rank(&self) -> usize {
+        self.tensor.rank()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.dims().contains(&0)
+    }
+
+    /// The same elements with other dimensions; `None` if they do not fit. The tensor must be contiguous.
+    pub(crate) fn with_dims(&self, dims: &[usize]) -> Option<Self> {
+        if self.dims() == dims {
+            return Some(self.clone());
+        }
+        let tensor = self.tensor.reshape(dims).ok()?;
+        Some(Self { tensor, ty: self.ty, charge: Arc::clone(&self.charge) })
+    }
+
+    /// The number of elements.
+    pub(crate) fn len(&self) -> usize {
+        self.dims().iter().product()
+    }
+}
+
+/// candle's type for elements of `ty`; `None` if it has none.
+pub(super) const fn dtype(ty: ElementType) -> Option<DType> {
+    Some(match ty {
+        ElementType::F16 => DType::F16,
+        ElementType::Bf16 => DType::BF16,
+        ElementType::F32 => DType::F32,
+        ElementType::F64 => DType::F64,
+        ElementType::I16 => DType::I16,
+        ElementType::I32 => DType::I32,
+        ElementType::I64 => DType::I64,
+        ElementType::U8 | ElementType::Bool => DType::U8,
+        ElementType::U32 => DType::U32,
+        _ => return None,
+    })
+}
+
+/// A value of a plan that runs on a device. It is in at least one of the two places.
+#[derive(Debug, Clone)]
+pub(crate) struct Placed {
+    pub(super) host: Option<Value>,
+    pub(super) device: Option<DeviceTensor>,
+}
+
+impl Placed {
+    /// A value on the host and, if `device` is given, on the device too.
+    pub(crate) fn new(host: Value, device: Option<DeviceTensor>) -> Self {
+        Self { host: Some(host), device }
+    }
+
+    pub(crate) fn dims(&self) -> &[usize] {
+        match (&self.host, &self.device) {
+            (Some(value), _) => value.dims(),
+            (None, Some(tensor)) => tensor.dims(),
+            (None, None) => &[],
+        }
+    }
+
+    pub(crate) fn ty(&self) -> ElementType {
+        match (&self.host, &self.device) {
+            (Some(value), _) => value.ty(),
+            (_, Some(tensor)) => tensor.ty(),
+            (None, None) => ElementType::F32,
+        }
+    }
+
+    /// The value, if it is on the host.
+    pub(crate) fn on_host(&self) -> Option<&Value> {
+        self.host.as_ref()
+    }
+}
+
+impl From<Value> for Placed {
+    fn from(value: Value) -> Self {
+        Self { host: Some(value), device: None }
+    }
+}
+
+impl From<DeviceTensor> for Placed {
+    fn from(tensor: DeviceTensor) -> Self {
+        Self { host: None, device: Some(tensor) }
+    }
+}

@@ -1,0 +1,202 @@
+//! Measures the memory of computes on a device with a counting allocator: it never exceeds the limit of the compute.
+//!
+//! The file has one test, so that nothing else allocates in its process.
+
+#![allow(missing_docs, reason = "a test")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use candle_core::Device;
+use graphpool::backend::{ComputeControl, ErrorKind};
+use graphpool_candle::messages::AttributeProto;
+use graphpool_candle::{CandleBackend, ElementType, Value};
+
+#[allow(dead_code, reason = "another test uses the rest")]
+#[path = "device/builder.rs"]
+mod builder;
+
+use builder::{Case, int, ints, longs, tensor};
+
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+fn add(bytes: usize) {
+    let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    PEAK.fetch_max(live, Ordering::Relaxed);
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: every call is forwarded to the system allocator with its arguments unchanged, and counting does not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        add(layout.size());
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        add(layout.size());
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+}
+
+/// What is not counted: the management of tensors, and buffers of matrix products.
+const SLACK: usize = 1 << 18;
+
+fn ones(ty: ElementType, dims: &[usize]) -> Value {
+    tensor(ty, dims, &vec![1.0; dims.iter().product()])
+}
+
+/// Models of one node whose inputs or results have some megabytes.
+fn cases() -> Vec<Case> {
+    use ElementType::{Bool, F16, F32, F64};
+    let mut cases = Vec::new();
+    let mut case = |op: &str, attributes: Vec<AttributeProto>, inputs: Vec<Value>| {
+        cases.push(Case::one(op, 17, attributes, inputs.into_iter().map(Some).collect(), 1));
+    };
+    let dims = [64, 64, 128];
+    let x = |ty| ones(ty, &dims);
+    for op in ["Relu", "Exp", "Sigmoid", "Softplus", "Round", "Sinh", "HardSwish", "IsNaN", "Softmax", "Elu"] {
+        case(op, vec![], vec![x(F32)]);
+        case(op, vec![], vec![x(F16)]);
+    }
+    for op in ["Add", "Max", "Equal", "Less", "PRelu", "Mean"] {
+        case(op, vec![], vec![x(F32), x(F32)]);
+        case(op, vec![], vec![ones(F32, &[1024, 1]), ones(F32, &[1, 1024])]);
+    }
+    for op in ["And", "Xor"] {
+        case(op, vec![], vec![x(Bool), x(Bool)]);
+    }
+    case("Not", vec![], vec![x(Bool)]);
+    case("Where", vec![], vec![x(Bool), x(F32), x(F32)]);
+    for to in [1, 9, 10, 11] {
+        case("Cast", vec![int("to", to)], vec![x(F32)]);
+        case("Cast", vec![int("to", to)], vec![x(Bool)]);
+    }
+    for axis in [0, 2] {
+        for op in ["Hardmax", "LogSoftmax", "LpNormalization"] {
+            case(op, vec![int("axis", axis)], vec![x(F32)]);
+        }
+        case("ArgMax", vec![int("axis", axis), int("select_last_index", 1)], vec![x(F32)]);
+        case("ReduceSum", vec![], vec![x(F32), longs(&[1], &[axis])]);
+        for op in ["ReduceMax", "ReduceProd", "ReduceLogSumExp", "ReduceL2", "MeanVarianceNormalization"] {
+            case(op, vec![ints("axes", &[axis])], vec![x(F32)]);
+        }
+        case("CumSum", vec![int("reverse", 1), int("exclusive", 1)], vec![x(F32), longs(&[], &[axis])]);
+        case("Concat", vec![int("axis", axis)], vec![x(F32), x(F32)]);
+        case("Split", vec![int("axis", axis)], vec![x(F32)]);
+        case("Gather", vec![int("axis", axis)], vec![x(F32), longs(&[64], &[3; 64])]);
+        let (starts, ends) = (longs(&[1], &[-1]), longs(&[1], &[i64::MIN]));
+        case("Slice", vec![], vec![x(F32), starts, ends, longs(&[1], &[axis]), longs(&[1], &[-1])]);
+    }
+    let line = || ones(F32, &[1 << 20]);
+    case("Hardmax", vec![], vec![line()]);
+    case("ArgMax", vec![int("select_last_index", 1)], vec![line()]);
+    case("CumSum", vec![], vec![line(), longs(&[], &[0])]);
+    let back = [longs(&[1], &[-1]), longs(&[1], &[i64::MIN]), longs(&[1], &[0]), longs(&[1], &[-1])];
+    case("Slice", vec![], std::iter::once(line()).chain(back).collect());
+    case("Gather", vec![], vec![ones(F32, &[1 << 18]), longs(&[1 << 18], &vec![5; 1 << 18])]);
+    case("GatherElements", vec![], vec![ones(F32, &[1 << 18]), longs(&[1 << 18], &vec![5; 1 << 18])]);
+    case("Transpose", vec![], vec![x(F32)]);
+    case("Expand", vec![], vec![ones(F32, &[64, 1, 128]), longs(&[3], &[64, 64, 128])]);
+    case("Tile", vec![], vec![ones(F32, &[64, 128]), longs(&[2], &[8, 8])]);
+    case("Pad", vec![], vec![x(F32), longs(&[6], &[1; 6])]);
+    case("Trilu", vec![], vec![x(F32)]);
+    case("Shape", vec![], vec![x(F32)]);
+    case("DepthToSpace", vec![int("blocksize", 2)], vec![ones(F32, &[1, 16, 128, 128])]);
+    case("Compress", vec![], vec![x(F32), ones(Bool, &[1 << 16])]);
+    case("Reshape", vec![], vec![x(Bool), longs(&[1], &[-1])]);
+    case("MatMul", vec![], vec![ones(F32, &[512, 512]), ones(F32, &[512, 512])]);
+    case("MatMul", vec![], vec![ones(F16, &[8, 256, 256]), ones(F16, &[8, 256, 256])]);
+    case("MatMul", vec![], vec![ones(F64, &[1, 256, 256]), ones(F64, &[8, 256, 256])]);
+    case("Gemm", vec![int("transA", 1)], vec![ones(F32, &[512, 512]), ones(F32, &[512, 512]), ones(F32, &[512])]);
+    let channels = || ones(F32, &[16]);
+    let image = || ones(F32, &[1, 16, 128, 128]);
+    case("BatchNormalization", vec![], vec![image(), channels(), channels(), channels(), channels()]);
+    case("InstanceNormalization", vec![], vec![image(), channels(), channels()]);
+    case("LayerNormalization", vec![], vec![x(F32), ones(F32, &[128])]);
+    case("LRN", vec![int("size", 5)], vec![image()]);
+    let kernel = || vec![ints("kernel_shape", &[3, 3]), ints("pads", &[1; 4])];
+    for op in ["MaxPool", "AveragePool", "LpPool"] {
+        case(op, kernel(), vec![image()]);
+    }
+    for op in ["GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool"] {
+        case(op, vec![], vec![image()]);
+    }
+    case("Conv", vec![ints("pads", &[1; 4])], vec![image(), ones(F32, &[16, 16, 3, 3])]);
+    case("Conv", vec![], vec![image(), ones(F32, &[64, 16, 1, 1])]);
+    case("Conv", vec![ints("strides", &[2, 2])], vec![image(), ones(F32, &[64, 16, 1, 1])]);
+    case("Conv", vec![int("group", 16)], vec![image(), ones(F32, &[64, 1, 3, 3])]);
+    case("Conv", vec![ints("strides", &[1, 2])], vec![image(), ones(F32, &[16, 16, 3, 3])]);
+    case("Conv", vec![], vec![ones(F32, &[1, 256, 8, 8]), ones(F32, &[256, 256, 3, 3])]);
+    case("Conv", vec![], vec![ones(F32, &[1, 4, 16, 16, 16]), ones(F32, &[8, 4, 3, 3, 3])]);
+    case(
+        "ConvTranspose",
+        vec![ints("strides", &[2, 2])],
+        vec![ones(F32, &[1, 16, 64, 64]), ones(F32, &[16, 16, 2, 2])],
+    );
+    let scales = Some(tensor(F32, &[4], &[1.0, 1.0, 2.0, 2.0]));
+    cases.push(Case::one("Resize", 17, vec![], vec![Some(ones(F32, &[1, 8, 128, 128])), None, scales], 1));
+    let lstm = vec![ones(F32, &[512, 8, 64]), ones(F32, &[1, 256, 64]), ones(F32, &[1, 256, 64])];
+    cases.push(Case::one("LSTM", 17, vec![int("hidden_size", 64)], lstm.into_iter().map(Some).collect(), 1));
+    let rnn = vec![ones(F32, &[20_000, 1, 1]), ones(F32, &[1, 1, 1]), ones(F32, &[1, 1, 1])];
+    cases.push(Case::one("RNN", 17, vec![int("hidden_size", 1)], rnn.into_iter().map(Some).collect(), 1));
+    cases
+}
+
+#[test]
+fn a_compute_takes_no_more_memory_than_its_limit() {
+    let device = CandleBackend::with_device(Device::Cpu);
+    let mut failures = Vec::new();
+    for case in cases() {
+        let (result, ty) = case.on_host(0, &ComputeControl::default());
+        drop(result.unwrap_or_else(|error| panic!("{error:?}\n{:?}", case.nodes)));
+        let graph = case.load(&device, 0, ty).unwrap();
+        // The peak of a compute with this limit, and whether it has a result.
+        let measure = |limit: usize| -> (usize, bool) {
+            let inputs: Vec<Value> = case.values.iter().map(|(_, value, _)| value.clone()).collect();
+            let before = LIVE.load(Ordering::Relaxed);
+            PEAK.store(before, Ordering::Relaxed);
+            let result = graph.run(inputs, &ComputeControl::default().with_memory_limit(limit));
+            let peak = PEAK.load(Ordering::Relaxed) - before;
+            if let Err(error) = &result {
+                assert_eq!(error.kind(), ErrorKind::TooLarge, "{error:?}");
+            }
+            (peak, result.is_ok())
+        };
+        // The first compute also allocates what candle's matrix products keep.
+        measure(usize::MAX);
+        let (mut low, mut high) = (0, measure(usize::MAX).0 * 2 + (1 << 20));
+        while !measure(high).1 {
+            (low, high) = (high, high * 2);
+        }
+        // The smallest limit with a result, nearly.
+        while high - low > high / 64 {
+            let limit = low + (high - low) / 2;
+            let (peak, done) = measure(limit);
+            if peak > limit + SLACK {
+                failures.push(format!("{} takes {peak} bytes with a limit of {limit}", describe(&case)));
+                break;
+            }
+            if done { high = limit } else { low = limit }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn describe(case: &Case) -> String {
+    let inputs: Vec<_> = case.values.iter().map(|(_, value, _)| (value.ty(), value.dims().to_vec())).collect();
+    format!("{:?} {inputs:?}", case.nodes[0].op_type.as_deref().unwrap_or(""))
+}
