@@ -73,15 +73,15 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(7, "Sin", (1, 1), |_| float_unary!(|x| x.sin())).device(form!(|_| activation::plain(Unary::Sin))),
     since(7, "Cos", (1, 1), |_| float_unary!(|x| x.cos())).device(form!(|_| activation::plain(Unary::Cos))),
     since(7, "Tan", (1, 1), |_| float_unary!(|x| x.tan())).device(form!(activation::tan)),
-    since(7, "Asin", (1, 1), |_| float_unary!(|x| x.asin())),
-    since(7, "Acos", (1, 1), |_| float_unary!(|x| x.acos())),
-    since(7, "Atan", (1, 1), |_| float_unary!(|x| x.atan())),
+    since(7, "Asin", (1, 1), |_| float_unary!(|x| x.asin())).device(form!(activation::asin)),
+    since(7, "Acos", (1, 1), |_| float_unary!(|x| x.acos())).device(form!(activation::acos)),
+    since(7, "Atan", (1, 1), |_| float_unary!(|x| x.atan())).device(form!(activation::atan)),
     since(9, "Sinh", (1, 1), |_| float_unary!(|x| x.sinh())).device(form!(activation::sinh)),
     since(9, "Cosh", (1, 1), |_| float_unary!(|x| x.cosh())).device(form!(activation::cosh)),
-    since(9, "Asinh", (1, 1), |_| float_unary(|x| asinh(f64::from(x)) as f32, asinh)),
-    since(9, "Acosh", (1, 1), |_| float_unary(|x| acosh(f64::from(x)) as f32, acosh)),
+    since(9, "Asinh", (1, 1), |_| float_unary(|x| asinh(f64::from(x)) as f32, asinh)).device(form!(activation::asinh)),
+    since(9, "Acosh", (1, 1), |_| float_unary(|x| acosh(f64::from(x)) as f32, acosh)).device(form!(activation::acosh)),
     // Rust's `atanh` is inexact near -1 and exact near 1.
-    since(9, "Atanh", (1, 1), |_| float_unary!(|x| x.abs().atanh().copysign(x))),
+    since(9, "Atanh", (1, 1), |_| float_unary!(|x| x.abs().atanh().copysign(x))).device(form!(activation::atanh)),
     since(6, "Clip", (1, 1), clip_by_attributes)
         .until(10)
         .follower(fused_clip)

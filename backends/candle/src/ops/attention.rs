@@ -6,10 +6,12 @@
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
-use crate::ops::heads::{AttentionDims, float_type, for_each, overwrite, precision, softmax, split_heads};
+use crate::ops::heads::{
+    AttentionDims, AttentionSettings, Visible, for_each, overwrite, precision, softmax, split_heads,
+};
 use crate::ops::layout::{join, permute};
 use crate::ops::node::{Args, Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::Real;
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, product, strides};
@@ -17,69 +19,19 @@ use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] =
-    &[since(23, "Attention", (3, 6), attention).until(23).heavy(), since(24, "Attention", (3, 7), attention).heavy()];
-
-/// The attributes.
-struct Attention {
-    opset: i64,
-    causal: bool,
-    /// How many keys before and after its own position a query may attend to; `None` for all.
-    window: [Option<i64>; 2],
-    scale: Option<f64>,
-    softcap: f32,
-    /// What the fourth output holds: the scores (0), with softcap (1), with softcap and mask (2), or the softmax (3).
-    mode: i64,
-    softmax_precision: Option<ElementType>,
-    query_heads: Option<usize>,
-    key_heads: Option<usize>,
-    outputs: usize,
-}
-
-fn heads(node: &Node<'_>, name: &str) -> Result<Option<usize>, Error> {
-    let Some(number) = node.int(name)? else { return Ok(None) };
-    let number = usize::try_from(number).ok().filter(|&number| number > 0);
-    number.map(Some).ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is not positive")))
-}
-
-fn window(node: &Node<'_>, name: &str) -> Result<Option<i64>, Error> {
-    match if node.opset >= 25 { node.int(name)?.unwrap_or(-1) } else { -1 } {
-        -1 => Ok(None),
-        size if size >= 0 => Ok(Some(size)),
-        _ => Err(Error::invalid_encoding(format!("attribute {name} is less than -1"))),
-    }
-}
+pub(super) const OPERATORS: &[Operator] = &[
+    since(23, "Attention", (3, 6), attention).until(23).heavy().device(form!(on_device)),
+    since(24, "Attention", (3, 7), attention).heavy().device(form!(on_device)),
+];
 
 fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
-    let operator = Attention {
-        opset: node.opset,
-        causal: node.flag("is_causal", false)?,
-        window: [window(node, "left_window_size")?, window(node, "right_window_size")?],
-        scale: node.float_option("scale")?.map(f64::from),
-        softcap: node.float("softcap", 0.0)?,
-        mode: node.int("qk_matmul_output_mode")?.unwrap_or(0),
-        softmax_precision: float_type(node, "softmax_precision")?,
-        query_heads: heads(node, "q_num_heads")?,
-        key_heads: heads(node, "kv_num_heads")?,
-        outputs: node.outputs(),
-    };
-    node.limit_outputs(4)?;
-    if !(0..=3).contains(&operator.mode) {
-        return Err(Error::invalid_encoding("attribute qk_matmul_output_mode is not between 0 and 3"));
-    }
-    if !(operator.softcap >= 0.0 && operator.softcap.is_finite()) {
-        return Err(Error::invalid_encoding("attribute softcap is negative or not finite"));
-    }
-    if operator.scale.is_some_and(|scale| !(scale >= 0.0 && scale.is_finite())) {
-        return Err(Error::invalid_encoding("attribute scale is negative or not finite"));
-    }
-    if node.has_input(4) != node.has_input(5) {
-        return Err(Error::invalid_encoding("past_key and past_value must be given together"));
-    }
-    if node.has_input(6) && node.has_input(4) {
-        return Err(Error::invalid_encoding("nonpad_kv_seqlen and past_key cannot be given together"));
-    }
-    Ok(Box::new(move |args, cx| operator.run(args, cx)))
+    let settings = AttentionSettings::new(node)?;
+    Ok(Box::new(move |args, cx| settings.run(args, cx)))
+}
+
+#[cfg(feature = "candle")]
+fn on_device(node: &Node<'_>) -> Result<crate::device::args::DeviceForm, crate::device::args::Stop> {
+    crate::ops::device::attention::attention(AttentionSettings::new(node)?)
 }
 
 /// A mask that broadcasts to the scores.
@@ -164,7 +116,7 @@ struct Inputs<'a, T> {
     past: usize,
 }
 
-impl Attention {
+impl AttentionSettings {
     fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         let (query, key, value) = (args.take(0)?, args.take(1)?, args.take(2)?);
         let (ty, is_3d) = (query.ty(), query.rank() == 3);
@@ -183,8 +135,8 @@ impl Attention {
             }
             _ => (key, value, 0),
         };
-        let dims = AttentionDims::new(&query, &key, &value)?;
-        let lens = args.option(6).map(|lens| Self::lens(lens, &dims)).transpose()?;
+        let dims = AttentionDims::of(query.dims(), key.dims(), value.dims())?;
+        let lens = args.option(6).map(|lens| dims.lens(lens)).transpose()?;
         let compute_ty = precision(ty, self.softmax_precision)?;
         precision(value.ty(), None)?;
         let mask = args.take(3).ok();
@@ -214,25 +166,6 @@ impl Attention {
             outputs.push(convert(scores, ty, cx)?);
         }
         Ok(outputs)
-    }
-
-    fn lens(value: &Value, dims: &AttentionDims) -> Result<Vec<usize>, Error> {
-        let list = value.elements::<i64>()?;
-        if value.dims() != [dims.batch] {
-            return Err(Error::invalid_argument(format!(
-                "nonpad_kv_seqlen has dimensions {}, and the batch has {} sequences",
-                Dims(value.dims()),
-                dims.batch
-            )));
-        }
-        let len = |&len: &i64| usize::try_from(len).ok().filter(|&len| len <= dims.key_len);
-        let lens: Option<Vec<usize>> = list.iter().map(len).collect();
-        lens.ok_or_else(|| {
-            Error::invalid_argument(format!(
-                "a length in nonpad_kv_seqlen is not between 0 and {}, the number of keys",
-                dims.key_len
-            ))
-        })
     }
 
     /// The result and, if the fourth output is used, the scores.
@@ -326,7 +259,8 @@ impl Attention {
                 for_each(row, &mut checkpoint, cx, |x| *x = x.divided_by(cap).tanh().times(cap))?;
             }
             keep(1, row, &mut checkpoint)?;
-            let (low, high) = self.visible(inputs, dims, batch, query);
+            let visible = Visible { lens: inputs.lens.as_deref(), past: inputs.past };
+            let (low, high) = self.visible(&visible, dims, batch, query);
             checkpoint.set(T::NEG_INFINITY, &mut row[..low], cx)?;
             checkpoint.set(T::NEG_INFINITY, &mut row[high..], cx)?;
             if let Some(mask) = &inputs.mask {
@@ -339,24 +273,5 @@ impl Attention {
             keep(3, row, &mut checkpoint)?;
         }
         Value::charged(vec![count, dims.key_len], scores, charge)
-    }
-
-    /// The range of keys that a query may attend to before the mask applies: the first, and one past the last.
-    fn visible<T>(&self, inputs: &Inputs<'_, T>, dims: &AttentionDims, batch: usize, query: usize) -> (usize, usize) {
-        let len = inputs.lens.as_ref().map(|lens| lens[batch]);
-        // Sums of tensor sizes do not overflow; sums with a window size saturate.
-        let offset = len.map_or(inputs.past as i64, |len| len as i64 - dims.query_len as i64);
-        let position = offset + query as i64;
-        let [left, right] = self.window;
-        let mut high = len.unwrap_or(dims.key_len) as i64;
-        if self.causal {
-            high = high.min(position + 1);
-        }
-        if let Some(right) = right {
-            high = high.min(position.saturating_add(right).saturating_add(1));
-        }
-        let low = left.map_or(0, |left| position.saturating_sub(left)).clamp(0, dims.key_len as i64);
-        let high = high.clamp(low, dims.key_len as i64);
-        (low as usize, high as usize)
     }
 }

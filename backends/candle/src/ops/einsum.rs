@@ -6,74 +6,25 @@
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
+use crate::ops::equation::{Equation, INVALID_EQUATION, Name, repeated, without};
 use crate::ops::layout::permute;
 use crate::ops::matmul::product_in_batches;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{MANY, Operator, since};
-use crate::tensor::dims::{Dims, MAX_RANK, count, product};
+use crate::ops::operator::{MANY, Operator, form, since};
+use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(12, "Einsum", (1, MANY), einsum).heavy()];
+pub(super) const OPERATORS: &[Operator] = &[since(12, "Einsum", (1, MANY), einsum).heavy().device(form!(on_device))];
 
-/// The name of a dimension: a letter, or an index into the ellipsis, counted from its end.
-type Name = u32;
-
-/// One term of the equation: the letters before the ellipsis, if any, and those after it.
-#[derive(Debug, Clone)]
-struct Term {
-    before: Vec<Name>,
-    ellipsis: bool,
-    after: Vec<Name>,
-}
-
-const INVALID_EQUATION: &str = "attribute equation is not a valid equation";
-
-fn term(text: &str) -> Result<Term, Error> {
-    let (before, after, ellipsis) = match text.split_once("...") {
-        Some((before, after)) => (before, after, true),
-        None => (text, "", false),
-    };
-    let letters = |text: &str| -> Result<Vec<Name>, Error> {
-        let letter = |c: char| {
-            c.is_ascii_alphabetic().then_some(u32::from(c)).ok_or_else(|| Error::invalid_encoding(INVALID_EQUATION))
-        };
-        text.chars().map(letter).collect()
-    };
-    if text.len() > MAX_RANK + 3 {
-        return Err(Error::invalid_encoding(INVALID_EQUATION));
-    }
-    Ok(Term { before: letters(before)?, ellipsis, after: letters(after)? })
-}
-
-impl Term {
-    /// The names of `rank` dimensions.
-    fn names(&self, rank: usize) -> Result<Vec<Name>, Error> {
-        let own = self.before.len() + self.after.len();
-        let wrong = || Error::invalid_argument(format!("an operand has {rank} dimensions, and its term names {own}"));
-        let ellipsis_dims =
-            rank.checked_sub(own).filter(|&ellipsis_dims| self.ellipsis || ellipsis_dims == 0).ok_or_else(wrong)?;
-        // Counted from the end, as in broadcasting. The numbers of letters are larger.
-        let ellipsis_dims = (0..ellipsis_dims as u32).rev();
-        Ok(self.before.iter().copied().chain(ellipsis_dims).chain(self.after.iter().copied()).collect())
-    }
+#[cfg(feature = "candle")]
+fn on_device(node: &Node<'_>) -> Result<crate::device::args::DeviceForm, crate::device::args::Stop> {
+    crate::ops::device::einsum::einsum(Equation::new(node)?)
 }
 
 fn einsum(node: &Node<'_>) -> Result<OpFn, Error> {
-    let equation: String = node.string("equation", "")?.split_whitespace().collect();
-    let (left, right) = match equation.split_once("->") {
-        Some((left, right)) => (left, Some(term(right)?)),
-        None => (equation.as_str(), None),
-    };
-    let count = left.split(',').count();
-    if count != node.proto.input.len() {
-        return Err(Error::invalid_encoding(format!(
-            "the equation has {count} terms, and the node has {} inputs",
-            node.proto.input.len()
-        )));
-    }
-    let terms = left.split(',').map(term).collect::<Result<Vec<_>, _>>()?;
+    let equation = Equation::new(node)?;
     Ok(Box::new(move |mut args, cx| {
         let ty = args.get(0)?.ty();
         let compute_ty = match ty {
@@ -81,43 +32,19 @@ fn einsum(node: &Node<'_>) -> Result<OpFn, Error> {
             ElementType::Bool => return Err(no_type(args.get(0)?)),
             ty => ty,
         };
-        let (mut operands, mut all) = (Vec::with_capacity(terms.len()), Vec::new());
-        for (index, term) in terms.iter().enumerate() {
+        let (mut operands, mut all) = (Vec::with_capacity(equation.operands()), Vec::new());
+        for index in 0..equation.operands() {
             let value = args.take(index)?;
             if value.ty() != ty {
                 return Err(Error::invalid_argument("the operands have different types"));
             }
-            let names = term.names(value.rank())?;
+            let names = equation.names(index, value.rank())?;
             all.extend_from_slice(&names);
             operands.push(diagonal(convert(value, compute_ty, cx)?, names, cx)?);
         }
-        let output = match &right {
-            Some(term) => {
-                // The ellipsis stands for as many dimensions as in the operands.
-                let ellipsis_dims = operands
-                    .iter()
-                    .flat_map(|(_, names)| names)
-                    .filter(|&&name| name < 32)
-                    .map(|&name| name as usize + 1)
-                    .max();
-                let ellipsis_dims = if term.ellipsis { ellipsis_dims.unwrap_or(0) } else { 0 };
-                term.names(term.before.len() + term.after.len() + ellipsis_dims)?
-            }
-            None => implied(all),
-        };
-        let result = contract(operands, &output, cx)?;
+        let result = contract(operands, &equation.output(all)?, cx)?;
         Ok(vec![convert(result, ty, cx)?])
     }))
-}
-
-/// The output term of an equation without one: the ellipsis, and the letters that occur once, in alphabetical order.
-///
-/// `all` holds each name as often as it occurs; a letter that a term repeats is summed over the diagonal.
-fn implied(mut all: Vec<Name>) -> Vec<Name> {
-    all.sort_unstable();
-    let ellipsis_dims: Vec<Name> = (0..32).filter(|name| all.contains(name)).rev().collect();
-    let once = all.chunk_by(|a, b| a == b).filter(|same| same.len() == 1).flatten().filter(|&&name| name >= 32);
-    ellipsis_dims.iter().chain(once).copied().collect()
 }
 
 /// Takes the diagonal of dimensions with the same name, so that each name occurs once.
@@ -156,13 +83,6 @@ fn copy_diagonal<T: crate::tensor::element::Element>(
             checkpoint.copy(&elements[start..start + len], out, cx)?;
         }
         Ok(())
-    })
-}
-
-fn repeated(names: &[Name]) -> Option<(usize, usize)> {
-    names.iter().enumerate().find_map(|(first, name)| {
-        let second = names.iter().skip(first + 1).position(|other| other == name)?;
-        Some((first, first + 1 + second))
     })
 }
 
@@ -241,10 +161,6 @@ fn contract_pair(
     let right = grouped(b.0, &b.1, [&batch, &summed, &columns], cx)?;
     let names = [batch, rows, columns].concat();
     Ok((product_in_batches(left, right, cx)?.reshaped(dims)?, names))
-}
-
-fn without(names: &[Name], left_out: &[Name]) -> Vec<Name> {
-    names.iter().copied().filter(|name| !left_out.contains(name)).collect()
 }
 
 /// The value summed over some of its dimensions.

@@ -67,7 +67,7 @@ impl FlexAttention {
         if key.ty() != ty || value.ty() != ty {
             return Err(Error::invalid_argument("queries, keys and values have different types"));
         }
-        let dims = AttentionDims::new(&query, &key, &value)?;
+        let dims = AttentionDims::of(query.dims(), key.dims(), value.dims())?;
         let compute_ty = precision(ty, self.softmax_precision)?;
         let (query, key) = (convert(query, compute_ty, cx)?, convert(key, compute_ty, cx)?);
         let value = convert(value, compute_ty, cx)?;

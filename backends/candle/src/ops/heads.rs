@@ -74,9 +74,9 @@ pub(super) struct AttentionDims {
 }
 
 impl AttentionDims {
-    /// The sizes of tensors of four dimensions.
-    pub(super) fn new(query: &Value, key: &Value, value: &Value) -> Result<Self, Error> {
-        let found = match (query.dims(), key.dims(), value.dims()) {
+    /// The sizes of tensors of these dimensions, four each.
+    pub(super) fn of(query: &[usize], key: &[usize], value: &[usize]) -> Result<Self, Error> {
+        let found = match (query, key, value) {
             (&[batch, query_heads, query_len, head_size], &[b, key_heads, key_len, s], &[c, h, k, value_size])
                 if (b, c, s, h, k) == (batch, batch, head_size, key_heads, key_len)
                     && key_heads.checked_mul(query_heads.checked_div(key_heads).unwrap_or(0)) == Some(query_heads) =>
@@ -105,6 +105,26 @@ impl AttentionDims {
         count(&[found.batch, found.query_heads, found.query_len, found.key_len])?;
         count(&found.output_dims())?;
         Ok(found)
+    }
+
+    /// The number of keys of each sequence that are not padding.
+    pub(super) fn lens(&self, value: &Value) -> Result<Vec<usize>, Error> {
+        let list = value.elements::<i64>()?;
+        if value.dims() != [self.batch] {
+            return Err(Error::invalid_argument(format!(
+                "nonpad_kv_seqlen has dimensions {}, and the batch has {} sequences",
+                Dims(value.dims()),
+                self.batch
+            )));
+        }
+        let len = |&len: &i64| usize::try_from(len).ok().filter(|&len| len <= self.key_len);
+        let lens: Option<Vec<usize>> = list.iter().map(len).collect();
+        lens.ok_or_else(|| {
+            Error::invalid_argument(format!(
+                "a length in nonpad_kv_seqlen is not between 0 and {}, the number of keys",
+                self.key_len
+            ))
+        })
     }
 
     /// The dimensions of the result.
@@ -216,4 +236,165 @@ pub(super) fn softmax<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &
     }
     let sum = sums.into_iter().fold(T::ZERO, T::plus);
     for_each(row, checkpoint, cx, |x| *x = x.divided_by(sum))
+}
+
+/// The attributes of Attention.
+pub(super) struct AttentionSettings {
+    pub(super) opset: i64,
+    pub(super) causal: bool,
+    /// How many keys before and after its own position a query may attend to; `None` for all.
+    pub(super) window: [Option<i64>; 2],
+    pub(super) scale: Option<f64>,
+    pub(super) softcap: f32,
+    /// What the fourth output holds: the scores (0), with softcap (1), with softcap and mask (2), or the softmax (3).
+    pub(super) mode: i64,
+    pub(super) softmax_precision: Option<ElementType>,
+    pub(super) query_heads: Option<usize>,
+    pub(super) key_heads: Option<usize>,
+    pub(super) outputs: usize,
+}
+
+fn heads(node: &Node<'_>, name: &str) -> Result<Option<usize>, Error> {
+    let Some(number) = node.int(name)? else { return Ok(None) };
+    let number = usize::try_from(number).ok().filter(|&number| number > 0);
+    number.map(Some).ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is not positive")))
+}
+
+fn window(node: &Node<'_>, name: &str) -> Result<Option<i64>, Error> {
+    match if node.opset >= 25 { node.int(name)?.unwrap_or(-1) } else { -1 } {
+        -1 => Ok(None),
+        size if size >= 0 => Ok(Some(size)),
+        _ => Err(Error::invalid_encoding(format!("attribute {name} is less than -1"))),
+    }
+}
+
+impl AttentionSettings {
+    pub(super) fn new(node: &Node<'_>) -> Result<Self, Error> {
+        let operator = Self {
+            opset: node.opset,
+            causal: node.flag("is_causal", false)?,
+            window: [window(node, "left_window_size")?, window(node, "right_window_size")?],
+            scale: node.float_option("scale")?.map(f64::from),
+            softcap: node.float("softcap", 0.0)?,
+            mode: node.int("qk_matmul_output_mode")?.unwrap_or(0),
+            softmax_precision: float_type(node, "softmax_precision")?,
+            query_heads: heads(node, "q_num_heads")?,
+            key_heads: heads(node, "kv_num_heads")?,
+            outputs: node.outputs(),
+        };
+        node.limit_outputs(4)?;
+        if !(0..=3).contains(&operator.mode) {
+            return Err(Error::invalid_encoding("attribute qk_matmul_output_mode is not between 0 and 3"));
+        }
+        if !(operator.softcap >= 0.0 && operator.softcap.is_finite()) {
+            return Err(Error::invalid_encoding("attribute softcap is negative or not finite"));
+        }
+        if operator.scale.is_some_and(|scale| !(scale >= 0.0 && scale.is_finite())) {
+            return Err(Error::invalid_encoding("attribute scale is negative or not finite"));
+        }
+        if node.has_input(4) != node.has_input(5) {
+            return Err(Error::invalid_encoding("past_key and past_value must be given together"));
+        }
+        if node.has_input(6) && node.has_input(4) {
+            return Err(Error::invalid_encoding("nonpad_kv_seqlen and past_key cannot be given together"));
+        }
+        Ok(operator)
+    }
+
+    /// Whether a query may attend to some keys only, whatever the mask says.
+    #[cfg(feature = "candle")]
+    pub(super) fn limits(&self) -> bool {
+        self.causal || self.window != [None, None]
+    }
+
+    /// The range of keys that a query may attend to before the mask applies: the first, and one past the last.
+    pub(super) fn visible(
+        &self,
+        visible: &Visible<'_>,
+        dims: &AttentionDims,
+        batch: usize,
+        query: usize,
+    ) -> (usize, usize) {
+        let len = visible.lens.map(|lens| lens[batch]);
+        // Sums of tensor sizes do not overflow; sums with a window size saturate.
+        let offset = len.map_or(visible.past as i64, |len| len as i64 - dims.query_len as i64);
+        let position = offset + query as i64;
+        let [left, right] = self.window;
+        let mut high = len.unwrap_or(dims.key_len) as i64;
+        if self.causal {
+            high = high.min(position + 1);
+        }
+        if let Some(right) = right {
+            high = high.min(position.saturating_add(right).saturating_add(1));
+        }
+        let low = left.map_or(0, |left| position.saturating_sub(left)).clamp(0, dims.key_len as i64);
+        let high = high.clamp(low, dims.key_len as i64);
+        (low as usize, high as usize)
+    }
+}
+
+/// What limits the keys of a query besides the attributes.
+pub(super) struct Visible<'a> {
+    /// Number of keys of each sequence that are not padding.
+    pub(super) lens: Option<&'a [usize]>,
+    /// Number of past keys, which precede those of the call.
+    pub(super) past: usize,
+}
+
+/// The attributes of `RotaryEmbedding`.
+pub(super) struct RotarySizes {
+    pub(super) interleaved: bool,
+    /// Number of heads; needed for a tensor of three dimensions.
+    heads: Option<usize>,
+    /// Elements of each head that are rotated; 0 for all.
+    embedding_dim: usize,
+}
+
+/// The sizes of the input of `RotaryEmbedding`.
+pub(super) struct RotaryDims {
+    pub(super) batch: usize,
+    pub(super) len: usize,
+    pub(super) heads: usize,
+    /// Elements of a head.
+    pub(super) size: usize,
+    /// Whether the heads come before the positions.
+    pub(super) heads_first: bool,
+    /// Elements of a head that are rotated, an even number.
+    pub(super) rotary_dim: usize,
+}
+
+impl RotarySizes {
+    pub(super) fn new(node: &Node<'_>) -> Result<Self, Error> {
+        let count = |name: &str| {
+            let number = usize::try_from(node.int(name)?.unwrap_or(0));
+            number.map_err(|_| Error::invalid_encoding(format!("attribute {name} is negative")))
+        };
+        let heads = Some(count("num_heads")?).filter(|&heads| heads > 0);
+        let (interleaved, embedding_dim) = (node.flag("interleaved", false)?, count("rotary_embedding_dim")?);
+        if !embedding_dim.is_multiple_of(2) {
+            return Err(Error::invalid_encoding("attribute rotary_embedding_dim is odd"));
+        }
+        Ok(Self { interleaved, heads, embedding_dim })
+    }
+
+    /// The sizes of an input of these dimensions.
+    pub(super) fn of(&self, dims: &[usize]) -> Result<RotaryDims, Error> {
+        let wrong = || Error::invalid_argument(format!("the input {} does not divide into heads", Dims(dims)));
+        let (batch, len, heads, size, heads_first) = match *dims {
+            [batch, heads, len, size] if self.heads.is_none_or(|number| number == heads) => {
+                (batch, len, heads, size, true)
+            }
+            [batch, len, width] => {
+                let heads = self.heads.filter(|&heads| width % heads == 0).ok_or_else(wrong)?;
+                (batch, len, heads, width / heads, false)
+            }
+            _ => return Err(wrong()),
+        };
+        let rotary_dim = if self.embedding_dim == 0 { size } else { self.embedding_dim };
+        if rotary_dim % 2 != 0 || rotary_dim > size {
+            let why = format!("{rotary_dim} elements of a head of {size} cannot be rotated in pairs");
+            return Err(Error::invalid_argument(why));
+        }
+        Ok(RotaryDims { batch, len, heads, size, heads_first, rotary_dim })
+    }
 }

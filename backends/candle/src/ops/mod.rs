@@ -33,6 +33,7 @@ mod device;
 mod draw;
 mod einsum;
 mod elementwise;
+mod equation;
 mod features;
 mod flex_attention;
 mod forest;

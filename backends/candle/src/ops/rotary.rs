@@ -2,35 +2,20 @@
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
+use crate::ops::heads::{RotaryDims, RotarySizes};
 use crate::ops::node::{Args, Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::tensor::dims::Dims;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(23, "RotaryEmbedding", (3, 4), rotary)];
-
-struct Rotary {
-    interleaved: bool,
-    /// Number of heads; needed for a tensor of three dimensions.
-    heads: Option<usize>,
-    /// Elements of each head that are rotated; 0 for all.
-    embedding_dim: usize,
-}
+pub(super) const OPERATORS: &[Operator] =
+    &[since(23, "RotaryEmbedding", (3, 4), rotary).device(form!(|node| attention::rotary(RotarySizes::new(node)?)))];
 
 fn rotary(node: &Node<'_>) -> Result<OpFn, Error> {
-    let count = |name: &str| {
-        let number = usize::try_from(node.int(name)?.unwrap_or(0));
-        number.map_err(|_| Error::invalid_encoding(format!("attribute {name} is negative")))
-    };
-    let heads = Some(count("num_heads")?).filter(|&heads| heads > 0);
-    let operator =
-        Rotary { interleaved: node.flag("interleaved", false)?, heads, embedding_dim: count("rotary_embedding_dim")? };
-    if !operator.embedding_dim.is_multiple_of(2) {
-        return Err(Error::invalid_encoding("attribute rotary_embedding_dim is odd"));
-    }
-    Ok(Box::new(move |args, cx| operator.run(args, cx)))
+    let sizes = RotarySizes::new(node)?;
+    Ok(Box::new(move |args, cx| run(&sizes, args, cx)))
 }
 
 /// The caches of cosines and sines, and their row for each position.
@@ -63,77 +48,58 @@ impl Angles<'_> {
     }
 }
 
-impl Rotary {
-    fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
-        let value = args.take(0)?;
-        let ty = value.ty();
-        if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16) {
-            return Err(no_type(&value));
-        }
-        // The sizes of the input, and whether its heads come before its positions.
-        let wrong = || Error::invalid_argument(format!("the input {} does not divide into heads", Dims(value.dims())));
-        let (batch, len, heads, size, heads_first) = match *value.dims() {
-            [batch, heads, len, size] if self.heads.is_none_or(|number| number == heads) => {
-                (batch, len, heads, size, true)
-            }
-            [batch, len, width] => {
-                let heads = self.heads.filter(|&heads| width % heads == 0).ok_or_else(wrong)?;
-                (batch, len, heads, width / heads, false)
-            }
-            _ => return Err(wrong()),
-        };
-        let rotary_dim = if self.embedding_dim == 0 { size } else { self.embedding_dim };
-        if rotary_dim % 2 != 0 || rotary_dim > size {
-            return Err(Error::invalid_argument(format!(
-                "{rotary_dim} elements of a head of {size} cannot be rotated in pairs"
-            )));
-        }
-        let position_ids = args.take(3).ok();
-        let (cosines, sines) = (args.take(1)?, args.take(2)?);
-        let half = rotary_dim / 2;
-        let fits = match (&position_ids, cosines.dims()) {
-            (Some(position_ids), &[_, columns]) => columns == half && position_ids.dims() == [batch, len],
-            (None, &[b, l, columns]) => [b, l, columns] == [batch, len, half],
-            _ => false,
-        };
-        if !fits || cosines.dims() != sines.dims() {
-            let why = format!(
-                "the caches of cosines {} and sines {} do not fit {batch}×{len} positions",
-                Dims(cosines.dims()),
-                Dims(sines.dims())
-            );
-            return Err(Error::invalid_argument(why));
-        }
-        let rows = cosines.dims()[0];
-        let (cosines, sines) = (convert(cosines, ElementType::F32, cx)?, convert(sines, ElementType::F32, cx)?);
-        let (cosines, sines) = (cosines.elements()?, sines.elements()?);
-        let position_ids = position_ids.as_ref().map(Value::elements::<i64>).transpose()?;
-        let angles = Angles { cosines, sines, half, rows, position_ids };
-        let value = convert(value, ElementType::F32, cx)?;
-        let elements = value.elements::<f32>()?;
-        let result = cx.output::<f32>(value.dims())?.append(|out| {
-            let mut checkpoint = Checkpoint::default();
-            let (first, second) = if heads_first { (heads, len) } else { (len, heads) };
-            for (index, row) in elements.chunks_exact(size).enumerate() {
-                let image = index / (first * second);
-                let at = if heads_first { index % second } else { index / second % first };
-                let (cosines, sines) = angles.of(image * len + at)?;
-                let start = out.len();
-                checkpoint.copy(row, out, cx)?;
-                checkpoint.step(rotary_dim, cx)?;
-                self.rotate(row, &mut out[start..start + rotary_dim], cosines, sines);
-            }
-            Ok(())
-        })?;
-        Ok(vec![convert(result, ty, cx)?])
+fn run(rotary: &RotarySizes, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
+    let value = args.take(0)?;
+    let ty = value.ty();
+    if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16) {
+        return Err(no_type(&value));
     }
-
-    fn rotate(&self, row: &[f32], out: &mut [f32], cosines: &[f32], sines: &[f32]) {
-        let half = cosines.len();
-        for (pair, (cosine, sine)) in cosines.iter().zip(sines).enumerate() {
-            let (a, b) = if self.interleaved { (2 * pair, 2 * pair + 1) } else { (pair, half + pair) };
-            out[a] = cosine * row[a] - sine * row[b];
-            out[b] = sine * row[a] + cosine * row[b];
+    let RotaryDims { batch, len, heads, size, heads_first, rotary_dim } = rotary.of(value.dims())?;
+    let position_ids = args.take(3).ok();
+    let (cosines, sines) = (args.take(1)?, args.take(2)?);
+    let half = rotary_dim / 2;
+    let fits = match (&position_ids, cosines.dims()) {
+        (Some(position_ids), &[_, columns]) => columns == half && position_ids.dims() == [batch, len],
+        (None, &[b, l, columns]) => [b, l, columns] == [batch, len, half],
+        _ => false,
+    };
+    if !fits || cosines.dims() != sines.dims() {
+        let why = format!(
+            "the caches of cosines {} and sines {} do not fit {batch}×{len} positions",
+            Dims(cosines.dims()),
+            Dims(sines.dims())
+        );
+        return Err(Error::invalid_argument(why));
+    }
+    let rows = cosines.dims()[0];
+    let (cosines, sines) = (convert(cosines, ElementType::F32, cx)?, convert(sines, ElementType::F32, cx)?);
+    let (cosines, sines) = (cosines.elements()?, sines.elements()?);
+    let position_ids = position_ids.as_ref().map(Value::elements::<i64>).transpose()?;
+    let angles = Angles { cosines, sines, half, rows, position_ids };
+    let value = convert(value, ElementType::F32, cx)?;
+    let elements = value.elements::<f32>()?;
+    let result = cx.output::<f32>(value.dims())?.append(|out| {
+        let mut checkpoint = Checkpoint::default();
+        let (first, second) = if heads_first { (heads, len) } else { (len, heads) };
+        for (index, row) in elements.chunks_exact(size).enumerate() {
+            let image = index / (first * second);
+            let at = if heads_first { index % second } else { index / second % first };
+            let (cosines, sines) = angles.of(image * len + at)?;
+            let start = out.len();
+            checkpoint.copy(row, out, cx)?;
+            checkpoint.step(rotary_dim, cx)?;
+            rotate(rotary.interleaved, row, &mut out[start..start + rotary_dim], cosines, sines);
         }
+        Ok(())
+    })?;
+    Ok(vec![convert(result, ty, cx)?])
+}
+
+fn rotate(interleaved: bool, row: &[f32], out: &mut [f32], cosines: &[f32], sines: &[f32]) {
+    let half = cosines.len();
+    for (pair, (cosine, sine)) in cosines.iter().zip(sines).enumerate() {
+        let (a, b) = if interleaved { (2 * pair, 2 * pair + 1) } else { (pair, half + pair) };
+        out[a] = cosine * row[a] - sine * row[b];
+        out[b] = sine * row[a] + cosine * row[b];
     }
 }

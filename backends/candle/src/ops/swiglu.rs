@@ -5,13 +5,13 @@ use half::{bf16, f16};
 use crate::math::functions::sigmoid;
 use crate::ops::broadcast::zip_into;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::tensor::dims::Dims;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::no_type;
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(28, "SwiGLU", (2, 2), swiglu)];
+pub(super) const OPERATORS: &[Operator] = &[since(28, "SwiGLU", (2, 2), swiglu).device(form!(attention::swiglu))];
 
 fn swiglu(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 1.0)?;

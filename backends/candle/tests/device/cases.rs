@@ -4,7 +4,7 @@ use graphpool_candle::messages::AttributeProto;
 use graphpool_candle::{ElementType, Value};
 
 use crate::builder::{Case, Random, float, floats, int, ints, number_of, string, strings, tensor};
-use crate::windows;
+use crate::{attention, windows};
 
 pub type Attributes = Vec<AttributeProto>;
 pub type Inputs = Vec<Option<Value>>;
@@ -79,7 +79,8 @@ pub fn case(name: &str, opset: i64, random: &mut Random) -> Option<Case> {
     let (attributes, inputs) = match name {
         "Relu" | "Abs" | "Neg" | "Sign" | "Sigmoid" | "HardSwish" | "Tanh" | "Mish" | "Softplus" | "Softsign"
         | "Erf" | "Exp" | "Log" | "Sqrt" | "Reciprocal" | "Floor" | "Ceil" | "Round" | "Sin" | "Cos" | "Tan"
-        | "Sinh" | "Cosh" | "IsNaN" | "Not" | "Identity" | "Shape" | "Size" => (Vec::new(), unary(random)),
+        | "Sinh" | "Cosh" | "Asin" | "Acos" | "Atan" | "Asinh" | "Acosh" | "Atanh" | "IsNaN" | "Not" | "Identity"
+        | "Shape" | "Size" => (Vec::new(), unary(random)),
         "LeakyRelu" | "Elu" | "Celu" | "ThresholdedRelu" | "Swish" => (factors(&["alpha"], random), unary(random)),
         "Selu" => (factors(&["alpha", "gamma"], random), unary(random)),
         "HardSigmoid" => (factors(&["alpha", "beta"], random), unary(random)),
@@ -118,6 +119,14 @@ pub fn case(name: &str, opset: i64, random: &mut Random) -> Option<Case> {
         "Cast" => (vec![int("to", i64::from(number_of(random.any_type())))], unary(random)),
         "CastLike" => (Vec::new(), [unary(random), unary(random)].concat()),
         "ConstantOfShape" | "Range" | "HannWindow" | "HammingWindow" | "BlackmanWindow" => from_numbers(name, random),
+        "Attention" => {
+            let (attributes, inputs, outputs) = attention::attention(opset, random);
+            count = outputs;
+            (attributes, inputs)
+        }
+        "RotaryEmbedding" => attention::rotary(random),
+        "SwiGLU" => attention::gated(random),
+        "Einsum" => attention::einsum(random),
         "NegativeLogLikelihoodLoss" | "SoftmaxCrossEntropyLoss" => {
             count = if name == "SoftmaxCrossEntropyLoss" && random.once_in(2) { 2 } else { 1 };
             crate::losses::loss(random)
@@ -225,6 +234,11 @@ fn from_numbers(name: &str, random: &mut Random) -> (Attributes, Inputs) {
 
 fn reduction(name: &str, opset: i64, random: &mut Random) -> (Attributes, Inputs) {
     let mut inputs = unary(random);
+    if name == "ReduceProd" {
+        // Whether a product of many elements overflows on the way depends on the order.
+        let (ty, dims) = (random.any_type(), random.dims(0..3));
+        inputs = vec![Some(random.tensor(ty, &dims))];
+    }
     let rank = inputs[0].as_ref().map_or(0, Value::rank);
     let mut attributes = flags(&["keepdims"], random);
     let since = if name == "ReduceSum" { 13 } else { 18 };

@@ -1,6 +1,6 @@
 //! Device forms of elementwise functions of one tensor.
 
-use std::f64::consts::{FRAC_1_SQRT_2, LN_2};
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_PI_2, LN_2};
 
 use crate::device::args::{DeviceForm, Stop};
 use crate::device::context::DeviceContext;
@@ -147,7 +147,7 @@ pub(in crate::ops) fn swish(node: &Node<'_>) -> Result<DeviceForm, Stop> {
     unary(move |x, dx| dx.mul(x, &sigmoid_of(&dx.affine(x, alpha, 0.0)?, dx)?))
 }
 
-/// ln(1 + x) of elements from 0 to 1, with the precision of the element type near 0.
+/// ln(1 + x) of elements from 0 on, with the precision of the element type near 0.
 fn log_one_plus(x: &DeviceTensor, dx: &DeviceContext<'_>) -> Result1 {
     // ln(w) · x / (w - 1) for w = 1 + x as it is rounded, and x where w is 1.
     let sum = dx.affine(x, 1.0, 1.0)?;
@@ -264,4 +264,90 @@ pub(in crate::ops) fn is_nan(_: &Node<'_>) -> Result<DeviceForm, Stop> {
         let x = args.float(0, dx)?;
         Ok(vec![dx.compare(Compare::NotEqual, &x, &x)?.into()])
     }))
+}
+
+/// The inverse of the tangent. An element is halved as an angle three times, and a series has it then.
+fn atan_of(x: &DeviceTensor, dx: &DeviceContext<'_>) -> Result1 {
+    let size = dx.unary(Unary::Abs, x)?;
+    // Above 1, π/2 less the angle of the reciprocal.
+    let large = dx.compare_with(Compare::Greater, &size, 1.0)?;
+    let mut t = dx.select(&large, &dx.unary(Unary::Reciprocal, &size)?, &size)?;
+    for _ in 0..3 {
+        let root = dx.unary(Unary::Sqrt, &dx.affine(&dx.unary(Unary::Square, &t)?, 1.0, 1.0)?)?;
+        t = dx.div(&t, &dx.affine(&root, 1.0, 1.0)?)?;
+    }
+    let square = dx.unary(Unary::Square, &t)?;
+    let mut series = dx.affine(&square, 1.0 / 17.0, -1.0 / 15.0)?;
+    for term in [1.0 / 13.0, -1.0 / 11.0, 1.0 / 9.0, -1.0 / 7.0, 1.0 / 5.0, -1.0 / 3.0, 1.0] {
+        series = dx.affine(&dx.mul(&series, &square)?, 1.0, term)?;
+    }
+    let angle = dx.affine(&dx.mul(&series, &t)?, 8.0, 0.0)?;
+    let angle = dx.select(&large, &dx.affine(&angle, -1.0, FRAC_PI_2)?, &angle)?;
+    with_sign_of(x, &angle, dx)
+}
+
+/// The elements, which are not negative, with the signs of those of `x`.
+fn with_sign_of(x: &DeviceTensor, result: &DeviceTensor, dx: &DeviceContext<'_>) -> Result1 {
+    let signed = dx.select(&dx.compare_with(Compare::Less, x, 0.0)?, &dx.unary(Unary::Neg, result)?, result)?;
+    // Zeros have their own signs.
+    dx.select(&dx.compare_with(Compare::Equal, x, 0.0)?, x, &signed)
+}
+
+pub(in crate::ops) fn atan(_: &Node<'_>) -> Result<DeviceForm, Stop> {
+    unary(atan_of)
+}
+
+pub(in crate::ops) fn asin(_: &Node<'_>) -> Result<DeviceForm, Stop> {
+    unary(|x, dx| {
+        let square = dx.mul(&dx.affine(x, -1.0, 1.0)?, &dx.affine(x, 1.0, 1.0)?)?;
+        atan_of(&dx.div(x, &dx.unary(Unary::Sqrt, &square)?)?, dx)
+    })
+}
+
+pub(in crate::ops) fn acos(_: &Node<'_>) -> Result<DeviceForm, Stop> {
+    unary(|x, dx| {
+        let ratio = dx.div(&dx.affine(x, -1.0, 1.0)?, &dx.affine(x, 1.0, 1.0)?)?;
+        dx.affine(&atan_of(&dx.unary(Unary::Sqrt, &ratio)?, dx)?, 2.0, 0.0)
+    })
+}
+
+/// From here on x + √(x² ± 1) rounds to 2x in both types, and x² does not overflow before.
+const LARGE: f64 = 1e15;
+
+/// ln(2x) of large elements.
+fn log_of_double(x: &DeviceTensor, dx: &DeviceContext<'_>) -> Result1 {
+    dx.affine(&dx.unary(Unary::Log, x)?, 1.0, LN_2)
+}
+
+pub(in crate::ops) fn asinh(_: &Node<'_>) -> Result<DeviceForm, Stop> {
+    unary(|x, dx| {
+        let size = dx.unary(Unary::Abs, x)?;
+        let square = dx.unary(Unary::Square, &size)?;
+        let root = dx.affine(&dx.unary(Unary::Sqrt, &dx.affine(&square, 1.0, 1.0)?)?, 1.0, 1.0)?;
+        let near = log_one_plus(&dx.add(&size, &dx.div(&square, &root)?)?, dx)?;
+        let large = dx.compare_with(Compare::Greater, &size, LARGE)?;
+        with_sign_of(x, &dx.select(&large, &log_of_double(&size, dx)?, &near)?, dx)
+    })
+}
+
+pub(in crate::ops) fn acosh(_: &Node<'_>) -> Result<DeviceForm, Stop> {
+    unary(|x, dx| {
+        let less = dx.affine(x, 1.0, -1.0)?;
+        let root = dx.unary(Unary::Sqrt, &dx.mul(&less, &dx.affine(x, 1.0, 1.0)?)?)?;
+        let near = log_one_plus(&dx.add(&less, &root)?, dx)?;
+        let large = dx.compare_with(Compare::Greater, x, LARGE)?;
+        let result = dx.select(&large, &log_of_double(x, dx)?, &near)?;
+        dx.select(&dx.compare_with(Compare::Less, x, 1.0)?, &dx.number(f64::NAN, x.ty())?, &result)
+    })
+}
+
+pub(in crate::ops) fn atanh(_: &Node<'_>) -> Result<DeviceForm, Stop> {
+    unary(|x, dx| {
+        let size = dx.unary(Unary::Abs, x)?;
+        let ratio = dx.div(&dx.affine(&size, 2.0, 0.0)?, &dx.affine(&size, -1.0, 1.0)?)?;
+        let result = dx.affine(&log_one_plus(&ratio, dx)?, 0.5, 0.0)?;
+        // At 1 the ratio is infinite.
+        let edge = dx.compare_with(Compare::Equal, &size, 1.0)?;
+        with_sign_of(x, &dx.select(&edge, &dx.number(f64::INFINITY, x.ty())?, &result)?, dx)
+    })
 }

@@ -5,7 +5,9 @@
 
 pub(super) mod activation;
 pub(super) mod arithmetic;
+pub(super) mod attention;
 pub(super) mod control;
+pub(super) mod einsum;
 pub(super) mod loss;
 pub(super) mod moving;
 pub(super) mod norm;

@@ -188,6 +188,10 @@ pub(in crate::ops) fn gather(node: &Node<'_>, build: Build) -> Result<DeviceForm
     Ok(Box::new(move |args, dx| {
         let dims = args.get(0)?.dims().to_vec();
         let axis = axis(signed_axis, dims.len())?;
+        // The positions of an axis could be far more than the elements, of which there are none.
+        if dims.contains(&0) {
+            return host_only();
+        }
         let dim = u32::try_from(dims[axis]).or_else(|_| host_only())?;
         // The host's kernel checks the indices: it gathers from the positions of the axis.
         let positions = numbers(&[dim as usize], 0, dx)?;
@@ -233,7 +237,7 @@ pub(in crate::ops) fn split(node: &Node<'_>, build: Build) -> Result<DeviceForm,
     Ok(Box::new(move |args, dx| {
         let dims = args.get(0)?.dims().to_vec();
         let axis = axis(signed_axis, dims.len())?;
-        if u32::try_from(dims[axis]).is_err() {
+        if dims.contains(&0) || u32::try_from(dims[axis]).is_err() {
             return host_only();
         }
         // The host's kernel splits the positions of the axis.

@@ -5,11 +5,17 @@ use crate::device::context::DeviceContext;
 use crate::device::math::{Compare, Unary};
 use crate::device::tensor::DeviceTensor;
 use crate::ops::device::product::padded;
-use crate::ops::device::{one, own_type};
+use crate::ops::device::{host_only, one, own_type};
 use crate::ops::node::Node;
 use crate::tensor::dims::{Dims, axes as axes_of, axis, broadcast, product};
 use crate::tensor::element::ElementType;
 use graphpool::backend::Error;
+
+/// The type of the first input, and the input. One without elements is left to the host: its means could be many.
+fn input(args: &mut DeviceArgs, dx: &DeviceContext<'_>) -> Result<(ElementType, DeviceTensor), Stop> {
+    let (ty, x) = (own_type(args, 0)?, args.float(0, dx)?);
+    if x.is_empty() { host_only() } else { Ok((ty, x)) }
+}
 
 /// The parameter at `index` with one element for each of `channels`, as [1, channels, 1, …] for a tensor of `rank`.
 fn parameter(
@@ -62,7 +68,7 @@ fn centered(
 pub(in crate::ops) fn instance(node: &Node<'_>) -> Result<DeviceForm, Stop> {
     let epsilon = f64::from(node.float("epsilon", 1e-5)?);
     Ok(Box::new(move |args, dx| {
-        let (ty, x) = (own_type(args, 0)?, args.float(0, dx)?);
+        let (ty, x) = input(args, dx)?;
         let (rank, channels) = (x.rank(), x.dims().get(1).copied().unwrap_or(1));
         let scale = parameter(args, 1, (channels, rank), x.ty(), dx)?;
         let bias = parameter(args, 2, (channels, rank), x.ty(), dx)?;
@@ -93,7 +99,7 @@ pub(in crate::ops) fn layer(node: &Node<'_>) -> Result<DeviceForm, Stop> {
     let signed_axis = node.int("axis")?.unwrap_or(-1);
     node.ignore(&["stash_type"]);
     Ok(Box::new(move |args, dx| {
-        let (ty, x) = (own_type(args, 0)?, args.float(0, dx)?);
+        let (ty, x) = input(args, dx)?;
         let axis = axis(signed_axis, x.rank())?;
         let inner = x.dims()[axis..].to_vec();
         let scale = inner_parameter(args, 1, &inner, x.ty(), dx)?;
@@ -115,11 +121,11 @@ pub(in crate::ops) fn group(node: &Node<'_>) -> Result<DeviceForm, Stop> {
     let by_group = node.opset < 21;
     node.ignore(&["stash_type"]);
     Ok(Box::new(move |args, dx| {
-        let (ty, x) = (own_type(args, 0)?, args.float(0, dx)?);
+        let (ty, x) = input(args, dx)?;
         let dims = x.dims().to_vec();
         let channels = dims.get(1).copied().unwrap_or(1);
         if dims.len() < 2 {
-            return Err(Stop::HostOnly);
+            return host_only();
         }
         if channels % groups != 0 {
             let why = format!("{channels} channels do not divide into {groups} groups");
@@ -145,7 +151,7 @@ pub(in crate::ops) fn local_response(node: &Node<'_>) -> Result<DeviceForm, Stop
     Ok(Box::new(move |args, dx| {
         let (ty, x) = (own_type(args, 0)?, args.float(0, dx)?);
         if x.rank() < 2 || x.is_empty() {
-            return Err(Stop::HostOnly);
+            return host_only();
         }
         let channels = x.dims()[1];
         // Neighbors further away than there are channels do not exist.
@@ -163,7 +169,7 @@ pub(in crate::ops) fn local_response(node: &Node<'_>) -> Result<DeviceForm, Stop
 pub(in crate::ops) fn mean_variance(node: &Node<'_>) -> Result<DeviceForm, Stop> {
     let list = node.ints("axes")?.map_or_else(|| vec![0, 2, 3], <[i64]>::to_vec);
     Ok(Box::new(move |args, dx| {
-        let (ty, x) = (own_type(args, 0)?, args.float(0, dx)?);
+        let (ty, x) = input(args, dx)?;
         let axes = axes_of(&list, x.rank())?;
         let mean = dx.mean(&x, &axes)?;
         let rest = dx.sub(&x, &mean)?;
@@ -176,7 +182,7 @@ pub(in crate::ops) fn lp(node: &Node<'_>) -> Result<DeviceForm, Stop> {
     let signed_axis = node.int("axis")?.unwrap_or(-1);
     let p = node.int("p")?.unwrap_or(2);
     Ok(Box::new(move |args, dx| {
-        let (ty, x) = (own_type(args, 0)?, args.float(0, dx)?);
+        let (ty, x) = input(args, dx)?;
         let axis = axis(signed_axis, x.rank())?;
         let norm = match p {
             1 => dx.sum(&dx.unary(Unary::Abs, &x)?, &[axis])?,
@@ -195,10 +201,13 @@ pub(in crate::ops) fn root_mean_square(node: &Node<'_>) -> Result<DeviceForm, St
     let single = node.int("stash_type")?.unwrap_or(1) == 1;
     Ok(Box::new(move |args, dx| {
         if !single {
-            return Err(Stop::HostOnly);
+            return host_only();
         }
         // The result has the type of the scale.
         let (ty, x) = (own_type(args, 1)?, args.float(0, dx)?);
+        if x.is_empty() {
+            return host_only();
+        }
         let axis = axis(signed_axis, x.rank())?;
         let scale = dx.cast(&args.float(1, dx)?, x.ty())?;
         if broadcast(x.dims(), scale.dims())? != x.dims() {

@@ -35,7 +35,8 @@ pub(in crate::ops) fn smallest(
     dx.extreme_of(Extreme::Min, x, axes)
 }
 
-/// The product, by halves: each pass multiplies the first half of the elements by the second.
+/// The product, by halves: each pass multiplies the first half of the elements by the second. The host multiplies them
+/// in their order, so that a product that overflows on the way may differ.
 pub(in crate::ops) fn product(x: &DeviceTensor, axes: &[usize], dx: &DeviceContext<'_>) -> Result<DeviceTensor, Error> {
     let mut x = x.clone();
     for &axis in axes {
@@ -123,7 +124,7 @@ pub(in crate::ops) fn arg_extreme(node: &Node<'_>, largest: bool) -> Result<Devi
     Ok(Box::new(move |args, dx| {
         let x = args.float(0, dx)?;
         let axis = axis(signed_axis, x.rank())?;
-        if x.dims()[axis] == 0 || u32::try_from(x.dims()[axis]).is_err() {
+        if x.is_empty() || u32::try_from(x.dims()[axis]).is_err() {
             return host_only();
         }
         let best = best(if largest { Extreme::Max } else { Extreme::Min }, &x, axis, dx)?;

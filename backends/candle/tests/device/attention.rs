@@ -1,0 +1,148 @@
+//! Random attentions, rotations and sums of products.
+
+use graphpool_candle::{ElementType, Value};
+
+use crate::builder::{Random, float, int, string, tensor};
+use crate::cases::{Attributes, Inputs};
+
+/// A tensor of finite numbers: an infinite value times a weight that is 0 on one side alone is a NaN there.
+fn finite(ty: ElementType, dims: &[usize], random: &mut Random) -> Value {
+    let numbers: Vec<f64> =
+        (0..dims.iter().product::<usize>()).map(|_| (random.below(65) as f64 - 32.0) / 4.0).collect();
+    tensor(ty, dims, &numbers)
+}
+
+/// The attributes, inputs and number of outputs of an Attention, which mostly fit.
+pub fn attention(opset: i64, random: &mut Random) -> (Attributes, Inputs, usize) {
+    let ty = random.float_type();
+    let (batch, key_heads, group) = (1 + random.below(2), 1 + random.below(2), 1 + random.below(2));
+    let (queries, keys, past) = (1 + random.below(4), 1 + random.below(5), random.below(3));
+    let (size, value_size) = (1 + random.below(4), 1 + random.below(4));
+    let heads = key_heads * group;
+    let wrong = random.once_in(20);
+    let flat = random.once_in(3);
+    let mut attributes = Vec::new();
+    if flat {
+        attributes.push(int("q_num_heads", heads as i64));
+        attributes.push(int("kv_num_heads", key_heads as i64));
+    }
+    if random.once_in(3) {
+        attributes.push(int("is_causal", 1));
+    }
+    if random.once_in(3) {
+        attributes.push(float("scale", random.pick(&[0.5, 1.0, 0.0, 2.0])));
+    }
+    if random.once_in(3) {
+        attributes.push(float("softcap", random.pick(&[1.0, 4.0, 0.0])));
+    }
+    let outputs = 1 + random.below(4);
+    if random.once_in(2) {
+        attributes.push(int("qk_matmul_output_mode", random.below(4) as i64));
+    }
+    let sized = |heads: usize, len: usize, size: usize| {
+        if flat { vec![batch, len, heads * size] } else { vec![batch, heads, len, size] }
+    };
+    let mut inputs = vec![
+        Some(random.tensor(ty, &sized(heads, queries, size))),
+        Some(random.tensor(ty, &sized(key_heads, keys, if wrong { size + 1 } else { size }))),
+        Some(finite(ty, &sized(key_heads, keys, value_size), random)),
+    ];
+    let has_past = random.once_in(3);
+    let all = if has_past { keys + past } else { keys };
+    let covered = if opset >= 24 && random.once_in(4) { random.below(all) + 1 } else { all };
+    let mask = random.once_in(2).then(|| {
+        let full = [batch, heads, queries, covered];
+        let mut dims = full[random.below(3)..].to_vec();
+        if random.once_in(3) {
+            dims[0] = 1;
+        }
+        let ty = if random.once_in(2) { ElementType::Bool } else { ty };
+        random.tensor(ty, &dims)
+    });
+    inputs.push(mask);
+    if has_past {
+        inputs.push(Some(random.tensor(ty, &[batch, key_heads, past, size])));
+        inputs.push(Some(finite(ty, &[batch, key_heads, past, value_size], random)));
+    } else if opset >= 24 && random.once_in(3) {
+        inputs.extend([None, None]);
+        let lens = (0..batch).map(|_| random.below(keys + 1) as i64).collect();
+        inputs.push(Some(Value::new(vec![batch], lens).unwrap()));
+    }
+    (attributes, inputs, outputs)
+}
+
+pub fn rotary(random: &mut Random) -> (Attributes, Inputs) {
+    let ty = random.pick(&[ElementType::F32, ElementType::F16, ElementType::Bf16]);
+    let (batch, heads, len, half) =
+        (1 + random.below(2), 1 + random.below(3), 1 + random.below(4), 1 + random.below(3));
+    let rest = random.below(3);
+    let size = 2 * half + rest;
+    let mut attributes = Vec::new();
+    if random.once_in(2) {
+        attributes.push(int("interleaved", 1));
+    }
+    if rest > 0 || random.once_in(3) {
+        attributes.push(int("rotary_embedding_dim", 2 * half as i64));
+    }
+    let flat = random.once_in(2);
+    if flat {
+        attributes.push(int("num_heads", heads as i64));
+    }
+    let dims = if flat { vec![batch, len, heads * size] } else { vec![batch, heads, len, size] };
+    let mut inputs = vec![Some(random.tensor(ty, &dims))];
+    if random.once_in(2) {
+        let rows = 1 + random.below(5);
+        inputs.extend((0..2).map(|_| Some(random.tensor(ty, &[rows, half]))));
+        let ids = random.below(12) == 0;
+        let ids = (0..batch * len).map(|_| random.below(rows + usize::from(ids)) as i64).collect();
+        inputs.push(Some(Value::new(vec![batch, len], ids).unwrap()));
+    } else {
+        inputs.extend((0..2).map(|_| Some(random.tensor(ty, &[batch, len, half]))));
+    }
+    (attributes, inputs)
+}
+
+pub fn gated(random: &mut Random) -> (Attributes, Inputs) {
+    let (ty, dims) = (random.float_type(), random.dims(0..4));
+    let attributes =
+        if random.once_in(2) { vec![float("alpha", random.pick(&[0.5, 1.0, 1.702, -1.0]))] } else { Vec::new() };
+    let other = if random.once_in(12) { random.dims(0..4) } else { dims.clone() };
+    (attributes, vec![Some(random.tensor(ty, &dims)), Some(random.tensor(ty, &other))])
+}
+
+/// An equation, and operands whose dimensions mostly fit it.
+pub fn einsum(random: &mut Random) -> (Attributes, Inputs) {
+    let equation = random.pick(&[
+        "ij,jk->ik",
+        "ij,jk",
+        "bij,bjk->bik",
+        "i,i->",
+        "ij->ji",
+        "ij->i",
+        "ij->",
+        "i,j->ij",
+        "ii->i",
+        "bhqd,bhkd->bhqk",
+        "...ij,...jk->...ik",
+        "ab,bc,cd->ad",
+        "ab,ab,ab->a",
+        "ij,kl->ijkl",
+        "ij,jk->ijkz",
+        "ijk->kji",
+    ]);
+    let ty = if random.once_in(8) { random.any_type() } else { random.float_type() };
+    let sizes: Vec<usize> = (0..26).map(|_| 1 + random.below(4)).collect();
+    let ellipsis: Vec<usize> = (0..random.below(3)).map(|_| 1 + random.below(3)).collect();
+    let left = equation.split("->").next().unwrap_or_default();
+    let inputs = left.split(',').map(|term| {
+        let mut dims = if term.starts_with("...") { ellipsis.clone() } else { Vec::new() };
+        dims.extend(term.bytes().filter(u8::is_ascii_lowercase).map(|name| sizes[usize::from(name - b'a')]));
+        if random.once_in(20) {
+            for dim in &mut dims {
+                *dim += 1;
+            }
+        }
+        Some(random.tensor(ty, &dims))
+    });
+    (vec![string("equation", equation)], inputs.collect())
+}
