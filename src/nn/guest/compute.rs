@@ -148,8 +148,7 @@ impl<R: Send + 'static> Run<R> {
             return Err(self.withdrawn(why));
         }
         let result = self.enter_backend(None);
-        drop(permit);
-        self.conclude(result)
+        self.conclude(permit, result)
     }
 
     /// Checks whether the compute may still begin; from then on a close of its context lets it end.
@@ -180,8 +179,8 @@ impl<R: Send + 'static> Run<R> {
         result
     }
 
-    /// Records how the backend has ended, and reads the result.
-    fn conclude(mut self, result: Result<(), Error>) -> Result<R, Error> {
+    /// Records how the backend has ended, gives the permit back, and reads the result.
+    fn conclude(mut self, permit: Permit, result: Result<(), Error>) -> Result<R, Error> {
         self.bill.record();
         let Purpose { call, read } = self.purpose;
         let counters = &self.engine.counters;
@@ -199,10 +198,15 @@ impl<R: Send + 'static> Run<R> {
             }
             error.of(call)
         };
-        if let Err(error) = result {
-            return Err(self.refused(record_failure(error)));
+        let result = result.map_err(record_failure);
+        if result.is_ok() {
+            Counters::count(&counters.computes);
         }
-        Counters::count(&counters.computes);
+        // After the counts: a compute that no longer runs is among those that have ended.
+        drop(permit);
+        if let Err(error) = result {
+            return Err(self.refused(error));
+        }
         read(&mut self.claimed).map_err(|error| self.refused(error.of(call)))
     }
 

@@ -72,8 +72,7 @@ impl<R: Send + 'static> Run<R> {
                 Err(_) => outcome.complete(Err(self.no_thread())),
             };
         }
-        drop(permit);
-        outcome.complete(self.conclude(result));
+        outcome.complete(self.conclude(permit, result));
     }
 
     /// Computes on a thread of the engine.
