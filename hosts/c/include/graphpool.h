@@ -11,8 +11,8 @@
  *   alignment, a length past the address space, and memory that is written and overlaps another argument give
  *   GP_CODE_INVALID_ARGUMENT.
  * - `gp_engine *` and `gp_guest *` are looked up and never dereferenced. Any value is safe: one that was closed, of
- *   another kind or made up gives GP_CODE_CLOSED. So do the 64-bit numbers of jobs,
- *   reservations and watches. The 32-bit numbers of graphs and contexts are valid in their own guest only; any other gives GP_CODE_INVALID_ARGUMENT.
+ *   another kind or made up gives GP_CODE_CLOSED. So do the 64-bit numbers of jobs, reservations and watches. The 32-bit
+ *   numbers of graphs and contexts are valid in their own guest only; any other gives GP_CODE_INVALID_ARGUMENT.
  * - Every argument is copied before it is checked, and used no more after the call. Another thread, of a guest for
  *   instance, may write a tensor's, a model's or an output's bytes during a call: then the call sees a mix of them.
  * - Nothing unwinds into C. A defect of the library gives GP_CODE_PANIC.
@@ -30,10 +30,11 @@
 
 #define GP_VERSION "0.1.0"
 
+// The length of an output that a model lacks: one that gp_outputs describes as optional.
+#define GP_NO_OUTPUT SIZE_MAX
+
 // The bytes of `gp_error.message`, the final zero included.
 #define GP_MESSAGE_BYTES 512
-
-
 
 // What stands for no bound, in limits and times.
 #define GP_NO_LIMIT UINT64_MAX
@@ -277,8 +278,9 @@ typedef struct {
   uint64_t max_queued_loads;
 } gp_engine_limits;
 
-// The limits of one guest: gp_engine_options_default has the defaults, and zero is the bound 0. Each bound is inclusive; GP_NO_LIMIT is none. A call past one gives GP_CODE_TOO_LARGE, past
-// max_computes and max_loads GP_CODE_BUSY, past max_compute_ms GP_CODE_TIMEOUT.
+// The limits of one guest: gp_engine_options_default has the defaults, and zero is the bound 0. Each bound is
+// inclusive; GP_NO_LIMIT is none. A call past one gives GP_CODE_TOO_LARGE, past max_computes and max_loads
+// GP_CODE_BUSY, past max_compute_ms GP_CODE_TIMEOUT.
 typedef struct {
   // Graph handles at one time.
   uint64_t max_graphs;
@@ -567,16 +569,13 @@ extern "C" {
 #endif // __cplusplus
 
 // Opens the library at `path`, which ends with a zero, and adds it as a backend after those that the engine has. The
-// host answers for the library: its functions init_backend, deinit_backend, load, load_by_name, load_by_name_with_config,
-// init_execution_context, set_input, compute and get_output must have the types of WAMR 2.4's wasi-nn backends, of
-// which those by name may lack. What else it must keep to is in graphpool-dylib's documentation. It stays mapped
-// until no backend, graph or context uses it.
+// host answers for the library: its functions init_backend, deinit_backend, load, load_by_name,
+// load_by_name_with_config, init_execution_context, set_input, compute and get_output must have the types of WAMR
+// 2.4's wasi-nn backends. The two by name may be missing. What else it must keep to is in graphpool-dylib's
+// documentation. It stays mapped until no backend, graph or context uses it.
 //
 // Threads: any, at any time.
-gp_code gp_register_plugin(gp_engine *engine,
-                           const char *path,
-                           const gp_plugin_options *options,
-                           gp_error *error);
+gp_code gp_register_plugin(gp_engine *engine, const char *path, const gp_plugin_options *options, gp_error *error);
 
 // As gp_register_plugin, in the place of the backend of the same name. Graphs in memory stay on the one before, with
 // their contexts; gp_reload moves a named model.
@@ -771,8 +770,8 @@ gp_code gp_get_output_by_name(gp_guest *guest,
 // between. gp_get_output does not find the outputs afterwards.
 //
 // `buffers`, `capacities` and `lengths` have `output_count` elements each, one for each output of the graph. `lengths`
-// gets the lengths of all outputs, and GP_NO_OUTPUT for one that the model lacks. If one is longer than its buffer, the call gives GP_CODE_TOO_LARGE and the outputs
-// that fit, and that one is lost.
+// gets the lengths of all outputs, and GP_NO_OUTPUT for one that the model lacks. If one is longer than its buffer, the
+// call gives GP_CODE_TOO_LARGE and the outputs that fit, and that one is lost.
 //
 // Threads: as gp_compute.
 gp_code gp_infer(gp_guest *guest,
@@ -793,24 +792,17 @@ gp_code gp_infer(gp_guest *guest,
 // Threads: any, at any time, several for one job too.
 gp_code gp_job_wait(uint64_t job, uint64_t time_ms, gp_error *error);
 
-// Gives the graph of a job of gp_load_start or gp_load_by_name_start. GP_CODE_NOT_DONE while the job is not done, and the
-// error of a load that has failed.
+// Gives the graph of a job of gp_load_start or gp_load_by_name_start. GP_CODE_NOT_DONE while the job is not done, and
+// the error of a load that has failed.
 //
 // Threads: any, at any time.
-gp_code gp_job_graph(uint64_t job,
-                     uint32_t *graph,
-                     gp_error *error);
+gp_code gp_job_graph(uint64_t job, uint32_t *graph, gp_error *error);
 
-// Copies the output `index` of a job of gp_infer_start, as gp_get_output does. GP_CODE_NOT_DONE while the job is not done,
-// and the error of an inference that has failed.
+// Copies the output `index` of a job of gp_infer_start, as gp_get_output does. GP_CODE_NOT_DONE while the job is not
+// done, and the error of an inference that has failed.
 //
 // Threads: any, at any time.
-gp_code gp_job_output(uint64_t job,
-                      uint32_t index,
-                      void *buffer,
-                      size_t capacity,
-                      size_t *length,
-                      gp_error *error);
+gp_code gp_job_output(uint64_t job, uint32_t index, void *buffer, size_t capacity, size_t *length, gp_error *error);
 
 // Closes a job. Its call is cancelled if it is not done, and `done` is called when it has ended. A graph that
 // gp_job_graph has not given is unloaded. Every job is closed by its host.
@@ -919,8 +911,8 @@ gp_code gp_replace_bytes(gp_engine *engine,
 gp_code gp_remove(gp_engine *engine, const char *name, gp_error *error);
 
 // Starts a compute of a context on a thread of the engine, and returns at once. `time_ms` is as for gp_compute_within.
-// `done`, which may be null, is called with `data` when it is done, maybe before the call returns. If the call fails, it
-// is not called. `job` gets the number that gp_job_wait and gp_job_close take, before `done` is called; if the call
+// `done`, which may be null, is called with `data` when it is done, maybe before the call returns. If the call fails,
+// it is not called. `job` gets the number that gp_job_wait and gp_job_close take, before `done` is called; if the call
 // fails, the number is of no job.
 //
 // Threads: any, at any time. The context is in use until the job is done.

@@ -129,10 +129,10 @@ fn list(
 }
 
 /// Opens the library at `path`, which ends with a zero, and adds it as a backend after those that the engine has. The
-/// host answers for the library: its functions init_backend, deinit_backend, load, load_by_name, load_by_name_with_config,
-/// init_execution_context, set_input, compute and get_output must have the types of WAMR 2.4's wasi-nn backends, of
-/// which those by name may lack. What else it must keep to is in graphpool-dylib's documentation. It stays mapped
-/// until no backend, graph or context uses it.
+/// host answers for the library: its functions init_backend, deinit_backend, load, load_by_name,
+/// load_by_name_with_config, init_execution_context, set_input, compute and get_output must have the types of WAMR
+/// 2.4's wasi-nn backends. The two by name may be missing. What else it must keep to is in graphpool-dylib's
+/// documentation. It stays mapped until no backend, graph or context uses it.
 ///
 /// Threads: any, at any time.
 #[unsafe(no_mangle)]

@@ -12,8 +12,9 @@ use crate::resolver::{gp_free, gp_resolver};
 /// What stands for no bound, in limits and times.
 pub const GP_NO_LIMIT: u64 = u64::MAX;
 
-/// The limits of one guest: gp_engine_options_default has the defaults, and zero is the bound 0. Each bound is inclusive; GP_NO_LIMIT is none. A call past one gives GP_CODE_TOO_LARGE, past
-/// max_computes and max_loads GP_CODE_BUSY, past max_compute_ms GP_CODE_TIMEOUT.
+/// The limits of one guest: gp_engine_options_default has the defaults, and zero is the bound 0. Each bound is
+/// inclusive; GP_NO_LIMIT is none. A call past one gives GP_CODE_TOO_LARGE, past max_computes and max_loads
+/// GP_CODE_BUSY, past max_compute_ms GP_CODE_TIMEOUT.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct gp_limits {

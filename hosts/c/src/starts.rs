@@ -15,8 +15,8 @@ use crate::jobs::{Given, gp_done, start};
 use crate::limits::time;
 
 /// Starts a compute of a context on a thread of the engine, and returns at once. `time_ms` is as for gp_compute_within.
-/// `done`, which may be null, is called with `data` when it is done, maybe before the call returns. If the call fails, it
-/// is not called. `job` gets the number that gp_job_wait and gp_job_close take, before `done` is called; if the call
+/// `done`, which may be null, is called with `data` when it is done, maybe before the call returns. If the call fails,
+/// it is not called. `job` gets the number that gp_job_wait and gp_job_close take, before `done` is called; if the call
 /// fails, the number is of no job.
 ///
 /// Threads: any, at any time. The context is in use until the job is done.

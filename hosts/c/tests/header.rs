@@ -1,5 +1,6 @@
 //! The committed header is the one that the source makes.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::{env, fs};
 
@@ -16,6 +17,18 @@ fn the_header_is_the_one_that_the_source_makes() {
         fs::write(&header, &made).unwrap();
     }
     assert!(fs::read_to_string(&header).unwrap() == made, "UPDATE_HEADER=1 writes include/graphpool.h anew");
+}
+
+#[test]
+fn the_header_defines_each_constant_that_it_names() {
+    let header = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("include/graphpool.h")).unwrap();
+    let words = header.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let names: BTreeSet<&str> = words.filter(|word| word.starts_with("GP_")).collect();
+    let undefined = names.into_iter().filter(|name| {
+        let places = [format!("#define {name} "), format!("  {name} = ")];
+        !places.iter().any(|place| header.contains(place))
+    });
+    assert_eq!(undefined.collect::<Vec<_>>(), Vec::<&str>::new());
 }
 
 #[test]
