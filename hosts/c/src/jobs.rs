@@ -73,8 +73,7 @@ unsafe impl Sync for Data {}
 impl Wake for Signal {
     /// The futures of an engine wake once, when they are done.
     fn wake(self: Arc<Self>) {
-        *lock(&self.done) = true;
-        self.changed.notify_all();
+        self.end();
         if let Some(call) = self.call {
             // SAFETY: C's own function with its own data.
             unsafe { call(self.data.0) };
@@ -83,6 +82,12 @@ impl Wake for Signal {
 }
 
 impl Signal {
+    /// Wakes those who wait.
+    fn end(&self) {
+        *lock(&self.done) = true;
+        self.changed.notify_all();
+    }
+
     /// Waits until the job is done; `false` if `until` passes first.
     fn wait(&self, until: Option<Instant>) -> bool {
         let mut done = lock(&self.done);
@@ -97,17 +102,24 @@ impl Signal {
     }
 }
 
-impl Job {
+impl State {
     /// Takes the result out of the work if it is there. If it is not, the signal comes with it.
-    fn poll(&self) -> MutexGuard<'_, State> {
-        let mut state = lock(&self.state);
-        if let Some(work) = &mut state.work {
-            let waker = Waker::from(Arc::clone(&self.signal));
+    fn poll(&mut self, signal: &Arc<Signal>) {
+        if let Some(work) = &mut self.work {
+            let waker = Waker::from(Arc::clone(signal));
             if let Poll::Ready(result) = work.as_mut().poll(&mut Context::from_waker(&waker)) {
-                state.result = Some(result);
-                state.work = None;
+                self.result = Some(result);
+                self.work = None;
             }
         }
+    }
+}
+
+impl Job {
+    /// The state after a poll.
+    fn poll(&self) -> MutexGuard<'_, State> {
+        let mut state = lock(&self.state);
+        state.poll(&self.signal);
         state
     }
 
@@ -153,25 +165,28 @@ pub(crate) fn start(
 ) -> Result<(), Failure> {
     let signal = Arc::new(Signal { done: Mutex::new(false), changed: Condvar::new(), call: done, data: Data(data) });
     let state = Mutex::new(State { work: Some(work), result: None });
-    let job = keep(arguments, Job { state, signal, guest: Arc::downgrade(held) })?;
-    // Before the first poll: from then on C may be called, which needs the number, and may free its place.
-    number.write(job as u64);
-    let job = find::<Job>(arguments, job).map(|found| (found, job));
-    let Ok((found, job)) = job else { return Ok(()) };
-    let result = {
-        let mut state = found.poll();
-        state.result.take_if(|result| result.is_err()).or_else(|| state.result.is_some().then(|| Ok(Given::Computed)))
-    };
-    match result {
-        None => Ok(()),
-        Some(Ok(_)) => {
-            Arc::clone(&found.signal).wake();
-            Ok(())
-        }
+    let kept = keep(arguments, Job { state, signal, guest: Arc::downgrade(held) })?;
+    let job = find::<Job>(arguments, kept)?;
+    let mut state = lock(&job.state);
+    // Before the first poll: from then on C may be called, which needs the number, and may free its place. Until the poll
+    // has returned, the lock keeps threads that have guessed the number from closing the job.
+    number.write(kept as u64);
+    state.poll(&job.signal);
+    match state.result.take_if(|result| result.is_err()) {
         Some(Err(error)) => {
-            drop(Job::take(job as u64));
+            drop(state);
+            drop(Job::take(kept as u64));
+            job.signal.end();
             Err(error.into())
         }
+        _ if state.result.is_some() => {
+            drop(state);
+            Arc::clone(&job.signal).wake();
+            Ok(())
+        }
+        // Closed before the poll: its end would be told to nobody.
+        _ if state.work.is_none() => Err(Failure::closed(arguments.call(), Job::NAME)),
+        _ => Ok(()),
     }
 }
 
@@ -198,8 +213,8 @@ pub unsafe extern "C" fn gp_job_wait(job: u64, time_ms: u64, error: *mut gp_erro
     unsafe { call("job_wait", error, run) }
 }
 
-/// Gives the graph of a job of gp_load_start or gp_load_by_name_start. GP_CODE_NOT_DONE while the job is not done, and the
-/// error of a load that has failed.
+/// Gives the graph of a job of gp_load_start or gp_load_by_name_start. GP_CODE_NOT_DONE while the job is not done, and
+/// the error of a load that has failed.
 ///
 /// Threads: any, at any time.
 #[unsafe(no_mangle)]
@@ -221,8 +236,8 @@ pub unsafe extern "C" fn gp_job_graph(job: u64, graph: *mut u32, error: *mut gp_
     unsafe { call("job_graph", error, run) }
 }
 
-/// Copies the output `index` of a job of gp_infer_start, as gp_get_output does. GP_CODE_NOT_DONE while the job is not done,
-/// and the error of an inference that has failed.
+/// Copies the output `index` of a job of gp_infer_start, as gp_get_output does. GP_CODE_NOT_DONE while the job is not
+/// done, and the error of an inference that has failed.
 ///
 /// Threads: any, at any time.
 #[unsafe(no_mangle)]

@@ -279,7 +279,7 @@ fn a_refusal_of_the_host_counts_as_the_guests() {
     ok!(gp_refuse(guest, gp_code::MissingMemory as u32, message));
     ok!(gp_refuse(guest, gp_code::TooLarge as u32, message));
     assert_eq!((stats(engine).errors, stats(engine).limited), (2, 1));
-    for code in [0, 12, 13, 99, u32::MAX] {
+    for code in [0, 12, 13, 14, 99, u32::MAX] {
         refused!(InvalidArgument, "is not the gp_code of a refused call", gp_refuse(guest, code, message));
     }
     let mut supported = 7;
