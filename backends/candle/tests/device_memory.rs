@@ -4,9 +4,6 @@
 
 #![allow(missing_docs, reason = "a test")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use candle_core::Device;
 use graphpool::backend::{ComputeControl, ErrorKind};
 use graphpool_candle::messages::AttributeProto;
@@ -15,42 +12,10 @@ use graphpool_candle::{CandleBackend, ElementType, Value};
 #[allow(dead_code, reason = "another test uses the rest")]
 #[path = "device/builder.rs"]
 mod builder;
+mod counting;
 
 use builder::{Case, int, ints, longs, tensor};
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn add(bytes: usize) {
-    let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    PEAK.fetch_max(live, Ordering::Relaxed);
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: every call is forwarded to the system allocator with its arguments unchanged, and counting does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        add(layout.size());
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        add(layout.size());
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-}
+use counting::peak_of;
 
 /// What is not counted: the management of tensors, and buffers of matrix products.
 const SLACK: usize = 1 << 18;
@@ -167,10 +132,7 @@ fn a_compute_takes_no_more_memory_than_its_limit() {
         // The peak of a compute with this limit, and whether it has a result.
         let measure = |limit: usize| -> (usize, bool) {
             let inputs: Vec<Value> = case.values.iter().map(|(_, value, _)| value.clone()).collect();
-            let before = LIVE.load(Ordering::Relaxed);
-            PEAK.store(before, Ordering::Relaxed);
-            let result = graph.run(inputs, &ComputeControl::default().with_memory_limit(limit));
-            let peak = PEAK.load(Ordering::Relaxed) - before;
+            let (result, peak) = peak_of(|| graph.run(inputs, &ComputeControl::default().with_memory_limit(limit)));
             if let Err(error) = &result {
                 assert_eq!(error.kind(), ErrorKind::TooLarge, "{error:?}");
             }

@@ -5,8 +5,7 @@
 
 #![allow(missing_docs, reason = "a test")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod counting;
 
 use graphpool::backend::BackendGraph as _;
 use graphpool_candle::CandleBackend;
@@ -16,53 +15,7 @@ use graphpool_candle::messages::{
 };
 use prost::Message as _;
 
-/// Counts bytes like glibc's allocator: 8 more than requested, rounded up to a multiple of 16, at least 32.
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-/// The bytes that the allocator takes for a request.
-fn taken(bytes: usize) -> usize {
-    (bytes + 8).next_multiple_of(16).max(32)
-}
-
-fn add(bytes: usize) {
-    let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    PEAK.fetch_max(live, Ordering::Relaxed);
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: every call is forwarded to the system allocator with its arguments unchanged, and counting does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        add(taken(layout.size()));
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(taken(layout.size()), Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        add(taken(layout.size()));
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // A large block grows in place, so that old and new block are not counted together.
-        add(taken(size).saturating_sub(taken(layout.size())));
-        LIVE.fetch_sub(taken(layout.size()).saturating_sub(taken(size)), Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
+use counting::{live, peak_of};
 
 fn info(name: &str) -> ValueInfoProto {
     let tensor_type = Some(TensorTypeProto { elem_type: Some(1), shape: None });
@@ -209,22 +162,19 @@ fn a_graph_reports_its_memory_and_a_load_stays_within_its_limit() {
     // The first load creates tables that live as long as the process.
     backend.load_graph(&bytes(chain(3, |_, from, to| node("Neg", &[from], to, vec![])), 13), usize::MAX).unwrap();
     for (name, model) in models() {
-        let before = LIVE.load(Ordering::Relaxed);
+        let before = live();
         let graph = backend.load_graph(&model, usize::MAX).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let (allocated, reported) = (LIVE.load(Ordering::Relaxed) - before, graph.memory());
+        let (allocated, reported) = (live() - before, graph.memory());
         let difference = reported.abs_diff(allocated);
         assert!(difference <= allocated / 5 + TOLERANCE / 4, "{name}: {allocated} allocated, {reported} reported");
         drop(graph);
-        assert!(LIVE.load(Ordering::Relaxed) <= before + 1024, "{name} leaks memory");
+        assert!(live() <= before + 1024, "{name} leaks memory");
         // Printed here because the test harness allocates for its output.
         println!("{name}: a file of {} bytes, {allocated} bytes allocated, {reported} reported", model.len());
 
         let (mut limit, mut loaded) = (reported / 2, false);
         while !loaded {
-            let before = LIVE.load(Ordering::Relaxed);
-            PEAK.store(before, Ordering::Relaxed);
-            let result = backend.load_graph(&model, limit);
-            let peak = PEAK.load(Ordering::Relaxed) - before;
+            let (result, peak) = peak_of(|| backend.load_graph(&model, limit));
             assert!(peak <= limit + TOLERANCE, "{name}: {peak} bytes at a limit of {limit}");
             loaded = result.is_ok();
             if loaded {
