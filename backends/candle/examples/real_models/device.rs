@@ -51,19 +51,8 @@ pub fn check(asked: &[String], gpu: bool) -> ExitCode {
 /// A line of the table, and whether the outputs are right and most steps ran on the device.
 #[cfg(feature = "candle")]
 fn run(record: &crate::record::Record, gpu: bool) -> Result<(String, bool), Error> {
-    use crate::measure::{compare, infer};
-    use graphpool::backend::BackendGraph as _;
     let graph = backend(gpu)?.load_graph(&record.model, 1 << 32)?;
-    let mut context = graph.init_context()?;
-    let (mut worst, mut right) = (0.0_f32, true);
-    for row in &record.rows {
-        infer(&mut *context, row)?;
-        for (index, wanted) in &row.outputs {
-            let (difference, near) = compare(context.output(*index as usize)?, wanted.view());
-            worst = worst.max(difference);
-            right &= near;
-        }
-    }
+    let (worst, mut right) = crate::measure::check(&graph, record)?;
     let report = graph.device_report().unwrap_or_default();
     let all = report.ran_on_device + report.ran_on_lists + report.ran_on_host;
     right &= report.ran_on_host * 10 <= all;

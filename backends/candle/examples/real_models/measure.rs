@@ -39,16 +39,7 @@ pub fn measure(record: &Record) -> Result<Measured, Error> {
     let request = LoadRequest::new(&parts, Encoding::Onnx, Target::Cpu);
     let graph = CandleBackend::new().load(&request)?;
     let spread = CandleBackend::with_threads(NonZeroUsize::MIN.saturating_add(1))?.load(&request)?;
-    let (mut worst, mut right) = (0.0_f32, true);
-    let mut context = graph.init_context()?;
-    for row in &record.rows {
-        infer(&mut *context, row)?;
-        for (index, wanted) in &row.outputs {
-            let (difference, near) = compare(context.output(*index as usize)?, wanted.view());
-            worst = worst.max(difference);
-            right &= near;
-        }
-    }
+    let (worst, right) = check(&*graph, record)?;
     // Measurements take turns, so that the load of the machine affects all of them alike.
     let (mut one, mut both, mut halves) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..3 {
@@ -66,7 +57,23 @@ pub fn measure(record: &Record) -> Result<Measured, Error> {
     Ok(Measured { worst, right, ms, two_contexts: 2.0 * ms / ms_both, two_threads: ms / ms_halves })
 }
 
-pub fn infer(context: &mut dyn BackendContext, row: &Row) -> Result<(), Error> {
+/// Runs all rows of a record. Returns the largest difference from the recorded outputs, and whether every output is
+/// within the tolerance.
+pub fn check(graph: &dyn BackendGraph, record: &Record) -> Result<(f32, bool), Error> {
+    let (mut worst, mut right) = (0.0_f32, true);
+    let mut context = graph.init_context()?;
+    for row in &record.rows {
+        infer(&mut *context, row)?;
+        for (index, wanted) in &row.outputs {
+            let (difference, near) = compare(context.output(*index as usize)?, wanted.view());
+            worst = worst.max(difference);
+            right &= near;
+        }
+    }
+    Ok((worst, right))
+}
+
+fn infer(context: &mut dyn BackendContext, row: &Row) -> Result<(), Error> {
     for (index, tensor) in &row.inputs {
         context.set_input(*index as usize, tensor.view())?;
     }
@@ -98,7 +105,7 @@ fn median(times: &mut [f64]) -> f64 {
 }
 
 /// The largest difference, and whether every element is within the tolerance.
-pub fn compare(found: TensorView<'_>, wanted: TensorView<'_>) -> (f32, bool) {
+fn compare(found: TensorView<'_>, wanted: TensorView<'_>) -> (f32, bool) {
     let same = found.ty() == wanted.ty() && found.dimensions() == wanted.dimensions();
     if !same || found.ty() != TensorType::F32 {
         return (0.0, same && found.data() == wanted.data());
