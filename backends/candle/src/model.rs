@@ -75,15 +75,30 @@ impl Model {
         use crate::device::context::{Counts, DeviceContext};
         let counts = Counts::default();
         let dx = DeviceContext { device: &placement.device, constants: placement, cx, counts: &counts };
+        let _finish = Finish(&placement.device);
         let outputs = crate::exec::device::run(&self.plan, inputs.into_iter().map(Into::into).collect(), &dx);
-        if outputs.is_err() {
-            // What the compute has begun reads the weights, which the graph may free when this call returns.
-            let _ = placement.device.synchronize();
-        }
-        let mut outputs = DeviceArgs::new(outputs?.into_iter().map(Some).collect());
-        let values = (0..outputs.len()).map(|index| outputs.host(index, &dx)).collect();
+        let values = outputs.and_then(|outputs| {
+            let mut outputs = DeviceArgs::new(outputs.into_iter().map(Some).collect());
+            (0..outputs.len()).map(|index| outputs.host(index, &dx)).collect()
+        });
         placement.record(&counts);
         values
+    }
+}
+
+/// Waits, when it is dropped, for what this thread has begun on the device.
+///
+/// That reads the weights, and the graph may free them on another thread when the compute has returned, whether by a
+/// result, an error or a panic. On CUDA each thread has a stream of its own, and a step whose result no output needs
+/// may still run then.
+#[cfg(feature = "candle")]
+struct Finish<'a>(&'a candle_core::Device);
+
+#[cfg(feature = "candle")]
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        // A failure that matters to the compute, the copies of its outputs have met.
+        let _ = self.0.synchronize();
     }
 }
 

@@ -80,6 +80,8 @@ pub(crate) fn copy_to(value: &Value, device: &Device, charge: Charge) -> Result<
     fn copy<T: Element + WithDType>(value: &Value, device: &Device) -> Result<Tensor, Error> {
         Tensor::from_slice(value.elements::<T>()?, value.dims(), device).map_err(|error| failed(&error))
     }
+    check_count(value.len(), device)?;
+    probe(value.bytes())?;
     let tensor = match value.ty() {
         ElementType::F16 => copy::<f16>(value, device),
         ElementType::Bf16 => copy::<bf16>(value, device),
@@ -96,7 +98,19 @@ pub(crate) fn copy_to(value: &Value, device: &Device, charge: Charge) -> Result<
         }
         _ => return Ok(None),
     }?;
-    Ok(Some(DeviceTensor { tensor, ty: value.ty(), charge: Arc::new(charge) }))
+    Ok(Some(DeviceTensor { tensor, ty: value.ty(), charge: Arc::new(charge), part: false }))
+}
+
+/// The most elements of a tensor on a GPU. candle's kernels count them in 32 bits, and with more some would never end.
+const MOST_ELEMENTS: usize = i32::MAX as usize;
+
+/// An error if a tensor has more elements than the device may have.
+fn check_count(elements: usize, device: &Device) -> Result<(), Error> {
+    if elements > MOST_ELEMENTS && !device.is_cpu() {
+        let why = format!("a tensor has {elements} elements, and on a GPU the limit is {MOST_ELEMENTS}");
+        return Err(Error::too_large(why));
+    }
+    Ok(())
 }
 
 /// An error if memory of `bytes` can't be allocated on the host. candle would abort the process there.
@@ -114,7 +128,9 @@ impl DeviceContext<'_> {
     /// Checks deadline and cancel token, and charges a tensor that an operation is about to make.
     pub(super) fn charge(&self, dims: &[usize], ty: ElementType) -> Result<Arc<Charge>, Error> {
         self.cx.control.check()?;
-        let bytes = count(dims)?.saturating_mul(ty.size());
+        let elements = count(dims)?;
+        check_count(elements, self.device)?;
+        let bytes = elements.saturating_mul(ty.size());
         let charge = self.cx.budget.charge(bytes)?;
         if self.device.is_cpu() {
             probe(bytes)?;
@@ -145,12 +161,12 @@ impl DeviceContext<'_> {
         dims: &[usize],
         operation: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<DeviceTensor, Error> {
-        count(dims)?;
+        let part = of.part || count(dims)? < of.len();
         let tensor = operation(&of.tensor).map_err(|error| failed(&error))?;
         if tensor.dims() != dims {
             return Err(Error::runtime_error("the device gave a tensor of other dimensions than were computed"));
         }
-        Ok(DeviceTensor { tensor, ty: of.ty, charge: Arc::clone(&of.charge) })
+        Ok(DeviceTensor { tensor, ty: of.ty, charge: Arc::clone(&of.charge), part })
     }
 
     fn checked(
@@ -163,7 +179,7 @@ impl DeviceContext<'_> {
         if tensor.dims() != dims || Some(tensor.dtype()) != dtype(ty) {
             return Err(Error::runtime_error("the device gave a tensor of another type or other dimensions"));
         }
-        Ok(DeviceTensor { tensor, ty, charge })
+        Ok(DeviceTensor { tensor, ty, charge, part: false })
     }
 
     /// A copy of a value on the device. `None` if candle has no tensors of its type.
@@ -176,7 +192,6 @@ impl DeviceContext<'_> {
         // Booleans are copied by way of a list of codes.
         let _codes = self.cx.budget.charge(if value.ty() == ElementType::Bool { value.bytes() } else { 0 })?;
         let charge = self.cx.budget.charge(value.bytes())?;
-        probe(value.bytes())?;
         copy_to(value, self.device, charge)
     }
 
@@ -186,9 +201,15 @@ impl DeviceContext<'_> {
             let elements = tensor.tensor.flatten_all().and_then(|flat| flat.to_vec1::<T>());
             Value::charged(tensor.dims(), elements.map_err(|error| failed(&error))?, charge)
         }
-        let tensor = &self.contiguous(tensor)?;
+        let mut whole = self.contiguous(tensor)?;
+        if whole.part {
+            // candle copies all of the memory from a GPU, and takes the part out of that.
+            whole = self.make(whole.dims(), whole.ty, || whole.tensor.force_contiguous())?;
+        }
+        let tensor = &whole;
         Counts::add(&self.counts.downloads);
         let bytes = tensor.len().saturating_mul(tensor.ty.size());
+        let _copied = self.cx.budget.charge(if self.device.is_cpu() { 0 } else { bytes })?;
         let charge = self.cx.budget.charge(bytes)?;
         probe(bytes)?;
         match tensor.tensor.dtype() {

@@ -1,7 +1,5 @@
 //! Operations that move elements and compute none.
 
-use std::sync::Arc;
-
 use candle_core::Tensor;
 
 use crate::compute::context::Checkpoint;
@@ -120,7 +118,9 @@ impl DeviceContext<'_> {
 
     /// The elements of an axis at these positions, each of which must be in it.
     pub(crate) fn take(&self, x: &DeviceTensor, axis: usize, positions: &[u32]) -> Result<DeviceTensor, Error> {
-        let dim = x.dims().get(axis).copied().unwrap_or(0);
+        let Some(&dim) = x.dims().get(axis) else {
+            return Err(Error::invalid_argument(format!("axis {axis} is out of range for {} dimensions", x.rank())));
+        };
         if positions.iter().any(|&position| position as usize >= dim) {
             return Err(Error::invalid_argument(format!("an index is out of range for a dimension of {dim}")));
         }
@@ -170,7 +170,7 @@ impl DeviceContext<'_> {
             return self.make(x.dims(), ty, || x.tensor.ne(&zero()?));
         }
         if x.tensor.dtype() == dtype {
-            return Ok(DeviceTensor { tensor: x.tensor.clone(), ty, charge: Arc::clone(&x.charge) });
+            return Ok(DeviceTensor { ty, ..x.clone() });
         }
         self.make(x.dims(), ty, || x.tensor.to_dtype(dtype))
     }

@@ -197,6 +197,10 @@ impl DeviceContext<'_> {
         }
         let batch = shape(batch_a, batch_b)?;
         let dims = [batch.as_slice(), &[m, n]].concat();
+        if k == 0 {
+            // Not every device takes matrices without elements.
+            return self.filled(&dims, 0.0, a.ty);
+        }
         if product(batch_b) == 1 {
             // One product of all rows.
             let rows = product(batch_a) * m;
@@ -284,8 +288,8 @@ impl DeviceContext<'_> {
     }
 
     /// The first index of an axis at which the condition holds, or the last one, in a float type that holds it. The
-    /// axis is not empty, and the condition holds somewhere. candle's own index of the largest element is not always the
-    /// first on a GPU.
+    /// axis is not empty, and the condition holds somewhere. candle's own index of the largest element is not always
+    /// the first on a GPU.
     pub(crate) fn index_of(&self, condition: &DeviceTensor, axis: usize, last: bool) -> Result<DeviceTensor, Error> {
         let dim = condition.dims()[axis];
         let ty = if dim <= 1 << 24 { ElementType::F32 } else { ElementType::F64 };

@@ -16,6 +16,8 @@ pub(crate) struct DeviceTensor {
     pub(super) ty: ElementType,
     /// Releases the bytes when the last tensor that shares the memory is dropped.
     pub(super) charge: Arc<Charge>,
+    /// Whether the memory may have more elements than the tensor, which is a view of a part of it.
+    pub(super) part: bool,
 }
 
 impl DeviceTensor {
@@ -41,7 +43,7 @@ impl DeviceTensor {
             return Some(self.clone());
         }
         let tensor = self.tensor.reshape(dims).ok()?;
-        Some(Self { tensor, ty: self.ty, charge: Arc::clone(&self.charge) })
+        Some(Self { tensor, ty: self.ty, charge: Arc::clone(&self.charge), part: self.part })
     }
 
     /// The number of elements.
