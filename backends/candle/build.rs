@@ -85,13 +85,16 @@ fn sections(list: &str) -> Vec<(&str, Vec<&str>)> {
 
 /// A function that jumps to the address in its slot, with its index in a register that no argument is in.
 ///
+/// It reads the slot with the ordering Acquire, which every load of x86-64 has, and `ldar` on aarch64.
+///
 /// It is hidden, so that a shared library with this code in it does not offer the functions to others.
 fn forwarder(name: &str, index: usize) -> String {
+    let offset = index * 8;
     let body = match env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
-        Ok("x86_64") => format!("mov r11d, {index}\njmp qword ptr [rip + {{slots}} + {}]", index * 8),
+        Ok("x86_64") => format!("mov r11d, {index}\njmp qword ptr [rip + {{slots}} + {offset}]"),
         _ => format!(
-            "mov w17, #{index}\nadrp x16, {{slots}} + {0}\nldr x16, [x16, :lo12:{{slots}} + {0}]\nbr x16",
-            index * 8
+            "mov w17, #{index}\nadrp x16, {{slots}} + {offset}\nadd x16, x16, :lo12:{{slots}} + {offset}\n\
+             ldar x16, [x16]\nbr x16"
         ),
     };
     format!(".globl {name}\n.hidden {name}\n.type {name}, @function\n{name}:\n{body}\n")

@@ -145,6 +145,7 @@ extern "C" fn resolve(index: u32) -> *const c_void {
     let resolver = graphpool_cuda_resolver as *const () as *mut c_void;
     let why = match load() {
         Ok(()) => {
+            // Acquire: pairs with the store in `load`, before which the library has set itself up.
             let found = SLOTS[index as usize].load(Ordering::Acquire);
             if found != resolver {
                 return found;
@@ -182,6 +183,8 @@ pub(crate) fn load() -> Result<(), String> {
         let address = unsafe { libc::dlsym(handle, name.as_ptr()) };
         // The list has functions of other versions of CUDA too.
         if !address.is_null() {
+            // Release: pairs with the loads of the forwarders and of `resolve`. Who finds the address finds the library
+            // set up.
             slot.store(address, Ordering::Release);
         }
     }
