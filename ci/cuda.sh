@@ -8,8 +8,8 @@
 #
 # A machine for --run needs the checkout with target/cuda/run.tar.xz and those of .cache/models that are to run, python3
 # and the driver, and of CUDA 13 libcublas, libcublasLt, libcurand and libnvrtc: installed, in LD_LIBRARY_PATH, or in
-# python3's packages of NVIDIA. PROFILE is the profile of the build (release). Skipped with a message on systems that
-# scripts/fetch_cuda.sh has no compiler for.
+# python3's packages of NVIDIA. PROFILE is the profile of the build (release). The build is skipped with a message on
+# systems that scripts/fetch_cuda.sh has no compiler for, without python3's pip or g++, and where nothing can be fetched.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -49,8 +49,15 @@ if [[ $(uname -sm) != 'Linux x86_64' && -z ${CUDA_HOME-} ]]; then
     echo "SKIPPED: no compiler of CUDA for this system"
     exit 0
 fi
+if ! python3 -m pip --version >/dev/null 2>&1 || ! g++ --version >/dev/null 2>&1; then
+    echo "SKIPPED: no python3 with pip, or no g++, so no build for CUDA"
+    exit 0
+fi
 if [[ -z ${CUDA_HOME-} ]]; then
-    exports=$(scripts/fetch_cuda.sh)
+    exports=$(scripts/fetch_cuda.sh) || {
+        echo "SKIPPED: CUDA's compiler could not be fetched"
+        exit 0
+    }
     eval "$exports"
 fi
 python3 scripts/cuda_symbols.py --check
@@ -73,7 +80,8 @@ PYTHON
 echo "$PWD" >"$folder/programs/root"
 # A program that is linked with a library of CUDA does not start where it is missing.
 for program in gpu onnx_conformance real_models; do
-    if ldd "$folder/programs/$program" | grep -E 'lib(cu|nv)'; then
+    libraries=$(ldd "$folder/programs/$program")
+    if grep -E 'lib(cu|nv)' <<<"$libraries"; then
         echo "$program is linked with a library of CUDA" >&2
         exit 1
     fi

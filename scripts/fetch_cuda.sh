@@ -56,9 +56,5 @@ fi
 
 home=$(cd "$folder" && pwd)
 "$home/bin/nvcc" --version >&2
-cat <<EXPORTS
-export CUDA_HOME='$home'
-export NVCC='$home/bin/nvcc'
-export PATH='$home/bin':"\$PATH"
-export CUDA_COMPUTE_CAP="\${CUDA_COMPUTE_CAP:-90}"
-EXPORTS
+printf 'export CUDA_HOME=%q\nexport NVCC=%q\nexport PATH=%q:"$PATH"\n' "$home" "$home/bin/nvcc" "$home/bin"
+echo 'export CUDA_COMPUTE_CAP="${CUDA_COMPUTE_CAP:-90}"'
