@@ -137,7 +137,7 @@ impl CandleGraph {
         })
     }
 
-    /// Where the steps run, of a model that [`with_device`](crate::CandleBackend::with_device) loaded. `None` for others.
+    /// Where the steps of the model run, if it is on a device. `None` if it is on the host.
     #[cfg(feature = "candle")]
     #[must_use]
     pub fn device_report(&self) -> Option<crate::DeviceReport> {

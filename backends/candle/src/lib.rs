@@ -1,6 +1,8 @@
-//! A backend for [graphpool]'s wasi-nn engine that loads ONNX models and runs them on the CPU.
+//! A backend for [graphpool]'s wasi-nn engine that loads ONNX models and runs them on the CPU, or with a feature on a
+//! GPU.
 //!
-//! The package reads ONNX files itself, compiles a model's graph to a plan, and runs the plan. Give [`CandleBackend`] to an engine:
+//! The package reads ONNX files itself, compiles a model's graph to a plan, and runs the plan. Give [`CandleBackend`]
+//! to an engine:
 //!
 //! ```
 //! use graphpool::nn::Engine;
@@ -36,10 +38,9 @@
 //!  graph             CandleGraph: the load, and a run without a context
 //!  context           CandleContext: a guest's inputs and outputs
 //!  model, strings    what contexts share; strings for guests
-//!  place, gpu, cuda  the device of a model; the libraries of CUDA
+//!  place, gpu, cuda  where a model runs: the host, a device, a GPU; the libraries of CUDA
 //!  compile           from messages to a plan: names, functions, constant folding, fusion
 //!  exec              the plan and its execution
-//!  place             where a model runs
 //!  ops               the operators, with a file for each family, and their table; ops::device has their device forms
 //!  device            tensors on a device, and the operations that device forms are made of
 //!  math              vector loops, matrix products, fused elementwise operators
@@ -74,6 +75,7 @@
 //! * Steps are not fused, and weights are not packed.
 //! * On CUDA, each thread that computes has a stream of its own, so contexts on several threads run side by side. The
 //!   weights are shared by all streams.
+//! * A tensor on a GPU has at most 2,147,483,647 elements, as candle's kernels count them in 32 bits.
 //! * The deadline and the cancel token are checked before each operation. One operation can't be interrupted.
 //!
 //! [`operators`] says which operators have a device form. The engine's listing of graphs and its event `built` tell how
@@ -175,7 +177,7 @@ use tensor::string_table::StringTable;
 
 use graphpool::backend::{Backend, BackendGraph, Encoding, Error, LoadRequest, Target};
 
-/// Loads ONNX models for the CPU.
+/// Loads ONNX models for the CPU, or for a device.
 ///
 /// The backend has no settings: a load with a configuration that is not blank is refused. Clones share their threads.
 ///
@@ -205,8 +207,8 @@ impl CandleBackend {
         Self { threads: None, place: Place::Host }
     }
 
-    /// A backend that runs models on a device of candle's: for [`Target::Gpu`], or for [`Target::Cpu`] if it is candle's
-    /// CPU.
+    /// A backend that runs models on a device of candle's: for [`Target::Gpu`], or for [`Target::Cpu`] if it is
+    /// candle's CPU.
     ///
     /// Operators with a device form ([`Operator::on_device`]) run on the device, the others on the host, to which their
     /// values are copied and back; [`CandleGraph::device_report`] tells how often. The floats of a model are copied to

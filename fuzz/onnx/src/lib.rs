@@ -20,8 +20,8 @@ use graphpool_candle::{CandleBackend, ElementType, Port, Value};
 /// Bytes that a model and its compute may take.
 const MEMORY: usize = 1 << 26;
 
-/// Writes a model to the file that the variable `MODEL_OUT` names, where there is one: what a target made of an input is
-/// kept in that way, to be run again without the fuzzer.
+/// Writes a model to the file that the variable `MODEL_OUT` names, where there is one: what a target made of an input
+/// is kept in that way, to be run again without the fuzzer.
 ///
 /// # Panics
 ///
@@ -37,7 +37,8 @@ pub fn attack(bytes: &[u8]) {
     outputs(&CandleBackend::new(), bytes);
 }
 
-/// As [`attack`], through the device forms. A model that runs there and on the host gives the same types and dimensions.
+/// As [`attack`], through the device forms. A model that runs there and on the host gives the same types and
+/// dimensions.
 ///
 /// # Panics
 ///

@@ -6,9 +6,9 @@
 //!
 //! The tests of 1.17.0 are fetched by `scripts/fetch_node_tests.sh` (with pip, verified, stored in `.cache/`). The
 //! newer ones must have been made by `scripts/make_node_tests.sh`; otherwise they are reported as skipped. Each case
-//! runs in its own process, so that an abort ends only that case; on a GPU, several share one. The report has the number
-//! of cases that passed, are unsupported, failed, gave a wrong result or panicked: in total, for the f32 subset, and by
-//! operator. `--help` lists the options.
+//! runs in its own process, so that an abort ends only that case; on a GPU, several share one. The report has the
+//! number of cases that passed, are unsupported, failed, gave a wrong result or panicked: in total, for the f32 subset,
+//! and by operator. `--help` lists the options.
 //!
 //! * A case passes if every output of every data set has the right type and dimensions, the right integers, and floats
 //!   within 1e-6 absolute plus 1e-3 relative (for a bfloat16, one step).

@@ -17,7 +17,7 @@ use graphpool::backend::Error;
 /// The device of a loaded model, and its constants there.
 pub(crate) struct Placement {
     pub(crate) device: Device,
-    /// By the address of the elements on the host.
+    /// By the address of the block of elements on the host, which the plan keeps.
     constants: HashMap<usize, DeviceTensor>,
     /// Bytes of the constants on the device.
     pub(crate) bytes: usize,

@@ -1,4 +1,5 @@
-//! The compiled form of a graph, [`plan::Plan`], and its execution, [`run::run`] on the host and `device::run` on a device.
+//! The compiled form of a graph, [`plan::Plan`], and its execution: [`run::run`] on the host, `device::run` on a
+//! device.
 
 #[cfg(feature = "candle")]
 pub(crate) mod device;

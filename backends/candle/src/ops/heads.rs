@@ -1,4 +1,4 @@
-//! Parts that the attention operators share: queries, keys and values by head, their scores, and the softmax.
+//! What attention operators and their device forms share: attributes and sizes, heads, their scores, and the softmax.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::product::{Matrices, Size, multiply};
