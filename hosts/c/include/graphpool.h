@@ -11,8 +11,8 @@
  *   alignment, a length past the address space, and memory that is written and overlaps another argument give
  *   GP_CODE_INVALID_ARGUMENT.
  * - `gp_engine *` and `gp_guest *` are looked up and never dereferenced. Any value is safe: one that was closed, of
- *   another kind or made up gives GP_CODE_CLOSED. So do the 64-bit numbers of jobs, reservations and watches. The 32-bit
- *   numbers of graphs and contexts are valid in their own guest only; any other gives GP_CODE_INVALID_ARGUMENT.
+ *   another kind or made up gives GP_CODE_CLOSED. So do the 64-bit numbers of jobs, reservations and watches. The
+ *   32-bit numbers of graphs and contexts are valid in their own guest only; any other gives GP_CODE_INVALID_ARGUMENT.
  * - Every argument is copied before it is checked, and used no more after the call. Another thread, of a guest for
  *   instance, may write a tensor's, a model's or an output's bytes during a call: then the call sees a mix of them.
  * - Nothing unwinds into C. A defect of the library gives GP_CODE_PANIC.
@@ -224,7 +224,8 @@ typedef struct {
   uint32_t in_place;
   // 1 for a library without deinit_backend, which never frees its memory.
   uint32_t without_deinit;
-  // 1 to keep the library mapped for ever: for one whose threads or destructors run on after its last deinit_backend.
+  // 1 to keep the library mapped for ever: for one whose threads or destructors run on after its last
+  // deinit_backend.
   uint32_t keep_mapped;
   // 0.
   uint32_t reserved;
@@ -770,8 +771,8 @@ gp_code gp_get_output_by_name(gp_guest *guest,
 // between. gp_get_output does not find the outputs afterwards.
 //
 // `buffers`, `capacities` and `lengths` have `output_count` elements each, one for each output of the graph. `lengths`
-// gets the lengths of all outputs, and GP_NO_OUTPUT for one that the model lacks. If one is longer than its buffer, the
-// call gives GP_CODE_TOO_LARGE and the outputs that fit, and that one is lost.
+// gets the lengths of all outputs, and GP_NO_OUTPUT for one that the model lacks. If one is longer than its buffer,
+// the call gives GP_CODE_TOO_LARGE and the outputs that fit, and that one is lost.
 //
 // Threads: as gp_compute.
 gp_code gp_infer(gp_guest *guest,
@@ -868,8 +869,8 @@ gp_code gp_register_bytes(gp_engine *engine,
                           const gp_model_options *options,
                           gp_error *error);
 
-// Registers a model that a backend finds by a name of its own, `of_backend`: what such a name means is the backend's to
-// say, and may be a path. Both names end with a zero. For plug-ins that load by name.
+// Registers a model that a backend finds by a name of its own, `of_backend`: what such a name means is the backend's
+// to say, and may be a path. Both names end with a zero. For plug-ins that load by name.
 //
 // Threads: any, at any time.
 gp_code gp_register_of_backend(gp_engine *engine,

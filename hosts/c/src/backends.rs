@@ -36,7 +36,8 @@ pub struct gp_plugin_options {
     pub in_place: u32,
     /// 1 for a library without deinit_backend, which never frees its memory.
     pub without_deinit: u32,
-    /// 1 to keep the library mapped for ever: for one whose threads or destructors run on after its last deinit_backend.
+    /// 1 to keep the library mapped for ever: for one whose threads or destructors run on after its last
+    /// deinit_backend.
     pub keep_mapped: u32,
     /// 0.
     pub reserved: u32,

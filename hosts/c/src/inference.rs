@@ -46,7 +46,8 @@ unsafe impl Plain for gp_tensor {}
 // SAFETY: integers and pointers.
 unsafe impl Plain for gp_input {}
 
-/// The length of an output that a model lacks. `cbindgen.toml` defines it for C, as cbindgen does not know `usize::MAX`.
+/// The length of an output that a model lacks. `cbindgen.toml` defines it for C, as cbindgen does not know
+/// `usize::MAX`.
 ///
 /// cbindgen:ignore
 pub const GP_NO_OUTPUT: usize = usize::MAX;
@@ -238,8 +239,8 @@ pub unsafe extern "C" fn gp_get_output_by_name(
 /// between. gp_get_output does not find the outputs afterwards.
 ///
 /// `buffers`, `capacities` and `lengths` have `output_count` elements each, one for each output of the graph. `lengths`
-/// gets the lengths of all outputs, and GP_NO_OUTPUT for one that the model lacks. If one is longer than its buffer, the
-/// call gives GP_CODE_TOO_LARGE and the outputs that fit, and that one is lost.
+/// gets the lengths of all outputs, and GP_NO_OUTPUT for one that the model lacks. If one is longer than its buffer,
+/// the call gives GP_CODE_TOO_LARGE and the outputs that fit, and that one is lost.
 ///
 /// Threads: as gp_compute.
 #[unsafe(no_mangle)]

@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
@@ -71,10 +72,11 @@ unsafe impl Send for Data {}
 unsafe impl Sync for Data {}
 
 impl Wake for Signal {
-    /// The futures of an engine wake once, when they are done.
+    /// The futures of an engine wake when they are done.
     fn wake(self: Arc<Self>) {
-        self.end();
-        if let Some(call) = self.call {
+        if self.end()
+            && let Some(call) = self.call
+        {
             // SAFETY: C's own function with its own data.
             unsafe { call(self.data.0) };
         }
@@ -82,10 +84,11 @@ impl Wake for Signal {
 }
 
 impl Signal {
-    /// Wakes those who wait.
-    fn end(&self) {
-        *lock(&self.done) = true;
+    /// Wakes those who wait. `true` the first time.
+    fn end(&self) -> bool {
+        let was_done = mem::replace(&mut *lock(&self.done), true);
         self.changed.notify_all();
+        !was_done
     }
 
     /// Waits until the job is done; `false` if `until` passes first.
@@ -168,8 +171,8 @@ pub(crate) fn start(
     let kept = keep(arguments, Job { state, signal, guest: Arc::downgrade(held) })?;
     let job = find::<Job>(arguments, kept)?;
     let mut state = lock(&job.state);
-    // Before the first poll: from then on C may be called, which needs the number, and may free its place. Until the poll
-    // has returned, the lock keeps threads that have guessed the number from closing the job.
+    // Before the first poll: from then on C may be called, which needs the number, and may free its place. Until the
+    // poll has returned, the lock keeps threads that have guessed the number from closing the job.
     number.write(kept as u64);
     state.poll(&job.signal);
     match state.result.take_if(|result| result.is_err()) {

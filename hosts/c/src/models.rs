@@ -116,8 +116,8 @@ pub unsafe extern "C" fn gp_register_bytes(
     unsafe { call("register_bytes", error, run) }
 }
 
-/// Registers a model that a backend finds by a name of its own, `of_backend`: what such a name means is the backend's to
-/// say, and may be a path. Both names end with a zero. For plug-ins that load by name.
+/// Registers a model that a backend finds by a name of its own, `of_backend`: what such a name means is the backend's
+/// to say, and may be a path. Both names end with a zero. For plug-ins that load by name.
 ///
 /// Threads: any, at any time.
 #[unsafe(no_mangle)]
