@@ -9,6 +9,7 @@ use half::{bf16, f16};
 use crate::compute::context::ExecContext;
 use crate::device::tensor::{DeviceTensor, Placed, dtype};
 use crate::tensor::budget::Charge;
+use crate::tensor::candle;
 use crate::tensor::dims::count;
 use crate::tensor::element::{Element, ElementType};
 use crate::tensor::value::Value;
@@ -77,27 +78,16 @@ pub(super) fn failed(error: &candle_core::Error) -> Error {
 
 /// A copy of a value on a device. `None` if candle has no tensors of its type. The caller charges it.
 pub(crate) fn copy_to(value: &Value, device: &Device, charge: Charge) -> Result<Option<DeviceTensor>, Error> {
-    fn copy<T: Element + WithDType>(value: &Value, device: &Device) -> Result<Tensor, Error> {
-        Tensor::from_slice(value.elements::<T>()?, value.dims(), device).map_err(|error| failed(&error))
-    }
     check_count(value.len(), device)?;
     probe(value.bytes())?;
-    let tensor = match value.ty() {
-        ElementType::F16 => copy::<f16>(value, device),
-        ElementType::Bf16 => copy::<bf16>(value, device),
-        ElementType::F32 => copy::<f32>(value, device),
-        ElementType::F64 => copy::<f64>(value, device),
-        ElementType::I16 => copy::<i16>(value, device),
-        ElementType::I32 => copy::<i32>(value, device),
-        ElementType::I64 => copy::<i64>(value, device),
-        ElementType::U8 => copy::<u8>(value, device),
-        ElementType::U32 => copy::<u32>(value, device),
-        ElementType::Bool => {
-            let codes: Vec<u8> = value.elements::<bool>()?.iter().map(|&element| u8::from(element)).collect();
-            Tensor::from_vec(codes, value.dims(), device).map_err(|error| failed(&error))
-        }
-        _ => return Ok(None),
-    }?;
+    let tensor = if value.ty() == ElementType::Bool {
+        let codes: Vec<u8> = value.elements::<bool>()?.iter().map(|&element| u8::from(element)).collect();
+        Tensor::from_vec(codes, value.dims(), device)
+    } else {
+        let Some(tensor) = candle::copy_to(value, device)? else { return Ok(None) };
+        tensor
+    };
+    let tensor = tensor.map_err(|error| failed(&error))?;
     Ok(Some(DeviceTensor { tensor, ty: value.ty(), charge: Arc::new(charge), part: false }))
 }
 

@@ -11,6 +11,25 @@ fn failed(error: &candle_core::Error) -> Error {
     Error::runtime_error(format!("candle failed: {error}"))
 }
 
+/// What candle makes of a copy of the value on a device. `None` if it has no tensors of the element type.
+pub(crate) fn copy_to(value: &Value, device: &Device) -> Result<Option<candle_core::Result<Tensor>>, Error> {
+    fn copy<T: Element + WithDType>(value: &Value, device: &Device) -> Result<candle_core::Result<Tensor>, Error> {
+        Ok(Tensor::from_slice(value.elements::<T>()?, value.dims(), device))
+    }
+    Ok(Some(match value.ty() {
+        ElementType::F16 => copy::<f16>(value, device),
+        ElementType::Bf16 => copy::<bf16>(value, device),
+        ElementType::F32 => copy::<f32>(value, device),
+        ElementType::F64 => copy::<f64>(value, device),
+        ElementType::U8 => copy::<u8>(value, device),
+        ElementType::U32 => copy::<u32>(value, device),
+        ElementType::I16 => copy::<i16>(value, device),
+        ElementType::I32 => copy::<i32>(value, device),
+        ElementType::I64 => copy::<i64>(value, device),
+        _ => return Ok(None),
+    }?))
+}
+
 impl Value {
     /// The tensor on a device of candle's, with the same dimensions and elements, which are copied.
     ///
@@ -20,20 +39,9 @@ impl Value {
     /// does not have: `Bool`, `I8`, `U16`, `U64`, `String` and those of fewer than 8 bits or without a Rust type;
     /// [`RuntimeError`](graphpool::backend::ErrorKind::RuntimeError) if the device can't hold the tensor.
     pub fn to_candle(&self, device: &Device) -> Result<Tensor, Error> {
-        fn copy<T: Element + WithDType>(value: &Value, device: &Device) -> Result<Tensor, Error> {
-            Tensor::from_slice(value.elements::<T>()?, value.dims(), device).map_err(|error| failed(&error))
-        }
-        match self.ty() {
-            ElementType::F16 => copy::<f16>(self, device),
-            ElementType::Bf16 => copy::<bf16>(self, device),
-            ElementType::F32 => copy::<f32>(self, device),
-            ElementType::F64 => copy::<f64>(self, device),
-            ElementType::U8 => copy::<u8>(self, device),
-            ElementType::U32 => copy::<u32>(self, device),
-            ElementType::I16 => copy::<i16>(self, device),
-            ElementType::I32 => copy::<i32>(self, device),
-            ElementType::I64 => copy::<i64>(self, device),
-            ty => Err(Error::unsupported(format!("candle has no tensors of {ty:?}"))),
+        match copy_to(self, device)? {
+            Some(tensor) => tensor.map_err(|error| failed(&error)),
+            None => Err(Error::unsupported(format!("candle has no tensors of {:?}", self.ty()))),
         }
     }
 

@@ -6,10 +6,11 @@
 //! * [`narrow`]: conversions of the types of at most 8 bits that Rust lacks.
 //! * [`string_table`]: the strings of a model, which tensors of strings refer to.
 //! * [`budget`]: the memory budgets of a load and of a compute.
+//! * `candle`: conversions from and to candle's tensors.
 
 pub(crate) mod budget;
 #[cfg(feature = "candle")]
-mod candle;
+pub(crate) mod candle;
 pub(crate) mod dims;
 pub(crate) mod element;
 pub(crate) mod narrow;
