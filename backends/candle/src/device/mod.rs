@@ -9,4 +9,5 @@ pub(crate) mod args;
 pub(crate) mod context;
 pub(crate) mod index;
 pub(crate) mod math;
+pub(crate) mod rows;
 pub(crate) mod tensor;

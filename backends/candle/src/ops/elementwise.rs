@@ -29,8 +29,8 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(7, "Div", (2, 2), |_| binary(div))
         .follower(|_| follower(Fused::Div))
         .device(form!(|_| arithmetic::binary(Binary::Div))),
-    since(10, "Mod", (2, 2), modulo),
-    since(7, "Pow", (2, 2), |_| binary(power)).device(form!(arithmetic::power)),
+    since(10, "Mod", (2, 2), modulo).device(form!(power::modulo)),
+    since(7, "Pow", (2, 2), |_| binary(power)).device(form!(power::power)),
     since(6, "Min", (1, MANY), |_| variadic(min)).device(form!(|_| arithmetic::extreme(Extreme::Min))),
     since(6, "Max", (1, MANY), |_| variadic(max)).device(form!(|_| arithmetic::extreme(Extreme::Max))),
     since(6, "Sum", (1, MANY), |_| sum(|_| 1.0)).device(form!(|_| arithmetic::sum(|_| 1.0))),

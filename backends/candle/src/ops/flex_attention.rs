@@ -2,45 +2,24 @@
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
-use crate::ops::heads::{AttentionDims, float_type, for_each, precision, softmax};
+use crate::ops::heads::{AttentionDims, for_each, precision, softmax};
+use crate::ops::modifiers::{FlexAttributes, check_kept};
 use crate::ops::node::{Args, Node, OpFn, Subgraph};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::Real;
-use crate::tensor::dims::Dims;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] =
-    &[since(1, "FlexAttention", (3, 3), attention).in_domain("ai.onnx.preview").until(1).heavy()];
-
-struct FlexAttention {
-    scale: Option<f64>,
-    softmax_precision: Option<ElementType>,
-    score: Option<Subgraph>,
-    weight: Option<Subgraph>,
-}
-
-fn modifier(node: &Node<'_>, name: &str) -> Result<Option<Subgraph>, Error> {
-    if !node.subgraphs.iter().any(|(found, _)| *found == name) {
-        return Ok(None);
-    }
-    let graph = node.subgraph(name)?;
-    if graph.graph.inputs() != graph.captures.len() + 1 || graph.graph.outputs() != 1 {
-        return Err(Error::invalid_encoding(format!("{name} must have one input and one output")));
-    }
-    Ok(Some(graph))
-}
+pub(super) const OPERATORS: &[Operator] = &[since(1, "FlexAttention", (3, 3), attention)
+    .in_domain("ai.onnx.preview")
+    .until(1)
+    .heavy()
+    .device(form!(|node| { attention::flex(FlexAttributes::new(node)?) }))];
 
 fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
-    let operator = FlexAttention {
-        scale: node.float_option("scale")?.map(f64::from),
-        softmax_precision: float_type(node, "softmax_precision")?,
-        score: modifier(node, "score_mod")?,
-        weight: modifier(node, "prob_mod")?,
-    };
-    node.limit_outputs(1)?;
-    Ok(Box::new(move |args, cx| operator.run(args, cx)))
+    let attributes = FlexAttributes::new(node)?;
+    Ok(Box::new(move |args, cx| attributes.run(args, cx)))
 }
 
 /// Applies a subgraph to `value`; the subgraph must keep its dimensions and type.
@@ -53,14 +32,11 @@ fn apply_subgraph(graph: Option<&Subgraph>, value: Value, args: &Args, cx: &Exec
     }
     let result = graph.graph.run(inputs, cx)?.into_iter().next();
     let result = result.ok_or_else(|| Error::runtime_error("a subgraph has no output"))?;
-    if result.dims() != dims || result.ty() != ty {
-        let why = format!("a subgraph turns {ty:?} {} into {:?} {}", Dims(&dims), result.ty(), Dims(result.dims()));
-        return Err(Error::invalid_argument(why));
-    }
+    check_kept((&dims, ty), (result.dims(), result.ty()))?;
     Ok(result)
 }
 
-impl FlexAttention {
+impl FlexAttributes {
     fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         let (query, key, value) = (args.take(0)?, args.take(1)?, args.take(2)?);
         let ty = query.ty();

@@ -3,32 +3,38 @@
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
-use crate::ops::delegate::{call, call_optional, float, onnx_operator, string};
+use crate::ops::delegate::{activation, call, call_optional, float, onnx_operator, string};
 use crate::ops::layout::permute;
 use crate::ops::node::{Args, Node, OpFn};
-use crate::ops::operator::{Operator, microsoft, since};
+use crate::ops::operator::{Operator, form, microsoft, since};
 use crate::tensor::dims::product;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    microsoft("Gelu", (1, 1), |_| gelu("none")),
-    microsoft("BiasGelu", (2, 2), |_| gelu("none")),
-    microsoft("FastGelu", (1, 2), |_| gelu("tanh")),
-    microsoft("QuickGelu", (1, 1), quick_gelu),
-    microsoft("FusedMatMul", (2, 2), matmul).heavy(),
-    microsoft("FusedGemm", (2, 3), gemm).heavy(),
-    microsoft("FusedConv", (2, 4), conv).heavy(),
-    microsoft("SkipLayerNormalization", (3, 5), skip_layer),
-    microsoft("SkipSimplifiedLayerNormalization", (3, 4), skip_root_mean_square),
-    microsoft("EmbedLayerNormalization", (1, 9), embed),
+    microsoft("Gelu", (1, 1), |_| gelu("none")).device(form!(|_| fused::gelu("none"))),
+    microsoft("BiasGelu", (2, 2), |_| gelu("none")).device(form!(|_| fused::gelu("none"))),
+    microsoft("FastGelu", (1, 2), |_| gelu("tanh")).device(form!(|_| fused::gelu("tanh"))),
+    microsoft("QuickGelu", (1, 1), quick_gelu).device(form!(fused::quick_gelu)),
+    microsoft("FusedMatMul", (2, 2), matmul).heavy().device(form!(fused::matmul)),
+    microsoft("FusedGemm", (2, 3), gemm).heavy().device(form!(fused::gemm)),
+    microsoft("FusedConv", (2, 4), conv).heavy().device(form!(fused::conv)),
+    microsoft("SkipLayerNormalization", (3, 5), skip_layer).device(form!(fused::skip_layer)),
+    microsoft("SkipSimplifiedLayerNormalization", (3, 4), skip_root_mean_square)
+        .device(form!(fused::skip_root_mean_square)),
+    microsoft("EmbedLayerNormalization", (1, 9), embed).device(form!(|node| fused::embed(
+        node,
+        positions,
+        mask_counts
+    ))),
     // onnxruntime has both in ai.onnx, LayerNormalization since before ONNX defined it.
-    since(1, "SimplifiedLayerNormalization", (2, 2), root_mean_square),
+    since(1, "SimplifiedLayerNormalization", (2, 2), root_mean_square).device(form!(fused::root_mean_square)),
     since(1, "LayerNormalization", (2, 3), |node| {
         onnx_operator("LayerNormalization", 17, node.attributes(&["axis", "epsilon", "stash_type"]))
     })
-    .until(16),
+    .until(16)
+    .device(form!(norm::layer)),
 ];
 
 fn gelu(approximate: &str) -> Result<OpFn, Error> {
@@ -84,28 +90,12 @@ fn matmul(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
-/// The activation of a fused operator, with up to two parameters.
-fn activation(name: &str, parameters: &[f32]) -> Result<OpFn, Error> {
-    let parameter = |name, index: usize| parameters.get(index).map(|&value| float(name, value));
-    let named = |names: &[&'static str]| {
-        names.iter().enumerate().filter_map(|(index, name)| parameter(name, index)).collect::<Vec<_>>()
-    };
-    match name {
-        "Relu" | "Tanh" | "Sigmoid" => onnx_operator(name, 13, Vec::new()),
-        "LeakyRelu" => onnx_operator(name, 16, named(&["alpha"])),
-        "HardSigmoid" => onnx_operator(name, 13, named(&["alpha", "beta"])),
-        "Clip" => onnx_operator(name, 6, named(&["min", "max"])),
-        _ => {
-            Err(Error::unsupported("the activation is not one of Relu, LeakyRelu, HardSigmoid, Clip, Tanh and Sigmoid"))
-        }
-    }
-}
-
 fn gemm(node: &Node<'_>) -> Result<OpFn, Error> {
     let gemm = onnx_operator("Gemm", 13, node.attributes(&["alpha", "beta", "transA", "transB"]))?;
     let name = node.string("activation", "Relu")?;
     let parameters = [node.float_option("activation_alpha")?, node.float_option("activation_beta")?];
-    let activation = activation(name, &parameters.into_iter().flatten().collect::<Vec<_>>())?;
+    let (name, opset, attributes) = activation(name, &parameters.into_iter().flatten().collect::<Vec<_>>())?;
+    let activation = onnx_operator(name, opset, attributes)?;
     Ok(Box::new(move |args, cx| {
         let outputs = gemm(args, cx)?;
         Ok(vec![call_optional(&activation, outputs.into_iter().map(Some), cx)?])
@@ -118,7 +108,10 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
     let parameters = node.floats("activation_params")?.unwrap_or_default();
     let activation = match node.string("activation", "")? {
         "" => None,
-        name => Some(activation(name, parameters)?),
+        name => {
+            let (name, opset, attributes) = activation(name, parameters)?;
+            Some(onnx_operator(name, opset, attributes)?)
+        }
     };
     Ok(Box::new(move |mut args, cx| {
         let addend = args.take(3).ok();
@@ -222,6 +215,22 @@ fn skip_root_mean_square(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
+/// The positions of an EmbedLayerNormalization that has none as an input.
+fn positions(steps: usize, cx: &ExecContext<'_>) -> Result<Value, Error> {
+    cx.output::<i64>(&[1, steps])?.collect((0..steps).map(|step| step as i64))
+}
+
+/// The number of mask elements of each sequence, or zeros.
+fn mask_counts(mask: Option<&Value>, [batch, steps]: [usize; 2], cx: &ExecContext<'_>) -> Result<Value, Error> {
+    let Some(mask) = mask else { return cx.output::<i32>(&[batch])?.write(0, |_| Ok(())) };
+    let mask = mask.elements::<i32>()?;
+    if mask.len() != batch * steps {
+        return Err(Error::invalid_argument("the mask and input_ids have different numbers of elements"));
+    }
+    let count = |row: &[i32]| row.iter().filter(|&&one| one == 1).count() as i32;
+    cx.output::<i32>(&[batch])?.collect((0..batch).map(|row| count(&mask[row * steps..(row + 1) * steps])))
+}
+
 /// The embeddings of words, positions and segments, summed and normalized.
 fn embed(node: &Node<'_>) -> Result<OpFn, Error> {
     node.limit_outputs(3)?;
@@ -240,7 +249,7 @@ fn embed(node: &Node<'_>) -> Result<OpFn, Error> {
         };
         let positions = match args.take(8) {
             Ok(positions) => positions,
-            Err(_) => cx.output::<i64>(&[1, steps])?.collect((0..steps).map(|step| step as i64))?,
+            Err(_) => positions(steps, cx)?,
         };
         let mut sum = call(&gather, [args.take(2)?, ids], cx)?;
         sum = call(&add, [sum, call(&gather, [args.take(3)?, positions], cx)?], cx)?;
@@ -248,18 +257,7 @@ fn embed(node: &Node<'_>) -> Result<OpFn, Error> {
             sum = call(&add, [sum, call(&gather, [embedding, segments], cx)?], cx)?;
         }
         let result = call(&layer, [sum.clone(), args.take(5)?, args.take(6)?], cx)?;
-        let counts = match args.take(7) {
-            Ok(mask) => {
-                let mask = mask.elements::<i32>()?;
-                if mask.len() != batch * steps {
-                    return Err(Error::invalid_argument("the mask and input_ids have different numbers of elements"));
-                }
-                let count = |row: &[i32]| row.iter().filter(|&&one| one == 1).count() as i32;
-                let rows = (0..batch).map(|row| count(&mask[row * steps..(row + 1) * steps]));
-                cx.output::<i32>(&[batch])?.collect(rows)?
-            }
-            Err(_) => cx.output::<i32>(&[batch])?.write(0, |_| Ok(()))?,
-        };
+        let counts = mask_counts(args.option(7), [batch, steps], cx)?;
         Ok(vec![result, counts, sum])
     }))
 }

@@ -6,60 +6,21 @@ use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::functions;
 use crate::ops::cast::convert;
 use crate::ops::heads::overwrite;
+use crate::ops::linear_sizes::{LinearAttributes, LinearSizes};
 use crate::ops::node::{Args, Node, OpFn};
-use crate::ops::operator::{Operator, since};
-use crate::tensor::dims::{Dims, count};
+use crate::ops::operator::{Operator, form, since};
+use crate::tensor::dims::count;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(27, "LinearAttention", (3, 6), attention).heavy()];
-
-struct LinearAttention {
-    heads: usize,
-    key_heads: usize,
-    scale: f32,
-}
+pub(super) const OPERATORS: &[Operator] = &[since(27, "LinearAttention", (3, 6), attention)
+    .heavy()
+    .device(form!(|node| { linear_attention::attention(LinearAttributes::new(node)?) }))];
 
 fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
-    let heads = |name: &str| {
-        let number = node.int(name)?.and_then(|number| usize::try_from(number).ok()).filter(|&number| number > 0);
-        number.ok_or_else(|| Error::invalid_encoding(format!("attribute {name} is missing or not positive")))
-    };
-    // `gated`: the state decays. `delta`: the value that the state holds for the key is subtracted from the new value.
-    let (gated, delta) = match node.string("update_rule", "gated_delta")? {
-        "linear" => (false, false),
-        "gated" => (true, false),
-        "delta" => (false, true),
-        "gated_delta" => (true, true),
-        _ => {
-            return Err(Error::invalid_encoding(
-                "attribute update_rule is not one of linear, gated, delta and gated_delta",
-            ));
-        }
-    };
-    let (heads, key_heads, scale) = (heads("q_num_heads")?, heads("kv_num_heads")?, node.float("scale", 0.0)?);
-    let operator = LinearAttention { heads, key_heads, scale };
-    // It is the block size of a faster algorithm, and does not change the result.
-    node.ignore(&["chunk_size"]);
-    node.limit_outputs(2)?;
-    if heads % key_heads != 0 {
-        return Err(Error::invalid_encoding(format!(
-            "q_num_heads {heads} is not a multiple of kv_num_heads {key_heads}"
-        )));
-    }
-    if node.has_input(4) != gated || node.has_input(5) != delta {
-        return Err(Error::invalid_encoding("decay and beta must be given exactly where update_rule uses them"));
-    }
-    Ok(Box::new(move |args, cx| operator.run(args, cx)))
-}
-
-/// The sizes of one call: sequence length, and elements of a key and of a value.
-struct Sizes {
-    batch: usize,
-    len: usize,
-    key: usize,
-    value: usize,
+    let attributes = LinearAttributes::new(node)?;
+    Ok(Box::new(move |args, cx| attributes.run(args, cx)))
 }
 
 /// The elements of one input, by position and head.
@@ -77,7 +38,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-impl LinearAttention {
+impl LinearAttributes {
     fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
         let mut inputs = Vec::with_capacity(6);
         let mut types = [ElementType::F32; 2];
@@ -99,72 +60,42 @@ impl LinearAttention {
         let [Some(query), Some(key), Some(value), past, decay, beta] = inputs.as_slice() else {
             return Err(Error::invalid_argument("queries, keys or values are missing"));
         };
-        let wrong = || {
-            let dims = [query, key, value].map(|value| Dims(value.dims()));
-            let why = format!("queries {}, keys {} and values {}", dims[0], dims[1], dims[2]);
-            Error::invalid_argument(format!("{why} do not fit {} and {} heads", self.heads, self.key_heads))
-        };
-        let (&[batch, len, width], &[b, l, keys], &[c, m, values]) = (query.dims(), key.dims(), value.dims()) else {
-            return Err(wrong());
-        };
-        let size = width / self.heads;
-        let divisible =
-            width % self.heads == 0 && values % self.key_heads == 0 && size.checked_mul(self.key_heads) == Some(keys);
-        if (b, c, l, m) != (batch, batch, len, len) || !divisible {
-            return Err(wrong());
-        }
-        let sizes = Sizes { batch, len, key: size, value: values / self.key_heads };
-        let decay = decay.as_ref().map(|decay| self.gate(decay, &sizes, &[self.key_heads, keys])).transpose()?;
-        let beta = beta.as_ref().map(|beta| self.gate(beta, &sizes, &[self.key_heads, 1])).transpose()?;
-        let query = Rows { elements: query.elements()?, heads: self.heads, size };
-        let key = Rows { elements: key.elements()?, heads: self.key_heads, size };
+        let past_dims = past.as_ref().map(Value::dims);
+        let sizes = self.sizes([query.dims(), key.dims(), value.dims()], past_dims)?;
+        let decay = decay.as_ref().map(|decay| self.rows(decay, &sizes, self.decay_widths(&sizes))).transpose()?;
+        let beta = beta.as_ref().map(|beta| self.rows(beta, &sizes, self.beta_widths())).transpose()?;
+        let query = Rows { elements: query.elements()?, heads: self.heads, size: sizes.key };
+        let key = Rows { elements: key.elements()?, heads: self.key_heads, size: sizes.key };
         let value = Rows { elements: value.elements()?, heads: self.key_heads, size: sizes.value };
-        let dims = [batch, self.key_heads, size, sizes.value];
         let mut checkpoint = Checkpoint::default();
-        let (mut state, charge) = cx.filled(0.0_f32, count(&dims)?)?;
+        let (mut state, charge) = cx.filled(0.0_f32, count(&sizes.state)?)?;
         if let Some(past) = past {
-            if past.dims() != dims {
-                return Err(Error::invalid_argument(format!(
-                    "the past state has dimensions {}, not {}",
-                    Dims(past.dims()),
-                    Dims(&dims)
-                )));
-            }
             overwrite(&mut state, past.elements()?, &mut checkpoint, cx)?;
         }
-        let dims_out = [batch, len, self.heads.saturating_mul(sizes.value)];
+        let dims_out = self.output_dims(&sizes);
         let result = cx
             .output::<f32>(&dims_out)?
             .write(0.0, |out| self.run_steps([query, key, value], [decay, beta], &sizes, &mut state, out, cx))?;
-        let state = Value::charged(dims.to_vec(), state, charge)?;
+        let state = Value::charged(sizes.state.to_vec(), state, charge)?;
         Ok(vec![convert(result, types[0], cx)?, convert(state, types[1], cx)?])
     }
 
     /// Decay or beta, which must have one of `widths` elements at each position.
-    fn gate<'a>(&self, value: &'a Value, sizes: &Sizes, widths: &[usize]) -> Result<Rows<'a>, Error> {
-        match *value.dims() {
-            [batch, len, width] if (batch, len) == (sizes.batch, sizes.len) && widths.contains(&width) => {
-                let heads = if width == 1 { 1 } else { self.key_heads };
-                Ok(Rows { elements: value.elements()?, heads, size: width / heads })
-            }
-            _ => Err(Error::invalid_argument(format!(
-                "the dimensions {} of decay or beta do not fit {} positions",
-                Dims(value.dims()),
-                sizes.len
-            ))),
-        }
+    fn rows<'a>(&self, value: &'a Value, sizes: &LinearSizes, widths: [usize; 2]) -> Result<Rows<'a>, Error> {
+        let (heads, size) = self.gate(value.dims(), sizes, widths)?;
+        Ok(Rows { elements: value.elements()?, heads, size })
     }
 
     fn run_steps(
         &self,
         [query, key, value]: [Rows<'_>; 3],
         [decay, beta]: [Option<Rows<'_>>; 2],
-        sizes: &Sizes,
+        sizes: &LinearSizes,
         state: &mut [f32],
         out: &mut [f32],
         cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
-        let scale = if self.scale == 0.0 { 1.0 / (sizes.key as f32).sqrt() } else { self.scale };
+        let scale = sizes.scale;
         let (group, depth) = (self.heads / self.key_heads, sizes.value);
         let (mut new, _charge) = cx.filled(0.0_f32, depth)?;
         let mut checkpoint = Checkpoint::default();

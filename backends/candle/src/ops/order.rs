@@ -5,11 +5,12 @@ use std::cmp::Ordering;
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
-use crate::ops::integers::{integer, integers};
+use crate::ops::integers::integers;
 use crate::ops::layout::{axis_first, inverse, permute};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::select::{offsets, select};
+use crate::ops::top::Top;
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, axis, product, strides};
 use crate::tensor::element::{Element, ElementType, with_elements};
@@ -17,8 +18,8 @@ use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "TopK", (1, 1), top_k).until(9).heavy(),
-    since(10, "TopK", (2, 2), top_k).heavy(),
+    since(1, "TopK", (1, 1), top_k).until(9).heavy().device(form!(|node| top::top(Top::new(node)?))),
+    since(10, "TopK", (2, 2), top_k).heavy().device(form!(|node| top::top(Top::new(node)?))),
     since(9, "NonZero", (1, 1), non_zero),
     since(9, "Compress", (2, 2), compress).device(form!(|node| moving::moving(node, compress, &[0]))),
     since(10, "ReverseSequence", (2, 2), reverse).device(form!(|node| moving::moving(node, reverse, &[0]))),
@@ -72,24 +73,11 @@ pub(super) fn sort<T: Copy>(
 }
 
 fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
-    let at = node.int("axis")?.unwrap_or(-1);
-    let fixed = if node.opset < 10 { node.int("k")? } else { None };
-    let largest = node.opset < 11 || node.flag("largest", true)?;
-    if node.opset >= 11 {
-        // The result is always sorted.
-        node.ignore(&["sorted"]);
-    }
+    let top = Top::new(node)?;
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
-        let at = axis(at, value.rank())?;
-        let k = match fixed {
-            Some(k) => k,
-            None => integer(args.get(1)?)?,
-        };
+        let (at, k) = top.of(value.dims(), args.option(1))?;
         let dim = value.dims()[at];
-        let k = usize::try_from(k).ok().filter(|&k| k <= dim);
-        let k =
-            k.ok_or_else(|| Error::invalid_argument(format!("k is not between 0 and {dim}, the size of the axis")))?;
         let mut dims = value.dims().to_vec();
         dims[at] = k;
         let (outer, inner) = (product(&dims[..at]), product(&dims[at + 1..]));
@@ -107,7 +95,7 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
                     let compare = |a: &usize, b: &usize| {
                         let order = nan_last(&at(*a), &at(*b));
                         // Of equal elements, the one with the smaller index comes first.
-                        (if largest { order.reverse() } else { order }).then(a.cmp(b))
+                        (if top.largest { order.reverse() } else { order }).then(a.cmp(b))
                     };
                     // After each piece, only the first k elements so far remain.
                     for first in (0..dim).step_by(PIECE) {

@@ -7,11 +7,11 @@
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
-use crate::ops::integers::ListParameter;
 use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
-use crate::tensor::dims::{axes, axis, product, strides};
+use crate::ops::reduced::Reduced;
+use crate::tensor::dims::{axis, product, strides};
 use crate::tensor::element::{Element, ElementType};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -77,30 +77,15 @@ enum Reduction {
 }
 
 fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Result<OpFn, Error> {
-    let axes_list = ListParameter::new(node, "axes", axes_input_since, 1)?;
-    let keep = node.flag("keepdims", true)?;
-    let no_axes_is_identity = node.opset >= axes_input_since && node.flag("noop_with_empty_axes", false)?;
+    let reduced_axes = Reduced::new(node, axes_input_since)?;
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let ty = value.ty();
         // Booleans are compared as 0 and 1.
         let extreme = matches!(reduction, Reduction::Max | Reduction::Min);
         let value = if ty == ElementType::Bool && extreme { convert(value, ElementType::U8, cx)? } else { value };
-        let list = axes_list.get(&args)?.unwrap_or_default();
-        let reduced = match (list.is_empty(), no_axes_is_identity) {
-            // No axis is reduced, but the function applies to each element.
-            (true, true) => Vec::new(),
-            (true, false) => (0..value.rank()).collect(),
-            (false, _) => axes(&list, value.rank())?,
-        };
+        let (reduced, dims) = reduced_axes.of(value.dims(), &args)?;
         let kept: Vec<usize> = (0..value.rank()).filter(|position| !reduced.contains(position)).collect();
-        let dims: Vec<usize> = value
-            .dims()
-            .iter()
-            .enumerate()
-            .filter(|(position, _)| keep || !reduced.contains(position))
-            .map(|(position, &dim)| if reduced.contains(&position) { 1 } else { dim })
-            .collect();
         let outer: usize = kept.iter().map(|&position| value.dims()[position]).product();
         let inner: usize = reduced.iter().map(|&position| value.dims()[position]).product();
 

@@ -22,14 +22,19 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(11, "Resize", (1, 4), resize).heavy().device(form!(on_device)),
 ];
 
-/// The nearest elements are moved; what is interpolated is left to the host.
+/// The nearest elements are moved; the others are sums of weighted sources.
 #[cfg(feature = "candle")]
 fn on_device(node: &Node<'_>) -> Result<crate::device::args::DeviceForm, crate::device::args::Stop> {
-    let crops = node.string("coordinate_transformation_mode", "half_pixel")? == "tf_crop_and_resize";
-    if crops || node.string("mode", "nearest")? != "nearest" {
-        return crate::ops::device::moving::none();
+    use crate::ops::device::{moving, resize};
+    if let Some(filter) = resize_filter::filter(node)? {
+        let outside = filter.outside();
+        return resize::resize(Box::new(move |dims, args, cx| filter.all_sources(dims, args, cx)), outside);
     }
-    crate::ops::device::moving::moving(node, resize, &[0])
+    let settings = Resize::new(node)?;
+    if settings.mode == Mode::Nearest {
+        return moving::moving(node, resize, &[0]);
+    }
+    resize::resize(Box::new(move |dims, args, cx| settings.all_sources(dims, args, cx)), 0.0)
 }
 
 #[derive(Clone)]
@@ -51,62 +56,94 @@ fn resize(node: &Node<'_>) -> Result<OpFn, Error> {
     if let Some(kernel) = resize_filter::build(node)? {
         return Ok(kernel);
     }
-    let mode = match node.string("mode", "nearest")? {
-        "nearest" => Mode::Nearest,
-        // "bilinear" is what opset 7 called it.
-        "linear" | "bilinear" => Mode::Linear,
-        "cubic" if node.opset >= 11 => Mode::Cubic,
-        _ => return Err(Error::unsupported("attribute mode is not one of nearest, linear and cubic")),
-    };
-    let mut resize = Resize {
-        mode,
-        transform: Transform::Asymmetric,
-        rounding: Rounding::Floor,
-        ceil: node.opset == 10,
-        cubic_coefficient: -0.75,
-        exclude_outside: false,
-        axes: None,
-        scales: None,
-        inputs: (1, usize::MAX),
-    };
-    if node.opset < 9 {
-        resize.scales = node.floats("scales")?.map(<[f32]>::to_vec);
-    }
-    if node.opset >= 11 {
-        resize.inputs = (2, 3);
-        resize.transform = match node.string("coordinate_transformation_mode", "half_pixel")? {
-            "half_pixel" => Transform::HalfPixel,
-            "half_pixel_symmetric" => Transform::HalfPixelSymmetric,
-            "pytorch_half_pixel" => Transform::PytorchHalfPixel,
-            "align_corners" => Transform::AlignCorners,
-            "asymmetric" => Transform::Asymmetric,
-            _ => return Err(Error::unsupported("this coordinate_transformation_mode is not supported")),
-        };
-        resize.rounding = Rounding::named(node)?;
-        resize.cubic_coefficient = node.float("cubic_coeff_a", -0.75)?;
-        resize.exclude_outside = node.flag("exclude_outside", false)?;
-        // It belongs to tf_crop_and_resize, which `resize_filter` computes.
-        node.ignore(&["extrapolation_value"]);
-    }
-    if node.opset >= 18 {
-        resize.axes = node.ints("axes")?.map(<[i64]>::to_vec);
-        let antialias = node.flag("antialias", false)?;
-        if antialias || node.string("keep_aspect_ratio_policy", "stretch")? != "stretch" {
-            return Err(Error::unsupported("antialias and keep_aspect_ratio_policy are not supported"));
-        }
-    }
+    let resize = Resize::new(node)?;
     Ok(Box::new(move |mut args, cx| Ok(vec![resize.run(&mut args, cx)?])))
 }
 
 impl Resize {
+    fn new(node: &Node<'_>) -> Result<Self, Error> {
+        let mode = match node.string("mode", "nearest")? {
+            "nearest" => Mode::Nearest,
+            // "bilinear" is what opset 7 called it.
+            "linear" | "bilinear" => Mode::Linear,
+            "cubic" if node.opset >= 11 => Mode::Cubic,
+            _ => return Err(Error::unsupported("attribute mode is not one of nearest, linear and cubic")),
+        };
+        let mut resize = Self {
+            mode,
+            transform: Transform::Asymmetric,
+            rounding: Rounding::Floor,
+            ceil: node.opset == 10,
+            cubic_coefficient: -0.75,
+            exclude_outside: false,
+            axes: None,
+            scales: None,
+            inputs: (1, usize::MAX),
+        };
+        if node.opset < 9 {
+            resize.scales = node.floats("scales")?.map(<[f32]>::to_vec);
+        }
+        if node.opset >= 11 {
+            resize.inputs = (2, 3);
+            resize.transform = match node.string("coordinate_transformation_mode", "half_pixel")? {
+                "half_pixel" => Transform::HalfPixel,
+                "half_pixel_symmetric" => Transform::HalfPixelSymmetric,
+                "pytorch_half_pixel" => Transform::PytorchHalfPixel,
+                "align_corners" => Transform::AlignCorners,
+                "asymmetric" => Transform::Asymmetric,
+                _ => return Err(Error::unsupported("this coordinate_transformation_mode is not supported")),
+            };
+            resize.rounding = Rounding::named(node)?;
+            resize.cubic_coefficient = node.float("cubic_coeff_a", -0.75)?;
+            resize.exclude_outside = node.flag("exclude_outside", false)?;
+            // It belongs to tf_crop_and_resize, which `resize_filter` computes.
+            node.ignore(&["extrapolation_value"]);
+        }
+        if node.opset >= 18 {
+            resize.axes = node.ints("axes")?.map(<[i64]>::to_vec);
+            let antialias = node.flag("antialias", false)?;
+            if antialias || node.string("keep_aspect_ratio_policy", "stretch")? != "stretch" {
+                return Err(Error::unsupported("antialias and keep_aspect_ratio_policy are not supported"));
+            }
+        }
+        Ok(resize)
+    }
+
     fn run(&self, args: &mut Args, cx: &ExecContext<'_>) -> Result<Value, Error> {
         let value = args.take(0)?;
-        let rank = value.rank();
+        let plan = self.plan(value.dims(), args)?;
+        let dims: Vec<usize> = plan.iter().map(|axis| axis.output).collect();
+        check_budget(&dims, &value, cx)?;
+        if plan.iter().any(|axis| axis.input == 0 && axis.output > 0) {
+            return Err(Error::invalid_argument("an empty dimension cannot be enlarged"));
+        }
+        if self.mode == Mode::Nearest {
+            let lists = plan.iter().zip(strides(value.dims()));
+            let lists = lists.map(|(&axis, stride)| {
+                // Opset 10 does not define the rounding. Its test and onnxruntime round up where a dimension shrinks.
+                let rounding = if self.ceil && axis.output < axis.input { Rounding::Ceil } else { self.rounding };
+                let nearest = |index: usize| axis.coordinate(index, self.transform).nearest(rounding, axis.input);
+                offsets((0..axis.output).map(nearest), stride, cx)
+            });
+            return select(&value, &lists.collect::<Result<Vec<_>, _>>()?, cx);
+        }
+        let (mut value, ty) = promote(value, cx)?;
+        for (at, &axis) in plan.iter().enumerate() {
+            if !axis.is_same() {
+                value = with_reals!(value, T => self.resample::<T>(&value, at, axis, cx))?;
+            }
+        }
+        convert(value, ty, cx)
+    }
+
+    /// What each dimension of an input becomes.
+    fn plan(&self, dims: &[usize], args: &Args) -> Result<Vec<Axis>, Error> {
+        let rank = dims.len();
         let axes = match &self.axes {
             Some(list) => list.iter().map(|&one| axis(one, rank)).collect::<Result<Vec<_>, _>>()?,
             None => (0..rank).collect(),
         };
-        let mut plan: Vec<Axis> = value.dims().iter().map(|&dim| Axis::of_sizes(dim, dim)).collect();
+        let mut plan: Vec<Axis> = dims.iter().map(|&dim| Axis::of_sizes(dim, dim)).collect();
         let given = |index: usize| args.option(index).filter(|value| !value.is_empty());
         let sizes = given(self.inputs.1).map(Value::to_i64s).transpose()?;
         let scales = match (&self.scales, given(self.inputs.0)) {
@@ -137,28 +174,35 @@ impl Resize {
                 plan[at] = Axis::of_scale(plan[at].input, scale);
             }
         }
-        let dims: Vec<usize> = plan.iter().map(|axis| axis.output).collect();
-        check_budget(&dims, &value, cx)?;
-        if plan.iter().any(|axis| axis.input == 0 && axis.output > 0) {
-            return Err(Error::invalid_argument("an empty dimension cannot be enlarged"));
+        Ok(plan)
+    }
+
+    /// The dimensions that change, with their sources; `None` if the result or the input has no elements.
+    #[cfg(feature = "candle")]
+    fn all_sources(
+        &self,
+        dims: &[usize],
+        args: &Args,
+        cx: &ExecContext<'_>,
+    ) -> Result<Option<Vec<(usize, resize_filter::Sources)>>, Error> {
+        let plan = self.plan(dims, args)?;
+        if plan.iter().any(|axis| axis.input == 0 || axis.output == 0) {
+            return Ok(None);
         }
-        if self.mode == Mode::Nearest {
-            let lists = plan.iter().zip(strides(value.dims()));
-            let lists = lists.map(|(&axis, stride)| {
-                // Opset 10 does not define the rounding. Its test and onnxruntime round up where a dimension shrinks.
-                let rounding = if self.ceil && axis.output < axis.input { Rounding::Ceil } else { self.rounding };
-                let nearest = |index: usize| axis.coordinate(index, self.transform).nearest(rounding, axis.input);
-                offsets((0..axis.output).map(nearest), stride, cx)
-            });
-            return select(&value, &lists.collect::<Result<Vec<_>, _>>()?, cx);
-        }
-        let (mut value, ty) = promote(value, cx)?;
-        for (at, &axis) in plan.iter().enumerate() {
-            if !axis.is_same() {
-                value = with_reals!(value, T => self.resample::<T>(&value, at, axis, cx))?;
+        let mut checkpoint = Checkpoint::default();
+        let mut sources = |axis: Axis| -> Result<resize_filter::Sources, Error> {
+            let (mut starts, charge) = cx.list(axis.output.saturating_add(1))?;
+            let (mut list, list_charge) = cx.list(axis.output.saturating_mul(4))?;
+            starts.push(0);
+            for index in 0..axis.output {
+                checkpoint.step(16, cx)?;
+                list.extend(self.weights::<f64>(index, axis).into_iter().filter(|&(_, weight)| weight != 0.0));
+                starts.push(list.len());
             }
-        }
-        convert(value, ty, cx)
+            Ok(resize_filter::Sources { starts, list, _charges: [charge, list_charge] })
+        };
+        let changed = plan.into_iter().enumerate().filter(|(_, axis)| !axis.is_same());
+        changed.map(|(at, axis)| Ok((at, sources(axis)?))).collect::<Result<_, _>>().map(Some)
     }
 
     /// Sources and weights of one output index.

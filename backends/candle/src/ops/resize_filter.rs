@@ -35,7 +35,7 @@ enum Transform {
     TfHalfPixel,
 }
 
-struct Filter {
+pub(super) struct Filter {
     mode: Mode,
     transform: Transform,
     rounding: Rounding,
@@ -61,6 +61,12 @@ const INVALID_POLICY: &str = "attribute keep_aspect_ratio_policy is not one of s
 
 /// Builds a Resize with one of these modes; `None` if the node uses none of them.
 pub(super) fn build(node: &Node<'_>) -> Result<Option<OpFn>, Error> {
+    let Some(filter) = filter(node)? else { return Ok(None) };
+    Ok(Some(Box::new(move |mut args, cx| Ok(vec![filter.run(&mut args, cx)?]))))
+}
+
+/// The filter of a node that uses one of these modes.
+pub(super) fn filter(node: &Node<'_>) -> Result<Option<Filter>, Error> {
     if node.opset < 11 {
         return Ok(None);
     }
@@ -96,7 +102,7 @@ pub(super) fn build(node: &Node<'_>) -> Result<Option<OpFn>, Error> {
     if is_simple && !antialias && policy == Policy::Stretch {
         return Ok(None);
     }
-    let filter = Filter {
+    Ok(Some(Filter {
         mode,
         transform,
         rounding,
@@ -106,16 +112,15 @@ pub(super) fn build(node: &Node<'_>) -> Result<Option<OpFn>, Error> {
         exclude_outside: node.flag("exclude_outside", false)?,
         extrapolation: f64::from(node.float("extrapolation_value", 0.0)?),
         axes,
-    };
-    Ok(Some(Box::new(move |mut args, cx| Ok(vec![filter.run(&mut args, cx)?]))))
+    }))
 }
 
 /// The sources of each output index, with their weights; none for a coordinate outside of the input.
-struct Sources {
+pub(super) struct Sources {
     /// The start of the list of each index, and the end of the last one.
-    starts: Vec<usize>,
-    list: Vec<(usize, f64)>,
-    _charges: [Charge; 2],
+    pub(super) starts: Vec<usize>,
+    pub(super) list: Vec<(usize, f64)>,
+    pub(super) _charges: [Charge; 2],
 }
 
 impl Filter {
@@ -125,7 +130,7 @@ impl Filter {
         if ty == ElementType::Bool || ty.is_narrow() {
             return Err(no_type(&value));
         }
-        let plan = self.plan(&value, args)?;
+        let plan = self.plan(value.dims(), args)?;
         let dims: Vec<usize> = plan.iter().map(|dimension| dimension.output).collect();
         check_budget(&dims, &value, cx)?;
         if plan.iter().any(|dimension| dimension.input == 0 && dimension.output > 0) {
@@ -136,8 +141,7 @@ impl Filter {
         }
         let mut value = convert(value, ElementType::F64, cx)?;
         for (at, &dimension) in plan.iter().enumerate() {
-            let same = dimension.input == dimension.output && dimension.scale == 1.0;
-            if !same || (self.transform == Transform::TfCropAndResize && dimension.roi != (0.0, 1.0)) {
+            if self.changes(dimension) {
                 let sources = self.sources(dimension, cx)?;
                 value = resample(&value, at, &sources, self.extrapolation, cx)?;
             }
@@ -149,14 +153,42 @@ impl Filter {
         convert(value, ty, cx)
     }
 
-    fn plan(&self, value: &Value, args: &Args) -> Result<Vec<Dimension>, Error> {
-        let rank = value.rank();
+    /// Whether the elements of a dimension change.
+    fn changes(&self, dimension: Dimension) -> bool {
+        let same = dimension.input == dimension.output && dimension.scale == 1.0;
+        !same || (self.transform == Transform::TfCropAndResize && dimension.roi != (0.0, 1.0))
+    }
+
+    /// What elements get that are outside of the input.
+    #[cfg(feature = "candle")]
+    pub(super) fn outside(&self) -> f64 {
+        self.extrapolation
+    }
+
+    /// The dimensions that change, with their sources; `None` if the result or the input has no elements.
+    #[cfg(feature = "candle")]
+    pub(super) fn all_sources(
+        &self,
+        dims: &[usize],
+        args: &Args,
+        cx: &ExecContext<'_>,
+    ) -> Result<Option<Vec<(usize, Sources)>>, Error> {
+        let plan = self.plan(dims, args)?;
+        if plan.iter().any(|dimension| dimension.input == 0 || dimension.output == 0) {
+            return Ok(None);
+        }
+        let changed = plan.into_iter().enumerate().filter(|(_, dimension)| self.changes(*dimension));
+        changed.map(|(at, dimension)| Ok((at, self.sources(dimension, cx)?))).collect::<Result<_, _>>().map(Some)
+    }
+
+    fn plan(&self, dims: &[usize], args: &Args) -> Result<Vec<Dimension>, Error> {
+        let rank = dims.len();
         let axes = match &self.axes {
             Some(list) => list.iter().map(|&one| axis(one, rank)).collect::<Result<Vec<_>, _>>()?,
             None => (0..rank).collect(),
         };
         let whole = |&dim: &usize| Dimension { input: dim, output: dim, scale: 1.0, roi: (0.0, 1.0) };
-        let mut plan: Vec<Dimension> = value.dims().iter().map(whole).collect();
+        let mut plan: Vec<Dimension> = dims.iter().map(whole).collect();
         let given = |index: usize| args.option(index).filter(|value| !value.is_empty());
         let wrong =
             |len: usize| Error::invalid_argument(format!("there are {len} scales or sizes and {} axes", axes.len()));

@@ -4,110 +4,21 @@ use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
 use crate::ops::constant::dims as sizes;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::{Real, promote, promote_to, with_reals};
-use crate::ops::resize_coordinates::{Mode, cubic_weights};
+use crate::ops::sampler::{Sampler, sampled_dims};
 use crate::tensor::dims::{Dims, count, product, strides};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] =
-    &[since(16, "GridSample", (2, 2), grid_sample).heavy(), since(20, "AffineGrid", (2, 2), affine_grid)];
-
-/// The elements outside of the input.
-#[derive(Clone, Copy, PartialEq)]
-enum Padding {
-    Zeros,
-    Border,
-    Reflection,
-}
-
-/// Up to four elements along one dimension, `None` for one outside, and their weights. The weights are f64 for every
-/// element type, so that a coordinate halfway between two elements stays halfway.
-type Taps = [(Option<usize>, f64); 4];
-
-#[derive(Clone, Copy)]
-struct Sampler {
-    mode: Mode,
-    padding: Padding,
-    align_corners: bool,
-}
-
-impl Sampler {
-    /// The ends between which coordinates are reflected.
-    fn ends(self, size: usize) -> (f64, f64) {
-        if self.align_corners { (0.0, size as f64 - 1.0) } else { (-0.5, size as f64 - 0.5) }
-    }
-
-    fn reflected(self, coordinate: f64, size: usize) -> f64 {
-        let (low, high) = self.ends(size);
-        let range = high - low;
-        if range <= 0.0 || !coordinate.is_finite() {
-            return 0.0;
-        }
-        let phase = (coordinate - low).rem_euclid(2.0 * range);
-        low + phase.min(2.0 * range - phase)
-    }
-
-    /// The index of the element at an integral coordinate; `None` outside with zero padding.
-    fn at(self, coordinate: f64, size: usize) -> Option<usize> {
-        let last = size as f64 - 1.0;
-        let coordinate = match self.padding {
-            Padding::Zeros if !(0.0..=last).contains(&coordinate) => return None,
-            Padding::Zeros => coordinate,
-            Padding::Border => coordinate.clamp(0.0, last),
-            Padding::Reflection if (0.0..=last).contains(&coordinate) => coordinate,
-            Padding::Reflection => self.reflected(coordinate, size).clamp(0.0, last),
-        };
-        // A NaN becomes 0.
-        Some((coordinate as usize).min(size - 1))
-    }
-
-    /// The elements around a normalized coordinate, from -1 to 1, along a dimension.
-    fn taps(self, number: f64, size: usize) -> Taps {
-        let length = size as f64;
-        let coordinate = if self.align_corners {
-            f64::midpoint(number, 1.0) * (length - 1.0)
-        } else {
-            ((number + 1.0) * length - 1.0) / 2.0
-        };
-        let coordinate = if self.mode == Mode::Nearest { coordinate.round_ties_even() } else { coordinate };
-        let (low, high) = self.ends(size);
-        let outside = coordinate < low || coordinate > high;
-        let coordinate = match self.padding {
-            Padding::Border if outside => coordinate.clamp(0.0, length - 1.0),
-            Padding::Reflection if outside => self.reflected(coordinate, size),
-            _ => coordinate,
-        };
-        let first = coordinate.floor();
-        let part = coordinate - first;
-        let tap = |offset: f64, weight: f64| (self.at(first + offset, size), weight);
-        match self.mode {
-            Mode::Nearest => [tap(0.0, 1.0), (None, 0.0), (None, 0.0), (None, 0.0)],
-            Mode::Linear => [tap(0.0, 1.0 - part), tap(1.0, part), (None, 0.0), (None, 0.0)],
-            Mode::Cubic => {
-                let weights = cubic_weights(part, -0.75);
-                [tap(-1.0, weights[0]), tap(0.0, weights[1]), tap(1.0, weights[2]), tap(2.0, weights[3])]
-            }
-        }
-    }
-}
+pub(super) const OPERATORS: &[Operator] = &[
+    since(16, "GridSample", (2, 2), grid_sample).heavy().device(form!(|node| sample::grid(Sampler::new(node)?))),
+    since(20, "AffineGrid", (2, 2), affine_grid),
+];
 
 fn grid_sample(node: &Node<'_>) -> Result<OpFn, Error> {
-    let mode = match node.string("mode", "linear")? {
-        "nearest" => Mode::Nearest,
-        "linear" | "bilinear" => Mode::Linear,
-        "cubic" | "bicubic" => Mode::Cubic,
-        _ => return Err(Error::invalid_encoding("attribute mode is not one of nearest, linear and cubic")),
-    };
-    let padding = match node.string("padding_mode", "zeros")? {
-        "zeros" => Padding::Zeros,
-        "border" => Padding::Border,
-        "reflection" => Padding::Reflection,
-        _ => return Err(Error::invalid_encoding("attribute padding_mode is not one of zeros, border and reflection")),
-    };
-    let sampler = Sampler { mode, padding, align_corners: node.flag("align_corners", false)? };
+    let sampler = Sampler::new(node)?;
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let grid = promote_to(args.take(1)?, ElementType::F64, cx)?;
@@ -118,19 +29,12 @@ fn grid_sample(node: &Node<'_>) -> Result<OpFn, Error> {
 
 /// The interpolated elements at each point of the grid, which is of f64.
 fn sample_grid<T: Real>(sampler: Sampler, value: &Value, grid: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    let wrong = || {
-        Error::invalid_argument(format!("the grid {} does not fit the input {}", Dims(grid.dims()), Dims(value.dims())))
+    let dims = sampled_dims(value.dims(), grid.dims())?;
+    let ([n, channels, positions @ ..], spatial) = (dims.as_slice(), &value.dims()[2..]) else {
+        return Err(Error::runtime_error("a sampled tensor has no channels"));
     };
-    let (&[n, channels, ref spatial @ ..], &[n_grid, ref positions @ .., width]) = (value.dims(), grid.dims()) else {
-        return Err(wrong());
-    };
-    let fits = n == n_grid && width == spatial.len() && positions.len() == width;
-    if !fits || !(1..=3).contains(&width) || spatial.contains(&0) {
-        return Err(wrong());
-    }
-    let dims = [&[n, channels], positions].concat();
+    let (n, channels, width) = (*n, *channels, spatial.len());
     let (points, plane) = (product(positions), product(spatial));
-    count(&dims)?;
     let (steps, mut checkpoint) = (strides(spatial), Checkpoint::default());
     let (elements, grid) = (value.elements::<T>()?, grid.elements::<f64>()?);
     cx.output::<T>(&dims)?.write(T::default(), |out| {

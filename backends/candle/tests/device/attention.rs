@@ -1,8 +1,9 @@
 //! Random attentions, rotations and sums of products.
 
+use graphpool_candle::messages::GraphProto;
 use graphpool_candle::{ElementType, Value};
 
-use crate::builder::{Random, float, int, string, tensor};
+use crate::builder::{Case, Random, float, info, int, node, string, subgraph, tensor};
 use crate::cases::{Attributes, Inputs};
 
 /// A tensor of finite numbers: an infinite value times a weight that is 0 on one side alone is a NaN there.
@@ -108,6 +109,92 @@ pub fn gated(random: &mut Random) -> (Attributes, Inputs) {
         if random.once_in(2) { vec![float("alpha", random.pick(&[0.5, 1.0, 1.702, -1.0]))] } else { Vec::new() };
     let other = if random.once_in(12) { random.dims(0..4) } else { dims.clone() };
     (attributes, vec![Some(random.tensor(ty, &dims)), Some(random.tensor(ty, &other))])
+}
+
+/// A FlexAttention, with subgraphs that modify scores and weights.
+pub fn flexible(random: &mut Random) -> Case {
+    let ty = random.float_type();
+    let (batch, key_heads, group) = (1 + random.below(2), 1 + random.below(2), 1 + random.below(2));
+    let (queries, keys, size) = (1 + random.below(3), 1 + random.below(4), 1 + random.below(3));
+    let mut attributes = Vec::new();
+    if random.once_in(3) {
+        attributes.push(float("scale", random.pick(&[0.5, 1.0, 0.0])));
+    }
+    let inner = if random.once_in(4) { random.pick(&[1, 10, 11, 16]) } else { 0 };
+    if inner != 0 {
+        attributes.push(int("softmax_precision", inner));
+    }
+    for name in ["score_mod", "prob_mod"] {
+        if random.once_in(2) {
+            // The last turns the dimensions around, which is refused unless all are alike.
+            let op = random.pick(&["Tanh", "Abs", "Mul", "Relu", "Identity", "Mul", "Transpose"]);
+            let inputs = if op == "Mul" { "s factor" } else { "s" };
+            let graph = GraphProto {
+                node: vec![node(op, inputs, "out", vec![])],
+                input: vec![info("s", ElementType::F32)],
+                output: vec![info("out", ElementType::F32)],
+                ..GraphProto::default()
+            };
+            attributes.push(subgraph(name, graph));
+        }
+    }
+    let keys = if random.once_in(20) { keys + 1 } else { keys };
+    let inputs = vec![
+        Some(random.tensor(ty, &[batch, key_heads * group, queries, size])),
+        Some(random.tensor(ty, &[batch, key_heads, keys, if random.once_in(20) { size + 1 } else { size }])),
+        Some(finite(ty, &[batch, key_heads, keys, 1 + random.below(3)], random)),
+    ];
+    let mut case = Case::one("FlexAttention", 17, attributes, inputs, 1);
+    let factor_type = ElementType::from_onnx(inner as i32).unwrap_or(ty);
+    case.values.push(("factor".to_owned(), tensor(factor_type, &[], &[random.pick(&[0.5, 2.0, -1.0])]), false));
+    case
+}
+
+/// A LinearAttention; small numbers, as the state grows with each position.
+pub fn linear(random: &mut Random) -> (Attributes, Inputs) {
+    let ty = if random.once_in(12) { random.any_type() } else { random.float_type() };
+    let (batch, key_heads, group) = (1 + random.below(2), 1 + random.below(2), 1 + random.below(2));
+    let (len, size, depth) = (random.below(4) + usize::from(!random.once_in(12)), 1 + random.below(3), random.dim());
+    let heads = key_heads * group;
+    let mut attributes = vec![int("q_num_heads", heads as i64), int("kv_num_heads", key_heads as i64)];
+    let (rule, gated, delta) = random.pick(&[
+        ("linear", false, false),
+        ("gated", true, false),
+        ("delta", false, true),
+        ("gated_delta", true, true),
+    ]);
+    attributes.push(string("update_rule", rule));
+    if random.once_in(2) {
+        attributes.push(float("scale", random.pick(&[0.5, 1.0, 0.0])));
+    }
+    let mut small = |dims: &[usize]| {
+        let numbers: Vec<f64> =
+            (0..dims.iter().product::<usize>()).map(|_| (random.below(17) as f64 - 8.0) / 8.0).collect();
+        tensor(ty, dims, &numbers)
+    };
+    let mut inputs = vec![
+        Some(small(&[batch, len, heads * size])),
+        Some(small(&[batch, len, key_heads * size])),
+        Some(small(&[batch, len, key_heads * depth])),
+        Some(small(&[batch, key_heads, size, depth])),
+        Some(small(&[batch, len, key_heads])),
+        Some(small(&[batch, len, key_heads * size])),
+        Some(small(&[batch, len, key_heads])),
+        Some(small(&[batch, len, 1])),
+    ];
+    let (narrow_decay, narrow_beta, past) = (random.once_in(2), random.once_in(2), random.once_in(2));
+    inputs.remove(if narrow_decay { 5 } else { 4 });
+    inputs.remove(if narrow_beta { 5 } else { 6 });
+    for (index, given) in [(3, past), (4, gated), (5, delta)] {
+        inputs[index] = inputs[index].take().filter(|_| given);
+    }
+    if random.once_in(16) {
+        inputs[2] = Some(random.tensor(ty, &[batch, len + 1, key_heads * depth]));
+    }
+    while inputs.last().is_some_and(Option::is_none) {
+        inputs.pop();
+    }
+    (attributes, inputs)
 }
 
 /// An equation, and operands whose dimensions mostly fit it.

@@ -186,7 +186,10 @@ pub fn info(name: &str, ty: ElementType) -> ValueInfoProto {
 /// A model with the values of its inputs.
 #[derive(Clone, Default)]
 pub struct Case {
+    /// The version of ai.onnx.
     pub opset: i64,
+    /// Another domain, of which the model imports version 1.
+    pub domain: &'static str,
     pub nodes: Vec<NodeProto>,
     /// The names and values, and whether each is a constant of the model.
     pub values: Vec<(String, Value, bool)>,
@@ -195,7 +198,7 @@ pub struct Case {
 
 impl std::fmt::Debug for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "opset {}", self.opset)?;
+        writeln!(f, "opset {} {}", self.opset, self.domain)?;
         for node in &self.nodes {
             write!(f, "{} {:?} -> {:?}", node.op_type.as_deref().unwrap_or(""), node.input, node.output)?;
             for attribute in &node.attribute {
@@ -237,7 +240,16 @@ impl Case {
         let values = inputs.into_iter().enumerate();
         let values = values.filter_map(|(at, value)| Some((format!("x{at}"), value?, false))).collect();
         let nodes = vec![node(op, &names.join(" "), &outputs.join(" "), attributes)];
-        Self { opset, nodes, values, outputs }
+        Self { opset, nodes, values, outputs, ..Self::default() }
+    }
+
+    /// The same model with its nodes in another domain.
+    pub fn in_domain(mut self, domain: &'static str) -> Self {
+        for node in &mut self.nodes {
+            node.domain = Some(domain.to_owned());
+        }
+        self.domain = domain;
+        self
     }
 
     /// The model with the output at `output`, declared as `ty`.
@@ -258,7 +270,10 @@ impl Case {
         }
         let output = vec![info(&self.outputs[output], ty)];
         let graph = GraphProto { node: self.nodes.clone(), input, output, initializer, ..GraphProto::default() };
-        let opset_import = vec![OperatorSetIdProto { domain: None, version: Some(self.opset) }];
+        let mut opset_import = vec![OperatorSetIdProto { domain: None, version: Some(self.opset) }];
+        if !self.domain.is_empty() {
+            opset_import.push(OperatorSetIdProto { domain: Some(self.domain.to_owned()), version: Some(1) });
+        }
         ModelProto { ir_version: Some(8), graph: Some(graph), opset_import, ..ModelProto::default() }.encode_to_vec()
     }
 

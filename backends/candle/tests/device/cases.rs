@@ -1,7 +1,7 @@
 //! A random node of each operator that has a device form.
 
 use graphpool_candle::messages::AttributeProto;
-use graphpool_candle::{ElementType, Value};
+use graphpool_candle::{ElementType, Operator, Value};
 
 use crate::builder::{Case, Random, float, floats, int, ints, number_of, string, strings, tensor};
 use crate::{attention, windows};
@@ -74,7 +74,18 @@ fn unary(random: &mut Random) -> Inputs {
 
 /// A node of the operator; `None` if there is no case for it.
 #[expect(clippy::too_many_lines, reason = "a table")]
-pub fn case(name: &str, opset: i64, random: &mut Random) -> Option<Case> {
+pub fn case(operator: &Operator, opset: i64, random: &mut Random) -> Option<Case> {
+    let name = operator.name;
+    match operator.domain {
+        "" => {}
+        "ai.onnx.preview" => return Some(attention::flexible(random).in_domain("ai.onnx.preview")),
+        _ => {
+            let (attributes, inputs, outputs) = crate::fused::case(name, random)?;
+            let mut case = Case::one(name, 17, attributes, inputs, 1).in_domain("com.microsoft");
+            case.nodes[0].output = outputs;
+            return Some(with_constants(case, random));
+        }
+    }
     let mut count = 1;
     let (attributes, inputs) = match name {
         "Relu" | "Abs" | "Neg" | "Sign" | "Sigmoid" | "HardSwish" | "Tanh" | "Mish" | "Softplus" | "Softsign"
@@ -96,6 +107,11 @@ pub fn case(name: &str, opset: i64, random: &mut Random) -> Option<Case> {
             (Vec::new(), broadcasting(2, random))
         }
         "Pow" => (Vec::new(), power(random)),
+        "Mod" => (if random.once_in(8) { Vec::new() } else { vec![int("fmod", 1)] }, broadcasting(2, random)),
+        "TopK" => {
+            count = 2;
+            top(opset, random)
+        }
         "Min" | "Max" | "Sum" | "Mean" => {
             let count = 1 + random.below(4);
             (Vec::new(), broadcasting(count, random))
@@ -126,6 +142,12 @@ pub fn case(name: &str, opset: i64, random: &mut Random) -> Option<Case> {
         }
         "RotaryEmbedding" => attention::rotary(random),
         "SwiGLU" => attention::gated(random),
+        "LinearAttention" => {
+            count = 2;
+            attention::linear(random)
+        }
+        "SimplifiedLayerNormalization" => crate::fused::root_mean_square(random),
+        "GridSample" => windows::grid(random),
         "Einsum" => attention::einsum(random),
         "NegativeLogLikelihoodLoss" | "SoftmaxCrossEntropyLoss" => {
             count = if name == "SoftmaxCrossEntropyLoss" && random.once_in(2) { 2 } else { 1 };
@@ -190,11 +212,15 @@ pub fn case(name: &str, opset: i64, random: &mut Random) -> Option<Case> {
             (attributes, inputs)
         }
     };
-    let mut case = Case::one(name, opset, attributes, inputs, count);
+    Some(with_constants(Case::one(name, opset, attributes, inputs, count), random))
+}
+
+/// The case with some of its inputs as constants, most often not the first.
+fn with_constants(mut case: Case, random: &mut Random) -> Case {
     for (_, _, constant) in case.values.iter_mut().skip(usize::from(!random.once_in(8))) {
         *constant = random.once_in(3);
     }
-    Some(case)
+    case
 }
 
 fn clip(random: &mut Random) -> Inputs {
@@ -217,6 +243,23 @@ fn power(random: &mut Random) -> Inputs {
         inputs[1] = Some(tensor(ty, dims, &[exponent]));
     }
     inputs
+}
+
+fn top(opset: i64, random: &mut Random) -> (Attributes, Inputs) {
+    let inputs = unary(random);
+    let dims = inputs[0].as_ref().map_or(&[][..], Value::dims);
+    let mut attributes = axis(dims.len(), random);
+    let at = attributes.first().and_then(|attribute| attribute.i).unwrap_or(-1);
+    let dim = dims.get(at.rem_euclid(dims.len().max(1) as i64) as usize).copied().unwrap_or(0);
+    let k = if random.once_in(16) { random.pick(&[-1, 9, i64::MAX]) } else { random.below(dim + 1) as i64 };
+    if opset >= 11 {
+        attributes.extend(flags(&["largest", "sorted"], random));
+    }
+    if opset < 10 {
+        attributes.push(int("k", k));
+        return (attributes, inputs);
+    }
+    (attributes, [inputs, vec![list(&[k])]].concat())
 }
 
 fn from_numbers(name: &str, random: &mut Random) -> (Attributes, Inputs) {

@@ -26,7 +26,7 @@ pub fn branches(opset: i64, random: &mut Random) -> Case {
     let (ty, before) = (random.float_type(), random.pick(&["Abs", "Identity"]));
     let values = vec![("c".to_owned(), condition, false), ("v".to_owned(), random.tensor(ty, &dims), false)];
     let nodes = vec![node(before, "v", "x", vec![]), node("If", "c", "y", attributes)];
-    Case { opset, nodes, values, outputs: vec!["y".to_owned()] }
+    Case { opset, nodes, values, outputs: vec!["y".to_owned()], ..Case::default() }
 }
 
 fn device() -> CandleBackend {
@@ -236,7 +236,7 @@ fn loops_on_the_host_read_values_of_the_device() {
         ("count".to_owned(), longs(&[], &[3]), false),
         ("go".to_owned(), Value::scalar(true).unwrap(), false),
     ];
-    Case { opset: 17, nodes, values, outputs: vec!["y".to_owned(), "z".to_owned()] }.agree();
+    Case { opset: 17, nodes, values, outputs: vec!["y".to_owned(), "z".to_owned()], ..Case::default() }.agree();
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn branches_in_branches_agree_up_to_the_deepest() {
             ("c".to_owned(), Value::scalar(true).unwrap(), false),
             ("x".to_owned(), floats(&[2], &[1.0, -1.0]), false),
         ];
-        Case { opset: 17, nodes: vec![node_inside], values, outputs: vec![format!("y{depth}")] }
+        Case { opset: 17, nodes: vec![node_inside], values, outputs: vec![format!("y{depth}")], ..Case::default() }
     };
     for depth in [1, 4, 8, 12, 16, 24, 32, 40] {
         deep(depth).agree();
@@ -364,12 +364,12 @@ fn zeros_keep_their_signs() {
     for op in ["Abs", "Neg", "Relu", "Sign", "Ceil", "Floor", "Round", "Sinh", "Tanh", "Identity"] {
         let nodes = vec![node(op, "x", "t", vec![]), node("Reciprocal", "t", "y", vec![])];
         let values = vec![("x".to_owned(), x.clone(), false)];
-        Case { opset: 17, nodes, values, outputs: vec!["y".to_owned()] }.agree();
+        Case { opset: 17, nodes, values, outputs: vec!["y".to_owned()], ..Case::default() }.agree();
     }
     for op in ["Max", "Min", "Add", "Mul"] {
         let nodes = vec![node(op, "a b", "t", vec![]), node("Reciprocal", "t", "y", vec![])];
         let (a, b) = (floats(&[4], &[0.0, -0.0, 0.0, -0.0]), floats(&[4], &[0.0, -0.0, -0.0, 0.0]));
         let values = vec![("a".to_owned(), a, false), ("b".to_owned(), b, false)];
-        Case { opset: 17, nodes, values, outputs: vec!["y".to_owned()] }.agree();
+        Case { opset: 17, nodes, values, outputs: vec!["y".to_owned()], ..Case::default() }.agree();
     }
 }

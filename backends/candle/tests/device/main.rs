@@ -3,6 +3,7 @@
 mod attention;
 mod builder;
 mod cases;
+mod fused;
 mod hostile;
 mod losses;
 mod moving;
@@ -34,7 +35,7 @@ fn each_form_agrees_with_its_kernel() {
             let mut random = Random(seed.wrapping_mul(0x1234_5677) ^ operator.name.len() as u64);
             let last = operator.until.min(24).max(operator.since);
             let opset = operator.since + random.below((last - operator.since + 1) as usize) as i64;
-            let Some(case) = cases::case(operator.name, opset.max(1), &mut random) else {
+            let Some(case) = cases::case(operator, opset.max(1), &mut random) else {
                 without.insert(operator.name);
                 break;
             };
@@ -82,7 +83,7 @@ proptest! {
         let operator = forms[random.below(forms.len())];
         let last = operator.until.min(24).max(operator.since);
         let opset = operator.since + random.below((last - operator.since + 1) as usize) as i64;
-        if let Some(case) = cases::case(operator.name, opset, &mut random) {
+        if let Some(case) = cases::case(operator, opset, &mut random) {
             let case = case.with_views(&mut random);
             let difference = case.difference(&ComputeControl::default());
             prop_assert!(difference.is_none(), "{}", difference.unwrap_or_default());

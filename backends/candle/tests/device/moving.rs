@@ -231,8 +231,10 @@ fn pad(opset: i64, ty: ElementType, dims: &[usize], random: &mut Random) -> (Att
 
 fn resize(name: &str, opset: i64, ty: ElementType, random: &mut Random) -> (Attributes, Inputs) {
     let dims = random.dims(1..5);
-    let mode = random.pick(&["nearest", "nearest", "nearest", "linear"]);
+    let mode = random.pick(&["nearest", "nearest", "linear", "linear", if opset < 11 { "linear" } else { "cubic" }]);
     let mut attributes = vec![string("mode", mode)];
+    // Interpolation is of floats alone.
+    let ty = if mode == "nearest" || random.once_in(12) { ty } else { random.float_type() };
     let data = Some(random.tensor(ty, &dims));
     let scales: Vec<f32> = dims.iter().map(|_| random.pick(&[1.0, 2.0, 0.5, 1.5, 3.0, 0.7])).collect();
     let scales = Value::new(vec![scales.len()], scales).unwrap();
@@ -254,11 +256,32 @@ fn resize(name: &str, opset: i64, ty: ElementType, random: &mut Random) -> (Attr
     attributes.push(string("coordinate_transformation_mode", random.pick(&transforms)));
     let rounding = random.pick(&["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]);
     attributes.push(string("nearest_mode", rounding));
+    if mode == "cubic" {
+        if random.once_in(2) {
+            attributes.push(float("cubic_coeff_a", random.pick(&[-0.5, -0.75, 0.0])));
+        }
+        if random.once_in(2) {
+            attributes.push(int("exclude_outside", 1));
+        }
+    }
+    if opset >= 18 && random.once_in(3) {
+        attributes.push(int("antialias", 1));
+    }
+    let mut roi = None;
+    if random.once_in(3) {
+        attributes.push(float("extrapolation_value", random.pick(&[0.0, -1.5, f32::NAN])));
+        let ends: Vec<f32> = (0..2 * dims.len()).map(|_| random.pick(&[0.0, 0.25, 0.5, 1.0, 1.5, -0.5])).collect();
+        roi = Some(Value::new(vec![ends.len()], ends).unwrap());
+    }
     if random.once_in(2) {
-        return (attributes, vec![data, None, Some(scales)]);
+        return (attributes, vec![data, roi, Some(scales)]);
+    }
+    if opset >= 18 && random.once_in(3) {
+        let policies = ["stretch", "not_larger", "not_smaller"];
+        attributes.push(string("keep_aspect_ratio_policy", random.pick(&policies)));
     }
     let sizes: Vec<i64> = dims.iter().map(|_| 1 + random.below(6) as i64).collect();
-    (attributes, vec![data, None, None, list(&sizes)])
+    (attributes, vec![data, roi, None, list(&sizes)])
 }
 
 fn slice(opset: i64, ty: ElementType, dims: &[usize], random: &mut Random) -> (Attributes, Inputs) {

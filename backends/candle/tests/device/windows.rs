@@ -98,6 +98,33 @@ fn operands(
     (attributes, inputs)
 }
 
+/// An input with one to three spatial dimensions, and a grid of points in it and beside it.
+pub fn grid(random: &mut Random) -> (Attributes, Inputs) {
+    let mut attributes = Vec::new();
+    if random.given() {
+        let modes = ["linear", "nearest", "cubic", "bilinear", "bicubic", "spline"];
+        attributes.push(string("mode", modes[random.below(if random.once_in(20) { 6 } else { 5 })]));
+    }
+    if random.given() {
+        attributes.push(string("padding_mode", random.pick(&["zeros", "border", "reflection"])));
+    }
+    if random.once_in(2) {
+        attributes.push(int("align_corners", 1));
+    }
+    let (batch, channels, rank) = (1 + random.below(2), 1 + random.below(3), random.pick(&[1, 2, 2, 3]));
+    let mut dims = vec![batch, channels];
+    dims.extend((0..rank).map(|_| if random.once_in(40) { 0 } else { 1 + random.below(5) }));
+    let mut points = vec![if random.once_in(20) { batch + 1 } else { batch }];
+    points.extend((0..rank).map(|_| random.dim()));
+    points.push(if random.once_in(30) { 4 } else { rank });
+    let ty = random.float_type();
+    // In eighths of a dimension, up to three dimensions beyond its ends.
+    let step = random.pick(&[1.0, 1.0 / 8.0, 1.0 / 32.0]);
+    let numbers = numbers(&random.tensor(ElementType::F32, &points)).into_iter().map(|x| x * step).collect::<Vec<_>>();
+    let grid = tensor(if random.once_in(6) { random.float_type() } else { ElementType::F32 }, &points, &numbers);
+    (attributes, vec![Some(random.tensor(ty, &dims)), Some(grid)])
+}
+
 /// The attribute p of a norm.
 pub fn power(random: &mut Random) -> Attributes {
     if random.given() { vec![int("p", random.pick(&[1, 2, 3, 7]))] } else { Vec::new() }

@@ -2,7 +2,7 @@
 
 use crate::device::args::{DeviceArgs, DeviceForm, Outputs, Stop};
 use crate::device::context::DeviceContext;
-use crate::device::math::{Binary, Compare, Extreme, Unary};
+use crate::device::math::{Binary, Compare, Extreme};
 use crate::device::tensor::DeviceTensor;
 use crate::ops::device::{host_only, one, own_type, require_one_type};
 use crate::ops::node::Node;
@@ -48,43 +48,6 @@ pub(in crate::ops) fn sum(divisor: fn(usize) -> f64) -> Result<DeviceForm, Stop>
         if divisor != 1.0 {
             result = dx.div(&result, &dx.number(divisor, result.ty())?)?;
         }
-        one(&result, ty, dx)
-    }))
-}
-
-/// A power by one exponent for all elements.
-pub(in crate::ops) fn power(_: &Node<'_>) -> Result<DeviceForm, Stop> {
-    Ok(Box::new(|args, dx| {
-        let ty = own_type(args, 0)?;
-        let exponent = args.get(1)?;
-        if exponent.dims().iter().product::<usize>() != 1 || exponent.dims().len() > args.get(0)?.dims().len() {
-            return host_only();
-        }
-        let exponent_type = exponent.ty();
-        let exponent = match exponent_type {
-            ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16 => {
-                let exponent = args.float(1, dx)?;
-                dx.element(&exponent)?
-            }
-            ElementType::I64 | ElementType::I32 => {
-                let list = args.host(1, dx)?.to_i64s()?;
-                list.first().copied().unwrap_or(1) as f64
-            }
-            _ => return host_only(),
-        };
-        let x = args.float(0, dx)?;
-        // The host has a square root for F32 alone. It differs from the power at -0.0 and -∞.
-        let single = ty == ElementType::F32 && exponent_type == ElementType::F32;
-        if x.ty() == ElementType::F32 && f64::from(exponent as f32) != exponent && !exponent.is_nan() {
-            return host_only();
-        }
-        let result = if exponent == 2.0 {
-            dx.mul(&x, &x)?
-        } else if exponent == 0.5 && single {
-            dx.unary(Unary::Sqrt, &x)?
-        } else {
-            dx.power(&x, exponent)?
-        };
         one(&result, ty, dx)
     }))
 }

@@ -1,4 +1,4 @@
-//! Device forms of Attention, `RotaryEmbedding` and `SwiGLU`.
+//! Device forms of Attention, `FlexAttention`, `RotaryEmbedding` and `SwiGLU`.
 
 use crate::compute::context::Checkpoint;
 use crate::device::args::{DeviceArgs, DeviceForm, Outputs, Stop};
@@ -8,7 +8,8 @@ use crate::device::tensor::DeviceTensor;
 use crate::ops::device::activation::sigmoid_of;
 use crate::ops::device::{host_only, one, own_type, require_one_type};
 use crate::ops::heads::{AttentionDims, AttentionSettings, RotarySizes, Visible, precision};
-use crate::ops::node::Node;
+use crate::ops::modifiers::{FlexAttributes, check_kept};
+use crate::ops::node::{Node, Subgraph};
 use crate::tensor::dims::Dims;
 use crate::tensor::element::ElementType;
 use graphpool::backend::Error;
@@ -24,6 +25,14 @@ fn split_heads(x: &DeviceTensor, heads: Option<usize>, dx: &DeviceContext<'_>) -
         // The host's kernel says what is wrong.
         _ => host_only(),
     }
+}
+
+/// The keys or values with each head repeated for the heads of the queries in its group.
+fn repeated(x: &DeviceTensor, group_size: usize, dx: &DeviceContext<'_>) -> Result<DeviceTensor, Error> {
+    let &[batch, heads, len, size] = x.dims() else { return Ok(x.clone()) };
+    let each = dx.reshape(x, &[batch, heads, 1, len, size])?;
+    let all = dx.broadcast(&each, &[batch, heads, group_size, len, size])?;
+    dx.reshape(&all, &[batch, heads * group_size, len, size])
 }
 
 pub(in crate::ops) fn attention(settings: AttentionSettings) -> Result<DeviceForm, Stop> {
@@ -53,13 +62,7 @@ fn run(settings: &AttentionSettings, args: &mut DeviceArgs, dx: &DeviceContext<'
     }
     let compute_ty = precision(ty, settings.softmax_precision)?;
     let cast = |x: &DeviceTensor| dx.cast(x, compute_ty);
-    // Each head of the keys stands for the heads of the queries in its group.
-    let repeated = |x: &DeviceTensor| -> Result<DeviceTensor, Error> {
-        let &[batch, heads, len, size] = x.dims() else { return Ok(x.clone()) };
-        let each = dx.reshape(x, &[batch, heads, 1, len, size])?;
-        let all = dx.broadcast(&each, &[batch, heads, dims.group_size, len, size])?;
-        dx.reshape(&all, &[batch, heads * dims.group_size, len, size])
-    };
+    let repeated = |x: &DeviceTensor| repeated(x, dims.group_size, dx);
     let products = dx.matmul(&cast(&query)?, &dx.transpose(&repeated(&cast(&key)?)?)?)?;
     let mut kept = None;
     let mut scores = dx.affine(&products, settings.scale.unwrap_or(dims.scale()), 0.0)?;
@@ -169,6 +172,48 @@ fn softmax(scores: &DeviceTensor, dx: &DeviceContext<'_>) -> Result<DeviceTensor
     let powers = dx.unary(Unary::Exp, &dx.sub(scores, &dx.select(&none, &zero, &top)?)?)?;
     let sum = dx.sum(&powers, &[3])?;
     dx.div(&powers, &dx.select(&none, &dx.number(1.0, scores.ty())?, &sum)?)
+}
+
+/// FlexAttention: its subgraphs run on the device.
+pub(in crate::ops) fn flex(attributes: FlexAttributes) -> Result<DeviceForm, Stop> {
+    Ok(Box::new(move |args, dx| {
+        let ty = require_one_type(args, 1..3)?;
+        let (query, key, value) = (args.tensor(0, dx)?, args.tensor(1, dx)?, args.tensor(2, dx)?);
+        let dims = AttentionDims::of(query.dims(), key.dims(), value.dims())?;
+        let compute_ty = precision(ty, attributes.softmax_precision)?;
+        if dims.score_dims().contains(&0) || dims.output_dims().contains(&0) || dims.head_size == 0 {
+            return host_only();
+        }
+        // The subgraphs compute in softmax_precision, by default in the type of the attention.
+        let inner_ty = attributes.softmax_precision.unwrap_or(compute_ty);
+        let cast = |x: &DeviceTensor| dx.cast(x, compute_ty);
+        let keys = repeated(&cast(&key)?, dims.group_size, dx)?;
+        let products = dx.matmul(&cast(&query)?, &dx.transpose(&keys)?)?;
+        let scores = dx.affine(&products, attributes.scale.unwrap_or(dims.scale()), 0.0)?;
+        let scores = modified(attributes.score.as_ref(), &dx.cast(&scores, inner_ty)?, args, dx)?;
+        let weights = softmax(&cast(&scores)?, dx)?;
+        let weights = modified(attributes.weight.as_ref(), &dx.cast(&weights, inner_ty)?, args, dx)?;
+        let values = repeated(&cast(&value)?, dims.group_size, dx)?;
+        one(&dx.matmul(&cast(&weights)?, &values)?, ty, dx)
+    }))
+}
+
+/// The result of a subgraph, which must keep dimensions and type.
+fn modified(
+    graph: Option<&Subgraph>,
+    x: &DeviceTensor,
+    args: &DeviceArgs,
+    dx: &DeviceContext<'_>,
+) -> Result<DeviceTensor, Stop> {
+    let Some(graph) = graph else { return Ok(x.clone()) };
+    let mut inputs = vec![x.clone().into()];
+    for &index in &graph.captures {
+        inputs.push(args.get(index)?.clone());
+    }
+    let result = graph.graph.run_on_device(inputs, dx)?.into_iter().next();
+    let result = result.ok_or_else(|| Error::runtime_error("a subgraph has no output"))?;
+    check_kept((x.dims(), x.ty()), (result.dims(), result.ty()))?;
+    DeviceArgs::new(vec![Some(result)]).tensor(0, dx)
 }
 
 pub(in crate::ops) fn rotary(attributes: RotarySizes) -> Result<DeviceForm, Stop> {

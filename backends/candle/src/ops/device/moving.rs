@@ -96,7 +96,7 @@ fn zero(ty: ElementType, dx: &DeviceContext<'_>) -> Result<DeviceTensor, Error> 
 }
 
 /// The inputs after the first one on the host.
-fn parameters(args: &mut DeviceArgs, dx: &DeviceContext<'_>) -> Result<Vec<Option<Value>>, Error> {
+pub(super) fn parameters(args: &mut DeviceArgs, dx: &DeviceContext<'_>) -> Result<Vec<Option<Value>>, Error> {
     let mut inputs = vec![None];
     for index in 1..args.len() {
         inputs.push(if args.option(index).is_some() { Some(args.host(index, dx)?) } else { None });

@@ -1,6 +1,6 @@
 //! Device forms of matrix products and convolutions.
 
-use crate::device::args::{DeviceForm, Stop};
+use crate::device::args::{DeviceArgs, DeviceForm, Stop};
 use crate::device::context::DeviceContext;
 use crate::device::tensor::DeviceTensor;
 use crate::ops::device::{host_only, one, require_one_type};
@@ -124,18 +124,22 @@ pub(in crate::ops) fn conv(node: &Node<'_>) -> Result<DeviceForm, Stop> {
         if output.contains(&0) || x.is_empty() {
             return host_only();
         }
-        let mut result = convolved(&x, &filters, &slides, &output, groups, dx)?;
-        if let Some(bias) = args.optional_float(2, dx)? {
-            if bias.len() != output[1] {
-                let why = format!("the bias has {} elements, and there are {} filters", bias.len(), output[1]);
-                return Err(Error::invalid_argument(why).into());
-            }
-            let mut dims = vec![1; output.len()];
-            dims[1] = output[1];
-            result = dx.add(&result, &dx.reshape(&bias, &dims)?)?;
-        }
-        one(&result, ty, dx)
+        let result = convolved(&x, &filters, &slides, &output, groups, dx)?;
+        one(&with_bias(result, args, dx)?, ty, dx)
     }))
+}
+
+/// The result of a convolution with the bias, which is input 2, added to its channels.
+fn with_bias(result: DeviceTensor, args: &mut DeviceArgs, dx: &DeviceContext<'_>) -> Result<DeviceTensor, Stop> {
+    let Some(bias) = args.optional_float(2, dx)? else { return Ok(result) };
+    let filters = result.dims()[1];
+    if bias.len() != filters {
+        let why = format!("the bias has {} elements, and there are {filters} filters", bias.len());
+        return Err(Error::invalid_argument(why).into());
+    }
+    let mut dims = vec![1; result.rank()];
+    dims[1] = filters;
+    Ok(dx.add(&result, &dx.reshape(&bias, &dims)?)?)
 }
 
 /// A convolution without bias. One by candle's own where its dimensions have one stride and one dilation; any other is
@@ -234,17 +238,8 @@ pub(in crate::ops) fn conv_transpose(groups: usize, slides: TransposedSlides) ->
         for at in 2..reversed.rank() {
             reversed = dx.reversed(&reversed, at)?;
         }
-        let mut result = convolved(&spread, &reversed, &slides, &output, groups, dx)?;
-        if let Some(bias) = args.optional_float(2, dx)? {
-            if bias.len() != output[1] {
-                let why = format!("the bias has {} elements, and there are {} filters", bias.len(), output[1]);
-                return Err(Error::invalid_argument(why).into());
-            }
-            let mut dims = vec![1; output.len()];
-            dims[1] = output[1];
-            result = dx.add(&result, &dx.reshape(&bias, &dims)?)?;
-        }
-        one(&result, ty, dx)
+        let result = convolved(&spread, &reversed, &slides, &output, groups, dx)?;
+        one(&with_bias(result, args, dx)?, ty, dx)
     }))
 }
 

@@ -112,7 +112,7 @@ impl Direction {
 }
 
 /// Bytes that the management of a kept tensor and of a view of it takes.
-const KEPT_BYTES: usize = 1 << 10;
+pub(super) const KEPT_BYTES: usize = 1 << 10;
 
 /// The sizes of a recurrence, checked against each other.
 #[derive(Clone, Copy)]

@@ -6,9 +6,9 @@ use crate::device::math::{Compare, Extreme, Unary};
 use crate::device::tensor::DeviceTensor;
 use crate::ops::device::product::padded;
 use crate::ops::device::{host_only, one, own_type, unary};
-use crate::ops::integers::ListParameter;
 use crate::ops::node::{Args, Node};
-use crate::tensor::dims::{axes, axis};
+use crate::ops::reduced::Reduced;
+use crate::tensor::dims::axis;
 use crate::tensor::element::ElementType;
 use graphpool::backend::Error;
 
@@ -92,27 +92,12 @@ pub(in crate::ops) fn log_sum_exp(
 
 /// A Reduce operator. Its axes are an input from `axes_input_since` on.
 pub(in crate::ops) fn reduce(node: &Node<'_>, axes_input_since: i64, reduce: Reduce) -> Result<DeviceForm, Stop> {
-    let axes_list = ListParameter::new(node, "axes", axes_input_since, 1)?;
-    let keep = node.flag("keepdims", true)?;
-    let no_axes_is_identity = node.opset >= axes_input_since && node.flag("noop_with_empty_axes", false)?;
+    let reduced_axes = Reduced::new(node, axes_input_since)?;
     Ok(Box::new(move |args, dx| {
         let (ty, x) = (own_type(args, 0)?, args.float(0, dx)?);
         let given = if args.option(1).is_some() { Some(args.host(1, dx)?) } else { None };
-        let list = axes_list.get(&Args::new(vec![None, given]))?.unwrap_or_default();
-        let reduced = match (list.is_empty(), no_axes_is_identity) {
-            (true, true) => Vec::new(),
-            (true, false) => (0..x.rank()).collect(),
-            (false, _) => axes(&list, x.rank())?,
-        };
-        let result = reduce(&x, &reduced, dx)?;
-        let dims: Vec<usize> = x
-            .dims()
-            .iter()
-            .enumerate()
-            .filter(|(position, _)| keep || !reduced.contains(position))
-            .map(|(position, &dim)| if reduced.contains(&position) { 1 } else { dim })
-            .collect();
-        one(&dx.reshape(&result, &dims)?, ty, dx)
+        let (reduced, dims) = reduced_axes.of(x.dims(), &Args::new(vec![None, given]))?;
+        one(&dx.reshape(&reduce(&x, &reduced, dx)?, &dims)?, ty, dx)
     }))
 }
 
@@ -159,7 +144,7 @@ pub(in crate::ops) fn log_softmax_of(
 }
 
 /// Whether each element is the largest or the smallest of its axis; if a NaN is among them, whether it is NaN.
-fn best(f: Extreme, x: &DeviceTensor, axis: usize, dx: &DeviceContext<'_>) -> Result<DeviceTensor, Error> {
+pub(super) fn best(f: Extreme, x: &DeviceTensor, axis: usize, dx: &DeviceContext<'_>) -> Result<DeviceTensor, Error> {
     let wrong = dx.compare(Compare::NotEqual, x, x)?;
     let top = dx.extreme_of(f, x, &[axis])?;
     let best = dx.compare(Compare::Equal, x, &dx.broadcast(&top, x.dims())?)?;
