@@ -138,11 +138,12 @@ pub fn flexible(random: &mut Random) -> Case {
             attributes.push(subgraph(name, graph));
         }
     }
-    let keys = if random.once_in(20) { keys + 1 } else { keys };
+    let value_size = 1 + random.below(3);
+    let key_size = if random.once_in(20) { size + 1 } else { size };
     let inputs = vec![
         Some(random.tensor(ty, &[batch, key_heads * group, queries, size])),
-        Some(random.tensor(ty, &[batch, key_heads, keys, if random.once_in(20) { size + 1 } else { size }])),
-        Some(finite(ty, &[batch, key_heads, keys, 1 + random.below(3)], random)),
+        Some(random.tensor(ty, &[batch, key_heads, keys, key_size])),
+        Some(finite(ty, &[batch, key_heads, keys, value_size], random)),
     ];
     let mut case = Case::one("FlexAttention", 17, attributes, inputs, 1);
     let factor_type = ElementType::from_onnx(inner as i32).unwrap_or(ty);

@@ -334,7 +334,7 @@ impl Case {
         self
     }
 
-    /// Whether the first output has a result, and a step ran on the device or on lists for it.
+    /// Whether the first output has a result for which steps ran on the device or on lists, and none on the host.
     pub fn runs_on_device(&self) -> bool {
         let control = ComputeControl::default();
         let (result, ty) = self.on_host(0, &control);
@@ -343,7 +343,7 @@ impl Case {
         graph.is_ok_and(|graph| {
             let ran = graph.run(values.collect(), &control).is_ok();
             let report = graph.device_report().unwrap();
-            result.is_ok() && ran && report.ran_on_device + report.ran_on_lists > 0
+            result.is_ok() && ran && report.ran_on_host == 0 && report.ran_on_device + report.ran_on_lists > 0
         })
     }
 

@@ -106,7 +106,10 @@ fn skip(centered: bool, random: &mut Random) -> (Attributes, Inputs) {
     let dims = [1 + random.below(2), 1 + random.below(3), 1 + random.below(5)];
     let skip = if random.once_in(3) { random.narrower(&dims[1..]) } else { dims.to_vec() };
     let attributes = vec![float("epsilon", random.pick(&[1e-5, 0.5]))];
-    let row = |random: &mut Random| Some(random.tensor(ty, &[dims[2] + usize::from(random.once_in(30))]));
+    let row = |random: &mut Random| {
+        let width = dims[2] + usize::from(random.once_in(30));
+        Some(random.tensor(ty, &[width]))
+    };
     let mut inputs = vec![Some(random.tensor(ty, &dims)), Some(random.tensor(ty, &skip)), row(random)];
     for _ in 0..1 + usize::from(centered) {
         let given = random.once_in(2);

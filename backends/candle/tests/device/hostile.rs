@@ -59,9 +59,16 @@ fn results_above_the_limit_are_refused() {
     both_fail(&one("Add", vec![], vec![row.clone(), column.clone()]), ErrorKind::TooLarge, &control);
     both_fail(&one("MatMul", vec![], vec![column.clone(), row.clone()]), ErrorKind::TooLarge, &control);
     let scales = floats(&[2], &[1024.0, 1024.0]);
-    let case = Case::one("Resize", 17, vec![], vec![Some(x()), None, Some(scales)], 1);
+    let case = Case::one("Resize", 17, vec![], vec![Some(x()), None, Some(scales.clone())], 1);
+    both_fail(&case, ErrorKind::TooLarge, &control);
+    let case = Case::one("Resize", 17, vec![string("mode", "linear")], vec![Some(x()), None, Some(scales)], 1);
     both_fail(&case, ErrorKind::TooLarge, &control);
     let image = floats(&[1, 1, 1, 1], &[1.0]);
+    let grid = floats(&[1, 100, 100, 2], &[0.25; 20_000]);
+    let wide = floats(&[1, 64, 1, 1], &[1.0; 64]);
+    both_fail(&one("GridSample", vec![], vec![wide, grid]), ErrorKind::TooLarge, &control);
+    both_fail(&one("Pow", vec![], vec![row.clone(), column.clone()]), ErrorKind::TooLarge, &control);
+    both_fail(&one("Mod", vec![int("fmod", 1)], vec![row.clone(), column.clone()]), ErrorKind::TooLarge, &control);
     let pads = vec![ints("pads", &[1 << 12; 4])];
     both_fail(&one("Conv", pads, vec![image.clone(), image.clone()]), ErrorKind::TooLarge, &control);
     let pads = vec![ints("pads", &[1 << 12; 4]), ints("kernel_shape", &[1 << 12, 1 << 12])];
@@ -125,6 +132,21 @@ fn a_long_recurrence_ends_soon_after_its_deadline() {
     let error = graph.run(inputs, &control).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_long_linear_attention_ends_soon_after_its_deadline_and_counts_its_positions() {
+    let len = 100_000;
+    let row = || Some(floats(&[1, len, 1], &vec![0.5; len]));
+    let attributes = vec![int("q_num_heads", 1), int("kv_num_heads", 1), string("update_rule", "linear")];
+    let case = Case::one("LinearAttention", 27, attributes, vec![row(), row(), row()], 1);
+    let control = ComputeControl::default().with_memory_limit(8 << 20);
+    let error = case.run(&device(), 0, ElementType::F32, &control).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    let graph = case.load(&device(), 0, ElementType::F32).unwrap();
+    let control = ComputeControl::default().with_deadline(Instant::now() + Duration::from_millis(200));
+    let inputs = case.values.iter().map(|(_, value, _)| value.clone()).collect();
+    assert_eq!(graph.run(inputs, &control).unwrap_err().kind(), ErrorKind::Timeout);
 }
 
 #[test]
@@ -337,6 +359,9 @@ fn huge_dimensions_without_elements_agree() {
                     agree(&one(op, vec![ints("axes", &[axis])], vec![x()]));
                 }
                 agree(&one("Gather", vec![int("axis", axis)], vec![x(), longs(&[2], &[0, -1])]));
+                for k in [0, 1] {
+                    agree(&Case::one("TopK", 17, vec![int("axis", axis)], vec![Some(x()), Some(longs(&[1], &[k]))], 2));
+                }
                 agree(&one("CumSum", vec![int("reverse", 1)], vec![x(), longs(&[], &[axis])]));
                 agree(&Case::one("Split", 17, vec![int("axis", axis)], vec![Some(x())], 2));
                 agree(&one("Concat", vec![int("axis", axis)], vec![x(), x()]));
@@ -347,8 +372,12 @@ fn huge_dimensions_without_elements_agree() {
             for op in ["Relu", "Exp", "Transpose", "Shape", "Size", "Trilu", "Sum", "Round", "Abs"] {
                 agree(&one(op, vec![], vec![x()]));
             }
-            for op in ["Add", "Max", "Equal", "MatMul", "PRelu"] {
+            for op in ["Add", "Max", "Equal", "MatMul", "PRelu", "Pow", "Mod", "GridSample"] {
                 agree(&one(op, vec![], vec![x(), x()]));
+            }
+            for mode in ["linear", "cubic"] {
+                let scales = Some(floats(&[dims.len()], &vec![0.5; dims.len()]));
+                agree(&Case::one("Resize", 17, vec![string("mode", mode)], vec![Some(x()), None, scales], 1));
             }
             for op in ["MaxPool", "AveragePool", "LpPool"] {
                 agree(&one(op, vec![ints("kernel_shape", &[1])], vec![x()]));

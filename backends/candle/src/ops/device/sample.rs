@@ -132,7 +132,12 @@ fn taps_of(sampler: Sampler, number: &DeviceTensor, size: usize, dx: &DeviceCont
         let inside = dx.select(&above, &below, &above)?;
         Ok(match sampler.padding {
             Padding::Zeros => Tap { place: at, weight, counts: dx.select(&inside, &not_zero, &inside)? },
-            Padding::Border => Tap { place: clamped(&at, size, dx)?, weight, counts: not_zero },
+            Padding::Border => {
+                // A NaN becomes 0. Its sum with the other places would be a NaN.
+                let number = dx.compare(Compare::Equal, &at, &at)?;
+                let place = dx.select(&number, &at, &dx.number(0.0, ElementType::F64)?)?;
+                Tap { place: clamped(&place, size, dx)?, weight, counts: not_zero }
+            }
             Padding::Reflection => {
                 let back = clamped(&reflected(sampler, &at, size, dx)?, size, dx)?;
                 // The host cuts off the fraction.
