@@ -69,7 +69,9 @@ fn remainders_of_special_numbers_agree() {
     let (nan, inf) = (f64::NAN, f64::INFINITY);
     let small = [0.0, -0.0, 1.0, -1.0, 0.75, -0.75, 7.5, -7.5, 3.0, -3.0, 0.1, -0.1, 1e6, -1e6, inf, -inf, nan];
     let wide = [0.0, 1e-40, -1e30, 3.0, inf, nan];
-    for numbers in [small.as_slice(), wide.as_slice()] {
+    // Quotients with more digits than one division has.
+    let long = [1_234_567.0, 0.001, -3e7, 0.1, -7e-4];
+    for numbers in [small.as_slice(), wide.as_slice(), long.as_slice()] {
         let (a, b) = pairs(numbers);
         for ty in [ElementType::F32, ElementType::F16, ElementType::Bf16, ElementType::F64] {
             let values = || [&a, &b].map(|numbers| tensor(ty, &[a.len()], numbers));
@@ -175,4 +177,12 @@ fn a_scale_of_zero_or_a_mask_of_all_keys_agrees() {
         let inputs = vec![Some(q.clone()), Some(q.clone()), Some(q.clone()), None, Some(mask)];
         Case::one("MultiHeadAttention", 17, attributes, inputs, 1).in_domain("com.microsoft").agree();
     }
+}
+
+#[test]
+fn a_bias_is_scaled_in_the_type_of_the_product() {
+    let (a, b) = (tensor(ElementType::F64, &[1, 1], &[1.0]), tensor(ElementType::F64, &[1, 1], &[1.0]));
+    let bias = floats(&[], &[1.0 / 3.0]);
+    let attributes = vec![float("beta", 0.1)];
+    Case::one("Gemm", 13, attributes, vec![Some(a), Some(b), Some(bias)], 1).agree();
 }

@@ -50,8 +50,9 @@ pub(in crate::ops) fn gemm(node: &Node<'_>) -> Result<DeviceForm, Stop> {
             result = dx.affine(&result, alpha, 0.0)?;
         }
         if let Some(bias) = args.optional_float(2, dx)? {
-            let bias = if beta == 1.0 { bias } else { dx.affine(&bias, beta, 0.0)? };
+            // Scaled in the type of the result, which may be wider.
             let bias = dx.cast(&bias, result.ty())?;
+            let bias = if beta == 1.0 { bias } else { dx.affine(&bias, beta, 0.0)? };
             result = dx.add(&result, &dx.broadcast(&bias, result.dims())?)?;
         }
         one(&result, ty, dx)
