@@ -20,7 +20,8 @@ impl DeviceContext<'_> {
         let (first, last) = (self.number(0.0, positions.ty)?, self.number((rows - 1) as f64, positions.ty)?);
         let positions = self.select(&self.compare(Compare::Greater, positions, &first)?, positions, &first)?;
         let positions = self.select(&self.compare(Compare::Less, &positions, &last)?, &positions, &last)?;
-        let (x, list) = (self.contiguous(x)?, self.cast(&self.contiguous(&positions)?, ElementType::U32)?);
-        self.make(&[count, width], x.ty, || x.tensor.index_select(&list.tensor, 0))
+        let x = self.contiguous(x)?;
+        let indexes = self.cast(&self.contiguous(&positions)?, ElementType::U32)?;
+        self.make(&[count, width], x.ty, || x.tensor.index_select(&indexes.tensor, 0))
     }
 }

@@ -21,9 +21,9 @@ fn built<T, E: From<Error>>(
     let proto = NodeProto { input, output: vec!["y".to_owned()], attribute, ..NodeProto::default() };
     let shared = Shared::new(usize::MAX);
     let node = Node::new(&proto, opset, vec![None; 4], Vec::new(), &shared);
-    let built = build(operator, &node)?;
+    let result = build(operator, &node)?;
     node.all_read()?;
-    Ok(built)
+    Ok(result)
 }
 
 /// Builds an operator of ai.onnx with these attributes.

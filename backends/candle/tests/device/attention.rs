@@ -111,7 +111,7 @@ pub fn gated(random: &mut Random) -> (Attributes, Inputs) {
     (attributes, vec![Some(random.tensor(ty, &dims)), Some(random.tensor(ty, &other))])
 }
 
-/// A FlexAttention, with subgraphs that modify scores and weights.
+/// A `FlexAttention`, with subgraphs that modify scores and weights.
 pub fn flexible(random: &mut Random) -> Case {
     let ty = random.float_type();
     let (batch, key_heads, group) = (1 + random.below(2), 1 + random.below(2), 1 + random.below(2));
@@ -151,7 +151,7 @@ pub fn flexible(random: &mut Random) -> Case {
     case
 }
 
-/// A LinearAttention; small numbers, as the state grows with each position.
+/// A `LinearAttention`; small numbers, as the state grows with each position.
 pub fn linear(random: &mut Random) -> (Attributes, Inputs) {
     let ty = if random.once_in(12) { random.any_type() } else { random.float_type() };
     let (batch, key_heads, group) = (1 + random.below(2), 1 + random.below(2), 1 + random.below(2));

@@ -111,7 +111,7 @@ fn skip(centered: bool, random: &mut Random) -> (Attributes, Inputs) {
         Some(random.tensor(ty, &[width]))
     };
     let mut inputs = vec![Some(random.tensor(ty, &dims)), Some(random.tensor(ty, &skip)), row(random)];
-    for _ in 0..1 + usize::from(centered) {
+    for _ in 0..=usize::from(centered) {
         let given = random.once_in(2);
         inputs.push(row(random).filter(|_| given));
     }

@@ -64,7 +64,7 @@ fn results_above_the_limit_are_refused() {
     let case = Case::one("Resize", 17, vec![string("mode", "linear")], vec![Some(x()), None, Some(scales)], 1);
     both_fail(&case, ErrorKind::TooLarge, &control);
     let image = floats(&[1, 1, 1, 1], &[1.0]);
-    let grid = floats(&[1, 100, 100, 2], &[0.25; 20_000]);
+    let grid = floats(&[1, 100, 100, 2], &vec![0.25; 20_000]);
     let wide = floats(&[1, 64, 1, 1], &[1.0; 64]);
     both_fail(&one("GridSample", vec![], vec![wide, grid]), ErrorKind::TooLarge, &control);
     both_fail(&one("Pow", vec![], vec![row.clone(), column.clone()]), ErrorKind::TooLarge, &control);

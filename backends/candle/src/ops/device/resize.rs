@@ -53,7 +53,7 @@ fn resampled(
     for tap in 0..taps {
         let weight = |index: usize| list(index).get(tap).map_or(0.0, |&(_, weight)| weight);
         let taken = dx.take_each(x, axis, count, |index| list(index).get(tap).map_or(0, |&(at, _)| at))?;
-        let weights = placed(dx.cx.output::<f64>(&line)?.collect((0..count).map(weight))?, dx)?;
+        let weights = placed(&dx.cx.output::<f64>(&line)?.collect((0..count).map(weight))?, dx)?;
         let part = dx.mul(&taken, &dx.cast(&weights, x.ty())?)?;
         // What is infinite is not multiplied by the 0 of an index with fewer sources.
         let part = if (0..count).all(|index| list(index).len() > tap) {
@@ -89,10 +89,10 @@ fn flags(dims: &[usize], flag: impl Fn(usize) -> bool, dx: &DeviceContext<'_>) -
         }
         Ok(())
     })?;
-    placed(flags, dx)
+    placed(&flags, dx)
 }
 
 /// A value of the host's on the device.
-fn placed(value: Value, dx: &DeviceContext<'_>) -> Result<DeviceTensor, Stop> {
-    dx.upload(&value)?.ok_or(Stop::HostOnly)
+fn placed(value: &Value, dx: &DeviceContext<'_>) -> Result<DeviceTensor, Stop> {
+    dx.upload(value)?.ok_or(Stop::HostOnly)
 }

@@ -45,18 +45,18 @@ pub(in crate::ops) fn grid(sampler: Sampler) -> Result<DeviceForm, Stop> {
         // As a matrix with a row for each element of the planes.
         let mut order: Vec<usize> = (0..x.rank()).filter(|&axis| axis != 1).collect();
         order.push(1);
-        let rows = dx.reshape(&dx.permute(&x, &order)?, &[batch * plane, channels])?;
+        let elements = dx.reshape(&dx.permute(&x, &order)?, &[batch * plane, channels])?;
         let first = dx.affine(&dx.places(2, 0, batch, ElementType::F64)?, plane as f64, 0.0)?;
         let first = dx.reshape(&dx.broadcast(&first, &[batch, points])?, &[count])?;
         let steps = strides(&spatial);
         let zero = dx.number(0.0, x.ty())?;
         let mut sum = None;
         for choice in 0..taps.iter().map(Vec::len).product::<usize>() {
-            let (mut place, mut weight, mut counts, mut left) = (first.clone(), None, None, choice);
+            let (mut row, mut weight, mut counts, mut left) = (first.clone(), None, None, choice);
             for (taps, &step) in taps.iter().zip(&steps) {
                 let tap = &taps[left % taps.len()];
                 left /= taps.len();
-                place = dx.add(&place, &dx.affine(&tap.place, step as f64, 0.0)?)?;
+                row = dx.add(&row, &dx.affine(&tap.place, step as f64, 0.0)?)?;
                 weight = Some(match weight {
                     None => tap.weight.clone(),
                     Some(weight) => dx.mul(&weight, &tap.weight)?,
@@ -68,7 +68,7 @@ pub(in crate::ops) fn grid(sampler: Sampler) -> Result<DeviceForm, Stop> {
             }
             let (Some(weight), Some(counts)) = (weight, counts) else { return host_only() };
             let column = |x: &DeviceTensor| dx.reshape(x, &[count, 1]);
-            let part = dx.mul(&dx.rows_at(&rows, &place)?, &column(&dx.cast(&weight, x.ty())?)?)?;
+            let part = dx.mul(&dx.rows_at(&elements, &row)?, &column(&dx.cast(&weight, x.ty())?)?)?;
             let part = dx.select(&column(&counts)?, &part, &zero)?;
             sum = Some(match sum {
                 None => part,
