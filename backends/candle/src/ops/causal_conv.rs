@@ -7,22 +7,55 @@ use crate::ops::cast::convert;
 use crate::ops::heads::for_each;
 use crate::ops::layout::join;
 use crate::ops::node::{Args, Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
 use crate::tensor::dims::Dims;
 use crate::tensor::element::{ElementType, with_elements};
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(27, "CausalConvWithState", (2, 4), convolution).heavy()];
+pub(super) const OPERATORS: &[Operator] = &[since(27, "CausalConvWithState", (2, 4), convolution)
+    .heavy()
+    .device(form!(|node| { sequence::causal_convolution(activation(node)?, sizes) }))];
 
 fn convolution(node: &Node<'_>) -> Result<OpFn, Error> {
-    let silu = match node.string("activation", "none")? {
-        "none" => false,
-        "silu" | "swish" => true,
-        _ => return Err(Error::invalid_encoding("attribute activation is not one of none, silu and swish")),
-    };
-    node.limit_outputs(2)?;
+    let silu = activation(node)?;
     Ok(Box::new(move |args, cx| run(args, silu, cx)))
+}
+
+/// Whether the result goes through silu.
+fn activation(node: &Node<'_>) -> Result<bool, Error> {
+    node.limit_outputs(2)?;
+    match node.string("activation", "none")? {
+        "none" => Ok(false),
+        "silu" | "swish" => Ok(true),
+        _ => Err(Error::invalid_encoding("attribute activation is not one of none, silu and swish")),
+    }
+}
+
+/// Batch, channels, length and taps of an input and weights of these dimensions; a bias and a past state must fit them.
+fn sizes([value, weights]: [&[usize]; 2], [bias, past]: [Option<&[usize]>; 2]) -> Result<[usize; 4], Error> {
+    let wrong = || {
+        let (value, weights) = (Dims(value), Dims(weights));
+        Error::invalid_argument(format!("the weights {weights} do not fit the input {value}"))
+    };
+    let (&[batch, channels, len], &[filters, 1, taps]) = (value, weights) else { return Err(wrong()) };
+    if filters != channels || taps == 0 {
+        return Err(wrong());
+    }
+    let state = [batch, channels, taps - 1];
+    if let Some(past) = past.filter(|&past| past != state) {
+        return Err(Error::invalid_argument(format!(
+            "the past state has dimensions {}, not {}",
+            Dims(past),
+            Dims(&state)
+        )));
+    }
+    if bias.is_some_and(|bias| bias != [channels]) {
+        return Err(Error::invalid_argument(format!(
+            "the bias must have one element for each of the {channels} channels"
+        )));
+    }
+    Ok([batch, channels, len, taps])
 }
 
 fn run(mut args: Args, silu: bool, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
@@ -32,36 +65,12 @@ fn run(mut args: Args, silu: bool, cx: &ExecContext<'_>) -> Result<Vec<Value>, E
         return Err(no_type(&value));
     }
     let (bias, past) = (args.take(2).ok(), args.take(3).ok());
-    let wrong = || {
-        Error::invalid_argument(format!(
-            "the weights {1} do not fit the input {0}",
-            Dims(value.dims()),
-            Dims(weights.dims())
-        ))
-    };
-    let (&[batch, channels, len], &[filters, 1, taps]) = (value.dims(), weights.dims()) else {
-        return Err(wrong());
-    };
-    if filters != channels || taps == 0 {
-        return Err(wrong());
-    }
-    let state_dims = [batch, channels, taps - 1];
+    let optional = [&bias, &past].map(|value| value.as_ref().map(Value::dims));
+    let [batch, channels, len, taps] = sizes([value.dims(), weights.dims()], optional)?;
     let past = match past {
-        Some(past) if past.dims() == state_dims => past,
-        Some(past) => {
-            return Err(Error::invalid_argument(format!(
-                "the past state has dimensions {}, not {}",
-                Dims(past.dims()),
-                Dims(&state_dims)
-            )));
-        }
-        None => convert(cx.output::<f32>(&state_dims)?.write(0.0, |_| Ok(()))?, ty, cx)?,
+        Some(past) => past,
+        None => convert(cx.output::<f32>(&[batch, channels, taps - 1])?.write(0.0, |_| Ok(()))?, ty, cx)?,
     };
-    if bias.as_ref().is_some_and(|bias| bias.dims() != [channels]) {
-        return Err(Error::invalid_argument(format!(
-            "the bias must have one element for each of the {channels} channels"
-        )));
-    }
     let padded = join(&[&past, &value], 2, cx)?;
     let single = |value: Value| convert(value, ElementType::F32, cx);
     let (source, weights) = (single(padded.clone())?, single(weights)?);

@@ -15,10 +15,11 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(11, "CumSum", (2, 2), |node| {
         cumulative(node, |value, scan, cx| with_numbers!(value, T => scan.run(value, T::default(), T::plus, cx)))
     })
-    .device(form!(reduce::cumulative_sum)),
+    .device(form!(|node| reduce::cumulative(node, Binary::Add, 0.0))),
     since(26, "CumProd", (2, 2), |node| {
         cumulative(node, |value, scan, cx| with_numbers!(value, T => scan.run(value, T::from_f64(1.0), T::times, cx)))
-    }),
+    })
+    .device(form!(|node| reduce::cumulative(node, Binary::Mul, 1.0))),
 ];
 
 /// A scan along one axis.

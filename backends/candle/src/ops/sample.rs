@@ -6,15 +6,15 @@ use crate::ops::constant::dims as sizes;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::{Real, promote, promote_to, with_reals};
-use crate::ops::sampler::{Sampler, sampled_dims};
-use crate::tensor::dims::{Dims, count, product, strides};
+use crate::ops::sampler::{Sampler, affine_dims, grid_number, sampled_dims};
+use crate::tensor::dims::{product, strides};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
     since(16, "GridSample", (2, 2), grid_sample).heavy().device(form!(|node| sample::grid(Sampler::new(node)?))),
-    since(20, "AffineGrid", (2, 2), affine_grid),
+    since(20, "AffineGrid", (2, 2), affine_grid).device(form!(sample::affine)),
 ];
 
 fn grid_sample(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -73,15 +73,7 @@ fn affine_grid(node: &Node<'_>) -> Result<OpFn, Error> {
     let align_corners = node.flag("align_corners", false)?;
     Ok(Box::new(move |mut args, cx| {
         let ((theta, ty), size) = (promote(args.take(0)?, cx)?, sizes(args.get(1)?)?);
-        let wrong =
-            || Error::invalid_argument(format!("theta {} does not fit the size {}", Dims(theta.dims()), Dims(&size)));
-        let [n, _, spatial @ ..] = size.as_slice() else { return Err(wrong()) };
-        let rank = spatial.len();
-        if theta.dims() != [*n, rank, rank + 1] || !(2..=3).contains(&rank) {
-            return Err(wrong());
-        }
-        let dims = [&[*n], spatial, &[rank]].concat();
-        count(&dims)?;
+        let dims = affine_dims(theta.dims(), &size)?;
         let result = with_reals!(theta, T => transformed::<T>(&theta, &dims, align_corners, cx))?;
         Ok(vec![convert(result, ty, cx)?])
     }))
@@ -98,16 +90,7 @@ fn transformed<T: Real>(
     let (rank, points) = (*rank, product(spatial));
     let mut checkpoint = Checkpoint::default();
     let (matrices, steps) = (theta.elements::<T>()?, strides(spatial));
-    let number = |index: usize, size: usize| {
-        let (doubled, size) = (2.0 * index as f64, size as f64);
-        T::from_f64(if !align_corners {
-            (doubled + 1.0) / size - 1.0
-        } else if size > 1.0 {
-            doubled / (size - 1.0) - 1.0
-        } else {
-            -1.0
-        })
-    };
+    let number = |index: usize, size: usize| T::from_f64(grid_number(index, size, align_corners));
     cx.output::<T>(dims)?.append(|out| {
         for matrix in matrices.chunks_exact(rank * (rank + 1)) {
             for point in 0..points {

@@ -118,3 +118,28 @@ pub(super) fn sampled_dims(value: &[usize], grid: &[usize]) -> Result<Vec<usize>
     count(&dims)?;
     Ok(dims)
 }
+
+/// The dimensions of the grid of affine transformations of these dimensions, for an input of dimensions `size`.
+pub(super) fn affine_dims(theta: &[usize], size: &[usize]) -> Result<Vec<usize>, Error> {
+    let wrong = || Error::invalid_argument(format!("theta {} does not fit the size {}", Dims(theta), Dims(size)));
+    let [n, _, spatial @ ..] = size else { return Err(wrong()) };
+    let rank = spatial.len();
+    if theta != [*n, rank, rank + 1] || !(2..=3).contains(&rank) {
+        return Err(wrong());
+    }
+    let dims = [&[*n], spatial, &[rank]].concat();
+    count(&dims)?;
+    Ok(dims)
+}
+
+/// The normalized coordinate of an index, from -1 to 1.
+pub(super) fn grid_number(index: usize, size: usize, align_corners: bool) -> f64 {
+    let (doubled, length) = (2.0 * index as f64, size as f64);
+    if !align_corners {
+        (doubled + 1.0) / length - 1.0
+    } else if size > 1 {
+        doubled / (length - 1.0) - 1.0
+    } else {
+        -1.0
+    }
+}

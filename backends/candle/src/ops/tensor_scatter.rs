@@ -3,39 +3,51 @@
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::heads::overwrite;
 use crate::ops::node::{Node, OpFn};
-use crate::ops::operator::{Operator, since};
+use crate::ops::operator::{Operator, form, since};
+use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, axis, product};
 use crate::tensor::element::{Element, with_elements};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-pub(super) const OPERATORS: &[Operator] = &[since(24, "TensorScatter", (2, 3), scatter)];
+pub(super) const OPERATORS: &[Operator] = &[since(24, "TensorScatter", (2, 3), scatter).device(form!(on_device))];
 
-fn scatter(node: &Node<'_>) -> Result<OpFn, Error> {
-    let signed_axis = node.int("axis")?.unwrap_or(-2);
-    let circular = match node.string("mode", "linear")? {
-        "linear" => false,
-        "circular" => true,
-        _ => return Err(Error::invalid_encoding("attribute mode is neither linear nor circular")),
-    };
-    Ok(Box::new(move |mut args, cx| {
-        let cache = args.take(0)?;
-        let update = args.get(1)?;
-        let axis = axis(signed_axis, cache.rank())?;
+/// The attributes of TensorScatter.
+struct TensorScatter {
+    axis: i64,
+    circular: bool,
+}
+
+impl TensorScatter {
+    fn new(node: &Node<'_>) -> Result<Self, Error> {
+        let axis = node.int("axis")?.unwrap_or(-2);
+        let circular = match node.string("mode", "linear")? {
+            "linear" => false,
+            "circular" => true,
+            _ => return Err(Error::invalid_encoding("attribute mode is neither linear nor circular")),
+        };
+        Ok(Self { axis, circular })
+    }
+
+    /// The axis, and the first position of each sequence's update, for a cache and an update of these dimensions. No
+    /// positions are given if each is 0.
+    fn starts(
+        &self,
+        cache: &[usize],
+        update: &[usize],
+        indices: Option<&Value>,
+        cx: &ExecContext<'_>,
+    ) -> Result<(usize, Vec<usize>, Charge), Error> {
+        let axis = axis(self.axis, cache.len())?;
         let same =
             |(position, (old, new)): (usize, (&usize, &usize))| if position == axis { new <= old } else { new == old };
-        let fits = cache.rank() == update.rank() && cache.dims().iter().zip(update.dims()).enumerate().all(same);
+        let fits = cache.len() == update.len() && cache.iter().zip(update).enumerate().all(same);
         if axis == 0 || !fits {
-            let why = format!(
-                "the update {} does not fit the cache {1} along axis {axis}",
-                Dims(update.dims()),
-                Dims(cache.dims())
-            );
+            let why = format!("the update {} does not fit the cache {} along axis {axis}", Dims(update), Dims(cache));
             return Err(Error::invalid_argument(why));
         }
-        let (batch, len, capacity) = (cache.dims()[0], update.dims()[axis], cache.dims()[axis]);
-        let (mut starts, _charge) = cx.list::<usize>(batch)?;
-        let indices = args.option(2);
+        let (batch, len, capacity) = (cache[0], update[axis], cache[axis]);
+        let (mut starts, charge) = cx.list::<usize>(batch)?;
         if let Some(indices) = indices.filter(|indices| indices.dims() != [batch]) {
             return Err(Error::invalid_argument(format!(
                 "write_indices has dimensions {}, and the batch has {batch} sequences",
@@ -47,12 +59,30 @@ fn scatter(node: &Node<'_>) -> Result<OpFn, Error> {
                 Error::invalid_argument(format!("{len} rows at write index {index} do not fit a cache of {capacity}"))
             };
             let start = usize::try_from(index).map_err(|_| wrong())?;
-            let start = if circular { start.checked_rem(capacity).unwrap_or(0) } else { start };
-            if !circular && start.checked_add(len).is_none_or(|end| end > capacity) {
+            let start = if self.circular { start.checked_rem(capacity).unwrap_or(0) } else { start };
+            if !self.circular && start.checked_add(len).is_none_or(|end| end > capacity) {
                 return Err(wrong());
             }
             starts.push(start);
         }
+        Ok((axis, starts, charge))
+    }
+}
+
+#[cfg(feature = "candle")]
+fn on_device(node: &Node<'_>) -> Result<crate::device::args::DeviceForm, crate::device::args::Stop> {
+    let attributes = TensorScatter::new(node)?;
+    crate::ops::device::sequence::tensor_scatter(Box::new(move |cache, update, indices, cx| {
+        attributes.starts(cache, update, indices, cx)
+    }))
+}
+
+fn scatter(node: &Node<'_>) -> Result<OpFn, Error> {
+    let attributes = TensorScatter::new(node)?;
+    Ok(Box::new(move |mut args, cx| {
+        let cache = args.take(0)?;
+        let update = args.get(1)?;
+        let (axis, starts, _charge) = attributes.starts(cache.dims(), update.dims(), args.option(2), cx)?;
         let ty = cache.ty();
         if update.ty() != ty {
             return Err(Error::invalid_argument(format!("the update is {:?}, and the cache is {ty:?}", update.ty())));

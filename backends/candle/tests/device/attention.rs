@@ -198,6 +198,24 @@ pub fn linear(random: &mut Random) -> (Attributes, Inputs) {
     (attributes, inputs)
 }
 
+/// A causal convolution, with a past state in every second case.
+pub fn causal_convolution(random: &mut Random) -> (Attributes, Inputs) {
+    let ty = if random.once_in(12) { random.any_type() } else { random.float_type() };
+    let (batch, channels, len, taps) = (1 + random.below(2), 1 + random.below(3), random.dim(), 1 + random.below(4));
+    let mut attributes = Vec::new();
+    if random.given() {
+        attributes.push(string("activation", random.pick(&["none", "silu", "swish"])));
+    }
+    let filters = channels + usize::from(random.once_in(20));
+    let inputs = vec![
+        Some(random.tensor(ty, &[batch, channels, len])),
+        Some(random.tensor(ty, &[filters, 1, taps])),
+        random.once_in(2).then(|| random.tensor(ty, &[channels])),
+        random.once_in(2).then(|| random.tensor(ty, &[batch, channels, taps - 1])),
+    ];
+    (attributes, inputs)
+}
+
 /// An equation, and operands whose dimensions mostly fit it.
 pub fn einsum(random: &mut Random) -> (Attributes, Inputs) {
     let equation = random.pick(&[

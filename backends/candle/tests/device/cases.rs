@@ -142,6 +142,11 @@ pub fn case(operator: &Operator, opset: i64, random: &mut Random) -> Option<Case
         }
         "RotaryEmbedding" => attention::rotary(random),
         "SwiGLU" => attention::gated(random),
+        "CausalConvWithState" => {
+            count = 2;
+            attention::causal_convolution(random)
+        }
+        "AffineGrid" => windows::affine(random),
         "LinearAttention" => {
             count = 2;
             attention::linear(random)
@@ -165,7 +170,7 @@ pub fn case(operator: &Operator, opset: i64, random: &mut Random) -> Option<Case
             let (dims, ty) = (random.dims(0..6), random.any_type());
             (attributes, vec![Some(random.tensor(ty, &dims))])
         }
-        "CumSum" => {
+        "CumSum" | "CumProd" => {
             let (ty, dims) = (random.any_type(), random.dims(0..5));
             let at = random.axis(dims.len());
             let at = if random.once_in(2) { Value::scalar(at).unwrap() } else { list(&[at]).unwrap() };

@@ -129,6 +129,23 @@ pub fn case(name: &str, opset: i64, random: &mut Random) -> Option<(Attributes, 
             let batched = name == "GatherND" && opset >= 12 && random.once_in(4);
             (if batched { vec![int("batch_dims", 1)] } else { Vec::new() }, inputs)
         }
+        "TensorScatter" => {
+            let dims: Vec<usize> = [&[1 + random.below(3)], &random.dims(1..4)[..]].concat();
+            let at = 1 + random.below(dims.len() - 1);
+            let mut own = dims.clone();
+            own[at] = random.below(dims[at] + 1);
+            let far = i64::from(random.once_in(12));
+            let starts = (0..dims[0]).map(|_| random.below(dims[at] - own[at] + 1) as i64 + far).collect::<Vec<_>>();
+            let mut attributes = vec![int("axis", at as i64)];
+            let mut starts = Value::new(vec![dims[0]], starts).unwrap();
+            if random.once_in(2) {
+                attributes.push(string("mode", "circular"));
+                let list = (0..dims[0]).map(|_| random.below(9) as i64).collect();
+                starts = Value::new(vec![dims[0]], list).unwrap();
+            }
+            let update = Some(random.tensor(ty, &own));
+            (attributes, vec![Some(random.tensor(ty, &dims)), update, random.given().then_some(starts)])
+        }
         "Compress" => {
             let attributes = if random.once_in(2) { vec![int("axis", random.axis(rank))] } else { Vec::new() };
             let len = random.pick(&[1, 2, 3, 9]);

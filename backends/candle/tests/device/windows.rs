@@ -3,7 +3,7 @@
 use graphpool_candle::ElementType;
 
 use crate::builder::{Random, int, ints, numbers, string, tensor};
-use crate::cases::{Attributes, Inputs};
+use crate::cases::{Attributes, Inputs, list};
 
 /// Attributes of a window over `rank` dimensions.
 fn window(rank: usize, random: &mut Random) -> Attributes {
@@ -124,6 +124,19 @@ pub fn grid(random: &mut Random) -> (Attributes, Inputs) {
     let numbers = numbers(&random.tensor(ElementType::F32, &points)).into_iter().map(|x| x * step).collect::<Vec<_>>();
     let grid = tensor(if random.once_in(6) { random.float_type() } else { ElementType::F32 }, &points, &numbers);
     (attributes, vec![Some(random.tensor(ty, &dims)), Some(grid)])
+}
+
+/// Affine transformations, and the dimensions of an input.
+pub fn affine(random: &mut Random) -> (Attributes, Inputs) {
+    let (batch, rank) = (1 + random.below(2), random.pick(&[2, 2, 3]));
+    let mut size = vec![batch as i64, 1];
+    size.extend((0..rank).map(|_| random.dim() as i64));
+    if random.once_in(16) {
+        size.push(random.pick(&[2, -1]));
+    }
+    let attributes = if random.once_in(2) { vec![int("align_corners", 1)] } else { Vec::new() };
+    let ty = if random.once_in(12) { random.any_type() } else { random.float_type() };
+    (attributes, vec![Some(random.tensor(ty, &[batch, rank, rank + 1])), list(&size)])
 }
 
 /// The attribute p of a norm.

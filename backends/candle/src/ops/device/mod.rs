@@ -21,6 +21,7 @@ pub(super) mod recurrent;
 pub(super) mod reduce;
 pub(super) mod resize;
 pub(super) mod sample;
+pub(super) mod sequence;
 pub(super) mod top;
 
 pub(super) use crate::device::math::{Binary, Compare, Extreme, Unary};

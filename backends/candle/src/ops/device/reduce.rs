@@ -1,8 +1,8 @@
-//! Device forms of reductions, of Softmax and its relatives, and of cumulative sums.
+//! Device forms of reductions, of Softmax and its relatives, and of cumulative sums and products.
 
 use crate::device::args::{DeviceForm, Stop};
 use crate::device::context::DeviceContext;
-use crate::device::math::{Compare, Extreme, Unary};
+use crate::device::math::{Binary, Compare, Extreme, Unary};
 use crate::device::tensor::DeviceTensor;
 use crate::ops::device::product::padded;
 use crate::ops::device::{host_only, one, own_type, unary};
@@ -182,8 +182,9 @@ pub(in crate::ops) fn softmax(node: &Node<'_>, normalize: Normalize) -> Result<D
     })
 }
 
-/// Sums of the elements up to each one: in each pass, each element is added to the one that is twice as far as before.
-pub(in crate::ops) fn cumulative_sum(node: &Node<'_>) -> Result<DeviceForm, Stop> {
+/// Sums or products of the elements up to each one: in each pass, each element is combined with the one that is twice as
+/// far as before. `start` is that of no elements. As in a product of all elements, the order differs from the host's.
+pub(in crate::ops) fn cumulative(node: &Node<'_>, f: Binary, start: f64) -> Result<DeviceForm, Stop> {
     let (exclusive, reverse) = (node.flag("exclusive", false)?, node.flag("reverse", false)?);
     Ok(Box::new(move |args, dx| {
         let ty = own_type(args, 0)?;
@@ -199,14 +200,14 @@ pub(in crate::ops) fn cumulative_sum(node: &Node<'_>) -> Result<DeviceForm, Stop
             x = dx.reversed(&x, axis)?;
         }
         let shifted = |x: &DeviceTensor, distance: usize| {
-            padded(&dx.narrow(x, axis, 0, dim - distance)?, axis, (distance, 0), 0.0, dx)
+            padded(&dx.narrow(x, axis, 0, dim - distance)?, axis, (distance, 0), start, dx)
         };
         if exclusive {
             x = shifted(&x, 1)?;
         }
         let mut distance = 1;
         while distance < dim {
-            x = dx.add(&x, &shifted(&x, distance)?)?;
+            x = dx.binary(f, &x, &shifted(&x, distance)?)?;
             distance *= 2;
         }
         if reverse {

@@ -1,14 +1,16 @@
-//! The device form of GridSample: the coordinates stay on the device, and each tap takes one row for each point of the
-//! grid.
+//! Device forms of GridSample and AffineGrid. The coordinates stay on the device, and each tap takes one row for each
+//! point of the grid.
 
 use crate::device::args::{DeviceForm, Stop};
 use crate::device::context::DeviceContext;
 use crate::device::math::{Compare, Unary};
 use crate::device::tensor::DeviceTensor;
+use crate::ops::constant::dims as sizes;
 use crate::ops::device::activation::rounded;
 use crate::ops::device::{host_only, one, own_type};
+use crate::ops::node::Node;
 use crate::ops::resize_coordinates::Mode;
-use crate::ops::sampler::{Padding, Sampler, sampled_dims};
+use crate::ops::sampler::{Padding, Sampler, affine_dims, grid_number, sampled_dims};
 use crate::tensor::dims::{product, strides};
 use crate::tensor::element::ElementType;
 use graphpool::backend::Error;
@@ -78,6 +80,33 @@ pub(in crate::ops) fn grid(sampler: Sampler) -> Result<DeviceForm, Stop> {
         let Some(sum) = sum else { return host_only() };
         let sum = dx.permute(&dx.reshape(&sum, &[batch, points, channels])?, &[0, 2, 1])?;
         one(&dx.reshape(&sum, &dims)?, ty, dx)
+    }))
+}
+
+/// AffineGrid: the product of a matrix of points and the transformations.
+pub(in crate::ops) fn affine(node: &Node<'_>) -> Result<DeviceForm, Stop> {
+    let align_corners = node.flag("align_corners", false)?;
+    Ok(Box::new(move |args, dx| {
+        let size = sizes(&args.host(1, dx)?)?;
+        let (ty, theta) = (own_type(args, 0)?, args.float(0, dx)?);
+        let dims = affine_dims(theta.dims(), &size)?;
+        if dims.contains(&0) {
+            return host_only();
+        }
+        let (spatial, rank) = (&size[2..], size.len() - 2);
+        let mut columns = Vec::with_capacity(rank + 1);
+        // The columns of a matrix begin with the last dimension.
+        for axis in (0..rank).rev() {
+            let mut line = vec![1; rank];
+            line[axis] = spatial[axis];
+            let numbers = (0..spatial[axis]).map(|index| grid_number(index, spatial[axis], align_corners));
+            let numbers = dx.cx.output::<f64>(&line)?.collect(numbers)?;
+            let Some(numbers) = dx.upload(&numbers)? else { return host_only() };
+            columns.push(dx.flatten(&dx.broadcast(&dx.cast(&numbers, theta.ty())?, spatial)?)?);
+        }
+        columns.push(dx.filled(&[product(spatial)], 1.0, theta.ty())?);
+        let points = dx.reshape(&dx.stack(&columns, 1)?, &[1, product(spatial), rank + 1])?;
+        one(&dx.reshape(&dx.matmul(&points, &dx.transpose(&theta)?)?, &dims)?, ty, dx)
     }))
 }
 
