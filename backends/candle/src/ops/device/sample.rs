@@ -87,8 +87,8 @@ pub(in crate::ops) fn grid(sampler: Sampler) -> Result<DeviceForm, Stop> {
 pub(in crate::ops) fn affine(node: &Node<'_>) -> Result<DeviceForm, Stop> {
     let align_corners = node.flag("align_corners", false)?;
     Ok(Box::new(move |args, dx| {
-        let size = sizes(&args.host(1, dx)?)?;
         let (ty, theta) = (own_type(args, 0)?, args.float(0, dx)?);
+        let size = sizes(&args.host(1, dx)?)?;
         let dims = affine_dims(theta.dims(), &size)?;
         if dims.contains(&0) {
             return host_only();
