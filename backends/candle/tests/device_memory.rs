@@ -14,7 +14,7 @@ use graphpool_candle::{CandleBackend, ElementType, Value};
 mod builder;
 mod counting;
 
-use builder::{Case, int, ints, longs, tensor};
+use builder::{Case, int, ints, longs, string, tensor};
 use counting::peak_of;
 
 /// What is not counted: the management of tensors, and buffers of matrix products.
@@ -118,7 +118,55 @@ fn cases() -> Vec<Case> {
     cases.push(Case::one("LSTM", 17, vec![int("hidden_size", 64)], lstm.into_iter().map(Some).collect(), 1));
     let rnn = vec![ones(F32, &[20_000, 1, 1]), ones(F32, &[1, 1, 1]), ones(F32, &[1, 1, 1])];
     cases.push(Case::one("RNN", 17, vec![int("hidden_size", 1)], rnn.into_iter().map(Some).collect(), 1));
+    cases.extend(interpolations());
+    cases.extend(attentions());
     cases
+}
+
+/// Powers, orders and samples, whose forms are made of many operations.
+fn interpolations() -> Vec<Case> {
+    use ElementType::{F16, F32};
+    let mut cases = Vec::new();
+    let mut case = |op: &str, opset: i64, attributes: Vec<AttributeProto>, inputs: Vec<Option<Value>>| {
+        cases.push(Case::one(op, opset, attributes, inputs, 1));
+    };
+    let x = |ty| Some(ones(ty, &[64, 64, 128]));
+    case("Pow", 17, vec![], vec![x(F32), x(F16)]);
+    case("Pow", 17, vec![], vec![Some(ones(F32, &[1024, 1])), Some(ones(F32, &[1, 1024]))]);
+    case("Mod", 17, vec![int("fmod", 1)], vec![x(F16), x(F16)]);
+    case("CumProd", 26, vec![], vec![x(F32), Some(longs(&[], &[1]))]);
+    case("TopK", 17, vec![], vec![Some(ones(F32, &[16, 512])), Some(longs(&[1], &[64]))]);
+    case("TopK", 17, vec![], vec![Some(ones(F32, &[1 << 18])), Some(longs(&[1], &[4]))]);
+    for (mode, antialias) in [("linear", 0), ("cubic", 0), ("linear", 1)] {
+        let size = if antialias == 1 { 100 } else { 256 };
+        let inputs = vec![Some(ones(F32, &[1, 8, 128, 128])), None, None, Some(longs(&[4], &[1, 8, size, size]))];
+        case("Resize", 19, vec![string("mode", mode), int("antialias", antialias)], inputs);
+    }
+    let grid = || Some(ones(F32, &[1, 128, 128, 2]));
+    for mode in ["nearest", "linear", "cubic"] {
+        case("GridSample", 20, vec![string("mode", mode)], vec![Some(ones(F32, &[1, 16, 64, 64])), grid()]);
+    }
+    case("AffineGrid", 20, vec![], vec![Some(ones(F32, &[1, 2, 3])), Some(longs(&[4], &[1, 1, 512, 512]))]);
+    cases
+}
+
+/// Attentions and what is fused around them.
+fn attentions() -> Vec<Case> {
+    use ElementType::F32;
+    let row = || Some(ones(F32, &[1, 256, 256]));
+    let width = || Some(ones(F32, &[256]));
+    let layer = Case::one("SkipLayerNormalization", 17, vec![], vec![row(), row(), width(), width()], 1);
+    let heads = Case::one("MultiHeadAttention", 17, vec![int("num_heads", 8)], vec![row(), row(), row()], 1);
+    let split = || Some(ones(F32, &[1, 8, 256, 32]));
+    let flexible = Case::one("FlexAttention", 17, vec![], vec![split(), split(), split()], 1);
+    let steps = || Some(ones(F32, &[1, 4000, 8]));
+    let attributes = vec![int("q_num_heads", 2), int("kv_num_heads", 2), string("update_rule", "linear")];
+    let linear = Case::one("LinearAttention", 27, attributes, vec![steps(), steps(), steps()], 1);
+    let convolution = Case::one("CausalConvWithState", 27, vec![], vec![row(), Some(ones(F32, &[256, 1, 4]))], 1);
+    let cache = vec![Some(ones(F32, &[8, 1 << 10, 64])), Some(ones(F32, &[8, 1, 64])), Some(longs(&[8], &[7; 8]))];
+    let scatter = Case::one("TensorScatter", 24, vec![], cache, 1);
+    let others = [layer, heads].map(|case| case.in_domain("com.microsoft"));
+    others.into_iter().chain([flexible.in_domain("ai.onnx.preview"), linear, convolution, scatter]).collect()
 }
 
 #[test]
