@@ -1,4 +1,5 @@
-//! `cargo bench -p graphpool-peers --bench handles`: what each call costs, beside a bare `Vec` and what is used in its place today.
+//! `cargo bench -p graphpool-peers --bench handles`: what each call costs, beside a bare `Vec` and what is used in its
+//! place today.
 
 use std::hint::black_box;
 use std::sync::{Arc, Barrier};

@@ -92,14 +92,14 @@
 //!
 //! [`Engine::stats`], [`Engine::list_graphs`] and [`Engine::list_models`] return the current state. `tracing` gets the
 //! spans `load`, `resolve`, `build` and `compute` and the events `resolved`, `built`, `loaded`, `computed`, `reloaded`,
-//! `reload failed`, `refused`, `backend registered`, `backend replaced` and `backend removed`, with the numbers of the guest and the graph and the guest's label as fields, and the
-//! target [`TRACING_TARGET`]. With the feature `metrics`, the numbers of [`Stats`] go to the recorder of the `metrics`
-//! crate as the gauges `graphpool_graphs`, `graphpool_graph_bytes`, `graphpool_contexts`, `graphpool_context_bytes`,
-//! `graphpool_host_bytes`, `graphpool_guests`, `graphpool_loads`, `graphpool_computing` and `graphpool_queued`,
-//! and as counters such as `graphpool_builds_total`, `graphpool_reloads_total`, `graphpool_computes_total` and
-//! `graphpool_panics_total`. There are also the counter `graphpool_errors_total` by `call` and `kind`, and the
-//! histograms `graphpool_build_seconds`, `graphpool_wait_seconds` (of computes that were queued) and
-//! `graphpool_compute_seconds`.
+//! `reload failed`, `refused`, `backend registered`, `backend replaced` and `backend removed`, with the numbers of the
+//! guest and the graph and the guest's label as fields, and the target [`TRACING_TARGET`]. With the feature `metrics`,
+//! the numbers of [`Stats`] go to the recorder of the `metrics` crate as the gauges `graphpool_graphs`,
+//! `graphpool_graph_bytes`, `graphpool_contexts`, `graphpool_context_bytes`, `graphpool_host_bytes`,
+//! `graphpool_guests`, `graphpool_loads`, `graphpool_computing` and `graphpool_queued`, and as counters such as
+//! `graphpool_builds_total`, `graphpool_reloads_total`, `graphpool_computes_total` and `graphpool_panics_total`. There
+//! are also the counter `graphpool_errors_total` by `call` and `kind`, and the histograms `graphpool_build_seconds`,
+//! `graphpool_wait_seconds` (of computes that were queued) and `graphpool_compute_seconds`.
 //!
 //! # Scheduling
 //!

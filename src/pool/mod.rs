@@ -29,8 +29,8 @@
 //!   chunk's address. If the slot's word equals the handle, the slot's value is the entry. That is two loads that are
 //!   shared with other threads, no write, and no loop.
 //! * **insert** (`reserve`, `Slot::publish`): the thread holds a lane, and the lane's shard of this pool has a cache of
-//!   vacant slots, from one chunk. The insertion takes a slot from it, writes the value and then the word. It refills an
-//!   empty cache from the stack of chunks with vacant slots (`stack`), or with a new chunk (`Inner::make_chunk`).
+//!   vacant slots, from one chunk. The insertion takes a slot from it, writes the value and then the word. It refills
+//!   an empty cache from the stack of chunks with vacant slots (`stack`), or with a new chunk (`Inner::make_chunk`).
 //! * **remove** (`LayoutPool::remove`, `Slot::retire`): a compare-exchange replaces the handle in the word by the key
 //!   of the slot's next entry. From then on every look-up of the handle fails. Then the slot is marked as removed.
 //! * **reclamation** (`reclamation`): readers that loaded the word before may still read the value. So the slot waits
@@ -41,9 +41,9 @@
 //!   slot that has served its last generation is exhausted. A chunk whose slots are all exhausted gets a new chunk
 //!   number, with which its slots begin at generation 0 again.
 //!
-//! Vacant, removed and ready slots are *marked*: for each of these states a chunk has a word with one bit for each slot.
-//! Chunks with a mark for a state are on the stack of that state (`stack`), so that one pop takes the marked slots of a
-//! whole chunk.
+//! Vacant, removed and ready slots are *marked*: for each of these states a chunk has a word with one bit for each
+//! slot. Chunks with a mark for a state are on the stack of that state (`stack`), so that one pop takes the marked
+//! slots of a whole chunk.
 //!
 //! # Glossary
 //!

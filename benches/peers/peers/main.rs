@@ -1,4 +1,5 @@
-//! `cargo bench -p graphpool-peers --bench peers`: the pool beside everything that could be used in its place, in one process.
+//! `cargo bench -p graphpool-peers --bench peers`: the pool beside everything that could be used in its place, in one
+//! process.
 //!
 //! Threads are started outside the timing, the subjects take turns, and each figure is the median of their rounds.
 //! It prints a table and whether the goals hold, and writes `target/peers.json` and charts; nothing fails on a time.

@@ -115,8 +115,8 @@ impl Arguments {
     ///
     /// # Errors
     ///
-    /// `TooLarge` past 64 parts or [`Limits::max_graph_bytes`], `Busy` past that limit together with the copies of other
-    /// loads, and `InvalidArgument` for a pointer that is not valid.
+    /// `TooLarge` past 64 parts or [`Limits::max_graph_bytes`], `Busy` past that limit together with the copies of
+    /// other loads, and `InvalidArgument` for a pointer that is not valid.
     pub fn model<'a, T: Copy>(
         &mut self,
         limits: &Limits,

@@ -11,11 +11,11 @@ use crate::nn::telemetry::observe::BackendChange;
 ///
 /// They may change at any time, while guests load and compute. A load uses the backends that the engine had when the
 /// load began: no load that begins after a removal or a replacement has returned calls the backend that was removed, or
-/// gets a graph that it has built. The exceptions are a load that waits for a build which had begun before, and one with
-/// a guest's configuration whose graph is in memory. Graphs that are in memory stay usable, with their contexts, and so do the versions
-/// of named models: [`reload_model`](Self::reload_model) builds such a model with the backend that is there now. A
-/// backend that was removed is dropped by its last user: the removal, a load that had begun before, or the thread that
-/// releases the last of its graphs.
+/// gets a graph that it has built. The exceptions are a load that waits for a build which had begun before, and one
+/// with a guest's configuration whose graph is in memory. Graphs that are in memory stay usable, with their contexts,
+/// and so do the versions of named models: [`reload_model`](Self::reload_model) builds such a model with the backend
+/// that is there now. A backend that was removed is dropped by its last user: the removal, a load that had begun
+/// before, or the thread that releases the last of its graphs.
 impl Engine {
     /// Adds a backend. If several support an encoding and target, the one that was added first gets the model.
     ///
@@ -35,8 +35,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](BackendError::NotFound) if no backend has the name, [`Panicked`](BackendError::Panicked) if the backend
-    /// panics when it is asked for it. The backend is then dropped.
+    /// [`NotFound`](BackendError::NotFound) if no backend has the name, [`Panicked`](BackendError::Panicked) if the
+    /// backend panics when it is asked for it. The backend is then dropped.
     pub fn replace_backend(&self, backend: impl Backend) -> Result<(), BackendError> {
         let registered = Registered::new(Box::new(backend), &self.inner.counters);
         let name = self.inner.backends.replace(&registered)?;

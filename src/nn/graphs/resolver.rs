@@ -62,8 +62,9 @@ impl Kept {
             let mut later = self.models.range((Bound::Excluded(self.hand), Bound::Unbounded));
             let (id, model) = later.next().or_else(|| self.models.first_key_value())?;
             self.hand = *id;
-            // The registry and this list hold the model, and a handle; a context and a configured graph hold what it has
-            // from the resolver, as the model itself does. V3 holds even if a count is read late: the place is theirs.
+            // The registry and this list hold the model, and a handle; a context and a configured graph hold what it
+            // has from the resolver, as the model itself does. V3 holds even if a count is read late: the place is
+            // theirs.
             let is_held = Arc::strong_count(model) > 2
                 || model.resolved().is_some_and(|resolved| StdArc::strong_count(resolved) > 1);
             if !is_held && !model.resolved().is_some_and(|resolved| resolved.take_used()) {

@@ -140,8 +140,8 @@ impl Context {
         self.use_lock.close()
     }
 
-    /// Releases the resources of a context that was shut, at once or, if a call is inside, when it leaves. A compute that
-    /// has not begun is cancelled.
+    /// Releases the resources of a context that was shut, at once or, if a call is inside, when it leaves. A compute
+    /// that has not begun is cancelled.
     pub(crate) fn release(&self, teardown: Teardown) {
         if teardown == Teardown::ByCaller {
             return self.tear_down();

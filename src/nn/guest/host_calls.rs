@@ -111,7 +111,8 @@ impl Guest {
     ///
     /// When this has returned, no compute of the guest begins any more, and those that had begun are cancelled. A load
     /// that is in progress gives the same error as a later one, at the end of its build. Other calls in progress
-    /// complete. The drop of the last clone does the same. A second call has no effect, and may return before the first.
+    /// complete. The drop of the last clone does the same. A second call has no effect, and may return before the
+    /// first.
     pub fn close(&self) {
         self.inner.close();
     }

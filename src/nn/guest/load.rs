@@ -32,8 +32,8 @@ use crate::nn::{Encoding, Error, ErrorKind, Guest, Target};
 /// own turn.
 impl Guest {
     /// As [`load`](Self::load), without blocking. The parts are `Vec<u8>`, `Arc<[u8]>`, `&'static [u8]` or what else
-    /// becomes a [`ModelBytes`], and are not copied; a `Cow` that borrows is, after its bytes are reserved. The load keeps
-    /// them until it ends.
+    /// becomes a [`ModelBytes`], and are not copied; a `Cow` that borrows is, after its bytes are reserved. The load
+    /// keeps them until it ends.
     ///
     /// Whether the graph is in memory is decided by a hash of the bytes. Up to 64 KiB are hashed in this call, which
     /// takes some 50 µs; more than that on a thread of the engine, so that the load of a larger model is never complete

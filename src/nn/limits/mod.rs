@@ -223,9 +223,9 @@ engine_bounds! {
     /// [`Busy`](crate::nn::ErrorKind::Busy). Otherwise the further compute does.
     max_queued with_max_queued,
     /// Models that the [resolver](crate::nn::EngineBuilder::with_resolver) gave, in memory at one time. One more takes
-    /// the place of the one that no handle and no context uses and that was loaded the longest ago, approximately: its name is
-    /// removed, as by [`remove_model`](crate::nn::Engine::remove_model), and a later load of the name asks the resolver
-    /// again. If guests hold all of them, a load of one more gives [`Busy`](crate::nn::ErrorKind::Busy).
+    /// the place of the one that no handle and no context uses and that was loaded the longest ago, approximately: its
+    /// name is removed, as by [`remove_model`](crate::nn::Engine::remove_model), and a later load of the name asks the
+    /// resolver again. If guests hold all of them, a load of one more gives [`Busy`](crate::nn::ErrorKind::Busy).
     max_resolved_names with_max_resolved_names,
     /// Asynchronous loads that work at one time, on threads of the engine; others wait for their turn, and guests take
     /// turns. At least 1. A load that waits for another load's build does not count.

@@ -14,10 +14,11 @@ use crate::sync::{Mutex, MutexGuard};
 /// The future of a compute on a thread of the engine, from [`Guest::compute_async`](crate::nn::Guest::compute_async),
 /// or of an inference, from [`Guest::infer_async`](crate::nn::Guest::infer_async), which gives its outputs.
 ///
-/// The compute starts at once, whether the future is polled or not. The exception is that of a graph that has been quick,
-/// if the engine [allows it](crate::nn::EngineBuilder::with_inline_computes): it starts with the first poll, and runs
-/// inside of it. The compute is cancelled when the future is dropped: a waiting one ends at once, a running one when its
-/// backend next checks its [`ComputeControl`](crate::backend::ComputeControl). The future works with any executor.
+/// The compute starts at once, whether the future is polled or not. The exception is that of a graph that has been
+/// quick, if the engine [allows it](crate::nn::EngineBuilder::with_inline_computes): it starts with the first poll, and
+/// runs inside of it. The compute is cancelled when the future is dropped: a waiting one ends at once, a running one
+/// when its backend next checks its [`ComputeControl`](crate::backend::ComputeControl). The future works with any
+/// executor.
 #[must_use = "a compute that is dropped is cancelled"]
 pub struct Compute<T = ()> {
     pub(crate) call: &'static str,

@@ -7,8 +7,8 @@ use crate::tensor::element::ElementType;
 use graphpool::backend::Error;
 
 impl DeviceContext<'_> {
-    /// The rows of a matrix at whole numbers in a tensor of F64 of one dimension. A number outside counts as the nearest
-    /// row, and a NaN as the first: candle does not check positions on every device.
+    /// The rows of a matrix at whole numbers in a tensor of F64 of one dimension. A number outside counts as the
+    /// nearest row, and a NaN as the first: candle does not check positions on every device.
     pub(crate) fn rows_at(&self, x: &DeviceTensor, positions: &DeviceTensor) -> Result<DeviceTensor, Error> {
         let (&[rows, width], &[count]) = (x.dims(), positions.dims()) else {
             return Err(Error::invalid_argument("rows are taken of a matrix, at positions of one dimension"));

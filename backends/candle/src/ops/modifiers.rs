@@ -1,5 +1,5 @@
-//! The attributes of FlexAttention: its subgraphs modify scores and weights, and keep their dimensions and type. The same
-//! rules on the host and on a device.
+//! The attributes of FlexAttention: its subgraphs modify scores and weights, and keep their dimensions and type. The
+//! same rules on the host and on a device.
 
 use crate::ops::heads::float_type;
 use crate::ops::node::{Node, Subgraph};

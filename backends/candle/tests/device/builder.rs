@@ -426,7 +426,6 @@ fn differ(wanted: &Result<Value, Error>, found: &Result<Value, Error>, scale: f6
         let same = (wanted.ty(), wanted.dims()) == (found.ty(), found.dims()) && wanted.to_bytes() == found.to_bytes();
         return (!same).then(|| format!("the host gives {}, the device {}", show(wanted), show(found)));
     }
-    #[expect(clippy::float_cmp, reason = "infinities are equal to themselves")]
     let close = |a: f64, b: f64| {
         let near = (a - b).abs() <= absolute * scale + relative * a.abs().min(b.abs());
         // The difference of two infinities is not above an infinite bound.

@@ -17,8 +17,8 @@ use graphpool::backend::ComputeControl;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-/// Seeds of one operator in a run of the tests, unless the variable `DEVICE_SEEDS` gives their number. They begin at the
-/// one in `DEVICE_FROM`.
+/// Seeds of one operator in a run of the tests, unless the variable `DEVICE_SEEDS` gives their number. They begin at
+/// the one in `DEVICE_FROM`.
 const SEEDS: u64 = 60;
 
 #[test]

@@ -138,7 +138,8 @@ fn a_dropped_call_cancels_its_compute_and_a_dropped_store_releases_everything() 
         words.wait_for_leaving(1);
         eventually(&engine, |stats| stats.cancelled == 1).await;
         assert_eq!(engine.stats().guests, 1);
-        // The call with its store, as by an abort of its task. In another context: the first is claimed a moment longer.
+        // The call with its store, as by an abort of its task. In another context: the first is claimed a moment
+        // longer.
         let context = puppet.waiting().await;
         let compute = task::spawn(async move { puppet.call_async("compute", &[context]).await });
         entered(&words, 2).await;

@@ -183,7 +183,8 @@ fn the_end_of_the_guest_against_the_end_of_its_load() {
     assert_eq!(seen.lock().unwrap().iter().copied().collect::<Vec<_>>(), [0, 1]);
 }
 
-/// L1: a cancel of all loads of a guest while one ends. It counts if it ends by the cancel, and its result stays if not.
+/// L1: a cancel of all loads of a guest while one ends. It counts if it ends by the cancel, and its result stays if
+/// not.
 #[test]
 fn a_cancel_of_all_against_the_end_of_a_load() {
     let seen = StdArc::new(StdMutex::new(BTreeSet::new()));

@@ -103,8 +103,8 @@ pub(in crate::ops) fn modulo(node: &Node<'_>) -> Result<DeviceForm, Stop> {
     }))
 }
 
-/// The remainder of F64 that hold numbers of narrower types, with the sign of the dividend. `None` if a quotient has too
-/// many digits for one division, or there are no elements.
+/// The remainder of F64 that hold numbers of narrower types, with the sign of the dividend. `None` if a quotient has
+/// too many digits for one division, or there are no elements.
 fn remainder(a: &DeviceTensor, b: &DeviceTensor, dx: &DeviceContext<'_>) -> Result<Option<DeviceTensor>, Error> {
     // Products of a quotient below this and the 24 bits of an F32 are exact.
     const LARGEST: f64 = (1_u64 << 28) as f64;

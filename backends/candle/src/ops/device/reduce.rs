@@ -182,8 +182,9 @@ pub(in crate::ops) fn softmax(node: &Node<'_>, normalize: Normalize) -> Result<D
     })
 }
 
-/// Sums or products of the elements up to each one: in each pass, each element is combined with the one that is twice as
-/// far as before. `start` is that of no elements. As in a product of all elements, the order differs from the host's.
+/// Sums or products of the elements up to each one: in each pass, each element is combined with the one that is twice
+/// as far as before. `start` is that of no elements. As in a product of all elements, the order differs from the
+/// host's.
 pub(in crate::ops) fn cumulative(node: &Node<'_>, f: Binary, start: f64) -> Result<DeviceForm, Stop> {
     let (exclusive, reverse) = (node.flag("exclusive", false)?, node.flag("reverse", false)?);
     Ok(Box::new(move |args, dx| {

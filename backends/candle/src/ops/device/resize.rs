@@ -1,5 +1,5 @@
-//! The device form of Resize with interpolation. The host computes the sources and the weights of each output index, and
-//! the device adds the weighted elements up, one dimension after the other.
+//! The device form of Resize with interpolation. The host computes the sources and the weights of each output index,
+//! and the device adds the weighted elements up, one dimension after the other.
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::device::args::{DeviceForm, Stop};

@@ -180,7 +180,8 @@ fn taps_of(sampler: Sampler, number: &DeviceTensor, size: usize, dx: &DeviceCont
         Mode::Linear => Ok(vec![tap(0.0, dx.affine(&part, -1.0, 1.0)?)?, tap(1.0, part.clone())?]),
         Mode::Cubic => {
             const A: f64 = -0.75;
-            // With the distance d of an element: ((A + 2)d - (A + 3))d² + 1 up to 1, and ((Ad - 5A)d + 8A)d - 4A up to 2.
+            // With the distance d of an element: ((A + 2)d - (A + 3))d² + 1 up to 1, and ((Ad - 5A)d + 8A)d - 4A up to
+            // 2.
             let near = |d: &DeviceTensor| {
                 let inner = dx.affine(d, A + 2.0, -(A + 3.0))?;
                 dx.affine(&dx.mul(&dx.mul(&inner, d)?, d)?, 1.0, 1.0)
