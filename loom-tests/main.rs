@@ -6,6 +6,8 @@
 
 // These do not depend on which collector keeps the contract.
 #[cfg(not(crossbeam_loom))]
+mod batches;
+#[cfg(not(crossbeam_loom))]
 mod boundaries;
 #[cfg(not(crossbeam_loom))]
 mod chunks;

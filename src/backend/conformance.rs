@@ -19,47 +19,23 @@
 //! # });
 //! ```
 
-use std::fmt;
+mod report;
+mod sample;
+mod steps;
+
+pub use report::Report;
+pub use sample::Sample;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use report::{ensure, kind};
+
 use crate::backend::{
-    Backend, BackendContext, BackendGraph, CancelToken, ComputeControl, Encoding, Error, ErrorKind, LoadRequest,
-    Target, Tensor,
+    Backend, BackendContext, CancelToken, ComputeControl, ErrorKind, LoadRequest, TensorDescription, TensorType,
 };
 
-/// A small model, and inputs that it takes.
-#[derive(Debug, Clone)]
-pub struct Sample {
-    model: Vec<u8>,
-    encoding: Encoding,
-    target: Target,
-    inputs: Vec<Tensor>,
-    outputs: Option<Vec<Tensor>>,
-}
-
-/// The result of the checks; from [`Sample::run`].
-#[derive(Debug, Clone, Default)]
-#[must_use]
-pub struct Report {
-    checks: usize,
-    failures: Vec<String>,
-}
-
 impl Sample {
-    /// A model of one part, with one tensor for each of its inputs.
-    #[must_use]
-    pub fn new(model: Vec<u8>, encoding: Encoding, target: Target, inputs: Vec<Tensor>) -> Self {
-        Self { model, encoding, target, inputs, outputs: None }
-    }
-
-    /// The expected outputs, compared bit by bit. Without them the checks only require that the outputs never change.
-    #[must_use]
-    pub fn with_outputs(mut self, outputs: Vec<Tensor>) -> Self {
-        self.outputs = Some(outputs);
-        self
-    }
-
     /// Runs every check. A panic of the backend is caught and reported as a failure.
     pub fn run(&self, backend: &dyn Backend) -> Report {
         let mut report = Report::default();
@@ -82,33 +58,10 @@ impl Sample {
         check("contexts on two threads compute the same", &|| self.threads(backend));
         check("a cancelled compute, or one that is late, ends", &|| self.ended(backend));
         check("memory limits are kept", &|| self.limits(backend));
+        check("steps make the outputs in pieces, in each run", &|| self.in_steps(backend));
+        check("a step that has failed is made again", &|| self.failed_steps(backend));
+        check("the runs of two contexts are apart", &|| self.runs_apart(backend));
         report
-    }
-
-    fn load(&self, backend: &dyn Backend) -> Result<Box<dyn BackendGraph>, String> {
-        backend.load(&LoadRequest::new(&[&self.model], self.encoding, self.target)).map_err(|error| error.to_string())
-    }
-
-    fn open(&self, backend: &dyn Backend) -> Result<Box<dyn BackendContext>, String> {
-        self.load(backend)?.init_context().map_err(|error| error.to_string())
-    }
-
-    fn fill(&self, context: &mut dyn BackendContext) -> Result<(), String> {
-        let set = |(index, input): (usize, &Tensor)| context.set_input(index, input.view());
-        self.inputs.iter().enumerate().try_for_each(set).map_err(|error| error.to_string())
-    }
-
-    fn infer(&self, context: &mut dyn BackendContext, outputs: usize) -> Result<Vec<Tensor>, String> {
-        self.fill(context)?;
-        context.compute(&ComputeControl::default()).map_err(|error| error.to_string())?;
-        let read = |index| context.output(index).map(|view| view.to_owned());
-        (0..outputs).map(read).collect::<Result<_, Error>>().map_err(|error| error.to_string())
-    }
-
-    /// The number of outputs: the expected ones, or those that every model of the backend has.
-    fn count(&self, graph: &dyn BackendGraph) -> usize {
-        let certain = || graph.outputs().iter().filter(|output| !output.optional).count();
-        self.outputs.as_ref().map_or_else(certain, Vec::len)
     }
 
     fn supports(&self, backend: &dyn Backend) -> Result<(), String> {
@@ -139,6 +92,11 @@ impl Sample {
                 &format!("input {index} is {described:?}, not what the sample has"),
             )?;
         }
+        let is_row = |input: &TensorDescription| {
+            input.ty == Some(TensorType::U8) && input.dimensions.as_deref().is_none_or(|sizes| sizes == [None])
+        };
+        let strings = inputs.iter().filter(|input| input.byte_string).all(is_row);
+        ensure(strings, "a string of bytes is not a row of u8 of any length")?;
         ensure(!graph.outputs().is_empty(), "it has no outputs")?;
         let outputs = self.infer(&mut *self.open(backend)?, self.count(&*graph))?;
         for (index, (described, got)) in graph.outputs().iter().zip(&outputs).enumerate() {
@@ -200,11 +158,23 @@ impl Sample {
     }
 
     fn too_soon(&self, backend: &dyn Backend) -> Result<(), String> {
-        let mut context = self.open(backend)?;
-        ensure(kind(context.output(0)) == Some(ErrorKind::InvalidArgument), "an output before any compute")?;
+        let graph = self.load(backend)?;
+        let mut context = graph.init_context().map_err(|error| error.to_string())?;
+        let outputs = || graph.outputs().iter().enumerate().filter(|(_, output)| !output.optional);
+        let none = |context: &dyn BackendContext| {
+            let mut computed = outputs().filter(|(_, output)| !output.before_compute);
+            computed.all(|(index, _)| kind(context.output(index)) == Some(ErrorKind::InvalidArgument))
+        };
+        ensure(none(&*context), "an output before any compute")?;
         if !self.inputs.is_empty() {
             let computed = context.compute(&ComputeControl::default());
             ensure(kind(computed) == Some(ErrorKind::InvalidArgument), "a compute without its inputs")?;
+        }
+        self.fill(&mut *context)?;
+        ensure(none(&*context), "an output before any compute, of inputs alone")?;
+        for (index, described) in outputs().filter(|(_, output)| output.before_compute) {
+            let shown = context.output(index).is_ok_and(|output| described.accepts(output));
+            ensure(shown, &format!("output {index} cannot be read when the inputs are set"))?;
         }
         // The context works as before the failed call.
         self.infer(&mut *context, 1).map(drop)
@@ -212,12 +182,14 @@ impl Sample {
 
     fn apart(&self, backend: &dyn Backend) -> Result<(), String> {
         let graph = self.load(backend)?;
+        let outputs = self.count(&*graph);
         let [mut one, two] =
             [graph.init_context(), graph.init_context()].map(|context| context.map_err(|error| error.to_string()));
         drop(graph);
         let one = one.as_deref_mut().map_err(|error| error.clone())?;
         self.infer(one, 1)?;
-        ensure(two?.output(0).is_err(), "one context shows the outputs of another")
+        let two = two?;
+        ensure((0..outputs).all(|index| two.output(index).is_err()), "one context shows the outputs of another")
     }
 
     fn threads(&self, backend: &dyn Backend) -> Result<(), String> {
@@ -258,42 +230,4 @@ impl Sample {
         let control = ComputeControl::default().with_memory_limit(0);
         ensure(kind(context.compute(&control)) == Some(ErrorKind::TooLarge), "a compute with no room for it goes on")
     }
-}
-
-impl Report {
-    /// The failed checks, one line each; empty if all passed.
-    #[must_use]
-    pub fn failures(&self) -> &[String] {
-        &self.failures
-    }
-
-    /// The number of checks that were made.
-    #[must_use]
-    pub const fn checks(&self) -> usize {
-        self.checks
-    }
-
-    /// Asserts that every check passed. For use in a test.
-    ///
-    /// # Panics
-    ///
-    /// If a check failed.
-    pub fn assert(&self) {
-        assert!(self.failures.is_empty(), "{self}");
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} checks failed", self.failures.len(), self.checks)?;
-        self.failures.iter().try_for_each(|failure| write!(f, "\n  {failure}"))
-    }
-}
-
-fn ensure(good: bool, failure: &str) -> Result<(), String> {
-    if good { Ok(()) } else { Err(failure.to_owned()) }
-}
-
-fn kind<T>(result: Result<T, Error>) -> Option<ErrorKind> {
-    result.err().map(|error| error.kind())
 }

@@ -33,13 +33,22 @@ pub enum ErrorKind {
     Timeout,
     /// The guest lacks the permission.
     Security,
+    /// A language model has completed its sequence: how [`compute_single`](crate::nn::Guest::compute_single) ends for
+    /// a guest of the core-module form.
+    EndOfSequence,
+    /// A language model's context has no room for a further token. What was made until then can be read.
+    ContextFull,
+    /// The prompt of a language model does not fit into its context.
+    PromptTooLong,
+    /// The backend has found no model where it was told to look for one.
+    ModelNotFound,
     /// Any other error.
     Unknown,
 }
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::InvalidArgument,
         Self::InvalidEncoding,
         Self::MissingMemory,
@@ -50,14 +59,22 @@ impl ErrorKind {
         Self::NotFound,
         Self::Timeout,
         Self::Security,
+        Self::EndOfSequence,
+        Self::ContextFull,
+        Self::PromptTooLong,
+        Self::ModelNotFound,
         Self::Unknown,
     ];
 
-    /// The errno of the core-module form (`wasi_ephemeral_nn`, a `u16` enum of witx).
+    /// The errno of the specification's core-module form (`wasi_ephemeral_nn`, a `u16` enum of witx).
     ///
     /// That form has no number for a timeout, a security refusal or an unknown error: they become `runtime_error` (5).
     /// A timeout is not `busy` (4), because guests repeat a call that was busy, and would spend the time again. A host
     /// that wants them to returns the errno of [`Busy`](Self::Busy) for it.
+    ///
+    /// It has no numbers for the ends of a language model's sequence either: the end becomes `runtime_error`, a full
+    /// context and a long prompt `too_large` (7), a model that was not found `not_found` (8). Dialects that have
+    /// numbers for them give those: [`Dialect::errno`](super::wire::Dialect::errno).
     #[must_use]
     pub const fn errno(self) -> u16 {
         match self {
@@ -65,27 +82,27 @@ impl ErrorKind {
             Self::InvalidEncoding => 2,
             Self::MissingMemory => 3,
             Self::Busy => 4,
-            Self::RuntimeError | Self::Timeout | Self::Security | Self::Unknown => 5,
+            Self::RuntimeError | Self::Timeout | Self::Security | Self::EndOfSequence | Self::Unknown => 5,
             Self::UnsupportedOperation => 6,
-            Self::TooLarge => 7,
-            Self::NotFound => 8,
+            Self::TooLarge | Self::ContextFull | Self::PromptTooLong => 7,
+            Self::NotFound | Self::ModelNotFound => 8,
         }
     }
 
     /// The case of `wasi:nn/errors.error-code` (WIT, 0.2.0-rc-2024-10-28).
     ///
     /// That form has no case for `missing-memory` or `busy`: the first becomes `invalid-argument`, the second
-    /// `runtime-error`.
+    /// `runtime-error`. The ends of a language model's sequence become what [`errno`](Self::errno) makes of them.
     #[must_use]
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::InvalidArgument | Self::MissingMemory => ErrorCode::InvalidArgument,
             Self::InvalidEncoding => ErrorCode::InvalidEncoding,
             Self::Timeout => ErrorCode::Timeout,
-            Self::Busy | Self::RuntimeError => ErrorCode::RuntimeError,
+            Self::Busy | Self::RuntimeError | Self::EndOfSequence => ErrorCode::RuntimeError,
             Self::UnsupportedOperation => ErrorCode::UnsupportedOperation,
-            Self::TooLarge => ErrorCode::TooLarge,
-            Self::NotFound => ErrorCode::NotFound,
+            Self::TooLarge | Self::ContextFull | Self::PromptTooLong => ErrorCode::TooLarge,
+            Self::NotFound | Self::ModelNotFound => ErrorCode::NotFound,
             Self::Security => ErrorCode::Security,
             Self::Unknown => ErrorCode::Unknown,
         }
@@ -105,6 +122,10 @@ impl ErrorKind {
             Self::NotFound => "not found",
             Self::Timeout => "timeout",
             Self::Security => "security",
+            Self::EndOfSequence => "end of sequence",
+            Self::ContextFull => "context full",
+            Self::PromptTooLong => "prompt too long",
+            Self::ModelNotFound => "model not found",
             Self::Unknown => "unknown",
         }
     }
@@ -265,6 +286,10 @@ constructors! {
     not_found NotFound,
     timeout Timeout,
     security Security,
+    end_of_sequence EndOfSequence,
+    context_full ContextFull,
+    prompt_too_long PromptTooLong,
+    model_not_found ModelNotFound,
 }
 
 #[cfg(test)]
@@ -288,10 +313,10 @@ mod tests {
             ErrorKind::InvalidEncoding => (2, Code::InvalidEncoding),
             ErrorKind::MissingMemory => (3, Code::InvalidArgument),
             ErrorKind::Busy => (4, Code::RuntimeError),
-            ErrorKind::RuntimeError => (5, Code::RuntimeError),
+            ErrorKind::RuntimeError | ErrorKind::EndOfSequence => (5, Code::RuntimeError),
             ErrorKind::UnsupportedOperation => (6, Code::UnsupportedOperation),
-            ErrorKind::TooLarge => (7, Code::TooLarge),
-            ErrorKind::NotFound => (8, Code::NotFound),
+            ErrorKind::TooLarge | ErrorKind::ContextFull | ErrorKind::PromptTooLong => (7, Code::TooLarge),
+            ErrorKind::NotFound | ErrorKind::ModelNotFound => (8, Code::NotFound),
             ErrorKind::Timeout => (5, Code::Timeout),
             ErrorKind::Security => (5, Code::Security),
             ErrorKind::Unknown => (5, Code::Unknown),

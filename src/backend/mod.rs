@@ -10,16 +10,21 @@ mod control;
 mod element;
 mod encoding;
 mod error;
+mod file;
 mod placement;
+mod step;
 mod tensor;
 pub mod wire;
 mod words;
 
-pub use control::{CancelToken, ComputeControl};
+pub(crate) use control::Suspender;
+pub use control::{CancelToken, ComputeControl, Suspension};
 pub use element::{Bf16Bits, Element, F16Bits, TensorType};
 pub use encoding::{Encoding, Target};
 pub use error::{Error, ErrorCode, ErrorKind, MESSAGE_BYTES};
+pub use file::ModelFile;
 pub use placement::Placement;
+pub use step::Step;
 pub use tensor::{Shape, Tensor, TensorDescription, TensorView, element_count};
 
 use std::path::{Path, PathBuf};
@@ -56,6 +61,14 @@ pub trait Backend: Send + Sync + 'static {
     fn files(&self, _request: &LoadRequest<'_>) -> Result<Vec<PathBuf>, Error> {
         Ok(Vec::new())
     }
+
+    /// Whether the backend reads the file of a model of `encoding` itself, piece by piece. The request of a named model
+    /// that is one file then has the [`file`](LoadRequest::file) and no parts, so that it is never in memory as a
+    /// whole. Models from bytes have parts all the same, and so has a model of several parts and one of
+    /// [`Encoding::Autodetect`]. The default is `false`.
+    fn reads_file(&self, _encoding: Encoding, _target: Target) -> bool {
+        false
+    }
 }
 
 /// A request to load a model.
@@ -63,8 +76,11 @@ pub trait Backend: Send + Sync + 'static {
 #[non_exhaustive]
 pub struct LoadRequest<'a> {
     /// The model's bytes, in as many parts as its encoding has (ONNX: one). A guest may have written them: treat them
-    /// as hostile input. Empty if the request has a [`name`](Self::name).
+    /// as hostile input. Empty if the request has a [`name`](Self::name) or a [`file`](Self::file).
     pub parts: &'a [&'a [u8]],
+    /// The model's file, for a backend that [reads files](Backend::reads_file) itself. Who writes to the file while it
+    /// is read makes the load fail.
+    pub file: Option<&'a ModelFile>,
     /// The name of a model that the backend itself finds. Only the host gives such names
     /// ([`ModelSource::of_backend`](crate::nn::ModelSource::of_backend)).
     pub name: Option<&'a str>,
@@ -86,7 +102,22 @@ impl<'a> LoadRequest<'a> {
     /// A request without a configuration and without a memory limit.
     #[must_use]
     pub const fn new(parts: &'a [&'a [u8]], encoding: Encoding, target: Target) -> Self {
-        Self { parts, name: None, encoding, target, config: None, directory: None, memory_limit: usize::MAX }
+        Self {
+            parts,
+            file: None,
+            name: None,
+            encoding,
+            target,
+            config: None,
+            directory: None,
+            memory_limit: usize::MAX,
+        }
+    }
+
+    /// Sets the file that the backend reads, or removes it.
+    #[must_use]
+    pub fn with_file(self, file: impl Into<Option<&'a ModelFile>>) -> Self {
+        Self { file: file.into(), ..self }
     }
 
     /// Sets the name of a model that the backend finds, or removes it.
@@ -111,6 +142,12 @@ impl<'a> LoadRequest<'a> {
     #[must_use]
     pub const fn with_memory_limit(self, memory_limit: usize) -> Self {
         Self { memory_limit, ..self }
+    }
+
+    /// The bytes of the model: of its parts and its file together.
+    pub(crate) fn given(&self) -> usize {
+        let parts = self.parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
+        self.file.map_or(0, ModelFile::len).saturating_add(parts)
     }
 }
 
@@ -147,6 +184,23 @@ pub trait BackendContext: Send + 'static {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the model does not take this type or shape.
     fn set_input(&mut self, index: usize, tensor: TensorView<'_>) -> Result<(), Error>;
 
+    /// As [`set_input`](Self::set_input), for an input that takes time or memory to be set, such as a prompt that is
+    /// taken apart into tokens: within the deadline, the cancel token and the limits of `control`. The engine calls
+    /// this one. The default calls [`set_input`](Self::set_input).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set_input`](Self::set_input), [`TooLarge`](ErrorKind::TooLarge) past a memory limit, and the errors of
+    /// [`ComputeControl::check`].
+    fn set_input_within(
+        &mut self,
+        index: usize,
+        tensor: TensorView<'_>,
+        _control: &ComputeControl,
+    ) -> Result<(), Error> {
+        self.set_input(index, tensor)
+    }
+
     /// Unsets every input and frees its memory. The outputs stay. A `compute` then lacks its inputs, as in a new
     /// context: the engine relies on it so that an inference never runs on an input of an earlier one.
     fn clear_inputs(&mut self);
@@ -163,11 +217,48 @@ pub trait BackendContext: Send + 'static {
     ///
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if an input is missing, [`TooLarge`](ErrorKind::TooLarge) past
     /// the control's memory limit, and the errors of [`ComputeControl::check`], which a backend calls between
-    /// operators.
+    /// operators. A language model gives [`ContextFull`](ErrorKind::ContextFull) and
+    /// [`PromptTooLong`](ErrorKind::PromptTooLong); the end of its sequence is success.
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error>;
 
-    /// The output at `index` of the last successful `compute`. The engine has checked that `index` is less than the
-    /// number of outputs.
+    /// Makes the next piece of the outputs, such as a language model's next token. The first step begins a run from the
+    /// inputs, and the pieces of a run are together what [`compute`](Self::compute) gives. The default refuses: a
+    /// backend whose outputs come as a whole has no steps.
+    ///
+    /// An outcome other than [`Step::More`] ends the run. Before the engine begins another, changes an input or computes,
+    /// it calls [`end_steps`](Self::end_steps), also for a run that is over. A step that has failed is made again by the
+    /// next one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`compute`](Self::compute), and [`UnsupportedOperation`](ErrorKind::UnsupportedOperation) if the model
+    /// has no steps. No outcome of a run is an error here.
+    fn step(&mut self, _control: &ComputeControl) -> Result<Step, Error> {
+        Err(Error::unsupported("the model's outputs come as a whole, and not in steps"))
+    }
+
+    /// The newest piece of the output at `index`: what the last successful [`step`](Self::step) has added to it. It is
+    /// empty after a step that has ended the run. Of an output that is not made of pieces it is the whole as it is now.
+    /// The engine calls it between a successful step and `end_steps` only. The default is [`output`](Self::output).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`output`](Self::output).
+    fn step_output(&self, index: usize) -> Result<TensorView<'_>, Error> {
+        self.output(index)
+    }
+
+    /// Ends the run of steps and frees what belongs to it alone; the inputs stay. The outputs of the run may be gone
+    /// then. Called once for each run that has begun, also if its first step has failed, but for a run that the context
+    /// has when it is dropped. The default does nothing.
+    fn end_steps(&mut self) {}
+
+    /// The output at `index` of the last successful `compute`, or the pieces of the run of steps so far, together. The
+    /// engine has checked that `index` is less than the number of outputs. An output that is described as readable
+    /// [before a compute](TensorDescription::before_compute) is that of the inputs that are set.
+    ///
+    /// A `compute` that fails with [`ContextFull`](ErrorKind::ContextFull) leaves what it has made until then as its
+    /// outputs.
     ///
     /// # Errors
     ///
@@ -176,7 +267,8 @@ pub trait BackendContext: Send + 'static {
 
     /// The output at `index` of the last successful `compute`, moved out of the context where the backend can do that.
     /// The engine takes each output once, and reads none between the first that it takes and the next successful
-    /// `compute`. The default copies the output and leaves it in the context.
+    /// `compute` or `step`. It takes none that can be read before a compute: it copies those. The default copies the
+    /// output and leaves it in the context.
     ///
     /// # Errors
     ///
@@ -189,6 +281,14 @@ pub trait BackendContext: Send + 'static {
     /// enough. Called when the context is opened and after each call that changes it, so it must be cheap. By default
     /// the engine counts the inputs alone. A context that exceeds a limit is lost.
     fn memory(&self) -> usize {
+        0
+    }
+
+    /// Of the bytes of [`memory`](Self::memory), those that the graph counts in [its own](BackendGraph::memory), because
+    /// several contexts share them. They count against the guest's limit in each context, so that its limits hold as if
+    /// nothing was shared, and against the engine's limits once. Called after [`memory`](Self::memory). The default
+    /// is 0.
+    fn shared_memory(&self) -> usize {
         0
     }
 }

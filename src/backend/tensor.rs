@@ -1,5 +1,7 @@
 //! Tensors at the boundary between guest and backend: dimensions, element type, little-endian bytes.
 
+use std::borrow::Cow;
+
 use crate::backend::{Element, Error, TensorType};
 
 /// The number of elements of a tensor with these dimensions: 1 for a scalar, `None` past `usize::MAX`.
@@ -197,6 +199,13 @@ pub struct TensorDescription {
     /// outputs up to the first optional one that the backend refuses with
     /// [`InvalidArgument`](super::ErrorKind::InvalidArgument).
     pub optional: bool,
+    /// For an input: whether it is a string of bytes, such as a prompt: of type u8 and rank 1. Guests may give a string
+    /// with the dimensions `[1]` for any length, as programs for older hosts do:
+    /// [`given_dimensions`](Self::given_dimensions).
+    pub byte_string: bool,
+    /// For an output: whether it follows from the inputs alone and can be read as soon as they are set, such as the
+    /// number of a prompt's tokens. Every other output belongs to a compute.
+    pub before_compute: bool,
 }
 
 impl TensorDescription {
@@ -206,13 +215,35 @@ impl TensorDescription {
         ty: impl Into<Option<TensorType>>,
         dimensions: Option<Vec<Option<u32>>>,
     ) -> Self {
-        Self { name: name.into(), ty: ty.into(), dimensions, optional: false }
+        let (name, ty) = (name.into(), ty.into());
+        Self { name, ty, dimensions, optional: false, byte_string: false, before_compute: false }
+    }
+
+    /// The description of a [string of bytes](Self::byte_string) of any length.
+    pub fn bytes(name: impl Into<String>) -> Self {
+        Self { byte_string: true, ..Self::new(name, TensorType::U8, Some(vec![None])) }
     }
 
     /// Sets whether the model may lack this tensor.
     #[must_use]
     pub fn with_optional(self, optional: bool) -> Self {
         Self { optional, ..self }
+    }
+
+    /// Sets whether the output can be read before a compute.
+    #[must_use]
+    pub fn with_before_compute(self, before_compute: bool) -> Self {
+        Self { before_compute, ..self }
+    }
+
+    /// The dimensions of a tensor of `length` bytes that a guest has given with these: `[length]` for the `[1]` of a
+    /// [string of bytes](Self::byte_string), and `dimensions` in every other case.
+    #[must_use]
+    pub fn given_dimensions<'a>(&self, dimensions: &'a [u32], ty: TensorType, length: usize) -> Cow<'a, [u32]> {
+        match u32::try_from(length) {
+            Ok(length) if self.byte_string && ty == TensorType::U8 && dimensions == [1] => Cow::Owned(vec![length]),
+            _ => Cow::Borrowed(dimensions),
+        }
     }
 
     /// Whether a tensor has this type and these sizes, as far as they are known.
@@ -296,6 +327,27 @@ mod tests {
     fn a_scalar_has_one_element() {
         assert!(TensorView::new(&[], TensorType::I64, &[0; 8]).is_ok());
         assert!(TensorView::new(&[], TensorType::I64, &[]).is_err());
+    }
+
+    #[test]
+    fn a_string_of_bytes_may_be_given_as_one_element_and_nothing_else_may() {
+        let (text, other) =
+            (TensorDescription::bytes("prompt"), TensorDescription::new("x", TensorType::U8, Some(vec![None])));
+        let given = |description: &TensorDescription, dimensions: &[u32], ty| {
+            description.given_dimensions(dimensions, ty, 5).into_owned()
+        };
+        assert_eq!(given(&text, &[1], TensorType::U8), [5]);
+        assert_eq!(text.given_dimensions(&[1], TensorType::U8, 0), [0_u32; 1].as_slice());
+        assert_eq!(given(&other, &[1], TensorType::U8), [1]);
+        for (dimensions, ty) in
+            [(&[1][..], TensorType::I32), (&[5], TensorType::U8), (&[4], TensorType::U8), (&[1, 1], TensorType::U8)]
+        {
+            assert_eq!(given(&text, dimensions, ty), dimensions);
+        }
+        assert_eq!(given(&text, &[], TensorType::U8), [0_u32; 0]);
+        assert!(text.accepts(TensorView::new(&[5], TensorType::U8, b"hello").unwrap()));
+        #[cfg(target_pointer_width = "64")]
+        assert_eq!(text.given_dimensions(&[1], TensorType::U8, 1 << 32), [1].as_slice());
     }
 
     #[test]

@@ -13,11 +13,12 @@
 //! | u8 | 3 | 3 | 3 | 2 | 4 |
 //! | i32 | 4 | 4 | 4 | 3 | 5 |
 //! | i64 | 5 | 5 | 5 | none | 6 |
+//! | errno of end of sequence, context full, prompt too long, model not found | none | 100 to 103 | 100 to 103 | 100 to 103 | none |
 //!
 //! Read from the hosts' sources in August 2026. A number that a dialect does not define is an error, even if another
-//! dialect defines it. `errno` is the same in all dialects: [`ErrorKind::errno`](super::ErrorKind::errno).
+//! dialect defines it. Every other errno is the same in all dialects: [`ErrorKind::errno`].
 
-use super::{Encoding, Error, Target, TensorType};
+use super::{Encoding, Error, ErrorKind, Target, TensorType};
 
 /// A family of hosts that uses the same numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -153,6 +154,20 @@ impl Dialect {
     pub fn tensor_type_number(self, ty: TensorType) -> Option<u8> {
         number(&TYPES, self, ty)
     }
+
+    /// The errno of an error: `WasmEdge`'s and WAMR's own for the ends of a language model's sequence and for a model
+    /// that was not found, and [`ErrorKind::errno`] for all others and in the other dialects.
+    #[must_use]
+    pub const fn errno(self, kind: ErrorKind) -> u16 {
+        match (self, kind) {
+            (Self::Witx | Self::Component, _) => kind.errno(),
+            (_, ErrorKind::EndOfSequence) => 100,
+            (_, ErrorKind::ContextFull) => 101,
+            (_, ErrorKind::PromptTooLong) => 102,
+            (_, ErrorKind::ModelNotFound) => 103,
+            _ => kind.errno(),
+        }
+    }
 }
 
 fn find<W: Copy>(words: &[(W, Numbers)], dialect: Dialect, number: u32) -> Option<W> {
@@ -217,6 +232,23 @@ mod tests {
         let lacks = |dialect: Dialect| TensorType::ALL.map(|ty| dialect.tensor_type_number(ty).is_none());
         assert_eq!(lacks(Dialect::Wamr), [false, false, false, true, false, false, false]);
         assert_eq!(lacks(Dialect::WamrLegacy), [false, false, true, true, false, false, true]);
+    }
+
+    #[test]
+    fn the_ends_of_a_sequence_have_numbers_where_a_dialect_has_them() {
+        let of_sequences =
+            [ErrorKind::EndOfSequence, ErrorKind::ContextFull, ErrorKind::PromptTooLong, ErrorKind::ModelNotFound];
+        for (dialect, numbers) in [
+            (Dialect::Witx, [5, 7, 7, 8]),
+            (Dialect::WasmEdge, [100, 101, 102, 103]),
+            (Dialect::Wamr, [100, 101, 102, 103]),
+            (Dialect::WamrLegacy, [100, 101, 102, 103]),
+            (Dialect::Component, [5, 7, 7, 8]),
+        ] {
+            assert_eq!(of_sequences.map(|kind| dialect.errno(kind)), numbers, "{dialect:?}");
+            let others = ErrorKind::ALL.into_iter().filter(|kind| !of_sequences.contains(kind));
+            others.for_each(|kind| assert_eq!(dialect.errno(kind), kind.errno(), "{dialect:?} {kind}"));
+        }
     }
 
     #[test]

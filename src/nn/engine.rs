@@ -97,12 +97,13 @@ impl Engine {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let Inner { pools, registry, counters, admission, .. } = &*self.inner;
-        let (computing, queued) = admission.load();
+        let ((computing, queued), suspended) = (admission.load(), admission.suspended());
         Stats {
             graph_handles: pools.graphs.len(),
             names: registry.len(),
             awaiting_reclamation: pools.awaiting_reclamation(),
             computing,
+            suspended,
             queued,
             ..counters.read()
         }
@@ -225,10 +226,14 @@ impl EngineBuilder {
                 registry: Registry::default(),
                 resolver,
                 store: StdArc::default(),
-                admission: Admission::new(engine_limits.max_computing(), engine_limits.max_queued()),
+                admission: Admission::new(
+                    engine_limits.max_computing(),
+                    engine_limits.max_suspended(),
+                    engine_limits.max_queued(),
+                ),
                 workers: Workers::new("graphpool-compute"),
                 inline_bound,
-                loading: Admission::new(engine_limits.max_loading(), engine_limits.max_queued_loads()),
+                loading: Admission::new(engine_limits.max_loading(), 0, engine_limits.max_queued_loads()),
                 loaders: Workers::new("graphpool-load"),
                 usage,
                 reaper,

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc as StdArc;
 use std::time::Duration;
 
-use crate::backend::LoadRequest;
+use crate::backend::{LoadRequest, ModelFile};
 use crate::nn::graphs::backends::{Backends, Candidates, Loaded};
 use crate::nn::graphs::build::BuildGraph;
 use crate::nn::graphs::flight::Failed;
@@ -70,26 +70,27 @@ impl Inner {
     /// The graph of `request`: an equal one that is in memory, or one that is built now, on this thread and without a
     /// lock.
     pub(crate) fn build(&self, request: &LoadRequest<'_>) -> Result<StdArc<Graph>, Error> {
-        Ok(self.build_with(request, None)?)
+        let candidates = self.backends.candidates(request)?;
+        Ok(self.build_with(&candidates, request, None)?)
     }
 
     /// Builds the graph; `request`'s bytes are reserved already.
     fn build_with(
         &self,
+        candidates: &Candidates,
         request: &LoadRequest<'_>,
         reserved: Option<Reservation>,
     ) -> Result<StdArc<Graph>, ModelError> {
-        if request.parts.is_empty() && request.name.is_none() {
+        if request.parts.is_empty() && request.name.is_none() && request.file.is_none() {
             return Err(no_parts().into());
         }
-        let candidates = self.backends.candidates(request)?;
         let files = match request.directory {
             Some(_) => candidates.files(request)?,
             None => Vec::new(),
         };
         let bound = request.memory_limit.min(self.usage.graph_bytes.left());
         let key = Key::of(request, candidates.id(), &files, bound)?;
-        let build = |listed| self.build_listed(&candidates, request, reserved, listed);
+        let build = |listed| self.build_listed(candidates, request, reserved, listed);
         Ok(self.store.get_or_build(key, request.memory_limit, build)?)
     }
 
@@ -101,7 +102,7 @@ impl Inner {
         reserved: Option<Reservation>,
         listed: Listed<Graph>,
     ) -> Result<Graph, Failed> {
-        let given = total_length(request.parts);
+        let given = request.given();
         observe::build(request.encoding, request.target, given, || {
             let seen = self.reaper.progress();
             match self.build_once(candidates, request, given, reserved, listed.again()) {
@@ -130,7 +131,12 @@ impl Inner {
         };
         let left = self.usage.graph_bytes.left().saturating_add(given);
         let bounded = LoadRequest { memory_limit: memory_limit.min(left), ..*request };
-        let Loaded { graph, name, backend } = candidates.load(&bounded).map_err(|error| match error.kind() {
+        // A file that was changed meanwhile is not the one that the key is of.
+        let loaded = candidates.load(&bounded).and_then(|loaded| {
+            request.file.map_or(Ok(()), ModelFile::check_unchanged)?;
+            Ok(loaded)
+        });
+        let Loaded { graph, name, backend } = loaded.map_err(|error| match error.kind() {
             ErrorKind::TooLarge if memory_limit <= left => Failed::Short(error),
             // Other models use the room: this holds for every caller, and may change soon. A model that is too large
             // for its backend stays that.
@@ -195,13 +201,22 @@ impl BuildGraph for Inner {
     ) -> Result<StdArc<Graph>, ModelError> {
         let opened = source.open(encoding)?;
         let read = self.reserve_for_model(|usage| &usage.graph_bytes, opened.length_of_files())?;
-        let parts = opened.read()?;
-        let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
-        let request = LoadRequest::new(&parts, encoding, target)
+        let request = LoadRequest::new(&[], encoding, target)
             .with_name(source.backend_name())
             .with_config(config)
             .with_directory(source.base());
-        self.build_with(&request, Some(read))
+        let candidates = self.backends.candidates(&request)?;
+        let opened = if candidates.reads_file(encoding, target)? {
+            match opened.file()? {
+                Ok(file) => return self.build_with(&candidates, &request.with_file(&file), Some(read)),
+                Err(opened) => opened,
+            }
+        } else {
+            opened
+        };
+        let parts = opened.read()?;
+        let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
+        self.build_with(&candidates, &LoadRequest { parts: &parts, ..request }, Some(read))
     }
 }
 

@@ -110,6 +110,10 @@
 //! waiting guests, and its first turn comes after at most one turn of each. A turn lasts as long as its compute:
 //! [`Limits::max_compute_time`] and [`Limits::max_computes`] bound the share of one guest.
 //!
+//! A compute that [sleeps](crate::backend::ComputeControl::suspend) in its backend until another has worked for it does
+//! not count as running. It goes on before all computes that wait for their turns. At most
+//! [`EngineLimits::max_suspended`] sleep beside those that run.
+//!
 //! Concurrent loads of one model share one build. If that build fails because its own guest's limit is too low, the
 //! waiting load with the most room builds next, and loads with more room than the failed build keep waiting. So a load
 //! waits for at most one build of a guest with less room. Likewise, concurrent loads of a name that is not registered
@@ -144,7 +148,7 @@ mod telemetry;
 #[cfg(feature = "conformance")]
 pub use crate::backend::conformance;
 pub use crate::backend::{
-    Bf16Bits, Element, Encoding, Error, ErrorCode, ErrorKind, F16Bits, MESSAGE_BYTES, Placement, Target, Tensor,
+    Bf16Bits, Element, Encoding, Error, ErrorCode, ErrorKind, F16Bits, MESSAGE_BYTES, Placement, Step, Target, Tensor,
     TensorDescription, TensorType, TensorView, element_count,
 };
 pub use guest::check::TensorId;
@@ -164,6 +168,7 @@ pub use guest::host_bytes::HostBytes;
 pub use guest::host_calls::GuestUsage;
 pub use guest::load::Load;
 pub use guest::policy::GuestPolicy;
+pub use guest::stream::Pieces;
 pub use limits::{EngineLimits, Limits};
 pub use schedule::future::Compute;
 pub use telemetry::observe::TRACING_TARGET;

@@ -4,6 +4,7 @@ use graphpool::nn::conformance::Sample;
 use graphpool::nn::{Encoding, Target, Tensor, TensorType};
 
 use crate::backends::{Model, Watch};
+use crate::speaker::{Speaker, model};
 
 #[test]
 fn a_good_backend_passes_and_nothing_of_it_is_left() {
@@ -13,12 +14,30 @@ fn a_good_backend_passes_and_nothing_of_it_is_left() {
     let right = Tensor::from_f32(vec![2], &[3.0, 5.0]).unwrap();
     let report = sample.clone().with_outputs(vec![right]).run(&watch.affine());
     report.assert();
-    assert_eq!((report.checks(), watch.alive()), (10, 0));
+    assert_eq!((report.checks(), watch.alive()), (13, 0));
     let report = sample.with_outputs(vec![input]).run(&watch.affine());
     assert_eq!(
         report.failures(),
         ["outputs are those of the inputs, and always the same: they are not those to expect"]
     );
+}
+
+#[test]
+fn a_backend_with_steps_passes_and_one_without_does_not_where_they_are_required() {
+    let prompt = |text: &str| vec![Tensor::from_slice([text.len() as u32], text.as_bytes()).unwrap()];
+    let speaker = Speaker::default();
+    let sample =
+        |text| Sample::new(model(8, &["one", "two", "three"]), Encoding::Ggml, Target::Cpu, prompt(text)).with_steps();
+    sample("one").run(&speaker).assert();
+    sample("three").run(&speaker).assert();
+    assert_eq!(speaker.runs(), 0);
+    let watch = Watch::default();
+    let input = Tensor::from_f32(vec![2], &[1.0, 2.0]).unwrap();
+    let sample = Sample::new(Model::default().bytes(), Encoding::Onnx, Target::Cpu, vec![input]).with_steps();
+    let report = sample.run(&watch.affine());
+    let unsupported = "unsupported operation: the model's outputs come as a whole, and not in steps";
+    assert_eq!(report.failures().len(), 3);
+    assert!(report.failures().iter().all(|failure| failure.ends_with(unsupported)), "{report}");
 }
 
 #[test]

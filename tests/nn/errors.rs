@@ -31,7 +31,7 @@ fn every_kind_of_error_reaches_the_guest_in_both_forms_and_in_under_200_characte
         let context = guest.init_execution_context(graph).unwrap();
         check(&guest.compute(context).unwrap_err(), kind, "compute", "as it was told");
     }
-    assert_eq!(engine.stats().failed_computes, 11);
+    assert_eq!(engine.stats().failed_computes, 15);
     // No limit of the engine's has refused any of them.
     assert_eq!(engine.stats().limited, 0);
 }

@@ -36,5 +36,9 @@ mod reload;
 mod resolver;
 mod scripted;
 mod sharing;
+mod single;
+mod speaker;
+mod streams;
+mod suspend;
 #[cfg(feature = "watch")]
 mod watch;

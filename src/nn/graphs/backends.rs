@@ -156,6 +156,15 @@ impl Candidates {
         hasher.finish()
     }
 
+    /// Whether the first backend reads the file of a model itself. With [`Encoding::Autodetect`] none does, as several
+    /// may be tried.
+    pub(crate) fn reads_file(&self, encoding: Encoding, target: Target) -> Result<bool, Error> {
+        match self.0.first().filter(|_| encoding != Encoding::Autodetect) {
+            Some(backend) => backend.call(|backend| Ok(backend.reads_file(encoding, target))),
+            None => Ok(false),
+        }
+    }
+
     /// The files beside the parts that the first backend will read.
     pub(crate) fn files(&self, request: &LoadRequest<'_>) -> Result<Vec<PathBuf>, Error> {
         for backend in &self.0 {

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
+use crate::backend::ModelFile;
 use crate::nn::{Encoding, ModelError};
 
 /// The source of a named model's bytes.
@@ -186,6 +187,21 @@ impl<'a> Opened<'a> {
             OpenPart::File(_, _, length) => *length,
         });
         lengths.fold(0, usize::saturating_add)
+    }
+
+    /// The file of a model that is one file, to be read by a backend; otherwise the parts as they were.
+    pub(crate) fn file(mut self) -> Result<Result<ModelFile, Self>, ModelError> {
+        match (self.parts.pop(), self.parts.is_empty()) {
+            (Some(OpenPart::File(file, path, length)), true) => {
+                let file =
+                    ModelFile::new(file).map_err(|source| ModelError::ReadFile { path: path.clone(), source })?;
+                if file.len() == length { Ok(Ok(file)) } else { Err(ModelError::LengthChanged { path, length }) }
+            }
+            (last, _) => {
+                self.parts.extend(last);
+                Ok(Err(self))
+            }
+        }
     }
 
     /// Reads the bytes of every part. A file whose length has changed is an error, and is not read further.

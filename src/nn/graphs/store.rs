@@ -51,8 +51,15 @@ impl Key {
             field(text.unwrap_or_default().as_bytes());
         }
         // Their number, so that no part is taken for a file.
-        field(&(request.parts.len() as u64).to_le_bytes());
+        let parts = request.parts.len() + usize::from(request.file.is_some());
+        field(&(parts as u64).to_le_bytes());
         request.parts.iter().for_each(|part| field(part));
+        if let Some(file) = request.file {
+            // As a part with the bytes of the file.
+            hasher.update(&(file.len() as u64).to_le_bytes());
+            let read = hasher.update_reader(file.reader());
+            read.map_err(|error| Error::runtime_error(format!("the model's file cannot be read: {error}")))?;
+        }
         let mut left = limit as u64;
         for path in files {
             let unreadable = |source| ModelError::ReadFile { path: path.clone(), source };
@@ -284,6 +291,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_file_that_a_backend_reads_has_the_key_of_its_bytes() {
+        let path = std::env::temp_dir().join(format!("graphpool-store-file-{}", std::process::id()));
+        std::fs::write(&path, b"model").unwrap();
+        let file = crate::backend::ModelFile::open(&path).unwrap();
+        let none = LoadRequest::new(&[], Encoding::Ggml, Target::Cpu);
+        let bytes: &[&[u8]] = &[b"model"];
+        assert_eq!(key(&none.with_file(&file)), key(&LoadRequest { parts: bytes, ..none }));
+        assert_ne!(key(&none.with_file(&file)), key(&LoadRequest { parts: &[b"modem"], ..none }));
+        std::fs::write(&path, b"m").unwrap();
+        let request = none.with_file(&file);
+        assert_eq!(Key::of(&request, 0, &[], usize::MAX).unwrap_err().kind(), ErrorKind::RuntimeError);
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

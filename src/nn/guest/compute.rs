@@ -1,5 +1,5 @@
 //! Runs one compute: claims its context, passes the engine's admission, calls the backend and returns the result. An
-//! inference also sets inputs before and reads outputs after, under the same claim.
+//! inference also sets inputs before and reads outputs after, under the same claim. A step of a run is a compute, too.
 //!
 //! * M1: however a compute ends (done, refused, late, cancelled, dropped), the drops of its parts give back the claim,
 //!   the permit and its share of the guest's limits.
@@ -12,31 +12,50 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::GuestHandle;
-use crate::backend::{CancelToken, ComputeControl};
+use crate::backend::{CancelToken, ComputeControl, Step};
 use crate::nn::guest::account::Account;
-use crate::nn::guest::context::{Claimed, Context};
+use crate::nn::guest::claimed::Claimed;
+use crate::nn::guest::context::Context;
 use crate::nn::guest::holdings::GuestInner;
+use crate::nn::guest::steps::StepOf;
 use crate::nn::inner::Inner;
 use crate::nn::limits::usage::Reservation;
 use crate::nn::schedule::admission::{Admission, Full, Permit, Ticket, Withdrawn};
 use crate::nn::schedule::future::Compute;
-use crate::nn::schedule::inside::{ComputeScope, is_inside};
+use crate::nn::schedule::inside::{ComputeScope, SUSPENDER, is_inside};
+use crate::nn::schedule::turn::Turn;
 use crate::nn::telemetry::observe;
 use crate::nn::telemetry::observe::{Caller, Waiting};
 use crate::nn::telemetry::stats::Counters;
 use crate::nn::{Error, ErrorKind, Tensor, TensorView};
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard};
 
 /// The call that a compute serves, and the result that it returns after the backend has computed.
 pub(crate) struct Purpose<R> {
     pub(crate) call: &'static str,
+    pub(crate) work: Work,
     /// Reads the result out of the context, while the claim is still held.
-    read: fn(&mut Claimed<StdArc<Context>>) -> Result<R, Error>,
+    pub(crate) read: Read<R>,
 }
 
-pub(crate) const COMPUTE: Purpose<()> = Purpose { call: "compute", read: |_| Ok(()) };
+/// Reads a result, after this work with this outcome.
+type Read<R> = fn(&mut Claimed<StdArc<Context>>, &Work, Step) -> Result<R, Error>;
+
+/// What the backend is called for.
+pub(crate) enum Work {
+    /// Every output, as a whole. The outcome is always [`Step::More`].
+    Outputs,
+    /// One step, whose result is its outcome.
+    Step(StepOf),
+    /// One step of a stream, whose result has the piece of this output.
+    Piece(StepOf, usize),
+}
+
+pub(crate) const COMPUTE: Purpose<()> = Purpose { call: "compute", work: Work::Outputs, read: |_, _, _| Ok(()) };
 pub(crate) const INFER: Purpose<Vec<Tensor>> =
-    Purpose { call: "infer", read: |claimed| claimed.take_outputs(INFER.call) };
+    Purpose { call: "infer", work: Work::Outputs, read: |claimed, _, _| claimed.take_outputs(INFER.call) };
+pub(crate) const COMPUTE_SINGLE: Purpose<Step> =
+    Purpose { call: "compute_single", work: Work::Step(StepOf::Guest), read: |_, _, step| Ok(step) };
 
 impl<R: Send + 'static> Purpose<R> {
     /// The future of `run`, or of the error.
@@ -98,10 +117,15 @@ impl<R: Send + 'static> Run<R> {
             // `None` if the deadline is past the range of the clock.
             deadline: Instant::now().checked_add(time),
             memory_limit: limits.max_compute_bytes(),
+            suspender: Some(SUSPENDER),
             ..ComputeControl::default()
         };
         let count = Reservation::new(usage, |usage| &usage.computes, purpose.call, 1)?;
         let claimed = Claimed::new(context, handle, Some(&control.cancel))?;
+        match &purpose.work {
+            Work::Outputs => claimed.check_compute(),
+            Work::Step(of) | Work::Piece(of, _) => claimed.check_step(of),
+        }?;
         let bill = Bill { account: StdArc::clone(account), graph: claimed.context().graph(), time: None, ok: false };
         let (engine, waiting, begun, caller) = (StdArc::clone(engine), None, false, Caller::none());
         Ok(Self { purpose, claimed, control, time, _count: count, waiting, begun, caller, engine, bill })
@@ -110,7 +134,7 @@ impl<R: Send + 'static> Run<R> {
     /// Sets the context's inputs to exactly these, each with its index.
     pub(crate) fn set_inputs(&mut self, inputs: &[(usize, TensorView<'_>)]) -> Result<(), Error> {
         self.claimed.clear_inputs(self.purpose.call)?;
-        self.claimed.set_inputs(self.purpose.call, inputs)
+        self.claimed.set_inputs(self.purpose.call, inputs, &mut self.control)
     }
 
     /// Waits for the turn, and computes.
@@ -147,7 +171,7 @@ impl<R: Send + 'static> Run<R> {
         if let Err(why) = self.begin() {
             return Err(self.withdrawn(why));
         }
-        let result = self.enter_backend(None);
+        let (result, permit) = self.enter_backend(permit, None);
         self.conclude(permit, result)
     }
 
@@ -164,25 +188,30 @@ impl<R: Send + 'static> Run<R> {
         Ok(())
     }
 
-    /// Computes on this thread, with the compute's deadline or an earlier one.
-    fn enter_backend(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
+    /// Computes on this thread, with the compute's deadline or an earlier one. The permit does not come back if the
+    /// compute was cancelled or late while it was suspended.
+    fn enter_backend(&mut self, permit: Permit, deadline: Option<Instant>) -> (Result<Step, Error>, Option<Permit>) {
+        self.claimed.limit(&mut self.control);
         let earlier = deadline.map(|deadline| self.control.clone().with_deadline(deadline));
         let control = earlier.as_ref().unwrap_or(&self.control);
-        let (call, claimed, bill) = (self.purpose.call, &mut self.claimed, &mut self.bill);
-        let (result, time) = {
-            let _scope = ComputeScope::enter(&self.engine.admission);
-            observe::compute(&bill.account, bill.graph, || claimed.compute(call, |backend| backend.compute(control)))
+        let (Purpose { call, work, .. }, claimed, bill) = (&self.purpose, &mut self.claimed, &mut self.bill);
+        let compute = || match work {
+            Work::Outputs => claimed.compute(call, |backend| backend.compute(control)).map(|()| Step::More),
+            Work::Step(of) | Work::Piece(of, _) => claimed.step(call, of, |backend| backend.step(control)),
         };
+        let scope = ComputeScope::enter(&self.engine.admission, control, permit);
+        let (result, time) = observe::compute(&bill.account, bill.graph, compute);
+        let permit = scope.leave();
         bill.time = Some(bill.time.unwrap_or_default() + time);
         bill.ok = result.is_ok();
         self.claimed.context().pace().record(time, result.is_ok(), self.engine.inline_bound);
-        result
+        (result, permit)
     }
 
     /// Records how the backend has ended, gives the permit back, and reads the result.
-    fn conclude(mut self, permit: Permit, result: Result<(), Error>) -> Result<R, Error> {
+    fn conclude(mut self, permit: Option<Permit>, result: Result<Step, Error>) -> Result<R, Error> {
         self.bill.record();
-        let Purpose { call, read } = self.purpose;
+        let Purpose { call, read, .. } = self.purpose;
         let counters = &self.engine.counters;
         let record_failure = |error: Error| {
             Counters::count(&counters.failed_computes);
@@ -204,10 +233,8 @@ impl<R: Send + 'static> Run<R> {
         }
         // After the counts: a compute that no longer runs is among those that have ended.
         drop(permit);
-        if let Err(error) = result {
-            return Err(self.refused(error));
-        }
-        read(&mut self.claimed).map_err(|error| self.refused(error.of(call)))
+        let step = result.map_err(|error| self.refused(error))?;
+        read(&mut self.claimed, &self.purpose.work, step).map_err(|error| self.refused(error.of(call)))
     }
 
     /// The error for a compute that never reached the backend.
@@ -263,35 +290,6 @@ impl<R: Send + 'static> Run<R> {
     fn refused(&self, error: Error) -> Error {
         let (counters, call, bill) = (&self.engine.counters, self.purpose.call, &self.bill);
         self.caller.run(|| observe::compute_refused(counters, call, &bill.account, bill.graph, error))
-    }
-}
-
-/// Wakes a blocked caller when its turn has come.
-#[derive(Default)]
-pub(crate) struct Turn {
-    result: Mutex<Option<Result<Permit, Withdrawn>>>,
-    completed: Condvar,
-}
-
-impl Turn {
-    pub(crate) fn complete(&self, result: Result<Permit, Withdrawn>) {
-        *lock(&self.result) = Some(result);
-        self.completed.notify_one();
-    }
-
-    /// `None` if `deadline` passes first.
-    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Option<Result<Permit, Withdrawn>> {
-        let mut result = lock(&self.result);
-        loop {
-            if result.is_some() {
-                return result.take();
-            }
-            result = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => self.completed.wait(result).unwrap_or_else(PoisonError::into_inner),
-                Some(Duration::ZERO) => return None,
-                Some(left) => self.completed.wait_timeout(result, left).unwrap_or_else(PoisonError::into_inner).0,
-            };
-        }
     }
 }
 

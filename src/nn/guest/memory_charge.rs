@@ -30,9 +30,25 @@ impl MemoryCharge {
         if bytes > UNCOUNTED { bytes } else { 0 }
     }
 
-    /// The bytes that are counted now.
-    pub(crate) fn reserved(&self) -> usize {
+    /// The bytes that count against the guest's limit now.
+    fn reserved(&self) -> usize {
         self.reserved.amount()
+    }
+
+    /// The bytes that count against the engine's limit now.
+    pub(crate) fn counted(&self) -> usize {
+        self.reserved.engine_amount()
+    }
+
+    /// The most bytes that the context may hold, as long as others take no more.
+    pub(crate) fn limit(&self) -> usize {
+        self.reserved.limit().saturating_sub(self.table())
+    }
+
+    /// The most bytes that the context may hold without those that are counted elsewhere, as long as others take no
+    /// more.
+    pub(crate) fn own_limit(&self) -> usize {
+        self.reserved.engine_limit().saturating_sub(self.table())
     }
 
     /// Counts `bytes` for the input at `index`, if there is room for them and `set` succeeds.
@@ -46,7 +62,8 @@ impl MemoryCharge {
             self.inputs.resize(self.count, 0);
         }
         let before = self.inputs.get(index).copied().unwrap_or_default();
-        self.reserved.resize(self.reserved().saturating_add(bytes.saturating_sub(before)))?;
+        let shared = self.reserved().saturating_sub(self.counted());
+        self.reserved.resize_shared(self.reserved().saturating_add(bytes.saturating_sub(before)), shared)?;
         let result = set();
         if let (Ok(()), Some(input)) = (&result, self.inputs.get_mut(index)) {
             *input = bytes;
@@ -61,8 +78,8 @@ impl MemoryCharge {
         self.total = 0;
     }
 
-    /// Counts the memory that the backend reports now.
-    pub(crate) fn settle(&mut self, bytes: usize) -> Result<(), Error> {
-        self.reserved.resize(bytes.max(self.total).saturating_add(self.table()))
+    /// Counts the memory that the backend reports now, of which `shared` bytes are counted elsewhere.
+    pub(crate) fn settle(&mut self, bytes: usize, shared: usize) -> Result<(), Error> {
+        self.reserved.resize_shared(bytes.max(self.total).saturating_add(self.table()), shared.min(bytes))
     }
 }

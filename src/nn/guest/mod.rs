@@ -6,6 +6,7 @@
 pub(crate) mod account;
 pub(crate) mod builder;
 pub(crate) mod check;
+pub(crate) mod claimed;
 pub(crate) mod closing;
 pub(crate) mod compute;
 pub(crate) mod context;
@@ -20,16 +21,22 @@ pub(crate) mod memory_charge;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod pools;
+pub(crate) mod single;
+pub(crate) mod steps;
+pub(crate) mod stream;
 pub(crate) mod use_lock;
 
 use std::fmt;
 use std::sync::Arc as StdArc;
+use std::time::Instant;
 
+use crate::backend::ComputeControl;
 use crate::nn::graphs::graph::Graph;
 use crate::nn::guest::account::Account;
 use crate::nn::guest::check::TensorId;
+use crate::nn::guest::claimed::Claimed;
 use crate::nn::guest::closing::Closing;
-use crate::nn::guest::context::{Claimed, Context};
+use crate::nn::guest::context::Context;
 use crate::nn::guest::holdings::GuestInner;
 use crate::nn::guest::load_state::Loads;
 use crate::nn::guest::policy::AllowedNames;
@@ -37,7 +44,7 @@ use crate::nn::inner::Inner;
 use crate::nn::limits::usage::Usage;
 use crate::nn::telemetry::observe;
 use crate::nn::telemetry::stats::Counters;
-use crate::nn::{Encoding, Error, Limits, Target, Tensor, TensorDescription, TensorView};
+use crate::nn::{Encoding, Error, Limits, Target, Tensor, TensorDescription, TensorType, TensorView};
 use crate::{GuestHandle, HandleTable};
 
 /// One wasm instance's view of an [`Engine`](crate::nn::Engine), with its own handles and limits.
@@ -147,7 +154,11 @@ impl Guest {
 /// way.
 impl Guest {
     /// Copies `tensor` (a [`TensorView`] or a `&Tensor`) as the context's input `input`: a `u32` for its index or a
-    /// `&str` for its name.
+    /// `&str` for its name. A run of [single steps](Self::compute_single) ends.
+    ///
+    /// A [string of bytes](TensorDescription::byte_string), such as a prompt, may be taken apart here. That ends by
+    /// [`Limits::max_compute_time`] and by [`cancel`](Self::cancel), as a compute does, and takes at most
+    /// [`Limits::max_compute_bytes`].
     ///
     /// # Errors
     ///
@@ -166,13 +177,47 @@ impl Guest {
             let (handle, context) = (context, self.inner.context(call, context)?);
             let (index, description) = check::place(call, "input", input, context.inputs())?;
             check::input(call, &self.inner.limits, index, description, tensor)?;
-            Claimed::new(&*context, handle, None)?.set_input(call, index, tensor)
+            let mut control = ComputeControl::default();
+            // A backend may have to work on it, as for a prompt. Other inputs are only copied.
+            let bounds = description.byte_string.then(|| {
+                control.deadline = Instant::now().checked_add(self.inner.limits.max_compute_time());
+                control.memory_limit = self.inner.limits.max_compute_bytes();
+                control.cancel.clone()
+            });
+            Claimed::new(&*context, handle, bounds.as_ref())?.set_inputs(call, &[(index, tensor)], &mut control)
         };
         self.inner.report(call, set(input.into()))
     }
 
+    /// As [`set_input`](Self::set_input), for a tensor as a guest gives it: its sizes, type and bytes, which are
+    /// checked against each other here. An input that is a [string of bytes](TensorDescription::byte_string) may have
+    /// the dimensions `[1]` and any length.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set_input`](Self::set_input), and [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if the
+    /// bytes do not match the sizes.
+    pub fn set_input_given<'a>(
+        &self,
+        context: GuestHandle,
+        input: impl Into<TensorId<'a>>,
+        dimensions: &[u32],
+        ty: TensorType,
+        data: &[u8],
+    ) -> Result<(), Error> {
+        let (call, input) = ("set_input", input.into());
+        let described = || {
+            let context = self.inner.context(call, context)?;
+            let (index, description) = check::place(call, "input", input, context.inputs())?;
+            Ok((index as u32, description.given_dimensions(dimensions, ty, data.len())))
+        };
+        let (index, dimensions) = self.inner.report(call, described())?;
+        let tensor = self.inner.report(call, TensorView::new(&dimensions, ty, data))?;
+        self.set_input(context, index, tensor)
+    }
+
     /// Unsets every input of the context, and releases its memory. The outputs of the last compute stay. A model's
-    /// default for an input applies again.
+    /// default for an input applies again. A run of [single steps](Self::compute_single) ends.
     ///
     /// # Errors
     ///
@@ -183,7 +228,9 @@ impl Guest {
         self.inner.report(call, clear())
     }
 
-    /// Copies the data of an output of the last compute into `buffer`, and returns the number of bytes copied.
+    /// Copies the data of an output of the last compute into `buffer`, and returns the number of bytes copied. Of a run
+    /// of [single steps](Self::compute_single) it is what they have made so far, together. An output that is described
+    /// as readable [before a compute](TensorDescription::before_compute) is that of the inputs that are set.
     ///
     /// # Errors
     ///

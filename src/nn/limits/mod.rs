@@ -179,6 +179,7 @@ pub struct EngineLimits {
     max_graph_bytes: usize,
     max_context_bytes: usize,
     max_computing: usize,
+    max_suspended: usize,
     max_queued: usize,
     max_resolved_names: usize,
     max_loading: usize,
@@ -186,8 +187,8 @@ pub struct EngineLimits {
 }
 
 impl Default for EngineLimits {
-    /// As many running computes as the machine has processors, and 1,024 waiting ones; the same numbers for
-    /// asynchronous loads; 4,096 graphs, 65,536 contexts, and no bound on the bytes of either; 1,024 names from the
+    /// As many running computes as the machine has processors, 128 suspended and 1,024 waiting ones; as many running and
+    /// waiting asynchronous loads; 4,096 graphs, 65,536 contexts, and no bound on the bytes of either; 1,024 names from the
     /// resolver.
     fn default() -> Self {
         let processors = thread::available_parallelism().map_or(1, usize::from);
@@ -197,6 +198,7 @@ impl Default for EngineLimits {
             max_graph_bytes: usize::MAX,
             max_context_bytes: usize::MAX,
             max_computing: processors,
+            max_suspended: 128,
             max_queued: 1_024,
             max_resolved_names: 1_024,
             max_loading: processors,
@@ -218,6 +220,10 @@ engine_bounds! {
     max_context_bytes with_max_context_bytes,
     /// Computes that run at one time; others wait for their turn, and guests take turns. At least 1.
     max_computing with_max_computing,
+    /// Computes that [sleep](crate::backend::ComputeControl::suspend) in their backend, beside those that run, until
+    /// others have worked for them, as the sessions of a language model do for each other. Each keeps a thread. Where as
+    /// many sleep and run as both bounds allow together, further computes wait for their turn.
+    max_suspended with_max_suspended,
     /// Computes that wait at one time. If the queue is full, a further compute gets a place only if another guest has
     /// at least two more computes there than its own guest: then the newest compute of that guest ends with
     /// [`Busy`](crate::nn::ErrorKind::Busy). Otherwise the further compute does.

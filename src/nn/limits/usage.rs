@@ -133,6 +133,11 @@ impl Reservation {
         self.amount.load(Ordering::Relaxed)
     }
 
+    /// The free amount of the budget; it may change as soon as it is read.
+    pub(crate) fn left(&self) -> usize {
+        (self.budget)(&self.usage).left()
+    }
+
     /// Changes the amount. If more is refused, the amount stays as it was.
     pub(crate) fn resize(&mut self, amount: usize) -> Result<(), Error> {
         self.change(amount).map_err(|(used, more)| (self.budget)(&self.usage).refuse(used, more, amount))

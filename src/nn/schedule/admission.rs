@@ -1,16 +1,19 @@
 //! Admission control: bounds the number of running computes and queues the others.
 //!
 //! ```text
-//!   word:  ┌──────────────┬──────────────┐
-//!          │ waiting (32) │ running (32) │
-//!          └──────────────┴──────────────┘
+//!   word:  ┌──────────────┬───────────────┬────────────────┬──────────────┐
+//!          │ waiting (22) │ resuming (14) │ suspended (14) │ running (14) │
+//!          └──────────────┴───────────────┴────────────────┴──────────────┘
 //! ```
 //!
-//! A compute that finds room takes no lock, and neither does one that ends while the queue is empty. `waiting` changes
-//! only under the lock of the queue, and then equals its length.
+//! A compute that finds room takes no lock, and neither does one that ends while nobody waits. `waiting` changes only
+//! under the lock of the queue, and then equals its length. `suspended` computes sleep in a backend without a permit,
+//! and those that are `resuming` [wait for one](super::suspend); with those that run they are the *admitted* ones.
 //!
-//! * A1: `running` never exceeds the bound, and equals the number of [`Permit`]s.
-//! * A2: while a compute waits, the bound is fully used: so there is a permit whose end admits the next one.
+//! * A1: `running` never exceeds its bound, and equals the number of [`Permit`]s. The number of admitted computes never
+//!   exceeds a bound of its own.
+//! * A2: while a compute waits, one of these bounds is fully used, and while one resumes, the first is: so there is an
+//!   admitted compute whose end or resumption lets the next one go on.
 //! * A3: the next compute to be admitted is the one whose turn it is: guests take turns, and each guest's computes keep
 //!   the order in which they were queued. If the queue is full, a guest that has fewer waiting computes than another
 //!   takes a place of that guest (Q1 to Q3 of the [queue]). So the computes that one guest queues cost others
@@ -21,12 +24,14 @@
 //! * A6: deadlines are enforced: while a compute with a deadline waits, the timer thread is awake, or wakes by then, or
 //!   could not be started.
 //!
-//! A2 follows from the changes of the word: `waiting` goes up only if `running` is at the bound or a compute waits
-//! already, and `running` goes down only if no compute waits; each is one compare-exchange of the whole word. A compute
-//! that is displaced in a full queue leaves the word as it is.
+//! A2 follows from the changes of the word: `waiting` goes up only if a bound is fully used or a compute waits already,
+//! and the number of running or of admitted computes goes down only if nobody waits who could take the place; each is
+//! one compare-exchange of the whole word, or a change under the lock while computes wait, when no other changes the
+//! number of admitted ones. A compute that is displaced in a full queue leaves the word as it is.
 
 mod queue;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,8 +42,16 @@ use crate::nn::schedule::threads;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-const WAITING: u64 = 1 << 32;
-const RUNNING: u64 = 1;
+pub(super) const RUNNING: u64 = 1;
+pub(super) const SUSPENDED: u64 = 1 << 14;
+pub(super) const RESUMING: u64 = 1 << 28;
+const WAITING: u64 = 1 << 42;
+
+/// The most running computes, and the most suspended ones.
+const MOST: usize = (1 << 13) - 1;
+
+/// The most waiting computes.
+const MOST_WAITING: usize = (1 << 22) - 1;
 
 /// How long the timer thread stays without a deadline, so that it is not started for each one.
 const LINGER: Duration = Duration::from_secs(10);
@@ -46,16 +59,21 @@ const LINGER: Duration = Duration::from_secs(10);
 /// The admission control of one engine.
 pub(crate) struct Admission {
     bound: usize,
+    /// Of admitted computes.
+    admitted_bound: usize,
     queue_bound: usize,
-    word: AtomicU64,
+    pub(super) word: AtomicU64,
     state: Mutex<State>,
     /// Tells the timer to check the queue again.
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     queue: Queue<End>,
+    /// The computes that are resuming, in their order.
+    pub(super) resuming: BTreeMap<u64, End>,
+    pub(super) last_resuming: u64,
     timer: Timer,
     /// The engine has ended, and the timer must end.
     closed: bool,
@@ -99,13 +117,30 @@ pub(crate) struct Permit {
     admission: Option<Arc<Admission>>,
 }
 
+/// The numbers of computes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    pub(super) running: usize,
+    suspended: usize,
+    resuming: usize,
+    waiting: usize,
+}
+
+impl Load {
+    const fn admitted(self) -> usize {
+        self.running + self.suspended + self.resuming
+    }
+}
+
 impl Admission {
-    /// At most `bound` computes run, and at most `queue_bound` wait; a bound of 0 is treated as 1.
-    pub(crate) fn new(bound: usize, queue_bound: usize) -> Arc<Self> {
-        let most = u32::MAX as usize >> 1;
+    /// At most `bound` computes run, at most `suspended_bound` more are suspended, and at most `queue_bound` wait; a
+    /// bound of 0 is treated as 1.
+    pub(crate) fn new(bound: usize, suspended_bound: usize, queue_bound: usize) -> Arc<Self> {
+        let bound = bound.clamp(1, MOST);
         Arc::new(Self {
-            bound: bound.clamp(1, most),
-            queue_bound: queue_bound.min(most),
+            bound,
+            admitted_bound: bound + suspended_bound.min(MOST),
+            queue_bound: queue_bound.min(MOST_WAITING),
             word: AtomicU64::new(0),
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -122,7 +157,18 @@ impl Admission {
 
     /// The numbers of running and waiting computes.
     pub(crate) fn load(&self) -> (usize, usize) {
-        parts(self.word.load(Ordering::Relaxed))
+        let load = parts(self.word.load(Ordering::Relaxed));
+        (load.running, load.waiting)
+    }
+
+    /// The number of computes that are suspended or resuming.
+    pub(crate) fn suspended(&self) -> usize {
+        let load = parts(self.word.load(Ordering::Relaxed));
+        load.suspended + load.resuming
+    }
+
+    const fn has_room(&self, load: Load) -> bool {
+        load.running < self.bound && load.admitted() < self.admitted_bound
     }
 
     /// Admits the caller if there is room and no compute waits. One compare-exchange.
@@ -130,8 +176,8 @@ impl Admission {
         // Relaxed: the word only counts; no data depends on it.
         self.word
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-                let (running, waiting) = parts(word);
-                (waiting == 0 && running < self.bound).then(|| word + RUNNING)
+                let load = parts(word);
+                (load.waiting == 0 && self.has_room(load)).then(|| word + RUNNING)
             })
             .ok()
             .map(|_| self.permit())
@@ -144,15 +190,15 @@ impl Admission {
         let mut displaced = None;
         loop {
             let word = self.word.load(Ordering::Relaxed);
-            let (running, waiting) = parts(word);
-            if waiting == 0 && running < self.bound {
+            let load = parts(word);
+            if load.waiting == 0 && self.has_room(load) {
                 if self.exchange(word, word + RUNNING) {
                     drop(state);
                     drop(end(Ok(self.permit())));
                     // Not the number of any ticket in the queue.
                     return Ok(Ticket { guest, number: 0 });
                 }
-            } else if waiting >= self.queue_bound {
+            } else if load.waiting >= self.queue_bound {
                 displaced = state.queue.displace_for(guest);
                 if displaced.is_none() {
                     return Err(Full { own: state.queue.length_of(guest) });
@@ -195,40 +241,79 @@ impl Admission {
         self.changed.notify_one();
     }
 
-    fn permit(self: &Arc<Self>) -> Permit {
+    pub(super) fn permit(self: &Arc<Self>) -> Permit {
         Permit { admission: Some(Arc::clone(self)) }
     }
 
-    fn exchange(&self, word: u64, next: u64) -> bool {
+    pub(super) fn exchange(&self, word: u64, next: u64) -> bool {
         self.word.compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    fn leave(self: &Arc<Self>) {
+    /// Gives the permit of a compute that ends (`becomes` is 0) or is suspended ([`SUSPENDED`]) to the next one.
+    pub(super) fn hand_on(self: &Arc<Self>, mut becomes: u64) {
         loop {
             let word = self.word.load(Ordering::Relaxed);
-            if parts(word).1 == 0 {
-                if self.exchange(word, word - RUNNING) {
+            let load = parts(word);
+            if load.waiting == 0 && load.resuming == 0 {
+                if self.exchange(word, word - RUNNING + becomes) {
                     return;
                 }
                 continue;
             }
             let next = {
                 let mut state = self.lock();
-                let next = state.queue.pop();
-                if next.is_some() {
-                    self.word.fetch_sub(WAITING, Ordering::Relaxed);
+                if let Some((_, end)) = state.resuming.pop_first() {
+                    self.change(becomes, RESUMING);
+                    Some(end)
+                } else if becomes == 0 || parts(self.word.load(Ordering::Relaxed)).admitted() < self.admitted_bound {
+                    let next = state.queue.pop();
+                    if next.is_some() {
+                        self.change(becomes, WAITING);
+                    }
+                    next.map(|entry| entry.end)
+                } else if state.queue.is_empty() {
+                    None
+                } else {
+                    // A2: the second bound is fully used.
+                    return self.change(becomes, RUNNING);
                 }
-                next
             };
             // A1: the permit passes from one compute to the next.
-            if let Some(next) = next {
-                match (next.end)(Ok(self.permit())) {
+            if let Some(end) = next {
+                // That this compute is suspended is counted.
+                becomes = 0;
+                match end(Ok(self.permit())) {
                     None => return,
                     // A5: this loop hands it on.
                     Some(mut permit) => permit.admission = None,
                 }
             }
         }
+    }
+
+    /// Admits computes that wait while there is room: for an admitted compute that has ended without a permit.
+    pub(super) fn fill(self: &Arc<Self>) {
+        loop {
+            let next = {
+                let mut state = self.lock();
+                let word = self.word.load(Ordering::Relaxed);
+                let load = parts(word);
+                if load.waiting == 0 || !self.has_room(load) {
+                    return;
+                }
+                if !self.exchange(word, word - WAITING + RUNNING) {
+                    continue;
+                }
+                state.queue.pop()
+            };
+            if let Some(next) = next {
+                drop((next.end)(Ok(self.permit())));
+            }
+        }
+    }
+
+    fn change(&self, more: u64, less: u64) {
+        self.word.fetch_add(more.wrapping_sub(less), Ordering::Relaxed);
     }
 
     /// Makes sure that the queue is checked by `deadline`.
@@ -275,22 +360,34 @@ impl Admission {
         state.timer = Timer::Stopped;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    /// Its admission control, whose word still counts it.
+    pub(super) fn into_admission(mut self) -> Option<Arc<Admission>> {
+        self.admission.take()
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(admission) = self.admission.take() {
-            admission.leave();
+            admission.hand_on(0);
         }
     }
 }
 
-/// The numbers of running and waiting computes.
-fn parts(word: u64) -> (usize, usize) {
-    ((word & u64::from(u32::MAX)) as usize, (word >> 32) as usize)
+pub(super) const fn parts(word: u64) -> Load {
+    const FIELD: u64 = SUSPENDED - 1;
+    Load {
+        running: (word & FIELD) as usize,
+        suspended: ((word / SUSPENDED) & FIELD) as usize,
+        resuming: ((word / RESUMING) & FIELD) as usize,
+        waiting: (word / WAITING) as usize,
+    }
 }
 
 #[cfg(all(test, loom))]

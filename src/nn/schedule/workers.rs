@@ -1,6 +1,7 @@
 //! The worker threads that run asynchronous computes, and those that run asynchronous loads.
 //!
-//! A job has a permit of an admission, so there are at most as many jobs as that one admits, and few more threads: a
+//! A job was admitted by an admission, so there are at most as many jobs as that one admits to run and to be suspended,
+//! and few more threads: a
 //! job that has handed its permit on may not have ended when the next one needs a thread. A thread that has been idle
 //! for a while ends.
 //!

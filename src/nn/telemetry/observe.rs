@@ -114,11 +114,7 @@ pub(crate) fn built(graph: u64, backend: &str, bytes: usize, placement: Option<P
 }
 
 /// Runs a compute in a span, records its time, and returns it with the result.
-pub(crate) fn compute(
-    guest: &Account,
-    graph: u64,
-    compute: impl FnOnce() -> Result<(), Error>,
-) -> (Result<(), Error>, Duration) {
+pub(crate) fn compute<R>(guest: &Account, graph: u64, compute: impl FnOnce() -> R) -> (R, Duration) {
     let start = Instant::now();
     let span =
         tracing::trace_span!(target: TRACING_TARGET, "compute", guest = guest.id(), label = guest.label(), graph);

@@ -38,7 +38,7 @@ pub struct Stats {
     pub reloads: u64,
     /// Contexts opened since the engine was made.
     pub contexts_opened: u64,
-    /// Computes that have succeeded.
+    /// Computes that have succeeded. Here and below, each [single step](crate::nn::Guest::compute_single) is a compute.
     pub computes: u64,
     /// Computes that their backend refused or ended with an error.
     pub failed_computes: u64,
@@ -54,6 +54,8 @@ pub struct Stats {
     pub cancelled: u64,
     /// Computes that run now.
     pub computing: usize,
+    /// Computes that sleep in their backend now, until others have worked for them.
+    pub suspended: usize,
     /// Computes that wait for their turn now.
     pub queued: usize,
     /// Panics of backends, including those of their destructors.

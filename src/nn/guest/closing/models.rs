@@ -9,7 +9,7 @@ use loom::thread;
 use crate::GuestHandle;
 use crate::backend::{Backend, BackendContext, BackendGraph, CancelToken, ComputeControl, LoadRequest};
 use crate::model_support::{explore, explore_bounded};
-use crate::nn::guest::context::Claimed;
+use crate::nn::guest::claimed::Claimed;
 use crate::nn::{Encoding, Engine, Error, Guest, Target, TensorDescription, TensorView};
 use crate::sync::atomic::{AtomicBool, Ordering};
 

@@ -63,9 +63,10 @@ impl<R: Send + 'static> Run<R> {
         }
         let bound = Instant::now().checked_add(self.engine.inline_bound.saturating_mul(OVERRUN));
         let earlier = bound.filter(|bound| self.control.deadline.is_none_or(|deadline| *bound < deadline));
-        let result = self.enter_backend(earlier);
+        let (result, permit) = self.enter_backend(permit, earlier);
         let is_cut_off = |error: &Error| error.kind() == ErrorKind::Timeout;
         if earlier.is_some() && result.as_ref().is_err_and(is_cut_off) && !self.control.cancel.is_cancelled() {
+            let Some(permit) = permit else { return self.start_on_worker(outcome) };
             // M4: it keeps its permit.
             return match self.engine.workers.reserve() {
                 Ok(thread) => self.compute_on_worker(thread, permit, outcome),

@@ -293,7 +293,7 @@ fn a_load_with_a_turn_that_waits_for_a_load_that_needs_it() {
             let _scope = LoadScope::enter(permit);
             its.flight.join(1, || its.find(), || Ok(its.make())).result(|| Error::too_large("short")).unwrap();
         });
-        let turn = StdArc::new(crate::nn::guest::compute::Turn::default());
+        let turn = StdArc::new(crate::nn::schedule::turn::Turn::default());
         let end = StdArc::clone(&turn);
         let queued = Box::new(move |result| {
             end.complete(result);

@@ -6,8 +6,8 @@ use loom::thread;
 
 use super::*;
 use crate::model_support::{explore, explore_bounded};
-use crate::nn::guest::compute::Turn;
 use crate::nn::schedule::threads::modelled::Threads;
+use crate::nn::schedule::turn::Turn;
 use crate::sync::atomic::AtomicUsize;
 
 /// An admission control, with counts of the computes that run and that have ended.
@@ -20,7 +20,7 @@ struct Gate {
 impl Gate {
     fn new(bound: usize, queue_bound: usize) -> Arc<Self> {
         let (inside, ends) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { admission: Admission::new(bound, queue_bound), inside, ends })
+        Arc::new(Self { admission: Admission::new(bound, 0, queue_bound), inside, ends })
     }
 
     /// A gate for one compute at a time, and the permit that is out.

@@ -58,6 +58,10 @@ impl<E> Default for Queue<E> {
 }
 
 impl<E> Queue<E> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
     /// The number of waiting computes of a guest.
     pub(crate) fn length_of(&self, guest: u64) -> usize {
         self.lines.get(&guest).map_or(0, |line| line.entries.len())

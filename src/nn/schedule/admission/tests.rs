@@ -16,7 +16,7 @@ fn reporting(report: impl FnOnce(Result<Permit, Withdrawn>) + Send + 'static) ->
 
 #[test]
 fn the_bound_may_run_and_the_next_may_not() {
-    let admission = Admission::new(2, 1);
+    let admission = Admission::new(2, 0, 1);
     let (one, _two) = (admission.enter().unwrap(), admission.enter().unwrap());
     assert!(admission.enter().is_none());
     drop(one);
@@ -26,7 +26,7 @@ fn the_bound_may_run_and_the_next_may_not() {
 
 #[test]
 fn who_waits_is_let_in_in_turn_and_past_the_queue_is_refused() {
-    let admission = Admission::new(1, 2);
+    let admission = Admission::new(1, 0, 2);
     let first = admission.enter().unwrap();
     let (sender, ended) = mpsc::channel();
     let queue = |name: &'static str| {
@@ -51,7 +51,7 @@ fn who_waits_is_let_in_in_turn_and_past_the_queue_is_refused() {
 
 #[test]
 fn a_ticket_is_withdrawn_once_and_not_after_its_turn() {
-    let admission = Admission::new(1, 2);
+    let admission = Admission::new(1, 0, 2);
     let first = admission.enter().unwrap();
     let (sender, ended) = mpsc::channel();
     let queue = |deadline| {
@@ -79,7 +79,7 @@ fn a_ticket_is_withdrawn_once_and_not_after_its_turn() {
 /// A1 and A4, with many threads.
 #[test]
 fn in_a_crowd_no_more_than_the_bound_are_inside_and_everyone_comes_to_an_end() {
-    let admission = Admission::new(3, 4);
+    let admission = Admission::new(3, 0, 4);
     let (inside, highest, ends) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
     thread::scope(|scope| {
         for thread in 0..8_u64 {
@@ -117,7 +117,7 @@ fn in_a_crowd_no_more_than_the_bound_are_inside_and_everyone_comes_to_an_end() {
 
 #[test]
 fn guests_take_turns_and_one_that_has_many_in_a_full_queue_makes_room() {
-    let admission = Admission::new(1, 4);
+    let admission = Admission::new(1, 0, 4);
     let mut permit = admission.enter();
     let (sender, ended) = mpsc::channel();
     let queue = |guest, name: &'static str| {
@@ -148,7 +148,7 @@ fn guests_take_turns_and_one_that_has_many_in_a_full_queue_makes_room() {
 #[test]
 fn an_unused_permit_is_handed_on_without_a_call_frame_for_each() {
     let handing_on = || {
-        let admission = Admission::new(1, 200_000);
+        let admission = Admission::new(1, 0, 200_000);
         let permit = admission.enter();
         let ends = Arc::new(AtomicUsize::new(0));
         for guest in 0..200_000 {
@@ -168,7 +168,7 @@ fn an_unused_permit_is_handed_on_without_a_call_frame_for_each() {
 /// A6: a later deadline uses the running timer, and an earlier deadline wakes it.
 #[test]
 fn one_timer_looks_at_all_deadlines_until_the_engine_ends() {
-    let admission = Admission::new(1, 8);
+    let admission = Admission::new(1, 0, 8);
     let permit = admission.enter();
     let (sender, ended) = mpsc::channel();
     let mut timer = None;
