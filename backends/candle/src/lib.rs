@@ -43,12 +43,58 @@
 //!  exec              the plan and its execution
 //!  ops               the operators, with a file for each family, and their table; ops::device has their device forms
 //!  device            tensors on a device, and the operations that device forms are made of
+//!  llm               language models: hyperparameters, weights, the pass through the layers, sessions
+//!  quant, text       matrices of quantized weights; tokenizers and samplers
 //!  math              vector loops, matrix products, fused elementwise operators
+//!  text              tokenizers and the choice of tokens, for language models
 //!  compute           the resources of one compute: memory, deadline, threads, random numbers
 //!  format            the ONNX file: messages, tensors, external data, inputs and outputs
 //!  tensor            values, element types, shapes, memory budgets
 //!  quote             names in error messages
 //! ```
+//!
+//! # Language models
+//!
+//! With the feature `ggml`, the backend loads GGUF files ([`Encoding::Ggml`]) of the
+//! architectures llama (also Mistral, `SmolLM`, `TinyLlama`), qwen2, qwen3, gemma3 and phi3, for the CPU. A graph is the
+//! weights, in the types of the file, which all guests share. A context is a session.
+//!
+//! | | |
+//! | --- | --- |
+//! | input 0 | the prompt: bytes of UTF-8, in which names of control tokens stand for those tokens |
+//! | input 1 | options in JSON, with the keys of llama.cpp's hosts; may be left out |
+//! | output 0 | the text; with the option `embedding`, a JSON object with `n_embedding` and `embedding` |
+//! | output 1 | a JSON object with `input_tokens` and `output_tokens`; can be read before a compute |
+//!
+//! ```
+//! # #[cfg(feature = "ggml")]
+//! # fn run(file: &[u8]) -> Result<(), graphpool::nn::Error> {
+//! use graphpool::nn::{Encoding, Engine, Step, Target, TensorType, TensorView};
+//! use graphpool_candle::CandleBackend;
+//!
+//! let guest = Engine::new(CandleBackend::new()).guest();
+//! let graph = guest.load(&[file], Encoding::Ggml, Target::Cpu)?;
+//! let session = guest.init_execution_context(graph)?;
+//! guest.set_input(session, 0, TensorView::new(&[22], TensorType::U8, b"The capital of France ")?)?;
+//! guest.set_input(session, 1, TensorView::new(&[31], TensorType::U8, br#"{"temp": 0.2, "n-predict": 100}"#)?)?;
+//! let mut piece = [0; 256];
+//! while guest.compute_single(session)? == Step::More {
+//!     let length = guest.get_output_single(session, 0, &mut piece)?;
+//!     print!("{}", String::from_utf8_lossy(&piece[..length]));
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! * A compute goes on to a token that ends the answer, to `n-predict` tokens, or to one of the strings
+//!   `reverse-prompt`. It fails with [`ContextFull`](graphpool::backend::ErrorKind::ContextFull) where the context of
+//!   `ctx-size` tokens ends, and its text can be read all the same. A prompt must leave 4 tokens of the context.
+//! * The cache of keys and values grows in pages of 32 positions. Each is charged to the limits of the compute and the
+//!   context before it is allocated. A prompt that begins as the last sequence did passes only what is new.
+//! * Options that are not known are ignored, and those that name files or addresses of the host refused.
+//! * The configuration of a named model, or a second part at load, has options that its sessions begin with.
+//! * The file of a named model is read piece by piece, and not mapped.
+//! * Sessions share equal beginnings of prompts, unless a host switches that off: `CandleBackend::with_shared_prompts`.
 //!
 //! # Devices
 //!
@@ -75,6 +121,7 @@
 //! * Steps are not fused, and weights are not packed.
 //! * On CUDA, each thread that computes has a stream of its own, so contexts on several threads run side by side. The
 //!   weights are shared by all streams.
+//! * Integers of 16 and 32 bits with a sign take 8 bytes on a device, for candle has no kernels for them on a GPU.
 //! * A tensor on a GPU has at most 2,147,483,647 elements, as candle's kernels count them in 32 bits.
 //! * The deadline and the cancel token are checked before each operation. One operation can't be interrupted.
 //!
@@ -133,25 +180,37 @@ mod compute;
 mod context;
 #[cfg(cuda_at_run_time)]
 mod cuda;
+mod decode;
 #[cfg(feature = "candle")]
 mod device;
 mod exec;
 mod format;
+#[cfg(feature = "ggml")]
+mod gguf;
 #[cfg(any(feature = "cuda", feature = "metal"))]
 mod gpu;
 mod graph;
+#[cfg(feature = "ggml")]
+mod llm;
 mod math;
 mod model;
 mod ops;
 mod place;
+#[cfg(feature = "ggml")]
+mod quant;
 mod quote;
+#[cfg(feature = "ggml")]
+mod sharing;
 mod strings;
 mod tensor;
+#[cfg(feature = "ggml")]
+mod text;
 
 #[cfg(test)]
 mod tests;
 
 pub use context::CandleContext;
+pub use decode::decode_tensor;
 #[cfg(feature = "candle")]
 pub use exec::device::DeviceReport;
 #[doc(hidden)]
@@ -169,17 +228,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use compute::threads::Threads;
-use format::messages::TensorProto;
-use format::{external, tensors};
+use format::external;
 use place::Place;
 use quote::quote;
-use tensor::string_table::StringTable;
 
 use graphpool::backend::{Backend, BackendGraph, Encoding, Error, LoadRequest, Target};
 
-/// Loads ONNX models for the CPU, or for a device.
+/// Loads ONNX models for the CPU, or for a device, and with the feature `ggml` language models in GGUF files for the CPU.
 ///
-/// The backend has no settings: a load with a configuration that is not blank is refused. Clones share their threads.
+/// For ONNX models the backend has no settings: a load with a configuration that is not blank is refused. Clones share
+/// their threads.
 ///
 /// A compute runs on the thread that calls it and on no other, whatever the process does with rayon. This gives the
 /// highest throughput for many guests. [`with_threads`](Self::with_threads) is for few guests that wait for large
@@ -188,6 +246,8 @@ use graphpool::backend::{Backend, BackendGraph, Encoding, Error, LoadRequest, Ta
 pub struct CandleBackend {
     threads: Option<Arc<Threads>>,
     place: Place,
+    #[cfg(feature = "ggml")]
+    shares_prompts: bool,
 }
 
 // The public types that hosts share between threads or move to other threads.
@@ -204,7 +264,7 @@ impl CandleBackend {
     /// A backend whose computes run on the thread that calls them.
     #[must_use]
     pub const fn new() -> Self {
-        Self { threads: None, place: Place::Host }
+        Self::at(None, Place::Host)
     }
 
     /// A backend that runs models on a device of candle's: for [`Target::Gpu`], or for [`Target::Cpu`] if it is
@@ -220,7 +280,7 @@ impl CandleBackend {
     #[cfg(feature = "candle")]
     #[must_use]
     pub const fn with_device(device: candle_core::Device) -> Self {
-        Self { threads: None, place: Place::Device(device) }
+        Self::at(None, Place::Device(device))
     }
 
     /// A backend that runs models on the GPU with this number, from 0: for [`Target::Gpu`].
@@ -242,7 +302,7 @@ impl CandleBackend {
     #[cfg(any(feature = "cuda", feature = "metal"))]
     #[must_use]
     pub fn with_gpu(ordinal: usize) -> Self {
-        Self { threads: None, place: Place::Gpu(Arc::new(gpu::Gpu::new(ordinal))) }
+        Self::at(None, Place::Gpu(Arc::new(gpu::Gpu::new(ordinal))))
     }
 
     /// A backend whose computes run on up to `threads` threads each, including the thread that calls them.
@@ -259,7 +319,14 @@ impl CandleBackend {
     ///
     /// [`RuntimeError`](graphpool::backend::ErrorKind::RuntimeError) if the threads can't be started.
     pub fn with_threads(threads: NonZeroUsize) -> Result<Self, Error> {
-        Ok(Self { threads: Threads::new(threads)?, place: Place::Host })
+        Ok(Self::at(Threads::new(threads)?, Place::Host))
+    }
+
+    const fn at(threads: Option<Arc<Threads>>, place: Place) -> Self {
+        #[cfg(feature = "ggml")]
+        return Self { threads, place, shares_prompts: true };
+        #[cfg(not(feature = "ggml"))]
+        Self { threads, place }
     }
 
     /// Loads a model from its bytes, for callers that use ONNX's element types instead of wasi-nn's.
@@ -278,26 +345,6 @@ impl CandleBackend {
     }
 }
 
-/// Decodes a tensor from the bytes of one `TensorProto` message, the format of ONNX's test data files.
-///
-/// The memory for it is not limited, so the bytes must come from a trusted source.
-///
-/// # Errors
-///
-/// [`InvalidEncoding`](graphpool::backend::ErrorKind::InvalidEncoding) for bytes that are not a valid tensor,
-/// [`UnsupportedOperation`](graphpool::backend::ErrorKind::UnsupportedOperation) for strings, other unsupported element
-/// types, and data in another file.
-pub fn decode_tensor(bytes: &[u8]) -> Result<Value, Error> {
-    let tensor = <TensorProto as prost::Message>::decode(bytes);
-    let tensor =
-        tensor.map_err(|error| Error::invalid_encoding(format!("the bytes are not an ONNX tensor: {error}")))?;
-    // Strings are ids in a model's string table, and there is no model here.
-    if tensor.data_type == Some(8) {
-        return Err(Error::unsupported("a tensor of strings is supported only as part of a model"));
-    }
-    tensors::tensor(&tensor, &std::cell::RefCell::new(StringTable::new()))
-}
-
 impl Default for CandleBackend {
     fn default() -> Self {
         Self::new()
@@ -310,13 +357,23 @@ impl Backend for CandleBackend {
     }
 
     fn supports(&self, encoding: Encoding, target: Target) -> bool {
-        matches!(encoding, Encoding::Onnx | Encoding::Autodetect) && target == self.place.target()
+        let is_supported = match encoding {
+            Encoding::Onnx | Encoding::Autodetect => true,
+            // Language models run on the host.
+            Encoding::Ggml => cfg!(feature = "ggml") && !self.place.is_device(),
+            _ => false,
+        };
+        is_supported && target == self.place.target()
     }
 
     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
         if !self.supports(request.encoding, request.target) {
             let why = format!("this candle backend runs ONNX models on the target {}", self.place.target());
             return Err(Error::unsupported(why));
+        }
+        #[cfg(feature = "ggml")]
+        if request.encoding == Encoding::Ggml || request.parts.first().is_some_and(|part| part.starts_with(b"GGUF")) {
+            return Ok(Box::new(llm::graph::LanguageGraph::from_request(request, self.shares_prompts)?));
         }
         // A setting without an effect would mislead the person who wrote it.
         if let Some(config) = request.config.filter(|config| !config.trim().is_empty()) {
@@ -328,6 +385,10 @@ impl Backend for CandleBackend {
         };
         let (directory, limit) = (request.directory, request.memory_limit);
         Ok(Box::new(CandleGraph::load(model, directory, limit, self.threads.clone(), &self.place)?))
+    }
+
+    fn reads_file(&self, encoding: Encoding, target: Target) -> bool {
+        encoding == Encoding::Ggml && self.supports(encoding, target)
     }
 
     fn files(&self, request: &LoadRequest<'_>) -> Result<Vec<PathBuf>, Error> {

@@ -48,7 +48,7 @@ fn the_candle_backend_passes_the_checks_for_backends() {
     let sample = Sample::new(doubling(), Encoding::Onnx, Target::Cpu, vec![vector(&[1.5, -4.0])]);
     let report = sample.with_outputs(vec![vector(&[3.0, -8.0])]).run(&CandleBackend::new());
     report.assert();
-    assert_eq!(report.checks(), 10);
+    assert_eq!(report.checks(), 13);
 
     // A larger model with weights, convolutions and two outputs.
     let digits = include_bytes!("../../../examples/models/digits/digits.onnx");

@@ -75,10 +75,10 @@ fn meaning(errno: Errno) -> Option<(&'static str, ErrorKind)> {
         6 => ("unsupported_operation", ErrorKind::UnsupportedOperation),
         TOO_LARGE => ("too_large", ErrorKind::TooLarge),
         8 => ("not_found", ErrorKind::NotFound),
-        END_OF_SEQUENCE => ("end_of_sequence", ErrorKind::RuntimeError),
-        101 => ("context_full", ErrorKind::TooLarge),
-        102 => ("prompt_too_long", ErrorKind::TooLarge),
-        103 => ("model_not_found", ErrorKind::NotFound),
+        END_OF_SEQUENCE => ("end_of_sequence", ErrorKind::EndOfSequence),
+        101 => ("context_full", ErrorKind::ContextFull),
+        102 => ("prompt_too_long", ErrorKind::PromptTooLong),
+        103 => ("model_not_found", ErrorKind::ModelNotFound),
         _ => return None,
     })
 }
@@ -94,6 +94,8 @@ pub(crate) fn check(name: &str, function: &str, errno: Errno) -> Result<(), Erro
 
 #[cfg(test)]
 mod tests {
+    use graphpool::backend::wire::Dialect;
+
     use super::*;
 
     #[test]
@@ -103,10 +105,7 @@ mod tests {
             let error = check("x", "compute", errno).unwrap_err();
             match errno {
                 // The kinds with a number of their own in wasi-nn have the same one here.
-                1..=8 => assert_eq!(u32::from(error.errno()), errno),
-                100 => assert_eq!(error.kind(), ErrorKind::RuntimeError),
-                101 | 102 => assert_eq!(error.kind(), ErrorKind::TooLarge),
-                103 => assert_eq!(error.kind(), ErrorKind::NotFound),
+                1..=8 | 100..=103 => assert_eq!(u32::from(Dialect::Wamr.errno(error.kind())), errno),
                 _ => assert_eq!(error.message(), format!("compute of x returned {errno}, which is no error number")),
             }
         }

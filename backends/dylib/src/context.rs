@@ -60,6 +60,10 @@ impl DylibContext {
     }
 }
 
+fn is_too_large(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::TooLarge | ErrorKind::ContextFull | ErrorKind::PromptTooLong)
+}
+
 impl BackendContext for DylibContext {
     fn set_input(&mut self, index: usize, tensor: TensorView<'_>) -> Result<(), Error> {
         let patience = Patience::new(self.graph.settings.max_wait, None);
@@ -98,7 +102,14 @@ impl BackendContext for DylibContext {
         }
         let settings = &self.graph.settings;
         let turn = self.session.turn(&patience)?;
-        self.session.compute(&turn)?;
+        // A context that is full has the text until then as its outputs.
+        let full = match self.session.compute(&turn) {
+            Err(error) if error.kind() == ErrorKind::ContextFull => Some(error),
+            computed => {
+                computed?;
+                None
+            }
+        };
         let mut outputs = Vec::new();
         for (index, described) in settings.outputs.iter().enumerate() {
             let expected = self.sizes.get(index).copied().unwrap_or_default();
@@ -106,8 +117,8 @@ impl BackendContext for DylibContext {
             let data = match output::read(&self.session, index as u32, expected, bound, &turn) {
                 Output::Data(data) => data,
                 // Past the last. Libraries give several errors for it.
-                Output::Refused(error) if described.optional && error.kind() != ErrorKind::TooLarge => break,
-                Output::Refused(error) => return Err(error),
+                Output::Refused(error) if described.optional && !is_too_large(error.kind()) => break,
+                Output::Refused(error) => return Err(full.unwrap_or(error)),
                 Output::Misused(error) => {
                     self.broken = true;
                     return Err(error);
@@ -121,7 +132,7 @@ impl BackendContext for DylibContext {
         control.check()?;
         self.sizes = outputs.iter().map(|output| output.data().len()).collect();
         self.outputs = Some(outputs);
-        Ok(())
+        full.map_or(Ok(()), Err)
     }
 
     fn output(&self, index: usize) -> Result<TensorView<'_>, Error> {

@@ -28,6 +28,12 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
+/// A seed that nobody can predict.
+pub(crate) fn unpredictable_seed() -> u64 {
+    // Each `RandomState` has other keys, and the hash of an empty input under them is unpredictable.
+    RandomState::new().build_hasher().finish()
+}
+
 /// The states of a context's nodes that draw random numbers.
 #[derive(Debug)]
 pub(crate) struct RandomStates {
@@ -40,8 +46,7 @@ pub(crate) struct RandomStates {
 impl RandomStates {
     /// The initial states of `nodes` nodes.
     pub(crate) fn new(nodes: usize) -> Self {
-        // Each `RandomState` has other keys, and the hash of an empty input under them is unpredictable.
-        let seed = if nodes == 0 { 0 } else { RandomState::new().build_hasher().finish() };
+        let seed = if nodes == 0 { 0 } else { unpredictable_seed() };
         Self { seed, drawn: (0..nodes).map(|_| AtomicU64::new(0)).collect() }
     }
 
@@ -79,6 +84,12 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// The sequence of a seed.
+    #[cfg(feature = "ggml")]
+    pub(crate) const fn seeded(seed: u64) -> Self {
+        Self { key: [seed as u32, (seed >> 32) as u32], node: 0, block: 0, rest: [0; 4], left: 0 }
+    }
+
     fn next(&mut self) -> u32 {
         if self.left == 0 {
             let (block, node) = (self.block, self.node);

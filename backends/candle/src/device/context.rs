@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use candle_core::{DType, Device, Tensor, WithDType};
+use candle_core::{Device, Tensor, WithDType};
 use half::{bf16, f16};
 
 use crate::compute::context::ExecContext;
-use crate::device::tensor::{DeviceTensor, Placed, dtype};
+use crate::device::tensor::{DeviceTensor, Placed, dtype, element_size};
 use crate::tensor::budget::Charge;
 use crate::tensor::candle;
 use crate::tensor::dims::count;
@@ -80,15 +80,30 @@ pub(super) fn failed(error: &candle_core::Error) -> Error {
 pub(crate) fn copy_to(value: &Value, device: &Device, charge: Charge) -> Result<Option<DeviceTensor>, Error> {
     check_count(value.len(), device)?;
     probe(value.bytes())?;
-    let tensor = if value.ty() == ElementType::Bool {
-        let codes: Vec<u8> = value.elements::<bool>()?.iter().map(|&element| u8::from(element)).collect();
-        Tensor::from_vec(codes, value.dims(), device)
-    } else {
-        let Some(tensor) = candle::copy_to(value, device)? else { return Ok(None) };
-        tensor
+    let converted = match value.ty() {
+        ElementType::Bool => Tensor::from_vec(converted::<bool, u8>(value)?, value.dims(), device),
+        ElementType::I16 => Tensor::from_vec(converted::<i16, i64>(value)?, value.dims(), device),
+        ElementType::I32 => Tensor::from_vec(converted::<i32, i64>(value)?, value.dims(), device),
+        _ => match candle::copy_to(value, device)? {
+            Some(tensor) => tensor,
+            None => return Ok(None),
+        },
     };
-    let tensor = tensor.map_err(|error| failed(&error))?;
+    let tensor = converted.map_err(|error| failed(&error))?;
     Ok(Some(DeviceTensor { tensor, ty: value.ty(), charge: Arc::new(charge), part: false }))
+}
+
+/// The elements of a value in the type that devices hold them in.
+fn converted<T: Element, U: From<T>>(value: &Value) -> Result<Vec<U>, Error> {
+    Ok(value.elements::<T>()?.iter().map(|&element| U::from(element)).collect())
+}
+
+/// The bytes of a list of [`converted`] elements; 0 for types that are copied as they are.
+fn converted_bytes(elements: usize, ty: ElementType) -> usize {
+    match ty {
+        ElementType::Bool | ElementType::I16 | ElementType::I32 => elements.saturating_mul(element_size(ty)),
+        _ => 0,
+    }
 }
 
 /// The most elements of a tensor on a GPU. candle's kernels count them in 32 bits, and with more some would never end.
@@ -120,7 +135,7 @@ impl DeviceContext<'_> {
         self.cx.control.check()?;
         let elements = count(dims)?;
         check_count(elements, self.device)?;
-        let bytes = elements.saturating_mul(ty.size());
+        let bytes = elements.saturating_mul(element_size(ty));
         let charge = self.cx.budget.charge(bytes)?;
         if self.device.is_cpu() {
             probe(bytes)?;
@@ -179,17 +194,26 @@ impl DeviceContext<'_> {
         }
         self.cx.control.check()?;
         Counts::add(&self.counts.uploads);
-        // Booleans are copied by way of a list of codes.
-        let _codes = self.cx.budget.charge(if value.ty() == ElementType::Bool { value.bytes() } else { 0 })?;
-        let charge = self.cx.budget.charge(value.bytes())?;
+        let _list = self.cx.budget.charge(converted_bytes(value.len(), value.ty()))?;
+        let charge = self.cx.budget.charge(value.len().saturating_mul(element_size(value.ty())))?;
         copy_to(value, self.device, charge)
     }
 
     /// A copy of a tensor on the host.
     pub(crate) fn download(&self, tensor: &DeviceTensor) -> Result<Value, Error> {
-        fn copy<T: Element + WithDType>(tensor: &DeviceTensor, charge: Charge) -> Result<Value, Error> {
+        fn elements<T: WithDType>(tensor: &DeviceTensor) -> Result<Vec<T>, Error> {
             let elements = tensor.tensor.flatten_all().and_then(|flat| flat.to_vec1::<T>());
-            Value::charged(tensor.dims(), elements.map_err(|error| failed(&error))?, charge)
+            elements.map_err(|error| failed(&error))
+        }
+        fn copy<T: Element + WithDType>(tensor: &DeviceTensor, charge: Charge) -> Result<Value, Error> {
+            Value::charged(tensor.dims(), elements::<T>(tensor)?, charge)
+        }
+        fn converted_copy<T: WithDType, U: Element>(
+            tensor: &DeviceTensor,
+            charge: Charge,
+            convert: impl Fn(T) -> U,
+        ) -> Result<Value, Error> {
+            Value::charged(tensor.dims(), elements(tensor)?.into_iter().map(convert).collect(), charge)
         }
         let mut whole = self.contiguous(tensor)?;
         if whole.part {
@@ -198,27 +222,23 @@ impl DeviceContext<'_> {
         }
         let tensor = &whole;
         Counts::add(&self.counts.downloads);
-        let bytes = tensor.len().saturating_mul(tensor.ty.size());
-        let _copied = self.cx.budget.charge(if self.device.is_cpu() { 0 } else { bytes })?;
-        let charge = self.cx.budget.charge(bytes)?;
-        probe(bytes)?;
-        match tensor.tensor.dtype() {
-            DType::U8 if tensor.ty == ElementType::Bool => {
-                let _codes = self.cx.budget.charge(tensor.len())?;
-                let codes = tensor.tensor.flatten_all().and_then(|flat| flat.to_vec1::<u8>());
-                let codes = codes.map_err(|error| failed(&error))?;
-                Value::charged(tensor.dims(), codes.into_iter().map(|code| code != 0).collect(), charge)
-            }
-            DType::F16 => copy::<f16>(tensor, charge),
-            DType::BF16 => copy::<bf16>(tensor, charge),
-            DType::F32 => copy::<f32>(tensor, charge),
-            DType::F64 => copy::<f64>(tensor, charge),
-            DType::I16 => copy::<i16>(tensor, charge),
-            DType::I32 => copy::<i32>(tensor, charge),
-            DType::I64 => copy::<i64>(tensor, charge),
-            DType::U8 => copy::<u8>(tensor, charge),
-            DType::U32 => copy::<u32>(tensor, charge),
-            dtype => Err(Error::runtime_error(format!("the device gave a tensor of {dtype:?}"))),
+        let held = tensor.len().saturating_mul(element_size(tensor.ty));
+        let _copied = self.cx.budget.charge(if self.device.is_cpu() { 0 } else { held })?;
+        let _list = self.cx.budget.charge(converted_bytes(tensor.len(), tensor.ty))?;
+        let charge = self.cx.budget.charge(tensor.len().saturating_mul(tensor.ty.size()))?;
+        probe(held)?;
+        match tensor.ty {
+            ElementType::Bool => converted_copy(tensor, charge, |code: u8| code != 0),
+            ElementType::I16 => converted_copy(tensor, charge, |element: i64| element as i16),
+            ElementType::I32 => converted_copy(tensor, charge, |element: i64| element as i32),
+            ElementType::F16 => copy::<f16>(tensor, charge),
+            ElementType::Bf16 => copy::<bf16>(tensor, charge),
+            ElementType::F32 => copy::<f32>(tensor, charge),
+            ElementType::F64 => copy::<f64>(tensor, charge),
+            ElementType::I64 => copy::<i64>(tensor, charge),
+            ElementType::U8 => copy::<u8>(tensor, charge),
+            ElementType::U32 => copy::<u32>(tensor, charge),
+            ty => Err(Error::runtime_error(format!("the device gave a tensor of {ty:?}"))),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::tensor::value::Value;
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceTensor {
     pub(super) tensor: Tensor,
-    /// The element type. Booleans are 0 or 1 in a tensor of candle's U8.
+    /// The element type. The tensor has the type that [`dtype`] gives for it.
     pub(super) ty: ElementType,
     /// Releases the bytes when the last tensor that shares the memory is dropped.
     pub(super) charge: Arc<Charge>,
@@ -52,20 +52,24 @@ impl DeviceTensor {
     }
 }
 
-/// candle's type for elements of `ty`; `None` if it has none.
+/// The type of candle's tensors for elements of `ty`; `None` if there is none. Booleans are 0 or 1 in U8. I16 and I32 are
+/// held in I64, because candle has next to no kernels for them on a GPU.
 pub(super) const fn dtype(ty: ElementType) -> Option<DType> {
     Some(match ty {
         ElementType::F16 => DType::F16,
         ElementType::Bf16 => DType::BF16,
         ElementType::F32 => DType::F32,
         ElementType::F64 => DType::F64,
-        ElementType::I16 => DType::I16,
-        ElementType::I32 => DType::I32,
-        ElementType::I64 => DType::I64,
+        ElementType::I16 | ElementType::I32 | ElementType::I64 => DType::I64,
         ElementType::U8 | ElementType::Bool => DType::U8,
         ElementType::U32 => DType::U32,
         _ => return None,
     })
+}
+
+/// Bytes of an element of `ty` on a device.
+pub(super) fn element_size(ty: ElementType) -> usize {
+    dtype(ty).map_or(ty.size(), |dtype| dtype.size_in_bytes())
 }
 
 /// A value of a plan that runs on a device. It is in at least one of the two places.
@@ -112,5 +116,26 @@ impl From<Value> for Placed {
 impl From<DeviceTensor> for Placed {
     fn from(tensor: DeviceTensor) -> Self {
         Self { host: None, device: Some(tensor) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The types of which candle-kernels 0.11 has copies, comparisons, selections and moves for a GPU. A tensor of
+    /// another type can be uploaded there, and then operations on it fail.
+    const WITH_KERNELS: [DType; 7] =
+        [DType::U8, DType::U32, DType::I64, DType::F16, DType::BF16, DType::F32, DType::F64];
+
+    #[test]
+    fn devices_hold_only_types_that_gpus_have_kernels_for() {
+        use ElementType::{Bf16, Bool, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64};
+        for ty in [F16, Bf16, F32, F64, I16, I32, I64, U8, U32, Bool] {
+            let dtype = dtype(ty).unwrap();
+            assert!(WITH_KERNELS.contains(&dtype), "{ty:?} is held in {dtype:?}");
+            assert!(element_size(ty) >= ty.size(), "{ty:?} does not fit into {dtype:?}");
+        }
+        assert!([I8, U16, U64].map(dtype).iter().all(Option::is_none));
     }
 }

@@ -103,6 +103,12 @@ impl LoadBudget {
         self.used = self.used.saturating_sub(bytes);
     }
 
+    /// The most bytes.
+    #[cfg(feature = "ggml")]
+    pub(crate) const fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Bytes that can still be charged.
     pub(crate) const fn remaining(&self) -> usize {
         self.limit - self.used

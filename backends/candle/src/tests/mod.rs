@@ -7,6 +7,7 @@
 //! * Execution: `first`, `fused`, `threaded`, `random`.
 //! * Hostile models and bounds: `hostile`, `strange`, `bounds`, `regressions` (findings of fuzzing).
 //! * The table of operators: `table`.
+//! * Language models: `gguf` (the file), `llm`.
 
 mod bounds;
 mod builder;
@@ -22,8 +23,12 @@ mod filters;
 mod first;
 mod function;
 mod fused;
+#[cfg(feature = "ggml")]
+mod gguf;
 mod hostile;
 mod learning;
+#[cfg(feature = "ggml")]
+mod llm;
 mod loading;
 mod nans;
 mod narrow;

@@ -114,7 +114,6 @@ fn a_library_that_misuses_its_pointers_is_found_out_and_other_guests_go_on() {
         ("overrun", "wrote past its buffer of 4096 bytes"),
         ("fail 4242", "returned 4242, which is no error number"),
         ("fail 3", "compute of libtoy"),
-        ("fail 101", "returned context_full (101)"),
     ] {
         let graph = guest.load(&[&model(words)], Encoding::Onnx, Target::Cpu).unwrap();
         let context = guest.init_execution_context(graph).unwrap();
@@ -128,6 +127,27 @@ fn a_library_that_misuses_its_pointers_is_found_out_and_other_guests_go_on() {
     }
     assert_eq!(engine.stats().panics, 0);
     drop((guest, other, engine));
+    plugin.assert_gone();
+}
+
+/// What a language model has said before its context was full can be read.
+#[test]
+fn a_full_context_is_an_error_and_has_its_outputs() {
+    let plugin = Plugin::build(&[]);
+    let engine = Engine::new(plugin.backend());
+    let guest = engine.guest();
+    let graph = guest.load(&[&model("fail 101 add 1")], Encoding::Onnx, Target::Cpu).unwrap();
+    let context = guest.init_execution_context(graph).unwrap();
+    for value in [1.0, 2.0] {
+        guest.set_input(context, 0, &Tensor::from_f32([1], &[value]).unwrap()).unwrap();
+        let error = guest.compute(context).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ContextFull);
+        assert!(error.message().ends_with("returned context_full (101)"), "{error}");
+        let mut output = [0; 4];
+        assert_eq!(guest.get_output(context, 0, &mut output), Ok(4));
+        assert_eq!(output, (value + 1.0_f32).to_le_bytes());
+    }
+    drop((guest, engine));
     plugin.assert_gone();
 }
 
@@ -210,7 +230,7 @@ fn models_are_found_by_the_librarys_own_names() {
     assert_eq!(infer(guest.load_by_name("configured").unwrap()), Ok(vec![6.0]));
     assert_eq!(infer(guest.load_by_name_with_config("configured", "add 7").unwrap()), Ok(vec![8.0]));
     let error = guest.load_by_name("absent").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(error.kind(), ErrorKind::ModelNotFound);
     assert!(error.message().ends_with("returned model_not_found (103)"), "{error}");
     assert_eq!(guest.load_by_name("bytes").unwrap_err().kind(), ErrorKind::UnsupportedOperation);
 

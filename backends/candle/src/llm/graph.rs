@@ -1,0 +1,340 @@
+//! A language model as the engine sees it: a graph, whose contexts are sessions.
+//!
+//! Input 0 is the prompt and input 1 the options in JSON. Output 0 is the text, or an embedding in JSON, and output 1
+//! the counts of tokens in JSON, which can be read before a compute.
+
+use super::batch::{Batches, Caller};
+use super::embedding;
+use super::forward::Model;
+use super::hyper::Hyperparameters;
+use super::options::Options;
+use super::prefix::PrefixPages;
+use super::session::{Session, Shared};
+use super::weights::Weights;
+use super::{shapes, vocabulary};
+use crate::gguf::file::Gguf;
+use crate::gguf::source::Source;
+use crate::tensor::budget::{LoadBudget, allocation};
+use crate::text::tokenizer::Tokenizer;
+use graphpool::backend::{
+    BackendContext, BackendGraph, ComputeControl, Error, LoadRequest, Step, Tensor, TensorDescription, TensorType,
+    TensorView,
+};
+use std::sync::Arc;
+use std::thread;
+
+/// Index of the prompt, and of the text.
+const TEXT: usize = 0;
+
+/// Index of the options, and of the counts.
+const OPTIONS: usize = 1;
+const COUNTS: usize = 1;
+
+/// The most passes through a model that run at one time. More of them use more processors, and have fewer rows each for
+/// which the weights are read from memory.
+const MOST_PASSES: usize = 8;
+
+/// Bytes of a file that are read first. Most headers are shorter.
+const HEAD: usize = 1 << 20;
+
+/// The part of the weights' bytes that shared pages of prompts may take, unless the host says otherwise.
+const PREFIX_PART: usize = 8;
+
+/// A loaded language model.
+#[derive(Debug)]
+pub(crate) struct LanguageGraph {
+    shared: Arc<Shared>,
+    inputs: [TensorDescription; 2],
+    outputs: [TensorDescription; 2],
+    memory: usize,
+}
+
+impl LanguageGraph {
+    /// Loads the model of a request. A second part has options in JSON, as the configuration does, whose options come
+    /// last. `shares`: whether sessions may share pages of their prompts.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_from`](Self::load_from), those of options, and `InvalidEncoding` for another number of parts.
+    pub(crate) fn from_request(request: &LoadRequest<'_>, shares: bool) -> Result<Self, Error> {
+        let (source, options) = match (request.file, request.parts) {
+            (Some(file), []) => (Source::File(file), &[][..]),
+            (None, &[model]) => (Source::Bytes(model), &[][..]),
+            (None, &[model, options]) => (Source::Bytes(model), options),
+            (file, parts) => {
+                let parts = parts.len() + usize::from(file.is_some());
+                let why = format!("a GGUF model has 1 part, and its options may be a second, but there are {parts}");
+                return Err(Error::invalid_encoding(why));
+            }
+        };
+        let options = Options::default().with(options)?.with(request.config.unwrap_or_default().as_bytes())?;
+        Self::load_from(source, options, request.memory_limit, shares)
+    }
+
+    /// Loads a model from a GGUF file, with the options that its sessions begin with. `shares`: whether sessions may
+    /// share pages of their prompts.
+    ///
+    /// The load charges all that it allocates to a budget of `memory_limit` bytes, and the graph takes at most as many.
+    ///
+    /// # Errors
+    ///
+    /// * `InvalidEncoding` for bytes that are no valid model.
+    /// * `UnsupportedOperation` for an architecture, a type of weights or a tokenizer that is not supported.
+    /// * `TooLarge` past the limit, and the errors of a file.
+    fn load_from(source: Source<'_>, options: Options, memory_limit: usize, shares: bool) -> Result<Self, Error> {
+        let mut budget = LoadBudget::new(memory_limit);
+        let file = match source {
+            Source::Bytes(bytes) => {
+                let file = Gguf::read_head(bytes, bytes.len(), &mut budget)?;
+                let file = file.ok_or_else(|| Error::invalid_encoding("the GGUF file ends within its header"))?;
+                return Self::build(&file, source, options, budget, shares);
+            }
+            Source::File(file) => file,
+        };
+        let mut length = file.len().min(HEAD);
+        loop {
+            budget.charge(allocation(length))?;
+            let mut head = Vec::new();
+            head.try_reserve_exact(length)
+                .map_err(|_| Error::too_large(format!("the allocation of {length} bytes of a file failed")))?;
+            head.resize(length, 0);
+            file.read_at(0, &mut head)?;
+            if let Some(header) = Gguf::read_head(&head, file.len(), &mut budget)? {
+                return Self::build(&header, source, options, budget, shares);
+            }
+            budget.release(allocation(length));
+            length = file.len().min(length.saturating_mul(2));
+        }
+    }
+
+    fn build(
+        file: &Gguf<'_>,
+        source: Source<'_>,
+        options: Options,
+        mut budget: LoadBudget,
+        shares: bool,
+    ) -> Result<Self, Error> {
+        let mut hyper = Hyperparameters::read(file)?;
+        hyper.rope.base = options.rope_base.unwrap_or(hyper.rope.base);
+        hyper.rope.scale = options.rope_scale.unwrap_or(hyper.rope.scale);
+        shapes::check(file, &hyper)?;
+        let before = budget.remaining();
+        let vocabulary = vocabulary::read(file, &mut budget)?;
+        budget.charge(Tokenizer::memory(&vocabulary))?;
+        let tokenizer = Tokenizer::new(vocabulary)?;
+        budget.release(tokenizer.spare());
+        let tokens = before - budget.remaining();
+        let weights = Weights::load(file, source, &hyper, &mut budget)?;
+        let model = Model::new(hyper, weights);
+        let memory = model.bytes().saturating_add(tokens).saturating_add(allocation(size_of::<Shared>()));
+        let limit = budget.limit();
+        if memory > limit {
+            let why = format!("the graph needs {memory} bytes, and the limit is {limit}");
+            return Err(Error::too_large(why).by_limit());
+        }
+        let most = options.prefix_bytes.unwrap_or(model.bytes() / PREFIX_PART);
+        let pages = if shares { most.min(limit - memory) } else { 0 };
+        let (batches, prefixes) = (Batches::new(passes()), PrefixPages::new(pages));
+        Ok(Self {
+            shared: Arc::new(Shared { model, tokenizer, options, batches, prefixes }),
+            inputs: [TensorDescription::bytes("prompt"), TensorDescription::bytes("options").with_optional(true)],
+            outputs: [TensorDescription::bytes("text"), TensorDescription::bytes("counts").with_before_compute(true)],
+            memory: memory + pages,
+        })
+    }
+}
+
+/// Passes at one time: as many as there are processors, up to a bound.
+fn passes() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(MOST_PASSES)
+}
+
+#[cfg(test)]
+impl LanguageGraph {
+    /// A model from bytes, whose sessions share their prompts.
+    pub(crate) fn load(bytes: &[u8], options: &[u8], config: &[u8], memory_limit: usize) -> Result<Self, Error> {
+        let options = Options::default().with(options)?.with(config)?;
+        Self::load_from(Source::Bytes(bytes), options, memory_limit, true)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Before there is a context.
+    pub(crate) fn set_passes(&mut self, passes: usize) {
+        Arc::get_mut(&mut self.shared).unwrap().batches = Batches::new(passes);
+    }
+}
+
+impl BackendGraph for LanguageGraph {
+    fn inputs(&self) -> &[TensorDescription] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[TensorDescription] {
+        &self.outputs
+    }
+
+    fn init_context(&self) -> Result<Box<dyn BackendContext>, Error> {
+        Ok(Box::new(LanguageContext {
+            session: Session::new(Arc::clone(&self.shared)),
+            text: None,
+            run_length: None,
+            piece: None,
+            counts: bytes(counts((0, 0)))?,
+        }))
+    }
+
+    fn memory(&self) -> usize {
+        self.memory
+    }
+}
+
+/// A session and its outputs.
+#[derive(Debug)]
+struct LanguageContext {
+    session: Session,
+    /// The text of the last compute.
+    text: Option<Tensor>,
+    /// The length of the text of the run of steps so far, as the dimensions of the output; `None` without a run.
+    run_length: Option<[u32; 1]>,
+    /// The newest piece of the text.
+    piece: Option<Tensor>,
+    counts: Tensor,
+}
+
+/// A tensor of bytes.
+fn bytes(data: Vec<u8>) -> Result<Tensor, Error> {
+    let length = u32::try_from(data.len());
+    let length = length.map_err(|_| Error::too_large("an output has more than 4294967295 bytes"))?;
+    Tensor::new(vec![length], TensorType::U8, data)
+}
+
+/// Output 1. Guests of llama.cpp's hosts need the keys of its build, which is not here.
+fn counts((input, output): (usize, usize)) -> Vec<u8> {
+    format!(r#"{{"input_tokens":{input},"output_tokens":{output},"llama_build_number":0,"llama_commit":""}}"#)
+        .into_bytes()
+}
+
+impl LanguageContext {
+    fn update_counts(&mut self) -> Result<(), Error> {
+        self.counts = bytes(counts(self.session.counts()))?;
+        Ok(())
+    }
+
+    /// Runs to the end of the text.
+    fn run(&mut self, caller: &Caller<'_>) -> Result<(), Error> {
+        loop {
+            let step = self.session.step(caller)?;
+            if step.is_end() {
+                self.update_counts()?;
+                self.text = Some(bytes(self.session.text().to_vec())?);
+                return if step == Step::EndOfSequence { Ok(()) } else { step.into_result() };
+            }
+        }
+    }
+
+    fn embed(&mut self, caller: &Caller<'_>) -> Result<(), Error> {
+        let mut state = self.session.embed(caller)?;
+        embedding::normalize(&mut state, self.session.options().norm);
+        self.update_counts()?;
+        self.text = Some(bytes(embedding::json(&state))?);
+        Ok(())
+    }
+}
+
+impl BackendContext for LanguageContext {
+    fn set_input(&mut self, index: usize, tensor: TensorView<'_>) -> Result<(), Error> {
+        self.set_input_within(index, tensor, &ComputeControl::default())
+    }
+
+    fn set_input_within(
+        &mut self,
+        index: usize,
+        tensor: TensorView<'_>,
+        control: &ComputeControl,
+    ) -> Result<(), Error> {
+        if tensor.ty() != TensorType::U8 {
+            let why = format!("input {index} has the type {:?}, and must be U8", tensor.ty());
+            return Err(Error::invalid_argument(why));
+        }
+        match index {
+            TEXT => self.session.set_prompt(tensor.data(), control)?,
+            OPTIONS => self.session.set_options(tensor.data())?,
+            _ => return Err(Error::invalid_argument(format!("input {index} does not exist; the model has 2 inputs"))),
+        }
+        self.update_counts()
+    }
+
+    fn clear_inputs(&mut self) {
+        self.session.clear_inputs();
+    }
+
+    fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
+        (self.text, self.piece, self.run_length) = (None, None, None);
+        self.session.end();
+        let shared = Arc::clone(self.session.shared());
+        let seat = Arc::clone(self.session.seat());
+        let caller = shared.batches.caller(control, &seat);
+        let result = if self.session.is_embedding() { self.embed(&caller) } else { self.run(&caller) };
+        self.session.end();
+        result
+    }
+
+    fn step(&mut self, control: &ComputeControl) -> Result<Step, Error> {
+        if self.session.is_embedding() {
+            return Err(Error::unsupported("an embedding comes as a whole, and not in steps"));
+        }
+        let shared = Arc::clone(self.session.shared());
+        let seat = Arc::clone(self.session.seat());
+        let step = self.session.step(&shared.batches.caller(control, &seat))?;
+        self.piece = Some(bytes(self.session.piece().to_vec())?);
+        self.text = None;
+        let length = u32::try_from(self.session.text().len());
+        self.run_length = Some([length.map_err(|_| Error::too_large("a text has more than 4294967295 bytes"))?]);
+        self.update_counts()?;
+        Ok(step)
+    }
+
+    fn step_output(&self, index: usize) -> Result<TensorView<'_>, Error> {
+        match (index, &self.piece) {
+            (TEXT, Some(piece)) => Ok(piece.view()),
+            _ => self.output(index),
+        }
+    }
+
+    fn end_steps(&mut self) {
+        (self.piece, self.run_length) = (None, None);
+        self.session.end();
+    }
+
+    fn output(&self, index: usize) -> Result<TensorView<'_>, Error> {
+        match index {
+            TEXT => match (&self.text, &self.run_length) {
+                (Some(text), _) => Ok(text.view()),
+                (None, Some(length)) => TensorView::new(length, TensorType::U8, self.session.text()),
+                (None, None) => Err(Error::invalid_argument("output 0 is not computed yet")),
+            },
+            COUNTS if self.session.has_prompt() => Ok(self.counts.view()),
+            COUNTS => Err(Error::invalid_argument("output 1 is there once input 0, the prompt, is set")),
+            _ => Err(Error::invalid_argument(format!("output {index} does not exist; the model has 2 outputs"))),
+        }
+    }
+
+    fn take_output(&mut self, index: usize) -> Result<Tensor, Error> {
+        match (index, &mut self.text) {
+            (TEXT, text @ Some(_)) => text.take().ok_or_else(|| Error::invalid_argument("output 0 was taken out")),
+            _ => Ok(self.output(index)?.to_owned()),
+        }
+    }
+
+    fn memory(&self) -> usize {
+        let outputs = [&self.text, &self.piece].into_iter().flatten().map(|tensor| tensor.data().len()).sum::<usize>();
+        self.session.memory() + outputs + self.counts.data().len()
+    }
+
+    fn shared_memory(&self) -> usize {
+        self.session.shared_memory()
+    }
+}

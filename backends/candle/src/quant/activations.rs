@@ -1,0 +1,174 @@
+//! Rows of activations, quantized to 8 bits.
+//!
+//! A block of `x` becomes levels from -127 to 127 and a scale `d`: the largest absolute value is 127 steps. Its length
+//! is that of the weights' blocks. As in llama.cpp, `d` and totals are rounded to 16 bits for blocks of 32, and levels are
+//! rounded to the nearest, ties to even. A block with a NaN or an infinity has such a scale, so that the products with it are
+//! NaN or infinite.
+//!
+//! Rows are stored in chunks of up to 8 rows that a kernel multiplies together: the blocks of a chunk's first columns,
+//! one of each row, then those of the next columns. A kernel reads them in order.
+
+use half::f16;
+
+use super::levels::offset;
+use super::types::QuantType;
+use crate::math::simd::{Loop, wide_loop};
+
+/// 1.5 · 2^23. The sum of it and a number up to 2^22 has that number, rounded, in its lowest bits.
+const ROUNDER: f32 = 12_582_912.0;
+
+/// Quantized rows.
+#[derive(Debug, Default)]
+pub(super) struct Activations {
+    /// `block_len` for each block.
+    pub(super) levels: Vec<i8>,
+    /// The scale of each block.
+    pub(super) d: Vec<f32>,
+    /// What corrects a sum of products for the weights' offset; see [`sums`].
+    pub(super) sums: Vec<i32>,
+    /// For Q4_1 and Q5_1: the sum of each block.
+    pub(super) totals: Vec<f32>,
+}
+
+/// The numbers in [`Activations::sums`] for each block of activations for weights of a type.
+///
+/// * Blocks of 32, and Q3_K and Q6_K for each 16 columns: the sum of the levels times the weights' offset, negative.
+/// * Q2_K for each 16 columns: the sum of the levels.
+/// * Q4_K and Q5_K for each 64 columns: the sum of the levels of 32 columns in the low 16 bits, of the next 32 in the
+///   high 16 bits.
+pub(super) const fn sums(ty: QuantType) -> usize {
+    match ty {
+        QuantType::Q4K | QuantType::Q5K => 4,
+        QuantType::Q2K | QuantType::Q3K | QuantType::Q6K => 16,
+        _ => 1,
+    }
+}
+
+/// The chunks of `n` rows: the first row of each and their number, `width` or a smaller power of two.
+pub(super) fn chunks(n: usize, width: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let rest = n - start;
+        let size = if rest >= width { width } else { 1 << rest.checked_ilog2()? };
+        start += size;
+        Some((start - size, size))
+    })
+}
+
+impl Activations {
+    /// The bytes that are allocated.
+    pub(super) fn bytes(&self) -> usize {
+        self.levels.capacity() + 4 * (self.d.capacity() + self.sums.capacity() + self.totals.capacity())
+    }
+
+    /// Quantizes the rows of `x`, of `cols` elements each, for weights of a type, in chunks of up to `width` rows.
+    ///
+    /// `bytes_offset` is the offset of the levels of Q8_0 in the kernel that is used.
+    pub(super) fn quantize(&mut self, ty: QuantType, x: &[f32], cols: usize, width: usize, bytes_offset: i32) {
+        let blocks = x.len() / ty.block_len();
+        fit(&mut self.levels, x.len());
+        fit(&mut self.d, blocks);
+        fit(&mut self.sums, blocks * sums(ty));
+        fit(&mut self.totals, blocks);
+        let offset = if ty == QuantType::Q8_0 { bytes_offset } else { offset(ty) };
+        wide_loop(Quantize { ty, x, cols, width, offset, out: self });
+    }
+}
+
+/// Sets the length of a vector, without spare memory.
+pub(super) fn fit<T: Clone + Default>(vector: &mut Vec<T>, len: usize) {
+    vector.reserve_exact(len.saturating_sub(vector.len()));
+    vector.resize(len, T::default());
+}
+
+struct Quantize<'a> {
+    ty: QuantType,
+    x: &'a [f32],
+    cols: usize,
+    width: usize,
+    offset: i32,
+    out: &'a mut Activations,
+}
+
+impl Loop for Quantize<'_> {
+    #[inline(always)]
+    fn run(self) {
+        if self.ty.block_len() == 32 { self.rows::<32>() } else { self.rows::<256>() }
+    }
+}
+
+impl Quantize<'_> {
+    #[inline(always)]
+    fn rows<const LEN: usize>(self) {
+        let Self { ty, x, cols, width, offset, out } = self;
+        let (per_row, per_block) = (cols / LEN, sums(ty));
+        let levels = out.levels.as_chunks_mut::<LEN>().0;
+        for (start, size) in chunks(x.len() / cols, width) {
+            for row in 0..size {
+                let x = x[(start + row) * cols..(start + row + 1) * cols].as_chunks::<LEN>().0;
+                for (block, x) in x.iter().enumerate() {
+                    let place = start * per_row + block * size + row;
+                    let levels = &mut levels[place];
+                    let exact = quantize(x, levels);
+                    out.d[place] = if LEN == 32 { rounded(exact) } else { exact };
+                    let sums = &mut out.sums[place * per_block..(place + 1) * per_block];
+                    match ty {
+                        QuantType::Q4K | QuantType::Q5K => {
+                            for (sum, levels) in sums.iter_mut().zip(levels.as_chunks::<64>().0) {
+                                let (low, high) = (total(&levels[..32]), total(&levels[32..]));
+                                *sum = low & 0xffff | high << 16;
+                            }
+                        }
+                        QuantType::Q2K | QuantType::Q3K | QuantType::Q6K => {
+                            for (sum, levels) in sums.iter_mut().zip(levels.as_chunks::<16>().0) {
+                                *sum = if ty == QuantType::Q2K { total(levels) } else { -offset * total(levels) };
+                            }
+                        }
+                        _ => {
+                            let total = total(levels);
+                            sums[0] = -offset * total;
+                            if matches!(ty, QuantType::Q4_1 | QuantType::Q5_1) {
+                                let (total, most) = (exact * total as f32, f16::MAX.to_f32());
+                                // llama.cpp has an infinity for what is past f16.
+                                out.totals[place] = if total.abs() > most { total } else { rounded(total) };
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The nearest number of 16 bits.
+#[inline(always)]
+fn rounded(x: f32) -> f32 {
+    f16::from_f32(x).to_f32()
+}
+
+/// Quantizes a block and returns its scale, which is not rounded.
+#[inline(always)]
+fn quantize<const LEN: usize>(x: &[f32; LEN], levels: &mut [i8; LEN]) -> f32 {
+    // The bits of floats without a sign are ordered as the floats are, with NaN above all others.
+    let mut largest = [0_u32; 16];
+    for x in x.as_chunks::<16>().0 {
+        for (largest, x) in largest.iter_mut().zip(x) {
+            *largest = (*largest).max(x.to_bits() & 0x7fff_ffff);
+        }
+    }
+    let largest = f32::from_bits(largest.into_iter().fold(0, u32::max));
+    let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
+    for (level, x) in levels.iter_mut().zip(x) {
+        *level = (x * inverse + ROUNDER).to_bits() as u8 as i8;
+    }
+    match LEN {
+        32 => largest / 127.0,
+        _ if inverse == 0.0 => largest,
+        _ => 1.0 / inverse,
+    }
+}
+
+#[inline(always)]
+fn total(levels: &[i8]) -> i32 {
+    levels.iter().map(|&level| i32::from(level)).sum()
+}

@@ -1,0 +1,274 @@
+//! The products of tiles of weights with chunks of activations, for any [`VectorUnit`].
+//!
+//! Levels are multiplied and summed in integers, exactly. The sums of each block are then scaled and added up in f32,
+//! in the order of the blocks, with fused multiply-adds. So all vector units give the same bits, whatever the number of
+//! rows.
+
+#![expect(clippy::needless_range_loop, reason = "an index is that of several arrays")]
+
+use super::activations::{Activations, chunks};
+use super::columns::{Bytes, Columns, Fives, Nibbles, Sixes, Sixteen, Threes, Twos, begin, words};
+use super::tile::{Block, TILE, Tiles};
+use super::types::QuantType;
+use super::vector::VectorUnit;
+
+/// A product of some tiles with some rows of activations.
+pub(super) struct Job<'a> {
+    pub(super) tiles: &'a Tiles,
+    /// The first tile and the one after the last.
+    pub(super) range: (usize, usize),
+    pub(super) activations: &'a Activations,
+    /// The rows of activations.
+    pub(super) n: usize,
+    /// A row of `rows` elements for each row of activations.
+    pub(super) out: &'a mut [f32],
+}
+
+impl Job<'_> {
+    /// Computes the product with a vector unit.
+    #[inline(always)]
+    pub(super) fn run<V: VectorUnit>(self, v: V) {
+        match self.tiles.ty() {
+            QuantType::Q4_0 => self.tiles::<V, Simple<Nibbles, false>>(v),
+            QuantType::Q4_1 => self.tiles::<V, Simple<Nibbles, true>>(v),
+            QuantType::Q5_0 => self.tiles::<V, Simple<Fives, false>>(v),
+            QuantType::Q5_1 => self.tiles::<V, Simple<Fives, true>>(v),
+            QuantType::Q8_0 => self.tiles::<V, Simple<Bytes, false>>(v),
+            QuantType::Q4K => self.tiles::<V, Scaled<Nibbles>>(v),
+            QuantType::Q5K => self.tiles::<V, Scaled<Fives>>(v),
+            QuantType::Q2K => self.tiles::<V, ScaledBySixteen<Twos, true>>(v),
+            QuantType::Q3K => self.tiles::<V, ScaledBySixteen<Threes, false>>(v),
+            QuantType::Q6K => self.tiles::<V, ScaledBySixteen<Sixes, false>>(v),
+            QuantType::F32 | QuantType::F16 | QuantType::Bf16 => {}
+        }
+    }
+
+    #[inline(always)]
+    fn tiles<V: VectorUnit, K: Kernel>(mut self, v: V) {
+        for tile in self.range.0..self.range.1 {
+            for (start, size) in chunks(self.n, V::WIDTH) {
+                match size {
+                    8 => self.chunk::<V, K, 8>(v, tile, start),
+                    4 => self.chunk::<V, K, 4>(v, tile, start),
+                    2 => self.chunk::<V, K, 2>(v, tile, start),
+                    _ => self.chunk::<V, K, 1>(v, tile, start),
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn chunk<V: VectorUnit, K: Kernel, const R: usize>(&mut self, v: V, tile: usize, start: usize) {
+        let (rows, ty) = (self.tiles.rows(), self.tiles.ty());
+        let blocks = self.tiles.cols() / ty.block_len();
+        let (from, to) = (start * blocks, (start + R) * blocks);
+        let Block { lines, halves } = self.tiles.tile(tile);
+        let weights = lines.chunks_exact(K::LINES).zip(halves.chunks_exact(K::HALVES));
+        let levels = self.activations.levels[from * K::LEN..to * K::LEN].chunks_exact(K::LEN * R);
+        let d = self.activations.d[from..to].as_chunks::<R>().0;
+        let sums = self.activations.sums[from * K::SUMS..to * K::SUMS].chunks_exact(K::SUMS * R);
+        let totals = self.activations.totals[from..to].as_chunks::<R>().0;
+        let activations = levels.zip(d).zip(sums.zip(totals));
+        let mut out = [[v.float(0.0); R]; MOST_PARTS];
+        for ((lines, halves), ((levels, d), (sums, totals))) in weights.zip(activations) {
+            let values = Values { levels, d, sums, totals };
+            // All parts of a block, then those of the next: memory is read in order.
+            for part in 0..TILE / V::LANES {
+                K::add(v, Block { lines, halves }, &values, part, &mut out[part]);
+            }
+        }
+        let (first, lanes) = (tile * TILE, TILE.min(rows - tile * TILE));
+        for r in 0..R {
+            let mut result = [0.0; TILE];
+            for part in 0..TILE / V::LANES {
+                v.store(out[part][r], &mut result, part);
+            }
+            let place = (start + r) * rows + first;
+            self.out[place..place + lanes].copy_from_slice(&result[..lanes]);
+        }
+    }
+}
+
+/// The most parts of a tile.
+const MOST_PARTS: usize = 4;
+
+/// A block of activations of each of `R` rows.
+struct Values<'a, const R: usize> {
+    levels: &'a [i8],
+    d: &'a [f32; R],
+    sums: &'a [i32],
+    totals: &'a [f32; R],
+}
+
+/// The product of a block of a tile with `R` blocks of activations.
+trait Kernel {
+    /// Columns of a block.
+    const LEN: usize;
+    /// Lines and halves of a block of weights.
+    const LINES: usize;
+    const HALVES: usize;
+    /// Sums of a block of activations.
+    const SUMS: usize;
+
+    /// Adds the products to `out`.
+    fn add<V: VectorUnit, const R: usize>(
+        v: V,
+        block: Block<'_>,
+        values: &Values<'_, R>,
+        part: usize,
+        out: &mut [V::Floats; R],
+    );
+}
+
+/// Blocks of 32 with a scale; with a minimum if `MIN`.
+struct Simple<C, const MIN: bool>(C);
+
+impl<C: Columns, const MIN: bool> Kernel for Simple<C, MIN> {
+    const LEN: usize = 32;
+    const LINES: usize = C::UNIT.lines();
+    const HALVES: usize = if MIN { 2 } else { 1 };
+    const SUMS: usize = 1;
+
+    #[inline(always)]
+    fn add<V: VectorUnit, const R: usize>(
+        v: V,
+        block: Block<'_>,
+        values: &Values<'_, R>,
+        part: usize,
+        out: &mut [V::Floats; R],
+    ) {
+        let mut sums = [v.int(0); R];
+        if !MIN {
+            for r in 0..R {
+                sums[r] = v.int(values.sums[r]);
+            }
+        }
+        let levels = std::array::from_fn(|r| words(&values.levels[r * 32..r * 32 + 32]));
+        C::add::<V, R>(v, block.lines, levels, &mut sums, part);
+        let scale = v.floats(&block.halves[0], part);
+        for r in 0..R {
+            out[r] = v.fused(v.convert(sums[r]), v.multiply(scale, v.float(values.d[r])), out[r]);
+        }
+        if MIN {
+            let min = v.floats(&block.halves[1], part);
+            for r in 0..R {
+                out[r] = v.fused(min, v.float(values.totals[r]), out[r]);
+            }
+        }
+    }
+}
+
+/// Blocks of 256 with a scale and a minimum for each 32 columns: Q4_K and Q5_K.
+struct Scaled<C>(C);
+
+impl<C: Columns> Kernel for Scaled<C> {
+    const LEN: usize = 256;
+    const LINES: usize = 8 * C::UNIT.lines();
+    const HALVES: usize = 10;
+    const SUMS: usize = 4;
+
+    #[inline(always)]
+    fn add<V: VectorUnit, const R: usize>(
+        v: V,
+        block: Block<'_>,
+        values: &Values<'_, R>,
+        part: usize,
+        out: &mut [V::Floats; R],
+    ) {
+        let (halves, d) = (block.halves, values.d);
+        let mut total = [v.int(0); R];
+        for (index, lines) in block.lines.chunks_exact(C::UNIT.lines()).enumerate() {
+            let mut sums = [v.int(0); R];
+            let levels = std::array::from_fn(|r| {
+                let place = r * 256 + index * 32;
+                words(&values.levels[place..place + 32])
+            });
+            C::add::<V, R>(v, lines, levels, &mut sums, part);
+            let scale = v.unsigned(&halves[index / 2], index % 2, part);
+            for r in 0..R {
+                total[r] = v.add_product(total[r], sums[r], scale);
+            }
+        }
+        let scale = v.floats(&halves[8], part);
+        for r in 0..R {
+            out[r] = v.fused(v.convert(total[r]), v.multiply(scale, v.float(d[r])), out[r]);
+        }
+        let scale = v.floats(&halves[9], part);
+        for r in 0..R {
+            let mut total = v.int(0);
+            for (half, &pair) in halves[4..8].iter().zip(&values.sums[r * 4..r * 4 + 4]) {
+                total = v.add_pairs(total, half, part, pair);
+            }
+            out[r] = v.fused_negative(v.convert(total), v.multiply(scale, v.float(d[r])), out[r]);
+        }
+    }
+}
+
+/// Blocks of 256 with a scale for each 16 columns: signed in Q3_K and Q6_K, unsigned with a minimum (`MIN`) in Q2_K.
+struct ScaledBySixteen<S, const MIN: bool>(S);
+
+impl<S: Sixteen, const MIN: bool> Kernel for ScaledBySixteen<S, MIN> {
+    const LEN: usize = 256;
+    const LINES: usize = 8 * S::UNIT.lines();
+    const HALVES: usize = if MIN { 10 } else { 9 };
+    const SUMS: usize = 16;
+
+    #[inline(always)]
+    fn add<V: VectorUnit, const R: usize>(
+        v: V,
+        block: Block<'_>,
+        values: &Values<'_, R>,
+        part: usize,
+        out: &mut [V::Floats; R],
+    ) {
+        let (halves, d) = (block.halves, values.d);
+        let (mut total, mut mins) = ([v.int(0); R], [v.int(0); R]);
+        for (index, lines) in block.lines.chunks_exact(S::UNIT.lines()).enumerate() {
+            for high in [false, true] {
+                let group = index * 2 + usize::from(high);
+                let mut sums = [v.int(0); R];
+                if !MIN {
+                    for r in 0..R {
+                        sums[r] = v.int(values.sums[r * 16 + group]);
+                    }
+                }
+                for run in 0..4 / S::RUN {
+                    let mut partial = begin(v, &sums);
+                    for h in run * S::RUN..(run + 1) * S::RUN {
+                        let levels = S::levels(v, lines, h, high, part);
+                        for r in 0..R {
+                            let place = r * 256 + group * 16 + h * 4;
+                            let word = values.levels[place..place + 4].first_chunk().copied().unwrap_or_default();
+                            partial[r] = v.add(partial[r], levels, v.word(word));
+                        }
+                    }
+                    for r in 0..R {
+                        sums[r] = v.end(sums[r], partial[r]);
+                    }
+                }
+                if MIN {
+                    let (scale, min) = v.scale_and_min(&halves[index], usize::from(high), part);
+                    for r in 0..R {
+                        total[r] = v.add_product(total[r], sums[r], scale);
+                        mins[r] = v.add_product(mins[r], v.int(values.sums[r * 16 + group]), min);
+                    }
+                } else {
+                    let scale = v.signed(&halves[index], usize::from(high), part);
+                    for r in 0..R {
+                        total[r] = v.add_product(total[r], sums[r], scale);
+                    }
+                }
+            }
+        }
+        let scale = v.floats(&halves[8], part);
+        for r in 0..R {
+            out[r] = v.fused(v.convert(total[r]), v.multiply(scale, v.float(d[r])), out[r]);
+        }
+        if MIN {
+            let scale = v.floats(&halves[9], part);
+            for r in 0..R {
+                out[r] = v.fused_negative(v.convert(mins[r]), v.multiply(scale, v.float(d[r])), out[r]);
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What kernels need of a processor's vector instructions.
+
+use super::tile::{Half, Line, TILE};
+
+/// The vector instructions of a processor, with an i32, an f32 or four bytes in each lane. A lane is a row of a tile.
+///
+/// A value of the type is a proof that the processor has them.
+pub(super) trait VectorUnit: Copy {
+    /// Four bytes in each lane.
+    type Bytes: Copy;
+    /// An i32 in each lane.
+    type Ints: Copy;
+    /// An f32 in each lane.
+    type Floats: Copy;
+    /// Sums of products that are not widened to i32 yet.
+    type Partial: Copy;
+
+    /// The lanes of a vector: the tile is multiplied in `TILE / LANES` parts.
+    const LANES: usize;
+    /// The rows of activations that are multiplied together.
+    const WIDTH: usize;
+    /// What [`add_bytes`](Self::add_bytes) adds to each level of Q8_0.
+    const BYTES_OFFSET: i32;
+
+    /// A part of a line.
+    fn line(self, line: &Line, part: usize) -> Self::Bytes;
+    /// The same four bytes in each lane.
+    fn word(self, bytes: [i8; 4]) -> Self::Bytes;
+    /// The low four bits of each byte.
+    fn low(self, bytes: Self::Bytes) -> Self::Bytes;
+    /// The high four bits of each byte.
+    fn high(self, bytes: Self::Bytes) -> Self::Bytes;
+    /// `low` with the bits of `MASK` taken from `plane`, shifted left by `LEFT` or right by `RIGHT`.
+    fn merge<const LEFT: u32, const RIGHT: u32, const MASK: u8>(
+        self,
+        low: Self::Bytes,
+        plane: Self::Bytes,
+    ) -> Self::Bytes;
+
+    /// `sums`, to which [`add`](Self::add) adds.
+    fn begin(self, sums: Self::Ints) -> Self::Partial;
+    /// Adds the products of unsigned bytes, of at most 6 bits, with signed bytes. At most 8 calls between a begin and
+    /// an end for up to 4 bits, 4 for 5 bits, 2 for 6 bits.
+    fn add(self, partial: Self::Partial, unsigned: Self::Bytes, signed: Self::Bytes) -> Self::Partial;
+    /// Adds the products of levels of Q8_0 with signed bytes. One call between a begin and an end.
+    fn add_bytes(self, partial: Self::Partial, levels: Self::Bytes, signed: Self::Bytes) -> Self::Partial;
+    /// `sums` and what was added since [`begin`](Self::begin).
+    fn end(self, sums: Self::Ints, partial: Self::Partial) -> Self::Ints;
+
+    /// The same number in each lane.
+    fn int(self, number: i32) -> Self::Ints;
+    /// The first or second half of a half, as unsigned bytes.
+    fn unsigned(self, half: &Half, index: usize, part: usize) -> Self::Ints;
+    /// The first or second half of a half, as signed bytes.
+    fn signed(self, half: &Half, index: usize, part: usize) -> Self::Ints;
+    /// The low four bits and the next four bits of each byte of a half of a half.
+    fn scale_and_min(self, half: &Half, index: usize, part: usize) -> (Self::Ints, Self::Ints);
+    /// Adds products of i32.
+    fn add_product(self, sums: Self::Ints, a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// Adds for each lane the products of its two bytes, unsigned, with the two i16 of `pair`.
+    fn add_pairs(self, sums: Self::Ints, half: &Half, part: usize, pair: i32) -> Self::Ints;
+
+    /// The same number in each lane.
+    fn float(self, number: f32) -> Self::Floats;
+    /// A half as f16.
+    fn floats(self, half: &Half, part: usize) -> Self::Floats;
+    fn convert(self, ints: Self::Ints) -> Self::Floats;
+    fn multiply(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a * b + c`, rounded once.
+    fn fused(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// `c - a * b`, rounded once.
+    fn fused_negative(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    fn store(self, floats: Self::Floats, out: &mut [f32; TILE], part: usize);
+}
