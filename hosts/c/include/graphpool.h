@@ -49,7 +49,9 @@
 #define GP_ABI 0
 
 // The result of a call. 1 to 8 are wasi-nn's own numbers, which a runtime gives to its guest; 9 to 11 it gives as
-// GP_CODE_RUNTIME_ERROR in the core-module form, and by their own names in the component form.
+// GP_CODE_RUNTIME_ERROR in the core-module form, and by their own names in the component form. 100 to 103 are those of
+// WasmEdge and WAMR; for a guest of the specification's form 100 is GP_CODE_RUNTIME_ERROR, 101 and 102 are
+// GP_CODE_TOO_LARGE, and 103 is GP_CODE_NOT_FOUND.
 enum gp_code
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
@@ -85,6 +87,14 @@ enum gp_code
   GP_CODE_PANIC = 13,
   // The job is not done. Its call goes on.
   GP_CODE_NOT_DONE = 14,
+  // gp_compute_single: the sequence is complete.
+  GP_CODE_END_OF_SEQUENCE = 100,
+  // The context of a language model has no room for more. What was made until then can be read.
+  GP_CODE_CONTEXT_FULL = 101,
+  // The prompt does not fit into the context of the language model.
+  GP_CODE_PROMPT_TOO_LONG = 102,
+  // The backend has found no model where it was told to look for one.
+  GP_CODE_MODEL_NOT_FOUND = 103,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -704,7 +714,8 @@ gp_code gp_reservation_close(uint64_t reservation, gp_error *error);
 // Threads: any, at any time.
 gp_code gp_refuse(gp_guest *guest, uint32_t code, const char *message, gp_error *error);
 
-// Copies a tensor as the input `index` of a context.
+// Copies a tensor as the input `index` of a context. A string of bytes, such as a language model's prompt, may have
+// the dimensions {1} and any length. A run of gp_compute_single ends.
 //
 // Threads: any, at any time. GP_CODE_BUSY while another call uses the context.
 gp_code gp_set_input(gp_guest *guest, uint32_t context, uint32_t index, const gp_tensor *tensor, gp_error *error);
@@ -911,6 +922,32 @@ gp_code gp_replace_bytes(gp_engine *engine,
 // Threads: any, at any time. Of several calls with one name, one succeeds.
 gp_code gp_remove(gp_engine *engine, const char *name, gp_error *error);
 
+// Makes the next piece of the outputs of a context, which gp_get_output_single gives, and returns when it is made. The
+// first call begins a run of steps from the inputs, which stay. GP_CODE_END_OF_SEQUENCE, GP_CODE_CONTEXT_FULL and
+// GP_CODE_PROMPT_TOO_LONG end the run, and make no piece; the next call begins another. After any other code a run
+// that was begun goes on with the next call. While a run is open, gp_compute and gp_infer give
+// GP_CODE_INVALID_ARGUMENT. `time_ms` is as for gp_compute_within, for this step.
+//
+// Threads: as gp_compute.
+gp_code gp_compute_single(gp_guest *guest, uint32_t context, uint64_t time_ms, gp_error *error);
+
+// Copies what the last step has added to the output `index` to `buffer`, as gp_get_output does. It may be no bytes,
+// and part of a character.
+//
+// Threads: as gp_get_output.
+gp_code gp_get_output_single(gp_guest *guest,
+                             uint32_t context,
+                             uint32_t index,
+                             void *buffer,
+                             size_t capacity,
+                             size_t *length,
+                             gp_error *error);
+
+// Ends the run of steps of a context, and frees what it holds. Succeeds if there is no run.
+//
+// Threads: any, at any time. GP_CODE_BUSY while another call uses the context.
+gp_code gp_fini_single(gp_guest *guest, uint32_t context, gp_error *error);
+
 // Starts a compute of a context on a thread of the engine, and returns at once. `time_ms` is as for gp_compute_within.
 // `done`, which may be null, is called with `data` when it is done, maybe before the call returns. If the call fails,
 // it is not called. `job` gets the number that gp_job_wait and gp_job_close take, before `done` is called; if the call
@@ -924,6 +961,17 @@ gp_code gp_compute_start(gp_guest *guest,
                          void *data,
                          uint64_t *job,
                          gp_error *error);
+
+// As gp_compute_single, in the background as gp_compute_start. gp_job_wait gives the code of the step.
+//
+// Threads: as gp_compute_start.
+gp_code gp_compute_single_start(gp_guest *guest,
+                                uint32_t context,
+                                uint64_t time_ms,
+                                gp_done done,
+                                void *data,
+                                uint64_t *job,
+                                gp_error *error);
 
 // As gp_infer, in the background as gp_compute_start. The inputs are set before the call returns, which may wait for a
 // plug-in. gp_job_output gives the outputs, which the job keeps until it is closed; they count as bytes of the guest's

@@ -4,13 +4,15 @@ use std::error::Error as StdError;
 use std::ffi::c_char;
 use std::fmt;
 
-use graphpool::nn::{BackendError, Error, ErrorKind, ModelError};
+use graphpool::nn::{BackendError, Error, ErrorKind, ModelError, Step};
 
 /// The bytes of `gp_error.message`, the final zero included.
 pub const GP_MESSAGE_BYTES: usize = 512;
 
 /// The result of a call. 1 to 8 are wasi-nn's own numbers, which a runtime gives to its guest; 9 to 11 it gives as
-/// GP_CODE_RUNTIME_ERROR in the core-module form, and by their own names in the component form.
+/// GP_CODE_RUNTIME_ERROR in the core-module form, and by their own names in the component form. 100 to 103 are those of
+/// WasmEdge and WAMR; for a guest of the specification's form 100 is GP_CODE_RUNTIME_ERROR, 101 and 102 are
+/// GP_CODE_TOO_LARGE, and 103 is GP_CODE_NOT_FOUND.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum gp_code {
@@ -44,6 +46,14 @@ pub enum gp_code {
     Panic = 13,
     /// The job is not done. Its call goes on.
     NotDone = 14,
+    /// gp_compute_single: the sequence is complete.
+    EndOfSequence = 100,
+    /// The context of a language model has no room for more. What was made until then can be read.
+    ContextFull = 101,
+    /// The prompt does not fit into the context of the language model.
+    PromptTooLong = 102,
+    /// The backend has found no model where it was told to look for one.
+    ModelNotFound = 103,
 }
 
 /// A number of `gp_code`, where C gives it.
@@ -78,6 +88,14 @@ impl Failure {
         Self { code: gp_code::NotDone, message: format!("{call}: the job is not done"), needed: 0 }
     }
 
+    /// The result of a single step.
+    pub(crate) fn of_step(step: Step) -> Result<(), Self> {
+        step.into_result().map_err(|end| {
+            let message = format!("compute_single: {}", end.message());
+            Self { code: end.kind().into(), message, needed: 0 }
+        })
+    }
+
     pub(crate) fn panic(call: &str, message: &str) -> Self {
         Self { code: gp_code::Panic, message: format!("{call}: panicked: {message}"), needed: 0 }
     }
@@ -108,6 +126,10 @@ impl From<ErrorKind> for gp_code {
             ErrorKind::NotFound => Self::NotFound,
             ErrorKind::Timeout => Self::Timeout,
             ErrorKind::Security => Self::Security,
+            ErrorKind::EndOfSequence => Self::EndOfSequence,
+            ErrorKind::ContextFull => Self::ContextFull,
+            ErrorKind::PromptTooLong => Self::PromptTooLong,
+            ErrorKind::ModelNotFound => Self::ModelNotFound,
             _ => Self::Unknown,
         }
     }

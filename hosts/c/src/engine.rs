@@ -30,6 +30,13 @@ pub(crate) fn engine(arguments: &Arguments, engine: *const gp_engine) -> Result<
     find::<HeldEngine>(arguments, engine.addr()).map(|held| held.0.clone())
 }
 
+/// A pointer of C to an engine with a test's own backend.
+#[cfg(test)]
+pub(crate) fn engine_for_tests(engine: Engine) -> *mut gp_engine {
+    use graphpool_ffi::Held as _;
+    ptr::without_provenance_mut(HeldEngine(engine).keep().unwrap() as usize)
+}
+
 /// Fills `options` with the defaults.
 ///
 /// Threads: any, at any time.

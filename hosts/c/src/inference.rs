@@ -3,8 +3,8 @@
 use std::ffi::{c_char, c_void};
 
 use graphpool::GuestHandle;
-use graphpool::nn::{Error, Tensor, TensorId};
-use graphpool_ffi::{Arguments, OutBytes, Plain};
+use graphpool::nn::{Error, Tensor, TensorId, TensorView};
+use graphpool_ffi::{Arguments, GivenTensor, Out, OutBytes, Plain};
 
 use crate::call::call;
 use crate::code::{Failure, gp_code, gp_error};
@@ -52,12 +52,17 @@ unsafe impl Plain for gp_input {}
 /// cbindgen:ignore
 pub const GP_NO_OUTPUT: usize = usize::MAX;
 
-fn copy(arguments: &mut Arguments, held: &HeldGuest, tensor: gp_tensor) -> Result<Tensor, Error> {
+fn copy(arguments: &mut Arguments, held: &HeldGuest, tensor: gp_tensor) -> Result<GivenTensor, Error> {
     held.read(arguments, |arguments| {
         let ty = arguments.tensor_type(held.dialect, tensor.element_type)?;
         let (dimensions, data) = ((tensor.dimensions, tensor.rank), (tensor.data.cast(), tensor.length));
         arguments.tensor(held.guest.limits(), dimensions, ty, data)
     })
+}
+
+fn set(held: &HeldGuest, context: u32, input: TensorId<'_>, tensor: &GivenTensor) -> Result<(), Error> {
+    let GivenTensor { dimensions, ty, data } = tensor;
+    held.guest.set_input_given(GuestHandle::from_bits(context), input, dimensions, *ty, data)
 }
 
 /// Copies the inputs of an inference.
@@ -67,15 +72,22 @@ pub(crate) fn inputs(
     context: GuestHandle,
     (inputs, count): (*const gp_input, usize),
 ) -> Result<Vec<(u32, Tensor)>, Error> {
-    let takes = held.guest.inputs(context)?.len();
+    let described = held.guest.inputs(context)?;
+    let takes = described.len();
     if count > takes {
         return Err(arguments.invalid(format_args!("{count} inputs are given; the graph has {takes}")));
     }
     let inputs = arguments.values("inputs", inputs, count)?;
-    inputs.into_iter().map(|input| Ok((input.index, copy(arguments, held, input.tensor)?))).collect()
+    let copy = |input: gp_input| {
+        let given = copy(arguments, held, input.tensor)?;
+        let tensor = given.tensor(described.get(input.index as usize));
+        Ok((input.index, tensor.map_err(|error| held.guest.refuse(arguments.call(), error))?))
+    };
+    inputs.into_iter().map(copy).collect()
 }
 
-/// Copies a tensor as the input `index` of a context.
+/// Copies a tensor as the input `index` of a context. A string of bytes, such as a language model's prompt, may have
+/// the dimensions {1} and any length. A run of gp_compute_single ends.
 ///
 /// Threads: any, at any time. GP_CODE_BUSY while another call uses the context.
 #[unsafe(no_mangle)]
@@ -90,7 +102,7 @@ pub unsafe extern "C" fn gp_set_input(
         let held = find_guest(arguments, guest)?;
         let tensor = arguments.read("tensor", tensor)?;
         let tensor = copy(arguments, &held, tensor)?;
-        Ok(held.guest.set_input(GuestHandle::from_bits(context), index, &tensor)?)
+        Ok(set(&held, context, TensorId::Index(index), &tensor)?)
     };
     // SAFETY: the rules of the header.
     unsafe { call("set_input", error, run) }
@@ -113,7 +125,7 @@ pub unsafe extern "C" fn gp_set_input_by_name(
         let name = held.read(arguments, |arguments| arguments.name(held.guest.limits(), name.cast(), name_length))?;
         let tensor = arguments.read("tensor", tensor)?;
         let tensor = copy(arguments, &held, tensor)?;
-        Ok(held.guest.set_input(GuestHandle::from_bits(context), &name, &tensor)?)
+        Ok(set(&held, context, TensorId::Name(&name), &tensor)?)
     };
     // SAFETY: the rules of the header.
     unsafe { call("set_input_by_name", error, run) }
@@ -299,12 +311,23 @@ fn output(
     length: *mut usize,
 ) -> Result<(), Failure> {
     let held = find_guest(arguments, guest)?;
-    let buffer = arguments.buffer("buffer", buffer.cast(), capacity)?;
-    let length = arguments.out("length", length)?;
-    Ok(held.guest.with_output(GuestHandle::from_bits(context), output, |tensor| {
-        length.write(tensor.data().len());
-        deliver(tensor.data(), buffer)
-    })?)
+    let (buffer, length) = places(arguments, (buffer, capacity), length)?;
+    Ok(held.guest.with_output(GuestHandle::from_bits(context), output, |tensor| copy_out(tensor, buffer, length))?)
+}
+
+/// The places of an output and of its length.
+pub(crate) fn places(
+    arguments: &mut Arguments,
+    (buffer, capacity): (*mut c_void, usize),
+    length: *mut usize,
+) -> Result<(OutBytes, Out<usize>), Error> {
+    Ok((arguments.buffer("buffer", buffer.cast(), capacity)?, arguments.out("length", length)?))
+}
+
+/// Writes an output and its length.
+pub(crate) fn copy_out(tensor: TensorView<'_>, buffer: OutBytes, length: Out<usize>) -> Result<(), Error> {
+    length.write(tensor.data().len());
+    deliver(tensor.data(), buffer)
 }
 
 /// Writes an output to its buffer.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use graphpool::GuestHandle;
-use graphpool::nn::{Error, HostBytes, Tensor};
+use graphpool::nn::{Error, HostBytes, Step, Tensor};
 use graphpool_ffi::{Arguments, Held as _, Out, held};
 
 use crate::call::{call, close, find, keep};
@@ -49,6 +49,8 @@ struct State {
 pub(crate) enum Given {
     /// The outputs are the context's.
     Computed,
+    /// As well, and this is the outcome of the step.
+    Stepped(Step),
     /// A graph, and whether C has asked for it.
     Graph(GuestHandle, bool),
     /// The outputs, whose bytes the guest's limits count.
@@ -207,6 +209,7 @@ pub unsafe extern "C" fn gp_job_wait(job: u64, time_ms: u64, error: *mut gp_erro
             return Err(Failure::not_done(arguments.call()));
         }
         match &job.poll().result {
+            Some(Ok(Given::Stepped(step))) => Failure::of_step(*step),
             Some(Ok(_)) => Ok(()),
             Some(Err(error)) => Err(error.clone().into()),
             None => Err(Error::runtime_error("job_wait: the job was closed and cancelled").into()),

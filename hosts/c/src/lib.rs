@@ -10,6 +10,10 @@
     reason = "documentation and names are the header's, which states the safety rules once for all functions"
 )]
 
+// For what the tests of this package share.
+#[cfg(test)]
+extern crate self as graphpool_c;
+
 mod backends;
 mod call;
 mod code;
@@ -24,6 +28,7 @@ mod models;
 mod numbers;
 mod paths;
 mod resolver;
+mod single;
 mod starts;
 mod version;
 mod watch;
@@ -40,6 +45,7 @@ pub use lists::*;
 pub use models::*;
 pub use numbers::*;
 pub use resolver::*;
+pub use single::*;
 pub use starts::*;
 pub use version::*;
 pub use watch::*;

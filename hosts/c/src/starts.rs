@@ -45,6 +45,34 @@ pub unsafe extern "C" fn gp_compute_start(
     unsafe { call("compute_start", error, run) }
 }
 
+/// As gp_compute_single, in the background as gp_compute_start. gp_job_wait gives the code of the step.
+///
+/// Threads: as gp_compute_start.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gp_compute_single_start(
+    guest: *mut gp_guest,
+    context: u32,
+    time_ms: u64,
+    done: gp_done,
+    data: *mut c_void,
+    job: *mut u64,
+    error: *mut gp_error,
+) -> gp_code {
+    let run = |arguments: &mut Arguments| {
+        let held = find_guest(arguments, guest)?;
+        let out = arguments.out("job", job)?;
+        let context = GuestHandle::from_bits(context);
+        let step = match time(time_ms) {
+            Some(time) => held.guest.compute_single_async_within(context, time),
+            None => held.guest.compute_single_async(context),
+        };
+        let work = Box::pin(async { step.await.map(Given::Stepped) });
+        start(arguments, &held, work, (done, data), out)
+    };
+    // SAFETY: the rules of the header.
+    unsafe { call("compute_single_start", error, run) }
+}
+
 /// As gp_infer, in the background as gp_compute_start. The inputs are set before the call returns, which may wait for a
 /// plug-in. gp_job_output gives the outputs, which the job keeps until it is closed; they count as bytes of the guest's
 /// contexts.

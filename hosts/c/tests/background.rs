@@ -285,7 +285,7 @@ fn a_refusal_of_the_host_counts_as_the_guests() {
     let mut supported = 7;
     ok!(gp_supports(guest, gp_encoding::Onnx as u32, gp_target::Cpu as u32, &raw mut supported));
     assert_eq!(supported, 1);
-    ok!(gp_supports(guest, gp_encoding::Ggml as u32, gp_target::Cpu as u32, &raw mut supported));
+    ok!(gp_supports(guest, gp_encoding::Pytorch as u32, gp_target::Cpu as u32, &raw mut supported));
     assert_eq!(supported, 0);
     refused!(InvalidEncoding, "9 is not an encoding", gp_supports(guest, 9, 0, &raw mut supported));
     ok!(gp_guest_close(guest));

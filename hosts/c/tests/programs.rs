@@ -2,6 +2,10 @@
 #![cfg(all(unix, not(miri)))]
 
 mod common;
+#[path = "../../../backends/candle/src/tests/gguf/writer.rs"]
+#[allow(dead_code, reason = "tests of the backend use the rest")]
+#[cfg(feature = "ggml")]
+mod writer;
 
 use std::fs;
 use std::path::Path;
@@ -33,6 +37,20 @@ fn the_example_in_c_prints_the_digits() {
 fn the_example_in_c_plus_plus_prints_the_digits() {
     if let Some(program) = compile("CXX", &["-std=c++17"], "examples/digits.cpp", "digits-cpp") {
         prints_the_digits(&program);
+    }
+}
+
+#[test]
+#[cfg(feature = "ggml")]
+fn the_call_sequences_of_language_models_end_as_expected() {
+    // A model with weights of chance. ci/c.sh finds the file, too.
+    let model = Path::new(env!("CARGO_TARGET_TMPDIR")).join("language.gguf");
+    fs::write(&model, writer::model("llama", writer::TINY, 8, 3).finish()).unwrap();
+    if let Some(program) = compile("CC", &["-std=c11"], "tests/c/sequences.c", "sequences") {
+        let output = run(&program, &[&model]);
+        let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{}: {out}{error}", output.status);
+        assert_eq!(out.lines().filter(|line| line.ends_with(": as expected")).count(), 6, "{out}");
     }
 }
 

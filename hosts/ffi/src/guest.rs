@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use graphpool::backend::wire::Dialect;
-use graphpool::nn::{Encoding, Error, Limits, Target, Tensor, TensorType};
+use graphpool::nn::{Encoding, Error, Limits, Target, Tensor, TensorDescription, TensorType};
 
 use crate::arguments::Arguments;
 
@@ -53,6 +53,30 @@ impl Drop for ModelCopy<'_> {
     }
 }
 
+/// A copy of a tensor as a guest gives it.
+#[derive(Debug)]
+pub struct GivenTensor {
+    /// The sizes, outermost first.
+    pub dimensions: Vec<u32>,
+    /// The type of the elements.
+    pub ty: TensorType,
+    /// The elements.
+    pub data: Vec<u8>,
+}
+
+impl GivenTensor {
+    /// The tensor, for the input of that description; `None` if the graph has no such input, which the engine reports.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the sizes and the length do not match.
+    pub fn tensor(self, input: Option<&TensorDescription>) -> Result<Tensor, Error> {
+        let Self { dimensions, ty, data } = self;
+        let given = input.map(|input| input.given_dimensions(&dimensions, ty, data.len()).into_owned());
+        Tensor::new(given.unwrap_or(dimensions), ty, data)
+    }
+}
+
 impl Arguments {
     /// The encoding of a guest's number.
     ///
@@ -82,19 +106,19 @@ impl Arguments {
         dialect.tensor_type(u8::try_from(number).map_err(|_| refused())?).map_err(|_| refused())
     }
 
-    /// Copies a tensor: `rank` sizes at `dimensions`, `length` bytes at `data`.
+    /// Copies a tensor: `rank` sizes at `dimensions`, `length` bytes at `data`. They are not compared with each other.
     ///
     /// # Errors
     ///
     /// `TooLarge` past [`Limits::max_tensor_rank`] or [`Limits::max_tensor_bytes`], and `InvalidArgument` for a pointer
-    /// that is not valid, or a length that does not match.
+    /// that is not valid.
     pub fn tensor(
         &mut self,
         limits: &Limits,
         (dimensions, rank): (*const u32, usize),
         ty: TensorType,
         (data, length): (*const u8, usize),
-    ) -> Result<Tensor, Error> {
+    ) -> Result<GivenTensor, Error> {
         let (max_rank, max_bytes) = (limits.max_tensor_rank(), limits.max_tensor_bytes());
         if rank > max_rank {
             return Err(self
@@ -108,7 +132,7 @@ impl Arguments {
         }
         let dimensions = self.numbers("dimensions", dimensions, rank)?;
         let data = self.bytes("data", data, length)?;
-        Tensor::new(dimensions, ty, data).map_err(|error| self.own(&error))
+        Ok(GivenTensor { dimensions, ty, data })
     }
 
     /// Copies a model of `count` parts; `part` gives the start and the length of each.

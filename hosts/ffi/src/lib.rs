@@ -16,6 +16,6 @@ mod handles;
 mod shield;
 
 pub use arguments::{Arguments, Out, OutBytes, Plain};
-pub use guest::{ModelCopies, ModelCopy};
+pub use guest::{GivenTensor, ModelCopies, ModelCopy};
 pub use handles::{Entry, Held, MOST};
 pub use shield::shield;

@@ -50,7 +50,7 @@ unsafe fn call(name: &'static str, f: impl FnOnce(&mut Arguments) -> Result<(), 
         Err(message) => Error::runtime_error(format!("{name}: panicked: {message}")),
     };
     engine::refused(&error);
-    error.errno().into()
+    Dialect::Wamr.errno(error.kind()).into()
 }
 
 fn guest(arguments: &Arguments, context: *mut c_void) -> Result<Arc<Context>, Error> {
@@ -187,7 +187,7 @@ pub unsafe extern "C" fn set_input(context: *mut c_void, execution: u32, index: 
             arguments.tensor(guest.limits(), dimensions.parts(), ty, tensor.data.parts())
         };
         let tensor = context.read(arguments, read)?;
-        guest.set_input(GuestHandle::from_bits(execution), index, &tensor)
+        guest.set_input_given(GuestHandle::from_bits(execution), index, &tensor.dimensions, tensor.ty, &tensor.data)
     };
     // SAFETY: as in `load`.
     unsafe { call("set_input", run) }

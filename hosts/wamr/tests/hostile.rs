@@ -212,7 +212,7 @@ fn numbers_are_wamrs_and_what_is_no_model_is_refused() {
         (&model[..], 7, 0, INVALID_ENCODING),
         (&model, u32::MAX, 0, INVALID_ENCODING),
         (&model, 0, 0, UNSUPPORTED_OPERATION),
-        (&model, 5, 0, UNSUPPORTED_OPERATION),
+        (&model, 3, 0, UNSUPPORTED_OPERATION),
         (&model, 1, 1, UNSUPPORTED_OPERATION),
         (&model, 1, 3, INVALID_ARGUMENT),
         (b"no model", 1, 0, INVALID_ENCODING),

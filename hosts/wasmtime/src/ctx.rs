@@ -6,7 +6,7 @@ use graphpool::nn::{Encoding, Guest, Target};
 #[cfg(feature = "witx")]
 use {
     graphpool::backend::wire::Dialect,
-    graphpool::nn::{Error, ErrorKind},
+    graphpool::nn::{Error, ErrorKind, Step},
     wasmtime::ModuleExport,
 };
 
@@ -78,7 +78,8 @@ impl WasiNnCtx {
     /// Sets the numbers of encodings, targets and tensor types that the guest uses: those of
     /// [`Witx`](Dialect::Witx) by default, which are Wasmtime's; of [`WasmEdge`](Dialect::WasmEdge) or
     /// [`Wamr`](Dialect::Wamr) for guests that were made for these hosts. With `WasmEdge`, `get_output` writes the size
-    /// that is needed together with `too_large`, as that host does.
+    /// that is needed together with `too_large`, as that host does. Guests that read a language model's text in single
+    /// steps know how it has ended by the numbers of `WasmEdge` and `Wamr` alone.
     #[must_use]
     pub fn with_dialect(mut self, dialect: Dialect) -> Self {
         self.dialect = dialect;
@@ -108,7 +109,16 @@ impl WasiNnCtx {
         match result {
             Ok(()) => 0,
             Err(error) if error.kind() == ErrorKind::Timeout && self.timeout_is_busy => ErrorKind::Busy.errno().into(),
-            Err(error) => error.errno().into(),
+            Err(error) => self.dialect.errno(error.kind()).into(),
+        }
+    }
+
+    /// The errno of a single step: the end of its run has a number, too.
+    pub(crate) fn step_errno(&self, result: Result<Step, Error>) -> u32 {
+        match result.map(Step::error_kind) {
+            Ok(None) => 0,
+            Ok(Some(end)) => self.dialect.errno(end).into(),
+            Err(error) => self.errno(Err(error)),
         }
     }
 }

@@ -49,7 +49,7 @@ pub mod wit;
 pub mod witx;
 
 pub use ctx::WasiNnCtx;
-pub use preload::{preload, split_graph};
+pub use preload::{preload, preload_with, split_graph};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -2,11 +2,16 @@
 //!
 //! `scripts/build_guests.sh` makes the programs. A test without its program says so and passes.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::{env, fs};
 
 use serde_json::Value;
+
+#[path = "../../../backends/candle/src/tests/gguf/writer.rs"]
+#[allow(dead_code, reason = "tests of the backend use the rest")]
+mod writer;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -116,6 +121,57 @@ fn instances_on_two_threads_open_and_close_and_leave_nothing() {
     assert!(times[0] > 0 && times[0] <= times[1], "{report}");
 }
 
+/// The runner with a language model, whose weights are of chance, as the file of a name. The numbers are `WasmEdge`'s.
+fn with_language_model(name: &str, guest: &str, options: &[&str]) -> Option<Command> {
+    let guest = self::guest(guest)?;
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("language");
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join(name).with_extension("gguf");
+    fs::write(&file, writer::model("llama", writer::TINY, 8, 3).finish()).unwrap();
+    let mut command = runner();
+    command.args(["--dialect", "wasmedge", "--graph", &format!("ggml::{}", file.display())]);
+    command.args(["--dir", &format!("{}::/models", folder.display())]).args(options).arg(guest);
+    Some(command)
+}
+
+#[test]
+fn the_call_sequences_of_language_models_end_as_expected() {
+    let Some(mut command) = with_language_model("sequences", "sequences", &["--configs", "2"]) else { return };
+    let printed = succeeds(&command.arg("sequences").output().unwrap());
+    let expected = ["basic", "chat", "stream", "embedding", "unload", "set input twice"];
+    assert_eq!(printed, expected.map(|name| format!("{name}: as expected\n")).concat());
+}
+
+#[test]
+fn instances_with_a_language_model_share_it_and_print_the_same() {
+    let options = ["--configs", "16", "--instances", "6", "--threads", "3", "--json"];
+    let Some(mut command) = with_language_model("shared", "sequences", &options) else { return };
+    let report = serde_json::from_str::<Value>(&succeeds(&command.arg("shared").output().unwrap())).unwrap();
+    for (key, expected) in [("instances", 6), ("failed", 0), ("differing_outputs", 0), ("alive_at_end", 0)] {
+        assert_eq!(report[key], expected, "{key} in {report}");
+    }
+}
+
+#[test]
+fn a_chat_continues_a_prompt_by_name_and_from_bytes_and_reads_turns() {
+    let options = r#"{"temp":0,"n-predict":8}"#;
+    let run = |model: &str, arguments: &[&str], input: &str| {
+        let mut command = with_language_model("chat", "chat", &[])?;
+        command.arg(model).arg(options).args(arguments).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        Some(output.stdout)
+    };
+    let Some(named) = run("chat", &["the cat"], "") else { return };
+    assert!(named.starts_with(b"the cat") && named.len() > "the cat\n".len());
+    assert_eq!(run("/models/chat.gguf", &["the cat"], "").unwrap(), named);
+    // Each turn has an answer, also where the first ones no longer fit.
+    let turns = run("chat", &[], &"the cat in the hat\n".repeat(40)).unwrap();
+    assert!(turns.split(|byte| *byte == b'\n').count() > 40);
+}
+
 #[test]
 fn a_limit_of_the_runner_reaches_the_guest() {
     let Some(guest) = guest("cycle") else { return };
@@ -186,7 +242,7 @@ fn what_cannot_be_run_is_told_in_a_line() {
     tells(
         &["--graph", "models", "gone.wasm"],
         1,
-        "a graph is given as ENCODING::DIR, such as onnx::models/mnist, not as \"models\"",
+        "a graph is given as ENCODING::PATH, such as onnx::models/mnist, not as \"models\"",
     );
     tells(
         &["--graph", "onnx::ci", "gone.wasm"],

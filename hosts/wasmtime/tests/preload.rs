@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use graphpool::nn::{Engine, ModelError};
+use graphpool::nn::{Engine, ErrorKind, ModelError};
 use graphpool_candle::CandleBackend;
-use graphpool_wasmtime::{preload, split_graph};
+use graphpool_wasmtime::{preload, preload_with, split_graph};
 
 const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/models/digits");
 
@@ -48,6 +48,22 @@ fn a_path_that_ends_in_dots_has_the_name_that_it_leads_to() {
 }
 
 #[test]
+fn a_file_has_its_own_name_without_the_extension() {
+    let engine = engine();
+    assert_eq!(preload(&engine, &[("onnx", Path::new(DIGITS).join("digits.onnx"))]).unwrap(), ["digits"]);
+    let guest = engine.guest();
+    guest.load_by_name("digits").unwrap();
+    // A host that changes nothing allows no configurations.
+    assert_eq!(guest.load_by_name_with_config("digits", "{}").unwrap_err().kind(), ErrorKind::Security);
+    let allowing = Engine::new(CandleBackend::new());
+    preload_with(&allowing, &[("onnx", DIGITS)], |source| source.with_guest_configs(1)).unwrap();
+    assert_ne!(
+        allowing.guest().load_by_name_with_config("digits", "{}").map_err(|error| error.kind()).err(),
+        Some(ErrorKind::Security)
+    );
+}
+
+#[test]
 fn model_onnx_is_preferred_and_else_the_only_file_is_the_model() {
     let engine = engine();
     let several = directory("several");
@@ -77,8 +93,8 @@ fn an_error_has_the_path_and_the_cause() {
         "\"onyx\" is not an encoding; there are openvino, onnx, tensorflow, \
         pytorch, tensorflowlite, ggml, autodetect"
     ));
-    assert!(fails("onnx", &broken.join("gone")).ends_with(": it is not a directory"));
-    assert!(fails("onnx", &broken.join("model.onnx")).ends_with(": it is not a directory"));
+    assert!(fails("onnx", &broken.join("gone")).contains(": there is no file or directory at the path: "));
+    assert!(fails("onnx", &broken.join("model.onnx")).contains("the model cannot be built: invalid encoding: "));
     assert!(fails("onnx", &directory("empty")).contains("has 0 .onnx files"));
     assert!(fails("autodetect", &broken).contains("does not say which file"));
     assert!(fails("onnx", &broken).contains("the model cannot be built: invalid encoding: "));

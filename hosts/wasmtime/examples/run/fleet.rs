@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use graphpool::nn::{Engine, Limits, Stats};
 use graphpool_candle::CandleBackend;
-use graphpool_wasmtime::{preload, split_graph};
+use graphpool_wasmtime::{preload_with, split_graph};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use wasmtime::{Result, Store};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
@@ -77,7 +77,7 @@ impl<'a> Fleet<'a> {
         }
         let nn = Engine::builder(CandleBackend::new()).with_limits(limits).build();
         let graphs = options.graphs.iter().map(|graph| split_graph(graph)).collect::<Result<Vec<_>>>()?;
-        preload(&nn, &graphs)?;
+        preload_with(&nn, &graphs, |source| source.with_guest_configs(options.configs))?;
         let program = Program::compile(&options.file, options.timeout.is_some())?;
         Ok(Self {
             options,

@@ -39,7 +39,8 @@ impl Instance {
         if let Some(bytes) = options.max_memory {
             limits = limits.memory_size(bytes);
         }
-        Ok(Self { wasi: wasi.build_p1(), nn: WasiNnCtx::new(engine.guest()), limits: limits.build() })
+        let nn = WasiNnCtx::new(engine.guest()).with_dialect(options.dialect);
+        Ok(Self { wasi: wasi.build_p1(), nn, limits: limits.build() })
     }
 
     /// What the component form's functions work on.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use graphpool::backend::wire::Dialect;
 use lexopt::prelude::*;
 
 /// What `--help` prints.
@@ -15,8 +16,14 @@ Runs a command with WASI and wasi-nn: a core module or a component.
 Usage: cargo run --release -p graphpool-wasmtime --example run -- [OPTIONS] FILE.wasm [ARGS]...
 
 Models and files:
-  --graph ENCODING::DIR  loads the model of a directory, and offers it under the
-                         directory's last name: onnx::models/mnist is \"mnist\"
+  --graph ENCODING::PATH loads the model of a file or directory, and offers it
+                         under its last name: onnx::models/mnist is \"mnist\", and
+                         ggml::models/tiny.gguf is \"tiny\"
+  --configs N            how many graphs guests may have of each model with
+                         configurations of their own  [0]
+  --dialect NAME         whose numbers guests use: witx (the specification's),
+                         wasmedge or wamr; language models need one of these two
+                         [witx]
   --dir HOST[::GUEST]    opens a directory for the guest, under the same path or GUEST
   --env NAME[=VALUE]     sets a variable for the guest, or passes on the host's
 
@@ -40,8 +47,12 @@ trap; 1 where nothing could be run; 2 for a wrong option.
 
 /// What the command line asks for.
 pub struct Options {
-    /// Models to preload: `ENCODING::DIR`.
+    /// Models to preload: `ENCODING::PATH`.
     pub graphs: Vec<String>,
+    /// Graphs of each model with configurations of guests.
+    pub configs: usize,
+    /// The numbers that guests use.
+    pub dialect: Dialect,
     /// Directories of the host, and the guest's paths for them.
     pub dirs: Vec<(PathBuf, String)>,
     /// Names and values of environment variables.
@@ -77,6 +88,8 @@ impl Options {
 pub fn parse() -> Result<Option<Options>, lexopt::Error> {
     let mut options = Options {
         graphs: Vec::new(),
+        configs: 0,
+        dialect: Dialect::Witx,
         dirs: Vec::new(),
         env: Vec::new(),
         max_memory: None,
@@ -93,6 +106,8 @@ pub fn parse() -> Result<Option<Options>, lexopt::Error> {
     while let Some(argument) = parser.next()? {
         match argument {
             Long("graph") => options.graphs.push(parser.value()?.string()?),
+            Long("configs") => options.configs = parser.value()?.parse()?,
+            Long("dialect") => options.dialect = parser.value()?.parse_with(dialect)?,
             Long("dir") => options.dirs.push(parser.value()?.parse_with(directory)?),
             Long("env") => options.env.push(parser.value()?.parse_with(variable)?),
             Long("max-memory") => options.max_memory = Some(parser.value()?.parse_with(mebibytes)?),
@@ -117,6 +132,15 @@ pub fn parse() -> Result<Option<Options>, lexopt::Error> {
     }
     options.threads = options.threads.min(options.instances);
     Ok(Some(options))
+}
+
+fn dialect(text: &str) -> Result<Dialect, &'static str> {
+    match text {
+        "witx" => Ok(Dialect::Witx),
+        "wasmedge" => Ok(Dialect::WasmEdge),
+        "wamr" => Ok(Dialect::Wamr),
+        _ => Err("there are witx, wasmedge and wamr"),
+    }
 }
 
 fn directory(text: &str) -> Result<(PathBuf, String), String> {

@@ -10,9 +10,9 @@ use crate::witx::memory::{Bytes, Linear, Place};
 use crate::witx::short::{MODULE, add_short_calls, memory_of};
 use crate::{WasiNnCtx, span};
 
-/// As [`add_to_linker`](super::add_to_linker), for stores whose functions are called asynchronously: a load and a
-/// compute do not block the executor's thread, and are cancelled when the future of the guest's call is dropped. It
-/// works with any executor.
+/// As [`add_to_linker`](super::add_to_linker), for stores whose functions are called asynchronously: a load, a compute
+/// and a single step do not block the executor's thread, and are cancelled when the future of the guest's call is
+/// dropped. It works with any executor.
 ///
 /// A load copies the model out of the guest's memory, because a thread of the engine builds it.
 ///
@@ -63,6 +63,13 @@ pub fn add_to_linker_async<T: Send + 'static>(
         Box::new(async move {
             let result = compute.instrument(span::call("compute")).await;
             ctx(caller.data_mut()).errno(result)
+        })
+    })?;
+    linker.func_wrap_async(MODULE, "compute_single", move |mut caller: Caller<'_, T>, (context,): (u32,)| {
+        let step = ctx(caller.data_mut()).guest().compute_single_async(GuestHandle::from_bits(context));
+        Box::new(async move {
+            let result = step.instrument(span::call("compute_single")).await;
+            ctx(caller.data_mut()).step_errno(result)
         })
     })?;
     Ok(())

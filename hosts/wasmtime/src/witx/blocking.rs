@@ -49,5 +49,10 @@ pub fn add_to_linker<T: 'static>(
         let ctx = ctx(caller.data_mut());
         ctx.errno(ctx.guest().compute(GuestHandle::from_bits(context)))
     })?;
+    linker.func_wrap(MODULE, "compute_single", move |mut caller: Caller<'_, T>, context: u32| {
+        let _span = span::call("compute_single").entered();
+        let ctx = ctx(caller.data_mut());
+        ctx.step_errno(ctx.guest().compute_single(GuestHandle::from_bits(context)))
+    })?;
     Ok(())
 }

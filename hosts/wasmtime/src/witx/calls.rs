@@ -143,10 +143,6 @@ impl<'a> Input<'a> {
         let data = bytes.range(data, length)?;
         Ok(Self { dimensions, ty, data })
     }
-
-    fn view(&self) -> Result<TensorView<'_>, Error> {
-        TensorView::new(&self.dimensions, self.ty, &self.data)
-    }
 }
 
 pub(super) fn set_input(
@@ -158,8 +154,7 @@ pub(super) fn set_input(
 ) -> Result<(), Error> {
     let (guest, call) = (ctx.guest(), "set_input");
     let input = Input::read(ctx, bytes, tensor).map_err(|error| guest.refuse(call, error))?;
-    let view = input.view().map_err(|error| guest.refuse(call, error))?;
-    guest.set_input(GuestHandle::from_bits(context), index, view)
+    guest.set_input_given(GuestHandle::from_bits(context), index, &input.dimensions, input.ty, &input.data)
 }
 
 pub(super) fn get_output(
@@ -170,11 +165,39 @@ pub(super) fn get_output(
     buffer: Range,
     size: u32,
 ) -> Result<(), Error> {
-    let (guest, call) = (ctx.guest(), "get_output");
+    let context = GuestHandle::from_bits(context);
+    copy_output(ctx, bytes, "get_output", buffer, size, |guest, read| guest.with_output(context, index, read))
+}
+
+pub(super) fn get_output_single(
+    ctx: &WasiNnCtx,
+    bytes: &mut Bytes<'_>,
+    context: u32,
+    index: u32,
+    buffer: Range,
+    size: u32,
+) -> Result<(), Error> {
+    let context = GuestHandle::from_bits(context);
+    let with_output = |guest: &Guest, read: ReadOutput<'_>| guest.with_output_single(context, index, read);
+    copy_output(ctx, bytes, "get_output_single", buffer, size, with_output)
+}
+
+/// Copies an output, and gives its length.
+type ReadOutput<'a> = &'a mut dyn FnMut(TensorView<'_>) -> Result<usize, Error>;
+
+/// Copies an output that `with_output` shows to a buffer, and writes its length to `size`.
+fn copy_output(
+    ctx: &WasiNnCtx,
+    bytes: &mut Bytes<'_>,
+    call: &'static str,
+    buffer: Range,
+    size: u32,
+    with_output: impl FnOnce(&Guest, ReadOutput<'_>) -> Result<usize, Error>,
+) -> Result<(), Error> {
+    let guest = ctx.guest();
     let places = bytes.check(buffer.0, buffer.1).and_then(|()| bytes.place(size));
     let size = places.map_err(|error| guest.refuse(call, error))?;
-    let context = GuestHandle::from_bits(context);
-    let copied = guest.with_output(context, index, |tensor| {
+    let copied = with_output(guest, &mut |tensor| {
         let (data, room) = (tensor.data(), buffer.1 as usize);
         if data.len() > room {
             return Err(Error::short_buffer(data.len(), room));

@@ -9,13 +9,20 @@
 //! | `set_input` | context, index, address of the tensor |
 //! | `compute` | context |
 //! | `get_output` | context, index, address and length of the buffer, address for the size |
+//! | `compute_single` | context |
+//! | `get_output_single` | as `get_output` |
+//! | `fini_single` | context |
 //! | `unload` | graph |
 //! | `finalize_execution_context` | context |
 //!
-//! Each returns an `i32`: 0, or the [errno](graphpool::backend::ErrorKind::errno) of what was wrong. No argument traps
-//! or panics. A refusal is an event of the engine's and counts in its statistics, because core modules cannot be given
-//! the reason. `WasmEdge`'s `compute_single`, `get_output_single` and `fini_single` are not among them: the engine has
-//! no backend that computes in pieces.
+//! Each returns an `i32`: 0, or the [errno](graphpool::backend::wire::Dialect::errno) of what was wrong. No argument
+//! traps or panics. A refusal is an event of the engine's and counts in its statistics, because core modules cannot be
+//! given the reason.
+//!
+//! `compute_single`, `get_output_single` and `fini_single` are `WasmEdge`'s, for a language model's text as it is made:
+//! the first makes the next piece, and gives 100 where the text is complete, 101 where the context is full and 102 where
+//! the prompt is too long, in the dialects that have these numbers; the second reads the piece; the third ends the run
+//! of pieces. A prompt's tensor may have the dimensions `[1]` and any length.
 //!
 //! # Memory
 //!
@@ -29,11 +36,11 @@
 //!
 //! # Time
 //!
-//! With [`add_to_linker`], a load builds the model and `compute` computes on the thread that runs the guest. Epochs and
-//! fuel end a guest when it is back in its own code. To end a compute before, set
+//! With [`add_to_linker`], a load builds the model, and a compute and a single step compute, on the thread that runs
+//! the guest. Epochs and fuel end a guest when it is back in its own code. To end a compute before, set
 //! [`max_compute_time`](graphpool::nn::Limits::max_compute_time), or call
 //! [`cancel_all`](graphpool::nn::Guest::cancel_all) on a clone of the guest from another thread. With
-//! `add_to_linker_async`, both wait without blocking the thread, and the drop of the call's future cancels them.
+//! `add_to_linker_async`, they wait without blocking the thread, and the drop of the call's future cancels them.
 
 #[cfg(feature = "async")]
 mod asynchronous;

@@ -42,6 +42,20 @@ pub(super) fn add_short_calls<T: 'static>(
             })
         },
     )?;
+    linker.func_wrap(
+        MODULE,
+        "get_output_single",
+        move |mut caller: Caller<'_, T>, context: u32, index: u32, buffer: u32, room: u32, size: u32| {
+            with_memory(&mut caller, ctx, "get_output_single", |ctx, bytes| {
+                calls::get_output_single(ctx, bytes, context, index, (buffer, room), size)
+            })
+        },
+    )?;
+    linker.func_wrap(MODULE, "fini_single", move |mut caller: Caller<'_, T>, context: u32| {
+        let _span = span::call("fini_single").entered();
+        let ctx = ctx(caller.data_mut());
+        ctx.errno(ctx.guest().fini_single(GuestHandle::from_bits(context)))
+    })?;
     linker.func_wrap(MODULE, "unload", move |mut caller: Caller<'_, T>, graph: u32| {
         let _span = span::call("unload").entered();
         let ctx = ctx(caller.data_mut());

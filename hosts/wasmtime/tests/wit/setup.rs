@@ -87,10 +87,10 @@ pub fn codes() -> impl Iterator<Item = (ErrorKind, u32)> {
         ErrorKind::InvalidArgument | ErrorKind::MissingMemory => code::INVALID_ARGUMENT,
         ErrorKind::InvalidEncoding => code::INVALID_ENCODING,
         ErrorKind::Timeout => code::TIMEOUT,
-        ErrorKind::RuntimeError | ErrorKind::Busy => code::RUNTIME_ERROR,
+        ErrorKind::RuntimeError | ErrorKind::Busy | ErrorKind::EndOfSequence => code::RUNTIME_ERROR,
         ErrorKind::UnsupportedOperation => code::UNSUPPORTED_OPERATION,
-        ErrorKind::TooLarge => code::TOO_LARGE,
-        ErrorKind::NotFound => code::NOT_FOUND,
+        ErrorKind::TooLarge | ErrorKind::ContextFull | ErrorKind::PromptTooLong => code::TOO_LARGE,
+        ErrorKind::NotFound | ErrorKind::ModelNotFound => code::NOT_FOUND,
         ErrorKind::Security => code::SECURITY,
         _ => code::UNKNOWN,
     };

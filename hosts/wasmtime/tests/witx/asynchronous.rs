@@ -11,8 +11,9 @@ use tokio::runtime::Builder;
 use tokio::task;
 
 use crate::backend::Words;
-use crate::layout::{BUFFER, CONFIG, CPU, NAME, ONNX, OUT, PARTS, TENSOR, engine, guest};
+use crate::layout::{BUFFER, CONFIG, CPU, DATA, DIMENSIONS, NAME, ONNX, OUT, PARTS, TENSOR, engine, guest};
 use crate::puppet::{Mode, Puppet, SHARED, UNSHARED};
+use crate::speaker::{Speaker, model};
 
 /// Runs a test on an executor with a single thread.
 fn on_one_thread<R>(test: impl Future<Output = R>) -> R {
@@ -148,6 +149,40 @@ fn a_dropped_call_cancels_its_compute_and_a_dropped_store_releases_everything() 
         words.wait_for_leaving(2);
         nothing_is_left(&engine).await;
         eventually(&engine, |stats| stats.cancelled == 2).await;
+    });
+}
+
+#[test]
+fn the_executor_goes_on_while_a_word_is_made_and_a_dropped_call_cancels_it() {
+    on_one_thread(async {
+        let speaker = Speaker::default();
+        let engine = Engine::new(speaker.clone());
+        let source = ModelSource::bytes(model(8, &["hold", "two"]));
+        engine.register_model("copy", source, Encoding::Ggml, Target::Cpu).unwrap();
+        let mut puppet = Puppet::furnished(WasiNnCtx::new(engine.guest()), UNSHARED, Mode::Async);
+        let graph = puppet.made_async("load_by_name", &[NAME, 4, OUT]).await;
+        let context = puppet.made_async("init_execution_context", &[graph, OUT]).await;
+        puppet.write_words(TENSOR, &[DIMENSIONS, 1, 3, DATA, 4]);
+        puppet.write_words(DIMENSIONS, &[4]);
+        puppet.write(DATA, b"hold");
+        assert_eq!(puppet.call_async("set_input", &[context, 0, TENSOR]).await.unwrap(), 0);
+        {
+            let arguments = [context];
+            let mut step = pin!(puppet.call_async("compute_single", &arguments));
+            poll_once(step.as_mut()).await;
+            speaker.wait_for(1);
+        }
+        eventually(&engine, |stats| stats.cancelled == 1 && stats.computing == 0).await;
+        let step = task::spawn(async move { (puppet.call_async("compute_single", &[context]).await.unwrap(), puppet) });
+        while speaker.held() < 2 {
+            task::yield_now().await;
+        }
+        assert!(!step.is_finished());
+        speaker.open();
+        let (errno, mut puppet) = step.await.unwrap();
+        assert_eq!(errno, 0);
+        assert_eq!(puppet.call_async("get_output_single", &[context, 0, BUFFER, 8, OUT]).await.unwrap(), 0);
+        assert_eq!(puppet.read(BUFFER, 4), b" two");
     });
 }
 

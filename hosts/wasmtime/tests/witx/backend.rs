@@ -3,13 +3,13 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest};
+use graphpool::backend::{Backend, BackendContext, BackendGraph, ComputeControl, LoadRequest, Step};
 use graphpool::nn::{Encoding, Error, Target, Tensor, TensorDescription, TensorType, TensorView};
 
 /// How long a call waits for a test that may have failed meanwhile, so that it fails rather than hangs.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Copies its input, a vector of f32 of any length, to its output. Its models:
+/// Copies its input, a vector of f32 of any length, to its output, in one step if that is asked for. Its models:
 ///
 /// * `copy…`: does just that.
 /// * `slow…`: its load waits at the gate.
@@ -126,7 +126,13 @@ impl BackendGraph for Graph {
     }
 
     fn init_context(&self) -> Result<Box<dyn BackendContext>, Error> {
-        Ok(Box::new(Opened { words: self.words.clone(), word: self.word, input: None, computed: false }))
+        Ok(Box::new(Opened {
+            words: self.words.clone(),
+            word: self.word,
+            input: None,
+            computed: false,
+            stepped: false,
+        }))
     }
 
     fn memory(&self) -> usize {
@@ -139,6 +145,7 @@ struct Opened {
     word: [u8; 4],
     input: Option<Tensor>,
     computed: bool,
+    stepped: bool,
 }
 
 impl BackendContext for Opened {
@@ -163,6 +170,19 @@ impl BackendContext for Opened {
         }
         self.computed = true;
         Ok(())
+    }
+
+    fn step(&mut self, control: &ComputeControl) -> Result<Step, Error> {
+        if self.stepped {
+            return Ok(Step::EndOfSequence);
+        }
+        self.compute(control)?;
+        self.stepped = true;
+        Ok(Step::More)
+    }
+
+    fn end_steps(&mut self) {
+        self.stepped = false;
     }
 
     fn output(&self, _: usize) -> Result<TensorView<'_>, Error> {

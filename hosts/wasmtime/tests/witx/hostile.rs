@@ -34,6 +34,7 @@ const MAX: u64 = u32::MAX as u64;
 const END_: u64 = END as u64;
 
 /// A call, what the memory holds besides, and the errno.
+#[derive(Clone)]
 struct Case {
     call: &'static str,
     arguments: Vec<u64>,
@@ -188,6 +189,10 @@ fn handles() -> Vec<Case> {
         case("compute", [CONTEXT], OK),
         // Without an input.
         case("compute", [FRESH], ARGUMENT),
+        case("compute_single", [CONTEXT], OK),
+        case("compute_single", [FRESH], ARGUMENT),
+        case("fini_single", [CONTEXT], OK),
+        case("fini_single", [FRESH], OK),
         case("unload", [GRAPH], OK),
         case("finalize_execution_context", [CONTEXT], OK),
     ];
@@ -200,6 +205,9 @@ fn handles() -> Vec<Case> {
         cases.push(case("set_input", [context, 0, TENSOR.into()], ARGUMENT));
         cases.push(case("compute", [context], ARGUMENT));
         cases.push(case("get_output", [context, 0, BUFFER.into(), 8, OUT_], ARGUMENT));
+        cases.push(case("compute_single", [context], ARGUMENT));
+        cases.push(case("get_output_single", [context, 0, BUFFER.into(), 8, OUT_], ARGUMENT));
+        cases.push(case("fini_single", [context], ARGUMENT));
         cases.push(case("finalize_execution_context", [context], ARGUMENT));
     }
     cases
@@ -272,11 +280,10 @@ fn inputs() -> Vec<Case> {
     cases
 }
 
-fn outputs() -> Vec<Case> {
+fn outputs(call: &'static str) -> Vec<Case> {
     const BUFFER_: u64 = BUFFER as u64;
-    let get = |index: u64, buffer: u64, room: u64, size: u64, errno| {
-        case("get_output", [CONTEXT, index, buffer, room, size], errno)
-    };
+    let get =
+        |index: u64, buffer: u64, room: u64, size: u64, errno| case(call, [CONTEXT, index, buffer, room, size], errno);
     let mut cases = vec![
         get(0, BUFFER_, 8, OUT_, OK),
         get(0, BUFFER_ + 1, 8, OUT_ + 1, OK),
@@ -294,7 +301,7 @@ fn outputs() -> Vec<Case> {
         get(0, END_ + 1, 0, OUT_, MEMORY),
         get(1, BUFFER_, 8, OUT_, ARGUMENT),
         get(MAX, BUFFER_, 8, OUT_, ARGUMENT),
-        case("get_output", [FRESH, 0, BUFFER_, 8, OUT_], ARGUMENT),
+        case(call, [FRESH, 0, BUFFER_, 8, OUT_], ARGUMENT),
     ];
     cases.extend(outside(8).map(|buffer| get(0, buffer, 8, OUT_, MEMORY)));
     cases.extend(outside(4).map(|size| get(0, BUFFER_, 8, size, MEMORY)));
@@ -302,7 +309,8 @@ fn outputs() -> Vec<Case> {
 }
 
 fn cases() -> Vec<Case> {
-    [load(), names(), handles(), inputs(), outputs()].into_iter().flatten().collect()
+    let outputs = ["get_output", "get_output_single"].map(outputs).concat();
+    [load(), names(), handles(), inputs(), outputs].into_iter().flatten().collect()
 }
 
 fn run(memory: &str, mode: Mode) {
@@ -321,6 +329,9 @@ fn run(memory: &str, mode: Mode) {
         let graph = puppet.load();
         let context = puppet.context(graph);
         assert_eq!(puppet.call("compute", &[context]), OK);
+        if case.call == "get_output_single" {
+            assert_eq!(puppet.call("compute_single", &[context]), OK);
+        }
         let fresh = puppet.made("init_execution_context", &[graph, OUT]);
         let gone_graph = puppet.load();
         assert_eq!(puppet.call("unload", &[gone_graph]), OK);

@@ -7,9 +7,13 @@ mod asynchronous;
 mod backend;
 mod digits;
 mod hostile;
+mod language;
 mod layout;
 mod lifetimes;
 mod memories;
 mod options;
 mod puppet;
+mod single;
+#[path = "../../../../tests/nn/speaker.rs"]
+mod speaker;
 mod threads;

@@ -37,7 +37,7 @@ fn without_a_32_bit_memory_a_call_is_missing_memory() {
                 assert_eq!(puppet.call(call, arguments), 3, "{call} with {memory}");
             }
             assert_eq!(engine.stats().errors - errors, WITH_MEMORY.len() as u64);
-            for call in ["compute", "unload", "finalize_execution_context"] {
+            for call in ["compute", "compute_single", "fini_single", "unload", "finalize_execution_context"] {
                 assert_eq!(puppet.call(call, &[1]), 1, "{call} with {memory}");
             }
         }

@@ -12,7 +12,7 @@ use wasmtime::{Config, Engine, Extern, Instance, Linker, Memory, Module, SharedM
 use wiggle::{GuestMemory, GuestPtr};
 
 /// The functions of the host, with the number of their parameters.
-pub const CALLS: [(&str, usize); 9] = [
+pub const CALLS: [(&str, usize); 12] = [
     ("load", 5),
     ("load_by_name", 3),
     ("load_by_name_with_config", 5),
@@ -20,6 +20,9 @@ pub const CALLS: [(&str, usize); 9] = [
     ("set_input", 3),
     ("compute", 1),
     ("get_output", 5),
+    ("compute_single", 1),
+    ("get_output_single", 5),
+    ("fini_single", 1),
     ("unload", 1),
     ("finalize_execution_context", 1),
 ];
