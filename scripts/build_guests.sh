@@ -83,7 +83,7 @@ link() {
     "${@:2}" "$out/objects/crt.o" "$out/objects/$1.o" -L "$libraries" -lc "$builtins" -o "$out/$1.wasm"
 }
 compile crt
-for name in classify hostile cycle; do
+for name in classify hostile cycle sequences chat; do
     compile $name
     link $name "$linkers/gcc-ld/wasm-ld"
 done

