@@ -27,6 +27,8 @@ else
 fi
 
 digits=examples/models/digits
+# Written by the tests.
+language=${CARGO_TARGET_DIR:-target}/tmp/language.gguf
 model=("$digits/digits.onnx" "$digits/images.bin")
 program() {
     local name=$1 source=$2
@@ -51,10 +53,12 @@ echo "== AddressSanitizer, with leaks, and undefined behaviour of the C programs
 sanitize=(-fsanitize=address,undefined -fno-sanitize-recover=all)
 program digits-asan hosts/c/examples/digits.c "${sanitize[@]}"
 program threads-asan hosts/c/tests/c/threads.c "${sanitize[@]}"
+program sequences-asan hosts/c/tests/c/sequences.c "${sanitize[@]}"
 program open_close-asan hosts/wamr/tests/c/open_close.c "${sanitize[@]}"
 export ASAN_OPTIONS=detect_leaks=1
 "$work/digits-asan" "${model[@]}" 3
 "$work/threads-asan" "${model[@]}" "$digits/expected.bin"
+"$work/sequences-asan" "$language"
 "$work/open_close-asan" "${wamr[@]}" 20
 
 type -P valgrind >/dev/null || {
@@ -63,10 +67,12 @@ type -P valgrind >/dev/null || {
 }
 echo "== valgrind"
 program threads hosts/c/tests/c/threads.c
+program sequences hosts/c/tests/c/sequences.c
 program open_close hosts/wamr/tests/c/open_close.c
 # What the library keeps for the process is still reachable at its end, and no leak.
 memcheck=(valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite,indirect
     --show-leak-kinds=definite,indirect --fair-sched=yes)
 "${memcheck[@]}" "$work/digits" "${model[@]}" 3
 "${memcheck[@]}" "$work/threads" "${model[@]}" "$digits/expected.bin" 40
+"${memcheck[@]}" "$work/sequences" "$language"
 "${memcheck[@]}" "$work/open_close" "${wamr[@]}" 3
