@@ -77,6 +77,23 @@ fn two_computes_one_after_the_other_with_3_preemptions() {
     explore_bounded("two computes one after the other", 3, || two_calls(0));
 }
 
+/// S1: a compute that is suspended until another one has ended, which may wait for its turn before.
+#[test]
+fn a_compute_that_is_suspended_until_another_ends() {
+    explore("a compute that is suspended until another ends", || {
+        let gate = Gate::new(1, 1);
+        let permit = gate.begin();
+        let other = thread::spawn({
+            let gate = Arc::clone(&gate);
+            move || drop(gate.begin())
+        });
+        let suspended = Suspended::new(permit);
+        other.join().unwrap();
+        drop(gate.work(suspended.resume(&ComputeControl::default()).unwrap()));
+        gate.assert_idle();
+    });
+}
+
 /// A2, S2 with three threads: a compute that waits, one that resumes, and one that is suspended.
 #[test]
 fn three_computes_that_are_suspended_with_1_preemption() {
