@@ -1,5 +1,5 @@
-//! Records the engines inside whose computes the current thread runs, with the permits of these computes, and the permit
-//! of the load that it runs.
+//! Records the engines inside whose computes the current thread runs, with the permits of these computes, and the
+//! permit of the load that it runs.
 //!
 //! A backend may use its own engine. A compute that it starts inside another one must not wait for its turn, because
 //! its own thread may hold the permit that it would wait for. A load that waits for the build of another load gives its
@@ -88,11 +88,18 @@ fn exchange(control: &ComputeControl, place: Place) -> Place {
     })
 }
 
-/// Gives up the permit of a compute. Must be called without a lock, on the compute's own thread; does nothing on another.
-fn suspend(control: &ComputeControl) {
+/// Gives up the permit of a compute, and returns whether it had one. Must be called without a lock, on the compute's
+/// own thread; does nothing on another.
+fn suspend(control: &ComputeControl) -> bool {
     match exchange(control, Place::Withdrawn) {
-        Place::Running(permit) => drop(exchange(control, Place::Suspended(Suspended::new(permit)))),
-        other => drop(exchange(control, other)),
+        Place::Running(permit) => {
+            drop(exchange(control, Place::Suspended(Suspended::new(permit))));
+            true
+        }
+        other => {
+            drop(exchange(control, other));
+            false
+        }
     }
 }
 
