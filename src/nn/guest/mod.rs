@@ -284,8 +284,9 @@ impl Guest {
     }
 
     /// Closes the context. A compute that waits for its turn is cancelled: no compute of the context begins after this
-    /// has returned. A call that is inside completes normally, and the context's memory is released after it. A running
-    /// compute still belongs to the guest, and is cancelled when the guest is dropped.
+    /// has returned. So is a prompt that is being [set](Self::set_input). Any other call that is inside completes
+    /// normally, and the context's memory is released after it. A running compute still belongs to the guest, and is
+    /// cancelled when the guest is dropped.
     ///
     /// # Errors
     ///
