@@ -82,8 +82,8 @@ impl Guest {
     /// Those of [`set_input`](Self::set_input) and of [`compute`](Self::compute), and
     /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) for an input that is given twice. If an input is
     /// refused before the backend sees it, the context stays as it was. If the backend refuses an input, those before
-    /// it are set and no others. After any other error the inputs are set, and the outputs are those of the last
-    /// compute that succeeded, as after `compute`.
+    /// it are set and no others. After any other error the inputs are set, and the outputs are what a `compute` with
+    /// that error leaves.
     pub fn infer<'a, I, T>(
         &self,
         context: GuestHandle,

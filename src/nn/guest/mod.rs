@@ -244,12 +244,7 @@ impl Guest {
         output: impl Into<TensorId<'a>>,
         buffer: &mut [u8],
     ) -> Result<usize, Error> {
-        self.with_output(context, output, |tensor| {
-            let (data, room) = (tensor.data(), buffer.len());
-            let start = buffer.get_mut(..data.len()).ok_or_else(|| Error::short_buffer(data.len(), room))?;
-            start.copy_from_slice(data);
-            Ok(data.len())
-        })
+        self.with_output(context, output, |tensor| tensor.copy_to(buffer))
     }
 
     /// An output of the last compute, with its dimensions.

@@ -42,8 +42,8 @@
 //! [`cancel_all`](graphpool::nn::Guest::cancel_all) on a clone of the guest from another thread. With
 //! `add_to_linker_async`, they wait without blocking the thread, and the drop of the call's future cancels them.
 //!
-//! Either way `set_input` takes a language model's prompt apart into tokens on the thread that runs the guest, which may
-//! take as long as a compute may. `max_compute_time` and `cancel_all` end it. For an executor that must not wait so
+//! Either way `set_input` takes a language model's prompt apart into tokens on the thread that runs the guest, which
+//! may take as long as a compute may. `max_compute_time` and `cancel_all` end it. For an executor that must not wait so
 //! long, set a lower limit of the guest's time or [tensors](graphpool::nn::Limits::max_tensor_bytes).
 
 #[cfg(feature = "async")]
