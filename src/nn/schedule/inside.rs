@@ -12,6 +12,7 @@ use std::{mem, ptr};
 use crate::backend::{ComputeControl, Suspender};
 use crate::nn::schedule::admission::{Admission, Permit};
 use crate::nn::schedule::suspend::Suspended;
+use crate::nn::telemetry::observe::Sleeping;
 use crate::sync::thread_local;
 
 // The computes of the thread.
@@ -31,7 +32,7 @@ struct Inside {
 /// What the engine's admission control has given to a compute.
 enum Place {
     Running(Permit),
-    Suspended(Suspended),
+    Suspended(Suspended, Sleeping),
     /// It was cancelled or late before it could resume.
     Withdrawn,
 }
@@ -93,7 +94,7 @@ fn exchange(control: &ComputeControl, place: Place) -> Place {
 fn suspend(control: &ComputeControl) -> bool {
     match exchange(control, Place::Withdrawn) {
         Place::Running(permit) => {
-            drop(exchange(control, Place::Suspended(Suspended::new(permit))));
+            drop(exchange(control, Place::Suspended(Suspended::new(permit), Sleeping::start())));
             true
         }
         other => {
@@ -106,7 +107,8 @@ fn suspend(control: &ComputeControl) -> bool {
 /// Waits for a permit, if the compute is suspended.
 fn resume(control: &ComputeControl) {
     match exchange(control, Place::Withdrawn) {
-        Place::Suspended(suspended) => {
+        // Counted as one that sleeps until it goes on.
+        Place::Suspended(suspended, _sleeping) => {
             if let Some(permit) = suspended.resume(control) {
                 drop(exchange(control, Place::Running(permit)));
             }
