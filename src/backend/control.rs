@@ -113,8 +113,8 @@ pub struct ComputeControl {
     /// so that the room may be gone all the same.
     pub context_memory_limit: usize,
     /// The most bytes that the context may hold without those that its graph counts
-    /// ([`shared_memory`](super::BackendContext::shared_memory)), for a backend whose contexts have any. It is a limit of
-    /// the engine, and the one above that of the guest as well.
+    /// ([`shared_memory`](super::BackendContext::shared_memory)), for a backend whose contexts have any. It follows from
+    /// the engine's limit alone, and the one above from the guest's, too.
     pub own_memory_limit: usize,
     /// How the engine lets the compute sleep.
     pub(crate) suspender: Option<Suspender>,
@@ -123,19 +123,24 @@ pub struct ComputeControl {
 /// An engine's functions for a compute that sleeps, which are called on its own thread.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Suspender {
-    pub(crate) suspend: fn(&ComputeControl),
+    /// Returns whether this call has suspended the compute.
+    pub(crate) suspend: fn(&ComputeControl) -> bool,
     pub(crate) resume: fn(&ComputeControl),
 }
 
 /// The compute sleeps, until the drop: see [`ComputeControl::suspend`].
 #[derive(Debug)]
 #[must_use = "the drop resumes the compute"]
-pub struct Suspension<'a>(&'a ComputeControl);
+pub struct Suspension<'a> {
+    control: &'a ComputeControl,
+    /// `None` if the call did nothing.
+    suspended_by: Option<Suspender>,
+}
 
 impl Drop for Suspension<'_> {
     fn drop(&mut self) {
-        if let Some(suspender) = self.0.suspender {
-            (suspender.resume)(self.0);
+        if let Some(suspender) = self.suspended_by {
+            (suspender.resume)(self.control);
         }
     }
 }
@@ -179,21 +184,18 @@ impl ComputeControl {
         Self { context_memory_limit, ..self }
     }
 
-    /// Begins a wait in which the compute's thread sleeps until another compute has worked for it. Until the drop of what
-    /// this returns, the compute does not count as a running one
+    /// Begins a wait in which the compute's thread sleeps until another compute has worked for it. Until the drop of
+    /// what this returns, the compute does not count as a running one
     /// ([`max_computing`](crate::nn::EngineLimits::max_computing)), so that others may run.
     ///
     /// Call it on the thread that the engine has called, before a wait that would hold up others, and without a lock:
-    /// on any other thread, within another such wait, and without an engine it does nothing. The drop waits until
-    /// another compute ends or sleeps, if as many run as may; a compute that is cancelled or late meanwhile does not
-    /// wait, and [`check`](Self::check) says so. At most
+    /// on any other thread, within another such wait, and without an engine neither the call nor the drop does
+    /// anything. The drop waits until another compute ends or sleeps, if as many run as may; a compute that is
+    /// cancelled or late meanwhile does not wait, and [`check`](Self::check) says so. At most
     /// [`max_suspended`](crate::nn::EngineLimits::max_suspended) computes sleep beside those that run. Costs a few
     /// atomic operations.
     pub fn suspend(&self) -> Suspension<'_> {
-        if let Some(suspender) = self.suspender {
-            (suspender.suspend)(self);
-        }
-        Suspension(self)
+        Suspension { control: self, suspended_by: self.suspender.filter(|suspender| (suspender.suspend)(self)) }
     }
 
     /// Identifies the compute among those that are alive.

@@ -190,8 +190,8 @@ pub trait BackendContext: Send + 'static {
     ///
     /// # Errors
     ///
-    /// Those of [`set_input`](Self::set_input), [`TooLarge`](ErrorKind::TooLarge) past a memory limit, and the errors of
-    /// [`ComputeControl::check`].
+    /// Those of [`set_input`](Self::set_input), [`TooLarge`](ErrorKind::TooLarge) past a memory limit, and the errors
+    /// of [`ComputeControl::check`].
     fn set_input_within(
         &mut self,
         index: usize,
@@ -225,9 +225,9 @@ pub trait BackendContext: Send + 'static {
     /// inputs, and the pieces of a run are together what [`compute`](Self::compute) gives. The default refuses: a
     /// backend whose outputs come as a whole has no steps.
     ///
-    /// An outcome other than [`Step::More`] ends the run. Before the engine begins another, changes an input or computes,
-    /// it calls [`end_steps`](Self::end_steps), also for a run that is over. A step that has failed is made again by the
-    /// next one.
+    /// An outcome other than [`Step::More`] ends the run. Before the engine begins another, changes an input or
+    /// computes, it calls [`end_steps`](Self::end_steps), also for a run that is over. A step that has failed is made
+    /// again by the next one.
     ///
     /// # Errors
     ///
@@ -284,10 +284,10 @@ pub trait BackendContext: Send + 'static {
         0
     }
 
-    /// Of the bytes of [`memory`](Self::memory), those that the graph counts in [its own](BackendGraph::memory), because
-    /// several contexts share them. They count against the guest's limit in each context, so that its limits hold as if
-    /// nothing was shared, and against the engine's limits once. Called after [`memory`](Self::memory). The default
-    /// is 0.
+    /// Of the bytes of [`memory`](Self::memory), those that the graph counts in [its own](BackendGraph::memory),
+    /// because several contexts share them. They count against the guest's limit in each context, so that its limits
+    /// hold as if nothing was shared, and against the engine's limits once. Called after [`memory`](Self::memory). The
+    /// default is 0.
     fn shared_memory(&self) -> usize {
         0
     }

@@ -73,6 +73,15 @@ impl<'a> TensorView<'a> {
     pub fn to_owned(&self) -> Tensor {
         Tensor { dimensions: self.dimensions.to_vec(), ty: self.ty, data: self.data.to_vec() }
     }
+
+    /// Copies the data of an output to the start of `buffer`, and returns its length; writes nothing if that is more
+    /// than the buffer has.
+    pub(crate) fn copy_to(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let (data, room) = (self.data, buffer.len());
+        let start = buffer.get_mut(..data.len()).ok_or_else(|| Error::short_buffer(data.len(), room))?;
+        start.copy_from_slice(data);
+        Ok(data.len())
+    }
 }
 
 impl<'a> From<&'a Tensor> for TensorView<'a> {

@@ -96,10 +96,11 @@
 //! guest and the graph and the guest's label as fields, and the target [`TRACING_TARGET`]. With the feature `metrics`,
 //! the numbers of [`Stats`] go to the recorder of the `metrics` crate as the gauges `graphpool_graphs`,
 //! `graphpool_graph_bytes`, `graphpool_contexts`, `graphpool_context_bytes`, `graphpool_host_bytes`,
-//! `graphpool_guests`, `graphpool_loads`, `graphpool_computing` and `graphpool_queued`, and as counters such as
-//! `graphpool_builds_total`, `graphpool_reloads_total`, `graphpool_computes_total` and `graphpool_panics_total`. There
-//! are also the counter `graphpool_errors_total` by `call` and `kind`, and the histograms `graphpool_build_seconds`,
-//! `graphpool_wait_seconds` (of computes that were queued) and `graphpool_compute_seconds`.
+//! `graphpool_guests`, `graphpool_loads`, `graphpool_computing` (here with those that sleep), `graphpool_suspended` and
+//! `graphpool_queued`, and as counters such as `graphpool_builds_total`, `graphpool_reloads_total`,
+//! `graphpool_computes_total` and `graphpool_panics_total`. There are also the counter `graphpool_errors_total` by
+//! `call` and `kind`, and the histograms `graphpool_build_seconds`, `graphpool_wait_seconds` (of computes that were
+//! queued) and `graphpool_compute_seconds`.
 //!
 //! # Scheduling
 //!

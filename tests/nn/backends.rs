@@ -356,7 +356,8 @@ impl BackendContext for AffineContext {
 ///
 /// * `load`, `describe`, `outputs`, `graph memory`, `init`, `context memory`, `memory after compute`, `set_input`,
 ///   `clear_inputs`, `compute`, `output`, `drop graph`, `drop context` panic there, and `supports` does for a TPU.
-/// * `gate`, `gate load`, `gate fail` and `gate drop` wait at the gate, in `compute`, `load` and a graph's destructor.
+/// * `gate`, `gate load`, `gate fail` and `gate drop` wait at the gate, in `compute`, `load` and a graph's destructor;
+///   `sleep` does in `compute`, suspended.
 /// * `fail load` fails, `refuses` takes no input, `answers 3` has `compute` give the third kind of error.
 /// * `holds 7 then 9` has contexts of 7 bytes, and of 9 after a compute.
 struct Trouble(Watch);
@@ -448,6 +449,10 @@ impl BackendContext for TroubleContext {
         match &*self.what {
             "compute" => panic!("compute"),
             "gate" => self.alive.0.pass(),
+            "sleep" => {
+                let _suspension = control.suspend();
+                self.alive.0.pass();
+            }
             // Until it is told to end, or the gate opens.
             "loop" => {
                 self.alive.0.enter();

@@ -63,49 +63,55 @@ fn the_recorder_is_told_every_number_and_gauges_come_back_to_zero() {
         let graph = guest.load(&[model.as_bytes()], Encoding::PyTorch, Target::Cpu).unwrap();
         guest.init_execution_context(graph).unwrap()
     };
-    let [gate, waiting, late, panicking] = ["gate", "waiting", "waiting", "compute"].map(open);
-    let running = guest.compute_async(gate);
+    let [sleep, gate, waiting, late, panicking] = ["sleep", "gate", "waiting", "waiting", "compute"].map(open);
+    let asleep = guest.compute_async(sleep);
     watch.wait_for(1);
+    let running = guest.compute_async(gate);
+    watch.wait_for(2);
     let queued = guest.compute_async(waiting);
-    assert!(numbers.is("graphpool_computing", 1) && numbers.is("graphpool_queued", 1), "{:?}", numbers.1);
+    for (name, value) in [("graphpool_computing", 2), ("graphpool_suspended", 1), ("graphpool_queued", 1)] {
+        assert!(numbers.is(name, value), "{name} is not {value}: {:?}", numbers.1);
+    }
+    assert_eq!((engine.stats().computing, engine.stats().suspended), (1, 1));
     assert_eq!(guest.compute(waiting).unwrap_err().kind(), ErrorKind::Busy);
     assert_eq!(guest.compute(late).unwrap_err().kind(), ErrorKind::Busy);
     drop(queued);
     assert_eq!(guest.compute_within(late, std::time::Duration::ZERO).unwrap_err().kind(), ErrorKind::Timeout);
     watch.open();
     // Its place is free, so that the next compute does not wait.
-    eventually(|| engine.stats().computing == 0);
-    drop(running);
+    eventually(|| (engine.stats().computing, engine.stats().suspended) == (0, 0));
+    drop((asleep, running));
     guest.compute(panicking).unwrap_err();
 
     let gauges = [
         ("graphpool_guests", 1),
         // The version before has gone with its last user.
-        ("graphpool_graphs", 4),
+        ("graphpool_graphs", 5),
         ("graphpool_graph_bytes", 100),
         // The one that panicked is lost.
-        ("graphpool_contexts", 4),
+        ("graphpool_contexts", 5),
         ("graphpool_context_bytes", 8),
         ("graphpool_host_bytes", 5),
         ("graphpool_computing", 0),
+        ("graphpool_suspended", 0),
         ("graphpool_queued", 0),
     ];
     for (name, value) in gauges {
         eventually(|| numbers.is(name, value));
     }
     let totals = [
-        ("graphpool_builds_total", 5),
+        ("graphpool_builds_total", 6),
         ("graphpool_reloads_total", 1),
-        ("graphpool_contexts_opened_total", 5),
-        ("graphpool_computes_total", 2),
+        ("graphpool_contexts_opened_total", 6),
+        ("graphpool_computes_total", 3),
         ("graphpool_failed_computes_total", 1),
         ("graphpool_busy_contexts_total", 1),
         ("graphpool_limited_total", 1),
         ("graphpool_timeouts_total", 1),
         ("graphpool_cancelled_total", 1),
         ("graphpool_panics_total", 1),
-        ("graphpool_build_seconds", 5),
-        ("graphpool_compute_seconds", 3),
+        ("graphpool_build_seconds", 6),
+        ("graphpool_compute_seconds", 4),
         // The one that was cancelled, the one that found the queue full and the one that was late.
         ("graphpool_wait_seconds", 3),
         ("graphpool_errors_total call=load_by_name kind=not found", 1),

@@ -279,6 +279,9 @@ typedef struct {
   uint64_t max_context_bytes;
   // Computes that run at one time; at least 1.
   uint64_t max_computing;
+  // Computes that sleep at one time beside those that run, until others have worked for them, as those of a language
+  // model do. Each keeps a thread.
+  uint64_t max_suspended;
   // Computes that wait at one time.
   uint64_t max_queued;
   // Names that a resolver has given.
@@ -354,8 +357,8 @@ typedef struct {
   uint32_t threads;
   // 0.
   uint32_t reserved;
-  // gp_compute_start and gp_infer_start run a compute inside of the call, if nothing waits and the last ones of its
-  // graph took at most this long, in microseconds. 0 for never.
+  // gp_compute_start, gp_compute_single_start and gp_infer_start run a compute inside of the call, if nothing waits
+  // and the last ones of its graph took at most this long, in microseconds. 0 for never.
   uint64_t inline_compute_us;
   // Asked for names that are not registered; may be null.
   gp_resolver resolve;
@@ -464,6 +467,8 @@ typedef struct {
   uint64_t cancelled;
   // Computes that run now.
   uint64_t computing;
+  // Computes that sleep now until others have worked for them, or wait to go on after that.
+  uint64_t suspended;
   // Computes that wait for their turn now.
   uint64_t queued;
   // Panics of backends, including those of their destructors.

@@ -49,7 +49,7 @@ struct State {
 pub(crate) enum Given {
     /// The outputs are the context's.
     Computed,
-    /// As well, and this is the outcome of the step.
+    /// The piece is the context's; this is how the step has ended.
     Stepped(Step),
     /// A graph, and whether C has asked for it.
     Graph(GuestHandle, bool),

@@ -59,6 +59,9 @@ pub struct gp_engine_limits {
     pub max_context_bytes: u64,
     /// Computes that run at one time; at least 1.
     pub max_computing: u64,
+    /// Computes that sleep at one time beside those that run, until others have worked for them, as those of a language
+    /// model do. Each keeps a thread.
+    pub max_suspended: u64,
     /// Computes that wait at one time.
     pub max_queued: u64,
     /// Names that a resolver has given.
@@ -84,8 +87,8 @@ pub struct gp_engine_options {
     pub threads: u32,
     /// 0.
     pub reserved: u32,
-    /// gp_compute_start and gp_infer_start run a compute inside of the call, if nothing waits and the last ones of its
-    /// graph took at most this long, in microseconds. 0 for never.
+    /// gp_compute_start, gp_compute_single_start and gp_infer_start run a compute inside of the call, if nothing waits
+    /// and the last ones of its graph took at most this long, in microseconds. 0 for never.
     pub inline_compute_us: u64,
     /// Asked for names that are not registered; may be null.
     pub resolve: gp_resolver,
@@ -161,6 +164,7 @@ converted! {
     max_graph_bytes with_max_graph_bytes,
     max_context_bytes with_max_context_bytes,
     max_computing with_max_computing,
+    max_suspended with_max_suspended,
     max_queued with_max_queued,
     max_resolved_names with_max_resolved_names,
     max_loading with_max_loading,

@@ -60,6 +60,8 @@ pub struct gp_stats {
     pub cancelled: u64,
     /// Computes that run now.
     pub computing: u64,
+    /// Computes that sleep now until others have worked for them, or wait to go on after that.
+    pub suspended: u64,
     /// Computes that wait for their turn now.
     pub queued: u64,
     /// Panics of backends, including those of their destructors.
@@ -90,6 +92,7 @@ impl From<Stats> for gp_stats {
             timeouts: stats.timeouts,
             cancelled: stats.cancelled,
             computing: stats.computing as u64,
+            suspended: stats.suspended as u64,
             queued: stats.queued as u64,
             panics: stats.panics,
         }

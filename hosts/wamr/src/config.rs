@@ -44,12 +44,13 @@ const GUEST: [Setting<Limits>; 11] = [
     }),
 ];
 
-const ENGINE: [Setting<EngineLimits>; 6] = [
+const ENGINE: [Setting<EngineLimits>; 7] = [
     ("GRAPHPOOL_MAX_GRAPHS", EngineLimits::with_max_graphs),
     ("GRAPHPOOL_MAX_CONTEXTS", EngineLimits::with_max_contexts),
     ("GRAPHPOOL_MAX_GRAPH_BYTES", EngineLimits::with_max_graph_bytes),
     ("GRAPHPOOL_MAX_CONTEXT_BYTES", EngineLimits::with_max_context_bytes),
     ("GRAPHPOOL_MAX_COMPUTING", EngineLimits::with_max_computing),
+    ("GRAPHPOOL_MAX_SUSPENDED", EngineLimits::with_max_suspended),
     ("GRAPHPOOL_MAX_QUEUED", EngineLimits::with_max_queued),
 ];
 

@@ -1,5 +1,5 @@
-// The core-module form of wasi-nn: the functions of the import module `wasi_ephemeral_nn`. A native program defines these
-// functions itself.
+// The core-module form of wasi-nn: the functions of the import module `wasi_ephemeral_nn`. A native program defines
+// these functions itself.
 
 #ifndef CORE_H
 #define CORE_H

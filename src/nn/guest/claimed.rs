@@ -10,7 +10,7 @@ use crate::GuestHandle;
 use crate::backend::{BackendContext, CancelToken, ComputeControl, Step};
 use crate::nn::guest::context::{BackendState, Context};
 use crate::nn::guest::memory_charge::MemoryCharge;
-use crate::nn::guest::steps::{StepOf, Stream};
+use crate::nn::guest::steps::{StepOf, StreamOwner};
 use crate::nn::guest::use_lock::{Refused, Released};
 use crate::nn::panics::shield;
 use crate::nn::telemetry::stats::Counters;
@@ -62,7 +62,7 @@ impl<C: Deref<Target = Context>> Claimed<C> {
     }
 
     /// Ends the run of a stream that is dropped, here or in the call that is inside the context.
-    pub(crate) fn abandon(context: C, stream: &Stream) {
+    pub(crate) fn abandon(context: C, stream: &StreamOwner) {
         // R4: in this order, so that whoever finds the mark finds the stream dropped.
         stream.set_dropped();
         if context.use_lock.mark() {

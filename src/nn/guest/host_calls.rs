@@ -22,7 +22,8 @@ pub struct GuestUsage {
     pub context_bytes: usize,
     /// Computes that have entered the backend and left it, failed ones included.
     pub computes: u64,
-    /// The time that they were inside, without their wait for a turn: the sum over all threads.
+    /// The time that they were inside, without their wait for a turn: the sum over all threads. A compute is inside
+    /// while it [sleeps](crate::backend::ComputeControl::suspend) in its backend, too, until it goes on.
     pub compute_time: Duration,
 }
 

@@ -18,7 +18,8 @@ impl Guest {
     /// # Errors
     ///
     /// Those of every call on a context; [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) if an input is
-    /// missing; [`TooLarge`](crate::nn::ErrorKind::TooLarge) past
+    /// missing, or while a run of [single steps](Self::compute_single) is open;
+    /// [`TooLarge`](crate::nn::ErrorKind::TooLarge) past
     /// [`Limits::max_compute_bytes`](crate::nn::Limits::max_compute_bytes) or
     /// [`Limits::max_context_bytes`](crate::nn::Limits::max_context_bytes); [`Busy`](crate::nn::ErrorKind::Busy) past
     /// [`Limits::max_computes`](crate::nn::Limits::max_computes), if the engine's queue is full, if this compute lost
@@ -27,7 +28,9 @@ impl Guest {
     /// compute of the same engine on the same thread; [`Timeout`](crate::nn::ErrorKind::Timeout) past
     /// [`Limits::max_compute_time`](crate::nn::Limits::max_compute_time);
     /// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError) if it is [cancelled](Self::cancel) or the context is closed
-    /// before it begins; and the errors of the backend.
+    /// before it begins; and the errors of the backend. A language model gives
+    /// [`ContextFull`](crate::nn::ErrorKind::ContextFull), after which its text until then can be read, and
+    /// [`PromptTooLong`](crate::nn::ErrorKind::PromptTooLong).
     pub fn compute(&self, context: GuestHandle) -> Result<(), Error> {
         self.run(context, None)?.wait()
     }
@@ -79,8 +82,8 @@ impl Guest {
     /// Those of [`set_input`](Self::set_input) and of [`compute`](Self::compute), and
     /// [`InvalidArgument`](crate::nn::ErrorKind::InvalidArgument) for an input that is given twice. If an input is
     /// refused before the backend sees it, the context stays as it was. If the backend refuses an input, those before
-    /// it are set and no others. After any other error the inputs are set, and the outputs are those of the last
-    /// compute that succeeded, as after `compute`.
+    /// it are set and no others. After any other error the inputs are set, and the outputs are what a `compute` with
+    /// that error leaves.
     pub fn infer<'a, I, T>(
         &self,
         context: GuestHandle,
@@ -142,7 +145,7 @@ impl Guest {
     /// Cancels the compute of a context, from any thread. A waiting compute ends at once; a running one ends when its
     /// backend next checks its [`ComputeControl`](crate::backend::ComputeControl). Both end with
     /// [`RuntimeError`](crate::nn::ErrorKind::RuntimeError). Returns `false` if there is no compute; later computes are
-    /// not affected.
+    /// not affected. A single step, and a prompt that is being [set](Self::set_input), are computes here.
     ///
     /// # Errors
     ///

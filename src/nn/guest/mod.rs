@@ -244,12 +244,7 @@ impl Guest {
         output: impl Into<TensorId<'a>>,
         buffer: &mut [u8],
     ) -> Result<usize, Error> {
-        self.with_output(context, output, |tensor| {
-            let (data, room) = (tensor.data(), buffer.len());
-            let start = buffer.get_mut(..data.len()).ok_or_else(|| Error::short_buffer(data.len(), room))?;
-            start.copy_from_slice(data);
-            Ok(data.len())
-        })
+        self.with_output(context, output, |tensor| tensor.copy_to(buffer))
     }
 
     /// An output of the last compute, with its dimensions.
@@ -284,8 +279,9 @@ impl Guest {
     }
 
     /// Closes the context. A compute that waits for its turn is cancelled: no compute of the context begins after this
-    /// has returned. A call that is inside completes normally, and the context's memory is released after it. A running
-    /// compute still belongs to the guest, and is cancelled when the guest is dropped.
+    /// has returned. So is a prompt that is being [set](Self::set_input). Any other call that is inside completes
+    /// normally, and the context's memory is released after it. A running compute still belongs to the guest, and is
+    /// cancelled when the guest is dropped.
     ///
     /// # Errors
     ///

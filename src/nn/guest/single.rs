@@ -88,12 +88,7 @@ impl Guest {
         output: impl Into<TensorId<'a>>,
         buffer: &mut [u8],
     ) -> Result<usize, Error> {
-        self.with_output_single(context, output, |tensor| {
-            let (data, room) = (tensor.data(), buffer.len());
-            let start = buffer.get_mut(..data.len()).ok_or_else(|| Error::short_buffer(data.len(), room))?;
-            start.copy_from_slice(data);
-            Ok(data.len())
-        })
+        self.with_output_single(context, output, |tensor| tensor.copy_to(buffer))
     }
 
     /// Calls `read` with the newest piece of an output, as [`with_output`](Self::with_output) does with a whole one.

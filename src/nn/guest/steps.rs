@@ -25,13 +25,13 @@ use crate::backend::{BackendContext, Step};
 use crate::nn::Error;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// A stream, as the owner of a run.
+/// A stream as the owner of a run, which knows whether the stream was dropped.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(crate) struct StreamOwner {
     dropped: AtomicBool,
 }
 
-impl Stream {
+impl StreamOwner {
     pub(crate) fn new() -> StdArc<Self> {
         StdArc::new(Self { dropped: AtomicBool::new(false) })
     }
@@ -54,13 +54,13 @@ pub(crate) enum StepOf {
     /// The run of the guest's calls, which it begins if there is none.
     Guest,
     /// The first of a stream: it begins a run.
-    StreamBegin(StdArc<Stream>),
+    StreamBegin(StdArc<StreamOwner>),
     /// A later one of the stream.
-    StreamNext(StdArc<Stream>),
+    StreamNext(StdArc<StreamOwner>),
 }
 
 impl StepOf {
-    fn stream(&self) -> Option<&StdArc<Stream>> {
+    fn stream(&self) -> Option<&StdArc<StreamOwner>> {
         match self {
             Self::Guest => None,
             Self::StreamBegin(stream) | Self::StreamNext(stream) => Some(stream),
@@ -75,7 +75,7 @@ pub(crate) struct Steps {
     /// Whether the outputs of the last compute were moved out. Here, where it takes no room.
     pub(crate) taken: bool,
     /// The stream that the run belongs to; `None` for the guest's calls.
-    stream: Option<StdArc<Stream>>,
+    stream: Option<StdArc<StreamOwner>>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::sync::{Arc as StdArc, Weak};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use futures_core::Stream as FuturesStream;
+use futures_core::Stream;
 use futures_core::stream::FusedStream;
 
 use crate::GuestHandle;
@@ -21,7 +21,7 @@ use crate::nn::guest::claimed::Claimed;
 use crate::nn::guest::closing::closed;
 use crate::nn::guest::compute::{Purpose, Run, Work};
 use crate::nn::guest::holdings::GuestInner;
-use crate::nn::guest::steps::{StepOf, Stream};
+use crate::nn::guest::steps::{StepOf, StreamOwner};
 use crate::nn::{Compute, Error, Guest};
 
 const CALL: &str = "stream";
@@ -41,7 +41,7 @@ pub struct Pieces {
     output: usize,
     /// For each step.
     time: Option<Duration>,
-    owner: StdArc<Stream>,
+    owner: StdArc<StreamOwner>,
     step: Option<Compute<Piece>>,
     progress: Progress,
 }
@@ -109,7 +109,7 @@ impl Guest {
             check::place(CALL, "output", output, found.outputs()).map(|(index, _)| index)
         };
         let output = self.inner.report(CALL, find())?;
-        let (guest, owner) = (StdArc::downgrade(&self.inner), Stream::new());
+        let (guest, owner) = (StdArc::downgrade(&self.inner), StreamOwner::new());
         Ok(Pieces { guest, context, output, time, owner, step: None, progress: Progress::New })
     }
 }
@@ -158,7 +158,7 @@ fn read(claimed: &mut Claimed<StdArc<super::context::Context>>, work: &Work, ste
     Ok(Piece { step, data })
 }
 
-impl FuturesStream for Pieces {
+impl Stream for Pieces {
     type Item = Result<Vec<u8>, Error>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {

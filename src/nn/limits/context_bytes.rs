@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::nn::Error;
 use crate::nn::limits::usage::{Reservation, Usage};
 
-/// A reservation of context bytes: an amount of the guest's limit, and of the engine's the same amount without the bytes
-/// that are counted elsewhere in the engine.
+/// A reservation of context bytes: an amount of the guest's limit, and of the engine's the same amount without the
+/// bytes that are counted elsewhere in the engine.
 #[derive(Debug)]
 pub(crate) struct ContextBytes {
     of_guest: Reservation,
@@ -47,8 +47,8 @@ impl ContextBytes {
         self.resize_shared(amount, 0)
     }
 
-    /// Changes the amount, of which `shared` bytes are counted elsewhere in the engine. If more is refused, no amount is
-    /// larger than it was.
+    /// Changes the amount, of which `shared` bytes are counted elsewhere in the engine. If more is refused, no amount
+    /// is larger than it was.
     pub(crate) fn resize_shared(&mut self, amount: usize, shared: usize) -> Result<(), Error> {
         let (before, own) = (self.amount(), amount.saturating_sub(shared));
         if amount != before {

@@ -187,9 +187,9 @@ pub struct EngineLimits {
 }
 
 impl Default for EngineLimits {
-    /// As many running computes as the machine has processors, 128 suspended and 1,024 waiting ones; as many running and
-    /// waiting asynchronous loads; 4,096 graphs, 65,536 contexts, and no bound on the bytes of either; 1,024 names from the
-    /// resolver.
+    /// As many running computes as the machine has processors, 128 suspended and 1,024 waiting ones; as many running
+    /// and waiting asynchronous loads; 4,096 graphs, 65,536 contexts, and no bound on the bytes of either; 1,024 names
+    /// from the resolver.
     fn default() -> Self {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -216,13 +216,14 @@ engine_bounds! {
     /// count while it is built, from before they are read. The bytes that an asynchronous load is given count until it
     /// ends.
     max_graph_bytes with_max_graph_bytes,
-    /// Bytes that the contexts in memory hold between calls, counted as [`Limits::max_context_bytes`] does.
+    /// Bytes that the contexts in memory hold between calls, counted as [`Limits::max_context_bytes`] does, except for
+    /// those that a graph [counts](crate::backend::BackendContext::shared_memory), because its contexts share them.
     max_context_bytes with_max_context_bytes,
     /// Computes that run at one time; others wait for their turn, and guests take turns. At least 1.
     max_computing with_max_computing,
     /// Computes that [sleep](crate::backend::ComputeControl::suspend) in their backend, beside those that run, until
-    /// others have worked for them, as the sessions of a language model do for each other. Each keeps a thread. Where as
-    /// many sleep and run as both bounds allow together, further computes wait for their turn.
+    /// others have worked for them, as the sessions of a language model do for each other. Each keeps a thread. Where
+    /// as many sleep and run as both bounds allow together, further computes wait for their turn.
     max_suspended with_max_suspended,
     /// Computes that wait at one time. If the queue is full, a further compute gets a place only if another guest has
     /// at least two more computes there than its own guest: then the newest compute of that guest ends with

@@ -1,5 +1,5 @@
-//! Records the engines inside whose computes the current thread runs, with the permits of these computes, and the permit
-//! of the load that it runs.
+//! Records the engines inside whose computes the current thread runs, with the permits of these computes, and the
+//! permit of the load that it runs.
 //!
 //! A backend may use its own engine. A compute that it starts inside another one must not wait for its turn, because
 //! its own thread may hold the permit that it would wait for. A load that waits for the build of another load gives its
@@ -12,6 +12,7 @@ use std::{mem, ptr};
 use crate::backend::{ComputeControl, Suspender};
 use crate::nn::schedule::admission::{Admission, Permit};
 use crate::nn::schedule::suspend::Suspended;
+use crate::nn::telemetry::observe::Sleeping;
 use crate::sync::thread_local;
 
 // The computes of the thread.
@@ -31,7 +32,7 @@ struct Inside {
 /// What the engine's admission control has given to a compute.
 enum Place {
     Running(Permit),
-    Suspended(Suspended),
+    Suspended(Suspended, Sleeping),
     /// It was cancelled or late before it could resume.
     Withdrawn,
 }
@@ -88,18 +89,26 @@ fn exchange(control: &ComputeControl, place: Place) -> Place {
     })
 }
 
-/// Gives up the permit of a compute. Must be called without a lock, on the compute's own thread; does nothing on another.
-fn suspend(control: &ComputeControl) {
+/// Gives up the permit of a compute, and returns whether it had one. Must be called without a lock, on the compute's
+/// own thread; does nothing on another.
+fn suspend(control: &ComputeControl) -> bool {
     match exchange(control, Place::Withdrawn) {
-        Place::Running(permit) => drop(exchange(control, Place::Suspended(Suspended::new(permit)))),
-        other => drop(exchange(control, other)),
+        Place::Running(permit) => {
+            drop(exchange(control, Place::Suspended(Suspended::new(permit), Sleeping::start())));
+            true
+        }
+        other => {
+            drop(exchange(control, other));
+            false
+        }
     }
 }
 
 /// Waits for a permit, if the compute is suspended.
 fn resume(control: &ComputeControl) {
     match exchange(control, Place::Withdrawn) {
-        Place::Suspended(suspended) => {
+        // Counted as one that sleeps until it goes on.
+        Place::Suspended(suspended, _sleeping) => {
             if let Some(permit) = suspended.resume(control) {
                 drop(exchange(control, Place::Running(permit)));
             }

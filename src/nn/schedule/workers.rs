@@ -1,9 +1,8 @@
 //! The worker threads that run asynchronous computes, and those that run asynchronous loads.
 //!
 //! A job was admitted by an admission, so there are at most as many jobs as that one admits to run and to be suspended,
-//! and few more threads: a
-//! job that has handed its permit on may not have ended when the next one needs a thread. A thread that has been idle
-//! for a while ends.
+//! and few more threads: a job that has handed its permit on may not have ended when the next one needs a thread. A
+//! thread that has been idle for a while ends.
 //!
 //! * W1: a caller that has [reserved](Workers::reserve) a thread gets one for its job, even if no more can be started
 //!   later. So a shortage of threads is reported by the reservation.

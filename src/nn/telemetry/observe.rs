@@ -195,6 +195,17 @@ impl Drop for Waiting {
     }
 }
 
+/// A compute that sleeps in its backend: counted in the gauge until the drop.
+pub(crate) struct Sleeping {
+    _gauge: Gauge,
+}
+
+impl Sleeping {
+    pub(crate) fn start() -> Self {
+        Self { _gauge: Gauge::raise("graphpool_suspended") }
+    }
+}
+
 /// Increments the gauge of that name until the drop.
 struct Gauge(#[cfg(feature = "metrics")] &'static str);
 

@@ -17,7 +17,8 @@ pub struct Stats {
     pub graph_bytes: usize,
     /// Graph handles that guests hold.
     pub graph_handles: usize,
-    /// Bytes of the contexts in memory, as their backends count them, and at least those of their inputs.
+    /// Bytes of the contexts in memory, as their backends count them, and at least those of their inputs. Those that a
+    /// graph counts, because its contexts share them, are in `graph_bytes` alone.
     pub context_bytes: usize,
     /// Bytes that hosts keep for guests, from [`Guest::reserve`](crate::nn::Guest::reserve). They are not in
     /// `context_bytes`, and count against the same limits.
@@ -54,7 +55,7 @@ pub struct Stats {
     pub cancelled: u64,
     /// Computes that run now.
     pub computing: usize,
-    /// Computes that sleep in their backend now, until others have worked for them.
+    /// Computes that sleep in their backend now until others have worked for them, or wait to go on after that.
     pub suspended: usize,
     /// Computes that wait for their turn now.
     pub queued: usize,

@@ -12,7 +12,8 @@ use crate::{WasiNnCtx, span};
 
 /// As [`add_to_linker`](super::add_to_linker), for stores whose functions are called asynchronously: a load, a compute
 /// and a single step do not block the executor's thread, and are cancelled when the future of the guest's call is
-/// dropped. It works with any executor.
+/// dropped. It works with any executor. A prompt that is set [keeps the thread](super#time), for as long as a compute
+/// may take.
 ///
 /// A load copies the model out of the guest's memory, because a thread of the engine builds it.
 ///

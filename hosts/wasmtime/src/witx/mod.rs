@@ -20,9 +20,9 @@
 //! given the reason.
 //!
 //! `compute_single`, `get_output_single` and `fini_single` are `WasmEdge`'s, for a language model's text as it is made:
-//! the first makes the next piece, and gives 100 where the text is complete, 101 where the context is full and 102 where
-//! the prompt is too long, in the dialects that have these numbers; the second reads the piece; the third ends the run
-//! of pieces. A prompt's tensor may have the dimensions `[1]` and any length.
+//! the first makes the next piece, and gives 100 where the text is complete, 101 where the context is full and 102
+//! where the prompt is too long, in the dialects that have these numbers; the second reads the piece; the third ends
+//! the run of pieces. A prompt's tensor may have the dimensions `[1]` and any length.
 //!
 //! # Memory
 //!
@@ -41,6 +41,10 @@
 //! [`max_compute_time`](graphpool::nn::Limits::max_compute_time), or call
 //! [`cancel_all`](graphpool::nn::Guest::cancel_all) on a clone of the guest from another thread. With
 //! `add_to_linker_async`, they wait without blocking the thread, and the drop of the call's future cancels them.
+//!
+//! Either way `set_input` takes a language model's prompt apart into tokens on the thread that runs the guest, which
+//! may take as long as a compute may. `max_compute_time` and `cancel_all` end it. For an executor that must not wait so
+//! long, set a lower limit of the guest's time or [tensors](graphpool::nn::Limits::max_tensor_bytes).
 
 #[cfg(feature = "async")]
 mod asynchronous;

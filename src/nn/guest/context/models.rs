@@ -10,7 +10,7 @@ use crate::GuestHandle;
 use crate::backend::{ComputeControl, Step};
 use crate::model_support::explore;
 use crate::nn::guest::claimed::Claimed;
-use crate::nn::guest::steps::{StepOf, Stream};
+use crate::nn::guest::steps::{StepOf, StreamOwner};
 use crate::nn::limits::context_bytes::ContextBytes;
 use crate::nn::limits::usage::Usage;
 use crate::nn::{Limits, TensorView};
@@ -206,7 +206,7 @@ fn the_drop_of_a_stream_against_its_step() {
     let seen = StdArc::new(StdMutex::new(BTreeSet::new()));
     let notes = StdArc::clone(&seen);
     explore("the drop of a stream against its step", move || {
-        let ((context, runs), stream) = (stepper(), Stream::new());
+        let ((context, runs), stream) = (stepper(), StreamOwner::new());
         step(&context, &StepOf::StreamBegin(StdArc::clone(&stream))).unwrap();
         let (its, of) = (Arc::clone(&context), StepOf::StreamNext(StdArc::clone(&stream)));
         let other = thread::spawn(move || step(&its, &of).is_ok());
@@ -224,7 +224,7 @@ fn the_drop_of_a_stream_against_its_step() {
 #[test]
 fn the_drop_of_a_stream_against_its_first_step() {
     explore("the drop of a stream against its first step", || {
-        let ((context, runs), stream) = (stepper(), Stream::new());
+        let ((context, runs), stream) = (stepper(), StreamOwner::new());
         // The stream claims the context before it can be dropped.
         let mut claimed = claim(&context).unwrap();
         let of = StepOf::StreamBegin(StdArc::clone(&stream));
@@ -243,7 +243,7 @@ fn the_drop_of_a_stream_against_its_first_step() {
 #[test]
 fn the_drop_of_a_stream_against_the_run_of_another_call() {
     explore("the drop of a stream against the run of another call", || {
-        let ((context, runs), stream) = (stepper(), Stream::new());
+        let ((context, runs), stream) = (stepper(), StreamOwner::new());
         step(&context, &StepOf::StreamBegin(StdArc::clone(&stream))).unwrap();
         end(&context).unwrap();
         let its = Arc::clone(&context);
@@ -285,7 +285,7 @@ fn a_step_of_a_stream_against_another_run() {
     let seen = StdArc::new(StdMutex::new(BTreeSet::new()));
     let notes = StdArc::clone(&seen);
     explore("a step of a stream against another run", move || {
-        let ((context, runs), stream) = (stepper(), Stream::new());
+        let ((context, runs), stream) = (stepper(), StreamOwner::new());
         step(&context, &StepOf::StreamBegin(StdArc::clone(&stream))).unwrap();
         let its = Arc::clone(&context);
         let other = thread::spawn(move || end(&its).is_ok() && step(&its, &StepOf::Guest).is_ok());
@@ -305,7 +305,7 @@ fn a_step_of_a_stream_against_another_run() {
 #[test]
 fn the_end_of_a_context_against_the_drop_of_a_stream() {
     explore("the end of a context against the drop of a stream", || {
-        let ((context, runs), stream) = (stepper(), Stream::new());
+        let ((context, runs), stream) = (stepper(), StreamOwner::new());
         step(&context, &StepOf::StreamBegin(StdArc::clone(&stream))).unwrap();
         let (its, of) = (Arc::clone(&context), StepOf::StreamNext(StdArc::clone(&stream)));
         let other = thread::spawn(move || step(&its, &of).is_ok());

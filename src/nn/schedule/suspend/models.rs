@@ -158,8 +158,8 @@ fn an_end_where_one_waits_for_the_place() {
     });
 }
 
-/// S3, S4: a wait for a permit against its cancellation and the end of the compute that runs; a third that waits for its
-/// turn is admitted either way.
+/// S3, S4: a wait for a permit against its cancellation and the end of the compute that runs; a third that waits for
+/// its turn is admitted either way.
 #[test]
 fn resuming_against_a_cancellation_and_an_end() {
     let seen = Arc::new([StdAtomicUsize::new(0), StdAtomicUsize::new(0)]);

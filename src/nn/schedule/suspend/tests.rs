@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::backend::CancelToken;
+use crate::nn::schedule::inside::{ComputeScope, SUSPENDER};
 
 /// Waits until another thread has come so far.
 fn eventually(condition: impl Fn() -> bool) {
@@ -13,6 +14,27 @@ fn eventually(condition: impl Fn() -> bool) {
 
 fn resuming(admission: &Admission) -> usize {
     admission.lock().resuming.len()
+}
+
+#[test]
+fn a_wait_within_another_or_on_another_thread_neither_suspends_nor_resumes() {
+    let admission = Admission::new(1, 1, 1);
+    let control = ComputeControl { suspender: Some(SUSPENDER), ..ComputeControl::default() };
+    let scope = ComputeScope::enter(&admission, &control, admission.enter().unwrap());
+    thread::scope(|threads| {
+        threads.spawn(|| drop(control.suspend()));
+    });
+    assert_eq!((admission.load(), admission.suspended()), ((1, 0), 0));
+    let outer = control.suspend();
+    drop(control.suspend());
+    thread::scope(|threads| {
+        threads.spawn(|| drop(control.suspend()));
+    });
+    assert_eq!((admission.load(), admission.suspended()), ((0, 0), 1));
+    drop(outer);
+    assert_eq!((admission.load(), admission.suspended()), ((1, 0), 0));
+    assert!(scope.leave().is_some());
+    assert_eq!(admission.load(), (0, 0));
 }
 
 #[test]
