@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -108,9 +108,9 @@ pub struct ComputeControl {
     /// The most bytes of tensors, intermediate ones and outputs together, that may be alive at one time.
     pub memory_limit: usize,
     /// The most bytes that the context may hold between calls, as [`memory`](super::BackendContext::memory) counts
-    /// them. A backend whose contexts grow while they compute, such as a language model's, asks before it grows one: a
-    /// context that is found above the limit afterwards is lost. Other contexts take from the same limits meanwhile,
-    /// so that the room may be gone all the same.
+    /// them. A backend whose contexts grow while they compute, such as a language model's, calls
+    /// [`reserve_context_memory`](Self::reserve_context_memory) before it grows one: a context that is found above its
+    /// limits afterwards is lost.
     pub context_memory_limit: usize,
     /// The most bytes that the context may hold without those that its graph counts
     /// ([`shared_memory`](super::BackendContext::shared_memory)), for a backend whose contexts have any. It follows from
@@ -118,6 +118,15 @@ pub struct ComputeControl {
     pub own_memory_limit: usize,
     /// How the engine lets the compute sleep.
     pub(crate) suspender: Option<Suspender>,
+    /// What the engine counts for the context. It is the context's, and gone with it.
+    pub(crate) room: Option<Weak<dyn Room>>,
+}
+
+/// The memory that an engine has reserved for a context.
+pub(crate) trait Room: fmt::Debug + Send + Sync {
+    /// Changes the reservation to `bytes`, of which the graph counts `shared`. It never has less than when the call of
+    /// the backend began.
+    fn reserve(&self, bytes: usize, shared: usize) -> Result<(), Error>;
 }
 
 /// An engine's functions for a compute that sleeps, which are called on its own thread.
@@ -155,6 +164,7 @@ impl Default for ComputeControl {
             context_memory_limit: usize::MAX,
             own_memory_limit: usize::MAX,
             suspender: None,
+            room: None,
         }
     }
 }
@@ -182,6 +192,25 @@ impl ComputeControl {
     #[must_use]
     pub fn with_context_memory_limit(self, context_memory_limit: usize) -> Self {
         Self { context_memory_limit, ..self }
+    }
+
+    /// Reserves the memory of a context that is about to grow: it will hold `bytes` bytes in all, of which its graph
+    /// counts `shared` ([`shared_memory`](super::BackendContext::shared_memory)). What is reserved is no other context's,
+    /// so contexts that compute at the same time never hold more together than their limits. After the call of the
+    /// backend the engine counts what the context holds then. Without an engine this only compares with the limits.
+    /// Costs a lock that nobody else takes, and up to two atomic operations.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](super::ErrorKind::TooLarge) if this exceeds the limits above or the guest's,
+    /// [`Busy`](super::ErrorKind::Busy) if other contexts have taken the engine's. The context must not grow then.
+    pub fn reserve_context_memory(&self, bytes: usize, shared: usize) -> Result<(), Error> {
+        let limit = self.context_memory_limit.min(self.own_memory_limit.saturating_add(shared));
+        if bytes > limit {
+            let why = format!("the execution context needs {bytes} bytes, and the limit is {limit}");
+            return Err(Error::too_large(why));
+        }
+        self.room.as_ref().and_then(Weak::upgrade).map_or(Ok(()), |room| room.reserve(bytes, shared))
     }
 
     /// Begins a wait in which the compute's thread sleeps until another compute has worked for it. Until the drop of

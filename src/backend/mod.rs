@@ -17,8 +17,8 @@ mod tensor;
 pub mod wire;
 mod words;
 
-pub(crate) use control::Suspender;
 pub use control::{CancelToken, ComputeControl, Suspension};
+pub(crate) use control::{Room, Suspender};
 pub use element::{Bf16Bits, Element, F16Bits, TensorType};
 pub use encoding::{Encoding, Target};
 pub use error::{Error, ErrorCode, ErrorKind, MESSAGE_BYTES};

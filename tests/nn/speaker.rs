@@ -243,7 +243,7 @@ impl Session {
             return Ok(Step::EndOfSequence);
         };
         let bytes = self.bytes() + (run.words.len() + 1) * WORD_BYTES;
-        if run.words.len() == self.model.room || bytes > control.context_memory_limit {
+        if run.words.len() == self.model.room || control.reserve_context_memory(bytes, 0).is_err() {
             return Ok(Step::ContextFull);
         }
         run.words.push(next.clone());

@@ -152,3 +152,28 @@ fn a_compute_that_is_late_or_cancelled_ends_while_another_has_its_place() {
     block_on(running).unwrap();
     assert_eq!((engine.stats().computing, engine.stats().suspended), (0, 0));
 }
+
+#[test]
+fn contexts_that_grow_at_the_same_time_keep_to_the_limits_together() {
+    let meeting = Arc::new(Meeting::default());
+    let its = Arc::clone(&meeting);
+    // Each is told of 1,000 bytes, and none ends before all have asked for 400.
+    let engine = Scripted::controlled(move |size, control| {
+        its.meet(size.into(), control)?;
+        let reserved = control.reserve_context_memory(400, 0);
+        its.meet(size.into(), control)?;
+        reserved
+    })
+    .engine(EngineLimits::default().with_max_computing(1).with_max_context_bytes(1_000));
+    let guests = [(); 3].map(|()| engine.guest());
+    let contexts = guests.each_ref().map(|guest| context(guest, 3));
+    // What they have not taken is given back, and no context is lost.
+    for _ in 0..2 {
+        let computes = [0, 1, 2].map(|index| guests[index].compute_async(contexts[index]));
+        let results = computes.map(block_on);
+        let refused: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+        assert_eq!(refused.len(), 1, "{results:?}");
+        assert_eq!(refused[0].kind(), ErrorKind::Busy, "{results:?}");
+    }
+    assert_eq!(engine.stats().context_bytes, 0);
+}

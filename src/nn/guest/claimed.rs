@@ -9,7 +9,6 @@ use std::sync::Arc as StdArc;
 use crate::GuestHandle;
 use crate::backend::{BackendContext, CancelToken, ComputeControl, Step};
 use crate::nn::guest::context::{BackendState, Context};
-use crate::nn::guest::memory_charge::MemoryCharge;
 use crate::nn::guest::steps::{StepOf, StreamOwner};
 use crate::nn::guest::use_lock::{Refused, Released};
 use crate::nn::panics::shield;
@@ -72,11 +71,11 @@ impl<C: Deref<Target = Context>> Claimed<C> {
         }
     }
 
-    /// Sets in `control` the bytes that the context may hold.
+    /// Sets in `control` the bytes that the context may hold, and what it reserves more from.
     pub(crate) fn limit(&self, control: &mut ComputeControl) {
-        let charge = self.backend_state.as_ref().map(|backend_state| &backend_state.charge);
-        control.context_memory_limit = charge.map_or(0, MemoryCharge::limit);
-        control.own_memory_limit = charge.map_or(0, MemoryCharge::own_limit);
+        if let Some(backend_state) = &self.backend_state {
+            backend_state.charge.limit_in(control);
+        }
     }
 
     /// R1: whether a compute may begin now, as far as the context's run of steps is concerned.
@@ -113,8 +112,7 @@ impl<C: Deref<Target = Context>> Claimed<C> {
             state.end_steps();
             let BackendState { backend, charge, .. } = state;
             inputs.iter().try_for_each(|&(index, tensor)| {
-                control.context_memory_limit = charge.limit();
-                control.own_memory_limit = charge.own_limit();
+                charge.limit_in(control);
                 charge.with(index, tensor.data().len(), || backend.set_input_within(index, tensor, control))
             })
         })

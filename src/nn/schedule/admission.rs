@@ -60,7 +60,7 @@ const LINGER: Duration = Duration::from_secs(10);
 pub(crate) struct Admission {
     bound: usize,
     /// Of admitted computes.
-    admitted_bound: usize,
+    pub(super) admitted_bound: usize,
     queue_bound: usize,
     pub(super) word: AtomicU64,
     state: Mutex<State>,
@@ -127,7 +127,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    const fn admitted(self) -> usize {
+    pub(super) const fn admitted(self) -> usize {
         self.running + self.suspended + self.resuming
     }
 }

@@ -39,6 +39,8 @@ impl Gate {
             self.admission.queue(1, None, Box::new(end)).unwrap();
             turn.wait(None).unwrap().unwrap()
         });
+        let load = parts(self.admission.word.load(Ordering::Relaxed));
+        assert!(load.admitted() <= self.admission.admitted_bound);
         self.work(permit)
     }
 

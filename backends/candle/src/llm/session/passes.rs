@@ -102,7 +102,7 @@ impl Session {
         self.check_limits(format_args!("a session of {len} tokens"), more, control)
     }
 
-    /// Refuses what takes `more` bytes beside those that the session has, if the limits don't allow that.
+    /// Reserves `more` bytes beside those that the session has, and refuses what the limits don't allow.
     pub(super) fn check_limits(
         &self,
         what: impl fmt::Display,
@@ -117,7 +117,7 @@ impl Session {
             let why = format!("{what} needs {needed} bytes, and the limit is {limit}");
             return Err(Error::too_large(why));
         }
-        Ok(())
+        control.reserve_context_memory(needed, self.shared_memory())
     }
 
     /// The state of the prompt after the last norm, as the pooling has it.
