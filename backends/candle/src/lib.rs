@@ -175,6 +175,8 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "chat-template")]
+mod chat;
 mod compile;
 mod compute;
 mod context;
@@ -209,6 +211,8 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "chat-template")]
+pub use chat::{ChatMessage, ChatTemplate};
 pub use context::CandleContext;
 pub use decode::decode_tensor;
 #[cfg(feature = "candle")]
