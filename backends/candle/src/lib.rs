@@ -43,6 +43,7 @@
 //!  exec              the plan and its execution
 //!  ops               the operators, with a file for each family, and their table; ops::device has their device forms
 //!  device            tensors on a device, and the operations that device forms are made of
+//!  chat              chat templates, for hosts
 //!  llm               language models: hyperparameters, weights, the pass through the layers, sessions
 //!  quant, text       matrices of quantized weights; tokenizers and samplers
 //!  math              vector loops, matrix products, fused elementwise operators
@@ -95,6 +96,8 @@
 //! * The configuration of a named model, or a second part at load, has options that its sessions begin with.
 //! * The file of a named model is read piece by piece, and not mapped.
 //! * Sessions share equal beginnings of prompts, unless a host switches that off: `CandleBackend::with_shared_prompts`.
+//!
+//! With the feature `chat-template`, a host writes conversations for a model by the template of its file: `ChatTemplate`.
 //!
 //! # Devices
 //!

@@ -1,7 +1,7 @@
 //! The checks of the values that a template computes with: their depth, and the fuel for reading them whole.
 
-use minijinja::value::{Rest, Tuple};
-use minijinja::{Error, ErrorKind, State, Value, value::ValueKind};
+use minijinja::value::{Rest, Tuple, ValueKind, ValueOrKwargs};
+use minijinja::{Error, ErrorKind, State, Value};
 use std::collections::BTreeMap;
 
 /// How deep values may be nested in values.
@@ -10,6 +10,9 @@ pub(super) const MAX_DEPTH: usize = 16;
 /// Bytes of strings in a value for which one unit of fuel is charged when it is looked at.
 const BYTES_OF_FUEL: u64 = 1024;
 
+/// Bytes of a text for which one unit is charged when a character is looked for.
+const BYTES_SEARCHED: u64 = 256;
+
 /// Values in a value for which one unit is charged.
 const VALUES_OF_FUEL: u64 = 2;
 
@@ -17,32 +20,39 @@ const VALUES_OF_FUEL: u64 = 2;
 const BYTES_MADE: u64 = 64;
 
 /// The filter in front of instructions that read values whole. Gives back the values, the last one first.
-#[allow(clippy::needless_pass_by_value)] // The engine calls it so.
-pub(super) fn guard(state: &State<'_, '_>, values: Rest<Value>) -> Result<Value, Error> {
-    values.iter().rev().map(|value| checked(state, value, false)).collect()
+pub(super) fn guard(state: &State<'_, '_>, values: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    values.into_values().into_iter().rev().map(|value| checked(state, value, false)).collect()
 }
 
 /// As [`guard`], for values that another one will hold.
-#[allow(clippy::needless_pass_by_value)]
-pub(super) fn store(state: &State<'_, '_>, values: Rest<Value>) -> Result<Value, Error> {
-    values.iter().rev().map(|value| checked(state, value, true)).collect()
+pub(super) fn store(state: &State<'_, '_>, values: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    values.into_values().into_iter().rev().map(|value| checked(state, value, true)).collect()
+}
+
+/// As [`guard`], for a value of which a part is taken, and the key of the part. To find a character takes as long as the
+/// text has bytes; other values are not read whole.
+pub(super) fn index(state: &State<'_, '_>, value: Value, key: Value) -> Result<Value, Error> {
+    if let Some(text) = value.as_str() {
+        state.consume_fuel(text.len() as u64 / BYTES_SEARCHED)?;
+    }
+    Ok(Value::from_object(vec![checked(state, key, false)?, value]))
 }
 
 /// The value itself, or for a lazy one a list of what it has: a chain of lazy ones would have no bounded depth.
-fn checked(state: &State<'_, '_>, value: &Value, is_stored: bool) -> Result<Value, Error> {
+fn checked(state: &State<'_, '_>, value: Value, is_stored: bool) -> Result<Value, Error> {
     if let Some(text) = value.as_str() {
         state.consume_fuel(text.len() as u64 / BYTES_OF_FUEL)?;
-        return Ok(value.clone());
+        return Ok(value);
     }
     if value.as_object().is_none() {
-        return Ok(value.clone());
+        return Ok(value);
     }
-    if is_stored && has_state(value) {
+    if is_stored && has_state(&value) {
         return Err(has_state_error());
     }
     let mut sizes = Sizes { state, values: 0, bytes: 0 };
-    let result = if has_state(value) || is_whole(value) {
-        value.clone()
+    let result = if has_state(&value) || is_whole(&value) {
+        value
     } else if value.kind() == ValueKind::Map {
         let mut map = BTreeMap::new();
         for key in value.try_iter()?.checked() {
@@ -59,7 +69,7 @@ fn checked(state: &State<'_, '_>, value: &Value, is_stored: bool) -> Result<Valu
         }
         Value::from_object(list)
     } else {
-        return Ok(value.clone());
+        return Ok(value);
     };
     sizes.look(&result, 0)?;
     state.consume_fuel(sizes.bytes / BYTES_OF_FUEL)?;
@@ -67,10 +77,13 @@ fn checked(state: &State<'_, '_>, value: &Value, is_stored: bool) -> Result<Valu
 }
 
 /// Whether the value is a namespace or a loop, which change. Such a value in another one might hold itself.
+///
+/// The engine has both as maps, of types of its own. A macro is one too, and holds nothing.
 fn has_state(value: &Value) -> bool {
     value.kind() == ValueKind::Map
         && !value.is_kwargs()
         && value.downcast_object_ref::<BTreeMap<Value, Value>>().is_none()
+        && !value.as_object().is_some_and(|object| object.type_name().ends_with("::Macro"))
 }
 
 fn has_state_error() -> Error {

@@ -15,7 +15,7 @@ mod rewrite;
 
 use crate::quote::quote;
 use graphpool::backend::{Error, ErrorKind};
-use minijinja::machinery::{CodeGenerator, Instructions, eval, make_string_output, parse};
+use minijinja::machinery::{CodeGenerator, Instructions, Token, eval, make_string_output, parse, tokenize};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 use std::borrow::Cow;
@@ -30,10 +30,12 @@ const MAX_SOURCE: usize = 1 << 16;
 /// The most nested calls and statements, as the engine counts them; a macro counts four times.
 const MAX_CALLS: usize = 100;
 
-/// The most parts of an expression that stand next to each other: the engine's parser makes a tree as deep of them.
+/// The most words and marks of one expression, and the most times `elif`: the engine makes a tree of them that may be as
+/// deep, and goes through it by recursion.
 const MAX_PARTS: usize = 2048;
+const MAX_CHOICES: usize = 512;
 
-/// The stack of the thread that renders. What the other bounds leave takes less than half of it.
+/// The stack of the thread that renders. What the bounds leave takes up to 6 MiB of it in a build without optimizations.
 const STACK: usize = 16 << 20;
 
 /// Fuel of a rendering: one unit pays for an instruction, or for 64 bytes.
@@ -145,11 +147,15 @@ impl ChatTemplate {
     }
 
     /// With the texts of the tokens that begin a text and end it: `bos_token` and `eos_token`.
-    ///
-    /// A tokenizer may put its first token in front of every prompt. A host whose tokenizer does leaves it empty here.
     #[must_use]
     pub fn with_tokens(self, bos: impl Into<String>, eos: impl Into<String>) -> Self {
         Self { bos: bos.into(), eos: eos.into(), ..self }
+    }
+
+    /// With an empty `bos_token`, for a tokenizer that puts this token in front of every prompt.
+    #[must_use]
+    pub fn without_bos(self) -> Self {
+        Self { bos: String::new(), ..self }
     }
 
     /// With the time that `strftime_now` has, in UTC. Without one the function is undefined, as the clock is not read.
@@ -197,7 +203,9 @@ impl ChatTemplate {
         on_stack(|| {
             let messages: Vec<Value> = messages
                 .iter()
-                .map(|message| map([("role", Value::from(&*message.role)), ("content", Value::from(&*message.content))]))
+                .map(|message| {
+                    map([("role", Value::from(&*message.role)), ("content", Value::from(&*message.content))])
+                })
                 .collect();
             let mut root: BTreeMap<Value, Value> =
                 self.variables.iter().map(|(name, value)| (Value::from(&**name), value.clone())).collect();
@@ -230,35 +238,34 @@ fn on_stack<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T
     })
 }
 
-/// Refuses expressions of very many parts. Counts words and marks between `{` and `}` marks, and all `elif` together.
+/// Refuses expressions of very many parts, and very many `elif`.
 fn check_parts(source: &str) -> Result<(), Error> {
     let (mut parts, mut choices) = (0, 0);
-    let mut was_word = false;
-    let mut chars = source.char_indices().peekable();
-    while let Some((at, c)) = chars.next() {
-        let next = chars.peek().map(|&(_, next)| next);
-        if (c == '{' && matches!(next, Some('{' | '%'))) || (matches!(c, '%' | '}') && next == Some('}')) {
-            parts = 0;
+    for token in tokenize(source, false, syntax()?) {
+        let (token, span) = token.map_err(|error| failed(&error))?;
+        match token {
+            Token::VariableStart | Token::BlockStart => parts = 0,
+            _ => parts += 1,
         }
-        let is_word = c.is_alphanumeric() || c == '_';
-        parts += usize::from(!c.is_whitespace() && !(is_word && was_word));
-        choices += usize::from(is_word && !was_word && source[at..].starts_with("elif"));
-        was_word = is_word;
-        if parts.max(choices) > MAX_PARTS {
-            let line = source[..at].matches('\n').count() + 1;
-            let why = format!("the chat template, line {line}: an expression has more than {MAX_PARTS} parts");
+        choices += usize::from(matches!(token, Token::Ident("elif")));
+        if parts > MAX_PARTS || choices > MAX_CHOICES {
+            let what = if parts > MAX_PARTS { "parts of one expression" } else { "times elif" };
+            let most = if parts > MAX_PARTS { MAX_PARTS } else { MAX_CHOICES };
+            let why = format!("the chat template, line {}: it has more than {most} {what}", span.start_line);
             return Err(Error::too_large(why));
         }
     }
     Ok(())
 }
 
+/// White space as transformers have it.
+fn syntax() -> Result<SyntaxConfig, Error> {
+    SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|error| failed(&error))
+}
+
 /// The instructions of a template, with checks.
 fn compile(source: &str) -> Result<Instructions<'_>, Error> {
-    // As transformers have it.
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-    let syntax = syntax.map_err(|error| failed(&error))?;
-    let tree = parse(source, "template", syntax).map_err(|error| failed(&error))?;
+    let tree = parse(source, "template", syntax()?).map_err(|error| failed(&error))?;
     let mut code = CodeGenerator::new("template", source);
     code.compile_stmt(&tree);
     rewrite::with_checks(&code.finish().0)
@@ -274,6 +281,7 @@ fn environment<'s>(fuel: u64, time: Option<i64>) -> Environment<'s> {
     environment.set_unknown_method_callback(python::method);
     environment.add_filter(rewrite::GUARD, guard::guard);
     environment.add_filter(rewrite::STORE, guard::store);
+    environment.add_filter(rewrite::INDEX, guard::index);
     environment.add_filter("tojson", python::to_json);
     // It adds lists, each time with a copy of all that it has.
     environment.remove_filter("sum");

@@ -8,13 +8,23 @@ use std::fmt::Write as _;
 const MAX_INDENT: usize = 16;
 
 /// The most characters of a set that a text is stripped of.
-const MAX_STRIPPED: usize = 64;
+const MAX_STRIPPED: usize = 16;
 
 /// Seconds of a day.
 const DAY: i64 = 86_400;
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 

@@ -15,6 +15,9 @@ pub(super) const GUARD: &str = "\u{1}guard";
 /// As [`GUARD`], for operands that another value will hold.
 pub(super) const STORE: &str = "\u{1}store";
 
+/// As [`GUARD`], for a value and the key of a part of it.
+pub(super) const INDEX: &str = "\u{1}index";
+
 /// The number of a filter that the engine keeps in no table.
 const NOT_KEPT: u8 = u8::MAX;
 
@@ -25,6 +28,8 @@ enum Operands {
     None,
     /// So many on top of the stack, which the instruction reads whole.
     Read(u16),
+    /// The top one, which is the key of a part of the second.
+    Index,
     /// So many on top of the stack, which the instruction stores in another value.
     Stored(u16),
     /// The second one, which the instruction stores in the top one.
@@ -41,9 +46,10 @@ pub(super) fn with_checks<'s>(old: &Instructions<'s>) -> Result<Instructions<'s>
     let mut moved = Vec::new();
     for (at, instruction) in old_ones() {
         let line = old.get_line(at).unwrap_or(0);
-        let after_constant =
-            at > 0 && !targets.contains(&at) && matches!(old.get(at - 1), Some(Instruction::LoadConst(_)));
-        let operands = operands(instruction, after_constant).map_err(|why| (line, why))?;
+        let after_name = at > 0
+            && !targets.contains(&at)
+            && matches!(old.get(at - 1), Some(Instruction::LoadConst(key)) if key.as_str().is_some());
+        let operands = operands(instruction, after_name).map_err(|why| (line, why))?;
         let mut add = |instruction| new.add_with_line(instruction, u16::try_from(line).unwrap_or(u16::MAX));
         let mut check = |filter, count: u16| {
             let first = add(Instruction::ApplyFilter(filter, Some(count), NOT_KEPT));
@@ -53,6 +59,7 @@ pub(super) fn with_checks<'s>(old: &Instructions<'s>) -> Result<Instructions<'s>
         let first = match operands {
             Operands::None | Operands::Read(0) | Operands::Stored(0) => None,
             Operands::Read(count) => Some(check(GUARD, count)),
+            Operands::Index => Some(check(INDEX, 2)),
             Operands::Stored(count) => Some(check(STORE, count)),
             Operands::StoredInTop => {
                 let first = add(Instruction::Swap);
@@ -96,7 +103,7 @@ fn target_mut<'a>(instruction: &'a mut Instruction<'_>) -> Option<&'a mut u32> {
 }
 
 /// The operands that are checked, or why the template is refused.
-fn operands(instruction: &Instruction<'_>, after_constant: bool) -> Result<Operands, &'static str> {
+fn operands(instruction: &Instruction<'_>, after_name: bool) -> Result<Operands, &'static str> {
     let many = |count: usize| u16::try_from(count).map_err(|_| "a list or a map has more than 65,535 elements");
     let given = |count: &Option<u16>| count.ok_or("arguments by * and ** are not supported");
     Ok(match instruction {
@@ -105,10 +112,10 @@ fn operands(instruction: &Instruction<'_>, after_constant: bool) -> Result<Opera
             Operands::Stored(many(count.saturating_mul(2))?)
         }
         Instruction::SetAttr(_) => Operands::StoredInTop,
-        // A key that the template has written is no list.
-        Instruction::GetItem if after_constant => Operands::None,
-        Instruction::GetItem
-        | Instruction::Add
+        // A key that the template has written as a string, which is found at once.
+        Instruction::GetItem if after_name => Operands::None,
+        Instruction::GetItem => Operands::Index,
+        Instruction::Add
         | Instruction::Mul
         | Instruction::Eq
         | Instruction::Ne
