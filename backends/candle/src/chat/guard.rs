@@ -83,7 +83,11 @@ fn has_state(value: &Value) -> bool {
     value.kind() == ValueKind::Map
         && !value.is_kwargs()
         && value.downcast_object_ref::<BTreeMap<Value, Value>>().is_none()
-        && !value.as_object().is_some_and(|object| object.type_name().ends_with("::Macro"))
+        && !is_macro(value)
+}
+
+fn is_macro(value: &Value) -> bool {
+    value.as_object().is_some_and(|object| object.type_name().ends_with("::Macro"))
 }
 
 fn has_state_error() -> Error {
@@ -96,6 +100,7 @@ fn is_whole(value: &Value) -> bool {
         || value.downcast_object_ref::<Tuple>().is_some()
         || value.downcast_object_ref::<BTreeMap<Value, Value>>().is_some()
         || value.is_kwargs()
+        || is_macro(value)
 }
 
 /// What reading a value whole comes to: one that is held twice is read twice.
