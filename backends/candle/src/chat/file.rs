@@ -27,8 +27,8 @@ impl ChatTemplate {
     /// Those of [`from_source`](Self::from_source), and
     ///
     /// * [`InvalidEncoding`](graphpool::backend::ErrorKind::InvalidEncoding) for bytes that are no GGUF file.
-    /// * [`UnsupportedOperation`](graphpool::backend::ErrorKind::UnsupportedOperation) for a version of the format other
-    ///   than 2 and 3, and for tensors of a type that is not known.
+    /// * [`UnsupportedOperation`](graphpool::backend::ErrorKind::UnsupportedOperation) for a version of the format
+    ///   other than 2 and 3, and for tensors of a type that is not known.
     /// * [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) for more than 65,536 keys or tensors.
     pub fn from_gguf(bytes: &[u8]) -> Result<Option<Self>, Error> {
         let mut budget = LoadBudget::new(MEMORY);

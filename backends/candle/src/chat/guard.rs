@@ -29,8 +29,8 @@ pub(super) fn store(state: &State<'_, '_>, values: Rest<ValueOrKwargs>) -> Resul
     values.into_values().into_iter().rev().map(|value| checked(state, value, true)).collect()
 }
 
-/// As [`guard`], for a value of which a part is taken, and the key of the part. To find a character takes as long as the
-/// text has bytes; other values are not read whole.
+/// As [`guard`], for a value of which a part is taken, and the key of the part. To find a character takes as long as
+/// the text has bytes; other values are not read whole.
 pub(super) fn index(state: &State<'_, '_>, value: Value, key: Value) -> Result<Value, Error> {
     if let Some(text) = value.as_str() {
         state.consume_fuel(text.len() as u64 / BYTES_SEARCHED)?;

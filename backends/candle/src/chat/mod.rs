@@ -4,9 +4,9 @@
 //! * [`python`]: what templates expect of Python.
 //! * [`file`]: the template of a GGUF file.
 //!
-//! A template is a program, and may come from anyone. The engine, `minijinja`, charges fuel for instructions and for the
-//! bytes that they make, and bounds the depth of calls. It bounds neither the depth of values nor the time for one that
-//! holds another value many times; the checks do.
+//! A template is a program, and may come from anyone. The engine, `minijinja`, charges fuel for instructions and for
+//! the bytes that they make, and bounds the depth of calls. It bounds neither the depth of values nor the time for one
+//! that holds another value many times; the checks do.
 
 mod file;
 mod guard;
@@ -30,12 +30,12 @@ const MAX_SOURCE: usize = 1 << 16;
 /// The most nested calls and statements, as the engine counts them; a macro counts four times.
 const MAX_CALLS: usize = 100;
 
-/// The most words and marks of one expression, and the most times `elif`: the engine makes a tree of them that may be as
-/// deep, and goes through it by recursion.
+/// The most words and marks of one expression, and the most times `elif`: the engine makes a tree of them that may be
+/// as deep, and goes through it by recursion.
 const MAX_PARTS: usize = 2048;
 const MAX_CHOICES: usize = 512;
 
-/// The stack of the thread that renders. What the bounds leave takes up to 6 MiB of it in a build without optimizations.
+/// The stack of the thread that renders. What the bounds leave takes up to 6 MiB in a build without optimizations.
 const STACK: usize = 16 << 20;
 
 /// Fuel of a rendering: one unit pays for an instruction, or for 64 bytes.
@@ -84,9 +84,9 @@ impl ChatMessage {
 ///
 /// # What a template sees
 ///
-/// `messages`, a list of maps with `role` and `content`; `add_generation_prompt`; `bos_token` and `eos_token`, which are
-/// empty where they are not known; the variables of [`with_variable`](Self::with_variable); `raise_exception(message)`;
-/// and `strftime_now(format)`, if the host has given a time ([`with_time`](Self::with_time)). White space is treated as
+/// `messages`, a list of maps with `role` and `content`; `add_generation_prompt`; `bos_token` and `eos_token`, which
+/// are empty where they are not known; the variables of [`with_variable`](Self::with_variable);
+/// `raise_exception(message)`; and `strftime_now(format)`, if the host has given a time ([`with_time`](Self::with_time)). White space is treated as
 /// by Hugging Face's transformers: the first newline after a block and blanks before one are removed.
 ///
 /// The language is Jinja as `minijinja` has it, with the methods of Python's strings and maps that templates use. What
@@ -100,9 +100,10 @@ impl ChatMessage {
 /// millisecond for each 1,000 bytes of the template. Anyone's template can be rendered:
 ///
 /// * A template has at most 65,536 bytes.
-/// * A rendering has 262,144 units of fuel, 1,024 more for each message, and one more for each byte that the host gives.
-///   A unit pays for an instruction, or for 64 bytes that the template makes or writes: 16 MiB and 64 times the
-///   conversation. The memory of a rendering is at most a few times as much.
+/// * A rendering has 262,144 units of fuel, 1,024 more for each message, and one more for each byte that the host
+///   gives. A unit pays for an instruction, or for 64 bytes that the template makes or writes: 16 MiB, and 64 times the
+///   conversation. The memory of a rendering is at most a few times as much. A template that splits a conversation of
+///   1 MiB into its characters takes 50 MB before it is refused, and no other that was tried takes more.
 /// * Values are nested at most 16 deep, statements and calls at most 100 deep.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {

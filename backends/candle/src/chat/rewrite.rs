@@ -3,8 +3,8 @@
 //! The engine charges fuel for what an instruction makes, but it takes a value that holds other values as cheap: a list
 //! in a list in a list may be nested without end, and a list that holds another twice, which holds another twice, takes
 //! for ever to write or to compare. So each instruction that reads whole values or puts them into others gets a call of
-//! the filter [`GUARD`] or [`STORE`] in front of it, with the operands as arguments. The filter gives them back as a list,
-//! which is unpacked in their place.
+//! the filter [`GUARD`] or [`STORE`] in front of it, with the operands as arguments. The filter gives them back as a
+//! list, which is unpacked in their place.
 
 use minijinja::machinery::{Instruction, Instructions};
 use std::collections::BTreeSet;
