@@ -7,7 +7,6 @@ use graphpool::GuestHandle;
 use graphpool::nn::{Error, ErrorKind, Guest, Step};
 
 use crate::answer::{Answer, answer};
-use crate::format::Format;
 use crate::model::{Model, session_with};
 use crate::options::Options;
 use crate::report::Report;
@@ -17,11 +16,11 @@ pub fn ask_once(model: &Model, options: &Options, prompt: &str) -> Result<Report
     let guest = model.engine.guest();
     let ask = || {
         let context = session_with(model, &guest, options, 0)?;
-        let prompt = model.format.prompt(&options.system, &[(prompt.to_owned(), None)]);
+        let prompt = model.style.prompt(&options.system, &[(prompt.to_owned(), None)])?;
         let answer = answer(&guest, context, &prompt, show)?;
         if answer.end == Step::PromptTooLong { Err(too_long()) } else { Ok(answer) }
     };
-    if model.format == Format::Text {
+    if model.style.continues() {
         show(prompt);
     }
     let answer = ask().map_err(|error| error.to_string())?;
@@ -33,7 +32,7 @@ pub fn ask_once(model: &Model, options: &Options, prompt: &str) -> Result<Report
 pub fn talk(model: &Model, options: &Options) -> Result<Report, String> {
     let guest = model.engine.guest();
     let context = session_with(model, &guest, options, 0).map_err(|error| error.to_string())?;
-    let does = if model.format == Format::Text { "continues what you begin" } else { "answers" };
+    let does = if model.style.continues() { "continues what you begin" } else { "answers" };
     eprintln!("{} {does}. /new begins another conversation, /quit ends the chat.\n", model.file.0);
     let (mut turns, mut answers) = (Vec::new(), Vec::new());
     let lines = Lines { is_terminal: io::stdin().is_terminal() };
@@ -71,7 +70,8 @@ fn next(
 ) -> Result<Answer, Error> {
     loop {
         // The session keeps what it knows of the last prompt, so only what is new is passed.
-        let result = answer(guest, context, &model.format.prompt(&options.system, turns), show);
+        let prompt = model.style.prompt(&options.system, turns)?;
+        let result = answer(guest, context, &prompt, show);
         let is_too_long = match &result {
             Ok(answer) => answer.end == Step::PromptTooLong,
             Err(error) => error.kind() == ErrorKind::TooLarge,

@@ -8,7 +8,6 @@ use graphpool::nn::Error;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::answer::{Answer, answer};
-use crate::format::Format;
 use crate::model::{Model, session_with};
 use crate::options::Options;
 use crate::report::Report;
@@ -58,9 +57,9 @@ fn together(
                     let guest = model.engine.guest();
                     let context = session_with(model, &guest, options, number);
                     ready.wait();
-                    let texts = if model.format == Format::Text { BEGINNINGS } else { QUESTIONS };
+                    let texts = if model.style.continues() { BEGINNINGS } else { QUESTIONS };
                     let question = options.prompt.as_deref().unwrap_or(texts[number % texts.len()]);
-                    let prompt = model.format.prompt(&options.system, &[(question.to_owned(), None)]);
+                    let prompt = model.style.prompt(&options.system, &[(question.to_owned(), None)])?;
                     answer(&guest, context?, &prompt, |_| bar.inc(1))
                 })
             })

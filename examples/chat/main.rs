@@ -8,6 +8,7 @@
 //! ```
 //!
 //! The model of the repository continues what it is given in the words of Jane Austen's novels; other models answer.
+//! The chat template of a model's file says how a conversation is written for it.
 //! Each answer is shown as it is made. `--guests N` has N guests ask at the same time, each on a thread of its own, with
 //! one copy of the weights. The table at the end has the speed of each answer and the memory of weights and sessions.
 //! `--help` has the options. The exit status is 1 where an answer could not be made, and 2 for a wrong option.
@@ -27,6 +28,8 @@ mod model;
 mod options;
 #[cfg(not(loom))]
 mod report;
+#[cfg(not(loom))]
+mod style;
 
 #[cfg(loom)]
 fn main() {}

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use graphpool::GuestHandle;
 use graphpool::nn::{Encoding, Engine, Guest, Limits, ModelSource, Target};
-use graphpool_candle::CandleBackend;
+use graphpool_candle::{CandleBackend, ChatTemplate};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::answer::{count, set};
 use crate::format::Format;
 use crate::options::Options;
+use crate::style::Style;
 
 /// The name that guests load the model by.
 const NAME: &str = "chat";
@@ -25,7 +26,7 @@ pub struct Model {
     /// The engine: one for the process.
     pub engine: Engine,
     /// How conversations are written for it.
-    pub format: Format,
+    pub style: Style,
     /// The name and the length of its file.
     pub file: (String, u64),
     /// How long the load took.
@@ -47,6 +48,8 @@ pub fn open(options: &Options) -> Result<Model, String> {
     let mut bytes = Vec::with_capacity(usize::try_from(length).map_err(|error| error.to_string())?);
     bar.wrap_read(file).read_to_end(&mut bytes).map_err(|error| format!("{path}: {error}"))?;
 
+    let template_of_file = ChatTemplate::from_gguf(&bytes);
+
     bar.set_style(template("{msg:18} {spinner} {elapsed}"));
     bar.set_message("loading the model");
     bar.enable_steady_tick(Duration::from_millis(100));
@@ -59,17 +62,38 @@ pub fn open(options: &Options) -> Result<Model, String> {
     let load = start.elapsed();
 
     let guest = engine.guest();
-    let by_tokens = || {
-        let context = session(&guest)?;
-        Format::of(|text| {
-            set(&guest, context, 0, text)?;
-            Ok(count(&guest, context)?.prompt)
-        })
+    let style = match options.format {
+        Some(format) => Ok(Style::Format(format)),
+        None => style(&guest, template_of_file),
     };
-    let format = options.format.map_or_else(by_tokens, Ok).map_err(|error| error.to_string())?;
+    let style = style.map_err(|error| error.to_string())?;
     let name = options.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     drop(guest);
-    Ok(Model { engine, format, file: (name, length), load })
+    Ok(Model { engine, style, file: (name, length), load })
+}
+
+/// How conversations are written: by the file's template, or in the format whose marks are tokens of the model.
+fn style(
+    guest: &Guest,
+    template: Result<Option<ChatTemplate>, graphpool::nn::Error>,
+) -> Result<Style, graphpool::nn::Error> {
+    let context = session(guest)?;
+    let tokens = |text: &str| {
+        set(guest, context, 0, text)?;
+        Ok(count(guest, context)?.prompt)
+    };
+    match template {
+        // The tokenizer may put the first token in front of every prompt, and then the template must not.
+        Ok(Some(template)) if tokens("").is_ok_and(|count| count > 0) => {
+            Ok(Style::Template(Box::new(template.without_bos())))
+        }
+        Ok(Some(template)) => Ok(Style::Template(Box::new(template))),
+        Ok(None) => Format::of(tokens).map(Style::Format),
+        Err(error) => {
+            eprintln!("The template of the file cannot be used: {error}");
+            Format::of(tokens).map(Style::Format)
+        }
+    }
 }
 
 /// A session of a guest.
@@ -85,7 +109,7 @@ pub fn session_with(
     number: usize,
 ) -> Result<GuestHandle, graphpool::nn::Error> {
     let context = session(guest)?;
-    set(guest, context, 1, &options.session(number, model.format.stop()))?;
+    set(guest, context, 1, &options.session(number, model.style.stop()))?;
     Ok(context)
 }
 

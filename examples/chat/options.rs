@@ -26,7 +26,8 @@ Options:
   --guests N          N guests ask at the same time, of one copy of the weights  [1]
   --format NAME       how conversations are written: chatml, llama3, gemma, phi3,
                       mistral, lines (\"User:\"), or text, which the model only
-                      continues  [by the model's tokens]
+                      continues  [by the template of the file, or the model's tokens]
+  --raw               the bare prompt, which the model continues: --format text
   --system TEXT       what the model is told first  [You are a helpful assistant.]
   --tokens N          the most tokens of an answer  [256]
   --temperature T     0 for the likeliest token each time, more for more variety  [0.7]
@@ -119,6 +120,7 @@ pub fn parse() -> Result<Option<Options>, lexopt::Error> {
             Long("prompt") => options.prompt = Some(parser.value()?.string()?),
             Long("guests") => options.guests = parser.value()?.parse_with(count)?,
             Long("format") => options.format = Some(parser.value()?.parse_with(Format::named)?),
+            Long("raw") => options.format = Some(Format::Text),
             Long("system") => options.system = parser.value()?.string()?,
             Long("tokens") => options.tokens = parser.value()?.parse_with(count)?,
             Long("temperature") => options.temperature = parser.value()?.parse_with(temperature)?,

@@ -40,7 +40,7 @@ impl Report {
     ) -> Self {
         let (file, length) = &model.file;
         Self {
-            model: format!("{file}, {}, conversations in {}", HumanBytes(*length), model.format.name()),
+            model: format!("{file}, {}, conversations in {}", HumanBytes(*length), model.style.name()),
             load: model.load,
             what,
             answers,

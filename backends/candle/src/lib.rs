@@ -7,7 +7,6 @@
 //! ```
 //! use graphpool::nn::Engine;
 //! use graphpool_candle::CandleBackend;
-//!
 //! let engine = Engine::new(CandleBackend::new());
 //! # let _ = engine;
 //! ```
@@ -35,29 +34,26 @@
 //! The source is in modules, each of which uses only modules below it:
 //!
 //! ```text
-//!  graph             CandleGraph: the load, and a run without a context
-//!  context           CandleContext: a guest's inputs and outputs
+//!  graph, context    CandleGraph: the load, and a run without a context; CandleContext: inputs and outputs
 //!  model, strings    what contexts share; strings for guests
 //!  place, gpu, cuda  where a model runs: the host, a device, a GPU; the libraries of CUDA
 //!  compile           from messages to a plan: names, functions, constant folding, fusion
 //!  exec              the plan and its execution
 //!  ops               the operators, with a file for each family, and their table; ops::device has their device forms
 //!  device            tensors on a device, and the operations that device forms are made of
-//!  llm               language models: hyperparameters, weights, the pass through the layers, sessions
-//!  quant, text       matrices of quantized weights; tokenizers and samplers
+//!  chat, llm         chat templates; language models: weights, the pass through the layers, sessions
+//!  quant, text       matrices of quantized weights; tokenizers and the choice of tokens
 //!  math              vector loops, matrix products, fused elementwise operators
-//!  text              tokenizers and the choice of tokens, for language models
 //!  compute           the resources of one compute: memory, deadline, threads, random numbers
 //!  format            the ONNX file: messages, tensors, external data, inputs and outputs
-//!  tensor            values, element types, shapes, memory budgets
-//!  quote             names in error messages
+//!  tensor, quote     values, element types, shapes, memory budgets; names in error messages
 //! ```
 //!
 //! # Language models
 //!
-//! With the feature `ggml`, the backend loads GGUF files ([`Encoding::Ggml`]) of the
-//! architectures llama (also Mistral, `SmolLM`, `TinyLlama`), qwen2, qwen3, gemma3 and phi3, for the CPU. A graph is the
-//! weights, in the types of the file, which all guests share. A context is a session.
+//! With the feature `ggml`, the backend loads GGUF files ([`Encoding::Ggml`]) of the architectures llama (also Mistral,
+//! `SmolLM`, `TinyLlama`), qwen2, qwen3, gemma3 and phi3, for the CPU. A graph is the weights, in the types of the
+//! file, which all guests share. A context is a session.
 //!
 //! | | |
 //! | --- | --- |
@@ -95,6 +91,7 @@
 //! * The configuration of a named model, or a second part at load, has options that its sessions begin with.
 //! * The file of a named model is read piece by piece, and not mapped.
 //! * Sessions share equal beginnings of prompts, unless a host switches that off: `CandleBackend::with_shared_prompts`.
+//! * With `chat-template`, a host writes conversations by the template of a model's file: `ChatTemplate`.
 //!
 //! # Devices
 //!
@@ -175,6 +172,8 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "chat-template")]
+mod chat;
 mod compile;
 mod compute;
 mod context;
@@ -203,12 +202,13 @@ mod quote;
 mod sharing;
 mod strings;
 mod tensor;
+#[cfg(test)]
+mod tests;
 #[cfg(feature = "ggml")]
 mod text;
 
-#[cfg(test)]
-mod tests;
-
+#[cfg(feature = "chat-template")]
+pub use chat::{ChatMessage, ChatTemplate};
 pub use context::CandleContext;
 pub use decode::decode_tensor;
 #[cfg(feature = "candle")]

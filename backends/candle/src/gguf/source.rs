@@ -3,12 +3,43 @@
 //! A file is read, and not mapped: whoever shortens a mapped file ends the process at its next access (SIGBUS on Unix),
 //! and weights are rearranged for vector instructions anyway, so that a mapping would save no memory.
 
+use super::file::Gguf;
 use crate::tensor::budget::{LoadBudget, allocation};
 use graphpool::backend::{Error, ModelFile};
 use std::ops::Range;
 
 /// Bytes that are read from a file together.
 const PIECE: usize = 1 << 20;
+
+/// Bytes of a file that are read first. Most headers are shorter.
+const HEAD: usize = 1 << 20;
+
+/// Reads the header of a file, and as little else as it can, and calls `work` with it and with what is left of the
+/// budget. The bytes that are read are charged, and freed after the call.
+///
+/// # Errors
+///
+/// Those of [`Gguf::read_head`], of the file and of `work`, and `TooLarge` past the budget.
+pub(crate) fn with_head<T>(
+    file: &ModelFile,
+    mut budget: LoadBudget,
+    work: impl FnOnce(&Gguf<'_>, LoadBudget) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut length = file.len().min(HEAD);
+    loop {
+        budget.charge(allocation(length))?;
+        let mut head = Vec::new();
+        head.try_reserve_exact(length)
+            .map_err(|_| Error::too_large(format!("the allocation of {length} bytes of a file failed")))?;
+        head.resize(length, 0);
+        file.read_at(0, &mut head)?;
+        if let Some(header) = Gguf::read_head(&head, file.len(), &mut budget)? {
+            return work(&header, budget);
+        }
+        budget.release(allocation(length));
+        length = file.len().min(length.saturating_mul(2));
+    }
+}
 
 /// The bytes of a GGUF file.
 #[derive(Debug, Clone, Copy)]

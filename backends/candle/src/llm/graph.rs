@@ -13,7 +13,7 @@ use super::session::{Session, Shared};
 use super::weights::Weights;
 use super::{shapes, vocabulary};
 use crate::gguf::file::Gguf;
-use crate::gguf::source::Source;
+use crate::gguf::source::{Source, with_head};
 use crate::tensor::budget::{LoadBudget, allocation};
 use crate::text::tokenizer::Tokenizer;
 use graphpool::backend::{
@@ -33,9 +33,6 @@ const COUNTS: usize = 1;
 /// The most passes through a model that run at one time. More of them use more processors, and have fewer rows each for
 /// which the weights are read from memory.
 const MOST_PASSES: usize = 8;
-
-/// Bytes of a file that are read first. Most headers are shorter.
-const HEAD: usize = 1 << 20;
 
 /// The part of the weights' bytes that shared pages of prompts may take, unless the host says otherwise.
 const PREFIX_PART: usize = 8;
@@ -83,27 +80,15 @@ impl LanguageGraph {
     /// * `TooLarge` past the limit, and the errors of a file.
     fn load_from(source: Source<'_>, options: Options, memory_limit: usize, shares: bool) -> Result<Self, Error> {
         let mut budget = LoadBudget::new(memory_limit);
-        let file = match source {
+        match source {
             Source::Bytes(bytes) => {
                 let file = Gguf::read_head(bytes, bytes.len(), &mut budget)?;
                 let file = file.ok_or_else(|| Error::invalid_encoding("the GGUF file ends within its header"))?;
-                return Self::build(&file, source, options, budget, shares);
+                Self::build(&file, source, options, budget, shares)
             }
-            Source::File(file) => file,
-        };
-        let mut length = file.len().min(HEAD);
-        loop {
-            budget.charge(allocation(length))?;
-            let mut head = Vec::new();
-            head.try_reserve_exact(length)
-                .map_err(|_| Error::too_large(format!("the allocation of {length} bytes of a file failed")))?;
-            head.resize(length, 0);
-            file.read_at(0, &mut head)?;
-            if let Some(header) = Gguf::read_head(&head, file.len(), &mut budget)? {
-                return Self::build(&header, source, options, budget, shares);
+            Source::File(file) => {
+                with_head(file, budget, |head, budget| Self::build(head, source, options, budget, shares))
             }
-            budget.release(allocation(length));
-            length = file.len().min(length.saturating_mul(2));
         }
     }
 
