@@ -39,8 +39,6 @@ impl Gate {
             self.admission.queue(1, None, Box::new(end)).unwrap();
             turn.wait(None).unwrap().unwrap()
         });
-        let load = parts(self.admission.word.load(Ordering::Relaxed));
-        assert!(load.admitted() <= self.admission.admitted_bound);
         self.work(permit)
     }
 
@@ -135,6 +133,34 @@ fn resuming_against_an_end() {
         });
         let resumed = suspended.resume(&ComputeControl::default()).unwrap();
         drop(gate.work(resumed));
+        other.join().unwrap();
+        gate.assert_idle();
+    });
+}
+
+/// A1: a suspension admits none of those that wait, where as many are admitted as may be.
+#[test]
+fn a_suspension_where_as_many_are_admitted_as_may_be() {
+    explore("a suspension where as many are admitted as may be", || {
+        let gate = Gate::new(1, 1);
+        let first = Suspended::new(gate.admission.enter().unwrap());
+        let permit = gate.admission.enter().unwrap();
+        let turn = Arc::new(Turn::default());
+        let its = Arc::clone(&turn);
+        let end = move |result| {
+            its.complete(result);
+            None
+        };
+        gate.admission.queue(1, None, Box::new(end)).unwrap();
+        let other = thread::spawn({
+            let gate = Arc::clone(&gate);
+            move || drop(gate.work(turn.wait(None).unwrap().unwrap()))
+        });
+        let second = Suspended::new(permit);
+        assert!(parts(gate.admission.word.load(Ordering::Relaxed)).admitted() <= gate.admission.admitted_bound);
+        for suspended in [first, second] {
+            drop(gate.work(suspended.resume(&ComputeControl::default()).unwrap()));
+        }
         other.join().unwrap();
         gate.assert_idle();
     });
