@@ -55,11 +55,17 @@ program digits-asan hosts/c/examples/digits.c "${sanitize[@]}"
 program threads-asan hosts/c/tests/c/threads.c "${sanitize[@]}"
 program sequences-asan hosts/c/tests/c/sequences.c "${sanitize[@]}"
 program open_close-asan hosts/wamr/tests/c/open_close.c "${sanitize[@]}"
+program language-asan hosts/wamr/tests/c/language.c "${sanitize[@]}"
 export ASAN_OPTIONS=detect_leaks=1
 "$work/digits-asan" "${model[@]}" 3
 "$work/threads-asan" "${model[@]}" "$digits/expected.bin"
 "$work/sequences-asan" "$language"
 "$work/open_close-asan" "${wamr[@]}" 20
+austen=("$prefix"/lib/libwasi_nn_{onnx,llamacpp}.so examples/models/austen/austen.gguf)
+served() {
+    GRAPHPOOL_MODELS=examples/models/austen GRAPHPOOL_CONFIGS=1 "$@" "${austen[@]}"
+}
+served "$work/language-asan"
 
 type -P valgrind >/dev/null || {
     echo "SKIPPED: no valgrind"
@@ -69,6 +75,7 @@ echo "== valgrind"
 program threads hosts/c/tests/c/threads.c
 program sequences hosts/c/tests/c/sequences.c
 program open_close hosts/wamr/tests/c/open_close.c
+program language hosts/wamr/tests/c/language.c
 # What the library keeps for the process is still reachable at its end, and no leak.
 memcheck=(valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite,indirect
     --show-leak-kinds=definite,indirect --fair-sched=yes)
@@ -76,3 +83,4 @@ memcheck=(valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-lea
 "${memcheck[@]}" "$work/threads" "${model[@]}" "$digits/expected.bin" 40
 "${memcheck[@]}" "$work/sequences" "$language"
 "${memcheck[@]}" "$work/open_close" "${wamr[@]}" 3
+served "${memcheck[@]}" "$work/language"

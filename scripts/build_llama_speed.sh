@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
 # Builds llama.cpp's part of the example llm_speed of graphpool-candle, with the library that node-llama-cpp publishes,
-# and prints the command for --peer. Needs a C++ compiler, curl and tar, on Linux on x86-64.
+# and prints the command for --peer. Works in .cache/llama-speed.
+#
+#     scripts/build_llama_speed.sh
+#
+# Needs a C++ compiler, curl, tar and sha256sum, on Linux on x86-64.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=.cache/llama-speed

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches models of others, which the repository does not hold, into .cache/models/NAME/model.onnx, or model.gguf.
+# Fetches models that others have made into .cache/models/NAME/model.onnx, or model.gguf for a language model.
 #
 #     scripts/fetch_models.sh          the small ones, 27 MB in nine models
 #     scripts/fetch_models.sh --all    Magika, MiniLM and the language model SmolLM2 too, 170 MB more

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs graphpool for C: the header, the shared and the static library, a pkg-config file, and the library that WAMR
-# opens for ONNX models.
+# opens for ONNX models, with a link of the name that WAMR opens for language models. WAMR's own libraries of these
+# names are replaced if they are in LIBDIR.
 #
 #     [DESTDIR=DIR] [PREFIX=/usr/local] [LIBDIR=$PREFIX/lib] [PROFILE=release] scripts/install_c.sh
 #
-# The files name PREFIX, and are put below DESTDIR. PROFILE=dev installs the libraries of a debug build. Needs cargo, and
-# is for Linux and macOS.
+# The files name PREFIX, and are put below DESTDIR. PROFILE=dev installs the libraries of a debug build. Needs cargo,
+# and is for Linux and macOS.
 set -euo pipefail
 
 PREFIX=${PREFIX:-/usr/local}
@@ -42,8 +43,9 @@ case $(uname -s) in
         ln -sf "libgraphpool.so.$abi" "$DESTDIR$LIBDIR/libgraphpool.so"
         ;;
 esac
-# WAMR opens it by this name, through the loader's search path.
+# WAMR opens it by these names, through the loader's search path.
 install -m 755 "$built/libwasi_nn_onnx.$extension" "$DESTDIR$LIBDIR/"
+ln -sf "libwasi_nn_onnx.$extension" "$DESTDIR$LIBDIR/libwasi_nn_llamacpp.$extension"
 sed -e "s|@PREFIX@|$PREFIX|" -e "s|@LIBDIR@|$LIBDIR|" -e "s|@INCLUDEDIR@|$PREFIX/include|" \
     -e "s|@VERSION@|$version|" -e "s|@LIBS_PRIVATE@|$private|" \
     hosts/c/graphpool.pc.in >"$DESTDIR$LIBDIR/pkgconfig/graphpool.pc"

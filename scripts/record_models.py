@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Records inputs and onnxruntime's outputs for the models that scripts/fetch_models.sh fetched and scripts/make_models.py made.
+"""Records inputs and onnxruntime's outputs for the models of scripts/fetch_models.sh and scripts/make_models.py.
 
     scripts/fetch_models.sh --all
     venv/bin/python scripts/make_models.py

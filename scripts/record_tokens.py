@@ -5,10 +5,10 @@
     npm pack @node-llama-cpp/linux-x64@3.22.1 && tar xzf node-llama-cpp-linux-x64-3.22.1.tgz
     scripts/record_tokens.py package/bins/linux-x64 [TEXTS]
 
-For each vocabulary in .cache/vocabularies it writes NAME.random beside it, with a line for each of TEXTS texts, 3,000 if
-none are asked for: 1 if special tokens are parsed, the text in hexadecimal digits, and its tokens. And NAME.pieces with a
-line for each token: its bytes with special tokens written and without, and 1 if it ends an answer. The texts are the same
-at each run. The library is that of llama.cpp 0.5.0; another one may have another layout of its parameters.
+For each vocabulary in .cache/vocabularies it writes two files beside it. NAME.random has a line for each of TEXTS texts
+(3,000 by default): 1 if special tokens are parsed, the text in hexadecimal digits, and its tokens. NAME.pieces has a
+line for each token: its bytes with special tokens written and without, and 1 if it ends an answer. The texts are the
+same at each run. The library is that of llama.cpp 0.5.0; another one may have another layout of its parameters.
 """
 
 import ctypes
@@ -81,7 +81,8 @@ def metadata(path):
             return [value(kind) for _ in range(count)] if kind in (8, 9) else take(f"{count}{forms[kind]}")
         return take(forms[kind])[0]
 
-    return {take(f"{take('Q')[0]}s")[0].decode(): value(take("I")[0]) for _ in range(struct.unpack_from("<Q", data, 16)[0])}
+    (count,) = struct.unpack_from("<Q", data, 16)
+    return {take(f"{take('Q')[0]}s")[0].decode(): value(take("I")[0]) for _ in range(count)}
 
 
 def texts(special, count):

@@ -45,7 +45,7 @@
 //!  quant, text       matrices of quantized weights; tokenizers and the choice of tokens
 //!  math              vector loops, matrix products, fused elementwise operators
 //!  compute           the resources of one compute: memory, deadline, threads, random numbers
-//!  format            the ONNX file: messages, tensors, external data, inputs and outputs
+//!  format, gguf      the files; of ONNX: messages, tensors, external data, inputs and outputs
 //!  tensor, quote     values, element types, shapes, memory budgets; names in error messages
 //! ```
 //!

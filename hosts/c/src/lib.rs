@@ -3,12 +3,9 @@
 //! Rust programs use the package `graphpool` itself. The functions here are the ones that the header declares, and its
 //! text is the text of their documentation.
 
-#![allow(
-    clippy::doc_markdown,
-    clippy::missing_safety_doc,
-    non_camel_case_types,
-    reason = "documentation and names are the header's, which states the safety rules once for all functions"
-)]
+#![allow(clippy::doc_markdown, reason = "the documentation is the header's text, which is no Markdown")]
+#![allow(clippy::missing_safety_doc, reason = "the header states the rules for pointers once for all functions")]
+#![allow(non_camel_case_types, reason = "the names are C's: gp_engine and the like")]
 
 // For what the tests of this package share.
 #[cfg(test)]

@@ -179,3 +179,40 @@ pub(crate) fn time(milliseconds: u64) -> Option<Duration> {
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(GP_NO_LIMIT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_bound_of_an_engine_is_its_own() {
+        let limits = gp_engine_limits {
+            max_graphs: 11,
+            max_contexts: 12,
+            max_graph_bytes: 13,
+            max_context_bytes: 14,
+            max_computing: 15,
+            max_suspended: 16,
+            max_queued: 17,
+            max_resolved_names: 18,
+            max_loading: 19,
+            max_queued_loads: 20,
+        };
+        let wanted = EngineLimits::default()
+            .with_max_graphs(11)
+            .with_max_contexts(12)
+            .with_max_graph_bytes(13)
+            .with_max_context_bytes(14)
+            .with_max_computing(15)
+            .with_max_suspended(16)
+            .with_max_queued(17)
+            .with_max_resolved_names(18)
+            .with_max_loading(19)
+            .with_max_queued_loads(20);
+        assert_eq!(EngineLimits::from(limits), wanted);
+        let back = gp_engine_limits::from(&wanted);
+        assert_eq!((back.max_computing, back.max_suspended, back.max_queued), (15, 16, 17));
+        let unbounded = gp_engine_limits { max_suspended: GP_NO_LIMIT, ..limits };
+        assert_eq!(EngineLimits::from(unbounded).max_suspended(), usize::MAX);
+    }
+}

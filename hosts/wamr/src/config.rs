@@ -11,6 +11,8 @@ use graphpool::nn::{EngineLimits, Error, Limits};
 pub(crate) struct Config {
     /// `GRAPHPOOL_MODELS`.
     pub(crate) models: Option<PathBuf>,
+    /// `GRAPHPOOL_CONFIGS`.
+    pub(crate) configs: usize,
     /// `GRAPHPOOL_WATCH`.
     pub(crate) watch: bool,
     /// `GRAPHPOOL_THREADS`.
@@ -72,6 +74,7 @@ impl Config {
         }
         Ok(Self {
             models: variable("GRAPHPOOL_MODELS").map(PathBuf::from),
+            configs: number("GRAPHPOOL_CONFIGS")?.unwrap_or(0),
             watch: number("GRAPHPOOL_WATCH")?.is_some_and(|watch| watch > 0),
             threads: number("GRAPHPOOL_THREADS")?.unwrap_or(1),
             log: number("GRAPHPOOL_LOG")?.is_some_and(|log| log > 0),
@@ -117,6 +120,7 @@ mod tests {
     fn without_variables_all_is_as_the_engine_has_it() {
         let defaults = Config {
             models: None,
+            configs: 0,
             watch: false,
             threads: 1,
             log: false,
@@ -144,6 +148,7 @@ mod tests {
         assert_eq!((config.models, config.watch, config.threads, config.log), (Some("/m".into()), false, 2, false));
         let config = read(&[("GRAPHPOOL_WATCH", "1"), ("GRAPHPOOL_LOG", "1")]).unwrap();
         assert_eq!((config.models, config.watch, config.threads, config.log), (None, true, 1, true));
+        assert_eq!(read(&[("GRAPHPOOL_CONFIGS", "3")]).map(|config| config.configs), Ok(3));
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use std::io::Write;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::{env, io, mem};
 
-use graphpool::nn::{Engine, Error, Target};
+use graphpool::nn::{Encoding, Engine, Error, ModelSource, Target};
 use graphpool_candle::CandleBackend;
 
 use crate::config::Config;
@@ -36,16 +37,28 @@ fn make() -> Result<Engine, Error> {
     };
     let engine = Engine::builder(backend).with_limits(config.guest).with_engine_limits(config.engine).build();
     if let Some(directory) = &config.models {
-        if config.watch {
-            // For as long as the process: it has no end of its own.
-            mem::forget(engine.watch_directory(directory, Target::Cpu)?);
-        } else {
+        if config.configs > 0 || !config.watch {
             engine.register_directory(directory, Target::Cpu)?;
+            allow_configs(&engine, directory, config.configs)?;
+        }
+        if config.watch {
+            // For as long as the process: it has no end of its own. It follows the names that are taken already.
+            mem::forget(engine.watch_directory(directory, Target::Cpu)?);
         }
     }
     // Relaxed: it orders nothing.
     LOG.store(config.log, Ordering::Relaxed);
     Ok(engine)
+}
+
+/// Lets guests load each language model of the directory in up to `most` configurations of their own.
+fn allow_configs(engine: &Engine, directory: &Path, most: usize) -> Result<(), Error> {
+    for model in engine.list_models().into_iter().filter(|model| model.encoding == Encoding::Ggml) {
+        let source = ModelSource::path(directory.join(format!("{}.gguf", model.name))).with_guest_configs(most);
+        engine.remove_model(&model.name)?;
+        engine.register_model(&model.name, source, model.encoding, model.target)?;
+    }
+    Ok(())
 }
 
 /// Reports a call that was refused, if the host wants that.

@@ -135,7 +135,8 @@ pub unsafe extern "C" fn load_by_name(
     unsafe { call("load_by_name", run) }
 }
 
-/// As `load_by_name`. The ONNX backend has no settings, so a configuration that is not blank is refused.
+/// As `load_by_name`, with options for the sessions of a language model, where `GRAPHPOOL_CONFIGS` allows that. ONNX
+/// models have none, so a configuration of one is refused if it is not blank.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn load_by_name_with_config(
     context: *mut c_void,

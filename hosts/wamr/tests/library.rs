@@ -13,15 +13,15 @@ fn library() -> PathBuf {
     env::current_exe().unwrap().parent().unwrap().join("libwasi_nn_onnx.so")
 }
 
-#[test]
-fn the_library_survives_being_closed_and_opened_while_threads_compute() {
+/// Compiles a program of `tests/c`; `None` without a compiler.
+fn compile(name: &str) -> Option<PathBuf> {
     let compiler = env::var("CC").unwrap_or_else(|_| "cc".into());
     if let Err(error) = Command::new(&compiler).arg("--version").output() {
         println!("SKIPPED: no {compiler}: {error}");
-        return;
+        return None;
     }
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("open_close");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/open_close.c");
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c").join(name).with_extension("c");
     let output = Command::new(&compiler)
         .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1"])
         .arg(&source)
@@ -31,6 +31,12 @@ fn the_library_survives_being_closed_and_opened_while_threads_compute() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(program)
+}
+
+#[test]
+fn the_library_survives_being_closed_and_opened_while_threads_compute() {
+    let Some(program) = compile("open_close") else { return };
     let models = Path::new(env!("CARGO_TARGET_TMPDIR")).join("models");
     fs::create_dir_all(&models).unwrap();
     fs::copy(digits("digits.onnx"), models.join("digits.onnx")).unwrap();
@@ -43,6 +49,27 @@ fn the_library_survives_being_closed_and_opened_while_threads_compute() {
         .unwrap();
     let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}: {out}{error}", output.status);
+}
+
+#[test]
+#[cfg(feature = "ggml")]
+fn a_language_model_is_served_under_both_names_of_the_library() {
+    let Some(program) = compile("language") else { return };
+    let link = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libwasi_nn_llamacpp.so");
+    let _ = fs::remove_file(&link);
+    std::os::unix::fs::symlink(library(), &link).unwrap();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models/austen");
+    for watch in ["0", "1"] {
+        let output = Command::new(&program)
+            .args([library(), link.clone(), models.join("austen.gguf")])
+            .env("GRAPHPOOL_MODELS", &models)
+            .env("GRAPHPOOL_CONFIGS", "1")
+            .env("GRAPHPOOL_WATCH", watch)
+            .output()
+            .unwrap();
+        let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{}: {out}{error}", output.status);
+    }
 }
 
 /// WAMR finds functions by their names; any other name might be taken for one of the host's.

@@ -1,9 +1,9 @@
 //! Rows of activations, quantized to 8 bits.
 //!
 //! A block of `x` becomes levels from -127 to 127 and a scale `d`: the largest absolute value is 127 steps. Its length
-//! is that of the weights' blocks. As in llama.cpp, `d` and totals are rounded to 16 bits for blocks of 32, and levels are
-//! rounded to the nearest, ties to even. A block with a NaN or an infinity has such a scale, so that the products with it are
-//! NaN or infinite.
+//! is that of the weights' blocks. As in llama.cpp, `d` and totals are rounded to 16 bits for blocks of 32, and levels
+//! are rounded to the nearest, ties to even. A block with a NaN or an infinity has that as its scale, so that the
+//! products with it are NaN or infinite.
 //!
 //! Rows are stored in chunks of up to 8 rows that a kernel multiplies together: the blocks of a chunk's first columns,
 //! one of each row, then those of the next columns. A kernel reads them in order.

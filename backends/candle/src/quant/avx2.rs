@@ -7,10 +7,8 @@ use std::arch::x86_64::{__m128, __m128i, __m256, __m256i, _mm256_cvtph_ps};
 
 use pulp::{NullaryFnOnce, cast};
 
-use super::dense::{self, FloatUnit, LANES};
-use super::kernel::Job;
 use super::tile::{Half, Line, TILE};
-use super::vector::VectorUnit;
+use super::vector::{FloatUnit, LANES, Product, VectorUnit};
 
 pulp::simd_type! {
     /// The instructions that are used. A value is a proof that the processor has them.
@@ -26,30 +24,17 @@ pulp::simd_type! {
 }
 
 impl Avx2 {
-    /// Computes a job.
-    pub(super) fn run(self, job: Job<'_>) {
-        struct Run<'a>(Avx2, Job<'a>);
-        impl NullaryFnOnce for Run<'_> {
+    /// Computes a product.
+    pub(super) fn run(self, product: impl Product) {
+        struct Run<P>(Avx2, P);
+        impl<P: Product> NullaryFnOnce for Run<P> {
             type Output = ();
             #[inline(always)]
             fn call(self) {
                 self.1.run(self.0);
             }
         }
-        self.vectorize(Run(self, job));
-    }
-
-    /// Computes a job with weights in floats.
-    pub(super) fn run_dense(self, job: dense::Job<'_>) {
-        struct Run<'a>(Avx2, dense::Job<'a>);
-        impl NullaryFnOnce for Run<'_> {
-            type Output = ();
-            #[inline(always)]
-            fn call(self) {
-                self.1.run(self.0);
-            }
-        }
-        self.vectorize(Run(self, job));
+        self.vectorize(Run(self, product));
     }
 }
 
@@ -235,14 +220,14 @@ impl FloatUnit for Avx2 {
     }
 }
 
-/// A half of a half.
+/// The first or second 16 bytes of a half.
 #[inline(always)]
 fn sixteen(half: &Half, index: usize) -> __m128i {
     let [first, second]: [[u8; 16]; 2] = cast(half.0);
     cast(if index == 0 { first } else { second })
 }
 
-/// A quarter of a half, in the low lanes.
+/// The first to fourth 8 bytes of a half, in the low lanes.
 #[inline(always)]
 fn eight(half: &Half, index: usize) -> __m128i {
     let quarters: [[u8; 8]; 4] = cast(half.0);

@@ -2,40 +2,15 @@
 //!
 //! A product of two rows is summed in 16 lanes, in the order of the columns, with fused multiply-adds; then the lanes
 //! are added up, and last the columns after the last whole 16. So all float units give the same bits, whatever the
-//! number of rows.
+//! number of rows. Only [`plain`](super::plain) rounds each product before it is added, if the compiler's target has no
+//! fused multiply-add.
 
 #![expect(clippy::needless_range_loop, reason = "an index is that of several arrays")]
 
 use half::{bf16, f16};
 
 use super::types::QuantType;
-
-/// Columns that are multiplied at a time.
-pub(super) const LANES: usize = 16;
-
-/// The float instructions of a processor.
-///
-/// A value of the type is a proof that the processor has them.
-pub(super) trait FloatUnit: Copy {
-    /// Sixteen f32.
-    type Vector: Copy;
-
-    /// Whether there are registers for 16 sums.
-    const MANY_REGISTERS: bool;
-
-    fn zero(self) -> Self::Vector;
-    fn load(self, floats: &[f32; LANES]) -> Self::Vector;
-    /// Converts little-endian f32.
-    fn f32(self, bytes: &[u8; 4 * LANES]) -> Self::Vector;
-    /// Converts little-endian f16.
-    fn f16(self, bytes: &[u8; 2 * LANES]) -> Self::Vector;
-    /// Converts little-endian bf16.
-    fn bf16(self, bytes: &[u8; 2 * LANES]) -> Self::Vector;
-    /// `a * b + c`, rounded once.
-    fn fused(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
-    /// The sum of the lanes: of both halves, of theirs, and so on.
-    fn sum(self, vector: Self::Vector) -> f32;
-}
+use super::vector::{FloatUnit, LANES, Product, VectorUnit};
 
 /// A type of weights, in arrays of bytes.
 trait Weights {
@@ -125,10 +100,9 @@ pub(super) struct Job<'a> {
     pub(super) out: &'a mut [f32],
 }
 
-impl Job<'_> {
-    /// Computes the product with a float unit.
+impl Product for Job<'_> {
     #[inline(always)]
-    pub(super) fn run<U: FloatUnit>(self, unit: U) {
+    fn run<U: VectorUnit + FloatUnit>(self, unit: U) {
         match self.ty {
             QuantType::F32 => self.typed::<U, F32>(unit),
             QuantType::F16 => self.typed::<U, F16>(unit),
@@ -136,7 +110,9 @@ impl Job<'_> {
             _ => {}
         }
     }
+}
 
+impl Job<'_> {
     #[inline(always)]
     fn typed<U: FloatUnit, W: Weights>(mut self, unit: U) {
         let (mut row, end) = self.range;

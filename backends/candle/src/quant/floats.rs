@@ -29,12 +29,6 @@ impl Floats {
         (ty.block_len() == 1).then(|| ty.matrix_bytes(rows, cols)?.checked_add(ALIGNMENT))?
     }
 
-    /// As [`read`](Self::read), from the bytes of all rows.
-    #[cfg(test)]
-    pub(super) fn new(ty: QuantType, rows: usize, cols: usize, bytes: &[u8]) -> Result<Option<Self>, Error> {
-        Self::read(ty, rows, cols, &mut super::rows::RowsOf(bytes, bytes.len() / rows))
-    }
-
     /// Copies the floats of a file's rows, which are little-endian. `None` for a type of blocks.
     pub(super) fn read(
         ty: QuantType,
@@ -82,7 +76,7 @@ impl Floats {
         for start in (0..rows).step_by(step) {
             control.check()?;
             let range = (start, rows.min(start + step));
-            processor.run_dense(Job { ty, weights, rows, cols, range, x, out });
+            processor.run(Job { ty, weights, rows, cols, range, x, out });
         }
         Ok(())
     }

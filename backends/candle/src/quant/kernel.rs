@@ -2,7 +2,8 @@
 //!
 //! Levels are multiplied and summed in integers, exactly. The sums of each block are then scaled and added up in f32,
 //! in the order of the blocks, with fused multiply-adds. So all vector units give the same bits, whatever the number of
-//! rows.
+//! rows. Only [`plain`](super::plain) rounds each product before it is added, if the compiler's target has no fused
+//! multiply-add.
 
 #![expect(clippy::needless_range_loop, reason = "an index is that of several arrays")]
 
@@ -10,7 +11,7 @@ use super::activations::{Activations, chunks};
 use super::columns::{Bytes, Columns, Fives, Nibbles, Sixes, Sixteen, Threes, Twos, begin, words};
 use super::tile::{Block, TILE, Tiles};
 use super::types::QuantType;
-use super::vector::VectorUnit;
+use super::vector::{FloatUnit, Product, VectorUnit};
 
 /// A product of some tiles with some rows of activations.
 pub(super) struct Job<'a> {
@@ -24,10 +25,9 @@ pub(super) struct Job<'a> {
     pub(super) out: &'a mut [f32],
 }
 
-impl Job<'_> {
-    /// Computes the product with a vector unit.
+impl Product for Job<'_> {
     #[inline(always)]
-    pub(super) fn run<V: VectorUnit>(self, v: V) {
+    fn run<V: VectorUnit + FloatUnit>(self, v: V) {
         match self.tiles.ty() {
             QuantType::Q4_0 => self.tiles::<V, Simple<Nibbles, false>>(v),
             QuantType::Q4_1 => self.tiles::<V, Simple<Nibbles, true>>(v),
@@ -42,7 +42,9 @@ impl Job<'_> {
             QuantType::F32 | QuantType::F16 | QuantType::Bf16 => {}
         }
     }
+}
 
+impl Job<'_> {
     #[inline(always)]
     fn tiles<V: VectorUnit, K: Kernel>(mut self, v: V) {
         for tile in self.range.0..self.range.1 {

@@ -61,8 +61,8 @@ impl QuantMatrix {
     ///
     /// # Errors
     ///
-    /// * [`InvalidEncoding`](graphpool::backend::ErrorKind::InvalidEncoding) if a row is no whole number of blocks, or if
-    ///   the matrix has no element.
+    /// * [`InvalidEncoding`](graphpool::backend::ErrorKind::InvalidEncoding) if a row is no whole number of blocks, or
+    ///   if the matrix has no element.
     /// * [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) if the allocation fails.
     /// * Those of the source.
     pub(crate) fn read(ty: QuantType, rows: usize, cols: usize, source: &mut dyn RowSource) -> Result<Self, Error> {

@@ -13,10 +13,8 @@ use std::arch::asm;
 
 use pulp::{NullaryFnOnce, cast};
 
-use super::dense::{self, FloatUnit};
-use super::kernel::Job;
 use super::tile::{Half, Line, TILE};
-use super::vector::VectorUnit;
+use super::vector::{self, FloatUnit, Product, VectorUnit};
 
 pulp::simd_type! {
     /// The instructions that are used. A value is a proof that the processor has them.
@@ -31,30 +29,17 @@ pulp::simd_type! {
 const LANES: usize = 4;
 
 impl Neon {
-    /// Computes a job.
-    pub(super) fn run(self, job: Job<'_>) {
-        struct Run<'a>(Neon, Job<'a>);
-        impl NullaryFnOnce for Run<'_> {
+    /// Computes a product.
+    pub(super) fn run(self, product: impl Product) {
+        struct Run<P>(Neon, P);
+        impl<P: Product> NullaryFnOnce for Run<P> {
             type Output = ();
             #[inline(always)]
             fn call(self) {
                 self.1.run(self.0);
             }
         }
-        self.vectorize(Run(self, job));
-    }
-
-    /// Computes a job with weights in floats.
-    pub(super) fn run_dense(self, job: dense::Job<'_>) {
-        struct Run<'a>(Neon, dense::Job<'a>);
-        impl NullaryFnOnce for Run<'_> {
-            type Output = ();
-            #[inline(always)]
-            fn call(self) {
-                self.1.run(self.0);
-            }
-        }
-        self.vectorize(Run(self, job));
+        self.vectorize(Run(self, product));
     }
 
     /// Converts four f16.
@@ -235,23 +220,23 @@ impl FloatUnit for Neon {
     }
 
     #[inline(always)]
-    fn load(self, floats: &[f32; dense::LANES]) -> [float32x4_t; 4] {
+    fn load(self, floats: &[f32; vector::LANES]) -> [float32x4_t; 4] {
         cast(*floats)
     }
 
     #[inline(always)]
-    fn f32(self, bytes: &[u8; 4 * dense::LANES]) -> [float32x4_t; 4] {
+    fn f32(self, bytes: &[u8; 4 * vector::LANES]) -> [float32x4_t; 4] {
         cast(*bytes)
     }
 
     #[inline(always)]
-    fn f16(self, bytes: &[u8; 2 * dense::LANES]) -> [float32x4_t; 4] {
+    fn f16(self, bytes: &[u8; 2 * vector::LANES]) -> [float32x4_t; 4] {
         let [a, b, c, d]: [[u8; 8]; 4] = cast(*bytes);
         [self.four(a), self.four(b), self.four(c), self.four(d)]
     }
 
     #[inline(always)]
-    fn bf16(self, bytes: &[u8; 2 * dense::LANES]) -> [float32x4_t; 4] {
+    fn bf16(self, bytes: &[u8; 2 * vector::LANES]) -> [float32x4_t; 4] {
         let [a, b, c, d]: [[u8; 8]; 4] = cast(*bytes);
         let wide = |bytes: [u8; 8]| cast(self.neon.vshlq_n_u32::<16>(self.neon.vmovl_u16(cast(bytes))));
         [wide(a), wide(b), wide(c), wide(d)]
@@ -275,7 +260,7 @@ impl FloatUnit for Neon {
     }
 }
 
-/// The bytes of four lanes in a half of a half.
+/// The bytes of four lanes in the first or second 16 bytes of a half.
 #[inline(always)]
 fn quarter(half: &Half, index: usize, part: usize) -> [u8; 8] {
     let quarters: [[u8; 4]; 8] = cast(half.0);

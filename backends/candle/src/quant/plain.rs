@@ -5,10 +5,8 @@ use std::array::from_fn;
 
 use half::f16;
 
-use super::dense::{self, FloatUnit};
-use super::kernel::Job;
 use super::tile::{Half, Line, TILE};
-use super::vector::VectorUnit;
+use super::vector::{self, FloatUnit, Product, VectorUnit};
 use crate::math::simd::{Loop, wide_loop};
 
 /// The lanes of a vector.
@@ -19,28 +17,16 @@ const LANES: usize = 4;
 pub(super) struct Plain;
 
 impl Plain {
-    /// Computes a job.
-    pub(super) fn run(job: Job<'_>) {
-        struct Run<'a>(Job<'a>);
-        impl Loop for Run<'_> {
+    /// Computes a product.
+    pub(super) fn run(product: impl Product) {
+        struct Run<P>(P);
+        impl<P: Product> Loop for Run<P> {
             #[inline(always)]
             fn run(self) {
                 self.0.run(Plain);
             }
         }
-        wide_loop(Run(job));
-    }
-
-    /// Computes a job with weights in floats.
-    pub(super) fn run_dense(job: dense::Job<'_>) {
-        struct Run<'a>(dense::Job<'a>);
-        impl Loop for Run<'_> {
-            #[inline(always)]
-            fn run(self) {
-                self.0.run(Plain);
-            }
-        }
-        wide_loop(Run(job));
+        wide_loop(Run(product));
     }
 }
 
@@ -197,45 +183,45 @@ impl VectorUnit for Plain {
 }
 
 impl FloatUnit for Plain {
-    type Vector = [f32; dense::LANES];
+    type Vector = [f32; vector::LANES];
 
     const MANY_REGISTERS: bool = false;
 
     #[inline(always)]
-    fn zero(self) -> [f32; dense::LANES] {
-        [0.0; dense::LANES]
+    fn zero(self) -> [f32; vector::LANES] {
+        [0.0; vector::LANES]
     }
 
     #[inline(always)]
-    fn load(self, floats: &[f32; dense::LANES]) -> [f32; dense::LANES] {
+    fn load(self, floats: &[f32; vector::LANES]) -> [f32; vector::LANES] {
         *floats
     }
 
     #[inline(always)]
-    fn f32(self, bytes: &[u8; 4 * dense::LANES]) -> [f32; dense::LANES] {
+    fn f32(self, bytes: &[u8; 4 * vector::LANES]) -> [f32; vector::LANES] {
         let floats = bytes.as_chunks::<4>().0;
         from_fn(|lane| f32::from_le_bytes(floats[lane]))
     }
 
     #[inline(always)]
-    fn f16(self, bytes: &[u8; 2 * dense::LANES]) -> [f32; dense::LANES] {
+    fn f16(self, bytes: &[u8; 2 * vector::LANES]) -> [f32; vector::LANES] {
         let floats = bytes.as_chunks::<2>().0;
         from_fn(|lane| float(u16::from_le_bytes(floats[lane])))
     }
 
     #[inline(always)]
-    fn bf16(self, bytes: &[u8; 2 * dense::LANES]) -> [f32; dense::LANES] {
+    fn bf16(self, bytes: &[u8; 2 * vector::LANES]) -> [f32; vector::LANES] {
         let floats = bytes.as_chunks::<2>().0;
         from_fn(|lane| f32::from_bits(u32::from(u16::from_le_bytes(floats[lane])) << 16))
     }
 
     #[inline(always)]
-    fn fused(self, a: [f32; dense::LANES], b: [f32; dense::LANES], c: [f32; dense::LANES]) -> [f32; dense::LANES] {
+    fn fused(self, a: [f32; vector::LANES], b: [f32; vector::LANES], c: [f32; vector::LANES]) -> [f32; vector::LANES] {
         from_fn(|lane| multiply_add(a[lane], b[lane], c[lane]))
     }
 
     #[inline(always)]
-    fn sum(self, vector: [f32; dense::LANES]) -> f32 {
+    fn sum(self, vector: [f32; vector::LANES]) -> f32 {
         let eight: [f32; 8] = from_fn(|lane| vector[lane] + vector[lane + 8]);
         let four: [f32; 4] = from_fn(|lane| eight[lane] + eight[lane + 4]);
         (four[0] + four[2]) + (four[1] + four[3])

@@ -5,13 +5,12 @@ use graphpool::backend::{ComputeControl, Error};
 use super::activations::Activations;
 #[cfg(target_arch = "x86_64")]
 use super::avx2::Avx2;
-use super::dense;
 use super::kernel::Job;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 use super::neon::Neon;
 use super::plain::Plain;
 use super::tile::{TILE, Tiles};
-use super::vector::VectorUnit;
+use super::vector::{Product, VectorUnit};
 #[cfg(target_arch = "x86_64")]
 use super::vnni::Vnni;
 use crate::compute::context::{CHECK_INTERVAL, VECTOR_CHECK_INTERVAL};
@@ -83,27 +82,16 @@ impl Processor {
         }
     }
 
-    fn run(self, job: Job<'_>) {
+    /// Computes a product.
+    pub(super) fn run(self, product: impl Product) {
         match self {
-            Self::Plain => Plain::run(job),
+            Self::Plain => Plain::run(product),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(unit) => unit.run(job),
+            Self::Avx2(unit) => unit.run(product),
             #[cfg(target_arch = "x86_64")]
-            Self::Vnni(unit) => unit.run(job),
+            Self::Vnni(unit) => unit.run(product),
             #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
-            Self::Neon(unit) => unit.run(job),
-        }
-    }
-
-    pub(super) fn run_dense(self, job: dense::Job<'_>) {
-        match self {
-            Self::Plain => Plain::run_dense(job),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(unit) => unit.run_dense(job),
-            #[cfg(target_arch = "x86_64")]
-            Self::Vnni(unit) => unit.run_dense(job),
-            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
-            Self::Neon(unit) => unit.run_dense(job),
+            Self::Neon(unit) => unit.run(product),
         }
     }
 
@@ -121,7 +109,7 @@ impl Processor {
         for (x, out) in x.chunks(group * cols).zip(out.chunks_mut(group * rows)) {
             let n = x.len() / cols;
             activations.quantize(tiles.ty(), x, cols, self.width(), self.bytes_offset());
-            let step = (self.interval() / (n * cols * TILE)).max(1);
+            let step = (self.interval() / TILE / (n * cols)).max(1);
             for start in (0..tiles.len()).step_by(step) {
                 control.check()?;
                 let range = (start, tiles.len().min(start + step));

@@ -19,10 +19,10 @@
 //! ```text
 //!  type             halves of a block
 //!  blocks of 32     1 or 2: `d` of each lane, then `m` of each lane for Q4_1 and Q5_1
-//!  Q4_K, Q5_K       4 of scales, each with 16 bytes for 32 columns and 16 for the next; 4 of minima, each with 2 bytes a
-//!                   lane, for 32 columns and the next; `d`; `m`
-//!  Q2_K, Q3_K, Q6_K 8 of scales, each with 16 bytes for 16 columns and 16 for the next; `d`; `m` for Q2_K, whose scales
-//!                   have a minimum in their high 4 bits
+//!  Q4_K, Q5_K       4 of scales, each with 16 bytes for 32 columns and 16 for the next; 4 of minima, each with 2
+//!                   bytes a lane, for 32 columns and the next; `d`; `m`
+//!  Q2_K, Q3_K, Q6_K 8 of scales, each with 16 bytes for 16 columns and 16 for the next; `d`; `m` for Q2_K, whose
+//!                   scales have a minimum in their high 4 bits
 //! ```
 //!
 //! It is as many bytes as in the file, but for Q3_K, Q4_K and Q5_K, whose scales are 4 bytes a block larger. A last
@@ -39,12 +39,12 @@ use super::types::QuantType;
 /// Rows of a tile.
 pub(super) const TILE: usize = 16;
 
-/// The bytes of one vector register, or of two.
+/// Four bytes for each row of a tile: one vector register of AVX-512, two of AVX2, four of NEON.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Line(pub(super) [u8; 64]);
 
-/// Two bytes for each row of a tile.
+/// Half a line: two bytes for each row of a tile, or one byte for each row and then another one.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(32))]
 pub(super) struct Half(pub(super) [u8; 32]);
@@ -128,12 +128,6 @@ impl Tiles {
         let unit = unit(ty)?;
         let blocks = rows.div_ceil(TILE).checked_mul(cols / ty.block_len())?;
         blocks.checked_mul(unit.lines() * (ty.block_len() / 32) * size_of::<Line>() + halves(ty) * size_of::<Half>())
-    }
-
-    /// As [`read`](Self::read), from the bytes of all rows.
-    #[cfg(test)]
-    pub(super) fn new(ty: QuantType, rows: usize, cols: usize, bytes: &[u8]) -> Result<Option<Self>, Error> {
-        Self::read(ty, rows, cols, &mut super::rows::RowsOf(bytes, bytes.len() / rows))
     }
 
     /// Arranges the blocks of a file's rows. `None` for a type without tiles.

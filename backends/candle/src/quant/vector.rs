@@ -1,6 +1,16 @@
 //! What kernels need of a processor's vector instructions.
+//!
+//! A *line* is 64 bytes: four bytes for each of the 16 rows of a tile. A *half* is half a line: two bytes for each row,
+//! such as a float of 16 bits, or twice 16 bytes, such as two scales for each row. (It is no `half::f16`.) A *plane* is a
+//! line whose bits are above those of other lines: bit 4 of levels of 5 bits, and bits 4 and 5 of levels of 6 bits.
 
 use super::tile::{Half, Line, TILE};
+
+/// A product, of any type of weights, that is compiled for each vector unit.
+pub(super) trait Product {
+    /// Computes it with the unit's instructions.
+    fn run<V: VectorUnit + FloatUnit>(self, v: V);
+}
 
 /// The vector instructions of a processor, with an i32, an f32 or four bytes in each lane. A lane is a row of a tile.
 ///
@@ -30,7 +40,7 @@ pub(super) trait VectorUnit: Copy {
     fn low(self, bytes: Self::Bytes) -> Self::Bytes;
     /// The high four bits of each byte.
     fn high(self, bytes: Self::Bytes) -> Self::Bytes;
-    /// `low` with the bits of `MASK` taken from `plane`, shifted left by `LEFT` or right by `RIGHT`.
+    /// `low` with the bits of `MASK` taken from `plane`, a line of further bits, shifted left by `LEFT` or right by `RIGHT`.
     fn merge<const LEFT: u32, const RIGHT: u32, const MASK: u8>(
         self,
         low: Self::Bytes,
@@ -49,11 +59,11 @@ pub(super) trait VectorUnit: Copy {
 
     /// The same number in each lane.
     fn int(self, number: i32) -> Self::Ints;
-    /// The first or second half of a half, as unsigned bytes.
+    /// The first (`index` 0) or second (1) 16 bytes of a half, as unsigned numbers.
     fn unsigned(self, half: &Half, index: usize, part: usize) -> Self::Ints;
-    /// The first or second half of a half, as signed bytes.
+    /// The first or second 16 bytes of a half, as signed numbers.
     fn signed(self, half: &Half, index: usize, part: usize) -> Self::Ints;
-    /// The low four bits and the next four bits of each byte of a half of a half.
+    /// The low four bits, and the high four bits, of each of the first or second 16 bytes of a half.
     fn scale_and_min(self, half: &Half, index: usize, part: usize) -> (Self::Ints, Self::Ints);
     /// Adds products of i32.
     fn add_product(self, sums: Self::Ints, a: Self::Ints, b: Self::Ints) -> Self::Ints;
@@ -64,11 +74,40 @@ pub(super) trait VectorUnit: Copy {
     fn float(self, number: f32) -> Self::Floats;
     /// A half as f16.
     fn floats(self, half: &Half, part: usize) -> Self::Floats;
+    /// The nearest f32 of each i32.
     fn convert(self, ints: Self::Ints) -> Self::Floats;
     fn multiply(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
-    /// `a * b + c`, rounded once.
+    /// `a * b + c`, rounded once where the processor can.
     fn fused(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
-    /// `c - a * b`, rounded once.
+    /// `c - a * b`, rounded once where the processor can.
     fn fused_negative(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// Writes a part of the results of a tile.
     fn store(self, floats: Self::Floats, out: &mut [f32; TILE], part: usize);
+}
+
+/// Floats of a [`FloatUnit::Vector`].
+pub(super) const LANES: usize = 16;
+
+/// The float instructions of a processor.
+///
+/// A value of the type is a proof that the processor has them.
+pub(super) trait FloatUnit: Copy {
+    /// Sixteen f32.
+    type Vector: Copy;
+
+    /// Whether there are registers for 16 sums.
+    const MANY_REGISTERS: bool;
+
+    fn zero(self) -> Self::Vector;
+    fn load(self, floats: &[f32; LANES]) -> Self::Vector;
+    /// Converts little-endian f32.
+    fn f32(self, bytes: &[u8; 4 * LANES]) -> Self::Vector;
+    /// Converts little-endian f16.
+    fn f16(self, bytes: &[u8; 2 * LANES]) -> Self::Vector;
+    /// Converts little-endian bf16.
+    fn bf16(self, bytes: &[u8; 2 * LANES]) -> Self::Vector;
+    /// `a * b + c`, rounded once where the processor can.
+    fn fused(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// The sum of the lanes: of both halves, of theirs, and so on.
+    fn sum(self, vector: Self::Vector) -> f32;
 }

@@ -7,10 +7,8 @@ use std::arch::x86_64::{__m128, __m128i, __m256, __m256i, __m512, __m512i, _mm51
 
 use pulp::{NullaryFnOnce, cast};
 
-use super::dense::{self, FloatUnit, LANES};
-use super::kernel::Job;
 use super::tile::{Half, Line, TILE};
-use super::vector::VectorUnit;
+use super::vector::{FloatUnit, LANES, Product, VectorUnit};
 
 pulp::simd_type! {
     /// The instructions that are used. A value is a proof that the processor has them.
@@ -27,30 +25,17 @@ pulp::simd_type! {
 }
 
 impl Vnni {
-    /// Computes a job.
-    pub(super) fn run(self, job: Job<'_>) {
-        struct Run<'a>(Vnni, Job<'a>);
-        impl NullaryFnOnce for Run<'_> {
+    /// Computes a product.
+    pub(super) fn run(self, product: impl Product) {
+        struct Run<P>(Vnni, P);
+        impl<P: Product> NullaryFnOnce for Run<P> {
             type Output = ();
             #[inline(always)]
             fn call(self) {
                 self.1.run(self.0);
             }
         }
-        self.vectorize(Run(self, job));
-    }
-
-    /// Computes a job with weights in floats.
-    pub(super) fn run_dense(self, job: dense::Job<'_>) {
-        struct Run<'a>(Vnni, dense::Job<'a>);
-        impl NullaryFnOnce for Run<'_> {
-            type Output = ();
-            #[inline(always)]
-            fn call(self) {
-                self.1.run(self.0);
-            }
-        }
-        self.vectorize(Run(self, job));
+        self.vectorize(Run(self, product));
     }
 }
 
@@ -230,7 +215,7 @@ impl FloatUnit for Vnni {
     }
 }
 
-/// A half of a half.
+/// The first or second 16 bytes of a half.
 #[inline(always)]
 fn sixteen(half: &Half, index: usize) -> __m128i {
     let [first, second]: [[u8; 16]; 2] = cast(half.0);

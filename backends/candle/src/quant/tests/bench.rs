@@ -14,11 +14,9 @@ use candle_core::quantized::k_quants::{
 use graphpool::backend::ComputeControl;
 
 use super::candle::{Block, multiply, read};
-use super::samples::{Random, blocks, plain_scale};
+use super::samples::{Random, blocks, floats_of, plain_scale, tiles_of};
 use crate::quant::activations::Activations;
-use crate::quant::floats::Floats;
 use crate::quant::processor::Processor;
-use crate::quant::tile::Tiles;
 use crate::quant::types::QuantType;
 
 /// The time of the fastest of some runs, which take `limit` together.
@@ -39,7 +37,7 @@ fn compare<T: Block>(ty: QuantType, rows: usize, cols: usize, n: usize) {
     let x = random.floats(n * cols);
     let mut out = vec![0.0; n * rows];
     let start = Instant::now();
-    let tiles = Tiles::new(ty, rows, cols, &bytes).unwrap().unwrap();
+    let tiles = tiles_of(ty, rows, cols, &bytes);
     let load = start.elapsed().as_secs_f64();
     let theirs: Vec<T> = read(&bytes);
     let mut levels = vec![T::VecDotType::zeros(); n * cols / ty.block_len()];
@@ -83,7 +81,7 @@ fn floats(ty: QuantType, rows: usize, cols: usize, n: usize) {
     let bytes = vec![0x30; rows * cols * ty.block_bytes()];
     let x = random.floats(n * cols);
     let mut out = vec![0.0; n * rows];
-    let floats = Floats::new(ty, rows, cols, &bytes).unwrap().unwrap();
+    let floats = floats_of(ty, rows, cols, &bytes);
     print!("{:5} {rows:6} x {cols:5} {n:4}", ty.name());
     for processor in Processor::available() {
         let time = fastest(Duration::from_millis(60), || {

@@ -7,10 +7,9 @@ use candle_core::quantized::k_quants::{
 };
 
 use super::forms::{assert_near, bits, magnitudes, run, shapes};
-use super::samples::{BLOCK_TYPES, Random, blocks, plain_scale};
+use super::samples::{BLOCK_TYPES, Random, blocks, plain_scale, tiles_of};
 use crate::quant::QuantMatrix;
 use crate::quant::processor::Processor;
-use crate::quant::tile::Tiles;
 use crate::quant::types::QuantType;
 
 /// A type of candle's that any bytes are a value of.
@@ -116,7 +115,7 @@ fn every_form_gives_candles_products_of_random_blocks() {
         for (rows, cols, n) in shapes(ty) {
             let bytes = blocks(ty, rows * cols / ty.block_len(), &mut random, plain_scale);
             let x = random.floats(n * cols);
-            let tiles = Tiles::new(ty, rows, cols, &bytes).unwrap().unwrap();
+            let tiles = tiles_of(ty, rows, cols, &bytes);
             let wanted = product(ty, &bytes, &x, rows, cols);
             let scale = magnitudes(&weights(ty, &bytes), &x, cols);
             let mut vectors: Option<Vec<u32>> = None;

@@ -4,7 +4,7 @@ use graphpool::backend::ComputeControl;
 use half::f16;
 
 use super::reference;
-use super::samples::{BLOCK_TYPES, Random, blocks, plain_scale, weights};
+use super::samples::{BLOCK_TYPES, Random, blocks, plain_scale, tiles_of, weights};
 use crate::quant::activations::Activations;
 use crate::quant::processor::Processor;
 use crate::quant::tile::Tiles;
@@ -63,7 +63,7 @@ fn every_form_gives_the_reference_products() {
         for (rows, cols, n) in shapes(ty) {
             let bytes = blocks(ty, rows * cols / ty.block_len(), &mut random, plain_scale);
             let x = random.floats(n * cols);
-            let tiles = Tiles::new(ty, rows, cols, &bytes).unwrap().unwrap();
+            let tiles = tiles_of(ty, rows, cols, &bytes);
             let wanted = reference::product(&tiles, &x);
             let magnitudes = magnitudes(&weights(ty, &bytes), &x, cols);
             for processor in Processor::available() {
@@ -83,7 +83,7 @@ fn a_row_has_the_same_bits_whatever_is_computed_beside_it() {
         let (rows, cols, n) = (35, 2 * 256, 23);
         let bytes = blocks(ty, rows * cols / ty.block_len(), &mut random, plain_scale);
         let x = random.floats(n * cols);
-        let tiles = Tiles::new(ty, rows, cols, &bytes).unwrap().unwrap();
+        let tiles = tiles_of(ty, rows, cols, &bytes);
         for processor in Processor::available() {
             let together = run(processor, &tiles, &x);
             for (x, together) in x.chunks_exact(cols).zip(together.chunks_exact(rows)) {
@@ -115,7 +115,7 @@ fn extreme_levels_are_multiplied_exactly() {
                 }
             }
             for sign in [1.0, -1.0] {
-                let tiles = Tiles::new(ty, rows, cols, &bytes).unwrap().unwrap();
+                let tiles = tiles_of(ty, rows, cols, &bytes);
                 let x: Vec<f32> = (0..9 * cols).map(|index| if index % 7 == 0 { -sign } else { sign }).collect();
                 let wanted = reference::product(&tiles, &x);
                 let magnitudes = magnitudes(&weights(ty, &bytes), &x, cols);
@@ -136,7 +136,7 @@ fn scales_may_be_anything() {
             let (rows, cols) = (18, 256);
             let bytes = blocks(ty, rows * cols / ty.block_len(), &mut random, |_| scale);
             let x = random.floats(3 * cols);
-            let tiles = Tiles::new(ty, rows, cols, &bytes).unwrap().unwrap();
+            let tiles = tiles_of(ty, rows, cols, &bytes);
             let wanted = reference::product(&tiles, &x);
             let magnitudes = magnitudes(&weights(ty, &bytes), &x, cols);
             for processor in Processor::available() {
@@ -159,7 +159,7 @@ fn activations_that_are_not_finite_make_products_that_are_not() {
         let mut random = Random(5);
         let (rows, cols) = (16, 512);
         let bytes = blocks(ty, rows * cols / ty.block_len(), &mut random, plain_scale);
-        let tiles = Tiles::new(ty, rows, cols, &bytes).unwrap().unwrap();
+        let tiles = tiles_of(ty, rows, cols, &bytes);
         for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for processor in Processor::available() {
                 let mut x = random.floats(3 * cols);
@@ -179,7 +179,7 @@ fn tiny_and_huge_activations_are_scaled() {
         let mut random = Random(6);
         let (rows, cols) = (16, 512);
         let bytes = blocks(ty, rows * cols / ty.block_len(), &mut random, plain_scale);
-        let tiles = Tiles::new(ty, rows, cols, &bytes).unwrap().unwrap();
+        let tiles = tiles_of(ty, rows, cols, &bytes);
         let weights = weights(ty, &bytes);
         let plain = random.floats(5 * cols);
         for scale in [0.0, f32::MIN_POSITIVE / 8.0, 1e-30, 1e-3, 1e6] {
@@ -203,7 +203,7 @@ fn tiny_and_huge_activations_are_scaled() {
 fn a_cancelled_product_ends() {
     let mut random = Random(7);
     let bytes = blocks(QuantType::Q8_0, 16, &mut random, plain_scale);
-    let tiles = Tiles::new(QuantType::Q8_0, 16, 32, &bytes).unwrap().unwrap();
+    let tiles = tiles_of(QuantType::Q8_0, 16, 32, &bytes);
     let (control, mut out) = (ComputeControl::default(), [7.0; 16]);
     control.cancel.cancel();
     for processor in Processor::available() {

@@ -3,8 +3,7 @@
 use graphpool::backend::{ComputeControl, ErrorKind};
 use half::{bf16, f16};
 
-use super::samples::{Random, blocks, plain_scale, weights};
-use crate::quant::floats::Floats;
+use super::samples::{Random, blocks, floats_of, plain_scale, weights};
 use crate::quant::processor::Processor;
 use crate::quant::{QuantMatrix, QuantType, Scratch};
 
@@ -145,7 +144,7 @@ fn floats_are_multiplied_in_the_same_order_by_every_unit() {
         for cols in [1, 5, 15, 16, 17, 40, 100] {
             for rows in [1, 2, 3, 4, 5, 7, 9] {
                 let (bytes, weights) = matrix(ty, rows * cols, &mut random);
-                let floats = Floats::new(ty, rows, cols, &bytes).unwrap().unwrap();
+                let floats = floats_of(ty, rows, cols, &bytes);
                 let x = random.floats(9 * cols);
                 let mut units: Option<Vec<f32>> = None;
                 for processor in Processor::available() {

@@ -1,6 +1,9 @@
 //! Random and extreme blocks.
 
+use crate::quant::floats::Floats;
 use crate::quant::levels::Levels;
+use crate::quant::rows::RowsOf;
+use crate::quant::tile::Tiles;
 use crate::quant::types::QuantType;
 
 /// The types that have blocks.
@@ -16,6 +19,16 @@ pub(super) const BLOCK_TYPES: [QuantType; 10] = [
     QuantType::Q5K,
     QuantType::Q6K,
 ];
+
+/// A matrix in tiles, from the bytes of all rows.
+pub(super) fn tiles_of(ty: QuantType, rows: usize, cols: usize, bytes: &[u8]) -> Tiles {
+    Tiles::read(ty, rows, cols, &mut RowsOf(bytes, bytes.len() / rows)).unwrap().unwrap()
+}
+
+/// A matrix of floats, from the bytes of all rows.
+pub(super) fn floats_of(ty: QuantType, rows: usize, cols: usize, bytes: &[u8]) -> Floats {
+    Floats::read(ty, rows, cols, &mut RowsOf(bytes, bytes.len() / rows)).unwrap().unwrap()
+}
 
 /// Pseudo-random numbers: SplitMix64.
 #[derive(Clone)]
