@@ -44,6 +44,7 @@
 //!  ops               the operators, with a file for each family, and their table; ops::device has their device forms
 //!  device            tensors on a device, and the operations that device forms are made of
 //!  llm               language models: hyperparameters, weights, the pass through the layers, sessions
+//!  grammar           grammars of the host's, which texts follow
 //!  quant, text       matrices of quantized weights; tokenizers and samplers
 //!  math              vector loops, matrix products, fused elementwise operators
 //!  text              tokenizers and the choice of tokens, for language models
@@ -94,6 +95,8 @@
 //! * Options that are not known are ignored, and those that name files or addresses of the host refused.
 //! * The configuration of a named model, or a second part at load, has options that its sessions begin with.
 //! * The file of a named model is read piece by piece, and not mapped.
+//! * With the feature `grammar`, the option `grammar` names a grammar or a JSON schema of the host's, which the text
+//!   follows: `CandleBackend::with_grammar`. A guest's own grammars are refused.
 //! * Sessions share equal beginnings of prompts, unless a host switches that off: `CandleBackend::with_shared_prompts`.
 //!
 //! # Devices
@@ -189,7 +192,11 @@ mod format;
 mod gguf;
 #[cfg(any(feature = "cuda", feature = "metal"))]
 mod gpu;
+#[cfg(feature = "ggml")]
+mod grammar;
 mod graph;
+#[cfg(feature = "grammar")]
+mod host_grammars;
 #[cfg(feature = "ggml")]
 mod llm;
 mod math;
@@ -216,6 +223,8 @@ pub use exec::device::DeviceReport;
 #[doc(hidden)]
 pub use format::messages;
 pub use format::ports::Port;
+#[cfg(feature = "grammar")]
+pub use grammar::Grammar;
 pub use graph::CandleGraph;
 pub use ops::operator::{Cost, LATEST_OPSET, Operator};
 pub use ops::operators;
@@ -248,6 +257,8 @@ pub struct CandleBackend {
     place: Place,
     #[cfg(feature = "ggml")]
     shares_prompts: bool,
+    #[cfg(feature = "ggml")]
+    grammars: grammar::Grammars,
 }
 
 // The public types that hosts share between threads or move to other threads.
@@ -324,7 +335,7 @@ impl CandleBackend {
 
     const fn at(threads: Option<Arc<Threads>>, place: Place) -> Self {
         #[cfg(feature = "ggml")]
-        return Self { threads, place, shares_prompts: true };
+        return Self { threads, place, shares_prompts: true, grammars: grammar::Grammars::new() };
         #[cfg(not(feature = "ggml"))]
         Self { threads, place }
     }
@@ -373,7 +384,8 @@ impl Backend for CandleBackend {
         }
         #[cfg(feature = "ggml")]
         if request.encoding == Encoding::Ggml || request.parts.first().is_some_and(|part| part.starts_with(b"GGUF")) {
-            return Ok(Box::new(llm::graph::LanguageGraph::from_request(request, self.shares_prompts)?));
+            let graph = llm::graph::LanguageGraph::from_request(request, self.shares_prompts, &self.grammars)?;
+            return Ok(Box::new(graph));
         }
         // A setting without an effect would mislead the person who wrote it.
         if let Some(config) = request.config.filter(|config| !config.trim().is_empty()) {
