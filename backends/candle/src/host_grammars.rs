@@ -21,7 +21,7 @@ impl CandleBackend {
     ///     .with_grammar("person", &Grammar::json_schema(person))?
     ///     .with_grammar("answer", &Grammar::regex("yes|no"))?;
     /// # let _ = backend;
-    /// # Ok::<(), graphpool::nn::BackendError>(())
+    /// # Ok::<(), graphpool::backend::Error>(())
     /// ```
     ///
     /// Each token of a session with the grammar is one that the grammar allows, by the bytes that it stands for. The

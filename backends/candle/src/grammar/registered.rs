@@ -53,6 +53,11 @@ impl Grammars {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(|name| &**name)
+    }
+
     /// Refuses a name that no grammar has.
     ///
     /// # Errors
