@@ -11,4 +11,4 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/docs
 export RUSTDOCFLAGS="--cfg docsrs -D warnings"
 cargo +nightly doc --locked --target-dir "$target" --all-features --no-deps --lib \
     -p graphpool -p graphpool-dylib -p graphpool-wasmtime
-cargo +nightly doc --locked --target-dir "$target" --features candle,ggml,chat-template --no-deps --lib -p graphpool-candle
+cargo +nightly doc --locked --target-dir "$target" --features candle,grammar,chat-template --no-deps --lib -p graphpool-candle

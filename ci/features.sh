@@ -16,7 +16,7 @@ for features in "" "${sets[@]}"; do
     cargo clippy --quiet --locked --no-default-features --features "$features" --lib -- -D warnings
     cargo doc --quiet --locked --no-default-features --features "$features" --no-deps --lib
 done
-for features in "" ggml chat-template candle; do
+for features in "" ggml chat-template grammar candle; do
     echo "== features of graphpool-candle: ${features:-none}"
     cargo clippy --quiet --locked -p graphpool-candle --features "$features" --lib -- -D warnings
     cargo doc --quiet --locked -p graphpool-candle --features "$features" --no-deps --lib

@@ -2,7 +2,7 @@
 # clippy and rustdoc, with every warning an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo clippy --workspace --all-targets --features graphpool-candle/candle,graphpool-candle/ggml,graphpool-candle/chat-template --locked -- -D warnings
+cargo clippy --workspace --all-targets --features graphpool-candle/candle,graphpool-candle/grammar,graphpool-candle/chat-template --locked -- -D warnings
 cargo clippy --no-default-features --lib --locked -- -D warnings
 cargo clippy --no-default-features --features nn,watch,conformance,metrics --all-targets --locked -- -D warnings
 RUSTFLAGS="--cfg loom" cargo clippy --no-default-features --features nn --lib --test loom --locked -- -D warnings
@@ -12,6 +12,6 @@ for folder in fuzz fuzz/onnx fuzz/ggml fuzz/wasmtime; do
     cargo check --locked --all-features --manifest-path "$folder/Cargo.toml" --target-dir target/fuzz-check
 done
 export RUSTDOCFLAGS="-D warnings"
-cargo doc --workspace --features graphpool-candle/candle,graphpool-candle/ggml,graphpool-candle/chat-template --no-deps --locked
+cargo doc --workspace --features graphpool-candle/candle,graphpool-candle/grammar,graphpool-candle/chat-template --no-deps --locked
 cargo doc -p graphpool --all-features --no-deps --locked
 cargo doc -p graphpool --no-default-features --no-deps --locked

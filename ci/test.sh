@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo test --locked
-cargo test --locked -p graphpool-candle --features candle,ggml,chat-template
+cargo test --locked -p graphpool-candle --features candle,grammar,chat-template
 cargo test --locked -p graphpool-dylib
 # The features that are not on by default.
 cargo test --locked --no-default-features --features nn,watch,conformance,metrics --test nn

@@ -18,7 +18,7 @@ const PACKAGES: [(&str, &[&str]); 7] = [
             "format gguf",
             "compute",
             "math text",
-            "quant",
+            "quant grammar",
             "device",
             "ops",
             "exec",

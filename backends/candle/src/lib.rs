@@ -42,6 +42,7 @@
 //!  ops               the operators, with a file for each family, and their table; ops::device has their device forms
 //!  device            tensors on a device, and the operations that device forms are made of
 //!  chat, llm         chat templates; language models: weights, the pass through the layers, sessions
+//!  grammar           grammars of the host's, which texts follow
 //!  quant, text       matrices of quantized weights; tokenizers and the choice of tokens
 //!  math              vector loops, matrix products, fused elementwise operators
 //!  compute           the resources of one compute: memory, deadline, threads, random numbers
@@ -90,6 +91,8 @@
 //! * Options that are not known are ignored, and those that name files or addresses of the host refused.
 //! * The configuration of a named model, or a second part at load, has options that its sessions begin with.
 //! * The file of a named model is read piece by piece, and not mapped.
+//! * With the feature `grammar`, the option `grammar` names a grammar or a JSON schema of the host's, which the text
+//!   follows: `CandleBackend::with_grammar`. A guest's own grammars are refused.
 //! * Sessions share equal beginnings of prompts, unless a host switches that off: `CandleBackend::with_shared_prompts`.
 //! * With `chat-template`, a host writes conversations by the template of a model's file: `ChatTemplate`.
 //!
@@ -188,11 +191,17 @@ mod format;
 mod gguf;
 #[cfg(any(feature = "cuda", feature = "metal"))]
 mod gpu;
+#[cfg(feature = "ggml")]
+mod grammar;
 mod graph;
+#[cfg(feature = "grammar")]
+mod host_grammars;
 #[cfg(feature = "ggml")]
 mod llm;
 mod math;
 mod model;
+#[cfg(feature = "candle")]
+mod on_device;
 mod ops;
 mod place;
 #[cfg(feature = "ggml")]
@@ -216,6 +225,8 @@ pub use exec::device::DeviceReport;
 #[doc(hidden)]
 pub use format::messages;
 pub use format::ports::Port;
+#[cfg(feature = "grammar")]
+pub use grammar::Grammar;
 pub use graph::CandleGraph;
 pub use ops::operator::{Cost, LATEST_OPSET, Operator};
 pub use ops::operators;
@@ -248,6 +259,8 @@ pub struct CandleBackend {
     place: Place,
     #[cfg(feature = "ggml")]
     shares_prompts: bool,
+    #[cfg(feature = "ggml")]
+    grammars: grammar::Grammars,
 }
 
 // The public types that hosts share between threads or move to other threads.
@@ -265,44 +278,6 @@ impl CandleBackend {
     #[must_use]
     pub const fn new() -> Self {
         Self::at(None, Place::Host)
-    }
-
-    /// A backend that runs models on a device of candle's: for [`Target::Gpu`], or for [`Target::Cpu`] if it is
-    /// candle's CPU.
-    ///
-    /// Operators with a device form ([`Operator::on_device`]) run on the device, the others on the host, to which their
-    /// values are copied and back; [`CandleGraph::device_report`] tells how often. The floats of a model are copied to
-    /// the device once, when it is loaded, and all contexts share them. All memory on the device counts towards the
-    /// limits of the load and the compute, like memory on the host.
-    ///
-    /// candle's CPU is slower than [`new`](Self::new), by 1.7 to 6 times for convolutions. It is for tests, and for
-    /// comparisons with a device.
-    #[cfg(feature = "candle")]
-    #[must_use]
-    pub const fn with_device(device: candle_core::Device) -> Self {
-        Self::at(None, Place::Device(device))
-    }
-
-    /// A backend that runs models on the GPU with this number, from 0: for [`Target::Gpu`].
-    ///
-    /// The GPU is opened when a model is first loaded. A load fails with
-    /// [`UnsupportedOperation`](graphpool::backend::ErrorKind::UnsupportedOperation) where that is not possible, for
-    /// example because there is no driver, and the next load tries again. Clones share the device. The rest is as with
-    /// [`with_device`](Self::with_device).
-    ///
-    /// The backend's name is `candle-gpu`, so that an engine can have one for the CPU too:
-    ///
-    /// ```
-    /// # use graphpool::nn::Engine;
-    /// # use graphpool_candle::CandleBackend;
-    /// let engine = Engine::new(CandleBackend::new());
-    /// engine.register_backend(CandleBackend::with_gpu(0))?;
-    /// # Ok::<(), graphpool::nn::BackendError>(())
-    /// ```
-    #[cfg(any(feature = "cuda", feature = "metal"))]
-    #[must_use]
-    pub fn with_gpu(ordinal: usize) -> Self {
-        Self::at(None, Place::Gpu(Arc::new(gpu::Gpu::new(ordinal))))
     }
 
     /// A backend whose computes run on up to `threads` threads each, including the thread that calls them.
@@ -324,7 +299,7 @@ impl CandleBackend {
 
     const fn at(threads: Option<Arc<Threads>>, place: Place) -> Self {
         #[cfg(feature = "ggml")]
-        return Self { threads, place, shares_prompts: true };
+        return Self { threads, place, shares_prompts: true, grammars: grammar::Grammars::new() };
         #[cfg(not(feature = "ggml"))]
         Self { threads, place }
     }
@@ -373,7 +348,8 @@ impl Backend for CandleBackend {
         }
         #[cfg(feature = "ggml")]
         if request.encoding == Encoding::Ggml || request.parts.first().is_some_and(|part| part.starts_with(b"GGUF")) {
-            return Ok(Box::new(llm::graph::LanguageGraph::from_request(request, self.shares_prompts)?));
+            let graph = llm::graph::LanguageGraph::from_request(request, self.shares_prompts, &self.grammars)?;
+            return Ok(Box::new(graph));
         }
         // A setting without an effect would mislead the person who wrote it.
         if let Some(config) = request.config.filter(|config| !config.trim().is_empty()) {

@@ -14,6 +14,7 @@ use super::weights::Weights;
 use super::{shapes, vocabulary};
 use crate::gguf::file::Gguf;
 use crate::gguf::source::{Source, with_head};
+use crate::grammar::Grammars;
 use crate::tensor::budget::{LoadBudget, allocation};
 use crate::text::tokenizer::Tokenizer;
 use graphpool::backend::{
@@ -48,12 +49,12 @@ pub(crate) struct LanguageGraph {
 
 impl LanguageGraph {
     /// Loads the model of a request. A second part has options in JSON, as the configuration does, whose options come
-    /// last. `shares`: whether sessions may share pages of their prompts.
+    /// last. `shares`: whether sessions may share pages of their prompts. `grammars`: those that sessions may name.
     ///
     /// # Errors
     ///
     /// As [`load_from`](Self::load_from), those of options, and `InvalidEncoding` for another number of parts.
-    pub(crate) fn from_request(request: &LoadRequest<'_>, shares: bool) -> Result<Self, Error> {
+    pub(crate) fn from_request(request: &LoadRequest<'_>, shares: bool, grammars: &Grammars) -> Result<Self, Error> {
         let (source, options) = match (request.file, request.parts) {
             (Some(file), []) => (Source::File(file), &[][..]),
             (None, &[model]) => (Source::Bytes(model), &[][..]),
@@ -65,11 +66,11 @@ impl LanguageGraph {
             }
         };
         let options = Options::default().with(options)?.with(request.config.unwrap_or_default().as_bytes())?;
-        Self::load_from(source, options, request.memory_limit, shares)
+        Self::load_from(source, options, request.memory_limit, shares, grammars)
     }
 
     /// Loads a model from a GGUF file, with the options that its sessions begin with. `shares`: whether sessions may
-    /// share pages of their prompts.
+    /// share pages of their prompts. `grammars`: those that sessions may name.
     ///
     /// The load charges all that it allocates to a budget of `memory_limit` bytes, and the graph takes at most as many.
     ///
@@ -78,16 +79,25 @@ impl LanguageGraph {
     /// * `InvalidEncoding` for bytes that are no valid model.
     /// * `UnsupportedOperation` for an architecture, a type of weights or a tokenizer that is not supported.
     /// * `TooLarge` past the limit, and the errors of a file.
-    fn load_from(source: Source<'_>, options: Options, memory_limit: usize, shares: bool) -> Result<Self, Error> {
+    fn load_from(
+        source: Source<'_>,
+        options: Options,
+        memory_limit: usize,
+        shares: bool,
+        grammars: &Grammars,
+    ) -> Result<Self, Error> {
+        if let Some(name) = &options.grammar {
+            grammars.check(name)?;
+        }
         let mut budget = LoadBudget::new(memory_limit);
         match source {
             Source::Bytes(bytes) => {
                 let file = Gguf::read_head(bytes, bytes.len(), &mut budget)?;
                 let file = file.ok_or_else(|| Error::invalid_encoding("the GGUF file ends within its header"))?;
-                Self::build(&file, source, options, budget, shares)
+                Self::build(&file, source, options, budget, shares, grammars)
             }
             Source::File(file) => {
-                with_head(file, budget, |head, budget| Self::build(head, source, options, budget, shares))
+                with_head(file, budget, |head, budget| Self::build(head, source, options, budget, shares, grammars))
             }
         }
     }
@@ -98,6 +108,7 @@ impl LanguageGraph {
         options: Options,
         mut budget: LoadBudget,
         shares: bool,
+        grammars: &Grammars,
     ) -> Result<Self, Error> {
         let mut hyper = Hyperparameters::read(file)?;
         hyper.rope.base = options.rope_base.unwrap_or(hyper.rope.base);
@@ -112,6 +123,8 @@ impl LanguageGraph {
         let weights = Weights::load(file, source, &hyper, &mut budget)?;
         let model = Model::new(hyper, weights);
         let memory = model.bytes().saturating_add(tokens).saturating_add(allocation(size_of::<Shared>()));
+        // Of a session to come: it finds the room.
+        let memory = memory.saturating_add(grammars.memory(&tokenizer, model.hyper.vocabulary));
         let limit = budget.limit();
         if memory > limit {
             let why = format!("the graph needs {memory} bytes, and the limit is {limit}");
@@ -121,7 +134,7 @@ impl LanguageGraph {
         let pages = if shares { most.min(limit - memory) } else { 0 };
         let (batches, prefixes) = (Batches::new(passes()), PrefixPages::new(pages));
         Ok(Self {
-            shared: Arc::new(Shared { model, tokenizer, options, batches, prefixes }),
+            shared: Arc::new(Shared { model, tokenizer, options, batches, prefixes, grammars: grammars.of_graph() }),
             inputs: [TensorDescription::bytes("prompt"), TensorDescription::bytes("options").with_optional(true)],
             outputs: [TensorDescription::bytes("text"), TensorDescription::bytes("counts").with_before_compute(true)],
             memory: memory + pages,
@@ -139,7 +152,7 @@ impl LanguageGraph {
     /// A model from bytes, whose sessions share their prompts.
     pub(crate) fn load(bytes: &[u8], options: &[u8], config: &[u8], memory_limit: usize) -> Result<Self, Error> {
         let options = Options::default().with(options)?.with(config)?;
-        Self::load_from(Source::Bytes(bytes), options, memory_limit, true)
+        Self::load_from(Source::Bytes(bytes), options, memory_limit, true, &Grammars::new())
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

@@ -48,9 +48,6 @@ const OF_HOST: [&str; 21] = [
     "hostname",
 ];
 
-/// Options that would change the text and are not supported: a session that ignored them would mislead.
-const UNSUPPORTED: [&str; 2] = ["grammar", "json-schema"];
-
 /// The options of a session.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Options {
@@ -76,6 +73,9 @@ pub(crate) struct Options {
     /// `cache-ram`, in MiB: the most bytes of pages of prompts that sessions share; `None` for a part of the weights'.
     /// It is the graph's: what an input says of it has no effect.
     pub(crate) prefix_bytes: Option<usize>,
+    /// `grammar`: the name of one of the host's grammars, which the text follows. Whether there is such a grammar is not
+    /// checked here.
+    pub(crate) grammar: Option<String>,
     pub(crate) sampler: SamplerOptions,
 }
 
@@ -104,6 +104,7 @@ impl Default for Options {
             cache: CacheType::F16,
             chunk: CHUNK,
             prefix_bytes: None,
+            grammar: None,
             sampler: SamplerOptions::default(),
         }
     }
@@ -197,21 +198,29 @@ impl Options {
                 };
             }
         }
+        match json.get("grammar") {
+            None | Some(Value::Null) => {}
+            Some(value) if says_nothing(value) => options.grammar = None,
+            Some(_) => options.grammar = keys.text("grammar")?.map(str::to_owned),
+        }
         keys.sampler(&mut options.sampler)?;
         Ok(options)
+    }
+}
+
+fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        _ => false,
     }
 }
 
 /// Refuses keys of the host's, and keys whose absence would mislead. Values that say nothing are let through.
 fn refuse(json: &Map<String, Value>) -> Result<(), Error> {
     for (key, value) in json {
-        let says_nothing = match value {
-            Value::Null | Value::Bool(false) => true,
-            Value::String(text) => text.is_empty(),
-            Value::Number(number) => number.as_f64() == Some(0.0),
-            _ => false,
-        };
-        if says_nothing {
+        if says_nothing(value) {
             continue;
         }
         let of_host = |name: &&str| if name.ends_with('-') { key.starts_with(*name) } else { key == *name };
@@ -219,8 +228,11 @@ fn refuse(json: &Map<String, Value>) -> Result<(), Error> {
             let why = format!("the option {} is of the host, and guests can't set it", quote(key));
             return Err(Error::unsupported(why));
         }
-        if UNSUPPORTED.contains(&key.as_str()) {
-            return Err(Error::unsupported(format!("the option {} is not supported", quote(key))));
+        // A session that ignored it would mislead.
+        if key == "json-schema" {
+            let why =
+                if cfg!(feature = "grammar") { "; the option 'grammar' names a grammar of the host's" } else { "" };
+            return Err(Error::unsupported(format!("the option 'json-schema' is not supported{why}")));
         }
     }
     Ok(())

@@ -13,6 +13,8 @@ use super::forward::{Buffers, Model, Results};
 use super::options::Options;
 use super::prefix::PrefixPages;
 use super::queue::Seat;
+use crate::grammar::{GraphGrammars, Matcher};
+use crate::quote::quote;
 use crate::text::sampler::Sampler;
 use crate::text::stop::StopStrings;
 use crate::text::tokenizer::Tokenizer;
@@ -34,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) batches: Batches,
     pub(crate) prefixes: PrefixPages,
+    pub(crate) grammars: GraphGrammars,
 }
 
 /// A sequence.
@@ -60,6 +63,7 @@ struct Generation {
     prompt_len: usize,
     sampler: Sampler,
     stop: StopStrings,
+    grammar: Option<Matcher>,
     /// The text so far, without what may begin a stop string.
     text: Vec<u8>,
     /// Where the newest piece of the text begins.
@@ -88,7 +92,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As [`Options::with`], and those of a sampler.
+    /// As [`Options::with`], those of a sampler, and `UnsupportedOperation` for a grammar that the host does not have.
     pub(crate) fn set_options(&mut self, json: &[u8]) -> Result<(), Error> {
         let options = self.shared.options.with(json)?;
         let of_graph = &self.shared.options;
@@ -99,6 +103,9 @@ impl Session {
         }
         options.sampler.check()?;
         StopStrings::new(options.stop.clone())?;
+        if let Some(name) = &options.grammar {
+            self.shared.grammars.check(name)?;
+        }
         self.options = options;
         Ok(())
     }
@@ -186,9 +193,10 @@ impl Session {
     ///
     /// * `InvalidArgument` without a prompt, and for one without tokens.
     /// * `TooLarge` past a limit of the call's control, and the errors of [`ComputeControl::check`].
+    /// * Those of a grammar.
     pub(crate) fn step(&mut self, caller: &Caller<'_>) -> Result<Step, Error> {
         if self.run.is_none() {
-            match self.begin()? {
+            match self.begin(caller.control)? {
                 Some(run) => self.run = Some(run),
                 None => return Ok(Step::PromptTooLong),
             }
@@ -216,7 +224,7 @@ impl Session {
     }
 
     /// A run from the prompt; `None` if the prompt does not fit into the context.
-    fn begin(&mut self) -> Result<Option<Generation>, Error> {
+    fn begin(&mut self, control: &ComputeControl) -> Result<Option<Generation>, Error> {
         let sequence = self.prompt_tokens()?.to_vec();
         if sequence.len() > self.context().saturating_sub(RESERVED) {
             return Ok(None);
@@ -225,8 +233,17 @@ impl Session {
         let (tokens, ends) = (self.shared.model.hyper.vocabulary, self.shared.tokenizer.ends());
         let sampler = Sampler::new(self.options.sampler.clone(), tokens, ends)?;
         let stop = StopStrings::new(self.options.stop.clone())?;
+        let grammar = self.options.grammar.as_deref().map(|name| self.matcher(name, control)).transpose()?;
         let prompt_len = sequence.len();
-        Ok(Some(Generation { sequence, prompt_len, sampler, stop, text: Vec::new(), piece: 0, end: None }))
+        Ok(Some(Generation { sequence, prompt_len, sampler, stop, grammar, text: Vec::new(), piece: 0, end: None }))
+    }
+
+    /// The beginning of a grammar. The first session of a graph with it takes the time to compile it.
+    fn matcher(&self, name: &str, control: &ComputeControl) -> Result<Matcher, Error> {
+        let Shared { model, tokenizer, grammars, .. } = &*self.shared;
+        grammars.matcher(name, tokenizer, model.hyper.vocabulary, |bytes| {
+            self.check_limits(format_args!("the grammar {}", quote(name)), bytes, control)
+        })
     }
 
     fn prompt_tokens(&self) -> Result<&[u32], Error> {
@@ -261,15 +278,21 @@ impl Session {
             return Ok(run.finish(Step::ContextFull));
         }
         self.pass(&run.sequence, run.prompt_len, Results::Logits, caller)?;
-        let token = run.sampler.sample(self.buffers.results(), &run.sequence);
+        let Some(token) = run.choose(self.buffers.results())? else {
+            return Ok(run.finish(Step::EndOfSequence));
+        };
         let tokenizer = &self.shared.tokenizer;
         if tokenizer.is_end(token) && !self.options.sampler.ignore_end {
             return Ok(run.finish(Step::EndOfSequence));
         }
+        let complete = run.grammar.as_mut().map_or(Ok(false), |grammar| grammar.take(token))?;
         run.sequence.push(token);
         let mut bytes = Vec::new();
         tokenizer.decode(token, true, &mut bytes);
         if run.stop.push(&bytes, &mut run.text) {
+            run.end = Some(Step::EndOfSequence);
+        } else if complete {
+            run.stop.finish(&mut run.text);
             run.end = Some(Step::EndOfSequence);
         }
         Ok(Step::More)
@@ -286,7 +309,8 @@ impl Session {
         let run = self.run.as_ref().map_or(0, |run| {
             let sampler = Sampler::memory(&self.options.sampler, self.shared.model.hyper.vocabulary);
             let stop = StopStrings::memory(&self.options.stop);
-            run.sequence.capacity() * size_of::<u32>() + run.text.capacity() + sampler + stop
+            let grammar = run.grammar.as_ref().map_or(0, Matcher::memory);
+            run.sequence.capacity() * size_of::<u32>() + run.text.capacity() + sampler + stop + grammar
         });
         self.cache.bytes() + tokens * size_of::<u32>() + run + self.buffers.held()
     }
@@ -299,6 +323,16 @@ impl Drop for Session {
 }
 
 impl Generation {
+    /// The next token; `None` where the grammar allows the end, and no token that the sampler may choose.
+    fn choose(&mut self, logits: &mut [f32]) -> Result<Option<u32>, Error> {
+        let Some(grammar) = &mut self.grammar else { return Ok(Some(self.sampler.sample(logits, &self.sequence))) };
+        let allowed = grammar.allowed()?;
+        match self.sampler.sample_from(logits, &self.sequence, &allowed.tokens) {
+            None if !allowed.may_end => Err(grammar.none_fits()),
+            token => Ok(token),
+        }
+    }
+
     /// Ends the text. The bytes that were held back belong to it, and are a last piece if there are any.
     fn finish(&mut self, end: Step) -> Step {
         self.stop.finish(&mut self.text);

@@ -35,6 +35,17 @@ enum Model {
     },
 }
 
+/// What the bytes of a token are.
+#[cfg(feature = "grammar")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TextKind {
+    Text,
+    /// One byte, which other tokens may have, too.
+    Byte,
+    /// The name of a mark for the model, or of what stands for text that no token covers.
+    Mark,
+}
+
 impl Tokenizer {
     /// Bytes that a tokenizer of `vocabulary` takes, with what [`new`](Self::new) needs while it runs, and without the
     /// vocabulary's own memory.
@@ -117,7 +128,7 @@ impl Tokenizer {
     }
 
     /// The number of tokens.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "grammar"))]
     pub(crate) fn len(&self) -> usize {
         self.tokens.len()
     }
@@ -188,6 +199,17 @@ impl Tokenizer {
             },
             (TokenKind::Normal, Model::BytePairs(pairs)) => pairs.decode(text, out),
             (TokenKind::Normal, Model::ScoredPairs { .. }) => blanks_unescaped(text, out),
+        }
+    }
+
+    /// What the bytes of a token are.
+    #[cfg(feature = "grammar")]
+    pub(crate) fn text_kind(&self, token: u32) -> TextKind {
+        match self.tokens.kind(token) {
+            _ if self.is_end(token) => TextKind::Mark,
+            TokenKind::Control | TokenKind::Unknown => TextKind::Mark,
+            TokenKind::Byte => TextKind::Byte,
+            TokenKind::Normal | TokenKind::UserDefined | TokenKind::Unused => TextKind::Text,
         }
     }
 

@@ -5,10 +5,13 @@
 //! * `prefixes`: sessions that share pages of their prompts.
 //! * `sessions`: runs, their ends, options, limits.
 //! * `shared`: sessions that share passes.
+//! * `grammars`: texts that follow grammars.
 //! * `beside`: models whose text has a sense, beside llama.cpp.
 //! * `loading`: files that are no models.
 
 mod beside;
+#[cfg(feature = "grammar")]
+mod grammars;
 mod loading;
 mod passes;
 mod prefixes;
@@ -16,6 +19,8 @@ mod recorded;
 mod sessions;
 mod shared;
 
+#[cfg(feature = "grammar")]
+use super::gguf::writer::Chance;
 use super::gguf::writer::{TINY, Writer, model};
 use crate::llm::cache::{Cache, CacheType};
 use crate::llm::forward::{Buffers, Model, Results, Run};

@@ -1,6 +1,6 @@
 //! The next token from a model's logits.
 //!
-//! The steps, in llama.cpp's order: penalties, then top-k, typical-p, top-p, min-p and temperature, then a draw. With
+//! The steps, in llama.cpp's order, after tokens that a grammar does not allow are left out: penalties, then top-k, typical-p, top-p, min-p and temperature, then a draw. With
 //! mirostat, penalties and temperature, then mirostat and a draw. With a temperature of 0, penalties and the highest.
 //!
 //! No logits and no options make a step panic or give no token: NaN counts as negative infinity, infinities as the
@@ -68,11 +68,32 @@ impl Sampler {
     ///
     /// 0 for no logits at all.
     pub(crate) fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> u32 {
+        let logits = self.prepare(logits, history);
+        if logits.is_empty() { 0 } else { self.choose(logits) }
+    }
+
+    /// As [`sample`](Self::sample), of the tokens that have a bit in `allowed`, whose words have 32 each. `None` if there
+    /// is no such token with a logit, or if the options refuse all of them.
+    pub(crate) fn sample_from(&mut self, logits: &mut [f32], history: &[u32], allowed: &[u32]) -> Option<u32> {
+        let logits = self.prepare(logits, history);
+        let mut any = false;
+        for (token, logit) in logits.iter_mut().enumerate() {
+            let has_bit = allowed.get(token / 32).is_some_and(|word| word >> (token % 32) & 1 == 1);
+            if has_bit && !self.refused.contains(&(token as u32)) {
+                any = true;
+                // Above all that are not allowed, whatever the model and the penalties say.
+                *logit = logit.max(f32::MIN);
+            } else {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+        any.then(|| self.choose(logits))
+    }
+
+    /// The logits of tokens, after refused tokens and penalties, none of which is NaN or positive infinity.
+    fn prepare<'a>(&mut self, logits: &'a mut [f32], history: &[u32]) -> &'a mut [f32] {
         let count = logits.len().min(self.tokens);
         let logits = &mut logits[..count];
-        if logits.is_empty() {
-            return 0;
-        }
         for &token in &self.refused {
             if let Some(logit) = logits.get_mut(token as usize) {
                 *logit = f32::NEG_INFINITY;
@@ -83,10 +104,15 @@ impl Sampler {
             // All the order and the differences of logits are defined below.
             *logit = if logit.is_nan() { f32::NEG_INFINITY } else { logit.min(f32::MAX) };
         }
+        logits
+    }
+
+    /// The next token, of at least one logit.
+    fn choose(&mut self, logits: &[f32]) -> u32 {
         if self.options.temperature <= 0.0 {
             return highest(logits);
         }
-        self.candidates.fill(logits, self.options.candidates(count));
+        self.candidates.fill(logits, self.options.candidates(logits.len()));
         self.candidates.sort(1);
         if self.candidates.get(0).1 == f32::NEG_INFINITY {
             return self.candidates.get(0).0;

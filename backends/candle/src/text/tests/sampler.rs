@@ -289,3 +289,33 @@ proptest! {
         prop_assert_eq!(&sorted, &order[..count.min(order.len())]);
     }
 }
+
+proptest! {
+    #[test]
+    fn only_allowed_tokens_are_chosen_whatever_the_logits_are(
+        bits in prop::collection::vec(any::<u32>(), 70),
+        allowed in any::<[u32; 2]>(),
+        (temperature, top_k, typical_p) in (prop_oneof![Just(0.0_f32), 0.01..3.0_f32], 0..50_i32, 0.1..1.2_f32),
+        (mirostat, ignore_end, repeat_penalty) in (0..3_i32, any::<bool>(), 0.5..2.0_f32),
+    ) {
+        // Also negative infinities and NaNs.
+        let mut logits: Vec<f32> = bits.iter().map(|&bits| f32::from_bits(bits)).collect();
+        logits[7] = f32::NEG_INFINITY;
+        let options =
+            SamplerOptions { temperature, top_k, typical_p, mirostat, ignore_end, repeat_penalty, ..plain() };
+        let ends = [3, 40];
+        let has = |token: u32| {
+            allowed.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
+                && !(ignore_end && ends.contains(&token))
+        };
+        let mut sampler = Sampler::new(options, 70, &ends).unwrap();
+        for _ in 0..4 {
+            let chosen = sampler.sample_from(&mut logits.clone(), &[1, 2, 7, 7], &allowed);
+            prop_assert_eq!(chosen.is_some(), (0..70).any(has));
+            prop_assert!(chosen.is_none_or(has), "{:?}", chosen);
+        }
+        // Of one, that one, however low it is.
+        prop_assert_eq!(sampler.sample_from(&mut logits.clone(), &[7], &[1 << 7]), Some(7));
+        prop_assert_eq!(sampler.sample_from(&mut logits.clone(), &[7], &[0, 0, 0]), None);
+    }
+}
