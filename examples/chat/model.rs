@@ -64,7 +64,7 @@ pub fn open(options: &Options) -> Result<Model, String> {
     let guest = engine.guest();
     let style = match options.format {
         Some(format) => Ok(Style::Format(format)),
-        None => style(&guest, template_of_file),
+        None => style_of(&guest, template_of_file),
     };
     let style = style.map_err(|error| error.to_string())?;
     let name = options.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -73,7 +73,7 @@ pub fn open(options: &Options) -> Result<Model, String> {
 }
 
 /// How conversations are written: by the file's template, or in the format whose marks are tokens of the model.
-fn style(
+fn style_of(
     guest: &Guest,
     template: Result<Option<ChatTemplate>, graphpool::nn::Error>,
 ) -> Result<Style, graphpool::nn::Error> {

@@ -1,6 +1,7 @@
 //! Chat templates: how the author of a model writes conversations for it, for hosts.
 //!
 //! * [`rewrite`], [`guard`]: checks that are put into a compiled template, so that its work is bounded.
+//! * [`parts`]: what is refused before.
 //! * [`python`]: what templates expect of Python.
 //! * [`file`]: the template of a GGUF file.
 //!
@@ -10,12 +11,13 @@
 
 mod file;
 mod guard;
+mod parts;
 mod python;
 mod rewrite;
 
 use crate::quote::quote;
 use graphpool::backend::{Error, ErrorKind};
-use minijinja::machinery::{CodeGenerator, Instructions, Token, eval, make_string_output, parse, tokenize};
+use minijinja::machinery::{CodeGenerator, Instructions, eval, make_string_output, parse};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 use std::borrow::Cow;
@@ -29,11 +31,6 @@ const MAX_SOURCE: usize = 1 << 16;
 
 /// The most nested calls and statements, as the engine counts them; a macro counts four times.
 const MAX_CALLS: usize = 100;
-
-/// The most words and marks of one expression, and the most times `elif`: the engine makes a tree of them that may be
-/// as deep, and goes through it by recursion.
-const MAX_PARTS: usize = 2048;
-const MAX_CHOICES: usize = 512;
 
 /// The stack of the thread that renders. What the bounds leave takes up to 6 MiB in a build without optimizations.
 const STACK: usize = 16 << 20;
@@ -91,7 +88,7 @@ impl ChatMessage {
 ///
 /// The language is Jinja as `minijinja` has it, with the methods of Python's strings and maps that templates use. What
 /// differs: `include`, `import` and `generation` are unknown, as are `loop.cycle`, `loop.changed`, `str.format`, the
-/// filter `sum`, and arguments by `*` and `**`. A namespace can be in no other value. Keys of maps come in the order of
+/// filter `sum`, arguments by `*` and `**`, and a list of constants times a number. A namespace can be in no other value. Keys of maps come in the order of
 /// their names, so `tojson` sorts them.
 ///
 /// # Cost, and what is bounded
@@ -128,7 +125,7 @@ impl ChatTemplate {
             let why = format!("the chat template has {} bytes, and the limit is {MAX_SOURCE}", source.len());
             return Err(Error::too_large(why));
         }
-        check_parts(source)?;
+        parts::check(source)?;
         let template = Self {
             source: source.to_owned(),
             bos: String::new(),
@@ -237,26 +234,6 @@ fn on_stack<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T
         })?;
         thread.join().unwrap_or_else(|_| Err(Error::runtime_error("the template engine panicked")))
     })
-}
-
-/// Refuses expressions of very many parts, and very many `elif`.
-fn check_parts(source: &str) -> Result<(), Error> {
-    let (mut parts, mut choices) = (0, 0);
-    for token in tokenize(source, false, syntax()?) {
-        let (token, span) = token.map_err(|error| failed(&error))?;
-        match token {
-            Token::VariableStart | Token::BlockStart => parts = 0,
-            _ => parts += 1,
-        }
-        choices += usize::from(matches!(token, Token::Ident("elif")));
-        if parts > MAX_PARTS || choices > MAX_CHOICES {
-            let what = if parts > MAX_PARTS { "parts of one expression" } else { "times elif" };
-            let most = if parts > MAX_PARTS { MAX_PARTS } else { MAX_CHOICES };
-            let why = format!("the chat template, line {}: it has more than {most} {what}", span.start_line);
-            return Err(Error::too_large(why));
-        }
-    }
-    Ok(())
 }
 
 /// White space as transformers have it.

@@ -84,7 +84,7 @@ fn what_templates_use_of_python() {
             "02",
         ),
         (
-            "{% for x in 'abc' %}{{ loop.index }}{{ x }}{{ loop.revindex0 }}{{ loop.last }} {% endfor %}",
+            "{% for x in ['a', 'b', 'c'] %}{{ loop.index }}{{ x }}{{ loop.revindex0 }}{{ loop.last }} {% endfor %}",
             "1a2False 2b1False 3c0True ",
         ),
         ("{% for x in [1, 2] %}{{ loop.previtem }}-{{ loop.nextitem }} {% endfor %}", "-2 1- "),
@@ -105,7 +105,7 @@ fn what_templates_use_of_python() {
             "True True False True",
         ),
         ("{{ messages | selectattr('role', 'equalto', 'user') | list | length }}", "0"),
-        ("{{ 'a' * 3 ~ [0] * 2 ~ (1, 2) }}", "aaa[0, 0](1, 2)"),
+        ("{{ 'a' * 3 ~ [x is defined] * 2 ~ (1, 2) }}", "aaa[False, False](1, 2)"),
         ("{{ not x is defined }}{{ 'abcdef'[1:3] }}{{ 'abc'[::-1] }}{{ [1, 2, 3][-1] }}", "Truebccba3"),
     ] {
         assert_eq!(render(source, &[]).unwrap(), expected, "{source}");

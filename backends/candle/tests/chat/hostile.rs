@@ -19,8 +19,8 @@ fn work_without_end_ends() {
         "{{ [1] | batch(100000000000, 'x') | list }}",
         "{{ ('a' * 10000).split('') | join('a' * 100000) }}",
         "{{ ('a' * 100000) | replace('a', 'a' * 100000) }}",
-        "{{ ([1] * 100000000) | list }}",
-        "{{ ([1] * 100000000) ~ '' }}",
+        "{{ ([x is defined] * 100000000) | list }}",
+        "{{ ([x is defined] * 100000000) ~ '' }}",
         "{% for i in range(10000) %}{{ 'x' * 10000 }}{% endfor %}",
         "{% for i in range(10000) %}{% set a %}{{ 'x' * 10000 }}{% endset %}{% endfor %}",
         "{{ range(20000) | list | unique }}",
@@ -28,6 +28,33 @@ fn work_without_end_ends() {
         assert_fails(source, &[], ErrorKind::TooLarge, &["line 1", "more than a template may"]);
     }
     assert_fails("\n{{ range(100000000000) }}", &[], ErrorKind::InvalidArgument, &["line 2", "too many elements"]);
+}
+
+/// The compiler computes with constants, and has no fuel.
+#[test]
+fn constant_lists_are_not_multiplied() {
+    for constant in [
+        "[1] * 100000000",
+        "100000000 * [1]",
+        "([1]) * 100000000",
+        "100000000 * (([1]))",
+        "(1, 2) * 100000000",
+        "1 * 100000000 * ([1] + [2])",
+        "(true and [1]) * (10000 * 10000)",
+        "[[1] * 10000] * 10000",
+    ] {
+        for source in [
+            format!("{{{{ ({constant}) ~ '' }}}}"),
+            format!("{{{{ '}}}}' if ({constant}) == ({constant}) }}}}"),
+            format!("{{% if [1] in ({constant}) %}}{{% endif %}}"),
+            format!("{{% set a = (({constant}) ~ '') %}}"),
+        ] {
+            assert_fails(&source, &[], ErrorKind::TooLarge, &["line 1", "a list of constants is multiplied"]);
+        }
+    }
+    let source = "{% set a = [1, 2] %}{{ a[1] * 2 }}{{ (a[0] + 2) * 3 }}{{ 3 * (1 + 2) }}{{ (a | length) * 2 }}\
+                  {{ [1, 2][1] * 2 }}{{ a * 2 }}";
+    assert_eq!(render(source, &[]).unwrap(), "49944[1, 2, 1, 2]");
 }
 
 #[test]
@@ -101,7 +128,7 @@ fn calls_are_not_nested_without_end() {
     for source in [
         "{% macro m(x) %}{{ m(x) }}{% endmacro %}{{ m(1) }}",
         "{% macro m(x) %}{% for i in [1] %}{% if 1 %}{{ m(x) | upper }}{% endif %}{% endfor %}{% endmacro %}{{ m(1) }}",
-        "{% macro m(x) %}{% call m(x) %}{{ caller() }}{% endcall %}{% endmacro %}{% call m(1) %}x{% endcall %}",
+        "{% macro m(x) %}{% call m(x) %}x{% endcall %}{{ caller() }}{% endmacro %}{% call m(1) %}x{% endcall %}",
         "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
     ] {
         assert_fails(source, &[], ErrorKind::TooLarge, &["calls itself"]);
@@ -170,7 +197,7 @@ fn a_long_conversation_has_fuel_for_itself() {
     let long = "x".repeat(MIB);
     let messages: Vec<(&str, &str)> = [("user", &*long), ("assistant", "y")].into_iter().cycle().take(32).collect();
     let source = "{% for m in messages[1:] %}{{ '<' + m['role'] + '>' + m['content'].strip() + '\n' }}{% endfor %}";
-    assert_eq!(render(source, &messages).unwrap().len(), 15 * (MIB + 8) + 16 * 14);
+    assert_eq!(render(source, &messages).unwrap().len(), 15 * (MIB + 7) + 16 * 13);
     let short: Vec<(&str, &str)> = [("user", "x"), ("assistant", "y")].into_iter().cycle().take(20_000).collect();
-    assert_eq!(render(source, &short).unwrap().len(), 9_999 * 9 + 10_000 * 14);
+    assert_eq!(render(source, &short).unwrap().len(), 9_999 * 8 + 10_000 * 13);
 }
