@@ -27,6 +27,12 @@ struct Request {
     _freed: Arc<()>,
 }
 
+impl Request {
+    fn new(number: usize) -> Self {
+        Self { number, computed: UnsafeCell::new(0), _freed: Arc::new(()) }
+    }
+}
+
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum End {
@@ -59,7 +65,7 @@ impl Checked {
 
     /// Brings a request of cost 1, and takes it back. A leader is cut off before its end if `is_cut_off`.
     fn join(&self, number: usize, seat: &Arc<Seat>, can_stop: bool, is_cut_off: bool) -> End {
-        let request = Request { number, computed: UnsafeCell::new(0), _freed: Arc::new(()) };
+        let request = Request::new(number);
         let stopped = || can_stop && self.stopped.load(Ordering::Acquire);
         let (request, end) = match self.queue.join(request, 1, seat, None, stopped, || ()) {
             Joined::Leads(mut leader) => {
@@ -183,6 +189,23 @@ fn a_request_that_is_stopped_leaves() {
     });
     assert!(seen.has(&[End::Led, End::Left]));
     assert!(seen.has(&[End::Led, End::Led]));
+}
+
+/// B5: a request that is stopped leaves before the pass that it waits for ends.
+#[test]
+fn a_request_that_is_stopped_leaves_while_a_pass_lasts() {
+    explore_bounded("batches: a cancellation while a pass lasts", 4, || {
+        let (checked, seat) = (Checked::new(2, 1), Seat::new());
+        let joined = checked.queue.join(Request::new(0), 1, &Seat::new(), None, || false, || ());
+        let Joined::Leads(leader) = joined else { panic!("nobody was there before it") };
+        let other = thread::spawn({
+            let (checked, seat) = (Arc::clone(&checked), Arc::clone(&seat));
+            move || checked.join(1, &seat, true, false)
+        });
+        checked.stop(&seat);
+        assert_eq!(other.join().unwrap(), End::Left);
+        leader.finish();
+    });
 }
 
 /// B3 and B5: the first that waits is stopped, also when it is to lead: the one behind it goes on.

@@ -76,7 +76,7 @@ pub(super) fn with_checks<'s>(old: &Instructions<'s>) -> Result<Instructions<'s>
         }
     }
     // A jump may go behind the last instruction.
-    places.push((0..).find(|&at| new.get(at).is_none()).unwrap_or(0));
+    places.push((0..u32::MAX).find(|&at| new.get(at).is_none()).unwrap_or(0));
     for at in moved {
         if let Some(target) = new.get_mut(at).and_then(target_mut) {
             *target = places.get(*target as usize).copied().ok_or((0, "it jumps out of itself"))?;

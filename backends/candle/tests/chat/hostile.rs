@@ -153,7 +153,7 @@ fn long_and_deep_sources_are_refused() {
         ("{%if a%}".repeat(8_000), ErrorKind::InvalidEncoding),
         ("x".repeat((1 << 16) + 1), ErrorKind::TooLarge),
     ] {
-        assert_eq!(render(&source, &[]).unwrap_err().kind(), kind, "{:.40}", source);
+        assert_eq!(render(&source, &[]).unwrap_err().kind(), kind, "{source:.40}");
     }
     // As deep as the bounds allow, in a thread with little stack of its own.
     std::thread::Builder::new()

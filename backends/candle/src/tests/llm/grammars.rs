@@ -30,7 +30,7 @@ const TURN: &str = "start: \"said \" who <|turn|>\nwho: \"Emma\" | \"Anne\" | \"
 
 /// With all grammars of the tests.
 fn backend() -> CandleBackend {
-    let wide: String = (0..2500).map(|n| format!(" | \"{n}!\"")).collect();
+    let wide: String = (0..2500).flat_map(|n| [" | \"".to_owned(), n.to_string(), "!\"".to_owned()]).collect();
     let grammars = [
         ("person", Grammar::json_schema(PERSON)),
         ("code", Grammar::regex("[a-f]{2,4}(-[0-9]{1,2})?;")),
@@ -341,7 +341,7 @@ fn grammars_count_as_memory_of_graphs_and_of_sessions() {
     // The first room that is enough for a session is more than that of one without.
     let graph = load_with(&backend, &tiny(), "", usize::MAX).unwrap();
     let room = |options: &str| {
-        (0..).map(|step| 1 << 12 << step).find(|&room| {
+        (12..40).map(|power| 1 << power).find(|&room| {
             let control = ComputeControl::default().with_context_memory_limit(room);
             match context(&*graph, options).compute(&control) {
                 Ok(()) => true,

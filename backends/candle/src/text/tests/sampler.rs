@@ -302,7 +302,7 @@ proptest! {
         let mut logits: Vec<f32> = bits.iter().map(|&bits| f32::from_bits(bits)).collect();
         logits[7] = f32::NEG_INFINITY;
         let options =
-            SamplerOptions { temperature, top_k, typical_p, mirostat, ignore_end, repeat_penalty, ..plain() };
+            SamplerOptions { temperature, top_k, typical_p, repeat_penalty, mirostat, ignore_end, ..plain() };
         let ends = [3, 40];
         let has = |token: u32| {
             allowed.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
