@@ -5,8 +5,8 @@ use crate::grammar::Grammar;
 use graphpool::backend::Error;
 
 impl CandleBackend {
-    /// Compiles a grammar and gives it a name, which the option `grammar` of guests, and of a model's configuration, may
-    /// have.
+    /// Compiles a grammar and gives it a name, which the option `grammar` of guests, and of a model's configuration,
+    /// may have.
     ///
     /// ```
     /// use graphpool_candle::{CandleBackend, Grammar};
@@ -30,17 +30,17 @@ impl CandleBackend {
     /// beginning of what the grammar describes. The prompt is no part of it. Sessions without a grammar pay nothing.
     ///
     /// A graph builds a tree of its vocabulary for its first session with a grammar, and compiles each grammar for the
-    /// first session that names it. Other sessions with grammars wait meanwhile, and neither a deadline nor a cancel token
-    /// ends it. The README has the times. The bytes of both count as memory of the graph from its load on. A session has
-    /// a state of its own, which counts as its memory and grows with its text.
+    /// first session that names it. Other sessions with grammars wait meanwhile, and neither a deadline nor a cancel
+    /// token ends it. The README has the times. The bytes of both count as memory of the graph from its load on. A
+    /// session has a state of its own, which counts as its memory and grows with its text.
     ///
     /// llguidance sets a panic hook for the process, which passes on all panics but those within itself.
     ///
     /// # Errors
     ///
     /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) for a grammar with a mistake, for an empty
-    /// name, and for a name that another grammar has. A grammar with names of control tokens is compiled as a whole only
-    /// when a model's vocabulary is there, so some of its mistakes are errors of the session.
+    /// name, and for a name that another grammar has. A grammar with names of control tokens is compiled as a whole
+    /// only when a model's vocabulary is there, so some of its mistakes are errors of the session.
     pub fn with_grammar(mut self, name: &str, grammar: &Grammar) -> Result<Self, Error> {
         self.grammars.add(name, grammar)?;
         Ok(self)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 /// A grammar, to be given a name by [`CandleBackend::with_grammar`](crate::CandleBackend::with_grammar).
 ///
-/// It is only a text until then. The text must be the host's own, and never come from a guest: there are short ones whose
-/// compile takes longer than anyone waits, and nothing can interrupt it.
+/// It is only a text until then. The text must be the host's own, and never come from a guest: there are short ones
+/// whose compile takes longer than anyone waits, and nothing can interrupt it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grammar {
     form: Form,
@@ -21,8 +21,8 @@ enum Form {
 }
 
 impl Grammar {
-    /// A context-free grammar in [llguidance's variant of Lark](https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md),
-    /// which begins at the rule `start`. It is close to llama.cpp's GBNF, and not the same:
+    /// A context-free grammar in [llguidance's variant of Lark][syntax], which begins at the rule `start`. It is close to
+    /// llama.cpp's GBNF, and not the same:
     ///
     /// ```text
     /// start: "I am " mood "."
@@ -30,6 +30,8 @@ impl Grammar {
     /// ```
     ///
     /// A rule such as `<|im_end|>` stands for the control token of that name.
+    ///
+    /// [syntax]: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
     #[must_use]
     pub fn lark(text: impl Into<Arc<str>>) -> Self {
         Self { form: Form::Lark, text: text.into() }

@@ -84,8 +84,8 @@ pub(super) fn memory(tokenizer: &Tokenizer, tokens: usize) -> usize {
 
 /// For each token its bytes as the tree has them; none for a token that no grammar allows.
 ///
-/// Marks for the model, such as the end of a turn, have a byte in front that is in no UTF-8, so that only their names in
-/// a grammar stand for them. Of tokens with the same bytes, one is left: hostile files have many.
+/// Marks for the model, such as the end of a turn, have a byte in front that is in no UTF-8, so that only their names
+/// in a grammar stand for them. Of tokens with the same bytes, one is left: hostile files have many.
 fn words(tokenizer: &Tokenizer, tokens: usize) -> Vec<Vec<u8>> {
     let count = tokens.min(tokenizer.len());
     let mut words: Vec<Vec<u8>> = (0..count as u32).map(|token| word(tokenizer, token)).collect();
