@@ -8,6 +8,7 @@ use graphpool::backend::Error;
 #[derive(Debug, Clone)]
 pub(crate) struct Grammars;
 
+#[allow(clippy::unused_self, reason = "the build with grammars uses it")]
 impl Grammars {
     pub(crate) const fn new() -> Self {
         Self
