@@ -2,6 +2,7 @@
 //!
 //! * [`rewrite`], [`guard`]: checks that are put into a compiled template, so that its work is bounded.
 //! * [`parts`]: what is refused before.
+//! * [`engine`]: the engine's syntax, and its errors as ours.
 //! * [`python`]: what templates expect of Python.
 //! * [`file`]: the template of a GGUF file.
 //!
@@ -9,20 +10,19 @@
 //! the bytes that they make, and bounds the depth of calls. It bounds neither the depth of values nor the time for one
 //! that holds another value many times; the checks do.
 
+mod engine;
 mod file;
 mod guard;
 mod parts;
 mod python;
 mod rewrite;
 
+use self::engine::{failed, syntax};
 use crate::quote::quote;
-use graphpool::backend::{Error, ErrorKind};
+use graphpool::backend::Error;
 use minijinja::machinery::{CodeGenerator, Instructions, eval, make_string_output, parse};
-use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -41,9 +41,6 @@ const FUEL: u64 = 1 << 18;
 /// More fuel for each message, and for as many bytes of what the host gives.
 const FUEL_OF_MESSAGE: u64 = 1 << 10;
 const BYTES_OF_FUEL: u64 = 1;
-
-/// The most bytes of an error's text.
-const MAX_CAUSE: usize = 300;
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,8 +85,8 @@ impl ChatMessage {
 ///
 /// The language is Jinja as `minijinja` has it, with the methods of Python's strings and maps that templates use. What
 /// differs: `include`, `import` and `generation` are unknown, as are `loop.cycle`, `loop.changed`, `str.format`, the
-/// filter `sum`, arguments by `*` and `**`, and a list of constants times a number. A namespace can be in no other value. Keys of maps come in the order of
-/// their names, so `tojson` sorts them.
+/// filter `sum`, arguments by `*` and `**`, and a list of constants times a number. A namespace can be in no other
+/// value. Keys of maps come in the order of their names, so `tojson` sorts them.
 ///
 /// # Cost, and what is bounded
 ///
@@ -118,8 +115,8 @@ impl ChatTemplate {
     ///
     /// # Errors
     ///
-    /// [`InvalidEncoding`](ErrorKind::InvalidEncoding) for a text that is no template, with the line, and
-    /// [`TooLarge`](ErrorKind::TooLarge) for one of more than 65,536 bytes, or of an expression with too many parts.
+    /// [`InvalidEncoding`](graphpool::backend::ErrorKind::InvalidEncoding) for a text that is no template, with the line, and
+    /// [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) for one of more than 65,536 bytes, or of an expression with too many parts.
     pub fn from_source(source: &str) -> Result<Self, Error> {
         if source.len() > MAX_SOURCE {
             let why = format!("the chat template has {} bytes, and the limit is {MAX_SOURCE}", source.len());
@@ -172,7 +169,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a text that is no JSON, and for values that are nested more
+    /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) for a text that is no JSON, and for values that are nested more
     /// than 8 deep.
     pub fn with_variable(mut self, name: &str, json: &str) -> Result<Self, Error> {
         let invalid = |why: &dyn std::fmt::Display| {
@@ -189,10 +186,10 @@ impl ChatTemplate {
     ///
     /// # Errors
     ///
-    /// * [`InvalidArgument`](ErrorKind::InvalidArgument) where the template refuses the conversation, or fails with it.
+    /// * [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) where the template refuses the conversation, or fails with it.
     ///   The message has the template's line and the cause.
-    /// * [`TooLarge`](ErrorKind::TooLarge) where the work of the template is more than the bounds let it do.
-    /// * [`RuntimeError`](ErrorKind::RuntimeError) where the thread can't be started.
+    /// * [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) where the work of the template is more than the bounds let it do.
+    /// * [`RuntimeError`](graphpool::backend::ErrorKind::RuntimeError) where the thread can't be started.
     pub fn render(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Result<String, Error> {
         let bytes: usize = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
         let fuel = FUEL
@@ -234,11 +231,6 @@ fn on_stack<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T
         })?;
         thread.join().unwrap_or_else(|_| Err(Error::runtime_error("the template engine panicked")))
     })
-}
-
-/// White space as transformers have it.
-fn syntax() -> Result<SyntaxConfig, Error> {
-    SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|error| failed(&error))
 }
 
 /// The instructions of a template, with checks.
@@ -297,31 +289,4 @@ fn variable(json: serde_json::Value, depth: usize) -> Option<Value> {
             Value::from_object(entries.collect::<Option<BTreeMap<Value, Value>>>()?)
         }
     })
-}
-
-/// The error of the engine as one of the backend: the line, and what happened.
-fn failed(error: &minijinja::Error) -> Error {
-    use minijinja::ErrorKind as Cause;
-    let detail = error.detail().unwrap_or_default();
-    let (kind, cause) = match error.kind() {
-        Cause::SyntaxError | Cause::BadEscape | Cause::InvalidDelimiter => {
-            (ErrorKind::InvalidEncoding, Cow::from("it is no valid template"))
-        }
-        Cause::OutOfFuel => (ErrorKind::TooLarge, Cow::from("it does more than a template may for this conversation")),
-        _ if detail.contains("recursion limit") => (ErrorKind::TooLarge, Cow::from("it calls itself")),
-        kind => (ErrorKind::InvalidArgument, Cow::from(kind.to_string())),
-    };
-    let mut text = match error.line() {
-        Some(line) => format!("the chat template, line {line}: {cause}"),
-        None => format!("the chat template: {cause}"),
-    };
-    if !detail.is_empty() {
-        let _ = write!(text, ": {detail}");
-    }
-    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut message: String = plain.take(MAX_CAUSE).collect();
-    if message.len() < text.len() {
-        message.push('…');
-    }
-    Error::new(kind, message)
 }

@@ -1,6 +1,6 @@
 //! What of a template is refused before it is compiled, for the engine's compiler has no fuel.
 
-use super::{failed, syntax};
+use super::engine::{failed, syntax};
 use graphpool::backend::Error;
 use minijinja::machinery::{Token, tokenize};
 
