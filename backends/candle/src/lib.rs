@@ -245,7 +245,8 @@ use quote::quote;
 
 use graphpool::backend::{Backend, BackendGraph, Encoding, Error, LoadRequest, Target};
 
-/// Loads ONNX models for the CPU, or for a device, and with the feature `ggml` language models in GGUF files for the CPU.
+/// Loads ONNX models for the CPU, or for a device, and with the feature `ggml` language models in GGUF files for the
+/// CPU.
 ///
 /// For ONNX models the backend has no settings: a load with a configuration that is not blank is refused. Clones share
 /// their threads.

@@ -80,8 +80,9 @@ impl ChatMessage {
 ///
 /// `messages`, a list of maps with `role` and `content`; `add_generation_prompt`; `bos_token` and `eos_token`, which
 /// are empty where they are not known; the variables of [`with_variable`](Self::with_variable);
-/// `raise_exception(message)`; and `strftime_now(format)`, if the host has given a time ([`with_time`](Self::with_time)). White space is treated as
-/// by Hugging Face's transformers: the first newline after a block and blanks before one are removed.
+/// `raise_exception(message)`; and `strftime_now(format)`, if the host has given a time
+/// ([`with_time`](Self::with_time)). White space is treated as by Hugging Face's transformers: the first newline after
+/// a block and blanks before one are removed.
 ///
 /// The language is Jinja as `minijinja` has it, with the methods of Python's strings and maps that templates use. What
 /// differs: `include`, `import` and `generation` are unknown, as are `loop.cycle`, `loop.changed`, `str.format`, the
@@ -115,8 +116,9 @@ impl ChatTemplate {
     ///
     /// # Errors
     ///
-    /// [`InvalidEncoding`](graphpool::backend::ErrorKind::InvalidEncoding) for a text that is no template, with the line, and
-    /// [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) for one of more than 65,536 bytes, or of an expression with too many parts.
+    /// [`InvalidEncoding`](graphpool::backend::ErrorKind::InvalidEncoding) for a text that is no template, with the
+    /// line, and [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) for one of more than 65,536 bytes, or of an
+    /// expression with too many parts.
     pub fn from_source(source: &str) -> Result<Self, Error> {
         if source.len() > MAX_SOURCE {
             let why = format!("the chat template has {} bytes, and the limit is {MAX_SOURCE}", source.len());
@@ -169,8 +171,8 @@ impl ChatTemplate {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) for a text that is no JSON, and for values that are nested more
-    /// than 8 deep.
+    /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) for a text that is no JSON, and for values
+    /// that are nested more than 8 deep.
     pub fn with_variable(mut self, name: &str, json: &str) -> Result<Self, Error> {
         let invalid = |why: &dyn std::fmt::Display| {
             Error::invalid_argument(format!("the variable {} of a chat template: {why}", quote(name)))
@@ -186,9 +188,10 @@ impl ChatTemplate {
     ///
     /// # Errors
     ///
-    /// * [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) where the template refuses the conversation, or fails with it.
-    ///   The message has the template's line and the cause.
-    /// * [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) where the work of the template is more than the bounds let it do.
+    /// * [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) where the template refuses the
+    ///   conversation, or fails with it. The message has the template's line and the cause.
+    /// * [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) where the work of the template is more than the bounds
+    ///   let it do.
     /// * [`RuntimeError`](graphpool::backend::ErrorKind::RuntimeError) where the thread can't be started.
     pub fn render(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Result<String, Error> {
         let bytes: usize = messages.iter().map(|message| message.role.len() + message.content.len()).sum();

@@ -21,8 +21,8 @@ enum Form {
 }
 
 impl Grammar {
-    /// A context-free grammar in [llguidance's variant of Lark][syntax], which begins at the rule `start`. It is close to
-    /// llama.cpp's GBNF, and not the same:
+    /// A context-free grammar in [llguidance's variant of Lark][syntax], which begins at the rule `start`. It is close
+    /// to llama.cpp's GBNF, and not the same:
     ///
     /// ```text
     /// start: "I am " mood "."
