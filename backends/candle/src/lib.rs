@@ -44,9 +44,10 @@
 //!  ops               the operators, with a file for each family, and their table; ops::device has their device forms
 //!  device            tensors on a device, and the operations that device forms are made of
 //!  llm               language models: hyperparameters, weights, the pass through the layers, sessions
+//!  sharing           what a host says about prompts that sessions share
+//!  gguf              the GGUF file: metadata, and the places of tensors
 //!  quant, text       matrices of quantized weights; tokenizers and samplers
 //!  math              vector loops, matrix products, fused elementwise operators
-//!  text              tokenizers and the choice of tokens, for language models
 //!  compute           the resources of one compute: memory, deadline, threads, random numbers
 //!  format            the ONNX file: messages, tensors, external data, inputs and outputs
 //!  tensor            values, element types, shapes, memory budgets
@@ -56,8 +57,8 @@
 //! # Language models
 //!
 //! With the feature `ggml`, the backend loads GGUF files ([`Encoding::Ggml`]) of the
-//! architectures llama (also Mistral, `SmolLM`, `TinyLlama`), qwen2, qwen3, gemma3 and phi3, for the CPU. A graph is the
-//! weights, in the types of the file, which all guests share. A context is a session.
+//! architectures llama (also Mistral, `SmolLM`, `TinyLlama`), qwen2, qwen3, gemma3 and phi3, for the CPU. A graph is
+//! the weights, in the types of the file, which all guests share. A context is a session.
 //!
 //! | | |
 //! | --- | --- |
@@ -92,7 +93,8 @@
 //! * The cache of keys and values grows in pages of 32 positions. Each is charged to the limits of the compute and the
 //!   context before it is allocated. A prompt that begins as the last sequence did passes only what is new.
 //! * Options that are not known are ignored, and those that name files or addresses of the host refused.
-//! * The configuration of a named model, or a second part at load, has options that its sessions begin with.
+//! * The configuration of a named model, or a second part at load, has options that its sessions begin with. Graphs of
+//!   one named model with configurations of guests share its weights, and are made in no time.
 //! * The file of a named model is read piece by piece, and not mapped.
 //! * Sessions share equal beginnings of prompts, unless a host switches that off: `CandleBackend::with_shared_prompts`.
 //!
@@ -234,7 +236,8 @@ use quote::quote;
 
 use graphpool::backend::{Backend, BackendGraph, Encoding, Error, LoadRequest, Target};
 
-/// Loads ONNX models for the CPU, or for a device, and with the feature `ggml` language models in GGUF files for the CPU.
+/// Loads ONNX models for the CPU, or for a device, and with the feature `ggml` language models in GGUF files for the
+/// CPU.
 ///
 /// For ONNX models the backend has no settings: a load with a configuration that is not blank is refused. Clones share
 /// their threads.
@@ -328,21 +331,6 @@ impl CandleBackend {
         #[cfg(not(feature = "ggml"))]
         Self { threads, place }
     }
-
-    /// Loads a model from its bytes, for callers that use ONNX's element types instead of wasi-nn's.
-    ///
-    /// The load and the loaded graph take at most `memory_limit` bytes each. The model can't have data in other files.
-    ///
-    /// # Errors
-    ///
-    /// * [`InvalidEncoding`](graphpool::backend::ErrorKind::InvalidEncoding) for bytes that are not a valid ONNX model.
-    /// * [`UnsupportedOperation`](graphpool::backend::ErrorKind::UnsupportedOperation) for an operator, an opset, an
-    ///   attribute or an element type that is not supported.
-    /// * [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) for a model that needs more memory than the limit, or
-    ///   exceeds a fixed bound such as the number of nodes.
-    pub fn load_graph(&self, model: &[u8], memory_limit: usize) -> Result<CandleGraph, Error> {
-        CandleGraph::load(model, None, memory_limit, self.threads.clone(), &self.place)
-    }
 }
 
 impl Default for CandleBackend {
@@ -368,11 +356,12 @@ impl Backend for CandleBackend {
 
     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
         if !self.supports(request.encoding, request.target) {
-            let why = format!("this candle backend runs ONNX models on the target {}", self.place.target());
+            let (encoding, target) = (request.encoding, request.target);
+            let why = format!("this candle backend runs no models of the encoding {encoding} on the target {target}");
             return Err(Error::unsupported(why));
         }
         #[cfg(feature = "ggml")]
-        if request.encoding == Encoding::Ggml || request.parts.first().is_some_and(|part| part.starts_with(b"GGUF")) {
+        if llm::is_for(request, !self.place.is_device()) {
             return Ok(Box::new(llm::graph::LanguageGraph::from_request(request, self.shares_prompts)?));
         }
         // A setting without an effect would mislead the person who wrote it.
@@ -388,6 +377,10 @@ impl Backend for CandleBackend {
     }
 
     fn reads_file(&self, encoding: Encoding, target: Target) -> bool {
+        encoding == Encoding::Ggml && self.supports(encoding, target)
+    }
+
+    fn reconfigures(&self, encoding: Encoding, target: Target) -> bool {
         encoding == Encoding::Ggml && self.supports(encoding, target)
     }
 

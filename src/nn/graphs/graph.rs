@@ -29,6 +29,9 @@ pub(crate) struct Graph {
     resources: Option<GraphResources>,
     counters: StdArc<Counters>,
     reaper: StdArc<Reaper>,
+    /// The graph that this one was made from with another configuration. Dropped after this one's backend graph is
+    /// handed to the reaper, which drops in that order: so what both share is counted until neither is there.
+    _base: Option<StdArc<Self>>,
 }
 
 /// The graph's reservations of the engine's limits, held until its memory is free.
@@ -97,6 +100,7 @@ impl Graph {
             resources: Some(resources),
             counters: StdArc::clone(counters),
             reaper: StdArc::clone(reaper),
+            _base: None,
         };
         // From here on the reaper drops it, even after a panic below.
         let backend = graph.backend.insert(backend);
@@ -112,6 +116,23 @@ impl Graph {
             }
         }
         Ok(graph)
+    }
+
+    /// The same graph, as one that was made from `base`.
+    pub(crate) fn with_base(mut self, base: &StdArc<Self>) -> Self {
+        self._base = Some(StdArc::clone(base));
+        self
+    }
+
+    /// The backend's graph with another configuration, and the backend.
+    pub(crate) fn reconfigure(
+        &self,
+        config: &str,
+        memory_limit: usize,
+    ) -> Result<(Box<dyn BackendGraph>, Option<Arc<Registered>>), Error> {
+        let Some(backend) = &self.backend else { return Err(Error::runtime_error("the graph is gone")) };
+        let graph = shield(self.counters(), || backend.reconfigure(config, memory_limit))??;
+        Ok((graph, self.resources.as_ref().and_then(|resources| resources.backend.clone())))
     }
 
     pub(crate) fn inputs(&self) -> &StdArc<[TensorDescription]> {

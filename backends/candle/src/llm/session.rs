@@ -25,15 +25,16 @@ const RESERVED: usize = 4;
 /// Bytes of a prompt for each token of the context. Longer ones can't fit, for tokens have a few bytes each.
 const PROMPT_BYTES: usize = 16;
 
-/// A model with its tokenizer, which all sessions share.
+/// A model with its tokenizer, which all sessions of a graph share. Graphs of one model with other options share what
+/// is in an `Arc`.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) model: Model,
-    pub(crate) tokenizer: Tokenizer,
+    pub(crate) model: Arc<Model>,
+    pub(crate) tokenizer: Arc<Tokenizer>,
     /// The options that sessions begin with.
     pub(crate) options: Options,
-    pub(crate) batches: Batches,
-    pub(crate) prefixes: PrefixPages,
+    pub(crate) batches: Arc<Batches>,
+    pub(crate) prefixes: Arc<PrefixPages>,
 }
 
 /// A sequence.
