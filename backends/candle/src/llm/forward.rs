@@ -93,7 +93,7 @@ impl Buffers {
             &self.results,
         ];
         let floats: usize = buffers.iter().map(|buffer| buffer.capacity() * size_of::<f32>()).sum();
-        floats + self.scratch.bytes()
+        floats + self.scratch.bytes() + self.attention.held()
     }
 
     /// Bytes of steps of up to `rows` rows, of which the results of `wanted` are asked for.

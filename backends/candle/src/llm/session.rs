@@ -49,6 +49,8 @@ pub(crate) struct Session {
     cached: Vec<u32>,
     buffers: Buffers,
     run: Option<Generation>,
+    /// Bytes of the run while a step has it.
+    run_bytes: usize,
     /// Where its calls wait for passes.
     seat: Arc<Seat>,
 }
@@ -74,7 +76,7 @@ impl Session {
         let options = shared.options.clone();
         let cache = Cache::new(&shared.model.hyper, options.cache);
         let (cached, buffers, seat) = (Vec::new(), Buffers::default(), Seat::new());
-        Self { shared, options, prompt: None, cache, cached, buffers, run: None, seat }
+        Self { shared, options, prompt: None, cache, cached, buffers, run: None, run_bytes: 0, seat }
     }
 
     pub(crate) const fn seat(&self) -> &Arc<Seat> {
@@ -189,14 +191,16 @@ impl Session {
     /// * `TooLarge` past a limit of the call's control, and the errors of [`ComputeControl::check`].
     pub(crate) fn step(&mut self, caller: &Caller<'_>) -> Result<Step, Error> {
         if self.run.is_none() {
-            match self.begin()? {
+            match self.begin(caller.control)? {
                 Some(run) => self.run = Some(run),
                 None => return Ok(Step::PromptTooLong),
             }
         }
-        // Out of the session meanwhile, for both are changed.
+        // Out of the session meanwhile, for both are changed. It is counted all the same.
         let Some(mut run) = self.run.take() else { return Ok(Step::EndOfSequence) };
+        self.run_bytes = self.bytes_of(&run);
         let step = self.advance(&mut run, caller);
+        self.run_bytes = 0;
         if !matches!(step, Ok(Step::More)) {
             self.say_goodbye();
         }
@@ -207,7 +211,7 @@ impl Session {
     /// Ends the run, and frees the memory of steps. What the cache has stays.
     pub(crate) fn end(&mut self) {
         self.say_goodbye();
-        self.run = None;
+        (self.run, self.run_bytes) = (None, 0);
         self.buffers = Buffers::default();
     }
 
@@ -217,7 +221,11 @@ impl Session {
     }
 
     /// A run from the prompt; `None` if the prompt does not fit into the context.
-    fn begin(&mut self) -> Result<Option<Generation>, Error> {
+    fn begin(&mut self, control: &ComputeControl) -> Result<Option<Generation>, Error> {
+        let bytes = self.prompt_tokens()?.len() * size_of::<u32>() + self.fixed_run_bytes();
+        // What a panic in the last step has left of its run is gone.
+        self.run_bytes = 0;
+        self.check_limits("the run of a session", bytes, control)?;
         let sequence = self.prompt_tokens()?.to_vec();
         if sequence.len() > self.context().saturating_sub(RESERVED) {
             return Ok(None);
@@ -261,6 +269,8 @@ impl Session {
         if run.sequence.len() > self.context() {
             return Ok(run.finish(Step::ContextFull));
         }
+        let more = run.text_growth(self.shared.tokenizer.longest());
+        self.check_limits("the text of a session", more, caller.control)?;
         self.pass(&run.sequence, run.prompt_len, Results::Logits, caller)?;
         let token = run.sampler.sample(self.buffers.results(), &run.sequence);
         let tokenizer = &self.shared.tokenizer;
@@ -281,14 +291,21 @@ impl Session {
         self.cache.shared_bytes()
     }
 
+    /// Bytes of a run.
+    fn bytes_of(&self, run: &Generation) -> usize {
+        run.sequence.capacity() * size_of::<u32>() + run.text.capacity() + self.fixed_run_bytes()
+    }
+
+    /// Of the bytes of a run, those of its sampler and its stop strings, which it has from its beginning.
+    fn fixed_run_bytes(&self) -> usize {
+        let sampler = Sampler::memory(&self.options.sampler, self.shared.model.hyper.vocabulary);
+        sampler + StopStrings::memory(&self.options.stop)
+    }
+
     /// Bytes of the session: its cache, its tokens, its text, and the memory of steps.
     pub(crate) fn memory(&self) -> usize {
         let tokens = self.prompt.as_ref().map_or(0, Vec::capacity) + self.cached.capacity();
-        let run = self.run.as_ref().map_or(0, |run| {
-            let sampler = Sampler::memory(&self.options.sampler, self.shared.model.hyper.vocabulary);
-            let stop = StopStrings::memory(&self.options.stop);
-            run.sequence.capacity() * size_of::<u32>() + run.text.capacity() + sampler + stop
-        });
+        let run = self.run.as_ref().map_or(self.run_bytes, |run| self.bytes_of(run));
         self.cache.bytes() + tokens * size_of::<u32>() + run + self.buffers.held()
     }
 }
@@ -300,6 +317,14 @@ impl Drop for Session {
 }
 
 impl Generation {
+    /// Bytes that a token of `len` bytes takes: itself, what the text grows by if it has no room for it, and a copy of
+    /// the text as an output.
+    fn text_growth(&self, len: usize) -> usize {
+        let text = self.text.len().saturating_add(self.stop.held()).saturating_add(len);
+        let grown = if text > self.text.capacity() { text.max(2 * self.text.capacity()) } else { 0 };
+        len.saturating_add(grown).saturating_add(text)
+    }
+
     /// Ends the text. The bytes that were held back belong to it, and are a last piece if there are any.
     fn finish(&mut self, end: Step) -> Step {
         self.stop.finish(&mut self.text);
