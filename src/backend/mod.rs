@@ -69,6 +69,13 @@ pub trait Backend: Send + Sync + 'static {
     fn reads_file(&self, _encoding: Encoding, _target: Target) -> bool {
         false
     }
+
+    /// Whether this backend's graphs of `encoding` for `target` can be [reconfigured](BackendGraph::reconfigure). The
+    /// graphs of one named model with the configurations of guests then share what is the same in all of them, such as
+    /// the weights. The default is `false`: each configuration is loaded from the model's bytes.
+    fn reconfigures(&self, _encoding: Encoding, _target: Target) -> bool {
+        false
+    }
 }
 
 /// A request to load a model.
@@ -165,6 +172,20 @@ pub trait BackendGraph: Send + Sync + 'static {
     ///
     /// Any error that keeps the backend from opening a context.
     fn init_context(&self) -> Result<Box<dyn BackendContext>, Error>;
+
+    /// Makes the graph that a load of the same model with `config` in place of this graph's configuration would give,
+    /// and shares with it what the configuration does not change. A guest may have written the text: treat it as
+    /// hostile input. The engine calls this only if the backend [says that it can](Backend::reconfigures), and keeps
+    /// this graph, and its memory counted, as long as the new one. The default refuses.
+    ///
+    /// The [memory](Self::memory) of the new graph is what it takes beside this one, at most `memory_limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Backend::load`].
+    fn reconfigure(&self, _config: &str, _memory_limit: usize) -> Result<Box<dyn BackendGraph>, Error> {
+        Err(Error::unsupported("the backend can't give a loaded model another configuration"))
+    }
 
     /// The bytes that the graph holds on the host and on its device, for accounting; an estimate is enough.
     fn memory(&self) -> usize;

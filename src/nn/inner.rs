@@ -138,15 +138,7 @@ impl Inner {
         });
         let Loaded { graph, name, backend } = loaded.map_err(|error| match error.kind() {
             ErrorKind::TooLarge if memory_limit <= left => Failed::Short(error),
-            // Other models use the room: this holds for every caller, and may change soon. A model that is too large
-            // for its backend stays that.
-            ErrorKind::TooLarge if error.is_by_limit() && left < self.engine_limits.max_graph_bytes() => {
-                let bound = self.engine_limits.max_graph_bytes();
-                let error =
-                    format!("engine graph bytes limit exceeded: the model needs more than {left} of {bound} bytes");
-                Failed::ForAll(Error::limit(ErrorKind::Busy, error))
-            }
-            _ => Failed::ForAll(error),
+            _ => Failed::ForAll(self.without_room(error, left)),
         })?;
         let origin = Origin { id: next_id(), key: listed.key(), backend: name, encoding, target };
         let resources =
@@ -154,6 +146,31 @@ impl Inner {
         let graph = Graph::new(graph, origin, resources, &self.counters, &self.reaper).map_err(Failed::ForAll)?;
         observe::built(graph.origin().id, &graph.origin().backend, graph.bytes(), graph.placement());
         Ok(graph)
+    }
+
+    /// Makes a graph from `base`, for its entry in the store.
+    fn reconfigure_listed(&self, base: &StdArc<Graph>, config: &str, listed: Listed<Graph>) -> Result<Graph, Error> {
+        let slot = self.reserve_for_model(|usage| &usage.graphs, 1)?;
+        let bytes = self.reserve_for_model(|usage| &usage.graph_bytes, 0)?;
+        let left = self.usage.graph_bytes.left();
+        let (graph, backend) = base.reconfigure(config, left).map_err(|error| self.without_room(error, left))?;
+        let Origin { backend: ref name, encoding, target, .. } = *base.origin();
+        let origin = Origin { id: next_id(), key: listed.key(), backend: name.clone(), encoding, target };
+        let resources = GraphResources { bytes: 0, listed: Some(listed), room: Some((slot, bytes)), backend };
+        let graph = Graph::new(graph, origin, resources, &self.counters, &self.reaper)?.with_base(base);
+        observe::built(graph.origin().id, &graph.origin().backend, graph.bytes(), graph.placement());
+        Ok(graph)
+    }
+
+    /// The error of a build that had `left` bytes. Where other models use the room it may have more soon; a model that
+    /// is too large for its backend stays that.
+    fn without_room(&self, error: Error, left: usize) -> Error {
+        let bound = self.engine_limits.max_graph_bytes();
+        if error.kind() != ErrorKind::TooLarge || !error.is_by_limit() || left >= bound {
+            return error;
+        }
+        let error = format!("engine graph bytes limit exceeded: the model needs more than {left} of {bound} bytes");
+        Error::limit(ErrorKind::Busy, error)
     }
 
     /// Reserves `amount` of the engine's budget for models. If it is short, waits for models that are being released.
@@ -217,6 +234,24 @@ impl BuildGraph for Inner {
         let parts = opened.read()?;
         let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
         self.build_with(&candidates, &LoadRequest { parts: &parts, ..request }, Some(read))
+    }
+
+    fn reconfigures(&self, encoding: Encoding, target: Target) -> Result<bool, Error> {
+        self.backends.candidates(&LoadRequest::new(&[], encoding, target))?.reconfigures(encoding, target)
+    }
+
+    fn reconfigure(&self, base: &StdArc<Graph>, config: &str) -> Result<Option<StdArc<Graph>>, Error> {
+        let Origin { key, encoding, target, .. } = *base.origin();
+        let candidates = self.backends.candidates(&LoadRequest::new(&[], encoding, target))?;
+        // B1: `base` may be of a backend that was removed since.
+        if candidates.id() != key.backends() {
+            return Ok(None);
+        }
+        let build = |listed| {
+            observe::build(encoding, target, 0, || self.reconfigure_listed(base, config, listed))
+                .map_err(Failed::ForAll)
+        };
+        self.store.get_or_build(key.reconfigured(config), usize::MAX, build).map(Some)
     }
 }
 

@@ -45,6 +45,27 @@ impl Backend for Echo {
     }
 }
 
+/// The same, whose graphs can be reconfigured.
+struct Sharing(Echo);
+
+impl Backend for Sharing {
+    fn name(&self) -> &'static str {
+        "echo"
+    }
+
+    fn supports(&self, encoding: Encoding, target: Target) -> bool {
+        self.0.supports(encoding, target)
+    }
+
+    fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
+        self.0.load(request)
+    }
+
+    fn reconfigures(&self, _: Encoding, _: Target) -> bool {
+        true
+    }
+}
+
 impl BackendGraph for Graph {
     fn inputs(&self) -> &[TensorDescription] {
         &[]
@@ -56,6 +77,13 @@ impl BackendGraph for Graph {
 
     fn init_context(&self) -> Result<Box<dyn BackendContext>, Error> {
         Ok(Box::new(Context(Tensor::from_slice([self.0.len() as u32], &self.0)?)))
+    }
+
+    fn reconfigure(&self, config: &str, _: usize) -> Result<Box<dyn BackendGraph>, Error> {
+        if config == "junk" {
+            return Err(Error::invalid_argument("the configuration is junk"));
+        }
+        Ok(Box::new(Self([&self.0[..1], config.as_bytes()].concat(), self.1.clone())))
     }
 
     fn memory(&self) -> usize {
@@ -271,5 +299,33 @@ fn a_load_after_a_reload_is_of_its_version_whoever_else_loads() {
             guest.unload(before).unwrap();
         }
     });
+    eventually(|| engine.stats().graphs == 1 && configured(&engine) == 0);
+}
+
+#[test]
+fn a_model_whose_backend_reconfigures_graphs_is_loaded_once() {
+    let (loads, later_loads) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let engine = Engine::new(Sharing(Echo(Arc::clone(&loads))));
+    let source = |version| model(version).with_config("host").with_guest_configs(8);
+    engine.register_model("m", source(1), Encoding::Onnx, Target::Cpu).unwrap();
+    let guest = engine.guest();
+    let load = |config| guest.load_by_name_with_config("m", config).unwrap();
+    let [x, y, host] = ["x", "y", "host"].map(load);
+    for (graph, config) in [(x, "x"), (y, "y"), (host, "host")] {
+        assert_eq!(runs(&guest, graph), (1, config.to_owned()));
+    }
+    // The configuration of the host is that of the model's own graph.
+    let loaded = || (loads.load(Ordering::SeqCst), later_loads.load(Ordering::SeqCst));
+    assert_eq!((loaded(), engine.stats().graphs, configured(&engine)), ((1, 0), 3, 3));
+    let error = guest.load_by_name_with_config("m", "junk").unwrap_err();
+    assert_eq!(error.message(), "load_by_name_with_config: the configuration is junk");
+    // After a reload they are made from the new version.
+    engine.replace_model("m", source(2)).unwrap();
+    assert_eq!((runs(&guest, load("x")), runs(&guest, x)), ((2, "x".to_owned()), (1, "x".to_owned())));
+    assert_eq!(loaded(), (2, 0));
+    // A backend that was replaced makes no more graphs, and so none of its graphs is reconfigured.
+    engine.replace_backend(Sharing(Echo(Arc::clone(&later_loads)))).unwrap();
+    assert_eq!((runs(&guest, load("z")), loaded()), ((2, "z".to_owned()), (2, 1)));
+    drop(guest);
     eventually(|| engine.stats().graphs == 1 && configured(&engine) == 0);
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::CandleBackend;
 use crate::compile::compiler::{Compiler, PER_NAME};
 use crate::compile::fold::Folding;
 use crate::compile::function::{Expansion, Functions};
@@ -42,6 +43,23 @@ impl std::fmt::Debug for CandleGraph {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let model = &*self.model;
         f.debug_struct("CandleGraph").field("inputs", &model.inputs).field("outputs", &model.outputs).finish()
+    }
+}
+
+impl CandleBackend {
+    /// Loads a model from its bytes, for callers that use ONNX's element types instead of wasi-nn's.
+    ///
+    /// The load and the loaded graph take at most `memory_limit` bytes each. The model can't have data in other files.
+    ///
+    /// # Errors
+    ///
+    /// * [`InvalidEncoding`](graphpool::backend::ErrorKind::InvalidEncoding) for bytes that are not a valid ONNX model.
+    /// * [`UnsupportedOperation`](graphpool::backend::ErrorKind::UnsupportedOperation) for an operator, an opset, an
+    ///   attribute or an element type that is not supported.
+    /// * [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) for a model that needs more memory than the limit, or
+    ///   exceeds a fixed bound such as the number of nodes.
+    pub fn load_graph(&self, model: &[u8], memory_limit: usize) -> Result<CandleGraph, Error> {
+        CandleGraph::load(model, None, memory_limit, self.threads.clone(), &self.place)
     }
 }
 

@@ -89,7 +89,8 @@
 //! * The cache of keys and values grows in pages of 32 positions. Each is charged to the limits of the compute and the
 //!   context before it is allocated. A prompt that begins as the last sequence did passes only what is new.
 //! * Options that are not known are ignored, and those that name files or addresses of the host refused.
-//! * The configuration of a named model, or a second part at load, has options that its sessions begin with.
+//! * The configuration of a named model, or a second part at load, has options that its sessions begin with. Graphs of
+//!   one named model with configurations of guests share its weights, and are made in no time.
 //! * The file of a named model is read piece by piece, and not mapped.
 //! * With the feature `grammar`, the option `grammar` names a grammar or a JSON schema of the host's, which the text
 //!   follows: `CandleBackend::with_grammar`. A guest's own grammars are refused.
@@ -304,21 +305,6 @@ impl CandleBackend {
         #[cfg(not(feature = "ggml"))]
         Self { threads, place }
     }
-
-    /// Loads a model from its bytes, for callers that use ONNX's element types instead of wasi-nn's.
-    ///
-    /// The load and the loaded graph take at most `memory_limit` bytes each. The model can't have data in other files.
-    ///
-    /// # Errors
-    ///
-    /// * [`InvalidEncoding`](graphpool::backend::ErrorKind::InvalidEncoding) for bytes that are not a valid ONNX model.
-    /// * [`UnsupportedOperation`](graphpool::backend::ErrorKind::UnsupportedOperation) for an operator, an opset, an
-    ///   attribute or an element type that is not supported.
-    /// * [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) for a model that needs more memory than the limit, or
-    ///   exceeds a fixed bound such as the number of nodes.
-    pub fn load_graph(&self, model: &[u8], memory_limit: usize) -> Result<CandleGraph, Error> {
-        CandleGraph::load(model, None, memory_limit, self.threads.clone(), &self.place)
-    }
 }
 
 impl Default for CandleBackend {
@@ -344,11 +330,12 @@ impl Backend for CandleBackend {
 
     fn load(&self, request: &LoadRequest<'_>) -> Result<Box<dyn BackendGraph>, Error> {
         if !self.supports(request.encoding, request.target) {
-            let why = format!("this candle backend runs ONNX models on the target {}", self.place.target());
+            let (encoding, target) = (request.encoding, request.target);
+            let why = format!("this candle backend runs no models of the encoding {encoding} on the target {target}");
             return Err(Error::unsupported(why));
         }
         #[cfg(feature = "ggml")]
-        if request.encoding == Encoding::Ggml || request.parts.first().is_some_and(|part| part.starts_with(b"GGUF")) {
+        if llm::is_for(request, !self.place.is_device()) {
             let graph = llm::graph::LanguageGraph::from_request(request, self.shares_prompts, &self.grammars)?;
             return Ok(Box::new(graph));
         }
@@ -365,6 +352,10 @@ impl Backend for CandleBackend {
     }
 
     fn reads_file(&self, encoding: Encoding, target: Target) -> bool {
+        encoding == Encoding::Ggml && self.supports(encoding, target)
+    }
+
+    fn reconfigures(&self, encoding: Encoding, target: Target) -> bool {
         encoding == Encoding::Ggml && self.supports(encoding, target)
     }
 

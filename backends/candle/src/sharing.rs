@@ -14,8 +14,8 @@ impl CandleBackend {
     ///
     /// Pages are kept for sessions to come, too: at most as many bytes as the configuration's `cache-ram` has MiB, by
     /// default an eighth of the weights', and never more than the limit of the load leaves. They count as memory of the
-    /// graph.
-    #[cfg(feature = "ggml")]
+    /// graph. Where guests bring configurations of their own for a named model, their sessions share the pages of that
+    /// model, and a `cache-ram` of theirs gives them pages of their own, of at most as many bytes as the model's.
     #[must_use]
     pub fn with_shared_prompts(self, shares: bool) -> Self {
         Self { shares_prompts: shares, ..self }

@@ -36,8 +36,12 @@ fn read(guest: &Guest, context: GuestHandle, index: u32) -> Vec<u8> {
 
 /// The text after a prompt, in a context of its own.
 fn text(guest: &Guest, graph: GuestHandle, prompt: &str) -> Vec<u8> {
+    text_with(guest, graph, OPTIONS, prompt)
+}
+
+fn text_with(guest: &Guest, graph: GuestHandle, options: &str, prompt: &str) -> Vec<u8> {
     let context = guest.init_execution_context(graph).unwrap();
-    set(guest, context, 1, OPTIONS.as_bytes());
+    set(guest, context, 1, options.as_bytes());
     set(guest, context, 0, prompt.as_bytes());
     guest.compute(context).unwrap();
     let text = read(guest, context, 0);
@@ -73,6 +77,8 @@ fn an_engine_with_the_backend_runs_language_models() {
         texts.push(read(&guest, context, 0));
     }
     assert!(texts.iter().all(|text| !text.is_empty() && *text == texts[0]));
+    // Bytes that are no model of the encoding that was named.
+    assert_eq!(guest.load(&[&file()], Encoding::Onnx, Target::Cpu).unwrap_err().kind(), ErrorKind::InvalidEncoding);
 }
 
 #[test]
@@ -294,4 +300,77 @@ fn measure_smollm2_memory() {
         share(resident("RssAnon") - before),
         engine.stats().context_bytes
     );
+}
+
+/// Keeps asking until something that another thread does is done.
+fn eventually(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn graphs_with_configurations_of_guests_share_the_weights() {
+    let engine = Engine::new(CandleBackend::new());
+    let source = ModelSource::bytes(file()).with_config(r#"{"ctx-size": 100}"#).with_guest_configs(8);
+    engine.register_model("story", source, Encoding::Ggml, Target::Cpu).unwrap();
+    let (one, two) = (engine.guest(), engine.guest());
+    // The first load is one with a configuration.
+    let short = one.load_by_name_with_config("story", r#"{"ctx-size": 64}"#).unwrap();
+    let bytes = engine.stats().graph_bytes;
+    // Less than the smallest matrix of the weights for each further graph.
+    let of_graph = 4096;
+    let warm = two.load_by_name_with_config("story", r#"{"temp": 0.2, "ctx-size": 32}"#).unwrap();
+    let turned = two.load_by_name_with_config("story", r#"{"rope-freq-scale": 0.25, "cache-ram": 0}"#).unwrap();
+    let own = two.load_by_name("story").unwrap();
+    let stats = engine.stats();
+    assert_eq!(stats.graphs, 4);
+    assert!(stats.graph_bytes <= bytes + 2 * of_graph, "{} and {bytes} bytes", stats.graph_bytes);
+    let listed = engine.list_models()[0].graph.as_ref().unwrap().bytes;
+    assert!(bytes > listed && bytes <= listed + of_graph, "{bytes} bytes, {listed} of them the model's own");
+    // The configuration of the host is the model's own graph.
+    let same = one.load_by_name_with_config("story", r#"{"ctx-size": 100}"#).unwrap();
+    assert_eq!(engine.stats().graphs, 4);
+    // What a load from bytes gives with the same options.
+    let alone = Engine::new(CandleBackend::new()).guest();
+    let loaded = |config: &str| alone.load(&[&file(), config.as_bytes()], Encoding::Ggml, Target::Cpu).unwrap();
+    let (plain, scaled) = (loaded("{}"), loaded(r#"{"rope-freq-scale": 0.25}"#));
+    let prompt = "the cat in the hat";
+    let expected = text(&alone, plain, prompt);
+    for (guest, graph) in [(&one, short), (&two, warm), (&two, own), (&one, same)] {
+        assert_eq!(text(guest, graph, prompt), expected);
+    }
+    let options = OPTIONS.replace('}', r#", "rope-freq-scale": 0.25}"#);
+    let turned_text = text_with(&two, turned, &options, prompt);
+    assert_eq!(turned_text, text_with(&alone, scaled, &options, prompt));
+    assert_ne!(turned_text, expected);
+    // Its options hold, too: a context of 32 tokens.
+    let context = two.init_execution_context(warm).unwrap();
+    set(&two, context, 0, &[b'a'; 40]);
+    assert_eq!(two.compute(context).unwrap_err().kind(), ErrorKind::PromptTooLong);
+    // The weights stay while any of the graphs does.
+    drop(two);
+    engine.remove_model("story").unwrap();
+    eventually(|| (engine.stats().graphs, engine.stats().graph_bytes) == (2, bytes));
+    assert_eq!(text(&one, short, prompt), expected);
+    drop(one);
+    eventually(|| (engine.stats().graphs, engine.stats().graph_bytes) == (0, 0));
+}
+
+#[test]
+fn a_configuration_of_a_guest_takes_no_more_for_pages_than_the_model() {
+    let load = |host: &str, config: &str| {
+        let engine = Engine::new(CandleBackend::new());
+        let source = ModelSource::bytes(file()).with_config(host).with_guest_configs(8);
+        engine.register_model("story", source, Encoding::Ggml, Target::Cpu).unwrap();
+        let guest = engine.guest();
+        guest.load_by_name("story").unwrap();
+        let before = engine.stats().graph_bytes;
+        guest.load_by_name_with_config("story", config).unwrap();
+        engine.stats().graph_bytes - before
+    };
+    // A mebibyte, none, and what guests make of it.
+    assert!(load(r#"{"cache-ram": 1}"#, r#"{"cache-ram": 1000000}"#) < (1 << 20) + 4096);
+    assert!(load(r#"{"cache-ram": 0}"#, r#"{"cache-ram": 1000000}"#) < 4096);
+    assert!(load(r#"{"cache-ram": 1}"#, r#"{"temp": 0}"#) < 4096);
 }

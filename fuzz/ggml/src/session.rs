@@ -23,7 +23,7 @@ pub(crate) fn one_of<T: Copy>(input: &mut Unstructured<'_>, things: &[T]) -> T {
 }
 
 /// Keys of options whose values matter to a session.
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 26] = [
     "n-predict",
     "ctx-size",
     "temp",
@@ -42,6 +42,8 @@ const KEYS: [&str; 24] = [
     "ignore-eos",
     "embedding",
     "embd-normalize",
+    "pooling",
+    "cache-ram",
     "ubatch-size",
     "cache-type-k",
     "cache-type-v",
@@ -115,7 +117,7 @@ pub fn attack(attempt: &Attempt) {
     let Some(graph) = checked(CandleBackend::new().load(&request)) else { return };
     assert!(graph.memory() <= GRAPH, "the graph takes {} bytes", graph.memory());
     let Some((text, is_whole)) = steps(&*graph, attempt) else { return };
-    // In a session of its own: what another has in its cache may round differently.
+    // In a session of its own, whose text is that of the steps, whatever pages it shares with the first.
     let Some(mut context) = opened(&*graph, attempt) else { return };
     let computed = context.compute(&control());
     assert!(context.memory() <= SESSION, "a session takes {} bytes", context.memory());

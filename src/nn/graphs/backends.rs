@@ -165,6 +165,15 @@ impl Candidates {
         }
     }
 
+    /// Whether the first backend's graphs can be reconfigured. With [`Encoding::Autodetect`] none is, as several may be
+    /// tried.
+    pub(crate) fn reconfigures(&self, encoding: Encoding, target: Target) -> Result<bool, Error> {
+        match self.0.first().filter(|_| encoding != Encoding::Autodetect) {
+            Some(backend) => backend.call(|backend| Ok(backend.reconfigures(encoding, target))),
+            None => Ok(false),
+        }
+    }
+
     /// The files beside the parts that the first backend will read.
     pub(crate) fn files(&self, request: &LoadRequest<'_>) -> Result<Vec<PathBuf>, Error> {
         for backend in &self.0 {

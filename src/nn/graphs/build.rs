@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::nn::graphs::graph::Graph;
-use crate::nn::{Encoding, ModelError, ModelSource, Target};
+use crate::nn::{Encoding, Error, ModelError, ModelSource, Target};
 
 /// Builds the graph of a source.
 pub(crate) trait BuildGraph {
@@ -15,4 +15,11 @@ pub(crate) trait BuildGraph {
         encoding: Encoding,
         target: Target,
     ) -> Result<Arc<Graph>, ModelError>;
+
+    /// Whether graphs of the encoding and target can be [reconfigured](Self::reconfigure).
+    fn reconfigures(&self, encoding: Encoding, target: Target) -> Result<bool, Error>;
+
+    /// The graph of the model of `base` with another configuration, which shares with `base` what both have: an equal
+    /// one that is in memory, or one that is made now. `None` if a load would call another backend than that of `base`.
+    fn reconfigure(&self, base: &Arc<Graph>, config: &str) -> Result<Option<Arc<Graph>>, Error>;
 }

@@ -6,12 +6,11 @@
 
 use std::sync::Arc;
 
-use crate::nn::graphs::build::BuildGraph;
 use crate::nn::graphs::flight::Failed;
 use crate::nn::graphs::graph::Graph;
 use crate::nn::graphs::resolved::Resolved;
 use crate::nn::graphs::store::{Key, Listed, Store};
-use crate::nn::{Encoding, Error, ErrorKind, ModelSource, Target};
+use crate::nn::{Error, ErrorKind};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// A graph with a guest's configuration.
@@ -54,16 +53,6 @@ pub(crate) struct Configurations {
     count: Arc<AtomicUsize>,
 }
 
-/// The part of a model that its configured graphs are made from.
-pub(crate) struct Configurable<'a> {
-    pub(crate) source: &'a ModelSource,
-    /// The generation of the model's source.
-    pub(crate) generation: u64,
-    pub(crate) encoding: Encoding,
-    pub(crate) target: Target,
-    pub(crate) resolved: Option<&'a Arc<Resolved>>,
-}
-
 impl Configurations {
     pub(crate) fn new() -> Self {
         Self { store: Arc::default(), count: Arc::new(AtomicUsize::new(0)) }
@@ -73,16 +62,16 @@ impl Configurations {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// The graph of the model with `config`; `engine` builds it if there is none.
+    /// The graph of a source of that generation with `config`; `build` makes it by [`build`](Self::build) if there is
+    /// none.
     pub(crate) fn get_or_build(
         &self,
-        model: &Configurable<'_>,
         config: &str,
-        engine: &impl BuildGraph,
+        generation: u64,
+        build: impl FnOnce(Listed<Configured>) -> Result<Configured, Failed>,
     ) -> Result<Arc<Configured>, Error> {
-        let key = Key::of_config(config, model.generation);
         // Built without a guest's memory limit, like the model itself.
-        self.store.get_or_build(key, usize::MAX, |listed| self.build(model, config, engine, listed))
+        self.store.get_or_build(Key::of_config(config, generation), usize::MAX, build)
     }
 
     /// The graph of a source of that generation with `config`, if it is alive. Does not wait for builds.
@@ -95,23 +84,20 @@ impl Configurations {
         self.store.list(Key::of_config(config, generation))
     }
 
-    /// Builds the graph of the model with `config`.
+    /// K2: takes one of `bound` places for the graph that `make` makes, of a model that the resolver gave if `resolved`.
     pub(crate) fn build(
         &self,
-        model: &Configurable<'_>,
-        config: &str,
-        engine: &impl BuildGraph,
+        bound: usize,
+        resolved: Option<&Arc<Resolved>>,
         listed: Listed<Configured>,
+        make: impl FnOnce() -> Result<Arc<Graph>, Error>,
     ) -> Result<Configured, Failed> {
-        let Configurable { source, encoding, target, resolved, .. } = *model;
-        let bound = source.guest_configs();
         let place = Place::take(&self.count, bound).ok_or_else(|| {
             let used = self.count();
             let error = format!("configured graph limit exceeded: {used} of {bound} graphs in use, 1 more requested");
             Failed::ForAll(Error::limit(ErrorKind::Busy, error))
         })?;
-        let graph = engine.build_from(source, Some(config), encoding, target);
-        let graph = graph.map_err(|error| Failed::ForAll(error.into()))?;
+        let graph = make().map_err(Failed::ForAll)?;
         Ok(Configured { graph, _place: place, _resolved: resolved.cloned(), _listed: listed })
     }
 }

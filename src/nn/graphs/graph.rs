@@ -29,7 +29,14 @@ pub(crate) struct Graph {
     resources: Option<GraphResources>,
     counters: StdArc<Counters>,
     reaper: StdArc<Reaper>,
+    /// The graph that this one was made from with another configuration. Dropped after this one's backend graph is
+    /// handed to the reaper, which drops in that order: so what both share is counted until neither is there.
+    #[allow(dead_code, reason = "held until the drop")]
+    base: Option<StdArc<Self>>,
 }
+
+/// A backend's graph, and the backend.
+pub(crate) type OfBackend = (Box<dyn BackendGraph>, Option<Arc<Registered>>);
 
 /// The graph's reservations of the engine's limits, held until its memory is free.
 pub(crate) struct GraphResources {
@@ -97,6 +104,7 @@ impl Graph {
             resources: Some(resources),
             counters: StdArc::clone(counters),
             reaper: StdArc::clone(reaper),
+            base: None,
         };
         // From here on the reaper drops it, even after a panic below.
         let backend = graph.backend.insert(backend);
@@ -112,6 +120,19 @@ impl Graph {
             }
         }
         Ok(graph)
+    }
+
+    /// The same graph, as one that was made from `base`.
+    pub(crate) fn with_base(mut self, base: &StdArc<Self>) -> Self {
+        self.base = Some(StdArc::clone(base));
+        self
+    }
+
+    /// The backend's graph with another configuration, and the backend.
+    pub(crate) fn reconfigure(&self, config: &str, memory_limit: usize) -> Result<OfBackend, Error> {
+        let Some(backend) = &self.backend else { return Err(Error::runtime_error("the graph is gone")) };
+        let graph = shield(self.counters(), || backend.reconfigure(config, memory_limit))??;
+        Ok((graph, self.resources.as_ref().and_then(|resources| resources.backend.clone())))
     }
 
     pub(crate) fn inputs(&self) -> &StdArc<[TensorDescription]> {

@@ -4,16 +4,19 @@
 //! * N2: a version is only ever replaced by a later version, so a model that was loaded once stays available.
 //! * N3: a call that finds a version takes no lock.
 //! * N4: after the removal of its name, a model gets no further version from a reload.
+//! * N5: if the backend can reconfigure graphs, those with guests' configurations are made from the version of their
+//!   source. What does not depend on the configuration is in memory once.
 
 #[cfg(feature = "watch")]
 use std::path::Path;
 use std::sync::{Arc as StdArc, PoisonError};
 
 use crate::nn::graphs::build::BuildGraph;
-use crate::nn::graphs::configured::{Configurable, Configurations, Configured};
+use crate::nn::graphs::configured::{Configurations, Configured};
 use crate::nn::graphs::flight::{Entered, Failed, Resume, SingleFlight};
 use crate::nn::graphs::graph::Graph;
 use crate::nn::graphs::resolved::Resolved;
+use crate::nn::graphs::store::Listed;
 use crate::nn::guest::check::Quoted;
 use crate::nn::schedule::inside;
 use crate::nn::schedule::waits::{Awaited, Holding};
@@ -123,6 +126,20 @@ impl NamedModel {
         outcome.result(|| Error::too_large("the model is too large"))
     }
 
+    /// The graph of the current version, if it is of the source of that generation; `engine` builds it if there is
+    /// none.
+    pub(crate) fn get_or_build_of(
+        &self,
+        generation: u64,
+        engine: &impl BuildGraph,
+    ) -> Result<Option<StdArc<Graph>>, Error> {
+        self.get_or_build(engine)?;
+        // Under the lock under which both change.
+        let state = lock(&self.state);
+        let version = self.current().filter(|_| state.generation == generation);
+        Ok(version.map(|version| StdArc::clone(&version.graph)))
+    }
+
     /// Enters the model's [`SingleFlight`], whose leader must call [`make`](Self::make).
     pub(crate) fn enter(&self, resume: Resume<Arc<Version>>) -> Entered<Arc<Version>> {
         self.flight.enter(ROOM, || self.current(), resume)
@@ -142,7 +159,40 @@ impl NamedModel {
         engine: &impl BuildGraph,
     ) -> Result<StdArc<Configured>, Error> {
         let (source, generation) = self.configurable(name)?;
-        self.configurations.get_or_build(&self.configurable_from(&source, generation), config, engine)
+        let build = |listed| self.build_configured((&source, generation), config, engine, listed);
+        self.configurations.get_or_build(config, generation, build)
+    }
+
+    /// Builds the graph of that source with a guest's configuration.
+    pub(crate) fn build_configured(
+        &self,
+        source: (&ModelSource, u64),
+        config: &str,
+        engine: &impl BuildGraph,
+        listed: Listed<Configured>,
+    ) -> Result<Configured, Failed> {
+        let make = || self.configured_graph(source, config, engine);
+        self.configurations.build(source.0.guest_configs(), self.resolved.as_ref(), listed, make)
+    }
+
+    /// N5.
+    fn configured_graph(
+        &self,
+        (source, generation): (&ModelSource, u64),
+        config: &str,
+        engine: &impl BuildGraph,
+    ) -> Result<StdArc<Graph>, Error> {
+        if engine.reconfigures(self.encoding, self.target)?
+            && let Some(base) = self.get_or_build_of(generation, engine)?
+        {
+            if source.config() == Some(config) {
+                return Ok(base);
+            }
+            if let Some(graph) = engine.reconfigure(&base, config)? {
+                return Ok(graph);
+            }
+        }
+        Ok(engine.build_from(source, Some(config), self.encoding, self.target)?)
     }
 
     /// The current source and its generation, if guests may configure the model, which its guest calls `name`.
@@ -160,12 +210,6 @@ impl NamedModel {
     /// The graphs with guests' configurations.
     pub(crate) fn configurations(&self) -> &Configurations {
         &self.configurations
-    }
-
-    /// What a configured graph of that source is made from.
-    pub(crate) fn configurable_from<'a>(&'a self, source: &'a ModelSource, generation: u64) -> Configurable<'a> {
-        let (encoding, target, resolved) = (self.encoding, self.target, self.resolved.as_ref());
-        Configurable { source, generation, encoding, target, resolved }
     }
 
     /// The number of graphs with a guest's configuration.

@@ -93,9 +93,13 @@ impl ModelSource {
 
     /// Allows guests to load the model with their own configurations
     /// ([`Guest::load_by_name_with_config`](crate::nn::Guest::load_by_name_with_config)): at most `max` graphs at one
-    /// time over all guests; the default 0 allows none. Each graph takes as much memory as a separate model. The
-    /// backend gets the guest's text in place of the text of [`with_config`](Self::with_config), so it must treat
-    /// configurations as hostile input. A source of bytes then keeps them in memory.
+    /// time over all guests; the default 0 allows none. The backend gets the guest's text in place of the text of
+    /// [`with_config`](Self::with_config), so it must treat configurations as hostile input. A source of bytes then
+    /// keeps them in memory.
+    ///
+    /// Each graph takes as much memory as a separate model, unless the backend can
+    /// [reconfigure](crate::backend::Backend::reconfigures) a graph. Then the model itself is loaded, too, and the
+    /// graphs share with it what their configurations don't change: it is in memory and counted once.
     #[must_use]
     pub fn with_guest_configs(self, max: usize) -> Self {
         Self { guest_configs: max, ..self }

@@ -87,6 +87,21 @@ impl Key {
 }
 
 impl Key {
+    /// The key of the graph that is made from the one of this key with another configuration.
+    pub(crate) fn reconfigured(&self, config: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("graphpool 2026 another configuration of a graph");
+        hasher.update(&self.digest);
+        hasher.update(config.as_bytes());
+        Self { digest: *hasher.finalize().as_bytes(), backends: self.backends }
+    }
+
+    /// The [`id`](crate::nn::graphs::backends::Candidates::id) of the backends that the key is for.
+    pub(crate) fn backends(&self) -> u64 {
+        self.backends
+    }
+}
+
+impl Key {
     /// The key of a name.
     pub(crate) fn of_name(name: &str) -> Self {
         Self { digest: blake3::derive_key("graphpool 2026 the name of a model", name.as_bytes()), backends: 0 }

@@ -100,9 +100,10 @@ impl Guest {
     /// backend defines the meaning of the text.
     ///
     /// The handle refers to a graph separate from the name's own. All guests that load the name with the same text,
-    /// byte for byte, share that graph. A reload or removal of the name does not change it, and it is released with its
-    /// last handle and context. After a reload, a load with the same text gives another graph, of the new version. A
-    /// text that is empty or only whitespace is no configuration: the call is then
+    /// byte for byte, share that graph. Graphs with different texts share their weights if the backend can
+    /// [reconfigure](crate::backend::Backend::reconfigures) graphs. A reload or removal of the name does not change the
+    /// graph, and it is released with its last handle and context. After a reload, a load with the same text gives
+    /// another graph, of the new version. A text that is empty or only whitespace is no configuration: the call is then
     /// [`load_by_name`](Self::load_by_name), which needs no permission.
     ///
     /// # Errors

@@ -302,8 +302,7 @@ impl Plan for FromConfig {
     fn make(&mut self, engine: &Inner) -> Result<StdArc<Configured>, Failed> {
         let KnownSource { model, source, generation } = self.known(engine).map_err(Failed::ForAll)?;
         let listed = self.listed.as_ref().ok_or_else(|| Failed::ForAll(model_is_gone()))?;
-        let configurable = model.configurable_from(&source, generation);
-        listed.make(|listed| model.configurations().build(&configurable, &self.config, engine, listed))
+        listed.make(|listed| model.build_configured((&source, generation), &self.config, engine, listed))
     }
 
     fn short(&self) -> Error {

@@ -7,8 +7,8 @@
 //! * [`source`]: where the bytes are, in memory or in a file that is read piece by piece.
 //!
 //! A file may come from a guest. Counts are held against the bytes that are left before anything is allocated for them,
-//! products are checked, and what the reader allocates is charged to the load. After [`file::Gguf::read_head`] every string,
-//! array and tensor of the file is known to lie within it, and no two tensors share a byte.
+//! products are checked, and what the reader allocates is charged to the load. After [`file::Gguf::read_head`] every
+//! string, array and tensor of the file is known to lie within it, and no two tensors share a byte.
 //!
 //! Versions 2 and 3 of the [format], little-endian.
 //!

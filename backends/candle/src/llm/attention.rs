@@ -47,6 +47,11 @@ struct State {
 }
 
 impl AttentionScratch {
+    /// Bytes that it holds.
+    pub(super) const fn held(&self) -> usize {
+        self.tiles.capacity() * size_of::<f32>() + self.states.capacity() * size_of::<State>()
+    }
+
     /// Bytes for a step of `rows` rows.
     pub(super) const fn bytes(rows: usize, sizes: &Sizes) -> usize {
         2 * PAGE * sizes.head_dim * size_of::<f32>() + rows * sizes.heads / sizes.kv_heads * size_of::<State>()

@@ -21,10 +21,15 @@ use graphpool::backend::{CancelToken, ComputeControl, Error};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
+use std::thread;
 use std::time::Duration;
 
 /// The longest time for which a pass waits for the sessions of the last one. They choose a token meanwhile.
 const PATIENCE: Duration = Duration::from_millis(2);
+
+/// The most passes through a model that run at one time. More of them use more processors, and have fewer rows each for
+/// which the weights are read from memory.
+const MOST_PASSES: usize = 8;
 
 /// The most rows of a pass.
 pub(crate) const MOST_ROWS: usize = 128;
@@ -90,6 +95,11 @@ struct JointPass {
     /// Requests that are not cancelled.
     left: AtomicUsize,
     cancel: CancelToken,
+}
+
+/// Passes at one time: as many as there are processors, up to a bound.
+pub(super) fn passes() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(MOST_PASSES)
 }
 
 impl Batches {

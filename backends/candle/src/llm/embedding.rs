@@ -18,6 +18,12 @@ pub(super) fn normalize(vector: &mut [f32], norm: Norm) {
     }
 }
 
+/// The most bytes that the JSON of an embedding of `width` numbers takes while it is made, with the vector: a number
+/// has up to 39 digits before the point, and the text grows by doubling.
+pub(super) const fn bytes(width: usize) -> usize {
+    width.saturating_mul(3 * 56 + 2 * size_of::<f32>()).saturating_add(256)
+}
+
 /// The JSON of an embedding, with 10 decimals, as programs for llama.cpp's hosts read it. Numbers that JSON does not
 /// have are 0.
 pub(super) fn json(vector: &[f32]) -> Vec<u8> {

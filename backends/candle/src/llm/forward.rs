@@ -12,12 +12,14 @@ use super::rope::Rope;
 use super::weights::{Layer, Linear, Weights};
 use crate::quant::{QuantMatrix, Scratch};
 use graphpool::backend::{ComputeControl, Error};
+use std::sync::Arc;
 
 /// A model: its hyperparameters and weights, and the frequencies of its rotations.
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) hyper: Hyperparameters,
-    pub(crate) weights: Weights,
+    /// Shared with models that differ in the rotation alone.
+    pub(crate) weights: Arc<Weights>,
     rope: Rope,
     /// The rotation in layers with a window.
     local_rope: Rope,
@@ -91,7 +93,7 @@ impl Buffers {
             &self.results,
         ];
         let floats: usize = buffers.iter().map(|buffer| buffer.capacity() * size_of::<f32>()).sum();
-        floats + self.scratch.bytes()
+        floats + self.scratch.bytes() + self.attention.held()
     }
 
     /// Bytes of steps of up to `rows` rows, of which the results of `wanted` are asked for.
@@ -116,16 +118,16 @@ impl Buffers {
 }
 
 impl Model {
-    pub(crate) fn new(hyper: Hyperparameters, weights: Weights) -> Self {
+    pub(crate) fn new(hyper: Hyperparameters, weights: Arc<Weights>) -> Self {
         let halves = hyper.family.rotates_halves();
         let rope = Rope::new(hyper.rope, weights.rope_factors.as_deref(), halves);
         let local_rope = Rope::new(hyper.local_rope, None, halves);
         Self { hyper, weights, rope, local_rope }
     }
 
-    /// Bytes of the model.
-    pub(crate) const fn bytes(&self) -> usize {
-        self.weights.bytes() + self.rope.bytes() + self.local_rope.bytes()
+    /// Bytes of the model, beside its weights.
+    pub(crate) const fn own_bytes(&self) -> usize {
+        self.rope.bytes() + self.local_rope.bytes()
     }
 
     /// The numbers that a row has as its results.

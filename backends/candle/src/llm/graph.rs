@@ -3,10 +3,11 @@
 //! Input 0 is the prompt and input 1 the options in JSON. Output 0 is the text, or an embedding in JSON, and output 1
 //! the counts of tokens in JSON, which can be read before a compute.
 
-use super::batch::{Batches, Caller};
+use super::batch::{Batches, Caller, passes};
+use super::configure::{LoadOptions, SHARED_BYTES, check_limit, configured, rotation};
 use super::embedding;
 use super::forward::Model;
-use super::hyper::Hyperparameters;
+use super::hyper::{Hyperparameters, RopeParameters};
 use super::options::Options;
 use super::prefix::PrefixPages;
 use super::session::{Session, Shared};
@@ -15,14 +16,13 @@ use super::{shapes, vocabulary};
 use crate::gguf::file::Gguf;
 use crate::gguf::source::{Source, with_head};
 use crate::grammar::Grammars;
-use crate::tensor::budget::{LoadBudget, allocation};
+use crate::tensor::budget::LoadBudget;
 use crate::text::tokenizer::Tokenizer;
 use graphpool::backend::{
     BackendContext, BackendGraph, ComputeControl, Error, LoadRequest, Step, Tensor, TensorDescription, TensorType,
     TensorView,
 };
 use std::sync::Arc;
-use std::thread;
 
 /// Index of the prompt, and of the text.
 const TEXT: usize = 0;
@@ -31,10 +31,6 @@ const TEXT: usize = 0;
 const OPTIONS: usize = 1;
 const COUNTS: usize = 1;
 
-/// The most passes through a model that run at one time. More of them use more processors, and have fewer rows each for
-/// which the weights are read from memory.
-const MOST_PASSES: usize = 8;
-
 /// The part of the weights' bytes that shared pages of prompts may take, unless the host says otherwise.
 const PREFIX_PART: usize = 8;
 
@@ -42,6 +38,10 @@ const PREFIX_PART: usize = 8;
 #[derive(Debug)]
 pub(crate) struct LanguageGraph {
     shared: Arc<Shared>,
+    /// The options that came with the model, without those of a configuration.
+    of_parts: Options,
+    /// The rotation that the file has.
+    rope: RopeParameters,
     inputs: [TensorDescription; 2],
     outputs: [TensorDescription; 2],
     memory: usize,
@@ -65,7 +65,7 @@ impl LanguageGraph {
                 return Err(Error::invalid_encoding(why));
             }
         };
-        let options = Options::default().with(options)?.with(request.config.unwrap_or_default().as_bytes())?;
+        let options = LoadOptions::read(options, request.config.unwrap_or_default().as_bytes())?;
         Self::load_from(source, options, request.memory_limit, shares, grammars)
     }
 
@@ -81,12 +81,12 @@ impl LanguageGraph {
     /// * `TooLarge` past the limit, and the errors of a file.
     fn load_from(
         source: Source<'_>,
-        options: Options,
+        options: LoadOptions,
         memory_limit: usize,
         shares: bool,
         grammars: &Grammars,
     ) -> Result<Self, Error> {
-        if let Some(name) = &options.grammar {
+        if let Some(name) = &options.all.grammar {
             grammars.check(name)?;
         }
         let mut budget = LoadBudget::new(memory_limit);
@@ -105,14 +105,15 @@ impl LanguageGraph {
     fn build(
         file: &Gguf<'_>,
         source: Source<'_>,
-        options: Options,
+        options: LoadOptions,
         mut budget: LoadBudget,
         shares: bool,
         grammars: &Grammars,
     ) -> Result<Self, Error> {
+        let LoadOptions { of_parts, all: options } = options;
         let mut hyper = Hyperparameters::read(file)?;
-        hyper.rope.base = options.rope_base.unwrap_or(hyper.rope.base);
-        hyper.rope.scale = options.rope_scale.unwrap_or(hyper.rope.scale);
+        let rope = hyper.rope;
+        hyper.rope = rotation(rope, &options);
         shapes::check(file, &hyper)?;
         let before = budget.remaining();
         let vocabulary = vocabulary::read(file, &mut budget)?;
@@ -120,38 +121,38 @@ impl LanguageGraph {
         let tokenizer = Tokenizer::new(vocabulary)?;
         budget.release(tokenizer.spare());
         let tokens = before - budget.remaining();
-        let weights = Weights::load(file, source, &hyper, &mut budget)?;
-        let model = Model::new(hyper, weights);
-        let memory = model.bytes().saturating_add(tokens).saturating_add(allocation(size_of::<Shared>()));
+        let weights = Arc::new(Weights::load(file, source, &hyper, &mut budget)?);
+        let model = Arc::new(Model::new(hyper, weights));
+        let memory = model.weights.bytes().saturating_add(model.own_bytes()).saturating_add(tokens);
+        let memory = memory.saturating_add(SHARED_BYTES);
         // Of a session to come: it finds the room.
         let memory = memory.saturating_add(grammars.memory(&tokenizer, model.hyper.vocabulary));
-        let limit = budget.limit();
-        if memory > limit {
-            let why = format!("the graph needs {memory} bytes, and the limit is {limit}");
-            return Err(Error::too_large(why).by_limit());
-        }
-        let most = options.prefix_bytes.unwrap_or(model.bytes() / PREFIX_PART);
-        let pages = if shares { most.min(limit - memory) } else { 0 };
-        let (batches, prefixes) = (Batches::new(passes()), PrefixPages::new(pages));
-        Ok(Self {
-            shared: Arc::new(Shared { model, tokenizer, options, batches, prefixes, grammars: grammars.of_graph() }),
+        check_limit(memory, budget.limit())?;
+        let most = options.prefix_bytes.unwrap_or(model.weights.bytes() / PREFIX_PART);
+        let pages = if shares { most.min(budget.limit() - memory) } else { 0 };
+        let (batches, prefixes) = (Arc::new(Batches::new(passes())), Arc::new(PrefixPages::new(pages)));
+        let (tokenizer, grammars) = (Arc::new(tokenizer), Arc::new(grammars.of_graph()));
+        let parts = Shared { model, tokenizer, options, batches, prefixes, grammars };
+        Ok(Self::new(parts, of_parts, rope, memory + pages))
+    }
+
+    fn new(shared: Shared, of_parts: Options, rope: RopeParameters, memory: usize) -> Self {
+        Self {
+            shared: Arc::new(shared),
+            of_parts,
+            rope,
             inputs: [TensorDescription::bytes("prompt"), TensorDescription::bytes("options").with_optional(true)],
             outputs: [TensorDescription::bytes("text"), TensorDescription::bytes("counts").with_before_compute(true)],
-            memory: memory + pages,
-        })
+            memory,
+        }
     }
-}
-
-/// Passes at one time: as many as there are processors, up to a bound.
-fn passes() -> usize {
-    thread::available_parallelism().map_or(1, usize::from).min(MOST_PASSES)
 }
 
 #[cfg(test)]
 impl LanguageGraph {
     /// A model from bytes, whose sessions share their prompts.
     pub(crate) fn load(bytes: &[u8], options: &[u8], config: &[u8], memory_limit: usize) -> Result<Self, Error> {
-        let options = Options::default().with(options)?.with(config)?;
+        let options = LoadOptions::read(options, config)?;
         Self::load_from(Source::Bytes(bytes), options, memory_limit, true, &Grammars::new())
     }
 
@@ -161,7 +162,7 @@ impl LanguageGraph {
 
     /// Before there is a context.
     pub(crate) fn set_passes(&mut self, passes: usize) {
-        Arc::get_mut(&mut self.shared).unwrap().batches = Batches::new(passes);
+        Arc::get_mut(&mut self.shared).unwrap().batches = Arc::new(Batches::new(passes));
     }
 }
 
@@ -182,6 +183,13 @@ impl BackendGraph for LanguageGraph {
             piece: None,
             counts: bytes(counts((0, 0)))?,
         }))
+    }
+
+    fn reconfigure(&self, config: &str, memory_limit: usize) -> Result<Box<dyn BackendGraph>, Error> {
+        let options = self.of_parts.with(config.as_bytes())?;
+        let changes_pages = options.prefix_bytes != self.of_parts.prefix_bytes;
+        let (shared, memory) = configured(&self.shared, options, changes_pages, self.rope, memory_limit)?;
+        Ok(Box::new(Self::new(shared, self.of_parts.clone(), self.rope, memory)))
     }
 
     fn memory(&self) -> usize {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  graph      a loaded model, as the engine sees it
+//!  configure  graphs of one model with other options
 //!  embedding  the state of a prompt as an output
 //!  session    one sequence: its prompt, its cache, its sampler, its outputs
 //!  options    what a guest says in JSON
@@ -24,6 +25,7 @@
 mod attention;
 pub(crate) mod batch;
 pub(crate) mod cache;
+mod configure;
 mod embedding;
 pub(crate) mod forward;
 pub(crate) mod graph;
@@ -38,3 +40,14 @@ pub(crate) mod shapes;
 mod sync;
 pub(crate) mod vocabulary;
 pub(crate) mod weights;
+
+use graphpool::backend::{Encoding, LoadRequest};
+
+/// Whether a request is for a language model. Only a backend `on_host` recognizes one by its bytes.
+pub(crate) fn is_for(request: &LoadRequest<'_>, on_host: bool) -> bool {
+    match request.encoding {
+        Encoding::Ggml => true,
+        Encoding::Autodetect => on_host && request.parts.first().is_some_and(|part| part.starts_with(b"GGUF")),
+        _ => false,
+    }
+}

@@ -36,7 +36,7 @@ const MOST_PAGES: usize = 4096;
 /// Bytes of the table for each page, also while it grows.
 const TABLE_BYTES: usize = 768;
 
-/// The pages of a graph.
+/// The pages of a graph, and of those that were made from it with other options.
 #[derive(Debug)]
 pub(crate) struct PrefixPages {
     state: Mutex<State>,
@@ -75,6 +75,11 @@ impl PrefixPages {
     /// Keeps at most `limit` bytes of pages; 0 keeps none, and nothing is shared.
     pub(crate) fn new(limit: usize) -> Self {
         Self { state: Mutex::new(State { nodes: HashMap::new(), bytes: 0, now: 0, last: 1 }), limit }
+    }
+
+    /// The most bytes of pages.
+    pub(crate) const fn limit(&self) -> usize {
+        self.limit
     }
 
     /// The pages with which `tokens` begin.

@@ -3,8 +3,9 @@
 //! A thread brings its request and either *leads* a pass or waits. A leader takes its own request and those that came
 //! after it, computes all of them together, gives each back to its thread, and goes on with its own. The first request
 //! that waits then leads the next pass. A leader does not begin while threads of the last pass are *expected*: those
-//! that were in it come again soon, and a pass that begins without them is one more for them. This is flat combining (D. Hendler, I. Incze, N. Shavit, M. Tzafrir, "Flat
-//! combining and the synchronization-parallelism tradeoff", SPAA 2010) with waits that sleep.
+//! that were in it come again soon, and a pass that begins without them is one more for them. This is flat combining
+//! (D. Hendler, I. Incze, N. Shavit, M. Tzafrir: "Flat combining and the synchronization-parallelism tradeoff", SPAA
+//! 2010) with waits that sleep.
 //!
 //! ```text
 //!              a pass is free, nobody is expected
@@ -16,8 +17,8 @@
 //!                   └─ stopped, or late ──────────────────────▶ back at once
 //! ```
 //!
-//! * B1, order: passes take requests in the order in which they came. So no request waits while a thread that came later
-//!   has its turn, nor while one has a second turn.
+//! * B1, order: passes take requests in the order in which they came. So no request waits while a thread that came
+//!   later has its turn, nor while one has a second turn.
 //! * B2, bounds: at most [`passes`](BatchQueue::new) passes run at one time. The costs in a pass are at most `most`
 //!   together, and at most an equal share for each of the passes of all that is there or expected, except for a single
 //!   request that costs more.
@@ -28,8 +29,8 @@
 //! * B4, return: each request comes back to its own thread exactly once, whatever its pass did.
 //! * B5, departure: a request that waits and is stopped or late leaves at once, and no pass has it. One that is in a
 //!   pass comes back when the pass ends.
-//! * B10, sleep: a thread that waits is suspended, by the guard that `suspend` of [`join`](BatchQueue::join) gives, which
-//!   is made and dropped without the lock. A leader begins after that.
+//! * B10, sleep: a thread that waits is suspended, by the guard that `suspend` of [`join`](BatchQueue::join) gives,
+//!   which is made and dropped without the lock. A leader begins after that.
 //! * B6, failure: a pass that is cut off, as by a panic, gives its requests back as cut off. Those that wait go on.
 //!
 //! Why B3: an arrival leads if fewer than `passes` do. Otherwise it waits, and each end of a pass and each departure of
@@ -105,8 +106,8 @@ pub(crate) enum Joined<'a, R> {
 }
 
 impl<R> BatchQueue<R> {
-    /// A queue for `passes` passes at one time, in each of which the requests cost at most `most` together. `patience` is
-    /// how long a leader waits for those of the last pass, from the time that it took.
+    /// A queue for `passes` passes at one time, in each of which the requests cost at most `most` together. `patience`
+    /// is how long a leader waits for those of the last pass, from the time that it took.
     pub(crate) fn new(most: usize, passes: usize, patience: fn(Duration) -> Duration) -> Arc<Self> {
         let state = State {
             waiting: VecDeque::new(),

@@ -27,16 +27,17 @@ const RESERVED: usize = 4;
 /// Bytes of a prompt for each token of the context. Longer ones can't fit, for tokens have a few bytes each.
 const PROMPT_BYTES: usize = 16;
 
-/// A model with its tokenizer, which all sessions share.
+/// A model with its tokenizer, which all sessions of a graph share. Graphs of one model with other options share what
+/// is in an `Arc`.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) model: Model,
-    pub(crate) tokenizer: Tokenizer,
+    pub(crate) model: Arc<Model>,
+    pub(crate) tokenizer: Arc<Tokenizer>,
     /// The options that sessions begin with.
     pub(crate) options: Options,
-    pub(crate) batches: Batches,
-    pub(crate) prefixes: PrefixPages,
-    pub(crate) grammars: GraphGrammars,
+    pub(crate) batches: Arc<Batches>,
+    pub(crate) prefixes: Arc<PrefixPages>,
+    pub(crate) grammars: Arc<GraphGrammars>,
 }
 
 /// A sequence.
@@ -51,6 +52,8 @@ pub(crate) struct Session {
     cached: Vec<u32>,
     buffers: Buffers,
     run: Option<Generation>,
+    /// Bytes of the run while a step has it.
+    run_bytes: usize,
     /// Where its calls wait for passes.
     seat: Arc<Seat>,
 }
@@ -77,7 +80,7 @@ impl Session {
         let options = shared.options.clone();
         let cache = Cache::new(&shared.model.hyper, options.cache);
         let (cached, buffers, seat) = (Vec::new(), Buffers::default(), Seat::new());
-        Self { shared, options, prompt: None, cache, cached, buffers, run: None, seat }
+        Self { shared, options, prompt: None, cache, cached, buffers, run: None, run_bytes: 0, seat }
     }
 
     pub(crate) const fn seat(&self) -> &Arc<Seat> {
@@ -201,9 +204,11 @@ impl Session {
                 None => return Ok(Step::PromptTooLong),
             }
         }
-        // Out of the session meanwhile, for both are changed.
+        // Out of the session meanwhile, for both are changed. It is counted all the same.
         let Some(mut run) = self.run.take() else { return Ok(Step::EndOfSequence) };
+        self.run_bytes = self.bytes_of(&run);
         let step = self.advance(&mut run, caller);
+        self.run_bytes = 0;
         if !matches!(step, Ok(Step::More)) {
             self.say_goodbye();
         }
@@ -214,7 +219,7 @@ impl Session {
     /// Ends the run, and frees the memory of steps. What the cache has stays.
     pub(crate) fn end(&mut self) {
         self.say_goodbye();
-        self.run = None;
+        (self.run, self.run_bytes) = (None, 0);
         self.buffers = Buffers::default();
     }
 
@@ -225,6 +230,10 @@ impl Session {
 
     /// A run from the prompt; `None` if the prompt does not fit into the context.
     fn begin(&mut self, control: &ComputeControl) -> Result<Option<Generation>, Error> {
+        let bytes = size_of_val(self.prompt_tokens()?) + self.fixed_run_bytes();
+        // What a panic in the last step has left of its run is gone.
+        self.run_bytes = 0;
+        self.check_limits("the run of a session", bytes, control)?;
         let sequence = self.prompt_tokens()?.to_vec();
         if sequence.len() > self.context().saturating_sub(RESERVED) {
             return Ok(None);
@@ -233,15 +242,17 @@ impl Session {
         let (tokens, ends) = (self.shared.model.hyper.vocabulary, self.shared.tokenizer.ends());
         let sampler = Sampler::new(self.options.sampler.clone(), tokens, ends)?;
         let stop = StopStrings::new(self.options.stop.clone())?;
-        let grammar = self.options.grammar.as_deref().map(|name| self.matcher(name, control)).transpose()?;
+        let grammar = self.options.grammar.as_deref().map(|name| self.matcher(name, bytes, control)).transpose()?;
         let prompt_len = sequence.len();
         Ok(Some(Generation { sequence, prompt_len, sampler, stop, grammar, text: Vec::new(), piece: 0, end: None }))
     }
 
-    /// The beginning of a grammar. The first session of a graph with it takes the time to compile it.
-    fn matcher(&self, name: &str, control: &ComputeControl) -> Result<Matcher, Error> {
+    /// The beginning of a grammar, beside `beside` bytes of the run. The first session of a graph with it takes the time
+    /// to compile it.
+    fn matcher(&self, name: &str, beside: usize, control: &ComputeControl) -> Result<Matcher, Error> {
         let Shared { model, tokenizer, grammars, .. } = &*self.shared;
         grammars.matcher(name, tokenizer, model.hyper.vocabulary, |bytes| {
+            let bytes = bytes.saturating_add(beside);
             self.check_limits(format_args!("the grammar {}", quote(name)), bytes, control)
         })
     }
@@ -277,6 +288,8 @@ impl Session {
         if run.sequence.len() > self.context() {
             return Ok(run.finish(Step::ContextFull));
         }
+        let more = run.text_growth(self.shared.tokenizer.longest());
+        self.check_limits("the text of a session", more, caller.control)?;
         self.pass(&run.sequence, run.prompt_len, Results::Logits, caller)?;
         let Some(token) = run.choose(self.buffers.results())? else {
             return Ok(run.finish(Step::EndOfSequence));
@@ -303,15 +316,22 @@ impl Session {
         self.cache.shared_bytes()
     }
 
+    /// Bytes of a run.
+    fn bytes_of(&self, run: &Generation) -> usize {
+        let grammar = run.grammar.as_ref().map_or(0, Matcher::memory);
+        run.sequence.capacity() * size_of::<u32>() + run.text.capacity() + grammar + self.fixed_run_bytes()
+    }
+
+    /// Of the bytes of a run, those of its sampler and its stop strings, which it has from its beginning.
+    fn fixed_run_bytes(&self) -> usize {
+        let sampler = Sampler::memory(&self.options.sampler, self.shared.model.hyper.vocabulary);
+        sampler + StopStrings::memory(&self.options.stop)
+    }
+
     /// Bytes of the session: its cache, its tokens, its text, and the memory of steps.
     pub(crate) fn memory(&self) -> usize {
         let tokens = self.prompt.as_ref().map_or(0, Vec::capacity) + self.cached.capacity();
-        let run = self.run.as_ref().map_or(0, |run| {
-            let sampler = Sampler::memory(&self.options.sampler, self.shared.model.hyper.vocabulary);
-            let stop = StopStrings::memory(&self.options.stop);
-            let grammar = run.grammar.as_ref().map_or(0, Matcher::memory);
-            run.sequence.capacity() * size_of::<u32>() + run.text.capacity() + sampler + stop + grammar
-        });
+        let run = self.run.as_ref().map_or(self.run_bytes, |run| self.bytes_of(run));
         self.cache.bytes() + tokens * size_of::<u32>() + run + self.buffers.held()
     }
 }
@@ -331,6 +351,14 @@ impl Generation {
             None if !allowed.may_end => Err(grammar.none_fits()),
             token => Ok(token),
         }
+    }
+
+    /// Bytes that a token of `len` bytes takes: itself, what the text grows by if it has no room for it, and a copy of
+    /// the text as an output.
+    fn text_growth(&self, len: usize) -> usize {
+        let text = self.text.len().saturating_add(self.stop.held()).saturating_add(len);
+        let grown = if text > self.text.capacity() { text.max(2 * self.text.capacity()) } else { 0 };
+        len.saturating_add(grown).saturating_add(text)
     }
 
     /// Ends the text. The bytes that were held back belong to it, and are a last piece if there are any.

@@ -10,7 +10,7 @@ const MOST_BYTES: usize = 1 << 18;
 
 /// Bytes that the text of a special token may have: after each match the search starts again at its end, so its time is
 /// up to this times the length of a text.
-const LONGEST: usize = 256;
+pub(super) const LONGEST: usize = 256;
 
 /// Memory of an automaton for each byte of its texts, and beside that, its construction included: half as much again
 /// as was measured for random texts of any length.

@@ -87,6 +87,11 @@ impl StopStrings {
         false
     }
 
+    /// The number of bytes that are held back.
+    pub(crate) const fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// Appends the bytes that are held back: at the end of a text they are part of it. A new text begins.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
         out.append(&mut self.held);

@@ -4,12 +4,15 @@ use super::bpe::{BytePairs, Scratch, blanks_unescaped};
 use super::index::{MergeIndex, table_bytes};
 use super::output::{Check, Output};
 use super::sentencepiece::ScoredPairs;
-use super::special::{Part, SpecialTokens};
+use super::special::{self, Part, SpecialTokens};
 use super::split::named::named;
 use super::tokens::{Tokens, byte_of};
 use super::vocabulary::{TokenKind, Vocabulary};
 use crate::quote::quote;
 use graphpool::backend::Error;
+
+/// The most bytes of a token's text. Vocabularies have tokens of a few hundred.
+const LONGEST: usize = 1 << 14;
 
 /// The tokens of a model. It is immutable, and shared by all sessions of the model.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub(crate) struct Tokenizer {
     special: SpecialTokens,
     model: Model,
     start: Option<u32>,
+    /// The most bytes of a token's text.
+    longest: usize,
     /// Bytes of [`memory`](Self::memory) that only [`new`](Self::new) has needed.
     spare: usize,
     /// Whether white space after special tokens is left out, as Phi-3 has it.
@@ -74,11 +79,17 @@ impl Tokenizer {
     ///
     /// * `UnsupportedOperation` for a model or a pre-tokenizer that is not supported.
     /// * `InvalidEncoding` for a vocabulary whose parts do not fit together.
-    /// * `TooLarge` for special tokens with more text than is supported.
+    /// * `TooLarge` for tokens with more text than is supported.
     pub(crate) fn new(mut vocabulary: Vocabulary) -> Result<Self, Error> {
         let count = vocabulary.tokens.len();
         if count == 0 || count > i32::MAX as usize {
             return Err(Error::invalid_encoding(format!("the vocabulary has {count} tokens")));
+        }
+        // The text of an answer grows by a token between two checks of limits and deadline.
+        let longest = vocabulary.tokens.iter().map(<[u8]>::len).max().unwrap_or_default();
+        if longest > LONGEST {
+            let why = format!("the longest token of the vocabulary has {longest} bytes, and the limit is {LONGEST}");
+            return Err(Error::too_large(why));
         }
         // Fewer scores or kinds than tokens would leave some without: a file that is cut or made by hand.
         for (what, have) in [("scores", vocabulary.scores.len()), ("token types", vocabulary.types.len())] {
@@ -117,6 +128,7 @@ impl Tokenizer {
             special,
             model,
             start: bos.filter(|_| vocabulary.add_bos.unwrap_or(add_bos)),
+            longest,
             spare,
             strips: name.contains("phi-3") || name.contains("phi3"),
         })
@@ -163,7 +175,11 @@ impl Tokenizer {
         let strip = |token| self.strips && self.strips_after(token);
         self.special.split(text, parse_special, strip, &mut |part| {
             match part {
-                Part::Token(token) => output.push(token)?,
+                Part::Token(token) => {
+                    // The search looks at so many bytes for each match.
+                    output.step(special::LONGEST)?;
+                    output.push(token)?;
+                }
                 Part::Text(text) => match &self.model {
                     Model::BytePairs(pairs) => pairs.encode(&self.tokens, text, &mut scratch, &mut output)?,
                     Model::ScoredPairs { pairs, blank } => {
@@ -211,6 +227,11 @@ impl Tokenizer {
             TokenKind::Byte => TextKind::Byte,
             TokenKind::Normal | TokenKind::UserDefined | TokenKind::Unused => TextKind::Text,
         }
+    }
+
+    /// The most bytes that [`decode`](Self::decode) appends for a token.
+    pub(crate) const fn longest(&self) -> usize {
+        self.longest
     }
 
     /// The tokens with which a model ends its answer, in ascending order.

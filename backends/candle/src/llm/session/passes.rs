@@ -3,6 +3,7 @@
 use super::Session;
 use crate::llm::batch::{CHUNK, Caller, Request};
 use crate::llm::cache::{Cache, PAGE};
+use crate::llm::embedding;
 use crate::llm::forward::{Buffers, Results};
 use crate::llm::hyper::Pooling;
 use graphpool::backend::{ComputeControl, Error, ErrorKind};
@@ -130,6 +131,8 @@ impl Session {
         if sequence.len() > self.context() {
             return Err(Error::new(ErrorKind::PromptTooLong, "the prompt does not fit into the context"));
         }
+        let output = embedding::bytes(self.shared.model.hyper.width);
+        self.check_limits("an embedding", output, caller.control)?;
         match self.options.pooling.unwrap_or(self.shared.model.hyper.pooling) {
             Pooling::Mean => return self.mean(&sequence, caller),
             Pooling::First => sequence.truncate(1),

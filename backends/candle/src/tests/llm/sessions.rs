@@ -1,6 +1,6 @@
 //! Runs of sessions: their text, how they end, options, limits.
 
-use super::super::gguf::writer::Sizes;
+use super::super::gguf::writer::{Sizes, array, string};
 use super::{TINY, load, model};
 use crate::llm::graph::LanguageGraph;
 use graphpool::backend::{
@@ -398,6 +398,43 @@ fn an_embedding_is_that_of_the_first_or_last_token_or_the_mean_of_all() {
     let error = context.compute(&ComputeControl::default().with_memory_limit(5000)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     context.compute(&ComputeControl::default()).unwrap();
+}
+
+#[test]
+fn a_text_is_charged_as_it_grows() {
+    // Every token but the prompt's has 10,000 bytes.
+    let mut writer = model("llama", TINY, 8, 2);
+    let tokens: Vec<Vec<u8>> = std::iter::once(string(b"x")).chain((1..264).map(|_| string(&[b'y'; 10_000]))).collect();
+    writer.set("tokenizer.ggml.tokens", 9, array(8, &tokens));
+    writer.set("tokenizer.ggml.token_type", 9, array(5, &vec![vec![1, 0, 0, 0]; 264]));
+    writer.set("tokenizer.ggml.merges", 9, array(8, &[string(b"x x")]));
+    writer.metadata.retain(|(key, ..)| key != b"tokenizer.ggml.eos_token_id");
+    let graph = load(&writer).unwrap();
+    let options = r#"{"temp": 5, "top-k": 0, "top-p": 1, "min-p": 0, "seed": 1, "n-predict": 100}"#;
+    let mut context = context(&graph, options, "x");
+    let error = context.compute(&ComputeControl::default().with_memory_limit(300_000)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    assert!(error.message().starts_with("the text of a session needs "), "{error}");
+    // Step by step it is the same, and nothing is lost by the error.
+    let control = ComputeControl::default().with_memory_limit(300_000);
+    let mut steps = 0;
+    while context.step(&control).is_ok() {
+        steps += 1;
+    }
+    assert!((1..30).contains(&steps), "{steps} steps");
+    assert!(context.memory() <= 300_000, "{} bytes", context.memory());
+}
+
+#[test]
+fn a_sampler_is_charged_before_it_is_there() {
+    let graph = graph();
+    let control = ComputeControl::default().with_memory_limit(250_000);
+    // The window of the penalties has 65,536 tokens of 4 bytes.
+    let mut context = context(&graph, r#"{"repeat-last-n": -1, "n-predict": 1}"#, "the cat");
+    let error = context.compute(&control).unwrap_err();
+    assert!(error.message().starts_with("the run of a session needs "), "{error}");
+    set(&mut *context, 1, br#"{"repeat-last-n": 64, "n-predict": 1}"#).unwrap();
+    context.compute(&control).unwrap();
 }
 
 #[test]

@@ -33,6 +33,12 @@ fn vocabularies_whose_parts_do_not_fit_are_refused() {
         "the special tokens of the vocabulary have 257 bytes, and the longest has 257: at most 262144 and 256 are \
          supported",
     );
+    let long = "x".repeat((1 << 14) + 1);
+    refused(
+        byte_pairs("gpt-2", &["a b"], &[(&long, NORMAL)]),
+        ErrorKind::TooLarge,
+        "the longest token of the vocabulary has 16385 bytes, and the limit is 16384",
+    );
 }
 
 #[test]
@@ -114,6 +120,18 @@ fn a_long_word_is_checked_often_and_ends_with_the_check() {
         let (count, result) = checks(&tokenizer, &"a".repeat(1 << 17), 3);
         assert_eq!((count, result.unwrap_err().kind()), (3, ErrorKind::Timeout));
     }
+}
+
+#[test]
+fn special_tokens_in_a_row_are_checked_often() {
+    // The search for the longer one looks at 255 letters for each of the short ones.
+    let longer = format!("{}b", "a".repeat(255));
+    let tokenizer = tokenizer(byte_pairs("gpt-2", &["x y"], &[("a", USER_DEFINED), (&longer, USER_DEFINED)]));
+    let (count, result) = checks(&tokenizer, &"a".repeat(1 << 12), 0);
+    assert_eq!(result.unwrap().len(), 1 << 12);
+    assert!(count >= 200, "{count} checks");
+    let (count, result) = checks(&tokenizer, &"a".repeat(1 << 12), 3);
+    assert_eq!((count, result.unwrap_err().kind()), (3, ErrorKind::Timeout));
 }
 
 #[test]
