@@ -13,6 +13,13 @@ fn library() -> PathBuf {
     env::current_exe().unwrap().parent().unwrap().join("libwasi_nn_onnx.so")
 }
 
+/// A folder of this package's: the tests of all packages have one together.
+fn folder() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wamr");
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
 /// Compiles a program of `tests/c`; `None` without a compiler.
 fn compile(name: &str) -> Option<PathBuf> {
     let compiler = env::var("CC").unwrap_or_else(|_| "cc".into());
@@ -20,7 +27,7 @@ fn compile(name: &str) -> Option<PathBuf> {
         println!("SKIPPED: no {compiler}: {error}");
         return None;
     }
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let program = folder().join(name);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c").join(name).with_extension("c");
     let output = Command::new(&compiler)
         .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1"])
@@ -37,7 +44,7 @@ fn compile(name: &str) -> Option<PathBuf> {
 #[test]
 fn the_library_survives_being_closed_and_opened_while_threads_compute() {
     let Some(program) = compile("open_close") else { return };
-    let models = Path::new(env!("CARGO_TARGET_TMPDIR")).join("models");
+    let models = folder().join("models");
     fs::create_dir_all(&models).unwrap();
     fs::copy(digits("digits.onnx"), models.join("digits.onnx")).unwrap();
     let output = Command::new(&program)
@@ -55,7 +62,7 @@ fn the_library_survives_being_closed_and_opened_while_threads_compute() {
 #[cfg(feature = "ggml")]
 fn a_language_model_is_served_under_both_names_of_the_library() {
     let Some(program) = compile("language") else { return };
-    let link = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libwasi_nn_llamacpp.so");
+    let link = folder().join("libwasi_nn_llamacpp.so");
     let _ = fs::remove_file(&link);
     std::os::unix::fs::symlink(library(), &link).unwrap();
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models/austen");
