@@ -54,7 +54,7 @@ pub(super) fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args:
 }
 
 /// The filter `tojson`: as `json.dumps` with `ensure_ascii=False`, which escapes nothing for HTML.
-#[allow(clippy::needless_pass_by_value)] // The engine calls it so.
+#[allow(clippy::needless_pass_by_value, reason = "the engine calls it so")]
 pub(super) fn to_json(
     state: &State<'_, '_>,
     value: &Value,

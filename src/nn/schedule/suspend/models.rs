@@ -27,18 +27,21 @@ impl Gate {
         permit
     }
 
+    /// A compute that waits for its turn.
+    fn queue(&self) -> Arc<Turn> {
+        let turn = Arc::new(Turn::default());
+        let its = Arc::clone(&turn);
+        let end = move |result| {
+            its.complete(result);
+            None
+        };
+        self.admission.queue(1, None, Box::new(end)).unwrap();
+        turn
+    }
+
     /// A blocking compute: admitted at once, or when its turn comes.
     fn begin(&self) -> Permit {
-        let permit = self.admission.enter().unwrap_or_else(|| {
-            let turn = Arc::new(Turn::default());
-            let its = Arc::clone(&turn);
-            let end = move |result| {
-                its.complete(result);
-                None
-            };
-            self.admission.queue(1, None, Box::new(end)).unwrap();
-            turn.wait(None).unwrap().unwrap()
-        });
+        let permit = self.admission.enter().unwrap_or_else(|| self.queue().wait(None).unwrap().unwrap());
         self.work(permit)
     }
 
@@ -116,13 +119,7 @@ fn resuming_against_an_end() {
         let gate = Gate::new(1, 1);
         let suspended = Suspended::new(gate.admission.enter().unwrap());
         let permit = gate.admission.enter().unwrap();
-        let turn = Arc::new(Turn::default());
-        let its = Arc::clone(&turn);
-        let end = move |result| {
-            its.complete(result);
-            None
-        };
-        gate.admission.queue(1, None, Box::new(end)).unwrap();
+        let turn = gate.queue();
         let other = thread::spawn({
             let gate = Arc::clone(&gate);
             move || {
@@ -145,13 +142,7 @@ fn a_suspension_where_as_many_are_admitted_as_may_be() {
         let gate = Gate::new(1, 1);
         let first = Suspended::new(gate.admission.enter().unwrap());
         let permit = gate.admission.enter().unwrap();
-        let turn = Arc::new(Turn::default());
-        let its = Arc::clone(&turn);
-        let end = move |result| {
-            its.complete(result);
-            None
-        };
-        gate.admission.queue(1, None, Box::new(end)).unwrap();
+        let turn = gate.queue();
         let other = thread::spawn({
             let gate = Arc::clone(&gate);
             move || drop(gate.work(turn.wait(None).unwrap().unwrap()))
@@ -172,13 +163,7 @@ fn an_end_where_one_waits_for_the_place() {
     explore("an end where one waits for the place", || {
         let gate = Gate::new(1, 0);
         let suspended = Suspended::new(gate.admission.enter().unwrap());
-        let turn = Arc::new(Turn::default());
-        let its = Arc::clone(&turn);
-        let end = move |result| {
-            its.complete(result);
-            None
-        };
-        gate.admission.queue(1, None, Box::new(end)).unwrap();
+        let turn = gate.queue();
         let other = thread::spawn(move || drop(suspended));
         drop(gate.work(turn.wait(None).unwrap().unwrap()));
         other.join().unwrap();
@@ -196,13 +181,7 @@ fn resuming_against_a_cancellation_and_an_end() {
         let gate = Gate::new(1, 1);
         let suspended = Suspended::new(gate.admission.enter().unwrap());
         let permit = gate.admission.enter().unwrap();
-        let turn = Arc::new(Turn::default());
-        let its = Arc::clone(&turn);
-        let end = move |result| {
-            its.complete(result);
-            None
-        };
-        gate.admission.queue(1, None, Box::new(end)).unwrap();
+        let turn = gate.queue();
         let cancel = CancelToken::default();
         let control = ComputeControl::default().with_cancel(cancel.clone());
         let canceller = thread::spawn(move || cancel.cancel());
