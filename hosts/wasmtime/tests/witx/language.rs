@@ -63,9 +63,9 @@ fn streams_have_their_texts_beside_a_guest_that_is_cancelled_and_one_that_is_dro
             scope.spawn(move || (0..ROUNDS).for_each(|_| assert_eq!(stream(prompt), *alone)));
         }
         let cancelled = engine.guest();
-        let its = cancelled.clone();
+        // A prompt that is being set would be cancelled, too.
+        let (mut puppet, context) = Puppet::with_prompt(cancelled.clone(), ENDLESS, "and");
         let third = scope.spawn(move || {
-            let (mut puppet, context) = Puppet::with_prompt(its, ENDLESS, "and");
             loop {
                 match puppet.call("compute", &[context]) {
                     // A full context.
@@ -81,7 +81,9 @@ fn streams_have_their_texts_beside_a_guest_that_is_cancelled_and_one_that_is_dro
                 (0..3).for_each(|_| assert_eq!(puppet.call("compute_single", &[context]), 0));
             }
         });
-        while cancelled.cancel_all() == 0 {
+        // Until a compute ends by it: one that has made its last token ends as if not cancelled.
+        while !third.is_finished() {
+            cancelled.cancel_all();
             thread::yield_now();
         }
         assert_eq!(third.join().unwrap(), 5);
