@@ -88,6 +88,11 @@ pub(super) fn attend(
                 control.check()?;
             }
             cache.read(page, layer, kv_head, &mut scratch.tiles);
+            // While this page is computed, the next one comes.
+            let (next, head) = if page < last / PAGE { (page + 1, kv_head) } else { (oldest / PAGE, kv_head + 1) };
+            if head < kv_heads {
+                cache.fetch(next, layer, head);
+            }
             let (keys, values) = scratch.tiles.split_at(PAGE * head_dim);
             Arch::new().dispatch(PageOfRows {
                 keys,

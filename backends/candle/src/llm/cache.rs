@@ -9,7 +9,7 @@
 //! ([`Cache::reserve`]). A cache counts a shared page as one of its own.
 
 use super::hyper::Hyperparameters;
-use crate::quant::widen;
+use crate::quant::{fetch, widen};
 use crate::tensor::budget::allocation;
 use graphpool::backend::Error;
 use half::f16;
@@ -253,6 +253,17 @@ impl Cache {
         match self.pages[page].page() {
             Page::F16(elements) => widen(&elements[at..at + tiles.len()], tiles),
             Page::F32(elements) => tiles.copy_from_slice(&elements[at..at + tiles.len()]),
+        }
+    }
+
+    /// Begins to bring what [`read`](Self::read) would copy into the processor's cache, if there is such a page.
+    pub(crate) fn fetch(&self, page: usize, layer: usize, head: usize) {
+        let at = self.tile(layer, head);
+        let range = at..at + 2 * self.tile_len();
+        match self.pages.get(page).map(Held::page) {
+            Some(Page::F16(elements)) => fetch(&elements[range]),
+            Some(Page::F32(elements)) => fetch(&elements[range]),
+            None => {}
         }
     }
 

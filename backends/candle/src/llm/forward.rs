@@ -9,7 +9,7 @@ use super::cache::Cache;
 use super::hyper::Hyperparameters;
 use super::norm::{add, add_bias, gate_by_gelu, gate_by_silu, rms_norm, rms_norm_in_place};
 use super::rope::Rope;
-use super::weights::{Layer, Linear, Weights};
+use super::weights::{Layer, Weights};
 use crate::quant::{QuantMatrix, Scratch};
 use graphpool::backend::{ComputeControl, Error};
 use std::sync::Arc;
@@ -216,9 +216,11 @@ impl Model {
         resize(normed, states.len());
         rms_norm(states, &layer.attention_norm, epsilon, normed);
         let rows = states.len() / width;
-        linear(&layer.query, normed, rows, queries, scratch, control)?;
-        linear(&layer.key, normed, rows, keys, scratch, control)?;
-        linear(&layer.value, normed, rows, values, scratch, control)?;
+        let linears = [(&layer.query, &mut *queries), (&layer.key, &mut *keys), (&layer.value, &mut *values)];
+        products(linears.map(|(linear, out)| (&linear.matrix, out)), normed, rows, scratch, control)?;
+        add_bias(queries, layer.query.bias.as_deref());
+        add_bias(keys, layer.key.bias.as_deref());
+        add_bias(values, layer.value.bias.as_deref());
         if let Some(norm) = &layer.query_norm {
             rms_norm_in_place(queries, norm, epsilon);
         }
@@ -255,7 +257,8 @@ impl Model {
                 attend(run.cache, index, queries, out, &sizes, attention, control)?;
             }
         }
-        linear(&layer.output, attended, rows, normed, scratch, control)?;
+        products([(&layer.output.matrix, &mut *normed)], attended, rows, scratch, control)?;
+        add_bias(normed, layer.output.bias.as_deref());
         if let Some(norm) = &layer.attention_output_norm {
             rms_norm_in_place(normed, norm, epsilon);
         }
@@ -273,14 +276,13 @@ impl Model {
     ) -> Result<(), Error> {
         let Buffers { states, normed, gate, up, scratch, .. } = buffers;
         rms_norm(states, &layer.feed_norm, self.hyper.epsilon, normed);
-        product(&layer.gate, normed, rows, gate, scratch, control)?;
-        product(&layer.up, normed, rows, up, scratch, control)?;
+        products([(&layer.gate, &mut *gate), (&layer.up, &mut *up)], normed, rows, scratch, control)?;
         if self.hyper.family.gates_by_gelu() {
             gate_by_gelu(gate, up);
         } else {
             gate_by_silu(gate, up);
         }
-        product(&layer.down, gate, rows, normed, scratch, control)?;
+        products([(&layer.down, &mut *normed)], gate, rows, scratch, control)?;
         if let Some(norm) = &layer.feed_output_norm {
             rms_norm_in_place(normed, norm, self.hyper.epsilon);
         }
@@ -311,7 +313,7 @@ impl Model {
             Results::Logits => {
                 resize(normed, states.len());
                 rms_norm(states, &self.weights.output_norm, self.hyper.epsilon, normed);
-                product(self.weights.logits(), normed, count, results, scratch, control)
+                products([(self.weights.logits(), results)], normed, count, scratch, control)
             }
             Results::States => {
                 resize(results, states.len());
@@ -332,30 +334,20 @@ fn resize(buffer: &mut Vec<f32>, len: usize) {
     buffer.resize(len, 0.0);
 }
 
-fn product(
-    matrix: &QuantMatrix,
+/// Writes the products of `rows` rows with each matrix to its buffer.
+fn products<const N: usize>(
+    products: [(&QuantMatrix, &mut Vec<f32>); N],
     x: &[f32],
     rows: usize,
-    out: &mut Vec<f32>,
     scratch: &mut Scratch,
     control: &ComputeControl,
 ) -> Result<(), Error> {
-    resize(out, rows * matrix.rows());
+    let products = products.map(|(matrix, out)| {
+        resize(out, rows * matrix.rows());
+        (matrix, out.as_mut_slice())
+    });
     if rows == 0 {
         return Ok(());
     }
-    matrix.product(x, rows, out, scratch, control)
-}
-
-fn linear(
-    layer: &Linear,
-    x: &[f32],
-    rows: usize,
-    out: &mut Vec<f32>,
-    scratch: &mut Scratch,
-    control: &ComputeControl,
-) -> Result<(), Error> {
-    product(&layer.matrix, x, rows, out, scratch, control)?;
-    add_bias(out, layer.bias.as_deref());
-    Ok(())
+    QuantMatrix::products(products, x, rows, scratch, control)
 }

@@ -75,10 +75,12 @@ impl Activations {
     }
 }
 
-/// Sets the length of a vector, without spare memory.
-pub(super) fn fit<T: Clone + Default>(vector: &mut Vec<T>, len: usize) {
-    vector.reserve_exact(len.saturating_sub(vector.len()));
-    vector.resize(len, T::default());
+/// Makes a vector at least `len` long, without spare memory. What is longer than needed is not used.
+fn fit<T: Clone + Default>(vector: &mut Vec<T>, len: usize) {
+    if let Some(more) = len.checked_sub(vector.len()) {
+        vector.reserve_exact(more);
+        vector.resize(len, T::default());
+    }
 }
 
 struct Quantize<'a> {
@@ -109,23 +111,24 @@ impl Quantize<'_> {
                 for (block, x) in x.iter().enumerate() {
                     let place = start * per_row + block * size + row;
                     let levels = &mut levels[place];
-                    let exact = quantize(x, levels);
+                    let (exact, totals) = quantize(x, levels);
                     out.d[place] = if LEN == 32 { rounded(exact) } else { exact };
                     let sums = &mut out.sums[place * per_block..(place + 1) * per_block];
                     match ty {
                         QuantType::Q4K | QuantType::Q5K => {
-                            for (sum, levels) in sums.iter_mut().zip(levels.as_chunks::<64>().0) {
-                                let (low, high) = (total(&levels[..32]), total(&levels[32..]));
+                            for (sum, [a, b, c, d]) in sums.iter_mut().zip(totals.as_chunks().0) {
+                                let (low, high) = (a + b, c + d);
                                 *sum = low & 0xffff | high << 16;
                             }
                         }
                         QuantType::Q2K | QuantType::Q3K | QuantType::Q6K => {
-                            for (sum, levels) in sums.iter_mut().zip(levels.as_chunks::<16>().0) {
-                                *sum = if ty == QuantType::Q2K { total(levels) } else { -offset * total(levels) };
+                            let factor = if ty == QuantType::Q2K { 1 } else { -offset };
+                            for (sum, total) in sums.iter_mut().zip(totals) {
+                                *sum = factor * total;
                             }
                         }
                         _ => {
-                            let total = total(levels);
+                            let total = totals[0] + totals[1];
                             sums[0] = -offset * total;
                             if matches!(ty, QuantType::Q4_1 | QuantType::Q5_1) {
                                 let (total, most) = (exact * total as f32, f16::MAX.to_f32());
@@ -140,15 +143,26 @@ impl Quantize<'_> {
     }
 }
 
-/// The nearest number of 16 bits.
+/// The nearest number of 16 bits, ties to even, as [`f16::from_f32`] has it; that is a call, and not of vectors.
 #[inline(always)]
 fn rounded(x: f32) -> f32 {
-    f16::from_f32(x).to_f32()
+    let (bits, magnitude) = (x.to_bits(), x.abs());
+    let nearest = f32::from_bits((bits + 0x0fff + (bits >> 13 & 1)) & !0x1fff);
+    if magnitude < f16::MIN_POSITIVE.to_f32() {
+        // A multiple of 2^-24, which is the last bit of numbers from 1/2 to 1.
+        (magnitude + 0.75 - 0.75).copysign(x)
+    } else if magnitude < 65520.0 {
+        nearest
+    } else if x.is_nan() {
+        x
+    } else {
+        f32::INFINITY.copysign(x)
+    }
 }
 
-/// Quantizes a block and returns its scale, which is not rounded.
+/// Quantizes a block. Returns its scale, which is not rounded, and the sums of each 16 levels.
 #[inline(always)]
-fn quantize<const LEN: usize>(x: &[f32; LEN], levels: &mut [i8; LEN]) -> f32 {
+fn quantize<const LEN: usize>(x: &[f32; LEN], levels: &mut [i8; LEN]) -> (f32, [i32; 16]) {
     // The bits of floats without a sign are ordered as the floats are, with NaN above all others.
     let mut largest = [0_u32; 16];
     for x in x.as_chunks::<16>().0 {
@@ -158,17 +172,40 @@ fn quantize<const LEN: usize>(x: &[f32; LEN], levels: &mut [i8; LEN]) -> f32 {
     }
     let largest = f32::from_bits(largest.into_iter().fold(0, u32::max));
     let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
-    for (level, x) in levels.iter_mut().zip(x) {
-        *level = (x * inverse + ROUNDER).to_bits() as u8 as i8;
+    let mut totals = [0; 16];
+    for ((levels, x), total) in levels.as_chunks_mut::<16>().0.iter_mut().zip(x.as_chunks::<16>().0).zip(&mut totals) {
+        let numbers = x.map(|x| (x * inverse + ROUNDER).to_bits() as u8 as i8);
+        *total = numbers.iter().map(|&level| i32::from(level)).sum();
+        *levels = numbers;
     }
-    match LEN {
+    let scale = match LEN {
         32 => largest / 127.0,
         _ if inverse == 0.0 => largest,
         _ => 1.0 / inverse,
-    }
+    };
+    (scale, totals)
 }
 
-#[inline(always)]
-fn total(levels: &[i8]) -> i32 {
-    levels.iter().map(|&level| i32::from(level)).sum()
+#[cfg(test)]
+mod tests {
+    use super::{f16, rounded};
+
+    #[test]
+    fn numbers_are_rounded_to_the_nearest_of_16_bits() {
+        let same = |x: f32| {
+            let (found, wanted) = (rounded(x), f16::from_f32(x).to_f32());
+            assert!(found.to_bits() == wanted.to_bits() || found.is_nan() && wanted.is_nan(), "{x} {found} {wanted}");
+        };
+        // Each number of 16 bits, the middle between it and the next, and what is just beside them.
+        for bits in 0..=u16::MAX {
+            let (x, next) = (f16::from_bits(bits).to_f32(), f16::from_bits(bits.wrapping_add(1)).to_f32());
+            for x in [x, f32::midpoint(x, next)] {
+                [x, x.next_up(), x.next_down()].into_iter().for_each(same);
+            }
+        }
+        for x in [65519.0, 65520.0, 65536.0, f32::MAX, f32::MIN_POSITIVE, 1e-45] {
+            same(x);
+            same(-x);
+        }
+    }
 }

@@ -6,8 +6,9 @@ use half::{bf16, f16};
 use super::dense::Job;
 use super::processor::Processor;
 use super::rows::RowSource;
-use super::tile::TILE;
+use super::tile::{Half, TILE};
 use super::types::QuantType;
+use super::vector::{FloatUnit, Product, VectorUnit};
 
 /// The alignment of the first row, in bytes: that of a cache line.
 const ALIGNMENT: usize = 64;
@@ -85,5 +86,32 @@ impl Floats {
 fn convert<const N: usize>(bytes: &[u8], out: &mut [f32], float: impl Fn([u8; N]) -> f32) {
     for (out, &bytes) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
         *out = float(bytes);
+    }
+}
+
+/// Converts f16 to f32. The slices have the same length.
+pub(crate) fn widen(halves: &[f16], out: &mut [f32]) {
+    Processor::best().run(Widen(halves, out));
+}
+
+/// What [`widen`] computes.
+pub(super) struct Widen<'a>(pub(super) &'a [f16], pub(super) &'a mut [f32]);
+
+impl Product for Widen<'_> {
+    #[inline(always)]
+    fn run<V: VectorUnit + FloatUnit>(self, v: V) {
+        let ((halves, rest), (out, rest_of_out)) = (self.0.as_chunks::<TILE>(), self.1.as_chunks_mut());
+        for (halves, out) in halves.iter().zip(out) {
+            let mut half = Half([0; 32]);
+            for (bytes, x) in half.0.as_chunks_mut().0.iter_mut().zip(halves) {
+                *bytes = x.to_le_bytes();
+            }
+            for part in 0..TILE / V::LANES {
+                v.store(v.floats(&half, part), out, part);
+            }
+        }
+        for (out, half) in rest_of_out.iter_mut().zip(rest) {
+            *out = half.to_f32();
+        }
     }
 }

@@ -9,7 +9,8 @@
 
 use super::activations::{Activations, chunks};
 use super::columns::{Bytes, Columns, Fives, Nibbles, Sixes, Sixteen, Threes, Twos, begin, words};
-use super::tile::{Block, TILE, Tiles};
+use super::fetch::fetch;
+use super::tile::{Block, Half, Line, TILE, Tiles};
 use super::types::QuantType;
 use super::vector::{FloatUnit, Product, VectorUnit};
 
@@ -65,15 +66,16 @@ impl Job<'_> {
         let blocks = self.tiles.cols() / ty.block_len();
         let (from, to) = (start * blocks, (start + R) * blocks);
         let Block { lines, halves } = self.tiles.tile(tile);
-        let weights = lines.chunks_exact(K::LINES).zip(halves.chunks_exact(K::HALVES));
+        let ahead = self.tiles.ahead(tile).chunks_exact(K::LINES);
+        let weights = lines.chunks_exact(K::LINES).zip(halves.chunks_exact(K::HALVES)).zip(ahead);
         let levels = self.activations.levels[from * K::LEN..to * K::LEN].chunks_exact(K::LEN * R);
         let d = self.activations.d[from..to].as_chunks::<R>().0;
         let sums = self.activations.sums[from * K::SUMS..to * K::SUMS].chunks_exact(K::SUMS * R);
         let totals = self.activations.totals[from..to].as_chunks::<R>().0;
         let activations = levels.zip(d).zip(sums.zip(totals));
         let mut out = [[v.float(0.0); R]; MOST_PARTS];
-        for ((lines, halves), ((levels, d), (sums, totals))) in weights.zip(activations) {
-            let values = Values { levels, d, sums, totals };
+        for (((lines, halves), ahead), ((levels, d), (sums, totals))) in weights.zip(activations) {
+            let values = Values { levels, d, sums, totals, ahead };
             // All parts of a block, then those of the next: memory is read in order.
             for part in 0..TILE / V::LANES {
                 K::add(v, Block { lines, halves }, &values, part, &mut out[part]);
@@ -85,8 +87,12 @@ impl Job<'_> {
             for part in 0..TILE / V::LANES {
                 v.store(out[part][r], &mut result, part);
             }
-            let place = (start + r) * rows + first;
-            self.out[place..place + lanes].copy_from_slice(&result[..lanes]);
+            let out = &mut self.out[(start + r) * rows + first..][..lanes];
+            // Of a constant length, if it can be.
+            match out.first_chunk_mut() {
+                Some(out) => *out = result,
+                None => out.copy_from_slice(&result[..lanes]),
+            }
         }
     }
 }
@@ -100,6 +106,8 @@ struct Values<'a, const R: usize> {
     d: &'a [f32; R],
     sums: &'a [i32],
     totals: &'a [f32; R],
+    /// The lines that a later block needs, one for each line of this block.
+    ahead: &'a [Line],
 }
 
 /// The product of a block of a tile with `R` blocks of activations.
@@ -146,6 +154,9 @@ impl<C: Columns, const MIN: bool> Kernel for Simple<C, MIN> {
             }
         }
         let levels = std::array::from_fn(|r| words(&values.levels[r * 32..r * 32 + 32]));
+        if R > 2 && part == 0 {
+            fetch(values.ahead);
+        }
         C::add::<V, R>(v, block.lines, levels, &mut sums, part);
         let scale = v.floats(&block.halves[0], part);
         for r in 0..R {
@@ -179,7 +190,11 @@ impl<C: Columns> Kernel for Scaled<C> {
     ) {
         let (halves, d) = (block.halves, values.d);
         let mut total = [v.int(0); R];
-        for (index, lines) in block.lines.chunks_exact(C::UNIT.lines()).enumerate() {
+        let units = block.lines.chunks_exact(C::UNIT.lines()).zip(values.ahead.chunks_exact(C::UNIT.lines()));
+        for (index, (lines, ahead)) in units.enumerate() {
+            if R > 2 && part == 0 {
+                fetch(ahead);
+            }
             let mut sums = [v.int(0); R];
             let levels = std::array::from_fn(|r| {
                 let place = r * 256 + index * 32;
@@ -209,6 +224,59 @@ impl<C: Columns> Kernel for Scaled<C> {
 /// Blocks of 256 with a scale for each 16 columns: signed in Q3_K and Q6_K, unsigned with a minimum (`MIN`) in Q2_K.
 struct ScaledBySixteen<S, const MIN: bool>(S);
 
+/// 32 columns of a block of weights, and those of `R` blocks of activations.
+struct UnitOf<'a, const R: usize> {
+    lines: &'a [Line],
+    scales: &'a Half,
+    levels: [&'a [[i8; 4]; 8]; R],
+    sums: [[i32; 2]; R],
+}
+
+impl<S: Sixteen, const MIN: bool> ScaledBySixteen<S, MIN> {
+    /// Adds the products of the first, or if `high` of the last, 16 columns.
+    #[inline(always)]
+    fn half<V: VectorUnit, const R: usize>(
+        v: V,
+        unit: &UnitOf<'_, R>,
+        high: bool,
+        part: usize,
+        total: &mut [V::Ints; R],
+        mins: &mut [V::Ints; R],
+    ) {
+        let index = usize::from(high);
+        let mut sums = [v.int(0); R];
+        if !MIN {
+            for r in 0..R {
+                sums[r] = v.int(unit.sums[r][index]);
+            }
+        }
+        for run in 0..4 / S::RUN {
+            let mut partial = begin(v, &sums);
+            for h in run * S::RUN..(run + 1) * S::RUN {
+                let weights = S::levels(v, unit.lines, h, high, part);
+                for r in 0..R {
+                    partial[r] = v.add(partial[r], weights, v.word(unit.levels[r][4 * index + h]));
+                }
+            }
+            for r in 0..R {
+                sums[r] = v.end(sums[r], partial[r]);
+            }
+        }
+        if MIN {
+            let (scale, min) = v.scale_and_min(unit.scales, index, part);
+            for r in 0..R {
+                total[r] = v.add_product(total[r], sums[r], scale);
+                mins[r] = v.add_product(mins[r], v.int(unit.sums[r][index]), min);
+            }
+        } else {
+            let scale = v.signed(unit.scales, index, part);
+            for r in 0..R {
+                total[r] = v.add_product(total[r], sums[r], scale);
+            }
+        }
+    }
+}
+
 impl<S: Sixteen, const MIN: bool> Kernel for ScaledBySixteen<S, MIN> {
     const LEN: usize = 256;
     const LINES: usize = 8 * S::UNIT.lines();
@@ -225,42 +293,20 @@ impl<S: Sixteen, const MIN: bool> Kernel for ScaledBySixteen<S, MIN> {
     ) {
         let (halves, d) = (block.halves, values.d);
         let (mut total, mut mins) = ([v.int(0); R], [v.int(0); R]);
-        for (index, lines) in block.lines.chunks_exact(S::UNIT.lines()).enumerate() {
-            for high in [false, true] {
-                let group = index * 2 + usize::from(high);
-                let mut sums = [v.int(0); R];
-                if !MIN {
-                    for r in 0..R {
-                        sums[r] = v.int(values.sums[r * 16 + group]);
-                    }
-                }
-                for run in 0..4 / S::RUN {
-                    let mut partial = begin(v, &sums);
-                    for h in run * S::RUN..(run + 1) * S::RUN {
-                        let levels = S::levels(v, lines, h, high, part);
-                        for r in 0..R {
-                            let place = r * 256 + group * 16 + h * 4;
-                            let word = values.levels[place..place + 4].first_chunk().copied().unwrap_or_default();
-                            partial[r] = v.add(partial[r], levels, v.word(word));
-                        }
-                    }
-                    for r in 0..R {
-                        sums[r] = v.end(sums[r], partial[r]);
-                    }
-                }
-                if MIN {
-                    let (scale, min) = v.scale_and_min(&halves[index], usize::from(high), part);
-                    for r in 0..R {
-                        total[r] = v.add_product(total[r], sums[r], scale);
-                        mins[r] = v.add_product(mins[r], v.int(values.sums[r * 16 + group]), min);
-                    }
-                } else {
-                    let scale = v.signed(&halves[index], usize::from(high), part);
-                    for r in 0..R {
-                        total[r] = v.add_product(total[r], sums[r], scale);
-                    }
-                }
+        let units = block.lines.chunks_exact(S::UNIT.lines()).zip(values.ahead.chunks_exact(S::UNIT.lines()));
+        for (index, (lines, ahead)) in units.enumerate() {
+            if R > 2 && part == 0 {
+                fetch(ahead);
             }
+            let unit = UnitOf {
+                lines,
+                scales: &halves[index],
+                levels: std::array::from_fn(|r| words(&values.levels[r * 256 + index * 32..][..32])),
+                sums: std::array::from_fn(|r| [values.sums[r * 16 + 2 * index], values.sums[r * 16 + 2 * index + 1]]),
+            };
+            // Both in full, and no loop, which would not be unrolled.
+            Self::half(v, &unit, false, part, &mut total, &mut mins);
+            Self::half(v, &unit, true, part, &mut total, &mut mins);
         }
         let scale = v.floats(&halves[8], part);
         for r in 0..R {

@@ -102,16 +102,8 @@ impl QuantMatrix {
         self.rows
     }
 
-    /// Writes the product of `n` rows of activations, `x` (`n` × `cols`), with the rows of the matrix to `out` (`n` ×
-    /// `rows`): `out[i][j]` is the sum of `x[i][k] * weights[j][k]` over all `k`.
-    ///
-    /// The activations are quantized to 8 bits, except for matrices of floats. Deadline and cancel token are checked at
-    /// least once a millisecond.
-    ///
-    /// # Errors
-    ///
-    /// [`RuntimeError`](graphpool::backend::ErrorKind::RuntimeError) if a slice has another length, and as
-    /// [`ComputeControl::check`]. The contents of `out` are unspecified then.
+    /// The product with one matrix, as [`products`](Self::products).
+    #[cfg(test)]
     pub(crate) fn product(
         &self,
         x: &[f32],
@@ -120,20 +112,59 @@ impl QuantMatrix {
         scratch: &mut Scratch,
         control: &ComputeControl,
     ) -> Result<(), Error> {
-        if n.checked_mul(self.cols) != Some(x.len()) || n.checked_mul(self.rows) != Some(out.len()) {
-            return Err(Error::runtime_error(format!(
-                "a product of {n} rows with {} × {} weights has {} activations and {} results",
-                self.rows,
-                self.cols,
-                x.len(),
-                out.len()
-            )));
+        Self::products([(self, out)], x, n, scratch, control)
+    }
+
+    /// Writes the product of `n` rows of activations, `x` (`n` × `cols`), with the rows of each matrix to the slice beside
+    /// it, `out` (`n` × `rows`): `out[i][j]` is the sum of `x[i][k] * weights[j][k]` over all `k`.
+    ///
+    /// The activations are quantized to 8 bits, except for matrices of floats, and once for neighbours of the same type.
+    /// Deadline and cancel token are checked at least once a millisecond.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError`](graphpool::backend::ErrorKind::RuntimeError) if a slice has another length, and as
+    /// [`ComputeControl::check`]. The contents of `out` are unspecified then.
+    pub(crate) fn products<const N: usize>(
+        mut products: [(&Self, &mut [f32]); N],
+        x: &[f32],
+        n: usize,
+        scratch: &mut Scratch,
+        control: &ComputeControl,
+    ) -> Result<(), Error> {
+        for (matrix, out) in &products {
+            if n.checked_mul(matrix.cols) != Some(x.len()) || n.checked_mul(matrix.rows) != Some(out.len()) {
+                return Err(Error::runtime_error(format!(
+                    "a product of {n} rows with {} × {} weights has {} activations and {} results",
+                    matrix.rows,
+                    matrix.cols,
+                    x.len(),
+                    out.len()
+                )));
+            }
         }
         control.check()?;
-        match &self.weights {
-            Weights::Tiles(tiles) => Processor::best().product(tiles, x, out, &mut scratch.activations, control),
-            Weights::Floats(floats) => floats.product(Processor::best(), x, out, control),
+        let (processor, activations) = (Processor::best(), &mut scratch.activations);
+        let group = processor::group(products.first().map_or(1, |(matrix, _)| matrix.cols));
+        for start in (0..n).step_by(group) {
+            let end = n.min(start + group);
+            let mut quantized_for = None;
+            for (matrix, out) in &mut products {
+                let (x, out) =
+                    (&x[start * matrix.cols..end * matrix.cols], &mut out[start * matrix.rows..end * matrix.rows]);
+                match &matrix.weights {
+                    Weights::Tiles(tiles) => {
+                        if quantized_for != Some(tiles.ty()) {
+                            processor.quantize(tiles, x, activations);
+                            quantized_for = Some(tiles.ty());
+                        }
+                        processor.multiply(tiles, activations, out, control)?;
+                    }
+                    Weights::Floats(floats) => floats.product(processor, x, out, control)?,
+                }
+            }
         }
+        Ok(())
     }
 
     /// Writes the weights of row `index` to `out`, which has `cols` elements.

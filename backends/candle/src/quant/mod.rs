@@ -22,6 +22,8 @@ mod activations;
 mod avx2;
 mod columns;
 mod dense;
+#[expect(unsafe_code, reason = "one instruction that pulp has no function for")]
+mod fetch;
 mod floats;
 mod kernel;
 mod levels;
@@ -42,7 +44,8 @@ mod vnni;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use fetch::fetch;
+pub(crate) use floats::widen;
 pub(crate) use matrix::{QuantMatrix, Scratch};
-pub(crate) use plain::widen;
 pub(crate) use rows::RowSource;
 pub(crate) use types::QuantType;

@@ -3,8 +3,6 @@
 
 use std::array::from_fn;
 
-use half::f16;
-
 use super::tile::{Half, Line, TILE};
 use super::vector::{self, FloatUnit, Product, VectorUnit};
 use crate::math::simd::{Loop, wide_loop};
@@ -28,20 +26,6 @@ impl Plain {
         }
         wide_loop(Run(product));
     }
-}
-
-/// Converts f16 to f32.
-pub(crate) fn widen(halves: &[f16], out: &mut [f32]) {
-    struct Run<'a>(&'a [f16], &'a mut [f32]);
-    impl Loop for Run<'_> {
-        #[inline(always)]
-        fn run(self) {
-            for (out, half) in self.1.iter_mut().zip(self.0) {
-                *out = float(half.to_bits());
-            }
-        }
-    }
-    wide_loop(Run(halves, out));
 }
 
 impl VectorUnit for Plain {

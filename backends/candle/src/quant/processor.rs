@@ -96,6 +96,7 @@ impl Processor {
     }
 
     /// Writes the product of the rows of `x` with the rows of a matrix to `out`. The slices have the lengths for that.
+    #[cfg(test)]
     pub(super) fn product(
         self,
         tiles: &Tiles,
@@ -104,17 +105,33 @@ impl Processor {
         activations: &mut Activations,
         control: &ComputeControl,
     ) -> Result<(), Error> {
-        let (rows, cols) = (tiles.rows(), tiles.cols());
-        let group = group(cols);
-        for (x, out) in x.chunks(group * cols).zip(out.chunks_mut(group * rows)) {
-            let n = x.len() / cols;
-            activations.quantize(tiles.ty(), x, cols, self.width(), self.bytes_offset());
-            let step = (self.interval() / TILE / (n * cols)).max(1);
-            for start in (0..tiles.len()).step_by(step) {
-                control.check()?;
-                let range = (start, tiles.len().min(start + step));
-                self.run(Job { tiles, range, activations, n, out });
-            }
+        let group = group(tiles.cols());
+        for (x, out) in x.chunks(group * tiles.cols()).zip(out.chunks_mut(group * tiles.rows())) {
+            self.quantize(tiles, x, activations);
+            self.multiply(tiles, activations, out, control)?;
+        }
+        Ok(())
+    }
+
+    /// Quantizes a [`group`] of rows for products with a matrix, and with others that have its type.
+    pub(super) fn quantize(self, tiles: &Tiles, x: &[f32], activations: &mut Activations) {
+        activations.quantize(tiles.ty(), x, tiles.cols(), self.width(), self.bytes_offset());
+    }
+
+    /// Writes the product of quantized rows with the rows of a matrix to `out`, whose length says how many they are.
+    pub(super) fn multiply(
+        self,
+        tiles: &Tiles,
+        activations: &Activations,
+        out: &mut [f32],
+        control: &ComputeControl,
+    ) -> Result<(), Error> {
+        let n = out.len() / tiles.rows();
+        let step = (self.interval() / TILE / (n * tiles.cols())).max(1);
+        for start in (0..tiles.len()).step_by(step) {
+            control.check()?;
+            let range = (start, tiles.len().min(start + step));
+            self.run(Job { tiles, range, activations, n, out });
         }
         Ok(())
     }

@@ -122,6 +122,10 @@ pub(super) struct Block<'a> {
     pub(super) halves: &'a [Half],
 }
 
+/// How many lines a processor is told to fetch before it needs them, where several rows are multiplied: so few that
+/// they stay in its first cache, and enough for the time that memory takes.
+pub(super) const AHEAD: usize = 48;
+
 impl Tiles {
     /// The bytes that a matrix takes in tiles. `None` for a type without tiles, and for a number that is too large.
     pub(super) fn bytes(ty: QuantType, rows: usize, cols: usize) -> Option<usize> {
@@ -189,6 +193,14 @@ impl Tiles {
             lines: &self.lines[index * lines..(index + 1) * lines],
             halves: &self.halves[index * halves..(index + 1) * halves],
         }
+    }
+
+    /// As many lines as a tile has, from [`AHEAD`] past the first of this one on. Those of the tile itself at the end.
+    #[inline(always)]
+    pub(super) fn ahead(&self, index: usize) -> &[Line] {
+        let lines = self.tile(index).lines;
+        let start = index * lines.len() + AHEAD;
+        self.lines.get(start..start + lines.len()).unwrap_or(lines)
     }
 
     /// The blocks of a tile, from the first columns on.

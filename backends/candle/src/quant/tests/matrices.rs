@@ -4,6 +4,7 @@ use graphpool::backend::{ComputeControl, ErrorKind};
 use half::{bf16, f16};
 
 use super::samples::{Random, blocks, floats_of, plain_scale, weights};
+use crate::quant::floats::Widen;
 use crate::quant::processor::Processor;
 use crate::quant::{QuantMatrix, QuantType, Scratch};
 
@@ -86,6 +87,44 @@ fn one_scratch_serves_matrices_of_every_type() {
         matrix.product(&x, 3, &mut out, &mut scratch, &ComputeControl::default()).unwrap();
         matrix.product(&x, 3, &mut wanted, &mut Scratch::default(), &ComputeControl::default()).unwrap();
         assert_eq!(out, wanted, "{ty:?}");
+    }
+}
+
+#[test]
+fn products_with_several_matrices_are_those_with_each() {
+    let (mut random, cols, control) = (Random(7), 256, ComputeControl::default());
+    for (index, ty) in QuantType::ALL.into_iter().enumerate() {
+        let other = QuantType::ALL[(index + 1) % QuantType::ALL.len()];
+        // More rows than are quantized together.
+        for n in [1, 5, 300] {
+            let matrices = [(ty, 20), (ty, 7), (other, 33), (ty, 16)]
+                .map(|(ty, rows)| QuantMatrix::new(ty, rows, cols, &matrix(ty, rows * cols, &mut random).0).unwrap());
+            let x = random.floats(n * cols);
+            let mut outs = matrices.each_ref().map(|matrix| vec![f32::NAN; n * matrix.rows()]);
+            let mut all = outs.iter_mut();
+            let products = matrices.each_ref().map(|matrix| (matrix, all.next().unwrap().as_mut_slice()));
+            QuantMatrix::products(products, &x, n, &mut Scratch::default(), &control).unwrap();
+            for (matrix, found) in matrices.iter().zip(&outs) {
+                let mut wanted = vec![0.0; n * matrix.rows()];
+                matrix.product(&x, n, &mut wanted, &mut Scratch::default(), &control).unwrap();
+                assert_eq!(*found, wanted, "{ty:?} {other:?} {n}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_half_is_widened_by_every_unit() {
+    let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+    for processor in Processor::available() {
+        for len in [halves.len(), halves.len() - 1, 5, 0] {
+            let mut out = vec![0.0; len];
+            processor.run(Widen(&halves[..len], &mut out));
+            for (half, found) in halves.iter().zip(&out) {
+                let same = half.to_f32().to_bits() == found.to_bits() || half.is_nan() && found.is_nan();
+                assert!(same, "{half:?} {found} {processor:?}");
+            }
+        }
     }
 }
 
