@@ -9,10 +9,10 @@
 //! one of each row, then those of the next columns. A kernel reads them in order.
 
 use half::f16;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::levels::offset;
 use super::types::QuantType;
-use crate::math::simd::{Loop, wide_loop};
 
 /// 1.5 · 2^23. The sum of it and a number up to 2^22 has that number, rounded, in its lowest bits.
 const ROUNDER: f32 = 12_582_912.0;
@@ -71,7 +71,7 @@ impl Activations {
         fit(&mut self.sums, blocks * sums(ty));
         fit(&mut self.totals, blocks);
         let offset = if ty == QuantType::Q8_0 { bytes_offset } else { offset(ty) };
-        wide_loop(Quantize { ty, x, cols, width, offset, out: self });
+        Arch::new().dispatch(Quantize { ty, x, cols, width, offset, out: self });
     }
 }
 
@@ -92,16 +92,18 @@ struct Quantize<'a> {
     out: &'a mut Activations,
 }
 
-impl Loop for Quantize<'_> {
+impl WithSimd for Quantize<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn run(self) {
-        if self.ty.block_len() == 32 { self.rows::<32>() } else { self.rows::<256>() }
+    fn with_simd<S: Simd>(self, simd: S) {
+        if self.ty.block_len() == 32 { self.rows::<S, 32>(simd) } else { self.rows::<S, 256>(simd) }
     }
 }
 
 impl Quantize<'_> {
     #[inline(always)]
-    fn rows<const LEN: usize>(self) {
+    fn rows<S: Simd, const LEN: usize>(self, simd: S) {
         let Self { ty, x, cols, width, offset, out } = self;
         let (per_row, per_block) = (cols / LEN, sums(ty));
         let levels = out.levels.as_chunks_mut::<LEN>().0;
@@ -111,7 +113,7 @@ impl Quantize<'_> {
                 for (block, x) in x.iter().enumerate() {
                     let place = start * per_row + block * size + row;
                     let levels = &mut levels[place];
-                    let (exact, totals) = quantize(x, levels);
+                    let (exact, totals) = quantize(simd, x, levels);
                     out.d[place] = if LEN == 32 { rounded(exact) } else { exact };
                     let sums = &mut out.sums[place * per_block..(place + 1) * per_block];
                     match ty {
@@ -162,7 +164,7 @@ fn rounded(x: f32) -> f32 {
 
 /// Quantizes a block. Returns its scale, which is not rounded, and the sums of each 16 levels.
 #[inline(always)]
-fn quantize<const LEN: usize>(x: &[f32; LEN], levels: &mut [i8; LEN]) -> (f32, [i32; 16]) {
+fn quantize<S: Simd, const LEN: usize>(simd: S, x: &[f32; LEN], levels: &mut [i8; LEN]) -> (f32, [i32; 16]) {
     // The bits of floats without a sign are ordered as the floats are, with NaN above all others.
     let mut largest = [0_u32; 16];
     for x in x.as_chunks::<16>().0 {
@@ -172,11 +174,17 @@ fn quantize<const LEN: usize>(x: &[f32; LEN], levels: &mut [i8; LEN]) -> (f32, [
     }
     let largest = f32::from_bits(largest.into_iter().fold(0, u32::max));
     let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
-    let mut totals = [0; 16];
-    for ((levels, x), total) in levels.as_chunks_mut::<16>().0.iter_mut().zip(x.as_chunks::<16>().0).zip(&mut totals) {
-        let numbers = x.map(|x| (x * inverse + ROUNDER).to_bits() as u8 as i8);
-        *total = numbers.iter().map(|&level| i32::from(level)).sum();
-        *levels = numbers;
+    for (level, x) in levels.iter_mut().zip(x) {
+        *level = (x * inverse + ROUNDER).to_bits() as u8 as i8;
+    }
+    let (factor, rounder, mut totals) = (simd.splat_f32s(inverse), simd.splat_f32s(ROUNDER), [0; 16]);
+    for (x, total) in x.as_chunks::<16>().0.iter().zip(&mut totals) {
+        let sum = S::as_simd_f32s(x).0.iter().fold(simd.splat_f32s(0.0), |sum, &x| {
+            let level = simd.sub_f32s(simd.add_f32s(simd.mul_f32s(x, factor), rounder), rounder);
+            simd.add_f32s(sum, level)
+        });
+        // Whole numbers below 2^15, so that it is exact.
+        *total = i32::from((simd.reduce_sum_f32s(sum) + ROUNDER).to_bits() as u16 as i16);
     }
     let scale = match LEN {
         32 => largest / 127.0,

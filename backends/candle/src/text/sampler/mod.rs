@@ -271,13 +271,16 @@ impl Sampler {
 
 /// The token of the highest logit; of equal ones the lowest.
 fn highest(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (token, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] {
-            best = token;
+    // In lanes, which become vectors.
+    let (chunks, rest) = logits.as_chunks::<16>();
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    for chunk in chunks {
+        for (lane, &logit) in lanes.iter_mut().zip(chunk) {
+            *lane = if logit > *lane { logit } else { *lane };
         }
     }
-    best as u32
+    let highest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    logits.iter().position(|&logit| logit == highest).unwrap_or(0) as u32
 }
 
 /// The tokens of the `count` highest logits, by a heap, for tests.
