@@ -1,15 +1,23 @@
 #!/usr/bin/env python3
-"""Records what llama.cpp writes after prompts, and its logits, for the tests of language models.
+"""Records what builds of llama.cpp write after prompts, and their logits, for the tests of language models.
 
     npm pack @node-llama-cpp/linux-x64@3.22.1 && tar xzf node-llama-cpp-linux-x64-3.22.1.tgz
     MODELS=$PWD/.cache/kinds cargo test -p graphpool-candle --features candle,ggml write_kinds -- --ignored
     scripts/record_texts.py package/bins/linux-x64 .cache/kinds/NAME backends/candle/src/tests/llm/NAME.json
 
 NAME is austen or smollm2; the second needs scripts/fetch_models.sh --all before. The test writes into the folder a GGUF
-file for each type of weights: f16.gguf, q8_0.gguf and so on. The JSON file has `prompts`; the other parts of it are
-written anew. `tokens` are those of each prompt. In `texts` are the tokens of the highest logits after them for the
-types F16 and Q8_0: TEXT of them, or up to one that ends the text. In `logits`, for each type and the first LOGITS
-prompts, are VALUES logits after the prompt and the TOP highest, each with its token.
+file for each type of weights (f16.gguf, q8_0.gguf and so on), and into NAME_exact the same weights in F32, for which
+llama.cpp rounds no activations. The JSON file has `prompts`; the other parts of it are written anew:
+
+* `builds`: llama.cpp has a library for each kind of processor. Of these, each is run alone; this machine's processor
+  must have the instructions of all. The first is the one that the others are compared with.
+* `tokens` of each prompt.
+* `texts`, for the types F16 and Q8_0: the tokens of the highest logits after each prompt, as the first build has them:
+  TEXT of them, or up to one that ends the text.
+* `apart`, for each of these types and each other build: for each prompt the first token at which its text leaves that
+  of the first build, and by how much its own token's logit is the higher one; or null where the texts are the same.
+* `logits`, for each type and each build, and for `exact`, the weights in F32 in the first build: for each prompt the
+  VALUES logits after it of tokens that are evenly spaced, from token 0, in 1000ths.
 
 llama.cpp runs on one thread, with keys and values in f32 and without its flash attention, so that nothing but the
 products is rounded; with DEFAULT_CACHE=1 in the environment it has its own defaults. The library is that of llama.cpp
@@ -18,13 +26,15 @@ products is rounded; with DEFAULT_CACHE=1 in the environment it has its own defa
 
 import ctypes
 import json
+import multiprocessing
 import os
 import pathlib
 import sys
+import tempfile
 
+BUILDS = ["zen4", "haswell", "sse42"]
+TEXT_TYPES = ["F16", "Q8_0"]
 TEXT = 72
-LOGITS = 20
-TOP = 3
 VALUES = 8
 
 
@@ -95,7 +105,7 @@ class Model:
         self.llama = llama
         self.model = llama.llama_model_load_from_file(str(path).encode(), llama.llama_model_default_params())
         if not self.model:
-            sys.exit(f"{path}: not loaded")
+            raise OSError(f"{path}: not loaded")
         self.vocabulary = llama.llama_model_get_vocab(self.model)
         self.tokens = llama.llama_vocab_n_tokens(self.vocabulary)
 
@@ -115,8 +125,8 @@ class Model:
             text += piece.raw[:size]
         return text.decode("utf-8", "replace")
 
-    def go_on(self, tokens, count):
-        """The logits after these tokens, and `count` tokens more."""
+    def go_on(self, tokens, count, text=None):
+        """The logits after these tokens; `count` tokens more; and where they leave `text`, which is where they end."""
         parameters = self.llama.llama_context_default_params()
         parameters.n_ctx = parameters.n_batch = 512
         parameters.n_threads = parameters.n_threads_batch = 1
@@ -124,55 +134,87 @@ class Model:
             parameters.type_k = parameters.type_v = 0
             parameters.flash_attn_type = 0
         context = self.llama.llama_init_from_model(self.model, parameters)
-        made, first = [], None
+        made, first, apart = [], None, None
         while True:
             array = (ctypes.c_int32 * len(tokens))(*tokens)
             if self.llama.llama_decode(context, self.llama.llama_batch_get_one(array, len(tokens))):
-                sys.exit("llama_decode failed")
+                raise OSError("llama_decode failed")
             logits = self.llama.llama_get_logits_ith(context, -1)[: self.tokens]
             first = first or logits
             if len(made) == count or made and self.llama.llama_vocab_is_eog(self.vocabulary, made[-1]):
                 break
-            tokens = [max(range(self.tokens), key=logits.__getitem__)]
+            best = max(range(self.tokens), key=logits.__getitem__)
+            if text and best != text[len(made)]:
+                apart = [len(made), round(logits[best] - logits[text[len(made)]], 4)]
+                break
+            tokens = [best]
             made += tokens
         self.llama.llama_free(context)
-        return first, made
+        return first, made, apart
 
 
-def main(folder, models, record):
-    llama = library(pathlib.Path(folder).resolve())
-    record = pathlib.Path(record)
-    prompts = json.loads(record.read_text("utf-8"))["prompts"]
-    texts, all_logits = {}, {}
-    for path in sorted(pathlib.Path(models).glob("*.gguf")):
+def measure(folder, models, prompts, texts):
+    """What a build makes of the models in a folder. With `texts`, of each type, also where its own leave them."""
+    llama = library(folder)
+    measured = {"texts": {}, "apart": {}, "logits": {}}
+    for path in sorted(models.glob("*.gguf")):
         kind = path.stem.upper()
         model = Model(llama, path)
-        tokens = [model.tokenize(prompt) for prompt in prompts]
+        measured["tokens"] = tokens = [model.tokenize(prompt) for prompt in prompts]
+        count = TEXT if texts is not None and kind in TEXT_TYPES else 0
+        known = texts.get(kind) if texts and count else [None] * len(prompts)
+        made = [model.go_on(prompt, count, text) for prompt, text in zip(tokens, known)]
         stride = -(-model.tokens // VALUES)
-        made = [model.go_on(tokens[at], TEXT) for at in range(len(prompts))] if kind in ("F16", "Q8_0") else []
-        firsts = [logits for logits, _ in made] or [model.go_on(tokens[at], 0)[0] for at in range(LOGITS)]
-        if made:
-            texts[kind] = [text for _, text in made]
-            for prompt, text in zip(prompts[:3], texts[kind]):
-                print(f"{kind}: {prompt}|{model.text(text)}")
-        all_logits[kind] = []
-        for logits in firsts[:LOGITS]:
-            top = sorted(range(model.tokens), key=logits.__getitem__, reverse=True)[:TOP]
-            chosen = sorted(set(top) | set(range(0, model.tokens, stride)))
-            all_logits[kind].append([[token, round(logits[token], 4)] for token in chosen])
+        measured["logits"][kind] = [[round(1000 * logit) for logit in logits[::stride]] for logits, _, _ in made]
+        if count:
+            measured["texts"][kind] = [text for _, text, _ in made]
+            measured["apart"][kind] = [apart for _, _, apart in made]
+            print(f"{kind}: {prompts[0]}|{model.text(made[0][1])}")
         model.close()
+    return measured
 
-    def lines(rows):
-        return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]"
 
-    def parts(table):
-        return "{\n" + ",\n".join(f"{json.dumps(kind)}: {lines(rows)}" for kind, rows in table.items()) + "\n}"
+def in_build(package, build, models, prompts, texts):
+    """The same in a process of its own, which finds the library of this build alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        for path in package.glob("*.so"):
+            if not path.name.startswith("libggml-cpu-") or path.stem == f"libggml-cpu-{build}":
+                (folder / path.name).symlink_to(path)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            return pool.apply(measure, (folder, models, prompts, texts))
 
-    record.write_text(
-        f'{{\n"prompts": {lines(prompts)},\n"tokens": {lines(tokens)},\n"texts": {parts(texts)},\n'
-        f'"logits": {parts(all_logits)}\n}}\n',
-        "utf-8",
-    )
+
+def main(package, models, record):
+    package, models, record = pathlib.Path(package).resolve(), pathlib.Path(models).resolve(), pathlib.Path(record)
+    prompts = json.loads(record.read_text("utf-8"))["prompts"]
+    first = in_build(package, BUILDS[0], models, prompts, {})
+    measured = {BUILDS[0]: first}
+    for build in BUILDS[1:]:
+        measured[build] = in_build(package, build, models, prompts, first["texts"])
+    exact = in_build(package, BUILDS[0], models.with_name(models.name + "_exact"), prompts, None)
+
+    def dumped(value, depth):
+        """JSON, with a line for each element of what is `depth` deep."""
+        if depth == 0:
+            return json.dumps(value, ensure_ascii=False)
+        if isinstance(value, dict):
+            parts = [f"{json.dumps(key)}: {dumped(part, depth - 1)}" for key, part in value.items()]
+            return "{\n" + ",\n".join(parts) + "\n}"
+        return "[\n" + ",\n".join(dumped(part, depth - 1) for part in value) + "\n]"
+
+    parts = {
+        "prompts": dumped(prompts, 1),
+        "builds": json.dumps(BUILDS),
+        "tokens": dumped(first["tokens"], 1),
+        "texts": dumped(first["texts"], 2),
+        "apart": dumped({kind: {build: measured[build]["apart"][kind] for build in BUILDS[1:]}
+                         for kind in first["apart"]}, 2),
+        "logits": dumped({kind: {"exact": exact["logits"][kind]} | {build: measured[build]["logits"][kind]
+                                                                   for build in BUILDS}
+                          for kind in first["logits"]}, 2),
+    }  # fmt: skip
+    record.write_text("{\n" + ",\n".join(f'"{name}": {part}' for name, part in parts.items()) + "\n}\n", "utf-8")
 
 
 if __name__ == "__main__":
