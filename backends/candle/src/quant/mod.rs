@@ -22,7 +22,7 @@ mod activations;
 mod avx2;
 mod columns;
 mod dense;
-#[expect(unsafe_code, reason = "one instruction that pulp has no function for")]
+#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "one instruction that pulp has no function for"))]
 mod fetch;
 mod floats;
 mod kernel;
