@@ -149,7 +149,7 @@ impl Quantize<'_> {
 #[inline(always)]
 fn rounded(x: f32) -> f32 {
     let (bits, magnitude) = (x.to_bits(), x.abs());
-    let nearest = f32::from_bits((bits + 0x0fff + (bits >> 13 & 1)) & !0x1fff);
+    let nearest = f32::from_bits(bits.wrapping_add(0x0fff + (bits >> 13 & 1)) & !0x1fff);
     if magnitude < f16::MIN_POSITIVE.to_f32() {
         // A multiple of 2^-24, which is the last bit of numbers from 1/2 to 1.
         (magnitude + 0.75 - 0.75).copysign(x)
@@ -211,7 +211,9 @@ mod tests {
                 [x, x.next_up(), x.next_down()].into_iter().for_each(same);
             }
         }
-        for x in [65519.0, 65520.0, 65536.0, f32::MAX, f32::MIN_POSITIVE, 1e-45] {
+        for x in
+            [65519.0, 65520.0, 65536.0, f32::MAX, f32::MIN_POSITIVE, 1e-45, f32::INFINITY, f32::from_bits(u32::MAX)]
+        {
             same(x);
             same(-x);
         }
