@@ -9,13 +9,11 @@
 //! one of each row, then those of the next columns. A kernel reads them in order.
 
 use half::f16;
-use pulp::{Arch, Simd, WithSimd};
 
 use super::levels::offset;
+use super::processor::Processor;
 use super::types::QuantType;
-
-/// 1.5 · 2^23. The sum of it and a number up to 2^22 has that number, rounded, in its lowest bits.
-const ROUNDER: f32 = 12_582_912.0;
+use super::vector::{FloatUnit, Product, VectorUnit};
 
 /// Quantized rows.
 #[derive(Debug, Default)]
@@ -64,14 +62,22 @@ impl Activations {
     /// Quantizes the rows of `x`, of `cols` elements each, for weights of a type, in chunks of up to `width` rows.
     ///
     /// `bytes_offset` is the offset of the levels of Q8_0 in the kernel that is used.
-    pub(super) fn quantize(&mut self, ty: QuantType, x: &[f32], cols: usize, width: usize, bytes_offset: i32) {
+    pub(super) fn quantize(
+        &mut self,
+        processor: Processor,
+        ty: QuantType,
+        x: &[f32],
+        cols: usize,
+        width: usize,
+        bytes_offset: i32,
+    ) {
         let blocks = x.len() / ty.block_len();
         fit(&mut self.levels, x.len());
         fit(&mut self.d, blocks);
         fit(&mut self.sums, blocks * sums(ty));
         fit(&mut self.totals, blocks);
         let offset = if ty == QuantType::Q8_0 { bytes_offset } else { offset(ty) };
-        Arch::new().dispatch(Quantize { ty, x, cols, width, offset, out: self });
+        processor.run(Quantize { ty, x, cols, width, offset, out: self });
     }
 }
 
@@ -92,18 +98,16 @@ struct Quantize<'a> {
     out: &'a mut Activations,
 }
 
-impl WithSimd for Quantize<'_> {
-    type Output = ();
-
+impl Product for Quantize<'_> {
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        if self.ty.block_len() == 32 { self.rows::<S, 32>(simd) } else { self.rows::<S, 256>(simd) }
+    fn run<V: VectorUnit + FloatUnit>(self, v: V) {
+        if self.ty.block_len() == 32 { self.rows::<V, 32>(v) } else { self.rows::<V, 256>(v) }
     }
 }
 
 impl Quantize<'_> {
     #[inline(always)]
-    fn rows<S: Simd, const LEN: usize>(self, simd: S) {
+    fn rows<V: VectorUnit, const LEN: usize>(self, v: V) {
         let Self { ty, x, cols, width, offset, out } = self;
         let (per_row, per_block) = (cols / LEN, sums(ty));
         let levels = out.levels.as_chunks_mut::<LEN>().0;
@@ -113,7 +117,7 @@ impl Quantize<'_> {
                 for (block, x) in x.iter().enumerate() {
                     let place = start * per_row + block * size + row;
                     let levels = &mut levels[place];
-                    let (exact, totals) = quantize(simd, x, levels);
+                    let (exact, totals) = quantize(v, x, levels);
                     out.d[place] = if LEN == 32 { rounded(exact) } else { exact };
                     let sums = &mut out.sums[place * per_block..(place + 1) * per_block];
                     match ty {
@@ -164,27 +168,13 @@ fn rounded(x: f32) -> f32 {
 
 /// Quantizes a block. Returns its scale, which is not rounded, and the sums of each 16 levels.
 #[inline(always)]
-fn quantize<S: Simd, const LEN: usize>(simd: S, x: &[f32; LEN], levels: &mut [i8; LEN]) -> (f32, [i32; 16]) {
-    // The bits of floats without a sign are ordered as the floats are, with NaN above all others.
-    let mut largest = [0_u32; 16];
-    for x in x.as_chunks::<16>().0 {
-        for (largest, x) in largest.iter_mut().zip(x) {
-            *largest = (*largest).max(x.to_bits() & 0x7fff_ffff);
-        }
-    }
-    let largest = f32::from_bits(largest.into_iter().fold(0, u32::max));
+fn quantize<V: VectorUnit, const LEN: usize>(v: V, x: &[f32; LEN], levels: &mut [i8; LEN]) -> (f32, [i32; 16]) {
+    let x = x.as_chunks().0;
+    let largest = v.largest(x);
     let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
-    for (level, x) in levels.iter_mut().zip(x) {
-        *level = (x * inverse + ROUNDER).to_bits() as u8 as i8;
-    }
-    let (factor, rounder, mut totals) = (simd.splat_f32s(inverse), simd.splat_f32s(ROUNDER), [0; 16]);
-    for (x, total) in x.as_chunks::<16>().0.iter().zip(&mut totals) {
-        let sum = S::as_simd_f32s(x).0.iter().fold(simd.splat_f32s(0.0), |sum, &x| {
-            let level = simd.sub_f32s(simd.add_f32s(simd.mul_f32s(x, factor), rounder), rounder);
-            simd.add_f32s(sum, level)
-        });
-        // Whole numbers below 2^15, so that it is exact.
-        *total = i32::from((simd.reduce_sum_f32s(sum) + ROUNDER).to_bits() as u16 as i16);
+    let mut totals = [0; 16];
+    for ((levels, total), x) in levels.as_chunks_mut().0.iter_mut().zip(&mut totals).zip(x) {
+        (*levels, *total) = v.levels(x, inverse);
     }
     let scale = match LEN {
         32 => largest / 127.0,

@@ -6,7 +6,7 @@
 
 use super::tile::{Half, Line, TILE};
 
-/// A product, of any type of weights, that is compiled for each vector unit.
+/// A product of any type of weights, or what prepares one, that is compiled for each vector unit.
 pub(super) trait Product {
     /// Computes it with the unit's instructions.
     fn run<V: VectorUnit + FloatUnit>(self, v: V);
@@ -57,6 +57,25 @@ pub(super) trait VectorUnit: Copy {
     /// `sums` and what was added since [`begin`](Self::begin).
     fn end(self, sums: Self::Ints, partial: Self::Partial) -> Self::Ints;
 
+    /// The largest number without its sign; NaN, if there is one, is the largest.
+    #[inline(always)]
+    fn largest(self, x: &[[f32; LANES]]) -> f32 {
+        // The bits of floats without a sign are ordered as the floats are, with NaN above all others.
+        let mut largest = [0_u32; LANES];
+        for x in x {
+            for (largest, x) in largest.iter_mut().zip(x) {
+                *largest = (*largest).max(x.to_bits() & 0x7fff_ffff);
+            }
+        }
+        f32::from_bits(largest.into_iter().fold(0, u32::max))
+    }
+    /// Numbers times `factor`, which are from -127 to 127, rounded to the nearest, ties to even. And their sum.
+    #[inline(always)]
+    fn levels(self, x: &[f32; LANES], factor: f32) -> ([i8; LANES], i32) {
+        let levels = x.map(|x| (x * factor + ROUNDER).to_bits() as u8 as i8);
+        (levels, levels.iter().map(|&level| i32::from(level)).sum())
+    }
+
     /// The same number in each lane.
     fn int(self, number: i32) -> Self::Ints;
     /// The first (`index` 0) or second (1) 16 bytes of a half, as unsigned numbers.
@@ -87,6 +106,9 @@ pub(super) trait VectorUnit: Copy {
 
 /// Floats of a [`FloatUnit::Vector`].
 pub(super) const LANES: usize = 16;
+
+/// 1.5 · 2^23. The sum of it and a number up to 2^22 has that number, rounded, in its lowest bits.
+pub(super) const ROUNDER: f32 = 12_582_912.0;
 
 /// The float instructions of a processor.
 ///

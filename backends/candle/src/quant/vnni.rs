@@ -8,7 +8,7 @@ use std::arch::x86_64::{__m128, __m128i, __m256, __m256i, __m512, __m512i, _mm51
 use pulp::{NullaryFnOnce, cast};
 
 use super::tile::{Half, Line, TILE};
-use super::vector::{FloatUnit, LANES, Product, VectorUnit};
+use super::vector::{FloatUnit, LANES, Product, ROUNDER, VectorUnit};
 
 pulp::simd_type! {
     /// The instructions that are used. A value is a proof that the processor has them.
@@ -97,6 +97,25 @@ impl VectorUnit for Vnni {
     #[inline(always)]
     fn end(self, _: __m512i, partial: __m512i) -> __m512i {
         partial
+    }
+
+    #[inline(always)]
+    fn largest(self, x: &[[f32; LANES]]) -> f32 {
+        let sign = self.avx512f._mm512_set1_epi32(i32::MAX);
+        let largest = x.iter().fold(self.avx512f._mm512_setzero_si512(), |largest, &x| {
+            self.avx512f._mm512_max_epu32(largest, self.avx512f._mm512_and_si512(cast(x), sign))
+        });
+        f32::from_bits(self.avx512f._mm512_reduce_max_epu32(largest))
+    }
+
+    #[inline(always)]
+    fn levels(self, x: &[f32; LANES], factor: f32) -> ([i8; LANES], i32) {
+        let v = self.avx512f;
+        let rounder = v._mm512_set1_ps(ROUNDER);
+        let sums: __m512i = cast(v._mm512_add_ps(v._mm512_mul_ps(cast(*x), v._mm512_set1_ps(factor)), rounder));
+        let numbers = v._mm512_sub_epi32(sums, cast(rounder));
+        // Of a NaN any number, which its scale makes NaN again.
+        (cast(v._mm512_cvtepi32_epi8(sums)), i32::from(v._mm512_reduce_add_epi32(numbers) as i16))
     }
 
     #[inline(always)]

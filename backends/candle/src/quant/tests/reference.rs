@@ -5,6 +5,7 @@ use half::f16;
 
 use crate::quant::activations::Activations;
 use crate::quant::levels::{Levels, offset};
+use crate::quant::processor::Processor;
 use crate::quant::tile::{TILE, Tiles};
 use crate::quant::types::QuantType;
 
@@ -14,7 +15,7 @@ pub(super) fn product(tiles: &Tiles, x: &[f32]) -> Vec<f32> {
     let mut activations = Activations::default();
     let mut out = vec![0.0; x.len() / cols * rows];
     for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact_mut(rows)) {
-        activations.quantize(ty, x, cols, 1, 0);
+        activations.quantize(Processor::Plain, ty, x, cols, 1, 0);
         for (row, out) in out.iter_mut().enumerate() {
             for (place, weights) in tiles.blocks(row / TILE).enumerate() {
                 *out += dot(ty, &tiles.levels(weights, row % TILE), &activations, place);
