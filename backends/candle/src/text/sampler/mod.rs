@@ -280,7 +280,7 @@ fn highest(logits: &[f32]) -> u32 {
         }
     }
     let highest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
-    logits.iter().position(|&logit| logit == highest).unwrap_or(0) as u32
+    logits.iter().position(|&logit| logit >= highest).unwrap_or(0) as u32
 }
 
 /// The tokens of the `count` highest logits, by a heap, for tests.
