@@ -11,7 +11,6 @@
 use half::f16;
 
 use super::levels::offset;
-use super::processor::Processor;
 use super::types::QuantType;
 use super::vector::{FloatUnit, Product, VectorUnit};
 
@@ -59,25 +58,24 @@ impl Activations {
         self.levels.capacity() + 4 * (self.d.capacity() + self.sums.capacity() + self.totals.capacity())
     }
 
-    /// Quantizes the rows of `x`, of `cols` elements each, for weights of a type, in chunks of up to `width` rows.
+    /// What quantizes the rows of `x`, of `cols` elements each, for weights of a type, in chunks of up to `width` rows.
     ///
     /// `bytes_offset` is the offset of the levels of Q8_0 in the kernel that is used.
-    pub(super) fn quantize(
-        &mut self,
-        processor: Processor,
+    pub(super) fn quantization<'a>(
+        &'a mut self,
         ty: QuantType,
-        x: &[f32],
+        x: &'a [f32],
         cols: usize,
         width: usize,
         bytes_offset: i32,
-    ) {
+    ) -> impl Product + 'a {
         let blocks = x.len() / ty.block_len();
         fit(&mut self.levels, x.len());
         fit(&mut self.d, blocks);
         fit(&mut self.sums, blocks * sums(ty));
         fit(&mut self.totals, blocks);
         let offset = if ty == QuantType::Q8_0 { bytes_offset } else { offset(ty) };
-        processor.run(Quantize { ty, x, cols, width, offset, out: self });
+        Quantize { ty, x, cols, width, offset, out: self }
     }
 }
 

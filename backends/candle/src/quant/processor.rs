@@ -115,7 +115,7 @@ impl Processor {
 
     /// Quantizes a [`group`] of rows for products with a matrix, and with others that have its type.
     pub(super) fn quantize(self, tiles: &Tiles, x: &[f32], activations: &mut Activations) {
-        activations.quantize(self, tiles.ty(), x, tiles.cols(), self.width(), self.bytes_offset());
+        self.run(activations.quantization(tiles.ty(), x, tiles.cols(), self.width(), self.bytes_offset()));
     }
 
     /// Writes the product of quantized rows with the rows of a matrix to `out`, whose length says how many they are.

@@ -15,7 +15,7 @@ pub(super) fn product(tiles: &Tiles, x: &[f32]) -> Vec<f32> {
     let mut activations = Activations::default();
     let mut out = vec![0.0; x.len() / cols * rows];
     for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact_mut(rows)) {
-        activations.quantize(Processor::Plain, ty, x, cols, 1, 0);
+        Processor::Plain.run(activations.quantization(ty, x, cols, 1, 0));
         for (row, out) in out.iter_mut().enumerate() {
             for (place, weights) in tiles.blocks(row / TILE).enumerate() {
                 *out += dot(ty, &tiles.levels(weights, row % TILE), &activations, place);
