@@ -16,7 +16,7 @@ case ${1-} in
 esac
 # The same cases and the real models that are present, through the device forms of the operators on candle's CPU: on
 # fewer passes without a step on the host than are recorded, and on a model with more than a tenth of its steps there,
-# it fails too. The profile is the tests', for which candle is built already.
-device=(cargo run --locked -p graphpool-candle --features candle --example)
+# it fails too. Profile and features are the tests', for which the package is built already.
+device=(cargo run --locked -p graphpool-candle --features candle,grammar,chat-template --example)
 "${device[@]}" onnx_conformance -- --device --check
 "${device[@]}" real_models -- --device
