@@ -235,8 +235,8 @@ const ONE_DIGIT: &str = r#"(module
     (memory (export "memory") 1)
     (data (i32.const 0) "digits")
     ;; The tensor: dimensions, type, elements; and its dimensions.
-    (data (i32.const 32) "\40\00\00\00\04\00\00\00\01\00\00\00\00\10\00\00\40\0c\00\00")
-    (data (i32.const 64) "\01\00\00\00\01\00\00\00\1c\00\00\00\1c\00\00\00")
+    (data (i32.const 32) "\40\00\00\00\04\00\00\00\01\00\00\00\00\10\00\00\00\01\00\00")
+    (data (i32.const 64) "\01\00\00\00\01\00\00\00\08\00\00\00\08\00\00\00")
     (func $check (param i32) (if (local.get 0) (then unreachable)))
     (func (export "_start")
         (call $check (call $load (i32.const 0) (i32.const 6) (i32.const 8)))

@@ -41,12 +41,10 @@ impl Output {
             Format::Json => report.to_json() + "\n",
             Format::Svg => report.to_svg(),
         };
-        match &self.file {
-            Some(file) => fs::write(file, text).map_err(|error| format!("the profile {file}: {error}")),
-            None => {
-                eprint!("{text}");
-                Ok(())
-            }
+        if let Some(file) = &self.file {
+            return fs::write(file, text).map_err(|error| format!("the profile {file}: {error}"));
         }
+        eprint!("{text}");
+        Ok(())
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct Off;
 impl Watch for Off {
     const TIMES: bool = false;
 
-    #[inline(always)]
+    #[inline]
     fn step<T: Made>(&self, _: usize, run: impl FnOnce() -> Result<Vec<T>, Error>) -> Result<Vec<T>, Error> {
         run()
     }

@@ -95,7 +95,7 @@ fn bucket(nanoseconds: u64) -> usize {
 fn lower_end(bucket: usize) -> u64 {
     let Some(index) = bucket.checked_sub(1) else { return 0 };
     let (doubling, part) = (index / PER_DOUBLING, index % PER_DOUBLING);
-    SHORTEST / PER_DOUBLING as u64 * ((PER_DOUBLING + part) as u64) << doubling
+    (SHORTEST / PER_DOUBLING as u64 * (PER_DOUBLING + part) as u64) << doubling
 }
 
 #[cfg(test)]

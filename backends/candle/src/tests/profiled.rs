@@ -1,5 +1,6 @@
 //! Profiles: what is collected of which steps, and how it is written.
 
+use crate::format::messages::GraphProto;
 use crate::tests::builder::{BOOL, F32, I64, Model, graph, info, node, tensor, value};
 use crate::tests::first::small;
 use crate::{CandleBackend, CandleGraph, ModelProfile, Profile, ProfileReport};
@@ -28,10 +29,12 @@ fn two_steps() -> Model {
 
 /// A loop that adds 1 to a number of integers, and counts.
 fn a_loop() -> Model {
-    let mut body = crate::format::messages::GraphProto::default();
-    body.input = vec![info("i", I64, Some(&[])), info("c", BOOL, Some(&[])), info("s", I64, Some(&[2]))];
-    body.output = vec![info("c2", BOOL, None), info("s2", I64, None)];
-    body.node = vec![node("Identity", "c", "c2", &[]), node("Add", "s i", "s2", &[])];
+    let body = GraphProto {
+        input: vec![info("i", I64, Some(&[])), info("c", BOOL, Some(&[])), info("s", I64, Some(&[2]))],
+        output: vec![info("c2", BOOL, None), info("s2", I64, None)],
+        node: vec![node("Identity", "c", "c2", &[]), node("Add", "s i", "s2", &[])],
+        ..GraphProto::default()
+    };
     Model::new(13).input("n", I64, &[]).input("x", I64, &[2]).output("y", I64).node(
         "Loop",
         "n _ x",
