@@ -8,17 +8,17 @@ use crate::profile::report::{ModelProfile, ProfileReport};
 
 /// Collects how long each step of the ONNX models of a backend takes, and how many bytes it writes.
 ///
-/// Clones are the same collector. `CandleBackend::with_profile` gives one to a backend; it collects from each model that
-/// is loaded afterwards, also after the model is gone. Loads of equal files are recorded as one model. Language models
-/// have no steps, and are not recorded.
+/// Clones are the same collector. `CandleBackend::with_profile` gives one to a backend; it collects from each model
+/// that is loaded afterwards, and keeps what it has when the model is gone. Loads of equal files are recorded as one
+/// model. Language models have no steps, and are not recorded.
 ///
 /// # What is timed
 ///
 /// A compute is timed as a whole, with the conversion of its outputs, and so is each of its steps. What a compute takes
-/// beyond its steps is the time between them: checks of the deadline, and copies of handles to tensors. A step that runs
-/// a graph of its own (If, Loop, Scan) includes the time of that graph's steps, which are recorded too. A step that was
-/// fused with others has the name of the first one. On a device, each step is waited for, which a compute without a
-/// profile does not do.
+/// beyond its steps is the time between them: checks of the deadline, and copies of handles to tensors. A step that
+/// runs a graph of its own (If, Loop, Scan) includes the time of that graph's steps, which are recorded too. A step
+/// that was fused with others has the name of the first one. On a device, each step is waited for, which a compute
+/// without a profile does not do.
 ///
 /// A step that fails is a run that failed, and its time counts; its outputs don't. A panic is not recorded.
 ///

@@ -16,8 +16,8 @@ impl ProfileReport {
     ///  "left_out"}
     /// ```
     ///
-    /// They are the fields of [`ProfileReport`], [`ModelProfile`] and [`StepProfile`]; `parent` is null for a step of the
-    /// model's own graph. Names have only ASCII characters, others are escaped.
+    /// They are the fields of [`ProfileReport`], [`ModelProfile`] and [`StepProfile`]; `parent` is null for a step of
+    /// the model's own graph. Names have only ASCII characters, others are escaped.
     #[must_use]
     pub fn to_json(&self) -> String {
         format!("{{\"models\": {}, \"left_out\": {}}}", list(self.models.iter().map(model)), self.left_out)

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::profile::record::ModelRecord;
 pub use crate::profile::times::Timing;
 
-/// What a [`Profile`](crate::Profile) has collected: a table by `Display`, JSON by [`to_json`](Self::to_json), a picture
-/// by [`to_svg`](Self::to_svg).
+/// What a [`Profile`](crate::Profile) has collected: a table by `Display`, JSON by [`to_json`](Self::to_json), a
+/// picture by [`to_svg`](Self::to_svg).
 ///
 /// The table has at most 60 steps of each model, those that took longest, and the picture at most 200. JSON has all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

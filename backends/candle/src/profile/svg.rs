@@ -27,8 +27,8 @@ impl ProfileReport {
     /// The report as an SVG picture that refers to no other file.
     ///
     /// Each model has a strip, in which its steps are as wide as the time that they took, and the time between steps is
-    /// grey; and below it a bar for each step in the order of the plan. Steps of the same operator have the same colour.
-    /// A viewer that shows titles has the details of a step under the pointer.
+    /// grey; and below it a bar for each step in the order of the plan. Steps of one operator have one colour. A viewer
+    /// that shows titles has the details of a step under the pointer.
     #[must_use]
     pub fn to_svg(&self) -> String {
         let (mut body, mut y) = (String::new(), MARGIN);
