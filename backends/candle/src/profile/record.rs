@@ -39,7 +39,8 @@ impl Made for Value {
 
 /// Runs the steps of a plan, and may time them.
 pub(crate) trait Watch {
-    /// Whether it times them.
+    /// Whether it times them. On a device, such steps are waited for.
+    #[cfg(feature = "candle")]
     const TIMES: bool;
 
     /// Runs the step at `index` of the plan.
@@ -50,6 +51,7 @@ pub(crate) trait Watch {
 pub(crate) struct Off;
 
 impl Watch for Off {
+    #[cfg(feature = "candle")]
     const TIMES: bool = false;
 
     #[inline]
@@ -225,6 +227,7 @@ pub(crate) struct PlanProbe<'a> {
 }
 
 impl Watch for PlanProbe<'_> {
+    #[cfg(feature = "candle")]
     const TIMES: bool = true;
 
     fn step<T: Made>(&self, index: usize, run: impl FnOnce() -> Result<Vec<T>, Error>) -> Result<Vec<T>, Error> {
