@@ -15,7 +15,7 @@ const PACKAGES: [(&str, &[&str]); 7] = [
         &[
             "quote",
             "tensor",
-            "format gguf",
+            "format gguf profile",
             "compute",
             "math text",
             "quant grammar",

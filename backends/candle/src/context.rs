@@ -54,6 +54,34 @@ impl CandleContext {
         Self { model, inputs, outputs: Vec::new(), random_states }
     }
 
+    /// A compute, from the inputs to the outputs in the guest's types.
+    fn compute_now(&mut self, control: &ComputeControl) -> Result<(), Error> {
+        let Model { inputs: ports, defaults, string_table, .. } = &*self.model;
+        let required = ports.len() - defaults.len();
+        let mut inputs = Vec::with_capacity(self.inputs.len());
+        for (place, (port, input)) in ports.iter().zip(&self.inputs).enumerate() {
+            let default = place.checked_sub(required).and_then(|place| defaults.get(place));
+            let missing = || Error::invalid_argument(format!("input {} is not set", quote(&port.name)));
+            inputs.push(input.as_ref().or(default).cloned().ok_or_else(missing)?);
+        }
+        let budget = ComputeBudget::new(control.memory_limit);
+        let outputs = self.model.run(inputs, control, &budget, &self.random_states)?;
+        let cx = ExecContext::new(control, &budget);
+        // One value may be several outputs, and each of them is a separate copy.
+        let bytes = outputs.iter().map(|value| {
+            let each = match value.ty() {
+                ElementType::String => strings::width(value, string_table, &cx)?,
+                ty => wire_type(ty).size(),
+            };
+            Ok(value.len().saturating_mul(each))
+        });
+        let bytes = bytes.collect::<Result<Vec<_>, Error>>()?;
+        let _charge = budget.charge(bytes.into_iter().fold(0, usize::saturating_add))?;
+        self.outputs =
+            outputs.iter().map(|value| to_wire(value, string_table, &cx).map(Some)).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
     /// The error for an output that is not there.
     fn no_output(&self, index: usize) -> Error {
         let outputs = self.model.outputs.len();
@@ -104,30 +132,10 @@ impl BackendContext for CandleContext {
     }
 
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
-        let Model { inputs: ports, defaults, string_table, .. } = &*self.model;
-        let required = ports.len() - defaults.len();
-        let mut inputs = Vec::with_capacity(self.inputs.len());
-        for (place, (port, input)) in ports.iter().zip(&self.inputs).enumerate() {
-            let default = place.checked_sub(required).and_then(|place| defaults.get(place));
-            let missing = || Error::invalid_argument(format!("input {} is not set", quote(&port.name)));
-            inputs.push(input.as_ref().or(default).cloned().ok_or_else(missing)?);
+        match self.model.probe.clone() {
+            None => self.compute_now(control),
+            Some(probe) => probe.compute(|| self.compute_now(control)),
         }
-        let budget = ComputeBudget::new(control.memory_limit);
-        let outputs = self.model.run(inputs, control, &budget, &self.random_states)?;
-        let cx = ExecContext::new(control, &budget);
-        // One value may be several outputs, and each of them is a separate copy.
-        let bytes = outputs.iter().map(|value| {
-            let each = match value.ty() {
-                ElementType::String => strings::width(value, string_table, &cx)?,
-                ty => wire_type(ty).size(),
-            };
-            Ok(value.len().saturating_mul(each))
-        });
-        let bytes = bytes.collect::<Result<Vec<_>, Error>>()?;
-        let _charge = budget.charge(bytes.into_iter().fold(0, usize::saturating_add))?;
-        self.outputs =
-            outputs.iter().map(|value| to_wire(value, string_table, &cx).map(Some)).collect::<Result<_, _>>()?;
-        Ok(())
     }
 
     fn output(&self, index: usize) -> Result<TensorView<'_>, Error> {

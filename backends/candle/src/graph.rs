@@ -10,7 +10,6 @@ use crate::compile::fold::Folding;
 use crate::compile::function::{Expansion, Functions};
 use crate::compile::{footprint, function};
 use crate::compute::random::RandomStates;
-use crate::compute::threads::Threads;
 use crate::context::CandleContext;
 use crate::format::decode::decode;
 use crate::format::messages::{GraphProto, ModelProto, TensorProto, ValueInfoProto};
@@ -20,7 +19,8 @@ use crate::model::{Model, check_dims};
 use crate::ops::fusion::PackedWeights;
 use crate::ops::labels;
 use crate::ops::node::Shared;
-use crate::place::{Place, bytes as placement_bytes};
+use crate::place::bytes as placement_bytes;
+use crate::profile::record::Outline;
 use crate::quote::quote;
 use crate::strings;
 use crate::tensor::budget::{ComputeBudget, LoadBudget};
@@ -59,7 +59,7 @@ impl CandleBackend {
     /// * [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) for a model that needs more memory than the limit, or
     ///   exceeds a fixed bound such as the number of nodes.
     pub fn load_graph(&self, model: &[u8], memory_limit: usize) -> Result<CandleGraph, Error> {
-        CandleGraph::load(model, None, memory_limit, self.threads.clone(), &self.place)
+        CandleGraph::load(model, None, memory_limit, self)
     }
 }
 
@@ -71,9 +71,9 @@ impl CandleGraph {
         bytes: &[u8],
         directory: Option<&Path>,
         memory_limit: usize,
-        threads: Option<Arc<Threads>>,
-        place: &Place,
+        backend: &CandleBackend,
     ) -> Result<Self, Error> {
+        let CandleBackend { threads, place, profile, .. } = backend;
         let mut budget = LoadBudget::new(memory_limit);
         let mut model = decode(bytes, &mut budget)?;
         let external_bytes = external::embed(&mut model, directory, budget.remaining())?;
@@ -120,7 +120,13 @@ impl CandleGraph {
         let own = defaults.iter().map(Value::bytes).fold(shared.attribute_bytes(), usize::saturating_add);
         let Shared { string_table, random_nodes, .. } = shared;
         let (string_table, random_nodes) = (string_table.into_inner(), random_nodes.get());
-        let memory = [packed, ports, own, string_table.bytes(), placement_bytes(placement.as_ref())]
+        let outline = profile.as_ref().map(|profile| {
+            let mut outline = profile.outline();
+            plan.outline(None, &mut outline);
+            outline
+        });
+        let probe_bytes = outline.as_ref().map_or(0, Outline::probe_bytes);
+        let memory = [packed, ports, own, string_table.bytes(), placement_bytes(placement.as_ref()), probe_bytes]
             .into_iter()
             .fold(footprint::of(&plan), usize::saturating_add);
         if memory > memory_limit {
@@ -138,6 +144,8 @@ impl CandleGraph {
                 return Err(Error::invalid_encoding(why));
             }
         }
+        let probe = profile.as_ref().zip(outline);
+        let probe = probe.and_then(|(profile, outline)| profile.probe(bytes, place.is_device(), outline));
         Ok(Self {
             inputs: inputs.iter().map(Port::description).collect(),
             outputs: outputs.iter().map(Port::description).collect(),
@@ -148,9 +156,10 @@ impl CandleGraph {
                 outputs,
                 string_table,
                 random_nodes,
-                threads,
+                threads: threads.clone(),
                 memory,
                 placement,
+                probe: probe.map(Arc::new),
             }),
         })
     }
@@ -189,7 +198,14 @@ impl CandleGraph {
     ///   type that it does not support.
     /// * [`RuntimeError`](graphpool::backend::ErrorKind::RuntimeError) after a cancellation, and for an output of
     ///   another type than the model declares.
-    pub fn run(&self, mut inputs: Vec<Value>, control: &ComputeControl) -> Result<Vec<Value>, Error> {
+    pub fn run(&self, inputs: Vec<Value>, control: &ComputeControl) -> Result<Vec<Value>, Error> {
+        match &self.model.probe {
+            None => self.run_now(inputs, control),
+            Some(probe) => probe.compute(|| self.run_now(inputs, control)),
+        }
+    }
+
+    fn run_now(&self, mut inputs: Vec<Value>, control: &ComputeControl) -> Result<Vec<Value>, Error> {
         let Model { inputs: ports, defaults, .. } = &*self.model;
         let (required, most) = (ports.len() - defaults.len(), ports.len());
         if inputs.len() < required || inputs.len() > most {

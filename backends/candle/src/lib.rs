@@ -46,6 +46,7 @@
 //!  quant, text       matrices of quantized weights; tokenizers and the choice of tokens
 //!  math              vector loops, matrix products, fused elementwise operators
 //!  compute           the resources of one compute: memory, deadline, threads, random numbers
+//!  profile           how long steps take, where a host asks for it
 //!  format, gguf      the files; of ONNX: messages, tensors, external data, inputs and outputs
 //!  tensor, quote     values, element types, shapes, memory budgets; names in error messages
 //! ```
@@ -205,6 +206,8 @@ mod model;
 mod on_device;
 mod ops;
 mod place;
+mod profile;
+mod profiling;
 #[cfg(feature = "ggml")]
 mod quant;
 mod quote;
@@ -231,6 +234,8 @@ pub use grammar::Grammar;
 pub use graph::CandleGraph;
 pub use ops::operator::{Cost, LATEST_OPSET, Operator};
 pub use ops::operators;
+pub use profile::collector::Profile;
+pub use profile::report::{ModelProfile, ProfileReport, StepProfile, Timing};
 pub use tensor::dims::{MAX_ELEMENTS, MAX_RANK};
 pub use tensor::element::{Element, ElementType};
 pub use tensor::value::Value;
@@ -259,6 +264,7 @@ use graphpool::backend::{Backend, BackendGraph, Encoding, Error, LoadRequest, Ta
 pub struct CandleBackend {
     threads: Option<Arc<Threads>>,
     place: Place,
+    profile: Option<Profile>,
     #[cfg(feature = "ggml")]
     shares_prompts: bool,
     #[cfg(feature = "ggml")]
@@ -301,9 +307,9 @@ impl CandleBackend {
 
     const fn at(threads: Option<Arc<Threads>>, place: Place) -> Self {
         #[cfg(feature = "ggml")]
-        return Self { threads, place, shares_prompts: true, grammars: grammar::Grammars::new() };
+        return Self { threads, place, profile: None, shares_prompts: true, grammars: grammar::Grammars::new() };
         #[cfg(not(feature = "ggml"))]
-        Self { threads, place }
+        Self { threads, place, profile: None }
     }
 }
 
@@ -348,7 +354,7 @@ impl Backend for CandleBackend {
             return Err(Error::invalid_encoding(format!("an ONNX model has 1 part, not {}", request.parts.len())));
         };
         let (directory, limit) = (request.directory, request.memory_limit);
-        Ok(Box::new(CandleGraph::load(model, directory, limit, self.threads.clone(), &self.place)?))
+        Ok(Box::new(CandleGraph::load(model, directory, limit, self)?))
     }
 
     fn reads_file(&self, encoding: Encoding, target: Target) -> bool {

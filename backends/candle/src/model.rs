@@ -7,6 +7,7 @@ use crate::exec::plan::Plan;
 use crate::exec::run::run;
 use crate::format::ports::Port;
 use crate::place::Placement;
+use crate::profile::record::Probe;
 use crate::quote::quote;
 use crate::tensor::budget::ComputeBudget;
 use crate::tensor::dims::Dims;
@@ -31,6 +32,8 @@ pub(crate) struct Model {
     pub(crate) memory: usize,
     /// The device, if the model runs on one.
     pub(crate) placement: Option<Placement>,
+    /// What times its computes, if it is profiled.
+    pub(crate) probe: Option<Arc<Probe>>,
 }
 
 impl Model {
@@ -45,6 +48,7 @@ impl Model {
         let cx = ExecContext {
             threads: self.threads.as_ref(),
             random_states: Some(random_states),
+            probe: self.probe.as_deref(),
             ..ExecContext::new(control, budget)
         };
         let outputs = match &self.placement {

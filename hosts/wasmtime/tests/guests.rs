@@ -226,6 +226,55 @@ fn the_memory_of_an_instance_is_limited() {
     assert_eq!(runner().args(["--max-memory", "1"]).arg(&grow).output().unwrap().status.code(), Some(134));
 }
 
+/// A command that computes with the digits' model, on an image of zeros.
+const ONE_DIGIT: &str = r#"(module
+    (import "wasi_ephemeral_nn" "load_by_name" (func $load (param i32 i32 i32) (result i32)))
+    (import "wasi_ephemeral_nn" "init_execution_context" (func $context (param i32 i32) (result i32)))
+    (import "wasi_ephemeral_nn" "set_input" (func $set_input (param i32 i32 i32) (result i32)))
+    (import "wasi_ephemeral_nn" "compute" (func $compute (param i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "digits")
+    ;; The tensor: dimensions, type, elements; and its dimensions.
+    (data (i32.const 32) "\40\00\00\00\04\00\00\00\01\00\00\00\00\10\00\00\00\01\00\00")
+    (data (i32.const 64) "\01\00\00\00\01\00\00\00\08\00\00\00\08\00\00\00")
+    (func $check (param i32) (if (local.get 0) (then unreachable)))
+    (func (export "_start")
+        (call $check (call $load (i32.const 0) (i32.const 6) (i32.const 8)))
+        (call $check (call $context (i32.load (i32.const 8)) (i32.const 12)))
+        (call $check (call $set_input (i32.load (i32.const 12)) (i32.const 0) (i32.const 32)))
+        (call $check (call $compute (i32.load (i32.const 12))))))"#;
+
+#[test]
+fn a_profile_tells_what_each_step_of_a_model_took() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let guest = folder.join("one_digit.wat");
+    fs::write(&guest, ONE_DIGIT).unwrap();
+    let run = |options: &[&str]| {
+        let output = with_digits(&guest, options, &[]);
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stderr)
+    };
+    assert_eq!(run(&[]), "");
+    let table = run(&["--profile"]);
+    assert!(table.contains("\n1 computes (0 failed) in ") && table.contains(" Conv '"), "{table}");
+
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (json, svg) = (file("profile.json"), file("profile.svg"));
+    let several = ["--instances", "3", "--threads", "2"];
+    run(&[&several[..], &[&format!("--profile=json:{json}")]].concat());
+    let json: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    assert_eq!(json["models"][0]["computes"]["runs"], 3);
+    let steps = json["models"][0]["steps"].as_array().unwrap();
+    assert!(!steps.is_empty() && steps.iter().all(|step| step["runs"] == 3), "{json}");
+    run(&[&format!("--profile=svg:{svg}")]);
+    assert!(fs::read_to_string(svg).unwrap().starts_with("<svg "));
+
+    let wrong = runner().args(["--profile=text", "gone.wasm"]).output().unwrap();
+    let told = text(&wrong.stderr);
+    assert!(told.contains("is not --profile=FORMAT:FILE, where FORMAT is table, json or svg"), "{told}");
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
 #[test]
 fn what_cannot_be_run_is_told_in_a_line() {
     let tells = |args: &[&str], status: i32, message: &str| {

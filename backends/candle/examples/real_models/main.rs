@@ -20,11 +20,16 @@
 //! and the table tells where their steps ran instead of times. With `--gpu` first, they run on the first GPU (feature
 //! `cuda` or `metal`).
 //!
+//! With `--profile` first, each model runs for half a second, and a table on the standard error output tells how long
+//! each step of it took. `--profile=FORMAT:FILE` writes the profile to a file, as `table`, `json` or `svg` (a picture).
+//!
 //! A model that is missing is reported as skipped. The exit status is 1 if an output differs by more than 1e-4 absolute
 //! plus 1e-3 relative, and with `--device` or `--gpu` also if more than a tenth of a model's steps ran on the host.
 mod device;
 mod measure;
 mod others;
+mod output;
+mod profile;
 #[path = "../../../../examples/guests/record.rs"]
 #[expect(dead_code, reason = "used by the guests example only")]
 mod record;
@@ -52,6 +57,19 @@ fn main() -> std::process::ExitCode {
     let mut asked: Vec<String> = std::env::args().skip(1).collect();
     if let Some(gpu) = asked.first().and_then(|first| ["--device", "--gpu"].iter().position(|option| first == option)) {
         return device::check(&asked.split_off(1), gpu == 1);
+    }
+    if let Some(option) = asked.first().and_then(|first| first.strip_prefix("--profile")) {
+        let output = match option.strip_prefix('=') {
+            None if !option.is_empty() => Err(format!("there is no option --profile{option}")),
+            value => output::Output::parse(value),
+        };
+        return match output {
+            Ok(output) => profile::profile(&asked.split_off(1), &output),
+            Err(why) => {
+                eprintln!("real_models: {why}");
+                std::process::ExitCode::from(2)
+            }
+        };
     }
     let (mut wrong, mut skipped) = (0, Vec::new());
     println!(

@@ -73,7 +73,8 @@ pub fn check(graph: &dyn BackendGraph, record: &Record) -> Result<(f32, bool), E
     Ok((worst, right))
 }
 
-fn infer(context: &mut dyn BackendContext, row: &Row) -> Result<(), Error> {
+/// Sets the inputs of a row and computes.
+pub fn infer(context: &mut dyn BackendContext, row: &Row) -> Result<(), Error> {
     for (index, tensor) in &row.inputs {
         context.set_input(*index as usize, tensor.view())?;
     }

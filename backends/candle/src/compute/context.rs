@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::compute::random::RandomStates;
 use crate::compute::threads::Threads;
+use crate::profile::record::Probe;
 use crate::tensor::dims::count;
 use crate::tensor::element::Element;
 use crate::tensor::value::Value;
@@ -99,12 +100,14 @@ pub(crate) struct ExecContext<'a> {
     pub(crate) threads: Option<&'a Arc<Threads>>,
     /// The states of the nodes that draw random numbers; `None` while a model is loaded.
     pub(crate) random_states: Option<&'a RandomStates>,
+    /// What times the steps, if the model is profiled.
+    pub(crate) probe: Option<&'a Probe>,
 }
 
 impl<'a> ExecContext<'a> {
     /// A context for a compute on one thread, without random numbers.
     pub(crate) const fn new(control: &'a ComputeControl, budget: &'a Arc<ComputeBudget>) -> Self {
-        Self { control, budget, threads: None, random_states: None }
+        Self { control, budget, threads: None, random_states: None, probe: None }
     }
 
     /// Allocates a tensor of `dims`, to be filled.

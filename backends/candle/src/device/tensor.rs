@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
+use crate::profile::record::Made;
 use crate::tensor::budget::Charge;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
@@ -104,6 +105,17 @@ impl Placed {
     /// The value, if it is on the host.
     pub(crate) fn on_host(&self) -> Option<&Value> {
         self.host.as_ref()
+    }
+}
+
+impl Made for Placed {
+    fn dims(&self) -> &[usize] {
+        self.dims()
+    }
+
+    /// As on the host, so that the two can be compared.
+    fn bytes(&self) -> usize {
+        self.dims().iter().product::<usize>() * self.ty().size()
     }
 }
 

@@ -9,6 +9,7 @@ use crate::device::context::{Constants, Counts, DeviceContext, copy_to};
 use crate::device::tensor::{DeviceTensor, Placed};
 use crate::exec::plan::{Plan, Source, Step};
 use crate::ops::node::Args;
+use crate::profile::record::{Off, Watch};
 use crate::tensor::budget::{Charge, LoadBudget};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::{MAX_RANK, Value};
@@ -141,6 +142,19 @@ impl Constants for Placement {
 
 /// As [`run::run`](crate::exec::run::run), with values that may be on the device.
 pub(crate) fn run(plan: &Plan, inputs: Vec<Placed>, dx: &DeviceContext<'_>) -> Result<Vec<Placed>, Error> {
+    match dx.cx.probe {
+        None => watched(plan, inputs, dx, &Off),
+        Some(probe) => watched(plan, inputs, dx, &probe.plan(plan.address())),
+    }
+}
+
+/// Runs the plan, each step by way of `watch`. A step that is timed is waited for.
+fn watched<W: Watch>(
+    plan: &Plan,
+    inputs: Vec<Placed>,
+    dx: &DeviceContext<'_>,
+    watch: &W,
+) -> Result<Vec<Placed>, Error> {
     if inputs.len() != plan.inputs.len() {
         let (wanted, given) = (plan.inputs.len(), inputs.len());
         return Err(Error::runtime_error(format!("a graph with {wanted} inputs got {given} values")));
@@ -158,15 +172,19 @@ pub(crate) fn run(plan: &Plan, inputs: Vec<Placed>, dx: &DeviceContext<'_>) -> R
         Source::Slot { index, last: true } => slots.get_mut(*index).and_then(Option::take),
         Source::Slot { index, last: false } => slots.get(*index).and_then(Clone::clone),
     };
-    for step in &plan.steps {
+    for (index, step) in plan.steps.iter().enumerate() {
         dx.cx.control.check()?;
         let mut args = DeviceArgs::new(step.inputs.iter().map(|source| read(source, &mut slots)).collect());
         let explain = |error: Error| Error::new(error.kind(), format!("{}: {}", step.label, error.message()));
-        let results = one(step, &mut args, dx).map_err(explain)?;
-        if results.len() < step.outputs.len() {
-            let why = format!("output {} of this operator is not supported", results.len());
-            return Err(explain(Error::unsupported(why)));
-        }
+        let results = watch.step(index, || {
+            let results = step.enough(one(step, &mut args, dx)?)?;
+            if W::TIMES {
+                let waited = dx.device.synchronize();
+                waited.map_err(|error| Error::runtime_error(format!("the device failed: {error}")))?;
+            }
+            Ok(results)
+        });
+        let results = results.map_err(explain)?;
         // What the step has moved, later steps find moved.
         for (source, value) in step.inputs.iter().zip(args.into_values()) {
             if let Source::Slot { index, last: false } = source

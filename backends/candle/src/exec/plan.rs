@@ -9,7 +9,9 @@
 
 use crate::ops::fusion::FusionRole;
 use crate::ops::node::OpFn;
+use crate::profile::record::Outline;
 use crate::tensor::value::Value;
+use graphpool::backend::Error;
 use std::sync::Arc;
 
 /// Where an input of a step, or an output of a plan, comes from.
@@ -46,6 +48,16 @@ pub(crate) struct Step {
     pub(crate) attribute_bytes: usize,
     /// The compiled graphs that the kernel runs: the branches of an `If`, the body of a `Loop` or `Scan`.
     pub(crate) subgraphs: Box<[Arc<Plan>]>,
+}
+
+impl Step {
+    /// Refuses results that are fewer than the node's outputs.
+    pub(crate) fn enough<T>(&self, results: Vec<T>) -> Result<Vec<T>, Error> {
+        if results.len() < self.outputs.len() {
+            return Err(Error::unsupported(format!("output {} of this operator is not supported", results.len())));
+        }
+        Ok(results)
+    }
 }
 
 /// A compiled graph.
@@ -86,6 +98,21 @@ impl Plan {
         }
         let mut kept = kept.into_iter();
         self.steps.retain(|_| kept.next().unwrap_or(false));
+    }
+
+    /// What a profile knows the plan by, as long as it lives.
+    pub(crate) fn address(&self) -> usize {
+        self.steps.as_ptr().addr()
+    }
+
+    /// Appends the steps, each followed by those of its subgraphs. `parent` is the step that runs the plan.
+    pub(crate) fn outline(&self, parent: Option<usize>, outline: &mut Outline) {
+        for step in &self.steps {
+            let Some(place) = outline.step(self.address(), &step.label, parent) else { return };
+            for subgraph in &step.subgraphs {
+                subgraph.outline(Some(place), outline);
+            }
+        }
     }
 
     /// Marks the last use of each slot (P2).

@@ -3,6 +3,7 @@
 use crate::compute::context::ExecContext;
 use crate::exec::plan::{Plan, Source};
 use crate::ops::node::{Args, RunGraph};
+use crate::profile::record::{Off, Watch};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
@@ -10,6 +11,14 @@ use graphpool::backend::Error;
 ///
 /// The deadline and the cancel token are checked before each step. An error names the step in its message.
 pub(crate) fn run(plan: &Plan, inputs: Vec<Value>, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
+    match cx.probe {
+        None => watched(plan, inputs, cx, &Off),
+        Some(probe) => watched(plan, inputs, cx, &probe.plan(plan.address())),
+    }
+}
+
+/// Runs the plan, each step by way of `watch`.
+fn watched(plan: &Plan, inputs: Vec<Value>, cx: &ExecContext<'_>, watch: &impl Watch) -> Result<Vec<Value>, Error> {
     if inputs.len() != plan.inputs.len() {
         return Err(Error::runtime_error(format!(
             "a graph with {} inputs got {} values",
@@ -30,17 +39,11 @@ pub(crate) fn run(plan: &Plan, inputs: Vec<Value>, cx: &ExecContext<'_>) -> Resu
         Source::Slot { index, last: true } => slots.get_mut(*index).and_then(Option::take),
         Source::Slot { index, last: false } => slots.get(*index).and_then(Clone::clone),
     };
-    for step in &plan.steps {
+    for (index, step) in plan.steps.iter().enumerate() {
         cx.control.check()?;
         let args = Args::new(step.inputs.iter().map(|source| read(source, &mut slots)).collect());
         let explain = |error: Error| Error::new(error.kind(), format!("{}: {}", step.label, error.message()));
-        let results = (step.kernel)(args, cx).map_err(explain)?;
-        if results.len() < step.outputs.len() {
-            return Err(explain(Error::unsupported(format!(
-                "output {} of this operator is not supported",
-                results.len()
-            ))));
-        }
+        let results = watch.step(index, || step.enough((step.kernel)(args, cx)?)).map_err(explain)?;
         for (slot, value) in step.outputs.iter().zip(results) {
             if let Some(slot) = slot.and_then(|slot| slots.get_mut(slot)) {
                 *slot = Some(value);

@@ -4,7 +4,7 @@
 //!   `newest`, `contrib` (com.microsoft), `learning` (ai.onnx.ml).
 //! * Element types: `doubles`, `narrow`, `codes`, `nans`.
 //! * Features of files: `loading`, `defaults`, `external`, `function`.
-//! * Execution: `first`, `fused`, `threaded`, `random`.
+//! * Execution: `first`, `fused`, `threaded`, `random`, `profiled`.
 //! * Hostile models and bounds: `hostile`, `strange`, `bounds`, `regressions` (findings of fuzzing).
 //! * The table of operators: `table`.
 //! * Language models: `gguf` (the file), `llm`.
@@ -35,6 +35,7 @@ mod narrow;
 mod nearest;
 mod newest;
 mod operators;
+mod profiled;
 mod random;
 mod regressions;
 mod silent;

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use graphpool::nn::{Engine, Limits, Stats};
-use graphpool_candle::CandleBackend;
+use graphpool_candle::{CandleBackend, Profile};
 use graphpool_wasmtime::{preload_with, split_graph};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use wasmtime::{Result, Store};
@@ -65,8 +65,8 @@ pub struct Outcome {
 }
 
 impl<'a> Fleet<'a> {
-    /// Preloads the models and compiles the program.
-    pub fn new(options: &'a Options) -> Result<Self> {
+    /// Preloads the models and compiles the program. The steps of models are timed in `profile`.
+    pub fn new(options: &'a Options, profile: Option<&Profile>) -> Result<Self> {
         let mut limits = Limits::default();
         if let Some(contexts) = options.max_contexts {
             limits = limits.with_max_contexts(contexts);
@@ -75,7 +75,9 @@ impl<'a> Fleet<'a> {
         if let Some(time) = options.compute_time.into_iter().chain(options.timeout).min() {
             limits = limits.with_max_compute_time(time);
         }
-        let nn = Engine::builder(CandleBackend::new()).with_limits(limits).build();
+        let backend = CandleBackend::new();
+        let backend = if let Some(profile) = profile { backend.with_profile(profile) } else { backend };
+        let nn = Engine::builder(backend).with_limits(limits).build();
         let graphs = options.graphs.iter().map(|graph| split_graph(graph)).collect::<Result<Vec<_>>>()?;
         preload_with(&nn, &graphs, |source| source.with_guest_configs(options.configs))?;
         let program = Program::compile(&options.file, options.timeout.is_some())?;

@@ -12,11 +12,15 @@ mod calls;
 mod fleet;
 mod instance;
 mod options;
+#[path = "../../../../backends/candle/examples/real_models/output.rs"]
+mod output;
 mod program;
 mod report;
 
 use std::io::Write as _;
 use std::process::ExitCode;
+
+use graphpool_candle::Profile;
 
 use crate::fleet::Fleet;
 use crate::options::Options;
@@ -46,7 +50,11 @@ fn main() -> ExitCode {
 /// Runs what the options ask for, and returns the exit code of the first instance that failed, or 0.
 fn run(options: &Options) -> wasmtime::Result<u8> {
     let calls = calls::Calls::install();
-    let outcome = Fleet::new(options)?.run()?;
+    let profile = options.profile.is_some().then(Profile::new);
+    let outcome = Fleet::new(options, profile.as_ref())?.run()?;
+    if let (Some(output), Some(profile)) = (&options.profile, &profile) {
+        output.write(&profile.report()).map_err(wasmtime::Error::msg)?;
+    }
     if let Some(trap) = &outcome.trap {
         eprintln!("run: {trap}");
     }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use graphpool::backend::wire::Dialect;
 use lexopt::prelude::*;
 
+use crate::output::Output;
+
 /// What `--help` prints.
 pub const HELP: &str = "\
 Runs a command with WASI and wasi-nn: a core module or a component.
@@ -37,6 +39,11 @@ Many instances:
   --instances N          how many run in all  [1]
   --threads M            how many run at one time  [all cores]
   --json                 one JSON object on standard output instead of the table
+
+Profile:
+  --profile              at the end, a table on the standard error output: how long
+                         each step of each ONNX model took, and what it wrote
+  --profile=FORMAT:FILE  the same to a file, as table, json or svg (a picture)
 
 One instance has the terminal to itself. Of several, the first one's output is
 printed, the others' is compared with it, and a summary follows.
@@ -71,6 +78,8 @@ pub struct Options {
     pub threads: usize,
     /// JSON instead of the table.
     pub json: bool,
+    /// How the steps of models are profiled, if they are.
+    pub profile: Option<Output>,
     /// The module or component.
     pub file: PathBuf,
     /// The guest's arguments, after the file's name.
@@ -99,6 +108,7 @@ pub fn parse() -> Result<Option<Options>, lexopt::Error> {
         instances: 1,
         threads: thread::available_parallelism().map_or(1, NonZeroUsize::get),
         json: false,
+        profile: None,
         file: PathBuf::new(),
         args: Vec::new(),
     };
@@ -117,6 +127,11 @@ pub fn parse() -> Result<Option<Options>, lexopt::Error> {
             Long("instances") => options.instances = parser.value()?.parse::<NonZeroUsize>()?.get(),
             Long("threads") => options.threads = parser.value()?.parse::<NonZeroUsize>()?.get(),
             Long("json") => options.json = true,
+            Long("profile") => {
+                let value = parser.optional_value().map(OsString::into_string).transpose();
+                let value = value.map_err(|value| format!("the value {} is not UTF-8", value.display()))?;
+                options.profile = Some(Output::parse(value.as_deref())?);
+            }
             Long("help") | Short('h') => return Ok(None),
             Value(file) => {
                 options.file = file.into();
