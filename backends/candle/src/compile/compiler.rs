@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::compile::channels::arrange;
 use crate::compile::fold::Folding;
 use crate::compile::footprint::attribute_bytes;
 use crate::compile::function::{Bindings, Expansion, Function, Functions, MAX_DEPTH, Opsets, bind_attributes, domain};
@@ -18,6 +19,7 @@ use crate::exec::plan::{Plan, Source, Step};
 use crate::format::messages::{GraphProto, NodeProto, TensorProto};
 use crate::format::tensors::tensor;
 use crate::ops;
+use crate::ops::channels::LastForm;
 use crate::ops::fusion::PackedWeights;
 use crate::ops::node::{Node, Shared, Subgraph};
 use crate::ops::operator::Cost;
@@ -139,6 +141,7 @@ impl Compiler<'_> {
         let before = self.packs.spent();
         if !self.on_device {
             fuse(&mut plan, &mut self.packs);
+            self.budget.charge(arrange(&mut plan))?;
         }
         self.budget.charge(self.packs.spent().saturating_sub(before))?;
         plan.mark_last_uses();
@@ -238,6 +241,7 @@ impl Compiler<'_> {
             }
         }
         let role = if self.on_device { None } else { role(operator, &node).map(Box::new) };
+        let last = if self.on_device { None } else { LastForm::of(operator, &node, role.as_deref()) };
         #[cfg(feature = "candle")]
         let form = self.form(operator, &node).map_err(explain)?;
         let (label, attribute_bytes) = (label.into_boxed_str(), attribute_bytes(&node.proto.attribute));
@@ -249,6 +253,7 @@ impl Compiler<'_> {
             inputs,
             outputs,
             role,
+            last,
             attribute_bytes,
             subgraphs: plans.into_boxed_slice(),
         };

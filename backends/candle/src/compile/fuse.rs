@@ -9,7 +9,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::exec::plan::{Plan, Source};
 use crate::math::program::{Constants, LONGEST, Op, Operand, Program};
-use crate::ops::fusion::{Anchor, Channels, Follower, FusionRole, PackedWeights};
+use crate::ops::channels::LastForm;
+use crate::ops::fusion::{Anchor, Channels, Follower, Fused, FusionRole, PackedWeights};
 use crate::ops::node::Node;
 use crate::ops::operator::{Fusion, Operator};
 use crate::tensor::value::Value;
@@ -107,12 +108,17 @@ pub(crate) fn fuse(plan: &mut Plan, packs: &mut PackedWeights) {
             continue;
         };
         let chain = follow(plan, anchor, *slot, &readers, &gone);
-        let Some(kernel) = (anchor.build)(chain.program, packs) else { continue };
+        let rank = match anchor.layout {
+            Channels::Second { rank } => rank,
+            Channels::Last { .. } => 0,
+        };
+        let Some(Fused { kernel, channels_last }) = (anchor.build)(chain.program, packs) else { continue };
         for step in chain.steps {
             gone[step] = true;
         }
         if let Some(step) = plan.steps.get_mut(at) {
             step.kernel = kernel;
+            step.last = channels_last.then_some(LastForm::Only { rank });
             // The fused kernel's memory is charged to the packed weights.
             step.attribute_bytes = 0;
             step.outputs = vec![Some(chain.slot)];

@@ -7,10 +7,12 @@
 //!    │ fold        nodes with constant inputs computed now
 //!    │ prune       steps removed that no output needs (exec::plan)
 //!    │ fuse        a product by weights and the elementwise operators after it become one step
+//!    │ channels    values between convolutions have their channels as the last dimension
 //!    ▼
 //!   Plan           footprint computes the bytes that it takes
 //! ```
 
+pub(crate) mod channels;
 pub(crate) mod compiler;
 pub(crate) mod fold;
 pub(crate) mod footprint;

@@ -7,6 +7,7 @@
 //! * P2: a run writes each slot at most once, and empties it at its last use.
 //! * P3: every step contributes to an output of the plan.
 
+use crate::ops::channels::LastForm;
 use crate::ops::fusion::FusionRole;
 use crate::ops::node::OpFn;
 use crate::profile::record::Outline;
@@ -44,6 +45,9 @@ pub(crate) struct Step {
     pub(crate) outputs: Vec<Option<usize>>,
     /// How the step can be fused with others. `None` after fusion.
     pub(crate) role: Option<Box<FusionRole>>,
+    /// What the step does with values whose channels are the last dimension, until values are given their layouts.
+    /// `None` for nothing.
+    pub(crate) last: Option<LastForm>,
     /// Bytes that the kernel keeps of its node's attributes, in addition to its own size.
     pub(crate) attribute_bytes: usize,
     /// The compiled graphs that the kernel runs: the branches of an `If`, the body of a `Loop` or `Scan`.

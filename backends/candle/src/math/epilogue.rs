@@ -97,6 +97,16 @@ impl Epilogue {
         self.steps.is_empty()
     }
 
+    /// Whether the program does the same to elements of all channels.
+    pub(crate) fn is_uniform(&self) -> bool {
+        let constant = |operand: &Operand| !matches!(operand, Operand::Channels(_));
+        self.steps.iter().all(|step| match &step.op {
+            Op::Unary(..) => true,
+            Op::Binary(_, a, b) => constant(a) && constant(b),
+            Op::Affine(..) => false,
+        })
+    }
+
     /// Allocates memory to run in: at most 2 KiB for each operator, and as much for the product's result.
     pub(crate) fn scratch(&self) -> Scratch {
         Scratch { buffers: vec![0.0; self.buffers * CHUNK], work: 0 }

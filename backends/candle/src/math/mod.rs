@@ -3,12 +3,14 @@
 //! * [`product`] is the entry for matrix products. It chooses between the loops of [`simd`] and the crate `gemm`
 //!   ([`gemm`](self::gemm)).
 //! * [`pack`] multiplies matrices that are packed already: weights, and the patches of a convolution.
+//! * [`gathered`] multiplies rows that are gathered from an image whose channels are the last dimension.
 //! * [`program`] describes the elementwise operators after a product, [`epilogue`] executes them.
 //! * [`functions`] has exp, tanh, erf and sigmoid for vector loops, [`fourier`] the discrete Fourier transform.
 
 pub(crate) mod epilogue;
 pub(crate) mod fourier;
 pub(crate) mod functions;
+pub(crate) mod gathered;
 #[expect(unsafe_code, reason = "calls the crate gemm directly; the header of the module has the measurements")]
 pub(crate) mod gemm;
 pub(crate) mod pack;

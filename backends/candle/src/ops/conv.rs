@@ -13,13 +13,13 @@ use crate::math::epilogue::{Epilogue, Placement};
 use crate::math::pack;
 use crate::math::program::{Program, scaled, shifted};
 use crate::ops::cast::convert;
-use crate::ops::fusion::{Anchor, Channels, PackLayout, PackedWeights};
+use crate::ops::fusion::{Anchor, Channels, Fused, PackLayout, PackedWeights};
 use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::patches::{PackedRows, Padded, Patches};
 use crate::ops::window::{ConvShape, Slide, Window, biases, check_weights_rank, groups, planes};
-use crate::ops::{conv_double, depthwise};
+use crate::ops::{conv_double, conv_last, depthwise};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{count, product};
 use crate::tensor::element::ElementType;
@@ -107,7 +107,7 @@ fn fused(
     bias: Option<&Value>,
     window: &Window,
     groups: usize,
-) -> Option<OpFn> {
+) -> Option<Fused> {
     let (dims, elements) = (weights.dims().to_vec(), weights.elements::<f32>().ok()?);
     let filters = *dims.first()?;
     let constants = program.bytes(filters);
@@ -125,6 +125,14 @@ fn fused(
             (program, bias) = (rest, Some(folded_bias));
             scales = Some(factors).filter(|scales| scales.iter().any(|&scale| scale != 1.0));
         }
+    }
+    if conv_last::suits(&dims, groups) {
+        let (window, epilogue) = (window.clone(), Epilogue::new(program));
+        let packed = packed_last(weights, &dims, groups, scales.as_deref(), packs)?;
+        let bias = bias.map(|bias| conv_last::padded_bias(bias, &dims, groups));
+        let filters = conv_last::Filters { dims, groups, packed, bias, epilogue, window };
+        let kernel: OpFn = Box::new(move |mut args, cx| Ok(vec![filters.convolve(&args.take(0)?, cx)?]));
+        return Some(Fused { kernel, channels_last: true });
     }
     let pack_at_load = |elements: &[f32], out: &mut Vec<f32>| {
         let Ok(()) = pack::pack_filters::<Infallible>(&dims, groups, elements, out, |_| Ok(()));
@@ -146,7 +154,7 @@ fn fused(
         packs.packed(weights, PackLayout::Groups(groups), elements.len(), pack_at_load)?
     };
     let (epilogue, window) = (Epilogue::new(program), window.clone());
-    let op: OpFn = Box::new(move |mut args, cx| {
+    let kernel: OpFn = Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         if value.ty() != ElementType::F32 {
             return Err(Error::invalid_argument(format!("the input is {:?}, and the weights are F32", value.ty())));
@@ -154,7 +162,26 @@ fn fused(
         let filters = Filters { dims: &dims, groups, elements: &packed, bias: bias.as_deref(), epilogue: &epilogue };
         Ok(vec![convolve(&value, &filters, &window, cx)?])
     });
-    Some(op)
+    Some(Fused { kernel, channels_last: false })
+}
+
+/// Weights with their scales, packed for values with channels last. Weights without scales are packed once for all
+/// convolutions by them.
+fn packed_last(
+    weights: &Value,
+    dims: &[usize],
+    groups: usize,
+    scales: Option<&[f32]>,
+    packs: &mut PackedWeights,
+) -> Option<Arc<Vec<f32>>> {
+    let len = conv_last::packed_len(dims, groups)?;
+    let Some(scales) = scales else {
+        let pack = |elements: &[f32], out: &mut Vec<f32>| conv_last::pack(dims, groups, elements, |_| 1.0, out);
+        return packs.packed(weights, PackLayout::Last(groups), len, pack);
+    };
+    let mut packed = packs.allocate(len)?;
+    conv_last::pack(dims, groups, weights.elements().ok()?, |filter| scales[filter], &mut packed);
+    Some(Arc::new(packed))
 }
 
 fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &ExecContext<'_>) -> Result<Value, Error> {

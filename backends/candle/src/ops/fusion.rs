@@ -23,7 +23,14 @@ pub(crate) enum Channels {
 
 /// Builds the operator of a fused step, whose only input is the first one of the anchor, from the program of the
 /// followers. `None` if the packed weights exceed the budget.
-pub(crate) type BuildFused = Box<dyn Fn(Program, &mut PackedWeights) -> Option<OpFn> + Send + Sync>;
+pub(crate) type BuildFused = Box<dyn Fn(Program, &mut PackedWeights) -> Option<Fused> + Send + Sync>;
+
+/// A fused step.
+pub(crate) struct Fused {
+    pub(crate) kernel: OpFn,
+    /// Whether it reads and writes values whose channels are the last dimension.
+    pub(crate) channels_last: bool,
+}
 
 /// The first operator of a fused step: a product by constant weights.
 pub(crate) struct Anchor {
@@ -44,6 +51,8 @@ pub(crate) enum Follower {
 pub(crate) enum PackLayout {
     /// Not packed.
     Plain,
+    /// Panels of each group, for values with channels last: the filters of a convolution with this number of groups.
+    Last(usize),
     /// Packed A of each group: the filters of a convolution with this number of groups.
     Groups(usize),
     /// Packed B of a product.

@@ -2,6 +2,7 @@
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::broadcast::{expand_like, shape};
+use crate::ops::channels;
 use crate::ops::constant::dims;
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
@@ -14,7 +15,7 @@ use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
     since(1, "Transpose", (1, 1), transpose).device(form!(moving::transpose)),
-    since(4, "Concat", (1, MANY), concat).device(form!(moving::concat)),
+    since(4, "Concat", (1, MANY), concat).channels_last(channels::concat).device(form!(moving::concat)),
     since(2, "Split", (1, 2), split).device(form!(|node| moving::split(node, split))),
     since(6, "Tile", (2, 2), tile).device(form!(|node| moving::moving(node, tile, &[0]))),
     since(8, "Expand", (2, 2), expand).device(form!(moving::expand)),

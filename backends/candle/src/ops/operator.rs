@@ -85,6 +85,8 @@ pub struct Operator {
     pub(crate) build: Build,
     pub(crate) fusion: Fusion,
     pub(crate) form: Form,
+    /// Another kernel for values whose channels are the last dimension. `None` for a node without one.
+    pub(crate) last: Option<fn(&Node<'_>) -> Option<OpFn>>,
 }
 
 impl Operator {
@@ -95,6 +97,11 @@ impl Operator {
         return self.form.is_some();
         #[cfg(not(feature = "candle"))]
         self.form
+    }
+
+    /// Gives the operator a kernel for values whose channels are the last dimension.
+    pub(super) const fn channels_last(self, last: fn(&Node<'_>) -> Option<OpFn>) -> Self {
+        Self { last: Some(last), ..self }
     }
 
     /// Gives the operator a device form.
@@ -148,7 +155,7 @@ pub(super) const fn since(since: i64, name: &'static str, inputs: (usize, usize)
     let form = None;
     #[cfg(not(feature = "candle"))]
     let form = false;
-    Operator { domain: "", name, since, until: LATEST_OPSET, inputs, cost, build, fusion, form }
+    Operator { domain: "", name, since, until: LATEST_OPSET, inputs, cost, build, fusion, form, last: None }
 }
 
 /// The domain of the operators of classical machine learning.

@@ -9,7 +9,7 @@ use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::{Real, with_reals};
 use crate::ops::reduce::row_means;
 use crate::ops::window::{Slide, Window};
-use crate::ops::{max_pool_rows, real};
+use crate::ops::{max_pool_rows, pool_last, real};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::element::ElementType;
@@ -17,10 +17,17 @@ use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "MaxPool", (1, 1), max_pool).heavy().device(form!(pool::max_pool)),
-    since(1, "AveragePool", (1, 1), average_pool).heavy().device(form!(pool::average_pool)),
-    since(1, "GlobalMaxPool", (1, 1), |_| global(true)).device(form!(|_| pool::global(true))),
-    since(1, "GlobalAveragePool", (1, 1), |_| global(false)).device(form!(|_| pool::global(false))),
+    since(1, "MaxPool", (1, 1), max_pool).heavy().channels_last(pool_last::max_pool).device(form!(pool::max_pool)),
+    since(1, "AveragePool", (1, 1), average_pool)
+        .heavy()
+        .channels_last(pool_last::average_pool)
+        .device(form!(pool::average_pool)),
+    since(1, "GlobalMaxPool", (1, 1), |_| global(true))
+        .channels_last(|_| Some(pool_last::global(true)))
+        .device(form!(|_| pool::global(true))),
+    since(1, "GlobalAveragePool", (1, 1), |_| global(false))
+        .channels_last(|_| Some(pool_last::global(false)))
+        .device(form!(|_| pool::global(false))),
 ];
 
 /// The window of a pool over a value, and the dimensions of the output.

@@ -7,7 +7,7 @@ use crate::math::epilogue::{Epilogue, Placement};
 use crate::math::pack;
 use crate::math::pack::{Strided, Target};
 use crate::math::program::{Program, shifted};
-use crate::ops::fusion::{Anchor, Channels, PackLayout, PackedWeights};
+use crate::ops::fusion::{Anchor, Channels, Fused, PackLayout, PackedWeights};
 use crate::ops::node::{Node, OpFn};
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::element::ElementType;
@@ -57,7 +57,7 @@ fn anchor(weights: &Value, transposed: bool, rank: Rank, bias: Option<&Value>) -
     };
     let layout = Channels::Last { rank: (rank == Rank::Two).then_some(2) };
     let weights = weights.clone();
-    let build = move |mut program: Program, packs: &mut PackedWeights| -> Option<OpFn> {
+    let build = move |mut program: Program, packs: &mut PackedWeights| -> Option<Fused> {
         let constants = program.bytes(n);
         packs.spend(constants)?;
         let (row, column) = if transposed { (1, k) } else { (n, 1) };
@@ -74,7 +74,8 @@ fn anchor(weights: &Value, transposed: bool, rank: Rank, bias: Option<&Value>) -
             }
         }
         let weighted = Weighted { packed_b, k, n, bias, epilogue: Epilogue::new(program) };
-        Some(Box::new(move |mut args, cx| Ok(vec![weighted.multiply(&args.take(0)?, rank, cx)?])))
+        let kernel: OpFn = Box::new(move |mut args, cx| Ok(vec![weighted.multiply(&args.take(0)?, rank, cx)?]));
+        Some(Fused { kernel, channels_last: false })
     };
     Some(Anchor { layout, channels: n, build: Box::new(build) })
 }

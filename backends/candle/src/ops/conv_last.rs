@@ -1,0 +1,283 @@
+//! Conv by constant weights over one or two spatial dimensions, of values whose channels are the last dimension.
+//!
+//! With channels last, the patch under an output is a few runs of adjacent elements, and so is a row of outputs. The
+//! products of the patches and the weights are computed by [`gathered`](crate::math::gathered), which reads the patches
+//! where they are. Only an image with pads is copied first.
+
+use std::sync::Arc;
+
+use crate::compute::context::{Checkpoint, ExecContext, VECTOR_CHECK_INTERVAL};
+use crate::math::epilogue::{Epilogue, Placement, Scratch};
+use crate::math::gathered::{DEPTH, Gathered, Run, Start, pack_panels};
+use crate::math::{gathered, pack};
+use crate::ops::patches::Padded;
+use crate::ops::window::{ConvShape, Slide, Window};
+use crate::tensor::budget::Charge;
+use crate::tensor::dims::{count, product};
+use crate::tensor::element::ElementType;
+use crate::tensor::value::Value;
+use graphpool::backend::Error;
+
+/// Outputs whose rows are computed by all panels before the next ones, so that their patches stay in the cache.
+const ROWS: usize = 96;
+
+/// The filters of a convolution, packed.
+pub(super) struct Filters {
+    /// The dimensions of the weights, as ONNX orders them.
+    pub(super) dims: Vec<usize>,
+    pub(super) groups: usize,
+    pub(super) packed: Arc<Vec<f32>>,
+    /// A bias for each filter; for products padded with zeros to whole vectors. `None` for no bias.
+    pub(super) bias: Option<Vec<f32>>,
+    pub(super) epilogue: Epilogue,
+    pub(super) window: Window,
+}
+
+/// Whether each channel has one filter of its own.
+fn is_depthwise(dims: &[usize], groups: usize) -> bool {
+    groups > 1 && dims.first() == Some(&groups) && dims.get(1) == Some(&1)
+}
+
+/// Whether a convolution by weights of these dimensions has this form: with fewer filters than half of the lanes of a
+/// vector it would be slow.
+pub(super) fn suits(dims: &[usize], groups: usize) -> bool {
+    let [filters, depth, kernel @ ..] = dims else { return false };
+    let each = if is_depthwise(dims, groups) { *filters } else { filters / groups.max(1) };
+    (1..=2).contains(&kernel.len())
+        && *depth > 0
+        && each >= (pack::pitch(1) / 2).max(1)
+        && filters.is_multiple_of(groups)
+}
+
+/// The elements of the packed weights; `None` on overflow.
+pub(super) fn packed_len(dims: &[usize], groups: usize) -> Option<usize> {
+    let (filters, patch) = (*dims.first()?, product(dims.get(1..)?));
+    if is_depthwise(dims, groups) {
+        return Some(filters * patch);
+    }
+    pack::packed_b_len(patch, filters / groups)?.checked_mul(groups)
+}
+
+/// Packs weights, of which filter `i` is scaled by `scale(i)`, and appends them to `out`.
+pub(super) fn pack(dims: &[usize], groups: usize, elements: &[f32], scale: impl Fn(usize) -> f32, out: &mut Vec<f32>) {
+    let (Some(&filters), Some(&depth)) = (dims.first(), dims.get(1)) else { return };
+    let taps = product(dims.get(2..).unwrap_or_default());
+    if is_depthwise(dims, groups) {
+        for tap in 0..taps {
+            out.extend((0..filters).map(|filter| elements[filter * taps + tap] * scale(filter)));
+        }
+        return;
+    }
+    let each = filters / groups;
+    for group in 0..groups {
+        // A patch has the channels of the first tap, then those of the next.
+        let weight = |row: usize, column: usize| {
+            let filter = group * each + column;
+            elements[(filter * depth + row % depth) * taps + row / depth] * scale(filter)
+        };
+        pack_panels(depth * taps, each, weight, out);
+    }
+}
+
+/// A bias for each filter as [`Filters`] has it.
+pub(super) fn padded_bias(bias: Vec<f32>, dims: &[usize], groups: usize) -> Vec<f32> {
+    if is_depthwise(dims, groups) {
+        return bias;
+    }
+    let each = (bias.len() / groups).max(1);
+    let blank = std::iter::repeat_n(0.0, pack::pitch(each) - each);
+    bias.chunks(each).flat_map(|group| group.iter().copied().chain(blank.clone())).collect()
+}
+
+/// The sizes of one call.
+struct Sizes {
+    rows: Slide,
+    columns: Slide,
+    /// Columns of an image with its pads.
+    wide: usize,
+    /// Elements of an image with its pads.
+    volume: usize,
+    channels: usize,
+    filters: usize,
+    /// Channels of a group.
+    depth: usize,
+}
+
+impl Sizes {
+    /// The index of the first element of the patch under output `index` of all images.
+    fn patch(&self, index: usize) -> usize {
+        let (line, x) = (index / self.columns.output, index % self.columns.output);
+        let (image, y) = (line / self.rows.output, line % self.rows.output);
+        image * self.volume + (y * self.rows.stride * self.wide + x * self.columns.stride) * self.channels
+    }
+
+    /// The offset of a tap in an image.
+    fn tap(&self, y: usize, x: usize) -> usize {
+        (y * self.rows.dilation * self.wide + x * self.columns.dilation) * self.channels
+    }
+}
+
+impl Filters {
+    /// The convolution of a value with channels last.
+    pub(super) fn convolve(&self, value: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
+        if value.ty() != ElementType::F32 {
+            return Err(Error::invalid_argument(format!("the input is {:?}, and the weights are F32", value.ty())));
+        }
+        let [n, spatial @ .., channels] = value.dims() else {
+            return Err(Error::invalid_argument("the input of a convolution has fewer than two dimensions"));
+        };
+        let dims = [&[*n, *channels], spatial].concat();
+        let shape = ConvShape::new(&dims, &self.dims, &self.window, self.groups)?;
+        let ConvShape { filters, depth, slides: [slab, rows, columns], channels, .. } = shape;
+        let mut dims = shape.output.clone();
+        dims[1..].rotate_left(1);
+        let total = count(&dims)?;
+        if total == 0 {
+            return cx.output::<f32>(&dims)?.write(0.0, |_| Ok(()));
+        }
+        if value.is_empty() {
+            return Err(Error::invalid_argument("the input of a convolution is empty"));
+        }
+        let [input, before, after] =
+            [columns.input, columns.before, columns.after].map(|size| size.saturating_mul(channels));
+        let line = Slide { input, before, after, ..columns };
+        let mut padded = Padded::new([slab, rows, line], *n, cx)?;
+        let wide = columns.input + columns.before + columns.after;
+        let sizes = Sizes { rows, columns, wide, volume: product(&padded.sizes), channels, filters, depth };
+        let image = padded.fill(value.elements::<f32>()?, cx)?;
+        let (mut out, charge) = cx.filled(0.0, total)?;
+        if is_depthwise(&self.dims, self.groups) {
+            self.depthwise(image, &sizes, &mut out, cx)?;
+        } else {
+            self.products(image, &sizes, &mut out, cx)?;
+        }
+        Value::charged(dims, out, charge)
+    }
+
+    /// Computes outputs as products of their patches and the packed weights.
+    fn products(&self, image: &[f32], sizes: &Sizes, out: &mut [f32], cx: &ExecContext<'_>) -> Result<(), Error> {
+        let &Sizes { filters, depth, .. } = sizes;
+        let (runs, _charge) = self.runs(sizes, cx)?;
+        let taps = sizes.rows.kernel * sizes.columns.kernel;
+        let (patch, each, width) = (depth * taps, filters / self.groups, pack::nr());
+        let group_len = pack::packed_b_len(patch, each).unwrap_or(usize::MAX);
+        let units = out.len().div_ceil(filters * pack::mr());
+        let parts = cx.parts(units, out.len().saturating_mul(patch));
+        let mut scratches: Vec<(Scratch, usize)> = (0..parts).map(|_| (self.epilogue.scratch(), 0)).collect();
+        cx.parallel_for(&mut scratches, out, filters * pack::mr(), |cx, (scratch, work), start, out| {
+            let mut patches = [0; ROWS];
+            for (index, out) in out.chunks_mut(ROWS * filters).enumerate() {
+                let patches = &mut patches[..out.len() / filters];
+                let first = start / filters + index * ROWS;
+                patches.iter_mut().enumerate().for_each(|(at, patch)| *patch = sizes.patch(first + at));
+                for group in 0..self.groups {
+                    let packed = &self.packed[group * group_len..(group + 1) * group_len];
+                    let mut from = 0;
+                    for runs in segments(&runs) {
+                        let len = runs.iter().map(|run| run.len).sum::<usize>();
+                        for first in (0..each).step_by(width) {
+                            let columns = width.min(each - first);
+                            let pitch = pack::pitch(columns);
+                            *work += patches.len() * len * pitch;
+                            if *work >= VECTOR_CHECK_INTERVAL {
+                                *work = 0;
+                                cx.control.check()?;
+                            }
+                            let column = group * each + first;
+                            let start = match &self.bias {
+                                _ if from > 0 => Start::Output,
+                                Some(bias) => Start::Bias(&bias[group * pack::pitch(each) + first..]),
+                                None => Start::Zero,
+                            };
+                            let panel = &packed[first * patch + from * pitch..][..len * pitch];
+                            let image = &image[group * depth..];
+                            let out = &mut out[column..];
+                            Gathered { image, patches, runs, panel, columns, start, out, pitch: filters }.run();
+                        }
+                        from += len;
+                    }
+                }
+                self.finish(out, filters, scratch, cx)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The runs of a patch.
+    fn runs(&self, sizes: &Sizes, cx: &ExecContext<'_>) -> Result<(Vec<Run>, Charge), Error> {
+        let &Sizes { rows, columns, channels, depth, .. } = sizes;
+        // Adjacent taps are one run if no channel is between them.
+        let joined = self.groups == 1 && (columns.dilation == 1 || columns.kernel == 1);
+        let (each, len) = if joined { (1, columns.kernel * channels) } else { (columns.kernel, depth) };
+        let pieces = len.div_ceil(DEPTH);
+        let (mut runs, charge) = cx.list(count(&[rows.kernel, each, pieces])?)?;
+        let mut checkpoint = Checkpoint::default();
+        for y in 0..rows.kernel {
+            for x in 0..each {
+                checkpoint.step(pieces, cx)?;
+                let tap = sizes.tap(y, x);
+                let piece = |from| Run { offset: tap + from, len: DEPTH.min(len - from) };
+                runs.extend((0..len).step_by(DEPTH).map(piece));
+            }
+        }
+        Ok((runs, charge))
+    }
+
+    /// Computes outputs of which each reads one channel.
+    fn depthwise(&self, image: &[f32], sizes: &Sizes, out: &mut [f32], cx: &ExecContext<'_>) -> Result<(), Error> {
+        let &Sizes { rows, columns, channels, .. } = sizes;
+        let taps = rows.kernel * columns.kernel;
+        let (mut offsets, _charge) = cx.list(taps)?;
+        for y in 0..rows.kernel {
+            offsets.extend((0..columns.kernel).map(|x| sizes.tap(y, x)));
+        }
+        let each = (VECTOR_CHECK_INTERVAL / (taps * channels)).clamp(1, columns.output);
+        let line = columns.output * channels;
+        let parts = cx.parts(out.len() / line, out.len().saturating_mul(taps));
+        let mut scratches: Vec<_> = (0..parts).map(|_| (self.epilogue.scratch(), offsets.clone(), 0)).collect();
+        cx.parallel_for(&mut scratches, out, line, |cx, (scratch, taps, work), start, out| {
+            for (index, out) in out.chunks_exact_mut(line).enumerate() {
+                for (piece, out) in out.chunks_mut(each * channels).enumerate() {
+                    *work += out.len() * taps.len();
+                    if *work >= VECTOR_CHECK_INTERVAL {
+                        *work = 0;
+                        cx.control.check()?;
+                    }
+                    let output = (start / line + index) * columns.output + piece * each;
+                    let image = &image[sizes.patch(output)..];
+                    let (bias, stride) = (self.bias.as_deref(), columns.stride * channels);
+                    gathered::Depthwise { image, taps, weights: &self.packed, bias, stride, channels, out }.run();
+                }
+                self.finish(out, channels, scratch, cx)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Applies the epilogue to rows of outputs.
+    fn finish(
+        &self,
+        out: &mut [f32],
+        filters: usize,
+        scratch: &mut Scratch,
+        cx: &ExecContext<'_>,
+    ) -> Result<(), Error> {
+        if self.epilogue.is_uniform() {
+            return self.epilogue.run(out, Placement::Columns(0), scratch, cx);
+        }
+        out.chunks_exact_mut(filters).try_for_each(|row| self.epilogue.run(row, Placement::Columns(0), scratch, cx))
+    }
+}
+
+/// Runs in groups of at most [`DEPTH`] elements, which no run is longer than.
+fn segments(mut runs: &[Run]) -> impl Iterator<Item = &[Run]> {
+    std::iter::from_fn(move || {
+        let sums = runs.iter().scan(0, |sum, run| {
+            *sum += run.len;
+            Some(*sum)
+        });
+        let (segment, rest) = runs.split_at(sums.take_while(|&sum| sum <= DEPTH).count());
+        runs = rest;
+        (!segment.is_empty()).then_some(segment)
+    })
+}

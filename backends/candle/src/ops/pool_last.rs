@@ -1,0 +1,167 @@
+//! Pools of values whose channels are the last dimension.
+//!
+//! A line of such an image is one sequence of adjacent elements. So a pool first combines the lines under its window,
+//! and then the columns of the result.
+
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::math::simd;
+use crate::ops::node::{Node, OpFn};
+use crate::ops::window::{Slide, Window};
+use crate::tensor::dims::{Dims, count, product};
+use crate::tensor::value::Value;
+use graphpool::backend::Error;
+
+/// Positions whose sums are added before they are added to the sum of all, so that rounding errors don't add up.
+const PARTIAL: usize = 64;
+
+/// MaxPool without indices.
+pub(super) fn max_pool(node: &Node<'_>) -> Option<OpFn> {
+    if node.outputs() > 1 {
+        return None;
+    }
+    let window = Window::new(node).ok()?.ceil(node.opset >= 10 && node.flag("ceil_mode", false).ok()?);
+    Some(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        let pool = Pool { value: &value, window: &window, start: f32::NEG_INFINITY, combine: larger };
+        Ok(vec![pool.run(|_, _, _| Ok(()), cx)?])
+    }))
+}
+
+/// AveragePool.
+pub(super) fn average_pool(node: &Node<'_>) -> Option<OpFn> {
+    let window = Window::new(node).ok()?.ceil(node.opset >= 10 && node.flag("ceil_mode", false).ok()?);
+    let count_pads = node.opset >= 7 && node.flag("count_include_pad", false).ok()?;
+    Some(Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        let pool = Pool { value: &value, window: &window, start: 0.0, combine: |sum, x| sum + x };
+        let divide = |out: &mut [f32], slides: [Slide; 2], [y, x]: [usize; 2]| {
+            let count = |slide: Slide, at: usize| {
+                let (first, end) = slide.kernel_range(at);
+                if count_pads { slide.padded_kernel_len(at) } else { end - first }
+            };
+            let count = (count(slides[0], y) * count(slides[1], x)).max(1) as f32;
+            simd::map(out, |sum| sum / count);
+            Ok(())
+        };
+        Ok(vec![pool.run(divide, cx)?])
+    }))
+}
+
+/// The larger number; NaN if one is NaN.
+fn larger(best: f32, element: f32) -> f32 {
+    if element > best || element.is_nan() { element } else { best }
+}
+
+/// A pool over one or two dimensions.
+struct Pool<'a, F> {
+    value: &'a Value,
+    window: &'a Window,
+    /// What the combination of no elements is.
+    start: f32,
+    combine: F,
+}
+
+impl<F: Fn(f32, f32) -> f32 + Copy> Pool<'_, F> {
+    /// Combines the elements under each window, and calls `finish` with the channels of each output.
+    fn run(
+        &self,
+        finish: impl Fn(&mut [f32], [Slide; 2], [usize; 2]) -> Result<(), Error>,
+        cx: &ExecContext<'_>,
+    ) -> Result<Value, Error> {
+        let [n, spatial @ .., channels] = self.value.dims() else {
+            return Err(Error::invalid_argument(format!("{} has no spatial dimensions", Dims(self.value.dims()))));
+        };
+        let kernel =
+            self.window.kernel().ok_or_else(|| Error::invalid_encoding("attribute kernel_shape is missing"))?;
+        let over = self.window.slides_over(spatial, kernel)?;
+        let [_, rows, columns] = Slide::as_three(&over)?;
+        let (elements, channels) = (self.value.elements::<f32>()?, *channels);
+        let mut dims = vec![*n];
+        dims.extend(over.iter().map(|slide| slide.output));
+        dims.push(channels);
+        let width = columns.input * channels;
+        let (mut line, _charge) = cx.filled(self.start, width)?;
+        let mut checkpoint = Checkpoint::default();
+        cx.output::<f32>(&dims)?.write(self.start, |out| {
+            for (index, out) in out.chunks_exact_mut(columns.output * channels).enumerate() {
+                let (image, y) = (index / rows.output, index % rows.output);
+                let (first, end) = rows.kernel_range(y);
+                checkpoint.set(self.start, &mut line, cx)?;
+                for row in first..end {
+                    let from = (image * rows.input + rows.source(y, row)) * width;
+                    self.combine(&mut line, &elements[from..from + width], &mut checkpoint, cx)?;
+                }
+                for (x, out) in out.chunks_exact_mut(channels).enumerate() {
+                    let (first, end) = columns.kernel_range(x);
+                    for column in first..end {
+                        let from = columns.source(x, column) * channels;
+                        self.combine(out, &line[from..from + channels], &mut checkpoint, cx)?;
+                    }
+                    finish(out, [rows, columns], [y, x])?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn combine(
+        &self,
+        out: &mut [f32],
+        elements: &[f32],
+        checkpoint: &mut Checkpoint,
+        cx: &ExecContext<'_>,
+    ) -> Result<(), Error> {
+        let combine = self.combine;
+        for (out, elements) in out.chunks_mut(PIECE).zip(elements.chunks(PIECE)) {
+            checkpoint.step(out.len(), cx)?;
+            simd::zip(out, elements, combine);
+        }
+        Ok(())
+    }
+}
+
+/// GlobalMaxPool and GlobalAveragePool.
+pub(super) fn global(largest: bool) -> OpFn {
+    Box::new(move |mut args, cx| {
+        let value = args.take(0)?;
+        let [n, spatial @ .., channels] = value.dims() else {
+            return Err(Error::invalid_argument(format!("{} has no spatial dimensions", Dims(value.dims()))));
+        };
+        let (positions, channels) = (product(spatial), *channels);
+        if positions == 0 {
+            return Err(Error::invalid_argument("the spatial dimensions of a pool are empty"));
+        }
+        let mut dims = vec![1; value.rank()];
+        dims[0] = *n;
+        dims[value.rank() - 1] = channels;
+        count(&dims)?;
+        let (elements, mut checkpoint) = (value.elements::<f32>()?, Checkpoint::default());
+        let (mut partial, _charge) = cx.filled(0.0, if largest { 0 } else { channels })?;
+        let start = if largest { f32::NEG_INFINITY } else { 0.0 };
+        let result = cx.output::<f32>(&dims)?.write(start, |out| {
+            for (image, out) in elements.chunks_exact(positions * channels).zip(out.chunks_exact_mut(channels)) {
+                for piece in image.chunks(PARTIAL * channels) {
+                    let sums = if largest { &mut *out } else { &mut partial[..] };
+                    for position in piece.chunks_exact(channels) {
+                        checkpoint.step(channels, cx)?;
+                        if largest {
+                            simd::zip(sums, position, larger);
+                        } else {
+                            simd::zip(sums, position, |sum, x| sum + x);
+                        }
+                    }
+                    if !largest {
+                        simd::zip(out, &partial, |sum, x| sum + x);
+                        partial.fill(0.0);
+                    }
+                }
+                if !largest {
+                    let count = positions as f32;
+                    simd::map(out, |sum| sum / count);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(vec![result])
+    })
+}
