@@ -124,6 +124,8 @@ impl Epilogue {
             return Ok(());
         }
         let Scratch { buffers, work } = scratch;
+        // With one buffer, each operator overwrites the only operand that is no constant.
+        let in_place = self.buffers == 1;
         for (index, chunk) in elements.chunks_mut(CHUNK).enumerate() {
             let at = match at {
                 Placement::Channel(channel) => Placement::Channel(channel),
@@ -134,6 +136,10 @@ impl Epilogue {
             if *work >= CHECK_INTERVAL {
                 *work = 0;
                 cx.control.check()?;
+            }
+            if in_place {
+                self.steps.iter().for_each(|step| step.overwrite(chunk, at));
+                continue;
             }
             buffers[..len].copy_from_slice(chunk);
             let registers = buffers.as_chunks_mut::<CHUNK>().0;
@@ -154,11 +160,22 @@ impl Step {
         {
             to[..len].copy_from_slice(&from[..len]);
         }
+        if let Op::Binary(binary, Operand::Register(_), Operand::Register(_)) = &self.op {
+            let other = self.other.unwrap_or(self.from);
+            if let Ok([to, other]) = registers.get_disjoint_mut([self.to, other]) {
+                pairs(*binary, &mut to[..len], &other[..len], false);
+            }
+        } else {
+            self.overwrite(&mut registers[self.to][..len], at);
+        }
+    }
+
+    /// Applies an operator whose only operand that is no constant is `x`.
+    fn overwrite(&self, x: &mut [f32], at: Placement) {
         match &self.op {
-            Op::Unary(unary, _) => apply(*unary, &mut registers[self.to][..len]),
+            Op::Unary(unary, _) => apply(*unary, x),
             Op::Affine(..) => {
-                let (scale, shift) = &self.scales;
-                let x = &mut registers[self.to][..len];
+                let (len, (scale, shift)) = (x.len(), &self.scales);
                 match at {
                     Placement::Channel(channel) => {
                         let (scale, shift) = (scale[channel], shift[channel]);
@@ -170,18 +187,8 @@ impl Step {
                     }
                 }
             }
-            Op::Binary(binary, a, b) => match (a, b) {
-                (Operand::Register(_), Operand::Register(_)) => {
-                    let other = self.other.unwrap_or(self.from);
-                    if let Ok([to, other]) = registers.get_disjoint_mut([self.to, other]) {
-                        pairs(*binary, &mut to[..len], &other[..len], false);
-                    }
-                }
-                (Operand::Register(_), constant) => {
-                    with_constant(*binary, &mut registers[self.to][..len], constant, at, false);
-                }
-                (constant, _) => with_constant(*binary, &mut registers[self.to][..len], constant, at, true),
-            },
+            Op::Binary(binary, Operand::Register(_), constant) => with_constant(*binary, x, constant, at, false),
+            Op::Binary(binary, constant, _) => with_constant(*binary, x, constant, at, true),
         }
     }
 }
@@ -195,7 +202,7 @@ fn apply(unary: Unary, x: &mut [f32]) {
         Unary::LeakyRelu(alpha) => simd::map(x, |x| if x < 0.0 { alpha * x } else { x }),
         Unary::Sigmoid => simd::map(x, functions::sigmoid),
         Unary::HardSigmoid(alpha, beta) => simd::map(x, |x| (alpha * x + beta).clamp(0.0, 1.0)),
-        Unary::HardSwish => simd::map(x, |x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)),
+        Unary::HardSwish => simd::map(x, |x| x * (x * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0)),
         Unary::Tanh => simd::map(x, functions::tanh),
         Unary::Erf => simd::map(x, functions::erf),
         Unary::Gelu => simd::map(x, |x| 0.5 * x * (1.0 + functions::erf(x * FRAC_1_SQRT_2))),

@@ -227,15 +227,11 @@ pub(crate) struct Depthwise<'a> {
     pub(crate) out: &'a mut [f32],
 }
 
-/// The first elements of a slice as a vector. A slice that is too short gives zeros: as no way leads out of a loop, sums
-/// stay in registers.
-#[inline(always)]
-fn vector<S: Simd>(simd: S, slice: &[f32]) -> S::f32s {
-    S::as_simd_f32s(slice).0.first().copied().unwrap_or_else(|| simd.splat_f32s(0.0))
-}
-
 /// Outputs of a line that are computed at once, which read each weight once.
-const OUTPUTS: usize = 6;
+const OUTPUTS: usize = 4;
+
+/// Vectors of channels that are computed at once.
+const VECTORS: usize = 2;
 
 impl Depthwise<'_> {
     /// Computes the line.
@@ -245,30 +241,70 @@ impl Depthwise<'_> {
         }
     }
 
-    /// `X` outputs, of which `out` has the rows.
+    /// `X` outputs, of which `out` has the rows, from output `first` on.
     #[inline(always)]
     fn outputs<S: Simd, const X: usize>(&self, simd: S, first: usize, out: &mut [f32]) {
         let (channels, lanes) = (self.channels, S::F32_LANES);
-        for from in (0..channels).step_by(lanes) {
-            let len = lanes.min(channels - from);
-            let start = self.bias.map_or(simd.splat_f32s(0.0), |bias| simd.partial_load_f32s(&bias[from..from + len]));
-            let mut sums = [start; X];
-            let whole = len == lanes;
-            for (&tap, weights) in self.taps.iter().zip(self.weights.chunks_exact(channels)) {
-                let (first, weights) = (tap + first * self.stride + from, weights.get(from..).unwrap_or_default());
-                let weights = if whole { vector::<S>(simd, weights) } else { simd.partial_load_f32s(weights) };
-                let image = self.image.get(first..).unwrap_or_default();
-                for (output, sum) in sums.iter_mut().enumerate() {
-                    let x = image.get(output * self.stride..).unwrap_or_default();
-                    let x = if whole { vector::<S>(simd, x) } else { simd.partial_load_f32s(x) };
-                    *sum = simd.mul_add_e_f32s(x, weights, *sum);
+        // The last block begins where it ends with the last channel. So it may compute some channels again.
+        if channels >= VECTORS * lanes {
+            for from in (0..channels).step_by(VECTORS * lanes) {
+                self.sums::<S, X, VECTORS>(simd, first, from.min(channels - VECTORS * lanes), VECTORS * lanes, out);
+            }
+        } else if channels >= lanes {
+            for from in (0..channels).step_by(lanes) {
+                self.sums::<S, X, 1>(simd, first, from.min(channels - lanes), lanes, out);
+            }
+        } else {
+            self.sums::<S, X, 1>(simd, first, 0, channels, out);
+        }
+    }
+
+    /// `len` channels of `X` outputs, in `V` vectors.
+    #[inline(always)]
+    fn sums<S: Simd, const X: usize, const V: usize>(
+        &self,
+        simd: S,
+        first: usize,
+        from: usize,
+        len: usize,
+        out: &mut [f32],
+    ) {
+        let start = self.bias.map_or([simd.splat_f32s(0.0); V], |bias| vectors::<S, V>(simd, &bias[from..], len));
+        let mut sums = [start; X];
+        for (&tap, weights) in self.taps.iter().zip(self.weights.chunks_exact(self.channels)) {
+            let weights = vectors::<S, V>(simd, weights.get(from..).unwrap_or_default(), len);
+            let image = self.image.get(tap + first * self.stride + from..).unwrap_or_default();
+            for (output, sums) in sums.iter_mut().enumerate() {
+                let x = vectors::<S, V>(simd, image.get(output * self.stride..).unwrap_or_default(), len);
+                for ((sum, x), weight) in sums.iter_mut().zip(x).zip(weights) {
+                    *sum = simd.mul_add_e_f32s(x, weight, *sum);
                 }
             }
-            for (output, &sum) in sums.iter().enumerate() {
-                simd.partial_store_f32s(&mut out[output * channels + from..][..len], sum);
+        }
+        for (output, sums) in sums.iter().enumerate() {
+            let out = &mut out[output * self.channels + from..][..len];
+            for (&sum, out) in sums.iter().zip(out.chunks_mut(S::F32_LANES)) {
+                simd.partial_store_f32s(out, sum);
             }
         }
     }
+}
+
+/// The first `len` elements of a slice in `V` vectors. A slice that is too short gives zeros: as no way leads out of a
+/// loop, sums stay in registers.
+#[inline(always)]
+fn vectors<S: Simd, const V: usize>(simd: S, slice: &[f32], len: usize) -> [S::f32s; V] {
+    let zeros = [simd.splat_f32s(0.0); V];
+    if len == V * S::F32_LANES {
+        return S::as_simd_f32s(slice).0.first_chunk().copied().unwrap_or(zeros);
+    }
+    let mut vectors = zeros;
+    let slice = slice.get(..len).unwrap_or_default();
+    vectors
+        .iter_mut()
+        .zip(slice.chunks(S::F32_LANES))
+        .for_each(|(vector, part)| *vector = simd.partial_load_f32s(part));
+    vectors
 }
 
 impl WithSimd for Depthwise<'_> {
@@ -283,8 +319,6 @@ impl WithSimd for Depthwise<'_> {
                 1 => self.outputs::<S, 1>(simd, first, out),
                 2 => self.outputs::<S, 2>(simd, first, out),
                 3 => self.outputs::<S, 3>(simd, first, out),
-                4 => self.outputs::<S, 4>(simd, first, out),
-                5 => self.outputs::<S, 5>(simd, first, out),
                 _ => self.outputs::<S, OUTPUTS>(simd, first, out),
             }
         }

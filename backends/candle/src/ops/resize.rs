@@ -12,14 +12,15 @@ use crate::ops::resize_coordinates::{Axis, Mode, Rounding, Transform, cubic_weig
 use crate::ops::resize_filter;
 use crate::ops::select::{check_budget, offsets, select};
 use crate::tensor::dims::{axis, product, strides};
-use crate::tensor::value::Value;
+use crate::tensor::element::{Element, ElementType};
+use crate::tensor::value::{MAX_RANK, Value};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
     since(7, "Upsample", (1, 1), resize).until(8).device(form!(on_device)),
     since(9, "Upsample", (2, 2), resize).until(9).device(form!(on_device)),
-    since(10, "Resize", (2, 2), resize).until(10).heavy().device(form!(on_device)),
-    since(11, "Resize", (1, 4), resize).heavy().device(form!(on_device)),
+    since(10, "Resize", (2, 2), resize).until(10).heavy().channels_last(resize_last).device(form!(on_device)),
+    since(11, "Resize", (1, 4), resize).heavy().channels_last(resize_last).device(form!(on_device)),
 ];
 
 /// The nearest elements are moved; the others are sums of weighted sources.
@@ -58,6 +59,38 @@ fn resize(node: &Node<'_>) -> Result<OpFn, Error> {
     }
     let resize = Resize::new(node)?;
     Ok(Box::new(move |mut args, cx| Ok(vec![resize.run(&mut args, cx)?])))
+}
+
+/// Resize of values whose channels are the last dimension: the same with its scales and sizes in that order.
+fn resize_last(node: &Node<'_>) -> Option<OpFn> {
+    // Regions of interest, of which each dimension has two numbers, are not moved.
+    let region = node.string("coordinate_transformation_mode", "").ok()? == "tf_crop_and_resize";
+    if region || node.ints("axes").ok()?.is_some() {
+        return None;
+    }
+    let kernel = resize(node).ok()?;
+    Some(Box::new(move |mut args, cx| {
+        let mut moved = vec![Some(args.take(0)?)];
+        for index in 1..args.len() {
+            moved.push(args.take(index).ok().map(channel_moved).transpose()?);
+        }
+        kernel(Args::new(moved), cx)
+    }))
+}
+
+/// A list with an element for each dimension, of which the second is moved to the end.
+fn channel_moved(list: Value) -> Result<Value, Error> {
+    fn moved<T: Element>(list: &Value) -> Result<Value, Error> {
+        let mut elements = list.elements::<T>()?.to_vec();
+        elements[1..].rotate_left(1);
+        Value::new(list.dims().to_vec(), elements)
+    }
+    match list.ty() {
+        _ if list.len() < 3 || list.len() > MAX_RANK => Ok(list),
+        ElementType::F32 => moved::<f32>(&list),
+        ElementType::I64 => moved::<i64>(&list),
+        _ => Ok(list),
+    }
 }
 
 impl Resize {

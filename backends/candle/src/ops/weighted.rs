@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::compute::context::{Checkpoint, ExecContext, VECTOR_CHECK_INTERVAL};
+use crate::compute::context::{ExecContext, VECTOR_CHECK_INTERVAL};
 use crate::math::epilogue::{Epilogue, Placement};
+use crate::math::gathered::{DEPTH, Gathered, Run, Start, pack_panels};
 use crate::math::pack;
-use crate::math::pack::{Strided, Target};
 use crate::math::program::{Program, shifted};
 use crate::ops::fusion::{Anchor, Channels, Fused, PackLayout, PackedWeights};
 use crate::ops::node::{Node, OpFn};
@@ -14,7 +14,7 @@ use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-/// Rows that are packed and multiplied as one block.
+/// Rows that are multiplied as one block.
 const ROWS: usize = 128;
 
 /// The ranks that the left operand may have.
@@ -63,7 +63,7 @@ fn anchor(weights: &Value, transposed: bool, rank: Rank, bias: Option<&Value>) -
         let (row, column) = if transposed { (1, k) } else { (n, 1) };
         let layout = if transposed { PackLayout::Columns } else { PackLayout::Rows };
         let packed_b = packs.packed(&weights, layout, pack::packed_b_len(k, n)?, |elements, out| {
-            pack::pack_b(Strided { elements, row, column }, k, n, out);
+            pack_panels(k, n, |at_row, at_column| elements[at_row * row + at_column * column], out);
         })?;
         let mut bias = bias.as_ref().and_then(|bias| bias.elements::<f32>().ok()).map(<[f32]>::to_vec);
         let mut rest = program.clone();
@@ -72,6 +72,9 @@ fn anchor(weights: &Value, transposed: bool, rank: Rank, bias: Option<&Value>) -
             if let Some(folded_bias) = shifted(&before, None, &shifts) {
                 (program, bias) = (rest, Some(folded_bias));
             }
+        }
+        if let Some(bias) = &mut bias {
+            bias.resize(pack::pitch(n), 0.0);
         }
         let weighted = Weighted { packed_b, k, n, bias, epilogue: Epilogue::new(program) };
         let kernel: OpFn = Box::new(move |mut args, cx| Ok(vec![weighted.multiply(&args.take(0)?, rank, cx)?]));
@@ -85,6 +88,7 @@ struct Weighted {
     packed_b: Arc<Vec<f32>>,
     k: usize,
     n: usize,
+    /// Padded with zeros to whole vectors.
     bias: Option<Vec<f32>>,
     epilogue: Epilogue,
 }
@@ -110,33 +114,18 @@ impl Weighted {
         }
         let dims = [outer, &[n]].concat();
         count(&dims)?;
-        let m = product(outer);
-        let elements = value.elements::<f32>()?;
-        let (mut out, charge) = cx.scratch::<f32>(m * n)?;
-        let mut checkpoint = Checkpoint::default();
-        match &self.bias {
-            Some(bias) => (0..m).try_for_each(|_| checkpoint.copy(bias, &mut out, cx))?,
-            None => checkpoint.fill(0.0, m * n, &mut out, cx)?,
-        }
+        let (m, elements) = (product(outer), value.elements::<f32>()?);
+        let (mut out, charge) = cx.filled(0.0, m * n)?;
         let parts = cx.parts(m.div_ceil(pack::mr()), m.saturating_mul(n).saturating_mul(k));
-        let packed_a = if m > 1 { m.min(ROWS) * k } else { 0 };
-        let scratch = |_| Ok((cx.scratch::<f32>(packed_a)?, self.epilogue.scratch()));
-        let mut scratches = (0..parts).map(scratch).collect::<Result<Vec<_>, Error>>()?;
-        cx.parallel_for(&mut scratches, &mut out, pack::mr() * n, |cx, ((packed_a, _), scratch), start, out| {
+        let mut scratches: Vec<_> = (0..parts).map(|_| self.epilogue.scratch()).collect();
+        cx.parallel_for(&mut scratches, &mut out, pack::mr() * n, |cx, scratch, start, out| {
             let rows = elements[start / n * k..].chunks(ROWS * k);
             for (rows, out) in rows.zip(out.chunks_mut(ROWS * n)) {
-                let count = out.len() / n;
-                // A single row needs no packing.
-                let left = if count == 1 {
-                    &rows[..k]
-                } else {
-                    packed_a.clear();
-                    let rows = Strided { elements: rows, row: k, column: 1 };
-                    let mut checkpoint = Checkpoint::default();
-                    pack::pack_a(rows, count, k, packed_a, |work| checkpoint.step(work, cx))?;
-                    &*packed_a
-                };
-                self.product(left, count, out, cx)?;
+                self.product(rows, out, cx)?;
+                if self.epilogue.is_uniform() {
+                    self.epilogue.run(out, Placement::Columns(0), scratch, cx)?;
+                    continue;
+                }
                 for out in out.chunks_exact_mut(n) {
                     self.epilogue.run(out, Placement::Columns(0), scratch, cx)?;
                 }
@@ -146,21 +135,30 @@ impl Weighted {
         Value::charged(dims, out, charge)
     }
 
-    /// Adds the product of `m` packed rows to `out`.
-    fn product(&self, left: &[f32], m: usize, out: &mut [f32], cx: &ExecContext<'_>) -> Result<(), Error> {
+    /// Writes the product of at most [`ROWS`] rows to `out`.
+    fn product(&self, rows: &[f32], out: &mut [f32], cx: &ExecContext<'_>) -> Result<(), Error> {
         let (k, n, width) = (self.k, self.n, pack::nr());
-        let padded = pack::pitch(n);
+        let (mut patches, m) = ([0; ROWS], out.len() / n);
+        patches.iter_mut().enumerate().for_each(|(row, patch)| *patch = row * k);
         let mut work = VECTOR_CHECK_INTERVAL;
-        for (from, depth) in pack::depth_blocks(k) {
+        for from in (0..k).step_by(DEPTH) {
+            let run = Run { offset: from, len: DEPTH.min(k - from) };
             for first in (0..n).step_by(width) {
-                work += m * depth * width;
+                let columns = width.min(n - first);
+                let pitch = pack::pitch(columns);
+                work += m * run.len * pitch;
                 if work >= VECTOR_CHECK_INTERVAL {
                     cx.control.check()?;
                     work = 0;
                 }
-                let panel = &self.packed_b[from * padded + first * depth..];
-                let target = Target { out: &mut *out, pitch: n, first, columns: width.min(n - first) };
-                pack::add_product(&left[from * m..(from + depth) * m], panel, m, depth, target);
+                let start = match &self.bias {
+                    _ if from > 0 => Start::Output,
+                    Some(bias) => Start::Bias(&bias[first..]),
+                    None => Start::Zero,
+                };
+                let panel = &self.packed_b[first * k + from * pitch..][..run.len * pitch];
+                let (patches, runs, out) = (&patches[..m], &[run], &mut out[first..]);
+                Gathered { image: rows, patches, runs, panel, columns, start, out, pitch: n }.run();
             }
         }
         Ok(())
