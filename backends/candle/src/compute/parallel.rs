@@ -3,6 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::compute::context::ExecContext;
+use crate::tensor::budget::Charge;
+use crate::tensor::element::Element;
 use graphpool::backend::Error;
 
 /// The fewest multiplications of a part. A smaller part costs less than handing it to a thread.
@@ -51,6 +53,34 @@ impl ExecContext<'_> {
             work(&alone)
         });
         results.into_iter().fold(own, Result::and)
+    }
+}
+
+impl ExecContext<'_> {
+    /// Allocates `total` elements and lets `part` write all of them, as [`parallel_for`](Self::parallel_for) does.
+    ///
+    /// On one thread they are written `chunk` elements at a time, a multiple of `unit`, and each chunk is allocated right
+    /// before. So its zeros are in the cache when they are overwritten.
+    pub(crate) fn produce<S: Send, T: Element + Send>(
+        &self,
+        scratch: &mut [S],
+        total: usize,
+        unit: usize,
+        chunk: usize,
+        part: impl Fn(&ExecContext<'_>, &mut S, usize, &mut [T]) -> Result<(), Error> + Sync,
+    ) -> Result<(Vec<T>, Charge), Error> {
+        if let [scratch] = scratch {
+            let (mut out, charge) = self.scratch::<T>(total)?;
+            while out.len() < total {
+                let start = out.len();
+                out.resize(start + chunk.clamp(1, total - start), T::default());
+                part(self, scratch, start, &mut out[start..])?;
+            }
+            return Ok((out, charge));
+        }
+        let (mut out, charge) = self.filled(T::default(), total)?;
+        self.parallel_for(scratch, &mut out, unit, part)?;
+        Ok((out, charge))
     }
 }
 

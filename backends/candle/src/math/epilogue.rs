@@ -55,7 +55,7 @@ pub(crate) enum Placement {
 impl Epilogue {
     /// Assigns buffers to the program's registers. A buffer is reused after the last read of its register.
     pub(crate) fn new(program: Program) -> Self {
-        let Program { ops, result } = program;
+        let Program { ops, result } = program.with_hard_swish();
         let last_read = |register: usize| {
             let read = ops.iter().rposition(|op| op.reads(register));
             if register == result { usize::MAX } else { read.unwrap_or(0) }

@@ -4,6 +4,7 @@
 //!   ([`gemm`](self::gemm)).
 //! * [`pack`] multiplies matrices that are packed already: weights, and the patches of a convolution.
 //! * [`gathered`] multiplies rows that are gathered from an image whose channels are the last dimension.
+//! * [`winograd`] has the transformations for convolutions by 3×3 filters.
 //! * [`program`] describes the elementwise operators after a product, [`epilogue`] executes them.
 //! * [`functions`] has exp, tanh, erf and sigmoid for vector loops, [`fourier`] the discrete Fourier transform.
 
@@ -17,3 +18,4 @@ pub(crate) mod pack;
 pub(crate) mod product;
 pub(crate) mod program;
 pub(crate) mod simd;
+pub(crate) mod winograd;

@@ -100,6 +100,21 @@ impl Op {
     }
 }
 
+impl Op {
+    /// Renames the registers that the operator reads.
+    fn move_registers(&mut self, moved: impl Fn(usize) -> usize) {
+        let operand = |operand: &mut Operand| {
+            if let Operand::Register(register) = operand {
+                *register = moved(*register);
+            }
+        };
+        match self {
+            Self::Unary(_, register) | Self::Affine(register, _) => *register = moved(*register),
+            Self::Binary(_, a, b) => [a, b].into_iter().for_each(operand),
+        }
+    }
+}
+
 /// The elementwise operators after a product.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Program {
@@ -115,6 +130,50 @@ impl Program {
         // A normalization has four parameters and the scales and shifts that follow from them.
         let lists = self.ops.iter().map(|op| if matches!(op, Op::Affine(..)) { 6 } else { 2 }).sum::<usize>();
         (lists + 1).saturating_mul(channels).saturating_mul(size_of::<f32>())
+    }
+
+    /// The program with x · clip(x + 3, 0, 6) / 6, in either order of the last two, as one operator.
+    pub(crate) fn with_hard_swish(mut self) -> Self {
+        while let Some((first, read)) = (0..self.ops.len()).find_map(|at| Some((at, self.hard_swish_at(at)?))) {
+            // The four operators become one, whose register is the first's.
+            self.ops.splice(first..first + 4, [Op::Unary(Unary::HardSwish, read)]);
+            let moved = |register: usize| if register > first { register - 3 } else { register };
+            for op in &mut self.ops[first + 1..] {
+                op.move_registers(moved);
+            }
+            self.result = moved(self.result);
+        }
+        self
+    }
+
+    /// The register of x if the four operators from `first` on are x · clip(x + 3, 0, 6) / 6, and no other operator
+    /// reads what they compute in between.
+    fn hard_swish_at(&self, first: usize) -> Option<usize> {
+        let [sum, clip, third, last] = self.ops.get(first..first + 4)? else { return None };
+        let scalar = |operand: &Operand, wanted: f32| matches!(operand, Operand::Scalar(x) if *x == wanted);
+        let read = match sum {
+            Op::Binary(Binary::Add, Operand::Register(x), three)
+            | Op::Binary(Binary::Add, three, Operand::Register(x))
+                if scalar(three, 3.0) =>
+            {
+                *x
+            }
+            _ => return None,
+        };
+        let is_clip = matches!(clip, Op::Unary(Unary::Clip(Some(0.0), Some(6.0)), x) if *x == first + 1);
+        let product = |op: &Op, with: usize| match op {
+            Op::Binary(Binary::Mul, Operand::Register(a), Operand::Register(b)) => {
+                [*a, *b] == [read, with] || [*b, *a] == [read, with]
+            }
+            _ => false,
+        };
+        let sixth = |op: &Op, of: usize| matches!(op, Op::Binary(Binary::Div, Operand::Register(x), six) if *x == of && scalar(six, 6.0));
+        let (before, after) = (first + 2, first + 3);
+        let ends = (product(third, before) && sixth(last, after)) || (sixth(third, before) && product(last, after));
+        let later = &self.ops[first + 4..];
+        let read_again =
+            (first + 1..first + 4).any(|register| self.result == register || later.iter().any(|op| op.reads(register)));
+        (is_clip && ends && !read_again).then_some(read)
     }
 
     /// Whether the first operator is an addition to the product's result.
@@ -255,5 +314,44 @@ mod tests {
         assert!(program.take_affine(2).is_none());
         let ops = vec![Op::Binary(Binary::Mul, Operand::Register(0), Operand::Scalar(f32::INFINITY))];
         assert!(Program { ops, result: 1 }.take_affine(2).is_none());
+    }
+
+    #[test]
+    fn a_hard_swish_of_four_operators_becomes_one() {
+        let register = Operand::Register;
+        let swish = |divided_first: bool, reversed: bool| {
+            let (sum, clip) =
+                (Op::Binary(Binary::Add, register(1), Operand::Scalar(3.0)), Unary::Clip(Some(0.0), Some(6.0)));
+            let (x, y) = if divided_first { (register(1), register(4)) } else { (register(1), register(3)) };
+            let product = if reversed { Op::Binary(Binary::Mul, y, x) } else { Op::Binary(Binary::Mul, x, y) };
+            let divided = Op::Binary(Binary::Div, register(if divided_first { 3 } else { 4 }), Operand::Scalar(6.0));
+            let (third, last) = if divided_first { (divided, product) } else { (product, divided) };
+            vec![
+                Op::Unary(Unary::Relu, 0),
+                sum,
+                Op::Unary(clip, 2),
+                third,
+                last,
+                Op::Binary(Binary::Mul, register(5), register(1)),
+            ]
+        };
+        for (divided_first, reversed) in [(false, false), (false, true), (true, false), (true, true)] {
+            let program = Program { ops: swish(divided_first, reversed), result: 6 }.with_hard_swish();
+            assert_eq!(program.result, 3);
+            let [Op::Unary(Unary::Relu, 0), Op::Unary(Unary::HardSwish, 1), Op::Binary(Binary::Mul, a, b)] =
+                &program.ops[..]
+            else {
+                panic!("{:?}", program.ops)
+            };
+            assert!(matches!((a, b), (Operand::Register(2), Operand::Register(1))), "{a:?} {b:?}");
+        }
+        // What is computed in between is read again, or is the result, or a number is another.
+        let mut again = swish(false, false);
+        again.push(Op::Binary(Binary::Add, register(6), register(3)));
+        assert_eq!(Program { ops: again, result: 7 }.with_hard_swish().ops.len(), 7);
+        assert_eq!(Program { ops: swish(false, false), result: 4 }.with_hard_swish().ops.len(), 6);
+        let mut other = swish(true, false);
+        other[1] = Op::Binary(Binary::Add, register(1), Operand::Scalar(2.0));
+        assert_eq!(Program { ops: other, result: 6 }.with_hard_swish().ops.len(), 6);
     }
 }

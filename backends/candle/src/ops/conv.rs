@@ -19,7 +19,8 @@ use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::patches::{PackedRows, Padded, Patches};
 use crate::ops::window::{ConvShape, Slide, Window, biases, check_weights_rank, groups, planes};
-use crate::ops::{conv_double, conv_last, depthwise};
+use crate::ops::winograd::Transformed;
+use crate::ops::{conv_double, conv_last, depthwise, winograd};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{count, product};
 use crate::tensor::element::ElementType;
@@ -130,7 +131,8 @@ fn fused(
         let (window, epilogue) = (window.clone(), Epilogue::new(program));
         let packed = packed_last(weights, &dims, groups, scales.as_deref(), packs)?;
         let bias = bias.map(|bias| conv_last::padded_bias(bias, &dims, groups));
-        let filters = conv_last::Filters { dims, groups, packed, bias, epilogue, window };
+        let transformed = transformed(weights, &dims, groups, scales.as_deref(), packs);
+        let filters = conv_last::Filters { dims, groups, packed, bias, transformed, epilogue, window };
         let kernel: OpFn = Box::new(move |mut args, cx| Ok(vec![filters.convolve(&args.take(0)?, cx)?]));
         return Some(Fused { kernel, channels_last: true });
     }
@@ -163,6 +165,29 @@ fn fused(
         Ok(vec![convolve(&value, &filters, &window, cx)?])
     });
     Some(Fused { kernel, channels_last: false })
+}
+
+/// Weights with their scales, transformed for Winograd's algorithm. `None` if it does not suit them, or for want of
+/// memory.
+fn transformed(
+    weights: &Value,
+    dims: &[usize],
+    groups: usize,
+    scales: Option<&[f32]>,
+    packs: &mut PackedWeights,
+) -> Option<Transformed> {
+    let len = winograd::packed_len(dims).filter(|_| winograd::suits(dims, groups))?;
+    let packed = match scales {
+        None => packs.packed(weights, PackLayout::Winograd, len, |elements, out| {
+            winograd::pack(dims, elements, |_| 1.0, out);
+        })?,
+        Some(scales) => {
+            let mut packed = packs.allocate(len)?;
+            winograd::pack(dims, weights.elements().ok()?, |filter| scales[filter], &mut packed);
+            Arc::new(packed)
+        }
+    };
+    Transformed::new(dims, packed)
 }
 
 /// Weights with their scales, packed for values with channels last. Weights without scales are packed once for all

@@ -12,6 +12,7 @@ use crate::math::gathered::{DEPTH, Gathered, Run, Start, pack_panels};
 use crate::math::{gathered, pack};
 use crate::ops::patches::Padded;
 use crate::ops::window::{ConvShape, Slide, Window};
+use crate::ops::winograd::{Convolution, Transformed};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{count, product};
 use crate::tensor::element::ElementType;
@@ -29,6 +30,8 @@ pub(super) struct Filters {
     pub(super) packed: Arc<Vec<f32>>,
     /// A bias for each filter; for products padded with zeros to whole vectors. `None` for no bias.
     pub(super) bias: Option<Vec<f32>>,
+    /// The same for convolutions by Winograd's transformations, if the weights have a size for them.
+    pub(super) transformed: Option<Transformed>,
     pub(super) epilogue: Epilogue,
     pub(super) window: Window,
 }
@@ -138,33 +141,59 @@ impl Filters {
         if value.is_empty() {
             return Err(Error::invalid_argument("the input of a convolution is empty"));
         }
-        let [input, before, after] =
-            [columns.input, columns.before, columns.after].map(|size| size.saturating_mul(channels));
-        let line = Slide { input, before, after, ..columns };
-        let mut padded = Padded::new([slab, rows, line], *n, cx)?;
+        if let Some(transformed) = self.transformed.as_ref().filter(|transformed| transformed.suits(rows, columns)) {
+            let out = self.by_tiles(transformed, value, [slab, rows, columns], cx)?;
+            return Value::charged(dims, out.0, out.1);
+        }
+        let mut padded = Padded::new([slab, rows, by_channels(columns, channels)], *n, cx)?;
         let wide = columns.input + columns.before + columns.after;
         let sizes = Sizes { rows, columns, wide, volume: product(&padded.sizes), channels, filters, depth };
         let image = padded.fill(value.elements::<f32>()?, cx)?;
-        let (mut out, charge) = cx.filled(0.0, total)?;
-        if is_depthwise(&self.dims, self.groups) {
-            self.depthwise(image, &sizes, &mut out, cx)?;
+        let (out, charge) = if is_depthwise(&self.dims, self.groups) {
+            self.depthwise(image, &sizes, total, cx)?
         } else {
-            self.products(image, &sizes, &mut out, cx)?;
-        }
+            self.products(image, &sizes, total, cx)?
+        };
         Value::charged(dims, out, charge)
     }
 
+    /// Computes outputs by Winograd's transformations.
+    fn by_tiles(
+        &self,
+        transformed: &Transformed,
+        value: &Value,
+        [slab, rows, columns]: [Slide; 3],
+        cx: &ExecContext<'_>,
+    ) -> Result<(Vec<f32>, Charge), Error> {
+        let (images, channels) = (value.dims()[0], value.dims()[value.rank() - 1]);
+        let [high, wide] = Transformed::padded([rows, columns]);
+        let mut padded = Padded::new([slab, high, by_channels(wide, channels)], images, cx)?;
+        let sizes = padded.sizes;
+        let elements = padded.fill(value.elements::<f32>()?, cx)?;
+        let finish = |out: &mut [f32], scratch: &mut Scratch, cx: &ExecContext<'_>| {
+            self.finish(out, transformed.filters(), scratch, cx)
+        };
+        let convolution = Convolution { sizes, images: elements, output: [rows.output, columns.output] };
+        transformed.convolve(&convolution, self.bias.as_deref(), || self.epilogue.scratch(), finish, cx)
+    }
+
     /// Computes outputs as products of their patches and the packed weights.
-    fn products(&self, image: &[f32], sizes: &Sizes, out: &mut [f32], cx: &ExecContext<'_>) -> Result<(), Error> {
+    fn products(
+        &self,
+        image: &[f32],
+        sizes: &Sizes,
+        total: usize,
+        cx: &ExecContext<'_>,
+    ) -> Result<(Vec<f32>, Charge), Error> {
         let &Sizes { filters, depth, .. } = sizes;
         let (runs, _charge) = self.runs(sizes, cx)?;
         let taps = sizes.rows.kernel * sizes.columns.kernel;
         let (patch, each, width) = (depth * taps, filters / self.groups, pack::nr());
         let group_len = pack::packed_b_len(patch, each).unwrap_or(usize::MAX);
-        let units = out.len().div_ceil(filters * pack::mr());
-        let parts = cx.parts(units, out.len().saturating_mul(patch));
+        let (unit, chunk) = (filters * pack::mr(), filters * ROWS);
+        let parts = cx.parts(total.div_ceil(unit), total.saturating_mul(patch));
         let mut scratches: Vec<(Scratch, usize)> = (0..parts).map(|_| (self.epilogue.scratch(), 0)).collect();
-        cx.parallel_for(&mut scratches, out, filters * pack::mr(), |cx, (scratch, work), start, out| {
+        cx.produce(&mut scratches, total, unit, chunk, |cx, (scratch, work), start, out| {
             let mut patches = [0; ROWS];
             for (index, out) in out.chunks_mut(ROWS * filters).enumerate() {
                 let patches = &mut patches[..out.len() / filters];
@@ -224,7 +253,13 @@ impl Filters {
     }
 
     /// Computes outputs of which each reads one channel.
-    fn depthwise(&self, image: &[f32], sizes: &Sizes, out: &mut [f32], cx: &ExecContext<'_>) -> Result<(), Error> {
+    fn depthwise(
+        &self,
+        image: &[f32],
+        sizes: &Sizes,
+        total: usize,
+        cx: &ExecContext<'_>,
+    ) -> Result<(Vec<f32>, Charge), Error> {
         let &Sizes { rows, columns, channels, .. } = sizes;
         let taps = rows.kernel * columns.kernel;
         let (mut offsets, _charge) = cx.list(taps)?;
@@ -233,9 +268,9 @@ impl Filters {
         }
         let each = (VECTOR_CHECK_INTERVAL / (taps * channels)).clamp(1, columns.output);
         let line = columns.output * channels;
-        let parts = cx.parts(out.len() / line, out.len().saturating_mul(taps));
+        let parts = cx.parts(total / line, total.saturating_mul(taps));
         let mut scratches: Vec<_> = (0..parts).map(|_| (self.epilogue.scratch(), offsets.clone(), 0)).collect();
-        cx.parallel_for(&mut scratches, out, line, |cx, (scratch, taps, work), start, out| {
+        cx.produce(&mut scratches, total, line, line, |cx, (scratch, taps, work), start, out| {
             for (index, out) in out.chunks_exact_mut(line).enumerate() {
                 for (piece, out) in out.chunks_mut(each * channels).enumerate() {
                     *work += out.len() * taps.len();
@@ -267,6 +302,13 @@ impl Filters {
         }
         out.chunks_exact_mut(filters).try_for_each(|row| self.epilogue.run(row, Placement::Columns(0), scratch, cx))
     }
+}
+
+/// The slide over the elements of a line, of which each column has one for each channel.
+fn by_channels(columns: Slide, channels: usize) -> Slide {
+    let [input, before, after] =
+        [columns.input, columns.before, columns.after].map(|size| size.saturating_mul(channels));
+    Slide { input, before, after, ..columns }
 }
 
 /// Runs in groups of at most [`DEPTH`] elements, which no run is longer than.

@@ -53,6 +53,8 @@ pub(crate) enum PackLayout {
     Plain,
     /// Panels of each group, for values with channels last: the filters of a convolution with this number of groups.
     Last(usize),
+    /// 3×3 filters, transformed.
+    Winograd,
     /// Packed A of each group: the filters of a convolution with this number of groups.
     Groups(usize),
     /// Packed B of a product.

@@ -95,6 +95,7 @@ mod top;
 mod trees;
 mod weighted;
 mod window;
+mod winograd;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

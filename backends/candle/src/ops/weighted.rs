@@ -115,23 +115,23 @@ impl Weighted {
         let dims = [outer, &[n]].concat();
         count(&dims)?;
         let (m, elements) = (product(outer), value.elements::<f32>()?);
-        let (mut out, charge) = cx.filled(0.0, m * n)?;
         let parts = cx.parts(m.div_ceil(pack::mr()), m.saturating_mul(n).saturating_mul(k));
         let mut scratches: Vec<_> = (0..parts).map(|_| self.epilogue.scratch()).collect();
-        cx.parallel_for(&mut scratches, &mut out, pack::mr() * n, |cx, scratch, start, out| {
-            let rows = elements[start / n * k..].chunks(ROWS * k);
-            for (rows, out) in rows.zip(out.chunks_mut(ROWS * n)) {
-                self.product(rows, out, cx)?;
-                if self.epilogue.is_uniform() {
-                    self.epilogue.run(out, Placement::Columns(0), scratch, cx)?;
-                    continue;
+        let (out, charge) =
+            cx.produce(&mut scratches, m * n, pack::mr() * n, ROWS * n, |cx, scratch, start, out| {
+                let rows = elements[start / n * k..].chunks(ROWS * k);
+                for (rows, out) in rows.zip(out.chunks_mut(ROWS * n)) {
+                    self.product(rows, out, cx)?;
+                    if self.epilogue.is_uniform() {
+                        self.epilogue.run(out, Placement::Columns(0), scratch, cx)?;
+                        continue;
+                    }
+                    for out in out.chunks_exact_mut(n) {
+                        self.epilogue.run(out, Placement::Columns(0), scratch, cx)?;
+                    }
                 }
-                for out in out.chunks_exact_mut(n) {
-                    self.epilogue.run(out, Placement::Columns(0), scratch, cx)?;
-                }
-            }
-            Ok(())
-        })?;
+                Ok(())
+            })?;
         Value::charged(dims, out, charge)
     }
 
