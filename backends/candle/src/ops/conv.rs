@@ -176,7 +176,7 @@ fn transformed(
     scales: Option<&[f32]>,
     packs: &mut PackedWeights,
 ) -> Option<Transformed> {
-    let len = winograd::packed_len(dims).filter(|_| winograd::suits(dims, groups))?;
+    let len = winograd::packed_len(dims).filter(|&len| winograd::suits(dims, groups) && packs.spares(len))?;
     let packed = match scales {
         None => packs.packed(weights, PackLayout::Winograd, len, |elements, out| {
             winograd::pack(dims, elements, |_| 1.0, out);

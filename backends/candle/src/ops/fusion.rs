@@ -73,6 +73,8 @@ struct Pack {
 pub(crate) struct PackedWeights {
     /// By the address, the dimensions and the layout of the weights.
     packed: HashMap<(usize, Vec<usize>, PackLayout), Pack>,
+    /// Bytes of the whole budget.
+    total: usize,
     /// Bytes that may still be spent.
     remaining: usize,
     /// Bytes that the operators hold.
@@ -82,7 +84,7 @@ pub(crate) struct PackedWeights {
 impl PackedWeights {
     /// A budget of `bytes`.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { packed: HashMap::new(), remaining: bytes, spent: 0 }
+        Self { packed: HashMap::new(), total: bytes, remaining: bytes, spent: 0 }
     }
 
     /// Limits the remaining budget to `bytes`.
@@ -93,6 +95,12 @@ impl PackedWeights {
     /// Bytes that were spent on packed weights and other constants of operators.
     pub(crate) fn spent(&self) -> usize {
         self.spent
+    }
+
+    /// Whether a second form of weights, of `len` elements, leaves half of the budget for the first form of others.
+    pub(crate) fn spares(&self, len: usize) -> bool {
+        let left = len.checked_mul(size_of::<f32>()).and_then(|bytes| self.remaining.checked_sub(bytes));
+        left.is_some_and(|left| left >= self.total / 2)
     }
 
     /// Spends `bytes` of the budget; `None` if less is left.

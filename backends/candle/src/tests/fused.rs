@@ -6,25 +6,25 @@ use crate::tests::builder::{F32, Model, cancelled, close, filled, float, info, i
 use graphpool::backend::ComputeControl;
 
 /// Small numbers with few repetitions.
-fn numbers(count: usize, seed: usize) -> Vec<f32> {
+pub(super) fn numbers(count: usize, seed: usize) -> Vec<f32> {
     (0..count).map(|index| ((index * 37 + seed * 101) % 23) as f32 / 8.0 - 1.25).collect()
 }
 
 /// Sizes and attributes of a convolution over two dimensions.
 #[derive(Debug, Clone, Copy)]
-struct Shape {
-    batch: usize,
-    depth: usize,
-    filters: usize,
-    groups: usize,
-    image: [usize; 2],
-    kernel: [usize; 2],
-    strides: [usize; 2],
-    dilations: [usize; 2],
-    pads: [usize; 4],
+pub(super) struct Shape {
+    pub(super) batch: usize,
+    pub(super) depth: usize,
+    pub(super) filters: usize,
+    pub(super) groups: usize,
+    pub(super) image: [usize; 2],
+    pub(super) kernel: [usize; 2],
+    pub(super) strides: [usize; 2],
+    pub(super) dilations: [usize; 2],
+    pub(super) pads: [usize; 4],
 }
 
-const PLAIN: Shape = Shape {
+pub(super) const PLAIN: Shape = Shape {
     batch: 1,
     depth: 3,
     filters: 9,
@@ -72,12 +72,12 @@ fn convolution(shape: Shape, image: &[f32], weights: &[f32], bias: &[f32]) -> Ve
     result
 }
 
-fn longs(sizes: &[usize]) -> Vec<i64> {
+pub(super) fn longs(sizes: &[usize]) -> Vec<i64> {
     sizes.iter().map(|&size| size as i64).collect()
 }
 
 /// A model of the convolution, with weights that are constant or inputs.
-fn model(shape: Shape, constant: bool) -> (Model, Vec<Value>, Vec<f32>) {
+pub(super) fn model(shape: Shape, constant: bool) -> (Model, Vec<Value>, Vec<f32>) {
     let Shape { batch, depth, filters, groups, image: [high, wide], kernel, .. } = shape;
     let image = numbers(batch * depth * groups * high * wide, 1);
     let weights = numbers(filters * depth * kernel[0] * kernel[1], 2);
@@ -140,7 +140,7 @@ fn convolutions_are_those_of_the_definition() {
 
 /// Checks that a model gives the same with constant weights, which are fused, and with weights as inputs, which are
 /// not.
-fn alike(shape: Shape, follow: impl Fn(Model) -> Model) {
+pub(super) fn alike(shape: Shape, follow: impl Fn(Model) -> Model) {
     let run = |constant| {
         let (model, inputs, _) = model(shape, constant);
         follow(model).run(inputs).unwrap()
