@@ -97,7 +97,7 @@ fn run(mut args: Args, silu: bool, cx: &ExecContext<'_>) -> Result<Vec<Value>, E
         Ok(())
     })?;
     let state = last_elements(&padded, taps - 1, cx)?;
-    Ok(vec![convert(result, ty, cx)?, state])
+    Ok(values![convert(result, ty, cx)?, state])
 }
 
 /// The last `len` elements along the last of three dimensions.

@@ -30,7 +30,7 @@ fn constant(node: &Node<'_>) -> Result<OpFn, Error> {
             "a Constant without value, value_float, value_floats, value_int and value_ints is not supported",
         ));
     };
-    Ok(Box::new(move |_, _| Ok(vec![value.clone()])))
+    Ok(Box::new(move |_, _| Ok(values![value.clone()])))
 }
 
 /// The dimensions that a tensor of integers holds.
@@ -55,7 +55,7 @@ fn constant_of_shape(node: &Node<'_>) -> Result<OpFn, Error> {
             let element = elements.first().copied().unwrap_or_default();
             cx.output(&dims)?.write(element, |_| Ok(()))
         })?;
-        Ok(vec![filled.retyped(value.ty())])
+        Ok(values![filled.retyped(value.ty())])
     }))
 }
 
@@ -119,6 +119,6 @@ fn range(node: &Node<'_>) -> Result<OpFn, Error> {
             ElementType::I64 => integer_range!(i64),
             _ => return Err(crate::tensor::value::no_type(start)),
         };
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }

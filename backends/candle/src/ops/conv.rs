@@ -64,7 +64,7 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
             )));
         }
         if ty == ElementType::F64 {
-            return Ok(vec![conv_double::convolve(&value, &weights, bias.as_ref(), &window, groups, cx)?]);
+            return Ok(values![conv_double::convolve(&value, &weights, bias.as_ref(), &window, groups, cx)?]);
         }
         let to_f32 = |value: Value| convert(value, ElementType::F32, cx);
         let bias = bias.map(to_f32).transpose()?;
@@ -80,7 +80,7 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let bias = biases(bias.as_ref(), filters)?;
         let filters = Filters { dims: weights.dims(), groups, elements, bias, epilogue: &Epilogue::default() };
-        Ok(vec![convert(convolve(&value, &filters, &window, cx)?, ty, cx)?])
+        Ok(values![convert(convolve(&value, &filters, &window, cx)?, ty, cx)?])
     }))
 }
 
@@ -152,7 +152,7 @@ fn fused(
             return Err(Error::invalid_argument(format!("the input is {:?}, and the weights are F32", value.ty())));
         }
         let filters = Filters { dims: &dims, groups, elements: &packed, bias: bias.as_deref(), epilogue: &epilogue };
-        Ok(vec![convolve(&value, &filters, &window, cx)?])
+        Ok(values![convolve(&value, &filters, &window, cx)?])
     });
     Some(op)
 }

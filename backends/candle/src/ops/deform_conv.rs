@@ -64,7 +64,7 @@ fn run(
     } else {
         compute::<f32>(&inputs, window, groups, offset_groups, cx)?
     };
-    Ok(vec![convert(result, ty, cx)?])
+    Ok(values![convert(result, ty, cx)?])
 }
 
 fn compute<T: Number>(

@@ -52,7 +52,7 @@ impl FlexAttributes {
         } else {
             self.compute::<f32>([&query, &key, &value], &dims, &args, cx)?
         };
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }
 
     fn compute<T: Real>(

@@ -41,7 +41,7 @@ fn gather(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let dims = [&value.dims()[..axis], indices.dims(), &value.dims()[axis + 1..]].concat();
         let (outer, inner) = (product(&value.dims()[..axis]), product(&value.dims()[axis + 1..]));
-        Ok(vec![with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
+        Ok(values![with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
             for block in 0..outer {
                 for position in &positions {
                     let start = (block * dim + position) * inner;
@@ -64,7 +64,7 @@ fn gather_elements(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(Error::invalid_argument(why));
         }
         let (offsets, _charge) = element_offsets(indices, value.dims(), axis, cx)?;
-        Ok(vec![with_elements!(value, |elements| take(elements, &offsets, 1, indices.dims(), cx))?])
+        Ok(values![with_elements!(value, |elements| take(elements, &offsets, 1, indices.dims(), cx))?])
     }))
 }
 
@@ -129,7 +129,7 @@ fn gather_nd(node: &Node<'_>) -> Result<OpFn, Error> {
             checkpoint.step(depth, cx)?;
             starts.push(number / each.max(1) * batch_len + tuple_offset(tuple, indexed)? * inner);
         }
-        Ok(vec![with_elements!(value, |elements| take(elements, &starts, inner, &dims, cx))?])
+        Ok(values![with_elements!(value, |elements| take(elements, &starts, inner, &dims, cx))?])
     }))
 }
 

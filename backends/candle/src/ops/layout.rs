@@ -40,7 +40,7 @@ fn transpose(node: &Node<'_>) -> Result<OpFn, Error> {
             }
             None => (0..value.rank()).rev().collect::<Vec<_>>(),
         };
-        Ok(vec![permute(value, &permutation, cx)?])
+        Ok(values![permute(value, &permutation, cx)?])
     }))
 }
 
@@ -86,7 +86,7 @@ fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
     let signed_axis = node.int("axis")?.ok_or_else(|| Error::invalid_encoding("attribute axis is missing"))?;
     Ok(Box::new(move |args, cx| {
         let values = (0..args.len()).map(|index| args.get(index)).collect::<Result<Vec<_>, _>>()?;
-        Ok(vec![join(&values, signed_axis, cx)?])
+        Ok(values![join(&values, signed_axis, cx)?])
     }))
 }
 
@@ -202,7 +202,7 @@ fn tile(_: &Node<'_>) -> Result<OpFn, Error> {
         let out = out.ok_or_else(|| Error::too_large("an output dimension is too large to be addressed"))?;
         check_budget(&out, value, cx)?;
         if out.contains(&0) {
-            return Ok(vec![with_elements!(value, |elements| {
+            return Ok(values![with_elements!(value, |elements| {
                 cx.output(&out)?.collect(elements.iter().copied().take(0))
             })?]);
         }
@@ -211,7 +211,7 @@ fn tile(_: &Node<'_>) -> Result<OpFn, Error> {
             let indices = (0..out).map(|index| index % dim);
             offsets(indices, stride, cx)
         });
-        Ok(vec![select(value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
+        Ok(values![select(value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
     }))
 }
 
@@ -220,9 +220,9 @@ fn expand(_: &Node<'_>) -> Result<OpFn, Error> {
         let value = args.take(0)?;
         let out = shape(value.dims(), &dims(args.get(1)?)?)?;
         if value.dims() == out {
-            return Ok(vec![value]);
+            return Ok(values![value]);
         }
-        Ok(vec![with_elements!(value, |elements| expand_like(elements, &value, &out, cx))?])
+        Ok(values![with_elements!(value, |elements| expand_like(elements, &value, &out, cx))?])
     }))
 }
 
@@ -255,7 +255,7 @@ fn depth_to_space(node: &Node<'_>) -> Result<OpFn, Error> {
         } else {
             (vec![n, block, block, depth, h, w], [0, 3, 4, 1, 5, 2])
         };
-        Ok(vec![permute(value.reshaped(split)?, &order, cx)?.reshaped(out)?])
+        Ok(values![permute(value.reshaped(split)?, &order, cx)?.reshaped(out)?])
     }))
 }
 
@@ -276,6 +276,6 @@ fn space_to_depth(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let out = vec![n, c.saturating_mul(block * block), h / block, w / block];
         let split = vec![n, c, h / block, block, w / block, block];
-        Ok(vec![permute(value.reshaped(split)?, &order, cx)?.reshaped(out)?])
+        Ok(values![permute(value.reshaped(split)?, &order, cx)?.reshaped(out)?])
     }))
 }

@@ -77,7 +77,7 @@ impl LinearAttributes {
             .output::<f32>(&dims_out)?
             .write(0.0, |out| self.run_steps([query, key, value], [decay, beta], &sizes, &mut state, out, cx))?;
         let state = Value::charged(sizes.state.to_vec(), state, charge)?;
-        Ok(vec![convert(result, types[0], cx)?, convert(state, types[1], cx)?])
+        Ok(values![convert(result, types[0], cx)?, convert(state, types[1], cx)?])
     }
 
     /// Decay or beta, which must have one of `widths` elements at each position.

@@ -33,7 +33,7 @@ fn matmul(_: &Node<'_>) -> Result<OpFn, Error> {
                 b.ty()
             )));
         }
-        Ok(vec![match a.ty() {
+        Ok(values![match a.ty() {
             ElementType::F32 => multiply_any_rank(a, b, cx, float_products::<f32>)?,
             ElementType::F64 => multiply_any_rank(a, b, cx, float_products::<f64>)?,
             // f16 and bf16 are summed in f32 and rounded once.
@@ -180,7 +180,7 @@ fn gemm(node: &Node<'_>) -> Result<OpFn, Error> {
                 if scaled.contains(&true) {
                     return Err(Error::unsupported("alpha and beta other than 1 are not supported for integers"));
                 }
-                return Ok(vec![gemm_integers(a, b, args.take(2).ok(), [trans_a, trans_b], cx)?]);
+                return Ok(values![gemm_integers(a, b, args.take(2).ok(), [trans_a, trans_b], cx)?]);
             }
         };
         if b.ty() != ty {
@@ -202,7 +202,7 @@ fn gemm(node: &Node<'_>) -> Result<OpFn, Error> {
         } else {
             gemm_floats::<f32>([&a, &b], [trans_a, trans_b], size, bias, (alpha, beta), cx)?
         };
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 

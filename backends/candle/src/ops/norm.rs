@@ -55,7 +55,7 @@ fn batch(node: &Node<'_>) -> Result<OpFn, Error> {
         let parameters = parameters.collect::<Result<Vec<_>, Error>>()?;
         let result =
             with_reals!(value, T => scale_and_shift::<T>(value, &parameters, T::from_f64(f64::from(epsilon)), cx))?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -159,7 +159,7 @@ fn instance(node: &Node<'_>) -> Result<OpFn, Error> {
                 Ok(())
             })
         })?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -176,7 +176,7 @@ fn layer(node: &Node<'_>) -> Result<OpFn, Error> {
             with_reals!(value, T => layers::<T>(&value, &mut args, signed_axis, T::from_f64(f64::from(epsilon)), cx))?;
         // The statistics are returned in the type of `stash_type`: f32.
         let single = |value| convert(value, ElementType::F32, cx);
-        Ok(vec![convert(result, ty, cx)?, single(means)?, single(inverses)?])
+        Ok(values![convert(result, ty, cx)?, single(means)?, single(inverses)?])
     }))
 }
 
@@ -273,7 +273,7 @@ fn group(node: &Node<'_>) -> Result<OpFn, Error> {
                 Ok(())
             })
         })?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -308,7 +308,7 @@ fn local_response(node: &Node<'_>) -> Result<OpFn, Error> {
             Ok(())
             })
         })?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -342,7 +342,7 @@ fn mean_variance(node: &Node<'_>) -> Result<OpFn, Error> {
             let scale = T::ONE / (T::ONE / inverse + T::from_f64(1e-9));
             extend(row, |x| (x - mean) * scale, out, checkpoint, cx)
         }))?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -363,7 +363,7 @@ fn lp(node: &Node<'_>) -> Result<OpFn, Error> {
             let scale = if norm > T::ZERO { T::ONE / norm } else { T::ONE };
             extend(row, |x| x * scale, out, checkpoint, cx)
         }))?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 

@@ -119,7 +119,7 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
                 }
                 Ok(())
             })?;
-            Ok(vec![Value::charged(dims, tops, charge)?, indices])
+            Ok(values![Value::charged(dims, tops, charge)?, indices])
         })
     }))
 }
@@ -157,7 +157,7 @@ fn non_zero(_: &Node<'_>) -> Result<OpFn, Error> {
             }
             Ok(())
         })?;
-        Ok(vec![result])
+        Ok(values![result])
     }))
 }
 
@@ -177,7 +177,7 @@ fn compress(node: &Node<'_>) -> Result<OpFn, Error> {
         let lists = value.dims().iter().zip(strides(value.dims())).enumerate().map(|(position, (&dim, stride))| {
             if position == at { offsets(kept.iter().copied(), stride, cx) } else { offsets(0..dim, stride, cx) }
         });
-        Ok(vec![select(&value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
+        Ok(values![select(&value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
     }))
 }
 
@@ -198,7 +198,7 @@ fn reverse(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let inner = product(&value.dims()[2..]);
         let mut checkpoint = Checkpoint::default();
-        Ok(vec![with_elements!(value, |elements| cx.output(value.dims())?.append(|out| {
+        Ok(values![with_elements!(value, |elements| cx.output(value.dims())?.append(|out| {
             for first in 0..value.dims()[0] {
                 for second in 0..value.dims()[1] {
                     let (row, step) = if batch_axis == 0 { (first, second) } else { (second, first) };
@@ -292,7 +292,7 @@ fn unique_rows<T: Number>(
         None => kept,
     };
     let found = firsts.len();
-    Ok(vec![
+    Ok(values![
         kept,
         cx.output::<i64>(&[found])?.collect(ranks.iter().map(|&rank| firsts[rank] as i64))?,
         cx.output::<i64>(&[rows])?.collect(group.iter().map(|&rank| new[rank]))?,

@@ -78,7 +78,7 @@ fn max_pool(node: &Node<'_>) -> Result<OpFn, Error> {
         let flat = zs.kernel == 1 && zs.input == 1 && zs.output == 1 && zs.before == 0;
         if !indices && flat && plane > 0 && value.ty() == ElementType::F32 && max_pool_rows::suits(&xs) {
             let result = max_pool_rows::max(value.elements::<f32>()?, &dims, ys, xs, cx)?;
-            return Ok(vec![convert(result, ty, cx)?]);
+            return Ok(values![convert(result, ty, cx)?]);
         }
         let order = indices.then_some(column_major);
         let (result, found_indices) = with_reals!(value, T => maxima::<T>(&value, [zs, ys, xs], &dims, order, cx))?;
@@ -158,7 +158,7 @@ fn average_pool(node: &Node<'_>) -> Result<OpFn, Error> {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let pool = pool(&window, &value)?;
         let result = with_reals!(value, T => averages::<T>(&value, &pool, count_pads, cx))?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -222,7 +222,7 @@ fn global(largest: bool) -> Result<OpFn, Error> {
                 row_means::<T>(&value, outer, inner, &dims, cx)
             }
         })?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 

@@ -218,7 +218,7 @@ impl Lstm {
                 }
             }
         }
-        Ok(vec![
+        Ok(values![
             Value::charged(dims.to_vec(), out, charge)?,
             Value::charged(state.to_vec(), h, charge_h)?,
             Value::charged(state.to_vec(), c, charge_c)?,

@@ -97,7 +97,7 @@ fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Resul
             && value.ty() == ElementType::F32
             && matches!(reduction, Reduction::Sum | Reduction::Mean | Reduction::Max | Reduction::Min)
         {
-            return Ok(vec![reduce_leading(&value, inner, outer, &dims, reduction, cx)?]);
+            return Ok(values![reduce_leading(&value, inner, outer, &dims, reduction, cx)?]);
         }
         let order: Vec<usize> = kept.iter().chain(&reduced).copied().collect();
         let value = permute(value, &order, cx)?;
@@ -110,7 +110,7 @@ fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Resul
                 Ok(())
             })
         })?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -244,7 +244,7 @@ fn arg_extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
             return Err(Error::invalid_argument("the reduced axis is empty"));
         }
         let inner = product(&value.dims()[axis + 1..]);
-        Ok(vec![with_numbers!(*value, T => {
+        Ok(values![with_numbers!(*value, T => {
             let elements = value.elements::<T>()?;
             #[expect(clippy::eq_op, reason = "only a NaN is not equal to itself")]
             let beats = |new: T, old: T| match (new != new, old != old) {

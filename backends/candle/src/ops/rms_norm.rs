@@ -43,7 +43,7 @@ fn normalization(node: &Node<'_>) -> Result<OpFn, Error> {
         } else {
             normalized::<f32>(value, width, epsilon, cx)?
         };
-        Ok(vec![convert(mul(value, scale, cx)?, ty, cx)?])
+        Ok(values![convert(mul(value, scale, cx)?, ty, cx)?])
     }))
 }
 

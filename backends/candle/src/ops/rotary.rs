@@ -92,7 +92,7 @@ fn run(rotary: &RotarySizes, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec
         }
         Ok(())
     })?;
-    Ok(vec![convert(result, ty, cx)?])
+    Ok(values![convert(result, ty, cx)?])
 }
 
 fn rotate(interleaved: bool, row: &[f32], out: &mut [f32], cosines: &[f32], sines: &[f32]) {

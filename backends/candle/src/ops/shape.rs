@@ -10,7 +10,7 @@ use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "Identity", (1, 1), |_| Ok(Box::new(|mut args, _| Ok(vec![args.take(0)?]))))
+    since(1, "Identity", (1, 1), |_| Ok(Box::new(|mut args, _| Ok(values![args.take(0)?]))))
         .device(form!(moving::identity)),
     since(1, "Shape", (1, 1), shape).device(form!(|node| moving::from_dims(node, shape))),
     since(1, "Size", (1, 1), size).device(form!(|node| moving::from_dims(node, size))),
@@ -29,12 +29,12 @@ fn shape(node: &Node<'_>) -> Result<OpFn, Error> {
         let rank = dims.len() as i64;
         let bound = |bound: i64| if bound < 0 { bound.saturating_add(rank) } else { bound }.clamp(0, rank) as usize;
         let dims = dims.get(bound(start)..bound(end)).unwrap_or_default();
-        Ok(vec![Value::new(vec![dims.len()], dims.iter().map(|&dim| dim as i64).collect())?])
+        Ok(values![Value::new(vec![dims.len()], dims.iter().map(|&dim| dim as i64).collect())?])
     }))
 }
 
 fn size(_: &Node<'_>) -> Result<OpFn, Error> {
-    Ok(Box::new(|args, _| Ok(vec![Value::scalar(args.get(0)?.len() as i64)?])))
+    Ok(Box::new(|args, _| Ok(values![Value::scalar(args.get(0)?.len() as i64)?])))
 }
 
 fn reshape(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -44,7 +44,7 @@ fn reshape(node: &Node<'_>) -> Result<OpFn, Error> {
         let value = args.take(0)?;
         let shape = shape.get(&args)?.ok_or_else(|| Error::invalid_argument("the shape is missing"))?;
         let dims = resolve(&shape, value.dims(), allow_zero)?;
-        Ok(vec![value.reshaped(dims)?])
+        Ok(values![value.reshaped(dims)?])
     }))
 }
 
@@ -86,7 +86,7 @@ fn flatten(node: &Node<'_>) -> Result<OpFn, Error> {
         let axis = if signed_axis == rank as i64 { rank } else { axis(signed_axis, rank)? };
         let (outer, inner) = value.dims().split_at(axis);
         let dims = vec![product(outer), product(inner)];
-        Ok(vec![value.reshaped(dims)?])
+        Ok(values![value.reshaped(dims)?])
     }))
 }
 
@@ -105,7 +105,7 @@ fn squeeze(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let kept = value.dims().iter().enumerate().filter(|(position, _)| !squeezed.contains(position));
         let dims = kept.map(|(_, &dim)| dim).collect();
-        Ok(vec![value.reshaped(dims)?])
+        Ok(values![value.reshaped(dims)?])
     }))
 }
 
@@ -125,7 +125,7 @@ fn unsqueeze(node: &Node<'_>) -> Result<OpFn, Error> {
         let mut old = value.dims().iter();
         let dims = (0..rank).map(|position| if new.contains(&position) { 1 } else { old.next().copied().unwrap_or(1) });
         let dims = dims.collect();
-        Ok(vec![value.reshaped(dims)?])
+        Ok(values![value.reshaped(dims)?])
     }))
 }
 
@@ -141,10 +141,10 @@ fn dropout(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(Error::unsupported("training mode is not supported"));
         }
         if !mask {
-            return Ok(vec![value]);
+            return Ok(values![value]);
         }
         let mask = cx.output::<bool>(value.dims())?.write(true, |_| Ok(()))?;
         let mask = if typed { convert(mask, value.ty(), cx)? } else { mask };
-        Ok(vec![value, mask])
+        Ok(values![value, mask])
     }))
 }

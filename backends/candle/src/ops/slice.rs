@@ -33,7 +33,7 @@ fn slice(node: &Node<'_>) -> Result<OpFn, Error> {
             offsets(indices, stride, cx)
         });
         let lists = lists.collect::<Result<Vec<_>, _>>()?;
-        Ok(vec![select(value, &lists, cx)?])
+        Ok(values![select(value, &lists, cx)?])
     }))
 }
 

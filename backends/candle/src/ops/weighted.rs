@@ -74,7 +74,7 @@ fn anchor(weights: &Value, transposed: bool, rank: Rank, bias: Option<&Value>) -
             }
         }
         let weighted = Weighted { packed_b, k, n, bias, epilogue: Epilogue::new(program) };
-        Some(Box::new(move |mut args, cx| Ok(vec![weighted.multiply(&args.take(0)?, rank, cx)?])))
+        Some(Box::new(move |mut args, cx| Ok(values![weighted.multiply(&args.take(0)?, rank, cx)?])))
     };
     Some(Anchor { layout, channels: n, build: Box::new(build) })
 }
