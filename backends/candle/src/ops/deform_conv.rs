@@ -9,7 +9,7 @@ use crate::ops::operator::{Operator, since};
 use crate::ops::window::{Slide, Window, check_weights_rank, groups};
 use crate::tensor::dims::{Dims, product};
 use crate::tensor::element::ElementType;
-use crate::tensor::value::{Value, no_type};
+use crate::tensor::value::{Value, Values, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(19, "DeformConv", (3, 5), convolution).heavy()];
@@ -43,7 +43,7 @@ fn run(
     groups: usize,
     offset_groups: usize,
     cx: &ExecContext<'_>,
-) -> Result<Vec<Value>, Error> {
+) -> Result<Values, Error> {
     let value = args.take(0)?;
     let ty = value.ty();
     let compute_ty = match ty {

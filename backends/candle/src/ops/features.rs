@@ -107,7 +107,7 @@ fn binarizer(node: &Node<'_>) -> Result<OpFn, Error> {
             let (one, zero) = (<T as Number>::from_f64(1.0), T::default());
             map_into(value, cx, |x: T| if x.to_f64() > threshold { one } else { zero })
         })
-        .map(|value| vec![value])
+        .map(|value| values![value])
     }))
 }
 
@@ -149,7 +149,7 @@ fn imputer(node: &Node<'_>) -> Result<OpFn, Error> {
             ElementType::I64 if floats.is_empty() => impute(value, &ints, |x: i64| x == int, cx),
             _ => Err(no_type(value)),
         }
-        .map(|value| vec![value])
+        .map(|value| values![value])
     }))
 }
 

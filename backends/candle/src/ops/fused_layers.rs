@@ -9,7 +9,7 @@ use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, form, microsoft, since};
 use crate::tensor::dims::product;
 use crate::tensor::element::ElementType;
-use crate::tensor::value::{Value, no_type};
+use crate::tensor::value::{Value, no_type, Values};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -151,8 +151,8 @@ fn skip_layer(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// The four outputs of a skip normalization; the two in the middle are unused placeholders.
-fn skip_outputs(result: Value, sum: Value) -> Vec<Value> {
-    vec![result.clone(), result.clone(), result, sum]
+fn skip_outputs(result: Value, sum: Value) -> Values {
+    values![result.clone(), result.clone(), result, sum]
 }
 
 /// The sum of the first two inputs and, if given, the bias at input `bias`.

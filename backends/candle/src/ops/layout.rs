@@ -9,7 +9,7 @@ use crate::ops::operator::{MANY, Operator, form, since};
 use crate::ops::select::{check_budget, offsets, select};
 use crate::tensor::dims::{Dims, axis, product, strides};
 use crate::tensor::element::with_elements;
-use crate::tensor::value::Value;
+use crate::tensor::value::{Value, Values};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -169,7 +169,7 @@ fn split(node: &Node<'_>) -> Result<OpFn, Error> {
         })?;
         let (outer, inner) = (product(&value.dims()[..axis]), product(&value.dims()[axis + 1..]));
         let mut begin = 0;
-        let mut outputs = Vec::with_capacity(count);
+        let mut outputs = Values::with_capacity(count);
         for size in sizes {
             let mut dims = value.dims().to_vec();
             dims[axis] = size;

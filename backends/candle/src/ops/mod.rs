@@ -10,7 +10,7 @@
 
 /// The results of an operator.
 macro_rules! values {
-    ($($value:expr),+ $(,)?) => { vec![$($value),+] };
+    ($($value:expr),+ $(,)?) => { smallvec::smallvec![$($value),+] };
 }
 
 mod activation;

@@ -14,7 +14,7 @@ use crate::ops::top::Top;
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, axis, product, strides};
 use crate::tensor::element::{Element, ElementType, with_elements};
-use crate::tensor::value::Value;
+use crate::tensor::value::{Value, Values};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -35,7 +35,7 @@ fn nan_last<T: PartialOrd>(a: &T, b: &T) -> Ordering {
 /// Sorts a list, stably. A comparison takes about `cost` steps.
 ///
 /// Pieces are sorted and then merged, so that the sort of a long list checks for cancellation.
-pub(super) fn sort<T: Copy>(
+pub(super) fn sort<T: Copy + Send + 'static>(
     list: &mut [T],
     cost: usize,
     compare: impl Fn(&T, &T) -> Ordering,
@@ -48,7 +48,7 @@ pub(super) fn sort<T: Copy>(
         checkpoint.step(cost.saturating_mul(16).saturating_mul(piece.len()), cx)?;
         piece.sort_by(&compare);
     }
-    let (mut merged, _charge) = cx.list::<T>(if list.len() > sorted { list.len() } else { 0 })?;
+    let mut merged = cx.block::<T>(if list.len() > sorted { list.len() } else { 0 })?;
     while sorted < list.len() {
         merged.clear();
         for pair in list.chunks(sorted.saturating_mul(2)) {
@@ -244,7 +244,7 @@ fn unique_rows<T: Number>(
     permutation: Option<&[usize]>,
     sorted: bool,
     cx: &ExecContext<'_>,
-) -> Result<Vec<Value>, Error> {
+) -> Result<Values, Error> {
     let (rows, width) = (dims[0], product(&dims[1..]));
     let row = |index: usize| &elements[index * width..(index + 1) * width];
     let compare = |a: usize, b: usize| {

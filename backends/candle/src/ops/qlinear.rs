@@ -171,7 +171,7 @@ fn dynamic_matmul(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let outputs = dynamic(Args::new(vec![Some(args.take(0)?)]), cx)?;
         let [value, scale, zero_point] = outputs
-            .try_into()
+            .into_inner()
             .map_err(|_| Error::runtime_error("DynamicQuantizeLinear did not return three outputs"))?;
         let a = Quantized { value, scale, zero_point: Some(zero_point) };
         let b = Quantized { value: args.take(1)?, scale: args.take(2)?, zero_point: args.option(3).cloned() };

@@ -31,9 +31,9 @@ impl Kind {
 /// Whether each direction of a recurrence goes backwards.
 pub(super) fn directions(node: &Node<'_>) -> Result<Vec<bool>, Error> {
     match node.string("direction", "forward")? {
-        "forward" => Ok(values![false]),
-        "reverse" => Ok(values![true]),
-        "bidirectional" => Ok(values![false, true]),
+        "forward" => Ok(vec![false]),
+        "reverse" => Ok(vec![true]),
+        "bidirectional" => Ok(vec![false, true]),
         _ => Err(Error::invalid_encoding("attribute direction is not one of forward, reverse and bidirectional")),
     }
 }

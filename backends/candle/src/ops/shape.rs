@@ -7,6 +7,7 @@ use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::tensor::dims::{axes, axis, product};
 use crate::tensor::value::Value;
+use crate::tensor::dim_list::DimVec;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -104,7 +105,7 @@ fn squeeze(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(Error::invalid_argument("a dimension to be squeezed is not 1"));
         }
         let kept = value.dims().iter().enumerate().filter(|(position, _)| !squeezed.contains(position));
-        let dims = kept.map(|(_, &dim)| dim).collect();
+        let dims: DimVec = kept.map(|(_, &dim)| dim).collect();
         Ok(values![value.reshaped(dims)?])
     }))
 }
@@ -124,7 +125,7 @@ fn unsqueeze(node: &Node<'_>) -> Result<OpFn, Error> {
         let new = axes(&list, rank)?;
         let mut old = value.dims().iter();
         let dims = (0..rank).map(|position| if new.contains(&position) { 1 } else { old.next().copied().unwrap_or(1) });
-        let dims = dims.collect();
+        let dims: DimVec = dims.collect();
         Ok(values![value.reshaped(dims)?])
     }))
 }

@@ -12,18 +12,71 @@ use crate::tensor::element::{Data, Element, ElementType};
 use std::sync::Arc;
 
 use half::{bf16, f16};
+use smallvec::SmallVec;
 
 use crate::tensor::budget::{Charge, allocation};
+use crate::tensor::dim_list::DimList;
 pub use crate::tensor::dims::MAX_RANK;
 pub(crate) use crate::tensor::dims::{Dims, count};
 use graphpool::backend::Error;
+
+/// The results of an operator, or the inputs of a graph. Up to three are stored in place.
+pub(crate) type Values = SmallVec<[Value; 3]>;
 
 /// The elements that the clones of a value share.
 #[derive(Debug)]
 struct Buffer {
     data: Data,
     /// Releases the bytes when the buffer is dropped.
-    _charge: Charge,
+    charge: Charge,
+}
+
+/// The buffer of a value. The budget that it is charged to keeps its memory when the last clone is dropped.
+#[derive(Debug, Clone)]
+struct Shared(Option<Arc<Buffer>>);
+
+impl Shared {
+    fn new<T: Element>(elements: Vec<T>, charge: Charge) -> Self {
+        if charge.is_some()
+            && let Some(mut kept) = charge.take::<Arc<Buffer>>(0)
+            && let Some(buffer) = Arc::get_mut(&mut kept)
+        {
+            *buffer = Buffer { data: T::wrap(elements), charge };
+            return Self(Some(kept));
+        }
+        Self(Some(Arc::new(Buffer { data: T::wrap(elements), charge })))
+    }
+
+    /// `None` only while the value is dropped.
+    fn data(&self) -> Option<&Data> {
+        self.0.as_deref().map(|buffer| &buffer.data)
+    }
+}
+
+impl Drop for Shared {
+    #[inline]
+    fn drop(&mut self) {
+        // A clone on another thread that is dropped at the same time may make this miss the last one: then the memory
+        // is freed.
+        if let Some(shared) = self.0.take()
+            && shared.charge.is_some()
+            && Arc::strong_count(&shared) == 1
+        {
+            keep(shared);
+        }
+    }
+}
+
+/// Gives the memory of a buffer to the budget that it is charged to.
+fn keep(mut shared: Arc<Buffer>) {
+    const BYTES: usize = allocation(2 * size_of::<usize>() + size_of::<Buffer>());
+    let Some(buffer) = Arc::get_mut(&mut shared) else { return };
+    let data = std::mem::replace(&mut buffer.data, Data::U8(Vec::new()));
+    let charge = std::mem::replace(&mut buffer.charge, Charge::none());
+    charge.release(|recycler| {
+        data.recycle(recycler);
+        recycler.give(shared, 0, BYTES);
+    });
 }
 
 /// A tensor: an element type, dimensions, and elements in row-major order.
@@ -31,11 +84,11 @@ struct Buffer {
 /// A value is immutable. A clone shares the elements and copies nothing.
 #[derive(Debug, Clone)]
 pub struct Value {
-    /// Shared, so that a clone allocates nothing.
-    dims: Arc<[usize]>,
+    /// In place or shared, so that a clone allocates nothing.
+    dims: DimList,
     /// The element type. It is the buffer's, or a narrow type whose codes are in a buffer of bytes.
     ty: ElementType,
-    buffer: Arc<Buffer>,
+    buffer: Shared,
 }
 
 impl Value {
@@ -53,7 +106,7 @@ impl Value {
 
     /// As [`new`](Self::new), with a charge that is released when the last clone is dropped.
     pub(crate) fn charged<T: Element>(
-        dims: impl Into<Arc<[usize]>>,
+        dims: impl Into<DimList>,
         elements: Vec<T>,
         charge: Charge,
     ) -> Result<Self, Error> {
@@ -66,7 +119,7 @@ impl Value {
                 elements.len()
             )));
         }
-        Ok(Self { dims, ty: T::TYPE, buffer: Arc::new(Buffer { data: T::wrap(elements), _charge: charge }) })
+        Ok(Self { dims, ty: T::TYPE, buffer: Shared::new(elements, charge) })
     }
 
     /// A value without dimensions, which has one element.
@@ -120,7 +173,7 @@ impl Value {
     ///
     /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) if the element type is not `T`'s.
     pub fn elements<T: Element>(&self) -> Result<&[T], Error> {
-        let own = if self.ty == T::TYPE { T::slice(&self.buffer.data) } else { None };
+        let own = if self.ty == T::TYPE { self.buffer.data().and_then(T::slice) } else { None };
         own.ok_or_else(|| Error::invalid_argument(format!("the elements are {:?}, not {:?}", self.ty(), T::TYPE)))
     }
 
@@ -129,20 +182,23 @@ impl Value {
         if self.ty != T::TYPE {
             return None;
         }
-        T::slice_mut(&mut Arc::get_mut(&mut self.buffer)?.data)
+        T::slice_mut(&mut Arc::get_mut(self.buffer.0.as_mut()?)?.data)
     }
 
-    /// The address and the size in bytes of the two heap allocations that clones share: dimensions and elements.
+    /// The address and the size in bytes of the two heap allocations that clones share: dimensions, 0 if they are
+    /// stored in place, and elements.
     pub(crate) fn blocks(&self) -> [(usize, usize); 2] {
         const COUNTS: usize = 2 * size_of::<usize>();
-        let dims = allocation(COUNTS + size_of_val(&*self.dims));
+        let dims = self.dims.shared().map_or((0, 0), |dims| {
+            (dims.as_ptr().addr(), allocation(COUNTS + size_of_val(dims)))
+        });
         let elements = allocation(COUNTS + size_of::<Buffer>()).saturating_add(allocation(self.bytes()));
-        [(self.dims.as_ptr().addr(), dims), (Arc::as_ptr(&self.buffer).addr(), elements)]
+        [dims, (self.buffer.0.as_ref().map_or(0, |buffer| Arc::as_ptr(buffer).addr()), elements)]
     }
 
     /// The codes of a value of a narrow type.
     pub(crate) fn codes(&self) -> Result<&[u8], Error> {
-        let codes = if self.ty.is_narrow() { u8::slice(&self.buffer.data) } else { None };
+        let codes = if self.ty.is_narrow() { self.buffer.data().and_then(u8::slice) } else { None };
         codes.ok_or_else(|| {
             Error::invalid_argument(format!("the elements are {:?}, which is not a narrow type", self.ty))
         })
@@ -176,12 +232,13 @@ impl Value {
     }
 
     /// The same elements with other dimensions.
-    pub(crate) fn reshaped(mut self, dims: Vec<usize>) -> Result<Self, Error> {
+    pub(crate) fn reshaped(mut self, dims: impl Into<DimList>) -> Result<Self, Error> {
+        let dims = dims.into();
         let wanted = count(&dims)?;
         if wanted != self.len() {
             return Err(Error::invalid_argument(format!("{} can't be reshaped to {}", Dims(&self.dims), Dims(&dims))));
         }
-        self.dims = dims.into();
+        self.dims = dims;
         Ok(self)
     }
 
@@ -206,28 +263,62 @@ impl Value {
     /// and the result is empty for strings.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        fn bytes<T: Copy, const N: usize>(elements: &[T], to: impl Fn(T) -> [u8; N]) -> Vec<u8> {
-            let mut bytes = vec![0; elements.len() * N];
-            for (bytes, &element) in bytes.as_chunks_mut::<N>().0.iter_mut().zip(elements) {
+        let mut bytes = Vec::new();
+        self.append_bytes(&mut bytes);
+        bytes
+    }
+
+    /// As [`to_bytes`](Self::to_bytes), at the end of `out`.
+    pub(crate) fn append_bytes(&self, out: &mut Vec<u8>) {
+        fn append<T: Copy, const N: usize>(elements: &[T], to: impl Fn(T) -> [u8; N], out: &mut Vec<u8>) {
+            let start = out.len();
+            out.reserve_exact(elements.len() * N);
+            out.resize(start + elements.len() * N, 0);
+            for (bytes, &element) in out[start..].as_chunks_mut::<N>().0.iter_mut().zip(elements) {
                 *bytes = to(element);
             }
-            bytes
         }
-        match &self.buffer.data {
-            Data::F16(elements) => bytes(elements, f16::to_le_bytes),
-            Data::Bf16(elements) => bytes(elements, bf16::to_le_bytes),
-            Data::F32(elements) => bytes(elements, f32::to_le_bytes),
-            Data::F64(elements) => bytes(elements, f64::to_le_bytes),
-            Data::I8(elements) => bytes(elements, i8::to_le_bytes),
-            Data::I16(elements) => bytes(elements, i16::to_le_bytes),
-            Data::I32(elements) => bytes(elements, i32::to_le_bytes),
-            Data::I64(elements) => bytes(elements, i64::to_le_bytes),
-            Data::U8(elements) => elements.clone(),
-            Data::U16(elements) => bytes(elements, u16::to_le_bytes),
-            Data::U32(elements) => bytes(elements, u32::to_le_bytes),
-            Data::U64(elements) => bytes(elements, u64::to_le_bytes),
-            Data::Bool(elements) => bytes(elements, |element| [u8::from(element)]),
-            Data::String(_) => Vec::new(),
+        match self.buffer.data() {
+            Some(Data::F16(elements)) => append(elements, f16::to_le_bytes, out),
+            Some(Data::Bf16(elements)) => append(elements, bf16::to_le_bytes, out),
+            Some(Data::F32(elements)) => append(elements, f32::to_le_bytes, out),
+            Some(Data::F64(elements)) => append(elements, f64::to_le_bytes, out),
+            Some(Data::I8(elements)) => append(elements, i8::to_le_bytes, out),
+            Some(Data::I16(elements)) => append(elements, i16::to_le_bytes, out),
+            Some(Data::I32(elements)) => append(elements, i32::to_le_bytes, out),
+            Some(Data::I64(elements)) => append(elements, i64::to_le_bytes, out),
+            Some(Data::U8(elements)) => out.extend_from_slice(elements),
+            Some(Data::U16(elements)) => append(elements, u16::to_le_bytes, out),
+            Some(Data::U32(elements)) => append(elements, u32::to_le_bytes, out),
+            Some(Data::U64(elements)) => append(elements, u64::to_le_bytes, out),
+            Some(Data::Bool(elements)) => append(elements, |element| [u8::from(element)], out),
+            Some(Data::String(_)) | None => {}
+        }
+    }
+
+    /// Overwrites the elements by those of little-endian bytes, in the format of [`to_bytes`](Self::to_bytes). Returns
+    /// whether it did: not if a clone shares them, if the data have another length, and for the types of which a
+    /// wasi-nn tensor has others.
+    pub(crate) fn overwrite(&mut self, data: &[u8]) -> bool {
+        fn write<T, const N: usize>(elements: &mut [T], data: &[u8], from: impl Fn([u8; N]) -> T) -> bool {
+            let (chunks, rest) = data.as_chunks::<N>();
+            let fits = chunks.len() == elements.len() && rest.is_empty();
+            if fits {
+                elements.iter_mut().zip(chunks).for_each(|(element, &bytes)| *element = from(bytes));
+            }
+            fits
+        }
+        let Some(buffer) = self.buffer.0.as_mut().and_then(Arc::get_mut) else { return false };
+        match &mut buffer.data {
+            Data::F16(elements) => write(elements, data, f16::from_le_bytes),
+            Data::Bf16(elements) => write(elements, data, bf16::from_le_bytes),
+            Data::F32(elements) => write(elements, data, f32::from_le_bytes),
+            Data::F64(elements) => write(elements, data, f64::from_le_bytes),
+            Data::I32(elements) => write(elements, data, i32::from_le_bytes),
+            Data::I64(elements) => write(elements, data, i64::from_le_bytes),
+            Data::U8(elements) if self.ty == ElementType::U8 => write(elements, data, |[byte]| byte),
+            Data::Bool(elements) if data.iter().all(|&byte| byte <= 1) => write(elements, data, |[byte]| byte == 1),
+            _ => false,
         }
     }
 
