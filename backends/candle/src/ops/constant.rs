@@ -5,6 +5,7 @@ use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::tensor::element::{ElementType, with_elements};
 use crate::tensor::value::Value;
+use crate::tensor::dim_list::DimVec;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -34,7 +35,7 @@ fn constant(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// The dimensions that a tensor of integers holds.
-pub(super) fn dims(shape: &Value) -> Result<Vec<usize>, Error> {
+pub(super) fn dims(shape: &Value) -> Result<DimVec, Error> {
     let dim =
         |&dim: &i64| usize::try_from(dim).map_err(|_| Error::invalid_argument(format!("dimension {dim} is negative")));
     shape.to_i64s()?.iter().map(dim).collect()

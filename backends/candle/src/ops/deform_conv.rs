@@ -93,7 +93,7 @@ fn compute<T: Number>(
     if spatial.len() != 2 || kernel.len() != 2 {
         return Err(Error::unsupported("only two spatial dimensions are supported"));
     }
-    let slides: [Slide; 2] = window.slides_over(spatial, kernel)?.try_into().map_err(|_| wrong())?;
+    let slides: [Slide; 2] = window.slides_over(spatial, kernel)?.as_slice().try_into().map_err(|_| wrong())?;
     let [rows, columns] = slides.map(|slide| slide.output);
     let taps = product(kernel);
     let plane_dims = |each: usize| {

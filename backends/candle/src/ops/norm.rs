@@ -15,6 +15,7 @@ use crate::ops::real::{Real, promote, promote_to, with_reals};
 use crate::tensor::dims::{Dims, axis, count, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
+use crate::tensor::dim_list::DimVec;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -194,7 +195,7 @@ fn layers<T: Real>(
     let mut parameter = |index| -> Result<Option<Value>, Error> {
         let Ok(value) = args.take(index) else { return Ok(None) };
         let value = promote_to(value, T::TYPE, cx)?;
-        if shape(value.dims(), inner)? != inner {
+        if *shape(value.dims(), inner)? != *inner {
             return Err(Error::invalid_argument(format!(
                 "the parameter {} does not broadcast to the normalized dimensions {}",
                 Dims(value.dims()),
@@ -207,7 +208,7 @@ fn layers<T: Real>(
     let scale = scale.ok_or_else(|| Error::invalid_argument("the scale is missing"))?;
     let scale = scale.elements::<T>()?;
     let bias = bias.as_ref().map(Value::elements::<T>).transpose()?;
-    let mut kept: Vec<usize> = outer.to_vec();
+    let mut kept = DimVec::from(outer);
     kept.resize(value.rank(), 1);
     let (mut means, means_charge) = cx.scratch::<T>(count(&kept)?)?;
     let (mut inverses, inverses_charge) = cx.scratch::<T>(count(&kept)?)?;

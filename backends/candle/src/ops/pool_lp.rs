@@ -133,7 +133,7 @@ fn unpool(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let dims = match args.option(2) {
             Some(shape) => sizes(shape)?,
-            None => inferred.clone(),
+            None => inferred.as_slice().into(),
         };
         let fits = dims.len() == inferred.len() && inferred.iter().zip(&dims).all(|(inferred, dim)| inferred <= dim);
         if !fits {

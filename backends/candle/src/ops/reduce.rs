@@ -14,6 +14,7 @@ use crate::ops::reduced::Reduced;
 use crate::tensor::dims::{axis, product, strides};
 use crate::tensor::element::{Element, ElementType};
 use crate::tensor::value::Value;
+use crate::tensor::dim_list::DimVec;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] =
@@ -85,7 +86,7 @@ fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Resul
         let extreme = matches!(reduction, Reduction::Max | Reduction::Min);
         let value = if ty == ElementType::Bool && extreme { convert(value, ElementType::U8, cx)? } else { value };
         let (reduced, dims) = reduced_axes.of(value.dims(), &args)?;
-        let kept: Vec<usize> = (0..value.rank()).filter(|position| !reduced.contains(position)).collect();
+        let kept: DimVec = (0..value.rank()).filter(|position| !reduced.contains(position)).collect();
         let outer: usize = kept.iter().map(|&position| value.dims()[position]).product();
         let inner: usize = reduced.iter().map(|&position| value.dims()[position]).product();
 
@@ -99,7 +100,7 @@ fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Resul
         {
             return Ok(values![reduce_leading(&value, inner, outer, &dims, reduction, cx)?]);
         }
-        let order: Vec<usize> = kept.iter().chain(&reduced).copied().collect();
+        let order: DimVec = kept.iter().chain(&reduced).copied().collect();
         let value = permute(value, &order, cx)?;
         let result = with_numbers!(value, T => {
             let (elements, mut checkpoint) = (value.elements::<T>()?, Checkpoint::default());

@@ -25,17 +25,20 @@ pub(super) const OPERATORS: &[Operator] = &[
 
 fn shape(node: &Node<'_>) -> Result<OpFn, Error> {
     let (start, end) = (node.int("start")?.unwrap_or(0), node.int("end")?.unwrap_or(i64::MAX));
-    Ok(Box::new(move |args, _| {
+    Ok(Box::new(move |args, cx| {
         let dims = args.get(0)?.dims();
         let rank = dims.len() as i64;
         let bound = |bound: i64| if bound < 0 { bound.saturating_add(rank) } else { bound }.clamp(0, rank) as usize;
         let dims = dims.get(bound(start)..bound(end)).unwrap_or_default();
-        Ok(values![Value::new(vec![dims.len()], dims.iter().map(|&dim| dim as i64).collect())?])
+        Ok(values![cx.output::<i64>(&[dims.len()])?.collect(dims.iter().map(|&dim| dim as i64))?])
     }))
 }
 
 fn size(_: &Node<'_>) -> Result<OpFn, Error> {
-    Ok(Box::new(|args, _| Ok(values![Value::scalar(args.get(0)?.len() as i64)?])))
+    Ok(Box::new(|args, cx| {
+        let count = args.get(0)?.len() as i64;
+        Ok(values![cx.output::<i64>(&[])?.collect(std::iter::once(count))?])
+    }))
 }
 
 fn reshape(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -50,8 +53,8 @@ fn reshape(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// Replaces each 0 by the dimension of the input at its position, and the -1 by what is left.
-fn resolve(shape: &[i64], old: &[usize], allow_zero: bool) -> Result<Vec<usize>, Error> {
-    let mut dims = Vec::with_capacity(shape.len());
+fn resolve(shape: &[i64], old: &[usize], allow_zero: bool) -> Result<DimVec, Error> {
+    let mut dims = DimVec::with_capacity(shape.len());
     let mut open = None;
     for (position, &dim) in shape.iter().enumerate() {
         dims.push(match dim {
@@ -86,7 +89,7 @@ fn flatten(node: &Node<'_>) -> Result<OpFn, Error> {
         let rank = value.rank();
         let axis = if signed_axis == rank as i64 { rank } else { axis(signed_axis, rank)? };
         let (outer, inner) = value.dims().split_at(axis);
-        let dims = vec![product(outer), product(inner)];
+        let dims = [product(outer), product(inner)];
         Ok(values![value.reshaped(dims)?])
     }))
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::compute::context::{Checkpoint, ExecContext, VECTOR_CHECK_INTERVAL};
 use crate::math::epilogue::{Epilogue, Placement};
 use crate::math::pack;
@@ -12,6 +14,7 @@ use crate::ops::node::{Node, OpFn};
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
+use crate::tensor::dim_list::DimVec;
 use graphpool::backend::Error;
 
 /// Rows that are packed and multiplied as one block.
@@ -107,7 +110,8 @@ impl Weighted {
                 Dims(&[k, n])
             )));
         }
-        let dims = [outer, &[n]].concat();
+        let mut dims = DimVec::from(outer);
+        dims.push(n);
         count(&dims)?;
         let m = product(outer);
         let elements = value.elements::<f32>()?;
@@ -119,9 +123,9 @@ impl Weighted {
         }
         let parts = cx.parts(m.div_ceil(pack::mr()), m.saturating_mul(n).saturating_mul(k));
         let packed_a = if m > 1 { m.min(ROWS) * k } else { 0 };
-        let scratch = |_| Ok((cx.scratch::<f32>(packed_a)?, self.epilogue.scratch()));
-        let mut scratches = (0..parts).map(scratch).collect::<Result<Vec<_>, Error>>()?;
-        cx.parallel_for(&mut scratches, &mut out, pack::mr() * n, |cx, ((packed_a, _), scratch), start, out| {
+        let scratch = |_| Ok((cx.block::<f32>(packed_a)?, self.epilogue.scratch(cx)?));
+        let mut scratches = (0..parts).map(scratch).collect::<Result<SmallVec<[_; 1]>, Error>>()?;
+        cx.parallel_for(&mut scratches, &mut out, pack::mr() * n, |cx, (packed_a, scratch), start, out| {
             let rows = elements[start / n * k..].chunks(ROWS * k);
             for (rows, out) in rows.zip(out.chunks_mut(ROWS * n)) {
                 let count = out.len() / n;
@@ -133,7 +137,7 @@ impl Weighted {
                     let rows = Strided { elements: rows, row: k, column: 1 };
                     let mut checkpoint = Checkpoint::default();
                     pack::pack_a(rows, count, k, packed_a, |work| checkpoint.step(work, cx))?;
-                    &*packed_a
+                    packed_a.as_slice()
                 };
                 self.product(left, count, out, cx)?;
                 for out in out.chunks_exact_mut(n) {

@@ -9,6 +9,9 @@ use smallvec::SmallVec;
 /// A list of one number for each dimension, which an operator works with. It allocates above six dimensions.
 pub(crate) type DimVec = SmallVec<[usize; 6]>;
 
+/// As [`DimVec`], of integers that a model gives: axes, pads, or a shape that may have a -1.
+pub(crate) type IntVec = SmallVec<[i64; 8]>;
+
 /// The most dimensions that are stored in place.
 const IN_PLACE: usize = 5;
 

@@ -15,7 +15,7 @@ use half::{bf16, f16};
 use smallvec::SmallVec;
 
 use crate::tensor::budget::{Charge, allocation};
-use crate::tensor::dim_list::DimList;
+use crate::tensor::dim_list::{DimList, IntVec};
 pub use crate::tensor::dims::MAX_RANK;
 pub(crate) use crate::tensor::dims::{Dims, count};
 use graphpool::backend::Error;
@@ -244,7 +244,7 @@ impl Value {
 
     /// The elements of a short list such as a shape, axes or pads, of type I64 or I32. A list has at most two elements
     /// for each of [`MAX_RANK`] dimensions.
-    pub(crate) fn to_i64s(&self) -> Result<Vec<i64>, Error> {
+    pub(crate) fn to_i64s(&self) -> Result<IntVec, Error> {
         if self.len() > 2 * MAX_RANK {
             return Err(Error::invalid_argument(format!(
                 "a list of {} integers is too long; at most {} are supported",
@@ -253,7 +253,7 @@ impl Value {
             )));
         }
         match self.ty() {
-            ElementType::I64 => Ok(self.elements::<i64>()?.to_vec()),
+            ElementType::I64 => Ok(self.elements::<i64>()?.into()),
             ElementType::I32 => Ok(self.elements::<i32>()?.iter().map(|&element| i64::from(element)).collect()),
             other => Err(Error::invalid_argument(format!("a list of integers has the type {other:?}, not I64 or I32"))),
         }
