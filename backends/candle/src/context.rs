@@ -6,7 +6,7 @@ use crate::format::ports::{Port, wire_type};
 use crate::model::{Model, check_dims};
 use crate::quote::quote;
 use crate::strings;
-use crate::tensor::budget::ComputeBudget;
+use crate::tensor::budget::{Charge, ComputeBudget};
 use crate::tensor::dim_list::DimVec;
 use crate::tensor::element::ElementType;
 use crate::tensor::string_table::StringTable;
@@ -62,14 +62,7 @@ impl CandleContext {
     pub(crate) fn new(model: Arc<Model>) -> Self {
         let inputs = vec![None; model.inputs.len()];
         let random_states = RandomStates::new(model.random_nodes);
-        Self {
-            model,
-            inputs,
-            outputs: Vec::new(),
-            next: Vec::new(),
-            random_states,
-            budget: ComputeBudget::recycling(),
-        }
+        Self { model, inputs, outputs: Vec::new(), next: Vec::new(), random_states, budget: ComputeBudget::recycling() }
     }
 
     /// A compute, from the inputs to the outputs in the guest's types.
@@ -125,6 +118,11 @@ impl CandleContext {
         Ok(())
     }
 
+    /// Frees the memory of an input, instead of keeping it.
+    fn free(input: &mut Option<Value>) {
+        drop(input.take().map(|value| value.with_charge(Charge::none())));
+    }
+
     /// The error for an output that is not there.
     fn no_output(&self, index: usize) -> Error {
         let outputs = self.model.outputs.len();
@@ -162,20 +160,25 @@ impl BackendContext for CandleContext {
                 return Err(Error::invalid_argument(why));
             };
             check_dims(port, &dims)?;
-            *slot = Some(strings::from_wire(dims.into_vec(), width, tensor.data(), &self.model.string_table, &port.name)?);
+            *slot =
+                Some(strings::from_wire(dims.into_vec(), width, tensor.data(), &self.model.string_table, &port.name)?);
             return Ok(());
         }
         check_dims(port, &dims)?;
         // The memory of an input of the same dimensions is used again.
         let same = slot.as_mut().filter(|value| value.ty() == port.ty && value.dims() == &*dims);
         if !same.is_some_and(|value| value.overwrite(tensor.data())) {
-            *slot = Some(from_wire(dims.into_vec(), port, tensor.data())?);
+            let value = from_wire(dims.into_vec(), port, tensor.data())?;
+            Self::free(slot);
+            *slot = Some(value.with_charge(Charge::nothing(&self.budget)));
         }
         Ok(())
     }
 
     fn clear_inputs(&mut self) {
-        self.inputs.fill(None);
+        for input in &mut self.inputs {
+            Self::free(input);
+        }
     }
 
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {

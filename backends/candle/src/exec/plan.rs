@@ -54,7 +54,10 @@ impl Step {
     /// Refuses results that are fewer than the node's outputs.
     pub(crate) fn enough<T, R: AsRef<[T]>>(&self, results: R) -> Result<R, Error> {
         if results.as_ref().len() < self.outputs.len() {
-            return Err(Error::unsupported(format!("output {} of this operator is not supported", results.as_ref().len())));
+            return Err(Error::unsupported(format!(
+                "output {} of this operator is not supported",
+                results.as_ref().len()
+            )));
         }
         Ok(results)
     }

@@ -279,8 +279,7 @@ mod tests {
         let budget = ComputeBudget::new(usize::MAX);
         let cx = ExecContext::new(&control, &budget);
         let mut scratch = epilogue.scratch(&cx).unwrap();
-        let mut run =
-            |count: usize| epilogue.run(&mut vec![1.0; count], Placement::Channel(0), &mut scratch, &cx);
+        let mut run = |count: usize| epilogue.run(&mut vec![1.0; count], Placement::Channel(0), &mut scratch, &cx);
         run(CHECK_INTERVAL / 4).unwrap();
         assert_eq!(run(CHECK_INTERVAL / 4).unwrap_err().kind(), graphpool::backend::ErrorKind::Timeout);
     }

@@ -6,11 +6,11 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::tensor::dim_list::DimVec;
 pub(super) use crate::tensor::dims::broadcast as shape;
 use crate::tensor::dims::strides;
 use crate::tensor::element::Element;
 use crate::tensor::value::Value;
-use crate::tensor::dim_list::DimVec;
 use graphpool::backend::Error;
 
 /// Strides of an operand of `dims` in a loop over `out`; 0 along broadcast dimensions.
@@ -128,6 +128,9 @@ pub(super) fn zip_into<T: Element>(
     cx: &ExecContext<'_>,
     f: impl Fn(T, T) -> T,
 ) -> Result<Value, Error> {
+    if a.dims() == b.dims() {
+        return zip_alike(a, b, cx, f);
+    }
     let out = shape(a.dims(), b.dims())?;
     if a.dims() == &*out
         && let Some(left) = a.elements_mut::<T>()
@@ -162,6 +165,38 @@ pub(super) fn zip_into<T: Element>(
         return Ok(b);
     }
     zip(&a, &b, cx, f)
+}
+
+/// [`zip_into`] of two tensors of the same shape.
+fn zip_alike<T: Element>(
+    mut a: Value,
+    mut b: Value,
+    cx: &ExecContext<'_>,
+    f: impl Fn(T, T) -> T,
+) -> Result<Value, Error> {
+    let mut checkpoint = Checkpoint::default();
+    if let Some(left) = a.elements_mut::<T>() {
+        for (left, right) in left.chunks_mut(PIECE).zip(b.elements::<T>()?.chunks(PIECE)) {
+            checkpoint.step(left.len(), cx)?;
+            left.iter_mut().zip(right).for_each(|(a, &b)| *a = f(*a, b));
+        }
+        return Ok(a);
+    }
+    if let Some(right) = b.elements_mut::<T>() {
+        for (left, right) in a.elements::<T>()?.chunks(PIECE).zip(right.chunks_mut(PIECE)) {
+            checkpoint.step(left.len(), cx)?;
+            right.iter_mut().zip(left).for_each(|(b, &a)| *b = f(a, *b));
+        }
+        return Ok(b);
+    }
+    let (left, right) = (a.elements::<T>()?, b.elements::<T>()?);
+    cx.output::<T>(a.dims())?.append(|out| {
+        for (left, right) in left.chunks(PIECE).zip(right.chunks(PIECE)) {
+            checkpoint.step(left.len(), cx)?;
+            out.extend(left.iter().zip(right).map(|(&a, &b)| f(a, b)));
+        }
+        Ok(())
+    })
 }
 
 /// `f` of each element, in place if the tensor has no other owner.

@@ -3,9 +3,9 @@
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::element::{ElementType, with_elements};
 use crate::tensor::value::Value;
-use crate::tensor::dim_list::DimVec;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[

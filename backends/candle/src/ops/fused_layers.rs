@@ -9,7 +9,7 @@ use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, form, microsoft, since};
 use crate::tensor::dims::product;
 use crate::tensor::element::ElementType;
-use crate::tensor::value::{Value, no_type, Values};
+use crate::tensor::value::{Value, Values, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[

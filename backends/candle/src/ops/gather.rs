@@ -5,10 +5,10 @@ use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::tensor::budget::Charge;
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{Dims, axis, count, product, strides};
 use crate::tensor::element::{Element, with_elements};
 use crate::tensor::value::Value;
-use crate::tensor::dim_list::DimVec;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[

@@ -3,9 +3,9 @@
 use crate::compute::context::ExecContext;
 use crate::ops::cast::convert;
 use crate::ops::node::{Args, Node};
+use crate::tensor::dim_list::IntVec;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
-use crate::tensor::dim_list::IntVec;
 use graphpool::backend::Error;
 use std::ops::Deref;
 

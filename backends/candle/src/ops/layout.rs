@@ -9,10 +9,10 @@ use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{MANY, Operator, form, since};
 use crate::ops::select::{check_budget, offsets, select};
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{Dims, axis, product, strides};
 use crate::tensor::element::with_elements;
 use crate::tensor::value::{MAX_RANK, Value, Values};
-use crate::tensor::dim_list::DimVec;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[

@@ -283,7 +283,7 @@ impl<'a> Node<'a> {
 
 /// The inputs of one call of an operator. A value whose last use this is was moved here from the plan's slots.
 pub(crate) struct Args {
-    values: SmallVec<[Option<Value>; 4]>,
+    values: SmallVec<[Option<Value>; 8]>,
 }
 
 impl Args {

@@ -12,10 +12,10 @@ use crate::ops::layout::{inverse, permute};
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::{Real, promote, promote_to, with_reals};
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{Dims, axis, count, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
-use crate::tensor::dim_list::DimVec;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[

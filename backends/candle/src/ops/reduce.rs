@@ -11,10 +11,10 @@ use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::reduced::Reduced;
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{axis, product, strides};
 use crate::tensor::element::{Element, ElementType};
 use crate::tensor::value::Value;
-use crate::tensor::dim_list::DimVec;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] =

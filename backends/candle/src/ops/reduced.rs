@@ -2,8 +2,8 @@
 
 use crate::ops::integers::ListParameter;
 use crate::ops::node::{Args, Node};
-use crate::tensor::dims::axes;
 use crate::tensor::dim_list::DimVec;
+use crate::tensor::dims::axes;
 use graphpool::backend::Error;
 
 /// The attributes of a Reduce operator. Its axes are an attribute before some opset, and input 1 from then on.

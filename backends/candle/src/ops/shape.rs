@@ -5,9 +5,9 @@ use crate::ops::cast::convert;
 use crate::ops::integers::ListParameter;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{axes, axis, product};
 use crate::tensor::value::Value;
-use crate::tensor::dim_list::DimVec;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[

@@ -5,8 +5,8 @@ use smallvec::{SmallVec, smallvec};
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::select::{check_budget, offsets, select};
-use crate::tensor::dims::{axis, strides};
 use crate::tensor::dim_list::{DimVec, IntVec};
+use crate::tensor::dims::{axis, strides};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -50,7 +50,9 @@ fn ranges(node: &Node<'_>) -> Result<impl Fn(&[usize], &Args) -> Result<Ranges, 
     }
     Ok(move |dims: &[usize], args: &Args| {
         let list = |index: usize| match (attributes.is_empty(), args.option(index + 1)) {
-            (false, _) => Ok(attributes.get(index).and_then(Option::as_ref).map(|list: &Vec<i64>| IntVec::from(list.as_slice()))),
+            (false, _) => {
+                Ok(attributes.get(index).and_then(Option::as_ref).map(|list: &Vec<i64>| IntVec::from(list.as_slice())))
+            }
             (true, Some(list)) => list.to_i64s().map(Some),
             (true, None) => Ok(None),
         };

@@ -11,10 +11,10 @@ use crate::math::pack::{Strided, Target};
 use crate::math::program::{Program, shifted};
 use crate::ops::fusion::{Anchor, Channels, PackLayout, PackedWeights};
 use crate::ops::node::{Node, OpFn};
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
-use crate::tensor::dim_list::DimVec;
 use graphpool::backend::Error;
 
 /// Rows that are packed and multiplied as one block.

@@ -5,9 +5,9 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::ops::node::Node;
 use crate::ops::real::Real;
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::Dims;
 use crate::tensor::value::Value;
-use crate::tensor::dim_list::DimVec;
 use graphpool::backend::Error;
 
 /// The largest kernel, stride, dilation or pad: sums and products of a few of them fit in 64 bits.

@@ -81,7 +81,13 @@ impl ComputeBudget {
 
     /// A budget for the computes of a context, each of which [begins](Self::begin).
     pub(crate) fn recycling() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { used: 0, limit: 0, peak: 0, last_peak: 0, recycler: Some(Recycler::default()) })))
+        Arc::new(Self(Mutex::new(State {
+            used: 0,
+            limit: 0,
+            peak: 0,
+            last_peak: 0,
+            recycler: Some(Recycler::default()),
+        })))
     }
 
     /// The lock is held for a few instructions, or to free what is kept.
@@ -181,6 +187,18 @@ impl Charge {
         self.budget.is_some()
     }
 
+    /// A charge of 0 bytes, so that the budget keeps the memory of what has it.
+    pub(crate) fn nothing(budget: &Arc<ComputeBudget>) -> Self {
+        Self { bytes: 0, budget: Some(Arc::clone(budget)) }
+    }
+
+    /// Lets the budget keep an item.
+    pub(crate) fn give<T: Send + 'static>(&self, item: T, bytes: usize) {
+        if let Some(budget) = &self.budget {
+            budget.state().release(0, |recycler| recycler.give(item, 0, bytes));
+        }
+    }
+
     /// Takes an item that the budget keeps, without a charge.
     pub(crate) fn take<T: Send + 'static>(&self, key: usize) -> Option<T> {
         self.budget.as_ref()?.state().recycler.as_mut()?.take(key)
@@ -217,11 +235,6 @@ impl<T: Send + 'static> Block<T> {
     /// A block without memory.
     pub(crate) const fn none() -> Self {
         Self { items: Vec::new(), charge: Charge::none() }
-    }
-
-    /// The vector, and the charge that is to live as long.
-    pub(crate) fn into_parts(mut self) -> (Vec<T>, Charge) {
-        (std::mem::take(&mut self.items), std::mem::replace(&mut self.charge, Charge::none()))
     }
 }
 

@@ -32,6 +32,12 @@ impl DimList {
     }
 }
 
+impl Default for DimList {
+    fn default() -> Self {
+        Self::InPlace { len: 0, dims: [0; IN_PLACE] }
+    }
+}
+
 impl Deref for DimList {
     type Target = [usize];
 

@@ -163,3 +163,49 @@ impl Recycler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_is_found_by_its_type_and_its_key() {
+        let mut recycler = Recycler::default();
+        for capacity in [3, 8, 5, 8] {
+            recycler.give_vec::<u32>(Vec::with_capacity(capacity));
+        }
+        recycler.give_vec::<u8>(Vec::with_capacity(4));
+        recycler.give_vec::<u8>(Vec::new());
+        assert_eq!(recycler.bytes(), 32 + 48 + 32 + 48 + 32);
+        assert!(recycler.take_vec::<u32>(4).is_none() && recycler.take_vec::<i32>(3).is_none());
+        for capacity in [8, 3, 8, 5] {
+            assert_eq!(recycler.take_vec::<u32>(capacity).unwrap().capacity(), capacity);
+        }
+        assert!(recycler.take_vec::<u32>(8).is_none());
+        assert_eq!(recycler.bytes(), 32);
+    }
+
+    #[test]
+    fn stale_items_are_freed_first_and_then_large_ones() {
+        let mut recycler = Recycler::default();
+        recycler.give_vec::<u8>(Vec::with_capacity(1000));
+        recycler.begin();
+        recycler.give_vec::<u64>(Vec::with_capacity(500));
+        recycler.give_vec::<u8>(Vec::with_capacity(100));
+        recycler.shrink_to(5000);
+        assert_eq!(recycler.bytes(), allocation(4000) + allocation(100));
+        recycler.shrink_to(4000);
+        assert_eq!(recycler.bytes(), allocation(100));
+        recycler.shrink_to(0);
+        assert_eq!(recycler.bytes(), 0);
+    }
+
+    #[test]
+    fn a_shelf_has_few_items() {
+        let mut recycler = Recycler::default();
+        for index in 0..2 * MOST {
+            recycler.give_vec::<u8>(Vec::with_capacity(1 + index));
+        }
+        assert!(recycler.take_vec::<u8>(MOST).is_some() && recycler.take_vec::<u8>(MOST + 1).is_none());
+    }
+}

@@ -23,47 +23,52 @@ use graphpool::backend::Error;
 /// The results of an operator, or the inputs of a graph. Up to three are stored in place.
 pub(crate) type Values = SmallVec<[Value; 3]>;
 
-/// The elements that the clones of a value share.
+/// The elements that the clones of a value share, and the dimensions that they were made with.
 #[derive(Debug)]
 struct Buffer {
+    dims: DimList,
     data: Data,
     /// Releases the bytes when the buffer is dropped.
     charge: Charge,
 }
 
-/// The buffer of a value. The budget that it is charged to keeps its memory when the last clone is dropped.
+/// A tensor: an element type, dimensions, and elements in row-major order.
+///
+/// A value is immutable. A clone shares the elements and copies nothing.
 #[derive(Debug, Clone)]
-struct Shared(Option<Arc<Buffer>>);
-
-impl Shared {
-    fn new<T: Element>(elements: Vec<T>, charge: Charge) -> Self {
-        if charge.is_some()
-            && let Some(mut kept) = charge.take::<Arc<Buffer>>(0)
-            && let Some(buffer) = Arc::get_mut(&mut kept)
-        {
-            *buffer = Buffer { data: T::wrap(elements), charge };
-            return Self(Some(kept));
-        }
-        Self(Some(Arc::new(Buffer { data: T::wrap(elements), charge })))
-    }
-
+pub struct Value {
     /// `None` only while the value is dropped.
-    fn data(&self) -> Option<&Data> {
-        self.0.as_deref().map(|buffer| &buffer.data)
+    buffer: Option<Arc<Buffer>>,
+    /// The dimensions, if they are not the buffer's. Clones share them.
+    view: Option<Arc<DimList>>,
+    /// The element type. It is the buffer's, or a narrow type whose codes are in a buffer of bytes.
+    ty: ElementType,
+}
+
+impl Drop for Value {
+    /// The budget that the value is charged to keeps the memory of the last clone. A clone that another thread drops at
+    /// the same time may make this miss the last one: then the memory is freed.
+    #[inline]
+    fn drop(&mut self) {
+        let Some(shared) = self.buffer.take() else { return };
+        if !shared.charge.is_some() {
+            return;
+        }
+        if let Some(view) = self.view.take() {
+            keep_view(view, &shared);
+        }
+        if Arc::strong_count(&shared) == 1 {
+            keep(shared);
+        }
     }
 }
 
-impl Drop for Shared {
-    #[inline]
-    fn drop(&mut self) {
-        // A clone on another thread that is dropped at the same time may make this miss the last one: then the memory
-        // is freed.
-        if let Some(shared) = self.0.take()
-            && shared.charge.is_some()
-            && Arc::strong_count(&shared) == 1
-        {
-            keep(shared);
-        }
+/// Gives the memory of dimensions to the budget of their value.
+fn keep_view(mut view: Arc<DimList>, buffer: &Buffer) {
+    const BYTES: usize = allocation(2 * size_of::<usize>() + size_of::<DimList>());
+    if let Some(dims) = Arc::get_mut(&mut view) {
+        *dims = DimList::default();
+        buffer.charge.give(view, BYTES);
     }
 }
 
@@ -73,22 +78,11 @@ fn keep(mut shared: Arc<Buffer>) {
     let Some(buffer) = Arc::get_mut(&mut shared) else { return };
     let data = std::mem::replace(&mut buffer.data, Data::U8(Vec::new()));
     let charge = std::mem::replace(&mut buffer.charge, Charge::none());
+    buffer.dims = DimList::default();
     charge.release(|recycler| {
         data.recycle(recycler);
         recycler.give(shared, 0, BYTES);
     });
-}
-
-/// A tensor: an element type, dimensions, and elements in row-major order.
-///
-/// A value is immutable. A clone shares the elements and copies nothing.
-#[derive(Debug, Clone)]
-pub struct Value {
-    /// In place or shared, so that a clone allocates nothing.
-    dims: DimList,
-    /// The element type. It is the buffer's, or a narrow type whose codes are in a buffer of bytes.
-    ty: ElementType,
-    buffer: Shared,
 }
 
 impl Value {
@@ -119,7 +113,16 @@ impl Value {
                 elements.len()
             )));
         }
-        Ok(Self { dims, ty: T::TYPE, buffer: Shared::new(elements, charge) })
+        let buffer = Buffer { dims, data: T::wrap(elements), charge };
+        let mut kept = if buffer.charge.is_some() { buffer.charge.take::<Arc<Buffer>>(0) } else { None };
+        let shared = match kept.as_mut().and_then(Arc::get_mut) {
+            Some(place) => {
+                *place = buffer;
+                kept
+            }
+            None => Some(Arc::new(buffer)),
+        };
+        Ok(Self { buffer: shared, view: None, ty: T::TYPE })
     }
 
     /// A value without dimensions, which has one element.
@@ -134,25 +137,29 @@ impl Value {
     /// The dimensions, outermost first; empty for a scalar.
     #[must_use]
     pub fn dims(&self) -> &[usize] {
-        &self.dims
+        match (&self.view, &self.buffer) {
+            (Some(dims), _) => dims,
+            (None, Some(buffer)) => &buffer.dims,
+            (None, None) => &[],
+        }
     }
 
     /// The number of dimensions.
     #[must_use]
     pub fn rank(&self) -> usize {
-        self.dims.len()
+        self.dims().len()
     }
 
     /// The number of elements: the product of the dimensions, 1 for a scalar.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.dims.iter().product()
+        self.dims().iter().product()
     }
 
     /// Whether the value has no elements, because a dimension is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.dims.contains(&0)
+        self.dims().contains(&0)
     }
 
     /// The element type.
@@ -173,7 +180,7 @@ impl Value {
     ///
     /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) if the element type is not `T`'s.
     pub fn elements<T: Element>(&self) -> Result<&[T], Error> {
-        let own = if self.ty == T::TYPE { self.buffer.data().and_then(T::slice) } else { None };
+        let own = if self.ty == T::TYPE { self.data().and_then(T::slice) } else { None };
         own.ok_or_else(|| Error::invalid_argument(format!("the elements are {:?}, not {:?}", self.ty(), T::TYPE)))
     }
 
@@ -182,23 +189,40 @@ impl Value {
         if self.ty != T::TYPE {
             return None;
         }
-        T::slice_mut(&mut Arc::get_mut(self.buffer.0.as_mut()?)?.data)
+        T::slice_mut(&mut Arc::get_mut(self.buffer.as_mut()?)?.data)
     }
 
-    /// The address and the size in bytes of the two heap allocations that clones share: dimensions, 0 if they are
-    /// stored in place, and elements.
+    fn data(&self) -> Option<&Data> {
+        self.buffer.as_deref().map(|buffer| &buffer.data)
+    }
+
+    /// The address and the size in bytes of the two heap allocations that clones share: dimensions that are not the
+    /// buffer's (0 for none), and elements.
     pub(crate) fn blocks(&self) -> [(usize, usize); 2] {
         const COUNTS: usize = 2 * size_of::<usize>();
-        let dims = self.dims.shared().map_or((0, 0), |dims| {
-            (dims.as_ptr().addr(), allocation(COUNTS + size_of_val(dims)))
+        let list = |dims: &DimList| dims.shared().map_or(0, |dims| allocation(COUNTS + size_of_val(dims)));
+        let view = self
+            .view
+            .as_ref()
+            .map_or((0, 0), |dims| (Arc::as_ptr(dims).addr(), allocation(COUNTS + size_of::<DimList>()) + list(dims)));
+        let buffer = self.buffer.as_ref().map_or((0, 0), |buffer| {
+            let fixed = allocation(COUNTS + size_of::<Buffer>()) + list(&buffer.dims);
+            (Arc::as_ptr(buffer).addr(), fixed.saturating_add(allocation(self.bytes())))
         });
-        let elements = allocation(COUNTS + size_of::<Buffer>()).saturating_add(allocation(self.bytes()));
-        [dims, (self.buffer.0.as_ref().map_or(0, |buffer| Arc::as_ptr(buffer).addr()), elements)]
+        [view, buffer]
+    }
+
+    /// The value, charged to a budget, which it was not before. Nothing happens if a clone shares the elements.
+    pub(crate) fn with_charge(mut self, charge: Charge) -> Self {
+        if let Some(buffer) = self.buffer.as_mut().and_then(Arc::get_mut) {
+            buffer.charge = charge;
+        }
+        self
     }
 
     /// The codes of a value of a narrow type.
     pub(crate) fn codes(&self) -> Result<&[u8], Error> {
-        let codes = if self.ty.is_narrow() { self.buffer.data().and_then(u8::slice) } else { None };
+        let codes = if self.ty.is_narrow() { self.data().and_then(u8::slice) } else { None };
         codes.ok_or_else(|| {
             Error::invalid_argument(format!("the elements are {:?}, which is not a narrow type", self.ty))
         })
@@ -210,14 +234,19 @@ impl Value {
     }
 
     /// As [`plain`](Self::plain), without a further clone.
-    pub(crate) fn into_plain(self) -> Self {
-        let ty = if self.ty.is_narrow() { ElementType::U8 } else { self.ty };
-        Self { ty, ..self }
+    pub(crate) fn into_plain(mut self) -> Self {
+        if self.ty.is_narrow() {
+            self.ty = ElementType::U8;
+        }
+        self
     }
 
     /// The inverse of [`plain`](Self::plain): gives a moving operator's result the type of its input.
-    pub(crate) fn retyped(self, ty: ElementType) -> Self {
-        if ty.is_narrow() && self.ty == ElementType::U8 { Self { ty, ..self } } else { self }
+    pub(crate) fn retyped(mut self, ty: ElementType) -> Self {
+        if ty.is_narrow() && self.ty == ElementType::U8 {
+            self.ty = ty;
+        }
+        self
     }
 
     /// Turns a value of U8 into codes of a narrow type, after a check that each byte is a code.
@@ -236,9 +265,24 @@ impl Value {
         let dims = dims.into();
         let wanted = count(&dims)?;
         if wanted != self.len() {
-            return Err(Error::invalid_argument(format!("{} can't be reshaped to {}", Dims(&self.dims), Dims(&dims))));
+            return Err(Error::invalid_argument(format!("{} can't be reshaped to {}", Dims(self.dims()), Dims(&dims))));
         }
-        self.dims = dims;
+        let Some(shared) = &mut self.buffer else { return Ok(self) };
+        if let Some(buffer) = Arc::get_mut(shared) {
+            buffer.dims = dims;
+            if let Some(view) = self.view.take() {
+                keep_view(view, buffer);
+            }
+            return Ok(self);
+        }
+        let mut kept = shared.charge.take::<Arc<DimList>>(0);
+        match kept.as_mut().and_then(Arc::get_mut) {
+            Some(place) => *place = dims,
+            None => kept = Some(Arc::new(dims)),
+        }
+        if let Some(view) = std::mem::replace(&mut self.view, kept) {
+            keep_view(view, shared);
+        }
         Ok(self)
     }
 
@@ -278,7 +322,7 @@ impl Value {
                 *bytes = to(element);
             }
         }
-        match self.buffer.data() {
+        match self.data() {
             Some(Data::F16(elements)) => append(elements, f16::to_le_bytes, out),
             Some(Data::Bf16(elements)) => append(elements, bf16::to_le_bytes, out),
             Some(Data::F32(elements)) => append(elements, f32::to_le_bytes, out),
@@ -308,7 +352,7 @@ impl Value {
             }
             fits
         }
-        let Some(buffer) = self.buffer.0.as_mut().and_then(Arc::get_mut) else { return false };
+        let Some(buffer) = self.buffer.as_mut().and_then(Arc::get_mut) else { return false };
         match &mut buffer.data {
             Data::F16(elements) => write(elements, data, f16::from_le_bytes),
             Data::Bf16(elements) => write(elements, data, bf16::from_le_bytes),
