@@ -177,7 +177,8 @@ fn watched<W: Watch>(
         let mut args = DeviceArgs::new(step.inputs.iter().map(|source| read(source, &mut slots)).collect());
         let explain = |error: Error| Error::new(error.kind(), format!("{}: {}", step.label, error.message()));
         let results = watch.step::<Placed, _>(index, || {
-            let results = step.enough::<Placed, _>(one(step, &mut args, dx)?)?;
+            let results = one(step, &mut args, dx)?;
+            step.check_results(results.len())?;
             if W::TIMES {
                 let waited = dx.device.synchronize();
                 waited.map_err(|error| Error::runtime_error(format!("the device failed: {error}")))?;

@@ -65,9 +65,14 @@ fn watched(
         }
         let args = Args::new(step.inputs.iter().map(|source| read(source, &mut slots)));
         let explain = |error: Error| Error::new(error.kind(), format!("{}: {}", step.label, error.message()));
-        let results =
-            watch.step::<Value, _>(index, || step.enough::<Value, _>((step.kernel)(args, cx)?)).map_err(explain)?;
-        for (slot, value) in step.outputs.iter().zip(results) {
+        let run = || {
+            let results = (step.kernel)(args, cx)?;
+            step.check_results(results.len())?;
+            Ok(results)
+        };
+        let mut results = watch.step::<Value, _>(index, run).map_err(explain)?;
+        while let Some(value) = results.pop() {
+            let slot = step.outputs.get(results.len()).copied().flatten();
             if let Some(slot) = slot.and_then(|slot| slots.get_mut(slot)) {
                 *slot = Some(value);
             }

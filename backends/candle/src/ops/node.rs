@@ -287,8 +287,12 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    #[inline]
     pub(crate) fn new(values: impl IntoIterator<Item = Option<Value>>) -> Self {
-        Self { values: values.into_iter().collect() }
+        let mut args = Self { values: SmallVec::new() };
+        // Faster than to extend: a value is written in place.
+        values.into_iter().for_each(|value| args.values.push(value));
+        args
     }
 
     /// The number of inputs, omitted ones included.

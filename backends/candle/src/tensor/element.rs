@@ -7,6 +7,8 @@ use half::{bf16, f16};
 /// The element types that the candle backend computes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+// As large as what a value has beside it, so that the move of a value moves whole words.
+#[repr(u64)]
 pub enum ElementType {
     /// IEEE 754 binary16.
     F16,

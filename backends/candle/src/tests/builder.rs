@@ -10,7 +10,7 @@ use crate::format::messages::{
 use crate::ops::node::{Args, Node, OpFn, Shared};
 use crate::tensor::budget::ComputeBudget;
 use crate::tensor::element::{Element, ElementType};
-use crate::tensor::value::Value;
+use crate::tensor::value::{Value, Values};
 use crate::{CandleBackend, CandleGraph, ops};
 use graphpool::backend::{ComputeControl, Error};
 
