@@ -6,7 +6,7 @@ use crate::format::ports::{Port, wire_type};
 use crate::model::{Model, check_dims};
 use crate::quote::quote;
 use crate::strings;
-use crate::tensor::budget::{Charge, ComputeBudget};
+use crate::tensor::budget::{Block, Charge, ComputeBudget};
 use crate::tensor::dim_list::DimVec;
 use crate::tensor::element::ElementType;
 use crate::tensor::string_table::StringTable;
@@ -94,13 +94,15 @@ impl CandleContext {
         let Model { inputs: ports, outputs: output_ports, defaults, string_table, .. } = &*self.model;
         let (budget, required) = (&self.budget, ports.len() - defaults.len());
         let cx = ExecContext::new(control, budget);
-        let mut inputs = cx.block::<Value>(ports.len())?;
+        // The lists of ports are the model's, not the compute's: they are not charged.
+        let list = |count: usize| Ok::<_, Error>(Block::new(budget.spare::<Value>(count)?, Charge::nothing(budget)));
+        let mut inputs = list(ports.len())?;
         for (place, (port, input)) in ports.iter().zip(&self.inputs).enumerate() {
             let default = place.checked_sub(required).and_then(|place| defaults.get(place));
             let missing = || Error::invalid_argument(format!("input {} is not set", quote(&port.name)));
             inputs.push(input.as_ref().or(default).cloned().ok_or_else(missing)?);
         }
-        let mut outputs = cx.block::<Value>(output_ports.len())?;
+        let mut outputs = list(output_ports.len())?;
         self.model.run(inputs.drain(..), &mut outputs, control, budget, &self.random_states)?;
         // One value may be several outputs, and each of them is a separate copy.
         let mut bytes = 0_usize;

@@ -3,7 +3,7 @@
 //! * K1: an item is found again by its type and its key, such as the exact capacity of a vector. So a compute takes
 //!   exactly the bytes that it would allocate.
 //! * K2: an item that is kept holds nothing: a vector is empty.
-//! * K3: a shelf has at most [`MOST`] items, so that a search in it is short. Further ones are freed.
+//! * K3: a bin has at most [`MOST`] items, so that a search in it is short. Further ones are freed.
 //! * K4: what no compute has used since [`begin`](Recycler::begin) is stale, and is freed first.
 
 use std::any::{Any, TypeId};
@@ -24,9 +24,9 @@ struct Kept<T> {
 }
 
 /// The items of one type, sorted by their keys. Of those with one key, the last was used last.
-struct Shelf<T>(Vec<Kept<T>>);
+struct Bin<T>(Vec<Kept<T>>);
 
-trait AnyShelf: Any + Send {
+trait AnyBin: Any + Send {
     /// Frees the items for which `frees` says so of their bytes and of the compute that has used them.
     fn free(&mut self, frees: &mut dyn FnMut(usize, u64) -> bool);
 
@@ -37,7 +37,7 @@ trait AnyShelf: Any + Send {
     fn own_bytes(&self) -> usize;
 }
 
-impl<T: Send + 'static> AnyShelf for Shelf<T> {
+impl<T: Send + 'static> AnyBin for Bin<T> {
     fn free(&mut self, frees: &mut dyn FnMut(usize, u64) -> bool) {
         self.0.retain(|kept| !frees(kept.bytes, kept.used));
     }
@@ -54,7 +54,7 @@ impl<T: Send + 'static> AnyShelf for Shelf<T> {
 /// What is kept, by type.
 #[derive(Default)]
 pub(crate) struct Recycler {
-    shelves: Vec<(TypeId, Box<dyn AnyShelf>)>,
+    bins: Vec<(TypeId, Box<dyn AnyBin>)>,
     /// Bytes of all items.
     bytes: usize,
     /// The number of the compute.
@@ -75,24 +75,24 @@ impl Recycler {
 
     /// Bytes of the items and of the lists of them.
     pub(crate) fn total_bytes(&self) -> usize {
-        self.bytes + self.shelves.iter().map(|(_, shelf)| shelf.own_bytes()).sum::<usize>()
+        self.bytes + self.bins.iter().map(|(_, bin)| bin.own_bytes()).sum::<usize>()
     }
 
-    fn shelf<T: Send + 'static>(&mut self) -> Option<&mut Vec<Kept<T>>> {
+    fn bin<T: Send + 'static>(&mut self) -> Option<&mut Vec<Kept<T>>> {
         let id = TypeId::of::<T>();
-        let (_, shelf) = self.shelves.iter_mut().find(|(known, _)| *known == id)?;
-        let shelf: &mut dyn Any = &mut **shelf;
-        shelf.downcast_mut::<Shelf<T>>().map(|shelf| &mut shelf.0)
+        let (_, bin) = self.bins.iter_mut().find(|(known, _)| *known == id)?;
+        let bin: &mut dyn Any = &mut **bin;
+        bin.downcast_mut::<Bin<T>>().map(|bin| &mut bin.0)
     }
 
     /// Takes an item with this key.
     pub(crate) fn take<T: Send + 'static>(&mut self, key: usize) -> Option<T> {
-        let shelf = self.shelf::<T>()?;
-        let place = shelf.partition_point(|kept| kept.key <= key).checked_sub(1)?;
-        if shelf.get(place)?.key != key {
+        let bin = self.bin::<T>()?;
+        let place = bin.partition_point(|kept| kept.key <= key).checked_sub(1)?;
+        if bin.get(place)?.key != key {
             return None;
         }
-        let kept = shelf.remove(place);
+        let kept = bin.remove(place);
         self.bytes -= kept.bytes;
         Some(kept.item)
     }
@@ -100,13 +100,13 @@ impl Recycler {
     /// Keeps an item, which takes `bytes`, unless there are many of its type.
     pub(crate) fn give<T: Send + 'static>(&mut self, item: T, key: usize, bytes: usize) {
         let kept = Kept { key, bytes, used: self.compute, item };
-        match self.shelf::<T>() {
-            Some(shelf) if shelf.len() >= MOST => return,
-            Some(shelf) => {
-                let place = shelf.partition_point(|kept| kept.key <= key);
-                shelf.insert(place, kept);
+        match self.bin::<T>() {
+            Some(bin) if bin.len() >= MOST => return,
+            Some(bin) => {
+                let place = bin.partition_point(|kept| kept.key <= key);
+                bin.insert(place, kept);
             }
-            None => self.shelves.push((TypeId::of::<T>(), Box::new(Shelf(vec![kept])))),
+            None => self.bins.push((TypeId::of::<T>(), Box::new(Bin(vec![kept])))),
         }
         self.bytes += bytes;
     }
@@ -131,9 +131,9 @@ impl Recycler {
 
     /// Frees what is stale.
     pub(crate) fn free_stale(&mut self) {
-        let Self { shelves, bytes, compute } = self;
-        for (_, shelf) in shelves {
-            shelf.free(&mut |freed, used| {
+        let Self { bins, bytes, compute } = self;
+        for (_, bin) in bins {
+            bin.free(&mut |freed, used| {
                 let is_stale = used < *compute;
                 *bytes -= if is_stale { freed } else { 0 };
                 is_stale
@@ -147,14 +147,14 @@ impl Recycler {
             self.free_stale();
         }
         while self.bytes > most {
-            let Self { shelves, bytes, .. } = self;
+            let Self { bins, bytes, .. } = self;
             // At least half as large as the largest, so that there are few rounds.
-            let large = shelves.iter().map(|(_, shelf)| shelf.largest()).max().unwrap_or(0) / 2;
+            let large = bins.iter().map(|(_, bin)| bin.largest()).max().unwrap_or(0) / 2;
             if large == 0 {
                 return;
             }
-            for (_, shelf) in shelves {
-                shelf.free(&mut |freed, _| {
+            for (_, bin) in bins {
+                bin.free(&mut |freed, _| {
                     let frees = *bytes > most && freed >= large;
                     *bytes -= if frees { freed } else { 0 };
                     frees
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shelf_has_few_items() {
+    fn a_bin_has_few_items() {
         let mut recycler = Recycler::default();
         for index in 0..2 * MOST {
             recycler.give_vec::<u8>(Vec::with_capacity(1 + index));
