@@ -6,12 +6,19 @@ use crate::format::ports::{Port, wire_type};
 use crate::model::{Model, check_dims};
 use crate::quote::quote;
 use crate::strings;
-use crate::tensor::budget::ComputeBudget;
+use crate::tensor::budget::{Block, Charge, ComputeBudget};
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::element::ElementType;
 use crate::tensor::string_table::StringTable;
 use crate::tensor::value::Value;
 use graphpool::backend::{BackendContext, ComputeControl, Error, Tensor, TensorView};
 use std::sync::Arc;
+
+/// A context keeps at most this part of its memory limit for its next compute.
+const KEPT_PART: usize = 16;
+
+/// The most bytes that a context keeps for its next compute.
+const MOST_KEPT: usize = 64 << 20;
 
 /// An execution context of a [`CandleGraph`](crate::CandleGraph): inputs are set, a compute runs, outputs are read.
 ///
@@ -43,43 +50,79 @@ pub struct CandleContext {
     inputs: Vec<Option<Value>>,
     /// The outputs of the last compute that succeeded; `None` for those that were taken out.
     outputs: Vec<Option<Tensor>>,
+    /// What the next outputs are collected in; empty between computes.
+    next: Vec<Option<Tensor>>,
     /// The states of the nodes that draw random numbers.
     random_states: RandomStates,
+    /// Keeps what a compute frees for the next one.
+    budget: Arc<ComputeBudget>,
 }
 
 impl CandleContext {
     pub(crate) fn new(model: Arc<Model>) -> Self {
         let inputs = vec![None; model.inputs.len()];
         let random_states = RandomStates::new(model.random_nodes);
-        Self { model, inputs, outputs: Vec::new(), random_states }
+        Self { model, inputs, outputs: Vec::new(), next: Vec::new(), random_states, budget: ComputeBudget::recycling() }
     }
 
     /// A compute, from the inputs to the outputs in the guest's types.
     fn compute_now(&mut self, control: &ComputeControl) -> Result<(), Error> {
-        let Model { inputs: ports, defaults, string_table, .. } = &*self.model;
-        let required = ports.len() - defaults.len();
-        let mut inputs = Vec::with_capacity(self.inputs.len());
+        self.budget.begin(control.memory_limit);
+        let result = self.compute_outputs(control);
+        if result.is_ok() {
+            std::mem::swap(&mut self.outputs, &mut self.next);
+        }
+        for (dims, _, data) in self.next.drain(..).flatten().map(Tensor::into_parts) {
+            self.budget.keep(dims);
+            self.budget.keep(data);
+        }
+        if result.is_err() {
+            self.budget.clear();
+            return result;
+        }
+        let limit = control.context_memory_limit.min(control.own_memory_limit);
+        self.budget.end((limit / KEPT_PART).min(MOST_KEPT));
+        // A context that would exceed its limits with it keeps nothing.
+        if control.reserve_context_memory(self.memory(), 0).is_err() {
+            self.budget.clear();
+        }
+        Ok(())
+    }
+
+    /// Computes the outputs and converts them to `next`.
+    fn compute_outputs(&mut self, control: &ComputeControl) -> Result<(), Error> {
+        let Model { inputs: ports, outputs: output_ports, defaults, string_table, .. } = &*self.model;
+        let (budget, required) = (&self.budget, ports.len() - defaults.len());
+        let cx = ExecContext::new(control, budget);
+        // The lists of ports are the model's, not the compute's: they are not charged.
+        let list = |count: usize| Ok::<_, Error>(Block::new(budget.spare::<Value>(count)?, Charge::nothing(budget)));
+        let mut inputs = list(ports.len())?;
         for (place, (port, input)) in ports.iter().zip(&self.inputs).enumerate() {
             let default = place.checked_sub(required).and_then(|place| defaults.get(place));
             let missing = || Error::invalid_argument(format!("input {} is not set", quote(&port.name)));
             inputs.push(input.as_ref().or(default).cloned().ok_or_else(missing)?);
         }
-        let budget = ComputeBudget::new(control.memory_limit);
-        let outputs = self.model.run(inputs, control, &budget, &self.random_states)?;
-        let cx = ExecContext::new(control, &budget);
+        let mut outputs = list(output_ports.len())?;
+        self.model.run(inputs.drain(..), &mut outputs, control, budget, &self.random_states)?;
         // One value may be several outputs, and each of them is a separate copy.
-        let bytes = outputs.iter().map(|value| {
+        let mut bytes = 0_usize;
+        for value in &*outputs {
             let each = match value.ty() {
                 ElementType::String => strings::width(value, string_table, &cx)?,
                 ty => wire_type(ty).size(),
             };
-            Ok(value.len().saturating_mul(each))
-        });
-        let bytes = bytes.collect::<Result<Vec<_>, Error>>()?;
-        let _charge = budget.charge(bytes.into_iter().fold(0, usize::saturating_add))?;
-        self.outputs =
-            outputs.iter().map(|value| to_wire(value, string_table, &cx).map(Some)).collect::<Result<_, _>>()?;
+            bytes = bytes.saturating_add(value.len().saturating_mul(each));
+        }
+        let _charge = budget.charge(bytes)?;
+        for value in &*outputs {
+            self.next.push(Some(to_wire(value, string_table, &cx)?));
+        }
         Ok(())
+    }
+
+    /// Frees the memory of an input, instead of keeping it.
+    fn free(input: &mut Option<Value>) {
+        drop(input.take().map(|value| value.with_charge(Charge::none())));
     }
 
     /// The error for an output that is not there.
@@ -112,23 +155,32 @@ impl BackendContext for CandleContext {
             let why = format!("input {} has the type {wanted:?}, not {:?}", quote(&port.name), tensor.ty());
             return Err(Error::invalid_argument(why));
         }
-        let mut dims: Vec<usize> = tensor.dimensions().iter().map(|&dim| dim as usize).collect();
+        let mut dims: DimVec = tensor.dimensions().iter().map(|&dim| dim as usize).collect();
         if port.ty == ElementType::String {
             let Some(width) = dims.pop() else {
                 let why = format!("input {} needs a last dimension, the width of its strings", quote(&port.name));
                 return Err(Error::invalid_argument(why));
             };
             check_dims(port, &dims)?;
-            *slot = Some(strings::from_wire(dims, width, tensor.data(), &self.model.string_table, &port.name)?);
+            *slot =
+                Some(strings::from_wire(dims.into_vec(), width, tensor.data(), &self.model.string_table, &port.name)?);
             return Ok(());
         }
         check_dims(port, &dims)?;
-        *slot = Some(from_wire(dims, port, tensor.data())?);
+        // The memory of an input of the same dimensions is used again.
+        let same = slot.as_mut().filter(|value| value.ty() == port.ty && value.dims() == &*dims);
+        if !same.is_some_and(|value| value.overwrite(tensor.data())) {
+            let value = from_wire(dims.into_vec(), port, tensor.data())?;
+            Self::free(slot);
+            *slot = Some(value.with_charge(Charge::nothing(&self.budget)));
+        }
         Ok(())
     }
 
     fn clear_inputs(&mut self) {
-        self.inputs.fill(None);
+        for input in &mut self.inputs {
+            Self::free(input);
+        }
     }
 
     fn compute(&mut self, control: &ComputeControl) -> Result<(), Error> {
@@ -148,13 +200,15 @@ impl BackendContext for CandleContext {
         output.ok_or_else(|| self.no_output(index))
     }
 
-    /// Bytes of what is stored between calls: the inputs in the model's types, the outputs in the guest's types, and
-    /// the random number states. A compute frees everything else that it allocates.
+    /// Bytes of what is stored between calls: the inputs in the model's types, the outputs in the guest's types, the
+    /// random number states, and what the last compute used and the next one will. That is at most four times what the
+    /// compute had in use at one time, or 64 KiB if that is more, and at most a sixteenth of the context's limit.
     fn memory(&self) -> usize {
         let inputs = self.inputs.iter().flatten().map(Value::bytes).sum::<usize>();
         inputs
             + self.outputs.iter().flatten().map(|output| output.data().len()).sum::<usize>()
             + self.random_states.bytes()
+            + self.budget.kept()
     }
 }
 
@@ -184,39 +238,45 @@ fn to_wire(value: &Value, string_table: &StringTable, cx: &ExecContext<'_>) -> R
     fn widen<T: Copy, const N: usize>(
         elements: &[T],
         to: impl Fn(T) -> [u8; N],
+        bytes: &mut Vec<u8>,
         cx: &ExecContext<'_>,
-    ) -> Result<Vec<u8>, Error> {
-        let (mut bytes, mut checkpoint) = (Vec::with_capacity(elements.len() * N), Checkpoint::default());
+    ) -> Result<(), Error> {
+        let mut checkpoint = Checkpoint::default();
         for piece in elements.chunks(PIECE) {
             checkpoint.step(piece.len(), cx)?;
             bytes.extend(piece.iter().flat_map(|&element| to(element)));
         }
-        Ok(bytes)
+        Ok(())
     }
     cx.control.check()?;
-    let dims = value.dims().iter().map(|&dim| u32::try_from(dim)).collect::<Result<Vec<_>, _>>();
-    let mut dims = dims.map_err(|_| Error::too_large("an output has a dimension of more than 4294967295"))?;
-    let data = match value.ty() {
-        ElementType::String => {
-            let width = strings::width(value, string_table, cx)?;
-            dims.push(
-                u32::try_from(width)
-                    .map_err(|_| Error::too_large("an output has a string of more than 4294967295 bytes"))?,
-            );
-            strings::to_wire(value, width, string_table, cx)?
-        }
-        ElementType::I8 => widen(value.elements::<i8>()?, |element| i32::from(element).to_le_bytes(), cx)?,
-        ElementType::I16 => widen(value.elements::<i16>()?, |element| i32::from(element).to_le_bytes(), cx)?,
-        ElementType::U16 => widen(value.elements::<u16>()?, |element| i32::from(element).to_le_bytes(), cx)?,
-        ElementType::U32 => widen(value.elements::<u32>()?, |element| i64::from(element).to_le_bytes(), cx)?,
+    let is_string = value.ty() == ElementType::String;
+    let mut dims = cx.budget.spare(value.rank() + usize::from(is_string))?;
+    for &dim in value.dims() {
+        let too_large = |_| Error::too_large("an output has a dimension of more than 4294967295");
+        dims.push(u32::try_from(dim).map_err(too_large)?);
+    }
+    let ty = wire_type(value.ty());
+    if is_string {
+        let width = strings::width(value, string_table, cx)?;
+        let too_large = |_| Error::too_large("an output has a string of more than 4294967295 bytes");
+        dims.push(u32::try_from(width).map_err(too_large)?);
+        return Tensor::new(dims, ty, strings::to_wire(value, width, string_table, cx)?);
+    }
+    let mut bytes = cx.budget.spare(value.len() * ty.size())?;
+    let out = &mut bytes;
+    match value.ty() {
+        ElementType::I8 => widen(value.elements::<i8>()?, |element| i32::from(element).to_le_bytes(), out, cx)?,
+        ElementType::I16 => widen(value.elements::<i16>()?, |element| i32::from(element).to_le_bytes(), out, cx)?,
+        ElementType::U16 => widen(value.elements::<u16>()?, |element| i32::from(element).to_le_bytes(), out, cx)?,
+        ElementType::U32 => widen(value.elements::<u32>()?, |element| i64::from(element).to_le_bytes(), out, cx)?,
         ElementType::U64 => {
             let elements = value.elements::<u64>()?;
             if elements.iter().any(|&element| i64::try_from(element).is_err()) {
                 return Err(Error::runtime_error("an output of type U64 has an element above the largest I64"));
             }
-            widen(elements, u64::to_le_bytes, cx)?
+            widen(elements, u64::to_le_bytes, out, cx)?;
         }
-        _ => value.to_bytes(),
-    };
-    Tensor::new(dims, wire_type(value.ty()), data)
+        _ => value.append_bytes(out),
+    }
+    Tensor::new(dims, ty, bytes)
 }

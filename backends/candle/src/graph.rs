@@ -220,12 +220,10 @@ impl CandleGraph {
             check_dims(port, value.dims())?;
         }
         inputs.extend(defaults.iter().skip(inputs.len() - required).cloned());
-        self.model.run(
-            inputs,
-            control,
-            &ComputeBudget::new(control.memory_limit),
-            &RandomStates::new(self.model.random_nodes),
-        )
+        let (budget, states) = (ComputeBudget::new(control.memory_limit), RandomStates::new(self.model.random_nodes));
+        let mut outputs = Vec::with_capacity(self.model.outputs.len());
+        self.model.run(inputs.into_iter(), &mut outputs, control, &budget, &states)?;
+        Ok(outputs)
     }
 
     /// A tensor of strings for [`run`](Self::run): `strings` are the elements of a tensor of `dims`, row-major.

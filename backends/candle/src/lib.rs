@@ -136,8 +136,10 @@
 //!
 //! * No number in a model or a tensor makes the process panic, abort or allocate more than the limit.
 //!   [`LoadRequest::memory_limit`] bounds a load and the loaded graph, [`ComputeControl::memory_limit`] bounds a
-//!   compute. Memory is charged before it is allocated.
-//! * A compute checks its deadline and its cancel token before each operator, and within operators that can take long.
+//!   compute. Memory is charged before it is allocated. What a context keeps for its next compute gives way to that
+//!   limit, and counts as the context's memory.
+//! * A compute checks its cancel token before each operator, its deadline before one of eight operators, and both
+//!   within operators that can take long.
 //! * A load refuses what is not supported, with the operator's name and opset; [`operators`] lists what is supported.
 //! * Work at load is bounded too: constants are folded for at most half a second, function calls expand to at most
 //!   131,072 nodes, and weights are packed into at most four times the file's length and 1 MiB. What exceeds a bound is

@@ -37,25 +37,26 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Runs the plan on `inputs`, one for each port, and checks the types of the outputs.
+    /// Runs the plan on `inputs`, one for each port, appends the outputs to `outputs` and checks their types.
     pub(crate) fn run(
         &self,
-        inputs: Vec<Value>,
+        inputs: impl ExactSizeIterator<Item = Value>,
+        outputs: &mut Vec<Value>,
         control: &ComputeControl,
         budget: &Arc<ComputeBudget>,
         random_states: &RandomStates,
-    ) -> Result<Vec<Value>, Error> {
+    ) -> Result<(), Error> {
         let cx = ExecContext {
             threads: self.threads.as_ref(),
             random_states: Some(random_states),
             probe: self.probe.as_deref(),
             ..ExecContext::new(control, budget)
         };
-        let outputs = match &self.placement {
-            None => run(&self.plan, inputs, &cx)?,
-            Some(placement) => self.run_on(placement, inputs, &cx)?,
-        };
-        for (port, value) in self.outputs.iter().zip(&outputs) {
+        match &self.placement {
+            None => run(&self.plan, inputs, outputs, &cx)?,
+            Some(placement) => outputs.extend(self.run_on(placement, inputs.collect(), &cx)?),
+        }
+        for (port, value) in self.outputs.iter().zip(&*outputs) {
             // The file's types of outputs are not checked at load, and the caller relies on them.
             if port.ty != value.ty() {
                 let why = format!(
@@ -67,7 +68,7 @@ impl Model {
                 return Err(Error::runtime_error(why));
             }
         }
-        Ok(outputs)
+        Ok(())
     }
 }
 

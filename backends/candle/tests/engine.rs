@@ -3,7 +3,7 @@
 #![allow(missing_docs, reason = "a test")]
 
 use graphpool::nn::conformance::Sample;
-use graphpool::nn::{Encoding, Engine, ErrorKind, ModelSource, Target, Tensor};
+use graphpool::nn::{Encoding, Engine, ErrorKind, Limits, ModelSource, Target, Tensor};
 use graphpool_candle::CandleBackend;
 
 /// A length-delimited field of a protobuf message.
@@ -58,9 +58,22 @@ fn the_candle_backend_passes_the_checks_for_backends() {
 }
 
 #[test]
-fn a_context_is_counted_with_its_inputs_and_outputs() {
+fn a_context_is_counted_with_what_it_keeps() {
     let engine = Engine::new(CandleBackend::new());
     let guest = engine.guest();
+    let graph = guest.load(&[&doubling()], Encoding::Onnx, Target::Cpu).unwrap();
+    let context = guest.init_execution_context(graph).unwrap();
+    guest.set_input(context, "x", Tensor::from_f32(vec![2], &[1.5, -4.0]).unwrap().view()).unwrap();
+    guest.compute(context).unwrap();
+    // 16 bytes are the input and the output.
+    assert!((32..1 << 12).contains(&engine.stats().context_bytes), "{}", engine.stats().context_bytes);
+}
+
+#[test]
+fn a_context_is_counted_with_its_inputs_and_outputs() {
+    let engine = Engine::new(CandleBackend::new());
+    // So little that a context keeps nothing for its next compute.
+    let guest = engine.guest_with(Limits::default().with_max_context_bytes(64));
     let graph = guest.load(&[&doubling()], Encoding::Onnx, Target::Cpu).unwrap();
     let context = guest.init_execution_context(graph).unwrap();
     let context_bytes = || engine.stats().context_bytes;

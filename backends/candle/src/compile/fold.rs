@@ -10,7 +10,7 @@ use crate::exec::plan::Source;
 use crate::ops::node::{Args, OpFn};
 use crate::ops::operator::Cost;
 use crate::tensor::budget::ComputeBudget;
-use crate::tensor::value::Value;
+use crate::tensor::value::{Value, Values};
 use graphpool::backend::ComputeControl;
 
 /// The most elements that folding reads and writes for a whole model.
@@ -54,7 +54,7 @@ impl Folding {
     }
 
     /// The results of a node, if all its inputs are constant and the budget allows.
-    pub(crate) fn fold(&mut self, cost: Cost, kernel: &OpFn, inputs: &[Source], outputs: usize) -> Option<Vec<Value>> {
+    pub(crate) fn fold(&mut self, cost: Cost, kernel: &OpFn, inputs: &[Source], outputs: usize) -> Option<Values> {
         if cost == Cost::Unbounded {
             return None;
         }

@@ -7,12 +7,13 @@
 //! Every loop whose length a guest can choose has a [`Checkpoint`], so that a compute ends soon after its deadline or
 //! its cancellation.
 
-use crate::tensor::budget::{Charge, ComputeBudget};
+use crate::tensor::budget::{Block, Charge, ComputeBudget};
 use std::sync::Arc;
 
 use crate::compute::random::RandomStates;
 use crate::compute::threads::Threads;
 use crate::profile::record::Probe;
+use crate::tensor::dim_list::DimList;
 use crate::tensor::dims::count;
 use crate::tensor::element::Element;
 use crate::tensor::value::Value;
@@ -113,21 +114,17 @@ impl<'a> ExecContext<'a> {
     /// Allocates a tensor of `dims`, to be filled.
     pub(crate) fn output<T: Element>(&self, dims: &[usize]) -> Result<Output<'a, T>, Error> {
         let count = count(dims)?;
-        let charge = self.budget.charge(count * size_of::<T>())?;
-        let mut elements = Vec::new();
-        elements
-            .try_reserve_exact(count)
-            .map_err(|_| Error::too_large(format!("the allocation of {count} elements of {:?} failed", T::TYPE)))?;
+        let (elements, charge) = self.budget.allocate(count)?;
         Ok(Output { dims: dims.into(), elements, count, charge, cx: *self })
     }
 
-    /// Allocates an empty vector for `count` elements that are no tensor. It is charged as long as the charge lives.
+    /// Allocates an empty vector for `count` elements, to be those of a tensor. It is charged as long as the charge lives.
     pub(crate) fn scratch<T: Element>(&self, count: usize) -> Result<(Vec<T>, Charge), Error> {
-        let output = self.output::<T>(&[count])?;
-        Ok((output.elements, output.charge))
+        crate::tensor::dims::count(&[count])?;
+        self.budget.allocate(count)
     }
 
-    /// Allocates a vector of `count` copies of `element`.
+    /// Allocates a vector of `count` copies of `element`, to be those of a tensor.
     pub(crate) fn filled<T: Element>(&self, element: T, count: usize) -> Result<(Vec<T>, Charge), Error> {
         let (mut elements, charge) = self.scratch::<T>(count)?;
         Checkpoint::default().fill(element, count, &mut elements, self)?;
@@ -135,12 +132,21 @@ impl<'a> ExecContext<'a> {
     }
 
     /// Allocates an empty vector for `count` items of any type.
-    pub(crate) fn list<T>(&self, count: usize) -> Result<(Vec<T>, Charge), Error> {
-        let charge = self.budget.charge(count.saturating_mul(size_of::<T>()))?;
-        let mut list = Vec::new();
-        list.try_reserve_exact(count)
-            .map_err(|_| Error::too_large(format!("the allocation of a list of {count} items failed")))?;
-        Ok((list, charge))
+    pub(crate) fn list<T: Send + 'static>(&self, count: usize) -> Result<(Vec<T>, Charge), Error> {
+        self.budget.allocate(count)
+    }
+
+    /// Allocates an empty vector for `count` items, which the next compute finds again.
+    pub(crate) fn block<T: Send + 'static>(&self, count: usize) -> Result<Block<T>, Error> {
+        let (items, charge) = self.budget.allocate(count)?;
+        Ok(Block::new(items, charge))
+    }
+
+    /// As [`block`](Self::block), with `count` copies of `item`.
+    pub(crate) fn full_block<T: Copy + Send + 'static>(&self, item: T, count: usize) -> Result<Block<T>, Error> {
+        let mut block = self.block(count)?;
+        Checkpoint::default().fill(item, count, &mut block, self)?;
+        Ok(block)
     }
 
     /// Charges the elements of a tensor of `dims` that the caller is about to allocate.
@@ -151,7 +157,7 @@ impl<'a> ExecContext<'a> {
 
 /// A tensor that is allocated and charged but not filled yet.
 pub(crate) struct Output<'a, T> {
-    dims: Arc<[usize]>,
+    dims: DimList,
     elements: Vec<T>,
     count: usize,
     charge: Charge,

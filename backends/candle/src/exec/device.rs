@@ -176,8 +176,9 @@ fn watched<W: Watch>(
         dx.cx.control.check()?;
         let mut args = DeviceArgs::new(step.inputs.iter().map(|source| read(source, &mut slots)).collect());
         let explain = |error: Error| Error::new(error.kind(), format!("{}: {}", step.label, error.message()));
-        let results = watch.step(index, || {
-            let results = step.enough(one(step, &mut args, dx)?)?;
+        let results = watch.step::<Placed, _>(index, || {
+            let results = one(step, &mut args, dx)?;
+            step.check_results(results.len())?;
             if W::TIMES {
                 let waited = dx.device.synchronize();
                 waited.map_err(|error| Error::runtime_error(format!("the device failed: {error}")))?;

@@ -56,11 +56,12 @@ pub(crate) struct Step {
 
 impl Step {
     /// Refuses results that are fewer than the node's outputs.
-    pub(crate) fn enough<T>(&self, results: Vec<T>) -> Result<Vec<T>, Error> {
-        if results.len() < self.outputs.len() {
-            return Err(Error::unsupported(format!("output {} of this operator is not supported", results.len())));
+    #[inline]
+    pub(crate) fn check_results(&self, results: usize) -> Result<(), Error> {
+        if results < self.outputs.len() {
+            return Err(Error::unsupported(format!("output {results} of this operator is not supported")));
         }
-        Ok(results)
+        Ok(())
     }
 }
 

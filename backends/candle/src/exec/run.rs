@@ -4,21 +4,47 @@ use crate::compute::context::ExecContext;
 use crate::exec::plan::{Plan, Source};
 use crate::ops::node::{Args, RunGraph};
 use crate::profile::record::{Off, Watch};
-use crate::tensor::value::Value;
+use crate::tensor::value::{Value, Values};
 use graphpool::backend::Error;
 
-/// Computes the plan's outputs from `inputs`, which are its inputs followed by its captures.
+/// Steps between two reads of the clock. A step that works long checks the deadline itself.
+const CLOCK_STEPS: usize = 8;
+
+/// Computes the plan's outputs from `inputs`, which are its inputs followed by its captures, and appends them to
+/// `outputs`.
 ///
-/// The deadline and the cancel token are checked before each step. An error names the step in its message.
-pub(crate) fn run(plan: &Plan, inputs: Vec<Value>, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
+/// The cancel token is checked before each step, and the deadline before one of [`CLOCK_STEPS`]. An error names the step
+/// in its message.
+pub(crate) fn run(
+    plan: &Plan,
+    inputs: impl ExactSizeIterator<Item = Value>,
+    outputs: &mut impl Extend<Value>,
+    cx: &ExecContext<'_>,
+) -> Result<(), Error> {
     match cx.probe {
-        None => watched(plan, inputs, cx, &Off),
-        Some(probe) => watched(plan, inputs, cx, &probe.plan(plan.address())),
+        None => watched(plan, inputs, outputs, cx, &Off),
+        Some(probe) => watched(plan, inputs, outputs, cx, &probe.plan(plan.address())),
+    }
+}
+
+/// Takes the value of a source, or clones it if it is used again.
+fn read(source: &Source, slots: &mut [Option<Value>]) -> Option<Value> {
+    match source {
+        Source::Absent => None,
+        Source::Constant(value) => Some(value.clone()),
+        Source::Slot { index, last: true } => slots.get_mut(*index).and_then(Option::take),
+        Source::Slot { index, last: false } => slots.get(*index).and_then(Clone::clone),
     }
 }
 
 /// Runs the plan, each step by way of `watch`.
-fn watched(plan: &Plan, inputs: Vec<Value>, cx: &ExecContext<'_>, watch: &impl Watch) -> Result<Vec<Value>, Error> {
+fn watched(
+    plan: &Plan,
+    inputs: impl ExactSizeIterator<Item = Value>,
+    outputs: &mut impl Extend<Value>,
+    cx: &ExecContext<'_>,
+    watch: &impl Watch,
+) -> Result<(), Error> {
     if inputs.len() != plan.inputs.len() {
         return Err(Error::runtime_error(format!(
             "a graph with {} inputs got {} values",
@@ -26,33 +52,38 @@ fn watched(plan: &Plan, inputs: Vec<Value>, cx: &ExecContext<'_>, watch: &impl W
             inputs.len()
         )));
     }
-    let (mut slots, _charge) = cx.list::<Option<Value>>(plan.slots)?;
+    let mut slots = cx.block::<Option<Value>>(plan.slots)?;
     slots.resize(plan.slots, None);
     for (&slot, value) in plan.inputs.iter().zip(inputs) {
         if let Some(slot) = slots.get_mut(slot) {
             *slot = Some(value);
         }
     }
-    let read = |source: &Source, slots: &mut [Option<Value>]| match source {
-        Source::Absent => None,
-        Source::Constant(value) => Some(value.clone()),
-        Source::Slot { index, last: true } => slots.get_mut(*index).and_then(Option::take),
-        Source::Slot { index, last: false } => slots.get(*index).and_then(Clone::clone),
-    };
     for (index, step) in plan.steps.iter().enumerate() {
-        cx.control.check()?;
-        let args = Args::new(step.inputs.iter().map(|source| read(source, &mut slots)).collect());
+        if index % CLOCK_STEPS == 0 || cx.control.cancel.is_cancelled() {
+            cx.control.check()?;
+        }
+        let args = Args::new(step.inputs.iter().map(|source| read(source, &mut slots)));
         let explain = |error: Error| Error::new(error.kind(), format!("{}: {}", step.label, error.message()));
-        let results = watch.step(index, || step.enough((step.kernel)(args, cx)?)).map_err(explain)?;
-        for (slot, value) in step.outputs.iter().zip(results) {
+        let run = || {
+            let results = (step.kernel)(args, cx)?;
+            step.check_results(results.len())?;
+            Ok(results)
+        };
+        let mut results = watch.step::<Value, _>(index, run).map_err(explain)?;
+        while let Some(value) = results.pop() {
+            let slot = step.outputs.get(results.len()).copied().flatten();
             if let Some(slot) = slot.and_then(|slot| slots.get_mut(slot)) {
                 *slot = Some(value);
             }
         }
     }
     cx.control.check()?;
-    let outputs = plan.outputs.iter().map(|source| read(source, &mut slots));
-    outputs.collect::<Option<Vec<_>>>().ok_or_else(|| Error::runtime_error("an output was not computed"))
+    for source in &plan.outputs {
+        let value = read(source, &mut slots);
+        outputs.extend([value.ok_or_else(|| Error::runtime_error("an output was not computed"))?]);
+    }
+    Ok(())
 }
 
 impl RunGraph for Plan {
@@ -64,8 +95,10 @@ impl RunGraph for Plan {
         self.outputs.len()
     }
 
-    fn run(&self, inputs: Vec<Value>, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
-        run(self, inputs, cx)
+    fn run(&self, inputs: Values, cx: &ExecContext<'_>) -> Result<Values, Error> {
+        let mut outputs = Values::new();
+        run(self, inputs.into_iter(), &mut outputs, cx)?;
+        Ok(outputs)
     }
 
     #[cfg(feature = "candle")]

@@ -7,6 +7,7 @@
 use crate::compute::context::{CHECK_INTERVAL, ExecContext};
 use crate::math::program::{Binary, Op, Operand, Program, Unary};
 use crate::math::{functions, simd};
+use crate::tensor::budget::Block;
 use graphpool::backend::Error;
 
 /// The elements of a register.
@@ -38,7 +39,7 @@ pub(crate) struct Epilogue {
 
 /// The memory in which an epilogue runs.
 pub(crate) struct Scratch {
-    buffers: Vec<f32>,
+    buffers: Block<f32>,
     /// Results since the last check of deadline and cancel token.
     work: usize,
 }
@@ -108,8 +109,9 @@ impl Epilogue {
     }
 
     /// Allocates memory to run in: at most 2 KiB for each operator, and as much for the product's result.
-    pub(crate) fn scratch(&self) -> Scratch {
-        Scratch { buffers: vec![0.0; self.buffers * CHUNK], work: 0 }
+    pub(crate) fn scratch(&self, cx: &ExecContext<'_>) -> Result<Scratch, Error> {
+        let buffers = if self.is_empty() { 0 } else { self.buffers };
+        Ok(Scratch { buffers: cx.full_block(0.0, buffers * CHUNK)?, work: 0 })
     }
 
     /// Applies the program to `elements`, in place.
@@ -126,6 +128,7 @@ impl Epilogue {
         let Scratch { buffers, work } = scratch;
         // With one buffer, each operator overwrites the only operand that is no constant.
         let in_place = self.buffers == 1;
+        let buffers = buffers.as_mut_slice();
         for (index, chunk) in elements.chunks_mut(CHUNK).enumerate() {
             let at = match at {
                 Placement::Channel(channel) => Placement::Channel(channel),
@@ -277,10 +280,9 @@ mod tests {
         let epilogue = Epilogue::new(Program { ops, result: 6 });
         let mut found: Vec<f32> = (0..CHUNK + 7).map(|index| (index % 13) as f32 - 6.0).collect();
         let wanted: Vec<f32> = found.clone();
-        let (control, budget) = (ComputeControl::default(), ComputeBudget::new(0));
-        epilogue
-            .run(&mut found, Placement::Columns(0), &mut epilogue.scratch(), &ExecContext::new(&control, &budget))
-            .unwrap();
+        let (control, budget) = (ComputeControl::default(), ComputeBudget::new(usize::MAX));
+        let cx = ExecContext::new(&control, &budget);
+        epilogue.run(&mut found, Placement::Columns(0), &mut epilogue.scratch(&cx).unwrap(), &cx).unwrap();
         for (index, (found, x)) in found.iter().zip(wanted).enumerate() {
             let y = x * (x + 3.0).clamp(0.0, 6.0) / 6.0;
             assert!((found - (index as f32 - y * y)).abs() < 1e-4, "{index}: {found}");
@@ -291,15 +293,10 @@ mod tests {
     fn a_long_run_is_cancelled() {
         let epilogue = Epilogue::new(Program { ops: vec![Op::Unary(Unary::Erf, 0); 2], result: 2 });
         let control = ComputeControl::default().with_deadline(std::time::Instant::now());
-        let (budget, mut scratch) = (ComputeBudget::new(0), epilogue.scratch());
-        let mut run = |count: usize| {
-            epilogue.run(
-                &mut vec![1.0; count],
-                Placement::Channel(0),
-                &mut scratch,
-                &ExecContext::new(&control, &budget),
-            )
-        };
+        let budget = ComputeBudget::new(usize::MAX);
+        let cx = ExecContext::new(&control, &budget);
+        let mut scratch = epilogue.scratch(&cx).unwrap();
+        let mut run = |count: usize| epilogue.run(&mut vec![1.0; count], Placement::Channel(0), &mut scratch, &cx);
         run(CHECK_INTERVAL / 4).unwrap();
         assert_eq!(run(CHECK_INTERVAL / 4).unwrap_err().kind(), graphpool::backend::ErrorKind::Timeout);
     }

@@ -129,7 +129,7 @@ fn map_f32(mut value: Value, cx: &ExecContext<'_>, f: impl Fn(f32) -> f32) -> Re
 pub(super) fn unary(
     f: impl Fn(Value, &ExecContext<'_>) -> Result<Value, Error> + Send + Sync + 'static,
 ) -> Result<OpFn, Error> {
-    Ok(Box::new(move |mut args, cx| Ok(vec![f(args.take(0)?, cx)?])))
+    Ok(Box::new(move |mut args, cx| Ok(values![f(args.take(0)?, cx)?])))
 }
 
 fn relu<T: Number>(x: T) -> T {
@@ -167,7 +167,7 @@ fn leaky_relu(node: &Node<'_>) -> Result<OpFn, Error> {
 fn prelu(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|mut args, cx| {
         let (value, slope) = (args.take(0)?, args.take(1)?);
-        Ok(vec![with_numbers!(value, T => {
+        Ok(values![with_numbers!(value, T => {
             zip_into(value, slope, cx, |x: T, slope: T| if x < T::default() { slope.times(x) } else { x })
         })?])
     }))
@@ -279,7 +279,7 @@ fn clip_by_inputs(_: &Node<'_>) -> Result<OpFn, Error> {
                     _ => Err(Error::invalid_argument("min and max must each have one element")),
                 }
             };
-            Ok(vec![clip_to(value, bound(1)?, bound(2)?, cx)?])
+            Ok(values![clip_to(value, bound(1)?, bound(2)?, cx)?])
         })
     }))
 }

@@ -16,7 +16,7 @@ use crate::ops::real::Real;
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, product, strides};
 use crate::tensor::element::ElementType;
-use crate::tensor::value::Value;
+use crate::tensor::value::{Value, Values};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -117,7 +117,7 @@ struct Inputs<'a, T> {
 }
 
 impl AttentionSettings {
-    fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
+    fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Values, Error> {
         let (query, key, value) = (args.take(0)?, args.take(1)?, args.take(2)?);
         let (ty, is_3d) = (query.ty(), query.rank() == 3);
         if key.ty() != ty {
@@ -161,7 +161,7 @@ impl AttentionSettings {
             let width = dims.query_heads.saturating_mul(dims.value_size);
             result = permute(result, &[0, 2, 1, 3], cx)?.reshaped(vec![dims.batch, dims.query_len, width])?;
         }
-        let mut outputs = vec![result, key, value];
+        let mut outputs: Values = values![result, key, value];
         if let Some(scores) = scores {
             outputs.push(convert(scores, ty, cx)?);
         }

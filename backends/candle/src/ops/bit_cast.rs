@@ -17,12 +17,12 @@ fn cast(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         if value.ty() == ty {
-            return Ok(vec![value]);
+            return Ok(values![value]);
         }
         if value.ty().bits() != ty.bits() {
             return Err(Error::invalid_argument(format!("{:?} and {ty:?} have different numbers of bits", value.ty())));
         }
-        Ok(vec![from_bits(&to_bits(value, cx)?, ty, cx)?])
+        Ok(values![from_bits(&to_bits(value, cx)?, ty, cx)?])
     }))
 }
 

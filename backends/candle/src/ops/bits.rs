@@ -66,7 +66,7 @@ fn shift(node: &Node<'_>) -> Result<OpFn, Error> {
     }
     Ok(Box::new(move |mut args, cx| {
         let (a, b) = (args.take(0)?, args.take(1)?);
-        Ok(vec![match a.ty() {
+        Ok(values![match a.ty() {
             ElementType::I8 | ElementType::I16 | ElementType::I32 | ElementType::I64 if signed => {
                 shifts!(a, b, cx, |a| if a < 0 { -1 } else { 0 }, I8 i8, I16 i16, I32 i32, I64 i64)
             }

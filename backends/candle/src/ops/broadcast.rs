@@ -3,7 +3,10 @@
 //! A loop is split into runs. Along a run each operand has a stride of 1 or 0, so that the inner loops are over slices.
 //! Adjacent dimensions that are contiguous in every operand are merged.
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::tensor::dim_list::DimVec;
 pub(super) use crate::tensor::dims::broadcast as shape;
 use crate::tensor::dims::strides;
 use crate::tensor::element::Element;
@@ -11,7 +14,7 @@ use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 /// Strides of an operand of `dims` in a loop over `out`; 0 along broadcast dimensions.
-fn operand_strides(dims: &[usize], out: &[usize]) -> Vec<usize> {
+fn operand_strides(dims: &[usize], out: &[usize]) -> DimVec {
     let skipped = out.len().saturating_sub(dims.len());
     let own = dims.iter().zip(strides(dims)).map(|(&dim, stride)| if dim == 1 { 0 } else { stride });
     std::iter::repeat_n(0, skipped).chain(own).collect()
@@ -38,7 +41,7 @@ pub(super) fn runs<const N: usize>(
     let operands = operands.map(|dims| operand_strides(dims, out));
     let mut checkpoint = Checkpoint::default();
     // The dimensions other than 1 with the strides of each operand, outermost first, contiguous ones merged.
-    let mut merged: Vec<(usize, [usize; N])> = Vec::with_capacity(out.len());
+    let mut merged: SmallVec<[(usize, [usize; N]); 6]> = SmallVec::with_capacity(out.len());
     for (position, &dim) in out.iter().enumerate() {
         if dim == 1 {
             continue;
@@ -55,7 +58,7 @@ pub(super) fn runs<const N: usize>(
     }
     let (len, steps) = merged.pop().unwrap_or((1, [0; N]));
     let mut run = Run { out: 0, len, starts: [0; N], steps };
-    let mut index = vec![0_usize; merged.len()];
+    let mut index: DimVec = smallvec![0; merged.len()];
     loop {
         for from in (0..len).step_by(PIECE) {
             let piece = PIECE.min(len - from);
@@ -125,12 +128,15 @@ pub(super) fn zip_into<T: Element>(
     cx: &ExecContext<'_>,
     f: impl Fn(T, T) -> T,
 ) -> Result<Value, Error> {
+    if a.dims() == b.dims() {
+        return zip_alike(a, b, cx, f);
+    }
     let out = shape(a.dims(), b.dims())?;
-    if a.dims() == out
-        && let (dims, Some(left)) = (b.dims().to_vec(), a.elements_mut::<T>())
+    if a.dims() == &*out
+        && let Some(left) = a.elements_mut::<T>()
     {
         let right = b.elements::<T>()?;
-        runs(&out, [&dims], cx, |run| {
+        runs(&out, [b.dims()], cx, |run| {
             let left = &mut left[run.out..run.out + run.len];
             let j = run.starts[0];
             if run.steps == [1] {
@@ -142,11 +148,11 @@ pub(super) fn zip_into<T: Element>(
         })?;
         return Ok(a);
     }
-    if b.dims() == out
-        && let (dims, Some(right)) = (a.dims().to_vec(), b.elements_mut::<T>())
+    if b.dims() == &*out
+        && let Some(right) = b.elements_mut::<T>()
     {
         let left = a.elements::<T>()?;
-        runs(&out, [&dims], cx, |run| {
+        runs(&out, [a.dims()], cx, |run| {
             let right = &mut right[run.out..run.out + run.len];
             let i = run.starts[0];
             if run.steps == [1] {
@@ -159,6 +165,38 @@ pub(super) fn zip_into<T: Element>(
         return Ok(b);
     }
     zip(&a, &b, cx, f)
+}
+
+/// [`zip_into`] of two tensors of the same shape.
+fn zip_alike<T: Element>(
+    mut a: Value,
+    mut b: Value,
+    cx: &ExecContext<'_>,
+    f: impl Fn(T, T) -> T,
+) -> Result<Value, Error> {
+    let mut checkpoint = Checkpoint::default();
+    if let Some(left) = a.elements_mut::<T>() {
+        for (left, right) in left.chunks_mut(PIECE).zip(b.elements::<T>()?.chunks(PIECE)) {
+            checkpoint.step(left.len(), cx)?;
+            left.iter_mut().zip(right).for_each(|(a, &b)| *a = f(*a, b));
+        }
+        return Ok(a);
+    }
+    if let Some(right) = b.elements_mut::<T>() {
+        for (left, right) in a.elements::<T>()?.chunks(PIECE).zip(right.chunks_mut(PIECE)) {
+            checkpoint.step(left.len(), cx)?;
+            right.iter_mut().zip(left).for_each(|(b, &a)| *b = f(a, *b));
+        }
+        return Ok(b);
+    }
+    let (left, right) = (a.elements::<T>()?, b.elements::<T>()?);
+    cx.output::<T>(a.dims())?.append(|out| {
+        for (left, right) in left.chunks(PIECE).zip(right.chunks(PIECE)) {
+            checkpoint.step(left.len(), cx)?;
+            out.extend(left.iter().zip(right).map(|(&a, &b)| f(a, b)));
+        }
+        Ok(())
+    })
 }
 
 /// `f` of each element, in place if the tensor has no other owner.

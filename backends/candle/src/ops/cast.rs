@@ -207,13 +207,13 @@ fn cast_to(value: Value, ty: ElementType, rule: Rule, cx: &ExecContext<'_>) -> R
 fn cast(node: &Node<'_>) -> Result<OpFn, Error> {
     let ty = node.element_type("to")?.ok_or_else(|| Error::invalid_encoding("attribute to is missing"))?;
     let rule = rule(node)?;
-    Ok(Box::new(move |mut args, cx| Ok(vec![cast_to(args.take(0)?, ty, rule, cx)?])))
+    Ok(Box::new(move |mut args, cx| Ok(values![cast_to(args.take(0)?, ty, rule, cx)?])))
 }
 
 fn cast_like(node: &Node<'_>) -> Result<OpFn, Error> {
     let rule = rule(node)?;
     Ok(Box::new(move |mut args, cx| {
         let ty = args.get(1)?.ty();
-        Ok(vec![cast_to(args.take(0)?, ty, rule, cx)?])
+        Ok(values![cast_to(args.take(0)?, ty, rule, cx)?])
     }))
 }

@@ -10,7 +10,7 @@ use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::tensor::dims::Dims;
 use crate::tensor::element::{ElementType, with_elements};
-use crate::tensor::value::{Value, no_type};
+use crate::tensor::value::{Value, Values, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(27, "CausalConvWithState", (2, 4), convolution)
@@ -58,7 +58,7 @@ fn sizes([value, weights]: [&[usize]; 2], [bias, past]: [Option<&[usize]>; 2]) -
     Ok([batch, channels, len, taps])
 }
 
-fn run(mut args: Args, silu: bool, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
+fn run(mut args: Args, silu: bool, cx: &ExecContext<'_>) -> Result<Values, Error> {
     let (value, weights) = (args.take(0)?, args.take(1)?);
     let ty = value.ty();
     if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16) {
@@ -97,7 +97,7 @@ fn run(mut args: Args, silu: bool, cx: &ExecContext<'_>) -> Result<Vec<Value>, E
         Ok(())
     })?;
     let state = last_elements(&padded, taps - 1, cx)?;
-    Ok(vec![convert(result, ty, cx)?, state])
+    Ok(values![convert(result, ty, cx)?, state])
 }
 
 /// The last `len` elements along the last of three dimensions.

@@ -9,6 +9,7 @@ use crate::ops::fusion::{Follower, FusionRole};
 use crate::ops::layout::join;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::Operator;
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::product;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -38,11 +39,11 @@ impl LastForm {
 
 /// Moves the channels from the second dimension to the last, or back.
 pub(crate) fn moved(to_last: bool) -> OpFn {
-    Box::new(move |args, cx| Ok(vec![move_channels(args.get(0)?, to_last, cx)?]))
+    Box::new(move |args, cx| Ok(values![move_channels(args.get(0)?, to_last, cx)?]))
 }
 
 fn move_channels(value: &Value, to_last: bool, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    let (rank, mut dims) = (value.rank(), value.dims().to_vec());
+    let (rank, mut dims) = (value.rank(), DimVec::from(value.dims()));
     if rank <= 2 {
         return Ok(value.clone());
     }
@@ -111,6 +112,6 @@ pub(super) fn concat(node: &Node<'_>) -> Option<OpFn> {
     };
     Some(Box::new(move |args, cx| {
         let values = (0..args.len()).map(|index| args.get(index)).collect::<Result<Vec<_>, _>>()?;
-        Ok(vec![join(&values, axis, cx)?])
+        Ok(values![join(&values, axis, cx)?])
     }))
 }

@@ -40,7 +40,7 @@ pub(super) const OPERATORS: &[Operator] = &[
 type Compare = fn(&Value, &Value, &ExecContext<'_>) -> Result<Value, Error>;
 
 fn compare(f: Compare) -> Result<OpFn, Error> {
-    Ok(Box::new(move |args, cx| Ok(vec![f(args.get(0)?, args.get(1)?, cx)?])))
+    Ok(Box::new(move |args, cx| Ok(values![f(args.get(0)?, args.get(1)?, cx)?])))
 }
 
 fn equal(a: &Value, b: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
@@ -51,7 +51,7 @@ fn equal(a: &Value, b: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
 }
 
 fn logic(f: fn(bool, bool) -> bool) -> Result<OpFn, Error> {
-    Ok(Box::new(move |mut args, cx| Ok(vec![zip_into(args.take(0)?, args.take(1)?, cx, f)?])))
+    Ok(Box::new(move |mut args, cx| Ok(values![zip_into(args.take(0)?, args.take(1)?, cx, f)?])))
 }
 
 fn is_infinite(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -77,7 +77,7 @@ fn select(_: &Node<'_>) -> Result<OpFn, Error> {
                     }));
                 })
             })?;
-            Ok(vec![selected])
+            Ok(values![selected])
         })
     }))
 }

@@ -3,6 +3,7 @@
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::element::{ElementType, with_elements};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -30,11 +31,11 @@ fn constant(node: &Node<'_>) -> Result<OpFn, Error> {
             "a Constant without value, value_float, value_floats, value_int and value_ints is not supported",
         ));
     };
-    Ok(Box::new(move |_, _| Ok(vec![value.clone()])))
+    Ok(Box::new(move |_, _| Ok(values![value.clone()])))
 }
 
 /// The dimensions that a tensor of integers holds.
-pub(super) fn dims(shape: &Value) -> Result<Vec<usize>, Error> {
+pub(super) fn dims(shape: &Value) -> Result<DimVec, Error> {
     let dim =
         |&dim: &i64| usize::try_from(dim).map_err(|_| Error::invalid_argument(format!("dimension {dim} is negative")));
     shape.to_i64s()?.iter().map(dim).collect()
@@ -55,7 +56,7 @@ fn constant_of_shape(node: &Node<'_>) -> Result<OpFn, Error> {
             let element = elements.first().copied().unwrap_or_default();
             cx.output(&dims)?.write(element, |_| Ok(()))
         })?;
-        Ok(vec![filled.retyped(value.ty())])
+        Ok(values![filled.retyped(value.ty())])
     }))
 }
 
@@ -119,6 +120,6 @@ fn range(node: &Node<'_>) -> Result<OpFn, Error> {
             ElementType::I64 => integer_range!(i64),
             _ => return Err(crate::tensor::value::no_type(start)),
         };
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }

@@ -12,7 +12,7 @@ use crate::ops::operator::{MANY, Operator, form, since};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::axis;
 use crate::tensor::element::{ElementType, with_elements};
-use crate::tensor::value::Value;
+use crate::tensor::value::{Value, Values};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -71,7 +71,7 @@ impl ScanOutputs {
     }
 
     /// Concatenates the values of each output along a new first axis.
-    fn join(self, declarations: &[Declared], cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
+    fn join(self, declarations: &[Declared], cx: &ExecContext<'_>) -> Result<Values, Error> {
         let join = |(values, declarations): (Vec<Value>, &Declared)| {
             if values.is_empty() {
                 return declarations.empty();
@@ -107,7 +107,7 @@ impl Declared {
 }
 
 /// The values that a body captures, from the inputs of the node.
-fn captures(body: &Subgraph, args: &mut Args) -> Result<Vec<Value>, Error> {
+fn captures(body: &Subgraph, args: &mut Args) -> Result<Values, Error> {
     body.captures.iter().map(|&index| args.take(index)).collect()
 }
 
@@ -140,7 +140,7 @@ fn loop_operator(node: &Node<'_>) -> Result<OpFn, Error> {
             let mut inputs = vec![Value::scalar(iteration)?, Value::scalar(condition)?];
             inputs.append(&mut state);
             inputs.extend(captured.iter().cloned());
-            let mut outputs = body.graph.run(inputs, cx)?;
+            let mut outputs = body.graph.run(inputs.into(), cx)?.into_vec();
             let scan_inputs = outputs.split_off(carried + 1);
             scan_outputs.push(scan_inputs.into_iter(), cx)?;
             state = outputs.split_off(1);
@@ -148,7 +148,7 @@ fn loop_operator(node: &Node<'_>) -> Result<OpFn, Error> {
             iteration += 1;
         }
         state.extend(scan_outputs.join(&declarations, cx)?);
-        Ok(state)
+        Ok(state.into())
     }))
 }
 
@@ -214,7 +214,7 @@ fn scan(node: &Node<'_>) -> Result<OpFn, Error> {
                 inputs.push(slice(value, if backwards == 0 { iteration } else { iterations - 1 - iteration }, cx)?);
             }
             inputs.extend(captured.iter().cloned());
-            let mut outputs = body.graph.run(inputs, cx)?;
+            let mut outputs = body.graph.run(inputs.into(), cx)?.into_vec();
             scan_outputs.push(outputs.split_off(states).into_iter(), cx)?;
             state = outputs;
         }
@@ -228,6 +228,6 @@ fn scan(node: &Node<'_>) -> Result<OpFn, Error> {
             let order = axis_first(axis(at, value.rank())?, value.rank());
             state.push(permute(value, &inverse(&order), cx)?);
         }
-        Ok(state)
+        Ok(state.into())
     }))
 }

@@ -8,6 +8,8 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::epilogue::{Epilogue, Placement};
 use crate::math::pack;
@@ -65,23 +67,23 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
             )));
         }
         if ty == ElementType::F64 {
-            return Ok(vec![conv_double::convolve(&value, &weights, bias.as_ref(), &window, groups, cx)?]);
+            return Ok(values![conv_double::convolve(&value, &weights, bias.as_ref(), &window, groups, cx)?]);
         }
         let to_f32 = |value: Value| convert(value, ElementType::F32, cx);
         let bias = bias.map(to_f32).transpose()?;
         let (value, weights) = (to_f32(value)?, to_f32(weights)?);
         let (filters, ..) = planes(weights.dims())?;
         let mut elements = weights.elements::<f32>()?;
-        let (mut packed, _charge);
+        let mut packed;
         if !is_depthwise(weights.dims(), groups) && filters % groups == 0 {
-            (packed, _charge) = cx.scratch::<f32>(elements.len())?;
+            packed = cx.block::<f32>(elements.len())?;
             let mut checkpoint = Checkpoint::default();
             pack::pack_filters(weights.dims(), groups, elements, &mut packed, |work| checkpoint.step(work, cx))?;
             elements = &packed;
         }
         let bias = biases(bias.as_ref(), filters)?;
         let filters = Filters { dims: weights.dims(), groups, elements, bias, epilogue: &Epilogue::default() };
-        Ok(vec![convert(convolve(&value, &filters, &window, cx)?, ty, cx)?])
+        Ok(values![convert(convolve(&value, &filters, &window, cx)?, ty, cx)?])
     }))
 }
 
@@ -133,7 +135,7 @@ fn fused(
         let bias = bias.map(|bias| conv_last::padded_bias(bias, &dims, groups));
         let transformed = transformed(weights, &dims, groups, scales.as_deref(), packs);
         let filters = conv_last::Filters { dims, groups, packed, bias, transformed, epilogue, window };
-        let kernel: OpFn = Box::new(move |mut args, cx| Ok(vec![filters.convolve(&args.take(0)?, cx)?]));
+        let kernel: OpFn = Box::new(move |mut args, cx| Ok(values![filters.convolve(&args.take(0)?, cx)?]));
         return Some(Fused { kernel, channels_last: true });
     }
     let pack_at_load = |elements: &[f32], out: &mut Vec<f32>| {
@@ -162,7 +164,7 @@ fn fused(
             return Err(Error::invalid_argument(format!("the input is {:?}, and the weights are F32", value.ty())));
         }
         let filters = Filters { dims: &dims, groups, elements: &packed, bias: bias.as_deref(), epilogue: &epilogue };
-        Ok(vec![convolve(&value, &filters, &window, cx)?])
+        Ok(values![convolve(&value, &filters, &window, cx)?])
     });
     Some(Fused { kernel, channels_last: false })
 }
@@ -230,7 +232,7 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Exec
         let scratch = || {
             let padded = Padded::new(slides, 1, cx)?;
             let lines = depthwise::Planes::new([rows, columns], [padded.sizes[1], padded.sizes[2]], cx)?;
-            Ok((padded, lines, epilogue.scratch()))
+            Ok((padded, lines, epilogue.scratch(cx)?))
         };
         let mut scratches = scratches(cx.parts(n * filters, out.len().saturating_mul(size)), scratch)?;
         cx.parallel_for(&mut scratches, &mut out, positions, |cx, (padded, lines, scratch), start, out| {
@@ -250,9 +252,9 @@ fn convolve(value: &Value, convolution: &Filters<'_>, window: &Window, cx: &Exec
     if n > 1 && slabs.input + slabs.before + slabs.after == 1 && 2 * positions <= pack::nr() {
         // Images with few outputs are computed as the slabs of one image, so that they share panels.
         let across = Slide { input: n, output: n, ..Slide::UNIT };
-        let transposed = permute(value.clone().reshaped(vec![n, channels, volume])?, &[1, 0, 2], cx)?;
+        let transposed = permute(value.clone().reshaped([n, channels, volume])?, &[1, 0, 2], cx)?;
         let (out, charge) = products(transposed.elements()?, 1, [across, rows, columns], convolution, cx)?;
-        let transposed = Value::charged(vec![filters, n, positions], out, charge)?;
+        let transposed = Value::charged([filters, n, positions], out, charge)?;
         return permute(transposed, &[1, 0, 2], cx)?.reshaped(dims);
     }
     let (out, charge) = products(elements, n, slides, convolution, cx)?;
@@ -289,12 +291,11 @@ fn products(
     let (patch, each) = (depth * product(kernel), filters / groups);
     let (volume, positions) = (product(&slides.map(|slide| slide.input)), product(&slides.map(|slide| slide.output)));
     // Depthwise filters that `depthwise` does not suit are packed here.
-    let (repacked, _charge);
+    let mut repacked;
     let packed = if is_depthwise(weights, groups) {
-        let mut own = cx.scratch::<f32>(packed.len())?;
-        pack::pack_filters(weights, groups, packed, &mut own.0, |work| checkpoint.step(work, cx))?;
-        (repacked, _charge) = own;
-        &repacked
+        repacked = cx.block::<f32>(packed.len())?;
+        pack::pack_filters(weights, groups, packed, &mut repacked, |work| checkpoint.step(work, cx))?;
+        &*repacked
     } else {
         packed
     };
@@ -302,7 +303,7 @@ fn products(
     let mut padded = Padded::new(slides, depth, cx)?;
     let block = pack::mr() * positions;
     let multiplications = positions.saturating_mul(patch).saturating_mul(each);
-    let scratch = || Ok((Patches::new(&padded, patch, cx)?, epilogue.scratch()));
+    let scratch = || Ok((Patches::new(&padded, patch, cx)?, epilogue.scratch(cx)?));
     let mut scratches = scratches(cx.parts(each.div_ceil(pack::mr()), multiplications), scratch)?;
     for batch in 0..n {
         for group in 0..groups {
@@ -333,6 +334,6 @@ fn products(
 }
 
 /// One scratch for each of `parts`.
-fn scratches<R>(parts: usize, scratch: impl Fn() -> Result<R, Error>) -> Result<Vec<R>, Error> {
+fn scratches<R>(parts: usize, scratch: impl Fn() -> Result<R, Error>) -> Result<SmallVec<[R; 1]>, Error> {
     (0..parts).map(|_| scratch()).collect()
 }

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::compute::context::{Checkpoint, ExecContext, VECTOR_CHECK_INTERVAL};
 use crate::math::epilogue::{Epilogue, Placement, Scratch};
 use crate::math::gathered::{DEPTH, Gathered, Run, Start, pack_panels};
@@ -13,7 +15,8 @@ use crate::math::{gathered, pack};
 use crate::ops::patches::Padded;
 use crate::ops::window::{ConvShape, Slide, Window};
 use crate::ops::winograd::{Convolution, Transformed};
-use crate::tensor::budget::Charge;
+use crate::tensor::budget::{Block, Charge};
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{count, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
@@ -129,7 +132,8 @@ impl Filters {
         let [n, spatial @ .., channels] = value.dims() else {
             return Err(Error::invalid_argument("the input of a convolution has fewer than two dimensions"));
         };
-        let dims = [&[*n, *channels], spatial].concat();
+        let mut dims = DimVec::from_slice(&[*n, *channels]);
+        dims.extend_from_slice(spatial);
         let shape = ConvShape::new(&dims, &self.dims, &self.window, self.groups)?;
         let ConvShape { filters, depth, slides: [slab, rows, columns], channels, .. } = shape;
         let mut dims = shape.output.clone();
@@ -174,7 +178,7 @@ impl Filters {
             self.finish(out, transformed.filters(), scratch, cx)
         };
         let convolution = Convolution { sizes, images: elements, output: [rows.output, columns.output] };
-        transformed.convolve(&convolution, self.bias.as_deref(), || self.epilogue.scratch(), finish, cx)
+        transformed.convolve(&convolution, self.bias.as_deref(), || self.epilogue.scratch(cx), finish, cx)
     }
 
     /// Computes outputs as products of their patches and the packed weights.
@@ -186,13 +190,14 @@ impl Filters {
         cx: &ExecContext<'_>,
     ) -> Result<(Vec<f32>, Charge), Error> {
         let &Sizes { filters, depth, .. } = sizes;
-        let (runs, _charge) = self.runs(sizes, cx)?;
+        let runs = self.runs(sizes, cx)?;
         let taps = sizes.rows.kernel * sizes.columns.kernel;
         let (patch, each, width) = (depth * taps, filters / self.groups, pack::nr());
         let group_len = pack::packed_b_len(patch, each).unwrap_or(usize::MAX);
         let (unit, chunk) = (filters * pack::mr(), filters * ROWS);
         let parts = cx.parts(total.div_ceil(unit), total.saturating_mul(patch));
-        let mut scratches: Vec<(Scratch, usize)> = (0..parts).map(|_| (self.epilogue.scratch(), 0)).collect();
+        let scratches = (0..parts).map(|_| Ok((self.epilogue.scratch(cx)?, 0)));
+        let mut scratches = scratches.collect::<Result<SmallVec<[(Scratch, usize); 1]>, Error>>()?;
         cx.produce(&mut scratches, total, unit, chunk, |cx, (scratch, work), start, out| {
             let mut patches = [0; ROWS];
             for (index, out) in out.chunks_mut(ROWS * filters).enumerate() {
@@ -233,13 +238,13 @@ impl Filters {
     }
 
     /// The runs of a patch.
-    fn runs(&self, sizes: &Sizes, cx: &ExecContext<'_>) -> Result<(Vec<Run>, Charge), Error> {
+    fn runs(&self, sizes: &Sizes, cx: &ExecContext<'_>) -> Result<Block<Run>, Error> {
         let &Sizes { rows, columns, channels, depth, .. } = sizes;
         // Adjacent taps are one run if no channel is between them.
         let joined = self.groups == 1 && (columns.dilation == 1 || columns.kernel == 1);
         let (each, len) = if joined { (1, columns.kernel * channels) } else { (columns.kernel, depth) };
         let pieces = len.div_ceil(DEPTH);
-        let (mut runs, charge) = cx.list(count(&[rows.kernel, each, pieces])?)?;
+        let mut runs = cx.block(count(&[rows.kernel, each, pieces])?)?;
         let mut checkpoint = Checkpoint::default();
         for y in 0..rows.kernel {
             for x in 0..each {
@@ -249,7 +254,7 @@ impl Filters {
                 runs.extend((0..len).step_by(DEPTH).map(piece));
             }
         }
-        Ok((runs, charge))
+        Ok(runs)
     }
 
     /// Computes outputs of which each reads one channel.
@@ -262,15 +267,17 @@ impl Filters {
     ) -> Result<(Vec<f32>, Charge), Error> {
         let &Sizes { rows, columns, channels, .. } = sizes;
         let taps = rows.kernel * columns.kernel;
-        let (mut offsets, _charge) = cx.list(taps)?;
+        let mut offsets = cx.block(taps)?;
         for y in 0..rows.kernel {
             offsets.extend((0..columns.kernel).map(|x| sizes.tap(y, x)));
         }
         let each = (VECTOR_CHECK_INTERVAL / (taps * channels)).clamp(1, columns.output);
         let line = columns.output * channels;
         let parts = cx.parts(total / line, total.saturating_mul(taps));
-        let mut scratches: Vec<_> = (0..parts).map(|_| (self.epilogue.scratch(), offsets.clone(), 0)).collect();
-        cx.produce(&mut scratches, total, line, line, |cx, (scratch, taps, work), start, out| {
+        let scratches = (0..parts).map(|_| Ok((self.epilogue.scratch(cx)?, 0)));
+        let mut scratches = scratches.collect::<Result<SmallVec<[(Scratch, usize); 1]>, Error>>()?;
+        let taps = offsets.as_slice();
+        cx.produce(&mut scratches, total, line, line, |cx, (scratch, work), start, out| {
             for (index, out) in out.chunks_exact_mut(line).enumerate() {
                 for (piece, out) in out.chunks_mut(each * channels).enumerate() {
                     *work += out.len() * taps.len();

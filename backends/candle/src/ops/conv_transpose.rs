@@ -75,7 +75,7 @@ fn conv_transpose(node: &Node<'_>) -> Result<OpFn, Error> {
         let plane = count(&[slabs.input, rows.input, columns.input])?;
         let shape = Shape { slides: [slabs, rows, columns], plane, groups, filters_each, kernel: product(kernel) };
         let result = with_reals!(value, T => transposed::<T>(&value, &weights, bias.as_ref(), &dims, shape, cx))?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 

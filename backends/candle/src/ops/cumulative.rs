@@ -45,7 +45,7 @@ fn cumulative(
         let value = if narrow { convert(value, ElementType::F32, cx)? } else { value };
         let axis = axis(integer(args.get(1)?)?, value.rank())?;
         let result = run(&value, Scan { axis, exclusive, reverse }, cx)?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 

@@ -9,7 +9,7 @@ use crate::ops::operator::{Operator, since};
 use crate::ops::window::{Slide, Window, check_weights_rank, groups};
 use crate::tensor::dims::{Dims, product};
 use crate::tensor::element::ElementType;
-use crate::tensor::value::{Value, no_type};
+use crate::tensor::value::{Value, Values, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(19, "DeformConv", (3, 5), convolution).heavy()];
@@ -43,7 +43,7 @@ fn run(
     groups: usize,
     offset_groups: usize,
     cx: &ExecContext<'_>,
-) -> Result<Vec<Value>, Error> {
+) -> Result<Values, Error> {
     let value = args.take(0)?;
     let ty = value.ty();
     let compute_ty = match ty {
@@ -64,7 +64,7 @@ fn run(
     } else {
         compute::<f32>(&inputs, window, groups, offset_groups, cx)?
     };
-    Ok(vec![convert(result, ty, cx)?])
+    Ok(values![convert(result, ty, cx)?])
 }
 
 fn compute<T: Number>(
@@ -93,7 +93,7 @@ fn compute<T: Number>(
     if spatial.len() != 2 || kernel.len() != 2 {
         return Err(Error::unsupported("only two spatial dimensions are supported"));
     }
-    let slides: [Slide; 2] = window.slides_over(spatial, kernel)?.try_into().map_err(|_| wrong())?;
+    let slides: [Slide; 2] = window.slides_over(spatial, kernel)?.as_slice().try_into().map_err(|_| wrong())?;
     let [rows, columns] = slides.map(|slide| slide.output);
     let taps = product(kernel);
     let plane_dims = |each: usize| {

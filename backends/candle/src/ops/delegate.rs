@@ -68,7 +68,7 @@ pub(super) fn call_optional(
     inputs: impl IntoIterator<Item = Option<Value>>,
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
-    let outputs = op(Args::new(inputs.into_iter().collect()), cx)?;
+    let outputs = op(Args::new(inputs), cx)?;
     outputs.into_iter().next().ok_or_else(|| Error::runtime_error("an operator returned no output"))
 }
 

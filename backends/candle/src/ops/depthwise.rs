@@ -6,7 +6,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::compute::context::{Checkpoint, ExecContext, VECTOR_CHECK_INTERVAL};
 use crate::ops::window::Slide;
-use crate::tensor::budget::Charge;
+use crate::tensor::budget::Block;
 use graphpool::backend::Error;
 
 /// The largest number of kernel positions.
@@ -32,10 +32,9 @@ pub(super) struct Planes {
     /// Length of each sequence of elements that were a stride apart.
     phase: usize,
     /// Offset of each kernel position from the first.
-    offsets: Vec<usize>,
-    split: Vec<f32>,
-    lines: Vec<f32>,
-    _charges: [Charge; 2],
+    offsets: Block<usize>,
+    split: Block<f32>,
+    lines: Block<f32>,
 }
 
 impl Planes {
@@ -57,9 +56,10 @@ impl Planes {
             let (y, x) = (position / columns.kernel * rows.dilation, position % columns.kernel * columns.dilation);
             y * pitch + if columns.stride == 1 { x } else { x % columns.stride * phase + x / columns.stride }
         };
-        let offsets = (0..rows.kernel * columns.kernel).map(offset).collect();
-        let ((split, of_split), (lines, of_lines)) = (cx.filled(0.0, split)?, cx.filled(0.0, lines)?);
-        Ok(Self { rows, columns, wide, pitch, phase, offsets, split, lines, _charges: [of_split, of_lines] })
+        let mut offsets = cx.block(rows.kernel * columns.kernel)?;
+        offsets.extend((0..rows.kernel * columns.kernel).map(offset));
+        let (split, lines) = (cx.full_block(0.0, split)?, cx.full_block(0.0, lines)?);
+        Ok(Self { rows, columns, wide, pitch, phase, offsets, split, lines })
     }
 
     /// Adds the convolution of a padded plane by one kernel to `out`.

@@ -39,7 +39,7 @@ fn determinant(_: &Node<'_>) -> Result<OpFn, Error> {
             }
             Ok(())
         })?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 

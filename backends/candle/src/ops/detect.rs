@@ -117,7 +117,7 @@ fn suppress(node: &Node<'_>) -> Result<OpFn, Error> {
         let result = cx
             .output::<i64>(&[rows, 3])?
             .append(|out| found.iter().try_for_each(|rows| checkpoint.copy(rows.as_flattened(), out, cx)))?;
-        Ok(vec![result])
+        Ok(values![result])
     }))
 }
 
@@ -206,7 +206,7 @@ fn roi_align(node: &Node<'_>) -> Result<OpFn, Error> {
             }
             Ok(())
         })?;
-        Ok(vec![result])
+        Ok(values![result])
     }))
 }
 

@@ -106,14 +106,14 @@ fn of_shape(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> 
     let dims = dims.map_err(|_| Error::invalid_encoding("attribute shape has a negative dimension"))?;
     count(&dims)?;
     let (ty, source) = (node.element_type("dtype")?.unwrap_or(ElementType::F32), Source::new(node)?);
-    Ok(Box::new(move |_, cx| Ok(vec![distribution.tensor(&dims, ty, &source, cx)?])))
+    Ok(Box::new(move |_, cx| Ok(values![distribution.tensor(&dims, ty, &source, cx)?])))
 }
 
 fn of_input_shape(node: &Node<'_>, distribution: Distribution) -> Result<OpFn, Error> {
     let (ty, source) = (node.element_type("dtype")?, Source::new(node)?);
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
-        Ok(vec![distribution.tensor(value.dims(), ty.unwrap_or(value.ty()), &source, cx)?])
+        Ok(values![distribution.tensor(value.dims(), ty.unwrap_or(value.ty()), &source, cx)?])
     }))
 }
 
@@ -134,7 +134,7 @@ fn bernoulli(node: &Node<'_>) -> Result<OpFn, Error> {
         let output = cx.output::<bool>(value.dims())?;
         let mut stream = source.draw(elements.len().div_ceil(2), cx)?;
         let drawn = output.collect(elements.iter().map(|&probability| stream.uniform() < probability))?;
-        Ok(vec![convert(drawn, ty, cx)?])
+        Ok(values![convert(drawn, ty, cx)?])
     }))
 }
 
@@ -190,6 +190,6 @@ fn multinomial(node: &Node<'_>) -> Result<OpFn, Error> {
             }
             Ok(())
         })?;
-        Ok(vec![convert(drawn, ty, cx)?])
+        Ok(values![convert(drawn, ty, cx)?])
     }))
 }

@@ -43,7 +43,7 @@ fn einsum(node: &Node<'_>) -> Result<OpFn, Error> {
             operands.push(diagonal(convert(value, compute_ty, cx)?, names, cx)?);
         }
         let result = contract(operands, &equation.output(all)?, cx)?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 

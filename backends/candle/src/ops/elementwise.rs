@@ -270,9 +270,9 @@ fn modulo(node: &Node<'_>) -> Result<OpFn, Error> {
             if !floored {
                 return Err(no_type(&a));
             }
-            return Ok(vec![floored_remainder(a, b, cx)?]);
+            return Ok(values![floored_remainder(a, b, cx)?]);
         }
-        Ok(vec![with_numbers!(a, T => {
+        Ok(values![with_numbers!(a, T => {
             no_zero::<T>(&b, cx)?;
             zip_into(a, b, cx, if fmod { T::remainder } else { T::modulo } as fn(T, T) -> T)
         })?])
@@ -304,7 +304,7 @@ fn follower(binary: Fused) -> Option<Follower> {
 
 /// An operator of two tensors.
 pub(super) fn binary(f: Binary) -> Result<OpFn, Error> {
-    Ok(Box::new(move |mut args, cx| Ok(vec![f(args.take(0)?, args.take(1)?, cx)?])))
+    Ok(Box::new(move |mut args, cx| Ok(values![f(args.take(0)?, args.take(1)?, cx)?])))
 }
 
 /// An operator of any number of tensors, from left to right.
@@ -315,7 +315,7 @@ fn variadic(f: Binary) -> Result<OpFn, Error> {
             cx.control.check()?;
             result = f(result, args.take(index)?, cx)?;
         }
-        Ok(vec![result])
+        Ok(values![result])
     }))
 }
 
@@ -344,6 +344,6 @@ fn sum(divisor: fn(usize) -> f64) -> Result<OpFn, Error> {
             result =
                 with_numbers!(result, T => map_into(result, cx, |x: T| <T as Number>::from_f64(x.to_f64() / divisor)))?;
         }
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }

@@ -73,7 +73,7 @@ fn scaler(node: &Node<'_>) -> Result<OpFn, Error> {
                 offset.len()
             )));
         }
-        Ok(vec![by_rows(&value, width, cx, |from, to| {
+        Ok(values![by_rows(&value, width, cx, |from, to| {
             let factors = offset.iter().zip(&scale).cycle();
             to.iter_mut().zip(from).zip(factors).for_each(|((to, x), (offset, scale))| *to = (x - offset) * scale);
         })?])
@@ -89,7 +89,7 @@ fn normalizer(node: &Node<'_>) -> Result<OpFn, Error> {
     };
     Ok(Box::new(move |mut args, cx| {
         let (value, width) = matrix(args.take(0)?, cx)?;
-        Ok(vec![by_rows(&value, width, cx, |from, to| {
+        Ok(values![by_rows(&value, width, cx, |from, to| {
             let norm = norm(from);
             // A row of norm 0 is kept.
             let norm = if norm == 0.0 { 1.0 } else { norm };
@@ -107,7 +107,7 @@ fn binarizer(node: &Node<'_>) -> Result<OpFn, Error> {
             let (one, zero) = (<T as Number>::from_f64(1.0), T::default());
             map_into(value, cx, |x: T| if x.to_f64() > threshold { one } else { zero })
         })
-        .map(|value| vec![value])
+        .map(|value| values![value])
     }))
 }
 
@@ -149,7 +149,7 @@ fn imputer(node: &Node<'_>) -> Result<OpFn, Error> {
             ElementType::I64 if floats.is_empty() => impute(value, &ints, |x: i64| x == int, cx),
             _ => Err(no_type(value)),
         }
-        .map(|value| vec![value])
+        .map(|value| values![value])
     }))
 }
 
@@ -176,7 +176,7 @@ fn array_feature_extractor(_: &Node<'_>) -> Result<OpFn, Error> {
         dims.push(positions.len());
         count(&dims)?;
         let mut checkpoint = Checkpoint::default();
-        Ok(vec![with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
+        Ok(values![with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
             for row in elements.chunks_exact(width) {
                 for positions in positions.chunks(PIECE) {
                     checkpoint.step(positions.len(), cx)?;
@@ -210,7 +210,7 @@ fn feature_vectorizer(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(Error::invalid_argument("the inputs have different numbers of rows"));
         }
         let mut checkpoint = Checkpoint::default();
-        Ok(vec![cx.output::<f32>(&[height, width])?.write(0.0, |out| {
+        Ok(values![cx.output::<f32>(&[height, width])?.write(0.0, |out| {
             for (row, mut out) in out.chunks_exact_mut(width).enumerate() {
                 for ((value, columns), &width) in inputs.iter().zip(&widths) {
                     checkpoint.step(width, cx)?;

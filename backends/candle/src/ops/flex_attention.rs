@@ -8,7 +8,7 @@ use crate::ops::node::{Args, Node, OpFn, Subgraph};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::Real;
 use crate::tensor::element::ElementType;
-use crate::tensor::value::Value;
+use crate::tensor::value::{Value, Values};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(1, "FlexAttention", (3, 3), attention)
@@ -26,7 +26,7 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
 fn apply_subgraph(graph: Option<&Subgraph>, value: Value, args: &Args, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let Some(graph) = graph else { return Ok(value) };
     let (dims, ty) = (value.dims().to_vec(), value.ty());
-    let mut inputs = vec![value];
+    let mut inputs: Values = values![value];
     for &index in &graph.captures {
         inputs.push(args.get(index)?.clone());
     }
@@ -37,7 +37,7 @@ fn apply_subgraph(graph: Option<&Subgraph>, value: Value, args: &Args, cx: &Exec
 }
 
 impl FlexAttributes {
-    fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
+    fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Values, Error> {
         let (query, key, value) = (args.take(0)?, args.take(1)?, args.take(2)?);
         let ty = query.ty();
         if key.ty() != ty || value.ty() != ty {
@@ -52,7 +52,7 @@ impl FlexAttributes {
         } else {
             self.compute::<f32>([&query, &key, &value], &dims, &args, cx)?
         };
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }
 
     fn compute<T: Real>(

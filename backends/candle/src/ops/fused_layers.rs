@@ -9,7 +9,7 @@ use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, form, microsoft, since};
 use crate::tensor::dims::product;
 use crate::tensor::element::ElementType;
-use crate::tensor::value::{Value, no_type};
+use crate::tensor::value::{Value, Values, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -46,7 +46,7 @@ fn gelu(approximate: &str) -> Result<OpFn, Error> {
             Ok(bias) => call(&add, [value, bias], cx)?,
             Err(_) => value,
         };
-        Ok(vec![call(&gelu, [value], cx)?])
+        Ok(values![call(&gelu, [value], cx)?])
     }))
 }
 
@@ -86,7 +86,7 @@ fn matmul(node: &Node<'_>) -> Result<OpFn, Error> {
             if flip { transposed(value, cx) } else { Ok(value) }
         };
         let (a, b) = (operand(0, a)?, operand(1, b)?);
-        Ok(vec![scaled(call(&matmul, [a, b], cx)?, alpha, &multiply, cx)?])
+        Ok(values![scaled(call(&matmul, [a, b], cx)?, alpha, &multiply, cx)?])
     }))
 }
 
@@ -98,7 +98,7 @@ fn gemm(node: &Node<'_>) -> Result<OpFn, Error> {
     let activation = onnx_operator(name, opset, attributes)?;
     Ok(Box::new(move |args, cx| {
         let outputs = gemm(args, cx)?;
-        Ok(vec![call_optional(&activation, outputs.into_iter().map(Some), cx)?])
+        Ok(values![call_optional(&activation, outputs.into_iter().map(Some), cx)?])
     }))
 }
 
@@ -120,7 +120,7 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
         if let Some(addend) = addend {
             value = call(&add, [value, addend], cx)?;
         }
-        Ok(vec![match &activation {
+        Ok(values![match &activation {
             Some(activation) => call(activation, [value], cx)?,
             None => value,
         }])
@@ -151,8 +151,8 @@ fn skip_layer(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 /// The four outputs of a skip normalization; the two in the middle are unused placeholders.
-fn skip_outputs(result: Value, sum: Value) -> Vec<Value> {
-    vec![result.clone(), result.clone(), result, sum]
+fn skip_outputs(result: Value, sum: Value) -> Values {
+    values![result.clone(), result.clone(), result, sum]
 }
 
 /// The sum of the first two inputs and, if given, the bias at input `bias`.
@@ -202,7 +202,7 @@ fn root_mean_square(node: &Node<'_>) -> Result<OpFn, Error> {
         return Err(Error::unsupported("a stash_type other than 1 (f32) is not supported"));
     }
     node.limit_outputs(1)?;
-    Ok(Box::new(move |mut args, cx| Ok(vec![rms_normalized(args.take(0)?, args.take(1)?, axis, epsilon, cx)?])))
+    Ok(Box::new(move |mut args, cx| Ok(values![rms_normalized(args.take(0)?, args.take(1)?, axis, epsilon, cx)?])))
 }
 
 fn skip_root_mean_square(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -258,6 +258,6 @@ fn embed(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let result = call(&layer, [sum.clone(), args.take(5)?, args.take(6)?], cx)?;
         let counts = mask_counts(args.option(7), [batch, steps], cx)?;
-        Ok(vec![result, counts, sum])
+        Ok(values![result, counts, sum])
     }))
 }

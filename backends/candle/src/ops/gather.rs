@@ -5,6 +5,7 @@ use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::tensor::budget::Charge;
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{Dims, axis, count, product, strides};
 use crate::tensor::element::{Element, with_elements};
 use crate::tensor::value::Value;
@@ -33,17 +34,19 @@ fn gather(node: &Node<'_>) -> Result<OpFn, Error> {
         let (value, indices) = (args.get(0)?, args.get(1)?);
         let axis = axis(signed_axis, value.rank())?;
         let dim = value.dims()[axis];
-        let (mut positions, _charge) = cx.list::<usize>(indices.len())?;
+        let mut positions = cx.block::<usize>(indices.len())?;
         let mut checkpoint = Checkpoint::default();
         for &index in &*integers(indices, cx)? {
             checkpoint.step(1, cx)?;
             positions.push(normalize_index(index, dim)?);
         }
-        let dims = [&value.dims()[..axis], indices.dims(), &value.dims()[axis + 1..]].concat();
+        let mut dims = DimVec::from(&value.dims()[..axis]);
+        dims.extend_from_slice(indices.dims());
+        dims.extend_from_slice(&value.dims()[axis + 1..]);
         let (outer, inner) = (product(&value.dims()[..axis]), product(&value.dims()[axis + 1..]));
-        Ok(vec![with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
+        Ok(values![with_elements!(value, |elements| cx.output(&dims)?.append(|out| {
             for block in 0..outer {
-                for position in &positions {
+                for position in &*positions {
                     let start = (block * dim + position) * inner;
                     checkpoint.copy(&elements[start..start + inner], out, cx)?;
                 }
@@ -64,7 +67,7 @@ fn gather_elements(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(Error::invalid_argument(why));
         }
         let (offsets, _charge) = element_offsets(indices, value.dims(), axis, cx)?;
-        Ok(vec![with_elements!(value, |elements| take(elements, &offsets, 1, indices.dims(), cx))?])
+        Ok(values![with_elements!(value, |elements| take(elements, &offsets, 1, indices.dims(), cx))?])
     }))
 }
 
@@ -129,7 +132,7 @@ fn gather_nd(node: &Node<'_>) -> Result<OpFn, Error> {
             checkpoint.step(depth, cx)?;
             starts.push(number / each.max(1) * batch_len + tuple_offset(tuple, indexed)? * inner);
         }
-        Ok(vec![with_elements!(value, |elements| take(elements, &starts, inner, &dims, cx))?])
+        Ok(values![with_elements!(value, |elements| take(elements, &starts, inner, &dims, cx))?])
     }))
 }
 

@@ -3,6 +3,7 @@
 use crate::compute::context::ExecContext;
 use crate::ops::cast::convert;
 use crate::ops::node::{Args, Node};
+use crate::tensor::dim_list::IntVec;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -30,9 +31,9 @@ impl ListParameter {
     }
 
     /// The list, if it is given.
-    pub(super) fn get(&self, args: &Args) -> Result<Option<Vec<i64>>, Error> {
+    pub(super) fn get(&self, args: &Args) -> Result<Option<IntVec>, Error> {
         match (&self.attribute, args.option(self.input)) {
-            (Some(list), _) => Ok(Some(list.clone())),
+            (Some(list), _) => Ok(Some(list.as_slice().into())),
             (None, Some(list)) => list.to_i64s().map(Some),
             (None, None) => Ok(None),
         }

@@ -182,7 +182,7 @@ fn label_encoder(node: &Node<'_>) -> Result<OpFn, Error> {
     }
     node.charge(values.bytes())?;
     let table = Table::new(&keys, false, node)?;
-    Ok(Box::new(move |args, cx| Ok(vec![table.map(args.get(0)?, &values, &default, cx)?])))
+    Ok(Box::new(move |args, cx| Ok(values![table.map(args.get(0)?, &values, &default, cx)?])))
 }
 
 /// Maps strings to integers and integers to strings, depending on the type of the input.
@@ -201,7 +201,7 @@ fn bidirectional(node: &Node<'_>, integers: &Value, strings: &Value) -> Result<O
     let (integers, strings) = (integers.clone(), strings.clone());
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
-        Ok(vec![if value.ty() == ElementType::String {
+        Ok(values![if value.ty() == ElementType::String {
             from_strings.map(value, &integers, &integer, cx)?
         } else {
             from_integers.map(value, &strings, &text, cx)?
@@ -253,7 +253,7 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
         if unknown && !zeros {
             return Err(Error::invalid_argument("the input has an unknown category, and attribute zeros is 0"));
         }
-        Ok(vec![result])
+        Ok(values![result])
     }))
 }
 
@@ -272,8 +272,8 @@ fn zip_map(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let scores = convert(args.take(0)?, ElementType::F32, cx)?;
         match *scores.dims() {
-            [columns] if columns == width => Ok(vec![scores.reshaped(vec![1, width])?]),
-            [_, columns] if columns == width => Ok(vec![scores]),
+            [columns] if columns == width => Ok(values![scores.reshaped(vec![1, width])?]),
+            [_, columns] if columns == width => Ok(values![scores]),
             _ => Err(Error::invalid_argument(format!("the scores {} do not fit {width} labels", Dims(scores.dims())))),
         }
     }))

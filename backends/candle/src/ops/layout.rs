@@ -1,5 +1,7 @@
 //! Operators that rearrange elements: Transpose, Concat, Split, Tile, Expand, DepthToSpace, SpaceToDepth.
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::broadcast::{expand_like, shape};
 use crate::ops::channels;
@@ -8,9 +10,10 @@ use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{MANY, Operator, form, since};
 use crate::ops::select::{check_budget, offsets, select};
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{Dims, axis, product, strides};
 use crate::tensor::element::with_elements;
-use crate::tensor::value::Value;
+use crate::tensor::value::{MAX_RANK, Value, Values};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -39,15 +42,16 @@ fn transpose(node: &Node<'_>) -> Result<OpFn, Error> {
                 );
                 return Err(Error::invalid_argument(why));
             }
-            None => (0..value.rank()).rev().collect::<Vec<_>>(),
+            None => (0..value.rank()).rev().collect::<DimVec>(),
         };
-        Ok(vec![permute(value, &permutation, cx)?])
+        Ok(values![permute(value, &permutation, cx)?])
     }))
 }
 
 /// The value with its dimensions in another order; an error if `permutation` does not hold each dimension once.
 pub(super) fn permute(value: Value, permutation: &[usize], cx: &ExecContext<'_>) -> Result<Value, Error> {
-    let mut seen = vec![false; value.rank()];
+    let mut seen = [false; MAX_RANK];
+    let seen = seen.get_mut(..value.rank()).unwrap_or_default();
     for &position in permutation {
         match seen.get_mut(position) {
             Some(seen) if !*seen => *seen = true,
@@ -56,7 +60,7 @@ pub(super) fn permute(value: Value, permutation: &[usize], cx: &ExecContext<'_>)
             }
         }
     }
-    let dims: Vec<usize> = permutation.iter().map(|&position| value.dims()[position]).collect();
+    let dims: DimVec = permutation.iter().map(|&position| value.dims()[position]).collect();
     // Moving a dimension of 1 moves no element.
     let moved = permutation.iter().filter(|&&position| value.dims()[position] != 1);
     if moved.clone().zip(moved.skip(1)).all(|(a, b)| a < b) {
@@ -67,27 +71,27 @@ pub(super) fn permute(value: Value, permutation: &[usize], cx: &ExecContext<'_>)
         .iter()
         .zip(&dims)
         .map(|(&position, &dim)| offsets(0..dim, strides[position], cx))
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<SmallVec<[_; 4]>, _>>()?;
     select(&value, &lists, cx)
 }
 
 /// The permutation that undoes `permutation`.
-pub(super) fn inverse(permutation: &[usize]) -> Vec<usize> {
-    let mut inverse = vec![0; permutation.len()];
+pub(super) fn inverse(permutation: &[usize]) -> DimVec {
+    let mut inverse: DimVec = smallvec![0; permutation.len()];
     permutation.iter().enumerate().for_each(|(to, &from)| inverse[from] = to);
     inverse
 }
 
 /// The permutation of `rank` axes that moves one to the front.
-pub(super) fn axis_first(axis: usize, rank: usize) -> Vec<usize> {
+pub(super) fn axis_first(axis: usize, rank: usize) -> DimVec {
     std::iter::once(axis).chain((0..rank).filter(|&other| other != axis)).collect()
 }
 
 fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
     let signed_axis = node.int("axis")?.ok_or_else(|| Error::invalid_encoding("attribute axis is missing"))?;
     Ok(Box::new(move |args, cx| {
-        let values = (0..args.len()).map(|index| args.get(index)).collect::<Result<Vec<_>, _>>()?;
-        Ok(vec![join(&values, signed_axis, cx)?])
+        let values = (0..args.len()).map(|index| args.get(index)).collect::<Result<SmallVec<[_; 8]>, _>>()?;
+        Ok(values![join(&values, signed_axis, cx)?])
     }))
 }
 
@@ -95,7 +99,7 @@ fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
 pub(super) fn join(values: &[&Value], signed_axis: i64, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let first = values.first().ok_or_else(|| Error::invalid_argument("there are no tensors to concatenate"))?;
     let axis = axis(signed_axis, first.rank())?;
-    let mut dims = first.dims().to_vec();
+    let mut dims = DimVec::from(first.dims());
     dims[axis] = 0;
     for value in values {
         let same = |(position, (a, b)): (usize, (&usize, &usize))| position == axis || a == b;
@@ -112,7 +116,7 @@ pub(super) fn join(values: &[&Value], signed_axis: i64, cx: &ExecContext<'_>) ->
         return Ok(join(&plain.iter().collect::<Vec<_>>(), axis as i64, cx)?.retyped(ty));
     }
     with_elements!(first, |_elements| {
-        let mut parts = vec![(_elements, product(&first.dims()[axis..]))];
+        let mut parts: SmallVec<[_; 8]> = smallvec![(_elements, product(&first.dims()[axis..]))];
         for value in values.iter().skip(1) {
             parts.push((value.elements()?, product(&value.dims()[axis..])));
         }
@@ -170,7 +174,7 @@ fn split(node: &Node<'_>) -> Result<OpFn, Error> {
         })?;
         let (outer, inner) = (product(&value.dims()[..axis]), product(&value.dims()[axis + 1..]));
         let mut begin = 0;
-        let mut outputs = Vec::with_capacity(count);
+        let mut outputs = Values::with_capacity(count);
         for size in sizes {
             let mut dims = value.dims().to_vec();
             dims[axis] = size;
@@ -203,7 +207,7 @@ fn tile(_: &Node<'_>) -> Result<OpFn, Error> {
         let out = out.ok_or_else(|| Error::too_large("an output dimension is too large to be addressed"))?;
         check_budget(&out, value, cx)?;
         if out.contains(&0) {
-            return Ok(vec![with_elements!(value, |elements| {
+            return Ok(values![with_elements!(value, |elements| {
                 cx.output(&out)?.collect(elements.iter().copied().take(0))
             })?]);
         }
@@ -212,7 +216,7 @@ fn tile(_: &Node<'_>) -> Result<OpFn, Error> {
             let indices = (0..out).map(|index| index % dim);
             offsets(indices, stride, cx)
         });
-        Ok(vec![select(value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
+        Ok(values![select(value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
     }))
 }
 
@@ -220,10 +224,10 @@ fn expand(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|mut args, cx| {
         let value = args.take(0)?;
         let out = shape(value.dims(), &dims(args.get(1)?)?)?;
-        if value.dims() == out {
-            return Ok(vec![value]);
+        if value.dims() == &*out {
+            return Ok(values![value]);
         }
-        Ok(vec![with_elements!(value, |elements| expand_like(elements, &value, &out, cx))?])
+        Ok(values![with_elements!(value, |elements| expand_like(elements, &value, &out, cx))?])
     }))
 }
 
@@ -256,7 +260,7 @@ fn depth_to_space(node: &Node<'_>) -> Result<OpFn, Error> {
         } else {
             (vec![n, block, block, depth, h, w], [0, 3, 4, 1, 5, 2])
         };
-        Ok(vec![permute(value.reshaped(split)?, &order, cx)?.reshaped(out)?])
+        Ok(values![permute(value.reshaped(split)?, &order, cx)?.reshaped(out)?])
     }))
 }
 
@@ -277,6 +281,6 @@ fn space_to_depth(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let out = vec![n, c.saturating_mul(block * block), h / block, w / block];
         let split = vec![n, c, h / block, block, w / block, block];
-        Ok(vec![permute(value.reshaped(split)?, &order, cx)?.reshaped(out)?])
+        Ok(values![permute(value.reshaped(split)?, &order, cx)?.reshaped(out)?])
     }))
 }

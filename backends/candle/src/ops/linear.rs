@@ -75,7 +75,7 @@ fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
         linear.check(columns)?;
         let elements = value.elements::<f64>()?;
-        Ok(vec![collect(rows, linear.targets, cx, |row, scores, checkpoint| {
+        Ok(values![collect(rows, linear.targets, cx, |row, scores, checkpoint| {
             linear.scores(&elements[row * columns..(row + 1) * columns], scores, checkpoint, cx)?;
             transform.apply(scores);
             Ok(())
@@ -120,6 +120,6 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
             }
             Ok(())
         })?;
-        Ok(vec![labels_at(&labels, &positions, cx)?, result])
+        Ok(values![labels_at(&labels, &positions, cx)?, result])
     }))
 }

@@ -11,7 +11,7 @@ use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::tensor::dims::count;
 use crate::tensor::element::ElementType;
-use crate::tensor::value::{Value, no_type};
+use crate::tensor::value::{Value, Values, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[since(27, "LinearAttention", (3, 6), attention)
@@ -39,7 +39,7 @@ impl<'a> Rows<'a> {
 }
 
 impl LinearAttributes {
-    fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
+    fn run(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Values, Error> {
         let mut inputs = Vec::with_capacity(6);
         let mut types = [ElementType::F32; 2];
         for index in 0..6 {
@@ -77,7 +77,7 @@ impl LinearAttributes {
             .output::<f32>(&dims_out)?
             .write(0.0, |out| self.run_steps([query, key, value], [decay, beta], &sizes, &mut state, out, cx))?;
         let state = Value::charged(sizes.state.to_vec(), state, charge)?;
-        Ok(vec![convert(result, types[0], cx)?, convert(state, types[1], cx)?])
+        Ok(values![convert(result, types[0], cx)?, convert(state, types[1], cx)?])
     }
 
     /// Decay or beta, which must have one of `widths` elements at each position.

@@ -7,7 +7,7 @@ use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::{Real, promote, promote_to, with_reals};
 use crate::tensor::dims::{Dims, product};
-use crate::tensor::value::Value;
+use crate::tensor::value::{Value, Values};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -53,7 +53,7 @@ fn loss(node: &Node<'_>, softmax: bool) -> Result<OpFn, Error> {
             scores = with_reals!(scores, T => log_softmax::<T>(&scores, cx))?;
         }
         let loss = with_reals!(scores, T => likelihood::<T>(&scores, &mut args, reduction, ignored, cx))?;
-        let mut outputs = vec![convert(loss, ty, cx)?];
+        let mut outputs: Values = values![convert(loss, ty, cx)?];
         if log {
             outputs.push(convert(scores, ty, cx)?);
         }

@@ -33,7 +33,7 @@ fn matmul(_: &Node<'_>) -> Result<OpFn, Error> {
                 b.ty()
             )));
         }
-        Ok(vec![match a.ty() {
+        Ok(values![match a.ty() {
             ElementType::F32 => multiply_any_rank(a, b, cx, float_products::<f32>)?,
             ElementType::F64 => multiply_any_rank(a, b, cx, float_products::<f64>)?,
             // f16 and bf16 are summed in f32 and rounded once.
@@ -108,13 +108,13 @@ fn multiply_any_rank<T: Element>(
     let (vector_a, vector_b) = (a.rank() == 1, b.rank() == 1);
     // A vector is a row on the left and a column on the right.
     let a = if vector_a {
-        let dims = vec![1, a.len()];
+        let dims = [1, a.len()];
         a.reshaped(dims)?
     } else {
         a
     };
     let b = if vector_b {
-        let dims = vec![b.len(), 1];
+        let dims = [b.len(), 1];
         b.reshaped(dims)?
     } else {
         b
@@ -143,9 +143,14 @@ fn multiply_any_rank<T: Element>(
         let size = Size { batch: 1, m: product(batch_a) * m, n, k };
         multiply(&a, &b, size, true, cx)?
     } else {
-        let (dims_a, dims_b) = ([batch_dims.as_slice(), &[m, k]].concat(), [batch_dims.as_slice(), &[k, n]].concat());
-        let a = if a.dims() == dims_a { a } else { expand::<T>(&a, &dims_a, cx)? };
-        let b = if b.dims() == dims_b { b } else { expand::<T>(&b, &dims_b, cx)? };
+        let matrices = |rows: usize, columns: usize| {
+            let mut dims = batch_dims.clone();
+            dims.extend([rows, columns]);
+            dims
+        };
+        let (dims_a, dims_b) = (matrices(m, k), matrices(k, n));
+        let a = if a.dims() == &*dims_a { a } else { expand::<T>(&a, &dims_a, cx)? };
+        let b = if b.dims() == &*dims_b { b } else { expand::<T>(&b, &dims_b, cx)? };
         multiply(&a, &b, Size { batch: product(&batch_dims), m, n, k }, false, cx)?
     };
     Value::charged(dims, elements, charge)
@@ -180,7 +185,7 @@ fn gemm(node: &Node<'_>) -> Result<OpFn, Error> {
                 if scaled.contains(&true) {
                     return Err(Error::unsupported("alpha and beta other than 1 are not supported for integers"));
                 }
-                return Ok(vec![gemm_integers(a, b, args.take(2).ok(), [trans_a, trans_b], cx)?]);
+                return Ok(values![gemm_integers(a, b, args.take(2).ok(), [trans_a, trans_b], cx)?]);
             }
         };
         if b.ty() != ty {
@@ -202,7 +207,7 @@ fn gemm(node: &Node<'_>) -> Result<OpFn, Error> {
         } else {
             gemm_floats::<f32>([&a, &b], [trans_a, trans_b], size, bias, (alpha, beta), cx)?
         };
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -223,7 +228,7 @@ fn gemm_integers(
     let b = if transpose[1] { permute(b, &[1, 0], cx)? } else { b };
     let result = with_numbers!(a, T => multiply_any_rank(a, b, cx, integer_products::<T>))?;
     match bias {
-        Some(bias) if shape(bias.dims(), result.dims())? != result.dims() => {
+        Some(bias) if &*shape(bias.dims(), result.dims())? != result.dims() => {
             Err(Error::invalid_argument(format!("the bias {} does not broadcast to the product", Dims(bias.dims()))))
         }
         Some(bias) => add(result, bias, cx),
@@ -263,9 +268,9 @@ fn gemm_floats<T: Float>(
             piece.iter_mut().for_each(|x| *x = x.times(alpha));
         }
     }
-    let dims = vec![size.m, size.n];
+    let dims = [size.m, size.n];
     if let Some(bias) = bias {
-        if shape(bias.dims(), &dims)? != dims {
+        if *shape(bias.dims(), &dims)? != dims {
             return Err(Error::invalid_argument(format!(
                 "the bias {} does not broadcast to the product",
                 Dims(bias.dims())

@@ -32,8 +32,7 @@ pub(super) fn max(
     let reach = (columns.kernel - 1) * columns.dilation;
     let starts = columns.output.saturating_sub(1) * columns.stride + 1;
     let padded = (starts + reach).max(columns.before + columns.input);
-    let (mut line, _line) = cx.scratch::<f32>(padded)?;
-    let (mut maxima, _maxima) = cx.scratch::<f32>(starts)?;
+    let (mut line, mut maxima) = (cx.block::<f32>(padded)?, cx.block::<f32>(starts)?);
     line.resize(padded, f32::NEG_INFINITY);
     let mut checkpoint = Checkpoint::default();
     cx.output::<f32>(dims)?.append(|out| {

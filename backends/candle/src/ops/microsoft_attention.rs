@@ -135,7 +135,7 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
         let width = projected.dims().last().copied().unwrap_or(0);
         let qkv = split_qkv(&projected, sizes(hidden_sizes, width), cx)?;
         drop(projected);
-        Ok(vec![heads.attend(qkv, args.option(3), args.option(5).cloned(), cx)?])
+        Ok(values![heads.attend(qkv, args.option(3), args.option(5).cloned(), cx)?])
     }))
 }
 
@@ -152,7 +152,7 @@ fn q_attention(node: &Node<'_>) -> Result<OpFn, Error> {
         let width = projected.dims().last().copied().unwrap_or(0);
         let qkv = split_qkv(&projected, sizes(None, width), cx)?;
         drop(projected);
-        Ok(vec![heads.attend(qkv, args.option(5), None, cx)?])
+        Ok(values![heads.attend(qkv, args.option(5), None, cx)?])
     }))
 }
 
@@ -171,6 +171,6 @@ fn multi_head(node: &Node<'_>) -> Result<OpFn, Error> {
                 *value = call(&heads.add, [value.clone(), bias], cx)?;
             }
         }
-        Ok(vec![heads.attend(values, args.option(4), args.option(5).cloned(), cx)?])
+        Ok(values![heads.attend(values, args.option(4), args.option(5).cloned(), cx)?])
     }))
 }

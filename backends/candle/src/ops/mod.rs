@@ -8,6 +8,11 @@
 #![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are the usual names of matrices and their sizes")]
 #![expect(clippy::needless_for_each, reason = "a short loop reads better on one line")]
 
+/// The results of an operator.
+macro_rules! values {
+    ($($value:expr),+ $(,)?) => { smallvec::smallvec![$($value),+] };
+}
+
 mod activation;
 mod attention;
 mod basic;

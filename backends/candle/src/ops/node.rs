@@ -6,17 +6,19 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::compute::context::ExecContext;
 use crate::format::messages::{AttributeProto, NodeProto};
 use crate::format::tensors::tensor;
 use crate::quote::quote;
 use crate::tensor::element::ElementType;
 use crate::tensor::string_table::{StringId, StringTable};
-use crate::tensor::value::Value;
+use crate::tensor::value::{Value, Values};
 use graphpool::backend::Error;
 
 /// A compiled operator.
-pub(crate) type OpFn = Box<dyn Fn(Args, &ExecContext<'_>) -> Result<Vec<Value>, Error> + Send + Sync>;
+pub(crate) type OpFn = Box<dyn Fn(Args, &ExecContext<'_>) -> Result<Values, Error> + Send + Sync>;
 
 /// A compiled graph that is an attribute of an operator, which runs it.
 pub(crate) trait RunGraph: Send + Sync {
@@ -27,7 +29,7 @@ pub(crate) trait RunGraph: Send + Sync {
     fn outputs(&self) -> usize;
 
     /// Computes the outputs from the inputs and, after them, the captures.
-    fn run(&self, inputs: Vec<Value>, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error>;
+    fn run(&self, inputs: Values, cx: &ExecContext<'_>) -> Result<Values, Error>;
 
     /// As [`run`](Self::run), on a device.
     #[cfg(feature = "candle")]
@@ -281,12 +283,16 @@ impl<'a> Node<'a> {
 
 /// The inputs of one call of an operator. A value whose last use this is was moved here from the plan's slots.
 pub(crate) struct Args {
-    values: Vec<Option<Value>>,
+    values: SmallVec<[Option<Value>; 8]>,
 }
 
 impl Args {
-    pub(crate) fn new(values: Vec<Option<Value>>) -> Self {
-        Self { values }
+    #[inline]
+    pub(crate) fn new(values: impl IntoIterator<Item = Option<Value>>) -> Self {
+        let mut args = Self { values: SmallVec::new() };
+        // Faster than to extend: a value is written in place.
+        values.into_iter().for_each(|value| args.values.push(value));
+        args
     }
 
     /// The number of inputs, omitted ones included.

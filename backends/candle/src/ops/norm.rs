@@ -12,6 +12,7 @@ use crate::ops::layout::{inverse, permute};
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::{Real, promote, promote_to, with_reals};
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{Dims, axis, count, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
@@ -55,7 +56,7 @@ fn batch(node: &Node<'_>) -> Result<OpFn, Error> {
         let parameters = parameters.collect::<Result<Vec<_>, Error>>()?;
         let result =
             with_reals!(value, T => scale_and_shift::<T>(value, &parameters, T::from_f64(f64::from(epsilon)), cx))?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -159,7 +160,7 @@ fn instance(node: &Node<'_>) -> Result<OpFn, Error> {
                 Ok(())
             })
         })?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -176,7 +177,7 @@ fn layer(node: &Node<'_>) -> Result<OpFn, Error> {
             with_reals!(value, T => layers::<T>(&value, &mut args, signed_axis, T::from_f64(f64::from(epsilon)), cx))?;
         // The statistics are returned in the type of `stash_type`: f32.
         let single = |value| convert(value, ElementType::F32, cx);
-        Ok(vec![convert(result, ty, cx)?, single(means)?, single(inverses)?])
+        Ok(values![convert(result, ty, cx)?, single(means)?, single(inverses)?])
     }))
 }
 
@@ -194,7 +195,7 @@ fn layers<T: Real>(
     let mut parameter = |index| -> Result<Option<Value>, Error> {
         let Ok(value) = args.take(index) else { return Ok(None) };
         let value = promote_to(value, T::TYPE, cx)?;
-        if shape(value.dims(), inner)? != inner {
+        if *shape(value.dims(), inner)? != *inner {
             return Err(Error::invalid_argument(format!(
                 "the parameter {} does not broadcast to the normalized dimensions {}",
                 Dims(value.dims()),
@@ -207,7 +208,7 @@ fn layers<T: Real>(
     let scale = scale.ok_or_else(|| Error::invalid_argument("the scale is missing"))?;
     let scale = scale.elements::<T>()?;
     let bias = bias.as_ref().map(Value::elements::<T>).transpose()?;
-    let mut kept: Vec<usize> = outer.to_vec();
+    let mut kept = DimVec::from(outer);
     kept.resize(value.rank(), 1);
     let (mut means, means_charge) = cx.scratch::<T>(count(&kept)?)?;
     let (mut inverses, inverses_charge) = cx.scratch::<T>(count(&kept)?)?;
@@ -273,7 +274,7 @@ fn group(node: &Node<'_>) -> Result<OpFn, Error> {
                 Ok(())
             })
         })?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -308,7 +309,7 @@ fn local_response(node: &Node<'_>) -> Result<OpFn, Error> {
             Ok(())
             })
         })?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -342,7 +343,7 @@ fn mean_variance(node: &Node<'_>) -> Result<OpFn, Error> {
             let scale = T::ONE / (T::ONE / inverse + T::from_f64(1e-9));
             extend(row, |x| (x - mean) * scale, out, checkpoint, cx)
         }))?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -363,7 +364,7 @@ fn lp(node: &Node<'_>) -> Result<OpFn, Error> {
             let scale = if norm > T::ZERO { T::ONE / norm } else { T::ONE };
             extend(row, |x| x * scale, out, checkpoint, cx)
         }))?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 

@@ -14,7 +14,7 @@ use crate::ops::top::Top;
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, axis, product, strides};
 use crate::tensor::element::{Element, ElementType, with_elements};
-use crate::tensor::value::Value;
+use crate::tensor::value::{Value, Values};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -35,7 +35,7 @@ fn nan_last<T: PartialOrd>(a: &T, b: &T) -> Ordering {
 /// Sorts a list, stably. A comparison takes about `cost` steps.
 ///
 /// Pieces are sorted and then merged, so that the sort of a long list checks for cancellation.
-pub(super) fn sort<T: Copy>(
+pub(super) fn sort<T: Copy + Send + 'static>(
     list: &mut [T],
     cost: usize,
     compare: impl Fn(&T, &T) -> Ordering,
@@ -48,7 +48,7 @@ pub(super) fn sort<T: Copy>(
         checkpoint.step(cost.saturating_mul(16).saturating_mul(piece.len()), cx)?;
         piece.sort_by(&compare);
     }
-    let (mut merged, _charge) = cx.list::<T>(if list.len() > sorted { list.len() } else { 0 })?;
+    let mut merged = cx.block::<T>(if list.len() > sorted { list.len() } else { 0 })?;
     while sorted < list.len() {
         merged.clear();
         for pair in list.chunks(sorted.saturating_mul(2)) {
@@ -119,7 +119,7 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
                 }
                 Ok(())
             })?;
-            Ok(vec![Value::charged(dims, tops, charge)?, indices])
+            Ok(values![Value::charged(dims, tops, charge)?, indices])
         })
     }))
 }
@@ -157,7 +157,7 @@ fn non_zero(_: &Node<'_>) -> Result<OpFn, Error> {
             }
             Ok(())
         })?;
-        Ok(vec![result])
+        Ok(values![result])
     }))
 }
 
@@ -177,7 +177,7 @@ fn compress(node: &Node<'_>) -> Result<OpFn, Error> {
         let lists = value.dims().iter().zip(strides(value.dims())).enumerate().map(|(position, (&dim, stride))| {
             if position == at { offsets(kept.iter().copied(), stride, cx) } else { offsets(0..dim, stride, cx) }
         });
-        Ok(vec![select(&value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
+        Ok(values![select(&value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
     }))
 }
 
@@ -198,7 +198,7 @@ fn reverse(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let inner = product(&value.dims()[2..]);
         let mut checkpoint = Checkpoint::default();
-        Ok(vec![with_elements!(value, |elements| cx.output(value.dims())?.append(|out| {
+        Ok(values![with_elements!(value, |elements| cx.output(value.dims())?.append(|out| {
             for first in 0..value.dims()[0] {
                 for second in 0..value.dims()[1] {
                     let (row, step) = if batch_axis == 0 { (first, second) } else { (second, first) };
@@ -244,7 +244,7 @@ fn unique_rows<T: Number>(
     permutation: Option<&[usize]>,
     sorted: bool,
     cx: &ExecContext<'_>,
-) -> Result<Vec<Value>, Error> {
+) -> Result<Values, Error> {
     let (rows, width) = (dims[0], product(&dims[1..]));
     let row = |index: usize| &elements[index * width..(index + 1) * width];
     let compare = |a: usize, b: usize| {
@@ -292,7 +292,7 @@ fn unique_rows<T: Number>(
         None => kept,
     };
     let found = firsts.len();
-    Ok(vec![
+    Ok(values![
         kept,
         cx.output::<i64>(&[found])?.collect(ranks.iter().map(|&rank| firsts[rank] as i64))?,
         cx.output::<i64>(&[rows])?.collect(group.iter().map(|&rank| new[rank]))?,

@@ -90,7 +90,7 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
                 let filler = elements_like(elements, &filler)?.first().copied().unwrap_or_default();
                 constant(elements, value.dims(), &ends, &dims, filler, cx)
             })?;
-            return Ok(vec![padded.retyped(value.ty())]);
+            return Ok(values![padded.retyped(value.ty())]);
         }
         let lists = value.dims().iter().zip(&ends).zip(&dims).zip(strides(value.dims()));
         let lists = lists.map(|(((&dim, &(before, _)), &padded), stride)| {
@@ -99,7 +99,7 @@ fn pad(node: &Node<'_>) -> Result<OpFn, Error> {
             }
             offsets((0..padded).map(|position| source(position as i64 - before, dim as i64, mode) as usize), stride, cx)
         });
-        Ok(vec![select(value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
+        Ok(values![select(value, &lists.collect::<Result<Vec<_>, _>>()?, cx)?])
     }))
 }
 

@@ -4,7 +4,7 @@ use crate::compute::context::{Checkpoint, ExecContext, VECTOR_CHECK_INTERVAL};
 use crate::math::pack;
 use crate::math::pack::Target;
 use crate::ops::window::Slide;
-use crate::tensor::budget::Charge;
+use crate::tensor::budget::Block;
 use crate::tensor::dims::{count, product};
 use graphpool::backend::Error;
 use std::ops::Range;
@@ -15,8 +15,7 @@ pub(super) struct Padded {
     /// Sizes with the pads.
     pub(super) sizes: [usize; 3],
     /// The padded volumes; empty if no dimension has pads.
-    volumes: Vec<f32>,
-    _charge: Option<Charge>,
+    volumes: Block<f32>,
 }
 
 impl Padded {
@@ -26,10 +25,9 @@ impl Padded {
         let [slabs, rows, columns] = sizes;
         let size = count(&[volumes, slabs, rows, columns])?;
         if slides.iter().all(|slide| slide.before == 0 && slide.after == 0) {
-            return Ok(Self { slides, sizes, volumes: Vec::new(), _charge: None });
+            return Ok(Self { slides, sizes, volumes: Block::none() });
         }
-        let (volumes, charge) = cx.filled(0.0, size)?;
-        Ok(Self { slides, sizes, volumes, _charge: Some(charge) })
+        Ok(Self { slides, sizes, volumes: cx.full_block(0.0, size)? })
     }
 
     /// Pads consecutive volumes.
@@ -66,14 +64,13 @@ pub(super) struct Patches {
     slides: [Slide; 3],
     pub(super) sizes: [usize; 3],
     /// The offset in a volume of each kernel position.
-    taps: Vec<usize>,
+    taps: Block<usize>,
     /// Elements of a patch.
     patch: usize,
-    segments: Vec<Segment>,
-    panel: Vec<f32>,
+    segments: Block<Segment>,
+    panel: Block<f32>,
     /// Multiplications since the last check for cancellation.
     work: usize,
-    _charge: Charge,
 }
 
 impl Patches {
@@ -81,16 +78,16 @@ impl Patches {
         let (slides, sizes) = (padded.slides, padded.sizes);
         let [slabs, rows, columns] = slides;
         let (size, panel_len) = (slabs.kernel * rows.kernel * columns.kernel, pack::KC * pack::nr());
-        let charge = cx.charge::<i64>(&[size])?;
-        let mut taps = Vec::with_capacity(size);
+        let mut taps = cx.block(size)?;
         for z in 0..slabs.kernel {
             for y in 0..rows.kernel {
                 let line = (z * slabs.dilation * sizes[1] + y * rows.dilation) * sizes[2];
                 taps.extend((0..columns.kernel).map(|x| line + x * columns.dilation));
             }
         }
-        let (segments, panel) = (Vec::new(), vec![0.0; panel_len]);
-        Ok(Self { slides, sizes, taps, patch, segments, panel, work: VECTOR_CHECK_INTERVAL, _charge: charge })
+        // A panel has at most as many runs as columns.
+        let (segments, panel) = (cx.block(pack::nr())?, cx.full_block(0.0, panel_len)?);
+        Ok(Self { slides, sizes, taps, patch, segments, panel, work: VECTOR_CHECK_INTERVAL })
     }
 
     /// Splits `outputs` into runs.

@@ -35,7 +35,7 @@ fn trilu(node: &Node<'_>) -> Result<OpFn, Error> {
         // Diagonals outside of the matrix are equivalent; the clamp keeps the sums below from overflowing.
         let k = k.clamp(-(rows as i64), columns as i64);
         let mut checkpoint = Checkpoint::default();
-        Ok(vec![with_elements!(value, |elements| cx.output(value.dims())?.append(|out| {
+        Ok(values![with_elements!(value, |elements| cx.output(value.dims())?.append(|out| {
             for (index, row) in elements.chunks_exact(columns).enumerate() {
                 let diagonal = ((index % rows) as i64 + k).clamp(-1, columns as i64);
                 let start = out.len();
@@ -79,7 +79,7 @@ fn eye(node: &Node<'_>) -> Result<OpFn, Error> {
             }
             Ok(())
         })?;
-        Ok(vec![convert(ones, ty.unwrap_or(like.ty()), cx)?])
+        Ok(values![convert(ones, ty.unwrap_or(like.ty()), cx)?])
     }))
 }
 
@@ -109,7 +109,7 @@ fn one_hot(node: &Node<'_>) -> Result<OpFn, Error> {
         let inner = product(&indices.dims()[axis..]);
         let list = integers_of(indices, cx)?;
         let mut checkpoint = Checkpoint::default();
-        Ok(vec![with_elements!(values, |values| {
+        Ok(values![with_elements!(values, |values| {
             let &[off, on] = values else {
                 return Err(Error::invalid_argument(format!("values must have two elements, not {}", values.len())));
             };
@@ -157,7 +157,7 @@ fn center_crop_pad(node: &Node<'_>) -> Result<OpFn, Error> {
                 (before, change - before)
             })
             .collect();
-        Ok(vec![with_elements!(value, |elements| padded(elements, value, &ends, &dims, cx))?])
+        Ok(values![with_elements!(value, |elements| padded(elements, value, &ends, &dims, cx))?])
     }))
 }
 

@@ -10,7 +10,8 @@ use crate::ops::real::{Real, with_reals};
 use crate::ops::reduce::row_means;
 use crate::ops::window::{Slide, Window};
 use crate::ops::{max_pool_rows, pool_last, real};
-use crate::tensor::budget::Charge;
+use crate::tensor::budget::Block;
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
@@ -33,7 +34,7 @@ pub(super) const OPERATORS: &[Operator] = &[
 /// The window of a pool over a value, and the dimensions of the output.
 pub(super) struct Pool {
     pub(super) slides: [Slide; 3],
-    pub(super) dims: Vec<usize>,
+    pub(super) dims: DimVec,
 }
 
 pub(super) fn pool(window: &Window, value: &Value) -> Result<Pool, Error> {
@@ -43,7 +44,7 @@ pub(super) fn pool(window: &Window, value: &Value) -> Result<Pool, Error> {
     let kernel = window.kernel().ok_or_else(|| Error::invalid_encoding("attribute kernel_shape is missing"))?;
     let over = window.slides_over(spatial, kernel)?;
     let slides = Slide::as_three(&over)?;
-    let mut dims = vec![*n, *c];
+    let mut dims: DimVec = smallvec::smallvec![*n, *c];
     dims.extend(over.iter().map(|slide| slide.output));
     Ok(Pool { slides, dims })
 }
@@ -63,14 +64,18 @@ pub(super) fn exceeds<T: Real>(element: T, best: T) -> bool {
 }
 
 /// The span of the window at each output of a dimension.
-fn spans<T>(slide: &Slide, span: impl Fn(&Slide, usize) -> T, cx: &ExecContext<'_>) -> Result<(Vec<T>, Charge), Error> {
-    let (mut spans, charge) = cx.list(slide.output)?;
+fn spans<T: Send + 'static>(
+    slide: &Slide,
+    span: impl Fn(&Slide, usize) -> T,
+    cx: &ExecContext<'_>,
+) -> Result<Block<T>, Error> {
+    let mut spans = cx.block(slide.output)?;
     let mut checkpoint = Checkpoint::default();
     for at in 0..slide.output {
         checkpoint.step(1, cx)?;
         spans.push(span(slide, at));
     }
-    Ok((spans, charge))
+    Ok(spans)
 }
 
 fn max_pool(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -85,7 +90,7 @@ fn max_pool(node: &Node<'_>) -> Result<OpFn, Error> {
         let flat = zs.kernel == 1 && zs.input == 1 && zs.output == 1 && zs.before == 0;
         if !indices && flat && plane > 0 && value.ty() == ElementType::F32 && max_pool_rows::suits(&xs) {
             let result = max_pool_rows::max(value.elements::<f32>()?, &dims, ys, xs, cx)?;
-            return Ok(vec![convert(result, ty, cx)?]);
+            return Ok(values![convert(result, ty, cx)?]);
         }
         let order = indices.then_some(column_major);
         let (result, found_indices) = with_reals!(value, T => maxima::<T>(&value, [zs, ys, xs], &dims, order, cx))?;
@@ -104,7 +109,7 @@ fn maxima<T: Real>(
 ) -> Result<(Value, Option<Value>), Error> {
     let (elements, plane) = (value.elements::<T>()?, zs.input * ys.input * xs.input);
     let spans = |slide: &Slide| spans(slide, Slide::kernel_range, cx);
-    let ((deep, _deep), (high, _high), (wide, _wide)) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
+    let (deep, high, wide) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
     let mut checkpoint = Checkpoint::default();
     let index_count = if indices.is_some() { count(dims)? } else { 0 };
     let (mut found_indices, charge) = cx.scratch::<i64>(index_count)?;
@@ -165,7 +170,7 @@ fn average_pool(node: &Node<'_>) -> Result<OpFn, Error> {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let pool = pool(&window, &value)?;
         let result = with_reals!(value, T => averages::<T>(&value, &pool, count_pads, cx))?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -179,7 +184,7 @@ fn averages<T: Real>(value: &Value, pool: &Pool, count_pads: bool, cx: &ExecCont
         (first, end, if count_pads { slide.padded_kernel_len(at) } else { end - first })
     };
     let spans = |slide: &Slide| spans(slide, span, cx);
-    let ((deep, _deep), (high, _high), (wide, _wide)) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
+    let (deep, high, wide) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
     cx.output::<T>(dims)?.append(|out| {
         if plane == 0 {
             return Ok(());
@@ -220,7 +225,7 @@ fn global(largest: bool) -> Result<OpFn, Error> {
         if inner == 0 {
             return Err(Error::invalid_argument("the spatial dimensions of a pool are empty"));
         }
-        let mut dims = vec![*n, *c];
+        let mut dims: DimVec = smallvec::smallvec![*n, *c];
         dims.resize(value.rank(), 1);
         let result = with_reals!(value, T => {
             if largest {
@@ -229,7 +234,7 @@ fn global(largest: bool) -> Result<OpFn, Error> {
                 row_means::<T>(&value, outer, inner, &dims, cx)
             }
         })?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 

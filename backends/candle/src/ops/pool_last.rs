@@ -7,6 +7,7 @@ use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::simd;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::window::{Slide, Window};
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -23,7 +24,7 @@ pub(super) fn max_pool(node: &Node<'_>) -> Option<OpFn> {
     Some(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
         let pool = Pool { value: &value, window: &window, start: f32::NEG_INFINITY, combine: larger };
-        Ok(vec![pool.run(|_, _, _| Ok(()), cx)?])
+        Ok(values![pool.run(|_, _, _| Ok(()), cx)?])
     }))
 }
 
@@ -43,7 +44,7 @@ pub(super) fn average_pool(node: &Node<'_>) -> Option<OpFn> {
             simd::map(out, |sum| sum / count);
             Ok(())
         };
-        Ok(vec![pool.run(divide, cx)?])
+        Ok(values![pool.run(divide, cx)?])
     }))
 }
 
@@ -76,11 +77,11 @@ impl<F: Fn(f32, f32) -> f32 + Copy> Pool<'_, F> {
         let over = self.window.slides_over(spatial, kernel)?;
         let [_, rows, columns] = Slide::as_three(&over)?;
         let (elements, channels) = (self.value.elements::<f32>()?, *channels);
-        let mut dims = vec![*n];
+        let mut dims = DimVec::from_slice(&[*n]);
         dims.extend(over.iter().map(|slide| slide.output));
         dims.push(channels);
         let width = columns.input * channels;
-        let (mut line, _charge) = cx.filled(self.start, width)?;
+        let mut line = cx.full_block(self.start, width)?;
         let mut checkpoint = Checkpoint::default();
         cx.output::<f32>(&dims)?.write(self.start, |out| {
             for (index, out) in out.chunks_exact_mut(columns.output * channels).enumerate() {
@@ -131,12 +132,12 @@ pub(super) fn global(largest: bool) -> OpFn {
         if positions == 0 {
             return Err(Error::invalid_argument("the spatial dimensions of a pool are empty"));
         }
-        let mut dims = vec![1; value.rank()];
+        let mut dims = DimVec::from_elem(1, value.rank());
         dims[0] = *n;
         dims[value.rank() - 1] = channels;
         count(&dims)?;
         let (elements, mut checkpoint) = (value.elements::<f32>()?, Checkpoint::default());
-        let (mut partial, _charge) = cx.filled(0.0, if largest { 0 } else { channels })?;
+        let mut partial = cx.full_block(0.0, if largest { 0 } else { channels })?;
         let start = if largest { f32::NEG_INFINITY } else { 0.0 };
         let result = cx.output::<f32>(&dims)?.write(start, |out| {
             for (image, out) in elements.chunks_exact(positions * channels).zip(out.chunks_exact_mut(channels)) {
@@ -162,6 +163,6 @@ pub(super) fn global(largest: bool) -> OpFn {
             }
             Ok(())
         })?;
-        Ok(vec![result])
+        Ok(values![result])
     })
 }

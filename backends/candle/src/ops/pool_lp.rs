@@ -38,7 +38,7 @@ fn lp_pool(node: &Node<'_>) -> Result<OpFn, Error> {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let pool = pool(&window, &value)?;
         let result = with_reals!(value, T => powers::<T>(&value, &pool, p, cx))?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -83,7 +83,7 @@ fn global(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(Error::invalid_argument("the spatial dimensions of a pool are empty"));
         }
         let result = with_reals!(value, T => norms::<T>(&value, inner, &dims, p, cx))?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -133,7 +133,7 @@ fn unpool(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let dims = match args.option(2) {
             Some(shape) => sizes(shape)?,
-            None => inferred.clone(),
+            None => inferred.as_slice().into(),
         };
         let fits = dims.len() == inferred.len() && inferred.iter().zip(&dims).all(|(inferred, dim)| inferred <= dim);
         if !fits {
@@ -161,7 +161,7 @@ fn unpool(node: &Node<'_>) -> Result<OpFn, Error> {
             }
             Ok(())
         }))?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -209,6 +209,6 @@ fn col2im(node: &Node<'_>) -> Result<OpFn, Error> {
             }
             Ok(())
         }))?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }

@@ -75,7 +75,7 @@ fn binary(node: &Node<'_>, name: &str) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (a, b) = (quantizer.input(&mut args, 0, cx)?, quantizer.input(&mut args, 3, cx)?);
         let result = call(&inner, [a, b], cx)?;
-        Ok(vec![quantizer.output(result, &mut args, 6, cx)?])
+        Ok(values![quantizer.output(result, &mut args, 6, cx)?])
     }))
 }
 
@@ -89,7 +89,7 @@ fn unary_of(node: &Node<'_>, inner: OpFn) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let value = quantizer.input(&mut args, 0, cx)?;
         let result = call(&inner, [value], cx)?;
-        Ok(vec![quantizer.output(result, &mut args, 3, cx)?])
+        Ok(values![quantizer.output(result, &mut args, 3, cx)?])
     }))
 }
 
@@ -121,7 +121,7 @@ fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
         let values = (0..count).map(|index| quantizer.input(&mut args, 2 + 3 * index, cx).map(Some));
         let values = values.collect::<Result<Vec<_>, Error>>()?;
         let result = call_optional(&inner, values, cx)?;
-        Ok(vec![quantizer.output(result, &mut args, 0, cx)?])
+        Ok(values![quantizer.output(result, &mut args, 0, cx)?])
     }))
 }
 
@@ -171,11 +171,11 @@ fn dynamic_matmul(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let outputs = dynamic(Args::new(vec![Some(args.take(0)?)]), cx)?;
         let [value, scale, zero_point] = outputs
-            .try_into()
+            .into_inner()
             .map_err(|_| Error::runtime_error("DynamicQuantizeLinear did not return three outputs"))?;
         let a = Quantized { value, scale, zero_point: Some(zero_point) };
         let b = Quantized { value: args.take(1)?, scale: args.take(2)?, zero_point: args.option(3).cloned() };
-        Ok(vec![product.multiply(a, b, args.option(4).cloned(), cx)?])
+        Ok(values![product.multiply(a, b, args.option(4).cloned(), cx)?])
     }))
 }
 
@@ -184,6 +184,6 @@ fn matmul_to_float(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let a = Quantized { value: args.take(0)?, scale: args.take(2)?, zero_point: args.option(4).cloned() };
         let b = Quantized { value: args.take(1)?, scale: args.take(3)?, zero_point: args.option(5).cloned() };
-        Ok(vec![product.multiply(a, b, args.option(6).cloned(), cx)?])
+        Ok(values![product.multiply(a, b, args.option(6).cloned(), cx)?])
     }))
 }

@@ -168,7 +168,7 @@ fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         if is_quantized_float(ty) {
             let result = floats(&value, &scale, zero, &layout, cx, |x, scale, zero| x / scale + zero)?;
-            return Ok(vec![encode(&result, ty, rule, cx)?]);
+            return Ok(values![encode(&result, ty, rule, cx)?]);
         }
         let zeros = zero.map(|zero| convert(zero, ElementType::I32, cx)).transpose()?;
         let zeros = zeros.as_ref().map(Value::elements::<i32>).transpose()?;
@@ -187,7 +187,7 @@ fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
                 out.push(saturate(steps + f64::from(zero), ty));
             })
         })?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -233,7 +233,7 @@ fn dequantize(node: &Node<'_>) -> Result<OpFn, Error> {
         if float {
             let value = convert(value, ElementType::F32, cx)?;
             let result = floats(&value, &scale, zero, &layout, cx, |x, scale, zero| (x - zero) * scale)?;
-            return Ok(vec![convert(result, ty, cx)?]);
+            return Ok(values![convert(result, ty, cx)?]);
         }
         let zeros = zero.map(|zero| convert(zero, ElementType::I32, cx)).transpose()?;
         let zeros = zeros.as_ref().map(Value::elements::<i32>).transpose()?;
@@ -245,7 +245,7 @@ fn dequantize(node: &Node<'_>) -> Result<OpFn, Error> {
                 out.push((i64::from(elements[element]) - i64::from(zero)) as f32 * scales[parameter]);
             })
         })?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -270,6 +270,6 @@ fn dynamic(_: &Node<'_>) -> Result<OpFn, Error> {
         let value = args.get(0)?;
         let (scale, zero) = dynamic_parameters(value.elements::<f32>()?, &mut Checkpoint::default(), cx)?;
         let result = map(value, cx, |x: f32| ((x / scale).round_ties_even() + zero).clamp(0.0, 255.0) as u8)?;
-        Ok(vec![result, Value::scalar(scale)?, Value::scalar(zero as u8)?])
+        Ok(values![result, Value::scalar(scale)?, Value::scalar(zero as u8)?])
     }))
 }

@@ -14,7 +14,7 @@ use crate::ops::rnn_cells::{directions, parameter, sequence_lengths};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::ElementType;
-use crate::tensor::value::{Value, no_type};
+use crate::tensor::value::{Value, Values, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[microsoft("DynamicQuantizeLSTM", (3, 12), lstm).heavy()];
@@ -149,7 +149,7 @@ fn add_products(weights: &Weights, row: &[f32], scale: f32, sums: &mut [f32], ga
 }
 
 impl Lstm {
-    fn run(&self, args: &Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
+    fn run(&self, args: &Args, cx: &ExecContext<'_>) -> Result<Values, Error> {
         let x = args.get(0)?;
         let layers = |known: &Option<Arc<Layers>>, index: usize, scale: usize| match known {
             Some(known) => Ok(Arc::clone(known)),
@@ -218,7 +218,7 @@ impl Lstm {
                 }
             }
         }
-        Ok(vec![
+        Ok(values![
             Value::charged(dims.to_vec(), out, charge)?,
             Value::charged(state.to_vec(), h, charge_h)?,
             Value::charged(state.to_vec(), c, charge_c)?,

@@ -47,7 +47,7 @@ fn matmul_integer(_: &Node<'_>) -> Result<OpFn, Error> {
         let rows = if a.rank() > 1 { -2 } else { -1 };
         let a = subtract_zero_point(a, args.option(2), rows, cx)?;
         let b = subtract_zero_point(b, args.option(3), -1, cx)?;
-        Ok(vec![integer_product(a, b, cx)?])
+        Ok(values![integer_product(a, b, cx)?])
     }))
 }
 
@@ -95,7 +95,7 @@ fn quantized_matmul(_: &Node<'_>) -> Result<OpFn, Error> {
         let &[y] = y.elements::<f32>()? else {
             return Err(Error::unsupported("more than one output scale is not supported"));
         };
-        Ok(vec![requantize(&sums, (a.elements()?, b.elements()?, y), args.get(7)?, -1, cx)?])
+        Ok(values![requantize(&sums, (a.elements()?, b.elements()?, y), args.get(7)?, -1, cx)?])
     }))
 }
 
@@ -105,7 +105,7 @@ fn conv_integer(node: &Node<'_>) -> Result<OpFn, Error> {
         let (x, w) = (args.take(0)?, args.take(1)?);
         let x = subtract_zero_point(x, args.option(2), 0, cx)?;
         let w = subtract_zero_point(w, args.option(3), 0, cx)?;
-        Ok(vec![convolve(&x, &w, None, &window, groups, cx)?])
+        Ok(values![convolve(&x, &w, None, &window, groups, cx)?])
     }))
 }
 
@@ -119,7 +119,7 @@ fn quantized_conv(node: &Node<'_>) -> Result<OpFn, Error> {
         let sums = convolve(&x, &w, bias, &window, groups, cx)?;
         let (a, b, y) = (args.get(1)?.elements()?, args.get(4)?.elements()?, args.get(6)?.elements::<f32>()?);
         let &[y] = y else { return Err(Error::unsupported("more than one output scale is not supported")) };
-        Ok(vec![requantize(&sums, (a, b, y), args.get(7)?, 1, cx)?])
+        Ok(values![requantize(&sums, (a, b, y), args.get(7)?, 1, cx)?])
     }))
 }
 

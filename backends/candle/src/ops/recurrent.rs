@@ -14,7 +14,7 @@ use crate::ops::rnn_cells::{Cell, Kind, cells_of, directions, parameter, sequenc
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::ElementType;
-use crate::tensor::value::{Value, no_type};
+use crate::tensor::value::{Value, Values, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
@@ -72,7 +72,7 @@ struct Sizes {
 }
 
 impl Recurrence {
-    fn run<T: Real>(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
+    fn run<T: Real>(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Values, Error> {
         let mut float = |index: usize, order: &[usize]| -> Result<Option<Value>, Error> {
             let Ok(value) = args.take(index) else { return Ok(None) };
             let value = promote_to(value, T::TYPE, cx)?;
@@ -160,7 +160,7 @@ impl Recurrence {
             )?;
         }
         let result = Value::charged(vec![steps, direction_count, batch, hidden], out, charge)?;
-        let mut outputs = vec![result, Value::charged(state.to_vec(), last_h, charge_h)?];
+        let mut outputs: Values = values![result, Value::charged(state.to_vec(), last_h, charge_h)?];
         if self.kind == Kind::Lstm {
             outputs.push(Value::charged(state.to_vec(), last_c, charge_c)?);
         }

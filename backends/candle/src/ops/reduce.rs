@@ -11,6 +11,7 @@ use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::reduced::Reduced;
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{axis, product, strides};
 use crate::tensor::element::{Element, ElementType};
 use crate::tensor::value::Value;
@@ -85,7 +86,7 @@ fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Resul
         let extreme = matches!(reduction, Reduction::Max | Reduction::Min);
         let value = if ty == ElementType::Bool && extreme { convert(value, ElementType::U8, cx)? } else { value };
         let (reduced, dims) = reduced_axes.of(value.dims(), &args)?;
-        let kept: Vec<usize> = (0..value.rank()).filter(|position| !reduced.contains(position)).collect();
+        let kept: DimVec = (0..value.rank()).filter(|position| !reduced.contains(position)).collect();
         let outer: usize = kept.iter().map(|&position| value.dims()[position]).product();
         let inner: usize = reduced.iter().map(|&position| value.dims()[position]).product();
 
@@ -97,9 +98,9 @@ fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Resul
             && value.ty() == ElementType::F32
             && matches!(reduction, Reduction::Sum | Reduction::Mean | Reduction::Max | Reduction::Min)
         {
-            return Ok(vec![reduce_leading(&value, inner, outer, &dims, reduction, cx)?]);
+            return Ok(values![reduce_leading(&value, inner, outer, &dims, reduction, cx)?]);
         }
-        let order: Vec<usize> = kept.iter().chain(&reduced).copied().collect();
+        let order: DimVec = kept.iter().chain(&reduced).copied().collect();
         let value = permute(value, &order, cx)?;
         let result = with_numbers!(value, T => {
             let (elements, mut checkpoint) = (value.elements::<T>()?, Checkpoint::default());
@@ -110,7 +111,7 @@ fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Resul
                 Ok(())
             })
         })?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -244,7 +245,7 @@ fn arg_extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
             return Err(Error::invalid_argument("the reduced axis is empty"));
         }
         let inner = product(&value.dims()[axis + 1..]);
-        Ok(vec![with_numbers!(*value, T => {
+        Ok(values![with_numbers!(*value, T => {
             let elements = value.elements::<T>()?;
             #[expect(clippy::eq_op, reason = "only a NaN is not equal to itself")]
             let beats = |new: T, old: T| match (new != new, old != old) {

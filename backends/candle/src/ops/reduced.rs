@@ -2,6 +2,7 @@
 
 use crate::ops::integers::ListParameter;
 use crate::ops::node::{Args, Node};
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::axes;
 use graphpool::backend::Error;
 
@@ -22,11 +23,11 @@ impl Reduced {
     }
 
     /// The reduced axes of an input of `dims`, in ascending order, and the dimensions of the result.
-    pub(super) fn of(&self, dims: &[usize], args: &Args) -> Result<(Vec<usize>, Vec<usize>), Error> {
+    pub(super) fn of(&self, dims: &[usize], args: &Args) -> Result<(DimVec, DimVec), Error> {
         let list = self.list.get(args)?.unwrap_or_default();
         let reduced = match (list.is_empty(), self.no_axes_is_identity) {
             // No axis is reduced, but the function applies to each element.
-            (true, true) => Vec::new(),
+            (true, true) => DimVec::new(),
             (true, false) => (0..dims.len()).collect(),
             (false, _) => axes(&list, dims.len())?,
         };

@@ -58,7 +58,7 @@ fn resize(node: &Node<'_>) -> Result<OpFn, Error> {
         return Ok(kernel);
     }
     let resize = Resize::new(node)?;
-    Ok(Box::new(move |mut args, cx| Ok(vec![resize.run(&mut args, cx)?])))
+    Ok(Box::new(move |mut args, cx| Ok(values![resize.run(&mut args, cx)?])))
 }
 
 /// Resize of values whose channels are the last dimension: the same with its scales and sizes in that order.

@@ -62,7 +62,7 @@ const INVALID_POLICY: &str = "attribute keep_aspect_ratio_policy is not one of s
 /// Builds a Resize with one of these modes; `None` if the node uses none of them.
 pub(super) fn build(node: &Node<'_>) -> Result<Option<OpFn>, Error> {
     let Some(filter) = filter(node)? else { return Ok(None) };
-    Ok(Some(Box::new(move |mut args, cx| Ok(vec![filter.run(&mut args, cx)?]))))
+    Ok(Some(Box::new(move |mut args, cx| Ok(values![filter.run(&mut args, cx)?]))))
 }
 
 /// The filter of a node that uses one of these modes.

@@ -27,7 +27,7 @@ fn normalization(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(no_type(other));
         }
         let axis = axis(signed_axis, value.rank())?;
-        if shape(value.dims(), scale.dims())? != value.dims() {
+        if *shape(value.dims(), scale.dims())? != *value.dims() {
             return Err(Error::invalid_argument(format!(
                 "the scale {} does not broadcast to the input {}",
                 Dims(scale.dims()),
@@ -43,7 +43,7 @@ fn normalization(node: &Node<'_>) -> Result<OpFn, Error> {
         } else {
             normalized::<f32>(value, width, epsilon, cx)?
         };
-        Ok(vec![convert(mul(value, scale, cx)?, ty, cx)?])
+        Ok(values![convert(mul(value, scale, cx)?, ty, cx)?])
     }))
 }
 

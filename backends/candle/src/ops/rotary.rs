@@ -7,7 +7,7 @@ use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::tensor::dims::Dims;
 use crate::tensor::element::ElementType;
-use crate::tensor::value::{Value, no_type};
+use crate::tensor::value::{Value, Values, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] =
@@ -48,7 +48,7 @@ impl Angles<'_> {
     }
 }
 
-fn run(rotary: &RotarySizes, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec<Value>, Error> {
+fn run(rotary: &RotarySizes, mut args: Args, cx: &ExecContext<'_>) -> Result<Values, Error> {
     let value = args.take(0)?;
     let ty = value.ty();
     if !matches!(ty, ElementType::F32 | ElementType::F16 | ElementType::Bf16) {
@@ -92,7 +92,7 @@ fn run(rotary: &RotarySizes, mut args: Args, cx: &ExecContext<'_>) -> Result<Vec
         }
         Ok(())
     })?;
-    Ok(vec![convert(result, ty, cx)?])
+    Ok(values![convert(result, ty, cx)?])
 }
 
 fn rotate(interleaved: bool, row: &[f32], out: &mut [f32], cosines: &[f32], sines: &[f32]) {

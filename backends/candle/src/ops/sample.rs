@@ -23,7 +23,7 @@ fn grid_sample(node: &Node<'_>) -> Result<OpFn, Error> {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let grid = promote_to(args.take(1)?, ElementType::F64, cx)?;
         let result = with_reals!(value, T => sample_grid::<T>(sampler, &value, &grid, cx))?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -75,7 +75,7 @@ fn affine_grid(node: &Node<'_>) -> Result<OpFn, Error> {
         let ((theta, ty), size) = (promote(args.take(0)?, cx)?, sizes(args.get(1)?)?);
         let dims = affine_dims(theta.dims(), &size)?;
         let result = with_reals!(theta, T => transformed::<T>(&theta, &dims, align_corners, cx))?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 

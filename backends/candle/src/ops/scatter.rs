@@ -141,7 +141,7 @@ fn scatter_elements(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(Error::invalid_argument(why));
         }
         let (starts, _charge) = element_offsets(indices, value.dims(), axis, cx)?;
-        Ok(vec![apply(&value, updates, &starts, 1, reduction, cx)?])
+        Ok(values![apply(&value, updates, &starts, 1, reduction, cx)?])
     }))
 }
 
@@ -176,8 +176,8 @@ fn scatter_nd(node: &Node<'_>) -> Result<OpFn, Error> {
             starts.push(tuple_offset(tuple, indexed)? * inner);
         }
         if inner == 0 {
-            return Ok(vec![value]);
+            return Ok(values![value]);
         }
-        Ok(vec![apply(&value, updates, &starts, inner, reduction, cx)?])
+        Ok(values![apply(&value, updates, &starts, inner, reduction, cx)?])
     }))
 }

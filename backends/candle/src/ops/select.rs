@@ -4,8 +4,11 @@
 //! Each dimension of the result has a list of offsets; an element of the result is the element of the source at the sum
 //! of its offsets. Runs that are contiguous in the source are copied as one.
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
-use crate::tensor::budget::Charge;
+use crate::tensor::budget::Block;
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::count;
 use crate::tensor::element::{Element, with_elements};
 use crate::tensor::value::Value;
@@ -13,8 +16,7 @@ use graphpool::backend::Error;
 
 /// The offsets of the selected indices of one dimension.
 pub(super) struct Offsets {
-    list: Vec<usize>,
-    _charge: Charge,
+    list: Block<usize>,
 }
 
 /// The offsets of indices of a dimension whose elements are `stride` apart.
@@ -23,19 +25,19 @@ pub(super) fn offsets(
     stride: usize,
     cx: &ExecContext<'_>,
 ) -> Result<Offsets, Error> {
-    let (mut list, charge) = cx.list::<usize>(indices.len())?;
+    let mut list = cx.block::<usize>(indices.len())?;
     let mut checkpoint = Checkpoint::default();
     while indices.len() > 0 {
         checkpoint.step(PIECE, cx)?;
         list.extend(indices.by_ref().take(PIECE).map(|index| index * stride));
     }
-    Ok(Offsets { list, _charge: charge })
+    Ok(Offsets { list })
 }
 
 /// The elements at the sums of `offsets`, all of which must be inside the value.
 pub(super) fn select(value: &Value, offsets: &[Offsets], cx: &ExecContext<'_>) -> Result<Value, Error> {
-    let offsets: Vec<&[usize]> = offsets.iter().map(|offsets| offsets.list.as_slice()).collect();
-    let dims: Vec<usize> = offsets.iter().map(|offsets| offsets.len()).collect();
+    let offsets: SmallVec<[&[usize]; 6]> = offsets.iter().map(|offsets| offsets.list.as_slice()).collect();
+    let dims: DimVec = offsets.iter().map(|offsets| offsets.len()).collect();
     let (ty, value) = (value.ty(), value.plain());
     let selected = with_elements!(value, |elements| cx.output(&dims)?.append(|out| copy(elements, &offsets, out, cx)))?;
     Ok(selected.retyped(ty))
@@ -56,7 +58,7 @@ fn copy<T: Element>(elements: &[T], offsets: &[&[usize]], out: &mut Vec<T>, cx: 
         len *= last.len();
         outer = rest;
     }
-    let mut index = vec![0_usize; outer.len().saturating_sub(1)];
+    let mut index: DimVec = smallvec![0; outer.len().saturating_sub(1)];
     let [outer @ .., inner] = outer else {
         return checkpoint.copy(&elements[start..start + len], out, cx);
     };

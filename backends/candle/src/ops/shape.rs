@@ -5,12 +5,13 @@ use crate::ops::cast::convert;
 use crate::ops::integers::ListParameter;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{axes, axis, product};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "Identity", (1, 1), |_| Ok(Box::new(|mut args, _| Ok(vec![args.take(0)?]))))
+    since(1, "Identity", (1, 1), |_| Ok(Box::new(|mut args, _| Ok(values![args.take(0)?]))))
         .device(form!(moving::identity)),
     since(1, "Shape", (1, 1), shape).device(form!(|node| moving::from_dims(node, shape))),
     since(1, "Size", (1, 1), size).device(form!(|node| moving::from_dims(node, size))),
@@ -24,17 +25,20 @@ pub(super) const OPERATORS: &[Operator] = &[
 
 fn shape(node: &Node<'_>) -> Result<OpFn, Error> {
     let (start, end) = (node.int("start")?.unwrap_or(0), node.int("end")?.unwrap_or(i64::MAX));
-    Ok(Box::new(move |args, _| {
+    Ok(Box::new(move |args, cx| {
         let dims = args.get(0)?.dims();
         let rank = dims.len() as i64;
         let bound = |bound: i64| if bound < 0 { bound.saturating_add(rank) } else { bound }.clamp(0, rank) as usize;
         let dims = dims.get(bound(start)..bound(end)).unwrap_or_default();
-        Ok(vec![Value::new(vec![dims.len()], dims.iter().map(|&dim| dim as i64).collect())?])
+        Ok(values![cx.output::<i64>(&[dims.len()])?.collect(dims.iter().map(|&dim| dim as i64))?])
     }))
 }
 
 fn size(_: &Node<'_>) -> Result<OpFn, Error> {
-    Ok(Box::new(|args, _| Ok(vec![Value::scalar(args.get(0)?.len() as i64)?])))
+    Ok(Box::new(|args, cx| {
+        let count = args.get(0)?.len() as i64;
+        Ok(values![cx.output::<i64>(&[])?.collect(std::iter::once(count))?])
+    }))
 }
 
 fn reshape(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -44,13 +48,13 @@ fn reshape(node: &Node<'_>) -> Result<OpFn, Error> {
         let value = args.take(0)?;
         let shape = shape.get(&args)?.ok_or_else(|| Error::invalid_argument("the shape is missing"))?;
         let dims = resolve(&shape, value.dims(), allow_zero)?;
-        Ok(vec![value.reshaped(dims)?])
+        Ok(values![value.reshaped(dims)?])
     }))
 }
 
 /// Replaces each 0 by the dimension of the input at its position, and the -1 by what is left.
-fn resolve(shape: &[i64], old: &[usize], allow_zero: bool) -> Result<Vec<usize>, Error> {
-    let mut dims = Vec::with_capacity(shape.len());
+fn resolve(shape: &[i64], old: &[usize], allow_zero: bool) -> Result<DimVec, Error> {
+    let mut dims = DimVec::with_capacity(shape.len());
     let mut open = None;
     for (position, &dim) in shape.iter().enumerate() {
         dims.push(match dim {
@@ -85,8 +89,8 @@ fn flatten(node: &Node<'_>) -> Result<OpFn, Error> {
         let rank = value.rank();
         let axis = if signed_axis == rank as i64 { rank } else { axis(signed_axis, rank)? };
         let (outer, inner) = value.dims().split_at(axis);
-        let dims = vec![product(outer), product(inner)];
-        Ok(vec![value.reshaped(dims)?])
+        let dims = [product(outer), product(inner)];
+        Ok(values![value.reshaped(dims)?])
     }))
 }
 
@@ -104,8 +108,8 @@ fn squeeze(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(Error::invalid_argument("a dimension to be squeezed is not 1"));
         }
         let kept = value.dims().iter().enumerate().filter(|(position, _)| !squeezed.contains(position));
-        let dims = kept.map(|(_, &dim)| dim).collect();
-        Ok(vec![value.reshaped(dims)?])
+        let dims: DimVec = kept.map(|(_, &dim)| dim).collect();
+        Ok(values![value.reshaped(dims)?])
     }))
 }
 
@@ -124,8 +128,8 @@ fn unsqueeze(node: &Node<'_>) -> Result<OpFn, Error> {
         let new = axes(&list, rank)?;
         let mut old = value.dims().iter();
         let dims = (0..rank).map(|position| if new.contains(&position) { 1 } else { old.next().copied().unwrap_or(1) });
-        let dims = dims.collect();
-        Ok(vec![value.reshaped(dims)?])
+        let dims: DimVec = dims.collect();
+        Ok(values![value.reshaped(dims)?])
     }))
 }
 
@@ -141,10 +145,10 @@ fn dropout(node: &Node<'_>) -> Result<OpFn, Error> {
             return Err(Error::unsupported("training mode is not supported"));
         }
         if !mask {
-            return Ok(vec![value]);
+            return Ok(values![value]);
         }
         let mask = cx.output::<bool>(value.dims())?.write(true, |_| Ok(()))?;
         let mask = if typed { convert(mask, value.ty(), cx)? } else { mask };
-        Ok(vec![value, mask])
+        Ok(values![value, mask])
     }))
 }

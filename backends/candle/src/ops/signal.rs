@@ -44,7 +44,7 @@ fn window(node: &Node<'_>, [a, b, c]: [f64; 3]) -> Result<OpFn, Error> {
             a - b * angle.cos() + c * (2.0 * angle).cos()
         };
         let value = cx.output::<f64>(&[size])?.collect((0..size).map(at))?;
-        Ok(vec![convert(value, ty, cx)?])
+        Ok(values![convert(value, ty, cx)?])
     }))
 }
 
@@ -118,7 +118,7 @@ fn dft(node: &Node<'_>) -> Result<OpFn, Error> {
             }
             Ok(())
         })?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -164,7 +164,7 @@ fn stft(node: &Node<'_>) -> Result<OpFn, Error> {
             }
             Ok(())
         })?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 
@@ -216,6 +216,6 @@ fn mel(node: &Node<'_>) -> Result<OpFn, Error> {
             }
             Ok(())
         })?;
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }

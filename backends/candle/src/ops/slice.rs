@@ -1,8 +1,11 @@
 //! Slice: the elements from a start to an end of each axis, with a step.
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::select::{check_budget, offsets, select};
+use crate::tensor::dim_list::{DimVec, IntVec};
 use crate::tensor::dims::{axis, strides};
 use graphpool::backend::Error;
 
@@ -17,14 +20,14 @@ fn sliced(node: &Node<'_>) -> Result<crate::device::args::DeviceForm, crate::dev
 }
 
 /// First index, step and number of indices of each dimension.
-type Ranges = Vec<(usize, i64, usize)>;
+type Ranges = SmallVec<[(usize, i64, usize); 6]>;
 
 fn slice(node: &Node<'_>) -> Result<OpFn, Error> {
     let ranges = ranges(node)?;
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;
         let ranges = ranges(value.dims(), &args)?;
-        let dims: Vec<usize> = ranges.iter().map(|&(_, _, count)| count).collect();
+        let dims: DimVec = ranges.iter().map(|&(_, _, count)| count).collect();
         check_budget(&dims, value, cx)?;
         let lists = ranges.iter().zip(strides(value.dims()));
         let lists = lists.map(|(&(first, step, count), stride)| {
@@ -32,8 +35,8 @@ fn slice(node: &Node<'_>) -> Result<OpFn, Error> {
                 (0..count).map(|position| (first as i64).wrapping_add(step.wrapping_mul(position as i64)) as usize);
             offsets(indices, stride, cx)
         });
-        let lists = lists.collect::<Result<Vec<_>, _>>()?;
-        Ok(vec![select(value, &lists, cx)?])
+        let lists = lists.collect::<Result<SmallVec<[_; 4]>, _>>()?;
+        Ok(values![select(value, &lists, cx)?])
     }))
 }
 
@@ -47,19 +50,21 @@ fn ranges(node: &Node<'_>) -> Result<impl Fn(&[usize], &Args) -> Result<Ranges, 
     }
     Ok(move |dims: &[usize], args: &Args| {
         let list = |index: usize| match (attributes.is_empty(), args.option(index + 1)) {
-            (false, _) => Ok(attributes.get(index).cloned().flatten()),
+            (false, _) => {
+                Ok(attributes.get(index).and_then(Option::as_ref).map(|list: &Vec<i64>| IntVec::from(list.as_slice())))
+            }
             (true, Some(list)) => list.to_i64s().map(Some),
             (true, None) => Ok(None),
         };
         let missing = || Error::invalid_argument("starts or ends are missing");
         let (starts, ends) = (list(0)?.ok_or_else(missing)?, list(1)?.ok_or_else(missing)?);
         let axes = list(2)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
-        let steps = list(3)?.unwrap_or_else(|| vec![1; starts.len()]);
+        let steps = list(3)?.unwrap_or_else(|| smallvec![1; starts.len()]);
         if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
             return Err(Error::invalid_argument("starts, ends, axes and steps have different lengths"));
         }
         let mut ranges: Ranges = dims.iter().map(|&dim| (0, 1, dim)).collect();
-        let mut seen = vec![false; ranges.len()];
+        let mut seen: SmallVec<[bool; 8]> = smallvec![false; ranges.len()];
         for (((&signed_axis, &start), &end), &step) in axes.iter().zip(&starts).zip(&ends).zip(&steps) {
             let index = axis(signed_axis, dims.len())?;
             if std::mem::replace(&mut seen[index], true) {

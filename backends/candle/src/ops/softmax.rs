@@ -45,7 +45,7 @@ fn softmax(node: &Node<'_>, single: Row<f32>, double: Row<f64>) -> Result<OpFn, 
             let width = value.dims()[axis];
             permute(rows(permute(value, &order, cx)?, width)?, &inverse(&order), cx)?
         };
-        Ok(vec![convert(result, ty, cx)?])
+        Ok(values![convert(result, ty, cx)?])
     }))
 }
 

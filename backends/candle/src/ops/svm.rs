@@ -122,7 +122,7 @@ fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
         let (value, rows, columns) = scores::rows(args.take(0)?, cx)?;
         check_features(columns, width)?;
         let elements = value.elements::<f64>()?;
-        Ok(vec![collect(rows, 1, cx, |row, scores, checkpoint| {
+        Ok(values![collect(rows, 1, cx, |row, scores, checkpoint| {
             let row = &elements[row * columns..(row + 1) * columns];
             let mut sum = rho;
             for (vector, coefficient) in vectors.chunks_exact(width).zip(&coefficients) {
@@ -341,7 +341,7 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
             }
             Ok(())
         })?;
-        Ok(vec![labels_at(&labels, &positions, cx)?, result])
+        Ok(values![labels_at(&labels, &positions, cx)?, result])
     }))
 }
 
@@ -372,6 +372,6 @@ fn linear_classifier(
             transform.apply(scores);
             Ok(())
         })?;
-        Ok(vec![labels_at(&labels, &positions, cx)?, result])
+        Ok(values![labels_at(&labels, &positions, cx)?, result])
     }))
 }

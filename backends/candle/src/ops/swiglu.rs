@@ -26,7 +26,7 @@ fn swiglu(node: &Node<'_>) -> Result<OpFn, Error> {
                 Dims(b.dims())
             )));
         }
-        Ok(vec![match a.ty() {
+        Ok(values![match a.ty() {
             ElementType::F32 => zip_into(a, b, cx, single),
             ElementType::F64 => zip_into(a, b, cx, double),
             ElementType::F16 => zip_into(a, b, cx, |a: f16, b: f16| f16::from_f32(single(a.to_f32(), b.to_f32()))),

@@ -90,7 +90,7 @@ fn scatter(node: &Node<'_>) -> Result<OpFn, Error> {
         let update = update.plain();
         let written =
             with_elements!(update, |elements| write(cache.into_plain(), elements, update.dims(), axis, &starts, cx))?;
-        Ok(vec![written.retyped(ty)])
+        Ok(values![written.retyped(ty)])
     }))
 }
 

@@ -46,7 +46,7 @@ fn regressor(node: &Node<'_>) -> Result<OpFn, Error> {
             forest.targets
         )));
     }
-    Ok(Box::new(move |args, cx| Ok(vec![regress(&forest, &base, transform, |score| score as f32, args, cx)?])))
+    Ok(Box::new(move |args, cx| Ok(values![regress(&forest, &base, transform, |score| score as f32, args, cx)?])))
 }
 
 fn regress<T: Element>(
@@ -135,7 +135,7 @@ fn classifier(node: &Node<'_>) -> Result<OpFn, Error> {
         } else {
             labels_at(&labels, &positions, cx)?
         };
-        Ok(vec![labels, result])
+        Ok(values![labels, result])
     }))
 }
 
@@ -266,9 +266,9 @@ fn ensemble(node: &Node<'_>) -> Result<OpFn, Error> {
         };
         let args = Args::new(vec![Some(value)]);
         if float == ElementType::F64 {
-            return Ok(vec![regress(&forest, &[], transform, |score| score, args, cx)?]);
+            return Ok(values![regress(&forest, &[], transform, |score| score, args, cx)?]);
         }
         let result = regress(&forest, &[], transform, |score| score as f32, args, cx)?;
-        Ok(vec![convert(result, float, cx)?])
+        Ok(values![convert(result, float, cx)?])
     }))
 }

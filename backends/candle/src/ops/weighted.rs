@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::compute::context::{ExecContext, VECTOR_CHECK_INTERVAL};
 use crate::math::epilogue::{Epilogue, Placement};
 use crate::math::gathered::{DEPTH, Gathered, Run, Start, pack_panels};
@@ -9,6 +11,7 @@ use crate::math::pack;
 use crate::math::program::{Program, shifted};
 use crate::ops::fusion::{Anchor, Channels, Fused, PackLayout, PackedWeights};
 use crate::ops::node::{Node, OpFn};
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
@@ -77,7 +80,7 @@ fn anchor(weights: &Value, transposed: bool, rank: Rank, bias: Option<&Value>) -
             bias.resize(pack::pitch(n), 0.0);
         }
         let weighted = Weighted { packed_b, k, n, bias, epilogue: Epilogue::new(program) };
-        let kernel: OpFn = Box::new(move |mut args, cx| Ok(vec![weighted.multiply(&args.take(0)?, rank, cx)?]));
+        let kernel: OpFn = Box::new(move |mut args, cx| Ok(values![weighted.multiply(&args.take(0)?, rank, cx)?]));
         Some(Fused { kernel, channels_last: false })
     };
     Some(Anchor { layout, channels: n, build: Box::new(build) })
@@ -112,11 +115,13 @@ impl Weighted {
                 Dims(&[k, n])
             )));
         }
-        let dims = [outer, &[n]].concat();
+        let mut dims = DimVec::from(outer);
+        dims.push(n);
         count(&dims)?;
         let (m, elements) = (product(outer), value.elements::<f32>()?);
         let parts = cx.parts(m.div_ceil(pack::mr()), m.saturating_mul(n).saturating_mul(k));
-        let mut scratches: Vec<_> = (0..parts).map(|_| self.epilogue.scratch()).collect();
+        let scratches = (0..parts).map(|_| self.epilogue.scratch(cx));
+        let mut scratches = scratches.collect::<Result<SmallVec<[_; 1]>, Error>>()?;
         let (out, charge) =
             cx.produce(&mut scratches, m * n, pack::mr() * n, ROWS * n, |cx, scratch, start, out| {
                 let rows = elements[start / n * k..].chunks(ROWS * k);

@@ -1,8 +1,11 @@
 //! A window that slides over padded spatial dimensions, and the sizes of convolutions: parts that convolutions and
 //! pools share.
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::ops::node::Node;
 use crate::ops::real::Real;
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::Dims;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -180,7 +183,7 @@ impl Window {
     }
 
     /// The slide of each dimension of a window of size `kernel` over the spatial dimensions `input`.
-    pub(super) fn slides_over(&self, input: &[usize], kernel: &[usize]) -> Result<Vec<Slide>, Error> {
+    pub(super) fn slides_over(&self, input: &[usize], kernel: &[usize]) -> Result<SmallVec<[Slide; 3]>, Error> {
         self.check(kernel, input.len())?;
         let slide = |(position, (&input, &kernel)): (usize, (&usize, &usize))| {
             let (stride, dilation) = self.steps(position);
@@ -227,7 +230,7 @@ pub(super) struct ConvShape<'a> {
     pub(super) kernel: &'a [usize],
     pub(super) slides: [Slide; 3],
     /// The dimensions of the output.
-    pub(super) output: Vec<usize>,
+    pub(super) output: DimVec,
 }
 
 impl<'a> ConvShape<'a> {
@@ -241,7 +244,7 @@ impl<'a> ConvShape<'a> {
             return Err(Error::invalid_argument(why));
         }
         let slides = window.slides_over(spatial, kernel)?;
-        let mut output = vec![batch, filters];
+        let mut output: DimVec = smallvec![batch, filters];
         output.extend(slides.iter().map(|slide| slide.output));
         Ok(Self { batch, channels, filters, depth, spatial, kernel, slides: Slide::as_three(&slides)?, output })
     }

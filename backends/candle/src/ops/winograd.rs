@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::compute::context::{ExecContext, VECTOR_CHECK_INTERVAL};
 use crate::math::gathered::{DEPTH, Gathered, Run, Start};
 use crate::math::pack;
 use crate::math::winograd::{INPUTS, Input, OUTPUTS, Output, POINTS, filter, transform_input, transform_output};
 use crate::ops::window::Slide;
-use crate::tensor::budget::Charge;
+use crate::tensor::budget::{Block, Charge};
 use crate::tensor::dims::product;
 use graphpool::backend::Error;
 
@@ -94,8 +96,8 @@ pub(super) struct Convolution<'a> {
 
 /// The memory of one thread.
 struct Memory {
-    inputs: (Vec<f32>, Charge),
-    products: (Vec<f32>, Charge),
+    inputs: Block<f32>,
+    products: Block<f32>,
 }
 
 impl Transformed {
@@ -129,7 +131,7 @@ impl Transformed {
         &self,
         convolution: &Convolution<'_>,
         bias: Option<&[f32]>,
-        scratch: impl Fn() -> S,
+        scratch: impl Fn() -> Result<S, Error>,
         finish: impl Fn(&mut [f32], &mut S, &ExecContext<'_>) -> Result<(), Error> + Sync,
         cx: &ExecContext<'_>,
     ) -> Result<(Vec<f32>, Charge), Error> {
@@ -138,10 +140,11 @@ impl Transformed {
         let (volume, tiles) = (product(&sizes), Tiles { columns, line: sizes[2], output });
         let multiplications = rows.saturating_mul(columns).saturating_mul(POINTS * self.channels * self.filters);
         let memory = |_| {
-            let inputs = cx.filled(0.0, POINTS * pitch_of(self.channels))?;
-            Ok((Memory { inputs, products: cx.filled(0.0, POINTS * pitch_of(pack::nr()))? }, scratch()))
+            let inputs = cx.full_block(0.0, POINTS * pitch_of(self.channels))?;
+            Ok((Memory { inputs, products: cx.full_block(0.0, POINTS * pitch_of(pack::nr()))? }, scratch()?))
         };
-        let mut memories = (0..cx.parts(rows, multiplications)).map(memory).collect::<Result<Vec<_>, Error>>()?;
+        let mut memories =
+            (0..cx.parts(rows, multiplications)).map(memory).collect::<Result<SmallVec<[_; 1]>, Error>>()?;
         let (unit, of_image) = (OUTPUTS * output[1] * self.filters, output[0] * output[1] * self.filters);
         let part =
             |image: &[f32], (memory, scratch): &mut (Memory, S), start, out: &mut [f32], cx: &ExecContext<'_>| {
@@ -184,7 +187,7 @@ impl Transformed {
         cx: &ExecContext<'_>,
     ) -> Result<(), Error> {
         let (channels, filters, width) = (self.channels, self.filters, pack::nr());
-        let (inputs, products) = (&mut memory.inputs.0, &mut memory.products.0);
+        let (inputs, products) = (memory.inputs.as_mut_slice(), memory.products.as_mut_slice());
         let mut patches = [0; TILES];
         for (index, patch) in patches.iter_mut().enumerate().take(count) {
             *patch = index * channels;

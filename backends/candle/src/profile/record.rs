@@ -44,7 +44,7 @@ pub(crate) trait Watch {
     const TIMES: bool;
 
     /// Runs the step at `index` of the plan.
-    fn step<T: Made>(&self, index: usize, run: impl FnOnce() -> Result<Vec<T>, Error>) -> Result<Vec<T>, Error>;
+    fn step<T: Made, R: AsRef<[T]>>(&self, index: usize, run: impl FnOnce() -> Result<R, Error>) -> Result<R, Error>;
 }
 
 /// Records nothing, and costs nothing.
@@ -55,7 +55,7 @@ impl Watch for Off {
     const TIMES: bool = false;
 
     #[inline]
-    fn step<T: Made>(&self, _: usize, run: impl FnOnce() -> Result<Vec<T>, Error>) -> Result<Vec<T>, Error> {
+    fn step<T: Made, R: AsRef<[T]>>(&self, _: usize, run: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
         run()
     }
 }
@@ -230,12 +230,12 @@ impl Watch for PlanProbe<'_> {
     #[cfg(feature = "candle")]
     const TIMES: bool = true;
 
-    fn step<T: Made>(&self, index: usize, run: impl FnOnce() -> Result<Vec<T>, Error>) -> Result<Vec<T>, Error> {
+    fn step<T: Made, R: AsRef<[T]>>(&self, index: usize, run: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
         let start = Instant::now();
         let result = run();
         let time = start.elapsed();
         if let Some(step) = self.places.get(index).and_then(|&place| self.record.steps.get(place)) {
-            step.add(time, result.as_deref().ok());
+            step.add(time, result.as_ref().ok().map(AsRef::as_ref));
         }
         result
     }

@@ -2,6 +2,9 @@
 //!
 //! [`count`] bounds every shape that a model or a guest chooses, so that arithmetic on shapes can't overflow.
 
+use smallvec::smallvec;
+
+use crate::tensor::dim_list::DimVec;
 use graphpool::backend::Error;
 pub(crate) use graphpool::backend::Shape as Dims;
 
@@ -32,8 +35,8 @@ pub(crate) fn count(dims: &[usize]) -> Result<usize, Error> {
 }
 
 /// The row-major strides, in elements.
-pub(crate) fn strides(dims: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; dims.len()];
+pub(crate) fn strides(dims: &[usize]) -> DimVec {
+    let mut strides: DimVec = smallvec![1; dims.len()];
     let mut step = 1;
     for (stride, &dim) in strides.iter_mut().zip(dims).rev() {
         *stride = step;
@@ -50,11 +53,11 @@ pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, Error> {
 }
 
 /// The sorted indexes of distinct axes.
-pub(crate) fn axes(axes: &[i64], rank: usize) -> Result<Vec<usize>, Error> {
+pub(crate) fn axes(axes: &[i64], rank: usize) -> Result<DimVec, Error> {
     if axes.len() > rank {
         return Err(Error::invalid_argument(format!("{} axes are too many for {rank} dimensions", axes.len())));
     }
-    let mut sorted = axes.iter().map(|&one| axis(one, rank)).collect::<Result<Vec<_>, _>>()?;
+    let mut sorted = axes.iter().map(|&one| axis(one, rank)).collect::<Result<DimVec, _>>()?;
     sorted.sort_unstable();
     if sorted.windows(2).any(|pair| pair.first() == pair.last()) {
         return Err(Error::invalid_argument("an axis is given twice"));
@@ -68,7 +71,7 @@ pub(crate) fn product(dims: &[usize]) -> usize {
 }
 
 /// The shape that two shapes broadcast to.
-pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, Error> {
+pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<DimVec, Error> {
     let rank = a.len().max(b.len());
     let dim = |dims: &[usize], position: usize| {
         (position + dims.len()).checked_sub(rank).and_then(|position| dims.get(position)).copied().unwrap_or(1)

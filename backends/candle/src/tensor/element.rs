@@ -1,11 +1,14 @@
 //! Element types of tensors, and the Rust types of their elements.
 
+use crate::tensor::recycler::Recycler;
 use crate::tensor::string_table::StringId;
 use half::{bf16, f16};
 
 /// The element types that the candle backend computes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+// As large as what a value has beside it, so that the move of a value moves whole words.
+#[repr(u64)]
 pub enum ElementType {
     /// IEEE 754 binary16.
     F16,
@@ -150,6 +153,39 @@ pub(crate) enum Data {
     U64(Vec<u64>),
     Bool(Vec<bool>),
     String(Vec<StringId>),
+}
+
+/// Evaluates an expression with the vector of any type.
+macro_rules! with_vec {
+    ($data:expr, $vec:ident => $body:expr) => {
+        match $data {
+            Data::F16($vec) => $body,
+            Data::Bf16($vec) => $body,
+            Data::F32($vec) => $body,
+            Data::F64($vec) => $body,
+            Data::I8($vec) => $body,
+            Data::I16($vec) => $body,
+            Data::I32($vec) => $body,
+            Data::I64($vec) => $body,
+            Data::U8($vec) => $body,
+            Data::U16($vec) => $body,
+            Data::U32($vec) => $body,
+            Data::U64($vec) => $body,
+            Data::Bool($vec) => $body,
+            Data::String($vec) => $body,
+        }
+    };
+}
+
+impl Data {
+    /// Keeps the memory of the elements.
+    pub(crate) fn recycle(self, recycler: &mut Recycler) {
+        with_vec!(self, elements => {
+            let mut elements = elements;
+            elements.clear();
+            recycler.give_vec(elements);
+        });
+    }
 }
 
 mod sealed {

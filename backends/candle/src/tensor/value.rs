@@ -8,22 +8,29 @@
 //!   [`MAX_ELEMENTS`](crate::tensor::dims::MAX_ELEMENTS). So strides and offsets never overflow.
 //! * V3: it has at most [`MAX_RANK`] dimensions.
 
+mod bytes;
+
 use crate::tensor::element::{Data, Element, ElementType};
 use std::sync::Arc;
 
-use half::{bf16, f16};
+use smallvec::SmallVec;
 
 use crate::tensor::budget::{Charge, allocation};
+use crate::tensor::dim_list::{DimList, IntVec};
 pub use crate::tensor::dims::MAX_RANK;
 pub(crate) use crate::tensor::dims::{Dims, count};
 use graphpool::backend::Error;
 
-/// The elements that the clones of a value share.
+/// The results of an operator, or the inputs of a graph. Up to three are stored in place.
+pub(crate) type Values = SmallVec<[Value; 3]>;
+
+/// The elements that the clones of a value share, and the dimensions that they were made with.
 #[derive(Debug)]
 struct Buffer {
+    dims: DimList,
     data: Data,
     /// Releases the bytes when the buffer is dropped.
-    _charge: Charge,
+    charge: Charge,
 }
 
 /// A tensor: an element type, dimensions, and elements in row-major order.
@@ -31,11 +38,52 @@ struct Buffer {
 /// A value is immutable. A clone shares the elements and copies nothing.
 #[derive(Debug, Clone)]
 pub struct Value {
-    /// Shared, so that a clone allocates nothing.
-    dims: Arc<[usize]>,
+    /// `None` only while the value is dropped.
+    buffer: Option<Arc<Buffer>>,
+    /// The dimensions, if they are not the buffer's. Clones share them.
+    view: Option<Arc<DimList>>,
     /// The element type. It is the buffer's, or a narrow type whose codes are in a buffer of bytes.
     ty: ElementType,
-    buffer: Arc<Buffer>,
+}
+
+impl Drop for Value {
+    /// The budget that the value is charged to keeps the memory of the last clone. A clone that another thread drops at
+    /// the same time may make this miss the last one: then the memory is freed.
+    #[inline]
+    fn drop(&mut self) {
+        let Some(shared) = self.buffer.take() else { return };
+        if !shared.charge.is_some() {
+            return;
+        }
+        if let Some(view) = self.view.take() {
+            keep_view(view, &shared);
+        }
+        if Arc::strong_count(&shared) == 1 {
+            keep(shared);
+        }
+    }
+}
+
+/// Gives the memory of dimensions to the budget of their value.
+fn keep_view(mut view: Arc<DimList>, buffer: &Buffer) {
+    const BYTES: usize = allocation(2 * size_of::<usize>() + size_of::<DimList>());
+    if let Some(dims) = Arc::get_mut(&mut view) {
+        *dims = DimList::default();
+        buffer.charge.give(view, BYTES);
+    }
+}
+
+/// Gives the memory of a buffer to the budget that it is charged to.
+fn keep(mut shared: Arc<Buffer>) {
+    const BYTES: usize = allocation(2 * size_of::<usize>() + size_of::<Buffer>());
+    let Some(buffer) = Arc::get_mut(&mut shared) else { return };
+    let data = std::mem::replace(&mut buffer.data, Data::U8(Vec::new()));
+    let charge = std::mem::replace(&mut buffer.charge, Charge::none());
+    buffer.dims = DimList::default();
+    charge.release(|recycler| {
+        data.recycle(recycler);
+        recycler.give(shared, 0, BYTES);
+    });
 }
 
 impl Value {
@@ -53,7 +101,7 @@ impl Value {
 
     /// As [`new`](Self::new), with a charge that is released when the last clone is dropped.
     pub(crate) fn charged<T: Element>(
-        dims: impl Into<Arc<[usize]>>,
+        dims: impl Into<DimList>,
         elements: Vec<T>,
         charge: Charge,
     ) -> Result<Self, Error> {
@@ -66,7 +114,16 @@ impl Value {
                 elements.len()
             )));
         }
-        Ok(Self { dims, ty: T::TYPE, buffer: Arc::new(Buffer { data: T::wrap(elements), _charge: charge }) })
+        let buffer = Buffer { dims, data: T::wrap(elements), charge };
+        let mut kept = if buffer.charge.is_some() { buffer.charge.take::<Arc<Buffer>>(0) } else { None };
+        let shared = match kept.as_mut().and_then(Arc::get_mut) {
+            Some(place) => {
+                *place = buffer;
+                kept
+            }
+            None => Some(Arc::new(buffer)),
+        };
+        Ok(Self { buffer: shared, view: None, ty: T::TYPE })
     }
 
     /// A value without dimensions, which has one element.
@@ -81,25 +138,29 @@ impl Value {
     /// The dimensions, outermost first; empty for a scalar.
     #[must_use]
     pub fn dims(&self) -> &[usize] {
-        &self.dims
+        match (&self.view, &self.buffer) {
+            (Some(dims), _) => dims,
+            (None, Some(buffer)) => &buffer.dims,
+            (None, None) => &[],
+        }
     }
 
     /// The number of dimensions.
     #[must_use]
     pub fn rank(&self) -> usize {
-        self.dims.len()
+        self.dims().len()
     }
 
     /// The number of elements: the product of the dimensions, 1 for a scalar.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.dims.iter().product()
+        self.dims().iter().product()
     }
 
     /// Whether the value has no elements, because a dimension is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.dims.contains(&0)
+        self.dims().contains(&0)
     }
 
     /// The element type.
@@ -120,7 +181,7 @@ impl Value {
     ///
     /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) if the element type is not `T`'s.
     pub fn elements<T: Element>(&self) -> Result<&[T], Error> {
-        let own = if self.ty == T::TYPE { T::slice(&self.buffer.data) } else { None };
+        let own = if self.ty == T::TYPE { self.data().and_then(T::slice) } else { None };
         own.ok_or_else(|| Error::invalid_argument(format!("the elements are {:?}, not {:?}", self.ty(), T::TYPE)))
     }
 
@@ -129,20 +190,40 @@ impl Value {
         if self.ty != T::TYPE {
             return None;
         }
-        T::slice_mut(&mut Arc::get_mut(&mut self.buffer)?.data)
+        T::slice_mut(&mut Arc::get_mut(self.buffer.as_mut()?)?.data)
     }
 
-    /// The address and the size in bytes of the two heap allocations that clones share: dimensions and elements.
+    fn data(&self) -> Option<&Data> {
+        self.buffer.as_deref().map(|buffer| &buffer.data)
+    }
+
+    /// The address and the size in bytes of the two heap allocations that clones share: dimensions that are not the
+    /// buffer's (0 for none), and elements.
     pub(crate) fn blocks(&self) -> [(usize, usize); 2] {
         const COUNTS: usize = 2 * size_of::<usize>();
-        let dims = allocation(COUNTS + size_of_val(&*self.dims));
-        let elements = allocation(COUNTS + size_of::<Buffer>()).saturating_add(allocation(self.bytes()));
-        [(self.dims.as_ptr().addr(), dims), (Arc::as_ptr(&self.buffer).addr(), elements)]
+        let list = |dims: &DimList| dims.shared().map_or(0, |dims| allocation(COUNTS + size_of_val(dims)));
+        let view = self
+            .view
+            .as_ref()
+            .map_or((0, 0), |dims| (Arc::as_ptr(dims).addr(), allocation(COUNTS + size_of::<DimList>()) + list(dims)));
+        let buffer = self.buffer.as_ref().map_or((0, 0), |buffer| {
+            let fixed = allocation(COUNTS + size_of::<Buffer>()) + list(&buffer.dims);
+            (Arc::as_ptr(buffer).addr(), fixed.saturating_add(allocation(self.bytes())))
+        });
+        [view, buffer]
+    }
+
+    /// The value, charged to a budget, which it was not before. Nothing happens if a clone shares the elements.
+    pub(crate) fn with_charge(mut self, charge: Charge) -> Self {
+        if let Some(buffer) = self.buffer.as_mut().and_then(Arc::get_mut) {
+            buffer.charge = charge;
+        }
+        self
     }
 
     /// The codes of a value of a narrow type.
     pub(crate) fn codes(&self) -> Result<&[u8], Error> {
-        let codes = if self.ty.is_narrow() { u8::slice(&self.buffer.data) } else { None };
+        let codes = if self.ty.is_narrow() { self.data().and_then(u8::slice) } else { None };
         codes.ok_or_else(|| {
             Error::invalid_argument(format!("the elements are {:?}, which is not a narrow type", self.ty))
         })
@@ -154,14 +235,19 @@ impl Value {
     }
 
     /// As [`plain`](Self::plain), without a further clone.
-    pub(crate) fn into_plain(self) -> Self {
-        let ty = if self.ty.is_narrow() { ElementType::U8 } else { self.ty };
-        Self { ty, ..self }
+    pub(crate) fn into_plain(mut self) -> Self {
+        if self.ty.is_narrow() {
+            self.ty = ElementType::U8;
+        }
+        self
     }
 
     /// The inverse of [`plain`](Self::plain): gives a moving operator's result the type of its input.
-    pub(crate) fn retyped(self, ty: ElementType) -> Self {
-        if ty.is_narrow() && self.ty == ElementType::U8 { Self { ty, ..self } } else { self }
+    pub(crate) fn retyped(mut self, ty: ElementType) -> Self {
+        if ty.is_narrow() && self.ty == ElementType::U8 {
+            self.ty = ty;
+        }
+        self
     }
 
     /// Turns a value of U8 into codes of a narrow type, after a check that each byte is a code.
@@ -176,18 +262,34 @@ impl Value {
     }
 
     /// The same elements with other dimensions.
-    pub(crate) fn reshaped(mut self, dims: Vec<usize>) -> Result<Self, Error> {
+    pub(crate) fn reshaped(mut self, dims: impl Into<DimList>) -> Result<Self, Error> {
+        let dims = dims.into();
         let wanted = count(&dims)?;
         if wanted != self.len() {
-            return Err(Error::invalid_argument(format!("{} can't be reshaped to {}", Dims(&self.dims), Dims(&dims))));
+            return Err(Error::invalid_argument(format!("{} can't be reshaped to {}", Dims(self.dims()), Dims(&dims))));
         }
-        self.dims = dims.into();
+        let Some(shared) = &mut self.buffer else { return Ok(self) };
+        if let Some(buffer) = Arc::get_mut(shared) {
+            buffer.dims = dims;
+            if let Some(view) = self.view.take() {
+                keep_view(view, buffer);
+            }
+            return Ok(self);
+        }
+        let mut kept = shared.charge.take::<Arc<DimList>>(0);
+        match kept.as_mut().and_then(Arc::get_mut) {
+            Some(place) => *place = dims,
+            None => kept = Some(Arc::new(dims)),
+        }
+        if let Some(view) = std::mem::replace(&mut self.view, kept) {
+            keep_view(view, shared);
+        }
         Ok(self)
     }
 
     /// The elements of a short list such as a shape, axes or pads, of type I64 or I32. A list has at most two elements
     /// for each of [`MAX_RANK`] dimensions.
-    pub(crate) fn to_i64s(&self) -> Result<Vec<i64>, Error> {
+    pub(crate) fn to_i64s(&self) -> Result<IntVec, Error> {
         if self.len() > 2 * MAX_RANK {
             return Err(Error::invalid_argument(format!(
                 "a list of {} integers is too long; at most {} are supported",
@@ -196,75 +298,9 @@ impl Value {
             )));
         }
         match self.ty() {
-            ElementType::I64 => Ok(self.elements::<i64>()?.to_vec()),
+            ElementType::I64 => Ok(self.elements::<i64>()?.into()),
             ElementType::I32 => Ok(self.elements::<i32>()?.iter().map(|&element| i64::from(element)).collect()),
             other => Err(Error::invalid_argument(format!("a list of integers has the type {other:?}, not I64 or I32"))),
-        }
-    }
-
-    /// A copy of the elements as little-endian bytes. A boolean is 0 or 1, a narrow type has one byte for each element,
-    /// and the result is empty for strings.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        fn bytes<T: Copy, const N: usize>(elements: &[T], to: impl Fn(T) -> [u8; N]) -> Vec<u8> {
-            let mut bytes = vec![0; elements.len() * N];
-            for (bytes, &element) in bytes.as_chunks_mut::<N>().0.iter_mut().zip(elements) {
-                *bytes = to(element);
-            }
-            bytes
-        }
-        match &self.buffer.data {
-            Data::F16(elements) => bytes(elements, f16::to_le_bytes),
-            Data::Bf16(elements) => bytes(elements, bf16::to_le_bytes),
-            Data::F32(elements) => bytes(elements, f32::to_le_bytes),
-            Data::F64(elements) => bytes(elements, f64::to_le_bytes),
-            Data::I8(elements) => bytes(elements, i8::to_le_bytes),
-            Data::I16(elements) => bytes(elements, i16::to_le_bytes),
-            Data::I32(elements) => bytes(elements, i32::to_le_bytes),
-            Data::I64(elements) => bytes(elements, i64::to_le_bytes),
-            Data::U8(elements) => elements.clone(),
-            Data::U16(elements) => bytes(elements, u16::to_le_bytes),
-            Data::U32(elements) => bytes(elements, u32::to_le_bytes),
-            Data::U64(elements) => bytes(elements, u64::to_le_bytes),
-            Data::Bool(elements) => bytes(elements, |element| [u8::from(element)]),
-            Data::String(_) => Vec::new(),
-        }
-    }
-
-    /// A value of `dims` and `ty` from a copy of little-endian bytes, in the format of [`to_bytes`](Self::to_bytes).
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidArgument`](graphpool::backend::ErrorKind::InvalidArgument) for data of another length than `dims` and
-    /// `ty` require, for a byte that is out of range for the type, and for strings;
-    /// [`TooLarge`](graphpool::backend::ErrorKind::TooLarge) as for [`new`](Self::new).
-    pub fn from_bytes(dims: Vec<usize>, ty: ElementType, data: &[u8]) -> Result<Self, Error> {
-        fn elements<T, const N: usize>(data: &[u8], from: impl Fn([u8; N]) -> T) -> Vec<T> {
-            data.as_chunks::<N>().0.iter().map(|&bytes| from(bytes)).collect()
-        }
-        if count(&dims)?.checked_mul(ty.size()) != Some(data.len()) {
-            let message = format!("{} bytes of data don't fit {ty:?} in {}", data.len(), Dims(&dims));
-            return Err(Error::invalid_argument(message));
-        }
-        match ty {
-            ElementType::F16 => Self::new(dims, elements(data, f16::from_le_bytes)),
-            ElementType::Bf16 => Self::new(dims, elements(data, bf16::from_le_bytes)),
-            ElementType::F32 => Self::new(dims, elements(data, f32::from_le_bytes)),
-            ElementType::F64 => Self::new(dims, elements(data, f64::from_le_bytes)),
-            ElementType::I8 => Self::new(dims, elements(data, i8::from_le_bytes)),
-            ElementType::I16 => Self::new(dims, elements(data, i16::from_le_bytes)),
-            ElementType::I32 => Self::new(dims, elements(data, i32::from_le_bytes)),
-            ElementType::I64 => Self::new(dims, elements(data, i64::from_le_bytes)),
-            ElementType::U8 => Self::new(dims, data.to_vec()),
-            ElementType::U16 => Self::new(dims, elements(data, u16::from_le_bytes)),
-            ElementType::U32 => Self::new(dims, elements(data, u32::from_le_bytes)),
-            ElementType::U64 => Self::new(dims, elements(data, u64::from_le_bytes)),
-            ElementType::Bool if data.iter().all(|&byte| byte <= 1) => {
-                Self::new(dims, data.iter().map(|&byte| byte == 1).collect())
-            }
-            ElementType::Bool => Err(Error::invalid_argument("a boolean is neither 0 nor 1")),
-            ElementType::String => Err(Error::invalid_argument("strings can't be made from bytes of a fixed length")),
-            narrow => Self::new(dims, data.to_vec())?.of_codes(narrow),
         }
     }
 }

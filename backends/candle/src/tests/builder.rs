@@ -10,7 +10,7 @@ use crate::format::messages::{
 use crate::ops::node::{Args, Node, OpFn, Shared};
 use crate::tensor::budget::ComputeBudget;
 use crate::tensor::element::{Element, ElementType};
-use crate::tensor::value::Value;
+use crate::tensor::value::{Value, Values};
 use crate::{CandleBackend, CandleGraph, ops};
 use graphpool::backend::{ComputeControl, Error};
 
@@ -241,7 +241,7 @@ pub fn kernel(
 /// It can overwrite inputs of which the caller keeps no clone.
 pub fn run_kernel(kernel: &OpFn, inputs: Vec<Value>, control: &ComputeControl) -> Result<Vec<Value>, Error> {
     let budget = ComputeBudget::new(control.memory_limit);
-    kernel(Args::new(inputs.into_iter().map(Some).collect()), &ExecContext::new(control, &budget))
+    kernel(Args::new(inputs.into_iter().map(Some)), &ExecContext::new(control, &budget)).map(Values::into_vec)
 }
 
 /// The error of a kernel that runs after its compute was cancelled. It fails if the kernel never checks the cancel

@@ -4,7 +4,7 @@
 //!   `newest`, `contrib` (com.microsoft), `learning` (ai.onnx.ml).
 //! * Element types: `doubles`, `narrow`, `codes`, `nans`.
 //! * Features of files: `loading`, `defaults`, `external`, `function`.
-//! * Execution: `first`, `fused`, `layouts`, `threaded`, `random`, `profiled`.
+//! * Execution: `first`, `fused`, `layouts`, `threaded`, `random`, `profiled`, `kept`.
 //! * Hostile models and bounds: `hostile`, `strange`, `bounds`, `regressions` (findings of fuzzing).
 //! * The table of operators: `table`.
 //! * Language models: `gguf` (the file), `llm`.
@@ -26,6 +26,7 @@ mod fused;
 #[cfg(feature = "ggml")]
 mod gguf;
 mod hostile;
+mod kept;
 mod layouts;
 mod learning;
 #[cfg(feature = "ggml")]

@@ -9,18 +9,29 @@ struct Counting;
 // Relaxed, at all of their uses: the bytes are a sum, by which no other data is published.
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
 /// The bytes that are allocated now.
+#[allow(dead_code, reason = "not every test reads them")]
 pub fn live() -> usize {
     LIVE.load(Ordering::Relaxed)
 }
 
 /// The result of `f`, and the most bytes that were allocated at any time of it beyond those before.
+#[allow(dead_code, reason = "not every test reads it")]
 pub fn peak_of<R>(f: impl FnOnce() -> R) -> (R, usize) {
     let before = live();
     PEAK.store(before, Ordering::Relaxed);
     let result = f();
     (result, PEAK.load(Ordering::Relaxed) - before)
+}
+
+/// The result of `f`, and how often it asked for memory.
+#[allow(dead_code, reason = "not every test counts them")]
+pub fn allocations_of<R>(f: impl FnOnce() -> R) -> (R, usize) {
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let result = f();
+    (result, ALLOCATIONS.load(Ordering::Relaxed) - before)
 }
 
 /// The bytes that the allocator takes for a request.
@@ -29,6 +40,7 @@ fn taken(bytes: usize) -> usize {
 }
 
 fn add(bytes: usize) {
+    ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
     let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
     PEAK.fetch_max(live, Ordering::Relaxed);
 }

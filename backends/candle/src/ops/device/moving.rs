@@ -209,7 +209,8 @@ pub(in crate::ops) fn gather(node: &Node<'_>, build: Build) -> Result<DeviceForm
 
 /// The first index, the step and the number of indices of each dimension that a slice has, from the dimensions of its
 /// input and its parameters.
-pub(in crate::ops) type Ranges = Box<dyn Fn(&[usize], &Args) -> Result<Vec<(usize, i64, usize)>, Error> + Send + Sync>;
+pub(in crate::ops) type Ranges =
+    Box<dyn Fn(&[usize], &Args) -> Result<smallvec::SmallVec<[(usize, i64, usize); 6]>, Error> + Send + Sync>;
 
 pub(in crate::ops) fn slice(ranges: Ranges) -> Result<DeviceForm, Stop> {
     Ok(Box::new(move |args, dx| {

@@ -107,7 +107,8 @@ fn one_value_that_is_many_outputs_is_charged_for_each() {
         let graph = CandleBackend::new().load_graph(&model.bytes(), usize::MAX).unwrap();
         let mut context = graph.context();
         context.set_input(0, Tensor::from_f32(vec![256], &[0.5; 256]).unwrap().view()).unwrap();
-        let control = ComputeControl::default().with_memory_limit(8 << 10);
+        // With no room for what a context keeps for its next compute.
+        let control = ComputeControl::default().with_memory_limit(8 << 10).with_context_memory_limit(9 << 10);
         let computed = context.compute(&control).map_err(|error| error.kind());
         (computed, context.memory())
     };
