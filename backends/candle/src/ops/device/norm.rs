@@ -86,7 +86,7 @@ fn inner_parameter(
     dx: &DeviceContext<'_>,
 ) -> Result<Option<DeviceTensor>, Stop> {
     let Some(value) = args.optional_float(index, dx)? else { return Ok(None) };
-    if broadcast(value.dims(), inner)? != inner {
+    if *broadcast(value.dims(), inner)? != *inner {
         let (own, inner) = (Dims(value.dims()), Dims(inner));
         let why = format!("the parameter {own} does not broadcast to the normalized dimensions {inner}");
         return Err(Error::invalid_argument(why).into());
@@ -210,7 +210,7 @@ pub(in crate::ops) fn root_mean_square(node: &Node<'_>) -> Result<DeviceForm, St
         }
         let axis = axis(signed_axis, x.rank())?;
         let scale = dx.cast(&args.float(1, dx)?, x.ty())?;
-        if broadcast(x.dims(), scale.dims())? != x.dims() {
+        if *broadcast(x.dims(), scale.dims())? != *x.dims() {
             let (own, dims) = (Dims(scale.dims()), Dims(x.dims()));
             let why = format!("the scale {own} does not broadcast to the input {dims}");
             return Err(Error::invalid_argument(why).into());

@@ -21,7 +21,7 @@ fn slides(window: &Window, dims: &[usize]) -> Result<Vec<Slide>, Stop> {
     let slides = window.slides_over(spatial, kernel)?;
     Slide::as_three(&slides)?;
     refuse_wide(&slides)?;
-    Ok(slides)
+    Ok(slides.to_vec())
 }
 
 /// One pool after the other along each dimension: `pool` of the elements under the kernel.
