@@ -71,6 +71,7 @@ pub(crate) fn role(operator: &Operator, node: &Node<'_>) -> Option<FusionRole> {
         Fusion::None => None,
         Fusion::Anchor(anchor) => anchor(node).map(FusionRole::Anchor),
         Fusion::Follower(follower) => follower(node).map(FusionRole::Follower),
+        Fusion::Packer(packer) => packer(node).map(FusionRole::Packer),
     }
 }
 
@@ -87,6 +88,7 @@ struct Chain {
 /// Replaces each chain in the plan by one step. Weights are packed within the budget of `packs`.
 pub(crate) fn fuse(plan: &mut Plan, packs: &mut PackedWeights) {
     const OUTSIDE: usize = usize::MAX;
+    pack(plan, packs);
     if !plan.steps.iter().any(|step| matches!(step.role.as_deref(), Some(FusionRole::Anchor(_)))) {
         plan.steps.iter_mut().for_each(|step| step.role = None);
         return;
@@ -123,6 +125,21 @@ pub(crate) fn fuse(plan: &mut Plan, packs: &mut PackedWeights) {
     plan.steps.retain(|_| !gone.next().unwrap_or(false));
     for step in &mut plan.steps {
         step.role = None;
+    }
+}
+
+/// Packs the weights of the steps that are not fused.
+fn pack(plan: &mut Plan, packs: &mut PackedWeights) {
+    for step in &mut plan.steps {
+        if let Some(FusionRole::Packer(packer)) = step.role.as_deref()
+            && let Some(kernel) = (packer.build)(packs)
+        {
+            step.kernel = kernel;
+            if let Some(input) = step.inputs.get_mut(packer.input) {
+                *input = Source::Absent;
+            }
+            step.role = None;
+        }
     }
 }
 

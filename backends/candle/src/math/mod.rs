@@ -4,6 +4,7 @@
 //!   ([`gemm`](self::gemm)).
 //! * [`pack`] multiplies matrices that are packed already: weights, and the patches of a convolution.
 //! * [`program`] describes the elementwise operators after a product, [`epilogue`] executes them.
+//! * [`integer`] multiplies matrices of bytes exactly.
 //! * [`functions`] has exp, tanh, erf and sigmoid for vector loops, [`fourier`] the discrete Fourier transform.
 
 pub(crate) mod epilogue;
@@ -11,6 +12,7 @@ pub(crate) mod fourier;
 pub(crate) mod functions;
 #[expect(unsafe_code, reason = "calls the crate gemm directly; the header of the module has the measurements")]
 pub(crate) mod gemm;
+pub(crate) mod integer;
 pub(crate) mod pack;
 pub(crate) mod product;
 pub(crate) mod program;

@@ -10,7 +10,18 @@ use std::sync::Arc;
 pub(crate) enum FusionRole {
     Anchor(Anchor),
     Follower(Follower),
+    Packer(Packer),
 }
+
+/// An operator that is not fused but has constant weights, which are packed once.
+pub(crate) struct Packer {
+    /// The input that has the weights. The step reads it no more.
+    pub(crate) input: usize,
+    pub(crate) build: BuildPacked,
+}
+
+/// Builds the operator with packed weights. `None` if they exceed the budget.
+pub(crate) type BuildPacked = Box<dyn Fn(&mut PackedWeights) -> Option<OpFn> + Send + Sync>;
 
 /// Which dimension of the anchor's output is the channel, which the constants of the followers must match.
 #[derive(Debug, Clone, Copy)]
@@ -50,18 +61,33 @@ pub(crate) enum PackLayout {
     Rows,
     /// Packed B of a product by the transposed matrix.
     Columns,
+    /// Bytes that are the right operand of a product of integers.
+    ByteColumns,
+    /// Bytes that are the left operand of products of integers, one for each of this number of groups.
+    ByteGroups(usize),
+}
+
+/// Packed weights of 8 bits.
+#[derive(Default)]
+pub(crate) struct PackedBytes {
+    pub(crate) bytes: Vec<u8>,
+    /// The sums of the rows of a left operand, or of the columns of a right one.
+    pub(crate) sums: Vec<i32>,
 }
 
 /// Packed weights, and the tensor that they were packed from, which is kept so that its address is not reused.
-struct Pack {
+struct Pack<T> {
     _weights: Value,
-    elements: Arc<Vec<f32>>,
+    elements: Arc<T>,
 }
+
+/// Packed weights by the address, the dimensions and the layout of the weights.
+type Packs<T> = HashMap<(usize, Vec<usize>, PackLayout), Pack<T>>;
 
 /// The packed weights of a model, and the bytes that may still be allocated for them.
 pub(crate) struct PackedWeights {
-    /// By the address, the dimensions and the layout of the weights.
-    packed: HashMap<(usize, Vec<usize>, PackLayout), Pack>,
+    packed: Packs<Vec<f32>>,
+    packed_bytes: Packs<PackedBytes>,
     /// Bytes that may still be spent.
     remaining: usize,
     /// Bytes that the operators hold.
@@ -71,7 +97,7 @@ pub(crate) struct PackedWeights {
 impl PackedWeights {
     /// A budget of `bytes`.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { packed: HashMap::new(), remaining: bytes, spent: 0 }
+        Self { packed: HashMap::new(), packed_bytes: HashMap::new(), remaining: bytes, spent: 0 }
     }
 
     /// Limits the remaining budget to `bytes`.
@@ -123,6 +149,28 @@ impl PackedWeights {
         pack_into(elements, &mut packed);
         let packed = Arc::new(packed);
         self.packed.insert(key, Pack { _weights: weights.clone(), elements: Arc::clone(&packed) });
+        Some(packed)
+    }
+
+    /// Weights of 8 bits packed in a layout: `len` bytes and `sums` sums. `pack_into` is as in [`packed`](Self::packed).
+    pub(crate) fn packed_bytes(
+        &mut self,
+        (weights, elements): (&Value, &[u8]),
+        layout: PackLayout,
+        (len, sums): (usize, usize),
+        pack_into: impl FnOnce(&mut PackedBytes),
+    ) -> Option<Arc<PackedBytes>> {
+        let key = (elements.as_ptr().addr(), weights.dims().to_vec(), layout);
+        if let Some(pack) = self.packed_bytes.get(&key) {
+            return Some(Arc::clone(&pack.elements));
+        }
+        self.spend(sums.checked_mul(size_of::<i32>())?.checked_add(len)?)?;
+        let mut packed = PackedBytes::default();
+        packed.bytes.try_reserve_exact(len).ok()?;
+        packed.sums.try_reserve_exact(sums).ok()?;
+        pack_into(&mut packed);
+        let packed = Arc::new(packed);
+        self.packed_bytes.insert(key, Pack { _weights: weights.clone(), elements: Arc::clone(&packed) });
         Some(packed)
     }
 }

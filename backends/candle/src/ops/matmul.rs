@@ -105,6 +105,17 @@ fn multiply_any_rank<T: Element>(
     cx: &ExecContext<'_>,
     multiply: Product<T>,
 ) -> Result<Value, Error> {
+    multiply_expanded(a, b, cx, expand::<T>, multiply)
+}
+
+/// As [`multiply_any_rank`], with results of another type than the operands; `expand` broadcasts an operand.
+pub(super) fn multiply_expanded<T: Element>(
+    a: Value,
+    b: Value,
+    cx: &ExecContext<'_>,
+    expand: fn(&Value, &[usize], &ExecContext<'_>) -> Result<Value, Error>,
+    multiply: impl Fn(&Value, &Value, Size, bool, &ExecContext<'_>) -> Result<(Vec<T>, Charge), Error>,
+) -> Result<Value, Error> {
     let (vector_a, vector_b) = (a.rank() == 1, b.rank() == 1);
     // A vector is a row on the left and a column on the right.
     let a = if vector_a {
@@ -144,16 +155,11 @@ fn multiply_any_rank<T: Element>(
         multiply(&a, &b, size, true, cx)?
     } else {
         let (dims_a, dims_b) = ([batch_dims.as_slice(), &[m, k]].concat(), [batch_dims.as_slice(), &[k, n]].concat());
-        let a = if a.dims() == dims_a { a } else { expand::<T>(&a, &dims_a, cx)? };
-        let b = if b.dims() == dims_b { b } else { expand::<T>(&b, &dims_b, cx)? };
+        let a = if a.dims() == dims_a { a } else { expand(&a, &dims_a, cx)? };
+        let b = if b.dims() == dims_b { b } else { expand(&b, &dims_b, cx)? };
         multiply(&a, &b, Size { batch: product(&batch_dims), m, n, k }, false, cx)?
     };
     Value::charged(dims, elements, charge)
-}
-
-/// The product of two tensors of i32 of any rank. Sums wrap around.
-pub(super) fn integer_product(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    multiply_any_rank(a, b, cx, integer_products::<i32>)
 }
 
 /// The products of two batches of matrices, in their own type. Sums of integers wrap around.

@@ -3,7 +3,7 @@
 //! A row holds domain, name, opsets, number of inputs, constructor, cost, and role in fusion. The compiler knows
 //! operators by their rows alone.
 
-use crate::ops::fusion::{Anchor, Follower};
+use crate::ops::fusion::{Anchor, Follower, Packer};
 use crate::ops::node::{Node, OpFn};
 use graphpool::backend::Error;
 
@@ -64,6 +64,8 @@ pub(crate) enum Fusion {
     Anchor(fn(&Node<'_>) -> Option<Anchor>),
     /// A later operator of a fused step, which is elementwise. `None` for a node that cannot be fused.
     Follower(fn(&Node<'_>) -> Option<Follower>),
+    /// Not fused, but with constant weights that are packed at load. `None` for a node whose weights are not constant.
+    Packer(fn(&Node<'_>) -> Option<Packer>),
 }
 
 /// An operator that the candle backend runs.
@@ -130,6 +132,11 @@ impl Operator {
     /// Makes the operator an anchor of fused steps.
     pub(super) const fn anchor(self, anchor: fn(&Node<'_>) -> Option<Anchor>) -> Self {
         Self { fusion: Fusion::Anchor(anchor), ..self }
+    }
+
+    /// Lets the operator pack its constant weights at load.
+    pub(super) const fn packer(self, packer: fn(&Node<'_>) -> Option<Packer>) -> Self {
+        Self { fusion: Fusion::Packer(packer), ..self }
     }
 
     /// Makes the operator a follower in fused steps.

@@ -5,10 +5,11 @@
 use half::{bf16, f16};
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
-use crate::ops::broadcast::map;
 use crate::ops::cast::{convert, encode};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
+use crate::ops::quantize_bytes;
+use crate::ops::quantize_bytes::Runs;
 use crate::tensor::dims::{Dims, axis, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::narrow;
@@ -21,6 +22,9 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(10, "DequantizeLinear", (2, 3), dequantize),
     since(11, "DynamicQuantizeLinear", (1, 1), dynamic),
 ];
+
+/// The shortest run of elements with the same parameter that has a loop of its own.
+const SHORT: usize = 8;
 
 /// Which scale and zero point an element uses: one for the tensor, one for each index of an axis, or one for each block
 /// of indices.
@@ -58,6 +62,16 @@ impl ParameterLayout {
             Ok(Self { outer, dim, inner, blocks: Some((scale_dims[axis], block)) })
         } else {
             Err(wrong())
+        }
+    }
+
+    /// The runs of elements with the same parameter, unless there are blocks.
+    fn runs(&self) -> Option<Runs> {
+        match self.blocks {
+            None => Some(Runs { len: self.outer * self.dim * self.inner, parameters: 1 }),
+            // In shorter runs, loops cost more than they save.
+            Some((0, _)) if self.inner >= SHORT => Some(Runs { len: self.inner, parameters: self.dim }),
+            Some(_) => None,
         }
     }
 
@@ -173,6 +187,15 @@ fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
         let zeros = zero.map(|zero| convert(zero, ElementType::I32, cx)).transpose()?;
         let zeros = zeros.as_ref().map(Value::elements::<i32>).transpose()?;
         let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
+        if precision == ElementType::F32
+            && let Some(runs) = layout.runs()
+        {
+            match ty {
+                ElementType::U8 => return Ok(vec![quantize_bytes::quantize::<u8>(&value, (scales, zeros), runs, cx)?]),
+                ElementType::I8 => return Ok(vec![quantize_bytes::quantize::<i8>(&value, (scales, zeros), runs, cx)?]),
+                _ => {}
+            }
+        }
         let result = cx.output::<i32>(value.dims())?.append(|out| {
             layout.visit(cx, |element, parameter| {
                 let quotient = elements[element] / scales[parameter];
@@ -237,8 +260,23 @@ fn dequantize(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let zeros = zero.map(|zero| convert(zero, ElementType::I32, cx)).transpose()?;
         let zeros = zeros.as_ref().map(Value::elements::<i32>).transpose()?;
+        let scales = scale.elements::<f32>()?;
+        if let Some(runs) = layout.runs() {
+            let parameters = (scales, zeros);
+            match value.ty() {
+                ElementType::U8 => {
+                    let result = quantize_bytes::dequantize::<u8>(&value, parameters, runs, cx)?;
+                    return Ok(vec![convert(result, ty, cx)?]);
+                }
+                ElementType::I8 => {
+                    let result = quantize_bytes::dequantize::<i8>(&value, parameters, runs, cx)?;
+                    return Ok(vec![convert(result, ty, cx)?]);
+                }
+                _ => {}
+            }
+        }
         let value = convert(value, ElementType::I32, cx)?;
-        let (elements, scales) = (value.elements::<i32>()?, scale.elements::<f32>()?);
+        let elements = value.elements::<i32>()?;
         let result = cx.output::<f32>(value.dims())?.append(|out| {
             layout.visit(cx, |element, parameter| {
                 let zero = zeros.map_or(0, |zeros| zeros[parameter]);
@@ -258,8 +296,7 @@ pub(super) fn dynamic_parameters(
     let (mut high, mut low) = (0.0_f32, 0.0_f32);
     for piece in elements.chunks(PIECE) {
         checkpoint.step(piece.len(), cx)?;
-        high = piece.iter().copied().fold(high, f32::max);
-        low = piece.iter().copied().fold(low, f32::min);
+        (low, high) = quantize_bytes::range(piece, low, high);
     }
     let scale = if high > low { (high - low) / 255.0 } else { 1.0 };
     Ok((scale, (-low / scale).clamp(0.0, 255.0).round_ties_even()))
@@ -269,7 +306,7 @@ fn dynamic(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let value = args.get(0)?;
         let (scale, zero) = dynamic_parameters(value.elements::<f32>()?, &mut Checkpoint::default(), cx)?;
-        let result = map(value, cx, |x: f32| ((x / scale).round_ties_even() + zero).clamp(0.0, 255.0) as u8)?;
+        let result = quantize_bytes::quantize_dynamically(value, (scale, zero), cx)?;
         Ok(vec![result, Value::scalar(scale)?, Value::scalar(zero as u8)?])
     }))
 }
