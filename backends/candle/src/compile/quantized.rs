@@ -1,10 +1,10 @@
-//! Fuses quantized steps: DequantizeLinear, a product by weights that were dequantized at load, perhaps Relu, and
-//! QuantizeLinear become one step of integers.
+//! Fuses quantized steps: a step that dequantizes, a product by weights that were dequantized at load, perhaps a Relu,
+//! and a step that quantizes become one step of integers.
 //!
 //! The sums of that step are exact, where those of the floats are rounded. So a result may differ by one where it is
 //! near the middle between two integers.
 
-use crate::compile::fuse::Readers;
+use crate::compile::readers::Readers;
 use crate::exec::plan::{Plan, Source, Step};
 use crate::math::program::Unary;
 use crate::ops::fusion::{Follower, FusionRole, PackedWeights, QuantizedChain};

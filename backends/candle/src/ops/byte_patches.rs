@@ -4,10 +4,13 @@
 //! of a line of outputs are adjacent too. Where lines follow each other closely, all outputs are computed as one line,
 //! with the few bytes between the lines.
 
+#![expect(clippy::inline_always, reason = "a function that is not inlined is not compiled for wide vectors")]
+
 use std::ops::Range;
 
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::integer::{Flip, Processor};
+use crate::math::simd::{Loop, wide_loop};
 use crate::ops::window::Slide;
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::count;
@@ -71,6 +74,10 @@ impl Image {
                 out[columns.before..columns.before + columns.input].copy_from_slice(line);
                 continue;
             }
+            if stride == 2 {
+                split_pairs(line, columns.before, out.split_at_mut(self.phase));
+                continue;
+            }
             for (place, out) in out.chunks_exact_mut(self.phase).enumerate() {
                 // The first element of this sequence.
                 let first = (place + stride - columns.before % stride) % stride;
@@ -129,8 +136,8 @@ impl BytePatches {
         let block = (BLOCK / panel.max(1)).clamp(1, PANELS) * processor.columns();
         let (rows, of_rows) = cx.filled(0, if direct { 0 } else { block * processor.group() })?;
         let slab = slabs.stride.saturating_mul(image.high * image.pitch);
-        let _charges = [of_taps, of_rows];
-        Ok(Self { taps, volume: image.volume, patch, line, step, slab, len, direct, block, rows, _charges })
+        let charges = [of_taps, of_rows];
+        Ok(Self { taps, volume: image.volume, patch, line, step, slab, len, direct, block, rows, _charges: charges })
     }
 
     /// The bytes of a packed block.
@@ -203,4 +210,24 @@ fn gather(source: &[u8], outputs: Range<usize>, (line, step): (usize, usize), ro
         run.copy_from_slice(&source[y * step + x..][..len]);
         (at, rest) = (at + len, others);
     }
+}
+
+/// Writes the elements of a line at even places, counted with the pads before it, and those at odd ones.
+fn split_pairs(line: &[u8], before: usize, (even, odd): (&mut [u8], &mut [u8])) {
+    struct Split<'a>(&'a [[u8; 2]], &'a mut [u8], &'a mut [u8]);
+    impl Loop for Split<'_> {
+        #[inline(always)]
+        fn run(self) {
+            for ((pair, even), odd) in self.0.iter().zip(self.1).zip(self.2) {
+                (*even, *odd) = (pair[0], pair[1]);
+            }
+        }
+    }
+    let (first, rest) = line.split_at(before % 2);
+    let start = before.div_ceil(2);
+    let (pairs, last) = rest.as_chunks::<2>();
+    first.iter().zip(odd.iter_mut().skip(before / 2)).for_each(|(x, odd)| *odd = *x);
+    let (even, odd) = (even.get_mut(start..).unwrap_or_default(), odd.get_mut(start..).unwrap_or_default());
+    last.iter().zip(even.iter_mut().skip(pairs.len())).for_each(|(x, even)| *even = *x);
+    wide_loop(Split(pairs, even, odd));
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::compute::context::{Checkpoint, ExecContext, VECTOR_CHECK_INTERVAL};
 use crate::math::integer::{Flip, Processor, Right, Sums, Unsigned, Zeros, add_bytes, correct};
+use crate::ops::batches::multiply_expanded;
 use crate::ops::broadcast;
 use crate::ops::fusion::{PackLayout, PackedBytes, PackedWeights};
-use crate::ops::matmul::multiply_expanded;
 use crate::ops::requantize::Finish;
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, count, product};

@@ -6,10 +6,9 @@ use half::{bf16, f16};
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::broadcast::map;
+use crate::ops::bytes::{ROUNDER, extend};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
-use crate::ops::quantize_bytes::extend;
-use crate::ops::requantize::ROUNDER;
 use crate::tensor::element::{Element, ElementType};
 use crate::tensor::narrow;
 use crate::tensor::narrow::{Power, Rule};
@@ -145,7 +144,7 @@ fn map_wide<T: Element, U: Element>(value: &Value, cx: &ExecContext<'_>, f: impl
 }
 
 /// The integer part of a number, within a range of less than 2²². NaN becomes 0.
-#[inline(always)]
+#[inline]
 fn saturated(x: f32, low: f32, high: f32) -> i32 {
     let number = if x.is_nan() { 0.0 } else { x.max(low).min(high) };
     (number.trunc() + ROUNDER).to_bits() as i32 - ROUNDER.to_bits() as i32

@@ -2,6 +2,7 @@
 
 use crate::math::program::{Batch, Binary, Program, Unary};
 use crate::ops::node::OpFn;
+use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,6 +12,10 @@ pub(crate) enum FusionRole {
     Anchor(Anchor),
     Follower(Follower),
     Packer(Packer),
+    /// Quantizes a whole tensor, which a step of integers can do.
+    Quantizer,
+    /// Dequantizes one.
+    Dequantizer,
 }
 
 /// An operator that is not fused but has constant weights, which are packed once.
@@ -41,6 +46,79 @@ pub(crate) struct Anchor {
     pub(crate) layout: Channels,
     pub(crate) channels: usize,
     pub(crate) build: BuildFused,
+    /// Builds the step of integers for quantized operands, if there is one.
+    pub(crate) integers: Option<BuildIntegers>,
+}
+
+/// Builds a step of integers, whose only input is the quantized one. `None` if the chain has no such step, or if the
+/// packed weights exceed the budget.
+pub(crate) type BuildIntegers = Box<dyn Fn(&QuantizedChain, &mut PackedWeights) -> Option<OpFn> + Send + Sync>;
+
+/// A product by weights, between a step that dequantizes its operand and one that quantizes its result.
+pub(crate) struct QuantizedChain {
+    /// The operand's scale and zero point; without one, that is a U8 of 0.
+    pub(crate) scale: f32,
+    pub(crate) zero: Option<Value>,
+    pub(crate) weights: Dequantized,
+    pub(crate) bias: Option<Value>,
+    /// Whether negative results are 0.
+    pub(crate) relu: bool,
+    /// The result's scale and zero point; without one, that is a U8 of 0.
+    pub(crate) output_scale: f32,
+    pub(crate) output_zero: Option<Value>,
+}
+
+/// Weights that were dequantized at load.
+#[derive(Clone)]
+pub(crate) struct Dequantized {
+    pub(crate) value: Value,
+    pub(crate) scale: Value,
+    pub(crate) zero: Option<Value>,
+    /// The dimension whose indexes have a scale each, from the last one if it is negative.
+    pub(crate) axis: i64,
+    /// The result, which is kept so that its address is not reused.
+    result: Value,
+}
+
+/// Products of 8-bit numbers, each minus its zero point, whose sum fits i32.
+const LONGEST_SUM: usize = i32::MAX as usize / (255 * 255);
+
+impl QuantizedChain {
+    /// The factors of the sums of a channel each, one or `channels`, and what is added after them. The weights' scales
+    /// are for indexes of dimension `axis`.
+    pub(crate) fn factors(&self, channels: usize, axis: usize) -> Option<(Vec<f32>, Vec<f32>)> {
+        // Sums of more products might wrap around, which those of floats don't.
+        if self.weights.value.len() / channels.max(1) > LONGEST_SUM {
+            return None;
+        }
+        let scales = self.weights.scale.elements::<f32>().ok()?;
+        let own = self.weights.axis;
+        let from_end = axis as i64 - self.weights.value.rank() as i64;
+        let fits = |value: &Value| value.len() == 1 || value.rank() == 1 && value.len() == channels;
+        let zero = self.weights.zero.as_ref();
+        if !fits(&self.weights.scale)
+            || !zero.is_none_or(fits)
+            || (scales.len() > 1 && own != axis as i64 && own != from_end)
+        {
+            return None;
+        }
+        let factors: Vec<f32> = scales.iter().map(|scale| self.scale * scale / self.output_scale).collect();
+        let bias = self.bias.as_ref().map(Value::elements::<f32>).transpose().ok()?.unwrap_or_default();
+        let addends: Vec<f32> = bias.iter().map(|x| x / self.output_scale).collect();
+        let normal = |x: &f32| x.is_finite();
+        let right = factors.iter().chain(&addends).all(normal) && (addends.is_empty() || addends.len() == channels);
+        right.then_some((factors, addends))
+    }
+
+    /// The zero point of the result and its type.
+    pub(crate) fn output(&self) -> Option<(i32, ElementType)> {
+        let Some(zero) = &self.output_zero else { return Some((0, ElementType::U8)) };
+        match zero.ty() {
+            ElementType::U8 => Some((i32::from(*zero.elements::<u8>().ok()?.first()?), ElementType::U8)),
+            ElementType::I8 => Some((i32::from(*zero.elements::<i8>().ok()?.first()?), ElementType::I8)),
+            _ => None,
+        }
+    }
 }
 
 /// A later operator of a fused step, which is elementwise.
@@ -88,6 +166,8 @@ type Packs<T> = HashMap<(usize, Vec<usize>, PackLayout), Pack<T>>;
 pub(crate) struct PackedWeights {
     packed: Packs<Vec<f32>>,
     packed_bytes: Packs<PackedBytes>,
+    /// What weights were dequantized from, by the address of the result.
+    dequantized: HashMap<usize, Dequantized>,
     /// Bytes that may still be spent.
     remaining: usize,
     /// Bytes that the operators hold.
@@ -97,7 +177,13 @@ pub(crate) struct PackedWeights {
 impl PackedWeights {
     /// A budget of `bytes`.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { packed: HashMap::new(), packed_bytes: HashMap::new(), remaining: bytes, spent: 0 }
+        Self {
+            packed: HashMap::new(),
+            packed_bytes: HashMap::new(),
+            dequantized: HashMap::new(),
+            remaining: bytes,
+            spent: 0,
+        }
     }
 
     /// Limits the remaining budget to `bytes`.
@@ -172,5 +258,21 @@ impl PackedWeights {
         let packed = Arc::new(packed);
         self.packed_bytes.insert(key, Pack { _weights: weights.clone(), elements: Arc::clone(&packed) });
         Some(packed)
+    }
+
+    /// Keeps what a constant was dequantized from: the inputs of DequantizeLinear.
+    pub(crate) fn remember(&mut self, inputs: &[Option<Value>], axis: i64, result: &Value) {
+        let (Some(Some(value)), Some(Some(scale))) = (inputs.first(), inputs.get(1)) else { return };
+        let zero = inputs.get(2).and_then(Clone::clone);
+        if let (ElementType::U8 | ElementType::I8, Ok(elements)) = (value.ty(), result.elements::<f32>()) {
+            let (value, scale, result) = (value.clone(), scale.clone(), result.clone());
+            self.dequantized.insert(elements.as_ptr().addr(), Dequantized { value, scale, zero, axis, result });
+        }
+    }
+
+    /// What a constant was dequantized from.
+    pub(crate) fn dequantized(&self, value: &Value) -> Option<&Dequantized> {
+        let found = self.dequantized.get(&value.elements::<f32>().ok()?.as_ptr().addr())?;
+        (found.result.dims() == value.dims()).then_some(found)
     }
 }

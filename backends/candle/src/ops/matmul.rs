@@ -5,6 +5,7 @@
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::product::{Matrices, Size, multiply};
+use crate::ops::batches::multiply_expanded;
 use crate::ops::broadcast::{expand, runs, shape};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Float, Number, add, with_numbers};
@@ -13,7 +14,7 @@ use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::weighted;
 use crate::tensor::budget::Charge;
-use crate::tensor::dims::{Dims, count, product};
+use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::{Element, ElementType};
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
@@ -106,60 +107,6 @@ fn multiply_any_rank<T: Element>(
     multiply: Product<T>,
 ) -> Result<Value, Error> {
     multiply_expanded(a, b, cx, expand::<T>, multiply)
-}
-
-/// As [`multiply_any_rank`], with results of another type than the operands; `expand` broadcasts an operand.
-pub(super) fn multiply_expanded<T: Element>(
-    a: Value,
-    b: Value,
-    cx: &ExecContext<'_>,
-    expand: fn(&Value, &[usize], &ExecContext<'_>) -> Result<Value, Error>,
-    multiply: impl Fn(&Value, &Value, Size, bool, &ExecContext<'_>) -> Result<(Vec<T>, Charge), Error>,
-) -> Result<Value, Error> {
-    let (vector_a, vector_b) = (a.rank() == 1, b.rank() == 1);
-    // A vector is a row on the left and a column on the right.
-    let a = if vector_a {
-        let dims = vec![1, a.len()];
-        a.reshaped(dims)?
-    } else {
-        a
-    };
-    let b = if vector_b {
-        let dims = vec![b.len(), 1];
-        b.reshaped(dims)?
-    } else {
-        b
-    };
-    let (&[ref batch_a @ .., m, k], &[ref batch_b @ .., rows, n]) = (a.dims(), b.dims()) else {
-        return Err(Error::invalid_argument("an operand is a scalar, not a matrix"));
-    };
-    if k != rows {
-        return Err(Error::invalid_argument(format!(
-            "matrices {} and {} do not multiply",
-            Dims(a.dims()),
-            Dims(b.dims())
-        )));
-    }
-    let batch_dims = shape(batch_a, batch_b)?;
-    let mut dims = batch_dims.clone();
-    if !vector_a {
-        dims.push(m);
-    }
-    if !vector_b {
-        dims.push(n);
-    }
-    count(&dims)?;
-    let (elements, charge) = if product(batch_b) == 1 {
-        // With a single matrix on the right, all rows on the left are multiplied at once.
-        let size = Size { batch: 1, m: product(batch_a) * m, n, k };
-        multiply(&a, &b, size, true, cx)?
-    } else {
-        let (dims_a, dims_b) = ([batch_dims.as_slice(), &[m, k]].concat(), [batch_dims.as_slice(), &[k, n]].concat());
-        let a = if a.dims() == dims_a { a } else { expand(&a, &dims_a, cx)? };
-        let b = if b.dims() == dims_b { b } else { expand(&b, &dims_b, cx)? };
-        multiply(&a, &b, Size { batch: product(&batch_dims), m, n, k }, false, cx)?
-    };
-    Value::charged(dims, elements, charge)
 }
 
 /// The products of two batches of matrices, in their own type. Sums of integers wrap around.

@@ -6,6 +6,7 @@ use half::{bf16, f16};
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::{convert, encode};
+use crate::ops::fusion::FusionRole;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::quantize_bytes;
@@ -18,8 +19,9 @@ use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(10, "QuantizeLinear", (2, 3), quantize),
-    since(10, "DequantizeLinear", (2, 3), dequantize),
+    since(10, "QuantizeLinear", (2, 3), quantize).quantization(|node| whole(node).then_some(FusionRole::Quantizer)),
+    since(10, "DequantizeLinear", (2, 3), dequantize)
+        .quantization(|node| whole(node).then_some(FusionRole::Dequantizer)),
     since(11, "DynamicQuantizeLinear", (1, 1), dynamic),
 ];
 
@@ -97,6 +99,13 @@ impl ParameterLayout {
         }
         Ok(())
     }
+}
+
+/// Whether a node has neither blocks nor types of its own.
+fn whole(node: &Node<'_>) -> bool {
+    ["block_size", "output_dtype", "precision"]
+        .iter()
+        .all(|name| node.int(name).is_ok_and(|value| value.unwrap_or(0) == 0))
 }
 
 fn block(node: &Node<'_>) -> Result<usize, Error> {

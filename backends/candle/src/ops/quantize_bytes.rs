@@ -1,8 +1,10 @@
 //! Loops that quantize floats to integers of 8 bits and dequantize them, for one scale or one for each index of an axis.
 
+#![expect(clippy::inline_always, reason = "a function that is not inlined is not compiled for wide vectors")]
+
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::simd::{Loop, wide_loop};
-use crate::ops::requantize::{Byte, ROUNDER};
+use crate::ops::bytes::{Byte, ROUNDER, extend};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
@@ -45,27 +47,6 @@ impl Runs {
         }
         Ok(())
     }
-}
-
-/// A loop over elements and results.
-struct Each<'a, T, U, F> {
-    elements: &'a [T],
-    out: &'a mut [U],
-    f: F,
-}
-
-impl<T: Copy, U, F: Fn(T) -> U> Loop for Each<'_, T, U, F> {
-    #[inline(always)]
-    fn run(self) {
-        self.out.iter_mut().zip(self.elements).for_each(|(out, &x)| *out = (self.f)(x));
-    }
-}
-
-/// `f` of each element, in a loop for the widest vectors of the processor. The results are appended to `out`.
-pub(super) fn extend<T: Copy, U: Copy + Default>(elements: &[T], out: &mut Vec<U>, f: impl Fn(T) -> U) {
-    let start = out.len();
-    out.resize(start + elements.len(), U::default());
-    wide_loop(Each { elements, out: &mut out[start..], f });
 }
 
 /// The nearest integer of a quotient plus the zero point, within the range of the type. NaN becomes 0.

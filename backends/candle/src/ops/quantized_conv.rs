@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use crate::compute::context::ExecContext;
 use crate::ops::byte_conv::{ByteConv, ByteFilters};
-use crate::ops::fusion::{PackedWeights, Packer};
+use crate::ops::bytes::Byte;
+use crate::ops::fusion::{BuildIntegers, PackedWeights, Packer};
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::requantize::{AsSums, Requantize, Scales};
+use crate::ops::rescale::Rescale;
 use crate::ops::window::{Window, groups};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
@@ -74,14 +76,45 @@ fn requantized(
     let (Attributes { window, groups }, zeros) = (attributes, [Some(args.get(2)?), Some(args.get(5)?)]);
     let groups = *groups;
     let x = args.get(0)?;
-    match ty {
-        ElementType::U8 => {
-            let finish = Requantize::<u8>::new(factors, true, zero);
-            ByteConv { window, groups, zeros, bias, finish }.run(x, weights, filters, cx)
-        }
-        _ => {
-            let finish = Requantize::<i8>::new(factors, true, zero);
-            ByteConv { window, groups, zeros, bias, finish }.run(x, weights, filters, cx)
-        }
+    if ty == ElementType::U8 {
+        let finish = Requantize::<u8>::new(factors, true, zero);
+        ByteConv { window, groups, zeros, bias, finish }.run(x, weights, filters, cx)
+    } else {
+        let finish = Requantize::<i8>::new(factors, true, zero);
+        ByteConv { window, groups, zeros, bias, finish }.run(x, weights, filters, cx)
     }
+}
+
+/// Builds the step of integers for a Conv between steps that dequantize and quantize.
+pub(super) fn integers(node: &Node<'_>) -> Option<BuildIntegers> {
+    let attributes = Attributes::new(node).ok()?;
+    Some(Box::new(move |chain, packs| {
+        let filters = ByteFilters::new(&chain.weights.value, attributes.groups, packs)?;
+        let (factors, addends) = chain.factors(filters.filters(), 0)?;
+        let (zero, ty) = chain.output()?;
+        packs.spend((factors.len() + addends.len()) * size_of::<f32>())?;
+        let zeros = [chain.zero.clone(), chain.weights.zero.clone()];
+        let (attributes, relu) = (Arc::clone(&attributes), chain.relu);
+        Some(if ty == ElementType::U8 {
+            let finish = Rescale::<u8>::new((factors, addends), true, zero, relu);
+            rescaled(attributes, filters, zeros, finish)
+        } else {
+            let finish = Rescale::<i8>::new((factors, addends), true, zero, relu);
+            rescaled(attributes, filters, zeros, finish)
+        })
+    }))
+}
+
+fn rescaled<B: Byte>(
+    attributes: Arc<Attributes>,
+    filters: ByteFilters,
+    zeros: [Option<Value>; 2],
+    finish: Rescale<B>,
+) -> OpFn {
+    Box::new(move |args, cx| {
+        let Attributes { window, groups } = &*attributes;
+        let zeros = zeros.each_ref().map(Option::as_ref);
+        let conv = ByteConv { window, groups: *groups, zeros, bias: None, finish: &finish };
+        Ok(vec![conv.run(args.get(0)?, None, Some(&filters), cx)?])
+    })
 }

@@ -2,11 +2,13 @@
 
 use crate::compute::context::ExecContext;
 use crate::ops::byte_product::{PackedMatrix, multiply};
+use crate::ops::bytes::Byte;
 use crate::ops::cast::convert;
-use crate::ops::fusion::{PackedWeights, Packer};
+use crate::ops::fusion::{PackedWeights, Packer, QuantizedChain};
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::requantize::{AsSums, Requantize, Scales};
+use crate::ops::rescale::Rescale;
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -57,4 +59,24 @@ fn requantized(args: &mut Args, packed: Option<&PackedMatrix>, cx: &ExecContext<
         ElementType::U8 => multiply(operands, packed, zeros, Requantize::<u8>::new(factors, false, zero), cx),
         _ => multiply(operands, packed, zeros, Requantize::<i8>::new(factors, false, zero), cx),
     }
+}
+
+/// Builds the step of integers for a MatMul between steps that dequantize and quantize.
+pub(super) fn integers(chain: &QuantizedChain, packs: &mut PackedWeights) -> Option<OpFn> {
+    let matrix = PackedMatrix::new(&chain.weights.value, packs)?;
+    let (factors, addends) = chain.factors(matrix.dims()[1], 1)?;
+    let (zero, ty) = chain.output()?;
+    packs.spend((factors.len() + addends.len()) * size_of::<f32>())?;
+    let zeros = [chain.zero.clone(), chain.weights.zero.clone()];
+    Some(match ty {
+        ElementType::U8 => rescaled(matrix, zeros, Rescale::<u8>::new((factors, addends), false, zero, chain.relu)),
+        _ => rescaled(matrix, zeros, Rescale::<i8>::new((factors, addends), false, zero, chain.relu)),
+    })
+}
+
+fn rescaled<B: Byte>(matrix: PackedMatrix, zeros: [Option<Value>; 2], finish: Rescale<B>) -> OpFn {
+    Box::new(move |mut args, cx| {
+        let zeros = zeros.each_ref().map(Option::as_ref);
+        Ok(vec![multiply((args.take(0)?, None), Some(&matrix), zeros, &finish, cx)?])
+    })
 }

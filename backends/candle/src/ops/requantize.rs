@@ -1,7 +1,10 @@
 //! What becomes of the sums of a product of bytes: the sums themselves, integers of 8 bits, or floats.
 
+#![expect(clippy::inline_always, reason = "a function that is not inlined is not compiled for wide vectors")]
+
 use crate::compute::context::ExecContext;
 use crate::math::simd::{Loop, wide_loop};
+use crate::ops::bytes::{Byte, ROUNDER, WIDE_ROUNDER};
 use crate::ops::cast::convert;
 use crate::tensor::element::{Element, ElementType};
 use crate::tensor::value::{Value, no_type};
@@ -84,39 +87,6 @@ impl Loop for ScaleFloats<'_> {
         self.out.iter_mut().zip(self.bias).for_each(|(out, bias)| *out += bias);
     }
 }
-
-/// An integer type of 8 bits.
-pub(super) trait Byte: Element {
-    /// The smallest and the largest number.
-    const RANGE: (f32, f32);
-
-    /// The number of the byte that the low bits of a number of this range are.
-    fn from_bits(bits: u32) -> Self;
-}
-
-impl Byte for u8 {
-    const RANGE: (f32, f32) = (0.0, 255.0);
-
-    #[inline(always)]
-    fn from_bits(bits: u32) -> Self {
-        bits as Self
-    }
-}
-
-impl Byte for i8 {
-    const RANGE: (f32, f32) = (-128.0, 127.0);
-
-    #[inline(always)]
-    fn from_bits(bits: u32) -> Self {
-        bits as Self
-    }
-}
-
-/// A number that has the integer part of a small float in its low bits, once it is added: 1.5 · 2²³.
-pub(super) const ROUNDER: f32 = 12_582_912.0;
-
-/// The same for f64: 1.5 · 2⁵².
-const WIDE_ROUNDER: f64 = 6_755_399_441_055_744.0;
 
 /// How far a product of floats is from the exact one at most, below [`SATURATED`], with room.
 const DOUBT: f32 = 1.0 / 4096.0;

@@ -7,8 +7,9 @@ use crate::math::epilogue::{Epilogue, Placement};
 use crate::math::pack;
 use crate::math::pack::{Strided, Target};
 use crate::math::program::{Program, shifted};
-use crate::ops::fusion::{Anchor, Channels, PackLayout, PackedWeights};
+use crate::ops::fusion::{Anchor, BuildIntegers, Channels, PackLayout, PackedWeights};
 use crate::ops::node::{Node, OpFn};
+use crate::ops::quantized_product;
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
@@ -76,7 +77,8 @@ fn anchor(weights: &Value, transposed: bool, rank: Rank, bias: Option<&Value>) -
         let weighted = Weighted { packed_b, k, n, bias, epilogue: Epilogue::new(program) };
         Some(Box::new(move |mut args, cx| Ok(vec![weighted.multiply(&args.take(0)?, rank, cx)?])))
     };
-    Some(Anchor { layout, channels: n, build: Box::new(build) })
+    let integers = (rank == Rank::Any).then(|| Box::new(quantized_product::integers) as BuildIntegers);
+    Some(Anchor { layout, channels: n, build: Box::new(build), integers })
 }
 
 /// Packed weights, and the bias and the epilogue of their products.

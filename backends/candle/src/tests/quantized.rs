@@ -1,6 +1,8 @@
 //! Products and convolutions of quantized tensors, compared with their definitions: with weights that are packed at
 //! load, and with weights that are inputs.
 
+#![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are the usual names of matrices and their sizes")]
+
 use crate::CandleBackend;
 use crate::format::messages::{AttributeProto, TensorProto};
 use crate::tensor::element::ElementType;
@@ -55,6 +57,16 @@ fn at<T: Copy>(list: &[T], index: usize) -> T {
     if list.len() == 1 { list[0] } else { list[index] }
 }
 
+fn initializer(name: &str, value: &Value) -> TensorProto {
+    TensorProto {
+        name: Some(name.to_owned()),
+        dims: value.dims().iter().map(|&dim| dim as i64).collect(),
+        data_type: Some(onnx_number(value)),
+        raw_data: Some(value.to_bytes()),
+        ..TensorProto::default()
+    }
+}
+
 /// The results of an operator whose inputs at `constant` are known at load, on one thread and on two.
 fn run(op: &str, attributes: &[AttributeProto], inputs: &[Value], constant: &[usize], out: i32) -> Vec<Value> {
     let name = |index: usize| format!("x{index}");
@@ -64,11 +76,7 @@ fn run(op: &str, attributes: &[AttributeProto], inputs: &[Value], constant: &[us
     for (index, value) in inputs.iter().enumerate() {
         let ty = onnx_number(value);
         if constant.contains(&index) {
-            let dims = value.dims().iter().map(|&dim| dim as i64).collect();
-            let raw_data = Some(value.to_bytes());
-            let tensor =
-                TensorProto { name: Some(name(index)), dims, data_type: Some(ty), raw_data, ..TensorProto::default() };
-            model = model.initializer(tensor);
+            model = model.initializer(initializer(&name(index), value));
         } else {
             let dims: Vec<i64> = value.dims().iter().map(|_| -1).collect();
             model = model.input(&name(index), ty, &dims);
@@ -160,8 +168,8 @@ impl Conv {
                     let place =
                         (column * self.strides[1] + tap % columns * self.dilations[1]).wrapping_sub(self.pads[1]);
                     if row < high && place < wide {
-                        let plane = (item * groups + filter / each) * depth + channel;
-                        sum += (x[(plane * high + row) * wide + place] - zx[0])
+                        let volume = (item * groups + filter / each) * depth + channel;
+                        sum += (x[(volume * high + row) * wide + place] - zx[0])
                             * (w[(filter * depth + channel) * rows * columns + tap] - at(&zw, filter));
                     }
                 }
@@ -308,4 +316,104 @@ fn convolutions_of_several_blocks_are_those_of_the_definition() {
     for (seed, conv) in [plain, deep, one, strided, depthwise, wide].into_iter().enumerate() {
         check(conv, [false, true, false], true, seed as u64);
     }
+}
+
+/// A product by weights between steps that dequantize and quantize, with constants `w`, `ws`, `wz` and `b`.
+struct Chain {
+    op: &'static str,
+    attributes: Vec<AttributeProto>,
+    axis: i64,
+    relu: bool,
+    constants: Vec<(&'static str, Value)>,
+}
+
+impl Chain {
+    /// The model. If it is `open`, the product is an output too, so that its steps remain.
+    fn model(&self, open: bool) -> Model {
+        let ty = self.constants.iter().find(|(name, _)| *name == "yz").map_or(2, |(_, zero)| onnx_number(zero));
+        let bias = if self.constants.iter().any(|(name, _)| *name == "b") { "d e b" } else { "d e" };
+        let mut model = Model::new(17)
+            .node("DequantizeLinear", "x xs xz", "d", &[])
+            .node("DequantizeLinear", "w ws wz", "e", &[int("axis", self.axis)])
+            .node(self.op, bias, "c", &self.attributes)
+            .node("QuantizeLinear", if self.relu { "r ys yz" } else { "c ys yz" }, "y", &[])
+            .output("y", ty);
+        if self.relu {
+            model = model.node("Relu", "c", "r", &[]);
+        }
+        if open {
+            model = model.output("c", 1);
+        }
+        for (name, value) in &self.constants {
+            model = model.initializer(initializer(name, value));
+        }
+        model.input("x", 2, &[])
+    }
+
+    /// Compares the step of integers with the steps of floats.
+    fn check(&self, x: &Value, steps: [usize; 2]) {
+        let run = |open: bool, steps: usize| {
+            let mut model = self.model(open);
+            model.graph.input[0] = crate::tests::builder::info("x", onnx_number(x), None);
+            let graph = model.load().unwrap();
+            assert_eq!(graph.steps(), steps, "{} {open}", self.op);
+            let outputs = graph.run(vec![x.clone()], &ComputeControl::default()).unwrap();
+            numbers(&outputs[0])
+        };
+        let (found, wanted) = (run(false, steps[0]), run(true, steps[1]));
+        let differences = found.iter().zip(&wanted).filter(|(found, wanted)| found != wanted);
+        let near = found.iter().zip(&wanted).all(|(found, wanted)| (found - wanted).abs() <= 1);
+        assert!(near && differences.count() * 100 <= found.len(), "{found:?} {wanted:?}");
+    }
+}
+
+#[test]
+fn a_product_between_quantizations_is_one_step_of_integers() {
+    let mut random = Numbers(9);
+    let scalar = |x: f32| Value::scalar(x).unwrap();
+    for (many, relu, signed) in [(true, true, true), (false, false, true), (true, false, false)] {
+        let mut constants = |dims: &[usize], channels: usize, ys: f32| {
+            let scales = (0..channels).map(|index| 0.01 + index as f32 / 4096.0).collect();
+            let scales = if many { Value::new(vec![channels], scales).unwrap() } else { scalar(0.01) };
+            let zeros = if many {
+                Value::new(vec![channels], vec![0_i8; channels]).unwrap()
+            } else {
+                Value::scalar(3_i8).unwrap()
+            };
+            vec![
+                ("xs", scalar(0.02)),
+                ("xz", Value::scalar(120_u8).unwrap()),
+                ("w", random.tensor(dims, true)),
+                ("ws", scales),
+                ("wz", zeros),
+                ("ys", scalar(ys)),
+                ("yz", if signed { Value::scalar(-5_i8).unwrap() } else { Value::scalar(7_u8).unwrap() }),
+            ]
+        };
+        let mut conv = constants(&[20, 6, 3, 3], 20, 2.0);
+        conv.push(("b", Value::new(vec![20], (0..20).map(|x| x as f32 - 10.0).collect()).unwrap()));
+        let product = constants(&[60, 40], 40, 2.0);
+        let mut random = Numbers(11);
+        let plain = ints("pads", &[1, 1, 1, 1]);
+        let conv = Chain { op: "Conv", attributes: vec![plain], axis: 0, relu, constants: conv };
+        let steps = 4 - usize::from(!relu);
+        conv.check(&random.tensor(&[2, 6, 9, 11], false), [1, steps]);
+        let product = Chain { op: "MatMul", attributes: Vec::new(), axis: 1, relu, constants: product };
+        product.check(&random.tensor(&[5, 60], false), [1, steps]);
+    }
+}
+
+#[test]
+fn weights_of_a_mebibyte_are_dequantized_at_load() {
+    let mut random = Numbers(5);
+    let weights = random.tensor(&[1024, 1024], true);
+    let model = Model::new(17)
+        .input("x", 1, &[-1, 1024])
+        .node("DequantizeLinear", "w s z", "e", &[])
+        .node("MatMul", "x e", "y", &[])
+        .output("y", 1)
+        .initializer(initializer("w", &weights))
+        .initializer(initializer("s", &Value::scalar(0.5_f32).unwrap()))
+        .initializer(initializer("z", &Value::scalar(1_i8).unwrap()));
+    assert_eq!(model.load().unwrap().steps(), 1);
 }

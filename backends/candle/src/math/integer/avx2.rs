@@ -5,11 +5,11 @@ use std::arch::x86_64::{__m128i, __m256i};
 
 use pulp::{NullaryFnOnce, cast};
 
-use super::processor::Task;
-use super::unit::{Unit, WORD};
+use super::unit::{Task, Unit, WORD};
 
 pulp::simd_type! {
     /// The instructions that are used. A value is a proof that the processor has them.
+    #[allow(clippy::struct_field_names, reason = "the fields have the names of instruction sets")]
     pub(crate) struct Avx2 {
         sse2: "sse2",
         avx: "avx",

@@ -53,7 +53,9 @@ impl Loop for Correct<'_> {
             }
         }
         if let Some(one) = one {
-            sums.iter_mut().for_each(|sum| *sum = sum.wrapping_add(one));
+            for sum in sums {
+                *sum = sum.wrapping_add(one);
+            }
         } else {
             for (sum, &zero) in sums.iter_mut().zip(right) {
                 *sum = sum.wrapping_sub(zero.wrapping_mul(rest)).wrapping_add(bias);

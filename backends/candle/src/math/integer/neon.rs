@@ -8,8 +8,7 @@ use std::arch::asm;
 
 use pulp::{NullaryFnOnce, cast};
 
-use super::processor::Task;
-use super::unit::{Unit, WORD};
+use super::unit::{Task, Unit, WORD};
 
 pulp::simd_type! {
     /// The instructions that are used. A value is a proof that the processor has them.

@@ -2,8 +2,7 @@
 
 use crate::math::simd::{Loop, wide_loop};
 
-use super::processor::Task;
-use super::unit::{Unit, WORD};
+use super::unit::{Task, Unit, WORD};
 
 /// How bytes are turned into those of the sign that a unit wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

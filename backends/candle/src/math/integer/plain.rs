@@ -1,7 +1,6 @@
 //! The unit of any other processor: loops that the compiler vectorizes.
 
-use super::processor::Task;
-use super::unit::{Unit, WORD};
+use super::unit::{Task, Unit, WORD};
 
 /// No instructions of its own.
 #[derive(Debug, Clone, Copy)]

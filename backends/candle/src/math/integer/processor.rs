@@ -10,7 +10,7 @@ use super::kernel::Job;
 use super::neon::Neon;
 use super::pack::{Flip, PackRows, pack_row};
 use super::plain::Plain;
-use super::unit::{Unit, WORD};
+use super::unit::{Task, Unit, WORD};
 #[cfg(target_arch = "x86_64")]
 use super::vnni::Vnni;
 
@@ -19,12 +19,6 @@ const DEPTH: usize = 1 << 10;
 
 /// The rows that are multiplied between two calls of `step`.
 const ROWS: usize = 64;
-
-/// Something that is compiled for each unit.
-pub(super) trait Task {
-    /// Runs it.
-    fn run<U: Unit>(self, unit: U);
-}
 
 /// The instructions that products are computed with.
 #[derive(Debug, Clone, Copy)]
@@ -145,7 +139,7 @@ impl Processor {
 
     /// Whether rows of `k` bytes are packed already, if no byte is turned.
     pub(crate) const fn takes_plain_rows(self, k: usize) -> bool {
-        self.group() == WORD && k % WORD == 0
+        self.group() == WORD && k.is_multiple_of(WORD)
     }
 
     /// Appends rows of `k` bytes as rows of the left operand. `step` is called with the number of bytes of each row

@@ -1,3 +1,5 @@
+#![expect(clippy::many_single_char_names, reason = "a, b, m, n and k are the usual names of matrices and their sizes")]
+
 use super::*;
 use proptest::prelude::*;
 use std::convert::Infallible;

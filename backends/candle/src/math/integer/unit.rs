@@ -48,3 +48,9 @@ pub(super) trait Unit: Copy {
     /// Columns that are missing in the last line are 0.
     fn interleave(self, rows: &[&[u8]], flip: u8, out: &mut [u8]);
 }
+
+/// Something that is compiled for each unit.
+pub(super) trait Task {
+    /// Runs it.
+    fn run<U: Unit>(self, unit: U);
+}

@@ -6,8 +6,7 @@ use std::arch::x86_64::{__m128i, __m512i, _mm512_dpbusd_epi32};
 
 use pulp::{NullaryFnOnce, cast};
 
-use super::processor::Task;
-use super::unit::{Unit, WORD};
+use super::unit::{Task, Unit, WORD};
 
 pulp::simd_type! {
     /// The instructions that are used. A value is a proof that the processor has them.
