@@ -110,7 +110,8 @@ impl PackedMatrix {
             out.bytes.resize(len, 0);
             let Ok(()) = processor.pack_right(elements, (k, n), flip, &mut out.bytes, step);
             out.sums.resize(n, 0);
-            let Ok(()) = column_sums(right(&out.bytes, k, n), &mut out.sums, step);
+            let ones: Vec<u8> = processor.ones(k).collect();
+            let Ok(()) = column_sums(right(&out.bytes, k, n), &ones, &mut out.sums, step);
         })?;
         Some(Self { packed, dims: [k, n], signed })
     }
@@ -133,11 +134,14 @@ fn right(panels: &[u8], k: usize, n: usize) -> Right<'_> {
     Right { panels, k, n, unsigned: Unsigned::Left }
 }
 
-/// Writes the sum of each column.
-fn column_sums<E>(right: Right<'_>, sums: &mut [i32], step: impl FnMut(usize) -> Result<(), E>) -> Result<(), E> {
-    let processor = Processor::best();
-    let ones: Vec<u8> = processor.ones(right.k).collect();
-    processor.multiply(right, Sums { left: &ones, rows: 1, out: sums, pitch: right.n }, step)
+/// Writes the sum of each column; `ones` are a row of ones.
+fn column_sums<E>(
+    right: Right<'_>,
+    ones: &[u8],
+    sums: &mut [i32],
+    step: impl FnMut(usize) -> Result<(), E>,
+) -> Result<(), E> {
+    Processor::best().multiply(right, Sums { left: ones, rows: 1, out: sums, pitch: right.n }, step)
 }
 
 /// Counts multiplications, and checks deadline and cancel token.
@@ -196,6 +200,11 @@ impl<F: Finish> ByteProduct<'_, F> {
             Weights::Packed(_) => (cx.scratch::<u8>(0)?, cx.scratch::<i32>(0)?),
             Weights::Plain(..) => (cx.filled(0, panel_len()?)?, cx.filled(0, if left_zeros.none() { 0 } else { n })?),
         };
+        let row_len = if sums.is_empty() { 0 } else { processor.left_row_len(k).unwrap_or(0) };
+        let (mut ones, _ones) = cx.scratch::<u8>(row_len)?;
+        if row_len > 0 {
+            ones.extend(processor.ones(k));
+        }
         for (index, out) in out.chunks_exact_mut(m * n).enumerate() {
             let (panels, sums): (&[u8], &[i32]) = match self.weights {
                 Weights::Packed(matrix) => (&matrix.packed.bytes, &matrix.packed.sums),
@@ -204,7 +213,7 @@ impl<F: Finish> ByteProduct<'_, F> {
                     let bytes = &bytes[index * k * n..][..k * n];
                     processor.pack_right(bytes, (k, n), right_flip, &mut panels, |work| counter.step(4 * work, cx))?;
                     if !sums.is_empty() {
-                        column_sums(right(&panels, k, n), &mut sums, |work| counter.step(work, cx))?;
+                        column_sums(right(&panels, k, n), &ones, &mut sums, |work| counter.step(work, cx))?;
                     }
                     (&panels, &sums)
                 }
