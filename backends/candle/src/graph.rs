@@ -183,6 +183,12 @@ impl CandleGraph {
         &self.model.outputs
     }
 
+    /// The steps of its plan.
+    #[cfg(test)]
+    pub(crate) fn steps(&self) -> usize {
+        self.model.plan.steps.len()
+    }
+
     /// Computes the outputs from `inputs`, one for each of [`input_ports`](Self::input_ports), without a context.
     ///
     /// Inputs at the end that have a default may be left out. Nodes that draw random numbers start from their initial

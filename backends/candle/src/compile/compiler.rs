@@ -20,7 +20,7 @@ use crate::format::messages::{GraphProto, NodeProto, TensorProto};
 use crate::format::tensors::tensor;
 use crate::ops;
 use crate::ops::channels::LastForm;
-use crate::ops::fusion::PackedWeights;
+use crate::ops::fusion::{FusionRole, PackedWeights};
 use crate::ops::node::{Node, Shared, Subgraph};
 use crate::ops::operator::Cost;
 use crate::quote::quote;
@@ -222,6 +222,9 @@ impl Compiler<'_> {
         if let Some(values) = self.folding.fold(operator.cost, &kernel, &inputs, node.outputs()) {
             if operator.cost != Cost::Free {
                 self.budget.charge(values.iter().map(Value::bytes).sum())?;
+            }
+            if let (Some(FusionRole::Dequantizer), Some(result)) = (role(operator, &node), values.first()) {
+                self.packs.remember(&node.constants, node.int("axis")?.unwrap_or(1), result);
             }
             for (output, value) in proto.output.iter().zip(values) {
                 if !output.is_empty() {

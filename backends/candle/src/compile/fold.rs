@@ -22,9 +22,12 @@ const STEP_BYTES: usize = 1 << 28;
 /// The most input elements of a node whose work is more than linear in them ([`Cost::Heavy`]).
 const HEAVY_ELEMENTS: usize = 1 << 14;
 
-/// Bytes by which results can exceed twice the size of the inputs. Storing large results of small inputs costs more
-/// memory than computing them in each run saves.
+/// Bytes by which results can exceed [`TIMES`] times the size of the inputs. Storing large results of small inputs costs
+/// more memory than computing them in each run saves.
 const GROWTH: usize = 1 << 20;
+
+/// Weights of 8 bits that are dequantized to f32 take four times the memory, with their conversion in between.
+const TIMES: usize = 4;
 
 /// The longest time that folding takes for a whole model. It is the only bound on the work in a branch of an `If`.
 const TIME: Duration = Duration::from_millis(500);
@@ -73,7 +76,7 @@ impl Folding {
         }
         let start = Instant::now();
         let control = ComputeControl::default().with_deadline(start + self.time);
-        let limit = STEP_BYTES.min(self.bytes).min(bytes.saturating_mul(2).saturating_add(GROWTH));
+        let limit = STEP_BYTES.min(self.bytes).min(bytes.saturating_mul(TIMES).saturating_add(GROWTH));
         let budget = ComputeBudget::new(limit);
         if cost != Cost::Free {
             control.check().ok()?;

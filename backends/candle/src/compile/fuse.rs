@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::compile::quantized;
+use crate::compile::readers::Readers;
 use crate::exec::plan::{Plan, Source};
 use crate::math::program::{Constants, LONGEST, Op, Operand, Program};
 use crate::ops::channels::LastForm;
@@ -72,6 +74,8 @@ pub(crate) fn role(operator: &Operator, node: &Node<'_>) -> Option<FusionRole> {
         Fusion::None => None,
         Fusion::Anchor(anchor) => anchor(node).map(FusionRole::Anchor),
         Fusion::Follower(follower) => follower(node).map(FusionRole::Follower),
+        Fusion::Packer(packer) => packer(node).map(FusionRole::Packer),
+        Fusion::Quantization(role) => role(node),
     }
 }
 
@@ -87,20 +91,13 @@ struct Chain {
 
 /// Replaces each chain in the plan by one step. Weights are packed within the budget of `packs`.
 pub(crate) fn fuse(plan: &mut Plan, packs: &mut PackedWeights) {
-    const OUTSIDE: usize = usize::MAX;
+    pack(plan, packs);
     if !plan.steps.iter().any(|step| matches!(step.role.as_deref(), Some(FusionRole::Anchor(_)))) {
         plan.steps.iter_mut().for_each(|step| step.role = None);
         return;
     }
-    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); plan.slots];
-    let inputs = plan.steps.iter().enumerate().flat_map(|(at, step)| step.inputs.iter().map(move |input| (at, input)));
-    for (at, source) in inputs.chain(plan.outputs.iter().map(|output| (OUTSIDE, output))) {
-        if let Source::Slot { index, .. } = source
-            && let Some(readers) = readers.get_mut(*index)
-        {
-            readers.push(at);
-        }
-    }
+    quantized::fuse(plan, &Readers::new(plan), packs);
+    let readers = Readers::new(plan).into_lists();
     let mut gone = vec![false; plan.steps.len()];
     for at in 0..plan.steps.len() {
         let Some(step) = plan.steps.get(at) else { continue };
@@ -129,6 +126,21 @@ pub(crate) fn fuse(plan: &mut Plan, packs: &mut PackedWeights) {
     plan.steps.retain(|_| !gone.next().unwrap_or(false));
     for step in &mut plan.steps {
         step.role = None;
+    }
+}
+
+/// Packs the weights of the steps that are not fused.
+fn pack(plan: &mut Plan, packs: &mut PackedWeights) {
+    for step in &mut plan.steps {
+        if let Some(FusionRole::Packer(packer)) = step.role.as_deref()
+            && let Some(kernel) = (packer.build)(packs)
+        {
+            step.kernel = kernel;
+            if let Some(input) = step.inputs.get_mut(packer.input) {
+                *input = Source::Absent;
+            }
+            step.role = None;
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 //!    │ scope       names resolved to constants and slots; functions expanded in place (function)
 //!    │ fold        nodes with constant inputs computed now
 //!    │ prune       steps removed that no output needs (exec::plan)
-//!    │ fuse        a product by weights and the elementwise operators after it become one step
+//!    │ fuse        a product by weights and the elementwise operators after it become one step, and so do quantized
+//!    │             products with what quantizes around them (quantized)
 //!    │ channels    values between convolutions have their channels as the last dimension
 //!    ▼
 //!   Plan           footprint computes the bytes that it takes
@@ -19,4 +20,6 @@ pub(crate) mod footprint;
 pub(crate) mod function;
 pub(crate) mod fuse;
 pub(crate) mod order;
+mod quantized;
+mod readers;
 pub(crate) mod scope;

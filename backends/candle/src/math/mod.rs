@@ -6,6 +6,7 @@
 //! * [`gathered`] multiplies rows that are gathered from an image whose channels are the last dimension.
 //! * [`winograd`] has the transformations for convolutions by 3×3 filters.
 //! * [`program`] describes the elementwise operators after a product, [`epilogue`] executes them.
+//! * [`integer`] multiplies matrices of bytes exactly.
 //! * [`functions`] has exp, tanh, erf and sigmoid for vector loops, [`fourier`] the discrete Fourier transform.
 
 pub(crate) mod epilogue;
@@ -14,6 +15,7 @@ pub(crate) mod functions;
 pub(crate) mod gathered;
 #[expect(unsafe_code, reason = "calls the crate gemm directly; the header of the module has the measurements")]
 pub(crate) mod gemm;
+pub(crate) mod integer;
 pub(crate) mod pack;
 pub(crate) mod product;
 pub(crate) mod program;

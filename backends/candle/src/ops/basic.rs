@@ -6,13 +6,13 @@ use crate::ops::operator::Operator;
 use crate::ops::{
     activation, attention, bit_cast, bits, cast, causal_conv, compare, constant, control, conv, conv_transpose,
     cumulative, deform_conv, det, detect, draw, einsum, elementwise, features, flex_attention, gather, labels, layout,
-    linear, linear_attention, loss, matmul, norm, order, pad, pattern, pool, pool_lp, quantize, quantized_lstm,
-    quantized_product, recurrent, reduce, resize, rms_norm, rotary, sample, scatter, shape, signal, slice, softmax,
-    svm, swiglu, tensor_scatter, trees,
+    linear, linear_attention, loss, matmul, norm, order, pad, pattern, pool, pool_lp, quantize, quantized_conv,
+    quantized_lstm, quantized_product, recurrent, reduce, resize, rms_norm, rotary, sample, scatter, shape, signal,
+    slice, softmax, svm, swiglu, tensor_scatter, trees,
 };
 
 /// The rows of each family.
-pub(super) const FAMILIES: [&[Operator]; 51] = [
+pub(super) const FAMILIES: [&[Operator]; 52] = [
     activation::OPERATORS,
     attention::OPERATORS,
     bit_cast::OPERATORS,
@@ -47,6 +47,7 @@ pub(super) const FAMILIES: [&[Operator]; 51] = [
     pool::OPERATORS,
     pool_lp::OPERATORS,
     quantize::OPERATORS,
+    quantized_conv::OPERATORS,
     quantized_product::OPERATORS,
     quantized_lstm::OPERATORS,
     recurrent::OPERATORS,

@@ -6,6 +6,7 @@ use half::{bf16, f16};
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::broadcast::map;
+use crate::ops::bytes::{ROUNDER, extend};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::tensor::element::{Element, ElementType};
@@ -130,6 +131,25 @@ fn convert_to<T: Target>(value: &Value, cx: &ExecContext<'_>) -> Result<Value, E
     Value::charged(value.dims().to_vec(), elements, charge)
 }
 
+/// As [`map`], in a loop for the widest vectors of the processor.
+fn map_wide<T: Element, U: Element>(value: &Value, cx: &ExecContext<'_>, f: impl Fn(T) -> U) -> Result<Value, Error> {
+    let (elements, mut checkpoint) = (value.elements::<T>()?, Checkpoint::default());
+    cx.output::<U>(value.dims())?.append(|out| {
+        for piece in elements.chunks(PIECE) {
+            checkpoint.step(piece.len(), cx)?;
+            extend(piece, out, &f);
+        }
+        Ok(())
+    })
+}
+
+/// The integer part of a number, within a range of less than 2²². NaN becomes 0.
+#[inline]
+fn saturated(x: f32, low: f32, high: f32) -> i32 {
+    let number = if x.is_nan() { 0.0 } else { x.max(low).min(high) };
+    (number.trunc() + ROUNDER).to_bits() as i32 - ROUNDER.to_bits() as i32
+}
+
 /// The value with its elements converted to `ty`.
 pub(super) fn convert(value: Value, ty: ElementType, cx: &ExecContext<'_>) -> Result<Value, Error> {
     if value.ty() == ty {
@@ -139,14 +159,21 @@ pub(super) fn convert(value: Value, ty: ElementType, cx: &ExecContext<'_>) -> Re
     match (value.ty(), ty) {
         (ElementType::I64, ElementType::F32) => return map(&value, cx, |x: i64| x as f32),
         (ElementType::F32, ElementType::I64) => return map(&value, cx, |x: f32| x as i64),
-        (ElementType::I32, ElementType::F32) => return map(&value, cx, |x: i32| x as f32),
+        (ElementType::I32, ElementType::F32) => return map_wide(&value, cx, |x: i32| x as f32),
         (ElementType::Bool, ElementType::F32) => return map(&value, cx, |x: bool| f32::from(u8::from(x))),
         (ElementType::F32, ElementType::I32) => return map(&value, cx, |x: f32| x as i32),
         (ElementType::I32, ElementType::I64) => return map(&value, cx, |x: i32| i64::from(x)),
         (ElementType::I64, ElementType::I32) => return map(&value, cx, |x: i64| x as i32),
         (ElementType::Bool, ElementType::I64) => return map(&value, cx, |x: bool| i64::from(x)),
         (ElementType::Bool, ElementType::I32) => return map(&value, cx, |x: bool| i32::from(x)),
-        (ElementType::U8, ElementType::F32) => return map(&value, cx, |x: u8| f32::from(x)),
+        (ElementType::U8, ElementType::F32) => return map_wide(&value, cx, |x: u8| f32::from(x)),
+        (ElementType::I8, ElementType::F32) => return map_wide(&value, cx, |x: i8| f32::from(x)),
+        (ElementType::U8, ElementType::I32) => return map_wide(&value, cx, |x: u8| i32::from(x)),
+        (ElementType::I8, ElementType::I32) => return map_wide(&value, cx, |x: i8| i32::from(x)),
+        (ElementType::I32, ElementType::U8) => return map_wide(&value, cx, |x: i32| x as u8),
+        (ElementType::I32, ElementType::I8) => return map_wide(&value, cx, |x: i32| x as i8),
+        (ElementType::F32, ElementType::U8) => return map_wide(&value, cx, |x: f32| saturated(x, 0.0, 255.0) as u8),
+        (ElementType::F32, ElementType::I8) => return map_wide(&value, cx, |x: f32| saturated(x, -128.0, 127.0) as i8),
         (ElementType::F32, ElementType::F16) => return map(&value, cx, f16::from_f32),
         (ElementType::F16, ElementType::F32) => return map(&value, cx, f16::to_f32),
         _ => {}

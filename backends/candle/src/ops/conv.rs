@@ -22,7 +22,7 @@ use crate::ops::operator::{Operator, form, since};
 use crate::ops::patches::{PackedRows, Padded, Patches};
 use crate::ops::window::{ConvShape, Slide, Window, biases, check_weights_rank, groups, planes};
 use crate::ops::winograd::Transformed;
-use crate::ops::{conv_double, conv_last, depthwise, winograd};
+use crate::ops::{conv_double, conv_last, depthwise, quantized_conv, winograd};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{count, product};
 use crate::tensor::element::ElementType;
@@ -100,7 +100,8 @@ pub(crate) fn anchor(node: &Node<'_>) -> Option<Anchor> {
     let build = move |program: Program, packs: &mut PackedWeights| {
         fused(program, packs, &weights, bias.as_ref(), &window, groups)
     };
-    Some(Anchor { layout, channels: filters, build: Box::new(build) })
+    let integers = quantized_conv::integers(node);
+    Some(Anchor { layout, channels: filters, build: Box::new(build), integers })
 }
 
 fn fused(

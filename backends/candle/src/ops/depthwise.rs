@@ -108,6 +108,11 @@ impl Planes {
 }
 
 /// Adds to each element of `out` the source elements at the offsets from it, each times its tap.
+pub(super) fn add_shifted(source: &[f32], offsets: &[usize], taps: &[f32], out: &mut [f32]) {
+    Arch::new().dispatch(Shifted { source, offsets, taps, out });
+}
+
+/// [`add_shifted`].
 struct Shifted<'a> {
     source: &'a [f32],
     offsets: &'a [usize],

@@ -5,6 +5,7 @@
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::product::{Matrices, Size, multiply};
+use crate::ops::batches::multiply_expanded;
 use crate::ops::broadcast::{expand, runs, shape};
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Float, Number, add, with_numbers};
@@ -13,7 +14,7 @@ use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::weighted;
 use crate::tensor::budget::Charge;
-use crate::tensor::dims::{Dims, count, product};
+use crate::tensor::dims::{Dims, count};
 use crate::tensor::element::{Element, ElementType};
 use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
@@ -105,60 +106,7 @@ fn multiply_any_rank<T: Element>(
     cx: &ExecContext<'_>,
     multiply: Product<T>,
 ) -> Result<Value, Error> {
-    let (vector_a, vector_b) = (a.rank() == 1, b.rank() == 1);
-    // A vector is a row on the left and a column on the right.
-    let a = if vector_a {
-        let dims = [1, a.len()];
-        a.reshaped(dims)?
-    } else {
-        a
-    };
-    let b = if vector_b {
-        let dims = [b.len(), 1];
-        b.reshaped(dims)?
-    } else {
-        b
-    };
-    let (&[ref batch_a @ .., m, k], &[ref batch_b @ .., rows, n]) = (a.dims(), b.dims()) else {
-        return Err(Error::invalid_argument("an operand is a scalar, not a matrix"));
-    };
-    if k != rows {
-        return Err(Error::invalid_argument(format!(
-            "matrices {} and {} do not multiply",
-            Dims(a.dims()),
-            Dims(b.dims())
-        )));
-    }
-    let batch_dims = shape(batch_a, batch_b)?;
-    let mut dims = batch_dims.clone();
-    if !vector_a {
-        dims.push(m);
-    }
-    if !vector_b {
-        dims.push(n);
-    }
-    count(&dims)?;
-    let (elements, charge) = if product(batch_b) == 1 {
-        // With a single matrix on the right, all rows on the left are multiplied at once.
-        let size = Size { batch: 1, m: product(batch_a) * m, n, k };
-        multiply(&a, &b, size, true, cx)?
-    } else {
-        let matrices = |rows: usize, columns: usize| {
-            let mut dims = batch_dims.clone();
-            dims.extend([rows, columns]);
-            dims
-        };
-        let (dims_a, dims_b) = (matrices(m, k), matrices(k, n));
-        let a = if a.dims() == &*dims_a { a } else { expand::<T>(&a, &dims_a, cx)? };
-        let b = if b.dims() == &*dims_b { b } else { expand::<T>(&b, &dims_b, cx)? };
-        multiply(&a, &b, Size { batch: product(&batch_dims), m, n, k }, false, cx)?
-    };
-    Value::charged(dims, elements, charge)
-}
-
-/// The product of two tensors of i32 of any rank. Sums wrap around.
-pub(super) fn integer_product(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    multiply_any_rank(a, b, cx, integer_products::<i32>)
+    multiply_expanded(a, b, cx, expand::<T>, multiply)
 }
 
 /// The products of two batches of matrices, in their own type. Sums of integers wrap around.

@@ -140,14 +140,14 @@ fn attention(node: &Node<'_>) -> Result<OpFn, Error> {
 }
 
 fn q_attention(node: &Node<'_>) -> Result<OpFn, Error> {
-    let (heads, product) = (Heads::new(node)?, QuantizedProduct::new()?);
+    let (heads, product) = (Heads::new(node)?, QuantizedProduct::new(None)?);
     if node.has_input(8) || node.flag("do_rotary", false)? {
         return Err(Error::unsupported("past keys and values and rotary embeddings are not supported"));
     }
     node.ignore(&["past_present_share_buffer"]);
     Ok(Box::new(move |mut args, cx| {
-        let a = Quantized { value: args.take(0)?, scale: args.take(3)?, zero_point: args.option(6).cloned() };
-        let b = Quantized { value: args.take(1)?, scale: args.take(4)?, zero_point: args.option(7).cloned() };
+        let a = Quantized { value: Some(args.take(0)?), scale: args.take(3)?, zero_point: args.option(6).cloned() };
+        let b = Quantized { value: Some(args.take(1)?), scale: args.take(4)?, zero_point: args.option(7).cloned() };
         let projected = product.multiply(a, b, Some(args.take(2)?), cx)?;
         let width = projected.dims().last().copied().unwrap_or(0);
         let qkv = split_qkv(&projected, sizes(None, width), cx)?;

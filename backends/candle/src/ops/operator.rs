@@ -3,7 +3,7 @@
 //! A row holds domain, name, opsets, number of inputs, constructor, cost, and role in fusion. The compiler knows
 //! operators by their rows alone.
 
-use crate::ops::fusion::{Anchor, Follower};
+use crate::ops::fusion::{Anchor, Follower, FusionRole, Packer};
 use crate::ops::node::{Node, OpFn};
 use graphpool::backend::Error;
 
@@ -64,6 +64,10 @@ pub(crate) enum Fusion {
     Anchor(fn(&Node<'_>) -> Option<Anchor>),
     /// A later operator of a fused step, which is elementwise. `None` for a node that cannot be fused.
     Follower(fn(&Node<'_>) -> Option<Follower>),
+    /// Not fused, but with constant weights that are packed at load. `None` for a node whose weights are not constant.
+    Packer(fn(&Node<'_>) -> Option<Packer>),
+    /// Quantizes or dequantizes, which a step of integers can do too. `None` for a node that has attributes for more.
+    Quantization(fn(&Node<'_>) -> Option<FusionRole>),
 }
 
 /// An operator that the candle backend runs.
@@ -137,6 +141,16 @@ impl Operator {
     /// Makes the operator an anchor of fused steps.
     pub(super) const fn anchor(self, anchor: fn(&Node<'_>) -> Option<Anchor>) -> Self {
         Self { fusion: Fusion::Anchor(anchor), ..self }
+    }
+
+    /// Lets the operator pack its constant weights at load.
+    pub(super) const fn packer(self, packer: fn(&Node<'_>) -> Option<Packer>) -> Self {
+        Self { fusion: Fusion::Packer(packer), ..self }
+    }
+
+    /// Lets the operator be a part of a step of integers.
+    pub(super) const fn quantization(self, role: fn(&Node<'_>) -> Option<FusionRole>) -> Self {
+        Self { fusion: Fusion::Quantization(role), ..self }
     }
 
     /// Makes the operator a follower in fused steps.

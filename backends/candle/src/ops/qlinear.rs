@@ -2,9 +2,12 @@
 //! quantizes the result.
 
 use crate::compute::context::ExecContext;
+use crate::ops::byte_product::{PackedMatrix, multiply};
 use crate::ops::delegate::{call, call_optional, int, onnx_operator};
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{MANY, Operator, microsoft};
+use crate::ops::quantized_product::packer;
+use crate::ops::requantize::{AsSums, Floats};
 use crate::tensor::element::ElementType;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -24,8 +27,12 @@ pub(super) const OPERATORS: &[Operator] = &[
     microsoft("DequantizeLinear", (2, 3), |node| {
         onnx_operator("DequantizeLinear", 21, node.attributes(&["axis", "block_size"]))
     }),
-    microsoft("DynamicQuantizeMatMul", (3, 5), dynamic_matmul).heavy(),
-    microsoft("MatMulIntegerToFloat", (4, 7), matmul_to_float).heavy(),
+    microsoft("DynamicQuantizeMatMul", (3, 5), |_| dynamic_matmul(None))
+        .heavy()
+        .packer(|node| packer(node, 1, |packed| dynamic_matmul(packed).ok())),
+    microsoft("MatMulIntegerToFloat", (4, 7), |_| matmul_to_float(None))
+        .heavy()
+        .packer(|node| packer(node, 1, |packed| matmul_to_float(packed).ok())),
 ];
 
 /// The attributes of an average pool.
@@ -127,7 +134,8 @@ fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
 
 /// Products of quantized matrices, dequantized.
 pub(super) struct QuantizedProduct {
-    integers: OpFn,
+    /// The right operand, if it was packed at load.
+    packed: Option<PackedMatrix>,
     cast: OpFn,
     multiply: OpFn,
     add: OpFn,
@@ -135,15 +143,16 @@ pub(super) struct QuantizedProduct {
 
 /// A quantized operand.
 pub(super) struct Quantized {
-    pub(super) value: Value,
+    /// Its elements; `None` if they were packed at load.
+    pub(super) value: Option<Value>,
     pub(super) scale: Value,
     pub(super) zero_point: Option<Value>,
 }
 
 impl QuantizedProduct {
-    pub(super) fn new() -> Result<Self, Error> {
+    pub(super) fn new(packed: Option<PackedMatrix>) -> Result<Self, Error> {
         Ok(Self {
-            integers: onnx_operator("MatMulInteger", 10, Vec::new())?,
+            packed,
             cast: onnx_operator("Cast", 13, vec![int("to", 1)])?,
             multiply: onnx_operator("Mul", 13, Vec::new())?,
             add: onnx_operator("Add", 13, Vec::new())?,
@@ -159,31 +168,46 @@ impl QuantizedProduct {
         cx: &ExecContext<'_>,
     ) -> Result<Value, Error> {
         check_scalar(&a.scale)?;
-        let sums = call_optional(&self.integers, [Some(a.value), Some(b.value), a.zero_point, b.zero_point], cx)?;
+        let left = a.value.ok_or_else(|| Error::invalid_argument("the left operand is missing"))?;
         let scale = call(&self.multiply, [a.scale, b.scale], cx)?;
+        let columns = match (&self.packed, &b.value) {
+            (Some(matrix), _) => Some(matrix.dims()[1]),
+            (None, Some(b)) if b.rank() > 1 => b.dims().last().copied(),
+            _ => None,
+        };
+        let operands = (left, b.value);
+        let (packed, zeros) = (self.packed.as_ref(), [a.zero_point.as_ref(), b.zero_point.as_ref()]);
+        // One scale and one bias for each column, or one scale for all.
+        let fits = |value: &Value| value.rank() == 1 && Some(value.len()) == columns;
+        if columns.is_some() && (scale.len() == 1 && scale.rank() < 2 || fits(&scale)) && bias.as_ref().is_none_or(fits)
+        {
+            let bias = bias.as_ref().map(Value::elements).transpose()?.unwrap_or_default();
+            return multiply(operands, packed, zeros, Floats { scales: scale.elements()?, bias }, cx);
+        }
+        let sums = multiply(operands, packed, zeros, AsSums, cx)?;
         let result = call(&self.multiply, [call(&self.cast, [sums], cx)?, scale], cx)?;
         bias.map_or_else(|| Ok(result.clone()), |bias| call(&self.add, [result.clone(), bias], cx))
     }
 }
 
-fn dynamic_matmul(_: &Node<'_>) -> Result<OpFn, Error> {
-    let (product, dynamic) = (QuantizedProduct::new()?, onnx_operator("DynamicQuantizeLinear", 11, Vec::new())?);
+fn dynamic_matmul(packed: Option<PackedMatrix>) -> Result<OpFn, Error> {
+    let (product, dynamic) = (QuantizedProduct::new(packed)?, onnx_operator("DynamicQuantizeLinear", 11, Vec::new())?);
     Ok(Box::new(move |mut args, cx| {
         let outputs = dynamic(Args::new(vec![Some(args.take(0)?)]), cx)?;
         let [value, scale, zero_point] = outputs
             .into_inner()
             .map_err(|_| Error::runtime_error("DynamicQuantizeLinear did not return three outputs"))?;
-        let a = Quantized { value, scale, zero_point: Some(zero_point) };
-        let b = Quantized { value: args.take(1)?, scale: args.take(2)?, zero_point: args.option(3).cloned() };
+        let a = Quantized { value: Some(value), scale, zero_point: Some(zero_point) };
+        let b = Quantized { value: args.take(1).ok(), scale: args.take(2)?, zero_point: args.option(3).cloned() };
         Ok(values![product.multiply(a, b, args.option(4).cloned(), cx)?])
     }))
 }
 
-fn matmul_to_float(_: &Node<'_>) -> Result<OpFn, Error> {
-    let product = QuantizedProduct::new()?;
+fn matmul_to_float(packed: Option<PackedMatrix>) -> Result<OpFn, Error> {
+    let product = QuantizedProduct::new(packed)?;
     Ok(Box::new(move |mut args, cx| {
-        let a = Quantized { value: args.take(0)?, scale: args.take(2)?, zero_point: args.option(4).cloned() };
-        let b = Quantized { value: args.take(1)?, scale: args.take(3)?, zero_point: args.option(5).cloned() };
+        let a = Quantized { value: args.take(0).ok(), scale: args.take(2)?, zero_point: args.option(4).cloned() };
+        let b = Quantized { value: args.take(1).ok(), scale: args.take(3)?, zero_point: args.option(5).cloned() };
         Ok(values![product.multiply(a, b, args.option(6).cloned(), cx)?])
     }))
 }

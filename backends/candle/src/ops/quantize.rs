@@ -5,10 +5,12 @@
 use half::{bf16, f16};
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
-use crate::ops::broadcast::map;
 use crate::ops::cast::{convert, encode};
+use crate::ops::fusion::FusionRole;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
+use crate::ops::quantize_bytes;
+use crate::ops::quantize_bytes::Runs;
 use crate::tensor::dims::{Dims, axis, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::narrow;
@@ -17,10 +19,14 @@ use crate::tensor::value::{Value, no_type};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(10, "QuantizeLinear", (2, 3), quantize),
-    since(10, "DequantizeLinear", (2, 3), dequantize),
+    since(10, "QuantizeLinear", (2, 3), quantize).quantization(|node| whole(node).then_some(FusionRole::Quantizer)),
+    since(10, "DequantizeLinear", (2, 3), dequantize)
+        .quantization(|node| whole(node).then_some(FusionRole::Dequantizer)),
     since(11, "DynamicQuantizeLinear", (1, 1), dynamic),
 ];
+
+/// The shortest run of elements with the same parameter that has a loop of its own.
+const SHORT: usize = 8;
 
 /// Which scale and zero point an element uses: one for the tensor, one for each index of an axis, or one for each block
 /// of indices.
@@ -61,6 +67,16 @@ impl ParameterLayout {
         }
     }
 
+    /// The runs of elements with the same parameter, unless there are blocks.
+    fn runs(&self) -> Option<Runs> {
+        match self.blocks {
+            None => Some(Runs { len: self.outer * self.dim * self.inner, parameters: 1 }),
+            // In shorter runs, loops cost more than they save.
+            Some((0, _)) if self.inner >= SHORT => Some(Runs { len: self.inner, parameters: self.dim }),
+            Some(_) => None,
+        }
+    }
+
     /// Calls `visit` with the index of each element and that of its parameter.
     pub(super) fn visit(&self, cx: &ExecContext<'_>, mut visit: impl FnMut(usize, usize)) -> Result<(), Error> {
         let (mut element, mut checkpoint) = (0, Checkpoint::default());
@@ -83,6 +99,13 @@ impl ParameterLayout {
         }
         Ok(())
     }
+}
+
+/// Whether a node has neither blocks nor types of its own.
+fn whole(node: &Node<'_>) -> bool {
+    ["block_size", "output_dtype", "precision"]
+        .iter()
+        .all(|name| node.int(name).is_ok_and(|value| value.unwrap_or(0) == 0))
 }
 
 fn block(node: &Node<'_>) -> Result<usize, Error> {
@@ -173,6 +196,19 @@ fn quantize(node: &Node<'_>) -> Result<OpFn, Error> {
         let zeros = zero.map(|zero| convert(zero, ElementType::I32, cx)).transpose()?;
         let zeros = zeros.as_ref().map(Value::elements::<i32>).transpose()?;
         let (elements, scales) = (value.elements::<f32>()?, scale.elements::<f32>()?);
+        if precision == ElementType::F32
+            && let Some(runs) = layout.runs()
+        {
+            match ty {
+                ElementType::U8 => {
+                    return Ok(values![quantize_bytes::quantize::<u8>(&value, (scales, zeros), runs, cx)?]);
+                }
+                ElementType::I8 => {
+                    return Ok(values![quantize_bytes::quantize::<i8>(&value, (scales, zeros), runs, cx)?]);
+                }
+                _ => {}
+            }
+        }
         let result = cx.output::<i32>(value.dims())?.append(|out| {
             layout.visit(cx, |element, parameter| {
                 let quotient = elements[element] / scales[parameter];
@@ -237,8 +273,23 @@ fn dequantize(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let zeros = zero.map(|zero| convert(zero, ElementType::I32, cx)).transpose()?;
         let zeros = zeros.as_ref().map(Value::elements::<i32>).transpose()?;
+        let scales = scale.elements::<f32>()?;
+        if let Some(runs) = layout.runs() {
+            let parameters = (scales, zeros);
+            match value.ty() {
+                ElementType::U8 => {
+                    let result = quantize_bytes::dequantize::<u8>(&value, parameters, runs, cx)?;
+                    return Ok(values![convert(result, ty, cx)?]);
+                }
+                ElementType::I8 => {
+                    let result = quantize_bytes::dequantize::<i8>(&value, parameters, runs, cx)?;
+                    return Ok(values![convert(result, ty, cx)?]);
+                }
+                _ => {}
+            }
+        }
         let value = convert(value, ElementType::I32, cx)?;
-        let (elements, scales) = (value.elements::<i32>()?, scale.elements::<f32>()?);
+        let elements = value.elements::<i32>()?;
         let result = cx.output::<f32>(value.dims())?.append(|out| {
             layout.visit(cx, |element, parameter| {
                 let zero = zeros.map_or(0, |zeros| zeros[parameter]);
@@ -258,8 +309,7 @@ pub(super) fn dynamic_parameters(
     let (mut high, mut low) = (0.0_f32, 0.0_f32);
     for piece in elements.chunks(PIECE) {
         checkpoint.step(piece.len(), cx)?;
-        high = piece.iter().copied().fold(high, f32::max);
-        low = piece.iter().copied().fold(low, f32::min);
+        (low, high) = quantize_bytes::range(piece, low, high);
     }
     let scale = if high > low { (high - low) / 255.0 } else { 1.0 };
     Ok((scale, (-low / scale).clamp(0.0, 255.0).round_ties_even()))
@@ -269,7 +319,7 @@ fn dynamic(_: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(|args, cx| {
         let value = args.get(0)?;
         let (scale, zero) = dynamic_parameters(value.elements::<f32>()?, &mut Checkpoint::default(), cx)?;
-        let result = map(value, cx, |x: f32| ((x / scale).round_ties_even() + zero).clamp(0.0, 255.0) as u8)?;
+        let result = quantize_bytes::quantize_dynamically(value, (scale, zero), cx)?;
         Ok(values![result, Value::scalar(scale)?, Value::scalar(zero as u8)?])
     }))
 }

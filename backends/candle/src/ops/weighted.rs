@@ -9,8 +9,9 @@ use crate::math::epilogue::{Epilogue, Placement};
 use crate::math::gathered::{DEPTH, Gathered, Run, Start, pack_panels};
 use crate::math::pack;
 use crate::math::program::{Program, shifted};
-use crate::ops::fusion::{Anchor, Channels, Fused, PackLayout, PackedWeights};
+use crate::ops::fusion::{Anchor, BuildIntegers, Channels, Fused, PackLayout, PackedWeights};
 use crate::ops::node::{Node, OpFn};
+use crate::ops::quantized_product;
 use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::element::ElementType;
@@ -83,7 +84,8 @@ fn anchor(weights: &Value, transposed: bool, rank: Rank, bias: Option<&Value>) -
         let kernel: OpFn = Box::new(move |mut args, cx| Ok(values![weighted.multiply(&args.take(0)?, rank, cx)?]));
         Some(Fused { kernel, channels_last: false })
     };
-    Some(Anchor { layout, channels: n, build: Box::new(build) })
+    let integers = (rank == Rank::Any).then(|| Box::new(quantized_product::integers) as BuildIntegers);
+    Some(Anchor { layout, channels: n, build: Box::new(build), integers })
 }
 
 /// Packed weights, and the bias and the epilogue of their products.

@@ -1,7 +1,7 @@
 //! Tests of the backend as a whole, on models that they build with [`builder`].
 //!
-//! * Results of operators: `families`, `operators`, `silent`, `corners`, `differential`, `nearest`, `filters`,
-//!   `newest`, `contrib` (com.microsoft), `learning` (ai.onnx.ml).
+//! * Results of operators: `families`, `operators`, `silent`, `corners`, `differential`, `quantized`, `nearest`,
+//!   `filters`, `newest`, `contrib` (com.microsoft), `learning` (ai.onnx.ml).
 //! * Element types: `doubles`, `narrow`, `codes`, `nans`.
 //! * Features of files: `loading`, `defaults`, `external`, `function`.
 //! * Execution: `first`, `fused`, `layouts`, `threaded`, `random`, `profiled`, `kept`.
@@ -38,6 +38,7 @@ mod nearest;
 mod newest;
 mod operators;
 mod profiled;
+mod quantized;
 mod random;
 mod regressions;
 mod silent;

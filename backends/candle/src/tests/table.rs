@@ -40,7 +40,7 @@ fn table() -> String {
             Cost::Unbounded => "unbounded",
         };
         let fused = match row.fusion {
-            Fusion::None => "",
+            Fusion::None | Fusion::Packer(_) | Fusion::Quantization(_) => "",
             Fusion::Anchor(_) => "first",
             Fusion::Follower(_) => "after",
         };
