@@ -4,6 +4,8 @@
 //!   ([`gemm`](self::gemm)).
 //! * [`pack`] multiplies matrices that are packed already: weights, and the patches of a convolution.
 //! * [`program`] describes the elementwise operators after a product, [`epilogue`] executes them.
+//! * [`tiles`] transposes matrices.
+//! * [`loops`] compiles loops over slices for the widest vectors.
 //! * [`functions`] has exp, tanh, erf and sigmoid for vector loops, [`fourier`] the discrete Fourier transform.
 
 pub(crate) mod epilogue;
@@ -11,7 +13,9 @@ pub(crate) mod fourier;
 pub(crate) mod functions;
 #[expect(unsafe_code, reason = "calls the crate gemm directly; the header of the module has the measurements")]
 pub(crate) mod gemm;
+pub(crate) mod loops;
 pub(crate) mod pack;
 pub(crate) mod product;
 pub(crate) mod program;
 pub(crate) mod simd;
+pub(crate) mod tiles;
