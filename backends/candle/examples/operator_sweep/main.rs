@@ -66,7 +66,7 @@ fn sweep(asked: &[String]) -> Result<bool, String> {
                 Err(Failure::Peer(why)) => return Err(why),
             }
         }
-        peer.next()?;
+        peer.go_on()?;
     }
     summarize(lines);
     Ok(wrong == 0)

@@ -97,7 +97,7 @@ impl Peer {
     }
 
     /// Goes on to the next case.
-    pub fn next(&mut self) -> Result<(), String> {
+    pub fn go_on(&mut self) -> Result<(), String> {
         self.request("next")
     }
 

@@ -1,5 +1,8 @@
 //! Kernels with vector loops beside plain loops over the definition, at sizes that are no multiples of a vector.
 
+#![allow(clippy::many_single_char_names, reason = "the names of ONNX's formulas")]
+#![allow(clippy::float_cmp, reason = "infinities are equal")]
+
 use super::builder::{F32, Model, close, float, int, ints, kernel, node, one, run_kernel, string, tensor, value};
 use crate::format::messages::AttributeProto;
 use crate::tensor::value::Value;
