@@ -7,6 +7,8 @@
 //! * [`winograd`] has the transformations for convolutions by 3×3 filters.
 //! * [`program`] describes the elementwise operators after a product, [`epilogue`] executes them.
 //! * [`integer`] multiplies matrices of bytes exactly.
+//! * [`tiles`] transposes matrices.
+//! * [`loops`] compiles loops over slices for the widest vectors.
 //! * [`functions`] has exp, tanh, erf and sigmoid for vector loops, [`fourier`] the discrete Fourier transform.
 
 pub(crate) mod epilogue;
@@ -16,8 +18,10 @@ pub(crate) mod gathered;
 #[expect(unsafe_code, reason = "calls the crate gemm directly; the header of the module has the measurements")]
 pub(crate) mod gemm;
 pub(crate) mod integer;
+pub(crate) mod loops;
 pub(crate) mod pack;
 pub(crate) mod product;
 pub(crate) mod program;
 pub(crate) mod simd;
+pub(crate) mod tiles;
 pub(crate) mod winograd;

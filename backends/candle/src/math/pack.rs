@@ -131,6 +131,26 @@ pub(crate) fn packed_b_len(k: usize, n: usize) -> Option<usize> {
     k.checked_mul(n.checked_next_multiple_of(lanes())?)
 }
 
+/// Packs a k×n matrix as the right-hand side of a product and appends its [`packed_b_len`] elements to `out`.
+pub(crate) fn pack_b(b: Strided<'_>, k: usize, n: usize, out: &mut Vec<f32>) {
+    let width = nr();
+    for (from, depth) in depth_blocks(k) {
+        for first in (0..n).step_by(width) {
+            let columns = width.min(n - first);
+            let blank = pitch(columns) - columns;
+            for place in from..from + depth {
+                if b.column == 1 {
+                    out.extend_from_slice(&b.elements[place * b.row + first..][..columns]);
+                } else {
+                    let row = &b.elements[place * b.row..];
+                    out.extend((first..first + columns).map(|column| row[column * b.column]));
+                }
+                out.extend(std::iter::repeat_n(0.0, blank));
+            }
+        }
+    }
+}
+
 /// A part of a result: `columns` columns from `first` on, of rows with a stride of `pitch` elements.
 pub(crate) struct Target<'a> {
     pub(crate) out: &'a mut [f32],
@@ -237,26 +257,6 @@ fn sums<S: Simd, const R: usize, const V: usize>(simd: S, left: &[f32], panel: &
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Packs a k×n matrix as the right-hand side of a product and appends its [`packed_b_len`] elements to `out`.
-    fn pack_b(b: Strided<'_>, k: usize, n: usize, out: &mut Vec<f32>) {
-        let width = nr();
-        for (from, depth) in depth_blocks(k) {
-            for first in (0..n).step_by(width) {
-                let columns = width.min(n - first);
-                let blank = pitch(columns) - columns;
-                for place in from..from + depth {
-                    if b.column == 1 {
-                        out.extend_from_slice(&b.elements[place * b.row + first..][..columns]);
-                    } else {
-                        let row = &b.elements[place * b.row..];
-                        out.extend((first..first + columns).map(|column| row[column * b.column]));
-                    }
-                    out.extend(std::iter::repeat_n(0.0, blank));
-                }
-            }
-        }
-    }
 
     /// Small integers, so that every order of additions gives the same sum.
     fn numbers(count: usize, seed: usize) -> Vec<f32> {

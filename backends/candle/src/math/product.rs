@@ -23,11 +23,15 @@
 
 use crate::compute::context::{ExecContext, VECTOR_CHECK_INTERVAL};
 use crate::math::gemm::{Factor, Matrix};
+use crate::math::tiles::{Strip, TILE};
 use crate::math::{gemm, simd};
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::count;
 use crate::tensor::element::Element;
 use graphpool::backend::Error;
+
+/// The most rows of a product whose column-major right-hand matrix is transposed first; `gemm` is faster for more.
+const TRANSPOSED_ROWS: usize = 64;
 
 /// A batch of matrices in a slice: the index of the first element, and the strides of batches, rows and columns in
 /// elements.
@@ -109,6 +113,8 @@ pub(crate) fn multiply<T: Factor + Element>(
 enum Loop {
     /// For a row-major right-hand matrix: rows of it are scaled and added.
     Rows,
+    /// For a column-major right-hand matrix, which is transposed first: its rows are scaled and added.
+    Transposed,
     /// For a column-major right-hand matrix: each result is the dot product of two contiguous vectors.
     Dots,
 }
@@ -119,6 +125,9 @@ impl Loop {
         let Size { m, n, k, .. } = size;
         if a.column != 1 {
             return None;
+        }
+        if b.row == 1 && m > simd::FEW_ROWS && n > 1 && m <= TRANSPOSED_ROWS && simd::suits(m, n, k) {
+            return Some(Self::Transposed);
         }
         if b.row == 1 && (n == 1 || b.column == k) && simd::suits_dots(m, n, k) {
             return Some(Self::Dots);
@@ -141,8 +150,10 @@ fn multiply_unpacked(
     // Large products check the token between rows, or between groups of the four summands that the loop adds together.
     let rows = (VECTOR_CHECK_INTERVAL / k).max(1);
     let depth = (VECTOR_CHECK_INTERVAL / n).max(4) / 4 * 4;
-    let mut parts = vec![(); cx.parts(batch, elements.saturating_mul(k))];
-    cx.parallel_for(&mut parts, &mut out, m * n, |cx, (), start, out| {
+    let transposed = |_| cx.filled(0.0_f32, if kind == Loop::Transposed { k * n } else { 0 });
+    let parts = cx.parts(batch, elements.saturating_mul(k));
+    let mut parts = (0..parts).map(transposed).collect::<Result<Vec<_>, Error>>()?;
+    cx.parallel_for(&mut parts, &mut out, m * n, |cx, (transposed, _), start, out| {
         for (index, out) in out.chunks_exact_mut(m * n).enumerate() {
             cx.control.check()?;
             let index = start / (m * n) + index;
@@ -159,6 +170,14 @@ fn multiply_unpacked(
                 Loop::Rows => {
                     let left = simd::RowMajor { elements: left, pitch: a.row };
                     simd::product(left, simd::RowMajor { elements: right, pitch: b.row }, out, n, k);
+                }
+                Loop::Transposed => {
+                    for first in (0..k).step_by(TILE) {
+                        let (count, target) = (TILE.min(k - first), &mut transposed[first * n..]);
+                        Strip { source: &right[first..], target, count, width: n, from: b.column, to: n }.transpose();
+                    }
+                    let left = simd::RowMajor { elements: left, pitch: a.row };
+                    simd::product(left, simd::RowMajor { elements: transposed, pitch: n }, out, n, k);
                 }
                 Loop::Dots if n == 1 && a.row == k => {
                     for (left, out) in left.chunks(rows * k).zip(out.chunks_mut(rows)) {

@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::program::Unary;
-use crate::math::{functions, simd};
+use crate::math::{functions, loops, simd};
 use crate::ops::broadcast::{map, map_into, zip_into};
 use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::fusion::Follower;
@@ -54,24 +54,26 @@ pub(super) const OPERATORS: &[Operator] = &[
         .device(form!(|_| activation::plain(Unary::Tanh))),
     since(20, "Gelu", (1, 1), gelu).follower(fused_gelu).device(form!(activation::gelu)),
     since(24, "Swish", (1, 1), swish).device(form!(activation::swish)),
-    since(18, "Mish", (1, 1), |_| float_unary!(|x| x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh()))
+    since(18, "Mish", (1, 1), |_| float_unary(functions::mish, |x| x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh()))
         .device(form!(activation::mish)),
-    since(1, "Softplus", (1, 1), |_| float_unary!(|x| x.max(0.0) + (-x.abs()).exp().ln_1p()))
+    since(1, "Softplus", (1, 1), |_| float_unary(functions::softplus, |x| x.max(0.0) + (-x.abs()).exp().ln_1p()))
         .device(form!(activation::softplus)),
     since(1, "Softsign", (1, 1), |_| float_unary!(|x| x / (1.0 + x.abs()))).device(form!(activation::softsign)),
     since(9, "Erf", (1, 1), |_| float_unary(functions::erf, libm::erf))
         .follower(|_| fused(Unary::Erf))
         .device(form!(|_| activation::plain(Unary::Erf))),
     since(6, "Exp", (1, 1), |_| float_unary(functions::exp, f64::exp)).device(form!(|_| activation::plain(Unary::Exp))),
-    since(6, "Log", (1, 1), |_| float_unary!(|x| x.ln())).device(form!(|_| activation::plain(Unary::Log))),
+    since(6, "Log", (1, 1), |_| float_unary(functions::ln, f64::ln)).device(form!(|_| activation::plain(Unary::Log))),
     since(6, "Sqrt", (1, 1), |_| float_unary!(|x| x.sqrt())).device(form!(|_| activation::plain(Unary::Sqrt))),
     since(6, "Reciprocal", (1, 1), |_| float_unary!(|x| 1.0 / x))
         .device(form!(|_| activation::plain(Unary::Reciprocal))),
     since(6, "Floor", (1, 1), |_| float_unary!(|x| x.floor())).device(form!(|_| activation::plain(Unary::Floor))),
     since(6, "Ceil", (1, 1), |_| float_unary!(|x| x.ceil())).device(form!(|_| activation::plain(Unary::Ceil))),
     since(11, "Round", (1, 1), |_| float_unary!(|x| x.round_ties_even())).device(form!(activation::round)),
-    since(7, "Sin", (1, 1), |_| float_unary!(|x| x.sin())).device(form!(|_| activation::plain(Unary::Sin))),
-    since(7, "Cos", (1, 1), |_| float_unary!(|x| x.cos())).device(form!(|_| activation::plain(Unary::Cos))),
+    since(7, "Sin", (1, 1), |_| angle(functions::sin, f32::sin, f64::sin))
+        .device(form!(|_| activation::plain(Unary::Sin))),
+    since(7, "Cos", (1, 1), |_| angle(functions::cos, f32::cos, f64::cos))
+        .device(form!(|_| activation::plain(Unary::Cos))),
     since(7, "Tan", (1, 1), |_| float_unary!(|x| x.tan())).device(form!(activation::tan)),
     since(7, "Asin", (1, 1), |_| float_unary!(|x| x.asin())).device(form!(activation::asin)),
     since(7, "Acos", (1, 1), |_| float_unary!(|x| x.acos())).device(form!(activation::acos)),
@@ -91,12 +93,12 @@ pub(super) const OPERATORS: &[Operator] = &[
 
 /// An operator of one tensor of floats; f16 and bf16 are computed in f32.
 fn float_unary(
-    single: impl Fn(f32) -> f32 + Send + Sync + 'static,
-    double: impl Fn(f64) -> f64 + Send + Sync + 'static,
+    single: impl Fn(f32) -> f32 + Copy + Send + Sync + 'static,
+    double: impl Fn(f64) -> f64 + Copy + Send + Sync + 'static,
 ) -> Result<OpFn, Error> {
     unary(move |value, cx| match value.ty() {
-        ElementType::F32 => map_f32(value, cx, &single),
-        ElementType::F64 => map_into(value, cx, &double),
+        ElementType::F32 => map_f32(value, cx, single),
+        ElementType::F64 => map_into(value, cx, double),
         ElementType::F16 => map_into(value, cx, |x: f16| f16::from_f32(single(x.to_f32()))),
         ElementType::Bf16 => map_into(value, cx, |x: bf16| bf16::from_f32(single(x.to_f32()))),
         _ => Err(no_type(&value)),
@@ -104,12 +106,12 @@ fn float_unary(
 }
 
 /// `f` of each element, in the widest vectors of the processor.
-fn map_f32(mut value: Value, cx: &ExecContext<'_>, f: impl Fn(f32) -> f32) -> Result<Value, Error> {
+fn map_f32(mut value: Value, cx: &ExecContext<'_>, f: impl Fn(f32) -> f32 + Copy) -> Result<Value, Error> {
     let mut checkpoint = Checkpoint::default();
     if let Some(elements) = value.elements_mut::<f32>() {
         for piece in elements.chunks_mut(PIECE) {
             checkpoint.step(piece.len(), cx)?;
-            simd::map(piece, &f);
+            simd::map(piece, f);
         }
         return Ok(value);
     }
@@ -117,12 +119,39 @@ fn map_f32(mut value: Value, cx: &ExecContext<'_>, f: impl Fn(f32) -> f32) -> Re
     cx.output::<f32>(value.dims())?.append(|out| {
         for piece in elements.chunks(PIECE) {
             checkpoint.step(piece.len(), cx)?;
-            let start = out.len();
-            out.extend_from_slice(piece);
-            simd::map(&mut out[start..], &f);
+            loops::extend_by(out, piece, f);
         }
         Ok(())
     })
+}
+
+/// A function of angles; `fast` computes those up to [`functions::LARGEST_ANGLE`].
+fn angle(
+    fast: impl Fn(f32) -> f32 + Copy + Send + Sync + 'static,
+    single: fn(f32) -> f32,
+    double: fn(f64) -> f64,
+) -> Result<OpFn, Error> {
+    let others = float_unary(single, double)?;
+    Ok(Box::new(move |mut args, cx| {
+        if args.get(0)?.ty() != ElementType::F32 {
+            return others(args, cx);
+        }
+        let value = args.take(0)?;
+        let (elements, mut checkpoint) = (value.elements::<f32>()?, Checkpoint::default());
+        Ok(values![cx.output::<f32>(value.dims())?.append(|out| {
+            for piece in elements.chunks(1 << 10) {
+                checkpoint.step(piece.len(), cx)?;
+                let mut small = [true; loops::PARTS];
+                loops::fold(&mut small, piece, |small, x: f32| small & (x.abs() <= functions::LARGEST_ANGLE));
+                if small.into_iter().all(|small| small) {
+                    loops::extend_by(out, piece, fast);
+                } else {
+                    out.extend(piece.iter().map(|&x| single(x)));
+                }
+            }
+            Ok(())
+        })?])
+    }))
 }
 
 /// An operator of one tensor.
@@ -177,7 +206,7 @@ fn elu(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 1.0)?;
     let wide = f64::from(alpha);
     float_unary(
-        move |x| if x < 0.0 { alpha * x.exp_m1() } else { x },
+        move |x| if x < 0.0 { alpha * functions::exp_m1(x) } else { x },
         move |x| if x < 0.0 { wide * x.exp_m1() } else { x },
     )
 }
@@ -187,7 +216,7 @@ fn selu(node: &Node<'_>) -> Result<OpFn, Error> {
     let gamma = node.float("gamma", 1.050_701)?;
     let wide = (f64::from(alpha), f64::from(gamma));
     float_unary(
-        move |x| gamma * if x > 0.0 { x } else { alpha * x.exp_m1() },
+        move |x| gamma * if x > 0.0 { x } else { alpha * functions::exp_m1(x) },
         move |x| wide.1 * if x > 0.0 { x } else { wide.0 * x.exp_m1() },
     )
 }
@@ -207,7 +236,7 @@ fn celu(node: &Node<'_>) -> Result<OpFn, Error> {
     let alpha = node.float("alpha", 1.0)?;
     let wide = f64::from(alpha);
     float_unary(
-        move |x| if x > 0.0 { x } else { alpha * (x / alpha).exp_m1() },
+        move |x| if x > 0.0 { x } else { alpha * functions::exp_m1(x / alpha) },
         move |x| if x > 0.0 { x } else { wide * (x / wide).exp_m1() },
     )
 }
@@ -294,9 +323,9 @@ fn clip_to<T: Number>(value: Value, low: Option<T>, high: Option<T>, cx: &ExecCo
     // If low > high, the result is high. NaN is kept.
     match (low, high) {
         (None, None) => Ok(value),
-        (Some(low), None) => map_into(value, cx, |x: T| if x < low { low } else { x }),
-        (None, Some(high)) => map_into(value, cx, |x: T| if x > high { high } else { x }),
-        (Some(low), Some(high)) => map_into(value, cx, |x: T| {
+        (Some(low), None) => map_into(value, cx, move |x: T| if x < low { low } else { x }),
+        (None, Some(high)) => map_into(value, cx, move |x: T| if x > high { high } else { x }),
+        (Some(low), Some(high)) => map_into(value, cx, move |x: T| {
             let x = if x < low { low } else { x };
             if x > high { high } else { x }
         }),

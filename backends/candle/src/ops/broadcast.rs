@@ -6,6 +6,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::math::loops;
 use crate::tensor::dim_list::DimVec;
 pub(super) use crate::tensor::dims::broadcast as shape;
 use crate::tensor::dims::strides;
@@ -94,7 +95,7 @@ pub(super) fn zip<T: Element, U: Element>(
     a: &Value,
     b: &Value,
     cx: &ExecContext<'_>,
-    f: impl Fn(T, T) -> U,
+    f: impl Fn(T, T) -> U + Copy,
 ) -> Result<Value, Error> {
     let out = shape(a.dims(), b.dims())?;
     let (left, right) = (a.elements::<T>()?, b.elements::<T>()?);
@@ -105,15 +106,15 @@ pub(super) fn zip<T: Element, U: Element>(
             match run.steps {
                 [1, 1] => {
                     let pairs = left[i..i + len].iter().zip(&right[j..j + len]);
-                    elements.extend(pairs.map(|(&a, &b)| f(a, b)));
+                    loops::extend(elements, pairs.map(move |(&a, &b)| f(a, b)));
                 }
                 [1, _] => {
                     let b = right[j];
-                    elements.extend(left[i..i + len].iter().map(|&a| f(a, b)));
+                    loops::extend(elements, left[i..i + len].iter().map(move |&a| f(a, b)));
                 }
                 [_, 1] => {
                     let a = left[i];
-                    elements.extend(right[j..j + len].iter().map(|&b| f(a, b)));
+                    loops::extend(elements, right[j..j + len].iter().map(move |&b| f(a, b)));
                 }
                 _ => elements.extend(std::iter::repeat_n(f(left[i], right[j]), len)),
             }
@@ -126,7 +127,7 @@ pub(super) fn zip_into<T: Element>(
     mut a: Value,
     mut b: Value,
     cx: &ExecContext<'_>,
-    f: impl Fn(T, T) -> T,
+    f: impl Fn(T, T) -> T + Copy,
 ) -> Result<Value, Error> {
     if a.dims() == b.dims() {
         return zip_alike(a, b, cx, f);
@@ -140,10 +141,10 @@ pub(super) fn zip_into<T: Element>(
             let left = &mut left[run.out..run.out + run.len];
             let j = run.starts[0];
             if run.steps == [1] {
-                left.iter_mut().zip(&right[j..j + run.len]).for_each(|(a, &b)| *a = f(*a, b));
+                loops::for_each(left.iter_mut().zip(&right[j..j + run.len]), move |(a, &b)| *a = f(*a, b));
             } else {
                 let b = right[j];
-                left.iter_mut().for_each(|a| *a = f(*a, b));
+                loops::for_each(left.iter_mut(), move |a| *a = f(*a, b));
             }
         })?;
         return Ok(a);
@@ -156,10 +157,10 @@ pub(super) fn zip_into<T: Element>(
             let right = &mut right[run.out..run.out + run.len];
             let i = run.starts[0];
             if run.steps == [1] {
-                right.iter_mut().zip(&left[i..i + run.len]).for_each(|(b, &a)| *b = f(a, *b));
+                loops::for_each(right.iter_mut().zip(&left[i..i + run.len]), move |(b, &a)| *b = f(a, *b));
             } else {
                 let a = left[i];
-                right.iter_mut().for_each(|b| *b = f(a, *b));
+                loops::for_each(right.iter_mut(), move |b| *b = f(a, *b));
             }
         })?;
         return Ok(b);
@@ -172,20 +173,20 @@ fn zip_alike<T: Element>(
     mut a: Value,
     mut b: Value,
     cx: &ExecContext<'_>,
-    f: impl Fn(T, T) -> T,
+    f: impl Fn(T, T) -> T + Copy,
 ) -> Result<Value, Error> {
     let mut checkpoint = Checkpoint::default();
     if let Some(left) = a.elements_mut::<T>() {
         for (left, right) in left.chunks_mut(PIECE).zip(b.elements::<T>()?.chunks(PIECE)) {
             checkpoint.step(left.len(), cx)?;
-            left.iter_mut().zip(right).for_each(|(a, &b)| *a = f(*a, b));
+            loops::for_each(left.iter_mut().zip(right), move |(a, &b)| *a = f(*a, b));
         }
         return Ok(a);
     }
     if let Some(right) = b.elements_mut::<T>() {
         for (left, right) in a.elements::<T>()?.chunks(PIECE).zip(right.chunks_mut(PIECE)) {
             checkpoint.step(left.len(), cx)?;
-            right.iter_mut().zip(left).for_each(|(b, &a)| *b = f(a, *b));
+            loops::for_each(right.iter_mut().zip(left), move |(b, &a)| *b = f(a, *b));
         }
         return Ok(b);
     }
@@ -193,19 +194,23 @@ fn zip_alike<T: Element>(
     cx.output::<T>(a.dims())?.append(|out| {
         for (left, right) in left.chunks(PIECE).zip(right.chunks(PIECE)) {
             checkpoint.step(left.len(), cx)?;
-            out.extend(left.iter().zip(right).map(|(&a, &b)| f(a, b)));
+            loops::extend(out, left.iter().zip(right).map(move |(&a, &b)| f(a, b)));
         }
         Ok(())
     })
 }
 
 /// `f` of each element, in place if the tensor has no other owner.
-pub(super) fn map_into<T: Element>(mut value: Value, cx: &ExecContext<'_>, f: impl Fn(T) -> T) -> Result<Value, Error> {
+pub(super) fn map_into<T: Element>(
+    mut value: Value,
+    cx: &ExecContext<'_>,
+    f: impl Fn(T) -> T + Copy,
+) -> Result<Value, Error> {
     if let Some(elements) = value.elements_mut::<T>() {
         let mut checkpoint = Checkpoint::default();
         for piece in elements.chunks_mut(PIECE) {
             checkpoint.step(piece.len(), cx)?;
-            piece.iter_mut().for_each(|element| *element = f(*element));
+            loops::for_each(piece.iter_mut(), move |element| *element = f(*element));
         }
         return Ok(value);
     }
@@ -216,13 +221,13 @@ pub(super) fn map_into<T: Element>(mut value: Value, cx: &ExecContext<'_>, f: im
 pub(super) fn map<T: Element, U: Element>(
     value: &Value,
     cx: &ExecContext<'_>,
-    f: impl Fn(T) -> U,
+    f: impl Fn(T) -> U + Copy,
 ) -> Result<Value, Error> {
     let (elements, mut checkpoint) = (value.elements::<T>()?, Checkpoint::default());
     cx.output::<U>(value.dims())?.append(|out| {
         for piece in elements.chunks(PIECE) {
             checkpoint.step(piece.len(), cx)?;
-            out.extend(piece.iter().map(|&element| f(element)));
+            loops::extend(out, piece.iter().map(move |&element| f(element)));
         }
         Ok(())
     })

@@ -2,6 +2,7 @@
 //!
 //! A float is truncated to an integer and saturates if it is out of range. An integer wraps around to a narrower one.
 
+use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
@@ -161,7 +162,7 @@ pub(super) fn convert(value: Value, ty: ElementType, cx: &ExecContext<'_>) -> Re
         (ElementType::F32, ElementType::I64) => return map(&value, cx, |x: f32| x as i64),
         (ElementType::I32, ElementType::F32) => return map_wide(&value, cx, |x: i32| x as f32),
         (ElementType::Bool, ElementType::F32) => return map(&value, cx, |x: bool| f32::from(u8::from(x))),
-        (ElementType::F32, ElementType::I32) => return map(&value, cx, |x: f32| x as i32),
+        (ElementType::F32, ElementType::I32) => return map(&value, cx, to_i32),
         (ElementType::I32, ElementType::I64) => return map(&value, cx, |x: i32| i64::from(x)),
         (ElementType::I64, ElementType::I32) => return map(&value, cx, |x: i64| x as i32),
         (ElementType::Bool, ElementType::I64) => return map(&value, cx, |x: bool| i64::from(x)),
@@ -174,8 +175,16 @@ pub(super) fn convert(value: Value, ty: ElementType, cx: &ExecContext<'_>) -> Re
         (ElementType::I32, ElementType::I8) => return map_wide(&value, cx, |x: i32| x as i8),
         (ElementType::F32, ElementType::U8) => return map_wide(&value, cx, |x: f32| saturated(x, 0.0, 255.0) as u8),
         (ElementType::F32, ElementType::I8) => return map_wide(&value, cx, |x: f32| saturated(x, -128.0, 127.0) as i8),
-        (ElementType::F32, ElementType::F16) => return map(&value, cx, f16::from_f32),
-        (ElementType::F16, ElementType::F32) => return map(&value, cx, f16::to_f32),
+        (ElementType::U8, ElementType::I64) => return map(&value, cx, |x: u8| i64::from(x)),
+        (ElementType::Bool, ElementType::U8) => return map(&value, cx, |x: bool| u8::from(x)),
+        (ElementType::F32, ElementType::Bool) => return map(&value, cx, |x: f32| x != 0.0),
+        (ElementType::I64, ElementType::Bool) => return map(&value, cx, |x: i64| x != 0),
+        (ElementType::I32, ElementType::Bool) => return map(&value, cx, |x: i32| x != 0),
+        (ElementType::U8, ElementType::Bool) => return map(&value, cx, |x: u8| x != 0),
+        (ElementType::F32, ElementType::F64) => return map(&value, cx, |x: f32| f64::from(x)),
+        (ElementType::F64, ElementType::F32) => return map(&value, cx, |x: f64| x as f32),
+        (ElementType::F32, ElementType::F16) => return narrowed(&value, cx),
+        (ElementType::F16, ElementType::F32) => return widened(&value, cx),
         _ => {}
     }
     match ty {
@@ -195,6 +204,57 @@ pub(super) fn convert(value: Value, ty: ElementType, cx: &ExecContext<'_>) -> Re
         ElementType::String => Err(Error::unsupported("a cast from numbers to strings is not supported")),
         narrow => encode(&value, narrow, Rule::DEFAULT, cx),
     }
+}
+
+/// Elements that are converted at a time, which stay in the nearest cache.
+const FEW: usize = 1 << 11;
+
+/// f32 in f16, by the instructions that the processor has for it.
+fn narrowed(value: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
+    let (elements, mut checkpoint) = (value.elements::<f32>()?, Checkpoint::default());
+    cx.output::<f16>(value.dims())?.append(|out| {
+        for piece in elements.chunks(FEW) {
+            checkpoint.step(piece.len(), cx)?;
+            let start = out.len();
+            out.resize(start + piece.len(), f16::ZERO);
+            out[start..].convert_from_f32_slice(piece);
+        }
+        Ok(())
+    })
+}
+
+/// f16 in f32, likewise.
+fn widened(value: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
+    let (elements, mut checkpoint) = (value.elements::<f16>()?, Checkpoint::default());
+    cx.output::<f32>(value.dims())?.append(|out| {
+        for piece in elements.chunks(FEW) {
+            checkpoint.step(piece.len(), cx)?;
+            let start = out.len();
+            out.resize(start + piece.len(), 0.0);
+            piece.convert_to_f32_slice(&mut out[start..]);
+        }
+        Ok(())
+    })
+}
+
+/// As `x as i32`, in operations that vectors have.
+#[inline]
+fn to_i32(x: f32) -> i32 {
+    // Adding 1.5 × 2⁵² puts an integer into the lowest bits.
+    const ROUND: f64 = 6_755_399_441_055_744.0;
+    let wide = f64::from(if x.is_nan() { 0.0 } else { x });
+    let wide = wide.trunc().clamp(f64::from(i32::MIN), f64::from(i32::MAX));
+    (wide + ROUND).to_bits() as i32
+}
+
+/// As `x as u8`, in operations that vectors have.
+#[inline]
+fn to_u8(x: f32) -> u8 {
+    // Adding 2²³ puts an integer into the lowest bits. A NaN is not above 0.
+    const ROUND: f32 = 8_388_608.0;
+    let positive = if x > 0.0 { x } else { 0.0 };
+    let limited = if positive > 255.0 { 255.0 } else { positive };
+    (limited.trunc() + ROUND).to_bits() as u8
 }
 
 /// The value encoded in a narrow type, such as an 8-bit float or a 4-bit integer.

@@ -1,10 +1,12 @@
 //! Operators that create tensors: Constant, ConstantOfShape, Range.
 
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::math::loops;
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::tensor::dim_list::DimVec;
-use crate::tensor::element::{ElementType, with_elements};
+use crate::tensor::element::{Element, ElementType, with_elements};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
@@ -60,6 +62,19 @@ fn constant_of_shape(node: &Node<'_>) -> Result<OpFn, Error> {
     }))
 }
 
+/// `f` of each number of steps.
+fn filled<T: Element>(steps: usize, f: impl Fn(usize) -> T + Copy, cx: &ExecContext<'_>) -> Result<Value, Error> {
+    cx.output::<T>(&[steps])?.append(|out| {
+        let mut checkpoint = Checkpoint::default();
+        for first in (0..steps).step_by(PIECE) {
+            let end = steps.min(first + PIECE);
+            checkpoint.step(end - first, cx)?;
+            loops::extend(out, (first..end).map(f));
+        }
+        Ok(())
+    })
+}
+
 fn range(node: &Node<'_>) -> Result<OpFn, Error> {
     let allows_half = node.opset >= 27;
     if allows_half {
@@ -95,7 +110,7 @@ fn range(node: &Node<'_>) -> Result<OpFn, Error> {
                 }
                 // The conversion saturates.
                 let steps = steps.max(0.0) as usize;
-                cx.output::<$ty>(&[steps])?.collect((0..steps).map(|step| start + step as $ty * delta))?
+                filled(steps, move |step| start + step as $ty * delta, cx)?
             }};
         }
         macro_rules! integer_range {
@@ -109,7 +124,9 @@ fn range(node: &Node<'_>) -> Result<OpFn, Error> {
                 // Rounded up, towards the limit.
                 let steps = span / delta + i128::from(span % delta != 0 && (span < 0) == (delta < 0));
                 let steps = usize::try_from(steps.max(0)).unwrap_or(usize::MAX);
-                cx.output::<$ty>(&[steps])?.collect((0..steps).map(|step| (start + step as i128 * delta) as $ty))?
+                // Every element is in range, so that products and sums may wrap around on the way.
+                let (start, delta) = (start as $ty, delta as $ty);
+                filled(steps, move |step| start.wrapping_add(delta.wrapping_mul(step as $ty)), cx)?
             }};
         }
         let result = match start.ty() {

@@ -8,6 +8,8 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use half::slice::HalfFloatSliceExt as _;
+use half::{bf16, f16};
 use smallvec::SmallVec;
 
 use crate::compute::context::{Checkpoint, ExecContext};
@@ -53,6 +55,7 @@ fn is_depthwise(dims: &[usize], groups: usize) -> bool {
 fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
     let (window, groups) = (Window::new(node)?, groups(node, "group")?);
     check_weights_rank(node)?;
+    let known = half_filters(node, groups);
     Ok(Box::new(move |mut args, cx| {
         let (value, weights) = (args.take(0)?, args.take(1)?);
         let ty = value.ty();
@@ -71,8 +74,14 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
         }
         let to_f32 = |value: Value| convert(value, ElementType::F32, cx);
         let bias = bias.map(to_f32).transpose()?;
-        let (value, weights) = (to_f32(value)?, to_f32(weights)?);
+        let value = to_f32(value)?;
         let (filters, ..) = planes(weights.dims())?;
+        if let Some(elements) = &known {
+            let (bias, epilogue) = (biases(bias.as_ref(), filters)?, &Epilogue::default());
+            let filters = Filters { dims: weights.dims(), groups, elements, bias, epilogue };
+            return Ok(values![convert(convolve(&value, &filters, &window, cx)?, ty, cx)?]);
+        }
+        let weights = to_f32(weights)?;
         let mut elements = weights.elements::<f32>()?;
         let mut packed;
         if !is_depthwise(weights.dims(), groups) && filters % groups == 0 {
@@ -85,6 +94,29 @@ fn conv(node: &Node<'_>) -> Result<OpFn, Error> {
         let filters = Filters { dims: weights.dims(), groups, elements, bias, epilogue: &Epilogue::default() };
         Ok(values![convert(convolve(&value, &filters, &window, cx)?, ty, cx)?])
     }))
+}
+
+/// Constant filters of f16 or bf16 in f32, and packed unless they are [`depthwise`] ones; `None` for others, and if the
+/// budget of the load does not hold them.
+fn half_filters(node: &Node<'_>, groups: usize) -> Option<Vec<f32>> {
+    let weights = node.constant(1)?;
+    let (filters, ..) = planes(weights.dims()).ok()?;
+    if !matches!(weights.ty(), ElementType::F16 | ElementType::Bf16) || filters % groups != 0 {
+        return None;
+    }
+    // Twice, as packing keeps both for a moment.
+    node.charge(weights.len().checked_mul(2 * size_of::<f32>())?).ok()?;
+    let mut elements = vec![0.0; weights.len()];
+    match weights.ty() {
+        ElementType::F16 => weights.elements::<f16>().ok()?.convert_to_f32_slice(&mut elements),
+        _ => weights.elements::<bf16>().ok()?.convert_to_f32_slice(&mut elements),
+    }
+    if is_depthwise(weights.dims(), groups) {
+        return Some(elements);
+    }
+    let mut packed = Vec::with_capacity(elements.len());
+    let Ok(()) = pack::pack_filters::<Infallible>(weights.dims(), groups, &elements, &mut packed, |_| Ok(()));
+    Some(packed)
 }
 
 /// A convolution by constant filters, as the first operator of a fused step.

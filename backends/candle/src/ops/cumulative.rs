@@ -1,6 +1,7 @@
 //! CumSum and CumProd: the sum or product of all elements up to each one, along an axis.
 
-use crate::compute::context::{Checkpoint, ExecContext};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::math::loops;
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::integers::integer;
@@ -55,7 +56,7 @@ impl Scan {
         self,
         value: &Value,
         start: T,
-        f: impl Fn(T, T) -> T,
+        f: impl Fn(T, T) -> T + Copy,
         cx: &ExecContext<'_>,
     ) -> Result<Value, Error> {
         let Self { axis, exclusive, reverse } = self;
@@ -63,18 +64,40 @@ impl Scan {
         let (outer, elements) = (product(&value.dims()[..axis]), value.elements::<T>()?);
         let (mut totals, _charge) = cx.filled(start, inner)?;
         let mut checkpoint = Checkpoint::default();
+        let advance = move |total: &mut T, x: T| {
+            let before = *total;
+            *total = f(before, x);
+            if exclusive { before } else { *total }
+        };
         cx.output::<T>(value.dims())?.write(T::default(), |out| {
+            if inner == 1 {
+                for (out, row) in out.chunks_exact_mut(dim).zip(elements.chunks_exact(dim)) {
+                    let mut total = start;
+                    if reverse {
+                        for (out, row) in out.rchunks_mut(PIECE).zip(row.rchunks(PIECE)) {
+                            checkpoint.step(row.len(), cx)?;
+                            out.iter_mut().zip(row).rev().for_each(|(out, &x)| *out = advance(&mut total, x));
+                        }
+                    } else {
+                        for (out, row) in out.chunks_mut(PIECE).zip(row.chunks(PIECE)) {
+                            checkpoint.step(row.len(), cx)?;
+                            out.iter_mut().zip(row).for_each(|(out, &x)| *out = advance(&mut total, x));
+                        }
+                    }
+                }
+                return Ok(());
+            }
             for block in 0..outer {
                 checkpoint.set(start, &mut totals, cx)?;
                 for step in 0..dim {
                     let index = if reverse { dim - 1 - step } else { step };
                     let first = (block * dim + index) * inner;
-                    let rows = out[first..first + inner].iter_mut().zip(&elements[first..first + inner]);
-                    for (total, (out, &x)) in totals.iter_mut().zip(rows) {
-                        checkpoint.step(1, cx)?;
-                        let before = *total;
-                        *total = f(before, x);
-                        *out = if exclusive { before } else { *total };
+                    let rows =
+                        out[first..first + inner].chunks_mut(PIECE).zip(elements[first..first + inner].chunks(PIECE));
+                    for (totals, (out, row)) in totals.chunks_mut(PIECE).zip(rows) {
+                        checkpoint.step(row.len(), cx)?;
+                        let items = totals.iter_mut().zip(out).zip(row);
+                        loops::for_each(items, move |((total, out), &x)| *out = advance(total, x));
                     }
                 }
             }

@@ -4,8 +4,9 @@
 //! product, and those of one operand are summed before it.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::math::product::{Matrices, Size, multiply};
 use crate::ops::cast::convert;
-use crate::ops::elementwise::{Number, with_numbers};
+use crate::ops::elementwise::{Float, Number, with_numbers};
 use crate::ops::equation::{Equation, INVALID_EQUATION, Name, repeated, without};
 use crate::ops::layout::permute;
 use crate::ops::matmul::product_in_batches;
@@ -157,10 +158,49 @@ fn contract_pair(
     };
     let dims = [sizes(&a, &batch), sizes(&a, &rows), sizes(&b, &columns)].concat();
     count(&dims)?;
-    let left = grouped(a.0, &a.1, [&batch, &rows, &summed], cx)?;
-    let right = grouped(b.0, &b.1, [&batch, &summed, &columns], cx)?;
+    let left = oriented(a.0, &a.1, &batch, [&rows, &summed], cx)?;
+    let right = oriented(b.0, &b.1, &batch, [&summed, &columns], cx)?;
     let names = [batch, rows, columns].concat();
-    Ok((product_in_batches(left, right, cx)?.reshaped(dims)?, names))
+    let result = match left.0.ty() {
+        ElementType::F32 => products::<f32>(&left, &right, cx)?,
+        ElementType::F64 => products::<f64>(&left, &right, cx)?,
+        _ => {
+            let upright = |(value, flipped): (Value, bool)| {
+                if flipped { permute(value, &[0, 2, 1], cx) } else { Ok(value) }
+            };
+            product_in_batches(upright(left)?, upright(right)?, cx)?
+        }
+    };
+    Ok((result.reshaped(dims)?, names))
+}
+
+/// A batch of matrices with these rows and columns, and whether it is stored column by column: the last dimension stays
+/// the last, so that long runs of elements are moved.
+fn oriented(
+    value: Value,
+    names: &[Name],
+    batch: &[Name],
+    [rows, columns]: [&[Name]; 2],
+    cx: &ExecContext<'_>,
+) -> Result<(Value, bool), Error> {
+    let last = names.iter().zip(value.dims()).rfind(|(_, size)| **size != 1).map(|(name, _)| *name);
+    let flipped = last.is_some_and(|last| rows.contains(&last));
+    let groups = if flipped { [batch, columns, rows] } else { [batch, rows, columns] };
+    grouped(value, names, groups, cx).map(|value| (value, flipped))
+}
+
+/// The products of two batches of [`oriented`] matrices.
+fn products<T: Float>(left: &(Value, bool), right: &(Value, bool), cx: &ExecContext<'_>) -> Result<Value, Error> {
+    fn matrices<T: Float>((value, flipped): &(Value, bool)) -> Result<(Matrices<'_, T>, [usize; 3]), Error> {
+        let &[batch, rows, columns] = value.dims() else {
+            return Err(Error::runtime_error("a batch of matrices has three dimensions"));
+        };
+        let matrices = Matrices::row_major(value.elements::<T>()?, rows, columns);
+        Ok(if *flipped { (matrices.transposed(), [batch, columns, rows]) } else { (matrices, [batch, rows, columns]) })
+    }
+    let ((a, [batch, m, k]), (b, [.., n])) = (matrices::<T>(left)?, matrices::<T>(right)?);
+    let (elements, charge) = multiply::<T>(a, b, Size { batch, m, n, k }, cx)?;
+    Value::charged(vec![batch, m, n], elements, charge)
 }
 
 /// The value summed over some of its dimensions.

@@ -166,6 +166,11 @@ macro_rules! arithmetic {
         match $a.ty() {
             ElementType::F32 => zip_into($a, $b, $cx, f32::$operation),
             ElementType::I64 => zip_into($a, $b, $cx, i64::$operation),
+            // Each operation of f16 is one of f32, rounded.
+            ElementType::F16 if $b.ty() == ElementType::F16 => {
+                let (a, b) = (convert($a, ElementType::F32, $cx)?, convert($b, ElementType::F32, $cx)?);
+                convert(zip_into(a, b, $cx, f32::$operation)?, ElementType::F16, $cx)
+            }
             _ => with_numbers!($a, T => zip_into($a, $b, $cx, T::$operation as fn(T, T) -> T)),
         }
     };
@@ -213,8 +218,9 @@ fn no_zero<T: Number>(divisors: &Value, cx: &ExecContext<'_>) -> Result<(), Erro
 fn power(a: Value, b: Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     match (a.ty(), b.ty()) {
         (ElementType::F32, ElementType::F32) => match b.elements::<f32>()? {
-            // The two exponents that models use most have loops of their own.
+            // The exponents that models use most have loops of their own.
             [2.0] if b.rank() <= a.rank() => map_into(a, cx, |x: f32| x * x),
+            [3.0] if b.rank() <= a.rank() => map_into(a, cx, |x: f32| x * x * x),
             [0.5] if b.rank() <= a.rank() => map_into(a, cx, f32::sqrt),
             _ => zip_into(a, b, cx, f32::powf),
         },

@@ -1,6 +1,6 @@
 //! Operators that read elements by index: Gather, GatherElements, GatherND.
 
-use crate::compute::context::{Checkpoint, ExecContext};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
@@ -22,7 +22,11 @@ pub(super) const OPERATORS: &[Operator] = &[
 ];
 
 /// The index of an element; a negative one counts from the end of the dimension.
+#[inline]
 pub(super) fn normalize_index(index: i64, dim: usize) -> Result<usize, Error> {
+    if (0..dim as i64).contains(&index) {
+        return Ok(index as usize);
+    }
     let counted = if index < 0 { index.checked_add(dim as i64) } else { Some(index) };
     let found = counted.and_then(|index| usize::try_from(index).ok()).filter(|&index| index < dim);
     found.ok_or_else(|| Error::invalid_argument(format!("index {index} is out of range for a dimension of {dim}")))
@@ -82,14 +86,30 @@ pub(super) fn element_offsets(
     let list = integers(indices, cx)?;
     let (strides, size) = (strides(dims), dims[axis]);
     let (mut offsets, charge) = cx.list::<usize>(list.len())?;
-    let mut position = vec![0_usize; indices.rank()];
+    let [outer @ .., width] = indices.dims() else { return Ok((offsets, charge)) };
+    let (along, is_last) = (strides[axis], axis + 1 == indices.rank());
+    let mut position = vec![0_usize; outer.len()];
     let mut checkpoint = Checkpoint::default();
-    for &index in &*list {
+    for row in list.chunks_exact((*width).max(1)) {
         checkpoint.step(position.len(), cx)?;
-        let index = normalize_index(index, size)?;
-        let offset: usize = position.iter().zip(&strides).map(|(position, stride)| position * stride).sum();
-        offsets.push(offset - position[axis] * strides[axis] + index * strides[axis]);
-        for (position, &dim) in position.iter_mut().zip(indices.dims()).rev() {
+        let places = position.iter().zip(&strides).enumerate().filter(|&(at, _)| at != axis);
+        let base: usize = places.map(|(_, (position, stride))| position * stride).sum();
+        for (part, piece) in row.chunks(PIECE).enumerate() {
+            checkpoint.step(piece.len(), cx)?;
+            let from = offsets.len();
+            // All are checked first, and then converted in one loop.
+            let in_range = -(size as i64)..size as i64;
+            if let Some(&index) = piece.iter().find(|index| !in_range.contains(*index)) {
+                normalize_index(index, size)?;
+            }
+            let counted = |index: i64| if index < 0 { (index + size as i64) as usize } else { index as usize };
+            offsets.extend(piece.iter().map(|&index| base + counted(index) * along));
+            if !is_last {
+                let columns = part * PIECE..;
+                offsets[from..].iter_mut().zip(columns).for_each(|(offset, column)| *offset += column);
+            }
+        }
+        for (position, &dim) in position.iter_mut().zip(outer).rev() {
             *position += 1;
             if *position < dim {
                 break;
@@ -146,6 +166,13 @@ fn take<T: Element>(
 ) -> Result<Value, Error> {
     let mut checkpoint = Checkpoint::default();
     cx.output(dims)?.append(|out| {
+        if inner == 1 {
+            for starts in starts.chunks(PIECE) {
+                checkpoint.step(starts.len(), cx)?;
+                out.extend(starts.iter().map(|&start| elements[start]));
+            }
+            return Ok(());
+        }
         for &start in starts {
             checkpoint.copy(&elements[start..start + inner], out, cx)?;
         }

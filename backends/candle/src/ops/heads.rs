@@ -1,6 +1,7 @@
 //! What attention operators and their device forms share: attributes and sizes, heads, their scores, and the softmax.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::math::loops;
 use crate::math::product::{Matrices, Size, multiply};
 use crate::ops::layout::permute;
 use crate::ops::node::Node;
@@ -216,26 +217,25 @@ pub(super) fn for_each<T>(
 
 /// The softmax of a row, in place. A row of -∞ attends to no key and becomes zeros.
 pub(super) fn softmax<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<(), Error> {
-    let (mut top, mut masked) = (T::NEG_INFINITY, true);
+    let (mut tops, mut masked) = ([T::NEG_INFINITY; loops::PARTS], true);
     for piece in row.chunks(PIECE) {
         checkpoint.step(piece.len(), cx)?;
-        top = piece.iter().fold(top, |top, &x| if x > top { x } else { top });
+        loops::fold(&mut tops, piece, |top: T, x: T| if x > top { x } else { top });
         // A NaN is not a masked key.
         masked &= piece.iter().all(|&x| x == T::NEG_INFINITY);
     }
     if masked {
         return checkpoint.set(T::ZERO, row, cx);
     }
-    let mut sums = [T::ZERO; 8];
+    let top = tops.into_iter().fold(T::NEG_INFINITY, |top, x| if x > top { x } else { top });
+    let mut sums = [T::ZERO; loops::PARTS];
     for piece in row.chunks_mut(PIECE) {
         checkpoint.step(piece.len(), cx)?;
-        T::map(piece, |x| (x - top).exp());
-        for chunk in piece.chunks(8) {
-            sums.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum = sum.plus(x));
-        }
+        T::map(piece, move |x| (x - top).exp());
+        loops::fold(&mut sums, piece, T::plus);
     }
     let sum = sums.into_iter().fold(T::ZERO, T::plus);
-    for_each(row, checkpoint, cx, |x| *x = x.divided_by(sum))
+    for_each(row, checkpoint, cx, move |x| *x = x.divided_by(sum))
 }
 
 /// The attributes of Attention.

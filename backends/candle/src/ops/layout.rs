@@ -2,7 +2,7 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::compute::context::{Checkpoint, ExecContext};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::broadcast::{expand_like, shape};
 use crate::ops::channels;
 use crate::ops::constant::dims;
@@ -10,6 +10,7 @@ use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{MANY, Operator, form, since};
 use crate::ops::select::{check_budget, offsets, select};
+use crate::ops::transpose;
 use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{Dims, axis, product, strides};
 use crate::tensor::element::with_elements;
@@ -17,7 +18,7 @@ use crate::tensor::value::{MAX_RANK, Value, Values};
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "Transpose", (1, 1), transpose).device(form!(moving::transpose)),
+    since(1, "Transpose", (1, 1), transposition).device(form!(moving::transpose)),
     since(4, "Concat", (1, MANY), concat).channels_last(channels::concat).device(form!(moving::concat)),
     since(2, "Split", (1, 2), split).device(form!(|node| moving::split(node, split))),
     since(6, "Tile", (2, 2), tile).device(form!(|node| moving::moving(node, tile, &[0]))),
@@ -26,7 +27,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(1, "SpaceToDepth", (1, 1), space_to_depth).device(form!(|node| moving::moving(node, space_to_depth, &[0]))),
 ];
 
-fn transpose(node: &Node<'_>) -> Result<OpFn, Error> {
+fn transposition(node: &Node<'_>) -> Result<OpFn, Error> {
     let perm = node.ints("perm")?.map(<[i64]>::to_vec);
     Ok(Box::new(move |mut args, cx| {
         let value = args.take(0)?;
@@ -67,6 +68,9 @@ pub(super) fn permute(value: Value, permutation: &[usize], cx: &ExecContext<'_>)
         return value.reshaped(dims);
     }
     let strides = strides(value.dims());
+    if let Some(transposed) = transpose::transposed(&value, permutation, &strides, &dims, cx)? {
+        return Ok(transposed);
+    }
     let lists = permutation
         .iter()
         .zip(&dims)
@@ -121,6 +125,25 @@ pub(super) fn join(values: &[&Value], signed_axis: i64, cx: &ExecContext<'_>) ->
             parts.push((value.elements()?, product(&value.dims()[axis..])));
         }
         let mut checkpoint = Checkpoint::default();
+        if outer > 1 && parts.iter().all(|(_, len)| (1..=4).contains(len)) {
+            let total = parts.iter().map(|(_, len)| len).sum();
+            return cx.output(&dims)?.write(_elements.first().copied().unwrap_or_default(), |out| {
+                let mut at = 0;
+                for (elements, len) in &parts {
+                    for (out, elements) in out.chunks_mut(PIECE * total).zip(elements.chunks(PIECE * len)) {
+                        checkpoint.step(elements.len(), cx)?;
+                        match len {
+                            1 => place::<_, 1>(elements, out, total, at),
+                            2 => place::<_, 2>(elements, out, total, at),
+                            3 => place::<_, 3>(elements, out, total, at),
+                            _ => place::<_, 4>(elements, out, total, at),
+                        }
+                    }
+                    at += len;
+                }
+                Ok(())
+            });
+        }
         cx.output(&dims)?.append(|out| {
             for block in 0..outer {
                 for (elements, len) in &parts {
@@ -130,6 +153,13 @@ pub(super) fn join(values: &[&Value], signed_axis: i64, cx: &ExecContext<'_>) ->
             Ok(())
         })
     })
+}
+
+/// Copies groups of `N` elements to position `at` of each block of `total`.
+fn place<T: Copy, const N: usize>(elements: &[T], out: &mut [T], total: usize, at: usize) {
+    for (out, group) in out.chunks_exact_mut(total).zip(elements.as_chunks::<N>().0) {
+        out[at..at + N].copy_from_slice(group);
+    }
 }
 
 fn split(node: &Node<'_>) -> Result<OpFn, Error> {

@@ -3,6 +3,7 @@
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::gemm::Factor as _;
+use crate::math::loops;
 use crate::math::program::{Batch, Constants, batch_scales};
 use crate::ops::broadcast::shape;
 use crate::ops::cast::convert;
@@ -80,23 +81,24 @@ fn scale_and_shift<T: Real>(
         return Ok(value);
     }
     let mut checkpoint = Checkpoint::default();
-    let mut apply = |elements: &mut [T]| -> Result<(), Error> {
+    if let Some(elements) = value.elements_mut::<T>() {
         for (plane, &(scale, shift)) in elements.chunks_exact_mut(plane).zip(scales.iter().cycle()) {
             for piece in plane.chunks_mut(PIECE) {
                 checkpoint.step(piece.len(), cx)?;
-                piece.iter_mut().for_each(|x| *x = *x * scale + shift);
+                T::map(piece, move |x| x * scale + shift);
             }
         }
-        Ok(())
-    };
-    if let Some(elements) = value.elements_mut::<T>() {
-        apply(elements)?;
         return Ok(value);
     }
     let elements = value.elements::<T>()?;
     cx.output::<T>(value.dims())?.append(|out| {
-        Checkpoint::default().copy(elements, out, cx)?;
-        apply(out)
+        for (plane, &(scale, shift)) in elements.chunks_exact(plane).zip(scales.iter().cycle()) {
+            for piece in plane.chunks(PIECE) {
+                checkpoint.step(piece.len(), cx)?;
+                loops::extend(out, piece.iter().map(move |&x| x * scale + shift));
+            }
+        }
+        Ok(())
     })
 }
 
@@ -113,30 +115,31 @@ fn statistics<T: Real>(
     Ok((mean, T::ONE / (variance + epsilon).sqrt()))
 }
 
-/// A sum in eight independent parts, which the processor adds in parallel.
+/// A sum in independent parts, which the processor adds in parallel.
 fn sum<T: Real>(row: &[T], f: impl Fn(T) -> T, checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<T, Error> {
-    let (chunks, rest) = row.as_chunks::<8>();
-    let mut parts = [T::default(); 8];
-    for chunks in chunks.chunks(PIECE / 8) {
-        checkpoint.step(chunks.len() * 8, cx)?;
-        for chunk in chunks {
-            parts.iter_mut().zip(chunk).for_each(|(part, &x)| *part += f(x));
-        }
+    if row.len() < loops::SHORT {
+        checkpoint.step(row.len(), cx)?;
+        return Ok(loops::fold_short(T::default(), row, |part: T, x: T| part + f(x), |a, b| a + b));
     }
-    Ok(parts.iter().copied().sum::<T>() + rest.iter().map(|&x| f(x)).sum::<T>())
+    let mut parts = [T::default(); loops::PARTS];
+    for piece in row.chunks(PIECE) {
+        checkpoint.step(piece.len(), cx)?;
+        loops::fold(&mut parts, piece, |part: T, x| part + f(x));
+    }
+    Ok(loops::joined(parts, |a, b| a + b))
 }
 
 /// Appends `f` of each element of a row.
 fn extend<T: Real>(
     row: &[T],
-    f: impl Fn(T) -> T,
+    f: impl Fn(T) -> T + Copy,
     out: &mut Vec<T>,
     checkpoint: &mut Checkpoint,
     cx: &ExecContext<'_>,
 ) -> Result<(), Error> {
     for piece in row.chunks(PIECE) {
         checkpoint.step(piece.len(), cx)?;
-        out.extend(piece.iter().map(|&x| f(x)));
+        loops::extend(out, piece.iter().map(move |&x| f(x)));
     }
     Ok(())
 }
@@ -155,7 +158,7 @@ fn instance(node: &Node<'_>) -> Result<OpFn, Error> {
             cx.output::<T>(value.dims())?.append(|out| {
                 for (row, (&scale, &bias)) in elements.chunks_exact(plane).zip(scale.iter().zip(bias).cycle()) {
                     let (mean, inverse) = statistics(row, epsilon, &mut checkpoint, cx)?;
-                    extend(row, |x| (x - mean) * inverse * scale + bias, out, &mut checkpoint, cx)?;
+                    extend(row, move |x| (x - mean) * inverse * scale + bias, out, &mut checkpoint, cx)?;
                 }
                 Ok(())
             })
@@ -268,7 +271,7 @@ fn group(node: &Node<'_>) -> Result<OpFn, Error> {
                         let group = index % groups;
                         let channel = if by_group { group } else { group * each + position };
                         let (scale, bias) = (scale[channel], bias[channel]);
-                        extend(row, |x| (x - mean) * inverse * scale + bias, out, &mut checkpoint, cx)?;
+                        extend(row, move |x| (x - mean) * inverse * scale + bias, out, &mut checkpoint, cx)?;
                     }
                 }
                 Ok(())

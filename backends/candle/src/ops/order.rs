@@ -72,6 +72,57 @@ pub(super) fn sort<T: Copy + Send + 'static>(
     Ok(())
 }
 
+/// The most elements that [`few`] selects.
+const FEW: usize = 32;
+
+/// The indices of the first `k` of `dim` elements in the order of TopK, best first.
+fn few<T: PartialOrd + Copy>(
+    at: &impl Fn(usize) -> T,
+    dim: usize,
+    k: usize,
+    largest: bool,
+    best: &mut Vec<usize>,
+    checkpoint: &mut Checkpoint,
+    cx: &ExecContext<'_>,
+) -> Result<(), Error> {
+    best.clear();
+    let Some(last) = k.checked_sub(1) else { return Ok(()) };
+    let before = |a: T, b: T| if largest { nan_last(&a, &b).is_gt() } else { nan_last(&a, &b).is_lt() };
+    for first in (0..dim).step_by(PIECE) {
+        let end = dim.min(first + PIECE);
+        checkpoint.step(end - first, cx)?;
+        let (mut index, mut worst) = (first, best.get(last).map(|&worst| at(worst)));
+        while index < end {
+            // Groups of elements that are all behind the last of the best are skipped. A NaN is not behind.
+            if let Some(worst) = worst {
+                while index + 16 <= end {
+                    let behind = |place| if largest { at(index + place) <= worst } else { at(index + place) >= worst };
+                    if !(0..16).fold(true, |all, place| all & behind(place)) {
+                        break;
+                    }
+                    index += 16;
+                }
+            }
+            for index in index..end.min(index + 16) {
+                let x = at(index);
+                if let Some(&worst) = best.get(last) {
+                    let worst = at(worst);
+                    if !before(x, worst) {
+                        continue;
+                    }
+                    best.truncate(last);
+                }
+                // Equal elements stay in the order of their indices.
+                let place = best.partition_point(|&other| !before(x, at(other)));
+                best.insert(place, index);
+            }
+            index = end.min(index + 16);
+            worst = best.get(last).map(|&worst| at(worst));
+        }
+    }
+    Ok(())
+}
+
 fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
     let top = Top::new(node)?;
     Ok(Box::new(move |args, cx| {
@@ -97,6 +148,14 @@ fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
                         // Of equal elements, the one with the smaller index comes first.
                         (if top.largest { order.reverse() } else { order }).then(a.cmp(b))
                     };
+                    if k <= FEW {
+                        few(&at, dim, k, top.largest, &mut positions, &mut checkpoint, cx)?;
+                        for (rank, &index) in positions.iter().enumerate() {
+                            let to = (block * k + rank) * inner + column;
+                            (tops[to], found[to]) = (at(index), index as i64);
+                        }
+                        continue;
+                    }
                     // After each piece, only the first k elements so far remain.
                     for first in (0..dim).step_by(PIECE) {
                         let end = dim.min(first + PIECE);

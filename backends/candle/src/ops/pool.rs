@@ -3,6 +3,8 @@
 //! The maximum of elements with a NaN is NaN, as in Max and ReduceMax; its index is that of the first NaN.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::math::loops;
+use crate::ops::average_pool::{averages, spans};
 use crate::ops::cast::convert;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
@@ -10,7 +12,6 @@ use crate::ops::real::{Real, with_reals};
 use crate::ops::reduce::row_means;
 use crate::ops::window::{Slide, Window};
 use crate::ops::{max_pool_rows, pool_last, real};
-use crate::tensor::budget::Block;
 use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::element::ElementType;
@@ -61,21 +62,6 @@ pub(super) fn promote(value: Value, cx: &ExecContext<'_>) -> Result<(Value, Elem
 /// Whether an element replaces the maximum of those before it: if it is larger, or the first NaN.
 pub(super) fn exceeds<T: Real>(element: T, best: T) -> bool {
     element > best || (element.is_nan() && !best.is_nan())
-}
-
-/// The span of the window at each output of a dimension.
-fn spans<T: Send + 'static>(
-    slide: &Slide,
-    span: impl Fn(&Slide, usize) -> T,
-    cx: &ExecContext<'_>,
-) -> Result<Block<T>, Error> {
-    let mut spans = cx.block(slide.output)?;
-    let mut checkpoint = Checkpoint::default();
-    for at in 0..slide.output {
-        checkpoint.step(1, cx)?;
-        spans.push(span(slide, at));
-    }
-    Ok(spans)
 }
 
 fn max_pool(node: &Node<'_>) -> Result<OpFn, Error> {
@@ -169,50 +155,9 @@ fn average_pool(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let pool = pool(&window, &value)?;
-        let result = with_reals!(value, T => averages::<T>(&value, &pool, count_pads, cx))?;
+        let result = with_reals!(value, T => averages::<T>(&value, pool.slides, &pool.dims, count_pads, cx))?;
         Ok(values![convert(result, ty, cx)?])
     }))
-}
-
-fn averages<T: Real>(value: &Value, pool: &Pool, count_pads: bool, cx: &ExecContext<'_>) -> Result<Value, Error> {
-    let &Pool { slides: [zs, ys, xs], ref dims } = pool;
-    let elements = value.elements::<T>()?;
-    let plane = zs.input * ys.input * xs.input;
-    let mut checkpoint = Checkpoint::default();
-    let span = |slide: &Slide, at: usize| {
-        let (first, end) = slide.kernel_range(at);
-        (first, end, if count_pads { slide.padded_kernel_len(at) } else { end - first })
-    };
-    let spans = |slide: &Slide| spans(slide, span, cx);
-    let (deep, high, wide) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
-    cx.output::<T>(dims)?.append(|out| {
-        if plane == 0 {
-            return Ok(());
-        }
-        for plane in elements.chunks_exact(plane) {
-            for (z, &(z_first, z_end, z_count)) in deep.iter().enumerate() {
-                for (y, &(y_first, y_end, y_count)) in high.iter().enumerate() {
-                    for (x, &(x_first, x_end, x_count)) in wide.iter().enumerate() {
-                        checkpoint.step(1, cx)?;
-                        let mut sum = T::default();
-                        for dz in z_first..z_end {
-                            let slab = zs.source(z, dz) * ys.input;
-                            for dy in y_first..y_end {
-                                checkpoint.step(x_end - x_first, cx)?;
-                                let line = (slab + ys.source(y, dy)) * xs.input;
-                                for dx in x_first..x_end {
-                                    sum += plane[line + xs.source(x, dx)];
-                                }
-                            }
-                        }
-                        // A window over pads alone gives 0.
-                        out.push(sum / T::from_f64((z_count * y_count * x_count).max(1) as f64));
-                    }
-                }
-            }
-        }
-        Ok(())
-    })
 }
 
 fn global(largest: bool) -> Result<OpFn, Error> {
@@ -243,12 +188,12 @@ fn row_maxima<T: Real>(value: &Value, inner: usize, dims: &[usize], cx: &ExecCon
     let (elements, mut checkpoint) = (value.elements::<T>()?, Checkpoint::default());
     cx.output::<T>(dims)?.append(|out| {
         for row in elements.chunks_exact(inner) {
-            let mut top = T::NEG_INFINITY;
+            let mut tops = [T::NEG_INFINITY; loops::PARTS];
             for piece in row.chunks(PIECE) {
                 checkpoint.step(piece.len(), cx)?;
-                top = piece.iter().fold(top, |top, &x| if exceeds(x, top) { x } else { top });
+                loops::fold(&mut tops, piece, |top, x| if exceeds(x, top) { x } else { top });
             }
-            out.push(top);
+            out.push(tops.into_iter().fold(T::NEG_INFINITY, |top, x| if exceeds(x, top) { x } else { top }));
         }
         Ok(())
     })

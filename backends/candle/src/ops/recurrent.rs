@@ -1,5 +1,7 @@
 //! LSTM, GRU and RNN: in both directions, with sequence lengths, peepholes, clipping and all activations of ONNX.
 //!
+//! Steps in f32 are those of `packed_steps`, which packs the weights. This file has the others.
+//!
 //! The contribution of the input to every gate at every step is one product. Each step then adds the product of the
 //! state and the recurrent weights, and evaluates the gates.
 
@@ -9,6 +11,7 @@ use crate::ops::cast::convert;
 use crate::ops::layout::permute;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
+use crate::ops::packed_steps::{self, Packed, Sizes, Steps};
 use crate::ops::real::{Real, compute_type, promote_to};
 use crate::ops::rnn_cells::{Cell, Kind, cells_of, directions, parameter, sequence_lengths};
 use crate::tensor::budget::Charge;
@@ -36,6 +39,8 @@ struct Recurrence {
     directions: Vec<bool>,
     cells: Vec<Cell>,
     batch_first: bool,
+    /// The weights of each direction, if they are constant.
+    packed: Option<Vec<Packed>>,
 }
 
 fn recurrence(node: &Node<'_>, kind: Kind) -> Result<OpFn, Error> {
@@ -43,7 +48,8 @@ fn recurrence(node: &Node<'_>, kind: Kind) -> Result<OpFn, Error> {
     node.ignore(&["hidden_size"]);
     let batch_first = node.opset >= 14 && node.flag("layout", false)?;
     let cells = cells_of(node, kind, directions.len())?;
-    let recurrence = Recurrence { kind, directions, cells, batch_first };
+    let packed = packed_steps::pack_at_load(node, kind);
+    let recurrence = Recurrence { kind, directions, cells, batch_first, packed };
     Ok(Box::new(move |args, cx| {
         let first = args.get(0)?;
         let (ty, compute_ty) = (first.ty(), compute_type(first.ty()).ok_or_else(|| no_type(first))?);
@@ -64,15 +70,69 @@ struct Direction<'a, T> {
     peepholes: Option<&'a [T]>,
 }
 
-#[derive(Clone, Copy)]
-struct Sizes {
-    steps: usize,
-    batch: usize,
-    hidden: usize,
+/// A type that has vector loops for the steps, or none.
+trait Recurrent: Real {
+    /// Runs the steps with packed weights, unless the type has no loops for them.
+    fn run_packed(
+        packed: &Packed,
+        steps: &Steps<'_>,
+        state: (&mut [Self], &mut [Self]),
+        visit: &mut dyn FnMut(usize, usize, &[Self]),
+        cx: &ExecContext<'_>,
+    ) -> Result<(), Error>;
+
+    /// The elements, if they are of f32.
+    fn singles(elements: &[Self]) -> Option<&[f32]>;
+}
+
+impl Recurrent for f32 {
+    fn run_packed(
+        packed: &Packed,
+        steps: &Steps<'_>,
+        (h, c): (&mut [Self], &mut [Self]),
+        visit: &mut dyn FnMut(usize, usize, &[Self]),
+        cx: &ExecContext<'_>,
+    ) -> Result<(), Error> {
+        packed_steps::run(packed, steps, h, c, visit, cx)
+    }
+    fn singles(elements: &[Self]) -> Option<&[f32]> {
+        Some(elements)
+    }
+}
+
+impl Recurrent for f64 {
+    fn run_packed(
+        _: &Packed,
+        _: &Steps<'_>,
+        _: (&mut [Self], &mut [Self]),
+        _: &mut dyn FnMut(usize, usize, &[Self]),
+        _: &ExecContext<'_>,
+    ) -> Result<(), Error> {
+        Err(Error::runtime_error("packed weights are of f32"))
+    }
+    fn singles(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
 }
 
 impl Recurrence {
-    fn run<T: Real>(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Values, Error> {
+    /// The packed weights of a direction: those of the load, or else `own`, if packing pays for so many rows.
+    fn packed_weights<'a>(
+        &'a self,
+        weights: (&Value, &Value),
+        direction: usize,
+        rows: usize,
+        own: &'a mut Option<Packed>,
+        cx: &ExecContext<'_>,
+    ) -> Result<Option<&'a Packed>, Error> {
+        if let Some(packed) = &self.packed {
+            return Ok(packed.get(direction));
+        }
+        *own = packed_steps::pack_in_call(weights, self.kind, direction, rows, cx)?;
+        Ok(own.as_ref())
+    }
+
+    fn run<T: Recurrent>(&self, mut args: Args, cx: &ExecContext<'_>) -> Result<Values, Error> {
         let mut float = |index: usize, order: &[usize]| -> Result<Option<Value>, Error> {
             let Ok(value) = args.take(index) else { return Ok(None) };
             let value = promote_to(value, T::TYPE, cx)?;
@@ -113,7 +173,6 @@ impl Recurrence {
         let (mut last_h, charge_h) = zeros(cx, &state)?;
         let (mut last_c, charge_c) = zeros(cx, &state)?;
         let (mut out, charge) = zeros(cx, &[steps, direction_count, batch, hidden])?;
-        let mut checkpoint = Checkpoint::default();
         for (d, (&reverse, cell)) in self.directions.iter().zip(&self.cells).enumerate() {
             let (h, c) = (&mut last_h[d * cells..(d + 1) * cells], &mut last_c[d * cells..(d + 1) * cells]);
             for (state, initial) in [(&mut *h, h0), (&mut *c, c0)] {
@@ -121,28 +180,37 @@ impl Recurrence {
                     state.copy_from_slice(&initial[d * cells..(d + 1) * cells]);
                 }
             }
-            // The contribution of the input to every gate at every step.
-            let left = Matrices::row_major(x.elements::<T>()?, steps * batch, input);
-            let right = Matrices::row_major(w.elements::<T>()?, gates, input);
-            let right = Matrices { start: d * gates * input, ..right }.transposed();
-            let shape = Size { batch: 1, m: steps * batch, n: gates, k: input };
-            let (mut all_gates, _charge) = multiply::<T>(left, right, shape, cx)?;
             let bias = bias.map(|bias| bias[d * 2 * gates..(d + 1) * 2 * gates].split_at(gates));
-            if let Some((bias_w, bias_r)) = bias {
-                // With linear_before_reset, the cell of a GRU adds the recurrent bias of its last gate.
-                let bias_r = if cell.linear_before_reset() { &bias_r[..2 * hidden] } else { bias_r };
-                for row in all_gates.chunks_exact_mut(gates.max(1)) {
-                    checkpoint.step(2 * gates, cx)?;
-                    row.iter_mut().zip(bias_w).for_each(|(x, &bias)| *x += bias);
-                    row.iter_mut().zip(bias_r).for_each(|(x, &bias)| *x += bias);
+            let peepholes = peepholes.map(|p| &p[d * 3 * hidden..(d + 1) * 3 * hidden]);
+            if let Some(x) = T::singles(x.elements::<T>()?) {
+                let mut own = None;
+                let packed = self.packed_weights((&w, &r), d, steps * batch, &mut own, cx)?;
+                if let Some(packed) = packed {
+                    let singles = |(own, recurrent)| T::singles(own).zip(T::singles(recurrent));
+                    let steps = Steps {
+                        cell,
+                        x,
+                        bias: bias.and_then(singles),
+                        peepholes: peepholes.and_then(T::singles),
+                        size,
+                        reverse,
+                        lens: lens.as_ref().map(|(lens, _)| lens.as_slice()).filter(|lens| !full(lens, size.steps)),
+                    };
+                    let mut visit = |step: usize, row: usize, h: &[T]| {
+                        let start = (step * direction_count + d) * cells + row * hidden;
+                        out[start..start + h.len()].copy_from_slice(h);
+                    };
+                    T::run_packed(packed, &steps, (h, c), &mut visit, cx)?;
+                    continue;
                 }
             }
+            let (mut all_gates, _charge) = input_gates::<T>((&x, &w), d, cell, bias, cx)?;
             let mut direction = Direction {
                 h,
                 c,
                 recurrent: &r.elements::<T>()?[d * gates * hidden..(d + 1) * gates * hidden],
                 bias: bias.map(|(_, bias_r)| bias_r),
-                peepholes: peepholes.map(|p| &p[d * 3 * hidden..(d + 1) * 3 * hidden]),
+                peepholes,
             };
             let visit = |step: usize, row: usize, h: &[T]| {
                 let start = (step * direction_count + d) * cells + row * hidden;
@@ -164,14 +232,51 @@ impl Recurrence {
         if self.kind == Kind::Lstm {
             outputs.push(Value::charged(state.to_vec(), last_c, charge_c)?);
         }
-        if self.batch_first {
-            for value in &mut outputs {
-                let order: &[usize] = if value.rank() == 4 { &[2, 0, 1, 3] } else { &[1, 0, 2] };
-                *value = permute(value.clone(), order, cx)?;
-            }
-        }
-        Ok(outputs)
+        if self.batch_first { batch_first(outputs, cx) } else { Ok(outputs) }
     }
+}
+
+/// The contribution of the input to every gate at every step, with the biases.
+fn input_gates<T: Real>(
+    (x, w): (&Value, &Value),
+    direction: usize,
+    cell: &Cell,
+    bias: Option<(&[T], &[T])>,
+    cx: &ExecContext<'_>,
+) -> Result<(Vec<T>, Charge), Error> {
+    let (&[steps, batch, input], &[_, gates, _]) = (x.dims(), w.dims()) else {
+        return Err(Error::runtime_error("X and W have three dimensions"));
+    };
+    let left = Matrices::row_major(x.elements::<T>()?, steps * batch, input);
+    let right = Matrices::row_major(w.elements::<T>()?, gates, input);
+    let right = Matrices { start: direction * gates * input, ..right }.transposed();
+    let shape = Size { batch: 1, m: steps * batch, n: gates, k: input };
+    let (mut all_gates, charge) = multiply::<T>(left, right, shape, cx)?;
+    let mut checkpoint = Checkpoint::default();
+    if let Some((bias_w, bias_r)) = bias {
+        // With linear_before_reset, the cell of a GRU adds the recurrent bias of its last gate.
+        let bias_r = if cell.linear_before_reset() { &bias_r[..gates / 3 * 2] } else { bias_r };
+        for row in all_gates.chunks_exact_mut(gates.max(1)) {
+            checkpoint.step(2 * gates, cx)?;
+            row.iter_mut().zip(bias_w).for_each(|(x, &bias)| *x += bias);
+            row.iter_mut().zip(bias_r).for_each(|(x, &bias)| *x += bias);
+        }
+    }
+    Ok((all_gates, charge))
+}
+
+/// The outputs with the batch as their first dimension.
+fn batch_first(outputs: Values, cx: &ExecContext<'_>) -> Result<Values, Error> {
+    let moved = |value: Value| {
+        let order: &[usize] = if value.rank() == 4 { &[2, 0, 1, 3] } else { &[1, 0, 2] };
+        permute(value, order, cx)
+    };
+    outputs.into_iter().map(moved).collect()
+}
+
+/// Whether all sequences are as long as there are steps.
+fn full(lens: &[usize], steps: usize) -> bool {
+    lens.iter().all(|&len| len == steps)
 }
 
 fn zeros<T: Real>(cx: &ExecContext<'_>, dims: &[usize]) -> Result<(Vec<T>, Charge), Error> {

@@ -5,6 +5,7 @@
 //! The maximum and the minimum of elements with a NaN are NaN; ArgMax and ArgMin give the index of a NaN.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::math::loops;
 use crate::ops::cast::convert;
 use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::layout::permute;
@@ -90,15 +91,16 @@ fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Resul
         let outer: usize = kept.iter().map(|&position| value.dims()[position]).product();
         let inner: usize = reduced.iter().map(|&position| value.dims()[position]).product();
 
-        // A reduction of the leading axes needs no transposition: whole rows are combined.
-        let leading = reduced.iter().enumerate().all(|(index, &position)| index == position);
-        if leading
+        // A reduction of adjacent axes that are not the last needs no transposition: whole rows are combined.
+        let adjacent = reduced.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+        let width = reduced.last().map_or(1, |&last| product(&value.dims()[last + 1..]));
+        if adjacent
             && inner > 0
-            && outer > 1
+            && width > 1
             && value.ty() == ElementType::F32
             && matches!(reduction, Reduction::Sum | Reduction::Mean | Reduction::Max | Reduction::Min)
         {
-            return Ok(values![reduce_leading(&value, inner, outer, &dims, reduction, cx)?]);
+            return Ok(values![reduce_rows(&value, inner, width, &dims, reduction, cx)?]);
         }
         let order: DimVec = kept.iter().chain(&reduced).copied().collect();
         let value = permute(value, &order, cx)?;
@@ -130,11 +132,11 @@ fn fold<T: Number>(
         Reduction::Sum => folded(row, T::default(), T::plus, checkpoint, cx)?,
         Reduction::Mean => number(sum(row, |x| x, checkpoint, cx)? / row.len() as f64),
         Reduction::Max | Reduction::Min => {
-            let (f, infinity): (fn(T, T) -> T, _) =
-                if reduction == Reduction::Max { (T::larger, f64::NEG_INFINITY) } else { (T::smaller, f64::INFINITY) };
-            match row.split_first() {
-                Some((&first, rest)) => folded(rest, first, f, checkpoint, cx)?,
-                None => identity::<T>(infinity),
+            let infinity = if reduction == Reduction::Max { f64::NEG_INFINITY } else { f64::INFINITY };
+            let Some(&first) = row.first() else { return Ok(identity::<T>(infinity)) };
+            match reduction {
+                Reduction::Max => extreme(first, row, T::larger, checkpoint, cx)?,
+                _ => extreme(first, row, T::smaller, checkpoint, cx)?,
             }
         }
         Reduction::Product if narrow => number(folded(row, 1.0, |product, x| product * x.to_f64(), checkpoint, cx)?),
@@ -149,6 +151,26 @@ fn fold<T: Number>(
             number(top + folded(row, 0.0, |sum, x| sum + (x.to_f64() - top).exp(), checkpoint, cx)?.ln())
         }
     })
+}
+
+/// The largest or smallest element of a row, as `f` says.
+fn extreme<T: Number>(
+    first: T,
+    row: &[T],
+    f: impl Fn(T, T) -> T + Copy,
+    checkpoint: &mut Checkpoint,
+    cx: &ExecContext<'_>,
+) -> Result<T, Error> {
+    if row.len() < loops::SHORT {
+        checkpoint.step(row.len(), cx)?;
+        return Ok(loops::fold_short(first, row, f, f));
+    }
+    let mut parts = [first; loops::PARTS];
+    for piece in row.chunks(PIECE) {
+        checkpoint.step(piece.len(), cx)?;
+        loops::fold(&mut parts, piece, f);
+    }
+    Ok(loops::joined(parts, f))
 }
 
 /// Folds a row with `f`, from `start` on.
@@ -173,28 +195,27 @@ fn identity<T: Number>(infinity: f64) -> T {
     T::from_f64(infinity)
 }
 
-/// A sum in f64, in four independent parts, which the processor adds in parallel.
+/// A sum in f64, in independent parts, which the processor adds in parallel.
 fn sum<T: Number>(
     row: &[T],
     f: impl Fn(f64) -> f64,
     checkpoint: &mut Checkpoint,
     cx: &ExecContext<'_>,
 ) -> Result<f64, Error> {
-    let (chunks, rest) = row.as_chunks::<4>();
-    let mut parts = [0.0_f64; 4];
-    for chunks in chunks.chunks(PIECE / 4) {
-        checkpoint.step(chunks.len() * 4, cx)?;
-        for chunk in chunks {
-            for (part, x) in parts.iter_mut().zip(chunk) {
-                *part += f(x.to_f64());
-            }
-        }
+    if row.len() < loops::SHORT {
+        checkpoint.step(row.len(), cx)?;
+        return Ok(loops::fold_short(0.0, row, |part: f64, x: T| part + f(x.to_f64()), |a, b| a + b));
     }
-    Ok(parts.iter().sum::<f64>() + rest.iter().map(|x| f(x.to_f64())).sum::<f64>())
+    let mut parts = [0.0_f64; loops::PARTS];
+    for piece in row.chunks(PIECE) {
+        checkpoint.step(piece.len(), cx)?;
+        loops::fold(&mut parts, piece, |part, x| part + f(x.to_f64()));
+    }
+    Ok(loops::joined(parts, |a, b| a + b))
 }
 
-/// A reduction over the leading axes.
-fn reduce_leading(
+/// A reduction of `count` rows of `width` elements at a time to one row.
+fn reduce_rows(
     value: &Value,
     count: usize,
     width: usize,
@@ -203,24 +224,35 @@ fn reduce_leading(
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
     let elements = value.elements::<f32>()?;
-    let f: fn(f32, f32) -> f32 = match reduction {
-        Reduction::Max => f32::larger,
-        Reduction::Min => f32::smaller,
-        _ => f32::plus,
+    let combine = |out: &mut [f32], rows: &[f32]| match reduction {
+        Reduction::Max => loops::fold_rows(out, rows, f32::larger),
+        Reduction::Min => loops::fold_rows(out, rows, f32::smaller),
+        _ => loops::fold_rows(out, rows, f32::plus),
     };
-    cx.output::<f32>(dims)?.write(0.0, |out| {
-        let (first, rest) = elements.split_at(width);
-        out.copy_from_slice(first);
-        let mut checkpoint = Checkpoint::default();
-        for row in rest.chunks_exact(width) {
-            for (out, row) in out.chunks_mut(PIECE).zip(row.chunks(PIECE)) {
-                checkpoint.step(row.len(), cx)?;
-                out.iter_mut().zip(row).for_each(|(out, &x)| *out = f(*out, x));
+    let mut checkpoint = Checkpoint::default();
+    cx.output::<f32>(dims)?.append(|out| {
+        for block in elements.chunks_exact(count * width) {
+            let start = out.len();
+            let (first, rest) = block.split_at(width);
+            checkpoint.copy(first, out, cx)?;
+            let out = &mut out[start..];
+            if width > PIECE {
+                for row in rest.chunks_exact(width) {
+                    for (out, row) in out.chunks_mut(PIECE).zip(row.chunks(PIECE)) {
+                        checkpoint.step(row.len(), cx)?;
+                        combine(out, row);
+                    }
+                }
+            } else {
+                for rows in rest.chunks(PIECE / width * width) {
+                    checkpoint.step(rows.len(), cx)?;
+                    combine(out, rows);
+                }
             }
-        }
-        if reduction == Reduction::Mean {
-            let scale = 1.0 / count as f32;
-            out.iter_mut().for_each(|out| *out *= scale);
+            if reduction == Reduction::Mean {
+                let scale = 1.0 / count as f32;
+                out.iter_mut().for_each(|out| *out *= scale);
+            }
         }
         Ok(())
     })

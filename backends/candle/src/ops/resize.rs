@@ -3,15 +3,16 @@
 //! The interpolations are separable: each dimension that changes has a list of sources and weights for every output
 //! index, and is resampled on its own.
 
-use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::ops::cast::convert;
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::{Real, promote, with_reals};
 use crate::ops::resize_coordinates::{Axis, Mode, Rounding, Transform, cubic_weights};
 use crate::ops::resize_filter;
+use crate::ops::resize_rows::resample;
 use crate::ops::select::{check_budget, offsets, select};
-use crate::tensor::dims::{axis, product, strides};
+use crate::tensor::dims::{axis, strides};
 use crate::tensor::element::{Element, ElementType};
 use crate::tensor::value::{MAX_RANK, Value};
 use graphpool::backend::Error;
@@ -161,10 +162,15 @@ impl Resize {
             return select(&value, &lists.collect::<Result<Vec<_>, _>>()?, cx);
         }
         let (mut value, ty) = promote(value, cx)?;
-        for (at, &axis) in plan.iter().enumerate() {
-            if !axis.is_same() {
-                value = with_reals!(value, T => self.resample::<T>(&value, at, axis, cx))?;
-            }
+        let mut changed: Vec<(usize, Axis)> =
+            plan.into_iter().enumerate().filter(|(_, axis)| !axis.is_same()).collect();
+        // The last dimension takes longest for an element. So it comes last where the others make fewer elements of
+        // the value, and first where they make more.
+        if changed.iter().all(|(_, axis)| axis.output >= axis.input) {
+            changed.reverse();
+        }
+        for (at, axis) in changed {
+            value = with_reals!(value, T => self.resample::<T>(&value, at, axis, cx))?;
         }
         convert(value, ty, cx)
     }
@@ -266,35 +272,12 @@ impl Resize {
     }
 
     fn resample<T: Real>(&self, value: &Value, at: usize, axis: Axis, cx: &ExecContext<'_>) -> Result<Value, Error> {
-        let Axis { input, output, .. } = axis;
-        let mut dims = value.dims().to_vec();
-        dims[at] = output;
-        let (outer, inner) = (product(&dims[..at]), product(&dims[at + 1..]));
-        let (elements, mut checkpoint) = (value.elements::<T>()?, Checkpoint::default());
-        let (mut weights, _charge) = cx.list::<[(usize, T); 4]>(output)?;
-        for index in 0..output {
+        let mut checkpoint = Checkpoint::default();
+        let (mut taps, _charge) = cx.list::<[(usize, T); 4]>(axis.output)?;
+        for index in 0..axis.output {
             checkpoint.step(16, cx)?;
-            weights.push(self.weights(index, axis));
+            taps.push(self.weights(index, axis));
         }
-        cx.output::<T>(&dims)?.write(T::default(), |out| {
-            for block in 0..outer {
-                for (index, weights) in weights.iter().enumerate() {
-                    let start = (block * output + index) * inner;
-                    let out = &mut out[start..start + inner];
-                    for &(source, weight) in weights {
-                        checkpoint.step(1, cx)?;
-                        if weight != T::default() {
-                            let start = (block * input + source) * inner;
-                            let row = &elements[start..start + inner];
-                            for (out, row) in out.chunks_mut(PIECE).zip(row.chunks(PIECE)) {
-                                checkpoint.step(row.len(), cx)?;
-                                out.iter_mut().zip(row).for_each(|(out, &x)| *out += weight * x);
-                            }
-                        }
-                    }
-                }
-            }
-            Ok(())
-        })
+        resample(value, at, &taps, cx)
     }
 }

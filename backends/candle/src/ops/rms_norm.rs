@@ -1,10 +1,11 @@
 //! RMSNormalization: divides each row of a tensor by its root mean square, and multiplies it by a scale.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::math::loops;
 use crate::ops::broadcast::shape;
 use crate::ops::cast::convert;
 use crate::ops::elementwise::mul;
-use crate::ops::heads::{float_type, for_each};
+use crate::ops::heads::float_type;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::Real;
@@ -55,17 +56,18 @@ fn normalized<T: Real>(mut value: Value, width: usize, epsilon: f32, cx: &ExecCo
     let mut checkpoint = Checkpoint::default();
     let mut rows = |elements: &mut [T]| -> Result<(), Error> {
         for row in elements.chunks_exact_mut(width.max(1)) {
-            let mut squares = [T::ZERO; 8];
+            let mut squares = [T::ZERO; loops::PARTS];
             for piece in row.chunks(PIECE) {
                 checkpoint.step(piece.len(), cx)?;
-                for chunk in piece.chunks(8) {
-                    squares.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum = sum.plus(x.times(x)));
-                }
+                loops::fold(&mut squares, piece, |sum: T, x: T| sum.plus(x.times(x)));
             }
             let sum = squares.into_iter().fold(T::ZERO, T::plus);
             let mean = sum.divided_by(T::from_f64(width as f64)).plus(T::from_f64(f64::from(epsilon)));
             let root = T::from_f64(mean.to_f64().sqrt());
-            for_each(row, &mut checkpoint, cx, |x| *x = x.divided_by(root))?;
+            for piece in row.chunks_mut(PIECE) {
+                checkpoint.step(piece.len(), cx)?;
+                T::map(piece, move |x| x.divided_by(root));
+            }
         }
         Ok(())
     };

@@ -273,6 +273,26 @@ impl Functions {
         }
     }
 
+    /// The activation of the gates of a GRU.
+    pub(super) fn gate(&self, x: f32) -> f32 {
+        self.f.apply(self.clipped(x))
+    }
+
+    /// The activation of the new state of a GRU.
+    pub(super) fn candidate(&self, x: f32) -> f32 {
+        self.g.apply(self.clipped(x))
+    }
+
+    /// Whether a GRU has the default activations and is not clipped.
+    pub(super) const fn is_standard_gru(&self) -> bool {
+        matches!((self.f, self.g, self.clip), (Activation::Sigmoid, Activation::Tanh, None))
+    }
+
+    /// Whether an RNN has the default activation and is not clipped.
+    pub(super) const fn is_standard_rnn(&self) -> bool {
+        matches!((self.f, self.clip), (Activation::Tanh, None))
+    }
+
     /// Gates in the order update, reset, hidden.
     pub(super) fn gru<T: Real>(
         &self,

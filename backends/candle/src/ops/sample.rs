@@ -6,6 +6,7 @@ use crate::ops::constant::dims as sizes;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::{Real, promote, promote_to, with_reals};
+use crate::ops::resize_coordinates::Mode;
 use crate::ops::sampler::{Sampler, affine_dims, grid_number, sampled_dims};
 use crate::tensor::dims::{product, strides};
 use crate::tensor::element::ElementType;
@@ -16,6 +17,9 @@ pub(super) const OPERATORS: &[Operator] = &[
     since(16, "GridSample", (2, 2), grid_sample).heavy().device(form!(|node| sample::grid(Sampler::new(node)?))),
     since(20, "AffineGrid", (2, 2), affine_grid).device(form!(sample::affine)),
 ];
+
+/// Points whose sources are listed at a time.
+const POINTS: usize = 1 << 12;
 
 fn grid_sample(node: &Node<'_>) -> Result<OpFn, Error> {
     let sampler = Sampler::new(node)?;
@@ -37,35 +41,67 @@ fn sample_grid<T: Real>(sampler: Sampler, value: &Value, grid: &Value, cx: &Exec
     let (points, plane) = (product(positions), product(spatial));
     let (steps, mut checkpoint) = (strides(spatial), Checkpoint::default());
     let (elements, grid) = (value.elements::<T>()?, grid.elements::<f64>()?);
+    let taps: usize = match sampler.mode {
+        Mode::Nearest => 1,
+        Mode::Linear => 2,
+        Mode::Cubic => 4,
+    };
+    let most = taps.pow(width as u32);
+    // `most` elements of each of some points, and their weights.
+    let (mut sources, _sources) = cx.list::<(usize, T)>(points.min(POINTS) * most)?;
+    let mut combined: Vec<(usize, f64)> = Vec::with_capacity(2 * most);
     cx.output::<T>(&dims)?.write(T::default(), |out| {
         for batch in 0..n {
-            for point in 0..points {
-                // The cost of building the list of sources.
-                checkpoint.step(256, cx)?;
-                let numbers = &grid[(batch * points + point) * width..][..width];
-                // The last dimension comes first in the grid.
-                let taps = spatial.iter().zip(numbers.iter().rev()).zip(&steps);
-                let mut sources = vec![(0_usize, 1.0_f64)];
-                for ((&size, &number), &step) in taps {
-                    let taps = sampler.taps(number, size);
-                    let each = |&(base, weight): &(usize, f64)| {
-                        taps.into_iter()
-                            .filter(|tap| tap.1 != 0.0)
-                            .filter_map(move |(at, part)| Some((base + at? * step, weight * part)))
-                    };
-                    sources = sources.iter().flat_map(each).collect();
+            for first in (0..points).step_by(POINTS) {
+                sources.clear();
+                let end = points.min(first + POINTS);
+                for point in first..end {
+                    // The cost of building the list of sources.
+                    checkpoint.step(64, cx)?;
+                    let numbers = &grid[(batch * points + point) * width..][..width];
+                    combined.clear();
+                    combined.push((0, 1.0));
+                    // The last dimension comes first in the grid.
+                    for ((&size, &number), &step) in spatial.iter().zip(numbers.iter().rev()).zip(&steps) {
+                        let before = combined.len();
+                        let taps = sampler.taps(number, size);
+                        for index in 0..before {
+                            let (base, weight) = combined[index];
+                            let taps = taps.into_iter().filter(|tap| tap.1 != 0.0);
+                            combined.extend(taps.filter_map(|(at, part)| Some((base + at? * step, weight * part))));
+                        }
+                        combined.drain(..before);
+                    }
+                    combined.resize(most, (0, 0.0));
+                    sources.extend(combined.iter().map(|&(at, weight)| (at, T::from_f64(weight))));
                 }
-                for channel in 0..channels {
+                for row in batch * channels..(batch + 1) * channels {
                     checkpoint.step(sources.len(), cx)?;
-                    let row = batch * channels + channel;
                     let plane = &elements[row * plane..(row + 1) * plane];
-                    let parts = sources.iter().map(|&(at, weight)| T::from_f64(weight) * plane[at]);
-                    out[row * points + point] = parts.sum();
+                    let out = &mut out[row * points + first..row * points + end];
+                    match most {
+                        1 => weighted_sums::<T, 1>(plane, &sources, out),
+                        2 => weighted_sums::<T, 2>(plane, &sources, out),
+                        4 => weighted_sums::<T, 4>(plane, &sources, out),
+                        8 => weighted_sums::<T, 8>(plane, &sources, out),
+                        16 => weighted_sums::<T, 16>(plane, &sources, out),
+                        _ => weighted_sums::<T, 64>(plane, &sources, out),
+                    }
                 }
             }
         }
         Ok(())
     })
+}
+
+/// The weighted sum of each `N` sources. What has no weight has no part in it, also if it is infinite.
+fn weighted_sums<T: Real, const N: usize>(plane: &[T], sources: &[(usize, T)], out: &mut [T]) {
+    for (out, sources) in out.iter_mut().zip(sources.as_chunks::<N>().0) {
+        *out = sources.iter().fold(T::default(), |sum, &(at, weight)| {
+            let part = weight * plane[at];
+            sum + if weight == T::default() { T::default() } else { part }
+        });
+    }
 }
 
 /// The grid of an affine transformation, as input of GridSample.

@@ -112,6 +112,13 @@ fn apply_runs<T: Element>(
     cx.output::<T>(dims)?.append(|out| {
         let mut checkpoint = Checkpoint::default();
         checkpoint.copy(elements, out, cx)?;
+        if inner == 1 {
+            for (starts, updates) in starts.chunks(PIECE).zip(updates.chunks(PIECE)) {
+                checkpoint.step(starts.len(), cx)?;
+                starts.iter().zip(updates).for_each(|(&start, &update)| out[start] = f(out[start], update));
+            }
+            return Ok(());
+        }
         for (&start, updates) in starts.iter().zip(updates.chunks_exact(inner.max(1))) {
             for (out, updates) in out[start..start + inner].chunks_mut(PIECE).zip(updates.chunks(PIECE)) {
                 checkpoint.step(updates.len(), cx)?;

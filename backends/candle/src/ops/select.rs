@@ -6,7 +6,8 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::compute::context::{CHECK_INTERVAL, Checkpoint, ExecContext, PIECE};
+use crate::math::loops;
 use crate::tensor::budget::Block;
 use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::count;
@@ -62,9 +63,33 @@ fn copy<T: Element>(elements: &[T], offsets: &[&[usize]], out: &mut Vec<T>, cx: 
     let [outer @ .., inner] = outer else {
         return checkpoint.copy(&elements[start..start + len], out, cx);
     };
+    // Adjacent offsets of the innermost list are copied as one where runs are long.
+    let follows = |pair: &[usize]| pair[0] + len == pair[1];
+    let breaks = inner.windows(2).filter(|pair| !follows(pair)).count();
+    let (mut list, _charge) = cx.list::<(usize, usize)>(if breaks < inner.len() / 8 { breaks + 1 } else { 0 })?;
+    if breaks < inner.len() / 8 {
+        list.extend(inner.chunk_by(|&a, &b| follows(&[a, b])).map(|run| (run[0], run.len() * len)));
+    }
+    let doubled = len == 1 && is_doubled(inner);
+    let mut before = None;
     loop {
         let base = start + outer.iter().zip(&index).map(|(offsets, &index)| offsets[index]).sum::<usize>();
-        if len == 1 {
+        let from = out.len();
+        if let Some((_, at)) = before.filter(|&(last, _)| last == base && inner.len() * len <= CHECK_INTERVAL) {
+            // The same row again.
+            checkpoint.step(inner.len() * len, cx)?;
+            out.extend_from_within(at..at + inner.len() * len);
+        } else if !list.is_empty() {
+            for &(offset, len) in &list {
+                checkpoint.copy(&elements[base + offset..base + offset + len], out, cx)?;
+            }
+        } else if doubled {
+            let row = &elements[base + inner[0]..][..inner.len() / 2];
+            checkpoint.step(inner.len(), cx)?;
+            out.resize(from + inner.len(), T::default());
+            let pairs = out[from..].as_chunks_mut::<2>().0;
+            loops::for_each(pairs.iter_mut().zip(row), |(pair, &x)| *pair = [x, x]);
+        } else if len == 1 {
             for inner in inner.chunks(PIECE) {
                 checkpoint.step(inner.len(), cx)?;
                 out.extend(inner.iter().map(|offset| elements[base + offset]));
@@ -74,6 +99,7 @@ fn copy<T: Element>(elements: &[T], offsets: &[&[usize]], out: &mut Vec<T>, cx: 
                 checkpoint.copy(&elements[base + offset..base + offset + len], out, cx)?;
             }
         }
+        before = Some((base, from));
         let mut moved = false;
         for (index, offsets) in index.iter_mut().zip(outer).rev() {
             *index += 1;
@@ -87,6 +113,13 @@ fn copy<T: Element>(elements: &[T], offsets: &[&[usize]], out: &mut Vec<T>, cx: 
             return Ok(());
         }
     }
+}
+
+/// Whether the offsets are those of adjacent elements, each of them twice, and so few that one step copies them.
+fn is_doubled(offsets: &[usize]) -> bool {
+    let (pairs, rest) = offsets.as_chunks::<2>();
+    let adjacent = pairs.windows(2).all(|pairs| pairs[0][0] + 1 == pairs[1][0]);
+    (1..=PIECE).contains(&offsets.len()) && rest.is_empty() && adjacent && pairs.iter().all(|pair| pair[0] == pair[1])
 }
 
 /// Checks that the budget holds a result of `dims`, before the lists of offsets are built.

@@ -4,6 +4,7 @@
 //! second part; from then on it is taken along the axis (the last by default) alone.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::math::loops;
 use crate::ops::cast::convert;
 use crate::ops::layout::{inverse, permute};
 use crate::ops::node::{Node, OpFn};
@@ -81,28 +82,21 @@ fn pieces<T>(
 
 /// The largest element; NaN is ignored.
 fn largest<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<T, Error> {
-    let mut tops = [T::NEG_INFINITY; 8];
+    let mut tops = [T::NEG_INFINITY; loops::PARTS];
     pieces(row, checkpoint, cx, |piece| {
-        let (chunks, rest) = piece.as_chunks::<8>();
-        for chunk in chunks {
-            tops.iter_mut().zip(chunk).for_each(|(top, &x)| *top = if x > *top { x } else { *top });
-        }
-        tops.iter_mut().zip(rest).for_each(|(top, &x)| *top = top.max(x));
+        loops::fold(&mut tops, piece, |top: T, x| if x > top { x } else { top });
     })?;
-    Ok(tops.iter().copied().fold(T::NEG_INFINITY, T::max))
+    Ok(loops::joined(tops, T::max))
 }
 
-/// A sum in eight independent parts, which the processor adds in parallel.
-fn sum<T: Real>(row: &[T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<T, Error> {
-    let (chunks, rest) = row.as_chunks::<8>();
-    let mut parts = [T::default(); 8];
-    for chunks in chunks.chunks(PIECE / 8) {
-        checkpoint.step(chunks.len() * 8, cx)?;
-        for chunk in chunks {
-            parts.iter_mut().zip(chunk).for_each(|(part, &x)| *part += x);
-        }
+/// The sum of `f` of each element, in independent parts, which the processor adds in parallel.
+fn sum<T: Real>(row: &[T], f: impl Fn(T) -> T, checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<T, Error> {
+    let mut parts = [T::default(); loops::PARTS];
+    for piece in row.chunks(PIECE) {
+        checkpoint.step(piece.len(), cx)?;
+        loops::fold(&mut parts, piece, |part: T, x| part + f(x));
     }
-    Ok(parts.iter().chain(rest).copied().sum())
+    Ok(loops::joined(parts, |a, b| a + b))
 }
 
 /// A function of one row, in place.
@@ -110,22 +104,15 @@ type Row<T> = fn(&mut [T], &mut Checkpoint, &ExecContext<'_>) -> Result<(), Erro
 
 fn softmax_row<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<(), Error> {
     let top = largest(row, checkpoint, cx)?;
-    pieces(row, checkpoint, cx, |piece| T::map(piece, |x| (x - top).exp()))?;
-    let scale = T::ONE / sum(row, checkpoint, cx)?;
-    pieces(row, checkpoint, cx, |piece| piece.iter_mut().for_each(|x| *x *= scale))
+    pieces(row, checkpoint, cx, |piece| T::map(piece, move |x| (x - top).exp()))?;
+    let scale = T::ONE / sum(row, |x| x, checkpoint, cx)?;
+    pieces(row, checkpoint, cx, |piece| T::map(piece, move |x| x * scale))
 }
 
 fn log_softmax_row<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<(), Error> {
     let top = largest(row, checkpoint, cx)?;
-    let mut total = T::default();
-    pieces(row, checkpoint, cx, |piece| {
-        for x in piece {
-            *x -= top;
-            total += x.exp();
-        }
-    })?;
-    let log = total.ln();
-    pieces(row, checkpoint, cx, |piece| piece.iter_mut().for_each(|x| *x -= log))
+    let log = sum(row, |x| (x - top).exp(), checkpoint, cx)?.ln();
+    pieces(row, checkpoint, cx, |piece| T::map(piece, move |x| x - top - log))
 }
 
 fn hardmax_row<T: Real>(row: &mut [T], checkpoint: &mut Checkpoint, cx: &ExecContext<'_>) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! Tests of the backend as a whole, on models that they build with [`builder`].
 //!
 //! * Results of operators: `families`, `operators`, `silent`, `corners`, `differential`, `quantized`, `nearest`,
-//!   `filters`, `newest`, `contrib` (com.microsoft), `learning` (ai.onnx.ml).
+//!   `filters`, `newest`, `vectors` (kernels beside plain loops), `contrib` (com.microsoft), `learning` (ai.onnx.ml).
 //! * Element types: `doubles`, `narrow`, `codes`, `nans`.
 //! * Features of files: `loading`, `defaults`, `external`, `function`.
 //! * Execution: `first`, `fused`, `layouts`, `threaded`, `random`, `profiled`, `kept`.
@@ -45,3 +45,4 @@ mod silent;
 mod strange;
 mod table;
 mod threaded;
+mod vectors;

@@ -1,0 +1,126 @@
+//! Transposes tensors whose last dimension moves, in tiles that fit the cache.
+
+use crate::compute::context::{Checkpoint, ExecContext};
+use crate::math::tiles::{Strip, TILE};
+use crate::tensor::element::{Element, with_elements};
+use crate::tensor::value::Value;
+use graphpool::backend::Error;
+
+/// A dimension of the result: its size, and its strides in the source and in the result.
+#[derive(Clone, Copy)]
+struct Dim {
+    size: usize,
+    from: usize,
+    to: usize,
+}
+
+/// The value with its dimensions in another order; `None` where the last one stays the last. `strides` are the
+/// value's, and `dims` the result's.
+pub(super) fn transposed(
+    value: &Value,
+    permutation: &[usize],
+    strides: &[usize],
+    dims: &[usize],
+    cx: &ExecContext<'_>,
+) -> Result<Option<Value>, Error> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    // The dimensions other than 1, adjacent ones merged that stay adjacent.
+    let mut merged: Vec<Dim> = Vec::with_capacity(dims.len());
+    for (&position, &size) in permutation.iter().zip(dims).filter(|(_, size)| **size != 1) {
+        let from = strides[position];
+        match merged.last_mut() {
+            Some(last) if last.from == from * size => (last.size, last.from) = (last.size * size, from),
+            _ => merged.push(Dim { size, from, to: 0 }),
+        }
+    }
+    let mut to = 1;
+    for dim in merged.iter_mut().rev() {
+        dim.to = to;
+        to *= dim.size;
+    }
+    let Some(columns) = merged.pop() else { return Ok(None) };
+    let Some(at) = merged.iter().position(|dim| dim.from == 1) else { return Ok(None) };
+    let rows = merged.remove(at);
+    let (ty, value) = (value.ty(), value.plain());
+    let moved = with_elements!(value, |elements| cx
+        .output(dims)?
+        .write(elements.first().copied().unwrap_or_default(), |out| planes(
+            elements, out, &merged, rows, columns, cx
+        )))?;
+    Ok(Some(moved.retyped(ty)))
+}
+
+/// Transposes each plane of `rows`, which are adjacent in the source, and `columns`, which are adjacent in the result.
+fn planes<T: Element>(
+    elements: &[T],
+    out: &mut [T],
+    outer: &[Dim],
+    rows: Dim,
+    columns: Dim,
+    cx: &ExecContext<'_>,
+) -> Result<(), Error> {
+    let mut checkpoint = Checkpoint::default();
+    let mut index = vec![0_usize; outer.len()];
+    let (mut from, mut to) = (0, 0);
+    loop {
+        for first in (0..rows.size).step_by(TILE) {
+            let count = TILE.min(rows.size - first);
+            for left in (0..columns.size).step_by(1 << 12) {
+                let width = (1 << 12).min(columns.size - left);
+                checkpoint.step(count * width, cx)?;
+                let source = &elements[from + first + left * columns.from..];
+                let target = &mut out[to + first * rows.to + left..];
+                Strip { source, target, count, width, from: columns.from, to: rows.to }.transpose();
+            }
+        }
+        let mut moved = false;
+        for (index, dim) in index.iter_mut().zip(outer).rev() {
+            *index += 1;
+            (from, to) = (from + dim.from, to + dim.to);
+            if *index < dim.size {
+                moved = true;
+                break;
+            }
+            *index = 0;
+            (from, to) = (from - dim.size * dim.from, to - dim.size * dim.to);
+        }
+        if !moved {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::compute::context::ExecContext;
+    use crate::ops::layout::permute;
+    use crate::tensor::budget::ComputeBudget;
+    use crate::tensor::dims::strides;
+    use crate::tensor::value::Value;
+    use graphpool::backend::ComputeControl;
+
+    #[test]
+    fn every_element_moves_to_its_place() {
+        let (control, budget) = (ComputeControl::default(), ComputeBudget::new(usize::MAX));
+        let cx = ExecContext::new(&control, &budget);
+        let orders: [&[usize]; 8] =
+            [&[1, 0], &[0, 2, 1], &[2, 1, 0], &[2, 0, 1], &[0, 2, 3, 1], &[3, 1, 0, 2], &[0, 3, 1, 2], &[1, 0, 3, 2]];
+        for order in orders {
+            for sizes in [[2, 3, 4, 5], [17, 2, 33, 3], [5, 16, 1, 35], [1, 4, 37, 2]] {
+                let dims = &sizes[..order.len()];
+                let count: usize = dims.iter().product();
+                let value = Value::new(dims.to_vec(), (0..count as i32).collect()).unwrap();
+                let found = permute(value, order, &cx).unwrap();
+                let wanted: Vec<usize> = order.iter().map(|&position| dims[position]).collect();
+                assert_eq!(found.dims(), wanted);
+                let (to, from) = (strides(&wanted), strides(dims));
+                for (place, &element) in found.elements::<i32>().unwrap().iter().enumerate() {
+                    let source: usize = (0..order.len()).map(|at| place / to[at] % wanted[at] * from[order[at]]).sum();
+                    assert_eq!(element, source as i32, "{dims:?} {order:?} {place}");
+                }
+            }
+        }
+    }
+}
