@@ -247,16 +247,6 @@ fn to_i32(x: f32) -> i32 {
     (wide + ROUND).to_bits() as i32
 }
 
-/// As `x as u8`, in operations that vectors have.
-#[inline]
-fn to_u8(x: f32) -> u8 {
-    // Adding 2²³ puts an integer into the lowest bits. A NaN is not above 0.
-    const ROUND: f32 = 8_388_608.0;
-    let positive = if x > 0.0 { x } else { 0.0 };
-    let limited = if positive > 255.0 { 255.0 } else { positive };
-    (limited.trunc() + ROUND).to_bits() as u8
-}
-
 /// The value encoded in a narrow type, such as an 8-bit float or a 4-bit integer.
 pub(super) fn encode(value: &Value, ty: ElementType, rule: Rule, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let is_integer = narrow::integer(ty).is_some();

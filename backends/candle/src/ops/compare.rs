@@ -11,13 +11,14 @@ use crate::tensor::element::{ElementType, with_elements};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
-/// A comparison with a loop of its own for f32 and i64. The other types call it by pointer, so that all comparisons
+/// A comparison with a loop of its own for f32, i64 and i32. The other types call it by pointer, so that all comparisons
 /// share one loop a type.
 macro_rules! comparison {
     ($a:expr, $b:expr, $cx:expr, $operator:tt) => {
         match $a.ty() {
             ElementType::F32 => zip($a, $b, $cx, |a: f32, b: f32| a $operator b),
             ElementType::I64 => zip($a, $b, $cx, |a: i64, b: i64| a $operator b),
+            ElementType::I32 => zip($a, $b, $cx, |a: i32, b: i32| a $operator b),
             _ => with_numbers!(*$a, T => zip($a, $b, $cx, (|a: T, b: T| a $operator b) as fn(T, T) -> bool)),
         }
     };

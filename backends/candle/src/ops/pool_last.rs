@@ -4,7 +4,7 @@
 //! and then the columns of the result.
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
-use crate::math::simd;
+use crate::math::{loops, simd};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::window::{Slide, Window};
 use crate::tensor::dim_list::DimVec;
@@ -92,17 +92,36 @@ impl<F: Fn(f32, f32) -> f32 + Copy> Pool<'_, F> {
                     let from = (image * rows.input + rows.source(y, row)) * width;
                     self.combine(&mut line, &elements[from..from + width], &mut checkpoint, cx)?;
                 }
+                for column in 0..columns.kernel {
+                    checkpoint.step(out.len(), cx)?;
+                    self.combine_columns(out, &line, columns, column, channels);
+                }
                 for (x, out) in out.chunks_exact_mut(channels).enumerate() {
-                    let (first, end) = columns.kernel_range(x);
-                    for column in first..end {
-                        let from = columns.source(x, column) * channels;
-                        self.combine(out, &line[from..from + channels], &mut checkpoint, cx)?;
-                    }
                     finish(out, [rows, columns], [y, x])?;
                 }
             }
             Ok(())
         })
+    }
+
+    /// Combines each output of a line with the element under one column of its window, if that is inside.
+    fn combine_columns(&self, out: &mut [f32], line: &[f32], columns: Slide, column: usize, channels: usize) {
+        let (combine, shift) = (self.combine, column * columns.dilation);
+        let inside = |end: usize| (end + columns.before).saturating_sub(shift).div_ceil(columns.stride);
+        let (first, end) = (inside(0), inside(columns.input).min(columns.output));
+        if first >= end {
+            return;
+        }
+        let elements =
+            line[(first * columns.stride + shift - columns.before) * channels..].chunks(columns.stride * channels);
+        loops::for_each(
+            out[first * channels..end * channels].chunks_exact_mut(channels).zip(elements),
+            move |(out, elements)| {
+                for (out, &x) in out.iter_mut().zip(elements) {
+                    *out = combine(*out, x);
+                }
+            },
+        );
     }
 
     fn combine(

@@ -1,7 +1,10 @@
 //! Transposes tensors whose last dimension moves, in tiles that fit the cache.
 
+use smallvec::SmallVec;
+
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::tiles::{Strip, TILE};
+use crate::tensor::dim_list::DimVec;
 use crate::tensor::element::{Element, with_elements};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
@@ -27,7 +30,7 @@ pub(super) fn transposed(
         return Ok(None);
     }
     // The dimensions other than 1, adjacent ones merged that stay adjacent.
-    let mut merged: Vec<Dim> = Vec::with_capacity(dims.len());
+    let mut merged: SmallVec<[Dim; 6]> = SmallVec::new();
     for (&position, &size) in permutation.iter().zip(dims).filter(|(_, size)| **size != 1) {
         let from = strides[position];
         match merged.last_mut() {
@@ -62,7 +65,7 @@ fn planes<T: Element>(
     cx: &ExecContext<'_>,
 ) -> Result<(), Error> {
     let mut checkpoint = Checkpoint::default();
-    let mut index = vec![0_usize; outer.len()];
+    let mut index = DimVec::from_elem(0, outer.len());
     let (mut from, mut to) = (0, 0);
     loop {
         for first in (0..rows.size).step_by(TILE) {
