@@ -39,7 +39,7 @@ impl Ours {
             right &= found.dims() == wanted.dims;
             let ty = found.ty();
             for (found, wanted) in numbers(ty, &found.to_bytes()).into_iter().zip(numbers(ty, &wanted.data)) {
-                let same = found == wanted || (found.is_nan() && wanted.is_nan());
+                let same = found.to_bits() == wanted.to_bits() || (found.is_nan() && wanted.is_nan());
                 let difference = if same { 0.0 } else { (found - wanted).abs() };
                 worst = worst.max(difference);
                 // Written so that a NaN is out of the tolerance.

@@ -244,7 +244,7 @@ impl Compiler<'_> {
             }
         }
         let role = if self.on_device { None } else { role(operator, &node).map(Box::new) };
-        let last = if self.on_device { None } else { LastForm::of(operator, &node, role.as_deref()) };
+        let last_form = if self.on_device { None } else { LastForm::of(operator, &node, role.as_deref()) };
         #[cfg(feature = "candle")]
         let form = self.form(operator, &node).map_err(explain)?;
         let (label, attribute_bytes) = (label.into_boxed_str(), attribute_bytes(&node.proto.attribute));
@@ -256,7 +256,7 @@ impl Compiler<'_> {
             inputs,
             outputs,
             role,
-            last,
+            last: last_form,
             attribute_bytes,
             subgraphs: plans.into_boxed_slice(),
         };

@@ -150,7 +150,8 @@ impl Program {
     /// reads what they compute in between.
     fn hard_swish_at(&self, first: usize) -> Option<usize> {
         let [sum, clip, third, last] = self.ops.get(first..first + 4)? else { return None };
-        let scalar = |operand: &Operand, wanted: f32| matches!(operand, Operand::Scalar(x) if *x == wanted);
+        let scalar =
+            |operand: &Operand, wanted: f32| matches!(operand, Operand::Scalar(x) if x.to_bits() == wanted.to_bits());
         let read = match sum {
             Op::Binary(Binary::Add, Operand::Register(x), three)
             | Op::Binary(Binary::Add, three, Operand::Register(x))

@@ -9,6 +9,7 @@
 //! few 10⁻⁶ of the largest one. An infinite input makes results NaN that would be infinite.
 
 #![expect(clippy::inline_always, reason = "a function that is not inlined is not compiled for wide vectors")]
+#![expect(clippy::many_single_char_names, reason = "the elements of a line, of which there are six")]
 
 use pulp::{Arch, Simd, WithSimd};
 

@@ -6,7 +6,7 @@
 
 use crate::compute::context::ExecContext;
 use crate::ops::fusion::{Follower, FusionRole};
-use crate::ops::layout::{join, permute};
+use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::Operator;
 use crate::tensor::dim_list::DimVec;
@@ -46,18 +46,4 @@ fn move_channels(value: Value, to_last: bool, cx: &ExecContext<'_>) -> Result<Va
         _ => return Ok(value),
     }
     permute(value, &order, cx)
-}
-
-/// Concat of values whose channels are the last dimension.
-pub(super) fn concat(node: &Node<'_>) -> Option<OpFn> {
-    let axis = match node.int("axis").ok()?? {
-        0 => 0,
-        1 => -1,
-        axis if axis > 1 => axis - 1,
-        _ => return None,
-    };
-    Some(Box::new(move |args, cx| {
-        let values = (0..args.len()).map(|index| args.get(index)).collect::<Result<Vec<_>, _>>()?;
-        Ok(values![join(&values, axis, cx)?])
-    }))
 }

@@ -145,7 +145,7 @@ impl Filters {
         if value.is_empty() {
             return Err(Error::invalid_argument("the input of a convolution is empty"));
         }
-        if let Some(transformed) = self.transformed.as_ref().filter(|transformed| transformed.suits(rows, columns)) {
+        if let Some(transformed) = self.transformed.as_ref().filter(|_| Transformed::is_faster(rows, columns)) {
             let out = self.by_tiles(transformed, value, [slab, rows, columns], cx)?;
             return Value::charged(dims, out.0, out.1);
         }
@@ -211,8 +211,8 @@ impl Filters {
                         let len = runs.iter().map(|run| run.len).sum::<usize>();
                         for first in (0..each).step_by(width) {
                             let columns = width.min(each - first);
-                            let pitch = pack::pitch(columns);
-                            *work += patches.len() * len * pitch;
+                            let padded = pack::pitch(columns);
+                            *work += patches.len() * len * padded;
                             if *work >= VECTOR_CHECK_INTERVAL {
                                 *work = 0;
                                 cx.control.check()?;
@@ -223,7 +223,7 @@ impl Filters {
                                 Some(bias) => Start::Bias(&bias[group * pack::pitch(each) + first..]),
                                 None => Start::Zero,
                             };
-                            let panel = &packed[first * patch + from * pitch..][..len * pitch];
+                            let panel = &packed[first * patch + from * padded..][..len * padded];
                             let image = &image[group * depth..];
                             let out = &mut out[column..];
                             Gathered { image, patches, runs, panel, columns, start, out, pitch: filters }.run();

@@ -4,7 +4,6 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::broadcast::{expand_like, shape};
-use crate::ops::channels;
 use crate::ops::constant::dims;
 use crate::ops::integers::integers;
 use crate::ops::node::{Node, OpFn};
@@ -19,7 +18,7 @@ use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
     since(1, "Transpose", (1, 1), transposition).device(form!(moving::transpose)),
-    since(4, "Concat", (1, MANY), concat).channels_last(channels::concat).device(form!(moving::concat)),
+    since(4, "Concat", (1, MANY), concat).channels_last(concat_last).device(form!(moving::concat)),
     since(2, "Split", (1, 2), split).device(form!(|node| moving::split(node, split))),
     since(6, "Tile", (2, 2), tile).device(form!(|node| moving::moving(node, tile, &[0]))),
     since(8, "Expand", (2, 2), expand).device(form!(moving::expand)),
@@ -96,6 +95,20 @@ fn concat(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |args, cx| {
         let values = (0..args.len()).map(|index| args.get(index)).collect::<Result<SmallVec<[_; 8]>, _>>()?;
         Ok(values![join(&values, signed_axis, cx)?])
+    }))
+}
+
+/// Concat of values whose channels are the last dimension.
+fn concat_last(node: &Node<'_>) -> Option<OpFn> {
+    let axis = match node.int("axis").ok()?? {
+        0 => 0,
+        1 => -1,
+        axis if axis > 1 => axis - 1,
+        _ => return None,
+    };
+    Some(Box::new(move |args, cx| {
+        let values = (0..args.len()).map(|index| args.get(index)).collect::<Result<Vec<_>, _>>()?;
+        Ok(values![join(&values, axis, cx)?])
     }))
 }
 

@@ -107,7 +107,7 @@ impl Transformed {
     }
 
     /// Whether this is faster for such a convolution than the products of patches.
-    pub(super) fn suits(&self, rows: Slide, columns: Slide) -> bool {
+    pub(super) fn is_faster(rows: Slide, columns: Slide) -> bool {
         let plain = [rows, columns].iter().all(|slide| slide.stride == 1 && slide.dilation == 1);
         let tiles = rows.output.div_ceil(OUTPUTS).saturating_mul(columns.output.div_ceil(OUTPUTS));
         // Of the outputs of tiles at the edges, some are outside.
