@@ -97,7 +97,7 @@ fn reductions_over_any_adjacent_axes_are_those_of_the_definition() {
         (vec![0, 1, 2, 3], 1, 3 * 35 * 37, 1),
     ] {
         for op in ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin"] {
-            let list = value(&[axes.len()], &axes.iter().map(|&axis: &i64| axis).collect::<Vec<_>>());
+            let list = value(&[axes.len()], &axes);
             let found = run(op, vec![tensor(&dims, &x), list], 1, &[]);
             let wanted = (0..before * after).map(|at| {
                 let (block, column) = (at / after, at % after);
@@ -190,7 +190,7 @@ fn sums_up_to_each_element_are_those_of_the_definition() {
     for (axis, size, step) in [(0, 3, 185), (1, 5, 37), (2, 37, 1)] {
         for (exclusive, reverse) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
             let attributes = [int("exclusive", exclusive), int("reverse", reverse)];
-            let found = run("CumSum", vec![tensor(&dims, &x), value(&[], &[axis as i64])], 1, &attributes);
+            let found = run("CumSum", vec![tensor(&dims, &x), value(&[], &[i64::from(axis)])], 1, &attributes);
             let wanted = (0..x.len()).map(|at| {
                 let (place, first) = (at / step % size, at - at / step % size * step);
                 let other = |other: usize| match (exclusive, reverse) {
