@@ -10,7 +10,7 @@ use crate::math::loops;
 use crate::tensor::dim_list::DimVec;
 pub(super) use crate::tensor::dims::broadcast as shape;
 use crate::tensor::dims::strides;
-use crate::tensor::element::Element;
+use crate::tensor::element::{Element, ElementType};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
@@ -90,6 +90,24 @@ pub(super) fn runs<const N: usize>(
     }
 }
 
+/// Whether loops over elements of a type are compiled for the widest vectors. For the others that would take more time
+/// and room than it saves.
+const fn is_common(ty: ElementType) -> bool {
+    matches!(ty, ElementType::F32 | ElementType::I32 | ElementType::I64 | ElementType::Bool)
+}
+
+/// Calls `f` with each item of a loop over elements of `T`.
+#[inline]
+fn each<T: Element, I: Iterator>(items: I, f: impl FnMut(I::Item)) {
+    if const { is_common(T::TYPE) } { loops::for_each(items, f) } else { items.for_each(f) }
+}
+
+/// Appends the items of a loop over elements of `T`.
+#[inline]
+fn append<T: Element, U>(out: &mut Vec<U>, items: impl Iterator<Item = U>) {
+    if const { is_common(T::TYPE) } { loops::extend(out, items) } else { out.extend(items) }
+}
+
 /// `f` of each pair of elements of two tensors.
 pub(super) fn zip<T: Element, U: Element>(
     a: &Value,
@@ -106,15 +124,15 @@ pub(super) fn zip<T: Element, U: Element>(
             match run.steps {
                 [1, 1] => {
                     let pairs = left[i..i + len].iter().zip(&right[j..j + len]);
-                    loops::extend(elements, pairs.map(move |(&a, &b)| f(a, b)));
+                    append::<T, _>(elements, pairs.map(move |(&a, &b)| f(a, b)));
                 }
                 [1, _] => {
                     let b = right[j];
-                    loops::extend(elements, left[i..i + len].iter().map(move |&a| f(a, b)));
+                    append::<T, _>(elements, left[i..i + len].iter().map(move |&a| f(a, b)));
                 }
                 [_, 1] => {
                     let a = left[i];
-                    loops::extend(elements, right[j..j + len].iter().map(move |&b| f(a, b)));
+                    append::<T, _>(elements, right[j..j + len].iter().map(move |&b| f(a, b)));
                 }
                 _ => elements.extend(std::iter::repeat_n(f(left[i], right[j]), len)),
             }
@@ -141,10 +159,10 @@ pub(super) fn zip_into<T: Element>(
             let left = &mut left[run.out..run.out + run.len];
             let j = run.starts[0];
             if run.steps == [1] {
-                loops::for_each(left.iter_mut().zip(&right[j..j + run.len]), move |(a, &b)| *a = f(*a, b));
+                each::<T, _>(left.iter_mut().zip(&right[j..j + run.len]), move |(a, &b)| *a = f(*a, b));
             } else {
                 let b = right[j];
-                loops::for_each(left.iter_mut(), move |a| *a = f(*a, b));
+                each::<T, _>(left.iter_mut(), move |a| *a = f(*a, b));
             }
         })?;
         return Ok(a);
@@ -157,10 +175,10 @@ pub(super) fn zip_into<T: Element>(
             let right = &mut right[run.out..run.out + run.len];
             let i = run.starts[0];
             if run.steps == [1] {
-                loops::for_each(right.iter_mut().zip(&left[i..i + run.len]), move |(b, &a)| *b = f(a, *b));
+                each::<T, _>(right.iter_mut().zip(&left[i..i + run.len]), move |(b, &a)| *b = f(a, *b));
             } else {
                 let a = left[i];
-                loops::for_each(right.iter_mut(), move |b| *b = f(a, *b));
+                each::<T, _>(right.iter_mut(), move |b| *b = f(a, *b));
             }
         })?;
         return Ok(b);
@@ -179,14 +197,14 @@ fn zip_alike<T: Element>(
     if let Some(left) = a.elements_mut::<T>() {
         for (left, right) in left.chunks_mut(PIECE).zip(b.elements::<T>()?.chunks(PIECE)) {
             checkpoint.step(left.len(), cx)?;
-            loops::for_each(left.iter_mut().zip(right), move |(a, &b)| *a = f(*a, b));
+            each::<T, _>(left.iter_mut().zip(right), move |(a, &b)| *a = f(*a, b));
         }
         return Ok(a);
     }
     if let Some(right) = b.elements_mut::<T>() {
         for (left, right) in a.elements::<T>()?.chunks(PIECE).zip(right.chunks_mut(PIECE)) {
             checkpoint.step(left.len(), cx)?;
-            loops::for_each(right.iter_mut().zip(left), move |(b, &a)| *b = f(a, *b));
+            each::<T, _>(right.iter_mut().zip(left), move |(b, &a)| *b = f(a, *b));
         }
         return Ok(b);
     }
@@ -194,7 +212,7 @@ fn zip_alike<T: Element>(
     cx.output::<T>(a.dims())?.append(|out| {
         for (left, right) in left.chunks(PIECE).zip(right.chunks(PIECE)) {
             checkpoint.step(left.len(), cx)?;
-            loops::extend(out, left.iter().zip(right).map(move |(&a, &b)| f(a, b)));
+            append::<T, _>(out, left.iter().zip(right).map(move |(&a, &b)| f(a, b)));
         }
         Ok(())
     })
@@ -210,7 +228,7 @@ pub(super) fn map_into<T: Element>(
         let mut checkpoint = Checkpoint::default();
         for piece in elements.chunks_mut(PIECE) {
             checkpoint.step(piece.len(), cx)?;
-            loops::for_each(piece.iter_mut(), move |element| *element = f(*element));
+            each::<T, _>(piece.iter_mut(), move |element| *element = f(*element));
         }
         return Ok(value);
     }
@@ -227,7 +245,7 @@ pub(super) fn map<T: Element, U: Element>(
     cx.output::<U>(value.dims())?.append(|out| {
         for piece in elements.chunks(PIECE) {
             checkpoint.step(piece.len(), cx)?;
-            loops::extend(out, piece.iter().map(move |&element| f(element)));
+            append::<T, _>(out, piece.iter().map(move |&element| f(element)));
         }
         Ok(())
     })
