@@ -12,7 +12,7 @@
 //! * the largest difference from the outputs that were recorded with onnxruntime;
 //! * the median time of an inference, and that of onnxruntime. If `python3` (or the program in `PYTHON`) has
 //!   onnxruntime, `scripts/time_models.py` measures it before and after. Otherwise the ratio is the one in
-//!   `recorded.txt`, which is from one run on a shared 2-core machine;
+//!   `recorded.txt`, which is from one run on a shared machine with two processors (Zen 4);
 //! * the throughput of two threads on two contexts, and the speed of an inference on two threads, relative to one
 //!   thread.
 //!

@@ -48,6 +48,10 @@ pub(super) fn averages<T: Real>(
     let (deep, high, wide) = (spans(&zs)?, spans(&ys)?, spans(&xs)?);
     // As far as windows reach, and one stride more, so that groups of a stride's elements are whole.
     let reach = xs.output.saturating_sub(1) * xs.stride + (xs.kernel - 1) * xs.dilation + 1;
+    if plane > 0 && reach.max(xs.before + xs.input) + xs.stride > 4 * (xs.input + xs.output) + PIECE {
+        let spans = [&deep, &high, &wide].map(|spans| spans.as_slice());
+        return cx.output::<T>(dims)?.append(|out| by_windows(elements, [zs, ys, xs], spans, out, cx));
+    }
     let (mut line, _line) = cx.filled(T::default(), reach.max(xs.before + xs.input) + xs.stride)?;
     let (mut divisors, _divisors) = cx.filled(T::default(), xs.output)?;
     let mut counted = None;
@@ -106,6 +110,41 @@ pub(super) fn averages<T: Real>(
         }
         Ok(())
     })
+}
+
+/// Appends the averages, each as the sum under its window: for windows that are far apart or far larger than the rows,
+/// whose padded row would be long.
+fn by_windows<T: Real>(
+    elements: &[T],
+    [zs, ys, xs]: [Slide; 3],
+    [deep, high, wide]: [&[(usize, usize, usize)]; 3],
+    out: &mut Vec<T>,
+    cx: &ExecContext<'_>,
+) -> Result<(), Error> {
+    let mut checkpoint = Checkpoint::default();
+    for plane in elements.chunks_exact((zs.input * ys.input * xs.input).max(1)) {
+        for (z, &(z_first, z_end, z_count)) in deep.iter().enumerate() {
+            for (y, &(y_first, y_end, y_count)) in high.iter().enumerate() {
+                for (x, &(x_first, x_end, x_count)) in wide.iter().enumerate() {
+                    checkpoint.step(1, cx)?;
+                    let mut sum = T::default();
+                    for dz in z_first..z_end {
+                        let slab = zs.source(z, dz) * ys.input;
+                        for dy in y_first..y_end {
+                            checkpoint.step(x_end - x_first, cx)?;
+                            let line = (slab + ys.source(y, dy)) * xs.input;
+                            for dx in x_first..x_end {
+                                sum += plane[line + xs.source(x, dx)];
+                            }
+                        }
+                    }
+                    // A window over pads alone gives 0.
+                    out.push(sum / T::from_f64((z_count * y_count * x_count).max(1) as f64));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A row of averages, of the rows that begin at each of `rows`.

@@ -33,8 +33,8 @@ pub(super) fn resample<T: Real>(
                 for taps in taps.chunks(PIECE) {
                     checkpoint.step(2 * taps.len(), cx)?;
                     out.extend(taps.iter().map(|&[(first, a), (second, b), ..]| {
-                        let sum = a * block[first];
                         // What has no weight may be infinite.
+                        let sum = if a == T::default() { a } else { a * block[first] };
                         if b == T::default() { sum } else { sum + b * block[second] }
                     }));
                 }
