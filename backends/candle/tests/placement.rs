@@ -62,11 +62,10 @@ fn host_and_device_give_equal_scores() {
 #[test]
 fn memory_on_the_device_counts_towards_the_limits() {
     let backend = CandleBackend::with_device(Device::Cpu);
-    // The weights fit once, and not a second time for the device.
-    let host = CandleBackend::new().load_graph(DIGITS, usize::MAX).unwrap();
-    let on_device = backend.load_graph(DIGITS, usize::MAX).unwrap();
-    let (host, on_device) = (memory(&host), memory(&on_device));
-    assert!(on_device > host * 5 / 4, "{on_device} bytes with the device, {host} without");
+    // The weights, which are nearly all of the file, are on the host and on the device.
+    let on_device = memory(&backend.load_graph(DIGITS, usize::MAX).unwrap());
+    let file = DIGITS.len();
+    assert!(on_device > 2 * file, "{on_device} bytes with the device, of a file of {file}");
     let error = backend.load_graph(DIGITS, on_device - on_device / 8).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
 

@@ -21,6 +21,8 @@
 //! * Where one side is packed anyway, [`pack`](super::pack) multiplies: patches of a convolution, and weights of a
 //!   fused step (`ops::weighted`).
 
+use smallvec::SmallVec;
+
 use crate::compute::context::{ExecContext, VECTOR_CHECK_INTERVAL};
 use crate::math::gemm::{Factor, Matrix};
 use crate::math::tiles::{Strip, TILE};
@@ -150,10 +152,10 @@ fn multiply_unpacked(
     // Large products check the token between rows, or between groups of the four summands that the loop adds together.
     let rows = (VECTOR_CHECK_INTERVAL / k).max(1);
     let depth = (VECTOR_CHECK_INTERVAL / n).max(4) / 4 * 4;
-    let transposed = |_| cx.filled(0.0_f32, if kind == Loop::Transposed { k * n } else { 0 });
+    let transposed = |_| cx.full_block(0.0_f32, if kind == Loop::Transposed { k * n } else { 0 });
     let parts = cx.parts(batch, elements.saturating_mul(k));
-    let mut parts = (0..parts).map(transposed).collect::<Result<Vec<_>, Error>>()?;
-    cx.parallel_for(&mut parts, &mut out, m * n, |cx, (transposed, _), start, out| {
+    let mut parts = (0..parts).map(transposed).collect::<Result<SmallVec<[_; 1]>, Error>>()?;
+    cx.parallel_for(&mut parts, &mut out, m * n, |cx, transposed, start, out| {
         for (index, out) in out.chunks_exact_mut(m * n).enumerate() {
             cx.control.check()?;
             let index = start / (m * n) + index;

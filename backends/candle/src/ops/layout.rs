@@ -107,7 +107,7 @@ fn concat_last(node: &Node<'_>) -> Option<OpFn> {
         _ => return None,
     };
     Some(Box::new(move |args, cx| {
-        let values = (0..args.len()).map(|index| args.get(index)).collect::<Result<Vec<_>, _>>()?;
+        let values = (0..args.len()).map(|index| args.get(index)).collect::<Result<SmallVec<[_; 8]>, _>>()?;
         Ok(values![join(&values, axis, cx)?])
     }))
 }
