@@ -1,6 +1,6 @@
 //! A context that has computed with the same shapes before computes without an allocation, counted by an allocator.
 //!
-//! The file has one test, so that nothing else allocates in its process.
+//! The allocations of the test's own thread are counted, on which its computes run.
 
 #![allow(missing_docs, reason = "a test")]
 
