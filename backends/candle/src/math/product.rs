@@ -18,8 +18,8 @@
 //!   its operands first, which takes longer than it saves. The loops do no cache blocking, so they are used up to 3
 //!   million multiplications.
 //! * Larger products, products of f64 and operands with other strides use the `gemm` crate ([`gemm`]).
-//! * Where one side is packed anyway, [`pack`](super::pack) multiplies: patches of a convolution, and weights of a
-//!   fused step (`ops::weighted`).
+//! * Where one side is packed anyway, [`pack`](super::pack) multiplies it: patches of a convolution. The weights of a
+//!   fused step (`ops::weighted`) are multiplied by [`gathered`](super::gathered).
 
 use smallvec::SmallVec;
 

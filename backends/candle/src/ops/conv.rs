@@ -1,5 +1,8 @@
 //! Conv over one to three spatial dimensions.
 //!
+//! Convolutions by constant weights of f32 over one or two dimensions, with enough filters, are those of `conv_last`.
+//! What follows is about the others.
+//!
 //! A convolution is the product of the filters and the patch matrix (im2col). The patches are packed for the
 //! micro-kernel, a few hundred outputs at a time, so that the whole patch matrix never exists. Elementwise operators
 //! that follow in the graph are applied to each block of outputs (see `epilogue`). A depthwise convolution is a sum of
