@@ -82,14 +82,14 @@ impl Gathered<'_> {
             let out = &mut out[index * height * pitch..];
             let block = Block { image, runs, panel, columns, start, pitch };
             match patches.len() {
-                1 => block.sums::<S, 1, V>(simd, patches, out),
-                2 => block.sums::<S, 2, V>(simd, patches, out),
-                3 => block.sums::<S, 3, V>(simd, patches, out),
-                4 => block.sums::<S, 4, V>(simd, patches, out),
-                5 => block.sums::<S, 5, V>(simd, patches, out),
-                6 => block.sums::<S, 6, V>(simd, patches, out),
-                7 => block.sums::<S, 7, V>(simd, patches, out),
-                _ => block.sums::<S, ROWS_WIDE, V>(simd, patches, out),
+                1 => block.rows_1::<S, V>(simd, patches, out),
+                2 => block.rows_2::<S, V>(simd, patches, out),
+                3 => block.rows_3::<S, V>(simd, patches, out),
+                4 => block.rows_4::<S, V>(simd, patches, out),
+                5 => block.rows_5::<S, V>(simd, patches, out),
+                6 => block.rows_6::<S, V>(simd, patches, out),
+                7 => block.rows_7::<S, V>(simd, patches, out),
+                _ => block.rows_8::<S, V>(simd, patches, out),
             }
         }
     }
@@ -119,69 +119,83 @@ struct Block<'a> {
     pitch: usize,
 }
 
-impl Block<'_> {
-    /// The micro-kernel: computes `R` rows of `V` vectors of sums in registers.
+impl<'a> Block<'a> {
+    /// The elements of a run of the patch at `patch`.
     #[inline(always)]
-    fn sums<S: Simd, const R: usize, const V: usize>(self, simd: S, patches: &[usize], out: &mut [f32]) {
-        let Self { image, runs, panel, columns, start, pitch } = self;
-        let Some(patches) = patches.first_chunk::<R>() else { return };
+    fn row(&self, patch: usize, run: Run) -> &'a [f32] {
+        self.image.get(patch + run.offset..).and_then(|row| row.get(..run.len)).unwrap_or_default()
+    }
+
+    /// What each row of sums begins with, unless it is in the output.
+    #[inline(always)]
+    fn first_sums<S: Simd, const V: usize>(&self, simd: S) -> [S::f32s; V] {
+        let bias = if let Start::Bias(bias) = self.start { bias } else { &[] };
+        S::as_simd_f32s(bias).0.first_chunk().copied().unwrap_or([simd.splat_f32s(0.0); V])
+    }
+
+    /// What is in the output.
+    #[inline(always)]
+    fn output_sums<S: Simd, const R: usize, const V: usize>(&self, simd: S, out: &[f32]) -> [[S::f32s; V]; R] {
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
-        match start {
-            Start::Zero => {}
-            Start::Bias(bias) => {
-                let (bias, _) = S::as_simd_f32s(&bias[..V * S::F32_LANES]);
-                for sums in &mut sums {
-                    sums.copy_from_slice(&bias[..V]);
-                }
-            }
-            Start::Output => {
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    for (sum, out) in sums.iter_mut().zip(out[row * pitch..][..columns].chunks(S::F32_LANES)) {
-                        *sum = simd.partial_load_f32s(out);
-                    }
-                }
-            }
+        for (sums, out) in sums.iter_mut().zip(out.chunks(self.pitch)) {
+            let out = out.get(..self.columns).unwrap_or_default().chunks(S::F32_LANES);
+            sums.iter_mut().zip(out).for_each(|(sum, out)| *sum = simd.partial_load_f32s(out));
         }
-        let (panel, _) = S::as_simd_f32s(panel);
-        let mut panel = panel.as_chunks::<V>().0;
-        for &Run { offset, len } in runs {
-            let rows = patches.map(|patch| &image[patch + offset..][..len]);
-            let (of_run, rest) = panel.split_at(len);
-            panel = rest;
-            add_products::<S, R, V>(simd, &mut sums, rows, of_run);
-        }
-        for (row, sums) in sums.iter().enumerate() {
-            let out = &mut out[row * pitch..][..columns];
-            if columns == V * S::F32_LANES {
-                let (out, _) = S::as_mut_simd_f32s(out);
-                out.copy_from_slice(sums);
-            } else {
-                for (&sum, out) in sums.iter().zip(out.chunks_mut(S::F32_LANES)) {
-                    simd.partial_store_f32s(out, sum);
-                }
+        sums
+    }
+
+    /// Writes rows of sums that don't fill `V` vectors.
+    #[inline(always)]
+    fn store_parts<S: Simd, const V: usize>(&self, simd: S, sums: &[[S::f32s; V]], out: &mut [f32]) {
+        for (sums, out) in sums.iter().zip(out.chunks_mut(self.pitch)) {
+            let (whole, rest) = S::as_mut_simd_f32s(out.get_mut(..self.columns).unwrap_or_default());
+            let mut sums = sums.iter();
+            whole.iter_mut().zip(&mut sums).for_each(|(out, &sum)| *out = sum);
+            if let Some(&sum) = sums.next() {
+                simd.partial_store_f32s(rest, sum);
             }
         }
     }
 }
 
-/// Adds the products of some rows and a panel to `sums`, for rows that have a name each.
+/// The micro-kernel for rows that have a name each: computes the rows with `V` vectors of sums in registers.
 ///
-/// The rows are zipped: so their common length is found before the loop. An index would be checked within it, and a way
-/// out of the loop takes the sums out of the registers.
-macro_rules! add_zipped {
-    ($simd:ident, $sums:ident, $panel:ident, $rows:ident: $($row:ident)+) => {{
-        let (mut own, mut rows) = (*$sums, $rows.into_iter());
-        add_zipped!($simd, own, rows, ($panel.iter()), vectors vectors, []; $($row)+);
-        *$sums = own;
-    }};
-    ($simd:ident, $sums:ident, $rows:ident, ($zipped:expr), $vectors:ident $pattern:pat, [$($done:ident)*];
-        $row:ident $($rest:ident)*) => {
-        add_zipped!(
-            $simd, $sums, $rows, ($zipped.zip($rows.next().unwrap_or_default())), $vectors ($pattern, $row),
-            [$($done)* $row]; $($rest)*
-        );
+/// All loops over rows are written out, since an array that is indexed in a loop is kept in memory. The rows of a run
+/// are zipped: so their common length is found before the loop. An index would be checked within it, and a way out of
+/// the loop takes the sums out of the registers.
+macro_rules! micro_kernel {
+    ($name:ident: $($row:ident)+) => {
+        #[inline(always)]
+        fn $name<S: Simd, const V: usize>(self, simd: S, patches: &[usize], out: &mut [f32]) {
+            let Some(&[$($row),+]) = patches.first_chunk() else { return };
+            let mut sums = [$({ let _: usize = $row; self.first_sums::<S, V>(simd) }),+];
+            if let Start::Output = self.start {
+                sums = self.output_sums(simd, out);
+            }
+            let mut panel = S::as_simd_f32s(self.panel).0.as_chunks::<V>().0;
+            for &run in self.runs {
+                let (of_run, rest) = panel.split_at_checked(run.len).unwrap_or_default();
+                panel = rest;
+                $(let $row = self.row($row, run);)+
+                micro_kernel!(@zip simd, sums, (of_run.iter()), vectors vectors, []; $($row)+);
+            }
+            let [$($row),+] = sums;
+            if self.columns == V * S::F32_LANES {
+                let mut lines = out.chunks_mut(self.pitch);
+                $(if let Some(out) = lines.next().and_then(|out| S::as_mut_simd_f32s(out).0.first_chunk_mut()) {
+                    *out = $row;
+                })+
+            } else {
+                self.store_parts(simd, &[$($row),+], out);
+            }
+        }
     };
-    ($simd:ident, $sums:ident, $rows:ident, ($zipped:expr), $vectors:ident $pattern:pat, [$($row:ident)*];) => {
+    (@zip $simd:ident, $sums:ident, ($zipped:expr), $vectors:ident $pattern:pat, [$($done:ident)*];
+        $row:ident $($rest:ident)*) => {
+        micro_kernel!(@zip $simd, $sums, ($zipped.zip($row)), $vectors ($pattern, $row), [$($done)* $row];
+            $($rest)*)
+    };
+    (@zip $simd:ident, $sums:ident, ($zipped:expr), $vectors:ident $pattern:pat, [$($row:ident)*];) => {
         for $pattern in $zipped {
             for (sums, &x) in $sums.iter_mut().zip([$($row),*]) {
                 let x = $simd.splat_f32s(x);
@@ -193,136 +207,15 @@ macro_rules! add_zipped {
     };
 }
 
-/// Adds to each row of `sums` the sum of the products of the row's elements and the rows of the panel.
-#[inline(always)]
-fn add_products<S: Simd, const R: usize, const V: usize>(
-    simd: S,
-    sums: &mut [[S::f32s; V]; R],
-    rows: [&[f32]; R],
-    panel: &[[S::f32s; V]],
-) {
-    match R {
-        1 => add_zipped!(simd, sums, panel, rows: a),
-        2 => add_zipped!(simd, sums, panel, rows: a b),
-        3 => add_zipped!(simd, sums, panel, rows: a b c),
-        4 => add_zipped!(simd, sums, panel, rows: a b c d),
-        5 => add_zipped!(simd, sums, panel, rows: a b c d e),
-        6 => add_zipped!(simd, sums, panel, rows: a b c d e f),
-        7 => add_zipped!(simd, sums, panel, rows: a b c d e f g),
-        _ => add_zipped!(simd, sums, panel, rows: a b c d e f g h),
-    }
-}
-
-/// A depthwise convolution of one line of outputs, with channels last: each channel has its own taps.
-pub(crate) struct Depthwise<'a> {
-    pub(crate) image: &'a [f32],
-    /// The index in the image of each tap of the first output.
-    pub(crate) taps: &'a [usize],
-    /// The weights of each tap, one for each channel.
-    pub(crate) weights: &'a [f32],
-    pub(crate) bias: Option<&'a [f32]>,
-    /// Elements of the image from one output to the next.
-    pub(crate) stride: usize,
-    pub(crate) channels: usize,
-    pub(crate) out: &'a mut [f32],
-}
-
-/// Outputs of a line that are computed at once, which read each weight once.
-const OUTPUTS: usize = 4;
-
-/// Vectors of channels that are computed at once.
-const VECTORS: usize = 2;
-
-impl Depthwise<'_> {
-    /// Computes the line.
-    pub(crate) fn run(self) {
-        if self.channels > 0 {
-            Arch::new().dispatch(self);
-        }
-    }
-
-    /// `X` outputs, of which `out` has the rows, from output `first` on.
-    #[inline(always)]
-    fn outputs<S: Simd, const X: usize>(&self, simd: S, first: usize, out: &mut [f32]) {
-        let (channels, lanes) = (self.channels, S::F32_LANES);
-        // The last block begins where it ends with the last channel. So it may compute some channels again.
-        if channels >= VECTORS * lanes {
-            for from in (0..channels).step_by(VECTORS * lanes) {
-                self.sums::<S, X, VECTORS>(simd, first, from.min(channels - VECTORS * lanes), VECTORS * lanes, out);
-            }
-        } else if channels >= lanes {
-            for from in (0..channels).step_by(lanes) {
-                self.sums::<S, X, 1>(simd, first, from.min(channels - lanes), lanes, out);
-            }
-        } else {
-            self.sums::<S, X, 1>(simd, first, 0, channels, out);
-        }
-    }
-
-    /// `len` channels of `X` outputs, in `V` vectors.
-    #[inline(always)]
-    fn sums<S: Simd, const X: usize, const V: usize>(
-        &self,
-        simd: S,
-        first: usize,
-        from: usize,
-        len: usize,
-        out: &mut [f32],
-    ) {
-        let start = self.bias.map_or([simd.splat_f32s(0.0); V], |bias| vectors::<S, V>(simd, &bias[from..], len));
-        let mut sums = [start; X];
-        for (&tap, weights) in self.taps.iter().zip(self.weights.chunks_exact(self.channels)) {
-            let weights = vectors::<S, V>(simd, weights.get(from..).unwrap_or_default(), len);
-            let image = self.image.get(tap + first * self.stride + from..).unwrap_or_default();
-            for (output, sums) in sums.iter_mut().enumerate() {
-                let x = vectors::<S, V>(simd, image.get(output * self.stride..).unwrap_or_default(), len);
-                for ((sum, x), weight) in sums.iter_mut().zip(x).zip(weights) {
-                    *sum = simd.mul_add_e_f32s(x, weight, *sum);
-                }
-            }
-        }
-        for (output, sums) in sums.iter().enumerate() {
-            let out = &mut out[output * self.channels + from..][..len];
-            for (&sum, out) in sums.iter().zip(out.chunks_mut(S::F32_LANES)) {
-                simd.partial_store_f32s(out, sum);
-            }
-        }
-    }
-}
-
-/// The first `len` elements of a slice in `V` vectors. A slice that is too short gives zeros: as no way leads out of a
-/// loop, sums stay in registers.
-#[inline(always)]
-fn vectors<S: Simd, const V: usize>(simd: S, slice: &[f32], len: usize) -> [S::f32s; V] {
-    let zeros = [simd.splat_f32s(0.0); V];
-    if len == V * S::F32_LANES {
-        return S::as_simd_f32s(slice).0.first_chunk().copied().unwrap_or(zeros);
-    }
-    let mut vectors = zeros;
-    let slice = slice.get(..len).unwrap_or_default();
-    vectors
-        .iter_mut()
-        .zip(slice.chunks(S::F32_LANES))
-        .for_each(|(vector, part)| *vector = simd.partial_load_f32s(part));
-    vectors
-}
-
-impl WithSimd for Depthwise<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let out = std::mem::take(&mut self.out);
-        for (index, out) in out.chunks_mut(OUTPUTS * self.channels).enumerate() {
-            let first = index * OUTPUTS;
-            match out.len() / self.channels {
-                1 => self.outputs::<S, 1>(simd, first, out),
-                2 => self.outputs::<S, 2>(simd, first, out),
-                3 => self.outputs::<S, 3>(simd, first, out),
-                _ => self.outputs::<S, OUTPUTS>(simd, first, out),
-            }
-        }
-    }
+impl Block<'_> {
+    micro_kernel!(rows_1: a);
+    micro_kernel!(rows_2: a b);
+    micro_kernel!(rows_3: a b c);
+    micro_kernel!(rows_4: a b c d);
+    micro_kernel!(rows_5: a b c d e);
+    micro_kernel!(rows_6: a b c d e f);
+    micro_kernel!(rows_7: a b c d e f g);
+    micro_kernel!(rows_8: a b c d e f g h);
 }
 
 #[cfg(test)]
@@ -365,31 +258,6 @@ mod tests {
                             summands.map(|(at, place)| image[patches[row] + place] * weights[column * k + at]);
                         let wanted = [0.0, bias[column], 2.0][start] + summands.sum::<f32>();
                         assert!((found - wanted).abs() < 1e-6, "{rows} {n} {start}: {index}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn depthwise_lines_are_those_of_the_definition() {
-        for channels in [1, 3, 8, 16, 19, 48, 50] {
-            for outputs in [1, 2, 5, 6, 7, 13] {
-                for bias in [false, true] {
-                    let (stride, taps) = (2 * channels, [0, channels, 9 * channels]);
-                    let (image, weights) = (numbers(40 * channels, 1), numbers(3 * channels, 2));
-                    let biases = numbers(channels, 3);
-                    let bias = bias.then_some(&biases[..]);
-                    let mut out = vec![f32::NAN; outputs * channels];
-                    let (image, taps, weights) = (&image[..], &taps[..], &weights[..]);
-                    Depthwise { image, taps, weights, bias, stride, channels, out: &mut out }.run();
-                    for (index, found) in out.iter().enumerate() {
-                        let (output, channel) = (index / channels, index % channels);
-                        let summand = |tap: usize| {
-                            image[taps[tap] + output * stride + channel] * weights[tap * channels + channel]
-                        };
-                        let wanted = bias.map_or(0.0, |bias| bias[channel]) + (0..3).map(summand).sum::<f32>();
-                        assert!((found - wanted).abs() < 1e-6, "{channels} {outputs}: {index}");
                     }
                 }
             }

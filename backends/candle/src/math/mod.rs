@@ -4,6 +4,7 @@
 //!   ([`gemm`](self::gemm)).
 //! * [`pack`] multiplies matrices that are packed already: weights, and the patches of a convolution.
 //! * [`gathered`] multiplies rows that are gathered from an image whose channels are the last dimension.
+//! * [`depthwise`] has convolutions with a filter for each channel, of such an image.
 //! * [`winograd`] has the transformations for convolutions by 3×3 filters.
 //! * [`program`] describes the elementwise operators after a product, [`epilogue`] executes them.
 //! * [`integer`] multiplies matrices of bytes exactly.
@@ -11,6 +12,7 @@
 //! * [`loops`] compiles loops over slices for the widest vectors.
 //! * [`functions`] has exp, tanh, erf and sigmoid for vector loops, [`fourier`] the discrete Fourier transform.
 
+pub(crate) mod depthwise;
 pub(crate) mod epilogue;
 pub(crate) mod fourier;
 pub(crate) mod functions;

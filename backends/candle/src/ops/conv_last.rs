@@ -9,9 +9,10 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::compute::context::{Checkpoint, ExecContext, VECTOR_CHECK_INTERVAL};
+use crate::math::depthwise::Depthwise;
 use crate::math::epilogue::{Epilogue, Placement, Scratch};
 use crate::math::gathered::{DEPTH, Gathered, Run, Start, pack_panels};
-use crate::math::{gathered, pack};
+use crate::math::pack;
 use crate::ops::patches::Padded;
 use crate::ops::window::{ConvShape, Slide, Window};
 use crate::ops::winograd::{Convolution, Transformed};
@@ -276,19 +277,25 @@ impl Filters {
         let parts = cx.parts(total / line, total.saturating_mul(taps));
         let scratches = (0..parts).map(|_| Ok((self.epilogue.scratch(cx)?, 0)));
         let mut scratches = scratches.collect::<Result<SmallVec<[(Scratch, usize); 1]>, Error>>()?;
-        let taps = offsets.as_slice();
+        let depthwise = Depthwise {
+            image,
+            taps: &offsets,
+            adjacent: if columns.dilation == 1 { columns.kernel } else { 1 },
+            weights: &self.packed,
+            bias: self.bias.as_deref(),
+            stride: columns.stride,
+            channels,
+        };
         cx.produce(&mut scratches, total, line, line, |cx, (scratch, work), start, out| {
             for (index, out) in out.chunks_exact_mut(line).enumerate() {
                 for (piece, out) in out.chunks_mut(each * channels).enumerate() {
-                    *work += out.len() * taps.len();
+                    *work += out.len() * taps;
                     if *work >= VECTOR_CHECK_INTERVAL {
                         *work = 0;
                         cx.control.check()?;
                     }
                     let output = (start / line + index) * columns.output + piece * each;
-                    let image = &image[sizes.patch(output)..];
-                    let (bias, stride) = (self.bias.as_deref(), columns.stride * channels);
-                    gathered::Depthwise { image, taps, weights: &self.packed, bias, stride, channels, out }.run();
+                    Depthwise { image: &image[sizes.patch(output)..], ..depthwise }.run(out);
                 }
                 self.finish(out, channels, scratch, cx)?;
             }

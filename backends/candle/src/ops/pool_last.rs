@@ -3,7 +3,7 @@
 //! A line of such an image is one sequence of adjacent elements. So a pool first combines the lines under its window,
 //! and then the columns of the result.
 
-use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::{loops, simd};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::window::{Slide, Window};
@@ -14,6 +14,9 @@ use graphpool::backend::Error;
 
 /// Positions whose sums are added before they are added to the sum of all, so that rounding errors don't add up.
 const PARTIAL: usize = 64;
+
+/// Elements of a line that are combined at once, so that they stay in the first-level cache.
+const PART: usize = 1 << 10;
 
 /// MaxPool without indices.
 pub(super) fn max_pool(node: &Node<'_>) -> Option<OpFn> {
@@ -87,10 +90,18 @@ impl<F: Fn(f32, f32) -> f32 + Copy> Pool<'_, F> {
             for (index, out) in out.chunks_exact_mut(columns.output * channels).enumerate() {
                 let (image, y) = (index / rows.output, index % rows.output);
                 let (first, end) = rows.kernel_range(y);
-                checkpoint.set(self.start, &mut line, cx)?;
-                for row in first..end {
-                    let from = (image * rows.input + rows.source(y, row)) * width;
-                    self.combine(&mut line, &elements[from..from + width], &mut checkpoint, cx)?;
+                for (index, line) in line.chunks_mut(PART).enumerate() {
+                    let len = line.len();
+                    checkpoint.step((end - first) * len, cx)?;
+                    let mut lines = (first..end).map(|row| {
+                        let from = (image * rows.input + rows.source(y, row)) * width + index * PART;
+                        &elements[from..from + len]
+                    });
+                    match lines.next() {
+                        Some(first) => line.copy_from_slice(first),
+                        None => line.fill(self.start),
+                    }
+                    lines.for_each(|elements| simd::zip(line, elements, self.combine));
                 }
                 for column in 0..columns.kernel {
                     checkpoint.step(out.len(), cx)?;
@@ -122,21 +133,6 @@ impl<F: Fn(f32, f32) -> f32 + Copy> Pool<'_, F> {
                 }
             },
         );
-    }
-
-    fn combine(
-        &self,
-        out: &mut [f32],
-        elements: &[f32],
-        checkpoint: &mut Checkpoint,
-        cx: &ExecContext<'_>,
-    ) -> Result<(), Error> {
-        let combine = self.combine;
-        for (out, elements) in out.chunks_mut(PIECE).zip(elements.chunks(PIECE)) {
-            checkpoint.step(out.len(), cx)?;
-            simd::zip(out, elements, combine);
-        }
-        Ok(())
     }
 }
 
