@@ -1,5 +1,6 @@
 //! A parallel loop over parts of an output, on the threads that the host gave the backend.
 
+use std::mem::MaybeUninit;
 use std::sync::{Mutex, PoisonError};
 
 use crate::compute::context::ExecContext;
@@ -59,8 +60,8 @@ impl ExecContext<'_> {
 impl ExecContext<'_> {
     /// Allocates `total` elements and lets `part` write all of them, as [`parallel_for`](Self::parallel_for) does.
     ///
-    /// On one thread they are written `chunk` elements at a time, a multiple of `unit`, and each chunk is allocated right
-    /// before. So its zeros are in the cache when they are overwritten.
+    /// They are written `chunk` elements at a time, a multiple of `unit`. Each chunk is set to zero right before, by the
+    /// same thread. So its zeros are in the cache when they are overwritten.
     pub(crate) fn produce<S: Send, T: Element + Send>(
         &self,
         scratch: &mut [S],
@@ -78,10 +79,25 @@ impl ExecContext<'_> {
             }
             return Ok((out, charge));
         }
-        let (mut out, charge) = self.filled(T::default(), total)?;
-        self.parallel_for(scratch, &mut out, unit, part)?;
+        let (mut out, charge) = self.scratch::<T>(total)?;
+        let spare = out.spare_capacity_mut().get_mut(..total).unwrap_or_default();
+        self.parallel_for(scratch, spare, unit, |cx, scratch, start, spare| {
+            let chunk = chunk.max(1);
+            let mut chunks = spare.chunks_mut(chunk).enumerate();
+            chunks.try_for_each(|(index, spare)| part(cx, scratch, start + index * chunk, zeroed(spare)))
+        })?;
+        // SAFETY: the capacity is at least `total`. As no part failed, each of so many elements was in a part, which set
+        // it to zero.
+        unsafe { out.set_len(total) };
         Ok((out, charge))
     }
+}
+
+/// Sets elements to zero.
+fn zeroed<T: Element>(spare: &mut [MaybeUninit<T>]) -> &mut [T] {
+    spare.fill(MaybeUninit::new(T::default()));
+    // SAFETY: all elements have just been written.
+    unsafe { spare.assume_init_mut() }
 }
 
 #[cfg(test)]
@@ -118,6 +134,28 @@ mod tests {
                 };
                 cx.parallel_for(&mut sums, &mut out, unit, part).unwrap();
                 assert_eq!((out, sums.iter().sum()), ((1..=len).collect(), len));
+            }
+        }
+    }
+
+    #[test]
+    fn elements_are_produced_by_all_threads() {
+        let (control, budget) = (ComputeControl::default(), ComputeBudget::new(usize::MAX));
+        for count in [1, 2, 5] {
+            let threads = threads(count);
+            let cx = ExecContext { threads: threads.as_ref(), ..ExecContext::new(&control, &budget) };
+            for (total, unit, chunk) in [(1, 1, 1), (30, 7, 14), (31, 5, 5), (40, 8, 80)] {
+                let mut parts = vec![(); cx.parts(usize::div_ceil(total, unit), usize::MAX)];
+                let part = |_: &ExecContext<'_>, (): &mut (), start: usize, out: &mut [i32]| {
+                    assert!(start % unit == 0 && out.len() <= chunk);
+                    assert!(out.iter().all(|&element| element == 0));
+                    (start..).zip(out).for_each(|(index, out)| *out = index as i32);
+                    Ok(())
+                };
+                let (out, _charge) = cx.produce(&mut parts, total, unit, chunk, part).unwrap();
+                assert_eq!(out, (0..total as i32).collect::<Vec<_>>());
+                let fails = |_: &ExecContext<'_>, (): &mut (), _: usize, _: &mut [i32]| Err(Error::runtime_error("no"));
+                assert!(cx.produce(&mut parts, total, unit, chunk, fails).is_err());
             }
         }
     }

@@ -3,10 +3,13 @@
 //! A line of such an image is one sequence of adjacent elements. So a pool first combines the lines under its window,
 //! and then the columns of the result.
 
+use smallvec::SmallVec;
+
 use crate::compute::context::{Checkpoint, ExecContext};
 use crate::math::{loops, simd};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::window::{Slide, Window};
+use crate::tensor::budget::Block;
 use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::value::Value;
@@ -65,11 +68,11 @@ struct Pool<'a, F> {
     combine: F,
 }
 
-impl<F: Fn(f32, f32) -> f32 + Copy> Pool<'_, F> {
+impl<F: Fn(f32, f32) -> f32 + Copy + Sync> Pool<'_, F> {
     /// Combines the elements under each window, and calls `finish` with the channels of each output.
     fn run(
         &self,
-        finish: impl Fn(&mut [f32], [Slide; 2], [usize; 2]) -> Result<(), Error>,
+        finish: impl Fn(&mut [f32], [Slide; 2], [usize; 2]) -> Result<(), Error> + Sync,
         cx: &ExecContext<'_>,
     ) -> Result<Value, Error> {
         let [n, spatial @ .., channels] = self.value.dims() else {
@@ -84,10 +87,18 @@ impl<F: Fn(f32, f32) -> f32 + Copy> Pool<'_, F> {
         dims.extend(over.iter().map(|slide| slide.output));
         dims.push(channels);
         let width = columns.input * channels;
-        let mut line = cx.full_block(self.start, width)?;
-        let mut checkpoint = Checkpoint::default();
-        cx.output::<f32>(&dims)?.write(self.start, |out| {
-            for (index, out) in out.chunks_exact_mut(columns.output * channels).enumerate() {
+        let (total, len) = (count(&dims)?, columns.output * channels);
+        if total == 0 {
+            return cx.output::<f32>(&dims)?.write(0.0, |_| Ok(()));
+        }
+        // Memory, not arithmetic, decides how long it takes: as long as a few multiplications for each element.
+        let work = total.saturating_mul(rows.kernel * columns.kernel).saturating_mul(4);
+        let parts =
+            (0..cx.parts(total / len, work)).map(|_| Ok((cx.full_block(self.start, width)?, Checkpoint::default())));
+        let mut parts = parts.collect::<Result<SmallVec<[(Block<f32>, Checkpoint); 1]>, Error>>()?;
+        let (out, charge) = cx.produce(&mut parts, total, len, len, |cx, (line, checkpoint), start, out| {
+            for (index, out) in out.chunks_exact_mut(len).enumerate() {
+                let index = start / len + index;
                 let (image, y) = (index / rows.output, index % rows.output);
                 let (first, end) = rows.kernel_range(y);
                 for (index, line) in line.chunks_mut(PART).enumerate() {
@@ -103,16 +114,18 @@ impl<F: Fn(f32, f32) -> f32 + Copy> Pool<'_, F> {
                     }
                     lines.for_each(|elements| simd::zip(line, elements, self.combine));
                 }
+                checkpoint.set(self.start, out, cx)?;
                 for column in 0..columns.kernel {
                     checkpoint.step(out.len(), cx)?;
-                    self.combine_columns(out, &line, columns, column, channels);
+                    self.combine_columns(out, line, columns, column, channels);
                 }
                 for (x, out) in out.chunks_exact_mut(channels).enumerate() {
                     finish(out, [rows, columns], [y, x])?;
                 }
             }
             Ok(())
-        })
+        })?;
+        Value::charged(dims, out, charge)
     }
 
     /// Combines each output of a line with the element under one column of its window, if that is inside.
