@@ -294,11 +294,13 @@ impl Depthwise<'_> {
 /// loop, sums stay in registers.
 #[inline(always)]
 fn vectors<S: Simd, const V: usize>(simd: S, slice: &[f32], len: usize) -> [S::f32s; V] {
-    let zeros = [simd.splat_f32s(0.0); V];
+    let zero = simd.splat_f32s(0.0);
     if len == V * S::F32_LANES {
-        return S::as_simd_f32s(slice).0.first_chunk().copied().unwrap_or(zeros);
+        // Each vector has a choice of its own: a choice between arrays would pass through memory.
+        let whole = S::as_simd_f32s(slice).0;
+        return std::array::from_fn(|index| if let Some(&vector) = whole.get(index) { vector } else { zero });
     }
-    let mut vectors = zeros;
+    let mut vectors = [zero; V];
     let slice = slice.get(..len).unwrap_or_default();
     vectors
         .iter_mut()
