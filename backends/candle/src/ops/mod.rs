@@ -87,6 +87,7 @@ mod quantized_product;
 mod real;
 mod recurrent;
 mod reduce;
+mod reduce_f32;
 mod reduced;
 mod requantize;
 mod rescale;
