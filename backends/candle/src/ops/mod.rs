@@ -111,6 +111,7 @@ mod svm;
 mod swiglu;
 mod tensor_scatter;
 mod top;
+mod top_k;
 mod transpose;
 mod trees;
 mod weighted;
