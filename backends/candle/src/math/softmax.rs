@@ -1,4 +1,4 @@
-//! Softmax and LogSoftmax of f32, along rows and along columns.
+//! Softmax and `LogSoftmax` of f32, along rows and along columns.
 //!
 //! NaN is left out of the maximum that is subtracted. It makes its row NaN all the same, as part of the sum.
 
@@ -89,7 +89,9 @@ impl Rows<'_> {
             match self.kind {
                 Kind::Softmax => {
                     let scale = 1.0 / sum;
-                    out.iter_mut().for_each(|out| *out *= scale);
+                    for out in out.iter_mut() {
+                        *out *= scale;
+                    }
                 }
                 Kind::LogSoftmax => {
                     let log = sum.ln();
@@ -139,13 +141,17 @@ impl Columns<'_> {
         }
         match kind {
             Kind::Softmax => {
-                sums.iter_mut().for_each(|sum| *sum = 1.0 / *sum);
+                for sum in sums.iter_mut() {
+                    *sum = 1.0 / *sum;
+                }
                 for out in out.chunks_mut(pitch) {
                     out.iter_mut().zip(&*sums).for_each(|(out, &scale)| *out *= scale);
                 }
             }
             Kind::LogSoftmax => {
-                sums.iter_mut().for_each(|sum| *sum = sum.ln());
+                for sum in sums.iter_mut() {
+                    *sum = sum.ln();
+                }
                 for (row, out) in source.chunks(pitch).zip(out.chunks_mut(pitch)) {
                     for (((out, &x), &top), &log) in out.iter_mut().zip(row).zip(&*tops).zip(&*sums) {
                         *out = x - top - log;
@@ -173,7 +179,8 @@ mod tests {
     }
 
     fn near(found: f32, wanted: f32) -> bool {
-        (found.is_nan() && wanted.is_nan()) || found == wanted || (found - wanted).abs() < 1e-6 * (1.0 + wanted.abs())
+        let same = found.to_bits() == wanted.to_bits() || (found.is_nan() && wanted.is_nan());
+        same || (found - wanted).abs() < 1e-6 * (1.0 + wanted.abs())
     }
 
     fn numbers(count: usize, special: bool) -> Vec<f32> {

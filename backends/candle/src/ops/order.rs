@@ -1,4 +1,4 @@
-//! Operators that sort, select or reverse elements: TopK (in `top_k`), NonZero, Compress, ReverseSequence, Unique.
+//! Operators that sort, select or reverse elements: NonZero, Compress, ReverseSequence, Unique.
 
 use std::cmp::Ordering;
 
@@ -10,7 +10,6 @@ use crate::ops::layout::{axis_first, inverse, permute};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::select::{offsets, select};
-use crate::ops::top_k::top_k;
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, axis, product, strides};
 use crate::tensor::element::{Element, ElementType, with_elements};
@@ -18,8 +17,6 @@ use crate::tensor::value::Values;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "TopK", (1, 1), top_k).until(9).heavy().device(form!(|node| top::top(Top::new(node)?))),
-    since(10, "TopK", (2, 2), top_k).heavy().device(form!(|node| top::top(Top::new(node)?))),
     since(9, "NonZero", (1, 1), non_zero),
     since(9, "Compress", (2, 2), compress).device(form!(|node| moving::moving(node, compress, &[0]))),
     since(10, "ReverseSequence", (2, 2), reverse).device(form!(|node| moving::moving(node, reverse, &[0]))),

@@ -120,7 +120,7 @@ fn pool<C: Combine>(
                 }
                 checkpoint.step(columns.kernel * columns.output, cx)?;
                 let of = PhantomData::<C>;
-                wide_loop(Line { source, lines, step, line: &mut line, columns, divisors: &divisors, out, of });
+                wide_loop(Line { source, lines, step, padded: &mut line, columns, divisors: &divisors, out, of });
             }
         }
         Ok(())
@@ -134,8 +134,8 @@ struct Line<'a, C> {
     source: &'a [f32],
     lines: usize,
     step: usize,
-    /// A padded line.
-    line: &'a mut [f32],
+    /// A padded line, for their combination.
+    padded: &'a mut [f32],
     columns: Slide,
     /// Empty for none.
     divisors: &'a [f32],
@@ -173,7 +173,7 @@ impl<C: Combine> Line<'_, C> {
     fn combine_lines(&mut self) {
         let Slide { before, input, .. } = self.columns;
         let (source, step) = (self.source, self.step);
-        let line = &mut self.line[before..before + input];
+        let line = &mut self.padded[before..before + input];
         let row = |at: usize| &source[at * step..][..input];
         match self.lines {
             0 => line.fill(C::START),
@@ -200,7 +200,7 @@ impl<C: Combine> Line<'_, C> {
     /// Windows of two columns, two apart.
     #[inline(always)]
     fn pairs(&mut self) {
-        for (out, pair) in self.out.iter_mut().zip(self.line.as_chunks::<2>().0) {
+        for (out, pair) in self.out.iter_mut().zip(self.padded.as_chunks::<2>().0) {
             *out = C::combine(pair[0], pair[1]);
         }
     }
@@ -208,7 +208,7 @@ impl<C: Combine> Line<'_, C> {
     /// Windows of three columns, at each column.
     #[inline(always)]
     fn triples(&mut self) {
-        let line = &*self.line;
+        let line = &*self.padded;
         for (((out, &a), &b), &c) in self.out.iter_mut().zip(line).zip(&line[1..]).zip(&line[2..]) {
             *out = C::combine(C::combine(a, b), c);
         }
@@ -217,7 +217,7 @@ impl<C: Combine> Line<'_, C> {
     /// Windows of three columns, two apart.
     #[inline(always)]
     fn triples_of_pairs(&mut self) {
-        let (pairs, next) = (self.line.as_chunks::<2>().0, self.line[2..].as_chunks::<2>().0);
+        let (pairs, next) = (self.padded.as_chunks::<2>().0, self.padded[2..].as_chunks::<2>().0);
         for ((out, pair), next) in self.out.iter_mut().zip(pairs).zip(next) {
             *out = C::combine(C::combine(pair[0], pair[1]), next[0]);
         }
@@ -227,7 +227,7 @@ impl<C: Combine> Line<'_, C> {
     #[inline(always)]
     fn every<const STRIDE: usize>(&mut self) {
         for at in 0..self.columns.kernel {
-            let groups = self.line[at * self.columns.dilation..].as_chunks::<STRIDE>().0;
+            let groups = self.padded[at * self.columns.dilation..].as_chunks::<STRIDE>().0;
             if at == 0 {
                 for (out, group) in self.out.iter_mut().zip(groups) {
                     *out = group[0];

@@ -12,7 +12,7 @@ use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::reduce_f32::{has_last_axes, last_axes, reduce_rows};
-use crate::ops::reduced::Reduced;
+use crate::ops::reduced::{Reduced, Reduction};
 use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{axis, product, strides};
 use crate::tensor::element::{Element, ElementType};
@@ -64,20 +64,6 @@ pub(super) const OPERATORS: &[Operator] =
         since(1, "ArgMin", (1, 1), |node| arg_extreme(node, false))
             .device(form!(|node| reduce::arg_extreme(node, false))),
     ];
-
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Reduction {
-    Sum,
-    Mean,
-    Max,
-    Min,
-    Product,
-    L1,
-    L2,
-    SumSquare,
-    LogSum,
-    LogSumExp,
-}
 
 fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Result<OpFn, Error> {
     let reduced_axes = Reduced::new(node, axes_input_since)?;

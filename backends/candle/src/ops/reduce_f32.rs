@@ -4,7 +4,7 @@ use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::rows::Summand;
 use crate::math::{loops, rows};
 use crate::ops::elementwise::Number as _;
-use crate::ops::reduce::Reduction;
+use crate::ops::reduced::Reduction;
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 

@@ -55,8 +55,8 @@ fn sample_grid<T: Real>(sampler: Sampler, value: &Value, grid: &Value, cx: &Exec
     let mut finite = true;
     for piece in elements.chunks(PIECE) {
         checkpoint.step(piece.len(), cx)?;
-        // Only the difference of an infinity or a NaN with itself is not 0.
-        finite &= piece.iter().fold(true, |finite, &x| finite & (x - x == T::default()));
+        // Only the product of an infinity or a NaN with 0 is not 0.
+        finite &= piece.iter().fold(true, |finite, &x| finite & (x * T::default() == T::default()));
     }
     let mut combined = [(0, 0.0); MOST_TAPS];
     cx.output::<T>(&dims)?.write(T::default(), |out| {

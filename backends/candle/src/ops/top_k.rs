@@ -5,6 +5,7 @@
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::node::{Node, OpFn};
+use crate::ops::operator::{Operator, form, since};
 use crate::ops::order::{nan_last, sort};
 use crate::ops::top::Top;
 use crate::tensor::dims::product;
@@ -12,13 +13,18 @@ use crate::tensor::element::ElementType;
 use crate::tensor::value::{Value, Values};
 use graphpool::backend::Error;
 
-/// The most elements that [`few`] selects.
+pub(super) const OPERATORS: &[Operator] = &[
+    since(1, "TopK", (1, 1), top_k).until(9).heavy().device(form!(|node| top::top(Top::new(node)?))),
+    since(10, "TopK", (2, 2), top_k).heavy().device(form!(|node| top::top(Top::new(node)?))),
+];
+
+/// The most elements that [`few`](Rows::few) selects.
 const FEW: usize = 32;
 
-/// Elements that [`few`] compares at a time with the last of the best.
+/// Elements that [`few`](Rows::few) compares at a time with the last of the best.
 const GROUP: usize = 16;
 
-pub(super) fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
+fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
     let top = Top::new(node)?;
     Ok(Box::new(move |args, cx| {
         let value = args.get(0)?;

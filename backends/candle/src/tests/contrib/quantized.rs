@@ -151,17 +151,17 @@ fn quantized_tensors_give_what_onnxruntime_gives() {
 #[test]
 fn sums_and_products_of_bytes_are_those_of_the_definition() {
     for count in [1, 15, 16, 33, 70, 300] {
-        let (a, b) =
-            (unsigned(&[count]), value(&[count], &(0..count).map(|at| (at * 91 % 256) as u8).collect::<Vec<_>>()));
-        let (c, d) =
-            (signed(&[count]), value(&[count], &(0..count).map(|at| (at * 91 % 255) as i8).collect::<Vec<_>>()));
+        let other: Vec<u8> = (0..count).map(|at| (at * 91 % 256) as u8).collect();
+        let pair = [unsigned(&[count]), value(&[count], &other)];
+        let other: Vec<i8> = other.into_iter().map(u8::cast_signed).collect();
+        let signed_pair = [signed(&[count]), value(&[count], &other)];
         let zeros = [scalar(100_u8), scalar(20_u8), scalar(90_u8)];
         let signed_zeros = [scalar(-100_i8), scalar(20_i8), scalar(-3_i8)];
         let number = |value: &Value, at: usize| match value.elements::<u8>() {
             Ok(bytes) => f32::from(bytes[at]),
             Err(_) => f32::from(value.elements::<i8>().unwrap()[at]),
         };
-        for ([a, b], zeros, low, high) in [([a, b], zeros, 0.0, 255.0), ([c, d], signed_zeros, -128.0, 127.0)] {
+        for ([a, b], zeros, low, high) in [(pair, zeros, 0.0, 255.0), (signed_pair, signed_zeros, -128.0, 127.0)] {
             for op in ["QLinearAdd", "QLinearMul"] {
                 let [of_a, of_b, of_result] = zeros.clone();
                 let inputs = [a.clone(), scalar(0.1_f32), of_a, b.clone(), scalar(0.05_f32), of_b];

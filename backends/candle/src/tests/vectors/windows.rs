@@ -1,4 +1,4 @@
-//! Pools, Resize and GridSample.
+//! Pools, Resize and `GridSample`.
 
 use super::super::builder::{close, int, ints, kernel, one, run_kernel, string, tensor};
 use super::{floats, numbers, run};
