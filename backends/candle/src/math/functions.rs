@@ -6,24 +6,56 @@
 #![expect(clippy::many_single_char_names, reason = "the names of the formulas")]
 #![expect(clippy::excessive_precision, reason = "the coefficients as they were fitted")]
 
+/// How a product is added to a number.
+pub(crate) trait MulAdd {
+    /// a · b + c.
+    fn mul_add(a: f32, b: f32, c: f32) -> f32;
+}
+
+/// In one operation, rounded once: only for code that is compiled for a processor that has it, as it is a call otherwise.
+pub(crate) struct Fused;
+
+/// In two operations.
+pub(crate) struct Separate;
+
+impl MulAdd for Fused {
+    #[inline(always)]
+    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+}
+
+impl MulAdd for Separate {
+    #[inline(always)]
+    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+}
+
 /// e to the power of `x`. Results below the smallest normal number are 0.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
+    exp_by::<Separate>(x)
+}
+
+/// [`exp`], with products that are added as `M` says.
+#[inline(always)]
+pub(crate) fn exp_by<M: MulAdd>(x: f32) -> f32 {
     // 1.5 × 2²³: adding it rounds to an integer, which is then in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     // ln 2 as the sum of two numbers. The first has few bits, so that its products with `n` are exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let rounded = M::mul_add(x, std::f32::consts::LOG2_E, ROUND);
     let n = rounded - ROUND;
-    let r = x - n * LN_2_HIGH - n * LN_2_LOW;
+    let r = M::mul_add(n, -LN_2_LOW, M::mul_add(n, -LN_2_HIGH, x));
     let p = 1.987_569_2e-4_f32;
-    let p = p * r + 1.398_2e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 5e-1;
-    let power = p * r * r + r + 1.0;
+    let p = M::mul_add(p, r, 1.398_2e-3);
+    let p = M::mul_add(p, r, 8.333_452e-3);
+    let p = M::mul_add(p, r, 4.166_579_6e-2);
+    let p = M::mul_add(p, r, 1.666_666_5e-1);
+    let p = M::mul_add(p, r, 5e-1);
+    let power = M::mul_add(p * r, r, r) + 1.0;
     // 2ⁿ is added to the exponent. Where that overflows, or `n` is not a number, the result is replaced.
     let n = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     let result = f32::from_bits((power.to_bits() as i32).wrapping_add(n.wrapping_shl(23)) as u32);
@@ -219,6 +251,7 @@ mod tests {
     #[test]
     fn the_functions_are_within_a_few_units_of_the_last_place() {
         assert!(worst(super::exp, f64::exp, -87.0, 88.7) < 2.0);
+        assert!(worst(super::exp_by::<super::Fused>, f64::exp, -87.0, 88.7) < 2.0);
         assert!(worst(super::tanh, f64::tanh, 1e-5, 12.0) < 6.0);
         assert!(worst(super::erf, libm::erf, 1e-5, 5.0) < 8.0);
         assert!(worst(super::exp_m1, f64::exp_m1, -90.0, 88.7) < 3.0);

@@ -9,6 +9,8 @@
 //! * [`program`] describes the elementwise operators after a product, [`epilogue`] executes them.
 //! * [`integer`] multiplies matrices of bytes exactly.
 //! * [`tiles`] transposes matrices.
+//! * [`rows`] sums rows of numbers, [`halves`] converts f16.
+//! * [`softmax`] has the loops of Softmax.
 //! * [`loops`] compiles loops over slices for the widest vectors.
 //! * [`functions`] has exp, tanh, erf and sigmoid for vector loops, [`fourier`] the discrete Fourier transform.
 
@@ -19,11 +21,14 @@ pub(crate) mod functions;
 pub(crate) mod gathered;
 #[expect(unsafe_code, reason = "calls the crate gemm directly; the header of the module has the measurements")]
 pub(crate) mod gemm;
+pub(crate) mod halves;
 pub(crate) mod integer;
 pub(crate) mod loops;
 pub(crate) mod pack;
 pub(crate) mod product;
 pub(crate) mod program;
+pub(crate) mod rows;
 pub(crate) mod simd;
+pub(crate) mod softmax;
 pub(crate) mod tiles;
 pub(crate) mod winograd;

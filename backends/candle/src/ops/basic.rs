@@ -8,11 +8,11 @@ use crate::ops::{
     cumulative, deform_conv, det, detect, draw, einsum, elementwise, features, flex_attention, gather, labels, layout,
     linear, linear_attention, loss, matmul, norm, order, pad, pattern, pool, pool_lp, quantize, quantized_conv,
     quantized_lstm, quantized_product, recurrent, reduce, resize, rms_norm, rotary, sample, scatter, shape, signal,
-    slice, softmax, svm, swiglu, tensor_scatter, trees,
+    slice, softmax, svm, swiglu, tensor_scatter, top_k, trees,
 };
 
 /// The rows of each family.
-pub(super) const FAMILIES: [&[Operator]; 52] = [
+pub(super) const FAMILIES: [&[Operator]; 53] = [
     activation::OPERATORS,
     attention::OPERATORS,
     bit_cast::OPERATORS,
@@ -64,6 +64,7 @@ pub(super) const FAMILIES: [&[Operator]; 52] = [
     svm::OPERATORS,
     swiglu::OPERATORS,
     tensor_scatter::OPERATORS,
+    top_k::OPERATORS,
     trees::OPERATORS,
 ];
 

@@ -2,10 +2,10 @@
 //!
 //! A float is truncated to an integer and saturates if it is out of range. An integer wraps around to a narrower one.
 
-use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
+use crate::math::halves;
 use crate::ops::broadcast::map;
 use crate::ops::bytes::{ROUNDER, extend};
 use crate::ops::node::{Node, OpFn};
@@ -209,7 +209,7 @@ pub(super) fn convert(value: Value, ty: ElementType, cx: &ExecContext<'_>) -> Re
 /// Elements that are converted at a time, which stay in the nearest cache.
 const FEW: usize = 1 << 11;
 
-/// f32 in f16, by the instructions that the processor has for it.
+/// f32 in f16, in loops for the widest vectors of the processor.
 fn narrowed(value: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
     let (elements, mut checkpoint) = (value.elements::<f32>()?, Checkpoint::default());
     cx.output::<f16>(value.dims())?.append(|out| {
@@ -217,7 +217,7 @@ fn narrowed(value: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
             checkpoint.step(piece.len(), cx)?;
             let start = out.len();
             out.resize(start + piece.len(), f16::ZERO);
-            out[start..].convert_from_f32_slice(piece);
+            halves::narrow(piece, &mut out[start..]);
         }
         Ok(())
     })
@@ -231,7 +231,7 @@ fn widened(value: &Value, cx: &ExecContext<'_>) -> Result<Value, Error> {
             checkpoint.step(piece.len(), cx)?;
             let start = out.len();
             out.resize(start + piece.len(), 0.0);
-            piece.convert_to_f32_slice(&mut out[start..]);
+            halves::widen(piece, &mut out[start..]);
         }
         Ok(())
     })

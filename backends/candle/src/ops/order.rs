@@ -1,4 +1,4 @@
-//! Operators that sort, select or reverse elements: TopK, NonZero, Compress, ReverseSequence, Unique.
+//! Operators that sort, select or reverse elements: NonZero, Compress, ReverseSequence, Unique.
 
 use std::cmp::Ordering;
 
@@ -10,16 +10,13 @@ use crate::ops::layout::{axis_first, inverse, permute};
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
 use crate::ops::select::{offsets, select};
-use crate::ops::top::Top;
 use crate::tensor::budget::Charge;
 use crate::tensor::dims::{Dims, axis, product, strides};
 use crate::tensor::element::{Element, ElementType, with_elements};
-use crate::tensor::value::{Value, Values};
+use crate::tensor::value::Values;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "TopK", (1, 1), top_k).until(9).heavy().device(form!(|node| top::top(Top::new(node)?))),
-    since(10, "TopK", (2, 2), top_k).heavy().device(form!(|node| top::top(Top::new(node)?))),
     since(9, "NonZero", (1, 1), non_zero),
     since(9, "Compress", (2, 2), compress).device(form!(|node| moving::moving(node, compress, &[0]))),
     since(10, "ReverseSequence", (2, 2), reverse).device(form!(|node| moving::moving(node, reverse, &[0]))),
@@ -27,7 +24,7 @@ pub(super) const OPERATORS: &[Operator] = &[
 ];
 
 /// The order of two numbers; NaN comes last.
-fn nan_last<T: PartialOrd>(a: &T, b: &T) -> Ordering {
+pub(super) fn nan_last<T: PartialOrd>(a: &T, b: &T) -> Ordering {
     #[expect(clippy::eq_op, reason = "only a NaN is not equal to itself")]
     a.partial_cmp(b).unwrap_or_else(|| (a != a).cmp(&(b != b)))
 }
@@ -70,117 +67,6 @@ pub(super) fn sort<T: Copy + Send + 'static>(
         sorted = sorted.saturating_mul(2);
     }
     Ok(())
-}
-
-/// The most elements that [`few`] selects.
-const FEW: usize = 32;
-
-/// The indices of the first `k` of `dim` elements in the order of TopK, best first.
-fn few<T: PartialOrd + Copy>(
-    at: &impl Fn(usize) -> T,
-    dim: usize,
-    k: usize,
-    largest: bool,
-    best: &mut Vec<usize>,
-    checkpoint: &mut Checkpoint,
-    cx: &ExecContext<'_>,
-) -> Result<(), Error> {
-    best.clear();
-    let Some(last) = k.checked_sub(1) else { return Ok(()) };
-    let before = |a: T, b: T| if largest { nan_last(&a, &b).is_gt() } else { nan_last(&a, &b).is_lt() };
-    for first in (0..dim).step_by(PIECE) {
-        let end = dim.min(first + PIECE);
-        checkpoint.step(end - first, cx)?;
-        let (mut index, mut worst) = (first, best.get(last).map(|&worst| at(worst)));
-        while index < end {
-            // Groups of elements that are all behind the last of the best are skipped. A NaN is not behind.
-            if let Some(worst) = worst {
-                while index + 16 <= end {
-                    let behind = |place| if largest { at(index + place) <= worst } else { at(index + place) >= worst };
-                    if !(0..16).fold(true, |all, place| all & behind(place)) {
-                        break;
-                    }
-                    index += 16;
-                }
-            }
-            for index in index..end.min(index + 16) {
-                let x = at(index);
-                if let Some(&worst) = best.get(last) {
-                    let worst = at(worst);
-                    if !before(x, worst) {
-                        continue;
-                    }
-                    best.truncate(last);
-                }
-                // Equal elements stay in the order of their indices.
-                let place = best.partition_point(|&other| !before(x, at(other)));
-                best.insert(place, index);
-            }
-            index = end.min(index + 16);
-            worst = best.get(last).map(|&worst| at(worst));
-        }
-    }
-    Ok(())
-}
-
-fn top_k(node: &Node<'_>) -> Result<OpFn, Error> {
-    let top = Top::new(node)?;
-    Ok(Box::new(move |args, cx| {
-        let value = args.get(0)?;
-        let (at, k) = top.of(value.dims(), args.option(1))?;
-        let dim = value.dims()[at];
-        let mut dims = value.dims().to_vec();
-        dims[at] = k;
-        let (outer, inner) = (product(&dims[..at]), product(&dims[at + 1..]));
-        let indices = cx.output::<i64>(&dims)?;
-        let (mut positions, _charge) = cx.list::<usize>(if k <= PIECE { dim.min(k + PIECE) } else { dim })?;
-        let mut checkpoint = Checkpoint::default();
-        with_numbers!(value, T => {
-            let elements = value.elements::<T>()?;
-            let (mut tops, charge) = cx.filled(T::default(), outer * k * inner)?;
-            let indices = indices.write(0, |found| {
-                for row in 0..outer * inner {
-                    let (block, column) = (row / inner, row % inner);
-                    let at = |index: usize| elements[(block * dim + index) * inner + column];
-                    positions.clear();
-                    let compare = |a: &usize, b: &usize| {
-                        let order = nan_last(&at(*a), &at(*b));
-                        // Of equal elements, the one with the smaller index comes first.
-                        (if top.largest { order.reverse() } else { order }).then(a.cmp(b))
-                    };
-                    if k <= FEW {
-                        few(&at, dim, k, top.largest, &mut positions, &mut checkpoint, cx)?;
-                        for (rank, &index) in positions.iter().enumerate() {
-                            let to = (block * k + rank) * inner + column;
-                            (tops[to], found[to]) = (at(index), index as i64);
-                        }
-                        continue;
-                    }
-                    // After each piece, only the first k elements so far remain.
-                    for first in (0..dim).step_by(PIECE) {
-                        let end = dim.min(first + PIECE);
-                        positions.extend(first..end);
-                        checkpoint.step(end - first, cx)?;
-                        if positions.len() > k && k <= PIECE {
-                            checkpoint.step(4 * positions.len(), cx)?;
-                            positions.select_nth_unstable_by(k - 1, compare);
-                            positions.truncate(k);
-                        }
-                    }
-                    sort(&mut positions, 1, compare, cx)?;
-                    positions.truncate(k);
-                    for (rank, &index) in positions.iter().enumerate() {
-                        checkpoint.step(1, cx)?;
-                        let to = (block * k + rank) * inner + column;
-                        tops[to] = at(index);
-                        found[to] = index as i64;
-                    }
-                }
-                Ok(())
-            })?;
-            Ok(values![Value::charged(dims, tops, charge)?, indices])
-        })
-    }))
 }
 
 /// The positions of the elements that are not zero.

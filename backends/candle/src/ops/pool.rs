@@ -11,7 +11,7 @@ use crate::ops::operator::{Operator, form, since};
 use crate::ops::real::{Real, with_reals};
 use crate::ops::reduce::row_means;
 use crate::ops::window::{Slide, Window};
-use crate::ops::{max_pool_rows, pool_last, real};
+use crate::ops::{pool_last, pool_rows, real};
 use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{Dims, count, product};
 use crate::tensor::element::ElementType;
@@ -72,10 +72,8 @@ fn max_pool(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let Pool { slides: [zs, ys, xs], dims } = pool(&window, &value)?;
-        let plane = zs.input * ys.input * xs.input;
-        let flat = zs.kernel == 1 && zs.input == 1 && zs.output == 1 && zs.before == 0;
-        if !indices && flat && plane > 0 && value.ty() == ElementType::F32 && max_pool_rows::suits(&xs) {
-            let result = max_pool_rows::max(value.elements::<f32>()?, &dims, ys, xs, cx)?;
+        if !indices && !value.is_empty() && value.ty() == ElementType::F32 && pool_rows::suits(&zs, &xs) {
+            let result = pool_rows::max(value.elements::<f32>()?, &dims, [ys, xs], cx)?;
             return Ok(values![convert(result, ty, cx)?]);
         }
         let order = indices.then_some(column_major);
@@ -155,6 +153,11 @@ fn average_pool(node: &Node<'_>) -> Result<OpFn, Error> {
     Ok(Box::new(move |mut args, cx| {
         let (value, ty) = promote(args.take(0)?, cx)?;
         let pool = pool(&window, &value)?;
+        let [zs, ys, xs] = pool.slides;
+        if !value.is_empty() && value.ty() == ElementType::F32 && pool_rows::suits(&zs, &xs) {
+            let result = pool_rows::average(value.elements::<f32>()?, &pool.dims, [ys, xs], count_pads, cx)?;
+            return Ok(values![convert(result, ty, cx)?]);
+        }
         let result = with_reals!(value, T => averages::<T>(&value, pool.slides, &pool.dims, count_pads, cx))?;
         Ok(values![convert(result, ty, cx)?])
     }))

@@ -6,6 +6,7 @@ use crate::ops::byte_product::{PackedMatrix, multiply};
 use crate::ops::delegate::{call, call_optional, int, onnx_operator};
 use crate::ops::node::{Args, Node, OpFn};
 use crate::ops::operator::{MANY, Operator, microsoft};
+use crate::ops::quantize_bytes::{Scaling, combine};
 use crate::ops::quantized_product::packer;
 use crate::ops::requantize::{AsSums, Floats};
 use crate::tensor::element::ElementType;
@@ -79,11 +80,44 @@ fn check_scalar(scale: &Value) -> Result<(), Error> {
 fn binary(node: &Node<'_>, name: &str) -> Result<OpFn, Error> {
     node.require_inputs(&[3, 4, 6])?;
     let (quantizer, inner) = (Quantizer::new()?, onnx_operator(name, 13, Vec::new())?);
+    let products = name == "Mul";
     Ok(Box::new(move |mut args, cx| {
+        if let Some(result) = in_one_pass(&args, products, cx)? {
+            return Ok(values![result]);
+        }
         let (a, b) = (quantizer.input(&mut args, 0, cx)?, quantizer.input(&mut args, 3, cx)?);
         let result = call(&inner, [a, b], cx)?;
         Ok(values![quantizer.output(result, &mut args, 6, cx)?])
     }))
+}
+
+/// The sum or the product of tensors of one type and the same dimensions, with one scale each. `None` for others.
+fn in_one_pass(args: &Args, products: bool, cx: &ExecContext<'_>) -> Result<Option<Value>, Error> {
+    let (a, b) = (args.get(0)?, args.get(3)?);
+    let ty = a.ty();
+    let scaling = |index: usize| {
+        let scale = args.get(index).ok().filter(|scale| scale.rank() == 0)?;
+        let zero = match args.option(index + 1) {
+            Some(zero) if zero.ty() != ty || zero.rank() > 0 => return None,
+            Some(zero) if ty == ElementType::U8 => i32::from(*zero.elements::<u8>().ok()?.first()?),
+            Some(zero) => i32::from(*zero.elements::<i8>().ok()?.first()?),
+            None => 0,
+        };
+        Some(Scaling { scale: *scale.elements::<f32>().ok()?.first()?, zero })
+    };
+    // Without a zero point, the result is of U8.
+    let fits = a.dims() == b.dims() && b.ty() == ty && (ty == ElementType::U8 || args.option(7).is_some());
+    let (true, Some(of_a), Some(of_b), Some(of_result)) = (fits, scaling(1), scaling(4), scaling(6)) else {
+        return Ok(None);
+    };
+    let scalings = [of_a, of_b, of_result];
+    match (ty, products) {
+        (ElementType::U8, false) => combine::<u8, false>([a, b], scalings, cx).map(Some),
+        (ElementType::U8, true) => combine::<u8, true>([a, b], scalings, cx).map(Some),
+        (ElementType::I8, false) => combine::<i8, false>([a, b], scalings, cx).map(Some),
+        (ElementType::I8, true) => combine::<i8, true>([a, b], scalings, cx).map(Some),
+        _ => Ok(None),
+    }
 }
 
 fn unary(node: &Node<'_>, name: &str, opset: i64, attributes: &[&str]) -> Result<OpFn, Error> {

@@ -104,6 +104,55 @@ pub(super) fn quantize_dynamically(
     })
 }
 
+/// A scale and a zero point.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scaling {
+    pub(super) scale: f32,
+    pub(super) zero: i32,
+}
+
+/// The quantized sums of two quantized tensors of the same dimensions, or their products, in one pass.
+///
+/// Each is what the dequantized numbers give, quantized: in the same operations, so with the same bits.
+pub(super) fn combine<B: Quantized, const PRODUCTS: bool>(
+    [a, b]: [&Value; 2],
+    [of_a, of_b, of_result]: [Scaling; 3],
+    cx: &ExecContext<'_>,
+) -> Result<Value, Error> {
+    let (left, right) = (a.elements::<B>()?, b.elements::<B>()?);
+    let (mut checkpoint, zero) = (Checkpoint::default(), of_result.zero as f32);
+    let f = move |x: B, y: B| {
+        let x = (x.number() - of_a.zero) as f32 * of_a.scale;
+        let y = (y.number() - of_b.zero) as f32 * of_b.scale;
+        let combined = if PRODUCTS { x * y } else { x + y };
+        quantized::<B>(combined / of_result.scale, zero)
+    };
+    cx.output::<B>(a.dims())?.append(|out| {
+        for (a, b) in left.chunks(PIECE).zip(right.chunks(PIECE)) {
+            let start = out.len();
+            checkpoint.fill(B::default(), start + a.len(), out, cx)?;
+            wide_loop(Pairs { a, b, out: &mut out[start..], f });
+        }
+        Ok(())
+    })
+}
+
+struct Pairs<'a, B, F> {
+    a: &'a [B],
+    b: &'a [B],
+    out: &'a mut [B],
+    f: F,
+}
+
+impl<B: Quantized, F: Fn(B, B) -> B> Loop for Pairs<'_, B, F> {
+    #[inline(always)]
+    fn run(self) {
+        for ((out, &a), &b) in self.out.iter_mut().zip(self.a).zip(self.b) {
+            *out = (self.f)(a, b);
+        }
+    }
+}
+
 /// The smallest and the largest of some numbers and of two others; a NaN is passed over.
 pub(super) fn range(numbers: &[f32], low: f32, high: f32) -> (f32, f32) {
     struct Range<'a>(&'a [f32], &'a mut [f32; LANES], &'a mut [f32; LANES]);

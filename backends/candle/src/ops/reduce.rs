@@ -11,7 +11,8 @@ use crate::ops::elementwise::{Number, with_numbers};
 use crate::ops::layout::permute;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, form, since};
-use crate::ops::reduced::Reduced;
+use crate::ops::reduce_f32::{has_last_axes, last_axes, reduce_rows};
+use crate::ops::reduced::{Reduced, Reduction};
 use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::{axis, product, strides};
 use crate::tensor::element::{Element, ElementType};
@@ -64,20 +65,6 @@ pub(super) const OPERATORS: &[Operator] =
             .device(form!(|node| reduce::arg_extreme(node, false))),
     ];
 
-#[derive(Clone, Copy, PartialEq)]
-enum Reduction {
-    Sum,
-    Mean,
-    Max,
-    Min,
-    Product,
-    L1,
-    L2,
-    SumSquare,
-    LogSum,
-    LogSumExp,
-}
-
 fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Result<OpFn, Error> {
     let reduced_axes = Reduced::new(node, axes_input_since)?;
     Ok(Box::new(move |mut args, cx| {
@@ -104,6 +91,9 @@ fn reduce(node: &Node<'_>, axes_input_since: i64, reduction: Reduction) -> Resul
         }
         let order: DimVec = kept.iter().chain(&reduced).copied().collect();
         let value = permute(value, &order, cx)?;
+        if value.ty() == ElementType::F32 && inner > 0 && has_last_axes(reduction) {
+            return Ok(values![last_axes(&value, inner, &dims, reduction, cx)?]);
+        }
         let result = with_numbers!(value, T => {
             let (elements, mut checkpoint) = (value.elements::<T>()?, Checkpoint::default());
             cx.output::<T>(&dims)?.append(|out| {
@@ -214,50 +204,6 @@ fn sum<T: Number>(
     Ok(loops::joined(parts, |a, b| a + b))
 }
 
-/// A reduction of `count` rows of `width` elements at a time to one row.
-fn reduce_rows(
-    value: &Value,
-    count: usize,
-    width: usize,
-    dims: &[usize],
-    reduction: Reduction,
-    cx: &ExecContext<'_>,
-) -> Result<Value, Error> {
-    let elements = value.elements::<f32>()?;
-    let combine = |out: &mut [f32], rows: &[f32]| match reduction {
-        Reduction::Max => loops::fold_rows(out, rows, f32::larger),
-        Reduction::Min => loops::fold_rows(out, rows, f32::smaller),
-        _ => loops::fold_rows(out, rows, f32::plus),
-    };
-    let mut checkpoint = Checkpoint::default();
-    cx.output::<f32>(dims)?.append(|out| {
-        for block in elements.chunks_exact(count * width) {
-            let start = out.len();
-            let (first, rest) = block.split_at(width);
-            checkpoint.copy(first, out, cx)?;
-            let out = &mut out[start..];
-            if width > PIECE {
-                for row in rest.chunks_exact(width) {
-                    for (out, row) in out.chunks_mut(PIECE).zip(row.chunks(PIECE)) {
-                        checkpoint.step(row.len(), cx)?;
-                        combine(out, row);
-                    }
-                }
-            } else {
-                for rows in rest.chunks(PIECE / width * width) {
-                    checkpoint.step(rows.len(), cx)?;
-                    combine(out, rows);
-                }
-            }
-            if reduction == Reduction::Mean {
-                let scale = 1.0 / count as f32;
-                out.iter_mut().for_each(|out| *out *= scale);
-            }
-        }
-        Ok(())
-    })
-}
-
 fn arg_extreme(node: &Node<'_>, largest: bool) -> Result<OpFn, Error> {
     let signed_axis = node.int("axis")?.unwrap_or(0);
     let keep = node.flag("keepdims", true)?;
@@ -330,6 +276,9 @@ pub(super) fn row_means<T: Number>(
     dims: &[usize],
     cx: &ExecContext<'_>,
 ) -> Result<Value, Error> {
+    if value.ty() == ElementType::F32 && inner > 0 {
+        return last_axes(value, inner, dims, Reduction::Mean, cx);
+    }
     let (elements, mut checkpoint) = (value.elements::<T>()?, Checkpoint::default());
     cx.output::<T>(dims)?.append(|out| {
         for row in 0..outer {

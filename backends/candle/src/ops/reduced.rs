@@ -6,6 +6,21 @@ use crate::tensor::dim_list::DimVec;
 use crate::tensor::dims::axes;
 use graphpool::backend::Error;
 
+/// What a Reduce operator makes of the elements.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Reduction {
+    Sum,
+    Mean,
+    Max,
+    Min,
+    Product,
+    L1,
+    L2,
+    SumSquare,
+    LogSum,
+    LogSumExp,
+}
+
 /// The attributes of a Reduce operator. Its axes are an attribute before some opset, and input 1 from then on.
 pub(super) struct Reduced {
     list: ListParameter,

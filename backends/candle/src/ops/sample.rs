@@ -1,6 +1,6 @@
 //! Samples of a tensor at interpolated coordinates: GridSample, AffineGrid.
 
-use crate::compute::context::{Checkpoint, ExecContext};
+use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::ops::cast::convert;
 use crate::ops::constant::dims as sizes;
 use crate::ops::node::{Node, OpFn};
@@ -20,6 +20,9 @@ pub(super) const OPERATORS: &[Operator] = &[
 
 /// Points whose sources are listed at a time.
 const POINTS: usize = 1 << 12;
+
+/// The most elements of a point: four along each of three dimensions.
+const MOST_TAPS: usize = 64;
 
 fn grid_sample(node: &Node<'_>) -> Result<OpFn, Error> {
     let sampler = Sampler::new(node)?;
@@ -49,7 +52,13 @@ fn sample_grid<T: Real>(sampler: Sampler, value: &Value, grid: &Value, cx: &Exec
     let most = taps.pow(width as u32);
     // `most` elements of each of some points, and their weights.
     let (mut sources, _sources) = cx.list::<(usize, T)>(points.min(POINTS) * most)?;
-    let mut combined: Vec<(usize, f64)> = Vec::with_capacity(2 * most);
+    let mut finite = true;
+    for piece in elements.chunks(PIECE) {
+        checkpoint.step(piece.len(), cx)?;
+        // Only the product of an infinity or a NaN with 0 is not 0.
+        finite &= piece.iter().fold(true, |finite, &x| finite & (x * T::default() == T::default()));
+    }
+    let mut combined = [(0, 0.0); MOST_TAPS];
     cx.output::<T>(&dims)?.write(T::default(), |out| {
         for batch in 0..n {
             for first in (0..points).step_by(POINTS) {
@@ -59,33 +68,36 @@ fn sample_grid<T: Real>(sampler: Sampler, value: &Value, grid: &Value, cx: &Exec
                     // The cost of building the list of sources.
                     checkpoint.step(64, cx)?;
                     let numbers = &grid[(batch * points + point) * width..][..width];
-                    combined.clear();
-                    combined.push((0, 1.0));
+                    combined[0] = (0, 1.0);
+                    let mut count = 1;
                     // The last dimension comes first in the grid.
                     for ((&size, &number), &step) in spatial.iter().zip(numbers.iter().rev()).zip(&steps) {
-                        let before = combined.len();
-                        let taps = sampler.taps(number, size);
-                        for index in 0..before {
-                            let (base, weight) = combined[index];
-                            let taps = taps.into_iter().filter(|tap| tap.1 != 0.0);
-                            combined.extend(taps.filter_map(|(at, part)| Some((base + at? * step, weight * part))));
+                        let found = sampler.taps(number, size);
+                        // From the last one on, so that none is overwritten before it is combined.
+                        for index in (0..count).rev() {
+                            let (base, weight): (usize, f64) = combined[index];
+                            for (place, &(at, part)) in found.iter().enumerate().take(taps) {
+                                combined[index * taps + place] = match at {
+                                    Some(at) if part != 0.0 => (base + at * step, weight * part),
+                                    _ => (0, 0.0),
+                                };
+                            }
                         }
-                        combined.drain(..before);
+                        count *= taps;
                     }
-                    combined.resize(most, (0, 0.0));
-                    sources.extend(combined.iter().map(|&(at, weight)| (at, T::from_f64(weight))));
+                    sources.extend(combined[..most].iter().map(|&(at, weight)| (at, T::from_f64(weight))));
                 }
                 for row in batch * channels..(batch + 1) * channels {
                     checkpoint.step(sources.len(), cx)?;
                     let plane = &elements[row * plane..(row + 1) * plane];
                     let out = &mut out[row * points + first..row * points + end];
                     match most {
-                        1 => weighted_sums::<T, 1>(plane, &sources, out),
-                        2 => weighted_sums::<T, 2>(plane, &sources, out),
-                        4 => weighted_sums::<T, 4>(plane, &sources, out),
-                        8 => weighted_sums::<T, 8>(plane, &sources, out),
-                        16 => weighted_sums::<T, 16>(plane, &sources, out),
-                        _ => weighted_sums::<T, 64>(plane, &sources, out),
+                        1 => weighted_sums::<T, 1>(plane, &sources, finite, out),
+                        2 => weighted_sums::<T, 2>(plane, &sources, finite, out),
+                        4 => weighted_sums::<T, 4>(plane, &sources, finite, out),
+                        8 => weighted_sums::<T, 8>(plane, &sources, finite, out),
+                        16 => weighted_sums::<T, 16>(plane, &sources, finite, out),
+                        _ => weighted_sums::<T, MOST_TAPS>(plane, &sources, finite, out),
                     }
                 }
             }
@@ -94,9 +106,17 @@ fn sample_grid<T: Real>(sampler: Sampler, value: &Value, grid: &Value, cx: &Exec
     })
 }
 
-/// The weighted sum of each `N` sources. What has no weight has no part in it, also if it is infinite.
-fn weighted_sums<T: Real, const N: usize>(plane: &[T], sources: &[(usize, T)], out: &mut [T]) {
-    for (out, sources) in out.iter_mut().zip(sources.as_chunks::<N>().0) {
+/// The weighted sum of each `N` sources. What has no weight has no part in it, also if it is infinite: `finite` says that
+/// nothing is.
+fn weighted_sums<T: Real, const N: usize>(plane: &[T], sources: &[(usize, T)], finite: bool, out: &mut [T]) {
+    let sources = sources.as_chunks::<N>().0;
+    if finite {
+        for (out, sources) in out.iter_mut().zip(sources) {
+            *out = sources.iter().fold(T::default(), |sum, &(at, weight)| sum + weight * plane[at]);
+        }
+        return;
+    }
+    for (out, sources) in out.iter_mut().zip(sources) {
         *out = sources.iter().fold(T::default(), |sum, &(at, weight)| {
             let part = weight * plane[at];
             sum + if weight == T::default() { T::default() } else { part }

@@ -5,6 +5,7 @@
 
 use crate::compute::context::{Checkpoint, ExecContext, PIECE};
 use crate::math::loops;
+use crate::math::softmax::{Kind, columns, rows as vector_rows};
 use crate::ops::cast::convert;
 use crate::ops::layout::{inverse, permute};
 use crate::ops::node::{Node, OpFn};
@@ -17,15 +18,15 @@ use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
 pub(super) const OPERATORS: &[Operator] = &[
-    since(1, "Softmax", (1, 1), |node| softmax(node, softmax_row, softmax_row))
+    since(1, "Softmax", (1, 1), |node| softmax(node, Some(Kind::Softmax), softmax_row, softmax_row))
         .device(form!(|node| reduce::softmax(node, reduce::softmax_of))),
-    since(1, "LogSoftmax", (1, 1), |node| softmax(node, log_softmax_row, log_softmax_row))
+    since(1, "LogSoftmax", (1, 1), |node| softmax(node, Some(Kind::LogSoftmax), log_softmax_row, log_softmax_row))
         .device(form!(|node| reduce::softmax(node, reduce::log_softmax_of))),
-    since(1, "Hardmax", (1, 1), |node| softmax(node, hardmax_row, hardmax_row))
+    since(1, "Hardmax", (1, 1), |node| softmax(node, None, hardmax_row, hardmax_row))
         .device(form!(|node| reduce::softmax(node, reduce::hardmax_of))),
 ];
 
-fn softmax(node: &Node<'_>, single: Row<f32>, double: Row<f64>) -> Result<OpFn, Error> {
+fn softmax(node: &Node<'_>, kind: Option<Kind>, single: Row<f32>, double: Row<f64>) -> Result<OpFn, Error> {
     let flatten = node.opset < 13;
     let signed_axis = node.int("axis")?.unwrap_or(if flatten { 1 } else { -1 });
     Ok(Box::new(move |mut args, cx| {
@@ -36,6 +37,18 @@ fn softmax(node: &Node<'_>, single: Row<f32>, double: Row<f64>) -> Result<OpFn, 
         };
         let rank = value.rank();
         let axis = if flatten && signed_axis == rank as i64 { rank } else { axis(signed_axis, rank)? };
+        let (dim, inner) = match value.dims().get(axis) {
+            Some(&dim) if !flatten => (dim, product(&value.dims()[axis + 1..])),
+            _ => (product(&value.dims()[axis..]), 1),
+        };
+        if let Some(kind) = kind
+            && value.ty() == ElementType::F32
+            && dim > 0
+            && (inner == 1 || inner >= FEWEST_COLUMNS)
+            && dim.saturating_mul(inner.min(FEWEST_COLUMNS)) <= PIECE
+        {
+            return Ok(values![convert(single_precision(kind, &value, dim, inner, cx)?, ty, cx)?]);
+        }
         let result = if flatten || axis + 1 == rank {
             let width = product(&value.dims()[axis..]);
             rows(value, width)?
@@ -48,6 +61,42 @@ fn softmax(node: &Node<'_>, single: Row<f32>, double: Row<f64>) -> Result<OpFn, 
         };
         Ok(values![convert(result, ty, cx)?])
     }))
+}
+
+/// With fewer columns, the axis is moved to the end.
+const FEWEST_COLUMNS: usize = 16;
+
+/// The most columns that are computed at a time, so that they stay in the cache.
+const MOST_COLUMNS: usize = 256;
+
+/// Softmax or LogSoftmax of f32 along an axis of `dim` elements, which are `inner` elements apart.
+fn single_precision(kind: Kind, value: &Value, dim: usize, inner: usize, cx: &ExecContext<'_>) -> Result<Value, Error> {
+    let elements = value.elements::<f32>()?;
+    let mut checkpoint = Checkpoint::default();
+    let (mut tops, mut sums) = ([0.0; MOST_COLUMNS], [0.0; MOST_COLUMNS]);
+    // As a row is read before it is written, the results of a few rows are appended at a time.
+    let each = if inner == 1 { (PIECE / dim / 4).max(1) * dim } else { dim.saturating_mul(inner) };
+    cx.output::<f32>(value.dims())?.append(|out| {
+        for block in elements.chunks(each) {
+            let start = out.len();
+            checkpoint.fill(0.0, start + block.len(), out, cx)?;
+            let out = &mut out[start..];
+            if inner == 1 {
+                checkpoint.step(4 * block.len(), cx)?;
+                vector_rows(kind, block, out, dim);
+                continue;
+            }
+            let most = (PIECE / dim).clamp(FEWEST_COLUMNS, MOST_COLUMNS);
+            for first in (0..inner).step_by(most) {
+                let count = most.min(inner - first);
+                checkpoint.step(4 * dim * count, cx)?;
+                let end = (dim - 1) * inner + first + count;
+                let (tops, sums) = (&mut tops[..count], &mut sums[..count]);
+                columns(kind, &block[first..end], &mut out[first..end], inner, tops, sums);
+            }
+        }
+        Ok(())
+    })
 }
 
 fn rows<T: Real>(mut value: Value, width: usize, row: Row<T>, cx: &ExecContext<'_>) -> Result<Value, Error> {

@@ -9,6 +9,12 @@ use crate::tensor::element::{Element, with_elements};
 use crate::tensor::value::Value;
 use graphpool::backend::Error;
 
+/// The most rows of a strip with fewer columns than a tile.
+const TALL: usize = 256;
+
+/// The most columns of a strip.
+const WIDEST: usize = 1 << 12;
+
 /// A dimension of the result: its size, and its strides in the source and in the result.
 #[derive(Clone, Copy)]
 struct Dim {
@@ -47,39 +53,56 @@ pub(super) fn transposed(
     let Some(at) = merged.iter().position(|dim| dim.from == 1) else { return Ok(None) };
     let rows = merged.remove(at);
     let (ty, value) = (value.ty(), value.plain());
-    let moved = with_elements!(value, |elements| cx
-        .output(dims)?
-        .write(elements.first().copied().unwrap_or_default(), |out| planes(
-            elements, out, &merged, rows, columns, cx
-        )))?;
+    let (leading, middle) = merged.split_at(at);
+    let dims_moved = Moved { leading, rows, middle, columns };
+    let moved = with_elements!(value, |elements| cx.output(dims)?.append(|out| dims_moved.append(elements, out, cx)))?;
     Ok(Some(moved.retyped(ty)))
 }
 
-/// Transposes each plane of `rows`, which are adjacent in the source, and `columns`, which are adjacent in the result.
-fn planes<T: Element>(
-    elements: &[T],
-    out: &mut [T],
-    outer: &[Dim],
+/// The dimensions of the result, in its order: `rows` are adjacent in the source, and `columns` in the result.
+struct Moved<'a> {
+    leading: &'a [Dim],
     rows: Dim,
+    middle: &'a [Dim],
     columns: Dim,
-    cx: &ExecContext<'_>,
-) -> Result<(), Error> {
-    let mut checkpoint = Checkpoint::default();
-    let mut index = DimVec::from_elem(0, outer.len());
+}
+
+impl Moved<'_> {
+    /// Appends the elements in the order of the result, a strip of rows at a time.
+    fn append<T: Element>(&self, elements: &[T], out: &mut Vec<T>, cx: &ExecContext<'_>) -> Result<(), Error> {
+        let &Self { leading, rows, middle, columns } = self;
+        let mut checkpoint = Checkpoint::default();
+        let height = if columns.size < TILE { TALL } else { TILE };
+        each(leading, |from, _| {
+            for first in (0..rows.size).step_by(height) {
+                let (count, start) = (height.min(rows.size - first), out.len());
+                // Just before it is overwritten, so that it is in the cache then.
+                checkpoint.fill(T::default(), start + count * rows.to, out, cx)?;
+                let out = &mut out[start..];
+                each(middle, |offset, to| {
+                    for left in (0..columns.size).step_by(WIDEST) {
+                        let width = WIDEST.min(columns.size - left);
+                        checkpoint.step(count * width, cx)?;
+                        let source = &elements[from + offset + first + left * columns.from..];
+                        let target = &mut out[to + left..];
+                        Strip { source, target, count, width, from: columns.from, to: rows.to }.transpose();
+                    }
+                    Ok(())
+                })?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Calls `f` with the offsets in the source and in the result of each index of `dims`, in order.
+fn each(dims: &[Dim], mut f: impl FnMut(usize, usize) -> Result<(), Error>) -> Result<(), Error> {
+    let mut index = DimVec::from_elem(0, dims.len());
     let (mut from, mut to) = (0, 0);
     loop {
-        for first in (0..rows.size).step_by(TILE) {
-            let count = TILE.min(rows.size - first);
-            for left in (0..columns.size).step_by(1 << 12) {
-                let width = (1 << 12).min(columns.size - left);
-                checkpoint.step(count * width, cx)?;
-                let source = &elements[from + first + left * columns.from..];
-                let target = &mut out[to + first * rows.to + left..];
-                Strip { source, target, count, width, from: columns.from, to: rows.to }.transpose();
-            }
-        }
+        f(from, to)?;
         let mut moved = false;
-        for (index, dim) in index.iter_mut().zip(outer).rev() {
+        for (index, dim) in index.iter_mut().zip(dims).rev() {
             *index += 1;
             (from, to) = (from + dim.from, to + dim.to);
             if *index < dim.size {
@@ -111,7 +134,8 @@ mod tests {
         let orders: [&[usize]; 8] =
             [&[1, 0], &[0, 2, 1], &[2, 1, 0], &[2, 0, 1], &[0, 2, 3, 1], &[3, 1, 0, 2], &[0, 3, 1, 2], &[1, 0, 3, 2]];
         for order in orders {
-            for sizes in [[2, 3, 4, 5], [17, 2, 33, 3], [5, 16, 1, 35], [1, 4, 37, 2]] {
+            for sizes in [[2, 3, 4, 5], [17, 2, 33, 3], [5, 16, 1, 35], [1, 4, 37, 2], [2, 6, 20, 30], [3, 16, 20, 30]]
+            {
                 let dims = &sizes[..order.len()];
                 let count: usize = dims.iter().product();
                 let value = Value::new(dims.to_vec(), (0..count as i32).collect()).unwrap();

@@ -3,11 +3,14 @@
 #![allow(clippy::many_single_char_names, reason = "the names of ONNX's formulas")]
 #![allow(clippy::float_cmp, reason = "infinities are equal")]
 
-use super::builder::{F32, Model, close, float, int, ints, kernel, node, one, run_kernel, string, tensor, value};
+use super::builder::{close, float, int, kernel, run_kernel, string, tensor, value};
 use crate::format::messages::AttributeProto;
 use crate::tensor::value::Value;
 use graphpool::backend::ComputeControl;
 use half::f16;
+
+mod recurrences;
+mod windows;
 
 /// Numbers that look random, from -2 to 2.
 fn numbers(count: usize, seed: usize) -> Vec<f32> {
@@ -123,63 +126,25 @@ fn reductions_over_any_adjacent_axes_are_those_of_the_definition() {
 }
 
 #[test]
-fn averages_are_those_of_the_definition() {
-    let (height, width) = (11, 23);
-    let x = numbers(2 * height * width, 4);
-    for (size, stride, pad, dilation) in
-        [(2, 2, 0, 1), (3, 1, 1, 1), (3, 2, 1, 1), (5, 3, 2, 1), (3, 4, 0, 2), (4, 5, 3, 1), (7, 1, 0, 1)]
-    {
-        for count_pads in [false, true] {
-            let span = (size - 1) * dilation + 1;
-            let out = |input: usize| (input + 2 * pad - span) / stride + 1;
-            let both = |number: usize| [number as i64; 2];
-            let attributes = [
-                ints("kernel_shape", &both(size)),
-                ints("strides", &both(stride)),
-                ints("dilations", &both(dilation)),
-                ints("pads", &[pad as i64; 4]),
-                int("count_include_pad", i64::from(count_pads)),
-            ];
-            let pool = kernel(("", 19), "AveragePool", 1, 1, &attributes);
-            let found = run_kernel(&pool, vec![tensor(&[1, 2, height, width], &x)], &ComputeControl::default());
-            let mut wanted = Vec::new();
-            for plane in x.chunks_exact(height * width) {
-                for y in 0..out(height) {
-                    for column in 0..out(width) {
-                        let (mut sum, mut count) = (0.0_f64, 0);
-                        for place in 0..size * size {
-                            let row = y * stride + place / size * dilation;
-                            let at = column * stride + place % size * dilation;
-                            let inside = (pad..pad + height).contains(&row) && (pad..pad + width).contains(&at);
-                            if inside {
-                                sum += f64::from(plane[(row - pad) * width + at - pad]);
-                            }
-                            count += usize::from(inside || count_pads);
-                        }
-                        wanted.push((sum / count.max(1) as f64) as f32);
-                    }
-                }
+fn softmax_along_every_axis_is_that_of_the_definition() {
+    let dims = [3, 7, 5, 19];
+    let mut x = numbers(dims.iter().product(), 21);
+    (x[40], x[500], x[1001]) = (f32::NEG_INFINITY, f32::NAN, 80.0);
+    for axis in 0..4 {
+        let (step, count) = (dims[axis + 1..].iter().product::<usize>(), dims[axis]);
+        for op in ["Softmax", "LogSoftmax"] {
+            let found = run(op, vec![tensor(&dims, &x)], 1, &[int("axis", axis as i64)]);
+            for (at, &found) in floats(&found[0]).iter().enumerate() {
+                let first = at / (step * count) * step * count + at % step;
+                let row = (0..count).map(|place| f64::from(x[first + place * step]));
+                let top = row.clone().fold(f64::NEG_INFINITY, f64::max);
+                let sum: f64 = row.map(|x| (x - top).exp()).sum();
+                let number = f64::from(x[at]) - top;
+                let wanted = if op == "Softmax" { number.exp() / sum } else { number - sum.ln() };
+                let near = (f64::from(found) - wanted).abs() < 1e-5 * (1.0 + wanted.abs());
+                assert!(near || f64::from(found) == wanted || (found.is_nan() && wanted.is_nan()), "{op} {axis} {at}");
             }
-            close(floats(&found.unwrap()[0]), &wanted);
         }
-    }
-}
-
-#[test]
-fn averages_of_a_long_row_are_those_of_a_short_one() {
-    let x = numbers(200_003, 4);
-    for stride in [1, 2, 5] {
-        let attributes = [ints("kernel_shape", &[3]), ints("strides", &[stride]), ints("pads", &[1, 1])];
-        let pool = |x: &[f32]| {
-            let found = run("AveragePool", vec![tensor(&[1, 1, x.len()], x)], 1, &attributes);
-            floats(&found[0]).to_vec()
-        };
-        let (long, short) = (pool(&x), pool(&x[..1003]));
-        // The last windows of the short row reach over its end.
-        assert_eq!(long[..short.len() - 2], short[..short.len() - 2]);
-        let at = long.len() - 2;
-        let middle = at * stride as usize;
-        close(&long[at..=at], &[(x[middle - 1] + x[middle] + x[middle + 1]) / 3.0]);
     }
 }
 
@@ -204,48 +169,6 @@ fn sums_up_to_each_element_are_those_of_the_definition() {
             close(floats(&found[0]), &wanted.collect::<Vec<_>>());
         }
     }
-}
-
-#[test]
-fn an_image_of_any_size_is_enlarged_and_reduced() {
-    let (height, width) = (7, 19);
-    let x = numbers(2 * height * width, 6);
-    for (rows, columns) in [(14, 38), (3, 9), (7, 40), (20, 19), (5, 31)] {
-        for mode in ["linear", "nearest"] {
-            let attributes = [
-                string("mode", mode),
-                string("coordinate_transformation_mode", "asymmetric"),
-                string("nearest_mode", "floor"),
-            ];
-            let model = one(13, "Resize", "_ _ s", &attributes).integers("s", &[4], &[1, 2, rows, columns]);
-            let (_, found) = model.floats(vec![tensor(&[1, 2, height, width], &x)]);
-            let place = |at: usize, input: usize, output: i64| {
-                let exact = (at * input) as f64 / output as f64;
-                let first = (exact.floor() as usize).min(input - 1);
-                let part = if first + 1 == input || mode == "nearest" { 0.0 } else { exact - exact.floor() };
-                [(first, 1.0 - part), ((first + 1).min(input - 1), part)]
-            };
-            let mut wanted = Vec::new();
-            for plane in x.chunks_exact(height * width) {
-                for y in 0..rows as usize {
-                    for at in 0..columns as usize {
-                        let mut sum = 0.0;
-                        for (row, a) in place(y, height, rows) {
-                            for (column, b) in place(at, width, columns) {
-                                sum += a * b * f64::from(plane[row * width + column]);
-                            }
-                        }
-                        wanted.push(sum as f32);
-                    }
-                }
-            }
-            close(&found, &wanted);
-        }
-    }
-    // An element without weight has no part in the result, also if it is infinite.
-    let model = one(13, "Resize", "_ s", &[string("mode", "linear")]).weights("s", &[4], &[1.0, 1.0, 1.0, 2.0]);
-    let (_, found) = model.floats(vec![tensor(&[1, 1, 1, 2], &[1.0, f32::INFINITY])]);
-    assert_eq!(found, [1.0, f32::INFINITY, f32::INFINITY, f32::INFINITY]);
 }
 
 #[test]
@@ -296,7 +219,7 @@ fn few_of_the_largest_are_those_of_a_sort() {
     for at in (0..x.len()).step_by(5) {
         x[at] = (at % 3) as f32;
     }
-    (x[17], x[140]) = (f32::NAN, f32::INFINITY);
+    (x[17], x[140], x[30], x[33]) = (f32::NAN, f32::INFINITY, 0.0, -0.0);
     for (k, largest) in [(1, 1), (4, 1), (32, 1), (33, 1), (1, 0), (7, 0), (131, 0)] {
         for (dims, axis) in [([3, 131], 1), ([131, 3], 0)] {
             let found = run(
@@ -311,8 +234,8 @@ fn few_of_the_largest_are_those_of_a_sort() {
                 let rank = |at: &usize| {
                     let x = x[row * next + at * step];
                     // A NaN counts as the largest.
-                    let x = if x.is_nan() { f64::INFINITY } else { f64::from(x).min(1e300) };
-                    if largest == 1 { -x } else { x }
+                    let x = if x.is_nan() { f64::INFINITY } else { f64::from(x).min(1e300) + 0.0 };
+                    if largest == 1 { 0.0 - x } else { x }
                 };
                 order.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
                 let wanted: Vec<i64> = order[..k].iter().map(|&at| at as i64).collect();
@@ -360,123 +283,6 @@ fn products_of_named_dimensions_are_those_of_the_definition() {
             }
             for (found, wanted) in floats(&found[0]).iter().zip(&wanted) {
                 assert!((found - wanted).abs() < 1e-4, "{left} {right} {output}");
-            }
-        }
-    }
-}
-
-/// A recurrence of one direction in f64 by its definition. Weights are rows of gates, in ONNX's order.
-fn recurrence(
-    op: &str,
-    before_reset: bool,
-    x: &[f32],
-    dims: [usize; 4],
-    weights: [&[f32]; 3],
-    reverse: bool,
-    lens: &[usize],
-) -> Vec<f64> {
-    let [steps, batch, input, hidden] = dims;
-    let ([w, r, bias], gates) = (weights, weights[0].len() / input);
-    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-    let dot = |row: &[f32], x: &[f64]| row.iter().zip(x).map(|(&a, b)| f64::from(a) * b).sum::<f64>();
-    let mut out = vec![0.0; steps * batch * hidden];
-    for sequence in 0..batch {
-        let (mut h, mut c) = (vec![0.0; hidden], vec![0.0; hidden]);
-        for iteration in 0..lens[sequence] {
-            let step = if reverse { lens[sequence] - 1 - iteration } else { iteration };
-            let own: Vec<f64> = x[(step * batch + sequence) * input..][..input].iter().map(|&x| f64::from(x)).collect();
-            let from_input = |gate: usize| dot(&w[gate * input..][..input], &own) + f64::from(bias[gate]);
-            let from_state =
-                |gate: usize, h: &[f64]| dot(&r[gate * hidden..][..hidden], h) + f64::from(bias[gates + gate]);
-            let sum = |gate: usize| from_input(gate) + from_state(gate, &h);
-            let next: Vec<f64> = match op {
-                "LSTM" => {
-                    let pairs: Vec<(f64, f64)> = (0..hidden)
-                        .map(|at| {
-                            let kept = sigmoid(sum(2 * hidden + at)) * c[at];
-                            let cell = kept + sigmoid(sum(at)) * sum(3 * hidden + at).tanh();
-                            (cell, sigmoid(sum(hidden + at)) * cell.tanh())
-                        })
-                        .collect();
-                    c = pairs.iter().map(|pair| pair.0).collect();
-                    pairs.iter().map(|pair| pair.1).collect()
-                }
-                "GRU" => {
-                    let reset: Vec<f64> = (0..hidden).map(|at| sigmoid(sum(hidden + at))).collect();
-                    let scaled: Vec<f64> = h.iter().zip(&reset).map(|(h, r)| h * r).collect();
-                    (0..hidden)
-                        .map(|at| {
-                            let last = 2 * hidden + at;
-                            let state =
-                                if before_reset { reset[at] * from_state(last, &h) } else { from_state(last, &scaled) };
-                            let (update, new) = (sigmoid(sum(at)), (from_input(last) + state).tanh());
-                            (1.0 - update) * new + update * h[at]
-                        })
-                        .collect()
-                }
-                _ => (0..hidden).map(|at| sum(at).tanh()).collect(),
-            };
-            h = next;
-            out[(step * batch + sequence) * hidden..][..hidden].copy_from_slice(&h);
-        }
-    }
-    out
-}
-
-#[test]
-fn recurrences_of_many_sizes_are_those_of_the_definition() {
-    for (steps, batch, input, hidden) in [(5, 1, 3, 37), (4, 3, 19, 21), (3, 9, 8, 300), (1, 1, 5, 16)] {
-        for (op, gates) in [("LSTM", 4), ("GRU", 3), ("RNN", 1)] {
-            for (before_reset, constant, shorter) in [
-                (false, true, false),
-                (true, true, false),
-                (false, false, false),
-                (true, false, true),
-                (false, true, true),
-            ] {
-                if before_reset && op != "GRU" {
-                    continue;
-                }
-                let rows = gates * hidden;
-                let part =
-                    |count: usize, seed: usize| numbers(count, seed).iter().map(|x| x * 0.15).collect::<Vec<_>>();
-                let (x, w) = (numbers(steps * batch * input, 1), part(2 * rows * input, 2));
-                let (r, bias) = (part(2 * rows * hidden, 3), part(4 * rows, 4));
-                let lens: Vec<usize> = (0..batch).map(|at| if shorter { 1 + at % steps } else { steps }).collect();
-                let mut attributes = vec![int("hidden_size", hidden as i64), string("direction", "bidirectional")];
-                if op == "GRU" {
-                    attributes.push(int("linear_before_reset", i64::from(before_reset)));
-                }
-                let size = |size: usize| size as i64;
-                let dims = [[2, size(rows), size(input)], [2, size(rows), size(hidden)], [1, 2, 2 * size(rows)]];
-                let mut model = Model::new(14).input("x", F32, &[size(steps), size(batch), size(input)]);
-                let mut inputs = vec![tensor(&[steps, batch, input], &x)];
-                for (name, dims, elements) in [("w", dims[0], &w), ("r", dims[1], &r)] {
-                    if constant {
-                        model = model.weights(name, &dims, elements);
-                    } else {
-                        model = model.input(name, F32, &dims);
-                        inputs.push(tensor(&dims.map(|dim| dim as usize), elements));
-                    }
-                }
-                let numbers_of_steps: Vec<i32> = lens.iter().map(|&len| len as i32).collect();
-                model = model.weights("b", &dims[2][1..], &bias).input("l", 6, &[size(batch)]).output("y", F32);
-                inputs.push(value(&[batch], &numbers_of_steps));
-                model.graph.node.push(node(op, "x w r b l", "y", &attributes));
-                let (_, found) = model.floats(inputs);
-                for (direction, reverse) in [(0, false), (1, true)] {
-                    let half =
-                        |list: &[f32]| list[direction * list.len() / 2..(direction + 1) * list.len() / 2].to_vec();
-                    let (w, r, bias) = (half(&w), half(&r), half(&bias));
-                    let sizes = [steps, batch, input, hidden];
-                    let wanted = recurrence(op, before_reset, &x, sizes, [&w, &r, &bias], reverse, &lens);
-                    for step in 0..steps {
-                        let found = &found[(step * 2 + direction) * batch * hidden..][..batch * hidden];
-                        for (found, wanted) in found.iter().zip(&wanted[step * batch * hidden..]) {
-                            assert!((f64::from(*found) - wanted).abs() < 2e-5, "{op} {steps} {batch} {input} {hidden}");
-                        }
-                    }
-                }
             }
         }
     }

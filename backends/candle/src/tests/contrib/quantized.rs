@@ -3,9 +3,9 @@
 #![expect(clippy::unreadable_literal, reason = "numbers as onnxruntime printed them")]
 
 use crate::tensor::value::Value;
-use crate::tests::builder::{filled, float, int, ints, string, value};
+use crate::tests::builder::{filled, float, int, ints, kernel, run_kernel, string, value};
 use crate::tests::contrib::{bytes, check, floats, given, rising, run, scalar, signed, unsigned};
-use graphpool::backend::ErrorKind;
+use graphpool::backend::{ComputeControl, ErrorKind};
 
 /// The inputs of a `DynamicQuantizeLSTM` whose weights have one scale and one zero point for each direction.
 fn lstm(directions: usize) -> Vec<Option<Value>> {
@@ -146,6 +146,38 @@ fn quantized_tensors_give_what_onnxruntime_gives() {
     let window = [ints("kernel_shape", &[2, 2]), ints("pads", &[1, 0, 0, 0])];
     bytes("QLinearAveragePool", &window, &image(), &[8, 50, 70, 111, 122, 92, 94, 135, 156, 126, 137, 107]);
     bytes("QLinearGlobalAveragePool", &[], &image(), &[89, 111]);
+}
+
+#[test]
+fn sums_and_products_of_bytes_are_those_of_the_definition() {
+    for count in [1, 15, 16, 33, 70, 300] {
+        let other: Vec<u8> = (0..count).map(|at| (at * 91 % 256) as u8).collect();
+        let pair = [unsigned(&[count]), value(&[count], &other)];
+        let other: Vec<i8> = other.into_iter().map(u8::cast_signed).collect();
+        let signed_pair = [signed(&[count]), value(&[count], &other)];
+        let zeros = [scalar(100_u8), scalar(20_u8), scalar(90_u8)];
+        let signed_zeros = [scalar(-100_i8), scalar(20_i8), scalar(-3_i8)];
+        let number = |value: &Value, at: usize| match value.elements::<u8>() {
+            Ok(bytes) => f32::from(bytes[at]),
+            Err(_) => f32::from(value.elements::<i8>().unwrap()[at]),
+        };
+        for ([a, b], zeros, low, high) in [(pair, zeros, 0.0, 255.0), (signed_pair, signed_zeros, -128.0, 127.0)] {
+            for op in ["QLinearAdd", "QLinearMul"] {
+                let [of_a, of_b, of_result] = zeros.clone();
+                let inputs = [a.clone(), scalar(0.1_f32), of_a, b.clone(), scalar(0.05_f32), of_b];
+                let inputs: Vec<_> = inputs.into_iter().chain([scalar(0.07_f32), of_result]).collect();
+                let operator = kernel(("com.microsoft", 1), op, 8, 1, &[]);
+                let found = run_kernel(&operator, inputs, &ComputeControl::default()).unwrap();
+                for at in 0..count {
+                    let (x, y) = (number(&a, at) - number(&zeros[0], 0), number(&b, at) - number(&zeros[1], 0));
+                    let (x, y) = (x * 0.1, y * 0.05);
+                    let result = if op == "QLinearAdd" { x + y } else { x * y };
+                    let wanted = ((result / 0.07).round_ties_even() + number(&zeros[2], 0)).clamp(low, high);
+                    assert!((number(&found[0], at) - wanted).abs() < 0.5, "{op} {count} {at}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
