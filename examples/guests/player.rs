@@ -184,11 +184,12 @@ impl<'a> Player<'a> {
 
     /// Compares the outputs of a context with the recorded ones.
     fn check(&mut self, context: GuestHandle, row: usize, tally: &mut Tally) -> Result<(), Error> {
-        let Row { outputs, label, .. } = &self.world.record.rows[row];
+        let record = &self.world.record;
+        let Row { outputs, label, .. } = &record.rows[row];
         let mut agrees = true;
         for (index, expected) in outputs {
             let output = self.guest.output(context, *index)?;
-            agrees &= record::agrees(output.view(), expected.view());
+            agrees &= record::agrees(output.view(), expected.view(), record.tolerance);
             if let (0, Some(label)) = (*index, *label) {
                 tally.right[row] = Some(record::likeliest(output.view()) == Some(usize::from(label)));
             }

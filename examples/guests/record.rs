@@ -8,7 +8,8 @@ use std::path::Path;
 use graphpool::nn::{Tensor, TensorType, TensorView};
 use serde_json::Value;
 
-/// The largest difference from onnxruntime that passes: absolute up to 1, relative above.
+/// The largest difference from onnxruntime that passes, where a record has none of its own: absolute up to 1, relative
+/// above.
 const TOLERANCE: f32 = 1e-4;
 
 /// A model and its recorded inferences.
@@ -19,6 +20,8 @@ pub struct Record {
     pub model: Vec<u8>,
     /// What made the outputs, with versions.
     pub made_with: String,
+    /// The largest difference from the recorded outputs that passes: absolute up to 1, relative above.
+    pub tolerance: f32,
     /// The inferences; at least one.
     pub rows: Vec<Row>,
 }
@@ -53,7 +56,8 @@ impl Record {
         let model = read_model(root, &folder, name, &record)?;
         let rows = read_rows(&folder, &record).map_err(|error| format!("{name}: {error}"))?;
         let made_with = record["made_with"].as_str().unwrap_or("an unknown version of onnxruntime").to_owned();
-        Ok(Self { name: name.to_owned(), model, made_with, rows })
+        let tolerance = record["tolerance"].as_f64().map_or(TOLERANCE, |tolerance| tolerance as f32);
+        Ok(Self { name: name.to_owned(), model, made_with, tolerance, rows })
     }
 
     /// Whether the model is a classifier whose accuracy can be told.
@@ -87,7 +91,7 @@ fn read_model(root: &Path, folder: &Path, name: &str, record: &Value) -> Result<
     let path = if committed.is_file() { committed } else { fetched };
     if !path.is_file() {
         return Err(format!(
-            "{of} is not in .cache/models yet: scripts/fetch_models.sh fetches it (magika and minilm with --all), \
+            "{of} is not in .cache/models yet: scripts/fetch_models.sh fetches it (the larger ones with --all), \
              scripts/make_models.py makes it (mlp and squeezenet)"
         ));
     }
@@ -142,7 +146,15 @@ fn read_column(folder: &Path, column: &Value, rows: usize) -> Result<std::vec::I
     if !stored.is_null() {
         let scale = stored["scale"].as_f64().ok_or("record.json: no scale")? as f32;
         let shift = stored["shift"].as_f64().ok_or("record.json: no shift")? as f32;
-        data = data.iter().flat_map(|byte| (f32::from(*byte) * scale + shift).to_le_bytes()).collect();
+        let repeat = if stored["repeat"].is_null() { 1 } else { number(&stored["repeat"], "repeat")? as usize };
+        if rows == 0 || data.is_empty() || !data.len().is_multiple_of(rows) {
+            return Err(format!("{file}: {} bytes for {rows} rows", data.len()));
+        }
+        data = data
+            .chunks_exact(data.len() / rows)
+            .flat_map(|row| std::iter::repeat_n(row, repeat).flatten())
+            .flat_map(|byte| (f32::from(*byte) * scale + shift).to_le_bytes())
+            .collect();
     }
     if data.is_empty() || !data.len().is_multiple_of(rows) {
         return Err(format!("{file}: {} bytes for {rows} rows", data.len()));
@@ -162,9 +174,9 @@ fn number(value: &Value, key: &str) -> Result<u32, String> {
     number.ok_or_else(|| format!("record.json: {key} is no 32-bit number"))
 }
 
-/// Whether an output is what onnxruntime had: the same type and dimensions, every f32 within 1e-4, any other element
-/// the same.
-pub fn agrees(output: TensorView<'_>, expected: TensorView<'_>) -> bool {
+/// Whether an output is what onnxruntime had: the same type and dimensions, every f32 within the record's `tolerance`,
+/// any other element the same.
+pub fn agrees(output: TensorView<'_>, expected: TensorView<'_>, tolerance: f32) -> bool {
     if output.ty() != expected.ty() || output.dimensions() != expected.dimensions() {
         return false;
     }
@@ -173,7 +185,7 @@ pub fn agrees(output: TensorView<'_>, expected: TensorView<'_>) -> bool {
     }
     let pairs = elements(output.data()).zip(elements(expected.data()));
     // Written so that a NaN is not within anything.
-    pairs.into_iter().all(|(output, expected)| (output - expected).abs() <= TOLERANCE * expected.abs().max(1.0))
+    pairs.into_iter().all(|(output, expected)| (output - expected).abs() <= tolerance * expected.abs().max(1.0))
 }
 
 /// The class with the highest probability, for a tensor of f32 probabilities.

@@ -233,6 +233,13 @@ impl Compiler<'_> {
             }
             return Ok(());
         }
+        // Another name of a value needs no step, which would keep its producer and its readers from being fused.
+        if let ("", "Identity", [Source::Slot { index, .. }], [output]) =
+            (domain, name, inputs.as_slice(), proto.output.as_slice())
+            && !output.is_empty()
+        {
+            return scope.define(output, Definition::Slot(*index));
+        }
         let mut outputs = Vec::with_capacity(node.outputs());
         for output in proto.output.iter().take(node.outputs()) {
             if output.is_empty() {

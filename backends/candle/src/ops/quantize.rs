@@ -10,7 +10,7 @@ use crate::ops::fusion::FusionRole;
 use crate::ops::node::{Node, OpFn};
 use crate::ops::operator::{Operator, since};
 use crate::ops::quantize_bytes;
-use crate::ops::quantize_bytes::Runs;
+use crate::ops::quantize_bytes::{Quantized, Runs};
 use crate::tensor::dims::{Dims, axis, product};
 use crate::tensor::element::ElementType;
 use crate::tensor::narrow;
@@ -75,6 +75,20 @@ impl ParameterLayout {
             Some((0, _)) if self.inner >= SHORT => Some(Runs { len: self.inner, parameters: self.dim }),
             Some(_) => None,
         }
+    }
+
+    /// Dequantizes numbers of 8 bits, unless there are blocks or no run is worth a loop.
+    fn dequantize_bytes<B: Quantized>(
+        &self,
+        value: &Value,
+        parameters: (&[f32], Option<&[i32]>),
+        cx: &ExecContext<'_>,
+    ) -> Result<Option<Value>, Error> {
+        if let Some(runs) = self.runs() {
+            return quantize_bytes::dequantize::<B>(value, parameters, runs, cx).map(Some);
+        }
+        let by_column = matches!(self.blocks, Some((0, _))) && self.inner == 1 && self.dim >= SHORT;
+        by_column.then(|| quantize_bytes::dequantize_columns::<B>(value, parameters, cx)).transpose()
     }
 
     /// Calls `visit` with the index of each element and that of its parameter.
@@ -274,19 +288,14 @@ fn dequantize(node: &Node<'_>) -> Result<OpFn, Error> {
         let zeros = zero.map(|zero| convert(zero, ElementType::I32, cx)).transpose()?;
         let zeros = zeros.as_ref().map(Value::elements::<i32>).transpose()?;
         let scales = scale.elements::<f32>()?;
-        if let Some(runs) = layout.runs() {
-            let parameters = (scales, zeros);
-            match value.ty() {
-                ElementType::U8 => {
-                    let result = quantize_bytes::dequantize::<u8>(&value, parameters, runs, cx)?;
-                    return Ok(values![convert(result, ty, cx)?]);
-                }
-                ElementType::I8 => {
-                    let result = quantize_bytes::dequantize::<i8>(&value, parameters, runs, cx)?;
-                    return Ok(values![convert(result, ty, cx)?]);
-                }
-                _ => {}
-            }
+        let parameters = (scales, zeros);
+        let result = match value.ty() {
+            ElementType::U8 => layout.dequantize_bytes::<u8>(&value, parameters, cx)?,
+            ElementType::I8 => layout.dequantize_bytes::<i8>(&value, parameters, cx)?,
+            _ => None,
+        };
+        if let Some(result) = result {
+            return Ok(values![convert(result, ty, cx)?]);
         }
         let value = convert(value, ElementType::I32, cx)?;
         let elements = value.elements::<i32>()?;

@@ -91,6 +91,49 @@ pub(super) fn dequantize<B: Quantized>(
     })
 }
 
+/// Subtracts the zero points and multiplies by the scales: one of each for each index of the last dimension.
+pub(super) fn dequantize_columns<B: Quantized>(
+    value: &Value,
+    (scales, zeros): (&[f32], Option<&[i32]>),
+    cx: &ExecContext<'_>,
+) -> Result<Value, Error> {
+    let elements = value.elements::<B>()?;
+    let mut checkpoint = Checkpoint::default();
+    cx.output::<f32>(value.dims())?.append(|out| {
+        for row in elements.chunks(scales.len().max(1)) {
+            for (at, piece) in (0..).step_by(PIECE).zip(row.chunks(PIECE)) {
+                checkpoint.step(piece.len(), cx)?;
+                let start = out.len();
+                out.resize(start + piece.len(), 0.0);
+                let (scales, zeros) = (&scales[at..], zeros.map(|zeros| &zeros[at..]));
+                wide_loop(Columns { elements: piece, scales, zeros, out: &mut out[start..] });
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A piece of a row, whose elements have a scale and perhaps a zero point each.
+struct Columns<'a, B> {
+    elements: &'a [B],
+    scales: &'a [f32],
+    zeros: Option<&'a [i32]>,
+    out: &'a mut [f32],
+}
+
+impl<B: Quantized> Loop for Columns<'_, B> {
+    #[inline(always)]
+    fn run(self) {
+        let results = self.out.iter_mut().zip(self.elements).zip(self.scales);
+        match self.zeros {
+            None => results.for_each(|((out, &x), scale)| *out = x.number() as f32 * scale),
+            Some(zeros) => {
+                results.zip(zeros).for_each(|(((out, &x), scale), zero)| *out = (x.number() - zero) as f32 * scale);
+            }
+        }
+    }
+}
+
 /// Quantizes with one scale and a zero point, as DynamicQuantizeLinear does.
 pub(super) fn quantize_dynamically(
     value: &Value,

@@ -110,10 +110,10 @@ fn dft(node: &Node<'_>) -> Result<OpFn, Error> {
                     let start = ((block * given + index) * inner + position) * parts;
                     Complex { re: elements[start], im: if parts == 2 { elements[start + 1] } else { 0.0 } }
                 };
-                let found = transform.run(source, output_len, cx)?;
-                for (index, number) in found.iter().enumerate() {
+                let (re, im) = transform.run(source, output_len, cx)?;
+                for (index, (re, im)) in re.iter().zip(im).enumerate() {
                     let start = ((block * output_len + index) * inner + position) * 2;
-                    (out[start], out[start + 1]) = (number.re, number.im);
+                    (out[start], out[start + 1]) = (*re, *im);
                 }
             }
             Ok(())
@@ -159,8 +159,10 @@ fn stft(node: &Node<'_>) -> Result<OpFn, Error> {
                     let im = if parts == 2 { elements[at + 1] } else { 0.0 };
                     Complex { re: elements[at] * weight, im: im * weight }
                 };
-                let found = transform.run(source, output_len, cx)?;
-                out.extend(found.iter().flat_map(|number| [number.re, number.im]));
+                let (re, im) = transform.run(source, output_len, cx)?;
+                for (&re, &im) in re.iter().zip(im) {
+                    out.extend_from_slice(&[re, im]);
+                }
             }
             Ok(())
         })?;

@@ -409,13 +409,43 @@ fn a_product_between_quantizations_is_one_step_of_integers() {
 fn weights_of_a_mebibyte_are_dequantized_at_load() {
     let mut random = Numbers(5);
     let weights = random.tensor(&[1024, 1024], true);
-    let model = Model::new(17)
-        .input("x", 1, &[-1, 1024])
-        .node("DequantizeLinear", "w s z", "e", &[])
-        .node("MatMul", "x e", "y", &[])
-        .output("y", 1)
-        .initializer(initializer("w", &weights))
-        .initializer(initializer("s", &Value::scalar(0.5_f32).unwrap()))
-        .initializer(initializer("z", &Value::scalar(1_i8).unwrap()));
-    assert_eq!(model.load().unwrap().steps(), 1);
+    let one = (Value::scalar(0.5_f32).unwrap(), Value::scalar(1_i8).unwrap());
+    let many =
+        (Value::new(vec![1024], vec![0.5_f32; 1024]).unwrap(), Value::new(vec![1024], vec![1_i8; 1024]).unwrap());
+    for (scale, zero) in [one, many] {
+        let model = Model::new(17)
+            .input("x", 1, &[-1, 1024])
+            .node("DequantizeLinear", "w s z", "e", &[])
+            .node("MatMul", "x e", "y", &[])
+            .output("y", 1)
+            .initializer(initializer("w", &weights))
+            .initializer(initializer("s", &scale))
+            .initializer(initializer("z", &zero));
+        assert_eq!(model.load().unwrap().steps(), 1);
+    }
+}
+
+#[test]
+fn each_column_is_dequantized_by_its_own_scale_and_zero_point() {
+    let mut random = Numbers(6);
+    for signed in [false, true] {
+        let x = random.tensor(&[3, 2, 21], signed);
+        let zero = random.tensor(&[21], signed);
+        let scales: Vec<f32> = (0..21).map(|column| 0.25 + column as f32).collect();
+        for zeros in [false, true] {
+            let mut model = Model::new(17)
+                .input("x", onnx_number(&x), &[-1, -1, -1])
+                .node("DequantizeLinear", if zeros { "x s z" } else { "x s" }, "y", &[int("axis", -1)])
+                .output("y", 1)
+                .initializer(initializer("s", &Value::new(vec![21], scales.clone()).unwrap()));
+            if zeros {
+                model = model.initializer(initializer("z", &zero));
+            }
+            let outputs = model.load().unwrap().run(vec![x.clone()], &ComputeControl::default()).unwrap();
+            let zero = if zeros { numbers(&zero) } else { vec![0; 21] };
+            let wanted =
+                numbers(&x).into_iter().enumerate().map(|(at, x)| (x - zero[at % 21]) as f32 * scales[at % 21]);
+            assert_eq!(outputs[0].elements::<f32>().unwrap(), wanted.collect::<Vec<_>>());
+        }
+    }
 }
