@@ -42,7 +42,9 @@ def record(name, inputs, wanted=None, of=None, tolerance=None):
     columns = []
     for input_name, values in inputs.items():
         rows, *stored = values if isinstance(values, tuple) else (values,)
-        columns.append(Column(input_name, places.index(input_name), rows, f"{input_name}.bin", *stored))
+        # Not every system has file names with a colon.
+        file = input_name.replace(":", "_") + ".bin"
+        columns.append(Column(input_name, places.index(input_name), rows, file, *stored))
     columns.sort(key=lambda column: column.index)
     places = [value.name for value in session.get_outputs()]
     wanted = wanted or places
