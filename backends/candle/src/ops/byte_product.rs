@@ -130,12 +130,12 @@ pub(super) enum Weights<'a> {
     Plain(&'a [u8], bool),
 }
 
-fn right(panels: &[u8], k: usize, n: usize) -> Right<'_> {
+pub(super) fn right(panels: &[u8], k: usize, n: usize) -> Right<'_> {
     Right { panels, k, n, unsigned: Unsigned::Left }
 }
 
 /// Writes the sum of each column; `ones` are a row of ones.
-fn column_sums<E>(
+pub(super) fn column_sums<E>(
     right: Right<'_>,
     ones: &[u8],
     sums: &mut [i32],

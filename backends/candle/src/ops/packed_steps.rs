@@ -336,7 +336,7 @@ fn advance(
 
 /// The cell of an LSTM with the default activations, and without peepholes. The gates are in the order input, output,
 /// forget, cell.
-fn standard_lstm(gates: &mut [f32], h: &mut [f32], c: &mut [f32]) {
+pub(super) fn standard_lstm(gates: &mut [f32], h: &mut [f32], c: &mut [f32]) {
     let hidden = h.len();
     let (sigmoids, cell) = gates.split_at_mut(3 * hidden);
     simd::map(sigmoids, functions::sigmoid);

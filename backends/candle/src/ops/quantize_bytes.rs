@@ -51,7 +51,7 @@ impl Runs {
 
 /// The nearest integer of a quotient plus the zero point, within the range of the type. NaN becomes 0.
 #[inline(always)]
-fn quantized<B: Byte>(quotient: f32, zero: f32) -> B {
+pub(super) fn quantized<B: Byte>(quotient: f32, zero: f32) -> B {
     let (low, high) = B::RANGE;
     let rounded = quotient.round_ties_even() + zero;
     let number = rounded.max(low).min(high);
