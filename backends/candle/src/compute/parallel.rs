@@ -147,7 +147,7 @@ mod tests {
             for (total, unit, chunk) in [(1, 1, 1), (30, 7, 14), (31, 5, 5), (40, 8, 80)] {
                 let mut parts = vec![(); cx.parts(usize::div_ceil(total, unit), usize::MAX)];
                 let part = |_: &ExecContext<'_>, (): &mut (), start: usize, out: &mut [i32]| {
-                    assert!(start % unit == 0 && out.len() <= chunk);
+                    assert!(start.is_multiple_of(unit) && out.len() <= chunk);
                     assert!(out.iter().all(|&element| element == 0));
                     (start..).zip(out).for_each(|(index, out)| *out = index as i32);
                     Ok(())
