@@ -176,3 +176,20 @@ fn convolutions_with_channels_last_are_cancelled() {
         assert_eq!(cancelled(&fused.kernel, vec![image]).message(), "cancelled", "{dims:?}");
     }
 }
+
+#[test]
+fn another_name_of_a_value_keeps_no_steps_apart() {
+    let (model, inputs, _) = model(MANY, true);
+    let steps = |model: &Model| model.load().unwrap().steps();
+    let (plain, named) = (model.clone().node("Relu", "c", "y", &[]), model);
+    let named = named.node("Identity", "c", "d", &[]).node("Identity", "d", "e", &[]).node("Relu", "e", "y", &[]);
+    let (plain, named) = (plain.output("y", F32), named.output("y", F32));
+    assert_eq!(steps(&plain), steps(&named));
+    assert_eq!(plain.floats(inputs.clone()), named.floats(inputs.clone()));
+    // A value with two names is an output under both, and an input can be an output.
+    let (model, _, _) = crate::tests::fused::model(MANY, true);
+    let found = model.node("Identity", "c", "d", &[]).output("c", F32).output("d", F32).run(inputs).unwrap();
+    assert_eq!(found[0].elements::<f32>().unwrap(), found[1].elements::<f32>().unwrap());
+    let same = one(13, "Identity", "", &[]);
+    assert_eq!((same.load().unwrap().steps(), same.floats(vec![tensor(&[2], &[1.0, 2.0])]).1), (0, vec![1.0, 2.0]));
+}

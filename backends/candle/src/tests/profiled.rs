@@ -1,7 +1,7 @@
 //! Profiles: what is collected of which steps, and how it is written.
 
 use crate::format::messages::GraphProto;
-use crate::tests::builder::{BOOL, F32, I64, Model, graph, info, node, tensor, value};
+use crate::tests::builder::{BOOL, F32, I64, Model, graph, info, int, node, tensor, value};
 use crate::tests::first::small;
 use crate::{CandleBackend, CandleGraph, ModelProfile, Profile, ProfileReport};
 use graphpool::backend::{Backend, ComputeControl, Encoding, ErrorKind, LoadRequest, Target, Tensor};
@@ -32,7 +32,7 @@ fn a_loop() -> Model {
     let body = GraphProto {
         input: vec![info("i", I64, Some(&[])), info("c", BOOL, Some(&[])), info("s", I64, Some(&[2]))],
         output: vec![info("c2", BOOL, None), info("s2", I64, None)],
-        node: vec![node("Identity", "c", "c2", &[]), node("Add", "s i", "s2", &[])],
+        node: vec![node("Cast", "c", "c2", &[int("to", i64::from(BOOL))]), node("Add", "s i", "s2", &[])],
         ..GraphProto::default()
     };
     Model::new(13).input("n", I64, &[]).input("x", I64, &[2]).output("y", I64).node(
