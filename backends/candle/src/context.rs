@@ -14,11 +14,8 @@ use crate::tensor::value::Value;
 use graphpool::backend::{BackendContext, ComputeControl, Error, Tensor, TensorView};
 use std::sync::Arc;
 
-/// A context keeps at most this part of its memory limit for its next compute.
+/// A context keeps at most this part of its memory limit for its next compute, beside the bounds of its budget.
 const KEPT_PART: usize = 16;
-
-/// The most bytes that a context keeps for its next compute.
-const MOST_KEPT: usize = 64 << 20;
 
 /// An execution context of a [`CandleGraph`](crate::CandleGraph): inputs are set, a compute runs, outputs are read.
 ///
@@ -81,7 +78,7 @@ impl CandleContext {
             return result;
         }
         let limit = control.context_memory_limit.min(control.own_memory_limit);
-        self.budget.end((limit / KEPT_PART).min(MOST_KEPT));
+        self.budget.end(limit / KEPT_PART);
         // A context that would exceed its limits with it keeps nothing.
         if control.reserve_context_memory(self.memory(), 0).is_err() {
             self.budget.clear();

@@ -21,7 +21,7 @@ use crate::tensor::recycler::Recycler;
 ///
 /// * B1: what is charged is at most the limit, and so is that together with what is kept. What is kept gives way.
 /// * B2: what is kept is at most [`KEPT`] times the most that was charged at one time in this compute or the one before,
-///   or [`KEPT_LEAST`] if that is more.
+///   or [`KEPT_LEAST`] if that is more, and at most [`MOST_KEPT`].
 #[derive(Debug)]
 pub(crate) struct ComputeBudget(Mutex<State>);
 
@@ -30,6 +30,9 @@ const KEPT: usize = 4;
 
 /// What any compute may keep (B2).
 const KEPT_LEAST: usize = 1 << 16;
+
+/// The most that is kept, also while a compute runs: what it freed and has no use for would add to what it has in use.
+const MOST_KEPT: usize = 64 << 20;
 
 #[derive(Debug)]
 struct State {
@@ -65,7 +68,7 @@ impl State {
         self.used = self.used.saturating_sub(bytes);
         let Some(recycler) = &mut self.recycler else { return };
         give(recycler);
-        let most = self.peak.max(self.last_peak).saturating_mul(KEPT).max(KEPT_LEAST);
+        let most = self.peak.max(self.last_peak).saturating_mul(KEPT).clamp(KEPT_LEAST, MOST_KEPT);
         let most = most.min(self.limit.saturating_sub(self.used));
         if recycler.bytes() > most {
             recycler.shrink_to(most);
@@ -110,7 +113,7 @@ impl ComputeBudget {
         let state = &mut *self.state();
         if let Some(recycler) = &mut state.recycler {
             recycler.free_stale();
-            recycler.shrink_to(most.min(state.peak.saturating_mul(KEPT).max(KEPT_LEAST)));
+            recycler.shrink_to(most.min(state.peak.saturating_mul(KEPT).clamp(KEPT_LEAST, MOST_KEPT)));
         }
     }
 
@@ -304,5 +307,24 @@ impl LoadBudget {
     /// Bytes that can still be charged.
     pub(crate) const fn remaining(&self) -> usize {
         self.limit - self.used
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compute_keeps_little_while_it_runs() {
+        let budget = ComputeBudget::recycling();
+        budget.begin(1 << 40);
+        // More than is kept, in use all the time.
+        let (_used, _charge) = budget.allocate::<u8>(MOST_KEPT * 4).unwrap();
+        for part in [1, 2, 3, 5, 7] {
+            let (vec, charge) = budget.allocate::<u8>(MOST_KEPT / 8 * part).unwrap();
+            charge.release(|recycler| recycler.give_vec(vec));
+            let kept = budget.kept();
+            assert!(kept > 0 && kept <= MOST_KEPT + (1 << 16), "{kept} bytes are kept");
+        }
     }
 }
