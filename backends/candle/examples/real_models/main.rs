@@ -13,8 +13,15 @@
 //! * the median time of an inference, and that of onnxruntime. If `python3` (or the program in `PYTHON`) has
 //!   onnxruntime, `scripts/time_models.py` measures it before and after. Otherwise the ratio is the one in
 //!   `recorded.txt`, which is from one run on a shared machine with two processors (Zen 4);
+//! * the most memory of a load and ten inferences, in MiB, here and with onnxruntime. Each is measured in a process of
+//!   its own, and counts what is resident beyond the program, its libraries and the record; `-` where the system has no
+//!   `/proc`;
 //! * the throughput of two threads on two contexts, and the speed of an inference on two threads, relative to one
 //!   thread.
+//!
+//! With `--record` first, the table is written to `benches/results/real_models.md` too, or with `--record=FILE` to that
+//! file, with the processor's name, and its ratios to `recorded.txt`. That needs onnxruntime. If models are named, the
+//! table has these alone, and `recorded.txt` keeps the ratios of the others.
 //!
 //! With `--device` first, the models run on candle's CPU through the device forms of the operators (feature `candle`),
 //! and the table tells where their steps ran instead of times. With `--gpu` first, they run on the first GPU (feature
@@ -24,18 +31,21 @@
 //! each step of it took. `--profile=FORMAT:FILE` writes the profile to a file, as `table`, `json` or `svg` (a picture).
 //!
 //! A model that is missing is reported as skipped. The exit status is 1 if an output differs by more than 1e-4 absolute
-//! plus 1e-3 relative, and with `--device` or `--gpu` also if more than a tenth of a model's steps ran on the host.
+//! (or the record's own tolerance) plus 1e-3 relative, and with `--device` or `--gpu` also if more than a tenth of a
+//! model's steps ran on the host.
 mod device;
 mod measure;
+mod memory;
 mod others;
 mod output;
 mod profile;
 #[path = "../../../../examples/guests/record.rs"]
 #[expect(dead_code, reason = "used by the guests example only")]
 mod record;
+mod table;
 
 /// The records, in the order of the table.
-const MODELS: [&str; 16] = [
+const MODELS: [&str; 34] = [
     "digits",
     "silero-vad",
     "silero-vad-16k",
@@ -52,6 +62,24 @@ const MODELS: [&str; 16] = [
     "mlp",
     "mlp-32",
     "squeezenet",
+    "dnsmos",
+    "plcmos",
+    "aecmos",
+    "mel-nemo",
+    "mel-kaldi",
+    "mel-wespeaker",
+    "basic-pitch",
+    "orientation",
+    "layout",
+    "captcha-det",
+    "ocr6-det",
+    "ocr6-rec",
+    "chars2vec",
+    "smart-turn",
+    "captcha",
+    "tashkeel",
+    "rawi",
+    "title-encoder",
 ];
 fn main() -> std::process::ExitCode {
     let mut asked: Vec<String> = std::env::args().skip(1).collect();
@@ -71,47 +99,16 @@ fn main() -> std::process::ExitCode {
             }
         };
     }
-    let (mut wrong, mut skipped) = (0, Vec::new());
-    println!(
-        "{:<20}{:>5}{:>12}{:>12}{:>14}{:>8}  {:<9}{:>12}{:>12}",
-        "model", "rows", "worst", "ms", "onnxruntime", "ratio", "", "2 contexts", "2 threads"
-    );
-    for name in MODELS.into_iter().filter(|&name| asked.is_empty() || asked.iter().any(|asked| asked == name)) {
-        let record = match record::Record::open(name) {
-            Ok(record) => record,
-            Err(why) => {
-                skipped.push(why);
-                continue;
-            }
-        };
-        let before = others::onnxruntime(name);
-        let measured = match measure::measure(&record) {
-            Ok(measured) => measured,
-            Err(error) => {
-                println!("{name:<20}{error}");
-                wrong += 1;
-                continue;
-            }
-        };
-        let theirs = before.map(|before| others::onnxruntime(name).unwrap_or(before).min(before));
-        let (time, ratio, how) = match theirs {
-            Some(time) => (format!("{time:.3}"), Some(measured.ms / time), "same run"),
-            None => ("-".to_owned(), others::recorded(name), "recorded"),
-        };
-        let ratio = ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
-        println!(
-            "{name:<20}{:>5}{:>12.1e}{:>12.3}{time:>14}{ratio:>8}  {how:<9}{:>11.2}×{:>11.2}×{}",
-            record.rows.len(),
-            measured.worst,
-            measured.ms,
-            measured.two_contexts,
-            measured.two_threads,
-            if measured.right { "" } else { "  WRONG" }
-        );
-        wrong += usize::from(!measured.right);
+    if asked.first().is_some_and(|first| first == memory::OPTION) {
+        return memory::print(asked.get(1).map_or("", String::as_str));
     }
-    for why in skipped {
-        println!("skipped: {why}");
+    let page = asked.first().and_then(|first| first.strip_prefix("--record")).map(str::to_owned);
+    match page.as_deref().map(|page| if page.is_empty() { Some("") } else { page.strip_prefix('=') }) {
+        None => table::run(&asked, None),
+        Some(Some(file)) => table::run(&asked.split_off(1), Some(file)),
+        Some(None) => {
+            eprintln!("real_models: there is no option {}", asked.first().map_or("", String::as_str));
+            std::process::ExitCode::from(2)
+        }
     }
-    if wrong == 0 { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }

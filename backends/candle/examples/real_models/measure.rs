@@ -10,9 +10,6 @@ use graphpool_candle::CandleBackend;
 
 use crate::record::{Record, Row};
 
-/// The absolute tolerance of an output.
-const ABSOLUTE: f32 = 1e-4;
-
 /// The relative tolerance of an output.
 const RELATIVE: f32 = 1e-3;
 
@@ -65,7 +62,7 @@ pub fn check(graph: &dyn BackendGraph, record: &Record) -> Result<(f32, bool), E
     for row in &record.rows {
         infer(&mut *context, row)?;
         for (index, wanted) in &row.outputs {
-            let (difference, near) = compare(context.output(*index as usize)?, wanted.view());
+            let (difference, near) = compare(context.output(*index as usize)?, wanted.view(), record.tolerance);
             worst = worst.max(difference);
             right &= near;
         }
@@ -106,7 +103,7 @@ fn median(times: &mut [f64]) -> f64 {
 }
 
 /// The largest difference, and whether every element is within the tolerance.
-fn compare(found: TensorView<'_>, wanted: TensorView<'_>) -> (f32, bool) {
+fn compare(found: TensorView<'_>, wanted: TensorView<'_>, absolute: f32) -> (f32, bool) {
     let same = found.ty() == wanted.ty() && found.dimensions() == wanted.dimensions();
     if !same || found.ty() != TensorType::F32 {
         return (0.0, same && found.data() == wanted.data());
@@ -119,7 +116,7 @@ fn compare(found: TensorView<'_>, wanted: TensorView<'_>) -> (f32, bool) {
         let difference = (found - wanted).abs();
         worst = worst.max(difference);
         // Written so that a NaN is out of the tolerance.
-        near &= difference <= ABSOLUTE + RELATIVE * wanted.abs();
+        near &= difference <= absolute + RELATIVE * wanted.abs();
     }
     (worst, near)
 }
