@@ -29,7 +29,7 @@ impl Onnxruntime {
     }
 
     /// The least of two measurements.
-    pub fn least(self, other: Self) -> Self {
+    pub fn least(self, other: &Self) -> Self {
         let memory = self.memory.zip(other.memory).map(|(own, other)| own.min(other));
         Self { ms: self.ms.min(other.ms), memory, version: self.version }
     }

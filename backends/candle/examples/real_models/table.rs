@@ -26,7 +26,7 @@ impl Line {
         let before = Onnxruntime::measure(name);
         let measured = measure::measure(record)?;
         let theirs = before.map(|before| match Onnxruntime::measure(name) {
-            Some(after) => before.least(after),
+            Some(after) => before.least(&after),
             None => before,
         });
         Ok(Self { name, rows: record.rows.len(), measured, memory: crate::memory::used(name), theirs })

@@ -233,12 +233,8 @@ impl Compiler<'_> {
             }
             return Ok(());
         }
-        // Another name of a value needs no step, which would keep its producer and its readers from being fused.
-        if let ("", "Identity", [Source::Slot { index, .. }], [output]) =
-            (domain, name, inputs.as_slice(), proto.output.as_slice())
-            && !output.is_empty()
-        {
-            return scope.define(output, Definition::Slot(*index));
+        if let ("", "Identity", Some((slot, output))) = (domain, name, only(&inputs, proto)) {
+            return scope.define(output, Definition::Slot(slot));
         }
         let mut outputs = Vec::with_capacity(node.outputs());
         for output in proto.output.iter().take(node.outputs()) {
@@ -313,6 +309,15 @@ impl Compiler<'_> {
             subgraphs.push((name, Subgraph { graph: plan, captures }));
         }
         Ok((subgraphs, plans))
+    }
+}
+
+/// The slot of a node's only input and the name of its only output, of an Identity: another name of a value needs no
+/// step, which would keep its producer and its readers from being fused.
+fn only<'g>(inputs: &[Source], node: &'g NodeProto) -> Option<(usize, &'g str)> {
+    match (inputs, node.output.as_slice()) {
+        (&[Source::Slot { index, .. }], [output]) if !output.is_empty() => Some((index, output)),
+        _ => None,
     }
 }
 
