@@ -28,7 +28,7 @@ const TURNS: usize = 10;
 const TURN: Duration = Duration::from_millis(150);
 
 /// The records, in the order of the table.
-const MODELS: [&str; 16] = [
+const MODELS: [&str; 34] = [
     "mlp",
     "mlp-32",
     "squeezenet",
@@ -45,6 +45,24 @@ const MODELS: [&str; 16] = [
     "ocr-det",
     "ocr-rec",
     "magika",
+    "dnsmos",
+    "plcmos",
+    "aecmos",
+    "mel-nemo",
+    "mel-kaldi",
+    "mel-wespeaker",
+    "basic-pitch",
+    "orientation",
+    "layout",
+    "captcha-det",
+    "ocr6-det",
+    "ocr6-rec",
+    "chars2vec",
+    "smart-turn",
+    "captcha",
+    "tashkeel",
+    "rawi",
+    "title-encoder",
 ];
 
 /// What one engine did with one model.

@@ -2,17 +2,17 @@
 //!
 //! With channels last, the patch under an output is a few runs of adjacent elements, and so is a row of outputs. The
 //! products of the patches and the weights are computed by [`gathered`](crate::math::gathered), which reads the patches
-//! where they are. Only an image with pads is copied first.
+//! where they are. Only an image with pads is copied first. `depthwise_last` computes those of one filter for each channel.
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::compute::context::{Checkpoint, ExecContext, VECTOR_CHECK_INTERVAL};
-use crate::math::depthwise::Depthwise;
 use crate::math::epilogue::{Epilogue, Placement, Scratch};
 use crate::math::gathered::{DEPTH, Gathered, Run, Start, pack_panels};
 use crate::math::pack;
+use crate::ops::depthwise_last::{Images, Lines, Taps};
 use crate::ops::patches::Padded;
 use crate::ops::window::{ConvShape, Slide, Window};
 use crate::ops::winograd::{Convolution, Transformed};
@@ -150,15 +150,16 @@ impl Filters {
             let out = self.by_tiles(transformed, value, [slab, rows, columns], cx)?;
             return Value::charged(dims, out.0, out.1);
         }
+        if is_depthwise(&self.dims, self.groups) {
+            let images = Images { elements: value.elements::<f32>()?, rows, columns, channels };
+            let (out, charge) = self.depthwise(&images, total, cx)?;
+            return Value::charged(dims, out, charge);
+        }
         let mut padded = Padded::new([slab, rows, by_channels(columns, channels)], *n, cx)?;
         let wide = columns.input + columns.before + columns.after;
         let sizes = Sizes { rows, columns, wide, volume: product(&padded.sizes), channels, filters, depth };
         let image = padded.fill(value.elements::<f32>()?, cx)?;
-        let (out, charge) = if is_depthwise(&self.dims, self.groups) {
-            self.depthwise(image, &sizes, total, cx)?
-        } else {
-            self.products(image, &sizes, total, cx)?
-        };
+        let (out, charge) = self.products(image, &sizes, total, cx)?;
         Value::charged(dims, out, charge)
     }
 
@@ -259,45 +260,17 @@ impl Filters {
     }
 
     /// Computes outputs of which each reads one channel.
-    fn depthwise(
-        &self,
-        image: &[f32],
-        sizes: &Sizes,
-        total: usize,
-        cx: &ExecContext<'_>,
-    ) -> Result<(Vec<f32>, Charge), Error> {
-        let &Sizes { rows, columns, channels, .. } = sizes;
-        let taps = rows.kernel * columns.kernel;
-        let mut offsets = cx.block(taps)?;
-        for y in 0..rows.kernel {
-            offsets.extend((0..columns.kernel).map(|x| sizes.tap(y, x)));
-        }
-        let each = (VECTOR_CHECK_INTERVAL / (taps * channels)).clamp(1, columns.output);
-        let line = columns.output * channels;
-        let parts = cx.parts(total / line, total.saturating_mul(taps));
-        let scratches = (0..parts).map(|_| Ok((self.epilogue.scratch(cx)?, 0)));
-        let mut scratches = scratches.collect::<Result<SmallVec<[(Scratch, usize); 1]>, Error>>()?;
-        let depthwise = Depthwise {
-            image,
-            taps: &offsets,
-            adjacent: if columns.dilation == 1 { columns.kernel } else { 1 },
-            weights: &self.packed,
-            bias: self.bias.as_deref(),
-            stride: columns.stride,
-            channels,
-        };
-        cx.produce(&mut scratches, total, line, line, |cx, (scratch, work), start, out| {
+    fn depthwise(&self, images: &Images<'_>, total: usize, cx: &ExecContext<'_>) -> Result<(Vec<f32>, Charge), Error> {
+        let taps = Taps { weights: &self.packed, bias: self.bias.as_deref() };
+        let line = images.columns.output * images.channels;
+        let multiplications = total.saturating_mul(images.rows.kernel * images.columns.kernel);
+        let scratch = |_| Ok((self.epilogue.scratch(cx)?, Lines::new(images, cx)?));
+        let scratches = (0..cx.parts(total / line, multiplications)).map(scratch);
+        let mut scratches = scratches.collect::<Result<SmallVec<[(Scratch, Lines); 1]>, Error>>()?;
+        cx.produce(&mut scratches, total, line, line, |cx, (scratch, lines), start, out| {
             for (index, out) in out.chunks_exact_mut(line).enumerate() {
-                for (piece, out) in out.chunks_mut(each * channels).enumerate() {
-                    *work += out.len() * taps;
-                    if *work >= VECTOR_CHECK_INTERVAL {
-                        *work = 0;
-                        cx.control.check()?;
-                    }
-                    let output = (start / line + index) * columns.output + piece * each;
-                    Depthwise { image: &image[sizes.patch(output)..], ..depthwise }.run(out);
-                }
-                self.finish(out, channels, scratch, cx)?;
+                lines.convolve(images, taps, start / line + index, out, cx)?;
+                self.finish(out, images.channels, scratch, cx)?;
             }
             Ok(())
         })

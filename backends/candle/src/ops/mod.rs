@@ -40,6 +40,7 @@ mod cumulative;
 mod deform_conv;
 mod delegate;
 mod depthwise;
+mod depthwise_last;
 mod det;
 mod detect;
 #[cfg(feature = "candle")]

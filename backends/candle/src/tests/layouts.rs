@@ -43,6 +43,9 @@ fn convolutions_with_channels_last_are_those_of_the_definition() {
         Shape { filters: 37, groups: 37, batch: 2, ..single },
         Shape { filters: 50, groups: 50, strides: [2, 2], ..single },
         Shape { image: [7, 90], strides: [1, 2], dilations: [1, 3], ..single },
+        // Lines that no output reads, and images without pads.
+        Shape { strides: [5, 1], batch: 3, ..single },
+        Shape { pads: [0; 4], batch: 2, ..single },
         Shape { strides: [3, 2], dilations: [2, 2], kernel: [5, 5], pads: [4; 4], ..single },
         TILED,
         Shape { pads: [0; 4], batch: 2, ..TILED },
