@@ -44,7 +44,7 @@ impl Images<'_> {
 /// The lines under a line of outputs, with their pads, and where the taps are in them.
 pub(super) struct Lines {
     /// As many lines as a window is high: line `i` of a padded image is at `i` modulo that number. Empty without pads.
-    lines: Block<f32>,
+    copies: Block<f32>,
     /// The image of the lines, and one past the last line that is there.
     image: usize,
     end: usize,
@@ -57,7 +57,7 @@ impl Lines {
     pub(super) fn new(images: &Images<'_>, cx: &ExecContext<'_>) -> Result<Self, Error> {
         let len = if images.has_pads() { images.height().saturating_mul(images.wide()) } else { 0 };
         let taps = cx.full_block(0, images.rows.kernel * images.columns.kernel)?;
-        Ok(Self { lines: cx.full_block(0.0, len)?, image: 0, end: 0, taps, work: VECTOR_CHECK_INTERVAL })
+        Ok(Self { copies: cx.full_block(0.0, len)?, image: 0, end: 0, taps, work: VECTOR_CHECK_INTERVAL })
     }
 
     /// Computes line `index` of the outputs of all images.
@@ -74,17 +74,17 @@ impl Lines {
         if image != self.image {
             (self.image, self.end) = (image, 0);
         }
-        if !self.lines.is_empty() {
+        if !self.copies.is_empty() {
             self.fill(images, top, cx)?;
         }
         let (wide, height) = (images.wide(), images.height());
         for (y, taps) in self.taps.chunks_exact_mut(columns.kernel).enumerate() {
             let line = top + y * rows.dilation;
-            let line = if self.lines.is_empty() { image * rows.input + line } else { line % height };
+            let line = if self.copies.is_empty() { image * rows.input + line } else { line % height };
             taps.iter_mut().enumerate().for_each(|(x, tap)| *tap = line * wide + x * columns.dilation * channels);
         }
         let depthwise = Depthwise {
-            image: if self.lines.is_empty() { elements } else { &self.lines },
+            image: if self.copies.is_empty() { elements } else { &self.copies },
             taps: &self.taps,
             adjacent: if columns.dilation == 1 { columns.kernel } else { 1 },
             weights: taps.weights,
@@ -115,7 +115,7 @@ impl Lines {
                 self.work = 0;
                 cx.control.check()?;
             }
-            let copy = &mut self.lines[line % height * wide..][columns.before * channels..][..len];
+            let copy = &mut self.copies[line % height * wide..][columns.before * channels..][..len];
             match line.checked_sub(rows.before).filter(|&line| line < rows.input) {
                 Some(line) => copy.copy_from_slice(&elements[(self.image * rows.input + line) * len..][..len]),
                 None => copy.fill(0.0),
