@@ -88,7 +88,7 @@ impl Engine for Tract {
 
     fn output(&self, index: usize) -> Result<Tensor> {
         let output = self.outputs.get(index).ok_or("tract has no such output")?;
-        let dims = output.shape().iter().map(|&dim| dim as u32).collect();
+        let dims: Vec<u32> = output.shape().iter().map(|&dim| dim as u32).collect();
         let ty = match output.datum_type() {
             DatumType::F32 => TensorType::F32,
             DatumType::I64 => TensorType::I64,
@@ -153,7 +153,7 @@ impl Engine for Rten {
         let Some(Value::FloatTensor(output)) = self.outputs.get(index) else {
             return Err("an output that is not of f32".into());
         };
-        let dims = output.shape().iter().map(|&dim| dim as u32).collect();
+        let dims: Vec<u32> = output.shape().iter().map(|&dim| dim as u32).collect();
         let elements: Vec<f32> = output.iter().copied().collect();
         Ok(Tensor::from_f32(dims, &elements)?)
     }

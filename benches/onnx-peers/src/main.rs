@@ -8,8 +8,9 @@
 //!
 //! Each engine runs a record's rows on one thread, from inputs that are there to outputs that are there. They take
 //! turns, and the figure of each is its median inference over all turns. An engine that can't run a model has its
-//! reason under the table; one whose outputs are further than 1e-4 (relative above 1) from what onnxruntime had is
-//! marked `≠`. Models can be named on the command line; one that isn't there is skipped.
+//! reason under the table; one whose outputs are further than 1e-4 (relative above 1), or than the record's own
+//! tolerance, from what onnxruntime had is marked `≠`. Models can be named on the command line; one that isn't there is
+//! skipped.
 
 mod engines;
 #[path = "../../../examples/guests/record.rs"]
@@ -124,7 +125,7 @@ fn compare(record: &Record, remarks: &mut Vec<String>) -> [Option<Outcome>; 3] {
             for (row, wanted) in record.rows.iter().enumerate() {
                 engine.infer(row)?;
                 for (index, wanted) in &wanted.outputs {
-                    right &= record::agrees(engine.output(*index as usize)?.view(), wanted.view());
+                    right &= record::agrees(engine.output(*index as usize)?.view(), wanted.view(), record.tolerance);
                 }
             }
             Ok((engine, right, Vec::new()))
