@@ -1,6 +1,7 @@
 //! A parallel loop over parts of an output, on the threads that the host gave the backend.
 
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::compute::context::ExecContext;
@@ -81,13 +82,20 @@ impl ExecContext<'_> {
         }
         let (mut out, charge) = self.scratch::<T>(total)?;
         let spare = out.spare_capacity_mut().get_mut(..total).unwrap_or_default();
+        let written = AtomicUsize::new(0);
         self.parallel_for(scratch, spare, unit, |cx, scratch, start, spare| {
             let chunk = chunk.max(1);
-            let mut chunks = spare.chunks_mut(chunk).enumerate();
-            chunks.try_for_each(|(index, spare)| part(cx, scratch, start + index * chunk, zeroed(spare)))
+            for (index, spare) in spare.chunks_mut(chunk).enumerate() {
+                let out = zeroed(spare);
+                written.fetch_add(out.len(), Ordering::Relaxed);
+                part(cx, scratch, start + index * chunk, out)?;
+            }
+            Ok(())
         })?;
-        // SAFETY: the capacity is at least `total`. As no part failed, each of so many elements was in a part, which set
-        // it to zero.
+        if written.into_inner() != total {
+            return Err(Error::runtime_error("a parallel loop has no scratch memory"));
+        }
+        // SAFETY: the parts are different elements of the first `total` ones. They set that many to zero, so all.
         unsafe { out.set_len(total) };
         Ok((out, charge))
     }
@@ -156,6 +164,8 @@ mod tests {
                 assert_eq!(out, (0..total as i32).collect::<Vec<_>>());
                 let fails = |_: &ExecContext<'_>, (): &mut (), _: usize, _: &mut [i32]| Err(Error::runtime_error("no"));
                 assert!(cx.produce(&mut parts, total, unit, chunk, fails).is_err());
+                // Without scratch memory there is no part, and nothing is written.
+                assert!(cx.produce(&mut [], total, unit, chunk, part).is_err());
             }
         }
     }
