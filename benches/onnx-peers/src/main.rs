@@ -13,6 +13,8 @@
 //! skipped.
 
 mod engines;
+#[path = "../../../backends/candle/examples/real_models/models.rs"]
+mod models;
 #[path = "../../../examples/guests/record.rs"]
 #[expect(dead_code, reason = "what the guests check and this program does not")]
 mod record;
@@ -22,49 +24,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use engines::{Engine, Graphpool, Rten, Tract};
+use models::MODELS;
 use record::Record;
 
 /// How often each engine has its turn, and how long one is.
 const TURNS: usize = 10;
 const TURN: Duration = Duration::from_millis(150);
-
-/// The records, in the order of the table.
-const MODELS: [&str; 34] = [
-    "mlp",
-    "mlp-32",
-    "squeezenet",
-    "minilm",
-    "minilm-128",
-    "digits",
-    "silero-vad",
-    "silero-vad-16k",
-    "silero-vad-ifless",
-    "silero-vad-half",
-    "silero-vad-openvino",
-    "silero-vad-lstm",
-    "ocr-cls",
-    "ocr-det",
-    "ocr-rec",
-    "magika",
-    "dnsmos",
-    "plcmos",
-    "aecmos",
-    "mel-nemo",
-    "mel-kaldi",
-    "mel-wespeaker",
-    "basic-pitch",
-    "orientation",
-    "layout",
-    "captcha-det",
-    "ocr6-det",
-    "ocr6-rec",
-    "chars2vec",
-    "smart-turn",
-    "captcha",
-    "tashkeel",
-    "rawi",
-    "title-encoder",
-];
 
 /// What one engine did with one model.
 struct Outcome {

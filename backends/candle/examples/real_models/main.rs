@@ -36,6 +36,7 @@
 mod device;
 mod measure;
 mod memory;
+mod models;
 mod others;
 mod output;
 mod profile;
@@ -44,43 +45,8 @@ mod profile;
 mod record;
 mod table;
 
-/// The records, in the order of the table.
-const MODELS: [&str; 34] = [
-    "digits",
-    "silero-vad",
-    "silero-vad-16k",
-    "silero-vad-ifless",
-    "silero-vad-half",
-    "silero-vad-openvino",
-    "silero-vad-lstm",
-    "ocr-cls",
-    "ocr-det",
-    "ocr-rec",
-    "magika",
-    "minilm",
-    "minilm-128",
-    "mlp",
-    "mlp-32",
-    "squeezenet",
-    "dnsmos",
-    "plcmos",
-    "aecmos",
-    "mel-nemo",
-    "mel-kaldi",
-    "mel-wespeaker",
-    "basic-pitch",
-    "orientation",
-    "layout",
-    "captcha-det",
-    "ocr6-det",
-    "ocr6-rec",
-    "chars2vec",
-    "smart-turn",
-    "captcha",
-    "tashkeel",
-    "rawi",
-    "title-encoder",
-];
+use models::MODELS;
+
 fn main() -> std::process::ExitCode {
     let mut asked: Vec<String> = std::env::args().skip(1).collect();
     if let Some(gpu) = asked.first().and_then(|first| ["--device", "--gpu"].iter().position(|option| first == option)) {

@@ -38,7 +38,7 @@ pub(crate) fn extremes(elements: &[f32], width: usize, largest: bool, out: &mut 
 
 /// Folds a row in parts. What is left of it is folded by itself: a loop over some of the parts would keep them in memory.
 #[inline(always)]
-fn folded<U: Copy>(row: &[f32], start: U, f: impl Fn(U, f32) -> U, join: impl Fn(U, U) -> U) -> U {
+pub(super) fn folded<U: Copy>(row: &[f32], start: U, f: impl Fn(U, f32) -> U, join: impl Fn(U, U) -> U) -> U {
     let (chunks, rest) = row.as_chunks::<PARTS>();
     let mut parts = [start; PARTS];
     for chunk in chunks {

@@ -7,6 +7,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::math::functions::{Fused, MulAdd, Separate, exp_by};
+use crate::math::rows::folded;
 
 /// The function, and what a sum of powers is turned into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,9 +15,6 @@ pub(crate) enum Kind {
     Softmax,
     LogSoftmax,
 }
-
-/// Independent parts of a maximum or a sum, which the processor computes in parallel.
-const PARTS: usize = 32;
 
 /// The function along each row of `width` elements. `out` is as long as `source`.
 pub(crate) fn rows(kind: Kind, source: &[f32], out: &mut [f32], width: usize) {
@@ -51,26 +49,6 @@ fn fuses<S: Simd>() -> bool {
     cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) && S::F32_LANES > 1
 }
 
-/// Folds a row in parts.
-#[inline(always)]
-fn folded(row: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
-    let (chunks, rest) = row.as_chunks::<PARTS>();
-    let mut parts = [start; PARTS];
-    for chunk in chunks {
-        for (part, &x) in parts.iter_mut().zip(chunk) {
-            *part = f(*part, x);
-        }
-    }
-    let mut half = PARTS / 2;
-    while half > 0 {
-        for index in 0..half {
-            parts[index] = f(parts[index], parts[index + half]);
-        }
-        half /= 2;
-    }
-    rest.iter().fold(parts[0], |part, &x| f(part, x))
-}
-
 #[inline(always)]
 fn larger(top: f32, x: f32) -> f32 {
     if x > top { x } else { top }
@@ -81,11 +59,11 @@ impl Rows<'_> {
     fn run<M: MulAdd>(self) {
         let rows = self.source.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width));
         for (source, out) in rows {
-            let top = folded(source, f32::NEG_INFINITY, larger);
+            let top = folded(source, f32::NEG_INFINITY, larger, larger);
             for (out, &x) in out.iter_mut().zip(source) {
                 *out = exp_by::<M>(x - top);
             }
-            let sum = folded(out, 0.0, |sum, x| sum + x);
+            let sum = folded(out, 0.0, |sum, x| sum + x, |a, b| a + b);
             match self.kind {
                 Kind::Softmax => {
                     let scale = 1.0 / sum;

@@ -4,13 +4,15 @@ use super::super::builder::{close, int, ints, kernel, one, run_kernel, string, t
 use super::{floats, numbers, run};
 use graphpool::backend::ComputeControl;
 
+/// Sizes, strides, pads and dilations of windows; the last has a stride that leaves elements out.
+const WINDOWS: [(usize, usize, usize, usize); 8] =
+    [(2, 2, 0, 1), (3, 1, 1, 1), (3, 2, 1, 1), (5, 3, 2, 1), (3, 4, 0, 2), (4, 5, 3, 1), (7, 1, 0, 1), (2, 9, 1, 1)];
+
 #[test]
 fn averages_are_those_of_the_definition() {
     let (height, width) = (11, 23);
     let x = numbers(2 * height * width, 4);
-    for (size, stride, pad, dilation) in
-        [(2, 2, 0, 1), (3, 1, 1, 1), (3, 2, 1, 1), (5, 3, 2, 1), (3, 4, 0, 2), (4, 5, 3, 1), (7, 1, 0, 1)]
-    {
+    for (size, stride, pad, dilation) in WINDOWS {
         for count_pads in [false, true] {
             let span = (size - 1) * dilation + 1;
             let out = |input: usize| (input + 2 * pad - span) / stride + 1;
@@ -112,9 +114,7 @@ fn largest_elements_are_those_of_the_definition() {
     let (height, width) = (11, 23);
     let mut x = numbers(2 * height * width, 5);
     (x[30], x[100]) = (f32::NAN, f32::INFINITY);
-    for (size, stride, pad, dilation) in
-        [(2, 2, 0, 1), (3, 1, 1, 1), (3, 2, 1, 1), (5, 3, 2, 1), (3, 4, 0, 2), (4, 5, 3, 1), (7, 1, 0, 1), (2, 9, 1, 1)]
-    {
+    for (size, stride, pad, dilation) in WINDOWS {
         let span = (size - 1) * dilation + 1;
         let out = |input: usize| (input + 2 * pad - span) / stride + 1;
         let both = |number: usize| [number as i64; 2];
